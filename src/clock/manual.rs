@@ -1,0 +1,409 @@
+//! [`ManualClock`]: virtual time for real threads.
+//!
+//! # What must hold
+//!
+//! A *seat* is a thread's place at the clock. It is taken before the thread is spawned and given back as the
+//! thread's last act. A seat is *running* or *parked*.
+//!
+//! 1. Every park and every wake of a seated thread goes through the one lock of this file.
+//! 2. Whoever wakes a parked seat marks it running in the same critical section. (If the woken thread did that
+//!    itself, there would be a moment in which a thread that has work to do is counted as parked.)
+//! 3. A wake posted to a running seat stays with it: its next park returns at once. So a thread that registers for a
+//!    condition, checks it, and parks cannot miss the condition coming true in between.
+//! 4. Whoever makes a condition true posts the wakes for it before it parks or gives its seat back. Together with
+//!    2 this means: if no seat is running, no condition that a parked thread waits for is true, except that its time
+//!    came. That state is called *quiescent*.
+//! 5. The time moves only in a quiescent state, to the earliest deadline of a parked seat. Then that one seat is
+//!    woken (of several that are due, the one seated first), and the next quiescent state is waited for.
+//!
+//! From 4 and 5: between two moves of the time every stage has done all it can do, whatever the scheduler does, and
+//! `advance` returns in such a state too.
+//!
+//! *Holds* count as running seats that never park: work handed to a foreign thread pool takes a hold with it and
+//! drops it after it has posted its wake.
+//!
+//! A seat may wait for a channel that is not ours; it then leaves a *probe* that tells whether the channel is ready.
+//! The wake by such a channel does not pass through here, so a state counts as quiescent only if no probe of a
+//! parked seat says ready; the woken thread marks itself running.
+//!
+//! Threads of the caller (a test's main thread) are *guests*: they have a seat only while they park and are never
+//! counted as running. A guest that waits with a deadline moves the time itself, by rule 5, up to its deadline or
+//! until it is woken: otherwise a test that waits with a time limit would wait for ever.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::real_now;
+use crate::stage::wait::Notify;
+
+/// A clock that stands still until a test moves it.
+///
+/// Give it to a pipeline with [`PipelineBuilder::clock`](crate::PipelineBuilder::clock). The pipeline's threads are
+/// real; only the time they see is not. [`advance`](Self::advance) fires timers in order, lets every stage do all it
+/// can between any two of them, and returns when every stage of the pipeline waits again. So a test needs no sleeps
+/// and no tolerances:
+///
+/// ```
+/// use std::time::Duration;
+/// use streamz::{BatchConfig, ManualClock, Pipeline, Stream};
+///
+/// let clock = ManualClock::new();
+/// let pipeline = Pipeline::builder("test").clock(&clock).build();
+/// let (input, stream) = Stream::channel(&pipeline, 16);
+/// let mut batches = stream.batch(BatchConfig { max_size: 100, max_latency: Duration::from_secs(1) });
+///
+/// input.send(7)?;
+/// clock.advance(Duration::from_millis(999));
+/// assert!(batches.try_recv().is_err());
+/// clock.advance(Duration::from_millis(1));
+/// assert_eq!(batches.try_recv()??, [7]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A thread of the test that waits with a time limit ([`Stream::recv_timeout`](crate::Stream::recv_timeout),
+/// [`Pipeline::drain_within`](crate::Pipeline::drain_within), [`CancelToken::sleep`](crate::CancelToken::sleep))
+/// lets virtual time pass up to that limit.
+///
+/// # Limits
+///
+/// - A stage that blocks in foreign code (a lock or channel that is not this library's, a real sleep) counts as
+///   running. `advance` waits for it and, after [a real-time limit](Self::with_watchdog), panics and names it.
+/// - Threads that a test starts itself are not waited for. Start them with
+///   [`Pipeline::spawn`](crate::Pipeline::spawn), or join them before moving the time.
+/// - Hops carry one item at a time under this clock, so throughput is not what it is in production.
+///
+/// Clones share one time.
+#[derive(Clone)]
+pub struct ManualClock {
+    shared: Arc<Shared>,
+    watchdog: Duration,
+}
+
+struct Shared {
+    base: Instant,
+    base_wall: SystemTime,
+    /// A copy of `State::now` for readers that do not hold the lock. Written under the lock only.
+    nanos: AtomicU64,
+    state: Mutex<State>,
+    /// Notified when the last running seat parks or leaves, and when a guest is woken.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    now: Duration,
+    /// Running seats and holds.
+    running: usize,
+    next_id: u64,
+    seats: BTreeMap<u64, SeatState>,
+    holds: BTreeMap<u64, &'static str>,
+}
+
+struct SeatState {
+    name: Arc<str>,
+    guest: bool,
+    notify: Arc<Notify>,
+    /// A wake that came while the seat was running (invariant 3).
+    token: bool,
+    parked: Option<Parked>,
+}
+
+#[derive(Default)]
+struct Parked {
+    deadline: Option<Duration>,
+    probe: Option<Probe>,
+}
+
+/// Tells whether a foreign channel has something for its reader.
+pub(crate) type Probe = Box<dyn Fn() -> bool + Send>;
+
+impl ManualClock {
+    /// A clock that stands at an arbitrary instant; its wall time is 2000-01-01 00:00:00 UTC.
+    pub fn new() -> Self {
+        Self::starting_at(SystemTime::UNIX_EPOCH + Duration::from_secs(946_684_800))
+    }
+
+    /// A clock whose wall time starts at `wall`.
+    pub fn starting_at(wall: SystemTime) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                base: real_now(),
+                base_wall: wall,
+                nanos: AtomicU64::new(0),
+                state: Mutex::new(State::default()),
+                changed: Condvar::new(),
+            }),
+            watchdog: Duration::from_secs(30),
+        }
+    }
+
+    /// Sets for how long, in real time, [`advance`](Self::advance) waits for a running stage before it panics and
+    /// names it. Defaults to 30 s.
+    pub fn with_watchdog(mut self, limit: Duration) -> Self {
+        self.watchdog = limit;
+        self
+    }
+
+    /// The present virtual moment.
+    pub fn now(&self) -> Instant {
+        self.shared.base + self.elapsed()
+    }
+
+    /// The virtual time that has passed since the clock was made.
+    pub fn elapsed(&self) -> Duration {
+        // Acquire pairs with the Release in `set_now`: who sees a time also sees what happened before it came.
+        Duration::from_nanos(self.shared.nanos.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn wall(&self) -> SystemTime {
+        self.shared.base_wall + self.elapsed()
+    }
+
+    /// Moves the time forward by `by`, firing the timers that fall due on the way, each at its own moment, and returns
+    /// when every stage waits again. Timers that are due together fire in the order in which their stages were made.
+    ///
+    /// # Panics
+    /// If called on a thread of a pipeline that uses this clock, if a stage keeps running for longer than the
+    /// [watchdog](Self::with_watchdog) allows, or if the clock would pass 584 years.
+    pub fn advance(&self, by: Duration) {
+        assert!(!self.is_seated_here(), "ManualClock::advance called on a thread of a pipeline that uses this clock");
+        let mut state = self.shared.state.lock();
+        let target = state.now.checked_add(by).expect("virtual time beyond its range");
+        while self.step(&mut state, target) {}
+        self.set_now(&mut state, target);
+    }
+
+    /// Waits until every stage waits, without moving the time. The same as `advance(Duration::ZERO)`.
+    ///
+    /// # Panics
+    /// As [`advance`](Self::advance).
+    pub fn settle(&self) {
+        self.advance(Duration::ZERO);
+    }
+
+    /// Rule 5, once: false if no deadline up to `target` is left.
+    fn step(&self, state: &mut MutexGuard<'_, State>, target: Duration) -> bool {
+        self.wait_until_quiescent(state);
+        let Some((due, id)) = state.earliest(target) else { return false };
+        let now = state.now.max(due);
+        self.set_now(state, now);
+        state.wake(id);
+        self.shared.changed.notify_all();
+        true
+    }
+
+    fn wait_until_quiescent(&self, state: &mut MutexGuard<'_, State>) {
+        let limit = real_now() + self.watchdog;
+        while !state.quiescent() {
+            if self.shared.changed.wait_until(state, limit).timed_out() && !state.quiescent() {
+                panic!("virtual time cannot pass: still running after {:?}: {}", self.watchdog, state.who_is_running());
+            }
+        }
+    }
+
+    fn set_now(&self, state: &mut State, now: Duration) {
+        state.now = now;
+        let nanos = u64::try_from(now.as_nanos()).expect("virtual time beyond its range");
+        self.shared.nanos.store(nanos, Ordering::Release);
+    }
+
+    /// Takes a seat: for a thread of a pipeline before it is spawned, for a guest before it parks.
+    pub(crate) fn seat(&self, name: Arc<str>, guest: bool, notify: Arc<Notify>) -> Seat {
+        let mut state = self.shared.state.lock();
+        let id = state.next_id;
+        state.next_id += 1;
+        state.running += usize::from(!guest);
+        state.seats.insert(id, SeatState { name, guest, notify, token: false, parked: None });
+        Seat { clock: self.clone(), id }
+    }
+
+    pub(crate) fn hold(&self, what: &'static str) -> Hold {
+        let mut state = self.shared.state.lock();
+        let id = state.next_id;
+        state.next_id += 1;
+        state.running += 1;
+        state.holds.insert(id, what);
+        Hold { clock: self.clone(), id }
+    }
+
+    fn is_seated_here(&self) -> bool {
+        crate::stage::wait::seated_at(self)
+    }
+
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    fn deadline(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.shared.base)
+    }
+}
+
+impl State {
+    fn quiescent(&self) -> bool {
+        self.running == 0
+            && !self.seats.values().any(|seat| {
+                !seat.guest
+                    && seat.parked.as_ref().and_then(|parked| parked.probe.as_ref()).is_some_and(|ready| ready())
+            })
+    }
+
+    /// The parked seat whose time comes first, if that is at or before `target`; of several the one seated first.
+    fn earliest(&self, target: Duration) -> Option<(Duration, u64)> {
+        self.seats
+            .iter()
+            .filter_map(|(&id, seat)| Some((seat.parked.as_ref()?.deadline?, id)))
+            .filter(|&(deadline, _)| deadline <= target)
+            .min()
+    }
+
+    /// Invariants 2 and 3.
+    fn wake(&mut self, id: u64) {
+        let Some(seat) = self.seats.get_mut(&id) else { return };
+        if seat.parked.take().is_some() {
+            self.running += usize::from(!seat.guest);
+            seat.notify.notify();
+        } else {
+            seat.token = true;
+        }
+    }
+
+    fn stop_running(&mut self, changed: &Condvar) {
+        self.running -= 1;
+        if self.running == 0 {
+            changed.notify_all();
+        }
+    }
+
+    fn who_is_running(&self) -> String {
+        let seats = self.seats.values().filter(|seat| !seat.guest && seat.parked.is_none());
+        let names: Vec<&str> = seats.map(|seat| &*seat.name).chain(self.holds.values().copied()).collect();
+        if names.is_empty() { "a reader of a foreign channel".to_owned() } else { names.join(", ") }
+    }
+}
+
+/// A thread's place at the clock. Shared with those who may wake the thread, so it is given back explicitly.
+pub(crate) struct Seat {
+    clock: ManualClock,
+    id: u64,
+}
+
+impl Seat {
+    pub(crate) fn is_at(&self, clock: &ManualClock) -> bool {
+        self.clock.same(clock)
+    }
+
+    pub(crate) fn post(&self) {
+        let mut state = self.clock.shared.state.lock();
+        let guest = state.seats.get(&self.id).is_some_and(|seat| seat.guest);
+        state.wake(self.id);
+        if guest {
+            self.clock.shared.changed.notify_all();
+        }
+    }
+
+    /// Parks until a wake is posted or the deadline has come. `sleep` blocks the thread until it may have been woken.
+    pub(crate) fn park(&self, deadline: Option<Instant>, probe: Option<Probe>, mut sleep: impl FnMut()) {
+        let shared = &*self.clock.shared;
+        let deadline = deadline.map(|at| self.clock.deadline(at));
+        let mut state = shared.state.lock();
+        let now = state.now;
+        let seat = state.seats.get_mut(&self.id).expect("a seat is kept until its thread is done with it");
+        if std::mem::take(&mut seat.token) || deadline.is_some_and(|deadline| deadline <= now) {
+            return;
+        }
+        let foreign = probe.is_some();
+        seat.parked = Some(Parked { deadline, probe });
+        if seat.guest {
+            if let Some(target) = deadline {
+                return self.pass_time(state, target);
+            }
+        } else {
+            state.stop_running(&shared.changed);
+        }
+        loop {
+            drop(state);
+            sleep();
+            state = shared.state.lock();
+            let seat = state.seats.get_mut(&self.id).expect("a seat is kept until its thread is done with it");
+            match &seat.parked {
+                None => {
+                    seat.token = false;
+                    return;
+                }
+                // Woken by a foreign channel, which does not come through here: this thread counts itself.
+                Some(_) if foreign => {
+                    seat.parked = None;
+                    state.running += 1;
+                    shared.changed.notify_all();
+                    return;
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// A guest's wait with a deadline: it moves the time itself.
+    fn pass_time(&self, mut state: MutexGuard<'_, State>, target: Duration) {
+        let woken = |state: &State| state.seats.get(&self.id).is_none_or(|seat| seat.parked.is_none());
+        loop {
+            self.clock.wait_until_quiescent(&mut state);
+            if woken(&state) {
+                break;
+            }
+            if !self.clock.step(&mut state, target) {
+                break;
+            }
+        }
+        if let Some(seat) = state.seats.get_mut(&self.id) {
+            seat.parked = None;
+            seat.token = false;
+        }
+    }
+}
+
+impl Seat {
+    /// Gives the seat back. Wakes posted to it from now on go nowhere.
+    pub(crate) fn leave(&self) {
+        let shared = &*self.clock.shared;
+        let mut state = shared.state.lock();
+        if let Some(seat) = state.seats.remove(&self.id)
+            && !seat.guest
+            && seat.parked.is_none()
+        {
+            state.stop_running(&shared.changed);
+        }
+    }
+}
+
+/// See [`Clock::hold`](super::Clock::hold).
+pub(crate) struct Hold {
+    clock: ManualClock,
+    id: u64,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let shared = &*self.clock.shared;
+        let mut state = shared.state.lock();
+        state.holds.remove(&self.id);
+        state.stop_running(&shared.changed);
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManualClock").field("elapsed", &self.elapsed()).finish_non_exhaustive()
+    }
+}

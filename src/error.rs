@@ -1,0 +1,298 @@
+//! [`StreamError`]: what failed, where, and the item it failed on.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+/// A boxed error, the form in which a [`StreamError`] keeps its source.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// What a stream carries: an item or the error that took its place.
+pub type Result<T, E = StreamError> = std::result::Result<T, E>;
+
+/// What sort of failure a [`StreamError`] reports: the cases a caller would treat differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A closure or a source returned an error for this item.
+    Failed,
+    /// A closure panicked on this item; the message is the panic's payload.
+    Panicked,
+    /// A call or a wait took longer than it was allowed to.
+    TimedOut,
+    /// The circuit breaker was open, so the call was not made.
+    CircuitOpen,
+    /// The item came too late for the window it belongs to.
+    Late,
+    /// The stream was cut before its end; this is the last thing it yields.
+    Cancelled,
+    /// A stage could not start, or died from a fault in this library.
+    Internal,
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ErrorKind::Failed => "failed",
+            ErrorKind::Panicked => "panicked",
+            ErrorKind::TimedOut => "timed out",
+            ErrorKind::CircuitOpen => "circuit open",
+            ErrorKind::Late => "late",
+            ErrorKind::Cancelled => "cancelled",
+            ErrorKind::Internal => "internal error",
+        })
+    }
+}
+
+/// An error that travels in a stream in place of the item it is about.
+///
+/// It says which stage failed and how, keeps the error that was the reason, and carries the failed item itself
+/// wherever the stage still had it, so that a dead-letter queue at the far end can put it aside or retry it. The
+/// stage is the one where the failure happened; no later stage overwrites it.
+///
+/// A `StreamError` is one pointer wide. Clones share everything, including the item: whoever calls
+/// [`take_item`](Self::take_item) first has it.
+#[derive(Clone)]
+pub struct StreamError {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    kind: ErrorKind,
+    stage: Arc<str>,
+    step: Option<Arc<str>>,
+    attempts: u32,
+    time: SystemTime,
+    source: Option<BoxError>,
+    item: Mutex<Option<Box<dyn Any + Send>>>,
+    item_type: Option<&'static str>,
+}
+
+impl StreamError {
+    /// An error of `kind` that happened in `stage`, for tests and for processors made from closures.
+    ///
+    /// Operators get theirs from [`Emit::fail`](crate::Emit::fail), which knows the stage and the time. The time
+    /// of an error made here is the Unix epoch unless [`with_time`](Self::with_time) sets it.
+    pub fn new(kind: ErrorKind, stage: impl Into<Arc<str>>) -> Self {
+        Self::from_inner(Inner {
+            kind,
+            stage: stage.into(),
+            step: None,
+            attempts: 1,
+            time: SystemTime::UNIX_EPOCH,
+            source: None,
+            item: Mutex::new(None),
+            item_type: None,
+        })
+    }
+
+    fn from_inner(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Only while the error is not shared yet, that is while it is being built.
+    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            change(inner);
+        }
+        self
+    }
+
+    /// Sets the error that was the reason. Has no effect on an error that has been cloned.
+    pub fn with_source(self, source: impl Into<BoxError>) -> Self {
+        let source = source.into();
+        self.edit(|inner| inner.source = Some(source))
+    }
+
+    /// Adds the item that failed. Has no effect on an error that has been cloned.
+    pub fn with_item<T: Send + 'static>(self, item: T) -> Self {
+        self.edit(|inner| {
+            inner.item = Mutex::new(Some(Box::new(item)));
+            inner.item_type = Some(std::any::type_name::<T>());
+        })
+    }
+
+    /// Sets how many attempts were made. Has no effect on an error that has been cloned.
+    pub fn with_attempts(self, attempts: u32) -> Self {
+        self.edit(|inner| inner.attempts = attempts)
+    }
+
+    /// Sets when it happened. Has no effect on an error that has been cloned.
+    pub fn with_time(self, time: SystemTime) -> Self {
+        self.edit(|inner| inner.time = time)
+    }
+
+    /// Names the step inside a fused stage. Has no effect on an error that has been cloned.
+    pub(crate) fn with_step(self, step: Option<Arc<str>>) -> Self {
+        self.edit(|inner| inner.step = step)
+    }
+
+    /// What sort of failure it was.
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// The name of the stage in which it happened.
+    pub fn stage(&self) -> &str {
+        &self.inner.stage
+    }
+
+    /// The name of the step in which it happened, if the stage is made of several fused ones.
+    pub fn step(&self) -> Option<&str> {
+        self.inner.step.as_deref()
+    }
+
+    /// How many times the call was made: 1 unless something retried it.
+    pub fn attempts(&self) -> u32 {
+        self.inner.attempts
+    }
+
+    /// When it happened, by the wall time of the pipeline's clock.
+    pub fn time(&self) -> SystemTime {
+        self.inner.time
+    }
+
+    /// Whether the stream was cut here: see [`ErrorKind::Cancelled`].
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.kind == ErrorKind::Cancelled
+    }
+
+    /// The source error, if it is an `E`.
+    pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.inner.source.as_deref().and_then(|source| source.downcast_ref::<E>())
+    }
+
+    /// The type of the failed item, if the error was given one (also after it was taken).
+    pub fn item_type(&self) -> Option<&'static str> {
+        self.inner.item_type
+    }
+
+    /// Whether the error still carries an item, and it is a `T`.
+    pub fn has_item<T: 'static>(&self) -> bool {
+        self.inner.item.lock().as_ref().is_some_and(|item| item.is::<T>())
+    }
+
+    /// Takes the failed item out, if it is a `T` and nobody took it before.
+    pub fn take_item<T: 'static>(&self) -> Option<T> {
+        let mut item = self.inner.item.lock();
+        if !item.as_ref().is_some_and(|item| item.is::<T>()) {
+            return None;
+        }
+        let taken = item.take()?.downcast::<T>().ok()?;
+        drop(item);
+        Some(*taken)
+    }
+
+    /// Shows the failed item to `f`, if it is a `T` and nobody took it.
+    ///
+    /// The item is set aside while `f` looks at it: another look at the same time finds none.
+    pub fn with_item_ref<T: 'static, R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        struct PutBack<'a>(&'a StreamError, Option<Box<dyn Any + Send>>);
+        impl Drop for PutBack<'_> {
+            fn drop(&mut self) {
+                *self.0.inner.item.lock() = self.1.take();
+            }
+        }
+        let mut slot = self.inner.item.lock();
+        if !slot.as_ref().is_some_and(|item| item.is::<T>()) {
+            return None;
+        }
+        let aside = PutBack(self, slot.take());
+        drop(slot);
+        aside.1.as_ref().and_then(|item| item.downcast_ref::<T>()).map(f)
+    }
+
+    /// Whether both are the same error: clones of one another.
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.inner;
+        match inner.kind {
+            ErrorKind::Cancelled => return write!(f, "stream cut short after stage `{}`", inner.stage),
+            kind => write!(f, "stage `{}` {kind}", inner.stage)?,
+        }
+        if let Some(step) = &inner.step {
+            write!(f, " in step `{step}`")?;
+        }
+        if inner.attempts > 1 {
+            write!(f, " after {} attempts", inner.attempts)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.inner;
+        f.debug_struct("StreamError")
+            .field("kind", &inner.kind)
+            .field("stage", &inner.stage)
+            .field("step", &inner.step)
+            .field("attempts", &inner.attempts)
+            .field("time", &inner.time)
+            .field("source", &inner.source)
+            .field("item_type", &inner.item_type)
+            .finish()
+    }
+}
+
+impl std::error::Error for StreamError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.inner.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// The source of an error of kind [`ErrorKind::Panicked`]: the message of the panic.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct PanicMessage {
+    message: String,
+}
+
+impl PanicMessage {
+    pub(crate) fn new(message: String) -> Self {
+        Self { message }
+    }
+
+    /// What the panic said, or a placeholder if its payload was not text.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_one_pointer_and_can_be_shared() {
+        fn shared<T: Send + Sync + Clone + 'static>() {}
+        shared::<StreamError>();
+        assert_eq!(size_of::<StreamError>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn the_first_clone_that_asks_by_the_right_type_has_the_item() {
+        let error = StreamError::new(ErrorKind::Failed, "parse").with_item(String::from("x"));
+        let clone = error.clone();
+        assert_eq!(clone.take_item::<u32>(), None);
+        assert_eq!(error.with_item_ref(|text: &String| text.len()), Some(1));
+        assert_eq!(clone.take_item::<String>().as_deref(), Some("x"));
+        assert_eq!(error.take_item::<String>(), None);
+        assert_eq!(error.item_type(), Some("alloc::string::String"));
+    }
+
+    #[test]
+    fn says_where_and_leaves_the_reason_to_its_source() {
+        let error = StreamError::new(ErrorKind::Failed, "load").with_attempts(3).with_source("disk full");
+        assert_eq!(error.to_string(), "stage `load` failed after 3 attempts");
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "disk full");
+    }
+}

@@ -1,0 +1,80 @@
+//! [`Filter`]: passes the items that match.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::stage::operator::{Emit, Operator};
+use crate::stage::options::{Options, common_options, opaque_debug, stage};
+use crate::stage::{panic, shorthand};
+
+/// Passes the items for which a predicate holds; the others are counted as filtered.
+///
+/// An item on which the predicate panics goes on as an error item that carries it.
+///
+/// ```
+/// use streamz::{Filter, Pipeline, Stream};
+///
+/// let pipeline = Pipeline::new("evens");
+/// let evens = Stream::from_iter(&pipeline, 0..6).through(&Filter::new(|n| n % 2 == 0)).collect::<Vec<_>>()?;
+/// assert_eq!(evens, [0, 2, 4]);
+/// assert_eq!(pipeline.join().stage("filter").unwrap().removed(), 3);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Filter<T, P> {
+    predicate: Arc<P>,
+    options: Options,
+    types: PhantomData<fn(T)>,
+}
+
+impl<T, P: Fn(&T) -> bool> Filter<T, P> {
+    /// A filter that passes the items for which `predicate` is true. It is called `filter` unless it is given another
+    /// name.
+    pub fn new(predicate: P) -> Self {
+        Self { predicate: Arc::new(predicate), options: Options::new("filter"), types: PhantomData }
+    }
+
+    common_options!();
+
+    fn operator(&self) -> FilterOperator<T, P> {
+        FilterOperator { predicate: Arc::clone(&self.predicate), types: PhantomData }
+    }
+}
+
+stage! {
+    [T, P] Filter<T, P> where { T: Send + 'static, P: Fn(&T) -> bool + Send + Sync + 'static }
+    T => T, FilterOperator<T, P>
+}
+
+/// What a [`Filter`] runs.
+pub struct FilterOperator<T, P> {
+    predicate: Arc<P>,
+    types: PhantomData<fn(T)>,
+}
+
+impl<T, P> Operator for FilterOperator<T, P>
+where
+    T: Send + 'static,
+    P: Fn(&T) -> bool + Send + Sync + 'static,
+{
+    type In = T;
+    type Out = T;
+
+    #[inline]
+    fn item(&mut self, item: T, out: &mut impl Emit<T>) {
+        match panic::catch(|| (self.predicate)(&item)) {
+            Ok(true) => out.emit(item),
+            Ok(false) => out.filtered(1),
+            Err(payload) => out.fail_panicked(payload.into(), item),
+        }
+    }
+}
+
+shorthand! {
+    /// Passes the items for which `predicate` is true: a [`Filter`].
+    fn filter[P](predicate: P) -> Filter<T, P> where { P: Fn(&T) -> bool + Send + Sync + 'static }
+    => Filter::new(predicate)
+}
+
+opaque_debug! { [T, P] Filter<T, P>: options }
+opaque_debug! { [T, P] FilterOperator<T, P> }

@@ -1,0 +1,169 @@
+//! [`Mapper`] and [`FallibleMapper`]: one item out for each item in.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::error::{BoxError, ErrorKind};
+use crate::stage::operator::{Emit, Operator};
+use crate::stage::options::{Options, common_options, opaque_debug, stage};
+use crate::stage::{panic, shorthand};
+
+/// Turns each item into another with a closure that cannot fail.
+///
+/// The closure takes the item by value. If it panics, the item is gone; an error item of kind
+/// [`Panicked`](ErrorKind::Panicked) takes its place. For closures that can fail there is
+/// [`Mapper::fallible`].
+///
+/// ```
+/// use streamz::{Mapper, Pipeline, Stream};
+///
+/// let pipeline = Pipeline::new("lengths");
+/// let lengths = Stream::from_iter(&pipeline, ["a", "bc"])
+///     .through(&Mapper::new(str::len))
+///     .collect::<Vec<_>>()?;
+/// assert_eq!(lengths, [1, 2]);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Mapper<In, Out, F> {
+    f: Arc<F>,
+    options: Options,
+    types: PhantomData<fn(In) -> Out>,
+}
+
+impl<In, Out, F: Fn(In) -> Out> Mapper<In, Out, F> {
+    /// A mapper that calls `f`. It is called `map` unless it is given another name.
+    pub fn new(f: F) -> Self {
+        Self { f: Arc::new(f), options: Options::new("map"), types: PhantomData }
+    }
+
+    common_options!();
+
+    fn operator(&self) -> MapperOperator<In, Out, F> {
+        MapperOperator { f: Arc::clone(&self.f), types: PhantomData }
+    }
+}
+
+stage! {
+    [In, Out, F] Mapper<In, Out, F> where {
+        In: Send + 'static, Out: Send + 'static, F: Fn(In) -> Out + Send + Sync + 'static
+    }
+    In => Out, MapperOperator<In, Out, F>
+}
+
+/// What a [`Mapper`] runs.
+pub struct MapperOperator<In, Out, F> {
+    f: Arc<F>,
+    types: PhantomData<fn(In) -> Out>,
+}
+
+impl<In, Out, F> Operator for MapperOperator<In, Out, F>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    F: Fn(In) -> Out + Send + Sync + 'static,
+{
+    type In = In;
+    type Out = Out;
+
+    #[inline]
+    fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
+        out.emit((self.f)(item));
+    }
+}
+
+/// Turns each item into another with a closure that can fail; made by [`Mapper::fallible`].
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct FallibleMapper<In, Out, E, F> {
+    f: Arc<F>,
+    options: Options,
+    types: PhantomData<fn(In) -> (Out, E)>,
+}
+
+impl Mapper<(), (), ()> {
+    /// A mapper whose closure takes the item by reference and can fail.
+    ///
+    /// An item for which `f` returns an error, or panics, goes on as an error item that carries it, of kind
+    /// [`Failed`](ErrorKind::Failed) or [`Panicked`](ErrorKind::Panicked).
+    ///
+    /// ```
+    /// use streamz::{Mapper, Pipeline, Stream};
+    ///
+    /// let pipeline = Pipeline::new("numbers");
+    /// let numbers = Stream::from_iter(&pipeline, ["1", "x"])
+    ///     .through(&Mapper::fallible(|text: &&str| text.parse::<i32>()));
+    /// let results: Vec<_> = numbers.into_iter().collect();
+    /// assert_eq!(*results[0].as_ref().unwrap(), 1);
+    /// assert_eq!(results[1].as_ref().unwrap_err().take_item::<&str>(), Some("x"));
+    /// ```
+    pub fn fallible<In, Out, E, F>(f: F) -> FallibleMapper<In, Out, E, F>
+    where
+        F: Fn(&In) -> Result<Out, E>,
+        E: Into<BoxError>,
+    {
+        FallibleMapper { f: Arc::new(f), options: Options::new("map"), types: PhantomData }
+    }
+}
+
+impl<In, Out, E, F: Fn(&In) -> Result<Out, E>> FallibleMapper<In, Out, E, F> {
+    common_options!();
+
+    fn operator(&self) -> FallibleMapperOperator<In, Out, E, F> {
+        FallibleMapperOperator { f: Arc::clone(&self.f), types: PhantomData }
+    }
+}
+
+stage! {
+    [In, Out, E, F] FallibleMapper<In, Out, E, F> where {
+        In: Send + 'static,
+        Out: Send + 'static,
+        E: Into<BoxError> + 'static,
+        F: Fn(&In) -> Result<Out, E> + Send + Sync + 'static
+    }
+    In => Out, FallibleMapperOperator<In, Out, E, F>
+}
+
+/// What a [`FallibleMapper`] runs.
+pub struct FallibleMapperOperator<In, Out, E, F> {
+    f: Arc<F>,
+    types: PhantomData<fn(In) -> (Out, E)>,
+}
+
+impl<In, Out, E, F> Operator for FallibleMapperOperator<In, Out, E, F>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    E: Into<BoxError> + 'static,
+    F: Fn(&In) -> Result<Out, E> + Send + Sync + 'static,
+{
+    type In = In;
+    type Out = Out;
+
+    #[inline]
+    fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
+        match panic::catch(|| (self.f)(&item)) {
+            Ok(Ok(mapped)) => out.emit(mapped),
+            Ok(Err(error)) => out.fail(ErrorKind::Failed, error, item),
+            Err(payload) => out.fail_panicked(payload.into(), item),
+        }
+    }
+}
+
+shorthand! {
+    /// Turns each item into another: a [`Mapper`].
+    fn map[Out, F](f: F) -> Mapper<T, Out, F> where {
+        Out: Send + 'static, F: Fn(T) -> Out + Send + Sync + 'static
+    } => Mapper::new(f)
+}
+
+shorthand! {
+    /// Turns each item into another, or into an error item that carries it: a [`FallibleMapper`].
+    fn try_map[Out, E, F](f: F) -> FallibleMapper<T, Out, E, F> where {
+        Out: Send + 'static, E: Into<BoxError> + 'static, F: Fn(&T) -> Result<Out, E> + Send + Sync + 'static
+    } => Mapper::fallible(f)
+}
+
+opaque_debug! { [In, Out, F] Mapper<In, Out, F>: options }
+opaque_debug! { [In, Out, F] MapperOperator<In, Out, F> }
+opaque_debug! { [In, Out, E, F] FallibleMapper<In, Out, E, F>: options }
+opaque_debug! { [In, Out, E, F] FallibleMapperOperator<In, Out, E, F> }

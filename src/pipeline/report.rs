@@ -1,0 +1,334 @@
+//! [`Report`]: what a pipeline did, or is doing.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::scope::Scope;
+use super::token::{CancelToken, Cause};
+use crate::stage::stats::{Counter, DropReason, Gauge, StageKind, StageStats, StepStats};
+
+/// How a pipeline came to its end, or that it has not.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Threads are still at work.
+    Running,
+    /// Every source came to its end and everything was processed.
+    Completed,
+    /// The sources were stopped by a drain; everything that was in flight was processed.
+    Drained,
+    /// It was cancelled; what was in flight was abandoned.
+    Cancelled(Cause),
+}
+
+/// A snapshot of a pipeline: what went through each stage and where the time went.
+///
+/// Times include the interval in progress, so a stage that has been blocked for an hour shows that hour. Printing a
+/// report gives a table of the stages and the line that says which one is the bottleneck.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Report {
+    /// The pipeline's name.
+    pub name: Arc<str>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// From the building of the pipeline to its end, or to now.
+    pub elapsed: Duration,
+    /// The stages, in the order in which they were made.
+    pub stages: Vec<StageReport>,
+    /// What threads said that died from a fault in this library. Empty, we hope.
+    pub faults: Vec<String>,
+}
+
+/// One stage in a [`Report`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StageReport {
+    /// The stage's name, unique in its pipeline.
+    pub name: Arc<str>,
+    /// What sort of stage it is.
+    pub kind: StageKind,
+    /// How many threads it has.
+    pub threads: usize,
+    /// The stages whose output it reads.
+    pub inputs: Vec<Arc<str>>,
+    /// The fused steps; one for a stage that is not fused.
+    pub steps: Vec<StepReport>,
+    /// Time spent waiting for input or for a timer, summed over its threads.
+    pub idle: Duration,
+    /// Time spent working, summed over its threads.
+    pub busy: Duration,
+    /// Time spent waiting for room in the output, summed over its threads.
+    pub blocked: Duration,
+    /// The ways out of the stage.
+    pub outputs: Vec<OutputReport>,
+}
+
+/// One step of a stage in a [`Report`].
+///
+/// `received = delivered + filtered + failed + dropped + abandoned + held`, where `held` is 0 once the stage has ended.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StepReport {
+    /// The step's name; the stage's name if there is but one.
+    pub name: Arc<str>,
+    /// Items it was given, error items not counted.
+    pub received: u64,
+    /// Items it sent on, error items not counted. A batch is one item.
+    pub emitted: u64,
+    /// Received items that went into the output. For a step that makes one item of each this equals `emitted`.
+    pub delivered: u64,
+    /// Received items that it removed because that is its purpose.
+    pub filtered: u64,
+    /// Received items that it turned into errors.
+    pub failed: u64,
+    /// Received items that it dropped, by reason; reasons that did not occur are left out.
+    pub dropped: Vec<(DropReason, u64)>,
+    /// Received items that it held when it was stopped.
+    pub abandoned: u64,
+    /// Error items it was given.
+    pub errors_in: u64,
+    /// Error items it sent on: those passed through and those it made.
+    pub errors_out: u64,
+}
+
+/// One way out of a stage in a [`Report`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct OutputReport {
+    /// The branch, for stages with several; empty for the others.
+    pub name: Arc<str>,
+    /// Items that wait for the consumer, error items included.
+    pub queued: usize,
+    /// How many may wait.
+    pub capacity: usize,
+    /// Data items that were emitted and never taken, because the consumer went or the stage was stopped.
+    pub undelivered: u64,
+}
+
+impl Report {
+    pub(crate) fn of(scope: &Arc<Scope>, root: &CancelToken) -> Self {
+        let now = scope.clock().now();
+        let finished = scope.finished();
+        let outcome = match (finished, root.cause()) {
+            (_, Some(cause)) => Outcome::Cancelled(cause),
+            (None, None) => Outcome::Running,
+            (Some(_), None) if scope.is_draining() => Outcome::Drained,
+            (Some(_), None) => Outcome::Completed,
+        };
+        Self {
+            name: Arc::clone(scope.name()),
+            outcome,
+            elapsed: finished.unwrap_or(now).saturating_duration_since(scope.started()),
+            stages: scope.stages().iter().map(|stage| StageReport::of(stage, now)).collect(),
+            faults: scope.faults(),
+        }
+    }
+
+    /// Whether everything the sources had was processed: not cancelled, not drained, not still running.
+    pub fn is_complete(&self) -> bool {
+        matches!(self.outcome, Outcome::Completed)
+    }
+
+    /// The stage of that name.
+    pub fn stage(&self, name: &str) -> Option<&StageReport> {
+        self.stages.iter().find(|stage| &*stage.name == name)
+    }
+
+    /// The stage that sets the pace: the one that is busy for the largest share of its time.
+    ///
+    /// `None` if no stage has done any work yet.
+    pub fn bottleneck(&self) -> Option<&StageReport> {
+        self.stages
+            .iter()
+            .filter(|stage| stage.kind != StageKind::Task && stage.busy > Duration::ZERO)
+            .max_by(|a, b| a.utilization().total_cmp(&b.utilization()))
+    }
+}
+
+impl StageReport {
+    fn of(stats: &StageStats, now: std::time::Instant) -> Self {
+        let (mut idle, mut busy, mut blocked) = Default::default();
+        for thread in &stats.threads {
+            let (i, w, b) = thread.read(now);
+            idle += i;
+            busy += w;
+            blocked += b;
+        }
+        Self {
+            name: Arc::clone(&stats.name),
+            kind: stats.kind,
+            threads: stats.threads.len(),
+            inputs: stats.inputs.lock().clone(),
+            steps: stats.steps.iter().map(StepReport::of).collect(),
+            idle,
+            busy,
+            blocked,
+            outputs: stats.outputs.lock().iter().map(|(name, gauge)| OutputReport::of(name, gauge)).collect(),
+        }
+    }
+
+    /// Items that came in: what the first step received.
+    pub fn received(&self) -> u64 {
+        self.steps.first().map_or(0, |step| step.received)
+    }
+
+    /// Items that went out: what the last step emitted.
+    pub fn emitted(&self) -> u64 {
+        self.steps.last().map_or(0, |step| step.emitted)
+    }
+
+    /// Items that any step turned into errors.
+    pub fn failed(&self) -> u64 {
+        self.steps.iter().map(|step| step.failed).sum()
+    }
+
+    /// Items that any step removed on purpose or dropped.
+    pub fn removed(&self) -> u64 {
+        self.steps.iter().map(|step| step.filtered + step.total_dropped()).sum()
+    }
+
+    /// Items that any step held when it was stopped.
+    pub fn abandoned(&self) -> u64 {
+        self.steps.iter().map(|step| step.abandoned).sum()
+    }
+
+    /// The share of its threads' time that the stage was busy, 0.0 to 1.0.
+    pub fn utilization(&self) -> f64 {
+        let whole = self.idle + self.busy + self.blocked;
+        if whole.is_zero() { 0.0 } else { self.busy.as_secs_f64() / whole.as_secs_f64() }
+    }
+}
+
+impl StepReport {
+    pub(crate) fn of(stats: &StepStats) -> Self {
+        let dropped = DropReason::ALL.into_iter().zip(stats.dropped.iter().map(Counter::get));
+        Self {
+            name: Arc::clone(&stats.name),
+            received: stats.received.get(),
+            emitted: stats.emitted.get(),
+            delivered: stats.delivered.get(),
+            filtered: stats.filtered.get(),
+            failed: stats.failed.get(),
+            dropped: dropped.filter(|&(_, count)| count > 0).collect(),
+            abandoned: stats.abandoned.get(),
+            errors_in: stats.errors_in.get(),
+            errors_out: stats.errors_out.get(),
+        }
+    }
+
+    /// Items dropped for any reason.
+    pub fn total_dropped(&self) -> u64 {
+        self.dropped.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Items it holds, as the counters have it; 0 once the stage has ended.
+    pub fn held(&self) -> u64 {
+        let settled = self.delivered + self.filtered + self.failed + self.total_dropped() + self.abandoned;
+        self.received.saturating_sub(settled)
+    }
+
+    /// Whether every received item is accounted for and none is accounted for twice.
+    pub fn balances(&self) -> bool {
+        let settled = self.delivered + self.filtered + self.failed + self.total_dropped() + self.abandoned;
+        self.received == settled
+    }
+}
+
+impl OutputReport {
+    fn of(name: &Arc<str>, gauge: &Gauge) -> Self {
+        Self {
+            name: Arc::clone(name),
+            queued: gauge.len(),
+            capacity: gauge.capacity.load(Ordering::Relaxed),
+            undelivered: gauge.undelivered.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Running => f.write_str("running"),
+            Outcome::Completed => f.write_str("completed"),
+            Outcome::Drained => f.write_str("drained"),
+            Outcome::Cancelled(cause) => write!(f, "{cause}"),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {} after {:.3?}", self.name, self.outcome, self.elapsed)?;
+        let width = self.stages.iter().map(|stage| stage.label_width()).max().unwrap_or(0).max("stage".len());
+        writeln!(
+            f,
+            "  {:width$}  {:>10}  {:>10}  {:>8}  {:>8}  {:>9}  {:>9}  {:>9}  {:>11}",
+            "stage", "in", "out", "removed", "failed", "idle", "busy", "blocked", "queue"
+        )?;
+        for stage in &self.stages {
+            stage.write_rows(f, width)?;
+        }
+        match self.bottleneck() {
+            Some(stage) => {
+                write!(f, "  bottleneck: {} (busy {:.0} % of its time)", stage.name, 100.0 * stage.utilization())
+            }
+            None => write!(f, "  bottleneck: none yet"),
+        }
+    }
+}
+
+impl StageReport {
+    fn label(&self) -> String {
+        if self.threads > 1 { format!("{} x{}", self.name, self.threads) } else { self.name.to_string() }
+    }
+
+    fn label_width(&self) -> usize {
+        let steps = if self.steps.len() > 1 { &self.steps[..] } else { &[] };
+        let steps = steps.iter().map(|step| 2 + step.name.chars().count());
+        steps.chain([self.label().chars().count()]).max().unwrap_or(0)
+    }
+
+    fn write_rows(&self, f: &mut fmt::Formatter<'_>, width: usize) -> fmt::Result {
+        let queue = match self.outputs.as_slice() {
+            [] => String::new(),
+            outputs => {
+                let queued: usize = outputs.iter().map(|output| output.queued).sum();
+                let capacity: usize = outputs.iter().map(|output| output.capacity).sum();
+                format!("{queued}/{capacity}")
+            }
+        };
+        writeln!(
+            f,
+            "  {:width$}  {:>10}  {:>10}  {:>8}  {:>8}  {:>9}  {:>9}  {:>9}  {queue:>11}",
+            self.label(),
+            self.received(),
+            self.emitted(),
+            self.removed(),
+            self.failed(),
+            seconds(self.idle),
+            seconds(self.busy),
+            seconds(self.blocked),
+        )?;
+        if self.steps.len() > 1 {
+            for step in &self.steps {
+                writeln!(
+                    f,
+                    "  {:width$}  {:>10}  {:>10}  {:>8}  {:>8}",
+                    format!("  {}", step.name),
+                    step.received,
+                    step.emitted,
+                    step.filtered + step.total_dropped(),
+                    step.failed
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.3}s", duration.as_secs_f64())
+}

@@ -1,0 +1,347 @@
+//! The scope: what a pipeline knows of its threads and stages.
+//!
+//! # What must hold
+//!
+//! - A thread is counted from before it is spawned until its last act, and its handle is kept until it is joined.
+//! - Only a thread outside the pipeline joins. A drop inside one of its threads cancels and nothing more.
+//! - The lock is held for bookkeeping only: nobody waits, wakes, spawns or runs user code under it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::token::{Cause, Node, earlier};
+use crate::clock::Clock;
+use crate::stage::panic::{self, PanicPayload};
+use crate::stage::stats::{StageKind, StageStats};
+use crate::stage::wait::{Waiter, Wake};
+
+thread_local! {
+    /// The address of the scope that the thread belongs to, 0 if to none.
+    static HOME: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Something that is to stop when the pipeline is drained.
+pub(crate) trait Drain: Send + Sync {
+    fn drain(&self);
+}
+
+pub(crate) struct Scope {
+    name: Arc<str>,
+    clock: Clock,
+    root: Arc<Node>,
+    capacity: usize,
+    started: Instant,
+    draining: AtomicBool,
+    /// Threads and streams handed out whose end means that no stage is left to wait for.
+    live: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    stages: Vec<Arc<StageStats>>,
+    names: HashMap<Arc<str>, usize>,
+    /// Threads that keep the pipeline alive, and those that do not.
+    keepers: usize,
+    helpers: usize,
+    /// No keeper is left and somebody joins: helpers are to end.
+    closing: bool,
+    finished: Option<Instant>,
+    handles: Vec<JoinHandle<()>>,
+    wakes: Vec<Arc<Wake>>,
+    joiners: Vec<Arc<Wake>>,
+    drains: Vec<Weak<dyn Drain>>,
+    faults: Vec<String>,
+}
+
+impl Scope {
+    pub(crate) fn new(name: Arc<str>, clock: Clock, root: Arc<Node>, capacity: usize) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            started: clock.now(),
+            clock,
+            root,
+            capacity,
+            draining: AtomicBool::new(false),
+            live: AtomicUsize::new(0),
+            state: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(crate) fn default_capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many of the pipeline's threads have not ended.
+    pub(crate) fn live_threads(&self) -> usize {
+        self.live.load(Ordering::Acquire)
+    }
+
+    fn address(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self) as usize
+    }
+
+    pub(crate) fn is_home(self: &Arc<Self>) -> bool {
+        HOME.get() == self.address()
+    }
+
+    /// Enters a stage into the books, under a name that no other stage of the pipeline has.
+    ///
+    /// # Panics
+    /// If the pipeline has finished.
+    #[track_caller]
+    pub(crate) fn register(&self, name: &str, kind: StageKind, steps: &[Arc<str>], threads: usize) -> Arc<StageStats> {
+        let mut state = self.state.lock();
+        if state.finished.is_some() {
+            let pipeline = Arc::clone(&self.name);
+            drop(state);
+            panic!("stage `{name}` cannot start: pipeline `{pipeline}` has finished");
+        }
+        let unique = state.unique(name);
+        let own = [Arc::clone(&unique)];
+        let steps = if steps.len() > 1 { steps } else { &own };
+        let stats = Arc::new(StageStats::new(unique, kind, steps, threads));
+        state.stages.push(Arc::clone(&stats));
+        stats
+    }
+
+    pub(crate) fn stages(&self) -> Vec<Arc<StageStats>> {
+        self.state.lock().stages.clone()
+    }
+
+    /// Starts a thread that the scope owns. `body` is called with `Ok` on the new thread, or with the error on this one
+    /// if there is no new thread: either way it is called, so that it can end its streams properly.
+    ///
+    /// A thread that does not `keep` the pipeline alive must end when [`is_closing`](Self::is_closing).
+    pub(crate) fn spawn(self: &Arc<Self>, name: &str, keep: bool, body: impl FnOnce(io::Result<()>) + Send + 'static) {
+        let name: Arc<str> = format!("{}/{name}", self.name).into();
+        let waiter = Waiter::for_thread(&self.clock, Arc::clone(&name));
+        let membership = self.enter(keep, Arc::clone(waiter.wake()));
+        // Kept outside the thread's closure, which a failed spawn destroys.
+        let work = Arc::new(Mutex::new(Some((body, waiter, membership))));
+        let theirs = Arc::clone(&work);
+        let spawned = std::thread::Builder::new().name(name.to_string()).spawn(move || {
+            let Some((body, waiter, membership)) = theirs.lock().take() else { return };
+            drop(theirs);
+            let waiter = waiter.install();
+            HOME.set(membership.scope.address());
+            if let Err(payload) = panic::catch(|| body(Ok(()))) {
+                membership.scope.fault(&payload);
+            }
+            // The last acts, in this order: whoever joins is woken while this thread still counts as running.
+            drop(membership);
+            drop(waiter);
+            Waiter::uninstall();
+        });
+        match spawned {
+            Ok(handle) => self.keep_handle(handle),
+            Err(error) => {
+                let taken = work.lock().take();
+                if let Some((body, waiter, membership)) = taken {
+                    log::error!("streamz: cannot start thread `{name}`: {error}");
+                    body(Err(error));
+                    drop(membership);
+                    drop(waiter);
+                }
+            }
+        }
+    }
+
+    fn enter(self: &Arc<Self>, keep: bool, wake: Arc<Wake>) -> Membership {
+        let mut state = self.state.lock();
+        *state.count(keep) += 1;
+        state.wakes.push(Arc::clone(&wake));
+        self.live.fetch_add(1, Ordering::AcqRel);
+        Membership { scope: Arc::clone(self), keep, wake }
+    }
+
+    fn keep_handle(&self, handle: JoinHandle<()>) {
+        let mut ended = Vec::new();
+        let mut state = self.state.lock();
+        state.handles.push(handle);
+        // A pipeline may start and end threads for as long as it lives: join those that have ended, now and then.
+        if state.handles.len().is_power_of_two() {
+            ended = state.handles.extract_if(.., |handle| handle.is_finished()).collect();
+        }
+        drop(state);
+        join_all(ended);
+    }
+
+    /// A thread of ours died although it catches the panics of user code: a fault in this library. Keep what it said
+    /// and stop the rest; its streams have been cut by then.
+    fn fault(&self, payload: &PanicPayload) {
+        let message = payload.message().to_owned();
+        log::error!("streamz: a thread of pipeline `{}` died: {message}", self.name);
+        self.state.lock().faults.push(message.clone());
+        self.root.cancel(Cause::Because(Arc::from(crate::BoxError::from(message))));
+    }
+
+    pub(crate) fn faults(&self) -> Vec<String> {
+        self.state.lock().faults.clone()
+    }
+
+    /// From now until it is dropped or the pipeline drains: `source.drain()` is called when it does.
+    pub(crate) fn on_drain(&self, source: Weak<dyn Drain>) {
+        let mut state = self.state.lock();
+        if state.drains.len().is_power_of_two() {
+            state.drains.retain(|source| source.strong_count() > 0);
+        }
+        state.drains.push(source.clone());
+        drop(state);
+        // Pushed first: either `drain` finds it there, or we see that it came before.
+        if self.is_draining()
+            && let Some(source) = source.upgrade()
+        {
+            source.drain();
+        }
+    }
+
+    pub(crate) fn drain(&self) {
+        let mut state = self.state.lock();
+        // Under the lock, so that `on_drain` cannot fall between the store and the look at the list.
+        self.draining.store(true, Ordering::Release);
+        let sources = std::mem::take(&mut state.drains);
+        let wakes = state.wakes.clone();
+        drop(state);
+        for source in sources.iter().filter_map(Weak::upgrade) {
+            source.drain();
+        }
+        for wake in wakes {
+            wake.post();
+        }
+    }
+
+    /// From now on a drain posts `wake`: for waiters that are not threads of the pipeline, which it wakes anyway.
+    pub(crate) fn watch_drain(&self, wake: &Arc<Wake>) {
+        let mut state = self.state.lock();
+        if !state.wakes.iter().any(|other| Arc::ptr_eq(other, wake)) {
+            // Guests that have gone: nobody but this list holds them.
+            state.wakes.retain(|other| Arc::strong_count(other) > 1);
+            state.wakes.push(Arc::clone(wake));
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Whether threads that do not keep the pipeline alive are to end.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state.lock().closing
+    }
+
+    /// Waits until every thread has ended and has been joined, or until `deadline`: false if that came first.
+    ///
+    /// # Panics
+    /// On a thread of the pipeline itself.
+    pub(crate) fn join(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+        assert!(!self.is_home(), "pipeline `{}` cannot be joined by one of its own threads", self.name);
+        let waiter = Waiter::current(&self.clock);
+        loop {
+            let mut state = self.state.lock();
+            if state.keepers == 0 && !state.closing {
+                state.closing = true;
+                let wakes = state.wakes.clone();
+                drop(state);
+                wakes.iter().for_each(|wake| wake.post());
+                continue;
+            }
+            if state.keepers + state.helpers == 0 {
+                let now = self.clock.now();
+                state.finished.get_or_insert(now);
+                let handles = std::mem::take(&mut state.handles);
+                drop(state);
+                join_all(handles);
+                return true;
+            }
+            if deadline.is_some_and(|deadline| self.clock.now() >= deadline) {
+                return false;
+            }
+            if !state.joiners.iter().any(|joiner| Arc::ptr_eq(joiner, waiter.wake())) {
+                state.joiners.push(Arc::clone(waiter.wake()));
+            }
+            drop(state);
+            waiter.park(earlier(deadline, None));
+        }
+    }
+
+    pub(crate) fn finished(&self) -> Option<Instant> {
+        self.state.lock().finished
+    }
+}
+
+impl State {
+    fn count(&mut self, keep: bool) -> &mut usize {
+        if keep { &mut self.keepers } else { &mut self.helpers }
+    }
+
+    fn unique(&mut self, name: &str) -> Arc<str> {
+        let count = self.names.entry(name.into()).or_insert(0);
+        *count += 1;
+        if *count == 1 {
+            return name.into();
+        }
+        let numbered = format!("{name}-{count}");
+        // Somebody may have chosen that very name.
+        if self.names.contains_key(numbered.as_str()) {
+            self.unique(&numbered)
+        } else {
+            self.names.insert(numbered.as_str().into(), 1);
+            numbered.into()
+        }
+    }
+}
+
+fn join_all(handles: Vec<JoinHandle<()>>) {
+    for handle in handles {
+        // The closure catches every panic, so there is no payload to look at.
+        let _ = handle.join();
+    }
+}
+
+/// A thread's entry in the books, from before it is spawned until its last act.
+struct Membership {
+    scope: Arc<Scope>,
+    keep: bool,
+    wake: Arc<Wake>,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let scope = &*self.scope;
+        let mut state = scope.state.lock();
+        *state.count(self.keep) -= 1;
+        scope.live.fetch_sub(1, Ordering::AcqRel);
+        if let Some(index) = state.wakes.iter().position(|wake| Arc::ptr_eq(wake, &self.wake)) {
+            state.wakes.swap_remove(index);
+        }
+        let joiners = if state.keepers == 0 { std::mem::take(&mut state.joiners) } else { Vec::new() };
+        drop(state);
+        joiners.iter().for_each(|joiner| joiner.post());
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").field("name", &self.name).field("threads", &self.live_threads()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,385 @@
+//! [`CancelToken`]: what tells a pipeline to stop.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::scope::Scope;
+use crate::clock::Clock;
+use crate::error::{BoxError, StreamError};
+use crate::stage::wait::{Waiter, Wake};
+
+/// Why something was cancelled.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// [`CancelToken::cancel`] or [`Pipeline::abort`](crate::Pipeline::abort) was called.
+    #[error("cancelled on request")]
+    Requested,
+    /// [`CancelToken::cancel_because`] was called with this reason.
+    #[error("cancelled: {0}")]
+    Because(Arc<dyn std::error::Error + Send + Sync>),
+    /// The token's deadline passed.
+    #[error("deadline passed")]
+    DeadlinePassed,
+    /// [`Pipeline::drain_within`](crate::Pipeline::drain_within) ran out of time.
+    #[error("drain took longer than {0:?}")]
+    DrainTimedOut(Duration),
+    /// The [`Pipeline`](crate::Pipeline) was dropped before it had finished.
+    #[error("pipeline dropped")]
+    Dropped,
+    /// An end that stops at the first error met one.
+    #[error("stopped at the first error: {0}")]
+    Failed(#[source] StreamError),
+}
+
+/// The error of a wait that was ended by cancellation.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub struct Cancelled {
+    cause: Cause,
+}
+
+impl Cancelled {
+    /// Why it was cancelled.
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+}
+
+/// Tells work to stop: goes through every stage of a pipeline and into every call that its workers make.
+///
+/// A token is cancelled once, with a [`Cause`], and stays cancelled. A [`child`](Self::child) is cancelled with its
+/// parent, never the other way round. A token may have a deadline, by the clock of its pipeline.
+///
+/// Tokens come from a [`Pipeline`](crate::Pipeline), which dereferences to its own token, and from
+/// [`child`](Self::child); only those can host stages. [`CancelToken::new`] makes one without a pipeline, a bare
+/// signal: for testing calls, or as something to wait on.
+///
+/// Clones are the same token.
+#[derive(Clone)]
+pub struct CancelToken {
+    node: Arc<Node>,
+    scope: Option<Arc<Scope>>,
+}
+
+/// One token. Nodes know their parents only: whoever waits registers with the node and all its ancestors, so a child
+/// costs one allocation and leaves nothing behind.
+pub(crate) struct Node {
+    /// Written under the lock, after the cause; Release, so that who reads `true` finds the cause.
+    cancelled: AtomicBool,
+    deadline: Option<Instant>,
+    clock: Clock,
+    parent: Option<Arc<Node>>,
+    state: Mutex<NodeState>,
+}
+
+#[derive(Default)]
+struct NodeState {
+    cause: Option<Cause>,
+    wakes: Vec<Arc<Wake>>,
+}
+
+impl Node {
+    pub(crate) fn root(clock: Clock, deadline: Option<Instant>) -> Arc<Self> {
+        Arc::new(Self::new(clock, deadline, None))
+    }
+
+    fn new(clock: Clock, deadline: Option<Instant>, parent: Option<Arc<Node>>) -> Self {
+        Self { cancelled: AtomicBool::new(false), deadline, clock, parent, state: Mutex::default() }
+    }
+
+    pub(crate) fn cancel(&self, cause: Cause) {
+        let mut state = self.state.lock();
+        if state.cause.is_some() {
+            return;
+        }
+        state.cause = Some(cause);
+        self.cancelled.store(true, Ordering::Release);
+        // Who registers from now on takes the lock after us, and so sees the flag.
+        let wakes = std::mem::take(&mut state.wakes);
+        drop(state);
+        for wake in wakes {
+            wake.post();
+        }
+    }
+
+    #[inline]
+    fn is_cancelled_itself(&self) -> bool {
+        if self.cancelled.load(Ordering::Acquire) {
+            return true;
+        }
+        match self.deadline {
+            Some(deadline) if self.clock.now() >= deadline => {
+                self.cancel(Cause::DeadlinePassed);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn lineage(&self) -> impl Iterator<Item = &Node> {
+        std::iter::successors(Some(self), |node| node.parent.as_deref())
+    }
+
+    fn register(&self, wake: &Arc<Wake>) {
+        let mut state = self.state.lock();
+        if state.cause.is_none() {
+            state.wakes.push(Arc::clone(wake));
+        }
+    }
+
+    fn deregister(&self, wake: &Arc<Wake>) {
+        let mut state = self.state.lock();
+        if let Some(index) = state.wakes.iter().position(|other| Arc::ptr_eq(other, wake)) {
+            state.wakes.swap_remove(index);
+        }
+    }
+}
+
+impl CancelToken {
+    /// A token without a pipeline, on the system clock. It signals, but cannot host stages.
+    pub fn new() -> Self {
+        Self::with_clock(Clock::default())
+    }
+
+    /// As [`new`](Self::new), on the given clock.
+    pub fn with_clock(clock: impl Into<Clock>) -> Self {
+        Self { node: Node::root(clock.into(), None), scope: None }
+    }
+
+    pub(crate) fn for_scope(node: Arc<Node>, scope: Arc<Scope>) -> Self {
+        Self { node, scope: Some(scope) }
+    }
+
+    /// A token that is cancelled when this one is, and can be cancelled alone.
+    #[must_use = "a child that nobody holds cancels nothing"]
+    pub fn child(&self) -> Self {
+        self.child_until(None)
+    }
+
+    /// A child that is also cancelled once `timeout` has passed. A timeout too large to add never passes.
+    #[must_use = "the deadline is the child's, not this token's"]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        self.child_until(self.now().checked_add(timeout))
+    }
+
+    /// A child that is also cancelled at `deadline`.
+    #[must_use = "the deadline is the child's, not this token's"]
+    pub fn with_deadline(&self, deadline: Instant) -> Self {
+        self.child_until(Some(deadline))
+    }
+
+    fn child_until(&self, deadline: Option<Instant>) -> Self {
+        let node = Node::new(self.node.clock.clone(), deadline, Some(Arc::clone(&self.node)));
+        Self { node: Arc::new(node), scope: self.scope.clone() }
+    }
+
+    /// Cancels this token and all below it. Stages stop promptly, whatever they wait for; what they hold is counted
+    /// as abandoned. Does nothing if the token is cancelled already.
+    pub fn cancel(&self) {
+        self.node.cancel(Cause::Requested);
+    }
+
+    /// As [`cancel`](Self::cancel), with a reason for those who ask.
+    pub fn cancel_because(&self, reason: impl Into<BoxError>) {
+        self.node.cancel(Cause::Because(Arc::from(reason.into())));
+    }
+
+    pub(crate) fn cancel_with(&self, cause: Cause) {
+        self.node.cancel(cause);
+    }
+
+    /// Whether this token, or one above it, has been cancelled or is past its deadline.
+    #[inline]
+    pub fn is_cancelled(&self) -> bool {
+        self.node.lineage().any(Node::is_cancelled_itself)
+    }
+
+    /// Why the token was cancelled; `None` if it is not.
+    pub fn cause(&self) -> Option<Cause> {
+        let node = self.node.lineage().find(|node| node.is_cancelled_itself())?;
+        node.state.lock().cause.clone()
+    }
+
+    /// `Err` with the cause if the token is cancelled: for `cancel.check()?` between the steps of a long call.
+    pub fn check(&self) -> Result<(), Cancelled> {
+        self.cause().map_or(Ok(()), |cause| Err(Cancelled { cause }))
+    }
+
+    /// The earliest deadline of this token and those above it.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.node.lineage().filter_map(|node| node.deadline).min()
+    }
+
+    /// The present moment of the token's clock.
+    pub fn now(&self) -> Instant {
+        self.node.clock.now()
+    }
+
+    /// The token's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.node.clock
+    }
+
+    /// Waits for `duration` by the token's clock. Ends at once, with an error, when the token is cancelled.
+    pub fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
+        self.sleep_until(self.now().checked_add(duration))
+    }
+
+    /// Waits until the token is cancelled.
+    pub fn wait(&self) -> Cancelled {
+        match self.sleep_until(None) {
+            Err(cancelled) => cancelled,
+            Ok(()) => unreachable!("a wait without a deadline ends by cancellation only"),
+        }
+    }
+
+    fn sleep_until(&self, until: Option<Instant>) -> Result<(), Cancelled> {
+        let waiter = Waiter::current(&self.node.clock);
+        let _registered = self.register(waiter.wake());
+        loop {
+            self.check()?;
+            if until.is_some_and(|until| self.now() >= until) {
+                return Ok(());
+            }
+            waiter.park(earlier(until, self.deadline()));
+        }
+    }
+
+    /// From now until the registration is dropped, cancellation posts `wake`.
+    pub(crate) fn register(&self, wake: &Arc<Wake>) -> Registration {
+        for node in self.node.lineage() {
+            node.register(wake);
+        }
+        Registration { node: Arc::clone(&self.node), wake: Arc::clone(wake) }
+    }
+
+    /// Asks the sources of the token's pipeline to stop; what is in flight is processed and flushed to the end. Does
+    /// not wait. On a token without a pipeline it does nothing.
+    pub fn drain(&self) {
+        if let Some(scope) = &self.scope {
+            scope.drain();
+        }
+    }
+
+    /// Whether [`drain`](Self::drain) was called on a token of the same pipeline.
+    pub fn is_draining(&self) -> bool {
+        self.scope.as_ref().is_some_and(|scope| scope.is_draining())
+    }
+
+    /// The scope in which stages are registered.
+    ///
+    /// # Panics
+    /// If the token does not come from a pipeline.
+    #[track_caller]
+    pub(crate) fn scope(&self) -> &Arc<Scope> {
+        match &self.scope {
+            Some(scope) => scope,
+            None => panic!("this CancelToken does not belong to a Pipeline, so it cannot host a stage"),
+        }
+    }
+}
+
+impl Default for CancelToken {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelToken")
+            .field("pipeline", &self.scope.as_ref().map(|scope| scope.name()))
+            .field("cause", &self.cause())
+            .finish_non_exhaustive()
+    }
+}
+
+/// See [`CancelToken::register`].
+pub(crate) struct Registration {
+    node: Arc<Node>,
+    wake: Arc<Wake>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        for node in self.node.lineage() {
+            node.deregister(&self.wake);
+        }
+    }
+}
+
+pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ManualClock;
+
+    #[test]
+    fn a_child_is_cancelled_with_its_parent_and_not_the_other_way_round() {
+        let parent = CancelToken::new();
+        let child = parent.child();
+        let sibling = parent.child();
+        child.cancel_because("enough");
+        assert!(child.is_cancelled() && !parent.is_cancelled() && !sibling.is_cancelled());
+        parent.cancel();
+        assert!(matches!(sibling.cause(), Some(Cause::Requested)));
+        assert_eq!(child.check().unwrap_err().to_string(), "cancelled: enough");
+    }
+
+    #[test]
+    fn the_first_cause_stays() {
+        let token = CancelToken::new();
+        token.cancel_because("first");
+        token.cancel_because("second");
+        assert_eq!(token.cause().unwrap().to_string(), "cancelled: first");
+    }
+
+    #[test]
+    fn a_deadline_is_reached_when_the_time_is_at_it() {
+        let clock = ManualClock::new();
+        let token = CancelToken::with_clock(&clock);
+        let child = token.with_timeout(Duration::from_secs(2)).child();
+        clock.advance(Duration::from_nanos(1_999_999_999));
+        assert!(!child.is_cancelled());
+        clock.advance(Duration::from_nanos(1));
+        assert!(matches!(child.cause(), Some(Cause::DeadlinePassed)));
+        assert!(!token.is_cancelled());
+    }
+
+    #[test]
+    fn an_endless_timeout_is_no_deadline() {
+        assert_eq!(CancelToken::new().with_timeout(Duration::MAX).deadline(), None);
+    }
+
+    #[test]
+    fn a_sleep_ends_at_its_time_or_at_the_deadline() {
+        let clock = ManualClock::new();
+        let token = CancelToken::with_clock(&clock);
+        token.sleep(Duration::from_secs(5)).unwrap();
+        assert_eq!(clock.elapsed(), Duration::from_secs(5));
+        token.with_timeout(Duration::from_secs(1)).sleep(Duration::from_secs(9)).unwrap_err();
+        assert_eq!(clock.elapsed(), Duration::from_secs(6));
+    }
+
+    #[test]
+    fn cancelling_ends_a_wait_on_another_thread() {
+        let token = CancelToken::new();
+        let waiting = std::thread::spawn({
+            let child = token.child();
+            move || child.wait().to_string()
+        });
+        token.cancel_because("done here");
+        assert_eq!(waiting.join().unwrap(), "cancelled: done here");
+    }
+}

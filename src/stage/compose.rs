@@ -1,0 +1,178 @@
+//! Making processors of processors.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use super::fuse::FusedOperator;
+use super::{Processor, Stage, launch};
+use crate::pipeline::CancelToken;
+use crate::stream::Stream;
+
+/// A processor as a trait object.
+pub type BoxProcessor<In, Out> = Box<dyn Processor<In = In, Out = Out>>;
+
+macro_rules! forward {
+    ($pointer:ident) => {
+        impl<P: Processor + ?Sized> Processor for $pointer<P> {
+            type In = P::In;
+            type Out = P::Out;
+
+            #[track_caller]
+            fn process(&self, cancel: &CancelToken, input: Stream<Self::In>) -> Stream<Self::Out> {
+                (**self).process(cancel, input)
+            }
+
+            fn name(&self) -> &str {
+                (**self).name()
+            }
+        }
+    };
+}
+
+forward!(Box);
+forward!(Arc);
+
+impl<In: Send + 'static, Out: Send + 'static> fmt::Debug for dyn Processor<In = In, Out = Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Processor").field(&self.name()).finish()
+    }
+}
+
+/// Two processors, one after the other; made by [`Processor::then`].
+#[derive(Debug, Clone)]
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Then<A, B> {
+    first: A,
+    second: B,
+    name: String,
+}
+
+impl<A: Processor, B: Processor<In = A::Out>> Then<A, B> {
+    pub(super) fn new(first: A, second: B) -> Self {
+        let name = format!("{}>{}", first.name(), second.name());
+        Self { first, second, name }
+    }
+}
+
+impl<A: Processor, B: Processor<In = A::Out>> Processor for Then<A, B> {
+    type In = A::In;
+    type Out = B::Out;
+
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<A::In>) -> Stream<B::Out> {
+        self.second.process(cancel, self.first.process(cancel, input))
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Two stages on one thread; made by [`Processor::fuse`].
+#[derive(Debug, Clone)]
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Fused<A, B> {
+    first: A,
+    second: B,
+    name: Cow<'static, str>,
+}
+
+impl<A: Stage, B: Stage<In = A::Out>> Fused<A, B> {
+    pub(super) fn new(first: A, second: B) -> Self {
+        let name = format!("{}+{}", first.name(), second.name()).into();
+        Self { first, second, name }
+    }
+
+    /// Sets the name of the whole; its steps keep theirs.
+    pub fn with_name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+}
+
+impl<A: Stage, B: Stage<In = A::Out>> Processor for Fused<A, B> {
+    type In = A::In;
+    type Out = B::Out;
+
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<A::In>) -> Stream<B::Out> {
+        launch(self, cancel, input)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<A: Stage, B: Stage<In = A::Out>> Stage for Fused<A, B> {
+    type Op = FusedOperator<A::Op, B::Op>;
+
+    fn start(&self) -> Self::Op {
+        FusedOperator::new(self.first.start(), self.second.start())
+    }
+
+    fn capacity(&self) -> Option<usize> {
+        self.second.capacity()
+    }
+
+    fn step_names(&self, names: &mut Vec<Arc<str>>) {
+        self.first.step_names(names);
+        self.second.step_names(names);
+    }
+}
+
+/// A processor from a closure that builds its stages; the way to give a part of a pipeline a name and a type.
+///
+/// ```
+/// use streamz::{Pipeline, ProcessorFn, Processor, Stream};
+///
+/// let evens = ProcessorFn::new("evens", |_cancel, numbers: Stream<u32>| {
+///     numbers.filter(|n| n % 2 == 0).map(|n| n / 2)
+/// });
+/// let pipeline = Pipeline::new("test");
+/// let halves = Stream::from_iter(&pipeline, 0..6).through(&evens).collect::<Vec<_>>()?;
+/// assert_eq!(halves, [0, 1, 2]);
+/// assert_eq!(evens.name(), "evens");
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct ProcessorFn<In, Out, F> {
+    name: Cow<'static, str>,
+    build: F,
+    types: std::marker::PhantomData<fn(In) -> Out>,
+}
+
+impl<In, Out, F> ProcessorFn<In, Out, F>
+where
+    F: Fn(&CancelToken, Stream<In>) -> Stream<Out> + Send + Sync + 'static,
+{
+    /// A processor called `name` that is what `build` makes of a stream.
+    pub fn new(name: impl Into<Cow<'static, str>>, build: F) -> Self {
+        Self { name: name.into(), build, types: std::marker::PhantomData }
+    }
+}
+
+impl<In, Out, F> Processor for ProcessorFn<In, Out, F>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    F: Fn(&CancelToken, Stream<In>) -> Stream<Out> + Send + Sync + 'static,
+{
+    type In = In;
+    type Out = Out;
+
+    fn process(&self, cancel: &CancelToken, input: Stream<In>) -> Stream<Out> {
+        (self.build)(cancel, input.with_token(cancel))
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<In, Out, F> fmt::Debug for ProcessorFn<In, Out, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ProcessorFn").field(&self.name).finish()
+    }
+}

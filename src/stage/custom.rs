@@ -1,0 +1,44 @@
+//! [`Custom`]: a processor from an operator of one's own.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::operator::Operator;
+use super::options::{Options, common_options, stage};
+
+/// A processor that runs an [`Operator`] written by the user.
+///
+/// The factory makes a fresh operator for each run, so that runs share no state. See [`Operator`] for an example.
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Custom<F> {
+    factory: F,
+    options: Options,
+}
+
+impl<F, O> Custom<F>
+where
+    F: Fn() -> O + Send + Sync + 'static,
+    O: Operator,
+{
+    /// A processor called `name` that runs what `factory` makes.
+    pub fn new(name: impl Into<Cow<'static, str>>, factory: F) -> Self {
+        Self { factory, options: Options { name: name.into(), capacity: None } }
+    }
+
+    common_options!();
+
+    fn operator(&self) -> O {
+        (self.factory)()
+    }
+}
+
+stage! {
+    [F, O] Custom<F> where { F: Fn() -> O + Send + Sync + 'static, O: Operator }
+    O::In => O::Out, O
+}
+
+impl<F> fmt::Debug for Custom<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Custom").field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,220 @@
+//! The driver: runs an operator on a thread of its own.
+//!
+//! # One turn
+//!
+//! 1. *Stop conditions*: the token is cancelled, or the consumer has gone. After a stop nothing more is emitted, and what
+//!    the operator holds is counted as abandoned.
+//! 2. *Hand over* what the consumer is hungry for.
+//! 3. *A timer* that is due. Timers go before items: an item that arrives at the moment a timer is due finds it fired.
+//! 4. *One item* of the input, an error item, or the end.
+//!
+//! After each call of the operator its output is brought to rest: what it emitted is in the edge or in the open
+//! chunk, nothing is left behind for want of room, and `resume` has returned false.
+//!
+//! The stage parks in two places only: for input (and timers), with the open chunk handed over; and for room. Before
+//! both it announces the room it has made in its input.
+
+use super::operator::sealed::{Context, Sink};
+use super::operator::{Operator, guarded};
+use super::stats::Phase;
+use super::thread::StageThread;
+use crate::error::Result;
+use crate::stream::{EdgeSender, End, Input, Polled};
+
+/// How many items an operator may emit in one call before it is told that the output is full, so that an endless one
+/// comes back to the driver, which looks at cancellation and timers.
+const QUOTA: u32 = 1024;
+
+/// The output of a stage with one way out.
+pub(crate) struct Output<T> {
+    sender: EdgeSender<T>,
+    context: Context,
+    last_step: usize,
+    quota: u32,
+    closed: bool,
+}
+
+impl<T> Output<T> {
+    pub(crate) fn new(sender: EdgeSender<T>, context: Context) -> Self {
+        let last_step = context.stats.steps.len() - 1;
+        Self { sender, context, last_step, quota: QUOTA, closed: false }
+    }
+
+    /// For a stage that could not start.
+    pub(crate) fn end(mut self, end: End) {
+        self.sender.end(end);
+    }
+}
+
+impl<T> Sink<T> for Output<T> {
+    #[inline]
+    fn put(&mut self, item: Result<T>) {
+        self.quota = self.quota.saturating_sub(1);
+        self.sender.push(item);
+    }
+
+    #[inline]
+    fn full(&mut self) -> bool {
+        self.quota == 0 || self.closed || self.sender.is_full()
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    #[inline]
+    fn step(&self) -> usize {
+        self.last_step
+    }
+
+    #[inline]
+    fn context(&self) -> &Context {
+        &self.context
+    }
+}
+
+/// Why a stage ends before its input does.
+enum Stop {
+    Cancelled,
+    ConsumerGone,
+}
+
+pub(crate) struct Driver<O: Operator> {
+    op: O,
+    input: Input<O::In>,
+    out: Output<O::Out>,
+    thread: StageThread,
+}
+
+impl<O: Operator> Driver<O> {
+    pub(crate) fn new(op: O, input: Input<O::In>, out: Output<O::Out>, thread: StageThread) -> Self {
+        out.sender.watch(thread.wake());
+        Self { op, input, out, thread }
+    }
+
+    pub(crate) fn run(mut self) {
+        let end = match self.work() {
+            Ok(end) => end,
+            // Nobody will see how it ended, but the edge is told all the same.
+            Err(Stop::Cancelled | Stop::ConsumerGone) => End::Cut(self.thread.cut()),
+        };
+        self.abandon_held();
+        self.out.sender.end(end);
+    }
+
+    fn work(&mut self) -> Result<End, Stop> {
+        loop {
+            self.check()?;
+            self.out.sender.hand_over_if_hungry();
+            if self.op.next_wake().is_some_and(|wake| wake <= self.thread.token.now()) {
+                self.call(|op, out| op.timer(out))?;
+            } else {
+                match self.input.poll() {
+                    Polled::Item(Ok(item)) => {
+                        self.first_step().received.add(1);
+                        self.call(|op, out| op.item(item, out))?;
+                    }
+                    Polled::Item(Err(error)) => {
+                        self.first_step().errors_in.add(1);
+                        self.call(|op, out| op.error(error, out))?;
+                    }
+                    Polled::Empty => self.wait_for_input(),
+                    Polled::Ended(End::Finished) => {
+                        self.call(|op, out| op.end(out))?;
+                        return Ok(End::Finished);
+                    }
+                    Polled::Ended(cut) => return Ok(cut),
+                }
+            }
+            if self.out.closed {
+                return Ok(End::Finished);
+            }
+        }
+    }
+
+    #[inline]
+    fn first_step(&self) -> &super::stats::StepStats {
+        &self.thread.stats.steps[0]
+    }
+
+    #[inline]
+    fn check(&self) -> Result<(), Stop> {
+        if self.thread.is_stopped() {
+            return Err(Stop::Cancelled);
+        }
+        if self.out.sender.is_gone() {
+            return Err(Stop::ConsumerGone);
+        }
+        Ok(())
+    }
+
+    /// One call of the operator, and all that follows from it.
+    #[inline]
+    fn call(&mut self, call: impl FnOnce(&mut O, &mut Output<O::Out>)) -> Result<(), Stop> {
+        self.out.quota = QUOTA;
+        guarded(&mut self.op, &mut self.out, call);
+        loop {
+            if self.out.sender.is_stuck() {
+                self.wait_for_room(false)?;
+            }
+            self.debug_check();
+            if self.out.closed || !guarded(&mut self.op, &mut self.out, |op, out| op.resume(out)) {
+                break;
+            }
+            self.check()?;
+            if self.out.sender.is_full() {
+                self.wait_for_room(true)?;
+            }
+            self.out.quota = QUOTA;
+        }
+        if self.out.sender.is_stuck() {
+            self.wait_for_room(false)?;
+        }
+        self.debug_check();
+        Ok(())
+    }
+
+    fn wait_for_input(&mut self) {
+        self.out.sender.hand_over();
+        self.input.settle();
+        let out = &self.out.sender;
+        self.thread.wait_for_input(&self.input, self.op.next_wake(), || out.is_gone(), |_| out.is_gone());
+    }
+
+    /// Returns when there is room for everything that was emitted, and if `more`, for another item.
+    #[cold]
+    fn wait_for_room(&mut self, more: bool) -> Result<(), Stop> {
+        loop {
+            self.check()?;
+            self.out.sender.hand_over();
+            if !self.out.sender.is_stuck() && !(more && self.out.sender.is_full()) {
+                return Ok(());
+            }
+            self.input.settle();
+            let out = &self.out.sender;
+            let wake = self.thread.wake();
+            self.thread.wait(Phase::Blocked, None, || out.may_have_room(), |_| out.want_room(wake));
+        }
+    }
+
+    fn abandon_held(&mut self) {
+        for step in &self.thread.stats.steps {
+            step.abandoned.add(step.unsettled());
+        }
+    }
+
+    #[inline]
+    fn debug_check(&self) {
+        if cfg!(debug_assertions) {
+            let stats = &self.thread.stats;
+            self.op.held_by_step(self.out.last_step, &mut |step, held| {
+                let step = &stats.steps[step];
+                assert_eq!(step.unsettled(), held, "step `{}` of stage `{}` miscounts", step.name, stats.name);
+            });
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Fusing: two operators as one.
+//!
+//! # What must hold
+//!
+//! The second operator is never given anything while it has more to say. So the boundary between the two is full while
+//! the second has more, while items wait at the boundary, or while the output is full; an operator that asks
+//! `is_full` and returns comes to no harm, and what one emits without asking waits at the boundary, in order.
+//!
+//! `resume` always works from the end to the front: first the second operator says what it has, then it is given what
+//! waits at the boundary, then the first operator is resumed. When the first has nothing more and has ended (its input
+//! did, or it said `finish`), the second is ended, once, and resumed until it has nothing more; if it was the
+//! first that said `finish`, the whole is finished after that.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Instant;
+
+use super::operator::sealed::{Context, Sink};
+use super::operator::{Emit, Operator, guarded};
+use crate::error::{Result, StreamError};
+
+/// Two operators as one; see [`Processor::fuse`](crate::Processor::fuse).
+pub struct FusedOperator<A: Operator, B: Operator<In = A::Out>> {
+    first: A,
+    rest: Rest<B>,
+    /// The first operator has been ended or has finished; only `resume` is left for it.
+    closing: bool,
+}
+
+/// The second operator and the boundary before it.
+struct Rest<B: Operator> {
+    second: B,
+    waiting: VecDeque<Result<B::In>>,
+    /// The second operator has more to say.
+    pending: bool,
+    /// The second operator has been ended.
+    ended: bool,
+    /// The first operator said `finish`.
+    finished: bool,
+}
+
+impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
+    pub(crate) fn new(first: A, second: B) -> Self {
+        let rest = Rest { second, waiting: VecDeque::new(), pending: false, ended: false, finished: false };
+        Self { first, rest, closing: false }
+    }
+}
+
+impl<B: Operator> Rest<B> {
+    fn link<'a, E: Emit<B::Out>>(&'a mut self, out: &'a mut E) -> Link<'a, B, E> {
+        Link { rest: self, out }
+    }
+
+    #[inline]
+    fn give<E: Emit<B::Out>>(&mut self, item: Result<B::In>, out: &mut E) {
+        guarded(&mut self.second, out, |second, out| match item {
+            Ok(item) => second.item(item, out),
+            Err(error) => second.error(error, out),
+        });
+        self.resume_second(out);
+    }
+
+    #[inline]
+    fn resume_second<E: Emit<B::Out>>(&mut self, out: &mut E) {
+        self.pending = guarded(&mut self.second, out, |second, out| second.resume(out));
+    }
+
+    /// Brings the boundary to rest: false if the second operator must wait for room.
+    #[inline]
+    fn clear<E: Emit<B::Out>>(&mut self, out: &mut E) -> bool {
+        loop {
+            if self.pending {
+                self.resume_second(out);
+                if self.pending {
+                    return false;
+                }
+            }
+            match self.waiting.pop_front() {
+                Some(item) => self.give(item, out),
+                None if self.pending => {}
+                None => return true,
+            }
+        }
+    }
+}
+
+impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
+    type In = A::In;
+    type Out = B::Out;
+
+    const STEPS: usize = A::STEPS + B::STEPS;
+
+    #[inline]
+    fn item(&mut self, item: A::In, out: &mut impl Emit<B::Out>) {
+        guarded(&mut self.first, &mut self.rest.link(out), |first, link| first.item(item, link));
+    }
+
+    fn error(&mut self, error: StreamError, out: &mut impl Emit<B::Out>) {
+        guarded(&mut self.first, &mut self.rest.link(out), |first, link| first.error(error, link));
+    }
+
+    /// One timer for each call, the earlier one first; of two that are due together the first operator's, so that what
+    /// it flushes is there when the second one's fires.
+    fn timer(&mut self, out: &mut impl Emit<B::Out>) {
+        match (self.first.next_wake(), self.rest.second.next_wake()) {
+            (Some(first), second) if second.is_none_or(|second| first <= second) => {
+                guarded(&mut self.first, &mut self.rest.link(out), |first, link| first.timer(link));
+            }
+            _ => {
+                guarded(&mut self.rest.second, out, |second, out| second.timer(out));
+                self.rest.resume_second(out);
+            }
+        }
+    }
+
+    fn end(&mut self, out: &mut impl Emit<B::Out>) {
+        if !self.closing {
+            self.closing = true;
+            guarded(&mut self.first, &mut self.rest.link(out), |first, link| first.end(link));
+        }
+    }
+
+    #[inline]
+    fn resume(&mut self, out: &mut impl Emit<B::Out>) -> bool {
+        loop {
+            if !self.rest.clear(out) {
+                return true;
+            }
+            if self.rest.ended {
+                if self.rest.finished {
+                    out.close();
+                }
+                return false;
+            }
+            let more = guarded(&mut self.first, &mut self.rest.link(out), |first, link| first.resume(link));
+            self.closing |= self.rest.finished;
+            if more {
+                if out.full() {
+                    return true;
+                }
+            } else if self.rest.pending || !self.rest.waiting.is_empty() {
+                // What the first one just said must go through before it can be ended.
+            } else if self.closing {
+                self.rest.ended = true;
+                guarded(&mut self.rest.second, out, |second, out| second.end(out));
+                self.rest.resume_second(out);
+            } else {
+                return false;
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        crate::pipeline::earlier(self.first.next_wake(), self.rest.second.next_wake())
+    }
+
+    fn held(&self) -> u64 {
+        let mut held = 0;
+        self.held_by_step(Self::STEPS - 1, &mut |_, count| held += count);
+        held
+    }
+
+    fn held_by_step(&self, last: usize, note: &mut dyn FnMut(usize, u64)) {
+        self.first.held_by_step(last - B::STEPS, note);
+        let entry = last + 1 - B::STEPS;
+        let waiting = self.rest.waiting.iter().filter(|item| item.is_ok()).count() as u64;
+        self.rest.second.held_by_step(last, &mut |step, held| {
+            note(step, if step == entry { held + waiting } else { held });
+        });
+    }
+}
+
+impl<A: Operator, B: Operator<In = A::Out>> fmt::Debug for FusedOperator<A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FusedOperator").field("steps", &Self::STEPS).finish_non_exhaustive()
+    }
+}
+
+/// The first operator's output: the second operator.
+struct Link<'a, B: Operator, E> {
+    rest: &'a mut Rest<B>,
+    out: &'a mut E,
+}
+
+impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
+    #[inline]
+    fn put(&mut self, item: Result<B::In>) {
+        let entry = &self.out.context().stats.steps[self.out.step() + 1 - B::STEPS];
+        match &item {
+            Ok(_) => entry.received.add(1),
+            Err(_) => entry.errors_in.add(1),
+        }
+        if self.rest.pending || !self.rest.waiting.is_empty() || self.out.is_closed() {
+            self.rest.waiting.push_back(item);
+        } else {
+            self.rest.give(item, self.out);
+        }
+    }
+
+    #[inline]
+    fn full(&mut self) -> bool {
+        self.rest.pending || !self.rest.waiting.is_empty() || self.out.full()
+    }
+
+    fn close(&mut self) {
+        self.rest.finished = true;
+    }
+
+    fn is_closed(&self) -> bool {
+        self.rest.finished || self.out.is_closed()
+    }
+
+    #[inline]
+    fn step(&self) -> usize {
+        self.out.step() - B::STEPS
+    }
+
+    #[inline]
+    fn context(&self) -> &Context {
+        self.out.context()
+    }
+}

@@ -1,0 +1,266 @@
+//! [`Operator`]: a stage as a plain state machine, and [`Emit`]: what it speaks to.
+
+use std::time::Instant;
+
+use crate::clock::Clock;
+use crate::error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
+use crate::stage::panic::{self, PanicPayload};
+use crate::stage::stats::{DropReason, StageStats, StepStats};
+use std::sync::Arc;
+
+/// A processor without its thread: a state machine that is given items and emits items.
+///
+/// An operator has no threads, channels or clocks of its own. The driver calls it, one call at a time, on the stage's
+/// thread; a test may call it step by step with a [`Harness`](crate::testing::Harness). Make a processor of it with
+/// [`Custom`](crate::Custom).
+///
+/// # The protocol
+///
+/// - [`item`](Self::item) and [`error`](Self::error) are called in the order of the input, [`end`](Self::end) once after
+///   the last of them. None of the three is called while the operator has more to say.
+/// - After every call, [`resume`](Self::resume) is called until it returns `false`, each time when there is room in the
+///   output. An operator that emits at most a few items per call can ignore this and [`Emit::is_full`]. One that may
+///   emit many returns when the output is full and goes on in `resume`; so it obeys back-pressure and cancellation.
+/// - [`timer`](Self::timer) is called when the time that [`next_wake`](Self::next_wake) last returned has come, before
+///   any further item.
+/// - When the stage is cancelled, or its consumer goes, the operator is dropped without a further call.
+/// - A call that panics is answered for with an error item of kind [`Panicked`](ErrorKind::Panicked), and the next call
+///   follows. Call user code before you change your own state.
+///
+/// # Accounting
+///
+/// Each received item is settled once: [`Emit::emit`] settles one, [`Emit::emit_from`] as many as it is told,
+/// [`Emit::fail`], [`Emit::filtered`] and [`Emit::dropped`] likewise. What is not settled yet is
+/// [`held`](Self::held). Debug builds check that received = settled + held after every call.
+///
+/// ```
+/// use streamz::{Custom, Emit, Operator, Pipeline, Stream};
+///
+/// /// Run-length encoding: equal neighbours become one pair.
+/// #[derive(Default)]
+/// struct RunLength {
+///     run: Option<(char, u64)>,
+/// }
+///
+/// impl Operator for RunLength {
+///     type In = char;
+///     type Out = (char, u64);
+///
+///     fn item(&mut self, item: char, out: &mut impl Emit<(char, u64)>) {
+///         match &mut self.run {
+///             Some((value, count)) if *value == item => *count += 1,
+///             run => {
+///                 if let Some((value, count)) = run.replace((item, 1)) {
+///                     out.emit_from((value, count), count);
+///                 }
+///             }
+///         }
+///     }
+///
+///     fn end(&mut self, out: &mut impl Emit<(char, u64)>) {
+///         if let Some((value, count)) = self.run.take() {
+///             out.emit_from((value, count), count);
+///         }
+///     }
+///
+///     fn held(&self) -> u64 {
+///         self.run.map_or(0, |(_, count)| count)
+///     }
+/// }
+///
+/// let pipeline = Pipeline::new("letters");
+/// let runs = Stream::from_iter(&pipeline, "aab".chars())
+///     .through(&Custom::new("rle", RunLength::default))
+///     .collect::<Vec<_>>()?;
+/// assert_eq!(runs, [('a', 2), ('b', 1)]);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+pub trait Operator: Send + 'static {
+    /// What it is given.
+    type In: Send + 'static;
+    /// What it emits.
+    type Out: Send + 'static;
+
+    /// How many steps are fused in it.
+    #[doc(hidden)]
+    const STEPS: usize = 1;
+
+    /// The next item of the input.
+    fn item(&mut self, item: Self::In, out: &mut impl Emit<Self::Out>);
+
+    /// The next thing in the input is an error item. Passes it on unless overridden.
+    fn error(&mut self, error: StreamError, out: &mut impl Emit<Self::Out>) {
+        out.error(error);
+    }
+
+    /// The time asked for by [`next_wake`](Self::next_wake) has come.
+    fn timer(&mut self, _out: &mut impl Emit<Self::Out>) {}
+
+    /// The input has ended: emit what is held.
+    fn end(&mut self, _out: &mut impl Emit<Self::Out>) {}
+
+    /// There is room again: go on emitting. Returns whether there is still more.
+    fn resume(&mut self, _out: &mut impl Emit<Self::Out>) -> bool {
+        false
+    }
+
+    /// When [`timer`](Self::timer) is to be called next. Asked after every call.
+    fn next_wake(&self) -> Option<Instant> {
+        None
+    }
+
+    /// How many received items are not settled yet.
+    fn held(&self) -> u64 {
+        0
+    }
+
+    /// Tells `note` what each step holds; `last` is the index of the operator's last step.
+    #[doc(hidden)]
+    fn held_by_step(&self, last: usize, note: &mut dyn FnMut(usize, u64)) {
+        note(last, self.held());
+    }
+}
+
+/// Where an [`Operator`] sends what it makes. Implemented by the library only.
+///
+/// Nothing here blocks: what is emitted beyond the room there is waits until the call returns, and the driver waits then.
+pub trait Emit<T>: sealed::Sink<T> {
+    /// Sends `item` on; settles one received item.
+    fn emit(&mut self, item: T) {
+        self.emit_from(item, 1);
+    }
+
+    /// Sends on `item`, which was made of `settled` received items: a batch of as many, or 0 for one more item made
+    /// of a received one that is settled by another call.
+    fn emit_from(&mut self, item: T, settled: u64) {
+        let stats = self.stats();
+        stats.emitted.add(1);
+        stats.delivered.add(settled);
+        self.put(Ok(item));
+    }
+
+    /// Sends an error item on; settles nothing.
+    fn error(&mut self, error: StreamError) {
+        self.stats().errors_out.add(1);
+        self.put(Err(error));
+    }
+
+    /// Sends an error item in place of `item`, which it carries; settles one received item as failed.
+    fn fail<I: Send + 'static>(&mut self, kind: ErrorKind, source: impl Into<BoxError>, item: I) {
+        let error = self.error_of(kind).with_source(source).with_item(item);
+        self.stats().failed.add(1);
+        self.error(error);
+    }
+
+    /// Sends an error item of kind [`Panicked`](ErrorKind::Panicked) that carries `item`; settles one received item as
+    /// failed.
+    #[doc(hidden)]
+    fn fail_panicked<I: Send + 'static>(&mut self, payload: PanicMessage, item: I) {
+        self.fail(ErrorKind::Panicked, payload, item);
+    }
+
+    /// An error of `kind` that names this stage, this step and the present time: to be completed and given to
+    /// [`error`](Self::error).
+    fn error_of(&self, kind: ErrorKind) -> StreamError {
+        self.context().error(kind, self.step())
+    }
+
+    /// Settles `count` received items as part of what was emitted.
+    fn delivered(&mut self, count: u64) {
+        self.stats().delivered.add(count);
+    }
+
+    /// Settles `count` received items as removed on purpose.
+    fn filtered(&mut self, count: u64) {
+        self.stats().filtered.add(count);
+    }
+
+    /// Settles `count` received items as failed, without an error item for each.
+    fn failed(&mut self, count: u64) {
+        self.stats().failed.add(count);
+    }
+
+    /// Settles `count` received items as dropped for `reason`.
+    fn dropped(&mut self, reason: DropReason, count: u64) {
+        self.stats().dropped[reason as usize].add(count);
+    }
+
+    /// Whether one more item would have to wait: the moment to return and go on in [`Operator::resume`].
+    fn is_full(&mut self) -> bool {
+        self.full()
+    }
+
+    /// Ends the output after what was emitted: nothing more will come, and the input is not needed any more.
+    fn finish(&mut self) {
+        self.close();
+    }
+
+    /// The present moment of the pipeline's clock.
+    fn now(&self) -> Instant {
+        self.context().clock.now()
+    }
+}
+
+impl<T, S: sealed::Sink<T> + ?Sized> Emit<T> for S {}
+
+pub(crate) mod sealed {
+    use super::*;
+
+    /// The few things an output must be able to do; `Emit` is made of them.
+    pub trait Sink<T> {
+        fn put(&mut self, item: Result<T>);
+        fn full(&mut self) -> bool;
+        fn close(&mut self);
+        fn is_closed(&self) -> bool;
+        /// The index of the step that speaks here.
+        fn step(&self) -> usize;
+        fn context(&self) -> &Context;
+        fn stats(&self) -> &StepStats {
+            &self.context().stats.steps[self.step()]
+        }
+    }
+
+    /// What an operator's surroundings know.
+    #[allow(missing_debug_implementations)]
+    pub struct Context {
+        pub(crate) stats: Arc<StageStats>,
+        pub(crate) clock: Clock,
+    }
+
+    impl Context {
+        pub(crate) fn error(&self, kind: ErrorKind, step: usize) -> StreamError {
+            StreamError::new(kind, Arc::clone(&self.stats.name))
+                .with_step(self.stats.step_name(step))
+                .with_time(self.clock.wall())
+        }
+    }
+}
+
+/// Calls an operator; a panic becomes an error item in its output. Fused operators guard their parts themselves, so that
+/// the panic of one does not unwind through the others.
+#[inline]
+pub(crate) fn guarded<O: Operator, E: Emit<O::Out>, R: Default>(
+    op: &mut O,
+    out: &mut E,
+    call: impl FnOnce(&mut O, &mut E) -> R,
+) -> R {
+    if O::STEPS > 1 {
+        return call(op, out);
+    }
+    match panic::catch(|| call(op, out)) {
+        Ok(value) => value,
+        Err(payload) => {
+            panicked(op, out, payload);
+            R::default()
+        }
+    }
+}
+
+#[cold]
+fn panicked<O: Operator, E: Emit<O::Out>>(op: &O, out: &mut E, payload: PanicPayload) {
+    // What the call had received and neither settled nor kept went down with it.
+    let lost = out.stats().unsettled().saturating_sub(op.held());
+    out.failed(lost);
+    let error = out.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload));
+    out.error(error);
+}

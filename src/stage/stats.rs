@@ -1,0 +1,248 @@
+//! Counting: what went in and out of a stage, and where its time went.
+//!
+//! Each counter has one writer at a time: the stage's one thread, or in a pool whoever holds the lock under which the
+//! counted thing happens. So counting is a plain load and store, and readers may look at any time.
+//!
+//! The balance that must hold for every step, at every moment between two calls of its operator:
+//!
+//! ```text
+//! received = delivered + filtered + failed + dropped + abandoned + held
+//! ```
+//!
+//! where *delivered* counts items that went into the output (for a batcher the items in the batches, not the batches;
+//! those are *emitted*), and *held* is what the operator says it holds. Error items that pass through are counted
+//! apart, as *passed errors*; an error that the step itself makes of an item counts as *failed*.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// A counter with one writer at a time.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        // One writer: no update can come between the load and the store. Readers want no order.
+        self.0.store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a stage dropped an item that it could have passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// A buffer was full, and the policy was to drop rather than to wait.
+    Overflow,
+    /// The branch it was meant for is gone.
+    Undeliverable,
+    /// A newer item took its place.
+    Superseded,
+    /// It exceeded a rate.
+    RateLimited,
+    /// No route matched it.
+    Unmatched,
+}
+
+impl DropReason {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Overflow, Self::Undeliverable, Self::Superseded, Self::RateLimited, Self::Unmatched];
+
+    /// The reason in words, as it stands in a report.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::Undeliverable => "undeliverable",
+            Self::Superseded => "superseded",
+            Self::RateLimited => "rate limited",
+            Self::Unmatched => "unmatched",
+        }
+    }
+}
+
+/// The counters of one step: a stage has one step, or several if it was fused.
+#[allow(missing_debug_implementations)] // only reachable through a sealed trait
+pub struct StepStats {
+    pub(crate) name: Arc<str>,
+    pub(crate) received: Counter,
+    pub(crate) emitted: Counter,
+    pub(crate) delivered: Counter,
+    pub(crate) filtered: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) dropped: [Counter; DropReason::ALL.len()],
+    pub(crate) abandoned: Counter,
+    pub(crate) errors_in: Counter,
+    pub(crate) errors_out: Counter,
+}
+
+impl StepStats {
+    fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            received: Counter::default(),
+            emitted: Counter::default(),
+            delivered: Counter::default(),
+            filtered: Counter::default(),
+            failed: Counter::default(),
+            dropped: Default::default(),
+            abandoned: Counter::default(),
+            errors_in: Counter::default(),
+            errors_out: Counter::default(),
+        }
+    }
+
+    /// What the step must be holding, if the balance is right.
+    pub(crate) fn unsettled(&self) -> u64 {
+        let dropped: u64 = self.dropped.iter().map(Counter::get).sum();
+        let settled = self.delivered.get() + self.filtered.get() + self.failed.get() + dropped + self.abandoned.get();
+        self.received.get().wrapping_sub(settled)
+    }
+}
+
+/// How full the way out of a stage is: shared by the edge, which writes it, and the report.
+#[derive(Default)]
+pub(crate) struct Gauge {
+    /// Items ever handed over. Written under the edge's lock.
+    pub(crate) sent: crossbeam_utils::CachePadded<std::sync::atomic::AtomicUsize>,
+    /// Items ever taken. Written by the consumer.
+    pub(crate) taken: crossbeam_utils::CachePadded<std::sync::atomic::AtomicUsize>,
+    pub(crate) capacity: std::sync::atomic::AtomicUsize,
+    /// Data items that were emitted and never taken, counted when the edge ends.
+    pub(crate) undelivered: AtomicU64,
+}
+
+impl Gauge {
+    pub(crate) fn len(&self) -> usize {
+        // Taken first: `sent` is never behind a `taken` that was read before it.
+        let taken = self.taken.load(Ordering::Acquire);
+        self.sent.load(Ordering::Acquire).wrapping_sub(taken)
+    }
+}
+
+/// What a thread of a stage is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Busy,
+    /// Waiting for input or for a timer.
+    Idle,
+    /// Waiting for room in the output.
+    Blocked,
+}
+
+/// Where the time of one thread went. The clock is read around real waits only; busy is the rest.
+pub(crate) struct Timing(Mutex<TimingState>);
+
+#[derive(Clone, Copy)]
+struct TimingState {
+    started: Option<Instant>,
+    ended: Option<Instant>,
+    idle: Duration,
+    blocked: Duration,
+    phase: Phase,
+    since: Option<Instant>,
+}
+
+impl Timing {
+    fn new() -> Self {
+        Self(Mutex::new(TimingState {
+            started: None,
+            ended: None,
+            idle: Duration::ZERO,
+            blocked: Duration::ZERO,
+            phase: Phase::Busy,
+            since: None,
+        }))
+    }
+
+    pub(crate) fn start(&self, now: Instant) {
+        let mut state = self.0.lock();
+        state.started = Some(now);
+        state.since = Some(now);
+    }
+
+    pub(crate) fn enter(&self, phase: Phase, now: Instant) {
+        let mut state = self.0.lock();
+        state.settle(now);
+        state.phase = phase;
+    }
+
+    pub(crate) fn end(&self, now: Instant) {
+        let mut state = self.0.lock();
+        state.settle(now);
+        state.ended = Some(now);
+    }
+
+    /// (idle, busy, blocked), the interval in progress included.
+    pub(crate) fn read(&self, now: Instant) -> (Duration, Duration, Duration) {
+        let mut state = *self.0.lock();
+        let Some(started) = state.started else { return Default::default() };
+        if state.ended.is_none() {
+            state.settle(now);
+        }
+        let whole = state.ended.unwrap_or(now).saturating_duration_since(started);
+        (state.idle, whole.saturating_sub(state.idle + state.blocked), state.blocked)
+    }
+}
+
+impl TimingState {
+    fn settle(&mut self, now: Instant) {
+        let spent = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        match self.phase {
+            Phase::Busy => {}
+            Phase::Idle => self.idle += spent,
+            Phase::Blocked => self.blocked += spent,
+        }
+        self.since = Some(now);
+    }
+}
+
+/// What sort of stage it is, as far as a report cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StageKind {
+    /// Makes items.
+    Source,
+    /// Takes items and makes items.
+    Processor,
+    /// Takes items to the end.
+    Sink,
+    /// Work on a thread of the pipeline that no items pass through.
+    Task,
+}
+
+/// The live statistics of one stage.
+pub(crate) struct StageStats {
+    pub(crate) name: Arc<str>,
+    pub(crate) kind: StageKind,
+    pub(crate) steps: Box<[StepStats]>,
+    pub(crate) threads: Box<[Timing]>,
+    /// The stages that feed this one.
+    pub(crate) inputs: Mutex<Vec<Arc<str>>>,
+    /// The ways out, by name; a stage with one way out leaves the name empty.
+    pub(crate) outputs: Mutex<Vec<(Arc<str>, Arc<Gauge>)>>,
+}
+
+impl StageStats {
+    pub(crate) fn new(name: Arc<str>, kind: StageKind, steps: &[Arc<str>], threads: usize) -> Self {
+        Self {
+            name,
+            kind,
+            steps: steps.iter().map(|step| StepStats::new(Arc::clone(step))).collect(),
+            threads: (0..threads).map(|_| Timing::new()).collect(),
+            inputs: Mutex::default(),
+            outputs: Mutex::default(),
+        }
+    }
+
+    /// The step in which an error happened, if that says more than the stage's name.
+    pub(crate) fn step_name(&self, step: usize) -> Option<Arc<str>> {
+        (self.steps.len() > 1).then(|| Arc::clone(&self.steps[step].name))
+    }
+}

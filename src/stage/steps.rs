@@ -1,0 +1,167 @@
+//! [`Steps`]: several cheap steps as one named stage.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use super::{Fused, Processor, Stage};
+use crate::stream::Stream;
+
+/// The steps of one stage, being put together in [`Stream::stage`].
+///
+/// It has the same shorthands as a [`Stream`], but a step added here shares the thread of the others.
+#[must_use = "steps are built up to be returned from the closure of `Stream::stage`"]
+pub struct Steps<C> {
+    chain: C,
+}
+
+/// What [`Steps`] hold so far: nothing, or a stage. Sealed.
+pub trait Chain: sealed::Sealed {
+    /// What comes out of the last step.
+    type Out: Send + 'static;
+    /// The chain with one more step.
+    type With<S: Stage<In = Self::Out>>: Chain<Out = S::Out>;
+
+    /// Adds a step.
+    #[doc(hidden)]
+    fn with<S: Stage<In = Self::Out>>(self, step: S) -> Self::With<S>;
+}
+
+/// No step yet.
+#[derive(Debug)]
+pub struct NoSteps<T>(PhantomData<fn(T)>);
+
+/// The steps so far, as one stage.
+#[derive(Debug)]
+pub struct Only<S>(S);
+
+mod sealed {
+    pub trait Sealed {}
+    impl<T> Sealed for super::NoSteps<T> {}
+    impl<S> Sealed for super::Only<S> {}
+}
+
+impl<T: Send + 'static> Chain for NoSteps<T> {
+    type Out = T;
+    type With<S: Stage<In = T>> = Only<S>;
+
+    fn with<S: Stage<In = T>>(self, step: S) -> Only<S> {
+        Only(step)
+    }
+}
+
+impl<A: Stage> Chain for Only<A> {
+    type Out = A::Out;
+    type With<S: Stage<In = A::Out>> = Only<Fused<A, S>>;
+
+    fn with<S: Stage<In = A::Out>>(self, step: S) -> Only<Fused<A, S>> {
+        Only(self.0.fuse(step))
+    }
+}
+
+impl<C: Chain> Steps<C> {
+    /// Adds any single-threaded stage as a step.
+    pub fn with<S: Stage<In = C::Out>>(self, step: S) -> Steps<C::With<S>> {
+        Steps { chain: self.chain.with(step) }
+    }
+}
+
+impl<T: Send + 'static> Stream<T> {
+    /// Adds one stage that is made of several steps on a single thread.
+    ///
+    /// ```
+    /// use streamz::{Pipeline, Stream};
+    ///
+    /// let pipeline = Pipeline::new("orders");
+    /// let totals = Stream::from_iter(&pipeline, [3.0, -1.0, 4.5])
+    ///     .stage("clean", |s| s.filter(|total| *total > 0.0).map(|total| total * 2.0))
+    ///     .collect::<Vec<_>>()?;
+    /// assert_eq!(totals, [6.0, 9.0]);
+    /// assert_eq!(pipeline.join().stage("clean").unwrap().threads, 1);
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the pipeline has finished.
+    #[track_caller]
+    pub fn stage<S>(self, name: &str, build: impl FnOnce(Steps<NoSteps<T>>) -> Steps<Only<S>>) -> Stream<S::Out>
+    where
+        S: Stage<In = T>,
+    {
+        let stage = build(Steps { chain: NoSteps(PhantomData) }).chain.0;
+        let token = self.token().clone();
+        Renamed { stage, name: name.to_owned() }.process(&token, self)
+    }
+}
+
+/// A stage under another name.
+struct Renamed<S> {
+    stage: S,
+    name: String,
+}
+
+impl<S: Stage> Processor for Renamed<S> {
+    type In = S::In;
+    type Out = S::Out;
+
+    #[track_caller]
+    fn process(&self, cancel: &crate::CancelToken, input: Stream<S::In>) -> Stream<S::Out> {
+        super::launch(self, cancel, input)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<S: Stage> Stage for Renamed<S> {
+    type Op = S::Op;
+
+    fn start(&self) -> S::Op {
+        self.stage.start()
+    }
+
+    fn capacity(&self) -> Option<usize> {
+        self.stage.capacity()
+    }
+
+    fn step_names(&self, names: &mut Vec<std::sync::Arc<str>>) {
+        self.stage.step_names(names);
+    }
+}
+
+impl<C> fmt::Debug for Steps<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Steps").finish_non_exhaustive()
+    }
+}
+
+/// A shorthand for an operator, as a method of both [`Stream`] and [`Steps`]: the two cannot drift apart.
+///
+/// `shorthand! { /// docs  fn map[Out, F](f: F) -> Mapper<T, Out, F> where { .. } => Mapper::new(f) }`; `T` is the item.
+macro_rules! shorthand {
+    (
+        $(#[$doc:meta])*
+        fn $name:ident[$($generic:ident),*]($($arg:ident: $arg_type:ty),*) -> $stage:ty where { $($bounds:tt)* } => $make:expr
+    ) => {
+        impl<T: Send + 'static> $crate::Stream<T> {
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name<$($generic),*>(
+                self $(, $arg: $arg_type)*
+            ) -> $crate::Stream<<$stage as $crate::Processor>::Out> where $($bounds)* {
+                self.through(&$make)
+            }
+        }
+
+        impl<T: Send + 'static, C: $crate::stage::Chain<Out = T>> $crate::stage::Steps<C> {
+            $(#[$doc])*
+            pub fn $name<$($generic),*>(
+                self $(, $arg: $arg_type)*
+            ) -> $crate::stage::Steps<C::With<$stage>> where $($bounds)* {
+                self.with($make)
+            }
+        }
+    };
+}
+
+pub(crate) use shorthand;

@@ -1,0 +1,113 @@
+//! What a thread of a stage has at hand: its waiter, its token, its account of time.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::stats::{Phase, StageStats};
+use super::wait::{ForeignChannel, Waiter, Wake};
+use crate::error::{ErrorKind, StreamError};
+use crate::pipeline::{CancelToken, Cause, Registration, earlier};
+use crate::stream::Input;
+
+pub(crate) struct StageThread {
+    pub(crate) token: CancelToken,
+    pub(crate) stats: Arc<StageStats>,
+    waiter: Rc<Waiter>,
+    index: usize,
+    /// The token's deadline does not change, and most tokens have none.
+    deadline: Option<Instant>,
+    _registered: Registration,
+}
+
+impl StageThread {
+    /// For the calling thread, as thread number `index` of the stage.
+    pub(crate) fn new(token: CancelToken, stats: Arc<StageStats>, index: usize) -> Self {
+        let waiter = Waiter::current(token.clock());
+        let registered = token.register(waiter.wake());
+        stats.threads[index].start(token.now());
+        Self { deadline: token.deadline(), token, stats, waiter, index, _registered: registered }
+    }
+
+    pub(crate) fn wake(&self) -> &Arc<Wake> {
+        self.waiter.wake()
+    }
+
+    #[inline]
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    /// Waits until something may have changed. `hint` is looked at without locks for a moment; `register` leaves the
+    /// wake with all that is waited for and says whether any of it has come true already.
+    pub(crate) fn wait(
+        &self,
+        phase: Phase,
+        until: Option<Instant>,
+        mut hint: impl FnMut() -> bool,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
+        self.wait_in(phase, || {
+            if !self.waiter.spin(|| hint() || self.is_stopped()) && !register(&self.waiter) && !self.is_stopped() {
+                self.waiter.park(earlier(until, self.deadline));
+            }
+        });
+    }
+
+    /// As [`wait`](Self::wait), for input that may come from a foreign channel.
+    pub(crate) fn wait_for_input<T: Send + 'static>(
+        &self,
+        input: &Input<T>,
+        until: Option<Instant>,
+        mut hint: impl FnMut() -> bool,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
+        self.wait_in(Phase::Idle, || {
+            if self.waiter.spin(|| input.may_have_items() || hint() || self.is_stopped()) {
+                return;
+            }
+            let found = input.want_items(&self.waiter);
+            if !(register(&self.waiter) || found || self.is_stopped()) {
+                input.park(&self.waiter, earlier(until, self.deadline));
+            }
+        });
+    }
+
+    /// Waits until a channel that is not ours is ready.
+    pub(crate) fn wait_for_foreign<C: ForeignChannel>(&self, phase: Phase, channel: &C) {
+        self.wait_in(phase, || {
+            self.waiter.expect_foreign();
+            if !self.is_stopped() {
+                self.waiter.park_on(channel, self.deadline);
+            }
+        });
+    }
+
+    fn wait_in(&self, phase: Phase, wait: impl FnOnce()) {
+        let timing = &self.stats.threads[self.index];
+        timing.enter(phase, self.token.now());
+        wait();
+        timing.enter(Phase::Busy, self.token.now());
+    }
+
+    /// The error with which a stream ends that is cut here, because of the token.
+    pub(crate) fn cut(&self) -> StreamError {
+        let cause = self.token.cause().unwrap_or(Cause::Requested);
+        cut_error(&self.token, &self.stats, cause)
+    }
+}
+
+pub(crate) fn cut_error(token: &CancelToken, stats: &StageStats, cause: Cause) -> StreamError {
+    StreamError::new(ErrorKind::Cancelled, Arc::clone(&stats.name)).with_source(cause).with_time(token.clock().wall())
+}
+
+/// The error with which a stream ends whose stage has no thread.
+pub(crate) fn spawn_error(token: &CancelToken, stats: &StageStats, error: std::io::Error) -> StreamError {
+    StreamError::new(ErrorKind::Internal, Arc::clone(&stats.name)).with_source(error).with_time(token.clock().wall())
+}
+
+impl Drop for StageThread {
+    fn drop(&mut self) {
+        self.stats.threads[self.index].end(self.token.now());
+    }
+}

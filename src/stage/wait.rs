@@ -1,0 +1,244 @@
+//! Waiting, in one place.
+//!
+//! Every thread that waits does so on its one [`Waiter`]; every reason to wake it (an item came, room was made,
+//! cancellation, drain) posts a token to its [`Wake`]. Tokens are sticky and mean nothing but "look again". A wait is
+//! therefore always the same three steps:
+//!
+//! 1. register the wake with everything that may end the wait,
+//! 2. check all of it again,
+//! 3. park, and start over.
+//!
+//! Each registration and each change of a condition happens under the lock that guards that condition, so either the
+//! check sees the change or the change sees the registration; in the second case the token makes the park return at
+//! once. Any number of reasons costs one park, and none costs anything while the thread runs.
+//!
+//! Whoever makes a condition true posts the wakes for it before it parks, ends, or returns to its caller.
+//!
+//! Registrations are left behind when a wait ends. A stale one costs a spurious wake at most.
+
+use std::cell::{OnceCell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Select, Sender, bounded};
+use crossbeam_utils::Backoff;
+use crossbeam_utils::sync::{Parker, Unparker};
+
+use crate::clock::{Clock, ManualClock, Seat};
+
+/// How many pauses a thread that found nothing makes before it looks again.
+const HEAD_START: usize = 64;
+
+/// What actually unblocks a thread, wherever it is blocked.
+pub(crate) struct Notify {
+    unparker: Unparker,
+    /// Made when the thread first waits for a foreign channel: that wait is a `Select`, which no unpark ends.
+    signal: OnceLock<Sender<()>>,
+}
+
+impl Notify {
+    pub(crate) fn notify(&self) {
+        self.unparker.unpark();
+        if let Some(signal) = self.signal.get() {
+            let _ = signal.try_send(()); // full: a signal is pending already
+        }
+    }
+}
+
+/// The handle by which others wake a thread.
+pub(crate) struct Wake {
+    notify: Arc<Notify>,
+    seat: Option<Seat>,
+}
+
+impl Wake {
+    /// Makes the thread's present or next park return.
+    pub(crate) fn post(&self) {
+        match &self.seat {
+            None => self.notify.notify(),
+            Some(seat) => seat.post(),
+        }
+    }
+}
+
+impl fmt::Debug for Wake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wake").finish_non_exhaustive()
+    }
+}
+
+/// The waiting side; belongs to one thread.
+pub(crate) struct Waiter {
+    parker: Parker,
+    wake: Arc<Wake>,
+    guest: bool,
+    signal: OnceCell<Receiver<()>>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Waiter>>> = const { RefCell::new(None) };
+}
+
+impl Waiter {
+    /// A waiter for a thread about to be spawned: it counts as running from now on.
+    pub(crate) fn for_thread(clock: &Clock, name: Arc<str>) -> Self {
+        Self::new(clock, name, false)
+    }
+
+    fn new(clock: &Clock, name: Arc<str>, guest: bool) -> Self {
+        let parker = Parker::new();
+        let notify = Arc::new(Notify { unparker: parker.unparker().clone(), signal: OnceLock::new() });
+        let seat = clock.manual.as_ref().map(|manual| manual.seat(name, guest, Arc::clone(&notify)));
+        Self { parker, wake: Arc::new(Wake { notify, seat }), guest, signal: OnceCell::new() }
+    }
+
+    /// Makes this the calling thread's waiter.
+    pub(crate) fn install(self) -> Rc<Self> {
+        let waiter = Rc::new(self);
+        CURRENT.with_borrow_mut(|current| *current = Some(Rc::clone(&waiter)));
+        waiter
+    }
+
+    /// Takes the calling thread's waiter away; when its last user lets go, its seat is given back.
+    pub(crate) fn uninstall() {
+        // Dropped outside the borrow: giving the seat back takes the clock's lock.
+        let waiter = CURRENT.with_borrow_mut(Option::take);
+        drop(waiter);
+    }
+
+    /// The calling thread's waiter, or one made for a thread that is not ours.
+    pub(crate) fn current(clock: &Clock) -> Rc<Self> {
+        let own = CURRENT.with_borrow(|current| current.as_ref().filter(|own| own.is_at(clock)).map(Rc::clone));
+        if let Some(own) = own {
+            return own;
+        }
+        let name = std::thread::current().name().unwrap_or("guest").into();
+        let guest = Rc::new(Self::new(clock, name, true));
+        if !clock.is_manual() {
+            CURRENT.with_borrow_mut(|current| {
+                current.get_or_insert_with(|| Rc::clone(&guest));
+            });
+        }
+        guest
+    }
+
+    fn is_at(&self, clock: &Clock) -> bool {
+        match (&self.wake.seat, &clock.manual) {
+            (None, None) => true,
+            (Some(seat), Some(manual)) => seat.is_at(manual),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn wake(&self) -> &Arc<Wake> {
+        &self.wake
+    }
+
+    /// Blocks until a wake is posted or `deadline` has come.
+    pub(crate) fn park(&self, deadline: Option<Instant>) {
+        match &self.wake.seat {
+            Some(seat) => seat.park(deadline, None, || self.parker.park()),
+            None => match deadline {
+                Some(deadline) => self.parker.park_deadline(deadline),
+                None => self.parker.park(),
+            },
+        }
+    }
+
+    /// Makes wakes reach a wait for a foreign channel. To be called before the conditions are checked.
+    pub(crate) fn expect_foreign(&self) -> &Receiver<()> {
+        self.signal.get_or_init(|| {
+            let (tx, rx) = bounded(1);
+            let _ = self.wake.notify.signal.set(tx); // this is the only place that sets it
+            rx
+        })
+    }
+
+    /// As [`park`](Self::park), and also until the foreign `channel` is ready or disconnected.
+    pub(crate) fn park_on<C: ForeignChannel>(&self, channel: &C, deadline: Option<Instant>) {
+        let signal = self.expect_foreign();
+        let sleep = |deadline: Option<Instant>| {
+            let mut select = Select::new();
+            select.recv(signal);
+            channel.join(&mut select);
+            match deadline {
+                Some(deadline) => drop(select.ready_deadline(deadline)),
+                None => drop(select.ready()),
+            }
+            let _ = signal.try_recv();
+        };
+        match &self.wake.seat {
+            None => sleep(deadline),
+            Some(seat) => {
+                let channel = channel.clone();
+                let ready = move || {
+                    let mut select = Select::new();
+                    channel.join(&mut select);
+                    select.try_ready().is_ok()
+                };
+                seat.park(deadline, Some(Box::new(ready)), || sleep(None));
+            }
+        }
+    }
+
+    /// Looks at `ready` for a few microseconds, yielding the processor, before the caller goes on to park.
+    ///
+    /// Not under virtual time, where every wait is a park.
+    pub(crate) fn spin(&self, mut ready: impl FnMut() -> bool) -> bool {
+        if self.wake.seat.is_some() {
+            return ready();
+        }
+        let backoff = Backoff::new();
+        // Let the other side gather a few items before the first look: each look costs both a cache line.
+        for _ in 0..HEAD_START {
+            std::hint::spin_loop();
+        }
+        while !backoff.is_completed() {
+            if ready() {
+                return true;
+            }
+            backoff.snooze();
+        }
+        false
+    }
+}
+
+/// An end of a channel that is not ours.
+pub(crate) trait ForeignChannel: Clone + Send + 'static {
+    fn join<'a>(&'a self, select: &mut Select<'a>);
+}
+
+impl<T: Send + 'static> ForeignChannel for Receiver<T> {
+    fn join<'a>(&'a self, select: &mut Select<'a>) {
+        select.recv(self);
+    }
+}
+
+impl<T: Send + 'static> ForeignChannel for Sender<T> {
+    fn join<'a>(&'a self, select: &mut Select<'a>) {
+        select.send(self);
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if let Some(seat) = &self.wake.seat {
+            seat.leave();
+        }
+    }
+}
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiter").field("guest", &self.guest).finish_non_exhaustive()
+    }
+}
+
+/// Whether the calling thread has a seat at `clock` that is counted.
+pub(crate) fn seated_at(clock: &ManualClock) -> bool {
+    CURRENT.with_borrow(|current| {
+        current.as_ref().is_some_and(|own| !own.guest && own.wake.seat.as_ref().is_some_and(|seat| seat.is_at(clock)))
+    })
+}

@@ -1,0 +1,94 @@
+//! [`Input`]: where a stage reads from, an edge or a foreign channel.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, TryRecvError};
+
+use super::edge::{EdgeReceiver, End, Polled};
+use crate::pipeline::Scope;
+use crate::stage::stats::{Counter, StageStats};
+use crate::stage::wait::Waiter;
+
+pub(crate) enum Input<T> {
+    Edge(EdgeReceiver<T>),
+    Foreign(Foreign<T>),
+}
+
+/// A channel that is not ours, read by its consumer directly.
+pub(crate) struct Foreign<T> {
+    pub(crate) receiver: Receiver<T>,
+    pub(crate) scope: Arc<Scope>,
+    /// The source's books: nobody else is there to keep them.
+    pub(crate) stats: Arc<StageStats>,
+}
+
+impl<T: Send + 'static> Input<T> {
+    /// Takes the next item, if there is one. Never blocks.
+    #[inline]
+    pub(crate) fn poll(&mut self) -> Polled<T> {
+        match self {
+            Input::Edge(edge) => edge.poll(),
+            Input::Foreign(foreign) => foreign.poll(),
+        }
+    }
+
+    pub(crate) fn may_have_items(&self) -> bool {
+        match self {
+            Input::Edge(edge) => edge.may_have_items(),
+            Input::Foreign(foreign) => !foreign.receiver.is_empty(),
+        }
+    }
+
+    /// Registers for items: true if a poll may find something, so that the caller must not park.
+    pub(crate) fn want_items(&self, waiter: &Waiter) -> bool {
+        match self {
+            Input::Edge(edge) => edge.want_items(waiter.wake()),
+            // A thread of the pipeline is woken by a drain anyway; the channel itself is watched by the park.
+            Input::Foreign(foreign) => {
+                waiter.expect_foreign();
+                foreign.scope.watch_drain(waiter.wake());
+                foreign.scope.is_draining()
+            }
+        }
+    }
+
+    /// Whether a poll would find something.
+    pub(crate) fn has_items(&self) -> bool {
+        match self {
+            Input::Edge(edge) => edge.has_items(),
+            Input::Foreign(foreign) => !foreign.receiver.is_empty(),
+        }
+    }
+
+    pub(crate) fn park(&self, waiter: &Waiter, deadline: Option<Instant>) {
+        match self {
+            Input::Edge(_) => waiter.park(deadline),
+            Input::Foreign(foreign) => waiter.park_on(&foreign.receiver, deadline),
+        }
+    }
+
+    /// Announces the room that was made: before parking and before returning to a caller.
+    pub(crate) fn settle(&self) {
+        if let Input::Edge(edge) = self {
+            edge.settle();
+        }
+    }
+}
+
+impl<T> Foreign<T> {
+    fn poll(&mut self) -> Polled<T> {
+        if self.scope.is_draining() {
+            return Polled::Ended(End::Finished);
+        }
+        match self.receiver.try_recv() {
+            Ok(item) => {
+                let step = &self.stats.steps[0];
+                Counter::add(&step.emitted, 1);
+                Polled::Item(Ok(item))
+            }
+            Err(TryRecvError::Empty) => Polled::Empty,
+            Err(TryRecvError::Disconnected) => Polled::Ended(End::Finished),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! [`Sender`]: pushing items into a stream.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::edge::{Edge, Refused};
+use crate::error::{ErrorKind, Result, StreamError};
+use crate::pipeline::{CancelToken, Drain, earlier};
+use crate::stage::stats::StageStats;
+use crate::stage::thread::cut_error;
+use crate::stage::wait::Waiter;
+
+/// The pushing end of a stream made by [`Stream::channel`](crate::Stream::channel).
+///
+/// The stream ends when the last clone is dropped, when [`finish`](Self::finish) is called on any, or when the pipeline
+/// is drained; from then on, items are given back. A thread that panics while it holds the last clone cuts the
+/// stream instead of ending it.
+///
+/// Clones feed the same stream. Items of one clone keep their order.
+pub struct Sender<T: Send + 'static> {
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    edge: Arc<Edge<T>>,
+    token: CancelToken,
+    stats: Arc<StageStats>,
+    senders: AtomicUsize,
+}
+
+/// An item that could not be sent, and why.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError<T> {
+    /// Nobody takes items any more: the consumer is gone, the stream was ended, or the pipeline is drained or cancelled.
+    Closed(T),
+    /// There was no room, at once or within the time allowed.
+    Full(T),
+}
+
+impl<T> SendError<T> {
+    /// The item.
+    pub fn into_inner(self) -> T {
+        match self {
+            SendError::Closed(item) | SendError::Full(item) => item,
+        }
+    }
+
+    /// Whether it may work later.
+    pub fn is_full(&self) -> bool {
+        matches!(self, SendError::Full(_))
+    }
+}
+
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SendError::Closed(_) => "Closed(..)",
+            SendError::Full(_) => "Full(..)",
+        })
+    }
+}
+
+impl<T> fmt::Display for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SendError::Closed(_) => "the stream takes no more items",
+            SendError::Full(_) => "the stream has no room",
+        })
+    }
+}
+
+impl<T> std::error::Error for SendError<T> {}
+
+impl<T: Send + 'static> Sender<T> {
+    pub(super) fn new(edge: Arc<Edge<T>>, token: CancelToken, stats: Arc<StageStats>) -> Self {
+        let shared = Arc::new(Shared { edge, token, stats, senders: AtomicUsize::new(1) });
+        let drain: std::sync::Weak<dyn Drain> = Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Drain>));
+        shared.token.scope().on_drain(drain);
+        Self { shared }
+    }
+
+    /// Sends an item; waits for room.
+    ///
+    /// # Errors
+    /// The item, if the stream is closed, also while waiting.
+    pub fn send(&self, item: T) -> Result<(), SendError<T>> {
+        self.send_result(Ok(item), None).map_err(data_back)
+    }
+
+    /// Sends an item if there is room now. Never blocks.
+    ///
+    /// # Errors
+    /// The item, if there is no room or the stream is closed.
+    pub fn try_send(&self, item: T) -> Result<(), SendError<T>> {
+        self.try_send_result(Ok(item)).map_err(data_back)
+    }
+
+    /// Sends an item; waits for room up to `timeout`, by the pipeline's clock. A timeout too large to add never passes.
+    ///
+    /// # Errors
+    /// The item, if there was no room in time or the stream is closed.
+    pub fn send_timeout(&self, item: T, timeout: Duration) -> Result<(), SendError<T>> {
+        let deadline = self.shared.token.now().checked_add(timeout);
+        match deadline {
+            None => self.send(item),
+            Some(_) => self.send_result(Ok(item), deadline).map_err(data_back),
+        }
+    }
+
+    /// Sends an error item, for whoever reads from a source that can fail; waits for room.
+    ///
+    /// # Errors
+    /// The error, if the stream is closed, also while waiting.
+    pub fn send_error(&self, error: StreamError) -> Result<(), SendError<StreamError>> {
+        self.send_result(Err(error), None).map_err(|refused| match refused {
+            SendError::Closed(item) => SendError::Closed(error_back(item)),
+            SendError::Full(item) => SendError::Full(error_back(item)),
+        })
+    }
+
+    /// Ends the stream after what was sent, although clones may be left.
+    pub fn finish(self) {
+        self.shared.edge.finish();
+    }
+
+    /// Whether the stream takes no more items.
+    pub fn is_closed(&self) -> bool {
+        self.shared.edge.is_closed() || self.shared.token.is_cancelled()
+    }
+
+    /// The token of the stream.
+    pub fn token(&self) -> &CancelToken {
+        &self.shared.token
+    }
+
+    fn try_send_result(&self, item: Result<T>) -> Result<(), SendError<Result<T>>> {
+        let shared = &*self.shared;
+        if shared.token.is_cancelled() {
+            return Err(SendError::Closed(item));
+        }
+        let is_data = item.is_ok();
+        match shared.edge.offer(item, || shared.count(is_data)) {
+            Ok(()) => Ok(()),
+            Err((Refused::Closed, item)) => Err(SendError::Closed(item)),
+            Err((Refused::Full, item)) => Err(SendError::Full(item)),
+        }
+    }
+
+    fn send_result(&self, item: Result<T>, deadline: Option<Instant>) -> Result<(), SendError<Result<T>>> {
+        let shared = &*self.shared;
+        let mut refused = match self.try_send_result(item) {
+            Err(SendError::Full(item)) => item,
+            sent => return sent,
+        };
+        let waiter = Waiter::current(shared.token.clock());
+        let _registered = shared.token.register(waiter.wake());
+        loop {
+            match self.try_send_result(refused) {
+                Err(SendError::Full(item)) => refused = item,
+                sent => return sent,
+            }
+            if deadline.is_some_and(|deadline| shared.token.now() >= deadline) {
+                return Err(SendError::Full(refused));
+            }
+            if !shared.edge.wait_for_room(waiter.wake()) && !shared.token.is_cancelled() {
+                waiter.park(earlier(deadline, shared.token.deadline()));
+            }
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    /// Called under the edge's lock, so that there is one writer at a time.
+    fn count(&self, is_data: bool) {
+        let step = &self.stats.steps[0];
+        if is_data { &step.emitted } else { &step.errors_out }.add(1);
+    }
+}
+
+fn data_back<T>(refused: SendError<Result<T>>) -> SendError<T> {
+    let back = |item: Result<T>| item.unwrap_or_else(|_| unreachable!("an item was sent, not an error"));
+    match refused {
+        SendError::Closed(item) => SendError::Closed(back(item)),
+        SendError::Full(item) => SendError::Full(back(item)),
+    }
+}
+
+fn error_back<T>(item: Result<T>) -> StreamError {
+    item.err().unwrap_or_else(|| unreachable!("an error was sent, not an item"))
+}
+
+/// A drain ends the stream; what was sent before is still delivered.
+impl<T: Send + 'static> Drain for Shared<T> {
+    fn drain(&self) {
+        self.edge.finish();
+    }
+}
+
+impl<T: Send + 'static> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.shared.senders.fetch_add(1, Ordering::Relaxed);
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T: Send + 'static> Drop for Sender<T> {
+    fn drop(&mut self) {
+        // AcqRel: whoever ends the stream does so after all that the other clones did.
+        if self.shared.senders.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        if std::thread::panicking() {
+            let shared = &*self.shared;
+            let error = StreamError::new(ErrorKind::Panicked, Arc::clone(&shared.stats.name))
+                .with_source("the thread that fed the stream panicked")
+                .with_time(shared.token.clock().wall());
+            shared.edge.cut(error);
+        } else if let Some(cause) = self.shared.token.cause() {
+            let Shared { token, stats, edge, .. } = &*self.shared;
+            edge.cut(cut_error(token, stats, cause));
+        } else {
+            self.shared.edge.finish();
+        }
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gauge = self.shared.edge.gauge();
+        f.debug_struct("Sender")
+            .field("stage", &self.shared.stats.name)
+            .field("queued", &gauge.len())
+            .field("capacity", &gauge.capacity.load(Ordering::Relaxed))
+            .field("closed", &self.is_closed())
+            .finish()
+    }
+}

@@ -1,0 +1,5 @@
+//! For testing pipelines and operators.
+
+mod harness;
+
+pub use harness::Harness;
