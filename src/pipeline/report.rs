@@ -92,6 +92,8 @@ pub struct StepReport {
     pub errors_in: u64,
     /// Error items it sent on: those passed through and those it made.
     pub errors_out: u64,
+    /// Error items that it was given and did not send on: recovered from, or dropped for want of room or of a reader.
+    pub errors_absorbed: u64,
 }
 
 /// One way out of a stage in a [`Report`].
@@ -216,6 +218,7 @@ impl StepReport {
             abandoned: stats.abandoned.get(),
             errors_in: stats.errors_in.get(),
             errors_out: stats.errors_out.get(),
+            errors_absorbed: stats.errors_absorbed.get(),
         }
     }
 

@@ -31,6 +31,14 @@ pub enum Cause {
     /// The [`Pipeline`](crate::Pipeline) was dropped before it had finished.
     #[error("pipeline dropped")]
     Dropped,
+    /// More failed than a [`DeadLetterQueue`](crate::DeadLetterQueue) allows.
+    #[error("too many failures: {failed} of {seen}")]
+    TooManyFailures {
+        /// Failures so far.
+        failed: u64,
+        /// Items and failures so far.
+        seen: u64,
+    },
     /// An end that stops at the first error met one.
     #[error("stopped at the first error: {0}")]
     Failed(#[source] StreamError),

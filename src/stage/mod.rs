@@ -1,5 +1,6 @@
 //! Stages: processors, the operators they run, and the one driver that runs them.
 
+pub(crate) mod branch;
 mod compose;
 mod custom;
 mod driver;
@@ -155,8 +156,18 @@ impl Registered {
         branch: &str,
         capacity: Option<usize>,
     ) -> (crate::stream::EdgeSender<T>, Stream<T>) {
+        self.output_with(branch, capacity, false)
+    }
+
+    /// A way out of the stage, eager if asked for and under virtual time.
+    pub(crate) fn output_with<T: Send + 'static>(
+        &self,
+        branch: &str,
+        capacity: Option<usize>,
+        eager: bool,
+    ) -> (crate::stream::EdgeSender<T>, Stream<T>) {
         let scope = self.token.scope();
-        let (sender, receiver) = edge(capacity.unwrap_or(scope.default_capacity()), scope.clock().is_manual());
+        let (sender, receiver) = edge(capacity.unwrap_or(scope.default_capacity()), eager || scope.clock().is_manual());
         self.stats.outputs.lock().push((branch.into(), Arc::clone(sender.shared().gauge())));
         (sender, Stream::from_edge(receiver, self.token.clone(), Arc::clone(&self.stats.name)))
     }

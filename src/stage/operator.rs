@@ -185,6 +185,11 @@ pub trait Emit<T>: sealed::Sink<T> {
         self.stats().dropped[reason as usize].add(count);
     }
 
+    /// Counts a received error item that is not sent on.
+    fn absorbed(&mut self) {
+        self.stats().errors_absorbed.add(1);
+    }
+
     /// Whether one more item would have to wait: the moment to return and go on in [`Operator::resume`].
     fn is_full(&mut self) -> bool {
         self.full()

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 /// A counter with one writer at a time.
 #[derive(Default)]
-pub struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     #[inline]
@@ -80,6 +80,7 @@ pub struct StepStats {
     pub(crate) abandoned: Counter,
     pub(crate) errors_in: Counter,
     pub(crate) errors_out: Counter,
+    pub(crate) errors_absorbed: Counter,
 }
 
 impl StepStats {
@@ -95,6 +96,7 @@ impl StepStats {
             abandoned: Counter::default(),
             errors_in: Counter::default(),
             errors_out: Counter::default(),
+            errors_absorbed: Counter::default(),
         }
     }
 

@@ -74,11 +74,25 @@ impl StageThread {
     }
 
     /// Waits until a channel that is not ours is ready.
-    pub(crate) fn wait_for_foreign<C: ForeignChannel>(&self, phase: Phase, channel: &C) {
+    pub(crate) fn wait_for_foreign<C: ForeignChannel>(
+        &self,
+        phase: Phase,
+        channel: &C,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
         self.wait_in(phase, || {
             self.waiter.expect_foreign();
-            if !self.is_stopped() {
+            if !register(&self.waiter) && !self.is_stopped() {
                 self.waiter.park_on(channel, self.deadline);
+            }
+        });
+    }
+
+    /// Waits until `done`, also after a stop: for work that cannot be interrupted. Whoever makes it true posts the wake.
+    pub(crate) fn wait_regardless(&self, done: impl Fn() -> bool) {
+        self.wait_in(Phase::Busy, || {
+            if !self.waiter.spin(&done) && !done() {
+                self.waiter.park(None);
             }
         });
     }

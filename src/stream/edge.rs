@@ -77,6 +77,8 @@ struct State<T> {
     /// A copy of the gauge's `sent`, which only this lock's holder writes.
     sent: usize,
     capacity: usize,
+    /// The capacity was lowered once: what a producer remembers of it does not hold.
+    shrunk: bool,
     end: Option<End>,
     /// The consumer, while it is parked or about to.
     consumer: Option<Arc<Wake>>,
@@ -100,6 +102,7 @@ pub(crate) fn edge<T>(capacity: usize, eager: bool) -> (EdgeSender<T>, EdgeRecei
             queue: VecDeque::new(),
             sent: 0,
             capacity,
+            shrunk: false,
             end: None,
             consumer: None,
             wanting_room: Vec::new(),
@@ -144,7 +147,7 @@ impl<T> Edge<T> {
     /// `credit` is room that the producer knows of from an earlier look. While it suffices, `taken` is not looked at:
     /// the consumer writes it for every item, and reading it would cost both sides a cache miss each time.
     fn accept(&self, mut state: MutexGuard<'_, State<T>>, credit: usize, chunk: &mut VecDeque<Result<T>>) -> usize {
-        let room = if credit >= chunk.len() { credit } else { self.room(&state) };
+        let room = if credit >= chunk.len() && !state.shrunk { credit } else { self.room(&state) };
         let count = room.min(chunk.len());
         if count == 0 {
             return room;
@@ -189,7 +192,7 @@ impl<T> Edge<T> {
         post_all(wakes);
     }
 
-    fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
     }
 
@@ -252,6 +255,11 @@ impl<T> Edge<T> {
     }
 
     /// Whether nothing more is accepted.
+    /// From now on `wake` is posted when the consumer goes.
+    pub(crate) fn watch(&self, wake: &Arc<Wake>) {
+        push_unique(&mut self.state.lock().owners, wake);
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.is_gone() || self.state.lock().end.is_some()
     }
@@ -362,9 +370,20 @@ impl<T> EdgeSender<T> {
         self.edge.want_room(wake)
     }
 
+    /// Takes back the oldest item that waits in the queue.
+    pub(crate) fn evict(&mut self) -> Option<Result<T>> {
+        let mut state = self.edge.state.lock();
+        let item = state.queue.pop_front()?;
+        state.sent = state.sent.wrapping_sub(1);
+        self.edge.gauge.sent.store(state.sent, Ordering::Release);
+        drop(state);
+        self.credit += 1;
+        Some(item)
+    }
+
     /// From now on `wake` is posted when the consumer goes.
     pub(crate) fn watch(&self, wake: &Arc<Wake>) {
-        push_unique(&mut self.edge.state.lock().owners, wake);
+        self.edge.watch(wake);
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -488,8 +507,19 @@ impl<T> EdgeReceiver<T> {
 
     /// Makes room for `more` items beside those there is room for already.
     pub(crate) fn add_capacity(&self, more: usize) {
+        self.change_capacity(|capacity| capacity.saturating_add(more));
+    }
+
+    /// Room for `items` from now on. Fewer than before: what waits already may stay.
+    pub(crate) fn set_capacity(&self, items: usize) {
+        self.change_capacity(|_| items);
+    }
+
+    fn change_capacity(&self, change: impl FnOnce(usize) -> usize) {
         let mut state = self.edge.state.lock();
-        state.capacity = state.capacity.saturating_add(more);
+        let capacity = change(state.capacity);
+        state.shrunk |= capacity < state.capacity;
+        state.capacity = capacity;
         self.edge.gauge.capacity.store(state.capacity, Ordering::Relaxed);
         let wakes = std::mem::take(&mut state.wanting_room);
         drop(state);

@@ -264,7 +264,7 @@ impl<T: Send + 'static> Stream<T> {
                         Err(TrySendError::Full(back)) => item = back,
                     }
                     drain.input.settle();
-                    drain.thread.wait_for_foreign(Phase::Blocked, &sender);
+                    drain.thread.wait_for_foreign(Phase::Blocked, &sender, |_| false);
                 }
             }
         });

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use super::edge::{EdgeReceiver, End, Polled};
 use crate::pipeline::Scope;
 use crate::stage::stats::{Counter, StageStats};
-use crate::stage::wait::Waiter;
+use crate::stage::wait::{Waiter, Wake};
 
 pub(crate) enum Input<T> {
     Edge(EdgeReceiver<T>),
@@ -50,6 +50,23 @@ impl<T: Send + 'static> Input<T> {
                 foreign.scope.watch_drain(waiter.wake());
                 foreign.scope.is_draining()
             }
+        }
+    }
+
+    /// Registers another thread's wake for items: true if there are some. A foreign channel is watched by each reader
+    /// itself.
+    pub(crate) fn arm(&self, wake: &Arc<Wake>) -> bool {
+        match self {
+            Input::Edge(edge) => edge.want_items(wake),
+            Input::Foreign(foreign) => foreign.scope.is_draining(),
+        }
+    }
+
+    /// The foreign channel, if it is one.
+    pub(crate) fn foreign(&self) -> Option<Receiver<T>> {
+        match self {
+            Input::Edge(_) => None,
+            Input::Foreign(foreign) => Some(foreign.receiver.clone()),
         }
     }
 

@@ -6,7 +6,7 @@ mod input;
 mod sender;
 mod source;
 
-pub(crate) use edge::{EdgeReceiver, EdgeSender, End, Polled, edge};
+pub(crate) use edge::{Edge, EdgeReceiver, EdgeSender, End, Polled, edge};
 pub use ends::{IntoIter, Tally};
 pub(crate) use input::Input;
 pub use sender::{SendError, Sender};
@@ -128,6 +128,13 @@ impl<T: Send + 'static> Stream<T> {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Room for that many, if the stream comes from a stage of ours.
+    pub(crate) fn set_capacity(&self, items: usize) {
+        if let Some(Input::Edge(edge)) = &self.input {
+            edge.set_capacity(items);
         }
     }
 

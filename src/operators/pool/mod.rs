@@ -1,0 +1,9 @@
+//! Operators that work on several items at a time.
+
+mod async_mapper;
+mod par_mapper;
+mod reorder;
+mod workers;
+
+pub use async_mapper::AsyncMapper;
+pub use par_mapper::ParMapper;

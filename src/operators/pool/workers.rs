@@ -1,0 +1,466 @@
+//! The pool: several threads that read one stream and write one stream.
+//!
+//! There is no feeder and no collector: the workers take their own input and pass on their own results.
+//!
+//! # What must hold
+//!
+//! 1. *Numbers.* An item gets its sequence number together with the pop, under the input lock, so the numbers are in the
+//!    order of the input.
+//! 2. *Window.* `next - emitted <= window`: what is being worked on and what is finished and waits for its turn never
+//!    exceed the window together. `next` changes under the input lock, `emitted` belongs to the emitter.
+//! 3. *Emitter.* Results go out through one sender. Whoever holds it is the emitter; it lies in the output state
+//!    when there is none. A worker that completes an item takes it if it is there and the head is ready, and gives it
+//!    back in the critical section in which it has seen that the head is not ready. So a ready head always has an
+//!    emitter, and order is that of the numbers.
+//! 4. *Nobody waits while holding a lock*, calls user code or drops a user value.
+//! 5. *Idle workers.* Whenever the input lock is released and some worker is idle, either one of the idle ones is
+//!    registered with the edge, or a wake is on its way to one. A worker that takes an item and leaves more behind
+//!    wakes one more; one that leaves none behind registers one of the idle ones in its place.
+//! 6. *End.* The output is finished by the emitter, or by whoever finds the sender at rest, when the input has ended and
+//!    `emitted == next`. Both look under the output lock, after the end of the input was noted, so one of them sees it.
+//! 7. *Stop.* The first worker that sees a stop condition halts all. The last one to leave counts what was abandoned and
+//!    cuts the output, if it was not finished.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+
+use crossbeam_channel::Receiver;
+use parking_lot::Mutex;
+
+use super::reorder::Reorder;
+use crate::error::{Result, StreamError};
+use crate::pipeline::CancelToken;
+use crate::stage::Registered;
+use crate::stage::operator::sealed::Context;
+use crate::stage::stats::{Phase, StepStats};
+use crate::stage::thread::{StageThread, spawn_error};
+use crate::stage::wait::{Waiter, Wake};
+use crate::stream::{Edge, EdgeSender, End, Input, Polled, Stream};
+
+/// What became of one item.
+pub(super) enum Outcome<Out> {
+    Done(Out),
+    Failed(StreamError),
+    /// The work was cancelled: there is nothing to pass on.
+    Abandoned,
+}
+
+/// A result on its way to the output.
+enum Ready<Out> {
+    Outcome(Outcome<Out>),
+    /// An error item that was in the input.
+    Passed(StreamError),
+}
+
+/// The settings of a pool.
+pub(super) struct Settings {
+    pub(super) workers: usize,
+    pub(super) ordered: bool,
+    pub(super) window: usize,
+}
+
+/// What a worker knows when it works on an item.
+pub(super) struct Site<'a> {
+    pub(super) token: &'a CancelToken,
+    pub(super) context: &'a Context,
+}
+
+struct Pool<In, Out> {
+    window: u64,
+    input: Mutex<PoolInput<In>>,
+    /// For idle workers, which each watch such an input themselves.
+    foreign: Option<Receiver<In>>,
+    output: Mutex<PoolOutput<Out>>,
+    edge: Arc<Edge<Out>>,
+    /// Items taken; written under the input lock.
+    next: AtomicU64,
+    /// Results passed on, or dropped because they were cancelled; written by the emitter.
+    emitted: AtomicU64,
+    /// Somebody waits for the window to move.
+    window_wanted: AtomicBool,
+    ended: AtomicBool,
+    halted: AtomicBool,
+    alive: AtomicUsize,
+    context: Context,
+}
+
+struct PoolInput<In> {
+    /// `None` once the end was seen or the pool was halted.
+    stream: Option<Input<In>>,
+    end: End,
+    idle: Vec<Arc<Wake>>,
+    /// Workers that wait for the window to move.
+    held_up: Vec<Arc<Wake>>,
+    /// Everybody, for the day of the halt.
+    workers: Vec<Arc<Wake>>,
+}
+
+struct PoolOutput<Out> {
+    results: Reorder<Ready<Out>>,
+    sender: Option<EdgeSender<Out>>,
+    finished: bool,
+}
+
+enum Taken<In> {
+    Item(u64, Result<In>),
+    NothingThere,
+    WindowFull,
+    Over,
+}
+
+/// Starts a pool in which each worker calls `work`.
+#[track_caller]
+pub(super) fn start<In, Out, W>(
+    registered: Registered,
+    input: Stream<In>,
+    capacity: Option<usize>,
+    settings: &Settings,
+    work: W,
+) -> Stream<Out>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    W: Fn(&Site<'_>, In) -> Outcome<Out> + Send + Sync + 'static,
+{
+    let (sender, stream) = registered.output("", capacity);
+    let input = input.into_input();
+    let pool = Arc::new(Pool {
+        window: settings.window as u64,
+        foreign: input.foreign(),
+        edge: Arc::clone(sender.shared()),
+        input: Mutex::new(PoolInput {
+            stream: Some(input),
+            end: End::Finished,
+            idle: Vec::new(),
+            held_up: Vec::new(),
+            workers: Vec::new(),
+        }),
+        output: Mutex::new(PoolOutput {
+            results: Reorder::new(settings.ordered),
+            sender: Some(sender),
+            finished: false,
+        }),
+        next: AtomicU64::new(0),
+        emitted: AtomicU64::new(0),
+        window_wanted: AtomicBool::new(false),
+        ended: AtomicBool::new(false),
+        halted: AtomicBool::new(false),
+        alive: AtomicUsize::new(settings.workers),
+        context: registered.context(),
+    });
+    let work = Arc::new(work);
+    let registered = Arc::new(registered);
+    for index in 0..settings.workers {
+        let (pool, work, registered_here) = (Arc::clone(&pool), Arc::clone(&work), Arc::clone(&registered));
+        let name = registered.thread_name(index);
+        registered.token.scope().spawn(&name, true, move |started| {
+            let (token, stats) = (registered_here.token.clone(), Arc::clone(&registered_here.stats));
+            match started {
+                Ok(()) => {
+                    let thread = StageThread::new(token, stats, index);
+                    let leaving = Leaving { pool: &pool, cut: None, thread: Some(&thread) };
+                    pool.work(&thread, &*work);
+                    drop(leaving);
+                }
+                // The others do the work; if there are none, the stream ends with this.
+                Err(error) => {
+                    let cut = Some(spawn_error(&token, &stats, error));
+                    drop(Leaving { pool: &pool, cut, thread: None });
+                }
+            }
+        });
+    }
+    stream
+}
+
+impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
+    fn work<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&self, thread: &StageThread, work: &W) {
+        self.edge.watch(thread.wake());
+        self.input.lock().workers.push(Arc::clone(thread.wake()));
+        let site = Site { token: &thread.token, context: &self.context };
+        let mut run = Vec::new();
+        loop {
+            if self.is_halted(thread) {
+                return self.halt();
+            }
+            match self.take() {
+                Taken::Item(sequence, item) => {
+                    let result = match item {
+                        Ok(item) => Ready::Outcome(work(&site, item)),
+                        Err(error) => Ready::Passed(error),
+                    };
+                    self.complete(thread, sequence, result, &mut run);
+                }
+                Taken::NothingThere => self.wait_for_input(thread),
+                Taken::WindowFull => self.wait_for_window(thread),
+                Taken::Over => return self.finish_if_done(),
+            }
+        }
+    }
+
+    fn is_halted(&self, thread: &StageThread) -> bool {
+        self.halted.load(Ordering::Acquire) || thread.is_stopped() || self.edge.is_gone()
+    }
+
+    fn step(&self) -> &StepStats {
+        &self.context.stats.steps[0]
+    }
+
+    /// Invariants 1, 2 and 5.
+    fn take(&self) -> Taken<In> {
+        let mut input = self.input.lock();
+        let Some(stream) = &mut input.stream else { return Taken::Over };
+        let next = self.next.load(Ordering::Relaxed);
+        if next - self.emitted.load(Ordering::Acquire) >= self.window {
+            return Taken::WindowFull;
+        }
+        let polled = stream.poll();
+        stream.settle();
+        match polled {
+            Polled::Item(item) => {
+                self.next.store(next + 1, Ordering::Release);
+                if item.is_ok() { &self.step().received } else { &self.step().errors_in }.add(1);
+                let wake = input.pass_the_baton();
+                drop(input);
+                if let Some(wake) = wake {
+                    wake.post();
+                }
+                Taken::Item(next, item)
+            }
+            Polled::Empty => Taken::NothingThere,
+            Polled::Ended(end) => {
+                input.end = end;
+                let stream = input.stream.take();
+                let waiting = input.everybody_waiting();
+                // Before the look at the output that follows: invariant 6.
+                self.ended.store(true, Ordering::SeqCst);
+                drop(input);
+                drop(stream);
+                waiting.iter().for_each(|wake| wake.post());
+                Taken::Over
+            }
+        }
+    }
+
+    fn wait_for_input(&self, thread: &StageThread) {
+        let register = |_: &Waiter| {
+            let mut input = self.input.lock();
+            let Some(stream) = &input.stream else { return true };
+            stream.settle();
+            if stream.has_items() || stream.arm(thread.wake()) {
+                return true;
+            }
+            input.idle.push(Arc::clone(thread.wake()));
+            self.halted.load(Ordering::Acquire) || self.edge.is_gone()
+        };
+        match &self.foreign {
+            None => thread.wait(Phase::Idle, None, || self.may_have_input(), register),
+            Some(receiver) => thread.wait_for_foreign(Phase::Idle, receiver, register),
+        }
+        let mut input = self.input.lock();
+        input.idle.retain(|wake| !Arc::ptr_eq(wake, thread.wake()));
+    }
+
+    /// A hint while spinning. Not worth waiting for a lock.
+    fn may_have_input(&self) -> bool {
+        self.input.try_lock().is_some_and(|input| input.stream.as_ref().is_none_or(Input::may_have_items))
+    }
+
+    fn wait_for_window(&self, thread: &StageThread) {
+        let is_open = || {
+            let emitted = self.emitted.load(Ordering::Acquire);
+            self.next.load(Ordering::Acquire) - emitted < self.window
+        };
+        thread.wait(Phase::Blocked, None, is_open, |_| {
+            let mut input = self.input.lock();
+            self.window_wanted.store(true, Ordering::Relaxed);
+            // Pairs with the fence in `advance`: either it sees the flag, or we see that the window has moved.
+            fence(Ordering::SeqCst);
+            if is_open() || input.stream.is_none() {
+                return true;
+            }
+            input.held_up.push(Arc::clone(thread.wake()));
+            self.halted.load(Ordering::Acquire) || self.edge.is_gone()
+        });
+        let mut input = self.input.lock();
+        input.held_up.retain(|wake| !Arc::ptr_eq(wake, thread.wake()));
+    }
+
+    /// Invariant 3.
+    fn complete(&self, thread: &StageThread, sequence: u64, result: Ready<Out>, run: &mut Vec<Ready<Out>>) {
+        let mut output = self.output.lock();
+        output.results.insert(sequence, result);
+        let Some(mut sender) = output.sender.take() else { return };
+        loop {
+            output.results.take_run(run);
+            if run.is_empty() {
+                if self.is_done() {
+                    output.finished = true;
+                    drop(output);
+                    sender.end(self.end());
+                } else {
+                    output.sender = Some(sender);
+                }
+                return;
+            }
+            drop(output);
+            let all = self.emit(thread, &mut sender, run);
+            output = self.output.lock();
+            if !all {
+                output.sender = Some(sender);
+                return;
+            }
+        }
+    }
+
+    /// Passes on a run of results: false if a stop came first; then the rest of the run is dropped, and abandoned.
+    fn emit(&self, thread: &StageThread, sender: &mut EdgeSender<Out>, run: &mut Vec<Ready<Out>>) -> bool {
+        let step = self.step();
+        let mut moved = 0;
+        for result in run.drain(..) {
+            match result {
+                Ready::Outcome(Outcome::Done(item)) => {
+                    step.delivered.add(1);
+                    step.emitted.add(1);
+                    sender.push(Ok(item));
+                }
+                Ready::Outcome(Outcome::Failed(error)) => {
+                    step.failed.add(1);
+                    step.errors_out.add(1);
+                    sender.push(Err(error));
+                }
+                Ready::Outcome(Outcome::Abandoned) => step.abandoned.add(1),
+                Ready::Passed(error) => {
+                    step.errors_out.add(1);
+                    sender.push(Err(error));
+                }
+            }
+            moved += 1;
+            if sender.is_stuck() {
+                // The one in hand still belongs to the window.
+                self.advance(std::mem::replace(&mut moved, 1) - 1);
+                if !self.wait_for_room(thread, sender) {
+                    return false;
+                }
+            }
+        }
+        // A pool hands over at once: the next thing this worker does may take long.
+        sender.hand_over();
+        self.advance(moved);
+        true
+    }
+
+    fn wait_for_room(&self, thread: &StageThread, sender: &mut EdgeSender<Out>) -> bool {
+        loop {
+            if self.is_halted(thread) {
+                return false;
+            }
+            sender.hand_over();
+            if !sender.is_stuck() {
+                return true;
+            }
+            let wake = thread.wake();
+            let out = &*sender;
+            thread.wait(
+                Phase::Blocked,
+                None,
+                || out.may_have_room(),
+                |_| out.want_room(wake) || self.halted.load(Ordering::Acquire),
+            );
+        }
+    }
+
+    /// Moves the window.
+    fn advance(&self, by: u64) {
+        let emitted = self.emitted.load(Ordering::Relaxed) + by;
+        self.emitted.store(emitted, Ordering::Release);
+        fence(Ordering::SeqCst);
+        if self.window_wanted.load(Ordering::Relaxed) {
+            let mut input = self.input.lock();
+            self.window_wanted.store(false, Ordering::Relaxed);
+            let held_up = std::mem::take(&mut input.held_up);
+            drop(input);
+            held_up.iter().for_each(|wake| wake.post());
+        }
+    }
+
+    /// Under the output lock, with the sender at hand: invariant 6.
+    fn is_done(&self) -> bool {
+        self.ended.load(Ordering::SeqCst) && self.next.load(Ordering::Acquire) == self.emitted.load(Ordering::Acquire)
+    }
+
+    fn finish_if_done(&self) {
+        let mut output = self.output.lock();
+        if self.is_done()
+            && let Some(mut sender) = output.sender.take()
+        {
+            output.finished = true;
+            drop(output);
+            sender.end(self.end());
+        }
+    }
+
+    fn end(&self) -> End {
+        self.input.lock().end.clone()
+    }
+
+    /// Invariant 7. The input goes at once, so that everything upstream winds down even if a worker takes its time.
+    fn halt(&self) {
+        if self.halted.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut input = self.input.lock();
+        let stream = input.stream.take();
+        let workers = std::mem::take(&mut input.workers);
+        drop(input);
+        drop(stream);
+        workers.iter().for_each(|wake| wake.post());
+    }
+}
+
+impl<In: Send + 'static> PoolInput<In> {
+    /// Invariant 5, when an item has been taken: the wake of the worker to look after what is left, if there is
+    /// anything left.
+    fn pass_the_baton(&mut self) -> Option<Arc<Wake>> {
+        let next = self.idle.last()?;
+        let stream = self.stream.as_ref()?;
+        if stream.has_items() || stream.arm(next) { self.idle.pop() } else { None }
+    }
+
+    fn everybody_waiting(&mut self) -> Vec<Arc<Wake>> {
+        let mut waiting = std::mem::take(&mut self.idle);
+        waiting.append(&mut self.held_up);
+        waiting
+    }
+}
+
+/// A worker that is about to leave, in whatever way.
+struct Leaving<'a, In: Send + 'static, Out: Send + 'static> {
+    pool: &'a Pool<In, Out>,
+    cut: Option<StreamError>,
+    thread: Option<&'a StageThread>,
+}
+
+impl<In: Send + 'static, Out: Send + 'static> Drop for Leaving<'_, In, Out> {
+    fn drop(&mut self) {
+        let pool = self.pool;
+        if std::thread::panicking() {
+            // A fault in this library: the others must not wait for what this worker had in hand.
+            pool.halt();
+        }
+        if pool.alive.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        pool.halt();
+        let mut output = pool.output.lock();
+        let sender = output.sender.take().filter(|_| !output.finished);
+        let results = std::mem::replace(&mut output.results, Reorder::new(false));
+        drop(output);
+        drop(results);
+        pool.step().abandoned.add(pool.step().unsettled());
+        if let Some(mut sender) = sender {
+            let error = self.cut.take().or_else(|| self.thread.map(StageThread::cut));
+            sender.end(error.map_or(End::Finished, End::Cut));
+        }
+    }
+}

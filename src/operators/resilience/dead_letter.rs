@@ -1,0 +1,450 @@
+//! [`DeadLetterQueue`]: puts failed items aside.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Result, StreamError};
+use crate::pipeline::{CancelToken, Cause};
+use crate::stage::branch::{Branch, NotSent};
+use crate::stage::options::{Options, common_options, opaque_debug};
+use crate::stage::stats::{DropReason, StageKind, StepStats};
+use crate::stage::thread::{StageThread, spawn_error};
+use crate::stage::{Registered, panic};
+use crate::stream::{End, Input, Polled, Stream};
+
+/// Splits a stream into its items and its failures.
+///
+/// Items go on in one stream; each error item becomes a [`DeadLetter`] in the other, with the failed item in it, to
+/// be stored, looked at or tried again. Nothing is lost unless [`with_overflow`](Self::with_overflow) allows it.
+///
+/// The two streams are bounded, so they must be read together: one of them on a thread of the pipeline, for
+/// example with [`Stream::spawn_for_each`].
+///
+/// ```
+/// use streamz::{DeadLetterQueue, Pipeline, Stream};
+///
+/// let pipeline = Pipeline::new("parse");
+/// let numbers = Stream::from_iter(&pipeline, ["1", "x", "3"]).try_map(|text: &&str| text.parse::<i32>());
+/// let output = DeadLetterQueue::new().process(&pipeline, numbers);
+/// let (letters, received) = std::sync::mpsc::channel();
+/// output.failed.spawn_for_each(move |letter| {
+///     let (text, _error) = letter.unwrap().into_item::<&str>().unwrap();
+///     letters.send(text).unwrap();
+/// });
+/// assert_eq!(output.items.collect::<Vec<_>>()?, [1, 3]);
+/// pipeline.join();
+/// assert_eq!(received.into_iter().collect::<Vec<_>>(), ["x"]);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+///
+/// # Ordering
+/// Each of the two streams is in the order of the input.
+///
+/// # Back-pressure
+/// The stage waits for room in whichever stream the next item belongs to; meanwhile the other gets nothing new. If
+/// `failed` is dropped, failures are counted as [undeliverable](DlqStats::undeliverable) and logged, and block nothing. If
+/// `items` is dropped, items are counted as dropped and block nothing. If both are, the stage stops.
+///
+/// # Cancellation
+/// Both streams are cut. Cancellation itself is never a dead letter.
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct DeadLetterQueue<T> {
+    options: Options,
+    failed_buffer: usize,
+    overflow: Overflow,
+    limit: Option<FailureLimit>,
+    on_failure: Option<Arc<dyn Fn(&StreamError) + Send + Sync>>,
+    types: PhantomData<fn(T)>,
+}
+
+/// What a [`DeadLetterQueue`] does when the stream of failures has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// Waits: nothing is lost.
+    #[default]
+    Block,
+    /// Drops the failure at hand, and counts it.
+    DropNewest,
+    /// Drops the oldest failure that waits, and counts it.
+    DropOldest,
+}
+
+/// When a [`DeadLetterQueue`] stops the pipeline because too much fails.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum FailureLimit {
+    /// More than this many failures.
+    Count(u64),
+    /// A larger share of failures than `ratio` (0.0 to 1.0) among all that came, once `min_items` have come.
+    Ratio {
+        /// The largest share that is tolerated.
+        ratio: f64,
+        /// How many items and failures must have come before the share counts.
+        min_items: u64,
+    },
+}
+
+impl FailureLimit {
+    fn is_exceeded(self, items: u64, failed: u64) -> bool {
+        let seen = items + failed;
+        match self {
+            FailureLimit::Count(limit) => failed > limit,
+            FailureLimit::Ratio { ratio, min_items } => seen >= min_items && failed as f64 > ratio * seen as f64,
+        }
+    }
+}
+
+/// A failed item, put aside by a [`DeadLetterQueue`].
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    error: StreamError,
+}
+
+impl DeadLetter {
+    /// What went wrong and where, with the item inside.
+    pub fn error(&self) -> &StreamError {
+        &self.error
+    }
+
+    /// The failed item and the error.
+    ///
+    /// # Errors
+    /// The letter itself, if the error carries no item, or one of another type: see
+    /// [`StreamError::item_type`].
+    pub fn into_item<T: 'static>(self) -> Result<(T, StreamError), DeadLetter> {
+        match self.error.take_item() {
+            Some(item) => Ok((item, self.error)),
+            None => Err(self),
+        }
+    }
+}
+
+impl From<DeadLetter> for StreamError {
+    fn from(letter: DeadLetter) -> Self {
+        letter.error
+    }
+}
+
+/// What a [`DeadLetterQueue`] makes of a stream.
+#[derive(Debug)]
+#[must_use = "dropping both streams stops what feeds them"]
+pub struct DlqOutput<T> {
+    /// The items.
+    pub items: Stream<T>,
+    /// The failures.
+    pub failed: Stream<DeadLetter>,
+    /// The counts of this run, live.
+    pub stats: DlqStats,
+}
+
+/// The counts of one run of a [`DeadLetterQueue`]: a live handle. Clones show the same run.
+#[derive(Clone, Default)]
+pub struct DlqStats {
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    items: AtomicU64,
+    failed: AtomicU64,
+    dropped: AtomicU64,
+    undeliverable: AtomicU64,
+}
+
+impl DlqStats {
+    /// Items that came.
+    pub fn items(&self) -> u64 {
+        self.counts.items.load(Ordering::Relaxed)
+    }
+
+    /// Failures that came, whatever became of them.
+    pub fn failed(&self) -> u64 {
+        self.counts.failed.load(Ordering::Relaxed)
+    }
+
+    /// Failures dropped because there was no room for them: only with an [`Overflow`] that drops.
+    pub fn dropped(&self) -> u64 {
+        self.counts.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Failures that nobody will see, because the stream of failures was dropped.
+    pub fn undeliverable(&self) -> u64 {
+        self.counts.undeliverable.load(Ordering::Relaxed)
+    }
+
+    /// The share of failures among all that came, 0.0 to 1.0; 0.0 before anything came.
+    pub fn failure_ratio(&self) -> f64 {
+        let (items, failed) = (self.items(), self.failed());
+        if items + failed == 0 { 0.0 } else { failed as f64 / (items + failed) as f64 }
+    }
+}
+
+impl fmt::Debug for DlqStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DlqStats")
+            .field("items", &self.items())
+            .field("failed", &self.failed())
+            .field("dropped", &self.dropped())
+            .field("undeliverable", &self.undeliverable())
+            .finish()
+    }
+}
+
+impl<T: Send + 'static> DeadLetterQueue<T> {
+    /// A lossless queue. It is called `dead_letters` unless it is given another name.
+    #[allow(clippy::new_without_default)] // `default` would not say what of
+    pub fn new() -> Self {
+        Self {
+            options: Options::new("dead_letters"),
+            failed_buffer: 100,
+            overflow: Overflow::Block,
+            limit: None,
+            on_failure: None,
+            types: PhantomData,
+        }
+    }
+
+    common_options!();
+
+    /// Sets how many failures may wait to be read. Defaults to 100. With 0 each is handed over directly.
+    ///
+    /// # Panics
+    /// If `failures` is 0 and the [overflow](Self::with_overflow) policy is to drop the oldest; when the queue is used.
+    pub fn with_failed_buffer_size(mut self, failures: usize) -> Self {
+        self.failed_buffer = failures;
+        self
+    }
+
+    /// Sets what happens when the stream of failures has no room. Defaults to waiting, so that none is lost.
+    pub fn with_overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+
+    /// Cancels the pipeline, with cause [`Cause::TooManyFailures`], when more fails than `limit` says. Defaults to no
+    /// limit. What is on its way at that moment is abandoned; [`on_failure`](Self::on_failure) has seen every failure.
+    ///
+    /// # Panics
+    /// If a ratio is not between 0.0 and 1.0.
+    #[track_caller]
+    pub fn with_limit(mut self, limit: FailureLimit) -> Self {
+        if let FailureLimit::Ratio { ratio, .. } = limit {
+            assert!((0.0..=1.0).contains(&ratio), "`ratio` must be between 0.0 and 1.0, not {ratio}");
+        }
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Calls `f` for each failure, on the stage's thread, before anything else is done with it. A panic in `f` is logged.
+    pub fn on_failure(mut self, f: impl Fn(&StreamError) + Send + Sync + 'static) -> Self {
+        self.on_failure = Some(Arc::new(f));
+        self
+    }
+
+    /// The name that the stage has in reports and errors.
+    pub fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    /// Starts a run that splits `input`.
+    ///
+    /// # Panics
+    /// If `cancel` belongs to no pipeline, to one that has finished, or to another one than `input`.
+    #[track_caller]
+    pub fn process(&self, cancel: &CancelToken, input: Stream<T>) -> DlqOutput<T> {
+        assert!(
+            self.overflow != Overflow::DropOldest || self.failed_buffer > 0,
+            "`failed_buffer_size` must be at least 1 to drop the oldest"
+        );
+        let registered = Registered::with_input(cancel, &input, &self.options.name, StageKind::Processor, &[], 1);
+        let (mut items, items_stream) = registered.output("items", self.options.capacity);
+        // Eager, so that the oldest failure is still in the queue when it is to be dropped.
+        let (mut failed, failed_stream) =
+            registered.output_with("failed", Some(self.failed_buffer), self.overflow == Overflow::DropOldest);
+        let stats = DlqStats::default();
+        let rules = Rules {
+            overflow: self.overflow,
+            limit: self.limit,
+            on_failure: self.on_failure.clone(),
+            counts: Arc::clone(&stats.counts),
+        };
+        let name = registered.thread_name(0);
+        cancel.scope().spawn(&name, true, move |started| {
+            let Registered { token, stats } = registered;
+            if let Err(error) = started {
+                let error = spawn_error(&token, &stats, error);
+                items.end(End::Cut(error.clone()));
+                return failed.end(End::Cut(error));
+            }
+            let thread = StageThread::new(token, stats, 0);
+            let (items, failed) = (Branch::new(items, &thread), Branch::new(failed, &thread));
+            Splitter { input: input.into_input(), items, failed, thread, rules, told: false }.run();
+        });
+        DlqOutput { items: items_stream, failed: failed_stream, stats }
+    }
+}
+
+struct Rules {
+    overflow: Overflow,
+    limit: Option<FailureLimit>,
+    on_failure: Option<Arc<dyn Fn(&StreamError) + Send + Sync>>,
+    counts: Arc<Counts>,
+}
+
+struct Splitter<T> {
+    input: Input<T>,
+    items: Branch<T>,
+    failed: Branch<DeadLetter>,
+    thread: StageThread,
+    rules: Rules,
+    /// It has been logged that nobody reads the failures.
+    told: bool,
+}
+
+/// A stop condition came true.
+struct Stopped;
+
+impl<T: Send + 'static> Splitter<T> {
+    fn run(mut self) {
+        let end = self.split().unwrap_or_else(|Stopped| End::Cut(self.thread.cut()));
+        let step = self.step();
+        step.abandoned.add(step.unsettled());
+        self.items.end(end.clone());
+        self.failed.end(end);
+        let lost = self.rules.counts.dropped.load(Ordering::Relaxed);
+        if lost > 0 {
+            log::warn!("streamz: stage `{}` dropped {lost} dead letters for want of room", self.thread.stats.name);
+        }
+    }
+
+    fn step(&self) -> &StepStats {
+        &self.thread.stats.steps[0]
+    }
+
+    fn split(&mut self) -> Result<End, Stopped> {
+        loop {
+            if self.thread.is_stopped() || (self.items.is_gone() && self.failed.is_gone()) {
+                return Err(Stopped);
+            }
+            self.items.hand_over_if_hungry();
+            self.failed.hand_over_if_hungry();
+            match self.input.poll() {
+                Polled::Item(Ok(item)) => self.pass(item)?,
+                Polled::Item(Err(error)) if error.is_cancelled() => self.pass_error(error)?,
+                Polled::Item(Err(error)) => self.put_aside(error)?,
+                Polled::Empty => {
+                    self.items.hand_over();
+                    self.failed.hand_over();
+                    self.input.settle();
+                    let gone = || self.items.is_gone() && self.failed.is_gone();
+                    self.thread.wait_for_input(&self.input, None, gone, |_| gone());
+                }
+                Polled::Ended(end) => return Ok(end),
+            }
+        }
+    }
+
+    fn pass(&mut self, item: T) -> Result<(), Stopped> {
+        self.step().received.add(1);
+        add_one(&self.rules.counts.items);
+        if self.items.is_gone() {
+            self.step().dropped[DropReason::Undeliverable as usize].add(1);
+            return Ok(());
+        }
+        self.step().delivered.add(1);
+        self.step().emitted.add(1);
+        self.send_item(Ok(item))
+    }
+
+    /// Cancellation is not a failure.
+    fn pass_error(&mut self, error: StreamError) -> Result<(), Stopped> {
+        self.step().errors_in.add(1);
+        self.step().errors_out.add(1);
+        self.send_item(Err(error))
+    }
+
+    fn send_item(&mut self, item: Result<T>) -> Result<(), Stopped> {
+        match self.items.send(item, &self.thread, &self.input, || self.failed.hand_over()) {
+            Ok(()) | Err(NotSent::Gone) => Ok(()),
+            Err(NotSent::Stopped) => Err(Stopped),
+        }
+    }
+
+    fn put_aside(&mut self, error: StreamError) -> Result<(), Stopped> {
+        self.step().errors_in.add(1);
+        add_one(&self.rules.counts.failed);
+        if let Some(hook) = &self.rules.on_failure
+            && let Err(payload) = panic::catch(|| hook(&error))
+        {
+            log::error!("streamz: `on_failure` of stage `{}` panicked: {}", self.thread.stats.name, payload.message());
+        }
+        self.deliver(DeadLetter { error })?;
+        self.check_limit();
+        Ok(())
+    }
+
+    fn deliver(&mut self, letter: DeadLetter) -> Result<(), Stopped> {
+        if self.failed.is_gone() {
+            self.nobody_reads();
+            return Ok(());
+        }
+        if self.rules.overflow != Overflow::Block && self.failed.is_full() {
+            let oldest = if self.rules.overflow == Overflow::DropOldest { self.failed.evict() } else { None };
+            add_one(&self.rules.counts.dropped);
+            self.step().errors_absorbed.add(1);
+            if oldest.is_none() {
+                return Ok(());
+            }
+            // The newer one takes the place of the older, which was counted as passed on already.
+        } else {
+            self.step().errors_out.add(1);
+        }
+        match self.failed.send(Ok(letter), &self.thread, &self.input, || self.items.hand_over()) {
+            Ok(()) => Ok(()),
+            Err(NotSent::Stopped) => Err(Stopped),
+            Err(NotSent::Gone) => {
+                self.nobody_reads();
+                Ok(())
+            }
+        }
+    }
+
+    fn nobody_reads(&mut self) {
+        add_one(&self.rules.counts.undeliverable);
+        self.step().errors_absorbed.add(1);
+        if !std::mem::replace(&mut self.told, true) {
+            log::warn!("streamz: nobody reads the dead letters of stage `{}`", self.thread.stats.name);
+        }
+    }
+
+    fn check_limit(&self) {
+        let counts = &self.rules.counts;
+        let (items, failed) = (counts.items.load(Ordering::Relaxed), counts.failed.load(Ordering::Relaxed));
+        if self.rules.limit.is_some_and(|limit| limit.is_exceeded(items, failed)) {
+            self.thread.token.cancel_with(Cause::TooManyFailures { failed, seen: items + failed });
+        }
+    }
+}
+
+/// For counters that the stage's thread alone writes.
+fn add_one(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+impl<T: Send + 'static> Stream<T> {
+    /// Splits off the failures: a lossless [`DeadLetterQueue`]. The two streams must be read together.
+    ///
+    /// # Panics
+    /// If the pipeline has finished.
+    #[track_caller]
+    pub fn dead_letters(self) -> (Stream<T>, Stream<DeadLetter>) {
+        let token = self.token().clone();
+        let output = DeadLetterQueue::new().process(&token, self);
+        (output.items, output.failed)
+    }
+}
+
+opaque_debug! { [T] DeadLetterQueue<T>: options, failed_buffer, overflow, limit }

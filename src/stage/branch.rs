@@ -1,0 +1,83 @@
+//! [`Branch`]: one way out of a stage that has several.
+//!
+//! # What must hold
+//!
+//! - A branch whose consumer has gone takes nothing more and never blocks; what was meant for it is given back.
+//! - While the stage waits for room in one branch, the others have been handed over to, so nobody waits for them.
+//! - A stage with several ways out stops when all their consumers have gone.
+
+use super::stats::Phase;
+use super::thread::StageThread;
+use crate::error::Result;
+use crate::stream::{EdgeSender, End, Input};
+
+pub(crate) struct Branch<T> {
+    sender: EdgeSender<T>,
+}
+
+/// Why an item did not go out.
+pub(crate) enum NotSent {
+    /// A stop condition of the stage came true while it waited.
+    Stopped,
+    /// The consumer has gone. The item went with it, and is counted as undelivered.
+    Gone,
+}
+
+impl<T> Branch<T> {
+    pub(crate) fn new(sender: EdgeSender<T>, thread: &StageThread) -> Self {
+        sender.watch(thread.wake());
+        Self { sender }
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.sender.is_gone()
+    }
+
+    pub(crate) fn is_full(&mut self) -> bool {
+        self.sender.is_full()
+    }
+
+    /// Hands over what the consumer is hungry for.
+    pub(crate) fn hand_over_if_hungry(&mut self) {
+        self.sender.hand_over_if_hungry();
+    }
+
+    pub(crate) fn hand_over(&mut self) {
+        self.sender.hand_over();
+    }
+
+    /// Takes back the oldest item that the consumer has not taken. Only on an eager edge is that the oldest of all.
+    pub(crate) fn evict(&mut self) -> Option<Result<T>> {
+        self.sender.evict()
+    }
+
+    /// Sends an item; waits for room. `others` hands the other branches over before the stage parks.
+    pub(crate) fn send<In: Send + 'static>(
+        &mut self,
+        item: Result<T>,
+        thread: &StageThread,
+        input: &Input<In>,
+        mut others: impl FnMut(),
+    ) -> Result<(), NotSent> {
+        self.sender.push(item);
+        while self.sender.is_stuck() {
+            if thread.is_stopped() {
+                return Err(NotSent::Stopped);
+            }
+            if self.sender.is_gone() {
+                self.sender.hand_over();
+                return Err(NotSent::Gone);
+            }
+            others();
+            input.settle();
+            let (sender, wake) = (&self.sender, thread.wake());
+            thread.wait(Phase::Blocked, None, || sender.may_have_room(), |_| sender.want_room(wake));
+            self.sender.hand_over();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end(&mut self, end: End) {
+        self.sender.end(end);
+    }
+}
