@@ -1,0 +1,240 @@
+//! Pools: what `AsyncMapper` and `ParMapper` promise beyond what every operator does.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use streamz::{AsyncMapper, CancelToken, ErrorKind, ManualClock, Outcome, ParMapper, Pipeline, Stream};
+
+fn virtual_pipeline() -> (ManualClock, Pipeline) {
+    let clock = ManualClock::new();
+    let pipeline = Pipeline::builder("pool").clock(&clock).build();
+    (clock, pipeline)
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Sleeps as many milliseconds as the item says.
+fn nap(cancel: &CancelToken, item: &u64) -> Result<u64, streamz::Cancelled> {
+    cancel.sleep(ms(*item))?;
+    Ok(*item)
+}
+
+#[test]
+fn results_keep_the_order_of_the_input_whatever_finishes_first() {
+    let (clock, pipeline) = virtual_pipeline();
+    let mut results = Stream::from_iter(&pipeline, [30, 10, 20]).through(&AsyncMapper::new(nap).with_workers(3));
+    clock.advance(ms(29));
+    assert!(results.try_recv().is_err());
+    clock.advance(ms(1));
+    let all: Vec<u64> = std::iter::from_fn(|| results.try_recv().ok()).map(Result::unwrap).collect();
+    assert_eq!(all, [30, 10, 20]);
+    pipeline.abort();
+}
+
+#[test]
+fn unordered_results_come_as_they_are_finished() {
+    let (clock, pipeline) = virtual_pipeline();
+    let mapper = AsyncMapper::new(nap).with_workers(3).with_ordered(false);
+    let mut results = Stream::from_iter(&pipeline, [30, 10, 20]).through(&mapper);
+    let mut came = Vec::new();
+    for _ in 0..3 {
+        clock.advance(ms(10));
+        came.push(results.try_recv().unwrap().unwrap());
+    }
+    assert_eq!(came, [10, 20, 30]);
+    pipeline.abort();
+}
+
+#[test]
+fn every_worker_works() {
+    let (clock, pipeline) = virtual_pipeline();
+    let results = Stream::from_iter(&pipeline, vec![10; 100]).async_map(50, nap);
+    clock.advance(ms(20));
+    // Two rounds of fifty: all done at 20 ms, not one call later.
+    assert_eq!(results.count().unwrap(), 100);
+    assert_eq!(clock.elapsed(), ms(20));
+    pipeline.join();
+}
+
+#[test]
+fn a_slow_item_lets_the_others_go_on_as_far_as_the_window_and_no_further() {
+    let (clock, pipeline) = virtual_pipeline();
+    let started = Arc::new(AtomicUsize::new(0));
+    let mapper = AsyncMapper::new({
+        let started = Arc::clone(&started);
+        move |cancel: &CancelToken, item: &u64| {
+            started.fetch_add(1, Ordering::SeqCst);
+            nap(cancel, item)
+        }
+    });
+    let items = std::iter::once(1_000).chain(std::iter::repeat_n(1, 99));
+    let results = Stream::from_iter(&pipeline, items).through(&mapper.with_workers(2).with_window(10));
+    clock.advance(ms(999));
+    assert_eq!(started.load(Ordering::SeqCst), 10);
+    clock.advance(ms(100));
+    assert_eq!(results.count().unwrap(), 100);
+    pipeline.join();
+}
+
+#[test]
+fn without_a_reader_no_more_is_taken_than_window_and_capacity_hold() {
+    let (clock, pipeline) = virtual_pipeline();
+    let started = Arc::new(AtomicUsize::new(0));
+    let mapper = AsyncMapper::new({
+        let started = Arc::clone(&started);
+        move |_: &CancelToken, item: &u64| {
+            started.fetch_add(1, Ordering::SeqCst);
+            streamz::Ok(*item)
+        }
+    });
+    let results = Stream::from_iter(&pipeline, 0..).through(&mapper.with_workers(3).with_window(8).with_capacity(4));
+    clock.settle();
+    assert_eq!(started.load(Ordering::SeqCst), 8 + 4);
+    drop(results);
+    pipeline.join();
+}
+
+#[test]
+fn a_failed_call_keeps_its_place_and_its_item() {
+    let pipeline = Pipeline::new("pool");
+    let check = |_: &CancelToken, n: &u32| if n % 3 == 0 { Err(format!("{n} is bad")) } else { Ok(n * 10) };
+    let results: Vec<_> =
+        Stream::from_iter(&pipeline, 1..=6).through(&AsyncMapper::new(check).with_workers(4)).into_iter().collect();
+    let shown: Vec<_> = results
+        .iter()
+        .map(|result| match result {
+            Ok(n) => n.to_string(),
+            Err(error) => {
+                let source = std::error::Error::source(error).unwrap().to_string();
+                format!("{} {:?}: {source}", error.stage(), error.take_item::<u32>().unwrap())
+            }
+        })
+        .collect();
+    assert_eq!(shown, ["10", "20", "async_map 3: 3 is bad", "40", "50", "async_map 6: 6 is bad"]);
+    pipeline.join();
+}
+
+#[test]
+fn a_call_past_its_time_limit_is_told_and_fails_as_timed_out() {
+    let (clock, pipeline) = virtual_pipeline();
+    let mapper = AsyncMapper::new(nap).with_workers(2).with_timeout(ms(50));
+    let results = Stream::from_iter(&pipeline, [49, 51]).through(&mapper);
+    clock.advance(ms(50));
+    let results: Vec<_> = results.into_iter().collect();
+    assert_eq!(*results[0].as_ref().unwrap(), 49);
+    let error = results[1].as_ref().unwrap_err();
+    assert_eq!((error.kind(), error.take_item::<u64>()), (ErrorKind::TimedOut, Some(51)));
+    pipeline.join();
+}
+
+#[test]
+fn cancellation_is_not_a_failure() {
+    let (clock, pipeline) = virtual_pipeline();
+    let results = Stream::from_iter(&pipeline, [10_000; 5]).async_map(2, nap);
+    clock.settle();
+    pipeline.cancel();
+    let last: Vec<_> = results.into_iter().collect();
+    assert!(last.len() == 1 && last[0].as_ref().unwrap_err().is_cancelled());
+    let report = pipeline.join();
+    let step = &report.stage("async_map").unwrap().steps[0];
+    assert_eq!((step.failed, step.abandoned, step.received), (0, 2, 2));
+    assert!(matches!(report.outcome, Outcome::Cancelled(_)));
+}
+
+#[test]
+fn a_dropped_consumer_stops_the_workers_and_the_source() {
+    let pipeline = Pipeline::new("pool");
+    let mut results = Stream::from_iter(&pipeline, 0u64..).async_map(4, |_: &CancelToken, n: &u64| streamz::Ok(*n));
+    for n in 0..1_000 {
+        assert_eq!(results.recv().unwrap().unwrap(), n);
+    }
+    drop(results);
+    let report = pipeline.join();
+    assert!(report.stages.iter().flat_map(|stage| &stage.steps).all(|step| step.balances()), "{report}");
+}
+
+#[test]
+fn a_pool_may_read_a_foreign_channel_itself() {
+    let (sender, receiver) = crossbeam_channel::bounded(4);
+    let pipeline = Pipeline::new("pool");
+    let results = Stream::from_receiver(&pipeline, receiver).async_map(3, |_: &CancelToken, n: &u32| streamz::Ok(n + 1));
+    let feeder = std::thread::spawn(move || (0..1_000).for_each(|n| sender.send(n).unwrap()));
+    assert_eq!(results.collect::<Vec<_>>().unwrap(), (1..=1_000).collect::<Vec<_>>());
+    feeder.join().unwrap();
+    pipeline.join();
+}
+
+#[test]
+fn threads_are_named_after_pipeline_stage_and_index() {
+    let pipeline = Pipeline::new("pool");
+    let names = Arc::new(Mutex::new(HashSet::new()));
+    let barrier = std::sync::Barrier::new(2);
+    let mapper = AsyncMapper::new({
+        let names = Arc::clone(&names);
+        move |_: &CancelToken, _: &u32| {
+            names.lock().unwrap().insert(std::thread::current().name().unwrap().to_owned());
+            barrier.wait();
+            streamz::Ok(())
+        }
+    });
+    Stream::from_iter(&pipeline, 0..2).through(&mapper.with_workers(2).with_name("call")).count().unwrap();
+    let expected = ["pool/call-0", "pool/call-1"].map(str::to_owned);
+    assert_eq!(*names.lock().unwrap(), HashSet::from(expected));
+}
+
+#[test]
+#[should_panic(expected = "`workers` must be at least 1")]
+fn no_workers_are_refused() {
+    let _ = AsyncMapper::new(nap).with_workers(0);
+}
+
+#[test]
+#[should_panic(expected = "`window` (2) must not be less than `workers` (4)")]
+fn a_window_smaller_than_the_pool_is_refused() {
+    let pipeline = Pipeline::new("pool");
+    drop(Stream::from_iter(&pipeline, [1]).through(&AsyncMapper::new(nap).with_workers(4).with_window(2)));
+}
+
+#[test]
+fn par_map_keeps_order_and_survives_panics() {
+    let pipeline = Pipeline::new("par");
+    let results: Vec<_> = Stream::from_iter(&pipeline, 0..10_000u64)
+        .par_map(|n| if n == 5_000 { panic!("middle") } else { n * 2 })
+        .into_iter()
+        .collect();
+    assert_eq!(results.len(), 10_000);
+    for (n, result) in results.iter().enumerate() {
+        match result {
+            Ok(doubled) => assert_eq!(*doubled, n as u64 * 2),
+            Err(error) => assert_eq!((n, error.kind()), (5_000, ErrorKind::Panicked)),
+        }
+    }
+    pipeline.join();
+}
+
+#[test]
+fn par_map_on_a_pool_of_ones_own_waits_for_its_tasks_before_it_ends() {
+    let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+    let pipeline = Pipeline::new("par");
+    let busy = Arc::new(AtomicUsize::new(0));
+    let mapper = ParMapper::new({
+        let busy = Arc::clone(&busy);
+        move |n: u64| {
+            busy.fetch_add(1, Ordering::SeqCst);
+            let sum = (0..50_000u64).fold(n, |sum, i| sum.wrapping_mul(31).wrapping_add(i));
+            busy.fetch_sub(1, Ordering::SeqCst);
+            sum
+        }
+    })
+    .with_pool(pool)
+    .with_window(16);
+    let mut results = Stream::from_iter(&pipeline, 0u64..).through(&mapper);
+    results.recv().unwrap().unwrap();
+    pipeline.cancel();
+    pipeline.join();
+    assert_eq!(busy.load(Ordering::SeqCst), 0);
+}
