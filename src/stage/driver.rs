@@ -107,6 +107,12 @@ impl<O: Operator> Driver<O> {
     }
 
     fn work(&mut self) -> Result<End, Stop> {
+        // An operator may have something to say before its first item: that there will be nothing, for one.
+        self.check()?;
+        self.call(|_, _| {})?;
+        if self.out.closed {
+            return Ok(End::Finished);
+        }
         loop {
             self.check()?;
             self.out.sender.hand_over_if_hungry();

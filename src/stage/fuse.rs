@@ -9,7 +9,8 @@
 //! `resume` always works from the end to the front: first the second operator says what it has, then it is given what
 //! waits at the boundary, then the first operator is resumed. When the first has nothing more and has ended (its input
 //! did, or it said `finish`), the second is ended, once, and resumed until it has nothing more; if it was the
-//! first that said `finish`, the whole is finished after that.
+//! first that said `finish`, the whole is finished after that. One that said `finish` is not called again: the
+//! first finds its output full from then on, and what waits before the second stays there and is counted as abandoned.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -41,7 +42,8 @@ struct Rest<B: Operator> {
 
 impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
     pub(crate) fn new(first: A, second: B) -> Self {
-        let rest = Rest { second, waiting: VecDeque::new(), pending: false, ended: false, finished: false };
+        // Pending, so that the second one, too, is resumed before its first item.
+        let rest = Rest { second, waiting: VecDeque::new(), pending: true, ended: false, finished: false };
         Self { first, rest, closing: false }
     }
 }
@@ -62,13 +64,16 @@ impl<B: Operator> Rest<B> {
 
     #[inline]
     fn resume_second<E: Emit<B::Out>>(&mut self, out: &mut E) {
-        self.pending = guarded(&mut self.second, out, |second, out| second.resume(out));
+        self.pending = !out.is_closed() && guarded(&mut self.second, out, |second, out| second.resume(out));
     }
 
-    /// Brings the boundary to rest: false if the second operator must wait for room.
+    /// Brings the boundary to rest: false if the second operator must wait for room, or has finished.
     #[inline]
     fn clear<E: Emit<B::Out>>(&mut self, out: &mut E) -> bool {
         loop {
+            if out.is_closed() {
+                return false;
+            }
             if self.pending {
                 self.resume_second(out);
                 if self.pending {
@@ -124,7 +129,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     fn resume(&mut self, out: &mut impl Emit<B::Out>) -> bool {
         loop {
             if !self.rest.clear(out) {
-                return true;
+                return !out.is_closed();
             }
             if self.rest.ended {
                 if self.rest.finished {
@@ -132,9 +137,10 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
                 }
                 return false;
             }
-            let more = guarded(&mut self.first, &mut self.rest.link(out), |first, link| first.resume(link));
+            let more = !self.rest.finished
+                && guarded(&mut self.first, &mut self.rest.link(out), |first, link| first.resume(link));
             self.closing |= self.rest.finished;
-            if more {
+            if more && !self.rest.finished {
                 if out.full() {
                     return true;
                 }
@@ -199,7 +205,7 @@ impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
 
     #[inline]
     fn full(&mut self) -> bool {
-        self.rest.pending || !self.rest.waiting.is_empty() || self.out.full()
+        self.rest.finished || self.rest.pending || !self.rest.waiting.is_empty() || self.out.full()
     }
 
     fn close(&mut self) {

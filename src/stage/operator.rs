@@ -18,9 +18,12 @@ use std::sync::Arc;
 ///
 /// - [`item`](Self::item) and [`error`](Self::error) are called in the order of the input, [`end`](Self::end) once after
 ///   the last of them. None of the three is called while the operator has more to say.
-/// - After every call, [`resume`](Self::resume) is called until it returns `false`, each time when there is room in the
-///   output. An operator that emits at most a few items per call can ignore this and [`Emit::is_full`]. One that may
-///   emit many returns when the output is full and goes on in `resume`; so it obeys back-pressure and cancellation.
+/// - After every call, and once before the first, [`resume`](Self::resume) is called until it returns `false`, each
+///   time when there is room in the output. An operator that emits at most a few items per call can ignore this and
+///   [`Emit::is_full`]. One that may emit many returns when the output is full and goes on in `resume`; so it obeys
+///   back-pressure and cancellation.
+/// - After a call in which the operator said [`finish`](Emit::finish), it is not called again. What it still holds is
+///   counted as abandoned.
 /// - [`timer`](Self::timer) is called when the time that [`next_wake`](Self::next_wake) last returned has come, before
 ///   any further item.
 /// - When the stage is cancelled, or its consumer goes, the operator is dropped without a further call.
@@ -99,7 +102,7 @@ pub trait Operator: Send + 'static {
     /// The input has ended: emit what is held.
     fn end(&mut self, _out: &mut impl Emit<Self::Out>) {}
 
-    /// There is room again: go on emitting. Returns whether there is still more.
+    /// There is room, at the start or again: go on emitting. Returns whether there is still more.
     fn resume(&mut self, _out: &mut impl Emit<Self::Out>) -> bool {
         false
     }

@@ -19,7 +19,6 @@ impl Options {
 macro_rules! common_options {
     () => {
         /// Sets the name that the stage has in reports and errors, and that its threads carry.
-        #[must_use]
         pub fn with_name(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
             self.options.name = name.into();
             self
@@ -27,7 +26,6 @@ macro_rules! common_options {
 
         /// Sets how many items may wait in the output for a slow consumer. Defaults to the pipeline's
         /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
-        #[must_use]
         pub fn with_capacity(mut self, items: usize) -> Self {
             self.options.capacity = Some(items);
             self

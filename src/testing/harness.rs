@@ -75,7 +75,9 @@ impl<O: Operator> Harness<O> {
         let clock = ManualClock::new();
         let context = Context { stats: Arc::new(stats), clock: Clock::from(&clock) };
         let out = Collected { items: VecDeque::new(), capacity: usize::MAX, closed: false, context };
-        Self { op: stage.start(), clock, out }
+        let mut harness = Self { op: stage.start(), clock, out };
+        harness.resume();
+        harness
     }
 
     /// Sets how many outputs may wait before the operator finds its output full. Taking them makes room.
