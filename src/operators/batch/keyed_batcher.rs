@@ -1,0 +1,372 @@
+//! [`KeyedBatcher`]: a batch for each key.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::open::{Limits, Open};
+use super::{BatchConfig, batch_options};
+use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::stage::operator::{Emit, Operator};
+use crate::stage::options::{Options, opaque_debug, stage};
+use crate::stage::panic;
+
+/// Gathers the items of each key into batches of their own; made by [`Batcher::with_key`](crate::Batcher::with_key).
+///
+/// Each key has its own batch, with its own time limit from its own first item, and every batch holds items of one key
+/// only. What completes a batch is as for a [`Batcher`](crate::Batcher), with two differences:
+///
+/// - An item whose key would be one too many ends the batch that was opened first. So at most `max_keys` batches are
+///   open at a time, however many keys there are.
+/// - An error item ends *all* open batches, in the order in which they were opened, so that it overtakes none of the items
+///   before it. So does the end of the input. On a stream with many errors batches stay short; take the errors out
+///   first if that matters.
+///
+/// The cost per item does not depend on how many batches are open.
+///
+/// # Ordering
+/// The items of one key keep their order. Batches of different keys come in the order in which they are completed.
+///
+/// # Panics of the closures
+/// An item on which the key or the weight panics goes on as an error item that carries it, after all open batches.
+///
+/// # Memory
+/// `max_keys` open batches of at most `max_size` items each, two copies of the key of each of them, and the batches in
+/// the output.
+///
+/// ```
+/// use streamz::{BatchConfig, Batcher, Pipeline, Stream};
+///
+/// let pipeline = Pipeline::new("rows");
+/// let by_table = Batcher::new(BatchConfig { max_size: 2, ..BatchConfig::default() })
+///     .with_key(|(table, _): &(char, u32)| *table, 100);
+/// let batches = Stream::from_iter(&pipeline, [('a', 1), ('b', 2), ('a', 3), ('c', 4)])
+///     .through(&by_table)
+///     .collect::<Vec<_>>()?;
+/// assert_eq!(batches, [vec![('a', 1), ('a', 3)], vec![('b', 2)], vec![('c', 4)]]);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct KeyedBatcher<T, K, F> {
+    config: BatchConfig,
+    limits: Limits<T>,
+    options: Options,
+    key: Arc<F>,
+    max_keys: usize,
+    types: std::marker::PhantomData<fn() -> K>,
+}
+
+impl<T, K: Eq + Hash + Clone, F: Fn(&T) -> K> KeyedBatcher<T, K, F> {
+    #[track_caller]
+    pub(super) fn new(config: BatchConfig, limits: Limits<T>, options: Options, key: F, max_keys: usize) -> Self {
+        assert!(max_keys > 0, "`max_keys` must be at least 1");
+        Self { config, limits, options, key: Arc::new(key), max_keys, types: std::marker::PhantomData }
+    }
+
+    batch_options!();
+
+    /// Also limits the weight of each batch, as [`Batcher::with_weight`](crate::Batcher::with_weight) does.
+    ///
+    /// # Panics
+    /// If `max_weight` is 0.
+    #[track_caller]
+    pub fn with_weight(mut self, weigh: impl Fn(&T) -> usize + Send + Sync + 'static, max_weight: usize) -> Self {
+        self.limits.set_weight(weigh, max_weight);
+        self
+    }
+
+    fn operator(&self) -> KeyedBatcherOperator<T, K, F> {
+        KeyedBatcherOperator {
+            limits: self.limits.clone(),
+            key: Arc::clone(&self.key),
+            max_keys: self.max_keys,
+            open: HashMap::new(),
+            order: BTreeMap::new(),
+            opened: 0,
+            held: 0,
+            flushing: false,
+            error: None,
+        }
+    }
+}
+
+stage! {
+    [T, K, F] KeyedBatcher<T, K, F> where {
+        T: Send + 'static, K: Eq + Hash + Clone + Send + 'static, F: Fn(&T) -> K + Send + Sync + 'static
+    }
+    T => Vec<T>, KeyedBatcherOperator<T, K, F>
+}
+
+/// What a [`KeyedBatcher`] runs.
+pub struct KeyedBatcherOperator<T, K, F> {
+    limits: Limits<T>,
+    key: Arc<F>,
+    max_keys: usize,
+    /// The open batches, each with its number.
+    open: HashMap<K, (u64, Open<T>)>,
+    /// The same by number, that is in the order of their opening. They are all given the same time, so this is also
+    /// the order in which they fall due: one look at the front tells the next timer, and the oldest.
+    order: BTreeMap<u64, (Option<Instant>, K)>,
+    opened: u64,
+    held: u64,
+    /// All that is open is on its way out; then this error.
+    flushing: bool,
+    error: Option<StreamError>,
+}
+
+impl<T, K: Eq + Hash + Clone, F: Fn(&T) -> K> KeyedBatcherOperator<T, K, F> {
+    fn flush(&mut self, key: &K, out: &mut impl Emit<Vec<T>>) {
+        if let Some((number, open)) = self.open.remove(key) {
+            self.order.remove(&number);
+            self.held -= open.len();
+            let count = open.len();
+            out.emit_from(open.items, count);
+        }
+    }
+
+    fn flush_oldest(&mut self, out: &mut impl Emit<Vec<T>>) {
+        if let Some((_, (_, key))) = self.order.pop_first() {
+            self.flush(&key, out);
+        }
+    }
+
+    /// Goes on as far as there is room; true if there is more.
+    fn flush_all(&mut self, out: &mut impl Emit<Vec<T>>) -> bool {
+        while !self.order.is_empty() {
+            if out.is_full() {
+                return true;
+            }
+            self.flush_oldest(out);
+        }
+        self.flushing = false;
+        if let Some(error) = self.error.take() {
+            out.error(error);
+        }
+        false
+    }
+}
+
+impl<T, K, F> Operator for KeyedBatcherOperator<T, K, F>
+where
+    T: Send + 'static,
+    K: Eq + Hash + Clone + Send + 'static,
+    F: Fn(&T) -> K + Send + Sync + 'static,
+{
+    type In = T;
+    type Out = Vec<T>;
+
+    fn item(&mut self, item: T, out: &mut impl Emit<Vec<T>>) {
+        let asked = panic::catch(|| (self.key)(&item)).and_then(|key| Ok((key, self.limits.weigh(&item)?)));
+        let (key, weight) = match asked {
+            Ok(asked) => asked,
+            Err(payload) => {
+                let error = out.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload)).with_item(item);
+                out.failed(1);
+                return self.error(error, out);
+            }
+        };
+        if self.open.get(&key).is_some_and(|(_, open)| open.is_too_full_for(weight, &self.limits)) {
+            self.flush(&key, out);
+        }
+        let is_complete = match self.open.get_mut(&key) {
+            Some((_, open)) => open.add(item, weight, &self.limits),
+            None => {
+                if self.open.len() >= self.max_keys {
+                    self.flush_oldest(out);
+                }
+                let mut open = Open::with_room_for(0);
+                let is_complete = open.add(item, weight, &self.limits);
+                self.opened += 1;
+                self.order.insert(self.opened, (self.limits.due(|| out.now()), key.clone()));
+                self.open.insert(key.clone(), (self.opened, open));
+                is_complete
+            }
+        };
+        self.held += 1;
+        if is_complete {
+            self.flush(&key, out);
+        }
+    }
+
+    fn error(&mut self, error: StreamError, out: &mut impl Emit<Vec<T>>) {
+        self.error = Some(error);
+        self.end(out);
+    }
+
+    /// One batch for each call: if the next is due as well, the next call follows.
+    fn timer(&mut self, out: &mut impl Emit<Vec<T>>) {
+        self.flush_oldest(out);
+    }
+
+    fn end(&mut self, out: &mut impl Emit<Vec<T>>) {
+        self.flushing = true;
+        self.flush_all(out);
+    }
+
+    #[inline]
+    fn resume(&mut self, out: &mut impl Emit<Vec<T>>) -> bool {
+        self.flushing && self.flush_all(out)
+    }
+
+    #[inline]
+    fn next_wake(&self) -> Option<Instant> {
+        self.order.first_key_value().and_then(|(_, (due, _))| *due)
+    }
+
+    #[inline]
+    fn held(&self) -> u64 {
+        self.held
+    }
+}
+
+opaque_debug! { [T, K, F] KeyedBatcher<T, K, F>: config, max_keys, options }
+opaque_debug! { [T, K, F] KeyedBatcherOperator<T, K, F>: max_keys, held }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Batcher;
+    use crate::testing::Harness;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn by_letter(config: BatchConfig, max_keys: usize) -> KeyedBatcher<(char, u32), char, fn(&(char, u32)) -> char> {
+        Batcher::new(config).with_key(|(letter, _)| *letter, max_keys)
+    }
+
+    #[test]
+    fn each_key_has_its_own_batch() {
+        let mut batcher = Harness::new(&by_letter(BatchConfig { max_size: 2, max_latency: ms(0) }, 10));
+        for item in [('a', 0), ('b', 0), ('b', 1), ('a', 1), ('c', 0)] {
+            batcher.item(item);
+        }
+        assert_eq!(batcher.items(), [[('b', 0), ('b', 1)], [('a', 0), ('a', 1)]]);
+        batcher.end();
+        assert_eq!(batcher.items(), [[('c', 0)]]);
+        let step = &batcher.steps()[0];
+        assert_eq!((step.received, step.emitted, step.delivered), (5, 3, 5));
+    }
+
+    #[test]
+    fn each_key_has_its_own_timer_from_its_own_first_item() {
+        let mut batcher = Harness::new(&by_letter(BatchConfig { max_size: 100, max_latency: ms(50) }, 10));
+        batcher.item(('a', 0));
+        batcher.advance(ms(30));
+        batcher.item(('b', 0));
+        batcher.item(('a', 1));
+        batcher.advance(ms(20));
+        assert_eq!(batcher.items(), [[('a', 0), ('a', 1)]]);
+        batcher.item(('a', 2));
+        batcher.advance(ms(30));
+        assert_eq!(batcher.items(), [[('b', 0)]]);
+        assert_eq!(batcher.next_wake(), Some(ms(20)));
+    }
+
+    #[test]
+    fn batches_that_fall_due_together_come_in_the_order_of_their_opening() {
+        let mut batcher = Harness::new(&by_letter(BatchConfig { max_size: 100, max_latency: ms(50) }, 100));
+        let letters = ['q', 'a', 'z', 'k'];
+        letters.into_iter().for_each(|letter| batcher.item((letter, 0)));
+        batcher.advance(ms(50));
+        let order: Vec<_> = batcher.items().into_iter().map(|batch| batch[0].0).collect();
+        assert_eq!(order, letters);
+    }
+
+    #[test]
+    fn one_key_too_many_ends_the_oldest_batch() {
+        let mut batcher = Harness::new(&by_letter(BatchConfig { max_size: 100, max_latency: ms(0) }, 2));
+        for item in [('a', 0), ('b', 0), ('a', 1), ('c', 0), ('b', 1)] {
+            batcher.item(item);
+        }
+        assert_eq!(batcher.items(), [[('a', 0), ('a', 1)]]);
+        assert_eq!(batcher.steps()[0].held(), 3);
+    }
+
+    #[test]
+    fn an_error_follows_all_items_before_it_even_if_there_is_no_room() {
+        let keyed = by_letter(BatchConfig { max_size: 100, max_latency: ms(0) }, 100);
+        let mut batcher = Harness::new(&keyed).with_capacity(2);
+        for item in [('c', 0), ('a', 0), ('b', 0), ('c', 1)] {
+            batcher.item(item);
+        }
+        batcher.error(StreamError::new(ErrorKind::Failed, "before"));
+        let mut seen: Vec<_> = batcher.outputs().into_iter().map(Result::ok).collect();
+        assert_eq!(seen.len(), 2);
+        seen.extend(batcher.outputs().into_iter().map(Result::ok));
+        assert_eq!(seen, [Some(vec![('c', 0), ('c', 1)]), Some(vec![('a', 0)]), Some(vec![('b', 0)]), None]);
+    }
+
+    #[test]
+    fn a_panic_in_the_key_fails_its_item_in_its_place() {
+        let config = BatchConfig { max_size: 100, max_latency: ms(0) };
+        let keyed = Batcher::new(config).with_key(|n: &i32| if *n == 1 { panic!("one") } else { n % 2 }, 10);
+        let mut batcher = Harness::new(&keyed);
+        (0..3).for_each(|n| batcher.item(n));
+        batcher.end();
+        let outputs = batcher.outputs();
+        assert_eq!(outputs[0].as_ref().unwrap(), &[0]);
+        assert_eq!(outputs[1].as_ref().unwrap_err().take_item::<i32>(), Some(1));
+        assert_eq!(outputs[2].as_ref().unwrap(), &[2]);
+        assert!(batcher.steps()[0].balances());
+    }
+
+    #[test]
+    fn weight_counts_per_key() {
+        let config = BatchConfig { max_size: 100, max_latency: ms(0) };
+        let keyed = Batcher::new(config).with_weight(|(_, weight): &(char, usize)| *weight, 10);
+        let mut batcher = Harness::new(&keyed.with_key(|(letter, _)| *letter, 10));
+        for item in [('a', 6), ('b', 6), ('a', 5), ('b', 4)] {
+            batcher.item(item);
+        }
+        assert_eq!(batcher.items(), [vec![('a', 6)], vec![('b', 6), ('b', 4)]]);
+    }
+
+    #[test]
+    fn agrees_with_the_plain_way_on_random_input() {
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let max_keys = random.usize(1..6);
+            let config = BatchConfig { max_size: random.usize(1..5), max_latency: ms(random.u64(0..30)) };
+            let mut batcher = Harness::new(&by_letter(config.clone(), max_keys));
+            // The plain way: a list of open batches, oldest first, that is searched each time.
+            let mut open: Vec<(u64, Vec<(char, u32)>)> = Vec::new();
+            let (mut expected, mut now) = (Vec::new(), 0);
+            for n in 0..200 {
+                let step = random.u64(0..5);
+                batcher.advance(ms(step));
+                now += step;
+                let latency = config.max_latency.as_millis() as u64;
+                while latency > 0 && open.first().is_some_and(|(since, _)| now - since >= latency) {
+                    expected.push(open.remove(0).1);
+                }
+                let item = (random.char('a'..='h'), n);
+                batcher.item(item);
+                let index = open.iter().position(|(_, batch)| batch[0].0 == item.0).unwrap_or_else(|| {
+                    if open.len() == max_keys {
+                        expected.push(open.remove(0).1);
+                    }
+                    open.push((now, Vec::new()));
+                    open.len() - 1
+                });
+                open[index].1.push(item);
+                if open[index].1.len() == config.max_size {
+                    expected.push(open.remove(index).1);
+                }
+            }
+            batcher.end();
+            expected.extend(open.into_iter().map(|(_, batch)| batch));
+            assert_eq!(batcher.items(), expected, "seed {seed}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "`max_keys` must be at least 1")]
+    fn no_keys_are_refused() {
+        let _ = by_letter(BatchConfig::default(), 0);
+    }
+}

@@ -1,0 +1,114 @@
+//! [`FilterMap`]: turns items into others and leaves some out, in one step.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::stage::operator::{Emit, Operator};
+use crate::stage::options::{Options, common_options, opaque_debug, stage};
+use crate::stage::shorthand;
+
+/// Turns each item into another, or into nothing.
+///
+/// The closure takes the item by value. An item for which it returns `None` is counted as filtered. If it panics, the
+/// item is gone; an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes its place. Where a missing result is
+/// a failure rather than a choice, use [`Mapper::fallible`](crate::Mapper::fallible): it keeps the item and the reason.
+///
+/// ```
+/// use streamz::{FilterMap, Pipeline, Stream};
+///
+/// let pipeline = Pipeline::new("numbers");
+/// let numbers = Stream::from_iter(&pipeline, ["1", "x", "3"])
+///     .through(&FilterMap::new(|text: &str| text.parse::<u32>().ok()))
+///     .collect::<Vec<_>>()?;
+/// assert_eq!(numbers, [1, 3]);
+/// assert_eq!(pipeline.join().stage("filter_map").unwrap().removed(), 1);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct FilterMap<In, Out, F> {
+    f: Arc<F>,
+    options: Options,
+    types: PhantomData<fn(In) -> Out>,
+}
+
+impl<In, Out, F: Fn(In) -> Option<Out>> FilterMap<In, Out, F> {
+    /// Passes on what `f` makes of the items. It is called `filter_map` unless it is given another name.
+    pub fn new(f: F) -> Self {
+        Self { f: Arc::new(f), options: Options::new("filter_map"), types: PhantomData }
+    }
+
+    common_options!();
+
+    fn operator(&self) -> FilterMapOperator<In, Out, F> {
+        FilterMapOperator { f: Arc::clone(&self.f), types: PhantomData }
+    }
+}
+
+stage! {
+    [In, Out, F] FilterMap<In, Out, F> where {
+        In: Send + 'static, Out: Send + 'static, F: Fn(In) -> Option<Out> + Send + Sync + 'static
+    }
+    In => Out, FilterMapOperator<In, Out, F>
+}
+
+/// What a [`FilterMap`] runs.
+pub struct FilterMapOperator<In, Out, F> {
+    f: Arc<F>,
+    types: PhantomData<fn(In) -> Out>,
+}
+
+impl<In, Out, F> Operator for FilterMapOperator<In, Out, F>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    F: Fn(In) -> Option<Out> + Send + Sync + 'static,
+{
+    type In = In;
+    type Out = Out;
+
+    #[inline]
+    fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
+        match (self.f)(item) {
+            Some(item) => out.emit(item),
+            None => out.filtered(1),
+        }
+    }
+}
+
+shorthand! {
+    /// Turns each item into another, or into nothing: a [`FilterMap`].
+    fn filter_map[Out, F](f: F) -> FilterMap<T, Out, F> where {
+        Out: Send + 'static, F: Fn(T) -> Option<Out> + Send + Sync + 'static
+    } => FilterMap::new(f)
+}
+
+opaque_debug! { [In, Out, F] FilterMap<In, Out, F>: options }
+opaque_debug! { [In, Out, F] FilterMapOperator<In, Out, F> }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Harness;
+    use crate::{ErrorKind, StreamError};
+
+    #[test]
+    fn what_becomes_nothing_is_counted_as_filtered() {
+        let mut parse = Harness::new(&FilterMap::new(|text: &str| text.parse::<u32>().ok()));
+        ["1", "x", "3"].into_iter().for_each(|text| parse.item(text));
+        assert_eq!(parse.items(), [1, 3]);
+        let step = &parse.steps()[0];
+        assert_eq!((step.received, step.delivered, step.filtered, step.failed), (3, 2, 1, 0));
+    }
+
+    #[test]
+    fn a_panic_fails_its_item_alone_and_errors_pass() {
+        let mut checked = Harness::new(&FilterMap::new(|n: u32| Some(n).filter(|_| n != 2 || panic!("two"))));
+        checked.item(1);
+        checked.item(2);
+        checked.error(StreamError::new(ErrorKind::Failed, "before"));
+        checked.item(3);
+        let seen: Vec<_> = checked.outputs().into_iter().map(|output| output.map_err(|error| error.kind())).collect();
+        assert!(matches!(seen[..], [Ok(1), Err(ErrorKind::Panicked), Err(ErrorKind::Failed), Ok(3)]), "{seen:?}");
+        assert!(checked.steps()[0].balances());
+    }
+}

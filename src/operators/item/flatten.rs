@@ -1,0 +1,146 @@
+//! [`Flatten`]: sends on what is in the items.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use super::flat_map::Unfolding;
+use crate::stage::operator::{Emit, Operator};
+use crate::stage::options::{Options, common_options, opaque_debug, stage};
+use crate::stage::shorthand;
+
+/// Sends on what is in each item, which may be anything that can be iterated: a `Vec`, an `Option`, a range.
+///
+/// It is [`FlatMap`](crate::FlatMap) without a closure, and all that is said there holds: items are taken out lazily, an
+/// empty one is counted as filtered, a panic of the iterator fails the item.
+///
+/// ```
+/// use streamz::{Flatten, Pipeline, Stream};
+///
+/// let pipeline = Pipeline::new("pages");
+/// let rows = Stream::from_iter(&pipeline, [vec![1, 2], vec![], vec![3]])
+///     .through(&Flatten::new())
+///     .collect::<Vec<_>>()?;
+/// assert_eq!(rows, [1, 2, 3]);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Flatten<C> {
+    options: Options,
+    types: PhantomData<fn(C)>,
+}
+
+/// The reverse of a [`Batcher`](crate::Batcher): sends on the items of each batch. It is [`Flatten`] for `Vec<T>`.
+///
+/// ```
+/// use streamz::{Pipeline, Stream, Unbatcher};
+///
+/// let pipeline = Pipeline::new("batches");
+/// let items = Stream::from_iter(&pipeline, 0..5)
+///     .chunk(2)
+///     .through(&Unbatcher::new().with_name("unbatch"))
+///     .collect::<Vec<_>>()?;
+/// assert_eq!(items, [0, 1, 2, 3, 4]);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+pub type Unbatcher<T> = Flatten<Vec<T>>;
+
+impl<C: IntoIterator> Flatten<C> {
+    /// It is called `flatten` unless it is given another name.
+    pub fn new() -> Self {
+        Self { options: Options::new("flatten"), types: PhantomData }
+    }
+
+    common_options!();
+
+    fn operator(&self) -> FlattenOperator<C> {
+        FlattenOperator { unfolding: Unfolding::default() }
+    }
+}
+
+impl<C: IntoIterator> Default for Flatten<C> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+stage! {
+    [C] Flatten<C> where { C: IntoIterator<Item: Send + 'static, IntoIter: Send + 'static> + Send + 'static }
+    C => C::Item, FlattenOperator<C>
+}
+
+/// What a [`Flatten`] runs.
+pub struct FlattenOperator<C: IntoIterator> {
+    unfolding: Unfolding<C::IntoIter>,
+}
+
+impl<C> Operator for FlattenOperator<C>
+where
+    C: IntoIterator<Item: Send + 'static, IntoIter: Send + 'static> + Send + 'static,
+{
+    type In = C;
+    type Out = C::Item;
+
+    #[inline]
+    fn item(&mut self, item: C, out: &mut impl Emit<C::Item>) {
+        self.unfolding.start(item, out);
+    }
+
+    #[inline]
+    fn resume(&mut self, out: &mut impl Emit<C::Item>) -> bool {
+        self.unfolding.go_on(out)
+    }
+
+    fn held(&self) -> u64 {
+        self.unfolding.held()
+    }
+}
+
+shorthand! {
+    /// Sends on what is in each item, which can be iterated: a [`Flatten`].
+    fn flatten[]() -> Flatten<T> where { T: IntoIterator<Item: Send + 'static, IntoIter: Send + 'static> }
+    => Flatten::new()
+}
+
+opaque_debug! { [C] Flatten<C>: options }
+
+impl<C: IntoIterator> fmt::Debug for FlattenOperator<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlattenOperator").field("in_progress", &(self.unfolding.held() > 0)).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Harness;
+
+    #[test]
+    fn contents_come_in_order_and_empty_ones_are_filtered() {
+        let mut flatten = Harness::new(&Unbatcher::new());
+        for batch in [vec![1, 2], vec![], vec![3]] {
+            flatten.item(batch);
+        }
+        assert_eq!(flatten.items(), [1, 2, 3]);
+        let step = &flatten.steps()[0];
+        assert_eq!((step.received, step.emitted, step.delivered, step.filtered), (3, 3, 2, 1));
+    }
+
+    #[test]
+    fn a_big_batch_waits_for_room() {
+        let mut flatten = Harness::new(&Flatten::new()).with_capacity(4);
+        flatten.item(0..10);
+        assert_eq!(flatten.items(), [0, 1, 2, 3]);
+        assert_eq!((flatten.steps()[0].emitted, flatten.steps()[0].held()), (8, 1));
+        assert_eq!(flatten.items(), [4, 5, 6, 7]);
+        assert_eq!((flatten.steps()[0].emitted, flatten.steps()[0].held()), (10, 0));
+        assert_eq!(flatten.items(), [8, 9]);
+    }
+
+    #[test]
+    fn options_are_iterated_too() {
+        let mut flatten = Harness::new(&Flatten::new());
+        flatten.item(Some('a'));
+        flatten.item(None);
+        assert_eq!(flatten.items(), ['a']);
+    }
+}
