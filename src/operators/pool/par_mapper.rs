@@ -237,6 +237,10 @@ where
         self.input = None;
         self.shared.stopped.store(true, Ordering::Relaxed);
         self.wait_for_tasks();
+        // A task lets go of what it shares with this thread some time after its last act: what is left must not wait for
+        // that.
+        let left = std::mem::replace(&mut self.shared.state.lock().results, Reorder::new(true));
+        drop(left);
         let step = &self.thread.stats.steps[0];
         step.abandoned.add(step.unsettled());
         self.sender.end(end);
@@ -247,6 +251,10 @@ where
         loop {
             self.check()?;
             self.pass_on()?;
+            // Before a wait: after the last result nobody wakes this thread any more.
+            if self.input.is_none() && self.held == 0 {
+                return Ok(end);
+            }
             match self.take_run() {
                 Ok(run) if run.is_empty() => self.wait(),
                 Ok(run) => self.spawn(run),
@@ -254,9 +262,6 @@ where
                     end = ended;
                     self.input = None;
                 }
-            }
-            if self.input.is_none() && self.held == 0 {
-                return Ok(end);
             }
         }
     }
