@@ -235,7 +235,9 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    fn by_letter(config: BatchConfig, max_keys: usize) -> KeyedBatcher<(char, u32), char, fn(&(char, u32)) -> char> {
+    type Letter = fn(&(char, u32)) -> char;
+
+    fn by_letter(config: BatchConfig, max_keys: usize) -> KeyedBatcher<(char, u32), char, Letter> {
         Batcher::new(config).with_key(|(letter, _)| *letter, max_keys)
     }
 

@@ -1,0 +1,414 @@
+//! [`Dedupe`]: passes each key once.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::stage::operator::{Emit, Operator};
+use crate::stage::options::{Options, common_options, opaque_debug, stage};
+use crate::stage::{panic, shorthand};
+
+/// How many keys are remembered unless something else is asked for.
+const MAX_KEYS: usize = 1_000_000;
+
+/// Passes the first item of each key; those whose key was seen before are counted as filtered.
+///
+/// A key is remembered until its time is up ([`with_ttl`](Self::with_ttl); by default that never happens), or until there
+/// are more keys than are to be remembered ([`with_max_keys`](Self::with_max_keys)): then the oldest is forgotten, which
+/// is counted in [`stats`](Self::stats). The age of a key counts from the last item that *passed* with it;
+/// duplicates do not make it younger, unless [`refresh_on_duplicate`](Self::refresh_on_duplicate) says so.
+///
+/// Each run remembers keys of its own. Error items pass. An item on which the key closure panics goes on as an error
+/// item that carries it.
+///
+/// # Memory
+/// Two copies of each remembered key; with `refresh_on_duplicate` up to three. Let large keys be hashes of what they
+/// stand for, or `Arc`s. Keys whose time is up are removed when the next item comes, oldest first: no item costs a look
+/// at all of them.
+///
+/// ```
+/// use streamz::{Dedupe, Pipeline, Stream};
+///
+/// let pipeline = Pipeline::new("events");
+/// let unique = Stream::from_iter(&pipeline, [(1, "a"), (2, "b"), (1, "c")])
+///     .through(&Dedupe::new(|(id, _): &(u32, &str)| *id))
+///     .collect::<Vec<_>>()?;
+/// assert_eq!(unique, [(1, "a"), (2, "b")]);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Dedupe<T, K, F> {
+    key: Arc<F>,
+    memory: Memory,
+    stats: DedupeStats,
+    options: Options,
+    types: PhantomData<fn(T) -> K>,
+}
+
+/// What is to be remembered.
+#[derive(Debug, Clone)]
+struct Memory {
+    /// `None` for ever.
+    ttl: Option<Duration>,
+    max_keys: usize,
+    refresh: bool,
+}
+
+/// How a [`Dedupe`] fares, over all its runs; made by [`Dedupe::stats`]. Clones show the same numbers.
+#[derive(Debug, Clone, Default)]
+pub struct DedupeStats {
+    evicted: Arc<AtomicU64>,
+}
+
+impl DedupeStats {
+    /// How many keys were forgotten before their time because there were too many. An item with such a key passes again.
+    pub fn evicted(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
+    }
+}
+
+impl<T, K, F> Dedupe<T, K, F>
+where
+    K: Eq + Hash + Clone,
+    F: Fn(&T) -> K,
+{
+    /// Passes one item of each key. It is called `dedupe` unless it is given another name.
+    pub fn new(key: F) -> Self {
+        let memory = Memory { ttl: None, max_keys: MAX_KEYS, refresh: false };
+        let (stats, options) = (DedupeStats::default(), Options::new("dedupe"));
+        Self { key: Arc::new(key), memory, stats, options, types: PhantomData }
+    }
+
+    common_options!();
+
+    /// Sets how long a key is remembered: an item passes again when at least that much time has gone by. Defaults to
+    /// for ever, as does `Duration::MAX`.
+    ///
+    /// # Panics
+    /// If `ttl` is zero.
+    #[track_caller]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        assert!(!ttl.is_zero(), "`ttl` must be greater than zero");
+        self.memory.ttl = Some(ttl).filter(|ttl| *ttl != Duration::MAX);
+        self
+    }
+
+    /// Sets how many keys are remembered at most; the oldest makes room for a new one. Defaults to 1,000,000. With 1,
+    /// equal neighbours become one. `usize::MAX` means no bound: memory then grows with the number of keys.
+    ///
+    /// # Panics
+    /// If `max_keys` is 0.
+    #[track_caller]
+    pub fn with_max_keys(mut self, max_keys: usize) -> Self {
+        assert!(max_keys > 0, "`max_keys` must be at least 1");
+        self.memory.max_keys = max_keys;
+        self
+    }
+
+    /// Sets whether a duplicate makes its key young again, so that it is remembered until it was not seen for the whole
+    /// time to live, and the key that is forgotten for want of room is the one not seen for longest. Defaults to
+    /// `false`.
+    pub fn refresh_on_duplicate(mut self, refresh: bool) -> Self {
+        self.memory.refresh = refresh;
+        self
+    }
+
+    /// A live view of its statistics, over all its runs.
+    pub fn stats(&self) -> DedupeStats {
+        self.stats.clone()
+    }
+
+    fn operator(&self) -> DedupeOperator<T, K, F> {
+        DedupeOperator {
+            key: Arc::clone(&self.key),
+            memory: self.memory.clone(),
+            stats: self.stats.clone(),
+            seen: HashMap::new(),
+            ages: VecDeque::new(),
+            last: 0,
+            types: PhantomData,
+        }
+    }
+}
+
+stage! {
+    [T, K, F] Dedupe<T, K, F> where {
+        T: Send + 'static, K: Eq + Hash + Clone + Send + 'static, F: Fn(&T) -> K + Send + Sync + 'static
+    }
+    T => T, DedupeOperator<T, K, F>
+}
+
+/// What a [`Dedupe`] runs.
+pub struct DedupeOperator<T, K, F> {
+    key: Arc<F>,
+    memory: Memory,
+    stats: DedupeStats,
+    /// The remembered keys, each with the stamp of its valid entry in `ages`.
+    seen: HashMap<K, u64>,
+    /// Oldest first. Entries whose stamp is not that of their key have been superseded by a younger one.
+    ages: VecDeque<Age<K>>,
+    last: u64,
+    types: PhantomData<fn(T)>,
+}
+
+struct Age<K> {
+    stamp: u64,
+    /// `None` if keys live for ever, and nobody reads the clock.
+    since: Option<Instant>,
+    key: K,
+}
+
+impl<T, K: Eq + Hash + Clone, F> DedupeOperator<T, K, F> {
+    /// Removes what is too old at `now`. Afterwards every key that is in `seen` counts.
+    #[inline]
+    fn forget_old(&mut self, now: Option<Instant>) {
+        let (Some(now), Some(ttl)) = (now, self.memory.ttl) else { return };
+        let is_old = |age: &Age<K>| age.since.is_some_and(|since| now.saturating_duration_since(since) >= ttl);
+        while self.ages.front().is_some_and(is_old) {
+            self.forget_oldest();
+        }
+    }
+
+    /// Removes the oldest entry; true if its key was remembered because of it.
+    fn forget_oldest(&mut self) -> bool {
+        let Some(age) = self.ages.pop_front() else { return false };
+        let is_valid = self.seen.get(&age.key) == Some(&age.stamp);
+        if is_valid {
+            self.seen.remove(&age.key);
+        }
+        is_valid
+    }
+
+    fn make_room(&mut self) {
+        while self.seen.len() >= self.memory.max_keys {
+            if self.forget_oldest() {
+                self.stats.evicted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn remember(&mut self, key: K, now: Option<Instant>) {
+        self.last += 1;
+        self.ages.push_back(Age { stamp: self.last, since: now, key: key.clone() });
+        self.seen.insert(key, self.last);
+        // Superseded entries are half of them: as many steps were made since this was last so.
+        if self.ages.len() > 2 * self.seen.len() + 16 {
+            let seen = &self.seen;
+            self.ages.retain(|age| seen.get(&age.key) == Some(&age.stamp));
+        }
+    }
+}
+
+impl<T, K, F> Operator for DedupeOperator<T, K, F>
+where
+    T: Send + 'static,
+    K: Eq + Hash + Clone + Send + 'static,
+    F: Fn(&T) -> K + Send + Sync + 'static,
+{
+    type In = T;
+    type Out = T;
+
+    fn item(&mut self, item: T, out: &mut impl Emit<T>) {
+        let key = match panic::catch(|| (self.key)(&item)) {
+            Ok(key) => key,
+            Err(payload) => return out.fail_panicked(payload.into(), item),
+        };
+        let now = self.memory.ttl.map(|_| out.now());
+        self.forget_old(now);
+        if self.seen.contains_key(&key) {
+            if self.memory.refresh {
+                self.remember(key, now);
+            }
+            out.filtered(1);
+        } else {
+            self.make_room();
+            self.remember(key, now);
+            out.emit(item);
+        }
+    }
+}
+
+shorthand! {
+    /// Passes the first item of each key: a [`Dedupe`].
+    fn dedupe[K, F](key: F) -> Dedupe<T, K, F> where {
+        K: Eq + std::hash::Hash + Clone + Send + 'static, F: Fn(&T) -> K + Send + Sync + 'static
+    } => Dedupe::new(key)
+}
+
+opaque_debug! { [T, K, F] Dedupe<T, K, F>: memory, stats, options }
+opaque_debug! { [T, K, F] DedupeOperator<T, K, F>: memory, stats }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Harness;
+    use crate::{ErrorKind, StreamError};
+
+    type Numbers = Dedupe<u32, u32, fn(&u32) -> u32>;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn numbers() -> Numbers {
+        Dedupe::new(|n| *n)
+    }
+
+    #[test]
+    fn passes_each_key_once_and_counts_the_rest() {
+        let mut dedupe = Harness::new(&Dedupe::new(|word: &&str| word.len()));
+        ["a", "bb", "c", "dd", "eee"].into_iter().for_each(|word| dedupe.item(word));
+        assert_eq!(dedupe.items(), ["a", "bb", "eee"]);
+        let step = &dedupe.steps()[0];
+        assert_eq!((step.delivered, step.filtered), (3, 2));
+    }
+
+    #[test]
+    fn the_time_counts_from_the_last_item_that_passed() {
+        let mut dedupe = Harness::new(&numbers().with_ttl(ms(100)));
+        let mut passed = Vec::new();
+        for millis in 0..=350 {
+            if millis % 10 == 0 {
+                dedupe.item(7);
+            }
+            passed.extend(dedupe.items().iter().map(|_| millis));
+            dedupe.advance(ms(1));
+        }
+        assert_eq!(passed, [0, 100, 200, 300]);
+    }
+
+    #[test]
+    fn with_refresh_the_time_counts_from_the_last_one_seen() {
+        let mut dedupe = Harness::new(&numbers().with_ttl(ms(100)).refresh_on_duplicate(true));
+        for _ in 0..50 {
+            dedupe.item(7);
+            dedupe.advance(ms(99));
+        }
+        assert_eq!(dedupe.items().len(), 1);
+        dedupe.advance(ms(1));
+        dedupe.item(7);
+        assert_eq!(dedupe.items().len(), 1);
+    }
+
+    #[test]
+    fn the_shortest_time_is_a_time() {
+        let mut dedupe = Harness::new(&numbers().with_ttl(Duration::from_nanos(1)));
+        dedupe.item(1);
+        dedupe.item(1);
+        dedupe.advance(Duration::from_nanos(1));
+        dedupe.item(1);
+        assert_eq!(dedupe.items(), [1, 1]);
+    }
+
+    #[test]
+    fn one_key_too_many_makes_the_oldest_go_and_is_counted() {
+        let dedupe = numbers().with_max_keys(2);
+        let stats = dedupe.stats();
+        let mut dedupe = Harness::new(&dedupe);
+        [1, 2, 1, 3, 2, 1].into_iter().for_each(|n| dedupe.item(n));
+        assert_eq!(dedupe.items(), [1, 2, 3, 1]);
+        assert_eq!(stats.evicted(), 2);
+    }
+
+    #[test]
+    fn with_refresh_the_key_not_seen_for_longest_goes() {
+        let mut dedupe = Harness::new(&numbers().with_max_keys(2).refresh_on_duplicate(true));
+        [1, 2, 1, 3, 1, 2].into_iter().for_each(|n| dedupe.item(n));
+        assert_eq!(dedupe.items(), [1, 2, 3, 2]);
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_comes() {
+        for refresh in [false, true] {
+            let dedupe = numbers().with_max_keys(10).refresh_on_duplicate(refresh);
+            let mut operator = crate::Stage::start(&dedupe);
+            let mut random = fastrand::Rng::with_seed(1);
+            for _ in 0..10_000 {
+                let key = random.u32(0..12);
+                if operator.seen.contains_key(&key) && !refresh {
+                    continue;
+                }
+                if !operator.seen.contains_key(&key) {
+                    operator.make_room();
+                }
+                operator.remember(key, None);
+                assert!(operator.seen.len() <= 10 && operator.ages.len() <= 3 * 10 + 16);
+            }
+        }
+    }
+
+    #[test]
+    fn agrees_with_the_plain_way_on_random_input() {
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (ttl, max_keys, refresh) = (random.u64(1..40), random.usize(1..8), random.bool());
+            let dedupe = numbers().with_ttl(ms(ttl)).with_max_keys(max_keys).refresh_on_duplicate(refresh);
+            let (stats, mut dedupe) = (dedupe.stats(), Harness::new(&dedupe));
+            // The plain way: a list of keys with their times, oldest first, that is searched each time.
+            let mut list: Vec<(u64, u32)> = Vec::new();
+            let (mut expected, mut evicted, mut now) = (Vec::new(), 0, 0);
+            for _ in 0..300 {
+                let step = random.u64(0..5);
+                dedupe.advance(ms(step));
+                now += step;
+                let key = random.u32(0..12);
+                dedupe.item(key);
+                list.retain(|(since, _)| now - since < ttl);
+                match list.iter().position(|(_, known)| *known == key) {
+                    Some(index) if refresh => {
+                        list.remove(index);
+                        list.push((now, key));
+                    }
+                    Some(_) => {}
+                    None => {
+                        if list.len() == max_keys {
+                            list.remove(0);
+                            evicted += 1;
+                        }
+                        list.push((now, key));
+                        expected.push(key);
+                    }
+                }
+            }
+            assert_eq!((dedupe.items(), stats.evicted()), (expected, evicted), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn runs_share_no_keys() {
+        let dedupe = numbers();
+        for _ in 0..2 {
+            let mut run = Harness::new(&dedupe);
+            run.item(1);
+            assert_eq!(run.items(), [1]);
+        }
+    }
+
+    #[test]
+    fn errors_pass_and_a_panic_fails_its_item_alone() {
+        let mut dedupe = Harness::new(&Dedupe::new(|n: &u32| if *n == 2 { panic!("two") } else { *n }));
+        dedupe.item(1);
+        dedupe.error(StreamError::new(ErrorKind::Failed, "before"));
+        dedupe.item(2);
+        dedupe.item(1);
+        let outputs = dedupe.outputs();
+        assert_eq!(outputs.len(), 3);
+        assert_eq!(outputs[2].as_ref().unwrap_err().take_item::<u32>(), Some(2));
+        assert!(dedupe.steps()[0].balances());
+    }
+
+    #[test]
+    #[should_panic(expected = "`ttl` must be greater than zero")]
+    fn no_time_at_all_is_refused() {
+        let _ = numbers().with_ttl(Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "`max_keys` must be at least 1")]
+    fn no_keys_are_refused() {
+        let _ = numbers().with_max_keys(0);
+    }
+}

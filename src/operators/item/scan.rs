@@ -1,0 +1,143 @@
+//! [`Scan`]: makes something of each item and of all that came before it.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::stage::operator::{Emit, Operator};
+use crate::stage::options::{Options, common_options, opaque_debug, stage};
+use crate::stage::shorthand;
+
+/// Turns each item into another with the help of a state that lasts for the run: a running sum, say.
+///
+/// Each run has a state of its own, made by `init` when the run starts. The closure is given the state to change and
+/// the item by value, and returns what to send on, one for one. To send something on now and then, and at the end, use
+/// `Aggregate`.
+///
+/// If the closure panics, the item is gone, and an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes its
+/// place. The state stays as the closure left it: change it last.
+///
+/// ```
+/// use streamz::{Pipeline, Scan, Stream};
+///
+/// let running_sum = Scan::new(|| 0, |sum, n: i32| {
+///     *sum += n;
+///     *sum
+/// });
+/// let pipeline = Pipeline::new("sums");
+/// let sums = Stream::from_iter(&pipeline, [1, 2, 3]).through(&running_sum).collect::<Vec<_>>()?;
+/// assert_eq!(sums, [1, 3, 6]);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Scan<In, Out, S, I, F> {
+    init: I,
+    f: Arc<F>,
+    options: Options,
+    types: PhantomData<fn(In, S) -> Out>,
+}
+
+impl<In, Out, S, I, F> Scan<In, Out, S, I, F>
+where
+    I: Fn() -> S,
+    F: Fn(&mut S, In) -> Out,
+{
+    /// Sends on what `f` makes of the state and each item. It is called `scan` unless it is given another name.
+    ///
+    /// `init` is called once for each run, in [`process`](crate::Processor::process), on the caller's thread: if it
+    /// panics, so does that.
+    pub fn new(init: I, f: F) -> Self {
+        Self { init, f: Arc::new(f), options: Options::new("scan"), types: PhantomData }
+    }
+
+    common_options!();
+
+    fn operator(&self) -> ScanOperator<In, Out, S, F> {
+        ScanOperator { state: (self.init)(), f: Arc::clone(&self.f), types: PhantomData }
+    }
+}
+
+stage! {
+    [In, Out, S, I, F] Scan<In, Out, S, I, F> where {
+        In: Send + 'static,
+        Out: Send + 'static,
+        S: Send + 'static,
+        I: Fn() -> S + Send + Sync + 'static,
+        F: Fn(&mut S, In) -> Out + Send + Sync + 'static
+    }
+    In => Out, ScanOperator<In, Out, S, F>
+}
+
+/// What a [`Scan`] runs.
+pub struct ScanOperator<In, Out, S, F> {
+    state: S,
+    f: Arc<F>,
+    types: PhantomData<fn(In) -> Out>,
+}
+
+impl<In, Out, S, F> Operator for ScanOperator<In, Out, S, F>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    S: Send + 'static,
+    F: Fn(&mut S, In) -> Out + Send + Sync + 'static,
+{
+    type In = In;
+    type Out = Out;
+
+    #[inline]
+    fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
+        out.emit((self.f)(&mut self.state, item));
+    }
+}
+
+shorthand! {
+    /// Turns each item into another with the help of a state, made by `init`: a [`Scan`].
+    fn scan[Out, S, I, F](init: I, f: F) -> Scan<T, Out, S, I, F> where {
+        Out: Send + 'static,
+        S: Send + 'static,
+        I: Fn() -> S + Send + Sync + 'static,
+        F: Fn(&mut S, T) -> Out + Send + Sync + 'static
+    } => Scan::new(init, f)
+}
+
+opaque_debug! { [In, Out, S, I, F] Scan<In, Out, S, I, F>: options }
+opaque_debug! { [In, Out, S, F] ScanOperator<In, Out, S, F> }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Harness;
+    use crate::{ErrorKind, StreamError};
+
+    fn running_sum(sum: &mut i32, n: i32) -> i32 {
+        assert!(n >= 0, "negative");
+        *sum += n;
+        *sum
+    }
+
+    #[test]
+    fn each_run_has_a_state_of_its_own() {
+        let scan = Scan::new(|| 100, running_sum);
+        let (mut one, mut other) = (Harness::new(&scan), Harness::new(&scan));
+        for n in 1..=3 {
+            one.item(n);
+            other.item(10 * n);
+        }
+        assert_eq!(one.items(), [101, 103, 106]);
+        assert_eq!(other.items(), [110, 130, 160]);
+    }
+
+    #[test]
+    fn errors_and_panics_leave_the_state_alone() {
+        let mut scan = Harness::new(&Scan::new(|| 0, running_sum));
+        scan.item(1);
+        scan.error(StreamError::new(ErrorKind::Failed, "before"));
+        scan.item(-1);
+        scan.item(2);
+        let outputs = scan.outputs();
+        let seen: Vec<_> = outputs.iter().map(|output| output.as_ref().map_err(StreamError::kind)).collect();
+        assert_eq!(seen, [Ok(&1), Err(ErrorKind::Failed), Err(ErrorKind::Panicked), Ok(&3)]);
+        let step = &scan.steps()[0];
+        assert_eq!((step.delivered, step.failed), (2, 1));
+    }
+}

@@ -1,0 +1,125 @@
+//! [`TakeWhile`]: the items up to the first that does not match, and then the end.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::stage::operator::{Emit, Operator};
+use crate::stage::options::{Options, common_options, opaque_debug, stage};
+use crate::stage::{panic, shorthand};
+
+/// Passes items for as long as a predicate holds, and ends at the first for which it does not.
+///
+/// That item does not pass and is counted as filtered. The output ends at once; the input is dropped, unread, and
+/// everything upstream that feeds only this stage stops, as with [`Take`](crate::Take).
+///
+/// Error items pass. An item on which the predicate panics goes on as an error item that carries it, and does not end
+/// the stream.
+///
+/// ```
+/// use streamz::{Pipeline, Stream, TakeWhile};
+///
+/// let pipeline = Pipeline::new("small");
+/// let small = Stream::from_iter(&pipeline, 1..).through(&TakeWhile::new(|n| *n < 4)).collect::<Vec<i32>>()?;
+/// assert_eq!(small, [1, 2, 3]);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct TakeWhile<T, P> {
+    predicate: Arc<P>,
+    options: Options,
+    types: PhantomData<fn(T)>,
+}
+
+impl<T, P: Fn(&T) -> bool> TakeWhile<T, P> {
+    /// Passes items while `predicate` is true. It is called `take_while` unless it is given another name.
+    pub fn new(predicate: P) -> Self {
+        Self { predicate: Arc::new(predicate), options: Options::new("take_while"), types: PhantomData }
+    }
+
+    common_options!();
+
+    fn operator(&self) -> TakeWhileOperator<T, P> {
+        TakeWhileOperator { predicate: Arc::clone(&self.predicate), types: PhantomData }
+    }
+}
+
+stage! {
+    [T, P] TakeWhile<T, P> where { T: Send + 'static, P: Fn(&T) -> bool + Send + Sync + 'static }
+    T => T, TakeWhileOperator<T, P>
+}
+
+/// What a [`TakeWhile`] runs.
+pub struct TakeWhileOperator<T, P> {
+    predicate: Arc<P>,
+    types: PhantomData<fn(T)>,
+}
+
+impl<T, P> Operator for TakeWhileOperator<T, P>
+where
+    T: Send + 'static,
+    P: Fn(&T) -> bool + Send + Sync + 'static,
+{
+    type In = T;
+    type Out = T;
+
+    #[inline]
+    fn item(&mut self, item: T, out: &mut impl Emit<T>) {
+        match panic::catch(|| (self.predicate)(&item)) {
+            Ok(true) => out.emit(item),
+            Ok(false) => {
+                out.filtered(1);
+                out.finish();
+            }
+            Err(payload) => out.fail_panicked(payload.into(), item),
+        }
+    }
+}
+
+shorthand! {
+    /// Passes items while `predicate` is true, and ends: a [`TakeWhile`].
+    fn take_while[P](predicate: P) -> TakeWhile<T, P> where { P: Fn(&T) -> bool + Send + Sync + 'static }
+    => TakeWhile::new(predicate)
+}
+
+opaque_debug! { [T, P] TakeWhile<T, P>: options }
+opaque_debug! { [T, P] TakeWhileOperator<T, P> }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Harness;
+    use crate::{ErrorKind, Pipeline, Stream, StreamError};
+
+    #[test]
+    fn ends_at_the_first_item_that_does_not_match() {
+        let mut take = Harness::new(&TakeWhile::new(|n: &i32| *n < 3));
+        [1, 2].into_iter().for_each(|n| take.item(n));
+        take.error(StreamError::new(ErrorKind::Failed, "before"));
+        assert!(!take.is_finished());
+        take.item(3);
+        assert!(take.is_finished());
+        let seen: Vec<_> = take.outputs().into_iter().map(Result::ok).collect();
+        assert_eq!(seen, [Some(1), Some(2), None]);
+        assert_eq!(take.steps()[0].filtered, 1);
+    }
+
+    #[test]
+    fn a_panic_fails_its_item_and_ends_nothing() {
+        let mut take = Harness::new(&TakeWhile::new(|n: &i32| *n != 2 || panic!("two")));
+        (1..=3).for_each(|n| take.item(n));
+        assert!(!take.is_finished());
+        let outputs = take.outputs();
+        assert_eq!(outputs[1].as_ref().unwrap_err().take_item::<i32>(), Some(2));
+        assert_eq!(*outputs[2].as_ref().unwrap(), 3);
+    }
+
+    #[test]
+    fn an_endless_source_is_stopped() {
+        let pipeline = Pipeline::new("endless");
+        let taken: Vec<u64> = Stream::from_iter(&pipeline, 0_u64..).take_while(|n| *n < 1_000).collect().unwrap();
+        assert_eq!(taken, (0..1_000).collect::<Vec<_>>());
+        let report = pipeline.join();
+        assert!(report.is_complete());
+        assert!(report.stages.iter().flat_map(|stage| &stage.steps).all(|step| step.balances()), "{report}");
+    }
+}
