@@ -339,7 +339,8 @@ impl Seat {
                 // Woken by a foreign channel, which does not come through here: this thread counts itself.
                 Some(_) if foreign => {
                     seat.parked = None;
-                    state.running += 1;
+                    let counts = !seat.guest;
+                    state.running += usize::from(counts);
                     shared.changed.notify_all();
                     return;
                 }
