@@ -19,7 +19,8 @@
 //! 6. *End.* The output is finished by the emitter, or by whoever finds the sender at rest, when the input has ended and
 //!    `emitted == next`. Both look under the output lock, after the end of the input was noted, so one of them sees it.
 //! 7. *Stop.* The first worker that sees a stop condition halts all. The last one to leave counts what was abandoned and
-//!    cuts the output, if it was not finished.
+//!    cuts the output, if it was not finished. Once a result was not passed on because of a stop, no later one is: what has
+//!    come out of a stream that was cut has no holes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -74,7 +75,7 @@ struct Pool<In, Out> {
     edge: Arc<Edge<Out>>,
     /// Items taken; written under the input lock.
     next: AtomicU64,
-    /// Results passed on, or dropped because they were cancelled; written by the emitter.
+    /// Results passed on; written by the emitter.
     emitted: AtomicU64,
     /// Somebody waits for the window to move.
     window_wanted: AtomicBool,
@@ -99,6 +100,8 @@ struct PoolOutput<Out> {
     results: Reorder<Ready<Out>>,
     sender: Option<EdgeSender<Out>>,
     finished: bool,
+    /// A result was lost to a stop: invariant 7.
+    stopped: bool,
 }
 
 enum Taken<In> {
@@ -139,6 +142,7 @@ where
             results: Reorder::new(settings.ordered),
             sender: Some(sender),
             finished: false,
+            stopped: false,
         }),
         next: AtomicU64::new(0),
         emitted: AtomicU64::new(0),
@@ -290,6 +294,9 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     fn complete(&self, thread: &StageThread, sequence: u64, result: Ready<Out>, run: &mut Vec<Ready<Out>>) {
         let mut output = self.output.lock();
         output.results.insert(sequence, result);
+        if output.stopped {
+            return;
+        }
         let Some(mut sender) = output.sender.take() else { return };
         loop {
             output.results.take_run(run);
@@ -307,6 +314,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             let all = self.emit(thread, &mut sender, run);
             output = self.output.lock();
             if !all {
+                output.stopped = true;
                 output.sender = Some(sender);
                 return;
             }
@@ -329,7 +337,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                     step.errors_out.add(1);
                     sender.push(Err(error));
                 }
-                Ready::Outcome(Outcome::Abandoned) => step.abandoned.add(1),
+                // Counted with the rest by the last worker to leave.
+                Ready::Outcome(Outcome::Abandoned) => return false,
                 Ready::Passed(error) => {
                     step.errors_out.add(1);
                     sender.push(Err(error));
