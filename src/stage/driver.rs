@@ -15,7 +15,7 @@
 //! both it announces the room it has made in its input.
 
 use super::operator::sealed::{Context, Sink};
-use super::operator::{Operator, guarded};
+use super::operator::{Operator, give, guarded};
 use super::stats::Phase;
 use super::thread::StageThread;
 use crate::error::Result;
@@ -32,12 +32,15 @@ pub(crate) struct Output<T> {
     last_step: usize,
     quota: u32,
     closed: bool,
+    /// Items emitted since the counters were brought up to date.
+    emitted: u64,
+    marked: (usize, bool),
 }
 
 impl<T> Output<T> {
     pub(crate) fn new(sender: EdgeSender<T>, context: Context) -> Self {
         let last_step = context.stats.steps.len() - 1;
-        Self { sender, context, last_step, quota: QUOTA, closed: false }
+        Self { sender, context, last_step, quota: QUOTA, closed: false, emitted: 0, marked: (0, false) }
     }
 
     /// For a stage that could not start.
@@ -50,6 +53,7 @@ impl<T> Sink<T> for Output<T> {
     #[inline]
     fn put(&mut self, item: Result<T>) {
         self.quota = self.quota.saturating_sub(1);
+        self.emitted += u64::from(item.is_ok());
         self.sender.push(item);
     }
 
@@ -75,6 +79,23 @@ impl<T> Sink<T> for Output<T> {
     fn context(&self) -> &Context {
         &self.context
     }
+
+    #[inline]
+    fn mark(&mut self, step: usize, is_item: bool) {
+        self.marked = (step, is_item);
+    }
+
+    fn marked(&self) -> (usize, bool) {
+        self.marked
+    }
+
+    #[inline]
+    fn sync(&mut self) {
+        let emitted = std::mem::take(&mut self.emitted);
+        let step = &self.context.stats.steps[self.last_step];
+        step.emitted.add(emitted);
+        step.delivered.add(emitted);
+    }
 }
 
 /// Why a stage ends before its input does.
@@ -88,12 +109,19 @@ pub(crate) struct Driver<O: Operator> {
     input: Input<O::In>,
     out: Output<O::Out>,
     thread: StageThread,
+    /// Items received since the counters were brought up to date.
+    received: u64,
+    /// Turns since then.
+    turns: u32,
 }
+
+/// How many items may pass before the counters are brought up to date.
+const TURNS: u32 = 64;
 
 impl<O: Operator> Driver<O> {
     pub(crate) fn new(op: O, input: Input<O::In>, out: Output<O::Out>, thread: StageThread) -> Self {
         out.sender.watch(thread.wake());
-        Self { op, input, out, thread }
+        Self { op, input, out, thread, received: 0, turns: 0 }
     }
 
     pub(crate) fn run(mut self) {
@@ -102,6 +130,7 @@ impl<O: Operator> Driver<O> {
             // Nobody will see how it ended, but the edge is told all the same.
             Err(Stop::Cancelled | Stop::ConsumerGone) => End::Cut(self.thread.cut()),
         };
+        self.publish();
         self.abandon_held();
         self.out.sender.end(end);
     }
@@ -116,17 +145,18 @@ impl<O: Operator> Driver<O> {
         loop {
             self.check()?;
             self.out.sender.hand_over_if_hungry();
+            self.turns += 1;
+            // Once everything has been handed over, the consumer may count on what the counters say.
+            if self.turns >= TURNS || self.out.sender.is_handed_over() {
+                self.publish();
+            }
             if self.op.next_wake().is_some_and(|wake| wake <= self.thread.token.now()) {
                 self.call(|op, out| op.timer(out))?;
             } else {
                 match self.input.poll() {
-                    Polled::Item(Ok(item)) => {
-                        self.first_step().received.add(1);
-                        self.call(|op, out| op.item(item, out))?;
-                    }
-                    Polled::Item(Err(error)) => {
-                        self.first_step().errors_in.add(1);
-                        self.call(|op, out| op.error(error, out))?;
+                    Polled::Item(item) => {
+                        self.count(&item);
+                        self.call(|op, out| give(op, item, out))?;
                     }
                     Polled::Empty => self.wait_for_input(),
                     Polled::Ended(End::Finished) => {
@@ -143,8 +173,24 @@ impl<O: Operator> Driver<O> {
     }
 
     #[inline]
-    fn first_step(&self) -> &super::stats::StepStats {
-        &self.thread.stats.steps[0]
+    fn count(&mut self, item: &Result<O::In>) {
+        let first = &self.thread.stats.steps[0];
+        match item {
+            Ok(_) if O::PLAIN => self.received += 1,
+            // The guard of one that is not plain looks at what it has received.
+            Ok(_) => first.received.add(1),
+            Err(_) => first.errors_in.add(1),
+        }
+    }
+
+    /// Brings the shared counters up to date.
+    #[inline]
+    fn publish(&mut self) {
+        self.turns = 0;
+        let stats = &self.thread.stats;
+        stats.steps[0].received.add(std::mem::take(&mut self.received));
+        self.op.publish(stats, self.out.last_step);
+        self.out.sync();
     }
 
     #[inline]
@@ -168,7 +214,7 @@ impl<O: Operator> Driver<O> {
                 self.wait_for_room(false)?;
             }
             self.debug_check();
-            if self.out.closed || !guarded(&mut self.op, &mut self.out, |op, out| op.resume(out)) {
+            if O::PLAIN || self.out.closed || !guarded(&mut self.op, &mut self.out, |op, out| op.resume(out)) {
                 break;
             }
             self.check()?;
@@ -177,14 +223,17 @@ impl<O: Operator> Driver<O> {
             }
             self.out.quota = QUOTA;
         }
-        if self.out.sender.is_stuck() {
-            self.wait_for_room(false)?;
+        if !O::PLAIN {
+            if self.out.sender.is_stuck() {
+                self.wait_for_room(false)?;
+            }
+            self.debug_check();
         }
-        self.debug_check();
         Ok(())
     }
 
     fn wait_for_input(&mut self) {
+        self.publish();
         self.out.sender.hand_over();
         self.input.settle();
         let out = &self.out.sender;
@@ -194,6 +243,7 @@ impl<O: Operator> Driver<O> {
     /// Returns when there is room for everything that was emitted, and if `more`, for another item.
     #[cold]
     fn wait_for_room(&mut self, more: bool) -> Result<(), Stop> {
+        self.publish();
         loop {
             self.check()?;
             self.out.sender.hand_over();
@@ -214,8 +264,9 @@ impl<O: Operator> Driver<O> {
     }
 
     #[inline]
-    fn debug_check(&self) {
+    fn debug_check(&mut self) {
         if cfg!(debug_assertions) {
+            self.publish();
             let stats = &self.thread.stats;
             self.op.held_by_step(self.out.last_step, &mut |step, held| {
                 let step = &stats.steps[step];

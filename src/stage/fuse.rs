@@ -12,12 +12,17 @@
 //! first that said `finish`, the whole is finished after that. One that said `finish` is not called again: the
 //! first finds its output full from then on, and what waits before the second stays there and is counted as abandoned.
 
+//!
+//! Items that go over the boundary are counted in a plain field, and the shared counters are brought up to date by
+//! `publish` (when the stage parks or hands over) and `sync` (when a panic must be accounted for). If both operators are
+//! plain, nothing can wait at the boundary and nobody needs to be resumed: an item goes straight through.
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Instant;
 
-use super::operator::sealed::{Context, Sink};
-use super::operator::{Emit, Operator, guarded};
+use super::operator::sealed::{Context, Sink, Stats};
+use super::operator::{Emit, Operator, give, guarded};
 use crate::error::{Result, StreamError};
 
 /// Two operators as one; see [`Processor::fuse`](crate::Processor::fuse).
@@ -38,28 +43,50 @@ struct Rest<B: Operator> {
     ended: bool,
     /// The first operator said `finish`.
     finished: bool,
+    /// Items that went over the boundary since the counters were brought up to date.
+    passed: u64,
 }
 
 impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
     pub(crate) fn new(first: A, second: B) -> Self {
         // Pending, so that the second one, too, is resumed before its first item.
-        let rest = Rest { second, waiting: VecDeque::new(), pending: true, ended: false, finished: false };
+        let rest =
+            Rest { second, waiting: VecDeque::new(), pending: !B::PLAIN, ended: false, finished: false, passed: 0 };
         Self { first, rest, closing: false }
+    }
+
+    #[inline]
+    fn give_first(&mut self, item: Result<A::In>, out: &mut impl Emit<B::Out>) {
+        let link = &mut self.rest.link(out, Self::PLAIN);
+        if Self::PLAIN {
+            // Whoever calls this guards the two as one.
+            give(&mut self.first, item, link);
+        } else {
+            guarded(&mut self.first, link, |first, link| give(first, item, link));
+        }
     }
 }
 
 impl<B: Operator> Rest<B> {
-    fn link<'a, E: Emit<B::Out>>(&'a mut self, out: &'a mut E) -> Link<'a, B, E> {
-        Link { rest: self, out }
+    /// The way to the second operator. `plain` if both are: then one guard around the two does.
+    #[inline]
+    fn link<'a, E: Emit<B::Out>>(&'a mut self, out: &'a mut E, plain: bool) -> Link<'a, B, E> {
+        Link { rest: self, out, plain }
     }
 
     #[inline]
     fn give<E: Emit<B::Out>>(&mut self, item: Result<B::In>, out: &mut E) {
-        guarded(&mut self.second, out, |second, out| match item {
-            Ok(item) => second.item(item, out),
-            Err(error) => second.error(error, out),
-        });
-        self.resume_second(out);
+        guarded(&mut self.second, out, |second, out| give(second, item, out));
+        if !B::PLAIN {
+            self.resume_second(out);
+        }
+    }
+
+    fn count_passed(&mut self, stats: &Stats, entry: usize) {
+        let passed = std::mem::take(&mut self.passed);
+        stats.steps[entry].received.add(passed);
+        stats.steps[entry - 1].emitted.add(passed);
+        stats.steps[entry - 1].delivered.add(passed);
     }
 
     #[inline]
@@ -94,14 +121,15 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     type Out = B::Out;
 
     const STEPS: usize = A::STEPS + B::STEPS;
+    const PLAIN: bool = A::PLAIN && B::PLAIN;
 
     #[inline]
     fn item(&mut self, item: A::In, out: &mut impl Emit<B::Out>) {
-        guarded(&mut self.first, &mut self.rest.link(out), |first, link| first.item(item, link));
+        self.give_first(Ok(item), out);
     }
 
     fn error(&mut self, error: StreamError, out: &mut impl Emit<B::Out>) {
-        guarded(&mut self.first, &mut self.rest.link(out), |first, link| first.error(error, link));
+        self.give_first(Err(error), out);
     }
 
     /// One timer for each call, the earlier one first; of two that are due together the first operator's, so that what
@@ -109,7 +137,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     fn timer(&mut self, out: &mut impl Emit<B::Out>) {
         match (self.first.next_wake(), self.rest.second.next_wake()) {
             (Some(first), second) if second.is_none_or(|second| first <= second) => {
-                guarded(&mut self.first, &mut self.rest.link(out), |first, link| first.timer(link));
+                guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN), |first, link| first.timer(link));
             }
             _ => {
                 guarded(&mut self.rest.second, out, |second, out| second.timer(out));
@@ -121,7 +149,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     fn end(&mut self, out: &mut impl Emit<B::Out>) {
         if !self.closing {
             self.closing = true;
-            guarded(&mut self.first, &mut self.rest.link(out), |first, link| first.end(link));
+            guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN), |first, link| first.end(link));
         }
     }
 
@@ -138,7 +166,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
                 return false;
             }
             let more = !self.rest.finished
-                && guarded(&mut self.first, &mut self.rest.link(out), |first, link| first.resume(link));
+                && guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN), |first, link| first.resume(link));
             self.closing |= self.rest.finished;
             if more && !self.rest.finished {
                 if out.full() {
@@ -158,6 +186,19 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
 
     fn next_wake(&self) -> Option<Instant> {
         crate::pipeline::earlier(self.first.next_wake(), self.rest.second.next_wake())
+    }
+
+    fn publish(&mut self, stats: &Stats, last: usize) {
+        self.first.publish(stats, last - B::STEPS);
+        self.rest.count_passed(stats, last + 1 - B::STEPS);
+        self.rest.second.publish(stats, last);
+    }
+
+    fn inject(&mut self, step: usize, error: StreamError, out: &mut impl Emit<B::Out>) {
+        match step.checked_sub(A::STEPS) {
+            None => self.first.inject(step, error, &mut self.rest.link(out, Self::PLAIN)),
+            Some(step) => self.rest.second.inject(step, error, out),
+        }
     }
 
     fn held(&self) -> u64 {
@@ -186,15 +227,30 @@ impl<A: Operator, B: Operator<In = A::Out>> fmt::Debug for FusedOperator<A, B> {
 struct Link<'a, B: Operator, E> {
     rest: &'a mut Rest<B>,
     out: &'a mut E,
+    plain: bool,
+}
+
+impl<B: Operator, E: Emit<B::Out>> Link<'_, B, E> {
+    /// The index of the second operator's first step.
+    #[inline]
+    fn entry(&self) -> usize {
+        self.out.step() + 1 - B::STEPS
+    }
 }
 
 impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
     #[inline]
     fn put(&mut self, item: Result<B::In>) {
-        let entry = &self.out.context().stats.steps[self.out.step() + 1 - B::STEPS];
         match &item {
-            Ok(_) => entry.received.add(1),
-            Err(_) => entry.errors_in.add(1),
+            Ok(_) => self.rest.passed += 1,
+            Err(_) => self.out.context().stats.steps[self.entry()].errors_in.add(1),
+        }
+        if self.plain {
+            return give(&mut self.rest.second, item, self.out);
+        }
+        if !B::PLAIN {
+            // The guard of one that is not plain looks at what it has received.
+            self.rest.count_passed(&self.out.context().stats, self.entry());
         }
         if self.rest.pending || !self.rest.waiting.is_empty() || self.out.is_closed() {
             self.rest.waiting.push_back(item);
@@ -224,5 +280,19 @@ impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
     #[inline]
     fn context(&self) -> &Context {
         self.out.context()
+    }
+
+    #[inline]
+    fn mark(&mut self, step: usize, is_item: bool) {
+        self.out.mark(step, is_item);
+    }
+
+    fn marked(&self) -> (usize, bool) {
+        self.out.marked()
+    }
+
+    fn sync(&mut self) {
+        self.rest.count_passed(&self.out.context().stats, self.entry());
+        self.out.sync();
     }
 }

@@ -88,6 +88,12 @@ pub trait Operator: Send + 'static {
     #[doc(hidden)]
     const STEPS: usize = 1;
 
+    /// Whether the operator says at most one thing for each item or error item, as the last thing it does in that call,
+    /// and nothing otherwise: it holds nothing, has no timers, and never calls `finish`. A run of plain operators is
+    /// fused into straight code, with one guard around it.
+    #[doc(hidden)]
+    const PLAIN: bool = false;
+
     /// The next item of the input.
     fn item(&mut self, item: Self::In, out: &mut impl Emit<Self::Out>);
 
@@ -122,6 +128,16 @@ pub trait Operator: Send + 'static {
     fn held_by_step(&self, last: usize, note: &mut dyn FnMut(usize, u64)) {
         note(last, self.held());
     }
+
+    /// Brings what is counted inside up to date in `stats`; `last` is the index of the operator's last step.
+    #[doc(hidden)]
+    fn publish(&mut self, _stats: &sealed::Stats, _last: usize) {}
+
+    /// Sends `error` on from the step with this index, counted from the operator's first.
+    #[doc(hidden)]
+    fn inject(&mut self, _step: usize, error: StreamError, out: &mut impl Emit<Self::Out>) {
+        out.error(error);
+    }
 }
 
 /// Where an [`Operator`] sends what it makes. Implemented by the library only.
@@ -136,9 +152,10 @@ pub trait Emit<T>: sealed::Sink<T> {
     /// Sends on `item`, which was made of `settled` received items: a batch of as many, or 0 for one more item made
     /// of a received one that is settled by another call.
     fn emit_from(&mut self, item: T, settled: u64) {
-        let stats = self.stats();
-        stats.emitted.add(1);
-        stats.delivered.add(settled);
+        if settled != 1 {
+            // What is put counts as one delivered.
+            self.stats().delivered.add(settled.wrapping_sub(1));
+        }
         self.put(Ok(item));
     }
 
@@ -214,8 +231,11 @@ impl<T, S: sealed::Sink<T> + ?Sized> Emit<T> for S {}
 pub(crate) mod sealed {
     use super::*;
 
+    pub(crate) use crate::stage::stats::StageStats as Stats;
+
     /// The few things an output must be able to do; `Emit` is made of them.
     pub trait Sink<T> {
+        /// Takes what is emitted. An item counts as emitted, and as one delivered, sooner or later: see `sync`.
         fn put(&mut self, item: Result<T>);
         fn full(&mut self) -> bool;
         fn close(&mut self);
@@ -223,6 +243,11 @@ pub(crate) mod sealed {
         /// The index of the step that speaks here.
         fn step(&self) -> usize;
         fn context(&self) -> &Context;
+        /// Notes that a plain operator is about to be called: its step, and whether with an item.
+        fn mark(&mut self, step: usize, is_item: bool);
+        fn marked(&self) -> (usize, bool);
+        /// Brings the counters of what was put up to date.
+        fn sync(&mut self);
         fn stats(&self) -> &StepStats {
             &self.context().stats.steps[self.step()]
         }
@@ -244,15 +269,29 @@ pub(crate) mod sealed {
     }
 }
 
-/// Calls an operator; a panic becomes an error item in its output. Fused operators guard their parts themselves, so that
-/// the panic of one does not unwind through the others.
+/// Gives an operator what is next in its input.
+#[inline]
+pub(crate) fn give<O: Operator, E: Emit<O::Out>>(op: &mut O, item: Result<O::In>, out: &mut E) {
+    if O::PLAIN && O::STEPS == 1 {
+        out.mark(out.step(), item.is_ok());
+    }
+    match item {
+        Ok(item) => op.item(item, out),
+        Err(error) => op.error(error, out),
+    }
+}
+
+/// Calls an operator; a panic becomes an error item in its output.
+///
+/// A single operator is guarded as one, and so is a run of plain ones: a panic unwinds through calls that had nothing left
+/// to do. Other fused operators guard their parts themselves, so that the panic of one does not unwind through another.
 #[inline]
 pub(crate) fn guarded<O: Operator, E: Emit<O::Out>, R: Default>(
     op: &mut O,
     out: &mut E,
     call: impl FnOnce(&mut O, &mut E) -> R,
 ) -> R {
-    if O::STEPS > 1 {
+    if O::STEPS > 1 && !O::PLAIN {
         return call(op, out);
     }
     match panic::catch(|| call(op, out)) {
@@ -265,10 +304,19 @@ pub(crate) fn guarded<O: Operator, E: Emit<O::Out>, R: Default>(
 }
 
 #[cold]
-fn panicked<O: Operator, E: Emit<O::Out>>(op: &O, out: &mut E, payload: PanicPayload) {
-    // What the call had received and neither settled nor kept went down with it.
-    let lost = out.stats().unsettled().saturating_sub(op.held());
-    out.failed(lost);
-    let error = out.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload));
-    out.error(error);
+fn panicked<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E, payload: PanicPayload) {
+    let (step, lost) = if O::PLAIN {
+        // A plain operator panics before it says anything, and keeps nothing.
+        let (step, is_item) = out.marked();
+        (step, u64::from(is_item))
+    } else {
+        // What the call had received and neither settled nor kept went down with it.
+        out.sync();
+        (out.step(), out.stats().unsettled().saturating_sub(op.held()))
+    };
+    let context = out.context();
+    context.stats.steps[step].failed.add(lost);
+    let error = context.error(ErrorKind::Panicked, step).with_source(PanicMessage::from(payload));
+    let first = out.step() + 1 - O::STEPS;
+    op.inject(step - first, error, out);
 }

@@ -27,7 +27,7 @@ impl Counter {
     #[inline]
     pub(crate) fn add(&self, n: u64) {
         // One writer: no update can come between the load and the store. Readers want no order.
-        self.0.store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {
@@ -220,7 +220,8 @@ pub enum StageKind {
 }
 
 /// The live statistics of one stage.
-pub(crate) struct StageStats {
+#[allow(missing_debug_implementations)] // only reachable through a sealed trait
+pub struct StageStats {
     pub(crate) name: Arc<str>,
     pub(crate) kind: StageKind,
     pub(crate) steps: Box<[StepStats]>,

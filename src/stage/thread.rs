@@ -63,7 +63,9 @@ impl StageThread {
         register: impl FnOnce(&Waiter) -> bool,
     ) {
         self.wait_in(Phase::Idle, || {
-            if self.waiter.spin(|| input.may_have_items() || hint() || self.is_stopped()) {
+            let mut look = || input.may_have_items() || hint() || self.is_stopped();
+            self.waiter.head_start();
+            if look() || input.ask() || self.waiter.spin(&mut look) {
                 return;
             }
             let found = input.want_items(&self.waiter);

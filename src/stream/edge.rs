@@ -13,10 +13,10 @@
 //!    for what one call of an operator emits beyond the room there is: that is the producer's item in hand.
 //!    With capacity 0 there is room for one item, and only while the consumer asks for it.
 //! 3. *No item waits for company.* The producer hands over when its chunk is full, when the consumer is hungry, and
-//!    before it parks or ends. `hungry` is set under the lock by a consumer that found nothing. The producer reads it
-//!    without the lock after each emission; it may see it one emission late, never later than its next look. So an item
-//!    waits at most for one call of the producer's own closure. Producers that may wait elsewhere (sources, pools)
-//!    hand over at once.
+//!    before it parks or ends. `hungry` is set under the lock by a consumer that found nothing and asks; one that is about
+//!    to wait asks within a microsecond or so. The producer reads it without the lock after each emission and each
+//!    call; it may see it one look late. So an item waits at most for one call of the producer's own closure.
+//!    Producers that may wait elsewhere (sources, pools) hand over at once.
 //! 4. *Nobody waits for room that is there.* A producer that found no room sets `room_wanted` under the lock and looks at
 //!    `taken` again; the consumer reads the flag after each item it takes. Without a fence either may miss the other's
 //!    store, so the consumer looks again after its next item, and under the lock (or behind a fence) before it parks, asks
@@ -67,6 +67,8 @@ pub(crate) struct Edge<T> {
     hungry: CachePadded<AtomicBool>,
     room_wanted: CachePadded<AtomicBool>,
     gone: AtomicBool,
+    /// The producer has said its last word. A hint; the word itself is in the state.
+    ended: AtomicBool,
     eager: bool,
     gauge: Arc<Gauge>,
     state: CachePadded<Mutex<State<T>>>,
@@ -96,6 +98,7 @@ pub(crate) fn edge<T>(capacity: usize, eager: bool) -> (EdgeSender<T>, EdgeRecei
         hungry: CachePadded::new(AtomicBool::new(false)),
         room_wanted: CachePadded::new(AtomicBool::new(false)),
         gone: AtomicBool::new(false),
+        ended: AtomicBool::new(false),
         eager,
         gauge,
         state: CachePadded::new(Mutex::new(State {
@@ -202,7 +205,7 @@ impl<T> Edge<T> {
             return;
         }
         state.end = Some(end);
-        self.feed();
+        self.ended.store(true, Ordering::Release);
         let consumer = state.consumer.take();
         let wakes = std::mem::take(&mut state.wanting_room);
         drop(state);
@@ -334,6 +337,12 @@ impl<T> EdgeSender<T> {
         }
     }
 
+    /// Whether nothing is left in the open chunk.
+    #[inline]
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Whether items had to stay behind for want of room.
     #[inline]
     pub(crate) fn is_stuck(&self) -> bool {
@@ -455,13 +464,7 @@ impl<T> EdgeReceiver<T> {
                 edge.gauge.taken.store(self.taken, Ordering::Release);
                 Polled::Item(item)
             }
-            None => match &state.end {
-                Some(end) => Polled::Ended(end.clone()),
-                None => {
-                    edge.hungry.store(true, Ordering::Relaxed);
-                    Polled::Empty
-                }
-            },
+            None => state.end.as_ref().map_or(Polled::Empty, |end| Polled::Ended(end.clone())),
         };
         // Under the lock the flag is exact: whoever wants room has set it and looked, or will look after us.
         if edge.room_wanted.load(Ordering::Relaxed) && edge.room(&state) > 0 {
@@ -475,25 +478,47 @@ impl<T> EdgeReceiver<T> {
 
     /// A hint, without the lock, that a poll would find something.
     pub(crate) fn may_have_items(&self) -> bool {
-        !self.batch.is_empty() || !self.edge.hungry.load(Ordering::Relaxed)
+        let edge = &*self.edge;
+        edge.gauge.sent.load(Ordering::Acquire) != self.taken || edge.ended.load(Ordering::Acquire)
+    }
+
+    /// Makes the consumer hungry, unless there is something: true then.
+    pub(crate) fn ask(&self) -> bool {
+        self.ask_and(|_| {})
+    }
+
+    /// `then` is done in the critical section in which nothing was found.
+    fn ask_and(&self, then: impl FnOnce(&mut State<T>)) -> bool {
+        let edge = &*self.edge;
+        let mut state = edge.state.lock();
+        if self.is_served(&state) {
+            return true;
+        }
+        edge.hungry.store(true, Ordering::Relaxed);
+        then(&mut state);
+        let mut wakes = Vec::new();
+        // With capacity 0 hunger makes room.
+        if state.capacity == 0 && edge.room_wanted.load(Ordering::Relaxed) {
+            edge.room_wanted.store(false, Ordering::Relaxed);
+            wakes = std::mem::take(&mut state.wanting_room);
+        }
+        drop(state);
+        post_all(wakes);
+        false
+    }
+
+    fn is_served(&self, state: &State<T>) -> bool {
+        !self.batch.is_empty() || !state.queue.is_empty() || state.end.is_some()
     }
 
     /// Registers for items: true if there are some, or the end, so that the caller must not park.
     pub(crate) fn want_items(&self, wake: &Arc<Wake>) -> bool {
-        let mut state = self.edge.state.lock();
-        if !self.batch.is_empty() || !state.queue.is_empty() || state.end.is_some() {
-            return true;
-        }
-        state.consumer = Some(Arc::clone(wake));
-        false
+        self.ask_and(|state| state.consumer = Some(Arc::clone(wake)))
     }
 
     /// Whether a poll would find something.
     pub(crate) fn has_items(&self) -> bool {
-        !self.batch.is_empty() || {
-            let state = self.edge.state.lock();
-            !state.queue.is_empty() || state.end.is_some()
-        }
+        !self.batch.is_empty() || self.is_served(&self.edge.state.lock())
     }
 
     /// Invariant 4, the consumer's side, before it parks or returns to a caller.

@@ -40,6 +40,14 @@ impl<T: Send + 'static> Input<T> {
         }
     }
 
+    /// Makes the consumer hungry: true if there is something already.
+    pub(crate) fn ask(&self) -> bool {
+        match self {
+            Input::Edge(edge) => edge.ask(),
+            Input::Foreign(foreign) => !foreign.receiver.is_empty(),
+        }
+    }
+
     /// Registers for items: true if a poll may find something, so that the caller must not park.
     pub(crate) fn want_items(&self, waiter: &Waiter) -> bool {
         match self {

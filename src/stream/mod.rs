@@ -199,7 +199,11 @@ impl<T: Send + 'static> Stream<T> {
         input.settle();
         match polled {
             Polled::Item(item) => Ok(item),
-            Polled::Empty => Err(TryRecvError::Empty),
+            Polled::Empty => {
+                // The next look may come at any time: ask now.
+                input.ask();
+                Err(TryRecvError::Empty)
+            }
             Polled::Ended(end) => {
                 self.input = None;
                 match end {

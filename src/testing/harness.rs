@@ -10,7 +10,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::error::{Result, StreamError};
 use crate::pipeline::StepReport;
 use crate::stage::operator::sealed::{Context, Sink};
-use crate::stage::operator::{Operator, guarded};
+use crate::stage::operator::{Operator, give, guarded};
 use crate::stage::stats::{StageKind, StageStats};
 
 /// Runs an operator step by step on the calling thread, with virtual time: for tests of operators that need no pipeline.
@@ -38,10 +38,15 @@ struct Collected<T> {
     capacity: usize,
     closed: bool,
     context: Context,
+    marked: (usize, bool),
 }
 
 impl<T> Sink<T> for Collected<T> {
     fn put(&mut self, item: Result<T>) {
+        if item.is_ok() {
+            self.stats().emitted.add(1);
+            self.stats().delivered.add(1);
+        }
         self.items.push_back(item);
     }
 
@@ -64,6 +69,17 @@ impl<T> Sink<T> for Collected<T> {
     fn context(&self) -> &Context {
         &self.context
     }
+
+    fn mark(&mut self, step: usize, is_item: bool) {
+        self.marked = (step, is_item);
+    }
+
+    fn marked(&self) -> (usize, bool) {
+        self.marked
+    }
+
+    /// Nothing is counted in advance here.
+    fn sync(&mut self) {}
 }
 
 impl<O: Operator> Harness<O> {
@@ -74,7 +90,8 @@ impl<O: Operator> Harness<O> {
         let stats = StageStats::new(stage.name().into(), StageKind::Processor, &steps, 1);
         let clock = ManualClock::new();
         let context = Context { stats: Arc::new(stats), clock: Clock::from(&clock) };
-        let out = Collected { items: VecDeque::new(), capacity: usize::MAX, closed: false, context };
+        let out =
+            Collected { items: VecDeque::new(), capacity: usize::MAX, closed: false, context, marked: (0, false) };
         let mut harness = Self { op: stage.start(), clock, out };
         harness.resume();
         harness
@@ -89,13 +106,13 @@ impl<O: Operator> Harness<O> {
     /// Gives the operator an item.
     pub fn item(&mut self, item: O::In) {
         self.out.context.stats.steps[0].received.add(1);
-        self.call(|op, out| op.item(item, out));
+        self.call(|op, out| give(op, Ok(item), out));
     }
 
     /// Gives the operator an error item.
     pub fn error(&mut self, error: StreamError) {
         self.out.context.stats.steps[0].errors_in.add(1);
-        self.call(|op, out| op.error(error, out));
+        self.call(|op, out| give(op, Err(error), out));
     }
 
     /// Tells the operator that its input has ended.
@@ -154,6 +171,7 @@ impl<O: Operator> Harness<O> {
         guarded(&mut self.op, &mut self.out, call);
         self.resume();
         let stats = &self.out.context.stats;
+        self.op.publish(stats, self.out.step());
         self.op.held_by_step(self.out.step(), &mut |step, held| {
             let step = &stats.steps[step];
             assert_eq!(step.unsettled(), held, "step `{}` miscounts", step.name);

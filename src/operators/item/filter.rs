@@ -60,6 +60,8 @@ where
     type In = T;
     type Out = T;
 
+    const PLAIN: bool = true;
+
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
         match panic::catch(|| (self.predicate)(&item)) {

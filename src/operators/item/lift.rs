@@ -50,6 +50,8 @@ where
     type In = Result<T, E>;
     type Out = T;
 
+    const PLAIN: bool = true;
+
     fn item(&mut self, item: Result<T, E>, out: &mut impl Emit<T>) {
         match item {
             Ok(item) => out.emit(item),

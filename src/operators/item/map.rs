@@ -66,6 +66,8 @@ where
     type In = In;
     type Out = Out;
 
+    const PLAIN: bool = true;
+
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
         out.emit((self.f)(item));
@@ -138,6 +140,8 @@ where
 {
     type In = In;
     type Out = Out;
+
+    const PLAIN: bool = true;
 
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {

@@ -231,7 +231,10 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 }
                 Taken::Item(next, item)
             }
-            Polled::Empty => Taken::NothingThere,
+            Polled::Empty => {
+                stream.ask();
+                Taken::NothingThere
+            }
             Polled::Ended(end) => {
                 input.end = end;
                 let stream = input.stream.take();
