@@ -161,7 +161,8 @@ fn a_dropped_consumer_stops_the_workers_and_the_source() {
 fn a_pool_may_read_a_foreign_channel_itself() {
     let (sender, receiver) = crossbeam_channel::bounded(4);
     let pipeline = Pipeline::new("pool");
-    let results = Stream::from_receiver(&pipeline, receiver).async_map(3, |_: &CancelToken, n: &u32| streamz::Ok(n + 1));
+    let results =
+        Stream::from_receiver(&pipeline, receiver).async_map(3, |_: &CancelToken, n: &u32| streamz::Ok(n + 1));
     let feeder = std::thread::spawn(move || (0..1_000).for_each(|n| sender.send(n).unwrap()));
     assert_eq!(results.collect::<Vec<_>>().unwrap(), (1..=1_000).collect::<Vec<_>>());
     feeder.join().unwrap();

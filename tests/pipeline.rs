@@ -1,0 +1,347 @@
+//! `Pipeline`: who owns what, and how it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use streamz::{BoxError, CancelToken, Cause, ManualClock, Outcome, Pipeline, SendError, Stream, TryRecvError};
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn virtual_pipeline() -> (ManualClock, Pipeline) {
+    let clock = ManualClock::new();
+    let pipeline = Pipeline::builder("test").clock(&clock).build();
+    (clock, pipeline)
+}
+
+/// A processor that takes 10 ms for each item.
+fn slowly(stream: Stream<u64>) -> Stream<u64> {
+    stream.async_map(1, |cancel: &CancelToken, n: &u64| {
+        cancel.sleep(ms(10))?;
+        streamz::Ok(*n)
+    })
+}
+
+#[test]
+fn join_reports_what_every_stage_did() {
+    let pipeline = Pipeline::new("report");
+    let sum = Stream::from_iter(&pipeline, 0..100u64).filter(|n| n % 2 == 0).map(|n| n + 1).fold(0, |a, n| a + n);
+    assert_eq!(sum.unwrap(), 2_500);
+    let report = pipeline.join();
+    let rows: Vec<_> = report.stages.iter().map(|s| (&*s.name, s.received(), s.emitted(), s.removed())).collect();
+    assert_eq!(rows, [("source", 0, 100, 0), ("filter", 100, 50, 50), ("map", 50, 50, 0), ("fold", 50, 0, 0)]);
+    assert_eq!(report.stage("map").unwrap().inputs, ["filter".into()]);
+    assert!(report.to_string().contains("bottleneck: "), "{report}");
+}
+
+#[test]
+fn stages_of_one_name_are_told_apart() {
+    let pipeline = Pipeline::new("names");
+    let stream = Stream::from_iter(&pipeline, 0..3).map(|n: i32| n).map(|n| n).map(|n| n);
+    assert_eq!(stream.count().unwrap(), 3);
+    let report = pipeline.join();
+    let names: Vec<_> = report.stages.iter().map(|s| &*s.name).collect();
+    assert_eq!(names, ["source", "map", "map-2", "map-3", "count"]);
+}
+
+#[test]
+fn a_drain_finishes_what_is_in_flight() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (sender, stream) = Stream::channel(&pipeline, 100);
+    let mut results = slowly(stream);
+    (0..10).for_each(|n| sender.send(n).unwrap());
+    clock.advance(ms(35));
+    pipeline.drain();
+    assert!(matches!(sender.send(10), Err(SendError::Closed(10))));
+    clock.advance(ms(65));
+    for n in 0..10 {
+        assert_eq!(results.recv().unwrap().unwrap(), n);
+    }
+    assert!(results.recv().is_none());
+    assert!(matches!(pipeline.join().outcome, Outcome::Drained));
+}
+
+#[test]
+fn a_drain_does_not_wait_for_the_latency_of_a_batch() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (sender, stream) = Stream::channel(&pipeline, 100);
+    let config = streamz::BatchConfig { max_size: 100, max_latency: Duration::from_secs(3_600) };
+    let mut batches = stream.batch(config);
+    sender.send(1).unwrap();
+    clock.settle();
+    pipeline.drain();
+    assert_eq!(batches.recv().unwrap().unwrap(), [1]);
+    assert!(batches.recv().is_none());
+    assert_eq!(clock.elapsed(), Duration::ZERO);
+}
+
+#[test]
+fn drain_within_gives_up_at_its_limit_and_not_before() {
+    for (limit, complete) in [(ms(100), true), (ms(99), false)] {
+        let (clock, pipeline) = virtual_pipeline();
+        let (sender, stream) = Stream::channel(&pipeline, 100);
+        (0..10).for_each(|n| sender.send(n).unwrap());
+        slowly(stream).spawn_for_each(drop);
+        clock.settle();
+        let report = pipeline.drain_within(limit);
+        match report.outcome {
+            Outcome::Drained => assert!(complete),
+            Outcome::Cancelled(Cause::DrainTimedOut(after)) => assert!(!complete && after == limit),
+            other => panic!("{other}"),
+        }
+        assert_eq!(clock.elapsed(), limit);
+    }
+}
+
+#[test]
+fn a_pipeline_has_a_time_limit_if_it_is_given_one() {
+    let clock = ManualClock::new();
+    let pipeline = Pipeline::builder("limited").clock(&clock).timeout(ms(50)).build();
+    let mut ticks = Stream::interval(&pipeline, ms(20));
+    clock.advance(ms(50));
+    let mut seen = Vec::new();
+    let last = loop {
+        match ticks.recv().unwrap() {
+            Ok(tick) => seen.push(tick),
+            Err(error) => break error,
+        }
+    };
+    assert!(seen.is_empty(), "a reader is told to stop before it reads on");
+    assert!(last.is_cancelled());
+    assert!(matches!(pipeline.join().outcome, Outcome::Cancelled(Cause::DeadlinePassed)));
+}
+
+#[test]
+fn dropping_a_pipeline_cancels_it_and_waits_for_its_threads() {
+    let running = Arc::new(AtomicUsize::new(0));
+    let pipeline = Pipeline::new("dropped");
+    for _ in 0..3 {
+        let running = Arc::clone(&running);
+        running.fetch_add(1, Ordering::SeqCst);
+        pipeline.spawn("task", move |cancel| {
+            assert_eq!(cancel.wait().to_string(), "pipeline dropped");
+            running.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+    drop(pipeline);
+    assert_eq!(running.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn dropping_a_pipeline_on_one_of_its_threads_cancels_only() {
+    let pipeline = Pipeline::new("inside");
+    let token = pipeline.token();
+    let (give, take) = crossbeam_channel::bounded::<Pipeline>(1);
+    let (done, finished) = crossbeam_channel::bounded(1);
+    pipeline.spawn("suicide", move |cancel| {
+        drop(take.recv().unwrap());
+        done.send(cancel.is_cancelled()).unwrap();
+    });
+    give.send(pipeline).unwrap();
+    assert!(finished.recv().unwrap());
+    assert!(matches!(token.cause(), Some(Cause::Dropped)));
+}
+
+#[test]
+fn a_task_that_panics_cancels_the_pipeline() {
+    let pipeline = Pipeline::new("task");
+    let stream = Stream::from_iter(&pipeline, 0u64..);
+    pipeline.spawn("bad", |_| panic!("no luck"));
+    let error = stream.for_each(drop).unwrap_err();
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("task `bad` panicked: no luck"));
+    assert!(pipeline.join().faults.is_empty());
+}
+
+#[test]
+fn every_calls_at_each_period_and_does_not_keep_the_pipeline_alive() {
+    let (clock, pipeline) = virtual_pipeline();
+    let calls = Arc::new(AtomicUsize::new(0));
+    pipeline.every(ms(10), {
+        let calls = Arc::clone(&calls);
+        move || {
+            calls.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let (sender, stream) = Stream::<u8>::channel(&pipeline, 1);
+    stream.spawn_for_each(drop);
+    clock.advance(ms(35));
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+    sender.finish();
+    pipeline.join();
+}
+
+#[test]
+fn the_first_error_stops_an_end_that_wants_none() {
+    let pipeline = Pipeline::new("first");
+    let stream = Stream::from_iter(&pipeline, 0..).try_map(|n: &i64| if *n == 3 { Err("three") } else { Ok(*n) });
+    let error = stream.try_for_each(|_| Ok::<(), BoxError>(())).unwrap_err();
+    assert_eq!(error.take_item::<i64>(), Some(3));
+    assert!(matches!(pipeline.join().outcome, Outcome::Cancelled(Cause::Failed(_))));
+}
+
+#[test]
+fn an_error_of_the_end_itself_stops_it() {
+    let pipeline = Pipeline::new("own");
+    let error = Stream::from_iter(&pipeline, 0..)
+        .try_for_each(|n: u64| if n < 10 { Ok(()) } else { Err("ten is enough") })
+        .unwrap_err();
+    assert_eq!(error.stage(), "try_for_each");
+    pipeline.join();
+}
+
+#[test]
+fn terminal_operations_tell_complete_from_cut() {
+    let cut = || {
+        let pipeline = Pipeline::new("cut");
+        let stream = Stream::from_iter(&pipeline, 0u64..);
+        pipeline.cancel();
+        (pipeline, stream)
+    };
+    let (_p, stream) = cut();
+    assert!(stream.collect::<Vec<_>>().unwrap_err().is_cancelled());
+    let (_p, stream) = cut();
+    assert!(stream.count().unwrap_err().is_cancelled());
+    let (_p, stream) = cut();
+    assert!(stream.fold(0, |a, b| a + b).unwrap_err().is_cancelled());
+    let (_p, stream) = cut();
+    assert!(stream.first().unwrap_err().is_cancelled());
+    let (_p, stream) = cut();
+    assert!(stream.for_each(drop).unwrap_err().is_cancelled());
+    let (_p, stream) = cut();
+    assert!(stream.into_receiver(1).iter().all(|item| item.unwrap_err().is_cancelled()));
+}
+
+#[test]
+fn first_takes_one_item_and_stops_the_rest() {
+    let pipeline = Pipeline::new("first");
+    assert_eq!(Stream::from_iter(&pipeline, 7u64..).first().unwrap(), Some(7));
+    pipeline.join();
+    let pipeline = Pipeline::new("none");
+    assert_eq!(Stream::from_iter(&pipeline, None::<u8>).first().unwrap(), None);
+}
+
+#[test]
+fn a_receiver_can_be_selected_over() {
+    let pipeline = Pipeline::new("receiver");
+    let receiver = Stream::from_iter(&pipeline, 0..1_000).into_receiver(8);
+    assert_eq!(receiver.iter().map(Result::unwrap).collect::<Vec<_>>(), (0..1_000).collect::<Vec<_>>());
+    assert!(pipeline.join().is_complete());
+    let pipeline = Pipeline::new("left");
+    let receiver = Stream::from_iter(&pipeline, 0u64..).into_receiver(0);
+    assert_eq!(receiver.recv().unwrap().unwrap(), 0);
+    drop(receiver);
+    pipeline.join();
+}
+
+#[test]
+fn a_sender_waits_for_room_and_gives_back_what_it_cannot_send() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (sender, mut stream) = Stream::channel(&pipeline, 2);
+    sender.send(1).unwrap();
+    sender.send(2).unwrap();
+    assert_eq!(sender.try_send(3).unwrap_err(), SendError::Full(3));
+    assert_eq!(sender.send_timeout(3, ms(20)).unwrap_err(), SendError::Full(3));
+    assert_eq!(clock.elapsed(), ms(20));
+    assert_eq!(stream.recv().unwrap().unwrap(), 1);
+    sender.try_send(3).unwrap();
+    drop(stream);
+    assert_eq!(sender.send(4).unwrap_err(), SendError::Closed(4));
+    pipeline.join();
+}
+
+#[test]
+fn a_channel_ends_with_its_last_sender() {
+    let pipeline = Pipeline::new("senders");
+    let (sender, mut stream) = Stream::channel(&pipeline, 4);
+    let clone = sender.clone();
+    sender.send('a').unwrap();
+    drop(sender);
+    clone.send('b').unwrap();
+    assert_eq!(stream.try_recv().unwrap().unwrap(), 'a');
+    assert_eq!(stream.try_recv().unwrap().unwrap(), 'b');
+    assert_eq!(stream.try_recv().unwrap_err(), TryRecvError::Empty);
+    drop(clone);
+    assert_eq!(stream.try_recv().unwrap_err(), TryRecvError::Ended);
+}
+
+#[test]
+fn a_feeder_that_panics_cuts_the_stream() {
+    let pipeline = Pipeline::new("feeder");
+    let (sender, stream) = Stream::channel(&pipeline, 4);
+    std::thread::spawn(move || {
+        sender.send(1).unwrap();
+        panic!("the feeder fails");
+    })
+    .join()
+    .unwrap_err();
+    let results: Vec<_> = stream.into_iter().collect();
+    assert_eq!(*results[0].as_ref().unwrap(), 1);
+    assert_eq!(results[1].as_ref().unwrap_err().kind(), streamz::ErrorKind::Panicked);
+}
+
+#[test]
+fn lines_that_are_not_text_are_errors_and_reading_goes_on() {
+    let pipeline = Pipeline::new("lines");
+    let lines = Stream::lines(&pipeline, &b"one\r\ntw\xffo\n\nlast"[..]).into_iter();
+    let shown: Vec<_> = lines.map(|line| line.map_err(|error| error.take_item::<Vec<u8>>().unwrap())).collect();
+    assert_eq!(shown, [Ok("one".into()), Err(b"tw\xffo".to_vec()), Ok(String::new()), Ok("last".into())]);
+}
+
+#[test]
+fn a_reader_that_fails_ends_its_stream_with_the_error() {
+    struct Broken;
+    impl std::io::Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::Error::other("disk on fire"))
+        }
+    }
+    let pipeline = Pipeline::new("lines");
+    let mut lines = Stream::lines(&pipeline, std::io::BufReader::new(Broken)).into_iter();
+    let error = lines.next().unwrap().unwrap_err();
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "disk on fire");
+    assert!(lines.next().is_none());
+}
+
+#[test]
+fn a_source_that_panics_ends_with_an_error_item() {
+    let pipeline = Pipeline::new("source");
+    let items = (0..5).map(|n| if n == 2 { panic!("source broke") } else { n });
+    let results: Vec<_> = Stream::from_iter(&pipeline, items).into_iter().collect();
+    assert_eq!(results.len(), 3);
+    assert_eq!(results[2].as_ref().unwrap_err().kind(), streamz::ErrorKind::Panicked);
+}
+
+#[test]
+fn a_child_token_stops_its_part_and_what_feeds_it() {
+    let pipeline = Pipeline::new("child");
+    let child = pipeline.child();
+    let stream = Stream::from_iter(&pipeline, 0u64..).with_token(&child).map(|n| n);
+    child.cancel();
+    assert!(stream.for_each(drop).unwrap_err().is_cancelled());
+    assert!(pipeline.join().is_complete());
+}
+
+#[test]
+#[should_panic(expected = "does not belong to a Pipeline")]
+fn a_bare_token_hosts_no_stage() {
+    let _ = Stream::from_iter(&CancelToken::new(), [1]);
+}
+
+#[test]
+#[should_panic(expected = "belongs to pipeline `b`, but its input to pipeline `a`")]
+fn a_stage_and_its_input_are_of_one_pipeline() {
+    let (a, b) = (Pipeline::new("a"), Pipeline::new("b"));
+    let stream = Stream::from_iter(&a, [1]);
+    let _ = streamz::Processor::process(&streamz::Mapper::new(|n: i32| n), &b, stream);
+}
+
+#[test]
+#[should_panic(expected = "pipeline `over` has finished")]
+fn a_finished_pipeline_hosts_nothing() {
+    let pipeline = Pipeline::new("over");
+    let token = pipeline.token();
+    pipeline.join();
+    let _ = Stream::from_iter(&token, [1]);
+}
