@@ -1,10 +1,81 @@
 //! Stream processing with threads and bounded channels, without an async runtime.
+//!
+//! A program builds a pipeline out of small processors. Each is a stage with its own thread or threads; between two
+//! stages lies a bounded edge; one token stops them all.
+//!
+//! ```
+//! use std::time::Duration;
+//! use streamz::prelude::*;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pipeline = Pipeline::new("readings");
+//! let lines = ["20.5", "oops", "22.0", "21.5"];
+//!
+//! let (readings, failed) = Stream::from_iter(&pipeline, lines)
+//!     .try_map(|line: &&str| line.parse::<f64>())
+//!     .dead_letters();
+//! failed.spawn_for_each(|letter| {
+//!     let (line, error) = letter.unwrap().into_item::<&str>().unwrap();
+//!     println!("{line:?} was put aside: {error}");
+//! });
+//!
+//! let batches = readings.batch(BatchConfig { max_size: 2, max_latency: Duration::from_secs(1) });
+//! let sums = batches.map(|batch: Vec<f64>| batch.iter().sum::<f64>()).collect::<Vec<_>>()?;
+//! assert_eq!(sums, [42.5, 21.5]);
+//!
+//! let report = pipeline.join();
+//! assert!(report.is_complete());
+//! println!("{report}"); // a table of the stages, and which one was the bottleneck
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The six ideas
+//!
+//! - [`Stream`] is the receiving end between two stages: items and errors, one consumer. [`Sender`] is the other end, for
+//!   code that pushes.
+//! - [`Processor`] turns a stream into another. It is configured once and may be used many times.
+//! - [`CancelToken`] tells everything to stop, and says why.
+//! - [`StreamError`] travels in place of an item that failed, and carries it.
+//! - [`Pipeline`] owns the token and every thread: [`join`](Pipeline::join), [`drain`](CancelToken::drain),
+//!   [`abort`](Pipeline::abort), [`report`](Pipeline::report).
+//! - [`Operator`] is a stage without its thread: what to implement for an operator of your own, with
+//!   [`Custom`] around it.
+//!
+//! # Choosing
+//!
+//! | you want to | use |
+//! |---|---|
+//! | change, drop, or multiply items | [`Mapper`], [`Filter`], [`FilterMap`], [`FlatMap`], [`Flatten`], [`Scan`] |
+//! | fail some of them | [`Mapper::fallible`]; then [`DeadLetterQueue`] or [`Recover`] |
+//! | look at them | [`Tap`] |
+//! | take some of them | [`Take`], [`TakeWhile`], [`Skip`], [`SkipWhile`], [`Sample`], [`Dedupe`] |
+//! | handle several together | [`Batcher`], [`Chunk`] |
+//! | wait for each (requests, disks) | [`AsyncMapper`] |
+//! | compute on all processors | [`ParMapper`] |
+//! | even out bursts | [`Buffer`] |
+//! | share one thread among cheap steps | [`Stream::stage`], [`Processor::fuse`] |
+//! | name a part of a pipeline | [`ProcessorFn`], [`Processor::then`] |
+//!
+//! # Threads and memory
+//!
+//! A stage has one thread, a pool one for each worker; steps of a [`Stream::stage`] share one. A stream holds at most its
+//! [capacity](PipelineBuilder::capacity) of items, each stage what it has in hand, and operators that keep more say
+//! how much. Nothing runs while there is nothing to do.
+//!
+//! # Testing
+//!
+//! Give the pipeline a [`ManualClock`] and move the time yourself; see there. For an operator alone there is
+//! [`testing::Harness`].
+#![doc = "\n# How it works\n\nSee [`design`]."]
 #![forbid(unsafe_code)]
 
 mod clock;
+mod compile_fail;
 mod error;
 mod operators;
 mod pipeline;
+pub mod prelude;
 mod stage;
 mod stream;
 pub mod testing;
@@ -22,7 +93,23 @@ pub use stage::{
 };
 pub use stream::{IntoIter, RecvTimeoutError, SendError, Sender, Stream, Tally, TryRecvError};
 
-/// `Ok` with this crate's error type, so that a `?` closure needs no annotation.
+#[doc = include_str!("../docs/design.md")]
+pub mod design {}
+
+/// The README, so that its code is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+/// `Ok` with a [`BoxError`], so that a closure with `?` in it needs no annotation.
+///
+/// ```
+/// let half = |text: &str| streamz::Ok(text.parse::<u32>()? / 2);
+/// assert_eq!(half("8").unwrap(), 4);
+/// ```
+///
+/// # Errors
+/// Never.
 #[allow(non_snake_case)]
 pub fn Ok<T>(value: T) -> Result<T, BoxError> {
     Result::Ok(value)
