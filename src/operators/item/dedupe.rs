@@ -211,6 +211,8 @@ where
     type In = T;
     type Out = T;
 
+    const PLAIN: bool = true;
+
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
         let key = match panic::catch(|| (self.key)(&item)) {
             Ok(key) => key,

@@ -66,6 +66,8 @@ where
     type In = In;
     type Out = Out;
 
+    const PLAIN: bool = true;
+
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
         match (self.f)(item) {

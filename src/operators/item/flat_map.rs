@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
     use crate::testing::Harness;
-    use crate::{Pipeline, Processor, Stream, StreamError};
+    use crate::{Mapper, Pipeline, Processor, Stream, StreamError, Take};
 
     #[test]
     fn items_come_in_order_and_each_received_one_is_settled_once() {
@@ -200,15 +200,24 @@ mod tests {
         assert_eq!((step.received, step.emitted, step.delivered, step.filtered), (3, 5, 2, 1));
     }
 
+    /// The numbers from the one given, without end, and how many of them were made.
+    fn counted_numbers()
+    -> (Arc<AtomicU64>, impl Fn(u64) -> Box<dyn Iterator<Item = u64> + Send> + Send + Sync + 'static) {
+        let read = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&read);
+        let numbers = move |from| {
+            let count = Arc::clone(&count);
+            Box::new((from..).inspect(move |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            })) as Box<dyn Iterator<Item = u64> + Send>
+        };
+        (read, numbers)
+    }
+
     #[test]
     fn nothing_is_read_from_the_iterator_without_room_for_it() {
-        let read = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&read);
-        let endless = FlatMap::new(move |from: u64| {
-            let read = Arc::clone(&counted);
-            (from..).inspect(move |_| drop(read.fetch_add(1, Ordering::Relaxed)))
-        });
-        let mut endless = Harness::new(&endless).with_capacity(3);
+        let (read, numbers) = counted_numbers();
+        let mut endless = Harness::new(&FlatMap::new(numbers)).with_capacity(3);
         endless.item(10);
         assert_eq!(read.load(Ordering::Relaxed), 3);
         assert_eq!(endless.items(), [10, 11, 12]);
@@ -242,7 +251,9 @@ mod tests {
         let fragile = FlatMap::new(|n: i32| {
             assert!(n != 1, "one");
             let bomb = Bomb(n == 2);
-            std::iter::once(n).inspect(move |_| drop(&bomb))
+            std::iter::once(n).inspect(move |_| {
+                let _ = &bomb;
+            })
         });
         let mut fragile = Harness::new(&fragile);
         (0..4).for_each(|n| fragile.item(n));
@@ -276,18 +287,24 @@ mod tests {
 
     #[test]
     fn two_fused_are_lazy_together() {
-        let read = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&read);
-        let outer = FlatMap::new(move |from: u64| {
-            let read = Arc::clone(&counted);
-            (from..).inspect(move |_| drop(read.fetch_add(1, Ordering::Relaxed)))
-        });
-        let mut both = Harness::new(&outer.fuse(FlatMap::new(|n: u64| [n; 4]))).with_capacity(6);
+        let (read, numbers) = counted_numbers();
+        let mut both = Harness::new(&FlatMap::new(numbers).fuse(FlatMap::new(|n: u64| [n; 4]))).with_capacity(6);
         both.item(1);
         assert_eq!(read.load(Ordering::Relaxed), 2);
         assert_eq!(both.items(), [1, 1, 1, 1, 2, 2]);
         assert_eq!(both.items(), [2, 2, 3, 3, 3, 3]);
         assert!(read.load(Ordering::Relaxed) <= 5);
+    }
+
+    #[test]
+    fn nothing_is_read_from_the_iterator_after_a_later_step_has_finished() {
+        let (read, numbers) = counted_numbers();
+        let steps = FlatMap::new(numbers).fuse(Take::new(3)).fuse(Mapper::new(|n: u64| n));
+        let mut steps = Harness::new(&steps);
+        steps.item(1);
+        assert!(steps.is_finished());
+        assert_eq!(steps.items(), [1, 2, 3]);
+        assert_eq!(read.load(Ordering::Relaxed), 3);
     }
 
     #[test]

@@ -72,6 +72,8 @@ where
     type In = T;
     type Out = T;
 
+    const PLAIN: bool = true;
+
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
         out.emit(item);
@@ -79,7 +81,10 @@ where
 
     fn error(&mut self, error: StreamError, out: &mut impl Emit<T>) {
         match panic::catch(|| (self.f)(&error)) {
-            Ok(Some(item)) => out.emit_from(item, 0),
+            Ok(Some(item)) => {
+                out.absorbed();
+                out.emit_from(item, 0);
+            }
             Ok(None) => out.error(error),
             Err(payload) => {
                 if !std::mem::replace(&mut self.warned, true) {

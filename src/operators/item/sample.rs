@@ -69,6 +69,8 @@ impl<T: Send + 'static> Operator for SampleOperator<T> {
     type In = T;
     type Out = T;
 
+    const PLAIN: bool = true;
+
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
         if self.dice.says_yes() { out.emit(item) } else { out.filtered(1) }

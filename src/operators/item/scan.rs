@@ -84,6 +84,8 @@ where
     type In = In;
     type Out = Out;
 
+    const PLAIN: bool = true;
+
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
         out.emit((self.f)(&mut self.state, item));

@@ -53,6 +53,8 @@ impl<T: Send + 'static> Operator for SkipOperator<T> {
     type In = T;
     type Out = T;
 
+    const PLAIN: bool = true;
+
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
         if self.left > 0 {

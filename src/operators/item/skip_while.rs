@@ -62,6 +62,8 @@ where
     type In = T;
     type Out = T;
 
+    const PLAIN: bool = true;
+
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
         if !self.skipping {

@@ -29,7 +29,9 @@ type ErrorHook = Arc<dyn Fn(&StreamError) + Send + Sync>;
 /// let bytes = Arc::new(AtomicU64::new(0));
 /// let meter = Tap::new({
 ///     let bytes = Arc::clone(&bytes);
-///     move |line: &&str| drop(bytes.fetch_add(line.len() as u64, Ordering::Relaxed))
+///     move |line: &&str| {
+///         bytes.fetch_add(line.len() as u64, Ordering::Relaxed);
+///     }
 /// });
 /// let pipeline = Pipeline::new("lines");
 /// let lines = Stream::from_iter(&pipeline, ["ab", "cde"]).through(&meter).collect::<Vec<_>>()?;
@@ -150,6 +152,8 @@ where
 {
     type In = T;
     type Out = T;
+
+    const PLAIN: bool = true;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
