@@ -1,0 +1,114 @@
+//! What is said to the user.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+use streamz::{BoxError, Result};
+
+use crate::Ended;
+use crate::args::Places;
+use crate::counts::Totals;
+
+pub(crate) struct Summary<'a> {
+    pub(crate) totals: Totals,
+    pub(crate) ended: &'a Ended,
+    pub(crate) places: &'a Places,
+    pub(crate) elapsed: Duration,
+}
+
+#[derive(Serialize)]
+struct Json {
+    read: u64,
+    loaded: u64,
+    cancelled: u64,
+    failed: u64,
+    complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    abandoned: Option<u64>,
+}
+
+impl Summary<'_> {
+    /// Whether all there was has been read and dealt with.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.totals.at_end && !self.was_cut()
+    }
+
+    /// Whether rows that had been read may have been given up.
+    fn was_cut(&self) -> bool {
+        self.ended.aborted || self.ended.fault.is_some()
+    }
+
+    /// Rows that were read and given up.
+    fn abandoned(&self) -> Option<u64> {
+        self.was_cut().then(|| self.totals.read.saturating_sub(self.totals.settled()))
+    }
+
+    /// Rows that were lost or counted twice. There are none.
+    pub(crate) fn imbalance(&self) -> Option<String> {
+        let Totals { read, .. } = self.totals;
+        let settled = self.totals.settled() + self.abandoned().unwrap_or(0);
+        (settled != read)
+            .then(|| format!("a fault in this program: {read} rows were read, {settled} are accounted for"))
+    }
+
+    pub(crate) fn print_json(&self) -> Result<(), BoxError> {
+        let Totals { read, loaded, cancelled, failed, .. } = self.totals;
+        let complete = self.is_complete();
+        let json = Json { read, loaded, cancelled, failed, complete, abandoned: self.abandoned() };
+        print(&serde_json::to_string(&json)?)
+    }
+
+    pub(crate) fn print(&self) -> Result<(), BoxError> {
+        print(&self.to_string())
+    }
+}
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { totals, ended, places, elapsed } = self;
+        writeln!(f, "database      {}", places.database.display())?;
+        writeln!(f, "dead letters  {}", places.dead_letters.display())?;
+        writeln!(f)?;
+        writeln!(f, "read        {:>9}", totals.read)?;
+        writeln!(f, "loaded      {:>9}", totals.loaded)?;
+        writeln!(f, "cancelled   {:>9}", totals.cancelled)?;
+        writeln!(f, "failed      {:>9}", totals.failed)?;
+        for (reason, count) in &ended.reasons {
+            writeln!(f, "  {count:>7} {reason}")?;
+        }
+        if let Some(abandoned) = self.abandoned() {
+            writeln!(f, "abandoned   {abandoned:>9}")?;
+        }
+        if !self.is_complete() {
+            writeln!(f, "not complete: the end of the input was not reached")?;
+        }
+        let rate = totals.read as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+        write!(f, "\n{:.3} s, {rate:.0} rows/s", elapsed.as_secs_f64())?;
+        if let Some(report) = &ended.report {
+            write!(f, "\n\n{report}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Prints to standard output. That nobody reads it is no reason to fail: the work has been done.
+fn print(text: &str) -> Result<(), BoxError> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(format!("cannot write to standard output: {error}").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says something on standard error. If that fails there is nobody left to tell.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "etl: {text}");
+}
+
+pub(crate) fn complain(error: &BoxError) {
+    note(&format!("error: {error}"));
+}

@@ -1,0 +1,93 @@
+//! The lookup tables, and what they add to a flight.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use streamz::{BoxError, Result};
+
+use crate::args::failure;
+use crate::flight::{Reason, Row, excerpt};
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Airline {
+    carrier: Box<str>,
+    pub(crate) name: Box<str>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Airport {
+    faa: Box<str>,
+    pub(crate) name: Box<str>,
+    pub(crate) lat: f64,
+    pub(crate) lon: f64,
+}
+
+/// Airlines and airports by their codes.
+pub(crate) struct Tables {
+    airlines: HashMap<Box<str>, Arc<Airline>>,
+    airports: HashMap<Box<str>, Arc<Airport>>,
+}
+
+/// A flight with all that is loaded of it.
+#[derive(Debug)]
+pub(crate) struct Enriched {
+    pub(crate) row: Arc<Row>,
+    pub(crate) airline: Option<Arc<Airline>>,
+    pub(crate) origin: Option<Arc<Airport>>,
+    pub(crate) dest: Option<Arc<Airport>>,
+}
+
+impl Tables {
+    pub(crate) fn read(airlines: &Path, airports: &Path) -> Result<Self, BoxError> {
+        let airlines = read(airlines, &["carrier", "name"], |airline: &Airline| airline.carrier.clone())?;
+        let airports = read(airports, &["faa", "name", "lat", "lon"], |airport: &Airport| airport.faa.clone())?;
+        Ok(Self { airlines, airports })
+    }
+
+    /// Looks up what the codes of a flight stand for. A code that is not available stays without an answer; one that is
+    /// not known is a failure.
+    pub(crate) fn enrich(&self, row: &Arc<Row>) -> Result<Enriched, Reason> {
+        let flight = &row.flight;
+        let airline = match &flight.carrier {
+            None => None,
+            Some(code) => match self.airlines.get(code.as_str()) {
+                None => return Err(Reason::UnknownAirline(excerpt(code))),
+                Some(airline) => Some(Arc::clone(airline)),
+            },
+        };
+        Ok(Enriched {
+            airline,
+            origin: self.airport("origin", flight.origin.as_deref())?,
+            dest: self.airport("dest", flight.dest.as_deref())?,
+            row: Arc::clone(row),
+        })
+    }
+
+    fn airport(&self, column: &'static str, code: Option<&str>) -> Result<Option<Arc<Airport>>, Reason> {
+        let Some(code) = code else { return Ok(None) };
+        let unknown = || Reason::UnknownAirport { column, code: excerpt(code) };
+        self.airports.get(code).cloned().map(Some).ok_or_else(unknown)
+    }
+}
+
+/// Reads a table, which must have at least the given columns, in any order.
+fn read<T: DeserializeOwned>(
+    path: &Path,
+    columns: &[&str],
+    key: impl Fn(&T) -> Box<str>,
+) -> Result<HashMap<Box<str>, Arc<T>>, BoxError> {
+    let mut reader = csv::Reader::from_path(path).map_err(failure("cannot open", path))?;
+    let header = reader.headers().map_err(failure("cannot read", path))?;
+    if let Some(missing) = columns.iter().find(|column| !header.iter().any(|name| name == **column)) {
+        return Err(format!("cannot use {}: it has no column `{missing}`", path.display()).into());
+    }
+    let mut table = HashMap::new();
+    for entry in reader.deserialize() {
+        let entry: T = entry.map_err(failure("cannot read", path))?;
+        table.insert(key(&entry), Arc::new(entry));
+    }
+    Ok(table)
+}

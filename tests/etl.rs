@@ -1,0 +1,779 @@
+//! The ETL example, run as a user would run it, and checked against an independent count of the same data.
+//!
+//! The independent count knows nothing of the example's code: it splits lines at their commas, and asks the database
+//! with SQL.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Far more than any of this takes: it is there so that a hang is a failure.
+const LIMIT: Duration = Duration::from_secs(120);
+
+const HEADER: &str = "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,carrier,flight,\
+                      tailnum,origin,dest,air_time,distance,hour,minute,time_hour";
+
+/// A flight without a flaw.
+const GOOD: &str = "2013,1,1,517,515,2,830,819,11,UA,1545,N14228,EWR,IAH,227,1400,5,15,2013-01-01T10:00:00Z";
+
+/// A flight that was cancelled.
+const CANCELLED: &str = "2013,1,1,NA,1630,NA,NA,1815,NA,EV,4308,N18120,EWR,RDU,NA,416,16,30,2013-01-01T21:00:00Z";
+
+/// A row that is none.
+const BAD: &str = "not,a,flight";
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data").join(name)
+}
+
+/// The example, as cargo has built it beside this test.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let program = profile.join("examples").join("etl").with_extension(std::env::consts::EXE_EXTENSION);
+    // `cargo test` builds the examples first; `cargo test --test etl` does not.
+    if !program.exists() {
+        let name = profile.file_name().unwrap();
+        let name = if name == "debug" { OsStr::new("dev") } else { name };
+        let target = profile.parent().unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--example", "etl", "--profile"]).arg(name).arg("--target-dir").arg(target);
+        assert!(cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
+    }
+    program
+}
+
+fn etl<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(program());
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs `work` on a thread of its own, so that a hang ends in a failure.
+fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = mpsc::channel();
+    let worker = std::thread::spawn(move || done.send(work()));
+    match result.recv_timeout(LIMIT) {
+        Ok(result) => {
+            worker.join().unwrap().unwrap();
+            result
+        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => std::panic::resume_unwind(worker.join().unwrap_err()),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("no end after {LIMIT:?}"),
+    }
+}
+
+/// What a run has said and left behind.
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let ran = Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
+        assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+        ran
+    }
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        assert_eq!(self.stdout.lines().count(), 1, "{} {}", self.stdout, self.stderr);
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+
+    #[track_caller]
+    fn fails_with(&self, message: &str) {
+        assert_eq!(self.code, Some(1), "{} {}", self.stdout, self.stderr);
+        assert!(self.stderr.contains(message), "`{message}` is not in: {}", self.stderr);
+    }
+}
+
+/// A folder with the files of a run.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn database(&self) -> PathBuf {
+        self.path("out.db")
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        fs::write(self.path(name), content).unwrap();
+        self.path(name)
+    }
+
+    /// A run with `--json` on a file, or on what is given as standard input if that is `-`.
+    fn command(&self, input: &Path, more: &[&str]) -> Command {
+        let mut command = etl(["--json"]);
+        command.arg("--input").arg(input).arg("--database").arg(self.database());
+        command.arg("--dead-letters").arg(self.path("failed.jsonl")).args(more);
+        command
+    }
+
+    fn run(&self, input: &Path, more: &[&str]) -> Ran {
+        let mut command = self.command(input, more);
+        in_time(move || command.output().unwrap()).into()
+    }
+
+    fn run_stdin(&self, input: &[u8], more: &[&str]) -> Ran {
+        let mut child = self.command(Path::new("-"), more).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        in_time(move || {
+            stdin.write_all(&input).unwrap();
+            drop(stdin);
+            child.wait_with_output().unwrap()
+        })
+        .into()
+    }
+
+    fn dead_letters(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("failed.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Each row of the database as text, in the order of the input.
+    fn rows(&self) -> Vec<Vec<String>> {
+        rows(&self.database())
+    }
+}
+
+/// Each row of a database as text, NULL as `NA`.
+fn rows(database: &Path) -> Vec<Vec<String>> {
+    let connection = Connection::open(database).unwrap();
+    let mut statement = connection.prepare("SELECT * FROM flights ORDER BY line").unwrap();
+    let columns = statement.column_count();
+    let mut rows = statement.query([]).unwrap();
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().unwrap() {
+        let text = |column| match row.get_ref(column).unwrap() {
+            ValueRef::Null => "NA".to_owned(),
+            ValueRef::Integer(number) => number.to_string(),
+            ValueRef::Real(number) => number.to_string(),
+            ValueRef::Text(text) => String::from_utf8(text.to_vec()).unwrap(),
+            ValueRef::Blob(_) => panic!("there are no blobs"),
+        };
+        found.push((0..columns).map(text).collect());
+    }
+    found
+}
+
+fn count(database: &Path) -> u64 {
+    let connection = Connection::open(database).unwrap();
+    connection.query_row("SELECT count(*) FROM flights", [], |row| row.get::<_, i64>(0)).unwrap().try_into().unwrap()
+}
+
+/// `read = loaded + cancelled + failed (+ abandoned)`.
+#[track_caller]
+fn assert_balanced(totals: &Value) {
+    let get = |key: &str| totals[key].as_u64().unwrap_or(0);
+    assert_eq!(
+        get("read"),
+        get("loaded") + get("cancelled") + get("failed") + get("abandoned"),
+        "{totals} does not balance"
+    );
+}
+
+fn gunzip(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(bytes).read_to_string(&mut text).unwrap();
+    text
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn csv(rows: &[&str]) -> String {
+    let mut text = format!("{HEADER}\n");
+    rows.iter().for_each(|row| text.extend([row, "\n"]));
+    text
+}
+
+/// What should become of a file of flights, found by other means than those of the example.
+struct Expected {
+    rows: Vec<Vec<String>>,
+    cancelled: u64,
+    failed: Vec<(i64, String)>,
+}
+
+impl Expected {
+    /// For a well-formed file; only airports may be unknown.
+    fn of(text: &str) -> Self {
+        let table = |name: &str| -> HashMap<String, Vec<String>> {
+            let text = fs::read_to_string(data(name)).unwrap();
+            let fields = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<_>>();
+            text.lines().skip(1).map(|line| (fields(line)[0].clone(), fields(line))).collect()
+        };
+        let (airlines, airports) = (table("airlines.csv"), table("airports.csv"));
+        let mut expected = Self { rows: Vec::new(), cancelled: 0, failed: Vec::new() };
+        for (index, line) in text.lines().enumerate().skip(1) {
+            let number = index as i64 + 1;
+            let field: Vec<&str> = line.split(',').collect();
+            let airport = |code: &str| {
+                let entry = airports.get(code)?;
+                let number = |text: &str| text.parse::<f64>().unwrap().to_string();
+                Some([code.to_owned(), entry[1].clone(), number(&entry[2]), number(&entry[3])])
+            };
+            match (field[3], airport(field[12]), airport(field[13])) {
+                ("NA", ..) => expected.cancelled += 1,
+                (_, Some(origin), Some(dest)) => {
+                    let mut row = vec![number.to_string()];
+                    row.extend(field[..10].iter().map(ToString::to_string));
+                    row.push(airlines[field[9]][1].clone());
+                    row.extend([field[10], field[11]].map(str::to_owned));
+                    row.extend(origin.into_iter().chain(dest));
+                    row.extend(field[14..].iter().map(ToString::to_string));
+                    expected.rows.push(row);
+                }
+                _ => expected.failed.push((number, line.to_owned())),
+            }
+        }
+        expected
+    }
+}
+
+fn january() -> String {
+    gunzip(&fs::read(data("flights-2013-01.csv.gz")).unwrap())
+}
+
+#[test]
+fn the_shipped_data_is_loaded_as_an_independent_count_says() {
+    let ran: Ran = in_time(|| etl::<&str>([]).output().unwrap()).into();
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let place = |label: &str| {
+        let line = ran.stdout.lines().find_map(|line| line.strip_prefix(label)).unwrap();
+        PathBuf::from(line.trim())
+    };
+    let expected = Expected::of(&january());
+    assert_eq!((expected.rows.len(), expected.cancelled, expected.failed.len()), (25_804, 521, 679));
+
+    let found = rows(&place("database"));
+    for (found, expected) in found.iter().zip(&expected.rows) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found.len(), expected.rows.len());
+
+    let failed = fs::read_to_string(place("dead letters")).unwrap();
+    let failed: Vec<Value> = failed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |letter: &Value| (letter["line"].as_i64().unwrap(), letter["raw"].as_str().unwrap().to_owned());
+    assert_eq!(failed.iter().map(of).collect::<Vec<_>>(), expected.failed);
+    assert!(failed.iter().all(|letter| letter["stage"] == "enrich"));
+
+    for line in ["read            27004", "loaded          25804", "cancelled         521", "failed            679"] {
+        assert!(ran.stdout.contains(line), "{}", ran.stdout);
+    }
+    for text in ["679 unknown airport", "rows/s", "enrich", "bottleneck: "] {
+        assert!(ran.stdout.contains(text), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn json_is_one_line_with_the_totals_in_this_order() {
+    let place = Place::new();
+    let ran = place.run(&data("flights-2013-01.csv.gz"), &[]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert_eq!(ran.stdout, "{\"read\":27004,\"loaded\":25804,\"cancelled\":521,\"failed\":679,\"complete\":true}\n");
+}
+
+#[test]
+fn the_plain_loop_gives_the_same() {
+    let (place, plain) = (Place::new(), Place::new());
+    let input = data("flights-2013-01.csv.gz");
+    let (a, b) = (place.run(&input, &["--workers", "3"]), plain.run(&input, &["--sequential"]));
+    assert_eq!((a.code, &a.stdout), (b.code, &b.stdout));
+    assert!(place.rows() == plain.rows(), "the databases differ");
+    assert_eq!(place.dead_letters(), plain.dead_letters());
+}
+
+#[test]
+fn the_data_says_of_itself_what_its_readme_says() {
+    let readme = fs::read_to_string(data("README.md")).unwrap();
+    let text = january();
+    assert_eq!(text.lines().count(), 27_004 + 1);
+    assert_eq!(text.len(), 2_481_495);
+    assert!(readme.contains("27,004") && readme.contains("2,481,495"));
+    assert!(text.lines().skip(1).all(|line| line.starts_with("2013,1,")));
+}
+
+/// A flight with one field changed.
+fn with(column: usize, value: &str) -> String {
+    let mut fields: Vec<&str> = GOOD.split(',').collect();
+    fields[column] = value;
+    fields.join(",")
+}
+
+#[test]
+fn each_malformed_row_is_a_dead_letter_and_stops_nothing() {
+    let digits = "9".repeat(50);
+    let cut = format!("not a number: `distance` is \"{}..\"", "9".repeat(40));
+    let cases: &[(&str, &str, &str)] = &[
+        (BAD, "parse", "wrong number of fields: 3 instead of 19"),
+        (&format!("{GOOD},one more"), "parse", "wrong number of fields: more than 19 instead of 19"),
+        (&format!("{GOOD},a,b,c,d,e"), "parse", "wrong number of fields: more than 19 instead of 19"),
+        (" ", "parse", "wrong number of fields: 1 instead of 19"),
+        (&with(5, "\"2"), "parse", "wrong number of fields: 6 instead of 19"),
+        (&with(3, "late"), "parse", "not a number: `dep_time` is \"late\""),
+        (&with(3, ""), "parse", "not a number: `dep_time` is \"\""),
+        (&with(3, "\r"), "parse", "not a number: `dep_time` is \"\\r\""),
+        (&with(14, "99999999999"), "parse", "not a number: `air_time` is \"99999999999\""),
+        (&with(15, &digits), "parse", &cut),
+        (&with(2, "32"), "parse", "no such date: 2013-01-32"),
+        (&with(1, "13"), "parse", "no such date: 2013-13-01"),
+        (&with(0, "99999"), "parse", "no such date: 99999-01-01"),
+        (&with(18, "2013-02-30T10:00:00Z"), "parse", "no such date: `time_hour` is \"2013-02-30T10:00:00Z\""),
+        (&with(9, "ZZ"), "enrich", "unknown airline: `carrier` is \"ZZ\""),
+        (&with(9, ""), "enrich", "unknown airline: `carrier` is \"\""),
+        (&with(12, "XXX"), "enrich", "unknown airport: `origin` is \"XXX\""),
+        (&with(13, "SJU"), "enrich", "unknown airport: `dest` is \"SJU\""),
+    ];
+    let mut rows = vec![GOOD];
+    rows.extend(cases.iter().map(|(raw, ..)| *raw));
+    rows.extend([CANCELLED, GOOD]);
+
+    for more in [&[][..], &["--sequential"]] {
+        let place = Place::new();
+        let ran = place.run(&place.write("in.csv", csv(&rows)), more);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_eq!(
+            ran.json(),
+            json!({"read": cases.len() + 3, "loaded": 2, "cancelled": 1, "failed": cases.len(), "complete": true})
+        );
+        let expected: Vec<Value> = (3..)
+            .zip(cases)
+            .map(|(line, (raw, stage, reason))| json!({"line": line, "stage": stage, "reason": reason, "raw": raw}))
+            .collect();
+        assert_eq!(place.dead_letters(), expected);
+    }
+}
+
+#[test]
+fn the_summary_counts_failures_by_their_reason() {
+    let place = Place::new();
+    let rows = [BAD, GOOD, &with(2, "31"), &with(2, "32"), &with(9, "ZZ"), "a,b", CANCELLED];
+    let input = place.write("in.csv", csv(&rows));
+    let mut command = etl(["--input"]);
+    command.arg(input).arg("--database").arg(place.database());
+    let ran: Ran = in_time(move || command.output().unwrap()).into();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for line in ["failed              4", "  1 no such date", "  1 unknown airline", "  2 wrong number of fields"] {
+        assert!(ran.stdout.contains(line), "`{line}` is not in: {}", ran.stdout);
+    }
+    // Without --dead-letters they lie beside the database.
+    assert_eq!(fs::read_to_string(place.path("out.failed.jsonl")).unwrap().lines().count(), 4);
+}
+
+#[test]
+fn bytes_that_are_not_utf8_and_endless_lines_are_dead_letters_too() {
+    let place = Place::new();
+    let mut input = csv(&[GOOD]).into_bytes();
+    input.extend(b"2013,1,1,\xff\xfe\n");
+    input.extend(vec![b'x'; 8192]);
+    input.push(b'\n');
+    input.extend(vec![b'x'; 100_000]);
+    input.push(b'\n');
+    input.extend(GOOD.as_bytes());
+    let ran = place.run(&place.write("in.csv", input), &[]);
+    assert_eq!(ran.json(), json!({"read": 5, "loaded": 2, "cancelled": 0, "failed": 3, "complete": true}));
+    let letters = place.dead_letters();
+    assert_eq!(letters[0]["reason"], "not UTF-8");
+    assert_eq!(letters[0]["raw"], "2013,1,1,\u{fffd}\u{fffd}");
+    assert_eq!(letters[1]["reason"], "wrong number of fields: 1 instead of 19");
+    assert_eq!(letters[2]["reason"], "line too long: more than 8192 bytes");
+    assert_eq!(letters[2]["raw"].as_str().unwrap().len(), 8192);
+    assert_eq!(place.rows().iter().map(|row| &*row[0]).collect::<Vec<_>>(), ["2", "6"]);
+}
+
+#[test]
+fn what_is_not_available_is_null_and_midnight_may_be_2400() {
+    let place = Place::new();
+    let mut midnight: Vec<&str> = GOOD.split(',').collect();
+    (midnight[3], midnight[6]) = ("2400", "2400");
+    let nothing = ["NA", "NA", "NA", "5"].iter().chain(&["NA"; 15]).copied().collect::<Vec<_>>().join(",");
+    let ran = place.run(&place.write("in.csv", csv(&[&midnight.join(","), &nothing])), &[]);
+    assert_eq!(ran.json(), json!({"read": 2, "loaded": 2, "cancelled": 0, "failed": 0, "complete": true}));
+    let rows = place.rows();
+    assert_eq!((&*rows[0][4], &*rows[0][7]), ("2400", "2400"));
+    let mut nulls = vec!["NA"; 27];
+    (nulls[0], nulls[4]) = ("3", "5");
+    assert_eq!(rows[1], nulls);
+}
+
+#[test]
+fn line_ends_quotes_a_byte_order_mark_and_blank_lines_make_no_difference() {
+    let place = Place::new();
+    let quoted: Vec<String> = GOOD.split(',').map(|field| format!("\"{field}\"")).collect();
+    let header = HEADER.replace("year", "\"year\"");
+    let input =
+        format!("\u{feff}{header}\r\n{GOOD}\r\n\r\n\n{}\n{}\r\n{GOOD}", quoted.join(","), with(11, "\"N,\"\"1\""));
+    let ran = place.run(&place.write("in.csv", input), &[]);
+    assert_eq!(ran.json(), json!({"read": 4, "loaded": 4, "cancelled": 0, "failed": 0, "complete": true}));
+    let rows = place.rows();
+    assert_eq!(rows.iter().map(|row| &*row[0]).collect::<Vec<_>>(), ["2", "5", "6", "7"]);
+    assert_eq!(rows[0][1..], rows[1][1..]);
+    assert_eq!(rows[0][1..], rows[3][1..]);
+    assert_eq!(rows[2][13], "N,\"1");
+}
+
+#[test]
+fn standard_input_may_be_plain_or_gzip() {
+    let text = csv(&[GOOD, CANCELLED, BAD, GOOD]);
+    let (head, tail) = text.as_bytes().split_at(400);
+    // Several gzip files in a row are one, as `cat` makes them.
+    for input in [text.as_bytes().to_vec(), gzip(text.as_bytes()), [gzip(head), gzip(tail)].concat()] {
+        let place = Place::new();
+        let ran = place.run_stdin(&input, &[]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_eq!(ran.json(), json!({"read": 4, "loaded": 2, "cancelled": 1, "failed": 1, "complete": true}));
+        assert_eq!(count(&place.database()), 2);
+    }
+}
+
+#[test]
+fn a_file_with_nothing_but_a_header_is_complete() {
+    let place = Place::new();
+    for (input, more) in
+        [(HEADER.to_owned(), &[][..]), (csv(&[]), &["--force"]), (csv(&[]), &["--force", "--sequential"])]
+    {
+        let ran = place.run(&place.write("in.csv", input), more);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_eq!(ran.json(), json!({"read": 0, "loaded": 0, "cancelled": 0, "failed": 0, "complete": true}));
+        assert_eq!((count(&place.database()), place.dead_letters().len()), (0, 0));
+    }
+}
+
+#[test]
+fn what_is_not_a_file_of_flights_is_refused_before_anything_is_created() {
+    let swapped = csv(&[GOOD]).replace("year,month", "month,year");
+    let binary: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let cases: [(&[u8], &str); 7] = [
+        (b"", "is empty"),
+        (b"\n", "is not a file of flights: its first line is ``, not `year,month,"),
+        (b"carrier,name\nUA,United\n", "its first line is `carrier,name`"),
+        (swapped.as_bytes(), "its first line is `month,year,day,"),
+        (&binary, "is not a file of flights: its first line is `\\0\\u{1}"),
+        (&gzip(b"hello"), "its first line is `hello`"),
+        (&gzip(csv(&[GOOD]).as_bytes())[..20], "cannot read "),
+    ];
+    for (content, message) in cases {
+        let place = Place::new();
+        let ran = place.run(&place.write("in.csv", content), &[]);
+        ran.fails_with(message);
+        assert!(ran.stderr.contains("in.csv"), "{}", ran.stderr);
+        assert_eq!(ran.stdout, "");
+        assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 1, "only the input is there");
+    }
+}
+
+#[test]
+fn inputs_that_are_missing_or_unusable_are_named() {
+    let place = Place::new();
+    let input = place.write("in.csv", csv(&[GOOD]));
+    let airlines = place.write("airlines.csv", "carrier,title\nUA,United\n");
+    let airports = place.write("airports.csv", "name,faa,lon,lat\nNewark,EWR,-74,north\n");
+    let path = |name: &str| place.path(name).display().to_string();
+
+    place.run(&place.path("none.csv"), &[]).fails_with(&format!("cannot open {}: No such file", path("none.csv")));
+    place.run(place.folder.path(), &[]).fails_with("it is a directory");
+    let ran = place.run(&input, &["--airports", &path("none.csv")]);
+    ran.fails_with(&format!("cannot open {}", path("none.csv")));
+    let ran = place.run(&input, &["--airlines", airlines.to_str().unwrap()]);
+    ran.fails_with(&format!("cannot use {}: it has no column `name`", path("airlines.csv")));
+    let ran = place.run(&input, &["--airports", airports.to_str().unwrap()]);
+    ran.fails_with(&format!("cannot read {}: ", path("airports.csv")));
+    assert!(!place.database().exists());
+}
+
+#[test]
+fn other_tables_can_be_given() {
+    let place = Place::new();
+    let airlines = place.write("airlines.csv", "name,carrier\n\"United, Air\",UA\n");
+    let airports = place.write("airports.csv", "name,faa,lon,lat\nNewark,EWR,-74,40.5\nHouston,IAH,-95,30\n");
+    let tables = ["--airlines", airlines.to_str().unwrap(), "--airports", airports.to_str().unwrap()];
+    let ran = place.run(&place.write("in.csv", csv(&[GOOD])), &tables);
+    assert_eq!(ran.json()["loaded"], 1, "{}", ran.stderr);
+    assert_eq!(place.rows()[0][11], "United, Air");
+    assert_eq!(place.rows()[0][14..22], ["EWR", "Newark", "40.5", "-74", "IAH", "Houston", "30", "-95"]);
+}
+
+#[test]
+fn a_gzip_file_that_is_cut_fails_after_what_could_be_read_is_loaded() {
+    let bytes = fs::read(data("flights-2013-01.csv.gz")).unwrap();
+    for more in [&[][..], &["--sequential"]] {
+        let place = Place::new();
+        let input = place.write("in.csv.gz", &bytes[..bytes.len() / 2]);
+        let ran = place.run(&input, more);
+        ran.fails_with(&format!("cannot read {} after line ", input.display()));
+        let totals = ran.json();
+        assert_balanced(&totals);
+        assert_eq!((&totals["complete"], &totals["abandoned"]), (&json!(false), &json!(0)));
+        assert!(totals["loaded"].as_u64().unwrap() > 1000);
+        assert_eq!(totals["loaded"], count(&place.database()));
+    }
+}
+
+#[test]
+fn a_database_that_exists_is_replaced_only_by_force() {
+    let place = Place::new();
+    let one = place.write("one.csv", csv(&[GOOD]));
+    let two = place.write("two.csv", csv(&[GOOD, GOOD, BAD]));
+    assert_eq!(place.run(&two, &[]).code, Some(0));
+    place.run(&one, &[]).fails_with(&format!("database {} exists; --force replaces it", place.database().display()));
+    assert_eq!((count(&place.database()), place.dead_letters().len()), (2, 1), "nothing was touched");
+    assert_eq!(place.run(&one, &["--force"]).code, Some(0));
+    assert_eq!((count(&place.database()), place.dead_letters().len()), (1, 0));
+}
+
+#[test]
+fn force_replaces_databases_and_never_an_input_or_another_file() {
+    let place = Place::new();
+    let input = place.write("in.csv", csv(&[GOOD]));
+    fs::write(place.database(), "my notes").unwrap();
+    place.run(&input, &["--force"]).fails_with("is not an SQLite database; it is not replaced");
+    assert_eq!(fs::read_to_string(place.database()).unwrap(), "my notes");
+
+    let run = |database: &Path, dead_letters: &Path| -> Ran {
+        let mut command = etl(["--force", "--input"]);
+        command.arg(&input).arg("--database").arg(database).arg("--dead-letters").arg(dead_letters);
+        in_time(move || command.output().unwrap()).into()
+    };
+    let other = place.path("other");
+    run(&input, &other).fails_with("is an input");
+    run(&other, &input).fails_with("is an input");
+    run(&other, &other).fails_with("are the same file");
+    assert_eq!(fs::read_to_string(&input).unwrap(), csv(&[GOOD]));
+}
+
+#[test]
+fn outputs_that_cannot_be_created_are_named() {
+    let place = Place::new();
+    let input = place.write("in.csv", csv(&[GOOD]));
+    let run = |database: PathBuf, dead_letters: PathBuf| -> Ran {
+        let mut command = etl(["--input"]);
+        command.arg(&input).arg("--database").arg(database).arg("--dead-letters").arg(dead_letters);
+        in_time(move || command.output().unwrap()).into()
+    };
+    let nowhere = place.path("nowhere/out.db");
+    run(nowhere.clone(), place.path("a")).fails_with(&format!("cannot create database {}", nowhere.display()));
+    run(input.join("out.db"), place.path("b")).fails_with("cannot create database");
+    run(place.folder.path().to_owned(), place.path("c")).fails_with("it is a directory");
+    let nowhere = place.path("nowhere/failed.jsonl");
+    run(place.path("d.db"), nowhere.clone())
+        .fails_with(&format!("cannot create dead-letter file {}", nowhere.display()));
+    assert!(!place.path("d.db").exists());
+}
+
+#[test]
+fn wrong_arguments_are_refused() {
+    let cases: [&[&str]; 5] = [
+        &["--input", "in.csv"],
+        &["--workers", "0"],
+        &["--workers", "many"],
+        &["--sequential", "--workers", "2"],
+        &["in.csv"],
+    ];
+    for args in cases {
+        let ran: Ran = in_time(move || etl(args).output().unwrap()).into();
+        assert_eq!(ran.code, Some(2), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn quiet_says_nothing() {
+    let place = Place::new();
+    let input = place.write("in.csv", csv(&[GOOD, BAD]));
+    let mut command = etl(["--quiet", "--input"]);
+    command.arg(input).arg("--database").arg(place.database());
+    let ran: Ran = in_time(move || command.output().unwrap()).into();
+    assert_eq!((ran.code, &*ran.stdout, &*ran.stderr), (Some(0), "", ""));
+    assert_eq!(count(&place.database()), 1);
+}
+
+#[test]
+fn that_nobody_reads_the_summary_is_no_failure() {
+    let place = Place::new();
+    let input = place.write("in.csv", csv(&[GOOD]));
+    let mut child = place.command(&input, &[]).spawn().unwrap();
+    drop(child.stdout.take());
+    let ran: Ran = in_time(move || child.wait_with_output().unwrap()).into();
+    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+    assert_eq!(count(&place.database()), 1);
+}
+
+/// What happens when the disk is full, or the user has had enough; needs `/dev/full`, signals and named pipes.
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::io::{BufRead, BufReader};
+    use std::process::Child;
+
+    use super::*;
+
+    fn interrupt(child: &Child) {
+        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    fn named_pipe(place: &Place, name: &str) -> PathBuf {
+        let path = place.path(name);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    }
+
+    #[expect(clippy::unbuffered_bytes, reason = "nothing but the line is to be taken out of the pipe")]
+    fn first_line(reader: &mut impl Read) -> String {
+        let bytes = reader.bytes().map(Result::unwrap).take_while(|byte| *byte != b'\n').collect();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn dead_letters_on_a_full_disk_stop_the_job() {
+        for more in [&[][..], &["--sequential"]] {
+            let place = Place::new();
+            let rows: Vec<&str> = std::iter::repeat_n(GOOD, 5000).chain([BAD]).chain([GOOD; 5000]).collect();
+            let input = place.write("in.csv", csv(&rows));
+            let mut command = etl(["--json", "--dead-letters", "/dev/full", "--input"]);
+            command.arg(input).arg("--database").arg(place.database()).args(more);
+            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            ran.fails_with("cannot write to dead-letter file /dev/full: No space left on device");
+            let totals = ran.json();
+            assert_balanced(&totals);
+            assert_eq!((&totals["failed"], &totals["complete"]), (&json!(0), &json!(false)));
+            // What was committed stays.
+            assert_eq!(totals["loaded"], count(&place.database()));
+        }
+    }
+
+    #[test]
+    fn a_database_on_a_full_disk_stops_the_job_and_keeps_what_was_committed() {
+        for more in ["", "--sequential"] {
+            let place = Place::new();
+            // No file may grow beyond 1,000 or 2,000 kB, by the shell's idea of a block: about a third of what it takes.
+            let limited = "trap '' XFSZ; ulimit -f 2000; exec \"$@\"";
+            let mut command = Command::new("sh");
+            command.args(["-c", limited, "sh"]).arg(program()).arg("--json").arg("--input");
+            command.arg(data("flights-2013-01.csv.gz")).arg("--database").arg(place.database());
+            command.args((!more.is_empty()).then_some(more));
+            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            ran.fails_with(&format!("cannot write to database {}: ", place.database().display()));
+            let totals = ran.json();
+            assert_balanced(&totals);
+            assert_eq!(totals["complete"], false);
+            let loaded = totals["loaded"].as_u64().unwrap();
+            assert!(loaded > 0 && loaded.is_multiple_of(1000), "{totals}");
+            assert_eq!(loaded, count(&place.database()));
+        }
+    }
+
+    #[test]
+    fn the_first_interrupt_loads_what_was_read_though_the_input_is_silent() {
+        for more in [&[][..], &["--sequential"]] {
+            let place = Place::new();
+            let letters = named_pipe(&place, "failed.jsonl");
+            let mut child = place.command(Path::new("-"), more).stdin(Stdio::piped()).spawn().unwrap();
+            let ran: Ran = in_time(move || {
+                let mut stdin = child.stdin.take().unwrap();
+                // The bad row comes last: its letter tells that those before it have been read. What follows it is no row,
+                // for its line has no end.
+                stdin.write_all(csv(&[GOOD, CANCELLED, GOOD, GOOD, BAD]).as_bytes()).unwrap();
+                stdin.write_all(&GOOD.as_bytes()[..20]).unwrap();
+                let mut letters = fs::File::open(letters).unwrap();
+                let letter: Value = serde_json::from_str(&first_line(&mut letters)).unwrap();
+                assert_eq!((&letter["line"], &letter["raw"]), (&json!(6), &json!(BAD)));
+                interrupt(&child);
+                let output = child.wait_with_output().unwrap();
+                // Until here the program could have read on.
+                drop(stdin);
+                output
+            })
+            .into();
+            assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+            assert_eq!(ran.json(), json!({"read": 5, "loaded": 3, "cancelled": 1, "failed": 1, "complete": false}));
+            assert_eq!(count(&place.database()), 3);
+        }
+    }
+
+    #[test]
+    fn an_interrupt_in_the_middle_of_a_file_ends_it_early_and_loses_nothing() {
+        let place = Place::new();
+        let letters = named_pipe(&place, "failed.jsonl");
+        // More than the pipe for the dead letters and all queues can take: the program waits for us until we read on.
+        let bad = "x".repeat(4000);
+        let rows: Vec<&str> = std::iter::repeat_n([GOOD, &bad], 20_000).flatten().collect();
+        let input = place.write("in.csv", csv(&rows));
+        let mut child = place.command(&input, &[]).spawn().unwrap();
+        let (ran, letters): (Ran, usize) = in_time(move || {
+            let mut letters = fs::File::open(letters).unwrap();
+            first_line(&mut letters);
+            interrupt(&child);
+            let mut said = BufReader::new(child.stderr.take().unwrap());
+            let mut line = String::new();
+            said.read_line(&mut line).unwrap();
+            assert!(line.contains("interrupted"), "{line}");
+            let rest = BufReader::new(letters).lines().count();
+            (child.wait_with_output().unwrap().into(), 1 + rest)
+        });
+        let totals = ran.json();
+        assert_eq!(ran.code, Some(130), "{totals}");
+        assert_balanced(&totals);
+        assert_eq!((&totals["complete"], &totals["abandoned"]), (&json!(false), &Value::Null));
+        assert!(totals["read"].as_u64().unwrap() < 40_000);
+        assert_eq!(totals["failed"], letters);
+        assert_eq!(totals["loaded"], count(&place.database()));
+    }
+
+    #[test]
+    fn the_second_interrupt_gives_up_what_was_read_and_says_how_much() {
+        let place = Place::new();
+        let letters = named_pipe(&place, "failed.jsonl");
+        let bad = "x".repeat(4000);
+        let input = place.write("in.csv", csv(&vec![&*bad; 20_000]));
+        let mut child = place.command(&input, &[]).spawn().unwrap();
+        let ran: Ran = in_time(move || {
+            let mut letters = fs::File::open(letters).unwrap();
+            first_line(&mut letters);
+            let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+            // Nobody reads the letters now, so the program cannot finish what it has read.
+            interrupt(&child);
+            assert!(said.next().unwrap().contains("interrupted"));
+            interrupt(&child);
+            assert!(said.next().unwrap().contains("aborted"));
+            // The write that was under way goes through; nothing follows it.
+            BufReader::new(letters).lines().for_each(drop);
+            child.wait_with_output().unwrap()
+        })
+        .into();
+        assert_eq!(ran.code, Some(130));
+        let totals = ran.json();
+        assert_balanced(&totals);
+        assert_eq!((&totals["complete"], &totals["loaded"]), (&json!(false), &json!(0)));
+        assert!(totals["abandoned"].as_u64().unwrap() > 0, "{totals}");
+        let order = ["read", "loaded", "cancelled", "failed", "complete", "abandoned"]
+            .map(|key| ran.stdout.find(&format!("\"{key}\"")));
+        assert!(order.is_sorted() && order[0].is_some(), "{}", ran.stdout);
+    }
+}
