@@ -246,9 +246,8 @@ impl Drop for Pipeline {
         if scope.finished().is_some() {
             return;
         }
-        if scope.live_threads() > 0 {
-            self.token.cancel_with(Cause::Dropped);
-        }
+        // Also if no thread is left: a sender or a stream may be, and is to learn of it.
+        self.token.cancel_with(Cause::Dropped);
         if !scope.is_home() {
             scope.join(None);
         }

@@ -138,13 +138,6 @@ impl<T> Edge<T> {
         }
     }
 
-    /// The consumer is hungry no more. Under the lock; written only if it changes, for the consumer watches it.
-    fn feed(&self) {
-        if self.hungry.load(Ordering::Relaxed) {
-            self.hungry.store(false, Ordering::Relaxed);
-        }
-    }
-
     /// Moves what there is room for from `chunk` into the queue and wakes the consumer.
     ///
     /// `credit` is room that the producer knows of from an earlier look. While it suffices, `taken` is not looked at:
@@ -160,17 +153,26 @@ impl<T> Edge<T> {
         } else {
             state.queue.extend(chunk.drain(..count));
         }
-        state.sent = state.sent.wrapping_add(count);
-        self.gauge.sent.store(state.sent, Ordering::Release);
-        self.feed();
-        let consumer = state.consumer.take();
         // With capacity 0 there is room when the consumer asks again.
         let left = if state.capacity == 0 { 0 } else { room - count };
+        self.accepted(state, count);
+        left
+    }
+
+    /// `count` items have been put into the queue: counts them and wakes the consumer.
+    #[inline]
+    fn accepted(&self, mut state: MutexGuard<'_, State<T>>, count: usize) {
+        state.sent = state.sent.wrapping_add(count);
+        self.gauge.sent.store(state.sent, Ordering::Release);
+        // The consumer is hungry no more. Written only if it changes, for the consumer watches it.
+        if self.hungry.load(Ordering::Relaxed) {
+            self.hungry.store(false, Ordering::Relaxed);
+        }
+        let consumer = state.consumer.take();
         drop(state);
         if let Some(consumer) = consumer {
             consumer.post();
         }
-        left
     }
 
     /// Invariant 4, the producer's side: true if there is room after all.
@@ -233,14 +235,7 @@ impl<T> Edge<T> {
         }
         accepted();
         state.queue.push_back(item);
-        state.sent = state.sent.wrapping_add(1);
-        self.gauge.sent.store(state.sent, Ordering::Release);
-        self.feed();
-        let consumer = state.consumer.take();
-        drop(state);
-        if let Some(consumer) = consumer {
-            consumer.post();
-        }
+        self.accepted(state, 1);
         Ok(())
     }
 
@@ -304,10 +299,29 @@ impl<T> EdgeSender<T> {
     /// Emits. What there is no room for stays in the open chunk: see [`is_stuck`](Self::is_stuck).
     #[inline]
     pub(crate) fn push(&mut self, item: Result<T>) {
+        if self.at_once {
+            return self.push_now(item);
+        }
         self.open.push_back(item);
-        if self.at_once || self.open.len() >= CHUNK.min(self.credit) || self.edge.hungry.load(Ordering::Relaxed) {
+        if self.open.len() >= CHUNK.min(self.credit) || self.edge.hungry.load(Ordering::Relaxed) {
             self.hand_over();
         }
+    }
+
+    /// Puts the item into the queue at once, if there is room that is known of; the usual way otherwise.
+    #[inline]
+    fn push_now(&mut self, item: Result<T>) {
+        let edge = &*self.edge;
+        if self.credit > 0 && self.open.is_empty() {
+            let mut state = edge.state.lock();
+            if !state.shrunk && !edge.is_gone() {
+                state.queue.push_back(item);
+                self.credit -= 1;
+                return edge.accepted(state, 1);
+            }
+        }
+        self.open.push_back(item);
+        self.hand_over();
     }
 
     /// Hands over what there is room for.
@@ -579,6 +593,179 @@ impl<T> Drop for EdgeSender<T> {
             let error = StreamError::new(crate::ErrorKind::Internal, "unknown")
                 .with_source("the producing stage went away without ending its stream");
             self.end(End::Cut(error));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::stage::wait::Waiter;
+
+    fn drain<T>(receiver: &mut EdgeReceiver<T>) -> Vec<T> {
+        std::iter::from_fn(|| match receiver.poll() {
+            Polled::Item(item) => Some(item.unwrap()),
+            Polled::Empty | Polled::Ended(_) => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn never_takes_more_than_its_capacity_whatever_the_chunks() {
+        for capacity in [1, 2, 3, 64, 65, 200] {
+            let (mut sender, mut receiver) = edge(capacity, false);
+            (0..capacity + 5).for_each(|n| sender.push(Ok(n)));
+            sender.hand_over();
+            assert!(sender.is_stuck() && sender.is_full());
+            assert_eq!(receiver.shared().gauge().len(), capacity);
+            // What the consumer has not taken one by one still counts.
+            assert!(matches!(receiver.poll(), Polled::Item(Ok(0))));
+            sender.hand_over();
+            assert_eq!(receiver.shared().gauge().len(), capacity);
+            let mut seen = vec![0];
+            while seen.len() < capacity + 5 {
+                seen.extend(drain(&mut receiver));
+                sender.hand_over();
+            }
+            assert_eq!(seen, (0..capacity + 5).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn an_item_waits_for_company_only_while_nobody_asks_for_it() {
+        let (mut sender, mut receiver) = edge(100, false);
+        assert!(!receiver.ask());
+        sender.push(Ok('a')); // the consumer is hungry
+        sender.push(Ok('b')); // and was fed
+        assert_eq!(drain(&mut receiver), ['a']);
+        assert!(!receiver.ask());
+        sender.hand_over_if_hungry();
+        assert_eq!(drain(&mut receiver), ['b']);
+        sender.push(Ok('c'));
+        assert!(!receiver.has_items());
+        sender.hand_over(); // as before parking
+        assert_eq!(drain(&mut receiver), ['c']);
+    }
+
+    #[test]
+    fn an_eager_edge_shows_every_item_at_once() {
+        let (mut sender, receiver) = edge(4, true);
+        sender.push(Ok(1));
+        assert!(receiver.has_items());
+    }
+
+    #[test]
+    fn with_capacity_zero_there_is_room_only_for_one_who_asks() {
+        let (mut sender, mut receiver) = edge(0, false);
+        assert!(sender.is_full());
+        sender.push(Ok(1));
+        assert!(sender.is_stuck());
+        assert!(matches!(receiver.poll(), Polled::Empty));
+        assert!(!receiver.ask());
+        sender.hand_over();
+        assert!(!sender.is_stuck());
+        assert!(sender.is_full());
+        assert_eq!(drain(&mut receiver), [1]);
+        assert!(sender.is_full());
+    }
+
+    #[test]
+    fn the_end_comes_after_the_last_item() {
+        let (mut sender, mut receiver) = edge(10, false);
+        sender.push(Ok(1));
+        sender.end(End::Finished);
+        assert!(matches!(receiver.poll(), Polled::Item(Ok(1))));
+        assert!(matches!(receiver.poll(), Polled::Ended(End::Finished)));
+        assert!(matches!(receiver.poll(), Polled::Ended(End::Finished)));
+    }
+
+    #[test]
+    fn a_producer_that_goes_without_a_word_has_cut_the_stream() {
+        let (mut sender, mut receiver) = edge(10, false);
+        sender.push(Ok(1));
+        drop(sender);
+        assert!(matches!(receiver.poll(), Polled::Item(Ok(1))));
+        assert!(matches!(receiver.poll(), Polled::Ended(End::Cut(_))));
+    }
+
+    #[test]
+    fn what_nobody_took_is_counted_wherever_it_was() {
+        let (mut sender, mut receiver) = edge(5, false);
+        (0..3).for_each(|n| sender.push(Ok(n)));
+        sender.hand_over();
+        assert!(matches!(receiver.poll(), Polled::Item(_))); // two are left in the batch
+        sender.push(Ok(3));
+        sender.hand_over(); // one in the queue
+        sender.push(Err(StreamError::new(crate::ErrorKind::Failed, "not data")));
+        sender.push(Ok(4)); // one in the open chunk
+        let gauge = Arc::clone(receiver.shared().gauge());
+        drop(receiver);
+        sender.push(Ok(5));
+        sender.end(End::Finished);
+        assert_eq!(gauge.undelivered.load(Ordering::Relaxed), 5);
+    }
+
+    #[test]
+    fn a_lower_capacity_holds_from_now_on() {
+        let (mut sender, mut receiver) = edge(10, false);
+        sender.push(Ok(0));
+        sender.hand_over();
+        receiver.set_capacity(2);
+        (1..5).for_each(|n| sender.push(Ok(n)));
+        sender.hand_over();
+        assert_eq!(receiver.shared().gauge().len(), 2);
+        assert_eq!(drain(&mut receiver), [0, 1]);
+    }
+
+    #[test]
+    fn the_oldest_can_be_taken_back() {
+        let (mut sender, mut receiver) = edge(2, true);
+        sender.push(Ok(1));
+        sender.push(Ok(2));
+        assert_eq!(sender.evict().unwrap().unwrap(), 1);
+        sender.push(Ok(3));
+        assert_eq!(drain(&mut receiver), [2, 3]);
+    }
+
+    /// Two threads that park on every occasion: neither is ever left parked.
+    #[test]
+    fn no_wake_is_lost() {
+        const ITEMS: u32 = 20_000;
+        for capacity in [0, 1, 2, 7, 100] {
+            let (mut sender, mut receiver) = edge(capacity, false);
+            let producer = std::thread::spawn(move || {
+                let waiter = Waiter::current(&Clock::default());
+                for n in 0..ITEMS {
+                    sender.push(Ok(n));
+                    while sender.is_stuck() {
+                        if !sender.want_room(waiter.wake()) {
+                            waiter.park(None);
+                        }
+                        sender.hand_over();
+                    }
+                }
+                sender.end(End::Finished);
+            });
+            let waiter = Waiter::current(&Clock::default());
+            let mut next = 0;
+            loop {
+                match receiver.poll() {
+                    Polled::Item(item) => {
+                        assert_eq!(item.unwrap(), next);
+                        next += 1;
+                    }
+                    Polled::Empty => {
+                        receiver.settle();
+                        if !receiver.want_items(waiter.wake()) {
+                            waiter.park(None);
+                        }
+                    }
+                    Polled::Ended(_) => break,
+                }
+            }
+            assert_eq!(next, ITEMS);
+            producer.join().unwrap();
         }
     }
 }
