@@ -1,0 +1,93 @@
+//! Items that are counted: each must be dropped once, none twice, none never.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Keeps the list of the items that are alive. Clones share it.
+#[derive(Clone, Default)]
+pub struct Census(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    born: u64,
+    /// The value of each item that is alive, by its number.
+    alive: BTreeMap<u64, u64>,
+    dropped_twice: Vec<u64>,
+}
+
+/// An item with a value, and a place in the census.
+pub struct Item {
+    value: u64,
+    number: u64,
+    census: Census,
+}
+
+impl Census {
+    /// A new item.
+    pub fn item(&self, value: u64) -> Item {
+        let mut state = self.state();
+        let number = state.born;
+        state.born += 1;
+        state.alive.insert(number, value);
+        drop(state);
+        Item { value, number, census: self.clone() }
+    }
+
+    /// Says what is wrong, if an item is still alive or was dropped twice.
+    pub fn check(&self) -> Result<(), String> {
+        let state = self.state();
+        if !state.dropped_twice.is_empty() {
+            return Err(format!("items dropped twice: {:?}", state.dropped_twice));
+        }
+        if !state.alive.is_empty() {
+            let values: Vec<u64> = state.alive.values().copied().collect();
+            return Err(format!("{} of {} items never dropped, values {values:?}", values.len(), state.born));
+        }
+        Ok(())
+    }
+
+    // A panicking closure may unwind through the drop of an item; the list is whole all the same.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Item {
+    pub fn value(&self) -> u64 {
+        self.value
+    }
+
+    /// The same item under another value.
+    pub fn with_value(mut self, value: u64) -> Self {
+        self.value = value;
+        self.census.state().alive.insert(self.number, value);
+        self
+    }
+
+    /// Another item of the same census.
+    pub fn sibling(&self, value: u64) -> Self {
+        self.census.item(value)
+    }
+}
+
+impl Clone for Item {
+    fn clone(&self) -> Self {
+        self.sibling(self.value)
+    }
+}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        let mut state = self.census.state();
+        if state.alive.remove(&self.number).is_none() {
+            state.dropped_twice.push(self.value);
+        }
+    }
+}
+
+impl fmt::Debug for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Item({})", self.value)
+    }
+}

@@ -1,0 +1,174 @@
+//! Operators made by users, and stages made of several steps.
+
+use streamz::{Custom, Emit, Filter, Mapper, Operator, Processor, ProcessorFn, Stream};
+
+use super::models::each;
+use super::{ITEMS, Registry};
+use crate::common::faults::Faults;
+use crate::common::item::Item;
+use crate::common::seen::Seen;
+use crate::subject::{Closure, Subject};
+
+pub fn register(registry: &mut Registry) {
+    registry.add(Subject::new("Custom: pairs", &[], ITEMS, |_| Custom::new("pairs", Pairs::default), pairs));
+    registry.add(
+        Subject::new(
+            "fused: map, filter, try_map",
+            &[],
+            ITEMS,
+            |site| {
+                let add = Mapper::new(|item: Item| {
+                    let value = item.value() + 1;
+                    item.with_value(value)
+                });
+                let some = Filter::new(|item: &Item| !item.value().is_multiple_of(5));
+                let last = Mapper::fallible(move |item: &Item| {
+                    site.faults.check(item.value() - 1).map(|()| item.sibling(item.value()))
+                });
+                add.fuse(some).fuse(last)
+            },
+            fused,
+        )
+        .closure(Closure::Fails),
+    );
+    registry.add(
+        Subject::new(
+            "fused to the right: pairs, pairs, map",
+            &[],
+            ITEMS,
+            |site| {
+                let map = Mapper::new(move |item: Item| {
+                    site.faults.panic_only(item.value());
+                    item
+                });
+                Custom::new("pairs", Pairs::default).fuse(Custom::new("pairs", Pairs::default).fuse(map))
+            },
+            |input, faults| {
+                each(&pairs(&pairs(input, Faults::None), Faults::None), faults, false, |value| vec![Seen::Value(value)])
+            },
+        )
+        .closure(Closure::Panics),
+    );
+    registry.add(
+        Subject::new(
+            "Stream::stage",
+            &[],
+            ITEMS,
+            |site| {
+                ProcessorFn::new("outer", move |_, items: Stream<Item>| {
+                    items.stage("inner", |steps| {
+                        steps.filter(|item| !(item.value() + 1).is_multiple_of(5)).map(move |item| {
+                            site.faults.panic_only(item.value());
+                            let value = item.value() + 1;
+                            item.with_value(value)
+                        })
+                    })
+                })
+            },
+            |input, faults| {
+                let kept: Vec<Seen> = input
+                    .iter()
+                    .filter(|seen| !matches!(seen, Seen::Value(value) if (value + 1).is_multiple_of(5)))
+                    .cloned()
+                    .collect();
+                each(&kept, faults, false, |value| vec![Seen::Value(value + 1)])
+            },
+        )
+        .closure(Closure::Panics),
+    );
+    registry.add(
+        Subject::new(
+            "then: pairs, map",
+            &[],
+            ITEMS,
+            |site| {
+                Custom::new("pairs", Pairs::default).then(Mapper::new(move |item: Item| {
+                    site.faults.panic_only(item.value());
+                    item
+                }))
+            },
+            |input, faults| each(&pairs(input, Faults::None), faults, false, |value| vec![Seen::Value(value)]),
+        )
+        .closure(Closure::Panics),
+    );
+}
+
+fn fused(input: &[Seen], faults: Faults) -> Vec<Seen> {
+    let kept: Vec<Seen> = input
+        .iter()
+        .filter(|seen| !matches!(seen, Seen::Value(value) if (value + 1).is_multiple_of(5)))
+        .cloned()
+        .collect();
+    // The item that failed in the last step has been through the first.
+    let shift = |seen| match seen {
+        Seen::Made(kind, Some(value)) => Seen::Made(kind, Some(value + 1)),
+        other => other,
+    };
+    each(&kept, faults, true, |value| vec![Seen::Value(value + 1)]).into_iter().map(shift).collect()
+}
+
+/// Holds every other item back until the next one comes, and then emits both: an operator that holds items, and has
+/// more to say than there may be room for.
+#[derive(Default)]
+struct Pairs {
+    held: Option<Item>,
+    second: Option<Item>,
+}
+
+impl Pairs {
+    fn speak(&mut self, out: &mut impl Emit<Item>) {
+        if self.second.is_some() {
+            if let Some(first) = self.held.take() {
+                out.emit(first);
+                if out.is_full() {
+                    return;
+                }
+            }
+            if let Some(second) = self.second.take() {
+                out.emit(second);
+            }
+        }
+    }
+}
+
+impl Operator for Pairs {
+    type In = Item;
+    type Out = Item;
+
+    fn item(&mut self, item: Item, out: &mut impl Emit<Item>) {
+        if self.held.is_none() {
+            self.held = Some(item);
+        } else {
+            self.second = Some(item);
+            self.speak(out);
+        }
+    }
+
+    fn error(&mut self, error: streamz::StreamError, out: &mut impl Emit<Item>) {
+        // What is held came before the error.
+        if let Some(first) = self.held.take() {
+            out.emit(first);
+        }
+        out.error(error);
+    }
+
+    fn resume(&mut self, out: &mut impl Emit<Item>) -> bool {
+        self.speak(out);
+        self.second.is_some()
+    }
+
+    fn end(&mut self, out: &mut impl Emit<Item>) {
+        if let Some(first) = self.held.take() {
+            out.emit(first);
+        }
+    }
+
+    fn held(&self) -> u64 {
+        u64::from(self.held.is_some()) + u64::from(self.second.is_some())
+    }
+}
+
+/// Holding back changes when items come out, not which and not in what order.
+fn pairs(input: &[Seen], _: Faults) -> Vec<Seen> {
+    input.to_vec()
+}

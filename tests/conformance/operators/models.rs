@@ -1,0 +1,141 @@
+//! Plain sequential models of operators: from the whole input to the whole output.
+
+use std::collections::BTreeSet;
+
+use crate::common::faults::{Fault, Faults};
+use crate::common::seen::{Kind, Seen};
+
+/// An operator whose output for an item depends on that item alone. `carried` says whether the error made by a closure that
+/// fails or panics carries the item.
+pub fn each(input: &[Seen], faults: Faults, carried: bool, out: impl Fn(u64) -> Vec<Seen>) -> Vec<Seen> {
+    let one = |seen: &Seen| match *seen {
+        Seen::Value(value) => hit(faults, value, carried).map_or_else(|| out(value), |error| vec![error]),
+        _ => vec![seen.clone()],
+    };
+    input.iter().flat_map(one).collect()
+}
+
+/// The error item that a closure makes of an item, if it does.
+pub fn hit(faults: Faults, value: u64, carried: bool) -> Option<Seen> {
+    match faults.of(value) {
+        Fault::None => None,
+        Fault::Fail => Some(Seen::Made(Kind::Failed, carried.then_some(value))),
+        Fault::Panic => Some(Seen::Made(Kind::Panicked, carried.then_some(value))),
+    }
+}
+
+pub fn running_sum(input: &[Seen], faults: Faults) -> Vec<Seen> {
+    let mut sum = 0;
+    let one = |seen: &Seen| match *seen {
+        Seen::Value(value) => hit(faults, value, false).unwrap_or_else(|| {
+            sum += value;
+            Seen::Value(sum)
+        }),
+        _ => seen.clone(),
+    };
+    input.iter().map(one).collect()
+}
+
+pub fn take(input: &[Seen], n: usize) -> Vec<Seen> {
+    let mut left = n;
+    let mut taken = Vec::new();
+    for seen in input {
+        if left == 0 {
+            break;
+        }
+        left -= usize::from(matches!(seen, Seen::Value(_)));
+        taken.push(seen.clone());
+    }
+    taken
+}
+
+pub fn take_while(input: &[Seen], faults: Faults, passes: impl Fn(u64) -> bool) -> Vec<Seen> {
+    let mut taken = Vec::new();
+    for seen in input {
+        match *seen {
+            Seen::Value(value) => match hit(faults, value, true) {
+                Some(error) => taken.push(error),
+                None if passes(value) => taken.push(seen.clone()),
+                None => break,
+            },
+            _ => taken.push(seen.clone()),
+        }
+    }
+    taken
+}
+
+pub fn skip(input: &[Seen], n: usize) -> Vec<Seen> {
+    let mut left = n;
+    let passes = |seen: &&Seen| {
+        let skipped = left > 0 && matches!(seen, Seen::Value(_));
+        left -= usize::from(skipped);
+        !skipped
+    };
+    input.iter().filter(passes).cloned().collect()
+}
+
+pub fn skip_while(input: &[Seen], faults: Faults, skips: impl Fn(u64) -> bool) -> Vec<Seen> {
+    let mut skipping = true;
+    let one = |seen: &Seen| match *seen {
+        // Once it has stopped skipping, the closure is not asked any more.
+        Seen::Value(value) if skipping => match hit(faults, value, true) {
+            Some(error) => Some(error),
+            None => {
+                skipping = skips(value);
+                (!skipping).then_some(Seen::Value(value))
+            }
+        },
+        _ => Some(seen.clone()),
+    };
+    input.iter().filter_map(one).collect()
+}
+
+pub fn sample(input: &[Seen], rate: f64, seed: u64) -> Vec<Seen> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let passes = |seen: &&Seen| !matches!(seen, Seen::Value(_)) || random.f64() < rate;
+    input.iter().filter(passes).cloned().collect()
+}
+
+pub fn dedupe(input: &[Seen], faults: Faults, key: impl Fn(u64) -> u64) -> Vec<Seen> {
+    let mut keys = BTreeSet::new();
+    let one = |seen: &Seen| match *seen {
+        Seen::Value(value) => match hit(faults, value, true) {
+            Some(error) => Some(error),
+            None => keys.insert(key(value)).then_some(Seen::Value(value)),
+        },
+        _ => Some(seen.clone()),
+    };
+    input.iter().filter_map(one).collect()
+}
+
+/// Groups of at most `size` with the same key, of which at most `max_keys` are open. An error, also one that is made here,
+/// comes after all that is open.
+pub fn batches(input: &[Seen], faults: Faults, size: usize, max_keys: usize, key: impl Fn(u64) -> u64) -> Vec<Seen> {
+    let mut open: Vec<(u64, Vec<u64>)> = Vec::new();
+    let mut out = Vec::new();
+    for seen in input {
+        let made = match *seen {
+            Seen::Value(value) => hit(faults, value, true),
+            _ => Some(seen.clone()),
+        };
+        if let Some(error) = made {
+            out.extend(open.drain(..).map(|(_, group)| Seen::Group(group)));
+            out.push(error);
+            continue;
+        }
+        let Seen::Value(value) = *seen else { continue };
+        let index = open.iter().position(|(other, _)| *other == key(value)).unwrap_or_else(|| {
+            if open.len() == max_keys {
+                out.push(Seen::Group(open.remove(0).1));
+            }
+            open.push((key(value), Vec::new()));
+            open.len() - 1
+        });
+        open[index].1.push(value);
+        if open[index].1.len() == size {
+            out.push(Seen::Group(open.remove(index).1));
+        }
+    }
+    out.extend(open.into_iter().map(|(_, group)| Seen::Group(group)));
+    out
+}

@@ -1,0 +1,137 @@
+//! How an operator is registered.
+
+use std::time::Duration;
+
+use streamz::{BoxProcessor, CancelToken, Processor};
+
+use crate::common::faults::Faults;
+use crate::common::item::Item;
+use crate::common::seen::Seen;
+
+/// What the user's closure of an operator under test is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Site {
+    /// The items on which it fails or panics.
+    pub faults: Faults,
+    /// It waits for the time to pass, which it does not.
+    pub asleep: bool,
+}
+
+impl Site {
+    /// For closures that are given a token: waits if it is told to, for ever unless it is cancelled.
+    pub fn wait(&self, cancel: &CancelToken) {
+        if self.asleep {
+            let _ = cancel.sleep(Duration::from_secs(1_000_000));
+        }
+    }
+}
+
+/// Whether an operator calls a closure of the user's on items, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closure {
+    None,
+    /// It can panic.
+    Panics,
+    /// It can panic and fail.
+    Fails,
+}
+
+/// How to make what an operator takes of an item, and how to look at what it makes.
+pub type Ends<In, Out> = (fn(Item) -> In, fn(&Out) -> Seen);
+
+/// An operator under test, from `In` to `Out`.
+///
+/// What it does is foretold by `model`, a plain function from the whole input to the whole output.
+pub struct Subject<In: Send + 'static, Out: Send + 'static> {
+    /// The name of its cases.
+    pub name: &'static str,
+    /// The public names that are covered by it.
+    pub covers: &'static [&'static str],
+    pub build: Box<dyn Fn(Site) -> BoxProcessor<In, Out> + Send + Sync>,
+    /// Makes what it takes of an item.
+    pub wrap: fn(Item) -> In,
+    /// Looks at what it makes.
+    pub seen: fn(&Out) -> Seen,
+    pub model: fn(&[Seen], Faults) -> Vec<Seen>,
+    pub closure: Closure,
+    /// How many items may be put in so that all of them are held, waiting for the time to pass.
+    pub holds: Option<u64>,
+    /// Its closure can wait for the time to pass.
+    pub sleeps: bool,
+    /// It keeps the order of its input.
+    pub ordered: bool,
+    /// It may end before its input does.
+    pub ends_early: bool,
+    /// How many items may wait in its output, if the pipeline's capacity is so much.
+    pub room: fn(usize) -> usize,
+}
+
+impl<In: Send + 'static, Out: Send + 'static> Subject<In, Out> {
+    pub fn new<P: Processor<In = In, Out = Out>>(
+        name: &'static str,
+        covers: &'static [&'static str],
+        (wrap, seen): Ends<In, Out>,
+        build: impl Fn(Site) -> P + Send + Sync + 'static,
+        model: fn(&[Seen], Faults) -> Vec<Seen>,
+    ) -> Self {
+        Self {
+            name,
+            covers,
+            build: Box::new(move |site| build(site).boxed()),
+            wrap,
+            seen,
+            model,
+            closure: Closure::None,
+            holds: None,
+            sleeps: false,
+            ordered: true,
+            ends_early: false,
+            room: |capacity| capacity,
+        }
+    }
+
+    pub fn closure(mut self, closure: Closure) -> Self {
+        self.closure = closure;
+        self
+    }
+
+    pub fn holds(mut self, items: u64) -> Self {
+        self.holds = Some(items);
+        self
+    }
+
+    pub fn sleeps(mut self) -> Self {
+        self.sleeps = true;
+        self
+    }
+
+    pub fn unordered(mut self) -> Self {
+        self.ordered = false;
+        self
+    }
+
+    pub fn ends_early(mut self) -> Self {
+        self.ends_early = true;
+        self
+    }
+
+    pub fn room(mut self, room: fn(usize) -> usize) -> Self {
+        self.room = room;
+        self
+    }
+
+    pub fn processor(&self, site: &Site) -> BoxProcessor<In, Out> {
+        (self.build)(*site)
+    }
+
+    /// Fails unless `seen` is what the model foretells for `input`.
+    #[track_caller]
+    pub fn compare(&self, input: &[Seen], faults: Faults, mut seen: Vec<Seen>) {
+        let mut expected = (self.model)(input, faults);
+        if !self.ordered {
+            expected.sort();
+            seen.sort();
+        }
+        assert_eq!(seen, expected, "(left: what came out, right: what should)");
+    }
+}
