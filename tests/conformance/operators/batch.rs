@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use streamz::{BatchConfig, Batcher, Chunk, Mapper, Processor};
 
-use super::{Registry, models};
+use super::Registry;
 use crate::common::faults::Faults;
 use crate::common::item::Item;
+use crate::common::models;
 use crate::common::seen::Seen;
 use crate::subject::{Closure, Ends, Subject};
 

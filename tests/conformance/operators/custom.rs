@@ -2,10 +2,10 @@
 
 use streamz::{Custom, Emit, Filter, Mapper, Operator, Processor, ProcessorFn, Stream};
 
-use super::models::each;
 use super::{ITEMS, Registry};
 use crate::common::faults::Faults;
 use crate::common::item::Item;
+use crate::common::models::each;
 use crate::common::seen::Seen;
 use crate::subject::{Closure, Subject};
 

@@ -2,9 +2,9 @@
 
 use streamz::{Buffer, Mapper, Processor};
 
-use super::models::each;
 use super::{ITEMS, Registry};
 use crate::common::item::Item;
+use crate::common::models::each;
 use crate::common::seen::Seen;
 use crate::subject::{Closure, Subject};
 

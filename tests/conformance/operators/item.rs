@@ -5,10 +5,10 @@ use streamz::{
     Sample, Scan, Skip, SkipWhile, StreamError, Take, TakeWhile, Tap, Unbatcher,
 };
 
-use super::models::{self, each};
 use super::{ITEMS, Registry};
 use crate::common::faults::{Faults, Refused, panic_on_purpose};
 use crate::common::item::Item;
+use crate::common::models::{self, each};
 use crate::common::seen::{Kind, Seen};
 use crate::subject::{Closure, Subject};
 

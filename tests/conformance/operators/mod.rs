@@ -4,7 +4,6 @@ mod batch;
 mod custom;
 mod flow;
 mod item;
-mod models;
 mod pool;
 mod resilience;
 

@@ -2,10 +2,10 @@
 
 use streamz::{AsyncMapper, CancelToken, ParMapper, Processor};
 
-use super::models::each;
 use super::{ITEMS, Registry};
 use crate::common::faults::{Faults, Refused};
 use crate::common::item::Item;
+use crate::common::models::each;
 use crate::common::seen::Seen;
 use crate::subject::{Closure, Site, Subject};
 

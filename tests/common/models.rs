@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::common::faults::{Fault, Faults};
-use crate::common::seen::{Kind, Seen};
+use super::faults::{Fault, Faults};
+use super::seen::{Kind, Seen};
 
 /// An operator whose output for an item depends on that item alone. `carried` says whether the error made by a closure that
 /// fails or panics carries the item.

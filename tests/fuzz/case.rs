@@ -1,0 +1,532 @@
+//! One random pipeline, from its making to its end.
+
+use std::any::Any;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fastrand::Rng;
+use streamz::{
+    CancelToken, DeadLetter, DeadLetterQueue, FailureLimit, ManualClock, Outcome, Overflow, Pipeline, Report, Stream,
+    StreamError, TryRecvError,
+};
+
+use crate::Log;
+use crate::common::books::{self, ByHand};
+use crate::common::item::{Census, Item};
+use crate::common::seen::Seen;
+use crate::common::threads;
+use crate::endings::{Ending, Switch, actor, spin, turns};
+use crate::expected::{Expected, Model};
+use crate::operators;
+use crate::sources::{self, Given, Length};
+
+/// A stream in the making.
+struct Branch {
+    stream: Stream<Item>,
+    /// The stage that feeds it.
+    feeder: String,
+    input: Given,
+    models: Vec<Rc<Model>>,
+    ordered: bool,
+    known: bool,
+}
+
+/// A stream that somebody reads.
+struct Reading {
+    seen: Arc<Mutex<Read>>,
+    thread: Option<JoinHandle<()>>,
+    what: &'static str,
+    feeder: String,
+    input: Given,
+    models: Vec<Rc<Model>>,
+    ordered: bool,
+    known: bool,
+}
+
+/// What a reader has seen.
+#[derive(Default)]
+struct Read {
+    seen: Vec<Seen>,
+    /// Data items that it took from the stream by hand.
+    by_hand: u64,
+    /// It has come to the end of the stream, and the stream was not cut.
+    complete: bool,
+}
+
+struct Case<'a> {
+    rng: Rng,
+    log: &'a Log,
+    census: Census,
+    clock: Option<ManualClock>,
+    ending: Ending,
+    /// Something goes on for ever unless it is stopped, and time cannot be waited for on a manual clock.
+    endless: bool,
+    child: CancelToken,
+    readings: Vec<Reading>,
+    feeders: Vec<JoinHandle<()>>,
+    actors: Vec<JoinHandle<()>>,
+    held: Vec<Box<dyn Any + Send>>,
+    /// An end of the pipeline may stop it.
+    may_stop: bool,
+}
+
+pub(crate) fn run(seed: u64, log: &Log) {
+    let mut rng = Rng::with_seed(seed);
+    let ending = Ending::random(&mut rng);
+    let clock = rng.bool().then(ManualClock::new);
+    let name = threads::unique_name('f');
+    let mut builder = Pipeline::builder(name.as_str());
+    if let Some(clock) = &clock {
+        builder = builder.clock(clock);
+    }
+    let capacity = operators::capacity(&mut rng);
+    if let Some(items) = capacity {
+        builder = builder.capacity(items);
+    }
+    if let Ending::Timeout(timeout) = ending {
+        builder = builder.timeout(timeout);
+    }
+    let pipeline = builder.build();
+    log.note(format!("{ending:?}, manual clock {}, capacity {capacity:?}", clock.is_some()));
+    // On a manual clock only a pipeline at rest lets time pass, and one that is endless may never be.
+    let may_be_endless = ending != Ending::Finish && !(clock.is_some() && matches!(ending, Ending::Timeout(_)));
+    let case = Case {
+        endless: may_be_endless && rng.bool(),
+        child: pipeline.child(),
+        rng,
+        log,
+        census: Census::default(),
+        clock,
+        ending,
+        readings: Vec::new(),
+        feeders: Vec::new(),
+        actors: Vec::new(),
+        held: Vec::new(),
+        may_stop: false,
+    };
+    let census = case.census.clone();
+    case.run(pipeline);
+    threads::wait_until_gone(&name);
+    census.check().unwrap_or_else(|what| panic!("{what}"));
+}
+
+impl Case<'_> {
+    fn run(mut self, pipeline: Pipeline) {
+        let early = self.rng.u8(..8) == 0;
+        let switch =
+            Switch { ending: self.ending, root: pipeline.token(), child: self.child.clone(), endless: self.endless };
+        // One time in eight the end comes while the pipeline is being built.
+        let mut switch = self.ending.by_token().then_some(switch);
+        if early {
+            self.actors.push(actor(&mut self.rng, switch.take(), Vec::new()));
+        }
+        let mut branches = self.build(&pipeline);
+        let main = branches.swap_remove(self.rng.usize(..branches.len()));
+        branches.into_iter().for_each(|branch| self.read_elsewhere(branch));
+        self.extras(&pipeline);
+        let by_main = if self.rng.bool() { switch.take() } else { None };
+        let held = std::mem::take(&mut self.held);
+        self.actors.push(actor(&mut self.rng, switch, held));
+        let report = self.read_and_end(pipeline, main, by_main);
+        join_all(&mut self.actors);
+        join_all(&mut self.feeders);
+        if let Some((report, is_final)) = report {
+            self.check(&report, is_final);
+        }
+    }
+
+    /// One or two sources, and what hangs on them.
+    fn build(&mut self, pipeline: &Pipeline) -> Vec<Branch> {
+        let mut done = Vec::new();
+        for _ in 0..=self.rng.usize(..5) / 4 {
+            let length = if self.endless { Length::Endless } else { Length::Finite(self.rng.u64(..150)) };
+            let timed = self.clock.is_none() || !self.endless;
+            let source = sources::random(&mut self.rng, pipeline, &self.census, length, timed);
+            self.log.note(format!("source: {}", source.what));
+            self.feeders.extend(source.feeders);
+            self.held.extend(source.open.map(|sender| Box::new(sender) as Box<dyn Any + Send>));
+            let mut open = vec![Branch {
+                stream: source.stream,
+                feeder: sources::last_stage(pipeline),
+                input: source.input,
+                models: Vec::new(),
+                ordered: true,
+                known: true,
+            }];
+            while let Some(mut branch) = open.pop() {
+                for _ in 0..self.rng.usize(..4) {
+                    branch = self.scope(pipeline, branch);
+                    let split = done.len() + open.len() < 3 && self.rng.u8(..8) == 0;
+                    if split {
+                        let (one, other) = self.split(pipeline, branch);
+                        open.push(other);
+                        branch = one;
+                    } else {
+                        branch = self.extend(pipeline, branch);
+                    }
+                }
+                done.push(branch);
+            }
+        }
+        done
+    }
+
+    /// Now and then what follows is in another scope.
+    fn scope(&mut self, pipeline: &Pipeline, mut branch: Branch) -> Branch {
+        if self.ending == Ending::Child && self.rng.bool() {
+            let child = self.rng.bool();
+            let token = if child { self.child.clone() } else { pipeline.token() };
+            self.log.note(format!("after {}: child token {child}", branch.feeder));
+            branch.stream = branch.stream.with_token(&token);
+        }
+        branch
+    }
+
+    fn extend(&mut self, pipeline: &Pipeline, mut branch: Branch) -> Branch {
+        let op = operators::random(&mut self.rng);
+        let before = pipeline.report().stages.len();
+        branch.stream = (op.wire)(branch.stream);
+        self.log.note(format!("{} -> {}", branch.feeder, op.what));
+        // Not everything is a stage of its own.
+        if pipeline.report().stages.len() > before {
+            branch.feeder = sources::last_stage(pipeline);
+            self.log.note(format!("   makes {}", branch.feeder));
+        }
+        branch.known &= op.known && (branch.ordered || op.any_order);
+        branch.ordered &= op.ordered;
+        branch.models.push(Rc::new(op.model));
+        branch
+    }
+
+    /// Failures go one way, items the other; the failed items become items again.
+    fn split(&mut self, pipeline: &Pipeline, branch: Branch) -> (Branch, Branch) {
+        let (items_capacity, failed_capacity) = (operators::capacity(&mut self.rng), self.rng.usize(..20));
+        let overflow = match self.rng.u8(..8) {
+            0 => Overflow::DropNewest,
+            1 if failed_capacity > 0 => Overflow::DropOldest,
+            _ => Overflow::Block,
+        };
+        let mut queue = DeadLetterQueue::new().with_failed_buffer_size(failed_capacity).with_overflow(overflow);
+        if let Some(items) = items_capacity {
+            queue = queue.with_capacity(items);
+        }
+        if self.rng.u8(..16) == 0 {
+            self.may_stop = true;
+            queue = queue.with_limit(FailureLimit::Count(self.rng.u64(..10)));
+        }
+        let token = branch.stream.token().clone();
+        let output = queue.process(&token, branch.stream);
+        let feeder = sources::last_stage(pipeline);
+        let census = self.census.clone();
+        let revived = output.failed.map(move |letter: DeadLetter| match letter.into_item::<Item>() {
+            Ok((item, _)) => item,
+            Err(letter) => census.item(lost_value(&Seen::error(letter.error()))),
+        });
+        let revived_feeder = sources::last_stage(pipeline);
+        self.log.note(format!(
+            "{} -> {feeder} {items_capacity:?}, {failed_capacity}, {overflow:?} -> {revived_feeder}",
+            branch.feeder
+        ));
+        let with = |stream, feeder, model: Model| {
+            let models = branch.models.iter().cloned().chain([Rc::new(model)]).collect();
+            let (input, ordered, known) = (branch.input.clone(), branch.ordered, branch.known);
+            Branch { stream, feeder, input, models, ordered, known }
+        };
+        let is_data = |seen: &Seen| matches!(seen, Seen::Value(_) | Seen::Group(_));
+        let items: Model = Box::new(move |input| input.iter().filter(|seen| is_data(seen)).cloned().collect());
+        let failed: Model = Box::new(move |input| {
+            input.iter().filter(|seen| !is_data(seen)).map(|seen| Seen::Value(lost_value(seen))).collect()
+        });
+        let mut revived = with(revived, revived_feeder, failed);
+        revived.known &= overflow == Overflow::Block;
+        (with(output.items, feeder, items), revived)
+    }
+
+    /// Work beside the streams.
+    fn extras(&mut self, pipeline: &Pipeline) {
+        if self.rng.u8(..8) == 0 && (self.clock.is_none() || !self.endless) {
+            let period = Duration::from_micros(self.rng.u64(100..2_000));
+            self.log.note(format!("every {period:?}"));
+            pipeline.every(period, || {});
+        }
+        let is_cancelled = matches!(self.ending, Ending::Cancel | Ending::Abort | Ending::DropPipeline);
+        if is_cancelled && self.rng.u8(..8) == 0 {
+            self.log.note("a task that waits");
+            pipeline.spawn("waits", |cancel| drop(cancel.wait()));
+        }
+    }
+
+    /// Finds a reader for a stream that the case does not read itself.
+    fn read_elsewhere(&mut self, branch: Branch) {
+        let seen = Arc::new(Mutex::new(Read::default()));
+        let shared = Arc::clone(&seen);
+        let Branch { mut stream, feeder, input, models, ordered, known } = branch;
+        let count = self.rng.usize(..20);
+        let mut thread = None;
+        let mut on_thread = |work: Box<dyn FnOnce() + Send>| thread = Some(std::thread::spawn(work));
+        // An end is a stage, which cannot be added to a pipeline that has finished.
+        let kind = match self.rng.u8(..10) {
+            5 | 7 | 8 if self.ending.takes_pipeline() => 9,
+            kind => kind,
+        };
+        let what = match kind {
+            0 => {
+                drop(stream);
+                "dropped at once"
+            }
+            1 => {
+                self.held.push(Box::new(stream));
+                "never read"
+            }
+            2 | 3 => {
+                stream.spawn_for_each(move |item| shared.lock().unwrap().note(&item));
+                "spawn_for_each"
+            }
+            4 => {
+                on_thread(Box::new(move || {
+                    for _ in 0..count {
+                        let Some(item) = stream.recv() else { break };
+                        shared.lock().unwrap().take(&item);
+                    }
+                }));
+                "dropped in the middle"
+            }
+            5 => {
+                on_thread(Box::new(move || {
+                    let result = stream.for_each(|item| shared.lock().unwrap().note(&item));
+                    shared.lock().unwrap().complete = result.is_ok();
+                }));
+                "for_each"
+            }
+            6 => {
+                let receiver = stream.into_receiver(count);
+                on_thread(Box::new(move || receiver.iter().for_each(|item| shared.lock().unwrap().note(&item))));
+                "into_receiver"
+            }
+            7 => {
+                on_thread(Box::new(move || {
+                    for item in stream.into_iter().take(count) {
+                        shared.lock().unwrap().note(&item);
+                    }
+                }));
+                "iterated over in part"
+            }
+            8 if self.ending != Ending::Finish || self.rng.bool() => {
+                self.may_stop = true;
+                on_thread(Box::new(move || {
+                    let _ = stream.try_for_each(|item| {
+                        shared.lock().unwrap().seen.push((&item).into());
+                        streamz::Ok(())
+                    });
+                }));
+                "try_for_each"
+            }
+            _ => {
+                on_thread(Box::new(move || {
+                    while let Some(item) = stream.recv() {
+                        shared.lock().unwrap().take(&item);
+                    }
+                    shared.lock().unwrap().complete_unless_cut();
+                }));
+                "by hand"
+            }
+        };
+        self.log.note(format!("{feeder}: {what}"));
+        self.readings.push(Reading { seen, thread, what, feeder, input, models, ordered, known });
+    }
+
+    /// Reads the main stream, and brings about the end if that is left to this thread. Gives the report, and whether
+    /// nobody can change it any more.
+    fn read_and_end(&mut self, pipeline: Pipeline, main: Branch, switch: Option<Switch>) -> Option<(Report, bool)> {
+        let Branch { stream, feeder, input, models, ordered, known } = main;
+        let seen = Arc::new(Mutex::new(Read::default()));
+        let (drops, holds) = (self.rng.u8(..6) == 0, self.rng.bool());
+        self.log.note(format!("{feeder}: main, by hand, drops {drops}, holds {holds}"));
+        let mut stream = Some(stream);
+        if switch.is_some() || self.ending.takes_pipeline() || drops {
+            self.read_some(&mut stream, &seen);
+        }
+        if let Some(switch) = switch {
+            switch.press(turns(&mut self.rng));
+        }
+        if drops || (self.ending.takes_pipeline() && !holds) {
+            stream = None;
+        }
+        self.readings.push(Reading {
+            seen: Arc::clone(&seen),
+            thread: None,
+            what: "main",
+            feeder,
+            input,
+            models,
+            ordered,
+            known,
+        });
+        match self.ending {
+            Ending::Abort => return Some((self.then_drop(stream, || pipeline.abort()), false)),
+            Ending::DrainWithin(limit) => {
+                return Some((self.then_drop(stream, || pipeline.drain_within(limit)), false));
+            }
+            Ending::DropPipeline => {
+                self.then_drop(stream, || drop(pipeline));
+                return None;
+            }
+            _ => {}
+        }
+        self.read_to_the_end(stream, &seen);
+        if let (Ending::Timeout(timeout), Some(clock)) = (self.ending, &self.clock) {
+            // Nobody else may be there who waits for the time to pass.
+            clock.advance(timeout);
+        }
+        self.join_readers();
+        // They drop the streams that nobody reads.
+        join_all(&mut self.actors);
+        Some((pipeline.join(), true))
+    }
+
+    /// Ends the pipeline with a stream in hand that nobody reads any more.
+    fn then_drop<R>(&mut self, stream: Option<Stream<Item>>, end: impl FnOnce() -> R) -> R {
+        let result = end();
+        drop(stream);
+        self.join_readers();
+        result
+    }
+
+    fn join_readers(&mut self) {
+        for reading in &mut self.readings {
+            if let Some(thread) = reading.thread.take() {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| panic!("the reader of {} ({}) panicked", reading.feeder, reading.what));
+            }
+        }
+    }
+
+    /// Takes a few items, if they come.
+    fn read_some(&mut self, stream: &mut Option<Stream<Item>>, seen: &Mutex<Read>) {
+        let (mut wanted, patience) = (self.rng.u32(..30), turns(&mut self.rng));
+        for _ in 0..patience {
+            let Some(open) = stream.as_mut().filter(|_| wanted > 0) else { return };
+            match open.try_recv() {
+                Ok(item) => {
+                    seen.lock().unwrap().take(&item);
+                    wanted -= 1;
+                }
+                Err(TryRecvError::Ended) => {
+                    seen.lock().unwrap().complete_unless_cut();
+                    *stream = None;
+                }
+                Err(TryRecvError::Empty) => spin(1),
+            }
+        }
+    }
+
+    fn read_to_the_end(&mut self, stream: Option<Stream<Item>>, seen: &Mutex<Read>) {
+        let Some(mut stream) = stream else { return };
+        let may_pass_time = self.clock.is_none() || !self.endless;
+        let how = self.rng.u8(..4);
+        let mut patience = 100;
+        loop {
+            let item = match how {
+                0 if may_pass_time && patience > 0 => {
+                    patience -= 1;
+                    match stream.recv_timeout(Duration::from_micros(20)) {
+                        Err(streamz::RecvTimeoutError::Timeout) => continue,
+                        item => item.ok(),
+                    }
+                }
+                1 if may_pass_time && patience > 0 => {
+                    patience -= 1;
+                    if let Some(clock) = &self.clock {
+                        clock.advance(Duration::from_micros(self.rng.u64(..100)));
+                    }
+                    match stream.try_recv() {
+                        Err(TryRecvError::Empty) => continue,
+                        item => item.ok(),
+                    }
+                }
+                _ => stream.recv(),
+            };
+            match item {
+                Some(item) => seen.lock().unwrap().take(&item),
+                None => return seen.lock().unwrap().complete_unless_cut(),
+            }
+        }
+    }
+
+    fn check(self, report: &Report, is_final: bool) {
+        if is_final {
+            let mut by_hand = ByHand::new();
+            for reading in &self.readings {
+                *by_hand.entry(reading.feeder.clone()).or_insert(0) += reading.seen.lock().unwrap().by_hand;
+            }
+            books::check(report, &by_hand).unwrap_or_else(|what| panic!("the report does not balance: {what}"));
+        } else {
+            books::check_steps(report).unwrap_or_else(|what| panic!("the report does not balance: {what}"));
+        }
+        let over = matches!(report.outcome, Outcome::Completed | Outcome::Drained);
+        if self.ending == Ending::Finish {
+            assert!(over || self.may_stop, "it should have come to its end: {report}");
+        }
+        let drained = matches!(self.ending, Ending::Drain | Ending::DrainWithin(_));
+        for reading in &self.readings {
+            reading.check(report, over && self.ending != Ending::Child, drained);
+        }
+    }
+}
+
+fn join_all(threads: &mut Vec<JoinHandle<()>>) {
+    for thread in threads.drain(..) {
+        thread.join().expect("a helper of the case");
+    }
+}
+
+/// What stands for an item that failed, in the branch of the failed ones.
+fn lost_value(seen: &Seen) -> u64 {
+    match *seen {
+        Seen::Made(_, Some(value)) => value,
+        Seen::Passed(number) => 1_000_000 + number,
+        _ => 2_000_000,
+    }
+}
+
+impl Read {
+    fn note(&mut self, item: &Result<Item, StreamError>) {
+        self.seen.push(match item {
+            Ok(item) => item.into(),
+            Err(error) => Seen::error(error),
+        });
+    }
+
+    fn take(&mut self, item: &Result<Item, StreamError>) {
+        self.by_hand += u64::from(item.is_ok());
+        self.note(item);
+    }
+
+    fn complete_unless_cut(&mut self) {
+        self.complete = !self.seen.iter().any(Seen::is_cut);
+    }
+}
+
+impl Reading {
+    /// Compares what came out with what should have.
+    fn check(&self, report: &Report, over: bool, drained: bool) {
+        let read = self.seen.lock().unwrap();
+        let (input, whole) = match &self.input {
+            Given::Unknown => return,
+            Given::Listed(all) => (all.clone(), !drained),
+            Given::Counted { stage } => {
+                let given = report.stage(stage).map_or(0, |stage| stage.emitted());
+                ((0..given).map(Seen::Value).collect(), true)
+            }
+        };
+        let all = self.models.iter().fold(input, |input, model| model(&input));
+        let expected = Expected { all, ordered: self.ordered, known: self.known };
+        let complete = read.complete || (over && self.what == "spawn_for_each");
+        let checked =
+            if complete && whole { expected.check_whole(&read.seen) } else { expected.check_part(&read.seen) };
+        checked.unwrap_or_else(|what| panic!("{} ({}): {what}\n{report}", self.feeder, self.what));
+    }
+}

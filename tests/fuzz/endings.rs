@@ -1,0 +1,106 @@
+//! How random pipelines come to their end.
+
+use std::any::Any;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fastrand::Rng;
+use streamz::CancelToken;
+
+/// What ends the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The sources come to their end.
+    Finish,
+    Cancel,
+    /// A part of the pipeline is cancelled, and then, if something is endless, all of it.
+    Child,
+    Drain,
+    DrainWithin(Duration),
+    Abort,
+    DropPipeline,
+    Timeout(Duration),
+}
+
+impl Ending {
+    pub(crate) fn random(rng: &mut Rng) -> Self {
+        let time = Duration::from_micros([0, 1, 50, 1_000, 3_000][rng.usize(..5)]);
+        match rng.u8(..10) {
+            0..=2 => Ending::Finish,
+            3 => Ending::Cancel,
+            4 => Ending::Child,
+            5 => Ending::Drain,
+            6 => Ending::DrainWithin(time),
+            7 => Ending::Abort,
+            8 => Ending::DropPipeline,
+            _ => Ending::Timeout(time),
+        }
+    }
+
+    /// It takes the pipeline itself.
+    pub(crate) fn takes_pipeline(self) -> bool {
+        matches!(self, Ending::DrainWithin(_) | Ending::Abort | Ending::DropPipeline)
+    }
+
+    /// It can be brought about with tokens.
+    pub(crate) fn by_token(self) -> bool {
+        matches!(self, Ending::Cancel | Ending::Child | Ending::Drain)
+    }
+}
+
+/// The tokens by which a pipeline can be ended from anywhere.
+#[derive(Clone)]
+pub(crate) struct Switch {
+    pub(crate) ending: Ending,
+    pub(crate) root: CancelToken,
+    pub(crate) child: CancelToken,
+    pub(crate) endless: bool,
+}
+
+impl Switch {
+    pub(crate) fn press(&self, turns: u32) {
+        match self.ending {
+            Ending::Cancel => self.root.cancel_because("chance"),
+            Ending::Child => {
+                self.child.cancel();
+                if self.endless {
+                    spin(turns);
+                    self.root.cancel();
+                }
+            }
+            Ending::Drain => self.root.drain(),
+            _ => {}
+        }
+    }
+}
+
+/// A thread beside the pipeline that presses the switch at a random moment, if that is its part, and some time later
+/// drops what was held back: streams that nobody reads, senders that nobody uses.
+pub(crate) fn actor(rng: &mut Rng, switch: Option<Switch>, held: Vec<Box<dyn Any + Send>>) -> JoinHandle<()> {
+    let (before, between, after) = (turns(rng), turns(rng), turns(rng));
+    std::thread::spawn(move || {
+        spin(before);
+        if let Some(switch) = switch {
+            switch.press(between);
+        }
+        spin(after);
+        drop(held);
+    })
+}
+
+/// A number of turns to wait: often few, at times many.
+pub(crate) fn turns(rng: &mut Rng) -> u32 {
+    match rng.u8(..4) {
+        0 => 0,
+        1 => rng.u32(..10),
+        2 => rng.u32(..100),
+        _ => rng.u32(..1_000),
+    }
+}
+
+/// Lets the others have the processor for a while. Not a wait for anything.
+pub(crate) fn spin(turns: u32) {
+    for _ in 0..turns {
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,197 @@
+//! Where random pipelines get their items from.
+
+use std::io::Cursor;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fastrand::Rng;
+use streamz::{Mapper, Pipeline, Sender, StageKind, Stream};
+
+use crate::common::faults::{Fault, Faults, Refused};
+use crate::common::item::{Census, Item};
+use crate::common::seen::{Kind, Seen, put_in};
+use crate::endings::spin;
+
+/// A stream to build on.
+pub(crate) struct Source {
+    pub(crate) stream: Stream<Item>,
+    /// What it is, in the report of a failure.
+    pub(crate) what: String,
+    pub(crate) input: Given,
+    /// Feeders that are no threads of the pipeline.
+    pub(crate) feeders: Vec<JoinHandle<()>>,
+    /// Keeps the source open: to be dropped when the pipeline is to end.
+    pub(crate) open: Option<Sender<Item>>,
+}
+
+/// What a source gives, as far as it can be told.
+#[derive(Debug, Clone)]
+pub(crate) enum Given {
+    /// The numbers from 0 on, as many as that stage has let out when all is over.
+    Counted {
+        stage: String,
+    },
+    /// All of that, or a part of it if the source was stopped.
+    Listed(Vec<Seen>),
+    Unknown,
+}
+
+/// How long a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Length {
+    Finite(u64),
+    Endless,
+}
+
+impl Length {
+    fn count(self) -> u64 {
+        match self {
+            Length::Finite(count) => count,
+            Length::Endless => u64::MAX,
+        }
+    }
+}
+
+/// A source of that length. With `timed`, feeders may wait with a time limit.
+pub(crate) fn random(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length, timed: bool) -> Source {
+    match rng.u8(..8) {
+        0 | 1 => {
+            let census = census.clone();
+            let items = (0..length.count()).map(move |value| census.item(value));
+            let stream = Stream::from_iter(pipeline, items);
+            Source::new(pipeline, stream, format!("from_iter, {length:?}"))
+        }
+        2 => panicking(rng, pipeline, census, length),
+        3 => lines(rng, pipeline, census),
+        4 => receiver(rng, pipeline, census, length),
+        5 if length == Length::Endless => interval(rng, pipeline, census),
+        _ => channel(rng, pipeline, census, length, timed),
+    }
+}
+
+impl Source {
+    /// A stream of the numbers from 0 on, whose stage was the last one to be made.
+    fn new(pipeline: &Pipeline, stream: Stream<Item>, what: String) -> Self {
+        let input = Given::Counted { stage: last_stage(pipeline) };
+        Self { stream, what, input, feeders: Vec::new(), open: None }
+    }
+}
+
+/// An iterator that panics after a while.
+fn panicking(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length) -> Source {
+    let (census, end) = (census.clone(), rng.u64(..20));
+    let items = (0..length.count()).map(move |value| {
+        Faults::At { value: end, fault: Fault::Panic }.panic_only(value);
+        census.item(value)
+    });
+    let mut source =
+        Source::new(pipeline, Stream::from_iter(pipeline, items), format!("from_iter, panics at {end}, {length:?}"));
+    if length.count() > end {
+        let values = (0..end).map(Seen::Value);
+        source.input = Given::Listed(values.chain([Seen::Made(Kind::Panicked, None)]).collect());
+    }
+    source
+}
+
+/// The last stage that was made.
+pub(crate) fn last_stage(pipeline: &Pipeline) -> String {
+    let report = pipeline.report();
+    let stage = report.stages.iter().rev().find(|stage| stage.kind != StageKind::Task);
+    stage.expect("a stage").name.to_string()
+}
+
+fn lines(rng: &mut Rng, pipeline: &Pipeline, census: &Census) -> Source {
+    let count = rng.u64(..50);
+    let text: String = (0..count).map(|value| format!("{value}\n")).collect();
+    let lines = Stream::lines(pipeline, Cursor::new(text));
+    let input = Given::Counted { stage: last_stage(pipeline) };
+    let census = census.clone();
+    let parse =
+        Mapper::fallible(move |line: &String| line.parse().map(|value| census.item(value)).map_err(|_| Refused(0)));
+    Source { stream: lines.through(&parse), what: format!("{count} lines"), input, feeders: Vec::new(), open: None }
+}
+
+/// Ticks, which nobody can foretell.
+fn interval(rng: &mut Rng, pipeline: &Pipeline, census: &Census) -> Source {
+    let period = Duration::from_micros(rng.u64(1..300));
+    let ticks = Stream::interval(pipeline, period);
+    let census = census.clone();
+    let stream = ticks.map(move |tick| census.item(tick));
+    Source { input: Given::Unknown, ..Source::new(pipeline, stream, format!("interval {period:?}")) }
+}
+
+/// A crossbeam channel, fed by a thread that is none of the pipeline's.
+fn receiver(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length) -> Source {
+    let capacity = [Some(0), Some(1), Some(16), None][rng.usize(..4)];
+    // An endless channel without a bound would fill the memory.
+    let capacity = if length == Length::Endless { capacity.or(Some(16)) } else { capacity };
+    let (sender, receiver) = capacity.map_or_else(crossbeam_channel::unbounded, crossbeam_channel::bounded);
+    let (census, turns) = (census.clone(), rng.u32(..3));
+    let feeder = std::thread::spawn(move || {
+        for value in 0..length.count() {
+            spin(turns);
+            if sender.send(census.item(value)).is_err() {
+                return;
+            }
+        }
+    });
+    let stream = Stream::from_receiver(pipeline, receiver);
+    let what = format!("from_receiver, capacity {capacity:?}, {length:?}");
+    Source { feeders: vec![feeder], ..Source::new(pipeline, stream, what) }
+}
+
+/// A channel of ours, fed by a thread of the pipeline or of the test, now and then with errors among the items.
+fn channel(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length, timed: bool) -> Source {
+    let capacity = [0, 1, 2, 16, 256][rng.usize(..5)];
+    let (sender, stream) = Stream::channel(pipeline, capacity);
+    let (open, own_thread, finishes, errors) = (rng.bool(), rng.bool(), rng.bool(), rng.u8(..3) == 0);
+    let what = format!(
+        "channel, capacity {capacity}, own thread {own_thread}, kept open {open}, finishes {finishes}, errors \
+         {errors}, {length:?}"
+    );
+    let mut source = Source::new(pipeline, stream, what);
+    source.open = open.then(|| sender.clone());
+    let fails = move |value: u64| errors && value % 5 == 4;
+    if errors {
+        source.input = match length {
+            Length::Endless => Given::Unknown,
+            Length::Finite(count) => {
+                let events = |value| [Some(Seen::Value(value)), fails(value).then_some(Seen::Passed(value))];
+                Given::Listed((0..count).flat_map(events).flatten().collect())
+            }
+        };
+    }
+    let (census, mut rng) = (census.clone(), rng.fork());
+    let feed = move || {
+        for value in 0..length.count() {
+            if !push(&mut rng, timed, &sender, census.item(value)) {
+                return;
+            }
+            if fails(value) && sender.send_error(put_in(value)).is_err() {
+                return;
+            }
+        }
+        if finishes {
+            sender.finish();
+        }
+    };
+    if own_thread {
+        source.feeders.push(std::thread::spawn(feed));
+    } else {
+        pipeline.spawn("feeder", move |_| feed());
+    }
+    source
+}
+
+/// Sends in one of the ways there are: false when the stream is closed.
+fn push(rng: &mut Rng, timed: bool, sender: &Sender<Item>, item: Item) -> bool {
+    let sent = match rng.u8(..4) {
+        0 => sender.try_send(item),
+        1 if timed => sender.send_timeout(item, Duration::from_micros(10)),
+        _ => sender.send(item),
+    };
+    match sent {
+        Err(refused) if refused.is_full() => sender.send(refused.into_inner()).is_ok(),
+        sent => sent.is_ok(),
+    }
+}
