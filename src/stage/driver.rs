@@ -34,13 +34,15 @@ pub(crate) struct Output<T> {
     closed: bool,
     /// Items emitted since the counters were brought up to date.
     emitted: u64,
+    /// What they count as delivered beyond one each; wraps.
+    correction: u64,
     marked: (usize, bool),
 }
 
 impl<T> Output<T> {
     pub(crate) fn new(sender: EdgeSender<T>, context: Context) -> Self {
         let last_step = context.stats.steps.len() - 1;
-        Self { sender, context, last_step, quota: QUOTA, closed: false, emitted: 0, marked: (0, false) }
+        Self { sender, context, last_step, quota: QUOTA, closed: false, emitted: 0, correction: 0, marked: (0, false) }
     }
 
     /// For a stage that could not start.
@@ -90,11 +92,16 @@ impl<T> Sink<T> for Output<T> {
     }
 
     #[inline]
+    fn correct(&mut self, delivered: u64) {
+        self.correction = self.correction.wrapping_add(delivered);
+    }
+
+    #[inline]
     fn sync(&mut self) {
         let emitted = std::mem::take(&mut self.emitted);
         let step = &self.context.stats.steps[self.last_step];
         step.emitted.add(emitted);
-        step.delivered.add(emitted);
+        step.delivered.add(emitted.wrapping_add(std::mem::take(&mut self.correction)));
     }
 }
 

@@ -45,13 +45,16 @@ struct Rest<B: Operator> {
     finished: bool,
     /// Items that went over the boundary since the counters were brought up to date.
     passed: u64,
+    /// What they count as delivered beyond one each; wraps.
+    correction: u64,
 }
 
 impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
     pub(crate) fn new(first: A, second: B) -> Self {
         // Pending, so that the second one, too, is resumed before its first item.
+        let pending = !B::PLAIN;
         let rest =
-            Rest { second, waiting: VecDeque::new(), pending: !B::PLAIN, ended: false, finished: false, passed: 0 };
+            Rest { second, waiting: VecDeque::new(), pending, ended: false, finished: false, passed: 0, correction: 0 };
         Self { first, rest, closing: false }
     }
 
@@ -86,7 +89,7 @@ impl<B: Operator> Rest<B> {
         let passed = std::mem::take(&mut self.passed);
         stats.steps[entry].received.add(passed);
         stats.steps[entry - 1].emitted.add(passed);
-        stats.steps[entry - 1].delivered.add(passed);
+        stats.steps[entry - 1].delivered.add(passed.wrapping_add(std::mem::take(&mut self.correction)));
     }
 
     #[inline]
@@ -289,6 +292,11 @@ impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
 
     fn marked(&self) -> (usize, bool) {
         self.out.marked()
+    }
+
+    #[inline]
+    fn correct(&mut self, delivered: u64) {
+        self.rest.correction = self.rest.correction.wrapping_add(delivered);
     }
 
     fn sync(&mut self) {

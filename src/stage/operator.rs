@@ -154,7 +154,7 @@ pub trait Emit<T>: sealed::Sink<T> {
     fn emit_from(&mut self, item: T, settled: u64) {
         if settled != 1 {
             // What is put counts as one delivered.
-            self.stats().delivered.add(settled.wrapping_sub(1));
+            self.correct(settled.wrapping_sub(1));
         }
         self.put(Ok(item));
     }
@@ -246,6 +246,9 @@ pub(crate) mod sealed {
         /// Notes that a plain operator is about to be called: its step, and whether with an item.
         fn mark(&mut self, step: usize, is_item: bool);
         fn marked(&self) -> (usize, bool);
+        /// Adds to what the next item that is put counts as delivered. The sum wraps, so minus one is possible; it
+        /// stays with the count of what was put, because nobody is to see the one without the other.
+        fn correct(&mut self, delivered: u64);
         /// Brings the counters of what was put up to date.
         fn sync(&mut self);
         fn stats(&self) -> &StepStats {

@@ -78,6 +78,10 @@ impl<T> Sink<T> for Collected<T> {
         self.marked
     }
 
+    fn correct(&mut self, delivered: u64) {
+        self.stats().delivered.add(delivered);
+    }
+
     /// Nothing is counted in advance here.
     fn sync(&mut self) {}
 }

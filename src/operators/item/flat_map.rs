@@ -286,6 +286,17 @@ mod tests {
     }
 
     #[test]
+    fn the_books_are_right_at_any_moment() {
+        let pipeline = Pipeline::new("books");
+        let mut numbers = Stream::from_iter(&pipeline, 0..1_000_u64)
+            .stage("unfold", |s| s.flat_map(|n| 0..n % 50).map(|n| n).flat_map(|n| 0..n % 3));
+        while numbers.recv().is_some() {
+            let report = pipeline.report();
+            assert!(report.stage("unfold").unwrap().steps[0].delivered <= 1_000, "{report:?}");
+        }
+    }
+
+    #[test]
     fn two_fused_are_lazy_together() {
         let (read, numbers) = counted_numbers();
         let mut both = Harness::new(&FlatMap::new(numbers).fuse(FlatMap::new(|n: u64| [n; 4]))).with_capacity(6);
