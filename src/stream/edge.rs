@@ -12,6 +12,8 @@
 //!    ever taken out of the batch. Items in the batch still count, whatever the chunks. The open chunk counts too, except
 //!    for what one call of an operator emits beyond the room there is: that is the producer's item in hand.
 //!    With capacity 0 there is room for one item, and only while the consumer asks for it.
+//!    A capacity that is lowered holds from the producer's next chunk on: what a producer has been promised it is given,
+//!    for it does not wait for that any more.
 //! 3. *No item waits for company.* The producer hands over when its chunk is full, when the consumer is hungry, and
 //!    before it parks or ends. `hungry` is set under the lock by a consumer that found nothing and asks; one that is about
 //!    to wait asks within a microsecond or so. The producer reads it without the lock after each emission and each
@@ -79,7 +81,7 @@ struct State<T> {
     /// A copy of the gauge's `sent`, which only this lock's holder writes.
     sent: usize,
     capacity: usize,
-    /// The capacity was lowered once: what a producer remembers of it does not hold.
+    /// The capacity was lowered since the producer last looked: the room it remembers is not there for its next chunk.
     shrunk: bool,
     end: Option<End>,
     /// The consumer, while it is parked or about to.
@@ -143,18 +145,26 @@ impl<T> Edge<T> {
     /// `credit` is room that the producer knows of from an earlier look. While it suffices, `taken` is not looked at:
     /// the consumer writes it for every item, and reading it would cost both sides a cache miss each time.
     fn accept(&self, mut state: MutexGuard<'_, State<T>>, credit: usize, chunk: &mut VecDeque<Result<T>>) -> usize {
-        let room = if credit >= chunk.len() && !state.shrunk { credit } else { self.room(&state) };
+        // Covered by credit, it is in the edge by right, and nobody waits for room for it: also if the capacity has been
+        // lowered since the credit was given.
+        let covered = credit >= chunk.len();
+        let shrunk = std::mem::take(&mut state.shrunk);
+        let room = if covered { credit } else { self.room(&state) };
         let count = room.min(chunk.len());
         if count == 0 {
             return room;
         }
+        // With capacity 0 there is room when the consumer asks again.
+        let left = match state.capacity {
+            0 => 0,
+            _ if covered && shrunk => self.room(&state).saturating_sub(count),
+            _ => room - count,
+        };
         if count == chunk.len() && state.queue.is_empty() {
             std::mem::swap(&mut state.queue, chunk);
         } else {
             state.queue.extend(chunk.drain(..count));
         }
-        // With capacity 0 there is room when the consumer asks again.
-        let left = if state.capacity == 0 { 0 } else { room - count };
         self.accepted(state, count);
         left
     }
@@ -314,7 +324,10 @@ impl<T> EdgeSender<T> {
         let edge = &*self.edge;
         if self.credit > 0 && self.open.is_empty() {
             let mut state = edge.state.lock();
-            if !state.shrunk && !edge.is_gone() {
+            if std::mem::take(&mut state.shrunk) {
+                // Nothing has been put on it yet.
+                self.credit = 0;
+            } else if !edge.is_gone() {
                 state.queue.push_back(item);
                 self.credit -= 1;
                 return edge.accepted(state, 1);
@@ -549,7 +562,8 @@ impl<T> EdgeReceiver<T> {
         self.change_capacity(|capacity| capacity.saturating_add(more));
     }
 
-    /// Room for `items` from now on. Fewer than before: what waits already may stay.
+    /// Room for `items` from now on. Fewer than before: what waits already may stay, and so may the open chunk that the
+    /// producer fills at the moment.
     pub(crate) fn set_capacity(&self, items: usize) {
         self.change_capacity(|_| items);
     }
@@ -707,15 +721,41 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_capacity_holds_from_now_on() {
+    fn a_lower_capacity_holds_from_the_next_chunk_on() {
         let (mut sender, mut receiver) = edge(10, false);
-        sender.push(Ok(0));
-        sender.hand_over();
+        (0..3).for_each(|n| sender.push(Ok(n)));
         receiver.set_capacity(2);
-        (1..5).for_each(|n| sender.push(Ok(n)));
+        sender.push(Ok(3));
         sender.hand_over();
-        assert_eq!(receiver.shared().gauge().len(), 2);
-        assert_eq!(drain(&mut receiver), [0, 1]);
+        assert!(sender.is_full(), "the room there was does not count any more");
+        sender.push(Ok(4));
+        assert!(sender.is_stuck());
+        assert_eq!(drain(&mut receiver), [0, 1, 2, 3]);
+        sender.hand_over();
+        assert!(!sender.is_stuck());
+        assert_eq!(drain(&mut receiver), [4]);
+
+        // One that hands over at once keeps to it from the next item on.
+        let (sender, mut receiver) = edge(10, false);
+        let mut sender = sender.at_once();
+        sender.push(Ok(0));
+        receiver.set_capacity(1);
+        sender.push(Ok(1));
+        assert!(sender.is_stuck());
+        assert_eq!(drain(&mut receiver), [0]);
+    }
+
+    #[test]
+    fn a_lower_capacity_loses_nothing_that_nobody_waits_for() {
+        for capacity in [0, 1, 2] {
+            let (mut sender, mut receiver) = edge(100, false);
+            (0..10).for_each(|n| sender.push(Ok(n)));
+            receiver.set_capacity(capacity);
+            assert!(!sender.is_stuck());
+            sender.end(End::Finished);
+            assert_eq!(drain(&mut receiver), (0..10).collect::<Vec<_>>());
+            assert_eq!(receiver.shared().gauge().undelivered.load(Ordering::Relaxed), 0);
+        }
     }
 
     #[test]
