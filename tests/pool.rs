@@ -101,7 +101,7 @@ fn without_a_reader_no_more_is_taken_than_window_and_capacity_hold() {
 #[test]
 fn a_failed_call_keeps_its_place_and_its_item() {
     let pipeline = Pipeline::new("pool");
-    let check = |_: &CancelToken, n: &u32| if n % 3 == 0 { Err(format!("{n} is bad")) } else { Ok(n * 10) };
+    let check = |_: &CancelToken, n: &u32| if n.is_multiple_of(3) { Err(format!("{n} is bad")) } else { Ok(n * 10) };
     let results: Vec<_> =
         Stream::from_iter(&pipeline, 1..=6).through(&AsyncMapper::new(check).with_workers(4)).into_iter().collect();
     let shown: Vec<_> = results

@@ -112,8 +112,9 @@ impl<A: Stage, B: Stage<In = A::Out>> Stage for Fused<A, B> {
         FusedOperator::new(self.first.start(), self.second.start())
     }
 
+    /// What the last step asks for that asks for anything: a batch that is only mapped is still big.
     fn capacity(&self) -> Option<usize> {
-        self.second.capacity()
+        self.second.capacity().or_else(|| self.first.capacity())
     }
 
     fn step_names(&self, names: &mut Vec<Arc<str>>) {

@@ -254,7 +254,8 @@ impl<O: Operator> Driver<O> {
         loop {
             self.check()?;
             self.out.sender.hand_over();
-            if !self.out.sender.is_stuck() && !(more && self.out.sender.is_full()) {
+            let waiting = self.out.sender.is_stuck() || (more && self.out.sender.is_full());
+            if !waiting {
                 return Ok(());
             }
             self.input.settle();

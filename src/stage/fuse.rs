@@ -11,7 +11,6 @@
 //! did, or it said `finish`), the second is ended, once, and resumed until it has nothing more; if it was the
 //! first that said `finish`, the whole is finished after that. One that said `finish` is not called again: the
 //! first finds its output full from then on, and what waits before the second stays there and is counted as abandoned.
-
 //!
 //! Items that go over the boundary are counted in a plain field, and the shared counters are brought up to date by
 //! `publish` (when the stage parks or hands over) and `sync` (when a panic must be accounted for). If both operators are

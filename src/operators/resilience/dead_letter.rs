@@ -55,9 +55,11 @@ pub struct DeadLetterQueue<T> {
     failed_buffer: usize,
     overflow: Overflow,
     limit: Option<FailureLimit>,
-    on_failure: Option<Arc<dyn Fn(&StreamError) + Send + Sync>>,
+    on_failure: Option<Hook>,
     types: PhantomData<fn(T)>,
 }
+
+type Hook = Arc<dyn Fn(&StreamError) + Send + Sync>;
 
 /// What a [`DeadLetterQueue`] does when the stream of failures has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -290,7 +292,7 @@ impl<T: Send + 'static> DeadLetterQueue<T> {
 struct Rules {
     overflow: Overflow,
     limit: Option<FailureLimit>,
-    on_failure: Option<Arc<dyn Fn(&StreamError) + Send + Sync>>,
+    on_failure: Option<Hook>,
     counts: Arc<Counts>,
 }
 
