@@ -566,6 +566,9 @@ fn force_replaces_databases_and_never_an_input_or_another_file() {
     run(&input, &other).fails_with("is an input");
     run(&other, &input).fails_with("is an input");
     run(&other, &other).fails_with("are the same file");
+    // Another name for it; neither is there yet.
+    run(&other, &place.path(".").join("..").join(place.folder.path().file_name().unwrap()).join("other"))
+        .fails_with("are the same file");
     assert_eq!(fs::read_to_string(&input).unwrap(), csv(&[GOOD]));
 }
 

@@ -92,26 +92,36 @@ impl Places {
                 folder.join("flights.db")
             }
         };
+        let dead_letters = match &args.dead_letters {
+            Some(path) => std::path::absolute(path).map_err(failure("cannot find", path))?,
+            None => database.with_extension("failed.jsonl"),
+        };
         let places = Self {
             input: shipped(&args.input, "flights-2013-01.csv.gz"),
             airports: shipped(&args.airports, "airports.csv"),
             airlines: shipped(&args.airlines, "airlines.csv"),
-            dead_letters: args.dead_letters.clone().unwrap_or_else(|| database.with_extension("failed.jsonl")),
             replace: args.force || args.database.is_none(),
             database,
+            dead_letters,
         };
+        places.check_inputs()?;
         places.check_outputs()?;
         Ok(places)
     }
 
-    /// Both outputs are emptied at the start: a slip on the command line must not cost the user an input.
-    fn check_outputs(&self) -> Result<(), BoxError> {
+    /// Outputs are emptied at the start: a slip on the command line must not cost the user an input.
+    fn check_inputs(&self) -> Result<(), BoxError> {
         let inputs = [&self.input, &self.airports, &self.airlines];
         for (option, output) in [("--database", &self.database), ("--dead-letters", &self.dead_letters)] {
             if let Some(input) = inputs.into_iter().find(|input| same_file(input, output)) {
                 return Err(format!("{option} {} is an input: {}", output.display(), input.display()).into());
             }
         }
+        Ok(())
+    }
+
+    /// The outputs must be two. Two names for one file are noticed only when it is there, so this is asked again then.
+    pub(crate) fn check_outputs(&self) -> Result<(), BoxError> {
         if self.database == self.dead_letters || same_file(&self.database, &self.dead_letters) {
             return Err(format!("--database and --dead-letters are the same file: {}", self.database.display()).into());
         }

@@ -130,10 +130,9 @@ impl Database {
 }
 
 fn bind(insert: &mut Statement<'_>, enriched: &Enriched) -> rusqlite::Result<()> {
-    let Enriched { row, airline, origin, dest } = enriched;
-    let flight = &row.flight;
+    let Enriched { line, flight, airline, origin, dest } = enriched;
     let mut values = Values { insert, index: 0 };
-    values.add(row.line.number)?;
+    values.add(*line)?;
     values.add(flight.year)?;
     values.add(flight.month)?;
     values.add(flight.day)?;

@@ -76,9 +76,8 @@ impl DeadLetters {
             None => (describe(error), error.kind().to_string()),
         };
         let mut add = |line: &Line| self.add(line, error.stage(), &reason, &category);
-        let added = error
-            .with_item_ref(|line: &Line| add(line))
-            .or_else(|| error.with_item_ref(|row: &Arc<Row>| add(&row.line)));
+        let added =
+            error.with_item_ref(|line: &Line| add(line)).or_else(|| error.with_item_ref(|row: &Row| add(&row.line)));
         // What carries no row is a fault of the job.
         added.unwrap_or_else(|| Err(describe(error).into()))
     }

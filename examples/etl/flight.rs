@@ -41,7 +41,7 @@ const NOT_AVAILABLE: &str = "NA";
 /// A flight as it stands in the file; what is not available is `None`.
 ///
 /// Times of the day are numbers such as 517 for 5:17, and midnight at the end of a day is 2400. They are loaded as they are.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Flight {
     pub(crate) year: Option<i32>,
     pub(crate) month: Option<i32>,
@@ -270,7 +270,7 @@ pub(crate) struct Row {
 /// The stage that parses, and drops the flights that were cancelled.
 ///
 /// An operator of our own rather than a closure: it keeps the buffers of its parser, and passes the line on by value.
-pub(crate) fn parse_stage(counts: Arc<Counts>) -> impl Processor<In = Line, Out = Arc<Row>> {
+pub(crate) fn parse_stage(counts: Arc<Counts>) -> impl Processor<In = Line, Out = Row> {
     Custom::new("parse", move || Parse { parser: FlightParser::new(), counts: Arc::clone(&counts) })
 }
 
@@ -281,15 +281,15 @@ struct Parse {
 
 impl Operator for Parse {
     type In = Line;
-    type Out = Arc<Row>;
+    type Out = Row;
 
-    fn item(&mut self, line: Line, out: &mut impl Emit<Arc<Row>>) {
+    fn item(&mut self, line: Line, out: &mut impl Emit<Row>) {
         match self.parser.parse(&line) {
             Ok(flight) if flight.is_cancelled() => {
                 self.counts.cancelled.add(1);
                 out.filtered(1);
             }
-            Ok(flight) => out.emit(Arc::new(Row { line, flight })),
+            Ok(flight) => out.emit(Row { line, flight }),
             Err(reason) => out.fail(ErrorKind::Failed, reason, line),
         }
     }

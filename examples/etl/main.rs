@@ -97,6 +97,7 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
     database::check(&places.database, places.replace)?;
     // The file of an earlier run is emptied only when nothing can go wrong any more.
     let dead_letters = DeadLetters::open(&places.dead_letters)?;
+    places.check_outputs()?;
     let database = Database::create(&places.database, places.replace)?;
     let dead_letters = dead_letters.start(&counts)?;
 
@@ -134,7 +135,7 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
 
 /// From now on the first Ctrl-C drains, the second aborts, and should even that hang (in a write to a pipe that nobody
 /// reads, say) the third ends the program on the spot.
-fn listen_to_ctrl_c(stop: Stop, token: CancelToken) -> Result<(), BoxError> {
+fn listen_to_ctrl_c(stop: Stop, token: CancelToken, progress: Progress) -> Result<(), BoxError> {
     let mut pressed = 0;
     ctrlc::set_handler(move || {
         pressed += 1;
@@ -142,11 +143,11 @@ fn listen_to_ctrl_c(stop: Stop, token: CancelToken) -> Result<(), BoxError> {
             1 => {
                 stop.set();
                 token.drain();
-                summary::note("interrupted: loading what was read; Ctrl-C again aborts");
+                progress.note("interrupted: loading what was read; Ctrl-C again aborts");
             }
             2 => {
                 token.cancel();
-                summary::note("aborted");
+                progress.note("aborted");
             }
             _ => std::process::exit(i32::from(INTERRUPTED)),
         }

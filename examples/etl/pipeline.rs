@@ -20,10 +20,12 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     let database = Arc::new(Mutex::new(database));
 
     let pipeline = Pipeline::new("etl");
-    listen_to_ctrl_c(stop.clone(), pipeline.token())?;
-    pipeline.every(Duration::from_millis(100), progress.updater(&counts));
+    listen_to_ctrl_c(stop.clone(), pipeline.token(), progress.clone())?;
+    if let Some(update) = progress.updater(&counts) {
+        pipeline.every(Duration::from_millis(100), update);
+    }
 
-    let enrich = AsyncMapper::new(move |_: &CancelToken, row: &Arc<Row>| tables.enrich(row));
+    let enrich = AsyncMapper::new(move |_: &CancelToken, row: &Row| tables.enrich(row));
     let load = Mapper::fallible({
         let (database, counts) = (Arc::clone(&database), Arc::clone(&counts));
         // The lock is never waited for: only this stage loads. It is there because a closure of a stage may be shared.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::counts::Counts;
+use crate::summary;
 
-/// A bar on standard error, if that is a terminal.
+/// A bar on standard error, if that is a terminal. Clones are the same bar.
+#[derive(Clone)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
 }
@@ -26,20 +28,26 @@ impl Progress {
         Self { bar }
     }
 
-    /// What brings the bar up to date.
-    pub(crate) fn updater(&self, counts: &Arc<Counts>) -> impl FnMut() + Send + use<> {
-        let (bar, counts) = (self.bar.clone(), Arc::clone(counts));
-        move || {
-            if let Some(bar) = &bar {
-                let (loaded, failed) = (counts.loaded.get(), counts.failed.get());
-                bar.set_position(counts.bytes.get());
-                bar.set_message(format!("{loaded} rows loaded, {failed} failed"));
-            }
+    /// What brings the bar up to date, if there is one.
+    pub(crate) fn updater(&self, counts: &Arc<Counts>) -> Option<impl FnMut() + Send + use<>> {
+        let (bar, counts) = (self.bar.clone()?, Arc::clone(counts));
+        Some(move || {
+            let (loaded, failed) = (counts.loaded.get(), counts.failed.get());
+            bar.set_position(counts.bytes.get());
+            bar.set_message(format!("{loaded} rows loaded, {failed} failed"));
+        })
+    }
+
+    /// Says something on standard error without spoiling the bar.
+    pub(crate) fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| summary::note(text)),
+            None => summary::note(text),
         }
     }
 
-    pub(crate) fn finish(self) {
-        if let Some(bar) = self.bar {
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }

@@ -12,7 +12,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     let Job { lines, stop, tables, mut dead_letters, mut database, counts, progress, workers: _ } = job;
     let reader_fault = lines.fault();
     let token = CancelToken::new();
-    listen_to_ctrl_c(stop, token.clone())?;
+    listen_to_ctrl_c(stop, token.clone(), progress.clone())?;
 
     let mut parser = FlightParser::new();
     let mut batch: Vec<Enriched> = Vec::with_capacity(BATCH);
@@ -33,7 +33,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
                 counts.cancelled.add(1);
                 continue;
             }
-            let row = Row { line, flight }.into();
+            let row = Row { line, flight };
             match tables.enrich(&row) {
                 Ok(enriched) => batch.push(enriched),
                 Err(reason) => dead_letters.add(&row.line, "enrich", &reason.to_string(), reason.category())?,
@@ -41,7 +41,9 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
             if batch.len() == BATCH {
                 database.load(&batch, &counts)?;
                 batch.clear();
-                update();
+                if let Some(update) = &mut update {
+                    update();
+                }
             }
         }
         if !batch.is_empty() && !token.is_cancelled() {

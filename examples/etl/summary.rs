@@ -82,7 +82,12 @@ impl fmt::Display for Summary<'_> {
             writeln!(f, "abandoned   {abandoned:>9}")?;
         }
         if !self.is_complete() {
-            writeln!(f, "not complete: the end of the input was not reached")?;
+            let why = match self.ended {
+                Ended { fault: Some(_), .. } => "stopped by an error",
+                Ended { aborted: true, .. } => "aborted",
+                _ => "interrupted, what was read is loaded",
+            };
+            writeln!(f, "not complete: {why}")?;
         }
         let rate = totals.read as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
         write!(f, "\n{:.3} s, {rate:.0} rows/s", elapsed.as_secs_f64())?;
