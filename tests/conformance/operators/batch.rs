@@ -93,6 +93,7 @@ pub fn register(registry: &mut Registry) {
             },
         )
         .closure(Closure::Panics)
-        .holds(3),
+        .holds(3)
+        .room(|_| 16),
     );
 }
