@@ -33,7 +33,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 const DEFAULT_CASES: u64 = 2_000;
 
-/// How many cases run side by side: more than there are processors, so that threads are interrupted anywhere.
+/// How many cases run side by side: more than there are processors, so that threads are interrupted anywhere. Another
+/// number by STREAMZ_FUZZ_LANES.
 const LANES: u64 = 4;
 
 /// What the case at hand is made of, for the report of its failure.
@@ -61,11 +62,12 @@ fn random_pipelines_keep_every_promise() {
     common::threads::start_shared_pool();
     let one: Option<u64> = setting("STREAMZ_FUZZ_SEED");
     let cases = setting("STREAMZ_FUZZ_CASES").unwrap_or(DEFAULT_CASES);
+    let lanes = setting("STREAMZ_FUZZ_LANES").unwrap_or(LANES);
     let base = fastrand::u64(..);
     let next = AtomicU64::new(0);
     let failed = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..LANES {
+        for _ in 0..lanes {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
