@@ -11,8 +11,8 @@ pub type ByHand = BTreeMap<String, u64>;
 ///
 /// - No thread died from a fault of the library, and every step balances.
 /// - Between two fused steps: what the first emitted, the second received.
-/// - Between stages: emitted = received + taken by the test + undelivered. A stage may have several outputs, and one may
-///   have several inputs; then the sums over all stages that hang together are compared.
+/// - Between stages: emitted = received + taken by the test + undelivered. A stage may have several outputs, and one
+///   may have several inputs; then the sums over all stages that hang together are compared.
 pub fn check(report: &Report, by_hand: &ByHand) -> Result<(), String> {
     check_steps(report)?;
     for stage in &report.stages {
@@ -64,8 +64,8 @@ fn check_stage(stage: &StageReport) -> Result<(), String> {
     Ok(())
 }
 
-/// How many data items a stage has put into its outputs. A dead letter counts as an error where it is made, and is data from
-/// there on.
+/// How many data items a stage has put into its outputs. A dead letter counts as an error where it is made, and is
+/// data from there on.
 fn data_out(stage: &StageReport) -> u64 {
     let letters = stage.outputs.iter().any(|output| &*output.name == "failed");
     stage.emitted() + if letters { stage.steps[0].errors_out } else { 0 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::faults::{Fault, Faults};
 use super::seen::{Kind, Seen};
 
-/// An operator whose output for an item depends on that item alone. `carried` says whether the error made by a closure that
-/// fails or panics carries the item.
+/// An operator whose output for an item depends on that item alone. `carried` says whether the error that is made when
+/// its closure fails or panics carries the item.
 pub fn each(input: &[Seen], faults: Faults, carried: bool, out: impl Fn(u64) -> Vec<Seen>) -> Vec<Seen> {
     let one = |seen: &Seen| match *seen {
         Seen::Value(value) => hit(faults, value, carried).map_or_else(|| out(value), |error| vec![error]),
@@ -108,8 +108,8 @@ pub fn dedupe(input: &[Seen], faults: Faults, key: impl Fn(u64) -> u64) -> Vec<S
     input.iter().filter_map(one).collect()
 }
 
-/// Groups of at most `size` with the same key, of which at most `max_keys` are open. An error, also one that is made here,
-/// comes after all that is open.
+/// Groups of at most `size` with the same key, of which at most `max_keys` are open. An error, also one that is made
+/// here, comes after all that is open.
 pub fn batches(input: &[Seen], faults: Faults, size: usize, max_keys: usize, key: impl Fn(u64) -> u64) -> Vec<Seen> {
     let mut open: Vec<(u64, Vec<u64>)> = Vec::new();
     let mut out = Vec::new();

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Starts the pool of threads that stays for as long as the process, with names of its own.
 ///
-/// A thread without a name has that of the thread that started it: the pool would pass for a part of the first pipeline that
-/// uses it.
+/// A thread without a name has that of the thread that started it: the pool would pass for a part of the first pipeline
+/// that uses it.
 pub fn start_shared_pool() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,4 +1,4 @@
-//! A closure that panics or fails on an item: that item becomes an error item, in its place, and nothing else is touched.
+//! A closure panics or fails on an item: that item becomes an error item, in its place, and nothing else is touched.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! The operators that random pipelines are made of.
 //!
-//! To add one: write a function that makes it from random numbers, with its model, and put it into the menu of its file.
+//! To add one: write a function that makes it from random numbers, with its model; put it into the menu of its file.
 
 mod batches;
 mod pools;
