@@ -129,11 +129,13 @@ impl Places {
     }
 }
 
-/// `etl` in cargo's target folder, three levels above this program: `target/release/examples/etl`.
+/// `etl` in cargo's target folder, if this program is there, which is `target/release/examples/etl`.
 fn default_folder() -> Result<PathBuf, BoxError> {
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let target = program.ancestors().nth(3).ok_or("this program is not in cargo's target folder: give a --database")?;
-    Ok(target.join("etl"))
+    match program.parent().filter(|folder| folder.ends_with("examples")).and_then(|folder| folder.ancestors().nth(2)) {
+        Some(target) => Ok(target.join("etl")),
+        None => Err("this program is not where cargo puts it: give a --database".into()),
+    }
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
