@@ -95,7 +95,8 @@ impl Stop {
                 (child, Box::new(|rig| rig.clock.as_ref().expect("virtual time").advance(TIME)))
             }
         };
-        let stream = subject.processor(site).process(&token, input);
+        // Read outside that scope, so that it is the stage itself that says that the stream was cut.
+        let stream = subject.processor(site).process(&token, input).with_token(&rig.pipeline);
         (rig.output(subject, stream), stop)
     }
 
