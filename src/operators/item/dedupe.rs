@@ -184,7 +184,11 @@ impl<T, K: Eq + Hash + Clone, F> DedupeOperator<T, K, F> {
 
     fn make_room(&mut self) {
         while self.seen.len() >= self.memory.max_keys {
-            if self.forget_oldest() {
+            if self.ages.is_empty() {
+                // A key that is not equal to itself, or that has panicked, cannot be found again: what is left is such.
+                self.stats.evicted.fetch_add(self.seen.len() as u64, Ordering::Relaxed);
+                self.seen.clear();
+            } else if self.forget_oldest() {
                 self.stats.evicted.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -223,7 +227,10 @@ where
         if self.seen.contains_key(&key) {
             if self.memory.refresh {
                 self.remember(key, now);
+            } else {
+                drop(key);
             }
+            drop(item);
             out.filtered(1);
         } else {
             self.make_room();
@@ -320,6 +327,52 @@ mod tests {
         let mut dedupe = Harness::new(&numbers().with_max_keys(2).refresh_on_duplicate(true));
         [1, 2, 1, 3, 1, 2].into_iter().for_each(|n| dedupe.item(n));
         assert_eq!(dedupe.items(), [1, 2, 3, 2]);
+    }
+
+    /// Equal to nothing, not even to itself, and rude when dropped, if asked to be.
+    #[derive(Clone, Debug)]
+    struct Odd {
+        is_bomb: bool,
+        is_equal: bool,
+    }
+
+    impl PartialEq for Odd {
+        fn eq(&self, other: &Self) -> bool {
+            self.is_equal && other.is_equal
+        }
+    }
+
+    impl Eq for Odd {}
+
+    impl Hash for Odd {
+        fn hash<H: std::hash::Hasher>(&self, _state: &mut H) {}
+    }
+
+    impl Drop for Odd {
+        fn drop(&mut self) {
+            assert!(!self.is_bomb, "dropped");
+        }
+    }
+
+    #[test]
+    fn keys_that_cannot_be_found_again_make_room_all_the_same() {
+        let dedupe = Dedupe::new(|_: &u32| Odd { is_bomb: false, is_equal: false }).with_max_keys(3);
+        let stats = dedupe.stats();
+        let mut dedupe = Harness::new(&dedupe);
+        (0..10).for_each(|n| dedupe.item(n));
+        assert_eq!(dedupe.items(), (0..10).collect::<Vec<_>>());
+        assert_eq!(stats.evicted(), 9);
+    }
+
+    #[test]
+    fn a_key_that_panics_when_dropped_fails_its_item_alone() {
+        let mut dedupe = Harness::new(&Dedupe::new(|n: &u32| Odd { is_bomb: *n == 2, is_equal: true }));
+        (1..=3).for_each(|n| dedupe.item(n));
+        let outputs = dedupe.outputs();
+        assert_eq!(outputs.len(), 2);
+        assert_eq!(outputs[1].as_ref().unwrap_err().kind(), ErrorKind::Panicked);
+        let step = &dedupe.steps()[0];
+        assert_eq!((step.delivered, step.failed, step.filtered), (1, 1, 1));
     }
 
     #[test]

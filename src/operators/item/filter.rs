@@ -66,7 +66,10 @@ where
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
         match panic::catch(|| (self.predicate)(&item)) {
             Ok(true) => out.emit(item),
-            Ok(false) => out.filtered(1),
+            Ok(false) => {
+                drop(item);
+                out.filtered(1);
+            }
             Err(payload) => out.fail_panicked(payload.into(), item),
         }
     }

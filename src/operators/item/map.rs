@@ -146,7 +146,10 @@ where
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
         match panic::catch(|| (self.f)(&item)) {
-            Ok(Ok(mapped)) => out.emit(mapped),
+            Ok(Ok(mapped)) => {
+                drop(item);
+                out.emit(mapped);
+            }
             Ok(Err(error)) => out.fail(ErrorKind::Failed, error, item),
             Err(payload) => out.fail_panicked(payload.into(), item),
         }

@@ -82,6 +82,7 @@ where
     fn error(&mut self, error: StreamError, out: &mut impl Emit<T>) {
         match panic::catch(|| (self.f)(&error)) {
             Ok(Some(item)) => {
+                drop(error);
                 out.absorbed();
                 out.emit_from(item, 0);
             }

@@ -73,7 +73,12 @@ impl<T: Send + 'static> Operator for SampleOperator<T> {
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
-        if self.dice.says_yes() { out.emit(item) } else { out.filtered(1) }
+        if self.dice.says_yes() {
+            out.emit(item);
+        } else {
+            drop(item);
+            out.filtered(1);
+        }
     }
 }
 

@@ -59,6 +59,7 @@ impl<T: Send + 'static> Operator for SkipOperator<T> {
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
         if self.left > 0 {
             self.left -= 1;
+            drop(item);
             out.filtered(1);
         } else {
             out.emit(item);

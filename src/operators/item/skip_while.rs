@@ -70,7 +70,10 @@ where
             return out.emit(item);
         }
         match panic::catch(|| (self.predicate)(&item)) {
-            Ok(true) => out.filtered(1),
+            Ok(true) => {
+                drop(item);
+                out.filtered(1);
+            }
             Ok(false) => {
                 self.skipping = false;
                 out.emit(item);

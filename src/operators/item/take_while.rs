@@ -67,8 +67,9 @@ where
         match panic::catch(|| (self.predicate)(&item)) {
             Ok(true) => out.emit(item),
             Ok(false) => {
-                out.filtered(1);
                 out.finish();
+                drop(item);
+                out.filtered(1);
             }
             Err(payload) => out.fail_panicked(payload.into(), item),
         }
