@@ -73,6 +73,8 @@ use crate::stage::wait::Notify;
 ///
 /// - A stage that blocks in foreign code (a lock or channel that is not this library's, a real sleep) counts as
 ///   running. `advance` waits for it and, after [a real-time limit](Self::with_watchdog), panics and names it.
+/// - A wait without a limit ([`recv`](crate::Stream::recv), [`join`](crate::Pipeline::join), `collect`) does not move
+///   the time. If what it waits for needs time to pass, it waits for ever, unless another thread moves it.
 /// - Threads that a test starts itself are not waited for. Start them with
 ///   [`Pipeline::spawn`](crate::Pipeline::spawn), or join them before moving the time.
 /// - Hops carry one item at a time under this clock, so throughput is not what it is in production.
@@ -170,11 +172,14 @@ impl ManualClock {
     /// # Panics
     /// If called on a thread of a pipeline that uses this clock, if a stage keeps running for longer than the
     /// [watchdog](Self::with_watchdog) allows, or if the clock would pass 584 years.
+    #[track_caller]
     pub fn advance(&self, by: Duration) {
         assert!(!self.is_seated_here(), "ManualClock::advance called on a thread of a pipeline that uses this clock");
         let mut state = self.shared.state.lock();
         let target = state.now.checked_add(by).expect("virtual time beyond its range");
         while self.step(&mut state, target) {}
+        // Somebody else may have moved the time further meanwhile.
+        let target = target.max(state.now);
         self.set_now(&mut state, target);
     }
 
@@ -182,6 +187,7 @@ impl ManualClock {
     ///
     /// # Panics
     /// As [`advance`](Self::advance).
+    #[track_caller]
     pub fn settle(&self) {
         self.advance(Duration::ZERO);
     }
@@ -351,7 +357,10 @@ impl Seat {
 
     /// A guest's wait with a deadline: it moves the time itself.
     fn pass_time(&self, mut state: MutexGuard<'_, State>, target: Duration) {
-        let woken = |state: &State| state.seats.get(&self.id).is_none_or(|seat| seat.parked.is_none());
+        let woken = |state: &State| {
+            let parked = state.seats.get(&self.id).and_then(|seat| seat.parked.as_ref());
+            parked.is_none_or(|parked| parked.probe.as_ref().is_some_and(|ready| ready()))
+        };
         loop {
             self.clock.wait_until_quiescent(&mut state);
             if woken(&state) {
@@ -386,6 +395,14 @@ impl Seat {
 pub(crate) struct Hold {
     clock: ManualClock,
     id: u64,
+}
+
+impl Hold {
+    /// One more, for work that is split.
+    pub(crate) fn another(&self) -> Self {
+        let what = self.clock.shared.state.lock().holds.get(&self.id).copied();
+        self.clock.hold(what.unwrap_or("work"))
+    }
 }
 
 impl Drop for Hold {

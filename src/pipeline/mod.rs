@@ -5,12 +5,13 @@ mod scope;
 mod token;
 
 pub use report::{Outcome, OutputReport, Report, StageReport, StepReport};
-pub(crate) use scope::{Drain, Scope};
+pub(crate) use scope::{Drain, Membership, Scope};
 pub use token::{CancelToken, Cancelled, Cause};
 pub(crate) use token::{Node, Registration, earlier};
 
 use std::fmt;
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -106,9 +107,11 @@ impl Pipeline {
     /// Waits until every thread of the pipeline has ended.
     ///
     /// Streams that end nowhere must be read or dropped first: a stage whose output is full and not read does not end.
+    /// Likewise every [`Sender`](crate::Sender) must be dropped or finished: a stage that may still be fed does not end.
     ///
     /// # Panics
     /// If called on a thread of the pipeline itself.
+    #[track_caller]
     pub fn join(self) -> Report {
         self.token.scope().join(None);
         self.report()
@@ -118,6 +121,7 @@ impl Pipeline {
     ///
     /// # Panics
     /// If called on a thread of the pipeline itself.
+    #[track_caller]
     pub fn drain_within(self, limit: Duration) -> Report {
         let deadline = self.token.now().checked_add(limit);
         self.token.drain();
@@ -131,6 +135,7 @@ impl Pipeline {
     ///
     /// # Panics
     /// If called on a thread of the pipeline itself.
+    #[track_caller]
     pub fn abort(self) -> Report {
         self.token.cancel();
         self.join()
@@ -158,8 +163,8 @@ impl Pipeline {
         self.token.spawn_task(name, true, work);
     }
 
-    /// Calls `work` every `period`, on a thread that the pipeline owns, until the rest of the pipeline has ended or is
-    /// cancelled. For reports and heartbeats: it does not keep the pipeline alive.
+    /// Calls `work` every `period`, on a thread that the pipeline owns, until the pipeline is cancelled, or is joined and
+    /// the rest of it has ended. For reports and heartbeats: it does not keep the pipeline alive.
     ///
     /// The first call comes one period from now. Calls are due at whole multiples of the period; those that were
     /// missed because one took longer are skipped. A panic in `work` ends the calls and cancels the pipeline.
@@ -187,13 +192,14 @@ impl CancelToken {
     #[track_caller]
     fn spawn_task(&self, name: &str, keep: bool, work: impl FnOnce(&CancelToken) + Send + 'static) {
         let scope = self.scope();
-        let stats = scope.register(name, StageKind::Task, &[], 1);
+        let (stats, reservation) = scope.register(name, StageKind::Task, &[], 1);
         let token = self.clone();
         let label = Arc::clone(&stats.name);
         scope.spawn(&label, keep, move |started| match started {
             Ok(()) => run_task(&token, &stats, work),
             Err(error) => token.cancel_because(error),
         });
+        drop(reservation);
     }
 }
 
@@ -231,6 +237,10 @@ impl Ticks {
         Some(self.count)
     }
 }
+
+// What a panic may leave half done in them is behind locks and atomics.
+impl UnwindSafe for Pipeline {}
+impl RefUnwindSafe for Pipeline {}
 
 impl Deref for Pipeline {
     type Target = CancelToken;

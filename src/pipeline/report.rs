@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::scope::Scope;
 use super::token::{CancelToken, Cause};
+use crate::error::StreamError;
 use crate::stage::stats::{Counter, DropReason, Gauge, StageKind, StageStats, StepStats};
 
 /// How a pipeline came to its end, or that it has not.
@@ -15,8 +16,11 @@ use crate::stage::stats::{Counter, DropReason, Gauge, StageKind, StageStats, Ste
 pub enum Outcome {
     /// Threads are still at work.
     Running,
-    /// Every source came to its end and everything was processed.
+    /// Every stage came to its end by itself, because its input ended or because nobody wanted its output any more, and no
+    /// stream was cut.
     Completed,
+    /// A part of it was cut (a child token was cancelled, a thread could not be started); the rest came to its end.
+    Cut(StreamError),
     /// The sources were stopped by a drain; everything that was in flight was processed.
     Drained,
     /// It was cancelled; what was in flight was abandoned.
@@ -117,8 +121,8 @@ impl Report {
         let outcome = match (finished, root.cause()) {
             (_, Some(cause)) => Outcome::Cancelled(cause),
             (None, None) => Outcome::Running,
-            (Some(_), None) if scope.is_draining() => Outcome::Drained,
-            (Some(_), None) => Outcome::Completed,
+            (Some(_), None) if scope.is_draining() && scope.cut().is_none() => Outcome::Drained,
+            (Some(_), None) => scope.cut().map_or(Outcome::Completed, Outcome::Cut),
         };
         Self {
             name: Arc::clone(scope.name()),
@@ -129,7 +133,7 @@ impl Report {
         }
     }
 
-    /// Whether everything the sources had was processed: not cancelled, not drained, not still running.
+    /// Whether it ran to its end: not cancelled, not cut, not drained, not still running.
     pub fn is_complete(&self) -> bool {
         matches!(self.outcome, Outcome::Completed)
     }
@@ -257,6 +261,7 @@ impl fmt::Display for Outcome {
             Outcome::Running => f.write_str("running"),
             Outcome::Completed => f.write_str("completed"),
             Outcome::Drained => f.write_str("drained"),
+            Outcome::Cut(error) => write!(f, "cut: {error}"),
             Outcome::Cancelled(cause) => write!(f, "{cause}"),
         }
     }

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use super::token::{Cause, Node, earlier};
 use crate::clock::Clock;
+use crate::error::StreamError;
 use crate::stage::panic::{self, PanicPayload};
 use crate::stage::stats::{StageKind, StageStats};
 use crate::stage::wait::{Waiter, Wake};
@@ -39,7 +40,7 @@ pub(crate) struct Scope {
     capacity: usize,
     started: Instant,
     draining: AtomicBool,
-    /// Threads and streams handed out whose end means that no stage is left to wait for.
+    /// How many of its threads have not ended; a copy for readers that do not hold the lock.
     live: AtomicUsize,
     state: Mutex<State>,
 }
@@ -59,6 +60,8 @@ struct State {
     joiners: Vec<Arc<Wake>>,
     drains: Vec<Weak<dyn Drain>>,
     faults: Vec<String>,
+    /// The first stream that was cut although the pipeline itself was not cancelled.
+    cut: Option<StreamError>,
 }
 
 impl Scope {
@@ -108,8 +111,17 @@ impl Scope {
     ///
     /// # Panics
     /// If the pipeline has finished.
+    ///
+    /// The pipeline does not finish before the reservation that comes with the books is dropped: that is when the stage
+    /// has its threads.
     #[track_caller]
-    pub(crate) fn register(&self, name: &str, kind: StageKind, steps: &[Arc<str>], threads: usize) -> Arc<StageStats> {
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        name: &str,
+        kind: StageKind,
+        steps: &[Arc<str>],
+        threads: usize,
+    ) -> (Arc<StageStats>, Membership) {
         let mut state = self.state.lock();
         if state.finished.is_some() {
             let pipeline = Arc::clone(&self.name);
@@ -121,7 +133,8 @@ impl Scope {
         let steps = if steps.len() > 1 { steps } else { &own };
         let stats = Arc::new(StageStats::new(unique, kind, steps, threads));
         state.stages.push(Arc::clone(&stats));
-        stats
+        state.keepers += 1;
+        (stats, Membership { scope: Arc::clone(self), keep: true, wake: None })
     }
 
     pub(crate) fn stages(&self) -> Vec<Arc<StageStats>> {
@@ -171,7 +184,7 @@ impl Scope {
         *state.count(keep) += 1;
         state.wakes.push(Arc::clone(&wake));
         self.live.fetch_add(1, Ordering::AcqRel);
-        Membership { scope: Arc::clone(self), keep, wake }
+        Membership { scope: Arc::clone(self), keep, wake: Some(wake) }
     }
 
     fn keep_handle(&self, handle: JoinHandle<()>) {
@@ -193,6 +206,15 @@ impl Scope {
         log::error!("streamz: a thread of pipeline `{}` died: {message}", self.name);
         self.state.lock().faults.push(message.clone());
         self.root.cancel(Cause::Because(Arc::from(crate::BoxError::from(message))));
+    }
+
+    /// A stream was cut; of several the first is remembered.
+    pub(crate) fn note_cut(&self, error: &StreamError) {
+        self.state.lock().cut.get_or_insert_with(|| error.clone());
+    }
+
+    pub(crate) fn cut(&self) -> Option<StreamError> {
+        self.state.lock().cut.clone()
     }
 
     pub(crate) fn faults(&self) -> Vec<String> {
@@ -253,6 +275,7 @@ impl Scope {
     ///
     /// # Panics
     /// On a thread of the pipeline itself.
+    #[track_caller]
     pub(crate) fn join(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
         assert!(!self.is_home(), "pipeline `{}` cannot be joined by one of its own threads", self.name);
         let waiter = Waiter::current(&self.clock);
@@ -318,11 +341,12 @@ fn join_all(handles: Vec<JoinHandle<()>>) {
     }
 }
 
-/// A thread's entry in the books, from before it is spawned until its last act.
-struct Membership {
+/// A thread's entry in the books, from before it is spawned until its last act; without a wake, that of a stage whose
+/// threads are still to come.
+pub(crate) struct Membership {
     scope: Arc<Scope>,
     keep: bool,
-    wake: Arc<Wake>,
+    wake: Option<Arc<Wake>>,
 }
 
 impl Drop for Membership {
@@ -330,9 +354,9 @@ impl Drop for Membership {
         let scope = &*self.scope;
         let mut state = scope.state.lock();
         *state.count(self.keep) -= 1;
-        scope.live.fetch_sub(1, Ordering::AcqRel);
-        if let Some(index) = state.wakes.iter().position(|wake| Arc::ptr_eq(wake, &self.wake)) {
-            state.wakes.swap_remove(index);
+        if let Some(own) = &self.wake {
+            scope.live.fetch_sub(1, Ordering::AcqRel);
+            state.wakes.retain(|wake| !Arc::ptr_eq(wake, own));
         }
         let joiners = if state.keepers == 0 { std::mem::take(&mut state.joiners) } else { Vec::new() };
         drop(state);

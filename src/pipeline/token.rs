@@ -1,6 +1,7 @@
 //! [`CancelToken`]: what tells a pipeline to stop.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -297,6 +298,10 @@ impl Default for CancelToken {
         Self::new()
     }
 }
+
+// What a panic may leave half done in it is behind locks and atomics.
+impl UnwindSafe for CancelToken {}
+impl RefUnwindSafe for CancelToken {}
 
 impl fmt::Debug for CancelToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

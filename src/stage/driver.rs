@@ -18,8 +18,11 @@ use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, give, guarded};
 use super::stats::Phase;
 use super::thread::StageThread;
+use super::wait::before_park;
 use crate::error::Result;
 use crate::stream::{EdgeSender, End, Input, Polled};
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// How many items an operator may emit in one call before it is told that the output is full, so that an endless one
 /// comes back to the driver, which looks at cancellation and timers.
@@ -27,7 +30,8 @@ const QUOTA: u32 = 1024;
 
 /// The output of a stage with one way out.
 pub(crate) struct Output<T> {
-    sender: EdgeSender<T>,
+    /// Shared with the thread's hook, which hands over what is open before the thread parks in a closure of the user's.
+    sender: Rc<RefCell<EdgeSender<T>>>,
     context: Context,
     last_step: usize,
     quota: u32,
@@ -42,12 +46,21 @@ pub(crate) struct Output<T> {
 impl<T> Output<T> {
     pub(crate) fn new(sender: EdgeSender<T>, context: Context) -> Self {
         let last_step = context.stats.steps.len() - 1;
-        Self { sender, context, last_step, quota: QUOTA, closed: false, emitted: 0, correction: 0, marked: (0, false) }
+        Self {
+            sender: Rc::new(RefCell::new(sender)),
+            context,
+            last_step,
+            quota: QUOTA,
+            closed: false,
+            emitted: 0,
+            correction: 0,
+            marked: (0, false),
+        }
     }
 
     /// For a stage that could not start.
-    pub(crate) fn end(mut self, end: End) {
-        self.sender.end(end);
+    pub(crate) fn end(self, end: End) {
+        self.sender.borrow_mut().end(end);
     }
 }
 
@@ -56,12 +69,14 @@ impl<T> Sink<T> for Output<T> {
     fn put(&mut self, item: Result<T>) {
         self.quota = self.quota.saturating_sub(1);
         self.emitted += u64::from(item.is_ok());
-        self.sender.push(item);
+        self.sender.borrow_mut().push(item);
     }
 
     #[inline]
     fn full(&mut self) -> bool {
-        self.quota == 0 || self.closed || self.sender.is_full()
+        // Each look costs, too: an operator whose items all go down a filter must come back to the driver as well.
+        self.quota = self.quota.saturating_sub(1);
+        self.quota == 0 || self.closed || self.sender.borrow_mut().is_full()
     }
 
     fn close(&mut self) {
@@ -127,7 +142,17 @@ const TURNS: u32 = 64;
 
 impl<O: Operator> Driver<O> {
     pub(crate) fn new(op: O, input: Input<O::In>, out: Output<O::Out>, thread: StageThread) -> Self {
-        out.sender.watch(thread.wake());
+        out.sender.borrow().watch(thread.wake());
+        let sender = Rc::downgrade(&out.sender);
+        let announce = input.announcer();
+        before_park(move || {
+            if let Some(sender) = sender.upgrade()
+                && let Ok(mut sender) = sender.try_borrow_mut()
+            {
+                sender.hand_over();
+            }
+            announce();
+        });
         Self { op, input, out, thread, received: 0, turns: 0 }
     }
 
@@ -139,7 +164,7 @@ impl<O: Operator> Driver<O> {
         };
         self.publish();
         self.abandon_held();
-        self.out.sender.end(end);
+        self.out.sender.borrow_mut().end(end);
     }
 
     fn work(&mut self) -> Result<End, Stop> {
@@ -151,10 +176,10 @@ impl<O: Operator> Driver<O> {
         }
         loop {
             self.check()?;
-            self.out.sender.hand_over_if_hungry();
+            self.out.sender.borrow_mut().hand_over_if_hungry();
             self.turns += 1;
             // Once everything has been handed over, the consumer may count on what the counters say.
-            if self.turns >= TURNS || self.out.sender.is_handed_over() {
+            if self.turns >= TURNS || self.out.sender.borrow_mut().is_handed_over() {
                 self.publish();
             }
             if self.op.next_wake().is_some_and(|wake| wake <= self.thread.token.now()) {
@@ -205,7 +230,7 @@ impl<O: Operator> Driver<O> {
         if self.thread.is_stopped() {
             return Err(Stop::Cancelled);
         }
-        if self.out.sender.is_gone() {
+        if self.out.sender.borrow_mut().is_gone() {
             return Err(Stop::ConsumerGone);
         }
         Ok(())
@@ -217,7 +242,7 @@ impl<O: Operator> Driver<O> {
         self.out.quota = QUOTA;
         guarded(&mut self.op, &mut self.out, call);
         loop {
-            if self.out.sender.is_stuck() {
+            if self.out.sender.borrow_mut().is_stuck() {
                 self.wait_for_room(false)?;
             }
             self.debug_check();
@@ -225,13 +250,14 @@ impl<O: Operator> Driver<O> {
                 break;
             }
             self.check()?;
-            if self.out.sender.is_full() {
+            self.out.sender.borrow_mut().hand_over_if_hungry();
+            if self.out.sender.borrow_mut().is_full() {
                 self.wait_for_room(true)?;
             }
             self.out.quota = QUOTA;
         }
         if !O::PLAIN {
-            if self.out.sender.is_stuck() {
+            if self.out.sender.borrow_mut().is_stuck() {
                 self.wait_for_room(false)?;
             }
             self.debug_check();
@@ -241,9 +267,9 @@ impl<O: Operator> Driver<O> {
 
     fn wait_for_input(&mut self) {
         self.publish();
-        self.out.sender.hand_over();
+        self.out.sender.borrow_mut().hand_over();
         self.input.settle();
-        let out = &self.out.sender;
+        let out = self.out.sender.borrow();
         self.thread.wait_for_input(&self.input, self.op.next_wake(), || out.is_gone(), |_| out.is_gone());
     }
 
@@ -253,13 +279,13 @@ impl<O: Operator> Driver<O> {
         self.publish();
         loop {
             self.check()?;
-            self.out.sender.hand_over();
-            let waiting = self.out.sender.is_stuck() || (more && self.out.sender.is_full());
+            self.out.sender.borrow_mut().hand_over();
+            let waiting = self.out.sender.borrow_mut().is_stuck() || (more && self.out.sender.borrow_mut().is_full());
             if !waiting {
                 return Ok(());
             }
             self.input.settle();
-            let out = &self.out.sender;
+            let out = self.out.sender.borrow();
             let wake = self.thread.wake();
             self.thread.wait(Phase::Blocked, None, || out.may_have_room(), |_| out.want_room(wake));
         }

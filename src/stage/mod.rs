@@ -22,7 +22,7 @@ pub use steps::{Chain, NoSteps, Only, Steps};
 
 use std::sync::Arc;
 
-use crate::pipeline::CancelToken;
+use crate::pipeline::{CancelToken, Membership};
 use crate::stream::{End, Stream, edge};
 use driver::{Driver, Output};
 use operator::sealed::Context;
@@ -120,6 +120,8 @@ pub trait Stage: Processor {
 pub(crate) struct Registered {
     pub(crate) token: CancelToken,
     pub(crate) stats: Arc<StageStats>,
+    /// Kept until the stage has its threads.
+    pub(crate) reservation: Membership,
 }
 
 impl Registered {
@@ -140,14 +142,14 @@ impl Registered {
             scope.name(),
             input.token().scope().name()
         );
-        let stats = scope.register(name, kind, steps, threads);
+        let (stats, reservation) = scope.register(name, kind, steps, threads);
         stats.inputs.lock().push(Arc::clone(input.feeder()));
-        Self { token: cancel.clone(), stats }
+        Self { token: cancel.clone(), stats, reservation }
     }
 
     pub(crate) fn source(cancel: &CancelToken, name: &str, threads: usize) -> Self {
-        let stats = cancel.scope().register(name, StageKind::Source, &[], threads);
-        Self { token: cancel.clone(), stats }
+        let (stats, reservation) = cancel.scope().register(name, StageKind::Source, &[], threads);
+        Self { token: cancel.clone(), stats, reservation }
     }
 
     /// A way out of the stage.

@@ -1,11 +1,12 @@
 //! What a thread of a stage has at hand: its waiter, its token, its account of time.
 
+use crossbeam_channel::{Receiver, Sender};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::stats::{Phase, StageStats};
-use super::wait::{ForeignChannel, Waiter, Wake};
+use super::wait::{Waiter, Wake};
 use crate::error::{ErrorKind, StreamError};
 use crate::pipeline::{CancelToken, Cause, Registration, earlier};
 use crate::stream::Input;
@@ -76,10 +77,10 @@ impl StageThread {
     }
 
     /// Waits until a channel that is not ours is ready.
-    pub(crate) fn wait_for_foreign<C: ForeignChannel>(
+    pub(crate) fn wait_for_foreign<T: Send + 'static>(
         &self,
         phase: Phase,
-        channel: &C,
+        channel: &Receiver<T>,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
         self.wait_in(phase, || {
@@ -88,6 +89,18 @@ impl StageThread {
                 self.waiter.park_on(channel, self.deadline);
             }
         });
+    }
+
+    /// Waits until a foreign channel has taken `item`, or something else may have changed: then the item comes back.
+    pub(crate) fn send_to_foreign<T: Send + 'static>(&self, channel: &Sender<T>, item: T) -> Result<(), T> {
+        let mut item = Some(item);
+        self.wait_in(Phase::Blocked, || {
+            self.waiter.expect_foreign();
+            if !self.is_stopped() {
+                self.waiter.send_to(channel, &mut item, self.deadline);
+            }
+        });
+        item.map_or(Ok(()), Err)
     }
 
     /// Waits until `done`, also after a stop: for work that cannot be interrupted. Whoever makes it true posts the wake.
@@ -108,8 +121,13 @@ impl StageThread {
 
     /// The error with which a stream ends that is cut here, because of the token.
     pub(crate) fn cut(&self) -> StreamError {
-        let cause = self.token.cause().unwrap_or(Cause::Requested);
-        cut_error(&self.token, &self.stats, cause)
+        let Some(cause) = self.token.cause() else {
+            // The consumer has gone: nobody will see this.
+            return cut_error(&self.token, &self.stats, Cause::Requested);
+        };
+        let error = cut_error(&self.token, &self.stats, cause);
+        self.token.scope().note_cut(&error);
+        error
     }
 }
 
@@ -119,7 +137,11 @@ pub(crate) fn cut_error(token: &CancelToken, stats: &StageStats, cause: Cause) -
 
 /// The error with which a stream ends whose stage has no thread.
 pub(crate) fn spawn_error(token: &CancelToken, stats: &StageStats, error: std::io::Error) -> StreamError {
-    StreamError::new(ErrorKind::Internal, Arc::clone(&stats.name)).with_source(error).with_time(token.clock().wall())
+    let error = StreamError::new(ErrorKind::Internal, Arc::clone(&stats.name))
+        .with_source(error)
+        .with_time(token.clock().wall());
+    token.scope().note_cut(&error);
+    error
 }
 
 impl Drop for StageThread {

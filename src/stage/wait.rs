@@ -79,6 +79,19 @@ pub(crate) struct Waiter {
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Waiter>>> = const { RefCell::new(None) };
+    static BEFORE_PARK: RefCell<Vec<Rc<dyn Fn()>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// From now on `hook` is called before the calling thread parks, wherever that is: also in a closure of the user's that
+/// sends, sleeps or receives. What a stage has open must not wait for that.
+pub(crate) fn before_park(hook: impl Fn() + 'static) {
+    BEFORE_PARK.with_borrow_mut(|hooks| hooks.push(Rc::new(hook)));
+}
+
+fn run_hooks() {
+    // Cloned, so that a hook may do anything.
+    let hooks = BEFORE_PARK.with_borrow(Vec::clone);
+    hooks.iter().for_each(|hook| hook());
 }
 
 impl Waiter {
@@ -106,6 +119,7 @@ impl Waiter {
         // Dropped outside the borrow: giving the seat back takes the clock's lock.
         let waiter = CURRENT.with_borrow_mut(Option::take);
         drop(waiter);
+        drop(BEFORE_PARK.take());
     }
 
     /// The calling thread's waiter, or one made for a thread that is not ours.
@@ -138,6 +152,7 @@ impl Waiter {
 
     /// Blocks until a wake is posted or `deadline` has come.
     pub(crate) fn park(&self, deadline: Option<Instant>) {
+        run_hooks();
         match &self.wake.seat {
             Some(seat) => seat.park(deadline, None, || self.parker.park()),
             None => match deadline {
@@ -156,30 +171,79 @@ impl Waiter {
         })
     }
 
-    /// As [`park`](Self::park), and also until the foreign `channel` is ready or disconnected.
-    pub(crate) fn park_on<C: ForeignChannel>(&self, channel: &C, deadline: Option<Instant>) {
-        let signal = self.expect_foreign();
-        let sleep = |deadline: Option<Instant>| {
+    /// As [`park`](Self::park), and also until the foreign `channel` has a message or is disconnected.
+    pub(crate) fn park_on<T: Send + 'static>(&self, channel: &Receiver<T>, deadline: Option<Instant>) {
+        let probe = {
+            let channel = channel.clone();
+            move || {
+                let mut select = Select::new();
+                select.recv(&channel);
+                select.try_ready().is_ok()
+            }
+        };
+        self.park_in(probe, deadline, |signal, deadline| {
             let mut select = Select::new();
             select.recv(signal);
-            channel.join(&mut select);
+            select.recv(channel);
             match deadline {
                 Some(deadline) => drop(select.ready_deadline(deadline)),
                 None => drop(select.ready()),
             }
+        });
+    }
+
+    /// As [`park`](Self::park), and also until the foreign `channel` has taken the item, or is disconnected and the item is
+    /// dropped. It is a real send, not a look followed by one: a channel without capacity takes nothing else.
+    pub(crate) fn send_to<T: Send + 'static>(
+        &self,
+        channel: &Sender<T>,
+        item: &mut Option<T>,
+        deadline: Option<Instant>,
+    ) {
+        let probe = {
+            let channel = channel.clone();
+            move || {
+                let mut select = Select::new();
+                select.send(&channel);
+                select.try_ready().is_ok()
+            }
+        };
+        self.park_in(probe, deadline, |signal, deadline| {
+            let mut select = Select::new();
+            select.recv(signal);
+            let send = select.send(channel);
+            let selected = match deadline {
+                Some(deadline) => select.select_deadline(deadline).ok(),
+                None => Some(select.select()),
+            };
+            match selected {
+                Some(operation) if operation.index() == send => {
+                    if let Some(item) = item.take() {
+                        let _ = operation.send(channel, item); // the caller finds out by its next send
+                    }
+                }
+                Some(operation) => drop(operation.recv(signal)),
+                None => {}
+            }
+        });
+    }
+
+    /// Blocks in `sleep`, which a wake ends through the signal channel that it is given.
+    fn park_in(
+        &self,
+        probe: impl Fn() -> bool + Send + 'static,
+        deadline: Option<Instant>,
+        mut sleep: impl FnMut(&Receiver<()>, Option<Instant>),
+    ) {
+        run_hooks();
+        let signal = self.expect_foreign();
+        let mut sleep = |deadline| {
+            sleep(signal, deadline);
             let _ = signal.try_recv();
         };
         match &self.wake.seat {
             None => sleep(deadline),
-            Some(seat) => {
-                let channel = channel.clone();
-                let ready = move || {
-                    let mut select = Select::new();
-                    channel.join(&mut select);
-                    select.try_ready().is_ok()
-                };
-                seat.park(deadline, Some(Box::new(ready)), || sleep(None));
-            }
+            Some(seat) => seat.park(deadline, Some(Box::new(probe)), || sleep(None)),
         }
     }
 
@@ -208,23 +272,6 @@ impl Waiter {
             backoff.snooze();
         }
         false
-    }
-}
-
-/// An end of a channel that is not ours.
-pub(crate) trait ForeignChannel: Clone + Send + 'static {
-    fn join<'a>(&'a self, select: &mut Select<'a>);
-}
-
-impl<T: Send + 'static> ForeignChannel for Receiver<T> {
-    fn join<'a>(&'a self, select: &mut Select<'a>) {
-        select.recv(self);
-    }
-}
-
-impl<T: Send + 'static> ForeignChannel for Sender<T> {
-    fn join<'a>(&'a self, select: &mut Select<'a>) {
-        select.send(self);
     }
 }
 

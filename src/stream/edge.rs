@@ -207,6 +207,15 @@ impl<T> Edge<T> {
         post_all(wakes);
     }
 
+    /// Invariant 4, the consumer's side.
+    pub(crate) fn settle(&self) {
+        // Pairs with the fence in `want_room`: one of the two sees the other's store.
+        fence(Ordering::SeqCst);
+        if self.room_wanted.load(Ordering::Relaxed) {
+            self.announce_room();
+        }
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
     }
@@ -550,11 +559,7 @@ impl<T> EdgeReceiver<T> {
 
     /// Invariant 4, the consumer's side, before it parks or returns to a caller.
     pub(crate) fn settle(&self) {
-        // Pairs with the fence in `want_room`: one of the two sees the other's store.
-        fence(Ordering::SeqCst);
-        if self.edge.room_wanted.load(Ordering::Relaxed) {
-            self.edge.announce_room();
-        }
+        self.edge.settle();
     }
 
     /// Makes room for `more` items beside those there is room for already.

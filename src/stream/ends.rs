@@ -1,10 +1,10 @@
 //! Ends: where the items of a pipeline go.
 
 use std::fmt;
-use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::ops::{ControlFlow, Deref};
+use std::sync::{Arc, OnceLock};
 
-use crossbeam_channel::{Receiver, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::Stream;
 use super::edge::{End, Polled};
@@ -13,7 +13,7 @@ use crate::error::{BoxError, ErrorKind, Result, StreamError};
 use crate::pipeline::{CancelToken, Cause};
 use crate::stage::Registered;
 use crate::stage::panic;
-use crate::stage::stats::{Phase, StageKind, StageStats};
+use crate::stage::stats::{StageKind, StageStats};
 use crate::stage::thread::StageThread;
 
 /// What went through an end that saw its stream to the last item.
@@ -99,14 +99,14 @@ impl<T: Send + 'static> Drain<T> {
 
 impl<T: Send + 'static> Stream<T> {
     #[track_caller]
-    fn sink(self, name: &str) -> (Input<T>, CancelToken, Arc<StageStats>) {
-        let Registered { token, stats } = Registered::with_input(&self.token, &self, name, StageKind::Sink, &[], 1);
-        (self.into_input(), token, stats)
+    fn sink(self, name: &str) -> (Input<T>, Registered) {
+        let registered = Registered::with_input(&self.token, &self, name, StageKind::Sink, &[], 1);
+        (self.into_input(), registered)
     }
 
     #[track_caller]
     fn read(self, name: &str) -> Drain<T> {
-        let (input, token, stats) = self.sink(name);
+        let (input, Registered { token, stats, .. }) = self.sink(name);
         Drain::new(input, token, stats)
     }
 
@@ -206,69 +206,114 @@ impl<T: Send + 'static> Stream<T> {
 
     /// As [`for_each`](Self::for_each), on a thread that the pipeline owns: for streams that must be read beside others.
     ///
-    /// A panic in `f` cancels the pipeline.
+    /// If the stream was cut, the last thing that `f` is given is the error that says why. A panic in `f` cancels the
+    /// pipeline.
     ///
     /// # Panics
     /// If the pipeline has finished.
     #[track_caller]
     pub fn spawn_for_each(self, mut f: impl FnMut(Result<T>) + Send + 'static) {
-        let (input, token, stats) = self.sink("for_each");
+        let (input, Registered { token, stats, reservation }) = self.sink("for_each");
         let scope = Arc::clone(token.scope());
         scope.spawn(&format!("{}-0", stats.name), true, move |started| {
             if let Err(error) = started {
                 return token.cancel_because(error);
             }
             let mut drain = Drain::new(input, token.clone(), Arc::clone(&stats));
-            while let Ok(item) = drain.next() {
+            loop {
+                let (item, over) = match drain.next() {
+                    Ok(item) => (item, false),
+                    Err(End::Finished) => return,
+                    Err(End::Cut(error)) => (Err(error), true),
+                };
                 if let Err(payload) = panic::catch(|| f(item)) {
                     log::error!("streamz: end `{}` panicked: {}", stats.name, payload.message());
                     token.cancel_because(format!("end `{}` panicked: {}", stats.name, payload.message()));
                 }
+                if over {
+                    return;
+                }
             }
         });
+        drop(reservation);
     }
 
     /// The stream as a crossbeam channel of the given capacity, for code that selects over channels.
     ///
-    /// A thread of the pipeline passes the items on. A stream that was cut ends with its last error; dropping the
-    /// receiver stops what feeds it.
+    /// A thread of the pipeline passes the items on. Dropping the receiver stops what feeds it. When the channel is
+    /// disconnected, [`StreamReceiver::cut`] tells whether the stream was complete.
     ///
     /// # Panics
     /// If the pipeline has finished.
     #[track_caller]
-    pub fn into_receiver(self, capacity: usize) -> Receiver<Result<T>> {
-        let (input, token, stats) = self.sink("into_receiver");
+    pub fn into_receiver(self, capacity: usize) -> StreamReceiver<T> {
+        let (input, Registered { token, stats, reservation }) = self.sink("into_receiver");
         let (sender, receiver) = bounded(capacity);
+        let cut = Arc::new(OnceLock::new());
+        let receiver = StreamReceiver { receiver, cut: Arc::clone(&cut) };
         let scope = Arc::clone(token.scope());
         scope.spawn(&format!("{}-0", stats.name), true, move |started| {
             if let Err(error) = started {
                 return token.cancel_because(error);
             }
-            let mut drain = Drain::new(input, token, Arc::clone(&stats));
-            let mut ended = false;
-            while !ended {
-                let mut item = match drain.next() {
-                    Ok(item) => item,
-                    Err(End::Finished) => return,
-                    Err(End::Cut(error)) => {
-                        // The last word of a cut stream: said if there is room, for nobody is waited for any more.
-                        ended = true;
-                        Err(error)
-                    }
-                };
-                loop {
-                    match sender.try_send(item) {
-                        Ok(()) => break,
-                        Err(TrySendError::Disconnected(_)) => return,
-                        Err(TrySendError::Full(_)) if drain.thread.is_stopped() => return,
-                        Err(TrySendError::Full(back)) => item = back,
-                    }
-                    drain.input.settle();
-                    drain.thread.wait_for_foreign(Phase::Blocked, &sender, |_| false);
-                }
+            let mut drain = Drain::new(input, token, stats);
+            // Before the channel is disconnected, which is when the sender goes.
+            if let Err(error) = drain.pass_on(&sender) {
+                let _ = cut.set(error);
             }
         });
+        drop(reservation);
         receiver
+    }
+}
+
+impl<T: Send + 'static> Drain<T> {
+    /// Sends everything to a channel that is not ours, until its receiver goes.
+    fn pass_on(&mut self, sender: &Sender<Result<T>>) -> Result<()> {
+        loop {
+            let mut item = match self.next() {
+                Ok(item) => item,
+                Err(End::Finished) => return Ok(()),
+                Err(End::Cut(error)) => return Err(error),
+            };
+            loop {
+                match sender.try_send(item) {
+                    Ok(()) => break,
+                    Err(TrySendError::Disconnected(_)) => return Ok(()),
+                    Err(TrySendError::Full(_)) if self.thread.is_stopped() => return Err(self.thread.cut()),
+                    Err(TrySendError::Full(back)) => item = back,
+                }
+                self.input.settle();
+                match self.thread.send_to_foreign(sender, item) {
+                    Ok(()) => break,
+                    Err(back) => item = back,
+                }
+            }
+        }
+    }
+}
+
+/// A stream as a crossbeam channel; made by [`Stream::into_receiver`]. Dereferences to the
+/// [`Receiver`](crossbeam_channel::Receiver).
+#[derive(Debug, Clone)]
+#[must_use = "dropping the receiver stops the stages that feed it"]
+pub struct StreamReceiver<T> {
+    receiver: Receiver<Result<T>>,
+    cut: Arc<OnceLock<StreamError>>,
+}
+
+impl<T> StreamReceiver<T> {
+    /// Why the stream was cut, once the channel is disconnected; `None` if it was complete.
+    pub fn cut(&self) -> Option<StreamError> {
+        self.cut.get().cloned()
+    }
+}
+
+impl<T> Deref for StreamReceiver<T> {
+    type Target = Receiver<Result<T>>;
+
+    fn deref(&self) -> &Receiver<Result<T>> {
+        &self.receiver
     }
 }
 

@@ -93,6 +93,17 @@ impl<T: Send + 'static> Input<T> {
         }
     }
 
+    /// What [`settle`](Self::settle) does, for somebody who has no hold of the input.
+    pub(crate) fn announcer(&self) -> Box<dyn Fn()> {
+        match self {
+            Input::Edge(edge) => {
+                let edge = Arc::clone(edge.shared());
+                Box::new(move || edge.settle())
+            }
+            Input::Foreign(_) => Box::new(|| {}),
+        }
+    }
+
     /// Announces the room that was made: before parking and before returning to a caller.
     pub(crate) fn settle(&self) {
         if let Input::Edge(edge) = self {

@@ -7,7 +7,7 @@ mod sender;
 mod source;
 
 pub(crate) use edge::{Edge, EdgeReceiver, EdgeSender, End, Polled, edge};
-pub use ends::{IntoIter, Tally};
+pub use ends::{IntoIter, StreamReceiver, Tally};
 pub(crate) use input::Input;
 pub use sender::{SendError, Sender};
 

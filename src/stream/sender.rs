@@ -217,6 +217,7 @@ impl<T: Send + 'static> Drop for Sender<T> {
             let error = StreamError::new(ErrorKind::Panicked, Arc::clone(&shared.stats.name))
                 .with_source("the thread that fed the stream panicked")
                 .with_time(shared.token.clock().wall());
+            shared.token.scope().note_cut(&error);
             shared.edge.cut(error);
         } else if let Some(cause) = self.shared.token.cause() {
             let Shared { token, stats, edge, .. } = &*self.shared;

@@ -68,7 +68,7 @@ impl<T: Send + 'static> Stream<T> {
         cancel.scope().spawn(&thread_name, true, move |started| {
             let mut sender = sender.at_once();
             let context = registered.context();
-            let Registered { token, stats } = registered;
+            let Registered { token, stats, .. } = registered;
             if let Err(error) = started {
                 return sender.end(End::Cut(spawn_error(&token, &stats, error)));
             }
@@ -132,7 +132,7 @@ impl<T: Send + 'static> Stream<T> {
     /// If `cancel` belongs to no pipeline, or to one that has finished.
     #[track_caller]
     pub fn from_receiver(cancel: &CancelToken, receiver: Receiver<T>) -> Self {
-        let Registered { token, stats } = Registered::source(cancel, "receiver", 0);
+        let Registered { token, stats, .. } = Registered::source(cancel, "receiver", 0);
         let feeder = Arc::clone(&stats.name);
         let scope = Arc::clone(token.scope());
         Self { input: Some(Input::Foreign(Foreign { receiver, scope, stats })), token, feeder }

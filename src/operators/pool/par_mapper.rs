@@ -1,5 +1,6 @@
 //! [`ParMapper`]: computing on a rayon pool.
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 use rayon::ThreadPool;
 
 use super::reorder::Reorder;
-use crate::clock::real_now;
+use crate::clock::{Hold, real_now};
 use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
 use crate::pipeline::CancelToken;
 use crate::stage::operator::sealed::Context;
@@ -27,7 +28,8 @@ use crate::stream::{EdgeSender, End, Input, Polled, Stream};
 /// place of the item. Work that waits does not belong on a rayon pool: use [`AsyncMapper`](crate::AsyncMapper).
 ///
 /// Items are handed to the pool one by one, or in small runs if they turn out to be so cheap that handing them over
-/// would cost more than the work: a run is sized to take about 50 microseconds, by the time the last ones took.
+/// would cost more than the work: a run is sized to take about 50 microseconds, by the time the last ones took. One that
+/// takes longer is broken up.
 ///
 /// ```
 /// use streamz::{ParMapper, Pipeline, Stream};
@@ -43,7 +45,8 @@ use crate::stream::{EdgeSender, End, Input, Polled, Stream};
 ///
 /// # Back-pressure
 /// Nothing is taken from the input while [`window`](Self::with_window) items are in progress or wait for their turn. The
-/// stage's own thread does all the waiting; a task of the pool never blocks.
+/// stage's own thread does all the waiting; a task of the pool never blocks. Do not read the end of such a pipeline on a
+/// thread of the same rayon pool: if it has no other thread, nobody computes what is waited for.
 ///
 /// # Cancellation
 /// Work that has not been started is dropped and counted as abandoned. Work in progress is waited for: it cannot be
@@ -61,6 +64,9 @@ const DEFAULT_WINDOW: usize = 1024;
 
 /// How long a run of cheap items should take.
 const RUN_TIME: Duration = Duration::from_micros(50);
+
+/// After how many items of a run its time is looked at.
+const LOOK_EVERY: usize = 4;
 
 /// The longest run.
 const MAX_RUN: usize = 128;
@@ -113,24 +119,29 @@ where
         let (f, pool, window) = (Arc::clone(&self.f), self.pool.clone(), self.window);
         let name = registered.thread_name(0);
         cancel.scope().spawn(&name, true, move |started| {
-            let context = Arc::new(registered.context());
-            let Registered { token, stats } = registered;
+            let context = registered.context();
+            let Registered { token, stats, .. } = registered;
             let mut sender = sender;
             if let Err(error) = started {
                 return sender.end(End::Cut(spawn_error(&token, &stats, error)));
             }
             let thread = StageThread::new(token, stats, 0);
             sender.watch(thread.wake());
-            let shared = Arc::new(Shared {
-                f,
-                context,
-                wake: Arc::clone(thread.wake()),
-                stopped: AtomicBool::new(false),
-                run_length: AtomicUsize::new(1),
-                state: Mutex::new(State { results: Reorder::new(true), running: 0 }),
-            });
-            let dispatcher =
-                Dispatcher { shared, pool, window, thread, input: Some(input.into_input()), sender, next: 0, held: 0 };
+            let (stopped, run_length) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(1)));
+            let work = Work { f, context, pool, stopped: Arc::clone(&stopped), run_length: Arc::clone(&run_length) };
+            let state = Mutex::new(State { results: Reorder::new(true), running: 0 });
+            let dispatcher = Dispatcher {
+                work: Arc::new(work),
+                desk: Arc::new(Desk { wake: Arc::clone(thread.wake()), state }),
+                stopped,
+                run_length,
+                window,
+                thread,
+                input: Some(input.into_input()),
+                sender,
+                next: 0,
+                held: 0,
+            };
             dispatcher.run();
         });
         stream
@@ -141,21 +152,27 @@ where
     }
 }
 
-/// What the stage's thread and its tasks share.
-struct Shared<Out, F> {
+/// What the tasks need to work. Apart from the desk, because it must be gone before a task counts as done: the closure
+/// may own what its user expects to have back after `join`.
+struct Work<F> {
     f: Arc<F>,
-    context: Arc<Context>,
+    context: Context,
+    pool: Option<Arc<ThreadPool>>,
+    /// Tasks that have not begun are to do nothing.
+    stopped: Arc<AtomicBool>,
+    run_length: Arc<AtomicUsize>,
+}
+
+/// Where the tasks put their results.
+struct Desk<Out> {
     /// Of the stage's thread.
     wake: Arc<Wake>,
-    /// Tasks that have not begun are to do nothing.
-    stopped: AtomicBool,
-    run_length: AtomicUsize,
     state: Mutex<State<Out>>,
 }
 
 struct State<Out> {
-    results: Reorder<Vec<Done<Out>>>,
-    /// Tasks that have been spawned and have not put their results here.
+    results: Reorder<Done<Out>>,
+    /// Tasks that have been spawned and have not put all their results here.
     running: usize,
 }
 
@@ -166,19 +183,67 @@ enum Done<Out> {
     Abandoned,
 }
 
-impl<Out: Send + 'static, F> Shared<Out, F> {
-    fn process<In>(&self, run: Vec<Result<In>>) -> Vec<Done<Out>>
-    where
-        F: Fn(In) -> Out,
-    {
-        let timed = run.len();
-        let started = real_now();
-        let results = run.into_iter().map(|item| self.process_one(item)).collect();
-        self.adapt(started.elapsed(), timed);
-        results
+/// A run of items on its way through the pool.
+struct Task<In, Out, F> {
+    /// The number of the first item.
+    first: u64,
+    items: VecDeque<Result<In>>,
+    work: Arc<Work<F>>,
+    desk: Arc<Desk<Out>>,
+    /// Dropped last: virtual time must not pass before the wake is posted.
+    hold: Option<Hold>,
+}
+
+impl<In, Out, F> Task<In, Out, F>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    F: Fn(In) -> Out + Send + Sync + 'static,
+{
+    fn spawn(self) {
+        match self.work.pool.clone() {
+            Some(pool) => pool.spawn_fifo(move || self.run()),
+            None => rayon::spawn_fifo(move || self.run()),
+        }
     }
 
-    fn process_one<In>(&self, item: Result<In>) -> Done<Out>
+    /// Works the run off. If it turns out to be longer than it was meant to be, what is done is put on the desk and the
+    /// rest goes back to the pool, where others can take it.
+    fn run(mut self) {
+        let started = real_now();
+        let mut done = Vec::with_capacity(self.items.len());
+        while let Some(item) = self.items.pop_front() {
+            done.push(self.work.process(item));
+            if !self.items.is_empty() && done.len() % LOOK_EVERY == 0 && started.elapsed() > 2 * RUN_TIME {
+                break;
+            }
+        }
+        self.work.adapt(started.elapsed(), done.len());
+        let Self { first, items, work, desk, hold } = self;
+        let count = done.len() as u64;
+        let split = !items.is_empty();
+        if split {
+            // Counted before this task is done, and put in order one by one from now on.
+            desk.state.lock().running += items.len();
+            for (item, number) in items.into_iter().zip(first + count..) {
+                let (work, desk, hold) = (Arc::clone(&work), Arc::clone(&desk), hold.as_ref().map(Hold::another));
+                Self { first: number, items: VecDeque::from([item]), work, desk, hold }.spawn();
+            }
+        }
+        drop(work);
+        let mut state = desk.state.lock();
+        for (result, number) in done.into_iter().zip(first..) {
+            state.results.insert(number, result);
+        }
+        state.running -= 1;
+        drop(state);
+        desk.wake.post();
+        drop(hold);
+    }
+}
+
+impl<F> Work<F> {
+    fn process<In, Out>(&self, item: Result<In>) -> Done<Out>
     where
         F: Fn(In) -> Out,
     {
@@ -187,7 +252,8 @@ impl<Out: Send + 'static, F> Shared<Out, F> {
             Err(error) => return Done::Passed(error),
         };
         if self.stopped.load(Ordering::Relaxed) {
-            drop(item);
+            // A panic that leaves a task would abort the process.
+            let _ = panic::catch(|| drop(item));
             return Done::Abandoned;
         }
         match panic::catch(|| (self.f)(item)) {
@@ -210,14 +276,16 @@ impl<Out: Send + 'static, F> Shared<Out, F> {
 
 /// The stage's thread: takes items, gives them to the pool, passes results on.
 struct Dispatcher<In, Out, F> {
-    shared: Arc<Shared<Out, F>>,
-    pool: Option<Arc<ThreadPool>>,
+    work: Arc<Work<F>>,
+    desk: Arc<Desk<Out>>,
+    stopped: Arc<AtomicBool>,
+    run_length: Arc<AtomicUsize>,
     window: usize,
     thread: StageThread,
     /// `None` when it has ended.
     input: Option<Input<In>>,
     sender: EdgeSender<Out>,
-    /// The number of the next run.
+    /// The number of the next item.
     next: u64,
     /// Items given to the pool whose results have not been passed on.
     held: usize,
@@ -235,11 +303,11 @@ where
     fn run(mut self) {
         let end = self.dispatch().unwrap_or_else(|Stopped| End::Cut(self.thread.cut()));
         self.input = None;
-        self.shared.stopped.store(true, Ordering::Relaxed);
+        self.stopped.store(true, Ordering::Relaxed);
         self.wait_for_tasks();
         // A task lets go of what it shares with this thread some time after its last act: what is left must not wait for
         // that.
-        let left = std::mem::replace(&mut self.shared.state.lock().results, Reorder::new(true));
+        let left = std::mem::replace(&mut self.desk.state.lock().results, Reorder::new(true));
         drop(left);
         let step = &self.thread.stats.steps[0];
         step.abandoned.add(step.unsettled());
@@ -271,17 +339,17 @@ where
     }
 
     /// What is there to take now, up to a run, as far as the window allows.
-    fn take_run(&mut self) -> Result<Vec<Result<In>>, End> {
-        let mut run = Vec::new();
+    fn take_run(&mut self) -> Result<VecDeque<Result<In>>, End> {
+        let mut run = VecDeque::new();
         let Some(input) = &mut self.input else { return Ok(run) };
         let virtual_time = self.thread.token.clock().is_manual();
-        let length = if virtual_time { 1 } else { self.shared.run_length.load(Ordering::Relaxed) };
+        let length = if virtual_time { 1 } else { self.run_length.load(Ordering::Relaxed) };
         let step = &self.thread.stats.steps[0];
         while run.len() < length.min(self.window - self.held) {
             match input.poll() {
                 Polled::Item(item) => {
                     if item.is_ok() { &step.received } else { &step.errors_in }.add(1);
-                    run.push(item);
+                    run.push_back(item);
                 }
                 // The end comes again when the run is on its way.
                 Polled::Ended(end) if run.is_empty() => return Err(end),
@@ -292,34 +360,24 @@ where
         Ok(run)
     }
 
-    fn spawn(&mut self, run: Vec<Result<In>>) {
-        let sequence = self.next;
-        self.next += 1;
-        self.held += run.len();
-        self.shared.state.lock().running += 1;
-        let shared = Arc::clone(&self.shared);
+    fn spawn(&mut self, items: VecDeque<Result<In>>) {
+        let first = self.next;
+        self.next += items.len() as u64;
+        self.held += items.len();
+        self.desk.state.lock().running += 1;
         let hold = self.thread.token.clock().hold("a task on a rayon pool");
-        let task = move || {
-            let results = shared.process(run);
-            let mut state = shared.state.lock();
-            state.results.insert(sequence, results);
-            state.running -= 1;
-            drop(state);
-            shared.wake.post();
-            // Last: virtual time must not pass before the wake is posted.
-            drop(hold);
-        };
-        match &self.pool {
-            Some(pool) => pool.spawn_fifo(task),
-            None => rayon::spawn_fifo(task),
-        }
+        Task { first, items, work: Arc::clone(&self.work), desk: Arc::clone(&self.desk), hold }.spawn();
     }
 
     /// Passes on all results whose turn it is.
     fn pass_on(&mut self) -> Result<(), Stopped> {
+        let mut results = Vec::new();
         loop {
-            let Some(results) = self.shared.state.lock().results.pop() else { break };
-            for result in results {
+            self.desk.state.lock().results.take_run(&mut results);
+            if results.is_empty() {
+                break;
+            }
+            for result in results.drain(..) {
                 self.held -= 1;
                 self.send(result);
                 while self.sender.is_stuck() {
@@ -357,8 +415,8 @@ where
 
     /// Waits for results, and unless the window is full, for input.
     fn wait(&self) {
-        let (shared, sender) = (&self.shared, &self.sender);
-        let done = || shared.state.lock().results.is_ready();
+        let (desk, sender) = (&self.desk, &self.sender);
+        let done = || desk.state.lock().results.is_ready();
         match &self.input {
             Some(input) if self.held < self.window => {
                 self.thread.wait_for_input(input, None, done, |_| done() || sender.is_gone());
@@ -369,7 +427,7 @@ where
 
     /// Nothing of this stage runs after it has ended.
     fn wait_for_tasks(&self) {
-        let done = || self.shared.state.lock().running == 0;
+        let done = || self.desk.state.lock().running == 0;
         while !done() {
             self.thread.wait_regardless(done);
         }

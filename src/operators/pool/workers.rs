@@ -25,7 +25,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
-use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
 use super::reorder::Reorder;
@@ -69,8 +68,6 @@ pub(super) struct Site<'a> {
 struct Pool<In, Out> {
     window: u64,
     input: Mutex<PoolInput<In>>,
-    /// For idle workers, which each watch such an input themselves.
-    foreign: Option<Receiver<In>>,
     output: Mutex<PoolOutput<Out>>,
     edge: Arc<Edge<Out>>,
     /// Items taken; written under the input lock.
@@ -129,7 +126,6 @@ where
     let input = input.into_input();
     let pool = Arc::new(Pool {
         window: settings.window as u64,
-        foreign: input.foreign(),
         edge: Arc::clone(sender.shared()),
         input: Mutex::new(PoolInput {
             stream: Some(input),
@@ -260,9 +256,11 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             input.idle.push(Arc::clone(thread.wake()));
             self.halted.load(Ordering::Acquire) || self.edge.is_gone()
         };
-        match &self.foreign {
+        // A foreign channel is watched by each idle worker itself.
+        let foreign = self.input.lock().stream.as_ref().and_then(Input::foreign);
+        match foreign {
             None => thread.wait(Phase::Idle, None, || self.may_have_input(), register),
-            Some(receiver) => thread.wait_for_foreign(Phase::Idle, receiver, register),
+            Some(receiver) => thread.wait_for_foreign(Phase::Idle, &receiver, register),
         }
         let mut input = self.input.lock();
         input.idle.retain(|wake| !Arc::ptr_eq(wake, thread.wake()));
