@@ -160,6 +160,8 @@ pub enum Ended {
     Completed,
     Drained,
     Cancelled,
+    /// A part of it was cut, by a token of its own.
+    Cut,
 }
 
 impl Ended {
@@ -168,6 +170,7 @@ impl Ended {
             Outcome::Completed => Ended::Completed,
             Outcome::Drained => Ended::Drained,
             Outcome::Cancelled(_) => Ended::Cancelled,
+            Outcome::Cut(_) => Ended::Cut,
             ref other => panic!("a pipeline that was joined is {other}"),
         }
     }

@@ -103,7 +103,7 @@ impl Stop {
     fn outcome(self) -> Ended {
         match self {
             Stop::Cancel => Ended::Cancelled,
-            Stop::Child | Stop::Deadline => Ended::Completed,
+            Stop::Child | Stop::Deadline => Ended::Cut,
         }
     }
 }
