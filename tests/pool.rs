@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use streamz::{AsyncMapper, CancelToken, ErrorKind, ManualClock, Outcome, ParMapper, Pipeline, Stream};
+use streamz::{AsyncMapper, CancelToken, ErrorKind, ManualClock, Outcome, ParMapper, Pipeline, Stream, StreamError};
 
 fn virtual_pipeline() -> (ManualClock, Pipeline) {
     let clock = ManualClock::new();
@@ -191,6 +191,49 @@ fn threads_are_named_after_pipeline_stage_and_index() {
 #[should_panic(expected = "`workers` must be at least 1")]
 fn no_workers_are_refused() {
     let _ = AsyncMapper::new(nap).with_workers(0);
+}
+
+/// Panics when it is dropped, if it is 2.
+struct Touchy(u64);
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        assert_ne!(self.0, 2, "dropped");
+    }
+}
+
+#[test]
+fn an_item_that_panics_when_dropped_fails_alone() {
+    let pipeline = Pipeline::new("pool");
+    let results: Vec<_> = Stream::from_iter(&pipeline, (1..=4).map(Touchy))
+        .async_map(1, |_: &CancelToken, item: &Touchy| streamz::Ok(item.0))
+        .into_iter()
+        .collect();
+    let kinds = results.iter().map(|result| result.as_ref().map_err(StreamError::kind));
+    assert_eq!(kinds.collect::<Vec<_>>(), [Ok(&1), Err(ErrorKind::Panicked), Ok(&3), Ok(&4)]);
+    let report = pipeline.join();
+    let step = &report.stage("async_map").unwrap().steps[0];
+    assert_eq!((step.delivered, step.failed), (3, 1));
+    assert!(report.is_complete(), "{report}");
+}
+
+#[test]
+fn an_abandoned_item_that_panics_when_dropped_is_no_fault() {
+    let (clock, pipeline) = virtual_pipeline();
+    let results = Stream::from_iter(&pipeline, [Touchy(2)])
+        .async_map(1, |cancel: &CancelToken, item: &Touchy| nap(cancel, &item.0));
+    clock.settle();
+    let report = pipeline.abort();
+    drop(results);
+    assert_eq!(report.stage("async_map").unwrap().steps[0].abandoned, 1);
+    assert!(report.faults.is_empty(), "{report}");
+}
+
+#[test]
+#[should_panic(expected = "`window` (1024) must not be less than `workers` (1025)")]
+fn a_window_that_is_asked_for_is_never_corrected() {
+    let pipeline = Pipeline::new("pool");
+    drop(Stream::from_iter(&pipeline, [1]).through(&AsyncMapper::new(nap).with_workers(1025).with_window(1024)));
 }
 
 #[test]

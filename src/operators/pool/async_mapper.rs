@@ -50,7 +50,7 @@ pub struct AsyncMapper<In, Out, E, F> {
     options: Options,
     workers: usize,
     ordered: bool,
-    window: usize,
+    window: Option<usize>,
     queue_size: Option<usize>,
     timeout: Option<Duration>,
     types: PhantomData<fn(In) -> (Out, E)>,
@@ -75,7 +75,7 @@ where
             options: Options::new("async_map"),
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             ordered: true,
-            window: DEFAULT_WINDOW,
+            window: None,
             queue_size: None,
             timeout: None,
             types: PhantomData,
@@ -111,7 +111,7 @@ where
     #[track_caller]
     pub fn with_window(mut self, items: usize) -> Self {
         assert!(items > 0, "`window` must be at least 1");
-        self.window = items;
+        self.window = Some(items);
         self
     }
 
@@ -151,21 +151,25 @@ where
 
     #[track_caller]
     fn process(&self, cancel: &CancelToken, input: Stream<In>) -> Stream<Out> {
-        let explicit = self.window != DEFAULT_WINDOW;
-        assert!(
-            !explicit || self.window >= self.workers,
-            "`window` ({}) must not be less than `workers` ({})",
-            self.window,
-            self.workers
-        );
-        let settings = Settings { workers: self.workers, ordered: self.ordered, window: self.window.max(self.workers) };
+        let workers = self.workers;
+        let window = self.window.unwrap_or(DEFAULT_WINDOW.max(workers));
+        assert!(window >= workers, "`window` ({window}) must not be less than `workers` ({workers})");
+        let settings = Settings { workers, ordered: self.ordered, window };
         if let Some(queue_size) = self.queue_size {
             input.set_capacity(queue_size);
         }
-        let registered =
-            Registered::with_input(cancel, &input, &self.options.name, StageKind::Processor, &[], self.workers);
+        let registered = Registered::with_input(cancel, &input, &self.options.name, StageKind::Processor, &[], workers);
         let (f, timeout) = (Arc::clone(&self.f), self.timeout);
-        let work = move |site: &Site<'_>, item: In| call(site, timeout, &*f, item);
+        let work = move |site: &Site<'_>, item: In| {
+            // Around the call, so that no drop or conversion of a user's value can take the worker with it.
+            panic::catch(|| call(site, timeout, &*f, item)).unwrap_or_else(|payload| match site.token.is_cancelled() {
+                true => Outcome::Abandoned,
+                false => {
+                    let error = site.context.error(ErrorKind::Panicked, 0);
+                    Outcome::Failed(error.with_source(PanicMessage::from(payload)))
+                }
+            })
+        };
         workers::start(registered, input, self.options.capacity, &settings, work)
     }
 
