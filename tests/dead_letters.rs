@@ -118,6 +118,18 @@ fn overflow_drops_the_newest_or_the_oldest_exactly() {
 }
 
 #[test]
+fn the_newest_failure_is_never_dropped_in_place_of_the_oldest() {
+    for round in 0..5_000 {
+        let pipeline = Pipeline::new("dlq");
+        let queue = DeadLetterQueue::new().with_failed_buffer_size(1).with_overflow(Overflow::DropOldest);
+        let output = queue.process(&pipeline, halves(&pipeline, 0..20));
+        drop(output.items);
+        assert_eq!(letters(output.failed).last(), Some(&19), "round {round}");
+        pipeline.join();
+    }
+}
+
+#[test]
 fn the_hook_sees_every_failure_even_if_it_panics() {
     let pipeline = Pipeline::new("dlq");
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -140,6 +152,7 @@ fn too_many_failures_stop_the_pipeline() {
     let limits = [
         (FailureLimit::Count(10), 11),
         (FailureLimit::Ratio { ratio: 0.4, min_items: 20 }, 10), // at the 20th item, 10 of them bad
+        (FailureLimit::Ratio { ratio: 0.4, min_items: 21 }, 10), // the 21st is a good one
     ];
     for (limit, at) in limits {
         let (clock, pipeline) = virtual_pipeline();

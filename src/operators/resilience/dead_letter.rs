@@ -226,8 +226,10 @@ impl<T: Send + 'static> DeadLetterQueue<T> {
         self
     }
 
-    /// Cancels the pipeline, with cause [`Cause::TooManyFailures`], when more fails than `limit` says. Defaults to no
-    /// limit. What is on its way at that moment is abandoned; [`on_failure`](Self::on_failure) has seen every failure.
+    /// Cancels the token of the stage's own scope, with cause [`Cause::TooManyFailures`], when more fails than `limit`
+    /// says: the one that [`process`](Self::process) is given. That is the whole pipeline, or with a child token only
+    /// that part of it. Defaults to no limit. What is on its way at that moment is abandoned;
+    /// [`on_failure`](Self::on_failure) has seen every failure.
     ///
     /// # Panics
     /// If a ratio is not between 0.0 and 1.0.
@@ -275,7 +277,7 @@ impl<T: Send + 'static> DeadLetterQueue<T> {
         };
         let name = registered.thread_name(0);
         cancel.scope().spawn(&name, true, move |started| {
-            let Registered { token, stats } = registered;
+            let Registered { token, stats, .. } = registered;
             if let Err(error) = started {
                 let error = spawn_error(&token, &stats, error);
                 items.end(End::Cut(error.clone()));
@@ -352,6 +354,8 @@ impl<T: Send + 'static> Splitter<T> {
     fn pass(&mut self, item: T) -> Result<(), Stopped> {
         self.step().received.add(1);
         add_one(&self.rules.counts.items);
+        // A good item, too, may be the one from which on the share counts.
+        self.check_limit();
         if self.items.is_gone() {
             self.step().dropped[DropReason::Undeliverable as usize].add(1);
             return Ok(());
@@ -393,8 +397,10 @@ impl<T: Send + 'static> Splitter<T> {
             self.nobody_reads();
             return Ok(());
         }
-        if self.rules.overflow != Overflow::Block && self.failed.is_full() {
-            let oldest = if self.rules.overflow == Overflow::DropOldest { self.failed.evict() } else { None };
+        let is_full = self.rules.overflow != Overflow::Block && self.failed.is_full();
+        let oldest = if is_full && self.rules.overflow == Overflow::DropOldest { self.failed.evict() } else { None };
+        // If there was no oldest, the reader has taken it meanwhile, and made room.
+        if oldest.is_some() || (is_full && self.failed.is_full()) {
             add_one(&self.rules.counts.dropped);
             self.step().errors_absorbed.add(1);
             if oldest.is_none() {
