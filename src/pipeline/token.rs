@@ -326,6 +326,7 @@ impl Drop for Registration {
     }
 }
 
+#[inline]
 pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),

@@ -76,17 +76,26 @@ pub struct Fused<A, B> {
     first: A,
     second: B,
     name: Cow<'static, str>,
+    capacity: Option<usize>,
 }
 
 impl<A: Stage, B: Stage<In = A::Out>> Fused<A, B> {
     pub(super) fn new(first: A, second: B) -> Self {
         let name = format!("{}+{}", first.name(), second.name()).into();
-        Self { first, second, name }
+        Self { first, second, name, capacity: None }
     }
 
     /// Sets the name of the whole; its steps keep theirs.
     pub fn with_name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.name = name.into();
+        self
+    }
+
+    /// Sets how many items may wait in the output of the whole for a slow consumer; with 0 every item is handed over
+    /// directly. Defaults to what the last step asks for that asks for anything, else to the pipeline's
+    /// [capacity](crate::PipelineBuilder::capacity).
+    pub fn with_capacity(mut self, items: usize) -> Self {
+        self.capacity = Some(items);
         self
     }
 }
@@ -112,9 +121,9 @@ impl<A: Stage, B: Stage<In = A::Out>> Stage for Fused<A, B> {
         FusedOperator::new(self.first.start(), self.second.start())
     }
 
-    /// What the last step asks for that asks for anything: a batch that is only mapped is still big.
+    /// Unless it was set for the whole, what the last step asks for that asks for anything: a batch that is only mapped is still big.
     fn capacity(&self) -> Option<usize> {
-        self.second.capacity().or_else(|| self.first.capacity())
+        self.capacity.or_else(|| self.second.capacity()).or_else(|| self.first.capacity())
     }
 
     fn step_names(&self, names: &mut Vec<Arc<str>>) {
@@ -163,6 +172,7 @@ where
     type In = In;
     type Out = Out;
 
+    #[track_caller]
     fn process(&self, cancel: &CancelToken, input: Stream<In>) -> Stream<Out> {
         (self.build)(cancel, input.with_token(cancel))
     }

@@ -186,7 +186,11 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         }
     }
 
+    #[inline]
     fn next_wake(&self) -> Option<Instant> {
+        if Self::PLAIN {
+            return None;
+        }
         crate::pipeline::earlier(self.first.next_wake(), self.rest.second.next_wake())
     }
 
@@ -238,18 +242,14 @@ impl<B: Operator, E: Emit<B::Out>> Link<'_, B, E> {
     fn entry(&self) -> usize {
         self.out.step() + 1 - B::STEPS
     }
-}
 
-impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
+    #[cold]
+    fn count_error(&self) {
+        self.out.context().stats.steps[self.entry()].errors_in.add(1);
+    }
+
     #[inline]
-    fn put(&mut self, item: Result<B::In>) {
-        match &item {
-            Ok(_) => self.rest.passed += 1,
-            Err(_) => self.out.context().stats.steps[self.entry()].errors_in.add(1),
-        }
-        if self.plain {
-            return give(&mut self.rest.second, item, self.out);
-        }
+    fn put_guarded(&mut self, item: Result<B::In>) {
         if !B::PLAIN {
             // The guard of one that is not plain looks at what it has received.
             self.rest.count_passed(&self.out.context().stats, self.entry());
@@ -258,6 +258,22 @@ impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
             self.rest.waiting.push_back(item);
         } else {
             self.rest.give(item, self.out);
+        }
+    }
+}
+
+impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
+    // A run of plain operators is to become straight code, however long it is.
+    #[inline(always)]
+    fn put(&mut self, item: Result<B::In>) {
+        match &item {
+            Ok(_) => self.rest.passed += 1,
+            Err(_) => self.count_error(),
+        }
+        if self.plain {
+            give(&mut self.rest.second, item, self.out);
+        } else {
+            self.put_guarded(item);
         }
     }
 

@@ -273,7 +273,7 @@ pub(crate) mod sealed {
 }
 
 /// Gives an operator what is next in its input.
-#[inline]
+#[inline(always)]
 pub(crate) fn give<O: Operator, E: Emit<O::Out>>(op: &mut O, item: Result<O::In>, out: &mut E) {
     if O::PLAIN && O::STEPS == 1 {
         out.mark(out.step(), item.is_ok());

@@ -155,6 +155,7 @@ macro_rules! shorthand {
 
         impl<T: Send + 'static, C: $crate::stage::Chain<Out = T>> $crate::stage::Steps<C> {
             $(#[$doc])*
+            #[track_caller]
             pub fn $name<$($generic),*>(
                 self $(, $arg: $arg_type)*
             ) -> $crate::stage::Steps<C::With<$stage>> where $($bounds)* {
