@@ -187,3 +187,23 @@ impl<In, Out, F> fmt::Debug for ProcessorFn<In, Out, F> {
         f.debug_tuple("ProcessorFn").field(&self.name).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Pipeline, Skip, Take};
+
+    #[test]
+    fn a_fused_stage_has_the_capacity_of_the_whole_or_of_its_last_step_that_asks_for_one() {
+        let capacity_of = |stage: Fused<Take<u8>, Skip<u8>>| {
+            let pipeline = Pipeline::builder("fused").capacity(9).build();
+            let _output = Stream::from_iter(&pipeline, []).through(&stage.with_name("whole"));
+            pipeline.report().stage("whole").unwrap().outputs[0].capacity
+        };
+        let (first, second) = (|| Take::new(1), || Skip::new(1));
+        assert_eq!(capacity_of(first().fuse(second())), 9);
+        assert_eq!(capacity_of(first().with_capacity(2).fuse(second())), 2);
+        assert_eq!(capacity_of(first().with_capacity(2).fuse(second().with_capacity(3))), 3);
+        assert_eq!(capacity_of(first().fuse(second().with_capacity(3)).with_capacity(4)), 4);
+    }
+}
