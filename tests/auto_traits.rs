@@ -1,0 +1,98 @@
+//! Which types may go to another thread, and which may be shared: a promise that nothing else in the code would notice to
+//! be broken.
+
+use std::rc::Rc;
+
+use streamz::testing::Harness;
+use streamz::{
+    AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Clock, Custom, DeadLetter,
+    DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats, ErrorKind, FailureLimit, FallibleMapper, Filter,
+    FilterMap, FlatMap, Flatten, Fused, KeyedBatcher, ManualClock, Mapper, Outcome, OutputReport, PanicMessage,
+    ParMapper, Pipeline, PipelineBuilder, ProcessorFn, Recover, RecvTimeoutError, Report, Sample, Scan, SendError,
+    Sender, Skip, SkipWhile, Stage, StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap,
+    TapStats, Then, TryRecvError,
+};
+
+fn is_send<T: Send>() {}
+fn is_shared<T: Send + Sync>() {}
+
+/// Can be sent, but not shared.
+type Item = std::cell::Cell<u8>;
+/// Can be neither. A processor that only mentions such a type may go anywhere all the same.
+type Local = Rc<u8>;
+
+#[test]
+fn what_one_holds_of_a_pipeline_is_shared() {
+    is_shared::<Pipeline>();
+    is_shared::<PipelineBuilder>();
+    is_shared::<CancelToken>();
+    is_shared::<Clock>();
+    is_shared::<ManualClock>();
+    is_shared::<SystemClock>();
+}
+
+#[test]
+fn ends_go_to_another_thread() {
+    is_shared::<Sender<Item>>();
+    is_send::<Stream<Item>>();
+    is_send::<DlqOutput<Item>>();
+}
+
+#[test]
+fn errors_and_what_is_told_are_shared() {
+    is_shared::<StreamError>();
+    is_shared::<ErrorKind>();
+    is_shared::<PanicMessage>();
+    is_shared::<Cause>();
+    is_shared::<Cancelled>();
+    is_shared::<TryRecvError>();
+    is_shared::<RecvTimeoutError>();
+    is_send::<SendError<Item>>();
+    is_shared::<DeadLetter>();
+    is_shared::<Outcome>();
+    is_shared::<Report>();
+    is_shared::<StageReport>();
+    is_shared::<StepReport>();
+    is_shared::<OutputReport>();
+    is_shared::<DlqStats>();
+    is_shared::<DedupeStats>();
+    is_shared::<TapStats>();
+    is_shared::<FailureLimit>();
+}
+
+#[test]
+fn processors_are_shared_whatever_their_items() {
+    type F = fn();
+    is_shared::<Mapper<Local, Local, F>>();
+    is_shared::<FallibleMapper<Local, Local, Local, F>>();
+    is_shared::<Filter<Local, F>>();
+    is_shared::<FilterMap<Local, Local, F>>();
+    is_shared::<FlatMap<Local, Local, F>>();
+    is_shared::<Flatten<Local>>();
+    is_shared::<Scan<Local, Local, Local, F, F>>();
+    is_shared::<Tap<Local, F>>();
+    is_shared::<Take<Local>>();
+    is_shared::<TakeWhile<Local, F>>();
+    is_shared::<Skip<Local>>();
+    is_shared::<SkipWhile<Local, F>>();
+    is_shared::<Sample<Local>>();
+    is_shared::<Dedupe<Local, Local, F>>();
+    is_shared::<Recover<Local, F>>();
+    is_shared::<Batcher<Local>>();
+    is_shared::<KeyedBatcher<Local, Local, F>>();
+    is_shared::<Chunk<Local>>();
+    is_shared::<Buffer<Local>>();
+    is_shared::<AsyncMapper<Local, Local, Local, F>>();
+    is_shared::<ParMapper<Local, Local, F>>();
+    is_shared::<DeadLetterQueue<Local>>();
+    is_shared::<ProcessorFn<Local, Local, F>>();
+    is_shared::<Custom<F>>();
+    is_shared::<Then<Take<Local>, Skip<Local>>>();
+    is_shared::<Fused<Take<Local>, Skip<Local>>>();
+    is_shared::<BoxProcessor<Item, Item>>();
+}
+
+#[test]
+fn an_operator_under_test_goes_to_another_thread() {
+    is_send::<Harness<<Take<Item> as Stage>::Op>>();
+}
