@@ -27,11 +27,12 @@ fn slowly(stream: Stream<u64>) -> Stream<u64> {
 #[test]
 fn join_reports_what_every_stage_did() {
     let pipeline = Pipeline::new("report");
-    let sum = Stream::from_iter(&pipeline, 0..100u64).filter(|n| n % 2 == 0).map(|n| n + 1).fold(0, |a, n| a + n);
+    let odds = Stream::from_iter(&pipeline, 0..100u64).filter(|n| n % 2 == 0).map(|n| n + 1);
+    let sum = odds.named("sum").fold(0, |a, n| a + n);
     assert_eq!(sum.unwrap(), 2_500);
     let report = pipeline.join();
     let rows: Vec<_> = report.stages.iter().map(|s| (&*s.name, s.received(), s.emitted(), s.removed())).collect();
-    assert_eq!(rows, [("source", 0, 100, 0), ("filter", 100, 50, 50), ("map", 50, 50, 0), ("fold", 50, 0, 0)]);
+    assert_eq!(rows, [("source", 0, 100, 0), ("filter", 100, 50, 50), ("map", 50, 50, 0), ("sum", 50, 0, 0)]);
     assert_eq!(report.stage("map").unwrap().inputs, ["filter".into()]);
     assert!(report.to_string().contains("bottleneck: "), "{report}");
 }

@@ -38,7 +38,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
         .dead_letters();
 
     // Two streams come out, and are read together: this one on a thread of the pipeline, the other one here.
-    failed.spawn_for_each({
+    failed.named("write letters").spawn_for_each({
         let (dead_letters, token) = (Arc::clone(&dead_letters), pipeline.token());
         move |letter| {
             let written = letter
@@ -50,7 +50,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
         }
     });
     // The first batch that cannot be loaded stops the pipeline. Why it stopped is asked below.
-    let _ = rows.batch(BATCH).through(&load.with_name("load")).count();
+    let _ = rows.batch(BATCH).through(&load.with_name("load")).named("end").count();
 
     // Should it have stopped early, the reader may still be waiting for input.
     stop.set();

@@ -100,6 +100,7 @@ impl<T: Send + 'static> Drain<T> {
 impl<T: Send + 'static> Stream<T> {
     #[track_caller]
     fn sink(self, name: &str) -> (Input<T>, Registered) {
+        let name = self.end_name.as_deref().unwrap_or(name);
         let registered = Registered::with_input(&self.token, &self, name, StageKind::Sink, &[], 1);
         (self.into_input(), registered)
     }

@@ -11,6 +11,7 @@ pub use ends::{IntoIter, StreamReceiver, Tally};
 pub(crate) use input::Input;
 pub use sender::{SendError, Sender};
 
+use std::borrow::Cow;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub struct Stream<T> {
     input: Option<Input<T>>,
     token: CancelToken,
     feeder: Arc<str>,
+    /// What the end is to be called.
+    end_name: Option<Cow<'static, str>>,
 }
 
 /// Why [`Stream::try_recv`] has nothing to give.
@@ -69,7 +72,14 @@ pub enum RecvTimeoutError {
 
 impl<T: Send + 'static> Stream<T> {
     pub(crate) fn from_edge(receiver: EdgeReceiver<T>, token: CancelToken, feeder: Arc<str>) -> Self {
-        Self { input: Some(Input::Edge(receiver)), token, feeder }
+        Self { input: Some(Input::Edge(receiver)), token, feeder, end_name: None }
+    }
+
+    /// Sets the name that the end of the stream has in reports: `stream.named("load").for_each(..)`. Processors
+    /// have names of their own.
+    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.end_name = Some(name.into());
+        self
     }
 
     /// The token in whose scope the next stage is started.

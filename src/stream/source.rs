@@ -135,7 +135,8 @@ impl<T: Send + 'static> Stream<T> {
         let Registered { token, stats, .. } = Registered::source(cancel, "receiver", 0);
         let feeder = Arc::clone(&stats.name);
         let scope = Arc::clone(token.scope());
-        Self { input: Some(Input::Foreign(Foreign { receiver, scope, stats })), token, feeder }
+        let input = Some(Input::Foreign(Foreign { receiver, scope, stats }));
+        Self { input, token, feeder, end_name: None }
     }
 }
 
