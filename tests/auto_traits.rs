@@ -33,6 +33,7 @@ fn what_one_holds_of_a_pipeline_is_shared() {
 
 #[test]
 fn ends_go_to_another_thread() {
+    is_send::<streamz::IntoIter<Vec<u8>>>();
     is_shared::<Sender<Item>>();
     is_send::<Stream<Item>>();
     is_send::<DlqOutput<Item>>();

@@ -212,3 +212,12 @@ fn a_call_may_sleep_without_holding_back_what_came_before() {
     assert_eq!(numbers.try_recv().unwrap().unwrap(), 0);
     pipeline.abort();
 }
+
+#[test]
+fn a_pipeline_may_feed_another_whose_thread_reads_it() {
+    let (one, other) = (Pipeline::new("one"), Pipeline::new("other"));
+    let numbers = Stream::from_iter(&one, 0..1_000u32).map(|n| n * 2);
+    let sum = Stream::from_iter(&other, numbers).lift().fold(0, |sum, n| sum + n);
+    assert_eq!(sum.unwrap(), 999_000);
+    assert!(one.join().is_complete() && other.join().is_complete());
+}

@@ -25,6 +25,9 @@ pub const DEFAULT_CAPACITY: usize = 256;
 
 /// Owns a token and every thread that is started under it.
 ///
+/// It keeps the books of every stage and end that was ever built on it, for the report: make a new one for each job
+/// rather than one for the life of a service.
+///
 /// Stages are built on the pipeline's token, to which it dereferences: `Stream::from_iter(&pipeline, ..)`. Each gets
 /// its threads at once and starts to work; nothing waits for the pipeline to be complete.
 ///

@@ -1,7 +1,6 @@
 //! What a thread of a stage has at hand: its waiter, its token, its account of time.
 
 use crossbeam_channel::{Receiver, Sender};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,24 +13,43 @@ use crate::stream::Input;
 pub(crate) struct StageThread {
     pub(crate) token: CancelToken,
     pub(crate) stats: Arc<StageStats>,
-    waiter: Rc<Waiter>,
     index: usize,
     /// The token's deadline does not change, and most tokens have none.
     deadline: Option<Instant>,
+    /// `None` for an end that is read by whoever holds it, on this thread now and on another later.
+    home: Option<Home>,
+}
+
+/// The thread that the stage lives on.
+struct Home {
+    wake: Arc<Wake>,
+    /// Once for the thread's life, and not for each wait.
     _registered: Registration,
 }
 
 impl StageThread {
-    /// For the calling thread, as thread number `index` of the stage.
+    /// For the calling thread, which is thread number `index` of the stage and stays it.
     pub(crate) fn new(token: CancelToken, stats: Arc<StageStats>, index: usize) -> Self {
         let waiter = Waiter::current(token.clock());
-        let registered = token.register(waiter.wake());
-        stats.threads[index].start(token.now());
-        Self { deadline: token.deadline(), token, stats, waiter, index, _registered: registered }
+        let home = Home { wake: Arc::clone(waiter.wake()), _registered: token.register(waiter.wake()) };
+        let mut thread = Self::visiting(token, stats, index);
+        thread.home = Some(home);
+        thread
     }
 
+    /// For whatever thread calls.
+    pub(crate) fn visiting(token: CancelToken, stats: Arc<StageStats>, index: usize) -> Self {
+        stats.threads[index].start(token.now());
+        Self { deadline: token.deadline(), token, stats, index, home: None }
+    }
+
+    /// # Panics
+    /// If the stage lives on no thread.
     pub(crate) fn wake(&self) -> &Arc<Wake> {
-        self.waiter.wake()
+        match &self.home {
+            Some(home) => &home.wake,
+            None => unreachable!("only a stage with a thread of its own is woken by others"),
+        }
     }
 
     #[inline]
@@ -48,9 +66,9 @@ impl StageThread {
         mut hint: impl FnMut() -> bool,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
-        self.wait_in(phase, || {
-            if !self.waiter.spin(|| hint() || self.is_stopped()) && !register(&self.waiter) && !self.is_stopped() {
-                self.waiter.park(earlier(until, self.deadline));
+        self.wait_in(phase, |waiter| {
+            if !waiter.spin(|| hint() || self.is_stopped()) && !register(waiter) && !self.is_stopped() {
+                waiter.park(earlier(until, self.deadline));
             }
         });
     }
@@ -63,15 +81,15 @@ impl StageThread {
         mut hint: impl FnMut() -> bool,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
-        self.wait_in(Phase::Idle, || {
+        self.wait_in(Phase::Idle, |waiter| {
             let mut look = || input.may_have_items() || hint() || self.is_stopped();
-            self.waiter.head_start();
-            if look() || input.ask() || self.waiter.spin(&mut look) {
+            waiter.head_start();
+            if look() || input.ask() || waiter.spin(&mut look) {
                 return;
             }
-            let found = input.want_items(&self.waiter);
-            if !(register(&self.waiter) || found || self.is_stopped()) {
-                input.park(&self.waiter, earlier(until, self.deadline));
+            let found = input.want_items(waiter);
+            if !(register(waiter) || found || self.is_stopped()) {
+                input.park(waiter, earlier(until, self.deadline));
             }
         });
     }
@@ -83,10 +101,10 @@ impl StageThread {
         channel: &Receiver<T>,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
-        self.wait_in(phase, || {
-            self.waiter.expect_foreign();
-            if !register(&self.waiter) && !self.is_stopped() {
-                self.waiter.park_on(channel, self.deadline);
+        self.wait_in(phase, |waiter| {
+            waiter.expect_foreign();
+            if !register(waiter) && !self.is_stopped() {
+                waiter.park_on(channel, self.deadline);
             }
         });
     }
@@ -94,10 +112,10 @@ impl StageThread {
     /// Waits until a foreign channel has taken `item`, or something else may have changed: then the item comes back.
     pub(crate) fn send_to_foreign<T: Send + 'static>(&self, channel: &Sender<T>, item: T) -> Result<(), T> {
         let mut item = Some(item);
-        self.wait_in(Phase::Blocked, || {
-            self.waiter.expect_foreign();
+        self.wait_in(Phase::Blocked, |waiter| {
+            waiter.expect_foreign();
             if !self.is_stopped() {
-                self.waiter.send_to(channel, &mut item, self.deadline);
+                waiter.send_to(channel, &mut item, self.deadline);
             }
         });
         item.map_or(Ok(()), Err)
@@ -105,17 +123,20 @@ impl StageThread {
 
     /// Waits until `done`, also after a stop: for work that cannot be interrupted. Whoever makes it true posts the wake.
     pub(crate) fn wait_regardless(&self, done: impl Fn() -> bool) {
-        self.wait_in(Phase::Busy, || {
-            if !self.waiter.spin(&done) && !done() {
-                self.waiter.park(None);
+        self.wait_in(Phase::Busy, |waiter| {
+            if !waiter.spin(&done) && !done() {
+                waiter.park(None);
             }
         });
     }
 
-    fn wait_in(&self, phase: Phase, wait: impl FnOnce()) {
+    fn wait_in(&self, phase: Phase, wait: impl FnOnce(&Waiter)) {
         let timing = &self.stats.threads[self.index];
         timing.enter(phase, self.token.now());
-        wait();
+        let waiter = Waiter::current(self.token.clock());
+        let visiting = self.home.is_none().then(|| self.token.register(waiter.wake()));
+        wait(&waiter);
+        drop(visiting);
         timing.enter(Phase::Busy, self.token.now());
     }
 

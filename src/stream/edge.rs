@@ -271,12 +271,12 @@ impl<T> Edge<T> {
         self.end(End::Cut(error));
     }
 
-    /// Whether nothing more is accepted.
     /// From now on `wake` is posted when the consumer goes.
     pub(crate) fn watch(&self, wake: &Arc<Wake>) {
         push_unique(&mut self.state.lock().owners, wake);
     }
 
+    /// Whether nothing more is accepted.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_gone() || self.state.lock().end.is_some()
     }

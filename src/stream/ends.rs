@@ -34,9 +34,14 @@ struct Drain<T> {
 }
 
 impl<T: Send + 'static> Drain<T> {
-    /// On the calling thread.
+    /// On a thread of the pipeline.
     fn new(input: Input<T>, token: CancelToken, stats: Arc<StageStats>) -> Self {
         Self { input, thread: StageThread::new(token, stats, 0), tally: Tally::default() }
+    }
+
+    /// On whatever thread calls.
+    fn visiting(input: Input<T>, token: CancelToken, stats: Arc<StageStats>) -> Self {
+        Self { input, thread: StageThread::visiting(token, stats, 0), tally: Tally::default() }
     }
 
     /// The next item; waits for it.
@@ -108,7 +113,7 @@ impl<T: Send + 'static> Stream<T> {
     #[track_caller]
     fn read(self, name: &str) -> Drain<T> {
         let (input, Registered { token, stats, .. }) = self.sink(name);
-        Drain::new(input, token, stats)
+        Drain::visiting(input, token, stats)
     }
 
     /// Calls `f` for each item and each error item, on the calling thread, until the stream ends.
@@ -131,7 +136,9 @@ impl<T: Send + 'static> Stream<T> {
     }
 
     /// Calls `f` for each item, on the calling thread. Stops the pipeline at the first error: an error item, or an error
-    /// that `f` returns.
+    /// that `f` returns. (To be exact, it cancels the stream's [token](Self::token): with a
+    /// [child](Self::with_token), that part of the pipeline. The same goes for the other ends that stop at the first
+    /// error.)
     ///
     /// # Errors
     /// That first error, or if the stream was cut, the one that says why.
@@ -295,7 +302,7 @@ impl<T: Send + 'static> Drain<T> {
 }
 
 /// A stream as a crossbeam channel; made by [`Stream::into_receiver`]. Dereferences to the
-/// [`Receiver`](crossbeam_channel::Receiver).
+/// [`Receiver`].
 #[derive(Debug, Clone)]
 #[must_use = "dropping the receiver stops the stages that feed it"]
 pub struct StreamReceiver<T> {

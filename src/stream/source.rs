@@ -110,7 +110,7 @@ impl<T: Send + 'static> Stream<T> {
     }
 
     /// A stream that is fed by hand, and the [`Sender`] that feeds it. At most `capacity` items wait in it; with 0 each is
-    /// handed over directly to a consumer that waits for it.
+    /// handed over directly to a consumer that waits for it, or has looked for it in vain.
     ///
     /// # Panics
     /// If `cancel` belongs to no pipeline, or to one that has finished.

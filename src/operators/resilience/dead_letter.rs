@@ -387,9 +387,9 @@ impl<T: Send + 'static> Splitter<T> {
         {
             log::error!("streamz: `on_failure` of stage `{}` panicked: {}", self.thread.stats.name, payload.message());
         }
-        self.deliver(DeadLetter { error })?;
+        // Before it is delivered: nobody may be reading.
         self.check_limit();
-        Ok(())
+        self.deliver(DeadLetter { error })
     }
 
     fn deliver(&mut self, letter: DeadLetter) -> Result<(), Stopped> {
