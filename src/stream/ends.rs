@@ -325,20 +325,6 @@ impl<T> Deref for StreamReceiver<T> {
     }
 }
 
-impl<T: Send + 'static, E: Into<BoxError> + 'static> Stream<Result<T, E>> {
-    /// Turns each `Err` among the items into an error item.
-    ///
-    /// # Panics
-    /// If the pipeline has finished.
-    #[track_caller]
-    pub fn lift(self) -> Stream<T>
-    where
-        E: Send,
-    {
-        self.through(&crate::operators::Lift::new())
-    }
-}
-
 /// Iterates over a stream on the calling thread: yields items and error items, and for a stream that was cut one last
 /// error. Dropping it drops the stream.
 #[must_use = "iterators are lazy and do nothing unless consumed"]

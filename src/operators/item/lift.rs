@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use crate::Stream;
 use crate::error::{BoxError, ErrorKind};
 use crate::stage::operator::{Emit, Operator};
 use crate::stage::options::{Options, common_options, opaque_debug, stage};
@@ -61,6 +62,20 @@ where
                 out.error(error);
             }
         }
+    }
+}
+
+impl<T: Send + 'static, E: Into<BoxError> + 'static> Stream<Result<T, E>> {
+    /// Turns each `Err` among the items into an error item.
+    ///
+    /// # Panics
+    /// If the pipeline has finished.
+    #[track_caller]
+    pub fn lift(self) -> Stream<T>
+    where
+        E: Send,
+    {
+        self.through(&Lift::new())
     }
 }
 
