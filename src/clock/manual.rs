@@ -75,6 +75,8 @@ use crate::stage::wait::Notify;
 ///   running. `advance` waits for it and, after [a real-time limit](Self::with_watchdog), panics and names it.
 /// - A wait without a limit ([`recv`](crate::Stream::recv), [`join`](crate::Pipeline::join), `collect`) does not move
 ///   the time. If what it waits for needs time to pass, it waits for ever, unless another thread moves it.
+/// - A thread of the test that waits with a time limit goes on when every stage waits again, also if what it waits for came
+///   sooner: a pipeline that never comes to rest keeps it until the watchdog panics.
 /// - Threads that a test starts itself are not waited for. Start them with
 ///   [`Pipeline::spawn`](crate::Pipeline::spawn), or join them before moving the time.
 /// - Hops carry one item at a time under this clock, so throughput is not what it is in production.
