@@ -9,7 +9,7 @@ use crate::error::{Result, StreamError};
 use crate::pipeline::{CancelToken, Cause};
 use crate::stage::branch::{Branch, NotSent};
 use crate::stage::options::{Options, common_options, opaque_debug};
-use crate::stage::stats::{DropReason, StageKind, StepStats};
+use crate::stage::stats::{DropReason, Gauge, StageKind, StepStats};
 use crate::stage::thread::{StageThread, spawn_error};
 use crate::stage::{Registered, panic};
 use crate::stream::{End, Input, Polled, Stream};
@@ -143,9 +143,11 @@ pub struct DlqOutput<T> {
 }
 
 /// The counts of one run of a [`DeadLetterQueue`]: a live handle. Clones show the same run.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct DlqStats {
     counts: Arc<Counts>,
+    /// Of the way to the failures' reader: knows what was on it when the reader went.
+    failed: Arc<Gauge>,
 }
 
 #[derive(Default)]
@@ -172,9 +174,10 @@ impl DlqStats {
         self.counts.dropped.load(Ordering::Relaxed)
     }
 
-    /// Failures that nobody will see, because the stream of failures was dropped.
+    /// Failures that nobody will see: their stream was dropped before or after they came, or everything was stopped.
     pub fn undeliverable(&self) -> u64 {
-        self.counts.undeliverable.load(Ordering::Relaxed)
+        // Those that came after the stream was dropped, and those that waited in it.
+        self.counts.undeliverable.load(Ordering::Relaxed) + self.failed.undelivered.load(Ordering::Relaxed)
     }
 
     /// The share of failures among all that came, 0.0 to 1.0; 0.0 before anything came.
@@ -268,7 +271,7 @@ impl<T: Send + 'static> DeadLetterQueue<T> {
         // Eager, so that the oldest failure is still in the queue when it is to be dropped.
         let (mut failed, failed_stream) =
             registered.output_with("failed", Some(self.failed_buffer), self.overflow == Overflow::DropOldest);
-        let stats = DlqStats::default();
+        let stats = DlqStats { counts: Arc::default(), failed: Arc::clone(failed.shared().gauge()) };
         let rules = Rules {
             overflow: self.overflow,
             limit: self.limit,
@@ -413,8 +416,9 @@ impl<T: Send + 'static> Splitter<T> {
         match self.failed.send(Ok(letter), &self.thread, &self.input, || self.items.hand_over()) {
             Ok(()) => Ok(()),
             Err(NotSent::Stopped) => Err(Stopped),
+            // Counted with what waited in the stream.
             Err(NotSent::Gone) => {
-                self.nobody_reads();
+                self.tell();
                 Ok(())
             }
         }
@@ -423,6 +427,11 @@ impl<T: Send + 'static> Splitter<T> {
     fn nobody_reads(&mut self) {
         add_one(&self.rules.counts.undeliverable);
         self.step().errors_absorbed.add(1);
+        self.tell();
+    }
+
+    /// Once for each run.
+    fn tell(&mut self) {
         if !std::mem::replace(&mut self.told, true) {
             log::warn!("streamz: nobody reads the dead letters of stage `{}`", self.thread.stats.name);
         }
