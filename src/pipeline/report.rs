@@ -118,11 +118,12 @@ impl Report {
     pub(crate) fn of(scope: &Arc<Scope>, root: &CancelToken) -> Self {
         let now = scope.clock().now();
         let finished = scope.finished();
-        let outcome = match (finished, root.cause()) {
-            (_, Some(cause)) => Outcome::Cancelled(cause),
-            (None, None) => Outcome::Running,
-            (Some(_), None) if scope.is_draining() && scope.cut().is_none() => Outcome::Drained,
-            (Some(_), None) => scope.cut().map_or(Outcome::Completed, Outcome::Cut),
+        let outcome = match (root.cause(), finished, scope.cut()) {
+            (Some(cause), _, _) => Outcome::Cancelled(cause),
+            (None, None, _) => Outcome::Running,
+            (None, Some(_), Some(error)) => Outcome::Cut(error),
+            (None, Some(_), None) if scope.is_draining() => Outcome::Drained,
+            (None, Some(_), None) => Outcome::Completed,
         };
         Self {
             name: Arc::clone(scope.name()),

@@ -14,6 +14,9 @@
 //! The stage parks in two places only: for input (and timers), with the open chunk handed over; and for room. Before
 //! both it announces the room it has made in its input.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, give, guarded};
 use super::stats::Phase;
@@ -21,8 +24,6 @@ use super::thread::StageThread;
 use super::wait::before_park;
 use crate::error::Result;
 use crate::stream::{EdgeSender, End, Input, Polled};
-use std::cell::RefCell;
-use std::rc::Rc;
 
 /// How many items an operator may emit in one call before it is told that the output is full, so that an endless one
 /// comes back to the driver, which looks at cancellation and timers.

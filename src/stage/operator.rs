@@ -1,12 +1,12 @@
 //! [`Operator`]: a stage as a plain state machine, and [`Emit`]: what it speaks to.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock::Clock;
 use crate::error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
 use crate::stage::panic::{self, PanicPayload};
 use crate::stage::stats::{DropReason, StageStats, StepStats};
-use std::sync::Arc;
 
 /// A processor without its thread: a state machine that is given items and emits items.
 ///

@@ -186,7 +186,7 @@ impl<T> Edge<T> {
     }
 
     /// Invariant 4, the producer's side: true if there is room after all.
-    fn want_room(&self, wake: &Arc<Wake>) -> bool {
+    pub(crate) fn want_room(&self, wake: &Arc<Wake>) -> bool {
         let mut state = self.state.lock();
         self.room_wanted.store(true, Ordering::Relaxed);
         // Pairs with the fence in `settle`: one of the two sees the other's store.
@@ -256,11 +256,6 @@ impl<T> Edge<T> {
         state.queue.push_back(item);
         self.accepted(state, 1);
         Ok(())
-    }
-
-    /// For a producer whose [`offer`](Self::offer) found the edge full: false if it may park.
-    pub(crate) fn wait_for_room(&self, wake: &Arc<Wake>) -> bool {
-        self.want_room(wake)
     }
 
     pub(crate) fn finish(&self) {

@@ -165,7 +165,7 @@ impl<T: Send + 'static> Sender<T> {
             if deadline.is_some_and(|deadline| shared.token.now() >= deadline) {
                 return Err(SendError::Full(refused));
             }
-            if !shared.edge.wait_for_room(waiter.wake()) && !shared.token.is_cancelled() {
+            if !shared.edge.want_room(waiter.wake()) && !shared.token.is_cancelled() {
                 waiter.park(earlier(deadline, shared.token.deadline()));
             }
         }
