@@ -262,6 +262,7 @@ impl Scope {
         }
     }
 
+    #[inline]
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }

@@ -208,6 +208,12 @@ impl CancelToken {
         self.node.lineage().any(Node::is_cancelled_itself)
     }
 
+    /// As [`is_cancelled`](Self::is_cancelled), without a look at the deadlines.
+    #[inline]
+    pub(crate) fn is_told_to_stop(&self) -> bool {
+        self.node.lineage().any(|node| node.cancelled.load(Ordering::Acquire))
+    }
+
     /// Why the token was cancelled; `None` if it is not.
     pub fn cause(&self) -> Option<Cause> {
         let node = self.node.lineage().find(|node| node.is_cancelled_itself())?;
@@ -276,6 +282,7 @@ impl CancelToken {
     }
 
     /// Whether [`drain`](Self::drain) was called on a token of the same pipeline.
+    #[inline]
     pub fn is_draining(&self) -> bool {
         self.scope.as_ref().is_some_and(|scope| scope.is_draining())
     }

@@ -16,27 +16,32 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::operator::sealed::{Context, Sink};
-use super::operator::{Operator, give, guarded};
-use super::stats::Phase;
+use super::operator::{Operator, give, guarded, panicked};
+use super::panic;
+use super::stats::{Phase, StageKind};
 use super::thread::StageThread;
 use super::wait::before_park;
 use crate::error::Result;
-use crate::stream::{EdgeSender, End, Input, Polled};
+use crate::stream::{Edge, EdgeSender, End, Feed, Polled};
 
-/// How many items an operator may emit in one call before it is told that the output is full, so that an endless one
-/// comes back to the driver, which looks at cancellation and timers.
+/// How often an operator may ask in one call whether the output is full before it is told that it is, so that an endless
+/// one comes back to the driver, which looks at cancellation and timers.
 const QUOTA: u32 = 1024;
 
 /// The output of a stage with one way out.
 pub(crate) struct Output<T> {
     /// Shared with the thread's hook, which hands over what is open before the thread parks in a closure of the user's.
     sender: Rc<RefCell<EdgeSender<T>>>,
+    edge: Arc<Edge<T>>,
     context: Context,
     last_step: usize,
     quota: u32,
     closed: bool,
+    /// Something was handed over, or should have been: the driver is to look whether there was room.
+    handed_over: bool,
     /// Items emitted since the counters were brought up to date.
     emitted: u64,
     /// What they count as delivered beyond one each; wraps.
@@ -48,15 +53,23 @@ impl<T> Output<T> {
     pub(crate) fn new(sender: EdgeSender<T>, context: Context) -> Self {
         let last_step = context.stats.steps.len() - 1;
         Self {
+            edge: Arc::clone(sender.shared()),
             sender: Rc::new(RefCell::new(sender)),
             context,
             last_step,
             quota: QUOTA,
             closed: false,
+            handed_over: false,
             emitted: 0,
             correction: 0,
             marked: (0, false),
         }
+    }
+
+    /// Whether the consumer waits for what is in the open chunk.
+    #[inline]
+    fn is_awaited(&self) -> bool {
+        self.edge.is_hungry() && !self.sender.borrow().is_handed_over()
     }
 
     /// For a stage that could not start.
@@ -66,16 +79,15 @@ impl<T> Output<T> {
 }
 
 impl<T> Sink<T> for Output<T> {
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, item: Result<T>) {
-        self.quota = self.quota.saturating_sub(1);
         self.emitted += u64::from(item.is_ok());
-        self.sender.borrow_mut().push(item);
+        self.handed_over |= self.sender.borrow_mut().push(item);
     }
 
     #[inline]
     fn full(&mut self) -> bool {
-        // Each look costs, too: an operator whose items all go down a filter must come back to the driver as well.
+        // Each look costs: an operator whose items all go down a filter must come back to the driver as well.
         self.quota = self.quota.saturating_sub(1);
         self.quota == 0 || self.closed || self.sender.borrow_mut().is_full()
     }
@@ -117,7 +129,10 @@ impl<T> Sink<T> for Output<T> {
         let emitted = std::mem::take(&mut self.emitted);
         let step = &self.context.stats.steps[self.last_step];
         step.emitted.add(emitted);
-        step.delivered.add(emitted.wrapping_add(std::mem::take(&mut self.correction)));
+        // A source has received nothing, so nothing of that was delivered.
+        if self.context.stats.kind != StageKind::Source {
+            step.delivered.add(emitted.wrapping_add(std::mem::take(&mut self.correction)));
+        }
     }
 }
 
@@ -127,25 +142,27 @@ enum Stop {
     ConsumerGone,
 }
 
-pub(crate) struct Driver<O: Operator> {
+pub(crate) struct Driver<O: Operator, F> {
     op: O,
-    input: Input<O::In>,
+    feed: F,
     out: Output<O::Out>,
     thread: StageThread,
+    /// What the feed last said about it.
+    at_once: bool,
     /// Items received since the counters were brought up to date.
     received: u64,
     /// Turns since then.
     turns: u32,
 }
 
-/// How many items may pass before the counters are brought up to date.
+/// How many turns may pass before the counters are brought up to date.
 const TURNS: u32 = 64;
 
-impl<O: Operator> Driver<O> {
-    pub(crate) fn new(op: O, input: Input<O::In>, out: Output<O::Out>, thread: StageThread) -> Self {
-        out.sender.borrow().watch(thread.wake());
+impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
+    pub(crate) fn new(op: O, feed: F, out: Output<O::Out>, thread: StageThread) -> Self {
+        out.edge.watch(thread.wake());
         let sender = Rc::downgrade(&out.sender);
-        let announce = input.announcer();
+        let announce = feed.announcer();
         before_park(move || {
             if let Some(sender) = sender.upgrade()
                 && let Ok(mut sender) = sender.try_borrow_mut()
@@ -154,7 +171,7 @@ impl<O: Operator> Driver<O> {
             }
             announce();
         });
-        Self { op, input, out, thread, received: 0, turns: 0 }
+        Self { op, feed, out, thread, at_once: false, received: 0, turns: 0 }
     }
 
     pub(crate) fn run(mut self) {
@@ -172,56 +189,114 @@ impl<O: Operator> Driver<O> {
         // An operator may have something to say before its first item: that there will be nothing, for one.
         self.check()?;
         self.call(|_, _| {})?;
-        if self.out.closed {
-            return Ok(End::Finished);
-        }
+        if O::PLAIN { self.work_in_bursts() } else { self.work_in_turns() }
+    }
+
+    fn work_in_turns(&mut self) -> Result<End, Stop> {
         loop {
+            if self.out.closed {
+                return Ok(End::Finished);
+            }
             self.check()?;
-            self.out.sender.borrow_mut().hand_over_if_hungry();
+            self.out.handed_over |= self.out.sender.borrow_mut().hand_over_if_hungry();
             self.turns += 1;
-            // Once everything has been handed over, the consumer may count on what the counters say.
-            if self.turns >= TURNS || self.out.sender.borrow_mut().is_handed_over() {
+            // What has been handed over, the consumer may look up in the counters.
+            if self.turns >= TURNS || self.out.handed_over {
                 self.publish();
             }
             if self.op.next_wake().is_some_and(|wake| wake <= self.thread.token.now()) {
                 self.call(|op, out| op.timer(out))?;
-            } else {
-                match self.input.poll() {
-                    Polled::Item(item) => {
-                        self.count(&item);
-                        self.call(|op, out| give(op, item, out))?;
-                    }
-                    Polled::Empty => self.wait_for_input(),
-                    Polled::Ended(End::Finished) => {
-                        self.call(|op, out| op.end(out))?;
-                        return Ok(End::Finished);
-                    }
-                    Polled::Ended(cut) => return Ok(cut),
+                continue;
+            }
+            self.follow_the_feed();
+            match self.feed.poll() {
+                Polled::Item(item) => {
+                    self.count(&item);
+                    self.call(|op, out| give(op, item, out))?;
                 }
+                Polled::Empty => self.wait_for_input(),
+                Polled::Ended(end) => return self.end(end),
             }
-            if self.out.closed {
-                return Ok(End::Finished);
+        }
+    }
+
+    /// The same for a plain operator, which has no timers and nothing left to say after a call: many turns under one
+    /// guard.
+    fn work_in_bursts(&mut self) -> Result<End, Stop> {
+        loop {
+            self.check()?;
+            self.out.handed_over |= self.out.sender.borrow_mut().hand_over_if_hungry();
+            self.publish();
+            self.follow_the_feed();
+            let (op, feed, out, thread, received) =
+                (&mut self.op, &mut self.feed, &mut self.out, &self.thread, &mut self.received);
+            let polled = panic::catch(|| {
+                for _ in 0..TURNS {
+                    match feed.poll() {
+                        Polled::Item(item) => {
+                            match &item {
+                                Ok(_) => *received += 1,
+                                Err(_) => count_error(thread),
+                            }
+                            give(op, item, out);
+                        }
+                        other => return Some(other),
+                    }
+                    if out.handed_over || out.edge.is_gone() || out.is_awaited() || thread.is_stopped() {
+                        break;
+                    }
+                    if cfg!(debug_assertions) {
+                        break; // to the check of the accounts
+                    }
+                }
+                None
+            });
+            match polled {
+                Ok(None | Some(Polled::Item(_))) => {}
+                Ok(Some(Polled::Empty)) => self.wait_for_input(),
+                Ok(Some(Polled::Ended(end))) => return self.end(end),
+                Err(payload) => panicked(&mut self.op, &mut self.out, payload),
             }
+            self.make_room()?;
+        }
+    }
+
+    fn end(&mut self, end: End) -> Result<End, Stop> {
+        if let End::Finished = end {
+            self.call(|op, out| op.end(out))?;
+        }
+        Ok(end)
+    }
+
+    /// Hands over at once, or not, as the feed wants it.
+    #[inline]
+    fn follow_the_feed(&mut self) {
+        if self.feed.is_at_once() != self.at_once {
+            self.at_once = !self.at_once;
+            self.out.sender.borrow_mut().set_at_once(self.at_once);
         }
     }
 
     #[inline]
     fn count(&mut self, item: &Result<O::In>) {
-        let first = &self.thread.stats.steps[0];
         match item {
             Ok(_) if O::PLAIN => self.received += 1,
             // The guard of one that is not plain looks at what it has received.
-            Ok(_) => first.received.add(1),
-            Err(_) => first.errors_in.add(1),
+            Ok(_) => self.thread.stats.steps[0].received.add(1),
+            Err(_) => count_error(&self.thread),
         }
     }
 
     /// Brings the shared counters up to date.
-    #[inline]
     fn publish(&mut self) {
         self.turns = 0;
+        self.out.handed_over = false;
         let stats = &self.thread.stats;
-        stats.steps[0].received.add(std::mem::take(&mut self.received));
+        let received = std::mem::take(&mut self.received);
+        if stats.kind != StageKind::Source {
+            stats.steps[0].received.add(received);
+        }
+        self.feed.publish();
         self.op.publish(stats, self.out.last_step);
         self.out.sync();
     }
@@ -231,7 +306,7 @@ impl<O: Operator> Driver<O> {
         if self.thread.is_stopped() {
             return Err(Stop::Cancelled);
         }
-        if self.out.sender.borrow_mut().is_gone() {
+        if self.out.edge.is_gone() {
             return Err(Stop::ConsumerGone);
         }
         Ok(())
@@ -242,42 +317,52 @@ impl<O: Operator> Driver<O> {
     fn call(&mut self, call: impl FnOnce(&mut O, &mut Output<O::Out>)) -> Result<(), Stop> {
         self.out.quota = QUOTA;
         guarded(&mut self.op, &mut self.out, call);
+        if !O::PLAIN {
+            return self.resume();
+        }
+        self.make_room()
+    }
+
+    /// Lets the operator go on for as long as it has more to say.
+    fn resume(&mut self) -> Result<(), Stop> {
         loop {
-            if self.out.sender.borrow_mut().is_stuck() {
-                self.wait_for_room(false)?;
-            }
-            self.debug_check();
-            if O::PLAIN || self.out.closed || !guarded(&mut self.op, &mut self.out, |op, out| op.resume(out)) {
-                break;
+            self.make_room()?;
+            if self.out.closed || !guarded(&mut self.op, &mut self.out, |op, out| op.resume(out)) {
+                return self.make_room();
             }
             self.check()?;
-            self.out.sender.borrow_mut().hand_over_if_hungry();
+            self.out.handed_over |= self.out.sender.borrow_mut().hand_over_if_hungry();
             if self.out.sender.borrow_mut().is_full() {
                 self.wait_for_room(true)?;
             }
             self.out.quota = QUOTA;
         }
-        if !O::PLAIN {
-            if self.out.sender.borrow_mut().is_stuck() {
-                self.wait_for_room(false)?;
-            }
-            self.debug_check();
+    }
+
+    /// What was emitted has found room when this returns.
+    #[inline]
+    fn make_room(&mut self) -> Result<(), Stop> {
+        // There was room for what has not been handed over yet.
+        if self.out.handed_over && self.out.sender.borrow_mut().is_stuck() {
+            self.wait_for_room(false)?;
         }
+        self.debug_check();
         Ok(())
     }
 
     fn wait_for_input(&mut self) {
         self.publish();
         self.out.sender.borrow_mut().hand_over();
-        self.input.settle();
-        let out = self.out.sender.borrow();
-        self.thread.wait_for_input(&self.input, self.op.next_wake(), || out.is_gone(), |_| out.is_gone());
+        self.feed.settle();
+        let edge = &self.out.edge;
+        self.feed.wait(&self.thread, self.op.next_wake(), || edge.is_gone(), |_| edge.is_gone());
     }
 
     /// Returns when there is room for everything that was emitted, and if `more`, for another item.
     #[cold]
     fn wait_for_room(&mut self, more: bool) -> Result<(), Stop> {
         self.publish();
+        self.feed.paused();
         loop {
             self.check()?;
             self.out.sender.borrow_mut().hand_over();
@@ -285,7 +370,7 @@ impl<O: Operator> Driver<O> {
             if !waiting {
                 return Ok(());
             }
-            self.input.settle();
+            self.feed.settle();
             let out = self.out.sender.borrow();
             let wake = self.thread.wake();
             self.thread.wait(Phase::Blocked, None, || out.may_have_room(), |_| out.want_room(wake));
@@ -301,12 +386,22 @@ impl<O: Operator> Driver<O> {
     #[inline]
     fn debug_check(&mut self) {
         if cfg!(debug_assertions) {
+            let handed_over = self.out.handed_over;
             self.publish();
+            self.out.handed_over = handed_over;
             let stats = &self.thread.stats;
             self.op.held_by_step(self.out.last_step, &mut |step, held| {
                 let step = &stats.steps[step];
                 assert_eq!(step.unsettled(), held, "step `{}` of stage `{}` miscounts", step.name, stats.name);
             });
         }
+    }
+}
+
+/// A source makes its errors itself.
+#[cold]
+fn count_error(thread: &StageThread) {
+    if thread.stats.kind != StageKind::Source {
+        thread.stats.steps[0].errors_in.add(1);
     }
 }

@@ -8,6 +8,7 @@ mod fuse;
 pub(crate) mod operator;
 pub(crate) mod options;
 pub(crate) mod panic;
+mod pass;
 pub(crate) mod stats;
 mod steps;
 pub(crate) mod thread;
@@ -16,6 +17,7 @@ pub(crate) mod wait;
 pub use compose::{BoxProcessor, Fused, ProcessorFn, Then};
 pub use custom::Custom;
 pub use operator::{Emit, Operator};
+pub(crate) use pass::Pass;
 pub use stats::{DropReason, StageKind};
 pub(crate) use steps::shorthand;
 pub use steps::{Chain, NoSteps, Only, Steps};
@@ -23,7 +25,7 @@ pub use steps::{Chain, NoSteps, Only, Steps};
 use std::sync::Arc;
 
 use crate::pipeline::{CancelToken, Membership};
-use crate::stream::{End, Stream, edge};
+use crate::stream::{End, Feed, Stream, edge};
 use driver::{Driver, Output};
 use operator::sealed::Context;
 use stats::StageStats;
@@ -190,15 +192,24 @@ pub(crate) fn launch<S: Stage>(stage: &S, cancel: &CancelToken, input: Stream<S:
     let mut steps = Vec::new();
     stage.step_names(&mut steps);
     let registered = Registered::with_input(cancel, &input, stage.name(), StageKind::Processor, &steps, 1);
-    let (sender, stream) = registered.output("", stage.capacity());
-    let op = stage.start();
+    spawn_driver(registered, stage.capacity(), stage.start(), input.into_input())
+}
+
+/// Runs an operator on a thread of its own.
+pub(crate) fn spawn_driver<O, F>(registered: Registered, capacity: Option<usize>, op: O, feed: F) -> Stream<O::Out>
+where
+    O: Operator,
+    F: Feed<Item = O::In> + Send + 'static,
+{
+    let (sender, stream) = registered.output("", capacity);
     let name = registered.thread_name(0);
-    cancel.scope().spawn(&name, true, move |started| {
+    let scope = Arc::clone(registered.token.scope());
+    scope.spawn(&name, true, move |started| {
         let out = Output::new(sender, registered.context());
         match started {
             Ok(()) => {
                 let thread = StageThread::new(registered.token, registered.stats, 0);
-                Driver::new(op, input.into_input(), out, thread).run();
+                Driver::new(op, feed, out, thread).run();
             }
             Err(error) => out.end(End::Cut(spawn_error(&registered.token, &registered.stats, error))),
         }

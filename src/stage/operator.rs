@@ -145,12 +145,14 @@ pub trait Operator: Send + 'static {
 /// Nothing here blocks: what is emitted beyond the room there is waits until the call returns, and the driver waits then.
 pub trait Emit<T>: sealed::Sink<T> {
     /// Sends `item` on; settles one received item.
+    #[inline(always)]
     fn emit(&mut self, item: T) {
-        self.emit_from(item, 1);
+        self.put(Ok(item));
     }
 
     /// Sends on `item`, which was made of `settled` received items: a batch of as many, or 0 for one more item made
     /// of a received one that is settled by another call.
+    #[inline]
     fn emit_from(&mut self, item: T, settled: u64) {
         if settled != 1 {
             // What is put counts as one delivered.
@@ -307,7 +309,7 @@ pub(crate) fn guarded<O: Operator, E: Emit<O::Out>, R: Default>(
 }
 
 #[cold]
-fn panicked<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E, payload: PanicPayload) {
+pub(crate) fn panicked<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E, payload: PanicPayload) {
     let (step, lost) = if O::PLAIN {
         // A plain operator panics before it says anything, and keeps nothing.
         let (step, is_item) = out.marked();

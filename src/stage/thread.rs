@@ -54,7 +54,7 @@ impl StageThread {
 
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
-        self.token.is_cancelled()
+        self.token.is_told_to_stop() || (self.deadline.is_some() && self.token.is_cancelled())
     }
 
     /// Waits until something may have changed. `hint` is looked at without locks for a moment; `register` leaves the

@@ -23,13 +23,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Select, Sender, bounded};
-use crossbeam_utils::Backoff;
 use crossbeam_utils::sync::{Parker, Unparker};
 
 use crate::clock::{Clock, ManualClock, Seat};
 
 /// How many pauses a thread that found nothing makes before it looks again.
-const HEAD_START: usize = 64;
+const HEAD_START: usize = 32;
+
+/// How often a thread yields before it parks.
+const YIELDS: usize = 10;
 
 /// What actually unblocks a thread, wherever it is blocked.
 pub(crate) struct Notify {
@@ -88,7 +90,8 @@ pub(crate) fn before_park(hook: impl Fn() + 'static) {
     BEFORE_PARK.with_borrow_mut(|hooks| hooks.push(Rc::new(hook)));
 }
 
-fn run_hooks() {
+/// Calls what is to be called before the calling thread blocks, wherever that may be.
+pub(crate) fn before_blocking() {
     // Cloned, so that a hook may do anything.
     let hooks = BEFORE_PARK.with_borrow(Vec::clone);
     hooks.iter().for_each(|hook| hook());
@@ -152,7 +155,7 @@ impl Waiter {
 
     /// Blocks until a wake is posted or `deadline` has come.
     pub(crate) fn park(&self, deadline: Option<Instant>) {
-        run_hooks();
+        before_blocking();
         match &self.wake.seat {
             Some(seat) => seat.park(deadline, None, || self.parker.park()),
             None => match deadline {
@@ -235,7 +238,7 @@ impl Waiter {
         deadline: Option<Instant>,
         mut sleep: impl FnMut(&Receiver<()>, Option<Instant>),
     ) {
-        run_hooks();
+        before_blocking();
         let signal = self.expect_foreign();
         let mut sleep = |deadline| {
             sleep(signal, deadline);
@@ -257,21 +260,23 @@ impl Waiter {
         }
     }
 
-    /// Looks at `ready` for a few microseconds, yielding the processor, before the caller goes on to park.
+    /// Looks at `ready` a few times, yielding the processor in between, before the caller goes on to park.
+    ///
+    /// No busy spins: on a machine with fewer processors than threads they hold up the very thread that is waited for, and
+    /// with processors to spare a yield returns at once and is as good as a short spin.
     ///
     /// Not under virtual time, where every wait is a park.
     pub(crate) fn spin(&self, mut ready: impl FnMut() -> bool) -> bool {
         if self.wake.seat.is_some() {
             return ready();
         }
-        let backoff = Backoff::new();
-        while !backoff.is_completed() {
+        for _ in 0..YIELDS {
             if ready() {
                 return true;
             }
-            backoff.snooze();
+            std::thread::yield_now();
         }
-        false
+        ready()
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`Input`]: where a stage reads from, an edge or a foreign channel.
+//! [`Feed`]: where a stage gets its items from; and [`Input`], the way in that most have: an edge or a foreign channel.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,8 +7,48 @@ use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::edge::{EdgeReceiver, End, Polled};
 use crate::pipeline::Scope;
-use crate::stage::stats::{Counter, StageStats};
+use crate::stage::stats::{Counter, Phase, StageStats};
+use crate::stage::thread::StageThread;
 use crate::stage::wait::{Waiter, Wake};
+
+/// Where a stage gets its items from, on its own thread.
+pub(crate) trait Feed {
+    type Item: Send + 'static;
+
+    /// Takes the next item, if there is one. A source may block here, in code of the user's.
+    fn poll(&mut self) -> Polled<Self::Item>;
+
+    /// Waits until `poll` may find something, `until` has come, or something else may have changed: see
+    /// [`StageThread::wait`]. A source that blocks in `poll` never has to wait here.
+    fn wait(
+        &self,
+        thread: &StageThread,
+        until: Option<Instant>,
+        hint: impl FnMut() -> bool,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
+        thread.wait(Phase::Idle, until, hint, register);
+    }
+
+    /// Whether an item is to be handed over as soon as it is there, because the next `poll` may take any time.
+    fn is_at_once(&self) -> bool {
+        false
+    }
+
+    /// The stage had to wait for room: time has passed for which the feed is not to blame.
+    fn paused(&mut self) {}
+
+    /// Brings the books of a source up to date.
+    fn publish(&mut self) {}
+
+    /// Announces the room that was made: before parking and before returning to a caller.
+    fn settle(&self) {}
+
+    /// What [`settle`](Self::settle) does, for somebody who has no hold of the feed.
+    fn announcer(&self) -> Box<dyn Fn()> {
+        Box::new(|| {})
+    }
+}
 
 pub(crate) enum Input<T> {
     Edge(EdgeReceiver<T>),
@@ -25,7 +65,7 @@ pub(crate) struct Foreign<T> {
 
 impl<T: Send + 'static> Input<T> {
     /// Takes the next item, if there is one. Never blocks.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll(&mut self) -> Polled<T> {
         match self {
             Input::Edge(edge) => edge.poll(),
@@ -93,17 +133,6 @@ impl<T: Send + 'static> Input<T> {
         }
     }
 
-    /// What [`settle`](Self::settle) does, for somebody who has no hold of the input.
-    pub(crate) fn announcer(&self) -> Box<dyn Fn()> {
-        match self {
-            Input::Edge(edge) => {
-                let edge = Arc::clone(edge.shared());
-                Box::new(move || edge.settle())
-            }
-            Input::Foreign(_) => Box::new(|| {}),
-        }
-    }
-
     /// Announces the room that was made: before parking and before returning to a caller.
     pub(crate) fn settle(&self) {
         if let Input::Edge(edge) = self {
@@ -112,7 +141,41 @@ impl<T: Send + 'static> Input<T> {
     }
 }
 
+impl<T: Send + 'static> Feed for Input<T> {
+    type Item = T;
+
+    #[inline(always)]
+    fn poll(&mut self) -> Polled<T> {
+        Input::poll(self)
+    }
+
+    fn wait(
+        &self,
+        thread: &StageThread,
+        until: Option<Instant>,
+        hint: impl FnMut() -> bool,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
+        thread.wait_for_input(self, until, hint, register);
+    }
+
+    fn settle(&self) {
+        Input::settle(self);
+    }
+
+    fn announcer(&self) -> Box<dyn Fn()> {
+        match self {
+            Input::Edge(edge) => {
+                let edge = Arc::clone(edge.shared());
+                Box::new(move || edge.settle())
+            }
+            Input::Foreign(_) => Box::new(|| {}),
+        }
+    }
+}
+
 impl<T> Foreign<T> {
+    #[cold]
     fn poll(&mut self) -> Polled<T> {
         if self.scope.is_draining() {
             return Polled::Ended(End::Finished);

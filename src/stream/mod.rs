@@ -8,7 +8,7 @@ mod source;
 
 pub(crate) use edge::{Edge, EdgeReceiver, EdgeSender, End, Polled, edge};
 pub use ends::{IntoIter, StreamReceiver, Tally};
-pub(crate) use input::Input;
+pub(crate) use input::{Feed, Input};
 pub use sender::{SendError, Sender};
 
 use std::borrow::Cow;

@@ -1,90 +1,271 @@
 //! Sources: where the items of a pipeline come from.
+//!
+//! A source is a [`Feed`] whose `poll` makes the next item. It is the way in of the stage that reads it, on the same
+//! thread: of one that only passes the items on, or of one that goes on with the first steps.
 
-use std::io::BufRead;
+use std::io::{BufRead, ErrorKind as IoErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::edge::{EdgeSender, End};
-use super::input::{Foreign, Input};
+use super::edge::{End, Polled};
+use super::input::{Feed, Foreign, Input};
 use super::{Sender, Stream};
-use crate::error::{ErrorKind, PanicMessage, Result};
-use crate::pipeline::{CancelToken, Ticks};
-use crate::stage::Registered;
+use crate::clock::real_now;
+use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::pipeline::{CancelToken, Ticks, earlier};
 use crate::stage::operator::sealed::Context;
-use crate::stage::panic;
 use crate::stage::stats::Phase;
-use crate::stage::thread::{StageThread, spawn_error};
+use crate::stage::thread::StageThread;
+use crate::stage::wait::{Waiter, before_blocking};
+use crate::stage::{Pass, Registered, panic, spawn_driver};
 
-/// A source's way out: hands each item over at once, because nobody knows how long the next one takes.
-struct SourceOutput<T> {
-    sender: EdgeSender<T>,
+/// What a source knows of itself.
+pub(crate) struct Site {
+    token: CancelToken,
     context: Context,
-    thread: StageThread,
+    /// Whether it keeps the books of its stage: nobody else does if its reader is another stage.
+    keeps_books: bool,
+    /// Items made since the books were brought up to date.
+    made: u64,
 }
 
-impl<T> SourceOutput<T> {
-    /// Whether the source is to go on.
-    fn is_wanted(&self) -> bool {
-        !self.thread.is_stopped() && !self.sender.is_gone() && !self.thread.token.is_draining()
+impl Site {
+    pub(crate) fn new(registered: &Registered, keeps_books: bool) -> Self {
+        Self { token: registered.token.clone(), context: registered.context(), keeps_books, made: 0 }
     }
 
-    /// Sends an item; waits for room. What is in hand when the pipeline drains is still sent.
-    fn send(&mut self, item: Result<T>) {
-        let step = &self.context.stats.steps[0];
-        if item.is_ok() { &step.emitted } else { &step.errors_out }.add(1);
-        self.sender.push(item);
-        while self.sender.is_stuck() && !self.thread.is_stopped() && !self.sender.is_gone() {
-            let sender = &self.sender;
-            let wake = self.thread.wake();
-            self.thread.wait(Phase::Blocked, None, || sender.may_have_room(), |_| sender.want_room(wake));
-            self.sender.hand_over();
+    fn item<T>(&mut self, item: T) -> Polled<T> {
+        self.made += 1;
+        Polled::Item(Ok(item))
+    }
+
+    #[cold]
+    fn error<T>(&self, complete: impl FnOnce(StreamError) -> StreamError, kind: ErrorKind) -> Polled<T> {
+        if self.keeps_books {
+            self.context.stats.steps[0].errors_out.add(1);
+        }
+        Polled::Item(Err(complete(self.context.error(kind, 0))))
+    }
+
+    fn publish(&mut self) {
+        let made = std::mem::take(&mut self.made);
+        if self.keeps_books {
+            self.context.stats.steps[0].emitted.add(made);
+        }
+    }
+}
+
+/// The items of an iterator.
+///
+/// An iterator that knows how many items are left does not wait for the outside world: as long as it is quick, its items
+/// are handed over in chunks. All others may block at any time.
+pub(crate) struct Iter<I> {
+    /// `None` after it panicked.
+    items: Option<I>,
+    site: Site,
+    knows_its_length: bool,
+    is_quick: bool,
+    /// Items since the last look at the clock, and when that was; `None` if there was a pause.
+    since: (u32, Option<Instant>),
+}
+
+/// An iterator is quick that makes so many items within so long.
+const QUICK: (u32, Duration) = (64, Duration::from_micros(64));
+
+impl<I: Iterator> Iter<I> {
+    pub(crate) fn new(items: I, site: Site) -> Self {
+        let (least, most) = items.size_hint();
+        Self { items: Some(items), site, knows_its_length: most == Some(least), is_quick: false, since: (0, None) }
+    }
+
+    #[cold]
+    fn look_at_the_clock(&mut self) {
+        let now = real_now();
+        if let Some(last) = self.since.1 {
+            self.is_quick = now.saturating_duration_since(last) <= QUICK.1;
+        }
+        self.since = (0, Some(now));
+    }
+}
+
+impl<I: Iterator> Feed for Iter<I>
+where
+    I::Item: Send + 'static,
+{
+    type Item = I::Item;
+
+    #[inline]
+    fn poll(&mut self) -> Polled<I::Item> {
+        let Some(items) = &mut self.items else { return Polled::Ended(End::Finished) };
+        if self.site.token.is_draining() {
+            return Polled::Ended(End::Finished);
+        }
+        match panic::catch(|| items.next()) {
+            Ok(Some(item)) => {
+                self.since.0 += 1;
+                if self.since.0 >= QUICK.0 && self.knows_its_length {
+                    self.look_at_the_clock();
+                }
+                self.site.item(item)
+            }
+            Ok(None) => Polled::Ended(End::Finished),
+            Err(payload) => {
+                self.items = None;
+                self.site.error(|error| error.with_source(PanicMessage::from(payload)), ErrorKind::Panicked)
+            }
         }
     }
 
-    fn fail(&mut self, kind: ErrorKind, source: impl Into<crate::BoxError>) {
-        let error = self.context.error(kind, 0).with_source(source);
-        self.send(Err(error));
+    #[inline]
+    fn is_at_once(&self) -> bool {
+        !self.is_quick
     }
 
-    /// Waits until the time has come, or the source is not wanted any more.
-    fn wait_until(&self, due: Option<Instant>) {
-        self.thread.wait(Phase::Idle, due, || false, |_| !self.is_wanted());
+    fn paused(&mut self) {
+        self.since = (0, None);
     }
 
-    fn end(mut self) {
-        let end = if self.thread.is_stopped() { End::Cut(self.thread.cut()) } else { End::Finished };
-        self.sender.end(end);
+    fn publish(&mut self) {
+        self.site.publish();
+    }
+}
+
+/// The lines of a reader. What has been handed to the operator is handed over before each read that may block.
+pub(crate) struct Lines<R> {
+    /// `None` after it failed.
+    reader: Option<R>,
+    site: Site,
+    /// How many bytes can be read without asking the system.
+    buffered: usize,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(crate) fn new(reader: R, site: Site) -> Self {
+        Self { reader: Some(reader), site, buffered: 0 }
+    }
+
+    /// One line with its end; nothing at the end of the reader.
+    fn read(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut line = Vec::new();
+        let Some(reader) = &mut self.reader else { return Ok(line) };
+        loop {
+            if self.buffered == 0 {
+                before_blocking();
+            }
+            let available = match reader.fill_buf() {
+                Ok(available) => available,
+                Err(error) if error.kind() == IoErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let mut rest = available;
+            let used = rest.read_until(b'\n', &mut line)?;
+            self.buffered = rest.len();
+            reader.consume(used);
+            if used == 0 || line.ends_with(b"\n") {
+                return Ok(line);
+            }
+        }
+    }
+
+    fn text(&mut self, mut line: Vec<u8>) -> Polled<String> {
+        if line.last() == Some(&b'\n') {
+            line.pop();
+            if line.last() == Some(&b'\r') {
+                line.pop();
+            }
+        }
+        match String::from_utf8(line) {
+            Ok(line) => self.site.item(line),
+            Err(error) => {
+                let reason = error.utf8_error();
+                self.site.error(|it| it.with_source(reason).with_item(error.into_bytes()), ErrorKind::Failed)
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Feed for Lines<R> {
+    type Item = String;
+
+    fn poll(&mut self) -> Polled<String> {
+        if self.site.token.is_draining() {
+            return Polled::Ended(End::Finished);
+        }
+        match panic::catch(|| self.read()) {
+            Ok(Ok(line)) if line.is_empty() => Polled::Ended(End::Finished),
+            Ok(Ok(line)) => self.text(line),
+            Ok(Err(error)) => {
+                self.reader = None;
+                self.site.error(|it| it.with_source(error), ErrorKind::Failed)
+            }
+            Err(payload) => {
+                self.reader = None;
+                self.site.error(|it| it.with_source(PanicMessage::from(payload)), ErrorKind::Panicked)
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        self.site.publish();
+    }
+}
+
+/// A tick every so often.
+struct Interval {
+    ticks: Ticks,
+    site: Site,
+}
+
+impl Feed for Interval {
+    type Item = u64;
+
+    fn poll(&mut self) -> Polled<u64> {
+        if self.site.token.is_draining() {
+            return Polled::Ended(End::Finished);
+        }
+        match self.ticks.take(self.site.token.now()) {
+            Some(tick) => self.site.item(tick),
+            None => Polled::Empty,
+        }
+    }
+
+    fn wait(
+        &self,
+        thread: &StageThread,
+        until: Option<Instant>,
+        _hint: impl FnMut() -> bool,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
+        let token = &self.site.token;
+        let until = earlier(self.ticks.next, until);
+        thread.wait(Phase::Idle, until, || false, |waiter| register(waiter) || token.is_draining());
+    }
+
+    fn publish(&mut self) {
+        self.site.publish();
     }
 }
 
 impl<T: Send + 'static> Stream<T> {
+    /// A source with a thread of its own.
     #[track_caller]
-    fn source(cancel: &CancelToken, name: &str, produce: impl FnOnce(&mut SourceOutput<T>) + Send + 'static) -> Self {
+    fn source<F>(cancel: &CancelToken, name: &str, feed: impl FnOnce(Site) -> F) -> Self
+    where
+        F: Feed<Item = T> + Send + 'static,
+    {
         let registered = Registered::source(cancel, name, 1);
-        let (sender, stream) = registered.output("", None);
-        let thread_name = registered.thread_name(0);
-        cancel.scope().spawn(&thread_name, true, move |started| {
-            let mut sender = sender.at_once();
-            let context = registered.context();
-            let Registered { token, stats, .. } = registered;
-            if let Err(error) = started {
-                return sender.end(End::Cut(spawn_error(&token, &stats, error)));
-            }
-            let thread = StageThread::new(token, stats, 0);
-            sender.watch(thread.wake());
-            let mut output = SourceOutput { sender, context, thread };
-            produce(&mut output);
-            output.end();
-        });
-        stream
+        let feed = feed(Site::new(&registered, false));
+        spawn_driver(registered, None, Pass::new(), feed)
     }
 
     /// The items of an iterator, on a thread of its own.
     ///
-    /// The iterator may block; each item is handed over as soon as it is there. A drain stops it between two items. If
-    /// it panics, the stream ends with an error item of kind [`Panicked`](ErrorKind::Panicked).
+    /// The iterator may block; each item is handed over as soon as it is there. One that knows its length (a range, a
+    /// vector) does not wait for others: once it has proved to be quick, its items may go in small chunks, and one may
+    /// wait for the next call of `next`. A drain stops it between two items. If it panics, the stream ends with an error
+    /// item of kind [`Panicked`](ErrorKind::Panicked).
     ///
     /// # Panics
     /// If `cancel` belongs to no pipeline, or to one that has finished.
@@ -94,19 +275,7 @@ impl<T: Send + 'static> Stream<T> {
         I: IntoIterator<Item = T>,
         I::IntoIter: Send + 'static,
     {
-        let mut items = items.into_iter();
-        Self::source(cancel, "source", move |out| {
-            while out.is_wanted() {
-                match panic::catch(|| items.next()) {
-                    Ok(Some(item)) => out.send(Ok(item)),
-                    Ok(None) => break,
-                    Err(payload) => {
-                        out.fail(ErrorKind::Panicked, PanicMessage::from(payload));
-                        break;
-                    }
-                }
-            }
-        })
+        Self::source(cancel, "source", |site| Iter::new(items.into_iter(), site))
     }
 
     /// A stream that is fed by hand, and the [`Sender`] that feeds it. At most `capacity` items wait in it; with 0 each is
@@ -143,50 +312,16 @@ impl<T: Send + 'static> Stream<T> {
 impl Stream<String> {
     /// The lines of a reader, without their line ends (`\n` or `\r\n`), on a thread of its own.
     ///
-    /// A line that is not UTF-8 becomes an error item that carries its bytes as a `Vec<u8>`; reading goes on. An error of
-    /// the reader becomes an error item, and the stream ends. A drain takes effect when the next line has been
-    /// read: a read that blocks in the operating system cannot be interrupted.
+    /// Lines that have been read are handed over before the reader is asked for more. A line that is not UTF-8 becomes an
+    /// error item that carries its bytes as a `Vec<u8>`; reading goes on. An error of the reader becomes an error item,
+    /// and the stream ends. A drain takes effect when the next line has been read: a read that blocks in the operating
+    /// system cannot be interrupted.
     ///
     /// # Panics
     /// If `cancel` belongs to no pipeline, or to one that has finished.
     #[track_caller]
-    pub fn lines<R: BufRead + Send + 'static>(cancel: &CancelToken, mut reader: R) -> Self {
-        Self::source(cancel, "lines", move |out| {
-            while out.is_wanted() {
-                let mut line = Vec::new();
-                match panic::catch(|| reader.read_until(b'\n', &mut line)) {
-                    Ok(Ok(0)) => break,
-                    Ok(Ok(_)) => out.send_line(line),
-                    Ok(Err(error)) => {
-                        out.fail(ErrorKind::Failed, error);
-                        break;
-                    }
-                    Err(payload) => {
-                        out.fail(ErrorKind::Panicked, PanicMessage::from(payload));
-                        break;
-                    }
-                }
-            }
-        })
-    }
-}
-
-impl SourceOutput<String> {
-    fn send_line(&mut self, mut line: Vec<u8>) {
-        if line.last() == Some(&b'\n') {
-            line.pop();
-            if line.last() == Some(&b'\r') {
-                line.pop();
-            }
-        }
-        match String::from_utf8(line) {
-            Ok(line) => self.send(Ok(line)),
-            Err(error) => {
-                let reason = error.utf8_error();
-                let error = self.context.error(ErrorKind::Failed, 0).with_source(reason).with_item(error.into_bytes());
-                self.send(Err(error));
-            }
-        }
+    pub fn lines<R: BufRead + Send + 'static>(cancel: &CancelToken, reader: R) -> Self {
+        Self::source(cancel, "lines", |site| Lines::new(reader, site))
     }
 }
 
@@ -201,15 +336,7 @@ impl Stream<u64> {
     #[track_caller]
     pub fn interval(cancel: &CancelToken, period: Duration) -> Self {
         assert!(!period.is_zero(), "`period` must be greater than zero");
-        let start = cancel.now();
-        Self::source(cancel, "interval", move |out| {
-            let mut ticks = Ticks::new(start, period);
-            while out.is_wanted() {
-                match ticks.take(out.thread.token.now()) {
-                    Some(tick) => out.send(Ok(tick)),
-                    None => out.wait_until(ticks.next),
-                }
-            }
-        })
+        let ticks = Ticks::new(cancel.now(), period);
+        Self::source(cancel, "interval", |site| Interval { ticks, site })
     }
 }

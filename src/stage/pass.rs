@@ -1,0 +1,32 @@
+//! [`Pass`]: the operator that does nothing, for a source or an end that is a stage without steps.
+
+use std::marker::PhantomData;
+
+use super::operator::{Emit, Operator};
+
+/// Passes everything on.
+pub(crate) struct Pass<T>(PhantomData<fn(T)>);
+
+impl<T> Pass<T> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Send + 'static> Operator for Pass<T> {
+    type In = T;
+    type Out = T;
+
+    const PLAIN: bool = true;
+
+    #[inline]
+    fn item(&mut self, item: T, out: &mut impl Emit<T>) {
+        out.emit(item);
+    }
+}
+
+impl<T> std::fmt::Debug for Pass<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pass")
+    }
+}

@@ -1,0 +1,311 @@
+//! The edge: what lies between two stages.
+//!
+//! Items wait in a queue of chunks behind one lock. Neither side takes the lock for every item: the producer gathers an
+//! *open chunk* of its own and hands it over; the consumer takes all chunks there are and works that *batch* off. The
+//! spent chunks go back to the producer, so a running edge allocates nothing and copies no item.
+//!
+//! # What must hold
+//!
+//! 1. *Order.* The queue is first in, first out, and so are chunk and batch. What is in the batch is older than what is
+//!    in the queue, and that is older than what is in the open chunk.
+//! 2. *Capacity.* `sent - taken <= capacity`, where `sent` counts what was ever put into the queue and `taken` what was
+//!    ever taken out of the batch. Items in the batch still count, whatever the chunks. The open chunk counts too, except
+//!    for what one call of an operator emits beyond the room there is: that is the producer's item in hand.
+//!    With capacity 0 there is room for one item, and only while the consumer asks for it.
+//!    A capacity that is lowered holds from the producer's next chunk on: what a producer has been promised it is given,
+//!    for it does not wait for that any more.
+//! 3. *No item waits for company.* The producer hands over when its chunk is full, when the consumer is hungry, and
+//!    before it parks or ends. `hungry` is set under the lock by a consumer that found nothing and asks; one that is about
+//!    to wait asks within a microsecond or so. The producer reads it without the lock after each emission and each
+//!    call; it may see it one look late. So an item waits at most for one call of the producer's own closure.
+//!    Producers that may wait elsewhere (sources, pools) hand over at once.
+//! 4. *Nobody waits for room that is there.* A producer that found no room sets `room_wanted` under the lock and looks at
+//!    `taken` again; the consumer reads the flag after each item it takes. Without a fence either may miss the other's
+//!    store, so the consumer looks again after its next item, and under the lock (or behind a fence) before it parks, asks
+//!    for more, or returns to a caller: the announcement may come late by one call of the consumer's closure.
+//! 5. *Wakes.* A side that parks leaves its wake here under the lock after it has looked; the other side takes it under the
+//!    lock together with the change it was waiting for, and posts it after unlocking.
+//! 6. *The end is explicit.* A producer says `finish` or `cut`, after its last item. One that goes without a word
+//!    has cut the stream. The consumer sees the end only when queue and batch are empty.
+//! 7. *A consumer that goes* empties queue and batch by popping, outside the lock; the data items it finds are counted as
+//!    undelivered. Items offered after that are given back to the producer, which counts them in the same place. So
+//!    emitted = taken + undelivered, exactly.
+//! 8. No user value is dropped and no wake posted while the lock is held.
+//!
+//! Under virtual time the edge is *eager*: chunks of one, batches of one. Then 3 and 4 hold without the "late by one
+//! call", and what is seen at a given moment does not depend on the scheduler.
+
+mod queue;
+mod receiver;
+mod sender;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use crossbeam_utils::CachePadded;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::error::{Result, StreamError};
+use crate::stage::stats::Gauge;
+use crate::stage::wait::Wake;
+
+use queue::{Batch, CHUNK, Queue};
+pub(crate) use receiver::EdgeReceiver;
+pub(crate) use sender::EdgeSender;
+
+/// How a stream ended.
+#[derive(Debug, Clone)]
+pub(crate) enum End {
+    /// Everything was delivered.
+    Finished,
+    /// Something is missing; the error, of kind cancelled or internal, says why.
+    Cut(StreamError),
+}
+
+/// What a look at the way in found.
+pub(crate) enum Polled<T> {
+    Item(Result<T>),
+    Empty,
+    Ended(End),
+}
+
+pub(crate) struct Edge<T> {
+    hungry: CachePadded<AtomicBool>,
+    room_wanted: CachePadded<AtomicBool>,
+    gone: AtomicBool,
+    /// The producer has said its last word. A hint; the word itself is in the state.
+    ended: AtomicBool,
+    eager: bool,
+    gauge: Arc<Gauge>,
+    state: CachePadded<Mutex<State<T>>>,
+}
+
+struct State<T> {
+    queue: Queue<Result<T>>,
+    /// A copy of the gauge's `sent`, which only this lock's holder writes.
+    sent: usize,
+    capacity: usize,
+    /// The capacity was lowered since the producer last looked: the room it remembers is not there for its next chunk.
+    shrunk: bool,
+    end: Option<End>,
+    /// The consumer, while it is parked or about to.
+    consumer: Option<Arc<Wake>>,
+    /// Producers that are parked for room, or about to.
+    wanting_room: Vec<Arc<Wake>>,
+    /// Threads to wake when the consumer goes.
+    owners: Vec<Arc<Wake>>,
+}
+
+/// Makes an edge; `eager` as explained at the top.
+pub(crate) fn edge<T>(capacity: usize, eager: bool) -> (EdgeSender<T>, EdgeReceiver<T>) {
+    let gauge = Arc::new(Gauge::default());
+    gauge.capacity.store(capacity, Ordering::Relaxed);
+    let edge = Arc::new(Edge {
+        hungry: CachePadded::new(AtomicBool::new(false)),
+        room_wanted: CachePadded::new(AtomicBool::new(false)),
+        gone: AtomicBool::new(false),
+        ended: AtomicBool::new(false),
+        eager,
+        gauge,
+        state: CachePadded::new(Mutex::new(State {
+            queue: Queue::new(),
+            sent: 0,
+            capacity,
+            shrunk: false,
+            end: None,
+            consumer: None,
+            wanting_room: Vec::new(),
+            owners: Vec::new(),
+        })),
+    });
+    (EdgeSender::new(Arc::clone(&edge)), EdgeReceiver::new(edge))
+}
+
+/// Why an item was not accepted.
+pub(crate) enum Refused {
+    Full,
+    /// The consumer has gone, or the stream has been ended.
+    Closed,
+}
+
+impl<T> Edge<T> {
+    pub(crate) fn gauge(&self) -> &Arc<Gauge> {
+        &self.gauge
+    }
+
+    /// Invariant 2. The lock makes `sent` exact; `taken` can only grow meanwhile.
+    fn room(&self, state: &State<T>) -> usize {
+        let in_flight = state.sent.wrapping_sub(self.gauge.taken.load(Ordering::Acquire));
+        if state.capacity == 0 {
+            usize::from(in_flight == 0 && self.hungry.load(Ordering::Relaxed))
+        } else {
+            state.capacity.saturating_sub(in_flight)
+        }
+    }
+
+    /// Moves what there is room for from `chunk` into the queue and wakes the consumer.
+    ///
+    /// `credit` is room that the producer knows of from an earlier look. While it suffices, `taken` is not looked at:
+    /// the consumer writes it for every item, and reading it would cost both sides a cache miss each time.
+    fn accept(&self, mut state: MutexGuard<'_, State<T>>, credit: usize, chunk: &mut Vec<Result<T>>) -> usize {
+        // Covered by credit, it is in the edge by right, and nobody waits for room for it: also if the capacity has been
+        // lowered since the credit was given.
+        let covered = credit >= chunk.len();
+        let shrunk = std::mem::take(&mut state.shrunk);
+        let room = if covered { credit } else { self.room(&state) };
+        let count = room.min(chunk.len());
+        if count == 0 {
+            return room;
+        }
+        // With capacity 0 there is room when the consumer asks again.
+        let left = match state.capacity {
+            0 => 0,
+            _ if covered && shrunk => self.room(&state).saturating_sub(count),
+            _ => room - count,
+        };
+        state.queue.append(chunk, count);
+        self.accepted(state, count);
+        left
+    }
+
+    /// `count` items have been put into the queue: counts them and wakes the consumer.
+    #[inline]
+    fn accepted(&self, mut state: MutexGuard<'_, State<T>>, count: usize) {
+        state.sent = state.sent.wrapping_add(count);
+        self.gauge.sent.store(state.sent, Ordering::Release);
+        // The consumer is hungry no more. Written only if it changes, for the consumer watches it.
+        if self.hungry.load(Ordering::Relaxed) {
+            self.hungry.store(false, Ordering::Relaxed);
+        }
+        let consumer = state.consumer.take();
+        drop(state);
+        if let Some(consumer) = consumer {
+            consumer.post();
+        }
+    }
+
+    /// Invariant 4, the producer's side: true if there is room after all.
+    pub(crate) fn want_room(&self, wake: &Arc<Wake>) -> bool {
+        let mut state = self.state.lock();
+        self.room_wanted.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `settle`: one of the two sees the other's store.
+        fence(Ordering::SeqCst);
+        if self.room(&state) > 0 || self.is_gone() || state.end.is_some() {
+            return true;
+        }
+        push_unique(&mut state.wanting_room, wake);
+        false
+    }
+
+    /// Whether there is room enough to be worth waking a producer for. A hint, without the lock.
+    fn has_worthwhile_room(&self) -> bool {
+        let capacity = self.gauge.capacity.load(Ordering::Relaxed);
+        if capacity == 0 {
+            return self.is_hungry();
+        }
+        let worthwhile = if self.eager { 1 } else { (capacity / 2).max(1) };
+        self.gauge.len() + worthwhile <= capacity
+    }
+
+    #[cold]
+    fn announce_room(&self) {
+        let mut state = self.state.lock();
+        self.room_wanted.store(false, Ordering::Relaxed);
+        let wakes = std::mem::take(&mut state.wanting_room);
+        drop(state);
+        post_all(wakes);
+    }
+
+    /// Invariant 4, the consumer's side.
+    pub(crate) fn settle(&self) {
+        // Pairs with the fence in `want_room`: one of the two sees the other's store.
+        fence(Ordering::SeqCst);
+        if self.room_wanted.load(Ordering::Relaxed) {
+            self.announce_room();
+        }
+    }
+
+    /// Whether the consumer waits for an item; it may be seen a little late.
+    #[inline]
+    pub(crate) fn is_hungry(&self) -> bool {
+        self.hungry.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    fn end(&self, end: End) {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return;
+        }
+        state.end = Some(end);
+        self.ended.store(true, Ordering::Release);
+        let consumer = state.consumer.take();
+        let wakes = std::mem::take(&mut state.wanting_room);
+        drop(state);
+        if let Some(consumer) = consumer {
+            consumer.post();
+        }
+        post_all(wakes);
+    }
+
+    fn count_undelivered<'a>(&self, items: impl Iterator<Item = &'a Result<T>>)
+    where
+        T: 'a,
+    {
+        let data = items.filter(|item| item.is_ok()).count();
+        // Both sides may come here, each once.
+        self.gauge.undelivered.fetch_add(data as u64, Ordering::Relaxed);
+    }
+
+    /// Offers one item without a chunk of one's own: for producers that share an edge. Calls `accepted` under the lock if
+    /// it was taken in.
+    pub(crate) fn offer(&self, item: Result<T>, accepted: impl FnOnce()) -> Result<(), (Refused, Result<T>)> {
+        let mut state = self.state.lock();
+        if self.is_gone() || state.end.is_some() {
+            return Err((Refused::Closed, item));
+        }
+        if self.room(&state) == 0 {
+            return Err((Refused::Full, item));
+        }
+        accepted();
+        state.queue.push(item);
+        self.accepted(state, 1);
+        Ok(())
+    }
+
+    pub(crate) fn finish(&self) {
+        self.end(End::Finished);
+    }
+
+    pub(crate) fn cut(&self, error: StreamError) {
+        self.end(End::Cut(error));
+    }
+
+    /// From now on `wake` is posted when the consumer goes.
+    pub(crate) fn watch(&self, wake: &Arc<Wake>) {
+        push_unique(&mut self.state.lock().owners, wake);
+    }
+
+    /// Whether nothing more is accepted.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_gone() || self.state.lock().end.is_some()
+    }
+}
+
+fn push_unique(wakes: &mut Vec<Arc<Wake>>, wake: &Arc<Wake>) {
+    if !wakes.iter().any(|other| Arc::ptr_eq(other, wake)) {
+        wakes.push(Arc::clone(wake));
+    }
+}
+
+fn post_all(wakes: Vec<Arc<Wake>>) {
+    for wake in wakes {
+        wake.post();
+    }
+}

@@ -1,0 +1,198 @@
+//! [`Queue`] and [`Batch`]: items in chunks, first in, first out.
+//!
+//! Whole chunks go in and out without a look at their items, and come back empty to be filled again, so a running edge
+//! allocates nothing. Two chunks that lie side by side hold more than [`CHUNK`] items together: a queue of n items has at
+//! most 2 n / `CHUNK` + 1 chunks, however they came.
+
+use std::collections::VecDeque;
+
+/// The most items that are handed over together.
+pub(super) const CHUNK: usize = 64;
+
+/// A chunk is filled as a vector and emptied as a deque. Turning one into the other is free.
+pub(super) struct Queue<I> {
+    /// None of them is empty.
+    chunks: VecDeque<VecDeque<I>>,
+    /// Empty ones, to be filled again.
+    spare: Vec<Vec<I>>,
+}
+
+impl<I> Queue<I> {
+    pub(super) fn new() -> Self {
+        Self { chunks: VecDeque::new(), spare: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &I> + Clone {
+        self.chunks.iter().flatten()
+    }
+
+    pub(super) fn push(&mut self, item: I) {
+        match self.chunks.back_mut() {
+            Some(tail) if tail.len() < CHUNK => tail.push_back(item),
+            _ => {
+                let mut chunk = self.empty_chunk();
+                chunk.push(item);
+                self.chunks.push_back(chunk.into());
+            }
+        }
+    }
+
+    /// Moves the first `count` items of `open` to the end of the queue.
+    ///
+    /// They are copied, not handed over with their buffer: the producer goes on writing to memory that only it has in its
+    /// cache, and the lines that the consumer has read last change hands all at once, not one by one with each item.
+    /// That halves the cost of a hop.
+    pub(super) fn append(&mut self, open: &mut Vec<I>, count: usize) {
+        match self.chunks.back_mut() {
+            _ if count == 0 => {}
+            Some(tail) if tail.len() + count <= CHUNK => tail.extend(open.drain(..count)),
+            _ => {
+                let mut chunk = self.empty_chunk();
+                if count == open.len() {
+                    chunk.append(open);
+                } else {
+                    chunk.extend(open.drain(..count));
+                }
+                self.chunks.push_back(chunk.into());
+            }
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<I> {
+        let head = self.chunks.front_mut()?;
+        let item = head.pop_front();
+        if head.is_empty() {
+            self.spare.extend(self.chunks.pop_front().map(Vec::from));
+        }
+        item
+    }
+
+    /// Gives all items away to a batch that is empty, and takes its spent chunks back.
+    pub(super) fn give_all(&mut self, batch: &mut Batch<I>) {
+        std::mem::swap(&mut self.chunks, &mut batch.chunks);
+        if self.spare.is_empty() {
+            std::mem::swap(&mut self.spare, &mut batch.spent);
+        } else {
+            self.spare.append(&mut batch.spent);
+        }
+    }
+
+    fn empty_chunk(&mut self) -> Vec<I> {
+        self.spare.pop().unwrap_or_default()
+    }
+}
+
+/// Items that were taken from a queue together.
+pub(super) struct Batch<I> {
+    /// What is being worked off.
+    head: VecDeque<I>,
+    /// What comes after it; none of them is empty.
+    chunks: VecDeque<VecDeque<I>>,
+    /// What has been worked off.
+    spent: Vec<Vec<I>>,
+}
+
+impl<I> Batch<I> {
+    pub(super) fn new() -> Self {
+        Self { head: VecDeque::new(), chunks: VecDeque::new(), spent: Vec::new() }
+    }
+
+    #[inline(always)]
+    pub(super) fn pop(&mut self) -> Option<I> {
+        match self.head.pop_front() {
+            Some(item) => Some(item),
+            None => self.pop_further(),
+        }
+    }
+
+    #[cold]
+    fn pop_further(&mut self) -> Option<I> {
+        let spent = std::mem::replace(&mut self.head, self.chunks.pop_front()?);
+        if spent.capacity() > 0 {
+            self.spent.push(spent.into());
+        }
+        self.head.pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.is_empty() && self.chunks.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &I> + Clone {
+        self.head.iter().chain(self.chunks.iter().flatten())
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.head.clear();
+        self.chunks.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunks(queue: &Queue<usize>) -> Vec<usize> {
+        queue.chunks.iter().map(VecDeque::len).collect()
+    }
+
+    #[test]
+    fn keeps_the_order_whatever_goes_in_and_never_has_two_small_chunks_side_by_side() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let (mut queue, mut batch, mut next, mut expected) = (Queue::new(), Batch::new(), 0, 0);
+        for _ in 0..20_000 {
+            match random.u8(..8) {
+                0 | 1 => {
+                    queue.push(next);
+                    next += 1;
+                }
+                2 => {
+                    let mut chunk: Vec<usize> = (next..next + random.usize(..2 * CHUNK)).collect();
+                    let count = random.usize(..=chunk.len());
+                    queue.append(&mut chunk, count);
+                    next += count;
+                }
+                // What is in the batch is older.
+                3 if batch.is_empty() => {
+                    if let Some(item) = queue.pop() {
+                        assert_eq!(item, expected);
+                        expected += 1;
+                    }
+                }
+                4 if batch.is_empty() => {
+                    queue.give_all(&mut batch);
+                    assert!(queue.is_empty());
+                }
+                _ => {
+                    for item in std::iter::from_fn(|| batch.pop()).take(CHUNK / 2) {
+                        assert_eq!(item, expected);
+                        expected += 1;
+                    }
+                }
+            }
+            assert_eq!(batch.iter().chain(queue.iter()).count(), next - expected);
+            // The head may have been eaten into.
+            assert!(chunks(&queue).windows(2).skip(1).all(|pair| pair[0] + pair[1] > CHUNK), "{:?}", chunks(&queue));
+        }
+        assert!(expected > 10_000);
+    }
+
+    #[test]
+    fn a_spent_chunk_is_filled_again() {
+        let (mut queue, mut batch) = (Queue::new(), Batch::new());
+        queue.append(&mut (0..CHUNK).collect(), CHUNK);
+        let buffer = queue.chunks[0].as_slices().0.as_ptr();
+        queue.give_all(&mut batch);
+        queue.push(CHUNK);
+        while batch.pop().is_some() {}
+        queue.give_all(&mut batch);
+        assert_eq!(batch.pop(), Some(CHUNK)); // the first chunk is spent now
+        queue.give_all(&mut batch);
+        queue.push(7);
+        assert_eq!(queue.chunks[0].as_slices().0.as_ptr(), buffer);
+    }
+}

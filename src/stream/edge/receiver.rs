@@ -1,0 +1,159 @@
+//! [`EdgeReceiver`]: the consuming end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Batch, Edge, Polled, Queue, State, post_all};
+use crate::error::Result;
+use crate::stage::wait::Wake;
+
+/// The consuming end.
+pub(crate) struct EdgeReceiver<T> {
+    edge: Arc<Edge<T>>,
+    batch: Batch<Result<T>>,
+    /// What the gauge's `taken` says; this is its only writer.
+    taken: usize,
+}
+
+impl<T> EdgeReceiver<T> {
+    pub(super) fn new(edge: Arc<Edge<T>>) -> Self {
+        Self { edge, batch: Batch::new(), taken: 0 }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Edge<T>> {
+        &self.edge
+    }
+
+    /// Takes the next item, if there is one. Never blocks.
+    #[inline(always)]
+    pub(crate) fn poll(&mut self) -> Polled<T> {
+        let Some(item) = self.batch.pop() else { return self.refill() };
+        self.taken = self.taken.wrapping_add(1);
+        self.edge.gauge.taken.store(self.taken, Ordering::Release);
+        if self.edge.room_wanted.load(Ordering::Relaxed) && self.edge.has_worthwhile_room() {
+            self.edge.announce_room();
+        }
+        Polled::Item(item)
+    }
+
+    #[cold]
+    fn refill(&mut self) -> Polled<T> {
+        let edge = &*self.edge;
+        let mut state = edge.state.lock();
+        let item = if edge.eager {
+            state.queue.pop()
+        } else {
+            state.queue.give_all(&mut self.batch);
+            self.batch.pop()
+        };
+        let mut wakes = Vec::new();
+        let polled = match item {
+            Some(item) => {
+                self.taken = self.taken.wrapping_add(1);
+                edge.gauge.taken.store(self.taken, Ordering::Release);
+                Polled::Item(item)
+            }
+            None => state.end.as_ref().map_or(Polled::Empty, |end| Polled::Ended(end.clone())),
+        };
+        // Under the lock the flag is exact: whoever wants room has set it and looked, or will look after us.
+        if edge.room_wanted.load(Ordering::Relaxed) && edge.has_worthwhile_room() {
+            edge.room_wanted.store(false, Ordering::Relaxed);
+            wakes = std::mem::take(&mut state.wanting_room);
+        }
+        drop(state);
+        post_all(wakes);
+        polled
+    }
+
+    /// A hint, without the lock, that a poll would find something.
+    pub(crate) fn may_have_items(&self) -> bool {
+        let edge = &*self.edge;
+        edge.gauge.sent.load(Ordering::Acquire) != self.taken || edge.ended.load(Ordering::Acquire)
+    }
+
+    /// Makes the consumer hungry, unless there is something: true then.
+    pub(crate) fn ask(&self) -> bool {
+        self.ask_and(|_| {})
+    }
+
+    /// `then` is done in the critical section in which nothing was found.
+    fn ask_and(&self, then: impl FnOnce(&mut State<T>)) -> bool {
+        let edge = &*self.edge;
+        let mut state = edge.state.lock();
+        if self.is_served(&state) {
+            return true;
+        }
+        edge.hungry.store(true, Ordering::Relaxed);
+        then(&mut state);
+        let mut wakes = Vec::new();
+        // With capacity 0 hunger makes room.
+        if state.capacity == 0 && edge.room_wanted.load(Ordering::Relaxed) {
+            edge.room_wanted.store(false, Ordering::Relaxed);
+            wakes = std::mem::take(&mut state.wanting_room);
+        }
+        drop(state);
+        post_all(wakes);
+        false
+    }
+
+    fn is_served(&self, state: &State<T>) -> bool {
+        !self.batch.is_empty() || !state.queue.is_empty() || state.end.is_some()
+    }
+
+    /// Registers for items: true if there are some, or the end, so that the caller must not park.
+    pub(crate) fn want_items(&self, wake: &Arc<Wake>) -> bool {
+        self.ask_and(|state| state.consumer = Some(Arc::clone(wake)))
+    }
+
+    /// Whether a poll would find something.
+    pub(crate) fn has_items(&self) -> bool {
+        !self.batch.is_empty() || self.is_served(&self.edge.state.lock())
+    }
+
+    /// Invariant 4, the consumer's side, before it parks or returns to a caller.
+    pub(crate) fn settle(&self) {
+        self.edge.settle();
+    }
+
+    /// Makes room for `more` items beside those there is room for already.
+    pub(crate) fn add_capacity(&self, more: usize) {
+        self.change_capacity(|capacity| capacity.saturating_add(more));
+    }
+
+    /// Room for `items` from now on. Fewer than before: what waits already may stay, and so may the open chunk that the
+    /// producer fills at the moment.
+    pub(crate) fn set_capacity(&self, items: usize) {
+        self.change_capacity(|_| items);
+    }
+
+    fn change_capacity(&self, change: impl FnOnce(usize) -> usize) {
+        let mut state = self.edge.state.lock();
+        let capacity = change(state.capacity);
+        state.shrunk |= capacity < state.capacity;
+        state.capacity = capacity;
+        self.edge.gauge.capacity.store(state.capacity, Ordering::Relaxed);
+        let wakes = std::mem::take(&mut state.wanting_room);
+        drop(state);
+        post_all(wakes);
+    }
+}
+
+impl<T> Drop for EdgeReceiver<T> {
+    fn drop(&mut self) {
+        let edge = &*self.edge;
+        let mut state = edge.state.lock();
+        edge.gone.store(true, Ordering::Release);
+        let queue = std::mem::replace(&mut state.queue, Queue::new());
+        let mut wakes = std::mem::take(&mut state.owners);
+        wakes.append(&mut state.wanting_room);
+        state.consumer = None;
+        drop(state);
+        let left = self.batch.iter().chain(queue.iter());
+        edge.count_undelivered(left.clone());
+        edge.gauge.taken.store(self.taken.wrapping_add(left.count()), Ordering::Release);
+        post_all(wakes);
+        // The items themselves are dropped last, in order, when everybody has been told.
+        self.batch.clear();
+        drop(queue);
+    }
+}

@@ -1,0 +1,171 @@
+//! [`EdgeSender`]: the producing end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{CHUNK, Edge, End};
+use crate::error::{Result, StreamError};
+use crate::stage::wait::Wake;
+
+/// The producing end, for one producer.
+pub(crate) struct EdgeSender<T> {
+    edge: Arc<Edge<T>>,
+    open: Vec<Result<T>>,
+    /// How many items there was room for, beyond the open chunk, at the last look.
+    credit: usize,
+    at_once: bool,
+    /// How long the open chunk may become.
+    full_at: usize,
+    ended: bool,
+}
+
+impl<T> EdgeSender<T> {
+    pub(super) fn new(edge: Arc<Edge<T>>) -> Self {
+        Self { edge, open: Vec::new(), credit: 0, at_once: false, full_at: 0, ended: false }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Edge<T>> {
+        &self.edge
+    }
+
+    /// From now on every item is handed over at once, or none is: for producers that may wait elsewhere after an emission.
+    pub(crate) fn set_at_once(&mut self, at_once: bool) {
+        self.at_once = at_once;
+        self.set_credit(self.credit);
+    }
+
+    fn set_credit(&mut self, credit: usize) {
+        self.credit = credit;
+        self.full_at = if self.at_once || self.edge.eager { 0 } else { CHUNK.min(credit) };
+    }
+
+    /// Emits. What there is no room for stays in the open chunk: see [`is_stuck`](Self::is_stuck). Returns whether it handed
+    /// over, or tried to.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, item: Result<T>) -> bool {
+        self.open.push(item);
+        let due = self.open.len() >= self.full_at || self.edge.is_hungry();
+        if due {
+            self.hand_over();
+        }
+        due
+    }
+
+    /// Hands over what there is room for.
+    #[cold]
+    pub(crate) fn hand_over(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let mut state = self.edge.state.lock();
+        // Under the lock: what is put into the queue after the consumer has emptied it stays there unseen.
+        if self.edge.is_gone() {
+            drop(state);
+            self.give_up();
+            return;
+        }
+        if self.full_at == 0 && std::mem::take(&mut state.shrunk) {
+            // What is handed over at once was not gathered on credit.
+            self.credit = 0;
+        }
+        let credit = self.edge.accept(state, self.credit, &mut self.open);
+        self.set_credit(credit);
+    }
+
+    /// Invariant 3, between two emissions. Returns whether it handed over, or tried to.
+    #[inline]
+    pub(crate) fn hand_over_if_hungry(&mut self) -> bool {
+        let due = self.edge.is_hungry() && !self.open.is_empty();
+        if due {
+            self.hand_over();
+        }
+        due
+    }
+
+    /// Whether nothing is left in the open chunk.
+    #[inline]
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Whether items had to stay behind for want of room.
+    #[inline]
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.open.len() > self.credit
+    }
+
+    /// Whether one more item would have to wait.
+    #[inline]
+    pub(crate) fn is_full(&mut self) -> bool {
+        if self.open.len() < self.credit {
+            return false;
+        }
+        self.hand_over();
+        if self.open.is_empty() && self.credit == 0 {
+            let credit = self.edge.room(&self.edge.state.lock());
+            self.set_credit(credit);
+        }
+        self.open.len() >= self.credit
+    }
+
+    /// A hint, without the lock, that room may have been made: enough of it to be worth getting up for.
+    pub(crate) fn may_have_room(&self) -> bool {
+        self.is_gone() || self.edge.has_worthwhile_room()
+    }
+
+    /// Registers for room: true if there is some, so that the caller must not park.
+    pub(crate) fn want_room(&self, wake: &Arc<Wake>) -> bool {
+        self.edge.want_room(wake)
+    }
+
+    /// Takes back the oldest item that waits in the queue.
+    pub(crate) fn evict(&mut self) -> Option<Result<T>> {
+        let mut state = self.edge.state.lock();
+        let item = state.queue.pop()?;
+        state.sent = state.sent.wrapping_sub(1);
+        self.edge.gauge.sent.store(state.sent, Ordering::Release);
+        drop(state);
+        self.set_credit(self.credit + 1);
+        Some(item)
+    }
+
+    /// From now on `wake` is posted when the consumer goes.
+    pub(crate) fn watch(&self, wake: &Arc<Wake>) {
+        self.edge.watch(wake);
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.edge.is_gone()
+    }
+
+    fn give_up(&mut self) {
+        self.edge.count_undelivered(self.open.iter());
+        self.open.clear();
+    }
+
+    /// Ends the stream after what was emitted. What there is no room for is lost, and counted: a stage that finishes in
+    /// good order has waited for room before.
+    pub(crate) fn end(&mut self, end: End) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.hand_over();
+        self.give_up();
+        self.edge.end(end);
+    }
+
+    /// Lets go of the edge without a word about its end: somebody else feeds it from now on.
+    pub(crate) fn release(&mut self) {
+        self.ended = true;
+    }
+}
+
+impl<T> Drop for EdgeSender<T> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let error = StreamError::new(crate::ErrorKind::Internal, "unknown")
+                .with_source("the producing stage went away without ending its stream");
+            self.end(End::Cut(error));
+        }
+    }
+}

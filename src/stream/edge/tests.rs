@@ -1,0 +1,197 @@
+//! What the edge promises, and that no wake is lost.
+
+use super::*;
+use crate::clock::Clock;
+use crate::stage::wait::Waiter;
+
+fn drain<T>(receiver: &mut EdgeReceiver<T>) -> Vec<T> {
+    std::iter::from_fn(|| match receiver.poll() {
+        Polled::Item(item) => Some(item.unwrap()),
+        Polled::Empty | Polled::Ended(_) => None,
+    })
+    .collect()
+}
+
+#[test]
+fn never_takes_more_than_its_capacity_whatever_the_chunks() {
+    for capacity in [1, 2, 3, 64, 65, 200] {
+        let (mut sender, mut receiver) = edge(capacity, false);
+        (0..capacity + 5).for_each(|n| _ = sender.push(Ok(n)));
+        sender.hand_over();
+        assert!(sender.is_stuck() && sender.is_full());
+        assert_eq!(receiver.shared().gauge().len(), capacity);
+        // What the consumer has not taken one by one still counts.
+        assert!(matches!(receiver.poll(), Polled::Item(Ok(0))));
+        sender.hand_over();
+        assert_eq!(receiver.shared().gauge().len(), capacity);
+        let mut seen = vec![0];
+        while seen.len() < capacity + 5 {
+            seen.extend(drain(&mut receiver));
+            sender.hand_over();
+        }
+        assert_eq!(seen, (0..capacity + 5).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn an_item_waits_for_company_only_while_nobody_asks_for_it() {
+    let (mut sender, mut receiver) = edge(100, false);
+    assert!(!receiver.ask());
+    sender.push(Ok('a')); // the consumer is hungry
+    sender.push(Ok('b')); // and was fed
+    assert_eq!(drain(&mut receiver), ['a']);
+    assert!(!receiver.ask());
+    sender.hand_over_if_hungry();
+    assert_eq!(drain(&mut receiver), ['b']);
+    sender.push(Ok('c'));
+    assert!(!receiver.has_items());
+    sender.hand_over(); // as before parking
+    assert_eq!(drain(&mut receiver), ['c']);
+}
+
+#[test]
+fn an_eager_edge_shows_every_item_at_once() {
+    let (mut sender, receiver) = edge(4, true);
+    sender.push(Ok(1));
+    assert!(receiver.has_items());
+}
+
+#[test]
+fn with_capacity_zero_there_is_room_only_for_one_who_asks() {
+    let (mut sender, mut receiver) = edge(0, false);
+    assert!(sender.is_full());
+    sender.push(Ok(1));
+    assert!(sender.is_stuck());
+    assert!(matches!(receiver.poll(), Polled::Empty));
+    assert!(!receiver.ask());
+    sender.hand_over();
+    assert!(!sender.is_stuck());
+    assert!(sender.is_full());
+    assert_eq!(drain(&mut receiver), [1]);
+    assert!(sender.is_full());
+}
+
+#[test]
+fn the_end_comes_after_the_last_item() {
+    let (mut sender, mut receiver) = edge(10, false);
+    sender.push(Ok(1));
+    sender.end(End::Finished);
+    assert!(matches!(receiver.poll(), Polled::Item(Ok(1))));
+    assert!(matches!(receiver.poll(), Polled::Ended(End::Finished)));
+    assert!(matches!(receiver.poll(), Polled::Ended(End::Finished)));
+}
+
+#[test]
+fn a_producer_that_goes_without_a_word_has_cut_the_stream() {
+    let (mut sender, mut receiver) = edge(10, false);
+    sender.push(Ok(1));
+    drop(sender);
+    assert!(matches!(receiver.poll(), Polled::Item(Ok(1))));
+    assert!(matches!(receiver.poll(), Polled::Ended(End::Cut(_))));
+}
+
+#[test]
+fn what_nobody_took_is_counted_wherever_it_was() {
+    let (mut sender, mut receiver) = edge(5, false);
+    (0..3).for_each(|n| _ = sender.push(Ok(n)));
+    sender.hand_over();
+    assert!(matches!(receiver.poll(), Polled::Item(_))); // two are left in the batch
+    sender.push(Ok(3));
+    sender.hand_over(); // one in the queue
+    sender.push(Err(StreamError::new(crate::ErrorKind::Failed, "not data")));
+    sender.push(Ok(4)); // one in the open chunk
+    let gauge = Arc::clone(receiver.shared().gauge());
+    drop(receiver);
+    sender.push(Ok(5));
+    sender.end(End::Finished);
+    assert_eq!(gauge.undelivered.load(Ordering::Relaxed), 5);
+}
+
+#[test]
+fn a_lower_capacity_holds_from_the_next_chunk_on() {
+    let (mut sender, mut receiver) = edge(10, false);
+    (0..3).for_each(|n| _ = sender.push(Ok(n)));
+    receiver.set_capacity(2);
+    sender.push(Ok(3));
+    sender.hand_over();
+    assert!(sender.is_full(), "the room there was does not count any more");
+    sender.push(Ok(4));
+    assert!(sender.is_stuck());
+    assert_eq!(drain(&mut receiver), [0, 1, 2, 3]);
+    sender.hand_over();
+    assert!(!sender.is_stuck());
+    assert_eq!(drain(&mut receiver), [4]);
+
+    // One that hands over at once keeps to it from the next item on.
+    let (mut sender, mut receiver) = edge(10, false);
+    sender.set_at_once(true);
+    sender.push(Ok(0));
+    receiver.set_capacity(1);
+    sender.push(Ok(1));
+    assert!(sender.is_stuck());
+    assert_eq!(drain(&mut receiver), [0]);
+}
+
+#[test]
+fn a_lower_capacity_loses_nothing_that_nobody_waits_for() {
+    for capacity in [0, 1, 2] {
+        let (mut sender, mut receiver) = edge(100, false);
+        (0..10).for_each(|n| _ = sender.push(Ok(n)));
+        receiver.set_capacity(capacity);
+        assert!(!sender.is_stuck());
+        sender.end(End::Finished);
+        assert_eq!(drain(&mut receiver), (0..10).collect::<Vec<_>>());
+        assert_eq!(receiver.shared().gauge().undelivered.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[test]
+fn the_oldest_can_be_taken_back() {
+    let (mut sender, mut receiver) = edge(2, true);
+    sender.push(Ok(1));
+    sender.push(Ok(2));
+    assert_eq!(sender.evict().unwrap().unwrap(), 1);
+    sender.push(Ok(3));
+    assert_eq!(drain(&mut receiver), [2, 3]);
+}
+
+/// Two threads that park on every occasion: neither is ever left parked.
+#[test]
+fn no_wake_is_lost() {
+    const ITEMS: u32 = 20_000;
+    for capacity in [0, 1, 2, 7, 100] {
+        let (mut sender, mut receiver) = edge(capacity, false);
+        let producer = std::thread::spawn(move || {
+            let waiter = Waiter::current(&Clock::default());
+            for n in 0..ITEMS {
+                sender.push(Ok(n));
+                while sender.is_stuck() {
+                    if !sender.want_room(waiter.wake()) {
+                        waiter.park(None);
+                    }
+                    sender.hand_over();
+                }
+            }
+            sender.end(End::Finished);
+        });
+        let waiter = Waiter::current(&Clock::default());
+        let mut next = 0;
+        loop {
+            match receiver.poll() {
+                Polled::Item(item) => {
+                    assert_eq!(item.unwrap(), next);
+                    next += 1;
+                }
+                Polled::Empty => {
+                    receiver.settle();
+                    if !receiver.want_items(waiter.wake()) {
+                        waiter.park(None);
+                    }
+                }
+                Polled::Ended(_) => break,
+            }
+        }
+        assert_eq!(next, ITEMS);
+        producer.join().unwrap();
+    }
+}
