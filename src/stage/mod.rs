@@ -9,6 +9,7 @@ pub(crate) mod operator;
 pub(crate) mod options;
 pub(crate) mod panic;
 mod pass;
+pub(crate) mod reader;
 pub(crate) mod stats;
 mod steps;
 pub(crate) mod thread;
@@ -147,6 +148,14 @@ impl Registered {
         let (stats, reservation) = scope.register(name, kind, steps, threads);
         stats.inputs.lock().push(Arc::clone(input.feeder()));
         Self { token: cancel.clone(), stats, reservation }
+    }
+
+    /// Enters a stage that reads this one, a source without a thread, on its own thread.
+    #[track_caller]
+    pub(crate) fn read_by(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> Self {
+        let (stats, reservation) = self.token.scope().register(name, kind, steps, 1);
+        stats.inputs.lock().push(Arc::clone(&self.stats.name));
+        Self { token: self.token, stats, reservation }
     }
 
     pub(crate) fn source(cancel: &CancelToken, name: &str, threads: usize) -> Self {

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
-use super::{Fused, Processor, Stage};
+use super::fuse::FusedOperator;
+use super::{Fused, Operator, Pass, Processor, Stage};
 use crate::stream::Stream;
 
 /// The steps of one stage, being put together in [`Stream::stage`].
@@ -14,21 +16,44 @@ pub struct Steps<C> {
     chain: C,
 }
 
-/// What [`Steps`] hold so far: nothing, or a stage. Sealed.
+/// What [`Steps`], or an [`Inline`](crate::Inline) piece, hold so far: nothing, or a stage. Sealed.
 pub trait Chain: sealed::Sealed {
+    /// What goes into the first step.
+    type In: Send + 'static;
     /// What comes out of the last step.
     type Out: Send + 'static;
     /// The chain with one more step.
-    type With<S: Stage<In = Self::Out>>: Chain<Out = S::Out>;
+    type With<S: Stage<In = Self::Out>>: Chain<In = Self::In, Out = S::Out>;
+
+    /// What a thread of its own runs.
+    #[doc(hidden)]
+    type Op: Operator<In = Self::In, Out = Self::Out>;
+    /// What an end runs: the steps, and the end itself as the last one.
+    #[doc(hidden)]
+    type AtEnd: Operator<In = Self::In, Out = Self::Out>;
 
     /// Adds a step.
     #[doc(hidden)]
     fn with<S: Stage<In = Self::Out>>(self, step: S) -> Self::With<S>;
+    #[doc(hidden)]
+    fn operator(&self) -> Self::Op;
+    #[doc(hidden)]
+    fn operator_at_end(&self) -> Self::AtEnd;
+    #[doc(hidden)]
+    fn step_names(&self, names: &mut Vec<Arc<str>>);
+    #[doc(hidden)]
+    fn capacity(&self) -> Option<usize>;
 }
 
 /// No step yet.
 #[derive(Debug)]
 pub struct NoSteps<T>(PhantomData<fn(T)>);
+
+impl<T> NoSteps<T> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
 
 /// The steps so far, as one stage.
 #[derive(Debug)]
@@ -41,20 +66,56 @@ mod sealed {
 }
 
 impl<T: Send + 'static> Chain for NoSteps<T> {
+    type In = T;
     type Out = T;
     type With<S: Stage<In = T>> = Only<S>;
+    type Op = Pass<T>;
+    type AtEnd = Pass<T>;
 
     fn with<S: Stage<In = T>>(self, step: S) -> Only<S> {
         Only(step)
     }
+
+    fn operator(&self) -> Pass<T> {
+        Pass::new()
+    }
+
+    fn operator_at_end(&self) -> Pass<T> {
+        Pass::new()
+    }
+
+    fn step_names(&self, _names: &mut Vec<Arc<str>>) {}
+
+    fn capacity(&self) -> Option<usize> {
+        None
+    }
 }
 
 impl<A: Stage> Chain for Only<A> {
+    type In = A::In;
     type Out = A::Out;
     type With<S: Stage<In = A::Out>> = Only<Fused<A, S>>;
+    type Op = A::Op;
+    type AtEnd = FusedOperator<A::Op, Pass<A::Out>>;
 
     fn with<S: Stage<In = A::Out>>(self, step: S) -> Only<Fused<A, S>> {
         Only(self.0.fuse(step))
+    }
+
+    fn operator(&self) -> A::Op {
+        self.0.start()
+    }
+
+    fn operator_at_end(&self) -> Self::AtEnd {
+        FusedOperator::new(self.0.start(), Pass::new())
+    }
+
+    fn step_names(&self, names: &mut Vec<Arc<str>>) {
+        self.0.step_names(names);
+    }
+
+    fn capacity(&self) -> Option<usize> {
+        self.0.capacity()
     }
 }
 
@@ -87,7 +148,7 @@ impl<T: Send + 'static> Stream<T> {
     where
         S: Stage<In = T>,
     {
-        let stage = build(Steps { chain: NoSteps(PhantomData) }).chain.0;
+        let stage = build(Steps { chain: NoSteps::new() }).chain.0;
         let token = self.token().clone();
         Renamed { stage, name: name.to_owned() }.process(&token, self)
     }
@@ -124,7 +185,7 @@ impl<S: Stage> Stage for Renamed<S> {
         self.stage.capacity()
     }
 
-    fn step_names(&self, names: &mut Vec<std::sync::Arc<str>>) {
+    fn step_names(&self, names: &mut Vec<Arc<str>>) {
         self.stage.step_names(names);
     }
 }
@@ -135,7 +196,8 @@ impl<C> fmt::Debug for Steps<C> {
     }
 }
 
-/// A shorthand for an operator, as a method of both [`Stream`] and [`Steps`]: the two cannot drift apart.
+/// A shorthand for an operator, as a method of [`Stream`], [`Steps`] and [`Inline`](crate::Inline): they cannot drift
+/// apart.
 ///
 /// `shorthand! { /// docs  fn map[Out, F](f: F) -> Mapper<T, Out, F> where { .. } => Mapper::new(f) }`; `T` is the item.
 macro_rules! shorthand {
@@ -159,6 +221,21 @@ macro_rules! shorthand {
             pub fn $name<$($generic),*>(
                 self $(, $arg: $arg_type)*
             ) -> $crate::stage::Steps<C::With<$stage>> where $($bounds)* {
+                self.with($make)
+            }
+        }
+
+        impl<T, O, C> $crate::Inline<O, C>
+        where
+            T: Send + 'static,
+            O: $crate::Origin,
+            C: $crate::stage::Chain<In = O::Item, Out = T>,
+        {
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name<$($generic),*>(
+                self $(, $arg: $arg_type)*
+            ) -> $crate::Inline<O, C::With<$stage>> where $($bounds)* {
                 self.with($make)
             }
         }

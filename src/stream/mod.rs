@@ -2,12 +2,14 @@
 
 mod edge;
 mod ends;
+mod inline;
 mod input;
 mod sender;
 mod source;
 
 pub(crate) use edge::{Edge, EdgeReceiver, EdgeSender, End, Polled, edge};
 pub use ends::{IntoIter, StreamReceiver, Tally};
+pub use inline::{FromIter, FromLines, Inline, Origin};
 pub(crate) use input::{Feed, Input};
 pub use sender::{SendError, Sender};
 

@@ -1,0 +1,222 @@
+//! [`Inline`]: a piece of a pipeline that has no thread of its own yet.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::BufRead;
+use std::sync::Arc;
+
+use super::Stream;
+use super::input::{Feed, Input};
+use super::source::{Iter, Lines, Site};
+use crate::pipeline::CancelToken;
+use crate::stage::reader::Reader;
+use crate::stage::stats::StageKind;
+use crate::stage::thread::StageThread;
+use crate::stage::{Chain, NoSteps, Registered, Stage, spawn_driver};
+
+/// Steps that run on the thread of whoever takes what comes out: the way to save a hop where the work between two hops
+/// would be less than the hop.
+///
+/// A piece begins with a stream ([`Stream::inline`]) or with a source ([`Inline::from_iter`], [`Inline::lines`]). Then come
+/// steps, by the same shorthands as those of a stream, or [`with`](Self::with) any single-threaded stage. It ends in one of
+/// the ends of a stream, which runs all of it on the calling thread; or it is given one thread by
+/// [`spawn`](Self::spawn). Nothing runs before that.
+///
+/// So the first steps of a pipeline can share the thread of its source, the last ones that of its end, and a whole
+/// pipeline of cheap steps can be a loop:
+///
+/// ```
+/// use streamz::{Inline, Pipeline};
+///
+/// let pipeline = Pipeline::new("sum");
+/// let sum = Inline::from_iter(&pipeline, 1..=10u64)
+///     .filter(|n| n % 2 == 0)
+///     .map(|n| n * n)
+///     .fold(0, |sum, n| sum + n)?;
+/// assert_eq!(sum, 220);
+///
+/// // Two threads: one reads and parses, this one sums up.
+/// let log = "3 a\n4 b\n";
+/// let counts = Inline::lines(&pipeline, log.as_bytes())
+///     .try_map(|line: &String| line[..1].parse::<u64>())
+///     .spawn("parse");
+/// assert_eq!(counts.inline().map(|n| n + 1).collect::<Vec<_>>()?, [4, 5]);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+///
+/// Everything else is as for a stage of its own: errors pass in order, a panic in a step fails its item alone, counts are
+/// kept for each step, cancellation stops it between two items. A panic in the closure of an end goes on to the caller.
+#[must_use = "nothing runs until the piece is given to an end or a thread"]
+pub struct Inline<O, C> {
+    origin: O,
+    chain: C,
+    name: Option<Cow<'static, str>>,
+}
+
+/// What an [`Inline`] piece begins with: a [`Stream`], or a source. Sealed.
+#[allow(private_bounds)] // by which it is sealed
+pub trait Origin: Open<Made = <Self as Origin>::Item> {
+    /// What comes out of it.
+    type Item: Send + 'static;
+}
+
+/// What an origin can do.
+pub(crate) trait Open {
+    type Made: Send + 'static;
+    type Feed: Feed<Item = Self::Made> + Send + 'static;
+
+    /// Enters the stage that reads it, and gives what that reads.
+    #[track_caller]
+    fn open(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> (Registered, Self::Feed);
+}
+
+/// The items of an iterator, as the beginning of an [`Inline`] piece.
+pub struct FromIter<I> {
+    items: I,
+    token: CancelToken,
+}
+
+/// The lines of a reader, as the beginning of an [`Inline`] piece.
+pub struct FromLines<R> {
+    reader: R,
+    token: CancelToken,
+}
+
+impl<T: Send + 'static> Origin for Stream<T> {
+    type Item = T;
+}
+
+impl<T: Send + 'static> Open for Stream<T> {
+    type Made = T;
+    type Feed = Input<T>;
+
+    #[track_caller]
+    fn open(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> (Registered, Input<T>) {
+        let registered = Registered::with_input(&self.token, &self, name, kind, steps, 1);
+        (registered, self.into_input())
+    }
+}
+
+impl<I> Origin for FromIter<I>
+where
+    I: Iterator + Send + 'static,
+    I::Item: Send + 'static,
+{
+    type Item = I::Item;
+}
+
+impl<I> Open for FromIter<I>
+where
+    I: Iterator + Send + 'static,
+    I::Item: Send + 'static,
+{
+    type Made = I::Item;
+    type Feed = Iter<I>;
+
+    #[track_caller]
+    fn open(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> (Registered, Iter<I>) {
+        let source = Registered::source(&self.token, "source", 0);
+        let feed = Iter::new(self.items, Site::new(&source, true));
+        (source.read_by(name, kind, steps), feed)
+    }
+}
+
+impl<R: BufRead + Send + 'static> Origin for FromLines<R> {
+    type Item = String;
+}
+
+impl<R: BufRead + Send + 'static> Open for FromLines<R> {
+    type Made = String;
+    type Feed = Lines<R>;
+
+    #[track_caller]
+    fn open(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> (Registered, Lines<R>) {
+        let source = Registered::source(&self.token, "lines", 0);
+        let feed = Lines::new(self.reader, Site::new(&source, true));
+        (source.read_by(name, kind, steps), feed)
+    }
+}
+
+impl<T: Send + 'static> Stream<T> {
+    /// What follows is to run on the thread of the end, or of the stage that it is made into: an [`Inline`] piece.
+    pub fn inline(self) -> Inline<Self, NoSteps<T>> {
+        let name = self.end_name.clone();
+        Inline { origin: self, chain: NoSteps::new(), name }
+    }
+}
+
+impl<I> Inline<FromIter<I>, NoSteps<I::Item>>
+where
+    I: Iterator + Send + 'static,
+    I::Item: Send + 'static,
+{
+    /// Begins with the items of an iterator; otherwise as [`Stream::from_iter`].
+    pub fn from_iter(cancel: &CancelToken, items: impl IntoIterator<IntoIter = I, Item = I::Item>) -> Self {
+        let origin = FromIter { items: items.into_iter(), token: cancel.clone() };
+        Inline { origin, chain: NoSteps::new(), name: None }
+    }
+}
+
+impl<R: BufRead + Send + 'static> Inline<FromLines<R>, NoSteps<String>> {
+    /// Begins with the lines of a reader; otherwise as [`Stream::lines`].
+    pub fn lines(cancel: &CancelToken, reader: R) -> Self {
+        Inline { origin: FromLines { reader, token: cancel.clone() }, chain: NoSteps::new(), name: None }
+    }
+}
+
+impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
+    /// Adds any single-threaded stage as a step.
+    pub fn with<S: Stage<In = C::Out>>(self, step: S) -> Inline<O, C::With<S>> {
+        Inline { origin: self.origin, chain: self.chain.with(step), name: self.name }
+    }
+
+    /// Sets the name that the end has in reports.
+    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Gives the piece a thread of its own: a stage called `name`.
+    ///
+    /// # Panics
+    /// If the pipeline has finished; for a source, if its token belongs to no pipeline.
+    #[track_caller]
+    pub fn spawn(self, name: &str) -> Stream<C::Out> {
+        let mut steps = Vec::new();
+        self.chain.step_names(&mut steps);
+        let (registered, feed) = self.origin.open(name, StageKind::Processor, &steps);
+        let capacity = self.chain.capacity();
+        spawn_driver(registered, capacity, self.chain.operator(), feed)
+    }
+
+    /// Reads what comes out on the calling thread.
+    #[track_caller]
+    pub(super) fn read(self, name: &str) -> Reader<C::AtEnd, O::Feed> {
+        let name = self.name.as_deref().unwrap_or(name);
+        let mut steps = Vec::new();
+        self.chain.step_names(&mut steps);
+        steps.push(name.into());
+        let (registered, feed) = self.origin.open(name, StageKind::Sink, &steps);
+        let context = registered.context();
+        let thread = StageThread::visiting(registered.token, registered.stats, 0);
+        Reader::new(self.chain.operator_at_end(), feed, context, thread)
+    }
+}
+
+impl<O, C> fmt::Debug for Inline<O, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inline").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<I> fmt::Debug for FromIter<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromIter").finish_non_exhaustive()
+    }
+}
+
+impl<R> fmt::Debug for FromLines<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromLines").finish_non_exhaustive()
+    }
+}
