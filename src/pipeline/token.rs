@@ -83,6 +83,9 @@ pub(crate) struct Node {
     deadline: Option<Instant>,
     clock: Clock,
     parent: Option<Arc<Node>>,
+    /// Set before anything happens to any of the tokens that share it, those with one root, that a stage must know of: one
+    /// look for each item is enough as long as nothing does.
+    alarm: Arc<AtomicBool>,
     state: Mutex<NodeState>,
 }
 
@@ -98,7 +101,8 @@ impl Node {
     }
 
     fn new(clock: Clock, deadline: Option<Instant>, parent: Option<Arc<Node>>) -> Self {
-        Self { cancelled: AtomicBool::new(false), deadline, clock, parent, state: Mutex::default() }
+        let alarm = parent.as_ref().map_or_else(Arc::default, |parent| Arc::clone(&parent.alarm));
+        Self { cancelled: AtomicBool::new(false), deadline, clock, parent, alarm, state: Mutex::default() }
     }
 
     pub(crate) fn cancel(&self, cause: Cause) {
@@ -107,6 +111,7 @@ impl Node {
             return;
         }
         state.cause = Some(cause);
+        self.alarm.store(true, Ordering::Release);
         self.cancelled.store(true, Ordering::Release);
         // Who registers from now on takes the lock after us, and so sees the flag.
         let wakes = std::mem::take(&mut state.wakes);
@@ -208,10 +213,10 @@ impl CancelToken {
         self.node.lineage().any(Node::is_cancelled_itself)
     }
 
-    /// As [`is_cancelled`](Self::is_cancelled), without a look at the deadlines.
-    #[inline]
-    pub(crate) fn is_told_to_stop(&self) -> bool {
-        self.node.lineage().any(|node| node.cancelled.load(Ordering::Acquire))
+    /// Set as soon as this token or any of its kin has been cancelled or the pipeline drained, and from then on. Deadlines
+    /// are not part of it.
+    pub(crate) fn alarm(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.node.alarm)
     }
 
     /// Why the token was cancelled; `None` if it is not.
@@ -277,6 +282,7 @@ impl CancelToken {
     /// not wait. On a token without a pipeline it does nothing.
     pub fn drain(&self) {
         if let Some(scope) = &self.scope {
+            self.node.alarm.store(true, Ordering::Release);
             scope.drain();
         }
     }

@@ -280,9 +280,11 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     #[inline]
     fn count(&mut self, item: &Result<O::In>) {
         match item {
-            Ok(_) if O::PLAIN => self.received += 1,
-            // The guard of one that is not plain looks at what it has received.
-            Ok(_) => self.thread.stats.steps[0].received.add(1),
+            Ok(_) => {
+                self.received += 1;
+                // The guard looks at what has been received.
+                self.thread.stats.steps[0].received.add(1);
+            }
             Err(_) => count_error(&self.thread),
         }
     }
@@ -293,10 +295,10 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         self.out.handed_over = false;
         let stats = &self.thread.stats;
         let received = std::mem::take(&mut self.received);
-        if stats.kind != StageKind::Source {
+        if O::PLAIN && stats.kind != StageKind::Source {
             stats.steps[0].received.add(received);
         }
-        self.feed.publish();
+        self.feed.publish(received);
         self.op.publish(stats, self.out.last_step);
         self.out.sync();
     }
@@ -400,7 +402,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
 
 /// A source makes its errors itself.
 #[cold]
-fn count_error(thread: &StageThread) {
+pub(super) fn count_error(thread: &StageThread) {
     if thread.stats.kind != StageKind::Source {
         thread.stats.steps[0].errors_in.add(1);
     }

@@ -14,7 +14,8 @@
 //!
 //! Items that go over the boundary are counted in a plain field, and the shared counters are brought up to date by
 //! `publish` (when the stage parks or hands over) and `sync` (when a panic must be accounted for). If both operators are
-//! plain, nothing can wait at the boundary and nobody needs to be resumed: an item goes straight through.
+//! plain, nothing can wait at the boundary and nobody needs to be resumed: an item goes straight through. If the first
+//! one is also one to one, what went over the boundary is what it was given without what failed there: `publish` reckons.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -57,9 +58,12 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
         Self { first, rest, closing: false }
     }
 
-    #[inline]
+    /// Whether `publish` can tell what went over the boundary.
+    const RECKONED: bool = Self::PLAIN && A::ONE_TO_ONE;
+
+    #[inline(always)]
     fn give_first(&mut self, item: Result<A::In>, out: &mut impl Emit<B::Out>) {
-        let link = &mut self.rest.link(out, Self::PLAIN);
+        let link = &mut self.rest.link(out, Self::PLAIN, Self::RECKONED);
         if Self::PLAIN {
             // Whoever calls this guards the two as one.
             give(&mut self.first, item, link);
@@ -70,10 +74,11 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
 }
 
 impl<B: Operator> Rest<B> {
-    /// The way to the second operator. `plain` if both are: then one guard around the two does.
-    #[inline]
-    fn link<'a, E: Emit<B::Out>>(&'a mut self, out: &'a mut E, plain: bool) -> Link<'a, B, E> {
-        Link { rest: self, out, plain }
+    /// The way to the second operator. `plain` if both are: then one guard around the two does. `reckoned` if nobody needs
+    /// to count.
+    #[inline(always)]
+    fn link<'a, E: Emit<B::Out>>(&'a mut self, out: &'a mut E, plain: bool, reckoned: bool) -> Link<'a, B, E> {
+        Link { rest: self, out, plain, reckoned }
     }
 
     #[inline]
@@ -124,8 +129,9 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
 
     const STEPS: usize = A::STEPS + B::STEPS;
     const PLAIN: bool = A::PLAIN && B::PLAIN;
+    const ONE_TO_ONE: bool = A::ONE_TO_ONE && B::ONE_TO_ONE;
 
-    #[inline]
+    #[inline(always)]
     fn item(&mut self, item: A::In, out: &mut impl Emit<B::Out>) {
         self.give_first(Ok(item), out);
     }
@@ -139,7 +145,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     fn timer(&mut self, out: &mut impl Emit<B::Out>) {
         match (self.first.next_wake(), self.rest.second.next_wake()) {
             (Some(first), second) if second.is_none_or(|second| first <= second) => {
-                guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN), |first, link| first.timer(link));
+                guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| first.timer(link));
             }
             _ => {
                 guarded(&mut self.rest.second, out, |second, out| second.timer(out));
@@ -151,7 +157,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     fn end(&mut self, out: &mut impl Emit<B::Out>) {
         if !self.closing {
             self.closing = true;
-            guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN), |first, link| first.end(link));
+            guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| first.end(link));
         }
     }
 
@@ -168,7 +174,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
                 return false;
             }
             let more = !self.rest.finished
-                && guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN), |first, link| first.resume(link));
+                && guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| first.resume(link));
             self.closing |= self.rest.finished;
             if more && !self.rest.finished {
                 if out.full() {
@@ -196,13 +202,17 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
 
     fn publish(&mut self, stats: &Stats, last: usize) {
         self.first.publish(stats, last - B::STEPS);
+        if Self::RECKONED {
+            let step = &stats.steps[last - B::STEPS];
+            self.rest.passed = step.received.get().wrapping_sub(step.failed.get()).wrapping_sub(step.emitted.get());
+        }
         self.rest.count_passed(stats, last + 1 - B::STEPS);
         self.rest.second.publish(stats, last);
     }
 
     fn inject(&mut self, step: usize, error: StreamError, out: &mut impl Emit<B::Out>) {
         match step.checked_sub(A::STEPS) {
-            None => self.first.inject(step, error, &mut self.rest.link(out, Self::PLAIN)),
+            None => self.first.inject(step, error, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED)),
             Some(step) => self.rest.second.inject(step, error, out),
         }
     }
@@ -234,6 +244,7 @@ struct Link<'a, B: Operator, E> {
     rest: &'a mut Rest<B>,
     out: &'a mut E,
     plain: bool,
+    reckoned: bool,
 }
 
 impl<B: Operator, E: Emit<B::Out>> Link<'_, B, E> {
@@ -267,6 +278,7 @@ impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
     #[inline(always)]
     fn put(&mut self, item: Result<B::In>) {
         match &item {
+            Ok(_) if self.reckoned => {}
             Ok(_) => self.rest.passed += 1,
             Err(_) => self.count_error(),
         }

@@ -94,6 +94,10 @@ pub trait Operator: Send + 'static {
     #[doc(hidden)]
     const PLAIN: bool = false;
 
+    /// Whether it also emits exactly one item for each item, unless it panics: then nobody needs to count them.
+    #[doc(hidden)]
+    const ONE_TO_ONE: bool = false;
+
     /// The next item of the input.
     fn item(&mut self, item: Self::In, out: &mut impl Emit<Self::Out>);
 

@@ -32,7 +32,7 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, PanicPayload> {
 }
 
 #[cold]
-fn describe(payload: Box<dyn Any + Send>) -> PanicPayload {
+pub(crate) fn describe(payload: Box<dyn Any + Send>) -> PanicPayload {
     let message = if let Some(text) = payload.downcast_ref::<&'static str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {

@@ -18,6 +18,7 @@ impl<T: Send + 'static> Operator for Pass<T> {
     type Out = T;
 
     const PLAIN: bool = true;
+    const ONE_TO_ONE: bool = true;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {

@@ -2,6 +2,7 @@
 
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::stats::{Phase, StageStats};
@@ -16,6 +17,8 @@ pub(crate) struct StageThread {
     index: usize,
     /// The token's deadline does not change, and most tokens have none.
     deadline: Option<Instant>,
+    /// Nothing has been cancelled unless this is set.
+    alarm: Arc<AtomicBool>,
     /// `None` for an end that is read by whoever holds it, on this thread now and on another later.
     home: Option<Home>,
 }
@@ -40,7 +43,7 @@ impl StageThread {
     /// For whatever thread calls.
     pub(crate) fn visiting(token: CancelToken, stats: Arc<StageStats>, index: usize) -> Self {
         stats.threads[index].start(token.now());
-        Self { deadline: token.deadline(), token, stats, index, home: None }
+        Self { deadline: token.deadline(), alarm: token.alarm(), token, stats, index, home: None }
     }
 
     /// # Panics
@@ -54,7 +57,7 @@ impl StageThread {
 
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
-        self.token.is_told_to_stop() || (self.deadline.is_some() && self.token.is_cancelled())
+        (self.alarm.load(Ordering::Acquire) || self.deadline.is_some()) && self.token.is_cancelled()
     }
 
     /// Waits until something may have changed. `hint` is looked at without locks for a moment; `register` leaves the

@@ -1,5 +1,6 @@
 //! Ends: where the items of a pipeline go.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::ops::{ControlFlow, Deref};
 use std::sync::{Arc, OnceLock};
@@ -42,12 +43,14 @@ macro_rules! ends {
         #[track_caller]
         pub fn for_each(self, mut f: impl FnMut(Result<$item>)) -> Result<Tally> {
             let mut reader = self.read("for_each");
-            loop {
-                match reader.next() {
-                    Ok(item) => f(item),
-                    Err(End::Finished) => return Ok(reader.tally()),
-                    Err(End::Cut(error)) => return Err(error),
-                }
+            let read = reader.each(|item| {
+                f(item);
+                ControlFlow::<Infallible>::Continue(())
+            });
+            match read {
+                Ok(never) => match never {},
+                Err(End::Finished) => Ok(reader.tally()),
+                Err(End::Cut(error)) => Err(error),
             }
         }
 
@@ -146,21 +149,19 @@ fn try_each<O: Operator, F: Feed<Item = O::In>, B>(
     reader: &mut Reader<O, F>,
     mut f: impl FnMut(O::Out) -> Result<ControlFlow<B>, StreamError>,
 ) -> Result<Option<B>> {
-    let stop_with = |reader: &Reader<O, F>, error: StreamError| {
-        reader.thread().token.cancel_with(Cause::Failed(error.clone()));
-        error
-    };
-    loop {
-        match reader.next() {
-            Ok(Ok(item)) => match f(item) {
-                Ok(ControlFlow::Continue(())) => {}
-                Ok(ControlFlow::Break(value)) => return Ok(Some(value)),
-                Err(error) => return Err(stop_with(reader, error)),
-            },
-            Ok(Err(error)) => return Err(stop_with(reader, error)),
-            Err(End::Finished) => return Ok(None),
-            Err(End::Cut(error)) => return Err(error),
+    let read = reader.each(|item| match item.and_then(&mut f) {
+        Ok(ControlFlow::Continue(())) => ControlFlow::Continue(()),
+        Ok(ControlFlow::Break(value)) => ControlFlow::Break(Ok(value)),
+        Err(error) => ControlFlow::Break(Err(error)),
+    });
+    match read {
+        Ok(Ok(value)) => Ok(Some(value)),
+        Ok(Err(error)) => {
+            reader.thread().token.cancel_with(Cause::Failed(error.clone()));
+            Err(error)
         }
+        Err(End::Finished) => Ok(None),
+        Err(End::Cut(error)) => Err(error),
     }
 }
 

@@ -38,8 +38,8 @@ pub(crate) trait Feed {
     /// The stage had to wait for room: time has passed for which the feed is not to blame.
     fn paused(&mut self) {}
 
-    /// Brings the books of a source up to date.
-    fn publish(&mut self) {}
+    /// Brings the books of a source up to date: it has made `made` items since the last time.
+    fn publish(&mut self, _made: u64) {}
 
     /// Announces the room that was made: before parking and before returning to a caller.
     fn settle(&self) {}

@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, ErrorKind as IoErrorKind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -25,20 +26,21 @@ use crate::stage::{Pass, Registered, panic, spawn_driver};
 pub(crate) struct Site {
     token: CancelToken,
     context: Context,
+    /// Nothing has been drained unless this is set.
+    alarm: Arc<AtomicBool>,
     /// Whether it keeps the books of its stage: nobody else does if its reader is another stage.
     keeps_books: bool,
-    /// Items made since the books were brought up to date.
-    made: u64,
 }
 
 impl Site {
     pub(crate) fn new(registered: &Registered, keeps_books: bool) -> Self {
-        Self { token: registered.token.clone(), context: registered.context(), keeps_books, made: 0 }
+        let token = registered.token.clone();
+        Self { alarm: token.alarm(), token, context: registered.context(), keeps_books }
     }
 
-    fn item<T>(&mut self, item: T) -> Polled<T> {
-        self.made += 1;
-        Polled::Item(Ok(item))
+    #[inline]
+    fn is_draining(&self) -> bool {
+        self.alarm.load(Ordering::Acquire) && self.token.is_draining()
     }
 
     #[cold]
@@ -49,8 +51,7 @@ impl Site {
         Polled::Item(Err(complete(self.context.error(kind, 0))))
     }
 
-    fn publish(&mut self) {
-        let made = std::mem::take(&mut self.made);
+    fn publish(&self, made: u64) {
         if self.keeps_books {
             self.context.stats.steps[0].emitted.add(made);
         }
@@ -68,11 +69,11 @@ pub(crate) struct Iter<I> {
     knows_its_length: bool,
     is_quick: bool,
     /// Items since the last look at the clock, and when that was; `None` if there was a pause.
-    since: (u32, Option<Instant>),
+    since: (u64, Option<Instant>),
 }
 
 /// An iterator is quick that makes so many items within so long.
-const QUICK: (u32, Duration) = (64, Duration::from_micros(64));
+const QUICK: (u64, Duration) = (64, Duration::from_micros(64));
 
 impl<I: Iterator> Iter<I> {
     pub(crate) fn new(items: I, site: Site) -> Self {
@@ -84,7 +85,8 @@ impl<I: Iterator> Iter<I> {
     fn look_at_the_clock(&mut self) {
         let now = real_now();
         if let Some(last) = self.since.1 {
-            self.is_quick = now.saturating_duration_since(last) <= QUICK.1;
+            let allowed = QUICK.1.mul_f64(self.since.0 as f64 / QUICK.0 as f64);
+            self.is_quick = now.saturating_duration_since(last) <= allowed;
         }
         self.since = (0, Some(now));
     }
@@ -99,17 +101,11 @@ where
     #[inline]
     fn poll(&mut self) -> Polled<I::Item> {
         let Some(items) = &mut self.items else { return Polled::Ended(End::Finished) };
-        if self.site.token.is_draining() {
+        if self.site.is_draining() {
             return Polled::Ended(End::Finished);
         }
         match panic::catch(|| items.next()) {
-            Ok(Some(item)) => {
-                self.since.0 += 1;
-                if self.since.0 >= QUICK.0 && self.knows_its_length {
-                    self.look_at_the_clock();
-                }
-                self.site.item(item)
-            }
+            Ok(Some(item)) => Polled::Item(Ok(item)),
             Ok(None) => Polled::Ended(End::Finished),
             Err(payload) => {
                 self.items = None;
@@ -127,8 +123,12 @@ where
         self.since = (0, None);
     }
 
-    fn publish(&mut self) {
-        self.site.publish();
+    fn publish(&mut self, made: u64) {
+        self.site.publish(made);
+        self.since.0 += made;
+        if self.since.0 >= QUICK.0 && self.knows_its_length {
+            self.look_at_the_clock();
+        }
     }
 }
 
@@ -177,7 +177,7 @@ impl<R: BufRead> Lines<R> {
             }
         }
         match String::from_utf8(line) {
-            Ok(line) => self.site.item(line),
+            Ok(line) => Polled::Item(Ok(line)),
             Err(error) => {
                 let reason = error.utf8_error();
                 self.site.error(|it| it.with_source(reason).with_item(error.into_bytes()), ErrorKind::Failed)
@@ -190,7 +190,7 @@ impl<R: BufRead> Feed for Lines<R> {
     type Item = String;
 
     fn poll(&mut self) -> Polled<String> {
-        if self.site.token.is_draining() {
+        if self.site.is_draining() {
             return Polled::Ended(End::Finished);
         }
         match panic::catch(|| self.read()) {
@@ -207,8 +207,8 @@ impl<R: BufRead> Feed for Lines<R> {
         }
     }
 
-    fn publish(&mut self) {
-        self.site.publish();
+    fn publish(&mut self, made: u64) {
+        self.site.publish(made);
     }
 }
 
@@ -222,11 +222,11 @@ impl Feed for Interval {
     type Item = u64;
 
     fn poll(&mut self) -> Polled<u64> {
-        if self.site.token.is_draining() {
+        if self.site.is_draining() {
             return Polled::Ended(End::Finished);
         }
         match self.ticks.take(self.site.token.now()) {
-            Some(tick) => self.site.item(tick),
+            Some(tick) => Polled::Item(Ok(tick)),
             None => Polled::Empty,
         }
     }
@@ -243,8 +243,8 @@ impl Feed for Interval {
         thread.wait(Phase::Idle, until, || false, |waiter| register(waiter) || token.is_draining());
     }
 
-    fn publish(&mut self) {
-        self.site.publish();
+    fn publish(&mut self, made: u64) {
+        self.site.publish(made);
     }
 }
 

@@ -67,6 +67,7 @@ where
     type Out = Out;
 
     const PLAIN: bool = true;
+    const ONE_TO_ONE: bool = true;
 
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {

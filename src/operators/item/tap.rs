@@ -154,6 +154,7 @@ where
     type Out = T;
 
     const PLAIN: bool = true;
+    const ONE_TO_ONE: bool = true;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
