@@ -209,6 +209,9 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 continue;
             }
             self.follow_the_feed();
+            if self.feed.is_drained() {
+                return self.end(End::Finished);
+            }
             match self.feed.poll() {
                 Polled::Item(item) => {
                     self.count(&item);
@@ -228,10 +231,13 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             self.out.handed_over |= self.out.sender.borrow_mut().hand_over_if_hungry();
             self.publish();
             self.follow_the_feed();
+            if self.feed.is_drained() {
+                return self.end(End::Finished);
+            }
             let (op, feed, out, thread, received) =
                 (&mut self.op, &mut self.feed, &mut self.out, &self.thread, &mut self.received);
             let polled = panic::catch(|| {
-                for _ in 0..TURNS {
+                for _ in 0..thread.stretch(TURNS) {
                     match feed.poll() {
                         Polled::Item(item) => {
                             match &item {
@@ -242,7 +248,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                         }
                         other => return Some(other),
                     }
-                    if out.handed_over || out.edge.is_gone() || out.is_awaited() || thread.is_stopped() {
+                    if out.handed_over || out.edge.is_gone() || out.is_awaited() || thread.is_alarmed() {
                         break;
                     }
                     if cfg!(debug_assertions) {

@@ -145,7 +145,9 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     fn timer(&mut self, out: &mut impl Emit<B::Out>) {
         match (self.first.next_wake(), self.rest.second.next_wake()) {
             (Some(first), second) if second.is_none_or(|second| first <= second) => {
-                guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| first.timer(link));
+                guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| {
+                    first.timer(link)
+                });
             }
             _ => {
                 guarded(&mut self.rest.second, out, |second, out| second.timer(out));
@@ -157,7 +159,9 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     fn end(&mut self, out: &mut impl Emit<B::Out>) {
         if !self.closing {
             self.closing = true;
-            guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| first.end(link));
+            guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| {
+                first.end(link)
+            });
         }
     }
 
@@ -174,7 +178,9 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
                 return false;
             }
             let more = !self.rest.finished
-                && guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| first.resume(link));
+                && guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| {
+                    first.resume(link)
+                });
             self.closing |= self.rest.finished;
             if more && !self.rest.finished {
                 if out.full() {

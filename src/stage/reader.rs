@@ -7,7 +7,6 @@
 //! called from within a guard, to make one loop of a plain operator and it, the panic is sent on.
 
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::driver::count_error;
@@ -22,7 +21,7 @@ use crate::stream::{End, Feed, Polled, Tally};
 const QUOTA: u32 = 1024;
 
 /// How many items may pass before the counters are brought up to date.
-const TURNS: u64 = 64;
+const TURNS: u32 = 256;
 
 pub(crate) struct Reader<O: Operator, F: Feed<Item = O::In>> {
     op: O,
@@ -53,12 +52,10 @@ struct Outbox<T> {
 }
 
 /// What a burst came to.
-enum Burst<B> {
-    /// The caller has enough.
-    Enough(B),
+enum Burst {
     Empty,
     Ended(End),
-    /// It is time to look around.
+    /// It is time to look around, or the caller has enough.
     Over,
 }
 
@@ -66,20 +63,36 @@ enum Burst<B> {
 const AT_THE_CALLER: usize = usize::MAX;
 
 /// The way to the caller's closure for a plain operator, whose last act in a call is to emit.
-struct Direct<'a, T, B, F> {
+///
+/// All that changes with each item lies here during a burst, where the compiler can keep it in registers, and goes back
+/// where it belongs when the burst is over, also by a panic.
+struct Direct<'a, T, A, F> {
     f: &'a mut F,
-    enough: Option<B>,
-    tally: &'a mut Tally,
-    out: &'a mut Outbox<T>,
+    state: Option<A>,
+    tally: Tally,
+    received: u64,
+    marked: (usize, bool),
+    home: (&'a mut Option<A>, &'a mut Tally, &'a mut u64, &'a mut Outbox<T>),
 }
 
-impl<T, B, F: FnMut(Result<T>) -> ControlFlow<B>> Sink<T> for Direct<'_, T, B, F> {
+impl<T, A, F> Drop for Direct<'_, T, A, F> {
+    #[inline]
+    fn drop(&mut self) {
+        let (state, tally, received, out) = &mut self.home;
+        **state = self.state.take();
+        **tally = self.tally;
+        **received = self.received;
+        out.marked = self.marked;
+    }
+}
+
+impl<T, A, F: FnMut(A, Result<T>) -> Option<A>> Sink<T> for Direct<'_, T, A, F> {
     #[inline(always)]
     fn put(&mut self, item: Result<T>) {
-        count_delivered(self.tally, &item);
-        self.out.marked.0 = AT_THE_CALLER;
-        if let ControlFlow::Break(value) = (self.f)(item) {
-            self.enough = Some(value);
+        count_delivered(&mut self.tally, &item);
+        self.marked.0 = AT_THE_CALLER;
+        if let Some(state) = self.state.take() {
+            self.state = (self.f)(state, item);
         }
     }
 
@@ -95,21 +108,21 @@ impl<T, B, F: FnMut(Result<T>) -> ControlFlow<B>> Sink<T> for Direct<'_, T, B, F
 
     #[inline]
     fn step(&self) -> usize {
-        self.out.step()
+        self.home.3.step()
     }
 
     #[inline]
     fn context(&self) -> &Context {
-        self.out.context()
+        self.home.3.context()
     }
 
     #[inline]
     fn mark(&mut self, step: usize, is_item: bool) {
-        self.out.mark(step, is_item);
+        self.marked = (step, is_item);
     }
 
     fn marked(&self) -> (usize, bool) {
-        self.out.marked()
+        self.marked
     }
 
     fn correct(&mut self, _delivered: u64) {}
@@ -230,13 +243,13 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             if self.thread.is_stopped() {
                 return Err(End::Cut(self.thread.cut()));
             }
-            if self.tally.items - self.published >= TURNS || self.received >= TURNS {
+            if self.received >= u64::from(TURNS) {
                 self.publish();
             }
             if !O::PLAIN && self.has_more_to_say()? {
                 continue;
             }
-            match self.feed.poll() {
+            match self.poll() {
                 Polled::Item(item) => {
                     self.count(&item);
                     self.out.quota = QUOTA;
@@ -254,57 +267,71 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         }
     }
 
-    /// Calls `f` with one item after another until it has enough.
+    /// Gives `f` one item after another, and the state that it returned for the one before. Returns when the stream ends,
+    /// and what `f` says last; or when it returns `None`, for it has enough.
     #[inline]
-    pub(crate) fn each<B>(&mut self, mut f: impl FnMut(Result<O::Out>) -> ControlFlow<B>) -> Result<B, End> {
-        if !O::PLAIN {
-            loop {
-                if let ControlFlow::Break(value) = f(self.next()?) {
-                    return Ok(value);
-                }
-            }
-        }
-        loop {
-            // What a panic has left.
+    pub(crate) fn fold<A>(&mut self, init: A, mut f: impl FnMut(A, Result<O::Out>) -> Option<A>) -> Option<(A, End)> {
+        let mut state = Some(init);
+        let end = loop {
+            // For a plain operator, what a panic has left.
             while let Some(item) = self.out.take() {
-                if let ControlFlow::Break(value) = f(self.delivered(item)) {
-                    return Ok(value);
-                }
+                let item = self.delivered(item);
+                state = f(state?, item);
+            }
+            if state.is_none() {
+                return None;
             }
             if self.thread.is_stopped() {
-                return Err(End::Cut(self.thread.cut()));
+                break End::Cut(self.thread.cut());
             }
-            match self.burst(&mut f) {
-                Burst::Enough(value) => return Ok(value),
-                Burst::Empty => self.wait(),
-                Burst::Ended(end) => return Err(end),
+            if !O::PLAIN {
+                match self.next() {
+                    Ok(item) => state = f(state?, item),
+                    Err(end) => break end,
+                }
+                continue;
+            }
+            if self.feed.is_drained() {
+                break End::Finished;
+            }
+            match self.burst(&mut state, &mut f) {
                 Burst::Over => self.publish(),
+                Burst::Empty => self.wait(),
+                Burst::Ended(end) => break end,
             }
-        }
+        };
+        state.map(|state| (state, end))
     }
 
     /// Many turns of a plain operator under one guard, with `f` called from within.
     #[inline]
-    fn burst<B>(&mut self, f: &mut impl FnMut(Result<O::Out>) -> ControlFlow<B>) -> Burst<B> {
-        let (op, feed, thread, received) = (&mut self.op, &mut self.feed, &self.thread, &mut self.received);
-        let mut out = Direct { f, enough: None, tally: &mut self.tally, out: &mut self.out };
+    fn burst<A>(&mut self, state: &mut Option<A>, f: &mut impl FnMut(A, Result<O::Out>) -> Option<A>) -> Burst {
+        let Self { op, feed, thread, received, tally, out, .. } = self;
         let burst = catch_unwind(AssertUnwindSafe(|| {
-            for _ in 0..TURNS {
+            let mut direct = Direct {
+                f,
+                state: state.take(),
+                tally: *tally,
+                received: *received,
+                marked: out.marked,
+                home: (state, tally, received, out),
+            };
+            for _ in 0..thread.stretch(TURNS) {
                 match feed.poll() {
                     Polled::Item(item) => {
                         match &item {
-                            Ok(_) => *received += 1,
+                            Ok(_) => direct.received += 1,
                             Err(_) => count_error(thread),
                         }
-                        give(op, item, &mut out);
-                        if let Some(value) = out.enough.take() {
-                            return Burst::Enough(value);
+                        give(op, item, &mut direct);
+                        if direct.state.is_none() {
+                            break;
                         }
                     }
                     Polled::Empty => return Burst::Empty,
                     Polled::Ended(end) => return Burst::Ended(end),
                 }
-                if thread.is_stopped() {
+                if thread.is_alarmed() {
                     break;
                 }
             }
@@ -318,6 +345,11 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             panicked(&mut self.op, &mut self.out, panic::describe(payload));
             Burst::Over
         })
+    }
+
+    #[inline]
+    fn poll(&mut self) -> Polled<O::In> {
+        if self.feed.is_drained() { Polled::Ended(End::Finished) } else { self.feed.poll() }
     }
 
     #[inline]

@@ -55,6 +55,19 @@ impl StageThread {
         }
     }
 
+    /// For how many items it may go on without a look at [`is_stopped`](Self::is_stopped), as long as it
+    /// [has not been alarmed](Self::is_alarmed).
+    #[inline]
+    pub(crate) fn stretch(&self, most: u32) -> u32 {
+        if self.deadline.is_some() { 1 } else { most }
+    }
+
+    /// Whether something has happened of which it should know.
+    #[inline]
+    pub(crate) fn is_alarmed(&self) -> bool {
+        self.alarm.load(Ordering::Acquire)
+    }
+
     #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
         (self.alarm.load(Ordering::Acquire) || self.deadline.is_some()) && self.token.is_cancelled()

@@ -1,8 +1,7 @@
 //! Ends: where the items of a pipeline go.
 
-use std::convert::Infallible;
 use std::fmt;
-use std::ops::{ControlFlow, Deref};
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -43,14 +42,10 @@ macro_rules! ends {
         #[track_caller]
         pub fn for_each(self, mut f: impl FnMut(Result<$item>)) -> Result<Tally> {
             let mut reader = self.read("for_each");
-            let read = reader.each(|item| {
-                f(item);
-                ControlFlow::<Infallible>::Continue(())
-            });
-            match read {
-                Ok(never) => match never {},
-                Err(End::Finished) => Ok(reader.tally()),
-                Err(End::Cut(error)) => Err(error),
+            let Some(((), end)) = reader.fold((), |(), item| Some(f(item))) else { unreachable!("it wants them all") };
+            match end {
+                End::Finished => Ok(reader.tally()),
+                End::Cut(error) => Err(error),
             }
         }
 
@@ -67,14 +62,12 @@ macro_rules! ends {
         #[track_caller]
         pub fn try_for_each<E: Into<BoxError>>(self, mut f: impl FnMut($item) -> Result<(), E>) -> Result<Tally> {
             let mut reader = self.read("try_for_each");
-            let (name, clock) =
-                (Arc::clone(&reader.thread().stats.name), reader.thread().token.clock().clone());
-            try_each(&mut reader, |item| match f(item) {
-                Ok(()) => Ok(ControlFlow::<()>::Continue(())),
-                Err(error) => {
+            let (name, clock) = (Arc::clone(&reader.thread().stats.name), reader.thread().token.clock().clone());
+            try_fold(&mut reader, (), |(), item| {
+                f(item).map_err(|error| {
                     let failed = StreamError::new(ErrorKind::Failed, Arc::clone(&name));
-                    Err(failed.with_source(error).with_time(clock.wall()))
-                }
+                    failed.with_source(error).with_time(clock.wall())
+                })
             })?;
             Ok(reader.tally())
         }
@@ -87,15 +80,13 @@ macro_rules! ends {
         pub fn collect<B: FromIterator<$item>>(self) -> Result<B> {
             let mut reader = self.read("collect");
             let mut failed = None;
-            let collected =
-                std::iter::from_fn(|| match try_each(&mut reader, |item| Ok(ControlFlow::Break(item))) {
-                    Ok(item) => item,
-                    Err(error) => {
-                        failed = Some(error);
-                        None
-                    }
+            let collected = std::iter::from_fn(|| {
+                try_next(&mut reader).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    None
                 })
-                .collect();
+            })
+            .collect();
             failed.map_or(Ok(collected), Err)
         }
 
@@ -105,12 +96,7 @@ macro_rules! ends {
         /// The first error item, or if the stream was cut, the error that says why.
         #[track_caller]
         pub fn fold<A>(self, init: A, mut f: impl FnMut(A, $item) -> A) -> Result<A> {
-            let mut folded = Some(init);
-            try_each(&mut self.read("fold"), |item| {
-                folded = folded.take().map(|state| f(state, item));
-                Ok(ControlFlow::<()>::Continue(()))
-            })?;
-            Ok(folded.unwrap_or_else(|| unreachable!("the state is put back after each item")))
+            try_fold(&mut self.read("fold"), init, |state, item| Ok(f(state, item)))
         }
 
         /// Counts the items. Stops the pipeline at the first error item.
@@ -120,7 +106,7 @@ macro_rules! ends {
         #[track_caller]
         pub fn count(self) -> Result<u64> {
             let mut reader = self.read("count");
-            try_each(&mut reader, |_| Ok(ControlFlow::<()>::Continue(())))?;
+            try_fold(&mut reader, (), |(), _| Ok(()))?;
             Ok(reader.tally().items)
         }
 
@@ -130,7 +116,7 @@ macro_rules! ends {
         /// If an error item comes first, or the stream was cut before.
         #[track_caller]
         pub fn first(self) -> Result<Option<$item>> {
-            try_each(&mut self.read("first"), |item| Ok(ControlFlow::Break(item)))
+            try_next(&mut self.read("first"))
         }
     };
 }
@@ -143,26 +129,42 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
     ends!(C::Out);
 }
 
-/// Reads on while `f` says so. An error item, and an error of `f`, stop the pipeline.
+/// Folds the items. An error item, and an error of `f`, stop the pipeline.
 #[inline]
-fn try_each<O: Operator, F: Feed<Item = O::In>, B>(
+fn try_fold<O: Operator, F: Feed<Item = O::In>, A>(
     reader: &mut Reader<O, F>,
-    mut f: impl FnMut(O::Out) -> Result<ControlFlow<B>, StreamError>,
-) -> Result<Option<B>> {
-    let read = reader.each(|item| match item.and_then(&mut f) {
-        Ok(ControlFlow::Continue(())) => ControlFlow::Continue(()),
-        Ok(ControlFlow::Break(value)) => ControlFlow::Break(Ok(value)),
-        Err(error) => ControlFlow::Break(Err(error)),
-    });
-    match read {
-        Ok(Ok(value)) => Ok(Some(value)),
-        Ok(Err(error)) => {
-            reader.thread().token.cancel_with(Cause::Failed(error.clone()));
-            Err(error)
+    init: A,
+    mut f: impl FnMut(A, O::Out) -> Result<A>,
+) -> Result<A> {
+    let mut failed = None;
+    let folded = reader.fold(init, |state, item| match item.and_then(|item| f(state, item)) {
+        Ok(state) => Some(state),
+        Err(error) => {
+            failed = Some(error);
+            None
         }
+    });
+    match (folded, failed) {
+        (_, Some(error)) => Err(stop_with(reader, error)),
+        (Some((state, End::Finished)), None) => Ok(state),
+        (Some((_, End::Cut(error))), None) => Err(error),
+        (None, None) => unreachable!("it stops at an error only"),
+    }
+}
+
+/// The next item. An error item stops the pipeline.
+fn try_next<O: Operator, F: Feed<Item = O::In>>(reader: &mut Reader<O, F>) -> Result<Option<O::Out>> {
+    match reader.next() {
+        Ok(Ok(item)) => Ok(Some(item)),
+        Ok(Err(error)) => Err(stop_with(reader, error)),
         Err(End::Finished) => Ok(None),
         Err(End::Cut(error)) => Err(error),
     }
+}
+
+fn stop_with<O: Operator, F: Feed<Item = O::In>>(reader: &Reader<O, F>, error: StreamError) -> StreamError {
+    reader.thread().token.cancel_with(Cause::Failed(error.clone()));
+    error
 }
 
 /// A whole stream, read to its end.

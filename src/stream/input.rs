@@ -18,6 +18,11 @@ pub(crate) trait Feed {
     /// Takes the next item, if there is one. A source may block here, in code of the user's.
     fn poll(&mut self) -> Polled<Self::Item>;
 
+    /// Whether a drain has ended it. To be asked before `poll`, once and then whenever the token's alarm is set.
+    fn is_drained(&self) -> bool {
+        false
+    }
+
     /// Waits until `poll` may find something, `until` has come, or something else may have changed: see
     /// [`StageThread::wait`]. A source that blocks in `poll` never has to wait here.
     fn wait(
@@ -31,7 +36,7 @@ pub(crate) trait Feed {
     }
 
     /// Whether an item is to be handed over as soon as it is there, because the next `poll` may take any time.
-    fn is_at_once(&self) -> bool {
+    fn is_at_once(&mut self) -> bool {
         false
     }
 

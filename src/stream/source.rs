@@ -5,7 +5,6 @@
 
 use std::io::{BufRead, ErrorKind as IoErrorKind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -26,21 +25,13 @@ use crate::stage::{Pass, Registered, panic, spawn_driver};
 pub(crate) struct Site {
     token: CancelToken,
     context: Context,
-    /// Nothing has been drained unless this is set.
-    alarm: Arc<AtomicBool>,
     /// Whether it keeps the books of its stage: nobody else does if its reader is another stage.
     keeps_books: bool,
 }
 
 impl Site {
     pub(crate) fn new(registered: &Registered, keeps_books: bool) -> Self {
-        let token = registered.token.clone();
-        Self { alarm: token.alarm(), token, context: registered.context(), keeps_books }
-    }
-
-    #[inline]
-    fn is_draining(&self) -> bool {
-        self.alarm.load(Ordering::Acquire) && self.token.is_draining()
+        Self { token: registered.token.clone(), context: registered.context(), keeps_books }
     }
 
     #[cold]
@@ -101,9 +92,6 @@ where
     #[inline]
     fn poll(&mut self) -> Polled<I::Item> {
         let Some(items) = &mut self.items else { return Polled::Ended(End::Finished) };
-        if self.site.is_draining() {
-            return Polled::Ended(End::Finished);
-        }
         match panic::catch(|| items.next()) {
             Ok(Some(item)) => Polled::Item(Ok(item)),
             Ok(None) => Polled::Ended(End::Finished),
@@ -114,8 +102,10 @@ where
         }
     }
 
-    #[inline]
-    fn is_at_once(&self) -> bool {
+    fn is_at_once(&mut self) -> bool {
+        if self.since.0 >= QUICK.0 && self.knows_its_length {
+            self.look_at_the_clock();
+        }
         !self.is_quick
     }
 
@@ -123,12 +113,13 @@ where
         self.since = (0, None);
     }
 
+    fn is_drained(&self) -> bool {
+        self.site.token.is_draining()
+    }
+
     fn publish(&mut self, made: u64) {
         self.site.publish(made);
         self.since.0 += made;
-        if self.since.0 >= QUICK.0 && self.knows_its_length {
-            self.look_at_the_clock();
-        }
     }
 }
 
@@ -190,9 +181,6 @@ impl<R: BufRead> Feed for Lines<R> {
     type Item = String;
 
     fn poll(&mut self) -> Polled<String> {
-        if self.site.is_draining() {
-            return Polled::Ended(End::Finished);
-        }
         match panic::catch(|| self.read()) {
             Ok(Ok(line)) if line.is_empty() => Polled::Ended(End::Finished),
             Ok(Ok(line)) => self.text(line),
@@ -205,6 +193,10 @@ impl<R: BufRead> Feed for Lines<R> {
                 self.site.error(|it| it.with_source(PanicMessage::from(payload)), ErrorKind::Panicked)
             }
         }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.site.token.is_draining()
     }
 
     fn publish(&mut self, made: u64) {
@@ -222,9 +214,6 @@ impl Feed for Interval {
     type Item = u64;
 
     fn poll(&mut self) -> Polled<u64> {
-        if self.site.is_draining() {
-            return Polled::Ended(End::Finished);
-        }
         match self.ticks.take(self.site.token.now()) {
             Some(tick) => Polled::Item(Ok(tick)),
             None => Polled::Empty,
@@ -241,6 +230,10 @@ impl Feed for Interval {
         let token = &self.site.token;
         let until = earlier(self.ticks.next, until);
         thread.wait(Phase::Idle, until, || false, |waiter| register(waiter) || token.is_draining());
+    }
+
+    fn is_drained(&self) -> bool {
+        self.site.token.is_draining()
     }
 
     fn publish(&mut self, made: u64) {
