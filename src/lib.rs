@@ -91,7 +91,10 @@ pub use stage::{
     BoxProcessor, Chain, Custom, DropReason, Emit, Fused, NoSteps, Only, Operator, Processor, ProcessorFn, Stage,
     StageKind, Steps, Then,
 };
-pub use stream::{FromIter, FromLines, Inline, IntoIter, Origin, RecvTimeoutError, SendError, Sender, Stream, StreamReceiver, Tally, TryRecvError};
+pub use stream::{
+    FromIter, FromLines, Inline, IntoIter, Origin, RecvTimeoutError, SendError, Sender, Stream, StreamReceiver, Tally,
+    TryRecvError,
+};
 
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
