@@ -1,0 +1,67 @@
+//! Medians, ratios and goals from the runs of a work.
+
+use crate::run::{Run, Samples};
+use crate::work::Figure;
+
+/// The value in the middle; `None` of nothing, or if one of them is unknown.
+pub(crate) fn median(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
+    let mut values = values.into_iter().collect::<Option<Vec<_>>>()?;
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    }
+}
+
+impl Samples {
+    pub(crate) fn median(&self, value: impl Fn(&Run) -> Option<f64>) -> Option<f64> {
+        median(self.runs.iter().map(value))
+    }
+
+    /// The least and the most time for an item.
+    pub(crate) fn extremes(&self) -> (f64, f64) {
+        let nanos = || self.runs.iter().map(|run| run.nanos);
+        (nanos().fold(f64::INFINITY, f64::min), nanos().fold(0.0, f64::max))
+    }
+
+    /// The median of the ratios of each round, which is steadier than the ratio of the medians.
+    pub(crate) fn ratio_to(&self, reference: &Self) -> Option<f64> {
+        median(self.runs.iter().zip(&reference.runs).map(|(run, other)| Some(run.nanos / other.nanos)))
+    }
+
+    fn median_peak(&self) -> Option<f64> {
+        self.median(|run| run.peak_kib.map(|kib| kib as f64))
+    }
+}
+
+pub(crate) fn find<'a>(samples: &'a [Samples], system: &str) -> Option<&'a Samples> {
+    samples.iter().find(|samples| samples.entry.system == system)
+}
+
+impl Figure {
+    /// The figure, if the systems it needs have been run.
+    pub(crate) fn of(&self, samples: &[Samples]) -> Option<f64> {
+        match *self {
+            Self::Ratio(system, other) => find(samples, system)?.ratio_to(find(samples, other)?),
+            Self::Nanos(system) => find(samples, system)?.median(|run| Some(run.nanos)),
+            Self::PeakRatio(system, other) => {
+                Some(find(samples, system)?.median_peak()? / find(samples, other)?.median_peak()?)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_lies_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0].map(Some)), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0].map(Some)), Some(2.5));
+        assert_eq!(median([]), None);
+        assert_eq!(median([Some(1.0), None]), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! The same work on streamz and on its peers, checksummed, each run in a process of its own.
+//!
+//! Without arguments it runs everything and prints the tables; `--write` also puts them into `docs/performance.md`.
+
+mod figures;
+mod machine;
+mod page;
+mod report;
+mod run;
+mod steps;
+mod usage;
+mod work;
+mod works;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::work::Work;
+
+/// Compares streamz with its peers.
+#[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    comparison: Comparison,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One run of one system, in this process.
+    Run {
+        work: String,
+        system: String,
+        items: u64,
+        /// How many rounds the work on one item spins, where it spins; measured here unless given.
+        #[arg(long)]
+        spin_rounds: Option<u32>,
+    },
+}
+
+#[derive(Args)]
+struct Comparison {
+    /// How often each system runs, in turn.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// One round of few items: checks the checksums; the figures mean nothing.
+    #[arg(long, conflicts_with_all = ["rounds", "long", "write"])]
+    quick: bool,
+    /// Runs that take half a minute each, too.
+    #[arg(long)]
+    long: bool,
+    /// Only these works.
+    #[arg(long, value_delimiter = ',', value_name = "WORK")]
+    works: Vec<String>,
+    /// Only these systems; `streamz` stands for `streamz:1` and `streamz:2`, too.
+    #[arg(long, value_delimiter = ',', value_name = "SYSTEM")]
+    systems: Vec<String>,
+    /// Replaces the figures in `docs/performance.md`.
+    #[arg(long, conflicts_with_all = ["works", "systems"])]
+    write: bool,
+}
+
+impl Comparison {
+    /// The works that were asked for.
+    fn chosen(&self) -> Result<Vec<&'static Work>, String> {
+        if self.works.is_empty() {
+            return Ok(works::ALL.to_vec());
+        }
+        self.works.iter().map(|name| works::find(name)).collect()
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Some(Command::Run { work, system, items, spin_rounds }) => one_run(&work, &system, items, spin_rounds),
+        None => compare(&arguments.comparison),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn one_run(work: &str, system: &str, items: u64, spin_rounds: Option<u32>) -> Result<(), String> {
+    let work = works::find(work)?;
+    let spin_rounds = spin_rounds.unwrap_or_else(|| work.spin_rounds(steps::rounds_per_microsecond));
+    println!("{}", run::here(work.entry(system)?, items, spin_rounds));
+    Ok(())
+}
+
+fn compare(comparison: &Comparison) -> Result<(), String> {
+    let chosen = comparison.chosen()?;
+    let facts = machine::facts(if comparison.quick { 1 } else { comparison.rounds });
+    let per_microsecond = steps::rounds_per_microsecond();
+    let mut sections = String::new();
+    for work in chosen {
+        let plan = run::Plan {
+            rounds: comparison.rounds,
+            quick: comparison.quick,
+            long: comparison.long,
+            systems: &comparison.systems,
+            spin_rounds: work.spin_rounds(|| per_microsecond),
+        };
+        let samples = plan.carry_out(work)?;
+        if samples.is_empty() {
+            continue;
+        }
+        let section = report::section(work, &samples, !comparison.quick);
+        println!("{section}");
+        sections.push_str(&section);
+        sections.push('\n');
+    }
+    println!("{facts}");
+    if comparison.quick {
+        println!("All checksums are right. The figures of a quick run mean nothing.");
+    }
+    if comparison.write {
+        page::write(&format!("{facts}\n{sections}"))?;
+    }
+    Ok(())
+}

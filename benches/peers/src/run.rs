@@ -1,0 +1,164 @@
+//! Runs: one in this process, or all of a work in child processes, in turn.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::IsTerminal;
+use std::process::Command;
+use std::str::FromStr;
+use std::time::Instant;
+
+use crate::usage::{Usage, peak_kib};
+use crate::work::{Entry, Work};
+
+/// What was measured in one run. Counts of the system are `None` where it does not tell.
+pub(crate) struct Run {
+    pub(crate) checksum: u64,
+    pub(crate) nanos: f64,
+    pub(crate) wall: f64,
+    pub(crate) cpu: Option<f64>,
+    pub(crate) peak_kib: Option<u64>,
+    pub(crate) waits: Option<u64>,
+    pub(crate) preempted: Option<u64>,
+}
+
+/// Runs an entry in this process: from building the pipeline until all its threads have ended.
+pub(crate) fn here(entry: &Entry, items: u64, spin_rounds: u32) -> Run {
+    let job = entry.job(items, spin_rounds);
+    let (usage, started) = (Usage::now(), Instant::now());
+    let outcome = (entry.run)(&job);
+    let wall = started.elapsed();
+    let used = usage.zip(Usage::now()).map(|(before, after)| after.since(before));
+    Run {
+        checksum: outcome.checksum,
+        nanos: outcome.nanos.unwrap_or(wall.as_secs_f64() * 1e9 / items as f64),
+        wall: wall.as_secs_f64(),
+        cpu: used.map(|used| used.cpu.as_secs_f64()),
+        peak_kib: peak_kib(),
+        waits: used.map(|used| used.waits),
+        preempted: used.map(|used| used.preempted),
+    }
+}
+
+const UNKNOWN: &str = "n/a";
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn or_unknown<T: ToString>(value: Option<T>) -> String {
+            value.map_or_else(|| UNKNOWN.to_owned(), |value| value.to_string())
+        }
+        write!(f, "checksum={} ns_per_item={} seconds={} ", self.checksum, self.nanos, self.wall)?;
+        write!(f, "cpu_seconds={} peak_kib={} ", or_unknown(self.cpu), or_unknown(self.peak_kib))?;
+        write!(f, "waits={} preempted={}", or_unknown(self.waits), or_unknown(self.preempted))
+    }
+}
+
+impl FromStr for Run {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Self, String> {
+        let values: HashMap<_, _> = line.split_whitespace().filter_map(|pair| pair.split_once('=')).collect();
+        let value = |key: &str| values.get(key).copied().ok_or_else(|| format!("no `{key}` in `{line}`"));
+        Ok(Self {
+            checksum: number(value("checksum")?)?,
+            nanos: number(value("ns_per_item")?)?,
+            wall: number(value("seconds")?)?,
+            cpu: if_known(value("cpu_seconds")?)?,
+            peak_kib: if_known(value("peak_kib")?)?,
+            waits: if_known(value("waits")?)?,
+            preempted: if_known(value("preempted")?)?,
+        })
+    }
+}
+
+fn number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a number"))
+}
+
+fn if_known<T: FromStr>(text: &str) -> Result<Option<T>, String> {
+    if text == UNKNOWN { Ok(None) } else { number(text).map(Some) }
+}
+
+/// All runs of one entry, a round each.
+pub(crate) struct Samples {
+    pub(crate) entry: &'static Entry,
+    pub(crate) items: u64,
+    pub(crate) runs: Vec<Run>,
+}
+
+/// What to run, and how often.
+pub(crate) struct Plan<'a> {
+    pub(crate) rounds: u32,
+    pub(crate) quick: bool,
+    pub(crate) long: bool,
+    /// All of them if it is empty.
+    pub(crate) systems: &'a [String],
+    pub(crate) spin_rounds: u32,
+}
+
+impl Plan<'_> {
+    /// Runs the systems of a work in turn, a process for each run, and compares every checksum.
+    pub(crate) fn carry_out(&self, work: &'static Work) -> Result<Vec<Samples>, String> {
+        let wanted = |entry: &&Entry| entry.is_one_of(self.systems) && (self.long || !entry.long);
+        let mut samples: Vec<_> = work
+            .entries
+            .iter()
+            .filter(wanted)
+            .map(|entry| Samples { entry, items: self.items(entry), runs: Vec::new() })
+            .collect();
+        let mut expected = HashMap::new();
+        let rounds = if self.quick { 1 } else { self.rounds.min(work.max_rounds) };
+        for round in 1..=rounds {
+            for Samples { entry, items, runs } in &mut samples {
+                progress(&format!("{} {round}/{rounds} {}", work.name, entry.system));
+                let run = self.in_child(work, entry, *items)?;
+                let expected =
+                    *expected.entry(*items).or_insert_with(|| (work.expected)(&entry.job(*items, self.spin_rounds)));
+                if run.checksum != expected {
+                    return Err(format!(
+                        "`{}` of `{}` with {items} items: checksum {} instead of {expected}",
+                        entry.system, work.name, run.checksum
+                    ));
+                }
+                runs.push(run);
+            }
+        }
+        progress("");
+        Ok(samples)
+    }
+
+    fn items(&self, entry: &Entry) -> u64 {
+        if self.quick { (entry.items / 20).max(50) } else { entry.items }
+    }
+
+    fn in_child(&self, work: &Work, entry: &Entry, items: u64) -> Result<Run, String> {
+        let this = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+        let output = Command::new(this)
+            .args(["run", work.name, entry.system, &items.to_string()])
+            .args(["--spin-rounds", &self.spin_rounds.to_string()])
+            .output()
+            .map_err(|error| format!("cannot start a process: {error}"))?;
+        if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("`{}` of `{}` failed ({}): {message}", entry.system, work.name, output.status));
+        }
+        String::from_utf8_lossy(&output.stdout).parse()
+    }
+}
+
+/// Replaces the line at the bottom of the terminal, if there is one.
+fn progress(text: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_child_prints_is_what_its_parent_reads() {
+        let line = "checksum=7 ns_per_item=1.5 seconds=0.25 cpu_seconds=n/a peak_kib=3000 waits=n/a preempted=2";
+        assert_eq!(line.parse::<Run>().unwrap().to_string(), line);
+    }
+}

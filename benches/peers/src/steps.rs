@@ -1,0 +1,42 @@
+//! What is done with each item, and the checksums.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Every channel, edge and window holds so many items, unless a system has none to set.
+pub(crate) const CAPACITY: usize = 1024;
+
+/// The cheap step that all chains are made of.
+#[inline]
+pub(crate) fn step(n: u64) -> u64 {
+    (n ^ (n >> 7)).wrapping_add(0x9E37_79B9_7F4A_7C15)
+}
+
+/// A checksum that depends on order.
+#[inline]
+pub(crate) fn mix(sum: u64, n: u64) -> u64 {
+    (sum ^ n).wrapping_mul(0x0000_0100_0000_01B3)
+}
+
+/// A checksum that does not depend on order.
+#[inline]
+pub(crate) fn add(sum: u64, n: u64) -> u64 {
+    sum.wrapping_add(n)
+}
+
+/// Work that takes as long as it has rounds.
+#[inline]
+pub(crate) fn spin(n: u64, rounds: u32) -> u64 {
+    (0..rounds).fold(n, |n, _| n.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (n >> 29))
+}
+
+/// How many rounds of [`spin`] take a microsecond here: the fastest of a few tries.
+pub(crate) fn rounds_per_microsecond() -> f64 {
+    const ROUNDS: u32 = 10_000_000;
+    let fastest = (0..5).map(|n| {
+        let started = Instant::now();
+        black_box(spin(black_box(n), ROUNDS));
+        started.elapsed()
+    });
+    f64::from(ROUNDS) / (fastest.min().unwrap_or_default().as_secs_f64() * 1e6)
+}
