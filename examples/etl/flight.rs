@@ -7,7 +7,7 @@ use compact_str::CompactString;
 use csv_core::ReadRecordResult;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use streamz::{Custom, Emit, ErrorKind, Operator, Processor, Result};
+use streamz::{Custom, Emit, ErrorKind, Operator, Result, Stage};
 
 use crate::counts::Counts;
 use crate::lines::{Line, MAX_LINE};
@@ -270,7 +270,7 @@ pub(crate) struct Row {
 /// The stage that parses, and drops the flights that were cancelled.
 ///
 /// An operator of our own rather than a closure: it keeps the buffers of its parser, and passes the line on by value.
-pub(crate) fn parse_stage(counts: Arc<Counts>) -> impl Processor<In = Line, Out = Row> {
+pub(crate) fn parse_stage(counts: Arc<Counts>) -> impl Stage<In = Line, Out = Row> {
     Custom::new("parse", move || Parse { parser: FlightParser::new(), counts: Arc::clone(&counts) })
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use streamz::{AsyncMapper, BatchConfig, BoxError, CancelToken, Cause, Mapper, Outcome, Pipeline, Result, Stream};
+use streamz::{AsyncMapper, BatchConfig, BoxError, CancelToken, Cause, Inline, Mapper, Outcome, Pipeline, Result};
 
 use crate::dead_letters::describe;
 use crate::flight::{Row, parse_stage};
@@ -19,7 +19,8 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     let dead_letters = Arc::new(Mutex::new(dead_letters));
     let database = Arc::new(Mutex::new(database));
 
-    let pipeline = Pipeline::new("etl");
+    // Room for the next batch while one is being loaded.
+    let pipeline = Pipeline::builder("etl").capacity(2 * BATCH.max_size).build();
     listen_to_ctrl_c(stop.clone(), pipeline.token(), progress.clone())?;
     if let Some(update) = progress.updater(&counts) {
         pipeline.every(Duration::from_millis(100), update);
@@ -32,8 +33,10 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
         move |batch: &Vec<Enriched>| database.lock().load(batch, &counts)
     });
 
-    let (rows, failed) = Stream::from_iter(&pipeline, lines)
-        .through(&parse_stage(Arc::clone(&counts)))
+    // Reading and parsing share a thread: a row takes less time than it would to hand it over.
+    let (rows, failed) = Inline::from_iter(&pipeline, lines)
+        .with(parse_stage(Arc::clone(&counts)))
+        .spawn("parse")
         .through(&enrich.with_workers(workers).with_name("enrich"))
         .dead_letters();
 
@@ -49,8 +52,9 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
             }
         }
     });
-    // The first batch that cannot be loaded stops the pipeline. Why it stopped is asked below.
-    let _ = rows.batch(BATCH).through(&load.with_name("load")).named("end").count();
+    // Batches are made and loaded right here. The first one that cannot be loaded stops the pipeline; why it stopped is
+    // asked below.
+    let _ = rows.named("load").inline().batch(BATCH).with(load.with_name("insert")).count();
 
     // Should it have stopped early, the reader may still be waiting for input.
     stop.set();

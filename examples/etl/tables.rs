@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -25,10 +24,11 @@ pub(crate) struct Airport {
     pub(crate) lon: f64,
 }
 
-/// Airlines and airports by their codes.
+/// Airlines and airports by their codes. They stay until the program ends, so a row can refer to them from any thread
+/// without a count that all threads would have to change.
 pub(crate) struct Tables {
-    airlines: HashMap<Box<str>, Arc<Airline>>,
-    airports: HashMap<Box<str>, Arc<Airport>>,
+    airlines: HashMap<Box<str>, &'static Airline>,
+    airports: HashMap<Box<str>, &'static Airport>,
 }
 
 /// A flight with all that is loaded of it.
@@ -39,9 +39,9 @@ pub(crate) struct Tables {
 pub(crate) struct Enriched {
     pub(crate) line: i64,
     pub(crate) flight: Flight,
-    pub(crate) airline: Option<Arc<Airline>>,
-    pub(crate) origin: Option<Arc<Airport>>,
-    pub(crate) dest: Option<Arc<Airport>>,
+    pub(crate) airline: Option<&'static Airline>,
+    pub(crate) origin: Option<&'static Airport>,
+    pub(crate) dest: Option<&'static Airport>,
 }
 
 impl Tables {
@@ -59,7 +59,7 @@ impl Tables {
             None => None,
             Some(code) => match self.airlines.get(code.as_str()) {
                 None => return Err(Reason::UnknownAirline(excerpt(code))),
-                Some(airline) => Some(Arc::clone(airline)),
+                Some(airline) => Some(*airline),
             },
         };
         Ok(Enriched {
@@ -71,19 +71,19 @@ impl Tables {
         })
     }
 
-    fn airport(&self, column: &'static str, code: Option<&str>) -> Result<Option<Arc<Airport>>, Reason> {
+    fn airport(&self, column: &'static str, code: Option<&str>) -> Result<Option<&'static Airport>, Reason> {
         let Some(code) = code else { return Ok(None) };
         let unknown = || Reason::UnknownAirport { column, code: excerpt(code) };
-        self.airports.get(code).cloned().map(Some).ok_or_else(unknown)
+        self.airports.get(code).copied().map(Some).ok_or_else(unknown)
     }
 }
 
 /// Reads a table, which must have at least the given columns, in any order.
-fn read<T: DeserializeOwned>(
+fn read<T: DeserializeOwned + 'static>(
     path: &Path,
     columns: &[&str],
     key: impl Fn(&T) -> Box<str>,
-) -> Result<HashMap<Box<str>, Arc<T>>, BoxError> {
+) -> Result<HashMap<Box<str>, &'static T>, BoxError> {
     let mut reader = csv::Reader::from_path(path).map_err(failure("cannot open", path))?;
     let header = reader.headers().map_err(failure("cannot read", path))?;
     if let Some(missing) = columns.iter().find(|column| !header.iter().any(|name| name == **column)) {
@@ -92,7 +92,7 @@ fn read<T: DeserializeOwned>(
     let mut table = HashMap::new();
     for entry in reader.deserialize() {
         let entry: T = entry.map_err(failure("cannot read", path))?;
-        table.insert(key(&entry), Arc::new(entry));
+        table.insert(key(&entry), &*Box::leak(Box::new(entry)));
     }
     Ok(table)
 }

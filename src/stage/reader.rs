@@ -278,9 +278,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                 let item = self.delivered(item);
                 state = f(state?, item);
             }
-            if state.is_none() {
-                return None;
-            }
+            state.as_ref()?;
             if self.thread.is_stopped() {
                 break End::Cut(self.thread.cut());
             }
