@@ -108,14 +108,17 @@ fn compare(comparison: &Comparison) -> Result<(), String> {
             systems: &comparison.systems,
             spin_rounds: work.spin_rounds(|| per_microsecond),
         };
-        let samples = plan.carry_out(work)?;
-        if samples.is_empty() {
+        let measured = plan.carry_out(work)?;
+        if measured.samples.is_empty() {
             continue;
         }
-        let section = report::section(work, &samples, !comparison.quick);
+        let section = report::section(work, &measured, !comparison.quick);
         println!("{section}");
         sections.push_str(&section);
         sections.push('\n');
+    }
+    if sections.is_empty() {
+        return Err(format!("none of the works has a system `{}`", comparison.systems.join("` or `")));
     }
     println!("{facts}");
     if comparison.quick {

@@ -4,15 +4,14 @@
 use std::fmt::Write as _;
 
 use crate::figures::find;
-use crate::run::Samples;
+use crate::run::{Measured, Samples};
 use crate::work::{Goal, Work};
 
 /// Leaves out the goals unless the figures are `good`.
-pub(crate) fn section(work: &Work, samples: &[Samples], good: bool) -> String {
-    let mut text = format!("### {}\n\n{}\n\n{}", work.name, work.about, table(work, samples));
-    if !work.notes.is_empty() {
-        text.push('\n');
-    }
+pub(crate) fn section(work: &Work, measured: &Measured, good: bool) -> String {
+    let Measured { samples, others } = measured;
+    let mut text = format!("### {}\n\n{}\n\n{}\n", work.name, work.about, table(work, samples));
+    let _ = writeln!(text, "- Processors busy with something else meanwhile: {}.", known(*others, short));
     for note in work.notes {
         let _ = writeln!(text, "- {note}");
     }

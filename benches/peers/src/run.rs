@@ -7,7 +7,7 @@ use std::process::Command;
 use std::str::FromStr;
 use std::time::Instant;
 
-use crate::usage::{Usage, peak_kib};
+use crate::usage::{Others, Usage, peak_kib};
 use crate::work::{Entry, Work};
 
 /// What was measured in one run. Counts of the system are `None` where it does not tell.
@@ -85,6 +85,13 @@ pub(crate) struct Samples {
     pub(crate) runs: Vec<Run>,
 }
 
+/// All runs of a work.
+pub(crate) struct Measured {
+    pub(crate) samples: Vec<Samples>,
+    /// How many processors were busy with something else meanwhile, on average.
+    pub(crate) others: Option<f64>,
+}
+
 /// What to run, and how often.
 pub(crate) struct Plan<'a> {
     pub(crate) rounds: u32,
@@ -97,7 +104,7 @@ pub(crate) struct Plan<'a> {
 
 impl Plan<'_> {
     /// Runs the systems of a work in turn, a process for each run, and compares every checksum.
-    pub(crate) fn carry_out(&self, work: &'static Work) -> Result<Vec<Samples>, String> {
+    pub(crate) fn carry_out(&self, work: &'static Work) -> Result<Measured, String> {
         let wanted = |entry: &&Entry| entry.is_one_of(self.systems) && (self.long || !entry.long);
         let mut samples: Vec<_> = work
             .entries
@@ -106,6 +113,7 @@ impl Plan<'_> {
             .map(|entry| Samples { entry, items: self.items(entry), runs: Vec::new() })
             .collect();
         let mut expected = HashMap::new();
+        let others = Others::watch();
         let rounds = if self.quick { 1 } else { self.rounds.min(work.max_rounds) };
         for round in 1..=rounds {
             for Samples { entry, items, runs } in &mut samples {
@@ -123,7 +131,7 @@ impl Plan<'_> {
             }
         }
         progress("");
-        Ok(samples)
+        Ok(Measured { samples, others: others.and_then(|others| others.processors()) })
     }
 
     fn items(&self, entry: &Entry) -> u64 {

@@ -1,6 +1,11 @@
 //! What the process has used so far, as far as the system tells.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+#[cfg(unix)]
+use nix::sys::resource::{UsageWho, getrusage};
+#[cfg(unix)]
+use nix::sys::time::TimeVal;
 
 /// Processor time and context switches of all threads, those that have ended too.
 #[derive(Clone, Copy)]
@@ -13,13 +18,22 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    /// What this process has used.
     #[cfg(unix)]
     pub(crate) fn now() -> Option<Self> {
-        use nix::sys::resource::{UsageWho, getrusage};
-        use nix::sys::time::TimeVal;
+        Self::of(UsageWho::RUSAGE_SELF)
+    }
 
+    /// What the child processes that have ended used.
+    #[cfg(unix)]
+    fn of_children() -> Option<Self> {
+        Self::of(UsageWho::RUSAGE_CHILDREN)
+    }
+
+    #[cfg(unix)]
+    fn of(who: UsageWho) -> Option<Self> {
         let duration = |time: TimeVal| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1_000);
-        let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+        let usage = getrusage(who).ok()?;
         Some(Self {
             cpu: duration(usage.user_time()) + duration(usage.system_time()),
             waits: usage.voluntary_context_switches() as u64,
@@ -29,6 +43,11 @@ impl Usage {
 
     #[cfg(not(unix))]
     pub(crate) fn now() -> Option<Self> {
+        None
+    }
+
+    #[cfg(not(unix))]
+    fn of_children() -> Option<Self> {
         None
     }
 
@@ -47,4 +66,36 @@ pub(crate) fn peak_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+/// Watches how busy the rest of the machine is.
+pub(crate) struct Others {
+    since: Instant,
+    used: Duration,
+}
+
+impl Others {
+    /// Begins to watch; `None` if the system does not tell.
+    pub(crate) fn watch() -> Option<Self> {
+        Some(Self { since: Instant::now(), used: used_by_others()? })
+    }
+
+    /// How many processors were busy with something else since then, on average.
+    pub(crate) fn processors(&self) -> Option<f64> {
+        let used = used_by_others()?.saturating_sub(self.used);
+        Some(used.as_secs_f64() / self.since.elapsed().as_secs_f64())
+    }
+}
+
+/// The processor time of the whole machine, that which its host took away too, without our own; only Linux tells.
+fn used_by_others() -> Option<Duration> {
+    /// All that matters of the first line of `/proc/stat` is in hundredths of a second: user, nice, system, idle, waiting
+    /// for disks, interrupts, soft interrupts, stolen.
+    const BUSY: [usize; 6] = [0, 1, 2, 5, 6, 7];
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let columns = stat.lines().next()?.split_whitespace().skip(1).map(str::parse);
+    let columns: Vec<u64> = columns.collect::<Result<_, _>>().ok()?;
+    let hundredths = BUSY.iter().map(|&column| columns.get(column)).sum::<Option<u64>>()?;
+    let ours = Usage::now()?.cpu + Usage::of_children()?.cpu;
+    Some(Duration::from_millis(hundredths * 10).saturating_sub(ours))
 }
