@@ -55,11 +55,13 @@
 //! | compute on all processors | [`ParMapper`] |
 //! | even out bursts | [`Buffer`] |
 //! | share one thread among cheap steps | [`Stream::stage`], [`Processor::fuse`] |
+//! | run steps on the thread of a source or an end | [`Inline`] |
 //! | name a part of a pipeline | [`ProcessorFn`], [`Processor::then`] |
 //!
 //! # Threads and memory
 //!
-//! A stage has one thread, a pool one for each worker; steps of a [`Stream::stage`] share one. A stream holds at most its
+//! A stage has one thread, a pool one for each worker; steps of a [`Stream::stage`] share one, and those of an
+//! [`Inline`] piece need none of their own. A stream holds at most its
 //! [capacity](PipelineBuilder::capacity) of items, each stage what it has in hand, and operators that keep more say
 //! how much. Nothing runs while there is nothing to do.
 //!
@@ -67,7 +69,7 @@
 //!
 //! Give the pipeline a [`ManualClock`] and move the time yourself; see there. For an operator alone there is
 //! [`testing::Harness`].
-#![doc = "\n# How it works\n\nSee [`design`]."]
+#![doc = "\n# How it works, and what it costs\n\nSee [`design`] and [`performance`]."]
 #![forbid(unsafe_code)]
 
 mod clock;
@@ -98,6 +100,9 @@ pub use stream::{
 
 #[doc = include_str!("../docs/design.md")]
 pub mod design {}
+
+#[doc = include_str!("../docs/performance.md")]
+pub mod performance {}
 
 /// The README, so that its code is compiled and run.
 #[cfg(doctest)]

@@ -251,9 +251,6 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                     if out.handed_over || out.edge.is_gone() || out.is_awaited() || thread.is_alarmed() {
                         break;
                     }
-                    if cfg!(debug_assertions) {
-                        break; // to the check of the accounts
-                    }
                 }
                 None
             });
