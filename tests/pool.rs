@@ -282,3 +282,129 @@ fn par_map_on_a_pool_of_ones_own_waits_for_its_tasks_before_it_ends() {
     pipeline.join();
     assert_eq!(busy.load(Ordering::SeqCst), 0);
 }
+
+/// So many quick items make a pool take them in runs.
+const QUICK: u64 = 5_000;
+
+#[test]
+fn items_taken_in_runs_come_out_once_and_in_order() {
+    for workers in [1, 2, 5] {
+        for window in [workers, 7, 100, 5_000].into_iter().filter(|&window| window >= workers) {
+            let pipeline = Pipeline::new("runs");
+            let double = |_: &CancelToken, n: &u64| streamz::Ok(n * 2);
+            let ordered = AsyncMapper::new(double).with_workers(workers).with_window(window);
+            let results = Stream::from_iter(&pipeline, 0..QUICK).through(&ordered).collect::<Vec<_>>().unwrap();
+            assert_eq!(results, (0..QUICK).map(|n| n * 2).collect::<Vec<_>>());
+            let unordered = AsyncMapper::new(double).with_workers(workers).with_window(window).with_ordered(false);
+            let mut results = Stream::from_iter(&pipeline, 0..QUICK).through(&unordered).collect::<Vec<_>>().unwrap();
+            results.sort_unstable();
+            assert_eq!(results, (0..QUICK).map(|n| n * 2).collect::<Vec<_>>());
+            let report = pipeline.join();
+            assert!(report.stages.iter().flat_map(|stage| &stage.steps).all(|step| step.balances()), "{report}");
+        }
+    }
+}
+
+/// A call that does not return before the gate is opened.
+fn gated(slow: u64) -> (crossbeam_channel::Sender<()>, impl Fn(u64)) {
+    let (open, gate) = crossbeam_channel::bounded::<()>(0);
+    (open, move |n| {
+        if n == slow {
+            let _ = gate.recv();
+        }
+    })
+}
+
+#[test]
+fn a_slow_item_in_a_run_holds_up_no_other_result() {
+    for slow in [QUICK, QUICK + 1, QUICK + 40] {
+        let (open, pass) = gated(slow);
+        let pipeline = Pipeline::new("slow in a run");
+        let mapper = AsyncMapper::new(move |_: &CancelToken, n: &u64| {
+            pass(*n);
+            streamz::Ok(*n)
+        });
+        let mapper = mapper.with_workers(2).with_ordered(false).with_window(10_000);
+        let mut results = Stream::from_iter(&pipeline, 0..2 * QUICK).through(&mapper);
+        // All but the slow one come while it is being worked on.
+        let mut seen: Vec<u64> = (1..2 * QUICK).map(|_| results.recv().unwrap().unwrap()).collect();
+        seen.sort_unstable();
+        assert!(seen.iter().copied().eq((0..2 * QUICK).filter(|&n| n != slow)));
+        drop(open);
+        assert_eq!(results.recv().unwrap().unwrap(), slow);
+        assert!(results.recv().is_none());
+        pipeline.join();
+    }
+}
+
+#[test]
+fn a_slow_item_in_a_run_keeps_the_others_from_no_worker_and_no_more_than_the_window_is_begun() {
+    const WINDOW: u64 = 700;
+    for slow in [QUICK, QUICK + 1, QUICK + 40] {
+        let (open, pass) = gated(slow);
+        let (began, begun) = crossbeam_channel::unbounded();
+        let pipeline = Pipeline::new("slow head");
+        let mapper = AsyncMapper::new(move |_: &CancelToken, n: &u64| {
+            began.send(*n).unwrap();
+            pass(*n);
+            streamz::Ok(*n)
+        });
+        let window = usize::try_from(WINDOW).unwrap();
+        let mut results =
+            Stream::from_iter(&pipeline, 0..3 * QUICK).through(&mapper.with_workers(3).with_window(window));
+        // What comes before the slow one comes out, whoever had it in hand.
+        for n in 0..slow {
+            assert_eq!(results.recv().unwrap().unwrap(), n);
+        }
+        // The whole window is begun, and nothing beyond it.
+        let mut numbers: Vec<u64> = begun.iter().take(usize::try_from(slow + WINDOW).unwrap()).collect();
+        numbers.sort_unstable();
+        assert!(numbers.iter().copied().eq(0..slow + WINDOW));
+        assert!(begun.is_empty());
+        drop(open);
+        for n in slow..3 * QUICK {
+            assert_eq!(results.recv().unwrap().unwrap(), n);
+        }
+        pipeline.join();
+    }
+}
+
+#[test]
+fn what_is_left_of_a_run_when_the_pool_stops_is_abandoned_and_dropped_once() {
+    struct Counted(Arc<AtomicUsize>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    for stop_at in [QUICK, QUICK + 3, QUICK + 77] {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let made = Arc::new(AtomicUsize::new(0));
+        let pipeline = Pipeline::new("stopped in a run");
+        let items = (0..).map({
+            let (dropped, made) = (Arc::clone(&dropped), Arc::clone(&made));
+            move |n: u64| {
+                made.fetch_add(1, Ordering::Relaxed);
+                (n, Counted(Arc::clone(&dropped)))
+            }
+        });
+        let token = pipeline.token();
+        let mapper = AsyncMapper::new(move |_: &CancelToken, (n, _): &(u64, Counted)| {
+            if *n == stop_at {
+                token.cancel();
+            }
+            streamz::Ok(*n)
+        });
+        let results = Stream::from_iter(&pipeline, items).through(&mapper.with_workers(2));
+        let mut next = 0;
+        results
+            .for_each(|result| {
+                assert_eq!(result.unwrap(), next);
+                next += 1;
+            })
+            .unwrap_err();
+        let report = pipeline.join();
+        assert!(report.stages.iter().flat_map(|stage| &stage.steps).all(|step| step.balances()), "{report}");
+        assert_eq!(dropped.load(Ordering::Relaxed), made.load(Ordering::Relaxed));
+    }
+}

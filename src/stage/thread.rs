@@ -46,6 +46,11 @@ impl StageThread {
         Self { deadline: token.deadline(), alarm: token.alarm(), token, stats, index, home: None }
     }
 
+    /// Its number among the threads of the stage.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
     /// # Panics
     /// If the stage lives on no thread.
     pub(crate) fn wake(&self) -> &Arc<Wake> {
@@ -100,7 +105,7 @@ impl StageThread {
         self.wait_in(Phase::Idle, |waiter| {
             let mut look = || input.may_have_items() || hint() || self.is_stopped();
             waiter.head_start();
-            if look() || input.ask() || waiter.spin(&mut look) {
+            if look() || waiter.spin(&mut look) {
                 return;
             }
             let found = input.want_items(waiter);

@@ -16,7 +16,7 @@
 //!
 //! Registrations are left behind when a wait ends. A stale one costs a spurious wake at most.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -31,7 +31,10 @@ use crate::clock::{Clock, ManualClock, Seat};
 const HEAD_START: usize = 32;
 
 /// How often a thread yields before it parks.
-const YIELDS: usize = 10;
+const YIELDS: u32 = 10;
+
+/// After how many waits without a yield it is tried again whether one helps.
+const TRY_AGAIN: u32 = 16;
 
 /// What actually unblocks a thread, wherever it is blocked.
 pub(crate) struct Notify {
@@ -77,6 +80,30 @@ pub(crate) struct Waiter {
     wake: Arc<Wake>,
     guest: bool,
     signal: OnceCell<Receiver<()>>,
+    patience: Cell<Patience>,
+}
+
+/// How often it is worth to yield, as the last waits have shown.
+#[derive(Clone, Copy)]
+struct Patience {
+    yields: u32,
+    /// Waits that have gone by without one.
+    without: u32,
+}
+
+impl Patience {
+    const NEW: Self = Self { yields: YIELDS, without: 0 };
+
+    fn rewarded(self) -> Self {
+        Self { yields: (self.yields + 2).min(YIELDS), without: 0 }
+    }
+
+    fn in_vain(self) -> Self {
+        match self.yields {
+            0 if self.without >= TRY_AGAIN => Self { yields: 2, without: 0 },
+            yields => Self { yields: yields / 2, without: self.without + 1 },
+        }
+    }
 }
 
 thread_local! {
@@ -107,7 +134,13 @@ impl Waiter {
         let parker = Parker::new();
         let notify = Arc::new(Notify { unparker: parker.unparker().clone(), signal: OnceLock::new() });
         let seat = clock.manual.as_ref().map(|manual| manual.seat(name, guest, Arc::clone(&notify)));
-        Self { parker, wake: Arc::new(Wake { notify, seat }), guest, signal: OnceCell::new() }
+        Self {
+            parker,
+            wake: Arc::new(Wake { notify, seat }),
+            guest,
+            signal: OnceCell::new(),
+            patience: Cell::new(Patience::NEW),
+        }
     }
 
     /// Makes this the calling thread's waiter.
@@ -270,12 +303,15 @@ impl Waiter {
         if self.wake.seat.is_some() {
             return ready();
         }
-        for _ in 0..YIELDS {
+        let patience = self.patience.get();
+        for _ in 0..patience.yields {
             if ready() {
+                self.patience.set(patience.rewarded());
                 return true;
             }
             std::thread::yield_now();
         }
+        self.patience.set(patience.in_vain());
         ready()
     }
 }

@@ -78,6 +78,14 @@ impl<T: Send + 'static> Input<T> {
         }
     }
 
+    /// How many items are there; a hint.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Input::Edge(edge) => edge.shared().gauge().len(),
+            Input::Foreign(foreign) => foreign.receiver.len(),
+        }
+    }
+
     pub(crate) fn may_have_items(&self) -> bool {
         match self {
             Input::Edge(edge) => edge.may_have_items(),

@@ -34,7 +34,13 @@ use crate::stream::Stream;
 /// finished. Error items of the input keep their place like results.
 ///
 /// # Back-pressure
-/// Workers take their own input, one item at a time, and stop taking when the window is full or the output is.
+/// Workers take their own input, and stop taking when the window is full or the output is.
+///
+/// They take items one by one, and pass each result on at once. Only where hundreds of items in a row were so quick that this
+/// would cost more than the work are they taken in runs of some 50 microseconds, and their results passed on together.
+/// What a worker has taken and not begun, or finished and not passed on, is taken over by others as soon as they have
+/// nothing to do; so a slow item after many quick ones holds up no other, unless all workers are in slow calls, or
+/// there is but one.
 ///
 /// # Cancellation
 /// Idle and blocked workers stop at once. A call in progress is not interrupted: it sees the cancellation through its

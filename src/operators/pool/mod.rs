@@ -3,6 +3,8 @@
 mod async_mapper;
 mod par_mapper;
 mod reorder;
+mod run_length;
+mod slots;
 mod workers;
 
 pub use async_mapper::AsyncMapper;

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use rayon::ThreadPool;
 
 use super::reorder::Reorder;
+use super::run_length::{RUN_TIME, RunLength};
 use crate::clock::{Hold, real_now};
 use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
 use crate::pipeline::CancelToken;
@@ -62,14 +62,8 @@ pub struct ParMapper<In, Out, F> {
 
 const DEFAULT_WINDOW: usize = 1024;
 
-/// How long a run of cheap items should take.
-const RUN_TIME: Duration = Duration::from_micros(50);
-
 /// After how many items of a run its time is looked at.
 const LOOK_EVERY: usize = 4;
-
-/// The longest run.
-const MAX_RUN: usize = 128;
 
 impl<In, Out, F: Fn(In) -> Out> ParMapper<In, Out, F> {
     /// A mapper that calls `f` on rayon's global pool. It is called `par_map` unless it is given another name.
@@ -127,7 +121,7 @@ where
             }
             let thread = StageThread::new(token, stats, 0);
             sender.watch(thread.wake());
-            let (stopped, run_length) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(1)));
+            let (stopped, run_length) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(RunLength::new())));
             let work = Work { f, context, pool, stopped: Arc::clone(&stopped), run_length: Arc::clone(&run_length) };
             let state = Mutex::new(State { results: Reorder::new(true), running: 0 });
             let dispatcher = Dispatcher {
@@ -160,7 +154,7 @@ struct Work<F> {
     pool: Option<Arc<ThreadPool>>,
     /// Tasks that have not begun are to do nothing.
     stopped: Arc<AtomicBool>,
-    run_length: Arc<AtomicUsize>,
+    run_length: Arc<Mutex<RunLength>>,
 }
 
 /// Where the tasks put their results.
@@ -218,7 +212,7 @@ where
                 break;
             }
         }
-        self.work.adapt(started.elapsed(), done.len());
+        self.work.run_length.lock().adapt(started.elapsed(), done.len());
         let Self { first, items, work, desk, hold } = self;
         let count = done.len() as u64;
         let split = !items.is_empty();
@@ -264,14 +258,6 @@ impl<F> Work<F> {
             }
         }
     }
-
-    /// Sizes the next runs by what this one took. At most doubles, so that one lucky run does not lead astray.
-    fn adapt(&self, took: Duration, items: usize) {
-        let each = (took / u32::try_from(items).unwrap_or(u32::MAX)).max(Duration::from_nanos(1));
-        let fitting = (RUN_TIME.as_nanos() / each.as_nanos()).clamp(1, MAX_RUN as u128) as usize;
-        let now = self.run_length.load(Ordering::Relaxed);
-        self.run_length.store(fitting.min(now * 2), Ordering::Relaxed);
-    }
 }
 
 /// The stage's thread: takes items, gives them to the pool, passes results on.
@@ -279,7 +265,7 @@ struct Dispatcher<In, Out, F> {
     work: Arc<Work<F>>,
     desk: Arc<Desk<Out>>,
     stopped: Arc<AtomicBool>,
-    run_length: Arc<AtomicUsize>,
+    run_length: Arc<Mutex<RunLength>>,
     window: usize,
     thread: StageThread,
     /// `None` when it has ended.
@@ -343,7 +329,7 @@ where
         let mut run = VecDeque::new();
         let Some(input) = &mut self.input else { return Ok(run) };
         let virtual_time = self.thread.token.clock().is_manual();
-        let length = if virtual_time { 1 } else { self.run_length.load(Ordering::Relaxed) };
+        let length = if virtual_time { 1 } else { self.run_length.lock().get() };
         let step = &self.thread.stats.steps[0];
         while run.len() < length.min(self.window - self.held) {
             match input.poll() {
@@ -371,13 +357,12 @@ where
 
     /// Passes on all results whose turn it is.
     fn pass_on(&mut self) -> Result<(), Stopped> {
-        let mut results = Vec::new();
         loop {
-            self.desk.state.lock().results.take_run(&mut results);
+            let results = self.desk.state.lock().results.take_run();
             if results.is_empty() {
                 break;
             }
-            for result in results.drain(..) {
+            for result in results {
                 self.held -= 1;
                 self.send(result);
                 while self.sender.is_stuck() {

@@ -57,9 +57,35 @@ impl<T> Reorder<T> {
         }
     }
 
-    /// Moves all whose turn it is to `run`.
-    pub(super) fn take_run(&mut self, run: &mut Vec<T>) {
-        run.extend(std::iter::from_fn(|| self.pop()));
+    /// Takes in several, and leaves `results` empty.
+    pub(super) fn insert_all(&mut self, results: &mut Vec<(u64, T)>) {
+        for (number, result) in results.drain(..) {
+            self.insert(number, result);
+        }
+    }
+
+    /// Whether these results, in ascending order, may go past those that wait here, because it is their turn and nobody
+    /// waits. They count as taken in and given back then.
+    pub(super) fn let_pass(&mut self, results: &[(u64, T)]) -> bool {
+        match self {
+            Self::Ordered { head, slots } => {
+                let (Some(first), Some(last)) = (results.first(), results.last()) else { return true };
+                let pass = first.0 == *head && slots.is_empty() && last.0 - first.0 + 1 == results.len() as u64;
+                if pass {
+                    *head = last.0 + 1;
+                }
+                pass
+            }
+            Self::Unordered { results } => results.is_empty(),
+        }
+    }
+
+    /// All whose turn it is.
+    pub(super) fn take_run(&mut self) -> VecDeque<T> {
+        match self {
+            Self::Ordered { .. } => std::iter::from_fn(|| self.pop()).collect(),
+            Self::Unordered { results } => std::mem::take(results),
+        }
     }
 }
 
@@ -74,9 +100,7 @@ mod tests {
         reorder.insert(1, 'b');
         assert_eq!(reorder.pop(), None);
         reorder.insert(0, 'a');
-        let mut run = Vec::new();
-        reorder.take_run(&mut run);
-        assert_eq!(run, ['a', 'b', 'c']);
+        assert_eq!(reorder.take_run(), ['a', 'b', 'c']);
         reorder.insert(3, 'd');
         assert_eq!(reorder.pop(), Some('d'));
     }
@@ -87,5 +111,18 @@ mod tests {
         reorder.insert(2, 'c');
         reorder.insert(0, 'a');
         assert_eq!((reorder.pop(), reorder.pop(), reorder.pop()), (Some('c'), Some('a'), None));
+    }
+
+    #[test]
+    fn results_pass_those_that_wait_only_if_it_is_their_turn_and_none_is_missing() {
+        let mut reorder = Reorder::new(true);
+        assert!(!reorder.let_pass(&[(1, 'b')]));
+        assert!(!reorder.let_pass(&[(0, 'a'), (2, 'c')]));
+        assert!(reorder.let_pass(&[(0, 'a'), (1, 'b')]));
+        reorder.insert(3, 'd');
+        assert!(!reorder.let_pass(&[(2, 'c')]));
+        reorder.insert_all(&mut vec![(2, 'c'), (4, 'e')]);
+        assert_eq!(reorder.take_run(), ['c', 'd', 'e']);
+        assert!(reorder.let_pass(&[(5, 'f')]));
     }
 }

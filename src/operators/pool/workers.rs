@@ -1,6 +1,7 @@
 //! The pool: several threads that read one stream and write one stream.
 //!
-//! There is no feeder and no collector: the workers take their own input and pass on their own results.
+//! There is no feeder and no collector: the workers take their own input and pass on their own results. Items that are
+//! quickly done are taken in runs, and their results passed on together: see `slots.rs`.
 //!
 //! # What must hold
 //!
@@ -14,11 +15,17 @@
 //!    emitter, and order is that of the numbers.
 //! 4. *Nobody waits while holding a lock*, calls user code or drops a user value.
 //! 5. *Idle workers.* Whenever the input lock is released and some worker is idle, either one of the idle ones is
-//!    registered with the edge, or a wake is on its way to one. A worker that takes an item and leaves more behind
-//!    wakes one more; one that leaves none behind registers one of the idle ones in its place.
+//!    registered with the edge, or a wake is on its way to one. A worker that takes items and leaves more behind
+//!    wakes one more; one that leaves none behind registers one of the idle ones in its place. The same goes for a
+//!    worker that has more than one item in its slot, or steals one and leaves more there: it wakes one more, be it idle or
+//!    held up by the window. Nobody parks, or leaves, while there is anything in a slot.
 //! 6. *End.* The output is finished by the emitter, or by whoever finds the sender at rest, when the input has ended and
 //!    `emitted == next`. Both look under the output lock, after the end of the input was noted, so one of them sees it.
-//! 7. *Stop.* The first worker that sees a stop condition halts all. The last one to leave counts what was abandoned and
+//! 7. *Results in slots.* A worker passes its results on when its run is over: at once, when it takes items one by one. One
+//!    that finds nothing to do does so for all others. One that ends a run does so for another that is still with the
+//!    item with which it was last seen. So a result waits for a slow call of the worker that made it only while all
+//!    workers are in slow calls, or if there is but one.
+//! 8. *Stop.* The first worker that sees a stop condition halts all. The last one to leave counts what was abandoned and
 //!    cuts the output, if it was not finished. Once a result was not passed on because of a stop, no later one is: what has
 //!    come out of a stream that was cut has no holes.
 
@@ -28,13 +35,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use parking_lot::Mutex;
 
 use super::reorder::Reorder;
+use super::run_length::RunLength;
+use super::slots::{Numbered, Slots};
+use crate::clock::real_now;
 use crate::error::{Result, StreamError};
 use crate::pipeline::CancelToken;
-use crate::stage::Registered;
 use crate::stage::operator::sealed::Context;
 use crate::stage::stats::{Phase, StepStats};
 use crate::stage::thread::{StageThread, spawn_error};
 use crate::stage::wait::{Waiter, Wake};
+use crate::stage::{Registered, panic};
 use crate::stream::{Edge, EdgeSender, End, Input, Polled, Stream};
 
 /// What became of one item.
@@ -68,6 +78,7 @@ pub(super) struct Site<'a> {
 struct Pool<In, Out> {
     window: u64,
     input: Mutex<PoolInput<In>>,
+    slots: Slots<Result<In>, Ready<Out>>,
     output: Mutex<PoolOutput<Out>>,
     edge: Arc<Edge<Out>>,
     /// Items taken; written under the input lock.
@@ -97,12 +108,13 @@ struct PoolOutput<Out> {
     results: Reorder<Ready<Out>>,
     sender: Option<EdgeSender<Out>>,
     finished: bool,
-    /// A result was lost to a stop: invariant 7.
+    /// A result was lost to a stop: invariant 8.
     stopped: bool,
 }
 
-enum Taken<In> {
-    Item(u64, Result<In>),
+enum Taken {
+    /// It is in the slot.
+    Run,
     NothingThere,
     WindowFull,
     Over,
@@ -126,6 +138,7 @@ where
     let input = input.into_input();
     let pool = Arc::new(Pool {
         window: settings.window as u64,
+        slots: Slots::new(settings.workers),
         edge: Arc::clone(sender.shared()),
         input: Mutex::new(PoolInput {
             stream: Some(input),
@@ -178,19 +191,29 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         self.edge.watch(thread.wake());
         self.input.lock().workers.push(Arc::clone(thread.wake()));
         let site = Site { token: &thread.token, context: &self.context };
-        let mut run = Vec::new();
+        let mut worker = Worker {
+            pool: self,
+            thread,
+            done: Vec::new(),
+            last_seen: vec![None; self.slots.len()],
+            looked_at: thread.index(),
+        };
+        // Under virtual time what is seen at a given moment must not depend on the real one.
+        let mut length = if thread.token.clock().is_manual() { None } else { Some(RunLength::new()) };
         loop {
             if self.is_halted(thread) {
                 return self.halt();
             }
-            match self.take() {
-                Taken::Item(sequence, item) => {
-                    let result = match item {
-                        Ok(item) => Ready::Outcome(work(&site, item)),
-                        Err(error) => Ready::Passed(error),
-                    };
-                    self.complete(thread, sequence, result, &mut run);
+            match self.take(thread.index(), length.map_or(1, RunLength::get)) {
+                Taken::Run => {
+                    let begun = length.map(|_| real_now());
+                    let items = worker.work_off(self.slots.next(thread.index()), &site, work);
+                    if let (Some(length), Some(begun)) = (&mut length, begun) {
+                        length.adapt(begun.elapsed(), items);
+                        worker.look_after_others();
+                    }
                 }
+                Taken::NothingThere | Taken::WindowFull | Taken::Over if worker.helps(&site, work) => {}
                 Taken::NothingThere => self.wait_for_input(thread),
                 Taken::WindowFull => self.wait_for_window(thread),
                 Taken::Over => return self.finish_if_done(),
@@ -206,29 +229,51 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         &self.context.stats.steps[0]
     }
 
-    /// Invariants 1, 2 and 5.
-    fn take(&self) -> Taken<In> {
+    /// Takes a run of at most `length` items. Invariants 1, 2 and 5.
+    fn take(&self, own: usize, length: usize) -> Taken {
         let mut input = self.input.lock();
         let Some(stream) = &mut input.stream else { return Taken::Over };
         let next = self.next.load(Ordering::Relaxed);
-        if next - self.emitted.load(Ordering::Acquire) >= self.window {
+        let room = self.window - (next - self.emitted.load(Ordering::Acquire));
+        if room == 0 {
             return Taken::WindowFull;
         }
+        // No more than one's share of what is there, so that a few items are shared out.
+        let share = if length > 1 { stream.len().div_ceil(self.slots.len()) } else { 1 };
+        let most = length.min(share).min(usize::try_from(room).unwrap_or(usize::MAX)).max(1);
         let polled = stream.poll();
-        stream.settle();
         match polled {
-            Polled::Item(item) => {
-                self.next.store(next + 1, Ordering::Release);
-                if item.is_ok() { &self.step().received } else { &self.step().errors_in }.add(1);
+            Polled::Item(first) => {
+                let mut data = u64::from(first.is_ok());
+                let mut further = std::iter::from_fn(|| match stream.poll() {
+                    Polled::Item(item) => {
+                        data += u64::from(item.is_ok());
+                        Some(item)
+                    }
+                    // An end comes again.
+                    Polled::Empty | Polled::Ended(_) => None,
+                });
+                let taken = self.slots.fill(own, next, first, further.by_ref().take(most - 1));
+                stream.settle();
+                self.next.store(next + taken, Ordering::Release);
+                self.step().received.add(data);
+                self.step().errors_in.add(taken - data);
+                let wake = input.pass_the_baton().or_else(|| if taken > 1 { input.somebody() } else { None });
+                drop(input);
+                if let Some(wake) = wake {
+                    wake.post();
+                }
+                Taken::Run
+            }
+            Polled::Empty => {
+                stream.settle();
+                stream.ask();
+                // This worker may find other work: one that is idle is to be told of the next item.
                 let wake = input.pass_the_baton();
                 drop(input);
                 if let Some(wake) = wake {
                     wake.post();
                 }
-                Taken::Item(next, item)
-            }
-            Polled::Empty => {
-                stream.ask();
                 Taken::NothingThere
             }
             Polled::Ended(end) => {
@@ -250,7 +295,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             let mut input = self.input.lock();
             let Some(stream) = &input.stream else { return true };
             stream.settle();
-            if stream.has_items() || stream.arm(thread.wake()) {
+            if stream.has_items() || !self.slots.are_empty() || stream.arm(thread.wake()) {
                 return true;
             }
             input.idle.push(Arc::clone(thread.wake()));
@@ -281,7 +326,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             self.window_wanted.store(true, Ordering::Relaxed);
             // Pairs with the fence in `advance`: either it sees the flag, or we see that the window has moved.
             fence(Ordering::SeqCst);
-            if is_open() || input.stream.is_none() {
+            if is_open() || input.stream.is_none() || !self.slots.are_empty() {
                 return true;
             }
             input.held_up.push(Arc::clone(thread.wake()));
@@ -292,41 +337,43 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     }
 
     /// Invariant 3.
-    fn complete(&self, thread: &StageThread, sequence: u64, result: Ready<Out>, run: &mut Vec<Ready<Out>>) {
+    fn complete(&self, thread: &StageThread, done: &mut Vec<Numbered<Ready<Out>>>) {
         let mut output = self.output.lock();
-        output.results.insert(sequence, result);
-        if output.stopped {
-            return;
-        }
-        let Some(mut sender) = output.sender.take() else { return };
-        loop {
-            output.results.take_run(run);
-            if run.is_empty() {
-                if self.is_done() {
-                    output.finished = true;
-                    drop(output);
-                    sender.end(self.end());
-                } else {
-                    output.sender = Some(sender);
-                }
-                return;
-            }
+        let sender = if output.stopped { None } else { output.sender.take() };
+        let Some(mut sender) = sender else { return output.results.insert_all(done) };
+        // If it is their turn and nothing else waits, they need not wait in line either.
+        let mut all = if output.results.let_pass(done) {
             drop(output);
-            let all = self.emit(thread, &mut sender, run);
+            let all = self.emit(thread, &mut sender, done.drain(..).map(|(_, result)| result));
             output = self.output.lock();
-            if !all {
-                output.stopped = true;
-                output.sender = Some(sender);
-                return;
-            }
+            all
+        } else {
+            output.results.insert_all(done);
+            true
+        };
+        while all && output.results.is_ready() {
+            let mut run = output.results.take_run();
+            drop(output);
+            all = self.emit(thread, &mut sender, run.drain(..));
+            output = self.output.lock();
+        }
+        if !all {
+            output.stopped = true;
+            output.sender = Some(sender);
+        } else if self.is_done() {
+            output.finished = true;
+            drop(output);
+            sender.end(self.end());
+        } else {
+            output.sender = Some(sender);
         }
     }
 
     /// Passes on a run of results: false if a stop came first; then the rest of the run is dropped, and abandoned.
-    fn emit(&self, thread: &StageThread, sender: &mut EdgeSender<Out>, run: &mut Vec<Ready<Out>>) -> bool {
+    fn emit(&self, thread: &StageThread, sender: &mut EdgeSender<Out>, run: impl Iterator<Item = Ready<Out>>) -> bool {
         let step = self.step();
         let mut moved = 0;
-        for result in run.drain(..) {
+        for result in run {
             match result {
                 Ready::Outcome(Outcome::Done(item)) => {
                     step.delivered.add(1);
@@ -357,6 +404,11 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         // A pool hands over at once: the next thing this worker does may take long.
         sender.hand_over();
         self.advance(moved);
+        if !self.edge.has_worthwhile_room() {
+            // The consumer has been woken, but with as many workers as processors it may have none to run on. If it gets
+            // this one now, for the moment that it needs, the workers will not have to stop for want of room.
+            std::thread::yield_now();
+        }
         true
     }
 
@@ -414,7 +466,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         self.input.lock().end.clone()
     }
 
-    /// Invariant 7. The input goes at once, so that everything upstream winds down even if a worker takes its time.
+    /// Invariant 8. The input goes at once, so that everything upstream winds down even if a worker takes its time.
     fn halt(&self) {
         if self.halted.swap(true, Ordering::AcqRel) {
             return;
@@ -437,10 +489,96 @@ impl<In: Send + 'static> PoolInput<In> {
         if stream.has_items() || stream.arm(next) { self.idle.pop() } else { None }
     }
 
+    /// The wake of a worker that has nothing to do, if there is one.
+    fn somebody(&mut self) -> Option<Arc<Wake>> {
+        self.idle.pop().or_else(|| self.held_up.pop())
+    }
+
     fn everybody_waiting(&mut self) -> Vec<Arc<Wake>> {
         let mut waiting = std::mem::take(&mut self.idle);
         waiting.append(&mut self.held_up);
         waiting
+    }
+}
+
+/// A worker at work.
+struct Worker<'a, In: Send + 'static, Out: Send + 'static> {
+    pool: &'a Pool<In, Out>,
+    thread: &'a StageThread,
+    /// A buffer.
+    done: Vec<Numbered<Ready<Out>>>,
+    /// What each worker was last seen to have in hand, and which of them was looked at.
+    last_seen: Vec<Option<u64>>,
+    looked_at: usize,
+}
+
+impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
+    /// Works off what is in the slot, beginning with `next`. Returns how many items it was.
+    fn work_off<W>(&mut self, mut next: Option<Numbered<Result<In>>>, site: &Site<'_>, work: &W) -> usize
+    where
+        W: Fn(&Site<'_>, In) -> Outcome<Out>,
+    {
+        let (own, mut items) = (self.thread.index(), 0);
+        while let Some((number, item)) = next {
+            items += 1;
+            let result = match item {
+                Ok(item) => Ready::Outcome(work(site, item)),
+                Err(error) => Ready::Passed(error),
+            };
+            next = self.pool.slots.swap(own, (number, result));
+            if next.is_some() && self.pool.is_halted(self.thread) {
+                // Dropped outside of any lock; it is counted with the rest.
+                let _ = panic::catch(|| drop(next));
+                return items;
+            }
+        }
+        self.pass_on(own);
+        items
+    }
+
+    /// Invariant 7, at the end of a run: a look at one of the others.
+    fn look_after_others(&mut self) {
+        let other = (self.looked_at + 1) % self.last_seen.len();
+        self.looked_at = other;
+        let at_work = self.pool.slots.at_work(other);
+        if at_work.is_some() && std::mem::replace(&mut self.last_seen[other], at_work) == at_work {
+            self.pass_on(other);
+        }
+    }
+
+    /// Passes on what is finished in one slot.
+    fn pass_on(&mut self, slot: usize) {
+        self.pool.slots.take_done(slot, &mut self.done);
+        if !self.done.is_empty() {
+            self.pool.complete(self.thread, &mut self.done);
+        }
+    }
+
+    /// Passes on what is finished in all slots.
+    fn sweep(&mut self) {
+        for slot in 0..self.pool.slots.len() {
+            self.pool.slots.take_done(slot, &mut self.done);
+        }
+        if !self.done.is_empty() {
+            self.pool.complete(self.thread, &mut self.done);
+        }
+    }
+
+    /// Does what another worker has taken and not begun, and passes on what is finished: false if there was nothing.
+    fn helps<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&mut self, site: &Site<'_>, work: &W) -> bool {
+        let Some((item, more)) = self.pool.slots.steal(self.thread.index()) else {
+            let empty = self.pool.slots.are_empty();
+            self.sweep();
+            return !empty;
+        };
+        if more {
+            let wake = self.pool.input.lock().somebody();
+            if let Some(wake) = wake {
+                wake.post();
+            }
+        }
+        self.work_off(Some(item), site, work);
+        true
     }
 }
 
@@ -467,6 +605,10 @@ impl<In: Send + 'static, Out: Send + 'static> Drop for Leaving<'_, In, Out> {
         let results = std::mem::replace(&mut output.results, Reorder::new(false));
         drop(output);
         drop(results);
+        // Values of the user's, whose drop may panic.
+        let (todo, done) = pool.slots.clear();
+        todo.into_iter().for_each(|item| _ = panic::catch(|| drop(item)));
+        done.into_iter().for_each(|result| _ = panic::catch(|| drop(result)));
         pool.step().abandoned.add(pool.step().unsettled());
         if let Some(mut sender) = sender {
             let error = self.cut.take().or_else(|| self.thread.map(StageThread::cut));

@@ -200,7 +200,7 @@ impl<T> Edge<T> {
     }
 
     /// Whether there is room enough to be worth waking a producer for. A hint, without the lock.
-    fn has_worthwhile_room(&self) -> bool {
+    pub(crate) fn has_worthwhile_room(&self) -> bool {
         let capacity = self.gauge.capacity.load(Ordering::Relaxed);
         if capacity == 0 {
             return self.is_hungry();

@@ -1,0 +1,97 @@
+//! [`RunLength`]: how many items to take at a time.
+
+use std::time::Duration;
+
+/// How long a run of cheap items should take: long against what it costs to take one and to pass its results on, short
+/// against what anybody would notice.
+pub(super) const RUN_TIME: Duration = Duration::from_micros(50);
+
+/// The longest run.
+const MAX_RUN: usize = 256;
+
+/// A run that takes longer than this had a slow item in it.
+const SLOW: Duration = Duration::from_micros(500);
+
+/// So many items must have been quick, one after the other, before more than one is taken at a time.
+const PROBATION: usize = 256;
+
+/// The length of the next run, by the time that the last ones took.
+///
+/// In a run, what is finished waits for what is not. So items are taken one by one as long as there is a slow one now and
+/// then. After that a run at most doubles from one to the next, so that a lucky one does not lead astray.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RunLength {
+    length: usize,
+    /// Items since the last slow run.
+    quick: usize,
+}
+
+impl RunLength {
+    pub(super) fn new() -> Self {
+        Self { length: 1, quick: 0 }
+    }
+
+    pub(super) fn get(self) -> usize {
+        self.length
+    }
+
+    /// The last run took so long for so many items.
+    pub(super) fn adapt(&mut self, took: Duration, items: usize) {
+        if took > SLOW {
+            *self = Self::new();
+            return;
+        }
+        self.quick += items;
+        if self.quick >= PROBATION {
+            let each = (took.as_nanos() / items.max(1) as u128).max(1);
+            let fitting = usize::try_from(RUN_TIME.as_nanos() / each).unwrap_or(MAX_RUN);
+            self.length = fitting.clamp(1, self.length * 2).min(MAX_RUN);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: Duration = Duration::from_nanos(500);
+
+    fn after(items: usize) -> RunLength {
+        let mut length = RunLength::new();
+        (0..items).for_each(|_| length.adapt(QUICK, 1));
+        length
+    }
+
+    #[test]
+    fn quick_items_are_taken_together_when_there_have_been_many() {
+        let mut length = after(PROBATION - 1);
+        assert_eq!(length.get(), 1);
+        for expected in [2, 4, 8, 16, 32, 64, 100, 100] {
+            length.adapt(QUICK * u32::try_from(length.get()).unwrap(), length.get());
+            assert_eq!(length.get(), expected);
+        }
+        length.adapt(Duration::ZERO, 100);
+        assert_eq!(length.get(), 200);
+        length.adapt(Duration::ZERO, 200);
+        assert_eq!(length.get(), MAX_RUN);
+    }
+
+    #[test]
+    fn one_slow_item_is_enough_to_go_step_by_step_again() {
+        let mut length = after(2 * PROBATION);
+        assert!(length.get() > 1);
+        length.adapt(SLOW + QUICK, length.get());
+        assert_eq!(length.get(), 1);
+        (1..PROBATION).for_each(|_| length.adapt(QUICK, 1));
+        assert_eq!(length.get(), 1);
+        length.adapt(QUICK, 1);
+        assert_eq!(length.get(), 2);
+    }
+
+    #[test]
+    fn items_that_take_as_long_as_a_run_should_are_taken_one_by_one() {
+        let mut length = RunLength::new();
+        (0..2 * PROBATION).for_each(|_| length.adapt(RUN_TIME, 1));
+        assert_eq!(length.get(), 1);
+    }
+}

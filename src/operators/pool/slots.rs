@@ -1,0 +1,121 @@
+//! [`Slots`]: the runs that the workers of a pool have taken, where others can get at them.
+//!
+//! A worker takes a run of items and works them off one by one. What it has not begun lies in its slot, and so does
+//! what it has finished and not passed on: so neither waits for a call that turns out slow, as long as another worker
+//! is free to take it.
+//!
+//! # What must hold
+//!
+//! 1. An item is in one place: in the input, in a slot, or in the hands of one worker.
+//! 2. Each slot has a lock of its own; nobody holds two, and nobody who holds one takes any other lock. A slot is filled
+//!    under the input lock; so who sees under that lock that all slots are empty and registers as idle will be seen
+//!    by whoever fills one.
+//! 3. No user value is dropped and no user code called under a lock.
+
+use std::collections::VecDeque;
+
+use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
+
+/// An item or a result with its sequence number.
+pub(super) type Numbered<T> = (u64, T);
+
+pub(super) struct Slots<In, Out>(Box<[Shared<In, Out>]>);
+
+type Shared<In, Out> = CachePadded<Mutex<Slot<In, Out>>>;
+
+struct Slot<In, Out> {
+    todo: VecDeque<Numbered<In>>,
+    /// The number of the item that the worker has in hand.
+    at_work: Option<u64>,
+    done: Vec<Numbered<Out>>,
+}
+
+impl<In, Out> Slots<In, Out> {
+    pub(super) fn new(workers: usize) -> Self {
+        let slot = || CachePadded::new(Mutex::new(Slot { todo: VecDeque::new(), at_work: None, done: Vec::new() }));
+        Self((0..workers).map(|_| slot()).collect())
+    }
+
+    /// Puts a run into the worker's own slot, `first` with the number `number`. Returns how many items it was.
+    pub(super) fn fill(&self, own: usize, number: u64, first: In, further: impl Iterator<Item = In>) -> u64 {
+        let mut slot = self.0[own].lock();
+        slot.todo.push_back((number, first));
+        let mut next = number + 1;
+        for item in further {
+            slot.todo.push_back((next, item));
+            next += 1;
+        }
+        next - number
+    }
+
+    /// Takes the next item from the worker's own slot.
+    pub(super) fn next(&self, own: usize) -> Option<Numbered<In>> {
+        self.0[own].lock().next()
+    }
+
+    /// The same, and leaves the result of the item before.
+    pub(super) fn swap(&self, own: usize, done: Numbered<Out>) -> Option<Numbered<In>> {
+        let mut slot = self.0[own].lock();
+        slot.done.push(done);
+        slot.next()
+    }
+
+    /// Takes an item that another worker has not begun, and says whether it leaves more behind.
+    pub(super) fn steal(&self, own: usize) -> Option<(Numbered<In>, bool)> {
+        let mut others = (own + 1..self.0.len()).chain(0..own);
+        let (item, more) = others.find_map(|other| {
+            let mut slot = self.0[other].lock();
+            let item = slot.todo.pop_front()?;
+            Some((item, !slot.todo.is_empty()))
+        })?;
+        self.0[own].lock().at_work = Some(item.0);
+        Some((item, more))
+    }
+
+    /// The number of the item that a worker has in hand.
+    pub(super) fn at_work(&self, worker: usize) -> Option<u64> {
+        self.0[worker].lock().at_work
+    }
+
+    /// Takes what is finished in one slot.
+    pub(super) fn take_done(&self, slot: usize, done: &mut Vec<Numbered<Out>>) {
+        let mut slot = self.0[slot].lock();
+        if done.is_empty() {
+            std::mem::swap(done, &mut slot.done);
+        } else {
+            done.append(&mut slot.done);
+        }
+    }
+
+    /// Whether no slot holds anything.
+    pub(super) fn are_empty(&self) -> bool {
+        self.0.iter().all(|slot| {
+            let slot = slot.lock();
+            slot.todo.is_empty() && slot.done.is_empty()
+        })
+    }
+
+    /// Takes all that is left, for a pool that stops.
+    pub(super) fn clear(&self) -> (Vec<Numbered<In>>, Vec<Numbered<Out>>) {
+        let (mut todo, mut done) = (Vec::new(), Vec::new());
+        for slot in &self.0 {
+            let mut slot = slot.lock();
+            todo.extend(slot.todo.drain(..));
+            done.append(&mut slot.done);
+        }
+        (todo, done)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<In, Out> Slot<In, Out> {
+    fn next(&mut self) -> Option<Numbered<In>> {
+        let next = self.todo.pop_front();
+        self.at_work = next.as_ref().map(|&(number, _)| number);
+        next
+    }
+}
