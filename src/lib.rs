@@ -80,6 +80,7 @@ mod pipeline;
 pub mod prelude;
 mod stage;
 mod stream;
+mod sync;
 pub mod testing;
 
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::scope::Scope;
 use super::token::{CancelToken, Cause};
 use crate::error::StreamError;
-use crate::stage::stats::{Counter, DropReason, Gauge, StageKind, StageStats, StepStats};
+use crate::stage::stats::{Counter, DropReason, StageKind, StageStats, StepStats};
+use crate::stream::Gauge;
 
 /// How a pipeline came to its end, or that it has not.
 #[derive(Debug, Clone)]

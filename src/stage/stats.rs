@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::stream::Gauge;
+
 /// A counter with one writer at a time.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -105,26 +107,6 @@ impl StepStats {
         let dropped: u64 = self.dropped.iter().map(Counter::get).sum();
         let settled = self.delivered.get() + self.filtered.get() + self.failed.get() + dropped + self.abandoned.get();
         self.received.get().wrapping_sub(settled)
-    }
-}
-
-/// How full the way out of a stage is: shared by the edge, which writes it, and the report.
-#[derive(Default)]
-pub(crate) struct Gauge {
-    /// Items ever handed over. Written under the edge's lock.
-    pub(crate) sent: crossbeam_utils::CachePadded<std::sync::atomic::AtomicUsize>,
-    /// Items ever taken. Written by the consumer.
-    pub(crate) taken: crossbeam_utils::CachePadded<std::sync::atomic::AtomicUsize>,
-    pub(crate) capacity: std::sync::atomic::AtomicUsize,
-    /// Data items that were emitted and never taken, counted when the edge ends.
-    pub(crate) undelivered: AtomicU64,
-}
-
-impl Gauge {
-    pub(crate) fn len(&self) -> usize {
-        // Taken first: `sent` is never behind a `taken` that was read before it.
-        let taken = self.taken.load(Ordering::Acquire);
-        self.sent.load(Ordering::Acquire).wrapping_sub(taken)
     }
 }
 

@@ -9,10 +9,10 @@ use crate::error::{Result, StreamError};
 use crate::pipeline::{CancelToken, Cause};
 use crate::stage::branch::{Branch, NotSent};
 use crate::stage::options::{Options, common_options, opaque_debug};
-use crate::stage::stats::{DropReason, Gauge, StageKind, StepStats};
+use crate::stage::stats::{DropReason, StageKind, StepStats};
 use crate::stage::thread::{StageThread, spawn_error};
 use crate::stage::{Registered, panic};
-use crate::stream::{End, Input, Polled, Stream};
+use crate::stream::{End, Gauge, Input, Polled, Stream};
 
 /// Splits a stream into its items and its failures.
 ///

@@ -35,23 +35,21 @@
 //! Under virtual time the edge is *eager*: chunks of one, batches of one. Then 3 and 4 hold without the "late by one
 //! call", and what is seen at a given moment does not depend on the scheduler.
 
+mod gauge;
 mod queue;
 mod receiver;
 mod sender;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-
 use crossbeam_utils::CachePadded;
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::{Result, StreamError};
-use crate::stage::stats::Gauge;
 use crate::stage::wait::Wake;
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, fence};
 
-use queue::{Batch, CHUNK, Queue};
+pub(crate) use gauge::Gauge;
+use queue::{Batch, Queue};
 pub(crate) use receiver::EdgeReceiver;
 pub(crate) use sender::EdgeSender;
 

@@ -6,8 +6,7 @@
 
 use std::collections::VecDeque;
 
-/// The most items that are handed over together.
-pub(super) const CHUNK: usize = 64;
+use crate::sync::CHUNK;
 
 /// In bytes, on most machines; where it is another, only speed depends on it.
 const CACHE_LINE: usize = 64;

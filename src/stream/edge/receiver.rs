@@ -1,11 +1,9 @@
 //! [`EdgeReceiver`]: the consuming end.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
 use super::{Batch, Edge, Polled, Queue, State, post_all};
 use crate::error::Result;
 use crate::stage::wait::Wake;
+use crate::sync::{Arc, Ordering};
 
 /// The consuming end.
 pub(crate) struct EdgeReceiver<T> {

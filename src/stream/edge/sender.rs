@@ -1,11 +1,9 @@
 //! [`EdgeSender`]: the producing end.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use super::{CHUNK, Edge, End};
+use super::{Edge, End};
 use crate::error::{Result, StreamError};
 use crate::stage::wait::Wake;
+use crate::sync::{Arc, CHUNK, Ordering};
 
 /// The producing end, for one producer.
 pub(crate) struct EdgeSender<T> {

@@ -1,0 +1,19 @@
+//! The edge of streamz on loom: the very files of the library, compiled against another `sync`, and models that try every
+//! interleaving of their threads, and every value that a load may see.
+//!
+//! A lost wake-up shows as a deadlock, which loom finds; a lost, doubled or reordered item, or one beyond the capacity, as
+//! a failed assertion. `cargo test --manifest-path model/Cargo.toml` runs all of it.
+
+// The models need less of the edge than the library does.
+#![allow(dead_code)]
+
+mod error;
+mod stage;
+mod sync;
+
+#[path = "../../src/stream/edge/mod.rs"]
+mod edge;
+
+pub mod models;
+
+use error::ErrorKind;

@@ -1,0 +1,23 @@
+//! What the edge knows of stages: whom it wakes.
+
+pub(crate) mod wait {
+    use loom::sync::Notify;
+
+    /// A sticky token, as the real one: it makes the thread's present or next park return.
+    pub(crate) struct Wake(Notify);
+
+    impl Wake {
+        pub(crate) fn new() -> Self {
+            Self(Notify::new())
+        }
+
+        pub(crate) fn post(&self) {
+            self.0.notify();
+        }
+
+        /// Only the thread that the wake belongs to calls this.
+        pub(crate) fn park(&self) {
+            self.0.wait();
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! What the edge synchronizes with, in one place: the crate in `model/` has another such module, made of loom's types, and
+//! compiles the same edge against it.
+
+pub(crate) use std::sync::Arc;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+
+pub(crate) use parking_lot::{Mutex, MutexGuard};
+
+/// The most items that an edge hands over together. Smaller in the model, where each item multiplies the interleavings.
+pub(crate) const CHUNK: usize = 64;
