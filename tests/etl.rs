@@ -3,22 +3,20 @@
 //! The independent count knows nothing of the example's code: it splits lines at their commas, and asks the database
 //! with SQL.
 
+mod common;
+
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
+use common::program::{self, Ran, in_time};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// Far more than any of this takes: it is there so that a hang is a failure.
-const LIMIT: Duration = Duration::from_secs(120);
 
 const HEADER: &str = "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,carrier,flight,\
                       tailnum,origin,dest,air_time,distance,hour,minute,time_hour";
@@ -36,70 +34,17 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data").join(name)
 }
 
-/// The example, as cargo has built it beside this test.
 fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let program = profile.join("examples").join("etl").with_extension(std::env::consts::EXE_EXTENSION);
-    // `cargo test` builds the examples first; `cargo test --test etl` does not.
-    if !program.exists() {
-        let name = profile.file_name().unwrap();
-        let name = if name == "debug" { OsStr::new("dev") } else { name };
-        let target = profile.parent().unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--example", "etl", "--profile"]).arg(name).arg("--target-dir").arg(target);
-        assert!(cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
-    }
-    program
+    program::program("etl")
 }
 
 fn etl<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new(program());
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
+    program::command(program(), args)
 }
 
-/// Runs `work` on a thread of its own, so that a hang ends in a failure.
-fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, result) = mpsc::channel();
-    let worker = std::thread::spawn(move || done.send(work()));
-    match result.recv_timeout(LIMIT) {
-        Ok(result) => {
-            worker.join().unwrap().unwrap();
-            result
-        }
-        Err(mpsc::RecvTimeoutError::Disconnected) => std::panic::resume_unwind(worker.join().unwrap_err()),
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("no end after {LIMIT:?}"),
-    }
-}
-
-/// What a run has said and left behind.
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        let ran = Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
-        assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
-        ran
-    }
-}
-
-impl Ran {
-    fn json(&self) -> Value {
-        assert_eq!(self.stdout.lines().count(), 1, "{} {}", self.stdout, self.stderr);
-        serde_json::from_str(&self.stdout).unwrap()
-    }
-
-    #[track_caller]
-    fn fails_with(&self, message: &str) {
-        assert_eq!(self.code, Some(1), "{} {}", self.stdout, self.stderr);
-        assert!(self.stderr.contains(message), "`{message}` is not in: {}", self.stderr);
-    }
+fn json(ran: &Ran) -> Value {
+    assert_eq!(ran.stdout.lines().count(), 1, "{} {}", ran.stdout, ran.stderr);
+    serde_json::from_str(&ran.stdout).unwrap()
 }
 
 /// A folder with the files of a run.
@@ -361,7 +306,7 @@ fn each_malformed_row_is_a_dead_letter_and_stops_nothing() {
         let ran = place.run(&place.write("in.csv", csv(&rows)), more);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         assert_eq!(
-            ran.json(),
+            json(&ran),
             json!({"read": cases.len() + 3, "loaded": 2, "cancelled": 1, "failed": cases.len(), "complete": true})
         );
         let expected: Vec<Value> = (3..)
@@ -399,7 +344,7 @@ fn bytes_that_are_not_utf8_and_endless_lines_are_dead_letters_too() {
     input.push(b'\n');
     input.extend(GOOD.as_bytes());
     let ran = place.run(&place.write("in.csv", input), &[]);
-    assert_eq!(ran.json(), json!({"read": 5, "loaded": 2, "cancelled": 0, "failed": 3, "complete": true}));
+    assert_eq!(json(&ran), json!({"read": 5, "loaded": 2, "cancelled": 0, "failed": 3, "complete": true}));
     let letters = place.dead_letters();
     assert_eq!(letters[0]["reason"], "not UTF-8");
     assert_eq!(letters[0]["raw"], "2013,1,1,\u{fffd}\u{fffd}");
@@ -416,7 +361,7 @@ fn what_is_not_available_is_null_and_midnight_may_be_2400() {
     (midnight[3], midnight[6]) = ("2400", "2400");
     let nothing = ["NA", "NA", "NA", "5"].iter().chain(&["NA"; 15]).copied().collect::<Vec<_>>().join(",");
     let ran = place.run(&place.write("in.csv", csv(&[&midnight.join(","), &nothing])), &[]);
-    assert_eq!(ran.json(), json!({"read": 2, "loaded": 2, "cancelled": 0, "failed": 0, "complete": true}));
+    assert_eq!(json(&ran), json!({"read": 2, "loaded": 2, "cancelled": 0, "failed": 0, "complete": true}));
     let rows = place.rows();
     assert_eq!((&*rows[0][4], &*rows[0][7]), ("2400", "2400"));
     let mut nulls = vec!["NA"; 27];
@@ -432,7 +377,7 @@ fn line_ends_quotes_a_byte_order_mark_and_blank_lines_make_no_difference() {
     let input =
         format!("\u{feff}{header}\r\n{GOOD}\r\n\r\n\n{}\n{}\r\n{GOOD}", quoted.join(","), with(11, "\"N,\"\"1\""));
     let ran = place.run(&place.write("in.csv", input), &[]);
-    assert_eq!(ran.json(), json!({"read": 4, "loaded": 4, "cancelled": 0, "failed": 0, "complete": true}));
+    assert_eq!(json(&ran), json!({"read": 4, "loaded": 4, "cancelled": 0, "failed": 0, "complete": true}));
     let rows = place.rows();
     assert_eq!(rows.iter().map(|row| &*row[0]).collect::<Vec<_>>(), ["2", "5", "6", "7"]);
     assert_eq!(rows[0][1..], rows[1][1..]);
@@ -449,7 +394,7 @@ fn standard_input_may_be_plain_or_gzip() {
         let place = Place::new();
         let ran = place.run_stdin(&input, &[]);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        assert_eq!(ran.json(), json!({"read": 4, "loaded": 2, "cancelled": 1, "failed": 1, "complete": true}));
+        assert_eq!(json(&ran), json!({"read": 4, "loaded": 2, "cancelled": 1, "failed": 1, "complete": true}));
         assert_eq!(count(&place.database()), 2);
     }
 }
@@ -462,7 +407,7 @@ fn a_file_with_nothing_but_a_header_is_complete() {
     {
         let ran = place.run(&place.write("in.csv", input), more);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        assert_eq!(ran.json(), json!({"read": 0, "loaded": 0, "cancelled": 0, "failed": 0, "complete": true}));
+        assert_eq!(json(&ran), json!({"read": 0, "loaded": 0, "cancelled": 0, "failed": 0, "complete": true}));
         assert_eq!((count(&place.database()), place.dead_letters().len()), (0, 0));
     }
 }
@@ -516,7 +461,7 @@ fn other_tables_can_be_given() {
     let airports = place.write("airports.csv", "name,faa,lon,lat\nNewark,EWR,-74,40.5\nHouston,IAH,-95,30\n");
     let tables = ["--airlines", airlines.to_str().unwrap(), "--airports", airports.to_str().unwrap()];
     let ran = place.run(&place.write("in.csv", csv(&[GOOD])), &tables);
-    assert_eq!(ran.json()["loaded"], 1, "{}", ran.stderr);
+    assert_eq!(json(&ran)["loaded"], 1, "{}", ran.stderr);
     assert_eq!(place.rows()[0][11], "United, Air");
     assert_eq!(place.rows()[0][14..22], ["EWR", "Newark", "40.5", "-74", "IAH", "Houston", "30", "-95"]);
 }
@@ -529,7 +474,7 @@ fn a_gzip_file_that_is_cut_fails_after_what_could_be_read_is_loaded() {
         let input = place.write("in.csv.gz", &bytes[..bytes.len() / 2]);
         let ran = place.run(&input, more);
         ran.fails_with(&format!("cannot read {} after line ", input.display()));
-        let totals = ran.json();
+        let totals = json(&ran);
         assert_balanced(&totals);
         assert_eq!((&totals["complete"], &totals["abandoned"]), (&json!(false), &json!(0)));
         assert!(totals["loaded"].as_u64().unwrap() > 1000);
@@ -663,7 +608,7 @@ mod linux {
             command.arg(input).arg("--database").arg(place.database()).args(more);
             let ran: Ran = in_time(move || command.output().unwrap()).into();
             ran.fails_with("cannot write to dead-letter file /dev/full: No space left on device");
-            let totals = ran.json();
+            let totals = json(&ran);
             assert_balanced(&totals);
             assert_eq!((&totals["failed"], &totals["complete"]), (&json!(0), &json!(false)));
             // What was committed stays.
@@ -683,7 +628,7 @@ mod linux {
             command.args((!more.is_empty()).then_some(more));
             let ran: Ran = in_time(move || command.output().unwrap()).into();
             ran.fails_with(&format!("cannot write to database {}: ", place.database().display()));
-            let totals = ran.json();
+            let totals = json(&ran);
             assert_balanced(&totals);
             assert_eq!(totals["complete"], false);
             let loaded = totals["loaded"].as_u64().unwrap();
@@ -715,7 +660,7 @@ mod linux {
             })
             .into();
             assert_eq!(ran.code, Some(130), "{}", ran.stderr);
-            assert_eq!(ran.json(), json!({"read": 5, "loaded": 3, "cancelled": 1, "failed": 1, "complete": false}));
+            assert_eq!(json(&ran), json!({"read": 5, "loaded": 3, "cancelled": 1, "failed": 1, "complete": false}));
             assert_eq!(count(&place.database()), 3);
         }
     }
@@ -740,7 +685,7 @@ mod linux {
             let rest = BufReader::new(letters).lines().count();
             (child.wait_with_output().unwrap().into(), 1 + rest)
         });
-        let totals = ran.json();
+        let totals = json(&ran);
         assert_eq!(ran.code, Some(130), "{totals}");
         assert_balanced(&totals);
         assert_eq!((&totals["complete"], &totals["abandoned"]), (&json!(false), &Value::Null));
@@ -771,7 +716,7 @@ mod linux {
         })
         .into();
         assert_eq!(ran.code, Some(130));
-        let totals = ran.json();
+        let totals = json(&ran);
         assert_balanced(&totals);
         assert_eq!((&totals["complete"], &totals["loaded"]), (&json!(false), &json!(0)));
         assert!(totals["abandoned"].as_u64().unwrap() > 0, "{totals}");

@@ -1,0 +1,43 @@
+//! Data that looks like something and is the same in every run.
+
+use std::ops::RangeBounds;
+
+/// A source of made-up values. Two with the same seed give the same.
+#[derive(Debug, Clone)]
+pub struct Data {
+    rng: fastrand::Rng,
+}
+
+impl Data {
+    pub fn seeded(seed: u64) -> Self {
+        Self { rng: fastrand::Rng::with_seed(seed) }
+    }
+
+    /// A number of a range, each as likely.
+    pub fn between(&mut self, range: impl RangeBounds<u32>) -> u32 {
+        self.rng.u32(range)
+    }
+
+    /// True in a share of the cases, 0.0 to 1.0.
+    pub fn chance(&mut self, share: f64) -> bool {
+        self.rng.f64() < share
+    }
+
+    /// One of a list, each as likely.
+    pub fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+        &list[self.rng.usize(..list.len())]
+    }
+
+    /// A number below `n`, small ones far more often, as with customers, words or pages: with 100, the first ten come in
+    /// half of all cases.
+    pub fn skewed(&mut self, n: usize) -> usize {
+        // The logarithm of what comes out is evenly spread.
+        let place = (n as f64 + 1.0).powf(self.rng.f64());
+        (place as usize - 1).min(n - 1)
+    }
+
+    /// Puts a list in another order.
+    pub fn shuffle<T>(&mut self, list: &mut [T]) {
+        self.rng.shuffle(list);
+    }
+}

@@ -1,0 +1,172 @@
+//! [`Page`]: what a program shows and what it promises.
+
+use std::fmt::{self, Debug, Display};
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use streamz::BoxError;
+
+/// Runs an example: prints its title, lets it work, and says whether its promises were kept.
+///
+/// The exit status is 0 if they were; 1 if one was broken, none was checked, the work failed, or its output could not be
+/// written. That nobody wants to read the output (`| head -1`) is no failure: the work goes on in silence and the promises
+/// count as ever.
+pub fn run(title: &str, work: impl FnOnce(&Page) -> Result<(), BoxError>) -> ExitCode {
+    let page = Page::new(io::stdout());
+    page.say(title);
+    page.say("=".repeat(title.chars().count()));
+    if let Err(error) = work(&page) {
+        page.complain(format_args!("error: {error}"));
+        return ExitCode::FAILURE;
+    }
+    if page.close() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Where a program shows what it does, and where its promises are checked. Clones are the same page, so that any stage may
+/// write on it; each call is written in one piece.
+#[derive(Clone)]
+pub struct Page {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    /// `None` when nobody reads it any more, or it cannot be written.
+    out: Option<Box<dyn Write + Send>>,
+    kept: usize,
+    broken: usize,
+    fault: Option<io::Error>,
+}
+
+impl Page {
+    pub fn new(out: impl Write + Send + 'static) -> Self {
+        let inner = Inner { out: Some(Box::new(out)), kept: 0, broken: 0, fault: None };
+        Self { inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// Writes a line, or several: `page.say(format_args!("{n} orders"))`.
+    pub fn say(&self, text: impl Display) {
+        self.inner.lock().write(&text);
+    }
+
+    /// Writes a table with a line of headings. Columns of numbers stand to the right.
+    pub fn table<R, C>(&self, headings: &[&str], rows: impl IntoIterator<Item = R>)
+    where
+        R: IntoIterator<Item = C>,
+        C: Display,
+    {
+        let text = |row: R| row.into_iter().map(|cell| cell.to_string()).collect::<Vec<_>>();
+        let rows = rows.into_iter().map(text).collect::<Vec<_>>();
+        self.say(Table { headings, rows: &rows });
+    }
+
+    /// Checks a promise and says how it stands: `✓ every order took one branch`.
+    pub fn check(&self, promise: impl Display, kept: bool) {
+        self.note(&promise, kept, "");
+    }
+
+    /// Checks that what was found is what was expected; shows both if it is not.
+    #[expect(clippy::needless_pass_by_value, reason = "callers give what they have just computed")]
+    pub fn check_eq<T: PartialEq + Debug>(&self, promise: impl Display, found: T, expected: T) {
+        let kept = found == expected;
+        let detail = if kept { String::new() } else { format!(": found {found:?}, expected {expected:?}") };
+        self.note(&promise, kept, &detail);
+    }
+
+    fn note(&self, promise: &dyn Display, kept: bool, detail: &str) {
+        let mut inner = self.inner.lock();
+        if kept {
+            inner.kept += 1;
+            inner.write(&format_args!("✓ {promise}"));
+        } else {
+            inner.broken += 1;
+            inner.write(&format_args!("✗ {promise}{detail}"));
+            drop(inner);
+            // Also where a script will look.
+            self.complain(format_args!("broken: {promise}{detail}"));
+        }
+    }
+
+    /// Says something on standard error. If that fails there is nobody left to tell.
+    pub fn complain(&self, text: impl Display) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// Sums up, and says whether all is well.
+    pub fn close(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let (kept, broken) = (inner.kept, inner.broken);
+        match (kept, broken) {
+            (0, 0) => inner.write(&"\nno promise was checked"),
+            (_, 0) => inner.write(&format_args!("\nall {kept} promises kept")),
+            _ => inner.write(&format_args!("\n{broken} of {} promises BROKEN", kept + broken)),
+        }
+        let fault = inner.fault.take();
+        drop(inner);
+        if let Some(fault) = &fault {
+            self.complain(format_args!("error: cannot write to standard output: {fault}"));
+        }
+        kept > 0 && broken == 0 && fault.is_none()
+    }
+}
+
+impl Inner {
+    fn write(&mut self, text: &dyn Display) {
+        let Some(out) = &mut self.out else { return };
+        if let Err(error) = out.write_all(format!("{text}\n").as_bytes()).and_then(|()| out.flush()) {
+            self.out = None;
+            self.fault = Some(error).filter(|error| error.kind() != ErrorKind::BrokenPipe);
+        }
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.inner.lock();
+        f.debug_struct("Page").field("kept", &inner.kept).field("broken", &inner.broken).finish_non_exhaustive()
+    }
+}
+
+struct Table<'a> {
+    headings: &'a [&'a str],
+    rows: &'a [Vec<String>],
+}
+
+impl Table<'_> {
+    fn cells(&self, column: usize) -> impl Iterator<Item = &str> {
+        self.rows.iter().filter_map(move |row| row.get(column)).map(String::as_str)
+    }
+}
+
+impl Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_number = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+        let columns: Vec<(usize, bool)> = (self.headings.iter().enumerate())
+            .map(|(column, heading)| {
+                let width = |text: &str| text.chars().count();
+                let widest = self.cells(column).map(width).max().unwrap_or(0);
+                (widest.max(width(heading)), !self.rows.is_empty() && self.cells(column).all(is_number))
+            })
+            .collect();
+        let line =
+            |cells: &mut dyn Iterator<Item = &str>| {
+                let padded = cells.zip(&columns).map(|(cell, &(width, right))| {
+                    if right { format!("  {cell:>width$}") } else { format!("  {cell:<width$}") }
+                });
+                padded.collect::<String>().trim_end().to_owned()
+            };
+        let rule: Vec<String> = columns.iter().map(|&(width, _)| "-".repeat(width)).collect();
+        writeln!(f, "{}", line(&mut self.headings.iter().copied()))?;
+        write!(f, "{}", line(&mut rule.iter().map(String::as_str)))?;
+        self.rows.iter().try_for_each(|row| write!(f, "\n{}", line(&mut row.iter().map(String::as_str))))
+    }
+}
+
+/// A bar of at most `width` characters that shows how much `value` is of `most`.
+pub fn bar(value: f64, most: f64, width: usize) -> String {
+    let share = if most > 0.0 { (value / most).clamp(0.0, 1.0) } else { 0.0 };
+    let eighths = (share * 8.0 * width as f64).round() as usize;
+    let last = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
+    format!("{}{last}", "█".repeat(eighths / 8))
+}
