@@ -67,14 +67,18 @@
 //!
 //! # Testing
 //!
-//! Give the pipeline a [`ManualClock`] and move the time yourself; see there. For an operator alone there is
-//! [`testing::Harness`].
-#![doc = "\n# How it works, and what it costs\n\nSee [`design`] and [`performance`]."]
+//! Give the pipeline a [`ManualClock`] and move the time yourself. [`testing`] has a source and an end for such tests,
+//! and a way to run an operator alone.
+//!
+//! # More
+//!
+//! The [`guides`] lead from the first pipeline to how it works and what it costs.
 #![forbid(unsafe_code)]
 
 mod clock;
 mod compile_fail;
 mod error;
+pub mod guides;
 mod operators;
 mod pipeline;
 pub mod prelude;
@@ -98,12 +102,6 @@ pub use stream::{
     FromIter, FromLines, Inline, IntoIter, Origin, RecvTimeoutError, SendError, Sender, Stream, StreamReceiver, Tally,
     TryRecvError,
 };
-
-#[doc = include_str!("../docs/design.md")]
-pub mod design {}
-
-#[doc = include_str!("../docs/performance.md")]
-pub mod performance {}
 
 /// The README, so that its code is compiled and run.
 #[cfg(doctest)]

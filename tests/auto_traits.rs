@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use streamz::testing::Harness;
+use streamz::testing::{Harness, Recorder, TestSink, TestSource};
 use streamz::{
     AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Clock, Custom, DeadLetter,
     DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats, ErrorKind, FailureLimit, FallibleMapper, Filter,
@@ -94,6 +94,8 @@ fn processors_are_shared_whatever_their_items() {
 }
 
 #[test]
-fn an_operator_under_test_goes_to_another_thread() {
+fn what_tests_use_goes_to_another_thread() {
     is_send::<Harness<<Take<Item> as Stage>::Op>>();
+    is_send::<(TestSource<Item>, TestSink<Item>)>();
+    is_shared::<Recorder<Item>>();
 }

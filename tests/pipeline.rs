@@ -285,6 +285,39 @@ fn a_feeder_that_panics_cuts_the_stream() {
 }
 
 #[test]
+fn a_feeder_that_was_cancelled_alone_cuts_the_stream_and_the_report_says_so() {
+    let pipeline = Pipeline::new("cut");
+    let child = pipeline.child();
+    let (sender, stream) = Stream::channel(&child, 4);
+    let numbers = stream.with_token(&pipeline).map(|n: i32| n);
+    sender.send(1).unwrap();
+    child.cancel_because("connection lost");
+    drop(sender);
+    let (mut seen, mut cut) = (Vec::new(), None);
+    numbers.for_each(|item| seen.push(item.unwrap())).unwrap_or_else(|error| {
+        cut = Some(error);
+        streamz::Tally::default()
+    });
+    assert_eq!(seen, [1]);
+    assert!(cut.unwrap().is_cancelled());
+    assert!(matches!(pipeline.join().outcome, Outcome::Cut(error) if error.is_cancelled()));
+}
+
+#[test]
+fn a_sender_that_goes_after_the_end_cuts_nothing() {
+    let pipeline = Pipeline::new("complete");
+    let child = pipeline.child();
+    let (sender, stream) = Stream::channel(&child, 4);
+    let stream = stream.with_token(&pipeline);
+    sender.send(1).unwrap();
+    sender.clone().finish();
+    child.cancel();
+    drop(sender);
+    assert_eq!(stream.collect::<Vec<_>>().unwrap(), [1]);
+    assert!(pipeline.join().is_complete());
+}
+
+#[test]
 fn lines_that_are_not_text_are_errors_and_reading_goes_on() {
     let pipeline = Pipeline::new("lines");
     let lines = Stream::lines(&pipeline, &b"one\r\ntw\xffo\n\nlast"[..]).into_iter();

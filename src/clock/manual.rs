@@ -194,6 +194,13 @@ impl ManualClock {
         self.advance(Duration::ZERO);
     }
 
+    /// How long from now until the next timer of a stage is due.
+    pub(crate) fn next_timer(&self) -> Option<Duration> {
+        let state = self.shared.state.lock();
+        let (due, _) = state.earliest(Duration::MAX)?;
+        Some(due.saturating_sub(state.now))
+    }
+
     /// Rule 5, once: false if no deadline up to `target` is left.
     fn step(&self, state: &mut MutexGuard<'_, State>, target: Duration) -> bool {
         self.wait_until_quiescent(state);

@@ -115,10 +115,15 @@ impl<T: Send + 'static> Sender<T> {
     /// # Errors
     /// The error, if the stream is closed, also while waiting.
     pub fn send_error(&self, error: StreamError) -> Result<(), SendError<StreamError>> {
-        self.send_result(Err(error), None).map_err(|refused| match refused {
-            SendError::Closed(item) => SendError::Closed(error_back(item)),
-            SendError::Full(item) => SendError::Full(error_back(item)),
-        })
+        self.send_result(Err(error), None).map_err(error_back)
+    }
+
+    /// Sends an error item if there is room now. Never blocks.
+    ///
+    /// # Errors
+    /// The error, if there is no room or the stream is closed.
+    pub fn try_send_error(&self, error: StreamError) -> Result<(), SendError<StreamError>> {
+        self.try_send_result(Err(error)).map_err(error_back)
     }
 
     /// Ends the stream after what was sent, although clones may be left.
@@ -188,8 +193,12 @@ fn data_back<T>(refused: SendError<Result<T>>) -> SendError<T> {
     }
 }
 
-fn error_back<T>(item: Result<T>) -> StreamError {
-    item.err().unwrap_or_else(|| unreachable!("an error was sent, not an item"))
+fn error_back<T>(refused: SendError<Result<T>>) -> SendError<StreamError> {
+    let back = |item: Result<T>| item.err().unwrap_or_else(|| unreachable!("an error was sent, not an item"));
+    match refused {
+        SendError::Closed(item) => SendError::Closed(back(item)),
+        SendError::Full(item) => SendError::Full(back(item)),
+    }
 }
 
 /// A drain ends the stream; what was sent before is still delivered.
@@ -212,18 +221,20 @@ impl<T: Send + 'static> Drop for Sender<T> {
         if self.shared.senders.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        if std::thread::panicking() {
-            let shared = &*self.shared;
-            let error = StreamError::new(ErrorKind::Panicked, Arc::clone(&shared.stats.name))
+        let Shared { token, stats, edge, .. } = &*self.shared;
+        let error = if std::thread::panicking() {
+            StreamError::new(ErrorKind::Panicked, Arc::clone(&stats.name))
                 .with_source("the thread that fed the stream panicked")
-                .with_time(shared.token.clock().wall());
-            shared.token.scope().note_cut(&error);
-            shared.edge.cut(error);
-        } else if let Some(cause) = self.shared.token.cause() {
-            let Shared { token, stats, edge, .. } = &*self.shared;
-            edge.cut(cut_error(token, stats, cause));
+                .with_time(token.clock().wall())
+        } else if let Some(cause) = token.cause() {
+            cut_error(token, stats, cause)
         } else {
-            self.shared.edge.finish();
+            return edge.finish();
+        };
+        // One that has ended already, or that nobody reads any more, is not cut.
+        if !edge.is_closed() {
+            token.scope().note_cut(&error);
+            edge.cut(error);
         }
     }
 }

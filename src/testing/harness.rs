@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Stage;
 use crate::clock::{Clock, ManualClock};
@@ -15,8 +15,12 @@ use crate::stage::stats::{StageKind, StageStats};
 
 /// Runs an operator step by step on the calling thread, with virtual time: for tests of operators that need no pipeline.
 ///
+/// It does what the thread of a stage does, and in the same order: timers that are due go before the next item, an
+/// operator that has more to say is asked to go on when there is room, a panic becomes an error item, and after each call
+/// the books are checked: received = settled + held.
+///
 /// ```
-/// use std::time::Duration;
+/// use std::time::{Duration, Instant};
 /// use streamz::testing::Harness;
 /// use streamz::{BatchConfig, Batcher};
 ///
@@ -25,18 +29,28 @@ use crate::stage::stats::{StageKind, StageStats};
 /// assert!(batcher.outputs().is_empty());
 /// batcher.advance(Duration::from_secs(1));
 /// assert_eq!(batcher.items(), [[1]]);
+///
+/// // The same as tables of when what goes in, and when what comes out.
+/// let ms = Duration::from_millis;
+/// batcher.play([(ms(1500), 2), (ms(2499), 3), (ms(2500), 4)]);
+/// batcher.advance(ms(5000));
+/// assert_eq!(batcher.timed_items(), [(ms(2499), vec![2, 3]), (ms(3500), vec![4])]);
 /// ```
 pub struct Harness<O: Operator> {
     op: O,
     clock: ManualClock,
     out: Collected<O::Out>,
+    /// The operator has more to say, and waits for room.
+    has_more: bool,
 }
 
 struct Collected<T> {
-    items: VecDeque<Result<T>>,
+    /// With the time at which each was emitted.
+    items: VecDeque<(Duration, Result<T>)>,
     /// How many items may wait in `items` before it says that it is full.
     capacity: usize,
     closed: bool,
+    clock: ManualClock,
     context: Context,
     marked: (usize, bool),
 }
@@ -47,7 +61,7 @@ impl<T> Sink<T> for Collected<T> {
             self.stats().emitted.add(1);
             self.stats().delivered.add(1);
         }
-        self.items.push_back(item);
+        self.items.push_back((self.clock.elapsed(), item));
     }
 
     fn full(&mut self) -> bool {
@@ -94,10 +108,16 @@ impl<O: Operator> Harness<O> {
         let stats = StageStats::new(stage.name().into(), StageKind::Processor, &steps, 1);
         let clock = ManualClock::new();
         let context = Context { stats: Arc::new(stats), clock: Clock::from(&clock) };
-        let out =
-            Collected { items: VecDeque::new(), capacity: usize::MAX, closed: false, context, marked: (0, false) };
-        let mut harness = Self { op: stage.start(), clock, out };
-        harness.resume();
+        let out = Collected {
+            items: VecDeque::new(),
+            capacity: usize::MAX,
+            closed: false,
+            clock: clock.clone(),
+            context,
+            marked: (0, false),
+        };
+        let mut harness = Self { op: stage.start(), clock, out, has_more: false };
+        harness.go_on();
         harness
     }
 
@@ -108,47 +128,104 @@ impl<O: Operator> Harness<O> {
     }
 
     /// Gives the operator an item.
+    ///
+    /// # Panics
+    /// If the operator still has more to say about what it was given before, and waits for room: no stage gives it an item
+    /// then.
+    #[track_caller]
     pub fn item(&mut self, item: O::In) {
+        self.assert_at_rest();
         self.out.context.stats.steps[0].received.add(1);
         self.call(|op, out| give(op, Ok(item), out));
     }
 
+    /// Gives the operator items at given times, counted from when the harness was made, and moves the time to each of them.
+    ///
+    /// # Panics
+    /// If a time lies in the past, or as [`item`](Self::item).
+    #[track_caller]
+    pub fn play(&mut self, items: impl IntoIterator<Item = (Duration, O::In)>) {
+        for (time, item) in items {
+            self.advance_to(time);
+            self.item(item);
+        }
+    }
+
     /// Gives the operator an error item.
+    ///
+    /// # Panics
+    /// As [`item`](Self::item).
+    #[track_caller]
     pub fn error(&mut self, error: StreamError) {
+        self.assert_at_rest();
         self.out.context.stats.steps[0].errors_in.add(1);
         self.call(|op, out| give(op, Err(error), out));
     }
 
     /// Tells the operator that its input has ended.
+    ///
+    /// # Panics
+    /// As [`item`](Self::item).
+    #[track_caller]
     pub fn end(&mut self) {
+        self.assert_at_rest();
         self.call(|op, out| op.end(out));
     }
 
-    /// Moves the time forward, firing the operator's timers on the way, each at its own moment.
+    /// Moves the time forward, firing the operator's timers on the way, each at its own moment. While the operator waits
+    /// for room they are kept back, as in a stage.
     pub fn advance(&mut self, by: Duration) {
         let target = self.clock.now() + by;
-        while let Some(wake) = self.op.next_wake().filter(|&wake| wake <= target) {
+        while let Some(wake) = self.due(target) {
             self.clock.advance(wake.saturating_duration_since(self.clock.now()));
-            self.call(|op, out| op.timer(out));
+            self.call_once(|op, out| op.timer(out));
         }
         self.clock.advance(target - self.clock.now());
     }
 
+    /// Moves the time forward to `time`, counted from when the harness was made.
+    ///
+    /// # Panics
+    /// If it lies in the past.
+    #[track_caller]
+    pub fn advance_to(&mut self, time: Duration) {
+        let now = self.clock.elapsed();
+        let by = time.checked_sub(now).unwrap_or_else(|| panic!("{time:?} is in the past: it is {now:?}"));
+        self.advance(by);
+    }
+
     /// Takes what the operator has emitted; makes room for more.
     pub fn outputs(&mut self) -> Vec<Result<O::Out>> {
+        self.timed_outputs().into_iter().map(|(_, output)| output).collect()
+    }
+
+    /// Takes what the operator has emitted, and when; makes room for more.
+    pub fn timed_outputs(&mut self) -> Vec<(Duration, Result<O::Out>)> {
         let taken = self.out.items.drain(..).collect();
-        self.resume();
+        self.go_on();
         taken
     }
 
-    /// Takes what the operator has emitted.
+    /// Takes what the operator has emitted; makes room for more.
     ///
     /// # Panics
     /// If there is an error item among it.
     #[track_caller]
     pub fn items(&mut self) -> Vec<O::Out> {
-        let unwrap = |output: Result<O::Out>| output.unwrap_or_else(|error| panic!("an error item: {error:?}"));
-        self.outputs().into_iter().map(unwrap).collect()
+        self.timed_items().into_iter().map(|(_, item)| item).collect()
+    }
+
+    /// Takes what the operator has emitted, and when; makes room for more.
+    ///
+    /// # Panics
+    /// If there is an error item among it.
+    #[track_caller]
+    pub fn timed_items(&mut self) -> Vec<(Duration, O::Out)> {
+        let unwrap = |(time, output): (Duration, Result<O::Out>)| match output {
+            Ok(item) => (time, item),
+            Err(error) => panic!("an error item at {time:?}: {error:?}"),
+        };
+        self.timed_outputs().into_iter().map(unwrap).collect()
     }
 
     /// Whether the operator has said that nothing more will come.
@@ -171,7 +248,30 @@ impl<O: Operator> Harness<O> {
         self.out.context.stats.steps.iter().map(StepReport::of).collect()
     }
 
+    #[track_caller]
+    fn assert_at_rest(&self) {
+        assert!(!self.has_more, "the operator waits for room, because it has more to say: take its outputs first");
+    }
+
+    /// The time of the next timer, if that may be called up to `target`.
+    fn due(&self, target: Instant) -> Option<Instant> {
+        let may_be_called = !self.has_more && !self.out.closed;
+        self.op.next_wake().filter(|&wake| may_be_called && wake <= target)
+    }
+
+    /// One call of the operator, and all that follows from it at the present moment.
     fn call(&mut self, call: impl FnOnce(&mut O, &mut Collected<O::Out>)) {
+        self.call_once(call);
+        self.fire_due();
+    }
+
+    fn fire_due(&mut self) {
+        while self.due(self.clock.now()).is_some() {
+            self.call_once(|op, out| op.timer(out));
+        }
+    }
+
+    fn call_once(&mut self, call: impl FnOnce(&mut O, &mut Collected<O::Out>)) {
         guarded(&mut self.op, &mut self.out, call);
         self.resume();
         let stats = &self.out.context.stats;
@@ -182,9 +282,17 @@ impl<O: Operator> Harness<O> {
         });
     }
 
+    /// At the start, and when there is room again.
+    fn go_on(&mut self) {
+        self.resume();
+        self.fire_due();
+    }
+
     fn resume(&mut self) {
+        self.has_more = false;
         while !self.out.closed && guarded(&mut self.op, &mut self.out, |op, out| op.resume(out)) {
             if self.out.full() {
+                self.has_more = true;
                 return;
             }
         }
@@ -194,5 +302,84 @@ impl<O: Operator> Harness<O> {
 impl<O: Operator> fmt::Debug for Harness<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Harness").field("outputs", &self.out.items.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operators::{BatchConfig, Batcher, FlatMap};
+    use crate::{Custom, Emit, Processor};
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// Echoes each item at once, by a timer.
+    #[derive(Default)]
+    struct Echo {
+        due: Option<Instant>,
+        held: Vec<u32>,
+    }
+
+    impl Operator for Echo {
+        type In = u32;
+        type Out = u32;
+
+        fn item(&mut self, item: u32, out: &mut impl Emit<u32>) {
+            self.held.push(item);
+            self.due = Some(out.now());
+        }
+
+        fn timer(&mut self, out: &mut impl Emit<u32>) {
+            self.due = None;
+            self.held.drain(..).for_each(|item| out.emit(item));
+        }
+
+        fn next_wake(&self) -> Option<Instant> {
+            self.due
+        }
+
+        fn held(&self) -> u64 {
+            self.held.len() as u64
+        }
+    }
+
+    #[test]
+    fn a_timer_that_is_due_at_once_fires_before_the_next_item() {
+        let mut echo = Harness::new(&Custom::new("echo", Echo::default));
+        echo.item(1);
+        assert_eq!(echo.next_wake(), None);
+        echo.item(2);
+        assert_eq!(echo.items(), [1, 2]);
+    }
+
+    #[test]
+    fn outputs_have_the_moment_at_which_they_were_emitted() {
+        let mut batcher = Harness::new(&Batcher::new(BatchConfig { max_size: 2, max_latency: ms(10) }));
+        batcher.play([(ms(1), 'a'), (ms(11), 'b'), (ms(12), 'c')]);
+        batcher.advance_to(ms(30));
+        batcher.end();
+        assert_eq!(batcher.timed_items(), [(ms(11), vec!['a']), (ms(12), vec!['b', 'c'])]);
+    }
+
+    #[test]
+    fn timers_wait_while_the_operator_waits_for_room() {
+        let both = FlatMap::new(|n: u64| 0..n).fuse(Batcher::new(BatchConfig { max_size: 2, max_latency: ms(10) }));
+        let mut both = Harness::new(&both).with_capacity(1);
+        both.item(5);
+        both.advance(ms(20));
+        assert_eq!(both.timed_items(), [(ms(0), vec![0, 1])]);
+        assert_eq!(both.timed_items(), [(ms(20), vec![2, 3])]);
+        both.advance(ms(10));
+        assert_eq!(both.timed_items(), [(ms(30), vec![4])]);
+    }
+
+    #[test]
+    #[should_panic(expected = "take its outputs first")]
+    fn an_operator_that_waits_for_room_is_given_no_item() {
+        let mut many = Harness::new(&FlatMap::new(|n: u64| 0..n)).with_capacity(2);
+        many.item(5);
+        many.item(1);
     }
 }

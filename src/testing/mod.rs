@@ -1,5 +1,39 @@
-//! For testing pipelines and operators.
+//! For testing pipelines and operators, without sleeps and without tolerances.
+//!
+//! | to test | use |
+//! |---|---|
+//! | a pipeline or a part of it, step by step | a [`TestSource`] before it, a [`TestSink`] behind it |
+//! | when things come out of it | a [`TestSource`] and a [`Recorder`] |
+//! | an operator alone, without threads | a [`Harness`] |
+//!
+//! All of them run on a [`ManualClock`]. The [guide](crate::guides::testing) shows how.
 
 mod harness;
+mod recorder;
+mod sink;
+mod source;
 
 pub use harness::Harness;
+pub use recorder::Recorder;
+pub use sink::TestSink;
+pub use source::TestSource;
+
+use crate::clock::ManualClock;
+use crate::error::StreamError;
+use crate::pipeline::CancelToken;
+
+/// The clock of `cancel`, which must be one that a test moves.
+#[track_caller]
+fn manual_clock(cancel: &CancelToken, who: &str) -> ManualClock {
+    match &cancel.clock().manual {
+        Some(clock) => clock.clone(),
+        None => panic!("a {who} needs a pipeline on a ManualClock: `Pipeline::builder(..).clock(&clock)`"),
+    }
+}
+
+/// An error with all its reasons, on one line.
+fn in_full(error: &StreamError) -> String {
+    let error: &dyn std::error::Error = error;
+    let reasons = std::iter::successors(error.source(), |reason| reason.source());
+    reasons.fold(error.to_string(), |text, reason| format!("{text}: {reason}"))
+}
