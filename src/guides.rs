@@ -11,9 +11,9 @@
 
 macro_rules! guide {
     ($name:ident, $file:literal) => {
-        #[doc = "[testing]: super::testing"]
-        #[doc = "[performance]: super::performance"]
-        #[doc = "[design]: super::design"]
+        #[doc = "[testing]: crate::guides::testing"]
+        #[doc = "[performance]: crate::guides::performance"]
+        #[doc = "[design]: crate::guides::design"]
         #[doc = ""]
         #[doc = include_str!(concat!("../docs/", $file))]
         pub mod $name {}
