@@ -5,18 +5,20 @@
 //! 1. *Stop conditions*: the token is cancelled, or the consumer has gone. After a stop nothing more is emitted, and what
 //!    the operator holds is counted as abandoned.
 //! 2. *Hand over* what the consumer is hungry for.
-//! 3. *A timer* that is due. Timers go before items: an item that arrives at the moment a timer is due finds it fired.
-//! 4. *One item* of the input, an error item, or the end.
+//! 3. *A drain*, of which the operator is told once.
+//! 4. *A timer* that is due. Timers go before items: an item that arrives at the moment a timer is due finds it fired.
+//! 5. *One item* of the input, an error item, or the end; unless the operator is waiting for its time.
 //!
 //! After each call of the operator its output is brought to rest: what it emitted is in the edge or in the open
 //! chunk, nothing is left behind for want of room, and `resume` has returned false.
 //!
-//! The stage parks in two places only: for input (and timers), with the open chunk handed over; and for room. Before
-//! both it announces the room it has made in its input.
+//! The stage parks in three places only: for input (and timers), and for a time, both with the open chunk handed over; and
+//! for room. Before each it announces the room it has made in its input.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, give, guarded, panicked};
@@ -149,6 +151,8 @@ pub(crate) struct Driver<O: Operator, F> {
     thread: StageThread,
     /// What the feed last said about it.
     at_once: bool,
+    /// The operator knows of the drain.
+    told_of_drain: bool,
     /// Items received since the counters were brought up to date.
     received: u64,
     /// Turns since then.
@@ -171,7 +175,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             }
             announce();
         });
-        Self { op, feed, out, thread, at_once: false, received: 0, turns: 0 }
+        Self { op, feed, out, thread, at_once: false, told_of_drain: false, received: 0, turns: 0 }
     }
 
     pub(crate) fn run(mut self) {
@@ -197,15 +201,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             if self.out.closed {
                 return Ok(End::Finished);
             }
-            self.check()?;
-            self.out.handed_over |= self.out.sender.borrow_mut().hand_over_if_hungry();
-            self.turns += 1;
-            // What has been handed over, the consumer may look up in the counters.
-            if self.turns >= TURNS || self.out.handed_over {
-                self.publish();
-            }
-            if self.op.next_wake().is_some_and(|wake| wake <= self.thread.token.now()) {
-                self.call(|op, out| op.timer(out))?;
+            if self.turn_before_input()? {
                 continue;
             }
             self.follow_the_feed();
@@ -221,6 +217,36 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 Polled::Ended(end) => return self.end(end),
             }
         }
+    }
+
+    /// What comes before the input in a turn: true if the turn is over with it.
+    #[inline]
+    fn turn_before_input(&mut self) -> Result<bool, Stop> {
+        self.check()?;
+        self.out.handed_over |= self.out.sender.borrow_mut().hand_over_if_hungry();
+        self.turns += 1;
+        // What has been handed over, the consumer may look up in the counters.
+        if self.turns >= TURNS || self.out.handed_over {
+            self.publish();
+        }
+        if !self.told_of_drain && self.thread.is_alarmed() && self.thread.token.is_draining() {
+            self.told_of_drain = true;
+            self.call(|op, out| op.drain(out))?;
+            return Ok(true);
+        }
+        if let Some(wake) = self.op.next_wake() {
+            let mut now = self.thread.token.now();
+            if now < wake && self.op.is_waiting() {
+                now = self.wait_for_time(Some(wake), now);
+            }
+            if wake <= now {
+                self.call(|op, out| op.timer_at(now, out))?;
+                return Ok(true);
+            }
+        } else if self.op.is_waiting() {
+            self.wait_for_time(None, self.thread.token.now());
+        }
+        Ok(self.op.is_waiting())
     }
 
     /// The same for a plain operator, which has no timers and nothing left to say after a call: many turns under one
@@ -267,6 +293,9 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     fn end(&mut self, end: End) -> Result<End, Stop> {
         if let End::Finished = end {
             self.call(|op, out| op.end(out))?;
+            while self.op.is_waiting() && !self.out.closed {
+                self.turn_before_input()?;
+            }
         }
         Ok(end)
     }
@@ -361,6 +390,16 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         self.feed.settle();
         let edge = &self.out.edge;
         self.feed.wait(&self.thread, self.op.next_wake(), || edge.is_gone(), |_| edge.is_gone());
+    }
+
+    /// Waits for an operator's time, while it can take nothing; says what time it is then.
+    fn wait_for_time(&mut self, until: Option<Instant>, now: Instant) -> Instant {
+        self.publish();
+        self.out.sender.borrow_mut().hand_over();
+        self.feed.settle();
+        self.feed.paused();
+        let edge = &self.out.edge;
+        self.thread.wait_for_time(until, now, self.op.is_punctual(), || edge.is_gone())
     }
 
     /// Returns when there is room for everything that was emitted, and if `more`, for another item.

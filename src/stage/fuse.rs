@@ -6,6 +6,10 @@
 //! the second has more, while items wait at the boundary, or while the output is full; an operator that asks
 //! `is_full` and returns comes to no harm, and what one emits without asking waits at the boundary, in order.
 //!
+//! While the second operator is waiting for its time the boundary is closed in the same way, and the first one's timers
+//! rest: what it would say could only pile up. The whole is waiting when one of the two is, and the second is not ended
+//! before the first has said that it is not, or not any more.
+//!
 //! `resume` always works from the end to the front: first the second operator says what it has, then it is given what
 //! waits at the boundary, then the first operator is resumed. When the first has nothing more and has ended (its input
 //! did, or it said `finish`), the second is ended, once, and resumed until it has nothing more; if it was the
@@ -61,6 +65,20 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
     /// Whether `publish` can tell what went over the boundary.
     const RECKONED: bool = Self::PLAIN && A::ONE_TO_ONE;
 
+    /// When the first operator wants to be woken, unless it is not to be called.
+    #[inline]
+    fn first_wake(&self) -> Option<Instant> {
+        if self.rest.finished || self.rest.ended || self.rest.second.is_waiting() {
+            return None;
+        }
+        self.first.next_wake()
+    }
+
+    #[inline]
+    fn first_is_waiting(&self) -> bool {
+        !self.rest.finished && self.first.is_waiting()
+    }
+
     #[inline(always)]
     fn give_first(&mut self, item: Result<A::In>, out: &mut impl Emit<B::Out>) {
         let link = &mut self.rest.link(out, Self::PLAIN, Self::RECKONED);
@@ -101,7 +119,7 @@ impl<B: Operator> Rest<B> {
         self.pending = !out.is_closed() && guarded(&mut self.second, out, |second, out| second.resume(out));
     }
 
-    /// Brings the boundary to rest: false if the second operator must wait for room, or has finished.
+    /// Brings the boundary to rest: false if the second operator must wait for room or for its time, or has finished.
     #[inline]
     fn clear<E: Emit<B::Out>>(&mut self, out: &mut E) -> bool {
         loop {
@@ -113,6 +131,9 @@ impl<B: Operator> Rest<B> {
                 if self.pending {
                     return false;
                 }
+            }
+            if self.second.is_waiting() {
+                return false;
             }
             match self.waiting.pop_front() {
                 Some(item) => self.give(item, out),
@@ -142,18 +163,29 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
 
     /// One timer for each call, the earlier one first; of two that are due together the first operator's, so that what
     /// it flushes is there when the second one's fires.
-    fn timer(&mut self, out: &mut impl Emit<B::Out>) {
-        match (self.first.next_wake(), self.rest.second.next_wake()) {
+    fn timer_at(&mut self, now: Instant, out: &mut impl Emit<B::Out>) {
+        match (self.first_wake(), self.rest.second.next_wake()) {
             (Some(first), second) if second.is_none_or(|second| first <= second) => {
                 guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| {
-                    first.timer(link)
+                    first.timer_at(now, link)
                 });
             }
             _ => {
-                guarded(&mut self.rest.second, out, |second, out| second.timer(out));
+                guarded(&mut self.rest.second, out, |second, out| second.timer_at(now, out));
                 self.rest.resume_second(out);
             }
         }
+    }
+
+    /// The first one is told first: what it lets go of then, the second one lets through.
+    fn drain(&mut self, out: &mut impl Emit<B::Out>) {
+        if !self.rest.finished {
+            guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| {
+                first.drain(link)
+            });
+        }
+        guarded(&mut self.rest.second, out, |second, out| second.drain(out));
+        self.rest.resume_second(out);
     }
 
     fn end(&mut self, out: &mut impl Emit<B::Out>) {
@@ -169,7 +201,8 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     fn resume(&mut self, out: &mut impl Emit<B::Out>) -> bool {
         loop {
             if !self.rest.clear(out) {
-                return !out.is_closed();
+                // Room does not help one that is waiting for its time.
+                return self.rest.pending && !out.is_closed();
             }
             if self.rest.ended {
                 if self.rest.finished {
@@ -186,8 +219,10 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
                 if out.full() {
                     return true;
                 }
-            } else if self.rest.pending || !self.rest.waiting.is_empty() {
+            } else if self.rest.pending || !self.rest.waiting.is_empty() || self.rest.second.is_waiting() {
                 // What the first one just said must go through before it can be ended.
+            } else if self.first_is_waiting() {
+                return false;
             } else if self.closing {
                 self.rest.ended = true;
                 guarded(&mut self.rest.second, out, |second, out| second.end(out));
@@ -203,7 +238,16 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         if Self::PLAIN {
             return None;
         }
-        crate::pipeline::earlier(self.first.next_wake(), self.rest.second.next_wake())
+        crate::pipeline::earlier(self.first_wake(), self.rest.second.next_wake())
+    }
+
+    #[inline]
+    fn is_waiting(&self) -> bool {
+        self.rest.second.is_waiting() || self.first_is_waiting()
+    }
+
+    fn is_punctual(&self) -> bool {
+        if self.rest.second.is_waiting() { self.rest.second.is_punctual() } else { self.first.is_punctual() }
     }
 
     fn publish(&mut self, stats: &Stats, last: usize) {
@@ -271,7 +315,7 @@ impl<B: Operator, E: Emit<B::Out>> Link<'_, B, E> {
             // The guard of one that is not plain looks at what it has received.
             self.rest.count_passed(&self.out.context().stats, self.entry());
         }
-        if self.rest.pending || !self.rest.waiting.is_empty() || self.out.is_closed() {
+        if self.rest.pending || !self.rest.waiting.is_empty() || self.rest.second.is_waiting() || self.out.is_closed() {
             self.rest.waiting.push_back(item);
         } else {
             self.rest.give(item, self.out);
@@ -297,7 +341,11 @@ impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
 
     #[inline]
     fn full(&mut self) -> bool {
-        self.rest.finished || self.rest.pending || !self.rest.waiting.is_empty() || self.out.full()
+        self.rest.finished
+            || self.rest.pending
+            || !self.rest.waiting.is_empty()
+            || self.rest.second.is_waiting()
+            || self.out.full()
     }
 
     fn close(&mut self) {

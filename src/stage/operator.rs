@@ -22,6 +22,9 @@ use crate::stage::stats::{DropReason, StageStats, StepStats};
 ///   time when there is room in the output. An operator that emits at most a few items per call can ignore this and
 ///   [`Emit::is_full`]. One that may emit many returns when the output is full and goes on in `resume`; so it obeys
 ///   back-pressure and cancellation.
+/// - An operator that holds something for a time and can take nothing meanwhile says that it
+///   [is waiting](Self::is_waiting): then neither of the three is called before its timer has. After `end` it is woken
+///   for as long as it says so.
 /// - After a call in which the operator said [`finish`](Emit::finish), it is not called again. What it still holds is
 ///   counted as abandoned.
 /// - [`timer`](Self::timer) is called when the time that [`next_wake`](Self::next_wake) last returned has come, before
@@ -120,6 +123,30 @@ pub trait Operator: Send + 'static {
     /// When [`timer`](Self::timer) is to be called next. Asked after every call.
     fn next_wake(&self) -> Option<Instant> {
         None
+    }
+
+    /// Whether it waits for the moment that [`next_wake`](Self::next_wake) says and can take nothing before it: neither an
+    /// item, nor an error item, nor the end. Asked after every call, and after [`end`](Self::end) as well: then the output
+    /// does not end before it says no.
+    fn is_waiting(&self) -> bool {
+        false
+    }
+
+    /// The pipeline is being drained: from now on nothing is to be held back only because its time has not come. Called at
+    /// most once, between any two other calls; what is left of the input, and its end, come after it.
+    fn drain(&mut self, _out: &mut impl Emit<Self::Out>) {}
+
+    /// As [`timer`](Self::timer), at `now`: spares the operator a look at the clock.
+    #[doc(hidden)]
+    fn timer_at(&mut self, _now: Instant, out: &mut impl Emit<Self::Out>) {
+        self.timer(out);
+    }
+
+    /// Whether it loses something if it is woken a little late while it is waiting. Then its thread, for the last moments,
+    /// does not sleep.
+    #[doc(hidden)]
+    fn is_punctual(&self) -> bool {
+        false
     }
 
     /// How many received items are not settled yet.

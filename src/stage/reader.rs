@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Instant;
 
 use super::driver::count_error;
 use super::operator::sealed::{Context, Sink};
@@ -32,6 +33,8 @@ pub(crate) struct Reader<O: Operator, F: Feed<Item = O::In>> {
     pending: bool,
     /// The operator has been ended.
     ended: bool,
+    /// The operator knows of the drain.
+    told_of_drain: bool,
     /// Items received since the counters were brought up to date.
     received: u64,
     tally: Tally,
@@ -216,6 +219,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             out,
             pending: !O::PLAIN,
             ended: false,
+            told_of_drain: false,
             received: 0,
             tally: Tally::default(),
             published: 0,
@@ -356,7 +360,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         item
     }
 
-    /// Lets an operator that is not plain go on: true if it said something, or may have more to say.
+    /// Lets an operator that is not plain go on: true if it said something, or may have more to say, or has to be asked
+    /// again because it can take nothing.
     fn has_more_to_say(&mut self) -> Result<bool, End> {
         if self.out.closed {
             return Err(End::Finished);
@@ -366,15 +371,29 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             self.pending = guarded(&mut self.op, &mut self.out, |op, out| op.resume(out));
             return Ok(true);
         }
-        if self.ended {
+        if self.ended && !self.op.is_waiting() {
             return Err(End::Finished);
         }
-        if self.op.next_wake().is_some_and(|wake| wake <= self.thread.token.now()) {
-            guarded(&mut self.op, &mut self.out, |op, out| op.timer(out));
+        if !self.told_of_drain && self.thread.is_alarmed() && self.thread.token.is_draining() {
+            self.told_of_drain = true;
+            guarded(&mut self.op, &mut self.out, |op, out| op.drain(out));
             self.pending = true;
             return Ok(true);
         }
-        Ok(false)
+        if let Some(wake) = self.op.next_wake() {
+            let mut now = self.thread.token.now();
+            if now < wake && self.op.is_waiting() {
+                now = self.wait_for_time(Some(wake), now);
+            }
+            if wake <= now {
+                guarded(&mut self.op, &mut self.out, |op, out| op.timer_at(now, out));
+                self.pending = true;
+                return Ok(true);
+            }
+        } else if self.op.is_waiting() {
+            self.wait_for_time(None, self.thread.token.now());
+        }
+        Ok(self.op.is_waiting())
     }
 
     #[inline]
@@ -395,6 +414,11 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
     fn wait(&mut self) {
         self.settle();
         self.feed.wait(&self.thread, self.op.next_wake(), || false, |_| false);
+    }
+
+    fn wait_for_time(&mut self, until: Option<Instant>, now: Instant) -> Instant {
+        self.settle();
+        self.thread.wait_for_time(until, now, self.op.is_punctual(), || false)
     }
 
     /// To be called before the caller does anything that may take long, or is to see the books balanced.

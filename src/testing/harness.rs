@@ -42,6 +42,10 @@ pub struct Harness<O: Operator> {
     out: Collected<O::Out>,
     /// The operator has more to say, and waits for room.
     has_more: bool,
+    /// What the operator cannot take yet, because it is waiting for its time.
+    input: VecDeque<Result<O::In>>,
+    ended: bool,
+    told_of_end: bool,
 }
 
 struct Collected<T> {
@@ -116,7 +120,15 @@ impl<O: Operator> Harness<O> {
             context,
             marked: (0, false),
         };
-        let mut harness = Self { op: stage.start(), clock, out, has_more: false };
+        let mut harness = Self {
+            op: stage.start(),
+            clock,
+            out,
+            has_more: false,
+            input: VecDeque::new(),
+            ended: false,
+            told_of_end: false,
+        };
         harness.go_on();
         harness
     }
@@ -127,7 +139,7 @@ impl<O: Operator> Harness<O> {
         self
     }
 
-    /// Gives the operator an item.
+    /// Gives the operator an item; if it is waiting for its time, when that has come.
     ///
     /// # Panics
     /// If the operator still has more to say about what it was given before, and waits for room: no stage gives it an item
@@ -135,8 +147,8 @@ impl<O: Operator> Harness<O> {
     #[track_caller]
     pub fn item(&mut self, item: O::In) {
         self.assert_at_rest();
-        self.out.context.stats.steps[0].received.add(1);
-        self.call(|op, out| give(op, Ok(item), out));
+        self.input.push_back(Ok(item));
+        self.run();
     }
 
     /// Gives the operator items at given times, counted from when the harness was made, and moves the time to each of them.
@@ -151,25 +163,37 @@ impl<O: Operator> Harness<O> {
         }
     }
 
-    /// Gives the operator an error item.
+    /// Gives the operator an error item; if it is waiting for its time, when that has come.
     ///
     /// # Panics
     /// As [`item`](Self::item).
     #[track_caller]
     pub fn error(&mut self, error: StreamError) {
         self.assert_at_rest();
-        self.out.context.stats.steps[0].errors_in.add(1);
-        self.call(|op, out| give(op, Err(error), out));
+        self.input.push_back(Err(error));
+        self.run();
     }
 
-    /// Tells the operator that its input has ended.
+    /// Tells the operator that its input has ended; if it is waiting for its time, when that has come.
     ///
     /// # Panics
     /// As [`item`](Self::item).
     #[track_caller]
     pub fn end(&mut self) {
         self.assert_at_rest();
-        self.call(|op, out| op.end(out));
+        self.ended = true;
+        self.run();
+    }
+
+    /// Tells the operator that the pipeline is being drained. A drain ends the input, too: see [`end`](Self::end).
+    ///
+    /// # Panics
+    /// As [`item`](Self::item).
+    #[track_caller]
+    pub fn drain(&mut self) {
+        self.assert_at_rest();
+        self.call(|op, out| op.drain(out));
+        self.run();
     }
 
     /// Moves the time forward, firing the operator's timers on the way, each at its own moment. While the operator waits
@@ -178,7 +202,7 @@ impl<O: Operator> Harness<O> {
         let target = self.clock.now() + by;
         while let Some(wake) = self.due(target) {
             self.clock.advance(wake.saturating_duration_since(self.clock.now()));
-            self.call_once(|op, out| op.timer(out));
+            self.run();
         }
         self.clock.advance(target - self.clock.now());
     }
@@ -255,23 +279,37 @@ impl<O: Operator> Harness<O> {
 
     /// The time of the next timer, if that may be called up to `target`.
     fn due(&self, target: Instant) -> Option<Instant> {
-        let may_be_called = !self.has_more && !self.out.closed;
-        self.op.next_wake().filter(|&wake| may_be_called && wake <= target)
+        self.op.next_wake().filter(|&wake| !self.is_over() && !self.has_more && wake <= target)
     }
 
-    /// One call of the operator, and all that follows from it at the present moment.
-    fn call(&mut self, call: impl FnOnce(&mut O, &mut Collected<O::Out>)) {
-        self.call_once(call);
-        self.fire_due();
+    /// Whether the operator is not called any more.
+    fn is_over(&self) -> bool {
+        self.out.closed || (self.told_of_end && !self.op.is_waiting())
     }
 
-    fn fire_due(&mut self) {
-        while self.due(self.clock.now()).is_some() {
-            self.call_once(|op, out| op.timer(out));
+    /// What a stage does at the present moment: timers that are due, then what has come in.
+    fn run(&mut self) {
+        while !self.is_over() && !self.has_more {
+            let now = self.clock.now();
+            if self.due(now).is_some() {
+                self.call(|op, out| op.timer_at(now, out));
+            } else if self.op.is_waiting() {
+                return;
+            } else if let Some(item) = self.input.pop_front() {
+                let step = &self.out.context.stats.steps[0];
+                if item.is_ok() { &step.received } else { &step.errors_in }.add(1);
+                self.call(|op, out| give(op, item, out));
+            } else if self.ended && !self.told_of_end {
+                self.told_of_end = true;
+                self.call(|op, out| op.end(out));
+            } else {
+                return;
+            }
         }
     }
 
-    fn call_once(&mut self, call: impl FnOnce(&mut O, &mut Collected<O::Out>)) {
+    /// One call of the operator, and what it has more to say then.
+    fn call(&mut self, call: impl FnOnce(&mut O, &mut Collected<O::Out>)) {
         guarded(&mut self.op, &mut self.out, call);
         self.resume();
         let stats = &self.out.context.stats;
@@ -285,7 +323,7 @@ impl<O: Operator> Harness<O> {
     /// At the start, and when there is room again.
     fn go_on(&mut self) {
         self.resume();
-        self.fire_due();
+        self.run();
     }
 
     fn resume(&mut self) {

@@ -1,6 +1,8 @@
 //! Operators that govern how fast items flow.
 
-use streamz::{Buffer, Mapper, Processor};
+use std::time::Duration;
+
+use streamz::{Buffer, Delay, Mapper, Processor};
 
 use super::{ITEMS, Registry};
 use crate::common::item::Item;
@@ -27,4 +29,16 @@ pub fn register(registry: &mut Registry) {
         .closure(Closure::Panics)
         .room(|capacity| capacity + 5),
     );
+    // No time passes in these cases.
+    registry.add(Subject::new("Delay", &["Delay"], ITEMS, |_| Delay::new(Duration::ZERO), |input, _| input.to_vec()));
+    registry.add(Subject::new(
+        "Delay: one at a time, among others",
+        &["Delay"],
+        ITEMS,
+        |_| {
+            let delay = || Delay::new(Duration::ZERO).with_max_items(1);
+            Mapper::new(|item: Item| item).fuse(delay()).fuse(Mapper::new(|item: Item| item).fuse(delay()))
+        },
+        |input, _| input.to_vec(),
+    ));
 }

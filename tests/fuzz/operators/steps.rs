@@ -1,11 +1,11 @@
 //! Operators with one thread, which can be fused.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use streamz::{
-    Custom, Dedupe, Emit, FallibleMapper, Filter, FilterMap, FlatMap, Mapper, Operator, Processor, Recover, Sample,
-    Scan, Skip, SkipWhile, Stage, StreamError, Take, TakeWhile, Tap,
+    Custom, Dedupe, Delay, Emit, FallibleMapper, Filter, FilterMap, FlatMap, Mapper, Operator, Processor, Recover,
+    Sample, Scan, Skip, SkipWhile, Stage, StreamError, Take, TakeWhile, Tap,
 };
 
 use super::{Op, Wire, boxed_up, capacity, dawdle, faults, panics, through};
@@ -17,6 +17,7 @@ use crate::expected::Model;
 
 const MENU: &[fn(&mut Rng) -> Part] = &[
     map, try_map, filter, filter_map, flat_map, scan, tap, take, take_while, skip, skip_while, sample, dedupe, recover,
+    delay,
 ];
 
 /// A step, not put anywhere yet.
@@ -143,6 +144,14 @@ macro_rules! steps {
                 match self { $(Step::$name(op) => op.next_wake()),* }
             }
 
+            fn is_waiting(&self) -> bool {
+                match self { $(Step::$name(op) => op.is_waiting()),* }
+            }
+
+            fn drain(&mut self, out: &mut impl Emit<Item>) {
+                match self { $(Step::$name(op) => op.drain(out)),* }
+            }
+
             fn held(&self) -> u64 {
                 match self { $(Step::$name(op) => op.held()),* }
             }
@@ -165,6 +174,7 @@ steps! {
     Sample(Sample<Item>),
     Dedupe(Dedupe<Item, u64, KeyFn>),
     Recover(Recover<Item, RecoverFn>),
+    Delay(Delay<Item>),
 }
 
 impl Part {
@@ -309,6 +319,13 @@ fn skip_while(rng: &mut Rng) -> Part {
     Part::whole(format!("skip_while below {limit}, {faults:?}"), SkipWhile::new(f), move |input| {
         models::skip_while(input, faults, |value| value < limit)
     })
+}
+
+/// By no time, for on a manual clock none passes; but while it holds an item it can take no other.
+fn delay(rng: &mut Rng) -> Part {
+    let most = [1, 3, 1_000][rng.usize(..3)];
+    let stage = Delay::new(Duration::ZERO).with_max_items(most);
+    Part::each(format!("delay, {most} at most"), stage, <[Seen]>::to_vec)
 }
 
 fn sample(rng: &mut Rng) -> Part {
