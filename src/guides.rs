@@ -2,7 +2,10 @@
 //!
 //! | you want to | read |
 //! |---|---|
+//! | write a first pipeline | [`quickstart`] |
+//! | decide what becomes of failures | [`error_handling`] |
 //! | test a pipeline without sleeping | [`testing`] |
+//! | get it right in production | [`best_practices`] |
 //! | make it fast | [`performance`] |
 //! | know how it works | [`design`] |
 
@@ -11,7 +14,10 @@
 
 macro_rules! guide {
     ($name:ident, $file:literal) => {
+        #[doc = "[quickstart]: crate::guides::quickstart"]
+        #[doc = "[error handling]: crate::guides::error_handling"]
         #[doc = "[testing]: crate::guides::testing"]
+        #[doc = "[best practices]: crate::guides::best_practices"]
         #[doc = "[performance]: crate::guides::performance"]
         #[doc = "[design]: crate::guides::design"]
         #[doc = ""]
@@ -20,6 +26,9 @@ macro_rules! guide {
     };
 }
 
+guide!(quickstart, "quickstart.md");
+guide!(error_handling, "error-handling.md");
 guide!(testing, "testing.md");
+guide!(best_practices, "best-practices.md");
 guide!(performance, "performance.md");
 guide!(design, "design.md");

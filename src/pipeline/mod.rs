@@ -144,9 +144,9 @@ impl Pipeline {
         self.join()
     }
 
-    /// What each stage has done so far.
+    /// What each stage has done so far. Any [token](CancelToken::report) of the pipeline can tell, too.
     pub fn report(&self) -> Report {
-        Report::of(self.token.scope(), &self.token)
+        self.token.report()
     }
 
     /// How many threads of the pipeline have not ended.

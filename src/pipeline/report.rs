@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::scope::Scope;
-use super::token::{CancelToken, Cause};
+use super::token::Cause;
 use crate::error::StreamError;
 use crate::stage::stats::{Counter, DropReason, StageKind, StageStats, StepStats};
 use crate::stream::Gauge;
@@ -116,10 +116,10 @@ pub struct OutputReport {
 }
 
 impl Report {
-    pub(crate) fn of(scope: &Arc<Scope>, root: &CancelToken) -> Self {
+    pub(crate) fn of(scope: &Scope) -> Self {
         let now = scope.clock().now();
         let finished = scope.finished();
-        let outcome = match (root.cause(), finished, scope.cut()) {
+        let outcome = match (scope.cause(), finished, scope.cut()) {
             (Some(cause), _, _) => Outcome::Cancelled(cause),
             (None, None, _) => Outcome::Running,
             (None, Some(_), Some(error)) => Outcome::Cut(error),

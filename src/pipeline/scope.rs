@@ -208,6 +208,11 @@ impl Scope {
         self.root.cancel(Cause::Because(Arc::from(crate::BoxError::from(message))));
     }
 
+    /// Why the whole pipeline was cancelled, if it was.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        self.root.cause()
+    }
+
     /// A stream was cut; of several the first is remembered.
     pub(crate) fn note_cut(&self, error: &StreamError) {
         self.state.lock().cut.get_or_insert_with(|| error.clone());

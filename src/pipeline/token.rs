@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::report::Report;
 use super::scope::Scope;
 use crate::clock::Clock;
 use crate::error::{BoxError, StreamError};
@@ -135,6 +136,11 @@ impl Node {
         }
     }
 
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        let node = self.lineage().find(|node| node.is_cancelled_itself())?;
+        node.state.lock().cause.clone()
+    }
+
     fn lineage(&self) -> impl Iterator<Item = &Node> {
         std::iter::successors(Some(self), |node| node.parent.as_deref())
     }
@@ -221,8 +227,7 @@ impl CancelToken {
 
     /// Why the token was cancelled; `None` if it is not.
     pub fn cause(&self) -> Option<Cause> {
-        let node = self.node.lineage().find(|node| node.is_cancelled_itself())?;
-        node.state.lock().cause.clone()
+        self.node.cause()
     }
 
     /// `Err` with the cause if the token is cancelled: for `cancel.check()?` between the steps of a long call.
@@ -291,6 +296,35 @@ impl CancelToken {
     #[inline]
     pub fn is_draining(&self) -> bool {
         self.scope.as_ref().is_some_and(|scope| scope.is_draining())
+    }
+
+    /// What each stage of the token's pipeline has done so far: for whoever watches a pipeline while it runs.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use streamz::{ManualClock, Pipeline, Stream};
+    ///
+    /// let clock = ManualClock::new();
+    /// let pipeline = Pipeline::builder("watched").clock(&clock).build();
+    /// let (input, numbers) = Stream::channel(&pipeline, 16);
+    /// numbers.map(|n: u32| n + 1).spawn_for_each(drop);
+    ///
+    /// let (token, (seen, counts)) = (pipeline.token(), std::sync::mpsc::channel());
+    /// pipeline.every(Duration::from_secs(1), move || {
+    ///     let report = token.report();
+    ///     seen.send(report.stage("map").unwrap().emitted()).unwrap();
+    /// });
+    /// input.send(1)?;
+    /// clock.advance(Duration::from_secs(1));
+    /// assert_eq!(counts.recv()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the token does not come from a pipeline.
+    #[track_caller]
+    pub fn report(&self) -> Report {
+        Report::of(self.scope())
     }
 
     /// The scope in which stages are registered.
