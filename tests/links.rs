@@ -91,7 +91,7 @@ fn is_numbered(anchor: &str, slug: &str) -> bool {
 /// Code spans that begin and end on a line.
 fn without_code(line: &str) -> String {
     let pieces: Vec<&str> = line.split('`').collect();
-    if pieces.len() % 2 == 0 {
+    if pieces.len().is_multiple_of(2) {
         return line.to_owned();
     }
     pieces.into_iter().step_by(2).collect::<Vec<_>>().join("code")
