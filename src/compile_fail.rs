@@ -42,3 +42,14 @@
 //! let pipeline = Pipeline::new("echo");
 //! let _ = Stream::from_iter(&pipeline, 0..3).through(&Echo);
 //! ```
+//!
+//! A mapper that cannot fail makes no call that could be tried again:
+//! ```compile_fail,E0277
+//! use streamz::{Mapper, Retry};
+//! let _ = Retry::new(Mapper::new(|n: u32| n + 1));
+//! ```
+//! one that can fail does:
+//! ```
+//! use streamz::{Mapper, Retry};
+//! let _ = Retry::new(Mapper::fallible(|text: &String| text.parse::<u32>()));
+//! ```

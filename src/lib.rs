@@ -52,6 +52,7 @@
 //! | take some of them | [`Take`], [`TakeWhile`], [`Skip`], [`SkipWhile`], [`Sample`], [`Dedupe`] |
 //! | handle several together | [`Batcher`], [`Chunk`] |
 //! | wait for each (requests, disks) | [`AsyncMapper`] |
+//! | make a failed call again | [`Retry`] around an [`AsyncMapper`] |
 //! | compute on all processors | [`ParMapper`] |
 //! | even out bursts | [`Buffer`] |
 //! | share one thread among cheap steps | [`Stream::stage`], [`Processor::fuse`] |
@@ -95,8 +96,8 @@ pub use pipeline::{
     StageReport, StepReport,
 };
 pub use stage::{
-    BoxProcessor, Chain, Custom, DropReason, Emit, Fused, NoSteps, Only, Operator, Processor, ProcessorFn, Stage,
-    StageKind, Steps, Then,
+    BoxProcessor, Call, CallError, CallFailure, CallStage, Chain, Custom, DropReason, Emit, Fused, NoSteps, Only,
+    Operator, Processor, ProcessorFn, Stage, StageKind, Steps, Then,
 };
 pub use stream::{
     FromIter, FromLines, Inline, IntoIter, Origin, RecvTimeoutError, SendError, Sender, Stream, StreamReceiver, Tally,

@@ -2,5 +2,6 @@
 
 pub use crate::operators::*;
 pub use crate::{
-    BoxProcessor, CancelToken, ErrorKind, Inline, Pipeline, Processor, ProcessorFn, Sender, Stream, StreamError,
+    BoxProcessor, CallError, CallFailure, CancelToken, ErrorKind, Inline, Pipeline, Processor, ProcessorFn, Sender,
+    Stream, StreamError,
 };

@@ -8,9 +8,9 @@ use streamz::{
     AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Clock, Custom, DeadLetter,
     DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats, ErrorKind, FailureLimit, FallibleMapper, Filter,
     FilterMap, FlatMap, Flatten, Fused, KeyedBatcher, ManualClock, Mapper, Outcome, OutputReport, PanicMessage,
-    ParMapper, Pipeline, PipelineBuilder, ProcessorFn, Recover, RecvTimeoutError, Report, Sample, Scan, SendError,
-    Sender, Skip, SkipWhile, Stage, StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap,
-    TapStats, Then, TryRecvError,
+    ParMapper, Pipeline, PipelineBuilder, ProcessorFn, Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample,
+    Scan, SendError, Sender, Skip, SkipWhile, Stage, StageReport, StepReport, Stream, StreamError, SystemClock, Take,
+    TakeWhile, Tap, TapStats, Then, TryRecvError,
 };
 
 fn is_send<T: Send>() {}
@@ -56,6 +56,7 @@ fn errors_and_what_is_told_are_shared() {
     is_shared::<StepReport>();
     is_shared::<OutputReport>();
     is_shared::<DlqStats>();
+    is_shared::<RetryStats>();
     is_shared::<DedupeStats>();
     is_shared::<TapStats>();
     is_shared::<FailureLimit>();
@@ -84,6 +85,7 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<Chunk<Local>>();
     is_shared::<Buffer<Local>>();
     is_shared::<AsyncMapper<Local, Local, Local, F>>();
+    is_shared::<Retry<FallibleMapper<Item, Item, std::fmt::Error, fn(&Item) -> Result<Item, std::fmt::Error>>>>();
     is_shared::<ParMapper<Local, Local, F>>();
     is_shared::<DeadLetterQueue<Local>>();
     is_shared::<ProcessorFn<Local, Local, F>>();

@@ -1,6 +1,7 @@
 //! Stages: processors, the operators they run, and the one driver that runs them.
 
 pub(crate) mod branch;
+pub(crate) mod call;
 mod compose;
 mod custom;
 mod driver;
@@ -15,6 +16,7 @@ mod steps;
 pub(crate) mod thread;
 pub(crate) mod wait;
 
+pub use call::{Call, CallError, CallFailure, CallStage};
 pub use compose::{BoxProcessor, Fused, ProcessorFn, Then};
 pub use custom::Custom;
 pub use operator::{Emit, Operator};

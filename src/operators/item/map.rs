@@ -4,9 +4,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::error::{BoxError, ErrorKind};
+use crate::pipeline::CancelToken;
+use crate::stage::call::PoolOptions;
+use crate::stage::call::sealed::Pooled;
 use crate::stage::operator::{Emit, Operator};
 use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::{panic, shorthand};
+use crate::stage::{Call, CallError, CallFailure, CallStage, panic, shorthand};
 
 /// Turns each item into another with a closure that cannot fail.
 ///
@@ -76,6 +79,9 @@ where
 }
 
 /// Turns each item into another with a closure that can fail; made by [`Mapper::fallible`].
+///
+/// Wrapped in a [`Retry`](crate::Retry), `CircuitBreaker` or `Fallback`, it is a
+/// call, made by a pool of one worker unless more are asked for.
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct FallibleMapper<In, Out, E, F> {
     f: Arc<F>,
@@ -157,6 +163,62 @@ where
     }
 }
 
+impl<In, Out, E, F> Pooled for FallibleMapper<In, Out, E, F>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    E: Into<BoxError> + 'static,
+    F: Fn(&In) -> Result<Out, E> + Send + Sync + 'static,
+{
+    /// One worker, as the mapper itself has one thread.
+    fn pool(&self) -> PoolOptions<In> {
+        PoolOptions::new(self.options.clone(), 1)
+    }
+}
+
+impl<In, Out, E, F> CallStage for FallibleMapper<In, Out, E, F>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    E: Into<BoxError> + 'static,
+    F: Fn(&In) -> Result<Out, E> + Send + Sync + 'static,
+{
+    type Error = E;
+    type Call = FallibleCall<In, Out, E, F>;
+
+    fn to_call(&self) -> Self::Call {
+        FallibleCall { f: Arc::clone(&self.f), types: PhantomData }
+    }
+}
+
+/// What a [`FallibleMapper`] makes for each item when it is wrapped.
+pub struct FallibleCall<In, Out, E, F> {
+    f: Arc<F>,
+    types: PhantomData<fn(In) -> (Out, E)>,
+}
+
+impl<In, Out, E, F> Call for FallibleCall<In, Out, E, F>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    E: Into<BoxError> + 'static,
+    F: Fn(&In) -> Result<Out, E> + Send + Sync + 'static,
+{
+    type In = In;
+    type Out = Out;
+    type Error = E;
+
+    fn call(&self, cancel: &CancelToken, item: &In) -> Result<Out, CallError<E>> {
+        let failure = match panic::catch(|| (self.f)(item)) {
+            Ok(Ok(mapped)) => return Ok(mapped),
+            _ if cancel.is_cancelled() => CallFailure::Cancelled,
+            Ok(Err(error)) => CallFailure::Failed(error),
+            Err(payload) => CallFailure::Panicked(payload.into()),
+        };
+        Err(CallError::new(failure, 1))
+    }
+}
+
 shorthand! {
     /// Turns each item into another: a [`Mapper`].
     fn map[Out, F](f: F) -> Mapper<T, Out, F> where {
@@ -175,3 +237,4 @@ opaque_debug! { [In, Out, F] Mapper<In, Out, F>: options }
 opaque_debug! { [In, Out, F] MapperOperator<In, Out, F> }
 opaque_debug! { [In, Out, E, F] FallibleMapper<In, Out, E, F>: options }
 opaque_debug! { [In, Out, E, F] FallibleMapperOperator<In, Out, E, F> }
+opaque_debug! { [In, Out, E, F] FallibleCall<In, Out, E, F> }

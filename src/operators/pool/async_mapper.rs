@@ -5,12 +5,13 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::workers::{self, Outcome, Settings, Site};
-use crate::error::{BoxError, ErrorKind, PanicMessage, Result};
+use super::calls;
+use crate::error::{BoxError, Result};
 use crate::pipeline::CancelToken;
-use crate::stage::options::{Options, common_options, opaque_debug};
-use crate::stage::stats::StageKind;
-use crate::stage::{Processor, Registered, panic};
+use crate::stage::call::sealed::Pooled;
+use crate::stage::call::{PoolOptions, pool_options};
+use crate::stage::options::{Options, opaque_debug};
+use crate::stage::{Call, CallError, CallFailure, CallStage, Processor, panic};
 use crate::stream::Stream;
 
 /// Calls a closure for each item on a pool of worker threads: for work that waits (requests, disks) or computes for long.
@@ -53,22 +54,10 @@ use crate::stream::Stream;
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct AsyncMapper<In, Out, E, F> {
     f: Arc<F>,
-    options: Options,
-    workers: usize,
-    ordered: bool,
-    window: Option<usize>,
-    queue_size: Option<usize>,
+    pool: PoolOptions<In>,
     timeout: Option<Duration>,
     types: PhantomData<fn(In) -> (Out, E)>,
 }
-
-/// How many items may be in progress or waiting for their turn unless something else is asked for.
-const DEFAULT_WINDOW: usize = 1024;
-
-/// A call took longer than its mapper allows.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("no result within {0:?}")]
-struct CallTimedOut(Duration);
 
 impl<In, Out, E, F> AsyncMapper<In, Out, E, F>
 where
@@ -78,61 +67,21 @@ where
     pub fn new(f: F) -> Self {
         Self {
             f: Arc::new(f),
-            options: Options::new("async_map"),
-            workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-            ordered: true,
-            window: None,
-            queue_size: None,
+            pool: PoolOptions::new(
+                Options::new("async_map"),
+                std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            ),
             timeout: None,
             types: PhantomData,
         }
     }
 
-    common_options!();
-
-    /// Sets the number of worker threads: how many calls may be in progress. Defaults to the number of processors, which
-    /// suits work that computes; work that waits wants more.
-    ///
-    /// # Panics
-    /// If `workers` is 0.
-    #[track_caller]
-    pub fn with_workers(mut self, workers: usize) -> Self {
-        assert!(workers > 0, "`workers` must be at least 1");
-        self.workers = workers;
-        self
-    }
-
-    /// Sets whether results come out in the order of the input. Defaults to true. Without order a slow item holds up
-    /// no other.
-    pub fn with_ordered(mut self, ordered: bool) -> Self {
-        self.ordered = ordered;
-        self
-    }
-
-    /// Sets how many items may be in progress or finished and waiting for their turn. Defaults to 1,024, or the number of
-    /// workers if that is more. A small window bounds memory more tightly, but lets one slow item stop the rest sooner.
-    ///
-    /// # Panics
-    /// If `items` is 0; and when the mapper is used, if it is less than the number of workers.
-    #[track_caller]
-    pub fn with_window(mut self, items: usize) -> Self {
-        assert!(items > 0, "`window` must be at least 1");
-        self.window = Some(items);
-        self
-    }
-
-    /// Sets how many items may wait in front of the workers. Defaults to the capacity of the stage before.
-    ///
-    /// Has no effect on a stream that comes from a foreign channel, which has its own capacity.
-    pub fn with_queue_size(mut self, items: usize) -> Self {
-        self.queue_size = Some(items);
-        self
-    }
+    pool_options!();
 
     /// Sets how long one call may take. Defaults to no limit.
     ///
     /// The limit is passed to the call as the deadline of its token: a call that waits through its token ends
-    /// at once. One that returns an error after the deadline fails with kind [`TimedOut`](ErrorKind::TimedOut);
+    /// at once. One that returns an error after the deadline fails with kind [`TimedOut`](crate::ErrorKind::TimedOut);
     /// one that returns a result all the same keeps it. A call that never looks at its token is not interrupted.
     ///
     /// # Panics
@@ -157,57 +106,72 @@ where
 
     #[track_caller]
     fn process(&self, cancel: &CancelToken, input: Stream<In>) -> Stream<Out> {
-        let workers = self.workers;
-        let window = self.window.unwrap_or(DEFAULT_WINDOW.max(workers));
-        assert!(window >= workers, "`window` ({window}) must not be less than `workers` ({workers})");
-        let settings = Settings { workers, ordered: self.ordered, window };
-        if let Some(queue_size) = self.queue_size {
-            input.set_capacity(queue_size);
-        }
-        let registered = Registered::with_input(cancel, &input, &self.options.name, StageKind::Processor, &[], workers);
-        let (f, timeout) = (Arc::clone(&self.f), self.timeout);
-        let work = move |site: &Site<'_>, item: In| {
-            // Around the call, so that no drop or conversion of a user's value can take the worker with it.
-            panic::catch(|| call(site, timeout, &*f, item)).unwrap_or_else(|payload| match site.token.is_cancelled() {
-                true => Outcome::Abandoned,
-                false => {
-                    let error = site.context.error(ErrorKind::Panicked, 0);
-                    Outcome::Failed(error.with_source(PanicMessage::from(payload)))
-                }
-            })
-        };
-        workers::start(registered, input, self.options.capacity, &settings, work)
+        calls::process(self.to_call(), &self.pool, cancel, input)
     }
 
     fn name(&self) -> &str {
-        &self.options.name
+        &self.pool.options.name
     }
 }
 
-/// One call, and what its result means.
-fn call<In, Out, E, F>(site: &Site<'_>, timeout: Option<Duration>, f: &F, item: In) -> Outcome<Out>
+impl<In, Out, E, F> Pooled for AsyncMapper<In, Out, E, F>
 where
     In: Send + 'static,
+    Out: Send + 'static,
     E: Into<BoxError> + 'static,
-    F: Fn(&CancelToken, &In) -> Result<Out, E>,
+    F: Fn(&CancelToken, &In) -> Result<Out, E> + Send + Sync + 'static,
 {
-    let limited = timeout.map(|timeout| site.token.with_timeout(timeout));
-    let token = limited.as_ref().unwrap_or(site.token);
-    let result = panic::catch(|| f(token, &item));
-    // Cancellation of the stage is not a failure of the item, whatever the call made of it.
-    if site.token.is_cancelled() {
-        return Outcome::Abandoned;
+    fn pool(&self) -> PoolOptions<In> {
+        self.pool.clone()
     }
-    let failed = |kind, source: BoxError, item: In| {
-        Outcome::Failed(site.context.error(kind, 0).with_source(source).with_item(item))
-    };
-    match result {
-        Ok(Ok(mapped)) => Outcome::Done(mapped),
-        Ok(Err(error)) => match timeout {
-            Some(timeout) if token.is_cancelled() => failed(ErrorKind::TimedOut, CallTimedOut(timeout).into(), item),
-            _ => failed(ErrorKind::Failed, error.into(), item),
-        },
-        Err(payload) => failed(ErrorKind::Panicked, PanicMessage::from(payload).into(), item),
+}
+
+impl<In, Out, E, F> CallStage for AsyncMapper<In, Out, E, F>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    E: Into<BoxError> + 'static,
+    F: Fn(&CancelToken, &In) -> Result<Out, E> + Send + Sync + 'static,
+{
+    type Error = E;
+    type Call = AsyncCall<In, Out, E, F>;
+
+    fn to_call(&self) -> Self::Call {
+        AsyncCall { f: Arc::clone(&self.f), timeout: self.timeout, types: PhantomData }
+    }
+}
+
+/// What an [`AsyncMapper`] runs for each item.
+pub struct AsyncCall<In, Out, E, F> {
+    f: Arc<F>,
+    timeout: Option<Duration>,
+    types: PhantomData<fn(In) -> (Out, E)>,
+}
+
+impl<In, Out, E, F> Call for AsyncCall<In, Out, E, F>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    E: Into<BoxError> + 'static,
+    F: Fn(&CancelToken, &In) -> Result<Out, E> + Send + Sync + 'static,
+{
+    type In = In;
+    type Out = Out;
+    type Error = E;
+
+    fn call(&self, cancel: &CancelToken, item: &In) -> Result<Out, CallError<E>> {
+        let limited = self.timeout.map(|timeout| cancel.with_timeout(timeout));
+        let token = limited.as_ref().unwrap_or(cancel);
+        let failure = match panic::catch(|| (self.f)(token, item)) {
+            Ok(Ok(mapped)) => return Ok(mapped),
+            _ if cancel.is_cancelled() => CallFailure::Cancelled,
+            Ok(Err(error)) => match self.timeout {
+                Some(limit) if token.is_cancelled() => CallFailure::TimedOut { limit, error: Some(error) },
+                _ => CallFailure::Failed(error),
+            },
+            Err(payload) => CallFailure::Panicked(payload.into()),
+        };
+        Err(CallError::new(failure, 1))
     }
 }
 
@@ -227,4 +191,5 @@ impl<T: Send + 'static> Stream<T> {
     }
 }
 
-opaque_debug! { [In, Out, E, F] AsyncMapper<In, Out, E, F>: options, workers, ordered, window, timeout }
+opaque_debug! { [In, Out, E, F] AsyncMapper<In, Out, E, F>: pool, timeout }
+opaque_debug! { [In, Out, E, F] AsyncCall<In, Out, E, F>: timeout }

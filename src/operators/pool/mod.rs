@@ -1,6 +1,7 @@
 //! Operators that work on several items at a time.
 
 mod async_mapper;
+pub(super) mod calls;
 mod par_mapper;
 mod reorder;
 mod run_length;

@@ -90,7 +90,7 @@ pub fn register(registry: &mut Registry) {
     }
 }
 
-fn call(site: Site) -> impl Fn(&CancelToken, &Item) -> Result<Item, Refused> + Send + Sync + 'static {
+pub fn call(site: Site) -> impl Fn(&CancelToken, &Item) -> Result<Item, Refused> + Send + Sync + 'static {
     move |cancel, item| {
         site.wait(cancel);
         // Some take longer than others, so that they would overtake one another if they could.
@@ -102,6 +102,6 @@ fn call(site: Site) -> impl Fn(&CancelToken, &Item) -> Result<Item, Refused> + S
     }
 }
 
-fn plus_one(input: &[Seen], faults: Faults) -> Vec<Seen> {
+pub fn plus_one(input: &[Seen], faults: Faults) -> Vec<Seen> {
     each(input, faults, true, |value| vec![Seen::Value(value + 1)])
 }

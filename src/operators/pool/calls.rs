@@ -1,0 +1,79 @@
+//! A pool that makes a [`Call`] for each item: what `AsyncMapper`, and everything that wraps a call, runs.
+
+use super::workers::{self, Outcome, Settings, Site};
+use crate::error::{ErrorKind, PanicMessage, Result};
+use crate::pipeline::CancelToken;
+use crate::stage::call::PoolOptions;
+use crate::stage::stats::StageKind;
+use crate::stage::{Call, CallError, Registered, panic};
+use crate::stream::Stream;
+
+/// How many items may be in progress or waiting for their turn unless something else is asked for.
+const DEFAULT_WINDOW: usize = 1024;
+
+/// The result of a call, or what it failed on and why.
+pub(super) type Finished<Out, C> = Result<Out, (<C as Call>::In, CallError<<C as Call>::Error>)>;
+
+/// Starts a run in which each result is what the call returned.
+#[track_caller]
+pub(in crate::operators) fn process<C: Call>(
+    call: C,
+    pool: &PoolOptions<C::In>,
+    cancel: &CancelToken,
+    input: Stream<C::In>,
+) -> Stream<C::Out> {
+    finish(call, pool, cancel, input, |item, result| result.map_err(|error| (item, error)))
+}
+
+/// Starts a run in which `last` makes the results, of the items and what the call returned for them.
+#[track_caller]
+pub(super) fn finish<C, Out, F>(
+    call: C,
+    pool: &PoolOptions<C::In>,
+    cancel: &CancelToken,
+    input: Stream<C::In>,
+    last: F,
+) -> Stream<Out>
+where
+    C: Call,
+    Out: Send + 'static,
+    F: Fn(C::In, Result<C::Out, CallError<C::Error>>) -> Finished<Out, C> + Send + Sync + 'static,
+{
+    let workers = pool.workers;
+    let window = pool.window.unwrap_or(DEFAULT_WINDOW.max(workers));
+    assert!(window >= workers, "`window` ({window}) must not be less than `workers` ({workers})");
+    let settings = Settings { workers, ordered: pool.ordered, window };
+    if let Some(queue_size) = pool.queue_size {
+        input.set_capacity(queue_size);
+    }
+    let name = &pool.options.name;
+    let registered = Registered::with_input(cancel, &input, name, StageKind::Processor, &[], workers);
+    let work = move |site: &Site<'_>, item: C::In| {
+        // Around everything, so that no drop or conversion of a user's value can take the worker with it.
+        panic::catch(|| one(site, &call, &last, item)).unwrap_or_else(|payload| match site.token.is_cancelled() {
+            true => Outcome::Abandoned,
+            false => {
+                let error = site.context.error(ErrorKind::Panicked, 0);
+                Outcome::Failed(error.with_source(PanicMessage::from(payload)))
+            }
+        })
+    };
+    workers::start(registered, input, pool.options.capacity, &settings, work)
+}
+
+/// One call, and what its result means.
+fn one<C, Out, F>(site: &Site<'_>, call: &C, last: &F, item: C::In) -> Outcome<Out>
+where
+    C: Call,
+    F: Fn(C::In, Result<C::Out, CallError<C::Error>>) -> Finished<Out, C>,
+{
+    let result = call.call(site.token, &item);
+    // Cancellation of the stage is not a failure of the item, whatever the call made of it.
+    if site.token.is_cancelled() {
+        return Outcome::Abandoned;
+    }
+    match last(item, result) {
+        Ok(out) => Outcome::Done(out),
+        Err((item, error)) => Outcome::Failed(error.into_stream_error(site.context, item)),
+    }
+}

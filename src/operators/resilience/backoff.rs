@@ -1,0 +1,94 @@
+//! [`Backoff`]: how long to wait before a retry.
+
+use std::time::Duration;
+
+/// The delay before retry `k` is `base * 2^(k-1)`, at most `max`; with jitter something between half and all of that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Backoff {
+    pub(super) base: Duration,
+    pub(super) max: Duration,
+    pub(super) jitter: bool,
+}
+
+impl Backoff {
+    /// The delay before retry `retry`, counted from 1, without jitter. Right for every number up to the greatest.
+    pub(super) fn full(&self, retry: u32) -> Duration {
+        let (base, doublings) = (self.base.as_nanos(), retry.saturating_sub(1));
+        // As long as the highest bit stays inside, nothing is lost by the shift.
+        let nanos = if doublings < base.leading_zeros() { base << doublings } else { u128::MAX };
+        if base == 0 {
+            Duration::ZERO
+        } else if nanos >= self.max.as_nanos() {
+            self.max
+        } else {
+            from_nanos(nanos)
+        }
+    }
+
+    /// The delay before retry `retry`.
+    pub(super) fn delay(&self, retry: u32, random: impl FnOnce(u128) -> u128) -> Duration {
+        let full = self.full(retry);
+        if !self.jitter {
+            return full;
+        }
+        let nanos = full.as_nanos();
+        from_nanos(nanos - random(nanos / 2).min(nanos / 2))
+    }
+}
+
+/// For what has been a duration, or less.
+fn from_nanos(nanos: u128) -> Duration {
+    const SECOND: u128 = 1_000_000_000;
+    // Both fit: the seconds because they come from a duration, the rest because it is a remainder.
+    Duration::new((nanos / SECOND) as u64, (nanos % SECOND) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn backoff(base: Duration, max: Duration) -> Backoff {
+        Backoff { base, max, jitter: false }
+    }
+
+    #[test]
+    fn the_first_retry_waits_for_the_base_and_each_further_one_twice_as_long_up_to_the_most() {
+        let backoff = backoff(Duration::from_millis(100), Duration::from_secs(30));
+        let delays: Vec<u128> = (1..=11).map(|retry| backoff.full(retry).as_millis()).collect();
+        assert_eq!(delays, [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]);
+    }
+
+    #[test]
+    fn no_attempt_number_is_too_large() {
+        let bases = [Duration::from_nanos(1), Duration::from_millis(100), Duration::from_secs(1), Duration::MAX];
+        for base in bases {
+            for max in [Duration::from_secs(30), Duration::MAX] {
+                let backoff = backoff(base.min(max), max);
+                let mut last = Duration::ZERO;
+                for retry in (1..=200).chain([u32::MAX - 1, u32::MAX]) {
+                    let delay = backoff.full(retry);
+                    assert!(delay >= last && delay <= max && !delay.is_zero(), "{base:?}, retry {retry}: {delay:?}");
+                    last = delay;
+                }
+                assert_eq!(last, max);
+            }
+        }
+        assert_eq!(backoff(Duration::ZERO, Duration::MAX).full(u32::MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn jitter_leaves_between_half_and_all_of_the_delay() {
+        for nanos in [0, 1, 2, 3, 100_000_001] {
+            let backoff = Backoff { jitter: true, ..backoff(Duration::from_nanos(nanos), Duration::from_secs(30)) };
+            let full = backoff.full(1);
+            assert_eq!(backoff.delay(1, |_| 0), full);
+            let least = backoff.delay(1, |most| most);
+            assert!(least * 2 >= full && least <= full, "{least:?} of {full:?}");
+            let mut random = fastrand::Rng::with_seed(nanos);
+            for _ in 0..1_000 {
+                let delay = backoff.delay(1, |most| random.u128(0..=most));
+                assert!(delay >= least && delay <= full);
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! [`Budget`]: at most so many retries for so many calls.
+//!
+//! The scheme of gRPC's retry throttling and Finagle's `RetryBudget`: a purse of tokens. Each call puts a fraction of a
+//! token in, each retry takes a whole one out, *before* it waits, so retries that wait in back-off count. The purse
+//! starts full, and holds no more than a few tokens: what quiet hours saved must not be spent in one storm. So over any
+//! stretch of `n` calls there are at most `reserve + share * n` retries. There is no time in it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Parts of a token.
+const TOKEN: u64 = 1_000_000;
+
+#[derive(Debug)]
+pub(super) struct Budget {
+    share: u64,
+    most: u64,
+    purse: AtomicU64,
+}
+
+impl Budget {
+    pub(super) fn new(share: f64, reserve: u32) -> Self {
+        let most = u64::from(reserve) * TOKEN;
+        // A cast from a float stays within the range of the integer.
+        Self { share: (share * TOKEN as f64).round() as u64, most, purse: AtomicU64::new(most) }
+    }
+
+    /// A call is about to be made for the first time.
+    pub(super) fn earn(&self) {
+        self.change(|purse| Some(purse.saturating_add(self.share).min(self.most)).filter(|&more| more != purse));
+    }
+
+    /// Takes out what a retry costs, if it is there.
+    pub(super) fn spend(&self) -> bool {
+        self.change(|purse| purse.checked_sub(TOKEN))
+    }
+
+    fn change(&self, change: impl FnMut(u64) -> Option<u64>) -> bool {
+        // Nothing else is made visible by it.
+        self.purse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_are_the_reserve_and_a_share_of_the_calls() {
+        let budget = Budget::new(0.2, 3);
+        assert_eq!((0..10).filter(|_| budget.spend()).count(), 3);
+        let spent = (0..100).filter(|_| {
+            budget.earn();
+            budget.spend()
+        });
+        assert_eq!(spent.count(), 20);
+    }
+
+    #[test]
+    fn no_more_than_the_reserve_is_saved() {
+        let budget = Budget::new(1.0, 2);
+        (0..1_000).for_each(|_| budget.earn());
+        assert_eq!((0..10).filter(|_| budget.spend()).count(), 2);
+    }
+
+    #[test]
+    fn a_share_of_nothing_leaves_the_reserve() {
+        let budget = Budget::new(0.0, 1);
+        budget.earn();
+        assert_eq!((budget.spend(), budget.spend()), (true, false));
+    }
+}

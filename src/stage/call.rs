@@ -1,0 +1,288 @@
+//! [`Call`]: what the workers of a pool run, and what retry, circuit breaker and fallback wrap.
+//!
+//! # What must hold
+//!
+//! - A wrapper is a call around a call: one processor, one pool, and each worker runs the whole nest for its item.
+//! - Whether a call was cancelled is decided by its token when it returns, not by what it returns: an error that comes after
+//!   the cancellation is [`Cancelled`](CallFailure::Cancelled), whatever it says. A result that comes all the same is a
+//!   result for the layers around it; the pool drops it if its stage was cancelled.
+//! - A deadline that a layer has set for what it wraps comes out of that layer as [`TimedOut`](CallFailure::TimedOut).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::operator::sealed::Context;
+use super::options::Options;
+use crate::error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
+use crate::pipeline::CancelToken;
+use crate::stage::Processor;
+
+/// One call for one item: what the workers of an [`AsyncMapper`](crate::AsyncMapper) run, and what
+/// [`Retry`](crate::Retry), `CircuitBreaker` and `Fallback` wrap.
+///
+/// The token tells it to stop; the item is given by reference, so that it can be tried again, and put aside if it fails.
+/// [`CallStage::to_call`] makes one of a processor: to make the call outside of a pipeline, for example in a test.
+pub trait Call: Send + Sync + 'static {
+    /// What it is given.
+    type In: Send + 'static;
+    /// What it makes.
+    type Out: Send + 'static;
+    /// The error of the call itself, as its closure returns it.
+    type Error: Into<BoxError> + 'static;
+
+    /// Makes the call.
+    ///
+    /// # Errors
+    /// What became of it instead of a result, and after how many attempts.
+    fn call(&self, cancel: &CancelToken, item: &Self::In) -> Result<Self::Out, CallError<Self::Error>>;
+}
+
+/// Why a [`Call`] has no result.
+#[derive(Debug, Clone)]
+pub struct CallError<E> {
+    /// What went wrong.
+    pub failure: CallFailure<E>,
+    /// How many times the call itself was made: 1 unless something retried it, 0 if a circuit breaker refused it.
+    pub attempts: u32,
+}
+
+/// The ways in which a [`Call`] can fail.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum CallFailure<E> {
+    /// The call returned this error.
+    Failed(E),
+    /// The call panicked; the message is the panic's payload.
+    Panicked(PanicMessage),
+    /// A time limit passed.
+    TimedOut {
+        /// The limit.
+        limit: Duration,
+        /// The error that the call returned after the limit had passed, or with which the attempt before had failed.
+        error: Option<E>,
+    },
+    /// A circuit breaker was open: the call was not made.
+    CircuitOpen,
+    /// The call's token was cancelled. That is no failure: it is never retried, counted or dead-lettered.
+    Cancelled,
+}
+
+impl<E> CallError<E> {
+    pub(crate) fn new(failure: CallFailure<E>, attempts: u32) -> Self {
+        Self { failure, attempts }
+    }
+
+    /// The error that the call itself returned, if it did.
+    pub fn error(&self) -> Option<&E> {
+        match &self.failure {
+            CallFailure::Failed(error) => Some(error),
+            CallFailure::TimedOut { error, .. } => error.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The error that the call itself returned, if it did.
+    pub fn into_error(self) -> Option<E> {
+        match self.failure {
+            CallFailure::Failed(error) => Some(error),
+            CallFailure::TimedOut { error, .. } => error,
+            _ => None,
+        }
+    }
+
+    /// Whether the call was not made because a circuit breaker was open.
+    pub fn is_circuit_open(&self) -> bool {
+        matches!(self.failure, CallFailure::CircuitOpen)
+    }
+
+    /// Whether the call's token was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.failure, CallFailure::Cancelled)
+    }
+
+    /// The kind that the error of an item has which failed in this way.
+    pub fn kind(&self) -> ErrorKind {
+        match self.failure {
+            CallFailure::Failed(_) => ErrorKind::Failed,
+            CallFailure::Panicked(_) => ErrorKind::Panicked,
+            CallFailure::TimedOut { .. } => ErrorKind::TimedOut,
+            CallFailure::CircuitOpen => ErrorKind::CircuitOpen,
+            CallFailure::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+}
+
+impl<E: Into<BoxError>> CallError<E> {
+    /// The error item for `item`, in the stage of `context`.
+    pub(crate) fn into_stream_error<T: Send + 'static>(self, context: &Context, item: T) -> StreamError {
+        let kind = match self.kind() {
+            // The stage itself goes on: this is about the item alone, and must not look like the end of the stream.
+            ErrorKind::Cancelled => ErrorKind::Failed,
+            kind => kind,
+        };
+        let error = context.error(kind, 0).with_attempts(self.attempts);
+        let error = match self.failure {
+            CallFailure::Failed(source) => error.with_source(source),
+            CallFailure::Panicked(message) => error.with_source(message),
+            CallFailure::TimedOut { limit, error: source } => {
+                error.with_source(CallTimedOut { limit, source: source.map(Into::into) })
+            }
+            CallFailure::CircuitOpen => error,
+            CallFailure::Cancelled => error.with_source("the call says that it was cancelled"),
+        };
+        error.with_item(item)
+    }
+}
+
+impl<E> fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "call {}", self.kind())?;
+        if self.attempts > 1 {
+            write!(f, " after {} attempts", self.attempts)?;
+        }
+        Ok(())
+    }
+}
+
+/// A call took longer than it is allowed to.
+#[derive(Debug, thiserror::Error)]
+#[error("no result within {limit:?}")]
+struct CallTimedOut {
+    limit: Duration,
+    source: Option<BoxError>,
+}
+
+/// A processor that makes a [`Call`] for each item on a pool of workers, and so can be wrapped in [`Retry`](crate::Retry),
+/// `CircuitBreaker` and `Fallback`. Implemented by the library only: by
+/// [`AsyncMapper`](crate::AsyncMapper), [`Mapper::fallible`](crate::Mapper::fallible), and the wrappers themselves.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` makes no call that could be tried again or guarded",
+    note = "wrap an `AsyncMapper`, a `Mapper::fallible`, or another wrapper such as `Retry` or `CircuitBreaker`"
+)]
+pub trait CallStage: Processor + sealed::Pooled {
+    /// The error of the call itself.
+    type Error: Into<BoxError> + 'static;
+    /// The call.
+    type Call: Call<In = Self::In, Out = Self::Out, Error = Self::Error>;
+
+    /// The call by itself, as one run makes it. What is shared by all runs, such as the state of a circuit breaker, is
+    /// shared with it, too.
+    ///
+    /// # Panics
+    /// If two options contradict one another.
+    #[track_caller]
+    fn to_call(&self) -> Self::Call;
+}
+
+pub(crate) mod sealed {
+    use super::PoolOptions;
+    use crate::stage::Processor;
+
+    /// Keeps [`CallStage`](super::CallStage) ours, and hands the settings of the pool to whoever wraps it.
+    pub trait Pooled: Processor {
+        #[doc(hidden)]
+        fn pool(&self) -> PoolOptions<Self::In>;
+    }
+}
+
+/// Tells the lane of an item: see `operators/pool/lanes.rs`.
+pub(crate) type LaneOf<In> = Arc<dyn Fn(&In) -> u64 + Send + Sync>;
+
+/// The settings of a pool of workers.
+#[allow(missing_debug_implementations)] // only reachable through a sealed trait
+pub struct PoolOptions<In> {
+    pub(crate) options: Options,
+    pub(crate) workers: usize,
+    pub(crate) ordered: bool,
+    pub(crate) window: Option<usize>,
+    pub(crate) queue_size: Option<usize>,
+    pub(crate) lane_of: Option<LaneOf<In>>,
+}
+
+impl<In> PoolOptions<In> {
+    pub(crate) fn new(options: Options, workers: usize) -> Self {
+        Self { options, workers, ordered: true, window: None, queue_size: None, lane_of: None }
+    }
+}
+
+impl<In> Clone for PoolOptions<In> {
+    fn clone(&self) -> Self {
+        Self { options: self.options.clone(), lane_of: self.lane_of.clone(), ..*self }
+    }
+}
+
+impl<In> fmt::Debug for PoolOptions<In> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolOptions")
+            .field("name", &self.options.name)
+            .field("capacity", &self.options.capacity)
+            .field("workers", &self.workers)
+            .field("ordered", &self.ordered)
+            .field("window", &self.window)
+            .field("queue_size", &self.queue_size)
+            .field("keyed", &self.lane_of.is_some())
+            .finish()
+    }
+}
+
+/// The setters for [`PoolOptions`], in an `impl` block of a type with a field `pool`.
+macro_rules! pool_options {
+    () => {
+        /// Sets the name that the stage has in reports and errors, and that its threads carry.
+        pub fn with_name(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+            self.pool.options.name = name.into();
+            self
+        }
+
+        /// Sets how many items may wait in the output for a slow consumer. Defaults to the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        pub fn with_capacity(mut self, items: usize) -> Self {
+            self.pool.options.capacity = Some(items);
+            self
+        }
+
+        /// Sets the number of worker threads: how many calls may be in progress. Defaults to the number of processors,
+        /// which suits work that computes; work that waits wants more. A [`Mapper::fallible`](crate::Mapper::fallible)
+        /// that is wrapped has one.
+        ///
+        /// # Panics
+        /// If `workers` is 0.
+        #[track_caller]
+        pub fn with_workers(mut self, workers: usize) -> Self {
+            assert!(workers > 0, "`workers` must be at least 1");
+            self.pool.workers = workers;
+            self
+        }
+
+        /// Sets whether results come out in the order of the input. Defaults to true. Without order a slow item holds up
+        /// no other.
+        pub fn with_ordered(mut self, ordered: bool) -> Self {
+            self.pool.ordered = ordered;
+            self
+        }
+
+        /// Sets how many items may be in progress or finished and waiting for their turn. Defaults to 1,024, or the
+        /// number of workers if that is more. A small window bounds memory more tightly, but lets one slow item stop
+        /// the rest sooner.
+        ///
+        /// # Panics
+        /// If `items` is 0; and when the processor is used, if it is less than the number of workers.
+        #[track_caller]
+        pub fn with_window(mut self, items: usize) -> Self {
+            assert!(items > 0, "`window` must be at least 1");
+            self.pool.window = Some(items);
+            self
+        }
+
+        /// Sets how many items may wait in front of the workers. Defaults to the capacity of the stage before.
+        ///
+        /// Has no effect on a stream that comes from a foreign channel, which has its own capacity.
+        pub fn with_queue_size(mut self, items: usize) -> Self {
+            self.pool.queue_size = Some(items);
+            self
+        }
+    };
+}
+
+pub(crate) use pool_options;
