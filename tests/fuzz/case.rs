@@ -7,30 +7,29 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fastrand::Rng;
-use streamz::{
-    CancelToken, DeadLetter, DeadLetterQueue, FailureLimit, ManualClock, Outcome, Overflow, Pipeline, Report, Stream,
-    StreamError, TryRecvError,
-};
+use streamz::{CancelToken, ManualClock, Outcome, Pipeline, Report, Stream, StreamError, TryRecvError};
 
 use crate::Log;
 use crate::common::books::{self, ByHand};
 use crate::common::item::{Census, Item};
 use crate::common::seen::Seen;
 use crate::common::threads;
-use crate::endings::{Ending, Switch, actor, spin, turns};
-use crate::expected::{Expected, Model};
-use crate::operators;
-use crate::sources::{self, Given, Length};
+use crate::endings::{Ending, Switch, Time, actor, spin, turns};
+use crate::expected::Expected;
+use crate::sources::{self, Length};
+use crate::trace::{Facts, Trace};
+use crate::{forks, operators};
 
 /// A stream in the making.
-struct Branch {
-    stream: Stream<Item>,
+pub(crate) struct Branch {
+    pub(crate) stream: Stream<Item>,
     /// The stage that feeds it.
-    feeder: String,
-    input: Given,
-    models: Vec<Rc<Model>>,
-    ordered: bool,
-    known: bool,
+    pub(crate) feeder: String,
+    pub(crate) trace: Rc<Trace>,
+    /// It comes in the order that the trace foretells.
+    pub(crate) ordered: bool,
+    /// Chance has no part in it.
+    pub(crate) known: bool,
 }
 
 /// A stream that somebody reads.
@@ -39,8 +38,7 @@ struct Reading {
     thread: Option<JoinHandle<()>>,
     what: &'static str,
     feeder: String,
-    input: Given,
-    models: Vec<Rc<Model>>,
+    trace: Rc<Trace>,
     ordered: bool,
     known: bool,
 }
@@ -55,10 +53,10 @@ struct Read {
     complete: bool,
 }
 
-struct Case<'a> {
-    rng: Rng,
-    log: &'a Log,
-    census: Census,
+pub(crate) struct Case<'a> {
+    pub(crate) rng: Rng,
+    pub(crate) log: &'a Log,
+    pub(crate) census: Census,
     clock: Option<ManualClock>,
     ending: Ending,
     /// Something goes on for ever unless it is stopped, and time cannot be waited for on a manual clock.
@@ -69,7 +67,7 @@ struct Case<'a> {
     actors: Vec<JoinHandle<()>>,
     held: Vec<Box<dyn Any + Send>>,
     /// An end of the pipeline may stop it.
-    may_stop: bool,
+    pub(crate) may_stop: bool,
 }
 
 pub(crate) fn run(seed: u64, log: &Log) {
@@ -122,6 +120,8 @@ impl Case<'_> {
         if early {
             self.actors.push(actor(&mut self.rng, switch.take(), Vec::new()));
         }
+        // On a manual clock the time passes from the beginning, if it can.
+        let time = self.clock.clone().filter(|_| !self.endless).map(|clock| Time::let_pass(&mut self.rng, clock));
         let mut branches = self.build(&pipeline);
         let main = branches.swap_remove(self.rng.usize(..branches.len()));
         branches.into_iter().for_each(|branch| self.read_elsewhere(branch));
@@ -132,6 +132,7 @@ impl Case<'_> {
         let report = self.read_and_end(pipeline, main, by_main);
         join_all(&mut self.actors);
         join_all(&mut self.feeders);
+        drop(time);
         if let Some((report, is_final)) = report {
             self.check(&report, is_final);
         }
@@ -150,22 +151,21 @@ impl Case<'_> {
             let mut open = vec![Branch {
                 stream: source.stream,
                 feeder: sources::last_stage(pipeline),
-                input: source.input,
-                models: Vec::new(),
+                trace: Rc::new(Trace::Source(source.input)),
                 ordered: true,
                 known: true,
             }];
             while let Some(mut branch) = open.pop() {
                 for _ in 0..self.rng.usize(..4) {
                     branch = self.scope(pipeline, branch);
-                    let split = done.len() + open.len() < 3 && self.rng.u8(..8) == 0;
-                    if split {
-                        let (one, other) = self.split(pipeline, branch);
-                        open.push(other);
-                        branch = one;
-                    } else {
+                    let fork = done.len() + open.len() < 3 && self.rng.u8(..8) == 0;
+                    if !fork {
                         branch = self.extend(pipeline, branch);
+                        continue;
                     }
+                    let mut ways = forks::random(self, pipeline, branch);
+                    branch = ways.swap_remove(self.rng.usize(..ways.len()));
+                    open.append(&mut ways);
                 }
                 done.push(branch);
             }
@@ -196,52 +196,8 @@ impl Case<'_> {
         }
         branch.known &= op.known && (branch.ordered || op.any_order);
         branch.ordered &= op.ordered;
-        branch.models.push(Rc::new(op.model));
+        branch.trace = Rc::new(Trace::Behind(branch.trace, op.model));
         branch
-    }
-
-    /// Failures go one way, items the other; the failed items become items again.
-    fn split(&mut self, pipeline: &Pipeline, branch: Branch) -> (Branch, Branch) {
-        let (items_capacity, failed_capacity) = (operators::capacity(&mut self.rng), self.rng.usize(..20));
-        let overflow = match self.rng.u8(..8) {
-            0 => Overflow::DropNewest,
-            1 if failed_capacity > 0 => Overflow::DropOldest,
-            _ => Overflow::Block,
-        };
-        let mut queue = DeadLetterQueue::new().with_failed_buffer_size(failed_capacity).with_overflow(overflow);
-        if let Some(items) = items_capacity {
-            queue = queue.with_capacity(items);
-        }
-        if self.rng.u8(..16) == 0 {
-            self.may_stop = true;
-            queue = queue.with_limit(FailureLimit::Count(self.rng.u64(..10)));
-        }
-        let token = branch.stream.token().clone();
-        let output = queue.process(&token, branch.stream);
-        let feeder = sources::last_stage(pipeline);
-        let census = self.census.clone();
-        let revived = output.failed.map(move |letter: DeadLetter| match letter.into_item::<Item>() {
-            Ok((item, _)) => item,
-            Err(letter) => census.item(lost_value(&Seen::error(letter.error()))),
-        });
-        let revived_feeder = sources::last_stage(pipeline);
-        self.log.note(format!(
-            "{} -> {feeder} {items_capacity:?}, {failed_capacity}, {overflow:?} -> {revived_feeder}",
-            branch.feeder
-        ));
-        let with = |stream, feeder, model: Model| {
-            let models = branch.models.iter().cloned().chain([Rc::new(model)]).collect();
-            let (input, ordered, known) = (branch.input.clone(), branch.ordered, branch.known);
-            Branch { stream, feeder, input, models, ordered, known }
-        };
-        let is_data = |seen: &Seen| matches!(seen, Seen::Value(_) | Seen::Group(_));
-        let items: Model = Box::new(move |input| input.iter().filter(|seen| is_data(seen)).cloned().collect());
-        let failed: Model = Box::new(move |input| {
-            input.iter().filter(|seen| !is_data(seen)).map(|seen| Seen::Value(lost_value(seen))).collect()
-        });
-        let mut revived = with(revived, revived_feeder, failed);
-        revived.known &= overflow == Overflow::Block;
-        (with(output.items, feeder, items), revived)
     }
 
     /// Work beside the streams.
@@ -262,7 +218,7 @@ impl Case<'_> {
     fn read_elsewhere(&mut self, branch: Branch) {
         let seen = Arc::new(Mutex::new(Read::default()));
         let shared = Arc::clone(&seen);
-        let Branch { mut stream, feeder, input, models, ordered, known } = branch;
+        let Branch { mut stream, feeder, trace, ordered, known } = branch;
         let count = self.rng.usize(..20);
         let mut thread = None;
         let mut on_thread = |work: Box<dyn FnOnce() + Send>| thread = Some(std::thread::spawn(work));
@@ -334,13 +290,13 @@ impl Case<'_> {
             }
         };
         self.log.note(format!("{feeder}: {what}"));
-        self.readings.push(Reading { seen, thread, what, feeder, input, models, ordered, known });
+        self.readings.push(Reading { seen, thread, what, feeder, trace, ordered, known });
     }
 
     /// Reads the main stream, and brings about the end if that is left to this thread. Gives the report, and whether
     /// nobody can change it any more.
     fn read_and_end(&mut self, pipeline: Pipeline, main: Branch, switch: Option<Switch>) -> Option<(Report, bool)> {
-        let Branch { stream, feeder, input, models, ordered, known } = main;
+        let Branch { stream, feeder, trace, ordered, known } = main;
         let seen = Arc::new(Mutex::new(Read::default()));
         let (drops, holds) = (self.rng.u8(..6) == 0, self.rng.bool());
         self.log.note(format!("{feeder}: main, by hand, drops {drops}, holds {holds}"));
@@ -359,8 +315,7 @@ impl Case<'_> {
             thread: None,
             what: "main",
             feeder,
-            input,
-            models,
+            trace,
             ordered,
             known,
         });
@@ -483,15 +438,6 @@ fn join_all(threads: &mut Vec<JoinHandle<()>>) {
     }
 }
 
-/// What stands for an item that failed, in the branch of the failed ones.
-fn lost_value(seen: &Seen) -> u64 {
-    match *seen {
-        Seen::Made(_, Some(value)) => value,
-        Seen::Passed(number) => 1_000_000 + number,
-        _ => 2_000_000,
-    }
-}
-
 impl Read {
     fn note(&mut self, item: &Result<Item, StreamError>) {
         self.seen.push(match item {
@@ -517,17 +463,7 @@ impl Reading {
         // This one is told of a cut, but not of a good end: that shows in the report.
         let told_of_cut = read.seen.iter().any(Seen::is_cut);
         let complete = read.complete || (over && self.what == "spawn_for_each" && !told_of_cut);
-        let (input, whole) = match &self.input {
-            Given::Unknown => return,
-            Given::Listed(all) => (all.clone(), complete && !drained),
-            Given::Counted { stage } => {
-                let given = report.stage(stage).map_or(0, |stage| stage.emitted());
-                // A reader that is no thread of the pipeline may have taken one more since the report was made.
-                let later = u64::from(!is_final && !complete);
-                ((0..given + later).map(Seen::Value).collect(), complete)
-            }
-        };
-        let all = self.models.iter().fold(input, |input, model| model(&input));
+        let Some((all, whole)) = self.trace.foretell(&Facts { report, is_final, complete, drained }) else { return };
         let expected = Expected { all, ordered: self.ordered, known: self.known };
         let checked = if whole { expected.check_whole(&read.seen) } else { expected.check_part(&read.seen) };
         checked.unwrap_or_else(|what| panic!("{} ({}): {what}\n{report}", self.feeder, self.what));

@@ -1,11 +1,13 @@
 //! How random pipelines come to their end.
 
 use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fastrand::Rng;
-use streamz::CancelToken;
+use streamz::{CancelToken, ManualClock};
 
 /// What ends the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,37 @@ pub(crate) fn actor(rng: &mut Rng, switch: Option<Switch>, held: Vec<Box<dyn Any
         spin(after);
         drop(held);
     })
+}
+
+/// A thread beside the pipeline that lets the time of a manual clock pass, as the system's does.
+pub(crate) struct Time {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Time {
+    pub(crate) fn let_pass(rng: &mut Rng, clock: ManualClock) -> Self {
+        let (over, mut rng) = (Arc::new(AtomicBool::new(false)), rng.fork());
+        let is_over = Arc::clone(&over);
+        let thread = std::thread::spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                clock.advance(Duration::from_micros(rng.u64(..200)));
+                spin(turns(&mut rng) / 10);
+            }
+        });
+        Self { over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Time {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Its panic is that of the clock, which says who did not come to rest.
+            let passed = thread.join();
+            assert!(passed.is_ok() || std::thread::panicking(), "the time could not pass");
+        }
+    }
 }
 
 /// A number of turns to wait: often few, at times many.

@@ -10,15 +10,17 @@
 //! STREAMZ_FUZZ_SEED=123 cargo test --test fuzz                    # one case, again and again: threads differ
 //! ```
 //!
-//! A new operator joins in with one function and one line in `operators.rs`.
+//! A new operator joins in with one function and one line in `operators`, or in `forks` if it has several ways out.
 
 mod case;
 #[path = "../common/mod.rs"]
 mod common;
 mod endings;
 mod expected;
+mod forks;
 mod operators;
 mod sources;
+mod trace;
 
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};

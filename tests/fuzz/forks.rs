@@ -1,0 +1,103 @@
+//! Operators that make several streams of one.
+//!
+//! To add one: write a function that puts it behind a branch and gives all branches that come out, and put it into the
+//! menu.
+
+use std::rc::Rc;
+
+use streamz::{DeadLetter, DeadLetterQueue, FailureLimit, Overflow, Pipeline, Stream};
+
+use crate::case::{Branch, Case};
+use crate::common::item::Item;
+use crate::common::seen::Seen;
+use crate::expected::Model;
+use crate::operators::capacity;
+use crate::sources::last_stage;
+use crate::trace::Trace;
+
+const MENU: &[fn(&mut Case<'_>, &Pipeline, Branch) -> Vec<Branch>] = &[dead_letters];
+
+/// Something random that forks a stream.
+pub(crate) fn random(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
+    MENU[case.rng.usize(..MENU.len())](case, pipeline, branch)
+}
+
+/// A branch behind which a stage is put.
+struct From {
+    feeder: String,
+    trace: Rc<Trace>,
+    ordered: bool,
+    known: bool,
+}
+
+impl Branch {
+    fn open(self) -> (From, Stream<Item>) {
+        let Branch { stream, feeder, trace, ordered, known } = self;
+        (From { feeder, trace, ordered, known }, stream)
+    }
+}
+
+impl From {
+    /// One of the ways out of a stage that stands behind the branch.
+    fn way_out(&self, stream: Stream<Item>, feeder: &str, model: Model) -> Branch {
+        Branch {
+            stream,
+            feeder: feeder.to_owned(),
+            trace: Rc::new(Trace::Behind(Rc::clone(&self.trace), model)),
+            ordered: self.ordered,
+            known: self.known,
+        }
+    }
+}
+
+fn is_data(seen: &Seen) -> bool {
+    matches!(seen, Seen::Value(_) | Seen::Group(_))
+}
+
+/// Failures go one way, items the other; the failed items become items again.
+fn dead_letters(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
+    let (items_capacity, failed_capacity) = (capacity(&mut case.rng), case.rng.usize(..20));
+    let overflow = match case.rng.u8(..8) {
+        0 => Overflow::DropNewest,
+        1 if failed_capacity > 0 => Overflow::DropOldest,
+        _ => Overflow::Block,
+    };
+    let mut queue = DeadLetterQueue::new().with_failed_buffer_size(failed_capacity).with_overflow(overflow);
+    if let Some(items) = items_capacity {
+        queue = queue.with_capacity(items);
+    }
+    if case.rng.u8(..16) == 0 {
+        case.may_stop = true;
+        queue = queue.with_limit(FailureLimit::Count(case.rng.u64(..10)));
+    }
+    let token = branch.stream.token().clone();
+    let (from, stream) = branch.open();
+    let output = queue.process(&token, stream);
+    let feeder = last_stage(pipeline);
+    let census = case.census.clone();
+    let revived = output.failed.map(move |letter: DeadLetter| match letter.into_item::<Item>() {
+        Ok((item, _)) => item,
+        Err(letter) => census.item(lost_value(&Seen::error(letter.error()))),
+    });
+    let revived_feeder = last_stage(pipeline);
+    case.log.note(format!(
+        "{} -> {feeder} {items_capacity:?}, {failed_capacity}, {overflow:?} -> {revived_feeder}",
+        from.feeder
+    ));
+    let items: Model = Box::new(move |input| input.iter().filter(|seen| is_data(seen)).cloned().collect());
+    let failed: Model = Box::new(move |input| {
+        input.iter().filter(|seen| !is_data(seen)).map(|seen| Seen::Value(lost_value(seen))).collect()
+    });
+    let mut revived = from.way_out(revived, &revived_feeder, failed);
+    revived.known &= overflow == Overflow::Block;
+    vec![from.way_out(output.items, &feeder, items), revived]
+}
+
+/// What stands for an item that failed, in the branch of the failed ones.
+fn lost_value(seen: &Seen) -> u64 {
+    match *seen {
+        Seen::Made(_, Some(value)) => value,
+        Seen::Passed(number) => 1_000_000 + number,
+        _ => 2_000_000,
+    }
+}
