@@ -9,7 +9,8 @@ use streamz::{BoxError, Result};
 
 use crate::counts::Counts;
 use crate::flight::{COLUMNS, Splitter};
-use crate::input::{Input, Stop};
+use crate::input::Input;
+use crate::interruptible::Stop;
 
 /// The longest line that is kept. A flight has about 100 bytes; what is much longer is not one, and must not fill the
 /// memory.

@@ -26,6 +26,8 @@ mod database;
 mod dead_letters;
 mod flight;
 mod input;
+#[path = "../common/interruptible.rs"]
+mod interruptible;
 mod lines;
 mod pipeline;
 mod progress;
@@ -41,7 +43,7 @@ use clap::Parser;
 use counts::Counts;
 use database::Database;
 use dead_letters::DeadLetters;
-use input::Stop;
+use interruptible::Stop;
 use lines::Lines;
 use progress::Progress;
 use streamz::{BoxError, CancelToken, Clock, Report, Result};
