@@ -85,10 +85,21 @@ fn tables_are_aligned() {
     let paper = Paper::default();
     let page = Page::new(paper.clone());
     page.table(&["route", "items"], [["fast", "7"], ["very slow", "1200"]]);
+    page.table(&["address", "share", "sent"], [["10.0.0.1", "7.5%", "12 kB"], ["10.0.0.12", "10%", "1,200 B"]]);
     page.table(&["nothing"], std::iter::empty::<[u8; 1]>());
-    let expected =
-        "  route      items\n  ---------  -----\n  fast           7\n  very slow   1200\n  nothing\n  -------\n";
-    assert_eq!(paper.text(), expected);
+    let expected = [
+        "  route      items",
+        "  ---------  -----",
+        "  fast           7",
+        "  very slow   1200",
+        "  address    share     sent",
+        "  ---------  -----  -------",
+        "  10.0.0.1    7.5%    12 kB",
+        "  10.0.0.12    10%  1,200 B",
+        "  nothing",
+        "  -------",
+    ];
+    assert_eq!(paper.text().lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]

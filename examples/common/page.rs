@@ -50,15 +50,13 @@ impl Page {
         self.inner.lock().write(&text);
     }
 
-    /// Writes a table with a line of headings. Columns of numbers stand to the right.
+    /// Writes a [`table`].
     pub fn table<R, C>(&self, headings: &[&str], rows: impl IntoIterator<Item = R>)
     where
         R: IntoIterator<Item = C>,
         C: Display,
     {
-        let text = |row: R| row.into_iter().map(|cell| cell.to_string()).collect::<Vec<_>>();
-        let rows = rows.into_iter().map(text).collect::<Vec<_>>();
-        self.say(Table { headings, rows: &rows });
+        self.say(table(headings, rows));
     }
 
     /// Checks a promise and says how it stands: `✓ every order took one branch`.
@@ -128,6 +126,17 @@ impl fmt::Debug for Page {
     }
 }
 
+/// A table with a line of headings. Columns of numbers stand to the right.
+pub fn table<R, C>(headings: &[&str], rows: impl IntoIterator<Item = R>) -> String
+where
+    R: IntoIterator<Item = C>,
+    C: Display,
+{
+    let text = |row: R| row.into_iter().map(|cell| cell.to_string()).collect::<Vec<_>>();
+    let rows = rows.into_iter().map(text).collect::<Vec<_>>();
+    Table { headings, rows: &rows }.to_string()
+}
+
 struct Table<'a> {
     headings: &'a [&'a str],
     rows: &'a [Vec<String>],
@@ -141,7 +150,11 @@ impl Table<'_> {
 
 impl Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_number = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+        // `1,200`, `0.5 s`, `12%`; but neither an address nor a date.
+        let is_number = |cell: &str| {
+            let number = cell.split(' ').next().unwrap_or_default().trim_end_matches('%').replace(',', "");
+            number.parse::<f64>().is_ok()
+        };
         let columns: Vec<(usize, bool)> = (self.headings.iter().enumerate())
             .map(|(column, heading)| {
                 let width = |text: &str| text.chars().count();

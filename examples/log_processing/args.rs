@@ -1,0 +1,162 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, ValueEnum};
+use streamz::{BoxError, Result};
+
+/// Counts what an access log says, and finds bursts and suspicious clients in it.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "log_processing",
+    after_help = "Without FILE it makes a log of its own, with attacks in it, works through that, and checks what it \
+        has found against what it has put in.\n\n\
+        LINES  A line is in the Common Log Format, or in the Combined one, or in any that begins like these; or it is a \
+        JSON object with a time (`time`, `timestamp`, `ts`, `@timestamp`: RFC 3339 or seconds since 1970), a client \
+        (`client`, `remote_addr`, `remote_ip`, `client_ip`, `ip`), a path (`path`, `uri`, `request_uri`, `url`, or \
+        `request`: \"GET /path HTTP/1.1\"), a `status` (`status_code`, `code`), and perhaps `bytes` (`size`, \
+        `bytes_sent`, `body_bytes_sent`). What is neither is put aside: into the rejects, one JSON object per line, \
+        {\"at\": \"access.log:17\", \"reason\", \"raw\"}. Every line is counted once: read = parsed + malformed.\n\n\
+        ALERTS  One line for each, as soon as it is found; the time is that of the log, in UTC. Everything goes by the \
+        time of the log, not of the clock on the wall, so the same log gives the same alerts. Give several files with \
+        the oldest first; where time goes back by more than --window, watching begins anew.\n\n\
+        MEMORY  Does not depend on the length of the log: beyond --max-keys clients, or paths, those not seen for \
+        longest are forgotten, and beyond a week the oldest minutes; the report says how many. 10,000 clients take at \
+        most about 10 MB.\n\n\
+        FOLLOW  Files may be missing at first, renamed and made anew (lines that still come to the old one are read, \
+        too), or emptied. That a file was emptied and has grown beyond its old length within a tenth of a second \
+        cannot be noticed.\n\n\
+        Exit status: 0 if all was read (with --follow: when ended by Ctrl-C), 130 if it was interrupted before, 2 if the \
+        arguments are wrong, 1 for any other failure. Malformed lines and alerts are no failure."
+)]
+pub(crate) struct Args {
+    /// Logs, plain or gzip; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// How lines are written; `auto` looks at each
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    pub(crate) format: Format,
+
+    /// Wait for more at the end, as `tail -F` does, until Ctrl-C; begin at the end
+    #[arg(long, short = 'F', requires = "files")]
+    pub(crate) follow: bool,
+
+    /// With --follow: begin at the beginning
+    #[arg(long, requires = "follow")]
+    pub(crate) from_start: bool,
+
+    /// Write the report as JSON, too; `-` is standard output, on which nothing else is then written
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Write malformed lines to a file, with where they stand and what is wrong with them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rejects: Option<PathBuf>,
+
+    /// Over how many seconds a client is watched
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) window: u32,
+
+    /// Alert at this many 4xx and 5xx of one client within the window
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) max_errors: u16,
+
+    /// Alert at this many different paths of one client within the window
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    pub(crate) max_paths: u16,
+
+    /// Alert when a minute has more than this many times the requests of the ten before it, on average
+    #[arg(long, value_name = "FACTOR", default_value_t = 3.0, value_parser = factor)]
+    pub(crate) burst: f64,
+
+    /// Give the same alert again only when the time of the log has come to the next multiple of this
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) repeat: u32,
+
+    /// Give at most this many alerts in a minute of the log, and count the others
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) alerts_per_minute: u32,
+
+    /// How many clients, and how many paths, are kept in mind
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub(crate) max_keys: u32,
+
+    /// How many lines the tables of the report have
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) top: usize,
+
+    /// Print neither alerts nor report nor progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+
+    /// Say on standard error what each stage of the pipeline did
+    #[arg(long)]
+    pub(crate) stages: bool,
+
+    /// Do the same work as a plain loop in one thread, for comparison
+    #[arg(long, conflicts_with_all = ["follow", "stages"])]
+    pub(crate) sequential: bool,
+
+    /// What is left out of the names of files, if they are in it.
+    #[arg(skip)]
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// JSON if a line begins with a brace, otherwise clf
+    Auto,
+    /// Common or Combined Log Format
+    Clf,
+    /// One object per line
+    Json,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let factor: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if factor > 1.0 && factor.is_finite() { Ok(factor) } else { Err("must be greater than 1".to_owned()) }
+}
+
+impl Args {
+    /// What lies on standard output.
+    pub(crate) fn json_on_stdout(&self) -> bool {
+        self.json.as_deref().is_some_and(is_std)
+    }
+
+    /// What clap cannot know.
+    pub(crate) fn check(&self) -> Result<(), BoxError> {
+        if self.files.iter().filter(|file| is_std(file)).count() > 1 {
+            return Err("standard input can be read once only".into());
+        }
+        if self.follow && self.files.iter().any(|file| is_std(file)) {
+            return Err("standard input cannot be followed: it ends when it ends; leave out --follow".into());
+        }
+        // Outputs are emptied at the start: a slip on the command line must not cost the user a log.
+        let outputs = [("--json", &self.json), ("--rejects", &self.rejects)];
+        for (option, output) in outputs.iter().filter_map(|(option, output)| Some((option, output.as_ref()?))) {
+            if let Some(input) = self.files.iter().find(|input| same_file(input, output)) {
+                return Err(format!("{option} {} is an input: {}", output.display(), input.display()).into());
+            }
+        }
+        if let (Some(json), Some(rejects)) = (&self.json, &self.rejects)
+            && (json == rejects || same_file(json, rejects))
+        {
+            return Err(format!("--json and --rejects are the same file: {}", json.display()).into());
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn is_std(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b && a.is_file())
+}
+
+/// For `map_err`: what could not be done to which file, and why.
+pub(crate) fn failure<E: std::error::Error>(what: &str, path: &Path) -> impl FnOnce(E) -> BoxError {
+    move |error| format!("{what} {}: {error}", path.display()).into()
+}

@@ -1,0 +1,93 @@
+//! The Common Log Format of web servers, and the Combined one, which has two fields more:
+//!
+//! ```text
+//! 192.0.2.7 - frank [10/Oct/2000:13:55:36 -0700] "GET /logo.gif?x=1 HTTP/1.0" 200 2326 "http://example.org/" "Mozilla/4.08"
+//! client      user   time                         request                      status bytes
+//! ```
+//!
+//! What stands behind the bytes is not looked at, so any format that begins like this can be read.
+
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
+
+use crate::record::{Fields, Reason, excerpt};
+
+pub(crate) fn read(line: &str) -> Result<Fields<'_>, Reason> {
+    let (client, rest) = line.split_once(' ').ok_or(Reason::Missing("client"))?;
+    // The name of a user may contain anything but this.
+    let (_, rest) = rest.split_once(" [").ok_or(Reason::Missing("time"))?;
+    let (time, rest) = rest.split_once("] \"").ok_or(Reason::Missing("request"))?;
+    let end = end_of_quoted(rest).ok_or(Reason::Missing("end of the request"))?;
+    let (request, rest) = (&rest[..end], &rest[end + 1..]);
+    let mut rest = rest.split_ascii_whitespace();
+    let status = rest.next().ok_or(Reason::Missing("status"))?;
+    let bytes = rest.next().ok_or(Reason::Missing("number of bytes"))?;
+    Ok(Fields {
+        client,
+        time: seconds(time).ok_or_else(|| Reason::Time(excerpt(time)))?,
+        target: target(request),
+        status: status.parse().map_err(|_| Reason::Status(excerpt(status)))?,
+        bytes: if bytes == "-" { 0 } else { bytes.parse().map_err(|_| Reason::Bytes(excerpt(bytes)))? },
+    })
+}
+
+/// Where the quote is that no backslash stands before.
+fn end_of_quoted(text: &str) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let found = from + text[from..].find('"')?;
+        let backslashes = text[..found].bytes().rev().take_while(|byte| *byte == b'\\').count();
+        if backslashes % 2 == 0 {
+            return Some(found);
+        }
+        from = found + 1;
+    }
+}
+
+/// What is asked for in a request, which should be a method, a target and a version, but may be anything a client has sent.
+pub(crate) fn target(request: &str) -> &str {
+    let Some((_, target)) = request.split_once(' ') else { return "" };
+    match target.rsplit_once(' ') {
+        Some((target, version)) if version.starts_with("HTTP/") => target,
+        _ => target,
+    }
+}
+
+/// `10/Oct/2000:13:55:36 -0700` in seconds since 1970.
+fn seconds(text: &str) -> Option<i64> {
+    let bytes: &[u8; 26] = text.as_bytes().try_into().ok()?;
+    let shape = [(2, b'/'), (6, b'/'), (11, b':'), (14, b':'), (17, b':'), (20, b' ')];
+    if shape.iter().any(|&(place, byte)| bytes[place] != byte) {
+        return None;
+    }
+    let number = |from: usize, length: usize| {
+        bytes[from..from + length]
+            .iter()
+            .try_fold(0_i16, |number, byte| byte.is_ascii_digit().then(|| number * 10 + i16::from(byte - b'0')))
+    };
+    let small = |from: usize| number(from, 2).and_then(|number| i8::try_from(number).ok());
+    let month = match &bytes[3..6] {
+        b"Jan" => 1,
+        b"Feb" => 2,
+        b"Mar" => 3,
+        b"Apr" => 4,
+        b"May" => 5,
+        b"Jun" => 6,
+        b"Jul" => 7,
+        b"Aug" => 8,
+        b"Sep" => 9,
+        b"Oct" => 10,
+        b"Nov" => 11,
+        b"Dec" => 12,
+        _ => return None,
+    };
+    let time = DateTime::new(number(7, 4)?, month, small(0)?, small(12)?, small(15)?, small(18)?, 0).ok()?;
+    let sign = match bytes[21] {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let (hours, minutes) = (i32::from(small(22)?), i32::from(small(24)?));
+    let offset = Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok().filter(|_| minutes < 60)?;
+    Some(offset.to_timestamp(time).ok()?.as_second())
+}

@@ -1,0 +1,50 @@
+//! The one place that every record comes to: counting and watching.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use streamz::{Emit, Operator};
+
+use crate::args::Args;
+use crate::record::Record;
+use crate::tables::Tables;
+use crate::watch::{Alert, Watch};
+
+/// Counts requests and looks for what is wrong.
+pub(crate) struct Examiner {
+    pub(crate) tables: Tables,
+    watch: Watch,
+}
+
+impl Examiner {
+    pub(crate) fn new(args: &Args) -> Self {
+        Self { tables: Tables::new(args.max_keys as usize), watch: Watch::new(args) }
+    }
+
+    pub(crate) fn examine(&mut self, record: &Record, found: impl FnMut(Alert)) {
+        let client = self.tables.add(record);
+        self.watch.see(record, client, found);
+    }
+}
+
+/// As a step of a pipeline: records in, alerts out. The tables are there to be read when it has ended.
+///
+/// The lock is never waited for. It is there because who reads the tables is another than who fills them.
+pub(crate) struct Examine(pub(crate) Arc<Mutex<Examiner>>);
+
+impl Operator for Examine {
+    type In = Record;
+    type Out = Alert;
+
+    fn item(&mut self, record: Record, out: &mut impl Emit<Alert>) {
+        let mut alerts = 0;
+        self.0.lock().examine(&record, |alert| {
+            alerts += 1;
+            // The record is settled once.
+            out.emit_from(alert, u64::from(alerts == 1));
+        });
+        if alerts == 0 {
+            out.filtered(1);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! A log processor: counts what an access log says, and finds bursts and suspicious clients in it.
+//!
+//! ```text
+//!  read ─▶ parse ───▶ examine ─▶ once ─▶ not too often ─▶ say ──▶ report
+//! (files, gzip,  │    counts     repeats  so many in       │
+//!  pipe, or what │    every      are left  a minute        └──▶ malformed lines, put aside
+//!  grows)        │    request      out
+//!    one thread ─┴─ another
+//! ```
+//!
+//! What the example is about:
+//!
+//! - *Nothing vanishes.* Every line that was read is counted once: `read = parsed + malformed`, also when the job was
+//!   interrupted. A malformed line travels to the end as an error that carries it, and lands in the rejects with
+//!   `file:line` and the reason.
+//! - *Memory does not depend on the input.* Tables have a bound; what was forgotten to keep it is counted and reported.
+//! - *The time of the log.* Windows, repeats and rates go by the time that the lines tell, so that a log of last week gives
+//!   the alerts that it would have given last week, and the same ones each time.
+//! - *Following.* With `--follow` the source is an interval: at each tick a [`FlatMap`](streamz::FlatMap) unfolds into the
+//!   lines that have come. Files may be renamed and made anew, or emptied. Ctrl-C drains the pipeline: what was read
+//!   is in the report.
+//! - *Steps that are too cheap for a thread* share one: reading and parsing here, everything else there.
+//!
+//! `cargo run --release --example log_processing` makes a log with attacks in it, works through it, and checks what it has
+//! found; `-- --help` shows the options.
+#![forbid(unsafe_code)]
+
+mod alerts;
+mod args;
+mod clf;
+#[path = "../common/mod.rs"]
+mod common;
+mod demo;
+mod examine;
+mod follow;
+mod input;
+#[path = "../common/interruptible.rs"]
+mod interruptible;
+mod json;
+mod lines;
+mod output;
+mod pipeline;
+mod plain;
+mod record;
+mod rejects;
+mod report;
+mod sequential;
+mod tables;
+mod threat;
+mod watch;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use alerts::Said;
+use args::Args;
+use clap::Parser;
+use follow::{Follower, Notes};
+use input::{Lines, Reading};
+use interruptible::Stop;
+use output::{Output, Progress, complain, note};
+use rejects::Rejects;
+use report::Summary;
+use streamz::{BoxError, CancelToken, Clock, Report, Result};
+use tables::Tables;
+
+/// What the shell shows for a program that was ended by Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// The work, ready to start: the inputs can be read, the outputs exist.
+struct Job {
+    args: Args,
+    source: Source,
+    stop: Stop,
+    reading: Arc<Reading>,
+    rejects: Rejects,
+    names: Vec<String>,
+    output: Output,
+    progress: Progress,
+}
+
+/// Where the lines come from.
+enum Source {
+    Files(Lines),
+    Growing(Follower),
+}
+
+impl Source {
+    /// The files that grow, to ask them at the end for what is left.
+    fn follower(&self) -> Option<Follower> {
+        match self {
+            Self::Files(_) => None,
+            Self::Growing(follower) => Some(follower.clone()),
+        }
+    }
+}
+
+/// How the work ended.
+struct Ended {
+    tables: Tables,
+    rejects: Rejects,
+    said: Said,
+    /// Alerts that had been said before.
+    repeated: u64,
+    /// Alerts that were too many for their minute.
+    held_back: u64,
+    /// Lines that had begun and not ended, which are no lines yet.
+    unfinished: usize,
+    /// What each stage did; a plain loop has no stages.
+    report: Option<Report>,
+    /// Whether the user has ended it.
+    interrupted: bool,
+    /// Whether lines that had been read may have been given up.
+    is_cut: bool,
+    /// What stopped it before its time, other than the user.
+    fault: Option<BoxError>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = if args.files.is_empty() { demo::run(&args) } else { run(&args).map(|summary| summary.exit_code()) };
+    done.unwrap_or_else(|error| {
+        complain(&error.to_string());
+        ExitCode::FAILURE
+    })
+}
+
+/// Does the job, and writes what there is to say about it.
+fn run(args: &Args) -> Result<Summary, BoxError> {
+    args.check()?;
+    let (stop, reading, names) = (Stop::default(), Arc::new(Reading::default()), input::names(args));
+    let size = if args.follow { None } else { input::check(&args.files)? };
+    let json = args.json.as_deref().filter(|path| !args::is_std(path)).map(report::create).transpose()?;
+    let rejects = Rejects::create(args.rejects.as_deref(), names.clone())?;
+    let output = Output::default();
+    let progress = Progress::new(!args.quiet && !args.follow, size);
+    let source = if args.follow {
+        let notes: Notes = Arc::new(if args.quiet { |_: &str| {} } else { note });
+        Source::Growing(Follower::open(args, &reading, &stop, &notes))
+    } else {
+        Source::Files(Lines::new(args, &reading, &stop))
+    };
+    let clock = Clock::default();
+    let started = clock.now();
+    let reading_here = Arc::clone(&reading);
+    let job = Job { args: args.clone(), source, stop, reading, rejects, names, output: output.clone(), progress };
+    let ended = if args.sequential { sequential::run(job) } else { pipeline::run(job) }?;
+
+    let elapsed = clock.now() - started;
+    let mut summary = Summary::new(args, ended, &reading_here, elapsed);
+    summary.write(&output, json);
+    Ok(summary)
+}
+
+/// From now on the first Ctrl-C ends the reading, so that what was read is reported; should even that hang (in a write to a
+/// pipe that nobody reads, say) the second ends the program on the spot.
+fn listen_to_ctrl_c(stop: &Stop, token: CancelToken, args: &Args, progress: &Progress) -> Result<Stop, BoxError> {
+    let interrupted = Stop::default();
+    let (stop, pressed, progress) = (stop.clone(), interrupted.clone(), progress.clone());
+    let says_so = !args.follow && !args.quiet;
+    ctrlc::set_handler(move || {
+        if pressed.is_set() {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        pressed.set();
+        stop.set();
+        token.drain();
+        if says_so {
+            progress.suspend(|| note("interrupted: this is what was read; Ctrl-C again ends at once"));
+        }
+    })
+    .map_err(|error| format!("cannot listen to Ctrl-C: {error}"))?;
+    Ok(interrupted)
+}

@@ -1,0 +1,100 @@
+//! The job as a pipeline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use streamz::{BoxError, Custom, Dedupe, Inline, Mapper, Outcome, Pipeline, Report, Result, Stream};
+
+use crate::alerts::{PerMinute, Said};
+use crate::args::Format;
+use crate::examine::{Examine, Examiner};
+use crate::lines::Line;
+use crate::record::{Record, parse};
+use crate::watch::Alert;
+use crate::{Ended, Job, Source, listen_to_ctrl_c};
+
+/// How often it is looked whether the files that are followed have grown.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Alerts that are remembered as said; the oldest is forgotten first, and may then be said again.
+const MAX_ALERTS: usize = 10_000;
+
+pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
+    let Job { args, source, stop, reading, mut rejects, names, output, progress } = job;
+    let pipeline = Pipeline::new("log");
+    let interrupted = listen_to_ctrl_c(&stop, pipeline.token(), &args, &progress)?;
+    if let Some(update) = progress.updater(&reading) {
+        pipeline.every(Duration::from_millis(100), update);
+    }
+
+    let follower = source.follower();
+    let examiner = Arc::new(Mutex::new(Examiner::new(&args)));
+    let examine = Custom::new("examine", {
+        let examiner = Arc::clone(&examiner);
+        move || Examine(Arc::clone(&examiner))
+    });
+    let (repeat, per_minute) = (args.repeat, args.alerts_per_minute);
+    let once = Dedupe::new(move |alert: &Alert| alert.key(repeat)).with_max_keys(MAX_ALERTS).with_name("once");
+    let not_too_often = Custom::new("not too often", move || PerMinute::new(per_minute));
+
+    let mut said = Said::new(&args, names, output.clone(), progress.clone());
+    let (token, mut fault) = (pipeline.token(), None);
+    // All of this is quick, and runs right here. A malformed line passes the steps as an error that carries the line.
+    let alerts = records(&pipeline, source, args.format).named("say").inline();
+    let told = alerts.with(examine).with(once).with(not_too_often).for_each(|item| {
+        let done = match item {
+            Ok(alert) => said.say(alert),
+            Err(error) => rejects.add_error(&error),
+        };
+        if let Err(error) = done {
+            token.cancel_because("an output cannot be written");
+            fault.get_or_insert(error);
+        }
+        if args.follow && output.is_closed() {
+            // Nobody listens any more.
+            stop.set();
+            token.drain();
+        }
+    });
+
+    // Should it have stopped early, the reader may still be waiting for input.
+    stop.set();
+    let report = pipeline.join();
+    progress.finish();
+    if let (None, Err(error)) = (&fault, told) {
+        fault = Some(error.to_string().into());
+    }
+    let examiner = Arc::into_inner(examiner).ok_or("the tables are still in use")?.into_inner();
+    let (repeated, held_back) = (removed(&report, "once"), removed(&report, "not too often"));
+    let is_cut = !matches!(report.outcome, Outcome::Completed | Outcome::Drained);
+    Ok(Ended {
+        tables: examiner.tables,
+        rejects,
+        said,
+        repeated,
+        held_back,
+        unfinished: follower.map_or(0, |follower| follower.unfinished()),
+        report: Some(report),
+        interrupted: interrupted.is_set(),
+        is_cut,
+        fault,
+    })
+}
+
+/// Reading and parsing share a thread: a line takes less time than it would to hand it over.
+fn records(pipeline: &Pipeline, source: Source, format: Format) -> Stream<Record> {
+    let parse = Mapper::fallible(move |line: &Line| parse(line, format)).with_name("parse line");
+    match source {
+        Source::Files(lines) => Inline::from_iter(pipeline, lines).with(parse).spawn("parse"),
+        Source::Growing(follower) => {
+            Stream::interval(pipeline, POLL).inline().flat_map(move |_| follower.news()).with(parse).spawn("parse")
+        }
+    }
+}
+
+/// How many items a step has left out.
+fn removed(report: &Report, name: &str) -> u64 {
+    let steps = report.stages.iter().flat_map(|stage| &stage.steps);
+    steps.filter(|step| &*step.name == name).map(|step| step.filtered + step.total_dropped()).sum()
+}

@@ -1,0 +1,91 @@
+//! Malformed lines, put aside.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use streamz::{BoxError, Result, StreamError};
+
+use crate::args::failure;
+use crate::lines::Line;
+use crate::record::Reason;
+
+/// How many are shown in the report.
+const SHOWN: usize = 3;
+
+/// How many sorts of reasons are told apart.
+const SORTS: usize = 20;
+
+/// The file for malformed lines, if one is wanted, and how many there were.
+pub(crate) struct Rejects {
+    file: Option<(File, PathBuf)>,
+    names: Vec<String>,
+    buffer: Vec<u8>,
+    pub(crate) count: u64,
+    /// By the sort of reason.
+    pub(crate) reasons: BTreeMap<String, u64>,
+    /// The first ones: where, and what was wrong.
+    pub(crate) first: Vec<(String, String)>,
+}
+
+/// One line of the file.
+#[derive(Serialize)]
+struct Entry<'a> {
+    at: &'a str,
+    reason: &'a str,
+    /// What is not UTF-8 in it is replaced: JSON has no way to say it.
+    raw: &'a str,
+}
+
+impl Rejects {
+    /// Makes the file, or empties it.
+    pub(crate) fn create(path: Option<&Path>, names: Vec<String>) -> Result<Self, BoxError> {
+        let create = |path: &Path| {
+            let file = File::create(path).map_err(failure("cannot create rejects file", path))?;
+            Ok::<_, BoxError>((file, path.to_owned()))
+        };
+        let file = path.map(create).transpose()?;
+        let (reasons, first) = (BTreeMap::new(), Vec::new());
+        Ok(Self { file, names, buffer: Vec::new(), count: 0, reasons, first })
+    }
+
+    /// Adds a line, and counts it once it is written. Each is written at once: who follows a log wants to see it.
+    pub(crate) fn add(&mut self, line: &Line, reason: &Reason) -> Result<(), BoxError> {
+        let at = line.at.describe(&self.names);
+        let text = reason.to_string();
+        if let Some((file, path)) = &mut self.file {
+            self.buffer.clear();
+            let raw = String::from_utf8_lossy(&line.raw.bytes);
+            serde_json::to_writer(&mut self.buffer, &Entry { at: &at, reason: &text, raw: &raw })?;
+            self.buffer.push(b'\n');
+            file.write_all(&self.buffer).map_err(failure("cannot write to rejects file", path))?;
+        }
+        self.count += 1;
+        let sort = text.split(": `").next().unwrap_or_default();
+        let sort = if matches!(reason, Reason::Json(_)) { "not JSON" } else { sort };
+        let room = self.reasons.len() < SORTS || self.reasons.contains_key(sort);
+        *self.reasons.entry(if room { sort } else { "other reasons" }.to_owned()).or_default() += 1;
+        if self.first.len() < SHOWN {
+            self.first.push((at, text));
+        }
+        Ok(())
+    }
+
+    /// Adds the line that an error item carries.
+    pub(crate) fn add_error(&mut self, error: &StreamError) -> Result<(), BoxError> {
+        let reason = error.downcast_ref::<Reason>();
+        let added = reason.and_then(|reason| error.with_item_ref(|line: &Line| self.add(line, reason)));
+        // What is not the fault of a line is a fault of the program.
+        added.unwrap_or_else(|| Err(describe(error).into()))
+    }
+}
+
+/// An error and what it came from.
+pub(crate) fn describe(error: &StreamError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,61 @@
+//! The same job as a plain loop in one thread.
+
+use std::collections::HashSet;
+
+use streamz::{BoxError, CancelToken, Result};
+
+use crate::alerts::{PerMinute, Said};
+use crate::examine::Examiner;
+use crate::record::parse;
+use crate::{Ended, Job, Source, listen_to_ctrl_c};
+
+pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
+    let Job { args, source, stop, reading, mut rejects, names, output, progress } = job;
+    let Source::Files(lines) = source else { return Err("files that grow cannot be followed in one thread".into()) };
+    let interrupted = listen_to_ctrl_c(&stop, CancelToken::new(), &args, &progress)?;
+    let mut update = progress.updater(&reading);
+
+    let mut examiner = Examiner::new(&args);
+    let mut known = HashSet::new();
+    let mut per_minute = PerMinute::new(args.alerts_per_minute);
+    let mut said = Said::new(&args, names, output, progress.clone());
+    let (mut repeated, mut held_back) = (0, 0);
+    let work = || -> Result<(), BoxError> {
+        let mut found = Vec::new();
+        for (number, line) in lines.enumerate() {
+            match parse(&line, args.format) {
+                Ok(record) => examiner.examine(&record, |alert| found.push(alert)),
+                Err(reason) => rejects.add(&line, &reason)?,
+            }
+            for alert in found.drain(..) {
+                if !known.insert(alert.key(args.repeat)) {
+                    repeated += 1;
+                } else if !per_minute.passes(alert.time) {
+                    held_back += 1;
+                } else {
+                    said.say(alert)?;
+                }
+            }
+            if number % 10_000 == 0
+                && let Some(update) = &mut update
+            {
+                update();
+            }
+        }
+        Ok(())
+    };
+    let fault = work().err();
+    progress.finish();
+    Ok(Ended {
+        tables: examiner.tables,
+        rejects,
+        said,
+        repeated,
+        held_back,
+        unfinished: 0,
+        report: None,
+        interrupted: interrupted.is_set(),
+        is_cut: fault.is_some(),
+        fault,
+    })
+}
