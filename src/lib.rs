@@ -51,6 +51,7 @@
 //! | look at them | [`Tap`] |
 //! | take some of them | [`Take`], [`TakeWhile`], [`Skip`], [`SkipWhile`], [`Sample`], [`Dedupe`] |
 //! | handle several together | [`Batcher`], [`Chunk`] |
+//! | put items together by their time | [`TumblingWindow`], [`SlidingWindow`], [`SessionWindow`], each also with [`folds`] |
 //! | wait for each (requests, disks) | [`AsyncMapper`] |
 //! | make a failed call again | [`Retry`] around an [`AsyncMapper`] |
 //! | compute on all processors | [`ParMapper`] |

@@ -12,6 +12,7 @@ use streamz::{
     Scan, SendError, Sender, Skip, SkipWhile, Stage, StageReport, StepReport, Stream, StreamError, SystemClock, Take,
     TakeWhile, Tap, TapStats, Then, TryRecvError,
 };
+use streamz::{SessionWindow, SlidingWindow, TooLate, TumblingWindow};
 
 fn is_send<T: Send>() {}
 fn is_shared<T: Send + Sync>() {}
@@ -59,6 +60,7 @@ fn errors_and_what_is_told_are_shared() {
     is_shared::<RetryStats>();
     is_shared::<DedupeStats>();
     is_shared::<TapStats>();
+    is_shared::<TooLate>();
     is_shared::<FailureLimit>();
 }
 
@@ -83,6 +85,9 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<Batcher<Local>>();
     is_shared::<KeyedBatcher<Local, Local, F>>();
     is_shared::<Chunk<Local>>();
+    is_shared::<TumblingWindow<Local>>();
+    is_shared::<SlidingWindow<Local>>();
+    is_shared::<SessionWindow<Local, F>>();
     is_shared::<Buffer<Local>>();
     is_shared::<AsyncMapper<Local, Local, Local, F>>();
     is_shared::<Retry<FallibleMapper<Item, Item, std::fmt::Error, fn(&Item) -> Result<Item, std::fmt::Error>>>>();

@@ -5,9 +5,13 @@ mod flow;
 mod item;
 mod pool;
 mod resilience;
+mod state;
+mod window;
 
 pub use batch::*;
 pub use flow::*;
 pub use item::*;
 pub use pool::*;
 pub use resilience::*;
+pub use state::*;
+pub use window::*;

@@ -1,6 +1,6 @@
 //! Plain sequential models of operators: from the whole input to the whole output.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::faults::{Fault, Faults};
 use super::seen::{Kind, Seen};
@@ -137,5 +137,115 @@ pub fn batches(input: &[Seen], faults: Faults, size: usize, max_keys: usize, key
         }
     }
     out.extend(open.into_iter().map(|(_, group)| Seen::Group(group)));
+    out
+}
+
+/// What closes before an item that fails does so: the closure that fails is called when the item's time has passed, or else
+/// before anybody knows its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failing {
+    BeforeItsTime,
+    InItsTime,
+}
+
+/// Windows of `size` by `slide` over items that come in the order of their times, which `time` tells. Errors do not wait for
+/// a window.
+pub fn windows(
+    input: &[Seen],
+    faults: Faults,
+    failing: Failing,
+    (size, slide): (u64, u64),
+    time: impl Fn(u64) -> u64,
+) -> Vec<Seen> {
+    // Each with its start; those that begin first are in front.
+    let mut open: VecDeque<(u64, Vec<u64>)> = VecDeque::new();
+    let mut out = Vec::new();
+    for seen in input {
+        let Seen::Value(value) = *seen else {
+            out.push(seen.clone());
+            continue;
+        };
+        let (now, fault) = (time(value), hit(faults, value, true));
+        if fault.is_none() || failing == Failing::InItsTime {
+            while open.front().is_some_and(|(start, _)| start + size <= now) {
+                out.extend(open.pop_front().map(|(_, values)| Seen::Group(values)));
+            }
+        }
+        if let Some(error) = fault {
+            out.push(error);
+            continue;
+        }
+        for start in (0..=now).filter(|start| start % slide == 0 && now < start + size) {
+            match open.iter_mut().find(|window| window.0 == start) {
+                Some((_, values)) => values.push(value),
+                None => open.push_back((start, vec![value])),
+            }
+        }
+    }
+    out.extend(open.into_iter().map(|(_, values)| Seen::Group(values)));
+    out
+}
+
+/// Sessions by key over items that come in the order of their times. Errors do not wait for a session.
+pub fn sessions(
+    input: &[Seen],
+    faults: Faults,
+    gap: u64,
+    time: impl Fn(u64) -> u64,
+    key: impl Fn(u64) -> u64,
+) -> Vec<Seen> {
+    // Key, time of the last item, items; in the order of the first ones.
+    let mut open: Vec<(u64, u64, Vec<u64>)> = Vec::new();
+    let mut out = Vec::new();
+    for seen in input {
+        let Seen::Value(value) = *seen else {
+            out.push(seen.clone());
+            continue;
+        };
+        if let Some(error) = hit(faults, value, true) {
+            out.push(error);
+            continue;
+        }
+        let now = time(value);
+        let (mut over, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|session| session.1 + gap <= now);
+        over.sort_by_key(|session| session.1);
+        out.extend(over.into_iter().map(|(_, _, values)| Seen::Group(values)));
+        open = rest;
+        match open.iter_mut().find(|session| session.0 == key(value)) {
+            Some((_, last, values)) => {
+                *last = now;
+                values.push(value);
+            }
+            None => open.push((key(value), now, vec![value])),
+        }
+    }
+    open.sort_by_key(|session| session.1);
+    out.extend(open.into_iter().map(|(_, _, values)| Seen::Group(values)));
+    out
+}
+
+/// Windows of one endless stretch of time, of at most `max_count` items of one key. Errors do not wait for a window.
+pub fn counted_windows(input: &[Seen], faults: Faults, max_count: usize, key: impl Fn(u64) -> u64) -> Vec<Seen> {
+    let mut open: Vec<(u64, Vec<u64>)> = Vec::new();
+    let mut out = Vec::new();
+    for seen in input {
+        let Seen::Value(value) = *seen else {
+            out.push(seen.clone());
+            continue;
+        };
+        if let Some(error) = hit(faults, value, true) {
+            out.push(error);
+            continue;
+        }
+        let index = open.iter().position(|(other, _)| *other == key(value)).unwrap_or(open.len());
+        if index == open.len() {
+            open.push((key(value), Vec::new()));
+        }
+        open[index].1.push(value);
+        if open[index].1.len() == max_count {
+            out.push(Seen::Group(open.remove(index).1));
+        }
+    }
+    out.extend(open.into_iter().map(|(_, values)| Seen::Group(values)));
     out
 }

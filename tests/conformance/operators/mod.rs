@@ -6,6 +6,7 @@ mod flow;
 mod item;
 mod pool;
 mod resilience;
+mod window;
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ fn registry() -> Registry {
     item::register(&mut registry);
     pool::register(&mut registry);
     resilience::register(&mut registry);
+    window::register(&mut registry);
     registry
 }
 

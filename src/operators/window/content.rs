@@ -1,0 +1,171 @@
+//! [`Content`]: what a window keeps of its items, and what is sent on of it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::time::{Nanos, Tag, to_time};
+use crate::folds::{Fold, MergeWith};
+use crate::operators::AggregateWindow;
+use crate::stage::panic::{self, PanicPayload};
+
+/// The items of a stretch of time.
+///
+/// `start` belongs to it and `end` does not: `start <= time < end` for the time of each item.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Window<T> {
+    /// When it begins.
+    pub start: SystemTime,
+    /// When the next one begins, or would begin.
+    pub end: SystemTime,
+    /// What lies in it, in the order of time; items of the same time in the order in which they came.
+    pub items: Vec<T>,
+}
+
+/// What a window keeps of its items. Not for users.
+pub trait Content<T, Tag>: Clone + Send + Sync + 'static {
+    /// What is kept.
+    #[doc(hidden)]
+    type Pane: Send + 'static;
+    /// What is sent on.
+    type Window: Send + 'static;
+
+    /// A pane with its first item, or the item if user code panicked.
+    #[doc(hidden)]
+    fn open(&self, tag: Tag, item: T) -> Result<Self::Pane, Box<Unfit<T>>>;
+
+    #[doc(hidden)]
+    fn add(&self, pane: &mut Self::Pane, tag: Tag, item: T) -> Result<(), Box<Unfit<T>>>;
+
+    /// May panic.
+    #[doc(hidden)]
+    fn merge(&self, pane: &mut Self::Pane, later: Self::Pane);
+
+    /// May panic.
+    #[doc(hidden)]
+    fn window(&self, pane: Self::Pane, start: Nanos, end: Nanos, count: u64) -> Self::Window;
+}
+
+/// Content of which several windows can have a share. Not for users.
+pub trait Shared<T, Tag>: Content<T, Tag> {
+    /// May panic.
+    #[doc(hidden)]
+    fn copy(&self, pane: &Self::Pane) -> Self::Pane;
+
+    /// May panic.
+    #[doc(hidden)]
+    fn merge_copy(&self, pane: &mut Self::Pane, later: &Self::Pane);
+}
+
+/// An item on which user code panicked, and with what.
+#[allow(missing_debug_implementations)] // only reachable through hidden methods
+pub struct Unfit<T> {
+    pub(crate) item: T,
+    pub(crate) payload: PanicPayload,
+}
+
+/// All of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Items;
+
+impl<T: Send + 'static, G: Tag> Content<T, G> for Items {
+    // A tag that remembers nothing takes no room.
+    type Pane = Vec<(G, T)>;
+    type Window = Window<T>;
+
+    fn open(&self, tag: G, item: T) -> Result<Self::Pane, Box<Unfit<T>>> {
+        Ok(vec![(tag, item)])
+    }
+
+    #[inline]
+    fn add(&self, pane: &mut Self::Pane, tag: G, item: T) -> Result<(), Box<Unfit<T>>> {
+        pane.push((tag, item));
+        Ok(())
+    }
+
+    fn merge(&self, pane: &mut Self::Pane, mut later: Self::Pane) {
+        pane.append(&mut later);
+    }
+
+    fn window(&self, mut pane: Self::Pane, start: Nanos, end: Nanos, _count: u64) -> Window<T> {
+        if G::ORDERS {
+            // They are nearly in order already, which this sort makes use of.
+            pane.sort_by_key(|(tag, _)| tag.order());
+        }
+        let items = pane.into_iter().map(|(_, item)| item).collect();
+        Window { start: to_time(start), end: to_time(end), items }
+    }
+}
+
+impl<T: Clone + Send + 'static, G: Tag> Shared<T, G> for Items {
+    fn copy(&self, pane: &Self::Pane) -> Self::Pane {
+        pane.clone()
+    }
+
+    fn merge_copy(&self, pane: &mut Self::Pane, later: &Self::Pane) {
+        pane.extend_from_slice(later);
+    }
+}
+
+/// The state of a fold.
+pub struct Folded<F>(Arc<F>);
+
+/// The state of a fold of closures.
+pub(super) type FoldedBy<A, I, F, M> = Folded<MergeWith<A, I, F, M>>;
+
+impl<F> Folded<F> {
+    pub(crate) fn new(fold: F) -> Self {
+        Self(Arc::new(fold))
+    }
+}
+
+impl<F> Clone for Folded<F> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<F> std::fmt::Debug for Folded<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Folded").finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static, G: Tag, F: Fold<T>> Content<T, G> for Folded<F> {
+    type Pane = F::State;
+    type Window = AggregateWindow<F::Result>;
+
+    fn open(&self, tag: G, item: T) -> Result<F::State, Box<Unfit<T>>> {
+        match panic::catch(|| self.0.init()) {
+            Ok(mut state) => Content::<T, G>::add(self, &mut state, tag, item).map(|()| state),
+            Err(payload) => Err(Box::new(Unfit { item, payload })),
+        }
+    }
+
+    #[inline]
+    fn add(&self, state: &mut F::State, _tag: G, item: T) -> Result<(), Box<Unfit<T>>> {
+        match panic::catch(|| self.0.fold(state, &item)) {
+            Ok(()) => Ok(()),
+            Err(payload) => Err(Box::new(Unfit { item, payload })),
+        }
+    }
+
+    fn merge(&self, state: &mut F::State, later: F::State) {
+        self.0.merge(state, &later);
+    }
+
+    fn window(&self, state: F::State, start: Nanos, end: Nanos, count: u64) -> AggregateWindow<F::Result> {
+        AggregateWindow { result: self.0.finish(state), start: to_time(start), end: to_time(end), count }
+    }
+}
+
+impl<T: Send + 'static, G: Tag, F: Fold<T>> Shared<T, G> for Folded<F> {
+    fn copy(&self, state: &F::State) -> F::State {
+        let mut copy = self.0.init();
+        self.0.merge(&mut copy, state);
+        copy
+    }
+
+    fn merge_copy(&self, state: &mut F::State, later: &F::State) {
+        self.0.merge(state, later);
+    }
+}

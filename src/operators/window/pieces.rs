@@ -1,0 +1,80 @@
+//! [`Pieces`]: what one key has open, in the order of time.
+
+use std::collections::VecDeque;
+
+use super::time::Nanos;
+
+/// A stretch of time and what is kept of its items.
+pub(super) struct Piece<P> {
+    pub(super) start: Nanos,
+    /// What this means is the shape's affair.
+    pub(super) end: Nanos,
+    /// Counts up whenever a window of this key was closed before its time; only sliding windows ask.
+    pub(super) part: u64,
+    pub(super) count: u64,
+    pub(super) pane: P,
+}
+
+/// Pieces in the order of their starts.
+///
+/// There is mostly one, or the last one is wanted: it lies in place, so that a key with one open window costs no
+/// allocation, and no detour on the way to it.
+#[allow(missing_debug_implementations)] // only reachable through hidden methods
+pub struct Pieces<P> {
+    before: VecDeque<Piece<P>>,
+    last: Option<Piece<P>>,
+}
+
+impl<P> Default for Pieces<P> {
+    fn default() -> Self {
+        Self { before: VecDeque::new(), last: None }
+    }
+}
+
+impl<P> Pieces<P> {
+    pub(super) fn len(&self) -> usize {
+        self.before.len() + usize::from(self.last.is_some())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.last.is_none()
+    }
+
+    #[inline]
+    pub(super) fn last_mut(&mut self) -> Option<&mut Piece<P>> {
+        self.last.as_mut()
+    }
+
+    pub(super) fn first(&self) -> Option<&Piece<P>> {
+        self.before.front().or(self.last.as_ref())
+    }
+
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Piece<P>> {
+        if index == self.before.len() { self.last.as_mut() } else { self.before.get_mut(index) }
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Piece<P>> {
+        self.before.iter().chain(&self.last)
+    }
+
+    /// How many pieces, from the front on, `is_before` says yes to. The newest are looked at first.
+    pub(super) fn count_before(&self, is_before: impl Fn(&Piece<P>) -> bool) -> usize {
+        self.len() - self.iter().rev().take_while(|piece| !is_before(piece)).count()
+    }
+
+    pub(super) fn insert(&mut self, index: usize, piece: Piece<P>) {
+        if index == self.len() {
+            self.before.extend(self.last.replace(piece));
+        } else {
+            self.before.insert(index, piece);
+        }
+    }
+
+    pub(super) fn remove(&mut self, index: usize) -> Option<Piece<P>> {
+        if index < self.before.len() {
+            return self.before.remove(index);
+        }
+        let next = self.before.pop_back();
+        std::mem::replace(&mut self.last, next)
+    }
+}

@@ -1,0 +1,481 @@
+//! [`SessionWindow`]: windows that end when nothing has come for a while.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use super::content::{Content, FoldedBy, Items, Unfit};
+use super::keys::ByKey;
+use super::operator::{self, Closed};
+use super::pieces::{Piece, Pieces};
+use super::time::{ArrivalTime, NEVER, Nanos, span};
+use super::{Setup, max_keys, window};
+use crate::folds::MergeWith;
+use crate::stage::shorthand;
+
+/// How long a silence ends a session, unless something else is asked for.
+const GAP: Duration = Duration::from_secs(30 * 60);
+
+/// Puts the items of each key together that come shortly one after another: `T` in, [`Keyed<K, Window<T>>`](crate::Keyed)
+/// out.
+///
+/// Two items of a key that are less than the [`gap`](Self::with_gap) apart are in one session; if they are the gap apart or
+/// more, and no other item lies between them, they are in two. A session begins at its first item and ends a gap after its
+/// last. It is also ended by [`with_max_duration`](Self::with_max_duration), [`max_count`](Self::max_count),
+/// [`with_max_keys`](Self::with_max_keys) and the end of the input.
+///
+/// The time of an item is that of its arrival, unless [`with_event_time`](Self::with_event_time) says otherwise. With event
+/// time a key may have several sessions open, and an item that comes out of order may join two of them to one.
+///
+/// An item counts as delivered when its session is sent.
+///
+/// # Ordering
+/// Sessions come in the order of their ends; those that end together in the order in which their keys came up. The items
+/// in a session come in the order of their times. Error items pass at once: one that comes after an item goes before the
+/// session of that item. They end no session and do not keep one alive.
+///
+/// # Back-pressure
+/// While the output is full no input is taken, and a session whose time has come waits for room.
+///
+/// # Cancellation
+/// The items of open sessions are dropped, and counted as abandoned.
+///
+/// # Memory
+/// The items of the open sessions, or one state for each of them, two copies of the key of each, and the sessions in the
+/// output. The cost per item does not depend on how many sessions are open, and none is looked at before it may be due.
+/// When the last session of a key is sent, nothing is left of the key.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use streamz::{Pipeline, SessionWindow, Stream};
+///
+/// let minutes = |n| Duration::from_secs(60 * n);
+/// // Who clicked, and in which minute.
+/// let clicks = [("ann", 0), ("bob", 3), ("ann", 20), ("ann", 50), ("bob", 32)];
+/// let visits = SessionWindow::new(|(who, _): &(&str, u64)| *who)
+///     .with_gap(minutes(30))
+///     .with_event_time(move |(_, when): &(&str, u64)| SystemTime::UNIX_EPOCH + minutes(*when), minutes(20))
+///     .aggregate(|| 0, |clicks, _| *clicks += 1, |clicks, later| *clicks += later);
+/// let pipeline = Pipeline::new("visits");
+/// let mut visits = Stream::from_iter(&pipeline, clicks).through(&visits).collect::<Vec<_>>()?;
+/// let found: Vec<_> = visits.iter().map(|visit| (visit.key, visit.window.result)).collect();
+/// assert_eq!(found, [("ann", 2), ("bob", 2), ("ann", 1)]);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct SessionWindow<T, K, S = ArrivalTime, C = Items> {
+    shape: Shape,
+    setup: Setup<T, K, S, C>,
+}
+
+impl<T, K, F> SessionWindow<T, ByKey<K, F>>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    F: Fn(&T) -> K + Send + Sync + 'static,
+{
+    /// Sessions of the items that have the same key. It is called `session_window` unless it is given another name.
+    ///
+    /// An item on which `key` panics goes on as an error item that carries it. For sessions without a key let it be `()`.
+    pub fn new(key: F) -> Self {
+        let shape = Shape { gap: span("gap", GAP), max_duration: NEVER, max_count: u64::MAX };
+        Self { shape, setup: Setup::new("session_window", ByKey::new(key)) }
+    }
+}
+
+impl<T, K, S, C> SessionWindow<T, K, S, C> {
+    /// Sets how long nothing must come for a session to be over. Defaults to 30 minutes.
+    ///
+    /// # Panics
+    /// If `gap` is zero or more than 10,000 years.
+    #[track_caller]
+    pub fn with_gap(mut self, gap: Duration) -> Self {
+        self.shape.gap = span("gap", gap);
+        self
+    }
+
+    /// Sets how long a session may last; when it has lasted so long it is sent, and the next item begins another one.
+    /// Defaults to no limit: then a key that never rests has one session that never ends, and grows.
+    ///
+    /// With event time, where a session that is too long is cut may depend on the order in which its items come.
+    ///
+    /// # Panics
+    /// If `max_duration` is zero or more than 10,000 years.
+    #[track_caller]
+    pub fn with_max_duration(mut self, max_duration: Duration) -> Self {
+        self.shape.max_duration = span("max_duration", max_duration);
+        self
+    }
+}
+
+impl<T, K, S> SessionWindow<T, K, S, Items> {
+    /// Keeps a state for each session instead of its items, and sends [`AggregateWindow`](crate::AggregateWindow)s.
+    ///
+    /// `init` makes the state of a session, `fold` changes it for each item, in the order in which they come, and `merge`
+    /// adds to a state that of a later session, when an item out of order joins the two; only event time needs it. The
+    /// result is the state. There are ready-made [`folds`](crate::folds) for [`aggregate_by`](Self::aggregate_by).
+    ///
+    /// If `fold` panics, the item goes on as an error item that carries it, and the state stays as it was left: change it
+    /// last. If `merge` panics, an error item takes the place of the later session, and its items count as failed.
+    pub fn aggregate<A, I, F, M>(self, init: I, fold: F, merge: M) -> SessionWindow<T, K, S, FoldedBy<A, I, F, M>>
+    where
+        A: Send + 'static,
+        I: Fn() -> A + Send + Sync + 'static,
+        F: Fn(&mut A, &T) + Send + Sync + 'static,
+        M: Fn(&mut A, &A) + Send + Sync + 'static,
+    {
+        self.aggregate_by(MergeWith::new(init, fold, merge))
+    }
+}
+
+window!(SessionWindow, Content);
+max_keys!(SessionWindow);
+
+shorthand! {
+    /// Puts the items of each key together that come shortly one after another: a [`SessionWindow`].
+    fn session_window[K, F](key: F, gap: Duration) -> SessionWindow<T, ByKey<K, F>> where {
+        K: Eq + std::hash::Hash + Clone + Send + 'static, F: Fn(&T) -> K + Send + Sync + 'static
+    } => SessionWindow::new(key).with_gap(gap)
+}
+
+/// A piece is a session, from the time of its first item to that of its last. Two of them have no time in common: an item
+/// goes to the last session that begins before it, or to the one after that, and those that come too close are joined. So
+/// they end in the order in which they begin.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    gap: Nanos,
+    max_duration: Nanos,
+    max_count: u64,
+}
+
+impl Shape {
+    fn bounded(&self, max_count: u64) -> Self {
+        Self { max_count, ..self.clone() }
+    }
+
+    /// Whether the two stretches belong to one session, the first of which begins earlier.
+    fn are_one(&self, (start, end): (Nanos, Nanos), (later_start, later_end): (Nanos, Nanos)) -> bool {
+        later_start - end < self.gap && end.max(later_end) - start < self.max_duration
+    }
+
+    fn takes<P>(&self, piece: &Piece<P>, time: Nanos) -> bool {
+        if piece.start <= time {
+            self.are_one((piece.start, piece.end), (time, time))
+        } else {
+            self.are_one((time, time), (piece.start, piece.end))
+        }
+    }
+
+    /// When it is over.
+    fn end<P>(&self, piece: &Piece<P>) -> Nanos {
+        (piece.end + self.gap).min(piece.start.saturating_add(self.max_duration))
+    }
+
+    fn window<T, Tag, C: Content<T, Tag>>(&self, content: &C, piece: Option<Piece<C::Pane>>) -> Closed<C::Window> {
+        let settled = piece.as_ref().map_or(0, |piece| piece.count);
+        Closed::new(settled, || {
+            piece.map(|piece| {
+                let end = self.end(&piece);
+                content.window(piece.pane, piece.start, end, piece.count)
+            })
+        })
+    }
+
+    /// Joins the session at `index` with the next one if they are one.
+    fn join<T, Tag, C: Content<T, Tag>>(
+        &self,
+        content: &C,
+        open: &mut Pieces<C::Pane>,
+        index: usize,
+        closed: &mut Vec<Closed<C::Window>>,
+    ) {
+        let stretch = |piece: &mut Piece<C::Pane>| (piece.start, piece.end);
+        let (Some(first), Some(next)) = (open.get_mut(index).map(stretch), open.get_mut(index + 1).map(stretch)) else {
+            return;
+        };
+        if !self.are_one(first, next) {
+            return;
+        }
+        let Some(later) = open.remove(index + 1) else { return };
+        let Some(piece) = open.get_mut(index) else { return };
+        let joined = Closed::new(later.count, || {
+            content.merge(&mut piece.pane, later.pane);
+            None
+        });
+        if joined.window.is_ok() {
+            piece.count += joined.settled;
+            piece.end = piece.end.max(next.1);
+        } else {
+            closed.push(joined);
+        }
+    }
+}
+
+impl<T, Tag, C: Content<T, Tag>> operator::Shape<T, Tag, C> for Shape {
+    type Open = Pieces<C::Pane>;
+
+    #[inline]
+    fn add(
+        &self,
+        content: &C,
+        open: &mut Self::Open,
+        (time, tag): (Nanos, Tag),
+        item: T,
+        closed: &mut Vec<Closed<C::Window>>,
+    ) -> Result<bool, Box<Unfit<T>>> {
+        // The last session that begins before the item takes it, or else the one after it.
+        let after = open.count_before(|piece| piece.start <= time);
+        let takes = |piece: &Piece<C::Pane>| self.takes(piece, time);
+        let before = after.checked_sub(1).filter(|index| open.get_mut(*index).is_some_and(|piece| takes(piece)));
+        let mut index = before.unwrap_or(after);
+        let mut is_earlier = false;
+        match open.get_mut(index).filter(|piece| takes(piece)) {
+            Some(piece) => {
+                content.add(&mut piece.pane, tag, item)?;
+                piece.count += 1;
+                is_earlier = time < piece.start;
+                piece.start = piece.start.min(time);
+                piece.end = piece.end.max(time);
+            }
+            None => {
+                let pane = content.open(tag, item)?;
+                open.insert(index, Piece { start: time, end: time, part: 0, count: 1, pane });
+                is_earlier |= index == 0;
+            }
+        }
+        if open.len() > 1 {
+            self.join(content, open, index, closed);
+            if let Some(before) = index.checked_sub(1) {
+                let count = open.len();
+                self.join(content, open, before, closed);
+                index -= count - open.len();
+            }
+        }
+        if open.get_mut(index).is_some_and(|piece| piece.count >= self.max_count) {
+            closed.push(self.window(content, open.remove(index)));
+        }
+        Ok(is_earlier)
+    }
+
+    fn due(&self, open: &Self::Open) -> Nanos {
+        open.first().map_or(NEVER, |piece| self.end(piece))
+    }
+
+    fn close(&self, content: &C, open: &mut Self::Open) -> Closed<C::Window> {
+        self.window(content, open.remove(0))
+    }
+
+    fn is_empty(open: &Self::Open) -> bool {
+        open.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::testing::Harness;
+    use crate::{ErrorKind, Keyed, ManualClock, Pipeline, Stream, StreamError, Window};
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn ns(nanos: u64) -> Duration {
+        Duration::from_nanos(nanos)
+    }
+
+    /// Milliseconds since the start of the harness's clock.
+    fn millis(time: SystemTime) -> u64 {
+        time.duration_since(ManualClock::new().wall()).unwrap().as_millis() as u64
+    }
+
+    type Letter = fn(&(char, u64)) -> char;
+
+    fn by_letter(gap: u64) -> SessionWindow<(char, u64), ByKey<char, Letter>> {
+        SessionWindow::new((|(letter, _)| *letter) as Letter).with_gap(ms(gap))
+    }
+
+    /// Key, start, end, and the numbers of the items.
+    type Session = (char, u64, u64, Vec<u64>);
+
+    fn seen(sessions: Vec<Keyed<char, Window<(char, u64)>>>) -> Vec<Session> {
+        let one = |Keyed { key, window }: Keyed<char, Window<(char, u64)>>| {
+            let items = window.items.into_iter().map(|(_, n)| n).collect();
+            (key, millis(window.start), millis(window.end), items)
+        };
+        sessions.into_iter().map(one).collect()
+    }
+
+    fn by_time(
+        gap: u64,
+        lateness: u64,
+    ) -> SessionWindow<(char, u64), ByKey<char, Letter>, impl super::super::time::TimeSource<(char, u64)>> {
+        by_letter(gap).with_event_time(|(_, n)| ManualClock::new().wall() + ms(*n), ms(lateness))
+    }
+
+    /// D-42: of the Go counterpart, sessions up to a quarter of the gap further apart are one.
+    #[test]
+    fn to_the_nanosecond_less_than_the_gap_apart_is_one_session_and_the_gap_is_two() {
+        let mut run = Harness::new(&by_letter(50));
+        run.item(('a', 0));
+        run.advance(ms(50) - ns(1));
+        run.item(('a', 1));
+        run.advance(ms(50) - ns(1));
+        assert!(run.items().is_empty());
+        run.advance(ns(1));
+        let sessions = run.items();
+        assert_eq!(sessions[0].window.items, [('a', 0), ('a', 1)]);
+        let (start, end) = (sessions[0].window.start, sessions[0].window.end);
+        assert_eq!(end.duration_since(start).unwrap(), ms(100) - ns(1));
+        run.item(('a', 2));
+        run.end();
+        assert_eq!(run.items()[0].window.items, [('a', 2)]);
+    }
+
+    /// D-27: of the Go counterpart, a stale timer closes a session that was just extended, and a window has no key.
+    #[test]
+    fn a_session_that_was_extended_is_not_closed_by_its_old_timer() {
+        let mut run = Harness::new(&by_letter(50));
+        for n in 0..10 {
+            run.item(('a', n));
+            run.advance(ms(49));
+            assert!(run.items().is_empty());
+        }
+        run.advance(ms(1));
+        let expected = ('a', 0, 9 * 49 + 50, (0..10).collect::<Vec<_>>());
+        assert_eq!(seen(run.items()), [expected]);
+        assert_eq!(run.next_wake(), None);
+    }
+
+    #[test]
+    fn keys_have_sessions_of_their_own_and_those_that_end_together_come_in_the_order_of_their_keys() {
+        let mut run = Harness::new(&by_letter(50));
+        run.item(('q', 0));
+        run.advance(ms(10));
+        ['b', 'a', 'q'].into_iter().for_each(|letter| run.item((letter, 1)));
+        run.advance(ms(49));
+        assert!(run.items().is_empty());
+        run.advance(ms(1));
+        let sessions = seen(run.items());
+        assert_eq!(sessions, [('q', 0, 60, vec![0, 1]), ('b', 10, 60, vec![1]), ('a', 10, 60, vec![1])]);
+    }
+
+    #[test]
+    fn a_session_that_lasts_too_long_is_cut() {
+        let mut run = Harness::new(&by_letter(50).with_max_duration(ms(100)));
+        for n in 0..=10 {
+            run.item(('a', n));
+            run.advance(ms(20));
+        }
+        run.end();
+        let expected =
+            [('a', 0, 100, vec![0, 1, 2, 3, 4]), ('a', 100, 200, vec![5, 6, 7, 8, 9]), ('a', 200, 250, vec![10])];
+        assert_eq!(seen(run.items()), expected);
+    }
+
+    #[test]
+    fn max_count_ends_a_session() {
+        let mut run = Harness::new(&by_letter(50).max_count(2));
+        (0..3).for_each(|n| run.item(('a', n)));
+        run.end();
+        assert_eq!(seen(run.items()), [('a', 0, 50, vec![0, 1]), ('a', 0, 50, vec![2])]);
+    }
+
+    #[test]
+    fn one_key_too_many_ends_the_session_that_would_end_next() {
+        let mut run = Harness::new(&by_letter(50).with_max_keys(2));
+        for (letter, wait) in [('a', 10), ('b', 10), ('a', 10), ('c', 0)] {
+            run.item((letter, wait));
+            run.advance(ms(wait));
+        }
+        assert_eq!(seen(run.items()), [('b', 10, 60, vec![10])]);
+        assert_eq!(run.steps()[0].held(), 3);
+    }
+
+    #[test]
+    fn an_item_out_of_order_joins_two_sessions_to_one() {
+        let mut run = Harness::new(&by_time(10, 100));
+        for n in [20, 5, 13, 40, 60] {
+            run.item(('a', n));
+        }
+        run.end();
+        let expected = [('a', 5, 30, vec![5, 13, 20]), ('a', 40, 50, vec![40]), ('a', 60, 70, vec![60])];
+        assert_eq!(seen(run.items()), expected);
+        assert!(run.steps()[0].balances());
+    }
+
+    #[test]
+    fn a_panic_in_merge_fails_the_later_session_alone() {
+        let merge = |_: &mut u64, _: &u64| panic!("merge");
+        let mut run = Harness::new(&by_time(10, 100).aggregate(|| 0, |count, _| *count += 1, merge));
+        for n in [0, 16, 18, 8] {
+            run.item(('a', n));
+        }
+        run.end();
+        let outputs = run.outputs();
+        assert_eq!(outputs[0].as_ref().unwrap_err().kind(), ErrorKind::Panicked);
+        assert_eq!(outputs.len(), 2);
+        let step = &run.steps()[0];
+        assert_eq!((step.failed + step.delivered, step.held()), (4, 0));
+    }
+
+    #[test]
+    fn errors_pass_at_once_and_keep_no_session_alive() {
+        let mut run = Harness::new(&by_letter(50));
+        run.item(('a', 0));
+        run.advance(ms(40));
+        run.error(StreamError::new(ErrorKind::Failed, "before"));
+        assert!(run.outputs().iter().all(Result::is_err));
+        run.advance(ms(10));
+        assert_eq!(seen(run.items()), [('a', 0, 50, vec![0])]);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_key_when_its_session_has_been_sent() {
+        let mut run = Harness::new(&by_letter(50));
+        for n in 0..1_000 {
+            run.item((char::from_u32('a' as u32 + n).unwrap(), 0));
+            run.advance(ms(1));
+        }
+        assert_eq!(run.steps()[0].held(), 49);
+        run.advance(ms(50));
+        assert_eq!((run.items().len(), run.next_wake()), (1_000, None));
+    }
+
+    /// D-27, D-41: of the Go counterpart, sessions are sent with a lock held, and at cancel to a consumer that has gone.
+    #[test]
+    fn sessions_whose_consumer_stalls_wait_and_a_cancel_abandons_them() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("stall").clock(&clock).build();
+        let (input, stream) = Stream::channel(&pipeline, 100);
+        let sessions = stream.through(&by_letter(10).with_capacity(1));
+        for letter in ['a', 'b', 'c', 'd'] {
+            input.send((letter, 0)).unwrap();
+        }
+        clock.advance(ms(5));
+        input.send(('d', 1)).unwrap();
+        // Three sessions are due, and there is room for one.
+        clock.advance(ms(10));
+        input.send(('e', 0)).unwrap();
+        clock.advance(ms(100));
+        let step = |report: &crate::Report| report.stage("session_window").unwrap().steps[0].clone();
+        assert_eq!(step(&pipeline.report()).received, 5, "no input is taken while sessions wait for room");
+        let report = pipeline.abort();
+        drop(sessions);
+        let step = step(&report);
+        assert_eq!((step.received, step.delivered + step.abandoned, step.failed), (5, 5, 0));
+        assert!(step.abandoned >= 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "`gap` must be greater than zero")]
+    fn a_gap_of_zero_is_refused() {
+        let _ = by_letter(0);
+    }
+
+    #[test]
+    #[should_panic(expected = "`max_duration` must be greater than zero")]
+    fn a_duration_of_zero_is_refused() {
+        let _ = by_letter(1).with_max_duration(ms(0));
+    }
+}

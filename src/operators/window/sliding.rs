@@ -1,0 +1,644 @@
+//! [`SlidingWindow`]: windows that overlap.
+//!
+//! # How items are shared
+//!
+//! Time is cut into slices wherever a window begins or ends: one or two slices for each step of the slide. An item goes to
+//! one slice, and a window is made of the slices it covers when it is sent. So an item is put away, or folded, once, however
+//! many windows it is in; a window costs one merge for each of its slices. This is the *paired window* technique of
+//! Krishnamurthy, Wu and Franklin ("On-the-fly sharing for streamed aggregation", SIGMOD 2006), which makes fewer slices than
+//! the panes of Li et al. ("No pane, no gain", SIGMOD Record 2005), whose length is the greatest common divisor of size and
+//! slide; Traub et al. ("Scotty", ICDE 2018) extend such slicing to items out of order, which go to the slice of their time
+//! here as there. Ours keeps only slices that have items, and none of their trees of partial results.
+//!
+//! # Windows closed before their time
+//!
+//! What a window that was closed by `max_count` has had must not be in the window that the rest makes; but later windows
+//! still need it. So each such closing begins a new *part* of the stream of this key: items of another part go to
+//! slices of their own, and a window that was closed remembers from which part on its rest begins.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::content::{FoldedBy, Items, Shared, Unfit};
+use super::keys::NoKey;
+use super::operator::{self, Closed};
+use super::pieces::{Piece, Pieces};
+use super::time::{ArrivalTime, NEVER, Nanos, span};
+use super::{Setup, WindowConfig, keyed_window, max_keys, window};
+use crate::folds::MergeWith;
+use crate::stage::shorthand;
+
+/// Puts the items of overlapping stretches of time together: `T` in, [`Window<T>`](crate::Window) out.
+///
+/// A window begins every [`slide`](Self::with_slide), and each is `size` long, so an item is in about `size / slide` of
+/// them: "the last minute, every second". SQL and Kafka call such windows *hopping*. Without a slide it is a
+/// [`TumblingWindow`](crate::TumblingWindow).
+///
+/// Windows begin at multiples of the slide, counted from the Unix epoch. Every window that covers the time of an item is
+/// sent with it, also if it began before the first item, or no other item lies in it; those without items are
+/// not sent. An item exactly at the end of a window is not in it.
+///
+/// Time, [`max_count`](Self::max_count), keys and the end of the input are as for a
+/// [`TumblingWindow`](crate::TumblingWindow).
+///
+/// An item counts as held until the last window that covers it has been sent; then it counts as delivered, once.
+///
+/// # Ordering
+/// Windows come in the order of their ends, also at the end of the input; the items in a window in the order of their
+/// times. Error items pass at once: one that comes after an item goes before the windows of that item. They close no window.
+///
+/// # Back-pressure
+/// While the output is full no input is taken, and windows whose time has come wait for room.
+///
+/// # Cancellation
+/// The items of open windows are dropped, and counted as abandoned.
+///
+/// # Memory
+/// Each item once, until its last window has been sent; it is cloned when a window is sent, for all but the last. With
+/// [`aggregate`](Self::aggregate) there is one state, or two if the slide does not divide the size, for each slide in a
+/// window; an item is folded once, and a window costs one merge for each of these states. All this for each key, if there
+/// are keys, and beside the windows in the output.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use streamz::{Pipeline, SlidingWindow, Stream, WindowConfig};
+///
+/// let seconds = Duration::from_secs;
+/// let last_ten = SlidingWindow::new(seconds(10))
+///     .with_slide(seconds(5))
+///     .with_event_time(move |time: &u64| SystemTime::UNIX_EPOCH + seconds(*time), seconds(0));
+/// let pipeline = Pipeline::new("readings");
+/// let windows = Stream::from_iter(&pipeline, [11, 12, 18]).through(&last_ten).collect::<Vec<_>>()?;
+/// let items: Vec<_> = windows.into_iter().map(|window| window.items).collect();
+/// assert_eq!(items, [vec![11, 12], vec![11, 12, 18], vec![18]]);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct SlidingWindow<T, K = NoKey, S = ArrivalTime, C = Items> {
+    shape: Shape,
+    setup: Setup<T, K, S, C>,
+}
+
+impl<T> SlidingWindow<T> {
+    /// Windows that are so long; as often as [`with_slide`](Self::with_slide) says. It is called `sliding_window` unless it
+    /// is given another name.
+    ///
+    /// # Panics
+    /// If `size` is zero or more than 10,000 years.
+    #[track_caller]
+    pub fn new(size: Duration) -> Self {
+        let size = span("size", size);
+        let shape = Shape { size, slide: size, max_count: u64::MAX };
+        Self { shape, setup: Setup::new("sliding_window", NoKey) }
+    }
+
+    /// The windows that `config` describes.
+    ///
+    /// # Panics
+    /// If `size` is zero or more than 10,000 years; if `slide` is zero or greater than the size; if `max_count` is 0.
+    #[track_caller]
+    pub fn from_config(config: WindowConfig) -> Self {
+        let WindowConfig { size, slide, max_count } = config;
+        let window = Self::new(size).with_slide(slide.unwrap_or(size));
+        match max_count {
+            Some(items) => window.max_count(items),
+            None => window,
+        }
+    }
+}
+
+impl<T, K, S, C> SlidingWindow<T, K, S, C> {
+    /// Sets how long after the start of a window the next one starts. Defaults to the size.
+    ///
+    /// # Panics
+    /// If `slide` is zero or greater than the size: items between two windows would be in none. To look at a part of the
+    /// time only, filter the items.
+    #[track_caller]
+    pub fn with_slide(mut self, slide: Duration) -> Self {
+        let slide = span("slide", slide);
+        assert!(slide <= self.shape.size, "`slide` must be at most `size`");
+        self.shape.slide = slide;
+        self
+    }
+}
+
+impl<T, K, S> SlidingWindow<T, K, S, Items> {
+    /// Keeps states instead of items, and sends [`AggregateWindow`](crate::AggregateWindow)s.
+    ///
+    /// `init` makes the state of a slice of time, `fold` changes it for each item, in the order in which they come, and
+    /// `merge` adds to a state that of a later slice, as if its items had been folded one by one. The result is the state.
+    /// For something that cannot be merged, take the windows of items and fold each with a
+    /// [`Mapper`](crate::Mapper). There are ready-made [`folds`](crate::folds) for [`aggregate_by`](Self::aggregate_by).
+    ///
+    /// If `fold` panics, the item goes on as an error item that carries it, and the state stays as it was left: change it
+    /// last. If `merge` panics, the window becomes an error item, and the items that it was the last one for count
+    /// as failed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use streamz::{Pipeline, SlidingWindow, Stream};
+    ///
+    /// let longest = SlidingWindow::new(Duration::from_secs(3600)).with_slide(Duration::from_secs(60)).aggregate(
+    ///     || 0,
+    ///     |longest, word: &&str| *longest = word.len().max(*longest),
+    ///     |longest, later| *longest = *later.max(longest),
+    /// );
+    /// let pipeline = Pipeline::new("words");
+    /// let windows = Stream::from_iter(&pipeline, ["to", "be", "or", "not"]).through(&longest).collect::<Vec<_>>()?;
+    /// assert!(windows.len() >= 60);
+    /// assert_eq!(windows.iter().map(|window| window.result).max(), Some(3));
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    pub fn aggregate<A, I, F, M>(self, init: I, fold: F, merge: M) -> SlidingWindow<T, K, S, FoldedBy<A, I, F, M>>
+    where
+        A: Send + 'static,
+        I: Fn() -> A + Send + Sync + 'static,
+        F: Fn(&mut A, &T) + Send + Sync + 'static,
+        M: Fn(&mut A, &A) + Send + Sync + 'static,
+    {
+        self.aggregate_by(MergeWith::new(init, fold, merge))
+    }
+}
+
+window!(SlidingWindow, Shared);
+keyed_window!(SlidingWindow);
+
+shorthand! {
+    /// Puts the items of overlapping stretches of time together: a [`SlidingWindow`].
+    fn sliding_window[](size: Duration, slide: Duration) -> SlidingWindow<T> where {
+        T: Clone
+    } => SlidingWindow::new(size).with_slide(slide)
+}
+
+/// A piece is a slice.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    size: Nanos,
+    slide: Nanos,
+    max_count: u64,
+}
+
+/// What one key has open.
+#[allow(missing_debug_implementations)] // only reachable through hidden methods
+pub struct Open<P> {
+    slices: Pieces<P>,
+    /// No window that starts before this is still to be sent.
+    floor: Nanos,
+    part: u64,
+    /// By the start of a window: from which part on it begins, and how many items it has. Only if somebody counts.
+    counts: BTreeMap<Nanos, Count>,
+}
+
+#[derive(Default)]
+struct Count {
+    from: u64,
+    items: u64,
+}
+
+impl<P> Default for Open<P> {
+    fn default() -> Self {
+        Self { slices: Pieces::default(), floor: Nanos::MIN, part: 0, counts: BTreeMap::new() }
+    }
+}
+
+impl Shape {
+    fn bounded(&self, max_count: u64) -> Self {
+        Self { max_count, ..*self }
+    }
+
+    /// The start and end of the slice that covers `time`.
+    fn slice(&self, time: Nanos) -> (Nanos, Nanos) {
+        let start = time.div_euclid(self.slide) * self.slide;
+        // A window ends in the middle of it, unless the slide divides the size.
+        let cut = start + self.size % self.slide;
+        if time < cut { (start, cut) } else { (cut, start + self.slide) }
+    }
+
+    /// The start of the first window that covers `time`.
+    fn first_window(&self, time: Nanos) -> Nanos {
+        (time - self.size).div_euclid(self.slide) * self.slide + self.slide
+    }
+
+    /// The start of the window that is to be sent next.
+    fn next_window<P>(&self, open: &Open<P>) -> Option<Nanos> {
+        open.slices.first().map(|slice| self.first_window(slice.start).max(open.floor))
+    }
+
+    /// The starts of the windows that cover `time` and are still to be sent.
+    fn windows<P>(&self, open: &Open<P>, time: Nanos) -> impl Iterator<Item = Nanos> + use<P> {
+        let (first, slide) = (self.first_window(time).max(open.floor), self.slide);
+        std::iter::successors(Some(first), move |start| Some(start + slide)).take_while(move |start| *start <= time)
+    }
+
+    /// Counts an item, and closes the windows that are full.
+    fn count<T, Tag, C: Shared<T, Tag>>(
+        &self,
+        content: &C,
+        open: &mut Open<C::Pane>,
+        time: Nanos,
+        closed: &mut Vec<Closed<C::Window>>,
+    ) {
+        let part = open.part;
+        for start in self.windows(open, time) {
+            let count = open.counts.entry(start).or_default();
+            count.items += 1;
+            if count.items >= self.max_count {
+                let from = std::mem::replace(count, Count { from: part + 1, items: 0 }).from;
+                let is_in =
+                    |slice: &&Piece<C::Pane>| slice.part >= from && (start..start + self.size).contains(&slice.start);
+                closed.push(Closed::new(0, || {
+                    let (mut whole, mut items) = (None, 0);
+                    for slice in open.slices.iter().filter(is_in) {
+                        items += slice.count;
+                        match &mut whole {
+                            None => whole = Some(content.copy(&slice.pane)),
+                            Some(whole) => content.merge_copy(whole, &slice.pane),
+                        }
+                    }
+                    whole.map(|whole| content.window(whole, start, start + self.size, items))
+                }));
+                open.part = part + 1;
+            }
+        }
+        if open.part != part {
+            self.drop_what_nobody_needs(open, closed);
+        }
+    }
+
+    /// Slices that no window will have any more.
+    fn drop_what_nobody_needs<P, W>(&self, open: &mut Open<P>, closed: &mut Vec<Closed<W>>) {
+        let mut index = 0;
+        while let Some(slice) = open.slices.get_mut(index) {
+            let (start, part, count) = (slice.start, slice.part, slice.count);
+            let begins = |window: Nanos| open.counts.get(&window).map_or(0, |count| count.from);
+            if self.windows(open, start).any(|window| begins(window) <= part) {
+                index += 1;
+            } else {
+                open.slices.remove(index);
+                closed.push(Closed { window: Ok(None), settled: count });
+            }
+        }
+    }
+}
+
+impl<T, Tag, C: Shared<T, Tag>> operator::Shape<T, Tag, C> for Shape {
+    type Open = Open<C::Pane>;
+
+    #[inline]
+    fn add(
+        &self,
+        content: &C,
+        open: &mut Self::Open,
+        (time, tag): (Nanos, Tag),
+        item: T,
+        closed: &mut Vec<Closed<C::Window>>,
+    ) -> Result<bool, Box<Unfit<T>>> {
+        let part = open.part;
+        let is_right = |slice: &Piece<C::Pane>| slice.part == part && (slice.start..slice.end).contains(&time);
+        let mut index = open.slices.len();
+        let slice = match open.slices.last_mut() {
+            Some(slice) if is_right(slice) => Some(slice),
+            _ => {
+                index = open.slices.count_before(|slice| (slice.start, slice.part) <= (time, part));
+                open.slices.get_mut(index.wrapping_sub(1)).filter(|slice| is_right(slice))
+            }
+        };
+        let is_new = slice.is_none();
+        if let Some(slice) = slice {
+            content.add(&mut slice.pane, tag, item)?;
+            slice.count += 1;
+        } else {
+            let pane = content.open(tag, item)?;
+            let (start, end) = self.slice(time);
+            open.slices.insert(index, Piece { start, end, part, count: 1, pane });
+        }
+        if self.max_count != u64::MAX {
+            self.count(content, open, time, closed);
+        }
+        Ok(is_new && index == 0)
+    }
+
+    fn due(&self, open: &Self::Open) -> Nanos {
+        self.next_window(open).map_or(NEVER, |start| start + self.size)
+    }
+
+    fn close(&self, content: &C, open: &mut Self::Open) -> Closed<C::Window> {
+        let Some(start) = self.next_window(open) else { return Closed { window: Ok(None), settled: 0 } };
+        let (end, next) = (start + self.size, start + self.slide);
+        let from = open.counts.remove(&start).map_or(0, |count| count.from);
+        if !open.counts.is_empty() {
+            open.counts = open.counts.split_off(&next);
+        }
+        open.floor = next;
+        let (mut gone, mut settled) = (Vec::new(), 0);
+        while open.slices.first().is_some_and(|slice| slice.start < next) {
+            let slice = open.slices.remove(0).expect("there is a first one");
+            settled += slice.count;
+            gone.push(slice);
+        }
+        Closed::new(settled, || {
+            let (mut whole, mut items) = (None, 0);
+            for slice in gone.into_iter().filter(|slice| slice.part >= from) {
+                items += slice.count;
+                match &mut whole {
+                    None => whole = Some(slice.pane),
+                    Some(whole) => content.merge(whole, slice.pane),
+                }
+            }
+            for slice in open.slices.iter().take_while(|slice| slice.start < end).filter(|slice| slice.part >= from) {
+                items += slice.count;
+                match &mut whole {
+                    None => whole = Some(content.copy(&slice.pane)),
+                    Some(whole) => content.merge_copy(whole, &slice.pane),
+                }
+            }
+            whole.map(|whole| content.window(whole, start, end, items))
+        })
+    }
+
+    fn is_empty(open: &Self::Open) -> bool {
+        open.slices.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::testing::Harness;
+    use crate::{ErrorKind, ManualClock, Pipeline, Stream, StreamError, Window, folds};
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn ns(nanos: u64) -> Duration {
+        Duration::from_nanos(nanos)
+    }
+
+    /// Milliseconds since the start of the harness's clock.
+    fn millis(time: SystemTime) -> i64 {
+        match time.duration_since(ManualClock::new().wall()) {
+            Ok(after) => after.as_millis() as i64,
+            Err(before) => -(before.duration().as_millis() as i64),
+        }
+    }
+
+    fn seen<T>(windows: Vec<Window<T>>) -> Vec<(i64, i64, Vec<T>)> {
+        windows.into_iter().map(|window| (millis(window.start), millis(window.end), window.items)).collect()
+    }
+
+    fn by_time(size: u64, slide: u64) -> SlidingWindow<u64, NoKey, impl super::super::time::TimeSource<u64>> {
+        SlidingWindow::new(ms(size))
+            .with_slide(ms(slide))
+            .with_event_time(|n: &u64| ManualClock::new().wall() + ms(*n), ms(0))
+    }
+
+    #[test]
+    fn each_window_comes_at_its_end_with_all_that_it_covers_to_the_nanosecond() {
+        let mut run = Harness::new(&SlidingWindow::new(ms(20)).with_slide(ms(10)));
+        run.item('a');
+        run.advance(ms(10) - ns(1));
+        run.item('b');
+        assert!(run.items().is_empty());
+        run.advance(ns(1));
+        assert_eq!(seen(run.items()), [(-10, 10, vec!['a', 'b'])]);
+        run.item('c');
+        run.advance(ms(10));
+        assert_eq!(seen(run.items()), [(0, 20, vec!['a', 'b', 'c'])]);
+        assert_eq!(run.steps()[0].held(), 1);
+        run.advance(ms(10));
+        assert_eq!(seen(run.items()), [(10, 30, vec!['c'])]);
+        assert_eq!((run.next_wake(), run.steps()[0].held()), (None, 0));
+        let step = &run.steps()[0];
+        assert_eq!((step.received, step.emitted, step.delivered), (3, 3, 3));
+    }
+
+    /// D-43: of the Go counterpart, a window exists only if an item came in its own first slide, so that [50, 150) is
+    /// never made here.
+    #[test]
+    fn sparse_items_are_in_every_window_that_covers_them() {
+        let mut run = Harness::new(&by_time(100, 50));
+        run.item(0);
+        run.item(120);
+        run.item(1_000);
+        run.end();
+        let expected = [
+            (-50, 50, vec![0]),
+            (0, 100, vec![0]),
+            (50, 150, vec![120]),
+            (100, 200, vec![120]),
+            (950, 1_050, vec![1_000]),
+            (1_000, 1_100, vec![1_000]),
+        ];
+        assert_eq!(seen(run.items()), expected);
+    }
+
+    #[test]
+    fn a_slide_that_does_not_divide_the_size_loses_and_doubles_nothing() {
+        for (size, slide) in [(10, 3), (7, 5), (5, 5), (12, 4), (9, 8), (1, 1)] {
+            let mut run = Harness::new(&by_time(size, slide));
+            (100..160).for_each(|n| run.item(n));
+            run.end();
+            let windows = seen(run.items());
+            let mut last = i64::MIN;
+            for (start, end, items) in &windows {
+                assert!(*end > last && *end - *start == size as i64);
+                let covered: Vec<u64> = (100..160).filter(|n| (*start..*end).contains(&(*n as i64))).collect();
+                assert_eq!(items, &covered, "{size} by {slide}");
+                last = *end;
+            }
+            // Every window that covers anything: from the first that ends after 100 to the last that starts before 160.
+            let slide = slide as i64;
+            let first = millis(SystemTime::UNIX_EPOCH).rem_euclid(slide);
+            let starts = (-1_000..160).filter(|start| (start - first).rem_euclid(slide) == 0);
+            let expected: Vec<i64> = starts.filter(|start| start + size as i64 > 100).collect();
+            assert_eq!(windows.iter().map(|window| window.0).collect::<Vec<_>>(), expected, "{size} by {slide}");
+        }
+    }
+
+    /// D-28: of the Go counterpart, windows that end together come in random order, and a cancel loses them uncounted.
+    #[test]
+    fn windows_come_in_the_order_of_their_ends_also_at_the_end_of_the_input() {
+        let mut run = Harness::new(&by_time(100, 10).with_key(|n: &u64| n % 3));
+        (0..30).for_each(|n| run.item(n));
+        run.end();
+        let keys: Vec<_> = run.items().into_iter().map(|keyed| (keyed.window.end, keyed.key)).collect();
+        assert!(keys.is_sorted());
+        assert_eq!(keys.len(), 12 * 3);
+    }
+
+    #[test]
+    fn what_is_held_at_a_cancel_is_counted_as_abandoned_once() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("cancel").clock(&clock).build();
+        let (input, stream) = Stream::channel(&pipeline, 8);
+        let mut windows = stream.sliding_window(ms(50), ms(10));
+        (0..3).for_each(|n| input.send(n).unwrap());
+        clock.advance(ms(20));
+        assert_eq!(std::iter::from_fn(|| windows.try_recv().ok()).count(), 2);
+        let report = pipeline.abort();
+        let step = &report.stage("sliding_window").unwrap().steps[0];
+        assert_eq!((step.received, step.emitted, step.delivered, step.abandoned), (3, 2, 0, 3));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_closes_every_window_on_the_way_in_order() {
+        let mut run = Harness::new(&SlidingWindow::new(ms(30)).with_slide(ms(10)));
+        run.item(1);
+        run.clock().advance(ms(25));
+        run.item(2);
+        assert_eq!(seen(run.items()), [(-20, 10, vec![1]), (-10, 20, vec![1])]);
+        run.end();
+        assert_eq!(seen(run.items()), [(0, 30, vec![1, 2]), (10, 40, vec![2]), (20, 50, vec![2])]);
+    }
+
+    /// Counts how often it is cloned.
+    #[derive(Debug)]
+    struct Counted(Arc<AtomicU64>);
+
+    impl Clone for Counted {
+        fn clone(&self) -> Self {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Self(Arc::clone(&self.0))
+        }
+    }
+
+    #[test]
+    fn items_are_cloned_for_windows_that_are_sent_and_moved_into_the_last() {
+        let clones = Arc::new(AtomicU64::new(0));
+        let mut run = Harness::new(&SlidingWindow::new(ms(60)).with_slide(ms(10)));
+        (0..100).for_each(|_| run.item(Counted(Arc::clone(&clones))));
+        assert_eq!(clones.load(Ordering::Relaxed), 0);
+        run.end();
+        assert_eq!(run.items().len(), 6);
+        assert_eq!(clones.load(Ordering::Relaxed), 5 * 100);
+    }
+
+    #[test]
+    fn an_item_is_folded_once_however_many_windows_it_is_in() {
+        let (folds, merges) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (folded, merged) = (Arc::clone(&folds), Arc::clone(&merges));
+        let minute = SlidingWindow::new(Duration::from_secs(60)).with_slide(Duration::from_secs(1)).aggregate(
+            || 0,
+            move |sum, n: &u64| {
+                folded.fetch_add(1, Ordering::Relaxed);
+                *sum += n;
+            },
+            move |sum, later| {
+                merged.fetch_add(1, Ordering::Relaxed);
+                *sum += later;
+            },
+        );
+        let mut run = Harness::new(&minute);
+        let mut windows = Vec::new();
+        for n in 0..12_000 {
+            run.item(n);
+            run.advance(ms(10));
+            windows.extend(run.items());
+        }
+        run.end();
+        windows.extend(run.items());
+        assert_eq!(folds.load(Ordering::Relaxed), 12_000);
+        assert_eq!(windows.len(), 120 + 59);
+        assert!(merges.load(Ordering::Relaxed) <= 60 * 179);
+        for window in windows {
+            let (start, end) = (millis(window.start), millis(window.end));
+            let expected: Vec<u64> = (0..12_000).filter(|n| (start..end).contains(&(*n as i64 * 10))).collect();
+            assert_eq!((window.result, window.count), (expected.iter().sum(), expected.len() as u64));
+        }
+    }
+
+    #[test]
+    fn max_count_closes_a_window_early_and_the_others_go_on() {
+        let mut run = Harness::new(&by_time(20, 10).max_count(3));
+        for n in [1, 2, 12, 13, 14, 15, 16, 25] {
+            run.item(n);
+        }
+        run.end();
+        let expected = [
+            (-10, 10, vec![1, 2]),
+            (0, 20, vec![1, 2, 12]),
+            (10, 30, vec![12, 13, 14]),
+            (0, 20, vec![13, 14, 15]),
+            (0, 20, vec![16]),
+            (10, 30, vec![15, 16, 25]),
+            (20, 40, vec![25]),
+        ];
+        assert_eq!(seen(run.items()), expected);
+        assert!(run.steps()[0].balances() && run.steps()[0].delivered == 8);
+    }
+
+    #[test]
+    fn max_count_bounds_what_is_kept() {
+        let mut run = Harness::new(&SlidingWindow::new(ms(50)).with_slide(ms(10)).max_count(10));
+        for n in 0..1_000 {
+            run.item(n);
+            assert!(run.steps()[0].held() < 10);
+        }
+        run.end();
+        let mut times = vec![0; 1_000];
+        run.items().into_iter().flat_map(|window| window.items).for_each(|n| times[n] += 1);
+        assert!(times.iter().all(|times| *times == 5), "each item is in five windows, once in each");
+    }
+
+    #[test]
+    fn a_window_that_cannot_be_merged_becomes_an_error_and_the_others_come() {
+        let merge = |sum: &mut u64, later: &u64| {
+            assert!(*later != 3, "three");
+            *sum += later;
+        };
+        let sums = by_time(30, 10).aggregate(|| 0, |sum, n: &u64| *sum += n % 10, merge);
+        let mut run = Harness::new(&sums);
+        [0, 11, 23, 34, 45].into_iter().for_each(|n| run.item(n));
+        run.end();
+        let outputs = run.outputs();
+        let results: Vec<_> = outputs.iter().map(|out| out.as_ref().ok().map(|window| window.result)).collect();
+        assert_eq!(results, [Some(0), Some(1), None, None, Some(12), Some(9), Some(5)]);
+        assert!(outputs.iter().flat_map(|out| out.as_ref().err()).all(|error| error.kind() == ErrorKind::Panicked));
+        let step = &run.steps()[0];
+        assert_eq!((step.failed, step.delivered), (2, 3));
+    }
+
+    #[test]
+    fn errors_pass_at_once_and_close_no_window() {
+        let mut run = Harness::new(&by_time(20, 10));
+        run.item(1);
+        run.error(StreamError::new(ErrorKind::Failed, "before"));
+        assert!(run.outputs().iter().all(Result::is_err));
+        run.item(2);
+        run.end();
+        assert_eq!(seen(run.items()), [(-10, 10, vec![1, 2]), (0, 20, vec![1, 2])]);
+    }
+
+    #[test]
+    fn silence_closes_all_windows_and_what_comes_later_makes_others() {
+        let idle = SlidingWindow::new(ms(20))
+            .with_slide(ms(10))
+            .with_event_time(|n: &u64| ManualClock::new().wall() + ms(*n), ms(0))
+            .with_idle_timeout(ms(100))
+            .aggregate_by(folds::sum(|n: &u64| *n));
+        let mut run = Harness::new(&idle);
+        run.item(1);
+        run.advance(ms(100));
+        assert_eq!(run.items().len(), 2);
+        run.item(2);
+        run.end();
+        assert_eq!(run.items().iter().map(|window| window.result).collect::<Vec<_>>(), [2, 2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "`slide` must be at most `size`")]
+    fn a_slide_that_leaves_gaps_is_refused() {
+        let _ = SlidingWindow::<u8>::new(ms(10)).with_slide(ms(11));
+    }
+
+    #[test]
+    #[should_panic(expected = "`slide` must be greater than zero")]
+    fn a_slide_of_zero_is_refused() {
+        let _ = SlidingWindow::<u8>::new(ms(10)).with_slide(ms(0));
+    }
+}

@@ -1,0 +1,257 @@
+//! Windows beside the plain way to make them: sort everything, then look at all of it for each window.
+
+use std::time::{Duration, SystemTime};
+
+use fastrand::Rng;
+
+use super::time::to_nanos;
+use super::*;
+use crate::testing::Harness;
+use crate::{AggregateWindow, Stage, folds};
+
+/// When, whose, and a number to tell it by.
+type Event = (u64, u8, u32);
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn time(event: &Event) -> SystemTime {
+    SystemTime::UNIX_EPOCH + ms(event.0)
+}
+
+fn millis(time: SystemTime) -> i64 {
+    (to_nanos(time) / 1_000_000) as i64
+}
+
+/// Events in the order of their arrival, none later than `lateness` after a younger one. Some have the same time.
+fn disordered(rng: &mut Rng, lateness: u64) -> Vec<Event> {
+    let mut now = 1_000;
+    let mut events: Vec<(u64, Event)> = (0..rng.u32(1..150))
+        .map(|n| {
+            // Bursts, a trickle, and long silences.
+            now += match rng.u8(..10) {
+                0..=5 => 0,
+                6..=8 => rng.u64(..8),
+                _ => rng.u64(..200),
+            };
+            (now + rng.u64(..=lateness), (now, rng.u8(..3), n))
+        })
+        .collect();
+    events.sort_by_key(|(arrival, _)| *arrival);
+    events.into_iter().map(|(_, event)| event).collect()
+}
+
+/// The key, the start, the end, and the items.
+type Seen = (u8, i64, i64, Vec<u32>);
+
+/// What the window makes of the events, one after the other; every window must come as soon as it can, and in order.
+fn windows<S>(stage: &S, events: &[Event], lateness: u64) -> Vec<Seen>
+where
+    S: Stage<In = Event, Out = Keyed<u8, Window<Event>>>,
+{
+    let mut run = Harness::new(stage);
+    let (mut all, mut greatest) = (Vec::new(), 0);
+    for event in events {
+        run.item(*event);
+        greatest = event.0.max(greatest);
+        let seen: Vec<Seen> = run.items().into_iter().map(one).collect();
+        assert!(seen.iter().all(|seen| seen.2 + lateness as i64 <= greatest as i64), "sent too early: {seen:?}");
+        all.extend(seen);
+    }
+    run.end();
+    all.extend(run.items().into_iter().map(one));
+    assert!(all.is_sorted_by_key(|seen| seen.2), "not in the order of their ends: {all:?}");
+    let step = &run.steps()[0];
+    assert_eq!((step.delivered, step.failed, step.held()), (events.len() as u64, 0, 0));
+    all
+}
+
+fn one(Keyed { key, window }: Keyed<u8, Window<Event>>) -> Seen {
+    let numbers = window.items.iter().map(|event| event.2).collect();
+    assert!(window.items.iter().all(|event| event.1 == key && (window.start..window.end).contains(&time(event))));
+    (key, millis(window.start), millis(window.end), numbers)
+}
+
+fn sorted(events: &[Event]) -> Vec<Event> {
+    let mut sorted = events.to_vec();
+    sorted.sort_by_key(|event| event.0);
+    sorted
+}
+
+/// All windows of `size` by `slide` that have an item.
+fn hopping(events: &[Event], size: i64, slide: i64) -> Vec<Seen> {
+    let last = events.iter().map(|event| event.0 as i64).max().unwrap_or(0);
+    let mut all = Vec::new();
+    for start in (-size..=last).filter(|start| start % slide == 0) {
+        for key in 0..3 {
+            let is_in = |event: &&Event| event.1 == key && (start..start + size).contains(&(event.0 as i64));
+            let items: Vec<u32> = events.iter().filter(is_in).map(|event| event.2).collect();
+            if !items.is_empty() {
+                all.push((key, start, start + size, items));
+            }
+        }
+    }
+    all
+}
+
+fn sessions(events: &[Event], gap: i64, max_duration: i64) -> Vec<Seen> {
+    let mut all: Vec<Seen> = Vec::new();
+    for key in 0..3 {
+        let mut last: Option<i64> = None;
+        for event in events.iter().filter(|event| event.1 == key) {
+            let time = event.0 as i64;
+            let goes_on = last.is_some_and(|last| time - last < gap)
+                && all.last().is_some_and(|session| time - session.1 < max_duration);
+            if !goes_on {
+                all.push((key, time, 0, Vec::new()));
+            }
+            let session = all.last_mut().unwrap();
+            session.2 = (time + gap).min(session.1.saturating_add(max_duration));
+            session.3.push(event.2);
+            last = Some(time);
+        }
+    }
+    all
+}
+
+/// Of windows that end together, only the order of the keys may depend on the order of arrival.
+fn by_end(mut windows: Vec<Seen>) -> Vec<Seen> {
+    windows.sort_by_key(|window| (window.2, window.0));
+    windows
+}
+
+#[test]
+fn for_any_disorder_within_the_lateness_the_windows_are_those_of_the_sorted_input() {
+    for seed in 0..1_500 {
+        let rng = &mut Rng::with_seed(seed);
+        let lateness = [0, 3, 50, 1_000][rng.usize(..4)];
+        let events = disordered(rng, lateness);
+        let in_order = sorted(&events);
+
+        let size = rng.u64(1..60);
+        let tumbling = TumblingWindow::new(ms(size)).with_key(|event: &Event| event.1);
+        let seen = windows(&tumbling.with_event_time(time, ms(lateness)), &events, lateness);
+        assert_eq!(by_end(seen), by_end(hopping(&in_order, size as i64, size as i64)), "tumbling, seed {seed}");
+
+        let slide = rng.u64(1..=size);
+        let sliding = SlidingWindow::new(ms(size)).with_slide(ms(slide)).with_key(|event: &Event| event.1);
+        let seen = windows(&sliding.with_event_time(time, ms(lateness)), &events, lateness);
+        assert_eq!(by_end(seen), by_end(hopping(&in_order, size as i64, slide as i64)), "sliding, seed {seed}");
+
+        let gap = rng.u64(1..60);
+        let session = SessionWindow::new(|event: &Event| event.1).with_gap(ms(gap));
+        let seen = windows(&session.with_event_time(time, ms(lateness)), &events, lateness);
+        assert_eq!(by_end(seen), by_end(sessions(&in_order, gap as i64, i64::MAX)), "sessions, seed {seed}");
+    }
+}
+
+#[test]
+fn a_state_comes_to_the_same_as_the_items_would() {
+    type Outcome = (u8, i64, i64, u64, Option<(u32, u32)>, u64);
+    fn outcome<S>(stage: &S, events: &[Event]) -> Vec<Outcome>
+    where
+        S: Stage<In = Event, Out = Keyed<u8, AggregateWindow<Option<(u32, u32)>>>>,
+    {
+        let mut run = Harness::new(stage);
+        events.iter().for_each(|event| run.item(*event));
+        run.end();
+        let one = |Keyed { key, window }: Keyed<u8, AggregateWindow<Option<(u32, u32)>>>| {
+            (key, millis(window.start), millis(window.end), window.count, window.result, 0)
+        };
+        run.items().into_iter().map(one).collect()
+    }
+    fn expected(windows: Vec<Seen>) -> Vec<Outcome> {
+        let one = |(key, start, end, items): Seen| {
+            let range = items.iter().min().zip(items.iter().max()).map(|(min, max)| (*min, *max));
+            (key, start, end, items.len() as u64, range, 0)
+        };
+        windows.into_iter().map(one).collect()
+    }
+    let range = || folds::min_max(|event: &Event| event.2);
+    for seed in 0..300 {
+        let rng = &mut Rng::with_seed(seed);
+        let events = disordered(rng, 50);
+        let (size, slide) = (ms(rng.u64(20..60)), ms(rng.u64(1..20)));
+        let sliding = SlidingWindow::new(size).with_slide(slide).with_key(|event: &Event| event.1);
+        let sliding = sliding.with_event_time(time, ms(50));
+        let items = windows_of(&sliding, &events);
+        let sliding = SlidingWindow::new(size).with_slide(slide).with_key(|event: &Event| event.1);
+        let states = sliding.with_event_time(time, ms(50)).aggregate_by(range());
+        assert_eq!(outcome(&states, &events), expected(items), "sliding, seed {seed}");
+
+        let session = || SessionWindow::new(|event: &Event| event.1).with_gap(size).with_event_time(time, ms(50));
+        let items = windows_of(&session(), &events);
+        assert_eq!(outcome(&session().aggregate_by(range()), &events), expected(items), "sessions, seed {seed}");
+    }
+}
+
+fn windows_of<S: Stage<In = Event, Out = Keyed<u8, Window<Event>>>>(stage: &S, events: &[Event]) -> Vec<Seen> {
+    windows(stage, events, 50)
+}
+
+#[test]
+fn by_arrival_random_sessions_and_windows_are_those_of_the_plain_way() {
+    for seed in 0..500 {
+        let rng = &mut Rng::with_seed(seed);
+        let events = disordered(rng, 0);
+        let (gap, longest) = (rng.u64(1..60), rng.u64(1..120));
+        let session = SessionWindow::new(|event: &Event| event.1).with_gap(ms(gap)).with_max_duration(ms(longest));
+        let mut run = Harness::new(&session);
+        let began = to_nanos(run.clock().wall());
+        let mut now = 0;
+        for event in &events {
+            // By the timer, or by an item that finds it overdue.
+            if rng.bool() {
+                run.advance(ms(event.0 - now));
+            } else {
+                run.clock().advance(ms(event.0 - now));
+            }
+            now = event.0;
+            run.item(*event);
+        }
+        run.end();
+        let origin = (began / 1_000_000) as i64;
+        let one = |Keyed { key, window }: Keyed<u8, Window<Event>>| {
+            let numbers = window.items.iter().map(|event| event.2).collect();
+            (key, millis(window.start) - origin, millis(window.end) - origin, numbers)
+        };
+        let seen: Vec<Seen> = run.items().into_iter().map(one).collect();
+        assert!(seen.is_sorted_by_key(|seen| seen.2));
+        assert_eq!(by_end(seen), by_end(sessions(&events, gap as i64, longest as i64)), "seed {seed}");
+    }
+}
+
+/// With a limit to the items of a window and to the keys, only this can be foretold: nothing is lost or doubled.
+#[test]
+fn whatever_closes_windows_early_every_item_is_in_as_many_as_cover_it() {
+    for seed in 0..500 {
+        let rng = &mut Rng::with_seed(seed);
+        let lateness = [0, 30][rng.usize(..2)];
+        let events = disordered(rng, lateness);
+        let (slide, slides, keys) = (rng.u64(1..20), rng.u64(1..5), rng.usize(1..4));
+        let sliding = SlidingWindow::new(ms(slide * slides))
+            .with_slide(ms(slide))
+            .with_key(|event: &Event| event.1)
+            .with_max_keys(if keys == 3 { 3 } else { 100 })
+            .max_count(rng.usize(1..6))
+            .with_event_time(time, ms(lateness))
+            .with_idle_timeout(ms(5));
+        let mut run = Harness::new(&sliding).with_capacity(rng.usize(1..4));
+        let mut times = vec![0; events.len()];
+        let mut count = |windows: Vec<Keyed<u8, Window<Event>>>| {
+            let items = windows.iter().flat_map(|keyed| &keyed.window.items);
+            items.for_each(|event| times[event.2 as usize] += 1);
+            !windows.is_empty()
+        };
+        for event in &events {
+            run.item(*event);
+            while count(run.items()) {}
+        }
+        run.end();
+        while count(run.items()) {}
+        assert!(times.iter().all(|times| *times == slides), "seed {seed}: {times:?} instead of {slides} each");
+        let step = &run.steps()[0];
+        assert_eq!((step.delivered, step.failed, step.held()), (events.len() as u64, 0, 0), "seed {seed}");
+    }
+}

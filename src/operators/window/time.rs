@@ -1,0 +1,310 @@
+//! [`TimeSource`]: when an item happened, and how far time has come.
+//!
+//! # What must hold
+//!
+//! Times are nanoseconds since the Unix epoch. Time has *come* to the watermark: no item that is accepted from now on is
+//! older. So a window may be closed as soon as the watermark has reached its end, and whoever does so before the item in
+//! hand is put into its window does so in time.
+//!
+//! For the time of arrival the watermark is the present moment. The calendar is read once, when the first item comes, and
+//! everything else is measured from there with a clock that never jumps: so a calendar that is set anew tears no window.
+//! For event time the watermark is the greatest time seen, less the allowed lateness.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::error::ErrorKind;
+use crate::stage::operator::Emit;
+use crate::stage::panic::{self, PanicPayload};
+
+/// Nanoseconds since the Unix epoch.
+pub(crate) type Nanos = i128;
+
+/// A time that never comes.
+pub(crate) const NEVER: Nanos = Nanos::MAX;
+
+/// A time after all others that come.
+pub(crate) const END: Nanos = Nanos::MAX - 1;
+
+/// How far from the epoch a time may be: about 30,000 years, which leaves room for the ends of windows.
+const RANGE: Nanos = 30_000 * YEAR;
+
+const YEAR: Nanos = 365 * 24 * 3_600 * 1_000_000_000;
+
+/// The longest window, gap or lateness: about 10,000 years.
+const LONGEST: Duration = Duration::from_secs(10_000 * 365 * 24 * 3_600);
+
+/// Checks an argument and turns it into nanoseconds.
+#[track_caller]
+pub(crate) fn span(name: &str, duration: Duration) -> Nanos {
+    assert!(!duration.is_zero() && duration <= LONGEST, "`{name}` must be greater than zero and at most 10,000 years");
+    duration.as_nanos() as Nanos
+}
+
+pub(crate) fn to_nanos(time: SystemTime) -> Nanos {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => after.as_nanos() as Nanos,
+        Err(before) => -(before.duration().as_nanos() as Nanos),
+    }
+}
+
+/// For times in the range of what is accepted and a few windows around it.
+pub(crate) fn to_time(nanos: Nanos) -> SystemTime {
+    let distance = to_duration(nanos.abs());
+    let time = if nanos < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(distance)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(distance)
+    };
+    time.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn to_duration(nanos: Nanos) -> Duration {
+    Duration::from_nanos_u128(nanos.max(0) as u128)
+}
+
+/// The source of an error of kind [`Late`](crate::ErrorKind::Late): how late the item came.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{by:?} older than what is still accepted")]
+pub struct TooLate {
+    /// By how much the item is older than the oldest that would have been accepted: its lateness beyond the allowed one.
+    pub by: Duration,
+}
+
+/// Why an item has no time.
+pub(crate) enum Refusal {
+    Late(TooLate),
+    OutOfRange(SystemTime),
+    Panicked(PanicPayload),
+}
+
+impl Refusal {
+    /// Sends the item on as an error item.
+    #[cold]
+    pub(crate) fn fail<T: Send + 'static, O>(self, item: T, out: &mut impl Emit<O>) {
+        match self {
+            Self::Late(late) => out.fail(ErrorKind::Late, late, item),
+            Self::OutOfRange(time) => out.fail(ErrorKind::Failed, format!("time out of range: {time:?}"), item),
+            Self::Panicked(payload) => out.fail_panicked(payload.into(), item),
+        }
+    }
+}
+
+/// What an item that waits in a window remembers of its time.
+pub trait Tag: Copy + Send + 'static {
+    /// Whether it remembers anything.
+    const ORDERS: bool;
+    /// What it remembers.
+    fn order(self) -> Nanos;
+}
+
+/// Items that come in the order of their times need to remember nothing.
+impl Tag for () {
+    const ORDERS: bool = false;
+
+    fn order(self) -> Nanos {
+        0
+    }
+}
+
+impl Tag for Nanos {
+    const ORDERS: bool = true;
+
+    fn order(self) -> Nanos {
+        self
+    }
+}
+
+/// When items happened: see the top of this file. Not for users.
+pub trait TimeSource<T>: Clone + Send + Sync + 'static {
+    /// What an item in a window remembers of its time.
+    type Tag: Tag;
+
+    #[doc(hidden)]
+    fn tag(time: Nanos) -> Self::Tag;
+
+    /// The time of an item, and that time has passed.
+    #[doc(hidden)]
+    fn stamp<O>(&mut self, item: &T, out: &impl Emit<O>) -> Result<Nanos, Stamp>;
+
+    /// Up to where windows may be closed.
+    #[doc(hidden)]
+    fn watermark(&self) -> Nanos;
+
+    /// The next window is due at that time.
+    #[doc(hidden)]
+    fn set_due(&mut self, due: Nanos);
+
+    /// When a timer is wanted.
+    #[doc(hidden)]
+    fn wake(&self) -> Option<Instant>;
+
+    /// The timer fell due: up to where windows are to be closed.
+    #[doc(hidden)]
+    fn rung(&mut self, now: Instant) -> Nanos;
+}
+
+/// A [`Refusal`] that has no name outside.
+#[allow(missing_debug_implementations)] // only reachable through a hidden method
+pub struct Stamp(pub(crate) Refusal);
+
+/// The time of an item is that of its arrival, by the pipeline's clock.
+#[derive(Debug, Clone, Default)]
+pub struct ArrivalTime {
+    /// The same moment in both measures.
+    origin: Option<(Instant, Nanos)>,
+    now: Nanos,
+    due: Option<Instant>,
+}
+
+impl ArrivalTime {
+    pub(crate) fn read<O>(&mut self, out: &impl Emit<O>) -> Nanos {
+        let now = out.now();
+        if self.origin.is_none() {
+            self.origin = Some((now, to_nanos(out.context().clock.wall())));
+        }
+        self.pass(now)
+    }
+
+    fn pass(&mut self, now: Instant) -> Nanos {
+        if let Some((start, wall)) = self.origin {
+            self.now = wall + now.saturating_duration_since(start).as_nanos() as Nanos;
+        }
+        self.now
+    }
+}
+
+impl<T> TimeSource<T> for ArrivalTime {
+    type Tag = ();
+
+    #[inline]
+    fn tag(_time: Nanos) {}
+
+    #[inline]
+    fn stamp<O>(&mut self, _item: &T, out: &impl Emit<O>) -> Result<Nanos, Stamp> {
+        Ok(self.read(out))
+    }
+
+    #[inline]
+    fn watermark(&self) -> Nanos {
+        self.now
+    }
+
+    fn set_due(&mut self, due: Nanos) {
+        // A time too far off to be told is as good as never.
+        let (start, wall) = match self.origin {
+            Some(origin) if due != NEVER => origin,
+            _ => return self.due = None,
+        };
+        self.due = start.checked_add(to_duration(due - wall));
+    }
+
+    #[inline]
+    fn wake(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn rung(&mut self, now: Instant) -> Nanos {
+        self.pass(now)
+    }
+}
+
+/// The time of an item is what a closure says.
+pub struct EventTime<F> {
+    time: Arc<F>,
+    lateness: Nanos,
+    idle: Option<Duration>,
+    greatest: Option<Nanos>,
+    /// When the last item came, if anybody wants to know, and something waits.
+    last: Option<Instant>,
+    waiting: bool,
+}
+
+impl<F> EventTime<F> {
+    #[track_caller]
+    pub(crate) fn new(time: F, allowed_lateness: Duration) -> Self {
+        assert!(allowed_lateness <= LONGEST, "`allowed_lateness` must be at most 10,000 years");
+        let lateness = allowed_lateness.as_nanos() as Nanos;
+        Self { time: Arc::new(time), lateness, idle: None, greatest: None, last: None, waiting: false }
+    }
+
+    #[track_caller]
+    pub(crate) fn set_idle_timeout(&mut self, idle: Duration) {
+        assert!(!idle.is_zero(), "`idle_timeout` must be greater than zero");
+        self.idle = Some(idle).filter(|idle| *idle != Duration::MAX);
+    }
+}
+
+impl<F> Clone for EventTime<F> {
+    fn clone(&self) -> Self {
+        Self { time: Arc::clone(&self.time), ..*self }
+    }
+}
+
+impl<F> std::fmt::Debug for EventTime<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lateness = to_duration(self.lateness);
+        f.debug_struct("EventTime").field("lateness", &lateness).field("idle", &self.idle).finish_non_exhaustive()
+    }
+}
+
+impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> TimeSource<T> for EventTime<F> {
+    type Tag = Nanos;
+
+    #[inline]
+    fn tag(time: Nanos) -> Nanos {
+        time
+    }
+
+    #[inline]
+    fn stamp<O>(&mut self, item: &T, out: &impl Emit<O>) -> Result<Nanos, Stamp> {
+        let told = panic::catch(|| (self.time)(item)).map_err(|payload| Stamp(Refusal::Panicked(payload)))?;
+        let time = to_nanos(told);
+        if !(-RANGE..=RANGE).contains(&time) {
+            return Err(Stamp(Refusal::OutOfRange(told)));
+        }
+        match self.greatest {
+            Some(greatest) if time <= greatest => {
+                let late = greatest - self.lateness - time;
+                if late > 0 {
+                    return Err(Stamp(Refusal::Late(TooLate { by: to_duration(late) })));
+                }
+            }
+            _ => self.greatest = Some(time),
+        }
+        if self.idle.is_some() {
+            self.last = Some(out.now());
+        }
+        Ok(time)
+    }
+
+    #[inline]
+    fn watermark(&self) -> Nanos {
+        self.greatest.map_or(Nanos::MIN, |greatest| greatest - self.lateness)
+    }
+
+    fn set_due(&mut self, due: Nanos) {
+        self.waiting = due != NEVER;
+    }
+
+    #[inline]
+    fn wake(&self) -> Option<Instant> {
+        self.last.filter(|_| self.waiting)?.checked_add(self.idle?)
+    }
+
+    fn rung(&mut self, _now: Instant) -> Nanos {
+        END
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_survive_the_way_there_and_back_on_both_sides_of_the_epoch() {
+        for nanos in [0, 1, -1, 999_999_999, -1_000_000_001, YEAR * 1_000, -YEAR * 300] {
+            assert_eq!(to_nanos(to_time(nanos)), nanos);
+        }
+    }
+}
