@@ -58,6 +58,11 @@ impl Item {
         self.value
     }
 
+    /// What tells it from all other items of the census, whatever their values.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The same item under another value.
     pub fn with_value(mut self, value: u64) -> Self {
         self.value = value;

@@ -120,8 +120,8 @@ impl Case<'_> {
         if early {
             self.actors.push(actor(&mut self.rng, switch.take(), Vec::new()));
         }
-        // On a manual clock the time passes from the beginning, if it can.
-        let time = self.clock.clone().filter(|_| !self.endless).map(|clock| Time::let_pass(&mut self.rng, clock));
+        let (rng, token, endless) = (&mut self.rng, pipeline.token(), self.endless);
+        let time = self.clock.clone().map(|clock| Time::let_pass(rng, clock, token, endless));
         let mut branches = self.build(&pipeline);
         let main = branches.swap_remove(self.rng.usize(..branches.len()));
         branches.into_iter().for_each(|branch| self.read_elsewhere(branch));
@@ -195,6 +195,7 @@ impl Case<'_> {
             self.log.note(format!("   makes {}", branch.feeder));
         }
         branch.known &= op.known && (branch.ordered || op.any_order);
+        branch.known &= !(op.hurries && matches!(self.ending, Ending::Timeout(_)));
         branch.ordered &= op.ordered;
         branch.trace = Rc::new(Trace::Behind(branch.trace, op.model));
         branch

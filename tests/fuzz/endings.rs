@@ -97,11 +97,16 @@ pub(crate) struct Time {
 }
 
 impl Time {
-    pub(crate) fn let_pass(rng: &mut Rng, clock: ManualClock) -> Self {
+    /// A pipeline that is endless may never come to rest: there the time passes from when it is told to end.
+    pub(crate) fn let_pass(rng: &mut Rng, clock: ManualClock, pipeline: CancelToken, endless: bool) -> Self {
         let (over, mut rng) = (Arc::new(AtomicBool::new(false)), rng.fork());
         let is_over = Arc::clone(&over);
         let thread = std::thread::spawn(move || {
-            while !is_over.load(Ordering::Relaxed) {
+            let is_over = || is_over.load(Ordering::Relaxed);
+            while endless && !is_over() && !pipeline.is_draining() && !pipeline.is_cancelled() {
+                spin(1);
+            }
+            while !is_over() {
                 clock.advance(Duration::from_micros(rng.u64(..200)));
                 spin(turns(&mut rng) / 10);
             }

@@ -15,7 +15,9 @@ use crate::operators::capacity;
 use crate::sources::last_stage;
 use crate::trace::Trace;
 
-const MENU: &[fn(&mut Case<'_>, &Pipeline, Branch) -> Vec<Branch>] = &[dead_letters];
+type Fork = fn(&mut Case<'_>, &Pipeline, Branch) -> Vec<Branch>;
+
+const MENU: &[Fork] = &[dead_letters];
 
 /// Something random that forks a stream.
 pub(crate) fn random(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {

@@ -203,7 +203,7 @@ impl<S: CallStage> Retry<S> {
     ///
     /// The limit is passed to the calls as the deadline of their token. An item whose last attempt it cuts short fails with
     /// kind [`TimedOut`](crate::ErrorKind::TimedOut). If the next pause would not end before the limit, the item fails at
-    /// once, with the error that it has.
+    /// once, with the error that it has; so it does before a deadline of the pipeline.
     ///
     /// # Panics
     /// If `timeout` is zero.

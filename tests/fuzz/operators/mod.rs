@@ -3,6 +3,7 @@
 //! To add one: write a function that makes it from random numbers, with its model; put it into the menu of its file.
 
 mod batches;
+mod calls;
 mod pools;
 mod steps;
 
@@ -27,6 +28,8 @@ pub(crate) struct Op {
     pub(crate) any_order: bool,
     /// What comes out can be foretold.
     pub(crate) known: bool,
+    /// It gives up early where the pipeline has a deadline.
+    pub(crate) hurries: bool,
 }
 
 /// Puts a part behind a stream.
@@ -34,10 +37,11 @@ pub(crate) type Wire = Box<dyn FnOnce(Stream<Item>) -> Stream<Item>>;
 
 /// Something random to put behind a stream.
 pub(crate) fn random(rng: &mut Rng) -> Op {
-    match rng.u8(..8) {
+    match rng.u8(..10) {
         0 | 1 => steps::fused(rng),
         2 => pools::random(rng),
         3 => batches::random(rng),
+        4 => calls::random(rng),
         _ => steps::alone(rng),
     }
 }
@@ -82,7 +86,7 @@ fn boxed_up<P: Processor<In = Item, Out = Item>>(processor: P) -> Wire {
 impl Op {
     /// A part that treats the input as a whole, in order.
     fn whole(what: String, wire: Wire, model: impl Fn(&[Seen]) -> Vec<Seen> + 'static) -> Self {
-        Self { what, wire, model: Box::new(model), ordered: true, any_order: false, known: true }
+        Self { what, wire, model: Box::new(model), ordered: true, any_order: false, known: true, hurries: false }
     }
 
     /// A part that treats each item by itself.

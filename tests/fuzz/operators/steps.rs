@@ -41,7 +41,7 @@ pub(super) fn alone(rng: &mut Rng) -> Op {
     let capacity = capacity(rng);
     let stage = custom(factory, capacity);
     let wire = if rng.u8(..4) == 0 { boxed_up(stage) } else { through(stage) };
-    Op { what: format!("{what}, capacity {capacity:?}"), wire, model, ordered: true, any_order, known: true }
+    Op { any_order, ..Op::whole(format!("{what}, capacity {capacity:?}"), wire, model) }
 }
 
 /// Several steps on one thread, put together in one of the ways there are.
