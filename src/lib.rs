@@ -53,7 +53,7 @@
 //! | handle several together | [`Batcher`], [`Chunk`] |
 //! | put items together by their time | [`TumblingWindow`], [`SlidingWindow`], [`SessionWindow`], each also with [`folds`] |
 //! | wait for each (requests, disks) | [`AsyncMapper`] |
-//! | make a failed call again | [`Retry`] around an [`AsyncMapper`] |
+//! | make a failed call again, spare what fails, have a substitute | [`Retry`], [`CircuitBreaker`], [`Fallback`] around an [`AsyncMapper`] |
 //! | compute on all processors | [`ParMapper`] |
 //! | even out bursts | [`Buffer`] |
 //! | share one thread among cheap steps | [`Stream::stage`], [`Processor::fuse`] |

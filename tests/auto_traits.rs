@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use streamz::testing::{Harness, Recorder, TestSink, TestSource};
 use streamz::{
-    AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Clock, Custom, DeadLetter,
-    DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats, ErrorKind, FailureLimit, FallibleMapper, Filter,
-    FilterMap, FlatMap, Flatten, Fused, KeyedBatcher, ManualClock, Mapper, Outcome, OutputReport, PanicMessage,
-    ParMapper, Pipeline, PipelineBuilder, ProcessorFn, Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample,
-    Scan, SendError, Sender, Skip, SkipWhile, Stage, StageReport, StepReport, Stream, StreamError, SystemClock, Take,
-    TakeWhile, Tap, TapStats, Then, TryRecvError,
+    AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Circuit, CircuitBreaker,
+    CircuitStats, Clock, Custom, DeadLetter, DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats, ErrorKind,
+    FailureLimit, Fallback, FallibleMapper, Filter, FilterMap, FlatMap, Flatten, Fused, KeyedBatcher, ManualClock,
+    Mapper, Outcome, OutputReport, PanicMessage, ParMapper, Pipeline, PipelineBuilder, ProcessorFn, Recover,
+    RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError, Sender, Skip, SkipWhile, Stage, StageReport,
+    StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Then, TryRecvError,
 };
 use streamz::{SessionWindow, SlidingWindow, TooLate, TumblingWindow};
 
@@ -57,6 +57,8 @@ fn errors_and_what_is_told_are_shared() {
     is_shared::<StepReport>();
     is_shared::<OutputReport>();
     is_shared::<DlqStats>();
+    is_shared::<Circuit>();
+    is_shared::<CircuitStats>();
     is_shared::<RetryStats>();
     is_shared::<DedupeStats>();
     is_shared::<TapStats>();
@@ -67,6 +69,7 @@ fn errors_and_what_is_told_are_shared() {
 #[test]
 fn processors_are_shared_whatever_their_items() {
     type F = fn();
+    type Fallible = FallibleMapper<Item, Item, std::fmt::Error, fn(&Item) -> Result<Item, std::fmt::Error>>;
     is_shared::<Mapper<Local, Local, F>>();
     is_shared::<FallibleMapper<Local, Local, Local, F>>();
     is_shared::<Filter<Local, F>>();
@@ -90,7 +93,9 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<SessionWindow<Local, F>>();
     is_shared::<Buffer<Local>>();
     is_shared::<AsyncMapper<Local, Local, Local, F>>();
-    is_shared::<Retry<FallibleMapper<Item, Item, std::fmt::Error, fn(&Item) -> Result<Item, std::fmt::Error>>>>();
+    is_shared::<Retry<Fallible>>();
+    is_shared::<CircuitBreaker<Fallible>>();
+    is_shared::<Fallback<Fallible, fn()>>();
     is_shared::<ParMapper<Local, Local, F>>();
     is_shared::<DeadLetterQueue<Local>>();
     is_shared::<ProcessorFn<Local, Local, F>>();

@@ -185,3 +185,18 @@ fn cancellation_is_never_a_dead_letter() {
 fn a_ratio_that_is_none_is_refused() {
     let _ = DeadLetterQueue::<u32>::new().with_limit(FailureLimit::Ratio { ratio: 1.5, min_items: 1 });
 }
+
+// D-18: the failures of a second run were never delivered, and two runs at once sent on a closed channel.
+#[test]
+fn every_run_has_failures_of_its_own() {
+    let queue = DeadLetterQueue::new();
+    for _ in 0..2 {
+        let pipelines = [Pipeline::new("one"), Pipeline::new("another")];
+        let outputs = pipelines.each_ref().map(|pipeline| queue.process(pipeline, halves(pipeline, 0..50)));
+        for DlqOutput { items, failed, stats } in outputs {
+            assert_eq!(items.count().unwrap(), 25);
+            assert_eq!(letters(failed), odds(50));
+            assert_eq!((stats.items(), stats.failed()), (25, 25));
+        }
+    }
+}

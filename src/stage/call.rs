@@ -19,7 +19,7 @@ use crate::pipeline::CancelToken;
 use crate::stage::Processor;
 
 /// One call for one item: what the workers of an [`AsyncMapper`](crate::AsyncMapper) run, and what
-/// [`Retry`](crate::Retry), `CircuitBreaker` and `Fallback` wrap.
+/// [`Retry`](crate::Retry), [`CircuitBreaker`](crate::CircuitBreaker) and [`Fallback`](crate::Fallback) wrap.
 ///
 /// The token tells it to stop; the item is given by reference, so that it can be tried again, and put aside if it fails.
 /// [`CallStage::to_call`] makes one of a processor: to make the call outside of a pipeline, for example in a test.
@@ -154,7 +154,7 @@ struct CallTimedOut {
 }
 
 /// A processor that makes a [`Call`] for each item on a pool of workers, and so can be wrapped in [`Retry`](crate::Retry),
-/// `CircuitBreaker` and `Fallback`. Implemented by the library only: by
+/// [`CircuitBreaker`](crate::CircuitBreaker) and [`Fallback`](crate::Fallback). Implemented by the library only: by
 /// [`AsyncMapper`](crate::AsyncMapper), [`Mapper::fallible`](crate::Mapper::fallible), and the wrappers themselves.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` makes no call that could be tried again or guarded",

@@ -7,8 +7,19 @@ use std::path::{Path, PathBuf};
 use crate::operators;
 
 /// Public names beside the operators that are no processors, so that they cannot be put through the list.
-const NO_OPERATORS: &[&str] =
-    &["DeadLetter", "DedupeStats", "DlqStats", "FailureLimit", "Overflow", "RetryStats", "TapStats", "TooLate"];
+const NO_OPERATORS: &[&str] = &[
+    "Circuit",
+    "CircuitState",
+    "CircuitStats",
+    "DeadLetter",
+    "DedupeStats",
+    "DlqStats",
+    "FailureLimit",
+    "Overflow",
+    "RetryStats",
+    "TapStats",
+    "TooLate",
+];
 
 pub fn every_operator_is_registered() {
     let registered: BTreeSet<String> = operators::covered().into_iter().map(str::to_owned).collect();

@@ -80,7 +80,7 @@ where
 
 /// Turns each item into another with a closure that can fail; made by [`Mapper::fallible`].
 ///
-/// Wrapped in a [`Retry`](crate::Retry), `CircuitBreaker` or `Fallback`, it is a
+/// Wrapped in a [`Retry`](crate::Retry), [`CircuitBreaker`](crate::CircuitBreaker) or [`Fallback`](crate::Fallback), it is a
 /// call, made by a pool of one worker unless more are asked for.
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct FallibleMapper<In, Out, E, F> {
@@ -231,6 +231,12 @@ shorthand! {
     fn try_map[Out, E, F](f: F) -> FallibleMapper<T, Out, E, F> where {
         Out: Send + 'static, E: Into<BoxError> + 'static, F: Fn(&T) -> Result<Out, E> + Send + Sync + 'static
     } => Mapper::fallible(f)
+}
+
+impl<In, Out, E, F> Clone for FallibleMapper<In, Out, E, F> {
+    fn clone(&self) -> Self {
+        Self { f: Arc::clone(&self.f), options: self.options.clone(), types: PhantomData }
+    }
 }
 
 opaque_debug! { [In, Out, F] Mapper<In, Out, F>: options }

@@ -191,5 +191,11 @@ impl<T: Send + 'static> Stream<T> {
     }
 }
 
+impl<In, Out, E, F> Clone for AsyncMapper<In, Out, E, F> {
+    fn clone(&self) -> Self {
+        Self { f: Arc::clone(&self.f), pool: self.pool.clone(), types: PhantomData, ..*self }
+    }
+}
+
 opaque_debug! { [In, Out, E, F] AsyncMapper<In, Out, E, F>: pool, timeout }
 opaque_debug! { [In, Out, E, F] AsyncCall<In, Out, E, F>: timeout }

@@ -2,8 +2,15 @@
 
 mod backoff;
 mod budget;
+mod call_window;
+mod circuit;
+mod circuit_breaker;
 mod dead_letter;
+mod fallback;
 mod retry;
 
+pub use circuit::{Circuit, CircuitState, CircuitStats};
+pub use circuit_breaker::CircuitBreaker;
 pub use dead_letter::{DeadLetter, DeadLetterQueue, DlqOutput, DlqStats, FailureLimit, Overflow};
+pub use fallback::Fallback;
 pub use retry::{Retry, RetryStats};

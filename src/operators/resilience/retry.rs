@@ -61,7 +61,7 @@ use crate::stream::Stream;
 /// |---|---|
 /// | returned an error | if [`on_error`](Self::on_error) says so; by default always |
 /// | ran into [its time limit](crate::AsyncMapper::with_timeout) | always |
-/// | panicked, or was refused by a `CircuitBreaker` inside | never |
+/// | panicked, or was refused by a [`CircuitBreaker`](crate::CircuitBreaker) inside | never |
 /// | was cancelled | never |
 ///
 /// # Ordering
@@ -448,6 +448,19 @@ impl fmt::Debug for RetryStats {
 impl<E> Clone for Rules<E> {
     fn clone(&self) -> Self {
         Self { on_error: self.on_error.clone(), budget: self.budget.clone(), ..*self }
+    }
+}
+
+/// Shares the budget and the statistics.
+impl<S: CallStage + Clone> Clone for Retry<S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            pool: self.pool.clone(),
+            rules: self.rules.clone(),
+            stats: self.stats.clone(),
+            ..*self
+        }
     }
 }
 

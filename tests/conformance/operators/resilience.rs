@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use streamz::{AsyncMapper, CancelToken, DeadLetterQueue, Mapper, ProcessorFn, Retry, Stream};
+use streamz::{
+    AsyncMapper, CallError, CancelToken, CircuitBreaker, DeadLetterQueue, ErrorKind, Fallback, Mapper, ProcessorFn,
+    Retry, Stream,
+};
 
 use super::pool::{call, plus_one};
 use super::{ITEMS, Registry};
+use crate::common::faults::{Fault, Faults, Refused};
 use crate::common::item::Item;
-use crate::common::seen::Seen;
+use crate::common::models::each;
+use crate::common::seen::{Kind, Seen};
 use crate::subject::{Closure, Subject};
 
 pub fn register(registry: &mut Registry) {
@@ -51,5 +56,53 @@ pub fn register(registry: &mut Registry) {
         )
         .closure(Closure::Fails)
         .unordered(),
+    );
+    registry.add(
+        Subject::new(
+            "CircuitBreaker",
+            &["CircuitBreaker"],
+            ITEMS,
+            // It never opens: there are too few items.
+            |site| CircuitBreaker::new(AsyncMapper::new(call(site)).with_workers(3)).min_requests(100),
+            plus_one,
+        )
+        .closure(Closure::Fails)
+        .sleeps(),
+    );
+    registry.add(Subject::new(
+        "CircuitBreaker: open",
+        &["CircuitBreaker"],
+        ITEMS,
+        |site| {
+            let breaker = CircuitBreaker::new(AsyncMapper::new(call(site)).with_workers(2));
+            breaker.circuit().force_open();
+            breaker
+        },
+        |input, _| each(input, Faults::None, true, |value| vec![Seen::Made(Kind::Other, Some(value))]),
+    ));
+    registry.add(
+        Subject::new(
+            "Fallback: around a breaker around a retry",
+            &["Fallback"],
+            ITEMS,
+            |site| {
+                let retry = Retry::new(AsyncMapper::new(call(site)).with_workers(3)).base_delay(Duration::ZERO);
+                let breaker = CircuitBreaker::new(retry).min_requests(100);
+                Fallback::new(breaker, |_, item: &Item, error: &CallError<Refused>| {
+                    (error.kind() == ErrorKind::Failed).then(|| item.sibling(item.value() + 2000))
+                })
+            },
+            |input, faults| {
+                let other = |seen| match seen {
+                    Seen::Made(Kind::Failed, Some(value)) if faults.of(value) == Fault::Fail => {
+                        Seen::Value(value + 2000)
+                    }
+                    seen => seen,
+                };
+                plus_one(input, faults).into_iter().map(other).collect()
+            },
+        )
+        .closure(Closure::Fails)
+        .sleeps(),
     );
 }

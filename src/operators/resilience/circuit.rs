@@ -1,0 +1,428 @@
+//! [`Circuit`]: the state of a circuit breaker.
+//!
+//! # What must hold
+//!
+//! - All of the state is behind one lock. No hook is called, and no clock but the token's read, while it is held.
+//! - Each change of the phase begins a new *generation*. A call is let in with the number of the present one, and its
+//!   result counts only if that is still the present one when it returns: what was begun in an earlier phase says
+//!   nothing about this one.
+//! - Half-open: `succeeded + out <= half_open_requests`, always. A probe takes its place when it is let in, in the same
+//!   critical section in which there was seen to be one. It gives it back when it returns, however it does. One that is
+//!   still out after the recovery time counts as failed: the next call that comes finds it overdue, and the circuit opens.
+//!   So nothing that a call does, or fails to do, can keep the circuit half-open.
+//! - Events are told in the order in which they happened, by one thread at a time: whoever has told one looks for the
+//!   next.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+
+use super::call_window::{CallWindow, Judged, Span};
+use crate::pipeline::CancelToken;
+use crate::stage::panic;
+
+/// The state of a circuit breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CircuitState {
+    /// Calls are made.
+    Closed,
+    /// Calls are refused. The first one that comes after the recovery time makes it half-open.
+    Open,
+    /// A few calls are let in to see how it goes; the others are refused.
+    HalfOpen,
+    /// Calls are refused until [`Circuit::reset`] is called.
+    ForcedOpen,
+    /// Calls are made, and nothing is counted, until [`Circuit::reset`] is called.
+    ForcedClosed,
+}
+
+impl fmt::Display for CircuitState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CircuitState::Closed => "closed",
+            CircuitState::Open => "open",
+            CircuitState::HalfOpen => "half-open",
+            CircuitState::ForcedOpen => "forced open",
+            CircuitState::ForcedClosed => "forced closed",
+        })
+    }
+}
+
+/// What a circuit breaker has counted.
+///
+/// Requests, successes, failures and slow calls are those in the window over which the rates are taken. While the circuit is
+/// open, they are those that opened it; while it is half-open, those of the probes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CircuitStats {
+    /// The state.
+    pub state: CircuitState,
+    /// Calls that have returned, or as probes should have.
+    pub requests: u64,
+    /// Those of them that brought a result.
+    pub successes: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+    /// Those of them that were slow, with a result or without.
+    pub slow: u64,
+    /// Failures since the last success.
+    pub consecutive_failures: u64,
+    /// Calls refused since the breaker was made.
+    pub rejected: u64,
+    /// When a call last failed, by the wall time of its clock.
+    pub last_failure: Option<SystemTime>,
+}
+
+impl CircuitStats {
+    /// The share of failures among the requests, 0.0 to 1.0; 0.0 before there were any.
+    pub fn failure_rate(&self) -> f64 {
+        rate(self.failures, self.requests)
+    }
+}
+
+/// Rounded once, so that a rate equals the number that one would write for it.
+fn rate(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// A handle to the state of a [`CircuitBreaker`](crate::CircuitBreaker), to look at and to force it. Clones are the same
+/// circuit.
+#[derive(Clone)]
+pub struct Circuit {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    rules: Rules,
+    state: Mutex<State>,
+}
+
+pub(super) struct Rules {
+    pub(super) failure_threshold: f64,
+    pub(super) min_requests: u64,
+    pub(super) recovery_timeout: Duration,
+    pub(super) half_open_requests: usize,
+    pub(super) span: Span,
+    /// From when on a call is slow, and the share of those that opens the circuit.
+    pub(super) slow: Option<(Duration, f64)>,
+    pub(super) on_state_change: Option<OnStateChange>,
+    pub(super) on_open: Option<OnOpen>,
+}
+
+type OnStateChange = Box<dyn Fn(CircuitState, CircuitState) + Send + Sync>;
+type OnOpen = Box<dyn Fn(CircuitStats) + Send + Sync>;
+
+struct State {
+    phase: Phase,
+    generation: u64,
+    window: CallWindow,
+    consecutive_failures: u64,
+    rejected: u64,
+    last_failure: Option<SystemTime>,
+    events: VecDeque<Event>,
+    /// Somebody is telling events.
+    telling: bool,
+}
+
+enum Phase {
+    Closed,
+    /// `None`: for ever.
+    Open {
+        until: Option<Instant>,
+    },
+    HalfOpen(Round),
+    ForcedOpen,
+    ForcedClosed,
+}
+
+/// One time of being half-open.
+#[derive(Default)]
+struct Round {
+    succeeded: usize,
+    /// The probes that have not returned, in the order in which they were let in: their number, and when they are overdue.
+    out: VecDeque<(u64, Option<Instant>)>,
+    next: u64,
+}
+
+enum Event {
+    Changed(CircuitState, CircuitState),
+    Opened(CircuitStats),
+}
+
+/// Leave to make one call.
+pub(super) struct Permit {
+    generation: u64,
+    probe: Option<u64>,
+    /// If it matters.
+    begun: Option<Instant>,
+}
+
+/// How a call went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Success,
+    Failure,
+    /// It says nothing about what is called.
+    Nothing,
+}
+
+impl Circuit {
+    pub(super) fn new() -> Self {
+        let rules = Rules {
+            failure_threshold: 0.5,
+            min_requests: 10,
+            recovery_timeout: Duration::from_secs(30),
+            half_open_requests: 3,
+            span: Span::Calls(100),
+            slow: None,
+            on_state_change: None,
+            on_open: None,
+        };
+        let state = State {
+            phase: Phase::Closed,
+            generation: 0,
+            window: CallWindow::new(rules.span),
+            consecutive_failures: 0,
+            rejected: 0,
+            last_failure: None,
+            events: VecDeque::new(),
+            telling: false,
+        };
+        Self { shared: Arc::new(Shared { rules, state: Mutex::new(state) }) }
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.shared.rules
+    }
+
+    /// Changes the rules, before anybody shares them.
+    #[track_caller]
+    pub(super) fn set(&mut self, change: impl FnOnce(&mut Rules)) {
+        let shared = Arc::get_mut(&mut self.shared);
+        let shared = shared.expect("the options of a breaker must be set before it is used, cloned, or watched");
+        change(&mut shared.rules);
+        shared.state.get_mut().window = CallWindow::new(shared.rules.span);
+    }
+
+    /// The state, as of the last call. An open circuit stays so until a call comes.
+    pub fn state(&self) -> CircuitState {
+        self.shared.state.lock().phase.name()
+    }
+
+    /// The counts, as of the last call.
+    pub fn stats(&self) -> CircuitStats {
+        self.shared.state.lock().stats()
+    }
+
+    /// Refuses all calls from now on, until [`reset`](Self::reset). Calls in progress go on.
+    pub fn force_open(&self) {
+        self.force(|| Phase::ForcedOpen);
+    }
+
+    /// Lets all calls pass from now on and counts nothing, until [`reset`](Self::reset).
+    pub fn force_closed(&self) {
+        self.force(|| Phase::ForcedClosed);
+    }
+
+    /// Closes the circuit and begins to count afresh, whatever its state.
+    pub fn reset(&self) {
+        self.force(|| Phase::Closed);
+    }
+
+    fn force(&self, phase: impl FnOnce() -> Phase) {
+        let mut state = self.shared.state.lock();
+        state.enter(phase(), &self.shared.rules);
+        state.window.clear();
+        drop(state);
+        self.tell();
+    }
+
+    /// Leave to make a call; `None` if it is refused.
+    pub(super) fn admit(&self, token: &CancelToken) -> Option<Permit> {
+        let rules = &self.shared.rules;
+        let mut state = self.shared.state.lock();
+        let mut probe = None;
+        let admitted = match &mut state.phase {
+            Phase::Closed | Phase::ForcedClosed => true,
+            Phase::ForcedOpen => false,
+            Phase::Open { until } => {
+                let recovered = until.is_some_and(|until| token.now() >= until);
+                if recovered {
+                    let mut round = Round::default();
+                    probe = Some(round.let_in(token, rules));
+                    state.enter(Phase::HalfOpen(round), rules);
+                    state.window.clear();
+                }
+                recovered
+            }
+            Phase::HalfOpen(round) => {
+                if round.is_overdue(token) {
+                    state.count(Judged { failed: true, slow: true }, token);
+                    state.open(token, rules);
+                    false
+                } else if round.succeeded + round.out.len() < rules.half_open_requests {
+                    probe = Some(round.let_in(token, rules));
+                    true
+                } else {
+                    false
+                }
+            }
+        };
+        state.rejected += u64::from(!admitted);
+        let generation = state.generation;
+        let tell = !state.events.is_empty();
+        drop(state);
+        if tell {
+            self.tell();
+        }
+        admitted.then(|| Permit { generation, probe, begun: rules.slow.map(|_| token.now()) })
+    }
+
+    /// A call has returned.
+    pub(super) fn settle(&self, permit: &Permit, verdict: Verdict, token: &CancelToken) {
+        let rules = &self.shared.rules;
+        let slow = match (rules.slow, permit.begun) {
+            (Some((limit, _)), Some(begun)) => token.now().saturating_duration_since(begun) >= limit,
+            _ => false,
+        };
+        let mut state = self.shared.state.lock();
+        if permit.generation == state.generation {
+            state.settle(permit, verdict, slow, token, rules);
+        }
+        let tell = !state.events.is_empty();
+        drop(state);
+        if tell {
+            self.tell();
+        }
+    }
+
+    /// Tells what has happened, unless somebody is at it.
+    fn tell(&self) {
+        let Shared { rules, state: shared } = &*self.shared;
+        loop {
+            let mut state = shared.lock();
+            if state.telling {
+                return;
+            }
+            let Some(event) = state.events.pop_front() else { return };
+            state.telling = true;
+            drop(state);
+            let told = panic::catch(|| match event {
+                Event::Changed(from, to) => rules.on_state_change.iter().for_each(|hook| hook(from, to)),
+                Event::Opened(stats) => rules.on_open.iter().for_each(|hook| hook(stats.clone())),
+            });
+            if let Err(payload) = told {
+                log::error!("streamz: a hook of a circuit breaker panicked: {}", payload.message());
+            }
+            shared.lock().telling = false;
+        }
+    }
+}
+
+impl State {
+    fn settle(&mut self, permit: &Permit, verdict: Verdict, slow: bool, token: &CancelToken, rules: &Rules) {
+        if let (Phase::HalfOpen(round), Some(probe)) = (&mut self.phase, permit.probe) {
+            round.out.retain(|&(number, _)| number != probe);
+        }
+        if verdict == Verdict::Nothing || matches!(self.phase, Phase::ForcedClosed) {
+            return;
+        }
+        let failed = verdict == Verdict::Failure;
+        self.count(Judged { failed, slow }, token);
+        match &mut self.phase {
+            Phase::HalfOpen(_) if failed || slow => self.open(token, rules),
+            Phase::HalfOpen(round) => {
+                round.succeeded += 1;
+                if round.succeeded >= rules.half_open_requests {
+                    self.enter(Phase::Closed, rules);
+                    self.window.clear();
+                }
+            }
+            _ => {
+                let sums = self.window.sums();
+                let too_slow = rules.slow.is_some_and(|(_, share)| rate(sums.slow, sums.requests) >= share);
+                let too_bad = rate(sums.failures, sums.requests) >= rules.failure_threshold;
+                if sums.requests >= rules.min_requests && (too_bad || too_slow) {
+                    self.open(token, rules);
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, call: Judged, token: &CancelToken) {
+        self.window.add(call, || token.now());
+        if call.failed {
+            self.consecutive_failures += 1;
+            self.last_failure = Some(token.clock().wall());
+        } else {
+            self.consecutive_failures = 0;
+        }
+    }
+
+    fn open(&mut self, token: &CancelToken, rules: &Rules) {
+        self.enter(Phase::Open { until: token.now().checked_add(rules.recovery_timeout) }, rules);
+        if rules.on_open.is_some() {
+            self.events.push_back(Event::Opened(self.stats()));
+        }
+    }
+
+    /// The one way into a phase.
+    fn enter(&mut self, phase: Phase, rules: &Rules) {
+        let (from, to) = (self.phase.name(), phase.name());
+        self.phase = phase;
+        self.generation += 1;
+        if from != to && rules.on_state_change.is_some() {
+            self.events.push_back(Event::Changed(from, to));
+        }
+    }
+
+    fn stats(&self) -> CircuitStats {
+        let sums = self.window.sums();
+        CircuitStats {
+            state: self.phase.name(),
+            requests: sums.requests,
+            successes: sums.requests - sums.failures,
+            failures: sums.failures,
+            slow: sums.slow,
+            consecutive_failures: self.consecutive_failures,
+            rejected: self.rejected,
+            last_failure: self.last_failure,
+        }
+    }
+}
+
+impl Phase {
+    fn name(&self) -> CircuitState {
+        match self {
+            Phase::Closed => CircuitState::Closed,
+            Phase::Open { .. } => CircuitState::Open,
+            Phase::HalfOpen(_) => CircuitState::HalfOpen,
+            Phase::ForcedOpen => CircuitState::ForcedOpen,
+            Phase::ForcedClosed => CircuitState::ForcedClosed,
+        }
+    }
+}
+
+impl Round {
+    fn let_in(&mut self, token: &CancelToken, rules: &Rules) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.out.push_back((number, token.now().checked_add(rules.recovery_timeout)));
+        number
+    }
+
+    /// Whether a probe should have returned by now. The first that was let in is the first to be overdue.
+    fn is_overdue(&self, token: &CancelToken) -> bool {
+        self.out.front().is_some_and(|&(_, overdue)| overdue.is_some_and(|overdue| token.now() >= overdue))
+    }
+}
+
+impl fmt::Debug for Circuit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stats().fmt(f)
+    }
+}

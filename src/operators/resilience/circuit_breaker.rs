@@ -1,0 +1,345 @@
+//! [`CircuitBreaker`]: makes no calls for a while to what has failed too often.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::call_window::Span;
+use super::circuit::{Circuit, CircuitState, CircuitStats, Permit, Verdict};
+use crate::error::Result;
+use crate::operators::pool::calls;
+use crate::pipeline::CancelToken;
+use crate::stage::call::sealed::Pooled;
+use crate::stage::call::{PoolOptions, pool_options};
+use crate::stage::{Call, CallError, CallFailure, CallStage, Processor, panic};
+use crate::stream::Stream;
+
+/// Makes no calls for a while to what has failed too often, so that it can recover, and nobody waits in vain.
+///
+/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible),
+/// a [`Retry`](crate::Retry), or another wrapper. Together they are one stage with one pool; each worker runs the whole nest.
+/// While the circuit is open, items become error items of kind [`CircuitOpen`](crate::ErrorKind::CircuitOpen) at once; they
+/// carry the item, so a [`DeadLetterQueue`](crate::DeadLetterQueue) can put it aside for later.
+///
+/// ```
+/// use streamz::{AsyncMapper, CancelToken, CircuitBreaker, ErrorKind, Pipeline, Retry, Stream};
+///
+/// # fn charge(_: &CancelToken, _: &u32) -> Result<String, std::io::Error> { Err(std::io::ErrorKind::Other.into()) }
+/// let calls = AsyncMapper::new(charge).with_workers(10);
+/// let breaker = CircuitBreaker::new(Retry::new(calls).max_attempts(3).base_delay(std::time::Duration::ZERO))
+///     .failure_threshold(0.5)
+///     .min_requests(10)
+///     .on_open(|stats| println!("{} of {} payments failed", stats.failures, stats.requests));
+///
+/// let pipeline = Pipeline::new("payments");
+/// let results = Stream::from_iter(&pipeline, 0..1_000u32).through(&breaker).into_iter();
+/// let refused = results.filter(|result| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::CircuitOpen));
+/// assert!(refused.count() >= 980); // ten failed, and at most those that the other workers had begun by then
+/// ```
+///
+/// # The states
+///
+/// | state | calls | ends |
+/// |---|---|---|
+/// | closed | are made | when, among the last calls, at least [`min_requests`](Self::min_requests), the share of failures reaches [`failure_threshold`](Self::failure_threshold), or that of slow calls theirs: open |
+/// | open | are refused | with the first call that comes [`recovery_timeout`](Self::recovery_timeout) later: half-open, and this is the first probe |
+/// | half-open | up to [`half_open_requests`](Self::half_open_requests) are made, as probes; the others are refused | with the first probe that fails or is slow: open, for as long again. When all have succeeded: closed, with nothing counted |
+/// | forced | as [`Circuit`] was told | with [`Circuit::reset`]: closed |
+///
+/// A probe that has not returned after the recovery time counts as failed, when the next call comes. So choose a recovery
+/// time that is longer than a call can take.
+///
+/// Results of calls that were begun in an earlier state do not count in this one.
+///
+/// # What counts
+///
+/// A failure is an error that [`ignore_if`](Self::ignore_if) does not name, a call that ran into
+/// [its time limit](crate::AsyncMapper::with_timeout), or a panic. Neither a failure nor a success is a call that was
+/// cancelled (also one by a time limit *around* the breaker), an error that is ignored, or one that a breaker inside has
+/// refused; such a probe gives its place back.
+///
+/// # One state
+///
+/// All runs of a breaker, and its clones, share its state, for what they call is the same. [`circuit`](Self::circuit) is
+/// a handle to it.
+///
+/// # Ordering
+/// That of the pool. Refused items keep their place like results.
+///
+/// # Back-pressure
+/// A refused call takes no time: while the circuit is open, items go through as fast as they are taken. To slow the
+/// source down instead, retry around the breaker, or throttle.
+///
+/// # Cancellation
+/// As the call that is wrapped.
+///
+/// # Memory
+/// That of the pool, and two bytes for each call of a window of calls.
+///
+/// # Panics
+/// Hooks are called with no lock held, one at a time, in the order of what they tell. A panic in one is logged. A panic in
+/// `ignore_if` is logged, and the error counts.
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct CircuitBreaker<S: CallStage> {
+    inner: S,
+    pool: PoolOptions<S::In>,
+    circuit: Circuit,
+    ignore_if: Option<IgnoreIf<S::Error>>,
+}
+
+type IgnoreIf<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
+
+impl<S: CallStage> CircuitBreaker<S> {
+    /// A closed breaker around `inner`. The stage keeps the name and the pool of `inner` unless it is given others.
+    pub fn new(inner: S) -> Self {
+        Self { pool: inner.pool(), inner, circuit: Circuit::new(), ignore_if: None }
+    }
+
+    pool_options!();
+
+    /// Sets the share of failures that opens the circuit. Defaults to 0.5. It is enough to reach it. With 1.0 the circuit
+    /// opens only if all calls in the window have failed.
+    ///
+    /// # Panics
+    /// If `share` is not greater than 0.0 and at most 1.0; and, as all setters of a breaker's rules, if the breaker has been
+    /// cloned or is in use.
+    #[track_caller]
+    pub fn failure_threshold(mut self, share: f64) -> Self {
+        check_share("failure_threshold", share);
+        self.circuit.set(|rules| rules.failure_threshold = share);
+        self
+    }
+
+    /// Sets how many calls must be in the window before the shares count. Defaults to 10.
+    ///
+    /// # Panics
+    /// If `calls` is 0; and, when the breaker is used, if it is more than the window holds.
+    #[track_caller]
+    pub fn min_requests(mut self, calls: u64) -> Self {
+        assert!(calls > 0, "`min_requests` must be at least 1");
+        self.circuit.set(|rules| rules.min_requests = calls);
+        self
+    }
+
+    /// Sets how long the circuit stays open, and how long a probe may take. Defaults to 30 s. A time too long to add never
+    /// ends.
+    ///
+    /// # Panics
+    /// If `time` is zero.
+    #[track_caller]
+    pub fn recovery_timeout(mut self, time: Duration) -> Self {
+        assert!(!time.is_zero(), "`recovery_timeout` must be greater than zero");
+        self.circuit.set(|rules| rules.recovery_timeout = time);
+        self
+    }
+
+    /// Sets how many calls must succeed while the circuit is half-open until it closes. No more are in progress then.
+    /// Defaults to 3.
+    ///
+    /// # Panics
+    /// If `calls` is 0.
+    #[track_caller]
+    pub fn half_open_requests(mut self, calls: usize) -> Self {
+        assert!(calls > 0, "`half_open_requests` must be at least 1");
+        self.circuit.set(|rules| rules.half_open_requests = calls);
+        self
+    }
+
+    /// Takes the shares over the last `calls` calls. This is the default, with 100.
+    ///
+    /// # Panics
+    /// If `calls` is 0.
+    #[track_caller]
+    pub fn with_count_window(mut self, calls: usize) -> Self {
+        assert!(calls > 0, "`count_window` must be at least 1");
+        self.circuit.set(|rules| rules.span = Span::Calls(calls));
+        self
+    }
+
+    /// Takes the shares over the calls that returned in the last `time`, to a tenth of it, instead of over a number of
+    /// calls.
+    ///
+    /// # Panics
+    /// If `time` is zero.
+    #[track_caller]
+    pub fn with_time_window(mut self, time: Duration) -> Self {
+        assert!(!time.is_zero(), "`time_window` must be greater than zero");
+        self.circuit.set(|rules| rules.span = Span::Time(time));
+        self
+    }
+
+    /// Opens the circuit also when the share of calls that took `time` or longer, with a result or without, reaches
+    /// `share`. Defaults to no such limit.
+    ///
+    /// # Panics
+    /// If `time` is zero, or `share` is not greater than 0.0 and at most 1.0.
+    #[track_caller]
+    pub fn slow_call(mut self, time: Duration, share: f64) -> Self {
+        assert!(!time.is_zero(), "`time` must be greater than zero");
+        check_share("share", share);
+        self.circuit.set(|rules| rules.slow = Some((time, share)));
+        self
+    }
+
+    /// Does not count calls that returned an error for which `f` returns true: errors that say nothing about the health of
+    /// what is called, such as "no such order". They are passed on like all others. Defaults to counting all.
+    pub fn ignore_if(mut self, f: impl Fn(&S::Error) -> bool + Send + Sync + 'static) -> Self {
+        self.ignore_if = Some(Arc::new(f));
+        self
+    }
+
+    /// Calls `f` with the state before and after, at each change.
+    #[track_caller]
+    pub fn on_state_change(mut self, f: impl Fn(CircuitState, CircuitState) + Send + Sync + 'static) -> Self {
+        self.circuit.set(|rules| rules.on_state_change = Some(Box::new(f)));
+        self
+    }
+
+    /// Calls `f` when the circuit has opened, after [`on_state_change`](Self::on_state_change), with the counts that
+    /// opened it.
+    #[track_caller]
+    pub fn on_open(mut self, f: impl Fn(CircuitStats) + Send + Sync + 'static) -> Self {
+        self.circuit.set(|rules| rules.on_open = Some(Box::new(f)));
+        self
+    }
+
+    /// A handle to the state, for a display or an operator's switch. To be taken after the rules are set.
+    pub fn circuit(&self) -> Circuit {
+        self.circuit.clone()
+    }
+
+    /// The state, as of the last call.
+    pub fn state(&self) -> CircuitState {
+        self.circuit.state()
+    }
+
+    /// The counts, as of the last call.
+    pub fn stats(&self) -> CircuitStats {
+        self.circuit.stats()
+    }
+}
+
+#[track_caller]
+fn check_share(name: &str, share: f64) {
+    assert!(share > 0.0 && share <= 1.0, "`{name}` must be greater than 0.0 and at most 1.0, not {share}");
+}
+
+impl<S: CallStage> Processor for CircuitBreaker<S> {
+    type In = S::In;
+    type Out = S::Out;
+
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<S::In>) -> Stream<S::Out> {
+        calls::process(self.to_call(), &self.pool, cancel, input)
+    }
+
+    fn name(&self) -> &str {
+        &self.pool.options.name
+    }
+}
+
+impl<S: CallStage> Pooled for CircuitBreaker<S> {
+    fn pool(&self) -> PoolOptions<S::In> {
+        self.pool.clone()
+    }
+}
+
+impl<S: CallStage> CallStage for CircuitBreaker<S> {
+    type Error = S::Error;
+    type Call = BreakerCall<S::Call>;
+
+    #[track_caller]
+    fn to_call(&self) -> Self::Call {
+        let rules = self.circuit.rules();
+        if let Span::Calls(window) = rules.span {
+            let least = rules.min_requests;
+            assert!(least <= window as u64, "`min_requests` ({least}) must not be more than `count_window` ({window})");
+        }
+        BreakerCall { inner: self.inner.to_call(), circuit: self.circuit.clone(), ignore_if: self.ignore_if.clone() }
+    }
+}
+
+/// A call that a [`CircuitBreaker`] guards.
+pub struct BreakerCall<C: Call> {
+    inner: C,
+    circuit: Circuit,
+    ignore_if: Option<IgnoreIf<C::Error>>,
+}
+
+impl<C: Call> Call for BreakerCall<C> {
+    type In = C::In;
+    type Out = C::Out;
+    type Error = C::Error;
+
+    fn call(&self, cancel: &CancelToken, item: &C::In) -> Result<C::Out, CallError<C::Error>> {
+        let Some(permit) = self.circuit.admit(cancel) else { return Err(CallError::new(CallFailure::CircuitOpen, 0)) };
+        // If a call should unwind, that is a failure.
+        let mut admitted = Admitted { circuit: &self.circuit, permit, cancel, verdict: Verdict::Failure };
+        let result = self.inner.call(cancel, item);
+        admitted.verdict = match &result {
+            Ok(_) => Verdict::Success,
+            Err(error) => self.judge(&error.failure),
+        };
+        drop(admitted);
+        result
+    }
+}
+
+impl<C: Call> BreakerCall<C> {
+    fn judge(&self, failure: &CallFailure<C::Error>) -> Verdict {
+        match failure {
+            CallFailure::Cancelled | CallFailure::CircuitOpen => Verdict::Nothing,
+            CallFailure::Failed(error) if self.is_ignored(error) => Verdict::Nothing,
+            _ => Verdict::Failure,
+        }
+    }
+
+    fn is_ignored(&self, error: &C::Error) -> bool {
+        let Some(ignore_if) = &self.ignore_if else { return false };
+        panic::catch(|| ignore_if(error)).unwrap_or_else(|payload| {
+            log::error!("streamz: `ignore_if` of a circuit breaker panicked: {}", payload.message());
+            false
+        })
+    }
+}
+
+/// A call that has been let in and has not returned.
+struct Admitted<'a> {
+    circuit: &'a Circuit,
+    permit: Permit,
+    cancel: &'a CancelToken,
+    verdict: Verdict,
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.circuit.settle(&self.permit, self.verdict, self.cancel);
+    }
+}
+
+/// Shares the state.
+impl<S: CallStage + Clone> Clone for CircuitBreaker<S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            pool: self.pool.clone(),
+            circuit: self.circuit.clone(),
+            ignore_if: self.ignore_if.clone(),
+        }
+    }
+}
+
+impl<S: CallStage + fmt::Debug> fmt::Debug for CircuitBreaker<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CircuitBreaker")
+            .field("inner", &self.inner)
+            .field("circuit", &self.circuit)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Call> fmt::Debug for BreakerCall<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BreakerCall").field("circuit", &self.circuit).finish_non_exhaustive()
+    }
+}

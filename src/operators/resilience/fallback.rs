@@ -1,0 +1,151 @@
+//! [`Fallback`]: another result for a failed call.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::operators::pool::calls;
+use crate::pipeline::CancelToken;
+use crate::stage::call::sealed::Pooled;
+use crate::stage::call::{PoolOptions, pool_options};
+use crate::stage::{Call, CallError, CallFailure, CallStage, Processor, panic};
+use crate::stream::Stream;
+
+/// Asks for another result when a call has failed: a cached one, a default, or that of another service.
+///
+/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible),
+/// or another wrapper, such as a [`CircuitBreaker`](crate::CircuitBreaker). Together they are one stage with one pool. The
+/// closure is given the token, the item and what went wrong; it returns the other result, or `None` to let the item fail as
+/// it would have without it.
+///
+/// ```
+/// use streamz::{CircuitBreaker, Fallback, Mapper, Pipeline, Stream};
+///
+/// let parse = Mapper::fallible(|text: &&str| text.parse::<i32>());
+/// let fallback = Fallback::new(CircuitBreaker::new(parse), |_cancel, text, error| {
+///     (error.is_circuit_open() || text.is_empty()).then_some(0)
+/// });
+/// let pipeline = Pipeline::new("numbers");
+/// let results: Vec<_> = Stream::from_iter(&pipeline, ["1", "", "x"]).through(&fallback).into_iter().collect();
+/// assert_eq!(*results[1].as_ref().unwrap(), 0);
+/// assert_eq!(results[2].as_ref().unwrap_err().take_item::<&str>(), Some("x"));
+/// ```
+///
+/// To handle errors of other stages, too, there is [`Recover`](crate::Recover).
+///
+/// # Ordering
+/// That of the pool.
+///
+/// # Back-pressure
+/// The closure runs in the place of the call, on the worker, for as long as it takes.
+///
+/// # Cancellation
+/// A call that was cancelled has not failed, and the closure is not asked. Its token tells it when it should stop itself.
+///
+/// # Memory
+/// That of the pool.
+///
+/// # Panics
+/// A panic in the closure fails the item with kind [`Panicked`](crate::ErrorKind::Panicked).
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Fallback<S: CallStage, F> {
+    inner: S,
+    pool: PoolOptions<S::In>,
+    f: Arc<F>,
+}
+
+impl<S: CallStage, F> Fallback<S, F>
+where
+    F: Fn(&CancelToken, &S::In, &CallError<S::Error>) -> Option<S::Out> + Send + Sync + 'static,
+{
+    /// Asks `f` when `inner` has failed. The stage keeps the name and the pool of `inner` unless it is given others.
+    pub fn new(inner: S, f: F) -> Self {
+        Self { pool: inner.pool(), inner, f: Arc::new(f) }
+    }
+
+    pool_options!();
+}
+
+impl<S: CallStage, F> Processor for Fallback<S, F>
+where
+    F: Fn(&CancelToken, &S::In, &CallError<S::Error>) -> Option<S::Out> + Send + Sync + 'static,
+{
+    type In = S::In;
+    type Out = S::Out;
+
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<S::In>) -> Stream<S::Out> {
+        calls::process(self.to_call(), &self.pool, cancel, input)
+    }
+
+    fn name(&self) -> &str {
+        &self.pool.options.name
+    }
+}
+
+impl<S: CallStage, F> Pooled for Fallback<S, F>
+where
+    F: Fn(&CancelToken, &S::In, &CallError<S::Error>) -> Option<S::Out> + Send + Sync + 'static,
+{
+    fn pool(&self) -> PoolOptions<S::In> {
+        self.pool.clone()
+    }
+}
+
+impl<S: CallStage, F> CallStage for Fallback<S, F>
+where
+    F: Fn(&CancelToken, &S::In, &CallError<S::Error>) -> Option<S::Out> + Send + Sync + 'static,
+{
+    type Error = S::Error;
+    type Call = FallbackCall<S::Call, F>;
+
+    #[track_caller]
+    fn to_call(&self) -> Self::Call {
+        FallbackCall { inner: self.inner.to_call(), f: Arc::clone(&self.f) }
+    }
+}
+
+/// A call with a [`Fallback`].
+pub struct FallbackCall<C, F> {
+    inner: C,
+    f: Arc<F>,
+}
+
+impl<C: Call, F> Call for FallbackCall<C, F>
+where
+    F: Fn(&CancelToken, &C::In, &CallError<C::Error>) -> Option<C::Out> + Send + Sync + 'static,
+{
+    type In = C::In;
+    type Out = C::Out;
+    type Error = C::Error;
+
+    fn call(&self, cancel: &CancelToken, item: &C::In) -> Result<C::Out, CallError<C::Error>> {
+        let error = match self.inner.call(cancel, item) {
+            Err(error) if !error.is_cancelled() => error,
+            result => return result,
+        };
+        match panic::catch(|| (self.f)(cancel, item, &error)) {
+            Ok(Some(out)) => Ok(out),
+            Ok(None) => Err(error),
+            Err(payload) => Err(CallError::new(CallFailure::Panicked(payload.into()), error.attempts)),
+        }
+    }
+}
+
+impl<S: CallStage + Clone, F> Clone for Fallback<S, F> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), pool: self.pool.clone(), f: Arc::clone(&self.f) }
+    }
+}
+
+impl<S: CallStage + fmt::Debug, F> fmt::Debug for Fallback<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fallback").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<C, F> fmt::Debug for FallbackCall<C, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FallbackCall").finish_non_exhaustive()
+    }
+}
