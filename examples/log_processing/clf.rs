@@ -14,9 +14,10 @@ use crate::record::{Fields, Reason, excerpt};
 
 pub(crate) fn read(line: &str) -> Result<Fields<'_>, Reason> {
     let (client, rest) = line.split_once(' ').ok_or(Reason::Missing("client"))?;
-    // The name of a user may contain anything but this.
-    let (_, rest) = rest.split_once(" [").ok_or(Reason::Missing("time"))?;
-    let (time, rest) = rest.split_once("] \"").ok_or(Reason::Missing("request"))?;
+    let missing = if rest.contains(" [") { "request" } else { "time" };
+    let (before, rest) = rest.split_once("] \"").ok_or(Reason::Missing(missing))?;
+    // From the end: the name of a user may contain anything.
+    let (_, time) = before.rsplit_once(" [").ok_or(Reason::Missing("time"))?;
     let end = end_of_quoted(rest).ok_or(Reason::Missing("end of the request"))?;
     let (request, rest) = (&rest[..end], &rest[end + 1..]);
     let mut rest = rest.split_ascii_whitespace();

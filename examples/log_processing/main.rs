@@ -163,11 +163,11 @@ fn listen_to_ctrl_c(stop: &Stop, token: CancelToken, args: &Args, progress: &Pro
             std::process::exit(i32::from(INTERRUPTED));
         }
         pressed.set();
-        stop.set();
-        token.drain();
         if says_so {
             progress.suspend(|| note("interrupted: this is what was read; Ctrl-C again ends at once"));
         }
+        stop.set();
+        token.drain();
     })
     .map_err(|error| format!("cannot listen to Ctrl-C: {error}"))?;
     Ok(interrupted)

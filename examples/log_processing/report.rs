@@ -193,7 +193,7 @@ impl Summary {
 
     /// The log from its beginning to its end in a few rows of equal length.
     fn write_timeline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const ROWS: i64 = 24;
+        const ROWS: i64 = 25;
         const LENGTHS: [i64; 14] = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080];
         let minutes = &self.ended.tables.minutes;
         let (Some((first, _)), Some((last, _))) = (minutes.iter().next(), minutes.iter().last()) else { return Ok(()) };
