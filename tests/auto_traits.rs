@@ -6,11 +6,11 @@ use std::rc::Rc;
 use streamz::testing::{Harness, Recorder, TestSink, TestSource};
 use streamz::{
     AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Circuit, CircuitBreaker,
-    CircuitStats, Clock, Custom, DeadLetter, DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats, ErrorKind,
-    FailureLimit, Fallback, FallibleMapper, Filter, FilterMap, FlatMap, Flatten, Fused, KeyedBatcher, ManualClock,
-    Mapper, Outcome, OutputReport, PanicMessage, ParMapper, Pipeline, PipelineBuilder, ProcessorFn, Recover,
-    RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError, Sender, Skip, SkipWhile, Stage, StageReport,
-    StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Then, TryRecvError,
+    CircuitStats, Clock, Combine, Custom, DeadLetter, DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats,
+    ErrorKind, FailureLimit, Fallback, FallibleMapper, Filter, FilterMap, FlatMap, Flatten, Fused, KeyedBatcher,
+    ManualClock, Mapper, Outcome, OutputReport, PanicMessage, ParMapper, Pipeline, PipelineBuilder, ProcessorFn,
+    Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError, Sender, Skip, SkipWhile, Stage,
+    StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Then, TryRecvError,
 };
 use streamz::{SessionWindow, SlidingWindow, TooLate, TumblingWindow};
 
@@ -95,6 +95,7 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<AsyncMapper<Local, Local, Local, F>>();
     is_shared::<Retry<Fallible>>();
     is_shared::<CircuitBreaker<Fallible>>();
+    is_shared::<Combine<Fallible, Item, fn()>>();
     is_shared::<Fallback<Fallible, fn()>>();
     is_shared::<ParMapper<Local, Local, F>>();
     is_shared::<DeadLetterQueue<Local>>();

@@ -326,6 +326,29 @@ fn attempts_of_nested_retries_are_all_counted() {
 }
 
 #[test]
+fn an_item_is_combined_by_value_with_the_result_of_its_last_attempt() {
+    /// Cannot be cloned.
+    struct Order(u32);
+    let counts = Arc::default();
+    let call = busy(&counts);
+    let retry = Retry::new(AsyncMapper::new(move |cancel: &CancelToken, order: &Order| call(cancel, &order.0)));
+    let combined = retry.base_delay(Duration::ZERO).combine(|order, result| match result {
+        Ok(text) => Ok((order, text)),
+        Err(error) => Err((order, error)),
+    });
+    let pipeline = Pipeline::new("retry");
+    let orders = (0..4).map(Order);
+    let results: Vec<_> = Stream::from_iter(&pipeline, orders).through(&combined.with_workers(2)).into_iter().collect();
+    let texts: Vec<_> =
+        results[..3].iter().map(|result| result.as_ref().unwrap()).map(|(order, text)| (order.0, &**text)).collect();
+    assert_eq!(texts, [(0, "0 in 1"), (1, "1 in 2"), (2, "2 in 3")]);
+    let error = results[3].as_ref().err().unwrap();
+    assert_eq!((error.attempts(), error.take_item::<Order>().unwrap().0), (3, 3));
+    assert_eq!(error.downcast_ref(), Some(&ApiError::Busy));
+    pipeline.join();
+}
+
+#[test]
 #[should_panic(expected = "`max_attempts` must be at least 1")]
 fn no_attempts_are_refused() {
     let _ = Retry::new(AsyncMapper::new(never)).max_attempts(0);

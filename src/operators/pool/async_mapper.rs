@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::calls;
+use super::combine::combine;
 use crate::error::{BoxError, Result};
 use crate::pipeline::CancelToken;
 use crate::stage::call::sealed::Pooled;
@@ -77,6 +78,7 @@ where
     }
 
     pool_options!();
+    combine!();
 
     /// Sets how long one call may take. Defaults to no limit.
     ///

@@ -2,6 +2,7 @@
 
 mod async_mapper;
 pub(super) mod calls;
+pub(super) mod combine;
 mod par_mapper;
 mod reorder;
 mod run_length;
@@ -9,4 +10,5 @@ mod slots;
 mod workers;
 
 pub use async_mapper::AsyncMapper;
+pub use combine::Combine;
 pub use par_mapper::ParMapper;

@@ -8,6 +8,7 @@ use super::call_window::Span;
 use super::circuit::{Circuit, CircuitState, CircuitStats, Permit, Verdict};
 use crate::error::Result;
 use crate::operators::pool::calls;
+use crate::operators::pool::combine::combine;
 use crate::pipeline::CancelToken;
 use crate::stage::call::sealed::Pooled;
 use crate::stage::call::{PoolOptions, pool_options};
@@ -96,6 +97,7 @@ impl<S: CallStage> CircuitBreaker<S> {
     }
 
     pool_options!();
+    combine!();
 
     /// Sets the share of failures that opens the circuit. Defaults to 0.5. It is enough to reach it. With 1.0 the circuit
     /// opens only if all calls in the window have failed.

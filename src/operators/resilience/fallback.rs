@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::operators::pool::calls;
+use crate::operators::pool::combine::combine;
 use crate::pipeline::CancelToken;
 use crate::stage::call::sealed::Pooled;
 use crate::stage::call::{PoolOptions, pool_options};
@@ -64,6 +65,7 @@ where
     }
 
     pool_options!();
+    combine!();
 }
 
 impl<S: CallStage, F> Processor for Fallback<S, F>

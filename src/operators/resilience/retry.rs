@@ -11,6 +11,7 @@ use super::backoff::Backoff;
 use super::budget::Budget;
 use crate::error::Result;
 use crate::operators::pool::calls;
+use crate::operators::pool::combine::combine;
 use crate::pipeline::CancelToken;
 use crate::stage::call::sealed::Pooled;
 use crate::stage::call::{PoolOptions, pool_options};
@@ -120,6 +121,7 @@ impl<S: CallStage> Retry<S> {
     }
 
     pool_options!();
+    combine!();
 
     /// Sets how often the call is made at most, the first time included. Defaults to 3. With 1 nothing is tried again.
     ///

@@ -69,6 +69,23 @@ pub fn register(registry: &mut Registry) {
         .closure(Closure::Fails)
         .sleeps(),
     );
+    registry.add(
+        Subject::new(
+            "Combine",
+            &["Combine"],
+            ITEMS,
+            |site| {
+                let mapper = AsyncMapper::new(call(site)).with_workers(3);
+                mapper.combine(|item: Item, result| match result {
+                    Ok(made) => Ok(item.with_value(made.value() + 100)),
+                    Err(error) => Err((item, error)),
+                })
+            },
+            |input, faults| each(input, faults, true, |value| vec![Seen::Value(value + 101)]),
+        )
+        .closure(Closure::Fails)
+        .sleeps(),
+    );
     for (name, window) in [("ParMapper", 1024), ("ParMapper: window 2", 2)] {
         registry.add(
             Subject::new(
