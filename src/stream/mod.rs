@@ -7,7 +7,7 @@ mod input;
 mod sender;
 mod source;
 
-pub(crate) use edge::{Edge, EdgeReceiver, EdgeSender, End, Gauge, Polled, edge};
+pub(crate) use edge::{Edge, EdgeReceiver, EdgeSender, End, Gauge, Polled, Refused, edge};
 pub use ends::{IntoIter, StreamReceiver, Tally};
 pub use inline::{FromIter, FromLines, Inline, Origin};
 pub(crate) use input::{Feed, Input};

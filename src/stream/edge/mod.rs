@@ -277,6 +277,33 @@ impl<T> Edge<T> {
         Ok(())
     }
 
+    /// As [`offer`](Self::offer), but where there is no room the oldest data item goes, and is given back. It is only known
+    /// on an eager edge, where nothing is in a batch. `accepted` is told whether one goes. Refused for want of room is
+    /// what finds nothing but errors.
+    pub(crate) fn offer_in_place_of_oldest(
+        &self,
+        item: Result<T>,
+        accepted: impl FnOnce(bool),
+    ) -> Result<Option<T>, (Refused, Result<T>)> {
+        debug_assert!(self.eager, "the oldest item may be in the consumer's batch");
+        let mut state = self.state.lock();
+        if self.is_gone() || state.end.is_some() {
+            return Err((Refused::Closed, item));
+        }
+        let mut oldest = None;
+        if self.room(&state) == 0 {
+            oldest = state.queue.remove_first(|item| item.is_ok()).and_then(Result::ok);
+            if oldest.is_none() {
+                return Err((Refused::Full, item));
+            }
+            state.sent = state.sent.wrapping_sub(1);
+        }
+        accepted(oldest.is_some());
+        state.queue.push(item);
+        self.accepted(state, 1);
+        Ok(oldest)
+    }
+
     pub(crate) fn finish(&self) {
         self.end(End::Finished);
     }

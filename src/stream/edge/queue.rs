@@ -75,6 +75,17 @@ impl<I> Queue<I> {
         item
     }
 
+    /// Takes out the first item that is one of those `wanted`.
+    pub(super) fn remove_first(&mut self, wanted: impl Fn(&I) -> bool) -> Option<I> {
+        let find = |chunk: &VecDeque<I>| chunk.iter().position(&wanted);
+        let (index, place) = self.chunks.iter().enumerate().find_map(|(index, chunk)| Some((index, find(chunk)?)))?;
+        let item = self.chunks[index].remove(place);
+        if self.chunks[index].is_empty() {
+            self.spare.extend(self.chunks.remove(index).map(Vec::from));
+        }
+        item
+    }
+
     /// Gives all items away to a batch that is empty, and takes its spent chunks back.
     pub(super) fn give_all(&mut self, batch: &mut Batch<I>) {
         std::mem::swap(&mut self.chunks, &mut batch.chunks);

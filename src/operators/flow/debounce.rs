@@ -1,0 +1,248 @@
+//! [`Debounce`]: an item once nothing has come after it for a while.
+
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+use crate::error::StreamError;
+use crate::stage::DropReason;
+use crate::stage::operator::{Emit, Operator};
+use crate::stage::options::{Options, common_options, opaque_debug, stage};
+use crate::stage::shorthand;
+
+/// Passes an item when nothing has come after it for a time: of a flurry, the last.
+///
+/// Each item takes the place of the one before it, which is counted as dropped because
+/// [superseded](DropReason::Superseded), and the quiet time starts anew. It is over when exactly that much time has gone
+/// by; an item that comes at that very moment finds the one before it sent. So a stream that is never quiet passes
+/// nothing. When the input ends, or is drained, the last item goes at once.
+///
+/// An error item ends the wait as well: the item at hand goes on before it, so that the two stay in order. Errors are
+/// never dropped.
+///
+/// # Ordering
+/// Kept.
+///
+/// # Back-pressure
+/// While the output is full no input is taken, and nothing is superseded. Quiet time passes all the same.
+///
+/// # Cancellation
+/// The item at hand is counted as abandoned.
+///
+/// # Memory
+/// One item, and the output's capacity.
+///
+/// ```
+/// use std::time::Duration;
+/// use streamz::Debounce;
+/// use streamz::testing::Harness;
+///
+/// let ms = Duration::from_millis;
+/// let mut debounce = Harness::new(&Debounce::new(ms(100)));
+/// debounce.play([(ms(0), "s"), (ms(50), "se"), (ms(149), "sea"), (ms(300), "seal")]);
+/// debounce.end();
+/// assert_eq!(debounce.timed_items(), [(ms(249), "sea"), (ms(300), "seal")]);
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Debounce<T> {
+    quiet: Duration,
+    options: Options,
+    types: PhantomData<fn(T)>,
+}
+
+impl<T> Debounce<T> {
+    /// Waits for so much quiet time. What is too large to add, such as `Duration::MAX`, never passes: only the last item,
+    /// and one before an error item, go on. It is called `debounce` unless it is given another name.
+    ///
+    /// # Panics
+    /// If `quiet` is zero.
+    #[track_caller]
+    pub fn new(quiet: Duration) -> Self {
+        assert!(!quiet.is_zero(), "`quiet` must be greater than zero");
+        Self { quiet, options: Options::new("debounce"), types: PhantomData }
+    }
+
+    common_options!();
+
+    fn operator(&self) -> DebounceOperator<T> {
+        DebounceOperator { quiet: self.quiet, pending: None, due: None }
+    }
+}
+
+stage! {
+    [T] Debounce<T> where { T: Send + 'static }
+    T => T, DebounceOperator<T>
+}
+
+/// What a [`Debounce`] runs.
+pub struct DebounceOperator<T> {
+    quiet: Duration,
+    pending: Option<T>,
+    due: Option<Instant>,
+}
+
+impl<T: Send + 'static> DebounceOperator<T> {
+    fn flush(&mut self, out: &mut impl Emit<T>) {
+        self.due = None;
+        if let Some(item) = self.pending.take() {
+            out.emit(item);
+        }
+    }
+}
+
+impl<T: Send + 'static> Operator for DebounceOperator<T> {
+    type In = T;
+    type Out = T;
+
+    fn item(&mut self, item: T, out: &mut impl Emit<T>) {
+        self.due = out.now().checked_add(self.quiet);
+        if let Some(superseded) = self.pending.replace(item) {
+            drop(superseded);
+            out.dropped(DropReason::Superseded, 1);
+        }
+    }
+
+    fn error(&mut self, error: StreamError, out: &mut impl Emit<T>) {
+        self.flush(out);
+        out.error(error);
+    }
+
+    fn timer(&mut self, out: &mut impl Emit<T>) {
+        self.flush(out);
+    }
+
+    fn end(&mut self, out: &mut impl Emit<T>) {
+        self.flush(out);
+    }
+
+    #[inline]
+    fn next_wake(&self) -> Option<Instant> {
+        self.due
+    }
+
+    #[inline]
+    fn held(&self) -> u64 {
+        u64::from(self.pending.is_some())
+    }
+}
+
+shorthand! {
+    /// Passes an item when nothing has come after it for `quiet`: a [`Debounce`].
+    ///
+    /// # Panics
+    /// If `quiet` is zero.
+    fn debounce[](quiet: std::time::Duration) -> Debounce<T> where {} => Debounce::new(quiet)
+}
+
+opaque_debug! { [T] Debounce<T>: quiet, options }
+opaque_debug! { [T] DebounceOperator<T>: quiet, due }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Harness;
+    use crate::{ErrorKind, ManualClock, Pipeline, Stream};
+
+    fn ns(nanos: u64) -> Duration {
+        Duration::from_nanos(nanos)
+    }
+
+    #[test]
+    fn an_item_goes_when_its_quiet_time_is_over_to_the_nanosecond() {
+        type Times = &'static [(u64, char)];
+        let cases: &[(Times, u64, Times)] = &[
+            (&[(0, 'a')], 1_000, &[(100, 'a')]),
+            // One nanosecond before it is over starts it anew; at its end does not.
+            (&[(0, 'a'), (99, 'b')], 1_000, &[(199, 'b')]),
+            (&[(0, 'a'), (100, 'b')], 1_000, &[(100, 'a'), (200, 'b')]),
+            (&[(0, 'a'), (101, 'b')], 1_000, &[(100, 'a'), (201, 'b')]),
+            // Never quiet.
+            (&[(0, 'a'), (60, 'b'), (120, 'c'), (180, 'd')], 200, &[(200, 'd')]),
+            // A long silence, and together.
+            (&[(0, 'a'), (900, 'b'), (900, 'c')], 950, &[(100, 'a'), (950, 'c')]),
+            (&[], 500, &[]),
+        ];
+        for (input, end, expected) in cases {
+            let mut debounce = Harness::new(&Debounce::new(ns(100)));
+            debounce.play(input.iter().map(|&(at, item)| (ns(at), item)));
+            debounce.advance_to(ns(*end));
+            debounce.end();
+            let outputs: Vec<_> =
+                debounce.timed_items().into_iter().map(|(at, item)| (at.as_nanos() as u64, item)).collect();
+            assert_eq!(outputs, *expected, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn a_superseded_item_is_counted_and_an_error_sends_the_one_at_hand_before_it() {
+        let mut debounce = Harness::new(&Debounce::new(ns(100)));
+        debounce.item(1);
+        debounce.item(2);
+        debounce.error(StreamError::new(ErrorKind::Failed, "before"));
+        debounce.error(StreamError::new(ErrorKind::Failed, "before"));
+        debounce.advance(ns(500));
+        let outputs: Vec<_> = debounce.outputs().into_iter().map(Result::ok).collect();
+        assert_eq!(outputs, [Some(2), None, None]);
+        let step = &debounce.steps()[0];
+        assert_eq!((step.received, step.delivered, &*step.dropped), (2, 1, &[(DropReason::Superseded, 1)][..]));
+    }
+
+    /// The input ends at the very moment at which the quiet time does.
+    #[test]
+    fn the_last_item_goes_once_whether_the_end_or_its_time_comes_first() {
+        for by_end in [false, true] {
+            let clock = ManualClock::new();
+            let pipeline = Pipeline::builder("both").clock(&clock).build();
+            let (sender, stream) = Stream::channel(&pipeline, 4);
+            let stream = stream.debounce(ns(100));
+            sender.send(7).unwrap();
+            clock.advance(ns(if by_end { 99 } else { 100 }));
+            drop(sender);
+            clock.advance(ns(1));
+            assert_eq!(stream.collect::<Vec<_>>().unwrap(), [7]);
+        }
+    }
+
+    #[test]
+    fn time_passes_while_the_consumer_stalls_and_what_is_taken_then_is_due_from_then_on() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("stalled").clock(&clock).build();
+        let (sender, stream) = Stream::channel(&pipeline, 10);
+        let mut stream = stream.through(&Debounce::new(ns(100)).with_capacity(1));
+        let send_at = |at, item| {
+            clock.advance(ns(at) - clock.elapsed());
+            sender.send(item).unwrap();
+        };
+        // The output is full at 100, and the stage waits for room with the second item from 200 on.
+        send_at(0, 'a');
+        send_at(100, 'b');
+        send_at(250, 'c');
+        send_at(300, 'd');
+        clock.advance(ns(700));
+        assert_eq!(stream.try_recv().unwrap().unwrap(), 'a');
+        clock.settle();
+        assert_eq!(stream.try_recv().unwrap().unwrap(), 'b');
+        clock.advance(ns(99));
+        assert!(stream.try_recv().is_err());
+        clock.advance(ns(1));
+        assert_eq!(stream.try_recv().unwrap().unwrap(), 'd');
+        pipeline.drain();
+        assert!(stream.recv().is_none());
+        let report = pipeline.join();
+        assert_eq!(report.stage("debounce").unwrap().steps[0].dropped, [(DropReason::Superseded, 1)]);
+    }
+
+    #[test]
+    fn no_time_is_one_that_never_passes() {
+        let mut debounce = Harness::new(&Debounce::new(Duration::MAX));
+        debounce.item(1);
+        assert_eq!(debounce.next_wake(), None);
+        debounce.end();
+        assert_eq!(debounce.items(), [1]);
+    }
+
+    #[test]
+    #[should_panic(expected = "`quiet` must be greater than zero")]
+    fn no_quiet_time_is_refused() {
+        let _ = Debounce::<u8>::new(Duration::ZERO);
+    }
+}

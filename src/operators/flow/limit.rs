@@ -1,0 +1,108 @@
+//! [`Limit`]: at most so many in so much time.
+//!
+//! It is the *generic cell rate algorithm* (ITU-T I.371; the virtual-scheduling form), which is a token bucket that keeps
+//! one number: the moment at which the bucket is full again. An item may go once that moment is no further away than the
+//! burst less one allows, and puts it off by one interval. So for the first and the last of any `k` items that went,
+//! `last - first >= (k - burst) * interval`: no stretch of time has more than `burst + rate * time`.
+//!
+//! Time is counted in 2^-32 nanoseconds, in integers, and the interval is rounded up to the next of them: no sum of many
+//! drifts, and no rate is exceeded. (An item goes at a whole nanosecond, also where its turn comes between two.)
+
+use std::time::{Duration, Instant};
+
+/// How many binary places a nanosecond has.
+const PLACES: u32 = 32;
+
+/// No interval is longer than any clock goes, and no sum overflows: an item goes at `2^96` at most.
+const LONGEST: u128 = 1 << 96;
+const MOST_TOLERANCE: u128 = 1 << 126;
+
+const SECOND: f64 = 1e9 * (1u64 << PLACES) as f64;
+
+#[derive(Debug)]
+pub(super) struct Limit {
+    interval: u128,
+    /// How far the moment at which the bucket is full may lie ahead of an item that goes.
+    tolerance: u128,
+    start: Option<Instant>,
+    /// When the bucket is full again, counted from `start`.
+    full_at: u128,
+}
+
+impl Limit {
+    /// `per_second` is positive and finite, `burst` is at least 1.
+    pub(super) fn new(per_second: f64, burst: usize) -> Self {
+        let interval = interval(per_second);
+        let tolerance = interval.saturating_mul(burst as u128 - 1).min(MOST_TOLERANCE);
+        Self { interval, tolerance, start: None, full_at: 0 }
+    }
+
+    /// By how much an item may be late without a loss of rate.
+    pub(super) fn slack(&self) -> Duration {
+        u64::try_from(self.tolerance >> PLACES).map_or(Duration::MAX, Duration::from_nanos)
+    }
+
+    /// The moment from which on the next item may go; `None` if that is beyond the range of the clock. The time counts from
+    /// the first time that this is asked.
+    #[inline]
+    pub(super) fn due(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
+        let start = *self.start.get_or_insert_with(now);
+        let due = self.full_at.saturating_sub(self.tolerance);
+        let nanos = (due >> PLACES) + u128::from(due & ((1 << PLACES) - 1) > 0);
+        u64::try_from(nanos).ok().and_then(|nanos| start.checked_add(Duration::from_nanos(nanos)))
+    }
+
+    /// An item goes at `now`, which it may.
+    pub(super) fn take(&mut self, now: Instant) {
+        let start = *self.start.get_or_insert(now);
+        let now = now.saturating_duration_since(start).as_nanos() << PLACES;
+        self.full_at = self.full_at.max(now) + self.interval;
+    }
+}
+
+/// The time between two items, rounded up.
+fn interval(per_second: f64) -> u128 {
+    let nearest = SECOND / per_second;
+    // The remainder of a fused operation is exact enough to have the right sign.
+    let is_short = nearest.mul_add(per_second, -SECOND) < 0.0;
+    let interval = if is_short { nearest.next_up() } else { nearest };
+    (interval.ceil() as u128).min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_of_whole_nanoseconds_is_exact_and_no_other_is_too_short() {
+        for (rate, nanos) in [(0.1, 10_000_000_000), (0.5, 2_000_000_000), (1.0, 1_000_000_000), (1e6, 1_000), (1e9, 1)]
+        {
+            assert_eq!(interval(rate), nanos << PLACES, "{rate}");
+        }
+        // Three intervals are a second and less than a quarter of a millionth of a nanosecond.
+        assert!((1_000_000_000 << PLACES..(1_000_000_000 << PLACES) + 1_000).contains(&(3 * interval(3.0))));
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..10_000 {
+            let rate = random.u64(1..10_000_000);
+            assert!(interval(rate as f64) * u128::from(rate) >= 1_000_000_000 << PLACES, "{rate}");
+        }
+    }
+
+    #[test]
+    fn the_most_extreme_rates_do_no_harm() {
+        let now = crate::clock::real_now();
+        for (rate, burst, count) in [
+            (f64::MIN_POSITIVE, 1, 1),
+            (f64::MIN_POSITIVE, 5, 5),
+            (f64::MIN_POSITIVE, usize::MAX, 1_000),
+            (1e-9, 3, 3),
+            (f64::MAX, 1, 1),
+            (f64::MAX, usize::MAX, 1_000),
+        ] {
+            let mut limit = Limit::new(rate, burst);
+            let goes = |limit: &mut Limit| limit.due(|| now).is_some_and(|due| due <= now);
+            let went = (0..1_000).take_while(|_| goes(&mut limit).then(|| limit.take(now)).is_some()).count();
+            assert_eq!(went, count, "{rate} {burst}");
+        }
+    }
+}

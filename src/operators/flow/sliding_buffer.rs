@@ -1,0 +1,345 @@
+//! [`SlidingBuffer`]: when it is full, the oldest goes.
+//!
+//! The output's edge is the buffer, and an eager one: what the consumer has not asked for is in its queue, under its lock.
+//! Whether there is room, which item is the oldest, and that the new one takes its place is one critical section there, so
+//! it cannot happen that the consumer takes the oldest in between, and one too many goes, or that the stage waits for
+//! something that is not there. The stage waits for room only with an error item in hand.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::hook::{DropHook, OnDrop};
+use crate::error::Result;
+use crate::pipeline::CancelToken;
+use crate::stage::options::opaque_debug;
+use crate::stage::stats::{Phase, StepStats};
+use crate::stage::thread::{StageThread, spawn_error};
+use crate::stage::wait::before_park;
+use crate::stage::{DropReason, Processor, Registered, StageKind};
+use crate::stream::{Edge, End, Feed, Input, Polled, Refused, Stream};
+
+/// Room for `n` items before a slow consumer; when that is used up, the oldest goes: the newest items are kept.
+///
+/// What comes before it never waits for the consumer, who always finds the latest there is. Its own output is the buffer, so
+/// the number is exact: while nobody takes anything, the last `n` items are kept and no other. What is dropped is counted as
+/// [overflow](DropReason::Overflow), and shown to [`on_drop`](Self::on_drop). With `n` = 1 it keeps the latest item. To
+/// keep the oldest items, use a [`DroppingBuffer`](crate::DroppingBuffer); to drop nothing, a [`Buffer`](crate::Buffer).
+///
+/// It is a stage with a thread of its own, and cannot be fused: where the consumer shares its thread there is nothing to
+/// buffer. (A `Buffer` behind it adds to its room, and so does a stage with a queue size of its own set another.)
+///
+/// # Ordering
+/// Kept.
+///
+/// # Back-pressure
+/// None for items. An error item is never dropped: one that comes when there is no room takes that of the oldest item. When
+/// there is nothing but errors in the buffer, another one waits for room, and while it does, nothing is taken from the
+/// input; an item that finds nothing but errors is itself the oldest one, and goes.
+///
+/// # Cancellation
+/// What waits in the buffer is counted as undelivered.
+///
+/// # Memory
+/// `n` items, error items included.
+///
+/// ```
+/// use streamz::{ManualClock, Pipeline, SlidingBuffer, Stream};
+///
+/// let clock = ManualClock::new();
+/// let pipeline = Pipeline::builder("live").clock(&clock).build();
+/// let kept = Stream::from_iter(&pipeline, 1..=100).through(&SlidingBuffer::new(3));
+/// clock.settle(); // nobody has read yet
+/// assert_eq!(kept.collect::<Vec<_>>()?, [98, 99, 100]);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct SlidingBuffer<T> {
+    n: usize,
+    name: Cow<'static, str>,
+    on_drop: Option<OnDrop<T>>,
+}
+
+impl<T> SlidingBuffer<T> {
+    /// Room for `n` items. It is called `sliding_buffer` unless it is given another name.
+    ///
+    /// # Panics
+    /// If `n` is 0.
+    #[track_caller]
+    pub fn new(n: usize) -> Self {
+        assert!(n > 0, "`n` must be at least 1");
+        Self { n, name: "sliding_buffer".into(), on_drop: None }
+    }
+
+    /// Sets the name that the stage has in reports and errors, and that its threads carry.
+    pub fn with_name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Calls `f` with each item that is dropped, on the stage's thread: while `f` is slow, nothing is taken. A panic in `f`
+    /// is logged and does no harm.
+    pub fn on_drop(mut self, f: impl Fn(T) + Send + Sync + 'static) -> Self {
+        self.on_drop = Some(Arc::new(f));
+        self
+    }
+}
+
+impl<T: Send + 'static> Processor for SlidingBuffer<T> {
+    type In = T;
+    type Out = T;
+
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<T>) -> Stream<T> {
+        let registered = Registered::with_input(cancel, &input, &self.name, StageKind::Processor, &[], 1);
+        let (mut sender, stream) = registered.output_with("", Some(self.n), true);
+        let hook = DropHook::new(self.on_drop.as_ref());
+        let name = registered.thread_name(0);
+        cancel.scope().spawn(&name, true, move |started| {
+            let Registered { token, stats, .. } = registered;
+            if let Err(error) = started {
+                return sender.end(End::Cut(spawn_error(&token, &stats, error)));
+            }
+            let thread = StageThread::new(token, stats, 0);
+            sender.watch(thread.wake());
+            let slider = Slider { input: input.into_input(), edge: Arc::clone(sender.shared()), hook, thread };
+            sender.end(slider.run());
+        });
+        stream
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<T: Send + 'static> Stream<T> {
+    /// Makes room for `n` items, of which the oldest goes when that is used up: a [`SlidingBuffer`].
+    ///
+    /// # Panics
+    /// If `n` is 0, or the pipeline has finished.
+    #[track_caller]
+    pub fn sliding_buffer(self, n: usize) -> Self {
+        self.through(&SlidingBuffer::new(n))
+    }
+}
+
+struct Slider<T> {
+    input: Input<T>,
+    edge: Arc<Edge<T>>,
+    hook: DropHook<T>,
+    thread: StageThread,
+}
+
+/// A stop condition came true.
+struct Stopped;
+
+impl<T: Send + 'static> Slider<T> {
+    fn run(mut self) -> End {
+        // The hook may wait for something.
+        before_park(self.input.announcer());
+        let end = self.slide().unwrap_or_else(|Stopped| End::Cut(self.thread.cut()));
+        let step = self.step();
+        step.abandoned.add(step.unsettled());
+        end
+    }
+
+    fn step(&self) -> &StepStats {
+        &self.thread.stats.steps[0]
+    }
+
+    fn slide(&mut self) -> Result<End, Stopped> {
+        loop {
+            self.check()?;
+            match self.input.poll() {
+                Polled::Item(item) => self.pass(item)?,
+                Polled::Empty => {
+                    self.input.settle();
+                    let edge = &self.edge;
+                    self.thread.wait_for_input(&self.input, None, || edge.is_gone(), |_| edge.is_gone());
+                }
+                Polled::Ended(end) => return Ok(end),
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), Stopped> {
+        if self.thread.is_stopped() || self.edge.is_gone() { Err(Stopped) } else { Ok(()) }
+    }
+
+    fn pass(&mut self, mut item: Result<T>) -> Result<(), Stopped> {
+        let is_data = item.is_ok();
+        if is_data { &self.step().received } else { &self.step().errors_in }.add(1);
+        loop {
+            let step = &self.thread.stats.steps[0];
+            match self.edge.offer_in_place_of_oldest(item, |displaces| count(step, is_data, displaces)) {
+                Ok(None) => return Ok(()),
+                Ok(Some(oldest)) => {
+                    self.hook.call(oldest, &self.thread.stats.name);
+                    return Ok(());
+                }
+                Err((Refused::Full, Ok(item))) => {
+                    step.dropped[DropReason::Overflow as usize].add(1);
+                    self.hook.call(item, &self.thread.stats.name);
+                    return Ok(());
+                }
+                Err((Refused::Full, error)) => item = error,
+                Err((Refused::Closed, _)) => return Err(Stopped),
+            }
+            self.input.settle();
+            let (edge, wake) = (&self.edge, self.thread.wake());
+            let may_have_room = || edge.is_gone() || edge.has_worthwhile_room();
+            self.thread.wait(Phase::Blocked, None, may_have_room, |_| edge.want_room(wake));
+            self.check()?;
+        }
+    }
+}
+
+/// Called under the edge's lock, so that nobody sees an item before it is counted.
+fn count(step: &StepStats, is_data: bool, displaces: bool) {
+    if displaces {
+        // It was counted as sent, and is not.
+        step.delivered.add(u64::MAX);
+        step.emitted.add(u64::MAX);
+        step.dropped[DropReason::Overflow as usize].add(1);
+    }
+    if is_data {
+        step.delivered.add(1);
+        step.emitted.add(1);
+    } else {
+        step.errors_out.add(1);
+    }
+}
+
+opaque_debug! { [T] SlidingBuffer<T>: n, name }
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::{Buffer, ErrorKind, ManualClock, Pipeline, StreamError};
+
+    fn error() -> StreamError {
+        StreamError::new(ErrorKind::Failed, "before")
+    }
+
+    /// What is left of a thousand items when nobody takes anything, and the report's count of what is not.
+    fn kept(build: impl FnOnce(Stream<u32>) -> Stream<u32>, manual: bool) -> (Vec<u32>, u64) {
+        let clock = ManualClock::new();
+        let builder = Pipeline::builder("kept").capacity(16);
+        let pipeline = if manual { builder.clock(&clock) } else { builder }.build();
+        let stream = build(Stream::from_iter(&pipeline, 0..1_000));
+        while pipeline.threads() > 0 {
+            std::thread::yield_now(); // its end does not depend on a reader
+        }
+        let kept: Vec<u32> = stream.collect().unwrap();
+        let report = pipeline.join();
+        let steps = &report.stages[1].steps[0];
+        assert!(steps.balances());
+        assert_eq!(steps.emitted, kept.len() as u64);
+        (kept, steps.total_dropped())
+    }
+
+    #[test]
+    fn with_no_consumer_exactly_the_last_n_are_kept() {
+        for manual in [true, false] {
+            for n in [1, 2, 16, 17, 64, 300, 999, 1_000] {
+                let (kept, dropped) = kept(|stream| stream.sliding_buffer(n as usize), manual);
+                assert_eq!((kept, dropped), ((1_000 - n..1_000).collect(), u64::from(1_000 - n)), "{n}, {manual}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_behind_it_adds_to_its_room() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("both").clock(&clock).build();
+        let (sender, stream) = Stream::channel(&pipeline, 20);
+        let stream = stream.sliding_buffer(5).through(&Buffer::new(3));
+        (0..20).for_each(|n| sender.send(n).unwrap());
+        clock.settle();
+        drop(sender);
+        assert_eq!(stream.collect::<Vec<_>>().unwrap(), (12..20).collect::<Vec<_>>());
+    }
+
+    /// The consumer takes what it can while the stage pushes, with room for one: whoever comes first, nobody hangs, and all
+    /// is accounted for.
+    #[test]
+    fn a_consumer_that_empties_it_at_the_wrong_moment_hangs_nobody() {
+        for round in 0..20 {
+            let pipeline = Pipeline::builder("race").capacity(round % 3).build();
+            let dropped = Arc::new(Mutex::new(Vec::new()));
+            let notes = Arc::clone(&dropped);
+            let buffer = SlidingBuffer::new(1 + round % 2).on_drop(move |n| notes.lock().push(n));
+            let mut seen = Stream::from_iter(&pipeline, 0..2_000).through(&buffer).collect::<Vec<_>>().unwrap();
+            assert!(seen.is_sorted());
+            assert_eq!(seen.last(), Some(&1_999));
+            pipeline.join();
+            seen.append(&mut dropped.lock());
+            seen.sort_unstable();
+            assert_eq!(seen, (0..2_000).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn an_error_item_takes_the_place_of_the_oldest_item_and_keeps_its_own() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("errors").clock(&clock).build();
+        let (sender, stream) = Stream::channel(&pipeline, 20);
+        let dropped = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::clone(&dropped);
+        let buffer = SlidingBuffer::new(3).on_drop(move |n| {
+            notes.lock().push(n);
+            panic!("the hook");
+        });
+        let mut stream = stream.through(&buffer);
+        let mut next = |wait| {
+            clock.settle();
+            if wait { stream.recv().unwrap().ok() } else { stream.try_recv().ok().and_then(Result::ok) }
+        };
+        (0..2).for_each(|n| sender.send(n).unwrap());
+        sender.send_error(error()).unwrap();
+        (2..4).for_each(|n| sender.send(n).unwrap());
+        // The error is the oldest thing there is, and stays.
+        assert_eq!((next(true), next(true), next(true), next(false)), (None, Some(2), Some(3), None));
+        assert_eq!(*dropped.lock(), [0, 1]);
+        // Nothing but errors: an item goes, an error waits.
+        (0..3).for_each(|_| sender.send_error(error()).unwrap());
+        sender.send(4).unwrap();
+        sender.send_error(error()).unwrap();
+        sender.send(5).unwrap();
+        clock.settle();
+        assert_eq!(*dropped.lock(), [0, 1, 4]);
+        assert_eq!(next(true), None);
+        clock.settle();
+        // The error that waited has the place, and the item behind it has found none.
+        assert_eq!(*dropped.lock(), [0, 1, 4, 5]);
+        assert_eq!((next(true), next(true), next(true)), (None, None, None));
+        drop(sender);
+        clock.settle();
+        let report = pipeline.join();
+        let step = &report.stage("sliding_buffer").unwrap().steps[0];
+        assert_eq!((step.received, step.delivered, step.emitted, step.errors_in, step.errors_out), (6, 2, 2, 5, 5));
+    }
+
+    #[test]
+    fn a_cancel_ends_the_wait_of_an_error_item() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("cancelled").clock(&clock).build();
+        let (sender, stream) = Stream::<u8>::channel(&pipeline, 20);
+        let stream = stream.sliding_buffer(1);
+        (0..3).for_each(|_| sender.send_error(error()).unwrap());
+        clock.settle();
+        assert_eq!(pipeline.threads(), 1);
+        pipeline.cancel();
+        clock.settle();
+        assert_eq!(pipeline.threads(), 0);
+        assert!(stream.into_iter().last().unwrap().unwrap_err().is_cancelled());
+    }
+
+    #[test]
+    #[should_panic(expected = "`n` must be at least 1")]
+    fn no_room_is_refused() {
+        let _ = SlidingBuffer::<u8>::new(0);
+    }
+}

@@ -1,0 +1,480 @@
+//! [`Throttle`]: not more than so many items in a second.
+
+use std::time::Instant;
+
+use super::hook::{DropHook, OnDrop};
+use super::limit::Limit;
+use crate::stage::DropReason;
+use crate::stage::operator::{Emit, Operator};
+use crate::stage::options::{Options, common_options, opaque_debug, stage};
+use crate::stage::shorthand;
+use crate::stage::thread::EARLY;
+
+/// Limits the rate of the items by waiting: none is lost.
+///
+/// Over *any* stretch of time `t` at most `burst + rate * t` items go on, and the first one goes at once. With the default
+/// burst of 1 they are therefore at least `1 / rate` apart, also after a pause: what was not used is lost. A larger
+/// [burst](Self::with_burst) lets that many follow one another at once after a pause, and lets those that were held up catch
+/// up. Rates below one per second are as good as any other. [`dropping`](Self::dropping) makes one that drops what is too
+/// much rather than wait.
+///
+/// Error items pass uncounted, in order: one that comes after an item that has to wait goes when that has gone.
+///
+/// Each run has a limit of its own: two streams through one throttle may go twice as fast. A drain does not lift the
+/// limit, for whoever is protected by it still is: what is in flight goes on at its rate, and
+/// [`drain_within`](crate::Pipeline::drain_within) sets an end to that.
+///
+/// # How exact it is
+/// An item's time is that at which it goes into the output, where there is room for it; what waits there is no longer
+/// limited (the limit counts on this side of the output, not on that of a consumer who takes all that has gathered
+/// there). By a [`ManualClock`](crate::ManualClock) every item comes at the very nanosecond. The system wakes
+/// a thread some tens of microseconds late. A burst makes up for that, as long as it lasts; with a burst of 1 nothing may,
+/// so there the throttle's thread gets up 100 microseconds early and then does not sleep: at 1,000 per second it is
+/// awake for a tenth of its time, and from 10,000 per second on it is always. If the processor is
+/// wanted elsewhere, give it a burst that lasts for 100 microseconds or more, that is `rate / 10_000 + 1`. From some
+/// 500,000 per second on, what a look at the clock costs is noticed, too, by about one hundredth; a burst of 2 makes up for
+/// that.
+///
+/// (Elsewhere *throttle* often means to pass the first item of a period and to drop the rest. That is
+/// `Throttle::new(1.0 / period).dropping()`.)
+///
+/// # Back-pressure
+/// It is what a throttle makes: while an item waits for its time, no other is taken. While the output is full, time that
+/// passes adds to the burst as in any pause.
+///
+/// # Cancellation
+/// Ends the wait at once; the item that was waiting is counted as abandoned.
+///
+/// # Memory
+/// One item, and the output's capacity.
+///
+/// ```
+/// use std::time::Duration;
+/// use streamz::Throttle;
+/// use streamz::testing::Harness;
+///
+/// let ms = Duration::from_millis;
+/// let mut throttle = Harness::new(&Throttle::new(10.0).with_burst(2));
+/// throttle.play([(ms(0), 'a'), (ms(0), 'b'), (ms(0), 'c'), (ms(1), 'd')]);
+/// throttle.advance(ms(1_000));
+/// assert_eq!(throttle.timed_items(), [(ms(0), 'a'), (ms(0), 'b'), (ms(100), 'c'), (ms(200), 'd')]);
+/// ```
+///
+/// The technique is the generic cell rate algorithm, as in ATM networks (ITU-T I.371) and many rate limiters since; time is
+/// counted in fractions of a nanosecond.
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Throttle<T> {
+    per_second: f64,
+    burst: usize,
+    drops: bool,
+    on_drop: Option<OnDrop<T>>,
+    options: Options,
+}
+
+impl<T> Throttle<T> {
+    /// Lets `per_second` items pass in a second: any positive number, so 0.1 is one in ten seconds. It is called
+    /// `throttle` unless it is given another name.
+    ///
+    /// # Panics
+    /// If `per_second` is not greater than zero and finite.
+    #[track_caller]
+    pub fn new(per_second: f64) -> Self {
+        assert!(
+            per_second > 0.0 && per_second.is_finite(),
+            "`per_second` must be greater than zero and finite, not {per_second}"
+        );
+        Self { per_second, burst: 1, drops: false, on_drop: None, options: Options::new("throttle") }
+    }
+
+    common_options!();
+
+    /// Sets how many items may follow one another at once, when as many could have come before and did not. Defaults to
+    /// 1.
+    ///
+    /// # Panics
+    /// If `burst` is 0.
+    #[track_caller]
+    pub fn with_burst(mut self, burst: usize) -> Self {
+        assert!(burst > 0, "`burst` must be at least 1");
+        self.burst = burst;
+        self
+    }
+
+    /// Drops the items that come too soon, rather than wait; they are counted as
+    /// [rate limited](crate::DropReason::RateLimited). Error items are never dropped.
+    pub fn dropping(mut self) -> Self {
+        self.drops = true;
+        self
+    }
+
+    /// Calls `f` with each item that is dropped, on the stage's thread. A panic in `f` is logged and does no harm. Without
+    /// [`dropping`](Self::dropping) nothing is dropped.
+    pub fn on_drop(mut self, f: impl Fn(T) + Send + Sync + 'static) -> Self {
+        self.on_drop = Some(std::sync::Arc::new(f));
+        self
+    }
+
+    fn operator(&self) -> ThrottleOperator<T> {
+        ThrottleOperator {
+            limit: Limit::new(self.per_second, self.burst),
+            drops: self.drops,
+            hook: DropHook::new(self.on_drop.as_ref()),
+            held: None,
+            due: None,
+            stuck: false,
+        }
+    }
+}
+
+stage! {
+    [T] Throttle<T> where { T: Send + 'static }
+    T => T, ThrottleOperator<T>
+}
+
+/// What a [`Throttle`] runs.
+pub struct ThrottleOperator<T> {
+    limit: Limit,
+    drops: bool,
+    hook: DropHook<T>,
+    /// The item at hand.
+    held: Option<T>,
+    /// When it may go; `None` if never.
+    due: Option<Instant>,
+    /// Its time has come, or does not matter, but there may be no room. Time is told when there is: an item that waited
+    /// for room after it was let go would be followed by the next one too soon.
+    stuck: bool,
+}
+
+impl<T> ThrottleOperator<T> {
+    fn release(&mut self, now: Instant, out: &mut impl Emit<T>) {
+        self.stuck = false;
+        let Some(item) = self.held.take() else { return };
+        if self.drops && self.limit.due(|| now).is_none_or(|due| due > now) {
+            self.hook.call(item, &out.context().stats.name);
+            out.dropped(DropReason::RateLimited, 1);
+        } else {
+            self.limit.take(now);
+            out.emit(item);
+        }
+    }
+}
+
+impl<T: Send + 'static> Operator for ThrottleOperator<T> {
+    type In = T;
+    type Out = T;
+
+    #[inline]
+    fn item(&mut self, item: T, out: &mut impl Emit<T>) {
+        self.held = Some(item);
+        self.stuck = self.drops;
+        if !self.drops {
+            // A moment that has passed will do: the time is told when the item goes.
+            self.due = self.limit.due(|| out.now());
+        }
+    }
+
+    #[inline]
+    fn timer_at(&mut self, now: Instant, out: &mut impl Emit<T>) {
+        if out.is_full() {
+            self.stuck = true;
+        } else {
+            self.release(now, out);
+        }
+    }
+
+    #[inline]
+    fn resume(&mut self, out: &mut impl Emit<T>) -> bool {
+        if self.stuck && !out.is_full() {
+            self.release(out.now(), out);
+        }
+        self.stuck
+    }
+
+    #[inline]
+    fn next_wake(&self) -> Option<Instant> {
+        if self.is_waiting() { self.due } else { None }
+    }
+
+    #[inline]
+    fn is_waiting(&self) -> bool {
+        self.held.is_some() && !self.stuck
+    }
+
+    fn is_punctual(&self) -> bool {
+        self.limit.slack() < EARLY
+    }
+
+    #[inline]
+    fn held(&self) -> u64 {
+        u64::from(self.held.is_some())
+    }
+}
+
+shorthand! {
+    /// Lets `per_second` items pass in a second, and makes the others wait: a [`Throttle`].
+    ///
+    /// # Panics
+    /// If `per_second` is not greater than zero and finite.
+    fn throttle[](per_second: f64) -> Throttle<T> where {} => Throttle::new(per_second)
+}
+
+opaque_debug! { [T] Throttle<T>: per_second, burst, drops, options }
+opaque_debug! { [T] ThrottleOperator<T>: limit, drops, due }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use fastrand::Rng;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::testing::Harness;
+    use crate::{ErrorKind, ManualClock, Outcome, Pipeline, Stream, StreamError};
+
+    fn ns(nanos: u64) -> Duration {
+        Duration::from_nanos(nanos)
+    }
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// When items come out that come in at `arrivals`, in nanoseconds.
+    fn times(throttle: &Throttle<usize>, arrivals: &[u64]) -> Vec<u64> {
+        let mut throttle = Harness::new(throttle);
+        throttle.play(arrivals.iter().enumerate().map(|(n, at)| (ns(*at), n)));
+        throttle.end();
+        throttle.advance(Duration::from_secs(1_000_000));
+        let (times, items): (Vec<u64>, Vec<usize>) =
+            throttle.timed_items().into_iter().map(|(at, item)| (at.as_nanos() as u64, item)).unzip();
+        assert!(items.is_sorted());
+        times
+    }
+
+    #[test]
+    fn every_item_goes_at_its_nanosecond() {
+        let cases: &[(f64, usize, &[u64], &[u64])] = &[
+            // The first at once, the others an interval apart.
+            (1e6, 1, &[0, 0, 0, 0], &[0, 1_000, 2_000, 3_000]),
+            // One that comes exactly when the next may go, goes; one that comes a nanosecond sooner waits for it.
+            (1e6, 1, &[5, 1_005, 2_004, 3_005], &[5, 1_005, 2_005, 3_005]),
+            // What a pause leaves unused is lost.
+            (1e6, 1, &[0, 50_000, 50_000, 50_001], &[0, 50_000, 51_000, 52_000]),
+            // With a burst it is not, up to the burst.
+            (1e6, 3, &[0, 0, 0, 0, 0], &[0, 0, 0, 1_000, 2_000]),
+            (1e6, 3, &[0, 0, 0, 0, 2_500, 2_500, 2_500], &[0, 0, 0, 1_000, 2_500, 3_000, 4_000]),
+            // Fractions count, below one as well.
+            (0.1, 1, &[0, 0, 0], &[0, 10_000_000_000, 20_000_000_000]),
+            (2.5, 1, &[0, 0, 0], &[0, 400_000_000, 800_000_000]),
+            (1.9, 1, &[0, 0], &[0, 526_315_790]),
+            // An interval between two nanoseconds is rounded up for one item, but not for many.
+            (3.0, 1, &[0, 0, 0], &[0, 333_333_334, 666_666_668]),
+            (3.0, 2, &[0, 0, 0, 0], &[0, 0, 333_333_334, 666_666_667]),
+            (1e9, 1, &[0, 0, 0], &[0, 1, 2]),
+        ];
+        for (rate, burst, arrivals, expected) in cases {
+            assert_eq!(times(&Throttle::new(*rate).with_burst(*burst), arrivals), *expected, "{rate}/s, burst {burst}");
+        }
+    }
+
+    /// Random arrivals, sparse and dense by turns, of which the throttle lets go at a rate of about that.
+    fn arrivals(random: &mut Rng, rate: f64) -> Vec<u64> {
+        let interval = (1e9 / rate) as u64 + 1;
+        let mut now = random.u64(..interval);
+        (0..60)
+            .map(|_| {
+                now += match random.u8(..4) {
+                    0 | 1 => 0,
+                    2 => random.u64(..interval),
+                    _ => random.u64(..8 * interval),
+                };
+                now
+            })
+            .collect()
+    }
+
+    #[test]
+    fn no_stretch_of_time_has_more_than_the_burst_and_the_rate_allow() {
+        for seed in 0..2_000 {
+            let mut random = Rng::with_seed(seed);
+            // Any rate from 0.1 to a million.
+            let rate = 10f64.powf(random.f64() * 7.0 - 1.0);
+            let burst = random.usize(1..6);
+            let throttle = Throttle::new(rate).with_burst(burst);
+            let throttle = if random.bool() { throttle } else { throttle.dropping() };
+            let times = times(&throttle, &arrivals(&mut random, rate));
+            // The shortest half-open stretch with both of them is longer than the time between them by as little as you
+            // like. Counted in 2^-60: a rate is a whole number of these or too small to matter, and rounded down.
+            let rate_in_units = (rate * 2f64.powi(60)) as u128;
+            for (first, from) in times.iter().enumerate() {
+                for (last, to) in times.iter().enumerate().skip(first + burst) {
+                    let beyond_burst = (last - first + 1 - burst) as u128;
+                    let allowed = rate_in_units * u128::from(to - from);
+                    let what = format!("seed {seed}: {rate}/s, burst {burst}: items {first} to {last} in {times:?}");
+                    assert!((beyond_burst * 1_000_000_000) << 60 <= allowed, "{what}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_longer_than_the_limit_demands() {
+        for seed in 0..1_000 {
+            let mut random = Rng::with_seed(seed);
+            // A rate whose interval is a whole number of nanoseconds.
+            let (rate, burst) = (5f64.powi(random.i32(0..9)) * 2f64.powi(random.i32(-3..9)), random.usize(1..6));
+            let interval = (1e9 / rate) as u64;
+            let arrivals = arrivals(&mut random, rate);
+            // The plain way: as soon as no stretch that ends here has too many.
+            let mut expected: Vec<u64> = Vec::new();
+            for (n, at) in arrivals.iter().enumerate() {
+                let after =
+                    |(first, from): (usize, &u64)| from + (n + 1 - first).saturating_sub(burst) as u64 * interval;
+                let earliest = expected.iter().enumerate().map(after).max().unwrap_or(0);
+                expected.push(earliest.max(*at));
+            }
+            assert_eq!(times(&Throttle::new(rate).with_burst(burst), &arrivals), expected, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn dropping_drops_what_comes_too_soon_and_says_what() {
+        let dropped = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::clone(&dropped);
+        let throttle = Throttle::new(1_000.0).with_burst(2).dropping().on_drop(move |n| {
+            notes.lock().push(n);
+            panic!("the hook");
+        });
+        let mut throttle = Harness::new(&throttle);
+        throttle.play([(ns(0), 0), (ns(0), 1), (ns(0), 2), (ns(999_999), 3), (ns(1_000_000), 4), (ns(1_500_000), 5)]);
+        throttle.error(StreamError::new(ErrorKind::Failed, "before"));
+        let passed: Vec<_> = throttle.outputs().into_iter().map(Result::ok).collect();
+        assert_eq!(passed, [Some(0), Some(1), Some(4), None]);
+        assert_eq!(*dropped.lock(), [2, 3, 5]);
+        let step = &throttle.steps()[0];
+        assert_eq!((step.received, step.delivered, &*step.dropped), (6, 3, &[(DropReason::RateLimited, 3)][..]));
+    }
+
+    #[test]
+    fn an_error_item_costs_nothing_and_keeps_its_place() {
+        let mut throttle = Harness::new(&Throttle::new(1.0));
+        throttle.item(1);
+        throttle.error(StreamError::new(ErrorKind::Failed, "first"));
+        throttle.item(2);
+        throttle.error(StreamError::new(ErrorKind::Failed, "second"));
+        let stages = |outputs: Vec<crate::error::Result<i32>>| -> Vec<String> {
+            let name = |output: crate::error::Result<i32>| output.map_or_else(|e| e.stage().into(), |n| n.to_string());
+            outputs.into_iter().map(name).collect()
+        };
+        assert_eq!(stages(throttle.outputs()), ["1", "first"]);
+        throttle.advance(ns(999_999_999));
+        assert!(throttle.outputs().is_empty());
+        throttle.advance(ns(1));
+        assert_eq!(stages(throttle.outputs()), ["2", "second"]);
+    }
+
+    #[test]
+    fn an_item_that_waits_for_room_is_timed_when_there_is_some() {
+        for dropping in [false, true] {
+            let throttle = Throttle::new(1_000.0);
+            let throttle = if dropping { throttle.dropping() } else { throttle };
+            let mut throttle = Harness::new(&throttle).with_capacity(1);
+            throttle.item(1);
+            throttle.advance(ms(1));
+            throttle.item(2);
+            throttle.advance(ms(10));
+            assert_eq!(throttle.timed_items(), [(ms(0), 1)]);
+            // It went just now, not ten milliseconds ago.
+            assert_eq!(throttle.timed_items(), [(ms(11), 2)]);
+            throttle.item(3);
+            assert!(throttle.items().is_empty());
+            throttle.advance(ms(1));
+            assert_eq!(throttle.timed_items(), if dropping { vec![] } else { vec![(ms(12), 3)] });
+        }
+    }
+
+    #[test]
+    fn in_a_pipeline_the_times_are_the_same_and_the_consumer_has_each_at_once() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("throttled").clock(&clock).build();
+        let (seen, times) = (Arc::new(Mutex::new(Vec::new())), clock.clone());
+        let notes = Arc::clone(&seen);
+        // A throttle among other steps, and one that is faster behind it.
+        Stream::from_iter(&pipeline, 0..6)
+            .stage("steps", |s| s.map(|n| n + 1).throttle(4.0).filter(|n| n % 2 == 0).throttle(1e6))
+            .spawn_for_each(move |item| notes.lock().push((times.elapsed(), item.unwrap())));
+        clock.advance(Duration::from_secs(10));
+        assert_eq!(*seen.lock(), [(ms(250), 2), (ms(750), 4), (ms(1_250), 6)]);
+        assert!(pipeline.join().is_complete());
+    }
+
+    #[test]
+    fn the_slower_of_two_in_a_row_sets_the_pace_in_any_order() {
+        for rates in [[10.0, 2.0], [2.0, 10.0]] {
+            let clock = ManualClock::new();
+            let pipeline = Pipeline::builder("both").clock(&clock).build();
+            let mut both = Stream::from_iter(&pipeline, 0..4)
+                .stage("both", |s| s.throttle(rates[0]).delay(ms(1)).throttle(rates[1]).map(|n| n));
+            let mut seen = Vec::new();
+            for tick in 0..4_000 {
+                clock.advance(ms(1));
+                seen.extend(std::iter::from_fn(|| both.try_recv().ok()).map(|item| (tick + 1, item.unwrap())));
+            }
+            assert_eq!(seen, [(1, 0), (501, 1), (1_001, 2), (1_501, 3)], "{rates:?}");
+            assert!(pipeline.join().is_complete());
+        }
+    }
+
+    #[test]
+    fn a_cancel_and_a_deadline_end_the_wait() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("cancelled").clock(&clock).build();
+        let (sender, stream) = Stream::channel(&pipeline, 10);
+        let mut stream = stream.throttle(f64::MIN_POSITIVE);
+        (0..3).for_each(|n| sender.send(n).unwrap());
+        clock.advance(Duration::from_secs(1_000_000));
+        assert_eq!(stream.recv().unwrap().unwrap(), 0);
+        assert!(stream.try_recv().is_err());
+        pipeline.cancel();
+        clock.settle();
+        assert_eq!(pipeline.threads(), 0);
+        assert!(stream.recv().unwrap().unwrap_err().is_cancelled());
+        drop(sender);
+        assert_eq!(pipeline.join().stage("throttle").unwrap().abandoned(), 1);
+    }
+
+    #[test]
+    fn a_drain_keeps_the_rate() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("drained").clock(&clock).build();
+        let (sender, stream) = Stream::channel(&pipeline, 10);
+        let (seen, times) = (Arc::new(Mutex::new(Vec::new())), clock.clone());
+        let notes = Arc::clone(&seen);
+        stream.throttle(1.0).spawn_for_each(move |item| notes.lock().push((times.elapsed().as_secs(), item.unwrap())));
+        (0..3).for_each(|n| sender.send(n).unwrap());
+        clock.settle();
+        let report = pipeline.drain_within(Duration::from_secs(10));
+        assert!(matches!(report.outcome, Outcome::Drained));
+        assert_eq!(*seen.lock(), [(0, 0), (1, 1), (2, 2)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "`per_second` must be greater than zero and finite, not 0")]
+    fn a_rate_of_zero_is_refused() {
+        let _ = Throttle::<u8>::new(0.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "`per_second` must be greater than zero and finite, not NaN")]
+    fn a_rate_that_is_no_number_is_refused() {
+        let _ = Throttle::<u8>::new(f64::NAN);
+    }
+
+    #[test]
+    #[should_panic(expected = "`burst` must be at least 1")]
+    fn no_burst_is_refused() {
+        let _ = Throttle::<u8>::new(1.0).with_burst(0);
+    }
+}

@@ -1,0 +1,264 @@
+//! [`Timeout`]: an error item when nothing comes for a while.
+
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+use crate::error::{ErrorKind, StreamError};
+use crate::stage::operator::{Emit, Operator};
+use crate::stage::options::{Options, common_options, opaque_debug, stage};
+use crate::stage::shorthand;
+
+/// Passes everything, and says so with an error item of kind [`TimedOut`](ErrorKind::TimedOut) when nothing has come for a
+/// time.
+///
+/// It says it once for each silence: the next item, or error item, ends it, and the time counts anew. The first silence
+/// counts from the start of the run, so that a source which never gives anything is noticed too. The time is over when
+/// exactly that much has gone by; an item that comes at that very moment is too late, and follows the error. The end of
+/// the input ends the silence as well.
+///
+/// Only a silence of the input counts: while an item waits for room in the output the time does not run, and counts anew
+/// when it has found some. Nothing is dropped, and nothing is interrupted: it watches the gaps between items. To limit the
+/// time of a call, use [`AsyncMapper::with_timeout`](crate::AsyncMapper::with_timeout); to stop a pipeline after a time,
+/// [`PipelineBuilder::timeout`](crate::PipelineBuilder::timeout); to stop it when it falls silent, end it in
+/// [`try_for_each`](crate::Stream::try_for_each) or another end that stops at the first error.
+///
+/// # Ordering
+/// Kept.
+///
+/// # Back-pressure
+/// As in any stage: while the output is full no input is taken.
+///
+/// # Cancellation
+/// Nothing is held that could be lost.
+///
+/// # Memory
+/// The output's capacity.
+///
+/// ```
+/// use std::time::Duration;
+/// use streamz::testing::Harness;
+/// use streamz::{ErrorKind, Timeout};
+///
+/// let ms = Duration::from_millis;
+/// let mut timeout = Harness::new(&Timeout::new(ms(100)));
+/// timeout.play([(ms(99), 1), (ms(400), 2)]);
+/// let outputs = timeout.timed_outputs();
+/// assert_eq!(outputs.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [ms(99), ms(199), ms(400)]);
+/// assert_eq!(outputs[1].1.as_ref().unwrap_err().kind(), ErrorKind::TimedOut);
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Timeout<T> {
+    after: Duration,
+    options: Options,
+    types: PhantomData<fn(T)>,
+}
+
+/// The source of the error item.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing came for {0:?}")]
+struct Silence(Duration);
+
+impl<T> Timeout<T> {
+    /// Tells of a silence that lasts for `after`. What is too large to add, such as `Duration::MAX`, is never over. It is
+    /// called `timeout` unless it is given another name.
+    ///
+    /// # Panics
+    /// If `after` is zero.
+    #[track_caller]
+    pub fn new(after: Duration) -> Self {
+        assert!(!after.is_zero(), "`after` must be greater than zero");
+        Self { after, options: Options::new("timeout"), types: PhantomData }
+    }
+
+    common_options!();
+
+    fn operator(&self) -> TimeoutOperator<T> {
+        TimeoutOperator { after: self.after, due: None, started: false, waiting: None }
+    }
+}
+
+stage! {
+    [T] Timeout<T> where { T: Send + 'static }
+    T => T, TimeoutOperator<T>
+}
+
+/// What a [`Timeout`] runs.
+pub struct TimeoutOperator<T> {
+    after: Duration,
+    due: Option<Instant>,
+    started: bool,
+    /// What waits for room, so that it is known when there is some.
+    waiting: Option<Result<T, StreamError>>,
+}
+
+impl<T: Send + 'static> TimeoutOperator<T> {
+    fn pass(&mut self, item: Result<T, StreamError>, out: &mut impl Emit<T>) {
+        if out.is_full() {
+            self.due = None;
+            self.waiting = Some(item);
+            return;
+        }
+        match item {
+            Ok(item) => out.emit(item),
+            Err(error) => out.error(error),
+        }
+        // Afterwards: what comes next on this thread may have taken its time with it.
+        self.due = out.now().checked_add(self.after);
+    }
+}
+
+impl<T: Send + 'static> Operator for TimeoutOperator<T> {
+    type In = T;
+    type Out = T;
+
+    #[inline]
+    fn item(&mut self, item: T, out: &mut impl Emit<T>) {
+        self.pass(Ok(item), out);
+    }
+
+    fn error(&mut self, error: StreamError, out: &mut impl Emit<T>) {
+        self.pass(Err(error), out);
+    }
+
+    fn timer(&mut self, out: &mut impl Emit<T>) {
+        self.due = None;
+        let error = out.error_of(ErrorKind::TimedOut).with_source(Silence(self.after));
+        out.error(error);
+    }
+
+    #[inline]
+    fn resume(&mut self, out: &mut impl Emit<T>) -> bool {
+        if !self.started {
+            self.started = true;
+            self.due = out.now().checked_add(self.after);
+        }
+        if let Some(item) = self.waiting.take() {
+            self.pass(item, out);
+        }
+        self.waiting.is_some()
+    }
+
+    #[inline]
+    fn next_wake(&self) -> Option<Instant> {
+        self.due
+    }
+
+    #[inline]
+    fn held(&self) -> u64 {
+        u64::from(matches!(self.waiting, Some(Ok(_))))
+    }
+}
+
+shorthand! {
+    /// Passes everything, and an error item when nothing has come for `after`: a [`Timeout`].
+    ///
+    /// # Panics
+    /// If `after` is zero.
+    fn timeout[](after: std::time::Duration) -> Timeout<T> where {} => Timeout::new(after)
+}
+
+opaque_debug! { [T] Timeout<T>: after, options }
+opaque_debug! { [T] TimeoutOperator<T>: after, due }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Harness;
+    use crate::{ManualClock, Pipeline, Stream};
+
+    fn ns(nanos: u64) -> Duration {
+        Duration::from_nanos(nanos)
+    }
+
+    /// What came out and when; 'T' for the error item.
+    fn outputs(timeout: &mut Harness<TimeoutOperator<char>>) -> Vec<(u64, char)> {
+        let one = |(at, output): (Duration, Result<char, StreamError>)| {
+            let item = output.unwrap_or_else(|error| if error.kind() == ErrorKind::TimedOut { 'T' } else { 'E' });
+            (at.as_nanos() as u64, item)
+        };
+        timeout.timed_outputs().into_iter().map(one).collect()
+    }
+
+    #[test]
+    fn every_silence_is_told_once_and_at_its_nanosecond() {
+        type Times = &'static [(u64, char)];
+        let cases: &[(Times, Times)] = &[
+            // From the start, and once.
+            (&[], &[(100, 'T')]),
+            (&[(99, 'a')], &[(99, 'a'), (199, 'T')]),
+            // Exactly at the end of it is too late.
+            (&[(100, 'a')], &[(100, 'T'), (100, 'a'), (200, 'T')]),
+            (&[(0, 'a'), (99, 'b'), (198, 'c')], &[(0, 'a'), (99, 'b'), (198, 'c'), (298, 'T')]),
+            (&[(50, 'a'), (5_000, 'b')], &[(50, 'a'), (150, 'T'), (5_000, 'b'), (5_100, 'T')]),
+        ];
+        for (input, expected) in cases {
+            let mut timeout = Harness::new(&Timeout::new(ns(100)));
+            timeout.play(input.iter().map(|&(at, item)| (ns(at), item)));
+            timeout.advance(ns(1_000));
+            assert_eq!(outputs(&mut timeout), *expected, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_item_ends_a_silence_and_so_does_the_end() {
+        let mut timeout = Harness::new(&Timeout::new(ns(100)));
+        timeout.advance(ns(90));
+        timeout.error(StreamError::new(ErrorKind::Failed, "before"));
+        timeout.advance(ns(90));
+        timeout.end();
+        timeout.advance(ns(90));
+        assert_eq!(outputs(&mut timeout), [(90, 'E')]);
+    }
+
+    #[test]
+    fn the_error_says_what_it_is_about() {
+        let mut timeout = Harness::new(&Timeout::<u8>::new(Duration::from_secs(2)).with_name("feed"));
+        timeout.advance(Duration::from_secs(2));
+        let error = timeout.outputs().remove(0).unwrap_err();
+        assert_eq!((error.kind(), error.stage()), (ErrorKind::TimedOut, "feed"));
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "nothing came for 2s");
+    }
+
+    #[test]
+    fn a_consumer_that_stalls_is_no_silence_of_the_input() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("stalled").clock(&clock).build();
+        let (sender, stream) = Stream::channel(&pipeline, 10);
+        let mut stream = stream.through(&Timeout::new(ns(100)).with_capacity(1));
+        (0..4).for_each(|n| sender.send(n).unwrap());
+        for n in 0..3 {
+            clock.advance(ns(5_000));
+            assert_eq!(stream.try_recv().unwrap().unwrap(), n);
+        }
+        clock.settle();
+        assert_eq!(stream.try_recv().unwrap().unwrap(), 3);
+        // The last one found room just now.
+        clock.advance(ns(99));
+        assert!(stream.try_recv().is_err());
+        clock.advance(ns(1));
+        assert_eq!(stream.try_recv().unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_step_that_takes_its_time_is_none_either() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("slow").clock(&clock).build();
+        let token = pipeline.token();
+        let slow = move |n: u32| {
+            token.sleep(ns(1_000)).unwrap();
+            n
+        };
+        let (sender, stream) = Stream::channel(&pipeline, 10);
+        let mut stream = stream.stage("slow", |s| s.timeout(ns(100)).map(slow));
+        (0..3).for_each(|n| sender.send(n).unwrap());
+        clock.advance(ns(3_099));
+        let seen: Vec<_> = std::iter::from_fn(|| stream.try_recv().ok()).map(Result::unwrap).collect();
+        assert_eq!(seen, [0, 1, 2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "`after` must be greater than zero")]
+    fn no_time_is_refused() {
+        let _ = Timeout::<u8>::new(Duration::ZERO);
+    }
+}
