@@ -55,7 +55,9 @@
 //! | wait for each (requests, disks) | [`AsyncMapper`] |
 //! | make a failed call again, spare what fails, have a substitute | [`Retry`], [`CircuitBreaker`], [`Fallback`] around an [`AsyncMapper`] |
 //! | compute on all processors | [`ParMapper`] |
-//! | even out bursts | [`Buffer`] |
+//! | even out bursts | [`Buffer`]; with loss, [`DroppingBuffer`], [`SlidingBuffer`] |
+//! | go slower, or later | [`Throttle`], [`Debounce`], [`Delay`] |
+//! | notice a silence | [`Timeout`] |
 //! | share one thread among cheap steps | [`Stream::stage`], [`Processor::fuse`] |
 //! | run steps on the thread of a source or an end | [`Inline`] |
 //! | name a part of a pipeline | [`ProcessorFn`], [`Processor::then`] |

@@ -249,3 +249,9 @@ pub fn counted_windows(input: &[Seen], faults: Faults, max_count: usize, key: im
     out.extend(open.into_iter().map(|(_, values)| Seen::Group(values)));
     out
 }
+
+/// The last item of each run of items: errors, and the end, end one.
+pub fn last_of_each_run(input: &[Seen]) -> Vec<Seen> {
+    let is_superseded = |index: usize| matches!(input[index..], [Seen::Value(_), Seen::Value(_), ..]);
+    (0..input.len()).filter(|index| !is_superseded(*index)).map(|index| input[index].clone()).collect()
+}

@@ -1,8 +1,11 @@
 //! A pipeline with one operator in it, and the check that ends every case.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use streamz::{ManualClock, Outcome, Pipeline, Report, Sender, Stream, StreamError, TryRecvError};
+use streamz::{
+    Custom, Emit, ManualClock, Operator, Outcome, Pipeline, Report, Sender, Stream, StreamError, TryRecvError,
+};
 
 use crate::common::books::{self, ByHand};
 use crate::common::faults::Faults;
@@ -32,6 +35,32 @@ pub struct Rig {
 pub enum Event {
     Item(u64),
     Error(u64),
+}
+
+/// What comes at place `n` of an endless input with errors in it.
+pub fn event_between_errors(n: u64) -> Event {
+    if n % 2 == 1 { Event::Error(n) } else { Event::Item(n) }
+}
+
+/// Makes of events what they stand for.
+struct Unfold<In, F> {
+    make: Arc<F>,
+    types: PhantomData<fn(In)>,
+}
+
+impl<In: Send + 'static, F: Fn(u64) -> In + Send + Sync + 'static> Operator for Unfold<In, F> {
+    type In = Event;
+    type Out = In;
+
+    fn item(&mut self, event: Event, out: &mut impl Emit<In>) {
+        match event {
+            Event::Item(value) => out.emit((self.make)(value)),
+            Event::Error(number) => {
+                out.failed(1);
+                out.error(put_in(number));
+            }
+        }
+    }
 }
 
 /// Items 0 to `n - 1`.
@@ -86,9 +115,24 @@ impl Rig {
         In: Send + 'static,
         Out: Send + 'static,
     {
+        self.through(subject, Faults::None, self.endless_input(subject))
+    }
+
+    /// An endless stream of what the operator takes.
+    pub fn endless_input<In, Out>(&self, subject: &Subject<In, Out>) -> Stream<In>
+    where
+        In: Send + 'static,
+        Out: Send + 'static,
+    {
         let (census, wrap) = (self.census.clone(), subject.wrap);
-        let endless = Stream::from_iter(&self.pipeline, (0..).map(move |value| wrap(census.item(value))));
-        self.through(subject, Faults::None, endless)
+        let make = move |value| wrap(census.item(value));
+        if subject.errors_between {
+            let make = Arc::new(make);
+            let unfold = Custom::new("events", move || Unfold { make: Arc::clone(&make), types: PhantomData });
+            Stream::from_iter(&self.pipeline, (0..).map(event_between_errors)).through(&unfold)
+        } else {
+            Stream::from_iter(&self.pipeline, (0..).map(make))
+        }
     }
 
     pub fn through<In, Out>(&self, subject: &Subject<In, Out>, faults: Faults, input: Stream<In>) -> Output<Out>

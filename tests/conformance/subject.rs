@@ -7,6 +7,7 @@ use streamz::{BoxProcessor, CancelToken, Processor};
 use crate::common::faults::Faults;
 use crate::common::item::Item;
 use crate::common::seen::Seen;
+use crate::rig::{self, Event};
 
 /// What the user's closure of an operator under test is to do.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +63,10 @@ pub struct Subject<In: Send + 'static, Out: Send + 'static> {
     pub ordered: bool,
     /// It may end before its input does.
     pub ends_early: bool,
+    /// An endless input of nothing but items need not make it say anything, or wait for room: there are errors in between.
+    pub errors_between: bool,
+    /// It may drop items while nobody takes what it has.
+    pub sheds: bool,
     /// How many items may wait in its output, if the pipeline's capacity is so much.
     pub room: fn(usize) -> usize,
 }
@@ -86,6 +91,8 @@ impl<In: Send + 'static, Out: Send + 'static> Subject<In, Out> {
             sleeps: false,
             ordered: true,
             ends_early: false,
+            errors_between: false,
+            sheds: false,
             room: |capacity| capacity,
         }
     }
@@ -115,6 +122,21 @@ impl<In: Send + 'static, Out: Send + 'static> Subject<In, Out> {
         self
     }
 
+    pub fn errors_between(mut self) -> Self {
+        self.errors_between = true;
+        self
+    }
+
+    pub fn sheds(mut self) -> Self {
+        self.sheds = true;
+        self.errors_between()
+    }
+
+    /// What comes at place `n` of an endless input.
+    pub fn endless(&self, n: u64) -> Event {
+        if self.errors_between { rig::event_between_errors(n) } else { Event::Item(n) }
+    }
+
     pub fn room(mut self, room: fn(usize) -> usize) -> Self {
         self.room = room;
         self
@@ -133,5 +155,20 @@ impl<In: Send + 'static, Out: Send + 'static> Subject<In, Out> {
             seen.sort();
         }
         assert_eq!(seen, expected, "(left: what came out, right: what should)");
+    }
+
+    /// The same where it may have dropped items: what came out is part of that, in order, and all that are no items are
+    /// there.
+    #[track_caller]
+    pub fn compare_what_was_kept(&self, input: &[Seen], seen: Vec<Seen>) {
+        if !self.sheds {
+            return self.compare(input, Faults::None, seen);
+        }
+        let expected = (self.model)(input, Faults::None);
+        let mut kept = seen.iter().peekable();
+        let is_item = |seen: &Seen| matches!(seen, Seen::Value(_));
+        let lost: Vec<&Seen> = expected.iter().filter(|seen| kept.next_if_eq(seen).is_none()).collect();
+        assert_eq!(kept.next(), None, "did not come in, or not in this place");
+        assert!(lost.into_iter().all(is_item), "an error was dropped");
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use streamz::{Buffer, Delay, Mapper, Processor};
+use streamz::{Buffer, Debounce, Delay, DroppingBuffer, Mapper, Processor, SlidingBuffer, Throttle, Timeout};
 
 use super::{ITEMS, Registry};
 use crate::common::item::Item;
-use crate::common::models::each;
+use crate::common::models::{self, each};
 use crate::common::seen::Seen;
 use crate::subject::{Closure, Subject};
 
@@ -41,4 +41,62 @@ pub fn register(registry: &mut Registry) {
         },
         |input, _| input.to_vec(),
     ));
+    // A burst that is never used up, and a throttle that says when there is room.
+    registry.add(Subject::new(
+        "Throttle",
+        &["Throttle"],
+        ITEMS,
+        |_| Throttle::new(1.0).with_burst(1_000_000),
+        |input, _| input.to_vec(),
+    ));
+    registry.add(Subject::new(
+        "Throttle: dropping, among others",
+        &["Throttle"],
+        ITEMS,
+        |_| {
+            let throttle = Throttle::new(1.0).with_burst(1_000_000);
+            Mapper::new(|item: Item| item).fuse(throttle).fuse(Throttle::new(1e9).with_burst(1_000_000).dropping())
+        },
+        |input, _| input.to_vec(),
+    ));
+    registry.add(
+        Subject::new(
+            "Debounce",
+            &["Debounce"],
+            ITEMS,
+            |_| Debounce::new(LONG),
+            |input, _| models::last_of_each_run(input),
+        )
+        .errors_between()
+        .holds(1),
+    );
+    registry.add(Subject::new("Timeout", &["Timeout"], ITEMS, |_| Timeout::new(LONG), |input, _| input.to_vec()));
+    // More than is ever put in while nobody takes anything.
+    registry.add(
+        Subject::new(
+            "DroppingBuffer",
+            &["DroppingBuffer"],
+            ITEMS,
+            |_| DroppingBuffer::new(ROOM),
+            |input, _| input.to_vec(),
+        )
+        .sheds()
+        .room(|_| ROOM),
+    );
+    registry.add(
+        Subject::new(
+            "SlidingBuffer",
+            &["SlidingBuffer"],
+            ITEMS,
+            |_| SlidingBuffer::new(ROOM),
+            |input, _| input.to_vec(),
+        )
+        .sheds()
+        .room(|_| ROOM),
+    );
 }
+
+/// Longer than any case takes in real time.
+const LONG: Duration = Duration::from_secs(3600);
+
+const ROOM: usize = 2_000;

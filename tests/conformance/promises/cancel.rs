@@ -139,8 +139,7 @@ where
     Out: Send + 'static,
 {
     let mut rig = Rig::new(Time::Manual, capacity);
-    let (census, wrap) = (rig.census.clone(), subject.wrap);
-    let endless = Stream::from_iter(&rig.pipeline, (0..).map(move |value| wrap(census.item(value))));
+    let endless = rig.endless_input(subject);
     let (output, stop_it) = stop.place(&rig, subject, &AWAKE, endless);
     rig.settle();
     let threads = rig.pipeline.threads();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use streamz::{
     Custom, Dedupe, Delay, Emit, FallibleMapper, Filter, FilterMap, FlatMap, Mapper, Operator, Processor, Recover,
-    Sample, Scan, Skip, SkipWhile, Stage, StreamError, Take, TakeWhile, Tap,
+    Sample, Scan, Skip, SkipWhile, Stage, StreamError, Take, TakeWhile, Tap, Throttle,
 };
 
 use super::{Op, Wire, boxed_up, capacity, dawdle, faults, panics, through};
@@ -17,7 +17,7 @@ use crate::expected::Model;
 
 const MENU: &[fn(&mut Rng) -> Part] = &[
     map, try_map, filter, filter_map, flat_map, scan, tap, take, take_while, skip, skip_while, sample, dedupe, recover,
-    delay,
+    delay, throttle,
 ];
 
 /// A step, not put anywhere yet.
@@ -128,10 +128,6 @@ macro_rules! steps {
                 match self { $(Step::$name(op) => op.error(error, out)),* }
             }
 
-            fn timer(&mut self, out: &mut impl Emit<Item>) {
-                match self { $(Step::$name(op) => op.timer(out)),* }
-            }
-
             fn end(&mut self, out: &mut impl Emit<Item>) {
                 match self { $(Step::$name(op) => op.end(out)),* }
             }
@@ -142,6 +138,14 @@ macro_rules! steps {
 
             fn next_wake(&self) -> Option<Instant> {
                 match self { $(Step::$name(op) => op.next_wake()),* }
+            }
+
+            fn timer_at(&mut self, now: Instant, out: &mut impl Emit<Item>) {
+                match self { $(Step::$name(op) => op.timer_at(now, out)),* }
+            }
+
+            fn is_punctual(&self) -> bool {
+                match self { $(Step::$name(op) => op.is_punctual()),* }
             }
 
             fn is_waiting(&self) -> bool {
@@ -175,6 +179,7 @@ steps! {
     Dedupe(Dedupe<Item, u64, KeyFn>),
     Recover(Recover<Item, RecoverFn>),
     Delay(Delay<Item>),
+    Throttle(Throttle<Item>),
 }
 
 impl Part {
@@ -321,11 +326,16 @@ fn skip_while(rng: &mut Rng) -> Part {
     })
 }
 
-/// By no time, for on a manual clock none passes; but while it holds an item it can take no other.
 fn delay(rng: &mut Rng) -> Part {
-    let most = [1, 3, 1_000][rng.usize(..3)];
-    let stage = Delay::new(Duration::ZERO).with_max_items(most);
-    Part::each(format!("delay, {most} at most"), stage, <[Seen]>::to_vec)
+    let (micros, most) = ([0, 1, 50][rng.usize(..3)], [1, 3, 1_000][rng.usize(..3)]);
+    let stage = Delay::new(Duration::from_micros(micros)).with_max_items(most);
+    Part::each(format!("delay by {micros} us, {most} at most"), stage, <[Seen]>::to_vec)
+}
+
+fn throttle(rng: &mut Rng) -> Part {
+    let (rate, burst) = ([2e4, 1e6, 1e9][rng.usize(..3)], [1, 3, 1_000][rng.usize(..3)]);
+    let stage = Throttle::new(rate).with_burst(burst);
+    Part::each(format!("throttle to {rate}, burst {burst}"), stage, <[Seen]>::to_vec)
 }
 
 fn sample(rng: &mut Rng) -> Part {
