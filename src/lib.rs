@@ -52,6 +52,7 @@
 //! | take some of them | [`Take`], [`TakeWhile`], [`Skip`], [`SkipWhile`], [`Sample`], [`Dedupe`] |
 //! | handle several together | [`Batcher`], [`Chunk`] |
 //! | put items together by their time | [`TumblingWindow`], [`SlidingWindow`], [`SessionWindow`], each also with [`folds`] |
+//! | make one value of many | [`Aggregate`] |
 //! | wait for each (requests, disks) | [`AsyncMapper`] |
 //! | make a failed call again, spare what fails, have a substitute | [`Retry`], [`CircuitBreaker`], [`Fallback`] around an [`AsyncMapper`] |
 //! | compute on all processors | [`ParMapper`] |

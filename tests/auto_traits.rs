@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use streamz::testing::{Harness, Recorder, TestSink, TestSource};
+use streamz::{Aggregate, SessionWindow, SlidingWindow, TooLate, TumblingWindow};
 use streamz::{
     AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Circuit, CircuitBreaker,
     CircuitStats, Clock, Combine, Custom, DeadLetter, DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats,
@@ -12,7 +13,6 @@ use streamz::{
     Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError, Sender, Skip, SkipWhile, Stage,
     StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Then, TryRecvError,
 };
-use streamz::{SessionWindow, SlidingWindow, TooLate, TumblingWindow};
 
 fn is_send<T: Send>() {}
 fn is_shared<T: Send + Sync>() {}
@@ -21,6 +21,18 @@ fn is_shared<T: Send + Sync>() {}
 type Item = std::cell::Cell<u8>;
 /// Can be neither. A processor that only mentions such a type may go anywhere all the same.
 type Local = Rc<u8>;
+
+/// Folds such items.
+struct Folding;
+
+impl streamz::folds::Fold<Local> for Folding {
+    type State = ();
+    type Result = ();
+    fn init(&self) {}
+    fn fold(&self, _: &mut (), _: &Local) {}
+    fn merge(&self, _: &mut (), _: &()) {}
+    fn finish(&self, _: ()) {}
+}
 
 #[test]
 fn what_one_holds_of_a_pipeline_is_shared() {
@@ -88,6 +100,7 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<Batcher<Local>>();
     is_shared::<KeyedBatcher<Local, Local, F>>();
     is_shared::<Chunk<Local>>();
+    is_shared::<Aggregate<Local, Folding>>();
     is_shared::<TumblingWindow<Local>>();
     is_shared::<SlidingWindow<Local>>();
     is_shared::<SessionWindow<Local, F>>();

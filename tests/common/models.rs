@@ -255,3 +255,30 @@ pub fn last_of_each_run(input: &[Seen]) -> Vec<Seen> {
     let is_superseded = |index: usize| matches!(input[index..], [Seen::Value(_), Seen::Value(_), ..]);
     (0..input.len()).filter(|index| !is_superseded(*index)).map(|index| input[index].clone()).collect()
 }
+
+/// Pairs of items that come in the order of their times, which are their values. An item is older than others that may still
+/// come until one has come that is `lateness` younger. Errors do not wait.
+pub fn delayed_pairs(input: &[Seen], faults: Faults, lateness: u64) -> Vec<Seen> {
+    let (mut kept, mut pair): (VecDeque<u64>, Vec<u64>) = (VecDeque::new(), Vec::new());
+    let mut out = Vec::new();
+    for seen in input {
+        let Seen::Value(value) = *seen else {
+            out.push(seen.clone());
+            continue;
+        };
+        if let Some(error) = hit(faults, value, true) {
+            out.push(error);
+            continue;
+        }
+        kept.push_back(value);
+        while kept.front().is_some_and(|oldest| oldest + lateness <= value) {
+            pair.extend(kept.pop_front());
+            if pair.len() == 2 {
+                out.push(Seen::Group(std::mem::take(&mut pair)));
+            }
+        }
+    }
+    pair.extend(kept);
+    out.extend(pair.chunks(2).map(|pair| Seen::Group(pair.to_vec())));
+    out
+}

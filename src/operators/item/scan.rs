@@ -11,7 +11,7 @@ use crate::stage::shorthand;
 ///
 /// Each run has a state of its own, made by `init` when the run starts. The closure is given the state to change and
 /// the item by value, and returns what to send on, one for one. To send something on now and then, and at the end, use
-/// `Aggregate`.
+/// [`Aggregate`](crate::Aggregate).
 ///
 /// If the closure panics, the item is gone, and an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes its
 /// place. The state stays as the closure left it: change it last.

@@ -1,4 +1,4 @@
-//! Ways to make one value of many items, for `Aggregate` and the windows.
+//! Ways to make one value of many items, for [`Aggregate`](crate::Aggregate) and the windows.
 //!
 //! [`count`], [`sum`], [`average`] and [`min_max`] are there; others are closures, or a [`Fold`] of your own.
 //!

@@ -3,4 +3,4 @@
 mod aggregate;
 pub mod folds;
 
-pub use aggregate::AggregateWindow;
+pub use aggregate::{Aggregate, AggregateWindow};

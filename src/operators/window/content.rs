@@ -116,6 +116,14 @@ impl<F> Folded<F> {
     pub(crate) fn new(fold: F) -> Self {
         Self(Arc::new(fold))
     }
+
+    /// The state of no items. May panic.
+    pub(crate) fn empty<T>(&self) -> F::State
+    where
+        F: Fold<T>,
+    {
+        self.0.init()
+    }
 }
 
 impl<F> Clone for Folded<F> {

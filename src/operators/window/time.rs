@@ -123,6 +123,10 @@ pub trait TimeSource<T>: Clone + Send + Sync + 'static {
     #[doc(hidden)]
     fn tag(time: Nanos) -> Self::Tag;
 
+    /// The present time, if it is known without an item.
+    #[doc(hidden)]
+    fn begin<O>(&mut self, out: &impl Emit<O>) -> Option<Nanos>;
+
     /// The time of an item, and that time has passed.
     #[doc(hidden)]
     fn stamp<O>(&mut self, item: &T, out: &impl Emit<O>) -> Result<Nanos, Stamp>;
@@ -158,7 +162,7 @@ pub struct ArrivalTime {
 }
 
 impl ArrivalTime {
-    pub(crate) fn read<O>(&mut self, out: &impl Emit<O>) -> Nanos {
+    fn read<O>(&mut self, out: &impl Emit<O>) -> Nanos {
         let now = out.now();
         if self.origin.is_none() {
             self.origin = Some((now, to_nanos(out.context().clock.wall())));
@@ -179,6 +183,10 @@ impl<T> TimeSource<T> for ArrivalTime {
 
     #[inline]
     fn tag(_time: Nanos) {}
+
+    fn begin<O>(&mut self, out: &impl Emit<O>) -> Option<Nanos> {
+        Some(self.read(out))
+    }
 
     #[inline]
     fn stamp<O>(&mut self, _item: &T, out: &impl Emit<O>) -> Result<Nanos, Stamp> {
@@ -254,6 +262,10 @@ impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> TimeSource<T> for Event
     #[inline]
     fn tag(time: Nanos) -> Nanos {
         time
+    }
+
+    fn begin<O>(&mut self, _out: &impl Emit<O>) -> Option<Nanos> {
+        None
     }
 
     #[inline]

@@ -26,7 +26,7 @@ use crate::stage::shorthand;
 /// [`with_key`](Self::with_key) keeps windows for each key apart; [`aggregate`](Self::aggregate) keeps a state instead of
 /// the items. For other windows see [`SlidingWindow`](crate::SlidingWindow), which overlap,
 /// [`SessionWindow`](crate::SessionWindow), which end when nothing has come for a while, and
-/// `Aggregate`, which counts.
+/// [`Aggregate`](crate::Aggregate), which counts.
 ///
 /// An item counts as delivered when its window is sent.
 ///

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use streamz::{AggregateWindow, Keyed, SessionWindow, SlidingWindow, TumblingWindow, Window, folds};
+use streamz::{Aggregate, AggregateWindow, Keyed, SessionWindow, SlidingWindow, TumblingWindow, Window, folds};
 
 use super::Registry;
 use crate::common::item::Item;
@@ -90,7 +90,7 @@ pub fn register(registry: &mut Registry) {
     registry.add(
         Subject::new(
             "SlidingWindow that sums",
-            &["AggregateWindow"],
+            &[],
             (|item| item, |window: &AggregateWindow<u64>| Seen::Value(window.result)),
             |site| {
                 let sum = folds::sum(move |item: &Item| {
@@ -101,10 +101,6 @@ pub fn register(registry: &mut Registry) {
                 last_six.with_event_time(time, Duration::ZERO).with_capacity(3).aggregate_by(sum)
             },
             |input, faults| {
-                let sum = |seen| match seen {
-                    Seen::Group(values) => Seen::Value(values.iter().sum()),
-                    other => other,
-                };
                 let windows = models::windows(input, faults, Failing::InItsTime, (6, 3), second);
                 windows.into_iter().map(sum).collect()
             },
@@ -150,4 +146,54 @@ pub fn register(registry: &mut Registry) {
         .holds(3)
         .room(|_| 16),
     );
+    aggregates(registry);
+}
+
+fn aggregates(registry: &mut Registry) {
+    const SUMS: Ends<Item, AggregateWindow<u64>> = (|item| item, |window| Seen::Value(window.result));
+    registry.add(
+        Subject::new(
+            "Aggregate by count",
+            &["Aggregate", "AggregateWindow"],
+            SUMS,
+            |site| {
+                let fold = move |sum: &mut u64, item: &Item| {
+                    site.faults.panic_only(item.value());
+                    *sum += item.value();
+                };
+                Aggregate::new(|| 0, fold).with_count_window(3).with_time_window(ALL_TIME)
+            },
+            |input, faults| models::counted_windows(input, faults, 3, |_| 0).into_iter().map(sum).collect(),
+        )
+        .closure(Closure::Panics)
+        .holds(2),
+    );
+    registry.add(
+        Subject::new(
+            "Aggregate by event time",
+            &[],
+            SUMS,
+            |site| {
+                let time = move |item: &Item| {
+                    site.faults.panic_only(item.value());
+                    time(item)
+                };
+                let sums = Aggregate::by(folds::sum(Item::value)).with_capacity(4);
+                sums.with_event_time(time, seconds(2)).with_count_window(2)
+            },
+            // Each item waits for two younger ones that pass.
+            |input, faults| models::delayed_pairs(input, faults, 2).into_iter().map(sum).collect(),
+        )
+        .closure(Closure::Panics)
+        .holds(3)
+        .room(|_| 4),
+    );
+}
+
+/// A window as the sum of its items.
+fn sum(seen: Seen) -> Seen {
+    match seen {
+        Seen::Group(values) => Seen::Value(values.iter().sum()),
+        other => other,
+    }
 }
