@@ -37,7 +37,7 @@ pub trait Table<K, V>: Default + Send + 'static {
     #[doc(hidden)]
     fn insert(&mut self, key: K, value: V);
     #[doc(hidden)]
-    fn remove(&mut self, key: &K);
+    fn remove(&mut self, key: &K) -> Option<V>;
     #[doc(hidden)]
     fn clear(&mut self);
     #[doc(hidden)]
@@ -71,8 +71,8 @@ impl<V: Send + 'static> Table<(), V> for Option<V> {
         *self = Some(value);
     }
 
-    fn remove(&mut self, _key: &()) {
-        *self = None;
+    fn remove(&mut self, _key: &()) -> Option<V> {
+        self.take()
     }
 
     fn clear(&mut self) {
@@ -137,8 +137,8 @@ impl<K: Eq + Hash + Send + 'static, V: Send + 'static> Table<K, V> for HashMap<K
         HashMap::insert(self, key, value);
     }
 
-    fn remove(&mut self, key: &K) {
-        HashMap::remove(self, key);
+    fn remove(&mut self, key: &K) -> Option<V> {
+        HashMap::remove(self, key)
     }
 
     fn clear(&mut self) {

@@ -276,8 +276,8 @@ macro_rules! max_keys {
         impl<T, L, F, S, C> $window<T, $crate::operators::window::keys::ByKey<L, F>, S, C> {
             /// Sets how many keys may have windows open at a time. Defaults to 1,000,000. `usize::MAX` means no bound.
             ///
-            /// If another key comes, the window that would be closed next is closed early, one after the other, until a
-            /// key has none left. So nothing is lost, but a key may then have two windows where it would have had one.
+            /// If another key comes, all windows of the key whose window would be closed next are closed early. So nothing
+            /// is lost, but a key may then have two windows where it would have had one.
             ///
             /// # Panics
             /// If `max_keys` is 0.

@@ -260,12 +260,25 @@ where
 
     fn make_room_for_a_key(&mut self, out: &mut impl Emit<K::Labelled<C::Window>>) {
         while self.table.len() >= self.max_keys {
-            if self.due.is_empty() {
+            let Some((due, key)) = self.due.pop_first() else {
                 // The item in hand is held already.
                 return self.lose(self.held - 1, out);
+            };
+            let Some(mut entry) = self.table.remove(&key) else { continue };
+            let really = self.shape.due(&entry.open);
+            if really > due.0 {
+                entry.due.0 = really;
+                self.due.insert(entry.due, key.clone());
+                self.table.insert(key, entry);
+                continue;
             }
-            self.close_next(out);
+            // All that the key has: were it only one of several windows, what comes would not know that it was closed.
+            while !H::is_empty(&entry.open) {
+                let closed = self.shape.close(&self.content, &mut entry.open);
+                self.send(&key, closed, out);
+            }
         }
+        self.look_ahead();
     }
 }
 

@@ -417,6 +417,19 @@ mod tests {
         assert_eq!((step.received, step.emitted, step.delivered), (3, 3, 3));
     }
 
+    #[test]
+    fn items_are_in_all_their_windows_also_when_there_are_too_many_keys() {
+        let windows = SlidingWindow::new(ms(30)).with_slide(ms(10));
+        let mut run = Harness::new(&windows.with_key(|(key, _): &(char, u32)| *key).with_max_keys(2));
+        [('c', 0), ('a', 1), ('b', 2), ('a', 3)].into_iter().for_each(|item| run.item(item));
+        run.end();
+        let mut times = [0; 4];
+        for (_, n) in run.items().into_iter().flat_map(|keyed| keyed.window.items) {
+            times[n as usize] += 1;
+        }
+        assert_eq!(times, [3; 4]);
+    }
+
     /// D-43: of the Go counterpart, a window exists only if an item came in its own first slide, so that [50, 150) is
     /// never made here.
     #[test]

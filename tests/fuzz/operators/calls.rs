@@ -10,7 +10,6 @@ use streamz::{AsyncMapper, CancelToken, Mapper, Processor, Retry};
 use super::{Op, boxed_up, dawdle, panics};
 use crate::common::faults::{Faults, Refused};
 use crate::common::item::Item;
-use crate::common::models;
 use crate::common::seen::{Kind, Seen};
 
 const MENU: &[fn(&mut Rng) -> Op] = &[retry];

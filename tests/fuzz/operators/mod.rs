@@ -6,6 +6,7 @@ mod batches;
 mod calls;
 mod pools;
 mod steps;
+mod windows;
 
 use fastrand::Rng;
 use streamz::{Processor, ProcessorFn, Stream};
@@ -37,11 +38,12 @@ pub(crate) type Wire = Box<dyn FnOnce(Stream<Item>) -> Stream<Item>>;
 
 /// Something random to put behind a stream.
 pub(crate) fn random(rng: &mut Rng) -> Op {
-    match rng.u8(..10) {
+    match rng.u8(..11) {
         0 | 1 => steps::fused(rng),
         2 => pools::random(rng),
         3 => batches::random(rng),
         4 => calls::random(rng),
+        5 => windows::random(rng),
         _ => steps::alone(rng),
     }
 }

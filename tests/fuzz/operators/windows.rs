@@ -1,0 +1,151 @@
+//! Items put together by their time, and taken apart again.
+
+use std::time::{Duration, SystemTime};
+
+use fastrand::Rng;
+use streamz::{
+    AggregateWindow, Keyed, Mapper, Processor, SessionWindow, SlidingWindow, Stage, TumblingWindow, Unbatcher, Window,
+};
+
+use super::{Op, Wire, panics, through};
+use crate::common::faults::Faults;
+use crate::common::item::Item;
+use crate::common::seen::{Kind, Seen};
+
+const MENU: &[fn(&mut Rng) -> Op] = &[tumbling, tumbling_keyed, sliding, session, event_time, late, aggregated];
+
+pub(super) fn random(rng: &mut Rng) -> Op {
+    MENU[rng.usize(..MENU.len())](rng)
+}
+
+/// A short time, in which a window may end in the midst of a case, or a long one, which never ends.
+fn span(rng: &mut Rng) -> Duration {
+    Duration::from_micros([1, 60, 500, 3_600_000_000][rng.usize(..4)])
+}
+
+fn max_count(rng: &mut Rng) -> usize {
+    [1, 2, 5, usize::MAX][rng.usize(..4)]
+}
+
+fn max_keys(rng: &mut Rng) -> usize {
+    [1, 2, 100][rng.usize(..3)]
+}
+
+fn seconds(value: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 + value)
+}
+
+/// Makes windows and takes them apart: on one thread or on several.
+fn wire<W: Stage<In = Item>>(
+    rng: &mut Rng,
+    window: W,
+    items: impl Fn(W::Out) -> Vec<Item> + Send + Sync + 'static,
+) -> Wire {
+    let apart = Mapper::new(items).fuse(Unbatcher::new());
+    match rng.u8(..3) {
+        0 => through(window.then(apart)),
+        1 => through(window.fuse(apart)),
+        _ => through(Mapper::new(|item: Item| item).fuse(window).fuse(apart)),
+    }
+}
+
+/// Each item is in so many windows. Error items do not wait for the windows, so the order is lost.
+fn each(what: String, wire: Wire, faults: Faults, copies: usize) -> Op {
+    let op = Op::each(what, wire, faults, true, move |value| vec![Seen::Value(value); copies]);
+    Op { ordered: false, ..op }
+}
+
+fn items(window: Window<Item>) -> Vec<Item> {
+    window.items
+}
+
+fn items_of_key(keyed: Keyed<u64, Window<Item>>) -> Vec<Item> {
+    keyed.window.items
+}
+
+fn tumbling(rng: &mut Rng) -> Op {
+    let (size, most) = (span(rng), max_count(rng));
+    let window = TumblingWindow::new(size).max_count(most);
+    each(format!("tumbling windows of {size:?}, {most} at most"), wire(rng, window, items), Faults::None, 1)
+}
+
+fn tumbling_keyed(rng: &mut Rng) -> Op {
+    let (size, most, keys, faults) = (span(rng), max_count(rng), max_keys(rng), panics(rng));
+    let key = move |item: &Item| {
+        faults.panic_only(item.value());
+        item.value() % 5
+    };
+    let window = TumblingWindow::new(size).max_count(most).with_key(key).with_max_keys(keys);
+    let what = format!("tumbling windows of {size:?}, {most} at most, {keys} keys, {faults:?}");
+    each(what, wire(rng, window, items_of_key), faults, 1)
+}
+
+fn sliding(rng: &mut Rng) -> Op {
+    let (slide, most, keys, faults) = (span(rng), max_count(rng), max_keys(rng), panics(rng));
+    let key = move |item: &Item| {
+        faults.panic_only(item.value());
+        item.value() % 3
+    };
+    let window = SlidingWindow::new(slide * 3).with_slide(slide).max_count(most).with_key(key).with_max_keys(keys);
+    let what = format!("three sliding windows of {slide:?}, {most} at most, {keys} keys, {faults:?}");
+    each(what, wire(rng, window, items_of_key), faults, 3)
+}
+
+fn session(rng: &mut Rng) -> Op {
+    let (gap, most, keys, faults) = (span(rng), max_count(rng), max_keys(rng), panics(rng));
+    let longest = span(rng);
+    let key = move |item: &Item| {
+        faults.panic_only(item.value());
+        item.value() % 3
+    };
+    let window = SessionWindow::new(key).with_gap(gap).with_max_duration(longest).max_count(most).with_max_keys(keys);
+    let what = format!("sessions with gaps of {gap:?}, {longest:?} and {most} at most, {keys} keys, {faults:?}");
+    each(what, wire(rng, window, items_of_key), faults, 1)
+}
+
+/// The values are the times, in any order; none is too late.
+fn event_time(rng: &mut Rng) -> Op {
+    let (size, idle, faults) = (rng.u64(1..40), span(rng), panics(rng));
+    let time = move |item: &Item| {
+        faults.panic_only(item.value());
+        seconds(item.value())
+    };
+    let size = Duration::from_secs(size);
+    let window = TumblingWindow::new(size).with_event_time(time, Duration::from_secs(1_000_000_000));
+    let window = window.with_idle_timeout(idle);
+    let what = format!("tumbling windows of {size:?} by value, idle after {idle:?}, {faults:?}");
+    each(what, wire(rng, window, items), faults, 1)
+}
+
+/// Whatever is less than something before it is too late.
+fn late(rng: &mut Rng) -> Op {
+    let size = Duration::from_secs(rng.u64(1..40));
+    let window = SlidingWindow::new(size).with_event_time(|item: &Item| seconds(item.value()), Duration::ZERO);
+    let model = |input: &[Seen]| {
+        let mut greatest = 0;
+        let one = |seen: &Seen| match *seen {
+            Seen::Value(value) if value < greatest => Seen::Made(Kind::Other, Some(value)),
+            Seen::Value(value) => {
+                greatest = value;
+                Seen::Value(value)
+            }
+            _ => seen.clone(),
+        };
+        input.iter().map(one).collect()
+    };
+    let op = Op::whole(format!("windows of {size:?} by value, in order"), wire(rng, window, items), model);
+    Op { ordered: false, ..op }
+}
+
+/// Windows that keep a state in which the items are, and lose those on which the fold panics.
+fn aggregated(rng: &mut Rng) -> Op {
+    let (slide, faults) = (span(rng), panics(rng));
+    let fold = move |state: &mut Vec<Item>, item: &Item| {
+        faults.panic_only(item.value());
+        state.push(item.clone());
+    };
+    let merge = |state: &mut Vec<Item>, later: &Vec<Item>| state.extend(later.iter().cloned());
+    let window = SlidingWindow::new(slide * 2).with_slide(slide).aggregate(Vec::new, fold, merge);
+    let what = format!("two sliding windows of {slide:?} with a state, {faults:?}");
+    each(what, wire(rng, window, |window: AggregateWindow<Vec<Item>>| window.result), faults, 2)
+}
