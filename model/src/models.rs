@@ -217,6 +217,27 @@ pub fn no_item_waits_while_its_producer_blocks(capacity: usize, mode: Mode, pree
     });
 }
 
+/// The consumer blocks in something of its own until its producer has got on: it has announced the room it made.
+pub fn no_room_is_kept_while_the_consumer_blocks(capacity: usize, mode: Mode, taken: usize, preemptions: usize) {
+    check(preemptions, move || {
+        let (mut producer, mut consumer) = pair(capacity, mode);
+        let sent = Arc::new(Wake::new());
+        let feed = {
+            let sent = Arc::clone(&sent);
+            thread::spawn(move || {
+                (0..capacity + taken).for_each(|item| assert!(producer.send(item)));
+                sent.post();
+                producer.finish();
+            })
+        };
+        (0..taken).for_each(|item| assert_eq!(consumer.recv(), Ok(item)));
+        consumer.receiver.settle();
+        sent.park();
+        assert_eq!(consumer.collect(), ((taken..taken + capacity).collect(), Last::Finished));
+        feed.join().unwrap();
+    });
+}
+
 /// A producer that computes for long looks after each call whether its consumer has become hungry: it needs no room, no
 /// full chunk and no end to hand over then. The consumer has asked before the last look, as the ghost says.
 pub fn the_hungry_are_fed_after_the_call(preemptions: usize) {
@@ -383,7 +404,7 @@ pub fn two_senders_share_an_edge(capacity: usize, each: usize, preemptions: usiz
             assert_eq!(own, (first..first + each).collect::<Vec<_>>());
         }
         assert_eq!((items.len(), counted.load(SeqCst)), (2 * each, 2 * each));
-        feeds.map(|feed| feed.join().unwrap());
+        _ = feeds.map(|feed| feed.join().unwrap());
     });
 }
 
@@ -402,7 +423,7 @@ pub fn senders_are_told_when_the_consumer_goes(capacity: usize, preemptions: usi
             })
         });
         drop(receiver);
-        feeds.map(|feed| feed.join().unwrap());
+        _ = feeds.map(|feed| feed.join().unwrap());
         assert_eq!(shared.gauge().undelivered.load(Ordering::Relaxed) as usize, counted.load(SeqCst));
     });
 }
