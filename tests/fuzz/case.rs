@@ -30,6 +30,8 @@ pub(crate) struct Branch {
     pub(crate) ordered: bool,
     /// Chance has no part in it.
     pub(crate) known: bool,
+    /// Some of it may be left out.
+    pub(crate) drops: bool,
 }
 
 /// A stream that somebody reads.
@@ -41,6 +43,7 @@ struct Reading {
     trace: Rc<Trace>,
     ordered: bool,
     known: bool,
+    drops: bool,
 }
 
 /// What a reader has seen.
@@ -154,6 +157,7 @@ impl Case<'_> {
                 trace: Rc::new(Trace::Source(source.input)),
                 ordered: true,
                 known: true,
+                drops: false,
             }];
             while let Some(mut branch) = open.pop() {
                 for _ in 0..self.rng.usize(..4) {
@@ -194,9 +198,10 @@ impl Case<'_> {
             branch.feeder = sources::last_stage(pipeline);
             self.log.note(format!("   makes {}", branch.feeder));
         }
-        branch.known &= op.known && (branch.ordered || op.any_order);
+        branch.known &= op.known && ((branch.ordered && !branch.drops) || op.any_order);
         branch.known &= !(op.hurries && matches!(self.ending, Ending::Timeout(_)));
         branch.ordered &= op.ordered;
+        branch.drops |= op.drops;
         branch.trace = Rc::new(Trace::Behind(branch.trace, op.model));
         branch
     }
@@ -219,7 +224,7 @@ impl Case<'_> {
     fn read_elsewhere(&mut self, branch: Branch) {
         let seen = Arc::new(Mutex::new(Read::default()));
         let shared = Arc::clone(&seen);
-        let Branch { mut stream, feeder, trace, ordered, known } = branch;
+        let Branch { mut stream, feeder, trace, ordered, known, drops } = branch;
         let count = self.rng.usize(..20);
         let mut thread = None;
         let mut on_thread = |work: Box<dyn FnOnce() + Send>| thread = Some(std::thread::spawn(work));
@@ -291,13 +296,13 @@ impl Case<'_> {
             }
         };
         self.log.note(format!("{feeder}: {what}"));
-        self.readings.push(Reading { seen, thread, what, feeder, trace, ordered, known });
+        self.readings.push(Reading { seen, thread, what, feeder, trace, ordered, known, drops });
     }
 
     /// Reads the main stream, and brings about the end if that is left to this thread. Gives the report, and whether
     /// nobody can change it any more.
     fn read_and_end(&mut self, pipeline: Pipeline, main: Branch, switch: Option<Switch>) -> Option<(Report, bool)> {
-        let Branch { stream, feeder, trace, ordered, known } = main;
+        let Branch { stream, feeder, trace, ordered, known, drops: lossy } = main;
         let seen = Arc::new(Mutex::new(Read::default()));
         let (drops, holds) = (self.rng.u8(..6) == 0, self.rng.bool());
         self.log.note(format!("{feeder}: main, by hand, drops {drops}, holds {holds}"));
@@ -319,6 +324,7 @@ impl Case<'_> {
             trace,
             ordered,
             known,
+            drops: lossy,
         });
         match self.ending {
             Ending::Abort => return Some((self.then_drop(stream, || pipeline.abort()), false)),
@@ -465,7 +471,7 @@ impl Reading {
         let told_of_cut = read.seen.iter().any(Seen::is_cut);
         let complete = read.complete || (over && self.what == "spawn_for_each" && !told_of_cut);
         let Some((all, whole)) = self.trace.foretell(&Facts { report, is_final, complete, drained }) else { return };
-        let expected = Expected { all, ordered: self.ordered, known: self.known };
+        let expected = Expected { all, ordered: self.ordered, known: self.known, drops: self.drops };
         let checked = if whole { expected.check_whole(&read.seen) } else { expected.check_part(&read.seen) };
         checked.unwrap_or_else(|what| panic!("{} ({}): {what}\n{report}", self.feeder, self.what));
     }

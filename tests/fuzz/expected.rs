@@ -10,6 +10,8 @@ pub(crate) struct Expected {
     pub(crate) ordered: bool,
     /// Chance has no part in it.
     pub(crate) known: bool,
+    /// Some of it may be left out anywhere.
+    pub(crate) drops: bool,
 }
 
 /// A plain sequential model of an operator: from the whole input to the whole output.
@@ -19,6 +21,9 @@ impl Expected {
     pub(crate) fn check_whole(&self, seen: &[Seen]) -> Result<(), String> {
         if !self.known {
             return Ok(());
+        }
+        if self.drops {
+            return self.check_part(seen);
         }
         let equal = if self.ordered { seen == self.all } else { sorted(seen) == sorted(&self.all) };
         if equal { Ok(()) } else { Err(format!("came out: {seen:?}\nshould have: {:?}", self.all)) }
@@ -30,7 +35,11 @@ impl Expected {
             return Ok(());
         }
         let seen: Vec<Seen> = seen.iter().filter(|seen| !seen.is_cut()).cloned().collect();
-        let fits = if self.ordered { self.all.starts_with(&seen) } else { is_part(sorted(&seen), sorted(&self.all)) };
+        let fits = match (self.ordered, self.drops) {
+            (true, false) => self.all.starts_with(&seen),
+            (true, true) => is_part(&seen, &self.all),
+            (false, _) => is_part(&sorted(&seen), &sorted(&self.all)),
+        };
         if fits { Ok(()) } else { Err(format!("came out: {seen:?}\nis no part of: {:?}", self.all)) }
     }
 }
@@ -41,8 +50,8 @@ fn sorted(seen: &[Seen]) -> Vec<Seen> {
     seen
 }
 
-/// Whether each of `part` is in `whole`, as often. Both are sorted.
-fn is_part(part: Vec<Seen>, whole: Vec<Seen>) -> bool {
-    let mut whole = whole.into_iter();
-    part.into_iter().all(|one| whole.any(|other| other == one))
+/// Whether each of `part` is in `whole`, as often and in that order.
+fn is_part(part: &[Seen], whole: &[Seen]) -> bool {
+    let mut whole = whole.iter();
+    part.iter().all(|one| whole.any(|other| other == one))
 }

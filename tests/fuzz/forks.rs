@@ -30,12 +30,13 @@ struct From {
     trace: Rc<Trace>,
     ordered: bool,
     known: bool,
+    drops: bool,
 }
 
 impl Branch {
     fn open(self) -> (From, Stream<Item>) {
-        let Branch { stream, feeder, trace, ordered, known } = self;
-        (From { feeder, trace, ordered, known }, stream)
+        let Branch { stream, feeder, trace, ordered, known, drops } = self;
+        (From { feeder, trace, ordered, known, drops }, stream)
     }
 }
 
@@ -48,6 +49,7 @@ impl From {
             trace: Rc::new(Trace::Behind(Rc::clone(&self.trace), model)),
             ordered: self.ordered,
             known: self.known,
+            drops: self.drops,
         }
     }
 }

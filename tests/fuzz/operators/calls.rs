@@ -5,14 +5,16 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use fastrand::Rng;
-use streamz::{AsyncMapper, CancelToken, Mapper, Processor, Retry};
+use streamz::{
+    AsyncMapper, CallError, CancelToken, CircuitBreaker, Fallback, Mapper, Processor, Recover, Retry, StreamError,
+};
 
-use super::{Op, boxed_up, dawdle, panics};
-use crate::common::faults::{Faults, Refused};
+use super::{Op, boxed_up, dawdle, faults, panics};
+use crate::common::faults::{Faults, Refused, panic_on_purpose};
 use crate::common::item::Item;
 use crate::common::seen::{Kind, Seen};
 
-const MENU: &[fn(&mut Rng) -> Op] = &[retry];
+const MENU: &[fn(&mut Rng) -> Op] = &[retry, breaker, breaker_with_fallback, wrapped_twice, combined];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -60,4 +62,115 @@ fn retry(rng: &mut Rng) -> Op {
         vec![if fails { Seen::Made(Kind::Failed, Some(value)) } else { Seen::Value(value + 9) }]
     });
     Op { ordered: ordered || fallible, hurries: true, ..op }
+}
+
+type CallFn = Box<dyn Fn(&CancelToken, &Item) -> Result<Item, Refused> + Send + Sync>;
+type Pool = AsyncMapper<Item, Item, Refused, CallFn>;
+
+/// A pool whose calls fail and panic, and whether it keeps the order.
+fn pool(rng: &mut Rng, faults: Faults) -> (Pool, bool) {
+    let (workers, ordered, turns) = (rng.usize(1..5), rng.bool(), rng.u64(1..4));
+    let call: CallFn = Box::new(move |_, item| {
+        dawdle(u32::try_from(item.value() % turns).unwrap_or(0));
+        faults.check(item.value()).map(|()| item.sibling(item.value() + 9))
+    });
+    (AsyncMapper::new(call).with_workers(workers).with_ordered(ordered), ordered)
+}
+
+fn short(rng: &mut Rng) -> Duration {
+    Duration::from_micros([0, 10, 200][rng.usize(..3)])
+}
+
+/// Makes good what failed, for want of a call or in it, as long as the item is there.
+fn made_good(seen: &Seen) -> Seen {
+    match *seen {
+        Seen::Value(value) | Seen::Made(_, Some(value)) => Seen::Value(value + 9),
+        _ => seen.clone(),
+    }
+}
+
+/// When it opens is a matter of chance; but whatever does not come to a result is an error item with the item in it.
+fn breaker(rng: &mut Rng) -> Op {
+    let faults = faults(rng);
+    let (pool, ordered) = pool(rng, faults);
+    let breaker = random_breaker(rng, CircuitBreaker::new(pool));
+    let recover = Recover::new(|error: &StreamError| {
+        let item = error.take_item::<Item>()?;
+        let value = item.value() + 9;
+        Some(item.with_value(value))
+    });
+    let model = |input: &[Seen]| input.iter().map(made_good).collect();
+    let op = Op::whole(format!("breaker, ordered {ordered}, {faults:?}"), boxed_up(breaker.then(recover)), model);
+    Op { ordered, any_order: true, ..op }
+}
+
+fn random_breaker<S>(rng: &mut Rng, breaker: CircuitBreaker<S>) -> CircuitBreaker<S>
+where
+    S: streamz::CallStage<In = Item, Out = Item, Error = Refused>,
+{
+    let breaker = match rng.u8(..3) {
+        0 => breaker.with_count_window(rng.usize(4..8)),
+        1 => breaker.with_time_window(Duration::from_micros(rng.u64(1..300))),
+        _ => breaker,
+    };
+    let panics = rng.u8(..4) == 0;
+    let noisy = move || {
+        if panics {
+            panic_on_purpose()
+        }
+    };
+    breaker
+        .failure_threshold([0.01, 0.3, 1.0][rng.usize(..3)])
+        .min_requests(rng.u64(1..4))
+        .half_open_requests(rng.usize(1..4))
+        .recovery_timeout(Duration::from_micros([1, 10, 200][rng.usize(..3)]))
+        .on_state_change(move |_, _| noisy())
+        .on_open(move |_| noisy())
+}
+
+/// Whatever goes wrong, there is another result.
+fn breaker_with_fallback(rng: &mut Rng) -> Op {
+    let faults = faults(rng);
+    let (pool, ordered) = pool(rng, faults);
+    let breaker = random_breaker(rng, CircuitBreaker::new(pool));
+    let other = |_: &CancelToken, item: &Item, _: &CallError<Refused>| Some(item.sibling(item.value() + 9));
+    let what = format!("breaker with a fallback, ordered {ordered}, {faults:?}");
+    let op = Op::each(what, boxed_up(Fallback::new(breaker, other)), Faults::None, true, |value| {
+        vec![Seen::Value(value + 9)]
+    });
+    Op { ordered, ..op }
+}
+
+/// A breaker around a retry, or the other way round, and a fallback around both.
+fn wrapped_twice(rng: &mut Rng) -> Op {
+    let (faults, attempts, delay) = (faults(rng), rng.u32(1..4), short(rng));
+    let (pool, ordered) = pool(rng, faults);
+    let other = |_: &CancelToken, item: &Item, _: &CallError<Refused>| Some(item.sibling(item.value() + 9));
+    let breaker_inside = rng.bool();
+    let processor = if breaker_inside {
+        let breaker = random_breaker(rng, CircuitBreaker::new(pool));
+        Fallback::new(Retry::new(breaker).max_attempts(attempts).base_delay(delay), other).boxed()
+    } else {
+        let retry = Retry::new(pool).max_attempts(attempts).base_delay(delay).with_budget(0.2);
+        Fallback::new(random_breaker(rng, CircuitBreaker::new(retry)), other).boxed()
+    };
+    let what = format!(
+        "breaker inside retry {breaker_inside}, {attempts} attempts, {delay:?}, with a fallback, ordered {ordered}, {faults:?}"
+    );
+    let op = Op::each(what, boxed_up(processor), Faults::None, true, |value| vec![Seen::Value(value + 9)]);
+    Op { ordered, ..op }
+}
+
+/// The item itself goes on, whatever came of the call; unless the one who puts them together panics.
+fn combined(rng: &mut Rng) -> Op {
+    let (faults, loses) = (faults(rng), panics(rng));
+    let (pool, ordered) = pool(rng, faults);
+    let combined = pool.combine(move |item: Item, _result: Result<Item, _>| {
+        loses.panic_only(item.value());
+        let value = item.value() + 4;
+        Ok(item.with_value(value))
+    });
+    let what = format!("calls with their items, ordered {ordered}, {faults:?}, then {loses:?}");
+    let op = Op::each(what, boxed_up(combined), loses, false, |value| vec![Seen::Value(value + 4)]);
+    Op { ordered, ..op }
 }

@@ -4,6 +4,7 @@
 
 mod batches;
 mod calls;
+mod flow;
 mod pools;
 mod steps;
 mod windows;
@@ -29,6 +30,8 @@ pub(crate) struct Op {
     pub(crate) any_order: bool,
     /// What comes out can be foretold.
     pub(crate) known: bool,
+    /// It may leave out some.
+    pub(crate) drops: bool,
     /// It gives up early where the pipeline has a deadline.
     pub(crate) hurries: bool,
 }
@@ -38,12 +41,13 @@ pub(crate) type Wire = Box<dyn FnOnce(Stream<Item>) -> Stream<Item>>;
 
 /// Something random to put behind a stream.
 pub(crate) fn random(rng: &mut Rng) -> Op {
-    match rng.u8(..11) {
+    match rng.u8(..12) {
         0 | 1 => steps::fused(rng),
         2 => pools::random(rng),
         3 => batches::random(rng),
         4 => calls::random(rng),
         5 => windows::random(rng),
+        6 => flow::random(rng),
         _ => steps::alone(rng),
     }
 }
@@ -88,7 +92,16 @@ fn boxed_up<P: Processor<In = Item, Out = Item>>(processor: P) -> Wire {
 impl Op {
     /// A part that treats the input as a whole, in order.
     fn whole(what: String, wire: Wire, model: impl Fn(&[Seen]) -> Vec<Seen> + 'static) -> Self {
-        Self { what, wire, model: Box::new(model), ordered: true, any_order: false, known: true, hurries: false }
+        Self {
+            what,
+            wire,
+            model: Box::new(model),
+            ordered: true,
+            any_order: false,
+            known: true,
+            drops: false,
+            hurries: false,
+        }
     }
 
     /// A part that treats each item by itself.

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
 use streamz::{
-    AggregateWindow, Keyed, Mapper, Processor, SessionWindow, SlidingWindow, Stage, TumblingWindow, Unbatcher, Window,
+    Aggregate, AggregateWindow, Keyed, Mapper, Processor, SessionWindow, SlidingWindow, Stage, TumblingWindow,
+    Unbatcher, Window,
 };
 
 use super::{Op, Wire, panics, through};
@@ -12,7 +13,8 @@ use crate::common::faults::Faults;
 use crate::common::item::Item;
 use crate::common::seen::{Kind, Seen};
 
-const MENU: &[fn(&mut Rng) -> Op] = &[tumbling, tumbling_keyed, sliding, session, event_time, late, aggregated];
+const MENU: &[fn(&mut Rng) -> Op] =
+    &[tumbling, tumbling_keyed, sliding, session, event_time, late, sliding_states, aggregate];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -138,7 +140,7 @@ fn late(rng: &mut Rng) -> Op {
 }
 
 /// Windows that keep a state in which the items are, and lose those on which the fold panics.
-fn aggregated(rng: &mut Rng) -> Op {
+fn sliding_states(rng: &mut Rng) -> Op {
     let (slide, faults) = (span(rng), panics(rng));
     let fold = move |state: &mut Vec<Item>, item: &Item| {
         faults.panic_only(item.value());
@@ -148,4 +150,18 @@ fn aggregated(rng: &mut Rng) -> Op {
     let window = SlidingWindow::new(slide * 2).with_slide(slide).aggregate(Vec::new, fold, merge);
     let what = format!("two sliding windows of {slide:?} with a state, {faults:?}");
     each(what, wire(rng, window, |window: AggregateWindow<Vec<Item>>| window.result), faults, 2)
+}
+
+fn aggregate(rng: &mut Rng) -> Op {
+    let (count, duration, faults, empty) = (max_count(rng), span(rng), panics(rng), rng.bool());
+    let fold = move |state: &mut Vec<Item>, item: &Item| {
+        faults.panic_only(item.value());
+        state.push(item.clone());
+    };
+    let mut aggregate = Aggregate::new(Vec::new, fold).with_count_window(count).with_time_window(duration);
+    // Windows as short as a turn, without end and without items, would keep the pipeline from coming to rest.
+    let empty = empty && duration > Duration::from_micros(100);
+    aggregate = aggregate.with_empty_windows(empty).with_trigger(|state| state.len() % 7 == 6);
+    let what = format!("one value of {count} in {duration:?}, empty ones {empty}, {faults:?}");
+    each(what, wire(rng, aggregate, |window: AggregateWindow<Vec<Item>>| window.result), faults, 1)
 }
