@@ -161,14 +161,15 @@ fn all_formats_are_read_line_by_line() {
         r#" {"@timestamp":1773478803,"remote_addr":"::1","request":"GET /a HTTP/1.1","status":"200","body_bytes_sent":"5"}"#,
         r#"{"ts":1773478803.75,"remote_ip":"::1","uri":"/a#b","status_code":200,"size":5,"more":{"x":[1]}}"#,
         r#"{"timestamp":1773478803750,"ip":"::1","url":"/\u0061","code":200}"#,
+        r#"{"ts":1773478803.1,"request":{"remote_ip":"::1","method":"GET","uri":"/a"},"status":200,"size":5}"#,
+        r#"{"time":1773478803,"ts":"x","client":"::1","path":"/a","url":null,"uri":{},"status":200,"bytes":5}"#,
     ]
     .join("\n");
     let report = report(text, &[]);
-    assert_eq!((&report["read"], &report["parsed"]), (&json!(9), &json!(9)));
-    assert_eq!(report["statuses"], json!({"200": 6, "400": 1, "404": 1, "408": 1}));
-    let seven = json!({"path": "/a", "requests": 6, "errors": 0});
-    assert_eq!(report["paths"][0], seven, "{report}");
-    assert_eq!(report["bytes"], 25);
+    assert_eq!((&report["read"], &report["parsed"]), (&json!(11), &json!(11)));
+    assert_eq!(report["statuses"], json!({"200": 8, "400": 1, "404": 1, "408": 1}));
+    assert_eq!(report["paths"][0], json!({"path": "/a", "requests": 8, "errors": 0}), "{report}");
+    assert_eq!(report["bytes"], 35);
     assert_eq!((&report["first"], &report["last"]), (&json!("2026-03-14T09:00:00Z"), &json!("2026-03-14T09:00:03Z")));
     assert_eq!(report["clients"].as_array().unwrap().len(), 2);
 }
@@ -214,6 +215,11 @@ fn each_malformed_line_is_put_aside_with_where_and_why() {
         (good_json.replace("client", "who"), "JSON without client"),
         (good_json.replace("\"a\"", "\"\""), "not a client: ``"),
         (good_json.replace("path", "what"), "JSON without path"),
+        (good_json.replace("\"a\"", "7"), "JSON without client"),
+        (good_json.replace("200", "[200, {}]"), "no such status: a value of another type"),
+        (good_json.replace("200", "99999999999999999999"), "no such status: 1"),
+        (good_json.replace(":0", ":true"), "no such time: a value of another type"),
+        ("{}{}".to_owned(), "not JSON: trailing characters at line 1 column 3"),
         (good_json.replace("time", "when"), "JSON without time"),
         (good_json.replace(":0", ":\"today\""), "no such time: `today`"),
         (good_json.replace(":0", ":1e300"), "no such time: 1"),
@@ -305,7 +311,7 @@ fn standard_input_may_be_plain_or_gzip() {
 fn several_files_are_one_log() {
     let place = Place::new();
     place.write("a.log.gz", gzip((good(0) + &good(1)).as_bytes()));
-    place.write("b.log", "oops\n".to_owned() + &good(61).trim_end());
+    place.write("b.log", "oops\n".to_owned() + good(61).trim_end());
     place.write("c.log", good(62));
     let ran = place.run(&["a.log.gz", "b.log", "c.log", "--json", "report.json", "--rejects", "rejects.jsonl"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
@@ -314,6 +320,23 @@ fn several_files_are_one_log() {
     let minutes: Vec<_> = report["minutes"].as_array().unwrap().iter().map(|it| it["requests"].as_u64()).collect();
     assert_eq!(minutes, [Some(2), Some(2)]);
     assert_eq!(place.rejects()[0]["at"], "b.log:1");
+}
+
+#[test]
+fn the_counts_are_those_of_a_calculation() {
+    let mut expected = BTreeMap::new();
+    let text: String = (0..5000_u32)
+        .map(|n| {
+            let status = [200, 301, 404, 500][(n * n % 7 % 4) as usize];
+            *expected.entry(status.to_string()).or_insert(0) += 1;
+            line(&format!("c{}", n % 13), n, &format!("/{}", n % 5), status)
+        })
+        .collect();
+    let report = report(text, &[]);
+    assert_eq!(report["statuses"], json!(expected));
+    assert_eq!(report["bytes"], 500_000);
+    assert_eq!(report["minutes"].as_array().unwrap().len(), 84);
+    assert_eq!(report["clients"].as_array().unwrap().len(), 10);
 }
 
 #[test]
@@ -743,18 +766,29 @@ mod linux {
     }
 
     #[test]
-    fn what_cannot_be_followed_is_named() {
+    fn what_cannot_be_followed_is_named_at_once() {
         let place = Place::new();
         place.write("a.gz", gzip(b"hello"));
+        place.run(&["--follow", "a.gz"]).fails_with("error: cannot follow a.gz: a gzip file cannot be followed");
+        place.run(&["--follow", "."]).fails_with("error: cannot follow .: only files can be followed");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_any_more_is_named_and_may_come_back() {
+        let place = Place::new();
         place.write("a.log", "");
-        let run = Follow::start(&place, &["a.gz", "a.log"]);
+        let mut run = Follow::start(&place, &["a.log"]);
         run.notes("following a.log");
-        place.append("a.log", probe("one", 0));
-        run.alerts("one", "a.log:+1");
+        fs::remove_file(place.path("a.log")).unwrap();
+        fs::create_dir(place.path("a.log")).unwrap();
+        run.notes("for now cannot read (only files can be followed) a.log");
+        fs::remove_dir(place.path("a.log")).unwrap();
+        place.write("a.log", probe("one", 0));
+        run.notes("renamed and made anew: a.log");
+        run.alerts("one", "a.log:1");
         signal(&run.child, "-INT");
-        run.notes("error: cannot read a.gz: a gzip file cannot be followed");
-        let mut child = run.child;
-        assert_eq!(in_time(move || child.wait().unwrap()).code(), Some(1));
+        run.notes("error: cannot read a.log: only files can be followed");
+        assert_eq!(in_time(move || run.child.wait().unwrap()).code(), Some(1));
         assert_eq!(place.report()["parsed"], 1);
     }
 
@@ -850,22 +884,4 @@ mod linux {
             place.run(&["a.log"]).fails_with("error: cannot open a.log: Permission denied");
         }
     }
-}
-
-/// The independent count that the program checks itself against is itself checked, by the simplest of all means.
-#[test]
-fn the_counts_of_a_shipped_format_are_those_of_a_calculation() {
-    let mut expected = BTreeMap::new();
-    let text: String = (0..5000_u32)
-        .map(|n| {
-            let status = [200, 301, 404, 500][(n * n % 7 % 4) as usize];
-            *expected.entry(status.to_string()).or_insert(0) += 1;
-            line(&format!("c{}", n % 13), n, &format!("/{}", n % 5), status)
-        })
-        .collect();
-    let report = report(text, &[]);
-    assert_eq!(report["statuses"], json!(expected));
-    assert_eq!(report["bytes"], 500_000);
-    assert_eq!(report["minutes"].as_array().unwrap().len(), 84);
-    assert_eq!(report["clients"].as_array().unwrap().len(), 10);
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use streamz::{BoxError, Result};
 
 use crate::args::Args;
 use crate::input::{self, Reading};
@@ -46,8 +47,8 @@ struct Inner {
 }
 
 impl Follower {
-    /// Goes to the end of each file that is there, or stays at its beginning.
-    pub(crate) fn open(args: &Args, reading: &Arc<Reading>, stop: &Stop, notes: &Notes) -> Self {
+    /// Goes to the end of each file that is there, or stays at its beginning. One that is not there may come.
+    pub(crate) fn open(args: &Args, reading: &Arc<Reading>, stop: &Stop, notes: &Notes) -> Result<Self, BoxError> {
         let tails = args.files.iter().zip(input::names(args)).zip(0..).map(|((path, name), file)| {
             let mut tail =
                 Tail { path: path.clone(), name, file, notes: Arc::clone(notes), current: None, previous: None };
@@ -57,12 +58,12 @@ impl Follower {
                     tail.current = Some(place);
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => tail.note("waiting for"),
-                Err(error) => reading.add_fault(format!("cannot read {}: {error}", tail.name)),
+                Err(error) => return Err(format!("cannot follow {}: {error}", tail.name).into()),
             }
-            tail
+            Ok(tail)
         });
-        let inner = Inner { tails: tails.collect(), turn: 0, taken: 0, silent: 0 };
-        Self { inner: Arc::new(Mutex::new(inner)), reading: Arc::clone(reading), stop: stop.clone() }
+        let inner = Inner { tails: tails.collect::<Result<_, BoxError>>()?, turn: 0, taken: 0, silent: 0 };
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), reading: Arc::clone(reading), stop: stop.clone() })
     }
 
     /// The lines that have come.
@@ -86,7 +87,10 @@ impl Follower {
         while *silent < tails.len() {
             let tail = &mut tails[*turn];
             let found = tail.next().unwrap_or_else(|error| {
-                self.reading.add_fault(format!("cannot read {}: {error}", tail.name));
+                // Perhaps it can be read later.
+                if self.reading.add_fault(format!("cannot read {}: {error}", tail.name)) {
+                    tail.note(&format!("for now cannot read ({error})"));
+                }
                 None
             });
             *taken += 1;

@@ -53,12 +53,14 @@ impl Reading {
         self.lines.store(self.lines() + 1, Ordering::Relaxed);
     }
 
-    /// Notes a fault, once for each that is new.
-    pub(crate) fn add_fault(&self, fault: String) {
+    /// Notes a fault; true if it is a new one.
+    pub(crate) fn add_fault(&self, fault: String) -> bool {
         let mut faults = self.faults.lock();
-        if !faults.contains(&fault) {
+        let is_new = !faults.contains(&fault);
+        if is_new {
             faults.push(fault);
         }
+        is_new
     }
 }
 

@@ -136,7 +136,7 @@ fn run(args: &Args) -> Result<Summary, BoxError> {
     let progress = Progress::new(!args.quiet && !args.follow, size);
     let source = if args.follow {
         let notes: Notes = Arc::new(if args.quiet { |_: &str| {} } else { note });
-        Source::Growing(Follower::open(args, &reading, &stop, &notes))
+        Source::Growing(Follower::open(args, &reading, &stop, &notes)?)
     } else {
         Source::Files(Lines::new(args, &reading, &stop))
     };

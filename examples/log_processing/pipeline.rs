@@ -51,8 +51,8 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
             token.cancel_because("an output cannot be written");
             fault.get_or_insert(error);
         }
-        if args.follow && output.is_closed() {
-            // Nobody listens any more.
+        if output.is_closed() && (args.follow || !args.leaves_files()) {
+            // Nobody wants to know any more.
             stop.set();
             token.drain();
         }

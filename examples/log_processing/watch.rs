@@ -1,6 +1,8 @@
 //! What is looked for: bursts, and clients that behave as no visitor does.
 //!
-//! Everything goes by the time of the log. Lines a little out of order are judged as they come.
+//! Everything goes by the time of the log. Lines a little out of order are judged as they come. Each request is judged at
+//! once, against what lies within the window before it: a [`TumblingWindow`](streamz::TumblingWindow) would tell at its end,
+//! and would see half of what lies across its border.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
