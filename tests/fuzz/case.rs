@@ -256,8 +256,13 @@ impl Case<'_> {
                 "dropped in the middle"
             }
             5 => {
+                let inline = self.rng.bool();
                 on_thread(Box::new(move || {
-                    let result = stream.for_each(|item| shared.lock().unwrap().note(&item));
+                    let note = |item| shared.lock().unwrap().note(&item);
+                    let result = match inline {
+                        true => stream.inline().tap(|_: &Item| {}).for_each(note),
+                        false => stream.for_each(note),
+                    };
                     shared.lock().unwrap().complete = result.is_ok();
                 }));
                 "for_each"

@@ -40,7 +40,12 @@ pub(super) fn alone(rng: &mut Rng) -> Op {
     let Part { what, factory, model, any_order } = random(rng);
     let capacity = capacity(rng);
     let stage = custom(factory, capacity);
-    let wire = if rng.u8(..4) == 0 { boxed_up(stage) } else { through(stage) };
+    let wire: Wire = match rng.u8(..6) {
+        0 => boxed_up(stage),
+        // On the thread of what comes next, which is here one of its own.
+        1 => Box::new(move |stream| stream.inline().with(stage).spawn("inline")),
+        _ => through(stage),
+    };
     Op { any_order, ..Op::whole(format!("{what}, capacity {capacity:?}"), wire, model) }
 }
 
@@ -59,6 +64,10 @@ pub(super) fn fused(rng: &mut Rng) -> Op {
     let mut next = || stages.next().expect("as many as there are");
     let wire: Wire = match (count, rng.u8(..3)) {
         (2, 0) => through(next().fuse(next())),
+        (2, 1) => {
+            let (a, b) = (next(), next());
+            Box::new(move |stream| stream.inline().with(a).with(b).spawn("inline"))
+        }
         (2, _) => {
             let (a, b) = (next(), next());
             Box::new(move |stream| stream.stage("steps", |steps| steps.with(a).with(b)))
