@@ -53,7 +53,7 @@
 //! | handle several together | [`Batcher`], [`Chunk`] |
 //! | put items together by their time | [`TumblingWindow`], [`SlidingWindow`], [`SessionWindow`], each also with [`folds`] |
 //! | make one value of many | [`Aggregate`] |
-//! | wait for each (requests, disks) | [`AsyncMapper`] |
+//! | wait for each (requests, disks) | [`AsyncMapper`]; in order for each key: [`AsyncMapper::keyed`] |
 //! | make a failed call again, spare what fails, have a substitute | [`Retry`], [`CircuitBreaker`], [`Fallback`] around an [`AsyncMapper`] |
 //! | compute on all processors | [`ParMapper`] |
 //! | even out bursts | [`Buffer`]; with loss, [`DroppingBuffer`], [`SlidingBuffer`] |

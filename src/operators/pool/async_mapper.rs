@@ -1,5 +1,6 @@
 //! [`AsyncMapper`]: a call for each item, several at a time.
 
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -93,6 +94,83 @@ where
         assert!(!timeout.is_zero(), "`timeout` must be greater than zero");
         self.timeout = Some(timeout);
         self
+    }
+}
+
+impl AsyncMapper<(), (), (), ()> {
+    /// A mapper that makes the calls for the items of one key one at a time, and in order; those for different keys side by
+    /// side. It is called `async_map` unless it is given another name, and can be wrapped like any other: with a
+    /// [`Retry`](crate::Retry) around it, the next item of a key waits until the one before has been settled.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use std::sync::Mutex;
+    /// use streamz::{AsyncMapper, CancelToken, Pipeline, Stream};
+    ///
+    /// let balances: Mutex<HashMap<&str, i64>> = Mutex::default();
+    /// let book = move |_: &CancelToken, &(account, amount): &(&'static str, i64)| {
+    ///     let before = *balances.lock().unwrap().entry(account).or_insert(0);
+    ///     // Nobody else books on this account meanwhile.
+    ///     balances.lock().unwrap().insert(account, before + amount);
+    ///     streamz::Ok((account, before + amount))
+    /// };
+    /// let mapper = AsyncMapper::keyed(|&(account, _): &(&str, i64)| account, book).with_workers(4);
+    /// let pipeline = Pipeline::new("accounts");
+    /// let bookings = [("a", 1), ("b", 10), ("a", 2), ("a", 3)];
+    /// let booked = Stream::from_iter(&pipeline, bookings).through(&mapper).collect::<Vec<_>>()?;
+    /// assert_eq!(booked, [("a", 1), ("b", 10), ("a", 3), ("a", 6)]);
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    ///
+    /// `key` is called for each item when it is taken, and should be quick: no item that came after it is begun meanwhile.
+    /// Where the key lies in the item there is [`keyed_by_ref`](Self::keyed_by_ref).
+    ///
+    /// # Ordering
+    /// As that of any other mapper; with [`with_ordered(false)`](Self::with_ordered) the calls for one key are made in
+    /// order, but their results may overtake one another.
+    ///
+    /// # Back-pressure
+    /// The items of a busy key wait, and others go past them, until the [window](Self::with_window) is full. Of what may be
+    /// begun, a worker takes what came first, so a busy key keeps no other from its turn.
+    ///
+    /// # Memory
+    /// What waits for its key is part of the window, and there are at most as many keys in the table as the window
+    /// holds items. A key is forgotten as soon as none of its items is left.
+    ///
+    /// # Panics
+    /// A panic in `key` fails the item, with kind [`Panicked`](crate::ErrorKind::Panicked).
+    pub fn keyed<In, Out, E, K, F>(key: impl Fn(&In) -> K + Send + Sync + 'static, f: F) -> AsyncMapper<In, Out, E, F>
+    where
+        K: Hash,
+        F: Fn(&CancelToken, &In) -> Result<Out, E>,
+    {
+        let state = RandomState::new();
+        Self::with_lanes(move |item| state.hash_one(key(item)), f)
+    }
+
+    /// As [`keyed`](Self::keyed), for keys that are borrowed from the item: `|event: &Event| event.user.as_str()`.
+    pub fn keyed_by_ref<In, Out, E, K, F>(
+        key: impl Fn(&In) -> &K + Send + Sync + 'static,
+        f: F,
+    ) -> AsyncMapper<In, Out, E, F>
+    where
+        K: Hash + ?Sized,
+        F: Fn(&CancelToken, &In) -> Result<Out, E>,
+    {
+        let state = RandomState::new();
+        Self::with_lanes(move |item| state.hash_one(key(item)), f)
+    }
+
+    fn with_lanes<In, Out, E, F>(
+        lane_of: impl Fn(&In) -> u64 + Send + Sync + 'static,
+        f: F,
+    ) -> AsyncMapper<In, Out, E, F>
+    where
+        F: Fn(&CancelToken, &In) -> Result<Out, E>,
+    {
+        let mut mapper = AsyncMapper::new(f);
+        mapper.pool.lane_of = Some(Arc::new(lane_of));
+        mapper
     }
 }
 

@@ -42,7 +42,7 @@ where
     let workers = pool.workers;
     let window = pool.window.unwrap_or(DEFAULT_WINDOW.max(workers));
     assert!(window >= workers, "`window` ({window}) must not be less than `workers` ({workers})");
-    let settings = Settings { workers, ordered: pool.ordered, window };
+    let settings = Settings { workers, ordered: pool.ordered, window, lane_of: pool.lane_of.clone() };
     if let Some(queue_size) = pool.queue_size {
         input.set_capacity(queue_size);
     }
@@ -58,7 +58,7 @@ where
             }
         })
     };
-    workers::start(registered, input, pool.options.capacity, &settings, work)
+    workers::start(registered, input, pool.options.capacity, settings, work)
 }
 
 /// One call, and what its result means.

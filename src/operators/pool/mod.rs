@@ -3,6 +3,7 @@
 mod async_mapper;
 pub(super) mod calls;
 pub(super) mod combine;
+mod lanes;
 mod par_mapper;
 mod reorder;
 mod run_length;

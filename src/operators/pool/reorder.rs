@@ -49,6 +49,15 @@ impl<T> Reorder<T> {
         }
     }
 
+    /// All there are, also those whose turn has not come.
+    pub(super) fn into_all(self) -> impl Iterator<Item = T> {
+        let (slots, results) = match self {
+            Self::Ordered { slots, .. } => (slots, VecDeque::new()),
+            Self::Unordered { results } => (VecDeque::new(), results),
+        };
+        slots.into_iter().flatten().chain(results)
+    }
+
     /// Whether there is a result whose turn it is.
     pub(super) fn is_ready(&self) -> bool {
         match self {

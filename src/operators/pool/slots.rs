@@ -8,8 +8,8 @@
 //!
 //! 1. An item is in one place: in the input, in a slot, or in the hands of one worker.
 //! 2. Each slot has a lock of its own; nobody holds two, and nobody who holds one takes any other lock. A slot is filled
-//!    under the input lock; so who sees under that lock that all slots are empty and registers as idle will be seen
-//!    by whoever fills one.
+//!    under the input lock, or before a look under that lock at who is idle; so who sees under that lock that all slots are
+//!    empty and registers as idle will be seen by whoever fills one.
 //! 3. No user value is dropped and no user code called under a lock.
 
 use std::collections::VecDeque;
@@ -49,6 +49,12 @@ impl<In, Out> Slots<In, Out> {
         next - number
     }
 
+    /// Puts items into the worker's own slot, which is empty, in ascending order.
+    pub(super) fn put(&self, own: usize, items: &mut VecDeque<Numbered<In>>) {
+        let mut slot = self.0[own].lock();
+        slot.todo.append(items);
+    }
+
     /// Takes the next item from the worker's own slot.
     pub(super) fn next(&self, own: usize) -> Option<Numbered<In>> {
         self.0[own].lock().next()
@@ -58,6 +64,15 @@ impl<In, Out> Slots<In, Out> {
     pub(super) fn swap(&self, own: usize, done: Numbered<Out>) -> Option<Numbered<In>> {
         let mut slot = self.0[own].lock();
         slot.done.push(done);
+        slot.next()
+    }
+
+    /// The same, when there is one more item to do: of all the one with the lowest number is the next.
+    pub(super) fn swap_with(&self, own: usize, done: Numbered<Out>, more: Numbered<In>) -> Option<Numbered<In>> {
+        let mut slot = self.0[own].lock();
+        slot.done.push(done);
+        let place = slot.todo.partition_point(|&(number, _)| number < more.0);
+        slot.todo.insert(place, more);
         slot.next()
     }
 

@@ -25,21 +25,29 @@
 //!    that finds nothing to do does so for all others. One that ends a run does so for another that is still with the
 //!    item with which it was last seen. So a result waits for a slow call of the worker that made it only while all
 //!    workers are in slow calls, or if there is but one.
-//! 8. *Stop.* The first worker that sees a stop condition halts all. The last one to leave counts what was abandoned and
+//! 8. *Keys.* In a keyed pool a worker finds the lanes of what it has taken before it begins any of it, and puts what may be
+//!    begun (`lanes.rs`) into its slot. Between that and the pop the items are in its hands alone. `sorted` counts those
+//!    that have got beyond: when it equals `next`, all that may be begun is in a slot or being worked on, and the rest waits
+//!    for one of those. So nobody leaves before. A worker that ends an item takes its lane's next one into its slot, and goes
+//!    on with the lowest number there: so the slot holds as many as before, and nobody need be woken.
+//! 9. *Stop.* The first worker that sees a stop condition halts all. The last one to leave counts what was abandoned and
 //!    cuts the output, if it was not finished. Once a result was not passed on because of a stop, no later one is: what has
 //!    come out of a stream that was cut has no holes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use parking_lot::Mutex;
 
+use super::lanes::{Lane, Lanes};
 use super::reorder::Reorder;
 use super::run_length::RunLength;
 use super::slots::{Numbered, Slots};
 use crate::clock::real_now;
-use crate::error::{Result, StreamError};
+use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
 use crate::pipeline::CancelToken;
+use crate::stage::call::LaneOf;
 use crate::stage::operator::sealed::Context;
 use crate::stage::stats::{Phase, StepStats};
 use crate::stage::thread::{StageThread, spawn_error};
@@ -62,11 +70,32 @@ enum Ready<Out> {
     Passed(StreamError),
 }
 
+/// What there is to do.
+enum Job<In> {
+    /// In that lane, if the pool is keyed.
+    Work(In, Option<Lane>),
+    /// An error item that was in the input.
+    Pass(StreamError),
+    /// An item whose key could not be found.
+    Fail(StreamError),
+}
+
+impl<In> Job<In> {
+    fn new(item: Result<In>) -> Self {
+        match item {
+            Ok(item) => Job::Work(item, None),
+            Err(error) => Job::Pass(error),
+        }
+    }
+}
+
 /// The settings of a pool.
-pub(super) struct Settings {
+pub(super) struct Settings<In> {
     pub(super) workers: usize,
     pub(super) ordered: bool,
     pub(super) window: usize,
+    /// If the items of one lane are to be worked on one at a time, in order.
+    pub(super) lane_of: Option<LaneOf<In>>,
 }
 
 /// What a worker knows when it works on an item.
@@ -78,7 +107,8 @@ pub(super) struct Site<'a> {
 struct Pool<In, Out> {
     window: u64,
     input: Mutex<PoolInput<In>>,
-    slots: Slots<Result<In>, Ready<Out>>,
+    slots: Slots<Job<In>, Ready<Out>>,
+    keyed: Option<Keyed<In>>,
     output: Mutex<PoolOutput<Out>>,
     edge: Arc<Edge<Out>>,
     /// Items taken; written under the input lock.
@@ -91,6 +121,16 @@ struct Pool<In, Out> {
     halted: AtomicBool,
     alive: AtomicUsize,
     context: Context,
+}
+
+struct Keyed<In> {
+    lane_of: LaneOf<In>,
+    lanes: Lanes<Job<In>>,
+    /// Items that have got into their lanes and, if they may be begun, into a slot.
+    sorted: AtomicU64,
+    /// There may be more in a slot than its worker begins at once. It was taken before what is in the input now, and is to
+    /// be begun before it. Set after each such slot was filled; reset before a look into the slots.
+    spare: AtomicBool,
 }
 
 struct PoolInput<In> {
@@ -108,7 +148,7 @@ struct PoolOutput<Out> {
     results: Reorder<Ready<Out>>,
     sender: Option<EdgeSender<Out>>,
     finished: bool,
-    /// A result was lost to a stop: invariant 8.
+    /// A result was lost to a stop: invariant 9.
     stopped: bool,
 }
 
@@ -126,7 +166,7 @@ pub(super) fn start<In, Out, W>(
     registered: Registered,
     input: Stream<In>,
     capacity: Option<usize>,
-    settings: &Settings,
+    settings: Settings<In>,
     work: W,
 ) -> Stream<Out>
 where
@@ -139,6 +179,12 @@ where
     let pool = Arc::new(Pool {
         window: settings.window as u64,
         slots: Slots::new(settings.workers),
+        keyed: settings.lane_of.map(|lane_of| Keyed {
+            lane_of,
+            lanes: Lanes::new(),
+            sorted: AtomicU64::new(0),
+            spare: AtomicBool::new(false),
+        }),
         edge: Arc::clone(sender.shared()),
         input: Mutex::new(PoolInput {
             stream: Some(input),
@@ -195,6 +241,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             pool: self,
             thread,
             done: Vec::new(),
+            raw: Vec::new(),
             last_seen: vec![None; self.slots.len()],
             looked_at: thread.index(),
         };
@@ -204,19 +251,36 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             if self.is_halted(thread) {
                 return self.halt();
             }
-            match self.take(thread.index(), length.map_or(1, RunLength::get)) {
+            let most = length.map_or(1, RunLength::get);
+            // Quick items need no such care: their slots are empty in no time.
+            if most == 1 && worker.takes_over(&site, work) {
+                continue;
+            }
+            match self.take(thread.index(), most, &mut worker.raw) {
                 Taken::Run => {
                     let begun = length.map(|_| real_now());
+                    if let Some(keyed) = &self.keyed {
+                        worker.sort(keyed);
+                    }
                     let items = worker.work_off(self.slots.next(thread.index()), &site, work);
                     if let (Some(length), Some(begun)) = (&mut length, begun) {
                         length.adapt(begun.elapsed(), items);
                         worker.look_after_others();
                     }
                 }
-                Taken::NothingThere | Taken::WindowFull | Taken::Over if worker.helps(&site, work) => {}
-                Taken::NothingThere => self.wait_for_input(thread),
-                Taken::WindowFull => self.wait_for_window(thread),
-                Taken::Over => return self.finish_if_done(),
+                nothing => {
+                    // Before the look into the slots: what has been sorted is there.
+                    let all_sorted = self.is_all_sorted();
+                    if worker.helps(&site, work) {
+                        continue;
+                    }
+                    match nothing {
+                        Taken::WindowFull => self.wait_for_window(thread),
+                        Taken::Over if all_sorted => return self.finish_if_done(),
+                        Taken::Over => self.wait_for_sorting(thread),
+                        Taken::NothingThere | Taken::Run => self.wait_for_input(thread),
+                    }
+                }
             }
         }
     }
@@ -229,8 +293,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         &self.context.stats.steps[0]
     }
 
-    /// Takes a run of at most `length` items. Invariants 1, 2 and 5.
-    fn take(&self, own: usize, length: usize) -> Taken {
+    /// Takes a run of at most `length` items, into `raw` if they are to be sorted. Invariants 1, 2 and 5.
+    fn take(&self, own: usize, length: usize, raw: &mut Vec<Numbered<Result<In>>>) -> Taken {
         let mut input = self.input.lock();
         let Some(stream) = &mut input.stream else { return Taken::Over };
         let next = self.next.load(Ordering::Relaxed);
@@ -253,12 +317,19 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                     // An end comes again.
                     Polled::Empty | Polled::Ended(_) => None,
                 });
-                let taken = self.slots.fill(own, next, first, further.by_ref().take(most - 1));
+                let further = further.by_ref().take(most - 1);
+                let taken = if self.keyed.is_some() {
+                    raw.extend((next..).zip(std::iter::once(first).chain(further)));
+                    raw.len() as u64
+                } else {
+                    self.slots.fill(own, next, Job::new(first), further.map(Job::new))
+                };
                 stream.settle();
                 self.next.store(next + taken, Ordering::Release);
                 self.step().received.add(data);
                 self.step().errors_in.add(taken - data);
-                let wake = input.pass_the_baton().or_else(|| if taken > 1 { input.somebody() } else { None });
+                let in_slot = if self.keyed.is_some() { 0 } else { taken };
+                let wake = input.pass_the_baton().or_else(|| if in_slot > 1 { input.somebody() } else { None });
                 drop(input);
                 if let Some(wake) = wake {
                     wake.post();
@@ -307,6 +378,28 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             None => thread.wait(Phase::Idle, None, || self.may_have_input(), register),
             Some(receiver) => thread.wait_for_foreign(Phase::Idle, &receiver, register),
         }
+        let mut input = self.input.lock();
+        input.idle.retain(|wake| !Arc::ptr_eq(wake, thread.wake()));
+    }
+
+    /// Invariant 8: whether nothing is in the hands of a worker that looks for its lane.
+    fn is_all_sorted(&self) -> bool {
+        let Some(keyed) = &self.keyed else { return true };
+        // SeqCst: see `sort`.
+        keyed.sorted.load(Ordering::SeqCst) == self.next.load(Ordering::Acquire)
+    }
+
+    /// After the end of the input.
+    fn wait_for_sorting(&self, thread: &StageThread) {
+        let is_over = || self.is_all_sorted() || !self.slots.are_empty();
+        thread.wait(Phase::Idle, None, is_over, |_| {
+            let mut input = self.input.lock();
+            if is_over() {
+                return true;
+            }
+            input.idle.push(Arc::clone(thread.wake()));
+            self.halted.load(Ordering::Acquire) || self.edge.is_gone()
+        });
         let mut input = self.input.lock();
         input.idle.retain(|wake| !Arc::ptr_eq(wake, thread.wake()));
     }
@@ -466,7 +559,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         self.input.lock().end.clone()
     }
 
-    /// Invariant 8. The input goes at once, so that everything upstream winds down even if a worker takes its time.
+    /// Invariant 9. The input goes at once, so that everything upstream winds down even if a worker takes its time.
     fn halt(&self) {
         if self.halted.swap(true, Ordering::AcqRel) {
             return;
@@ -507,6 +600,8 @@ struct Worker<'a, In: Send + 'static, Out: Send + 'static> {
     thread: &'a StageThread,
     /// A buffer.
     done: Vec<Numbered<Ready<Out>>>,
+    /// What has been taken and is to be sorted.
+    raw: Vec<Numbered<Result<In>>>,
     /// What each worker was last seen to have in hand, and which of them was looked at.
     last_seen: Vec<Option<u64>>,
     looked_at: usize,
@@ -514,18 +609,26 @@ struct Worker<'a, In: Send + 'static, Out: Send + 'static> {
 
 impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
     /// Works off what is in the slot, beginning with `next`. Returns how many items it was.
-    fn work_off<W>(&mut self, mut next: Option<Numbered<Result<In>>>, site: &Site<'_>, work: &W) -> usize
+    fn work_off<W>(&mut self, mut next: Option<Numbered<Job<In>>>, site: &Site<'_>, work: &W) -> usize
     where
         W: Fn(&Site<'_>, In) -> Outcome<Out>,
     {
         let (own, mut items) = (self.thread.index(), 0);
-        while let Some((number, item)) = next {
+        while let Some((number, job)) = next {
             items += 1;
-            let result = match item {
-                Ok(item) => Ready::Outcome(work(site, item)),
-                Err(error) => Ready::Passed(error),
+            let (result, lane) = match job {
+                Job::Work(item, lane) => (Ready::Outcome(work(site, item)), lane),
+                Job::Pass(error) => (Ready::Passed(error), None),
+                Job::Fail(error) => (Ready::Outcome(Outcome::Failed(error)), None),
             };
-            next = self.pool.slots.swap(own, (number, result));
+            match lane.and_then(|lane| self.pool.keyed.as_ref()?.lanes.leave(lane)) {
+                None => next = self.pool.slots.swap(own, (number, result)),
+                Some(follower) => {
+                    next = self.pool.slots.swap_with(own, (number, result), follower);
+                    // A run that grows must not keep its results until it ends.
+                    self.pass_on(own);
+                }
+            }
             if next.is_some() && self.pool.is_halted(self.thread) {
                 // Dropped outside of any lock; it is counted with the rest.
                 let _ = panic::catch(|| drop(next));
@@ -534,6 +637,43 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         }
         self.pass_on(own);
         items
+    }
+
+    /// Invariant 8: finds the lanes of what has been taken, and puts what may be begun into the slot.
+    fn sort(&mut self, keyed: &Keyed<In>) {
+        let pool = self.pool;
+        let count = self.raw.len() as u64;
+        let key = |(number, item): Numbered<Result<In>>| match item {
+            Err(error) => (number, None, Job::Pass(error)),
+            Ok(item) => match panic::catch(|| Lane::of((keyed.lane_of)(&item))) {
+                Ok(lane) => (number, Some(lane), Job::Work(item, Some(lane))),
+                Err(payload) => {
+                    let error = pool.context.error(ErrorKind::Panicked, 0);
+                    let error = error.with_source(PanicMessage::from(payload)).with_item(item);
+                    (number, None, Job::Fail(error))
+                }
+            },
+        };
+        // Before the lock.
+        let keyed_items: Vec<_> = self.raw.drain(..).map(key).collect();
+        let mut ready = VecDeque::new();
+        keyed.lanes.arrive(keyed_items.into_iter(), &mut ready);
+        let more = ready.len() > 1;
+        pool.slots.put(self.thread.index(), &mut ready);
+        // SeqCst, as that of `ended`: either we see that the input has ended, or who ends it sees that all is sorted.
+        keyed.sorted.fetch_add(count, Ordering::SeqCst);
+        if more {
+            keyed.spare.store(true, Ordering::Release);
+        }
+        if more || pool.ended.load(Ordering::SeqCst) {
+            let mut input = pool.input.lock();
+            let wakes = match &input.stream {
+                Some(_) => input.somebody().into_iter().collect(),
+                None => input.everybody_waiting(),
+            };
+            drop(input);
+            wakes.iter().for_each(|wake| wake.post());
+        }
     }
 
     /// Invariant 7, at the end of a run: a look at one of the others.
@@ -566,11 +706,31 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
 
     /// Does what another worker has taken and not begun, and passes on what is finished: false if there was nothing.
     fn helps<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&mut self, site: &Site<'_>, work: &W) -> bool {
-        let Some((item, more)) = self.pool.slots.steal(self.thread.index()) else {
-            let empty = self.pool.slots.are_empty();
-            self.sweep();
-            return !empty;
-        };
+        if let Some((item, more)) = self.pool.slots.steal(self.thread.index()) {
+            self.work_on_stolen(item, more, site, work);
+            return true;
+        }
+        let empty = self.pool.slots.are_empty();
+        self.sweep();
+        !empty
+    }
+
+    /// In a keyed pool: does what others have in their slots, if there may be anything, before something new is taken.
+    fn takes_over<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&mut self, site: &Site<'_>, work: &W) -> bool {
+        let Some(keyed) = &self.pool.keyed else { return false };
+        if !keyed.spare.load(Ordering::Relaxed) || !keyed.spare.swap(false, Ordering::AcqRel) {
+            return false;
+        }
+        let Some((item, more)) = self.pool.slots.steal(self.thread.index()) else { return false };
+        keyed.spare.store(true, Ordering::Release);
+        self.work_on_stolen(item, more, site, work);
+        true
+    }
+
+    fn work_on_stolen<W>(&mut self, item: Numbered<Job<In>>, more: bool, site: &Site<'_>, work: &W)
+    where
+        W: Fn(&Site<'_>, In) -> Outcome<Out>,
+    {
         if more {
             let wake = self.pool.input.lock().somebody();
             if let Some(wake) = wake {
@@ -578,7 +738,6 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
             }
         }
         self.work_off(Some(item), site, work);
-        true
     }
 }
 
@@ -609,6 +768,8 @@ impl<In: Send + 'static, Out: Send + 'static> Drop for Leaving<'_, In, Out> {
         let (todo, done) = pool.slots.clear();
         todo.into_iter().for_each(|item| _ = panic::catch(|| drop(item)));
         done.into_iter().for_each(|result| _ = panic::catch(|| drop(result)));
+        let waiting = pool.keyed.as_ref().map_or_else(Vec::new, |keyed| keyed.lanes.clear());
+        waiting.into_iter().for_each(|item| _ = panic::catch(|| drop(item)));
         pool.step().abandoned.add(pool.step().unsettled());
         if let Some(mut sender) = sender {
             let error = self.cut.take().or_else(|| self.thread.map(StageThread::cut));

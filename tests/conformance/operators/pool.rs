@@ -55,6 +55,41 @@ pub fn register(registry: &mut Registry) {
         .sleeps()
         .unordered(),
     );
+    for (name, workers, window) in [("AsyncMapper: keyed", 3, 1024), ("AsyncMapper: keyed, small window", 2, 2)] {
+        registry.add(
+            Subject::new(
+                name,
+                &["AsyncMapper"],
+                ITEMS,
+                move |site| {
+                    let mapper = AsyncMapper::keyed(|item: &Item| item.value() % 4, call(site));
+                    mapper.with_workers(workers).with_window(window)
+                },
+                plus_one,
+            )
+            .closure(Closure::Fails)
+            .sleeps(),
+        );
+    }
+    registry.add(
+        Subject::new(
+            "AsyncMapper: keyed, unordered, keys that panic",
+            &["AsyncMapper"],
+            ITEMS,
+            |site| {
+                let key = move |item: &Item| {
+                    site.faults.panic_only(item.value());
+                    item.value() % 4
+                };
+                let none = Site { faults: Faults::None, asleep: site.asleep };
+                AsyncMapper::keyed(key, call(none)).with_workers(3).with_ordered(false)
+            },
+            plus_one,
+        )
+        .closure(Closure::Panics)
+        .unordered()
+        .sleeps(),
+    );
     registry.add(
         Subject::new(
             "then: AsyncMapper, AsyncMapper",

@@ -1,0 +1,153 @@
+//! [`Lanes`]: who may be begun, when the items of one key must be worked on one at a time and in order.
+//!
+//! Each key has a lane. An item whose lane is free occupies it and may be begun at once; others wait in it. Whoever has
+//! worked an item off gives its lane to the next one in it.
+//!
+//! # What must hold
+//!
+//! 1. Items enter their lanes in the order of their numbers, whoever found their keys first. One whose predecessor has not
+//!    arrived waits for it; whoever brings that one takes both along.
+//! 2. A lane is in the table if and only if one of its items may be begun, is being worked on, or has been dropped by a
+//!    pool that stops. What waits behind it is in ascending order. So the table has at most as many lanes as the window
+//!    has items.
+//! 3. The lock is a leaf: nothing else is locked, no user value dropped and no user code called while it is held.
+//!
+//! Keys are known by a hash of 63 bits. Two that should have the same one would share a lane, and lose nothing but time.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::num::NonZeroU64;
+
+use parking_lot::Mutex;
+
+use super::reorder::Reorder;
+use super::slots::Numbered;
+
+/// The name of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Lane(NonZeroU64);
+
+impl Lane {
+    pub(super) fn of(hash: u64) -> Self {
+        Self(NonZeroU64::MIN | hash)
+    }
+}
+
+pub(super) struct Lanes<T>(Mutex<State<T>>);
+
+struct State<T> {
+    arriving: Reorder<(u64, Option<Lane>, T)>,
+    busy: HashMap<Lane, VecDeque<Numbered<T>>, BuildHasherDefault<AsItIs>>,
+}
+
+impl<T> Lanes<T> {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(State { arriving: Reorder::new(true), busy: HashMap::default() }))
+    }
+
+    /// Takes in items whose lanes have been found, and adds to `ready` those that may be begun now, in ascending order.
+    /// Those without a lane may be begun when their turn has come.
+    pub(super) fn arrive(
+        &self,
+        items: impl Iterator<Item = (u64, Option<Lane>, T)>,
+        ready: &mut VecDeque<Numbered<T>>,
+    ) {
+        let state = &mut *self.0.lock();
+        for item in items {
+            state.arriving.insert(item.0, item);
+        }
+        while let Some((number, lane, item)) = state.arriving.pop() {
+            match lane.map(|lane| state.busy.entry(lane)) {
+                Some(Entry::Occupied(mut waiting)) => waiting.get_mut().push_back((number, item)),
+                Some(Entry::Vacant(free)) => {
+                    free.insert(VecDeque::new());
+                    ready.push_back((number, item));
+                }
+                None => ready.push_back((number, item)),
+            }
+        }
+    }
+
+    /// An item of this lane has been worked off: returns the next one of it, if there is one, which may be begun now.
+    pub(super) fn leave(&self, lane: Lane) -> Option<Numbered<T>> {
+        let state = &mut *self.0.lock();
+        let next = state.busy.get_mut(&lane).and_then(VecDeque::pop_front);
+        if next.is_none() {
+            state.busy.remove(&lane);
+        }
+        next
+    }
+
+    /// Takes all that is left, for a pool that stops.
+    pub(super) fn clear(&self) -> Vec<T> {
+        let mut state = self.0.lock();
+        let arriving = std::mem::replace(&mut state.arriving, Reorder::new(true));
+        let busy = std::mem::take(&mut state.busy);
+        drop(state);
+        let waiting = busy.into_values().flatten().map(|(_, item)| item);
+        waiting.chain(arriving.into_all().map(|(_, _, item)| item)).collect()
+    }
+}
+
+/// For what is a hash already.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only lanes are hashed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrive(lanes: &Lanes<char>, items: &[(u64, u64, char)]) -> Vec<char> {
+        let mut ready = VecDeque::new();
+        let lane = |lane: u64| (lane > 0).then(|| Lane::of(lane << 1));
+        lanes.arrive(items.iter().map(|&(number, key, item)| (number, lane(key), item)), &mut ready);
+        ready.into_iter().map(|(_, item)| item).collect()
+    }
+
+    fn leave(lanes: &Lanes<char>, key: u64) -> Option<char> {
+        lanes.leave(Lane::of(key << 1)).map(|(_, item)| item)
+    }
+
+    #[test]
+    fn one_of_each_lane_may_be_begun_and_the_next_when_it_is_done() {
+        let lanes = Lanes::new();
+        assert_eq!(arrive(&lanes, &[(0, 1, 'a'), (1, 2, 'b'), (2, 1, 'c'), (3, 1, 'd')]), ['a', 'b']);
+        assert_eq!(leave(&lanes, 1), Some('c'));
+        assert_eq!(arrive(&lanes, &[(4, 1, 'e'), (5, 3, 'f')]), ['f']);
+        assert_eq!((leave(&lanes, 1), leave(&lanes, 1), leave(&lanes, 1)), (Some('d'), Some('e'), None));
+        assert_eq!(arrive(&lanes, &[(6, 1, 'g')]), ['g']);
+    }
+
+    #[test]
+    fn items_enter_their_lanes_in_the_order_of_their_numbers() {
+        let lanes = Lanes::new();
+        assert_eq!(arrive(&lanes, &[(2, 1, 'c'), (3, 2, 'd')]), []);
+        assert_eq!(arrive(&lanes, &[(0, 1, 'a')]), ['a']);
+        assert_eq!(arrive(&lanes, &[(1, 0, 'b')]), ['b', 'd']);
+        assert_eq!(leave(&lanes, 1), Some('c'));
+    }
+
+    #[test]
+    fn what_is_left_can_be_taken_out() {
+        let lanes = Lanes::new();
+        arrive(&lanes, &[(0, 1, 'a'), (1, 1, 'b'), (3, 1, 'd')]);
+        let mut left = lanes.clear();
+        left.sort_unstable();
+        assert_eq!(left, ['b', 'd']);
+    }
+}

@@ -1,0 +1,268 @@
+//! `AsyncMapper::keyed`: one item of a key at a time, in order, whatever the schedule.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fastrand::Rng;
+use streamz::{AsyncMapper, CancelToken, ErrorKind, ManualClock, Pipeline, Retry, Stream, StreamError};
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn virtual_pipeline() -> (ManualClock, Pipeline) {
+    let clock = ManualClock::new();
+    let pipeline = Pipeline::builder("keyed").clock(&clock).build();
+    (clock, pipeline)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Event {
+    key: u32,
+    number: u32,
+    /// How long its call takes: turns of the scheduler, or virtual milliseconds.
+    work: u32,
+}
+
+/// Watches the calls: fails if two of one key overlap, or come in the wrong order.
+#[derive(Default)]
+struct Watch {
+    keys: Mutex<HashMap<u32, (bool, Option<u32>)>>,
+    begun: AtomicUsize,
+    at_once: AtomicUsize,
+    most_at_once: AtomicUsize,
+    faults: Mutex<Vec<String>>,
+}
+
+impl Watch {
+    fn call(&self, event: &Event, work: impl FnOnce()) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let mut keys = self.keys.lock().unwrap();
+        let (busy, last) = keys.entry(event.key).or_default();
+        if *busy || last.is_some_and(|last| last >= event.number) {
+            self.faults.lock().unwrap().push(format!("{event:?} when busy {busy}, after {last:?}"));
+        }
+        (*busy, *last) = (true, Some(event.number));
+        drop(keys);
+        let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_at_once.fetch_max(now, Ordering::SeqCst);
+        work();
+        self.at_once.fetch_sub(1, Ordering::SeqCst);
+        self.keys.lock().unwrap().get_mut(&event.key).unwrap().0 = false;
+    }
+
+    #[track_caller]
+    fn check(&self, what: &str) {
+        assert_eq!(*self.faults.lock().unwrap(), [""; 0], "{what}");
+    }
+}
+
+/// Random events: few keys or many, some of them hot; quick or slow.
+fn events(rng: &mut Rng, count: u32) -> Vec<Event> {
+    let keys = rng.u32(1..30);
+    let (hot, slow) = (rng.u32(0..100), rng.u32(1..6));
+    (0..count)
+        .map(|number| {
+            let key = if rng.u32(0..100) < hot { 0 } else { rng.u32(0..keys) };
+            Event { key, number, work: rng.u32(0..slow) }
+        })
+        .collect()
+}
+
+fn mapper(
+    watch: &Arc<Watch>,
+    slow: bool,
+) -> AsyncMapper<Event, Event, String, impl Fn(&CancelToken, &Event) -> Result<Event, String> + use<>> {
+    let watch = Arc::clone(watch);
+    AsyncMapper::keyed(
+        |event: &Event| event.key,
+        move |cancel: &CancelToken, event: &Event| {
+            watch.call(event, || {
+                if slow {
+                    cancel.sleep(ms(event.work.into())).unwrap();
+                } else {
+                    (0..event.work).for_each(|_| std::thread::yield_now());
+                }
+            });
+            if event.number.is_multiple_of(7) { Err("a seventh".to_owned()) } else { Ok(*event) }
+        },
+    )
+}
+
+/// What came out, failed or not.
+fn number(result: Result<Event, StreamError>) -> u32 {
+    result.map_or_else(|error| error.take_item::<Event>().unwrap().number, |event| event.number)
+}
+
+#[test]
+fn for_any_schedule_the_items_of_a_key_are_worked_on_one_at_a_time_and_in_order() {
+    for seed in 0..150 {
+        let rng = &mut Rng::with_seed(seed);
+        let count = if seed.is_multiple_of(10) { 3_000 } else { rng.u32(1..300) };
+        let (events, workers, ordered) = (events(rng, count), rng.usize(1..6), rng.bool());
+        let window = workers + [0, 1, 10, 1_000][rng.usize(..4)];
+        let what = format!("seed {seed}, {workers} workers, window {window}, ordered {ordered}");
+        let watch = Arc::<Watch>::default();
+        let mapper = mapper(&watch, false).with_workers(workers).with_window(window).with_ordered(ordered);
+        let pipeline = Pipeline::builder("keyed").capacity(rng.usize(0..5)).build();
+        let results = Stream::from_iter(&pipeline, events.clone()).through(&mapper.with_capacity(rng.usize(0..9)));
+        let mut numbers: Vec<u32> = results.into_iter().map(number).collect();
+        if !ordered {
+            numbers.sort_unstable();
+        }
+        assert!(numbers.into_iter().eq(0..count), "{what}");
+        watch.check(&what);
+        assert_eq!(watch.begun.load(Ordering::SeqCst), events.len(), "{what}");
+        let report = pipeline.join();
+        assert!(report.stages.iter().flat_map(|stage| &stage.steps).all(|step| step.balances()), "{what}: {report}");
+    }
+}
+
+/// How long the calls take at most, whatever the order, if no worker waits while there is anything that may be begun: at each
+/// moment either all workers work, or one works on the key with the most to do (Graham's bound).
+fn longest_time(events: &[Event], workers: usize) -> u64 {
+    let mut keys: BTreeMap<u32, u64> = BTreeMap::new();
+    events.iter().for_each(|event| *keys.entry(event.key).or_default() += u64::from(event.work));
+    let (all, chain) = (keys.values().sum::<u64>(), keys.values().max().copied().unwrap_or(0));
+    let workers = u64::try_from(workers).unwrap();
+    (all + (workers - 1) * chain) / workers
+}
+
+#[test]
+fn no_worker_waits_while_there_is_an_item_whose_key_is_free() {
+    for seed in 0..100 {
+        let rng = &mut Rng::with_seed(seed);
+        let (events, workers) = (events(rng, 60), rng.usize(1..8));
+        let (clock, pipeline) = virtual_pipeline();
+        let watch = Arc::<Watch>::default();
+        let mapper = mapper(&watch, true).with_workers(workers).with_window(100);
+        let results = Stream::from_iter(&pipeline, events.clone()).through(&mapper);
+        clock.advance(ms(longest_time(&events, workers)));
+        assert_eq!(pipeline.threads(), 0, "seed {seed}, {workers} workers");
+        assert!(results.into_iter().map(number).eq(0..60));
+        watch.check("virtual time");
+    }
+}
+
+#[test]
+fn different_keys_go_side_by_side_and_equal_ones_one_after_the_other() {
+    for (keys, time) in [(10, 10), (5, 20), (1, 100)] {
+        let (clock, pipeline) = virtual_pipeline();
+        let watch = Arc::<Watch>::default();
+        let events = (0..10).map(move |number| Event { key: number % keys, number, work: 10 });
+        let results = Stream::from_iter(&pipeline, events).through(&mapper(&watch, true).with_workers(10));
+        clock.advance(ms(time - 1));
+        assert_ne!(pipeline.threads(), 0);
+        clock.advance(ms(1));
+        assert_eq!(pipeline.threads(), 0);
+        assert_eq!(watch.most_at_once.load(Ordering::SeqCst), usize::try_from(keys).unwrap());
+        assert_eq!(results.into_iter().count(), 10);
+    }
+}
+
+#[test]
+fn a_hot_key_keeps_no_other_from_its_turn_within_the_window() {
+    let (clock, pipeline) = virtual_pipeline();
+    let watch = Arc::<Watch>::default();
+    // Nine of ten items are of the hot key, whose calls take for ever.
+    let events = (0..).map(|number| match number % 10 {
+        9 => Event { key: number, number, work: 1 },
+        _ => Event { key: 0, number, work: 1_000_000 },
+    });
+    let results = Stream::from_iter(&pipeline, events)
+        .through(&mapper(&watch, true).with_workers(2).with_window(100).with_ordered(false));
+    clock.advance(ms(1_000));
+    // One of the hot key, and all of the others in reach: with each that ends the window moves on by one.
+    let others = watch.begun.load(Ordering::SeqCst) - 1;
+    assert_eq!(others, 11, "the window is full of the hot key when 11 others have passed: 110 items, 11 of them out");
+    drop(results);
+    pipeline.abort();
+}
+
+#[test]
+fn two_hot_keys_and_two_workers_leave_the_rest_its_turn() {
+    let (clock, pipeline) = virtual_pipeline();
+    let watch = Arc::<Watch>::default();
+    // Of each hundred items one is of another key.
+    let events = (0..1_000).map(|number| match number % 100 {
+        50 => Event { key: number, number, work: 1 },
+        _ => Event { key: number % 2, number, work: 1 },
+    });
+    let mapper = mapper(&watch, true).with_workers(2).with_ordered(false);
+    let mut results = Stream::from_iter(&pipeline, events).through(&mapper);
+    // All items take 1 ms, two at a time: no item is later than its place by more than a few.
+    let mut seen = 0;
+    for _ in 0..510 {
+        clock.advance(ms(1));
+        while let Ok(result) = results.try_recv() {
+            assert!(number(result).abs_diff(seen) <= 10);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 1_000);
+    pipeline.join();
+}
+
+#[test]
+fn a_retry_around_it_holds_up_its_own_key_only() {
+    let (clock, pipeline) = virtual_pipeline();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&order);
+    let calls = AsyncMapper::keyed_by_ref(
+        |item: &(String, u32)| item.0.as_str(),
+        move |_: &CancelToken, item: &(String, u32)| {
+            let mut order = tell.lock().unwrap();
+            order.push(item.1);
+            if item.1 == 0 && order.len() < 4 { Err("not yet") } else { Ok(item.1) }
+        },
+    );
+    let items = [("a", 0), ("a", 1), ("b", 2), ("b", 3)].map(|(key, number)| (key.to_owned(), number));
+    let retry = Retry::new(calls.with_workers(2)).with_jitter(false);
+    let results = Stream::from_iter(&pipeline, items).through(&retry);
+    clock.advance(ms(99));
+    let mut begun = order.lock().unwrap().clone();
+    begun.sort_unstable();
+    assert_eq!(begun, [0, 2, 3]);
+    clock.advance(ms(1));
+    assert_eq!(order.lock().unwrap()[3..], [0, 1]);
+    assert_eq!(results.collect::<Vec<_>>().unwrap(), [0, 1, 2, 3]);
+    pipeline.join();
+}
+
+#[test]
+fn a_key_that_cannot_be_found_fails_its_item_alone() {
+    let pipeline = Pipeline::new("keyed");
+    let key = |number: &u32| {
+        assert_ne!(*number, 3, "no key for");
+        number % 2
+    };
+    let mapper = AsyncMapper::keyed(key, |_: &CancelToken, number: &u32| streamz::Ok(*number)).with_workers(3);
+    let results: Vec<_> = Stream::from_iter(&pipeline, 0..6).through(&mapper).into_iter().collect();
+    for (number, result) in (0..).zip(&results) {
+        match result {
+            Ok(seen) => assert_eq!(*seen, number),
+            Err(error) => {
+                assert_eq!((number, error.kind(), error.take_item::<u32>()), (3, ErrorKind::Panicked, Some(3)));
+            }
+        }
+    }
+    let report = pipeline.join();
+    let step = &report.stage("async_map").unwrap().steps[0];
+    assert_eq!((step.received, step.delivered, step.failed), (6, 5, 1));
+}
+
+#[test]
+fn what_waits_for_its_key_when_the_pool_stops_is_abandoned() {
+    let (clock, pipeline) = virtual_pipeline();
+    let watch = Arc::<Watch>::default();
+    let events = (0..).map(|number| Event { key: 0, number, work: 10 });
+    let results = Stream::from_iter(&pipeline, events).through(&mapper(&watch, true).with_workers(3).with_window(20));
+    clock.settle();
+    let report = pipeline.abort();
+    let step = &report.stage("async_map").unwrap().steps[0];
+    assert_eq!((step.received, step.abandoned), (20, 20));
+    assert_eq!(watch.begun.load(Ordering::SeqCst), 1);
+    drop(results);
+}
