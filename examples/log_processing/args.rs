@@ -5,30 +5,49 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, ValueEnum};
 use streamz::{BoxError, Result};
 
+const MORE_HELP: &str = "\
+Without FILE it makes a log of its own, with attacks in it, works through that, and checks what it
+has found against what it has put in.
+
+Lines:
+  A line is in the Common Log Format, or the Combined one, or any that begins like these. Or it is a
+  JSON object that has
+    a time      as time, timestamp, ts, @timestamp, time_iso8601: RFC 3339, or seconds since 1970
+    a client    as client, remote_addr, remote_ip, client_ip, ip
+    a path      as path, uri, request_uri, url; or as request: \"GET /path HTTP/1.1\"
+    a status    as status, status_code, code
+    bytes       as bytes, size, bytes_sent, body_bytes_sent; may be missing
+  Client and path may also lie in an object called request. What is neither is put aside: into the
+  rejects, one JSON object per line, {\"at\": \"access.log:17\", \"reason\", \"raw\"}. A line may have
+  64 kB. Every line is counted once: read = parsed + malformed.
+
+Alerts:
+  One line for each, as soon as it is found. Everything goes by the time of the log (shown in UTC),
+  not by the clock on the wall, so the same log gives the same alerts. Give several files with the
+  oldest first; where time goes back by more than --window, watching begins anew.
+
+Memory:
+  Does not depend on the length of the log. Beyond --max-keys clients, or paths, those not seen for
+  longest are forgotten; beyond a week, the oldest minutes. The report says how many. A client takes
+  at most about 2 kB (with the default limits), a path 0.4 kB.
+
+Following:
+  Files may be missing at first, renamed and made anew, or emptied. What still comes to one that was
+  renamed is read, too, until it is deleted or the next one is renamed. It cannot be noticed that a
+  file was emptied and has grown beyond its old length within a tenth of a second. Lines of files
+  that are read from their end are counted from there: access.log:+17.
+
+Exit status:
+  0    all was read; with --follow: ended by Ctrl-C
+  130  interrupted before that; the report is about what was read
+  2    the arguments are wrong
+  1    any other failure
+  Malformed lines and alerts are no failure; nor is it that nobody reads what is printed.
+";
+
 /// Counts what an access log says, and finds bursts and suspicious clients in it.
 #[derive(Debug, Clone, Parser)]
-#[command(
-    name = "log_processing",
-    after_help = "Without FILE it makes a log of its own, with attacks in it, works through that, and checks what it \
-        has found against what it has put in.\n\n\
-        LINES  A line is in the Common Log Format, or in the Combined one, or in any that begins like these; or it is a \
-        JSON object with a time (`time`, `timestamp`, `ts`, `@timestamp`: RFC 3339 or seconds since 1970), a client \
-        (`client`, `remote_addr`, `remote_ip`, `client_ip`, `ip`), a path (`path`, `uri`, `request_uri`, `url`, or \
-        `request`: \"GET /path HTTP/1.1\"), a `status` (`status_code`, `code`), and perhaps `bytes` (`size`, \
-        `bytes_sent`, `body_bytes_sent`); client and path may also lie in an object called `request`. What is neither is put aside: into the rejects, one JSON object per line, \
-        {\"at\": \"access.log:17\", \"reason\", \"raw\"}. Every line is counted once: read = parsed + malformed.\n\n\
-        ALERTS  One line for each, as soon as it is found; the time is that of the log, in UTC. Everything goes by the \
-        time of the log, not of the clock on the wall, so the same log gives the same alerts. Give several files with \
-        the oldest first; where time goes back by more than --window, watching begins anew.\n\n\
-        MEMORY  Does not depend on the length of the log: beyond --max-keys clients, or paths, those not seen for \
-        longest are forgotten, and beyond a week the oldest minutes; the report says how many. A client takes at most \
-        about 2 kB (with the default limits), a path 0.4 kB.\n\n\
-        FOLLOW  Files may be missing at first, renamed and made anew (lines that still come to the old one are read, \
-        too, until it is deleted or the next one is renamed), or emptied. That a file was emptied and has grown beyond its old length within a tenth of a second \
-        cannot be noticed.\n\n\
-        Exit status: 0 if all was read (with --follow: when ended by Ctrl-C), 130 if it was interrupted before, 2 if the \
-        arguments are wrong, 1 for any other failure. Malformed lines and alerts are no failure."
-)]
+#[command(name = "log_processing", after_help = MORE_HELP)]
 pub(crate) struct Args {
     /// Logs, plain or gzip; `-` is standard input
     #[arg(value_name = "FILE")]
@@ -46,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "follow")]
     pub(crate) from_start: bool,
 
-    /// Write the report as JSON, too; `-` is standard output, on which nothing else is then written
+    /// Write the report as JSON, too; with `-` to standard output, and nothing else there
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
@@ -66,11 +85,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(2..=1000))]
     pub(crate) max_paths: u16,
 
-    /// Alert when a minute has more than this many times the requests of the ten before it, on average
+    /// Alert when a minute has more than this many times the mean of the ten before it
     #[arg(long, value_name = "FACTOR", default_value_t = 3.0, value_parser = factor)]
     pub(crate) burst: f64,
 
-    /// Give the same alert again only when the time of the log has come to the next multiple of this
+    /// Give the same alert again only when the time of the log comes to a multiple of this
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repeat: u32,
 
