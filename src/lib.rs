@@ -59,6 +59,7 @@
 //! | even out bursts | [`Buffer`]; with loss, [`DroppingBuffer`], [`SlidingBuffer`] |
 //! | go slower, or later | [`Throttle`], [`Debounce`], [`Delay`] |
 //! | notice a silence | [`Timeout`] |
+//! | be told how fast it goes, and that it stalls | [`Monitor`] |
 //! | share one thread among cheap steps | [`Stream::stage`], [`Processor::fuse`] |
 //! | run steps on the thread of a source or an end | [`Inline`] |
 //! | name a part of a pipeline | [`ProcessorFn`], [`Processor::then`] |

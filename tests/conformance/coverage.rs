@@ -17,6 +17,7 @@ const NO_OPERATORS: &[&str] = &[
     "FailureLimit",
     "Overflow",
     "RetryStats",
+    "StreamStats",
     "TapStats",
     "TooLate",
 ];

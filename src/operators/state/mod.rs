@@ -2,5 +2,7 @@
 
 mod aggregate;
 pub mod folds;
+mod monitor;
 
 pub use aggregate::{Aggregate, AggregateWindow};
+pub use monitor::{Monitor, StreamStats};

@@ -1,10 +1,11 @@
-//! Operators that govern how fast items flow.
+//! Operators that govern how fast items flow, and the one that watches.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use streamz::{Buffer, Debounce, Delay, DroppingBuffer, Mapper, Processor, SlidingBuffer, Throttle, Timeout};
+use streamz::{Buffer, Debounce, Delay, DroppingBuffer, Mapper, Monitor, Processor, SlidingBuffer, Throttle, Timeout};
 
 use super::{ITEMS, Registry};
+use crate::common::faults::panic_on_purpose;
 use crate::common::item::Item;
 use crate::common::models::{self, each};
 use crate::common::seen::Seen;
@@ -71,6 +72,23 @@ pub fn register(registry: &mut Registry) {
         .holds(1),
     );
     registry.add(Subject::new("Timeout", &["Timeout"], ITEMS, |_| Timeout::new(LONG), |input, _| input.to_vec()));
+    registry.add(
+        Subject::new(
+            "Monitor",
+            &["Monitor"],
+            ITEMS,
+            |site| {
+                let monitor = Monitor::new(Duration::from_micros(20)).on_stats(|_| panic_on_purpose());
+                monitor.with_timestamp(move |item: &Item| {
+                    site.faults.panic_only(item.value());
+                    SystemTime::UNIX_EPOCH
+                })
+            },
+            // It cannot lose the item, whatever its closures do.
+            |input, _| input.to_vec(),
+        )
+        .closure(Closure::Panics),
+    );
     // More than is ever put in while nobody takes anything.
     registry.add(
         Subject::new(
