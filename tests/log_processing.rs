@@ -457,6 +457,15 @@ fn tables_have_a_bound_and_what_is_forgotten_is_counted() {
 }
 
 #[test]
+fn alerts_are_remembered_up_to_a_bound() {
+    let text: String = (0..10_002).chain([0, 10_001]).map(|n| probe(&format!("c{n}"), 0)).collect();
+    let report = report(text, &["--alerts-per-minute", "20000"]);
+    // The two eldest were forgotten; the first of them comes again and is said again, for which another one goes.
+    assert_eq!((&report["forgotten"]["alerts"], &report["alerts_said"]), (&json!(3), &json!(10_003)));
+    assert_eq!((&report["alerts_repeated"], report["alerts"].as_array().unwrap().len()), (&json!(1), 1000));
+}
+
+#[test]
 fn beyond_a_week_the_oldest_minutes_are_forgotten() {
     let minute = |n: u32| format!("{{\"time\":{},\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n", n * 60);
     let report = report((0..10_090).map(minute).collect::<String>(), &[]);
@@ -472,6 +481,7 @@ fn inputs_that_are_missing_or_unusable_are_named_before_anything_is_done() {
     place.run(&["a.log", "none.log", "--json", "x"]).fails_with("error: cannot open none.log: No such file");
     place.run(&["a.log", "folder", "--json", "x"]).fails_with("error: cannot read folder: it is a directory");
     place.run(&["-", "a.log", "-", "--json", "x"]).fails_with("standard input can be read once only");
+    place.run(&["a.log", "--rejects", "-", "--json", "x"]).fails_with("the rejects need a file");
     place.run(&["-", "--follow", "--json", "x"]).fails_with("standard input cannot be followed");
     assert!(!place.path("x").exists());
     place.run(&["a.log", "--json", "nowhere/x"]).fails_with("cannot create report nowhere/x: No such file");

@@ -24,7 +24,8 @@ Lines:
 Alerts:
   One line for each, as soon as it is found. Everything goes by the time of the log (shown in UTC),
   not by the clock on the wall, so the same log gives the same alerts. Give several files with the
-  oldest first; where time goes back by more than --window, watching begins anew.
+  oldest first; where time goes back by more than --window, watching begins anew. A burst has more
+  than 30 requests, and is looked for as soon as there are five minutes to compare with.
 
 Memory:
   Does not depend on the length of the log. Beyond --max-keys clients, or paths, those not seen for
@@ -155,6 +156,9 @@ impl Args {
         }
         if self.follow && self.files.iter().any(|file| is_std(file)) {
             return Err("standard input cannot be followed: it ends when it ends; leave out --follow".into());
+        }
+        if self.rejects.as_deref().is_some_and(is_std) {
+            return Err("the rejects need a file: --rejects - would mix them with the alerts".into());
         }
         // Outputs are emptied at the start: a slip on the command line must not cost the user a log.
         let outputs = [("--json", &self.json), ("--rejects", &self.rejects)];

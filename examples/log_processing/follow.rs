@@ -171,15 +171,14 @@ impl Tail {
             if self.current.as_ref().is_some_and(|current| current.identity == there) {
                 return Ok(None);
             }
-            let last = self.retire();
-            match Place::open(&self.path, true) {
-                Ok(place) => {
-                    self.previous = self.current.replace(place);
-                    self.note(if self.previous.is_some() { "renamed and made anew:" } else { "following" });
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(last),
+            let place = match Place::open(&self.path, true) {
+                Ok(place) => place,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
-            }
+            };
+            let last = self.retire();
+            self.previous = self.current.replace(place);
+            self.note(if self.previous.is_some() { "renamed and made anew:" } else { "following" });
             if last.is_some() {
                 return Ok(last);
             }

@@ -104,6 +104,8 @@ struct Ended {
     repeated: u64,
     /// Alerts that were too many for their minute.
     held_back: u64,
+    /// Alerts that were forgotten for want of room, and may have been said again.
+    forgotten: u64,
     /// Lines that had begun and not ended, which are no lines yet.
     unfinished: usize,
     /// What each stage did; a plain loop has no stages.

@@ -36,6 +36,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     });
     let (repeat, per_minute) = (args.repeat, args.alerts_per_minute);
     let once = Dedupe::new(move |alert: &Alert| alert.key(repeat)).with_max_keys(MAX_ALERTS).with_name("once");
+    let known = once.stats();
     let not_too_often = Custom::new("not too often", move || PerMinute::new(per_minute));
 
     let mut said = Said::new(&args, names, output.clone(), progress.clone());
@@ -74,6 +75,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
         said,
         repeated,
         held_back,
+        forgotten: known.evicted(),
         unfinished: follower.map_or(0, |follower| follower.unfinished()),
         report: Some(report),
         interrupted: interrupted.is_set(),

@@ -127,9 +127,14 @@ impl Summary {
             clients: Evicted,
             paths: Evicted,
             minutes: Evicted,
+            alerts: u64,
         }
-        let forgotten =
-            Forgotten { clients: tables.clients.evicted, paths: tables.paths.evicted, minutes: tables.minutes.evicted };
+        let forgotten = Forgotten {
+            clients: tables.clients.evicted,
+            paths: tables.paths.evicted,
+            minutes: tables.minutes.evicted,
+            alerts: self.ended.forgotten,
+        };
         json!({
             "complete": self.is_complete(),
             "read": self.read,
@@ -257,6 +262,10 @@ impl Summary {
         for (key, evicted) in forgotten.into_iter().filter(|(_, evicted)| evicted.keys > 0) {
             let (keys, requests) = (plural(evicted.keys, key), plural(evicted.requests, "request"));
             writeln!(f, "forgotten for want of room: {keys} with {requests}; they are missing in the table above")?;
+        }
+        if self.ended.forgotten > 0 {
+            let alerts = plural(self.ended.forgotten, "alert");
+            writeln!(f, "forgotten for want of room: {alerts}, which may have been said again")?;
         }
         let seconds = self.elapsed.as_secs_f64();
         let rate = self.read as f64 / seconds.max(f64::MIN_POSITIVE);

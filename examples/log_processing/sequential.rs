@@ -16,6 +16,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     let mut update = progress.updater(&reading);
 
     let mut examiner = Examiner::new(&args);
+    // Without a bound: who has little memory and many attackers uses the pipeline.
     let mut known = HashSet::new();
     let mut per_minute = PerMinute::new(args.alerts_per_minute);
     let mut said = Said::new(&args, names, output, progress.clone());
@@ -52,6 +53,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
         said,
         repeated,
         held_back,
+        forgotten: 0,
         unfinished: 0,
         report: None,
         interrupted: interrupted.is_set(),
