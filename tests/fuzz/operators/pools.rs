@@ -1,14 +1,17 @@
 //! Operators with threads of their own, or with none.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
 use fastrand::Rng;
-use streamz::{AsyncMapper, Buffer, CancelToken, ParMapper, Processor};
+use streamz::{AsyncMapper, Buffer, CancelToken, ParMapper, Processor, Tap};
 
 use super::{Op, boxed_up, capacity, dawdle, faults, panics, through};
 use crate::common::faults::Faults;
 use crate::common::item::Item;
 use crate::common::seen::Seen;
 
-const MENU: &[fn(&mut Rng) -> Op] = &[async_map, async_map, par_map, buffer, chain];
+const MENU: &[fn(&mut Rng) -> Op] = &[async_map, async_map, keyed, keyed, par_map, buffer, chain];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -38,6 +41,49 @@ fn async_map(rng: &mut Rng) -> Op {
          {faults:?}"
     );
     Op { ordered, ..Op::each(what, boxed_up(mapper), faults, true, |value| vec![Seen::Value(value + 5)]) }
+}
+
+/// What calls of one key may not do.
+#[derive(Default)]
+struct Keys {
+    /// In which order items came, by their numbers.
+    places: BTreeMap<u64, u64>,
+    /// Of each key: whether a call is in progress, and the place of the last item.
+    calls: BTreeMap<u64, (bool, u64)>,
+}
+
+/// Calls of one key must come one at a time and in order; if they do not, the call panics, and that is an error item which
+/// nobody expects.
+fn keyed(rng: &mut Rng) -> Op {
+    let (faults, ordered, workers) = (faults(rng), rng.bool(), rng.usize(1..5));
+    let (window, keys, turns) = ([workers, workers + 3, 1024][rng.usize(..3)], rng.u64(1..6), rng.u64(1..6));
+    let seen = Arc::new(Mutex::new(Keys::default()));
+    let note = {
+        let seen = Arc::clone(&seen);
+        Tap::new(move |item: &Item| {
+            let places = &mut seen.lock().unwrap().places;
+            let place = places.len() as u64 + 1;
+            places.insert(item.number(), place);
+        })
+    };
+    let call = move |_: &CancelToken, item: &Item| {
+        let key = item.value() % keys;
+        let enter = |seen: &mut Keys| {
+            let place = seen.places[&item.number()];
+            let (busy, last) = seen.calls.entry(key).or_default();
+            let in_turn = !std::mem::replace(busy, true) && std::mem::replace(last, place) < place;
+            assert!(in_turn, "key {key} has two calls at a time, or out of order");
+        };
+        enter(&mut seen.lock().unwrap());
+        dawdle(u32::try_from(item.value() % turns).unwrap_or(0));
+        seen.lock().unwrap().calls.entry(key).or_default().0 = false;
+        faults.check(item.value()).map(|()| item.sibling(item.value() + 6))
+    };
+    let mapper = AsyncMapper::keyed(move |item: &Item| item.value() % keys, call);
+    let mapper = mapper.with_workers(workers).with_ordered(ordered).with_window(window);
+    let what = format!("{keys} keys, {workers} workers, ordered {ordered}, window {window}, {faults:?}");
+    let op = Op::each(what, through(note.then(mapper)), faults, true, |value| vec![Seen::Value(value + 6)]);
+    Op { ordered, ..op }
 }
 
 fn par_map(rng: &mut Rng) -> Op {
