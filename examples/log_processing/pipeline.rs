@@ -17,12 +17,16 @@ use crate::{Ended, Job, Source, listen_to_ctrl_c};
 /// How often it is looked whether the files that are followed have grown.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How many records may wait between the two threads: where other programs want the processors too, each has enough to do
+/// until it is its turn again. A record takes about a hundred bytes.
+const ROOM: usize = 4096;
+
 /// Alerts that are remembered as said; the oldest is forgotten first, and may then be said again.
 const MAX_ALERTS: usize = 10_000;
 
 pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     let Job { args, source, stop, reading, mut rejects, names, output, progress } = job;
-    let pipeline = Pipeline::new("log");
+    let pipeline = Pipeline::builder("log").capacity(ROOM).build();
     let interrupted = listen_to_ctrl_c(&stop, pipeline.token(), &args, &progress)?;
     if let Some(update) = progress.updater(&reading) {
         pipeline.every(Duration::from_millis(100), update);
