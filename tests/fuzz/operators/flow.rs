@@ -1,16 +1,16 @@
 //! Operators that govern how fast items flow, and that may drop some.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
-use streamz::{Debounce, DroppingBuffer, Mapper, Processor, SlidingBuffer, Stage, Throttle, Timeout};
+use streamz::{Debounce, DroppingBuffer, Mapper, Monitor, Processor, SlidingBuffer, Stage, Throttle, Timeout};
 
 use super::{Op, Wire, through};
 use crate::common::faults::panic_on_purpose;
 use crate::common::item::Item;
 use crate::common::seen::Seen;
 
-const MENU: &[fn(&mut Rng) -> Op] = &[debounce, timeout, dropping_buffer, sliding_buffer, shedding];
+const MENU: &[fn(&mut Rng) -> Op] = &[debounce, timeout, dropping_buffer, sliding_buffer, shedding, monitor];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -72,4 +72,18 @@ fn shedding(rng: &mut Rng) -> Op {
     let (rate, burst, hook) = ([1e3, 1e5, 1e9][rng.usize(..3)], rng.usize(1..5), hook(rng));
     let throttle = Throttle::new(rate).with_burst(burst).dropping().on_drop(hook);
     dropping(format!("throttle that sheds beyond {rate}, burst {burst}"), wire(rng, throttle))
+}
+
+/// Reports must not come to more than what went through, nor may what is done to them matter.
+fn monitor(rng: &mut Rng) -> Op {
+    let (interval, panics) = (Duration::from_micros([10, 300, 3_600_000_000][rng.usize(..3)]), rng.u8(..4) == 0);
+    let monitor = Monitor::new(interval).on_stats(move |stats| {
+        assert!(stats.count <= stats.total, "{stats:?}");
+        if panics {
+            panic_on_purpose();
+        }
+    });
+    let monitor = monitor.with_timestamp(|item: &Item| SystemTime::UNIX_EPOCH + Duration::from_secs(item.value()));
+    let op = Op::whole(format!("monitor every {interval:?}"), through(monitor), <[Seen]>::to_vec);
+    Op { any_order: true, ..op }
 }
