@@ -416,7 +416,11 @@ where
     }
 
     fn timer(&mut self, out: &mut impl Emit<Self::Out>) {
-        let now = self.time.rung(out.now());
+        self.timer_at(out.now(), out);
+    }
+
+    fn timer_at(&mut self, now: Instant, out: &mut impl Emit<Self::Out>) {
+        let now = self.time.rung(now);
         if now == END {
             // Silence.
             self.limit = END;

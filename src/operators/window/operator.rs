@@ -313,7 +313,11 @@ where
     }
 
     fn timer(&mut self, out: &mut impl Emit<Self::Out>) {
-        self.limit = self.time.rung(out.now());
+        self.timer_at(out.now(), out);
+    }
+
+    fn timer_at(&mut self, now: Instant, out: &mut impl Emit<Self::Out>) {
+        self.limit = self.time.rung(now);
         self.go_on(out);
     }
 

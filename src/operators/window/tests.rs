@@ -233,7 +233,7 @@ fn whatever_closes_windows_early_every_item_is_in_as_many_as_cover_it() {
         let sliding = SlidingWindow::new(ms(slide * slides))
             .with_slide(ms(slide))
             .with_key(|event: &Event| event.1)
-            .with_max_keys(if keys == 3 { 3 } else { 100 })
+            .with_max_keys(keys)
             .max_count(rng.usize(1..6))
             .with_event_time(time, ms(lateness))
             .with_idle_timeout(ms(5));

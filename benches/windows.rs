@@ -1,0 +1,224 @@
+//! What windows cost for each item: `TumblingWindow`, `SlidingWindow`, `SessionWindow` and `Aggregate`, beside plain loops that
+//! do the same.
+//!
+//! Everything runs on one thread, source and end included, so that no hop is measured. Items are u64; their times are their
+//! numbers, in milliseconds, except where the time of arrival is used, which costs looks at the clock. Time per iteration
+//! divided by the items is time per item.
+
+mod common;
+
+use std::collections::{HashMap, VecDeque};
+use std::hint::black_box;
+use std::time::{Duration, SystemTime};
+
+use common::{configured, step};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use streamz::{Aggregate, Inline, Pipeline, SessionWindow, SlidingWindow, Stage, TumblingWindow, Window, folds};
+
+const ITEMS: u64 = 1_000_000;
+
+/// Long windows, in milliseconds, so that the items are what costs.
+const SIZE: u64 = 60_000;
+const SLIDE: u64 = 1_000;
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn time(n: &u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + ms(*n)
+}
+
+/// All items through one stage; adds up what `value` says of what comes out.
+fn through<S: Stage<In = u64>>(stage: S, value: impl Fn(S::Out) -> u64) -> u64 {
+    let pipeline = Pipeline::new("bench");
+    Inline::from_iter(&pipeline, 0..ITEMS).with(stage).fold(0u64, |sum, out| sum.wrapping_add(value(out))).unwrap()
+}
+
+fn items(window: Window<u64>) -> u64 {
+    window.items.len() as u64
+}
+
+/// Windows of items.
+fn tumbling_loop() -> u64 {
+    let (mut open, mut sum): (Vec<u64>, u64) = (Vec::new(), 0);
+    let mut close = |open: &mut Vec<u64>| sum += black_box(std::mem::take(open)).len() as u64;
+    let mut end = SIZE;
+    for n in 0..ITEMS {
+        let n = black_box(n);
+        if n >= end {
+            close(&mut open);
+            end = n / SIZE * SIZE + SIZE;
+        }
+        open.push(n);
+    }
+    close(&mut open);
+    sum
+}
+
+/// One sum for each window.
+fn tumbling_sum_loop() -> u64 {
+    let (mut open, mut sum, mut end) = (0u64, 0u64, SIZE);
+    for n in 0..ITEMS {
+        let n = black_box(n);
+        if n >= end {
+            sum = sum.wrapping_add(black_box(std::mem::take(&mut open)));
+            end = n / SIZE * SIZE + SIZE;
+        }
+        open = open.wrapping_add(step(n) >> 32);
+    }
+    sum.wrapping_add(open)
+}
+
+/// A sum for each slide, and the sum of these for each window.
+fn sliding_sum_loop() -> u64 {
+    let slides = (SIZE / SLIDE) as usize;
+    let (mut panes, mut sum, mut end): (VecDeque<u64>, u64, u64) = (VecDeque::from([0]), 0, SLIDE);
+    for n in 0..ITEMS {
+        let n = black_box(n);
+        if n >= end {
+            sum = panes.iter().fold(sum, |sum, pane| sum.wrapping_add(*pane));
+            if panes.len() == slides {
+                panes.pop_front();
+            }
+            panes.push_back(0);
+            end += SLIDE;
+        }
+        if let Some(pane) = panes.back_mut() {
+            *pane = pane.wrapping_add(step(n) >> 32);
+        }
+    }
+    while !panes.is_empty() {
+        sum = panes.iter().fold(sum, |sum, pane| sum.wrapping_add(*pane));
+        panes.pop_front();
+    }
+    sum
+}
+
+/// Every item into each of its windows: what is not done here.
+fn sliding_sum_naive_loop() -> u64 {
+    let (mut open, mut sum): (VecDeque<(u64, u64)>, u64) = (VecDeque::new(), 0);
+    for n in 0..ITEMS {
+        let n = black_box(n);
+        while open.front().is_some_and(|(end, _)| *end <= n) {
+            sum = sum.wrapping_add(open.pop_front().map_or(0, |(_, window)| window));
+        }
+        let next = open.back().map_or(n / SLIDE * SLIDE + SLIDE, |(end, _)| end + SLIDE);
+        open.extend((0..).map(|k| (next + k * SLIDE, 0)).take_while(|(end, _)| *end <= n / SLIDE * SLIDE + SIZE));
+        let value = step(n) >> 32;
+        open.iter_mut().for_each(|(_, window)| *window = window.wrapping_add(value));
+    }
+    open.into_iter().fold(sum, |sum, (_, window)| sum.wrapping_add(window))
+}
+
+fn windows(c: &mut Criterion) {
+    let mut group = c.benchmark_group("tumbling, items");
+    group.throughput(Throughput::Elements(ITEMS));
+    group.bench_function("loop", |b| b.iter(|| assert_eq!(tumbling_loop(), ITEMS)));
+    let size = || TumblingWindow::new(ms(SIZE));
+    group.bench_function("streamz, arrival", |b| b.iter(|| assert_eq!(through(size(), items), ITEMS)));
+    let by_time = || size().with_event_time(time, ms(0));
+    group.bench_function("streamz, event time", |b| b.iter(|| assert_eq!(through(by_time(), items), ITEMS)));
+    group.finish();
+
+    let expected = tumbling_sum_loop();
+    let sum = || folds::sum(|n: &u64| step(*n) >> 32);
+    let mut group = c.benchmark_group("tumbling, sum");
+    group.throughput(Throughput::Elements(ITEMS));
+    group.bench_function("loop", |b| b.iter(|| assert_eq!(tumbling_sum_loop(), expected)));
+    group.bench_function("streamz, arrival", |b| {
+        b.iter(|| assert_eq!(through(size().aggregate_by(sum()), |window| window.result), expected));
+    });
+    group.bench_function("streamz, event time", |b| {
+        b.iter(|| assert_eq!(through(by_time().aggregate_by(sum()), |window| window.result), expected));
+    });
+    group.bench_function("streamz, 100 keys", |b| {
+        let keyed = || by_time().with_key(|n: &u64| n % 100).aggregate_by(sum());
+        b.iter(|| assert_eq!(through(keyed(), |keyed| keyed.window.result), expected));
+    });
+    let aggregate = || Aggregate::by(sum()).with_count_window(SIZE as usize);
+    group.bench_function("streamz, aggregate by count", |b| {
+        b.iter(|| assert_eq!(through(aggregate(), |window| window.result), expected));
+    });
+    let in_order = || aggregate().with_event_time(time, ms(100));
+    group.bench_function("streamz, aggregate by event time, 100 items kept", |b| {
+        b.iter(|| assert_eq!(through(in_order(), |window| window.result), expected));
+    });
+    group.finish();
+
+    let expected = sliding_sum_loop();
+    let mut group = c.benchmark_group("sliding 60 s by 1 s, sum");
+    group.throughput(Throughput::Elements(ITEMS));
+    group.bench_function("loop over slices", |b| b.iter(|| assert_eq!(sliding_sum_loop(), expected)));
+    group.bench_function("loop over windows", |b| b.iter(|| assert_eq!(sliding_sum_naive_loop(), expected)));
+    let sliding = || SlidingWindow::new(ms(SIZE)).with_slide(ms(SLIDE));
+    group.bench_function("streamz, arrival", |b| {
+        // The clock says how many windows each item is in.
+        b.iter(|| black_box(through(sliding().aggregate_by(sum()), |window| window.result)));
+    });
+    group.bench_function("streamz, event time", |b| {
+        let by_time = || sliding().with_event_time(time, ms(0)).aggregate_by(sum());
+        b.iter(|| assert_eq!(through(by_time(), |window| window.result), expected));
+    });
+    group.finish();
+}
+
+/// Item `n` when about `keys` sessions are open: each key has four items, `keys` items apart, and then rests for ever.
+fn key(n: u64, keys: u64) -> u64 {
+    let (round, slot) = (n / keys, n % keys);
+    // Which key a slot has changes at different times for different slots.
+    let key = slot + keys * ((round + slot % 4) / 4);
+    // Spread, so that neighbours in time are none in memory.
+    key.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// A session is over when two rounds have passed without an item of its key.
+fn sessions_loop(items: u64, keys: u64) -> u64 {
+    let mut open: HashMap<u64, (u64, u64)> = HashMap::new();
+    // Looked at in the order of time: when each key was last seen, as far as that was known.
+    let (mut due, mut closed): (VecDeque<(u64, u64)>, u64) = (VecDeque::new(), 0);
+    for n in 0..items {
+        while let Some((at, key)) = due.front().copied().filter(|(at, _)| at + 2 * keys <= n) {
+            due.pop_front();
+            match open.get(&key) {
+                Some((last, _)) if *last > at => due.push_back((*last, key)),
+                _ => closed += open.remove(&key).map_or(0, |(_, count)| count),
+            }
+        }
+        let key = key(black_box(n), keys);
+        let session = open.entry(key).or_insert_with(|| {
+            due.push_back((n, key));
+            (n, 0)
+        });
+        *session = (n, session.1 + 1);
+    }
+    closed + open.values().map(|(_, count)| count).sum::<u64>()
+}
+
+fn sessions(items: u64, keys: u64) -> u64 {
+    let count = SessionWindow::new(move |n: &u64| key(*n, keys))
+        .with_gap(ms(2 * keys))
+        .with_max_keys(usize::MAX)
+        .with_event_time(time, ms(0))
+        .aggregate_by(folds::count());
+    let pipeline = Pipeline::new("bench");
+    Inline::from_iter(&pipeline, 0..items).with(count).fold(0, |sum, keyed| sum + keyed.window.result).unwrap()
+}
+
+fn keyed(c: &mut Criterion) {
+    for keys in [1_000, 100_000, 1_000_000] {
+        // Enough rounds for sessions to end all the time.
+        let items = ITEMS.max(8 * keys);
+        let mut group = c.benchmark_group(format!("sessions, {keys} keys at a time"));
+        group.throughput(Throughput::Elements(items));
+        for (name, run) in [("loop", sessions_loop as fn(u64, u64) -> u64), ("streamz", sessions)] {
+            group.bench_function(BenchmarkId::from_parameter(name), |b| {
+                b.iter(|| assert_eq!(run(items, keys), items));
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group! { name = benches; config = configured(); targets = windows, keyed }
+criterion_main!(benches);
