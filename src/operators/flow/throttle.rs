@@ -428,7 +428,16 @@ mod tests {
     }
 
     #[test]
-    fn a_cancel_and_a_deadline_end_the_wait() {
+    fn runs_share_no_limit() {
+        let throttle = Throttle::new(1.0);
+        let (mut one, mut other) = (Harness::new(&throttle), Harness::new(&throttle));
+        one.item(1);
+        other.item(2);
+        assert_eq!((one.items(), other.items()), (vec![1], vec![2]));
+    }
+
+    #[test]
+    fn a_cancel_ends_the_wait() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("cancelled").clock(&clock).build();
         let (sender, stream) = Stream::channel(&pipeline, 10);

@@ -1,0 +1,228 @@
+//! What the operators cost that govern the flow, beside a loop that does the same; how near a throttle comes to its rate;
+//! and what a key costs in `Dedupe` and in a batcher by key, with few of them and with many.
+//!
+//! u64 items; capacity 1024 everywhere. Operators that can share a thread run on the one that reads them, so no hop is
+//! counted; the others have hops, and stand beside a stage that does nothing. Time per iteration divided by the items is
+//! time per item; for the throttle, the figure to look at is items per second.
+
+mod common;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use common::{CAPACITY, configured, mix, step};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use streamz::{
+    BatchConfig, Batcher, Debounce, Dedupe, Delay, DroppingBuffer, Inline, Mapper, Monitor, Pipeline, Processor,
+    SlidingBuffer, Stage, Stream, Throttle, Timeout,
+};
+
+const ITEMS: u64 = 1_000_000;
+
+/// Longer than any run.
+const LONG: Duration = Duration::from_secs(3600);
+
+fn pipeline() -> Pipeline {
+    Pipeline::builder("bench").capacity(CAPACITY).build()
+}
+
+/// On the thread that reads it.
+fn inline<S: Stage<In = u64, Out = u64>>(stage: S) -> u64 {
+    let pipeline = pipeline();
+    let sum = Inline::from_iter(&pipeline, 0..ITEMS).with(stage).fold(0, mix).unwrap();
+    pipeline.join();
+    sum
+}
+
+/// With a thread of its own, between two hops.
+fn threaded<P: Processor<In = u64, Out = u64>>(processor: &P) -> u64 {
+    let pipeline = pipeline();
+    let sum = Stream::from_iter(&pipeline, 0..ITEMS).through(processor).fold(0, mix).unwrap();
+    pipeline.join();
+    sum
+}
+
+#[allow(clippy::disallowed_methods)] // a bench measures real time
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn loop_throttle(interval: Duration) -> u64 {
+    let mut full_at = now();
+    (0..ITEMS).fold(0, |sum, n| {
+        let at = now();
+        full_at = full_at.max(at) + black_box(interval);
+        mix(sum, n)
+    })
+}
+
+fn loop_debounce() -> u64 {
+    let (mut pending, mut due) = (None, now());
+    for n in 0..ITEMS {
+        due = now() + LONG;
+        black_box(pending.replace(n));
+    }
+    black_box(due);
+    mix(0, pending.unwrap_or(0))
+}
+
+fn loop_delay() -> u64 {
+    let (mut held, mut sum) = (VecDeque::new(), 0);
+    for n in 0..ITEMS {
+        held.push_back((now(), n));
+        while let Some((due, n)) = held.pop_front() {
+            if due > now() {
+                held.push_front((due, n));
+                break;
+            }
+            sum = mix(sum, n);
+        }
+    }
+    sum
+}
+
+fn loop_timeout() -> u64 {
+    let mut due = now();
+    let sum = (0..ITEMS).fold(0, |sum, n| {
+        due = now() + LONG;
+        mix(sum, n)
+    });
+    black_box(due);
+    sum
+}
+
+fn each(c: &mut Criterion) {
+    let mut group = c.benchmark_group("flow, no hop");
+    group.throughput(Throughput::Elements(ITEMS));
+    let all = (0..ITEMS).fold(0, mix);
+    group.bench_function("map: loop", |b| b.iter(|| (0..ITEMS).fold(0, |sum, n| mix(sum, step(black_box(n))))));
+    group.bench_function("map", |b| b.iter(|| inline(Mapper::new(step))));
+    group.bench_function("throttle: loop", |b| b.iter(|| assert_eq!(loop_throttle(Duration::from_nanos(1)), all)));
+    let free = || Throttle::new(1e9).with_burst(usize::MAX);
+    group.bench_function("throttle that never waits", |b| b.iter(|| assert_eq!(inline(free()), all)));
+    group.bench_function("dropping throttle", |b| b.iter(|| assert_eq!(inline(free().dropping()), all)));
+    group.bench_function("debounce: loop", |b| b.iter(|| assert_eq!(loop_debounce(), ITEMS - 1)));
+    group.bench_function("debounce", |b| b.iter(|| assert_eq!(inline(Debounce::new(LONG)), ITEMS - 1)));
+    group.bench_function("delay by zero: loop", |b| b.iter(|| assert_eq!(loop_delay(), all)));
+    group.bench_function("delay by zero", |b| b.iter(|| assert_eq!(inline(Delay::new(Duration::ZERO)), all)));
+    group.bench_function("timeout: loop", |b| b.iter(|| assert_eq!(loop_timeout(), all)));
+    group.bench_function("timeout", |b| b.iter(|| assert_eq!(inline(Timeout::new(LONG)), all)));
+    group.finish();
+
+    let mut group = c.benchmark_group("flow, two hops");
+    group.throughput(Throughput::Elements(ITEMS));
+    let room = ITEMS as usize;
+    group.bench_function("a stage that does nothing", |b| {
+        b.iter(|| assert_eq!(threaded(&Mapper::new(|n: u64| n)), all));
+    });
+    group.bench_function("dropping buffer", |b| b.iter(|| assert_eq!(threaded(&DroppingBuffer::new(room)), all)));
+    group.bench_function("sliding buffer", |b| b.iter(|| assert_eq!(threaded(&SlidingBuffer::new(room)), all)));
+    // These drop most of what comes.
+    group.bench_function("dropping buffer of 64", |b| b.iter(|| threaded(&DroppingBuffer::new(64))));
+    group.bench_function("sliding buffer of 64", |b| b.iter(|| threaded(&SlidingBuffer::new(64))));
+    let monitor = Monitor::new(Duration::from_millis(10)).on_stats(|stats| _ = black_box(stats));
+    group.bench_function("monitor", |b| b.iter(|| assert_eq!(threaded(&monitor), all)));
+    let (monitor, began) = (Monitor::new(Duration::from_millis(10)), std::time::SystemTime::UNIX_EPOCH);
+    let monitor = monitor.on_stats(|stats| _ = black_box(stats)).with_timestamp(move |_| began);
+    group.bench_function("monitor with ages", |b| b.iter(|| assert_eq!(threaded(&monitor), all)));
+    group.finish();
+}
+
+/// A tenth of a second's worth and more of items, with a throttle between two threads that could go much faster.
+fn throttled(rate: f64, burst: usize) -> (u64, Duration) {
+    let count = (rate / 10.0) as u64 + 1;
+    let pipeline = pipeline();
+    let stream = Stream::from_iter(&pipeline, 0..count).through(&Throttle::new(rate).with_burst(burst));
+    let started = now();
+    let seen = stream.count().unwrap();
+    let took = started.elapsed();
+    pipeline.join();
+    assert_eq!(seen, count);
+    (count, took)
+}
+
+/// What share of its rate a throttle reaches at full load: printed, and as items per second.
+fn shares(c: &mut Criterion) {
+    for rate in [1e3, 1e5, 1e6] {
+        // A burst of 1, the least that makes up for a look at the clock, and one that lets the thread sleep.
+        for burst in [1, 2, (rate / 5_000.0) as usize + 2] {
+            let mut group = c.benchmark_group(format!("throttle to {rate} per second"));
+            group.throughput(Throughput::Elements((rate / 10.0) as u64 + 1));
+            let mut best = 0f64;
+            group.bench_function(BenchmarkId::new("burst", burst), |b| {
+                b.iter_custom(|rounds| {
+                    (0..rounds)
+                        .map(|_| {
+                            let (count, took) = throttled(rate, burst);
+                            // The first burst takes no time.
+                            let share = count.saturating_sub(burst as u64) as f64 / took.as_secs_f64() / rate;
+                            best = best.max(share);
+                            took
+                        })
+                        .sum()
+                });
+            });
+            println!("throttle to {rate} per second, burst {burst}: at best {:.2} % of its rate", 100.0 * best);
+            group.finish();
+        }
+    }
+}
+
+fn keys(c: &mut Criterion) {
+    for live in [1_000u64, 100_000, 1_000_000] {
+        let items = (4 * live).max(ITEMS);
+        let key = move |n: &u64| step(*n) % live;
+        let mut group = c.benchmark_group(format!("{live} live keys"));
+        group.throughput(Throughput::Elements(items));
+        group.bench_function("set: loop", |b| {
+            b.iter(|| {
+                let mut seen = HashSet::new();
+                (0..items).filter(|n| seen.insert(key(n))).count()
+            });
+        });
+        group.bench_function("dedupe", |b| b.iter(|| deduped(items, Dedupe::new(key).with_max_keys(live as usize))));
+        // Half of the keys are new or forgotten each time.
+        let wider = move |n: &u64| step(*n) % (2 * live);
+        group.bench_function("dedupe, as many evicted as kept", |b| {
+            b.iter(|| deduped(items, Dedupe::new(wider).with_max_keys(live as usize)));
+        });
+        group.bench_function("dedupe with a time to live", |b| {
+            b.iter(|| deduped(items, Dedupe::new(key).with_max_keys(live as usize).with_ttl(LONG)));
+        });
+        group.bench_function("batches of 4 in a map: loop", |b| {
+            b.iter(|| {
+                let mut open: HashMap<u64, Vec<u64>> = HashMap::new();
+                let mut sent = 0;
+                for n in 0..items {
+                    let batch = open.entry(key(&n)).or_default();
+                    batch.push(n);
+                    if batch.len() == 4 {
+                        sent += black_box(open.remove(&key(&n))).map_or(0, |batch| batch.len());
+                    }
+                }
+                sent
+            });
+        });
+        group.bench_function("batches of 4 by key", |b| {
+            b.iter(|| {
+                let pipeline = pipeline();
+                let batcher = Batcher::new(BatchConfig { max_size: 4, max_latency: LONG }).with_key(key, live as usize);
+                let count = Inline::from_iter(&pipeline, 0..items).with(batcher).count().unwrap();
+                pipeline.join();
+                count
+            });
+        });
+        group.finish();
+    }
+}
+
+fn deduped<F: Fn(&u64) -> u64 + Send + Sync + 'static>(items: u64, dedupe: Dedupe<u64, u64, F>) -> u64 {
+    let pipeline = pipeline();
+    let count = Inline::from_iter(&pipeline, 0..items).with(dedupe).count().unwrap();
+    pipeline.join();
+    count
+}
+
+criterion_group! { name = benches; config = configured(); targets = each, shares, keys }
+criterion_main!(benches);
