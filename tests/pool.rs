@@ -169,6 +169,52 @@ fn a_pool_may_read_a_foreign_channel_itself() {
     pipeline.join();
 }
 
+// D-33: the feeder of a mapper that was cancelled while it was idle sat in its loop, and its workers with it.
+#[test]
+fn an_idle_pool_that_is_cancelled_ends_its_output_though_its_input_stays_open() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (input, stream) = Stream::channel(&pipeline, 4);
+    let results = stream.through(&AsyncMapper::new(nap).with_workers(3));
+    clock.settle();
+    assert_eq!(pipeline.threads(), 3);
+    pipeline.cancel();
+    clock.settle();
+    assert_eq!((pipeline.threads(), input.is_closed()), (0, true));
+    assert!(results.into_iter().next().unwrap().unwrap_err().is_cancelled());
+}
+
+// D-34: the size of the queue was stored and never used.
+#[test]
+fn the_queue_in_front_of_the_workers_is_as_long_as_was_asked_for() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (input, stream) = Stream::channel(&pipeline, 100);
+    let results = stream.map(|n: u64| n).through(&AsyncMapper::new(nap).with_workers(2).with_queue_size(3));
+    (0..50).for_each(|_| input.send(1_000).unwrap());
+    clock.settle();
+    let report = pipeline.report();
+    assert_eq!(report.stage("async_map").unwrap().received(), 2);
+    assert_eq!(report.stage("map").unwrap().outputs[0].queued, 3);
+    pipeline.abort();
+    drop(results);
+}
+
+// D-35: the item in an error was the result, and each stage that an error passed wrote its own name over the first.
+#[test]
+fn an_error_keeps_its_item_and_its_stage_through_pools_that_change_the_type() {
+    let pipeline = Pipeline::new("pool");
+    let parse = AsyncMapper::new(|_: &CancelToken, text: &&str| text.parse::<u32>()).with_name("parse");
+    let results = Stream::from_iter(&pipeline, ["1", "x"])
+        .through(&parse)
+        .async_map(2, |_: &CancelToken, n: &u32| streamz::Ok(n.to_string()))
+        .async_map(2, |_: &CancelToken, text: &String| streamz::Ok(text.len()));
+    let results: Vec<_> = results.into_iter().collect();
+    assert_eq!(*results[0].as_ref().unwrap(), 1);
+    let error = results[1].as_ref().unwrap_err();
+    assert_eq!((error.stage(), error.take_item::<&str>()), ("parse", Some("x")));
+    assert!(error.downcast_ref::<std::num::ParseIntError>().is_some());
+    pipeline.join();
+}
+
 #[test]
 fn threads_are_named_after_pipeline_stage_and_index() {
     let pipeline = Pipeline::new("pool");
