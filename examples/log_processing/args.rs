@@ -121,6 +121,10 @@ pub(crate) struct Args {
     /// What is left out of the names of files, if they are in it.
     #[arg(skip)]
     pub(crate) folder: PathBuf,
+
+    /// Whether somebody wants the result though nobody reads standard output.
+    #[arg(skip)]
+    pub(crate) to_the_end: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -139,9 +143,10 @@ fn factor(text: &str) -> Result<f64, String> {
 }
 
 impl Args {
-    /// Whether there is a result besides what is said on standard output.
-    pub(crate) fn leaves_files(&self) -> bool {
-        self.rejects.is_some() || (self.json.is_some() && !self.json_on_stdout())
+    /// Whether there is nothing more to do when nobody reads standard output any more.
+    pub(crate) fn ends_unheard(&self) -> bool {
+        let leaves_files = self.rejects.is_some() || (self.json.is_some() && !self.json_on_stdout());
+        self.follow || !(leaves_files || self.to_the_end)
     }
 
     /// Whether standard output is for the report as JSON alone.

@@ -61,6 +61,7 @@ pub(crate) fn run(given: &Args) -> Result<ExitCode, BoxError> {
     let mut args = Args::parse_from(["log_processing"]);
     args.files = files.clone();
     args.folder = folder.path().to_owned();
+    args.to_the_end = true;
     args.json.clone_from(&given.json);
     args.rejects.clone_from(&given.rejects);
     (args.top, args.quiet, args.stages, args.sequential) = (given.top, given.quiet, given.stages, given.sequential);

@@ -56,7 +56,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
             token.cancel_because("an output cannot be written");
             fault.get_or_insert(error);
         }
-        if output.is_closed() && (args.follow || !args.leaves_files()) {
+        if output.is_closed() && args.ends_unheard() {
             // Nobody wants to know any more.
             stop.set();
             token.drain();
