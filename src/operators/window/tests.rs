@@ -46,17 +46,17 @@ fn disordered(rng: &mut Rng, lateness: u64) -> Vec<Event> {
 type Seen = (u8, i64, i64, Vec<u32>);
 
 /// What the window makes of the events, one after the other; every window must come as soon as it can, and in order.
-fn windows<S>(stage: &S, events: &[Event], lateness: u64) -> Vec<Seen>
+fn windows<S>(stage: &S, events: &[Event], lateness: Duration) -> Vec<Seen>
 where
     S: Stage<In = Event, Out = Keyed<u8, Window<Event>>>,
 {
     let mut run = Harness::new(stage);
-    let (mut all, mut greatest) = (Vec::new(), 0);
+    let (mut all, mut greatest, lateness) = (Vec::new(), 0, lateness.as_millis() as i64);
     for event in events {
         run.item(*event);
         greatest = event.0.max(greatest);
         let seen: Vec<Seen> = run.items().into_iter().map(one).collect();
-        assert!(seen.iter().all(|seen| seen.2 + lateness as i64 <= greatest as i64), "sent too early: {seen:?}");
+        assert!(seen.iter().all(|seen| seen.2 + lateness <= greatest as i64), "sent too early: {seen:?}");
         all.extend(seen);
     }
     run.end();
@@ -121,29 +121,44 @@ fn by_end(mut windows: Vec<Seen>) -> Vec<Seen> {
     windows
 }
 
-#[test]
-fn for_any_disorder_within_the_lateness_the_windows_are_those_of_the_sorted_input() {
-    for seed in 0..1_500 {
+/// Random events with a random lateness, and with what else a case draws; many times.
+fn for_any_disorder(case: impl Fn(&mut Rng, Duration, &[Event]) -> (Vec<Seen>, Vec<Seen>)) {
+    for seed in 0..1_000 {
         let rng = &mut Rng::with_seed(seed);
         let lateness = [0, 3, 50, 1_000][rng.usize(..4)];
         let events = disordered(rng, lateness);
-        let in_order = sorted(&events);
-
-        let size = rng.u64(1..60);
-        let tumbling = TumblingWindow::new(ms(size)).with_key(|event: &Event| event.1);
-        let seen = windows(&tumbling.with_event_time(time, ms(lateness)), &events, lateness);
-        assert_eq!(by_end(seen), by_end(hopping(&in_order, size as i64, size as i64)), "tumbling, seed {seed}");
-
-        let slide = rng.u64(1..=size);
-        let sliding = SlidingWindow::new(ms(size)).with_slide(ms(slide)).with_key(|event: &Event| event.1);
-        let seen = windows(&sliding.with_event_time(time, ms(lateness)), &events, lateness);
-        assert_eq!(by_end(seen), by_end(hopping(&in_order, size as i64, slide as i64)), "sliding, seed {seed}");
-
-        let gap = rng.u64(1..60);
-        let session = SessionWindow::new(|event: &Event| event.1).with_gap(ms(gap));
-        let seen = windows(&session.with_event_time(time, ms(lateness)), &events, lateness);
-        assert_eq!(by_end(seen), by_end(sessions(&in_order, gap as i64, i64::MAX)), "sessions, seed {seed}");
+        let (seen, expected) = case(rng, ms(lateness), &events);
+        assert_eq!(by_end(seen), by_end(expected), "seed {seed}");
     }
+}
+
+#[test]
+fn for_any_disorder_within_the_lateness_tumbling_windows_are_those_of_the_sorted_input() {
+    for_any_disorder(|rng, lateness, events| {
+        let size = rng.u64(1..60);
+        let window = TumblingWindow::new(ms(size)).with_key(|event: &Event| event.1).with_event_time(time, lateness);
+        (windows(&window, events, lateness), hopping(&sorted(events), size as i64, size as i64))
+    });
+}
+
+#[test]
+fn for_any_disorder_within_the_lateness_sliding_windows_are_those_of_the_sorted_input() {
+    for_any_disorder(|rng, lateness, events| {
+        let (size, slide) = (rng.u64(1..60), rng.u64(1..60));
+        let (size, slide) = (size.max(slide), size.min(slide));
+        let window = SlidingWindow::new(ms(size)).with_slide(ms(slide)).with_key(|event: &Event| event.1);
+        let window = window.with_event_time(time, lateness);
+        (windows(&window, events, lateness), hopping(&sorted(events), size as i64, slide as i64))
+    });
+}
+
+#[test]
+fn for_any_disorder_within_the_lateness_sessions_are_those_of_the_sorted_input() {
+    for_any_disorder(|rng, lateness, events| {
+        let gap = rng.u64(1..60);
+        let window = SessionWindow::new(|event: &Event| event.1).with_gap(ms(gap)).with_event_time(time, lateness);
+        (windows(&window, events, lateness), sessions(&sorted(events), gap as i64, i64::MAX))
+    });
 }
 
 #[test]
@@ -187,7 +202,7 @@ fn a_state_comes_to_the_same_as_the_items_would() {
 }
 
 fn windows_of<S: Stage<In = Event, Out = Keyed<u8, Window<Event>>>>(stage: &S, events: &[Event]) -> Vec<Seen> {
-    windows(stage, events, 50)
+    windows(stage, events, ms(50))
 }
 
 #[test]
