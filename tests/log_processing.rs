@@ -818,6 +818,24 @@ mod linux {
     }
 
     #[test]
+    fn nothing_more_is_read_when_nobody_wants_the_result() {
+        let place = Place::new();
+        let mut child = place.command(&["-"]).stdin(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ran: Ran = in_time(move || {
+            let mut stdin = child.stdin.take().unwrap();
+            stdin.write_all(probe("a", 0).as_bytes()).unwrap();
+            // Until it has ended it could read on.
+            let status = child.wait().unwrap();
+            drop(stdin);
+            assert_eq!(status.code(), Some(0));
+            child.wait_with_output().unwrap()
+        })
+        .into();
+        assert_eq!(ran.stderr, "");
+    }
+
+    #[test]
     fn an_interrupt_reports_what_was_read_though_the_input_is_silent() {
         for more in [&[][..], &["--sequential"]] {
             let place = Place::new();
