@@ -350,6 +350,22 @@ fn a_source_that_panics_ends_with_an_error_item() {
 }
 
 #[test]
+fn a_source_that_panics_in_the_loop_of_its_reader_ends_with_an_error_item() {
+    let pipeline = Pipeline::new("inline");
+    let source = (0..300).map(|n| if n == 290 { panic!("source broke") } else { n });
+    let mut results = Vec::new();
+    let inline = streamz::Inline::from_iter(&pipeline, source).map(|n| n * 2);
+    let tally = inline.for_each(|result| results.push(result)).unwrap();
+    assert_eq!((tally.items, tally.errors), (290, 1));
+    let error = results.pop().unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.stage()), (streamz::ErrorKind::Panicked, "source"));
+    assert!(results.into_iter().map(Result::unwrap).eq((0..290).map(|n| n * 2)));
+    let report = pipeline.join();
+    assert!(report.is_complete());
+    assert!(report.stages.iter().all(|stage| stage.steps.iter().all(|step| step.balances())));
+}
+
+#[test]
 fn a_child_token_stops_its_part_and_what_feeds_it() {
     let pipeline = Pipeline::new("child");
     let child = pipeline.child();

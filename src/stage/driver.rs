@@ -23,6 +23,7 @@ use std::time::Instant;
 use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, give, guarded, panicked};
 use super::panic;
+use super::reader::AT_THE_FEED;
 use super::stats::{Phase, StageKind};
 use super::thread::StageThread;
 use super::wait::before_park;
@@ -264,7 +265,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 (&mut self.op, &mut self.feed, &mut self.out, &self.thread, &mut self.received);
             let polled = panic::catch(|| {
                 for _ in 0..thread.stretch(TURNS) {
-                    match feed.poll() {
+                    out.mark(AT_THE_FEED, false);
+                    match feed.poll_unguarded() {
                         Polled::Item(item) => {
                             match &item {
                                 Ok(_) => *received += 1,
@@ -284,6 +286,11 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 Ok(None | Some(Polled::Item(_))) => {}
                 Ok(Some(Polled::Empty)) => self.wait_for_input(),
                 Ok(Some(Polled::Ended(end))) => return self.end(end),
+                Err(payload) if self.out.marked.0 == AT_THE_FEED => {
+                    count_error(&self.thread);
+                    let error = self.feed.panicked(payload);
+                    guarded(&mut self.op, &mut self.out, |op, out| give(op, Err(error), out));
+                }
                 Err(payload) => panicked(&mut self.op, &mut self.out, payload),
             }
             self.make_room()?;

@@ -15,7 +15,7 @@ use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, give, guarded, panicked};
 use super::panic;
 use super::thread::StageThread;
-use crate::error::Result;
+use crate::error::{Result, StreamError};
 use crate::stream::{End, Feed, Polled, Tally};
 
 /// As for the driver: how often an operator may ask in one call whether there is room.
@@ -58,12 +58,18 @@ struct Outbox<T> {
 enum Burst {
     Empty,
     Ended(End),
+    /// An error item came. It is not given to the operator within a burst: the calls that it takes are not inlined, and
+    /// what they are given the address of cannot be kept in registers.
+    Error(StreamError),
     /// It is time to look around, or the caller has enough.
     Over,
 }
 
 /// Marks, in place of a step, that a panic is the caller's.
 const AT_THE_CALLER: usize = usize::MAX;
+
+/// Marks, in place of a step, that a panic is the feed's.
+pub(super) const AT_THE_FEED: usize = usize::MAX - 1;
 
 /// The way to the caller's closure for a plain operator, whose last act in a call is to emit.
 ///
@@ -298,6 +304,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             }
             match self.burst(&mut state, &mut f) {
                 Burst::Over => self.publish(),
+                Burst::Error(error) => self.give_error(error),
                 Burst::Empty => self.wait(),
                 Burst::Ended(end) => break end,
             }
@@ -319,17 +326,16 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                 home: (state, tally, received, out),
             };
             for _ in 0..thread.stretch(TURNS) {
-                match feed.poll() {
-                    Polled::Item(item) => {
-                        match &item {
-                            Ok(_) => direct.received += 1,
-                            Err(_) => count_error(thread),
-                        }
-                        give(op, item, &mut direct);
+                direct.mark(AT_THE_FEED, false);
+                match feed.poll_unguarded() {
+                    Polled::Item(Ok(item)) => {
+                        direct.received += 1;
+                        give(op, Ok(item), &mut direct);
                         if direct.state.is_none() {
                             break;
                         }
                     }
+                    Polled::Item(Err(error)) => return Burst::Error(error),
                     Polled::Empty => return Burst::Empty,
                     Polled::Ended(end) => return Burst::Ended(end),
                 }
@@ -340,13 +346,23 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             Burst::Over
         }));
         burst.unwrap_or_else(|payload| {
-            if self.out.marked.0 == AT_THE_CALLER {
+            match self.out.marked.0 {
                 // Not ours: it goes on as if it had never been caught.
-                resume_unwind(payload);
+                AT_THE_CALLER => resume_unwind(payload),
+                AT_THE_FEED => {
+                    let error = self.feed.panicked(panic::describe(payload));
+                    return Burst::Error(error);
+                }
+                _ => panicked(&mut self.op, &mut self.out, panic::describe(payload)),
             }
-            panicked(&mut self.op, &mut self.out, panic::describe(payload));
             Burst::Over
         })
+    }
+
+    #[cold]
+    fn give_error(&mut self, error: StreamError) {
+        count_error(&self.thread);
+        guarded(&mut self.op, &mut self.out, |op, out| give(op, Err(error), out));
     }
 
     #[inline]

@@ -6,7 +6,9 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::edge::{EdgeReceiver, End, Polled};
+use crate::error::StreamError;
 use crate::pipeline::Scope;
+use crate::stage::panic::PanicPayload;
 use crate::stage::stats::{Counter, Phase, StageStats};
 use crate::stage::thread::StageThread;
 use crate::stage::wait::{Waiter, Wake};
@@ -17,6 +19,18 @@ pub(crate) trait Feed {
 
     /// Takes the next item, if there is one. A source may block here, in code of the user's.
     fn poll(&mut self) -> Polled<Self::Item>;
+
+    /// As [`poll`](Self::poll), but a panic of the user's code goes on to the caller, who has a guard of its own around
+    /// many turns and gives it back to [`panicked`](Self::panicked): a guard for each item costs as much as a cheap step.
+    #[inline(always)]
+    fn poll_unguarded(&mut self) -> Polled<Self::Item> {
+        self.poll()
+    }
+
+    /// What becomes of a panic in [`poll_unguarded`](Self::poll_unguarded).
+    fn panicked(&mut self, payload: PanicPayload) -> StreamError {
+        unreachable!("this feed guards what is the user's itself: {}", payload.message())
+    }
 
     /// Whether a drain has ended it. To be asked before `poll`, once and then whenever the token's alarm is set.
     fn is_drained(&self) -> bool {

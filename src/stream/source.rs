@@ -16,6 +16,7 @@ use crate::clock::real_now;
 use crate::error::{ErrorKind, PanicMessage, StreamError};
 use crate::pipeline::{CancelToken, Ticks, earlier};
 use crate::stage::operator::sealed::Context;
+use crate::stage::panic::PanicPayload;
 use crate::stage::stats::Phase;
 use crate::stage::thread::StageThread;
 use crate::stage::wait::{Waiter, before_blocking};
@@ -35,11 +36,11 @@ impl Site {
     }
 
     #[cold]
-    fn error<T>(&self, complete: impl FnOnce(StreamError) -> StreamError, kind: ErrorKind) -> Polled<T> {
+    fn error(&self, complete: impl FnOnce(StreamError) -> StreamError, kind: ErrorKind) -> StreamError {
         if self.keeps_books {
             self.context.stats.steps[0].errors_out.add(1);
         }
-        Polled::Item(Err(complete(self.context.error(kind, 0))))
+        complete(self.context.error(kind, 0))
     }
 
     fn publish(&self, made: u64) {
@@ -91,15 +92,21 @@ where
 
     #[inline]
     fn poll(&mut self) -> Polled<I::Item> {
-        let Some(items) = &mut self.items else { return Polled::Ended(End::Finished) };
-        match panic::catch(|| items.next()) {
-            Ok(Some(item)) => Polled::Item(Ok(item)),
-            Ok(None) => Polled::Ended(End::Finished),
-            Err(payload) => {
-                self.items = None;
-                self.site.error(|error| error.with_source(PanicMessage::from(payload)), ErrorKind::Panicked)
-            }
+        panic::catch(|| self.poll_unguarded()).unwrap_or_else(|payload| Polled::Item(Err(self.panicked(payload))))
+    }
+
+    #[inline(always)]
+    fn poll_unguarded(&mut self) -> Polled<I::Item> {
+        match self.items.as_mut().and_then(Iterator::next) {
+            Some(item) => Polled::Item(Ok(item)),
+            None => Polled::Ended(End::Finished),
         }
+    }
+
+    #[cold]
+    fn panicked(&mut self, payload: PanicPayload) -> StreamError {
+        self.items = None;
+        self.site.error(|error| error.with_source(PanicMessage::from(payload)), ErrorKind::Panicked)
     }
 
     fn is_at_once(&mut self) -> bool {
@@ -171,7 +178,9 @@ impl<R: BufRead> Lines<R> {
             Ok(line) => Polled::Item(Ok(line)),
             Err(error) => {
                 let reason = error.utf8_error();
-                self.site.error(|it| it.with_source(reason).with_item(error.into_bytes()), ErrorKind::Failed)
+                Polled::Item(Err(self
+                    .site
+                    .error(|it| it.with_source(reason).with_item(error.into_bytes()), ErrorKind::Failed)))
             }
         }
     }
@@ -186,11 +195,13 @@ impl<R: BufRead> Feed for Lines<R> {
             Ok(Ok(line)) => self.text(line),
             Ok(Err(error)) => {
                 self.reader = None;
-                self.site.error(|it| it.with_source(error), ErrorKind::Failed)
+                Polled::Item(Err(self.site.error(|it| it.with_source(error), ErrorKind::Failed)))
             }
             Err(payload) => {
                 self.reader = None;
-                self.site.error(|it| it.with_source(PanicMessage::from(payload)), ErrorKind::Panicked)
+                Polled::Item(Err(self
+                    .site
+                    .error(|it| it.with_source(PanicMessage::from(payload)), ErrorKind::Panicked)))
             }
         }
     }

@@ -9,7 +9,7 @@ pub(super) const RUN_TIME: Duration = Duration::from_micros(50);
 /// The longest run.
 const MAX_RUN: usize = 256;
 
-/// A run that takes longer than this had a slow item in it.
+/// A run that takes longer than this had a slow item in it, or its thread had to give the processor away.
 const SLOW: Duration = Duration::from_micros(500);
 
 /// So many items must have been quick, one after the other, before more than one is taken at a time.
@@ -17,18 +17,23 @@ const PROBATION: usize = 256;
 
 /// The length of the next run, by the time that the last ones took.
 ///
-/// In a run, what is finished waits for what is not. So items are taken one by one as long as there is a slow one now and
-/// then. After that a run at most doubles from one to the next, so that a lucky one does not lead astray.
+/// In a run, what is finished waits for what is not. So items are taken one by one as long as there are slow ones among
+/// them. After that a run at most doubles from one to the next, so that a lucky one does not lead astray.
+///
+/// One slow run only makes the next ones shorter: with more threads than processors, each of them has to pause now and
+/// then, whatever it does. Two in succession are no accident.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RunLength {
     length: usize,
-    /// Items since the last slow run.
+    /// Items since it was last found that some are slow.
     quick: usize,
+    /// The last run was slow.
+    was_slow: bool,
 }
 
 impl RunLength {
     pub(super) fn new() -> Self {
-        Self { length: 1, quick: 0 }
+        Self { length: 1, quick: 0, was_slow: false }
     }
 
     pub(super) fn get(self) -> usize {
@@ -37,8 +42,12 @@ impl RunLength {
 
     /// The last run took so long for so many items.
     pub(super) fn adapt(&mut self, took: Duration, items: usize) {
-        if took > SLOW {
-            *self = Self::new();
+        let was_slow = std::mem::replace(&mut self.was_slow, took > SLOW);
+        if self.was_slow {
+            self.length = (self.length / 4).max(1);
+            if was_slow || self.length == 1 {
+                *self = Self { was_slow: true, ..Self::new() };
+            }
             return;
         }
         self.quick += items;
@@ -77,10 +86,20 @@ mod tests {
     }
 
     #[test]
-    fn one_slow_item_is_enough_to_go_step_by_step_again() {
+    fn one_slow_run_may_be_an_accident() {
         let mut length = after(2 * PROBATION);
-        assert!(length.get() > 1);
-        length.adapt(SLOW + QUICK, length.get());
+        assert_eq!(length.get(), 100);
+        length.adapt(SLOW + QUICK, 100);
+        assert_eq!(length.get(), 25);
+        length.adapt(QUICK * 25, 25);
+        assert_eq!(length.get(), 50);
+    }
+
+    #[test]
+    fn after_two_slow_runs_it_goes_step_by_step_again() {
+        let mut length = after(2 * PROBATION);
+        length.adapt(SLOW + QUICK, 100);
+        length.adapt(SLOW + QUICK, 25);
         assert_eq!(length.get(), 1);
         (1..PROBATION).for_each(|_| length.adapt(QUICK, 1));
         assert_eq!(length.get(), 1);

@@ -471,18 +471,18 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 Ready::Outcome(Outcome::Done(item)) => {
                     step.delivered.add(1);
                     step.emitted.add(1);
-                    sender.push(Ok(item));
+                    sender.gather(Ok(item));
                 }
                 Ready::Outcome(Outcome::Failed(error)) => {
                     step.failed.add(1);
                     step.errors_out.add(1);
-                    sender.push(Err(error));
+                    sender.gather(Err(error));
                 }
                 // Counted with the rest by the last worker to leave.
                 Ready::Outcome(Outcome::Abandoned) => return false,
                 Ready::Passed(error) => {
                     step.errors_out.add(1);
-                    sender.push(Err(error));
+                    sender.gather(Err(error));
                 }
             }
             moved += 1;

@@ -49,6 +49,16 @@ impl<T> EdgeSender<T> {
         due
     }
 
+    /// Emits an item that others follow at once, with [`hand_over`](Self::hand_over) after the last: a consumer that is
+    /// hungry is better served with all of them.
+    #[inline]
+    pub(crate) fn gather(&mut self, item: Result<T>) {
+        self.open.push(item);
+        if self.open.len() >= self.full_at {
+            self.hand_over();
+        }
+    }
+
     /// Hands over what there is room for.
     #[cold]
     pub(crate) fn hand_over(&mut self) {
