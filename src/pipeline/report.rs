@@ -3,13 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::scope::Scope;
 use super::token::Cause;
 use crate::error::StreamError;
-use crate::stage::stats::{Counter, DropReason, StageKind, StageStats, StepStats};
-use crate::stream::Gauge;
+use crate::stage::stats::{Counter, DropReason, OutputStats, StageKind, StageStats, StepStats, Timing};
 
 /// How a pipeline came to its end, or that it has not.
 #[derive(Debug, Clone)]
@@ -113,6 +112,10 @@ pub struct OutputReport {
     pub capacity: usize,
     /// Data items that were emitted and never taken, because the consumer went or the stage was stopped.
     pub undelivered: u64,
+    /// How long the stage has waited for room in it, the wait in progress included.
+    pub blocked: Duration,
+    /// Whether the stage waits for room in it at this moment. A branch that nobody reads shows here.
+    pub is_blocking: bool,
 }
 
 impl Report {
@@ -157,7 +160,7 @@ impl Report {
 }
 
 impl StageReport {
-    fn of(stats: &StageStats, now: std::time::Instant) -> Self {
+    fn of(stats: &StageStats, now: Instant) -> Self {
         let (mut idle, mut busy, mut blocked) = Default::default();
         for thread in &stats.threads {
             let (i, w, b) = thread.read(now);
@@ -174,8 +177,13 @@ impl StageReport {
             idle,
             busy,
             blocked,
-            outputs: stats.outputs.lock().iter().map(|(name, gauge)| OutputReport::of(name, gauge)).collect(),
+            outputs: OutputReport::all(stats, now),
         }
+    }
+
+    /// The ways out in which the stage waits for room at this moment, by name.
+    pub fn blocking(&self) -> impl Iterator<Item = &str> {
+        self.outputs.iter().filter(|output| output.is_blocking).map(|output| &*output.name)
     }
 
     /// Items that came in: what the first step received.
@@ -247,12 +255,26 @@ impl StepReport {
 }
 
 impl OutputReport {
-    fn of(name: &Arc<str>, gauge: &Gauge) -> Self {
+    fn all(stats: &StageStats, now: Instant) -> Vec<Self> {
+        let outputs = stats.outputs.lock().clone();
+        match &outputs[..] {
+            // What the threads of the stage wait for is the one way out.
+            [only] => {
+                let blocked = stats.threads.iter().map(|thread| thread.read(now).2).sum();
+                vec![Self::of(only, blocked, stats.threads.iter().any(Timing::is_blocked))]
+            }
+            several => several.iter().map(|one| Self::of(one, one.waits.read(now).2, one.waits.is_blocked())).collect(),
+        }
+    }
+
+    fn of(OutputStats { name, gauge, .. }: &OutputStats, blocked: Duration, is_blocking: bool) -> Self {
         Self {
             name: Arc::clone(name),
             queued: gauge.len(),
             capacity: gauge.capacity.load(Ordering::Relaxed),
             undelivered: gauge.undelivered.load(Ordering::Relaxed),
+            blocked,
+            is_blocking,
         }
     }
 }
@@ -298,7 +320,9 @@ impl StageReport {
     fn label_width(&self) -> usize {
         let steps = if self.steps.len() > 1 { &self.steps[..] } else { &[] };
         let steps = steps.iter().map(|step| 2 + step.name.chars().count());
-        steps.chain([self.label().chars().count()]).max().unwrap_or(0)
+        let outputs = if self.outputs.len() > 1 { &self.outputs[..] } else { &[] };
+        let outputs = outputs.iter().map(|output| 5 + output.name.chars().count());
+        steps.chain(outputs).chain([self.label().chars().count()]).max().unwrap_or(0)
     }
 
     fn write_rows(&self, f: &mut fmt::Formatter<'_>, width: usize) -> fmt::Result {
@@ -334,6 +358,14 @@ impl StageReport {
                     step.failed
                 )?;
             }
+        }
+        // Of several ways out, each: one that nobody reads is to be seen.
+        let several = if self.outputs.len() > 1 { &self.outputs[..] } else { &[] };
+        for output in several {
+            let queue = format!("{}/{}", output.queued, output.capacity);
+            let name = format!("  -> {}", output.name);
+            let blocked = seconds(output.blocked);
+            writeln!(f, "  {name:width$}  {:>66}  {blocked:>9}  {queue:>11}", "")?;
         }
         Ok(())
     }

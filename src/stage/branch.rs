@@ -6,13 +6,17 @@
 //! - While the stage waits for room in one branch, the others have been handed over to, so nobody waits for them.
 //! - A stage with several ways out stops when all their consumers have gone.
 
-use super::stats::Phase;
+use std::sync::Arc;
+
+use super::stats::{Phase, Timing};
 use super::thread::StageThread;
 use crate::error::Result;
 use crate::stream::{EdgeSender, End, Input};
 
 pub(crate) struct Branch<T> {
     sender: EdgeSender<T>,
+    /// When the stage waited for room in it.
+    waits: Arc<Timing>,
 }
 
 /// Why an item did not go out.
@@ -26,11 +30,29 @@ pub(crate) enum NotSent {
 impl<T> Branch<T> {
     pub(crate) fn new(sender: EdgeSender<T>, thread: &StageThread) -> Self {
         sender.watch(thread.wake());
-        Self { sender }
+        let gauge = sender.shared().gauge();
+        let outputs = thread.stats.outputs.lock();
+        let waits = outputs.iter().find(|output| Arc::ptr_eq(&output.gauge, gauge)).map(|own| Arc::clone(&own.waits));
+        let waits = waits.unwrap_or_else(|| Arc::new(Timing::new()));
+        waits.start(thread.token.now());
+        Self { sender, waits }
     }
 
     pub(crate) fn is_gone(&self) -> bool {
         self.sender.is_gone()
+    }
+
+    /// Emits. What there is no room for makes the branch [stuck](Self::is_stuck). Returns whether it handed over, or tried
+    /// to.
+    #[inline]
+    pub(crate) fn push(&mut self, item: Result<T>) -> bool {
+        self.sender.push(item)
+    }
+
+    /// Whether something waits for room.
+    #[inline]
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.sender.is_stuck()
     }
 
     pub(crate) fn is_full(&mut self) -> bool {
@@ -38,8 +60,9 @@ impl<T> Branch<T> {
     }
 
     /// Hands over what the consumer is hungry for.
-    pub(crate) fn hand_over_if_hungry(&mut self) {
-        self.sender.hand_over_if_hungry();
+    #[inline]
+    pub(crate) fn hand_over_if_hungry(&mut self) -> bool {
+        self.sender.hand_over_if_hungry()
     }
 
     pub(crate) fn hand_over(&mut self) {
@@ -71,7 +94,9 @@ impl<T> Branch<T> {
             others();
             input.settle();
             let (sender, wake) = (&self.sender, thread.wake());
+            self.waits.enter(Phase::Blocked, thread.token.now());
             thread.wait(Phase::Blocked, None, || sender.may_have_room(), |_| sender.want_room(wake));
+            self.waits.enter(Phase::Busy, thread.token.now());
             self.sender.hand_over();
         }
         Ok(())
@@ -80,4 +105,15 @@ impl<T> Branch<T> {
     pub(crate) fn end(&mut self, end: End) {
         self.sender.end(end);
     }
+}
+
+/// Waits until there may be room in one of the branches that are stuck. All must have been handed over.
+pub(crate) fn wait_for_room<'a, T: 'a>(thread: &StageThread, branches: impl Iterator<Item = &'a Branch<T>> + Clone) {
+    let stuck = || branches.clone().filter(|branch| branch.is_stuck());
+    stuck().for_each(|branch| branch.waits.enter(Phase::Blocked, thread.token.now()));
+    let hint = || stuck().any(|branch| branch.sender.may_have_room());
+    // With each of them, whatever the others say: the first that has room is served.
+    let register = || stuck().fold(false, |found, branch| branch.sender.want_room(thread.wake()) | found);
+    thread.wait(Phase::Blocked, None, hint, |_| register());
+    stuck().for_each(|branch| branch.waits.enter(Phase::Busy, thread.token.now()));
 }

@@ -31,7 +31,7 @@ use crate::pipeline::{CancelToken, Membership};
 use crate::stream::{End, Feed, Stream, edge};
 use driver::{Driver, Output};
 use operator::sealed::Context;
-use stats::StageStats;
+use stats::{OutputStats, StageStats, Timing};
 use thread::{StageThread, spawn_error};
 
 /// Turns a stream into another: one stage of a pipeline, or several behind one name.
@@ -140,15 +140,30 @@ impl Registered {
         steps: &[Arc<str>],
         threads: usize,
     ) -> Self {
+        Self::with_inputs(cancel, std::slice::from_ref(input), name, kind, steps, threads)
+    }
+
+    /// Enters a stage with any number of inputs.
+    #[track_caller]
+    pub(crate) fn with_inputs<T: Send + 'static>(
+        cancel: &CancelToken,
+        inputs: &[Stream<T>],
+        name: &str,
+        kind: StageKind,
+        steps: &[Arc<str>],
+        threads: usize,
+    ) -> Self {
         let scope = cancel.scope();
-        assert!(
-            Arc::ptr_eq(scope, input.token().scope()),
-            "stage `{name}` belongs to pipeline `{}`, but its input to pipeline `{}`",
-            scope.name(),
-            input.token().scope().name()
-        );
+        for input in inputs {
+            assert!(
+                Arc::ptr_eq(scope, input.token().scope()),
+                "stage `{name}` belongs to pipeline `{}`, but its input to pipeline `{}`",
+                scope.name(),
+                input.token().scope().name()
+            );
+        }
         let (stats, reservation) = scope.register(name, kind, steps, threads);
-        stats.inputs.lock().push(Arc::clone(input.feeder()));
+        stats.inputs.lock().extend(inputs.iter().map(|input| Arc::clone(input.feeder())));
         Self { token: cancel.clone(), stats, reservation }
     }
 
@@ -183,7 +198,8 @@ impl Registered {
     ) -> (crate::stream::EdgeSender<T>, Stream<T>) {
         let scope = self.token.scope();
         let (sender, receiver) = edge(capacity.unwrap_or(scope.default_capacity()), eager || scope.clock().is_manual());
-        self.stats.outputs.lock().push((branch.into(), Arc::clone(sender.shared().gauge())));
+        let (name, gauge) = (branch.into(), Arc::clone(sender.shared().gauge()));
+        self.stats.outputs.lock().push(OutputStats { name, gauge, waits: Arc::new(Timing::new()) });
         (sender, Stream::from_edge(receiver, self.token.clone(), Arc::clone(&self.stats.name)))
     }
 

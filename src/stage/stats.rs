@@ -134,7 +134,7 @@ struct TimingState {
 }
 
 impl Timing {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Mutex::new(TimingState {
             started: None,
             ended: None,
@@ -161,6 +161,11 @@ impl Timing {
         let mut state = self.0.lock();
         state.settle(now);
         state.ended = Some(now);
+    }
+
+    /// Whether it waits for room at this moment.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.0.lock().phase == Phase::Blocked
     }
 
     /// (idle, busy, blocked), the interval in progress included.
@@ -201,6 +206,16 @@ pub enum StageKind {
     Task,
 }
 
+/// One way out of a stage.
+#[derive(Clone)]
+pub(crate) struct OutputStats {
+    /// Empty if there is but one.
+    pub(crate) name: Arc<str>,
+    pub(crate) gauge: Arc<Gauge>,
+    /// When the stage waited for room in it; kept for stages with several ways out only.
+    pub(crate) waits: Arc<Timing>,
+}
+
 /// The live statistics of one stage.
 #[allow(missing_debug_implementations)] // only reachable through a sealed trait
 pub struct StageStats {
@@ -210,8 +225,7 @@ pub struct StageStats {
     pub(crate) threads: Box<[Timing]>,
     /// The stages that feed this one.
     pub(crate) inputs: Mutex<Vec<Arc<str>>>,
-    /// The ways out, by name; a stage with one way out leaves the name empty.
-    pub(crate) outputs: Mutex<Vec<(Arc<str>, Arc<Gauge>)>>,
+    pub(crate) outputs: Mutex<Vec<OutputStats>>,
 }
 
 impl StageStats {

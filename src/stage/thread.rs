@@ -106,18 +106,30 @@ impl StageThread {
         &self,
         input: &Input<T>,
         until: Option<Instant>,
+        hint: impl FnMut() -> bool,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
+        self.wait_for_inputs(std::slice::from_ref(input), until, hint, register);
+    }
+
+    /// As [`wait`](Self::wait), for something in any of the inputs, some of which may be foreign channels.
+    pub(crate) fn wait_for_inputs<T: Send + 'static>(
+        &self,
+        inputs: &[Input<T>],
+        until: Option<Instant>,
         mut hint: impl FnMut() -> bool,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
         self.wait_in(Phase::Idle, |waiter| {
-            let mut look = || input.may_have_items() || hint() || self.is_stopped();
+            let mut look = || inputs.iter().any(Input::may_have_items) || hint() || self.is_stopped();
             waiter.head_start();
             if look() || waiter.spin(&mut look) {
                 return;
             }
-            let found = input.want_items(waiter);
+            // With each of them, whatever the others say.
+            let found = inputs.iter().fold(false, |found, input| input.want_items(waiter) | found);
             if !(register(waiter) || found || self.is_stopped()) {
-                input.park(waiter, earlier(until, self.deadline));
+                Input::park(inputs, waiter, earlier(until, self.deadline));
             }
         });
     }
@@ -160,7 +172,7 @@ impl StageThread {
         self.wait_in(phase, |waiter| {
             waiter.expect_foreign();
             if !register(waiter) && !self.is_stopped() {
-                waiter.park_on(channel, self.deadline);
+                waiter.park_on(&[channel], self.deadline);
             }
         });
     }

@@ -207,20 +207,24 @@ impl Waiter {
         })
     }
 
-    /// As [`park`](Self::park), and also until the foreign `channel` has a message or is disconnected.
-    pub(crate) fn park_on<T: Send + 'static>(&self, channel: &Receiver<T>, deadline: Option<Instant>) {
+    /// As [`park`](Self::park), and also until one of the foreign `channels` has a message or is disconnected.
+    pub(crate) fn park_on<T: Send + 'static>(&self, channels: &[&Receiver<T>], deadline: Option<Instant>) {
         let probe = {
-            let channel = channel.clone();
+            let channels: Vec<Receiver<T>> = channels.iter().copied().cloned().collect();
             move || {
                 let mut select = Select::new();
-                select.recv(&channel);
+                for channel in &channels {
+                    select.recv(channel);
+                }
                 select.try_ready().is_ok()
             }
         };
         self.park_in(probe, deadline, |signal, deadline| {
             let mut select = Select::new();
             select.recv(signal);
-            select.recv(channel);
+            for channel in channels {
+                select.recv(channel);
+            }
             match deadline {
                 Some(deadline) => drop(select.ready_deadline(deadline)),
                 None => drop(select.ready()),

@@ -153,10 +153,26 @@ impl<T: Send + 'static> Input<T> {
         }
     }
 
-    pub(crate) fn park(&self, waiter: &Waiter, deadline: Option<Instant>) {
+    /// Parks until one of `inputs`, which have been registered with, may have something.
+    pub(crate) fn park(inputs: &[Self], waiter: &Waiter, deadline: Option<Instant>) {
+        let foreign = |input: &'_ Self| matches!(input, Input::Foreign(_));
+        if !inputs.iter().any(foreign) {
+            return waiter.park(deadline);
+        }
+        let channels = inputs.iter().filter_map(|input| match input {
+            Input::Edge(_) => None,
+            Input::Foreign(foreign) => Some(&foreign.receiver),
+        });
+        waiter.park_on(&channels.collect::<Vec<_>>(), deadline);
+    }
+
+    /// For a consumer that has other inputs to go on with: makes it hungry here, unless it is so already. False if there is
+    /// something.
+    pub(crate) fn ask_beside(&self) -> bool {
         match self {
-            Input::Edge(_) => waiter.park(deadline),
-            Input::Foreign(foreign) => waiter.park_on(&foreign.receiver, deadline),
+            Input::Edge(edge) => !edge.may_have_items() && (edge.shared().is_hungry() || !edge.ask()),
+            // A channel is watched by looking.
+            Input::Foreign(_) => false,
         }
     }
 

@@ -196,7 +196,7 @@ impl<T: Send + 'static> Stream<T> {
                 && !input.want_items(&waiter)
                 && !self.token.is_cancelled()
             {
-                input.park(&waiter, earlier(deadline, self.token.deadline()));
+                Input::park(std::slice::from_ref(input), &waiter, earlier(deadline, self.token.deadline()));
             }
         }
     }
