@@ -62,6 +62,8 @@
 //! | be told how fast it goes, and that it stalls | [`Monitor`] |
 //! | share one thread among cheap steps | [`Stream::stage`], [`Processor::fuse`] |
 //! | run steps on the thread of a source or an end | [`Inline`] |
+//! | send items different ways | [`Split`], [`Router`], [`Switch`], [`Partition`], [`FanOut`] |
+//! | make one stream of several | [`FanIn`] |
 //! | name a part of a pipeline | [`ProcessorFn`], [`Processor::then`] |
 //!
 //! # Threads and memory

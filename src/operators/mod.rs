@@ -5,6 +5,7 @@ mod flow;
 mod item;
 mod pool;
 mod resilience;
+mod route;
 mod state;
 mod window;
 
@@ -13,5 +14,6 @@ pub use flow::*;
 pub use item::*;
 pub use pool::*;
 pub use resilience::*;
+pub use route::*;
 pub use state::*;
 pub use window::*;

@@ -8,6 +8,10 @@ use crate::operators;
 
 /// Public names beside the operators that are no processors, so that they cannot be put through the list.
 const NO_OPERATORS: &[&str] = &[
+    "ByHash",
+    "ByRef",
+    "ByRule",
+    "ByValue",
     "Circuit",
     "CircuitState",
     "CircuitStats",
@@ -15,8 +19,14 @@ const NO_OPERATORS: &[&str] = &[
     "DedupeStats",
     "DlqStats",
     "FailureLimit",
+    "KeyOf",
     "Overflow",
+    "PartitionStats",
+    "Partitioner",
     "RetryStats",
+    "RouteStats",
+    "RouterOutput",
+    "SplitStats",
     "StreamStats",
     "TapStats",
     "TooLate",

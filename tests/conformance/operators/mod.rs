@@ -6,6 +6,7 @@ mod flow;
 mod item;
 mod pool;
 mod resilience;
+mod route;
 mod window;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ fn registry() -> Registry {
     item::register(&mut registry);
     pool::register(&mut registry);
     resilience::register(&mut registry);
+    route::register(&mut registry);
     window::register(&mut registry);
     registry
 }

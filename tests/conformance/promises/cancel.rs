@@ -146,7 +146,8 @@ where
     assert!(threads > 1, "the stage has ended although its output is full");
     let report = rig.pipeline.report();
     let last = report.stages.iter().rev().find(|stage| !stage.outputs.is_empty()).expect("a stage with an output");
-    assert_eq!(last.outputs[0].queued, (subject.room)(capacity), "the stage waits, but not for room in its output");
+    let queued: usize = last.outputs.iter().map(|output| output.queued).sum();
+    assert_eq!(queued, (subject.room)(capacity), "the stage waits, but not for room in its output");
     stop_it(&rig);
     rig.settle();
     assert_eq!(rig.pipeline.threads(), 0, "a stage waits on after it was stopped");

@@ -1,0 +1,117 @@
+//! [`FanOut`]: every item to several streams.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::counts::Runs;
+use super::distribute::{Plan, Rule, Ways, distribute};
+use super::route_options;
+use crate::pipeline::CancelToken;
+use crate::stage::options::{Options, opaque_debug};
+use crate::stream::Stream;
+
+/// Sends every item to several streams.
+///
+/// Each reader gets all items, in order: clones, one fewer than there are readers. An error item goes to the first stream
+/// only, so that it is seen once when the streams are merged again.
+///
+/// The streams are bounded, so they must be read together: by further stages, which have threads of their own, or with
+/// [`Stream::spawn_for_each`]. One that nobody reads stops the others when it is full; the
+/// [report](crate::StageReport::blocking) names it.
+///
+/// ```
+/// use streamz::{FanOut, Pipeline, Stream};
+///
+/// let pipeline = Pipeline::new("copies");
+/// let numbers = Stream::from_iter(&pipeline, 1..=4u64);
+/// let [sum, product] = numbers.fan_out();
+/// let product = product.stage("product", |s| s.scan(1, |product: &mut u64, n| {
+///     *product *= n;
+///     *product
+/// }));
+/// let both = sum.map(|n| n * 100).merge([product]).collect::<Vec<_>>()?;
+/// assert_eq!(both.len(), 8);
+/// assert!(both.contains(&24) && both.contains(&400));
+/// assert_eq!(FanOut::<u64>::new(2).name(), "fan_out");
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+///
+/// # Ordering
+/// Each of the streams is in the order of the input.
+///
+/// # Back-pressure
+/// The slowest reader sets the pace. An item is sent to all before the stage waits for any, so the others can be ahead of
+/// it by what fits into their streams. A stream that has been dropped is left out from then on; when the first has been, errors
+/// go to the next. When all have been, the stage stops.
+///
+/// # Cancellation
+/// All streams are cut. What was sent and not read is counted as undelivered.
+///
+/// # Memory
+/// Each stream holds up to its [buffer size](Self::with_buffer_size) of clones. Clone what is large into an `Arc` before.
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct FanOut<T> {
+    options: Options,
+    buffer: Option<usize>,
+    n: usize,
+    types: PhantomData<fn(T)>,
+}
+
+impl<T: Clone + Send + 'static> FanOut<T> {
+    /// Sends every item to `n` streams. It is called `fan_out` unless it is given another name.
+    ///
+    /// # Panics
+    /// If `n` is 0.
+    #[track_caller]
+    pub fn new(n: usize) -> Self {
+        assert!(n > 0, "`n` must be at least 1");
+        Self { options: Options::new("fan_out"), buffer: None, n, types: PhantomData }
+    }
+
+    route_options!();
+
+    /// The name that the stage has in reports and errors.
+    pub fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    /// Starts a run: gives `n` streams, which the report calls `0` to `n - 1`.
+    ///
+    /// # Panics
+    /// If `cancel` belongs to no pipeline, to one that has finished, or to another one than `input`.
+    #[track_caller]
+    pub fn process(&self, cancel: &CancelToken, input: Stream<T>) -> Vec<Stream<T>> {
+        let names: Vec<Arc<str>> = (0..self.n).map(|index| index.to_string().into()).collect();
+        let (options, runs) = (&self.options, &Runs::default());
+        let plan = Plan { options, names: &names, errors: 0, buffer: self.buffer, runs };
+        distribute(&plan, cancel, input, ToAll { n: self.n, wanted: Vec::new() }).0
+    }
+}
+
+struct ToAll {
+    n: usize,
+    wanted: Vec<usize>,
+}
+
+impl<T: Clone + Send + 'static> Rule<T> for ToAll {
+    fn item(&mut self, item: T, ways: &mut Ways<T>) {
+        self.wanted.clear();
+        self.wanted.extend(0..self.n);
+        ways.send_copies(&mut self.wanted, item, T::clone);
+    }
+}
+
+impl<T: Clone + Send + 'static> Stream<T> {
+    /// Sends every item to `N` streams, which must be read together: a [`FanOut`].
+    ///
+    /// # Panics
+    /// If the pipeline has finished, or `N` is 0.
+    #[track_caller]
+    pub fn fan_out<const N: usize>(self) -> [Stream<T>; N] {
+        let token = self.token().clone();
+        let mut streams = FanOut::new(N).process(&token, self).into_iter();
+        std::array::from_fn(|_| streams.next().unwrap_or_else(|| unreachable!("as many as were asked for")))
+    }
+}
+
+opaque_debug! { [T] FanOut<T>: options, buffer, n }

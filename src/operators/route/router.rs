@@ -1,0 +1,304 @@
+//! [`Router`]: each item to the routes that it matches.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::counts::Runs;
+use super::distribute::{Plan, Rule, Ways, distribute};
+use super::fan_in::merge;
+use super::route_options;
+use super::stats::RouteStats;
+use crate::error::{ErrorKind, PanicMessage};
+use crate::pipeline::CancelToken;
+use crate::stage::options::Options;
+use crate::stage::{BoxProcessor, Processor, panic};
+use crate::stream::Stream;
+
+/// Sends each item to the processor whose route it matches.
+///
+/// A route has a name, a predicate, and a processor of any kind: a mapper, a batcher, a pool, several in a row, a
+/// [boxed](Processor::boxed) one. All of them make the same type, which may be another than they are given.
+///
+/// The routes are tried in the order in which they were added. An item goes to the first that matches, or with
+/// [`all_matches`](Self::all_matches) to each. One that matches none goes to the [default](Self::with_default) route; without
+/// one it is dropped, and counted as unmatched in [`stats`](Self::stats) and in the report.
+///
+/// As a [`Processor`] the router merges what comes out of its routes; [`process_to_routes`](Self::process_to_routes) gives
+/// a stream for each. Error items go to the default route, without one to the first, and only there. So does the error
+/// item, with the item in it, that comes of a predicate that panics.
+///
+/// ```
+/// use streamz::{Mapper, Pipeline, Router, Stream};
+///
+/// let pipeline = Pipeline::new("orders");
+/// let router = Router::new()
+///     .add_route("large", |total| *total >= 100, Mapper::new(|total: u32| format!("{total} by hand")))
+///     .with_default(Mapper::new(|total: u32| format!("{total} by machine")));
+/// let mut handled = Stream::from_iter(&pipeline, [20, 150]).through(&router).collect::<Vec<_>>()?;
+/// handled.sort();
+/// assert_eq!(handled, ["150 by hand", "20 by machine"]);
+/// assert_eq!(router.stats().match_rate("large"), 0.5);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+///
+/// # Ordering
+/// Each route gets its items in order, and what comes from one route keeps its order. Between routes there is none.
+///
+/// # Back-pressure
+/// A route that is full holds up the router, hence all routes; [`stats`](Self::stats) and the report name it. Give routes
+/// of different speed a larger [buffer](Self::with_buffer_size). A route that has ended, because its processor wants no more or
+/// its stream was dropped, blocks nothing: its items are counted as undeliverable. If it is the one of the errors, those
+/// go to the next. When all routes have ended, the router stops.
+///
+/// # Cancellation
+/// All routes are cut, and so is what is merged of them.
+///
+/// # Memory
+/// Each route holds up to its [buffer size](Self::with_buffer_size) of items, besides what its processor holds; merged,
+/// the [capacity](Self::with_capacity) comes on top.
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Router<In, Out> {
+    options: Options,
+    buffer: Option<usize>,
+    capacity: Option<usize>,
+    pub(super) routes: Vec<Route<In, Out>>,
+    default: Option<BoxProcessor<In, Out>>,
+    /// How to copy an item, if all matches are wanted.
+    copy: Option<fn(&In) -> In>,
+    runs: Runs,
+}
+
+pub(super) struct Route<In, Out> {
+    name: Arc<str>,
+    predicate: Predicate<In>,
+    processor: BoxProcessor<In, Out>,
+}
+
+type Predicate<In> = Arc<dyn Fn(&In) -> bool + Send + Sync>;
+
+/// The name of the route that [`Router::with_default`] makes.
+const DEFAULT: &str = "default";
+
+/// What a [`Router`] makes of a stream: a stream for each route.
+#[must_use = "dropping all routes stops what feeds them"]
+pub struct RouterOutput<Out> {
+    routes: Vec<(Arc<str>, Option<Stream<Out>>)>,
+    /// The counts of this run, live.
+    pub stats: RouteStats,
+}
+
+impl<Out: Send + 'static> RouterOutput<Out> {
+    /// Takes the stream of a route; that of the default route is called `default`.
+    ///
+    /// Streams that are not taken are dropped with the output. All that are kept must be read together.
+    ///
+    /// # Panics
+    /// If there is no route of that name, or its stream has been taken already.
+    #[track_caller]
+    pub fn take(&mut self, name: &str) -> Stream<Out> {
+        let Some((_, stream)) = self.routes.iter_mut().find(|(route, _)| **route == *name) else {
+            let known: Vec<&str> = self.names().collect();
+            panic!("there is no route `{name}`; the routes are {known:?}");
+        };
+        stream.take().unwrap_or_else(|| panic!("route `{name}` has been taken already"))
+    }
+
+    /// The names of the routes, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().map(|(name, _)| &**name)
+    }
+}
+
+/// The routes that have not been taken, with their names.
+impl<Out: Send + 'static> IntoIterator for RouterOutput<Out> {
+    type Item = (Arc<str>, Stream<Out>);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let left = self.routes.into_iter().filter_map(|(name, stream)| Some((name, stream?)));
+        left.collect::<Vec<_>>().into_iter()
+    }
+}
+
+impl<Out> fmt::Debug for RouterOutput<Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouterOutput").field("stats", &self.stats).finish_non_exhaustive()
+    }
+}
+
+impl<In: Send + 'static, Out: Send + 'static> Router<In, Out> {
+    /// A router without routes, which sends an item to the first that matches. It is called `router` unless it is given
+    /// another name.
+    #[allow(clippy::new_without_default)] // `default` would not say what of
+    pub fn new() -> Self {
+        Self::named("router")
+    }
+
+    pub(super) fn named(name: &'static str) -> Self {
+        Self {
+            options: Options::new(name),
+            buffer: None,
+            capacity: None,
+            routes: Vec::new(),
+            default: None,
+            copy: None,
+            runs: Runs::default(),
+        }
+    }
+
+    route_options!();
+
+    /// Sets how many items may wait in the merged output for a slow consumer. Defaults to the pipeline's
+    /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+    pub fn with_capacity(mut self, items: usize) -> Self {
+        self.capacity = Some(items);
+        self
+    }
+
+    /// Adds a route: items for which `predicate` is true go to `processor`.
+    ///
+    /// # Panics
+    /// If there is a route of that name, or it is `default`, which is the name of the [default](Self::with_default) route.
+    #[track_caller]
+    pub fn add_route<P>(
+        mut self,
+        name: impl Into<Arc<str>>,
+        predicate: impl Fn(&In) -> bool + Send + Sync + 'static,
+        processor: P,
+    ) -> Self
+    where
+        P: Processor<In = In, Out = Out>,
+    {
+        let name = name.into();
+        assert!(&*name != DEFAULT, "the route name `{DEFAULT}` is kept for `with_default`");
+        assert!(self.routes.iter().all(|route| route.name != name), "there is a route `{name}` already");
+        self.routes.push(Route { name, predicate: Arc::new(predicate), processor: processor.boxed() });
+        self
+    }
+
+    /// Sets what is done with items that match no route, and with errors. Defaults to nothing: such items are dropped and
+    /// counted, and errors go to the first route. A second call replaces what the first has set.
+    pub fn with_default<P: Processor<In = In, Out = Out>>(mut self, processor: P) -> Self {
+        self.default = Some(processor.boxed());
+        self
+    }
+
+    /// Sends an item to each route that it matches: clones, one fewer than there are matches.
+    pub fn all_matches(mut self) -> Self
+    where
+        In: Clone,
+    {
+        self.copy = Some(In::clone);
+        self
+    }
+
+    /// Sends an item to the first route that it matches. That is so unless [`all_matches`](Self::all_matches) was called.
+    pub fn first_match(mut self) -> Self {
+        self.copy = None;
+        self
+    }
+
+    /// The names of the routes, in order, the default last.
+    fn names(&self) -> Vec<Arc<str>> {
+        let names = self.routes.iter().map(|route| Arc::clone(&route.name));
+        names.chain(self.default.iter().map(|_| DEFAULT.into())).collect()
+    }
+
+    /// A live view of its counts, over all its runs.
+    pub fn stats(&self) -> RouteStats {
+        RouteStats::new(self.names(), self.runs.clone())
+    }
+
+    /// Starts a run with a stream for each route.
+    ///
+    /// # Panics
+    /// If there is no route and no default, or `cancel` belongs to no pipeline, to one that has finished, or to another one
+    /// than `input`.
+    #[track_caller]
+    pub fn process_to_routes(&self, cancel: &CancelToken, input: Stream<In>) -> RouterOutput<Out> {
+        let names = self.names();
+        assert!(!names.is_empty(), "`{}` needs at least one route", self.options.name);
+        let (options, runs) = (&self.options, &self.runs);
+        let errors = if self.default.is_some() { self.routes.len() } else { 0 };
+        let plan = Plan { options, names: &names, errors, buffer: self.buffer, runs };
+        let rule = Table {
+            predicates: self.routes.iter().map(|route| Arc::clone(&route.predicate)).collect(),
+            default: self.default.as_ref().map(|_| self.routes.len()),
+            copy: self.copy,
+            matches: Vec::new(),
+        };
+        let (streams, counts) = distribute(&plan, cancel, input, rule);
+        let processors = self.routes.iter().map(|route| &route.processor).chain(&self.default);
+        let routes = streams.into_iter().zip(processors).map(|(stream, processor)| processor.process(cancel, stream));
+        let routes = names.iter().map(Arc::clone).zip(routes.map(Some)).collect();
+        RouterOutput { routes, stats: RouteStats::new(names, Runs::of(&counts)) }
+    }
+
+    /// Starts a run that merges what comes out of the routes; the same as [`Processor::process`].
+    ///
+    /// # Panics
+    /// As [`process_to_routes`](Self::process_to_routes).
+    #[track_caller]
+    pub fn process_to_single(&self, cancel: &CancelToken, input: Stream<In>) -> Stream<Out> {
+        let streams = self.process_to_routes(cancel, input).into_iter().map(|(_, stream)| stream).collect();
+        merge(cancel, streams, &format!("{}-merge", self.options.name), self.capacity)
+    }
+}
+
+impl<In: Send + 'static, Out: Send + 'static> Processor for Router<In, Out> {
+    type In = In;
+    type Out = Out;
+
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<In>) -> Stream<Out> {
+        self.process_to_single(cancel, input)
+    }
+
+    fn name(&self) -> &str {
+        &self.options.name
+    }
+}
+
+struct Table<In> {
+    predicates: Vec<Predicate<In>>,
+    default: Option<usize>,
+    copy: Option<fn(&In) -> In>,
+    /// Those of the item at hand.
+    matches: Vec<usize>,
+}
+
+impl<In: Send + 'static> Rule<In> for Table<In> {
+    #[inline]
+    fn item(&mut self, item: In, ways: &mut Ways<In>) {
+        let Self { predicates, default, copy, matches } = self;
+        let mut all = predicates.iter().enumerate();
+        let found = panic::catch(|| match copy {
+            None => Ok(all.find(|(_, predicate)| predicate(&item)).map(|(index, _)| index)),
+            Some(copy) => {
+                matches.clear();
+                matches.extend(all.filter(|(_, predicate)| predicate(&item)).map(|(index, _)| index));
+                if matches.is_empty() { Ok(None) } else { Err(*copy) }
+            }
+        });
+        match found {
+            Ok(Ok(index)) => match index.or(*default) {
+                Some(index) => ways.send(index, item),
+                None => ways.unmatched(item),
+            },
+            Ok(Err(copy)) => ways.send_copies(matches, item, copy),
+            Err(payload) => ways.fail(ErrorKind::Panicked, PanicMessage::from(payload), item),
+        }
+    }
+}
+
+impl<In, Out> fmt::Debug for Router<In, Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let routes: Vec<&str> = self.routes.iter().map(|route| &*route.name).collect();
+        f.debug_struct("Router")
+            .field("options", &self.options)
+            .field("buffer", &self.buffer)
+            .field("routes", &routes)
+            .field("has_default", &self.default.is_some())
+            .finish_non_exhaustive()
+    }
+}

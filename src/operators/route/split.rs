@@ -1,0 +1,191 @@
+//! [`Split`]: one stream into two.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, LazyLock};
+
+use super::counts::{Runs, share};
+use super::distribute::{Plan, Rule, Ways, distribute};
+use super::route_options;
+use crate::error::{ErrorKind, PanicMessage};
+use crate::pipeline::CancelToken;
+use crate::stage::options::{Options, opaque_debug};
+use crate::stage::panic;
+use crate::stream::Stream;
+
+/// Splits a stream in two: the items for which a predicate holds, and the rest.
+///
+/// Error items go to the rest. So does the error item, with the item in it, that comes of a predicate that panics.
+///
+/// The two streams are bounded, so they must be read together: one of them by further stages, or with
+/// [`Stream::spawn_for_each`]. One that nobody reads stops the other when it is full; the
+/// [report](crate::StageReport::blocking) names it.
+///
+/// ```
+/// use streamz::{Pipeline, Split, Stream};
+///
+/// let pipeline = Pipeline::new("orders");
+/// let split = Split::new(|total: &u32| *total >= 100);
+/// let large_and_small = split.process(&pipeline, Stream::from_iter(&pipeline, [20, 150, 99, 100]));
+/// large_and_small.rest.spawn_for_each(|small| assert!(small.unwrap() < 100));
+/// assert_eq!(large_and_small.matched.collect::<Vec<_>>()?, [150, 100]);
+/// pipeline.join();
+/// assert_eq!(split.stats().matched_ratio(), 0.5);
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+///
+/// # Ordering
+/// Each of the two streams is in the order of the input.
+///
+/// # Back-pressure
+/// The stage waits for room in whichever stream the next item belongs to; meanwhile the other gets nothing new. One that has
+/// been dropped blocks nothing: its items are counted as [undeliverable](SplitStats::undeliverable). If the rest has
+/// been dropped, errors go to the matched ones. If both have been, the stage stops.
+///
+/// # Cancellation
+/// Both streams are cut.
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Split<T, P> {
+    predicate: Arc<P>,
+    options: Options,
+    buffer: Option<usize>,
+    runs: Runs,
+    types: PhantomData<fn(T)>,
+}
+
+/// What a [`Split`] makes of a stream.
+#[derive(Debug)]
+#[must_use = "dropping both streams stops what feeds them"]
+pub struct SplitOutput<T> {
+    /// The items for which the predicate holds.
+    pub matched: Stream<T>,
+    /// The others, and the errors.
+    pub rest: Stream<T>,
+    /// The counts of this run, live.
+    pub stats: SplitStats,
+}
+
+/// The counts of a [`Split`], live: of one run, or of all. Clones show the same.
+#[derive(Clone)]
+pub struct SplitStats {
+    runs: Runs,
+}
+
+/// The ways out.
+const MATCHED: usize = 0;
+const REST: usize = 1;
+
+static NAMES: LazyLock<[Arc<str>; 2]> = LazyLock::new(|| ["matched".into(), "rest".into()]);
+
+impl SplitStats {
+    /// Items for which the predicate holds.
+    pub fn matched(&self) -> u64 {
+        self.runs.sum(2).ways[MATCHED].items
+    }
+
+    /// Items for which it does not.
+    pub fn rest(&self) -> u64 {
+        self.runs.sum(2).ways[REST].items
+    }
+
+    /// All items that came, with those on which the predicate panicked.
+    pub fn total_items(&self) -> u64 {
+        self.runs.sum(2).received
+    }
+
+    /// The share of the items that matched, 0.0 to 1.0; 0.0 before anything came.
+    pub fn matched_ratio(&self) -> f64 {
+        let sum = self.runs.sum(2);
+        share(sum.ways[MATCHED].items, sum.received)
+    }
+
+    /// The share of those that did not, 0.0 to 1.0; 0.0 before anything came.
+    pub fn rest_ratio(&self) -> f64 {
+        let sum = self.runs.sum(2);
+        share(sum.ways[REST].items, sum.received)
+    }
+
+    /// Items that nobody will see, because their stream was dropped or everything was stopped.
+    pub fn undeliverable(&self) -> u64 {
+        self.runs.sum(2).ways.iter().map(|way| way.undeliverable).sum()
+    }
+}
+
+impl fmt::Debug for SplitStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SplitStats")
+            .field("matched", &self.matched())
+            .field("rest", &self.rest())
+            .field("undeliverable", &self.undeliverable())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T, P> Split<T, P>
+where
+    T: Send + 'static,
+    P: Fn(&T) -> bool + Send + Sync + 'static,
+{
+    /// Splits by `predicate`. It is called `split` unless it is given another name.
+    pub fn new(predicate: P) -> Self {
+        let (options, runs) = (Options::new("split"), Runs::default());
+        Self { predicate: Arc::new(predicate), options, buffer: None, runs, types: PhantomData }
+    }
+
+    route_options!();
+
+    /// The name that the stage has in reports and errors.
+    pub fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    /// A live view of its counts, over all its runs.
+    pub fn stats(&self) -> SplitStats {
+        SplitStats { runs: self.runs.clone() }
+    }
+
+    /// Starts a run that splits `input`.
+    ///
+    /// # Panics
+    /// If `cancel` belongs to no pipeline, to one that has finished, or to another one than `input`.
+    #[track_caller]
+    pub fn process(&self, cancel: &CancelToken, input: Stream<T>) -> SplitOutput<T> {
+        let (options, runs) = (&self.options, &self.runs);
+        let plan = Plan { options, names: &*NAMES, errors: REST, buffer: self.buffer, runs };
+        let (streams, counts) = distribute(&plan, cancel, input, ByPredicate(Arc::clone(&self.predicate)));
+        let Ok([matched, rest]) = <[_; 2]>::try_from(streams) else { unreachable!("two ways out") };
+        SplitOutput { matched, rest, stats: SplitStats { runs: Runs::of(&counts) } }
+    }
+}
+
+struct ByPredicate<P>(Arc<P>);
+
+impl<T, P> Rule<T> for ByPredicate<P>
+where
+    T: Send + 'static,
+    P: Fn(&T) -> bool + Send + Sync + 'static,
+{
+    #[inline]
+    fn item(&mut self, item: T, ways: &mut Ways<T>) {
+        match panic::catch(|| (self.0)(&item)) {
+            Ok(matches) => ways.send(if matches { MATCHED } else { REST }, item),
+            Err(payload) => ways.fail(ErrorKind::Panicked, PanicMessage::from(payload), item),
+        }
+    }
+}
+
+impl<T: Send + 'static> Stream<T> {
+    /// Splits off the items for which `predicate` is true: a [`Split`]. The second stream has the others, and the errors. The
+    /// two must be read together.
+    ///
+    /// # Panics
+    /// If the pipeline has finished.
+    #[track_caller]
+    pub fn split(self, predicate: impl Fn(&T) -> bool + Send + Sync + 'static) -> (Stream<T>, Stream<T>) {
+        let token = self.token().clone();
+        let output = Split::new(predicate).process(&token, self);
+        (output.matched, output.rest)
+    }
+}
+
+opaque_debug! { [T, P] Split<T, P>: options, buffer }

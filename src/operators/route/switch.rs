@@ -1,0 +1,100 @@
+//! [`Switch`]: each item to one of several processors.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::router::Router;
+use super::stats::RouteStats;
+use crate::pipeline::CancelToken;
+use crate::stage::Processor;
+use crate::stream::Stream;
+
+/// Sends each item to the first case that it matches, and merges what comes out: the `match` among the operators.
+///
+/// It is a [`Router`] under the names of a switch, and all that is said there about processors, errors, order,
+/// back-pressure and memory holds here. An item that matches no case goes to the default; without one it is dropped and
+/// counted.
+///
+/// ```
+/// use streamz::{Mapper, Pipeline, Stream, Switch};
+///
+/// let pipeline = Pipeline::new("log");
+/// let switch = Switch::new()
+///     .case("error", |line| line.starts_with("E"), Mapper::new(|line: &str| line.len()))
+///     .case("debug", |line| line.starts_with("D"), Mapper::new(|_: &str| 0))
+///     .with_default(Mapper::new(|_: &str| 1));
+/// let lines = ["E disk full", "D poll", "I started", "D poll"];
+/// let weight = Stream::from_iter(&pipeline, lines).through(&switch).fold(0, |sum, n| sum + n)?;
+/// assert_eq!(weight, 12);
+/// assert_eq!((switch.stats().match_rate("debug"), switch.stats().match_rate("default")), (0.5, 0.25));
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Switch<In, Out> {
+    router: Router<In, Out>,
+}
+
+impl<In: Send + 'static, Out: Send + 'static> Switch<In, Out> {
+    /// A switch without cases. It is called `switch` unless it is given another name.
+    #[allow(clippy::new_without_default)] // `default` would not say what of
+    pub fn new() -> Self {
+        Self { router: Router::named("switch") }
+    }
+
+    /// Sets the name that the stage has in reports and errors, and that its threads carry.
+    pub fn with_name(self, name: impl Into<Cow<'static, str>>) -> Self {
+        Self { router: self.router.with_name(name) }
+    }
+
+    /// Sets how many items may wait in front of each case. Defaults to the pipeline's
+    /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+    pub fn with_buffer_size(self, items: usize) -> Self {
+        Self { router: self.router.with_buffer_size(items) }
+    }
+
+    /// Sets how many items may wait in the merged output for a slow consumer. Defaults to the pipeline's
+    /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+    pub fn with_capacity(self, items: usize) -> Self {
+        Self { router: self.router.with_capacity(items) }
+    }
+
+    /// Adds a case: items for which `condition` is true, and no earlier one, go to `processor`.
+    ///
+    /// # Panics
+    /// If there is a case of that name, or it is `default`.
+    #[track_caller]
+    pub fn case<P: Processor<In = In, Out = Out>>(
+        self,
+        name: impl Into<Arc<str>>,
+        condition: impl Fn(&In) -> bool + Send + Sync + 'static,
+        processor: P,
+    ) -> Self {
+        Self { router: self.router.add_route(name, condition, processor) }
+    }
+
+    /// Sets what is done with items that match no case, and with errors. Defaults to nothing: such items are dropped and
+    /// counted, and errors go to the first case.
+    pub fn with_default<P: Processor<In = In, Out = Out>>(self, processor: P) -> Self {
+        Self { router: self.router.with_default(processor) }
+    }
+
+    /// A live view of its counts, over all its runs.
+    pub fn stats(&self) -> RouteStats {
+        self.router.stats()
+    }
+}
+
+impl<In: Send + 'static, Out: Send + 'static> Processor for Switch<In, Out> {
+    type In = In;
+    type Out = Out;
+
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<In>) -> Stream<Out> {
+        self.router.process(cancel, input)
+    }
+
+    fn name(&self) -> &str {
+        self.router.name()
+    }
+}

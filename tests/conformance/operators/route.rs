@@ -1,0 +1,166 @@
+//! Operators with several streams.
+
+use streamz::{CancelToken, FanIn, FanOut, Mapper, Partition, ProcessorFn, Router, Split, Stream, Switch};
+
+use super::{ITEMS, Registry};
+use crate::common::faults::Faults;
+use crate::common::item::Item;
+use crate::common::models::{each, hit};
+use crate::common::seen::Seen;
+use crate::subject::Closure;
+use crate::subject::Subject;
+
+pub fn register(registry: &mut Registry) {
+    routes(registry);
+    registry.add(Subject::new(
+        "FanIn: one of three has something",
+        &["FanIn"],
+        ITEMS,
+        |_| {
+            ProcessorFn::new("outer", |cancel: &CancelToken, items: Stream<Item>| {
+                let empty = || Stream::from_iter(cancel, Vec::new());
+                FanIn::new().process(cancel, [empty(), items, empty()])
+            })
+        },
+        |input, _| input.to_vec(),
+    ));
+    // The others have been dropped, so that the stage stops when the one is not read.
+    registry.add(Subject::new(
+        "FanOut: one of three is read",
+        &["FanOut"],
+        ITEMS,
+        |_| {
+            ProcessorFn::new("outer", |cancel: &CancelToken, items: Stream<Item>| {
+                let mut streams = FanOut::new(3).process(cancel, items);
+                streams.swap_remove(1)
+            })
+        },
+        |input, _| input.to_vec(),
+    ));
+    registry.add(
+        Subject::new(
+            "FanOut and FanIn",
+            &["FanOut", "FanIn"],
+            ITEMS,
+            |_| {
+                ProcessorFn::new("outer", |cancel: &CancelToken, items: Stream<Item>| {
+                    let streams = FanOut::new(2).process(cancel, items);
+                    FanIn::new().process(cancel, streams)
+                })
+            },
+            |input, faults| {
+                let copies = |value| vec![Seen::Value(value), Seen::Value(value)];
+                each(input, faults, true, copies)
+            },
+        )
+        .unordered(),
+    );
+    registry.add(
+        Subject::new(
+            "Split: the rest",
+            &["Split", "SplitOutput"],
+            ITEMS,
+            |site| {
+                ProcessorFn::new("outer", move |cancel: &CancelToken, items: Stream<Item>| {
+                    let even = move |item: &Item| {
+                        site.faults.panic_only(item.value());
+                        item.value().is_multiple_of(2)
+                    };
+                    let output = Split::new(even).process(cancel, items);
+                    drop(output.matched);
+                    output.rest
+                })
+            },
+            |input, faults| only(input, faults, |value| value % 2 == 1),
+        )
+        .closure(Closure::Panics),
+    );
+}
+
+/// Routes whose processors do nothing.
+fn routes(registry: &mut Registry) {
+    fn same() -> Mapper<Item, Item, fn(Item) -> Item> {
+        Mapper::new(|item| item)
+    }
+    registry.add(
+        Subject::new(
+            "Router",
+            &["Router"],
+            ITEMS,
+            |site| {
+                let third = move |item: &Item| {
+                    site.faults.panic_only(item.value());
+                    item.value().is_multiple_of(3)
+                };
+                Router::new().add_route("thirds", third, same()).with_default(same())
+            },
+            |input, faults| only(input, faults, |_| true),
+        )
+        .closure(Closure::Panics)
+        .unordered(),
+    );
+    registry.add(
+        Subject::new(
+            "Router: all matches, no default",
+            &["Router"],
+            ITEMS,
+            |site| {
+                let all = move |item: &Item| {
+                    site.faults.panic_only(item.value());
+                    true
+                };
+                let thirds = |item: &Item| item.value().is_multiple_of(3);
+                Router::new().add_route("all", all, same()).add_route("thirds", thirds, same()).all_matches()
+            },
+            |input, faults| {
+                let copies = |value| vec![Seen::Value(value); if value.is_multiple_of(3) { 2 } else { 1 }];
+                each(input, faults, true, copies)
+            },
+        )
+        .closure(Closure::Panics)
+        .unordered(),
+    );
+    registry.add(
+        Subject::new(
+            "Switch",
+            &["Switch"],
+            ITEMS,
+            |site| {
+                let even = move |item: &Item| {
+                    site.faults.panic_only(item.value());
+                    item.value().is_multiple_of(2)
+                };
+                Switch::new().case("even", even, same()).case("odd", |_| true, same())
+            },
+            |input, faults| only(input, faults, |_| true),
+        )
+        .closure(Closure::Panics)
+        .unordered(),
+    );
+    registry.add(
+        Subject::new(
+            "Partition: each",
+            &["Partition", "PartitionEach", "PartitionOutput"],
+            ITEMS,
+            |site| {
+                let key = move |item: &Item| {
+                    site.faults.panic_only(item.value());
+                    item.value()
+                };
+                Partition::new(key).with_partitions(3).each(|_| same())
+            },
+            |input, faults| only(input, faults, |_| true),
+        )
+        .closure(Closure::Panics)
+        .unordered(),
+    );
+}
+
+/// What becomes of the stream if those items go elsewhere that do not belong to it.
+fn only(input: &[Seen], faults: Faults, belongs: fn(u64) -> bool) -> Vec<Seen> {
+    let one = |seen: &Seen| match *seen {
+        Seen::Value(value) => hit(faults, value, true).or_else(|| belongs(value).then(|| seen.clone())),
+        _ => Some(seen.clone()),
+    };
+    input.iter().filter_map(one).collect()
+}
