@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use fastrand::Rng;
 use streamz::{AsyncMapper, CancelToken, ErrorKind, ManualClock, Pipeline, Retry, Stream, StreamError};
 
@@ -265,4 +266,85 @@ fn what_waits_for_its_key_when_the_pool_stops_is_abandoned() {
     assert_eq!((step.received, step.abandoned), (20, 20));
     assert_eq!(watch.begun.load(Ordering::SeqCst), 1);
     drop(results);
+}
+
+/// Waits for what must come; a hang would otherwise show as one.
+fn soon<T>(receiver: &Receiver<T>) -> T {
+    receiver.recv_timeout(Duration::from_secs(60)).expect("what must come, comes")
+}
+
+#[test]
+fn what_a_slow_key_has_held_up_is_begun_by_all_workers_at_once() {
+    for ended in [false, true] {
+        // First, so that it goes last: a failure opens the gates before it waits for the workers.
+        let pipeline = Pipeline::new("keyed");
+        let (asked, asks) = unbounded();
+        let (open, gate) = bounded::<()>(0);
+        let (began, begun) = unbounded();
+        let (release, held) = bounded::<()>(0);
+        let key = move |number: &u32| {
+            asked.send(()).unwrap();
+            if *number == 0 {
+                let _ = gate.recv();
+            }
+            *number
+        };
+        let call = move |_: &CancelToken, number: &u32| {
+            began.send(()).unwrap();
+            let _ = held.recv();
+            streamz::Ok(*number)
+        };
+        let (input, stream) = Stream::channel(&pipeline, 8);
+        let results = stream.through(&AsyncMapper::keyed(key, call).with_workers(4));
+        (0..4).for_each(|number| input.send(number).unwrap());
+        let input = (!ended).then_some(input);
+        (0..4).for_each(|_| soon(&asks));
+        // The other workers have nothing to do now, and had better wait.
+        (0..1_000).for_each(|_| std::thread::yield_now());
+        assert!(begun.is_empty());
+        drop(open);
+        (0..4).for_each(|_| soon(&begun));
+        drop((release, input));
+        assert_eq!(results.collect::<Vec<_>>().unwrap(), [0, 1, 2, 3]);
+        pipeline.join();
+    }
+}
+
+#[test]
+fn what_may_be_begun_is_begun_before_what_came_later() {
+    let pipeline = Pipeline::new("keyed");
+    let (asked, asks) = unbounded();
+    let (open, gate) = bounded::<()>(0);
+    let (began, begun) = unbounded();
+    let (release, held) = bounded::<()>(0);
+    let key = move |number: &u32| {
+        asked.send(*number).unwrap();
+        if *number == 1 {
+            let _ = gate.recv();
+        }
+        *number
+    };
+    let call = move |_: &CancelToken, number: &u32| {
+        began.send(*number).unwrap();
+        if *number < 3 {
+            let _ = held.recv();
+        }
+        streamz::Ok(())
+    };
+    let (input, stream) = Stream::channel(&pipeline, 8);
+    let results = stream.through(&AsyncMapper::keyed(key, call).with_workers(3).with_ordered(false));
+    (0..4).for_each(|number| input.send(number).unwrap());
+    assert_eq!(soon(&begun), 0);
+    (0..4).for_each(|_| assert!(soon(&asks) < 4));
+    // Two more calls begin, and three workers are at work; 3 lies in the slot of one of them.
+    drop(open);
+    let mut two = [soon(&begun), soon(&begun)];
+    two.sort_unstable();
+    assert_eq!(two, [1, 2]);
+    input.send(4).unwrap();
+    release.send(()).unwrap();
+    assert_eq!((soon(&begun), soon(&begun)), (3, 4));
+    drop((release, input));
+    assert_eq!(results.count().unwrap(), 5);
+    pipeline.join();
 }
