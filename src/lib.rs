@@ -80,14 +80,16 @@
 //!
 //! # More
 //!
-//! The [`guides`] lead from the first pipeline to how it works and what it costs.
+//! The [`guides`] lead from the first pipeline to how it works and what it costs; the [`patterns`] are whole programs.
 #![forbid(unsafe_code)]
+#![warn(missing_docs, missing_debug_implementations)]
 
 mod clock;
 mod compile_fail;
 mod error;
 pub mod guides;
 mod operators;
+pub mod patterns;
 mod pipeline;
 pub mod prelude;
 mod stage;

@@ -161,7 +161,8 @@ fn every_guide_is_in_rustdoc() {
     let guides = fs::read_to_string(root.join("src/guides.rs")).unwrap();
     for entry in fs::read_dir(root.join("docs")).unwrap().map(Result::unwrap) {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(stem) = name.strip_suffix(".md") {
+        // The patterns have a module of their own; their test looks at it.
+        if let Some(stem) = name.strip_suffix(".md").filter(|stem| *stem != "patterns") {
             let module = stem.replace('-', "_");
             assert!(guides.contains(&format!("guide!({module}, \"{name}\");")), "{name} is not in src/guides.rs");
             assert!(

@@ -1,0 +1,9 @@
+//! Each pattern keeps what its page promises: the pipelines of the examples, run on virtual time.
+//!
+//! A module here includes the example and runs the very functions that the example runs. What is real there, a service or a
+//! database, is a closure here.
+#![allow(clippy::duplicate_mod, reason = "each example has its own copy of what they share")]
+
+mod page;
+
+mod group_batches;
