@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fastrand::Rng;
-use streamz::{CancelToken, ManualClock, Outcome, Pipeline, Report, Stream, StreamError, TryRecvError};
+use streamz::{CancelToken, FanIn, ManualClock, Outcome, Pipeline, Report, Stream, StreamError, TryRecvError};
 
 use crate::Log;
 use crate::common::books::{self, ByHand};
@@ -162,7 +162,7 @@ impl Case<'_> {
             while let Some(mut branch) = open.pop() {
                 for _ in 0..self.rng.usize(..4) {
                     branch = self.scope(pipeline, branch);
-                    let fork = done.len() + open.len() < 3 && self.rng.u8(..8) == 0;
+                    let fork = done.len() + open.len() < 4 && self.rng.u8(..6) == 0;
                     if !fork {
                         branch = self.extend(pipeline, branch);
                         continue;
@@ -174,7 +174,37 @@ impl Case<'_> {
                 done.push(branch);
             }
         }
+        while done.len() > 1 && self.rng.u8(..3) == 0 {
+            let mut branch = self.merge(pipeline, &mut done);
+            for _ in 0..self.rng.usize(..3) {
+                branch = self.scope(pipeline, branch);
+                branch = self.extend(pipeline, branch);
+            }
+            done.push(branch);
+        }
         done
+    }
+
+    /// Makes one of two or more.
+    fn merge(&mut self, pipeline: &Pipeline, done: &mut Vec<Branch>) -> Branch {
+        self.rng.shuffle(done);
+        let parts = done.split_off(self.rng.usize(..done.len() - 1));
+        let child = self.ending == Ending::Child && self.rng.bool();
+        let token = if child { self.child.clone() } else { pipeline.token() };
+        let feeders: Vec<_> = parts.iter().map(|part| part.feeder.as_str()).collect();
+        self.log.note(format!("[{}] -> fan_in, child token {child}", feeders.join(", ")));
+        let (mut known, mut drops, mut streams, mut traces) = (true, false, Vec::new(), Vec::new());
+        for part in parts {
+            known &= part.known;
+            drops |= part.drops;
+            streams.push(part.stream);
+            traces.push(part.trace);
+        }
+        let fan_in = FanIn::new();
+        let fan_in = operators::capacity(&mut self.rng).map_or(FanIn::new(), |items| fan_in.with_capacity(items));
+        let stream = fan_in.process(&token, streams);
+        let (feeder, trace) = (sources::last_stage(pipeline), Rc::new(Trace::Merged(traces)));
+        Branch { stream, feeder, trace, ordered: false, known, drops }
     }
 
     /// Now and then what follows is in another scope.

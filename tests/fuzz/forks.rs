@@ -6,20 +6,22 @@
 use std::rc::Rc;
 
 use streamz::{
-    DeadLetter, DeadLetterQueue, FailureLimit, FanOut, Mapper, Overflow, Partition, Pipeline, Router, Split, Stream,
+    AsyncMapper, Buffer, CancelToken, DeadLetter, DeadLetterQueue, FailureLimit, FanOut, Mapper, Overflow, Partition,
+    Pipeline, Processor, Router, Split, Stream,
 };
 
 use crate::case::{Branch, Case};
 use crate::common::item::Item;
-use crate::common::seen::Seen;
+use crate::common::models;
+use crate::common::seen::{Kind, Seen};
 use crate::expected::Model;
-use crate::operators::capacity;
+use crate::operators::{capacity, panics};
 use crate::sources::last_stage;
 use crate::trace::Trace;
 
 type Fork = fn(&mut Case<'_>, &Pipeline, Branch) -> Vec<Branch>;
 
-const MENU: &[Fork] = &[dead_letters, fan_out, split, routed];
+const MENU: &[Fork] = &[dead_letters, fan_out, split, partition, routes];
 
 /// Something random that forks a stream.
 pub(crate) fn random(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
@@ -54,6 +56,136 @@ impl From {
             drops: self.drops,
         }
     }
+}
+
+/// A way out that errors are not meant for. They come there all the same if nobody reads the one that they are meant for;
+/// so they are taken out, and only items are left to compare.
+fn items_only(from: &From, pipeline: &Pipeline, stream: Stream<Item>, model: Model) -> Branch {
+    let (items, failed) = stream.dead_letters();
+    drop(failed);
+    from.way_out(items, &last_stage(pipeline), model)
+}
+
+/// Everything goes everywhere, but errors only to the first.
+fn fan_out(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
+    let (n, buffer) = (case.rng.usize(1..4), capacity(&mut case.rng));
+    let (token, (from, stream)) = (branch.stream.token().clone(), branch.open());
+    let fan_out = FanOut::new(n);
+    let fan_out = buffer.map_or(FanOut::new(n), |items| fan_out.with_buffer_size(items));
+    let streams = fan_out.process(&token, stream);
+    let feeder = last_stage(pipeline);
+    case.log.note(format!("{} -> {feeder}: {n} of them, {buffer:?}", from.feeder));
+    let way = |(index, stream)| match index {
+        0 => from.way_out(stream, &feeder, Box::new(<[Seen]>::to_vec)),
+        _ => items_only(&from, pipeline, stream, Box::new(|input| only(input, is_data))),
+    };
+    streams.into_iter().enumerate().map(way).collect()
+}
+
+/// The even ones and the rest, and with those the errors.
+fn split(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
+    let (faults, buffer) = (panics(&mut case.rng), capacity(&mut case.rng));
+    let (token, (from, stream)) = (branch.stream.token().clone(), branch.open());
+    let mut split = Split::new(move |item: &Item| {
+        faults.panic_only(item.value());
+        item.value().is_multiple_of(2)
+    });
+    if let Some(items) = buffer {
+        split = split.with_buffer_size(items);
+    }
+    let output = split.process(&token, stream);
+    let feeder = last_stage(pipeline);
+    case.log.note(format!("{} -> {feeder}: {buffer:?}, {faults:?}", from.feeder));
+    let side = move |input: &[Seen], even: bool| {
+        let each = models::each(input, faults, true, |value| vec![Seen::Value(value)]);
+        only(&each, |seen| matches!(seen, Seen::Value(value) if value.is_multiple_of(2)) == even)
+    };
+    let matched = items_only(&from, pipeline, output.matched, Box::new(move |input| side(input, true)));
+    vec![matched, from.way_out(output.rest, &feeder, Box::new(move |input| side(input, false)))]
+}
+
+/// By value; one place too many is offered, and what would go there is an error item.
+fn partition(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
+    let (n, buffer, by_hash) = (case.rng.usize(1..4), case.rng.usize(..20), case.rng.bool());
+    let (token, (from, stream)) = (branch.stream.token().clone(), branch.open());
+    let partition = Partition::new(|item: &Item| item.value()).with_partitions(n).with_buffer_size(buffer);
+    let place = move |value: u64, n: usize| usize::try_from(value).unwrap_or(0) % (n + 1);
+    let output = match by_hash {
+        true => partition.with_consistent_hashing().process(&token, stream),
+        false => partition.with_partitioner(move |value: &u64, n| place(*value, n)).process(&token, stream),
+    };
+    let feeder = last_stage(pipeline);
+    case.log.note(format!("{} -> {feeder}: {n} of them, {buffer}, by hash {by_hash}", from.feeder));
+    let model = move |input: &[Seen], way: usize| {
+        let one = |seen: &Seen| match *seen {
+            Seen::Value(_) if by_hash => Some(seen.clone()),
+            Seen::Value(value) if place(value, n) == way => Some(seen.clone()),
+            Seen::Value(value) if place(value, n) == n => (way == 0).then_some(Seen::Made(Kind::Failed, Some(value))),
+            Seen::Value(_) => None,
+            _ => (way == 0).then(|| seen.clone()),
+        };
+        input.iter().filter_map(one).collect()
+    };
+    let way = |(way, stream)| {
+        let model: Model = Box::new(move |input| model(input, way));
+        let branch = match way {
+            0 => from.way_out(stream, &feeder, model),
+            _ => items_only(&from, pipeline, stream, model),
+        };
+        // Where a hash puts them nobody can foretell, but they come in order.
+        Branch { drops: from.drops || (by_hash && n > 1), ..branch }
+    };
+    output.partitions.into_iter().enumerate().map(way).collect()
+}
+
+/// A router whose routes are read each for itself. One of them may be left out, so that its items are undeliverable.
+fn routes(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
+    let (all_matches, left_out, buffer) = (case.rng.bool(), case.rng.usize(..6), case.rng.usize(..20));
+    let (token, (from, stream)) = (branch.stream.token().clone(), branch.open());
+    let plus = |n: u64| {
+        Mapper::new(move |item: Item| {
+            let value = item.value() + n;
+            item.with_value(value)
+        })
+    };
+    let call = |_: &CancelToken, item: &Item| streamz::Ok(item.sibling(item.value() + 2));
+    let mut router = Router::new()
+        .with_buffer_size(buffer)
+        .add_route("0", |item: &Item| item.value().is_multiple_of(3), plus(1))
+        .add_route("1", |item: &Item| item.value().is_multiple_of(2), AsyncMapper::new(call).with_workers(2))
+        .with_default(plus(3).then(Buffer::new(2)));
+    if all_matches {
+        router = router.all_matches();
+    }
+    let mut output = router.process_to_routes(&token, stream);
+    case.log.note(format!("{} -> routes, all matches {all_matches}, {buffer}, without {left_out}", from.feeder));
+    let mut branches = Vec::new();
+    for (way, name) in ["0", "1", "default"].into_iter().enumerate().filter(|(way, _)| *way != left_out) {
+        let model: Model = Box::new(move |input| {
+            let one = |seen: &Seen| match *seen {
+                Seen::Value(value) => {
+                    let (third, even) = (value % 3 == 0, value % 2 == 0);
+                    let goes = [third, even && (all_matches || !third), !third && !even][way];
+                    goes.then_some(Seen::Value(value + way as u64 + 1))
+                }
+                _ => (way == 2).then(|| seen.clone()),
+            };
+            input.iter().filter_map(one).collect()
+        });
+        // A stage more, whose name is known.
+        branches.push(match way {
+            2 => {
+                let stream = output.take(name).map(|item: Item| item);
+                from.way_out(stream, &last_stage(pipeline), model)
+            }
+            _ => items_only(&from, pipeline, output.take(name), model),
+        });
+    }
+    branches
+}
+
+fn only(input: &[Seen], wanted: impl Fn(&Seen) -> bool) -> Vec<Seen> {
+    input.iter().filter(|seen| wanted(seen)).cloned().collect()
 }
 
 fn is_data(seen: &Seen) -> bool {
@@ -97,64 +229,6 @@ fn dead_letters(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec
     let mut revived = from.way_out(revived, &revived_feeder, failed);
     revived.known &= overflow == Overflow::Block;
     vec![from.way_out(output.items, &feeder, items), revived]
-}
-
-/// Copies for two or three, errors for the first; for the others only when nobody reads that one.
-fn fan_out(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
-    let mut fan_out = FanOut::new(case.rng.usize(2..4));
-    let buffer = capacity(&mut case.rng);
-    if let Some(items) = buffer {
-        fan_out = fan_out.with_buffer_size(items);
-    }
-    let token = branch.stream.token().clone();
-    let (from, stream) = branch.open();
-    let streams = fan_out.process(&token, stream);
-    let feeder = last_stage(pipeline);
-    case.log.note(format!("{} -> {feeder} to {}, {buffer:?}", from.feeder, streams.len()));
-    let copy = |(index, stream)| {
-        let mut copy = from.way_out(stream, &feeder, Box::new(<[Seen]>::to_vec));
-        copy.drops |= index > 0;
-        copy
-    };
-    streams.into_iter().enumerate().map(copy).collect()
-}
-
-/// Even items go one way; odd ones and errors the other, errors only as long as it is read.
-fn split(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
-    let mut split = Split::new(|item: &Item| item.value().is_multiple_of(2));
-    let buffer = capacity(&mut case.rng);
-    if let Some(items) = buffer {
-        split = split.with_buffer_size(items);
-    }
-    let token = branch.stream.token().clone();
-    let (from, stream) = branch.open();
-    let output = split.process(&token, stream);
-    let feeder = last_stage(pipeline);
-    case.log.note(format!("{} -> {feeder} {buffer:?}", from.feeder));
-    let belongs = |rest: u64| move |seen: &&Seen| !matches!(seen, Seen::Value(value) if value % 2 != rest);
-    let only = |rest: u64| -> Model { Box::new(move |input| input.iter().filter(belongs(rest)).cloned().collect()) };
-    let mut matched = from.way_out(output.matched, &feeder, only(0));
-    matched.drops = true;
-    vec![matched, from.way_out(output.rest, &feeder, only(1))]
-}
-
-/// Several ways for the items, which end in one.
-fn routed(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
-    let same = || Mapper::new(|item: Item| item);
-    let buffer = case.rng.usize(..5);
-    let by_key = case.rng.bool();
-    let (from, stream) = branch.open();
-    let merged = if by_key {
-        stream.through(&Partition::new(Item::value).with_partitions(3).with_buffer_size(buffer).each(|_| same()))
-    } else {
-        let router = Router::new().add_route("thirds", |item: &Item| item.value().is_multiple_of(3), same());
-        stream.through(&router.with_default(same()).with_buffer_size(buffer))
-    };
-    let feeder = last_stage(pipeline);
-    case.log.note(format!("{} -> {feeder} by key {by_key}, {buffer}", from.feeder));
-    let mut merged = from.way_out(merged, &feeder, Box::new(<[Seen]>::to_vec));
-    merged.ordered = false;
-    vec![merged]
 }
 
 /// What stands for an item that failed, in the branch of the failed ones.

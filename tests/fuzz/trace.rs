@@ -13,6 +13,8 @@ pub(crate) enum Trace {
     Source(Given),
     /// Behind an operator, or behind one branch of it.
     Behind(Rc<Trace>, Model),
+    /// All of these, in any order.
+    Merged(Vec<Rc<Trace>>),
 }
 
 /// What is known when all is over.
@@ -42,6 +44,11 @@ impl Trace {
                 let (input, whole) = before.foretell(facts)?;
                 Some((model(&input), whole))
             }
+            Trace::Merged(parts) => parts.iter().try_fold((Vec::new(), true), |(mut all, all_whole), part| {
+                let (mut input, whole) = part.foretell(facts)?;
+                all.append(&mut input);
+                Some((all, all_whole && whole))
+            }),
         }
     }
 }

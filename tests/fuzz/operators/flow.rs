@@ -40,7 +40,7 @@ fn wire<S: Stage<In = Item, Out = Item>>(rng: &mut Rng, stage: S) -> Wire {
 fn hook(rng: &mut Rng) -> impl Fn(Item) + Send + Sync + 'static {
     let panics = rng.u8(..4) == 0;
     move |item| {
-        if panics && item.value() % 3 == 0 {
+        if panics && item.value().is_multiple_of(3) {
             panic_on_purpose();
         }
     }

@@ -6,6 +6,7 @@ mod batches;
 mod calls;
 mod flow;
 mod pools;
+mod routes;
 mod steps;
 mod windows;
 
@@ -37,17 +38,18 @@ pub(crate) struct Op {
 }
 
 /// Puts a part behind a stream.
-pub(crate) type Wire = Box<dyn FnOnce(Stream<Item>) -> Stream<Item>>;
+pub(crate) type Wire = Box<dyn FnOnce(Stream<Item>) -> Stream<Item> + Send>;
 
 /// Something random to put behind a stream.
 pub(crate) fn random(rng: &mut Rng) -> Op {
-    match rng.u8(..12) {
+    match rng.u8(..13) {
         0 | 1 => steps::fused(rng),
         2 => pools::random(rng),
         3 => batches::random(rng),
         4 => calls::random(rng),
         5 => windows::random(rng),
         6 => flow::random(rng),
+        7 => routes::random(rng),
         _ => steps::alone(rng),
     }
 }
@@ -65,7 +67,7 @@ fn faults(rng: &mut Rng) -> Faults {
 }
 
 /// For closures that cannot fail.
-fn panics(rng: &mut Rng) -> Faults {
+pub(crate) fn panics(rng: &mut Rng) -> Faults {
     match faults(rng) {
         Faults::Random { salt, panic_percent, .. } => Faults::Random { salt, fail_percent: 0, panic_percent },
         other => other,
