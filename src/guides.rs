@@ -7,6 +7,7 @@
 //! | test a pipeline without sleeping | [`testing`] |
 //! | get it right in production | [`best_practices`] |
 //! | make it fast | [`performance`] |
+//! | come from the Go library `streamz` | [`from_go`] |
 //! | know how it works | [`design`] |
 
 // The pages link to each other by reference. The first definition of a reference counts: here those of rustdoc, before
@@ -19,6 +20,7 @@ macro_rules! guide {
         #[doc = "[testing]: crate::guides::testing"]
         #[doc = "[best practices]: crate::guides::best_practices"]
         #[doc = "[performance]: crate::guides::performance"]
+        #[doc = "[from Go]: crate::guides::from_go"]
         #[doc = "[design]: crate::guides::design"]
         #[doc = ""]
         #[doc = include_str!(concat!("../docs/", $file))]
@@ -31,4 +33,5 @@ guide!(error_handling, "error-handling.md");
 guide!(testing, "testing.md");
 guide!(best_practices, "best-practices.md");
 guide!(performance, "performance.md");
+guide!(from_go, "from-go.md");
 guide!(design, "design.md");
