@@ -1,4 +1,6 @@
 #![doc = "[group_batches]: self::group_batches"]
+#![doc = "[retry]: self::retry"]
+#![doc = "[payments]: self::payments"]
 #![doc = ""]
 #![doc = include_str!("../docs/patterns.md")]
 
@@ -15,4 +17,6 @@ macro_rules! pattern {
 
 pattern! {
     group_batches
+    payments
+    retry
 }

@@ -7,3 +7,5 @@
 mod page;
 
 mod group_batches;
+mod payments;
+mod retry;
