@@ -76,7 +76,7 @@ pub(crate) struct Case<'a> {
 pub(crate) fn run(seed: u64, log: &Log) {
     let mut rng = Rng::with_seed(seed);
     let ending = Ending::random(&mut rng);
-    let clock = rng.bool().then(ManualClock::new);
+    let clock = rng.bool().then(|| ManualClock::new().with_watchdog(crate::LIMIT));
     let name = threads::unique_name('f');
     let mut builder = Pipeline::builder(name.as_str());
     if let Some(clock) = &clock {

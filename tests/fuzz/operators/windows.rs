@@ -9,12 +9,12 @@ use streamz::{
 };
 
 use super::{Op, Wire, panics, through};
-use crate::common::faults::Faults;
+use crate::common::faults::{Faults, panic_on_purpose};
 use crate::common::item::Item;
 use crate::common::seen::{Kind, Seen};
 
 const MENU: &[fn(&mut Rng) -> Op] =
-    &[tumbling, tumbling_keyed, sliding, session, event_time, late, sliding_states, aggregate];
+    &[tumbling, tumbling_keyed, sliding, session, joined, event_time, late, sliding_states, aggregate];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -103,6 +103,28 @@ fn session(rng: &mut Rng) -> Op {
     let window = SessionWindow::new(key).with_gap(gap).with_max_duration(longest).max_count(most).with_max_keys(keys);
     let what = format!("sessions with gaps of {gap:?}, {longest:?} and {most} at most, {keys} keys, {faults:?}");
     each(what, wire(rng, window, items_of_key), faults, 1)
+}
+
+/// Sessions by value: an item may join two that were apart. In one case in four their states cannot be joined, and what
+/// is lost with them nobody can foretell.
+fn joined(rng: &mut Rng) -> Op {
+    let (gap, faults, refuses) = (rng.u64(1..6), panics(rng), rng.u8(..4) == 0);
+    let fold = move |state: &mut Vec<Item>, item: &Item| {
+        faults.panic_only(item.value());
+        state.push(item.clone());
+    };
+    let merge = move |state: &mut Vec<Item>, later: &Vec<Item>| {
+        if refuses {
+            panic_on_purpose();
+        }
+        state.extend(later.iter().cloned());
+    };
+    let window = SessionWindow::new(|item: &Item| item.value() % 2).with_gap(Duration::from_secs(gap));
+    let window = window.with_event_time(|item: &Item| seconds(item.value()), Duration::from_secs(1_000_000_000));
+    let window = window.aggregate(Vec::new, fold, merge);
+    let what = format!("sessions by value with gaps of {gap}, refuses to join {refuses}, {faults:?}");
+    let wire = wire(rng, window, |keyed: Keyed<u64, AggregateWindow<Vec<Item>>>| keyed.window.result);
+    Op { known: !refuses, ..each(what, wire, faults, 1) }
 }
 
 /// The values are the times, in any order; none is too late.
