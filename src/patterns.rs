@@ -1,6 +1,10 @@
 #![doc = "[group_batches]: self::group_batches"]
 #![doc = "[retry]: self::retry"]
 #![doc = "[payments]: self::payments"]
+#![doc = "[retry_by_class]: self::retry_by_class"]
+#![doc = "[dead_letters]: self::dead_letters"]
+#![doc = "[multi_stage_routing]: self::multi_stage_routing"]
+#![doc = "[api_gateway]: self::api_gateway"]
 #![doc = ""]
 #![doc = include_str!("../docs/patterns.md")]
 
@@ -16,7 +20,11 @@ macro_rules! pattern {
 }
 
 pattern! {
+    api_gateway
+    dead_letters
     group_batches
+    multi_stage_routing
     payments
     retry
+    retry_by_class
 }

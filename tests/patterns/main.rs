@@ -6,6 +6,10 @@
 
 mod page;
 
+mod api_gateway;
+mod dead_letters;
 mod group_batches;
+mod multi_stage_routing;
 mod payments;
 mod retry;
+mod retry_by_class;
