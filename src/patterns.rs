@@ -5,6 +5,7 @@
 #![doc = "[dead_letters]: self::dead_letters"]
 #![doc = "[multi_stage_routing]: self::multi_stage_routing"]
 #![doc = "[api_gateway]: self::api_gateway"]
+#![doc = "[microservices]: self::microservices"]
 #![doc = ""]
 #![doc = include_str!("../docs/patterns.md")]
 
@@ -23,6 +24,7 @@ pattern! {
     api_gateway
     dead_letters
     group_batches
+    microservices
     multi_stage_routing
     payments
     retry

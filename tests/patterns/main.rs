@@ -9,6 +9,7 @@ mod page;
 mod api_gateway;
 mod dead_letters;
 mod group_batches;
+mod microservices;
 mod multi_stage_routing;
 mod payments;
 mod retry;
