@@ -6,27 +6,49 @@
 #![doc = "[multi_stage_routing]: self::multi_stage_routing"]
 #![doc = "[api_gateway]: self::api_gateway"]
 #![doc = "[microservices]: self::microservices"]
+#![doc = "[split]: self::split"]
+#![doc = "[content_routing]: self::content_routing"]
+#![doc = "[hash_distribution]: self::hash_distribution"]
+#![doc = "[ab_test]: self::ab_test"]
+#![doc = "[switch]: self::switch"]
+#![doc = "[tiers]: self::tiers"]
+#![doc = "[geo_partitions]: self::geo_partitions"]
+#![doc = "[load_balancing]: self::load_balancing"]
 #![doc = ""]
 #![doc = include_str!("../docs/patterns.md")]
 
-// As in the guides: of two definitions of a link the first counts, and that is the one for rustdoc.
+// Pages link to each other by name. As in the guides: of two definitions of a link the first counts, and that is the one for
+// rustdoc.
 
 macro_rules! pattern {
-    ($($name:ident)*) => {
-        $(
-            #[doc = include_str!(concat!("../docs/patterns/", stringify!($name), ".md"))]
-            pub mod $name {}
-        )*
+    ($($name:ident)*) => { pattern! { @[$($name)*] $($name)* } };
+    (@$all:tt $($name:ident)*) => { $( page! { $all $name } )* };
+}
+
+macro_rules! page {
+    ([$($other:ident)*] $name:ident) => {
+        $( #[doc = concat!("[", stringify!($other), "]: crate::patterns::", stringify!($other))] )*
+        #[doc = ""]
+        #[doc = include_str!(concat!("../docs/patterns/", stringify!($name), ".md"))]
+        pub mod $name {}
     };
 }
 
 pattern! {
+    ab_test
     api_gateway
+    content_routing
     dead_letters
+    geo_partitions
     group_batches
+    hash_distribution
+    load_balancing
     microservices
     multi_stage_routing
     payments
     retry
     retry_by_class
+    split
+    switch
+    tiers
 }

@@ -6,11 +6,19 @@
 
 mod page;
 
+mod ab_test;
 mod api_gateway;
+mod content_routing;
 mod dead_letters;
+mod geo_partitions;
 mod group_batches;
+mod hash_distribution;
+mod load_balancing;
 mod microservices;
 mod multi_stage_routing;
 mod payments;
 mod retry;
 mod retry_by_class;
+mod split;
+mod switch;
+mod tiers;
