@@ -1,19 +1,23 @@
-#![doc = "[group_batches]: self::group_batches"]
-#![doc = "[retry]: self::retry"]
-#![doc = "[payments]: self::payments"]
-#![doc = "[retry_by_class]: self::retry_by_class"]
-#![doc = "[dead_letters]: self::dead_letters"]
-#![doc = "[multi_stage_routing]: self::multi_stage_routing"]
-#![doc = "[api_gateway]: self::api_gateway"]
-#![doc = "[microservices]: self::microservices"]
-#![doc = "[split]: self::split"]
-#![doc = "[content_routing]: self::content_routing"]
-#![doc = "[hash_distribution]: self::hash_distribution"]
 #![doc = "[ab_test]: self::ab_test"]
+#![doc = "[analytics]: self::analytics"]
+#![doc = "[api_gateway]: self::api_gateway"]
+#![doc = "[content_routing]: self::content_routing"]
+#![doc = "[dead_letters]: self::dead_letters"]
+#![doc = "[geo_partitions]: self::geo_partitions"]
+#![doc = "[group_batches]: self::group_batches"]
+#![doc = "[hash_distribution]: self::hash_distribution"]
+#![doc = "[load_balancing]: self::load_balancing"]
+#![doc = "[microservices]: self::microservices"]
+#![doc = "[multi_stage_routing]: self::multi_stage_routing"]
+#![doc = "[parallel_aggregation]: self::parallel_aggregation"]
+#![doc = "[payments]: self::payments"]
+#![doc = "[retry]: self::retry"]
+#![doc = "[retry_by_class]: self::retry_by_class"]
+#![doc = "[sessions]: self::sessions"]
+#![doc = "[split]: self::split"]
 #![doc = "[switch]: self::switch"]
 #![doc = "[tiers]: self::tiers"]
-#![doc = "[geo_partitions]: self::geo_partitions"]
-#![doc = "[load_balancing]: self::load_balancing"]
+#![doc = "[user_events]: self::user_events"]
 #![doc = ""]
 #![doc = include_str!("../docs/patterns.md")]
 
@@ -36,6 +40,7 @@ macro_rules! page {
 
 pattern! {
     ab_test
+    analytics
     api_gateway
     content_routing
     dead_letters
@@ -45,10 +50,13 @@ pattern! {
     load_balancing
     microservices
     multi_stage_routing
+    parallel_aggregation
     payments
     retry
     retry_by_class
+    sessions
     split
     switch
     tiers
+    user_events
 }

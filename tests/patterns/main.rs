@@ -7,6 +7,7 @@
 mod page;
 
 mod ab_test;
+mod analytics;
 mod api_gateway;
 mod content_routing;
 mod dead_letters;
@@ -16,9 +17,12 @@ mod hash_distribution;
 mod load_balancing;
 mod microservices;
 mod multi_stage_routing;
+mod parallel_aggregation;
 mod payments;
 mod retry;
 mod retry_by_class;
+mod sessions;
 mod split;
 mod switch;
 mod tiers;
+mod user_events;
