@@ -16,9 +16,10 @@ use crate::stage::shorthand;
 /// exactly that much has gone by; an item that comes at that very moment is too late, and follows the error. The end of
 /// the input ends the silence as well.
 ///
-/// Only a silence of the input counts: while an item waits for room in the output the time does not run, and counts anew
-/// when it has found some. Nothing is dropped, and nothing is interrupted: it watches the gaps between items. To limit the
-/// time of a call, use [`AsyncMapper::with_timeout`](crate::AsyncMapper::with_timeout); to stop a pipeline after a time,
+/// Only a silence of the input counts. While the output is full, or a step behind this one on the same thread takes its
+/// time, no input is taken and the time does not run; it counts anew when there is room. Nothing is dropped, and nothing
+/// is interrupted: it watches the gaps between items. To limit the time of a call, use
+/// [`AsyncMapper::with_timeout`](crate::AsyncMapper::with_timeout); to stop a pipeline after a time,
 /// [`PipelineBuilder::timeout`](crate::PipelineBuilder::timeout); to stop it when it falls silent, end it in
 /// [`try_for_each`](crate::Stream::try_for_each) or another end that stops at the first error.
 ///
@@ -73,7 +74,7 @@ impl<T> Timeout<T> {
     common_options!();
 
     fn operator(&self) -> TimeoutOperator<T> {
-        TimeoutOperator { after: self.after, due: None, started: false, waiting: None }
+        TimeoutOperator { after: self.after, due: None, anew: true, types: PhantomData }
     }
 }
 
@@ -86,25 +87,9 @@ stage! {
 pub struct TimeoutOperator<T> {
     after: Duration,
     due: Option<Instant>,
-    started: bool,
-    /// What waits for room, so that it is known when there is some.
-    waiting: Option<Result<T, StreamError>>,
-}
-
-impl<T: Send + 'static> TimeoutOperator<T> {
-    fn pass(&mut self, item: Result<T, StreamError>, out: &mut impl Emit<T>) {
-        if out.is_full() {
-            self.due = None;
-            self.waiting = Some(item);
-            return;
-        }
-        match item {
-            Ok(item) => out.emit(item),
-            Err(error) => out.error(error),
-        }
-        // Afterwards: what comes next on this thread may have taken its time with it.
-        self.due = out.now().checked_add(self.after);
-    }
+    /// The time is to count anew, as soon as there is room: before that the stage does not listen.
+    anew: bool,
+    types: PhantomData<fn(T)>,
 }
 
 impl<T: Send + 'static> Operator for TimeoutOperator<T> {
@@ -113,11 +98,13 @@ impl<T: Send + 'static> Operator for TimeoutOperator<T> {
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
-        self.pass(Ok(item), out);
+        (self.due, self.anew) = (None, true);
+        out.emit(item);
     }
 
     fn error(&mut self, error: StreamError, out: &mut impl Emit<T>) {
-        self.pass(Err(error), out);
+        (self.due, self.anew) = (None, true);
+        out.error(error);
     }
 
     fn timer(&mut self, out: &mut impl Emit<T>) {
@@ -128,24 +115,16 @@ impl<T: Send + 'static> Operator for TimeoutOperator<T> {
 
     #[inline]
     fn resume(&mut self, out: &mut impl Emit<T>) -> bool {
-        if !self.started {
-            self.started = true;
+        if self.anew && !out.is_full() {
+            self.anew = false;
             self.due = out.now().checked_add(self.after);
         }
-        if let Some(item) = self.waiting.take() {
-            self.pass(item, out);
-        }
-        self.waiting.is_some()
+        self.anew
     }
 
     #[inline]
     fn next_wake(&self) -> Option<Instant> {
         self.due
-    }
-
-    #[inline]
-    fn held(&self) -> u64 {
-        u64::from(matches!(self.waiting, Some(Ok(_))))
     }
 }
 
@@ -164,7 +143,7 @@ opaque_debug! { [T] TimeoutOperator<T>: after, due }
 mod tests {
     use super::*;
     use crate::testing::Harness;
-    use crate::{ManualClock, Pipeline, Stream};
+    use crate::{Delay, FlatMap, ManualClock, Pipeline, Processor, Stream};
 
     fn ns(nanos: u64) -> Duration {
         Duration::from_nanos(nanos)
@@ -254,6 +233,59 @@ mod tests {
         clock.advance(ns(3_099));
         let seen: Vec<_> = std::iter::from_fn(|| stream.try_recv().ok()).map(Result::unwrap).collect();
         assert_eq!(seen, [0, 1, 2]);
+    }
+
+    /// Whatever comes next on this thread, and for however long it keeps the stage from its input, and wherever it runs.
+    #[test]
+    fn a_step_behind_it_that_waits_is_no_silence_of_the_input() {
+        let errors = |build: fn(Stream<u32>) -> Stream<u32>| {
+            let clock = ManualClock::new();
+            let pipeline = Pipeline::builder("waits").clock(&clock).build();
+            let (sender, stream) = Stream::channel(&pipeline, 10);
+            let mut stream = build(stream);
+            (0..4).for_each(|n| sender.send(n).unwrap());
+            drop(sender);
+            let (mut items, mut errors) = (Vec::new(), 0);
+            for _ in 0..200 {
+                clock.advance(ns(50));
+                match stream.try_recv() {
+                    Ok(Ok(item)) => items.push(item),
+                    Ok(Err(_)) => errors += 1,
+                    Err(_) => {}
+                }
+            }
+            assert!(items.is_sorted() && items.ends_with(&[3]), "{items:?}");
+            errors
+        };
+        let waits_for_time =
+            |stream: Stream<u32>| stream.stage("three", |s| s.map(|n| n).timeout(ns(100)).throttle(1e6));
+        let holds = |stream: Stream<u32>| {
+            stream.stage("both", |s| s.timeout(ns(100)).with(Delay::new(ns(400)).with_max_items(1)))
+        };
+        let waits_for_room = |stream: Stream<u32>| {
+            let both = Timeout::new(ns(45)).fuse(FlatMap::new(|n: u32| [n; 4])).with_capacity(1);
+            stream.through(&both)
+        };
+        assert_eq!([errors(waits_for_time), errors(holds), errors(waits_for_room)], [0; 3]);
+    }
+
+    #[test]
+    fn nor_is_a_reader_on_the_same_thread_that_takes_its_time() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("reader").clock(&clock).build();
+        let (sender, stream) = Stream::channel(&pipeline, 10);
+        (0..3).for_each(|n| sender.send(n).unwrap());
+        drop(sender);
+        let (told, seen) = std::sync::mpsc::channel();
+        pipeline.spawn("reader", move |token| {
+            let slow = |item: Result<u32, StreamError>| {
+                told.send(item.ok()).unwrap();
+                token.sleep(ns(1_000)).unwrap();
+            };
+            stream.inline().timeout(ns(100)).for_each(slow).unwrap();
+        });
+        clock.advance(ns(10_000));
+        assert_eq!(seen.try_iter().collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
     }
 
     #[test]
