@@ -83,7 +83,20 @@ impl<I> Queue<I> {
         if self.chunks[index].is_empty() {
             self.spare.extend(self.chunks.remove(index).map(Vec::from));
         }
+        self.join(index);
+        self.join(index.wrapping_sub(1));
         item
+    }
+
+    /// Makes one chunk of this one and the next if they are small enough. Each time there is one chunk less.
+    fn join(&mut self, index: usize) {
+        let len = |index: usize| self.chunks.get(index).map_or(CHUNK, VecDeque::len);
+        if len(index) + len(index.wrapping_add(1)) <= CHUNK
+            && let Some(mut next) = self.chunks.remove(index + 1)
+        {
+            self.chunks[index].append(&mut next);
+            self.spare.push(next.into());
+        }
     }
 
     /// Gives all items away to a batch that is empty, and takes its spent chunks back.
@@ -194,6 +207,27 @@ mod tests {
             assert!(chunks(&queue).windows(2).skip(1).all(|pair| pair[0] + pair[1] > CHUNK), "{:?}", chunks(&queue));
         }
         assert!(expected > 10_000);
+    }
+
+    #[test]
+    fn what_is_taken_out_of_the_middle_leaves_no_small_chunks_behind_either() {
+        let mut random = fastrand::Rng::with_seed(2);
+        let (mut queue, mut expected) = (Queue::new(), Vec::new());
+        for next in 0..20_000 {
+            queue.push(next);
+            expected.push(next);
+            if expected.len() > 1_000 {
+                // Every seventh stays.
+                let oldest = expected.iter().position(|item| item % 7 > 0).map(|place| expected.remove(place));
+                assert_eq!(queue.remove_first(|item| item % 7 > 0), oldest);
+            }
+            if random.u8(..8) == 0 {
+                assert_eq!(queue.pop(), Some(expected.remove(0)));
+            }
+            // The head may have been eaten into.
+            assert!(chunks(&queue).windows(2).skip(1).all(|pair| pair[0] + pair[1] > CHUNK), "{:?}", chunks(&queue));
+        }
+        assert!(queue.iter().eq(&expected));
     }
 
     #[test]
