@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize as Ghost, Ordering::SeqCst};
 use loom::model::Builder;
 use loom::thread;
 
+use crate::ErrorKind;
 use crate::edge::{Edge, EdgeReceiver, EdgeSender, End, Polled, Refused, edge};
+use crate::error::StreamError;
 use crate::stage::wait::Wake;
 use crate::sync::{Arc, Ordering};
 
@@ -105,6 +107,11 @@ impl Consumer {
 
     /// The next item; waits for it.
     fn recv(&mut self) -> Result<usize, Last> {
+        self.recv_any().map(Result::unwrap)
+    }
+
+    /// The next item or error item; waits for it.
+    fn recv_any(&mut self) -> Result<crate::error::Result<usize>, Last> {
         loop {
             // This side writes `taken`, so what is read of `sent` can only be too small.
             let gauge = self.receiver.shared().gauge();
@@ -113,7 +120,7 @@ impl Consumer {
             match self.receiver.poll() {
                 Polled::Item(item) => {
                     self.taken += 1;
-                    return Ok(item.unwrap());
+                    return Ok(item);
                 }
                 Polled::Ended(End::Finished) => return Err(Last::Finished),
                 Polled::Ended(End::Cut(_)) => return Err(Last::Cut),
@@ -361,6 +368,94 @@ pub fn an_item_is_taken_or_taken_back(capacity: usize, preemptions: usize) {
         items.sort_unstable();
         assert_eq!(items, numbers(3));
     });
+}
+
+/// A buffer that keeps the latest: a new item takes the place of the oldest in one step, and no producer ever waits. Each
+/// goes one way, order is kept, and the last one is among what is kept.
+pub fn a_new_item_takes_the_place_of_the_oldest(capacity: usize, count: usize, preemptions: usize) {
+    check(preemptions, move || {
+        let (mut producer, mut consumer) = pair(capacity, Mode::Eager);
+        let feed = thread::spawn(move || {
+            let mut displaced = Vec::new();
+            for item in 0..count {
+                let edge = Arc::clone(producer.sender.shared());
+                let mut told = None;
+                match edge.offer_in_place_of_oldest(Ok(item), |displaces| told = Some(displaces)) {
+                    Ok(oldest) => {
+                        assert_eq!(told, Some(oldest.is_some()));
+                        displaced.extend(oldest);
+                    }
+                    Err((Refused::Full, _)) => panic!("there is an older one"),
+                    Err((Refused::Closed, _)) => panic!("nobody has gone"),
+                }
+                producer.assert_within_capacity();
+            }
+            producer.sender.end(End::Finished);
+            displaced
+        });
+        let (mut items, last) = consumer.collect();
+        assert_eq!(last, Last::Finished);
+        assert!(items.is_sorted());
+        assert_eq!(items.last(), Some(&(count - 1)));
+        items.extend(feed.join().unwrap());
+        items.sort_unstable();
+        assert_eq!(items, numbers(count));
+    });
+}
+
+/// The same with error items, which nothing displaces: one that finds no other than errors waits for room, and an item that
+/// does is given back. The consumer, too, may go.
+pub fn errors_are_displaced_by_nothing(capacity: usize, stays: bool, preemptions: usize) {
+    check(preemptions, move || {
+        let (producer, mut consumer) = pair(capacity, Mode::Eager);
+        let mut producer = producer.watch();
+        let feed = thread::spawn(move || {
+            let edge = Arc::clone(producer.sender.shared());
+            let mut gone = 0;
+            for is_data in [true, false, false, true] {
+                let mut refused = if is_data { Ok(1) } else { Err(error()) };
+                loop {
+                    match edge.offer_in_place_of_oldest(refused, |_| {}) {
+                        Ok(oldest) => gone += usize::from(oldest.is_some()),
+                        Err((Refused::Full, Ok(_))) => gone += 1,
+                        Err((Refused::Closed, item)) => gone += usize::from(item.is_ok()),
+                        Err((Refused::Full, error)) => {
+                            refused = error;
+                            if !edge.want_room(&producer.wake) {
+                                producer.wake.park();
+                            }
+                            continue;
+                        }
+                    }
+                    break;
+                }
+                producer.assert_within_capacity();
+            }
+            producer.sender.end(End::Finished);
+            gone
+        });
+        let shared = Arc::clone(consumer.receiver.shared());
+        let (mut data, mut errors) = (0, 0);
+        while stays {
+            match consumer.recv_any() {
+                Ok(Ok(_)) => data += 1,
+                Ok(Err(_)) => errors += 1,
+                Err(last) => {
+                    assert_eq!((last, errors), (Last::Finished, 2));
+                    break;
+                }
+            }
+        }
+        drop(consumer);
+        let gone = feed.join().unwrap();
+        let undelivered = shared.gauge().undelivered.load(Ordering::Relaxed) as usize;
+        assert_eq!(data + gone + undelivered, 2);
+        assert_eq!(shared.gauge().len(), 0);
+    });
+}
+
+fn error() -> StreamError {
+    StreamError::new(ErrorKind::Internal, "a stage")
 }
 
 /// What [`crate::edge::Edge::offer`] is for: senders that are clones of one another.

@@ -73,6 +73,18 @@ fn an_item_is_taken_or_taken_back() {
 }
 
 #[test]
+fn a_new_item_takes_the_place_of_the_oldest() {
+    _ = [1, 2].map(|capacity| models::a_new_item_takes_the_place_of_the_oldest(capacity, 3, 2));
+}
+
+#[test]
+fn errors_are_displaced_by_nothing() {
+    for stays in [true, false] {
+        _ = [1, 2].map(|capacity| models::errors_are_displaced_by_nothing(capacity, stays, 2));
+    }
+}
+
+#[test]
 fn two_senders_share_an_edge() {
     _ = [0, 1, 2].map(|capacity| models::two_senders_share_an_edge(capacity, 2, 1));
 }
