@@ -152,6 +152,7 @@ impl<T, F: Fold<T>> Aggregate<T, F> {
 
 impl<T, F: Fold<T>, G> Aggregate<T, F, EventTime<G>> {
     /// Folds all that is kept, and sends the open window, when no item has come for so long, by the pipeline's clock.
+    /// While the output is full no input is taken, and the time does not run; it counts anew when there is room.
     /// Defaults to never, as does `Duration::MAX`. The next window begins at the time of the last item; an older one that
     /// comes later and is not too late goes there.
     ///
@@ -445,7 +446,7 @@ where
             self.start = self.time.begin(out);
             self.set_timer();
         }
-        self.go_on(out)
+        self.go_on(out) || !self.time.listen(out)
     }
 
     #[inline]

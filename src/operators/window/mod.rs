@@ -134,7 +134,8 @@ macro_rules! window {
             /// Closes all open windows when no item has come for so long, by the pipeline's clock. Defaults to never, as
             /// does `Duration::MAX`: then the last windows are sent when a later item comes, or at the end of the input.
             ///
-            /// Only accepted items count; one that comes too late or fails does not put off the closing. What is
+            /// Only accepted items count; one that comes too late or fails does not put off the closing. While the output
+            /// is full no input is taken, and the time does not run; it counts anew when there is room. What is
             /// accepted as not too late stays the same: an item that comes after the silence and belongs to a window
             /// that was closed makes another one of the same bounds.
             ///

@@ -7,6 +7,7 @@
 //! - Every key in the table has one entry in `due`, whose time is not after that at which the key's next window is due.
 //!   It may be before it: a session that is extended leaves its entry as it is, and when the entry's time comes it is
 //!   put where it belongs. So an item costs no look at anything but its own key.
+//!   (Unless the key has panicked on the way there. Then what it has is lost at the end, and counted; no other is harmed.)
 //! - `held` counts the items that lie in the table: those that are in no window that has been sent, and those that are
 //!   in one and will be in another. An item is settled by the last window that has it.
 
@@ -134,7 +135,12 @@ where
     /// Closes what is to be closed, as far as there is room, and then puts the waiting item into its window. True if
     /// there is more.
     fn go_on(&mut self, out: &mut impl Emit<K::Labelled<C::Window>>) -> bool {
-        while self.next <= self.limit {
+        loop {
+            // Before each, and not after it: a key may have panicked in between.
+            self.look_ahead();
+            if self.next > self.limit {
+                break;
+            }
             if out.is_full() {
                 return true;
             }
@@ -179,7 +185,6 @@ where
                 self.due.insert(entry.due, key);
             }
         }
-        self.look_ahead();
     }
 
     fn look_ahead(&mut self) {
@@ -328,7 +333,7 @@ where
 
     #[inline]
     fn resume(&mut self, out: &mut impl Emit<Self::Out>) -> bool {
-        (self.waiting.is_some() || self.next <= self.limit) && self.go_on(out)
+        ((self.waiting.is_some() || self.next <= self.limit) && self.go_on(out)) || !self.time.listen(out)
     }
 
     #[inline]

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use super::time::to_nanos;
 use super::*;
 use crate::testing::Harness;
-use crate::{AggregateWindow, Stage, folds};
+use crate::{Aggregate, AggregateWindow, ManualClock, Pipeline, Stage, Stream, Throttle, folds};
 
 /// When, whose, and a number to tell it by.
 type Event = (u64, u8, u32);
@@ -269,4 +269,119 @@ fn whatever_closes_windows_early_every_item_is_in_as_many_as_cover_it() {
         let step = &run.steps()[0];
         assert_eq!((step.delivered, step.failed, step.held()), (events.len() as u64, 0, 0), "seed {seed}");
     }
+}
+
+/// A silence is one of the input: that nobody takes what comes out is none, and splits no window.
+#[test]
+fn a_consumer_that_stalls_is_no_silence() {
+    fn run(count: impl FnOnce(Stream<u64>) -> Stream<u64>) -> Vec<u64> {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("stall").clock(&clock).capacity(1).build();
+        let (sender, stream) = Stream::channel(&pipeline, 20);
+        let mut counts = count(stream);
+        (0..12).for_each(|n| sender.send(n * 5).unwrap());
+        drop(sender);
+        let mut seen = Vec::new();
+        for _ in 0..20 {
+            clock.advance(ms(1_000));
+            seen.extend(counts.try_recv().ok().map(Result::unwrap));
+        }
+        assert!(pipeline.join().is_complete());
+        seen
+    }
+    fn at(n: &u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + ms(*n)
+    }
+    let of_ten = || TumblingWindow::new(ms(10)).with_event_time(at, ms(20)).with_idle_timeout(ms(100));
+    // Alone, and with a step behind it that waits, and as one of three steps.
+    let alone = run(|stream| stream.through(&of_ten().with_capacity(1)).map(|w| w.items.len() as u64));
+    assert_eq!(alone, [2; 6]);
+    let waits = run(|stream| {
+        stream.stage("three", |s| s.map(|n| n).with(of_ten()).with(Throttle::new(1.0))).map(|w| w.items.len() as u64)
+    });
+    assert_eq!(waits, [2; 6]);
+    let aggregate = run(|stream| {
+        let counts = Aggregate::by(folds::count()).with_time_window(ms(10)).with_event_time(at, ms(20));
+        stream.through(&counts.with_idle_timeout(ms(100)).with_capacity(1)).map(|w| w.result)
+    });
+    assert_eq!(aggregate, [2; 6]);
+}
+
+/// Panics in the call of its code with this number, once.
+#[derive(Debug)]
+struct Rude(u8);
+
+thread_local! {
+    static CALLS_LEFT: std::cell::Cell<u32> = const { std::cell::Cell::new(u32::MAX) };
+}
+
+fn may_panic() {
+    let left = CALLS_LEFT.replace(CALLS_LEFT.get().wrapping_sub(1));
+    assert!(left != 0, "rude");
+}
+
+impl Clone for Rude {
+    fn clone(&self) -> Self {
+        may_panic();
+        Self(self.0)
+    }
+}
+
+impl PartialEq for Rude {
+    fn eq(&self, other: &Self) -> bool {
+        may_panic();
+        self.0 == other.0
+    }
+}
+
+impl Eq for Rude {}
+
+impl std::hash::Hash for Rude {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        may_panic();
+        self.0.hash(state);
+    }
+}
+
+/// Whenever a key panics: it all comes to an end, the books balance, no window comes too early or twice, and the other keys
+/// have theirs on time.
+#[test]
+fn a_key_that_panics_at_any_moment_harms_no_other() {
+    fn play<S, O>(stage: &S, panics_at: u32) -> bool
+    where
+        S: Stage<In = (u8, u64), Out = Keyed<Rude, Window<(u8, u64)>>, Op = O>,
+        O: crate::Operator<In = (u8, u64), Out = Keyed<Rude, Window<(u8, u64)>>>,
+    {
+        let mut run = Harness::new(stage);
+        let origin = run.clock().wall();
+        CALLS_LEFT.set(panics_at);
+        for n in 0..12 {
+            run.advance(ms(4));
+            run.item(((n % 3) as u8, n));
+        }
+        run.advance(ms(100));
+        let has_panicked = CALLS_LEFT.get() > panics_at;
+        CALLS_LEFT.set(u32::MAX);
+        let mut on_time = [0; 3];
+        for (time, output) in run.timed_outputs() {
+            if let Ok(Keyed { key, window }) = output {
+                assert_eq!(window.end, origin + time, "{panics_at}: {key:?}");
+                on_time[usize::from(key.0)] += window.items.len();
+            }
+        }
+        run.end();
+        let late = run.outputs().into_iter().flatten().map(|keyed| keyed.window.items.len() as u64).sum::<u64>();
+        let step = &run.steps()[0];
+        let seen = on_time.iter().sum::<usize>() as u64 + late;
+        assert_eq!((step.held(), step.delivered + step.failed), (0, 12), "{panics_at}");
+        assert!(seen <= step.delivered && step.failed <= 4, "{panics_at}: {step:?}");
+        assert!(on_time.iter().filter(|items| **items == 4).count() >= 2, "{panics_at}: {on_time:?}");
+        has_panicked
+    }
+    let key = |event: &(u8, u64)| Rude(event.0);
+    let tumbling = TumblingWindow::new(ms(10)).with_key(key);
+    let session = SessionWindow::new(key).with_gap(ms(9));
+    let panics =
+        [(0..).take_while(|at| play(&tumbling, *at)).count(), (0..).take_while(|at| play(&session, *at)).count()];
+    assert!(panics.iter().all(|count| *count > 50), "{panics:?}");
 }

@@ -131,6 +131,13 @@ pub trait TimeSource<T>: Clone + Send + Sync + 'static {
     #[doc(hidden)]
     fn stamp<O>(&mut self, item: &T, out: &impl Emit<O>) -> Result<Nanos, Stamp>;
 
+    /// All has been done that follows from what has come, so that the silence begins; it does not while there is no room,
+    /// for then no input is taken. False if it has to begin later.
+    #[doc(hidden)]
+    fn listen<O>(&mut self, _out: &mut impl Emit<O>) -> bool {
+        true
+    }
+
     /// Up to where windows may be closed.
     #[doc(hidden)]
     fn watermark(&self) -> Nanos;
@@ -223,8 +230,11 @@ pub struct EventTime<F> {
     lateness: Nanos,
     idle: Option<Duration>,
     greatest: Option<Nanos>,
-    /// When the last item came, if anybody wants to know, and something waits.
-    last: Option<Instant>,
+    /// When the silence began, if anybody wants to know.
+    silent_since: Option<Instant>,
+    /// An item has come, and the silence has not begun yet.
+    came: bool,
+    /// Something is to be closed by it.
     waiting: bool,
 }
 
@@ -233,7 +243,15 @@ impl<F> EventTime<F> {
     pub(crate) fn new(time: F, allowed_lateness: Duration) -> Self {
         assert!(allowed_lateness <= LONGEST, "`allowed_lateness` must be at most 10,000 years");
         let lateness = allowed_lateness.as_nanos() as Nanos;
-        Self { time: Arc::new(time), lateness, idle: None, greatest: None, last: None, waiting: false }
+        Self {
+            time: Arc::new(time),
+            lateness,
+            idle: None,
+            greatest: None,
+            silent_since: None,
+            came: false,
+            waiting: false,
+        }
     }
 
     #[track_caller]
@@ -269,7 +287,7 @@ impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> TimeSource<T> for Event
     }
 
     #[inline]
-    fn stamp<O>(&mut self, item: &T, out: &impl Emit<O>) -> Result<Nanos, Stamp> {
+    fn stamp<O>(&mut self, item: &T, _out: &impl Emit<O>) -> Result<Nanos, Stamp> {
         let told = panic::catch(|| (self.time)(item)).map_err(|payload| Stamp(Refusal::Panicked(payload)))?;
         let time = to_nanos(told);
         if !(-RANGE..=RANGE).contains(&time) {
@@ -284,10 +302,17 @@ impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> TimeSource<T> for Event
             }
             _ => self.greatest = Some(time),
         }
-        if self.idle.is_some() {
-            self.last = Some(out.now());
-        }
+        self.came = self.idle.is_some();
         Ok(time)
+    }
+
+    #[inline]
+    fn listen<O>(&mut self, out: &mut impl Emit<O>) -> bool {
+        if self.came && !out.is_full() {
+            self.came = false;
+            self.silent_since = Some(out.now());
+        }
+        !self.came
     }
 
     #[inline]
@@ -301,7 +326,7 @@ impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> TimeSource<T> for Event
 
     #[inline]
     fn wake(&self) -> Option<Instant> {
-        self.last.filter(|_| self.waiting)?.checked_add(self.idle?)
+        self.silent_since.filter(|_| self.waiting && !self.came)?.checked_add(self.idle?)
     }
 
     fn rung(&mut self, _now: Instant) -> Nanos {
