@@ -81,8 +81,9 @@ fn a_busy_customer_is_found_uneven_if_tasks_are_divided_by_customer_and_not_if_b
         let (source, tasks) = TestSource::new(&pipeline);
         let (reports, on_report) = reports(&clock);
         let _done = Recorder::new(balance(&pipeline, tasks, 4, key, work, on_report));
-        // Every second task is customer 0's.
-        source.push_all((0..120).map(|id| task(id, if id % 2 == 0 { 0 } else { id })));
+        // Every fourth task is customer 0's: too many for chance, though no worker stands idle.
+        let customer = |id| if id % 4 == 0 { 0 } else { id };
+        source.push_all((0..400).map(|id| Task { takes: Duration::ZERO, ..task(id, customer(id)) }));
         clock.advance(Duration::from_secs(30));
         let reports = reports.lock();
         reports[0].1.is_uneven
