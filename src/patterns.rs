@@ -11,6 +11,7 @@
 #![doc = "[multi_stage_routing]: self::multi_stage_routing"]
 #![doc = "[parallel_aggregation]: self::parallel_aggregation"]
 #![doc = "[payments]: self::payments"]
+#![doc = "[quality_control]: self::quality_control"]
 #![doc = "[retry]: self::retry"]
 #![doc = "[retry_by_class]: self::retry_by_class"]
 #![doc = "[sessions]: self::sessions"]
@@ -52,6 +53,7 @@ pattern! {
     multi_stage_routing
     parallel_aggregation
     payments
+    quality_control
     retry
     retry_by_class
     sessions

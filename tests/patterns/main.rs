@@ -19,6 +19,7 @@ mod microservices;
 mod multi_stage_routing;
 mod parallel_aggregation;
 mod payments;
+mod quality_control;
 mod retry;
 mod retry_by_class;
 mod sessions;
