@@ -436,15 +436,15 @@ pub fn errors_are_displaced_by_nothing(capacity: usize, stays: bool, preemptions
         });
         let shared = Arc::clone(consumer.receiver.shared());
         let (mut data, mut errors) = (0, 0);
-        while stays {
-            match consumer.recv_any() {
-                Ok(Ok(_)) => data += 1,
-                Ok(Err(_)) => errors += 1,
-                Err(last) => {
-                    assert_eq!((last, errors), (Last::Finished, 2));
-                    break;
+        if stays {
+            let last = loop {
+                match consumer.recv_any() {
+                    Ok(Ok(_)) => data += 1,
+                    Ok(Err(_)) => errors += 1,
+                    Err(last) => break last,
                 }
-            }
+            };
+            assert_eq!((last, errors), (Last::Finished, 2));
         }
         drop(consumer);
         let gone = feed.join().unwrap();
