@@ -245,3 +245,49 @@ fn fan_out_and_fan_in_of_random_branches_keep_all_items_and_the_order_of_each_br
         assert!(pipeline.join().is_complete(), "seed {seed}");
     }
 }
+
+/// An item that panics when it is dropped, if it is a 2.
+#[derive(Debug)]
+struct Touchy(u32);
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        assert_ne!(self.0, 2, "dropped");
+    }
+}
+
+#[test]
+fn a_branch_that_goes_with_an_item_that_panics_when_dropped_takes_no_other_with_it() {
+    let (clock, pipeline) = virtual_pipeline(1);
+    let items = Stream::from_iter(&pipeline, [0, 2, 1, 3, 5].map(Touchy));
+    let (matched, rest) = items.split(|item| item.0.is_multiple_of(2));
+    // The 0 waits in the branch, the 2 for room.
+    clock.settle();
+    drop(matched);
+    assert!(rest.into_iter().map(|item| item.unwrap().0).eq([1, 3, 5]));
+    let report = pipeline.join();
+    assert!(report.is_complete() && report.faults.is_empty(), "{report}");
+}
+
+#[test]
+fn an_item_that_panics_when_dropped_is_no_fault_of_the_stage_that_nobody_reads_any_more() {
+    let (clock, pipeline) = virtual_pipeline(1);
+    let stream = Stream::from_iter(&pipeline, [0, 2].map(Touchy)).map(|item| item);
+    clock.settle();
+    drop(stream);
+    let report = pipeline.join();
+    assert!(report.faults.is_empty(), "{report}");
+}
+
+#[test]
+fn items_that_panic_when_dropped_in_front_of_a_stage_that_is_cancelled_are_no_fault() {
+    let (clock, pipeline) = virtual_pipeline(2);
+    let (sender, input) = Stream::channel(&pipeline, 8);
+    let output = input.map(|item: Touchy| item);
+    // Two are in the output, one is in hand, and two wait.
+    [0, 1, 3, 2, 2].into_iter().for_each(|n| sender.send(Touchy(n)).unwrap());
+    clock.settle();
+    let report = pipeline.abort();
+    drop(output);
+    assert!(report.faults.is_empty(), "{report}");
+}

@@ -31,6 +31,8 @@
 //!    undelivered. Items offered after that are given back to the producer, which counts them in the same place. So
 //!    emitted = taken + undelivered, exactly.
 //! 8. No user value is dropped and no wake posted while the lock is held.
+//! 9. *What nobody will see* is dropped item by item. One whose drop panics harms neither the others nor the thread, which
+//!    may have other ways out.
 //!
 //! Under virtual time the edge is *eager*: chunks of one, batches of one. Then 3 and 4 hold without the "late by one
 //! call", and what is seen at a given moment does not depend on the scheduler.
@@ -41,6 +43,8 @@ mod receiver;
 mod sender;
 #[cfg(test)]
 mod tests;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam_utils::CachePadded;
 
@@ -321,6 +325,11 @@ impl<T> Edge<T> {
     pub(crate) fn is_closed(&self) -> bool {
         self.is_gone() || self.state.lock().end.is_some()
     }
+}
+
+/// Invariant 9. Of a panic the hook has told, and there is nobody else to tell.
+fn discard<I>(items: impl Iterator<Item = I>) {
+    items.for_each(|item| _ = catch_unwind(AssertUnwindSafe(|| drop(item))));
 }
 
 fn push_unique(wakes: &mut Vec<Arc<Wake>>, wake: &Arc<Wake>) {

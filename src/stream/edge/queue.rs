@@ -153,11 +153,6 @@ impl<I> Batch<I> {
     pub(super) fn iter(&self) -> impl Iterator<Item = &I> + Clone {
         self.head.iter().chain(self.chunks.iter().flatten())
     }
-
-    pub(super) fn clear(&mut self) {
-        self.head.clear();
-        self.chunks.clear();
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! [`EdgeReceiver`]: the consuming end.
 
-use super::{Batch, Edge, Polled, Queue, State, post_all};
+use std::iter;
+
+use super::{Batch, Edge, Polled, Queue, State, discard, post_all};
 use crate::error::Result;
 use crate::stage::wait::Wake;
 use crate::sync::{Arc, Ordering};
@@ -141,7 +143,7 @@ impl<T> Drop for EdgeReceiver<T> {
         let edge = &*self.edge;
         let mut state = edge.state.lock();
         edge.gone.store(true, Ordering::Release);
-        let queue = std::mem::replace(&mut state.queue, Queue::new());
+        let mut queue = std::mem::replace(&mut state.queue, Queue::new());
         let mut wakes = std::mem::take(&mut state.owners);
         wakes.append(&mut state.wanting_room);
         state.consumer = None;
@@ -151,7 +153,7 @@ impl<T> Drop for EdgeReceiver<T> {
         edge.gauge.taken.store(self.taken.wrapping_add(left.count()), Ordering::Release);
         post_all(wakes);
         // The items themselves are dropped last, in order, when everybody has been told.
-        self.batch.clear();
-        drop(queue);
+        discard(iter::from_fn(|| self.batch.pop()));
+        discard(iter::from_fn(|| queue.pop()));
     }
 }

@@ -1,6 +1,6 @@
 //! [`EdgeSender`]: the producing end.
 
-use super::{Edge, End};
+use super::{Edge, End, discard};
 use crate::error::{Result, StreamError};
 use crate::stage::wait::Wake;
 use crate::sync::{Arc, CHUNK, Ordering};
@@ -148,7 +148,7 @@ impl<T> EdgeSender<T> {
 
     fn give_up(&mut self) {
         self.edge.count_undelivered(self.open.iter());
-        self.open.clear();
+        discard(self.open.drain(..));
     }
 
     /// Ends the stream after what was emitted. What there is no room for is lost, and counted: a stage that finishes in
