@@ -268,6 +268,25 @@ fn a_total_limit_cuts_the_last_attempt_short() {
 }
 
 #[test]
+fn a_pause_that_ends_too_late_loses_no_error() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (sender, token) = std::sync::mpsc::channel();
+    let call = AsyncMapper::new(move |cancel: &CancelToken, _: &u64| {
+        sender.send(cancel.clone()).unwrap();
+        Err::<(), _>(ApiError::Busy)
+    });
+    let results = Stream::from_iter(&pipeline, [7]).through(&Retry::new(call).with_total_timeout(ms(1_000)));
+    clock.settle();
+    // As if the limit had passed during the pause: on a busy machine a thread may be woken late.
+    token.recv().unwrap().cancel();
+    let error = results.into_iter().next().unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::TimedOut, 1));
+    let limit = std::error::Error::source(&error).unwrap();
+    assert_eq!(limit.source().unwrap().downcast_ref(), Some(&ApiError::Busy));
+    pipeline.join();
+}
+
+#[test]
 fn a_pause_that_would_reach_the_total_limit_is_not_begun() {
     let clock = ManualClock::new();
     let retry = Retry::new(AsyncMapper::new(never)).max_attempts(9).with_jitter(false).with_total_timeout(ms(300));

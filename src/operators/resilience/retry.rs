@@ -297,7 +297,7 @@ impl<C: Call> RetryCall<C> {
         mut error: CallError<C::Error>,
     ) -> Result<C::Out, CallError<C::Error>> {
         let (mut attempt, mut attempts) = (1, error.attempts);
-        // What the attempt before said.
+        // What was the last to be said, if not by `error`.
         let mut before = None;
         loop {
             let pause = match panic::catch(|| self.pause(token, &error, attempt)) {
@@ -309,7 +309,8 @@ impl<C: Call> RetryCall<C> {
             let slept = token.sleep(pause);
             drop(waiting);
             if slept.is_err() {
-                error.failure = CallFailure::Cancelled;
+                let last = std::mem::replace(&mut error, CallError::new(CallFailure::Cancelled, attempts));
+                before = last.into_error().or(before);
                 break;
             }
             attempt += 1;
@@ -325,7 +326,7 @@ impl<C: Call> RetryCall<C> {
             }
         }
         let failure = match (error.failure, self.rules.total_timeout) {
-            // By the limit, then. What the attempt before said is the best there is to know.
+            // By the limit, then. What was said before is the best there is to know.
             (CallFailure::Cancelled, Some(limit)) if !cancel.is_cancelled() => {
                 CallFailure::TimedOut { limit, error: before }
             }
