@@ -261,7 +261,7 @@ impl Circuit {
             }
             Phase::HalfOpen(round) => {
                 if round.is_overdue(token) {
-                    state.count(Judged { failed: true, slow: true }, token);
+                    state.count(Judged { failed: true, slow: rules.slow.is_some() }, token);
                     state.open(token, rules);
                     false
                 } else if round.succeeded + round.out.len() < rules.half_open_requests {
