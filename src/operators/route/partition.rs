@@ -19,7 +19,8 @@ use crate::stream::Stream;
 /// Divides a stream into partitions by a key: items with the same key go to the same partition, in order.
 ///
 /// By default a key's place is its hash modulo the number of partitions. The hash is fixed: a key has the same place in
-/// every run and in every process, as long as its type implements [`Hash`] in the same way.
+/// every run and in every process, as long as its type implements [`Hash`] in the same way. Slices, vectors and arrays of
+/// integers longer than a byte do so only on machines of the same byte order; numbers, strings, bytes and tuples of them on all.
 /// [`with_consistent_hashing`](Self::with_consistent_hashing) keeps most keys in place when the number changes, and
 /// [`with_partitioner`](Self::with_partitioner) takes any other rule.
 ///
