@@ -299,3 +299,51 @@ fn a_switch_may_be_used_again_and_has_no_key_that_is_lost() {
     }
     assert_eq!((switch.stats().match_rate("even"), switch.stats().match_rate("default")), (0.5, 0.25));
 }
+
+#[test]
+fn each_item_is_counted_where_it_went_whatever_becomes_of_the_routes() {
+    for seed in 0..60 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let pipeline = Pipeline::builder("router").capacity([0, 1, 2, 7, 256][random.usize(..5)]).build();
+        let (routes, all_matches) = (random.usize(1..6), random.bool());
+        let names: Vec<String> = (0..routes).map(|route| format!("route-{route}")).collect();
+        let mut router = Router::new().with_buffer_size([0, 1, 3, 64][random.usize(..4)]);
+        for name in &names {
+            let divisor = random.u32(1..4);
+            let matches = move |n: &u32| {
+                assert!(*n != 77 || divisor != 2, "77");
+                n.is_multiple_of(divisor)
+            };
+            router = match random.u8(..3) {
+                0 => router.add_route(name.as_str(), matches, Take::new(random.usize(..50)).with_name(name.clone())),
+                _ => router.add_route(name.as_str(), matches, same().with_name(name.clone())),
+            };
+        }
+        if all_matches {
+            router = router.all_matches();
+        }
+        let output = router.process_to_routes(&pipeline, Stream::from_iter(&pipeline, 0..random.u32(..2_000)));
+        for (_, stream) in output {
+            match random.u8(..4) {
+                0 => drop(stream),
+                1 => stream.through(&Take::new(random.usize(..300))).spawn_for_each(drop),
+                _ => stream.spawn_for_each(drop),
+            }
+        }
+        if random.u8(..4) == 0 {
+            pipeline.cancel();
+        }
+        let report = pipeline.join();
+        let (stats, step) = (router.stats(), &report.stage("router").unwrap().steps[0]);
+        assert!(step.balances() && report.faults.is_empty(), "seed {seed}: {report}");
+        for name in &names {
+            let received = report.stage(name).unwrap().received();
+            assert_eq!(stats.items(name), received + stats.undeliverable(name), "seed {seed}, {name}: {report}");
+        }
+        if !all_matches {
+            let sent: u64 = names.iter().map(|name| stats.items(name)).sum();
+            assert_eq!(stats.total_items(), sent + stats.unmatched() + stats.failed(), "seed {seed}: {report}");
+        }
+        assert_eq!(stats.blocking(), [""; 0]);
+    }
+}
