@@ -291,3 +291,63 @@ fn items_that_panic_when_dropped_in_front_of_a_stage_that_is_cancelled_are_no_fa
     drop(output);
     assert!(report.faults.is_empty(), "{report}");
 }
+
+#[test]
+fn split_sends_errors_to_the_rest() {
+    let (clock, pipeline) = virtual_pipeline(8);
+    let (sender, input) = Stream::channel(&pipeline, 8);
+    let (matched, rest) = input.split(|n: &u8| if *n == 2 { panic!("two") } else { true });
+    sender.send(1).unwrap();
+    sender.send_error(failure()).unwrap();
+    sender.send(2).unwrap();
+    sender.finish();
+    clock.settle();
+    assert_eq!(matched.collect::<Vec<_>>().unwrap(), [1]);
+    let errors: Vec<_> = rest.into_iter().map(Result::unwrap_err).collect();
+    assert_eq!(errors.iter().map(StreamError::kind).collect::<Vec<_>>(), [ErrorKind::Failed, ErrorKind::Panicked]);
+    assert_eq!((errors[1].stage(), errors[1].take_item::<u8>()), ("split", Some(2)));
+}
+
+#[test]
+fn an_item_does_not_wait_for_company_while_all_others_go_another_way() {
+    let pipeline = Pipeline::new("routes");
+    let (sender, input) = Stream::channel(&pipeline, 200);
+    // All are there before the first is taken, so the stage never waits; each of the others takes a while, the last for ever.
+    (0..200).for_each(|n| sender.send(n).unwrap());
+    let done = Arc::new(AtomicUsize::new(0));
+    let is_done = Arc::clone(&done);
+    let (mut matched, rest) = input.split(move |n: &u32| {
+        let mut looks = if *n < 3 { 0 } else { 10_000 };
+        while looks > 0 && is_done.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+            looks -= usize::from(*n < 199);
+        }
+        *n < 3
+    });
+    drop(rest);
+    for n in 0..3 {
+        assert_eq!(matched.recv().unwrap().unwrap(), n);
+    }
+    done.store(1, Ordering::Release);
+    drop(sender);
+}
+
+#[test]
+fn a_run_that_goes_on_is_counted_although_another_has_begun() {
+    let (clock, pipeline) = virtual_pipeline(8);
+    let split = Split::new(|n: &u32| n.is_multiple_of(2));
+    let run = || {
+        let (sender, input) = Stream::channel(&pipeline, 8);
+        let SplitOutput { matched, rest, .. } = split.process(&pipeline, input);
+        (sender, matched, rest)
+    };
+    let (first, _matched, _rest) = run();
+    clock.settle();
+    let (second, _matched, _rest) = run();
+    clock.settle();
+    (0..3).for_each(|n| first.send(n).unwrap());
+    second.send(4).unwrap();
+    clock.settle();
+    assert_eq!((split.stats().matched(), split.stats().rest()), (3, 1));
+    pipeline.abort();
+}
