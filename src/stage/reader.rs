@@ -434,7 +434,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
 
     fn wait_for_time(&mut self, until: Option<Instant>, now: Instant) -> Instant {
         self.settle();
-        self.thread.wait_for_time(until, now, self.op.is_punctual(), || false)
+        let is_news = || !self.told_of_drain && self.thread.token.is_draining();
+        self.thread.wait_for_time(until, now, self.op.is_punctual(), is_news)
     }
 
     /// To be called before the caller does anything that may take long, or is to see the books balanced.

@@ -158,7 +158,13 @@ impl StageThread {
             return now;
         }
         let wake = until.and_then(|until| if punctual { until.checked_sub(EARLY) } else { Some(until) });
-        self.wait(Phase::Idle, wake, &hint, |_| hint());
+        self.wait(Phase::Idle, wake, &hint, |waiter| {
+            if self.home.is_none() {
+                // A drain wakes the threads of the pipeline, and whoever asks for it.
+                self.token.scope().watch_drain(waiter.wake());
+            }
+            hint()
+        });
         self.token.now()
     }
 

@@ -307,6 +307,21 @@ mod tests {
         assert!(pipeline.join().is_complete());
     }
 
+    /// The reader is no thread of the pipeline, which a drain would wake.
+    #[test]
+    fn a_drain_ends_the_wait_of_a_reader_on_any_thread() {
+        let pipeline = Pipeline::new("guest");
+        let stream = Stream::from_iter(&pipeline, 0..3);
+        let reader = std::thread::spawn(move || stream.inline().delay(Duration::MAX).collect::<Vec<_>>().unwrap());
+        // Its input has ended, and it waits for what never comes.
+        while pipeline.report().stages.last().is_none_or(|stage| stage.steps[0].received < 3) || pipeline.threads() > 0
+        {
+            std::thread::yield_now();
+        }
+        pipeline.drain();
+        assert_eq!(reader.join().unwrap(), [0, 1, 2]);
+    }
+
     #[test]
     #[should_panic(expected = "`max_items` must be at least 1")]
     fn no_room_is_refused() {
