@@ -1,6 +1,7 @@
 #![doc = "[ab_test]: self::ab_test"]
 #![doc = "[analytics]: self::analytics"]
 #![doc = "[api_gateway]: self::api_gateway"]
+#![doc = "[backpressure]: self::backpressure"]
 #![doc = "[content_routing]: self::content_routing"]
 #![doc = "[dead_letters]: self::dead_letters"]
 #![doc = "[geo_partitions]: self::geo_partitions"]
@@ -43,6 +44,7 @@ pattern! {
     ab_test
     analytics
     api_gateway
+    backpressure
     content_routing
     dead_letters
     geo_partitions

@@ -9,6 +9,7 @@ mod page;
 mod ab_test;
 mod analytics;
 mod api_gateway;
+mod backpressure;
 mod content_routing;
 mod dead_letters;
 mod geo_partitions;

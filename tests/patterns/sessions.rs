@@ -28,12 +28,13 @@ fn each_activity_updates_its_own_session_in_order() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).build();
     let (source, activities) = TestSource::new(&pipeline);
-    let updates = Recorder::new(follow_sessions(activities));
+    let recorder = Recorder::new(follow_sessions(activities));
     for cents in [1, 2] {
         source.push_all((0..50).map(|session| activity(session, Action::Add(cents * session))));
     }
     source.push_all((0..50).map(|session| activity(session, Action::Pay)));
-    let updates = updates.items();
+    let updates = recorder.items();
+    assert_eq!(updates.len(), 150);
     for session in 0..50 {
         let own: Vec<&Update> = updates.iter().filter(|update| update.session == session).collect();
         let expected = [
@@ -45,7 +46,7 @@ fn each_activity_updates_its_own_session_in_order() {
     }
     // They are forgotten: nothing waits for its time any more.
     clock.advance(mins(60));
-    assert_eq!(updates.len(), 150);
+    assert_eq!(recorder.items(), []);
 }
 
 #[test]
