@@ -30,8 +30,10 @@ use crate::clock::{Clock, ManualClock, Seat};
 /// How many pauses a thread that found nothing makes before it looks again.
 const HEAD_START: usize = 32;
 
-/// How often a thread yields before it parks.
-const YIELDS: u32 = 10;
+/// How often a thread yields before it parks: in all about as long as it takes to be woken again, so that waiting in vain
+/// costs at most as much as parking at once would have (Karlin et al., "Competitive randomized algorithms for
+/// nonuniform problems", 1990).
+const YIELDS: u32 = 100;
 
 /// After how many waits without a yield it is tried again whether one helps.
 const TRY_AGAIN: u32 = 16;
@@ -95,7 +97,7 @@ impl Patience {
     const NEW: Self = Self { yields: YIELDS, without: 0 };
 
     fn rewarded(self) -> Self {
-        Self { yields: (self.yields + 2).min(YIELDS), without: 0 }
+        Self { yields: (self.yields * 2).clamp(1, YIELDS), without: 0 }
     }
 
     fn in_vain(self) -> Self {
