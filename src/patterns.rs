@@ -9,6 +9,7 @@
 #![doc = "[hash_distribution]: self::hash_distribution"]
 #![doc = "[load_balancing]: self::load_balancing"]
 #![doc = "[microservices]: self::microservices"]
+#![doc = "[monitoring]: self::monitoring"]
 #![doc = "[multi_stage_routing]: self::multi_stage_routing"]
 #![doc = "[parallel_aggregation]: self::parallel_aggregation"]
 #![doc = "[payments]: self::payments"]
@@ -52,6 +53,7 @@ pattern! {
     hash_distribution
     load_balancing
     microservices
+    monitoring
     multi_stage_routing
     parallel_aggregation
     payments

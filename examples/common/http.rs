@@ -93,11 +93,21 @@ impl Client {
 
     /// Asks, and waits for the answer until the deadline of the token, if it has one. Whatever the status is, it is an answer.
     pub fn post(&self, cancel: &CancelToken, url: &str, text: &str) -> Result<Answer, ureq::Error> {
-        let left = cancel.deadline().map(|deadline| deadline.saturating_duration_since(cancel.now()));
-        // Zero would be no limit.
-        let left = left.map(|left| left.max(Duration::from_millis(1)));
-        let mut response = self.agent.post(url).config().timeout_global(left).build().send(text)?;
+        let mut response = self.agent.post(url).config().timeout_global(time_left(cancel)).build().send(text)?;
         let text = response.body_mut().read_to_string()?;
         Ok(Answer::new(response.status().as_u16(), text))
     }
+
+    /// As [`post`](Self::post), without saying anything.
+    pub fn get(&self, cancel: &CancelToken, url: &str) -> Result<Answer, ureq::Error> {
+        let mut response = self.agent.get(url).config().timeout_global(time_left(cancel)).build().call()?;
+        let text = response.body_mut().read_to_string()?;
+        Ok(Answer::new(response.status().as_u16(), text))
+    }
+}
+
+fn time_left(cancel: &CancelToken) -> Option<Duration> {
+    let left = cancel.deadline().map(|deadline| deadline.saturating_duration_since(cancel.now()));
+    // Zero would be no limit.
+    left.map(|left| left.max(Duration::from_millis(1)))
 }

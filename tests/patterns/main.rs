@@ -17,6 +17,7 @@ mod group_batches;
 mod hash_distribution;
 mod load_balancing;
 mod microservices;
+mod monitoring;
 mod multi_stage_routing;
 mod parallel_aggregation;
 mod payments;
