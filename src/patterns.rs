@@ -4,6 +4,7 @@
 #![doc = "[backpressure]: self::backpressure"]
 #![doc = "[content_routing]: self::content_routing"]
 #![doc = "[dead_letters]: self::dead_letters"]
+#![doc = "[etl]: self::etl"]
 #![doc = "[geo_partitions]: self::geo_partitions"]
 #![doc = "[group_batches]: self::group_batches"]
 #![doc = "[hash_distribution]: self::hash_distribution"]
@@ -48,6 +49,7 @@ pattern! {
     backpressure
     content_routing
     dead_letters
+    etl
     geo_partitions
     group_batches
     hash_distribution

@@ -26,6 +26,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
         pipeline.every(Duration::from_millis(100), update);
     }
 
+    // [pattern]
     let enrich = AsyncMapper::new(move |_: &CancelToken, row: &Row| tables.enrich(row));
     let load = Mapper::fallible({
         let (database, counts) = (Arc::clone(&database), Arc::clone(&counts));
@@ -55,6 +56,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     // Batches are made and loaded right here. The first one that cannot be loaded stops the pipeline; why it stopped is
     // asked below.
     let _ = rows.named("load").inline().batch(BATCH).with(load.with_name("insert")).count();
+    // [/pattern]
 
     // Should it have stopped early, the reader may still be waiting for input.
     stop.set();
