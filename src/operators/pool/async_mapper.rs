@@ -40,7 +40,8 @@ use crate::stream::Stream;
 /// Workers take their own input, and stop taking when the window is full or the output is.
 ///
 /// They take items one by one, and pass each result on at once. Only where hundreds of items in a row were so quick that this
-/// would cost more than the work are they taken in runs of some 50 microseconds, and their results passed on together.
+/// would cost more than the work are they taken in runs of some 50 microseconds, and their results passed on together. One
+/// run that took long makes the next ones shorter; after two in succession they are taken one by one again.
 /// What a worker has taken and not begun, or finished and not passed on, is taken over by others as soon as they have
 /// nothing to do; so a slow item after many quick ones holds up no other, unless all workers are in slow calls, or
 /// there is but one.
