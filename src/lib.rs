@@ -86,9 +86,11 @@
 
 mod clock;
 mod compile_fail;
+mod edge;
 mod error;
 pub mod guides;
 mod operators;
+mod panic;
 pub mod patterns;
 mod pipeline;
 pub mod prelude;
@@ -101,16 +103,13 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
 pub use operators::*;
 pub use pipeline::{
-    CancelToken, Cancelled, Cause, DEFAULT_CAPACITY, Outcome, OutputReport, Pipeline, PipelineBuilder, Report,
-    StageReport, StepReport,
+    CancelToken, Cancelled, Cause, DEFAULT_CAPACITY, DropReason, Outcome, OutputReport, Pipeline, PipelineBuilder,
+    Report, StageKind, StageReport, StepReport,
 };
-pub use stage::{
-    BoxProcessor, Call, CallError, CallFailure, CallStage, Chain, Custom, DropReason, Emit, Fused, NoSteps, Only,
-    Operator, Processor, ProcessorFn, Stage, StageKind, Steps, Then,
-};
+pub use stage::{Emit, Operator, Tally};
 pub use stream::{
-    FromIter, FromLines, Inline, IntoIter, Origin, RecvTimeoutError, SendError, Sender, Stream, StreamReceiver, Tally,
-    TryRecvError,
+    BoxProcessor, Chain, FromIter, FromLines, Fused, Inline, IntoIter, NoSteps, Only, Origin, Processor, ProcessorFn,
+    RecvTimeoutError, SendError, Sender, Stage, Steps, Stream, StreamReceiver, Then, TryRecvError,
 };
 
 /// The README, so that its code is compiled and run.

@@ -8,10 +8,10 @@
 #![allow(dead_code)]
 
 mod error;
-mod stage;
+mod clock;
 mod sync;
 
-#[path = "../../src/stream/edge/mod.rs"]
+#[path = "../../src/edge/mod.rs"]
 mod edge;
 
 pub mod models;

@@ -9,7 +9,7 @@ use loom::thread;
 use crate::ErrorKind;
 use crate::edge::{Edge, EdgeReceiver, EdgeSender, End, Polled, Refused, edge};
 use crate::error::StreamError;
-use crate::stage::wait::Wake;
+use crate::clock::wait::Wake;
 use crate::sync::{Arc, Ordering};
 
 /// When a producer shows its items.

@@ -1,4 +1,4 @@
-//! What `src/stream/edge/mod.rs` promises, in every interleaving.
+//! What `src/edge/mod.rs` promises, in every interleaving.
 
 use model::models::{self, Mode};
 

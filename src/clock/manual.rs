@@ -38,8 +38,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::notify::Notify;
 use super::real_now;
-use crate::stage::wait::Notify;
 
 /// A clock that stands still until a test moves it.
 ///
@@ -247,7 +247,7 @@ impl ManualClock {
     }
 
     fn is_seated_here(&self) -> bool {
-        crate::stage::wait::seated_at(self)
+        crate::clock::wait::seated_at(self)
     }
 
     pub(crate) fn same(&self, other: &Self) -> bool {

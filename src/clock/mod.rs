@@ -3,94 +3,14 @@
 //! Operators read the time and set their timers through the clock of their pipeline, never through the operating
 //! system, so that a test can give a pipeline a [`ManualClock`] and move the time itself.
 
+mod clock;
 mod manual;
+mod notify;
+mod ticks;
+pub(crate) mod wait;
 
+pub(crate) use clock::real_now;
+pub use clock::{Clock, SystemClock};
 pub use manual::ManualClock;
 pub(crate) use manual::{Hold, Seat};
-
-use std::fmt;
-use std::time::{Instant, SystemTime};
-
-/// The source of time of a pipeline: the system's, or one that a test moves by hand.
-///
-/// Clones share one time.
-#[derive(Clone)]
-pub struct Clock {
-    pub(crate) manual: Option<ManualClock>,
-}
-
-/// The clock of the operating system; what a pipeline uses unless it is given another.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemClock;
-
-impl Clock {
-    /// The present moment, for measuring spans. Never goes back.
-    pub fn now(&self) -> Instant {
-        match &self.manual {
-            None => real_now(),
-            Some(manual) => manual.now(),
-        }
-    }
-
-    /// The present date and time.
-    pub fn wall(&self) -> SystemTime {
-        match &self.manual {
-            None => real_wall(),
-            Some(manual) => manual.wall(),
-        }
-    }
-
-    pub(crate) fn is_manual(&self) -> bool {
-        self.manual.is_some()
-    }
-
-    /// Until the hold is dropped, virtual time does not pass: for work that a thread which is not one of ours does.
-    pub(crate) fn hold(&self, what: &'static str) -> Option<Hold> {
-        self.manual.as_ref().map(|manual| manual.hold(what))
-    }
-}
-
-/// The one place that reads the system's monotonic clock.
-#[allow(clippy::disallowed_methods)]
-pub(crate) fn real_now() -> Instant {
-    Instant::now()
-}
-
-/// The one place that reads the system's calendar clock.
-#[allow(clippy::disallowed_methods)]
-fn real_wall() -> SystemTime {
-    SystemTime::now()
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        SystemClock.into()
-    }
-}
-
-impl From<SystemClock> for Clock {
-    fn from(_: SystemClock) -> Self {
-        Self { manual: None }
-    }
-}
-
-impl From<ManualClock> for Clock {
-    fn from(manual: ManualClock) -> Self {
-        Self { manual: Some(manual) }
-    }
-}
-
-impl From<&ManualClock> for Clock {
-    fn from(manual: &ManualClock) -> Self {
-        manual.clone().into()
-    }
-}
-
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.manual {
-            None => f.write_str("SystemClock"),
-            Some(manual) => manual.fmt(f),
-        }
-    }
-}
+pub(crate) use ticks::{Ticks, earlier};

@@ -1,19 +1,25 @@
 //! The operators, one a file, in folders by kind.
 
 mod batch;
+mod call;
+mod custom;
 mod flow;
+pub mod folds;
 mod item;
+mod options;
 mod pool;
 mod resilience;
 mod route;
-mod state;
+mod shorthand;
 mod window;
 
 pub use batch::*;
+pub use call::{Call, CallError, CallFailure, CallStage};
+pub use custom::Custom;
 pub use flow::*;
 pub use item::*;
 pub use pool::*;
 pub use resilience::*;
 pub use route::*;
-pub use state::*;
+pub(crate) use shorthand::shorthand;
 pub use window::*;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::CancelToken;
+use super::node::Cause;
 use super::scope::Scope;
-use super::token::Cause;
+use super::stats::{Counter, DropReason, OutputStats, StageKind, StageStats, StepStats, Timing};
 use crate::error::StreamError;
-use crate::stage::stats::{Counter, DropReason, OutputStats, StageKind, StageStats, StepStats, Timing};
 
 /// How a pipeline came to its end, or that it has not.
 #[derive(Debug, Clone)]
@@ -116,6 +117,37 @@ pub struct OutputReport {
     pub blocked: Duration,
     /// Whether the stage waits for room in it at this moment. A branch that nobody reads shows here.
     pub is_blocking: bool,
+}
+
+impl CancelToken {
+    /// What each stage of the token's pipeline has done so far: for whoever watches a pipeline while it runs.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use streamz::{ManualClock, Pipeline, Stream};
+    ///
+    /// let clock = ManualClock::new();
+    /// let pipeline = Pipeline::builder("watched").clock(&clock).build();
+    /// let (input, numbers) = Stream::channel(&pipeline, 16);
+    /// numbers.map(|n: u32| n + 1).spawn_for_each(drop);
+    ///
+    /// let (token, (seen, counts)) = (pipeline.token(), std::sync::mpsc::channel());
+    /// pipeline.every(Duration::from_secs(1), move || {
+    ///     let report = token.report();
+    ///     seen.send(report.stage("map").unwrap().emitted()).unwrap();
+    /// });
+    /// input.send(1)?;
+    /// clock.advance(Duration::from_secs(1));
+    /// assert_eq!(counts.recv()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the token does not come from a pipeline.
+    #[track_caller]
+    pub fn report(&self) -> Report {
+        Report::of(self.scope())
+    }
 }
 
 impl Report {

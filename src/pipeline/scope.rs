@@ -16,12 +16,13 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::token::{Cause, Node, earlier};
+use super::node::{Cause, Node};
+use super::stats::{StageKind, StageStats};
 use crate::clock::Clock;
+use crate::clock::earlier;
+use crate::clock::wait::{Waiter, Wake};
 use crate::error::StreamError;
-use crate::stage::panic::{self, PanicPayload};
-use crate::stage::stats::{StageKind, StageStats};
-use crate::stage::wait::{Waiter, Wake};
+use crate::panic::{self, PanicPayload};
 
 thread_local! {
     /// The address of the scope that the thread belongs to, 0 if to none.

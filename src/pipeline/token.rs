@@ -6,45 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
-use super::report::Report;
+use super::node::{Cause, Node, Registration};
 use super::scope::Scope;
 use crate::clock::Clock;
-use crate::error::{BoxError, StreamError};
-use crate::stage::wait::{Waiter, Wake};
-
-/// Why something was cancelled.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum Cause {
-    /// [`CancelToken::cancel`] or [`Pipeline::abort`](crate::Pipeline::abort) was called.
-    #[error("cancelled on request")]
-    Requested,
-    /// [`CancelToken::cancel_because`] was called with this reason.
-    #[error("cancelled: {0}")]
-    Because(Arc<dyn std::error::Error + Send + Sync>),
-    /// The token's deadline passed.
-    #[error("deadline passed")]
-    DeadlinePassed,
-    /// [`Pipeline::drain_within`](crate::Pipeline::drain_within) ran out of time.
-    #[error("drain took longer than {0:?}")]
-    DrainTimedOut(Duration),
-    /// The [`Pipeline`](crate::Pipeline) was dropped before it had finished.
-    #[error("pipeline dropped")]
-    Dropped,
-    /// More failed than a [`DeadLetterQueue`](crate::DeadLetterQueue) allows.
-    #[error("too many failures: {failed} of {seen}")]
-    TooManyFailures {
-        /// Failures so far.
-        failed: u64,
-        /// Items and failures so far.
-        seen: u64,
-    },
-    /// An end that stops at the first error met one.
-    #[error("stopped at the first error: {0}")]
-    Failed(#[source] StreamError),
-}
+use crate::clock::earlier;
+use crate::clock::wait::{Waiter, Wake};
+use crate::error::BoxError;
 
 /// The error of a wait that was ended by cancellation.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -74,90 +41,6 @@ impl Cancelled {
 pub struct CancelToken {
     node: Arc<Node>,
     scope: Option<Arc<Scope>>,
-}
-
-/// One token. Nodes know their parents only: whoever waits registers with the node and all its ancestors, so a child
-/// costs one allocation and leaves nothing behind.
-pub(crate) struct Node {
-    /// Written under the lock, after the cause; Release, so that who reads `true` finds the cause.
-    cancelled: AtomicBool,
-    deadline: Option<Instant>,
-    clock: Clock,
-    parent: Option<Arc<Node>>,
-    /// Set before anything happens to any of the tokens that share it, those with one root, that a stage must know of: one
-    /// look for each item is enough as long as nothing does.
-    alarm: Arc<AtomicBool>,
-    state: Mutex<NodeState>,
-}
-
-#[derive(Default)]
-struct NodeState {
-    cause: Option<Cause>,
-    wakes: Vec<Arc<Wake>>,
-}
-
-impl Node {
-    pub(crate) fn root(clock: Clock, deadline: Option<Instant>) -> Arc<Self> {
-        Arc::new(Self::new(clock, deadline, None))
-    }
-
-    fn new(clock: Clock, deadline: Option<Instant>, parent: Option<Arc<Node>>) -> Self {
-        let alarm = parent.as_ref().map_or_else(Arc::default, |parent| Arc::clone(&parent.alarm));
-        Self { cancelled: AtomicBool::new(false), deadline, clock, parent, alarm, state: Mutex::default() }
-    }
-
-    pub(crate) fn cancel(&self, cause: Cause) {
-        let mut state = self.state.lock();
-        if state.cause.is_some() {
-            return;
-        }
-        state.cause = Some(cause);
-        self.alarm.store(true, Ordering::Release);
-        self.cancelled.store(true, Ordering::Release);
-        // Who registers from now on takes the lock after us, and so sees the flag.
-        let wakes = std::mem::take(&mut state.wakes);
-        drop(state);
-        for wake in wakes {
-            wake.post();
-        }
-    }
-
-    #[inline]
-    fn is_cancelled_itself(&self) -> bool {
-        if self.cancelled.load(Ordering::Acquire) {
-            return true;
-        }
-        match self.deadline {
-            Some(deadline) if self.clock.now() >= deadline => {
-                self.cancel(Cause::DeadlinePassed);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    pub(crate) fn cause(&self) -> Option<Cause> {
-        let node = self.lineage().find(|node| node.is_cancelled_itself())?;
-        node.state.lock().cause.clone()
-    }
-
-    fn lineage(&self) -> impl Iterator<Item = &Node> {
-        std::iter::successors(Some(self), |node| node.parent.as_deref())
-    }
-
-    fn register(&self, wake: &Arc<Wake>) {
-        let mut state = self.state.lock();
-        if state.cause.is_none() {
-            state.wakes.push(Arc::clone(wake));
-        }
-    }
-
-    fn deregister(&self, wake: &Arc<Wake>) {
-        let mut state = self.state.lock();
-        if let Some(index) = state.wakes.iter().position(|other| Arc::ptr_eq(other, wake)) {
-            state.wakes.swap_remove(index);
-        }
-    }
 }
 
 impl CancelToken {
@@ -298,35 +181,6 @@ impl CancelToken {
         self.scope.as_ref().is_some_and(|scope| scope.is_draining())
     }
 
-    /// What each stage of the token's pipeline has done so far: for whoever watches a pipeline while it runs.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use streamz::{ManualClock, Pipeline, Stream};
-    ///
-    /// let clock = ManualClock::new();
-    /// let pipeline = Pipeline::builder("watched").clock(&clock).build();
-    /// let (input, numbers) = Stream::channel(&pipeline, 16);
-    /// numbers.map(|n: u32| n + 1).spawn_for_each(drop);
-    ///
-    /// let (token, (seen, counts)) = (pipeline.token(), std::sync::mpsc::channel());
-    /// pipeline.every(Duration::from_secs(1), move || {
-    ///     let report = token.report();
-    ///     seen.send(report.stage("map").unwrap().emitted()).unwrap();
-    /// });
-    /// input.send(1)?;
-    /// clock.advance(Duration::from_secs(1));
-    /// assert_eq!(counts.recv()?, 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Panics
-    /// If the token does not come from a pipeline.
-    #[track_caller]
-    pub fn report(&self) -> Report {
-        Report::of(self.scope())
-    }
-
     /// The scope in which stages are registered.
     ///
     /// # Panics
@@ -356,28 +210,6 @@ impl fmt::Debug for CancelToken {
             .field("pipeline", &self.scope.as_ref().map(|scope| scope.name()))
             .field("cause", &self.cause())
             .finish_non_exhaustive()
-    }
-}
-
-/// See [`CancelToken::register`].
-pub(crate) struct Registration {
-    node: Arc<Node>,
-    wake: Arc<Wake>,
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        for node in self.node.lineage() {
-            node.deregister(&self.wake);
-        }
-    }
-}
-
-#[inline]
-pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }
 

@@ -8,10 +8,11 @@
 
 use std::sync::Arc;
 
-use super::stats::{Phase, Timing};
+use super::input::Input;
 use super::thread::StageThread;
+use crate::edge::{EdgeSender, End};
 use crate::error::Result;
-use crate::stream::{EdgeSender, End, Input};
+use crate::pipeline::stats::{Phase, Timing};
 
 pub(crate) struct Branch<T> {
     sender: EdgeSender<T>,

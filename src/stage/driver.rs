@@ -20,15 +20,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::input::Feed;
 use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, give, guarded, panicked};
-use super::panic;
-use super::reader::AT_THE_FEED;
-use super::stats::{Phase, StageKind};
 use super::thread::StageThread;
-use super::wait::before_park;
+use super::turn::AT_THE_FEED;
+use super::turn::count_error;
+use crate::clock::wait::before_park;
+use crate::edge::{Edge, EdgeSender, End, Polled};
 use crate::error::Result;
-use crate::stream::{Edge, EdgeSender, End, Feed, Polled};
+use crate::panic;
+use crate::pipeline::stats::{Phase, StageKind};
 
 /// How often an operator may ask in one call whether the output is full before it is told that it is, so that an endless
 /// one comes back to the driver, which looks at cancellation and timers.
@@ -446,13 +448,5 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 assert_eq!(step.unsettled(), held, "step `{}` of stage `{}` miscounts", step.name, stats.name);
             });
         }
-    }
-}
-
-/// A source makes its errors itself.
-#[cold]
-pub(super) fn count_error(thread: &StageThread) {
-    if thread.stats.kind != StageKind::Source {
-        thread.stats.steps[0].errors_in.add(1);
     }
 }

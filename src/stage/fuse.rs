@@ -238,7 +238,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         if Self::PLAIN {
             return None;
         }
-        crate::pipeline::earlier(self.first_wake(), self.rest.second.next_wake())
+        crate::clock::earlier(self.first_wake(), self.rest.second.next_wake())
     }
 
     #[inline]

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use crate::clock::Clock;
 use crate::error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
-use crate::stage::panic::{self, PanicPayload};
-use crate::stage::stats::{DropReason, StageStats, StepStats};
+use crate::panic::{self, PanicPayload};
+use crate::pipeline::stats::{DropReason, StageStats, StepStats};
 
 /// A processor without its thread: a state machine that is given items and emits items.
 ///
@@ -264,7 +264,7 @@ impl<T, S: sealed::Sink<T> + ?Sized> Emit<T> for S {}
 pub(crate) mod sealed {
     use super::*;
 
-    pub(crate) use crate::stage::stats::StageStats as Stats;
+    pub(crate) use crate::pipeline::stats::StageStats as Stats;
 
     /// The few things an output must be able to do; `Emit` is made of them.
     pub trait Sink<T> {

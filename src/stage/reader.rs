@@ -10,13 +10,16 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
-use super::driver::count_error;
+use super::input::Feed;
 use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, give, guarded, panicked};
-use super::panic;
 use super::thread::StageThread;
+use super::turn::AT_THE_FEED;
+use super::turn::Tally;
+use super::turn::count_error;
+use crate::edge::{End, Polled};
 use crate::error::{Result, StreamError};
-use crate::stream::{End, Feed, Polled, Tally};
+use crate::panic;
 
 /// As for the driver: how often an operator may ask in one call whether there is room.
 const QUOTA: u32 = 1024;
@@ -67,9 +70,6 @@ enum Burst {
 
 /// Marks, in place of a step, that a panic is the caller's.
 const AT_THE_CALLER: usize = usize::MAX;
-
-/// Marks, in place of a step, that a panic is the feed's.
-pub(super) const AT_THE_FEED: usize = usize::MAX - 1;
 
 /// The way to the caller's closure for a plain operator, whose last act in a call is to emit.
 ///

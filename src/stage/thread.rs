@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::stats::{Phase, StageStats};
-use super::wait::{Waiter, Wake};
+use crate::clock::earlier;
+use crate::clock::wait::{Waiter, Wake};
 use crate::error::{ErrorKind, StreamError};
-use crate::pipeline::{CancelToken, Cause, Registration, earlier};
-use crate::stream::Input;
+use crate::pipeline::stats::{Phase, StageStats};
+use crate::pipeline::{CancelToken, Cause, Registration};
 
 /// How much earlier than its time a thread gets up that must not be late: an operating system wakes a thread some tens of
 /// microseconds after it was asked to.
@@ -23,7 +23,7 @@ pub(crate) struct StageThread {
     pub(crate) stats: Arc<StageStats>,
     index: usize,
     /// The token's deadline does not change, and most tokens have none.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// Nothing has been cancelled unless this is set.
     alarm: Arc<AtomicBool>,
     /// `None` for an end that is read by whoever holds it, on this thread now and on another later.
@@ -101,39 +101,6 @@ impl StageThread {
         });
     }
 
-    /// As [`wait`](Self::wait), for input that may come from a foreign channel.
-    pub(crate) fn wait_for_input<T: Send + 'static>(
-        &self,
-        input: &Input<T>,
-        until: Option<Instant>,
-        hint: impl FnMut() -> bool,
-        register: impl FnOnce(&Waiter) -> bool,
-    ) {
-        self.wait_for_inputs(std::slice::from_ref(input), until, hint, register);
-    }
-
-    /// As [`wait`](Self::wait), for something in any of the inputs, some of which may be foreign channels.
-    pub(crate) fn wait_for_inputs<T: Send + 'static>(
-        &self,
-        inputs: &[Input<T>],
-        until: Option<Instant>,
-        mut hint: impl FnMut() -> bool,
-        register: impl FnOnce(&Waiter) -> bool,
-    ) {
-        self.wait_in(Phase::Idle, |waiter| {
-            let mut look = || inputs.iter().any(Input::may_have_items) || hint() || self.is_stopped();
-            waiter.head_start();
-            if look() || waiter.spin(&mut look) {
-                return;
-            }
-            // With each of them, whatever the others say.
-            let found = inputs.iter().fold(false, |found, input| input.want_items(waiter) | found);
-            if !(register(waiter) || found || self.is_stopped()) {
-                Input::park(inputs, waiter, earlier(until, self.deadline));
-            }
-        });
-    }
-
     /// Waits for a time, or until something else may have changed; says what time it is then.
     ///
     /// If `punctual`, and on the system clock, it stays awake for the last moments: that is work, and counts as such.
@@ -204,7 +171,7 @@ impl StageThread {
         });
     }
 
-    fn wait_in(&self, phase: Phase, wait: impl FnOnce(&Waiter)) {
+    pub(super) fn wait_in(&self, phase: Phase, wait: impl FnOnce(&Waiter)) {
         let timing = &self.stats.threads[self.index];
         timing.enter(phase, self.token.now());
         let waiter = Waiter::current(self.token.clock());

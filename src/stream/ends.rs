@@ -6,28 +6,22 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use super::Chain;
 use super::Stream;
-use super::edge::End;
 use super::inline::{Inline, Origin};
-use super::input::{Feed, Input};
+use super::start::Registered;
+use crate::edge::End;
 use crate::error::{BoxError, ErrorKind, Result, StreamError};
+use crate::panic;
+use crate::pipeline::stats::{StageKind, StageStats};
 use crate::pipeline::{CancelToken, Cause};
+use crate::stage::Pass;
+use crate::stage::Tally;
+use crate::stage::input::{Feed, Input};
 use crate::stage::operator::Operator;
 use crate::stage::operator::sealed::Context;
 use crate::stage::reader::Reader;
-use crate::stage::stats::{StageKind, StageStats};
 use crate::stage::thread::StageThread;
-use crate::stage::{Chain, Pass, Registered, panic};
-
-/// What went through an end that saw its stream to the last item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Tally {
-    /// Items.
-    pub items: u64,
-    /// Error items.
-    pub errors: u64,
-}
 
 /// The ends that run on the calling thread, over `self.read(name)`, which gives a [`Reader`].
 macro_rules! ends {

@@ -6,13 +6,14 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use super::Stream;
-use super::input::{Feed, Input};
 use super::source::{Iter, Lines, Site};
+use super::start::{Registered, spawn_driver};
+use super::{Chain, NoSteps, Stage};
 use crate::pipeline::CancelToken;
+use crate::pipeline::stats::StageKind;
+use crate::stage::input::{Feed, Input};
 use crate::stage::reader::Reader;
-use crate::stage::stats::StageKind;
 use crate::stage::thread::StageThread;
-use crate::stage::{Chain, NoSteps, Registered, Stage, spawn_driver};
 
 /// Steps that run on the thread of whoever takes what comes out: the way to save a hop where the work between two hops
 /// would be less than the hop.

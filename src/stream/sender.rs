@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::edge::{Edge, Refused};
+use crate::clock::earlier;
+use crate::clock::wait::Waiter;
+use crate::edge::{Edge, Refused};
 use crate::error::{ErrorKind, Result, StreamError};
-use crate::pipeline::{CancelToken, Drain, earlier};
-use crate::stage::stats::StageStats;
+use crate::pipeline::stats::StageStats;
+use crate::pipeline::{CancelToken, Drain};
 use crate::stage::thread::cut_error;
-use crate::stage::wait::Waiter;
 
 /// The pushing end of a stream made by [`Stream::channel`](crate::Stream::channel).
 ///

@@ -9,18 +9,20 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::edge::{End, Polled};
-use super::input::{Feed, Foreign, Input};
+use super::start::{Registered, spawn_driver};
 use super::{Sender, Stream};
 use crate::clock::real_now;
+use crate::clock::wait::{Waiter, before_blocking};
+use crate::clock::{Ticks, earlier};
+use crate::edge::{End, Polled};
 use crate::error::{ErrorKind, PanicMessage, StreamError};
-use crate::pipeline::{CancelToken, Ticks, earlier};
+use crate::panic::{self, PanicPayload};
+use crate::pipeline::CancelToken;
+use crate::pipeline::stats::Phase;
+use crate::stage::Pass;
+use crate::stage::input::{Feed, Foreign, Input};
 use crate::stage::operator::sealed::Context;
-use crate::stage::panic::PanicPayload;
-use crate::stage::stats::Phase;
 use crate::stage::thread::StageThread;
-use crate::stage::wait::{Waiter, before_blocking};
-use crate::stage::{Pass, Registered, panic, spawn_driver};
 
 /// What a source knows of itself.
 pub(crate) struct Site {
@@ -308,8 +310,7 @@ impl<T: Send + 'static> Stream<T> {
         let Registered { token, stats, .. } = Registered::source(cancel, "receiver", 0);
         let feeder = Arc::clone(&stats.name);
         let scope = Arc::clone(token.scope());
-        let input = Some(Input::Foreign(Foreign { receiver, scope, stats }));
-        Self { input, token, feeder, end_name: None }
+        Self::from_input(Input::Foreign(Foreign { receiver, scope, stats }), token, feeder)
     }
 }
 

@@ -9,9 +9,9 @@ use crate::Stage;
 use crate::clock::{Clock, ManualClock};
 use crate::error::{Result, StreamError};
 use crate::pipeline::StepReport;
+use crate::pipeline::stats::{StageKind, StageStats};
 use crate::stage::operator::sealed::{Context, Sink};
 use crate::stage::operator::{Operator, give, guarded};
-use crate::stage::stats::{StageKind, StageStats};
 
 /// Runs an operator step by step on the calling thread, with virtual time: for tests of operators that need no pipeline.
 ///

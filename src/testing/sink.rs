@@ -278,7 +278,7 @@ mod tests {
     /// What a test says that expects the wrong thing of `stream`.
     fn complaint<T: fmt::Debug + Send + 'static>(stream: Stream<T>, test: impl FnOnce(&mut TestSink<T>)) -> String {
         let mut sink = TestSink::new(stream);
-        let payload = crate::stage::panic::catch(|| test(&mut sink)).expect_err("it should complain");
+        let payload = crate::panic::catch(|| test(&mut sink)).expect_err("it should complain");
         payload.message().to_string()
     }
 

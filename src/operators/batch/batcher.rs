@@ -7,9 +7,9 @@ use super::keyed_batcher::KeyedBatcher;
 use super::open::{Limits, Open};
 use super::{CAPACITY, batch_options};
 use crate::error::StreamError;
+use crate::operators::options::{Options, opaque_debug, stage};
+use crate::operators::shorthand;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, opaque_debug, stage};
-use crate::stage::shorthand;
 
 /// When a [`Batcher`] sends a batch on.
 ///

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::batcher::BatcherOperator;
 use super::open::Limits;
 use super::{BatchConfig, CAPACITY, batch_options};
-use crate::stage::options::{Options, opaque_debug, stage};
-use crate::stage::shorthand;
+use crate::operators::options::{Options, opaque_debug, stage};
+use crate::operators::shorthand;
 
 /// Gathers items into chunks of exactly `n`: `T` in, `Vec<T>` out.
 ///

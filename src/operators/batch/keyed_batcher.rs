@@ -8,9 +8,9 @@ use std::time::Instant;
 use super::open::{Limits, Open};
 use super::{BatchConfig, batch_options};
 use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::operators::options::{Options, opaque_debug, stage};
+use crate::panic;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, opaque_debug, stage};
-use crate::stage::panic;
 
 /// Gathers the items of each key into batches of their own; made by [`Batcher::with_key`](crate::Batcher::with_key).
 ///

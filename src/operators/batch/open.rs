@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::BatchConfig;
-use crate::stage::panic::{self, PanicPayload};
+use crate::panic::{self, PanicPayload};
 
 type Weigh<T> = Arc<dyn Fn(&T) -> usize + Send + Sync>;
 

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use crate::operators::Mapper;
 use crate::pipeline::CancelToken;
-use crate::stage::Processor;
+use crate::stream::Processor;
 use crate::stream::Stream;
 
 /// Makes room for `n` more items between two stages, so that the first can work ahead of the second.

@@ -4,10 +4,10 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use crate::error::StreamError;
-use crate::stage::DropReason;
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::shorthand;
+use crate::pipeline::stats::DropReason;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::shorthand;
 
 /// Passes an item when nothing has come after it for a time: of a flurry, the last.
 ///

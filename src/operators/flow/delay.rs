@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use crate::error::{Result, StreamError};
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::shorthand;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::shorthand;
 
 /// How many items are held unless something else is asked for.
 const MAX_ITEMS: usize = 1_024;

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::hook::{DropHook, OnDrop};
+use crate::operators::options::opaque_debug;
 use crate::pipeline::CancelToken;
+use crate::pipeline::stats::{DropReason, StageKind};
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::opaque_debug;
-use crate::stage::{DropReason, Processor, Registered, StageKind, spawn_driver};
+use crate::stream::Processor;
 use crate::stream::Stream;
+use crate::stream::start::{Registered, spawn_driver};
 
 /// Room for `n` items before a slow consumer; when that is used up, what comes is dropped: the oldest items are kept.
 ///

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::stage::panic;
+use crate::panic;
 
 /// What a user has given to `on_drop`.
 pub(super) type OnDrop<T> = Arc<dyn Fn(T) + Send + Sync>;

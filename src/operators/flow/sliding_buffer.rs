@@ -9,14 +9,18 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::hook::{DropHook, OnDrop};
+use crate::clock::wait::before_park;
+use crate::edge::{Edge, End, Polled, Refused};
 use crate::error::Result;
+use crate::operators::options::opaque_debug;
 use crate::pipeline::CancelToken;
-use crate::stage::options::opaque_debug;
-use crate::stage::stats::{Phase, StepStats};
+use crate::pipeline::stats::{DropReason, StageKind};
+use crate::pipeline::stats::{Phase, StepStats};
+use crate::stage::input::{Feed, Input};
 use crate::stage::thread::{StageThread, spawn_error};
-use crate::stage::wait::before_park;
-use crate::stage::{DropReason, Processor, Registered, StageKind};
-use crate::stream::{Edge, End, Feed, Input, Polled, Refused, Stream};
+use crate::stream::Processor;
+use crate::stream::Stream;
+use crate::stream::start::Registered;
 
 /// Room for `n` items before a slow consumer; when that is used up, the oldest goes: the newest items are kept.
 ///

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use super::hook::{DropHook, OnDrop};
 use super::limit::Limit;
-use crate::stage::DropReason;
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::shorthand;
+use crate::pipeline::stats::DropReason;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::shorthand;
 use crate::stage::thread::EARLY;
 
 /// Limits the rate of the items by waiting: none is lost.

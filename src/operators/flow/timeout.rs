@@ -4,9 +4,9 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use crate::error::{ErrorKind, StreamError};
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::shorthand;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::shorthand;
 
 /// Passes everything, and says so with an error item of kind [`TimedOut`](ErrorKind::TimedOut) when nothing has come for a
 /// time.

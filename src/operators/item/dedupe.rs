@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::shorthand;
+use crate::panic;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::{panic, shorthand};
 
 /// How many keys are remembered unless something else is asked for.
 const MAX_KEYS: usize = 1_000_000;

@@ -3,9 +3,10 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::shorthand;
+use crate::panic;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::{panic, shorthand};
 
 /// Passes the items for which a predicate holds; the others are counted as filtered.
 ///

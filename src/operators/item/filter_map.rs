@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::shorthand;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::shorthand;
 
 /// Turns each item into another, or into nothing.
 ///

@@ -4,9 +4,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use super::flat_map::Unfolding;
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::shorthand;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::shorthand;
 
 /// Sends on what is in each item, which may be anything that can be iterated: a `Vec`, an `Option`, a range.
 ///

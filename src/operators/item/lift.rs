@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use crate::Stream;
 use crate::error::{BoxError, ErrorKind};
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
 
 /// Turns each `Ok` into an item and each `Err` into an error item; what [`Stream::lift`](crate::Stream::lift) adds.
 #[must_use = "a processor does nothing until it is given a stream"]

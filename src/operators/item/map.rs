@@ -4,12 +4,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::error::{BoxError, ErrorKind};
+use crate::operators::call::PoolOptions;
+use crate::operators::call::sealed::Pooled;
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::{Call, CallError, CallFailure, CallStage, shorthand};
+use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stage::call::PoolOptions;
-use crate::stage::call::sealed::Pooled;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::{Call, CallError, CallFailure, CallStage, panic, shorthand};
 
 /// Turns each item into another with a closure that cannot fail.
 ///

@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 
 use super::chance::{Chance, Dice};
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::shorthand;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::shorthand;
 
 /// Passes a random share of the items; the others are counted as filtered.
 ///

@@ -2,9 +2,9 @@
 
 use std::marker::PhantomData;
 
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::shorthand;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::shorthand;
 
 /// Leaves out the first `n` items and passes the rest.
 ///

@@ -3,9 +3,10 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::shorthand;
+use crate::panic;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::{panic, shorthand};
 
 /// Passes items for as long as a predicate holds, and ends at the first for which it does not.
 ///

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::chance::{Chance, Dice};
 use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::shorthand;
+use crate::panic::{self, PanicPayload};
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug, stage};
-use crate::stage::panic::{self, PanicPayload};
-use crate::stage::shorthand;
 
 type ErrorHook = Arc<dyn Fn(&StreamError) + Send + Sync>;
 

@@ -9,11 +9,13 @@ use std::time::Duration;
 use super::calls;
 use super::combine::combine;
 use crate::error::{BoxError, Result};
+use crate::operators::call::sealed::Pooled;
+use crate::operators::call::{PoolOptions, pool_options};
+use crate::operators::options::{Options, opaque_debug};
+use crate::operators::{Call, CallError, CallFailure, CallStage};
+use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stage::call::sealed::Pooled;
-use crate::stage::call::{PoolOptions, pool_options};
-use crate::stage::options::{Options, opaque_debug};
-use crate::stage::{Call, CallError, CallFailure, CallStage, Processor, panic};
+use crate::stream::Processor;
 use crate::stream::Stream;
 
 /// Calls a closure for each item on a pool of worker threads: for work that waits (requests, disks) or computes for long.

@@ -2,11 +2,13 @@
 
 use super::workers::{self, Outcome, Settings, Site};
 use crate::error::{ErrorKind, PanicMessage, Result};
+use crate::operators::call::PoolOptions;
+use crate::operators::{Call, CallError};
+use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stage::call::PoolOptions;
-use crate::stage::stats::StageKind;
-use crate::stage::{Call, CallError, Registered, panic};
+use crate::pipeline::stats::StageKind;
 use crate::stream::Stream;
+use crate::stream::start::Registered;
 
 /// How many items may be in progress or waiting for their turn unless something else is asked for.
 const DEFAULT_WINDOW: usize = 1024;

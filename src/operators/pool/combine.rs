@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::calls;
 use crate::error::Result;
+use crate::operators::call::{PoolOptions, pool_options};
+use crate::operators::{CallError, CallStage};
 use crate::pipeline::CancelToken;
-use crate::stage::call::{PoolOptions, pool_options};
-use crate::stage::{CallError, CallStage, Processor};
+use crate::stream::Processor;
 use crate::stream::Stream;
 
 /// A call whose result is put together with its item; made by `combine`, of [`AsyncMapper`](crate::AsyncMapper::combine) and of

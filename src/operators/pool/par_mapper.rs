@@ -10,16 +10,20 @@ use rayon::ThreadPool;
 
 use super::reorder::Reorder;
 use super::run_length::{RUN_TIME, RunLength};
+use crate::clock::wait::Wake;
 use crate::clock::{Hold, real_now};
+use crate::edge::{EdgeSender, End, Polled};
 use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
+use crate::operators::options::{Options, common_options, opaque_debug};
+use crate::panic;
 use crate::pipeline::CancelToken;
+use crate::pipeline::stats::{Phase, StageKind};
+use crate::stage::input::Input;
 use crate::stage::operator::sealed::Context;
-use crate::stage::options::{Options, common_options, opaque_debug};
-use crate::stage::stats::{Phase, StageKind};
 use crate::stage::thread::{StageThread, spawn_error};
-use crate::stage::wait::Wake;
-use crate::stage::{Processor, Registered, panic};
-use crate::stream::{EdgeSender, End, Input, Polled, Stream};
+use crate::stream::Processor;
+use crate::stream::Stream;
+use crate::stream::start::Registered;
 
 /// Turns each item into another on a rayon pool: for work that computes, in several stages that should share the
 /// processors instead of having threads of their own.

@@ -45,15 +45,18 @@ use super::reorder::Reorder;
 use super::run_length::RunLength;
 use super::slots::{Numbered, Slots};
 use crate::clock::real_now;
+use crate::clock::wait::{Waiter, Wake};
+use crate::edge::{Edge, EdgeSender, End, Polled};
 use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
+use crate::operators::call::LaneOf;
+use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stage::call::LaneOf;
+use crate::pipeline::stats::{Phase, StepStats};
+use crate::stage::input::Input;
 use crate::stage::operator::sealed::Context;
-use crate::stage::stats::{Phase, StepStats};
 use crate::stage::thread::{StageThread, spawn_error};
-use crate::stage::wait::{Waiter, Wake};
-use crate::stage::{Registered, panic};
-use crate::stream::{Edge, EdgeSender, End, Input, Polled, Stream};
+use crate::stream::Stream;
+use crate::stream::start::Registered;
 
 /// What became of one item.
 pub(super) enum Outcome<Out> {

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 
 use super::call_window::{CallWindow, Judged, Span};
+use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stage::panic;
 
 /// The state of a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -7,12 +7,14 @@ use std::time::Duration;
 use super::call_window::Span;
 use super::circuit::{Circuit, CircuitState, CircuitStats, Permit, Verdict};
 use crate::error::Result;
+use crate::operators::call::sealed::Pooled;
+use crate::operators::call::{PoolOptions, pool_options};
 use crate::operators::pool::calls;
 use crate::operators::pool::combine::combine;
+use crate::operators::{Call, CallError, CallFailure, CallStage};
+use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stage::call::sealed::Pooled;
-use crate::stage::call::{PoolOptions, pool_options};
-use crate::stage::{Call, CallError, CallFailure, CallStage, Processor, panic};
+use crate::stream::Processor;
 use crate::stream::Stream;
 
 /// Makes no calls for a while to what has failed too often, so that it can recover, and nobody waits in vain.

@@ -5,14 +5,17 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::edge::{End, Gauge, Polled};
 use crate::error::{Result, StreamError};
+use crate::operators::options::{Options, common_options, opaque_debug};
+use crate::panic;
+use crate::pipeline::stats::{DropReason, StageKind, StepStats};
 use crate::pipeline::{CancelToken, Cause};
 use crate::stage::branch::{Branch, NotSent};
-use crate::stage::options::{Options, common_options, opaque_debug};
-use crate::stage::stats::{DropReason, StageKind, StepStats};
+use crate::stage::input::Input;
 use crate::stage::thread::{StageThread, spawn_error};
-use crate::stage::{Registered, panic};
-use crate::stream::{End, Gauge, Input, Polled, Stream};
+use crate::stream::Stream;
+use crate::stream::start::Registered;
 
 /// Splits a stream into its items and its failures.
 ///

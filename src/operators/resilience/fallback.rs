@@ -4,12 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::operators::call::sealed::Pooled;
+use crate::operators::call::{PoolOptions, pool_options};
 use crate::operators::pool::calls;
 use crate::operators::pool::combine::combine;
+use crate::operators::{Call, CallError, CallFailure, CallStage};
+use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stage::call::sealed::Pooled;
-use crate::stage::call::{PoolOptions, pool_options};
-use crate::stage::{Call, CallError, CallFailure, CallStage, Processor, panic};
+use crate::stream::Processor;
 use crate::stream::Stream;
 
 /// Asks for another result when a call has failed: a cached one, a default, or that of another service.

@@ -10,12 +10,14 @@ use parking_lot::Mutex;
 use super::backoff::Backoff;
 use super::budget::Budget;
 use crate::error::Result;
+use crate::operators::call::sealed::Pooled;
+use crate::operators::call::{PoolOptions, pool_options};
 use crate::operators::pool::calls;
 use crate::operators::pool::combine::combine;
+use crate::operators::{Call, CallError, CallFailure, CallStage};
+use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stage::call::sealed::Pooled;
-use crate::stage::call::{PoolOptions, pool_options};
-use crate::stage::{Call, CallError, CallFailure, CallStage, Processor, panic};
+use crate::stream::Processor;
 use crate::stream::Stream;
 
 /// Makes a failed call again, with growing pauses in between.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
-use crate::stage::stats::{Counter, Timing};
-use crate::stream::Gauge;
+use crate::edge::Gauge;
+use crate::pipeline::stats::{Counter, Timing};
 
 /// The counts of one run.
 pub(super) struct Counts {

@@ -15,16 +15,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::counts::{Counts, Runs, WayCounts};
+use crate::clock::wait::before_park;
+use crate::edge::{EdgeSender, End, Polled};
 use crate::error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
+use crate::operators::options::Options;
+use crate::panic;
 use crate::pipeline::CancelToken;
+use crate::pipeline::stats::{Counter, DropReason, StageKind, StepStats};
 use crate::stage::branch::{Branch, wait_for_room};
+use crate::stage::input::{Feed, Input};
 use crate::stage::operator::sealed::Context;
-use crate::stage::panic;
-use crate::stage::stats::{Counter, DropReason, StageKind, StepStats};
 use crate::stage::thread::{StageThread, spawn_error};
-use crate::stage::wait::before_park;
-use crate::stage::{Registered, options::Options};
-use crate::stream::{EdgeSender, End, Feed, Input, Polled, Stream};
+use crate::stream::Stream;
+use crate::stream::start::Registered;
 
 /// How many items may pass before the counters are brought up to date.
 const TURNS: u32 = 64;

@@ -3,11 +3,12 @@
 use std::marker::PhantomData;
 
 use super::merge::Merge;
+use crate::operators::options::{Options, common_options, opaque_debug};
 use crate::pipeline::CancelToken;
-use crate::stage::options::{Options, common_options, opaque_debug};
-use crate::stage::stats::StageKind;
-use crate::stage::{Pass, Registered, spawn_driver};
+use crate::pipeline::stats::StageKind;
+use crate::stage::Pass;
 use crate::stream::Stream;
+use crate::stream::start::{Registered, spawn_driver};
 
 /// Merges several streams into one.
 ///

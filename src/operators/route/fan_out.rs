@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::counts::Runs;
 use super::distribute::{Plan, Rule, Ways, distribute};
 use super::route_options;
+use crate::operators::options::{Options, opaque_debug};
 use crate::pipeline::CancelToken;
-use crate::stage::options::{Options, opaque_debug};
 use crate::stream::Stream;
 
 /// Sends every item to several streams.

@@ -12,10 +12,11 @@
 
 use std::time::Instant;
 
+use crate::clock::wait::Waiter;
+use crate::edge::{End, Polled};
 use crate::error::StreamError;
+use crate::stage::input::{Feed, Input};
 use crate::stage::thread::StageThread;
-use crate::stage::wait::Waiter;
-use crate::stream::{End, Feed, Input, Polled};
 
 /// How many items an input may give in a row.
 const RUN: u32 = 64;

@@ -11,9 +11,10 @@ use super::fan_in::merge;
 use super::hash::{fixed_hash, jump};
 use super::route_options;
 use crate::error::{ErrorKind, PanicMessage};
+use crate::operators::options::{Options, opaque_debug};
+use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stage::options::{Options, opaque_debug};
-use crate::stage::{Processor, panic};
+use crate::stream::Processor;
 use crate::stream::Stream;
 
 /// Divides a stream into partitions by a key: items with the same key go to the same partition, in order.

@@ -9,10 +9,11 @@ use super::fan_in::merge;
 use super::route_options;
 use super::stats::RouteStats;
 use crate::error::{ErrorKind, PanicMessage};
+use crate::operators::options::Options;
+use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stage::options::Options;
-use crate::stage::{BoxProcessor, Processor, panic};
 use crate::stream::Stream;
+use crate::stream::{BoxProcessor, Processor};
 
 /// Sends each item to the processor whose route it matches.
 ///

@@ -8,9 +8,9 @@ use super::counts::{Runs, share};
 use super::distribute::{Plan, Rule, Ways, distribute};
 use super::route_options;
 use crate::error::{ErrorKind, PanicMessage};
+use crate::operators::options::{Options, opaque_debug};
+use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stage::options::{Options, opaque_debug};
-use crate::stage::panic;
 use crate::stream::Stream;
 
 /// Splits a stream in two: the items for which a predicate holds, and the rest.

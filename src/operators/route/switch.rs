@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::router::Router;
 use super::stats::RouteStats;
 use crate::pipeline::CancelToken;
-use crate::stage::Processor;
+use crate::stream::Processor;
 use crate::stream::Stream;
 
 /// Sends each item to the first case that it matches, and merges what comes out: the `match` among the operators.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::AggregateWindow;
 use super::time::{Nanos, Tag, to_time};
 use crate::folds::{Fold, MergeWith};
-use crate::operators::AggregateWindow;
-use crate::stage::panic::{self, PanicPayload};
+use crate::panic::{self, PanicPayload};
 
 /// The items of a stretch of time.
 ///

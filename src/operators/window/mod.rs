@@ -4,6 +4,7 @@
 //! ([`time`]), what is kept of the items ([`content`]), and how windows lie in time ([`operator::Shape`], one in the file
 //! of each window).
 
+mod aggregate;
 pub(crate) mod content;
 pub(crate) mod keys;
 pub(crate) mod operator;
@@ -18,6 +19,7 @@ mod tumbling;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+pub use aggregate::{Aggregate, AggregateWindow};
 pub use content::Window;
 pub use keys::Keyed;
 pub use session::SessionWindow;
@@ -27,7 +29,7 @@ pub use tumbling::TumblingWindow;
 
 use operator::Bounds;
 
-use crate::stage::options::Options;
+use crate::operators::options::Options;
 
 /// How many windows may wait in an output. The pipeline's default is made for single items: as many windows would be
 /// far more than anybody wants to hold.
@@ -209,7 +211,7 @@ macro_rules! window {
                 cancel: &$crate::CancelToken,
                 input: $crate::Stream<T>,
             ) -> $crate::Stream<K::Labelled<C::Window>> {
-                $crate::stage::launch(self, cancel, input)
+                $crate::stream::start::launch(self, cancel, input)
             }
 
             fn name(&self) -> &str {

@@ -18,8 +18,8 @@ use super::content::{Content, Unfit};
 use super::keys::{Keying, Table};
 use super::time::{END, NEVER, Nanos, TimeSource};
 use crate::error::{ErrorKind, PanicMessage};
+use crate::panic::{self, PanicPayload};
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::panic::{self, PanicPayload};
 
 /// How windows lie in time: what an item adds to the open windows of its key, and when they close. Not for users.
 pub trait Shape<T, Tag, C: Content<T, Tag>>: Clone + Send + Sync + 'static {

@@ -10,7 +10,7 @@ use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, NEVER, Nanos, span};
 use super::{Setup, max_keys, window};
 use crate::folds::MergeWith;
-use crate::stage::shorthand;
+use crate::operators::shorthand;
 
 /// How long a silence ends a session, unless something else is asked for.
 const GAP: Duration = Duration::from_secs(30 * 60);

@@ -26,7 +26,7 @@ use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, NEVER, Nanos, span};
 use super::{Setup, WindowConfig, keyed_window, max_keys, window};
 use crate::folds::MergeWith;
-use crate::stage::shorthand;
+use crate::operators::shorthand;
 
 /// Puts the items of overlapping stretches of time together: `T` in, [`Window<T>`](crate::Window) out.
 ///

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::ErrorKind;
+use crate::panic::{self, PanicPayload};
 use crate::stage::operator::Emit;
-use crate::stage::panic::{self, PanicPayload};
 
 /// Nanoseconds since the Unix epoch.
 pub(crate) type Nanos = i128;

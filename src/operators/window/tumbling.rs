@@ -9,7 +9,7 @@ use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, Nanos, span};
 use super::{Setup, WindowConfig, keyed_window, max_keys, window};
 use crate::folds::FoldWith;
-use crate::stage::shorthand;
+use crate::operators::shorthand;
 
 /// Puts the items of each stretch of time together: `T` in, [`Window<T>`](crate::Window) out.
 ///

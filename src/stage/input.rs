@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, TryRecvError};
 
-use super::edge::{EdgeReceiver, End, Polled};
+use super::thread::StageThread;
+use crate::clock::earlier;
+use crate::clock::wait::{Waiter, Wake};
+use crate::edge::{EdgeReceiver, End, Polled};
 use crate::error::StreamError;
+use crate::panic::PanicPayload;
 use crate::pipeline::Scope;
-use crate::stage::panic::PanicPayload;
-use crate::stage::stats::{Counter, Phase, StageStats};
-use crate::stage::thread::StageThread;
-use crate::stage::wait::{Waiter, Wake};
+use crate::pipeline::stats::{Counter, Phase, StageStats};
 
 /// Where a stage gets its items from, on its own thread.
 pub(crate) trait Feed {
@@ -232,5 +233,40 @@ impl<T> Foreign<T> {
             Err(TryRecvError::Empty) => Polled::Empty,
             Err(TryRecvError::Disconnected) => Polled::Ended(End::Finished),
         }
+    }
+}
+
+impl StageThread {
+    /// As [`wait`](Self::wait), for input that may come from a foreign channel.
+    pub(crate) fn wait_for_input<T: Send + 'static>(
+        &self,
+        input: &Input<T>,
+        until: Option<Instant>,
+        hint: impl FnMut() -> bool,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
+        self.wait_for_inputs(std::slice::from_ref(input), until, hint, register);
+    }
+
+    /// As [`wait`](Self::wait), for something in any of the inputs, some of which may be foreign channels.
+    pub(crate) fn wait_for_inputs<T: Send + 'static>(
+        &self,
+        inputs: &[Input<T>],
+        until: Option<Instant>,
+        mut hint: impl FnMut() -> bool,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
+        self.wait_in(Phase::Idle, |waiter| {
+            let mut look = || inputs.iter().any(Input::may_have_items) || hint() || self.is_stopped();
+            waiter.head_start();
+            if look() || waiter.spin(&mut look) {
+                return;
+            }
+            // With each of them, whatever the others say.
+            let found = inputs.iter().fold(false, |found, input| input.want_items(waiter) | found);
+            if !(register(waiter) || found || self.is_stopped()) {
+                Input::park(inputs, waiter, earlier(until, self.deadline));
+            }
+        });
     }
 }

@@ -12,11 +12,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::operator::sealed::Context;
 use super::options::Options;
 use crate::error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
 use crate::pipeline::CancelToken;
-use crate::stage::Processor;
+use crate::stage::operator::sealed::Context;
+use crate::stream::Processor;
 
 /// One call for one item: what the workers of an [`AsyncMapper`](crate::AsyncMapper) run, and what
 /// [`Retry`](crate::Retry), [`CircuitBreaker`](crate::CircuitBreaker) and [`Fallback`](crate::Fallback) wrap.
@@ -177,7 +177,7 @@ pub trait CallStage: Processor + sealed::Pooled {
 
 pub(crate) mod sealed {
     use super::PoolOptions;
-    use crate::stage::Processor;
+    use crate::stream::Processor;
 
     /// Keeps [`CallStage`](super::CallStage) ours, and hands the settings of the pool to whoever wraps it.
     pub trait Pooled: Processor {

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::operator::Operator;
 use super::options::{Options, common_options, stage};
+use crate::stage::operator::Operator;
 
 /// A processor that runs an [`Operator`] written by the user.
 ///

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use super::fuse::FusedOperator;
-use super::{Processor, Stage, launch};
+use crate::stage::fuse::FusedOperator;
+use super::{Processor, Stage};
+use super::start::launch;
 use crate::pipeline::CancelToken;
-use crate::stream::Stream;
+use super::Stream;
 
 /// A processor as a trait object.
 pub type BoxProcessor<In, Out> = Box<dyn Processor<In = In, Out = Out>>;

@@ -3,8 +3,8 @@
 use std::iter;
 
 use super::{Batch, Edge, Polled, Queue, State, discard, post_all};
+use crate::clock::wait::Wake;
 use crate::error::Result;
-use crate::stage::wait::Wake;
 use crate::sync::{Arc, Ordering};
 
 /// The consuming end.

@@ -5,13 +5,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::folds::{Fold, FoldWith};
+use super::content::{Content, Folded};
+use super::time::{ArrivalTime, END, EventTime, NEVER, Nanos, Tag, TimeSource, span};
 use crate::error::{ErrorKind, PanicMessage};
-use crate::operators::window::content::{Content, Folded};
-use crate::operators::window::time::{ArrivalTime, END, EventTime, NEVER, Nanos, Tag, TimeSource, span};
+use crate::operators::folds::{Fold, FoldWith};
+use crate::operators::options::{Options, common_options};
+use crate::panic;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options};
-use crate::stage::panic;
 
 /// What a fold made of the items of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -218,7 +218,7 @@ where
 
     #[track_caller]
     fn process(&self, cancel: &crate::CancelToken, input: crate::Stream<T>) -> crate::Stream<Self::Out> {
-        crate::stage::launch(self, cancel, input)
+        crate::stream::start::launch(self, cancel, input)
     }
 
     fn name(&self) -> &str {

@@ -1,4 +1,4 @@
-//! What the edge knows of stages: whom it wakes.
+//! What the edge knows of the clock: whom it wakes.
 
 pub(crate) mod wait {
     use loom::sync::Notify;

@@ -23,9 +23,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Select, Sender, bounded};
-use crossbeam_utils::sync::{Parker, Unparker};
+use crossbeam_utils::sync::Parker;
 
-use crate::clock::{Clock, ManualClock, Seat};
+use super::notify::Notify;
+use super::{Clock, ManualClock, Seat};
 
 /// How many pauses a thread that found nothing makes before it looks again.
 const HEAD_START: usize = 32;
@@ -37,22 +38,6 @@ const YIELDS: u32 = 100;
 
 /// After how many waits without a yield it is tried again whether one helps.
 const TRY_AGAIN: u32 = 16;
-
-/// What actually unblocks a thread, wherever it is blocked.
-pub(crate) struct Notify {
-    unparker: Unparker,
-    /// Made when the thread first waits for a foreign channel: that wait is a `Select`, which no unpark ends.
-    signal: OnceLock<Sender<()>>,
-}
-
-impl Notify {
-    pub(crate) fn notify(&self) {
-        self.unparker.unpark();
-        if let Some(signal) = self.signal.get() {
-            let _ = signal.try_send(()); // full: a signal is pending already
-        }
-    }
-}
 
 /// The handle by which others wake a thread.
 pub(crate) struct Wake {

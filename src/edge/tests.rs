@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::Clock;
-use crate::stage::wait::Waiter;
+use crate::clock::wait::Waiter;
 
 fn drain<T>(receiver: &mut EdgeReceiver<T>) -> Vec<T> {
     std::iter::from_fn(|| match receiver.poll() {

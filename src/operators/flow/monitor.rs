@@ -16,14 +16,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
+use crate::clock::Ticks;
+use crate::clock::wait::{Waiter, Wake};
 use crate::error::Result;
 use crate::error::StreamError;
-use crate::pipeline::{CancelToken, Ticks};
+use crate::operators::options::{Options, common_options, opaque_debug};
+use crate::panic;
+use crate::pipeline::CancelToken;
+use crate::pipeline::stats::StageKind;
 use crate::stage::operator::{Emit, Operator};
-use crate::stage::options::{Options, common_options, opaque_debug};
-use crate::stage::wait::{Waiter, Wake};
-use crate::stage::{Processor, Registered, StageKind, panic, spawn_driver};
+use crate::stream::Processor;
 use crate::stream::Stream;
+use crate::stream::start::{Registered, spawn_driver};
 
 /// What went through a [`Monitor`] since its last report.
 #[derive(Debug, Clone, PartialEq)]

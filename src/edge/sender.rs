@@ -1,8 +1,8 @@
 //! [`EdgeSender`]: the producing end.
 
 use super::{Edge, End, discard};
+use crate::clock::wait::Wake;
 use crate::error::{Result, StreamError};
-use crate::stage::wait::Wake;
 use crate::sync::{Arc, CHUNK, Ordering};
 
 /// The producing end, for one producer.

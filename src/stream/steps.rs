@@ -4,9 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::fuse::FusedOperator;
-use super::{Fused, Operator, Pass, Processor, Stage};
-use crate::stream::Stream;
+use super::Stream;
+use super::{Fused, Processor, Stage};
+use crate::stage::fuse::FusedOperator;
+use crate::stage::{Operator, Pass};
 
 /// The steps of one stage, being put together in [`Stream::stage`].
 ///
@@ -166,7 +167,7 @@ impl<S: Stage> Processor for Renamed<S> {
 
     #[track_caller]
     fn process(&self, cancel: &crate::CancelToken, input: Stream<S::In>) -> Stream<S::Out> {
-        super::launch(self, cancel, input)
+        super::start::launch(self, cancel, input)
     }
 
     fn name(&self) -> &str {
@@ -195,51 +196,3 @@ impl<C> fmt::Debug for Steps<C> {
         f.debug_struct("Steps").finish_non_exhaustive()
     }
 }
-
-/// A shorthand for an operator, as a method of [`Stream`], [`Steps`] and [`Inline`](crate::Inline): they cannot drift
-/// apart.
-///
-/// `shorthand! { /// docs  fn map[Out, F](f: F) -> Mapper<T, Out, F> where { .. } => Mapper::new(f) }`; `T` is the item.
-macro_rules! shorthand {
-    (
-        $(#[$doc:meta])*
-        fn $name:ident[$($generic:ident),*]($($arg:ident: $arg_type:ty),*) -> $stage:ty where { $($bounds:tt)* } => $make:expr
-    ) => {
-        impl<T: Send + 'static> $crate::Stream<T> {
-            $(#[$doc])*
-            #[track_caller]
-            pub fn $name<$($generic),*>(
-                self $(, $arg: $arg_type)*
-            ) -> $crate::Stream<<$stage as $crate::Processor>::Out> where $($bounds)* {
-                self.through(&$make)
-            }
-        }
-
-        impl<T: Send + 'static, C: $crate::stage::Chain<Out = T>> $crate::stage::Steps<C> {
-            $(#[$doc])*
-            #[track_caller]
-            pub fn $name<$($generic),*>(
-                self $(, $arg: $arg_type)*
-            ) -> $crate::stage::Steps<C::With<$stage>> where $($bounds)* {
-                self.with($make)
-            }
-        }
-
-        impl<T, O, C> $crate::Inline<O, C>
-        where
-            T: Send + 'static,
-            O: $crate::Origin,
-            C: $crate::stage::Chain<In = O::Item, Out = T>,
-        {
-            $(#[$doc])*
-            #[track_caller]
-            pub fn $name<$($generic),*>(
-                self $(, $arg: $arg_type)*
-            ) -> $crate::Inline<O, C::With<$stage>> where $($bounds)* {
-                self.with($make)
-            }
-        }
-    };
-}
-
-pub(crate) use shorthand;

@@ -48,7 +48,7 @@ macro_rules! stage {
                 cancel: &$crate::CancelToken,
                 input: $crate::Stream<Self::In>,
             ) -> $crate::Stream<Self::Out> {
-                $crate::stage::launch(self, cancel, input)
+                $crate::stream::start::launch(self, cancel, input)
             }
 
             fn name(&self) -> &str {

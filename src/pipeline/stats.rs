@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::stream::Gauge;
+use crate::edge::Gauge;
 
 /// A counter with one writer at a time.
 #[derive(Default)]

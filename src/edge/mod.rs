@@ -48,8 +48,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam_utils::CachePadded;
 
+use crate::clock::wait::Wake;
 use crate::error::{Result, StreamError};
-use crate::stage::wait::Wake;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, fence};
 
 pub(crate) use gauge::Gauge;

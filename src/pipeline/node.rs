@@ -1,0 +1,141 @@
+//! [`Node`]: one token in the tree of tokens, and [`Cause`]: why it was cancelled.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::clock::Clock;
+use crate::clock::wait::Wake;
+use crate::error::StreamError;
+
+/// Why something was cancelled.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// [`CancelToken::cancel`] or [`Pipeline::abort`](crate::Pipeline::abort) was called.
+    #[error("cancelled on request")]
+    Requested,
+    /// [`CancelToken::cancel_because`] was called with this reason.
+    #[error("cancelled: {0}")]
+    Because(Arc<dyn std::error::Error + Send + Sync>),
+    /// The token's deadline passed.
+    #[error("deadline passed")]
+    DeadlinePassed,
+    /// [`Pipeline::drain_within`](crate::Pipeline::drain_within) ran out of time.
+    #[error("drain took longer than {0:?}")]
+    DrainTimedOut(Duration),
+    /// The [`Pipeline`](crate::Pipeline) was dropped before it had finished.
+    #[error("pipeline dropped")]
+    Dropped,
+    /// More failed than a [`DeadLetterQueue`](crate::DeadLetterQueue) allows.
+    #[error("too many failures: {failed} of {seen}")]
+    TooManyFailures {
+        /// Failures so far.
+        failed: u64,
+        /// Items and failures so far.
+        seen: u64,
+    },
+    /// An end that stops at the first error met one.
+    #[error("stopped at the first error: {0}")]
+    Failed(#[source] StreamError),
+}
+
+/// One token. Nodes know their parents only: whoever waits registers with the node and all its ancestors, so a child
+/// costs one allocation and leaves nothing behind.
+pub(crate) struct Node {
+    /// Written under the lock, after the cause; Release, so that who reads `true` finds the cause.
+    cancelled: AtomicBool,
+    pub(super) deadline: Option<Instant>,
+    pub(super) clock: Clock,
+    parent: Option<Arc<Node>>,
+    /// Set before anything happens to any of the tokens that share it, those with one root, that a stage must know of: one
+    /// look for each item is enough as long as nothing does.
+    pub(super) alarm: Arc<AtomicBool>,
+    state: Mutex<NodeState>,
+}
+
+#[derive(Default)]
+struct NodeState {
+    cause: Option<Cause>,
+    wakes: Vec<Arc<Wake>>,
+}
+
+impl Node {
+    pub(crate) fn root(clock: Clock, deadline: Option<Instant>) -> Arc<Self> {
+        Arc::new(Self::new(clock, deadline, None))
+    }
+
+    pub(super) fn new(clock: Clock, deadline: Option<Instant>, parent: Option<Arc<Node>>) -> Self {
+        let alarm = parent.as_ref().map_or_else(Arc::default, |parent| Arc::clone(&parent.alarm));
+        Self { cancelled: AtomicBool::new(false), deadline, clock, parent, alarm, state: Mutex::default() }
+    }
+
+    pub(crate) fn cancel(&self, cause: Cause) {
+        let mut state = self.state.lock();
+        if state.cause.is_some() {
+            return;
+        }
+        state.cause = Some(cause);
+        self.alarm.store(true, Ordering::Release);
+        self.cancelled.store(true, Ordering::Release);
+        // Who registers from now on takes the lock after us, and so sees the flag.
+        let wakes = std::mem::take(&mut state.wakes);
+        drop(state);
+        for wake in wakes {
+            wake.post();
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_cancelled_itself(&self) -> bool {
+        if self.cancelled.load(Ordering::Acquire) {
+            return true;
+        }
+        match self.deadline {
+            Some(deadline) if self.clock.now() >= deadline => {
+                self.cancel(Cause::DeadlinePassed);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        let node = self.lineage().find(|node| node.is_cancelled_itself())?;
+        node.state.lock().cause.clone()
+    }
+
+    pub(super) fn lineage(&self) -> impl Iterator<Item = &Node> {
+        std::iter::successors(Some(self), |node| node.parent.as_deref())
+    }
+
+    pub(super) fn register(&self, wake: &Arc<Wake>) {
+        let mut state = self.state.lock();
+        if state.cause.is_none() {
+            state.wakes.push(Arc::clone(wake));
+        }
+    }
+
+    pub(super) fn deregister(&self, wake: &Arc<Wake>) {
+        let mut state = self.state.lock();
+        if let Some(index) = state.wakes.iter().position(|other| Arc::ptr_eq(other, wake)) {
+            state.wakes.swap_remove(index);
+        }
+    }
+}
+
+/// See [`CancelToken::register`].
+pub(crate) struct Registration {
+    pub(super) node: Arc<Node>,
+    pub(super) wake: Arc<Wake>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        for node in self.node.lineage() {
+            node.deregister(&self.wake);
+        }
+    }
+}

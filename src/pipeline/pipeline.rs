@@ -1,0 +1,247 @@
+//! [`Pipeline`]: the owner of a token, its stages and their threads.
+
+use std::fmt;
+use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::node::Node;
+use super::{CancelToken, Cause, Report, Scope};
+use crate::clock::Clock;
+use crate::clock::wait::Waiter;
+use crate::clock::{Ticks, earlier};
+use crate::panic;
+use crate::pipeline::stats::{StageKind, StageStats};
+
+/// How many items may wait between two stages unless something else is asked for.
+pub const DEFAULT_CAPACITY: usize = 256;
+
+/// Owns a token and every thread that is started under it.
+///
+/// It keeps the books of every stage and end that was ever built on it, for the report: make a new one for each job
+/// rather than one for the life of a service.
+///
+/// Stages are built on the pipeline's token, to which it dereferences: `Stream::from_iter(&pipeline, ..)`. Each gets
+/// its threads at once and starts to work; nothing waits for the pipeline to be complete.
+///
+/// - [`join`](Self::join) waits for the end of the work.
+/// - [`drain`](CancelToken::drain) stops the sources; what is in flight is finished.
+/// - [`drain_within`](Self::drain_within) does both, and gives up after a time.
+/// - [`abort`](Self::abort) stops everything now.
+/// - Dropping a pipeline that has not finished cancels it and waits until its threads are gone. On one of its own
+///   threads it only cancels.
+///
+/// ```
+/// use streamz::{Pipeline, Stream};
+///
+/// let pipeline = Pipeline::new("squares");
+/// let squares = Stream::from_iter(&pipeline, 1..=4).map(|n| n * n).collect::<Vec<_>>()?;
+/// assert_eq!(squares, [1, 4, 9, 16]);
+/// assert!(pipeline.join().is_complete());
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "dropping a pipeline cancels it"]
+pub struct Pipeline {
+    token: CancelToken,
+}
+
+/// Sets a [`Pipeline`] up; made by [`Pipeline::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct PipelineBuilder {
+    name: Arc<str>,
+    clock: Clock,
+    capacity: usize,
+    timeout: Option<Duration>,
+}
+
+impl PipelineBuilder {
+    /// The clock of every stage. Defaults to the system's; tests give a [`ManualClock`](crate::ManualClock).
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.clock = clock.into();
+        self
+    }
+
+    /// How many items may wait between two stages that ask for nothing else. Defaults to
+    /// [`DEFAULT_CAPACITY`]. With 0 every item is handed over directly, which costs a thread switch each.
+    pub fn capacity(mut self, items: usize) -> Self {
+        self.capacity = items;
+        self
+    }
+
+    /// Cancels the pipeline when it has run for that long. Defaults to never.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Makes the pipeline.
+    pub fn build(self) -> Pipeline {
+        let deadline = self.timeout.and_then(|timeout| self.clock.now().checked_add(timeout));
+        let root = Node::root(self.clock.clone(), deadline);
+        let scope = Scope::new(self.name, self.clock, Arc::clone(&root), self.capacity);
+        Pipeline { token: CancelToken::for_scope(root, scope) }
+    }
+}
+
+impl Pipeline {
+    /// A pipeline on the system clock. Its threads are named after it.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self::builder(name).build()
+    }
+
+    /// For a pipeline with options.
+    pub fn builder(name: impl Into<Arc<str>>) -> PipelineBuilder {
+        PipelineBuilder { name: name.into(), clock: Clock::default(), capacity: DEFAULT_CAPACITY, timeout: None }
+    }
+
+    /// The pipeline's own token, for those who need it by value: a signal handler, say.
+    pub fn token(&self) -> CancelToken {
+        self.token.clone()
+    }
+
+    /// Waits until every thread of the pipeline has ended.
+    ///
+    /// Streams that end nowhere must be read or dropped first: a stage whose output is full and not read does not end.
+    /// Likewise every [`Sender`](crate::Sender) must be dropped or finished: a stage that may still be fed does not end.
+    ///
+    /// # Panics
+    /// If called on a thread of the pipeline itself.
+    #[track_caller]
+    pub fn join(self) -> Report {
+        self.token.scope().join(None);
+        self.report()
+    }
+
+    /// Stops the sources, waits for the work in flight up to `limit`, and aborts what is left then.
+    ///
+    /// # Panics
+    /// If called on a thread of the pipeline itself.
+    #[track_caller]
+    pub fn drain_within(self, limit: Duration) -> Report {
+        let deadline = self.token.now().checked_add(limit);
+        self.token.drain();
+        if !self.token.scope().join(deadline) {
+            self.token.cancel_with(Cause::DrainTimedOut(limit));
+        }
+        self.join()
+    }
+
+    /// Cancels everything and waits until every thread has ended.
+    ///
+    /// # Panics
+    /// If called on a thread of the pipeline itself.
+    #[track_caller]
+    pub fn abort(self) -> Report {
+        self.token.cancel();
+        self.join()
+    }
+
+    /// What each stage has done so far. Any [token](CancelToken::report) of the pipeline can tell, too.
+    pub fn report(&self) -> Report {
+        self.token.report()
+    }
+
+    /// How many threads of the pipeline have not ended.
+    pub fn threads(&self) -> usize {
+        self.token.scope().live_threads()
+    }
+
+    /// Runs `work` on a thread that the pipeline owns. A panic in it cancels the pipeline.
+    ///
+    /// Use it for what must happen beside the caller, such as reading one of several streams. The work is given the
+    /// pipeline's token, and the pipeline is not finished before it returns.
+    ///
+    /// # Panics
+    /// If the pipeline has finished.
+    #[track_caller]
+    pub fn spawn(&self, name: &str, work: impl FnOnce(&CancelToken) + Send + 'static) {
+        self.token.spawn_task(name, true, work);
+    }
+
+    /// Calls `work` every `period`, on a thread that the pipeline owns, until the pipeline is cancelled, or is joined and
+    /// the rest of it has ended. For reports and heartbeats: it does not keep the pipeline alive.
+    ///
+    /// The first call comes one period from now. Calls are due at whole multiples of the period; those that were
+    /// missed because one took longer are skipped. A panic in `work` ends the calls and cancels the pipeline.
+    ///
+    /// # Panics
+    /// If `period` is zero or the pipeline has finished.
+    #[track_caller]
+    pub fn every(&self, period: Duration, mut work: impl FnMut() + Send + 'static) {
+        assert!(!period.is_zero(), "`period` must be greater than zero");
+        self.token.spawn_task("every", false, move |cancel| {
+            let mut ticks = Ticks::new(cancel.now(), period);
+            let waiter = Waiter::current(cancel.clock());
+            let _registered = cancel.register(waiter.wake());
+            while !cancel.is_cancelled() && !cancel.scope().is_closing() {
+                match ticks.take(cancel.now()) {
+                    Some(_) => work(),
+                    None => waiter.park(earlier(ticks.next, cancel.deadline())),
+                }
+            }
+        });
+    }
+}
+
+impl CancelToken {
+    #[track_caller]
+    fn spawn_task(&self, name: &str, keep: bool, work: impl FnOnce(&CancelToken) + Send + 'static) {
+        let scope = self.scope();
+        let (stats, reservation) = scope.register(name, StageKind::Task, &[], 1);
+        let token = self.clone();
+        let label = Arc::clone(&stats.name);
+        scope.spawn(&label, keep, move |started| match started {
+            Ok(()) => run_task(&token, &stats, work),
+            Err(error) => token.cancel_because(error),
+        });
+        drop(reservation);
+    }
+}
+
+fn run_task(token: &CancelToken, stats: &StageStats, work: impl FnOnce(&CancelToken)) {
+    let timing = &stats.threads[0];
+    timing.start(token.now());
+    if let Err(payload) = panic::catch(|| work(token)) {
+        log::error!("streamz: task `{}` panicked: {}", stats.name, payload.message());
+        token.cancel_because(format!("task `{}` panicked: {}", stats.name, payload.message()));
+    }
+    timing.end(token.now());
+}
+
+// What a panic may leave half done in them is behind locks and atomics.
+impl UnwindSafe for Pipeline {}
+impl RefUnwindSafe for Pipeline {}
+
+impl Deref for Pipeline {
+    type Target = CancelToken;
+
+    fn deref(&self) -> &CancelToken {
+        &self.token
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        let scope = self.token.scope();
+        if scope.finished().is_some() {
+            return;
+        }
+        // Also if no thread is left: a sender or a stream may be, and is to learn of it.
+        self.token.cancel_with(Cause::Dropped);
+        if !scope.is_home() {
+            scope.join(None);
+        }
+    }
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("name", self.token.scope().name())
+            .field("threads", &self.threads())
+            .field("cause", &self.token.cause())
+            .finish_non_exhaustive()
+    }
+}

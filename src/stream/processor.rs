@@ -1,0 +1,298 @@
+//! [`Processor`] and [`Stage`], and the processors that are made of others.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use super::Stream;
+use super::start::launch;
+use crate::pipeline::CancelToken;
+use crate::stage::Operator;
+use crate::stage::fuse::FusedOperator;
+
+/// Turns a stream into another: one stage of a pipeline, or several behind one name.
+///
+/// A processor is configured once and may be used many times; each call of [`process`](Self::process) starts a run of
+/// its own, with its own threads and state.
+///
+/// What every processor of this library keeps, unless its documentation says otherwise:
+///
+/// - *Ending.* When the input ends, what is held is flushed in order, then the output ends. When the token is cancelled,
+///   the stage stops promptly, whatever it waits for, and the output is cut. When the consumer goes, the stage stops and
+///   drops its input, so that everything upstream winds down.
+/// - *Errors are items.* They pass in order, untouched, and are never part of a batch or a count of data.
+/// - *Panics* of a closure become error items; the stage lives on.
+/// - *Order* is kept. *Back-pressure* is blocking. *Memory* is bounded: the capacities and what the stage holds.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a processor",
+    note = "to make a processor from an `Operator`, use `Custom::new(name, || operator)`",
+    note = "to make a processor from a closure over streams, use `ProcessorFn::new(name, |cancel, input| ..)`"
+)]
+pub trait Processor: Send + Sync + 'static {
+    /// What it takes.
+    type In: Send + 'static;
+    /// What it makes.
+    type Out: Send + 'static;
+
+    /// Starts a run that reads `input`, in the scope of `cancel`, and returns its output.
+    ///
+    /// # Panics
+    /// If `cancel` belongs to no pipeline, to one that has finished, or to another one than `input`.
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<Self::In>) -> Stream<Self::Out>;
+
+    /// The name that the stage has in reports and errors, and that its threads carry.
+    fn name(&self) -> &str;
+
+    /// One processor of two, each with its own threads.
+    fn then<P>(self, next: P) -> Then<Self, P>
+    where
+        Self: Sized,
+        P: Processor<In = Self::Out>,
+    {
+        Then::new(self, next)
+    }
+
+    /// One stage of two that share a single thread: for steps too cheap to deserve one each.
+    ///
+    /// The hop between the two then costs a function call. The report shows both as steps of one stage.
+    fn fuse<P>(self, next: P) -> Fused<Self, P>
+    where
+        Self: Sized + Stage,
+        P: Stage<In = Self::Out>,
+    {
+        Fused::new(self, next)
+    }
+
+    /// The processor as a trait object, for places that hold processors of different types.
+    fn boxed(self) -> BoxProcessor<Self::In, Self::Out>
+    where
+        Self: Sized,
+    {
+        Box::new(self)
+    }
+}
+
+/// A processor that is an [`Operator`] on one thread, and so can be fused with others.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has threads of its own and cannot be fused",
+    note = "use `then`, which gives each of the two its own threads"
+)]
+pub trait Stage: Processor {
+    /// The state machine.
+    type Op: Operator<In = Self::In, Out = Self::Out>;
+
+    /// A fresh state machine, for one run.
+    fn start(&self) -> Self::Op;
+
+    /// How many items may wait in its output; `None` for the pipeline's default.
+    fn capacity(&self) -> Option<usize> {
+        None
+    }
+
+    /// Appends the names of its steps, one for each step of the operator.
+    #[doc(hidden)]
+    fn step_names(&self, names: &mut Vec<Arc<str>>) {
+        names.push(self.name().into());
+    }
+}
+
+/// A processor as a trait object.
+pub type BoxProcessor<In, Out> = Box<dyn Processor<In = In, Out = Out>>;
+
+macro_rules! forward {
+    ($pointer:ident) => {
+        impl<P: Processor + ?Sized> Processor for $pointer<P> {
+            type In = P::In;
+            type Out = P::Out;
+
+            #[track_caller]
+            fn process(&self, cancel: &CancelToken, input: Stream<Self::In>) -> Stream<Self::Out> {
+                (**self).process(cancel, input)
+            }
+
+            fn name(&self) -> &str {
+                (**self).name()
+            }
+        }
+    };
+}
+
+forward!(Box);
+forward!(Arc);
+
+impl<In: Send + 'static, Out: Send + 'static> fmt::Debug for dyn Processor<In = In, Out = Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Processor").field(&self.name()).finish()
+    }
+}
+
+/// Two processors, one after the other; made by [`Processor::then`].
+#[derive(Debug, Clone)]
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Then<A, B> {
+    first: A,
+    second: B,
+    name: String,
+}
+
+impl<A: Processor, B: Processor<In = A::Out>> Then<A, B> {
+    pub(super) fn new(first: A, second: B) -> Self {
+        let name = format!("{}>{}", first.name(), second.name());
+        Self { first, second, name }
+    }
+}
+
+impl<A: Processor, B: Processor<In = A::Out>> Processor for Then<A, B> {
+    type In = A::In;
+    type Out = B::Out;
+
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<A::In>) -> Stream<B::Out> {
+        self.second.process(cancel, self.first.process(cancel, input))
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Two stages on one thread; made by [`Processor::fuse`].
+#[derive(Debug, Clone)]
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Fused<A, B> {
+    first: A,
+    second: B,
+    name: Cow<'static, str>,
+    capacity: Option<usize>,
+}
+
+impl<A: Stage, B: Stage<In = A::Out>> Fused<A, B> {
+    pub(super) fn new(first: A, second: B) -> Self {
+        let name = format!("{}+{}", first.name(), second.name()).into();
+        Self { first, second, name, capacity: None }
+    }
+
+    /// Sets the name of the whole; its steps keep theirs.
+    pub fn with_name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets how many items may wait in the output of the whole for a slow consumer; with 0 every item is handed over
+    /// directly. Defaults to what the last step asks for that asks for anything, else to the pipeline's
+    /// [capacity](crate::PipelineBuilder::capacity).
+    pub fn with_capacity(mut self, items: usize) -> Self {
+        self.capacity = Some(items);
+        self
+    }
+}
+
+impl<A: Stage, B: Stage<In = A::Out>> Processor for Fused<A, B> {
+    type In = A::In;
+    type Out = B::Out;
+
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<A::In>) -> Stream<B::Out> {
+        launch(self, cancel, input)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<A: Stage, B: Stage<In = A::Out>> Stage for Fused<A, B> {
+    type Op = FusedOperator<A::Op, B::Op>;
+
+    fn start(&self) -> Self::Op {
+        FusedOperator::new(self.first.start(), self.second.start())
+    }
+
+    /// Unless it was set for the whole, what the last step asks for that asks for anything: a batch that is only mapped is
+    /// still big.
+    fn capacity(&self) -> Option<usize> {
+        self.capacity.or_else(|| self.second.capacity()).or_else(|| self.first.capacity())
+    }
+
+    fn step_names(&self, names: &mut Vec<Arc<str>>) {
+        self.first.step_names(names);
+        self.second.step_names(names);
+    }
+}
+
+/// A processor from a closure that builds its stages; the way to give a part of a pipeline a name and a type.
+///
+/// ```
+/// use streamz::{Pipeline, ProcessorFn, Processor, Stream};
+///
+/// let evens = ProcessorFn::new("evens", |_cancel, numbers: Stream<u32>| {
+///     numbers.filter(|n| n % 2 == 0).map(|n| n / 2)
+/// });
+/// let pipeline = Pipeline::new("test");
+/// let halves = Stream::from_iter(&pipeline, 0..6).through(&evens).collect::<Vec<_>>()?;
+/// assert_eq!(halves, [0, 1, 2]);
+/// assert_eq!(evens.name(), "evens");
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct ProcessorFn<In, Out, F> {
+    name: Cow<'static, str>,
+    build: F,
+    types: std::marker::PhantomData<fn(In) -> Out>,
+}
+
+impl<In, Out, F> ProcessorFn<In, Out, F>
+where
+    F: Fn(&CancelToken, Stream<In>) -> Stream<Out> + Send + Sync + 'static,
+{
+    /// A processor called `name` that is what `build` makes of a stream.
+    pub fn new(name: impl Into<Cow<'static, str>>, build: F) -> Self {
+        Self { name: name.into(), build, types: std::marker::PhantomData }
+    }
+}
+
+impl<In, Out, F> Processor for ProcessorFn<In, Out, F>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    F: Fn(&CancelToken, Stream<In>) -> Stream<Out> + Send + Sync + 'static,
+{
+    type In = In;
+    type Out = Out;
+
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<In>) -> Stream<Out> {
+        (self.build)(cancel, input.with_token(cancel))
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<In, Out, F> fmt::Debug for ProcessorFn<In, Out, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ProcessorFn").field(&self.name).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Pipeline, Skip, Take};
+
+    #[test]
+    fn a_fused_stage_has_the_capacity_of_the_whole_or_of_its_last_step_that_asks_for_one() {
+        let capacity_of = |stage: Fused<Take<u8>, Skip<u8>>| {
+            let pipeline = Pipeline::builder("fused").capacity(9).build();
+            let _output = Stream::from_iter(&pipeline, []).through(&stage.with_name("whole"));
+            pipeline.report().stage("whole").unwrap().outputs[0].capacity
+        };
+        let (first, second) = (|| Take::new(1), || Skip::new(1));
+        assert_eq!(capacity_of(first().fuse(second())), 9);
+        assert_eq!(capacity_of(first().with_capacity(2).fuse(second())), 2);
+        assert_eq!(capacity_of(first().with_capacity(2).fuse(second().with_capacity(3))), 3);
+        assert_eq!(capacity_of(first().fuse(second().with_capacity(3)).with_capacity(4)), 4);
+    }
+}

@@ -1,0 +1,136 @@
+//! Entering a stage in its pipeline, and starting it.
+
+use std::sync::Arc;
+
+use super::{Stage, Stream};
+use crate::edge::{EdgeSender, End, edge};
+use crate::pipeline::stats::{OutputStats, StageKind, StageStats, Timing};
+use crate::pipeline::{CancelToken, Membership};
+use crate::stage::Operator;
+use crate::stage::driver::{Driver, Output};
+use crate::stage::input::Feed;
+use crate::stage::operator::sealed::Context;
+use crate::stage::thread::{StageThread, spawn_error};
+
+/// The books of a stage that is about to start, and where it stands.
+pub(crate) struct Registered {
+    pub(crate) token: CancelToken,
+    pub(crate) stats: Arc<StageStats>,
+    /// Kept until the stage has its threads.
+    pub(crate) reservation: Membership,
+}
+
+impl Registered {
+    /// Enters a stage with one input.
+    #[track_caller]
+    pub(crate) fn with_input<T: Send + 'static>(
+        cancel: &CancelToken,
+        input: &Stream<T>,
+        name: &str,
+        kind: StageKind,
+        steps: &[Arc<str>],
+        threads: usize,
+    ) -> Self {
+        Self::with_inputs(cancel, std::slice::from_ref(input), name, kind, steps, threads)
+    }
+
+    /// Enters a stage with any number of inputs.
+    #[track_caller]
+    pub(crate) fn with_inputs<T: Send + 'static>(
+        cancel: &CancelToken,
+        inputs: &[Stream<T>],
+        name: &str,
+        kind: StageKind,
+        steps: &[Arc<str>],
+        threads: usize,
+    ) -> Self {
+        let scope = cancel.scope();
+        for input in inputs {
+            assert!(
+                Arc::ptr_eq(scope, input.token().scope()),
+                "stage `{name}` belongs to pipeline `{}`, but its input to pipeline `{}`",
+                scope.name(),
+                input.token().scope().name()
+            );
+        }
+        let (stats, reservation) = scope.register(name, kind, steps, threads);
+        stats.inputs.lock().extend(inputs.iter().map(|input| Arc::clone(input.feeder())));
+        Self { token: cancel.clone(), stats, reservation }
+    }
+
+    /// Enters a stage that reads this one, a source without a thread, on its own thread.
+    #[track_caller]
+    pub(crate) fn read_by(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> Self {
+        let (stats, reservation) = self.token.scope().register(name, kind, steps, 1);
+        stats.inputs.lock().push(Arc::clone(&self.stats.name));
+        Self { token: self.token, stats, reservation }
+    }
+
+    pub(crate) fn source(cancel: &CancelToken, name: &str, threads: usize) -> Self {
+        let (stats, reservation) = cancel.scope().register(name, StageKind::Source, &[], threads);
+        Self { token: cancel.clone(), stats, reservation }
+    }
+
+    /// A way out of the stage.
+    pub(crate) fn output<T: Send + 'static>(
+        &self,
+        branch: &str,
+        capacity: Option<usize>,
+    ) -> (EdgeSender<T>, Stream<T>) {
+        self.output_with(branch, capacity, false)
+    }
+
+    /// A way out of the stage, eager if asked for and under virtual time.
+    pub(crate) fn output_with<T: Send + 'static>(
+        &self,
+        branch: &str,
+        capacity: Option<usize>,
+        eager: bool,
+    ) -> (EdgeSender<T>, Stream<T>) {
+        let scope = self.token.scope();
+        let (sender, receiver) = edge(capacity.unwrap_or(scope.default_capacity()), eager || scope.clock().is_manual());
+        let (name, gauge) = (branch.into(), Arc::clone(sender.shared().gauge()));
+        self.stats.outputs.lock().push(OutputStats { name, gauge, waits: Arc::new(Timing::new()) });
+        (sender, Stream::from_edge(receiver, self.token.clone(), Arc::clone(&self.stats.name)))
+    }
+
+    pub(crate) fn context(&self) -> Context {
+        Context { stats: Arc::clone(&self.stats), clock: self.token.clock().clone() }
+    }
+
+    /// The name of thread `index` of the stage.
+    pub(crate) fn thread_name(&self, index: usize) -> String {
+        format!("{}-{index}", self.stats.name)
+    }
+}
+
+/// Starts a stage: one thread that runs the driver. What [`Processor::process`] of every [`Stage`] does.
+#[track_caller]
+pub(crate) fn launch<S: Stage>(stage: &S, cancel: &CancelToken, input: Stream<S::In>) -> Stream<S::Out> {
+    let mut steps = Vec::new();
+    stage.step_names(&mut steps);
+    let registered = Registered::with_input(cancel, &input, stage.name(), StageKind::Processor, &steps, 1);
+    spawn_driver(registered, stage.capacity(), stage.start(), input.into_input())
+}
+
+/// Runs an operator on a thread of its own.
+pub(crate) fn spawn_driver<O, F>(registered: Registered, capacity: Option<usize>, op: O, feed: F) -> Stream<O::Out>
+where
+    O: Operator,
+    F: Feed<Item = O::In> + Send + 'static,
+{
+    let (sender, stream) = registered.output("", capacity);
+    let name = registered.thread_name(0);
+    let scope = Arc::clone(registered.token.scope());
+    scope.spawn(&name, true, move |started| {
+        let out = Output::new(sender, registered.context());
+        match started {
+            Ok(()) => {
+                let thread = StageThread::new(registered.token, registered.stats, 0);
+                Driver::new(op, feed, out, thread).run();
+            }
+            Err(error) => out.end(End::Cut(spawn_error(&registered.token, &registered.stats, error))),
+        }
+    });
+    stream
+}

@@ -1,0 +1,242 @@
+//! [`Stream`]: the receiving end of the edge between two stages.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Processor;
+use crate::clock::earlier;
+use crate::clock::wait::Waiter;
+use crate::edge::{EdgeReceiver, End, Polled, edge};
+use crate::error::{ErrorKind, Result, StreamError};
+use crate::pipeline::{CancelToken, Cause};
+use crate::stage::input::Input;
+
+/// The receiving end of a bounded channel of items and errors; what flows from one stage to the next.
+///
+/// A stream has one consumer. It comes from a [source](Self#impl-Stream<T>), goes [`through`](Self::through) processors
+/// (or their shorthands: `map`, `filter`, `batch`, ..), and ends in one of the ends: `for_each`, `collect`, `fold`, ..,
+/// or a `for` loop. Dropping it tells the stage that feeds it to stop, and so everything upstream.
+///
+/// # Complete or cut
+///
+/// A stream whose sources came to their end, or were drained, just ends. One that was cut (cancelled, timed out, the
+/// pipeline dropped) yields one last error of kind [`Cancelled`](crate::ErrorKind::Cancelled), with the
+/// [`Cause`] as its source, and then ends. So `for row in stream { let row = row?; .. }` cannot take half
+/// for the whole.
+///
+/// # Memory
+///
+/// At most `capacity` items wait in a stream; the stage that feeds it has one more in hand while it is blocked.
+#[must_use = "dropping a stream stops the stages that feed it"]
+pub struct Stream<T> {
+    /// `None` once the end has been seen.
+    input: Option<Input<T>>,
+    pub(super) token: CancelToken,
+    feeder: Arc<str>,
+    /// What the end is to be called.
+    pub(super) end_name: Option<Cow<'static, str>>,
+}
+
+/// Why [`Stream::try_recv`] has nothing to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TryRecvError {
+    /// Nothing is there now.
+    #[error("nothing to receive now")]
+    Empty,
+    /// The stream has ended.
+    #[error("the stream has ended")]
+    Ended,
+}
+
+/// Why [`Stream::recv_timeout`] has nothing to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecvTimeoutError {
+    /// Nothing came in time.
+    #[error("nothing received in time")]
+    Timeout,
+    /// The stream has ended.
+    #[error("the stream has ended")]
+    Ended,
+}
+
+impl<T: Send + 'static> Stream<T> {
+    pub(crate) fn from_edge(receiver: EdgeReceiver<T>, token: CancelToken, feeder: Arc<str>) -> Self {
+        Self::from_input(Input::Edge(receiver), token, feeder)
+    }
+
+    pub(super) fn from_input(input: Input<T>, token: CancelToken, feeder: Arc<str>) -> Self {
+        Self { input: Some(input), token, feeder, end_name: None }
+    }
+
+    /// Sets the name that the end of the stream has in reports: `stream.named("load").for_each(..)`. Processors
+    /// have names of their own.
+    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.end_name = Some(name.into());
+        self
+    }
+
+    /// The token in whose scope the next stage is started.
+    pub fn token(&self) -> &CancelToken {
+        &self.token
+    }
+
+    /// Narrows the scope of what follows: `cancel` may be cancelled alone, with all that is built on this stream from now
+    /// on.
+    ///
+    /// # Panics
+    /// If `cancel` belongs to another pipeline than the stream, or to none.
+    #[track_caller]
+    pub fn with_token(mut self, cancel: &CancelToken) -> Self {
+        assert!(
+            Arc::ptr_eq(cancel.scope(), self.token.scope()),
+            "the token belongs to pipeline `{}`, but the stream to pipeline `{}`",
+            cancel.scope().name(),
+            self.token.scope().name()
+        );
+        self.token = cancel.clone();
+        self
+    }
+
+    /// Adds a processor.
+    ///
+    /// # Panics
+    /// If the pipeline has finished.
+    #[track_caller]
+    pub fn through<P>(self, processor: &P) -> Stream<P::Out>
+    where
+        P: Processor<In = T> + ?Sized,
+    {
+        let token = self.token.clone();
+        processor.process(&token, self)
+    }
+
+    pub(crate) fn feeder(&self) -> &Arc<str> {
+        &self.feeder
+    }
+
+    /// What a stage reads from. A stream whose end its owner has seen already is an ended one for the stage, too.
+    pub(crate) fn into_input(mut self) -> Input<T> {
+        self.input.take().unwrap_or_else(|| {
+            let (sender, receiver) = edge(0, true);
+            sender.shared().finish();
+            Input::Edge(receiver)
+        })
+    }
+
+    /// More room, if the stream comes from a stage of ours.
+    pub(crate) fn add_capacity(&self, items: usize) -> bool {
+        match &self.input {
+            Some(Input::Edge(edge)) => {
+                edge.add_capacity(items);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Room for that many, if the stream comes from a stage of ours.
+    pub(crate) fn set_capacity(&self, items: usize) {
+        if let Some(Input::Edge(edge)) = &self.input {
+            edge.set_capacity(items);
+        }
+    }
+
+    /// Takes the next item; waits for it. `None` at the end. The last thing before the end of a stream that was cut
+    /// is an error of kind [`Cancelled`](crate::ErrorKind::Cancelled).
+    pub fn recv(&mut self) -> Option<Result<T>> {
+        self.recv_until(None).ok()
+    }
+
+    /// Takes the next item if there is one now. Never blocks.
+    ///
+    /// # Errors
+    /// Tells apart that there is none now, and that the stream has ended.
+    pub fn try_recv(&mut self) -> Result<Result<T>, TryRecvError> {
+        self.poll()
+    }
+
+    /// Takes the next item; waits for it up to `timeout`, by the pipeline's clock. A timeout too large to add never
+    /// passes.
+    ///
+    /// # Errors
+    /// Tells apart that there was none in time, and that the stream has ended.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Result<T>, RecvTimeoutError> {
+        self.recv_until(self.token.now().checked_add(timeout))
+    }
+
+    fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Result<T>, RecvTimeoutError> {
+        let found = |polled| match polled {
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Ended) => Some(Err(RecvTimeoutError::Ended)),
+            Ok(item) => Some(Ok(item)),
+        };
+        if let Some(found) = found(self.poll()) {
+            return found;
+        }
+        let waiter: Rc<Waiter> = Waiter::current(self.token.clock());
+        let _registered = self.token.register(waiter.wake());
+        loop {
+            waiter.spin(|| self.input.as_ref().is_none_or(Input::may_have_items) || self.token.is_cancelled());
+            if let Some(found) = found(self.poll()) {
+                return found;
+            }
+            if deadline.is_some_and(|deadline| self.token.now() >= deadline) {
+                return Err(RecvTimeoutError::Timeout);
+            }
+            if let Some(input) = &self.input
+                && !input.want_items(&waiter)
+                && !self.token.is_cancelled()
+            {
+                Input::park(std::slice::from_ref(input), &waiter, earlier(deadline, self.token.deadline()));
+            }
+        }
+    }
+
+    fn poll(&mut self) -> Result<Result<T>, TryRecvError> {
+        let Some(input) = &mut self.input else { return Err(TryRecvError::Ended) };
+        if self.token.is_cancelled() {
+            self.input = None;
+            return Ok(Err(self.cut_here()));
+        }
+        let polled = input.poll();
+        input.settle();
+        match polled {
+            Polled::Item(item) => Ok(item),
+            Polled::Empty => {
+                // The next look may come at any time: ask now.
+                input.ask();
+                Err(TryRecvError::Empty)
+            }
+            Polled::Ended(end) => {
+                self.input = None;
+                match end {
+                    End::Finished => Err(TryRecvError::Ended),
+                    End::Cut(error) => Ok(Err(error)),
+                }
+            }
+        }
+    }
+
+    /// The last error of a stream whose reader was told to stop.
+    fn cut_here(&self) -> StreamError {
+        StreamError::new(ErrorKind::Cancelled, Arc::clone(&self.feeder))
+            .with_source(self.token.cause().unwrap_or(Cause::Requested))
+            .with_time(self.token.clock().wall())
+    }
+}
+
+impl<T> fmt::Debug for Stream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Stream");
+        debug.field("feeder", &self.feeder);
+        match &self.input {
+            None => debug.field("ended", &true),
+            Some(Input::Edge(edge)) => debug.field("queued", &edge.shared().gauge().len()),
+            Some(Input::Foreign(foreign)) => debug.field("queued", &foreign.receiver.len()),
+        };
+        debug.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! Each folder of `src` imports only what is below it: the order is that of `docs/design.md`.
+//!
+//! Code under `#[cfg(test)]` may use the whole crate, and so may documentation.
+
+use std::fs;
+use std::path::Path;
+
+/// From the bottom up. A file at the root of `src` is a layer of its own name.
+const LAYERS: [&[&str]; 9] = [
+    &["error", "panic", "sync"],
+    &["clock"],
+    &["edge"],
+    &["pipeline"],
+    &["stage"],
+    &["stream"],
+    &["operators"],
+    &["testing"],
+    &["lib", "prelude", "guides", "patterns", "compile_fail"],
+];
+
+fn layer_of(name: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&name))
+}
+
+/// What follows `crate::` in the code of `text`, up to its tests.
+fn imports(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let code = text.lines().enumerate().take_while(|(_, line)| *line != "mod tests {");
+    let code = code.filter(|(_, line)| !line.trim_start().starts_with("//"));
+    code.flat_map(|(number, line)| {
+        line.split("crate::").skip(1).map(move |rest| {
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            (number + 1, &rest[..end])
+        })
+    })
+}
+
+fn check(folder: &Path, layer: Option<usize>, upward: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let own = layer.or_else(|| layer_of(name)).unwrap_or_else(|| panic!("{name} has no layer"));
+        if path.is_dir() {
+            check(&path, Some(own), upward);
+        } else if name != "tests" {
+            let text = fs::read_to_string(&path).unwrap();
+            for (line, import) in imports(&text) {
+                // A name at the root of the crate is written by macros and tests only.
+                if layer_of(import).is_some_and(|other| other > own) {
+                    upward.push(format!("{}:{line} uses crate::{import}", path.display()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_folder_imports_only_what_is_below_it() {
+    let mut upward = Vec::new();
+    check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), None, &mut upward);
+    assert!(upward.is_empty(), "{upward:#?}");
+}
+
+#[test]
+fn sees_an_import_and_no_comment() {
+    let text =
+        "use crate::stage::Pass;\n// crate::stream\n    crate::clock::now();\nmod tests {\nuse crate::testing;\n";
+    assert_eq!(imports(text).collect::<Vec<_>>(), [(1, "stage"), (3, "clock")]);
+}
