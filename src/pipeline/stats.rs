@@ -32,6 +32,10 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -83,7 +87,13 @@ pub struct StepStats {
     pub(crate) errors_in: Counter,
     pub(crate) errors_out: Counter,
     pub(crate) errors_absorbed: Counter,
+    /// How often in a row the operator has panicked without getting anywhere, and what it had done by then.
+    futile: Counter,
+    done: Counter,
 }
+
+/// How many panics in a row without any progress there must be before an operator counts as stuck.
+const PATIENCE: u64 = 16;
 
 impl StepStats {
     fn new(name: Arc<str>) -> Self {
@@ -99,7 +109,28 @@ impl StepStats {
             errors_in: Counter::default(),
             errors_out: Counter::default(),
             errors_absorbed: Counter::default(),
+            futile: Counter::default(),
+            done: Counter::default(),
         }
+    }
+
+    /// What the operator of the step has visibly done: it grows with whatever it emits or settles.
+    fn progress(&self) -> u64 {
+        let settled = self.received.get().wrapping_sub(self.unsettled());
+        settled.wrapping_add(self.emitted.get()).wrapping_add(self.errors_out.get())
+    }
+
+    /// Notes a panic, before its error item is counted; false if the operator is stuck.
+    pub(crate) fn may_go_on(&self) -> bool {
+        let done = self.progress();
+        if done == self.done.get() {
+            self.futile.add(1);
+        } else {
+            self.futile.set(1);
+        }
+        // What is counted next is the error item of this panic, which is no progress.
+        self.done.set(done.wrapping_add(1));
+        self.futile.get() < PATIENCE
     }
 
     /// What the step must be holding, if the balance is right.
@@ -238,6 +269,11 @@ impl StageStats {
             inputs: Mutex::default(),
             outputs: Mutex::default(),
         }
+    }
+
+    /// How often the operators have panicked in vain lately: grows with each panic that makes one stuck.
+    pub(crate) fn futile(&self) -> u64 {
+        self.steps.iter().map(|step| step.futile.get().saturating_sub(PATIENCE - 1)).sum()
     }
 
     /// The step in which an error happened, if that says more than the stage's name.

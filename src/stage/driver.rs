@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use super::input::Feed;
 use super::operator::sealed::{Context, Sink};
-use super::operator::{Operator, give, guarded, panicked};
+use super::operator::{Operator, Timer, give, guarded, panicked, resumed};
 use super::thread::StageThread;
 use super::turn::AT_THE_FEED;
 use super::turn::count_error;
@@ -152,6 +152,7 @@ pub(crate) struct Driver<O: Operator, F> {
     feed: F,
     out: Output<O::Out>,
     thread: StageThread,
+    timer: Timer,
     /// What the feed last said about it.
     at_once: bool,
     /// The operator knows of the drain.
@@ -178,7 +179,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             }
             announce();
         });
-        Self { op, feed, out, thread, at_once: false, told_of_drain: false, received: 0, turns: 0 }
+        let timer = Timer::default();
+        Self { op, feed, out, thread, timer, at_once: false, told_of_drain: false, received: 0, turns: 0 }
     }
 
     pub(crate) fn run(mut self) {
@@ -237,19 +239,21 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             self.call(|op, out| op.drain(out))?;
             return Ok(true);
         }
-        if let Some(wake) = self.op.next_wake() {
+        if let Some(wake) = self.timer.next_wake(&self.op) {
             let mut now = self.thread.token.now();
-            if now < wake && self.op.is_waiting() {
+            if now < wake && self.is_waiting() {
                 now = self.wait_for_time(Some(wake), now);
             }
             if wake <= now {
-                self.call(|op, out| op.timer_at(now, out))?;
+                self.out.quota = QUOTA;
+                self.timer.fire(&mut self.op, now, &mut self.out);
+                self.resume()?;
                 return Ok(true);
             }
-        } else if self.op.is_waiting() {
+        } else if self.is_waiting() {
             self.wait_for_time(None, self.thread.token.now());
         }
-        Ok(self.op.is_waiting())
+        Ok(self.is_waiting())
     }
 
     /// The same for a plain operator, which has no timers and nothing left to say after a call: many turns under one
@@ -293,7 +297,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                     let error = self.feed.panicked(payload);
                     guarded(&mut self.op, &mut self.out, |op, out| give(op, Err(error), out));
                 }
-                Err(payload) => panicked(&mut self.op, &mut self.out, payload),
+                Err(payload) => _ = panicked(&mut self.op, &mut self.out, payload),
             }
             self.make_room()?;
         }
@@ -302,8 +306,12 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     fn end(&mut self, end: End) -> Result<End, Stop> {
         if let End::Finished = end {
             self.call(|op, out| op.end(out))?;
-            while self.op.is_waiting() && !self.out.closed {
+            while self.is_waiting() && !self.out.closed {
                 self.turn_before_input()?;
+            }
+            if !self.out.closed {
+                self.op.ended(&mut self.out);
+                self.wait_if_stuck()?;
             }
         }
         Ok(end)
@@ -345,6 +353,11 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     }
 
     #[inline]
+    fn is_waiting(&self) -> bool {
+        self.timer.is_waited_for(&self.op)
+    }
+
+    #[inline]
     fn check(&self) -> Result<(), Stop> {
         if self.thread.is_stopped() {
             return Err(Stop::Cancelled);
@@ -359,6 +372,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     #[inline]
     fn call(&mut self, call: impl FnOnce(&mut O, &mut Output<O::Out>)) -> Result<(), Stop> {
         self.out.quota = QUOTA;
+        self.timer.reset();
         guarded(&mut self.op, &mut self.out, call);
         if !O::PLAIN {
             return self.resume();
@@ -370,7 +384,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     fn resume(&mut self) -> Result<(), Stop> {
         loop {
             self.make_room()?;
-            if self.out.closed || !guarded(&mut self.op, &mut self.out, |op, out| op.resume(out)) {
+            if self.out.closed || !resumed(&mut self.op, &mut self.out) {
                 return self.make_room();
             }
             self.check()?;
@@ -385,11 +399,17 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     /// What was emitted has found room when this returns.
     #[inline]
     fn make_room(&mut self) -> Result<(), Stop> {
+        self.wait_if_stuck()?;
+        self.debug_check();
+        Ok(())
+    }
+
+    #[inline]
+    fn wait_if_stuck(&mut self) -> Result<(), Stop> {
         // There was room for what has not been handed over yet.
         if self.out.handed_over && self.out.sender.borrow_mut().is_stuck() {
             self.wait_for_room(false)?;
         }
-        self.debug_check();
         Ok(())
     }
 
@@ -398,7 +418,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         self.out.sender.borrow_mut().hand_over();
         self.feed.settle();
         let edge = &self.out.edge;
-        self.feed.wait(&self.thread, self.op.next_wake(), || edge.is_gone(), |_| edge.is_gone());
+        let wake = self.timer.next_wake(&self.op);
+        self.feed.wait(&self.thread, wake, || edge.is_gone(), |_| edge.is_gone());
     }
 
     /// Waits for an operator's time, while it can take nothing; says what time it is then.

@@ -15,6 +15,7 @@
 //! did, or it said `finish`), the second is ended, once, and resumed until it has nothing more; if it was the
 //! first that said `finish`, the whole is finished after that. One that said `finish` is not called again: the
 //! first finds its output full from then on, and what waits before the second stays there and is counted as abandoned.
+//! What the first one still holds when it was ended and has no more to say has failed, before the second is ended.
 //!
 //! Items that go over the boundary are counted in a plain field, and the shared counters are brought up to date by
 //! `publish` (when the stage parks or hands over) and `sync` (when a panic must be accounted for). If both operators are
@@ -26,20 +27,24 @@ use std::fmt;
 use std::time::Instant;
 
 use super::operator::sealed::{Context, Sink, Stats};
-use super::operator::{Emit, Operator, give, guarded};
+use super::operator::{Emit, Operator, Timer, give, guarded, resumed};
 use crate::error::{Result, StreamError};
 
 /// Two operators as one; see [`Processor::fuse`](crate::Processor::fuse).
 pub struct FusedOperator<A: Operator, B: Operator<In = A::Out>> {
     first: A,
+    timer: Timer,
     rest: Rest<B>,
     /// The first operator has been ended or has finished; only `resume` is left for it.
     closing: bool,
+    /// It has nothing more to say after that, and what it had left has failed.
+    first_is_over: bool,
 }
 
 /// The second operator and the boundary before it.
 struct Rest<B: Operator> {
     second: B,
+    timer: Timer,
     waiting: VecDeque<Result<B::In>>,
     /// The second operator has more to say.
     pending: bool,
@@ -57,9 +62,17 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
     pub(crate) fn new(first: A, second: B) -> Self {
         // Pending, so that the second one, too, is resumed before its first item.
         let pending = !B::PLAIN;
-        let rest =
-            Rest { second, waiting: VecDeque::new(), pending, ended: false, finished: false, passed: 0, correction: 0 };
-        Self { first, rest, closing: false }
+        let rest = Rest {
+            second,
+            timer: Timer::default(),
+            waiting: VecDeque::new(),
+            pending,
+            ended: false,
+            finished: false,
+            passed: 0,
+            correction: 0,
+        };
+        Self { first, timer: Timer::default(), rest, closing: false, first_is_over: false }
     }
 
     /// Whether `publish` can tell what went over the boundary.
@@ -68,15 +81,15 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
     /// When the first operator wants to be woken, unless it is not to be called.
     #[inline]
     fn first_wake(&self) -> Option<Instant> {
-        if self.rest.finished || self.rest.ended || self.rest.second.is_waiting() {
+        if self.rest.finished || self.first_is_over || self.rest.is_waiting() {
             return None;
         }
-        self.first.next_wake()
+        self.timer.next_wake(&self.first)
     }
 
     #[inline]
     fn first_is_waiting(&self) -> bool {
-        !self.rest.finished && self.first.is_waiting()
+        !self.rest.finished && !self.first_is_over && self.timer.is_waited_for(&self.first)
     }
 
     #[inline(always)]
@@ -86,6 +99,7 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
             // Whoever calls this guards the two as one.
             give(&mut self.first, item, link);
         } else {
+            self.timer.reset();
             guarded(&mut self.first, link, |first, link| give(first, item, link));
         }
     }
@@ -101,6 +115,7 @@ impl<B: Operator> Rest<B> {
 
     #[inline]
     fn give<E: Emit<B::Out>>(&mut self, item: Result<B::In>, out: &mut E) {
+        self.timer.reset();
         guarded(&mut self.second, out, |second, out| give(second, item, out));
         if !B::PLAIN {
             self.resume_second(out);
@@ -114,9 +129,15 @@ impl<B: Operator> Rest<B> {
         stats.steps[entry - 1].delivered.add(passed.wrapping_add(std::mem::take(&mut self.correction)));
     }
 
+    /// Whether the second operator can take nothing.
+    #[inline]
+    fn is_waiting(&self) -> bool {
+        self.timer.is_waited_for(&self.second)
+    }
+
     #[inline]
     fn resume_second<E: Emit<B::Out>>(&mut self, out: &mut E) {
-        self.pending = !out.is_closed() && guarded(&mut self.second, out, |second, out| second.resume(out));
+        self.pending = !out.is_closed() && resumed(&mut self.second, out);
     }
 
     /// Brings the boundary to rest: false if the second operator must wait for room or for its time, or has finished.
@@ -132,7 +153,7 @@ impl<B: Operator> Rest<B> {
                     return false;
                 }
             }
-            if self.second.is_waiting() {
+            if self.is_waiting() {
                 return false;
             }
             match self.waiting.pop_front() {
@@ -164,14 +185,13 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     /// One timer for each call, the earlier one first; of two that are due together the first operator's, so that what
     /// it flushes is there when the second one's fires.
     fn timer_at(&mut self, now: Instant, out: &mut impl Emit<B::Out>) {
-        match (self.first_wake(), self.rest.second.next_wake()) {
+        match (self.first_wake(), self.rest.timer.next_wake(&self.rest.second)) {
             (Some(first), second) if second.is_none_or(|second| first <= second) => {
-                guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| {
-                    first.timer_at(now, link)
-                });
+                let link = &mut self.rest.link(out, Self::PLAIN, Self::RECKONED);
+                self.timer.fire(&mut self.first, now, link);
             }
             _ => {
-                guarded(&mut self.rest.second, out, |second, out| second.timer_at(now, out));
+                self.rest.timer.fire(&mut self.rest.second, now, out);
                 self.rest.resume_second(out);
             }
         }
@@ -179,6 +199,8 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
 
     /// The first one is told first: what it lets go of then, the second one lets through.
     fn drain(&mut self, out: &mut impl Emit<B::Out>) {
+        self.timer.reset();
+        self.rest.timer.reset();
         if !self.rest.finished {
             guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| {
                 first.drain(link)
@@ -191,6 +213,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     fn end(&mut self, out: &mut impl Emit<B::Out>) {
         if !self.closing {
             self.closing = true;
+            self.timer.reset();
             guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| {
                 first.end(link)
             });
@@ -211,20 +234,23 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
                 return false;
             }
             let more = !self.rest.finished
-                && guarded(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED), |first, link| {
-                    first.resume(link)
-                });
+                && !self.first_is_over
+                && resumed(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED));
             self.closing |= self.rest.finished;
             if more && !self.rest.finished {
                 if out.full() {
                     return true;
                 }
-            } else if self.rest.pending || !self.rest.waiting.is_empty() || self.rest.second.is_waiting() {
+            } else if self.rest.pending || !self.rest.waiting.is_empty() || self.rest.is_waiting() {
                 // What the first one just said must go through before it can be ended.
             } else if self.first_is_waiting() {
                 return false;
+            } else if self.closing && !self.rest.finished && !self.first_is_over {
+                self.first_is_over = true;
+                self.first.ended(&mut self.rest.link(out, Self::PLAIN, Self::RECKONED));
             } else if self.closing {
                 self.rest.ended = true;
+                self.rest.timer.reset();
                 guarded(&mut self.rest.second, out, |second, out| second.end(out));
                 self.rest.resume_second(out);
             } else {
@@ -238,16 +264,16 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         if Self::PLAIN {
             return None;
         }
-        crate::clock::earlier(self.first_wake(), self.rest.second.next_wake())
+        crate::clock::earlier(self.first_wake(), self.rest.timer.next_wake(&self.rest.second))
     }
 
     #[inline]
     fn is_waiting(&self) -> bool {
-        self.rest.second.is_waiting() || self.first_is_waiting()
+        self.rest.is_waiting() || self.first_is_waiting()
     }
 
     fn is_punctual(&self) -> bool {
-        if self.rest.second.is_waiting() { self.rest.second.is_punctual() } else { self.first.is_punctual() }
+        if self.rest.is_waiting() { self.rest.second.is_punctual() } else { self.first.is_punctual() }
     }
 
     fn publish(&mut self, stats: &Stats, last: usize) {
@@ -258,6 +284,10 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         }
         self.rest.count_passed(stats, last + 1 - B::STEPS);
         self.rest.second.publish(stats, last);
+    }
+
+    fn ended(&mut self, out: &mut impl Emit<B::Out>) {
+        self.rest.second.ended(out);
     }
 
     fn inject(&mut self, step: usize, error: StreamError, out: &mut impl Emit<B::Out>) {
@@ -274,7 +304,9 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     }
 
     fn held_by_step(&self, last: usize, note: &mut dyn FnMut(usize, u64)) {
-        self.first.held_by_step(last - B::STEPS, note);
+        if !self.first_is_over {
+            self.first.held_by_step(last - B::STEPS, note);
+        }
         let entry = last + 1 - B::STEPS;
         let waiting = self.rest.waiting.iter().filter(|item| item.is_ok()).count() as u64;
         self.rest.second.held_by_step(last, &mut |step, held| {
@@ -315,7 +347,7 @@ impl<B: Operator, E: Emit<B::Out>> Link<'_, B, E> {
             // The guard of one that is not plain looks at what it has received.
             self.rest.count_passed(&self.out.context().stats, self.entry());
         }
-        if self.rest.pending || !self.rest.waiting.is_empty() || self.rest.second.is_waiting() || self.out.is_closed() {
+        if self.rest.pending || !self.rest.waiting.is_empty() || self.rest.is_waiting() || self.out.is_closed() {
             self.rest.waiting.push_back(item);
         } else {
             self.rest.give(item, self.out);
@@ -344,7 +376,7 @@ impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
         self.rest.finished
             || self.rest.pending
             || !self.rest.waiting.is_empty()
-            || self.rest.second.is_waiting()
+            || self.rest.is_waiting()
             || self.out.full()
     }
 
@@ -383,5 +415,45 @@ impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
     fn sync(&mut self) {
         self.rest.count_passed(&self.out.context().stats, self.entry());
         self.out.sync();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::testing::Harness;
+    use crate::{BatchConfig, Batcher, Inline, Pipeline, Processor};
+
+    fn batcher<T: Send + 'static>(max_size: usize) -> Batcher<T> {
+        Batcher::new(BatchConfig { max_size, max_latency: Duration::from_millis(10) })
+    }
+
+    #[test]
+    fn of_two_timers_due_together_the_first_operators_fires_first() {
+        let mut run = Harness::new(&batcher(2).fuse(batcher(10)));
+        ['a', 'b', 'c'].into_iter().for_each(|item| run.item(item));
+        run.advance(Duration::from_millis(10));
+        assert_eq!(run.items(), [[vec!['a', 'b'], vec!['c']]]);
+    }
+
+    #[test]
+    fn a_drained_source_flushes_its_fused_steps() {
+        let numbers = |pipeline: &Pipeline| {
+            let token = pipeline.token();
+            let drain_at_5 = (0..).inspect(move |n| {
+                if *n == 5 {
+                    token.drain();
+                }
+            });
+            Inline::from_iter(pipeline, drain_at_5).with(batcher(1_000).fuse(batcher(1_000)))
+        };
+        let expected = [[(0..=5).collect::<Vec<u64>>()]];
+        let pipeline = Pipeline::new("thread");
+        assert_eq!(numbers(&pipeline).spawn("numbers").collect::<Vec<_>>().unwrap(), expected);
+        assert!(pipeline.join().stages.iter().all(|stage| stage.abandoned() == 0));
+        let pipeline = Pipeline::new("caller");
+        assert_eq!(numbers(&pipeline).collect::<Vec<_>>().unwrap(), expected);
+        assert!(pipeline.join().stages.iter().all(|stage| stage.abandoned() == 0));
     }
 }

@@ -30,8 +30,12 @@ use crate::pipeline::stats::{DropReason, StageStats, StepStats};
 /// - [`timer`](Self::timer) is called when the time that [`next_wake`](Self::next_wake) last returned has come, before
 ///   any further item.
 /// - When the stage is cancelled, or its consumer goes, the operator is dropped without a further call.
-/// - A call that panics is answered for with an error item of kind [`Panicked`](ErrorKind::Panicked), and the next call
-///   follows. Call user code before you change your own state.
+/// - A call that panics becomes an error item of kind [`Panicked`](ErrorKind::Panicked), and the next call follows. Call
+///   user code before you change your own state. After a panic in `resume`, `resume` is called again; so is a timer that
+///   is still due. After 16 panics in a row in which nothing was emitted or settled, `resume` counts as having returned
+///   `false`, and the timer is not called before the next item, error item or end.
+/// - What the operator still holds when it has been ended and has no more to say counts as failed, with one error item
+///   for all of it.
 ///
 /// # Accounting
 ///
@@ -163,6 +167,14 @@ pub trait Operator: Send + 'static {
     /// Brings what is counted inside up to date in `stats`; `last` is the index of the operator's last step.
     #[doc(hidden)]
     fn publish(&mut self, _stats: &sealed::Stats, _last: usize) {}
+
+    /// Has been ended and has no more to say: what it still holds is lost, and fails.
+    #[doc(hidden)]
+    fn ended(&mut self, out: &mut impl Emit<Self::Out>) {
+        if !Self::PLAIN {
+            fail_unsettled(out);
+        }
+    }
 
     /// Sends `error` on from the step with this index, counted from the operator's first.
     #[doc(hidden)]
@@ -339,8 +351,70 @@ pub(crate) fn guarded<O: Operator, E: Emit<O::Out>, R: Default>(
     }
 }
 
+/// Lets an operator go on; true if it may have more to say.
+///
+/// One that panics may: what it holds must not be lost by that. But one that panics time and again and gets nowhere is
+/// not asked any more.
+#[inline]
+pub(crate) fn resumed<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E) -> bool {
+    if O::STEPS > 1 && !O::PLAIN {
+        return op.resume(out);
+    }
+    match panic::catch(|| op.resume(out)) {
+        Ok(more) => more,
+        Err(payload) => panicked(op, out, payload),
+    }
+}
+
+/// The timer of an operator. One that panics time and again and gets nowhere is left alone until the operator is called
+/// for another reason; else it would be due for ever.
+#[derive(Debug, Default)]
+pub(crate) struct Timer {
+    muted: bool,
+}
+
+impl Timer {
+    #[inline]
+    pub(crate) fn next_wake<O: Operator>(&self, op: &O) -> Option<Instant> {
+        if self.muted { None } else { op.next_wake() }
+    }
+
+    /// Whether the operator can take nothing before its timer was called.
+    #[inline]
+    pub(crate) fn is_waited_for<O: Operator>(&self, op: &O) -> bool {
+        !self.muted && op.is_waiting()
+    }
+
+    pub(crate) fn fire<O: Operator, E: Emit<O::Out>>(&mut self, op: &mut O, now: Instant, out: &mut E) {
+        let before = out.context().stats.futile();
+        guarded(op, out, |op, out| op.timer_at(now, out));
+        // The parts of a fused one have timers of their own.
+        self.muted = O::STEPS == 1 && out.context().stats.futile() > before;
+    }
+
+    /// The operator has been given something.
+    #[inline]
+    pub(crate) fn reset(&mut self) {
+        self.muted = false;
+    }
+}
+
+/// Settles as failed whatever the step that speaks here has received and not settled.
 #[cold]
-pub(crate) fn panicked<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E, payload: PanicPayload) {
+fn fail_unsettled<T>(out: &mut impl Emit<T>) {
+    out.sync();
+    let lost = out.stats().unsettled();
+    if lost > 0 {
+        out.failed(lost);
+        out.error(
+            out.error_of(ErrorKind::Failed).with_source(format!("{lost} items were held at the end and not emitted")),
+        );
+    }
+}
+
+/// Makes a panic an error item; false if the operator has panicked time and again and got nowhere.
+#[cold]
+pub(crate) fn panicked<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E, payload: PanicPayload) -> bool {
     let (step, lost) = if O::PLAIN {
         // A plain operator panics before it says anything, and keeps nothing.
         let (step, is_item) = out.marked();
@@ -351,8 +425,11 @@ pub(crate) fn panicked<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E, pa
         (out.step(), out.stats().unsettled().saturating_sub(op.held()))
     };
     let context = out.context();
-    context.stats.steps[step].failed.add(lost);
+    let stats = &context.stats.steps[step];
+    stats.failed.add(lost);
+    let may_go_on = stats.may_go_on();
     let error = context.error(ErrorKind::Panicked, step).with_source(PanicMessage::from(payload));
     let first = out.step() + 1 - O::STEPS;
     op.inject(step - first, error, out);
+    may_go_on
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::input::Feed;
 use super::operator::sealed::{Context, Sink};
-use super::operator::{Operator, give, guarded, panicked};
+use super::operator::{Operator, Timer, give, guarded, panicked, resumed};
 use super::thread::StageThread;
 use super::turn::AT_THE_FEED;
 use super::turn::Tally;
@@ -36,6 +36,9 @@ pub(crate) struct Reader<O: Operator, F: Feed<Item = O::In>> {
     pending: bool,
     /// The operator has been ended.
     ended: bool,
+    /// What it had left after that has failed.
+    is_settled: bool,
+    timer: Timer,
     /// The operator knows of the drain.
     told_of_drain: bool,
     /// Items received since the counters were brought up to date.
@@ -225,6 +228,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             out,
             pending: !O::PLAIN,
             ended: false,
+            is_settled: false,
+            timer: Timer::default(),
             told_of_drain: false,
             received: 0,
             tally: Tally::default(),
@@ -263,12 +268,14 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                 Polled::Item(item) => {
                     self.count(&item);
                     self.out.quota = QUOTA;
+                    self.timer.reset();
                     guarded(&mut self.op, &mut self.out, |op, out| give(op, item, out));
                     self.pending = !O::PLAIN;
                 }
                 Polled::Empty => self.wait(),
                 Polled::Ended(End::Finished) if !self.ended => {
                     self.ended = true;
+                    self.timer.reset();
                     guarded(&mut self.op, &mut self.out, |op, out| op.end(out));
                     self.pending = !O::PLAIN;
                 }
@@ -353,7 +360,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                     let error = self.feed.panicked(panic::describe(payload));
                     return Burst::Error(error);
                 }
-                _ => panicked(&mut self.op, &mut self.out, panic::describe(payload)),
+                _ => _ = panicked(&mut self.op, &mut self.out, panic::describe(payload)),
             }
             Burst::Over
         })
@@ -384,32 +391,38 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         }
         self.out.quota = QUOTA;
         if self.pending {
-            self.pending = guarded(&mut self.op, &mut self.out, |op, out| op.resume(out));
+            self.pending = resumed(&mut self.op, &mut self.out);
             return Ok(true);
         }
-        if self.ended && !self.op.is_waiting() {
-            return Err(End::Finished);
+        if self.ended && !self.timer.is_waited_for(&self.op) {
+            if self.is_settled {
+                return Err(End::Finished);
+            }
+            self.is_settled = true;
+            self.op.ended(&mut self.out);
+            return Ok(true);
         }
         if !self.told_of_drain && self.thread.is_alarmed() && self.thread.token.is_draining() {
             self.told_of_drain = true;
+            self.timer.reset();
             guarded(&mut self.op, &mut self.out, |op, out| op.drain(out));
             self.pending = true;
             return Ok(true);
         }
-        if let Some(wake) = self.op.next_wake() {
+        if let Some(wake) = self.timer.next_wake(&self.op) {
             let mut now = self.thread.token.now();
-            if now < wake && self.op.is_waiting() {
+            if now < wake && self.timer.is_waited_for(&self.op) {
                 now = self.wait_for_time(Some(wake), now);
             }
             if wake <= now {
-                guarded(&mut self.op, &mut self.out, |op, out| op.timer_at(now, out));
+                self.timer.fire(&mut self.op, now, &mut self.out);
                 self.pending = true;
                 return Ok(true);
             }
-        } else if self.op.is_waiting() {
+        } else if self.timer.is_waited_for(&self.op) {
             self.wait_for_time(None, self.thread.token.now());
         }
-        Ok(self.op.is_waiting())
+        Ok(self.timer.is_waited_for(&self.op))
     }
 
     #[inline]
@@ -429,7 +442,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
 
     fn wait(&mut self) {
         self.settle();
-        self.feed.wait(&self.thread, self.op.next_wake(), || false, |_| false);
+        self.feed.wait(&self.thread, self.timer.next_wake(&self.op), || false, |_| false);
     }
 
     fn wait_for_time(&mut self, until: Option<Instant>, now: Instant) -> Instant {

@@ -11,7 +11,7 @@ use crate::error::{Result, StreamError};
 use crate::pipeline::StepReport;
 use crate::pipeline::stats::{StageKind, StageStats};
 use crate::stage::operator::sealed::{Context, Sink};
-use crate::stage::operator::{Operator, give, guarded};
+use crate::stage::operator::{Operator, Timer, give, guarded, resumed};
 
 /// Runs an operator step by step on the calling thread, with virtual time: for tests of operators that need no pipeline.
 ///
@@ -38,6 +38,7 @@ use crate::stage::operator::{Operator, give, guarded};
 /// ```
 pub struct Harness<O: Operator> {
     op: O,
+    timer: Timer,
     clock: ManualClock,
     out: Collected<O::Out>,
     /// The operator has more to say, and waits for room.
@@ -46,6 +47,7 @@ pub struct Harness<O: Operator> {
     input: VecDeque<Result<O::In>>,
     ended: bool,
     told_of_end: bool,
+    is_settled: bool,
 }
 
 struct Collected<T> {
@@ -122,12 +124,14 @@ impl<O: Operator> Harness<O> {
         };
         let mut harness = Self {
             op: stage.start(),
+            timer: Timer::default(),
             clock,
             out,
             has_more: false,
             input: VecDeque::new(),
             ended: false,
             told_of_end: false,
+            is_settled: false,
         };
         harness.go_on();
         harness
@@ -259,7 +263,7 @@ impl<O: Operator> Harness<O> {
 
     /// How long from now until the operator wants to be woken.
     pub fn next_wake(&self) -> Option<Duration> {
-        self.op.next_wake().map(|wake| wake.saturating_duration_since(self.clock.now()))
+        self.timer.next_wake(&self.op).map(|wake| wake.saturating_duration_since(self.clock.now()))
     }
 
     /// The clock that the operator sees.
@@ -279,21 +283,27 @@ impl<O: Operator> Harness<O> {
 
     /// The time of the next timer, if that may be called up to `target`.
     fn due(&self, target: Instant) -> Option<Instant> {
-        self.op.next_wake().filter(|&wake| !self.is_over() && !self.has_more && wake <= target)
+        self.timer.next_wake(&self.op).filter(|&wake| !self.is_over() && !self.has_more && wake <= target)
     }
 
     /// Whether the operator is not called any more.
     fn is_over(&self) -> bool {
-        self.out.closed || (self.told_of_end && !self.op.is_waiting())
+        self.out.closed || (self.told_of_end && !self.timer.is_waited_for(&self.op))
     }
 
     /// What a stage does at the present moment: timers that are due, then what has come in.
     fn run(&mut self) {
+        self.turn();
+        self.settle();
+    }
+
+    fn turn(&mut self) {
         while !self.is_over() && !self.has_more {
             let now = self.clock.now();
             if self.due(now).is_some() {
-                self.call(|op, out| op.timer_at(now, out));
-            } else if self.op.is_waiting() {
+                self.timer.fire(&mut self.op, now, &mut self.out);
+                self.after_call();
+            } else if self.timer.is_waited_for(&self.op) {
                 return;
             } else if let Some(item) = self.input.pop_front() {
                 let step = &self.out.context.stats.steps[0];
@@ -310,7 +320,12 @@ impl<O: Operator> Harness<O> {
 
     /// One call of the operator, and what it has more to say then.
     fn call(&mut self, call: impl FnOnce(&mut O, &mut Collected<O::Out>)) {
+        self.timer.reset();
         guarded(&mut self.op, &mut self.out, call);
+        self.after_call();
+    }
+
+    fn after_call(&mut self) {
         self.resume();
         let stats = &self.out.context.stats;
         self.op.publish(stats, self.out.step());
@@ -322,13 +337,23 @@ impl<O: Operator> Harness<O> {
 
     /// At the start, and when there is room again.
     fn go_on(&mut self) {
-        self.resume();
-        self.run();
+        if !self.is_settled {
+            self.resume();
+            self.run();
+        }
+    }
+
+    /// At the very end, what the operator has kept fails.
+    fn settle(&mut self) {
+        if self.told_of_end && self.is_over() && !self.has_more && !self.out.closed && !self.is_settled {
+            self.is_settled = true;
+            self.op.ended(&mut self.out);
+        }
     }
 
     fn resume(&mut self) {
         self.has_more = false;
-        while !self.out.closed && guarded(&mut self.op, &mut self.out, |op, out| op.resume(out)) {
+        while !self.out.closed && resumed(&mut self.op, &mut self.out) {
             if self.out.full() {
                 self.has_more = true;
                 return;
