@@ -1,6 +1,16 @@
-//! Catching panics of user code.
+//! Catching panics of user code, in closures and in `Drop`.
+//!
+//! # Values whose drop panics
+//!
+//! A panic in the `Drop` of a user's value is reported by the panic hook and goes no further: it is no fault of the
+//! library and stops no stage. A second panic while the first unwinds aborts the process, and dropping a collection, or a
+//! struct with two such fields, does just that. Hence the rules:
+//!
+//! - Several values are never dropped together: use [`discard`], or keep them in a [`Held`].
+//! - A single one is dropped under [`guard_drop`], unless a guard around the call turns its panic into an error item.
 
 use std::any::Any;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::PanicMessage;
@@ -31,6 +41,62 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, PanicPayload> {
     catch_unwind(AssertUnwindSafe(f)).map_err(describe)
 }
 
+/// Drops a user's value; a panic in its `Drop` ends here.
+#[inline]
+pub(crate) fn guard_drop<T>(value: T) {
+    // Most items have nothing to drop.
+    if std::mem::needs_drop::<T>() {
+        let _ = catch(|| drop(value));
+    }
+}
+
+/// Drops `items` one by one: one whose `Drop` panics does not affect the others.
+pub(crate) fn discard<C: IntoIterator>(items: C) {
+    items.into_iter().for_each(guard_drop);
+}
+
+/// A collection that drops its items one by one. An operator that holds items keeps them in this.
+///
+/// `Held<Option<T>>` guards a single value. The items of a map are pairs: where both halves are the user's, drop them
+/// apart.
+#[derive(Debug, Default)]
+pub(crate) struct Held<C: Default + IntoIterator>(C);
+
+impl<C: Default + IntoIterator> Held<C> {
+    /// The collection itself, for one who drops its items properly.
+    pub(crate) fn take(&mut self) -> C {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl<C: Default + IntoIterator> From<C> for Held<C> {
+    fn from(items: C) -> Self {
+        Self(items)
+    }
+}
+
+impl<C: Default + IntoIterator> Deref for Held<C> {
+    type Target = C;
+
+    #[inline]
+    fn deref(&self) -> &C {
+        &self.0
+    }
+}
+
+impl<C: Default + IntoIterator> DerefMut for Held<C> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut C {
+        &mut self.0
+    }
+}
+
+impl<C: Default + IntoIterator> Drop for Held<C> {
+    fn drop(&mut self) {
+        discard(self.take());
+    }
+}
+
 #[cold]
 pub(crate) fn describe(payload: Box<dyn Any + Send>) -> PanicPayload {
     let message = if let Some(text) = payload.downcast_ref::<&'static str>() {
@@ -57,14 +123,33 @@ mod tests {
         assert!(said(|| std::panic::panic_any(7)).contains("not text"));
     }
 
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("boom");
+        }
+    }
+
     #[test]
     fn a_payload_that_panics_when_dropped_does_no_harm() {
-        struct Bomb;
-        impl Drop for Bomb {
-            fn drop(&mut self) {
-                panic!("boom");
-            }
-        }
         assert!(catch(|| std::panic::panic_any(Bomb)).is_err());
+    }
+
+    #[test]
+    fn values_whose_drops_panic_are_dropped_one_by_one() {
+        guard_drop(Bomb);
+        discard([Bomb, Bomb, Bomb]);
+        drop(Held::from(vec![Bomb, Bomb]));
+        drop(Held::from(Some(Bomb)));
+    }
+
+    #[test]
+    fn values_whose_drops_panic_are_dropped_while_another_panic_unwinds() {
+        let said = catch(|| {
+            let _held = Held::from(vec![Bomb, Bomb]);
+            panic!("first");
+        });
+        assert_eq!(said.err().unwrap().message(), "first");
     }
 }

@@ -19,3 +19,11 @@ impl StreamError {
         self
     }
 }
+
+pub(crate) struct PanicMessage;
+
+impl PanicMessage {
+    pub(crate) fn new(_: String) -> Self {
+        Self
+    }
+}

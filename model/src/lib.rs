@@ -14,6 +14,9 @@ mod sync;
 #[path = "../../src/edge/mod.rs"]
 mod edge;
 
+#[path = "../../src/panic.rs"]
+mod panic;
+
 pub mod models;
 
 use error::ErrorKind;

@@ -44,8 +44,6 @@ mod sender;
 #[cfg(test)]
 mod tests;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use crossbeam_utils::CachePadded;
 
 use crate::clock::wait::Wake;
@@ -325,11 +323,6 @@ impl<T> Edge<T> {
     pub(crate) fn is_closed(&self) -> bool {
         self.is_gone() || self.state.lock().end.is_some()
     }
-}
-
-/// Invariant 9. Of a panic the hook has told, and there is nobody else to tell.
-fn discard<I>(items: impl Iterator<Item = I>) {
-    items.for_each(|item| _ = catch_unwind(AssertUnwindSafe(|| drop(item))));
 }
 
 fn push_unique(wakes: &mut Vec<Arc<Wake>>, wake: &Arc<Wake>) {

@@ -2,9 +2,10 @@
 
 use std::iter;
 
-use super::{Batch, Edge, Polled, Queue, State, discard, post_all};
+use super::{Batch, Edge, Polled, Queue, State, post_all};
 use crate::clock::wait::Wake;
 use crate::error::Result;
+use crate::panic::discard;
 use crate::sync::{Arc, Ordering};
 
 /// The consuming end.

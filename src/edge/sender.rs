@@ -1,8 +1,9 @@
 //! [`EdgeSender`]: the producing end.
 
-use super::{Edge, End, discard};
+use super::{Edge, End};
 use crate::clock::wait::Wake;
 use crate::error::{Result, StreamError};
+use crate::panic::discard;
 use crate::sync::{Arc, CHUNK, Ordering};
 
 /// The producing end, for one producer.

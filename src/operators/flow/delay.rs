@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Result, StreamError};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
+use crate::panic::Held;
 use crate::stage::operator::{Emit, Operator};
 
 /// How many items are held unless something else is asked for.
@@ -77,7 +78,7 @@ impl<T> Delay<T> {
         DelayOperator {
             by: self.by,
             max_items: self.max_items,
-            held: VecDeque::new(),
+            held: Held::default(),
             items: 0,
             drained: false,
             ended: false,
@@ -95,7 +96,7 @@ pub struct DelayOperator<T> {
     by: Duration,
     max_items: usize,
     /// Oldest first, each with its time; `None` for never.
-    held: VecDeque<(Option<Instant>, Result<T>)>,
+    held: Held<VecDeque<(Option<Instant>, Result<T>)>>,
     /// How many of them are items, not error items.
     items: u64,
     drained: bool,
