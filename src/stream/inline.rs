@@ -6,7 +6,7 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use super::Stream;
-use super::source::{Iter, Lines, Site};
+use super::origin::{Iter, Lines, Site};
 use super::start::{Registered, spawn_driver};
 use super::{Chain, NoSteps, Stage};
 use crate::pipeline::CancelToken;

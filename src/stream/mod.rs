@@ -2,9 +2,9 @@
 
 mod ends;
 mod inline;
+mod origin;
 mod processor;
 mod sender;
-mod source;
 pub(crate) mod start;
 mod steps;
 mod stream;

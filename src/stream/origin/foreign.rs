@@ -1,0 +1,27 @@
+//! What comes out of a channel that is not ours.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Receiver;
+
+use crate::pipeline::CancelToken;
+use crate::stage::input::{Foreign, Input};
+use crate::stream::Stream;
+use crate::stream::start::Registered;
+
+impl<T: Send + 'static> Stream<T> {
+    /// What comes out of a crossbeam channel. The first stage reads the channel itself; there is no thread in between.
+    ///
+    /// The stream ends when all senders of the channel are gone. A drain ends it at once: what is in the channel then
+    /// stays there.
+    ///
+    /// # Panics
+    /// If `cancel` belongs to no pipeline, or to one that has finished.
+    #[track_caller]
+    pub fn from_receiver(cancel: &CancelToken, receiver: Receiver<T>) -> Self {
+        let Registered { token, stats, .. } = Registered::source(cancel, "receiver", 0);
+        let feeder = Arc::clone(&stats.name);
+        let scope = Arc::clone(token.scope());
+        Self::from_input(Input::Foreign(Foreign { receiver, scope, stats }), token, feeder)
+    }
+}

@@ -1,0 +1,112 @@
+//! The items of an iterator.
+
+use std::time::{Duration, Instant};
+
+use super::Site;
+use crate::clock::real_now;
+use crate::edge::{End, Polled};
+use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::panic::{self, PanicPayload};
+use crate::pipeline::CancelToken;
+use crate::stage::input::Feed;
+use crate::stream::Stream;
+
+/// The items of an iterator.
+///
+/// An iterator that knows how many items are left does not wait for the outside world: as long as it is quick, its items
+/// are handed over in chunks. All others may block at any time.
+pub(crate) struct Iter<I> {
+    /// `None` after it panicked.
+    items: Option<I>,
+    site: Site,
+    knows_its_length: bool,
+    is_quick: bool,
+    /// Items since the last look at the clock, and when that was; `None` if there was a pause.
+    since: (u64, Option<Instant>),
+}
+
+/// An iterator is quick that makes so many items within so long.
+const QUICK: (u64, Duration) = (64, Duration::from_micros(64));
+
+impl<I: Iterator> Iter<I> {
+    pub(crate) fn new(items: I, site: Site) -> Self {
+        let (least, most) = items.size_hint();
+        Self { items: Some(items), site, knows_its_length: most == Some(least), is_quick: false, since: (0, None) }
+    }
+
+    #[cold]
+    fn look_at_the_clock(&mut self) {
+        let now = real_now();
+        if let Some(last) = self.since.1 {
+            let allowed = QUICK.1.mul_f64(self.since.0 as f64 / QUICK.0 as f64);
+            self.is_quick = now.saturating_duration_since(last) <= allowed;
+        }
+        self.since = (0, Some(now));
+    }
+}
+
+impl<I: Iterator> Feed for Iter<I>
+where
+    I::Item: Send + 'static,
+{
+    type Item = I::Item;
+
+    #[inline]
+    fn poll(&mut self) -> Polled<I::Item> {
+        panic::catch(|| self.poll_unguarded()).unwrap_or_else(|payload| Polled::Item(Err(self.panicked(payload))))
+    }
+
+    #[inline(always)]
+    fn poll_unguarded(&mut self) -> Polled<I::Item> {
+        match self.items.as_mut().and_then(Iterator::next) {
+            Some(item) => Polled::Item(Ok(item)),
+            None => Polled::Ended(End::Finished),
+        }
+    }
+
+    #[cold]
+    fn panicked(&mut self, payload: PanicPayload) -> StreamError {
+        self.items = None;
+        self.site.error(|error| error.with_source(PanicMessage::from(payload)), ErrorKind::Panicked)
+    }
+
+    fn is_at_once(&mut self) -> bool {
+        if self.since.0 >= QUICK.0 && self.knows_its_length {
+            self.look_at_the_clock();
+        }
+        !self.is_quick
+    }
+
+    fn paused(&mut self) {
+        self.since = (0, None);
+    }
+
+    fn is_drained(&self) -> bool {
+        self.site.token.is_draining()
+    }
+
+    fn publish(&mut self, made: u64) {
+        self.site.publish(made);
+        self.since.0 += made;
+    }
+}
+
+impl<T: Send + 'static> Stream<T> {
+    /// The items of an iterator, on a thread of its own.
+    ///
+    /// The iterator may block; each item is handed over as soon as it is there. One that knows its length (a range, a
+    /// vector) does not wait for others: once it has proved to be quick, its items may go in small chunks, and one may
+    /// wait for the next call of `next`. A drain stops it between two items. If it panics, the stream ends with an error
+    /// item of kind [`Panicked`](ErrorKind::Panicked).
+    ///
+    /// # Panics
+    /// If `cancel` belongs to no pipeline, or to one that has finished.
+    #[track_caller]
+    pub fn from_iter<I>(cancel: &CancelToken, items: I) -> Self
+    where
+        I: IntoIterator<Item = T>,
+        I::IntoIter: Send + 'static,
+    {
+        Self::source(cancel, "source", |site| Iter::new(items.into_iter(), site))
+    }
+}

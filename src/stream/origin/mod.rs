@@ -1,0 +1,77 @@
+//! Sources: where the items of a pipeline come from.
+//!
+//! A source is a [`Feed`] whose `poll` makes the next item. It is the way in of the stage that reads it, on the same
+//! thread: of one that only passes the items on, or of one that goes on with the first steps.
+
+mod foreign;
+mod interval;
+mod iter;
+mod lines;
+
+use std::sync::Arc;
+
+pub(super) use iter::Iter;
+pub(super) use lines::Lines;
+
+use super::start::{Registered, spawn_driver};
+use super::{Sender, Stream};
+use crate::error::{ErrorKind, StreamError};
+use crate::pipeline::CancelToken;
+use crate::stage::Pass;
+use crate::stage::input::Feed;
+use crate::stage::operator::sealed::Context;
+
+/// What a source knows of itself.
+pub(crate) struct Site {
+    token: CancelToken,
+    context: Context,
+    /// Whether it keeps the books of its stage: nobody else does if its reader is another stage.
+    keeps_books: bool,
+}
+
+impl Site {
+    pub(crate) fn new(registered: &Registered, keeps_books: bool) -> Self {
+        Self { token: registered.token.clone(), context: registered.context(), keeps_books }
+    }
+
+    #[cold]
+    fn error(&self, complete: impl FnOnce(StreamError) -> StreamError, kind: ErrorKind) -> StreamError {
+        if self.keeps_books {
+            self.context.stats.steps[0].errors_out.add(1);
+        }
+        complete(self.context.error(kind, 0))
+    }
+
+    fn publish(&self, made: u64) {
+        if self.keeps_books {
+            self.context.stats.steps[0].emitted.add(made);
+        }
+    }
+}
+
+impl<T: Send + 'static> Stream<T> {
+    /// A source with a thread of its own.
+    #[track_caller]
+    fn source<F>(cancel: &CancelToken, name: &str, feed: impl FnOnce(Site) -> F) -> Self
+    where
+        F: Feed<Item = T> + Send + 'static,
+    {
+        let registered = Registered::source(cancel, name, 1);
+        let feed = feed(Site::new(&registered, false));
+        spawn_driver(registered, None, Pass::new(), feed)
+    }
+
+    /// A stream that is fed by hand, and the [`Sender`] that feeds it. At most `capacity` items wait in it; with 0 each is
+    /// handed over directly to a consumer that waits for it, or has looked for it in vain.
+    ///
+    /// # Panics
+    /// If `cancel` belongs to no pipeline, or to one that has finished.
+    #[track_caller]
+    pub fn channel(cancel: &CancelToken, capacity: usize) -> (Sender<T>, Self) {
+        let registered = Registered::source(cancel, "channel", 0);
+        let (mut sender, stream) = registered.output("", Some(capacity));
+        let edge = Arc::clone(sender.shared());
+        sender.release();
+        (Sender::new(edge, cancel.clone(), registered.stats), stream)
+    }
+}
