@@ -3,11 +3,14 @@
 mod async_mapper;
 pub(super) mod calls;
 pub(super) mod combine;
+mod intake;
 mod lanes;
+mod outlet;
 mod par_mapper;
 mod reorder;
 mod run_length;
 mod slots;
+mod worker;
 mod workers;
 
 pub use async_mapper::AsyncMapper;

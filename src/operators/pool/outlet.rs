@@ -1,0 +1,132 @@
+//! The way out of a pool: the results, in order if that is asked for.
+
+use std::sync::atomic::Ordering;
+
+use super::slots::Numbered;
+use super::workers::{Outcome, Pool, Ready};
+use crate::edge::{EdgeSender, End};
+use crate::pipeline::stats::Phase;
+use crate::stage::thread::StageThread;
+
+impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
+    /// Invariant 3.
+    pub(super) fn complete(&self, thread: &StageThread, done: &mut Vec<Numbered<Ready<Out>>>) {
+        let mut output = self.output.lock();
+        let sender = if output.stopped { None } else { output.sender.take() };
+        let Some(mut sender) = sender else { return output.results.insert_all(done) };
+        // If it is their turn and nothing else waits, they need not wait in line either.
+        let mut all = if output.results.let_pass(done) {
+            drop(output);
+            let all = self.emit(thread, &mut sender, done.drain(..).map(|(_, result)| result));
+            output = self.output.lock();
+            all
+        } else {
+            output.results.insert_all(done);
+            true
+        };
+        while all && output.results.is_ready() {
+            let mut run = output.results.take_run();
+            drop(output);
+            all = self.emit(thread, &mut sender, run.drain(..));
+            output = self.output.lock();
+        }
+        if !all {
+            output.stopped = true;
+            output.sender = Some(sender);
+        } else if self.is_done() {
+            output.finished = true;
+            drop(output);
+            sender.end(self.end());
+        } else {
+            output.sender = Some(sender);
+        }
+    }
+
+    /// Passes on a run of results: false if a stop came first; then the rest of the run is dropped, and abandoned.
+    pub(super) fn emit(
+        &self,
+        thread: &StageThread,
+        sender: &mut EdgeSender<Out>,
+        run: impl Iterator<Item = Ready<Out>>,
+    ) -> bool {
+        let step = self.step();
+        let mut moved = 0;
+        for result in run {
+            match result {
+                Ready::Outcome(Outcome::Done(item)) => {
+                    step.delivered.add(1);
+                    step.emitted.add(1);
+                    sender.gather(Ok(item));
+                }
+                Ready::Outcome(Outcome::Failed(error)) => {
+                    step.failed.add(1);
+                    step.errors_out.add(1);
+                    sender.gather(Err(error));
+                }
+                // Counted with the rest by the last worker to leave.
+                Ready::Outcome(Outcome::Abandoned) => return false,
+                Ready::Passed(error) => {
+                    step.errors_out.add(1);
+                    sender.gather(Err(error));
+                }
+            }
+            moved += 1;
+            if sender.is_stuck() {
+                // The one in hand still belongs to the window.
+                self.advance(std::mem::replace(&mut moved, 1) - 1);
+                if !self.wait_for_room(thread, sender) {
+                    return false;
+                }
+            }
+        }
+        // A pool hands over at once: the next thing this worker does may take long.
+        sender.hand_over();
+        self.advance(moved);
+        if !self.edge.has_worthwhile_room() {
+            // The consumer has been woken, but with as many workers as processors it may have none to run on. If it gets
+            // this one now, for the moment that it needs, the workers will not have to stop for want of room.
+            std::thread::yield_now();
+        }
+        true
+    }
+
+    pub(super) fn wait_for_room(&self, thread: &StageThread, sender: &mut EdgeSender<Out>) -> bool {
+        loop {
+            if self.is_halted(thread) {
+                return false;
+            }
+            sender.hand_over();
+            if !sender.is_stuck() {
+                return true;
+            }
+            let wake = thread.wake();
+            let out = &*sender;
+            thread.wait(
+                Phase::Blocked,
+                None,
+                || out.may_have_room(),
+                |_| out.want_room(wake) || self.halted.load(Ordering::Acquire),
+            );
+        }
+    }
+
+    /// Under the output lock, with the sender at hand: invariant 6.
+    pub(super) fn is_done(&self) -> bool {
+        self.ended.load(Ordering::SeqCst) && self.next.load(Ordering::Acquire) == self.emitted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn finish_if_done(&self) {
+        let mut output = self.output.lock();
+        if self.is_done()
+            && let Some(mut sender) = output.sender.take()
+        {
+            output.finished = true;
+            drop(output);
+            sender.end(self.end());
+        }
+    }
+
+    pub(super) fn end(&self) -> End {
+        self.input.lock().end.clone()
+    }
+}
