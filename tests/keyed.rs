@@ -1,6 +1,6 @@
 //! `AsyncMapper::keyed`: one item of a key at a time, in order, whatever the schedule.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -347,4 +347,149 @@ fn what_may_be_begun_is_begun_before_what_came_later() {
     drop((release, input));
     assert_eq!(results.count().unwrap(), 5);
     pipeline.join();
+}
+
+/// Four workers, of which two are in slow calls and two at rest. One of the slow ones was at rest too, as the one that the
+/// next item would have woken, until it took over what another had found.
+#[test]
+fn a_worker_that_takes_over_leaves_another_on_watch() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (begun, begins) = unbounded();
+    let token = pipeline.token();
+    let key = move |number: &u32| {
+        if *number == 0 {
+            let _ = token.sleep(ms(1));
+        }
+        *number
+    };
+    let call = move |cancel: &CancelToken, number: &u32| {
+        begun.send(*number).unwrap();
+        cancel.sleep(ms(1_000)).map(|()| *number)
+    };
+    let (input, stream) = Stream::channel(&pipeline, 8);
+    let results = stream.through(&AsyncMapper::keyed(key, call).with_workers(4).with_ordered(false));
+    clock.settle();
+    for number in [0, 1] {
+        input.send(number).unwrap(); // 1 waits until 0 has found its lane
+        clock.settle();
+    }
+    clock.advance(ms(1));
+    let mut slow = [begins.recv().unwrap(), begins.recv().unwrap()];
+    slow.sort_unstable();
+    assert_eq!(slow, [0, 1]);
+    for number in [2, 3] {
+        input.send(number).unwrap();
+        clock.settle();
+        assert_eq!(begins.try_recv(), Ok(number));
+    }
+    drop(input);
+    clock.advance(ms(1_000));
+    assert_eq!(results.count().unwrap(), 4);
+    pipeline.join();
+}
+
+#[test]
+fn workers_that_wait_for_the_last_key_leave_when_it_is_found() {
+    for last_fails in [false, true] {
+        let (clock, pipeline) = virtual_pipeline();
+        let token = pipeline.token();
+        let key = move |number: &u32| {
+            let _ = token.sleep(ms(1));
+            assert!(!last_fails, "no key for {number}");
+            *number
+        };
+        let calls = AsyncMapper::keyed(key, |_: &CancelToken, number: &u32| streamz::Ok(*number));
+        let results = Stream::from_iter(&pipeline, [7]).through(&calls.with_workers(3));
+        clock.settle();
+        assert_eq!(pipeline.threads(), 3);
+        clock.advance(ms(1));
+        assert_eq!(pipeline.threads(), 0);
+        assert_eq!(results.into_iter().count(), 1);
+    }
+}
+
+/// What the workers of a pool are at, and what has been sent to it.
+#[derive(Default)]
+struct Progress {
+    sent: Vec<Event>,
+    /// Numbers of the items whose keys have been asked for; whose keys have been found; whose calls have begun.
+    asked: BTreeSet<u32>,
+    found: BTreeSet<u32>,
+    begun: BTreeSet<u32>,
+    /// Keys whose calls are in progress.
+    calling: BTreeSet<u32>,
+}
+
+impl Progress {
+    fn busy(&self) -> usize {
+        self.asked.len() - self.found.len() + self.calling.len()
+    }
+
+    /// What a worker that rests could do, when so many results have come out.
+    fn neglected(&self, passed: usize, window: usize) -> Option<String> {
+        let in_window = self.sent.iter().take(passed + window);
+        let not_taken = in_window.clone().find(|event| !self.asked.contains(&event.number));
+        // What comes behind an item whose key has not been found waits for it.
+        let sorted = in_window.take_while(|event| self.found.contains(&event.number));
+        let mut waiting = sorted.filter(|event| !self.begun.contains(&event.number));
+        let not_begun = waiting.find(|event| !self.calling.contains(&event.key));
+        not_taken
+            .map(|event| format!("{event:?} is not taken"))
+            .or_else(|| not_begun.map(|event| format!("{event:?} is not begun")))
+    }
+}
+
+#[test]
+fn a_worker_rests_only_if_nothing_may_be_taken_or_begun() {
+    for seed in 0..300 {
+        let rng = &mut Rng::with_seed(seed);
+        let (workers, ordered) = (rng.usize(1..7), rng.bool());
+        let window = workers + [0, 1, 4, 100][rng.usize(..4)];
+        let (slowest_key, longest_call) = (rng.u64(1..4), rng.u32(1..30));
+        let what = format!("seed {seed}, {workers} workers, window {window}, ordered {ordered}");
+        let mut events = events(rng, 60);
+        events.iter_mut().for_each(|event| event.work = rng.u32(0..longest_call));
+        let progress = Arc::<Mutex<Progress>>::default();
+        let (clock, pipeline) = virtual_pipeline();
+        let (token, of_keys, of_calls) = (pipeline.token(), Arc::clone(&progress), Arc::clone(&progress));
+        let key = move |event: &Event| {
+            of_keys.lock().unwrap().asked.insert(event.number);
+            let _ = token.sleep(ms(u64::from(event.number) % slowest_key));
+            of_keys.lock().unwrap().found.insert(event.number);
+            event.key
+        };
+        let call = move |cancel: &CancelToken, event: &Event| {
+            let mut progress = of_calls.lock().unwrap();
+            progress.begun.insert(event.number);
+            assert!(progress.calling.insert(event.key));
+            drop(progress);
+            let _ = cancel.sleep(ms(event.work.into()));
+            assert!(of_calls.lock().unwrap().calling.remove(&event.key));
+            streamz::Ok(*event)
+        };
+        let mapper = AsyncMapper::keyed(key, call).with_workers(workers).with_window(window).with_ordered(ordered);
+        let (input, stream) = Stream::channel(&pipeline, 100);
+        let mut results = stream.through(&mapper.with_capacity(100));
+        let (mut passed, mut to_send) = (0, events.into_iter());
+        while passed < 60 {
+            for event in to_send.by_ref().take(rng.usize(0..4)) {
+                progress.lock().unwrap().sent.push(event);
+                input.send(event).unwrap();
+                if rng.bool() {
+                    clock.settle();
+                }
+            }
+            clock.advance(ms(rng.u64(0..2)));
+            while let Ok(result) = results.try_recv() {
+                result.unwrap();
+                passed += 1;
+            }
+            let progress = progress.lock().unwrap();
+            if progress.busy() < workers {
+                assert_eq!(progress.neglected(passed, window), None, "{what}, {passed} out");
+            }
+        }
+        drop(input);
+        pipeline.join();
+    }
 }

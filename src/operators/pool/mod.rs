@@ -3,6 +3,7 @@
 mod async_mapper;
 pub(super) mod calls;
 pub(super) mod combine;
+mod crew;
 mod intake;
 mod lanes;
 mod outlet;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::crew::Relieved;
 use super::slots::Numbered;
 use super::workers::{Outcome, Pool, Ready};
 use crate::edge::{EdgeSender, End};
@@ -9,8 +10,8 @@ use crate::pipeline::stats::Phase;
 use crate::stage::thread::StageThread;
 
 impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
-    /// Invariant 3.
-    pub(super) fn complete(&self, thread: &StageThread, done: &mut Vec<Numbered<Ready<Out>>>) {
+    /// Invariant 3. It may have to wait for room, and so demands that another worker keeps watch.
+    pub(super) fn complete(&self, thread: &StageThread, done: &mut Vec<Numbered<Ready<Out>>>, _: &Relieved) {
         let mut output = self.output.lock();
         let sender = if output.stopped { None } else { output.sender.take() };
         let Some(mut sender) = sender else { return output.results.insert_all(done) };
@@ -43,12 +44,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     }
 
     /// Passes on a run of results: false if a stop came first; then the rest of the run is dropped, and abandoned.
-    pub(super) fn emit(
-        &self,
-        thread: &StageThread,
-        sender: &mut EdgeSender<Out>,
-        run: impl Iterator<Item = Ready<Out>>,
-    ) -> bool {
+    fn emit(&self, thread: &StageThread, sender: &mut EdgeSender<Out>, run: impl Iterator<Item = Ready<Out>>) -> bool {
         let step = self.step();
         let mut moved = 0;
         for result in run {
@@ -73,7 +69,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             moved += 1;
             if sender.is_stuck() {
                 // The one in hand still belongs to the window.
-                self.advance(std::mem::replace(&mut moved, 1) - 1);
+                self.crew.pass(std::mem::replace(&mut moved, 1) - 1);
                 if !self.wait_for_room(thread, sender) {
                     return false;
                 }
@@ -81,7 +77,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
         // A pool hands over at once: the next thing this worker does may take long.
         sender.hand_over();
-        self.advance(moved);
+        self.crew.pass(moved);
         if !self.edge.has_worthwhile_room() {
             // The consumer has been woken, but with as many workers as processors it may have none to run on. If it gets
             // this one now, for the moment that it needs, the workers will not have to stop for want of room.
@@ -90,7 +86,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         true
     }
 
-    pub(super) fn wait_for_room(&self, thread: &StageThread, sender: &mut EdgeSender<Out>) -> bool {
+    fn wait_for_room(&self, thread: &StageThread, sender: &mut EdgeSender<Out>) -> bool {
         loop {
             if self.is_halted(thread) {
                 return false;
@@ -111,8 +107,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     }
 
     /// Under the output lock, with the sender at hand: invariant 6.
-    pub(super) fn is_done(&self) -> bool {
-        self.ended.load(Ordering::SeqCst) && self.next.load(Ordering::Acquire) == self.emitted.load(Ordering::Acquire)
+    fn is_done(&self) -> bool {
+        self.ended.load(Ordering::SeqCst) && self.crew.taken() == self.crew.passed()
     }
 
     pub(super) fn finish_if_done(&self) {
@@ -126,7 +122,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
     }
 
-    pub(super) fn end(&self) -> End {
-        self.input.lock().end.clone()
+    fn end(&self) -> End {
+        self.crew.lock().supply().end.clone()
     }
 }

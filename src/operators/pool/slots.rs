@@ -76,7 +76,7 @@ impl<In, Out> Slots<In, Out> {
         slot.next()
     }
 
-    /// Takes an item that another worker has not begun, and says whether it leaves more behind.
+    /// Takes an item that another worker has not begun, and says whether there is another such item, in whatever slot.
     pub(super) fn steal(&self, own: usize) -> Option<(Numbered<In>, bool)> {
         let mut others = (own + 1..self.0.len()).chain(0..own);
         let (item, more) = others.find_map(|other| {
@@ -84,6 +84,7 @@ impl<In, Out> Slots<In, Out> {
             let item = slot.todo.pop_front()?;
             Some((item, !slot.todo.is_empty()))
         })?;
+        let more = more || others.any(|other| !self.0[other].lock().todo.is_empty());
         self.0[own].lock().at_work = Some(item.0);
         Some((item, more))
     }

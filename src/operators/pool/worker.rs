@@ -1,13 +1,14 @@
 //! One worker of a pool: its loop, and what it does for the others.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::crew::Relieved;
+use super::intake::{Taken, Why};
 use super::lanes::Lane;
 use super::run_length::RunLength;
 use super::slots::Numbered;
-use super::workers::{Job, Keyed, Outcome, Pool, Ready, Site, Taken};
+use super::workers::{Job, Keyed, Outcome, Pool, Ready, Site};
 use crate::clock::real_now;
 use crate::error::{ErrorKind, PanicMessage, Result};
 use crate::panic;
@@ -16,7 +17,7 @@ use crate::stage::thread::StageThread;
 impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     pub(super) fn work<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&self, thread: &StageThread, work: &W) {
         self.edge.watch(thread.wake());
-        self.input.lock().workers.push(Arc::clone(thread.wake()));
+        self.crew.join(thread.wake());
         let site = Site { token: &thread.token, context: &self.context };
         let mut worker = Worker {
             pool: self,
@@ -38,29 +39,27 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 continue;
             }
             match self.take(thread.index(), most, &mut worker.raw) {
-                Taken::Run => {
+                Taken::Run(mut relieved) => {
                     let begun = length.map(|_| real_now());
                     if let Some(keyed) = &self.keyed {
-                        worker.sort(keyed);
+                        relieved = worker.sort(keyed, relieved);
                     }
-                    let items = worker.work_off(self.slots.next(thread.index()), &site, work);
+                    let items = worker.work_off(self.slots.next(thread.index()), &relieved, &site, work);
                     if let (Some(length), Some(begun)) = (&mut length, begun) {
                         length.adapt(begun.elapsed(), items);
-                        worker.look_after_others();
+                        worker.look_after_others(&relieved);
                     }
                 }
-                nothing => {
+                Taken::Nothing(why, relieved) => {
                     // Before the look into the slots: what has been sorted is there.
                     let all_sorted = self.is_all_sorted();
-                    if worker.helps(&site, work) {
+                    if worker.helps(relieved, &site, work) {
                         continue;
                     }
-                    match nothing {
-                        Taken::WindowFull => self.wait_for_window(thread),
-                        Taken::Over if all_sorted => return self.finish_if_done(),
-                        Taken::Over => self.wait_for_sorting(thread),
-                        Taken::NothingThere | Taken::Run => self.wait_for_input(thread),
+                    if why == Why::Ended && all_sorted {
+                        return self.finish_if_done();
                     }
+                    self.rest(thread, why);
                 }
             }
         }
@@ -82,7 +81,13 @@ struct Worker<'a, In: Send + 'static, Out: Send + 'static> {
 
 impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
     /// Works off what is in the slot, beginning with `next`. Returns how many items it was.
-    pub(super) fn work_off<W>(&mut self, mut next: Option<Numbered<Job<In>>>, site: &Site<'_>, work: &W) -> usize
+    fn work_off<W>(
+        &mut self,
+        mut next: Option<Numbered<Job<In>>>,
+        relieved: &Relieved,
+        site: &Site<'_>,
+        work: &W,
+    ) -> usize
     where
         W: Fn(&Site<'_>, In) -> Outcome<Out>,
     {
@@ -99,21 +104,21 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
                 Some(follower) => {
                     next = self.pool.slots.swap_with(own, (number, result), follower);
                     // A run that grows must not keep its results until it ends.
-                    self.pass_on(own);
+                    self.pass_on(own, relieved);
                 }
             }
             if next.is_some() && self.pool.is_halted(self.thread) {
                 // Dropped outside of any lock; it is counted with the rest.
-                let _ = panic::catch(|| drop(next));
+                panic::guard_drop(next);
                 return items;
             }
         }
-        self.pass_on(own);
+        self.pass_on(own, relieved);
         items
     }
 
     /// Invariant 8: finds the lanes of what has been taken, and puts what may be begun into the slot.
-    pub(super) fn sort(&mut self, keyed: &Keyed<In>) {
+    fn sort(&mut self, keyed: &Keyed<In>, relieved: Relieved) -> Relieved {
         let pool = self.pool;
         let count = self.raw.len() as u64;
         let key = |(number, item): Numbered<Result<In>>| match item {
@@ -136,80 +141,76 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         // SeqCst, as that of `ended`: either we see that the input has ended, or who ends it sees that all is sorted.
         keyed.sorted.fetch_add(count, Ordering::SeqCst);
         if more {
-            keyed.spare.store(true, Ordering::Release);
+            pool.crew.leave_spare();
         }
-        if more || pool.ended.load(Ordering::SeqCst) {
-            let mut input = pool.input.lock();
-            let wakes = match &input.stream {
-                Some(_) => input.somebody().into_iter().collect(),
-                None => input.everybody_waiting(),
-            };
-            drop(input);
-            wakes.iter().for_each(|wake| wake.post());
+        if pool.ended.load(Ordering::SeqCst) {
+            pool.crew.lock().dismiss_resting()
+        } else if more {
+            pool.crew.lock().relieve()
+        } else {
+            relieved
         }
     }
 
     /// Invariant 7, at the end of a run: a look at one of the others.
-    pub(super) fn look_after_others(&mut self) {
+    fn look_after_others(&mut self, relieved: &Relieved) {
         let other = (self.looked_at + 1) % self.last_seen.len();
         self.looked_at = other;
         let at_work = self.pool.slots.at_work(other);
         if at_work.is_some() && std::mem::replace(&mut self.last_seen[other], at_work) == at_work {
-            self.pass_on(other);
+            self.pass_on(other, relieved);
         }
     }
 
     /// Passes on what is finished in one slot.
-    pub(super) fn pass_on(&mut self, slot: usize) {
+    fn pass_on(&mut self, slot: usize, relieved: &Relieved) {
         self.pool.slots.take_done(slot, &mut self.done);
         if !self.done.is_empty() {
-            self.pool.complete(self.thread, &mut self.done);
+            self.pool.complete(self.thread, &mut self.done, relieved);
         }
     }
 
     /// Passes on what is finished in all slots.
-    pub(super) fn sweep(&mut self) {
+    fn sweep(&mut self, relieved: &Relieved) {
         for slot in 0..self.pool.slots.len() {
             self.pool.slots.take_done(slot, &mut self.done);
         }
         if !self.done.is_empty() {
-            self.pool.complete(self.thread, &mut self.done);
+            self.pool.complete(self.thread, &mut self.done, relieved);
         }
     }
 
     /// Does what another worker has taken and not begun, and passes on what is finished: false if there was nothing.
-    pub(super) fn helps<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&mut self, site: &Site<'_>, work: &W) -> bool {
-        if let Some((item, more)) = self.pool.slots.steal(self.thread.index()) {
-            self.work_on_stolen(item, more, site, work);
-            return true;
-        }
-        let empty = self.pool.slots.are_empty();
-        self.sweep();
-        !empty
-    }
-
-    /// In a keyed pool: does what others have in their slots, if there may be anything, before something new is taken.
-    pub(super) fn takes_over<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&mut self, site: &Site<'_>, work: &W) -> bool {
-        let Some(keyed) = &self.pool.keyed else { return false };
-        if !keyed.spare.load(Ordering::Relaxed) || !keyed.spare.swap(false, Ordering::AcqRel) {
-            return false;
-        }
-        let Some((item, more)) = self.pool.slots.steal(self.thread.index()) else { return false };
-        keyed.spare.store(true, Ordering::Release);
-        self.work_on_stolen(item, more, site, work);
-        true
-    }
-
-    pub(super) fn work_on_stolen<W>(&mut self, item: Numbered<Job<In>>, more: bool, site: &Site<'_>, work: &W)
+    fn helps<W>(&mut self, relieved: Relieved, site: &Site<'_>, work: &W) -> bool
     where
         W: Fn(&Site<'_>, In) -> Outcome<Out>,
     {
-        if more {
-            let wake = self.pool.input.lock().somebody();
-            if let Some(wake) = wake {
-                wake.post();
-            }
+        self.pool.crew.take_spare();
+        if let Some((item, more)) = self.pool.slots.steal(self.thread.index()) {
+            let relieved = if more { self.leave_spare() } else { relieved };
+            self.work_off(Some(item), &relieved, site, work);
+            return true;
         }
-        self.work_off(Some(item), site, work);
+        let empty = self.pool.slots.are_empty();
+        self.sweep(&relieved);
+        !empty
+    }
+
+    /// In a keyed pool: does what others have in their slots, if there may be anything, before something new is taken: it
+    /// was taken before that, and is to be begun before it.
+    fn takes_over<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&mut self, site: &Site<'_>, work: &W) -> bool {
+        let crew = &self.pool.crew;
+        if self.pool.keyed.is_none() || !crew.may_have_spare() || !crew.take_spare() {
+            return false;
+        }
+        let Some((item, more)) = self.pool.slots.steal(self.thread.index()) else { return false };
+        let relieved = if more { self.leave_spare() } else { crew.lock().relieve() };
+        self.work_off(Some(item), &relieved, site, work);
+        true
+    }
+
+    fn leave_spare(&self) -> Relieved {
+        self.pool.crew.leave_spare();
+        self.pool.crew.lock().relieve()
     }
 }

@@ -15,11 +15,9 @@
 //!    back in the critical section in which it has seen that the head is not ready. So a ready head always has an
 //!    emitter, and order is that of the numbers.
 //! 4. *Nobody waits while holding a lock*, calls user code or drops a user value.
-//! 5. *Idle workers.* Whenever the input lock is released and some worker is idle, either one of the idle ones is
-//!    registered with the edge, or a wake is on its way to one. A worker that takes items and leaves more behind
-//!    wakes one more; one that leaves none behind registers one of the idle ones in its place. The same goes for a
-//!    worker that has more than one item in its slot, or steals one and leaves more there: it wakes one more, be it idle or
-//!    held up by the window. Nobody parks, or leaves, while there is anything in a slot.
+//! 5. *Idle workers.* A worker rests only when there is nothing to take, and one of those at rest is told of what comes
+//!    next: see `crew.rs`. A worker that takes something passes the baton before it begins it. Nobody rests, or leaves,
+//!    while there is anything in a slot.
 //! 6. *End.* The output is finished by the emitter, or by whoever finds the sender at rest, when the input has ended and
 //!    `emitted == next`. Both look under the output lock, after the end of the input was noted, so one of them sees it.
 //! 7. *Results in slots.* A worker passes its results on when its run is over: at once, when it takes items one by one. One
@@ -40,17 +38,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::crew::Crew;
+use super::intake::Intake;
 use super::lanes::{Lane, Lanes};
 use super::reorder::Reorder;
 use super::slots::Slots;
-use crate::clock::wait::Wake;
 use crate::edge::{Edge, EdgeSender, End};
 use crate::error::{Result, StreamError};
 use crate::operators::call::LaneOf;
 use crate::panic;
 use crate::pipeline::CancelToken;
 use crate::pipeline::stats::StepStats;
-use crate::stage::input::Input;
 use crate::stage::operator::sealed::Context;
 use crate::stage::thread::{StageThread, spawn_error};
 use crate::stream::Stream;
@@ -106,18 +104,12 @@ pub(super) struct Site<'a> {
 }
 
 pub(super) struct Pool<In, Out> {
-    pub(super) window: u64,
-    pub(super) input: Mutex<PoolInput<In>>,
+    /// Its lock is the input lock.
+    pub(super) crew: Crew<Intake<In>>,
     pub(super) slots: Slots<Job<In>, Ready<Out>>,
     pub(super) keyed: Option<Keyed<In>>,
     pub(super) output: Mutex<PoolOutput<Out>>,
     pub(super) edge: Arc<Edge<Out>>,
-    /// Items taken; written under the input lock.
-    pub(super) next: AtomicU64,
-    /// Results passed on; written by the emitter.
-    pub(super) emitted: AtomicU64,
-    /// Somebody waits for the window to move.
-    pub(super) window_wanted: AtomicBool,
     pub(super) ended: AtomicBool,
     pub(super) halted: AtomicBool,
     pub(super) alive: AtomicUsize,
@@ -129,20 +121,6 @@ pub(super) struct Keyed<In> {
     pub(super) lanes: Lanes<Job<In>>,
     /// Items that have got into their lanes and, if they may be begun, into a slot.
     pub(super) sorted: AtomicU64,
-    /// There may be more in a slot than its worker begins at once. It was taken before what is in the input now, and is to
-    /// be begun before it. Set after each such slot was filled; reset before a look into the slots.
-    pub(super) spare: AtomicBool,
-}
-
-pub(super) struct PoolInput<In> {
-    /// `None` once the end was seen or the pool was halted.
-    pub(super) stream: Option<Input<In>>,
-    pub(super) end: End,
-    pub(super) idle: Vec<Arc<Wake>>,
-    /// Workers that wait for the window to move.
-    pub(super) held_up: Vec<Arc<Wake>>,
-    /// Everybody, for the day of the halt.
-    pub(super) workers: Vec<Arc<Wake>>,
 }
 
 pub(super) struct PoolOutput<Out> {
@@ -151,14 +129,6 @@ pub(super) struct PoolOutput<Out> {
     pub(super) finished: bool,
     /// A result was lost to a stop: invariant 9.
     pub(super) stopped: bool,
-}
-
-pub(super) enum Taken {
-    /// It is in the slot.
-    Run,
-    NothingThere,
-    WindowFull,
-    Over,
 }
 
 /// Starts a pool in which each worker calls `work`.
@@ -178,31 +148,16 @@ where
     let (sender, stream) = registered.output("", capacity);
     let input = input.into_input();
     let pool = Arc::new(Pool {
-        window: settings.window as u64,
+        crew: Crew::new(Intake { stream: Some(input), end: End::Finished }, settings.window as u64),
         slots: Slots::new(settings.workers),
-        keyed: settings.lane_of.map(|lane_of| Keyed {
-            lane_of,
-            lanes: Lanes::new(),
-            sorted: AtomicU64::new(0),
-            spare: AtomicBool::new(false),
-        }),
+        keyed: settings.lane_of.map(|lane_of| Keyed { lane_of, lanes: Lanes::new(), sorted: AtomicU64::new(0) }),
         edge: Arc::clone(sender.shared()),
-        input: Mutex::new(PoolInput {
-            stream: Some(input),
-            end: End::Finished,
-            idle: Vec::new(),
-            held_up: Vec::new(),
-            workers: Vec::new(),
-        }),
         output: Mutex::new(PoolOutput {
             results: Reorder::new(settings.ordered),
             sender: Some(sender),
             finished: false,
             stopped: false,
         }),
-        next: AtomicU64::new(0),
-        emitted: AtomicU64::new(0),
-        window_wanted: AtomicBool::new(false),
         ended: AtomicBool::new(false),
         halted: AtomicBool::new(false),
         alive: AtomicUsize::new(settings.workers),
@@ -247,12 +202,11 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         if self.halted.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut input = self.input.lock();
-        let stream = input.stream.take();
-        let workers = std::mem::take(&mut input.workers);
-        drop(input);
-        drop(stream);
-        workers.iter().for_each(|wake| wake.post());
+        let mut shift = self.crew.lock();
+        let stream = shift.supply().stream.take();
+        shift.dismiss_all();
+        // A foreign channel may hold values of the user's.
+        panic::guard_drop(stream);
     }
 }
 

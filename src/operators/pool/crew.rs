@@ -1,0 +1,202 @@
+//! [`Crew`]: the workers of a pool that have nothing to do, and which of them is told when there is something.
+//!
+//! Work appears in two places: in the input, as far as the window allows, and in the slots of other workers. A worker that
+//! finds nothing in either *rests*. The input knows one wake at a time, so one of those at rest *keeps watch* for all of
+//! them. Each worker that is woken *looks*: it takes something, or rests again.
+//!
+//! # What must hold
+//!
+//! 1. *Watch.* Whenever the lock is free and a worker rests, one of those at rest keeps watch, or one has been woken and
+//!    looks. While there is something to take, one looks.
+//! 2. *Baton.* A worker that looks stops looking in one of two ways. It rests: then it keeps watch itself. Or it does
+//!    something else: then it passes the baton first ([`Shift::relieve`]), and one of those at rest keeps watch in its
+//!    place, or is woken if there is something to take already. Calls and sends, which may take any time, demand the proof
+//!    of that, a [`Relieved`].
+//! 3. *Spare.* `spare` is set after items were left in a slot beyond the one that its worker begins at once, and before
+//!    `relieve`. It is reset before a look into all slots, and set again if that leaves something. So it is set whenever
+//!    there is something in a slot that no worker is about to begin, and no worker is in the middle of such a look.
+//! 4. *Window.* `taken - passed <= window`. `taken` changes under the lock; `passed` has one writer at a time. One at rest
+//!    that finds the window full sets `window_wanted`, and whoever moves the window wakes one of those at rest.
+//! 5. Whoever wakes a worker takes it off the list first; one that wakes by itself takes itself off before it looks.
+//!
+//! The lock is taken before those of the slots and of the edge. No wake is posted while it is held.
+
+use crate::clock::wait::Wake;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, fence};
+
+/// Where the workers take their items from.
+pub(super) trait Supply {
+    /// Registers `wake` for the next item: true if there is one already.
+    fn watch(&self, wake: &Arc<Wake>) -> bool;
+}
+
+pub(super) struct Crew<S> {
+    state: Mutex<State<S>>,
+    window: u64,
+    /// Items taken; written under the lock.
+    taken: AtomicU64,
+    /// Results that have left the window.
+    passed: AtomicU64,
+    window_wanted: AtomicBool,
+    spare: AtomicBool,
+}
+
+struct State<S> {
+    supply: S,
+    resting: Vec<Arc<Wake>>,
+    /// All workers, for the day of the halt.
+    all: Vec<Arc<Wake>>,
+}
+
+/// The proof that another worker keeps watch, if one rests, and that this one is free to do what takes long.
+#[must_use = "what may take long is to be begun after the baton was passed"]
+pub(super) struct Relieved(());
+
+impl<S: Supply> Crew<S> {
+    pub(super) fn new(supply: S, window: u64) -> Self {
+        Self {
+            state: Mutex::new(State { supply, resting: Vec::new(), all: Vec::new() }),
+            window,
+            taken: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
+            window_wanted: AtomicBool::new(false),
+            spare: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn lock(&self) -> Shift<'_, S> {
+        Shift { crew: self, state: self.state.lock() }
+    }
+
+    pub(super) fn try_lock(&self) -> Option<Shift<'_, S>> {
+        self.state.try_lock().map(|state| Shift { crew: self, state })
+    }
+
+    /// One more worker, to be woken by [`dismiss_all`](Shift::dismiss_all).
+    pub(super) fn join(&self, wake: &Arc<Wake>) {
+        self.state.lock().all.push(Arc::clone(wake));
+    }
+
+    /// A worker that rested is awake.
+    pub(super) fn rise(&self, wake: &Arc<Wake>) {
+        self.state.lock().resting.retain(|resting| !Arc::ptr_eq(resting, wake));
+    }
+
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    pub(super) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Acquire)
+    }
+
+    /// How many more items the window allows; exact under the lock, but for what is passed on meanwhile.
+    pub(super) fn room(&self) -> u64 {
+        // In this order: the difference is never below what it was at either look, and so never below zero.
+        let passed = self.passed();
+        self.window.saturating_sub(self.taken() - passed)
+    }
+
+    /// Results have left the window. One caller at a time.
+    pub(super) fn pass(&self, count: u64) {
+        let passed = self.passed.load(Ordering::Relaxed) + count;
+        self.passed.store(passed, Ordering::Release);
+        // Pairs with the fence in `keep_watch`: either we see the flag, or the other sees that the window has moved.
+        fence(Ordering::SeqCst);
+        if self.window_wanted.load(Ordering::Relaxed) {
+            let mut state = self.state.lock();
+            self.window_wanted.store(false, Ordering::Relaxed);
+            // One is enough: it takes what there is room for, and passes the baton.
+            let wake = state.resting.pop();
+            drop(state);
+            post(wake);
+        }
+    }
+
+    /// Something was left in a slot. To be followed by [`Shift::relieve`].
+    pub(super) fn leave_spare(&self) {
+        self.spare.store(true, Ordering::Release);
+    }
+
+    /// A hint that there may be something in a slot.
+    pub(super) fn may_have_spare(&self) -> bool {
+        self.spare.load(Ordering::Relaxed)
+    }
+
+    /// Before a look into all slots: whether there may be something in one.
+    pub(super) fn take_spare(&self) -> bool {
+        self.spare.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// A turn of one worker at the input, which it has to itself.
+pub(super) struct Shift<'a, S> {
+    crew: &'a Crew<S>,
+    state: MutexGuard<'a, State<S>>,
+}
+
+impl<S: Supply> Shift<'_, S> {
+    pub(super) fn supply(&mut self) -> &mut S {
+        &mut self.state.supply
+    }
+
+    /// Items have been taken.
+    pub(super) fn take(&mut self, count: u64) {
+        let taken = self.crew.taken.load(Ordering::Relaxed);
+        self.crew.taken.store(taken + count, Ordering::Release);
+    }
+
+    /// Passes the baton: another keeps watch, or is woken.
+    pub(super) fn relieve(mut self) -> Relieved {
+        let found = self.state.resting.last().is_some_and(|next| self.keep_watch(next));
+        let wake = if found { self.state.resting.pop() } else { None };
+        drop(self);
+        post(wake);
+        Relieved(())
+    }
+
+    /// The worker rests, and keeps watch. True if there is something to take, or `found` finds something: then it must not
+    /// park.
+    pub(super) fn rest(mut self, wake: &Arc<Wake>, found: impl FnOnce() -> bool) -> bool {
+        if found() || self.keep_watch(wake) {
+            return true;
+        }
+        self.state.resting.push(Arc::clone(wake));
+        false
+    }
+
+    /// True if there is something to take already.
+    fn keep_watch(&self, wake: &Arc<Wake>) -> bool {
+        if self.crew.spare.load(Ordering::Acquire) {
+            return true;
+        }
+        if self.crew.room() > 0 {
+            return self.state.supply.watch(wake);
+        }
+        self.crew.window_wanted.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `pass`.
+        fence(Ordering::SeqCst);
+        self.crew.room() > 0
+    }
+
+    /// The input has ended: nothing wakes those at rest any more, so all of them look now.
+    pub(super) fn dismiss_resting(mut self) -> Relieved {
+        let wakes = std::mem::take(&mut self.state.resting);
+        drop(self);
+        wakes.into_iter().for_each(|wake| wake.post());
+        Relieved(())
+    }
+
+    /// The pool stops: all workers are woken, now or when they next rest.
+    pub(super) fn dismiss_all(mut self) {
+        let wakes = std::mem::take(&mut self.state.all);
+        drop(self);
+        wakes.into_iter().for_each(|wake| wake.post());
+    }
+}
+
+fn post(wake: Option<Arc<Wake>>) {
+    if let Some(wake) = wake {
+        wake.post();
+    }
+}
