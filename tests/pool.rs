@@ -454,3 +454,67 @@ fn what_is_left_of_a_run_when_the_pool_stops_is_abandoned_and_dropped_once() {
         assert_eq!(dropped.load(Ordering::Relaxed), made.load(Ordering::Relaxed));
     }
 }
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+/// Stops the pipeline; no drop of a user's value is a fault of the library.
+#[track_caller]
+fn cancel_without_a_fault(pipeline: Pipeline, results: Stream<Bomb>, stage: &str) {
+    pipeline.cancel();
+    drop(results);
+    let report = pipeline.join();
+    assert!(report.faults.is_empty(), "{report}");
+    assert!(report.stage(stage).unwrap().steps[0].balances(), "{report}");
+}
+
+#[test]
+fn results_that_wait_for_their_turn_at_a_stop_may_panic_when_dropped() {
+    let (clock, pipeline) = virtual_pipeline();
+    let mapper = AsyncMapper::new(|cancel: &CancelToken, n: &u64| {
+        nap(cancel, &(1_000 * u64::from(*n == 0)))?;
+        Ok::<_, streamz::Cancelled>(Bomb)
+    });
+    let results = Stream::from_iter(&pipeline, 0..6).through(&mapper.with_workers(2));
+    clock.settle();
+    assert_eq!(pipeline.report().stage("async_map").unwrap().received(), 6);
+    cancel_without_a_fault(pipeline, results, "async_map");
+}
+
+#[test]
+fn results_that_wait_for_room_at_a_stop_may_panic_when_dropped() {
+    let (clock, pipeline) = virtual_pipeline();
+    let mapper = AsyncMapper::new(|cancel: &CancelToken, n: &u64| {
+        nap(cancel, &u64::from(*n == 0))?;
+        Ok::<_, streamz::Cancelled>(Bomb)
+    });
+    let results = Stream::from_iter(&pipeline, 0..6).through(&mapper.with_workers(2).with_capacity(1));
+    clock.advance(ms(1));
+    // One lies in the edge, one is in hand, and four are the rest of its run.
+    assert_eq!(pipeline.report().stage("async_map").unwrap().steps[0].emitted, 2);
+    cancel_without_a_fault(pipeline, results, "async_map");
+}
+
+#[test]
+fn closures_may_own_what_panics_when_dropped() {
+    let pipeline = Pipeline::new("captures");
+    let (of_key, of_call) = (Bomb, Bomb);
+    let key = move |n: &u64| {
+        let _ = &of_key;
+        *n
+    };
+    let call = move |_: &CancelToken, n: &u64| {
+        let _ = &of_call;
+        streamz::Ok(*n)
+    };
+    let keyed = Stream::from_iter(&pipeline, 0..6).through(&AsyncMapper::keyed(key, call).with_workers(2));
+    assert_eq!(keyed.count().unwrap(), 6);
+    let report = pipeline.join();
+    assert!(report.faults.is_empty() && report.is_complete(), "{report}");
+}

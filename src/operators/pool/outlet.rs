@@ -6,6 +6,7 @@ use super::crew::Relieved;
 use super::slots::Numbered;
 use super::workers::{Outcome, Pool, Ready};
 use crate::edge::{EdgeSender, End};
+use crate::panic;
 use crate::pipeline::stats::Phase;
 use crate::stage::thread::StageThread;
 
@@ -44,35 +45,24 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     }
 
     /// Passes on a run of results: false if a stop came first; then the rest of the run is dropped, and abandoned.
-    fn emit(&self, thread: &StageThread, sender: &mut EdgeSender<Out>, run: impl Iterator<Item = Ready<Out>>) -> bool {
-        let step = self.step();
+    fn emit(
+        &self,
+        thread: &StageThread,
+        sender: &mut EdgeSender<Out>,
+        mut run: impl Iterator<Item = Ready<Out>>,
+    ) -> bool {
         let mut moved = 0;
-        for result in run {
-            match result {
-                Ready::Outcome(Outcome::Done(item)) => {
-                    step.delivered.add(1);
-                    step.emitted.add(1);
-                    sender.gather(Ok(item));
-                }
-                Ready::Outcome(Outcome::Failed(error)) => {
-                    step.failed.add(1);
-                    step.errors_out.add(1);
-                    sender.gather(Err(error));
-                }
-                // Counted with the rest by the last worker to leave.
-                Ready::Outcome(Outcome::Abandoned) => return false,
-                Ready::Passed(error) => {
-                    step.errors_out.add(1);
-                    sender.gather(Err(error));
-                }
-            }
-            moved += 1;
-            if sender.is_stuck() {
+        while let Some(result) = run.next() {
+            let passed = self.gather(sender, result);
+            moved += u64::from(passed);
+            let is_stuck = passed && sender.is_stuck();
+            if is_stuck {
                 // The one in hand still belongs to the window.
                 self.crew.pass(std::mem::replace(&mut moved, 1) - 1);
-                if !self.wait_for_room(thread, sender) {
-                    return false;
-                }
+            }
+            if !passed || is_stuck && !self.wait_for_room(thread, sender) {
+                panic::discard(run);
+                return false;
             }
         }
         // A pool hands over at once: the next thing this worker does may take long.
@@ -86,6 +76,31 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         true
     }
 
+    /// False if there is nothing to pass on, because the work was cancelled.
+    fn gather(&self, sender: &mut EdgeSender<Out>, result: Ready<Out>) -> bool {
+        let step = self.step();
+        match result {
+            Ready::Outcome(Outcome::Done(item)) => {
+                step.delivered.add(1);
+                step.emitted.add(1);
+                sender.gather(Ok(item));
+            }
+            Ready::Outcome(Outcome::Failed(error)) => {
+                step.failed.add(1);
+                step.errors_out.add(1);
+                sender.gather(Err(error));
+            }
+            // Counted with the rest by the last worker to leave.
+            Ready::Outcome(Outcome::Abandoned) => return false,
+            Ready::Passed(error) => {
+                step.errors_out.add(1);
+                sender.gather(Err(error));
+            }
+        }
+        true
+    }
+
+    /// Waits until nothing is stuck: false if a stop came first.
     fn wait_for_room(&self, thread: &StageThread, sender: &mut EdgeSender<Out>) -> bool {
         loop {
             if self.is_halted(thread) {

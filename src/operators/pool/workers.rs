@@ -183,9 +183,17 @@ where
                     drop(Leaving { pool: &pool, cut, thread: None });
                 }
             }
+            let_go(pool, work);
         });
     }
+    let_go(pool, work);
     stream
+}
+
+/// The closures may own values whose drop panics.
+fn let_go<In, Out, W>(pool: Arc<Pool<In, Out>>, work: Arc<W>) {
+    panic::guard_drop(work);
+    panic::guard_drop(pool);
 }
 
 impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
@@ -232,13 +240,12 @@ impl<In: Send + 'static, Out: Send + 'static> Drop for Leaving<'_, In, Out> {
         let sender = output.sender.take().filter(|_| !output.finished);
         let results = std::mem::replace(&mut output.results, Reorder::new(false));
         drop(output);
-        drop(results);
         // Values of the user's, whose drop may panic.
+        panic::discard(results.into_all());
         let (todo, done) = pool.slots.clear();
-        todo.into_iter().for_each(|item| _ = panic::catch(|| drop(item)));
-        done.into_iter().for_each(|result| _ = panic::catch(|| drop(result)));
-        let waiting = pool.keyed.as_ref().map_or_else(Vec::new, |keyed| keyed.lanes.clear());
-        waiting.into_iter().for_each(|item| _ = panic::catch(|| drop(item)));
+        panic::discard(todo);
+        panic::discard(done);
+        panic::discard(pool.keyed.as_ref().map_or_else(Vec::new, |keyed| keyed.lanes.clear()));
         pool.step().abandoned.add(pool.step().unsettled());
         if let Some(mut sender) = sender {
             let error = self.cut.take().or_else(|| self.thread.map(StageThread::cut));
