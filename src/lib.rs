@@ -108,8 +108,9 @@ pub use pipeline::{
 };
 pub use stage::{Emit, Operator, Tally};
 pub use stream::{
-    BoxProcessor, Chain, FromIter, FromLines, Fused, Inline, IntoIter, NoSteps, Only, Origin, Processor, ProcessorFn,
-    RecvTimeoutError, SendError, Sender, Stage, Steps, Stream, StreamReceiver, Then, TryRecvError,
+    BoxProcessor, Chain, FromIter, FromLine, FromLines, Fused, Inline, IntoIter, IntoLineReader, Line, LineError,
+    LineReader, NoSteps, Only, Origin, Processor, ProcessorFn, ReadErrors, RecvTimeoutError, SendError, Sender, Stage,
+    Steps, Stream, StreamReceiver, Then, TryRecvError,
 };
 
 /// The README, so that its code is compiled and run.

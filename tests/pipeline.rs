@@ -1,5 +1,10 @@
 //! `Pipeline`: who owns what, and how it ends.
 
+#[path = "pipeline/dead_sources.rs"]
+mod dead_sources;
+#[path = "pipeline/lines.rs"]
+mod lines;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -315,54 +320,6 @@ fn a_sender_that_goes_after_the_end_cuts_nothing() {
     drop(sender);
     assert_eq!(stream.collect::<Vec<_>>().unwrap(), [1]);
     assert!(pipeline.join().is_complete());
-}
-
-#[test]
-fn lines_that_are_not_text_are_errors_and_reading_goes_on() {
-    let pipeline = Pipeline::new("lines");
-    let lines = Stream::lines(&pipeline, &b"one\r\ntw\xffo\n\nlast"[..]).into_iter();
-    let shown: Vec<_> = lines.map(|line| line.map_err(|error| error.take_item::<Vec<u8>>().unwrap())).collect();
-    assert_eq!(shown, [Ok("one".into()), Err(b"tw\xffo".to_vec()), Ok(String::new()), Ok("last".into())]);
-}
-
-#[test]
-fn a_reader_that_fails_ends_its_stream_with_the_error() {
-    struct Broken;
-    impl std::io::Read for Broken {
-        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-            Err(std::io::Error::other("disk on fire"))
-        }
-    }
-    let pipeline = Pipeline::new("lines");
-    let mut lines = Stream::lines(&pipeline, std::io::BufReader::new(Broken)).into_iter();
-    let error = lines.next().unwrap().unwrap_err();
-    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "disk on fire");
-    assert!(lines.next().is_none());
-}
-
-#[test]
-fn a_source_that_panics_ends_with_an_error_item() {
-    let pipeline = Pipeline::new("source");
-    let items = (0..5).map(|n| if n == 2 { panic!("source broke") } else { n });
-    let results: Vec<_> = Stream::from_iter(&pipeline, items).into_iter().collect();
-    assert_eq!(results.len(), 3);
-    assert_eq!(results[2].as_ref().unwrap_err().kind(), streamz::ErrorKind::Panicked);
-}
-
-#[test]
-fn a_source_that_panics_in_the_loop_of_its_reader_ends_with_an_error_item() {
-    let pipeline = Pipeline::new("inline");
-    let source = (0..300).map(|n| if n == 290 { panic!("source broke") } else { n });
-    let mut results = Vec::new();
-    let inline = streamz::Inline::from_iter(&pipeline, source).map(|n| n * 2);
-    let tally = inline.for_each(|result| results.push(result)).unwrap();
-    assert_eq!((tally.items, tally.errors), (290, 1));
-    let error = results.pop().unwrap().unwrap_err();
-    assert_eq!((error.kind(), error.stage()), (streamz::ErrorKind::Panicked, "source"));
-    assert!(results.into_iter().map(Result::unwrap).eq((0..290).map(|n| n * 2)));
-    let report = pipeline.join();
-    assert!(report.is_complete());
-    assert!(report.stages.iter().all(|stage| stage.steps.iter().all(|step| step.balances())));
 }
 
 #[test]

@@ -20,7 +20,8 @@ pub enum Outcome {
     /// Every stage came to its end by itself, because its input ended or because nobody wanted its output any more, and no
     /// stream was cut.
     Completed,
-    /// A part of it was cut (a child token was cancelled, a thread could not be started); the rest came to its end.
+    /// A part of it was cut (a source died, a child token was cancelled, a thread could not be started); the rest came to
+    /// its end.
     Cut(StreamError),
     /// The sources were stopped by a drain; everything that was in flight was processed.
     Drained,

@@ -293,9 +293,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 Ok(Some(Polled::Empty)) => self.wait_for_input(),
                 Ok(Some(Polled::Ended(end))) => return self.end(end),
                 Err(payload) if self.out.marked.0 == AT_THE_FEED => {
-                    count_error(&self.thread);
-                    let error = self.feed.panicked(payload);
-                    guarded(&mut self.op, &mut self.out, |op, out| give(op, Err(error), out));
+                    let end = self.feed.panicked(payload);
+                    return self.end(end);
                 }
                 Err(payload) => _ = panicked(&mut self.op, &mut self.out, payload),
             }

@@ -9,7 +9,6 @@ use super::thread::StageThread;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
 use crate::edge::{EdgeReceiver, End, Polled};
-use crate::error::StreamError;
 use crate::panic::PanicPayload;
 use crate::pipeline::Scope;
 use crate::pipeline::stats::{Counter, Phase, StageStats};
@@ -28,8 +27,8 @@ pub(crate) trait Feed {
         self.poll()
     }
 
-    /// What becomes of a panic in [`poll_unguarded`](Self::poll_unguarded).
-    fn panicked(&mut self, payload: PanicPayload) -> StreamError {
+    /// How the feed ends after a panic in [`poll_unguarded`](Self::poll_unguarded).
+    fn panicked(&mut self, payload: PanicPayload) -> End {
         unreachable!("this feed guards what is the user's itself: {}", payload.message())
     }
 

@@ -356,10 +356,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             match self.out.marked.0 {
                 // Not ours: it goes on as if it had never been caught.
                 AT_THE_CALLER => resume_unwind(payload),
-                AT_THE_FEED => {
-                    let error = self.feed.panicked(panic::describe(payload));
-                    return Burst::Error(error);
-                }
+                AT_THE_FEED => return Burst::Ended(self.feed.panicked(panic::describe(payload))),
                 _ => _ = panicked(&mut self.op, &mut self.out, panic::describe(payload)),
             }
             Burst::Over

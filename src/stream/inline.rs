@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::BufRead;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::Stream;
-use super::origin::{Iter, Lines, Site};
+use super::origin::{FromLine, IntoLineReader, Iter, Line, LineReader, Lines, Site};
 use super::start::{Registered, spawn_driver};
 use super::{Chain, NoSteps, Stage};
 use crate::pipeline::CancelToken;
@@ -78,9 +79,10 @@ pub struct FromIter<I> {
 }
 
 /// The lines of a reader, as the beginning of an [`Inline`] piece.
-pub struct FromLines<R> {
-    reader: R,
+pub struct FromLines<R, T = String> {
+    reader: LineReader<R>,
     token: CancelToken,
+    item: PhantomData<fn() -> T>,
 }
 
 impl<T: Send + 'static> Origin for Stream<T> {
@@ -122,16 +124,16 @@ where
     }
 }
 
-impl<R: BufRead + Send + 'static> Origin for FromLines<R> {
-    type Item = String;
+impl<R: BufRead + Send + 'static, T: FromLine> Origin for FromLines<R, T> {
+    type Item = T;
 }
 
-impl<R: BufRead + Send + 'static> Open for FromLines<R> {
-    type Made = String;
-    type Feed = Lines<R>;
+impl<R: BufRead + Send + 'static, T: FromLine> Open for FromLines<R, T> {
+    type Made = T;
+    type Feed = Lines<R, T>;
 
     #[track_caller]
-    fn open(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> (Registered, Lines<R>) {
+    fn open(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> (Registered, Lines<R, T>) {
         let source = Registered::source(&self.token, "lines", 0);
         let feed = Lines::new(self.reader, Site::new(&source, true));
         (source.read_by(name, kind, steps), feed)
@@ -160,8 +162,22 @@ where
 
 impl<R: BufRead + Send + 'static> Inline<FromLines<R>, NoSteps<String>> {
     /// Begins with the lines of a reader; otherwise as [`Stream::lines`].
-    pub fn lines(cancel: &CancelToken, reader: R) -> Self {
-        Inline { origin: FromLines { reader, token: cancel.clone() }, chain: NoSteps::new(), name: None }
+    pub fn lines(cancel: &CancelToken, reader: impl IntoLineReader<Reader = R>) -> Self {
+        Self::from_lines(cancel, reader)
+    }
+}
+
+impl<R: BufRead + Send + 'static> Inline<FromLines<R, Line>, NoSteps<Line>> {
+    /// Begins with the lines of a reader; otherwise as [`Stream::byte_lines`].
+    pub fn byte_lines(cancel: &CancelToken, reader: impl IntoLineReader<Reader = R>) -> Self {
+        Self::from_lines(cancel, reader)
+    }
+}
+
+impl<R: BufRead + Send + 'static, T: FromLine> Inline<FromLines<R, T>, NoSteps<T>> {
+    fn from_lines(cancel: &CancelToken, reader: impl IntoLineReader<Reader = R>) -> Self {
+        let origin = FromLines { reader: reader.into_line_reader(), token: cancel.clone(), item: PhantomData };
+        Inline { origin, chain: NoSteps::new(), name: None }
     }
 }
 
@@ -216,7 +232,7 @@ impl<I> fmt::Debug for FromIter<I> {
     }
 }
 
-impl<R> fmt::Debug for FromLines<R> {
+impl<R, T> fmt::Debug for FromLines<R, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FromLines").finish_non_exhaustive()
     }

@@ -7,7 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fastrand::Rng;
-use streamz::{CancelToken, FanIn, ManualClock, Outcome, Pipeline, Report, Stream, StreamError, TryRecvError};
+use streamz::{
+    CancelToken, FanIn, ManualClock, Outcome, PanicMessage, Pipeline, Report, Stream, StreamError, TryRecvError,
+};
 
 use crate::Log;
 use crate::common::books::{self, ByHand};
@@ -465,7 +467,9 @@ impl Case<'_> {
         }
         let over = matches!(report.outcome, Outcome::Completed | Outcome::Drained);
         if self.ending == Ending::Finish {
-            assert!(over || self.may_stop, "it should have come to its end: {report}");
+            // A source that panics cuts its stream.
+            let died = matches!(&report.outcome, Outcome::Cut(error) if error.downcast_ref::<PanicMessage>().is_some());
+            assert!(over || died || self.may_stop, "it should have come to its end: {report}");
         }
         let drained = matches!(self.ending, Ending::Drain | Ending::DrainWithin(_));
         for reading in &self.readings {

@@ -9,7 +9,7 @@ use streamz::{Mapper, Pipeline, Sender, StageKind, Stream};
 
 use crate::common::faults::{Fault, Faults, Refused};
 use crate::common::item::{Census, Item};
-use crate::common::seen::{Kind, Seen, put_in};
+use crate::common::seen::{Seen, put_in};
 use crate::endings::spin;
 
 /// A stream to build on.
@@ -77,20 +77,15 @@ impl Source {
     }
 }
 
-/// An iterator that panics after a while.
+/// An iterator that panics after a while, which cuts its stream.
 fn panicking(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length) -> Source {
     let (census, end) = (census.clone(), rng.u64(..20));
     let items = (0..length.count()).map(move |value| {
         Faults::At { value: end, fault: Fault::Panic }.panic_only(value);
         census.item(value)
     });
-    let mut source =
-        Source::new(pipeline, Stream::from_iter(pipeline, items), format!("from_iter, panics at {end}, {length:?}"));
-    if length.count() > end {
-        let values = (0..end).map(Seen::Value);
-        source.input = Given::Listed(values.chain([Seen::Made(Kind::Panicked, None)]).collect());
-    }
-    source
+    let stream = Stream::from_iter(pipeline, items);
+    Source::new(pipeline, stream, format!("from_iter, panics at {end}, {length:?}"))
 }
 
 /// The last stage that was made.

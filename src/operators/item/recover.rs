@@ -20,7 +20,8 @@ use crate::stage::operator::{Emit, Operator};
 ///
 /// If the closure panics, the error goes on, and the first panic of each run is logged as a warning.
 ///
-/// A stream that was cut stays cut: the last error, which says so, is not an item of the stream and is not shown.
+/// A stream that was cut stays cut: the last error, which says so, is not an item of the stream and is not shown. That
+/// includes the error of a source that died.
 ///
 /// ```
 /// use streamz::{Mapper, Pipeline, Recover, Stream};

@@ -12,8 +12,11 @@ use crate::stream::start::Registered;
 impl<T: Send + 'static> Stream<T> {
     /// What comes out of a crossbeam channel. The first stage reads the channel itself; there is no thread in between.
     ///
-    /// The stream ends when all senders of the channel are gone. A drain ends it at once: what is in the channel then
-    /// stays there.
+    /// The stream ends when all senders of the channel are gone, and counts as complete: the channel cannot say why they
+    /// are gone. If that matters, send the reason as a last item, or feed the stream with a
+    /// [`Sender`](crate::Sender), which cuts it when its thread panics. For a channel made by
+    /// [`into_receiver`](Stream::into_receiver), see [`StreamReceiver::cut`](crate::StreamReceiver::cut). A drain ends the
+    /// stream at once: what is in the channel then stays there.
     ///
     /// # Panics
     /// If `cancel` belongs to no pipeline, or to one that has finished.

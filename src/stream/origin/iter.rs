@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Site;
 use crate::clock::real_now;
 use crate::edge::{End, Polled};
-use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::error::PanicMessage;
 use crate::panic::{self, PanicPayload};
 use crate::pipeline::CancelToken;
 use crate::stage::input::Feed;
@@ -16,8 +16,9 @@ use crate::stream::Stream;
 /// An iterator that knows how many items are left does not wait for the outside world: as long as it is quick, its items
 /// are handed over in chunks. All others may block at any time.
 pub(crate) struct Iter<I> {
-    /// `None` after it panicked.
-    items: Option<I>,
+    items: I,
+    /// It has come to its end or panicked, and is not called again.
+    ended: bool,
     site: Site,
     knows_its_length: bool,
     is_quick: bool,
@@ -31,7 +32,7 @@ const QUICK: (u64, Duration) = (64, Duration::from_micros(64));
 impl<I: Iterator> Iter<I> {
     pub(crate) fn new(items: I, site: Site) -> Self {
         let (least, most) = items.size_hint();
-        Self { items: Some(items), site, knows_its_length: most == Some(least), is_quick: false, since: (0, None) }
+        Self { items, ended: false, site, knows_its_length: most == Some(least), is_quick: false, since: (0, None) }
     }
 
     #[cold]
@@ -53,21 +54,24 @@ where
 
     #[inline]
     fn poll(&mut self) -> Polled<I::Item> {
-        panic::catch(|| self.poll_unguarded()).unwrap_or_else(|payload| Polled::Item(Err(self.panicked(payload))))
+        panic::catch(|| self.poll_unguarded()).unwrap_or_else(|payload| Polled::Ended(self.panicked(payload)))
     }
 
     #[inline(always)]
     fn poll_unguarded(&mut self) -> Polled<I::Item> {
-        match self.items.as_mut().and_then(Iterator::next) {
-            Some(item) => Polled::Item(Ok(item)),
-            None => Polled::Ended(End::Finished),
+        if !self.ended {
+            if let Some(item) = self.items.next() {
+                return Polled::Item(Ok(item));
+            }
+            self.ended = true;
         }
+        Polled::Ended(End::Finished)
     }
 
     #[cold]
-    fn panicked(&mut self, payload: PanicPayload) -> StreamError {
-        self.items = None;
-        self.site.error(|error| error.with_source(PanicMessage::from(payload)), ErrorKind::Panicked)
+    fn panicked(&mut self, payload: PanicPayload) -> End {
+        self.ended = true;
+        self.site.died(PanicMessage::from(payload))
     }
 
     fn is_at_once(&mut self) -> bool {
@@ -96,8 +100,12 @@ impl<T: Send + 'static> Stream<T> {
     ///
     /// The iterator may block; each item is handed over as soon as it is there. One that knows its length (a range, a
     /// vector) does not wait for others: once it has proved to be quick, its items may go in small chunks, and one may
-    /// wait for the next call of `next`. A drain stops it between two items. If it panics, the stream ends with an error
-    /// item of kind [`Panicked`](ErrorKind::Panicked).
+    /// wait for the next call of `next`. A drain stops it between two items. `next` is not called again after it returned
+    /// `None`.
+    ///
+    /// # Errors
+    /// If the iterator panics, the stream is cut: the last error is of kind [`Cancelled`](crate::ErrorKind::Cancelled) and
+    /// has the [`PanicMessage`] as its source.
     ///
     /// # Panics
     /// If `cancel` belongs to no pipeline, or to one that has finished.

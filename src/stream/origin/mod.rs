@@ -2,20 +2,30 @@
 //!
 //! A source is a [`Feed`] whose `poll` makes the next item. It is the way in of the stage that reads it, on the same
 //! thread: of one that only passes the items on, or of one that goes on with the first steps.
+//!
+//! # How a source ends
+//!
+//! By itself, or by a drain: [`End::Finished`]. If what it reads from fails for good, by an error or by a panic, it has died,
+//! and [`Site::died`] says so: half the input must not pass for all of it, whatever stands behind the source. An item that
+//! is broken while the source lives is an error item, made by [`Site::error`].
 
 mod foreign;
 mod interval;
 mod iter;
+mod line_reader;
 mod lines;
 
 use std::sync::Arc;
 
 pub(super) use iter::Iter;
+pub use line_reader::{Line, LineError, LineReader, ReadErrors};
 pub(super) use lines::Lines;
+pub use lines::{FromLine, IntoLineReader};
 
 use super::start::{Registered, spawn_driver};
 use super::{Sender, Stream};
-use crate::error::{ErrorKind, StreamError};
+use crate::edge::End;
+use crate::error::{BoxError, ErrorKind, StreamError};
 use crate::pipeline::CancelToken;
 use crate::stage::Pass;
 use crate::stage::input::Feed;
@@ -34,12 +44,21 @@ impl Site {
         Self { token: registered.token.clone(), context: registered.context(), keeps_books }
     }
 
+    /// An error item, after which the source goes on.
     #[cold]
     fn error(&self, complete: impl FnOnce(StreamError) -> StreamError, kind: ErrorKind) -> StreamError {
         if self.keeps_books {
             self.context.stats.steps[0].errors_out.add(1);
         }
         complete(self.context.error(kind, 0))
+    }
+
+    /// The end of a source that died of `reason`: a cut, of which the report knows too.
+    #[cold]
+    fn died(&self, reason: impl Into<BoxError>) -> End {
+        let error = self.context.error(ErrorKind::Cancelled, 0).with_source(reason);
+        self.token.scope().note_cut(&error);
+        End::Cut(error)
     }
 
     fn publish(&self, made: u64) {

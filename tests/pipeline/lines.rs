@@ -1,0 +1,151 @@
+//! `Stream::lines`: how lines are read.
+
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use streamz::{CancelToken, ErrorKind, Inline, Line, LineError, LineReader, Outcome, Pipeline, Stream};
+
+/// A line without an end, that does something when it is read, and counts how often it was.
+struct Endless<F> {
+    reads: Arc<AtomicUsize>,
+    on_read: F,
+}
+
+impl<F: FnMut()> Read for Endless<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        (self.on_read)();
+        buffer[..8].fill(b'x');
+        Ok(8)
+    }
+}
+
+fn endless<F: FnMut() + Send>(on_read: F) -> (BufReader<Endless<F>>, Arc<AtomicUsize>) {
+    let reads = Arc::default();
+    (BufReader::new(Endless { reads: Arc::clone(&reads), on_read }), reads)
+}
+
+#[test]
+fn an_abort_is_seen_within_a_line() {
+    let cancelling = |pipeline: &Pipeline| {
+        let token = pipeline.token();
+        endless(move || token.cancel())
+    };
+    type Open = fn(&CancelToken, BufReader<Endless<Box<dyn FnMut() + Send>>>) -> streamz::Result<u64>;
+    let ends: &[Open] = &[
+        |token, reader| Stream::lines(token, reader).count(),
+        |token, reader| Inline::lines(token, reader).count(),
+        |token, reader| Inline::lines(token, reader).collect::<Vec<_>>().map(|lines| lines.len() as u64),
+        |token, reader| Inline::byte_lines(token, reader).chunk(1).spawn("chunk").count(),
+    ];
+    for end in ends {
+        let pipeline = Pipeline::new("endless");
+        let token = pipeline.token();
+        let (reader, reads) = endless(Box::new(move || token.cancel()) as Box<dyn FnMut() + Send>);
+        assert!(end(&pipeline, reader).unwrap_err().is_cancelled());
+        assert!(matches!(pipeline.join().outcome, Outcome::Cancelled(_)));
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
+    }
+    // And while the rest of a line is skipped.
+    let pipeline = Pipeline::new("endless");
+    let (reader, reads) = cancelling(&pipeline);
+    let reader = LineReader::new(reader).with_max_len(3);
+    let mut lines = Stream::lines(&pipeline, reader).into_iter();
+    assert!(lines.by_ref().last().unwrap().unwrap_err().is_cancelled());
+    pipeline.join();
+    assert_eq!(reads.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_drain_does_not_wait_for_the_rest_of_a_line_that_is_skipped() {
+    let pipeline = Pipeline::new("endless");
+    let token = pipeline.token();
+    let mut reads = 0;
+    // The third read makes the line too long.
+    let (reader, _) = endless(move || {
+        reads += 1;
+        if reads == 5 {
+            token.drain();
+        }
+    });
+    let mut lines = Stream::lines(&pipeline, LineReader::new(reader).with_max_len(20)).into_iter();
+    let error = lines.next().unwrap().unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&LineError::TooLong { number: 1, max_len: 20 }));
+    assert!(lines.next().is_none());
+    assert!(matches!(pipeline.join().outcome, Outcome::Drained));
+}
+
+#[test]
+fn a_line_that_is_too_long_is_an_error_item_and_reading_goes_on() {
+    let text = "short\n".to_owned() + &"é".repeat(600_000) + "\nlast";
+    let pipeline = Pipeline::new("long");
+    let mut lines = Stream::lines(&pipeline, io::Cursor::new(text)).into_iter();
+    assert_eq!(lines.next().unwrap().unwrap(), "short");
+    let error = lines.next().unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.stage()), (ErrorKind::Failed, "lines"));
+    let reason = error.downcast_ref::<LineError>().unwrap();
+    assert_eq!(reason.to_string(), "line 2 is longer than 1048576 bytes");
+    assert_eq!(error.take_item::<Vec<u8>>().unwrap().len(), 1 << 20);
+    assert_eq!(lines.next().unwrap().unwrap(), "last");
+    assert!(lines.next().is_none());
+    assert!(pipeline.join().is_complete());
+}
+
+#[test]
+fn lines_that_are_not_text_are_errors_and_reading_goes_on() {
+    let pipeline = Pipeline::new("lines");
+    let lines = Stream::lines(&pipeline, &b"one\r\ntw\xffo\n\nlast"[..]).into_iter();
+    let shown: Vec<_> = lines
+        .map(|line| {
+            line.map_err(|error| {
+                (error.downcast_ref::<LineError>().unwrap().number(), error.take_item::<Vec<u8>>().unwrap())
+            })
+        })
+        .collect();
+    assert_eq!(shown, [Ok("one".into()), Err((2, b"tw\xffo".to_vec())), Ok(String::new()), Ok("last".into())]);
+    let pipeline = Pipeline::new("bytes");
+    let lines = Stream::byte_lines(&pipeline, &b"one\r\ntw\xffo\n\nlast"[..]).collect::<Vec<Line>>().unwrap();
+    assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(lines[1].bytes, b"tw\xffo");
+}
+
+/// A terminal or a pipe would wait for more.
+#[test]
+fn a_reader_is_not_read_again_after_its_end() {
+    struct Once(Option<&'static [u8]>, bool);
+    impl Read for Once {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            assert!(!std::mem::replace(&mut self.1, self.0.is_none()), "read after the end");
+            self.0.take().map_or(Ok(0), |mut text| text.read(buffer))
+        }
+    }
+    for text in [&b""[..], b"x", b"x\n", b"\n", b"x\ny"] {
+        let reader = || BufReader::new(Once(Some(text).filter(|text| !text.is_empty()), false));
+        let expected = text.split_inclusive(|byte| *byte == b'\n').count();
+        let pipeline = Pipeline::new("once");
+        let lines: Vec<_> = Stream::lines(&pipeline, reader()).into_iter().collect();
+        assert_eq!(lines.into_iter().map(Result::unwrap).count(), expected);
+        assert_eq!(Inline::lines(&pipeline, reader()).collect::<Vec<_>>().unwrap().len(), expected);
+        assert_eq!(Inline::lines(&pipeline, reader()).chunk(1).collect::<Vec<_>>().unwrap().len(), expected);
+        assert_eq!(Inline::lines(&pipeline, reader()).spawn("x").count().unwrap(), expected as u64);
+        assert!(pipeline.join().is_complete());
+    }
+}
+
+#[test]
+fn an_iterator_is_not_called_again_after_its_end() {
+    let twice = || {
+        let mut calls = 0;
+        std::iter::from_fn(move || {
+            calls += 1;
+            assert!(calls < 3, "called after its end");
+            (calls == 1).then_some(calls)
+        })
+    };
+    let pipeline = Pipeline::new("once");
+    assert_eq!(Inline::from_iter(&pipeline, twice()).collect::<Vec<_>>().unwrap(), [1]);
+    assert_eq!(Inline::from_iter(&pipeline, twice()).chunk(1).collect::<Vec<_>>().unwrap(), [[1]]);
+    assert_eq!(Stream::from_iter(&pipeline, twice()).collect::<Vec<_>>().unwrap(), [1]);
+    assert!(pipeline.join().is_complete());
+}
