@@ -6,6 +6,7 @@ mod custom;
 mod flow;
 pub mod folds;
 mod item;
+mod key_table;
 mod options;
 mod pool;
 mod resilience;

@@ -123,7 +123,7 @@ impl<T> Batcher<T> {
     #[track_caller]
     pub fn with_key<K, F>(self, key: F, max_keys: usize) -> KeyedBatcher<T, K, F>
     where
-        K: Eq + Hash + Clone + Send + 'static,
+        K: Eq + Hash + Send + 'static,
         F: Fn(&T) -> K + Send + Sync + 'static,
     {
         KeyedBatcher::new(self.config, self.limits, self.options, key, max_keys)
@@ -155,9 +155,9 @@ impl<T> BatcherOperator<T> {
         let count = self.open.len();
         if count > 0 {
             // The next one is probably as long.
-            let open = std::mem::replace(&mut self.open, Open::with_room_for(count as usize));
+            let mut open = std::mem::replace(&mut self.open, Open::with_room_for(count as usize));
             self.due = None;
-            out.emit_from(open.items, count);
+            out.emit_from(open.items.take(), count);
         }
     }
 }
@@ -320,6 +320,20 @@ mod tests {
         batcher.end();
         let expected = [vec![4, 5], vec![2, 8], vec![30], vec![1, 0], vec![usize::MAX], vec![3]];
         assert_eq!(batcher.items(), expected);
+    }
+
+    #[test]
+    fn weights_that_cannot_be_added_do_not_share_a_batch() {
+        let config = BatchConfig { max_size: 100, max_latency: ms(0) };
+        let half = usize::MAX / 2 + 1;
+        let batches = |items: [usize; 4]| {
+            let mut batcher = Harness::new(&Batcher::new(config.clone()).with_weight(|n: &usize| *n, usize::MAX));
+            items.into_iter().for_each(|n| batcher.item(n));
+            batcher.end();
+            batcher.items()
+        };
+        assert_eq!(batches([half, half, 1, half]), [vec![half], vec![half, 1], vec![half]]);
+        assert_eq!(batches([half - 1, half, usize::MAX, 1]), [vec![half - 1, half], vec![usize::MAX], vec![1]]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! [`KeyedBatcher`]: a batch for each key.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::open::{Limits, Open};
 use super::{BatchConfig, batch_options};
 use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::operators::key_table::{KeyTable, Place, Slot};
 use crate::operators::options::{Options, opaque_debug, stage};
 use crate::panic;
 use crate::stage::operator::{Emit, Operator};
@@ -29,11 +30,12 @@ use crate::stage::operator::{Emit, Operator};
 /// The items of one key keep their order. Batches of different keys come in the order in which they are completed.
 ///
 /// # Panics of the closures
-/// An item on which the key or the weight panics goes on as an error item that carries it, after all open batches.
+/// An item on which the key or the weight panics, or the `Hash`, `Eq` or `Drop` of its key, becomes an error item that
+/// carries it, after all open batches. If the key of a batch panics when it is dropped after the batch was sent, that has
+/// no further consequences.
 ///
 /// # Memory
-/// `max_keys` open batches of at most `max_size` items each, two copies of the key of each of them, and the batches in
-/// the output.
+/// `max_keys` open batches of at most `max_size` items each, the key of each of them, and the batches in the output.
 ///
 /// ```
 /// use streamz::{BatchConfig, Batcher, Pipeline, Stream};
@@ -57,7 +59,7 @@ pub struct KeyedBatcher<T, K, F> {
     types: std::marker::PhantomData<fn() -> K>,
 }
 
-impl<T, K: Eq + Hash + Clone, F: Fn(&T) -> K> KeyedBatcher<T, K, F> {
+impl<T, K: Eq + Hash, F: Fn(&T) -> K> KeyedBatcher<T, K, F> {
     #[track_caller]
     pub(super) fn new(config: BatchConfig, limits: Limits<T>, options: Options, key: F, max_keys: usize) -> Self {
         assert!(max_keys > 0, "`max_keys` must be at least 1");
@@ -81,7 +83,7 @@ impl<T, K: Eq + Hash + Clone, F: Fn(&T) -> K> KeyedBatcher<T, K, F> {
             limits: self.limits.clone(),
             key: Arc::clone(&self.key),
             max_keys: self.max_keys,
-            open: HashMap::new(),
+            open: KeyTable::default(),
             order: BTreeMap::new(),
             opened: 0,
             held: 0,
@@ -93,7 +95,7 @@ impl<T, K: Eq + Hash + Clone, F: Fn(&T) -> K> KeyedBatcher<T, K, F> {
 
 stage! {
     [T, K, F] KeyedBatcher<T, K, F> where {
-        T: Send + 'static, K: Eq + Hash + Clone + Send + 'static, F: Fn(&T) -> K + Send + Sync + 'static
+        T: Send + 'static, K: Eq + Hash + Send + 'static, F: Fn(&T) -> K + Send + Sync + 'static
     }
     T => Vec<T>, KeyedBatcherOperator<T, K, F>
 }
@@ -104,10 +106,10 @@ pub struct KeyedBatcherOperator<T, K, F> {
     key: Arc<F>,
     max_keys: usize,
     /// The open batches, each with its number.
-    open: HashMap<K, (u64, Open<T>)>,
+    open: KeyTable<K, (u64, Open<T>)>,
     /// The same by number, that is in the order of their opening. They are all given the same time, so this is also
     /// the order in which they fall due: one look at the front tells the next timer, and the oldest.
-    order: BTreeMap<u64, (Option<Instant>, K)>,
+    order: BTreeMap<u64, (Option<Instant>, Slot)>,
     opened: u64,
     held: u64,
     /// All that is open is on its way out; then this error.
@@ -115,20 +117,43 @@ pub struct KeyedBatcherOperator<T, K, F> {
     error: Option<StreamError>,
 }
 
-impl<T, K: Eq + Hash + Clone, F: Fn(&T) -> K> KeyedBatcherOperator<T, K, F> {
-    fn flush(&mut self, key: &K, out: &mut impl Emit<Vec<T>>) {
-        if let Some((number, open)) = self.open.remove(key) {
+impl<T, K, F> KeyedBatcherOperator<T, K, F> {
+    /// Sends the batch of a key, which is forgotten.
+    fn flush(&mut self, slot: Slot, out: &mut impl Emit<Vec<T>>) {
+        if let Some((key, (number, open))) = self.open.remove(slot) {
             self.order.remove(&number);
-            self.held -= open.len();
-            let count = open.len();
-            out.emit_from(open.items, count);
+            self.send(open, out);
+            panic::guard_drop(key);
         }
     }
 
     fn flush_oldest(&mut self, out: &mut impl Emit<Vec<T>>) {
-        if let Some((_, (_, key))) = self.order.pop_first() {
-            self.flush(&key, out);
+        if let Some((_, (_, slot))) = self.order.pop_first() {
+            self.flush(slot, out);
         }
+    }
+
+    /// Sends the batch of a key that goes on with an empty one.
+    fn restart(&mut self, slot: Slot, out: &mut impl Emit<Vec<T>>) {
+        let number = self.enter(slot, out);
+        if let Some((old, open)) = self.open.get_mut(slot) {
+            self.order.remove(&std::mem::replace(old, number));
+            let full = std::mem::replace(open, Open::with_room_for(0));
+            self.send(full, out);
+        }
+    }
+
+    /// Gives a batch its number and its time.
+    fn enter(&mut self, slot: Slot, out: &impl Emit<Vec<T>>) -> u64 {
+        self.opened += 1;
+        self.order.insert(self.opened, (self.limits.due(|| out.now()), slot));
+        self.opened
+    }
+
+    fn send(&mut self, mut open: Open<T>, out: &mut impl Emit<Vec<T>>) {
+        let count = open.len();
+        self.held -= count;
+        out.emit_from(open.items.take(), count);
     }
 
     /// Goes on as far as there is room; true if there is more.
@@ -150,15 +175,22 @@ impl<T, K: Eq + Hash + Clone, F: Fn(&T) -> K> KeyedBatcherOperator<T, K, F> {
 impl<T, K, F> Operator for KeyedBatcherOperator<T, K, F>
 where
     T: Send + 'static,
-    K: Eq + Hash + Clone + Send + 'static,
+    K: Eq + Hash + Send + 'static,
     F: Fn(&T) -> K + Send + Sync + 'static,
 {
     type In = T;
     type Out = Vec<T>;
 
     fn item(&mut self, item: T, out: &mut impl Emit<Vec<T>>) {
-        let asked = panic::catch(|| (self.key)(&item)).and_then(|key| Ok((key, self.limits.weigh(&item)?)));
-        let (key, weight) = match asked {
+        // All code of the user's comes first, while the item is whole and nothing has been changed.
+        let weighed = self.limits.weigh(&item);
+        let asked = weighed.and_then(|weight| {
+            let key = panic::catch(|| (self.key)(&item))?;
+            let probe = self.open.probe(key).map_err(|panicked| panicked.0)?;
+            let place = self.open.find(probe).map_err(|panicked| panicked.0)?;
+            Ok((place, weight))
+        });
+        let (place, weight) = match asked {
             Ok(asked) => asked,
             Err(payload) => {
                 let error = out.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload)).with_item(item);
@@ -166,26 +198,27 @@ where
                 return self.error(error, out);
             }
         };
-        if self.open.get(&key).is_some_and(|(_, open)| open.is_too_full_for(weight, &self.limits)) {
-            self.flush(&key, out);
-        }
-        let is_complete = match self.open.get_mut(&key) {
-            Some((_, open)) => open.add(item, weight, &self.limits),
-            None => {
+        let slot = match place {
+            Place::Taken(slot) => {
+                if self.open.get(slot).is_some_and(|(_, open)| open.is_too_full_for(weight, &self.limits)) {
+                    self.restart(slot, out);
+                }
+                slot
+            }
+            Place::Free(probe) => {
                 if self.open.len() >= self.max_keys {
                     self.flush_oldest(out);
                 }
-                let mut open = Open::with_room_for(0);
-                let is_complete = open.add(item, weight, &self.limits);
-                self.opened += 1;
-                self.order.insert(self.opened, (self.limits.due(|| out.now()), key.clone()));
-                self.open.insert(key.clone(), (self.opened, open));
-                is_complete
+                let slot = self.open.insert(probe, (self.opened + 1, Open::with_room_for(0)));
+                self.enter(slot, out);
+                slot
             }
         };
+        let Some((_, open)) = self.open.get_mut(slot) else { unreachable!("it has just been found") };
+        let is_complete = open.add(item, weight, &self.limits);
         self.held += 1;
         if is_complete {
-            self.flush(&key, out);
+            self.flush(slot, out);
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::BatchConfig;
-use crate::panic::{self, PanicPayload};
+use crate::panic::{self, Held, PanicPayload};
 
 type Weigh<T> = Arc<dyn Fn(&T) -> usize + Send + Sync>;
 
@@ -57,26 +57,28 @@ impl<T> Clone for Limits<T> {
 
 /// A batch that is being gathered.
 pub(super) struct Open<T> {
-    pub(super) items: Vec<T>,
+    pub(super) items: Held<Vec<T>>,
     weight: usize,
 }
 
 impl<T> Open<T> {
     pub(super) fn with_room_for(items: usize) -> Self {
-        Self { items: Vec::with_capacity(items), weight: 0 }
+        Self { items: Vec::with_capacity(items).into(), weight: 0 }
     }
 
     /// Whether an item of that weight belongs to the next batch. The first one never does, however heavy it is.
     #[inline]
     pub(super) fn is_too_full_for(&self, weight: usize, limits: &Limits<T>) -> bool {
-        !self.items.is_empty() && self.weight.saturating_add(weight) > limits.max_weight
+        let is_too_heavy = self.weight.checked_add(weight).is_none_or(|sum| sum > limits.max_weight);
+        is_too_heavy && !self.items.is_empty()
     }
 
     /// Adds an item; true if the batch is complete now.
     #[inline]
     pub(super) fn add(&mut self, item: T, weight: usize, limits: &Limits<T>) -> bool {
         self.items.push(item);
-        self.weight = self.weight.saturating_add(weight);
+        // There is no overflow: this would be too heavy for any limit.
+        self.weight += weight;
         self.items.len() >= limits.max_size || self.weight >= limits.max_weight
     }
 

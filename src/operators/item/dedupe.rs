@@ -1,12 +1,13 @@
 //! [`Dedupe`]: passes each key once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::operators::key_table::{KeyPanicked, KeyTable, Place, Slot};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic;
@@ -22,12 +23,12 @@ const MAX_KEYS: usize = 1_000_000;
 /// is counted in [`stats`](Self::stats). The age of a key counts from the last item that *passed* with it;
 /// duplicates do not make it younger, unless [`refresh_on_duplicate`](Self::refresh_on_duplicate) says so.
 ///
-/// Each run remembers keys of its own. Error items pass. An item on which the key closure panics goes on as an error
-/// item that carries it.
+/// Each run remembers keys of its own. Error items pass. An item on which the key closure panics, or the `Hash`, `Eq` or
+/// `Drop` of its key, becomes an error item that carries it. A panic in the `Drop` of a key that is forgotten has no
+/// further consequences.
 ///
 /// # Memory
-/// Two copies of each remembered key; with `refresh_on_duplicate` up to three. Let large keys be hashes of what they
-/// stand for, or `Arc`s. Keys whose time is up are removed when the next item comes, oldest first: no item costs a look
+/// Each remembered key, and some 60 bytes for it. Keys whose time is up are removed when the next item comes, oldest first: no item costs a look
 /// at all of them.
 ///
 /// ```
@@ -73,7 +74,7 @@ impl DedupeStats {
 
 impl<T, K, F> Dedupe<T, K, F>
 where
-    K: Eq + Hash + Clone,
+    K: Eq + Hash,
     F: Fn(&T) -> K,
 {
     /// Passes one item of each key. It is called `dedupe` unless it is given another name.
@@ -127,7 +128,7 @@ where
             key: Arc::clone(&self.key),
             memory: self.memory.clone(),
             stats: self.stats.clone(),
-            seen: HashMap::new(),
+            seen: KeyTable::default(),
             ages: VecDeque::new(),
             last: 0,
             types: PhantomData,
@@ -137,7 +138,7 @@ where
 
 stage! {
     [T, K, F] Dedupe<T, K, F> where {
-        T: Send + 'static, K: Eq + Hash + Clone + Send + 'static, F: Fn(&T) -> K + Send + Sync + 'static
+        T: Send + 'static, K: Eq + Hash + Send + 'static, F: Fn(&T) -> K + Send + Sync + 'static
     }
     T => T, DedupeOperator<T, K, F>
 }
@@ -148,26 +149,26 @@ pub struct DedupeOperator<T, K, F> {
     memory: Memory,
     stats: DedupeStats,
     /// The remembered keys, each with the stamp of its valid entry in `ages`.
-    seen: HashMap<K, u64>,
+    seen: KeyTable<K, u64>,
     /// Oldest first. Entries whose stamp is not that of their key have been superseded by a younger one.
-    ages: VecDeque<Age<K>>,
+    ages: VecDeque<Age>,
     last: u64,
     types: PhantomData<fn(T)>,
 }
 
-struct Age<K> {
+struct Age {
     stamp: u64,
     /// `None` if keys live for ever, and nobody reads the clock.
     since: Option<Instant>,
-    key: K,
+    slot: Slot,
 }
 
-impl<T, K: Eq + Hash + Clone, F> DedupeOperator<T, K, F> {
+impl<T, K, F> DedupeOperator<T, K, F> {
     /// Removes what is too old at `now`. Afterwards every key that is in `seen` counts.
     #[inline]
     fn forget_old(&mut self, now: Option<Instant>) {
         let (Some(now), Some(ttl)) = (now, self.memory.ttl) else { return };
-        let is_old = |age: &Age<K>| age.since.is_some_and(|since| now.saturating_duration_since(since) >= ttl);
+        let is_old = |age: &Age| age.since.is_some_and(|since| now.saturating_duration_since(since) >= ttl);
         while self.ages.front().is_some_and(is_old) {
             self.forget_oldest();
         }
@@ -176,33 +177,32 @@ impl<T, K: Eq + Hash + Clone, F> DedupeOperator<T, K, F> {
     /// Removes the oldest entry; true if its key was remembered because of it.
     fn forget_oldest(&mut self) -> bool {
         let Some(age) = self.ages.pop_front() else { return false };
-        let is_valid = self.seen.get(&age.key) == Some(&age.stamp);
+        let is_valid = self.seen.get(age.slot) == Some(&age.stamp);
         if is_valid {
-            self.seen.remove(&age.key);
+            panic::guard_drop(self.seen.remove(age.slot));
         }
         is_valid
     }
 
     fn make_room(&mut self) {
         while self.seen.len() >= self.memory.max_keys {
-            if self.ages.is_empty() {
-                // A key that is not equal to itself, or that has panicked, cannot be found again: what is left is such.
-                self.stats.evicted.fetch_add(self.seen.len() as u64, Ordering::Relaxed);
-                self.seen.clear();
-            } else if self.forget_oldest() {
+            if self.forget_oldest() {
                 self.stats.evicted.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    fn remember(&mut self, key: K, now: Option<Instant>) {
+    /// Makes the key in that slot the youngest.
+    fn renew(&mut self, slot: Slot, now: Option<Instant>) {
         self.last += 1;
-        self.ages.push_back(Age { stamp: self.last, since: now, key: key.clone() });
-        self.seen.insert(key, self.last);
+        self.ages.push_back(Age { stamp: self.last, since: now, slot });
+        if let Some(stamp) = self.seen.get_mut(slot) {
+            *stamp = self.last;
+        }
         // Superseded entries are half of them: as many steps were made since this was last so.
         if self.ages.len() > 2 * self.seen.len() + 16 {
             let seen = &self.seen;
-            self.ages.retain(|age| seen.get(&age.key) == Some(&age.stamp));
+            self.ages.retain(|age| seen.get(age.slot) == Some(&age.stamp));
         }
     }
 }
@@ -210,7 +210,7 @@ impl<T, K: Eq + Hash + Clone, F> DedupeOperator<T, K, F> {
 impl<T, K, F> Operator for DedupeOperator<T, K, F>
 where
     T: Send + 'static,
-    K: Eq + Hash + Clone + Send + 'static,
+    K: Eq + Hash + Send + 'static,
     F: Fn(&T) -> K + Send + Sync + 'static,
 {
     type In = T;
@@ -219,24 +219,29 @@ where
     const PLAIN: bool = true;
 
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
-        let key = match panic::catch(|| (self.key)(&item)) {
-            Ok(key) => key,
-            Err(payload) => return out.fail_panicked(payload.into(), item),
+        // All code of the user's comes first, while the item is whole and nothing has been changed.
+        let key = panic::catch(|| (self.key)(&item)).map_err(KeyPanicked);
+        let probe = match key.and_then(|key| self.seen.probe(key)) {
+            Ok(probe) => probe,
+            Err(panicked) => return out.fail_panicked(panicked.0.into(), item),
         };
         let now = self.memory.ttl.map(|_| out.now());
         self.forget_old(now);
-        if self.seen.contains_key(&key) {
-            if self.memory.refresh {
-                self.remember(key, now);
-            } else {
-                drop(key);
+        match self.seen.find(probe) {
+            Ok(Place::Taken(slot)) => {
+                if self.memory.refresh {
+                    self.renew(slot, now);
+                }
+                drop(item);
+                out.filtered(1);
             }
-            drop(item);
-            out.filtered(1);
-        } else {
-            self.make_room();
-            self.remember(key, now);
-            out.emit(item);
+            Ok(Place::Free(probe)) => {
+                self.make_room();
+                let slot = self.seen.insert(probe, 0);
+                self.renew(slot, now);
+                out.emit(item);
+            }
+            Err(panicked) => out.fail_panicked(panicked.0.into(), item),
         }
     }
 }
@@ -244,7 +249,7 @@ where
 shorthand! {
     /// Passes the first item of each key: a [`Dedupe`].
     fn dedupe[K, F](key: F) -> Dedupe<T, K, F> where {
-        K: Eq + std::hash::Hash + Clone + Send + 'static, F: Fn(&T) -> K + Send + Sync + 'static
+        K: Eq + std::hash::Hash + Send + 'static, F: Fn(&T) -> K + Send + Sync + 'static
     } => Dedupe::new(key)
 }
 
@@ -362,7 +367,7 @@ mod tests {
         let mut dedupe = Harness::new(&dedupe);
         (0..10).for_each(|n| dedupe.item(n));
         assert_eq!(dedupe.items(), (0..10).collect::<Vec<_>>());
-        assert_eq!(stats.evicted(), 9);
+        assert_eq!(stats.evicted(), 7);
     }
 
     #[test]
@@ -372,6 +377,7 @@ mod tests {
         let outputs = dedupe.outputs();
         assert_eq!(outputs.len(), 2);
         assert_eq!(outputs[1].as_ref().unwrap_err().kind(), ErrorKind::Panicked);
+        assert_eq!(outputs[1].as_ref().unwrap_err().take_item(), Some(2_u32));
         let step = &dedupe.steps()[0];
         assert_eq!((step.delivered, step.failed, step.filtered), (1, 1, 1));
     }
@@ -384,13 +390,16 @@ mod tests {
             let mut random = fastrand::Rng::with_seed(1);
             for _ in 0..10_000 {
                 let key = random.u32(0..12);
-                if operator.seen.contains_key(&key) && !refresh {
-                    continue;
-                }
-                if !operator.seen.contains_key(&key) {
-                    operator.make_room();
-                }
-                operator.remember(key, None);
+                let probe = operator.seen.probe(key).ok().unwrap();
+                let slot = match operator.seen.find(probe).ok().unwrap() {
+                    Place::Taken(_) if !refresh => continue,
+                    Place::Taken(slot) => slot,
+                    Place::Free(probe) => {
+                        operator.make_room();
+                        operator.seen.insert(probe, 0)
+                    }
+                };
+                operator.renew(slot, None);
                 assert!(operator.seen.len() <= 10 && operator.ages.len() <= 3 * 10 + 16);
             }
         }

@@ -16,13 +16,14 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::num::NonZeroU64;
 
 use parking_lot::Mutex;
 
 use super::reorder::Reorder;
 use super::slots::Numbered;
+use crate::operators::key_table::AsItIs;
 
 /// The name of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,24 +88,6 @@ impl<T> Lanes<T> {
         drop(state);
         let waiting = busy.into_values().flatten().map(|(_, item)| item);
         waiting.chain(arriving.into_all().map(|(_, _, item)| item)).collect()
-    }
-}
-
-/// For what is a hash already.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only lanes are hashed");
     }
 }
 
