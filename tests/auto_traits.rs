@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use streamz::testing::{Harness, Recorder, TestSink, TestSource};
-use streamz::{Aggregate, SessionWindow, SlidingWindow, TooLate, TumblingWindow};
+use streamz::{Aggregate, SessionWindow, SlidingWindow, TooFarAhead, TooLate, TumblingWindow};
 use streamz::{
     AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Circuit, CircuitBreaker,
     CircuitStats, Clock, Combine, Custom, DeadLetter, DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats,
@@ -74,6 +74,7 @@ fn errors_and_what_is_told_are_shared() {
     is_shared::<RetryStats>();
     is_shared::<DedupeStats>();
     is_shared::<TapStats>();
+    is_shared::<TooFarAhead>();
     is_shared::<TooLate>();
     is_shared::<FailureLimit>();
 }

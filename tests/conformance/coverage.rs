@@ -29,6 +29,7 @@ const NO_OPERATORS: &[&str] = &[
     "SplitStats",
     "StreamStats",
     "TapStats",
+    "TooFarAhead",
     "TooLate",
 ];
 

@@ -97,8 +97,8 @@ fn what_is_delivered_twice_counts_once() {
 #[test]
 fn what_is_too_late_is_put_aside_with_by_how_much() {
     let (_pipeline, mut rig) = rig(mins(15));
-    let late = departure(2, "JFK", 44, 0);
-    rig.source.push_all([departure(1, "JFK", 60, 0), late.clone()]);
+    let late = departure(2, "JFK", 59, 0);
+    rig.source.push_all([departure(1, "JFK", 75, 0), late.clone()]);
     let (item, error) = rig.late.expect_item().into_item::<Departure>().unwrap();
     assert_eq!(item, late);
     assert_eq!(error.downcast_ref::<TooLate>().unwrap().by, mins(1));

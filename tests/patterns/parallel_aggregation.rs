@@ -58,7 +58,7 @@ fn a_minute_is_sent_when_the_watermark_has_passed_it_in_all_three() {
 fn what_is_too_late_is_told_by_each_of_the_three_and_counted_by_none() {
     let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
     let (source, found) = run(&pipeline);
-    source.push_all([event(100, "view", 1, 0), event(80, "view", 1, 0)]);
+    source.push_all([event(130, "view", 1, 0), event(80, "view", 1, 0)]);
     source.end();
     assert!(pipeline.join().is_complete());
     let (minutes, late): (Vec<_>, Vec<_>) =

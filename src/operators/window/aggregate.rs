@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::content::{Content, Folded};
-use super::time::{ArrivalTime, END, EventTime, NEVER, Nanos, Tag, TimeSource, span};
+use super::time::{ArrivalTime, END, EventTime, NEVER, Nanos, Refusal, Tag, TimeSource, span};
 use crate::error::{ErrorKind, PanicMessage};
 use crate::operators::folds::{Fold, FoldWith};
 use crate::operators::options::{Options, common_options};
-use crate::panic;
+use crate::panic::{self, Held};
 use crate::stage::operator::{Emit, Operator};
 
 /// What a fold made of the items of a window.
@@ -135,8 +135,10 @@ impl<T, F: Fold<T>> Aggregate<T, F> {
     /// Items may come out of order, up to `allowed_lateness`. They are kept until the *watermark*, the greatest time
     /// seen less `allowed_lateness`, has come to them, and then folded in the order of their times: so what comes out is
     /// the same as if they had been sorted first. The first window begins at the time of the first item.
-    /// What is too late becomes an error item of kind [`Late`](crate::ErrorKind::Late), as for a
-    /// [`TumblingWindow`](crate::TumblingWindow::with_event_time); see there.
+    ///
+    /// An item that is older than the watermark is folded at once, after younger ones, if it belongs to the open
+    /// window. If it is older than the beginning of that window it is late, and becomes an error item of kind
+    /// [`Late`](crate::ErrorKind::Late), as for a [`TumblingWindow`](crate::TumblingWindow::with_event_time); see there.
     ///
     /// # Panics
     /// If `allowed_lateness` is more than 10,000 years.
@@ -161,6 +163,24 @@ impl<T, F: Fold<T>, G> Aggregate<T, F, EventTime<G>> {
     #[track_caller]
     pub fn with_idle_timeout(mut self, idle_timeout: Duration) -> Self {
         self.time.set_idle_timeout(idle_timeout);
+        self
+    }
+
+    /// Refuses items whose time is more than `max_ahead` later than the present time of the pipeline's clock. Defaults to
+    /// no limit. See [`TumblingWindow::with_max_ahead`](crate::TumblingWindow::with_max_ahead).
+    pub fn with_max_ahead(mut self, max_ahead: Duration) -> Self {
+        self.time.set_max_ahead(max_ahead);
+        self
+    }
+
+    /// Refuses items whose time is more than `max_jump` later than the greatest time accepted so far. Defaults to no
+    /// limit. See [`TumblingWindow::with_max_jump`](crate::TumblingWindow::with_max_jump).
+    ///
+    /// # Panics
+    /// If `max_jump` is zero.
+    #[track_caller]
+    pub fn with_max_jump(mut self, max_jump: Duration) -> Self {
+        self.time.set_max_jump(max_jump);
         self
     }
 }
@@ -243,10 +263,10 @@ where
             time: self.time.clone(),
             start: None,
             last: 0,
-            state: None,
+            state: Held::default(),
             count: 0,
-            waiting: None,
-            early: BTreeMap::new(),
+            waiting: Held::default(),
+            early: Held::default(),
             arrived: 0,
             limit: Nanos::MIN,
             passed: Nanos::MIN,
@@ -267,14 +287,14 @@ pub struct AggregateOperator<T, F: Fold<T>, S> {
     time: S,
     /// When the open window began; known from the start of the run, or from the first item.
     start: Option<Nanos>,
-    /// The time of the last item that was folded.
+    /// The greatest time of the items that were folded.
     last: Nanos,
-    state: Option<F::State>,
+    state: Held<Option<F::State>>,
     count: u64,
     /// The next item to be folded.
-    waiting: Option<(Nanos, T)>,
+    waiting: Held<Option<(Nanos, T)>>,
     /// Items that older ones may still come before, by their times and in the order of arrival.
-    early: BTreeMap<(Nanos, u64), T>,
+    early: Held<BTreeMap<(Nanos, u64), T>>,
     arrived: u64,
     /// Items up to this time are to be folded.
     limit: Nanos,
@@ -298,6 +318,18 @@ where
         Some(self.start? + self.limits.duration?).filter(|_| is_wanted)
     }
 
+    /// Whether an item of that time, which is before the watermark, belongs to no open window: to none that begins at or
+    /// after the end of the last one and ends after the watermark.
+    fn is_late(&self, time: Nanos, watermark: Nanos) -> bool {
+        let Some(start) = self.start else { return false };
+        let ends = match self.limits.duration {
+            // Nothing is open; the window of this item would begin a number of durations after the last one.
+            Some(duration) if self.count == 0 => start + ((time - start).max(0) / duration + 1) * duration,
+            _ => NEVER,
+        };
+        time < start || ends <= watermark
+    }
+
     /// Does what is to be done, in the order of time, as far as there is room; true if there is more.
     fn go_on(&mut self, out: &mut impl Emit<AggregateWindow<F::Result>>) -> bool {
         loop {
@@ -305,7 +337,7 @@ where
                 && let Some(entry) = self.early.first_entry().filter(|entry| entry.key().0 <= self.limit)
             {
                 let ((time, _), item) = entry.remove_entry();
-                self.waiting = Some((time, item));
+                *self.waiting = Some((time, item));
             }
             let until = self.waiting.as_ref().map_or(self.passed, |(time, _)| *time);
             let end = self.window_end().filter(|end| *end <= until);
@@ -331,9 +363,9 @@ where
 
     /// Folds an item, and sends the window if that completes it.
     fn take(&mut self, time: Nanos, item: T, out: &mut impl Emit<AggregateWindow<F::Result>>) {
-        let folded = match &mut self.state {
+        let folded = match &mut *self.state {
             Some(state) => Content::<T, ()>::add(&self.fold, state, (), item),
-            None => Content::<T, ()>::open(&self.fold, (), item).map(|state| self.state = Some(state)),
+            None => Content::<T, ()>::open(&self.fold, (), item).map(|state| *self.state = Some(state)),
         };
         if let Err(unfit) = folded {
             return out.fail_panicked(unfit.payload.into(), unfit.item);
@@ -345,9 +377,9 @@ where
             // Windows without items that nobody wants to see.
             *start += (time - *start).max(0) / duration * duration;
         }
+        self.last = if self.count == 0 { time } else { self.last.max(time) };
         self.count += 1;
-        self.last = time;
-        let is_triggered = match (&self.limits.trigger, &self.state) {
+        let is_triggered = match (&self.limits.trigger, &*self.state) {
             (Some(trigger), Some(state)) => panic::catch(|| trigger(state)).unwrap_or_else(|payload| {
                 out.error(out.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload)));
                 false
@@ -355,7 +387,7 @@ where
             _ => false,
         };
         if is_triggered || self.count >= self.limits.count {
-            self.send(time, out);
+            self.send(self.last, out);
         }
     }
 
@@ -406,12 +438,18 @@ where
             Ok(time) => time,
             Err(refused) => return refused.0.fail(item, out),
         };
-        (self.limit, self.passed) = (self.time.watermark(), self.time.watermark());
+        self.time.advance(time);
+        let watermark = self.time.watermark();
+        if time < watermark && self.is_late(time, watermark) {
+            return Refusal::late(time, watermark).fail(item, out);
+        }
+        self.time.accepted();
+        (self.limit, self.passed) = (watermark, watermark);
         if S::Tag::ORDERS {
             self.arrived += 1;
             self.early.insert((time, self.arrived), item);
         } else {
-            self.waiting = Some((time, item));
+            *self.waiting = Some((time, item));
         }
         self.go_on(out);
     }

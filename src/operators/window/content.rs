@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::AggregateWindow;
 use super::time::{Nanos, Tag, to_time};
 use crate::folds::{Fold, MergeWith};
-use crate::panic::{self, PanicPayload};
+use crate::panic::{self, Held, PanicPayload};
 
 /// The items of a stretch of time.
 ///
@@ -67,42 +67,45 @@ pub struct Unfit<T> {
 #[derive(Debug, Clone, Copy)]
 pub struct Items;
 
+/// Items, each with its time; a tag that remembers nothing takes no room.
+#[allow(missing_debug_implementations)] // only reachable through hidden methods
+pub struct Tagged<G, T>(Held<Vec<(G, T)>>);
+
 impl<T: Send + 'static, G: Tag> Content<T, G> for Items {
-    // A tag that remembers nothing takes no room.
-    type Pane = Vec<(G, T)>;
+    type Pane = Tagged<G, T>;
     type Window = Window<T>;
 
     fn open(&self, tag: G, item: T) -> Result<Self::Pane, Box<Unfit<T>>> {
-        Ok(vec![(tag, item)])
+        Ok(Tagged(Held::from(vec![(tag, item)])))
     }
 
     #[inline]
     fn add(&self, pane: &mut Self::Pane, tag: G, item: T) -> Result<(), Box<Unfit<T>>> {
-        pane.push((tag, item));
+        pane.0.push((tag, item));
         Ok(())
     }
 
     fn merge(&self, pane: &mut Self::Pane, mut later: Self::Pane) {
-        pane.append(&mut later);
+        pane.0.append(&mut later.0);
     }
 
     fn window(&self, mut pane: Self::Pane, start: Nanos, end: Nanos, _count: u64) -> Window<T> {
         if G::ORDERS {
             // They are nearly in order already, which this sort makes use of.
-            pane.sort_by_key(|(tag, _)| tag.order());
+            pane.0.sort_by_key(|(tag, _)| tag.order());
         }
-        let items = pane.into_iter().map(|(_, item)| item).collect();
+        let items = pane.0.take().into_iter().map(|(_, item)| item).collect();
         Window { start: to_time(start), end: to_time(end), items }
     }
 }
 
 impl<T: Clone + Send + 'static, G: Tag> Shared<T, G> for Items {
     fn copy(&self, pane: &Self::Pane) -> Self::Pane {
-        pane.clone()
+        Tagged(Held::from(pane.0.to_vec()))
     }
 
     fn merge_copy(&self, pane: &mut Self::Pane, later: &Self::Pane) {
-        pane.extend_from_slice(later);
+        pane.0.extend_from_slice(&later.0);
     }
 }
 
@@ -144,7 +147,13 @@ impl<T: Send + 'static, G: Tag, F: Fold<T>> Content<T, G> for Folded<F> {
 
     fn open(&self, tag: G, item: T) -> Result<F::State, Box<Unfit<T>>> {
         match panic::catch(|| self.0.init()) {
-            Ok(mut state) => Content::<T, G>::add(self, &mut state, tag, item).map(|()| state),
+            Ok(mut state) => match Content::<T, G>::add(self, &mut state, tag, item) {
+                Ok(()) => Ok(state),
+                Err(unfit) => {
+                    panic::guard_drop(state);
+                    Err(unfit)
+                }
+            },
             Err(payload) => Err(Box::new(Unfit { item, payload })),
         }
     }

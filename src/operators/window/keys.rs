@@ -1,9 +1,10 @@
 //! [`Keying`]: which windows an item goes to, if there are several for each stretch of time.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::Arc;
+
+use crate::operators::key_table::{KeyPanicked, KeyTable, Place, Probe, Slot};
 
 /// A window of the items that have the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,19 +28,28 @@ pub trait Keying<T>: Clone + Send + Sync + 'static {
     fn key(&self, item: &T) -> Self::Key;
 
     #[doc(hidden)]
-    fn label<W: Send + 'static>(key: &Self::Key, window: W) -> Self::Labelled<W>;
+    fn label<W: Send + 'static>(key: Self::Key, window: W) -> Self::Labelled<W>;
 }
 
-/// A map, or what is left of it if there is but one key.
+/// A map, or what is left of it if there is but one key: see [`KeyTable`].
 pub trait Table<K, V>: Default + Send + 'static {
+    /// A key that is looked for.
+    type Probe: Send + 'static;
+
     #[doc(hidden)]
-    fn get_mut(&mut self, key: &K) -> Option<&mut V>;
+    fn probe(&self, key: K) -> Result<Self::Probe, KeyPanicked>;
     #[doc(hidden)]
-    fn insert(&mut self, key: K, value: V);
+    fn find(&self, probe: Self::Probe) -> Result<Place<Self::Probe>, KeyPanicked>;
     #[doc(hidden)]
-    fn remove(&mut self, key: &K) -> Option<V>;
+    fn into_key(probe: Self::Probe) -> K;
     #[doc(hidden)]
-    fn clear(&mut self);
+    fn insert(&mut self, probe: Self::Probe, value: V) -> Slot;
+    #[doc(hidden)]
+    fn get_mut(&mut self, slot: Slot) -> Option<&mut V>;
+    #[doc(hidden)]
+    fn key(&self, slot: Slot) -> Option<&K>;
+    #[doc(hidden)]
+    fn remove(&mut self, slot: Slot) -> Option<(K, V)>;
     #[doc(hidden)]
     fn len(&self) -> usize;
 }
@@ -56,27 +66,42 @@ impl<T> Keying<T> for NoKey {
     #[inline]
     fn key(&self, _item: &T) {}
 
-    fn label<W: Send + 'static>(_key: &(), window: W) -> W {
+    fn label<W: Send + 'static>(_key: (), window: W) -> W {
         window
     }
 }
 
 impl<V: Send + 'static> Table<(), V> for Option<V> {
+    type Probe = ();
+
     #[inline]
-    fn get_mut(&mut self, _key: &()) -> Option<&mut V> {
+    fn probe(&self, _key: ()) -> Result<(), KeyPanicked> {
+        Ok(())
+    }
+
+    #[inline]
+    fn find(&self, _probe: ()) -> Result<Place<()>, KeyPanicked> {
+        Ok(if self.is_some() { Place::Taken(Slot::ONLY) } else { Place::Free(()) })
+    }
+
+    fn into_key(_probe: ()) {}
+
+    fn insert(&mut self, _probe: (), value: V) -> Slot {
+        *self = Some(value);
+        Slot::ONLY
+    }
+
+    #[inline]
+    fn get_mut(&mut self, _slot: Slot) -> Option<&mut V> {
         self.as_mut()
     }
 
-    fn insert(&mut self, _key: (), value: V) {
-        *self = Some(value);
+    fn key(&self, _slot: Slot) -> Option<&()> {
+        Some(&())
     }
 
-    fn remove(&mut self, _key: &()) -> Option<V> {
-        self.take()
-    }
-
-    fn clear(&mut self) {
-        *self = None;
+    fn remove(&mut self, _slot: Slot) -> Option<((), V)> {
+        Some(((), self.take()?))
     }
 
     fn len(&self) -> usize {
@@ -114,7 +139,7 @@ where
     F: Fn(&T) -> K + Send + Sync + 'static,
 {
     type Key = K;
-    type Table<V: Send + 'static> = HashMap<K, V>;
+    type Table<V: Send + 'static> = KeyTable<K, V>;
     type Labelled<W: Send + 'static> = Keyed<K, W>;
 
     #[inline]
@@ -122,30 +147,46 @@ where
         (self.key)(item)
     }
 
-    fn label<W: Send + 'static>(key: &K, window: W) -> Keyed<K, W> {
-        Keyed { key: key.clone(), window }
+    fn label<W: Send + 'static>(key: K, window: W) -> Keyed<K, W> {
+        Keyed { key, window }
     }
 }
 
-impl<K: Eq + Hash + Send + 'static, V: Send + 'static> Table<K, V> for HashMap<K, V> {
+impl<K: Eq + Hash + Send + 'static, V: Send + 'static> Table<K, V> for KeyTable<K, V> {
+    type Probe = Probe<K>;
+
     #[inline]
-    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        HashMap::get_mut(self, key)
+    fn probe(&self, key: K) -> Result<Probe<K>, KeyPanicked> {
+        KeyTable::probe(self, key)
     }
 
-    fn insert(&mut self, key: K, value: V) {
-        HashMap::insert(self, key, value);
+    #[inline]
+    fn find(&self, probe: Probe<K>) -> Result<Place<Probe<K>>, KeyPanicked> {
+        KeyTable::find(self, probe)
     }
 
-    fn remove(&mut self, key: &K) -> Option<V> {
-        HashMap::remove(self, key)
+    fn into_key(probe: Probe<K>) -> K {
+        probe.into_key()
     }
 
-    fn clear(&mut self) {
-        HashMap::clear(self);
+    fn insert(&mut self, probe: Probe<K>, value: V) -> Slot {
+        KeyTable::insert(self, probe, value)
+    }
+
+    #[inline]
+    fn get_mut(&mut self, slot: Slot) -> Option<&mut V> {
+        KeyTable::get_mut(self, slot)
+    }
+
+    fn key(&self, slot: Slot) -> Option<&K> {
+        KeyTable::key(self, slot)
+    }
+
+    fn remove(&mut self, slot: Slot) -> Option<(K, V)> {
+        KeyTable::remove(self, slot)
     }
 
     fn len(&self) -> usize {
-        HashMap::len(self)
+        KeyTable::len(self)
     }
 }

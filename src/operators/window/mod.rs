@@ -24,7 +24,7 @@ pub use content::Window;
 pub use keys::Keyed;
 pub use session::SessionWindow;
 pub use sliding::SlidingWindow;
-pub use time::TooLate;
+pub use time::{TooFarAhead, TooLate};
 pub use tumbling::TumblingWindow;
 
 use operator::Bounds;
@@ -136,7 +136,7 @@ macro_rules! window {
             /// Closes all open windows when no item has come for so long, by the pipeline's clock. Defaults to never, as
             /// does `Duration::MAX`: then the last windows are sent when a later item comes, or at the end of the input.
             ///
-            /// Only accepted items count; one that comes too late or fails does not put off the closing. While the output
+            /// Only accepted items count; one that is late or fails does not put off the closing. While the output
             /// is full no input is taken, and the time does not run; it counts anew when there is room. What is
             /// accepted as not too late stays the same: an item that comes after the silence and belongs to a window
             /// that was closed makes another one of the same bounds.
@@ -146,6 +146,39 @@ macro_rules! window {
             #[track_caller]
             pub fn with_idle_timeout(mut self, idle_timeout: std::time::Duration) -> Self {
                 self.setup.time.set_idle_timeout(idle_timeout);
+                self
+            }
+
+            /// Refuses items whose time is more than `max_ahead` later than the present time of the pipeline's clock.
+            /// Defaults to no limit, as does `Duration::MAX`. With zero, no item may be later than the present.
+            ///
+            /// A refused item becomes an error item of kind [`Failed`](crate::ErrorKind::Failed) that carries it; its
+            /// source is [`TooFarAhead`](crate::TooFarAhead). It does not move the watermark.
+            ///
+            /// Set this for events that happen while the pipeline runs. An event cannot come from the future, so a small
+            /// bound, such as a minute, only has to cover the difference between clocks. There is no default because times
+            /// may lie in the future on purpose, as those of bookings do. In a replay of old data, where all times are
+            /// in the past, use [`with_max_jump`](Self::with_max_jump).
+            pub fn with_max_ahead(mut self, max_ahead: std::time::Duration) -> Self {
+                self.setup.time.set_max_ahead(max_ahead);
+                self
+            }
+
+            /// Refuses items whose time is more than `max_jump` later than the greatest time accepted so far. Defaults to
+            /// no limit, as does `Duration::MAX`.
+            ///
+            /// A refused item becomes an error item as for [`with_max_ahead`](Self::with_max_ahead).
+            ///
+            /// This looks at the data alone, so it also works in a replay. It has two limits. The first item is always
+            /// accepted; if its time is wrong, those that follow are late. And a real gap in the data that is longer than
+            /// `max_jump` is not told from a wrong time: everything after the gap is refused. Choose a `max_jump` that is
+            /// longer than any gap that you expect.
+            ///
+            /// # Panics
+            /// If `max_jump` is zero.
+            #[track_caller]
+            pub fn with_max_jump(mut self, max_jump: std::time::Duration) -> Self {
+                self.setup.time.set_max_jump(max_jump);
                 self
             }
         }
@@ -159,11 +192,15 @@ macro_rules! window {
             /// as the watermark has reached its end. So what comes out is the same as if the items had been sorted by
             /// time first. With a lateness of zero, the items must come in order.
             ///
-            /// An item that is older than the watermark becomes an error item of kind
-            /// [`Late`](crate::ErrorKind::Late) that carries it, also if the window it belongs to is still open;
-            /// its source says by how much it is too late ([`TooLate`](crate::TooLate)). A
-            /// [`DeadLetterQueue`](crate::DeadLetterQueue) catches it. Mind that one item with a time far in the future
-            /// makes all that follow late.
+            /// An item that is older than the watermark still belongs to a window that has not been sent. It is *late* if
+            /// it belongs to none. A late item becomes an error item of kind [`Late`](crate::ErrorKind::Late) that carries
+            /// it; its source says by how much it is older than the watermark ([`TooLate`](crate::TooLate)). A
+            /// [`DeadLetterQueue`](crate::DeadLetterQueue) catches it. Of overlapping windows, an item goes into those
+            /// that are still open. To sessions these rules apply as if each item had one of its own, which ends a gap after
+            /// it: an item is not late if this ends after the watermark, or if an open session takes it.
+            ///
+            /// An item with a time far in the future makes those that follow late. If times may be wrong, set
+            /// [`with_max_ahead`](Self::with_max_ahead) or [`with_max_jump`](Self::with_max_jump).
             ///
             /// An item on which `time` panics, or whose time is more than 30,000 years off, becomes an error item that
             /// carries it.
@@ -259,7 +296,8 @@ macro_rules! keyed_window {
             /// Keeps windows for each key apart, and sends them as [`Keyed`](crate::Keyed). Those that end together come
             /// in the order in which their keys came up.
             ///
-            /// An item on which `key` panics goes on as an error item that carries it.
+            /// An item on which `key` panics, or the `Hash` or `Eq` of its key, becomes an error item that carries it. If
+            /// the `Clone` of a key panics, the window is in the error item, and its items count as failed.
             pub fn with_key<L, F>(self, key: F) -> $window<T, $crate::operators::window::keys::ByKey<L, F>, S, C>
             where
                 L: Eq + std::hash::Hash + Clone + Send + 'static,

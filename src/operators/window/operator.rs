@@ -7,7 +7,9 @@
 //! - Every key in the table has one entry in `due`, whose time is not after that at which the key's next window is due.
 //!   It may be before it: a session that is extended leaves its entry as it is, and when the entry's time comes it is
 //!   put where it belongs. So an item costs no look at anything but its own key.
-//!   (Unless the key has panicked on the way there. Then what it has is lost at the end, and counted; no other is harmed.)
+//! - User code is called under a guard, and before anything is changed for its item. So nothing here panics: an item on
+//!   which it does fails, and so does a window whose key cannot be cloned, or whose result cannot be made; each goes on in
+//!   its error item, if it is still whole. Nothing else is affected.
 //! - `held` counts the items that lie in the table: those that are in no window that has been sent, and those that are
 //!   in one and will be in another. An item is settled by the last window that has it.
 
@@ -16,8 +18,9 @@ use std::time::Instant;
 
 use super::content::{Content, Unfit};
 use super::keys::{Keying, Table};
-use super::time::{END, NEVER, Nanos, TimeSource};
+use super::time::{END, NEVER, Nanos, Refusal, TimeSource};
 use crate::error::{ErrorKind, PanicMessage};
+use crate::operators::key_table::{KeyPanicked, Place, Slot};
 use crate::panic::{self, PanicPayload};
 use crate::stage::operator::{Emit, Operator};
 
@@ -27,7 +30,13 @@ pub trait Shape<T, Tag, C: Content<T, Tag>>: Clone + Send + Sync + 'static {
     #[doc(hidden)]
     type Open: Default + Send + 'static;
 
-    /// Adds an item; tells whether a window may be due earlier than before. What this closes goes to `closed`.
+    /// Whether an item of that time, which is before `limit`, belongs to no window that is open: to none that ends after
+    /// `limit`. `open` is what its key has open.
+    #[doc(hidden)]
+    fn is_late(&self, open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool;
+
+    /// Adds an item that is not late; tells whether a window may be due earlier than before. What this closes goes to
+    /// `closed`.
     #[doc(hidden)]
     fn add(
         &self,
@@ -35,6 +44,7 @@ pub trait Shape<T, Tag, C: Content<T, Tag>>: Clone + Send + Sync + 'static {
         open: &mut Self::Open,
         at: (Nanos, Tag),
         item: T,
+        limit: Nanos,
         closed: &mut Vec<Closed<C::Window>>,
     ) -> Result<bool, Box<Unfit<T>>>;
 
@@ -86,13 +96,13 @@ where
     shape: H,
     max_keys: usize,
     table: K::Table<Entry<H::Open>>,
-    due: BTreeMap<Due, K::Key>,
+    due: BTreeMap<Due, Slot>,
     /// The first of them.
     next: Nanos,
     opened: u64,
     /// Windows that are due up to then are to be closed.
     limit: Nanos,
-    waiting: Option<(K::Key, Nanos, T)>,
+    waiting: Option<Waiting<T, K, H::Open>>,
     held: u64,
     /// Empty between any two calls.
     closed: Vec<Closed<C::Window>>,
@@ -101,6 +111,16 @@ where
 /// When, and the number of the key; of two that are due together the key that came first goes first.
 type Due = (Nanos, u64);
 
+type ProbeOf<T, K, O> = <<K as Keying<T>>::Table<Entry<O>> as Table<<K as Keying<T>>::Key, Entry<O>>>::Probe;
+
+/// An item that has not been put into its window.
+struct Waiting<T, K: Keying<T>, O: Send + 'static> {
+    probe: ProbeOf<T, K, O>,
+    time: Nanos,
+    item: T,
+}
+
+/// What lies under a key.
 struct Entry<O> {
     due: Due,
     open: O,
@@ -135,55 +155,38 @@ where
     /// Closes what is to be closed, as far as there is room, and then puts the waiting item into its window. True if
     /// there is more.
     fn go_on(&mut self, out: &mut impl Emit<K::Labelled<C::Window>>) -> bool {
-        loop {
-            // Before each, and not after it: a key may have panicked in between.
-            self.look_ahead();
-            if self.next > self.limit {
-                break;
-            }
+        while self.next <= self.limit {
             if out.is_full() {
                 return true;
             }
             self.close_next(out);
+            self.look_ahead();
         }
-        if self.limit == END && self.held > 0 {
-            self.lose(self.held, out);
-        }
-        if let Some((key, time, item)) = self.waiting.take() {
-            self.place(key, time, item, out);
+        if let Some(Waiting { probe, time, item }) = self.waiting.take() {
+            self.place(probe, time, item, out);
         }
         false
     }
 
-    /// What is left when nothing is due any more lies under keys that cannot be found again, since they are not equal to
-    /// themselves.
-    #[cold]
-    fn lose(&mut self, count: u64, out: &mut impl Emit<K::Labelled<C::Window>>) {
-        self.table.clear();
-        self.held -= count;
-        out.failed(count);
-        out.error(out.error_of(ErrorKind::Failed).with_source("keys that are not equal to themselves"));
-    }
-
     /// Closes the window that is due first, or finds that it is not due yet.
     fn close_next(&mut self, out: &mut impl Emit<K::Labelled<C::Window>>) {
-        let Some((due, key)) = self.due.pop_first() else { return };
-        // A key that is not equal to itself cannot be found again: see `lose`.
-        if let Some(entry) = self.table.get_mut(&key) {
-            let really = self.shape.due(&entry.open);
-            if really <= due.0 {
-                let closed = self.shape.close(&self.content, &mut entry.open);
-                if H::is_empty(&entry.open) {
-                    self.table.remove(&key);
-                } else {
-                    entry.due.0 = self.shape.due(&entry.open);
-                    self.due.insert(entry.due, key.clone());
-                }
-                self.send(&key, closed, out);
-            } else {
-                entry.due.0 = really;
-                self.due.insert(entry.due, key);
+        let Some((due, slot)) = self.due.pop_first() else { return };
+        let Some(entry) = self.table.get_mut(slot) else { return };
+        let really = self.shape.due(&entry.open);
+        if really > due.0 {
+            entry.due.0 = really;
+            self.due.insert(entry.due, slot);
+            return;
+        }
+        let closed = self.shape.close(&self.content, &mut entry.open);
+        if H::is_empty(&entry.open) {
+            if let Some((key, _)) = self.table.remove(slot) {
+                self.send_last(key, Some(closed), out);
             }
+        } else {
+            entry.due.0 = self.shape.due(&entry.open);
+            self.due.insert(entry.due, slot);
+            self.send(slot, closed, out);
         }
     }
 
@@ -195,28 +198,83 @@ where
         }
     }
 
-    fn send(&mut self, key: &K::Key, closed: Closed<C::Window>, out: &mut impl Emit<K::Labelled<C::Window>>) {
-        self.held -= closed.settled;
-        match closed.window {
-            Ok(Some(window)) => out.emit_from(K::label(key, window), closed.settled),
-            Ok(None) => out.delivered(closed.settled),
+    /// Sends a window of a key that has more.
+    fn send(&mut self, slot: Slot, closed: Closed<C::Window>, out: &mut impl Emit<K::Labelled<C::Window>>) {
+        self.settle(closed, out, |table| table.key(slot).map(|key| panic::catch(|| key.clone())));
+    }
+
+    /// Sends the last windows of a key, which goes with them.
+    fn send_last(
+        &mut self,
+        key: K::Key,
+        closed: impl IntoIterator<Item = Closed<C::Window>>,
+        out: &mut impl Emit<K::Labelled<C::Window>>,
+    ) {
+        let mut closed = closed.into_iter().peekable();
+        let mut key = Some(key);
+        while let Some(one) = closed.next() {
+            if closed.peek().is_some() {
+                self.settle(one, out, |_| key.as_ref().map(|key| panic::catch(|| key.clone())));
+            } else {
+                self.settle(one, out, |_| key.take().map(Ok));
+            }
+        }
+        panic::guard_drop(key);
+    }
+
+    /// Settles the items of a window, and sends it with its key, which is asked for if there is something to send.
+    fn settle(
+        &mut self,
+        closed: Closed<C::Window>,
+        out: &mut impl Emit<K::Labelled<C::Window>>,
+        key: impl FnOnce(&K::Table<Entry<H::Open>>) -> Option<Result<K::Key, PanicPayload>>,
+    ) {
+        let Closed { window, settled } = closed;
+        self.held -= settled;
+        let window = match window {
+            Ok(Some(window)) => window,
+            Ok(None) => return out.delivered(settled),
             Err(payload) => {
                 let error = out.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload));
-                out.failed(closed.settled);
-                out.error(error);
+                out.failed(settled);
+                return out.error(error);
             }
+        };
+        match key(&self.table) {
+            Some(Ok(key)) => out.emit_from(K::label(key, window), settled),
+            Some(Err(payload)) => {
+                let error = out.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload));
+                out.failed(settled);
+                out.error(error.with_item(window));
+            }
+            None => unreachable!("a key is removed with its last window"),
         }
     }
 
     #[inline]
-    fn place(&mut self, key: K::Key, time: Nanos, item: T, out: &mut impl Emit<K::Labelled<C::Window>>) {
+    fn place(
+        &mut self,
+        probe: ProbeOf<T, K, H::Open>,
+        time: Nanos,
+        item: T,
+        out: &mut impl Emit<K::Labelled<C::Window>>,
+    ) {
+        let slot = match self.table.find(probe) {
+            Ok(Place::Taken(slot)) => slot,
+            Ok(Place::Free(probe)) => return self.place_first(probe, time, item, out),
+            Err(panicked) => return out.fail_panicked(panicked.0.into(), item),
+        };
+        let Some(entry) = self.table.get_mut(slot) else { unreachable!("it was found") };
+        if time < self.limit && self.shape.is_late(Some(&entry.open), time, self.limit) {
+            return Refusal::late(time, self.limit).fail(item, out);
+        }
         let at = (time, S::tag(time));
-        let Some(entry) = self.table.get_mut(&key) else { return self.place_first(key, at, item, out) };
-        match self.shape.add(&self.content, &mut entry.open, at, item, &mut self.closed) {
+        match self.shape.add(&self.content, &mut entry.open, at, item, self.limit, &mut self.closed) {
             Ok(is_earlier) => {
                 self.held += 1;
+                self.time.accepted();
                 if is_earlier || !self.closed.is_empty() {
-                    self.settle(key, out);
+                    self.follow_up(slot, out);
                 }
             }
             Err(unfit) => out.fail_panicked(unfit.payload.into(), unfit.item),
@@ -224,66 +282,80 @@ where
     }
 
     /// The first item of a key that has nothing open.
-    fn place_first(&mut self, key: K::Key, at: (Nanos, S::Tag), item: T, out: &mut impl Emit<K::Labelled<C::Window>>) {
-        let mut open = H::Open::default();
-        if let Err(unfit) = self.shape.add(&self.content, &mut open, at, item, &mut self.closed) {
+    fn place_first(
+        &mut self,
+        probe: ProbeOf<T, K, H::Open>,
+        time: Nanos,
+        item: T,
+        out: &mut impl Emit<K::Labelled<C::Window>>,
+    ) {
+        if time < self.limit && self.shape.is_late(None, time, self.limit) {
+            panic::guard_drop(probe);
+            return Refusal::late(time, self.limit).fail(item, out);
+        }
+        let (at, mut open) = ((time, S::tag(time)), H::Open::default());
+        if let Err(unfit) = self.shape.add(&self.content, &mut open, at, item, self.limit, &mut self.closed) {
+            panic::guard_drop(probe);
             return out.fail_panicked(unfit.payload.into(), unfit.item);
         }
         self.held += 1;
-        if !H::is_empty(&open) {
-            self.make_room_for_a_key(out);
-            self.opened += 1;
-            let due = (self.shape.due(&open), self.opened);
-            self.due.insert(due, key.clone());
-            self.table.insert(key.clone(), Entry { due, open });
-            self.look_ahead();
+        self.time.accepted();
+        if H::is_empty(&open) {
+            let closed = std::mem::take(&mut self.closed);
+            return self.send_last(K::Table::into_key(probe), closed, out);
         }
-        if !self.closed.is_empty() {
-            self.settle(key, out);
-        }
+        self.make_room_for_a_key(out);
+        self.opened += 1;
+        let due = (self.shape.due(&open), self.opened);
+        let slot = self.table.insert(probe, Entry { due, open });
+        self.due.insert(due, slot);
+        self.follow_up(slot, out);
     }
 
     /// Sends what an item has closed, and brings its key to where it is due.
-    fn settle(&mut self, key: K::Key, out: &mut impl Emit<K::Labelled<C::Window>>) {
-        for closed in std::mem::take(&mut self.closed) {
-            self.send(&key, closed, out);
-        }
-        let Some(entry) = self.table.get_mut(&key) else { return };
+    fn follow_up(&mut self, slot: Slot, out: &mut impl Emit<K::Labelled<C::Window>>) {
+        let closed = std::mem::take(&mut self.closed);
+        let Some(entry) = self.table.get_mut(slot) else { unreachable!("it has just been used") };
         if H::is_empty(&entry.open) {
             self.due.remove(&entry.due);
-            self.table.remove(&key);
+            if let Some((key, _)) = self.table.remove(slot) {
+                self.send_last(key, closed, out);
+            }
         } else {
             let due = self.shape.due(&entry.open);
             if due < entry.due.0 {
                 self.due.remove(&entry.due);
                 entry.due.0 = due;
-                self.due.insert(entry.due, key);
+                self.due.insert(entry.due, slot);
+            }
+            for closed in closed {
+                self.send(slot, closed, out);
             }
         }
         self.look_ahead();
     }
 
     fn make_room_for_a_key(&mut self, out: &mut impl Emit<K::Labelled<C::Window>>) {
-        while self.table.len() >= self.max_keys {
-            let Some((due, key)) = self.due.pop_first() else {
-                // The item in hand is held already.
-                return self.lose(self.held - 1, out);
-            };
-            let Some(mut entry) = self.table.remove(&key) else { continue };
+        while self.table.len() >= self.max_keys
+            && let Some((due, slot)) = self.due.pop_first()
+        {
+            let Some(entry) = self.table.get_mut(slot) else { continue };
             let really = self.shape.due(&entry.open);
             if really > due.0 {
                 entry.due.0 = really;
-                self.due.insert(entry.due, key.clone());
-                self.table.insert(key, entry);
+                self.due.insert(entry.due, slot);
                 continue;
             }
             // All that the key has: were it only one of several windows, what comes would not know that it was closed.
-            while !H::is_empty(&entry.open) {
-                let closed = self.shape.close(&self.content, &mut entry.open);
-                self.send(&key, closed, out);
+            if let Some((key, mut entry)) = self.table.remove(slot) {
+                let Self { shape, content, .. } = self;
+                let mut closed = Vec::new();
+                while !H::is_empty(&entry.open) {
+                    closed.push(shape.close(content, &mut entry.open));
+                }
+                self.send_last(key, closed, out);
             }
         }
-        self.look_ahead();
     }
 }
 
@@ -300,20 +372,22 @@ where
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<Self::Out>) {
-        let key = match panic::catch(|| self.keying.key(&item)) {
-            Ok(key) => key,
-            Err(payload) => return out.fail_panicked(payload.into(), item),
-        };
         let time = match self.time.stamp(&item, out) {
             Ok(time) => time,
             Err(refused) => return refused.0.fail(item, out),
         };
+        let key = panic::catch(|| self.keying.key(&item)).map_err(KeyPanicked);
+        let probe = match key.and_then(|key| self.table.probe(key)) {
+            Ok(probe) => probe,
+            Err(panicked) => return out.fail_panicked(panicked.0.into(), item),
+        };
+        self.time.advance(time);
         self.limit = self.time.watermark();
         if self.next <= self.limit {
-            self.waiting = Some((key, time, item));
+            self.waiting = Some(Waiting { probe, time, item });
             self.go_on(out);
         } else {
-            self.place(key, time, item, out);
+            self.place(probe, time, item, out);
         }
     }
 
@@ -344,6 +418,21 @@ where
     #[inline]
     fn held(&self) -> u64 {
         self.held + u64::from(self.waiting.is_some())
+    }
+}
+
+impl<T, K, S, C, H> Drop for WindowOperator<T, K, S, C, H>
+where
+    K: Keying<T>,
+    S: TimeSource<T>,
+    C: Content<T, S::Tag>,
+    H: Shape<T, S::Tag, C>,
+{
+    fn drop(&mut self) {
+        if let Some(Waiting { probe, item, .. }) = self.waiting.take() {
+            panic::guard_drop(probe);
+            panic::guard_drop(item);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::time::Nanos;
+use crate::panic::Held;
 
 /// A stretch of time and what is kept of its items.
 pub(super) struct Piece<P> {
@@ -21,13 +22,13 @@ pub(super) struct Piece<P> {
 /// allocation, and no detour on the way to it.
 #[allow(missing_debug_implementations)] // only reachable through hidden methods
 pub struct Pieces<P> {
-    before: VecDeque<Piece<P>>,
-    last: Option<Piece<P>>,
+    before: Held<VecDeque<Piece<P>>>,
+    last: Held<Option<Piece<P>>>,
 }
 
 impl<P> Default for Pieces<P> {
     fn default() -> Self {
-        Self { before: VecDeque::new(), last: None }
+        Self { before: Held::default(), last: Held::default() }
     }
 }
 
@@ -49,12 +50,16 @@ impl<P> Pieces<P> {
         self.before.front().or(self.last.as_ref())
     }
 
+    pub(super) fn get(&self, index: usize) -> Option<&Piece<P>> {
+        if index == self.before.len() { self.last.as_ref() } else { self.before.get(index) }
+    }
+
     pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Piece<P>> {
         if index == self.before.len() { self.last.as_mut() } else { self.before.get_mut(index) }
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Piece<P>> {
-        self.before.iter().chain(&self.last)
+        self.before.iter().chain(self.last.iter())
     }
 
     /// How many pieces, from the front on, `is_before` says yes to. The newest are looked at first.
@@ -64,7 +69,8 @@ impl<P> Pieces<P> {
 
     pub(super) fn insert(&mut self, index: usize, piece: Piece<P>) {
         if index == self.len() {
-            self.before.extend(self.last.replace(piece));
+            let last = self.last.replace(piece);
+            self.before.extend(last);
         } else {
             self.before.insert(index, piece);
         }
@@ -75,6 +81,6 @@ impl<P> Pieces<P> {
             return self.before.remove(index);
         }
         let next = self.before.pop_back();
-        std::mem::replace(&mut self.last, next)
+        std::mem::replace(&mut *self.last, next)
     }
 }

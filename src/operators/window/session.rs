@@ -40,8 +40,7 @@ const GAP: Duration = Duration::from_secs(30 * 60);
 /// The items of open sessions are dropped, and counted as abandoned.
 ///
 /// # Memory
-/// The items of the open sessions, or one state for each of them, two copies of the key of each, and the sessions in the
-/// output. The cost per item does not depend on how many sessions are open, and none is looked at before it may be due.
+/// The items of the open sessions, or one state for each of them, the key of each, and the sessions in the output. The cost per item does not depend on how many sessions are open, and none is looked at before it may be due.
 /// When the last session of a key is sent, nothing is left of the key.
 ///
 /// ```
@@ -164,6 +163,17 @@ impl Shape {
         }
     }
 
+    /// Which session takes an item of that time, if any does: the last one that begins before it, or else the one after
+    /// that. Otherwise the place of a new one.
+    fn seat<P>(&self, open: &Pieces<P>, time: Nanos) -> (usize, bool) {
+        let after = open.count_before(|piece| piece.start <= time);
+        let takes = |index: usize| open.get(index).is_some_and(|piece| self.takes(piece, time));
+        match after.checked_sub(1).filter(|before| takes(*before)) {
+            Some(before) => (before, true),
+            None => (after, takes(after)),
+        }
+    }
+
     /// When it is over.
     fn end<P>(&self, piece: &Piece<P>) -> Nanos {
         (piece.end + self.gap).min(piece.start.saturating_add(self.max_duration))
@@ -219,15 +229,12 @@ impl<T, Tag, C: Content<T, Tag>> operator::Shape<T, Tag, C> for Shape {
         open: &mut Self::Open,
         (time, tag): (Nanos, Tag),
         item: T,
+        _limit: Nanos,
         closed: &mut Vec<Closed<C::Window>>,
     ) -> Result<bool, Box<Unfit<T>>> {
-        // The last session that begins before the item takes it, or else the one after it.
-        let after = open.count_before(|piece| piece.start <= time);
-        let takes = |piece: &Piece<C::Pane>| self.takes(piece, time);
-        let before = after.checked_sub(1).filter(|index| open.get_mut(*index).is_some_and(|piece| takes(piece)));
-        let mut index = before.unwrap_or(after);
+        let (mut index, is_taken) = self.seat(open, time);
         let mut is_earlier = false;
-        match open.get_mut(index).filter(|piece| takes(piece)) {
+        match open.get_mut(index).filter(|_| is_taken) {
             Some(piece) => {
                 content.add(&mut piece.pane, tag, item)?;
                 piece.count += 1;
@@ -253,6 +260,11 @@ impl<T, Tag, C: Content<T, Tag>> operator::Shape<T, Tag, C> for Shape {
             closed.push(self.window(content, open.remove(index)));
         }
         Ok(is_earlier)
+    }
+
+    fn is_late(&self, open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool {
+        let is_taken = open.is_some_and(|open| self.seat(open, time).1);
+        !is_taken && time + self.gap.min(self.max_duration) <= limit
     }
 
     fn due(&self, open: &Self::Open) -> Nanos {
@@ -371,6 +383,19 @@ mod tests {
         let expected =
             [('a', 0, 100, vec![0, 1, 2, 3, 4]), ('a', 100, 200, vec![5, 6, 7, 8, 9]), ('a', 200, 250, vec![10])];
         assert_eq!(seen(run.items()), expected);
+    }
+
+    #[test]
+    fn an_item_exactly_the_maximum_duration_later_begins_another_session() {
+        let session = SessionWindow::new(|_: &u64| ()).with_gap(ms(51)).with_max_duration(ms(100));
+        let at = |n: &u64| ManualClock::new().wall() + ms(*n);
+        let mut run = Harness::new(&session.with_event_time(at, ms(1_000)));
+        // The last one, which is older, does not join its neighbours either.
+        [0, 40, 80, 100, 300, 350, 400, 500, 600, 550].into_iter().for_each(|n| run.item(n));
+        run.end();
+        let items: Vec<_> = run.items().into_iter().map(|keyed| keyed.window.items).collect();
+        let expected = [&[0, 40, 80][..], &[100], &[300, 350], &[400], &[500, 550], &[600]];
+        assert_eq!(items, expected);
     }
 
     #[test]

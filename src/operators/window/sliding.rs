@@ -214,7 +214,7 @@ impl Shape {
         if time < cut { (start, cut) } else { (cut, start + self.slide) }
     }
 
-    /// The start of the first window that covers `time`.
+    /// The start of the first window that ends after `time`, and so covers it.
     fn first_window(&self, time: Nanos) -> Nanos {
         (time - self.size).div_euclid(self.slide) * self.slide + self.slide
     }
@@ -291,8 +291,13 @@ impl<T, Tag, C: Shared<T, Tag>> operator::Shape<T, Tag, C> for Shape {
         open: &mut Self::Open,
         (time, tag): (Nanos, Tag),
         item: T,
+        limit: Nanos,
         closed: &mut Vec<Closed<C::Window>>,
     ) -> Result<bool, Box<Unfit<T>>> {
+        if time < limit {
+            // What has ended without an item of this key is over, too.
+            open.floor = open.floor.max(self.first_window(limit));
+        }
         let part = open.part;
         let is_right = |slice: &Piece<C::Pane>| slice.part == part && (slice.start..slice.end).contains(&time);
         let mut index = open.slices.len();
@@ -316,6 +321,11 @@ impl<T, Tag, C: Shared<T, Tag>> operator::Shape<T, Tag, C> for Shape {
             self.count(content, open, time, closed);
         }
         Ok(is_new && index == 0)
+    }
+
+    fn is_late(&self, _open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool {
+        let last = time.div_euclid(self.slide) * self.slide;
+        last + self.size <= limit
     }
 
     fn due(&self, open: &Self::Open) -> Nanos {

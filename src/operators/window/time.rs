@@ -2,9 +2,9 @@
 //!
 //! # What must hold
 //!
-//! Times are nanoseconds since the Unix epoch. Time has *come* to the watermark: no item that is accepted from now on is
-//! older. So a window may be closed as soon as the watermark has reached its end, and whoever does so before the item in
-//! hand is put into its window does so in time.
+//! Times are nanoseconds since the Unix epoch. Time has *come* to the watermark: a window may be closed as soon as the
+//! watermark has reached its end, and it is before the item in hand is put into its own. An item that is older than the
+//! watermark is accepted if a window that it belongs to is still open.
 //!
 //! For the time of arrival the watermark is the present moment. The calendar is read once, when the first item comes, and
 //! everything else is measured from there with a clock that never jumps: so a calendar that is set anew tears no window.
@@ -65,25 +65,46 @@ fn to_duration(nanos: Nanos) -> Duration {
 
 /// The source of an error of kind [`Late`](crate::ErrorKind::Late): how late the item came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{by:?} older than what is still accepted")]
+#[error("{by:?} older than the watermark, and its window is closed")]
 pub struct TooLate {
-    /// By how much the item is older than the oldest that would have been accepted: its lateness beyond the allowed one.
+    /// By how much the item is older than the watermark: its lateness beyond the allowed one.
+    pub by: Duration,
+}
+
+/// The source of the error for an item whose time lies too far in the future: see
+/// [`with_max_ahead`](crate::TumblingWindow::with_max_ahead) and [`with_max_jump`](crate::TumblingWindow::with_max_jump).
+/// The kind of the error is [`Failed`](crate::ErrorKind::Failed).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{by:?} later than what is accepted")]
+pub struct TooFarAhead {
+    /// By how much the time of the item is later than the latest that would have been accepted.
     pub by: Duration,
 }
 
 /// Why an item has no time.
 pub(crate) enum Refusal {
     Late(TooLate),
+    Ahead(TooFarAhead),
     OutOfRange(SystemTime),
     Panicked(PanicPayload),
 }
 
 impl Refusal {
+    /// Of an item that is older than the watermark and belongs to no open window.
+    pub(crate) fn late(time: Nanos, watermark: Nanos) -> Self {
+        Self::Late(TooLate { by: to_duration(watermark - time) })
+    }
+
+    fn ahead(by: Nanos) -> Self {
+        Self::Ahead(TooFarAhead { by: to_duration(by) })
+    }
+
     /// Sends the item on as an error item.
     #[cold]
     pub(crate) fn fail<T: Send + 'static, O>(self, item: T, out: &mut impl Emit<O>) {
         match self {
             Self::Late(late) => out.fail(ErrorKind::Late, late, item),
+            Self::Ahead(ahead) => out.fail(ErrorKind::Failed, ahead, item),
             Self::OutOfRange(time) => out.fail(ErrorKind::Failed, format!("time out of range: {time:?}"), item),
             Self::Panicked(payload) => out.fail_panicked(payload.into(), item),
         }
@@ -127,9 +148,17 @@ pub trait TimeSource<T>: Clone + Send + Sync + 'static {
     #[doc(hidden)]
     fn begin<O>(&mut self, out: &impl Emit<O>) -> Option<Nanos>;
 
-    /// The time of an item, and that time has passed.
+    /// The time of an item. Calls user code, and changes nothing but what is told of the present.
     #[doc(hidden)]
     fn stamp<O>(&mut self, item: &T, out: &impl Emit<O>) -> Result<Nanos, Stamp>;
+
+    /// An item of that time has come: moves the watermark.
+    #[doc(hidden)]
+    fn advance(&mut self, _time: Nanos) {}
+
+    /// An item was accepted.
+    #[doc(hidden)]
+    fn accepted(&mut self) {}
 
     /// All has been done that follows from what has come, so that the silence begins; it does not while there is no room,
     /// for then no input is taken. False if it has to begin later.
@@ -229,6 +258,8 @@ pub struct EventTime<F> {
     time: Arc<F>,
     lateness: Nanos,
     idle: Option<Duration>,
+    max_ahead: Option<Nanos>,
+    max_jump: Option<Nanos>,
     greatest: Option<Nanos>,
     /// When the silence began, if anybody wants to know.
     silent_since: Option<Instant>,
@@ -247,6 +278,8 @@ impl<F> EventTime<F> {
             time: Arc::new(time),
             lateness,
             idle: None,
+            max_ahead: None,
+            max_jump: None,
             greatest: None,
             silent_since: None,
             came: false,
@@ -259,6 +292,21 @@ impl<F> EventTime<F> {
         assert!(!idle.is_zero(), "`idle_timeout` must be greater than zero");
         self.idle = Some(idle).filter(|idle| *idle != Duration::MAX);
     }
+
+    pub(crate) fn set_max_ahead(&mut self, max_ahead: Duration) {
+        self.max_ahead = bound(max_ahead);
+    }
+
+    #[track_caller]
+    pub(crate) fn set_max_jump(&mut self, max_jump: Duration) {
+        assert!(!max_jump.is_zero(), "`max_jump` must be greater than zero");
+        self.max_jump = bound(max_jump);
+    }
+}
+
+/// A bound that no accepted time can exceed is none.
+fn bound(duration: Duration) -> Option<Nanos> {
+    Some(duration.as_nanos() as Nanos).filter(|nanos| *nanos < 2 * RANGE)
 }
 
 impl<F> Clone for EventTime<F> {
@@ -287,23 +335,36 @@ impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> TimeSource<T> for Event
     }
 
     #[inline]
-    fn stamp<O>(&mut self, item: &T, _out: &impl Emit<O>) -> Result<Nanos, Stamp> {
+    fn stamp<O>(&mut self, item: &T, out: &impl Emit<O>) -> Result<Nanos, Stamp> {
         let told = panic::catch(|| (self.time)(item)).map_err(|payload| Stamp(Refusal::Panicked(payload)))?;
         let time = to_nanos(told);
         if !(-RANGE..=RANGE).contains(&time) {
             return Err(Stamp(Refusal::OutOfRange(told)));
         }
-        match self.greatest {
-            Some(greatest) if time <= greatest => {
-                let late = greatest - self.lateness - time;
-                if late > 0 {
-                    return Err(Stamp(Refusal::Late(TooLate { by: to_duration(late) })));
-                }
+        if let Some(most) = self.max_ahead {
+            let ahead = time - to_nanos(out.context().clock.wall());
+            if ahead > most {
+                return Err(Stamp(Refusal::ahead(ahead - most)));
             }
-            _ => self.greatest = Some(time),
         }
-        self.came = self.idle.is_some();
+        if let (Some(most), Some(greatest)) = (self.max_jump, self.greatest)
+            && time - greatest > most
+        {
+            return Err(Stamp(Refusal::ahead(time - greatest - most)));
+        }
         Ok(time)
+    }
+
+    #[inline]
+    fn advance(&mut self, time: Nanos) {
+        if self.greatest.is_none_or(|greatest| greatest < time) {
+            self.greatest = Some(time);
+        }
+    }
+
+    #[inline]
+    fn accepted(&mut self) {
+        self.came = self.idle.is_some();
     }
 
     #[inline]

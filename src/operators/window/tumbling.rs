@@ -164,6 +164,7 @@ impl<T, Tag, C: Content<T, Tag>> operator::Shape<T, Tag, C> for Shape {
         open: &mut Self::Open,
         (time, tag): (Nanos, Tag),
         item: T,
+        _limit: Nanos,
         closed: &mut Vec<Closed<C::Window>>,
     ) -> Result<bool, Box<Unfit<T>>> {
         let mut index = open.len().wrapping_sub(1);
@@ -187,6 +188,10 @@ impl<T, Tag, C: Content<T, Tag>> operator::Shape<T, Tag, C> for Shape {
             open.insert(index.wrapping_add(1), piece);
         }
         Ok(index == usize::MAX)
+    }
+
+    fn is_late(&self, _open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool {
+        time.div_euclid(self.size) * self.size + self.size <= limit
     }
 
     fn due(&self, open: &Self::Open) -> Nanos {
@@ -429,17 +434,17 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_is_too_late_becomes_an_error_that_carries_it_and_says_by_how_much() {
+    fn an_item_without_an_open_window_becomes_an_error_that_carries_it() {
         let by_time = TumblingWindow::new(ms(10)).with_event_time(day_0, ms(5));
         let mut run = Harness::new(&by_time);
-        for time in [20, 15, 14, 2] {
+        for time in [25, 20, 19, 2] {
             run.item(time);
         }
         let errors: Vec<StreamError> = run.outputs().into_iter().filter_map(Result::err).collect();
         assert!(errors.iter().all(|error| error.kind() == ErrorKind::Late));
         let by = |error: &StreamError| error.downcast_ref::<TooLate>().unwrap().by;
-        assert_eq!(errors.iter().map(by).collect::<Vec<_>>(), [ms(1), ms(13)]);
-        assert_eq!(errors.iter().map(|error| error.take_item().unwrap()).collect::<Vec<u64>>(), [14, 2]);
+        assert_eq!(errors.iter().map(by).collect::<Vec<_>>(), [ms(1), ms(18)]);
+        assert_eq!(errors.iter().map(|error| error.take_item().unwrap()).collect::<Vec<u64>>(), [19, 2]);
         let step = &run.steps()[0];
         assert_eq!((step.failed, step.held()), (2, 2));
     }
@@ -541,7 +546,23 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_not_equal_to_themselves_are_counted_as_failed() {
+    fn an_item_older_than_the_watermark_goes_into_its_open_window() {
+        let by_time = TumblingWindow::new(ms(10)).with_event_time(day_0, ms(5));
+        let mut run = Harness::new(&by_time);
+        // The watermark comes to 23, and later to 30.
+        for time in [28, 20, 22, 35, 29] {
+            run.item(time);
+        }
+        run.end();
+        let (windows, late): (Vec<_>, Vec<_>) = run.outputs().into_iter().partition(Result::is_ok);
+        let windows = of_day_0(windows.into_iter().flatten().collect());
+        assert_eq!(windows, [(20, 30, vec![20, 22, 28]), (30, 40, vec![35])]);
+        let late: Vec<_> = late.into_iter().map(|error| error.unwrap_err().take_item::<u64>()).collect();
+        assert_eq!(late, [Some(29)]);
+    }
+
+    #[test]
+    fn keys_that_are_not_equal_to_themselves_have_a_window_for_each_item() {
         #[derive(Clone)]
         struct Odd;
         impl std::hash::Hash for Odd {
@@ -555,10 +576,10 @@ mod tests {
         impl Eq for Odd {}
         let mut run = Harness::new(&TumblingWindow::new(ms(10)).with_key(|_: &u32| Odd).with_max_keys(3));
         (0..10).for_each(|n| run.item(n));
+        assert_eq!(run.steps()[0].held(), 3);
         run.end();
-        assert!(run.outputs().iter().all(Result::is_err));
-        let step = &run.steps()[0];
-        assert_eq!((step.failed, step.held()), (10, 0));
+        let items: Vec<_> = run.items().into_iter().map(|keyed| keyed.window.items).collect();
+        assert_eq!(items, (0..10).map(|n| vec![n]).collect::<Vec<_>>());
     }
 
     #[test]

@@ -141,16 +141,19 @@ fn event_time(rng: &mut Rng) -> Op {
     each(what, wire(rng, window, items), faults, 1)
 }
 
-/// Whatever is less than something before it is too late.
+/// What belongs to a window that ended before something that came earlier is too late.
 fn late(rng: &mut Rng) -> Op {
-    let size = Duration::from_secs(rng.u64(1..40));
+    let seconds_long = rng.u64(1..40);
+    let size = Duration::from_secs(seconds_long);
     let window = SlidingWindow::new(size).with_event_time(|item: &Item| seconds(item.value()), Duration::ZERO);
-    let model = |input: &[Seen]| {
+    let model = move |input: &[Seen]| {
         let mut greatest = 0;
+        // Times begin at 1,000 seconds.
+        let end = |value: u64| ((1_000 + value) / seconds_long + 1) * seconds_long - 1_000;
         let one = |seen: &Seen| match *seen {
-            Seen::Value(value) if value < greatest => Seen::Made(Kind::Other, Some(value)),
+            Seen::Value(value) if value < greatest && end(value) <= greatest => Seen::Made(Kind::Other, Some(value)),
             Seen::Value(value) => {
-                greatest = value;
+                greatest = value.max(greatest);
                 Seen::Value(value)
             }
             _ => seen.clone(),
