@@ -504,7 +504,7 @@ fn results_that_wait_for_room_at_a_stop_may_panic_when_dropped() {
 #[test]
 fn closures_may_own_what_panics_when_dropped() {
     let pipeline = Pipeline::new("captures");
-    let (of_key, of_call) = (Bomb, Bomb);
+    let (of_key, of_call, of_map) = (Bomb, Bomb, Bomb);
     let key = move |n: &u64| {
         let _ = &of_key;
         *n
@@ -513,8 +513,191 @@ fn closures_may_own_what_panics_when_dropped() {
         let _ = &of_call;
         streamz::Ok(*n)
     };
-    let keyed = Stream::from_iter(&pipeline, 0..6).through(&AsyncMapper::keyed(key, call).with_workers(2));
-    assert_eq!(keyed.count().unwrap(), 6);
+    let map = move |n| {
+        let _ = &of_map;
+        n
+    };
+    let (input, stream) = Stream::channel(&pipeline, 6);
+    let results = stream.through(&AsyncMapper::keyed(key, call).with_workers(2)).par_map(map);
+    // The processors are gone by now: the stages are the last to own the closures.
+    (0..6).for_each(|n| input.send(n).unwrap());
+    drop(input);
+    assert_eq!(results.count().unwrap(), 6);
     let report = pipeline.join();
     assert!(report.faults.is_empty() && report.is_complete(), "{report}");
+}
+
+fn rayon_pool(threads: usize) -> Arc<rayon::ThreadPool> {
+    Arc::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap())
+}
+
+/// Keeps a pool of one thread busy until the gate is dropped.
+fn busy_pool() -> (Arc<rayon::ThreadPool>, crossbeam_channel::Sender<()>) {
+    let pool = rayon_pool(1);
+    let (gate, wait) = crossbeam_channel::bounded::<()>(0);
+    let (begin, begun) = crossbeam_channel::bounded(0);
+    pool.spawn(move || {
+        begin.send(()).unwrap();
+        let _ = wait.recv();
+    });
+    begun.recv().unwrap();
+    (pool, gate)
+}
+
+#[test]
+fn par_map_keeps_no_result_and_no_item_behind_a_slow_one_in_a_run() {
+    for slow in [0, 3, 7] {
+        let pipeline = Pipeline::new("slow in a run");
+        let (open, pass) = gated(slow);
+        let (began, begun) = crossbeam_channel::unbounded();
+        let (input, stream) = Stream::channel(&pipeline, 10_000);
+        let mapper = ParMapper::new(move |n: u64| {
+            if n < 8 {
+                began.send(n).unwrap();
+            }
+            pass(n);
+            n
+        });
+        let mut results = stream.through(&mapper.with_pool(rayon_pool(4)));
+        // Many quick items: from now on they go to the pool in runs.
+        for _ in 0..20 {
+            (1_000..2_000).for_each(|n| input.send(n).unwrap());
+            (1_000..2_000).for_each(|n| assert_eq!(results.recv().unwrap().unwrap(), n));
+        }
+        (0..8).for_each(|n| input.send(n).unwrap());
+        let mut all: Vec<u64> = (0..8).map(|_| begun.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
+        for n in 0..slow {
+            assert_eq!(results.recv_timeout(Duration::from_secs(60)).unwrap().unwrap(), n);
+        }
+        drop(open);
+        (slow..8).for_each(|n| assert_eq!(results.recv().unwrap().unwrap(), n));
+        drop(input);
+        pipeline.join();
+    }
+}
+
+#[test]
+fn par_map_does_not_wait_for_the_work_of_others_when_it_stops() {
+    let (_clock, pipeline) = virtual_pipeline();
+    let (pool, gate) = busy_pool();
+    let owned = Arc::new(());
+    let kept = Arc::clone(&owned);
+    let mapper = ParMapper::new(move |n: u32| {
+        let _ = &kept;
+        n
+    });
+    let results = Stream::from_iter(&pipeline, 0..10).through(&mapper.with_pool(pool));
+    while pipeline.report().stage("par_map").unwrap().received() < 10 {
+        std::thread::yield_now();
+    }
+    let report = pipeline.abort();
+    assert_eq!(report.stage("par_map").unwrap().steps[0].abandoned, 10);
+    assert_eq!(Arc::strong_count(&owned), 1);
+    drop((results, gate));
+}
+
+#[test]
+fn par_map_goes_on_when_others_keep_its_pool_busy() {
+    let pipeline = Pipeline::new("busy pool");
+    let (pool, gate) = busy_pool();
+    let results = Stream::from_iter(&pipeline, 0..1_000u32).through(&ParMapper::new(|n| n + 1).with_pool(pool));
+    assert_eq!(results.collect::<Vec<_>>().unwrap(), (1..=1_000).collect::<Vec<_>>());
+    drop(gate);
+    assert!(pipeline.join().is_complete());
+}
+
+/// A pipeline with a `par_map` on a pool, read on the calling thread.
+fn sum_on(pool: &Arc<rayon::ThreadPool>, pipeline: &Pipeline, n: u64) -> u64 {
+    let mapper = ParMapper::new(move |m| m * n).with_pool(Arc::clone(pool));
+    Stream::from_iter(pipeline, 0..100u64).through(&mapper).fold(0, |sum, m| sum + m).unwrap()
+}
+
+#[test]
+fn a_par_map_may_run_in_the_closure_of_another_on_the_same_pool() {
+    for threads in [1, 2] {
+        let (pool, outer) = (rayon_pool(threads), Pipeline::new("outer"));
+        let inner = Arc::clone(&pool);
+        let mapper = ParMapper::new(move |n| sum_on(&inner, &Pipeline::new("inner"), n)).with_pool(pool);
+        let sums = Stream::from_iter(&outer, 0..8u64).through(&mapper).collect::<Vec<_>>().unwrap();
+        assert_eq!(sums, (0..8).map(|n| n * 4_950).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_par_map_may_run_in_the_closure_of_another_under_virtual_time() {
+    let (clock, outer) = virtual_pipeline();
+    let pool = rayon_pool(1);
+    let inner = Arc::clone(&pool);
+    let mapper = ParMapper::new(move |n| sum_on(&inner, &Pipeline::builder("inner").clock(&clock).build(), n));
+    let sums = Stream::from_iter(&outer, 0..8u64).through(&mapper.with_pool(pool)).collect::<Vec<_>>().unwrap();
+    assert_eq!(sums, (0..8).map(|n| n * 4_950).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_pipeline_with_a_par_map_may_be_read_on_a_thread_of_its_pool() {
+    let (pool, pipeline) = (rayon_pool(1), Pipeline::new("read on the pool"));
+    let mapper = ParMapper::new(|n| n + 1).with_pool(Arc::clone(&pool));
+    let results = Stream::from_iter(&pipeline, 0..100u64).through(&mapper);
+    assert_eq!(pool.install(|| results.count()).unwrap(), 100);
+}
+
+#[test]
+fn a_pipeline_may_be_stopped_while_a_closure_of_its_par_map_runs_another() {
+    let (pool, outer) = (rayon_pool(1), Pipeline::new("outer"));
+    let inner = Arc::clone(&pool);
+    let (began, begun) = crossbeam_channel::unbounded();
+    let mapper = ParMapper::new(move |n| {
+        began.send(()).unwrap();
+        sum_on(&inner, &Pipeline::new("inner"), n)
+    });
+    let results = Stream::from_iter(&outer, 0u64..).through(&mapper.with_pool(pool));
+    begun.recv().unwrap();
+    drop(results);
+    let report = outer.join();
+    assert!(report.stages.iter().flat_map(|stage| &stage.steps).all(|step| step.balances()), "{report}");
+}
+
+#[test]
+fn par_map_takes_no_more_than_window_and_capacity_hold() {
+    for (window, capacity) in [(1, 1), (8, 4), (3, 20)] {
+        let (clock, pipeline) = virtual_pipeline();
+        let started = Arc::new(AtomicUsize::new(0));
+        let begun = Arc::clone(&started);
+        let mapper = ParMapper::new(move |n: u64| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            n
+        });
+        let mapper = mapper.with_window(window).with_capacity(capacity).with_pool(rayon_pool(2));
+        let results = Stream::from_iter(&pipeline, 0..).through(&mapper);
+        clock.settle();
+        assert_eq!(started.load(Ordering::SeqCst), window + capacity);
+        let report = pipeline.abort();
+        assert_eq!(report.stage("par_map").unwrap().received(), (window + capacity) as u64);
+        drop(results);
+    }
+}
+
+#[test]
+fn results_of_a_par_map_that_wait_at_a_stop_may_panic_when_dropped() {
+    // Behind one that is slow, and for room.
+    for (slow, capacity) in [(true, 100), (false, 1)] {
+        let pipeline = Pipeline::new("bombs");
+        let (open, pass) = gated(u64::from(!slow));
+        let (began, begun) = crossbeam_channel::unbounded();
+        let mapper = ParMapper::new(move |n: u64| {
+            began.send(()).unwrap();
+            if slow {
+                pass(n);
+            }
+            Bomb
+        });
+        let results =
+            Stream::from_iter(&pipeline, 0..6).through(&mapper.with_pool(rayon_pool(2)).with_capacity(capacity));
+        (0..6).for_each(|_| begun.recv().unwrap());
+        pipeline.cancel();
+        drop(open);
+        cancel_without_a_fault(pipeline, results, "par_map");
+    }
 }

@@ -406,14 +406,6 @@ pub(crate) struct Hold {
     id: u64,
 }
 
-impl Hold {
-    /// One more, for work that is split.
-    pub(crate) fn another(&self) -> Self {
-        let what = self.clock.shared.state.lock().holds.get(&self.id).copied();
-        self.clock.hold(what.unwrap_or("work"))
-    }
-}
-
 impl Drop for Hold {
     fn drop(&mut self) {
         let shared = &*self.clock.shared;

@@ -4,6 +4,7 @@ mod async_mapper;
 pub(super) mod calls;
 pub(super) mod combine;
 mod crew;
+mod desk;
 mod intake;
 mod lanes;
 mod outlet;

@@ -3,23 +3,21 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rayon::ThreadPool;
 
-use super::reorder::Reorder;
-use super::run_length::{RUN_TIME, RunLength};
-use crate::clock::wait::Wake;
-use crate::clock::{Hold, real_now};
+use super::desk::{Desk, Done, Run, Work};
+use super::slots::Numbered;
+use crate::clock::wait::Waiter;
+use crate::clock::{earlier, real_now};
 use crate::edge::{EdgeSender, End, Polled};
-use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
+use crate::error::Result;
 use crate::operators::options::{Options, common_options, opaque_debug};
 use crate::panic;
 use crate::pipeline::CancelToken;
 use crate::pipeline::stats::{Phase, StageKind};
 use crate::stage::input::Input;
-use crate::stage::operator::sealed::Context;
 use crate::stage::thread::{StageThread, spawn_error};
 use crate::stream::Processor;
 use crate::stream::Stream;
@@ -28,12 +26,12 @@ use crate::stream::start::Registered;
 /// Turns each item into another on a rayon pool: for work that computes, in several stages that should share the
 /// processors instead of having threads of their own.
 ///
-/// The closure takes the item by value. If it panics, an error item of kind [`Panicked`](ErrorKind::Panicked) takes the
+/// The closure takes the item by value. If it panics, an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes the
 /// place of the item. Work that waits does not belong on a rayon pool: use [`AsyncMapper`](crate::AsyncMapper).
 ///
 /// Items are handed to the pool one by one, or in small runs if they turn out to be so cheap that handing them over
-/// would cost more than the work: a run is sized to take about 50 microseconds, by the time the last ones took. One that
-/// takes longer is broken up.
+/// would cost more than the work: a run is sized to take about 50 microseconds, by the time the last ones took. A run that
+/// takes longer is broken up: the results it has are sent, and other threads of the pool take the items it has not begun.
 ///
 /// ```
 /// use streamz::{ParMapper, Pipeline, Stream};
@@ -48,13 +46,23 @@ use crate::stream::start::Registered;
 /// Results come out in the order of the input.
 ///
 /// # Back-pressure
-/// Nothing is taken from the input while [`window`](Self::with_window) items are in progress or wait for their turn. The
-/// stage's own thread does all the waiting; a task of the pool never blocks. Do not read the end of such a pipeline on a
-/// thread of the same rayon pool: if it has no other thread, nobody computes what is waited for.
+/// Nothing is taken from the input while [`window`](Self::with_window) items are in progress or wait for their turn. With
+/// the capacity of the output, that is the most that is ever in flight. A task of the pool never blocks on the pipeline:
+/// the stage's own thread does all the waiting.
+///
+/// # A pool that is busy
+/// The stage does not depend on the pool. If the pool has begun none of the waiting items for 10 milliseconds, the stage's
+/// own thread calls the closure, one item after the other, until the pool begins one. So a pool that is busy with other
+/// work does not stop the stage, and neither does a pool whose threads all wait for this very pipeline: a closure may run
+/// a pipeline with a `ParMapper` of its own on the same pool, and the sink of a pipeline may run on a thread of that pool.
+/// A stage that is started on a thread of a rayon pool, as in such a closure, does not wait those 10 milliseconds.
+///
+/// Under a [`ManualClock`](crate::ManualClock) the stage waits for the pool, however long that takes, unless it was
+/// started on a thread of a rayon pool.
 ///
 /// # Cancellation
-/// Work that has not been started is dropped and counted as abandoned. Work in progress is waited for: it cannot be
-/// interrupted.
+/// Items whose calls have not begun are dropped and counted as abandoned, whatever the pool is busy with. Calls in progress
+/// cannot be interrupted: the stage waits for them.
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct ParMapper<In, Out, F> {
     f: Arc<F>,
@@ -66,8 +74,9 @@ pub struct ParMapper<In, Out, F> {
 
 const DEFAULT_WINDOW: usize = 1024;
 
-/// After how many items of a run its time is looked at.
-const LOOK_EVERY: usize = 4;
+/// How long the stage's thread waits for a pool that begins none of its work: long against the time that a free thread
+/// needs to be woken.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 impl<In, Out, F: Fn(In) -> Out> ParMapper<In, Out, F> {
     /// A mapper that calls `f` on rayon's global pool. It is called `par_map` unless it is given another name.
@@ -89,7 +98,8 @@ impl<In, Out, F: Fn(In) -> Out> ParMapper<In, Out, F> {
         self
     }
 
-    /// Sets how many items may be in progress or finished and waiting for their turn. Defaults to 1,024.
+    /// Sets how many items may be in progress, or finished and waiting for their turn or for room. Defaults to 1,024; 1 works
+    /// on one item at a time.
     ///
     /// # Panics
     /// If `items` is 0.
@@ -115,6 +125,11 @@ where
         let registered = Registered::with_input(cancel, &input, &self.options.name, StageKind::Processor, &[], 1);
         let (sender, stream) = registered.output("", self.options.capacity);
         let (f, pool, window) = (Arc::clone(&self.f), self.pool.clone(), self.window);
+        // Whoever starts this on a thread of the pool is likely to wait for it there.
+        let is_nested = match &pool {
+            Some(pool) => pool.current_thread_index().is_some(),
+            None => rayon::current_thread_index().is_some(),
+        };
         let name = registered.thread_name(0);
         cancel.scope().spawn(&name, true, move |started| {
             let context = registered.context();
@@ -125,20 +140,19 @@ where
             }
             let thread = StageThread::new(token, stats, 0);
             sender.watch(thread.wake());
-            let (stopped, run_length) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(RunLength::new())));
-            let work = Work { f, context, pool, stopped: Arc::clone(&stopped), run_length: Arc::clone(&run_length) };
-            let state = Mutex::new(State { results: Reorder::new(true), running: 0 });
+            // What is seen at a given moment of virtual time must not depend on the real one.
+            let limit = if thread.token.clock().is_manual() { None } else { Some(PATIENCE) };
+            let patience = Patience::new(if is_nested { Some(Duration::ZERO) } else { limit });
             let dispatcher = Dispatcher {
-                work: Arc::new(work),
-                desk: Arc::new(Desk { wake: Arc::clone(thread.wake()), state }),
-                stopped,
-                run_length,
+                desk: Arc::new(Desk::new(Arc::clone(thread.wake()), pool, Work { f, context })),
                 window,
                 thread,
                 input: Some(input.into_input()),
                 sender,
+                ready: VecDeque::new(),
                 next: 0,
                 held: 0,
+                patience,
             };
             dispatcher.run();
         });
@@ -150,135 +164,21 @@ where
     }
 }
 
-/// What the tasks need to work. Apart from the desk, because it must be gone before a task counts as done: the closure
-/// may own what its user expects to have back after `join`.
-struct Work<F> {
-    f: Arc<F>,
-    context: Context,
-    pool: Option<Arc<ThreadPool>>,
-    /// Tasks that have not begun are to do nothing.
-    stopped: Arc<AtomicBool>,
-    run_length: Arc<Mutex<RunLength>>,
-}
-
-/// Where the tasks put their results.
-struct Desk<Out> {
-    /// Of the stage's thread.
-    wake: Arc<Wake>,
-    state: Mutex<State<Out>>,
-}
-
-struct State<Out> {
-    results: Reorder<Done<Out>>,
-    /// Tasks that have been spawned and have not put all their results here.
-    running: usize,
-}
-
-enum Done<Out> {
-    Item(Out),
-    Failed(StreamError),
-    Passed(StreamError),
-    Abandoned,
-}
-
-/// A run of items on its way through the pool.
-struct Task<In, Out, F> {
-    /// The number of the first item.
-    first: u64,
-    items: VecDeque<Result<In>>,
-    work: Arc<Work<F>>,
-    desk: Arc<Desk<Out>>,
-    /// Dropped last: virtual time must not pass before the wake is posted.
-    hold: Option<Hold>,
-}
-
-impl<In, Out, F> Task<In, Out, F>
-where
-    In: Send + 'static,
-    Out: Send + 'static,
-    F: Fn(In) -> Out + Send + Sync + 'static,
-{
-    fn spawn(self) {
-        match self.work.pool.clone() {
-            Some(pool) => pool.spawn_fifo(move || self.run()),
-            None => rayon::spawn_fifo(move || self.run()),
-        }
-    }
-
-    /// Works the run off. If it turns out to be longer than it was meant to be, what is done is put on the desk and the
-    /// rest goes back to the pool, where others can take it.
-    fn run(mut self) {
-        let started = real_now();
-        let mut done = Vec::with_capacity(self.items.len());
-        while let Some(item) = self.items.pop_front() {
-            done.push(self.work.process(item));
-            if !self.items.is_empty() && done.len() % LOOK_EVERY == 0 && started.elapsed() > 2 * RUN_TIME {
-                break;
-            }
-        }
-        self.work.run_length.lock().adapt(started.elapsed(), done.len());
-        let Self { first, items, work, desk, hold } = self;
-        let count = done.len() as u64;
-        let split = !items.is_empty();
-        if split {
-            // Counted before this task is done, and put in order one by one from now on.
-            desk.state.lock().running += items.len();
-            for (item, number) in items.into_iter().zip(first + count..) {
-                let (work, desk, hold) = (Arc::clone(&work), Arc::clone(&desk), hold.as_ref().map(Hold::another));
-                Self { first: number, items: VecDeque::from([item]), work, desk, hold }.spawn();
-            }
-        }
-        drop(work);
-        let mut state = desk.state.lock();
-        for (result, number) in done.into_iter().zip(first..) {
-            state.results.insert(number, result);
-        }
-        state.running -= 1;
-        drop(state);
-        desk.wake.post();
-        drop(hold);
-    }
-}
-
-impl<F> Work<F> {
-    fn process<In, Out>(&self, item: Result<In>) -> Done<Out>
-    where
-        F: Fn(In) -> Out,
-    {
-        let item = match item {
-            Ok(item) => item,
-            Err(error) => return Done::Passed(error),
-        };
-        if self.stopped.load(Ordering::Relaxed) {
-            // A panic that leaves a task would abort the process.
-            let _ = panic::catch(|| drop(item));
-            return Done::Abandoned;
-        }
-        match panic::catch(|| (self.f)(item)) {
-            Ok(mapped) => Done::Item(mapped),
-            Err(payload) => {
-                let error = self.context.error(ErrorKind::Panicked, 0);
-                Done::Failed(error.with_source(PanicMessage::from(payload)))
-            }
-        }
-    }
-}
-
 /// The stage's thread: takes items, gives them to the pool, passes results on.
 struct Dispatcher<In, Out, F> {
-    work: Arc<Work<F>>,
-    desk: Arc<Desk<Out>>,
-    stopped: Arc<AtomicBool>,
-    run_length: Arc<Mutex<RunLength>>,
+    desk: Arc<Desk<In, Out, F>>,
     window: usize,
     thread: StageThread,
     /// `None` when it has ended.
     input: Option<Input<In>>,
     sender: EdgeSender<Out>,
+    /// Results whose turn it is.
+    ready: VecDeque<Done<Out>>,
     /// The number of the next item.
     next: u64,
-    /// Items given to the pool whose results have not been passed on.
+    /// Items given to the pool whose results have not been sent.
     held: usize,
+    patience: Patience,
 }
 
 /// A stop condition came true.
@@ -292,13 +192,14 @@ where
 {
     fn run(mut self) {
         let end = self.dispatch().unwrap_or_else(|Stopped| End::Cut(self.thread.cut()));
-        self.input = None;
-        self.stopped.store(true, Ordering::Relaxed);
-        self.wait_for_tasks();
-        // A task lets go of what it shares with this thread some time after its last act: what is left must not wait for
-        // that.
-        let left = std::mem::replace(&mut self.desk.state.lock().results, Reorder::new(true));
-        drop(left);
+        // A foreign channel may hold values of the user's.
+        panic::guard_drop(self.input.take());
+        self.desk.close();
+        while self.desk.is_running() {
+            self.thread.wait_regardless(|| !self.desk.is_running());
+        }
+        self.desk.clear();
+        panic::discard(std::mem::take(&mut self.ready));
         let step = &self.thread.stats.steps[0];
         step.abandoned.add(step.unsettled());
         self.sender.end(end);
@@ -307,15 +208,17 @@ where
     fn dispatch(&mut self) -> Result<End, Stopped> {
         let mut end = End::Finished;
         loop {
-            self.check()?;
-            self.pass_on()?;
+            if self.thread.is_stopped() || self.sender.is_gone() {
+                return Err(Stopped);
+            }
+            self.pass_on();
             // Before a wait: after the last result nobody wakes this thread any more.
-            if self.input.is_none() && self.held == 0 {
+            if self.input.is_none() && self.held == 0 && !self.sender.is_stuck() {
                 return Ok(end);
             }
             match self.take_run() {
-                Ok(run) if run.is_empty() => self.wait(),
-                Ok(run) => self.spawn(run),
+                Ok(items) if items.is_empty() => self.wait(),
+                Ok(items) => self.put(items),
                 Err(ended) => {
                     end = ended;
                     self.input = None;
@@ -324,22 +227,25 @@ where
         }
     }
 
-    fn check(&self) -> Result<(), Stopped> {
-        if self.thread.is_stopped() || self.sender.is_gone() { Err(Stopped) } else { Ok(()) }
+    /// How many more items the window allows. A result that is stuck has not left it.
+    fn room(&self) -> usize {
+        self.window - self.held - usize::from(self.sender.is_stuck())
     }
 
     /// What is there to take now, up to a run, as far as the window allows.
-    fn take_run(&mut self) -> Result<VecDeque<Result<In>>, End> {
+    fn take_run(&mut self) -> Result<VecDeque<Numbered<Result<In>>>, End> {
         let mut run = VecDeque::new();
+        let room = self.room();
         let Some(input) = &mut self.input else { return Ok(run) };
         let virtual_time = self.thread.token.clock().is_manual();
-        let length = if virtual_time { 1 } else { self.run_length.lock().get() };
+        let length = if virtual_time { 1 } else { self.desk.run_length() };
         let step = &self.thread.stats.steps[0];
-        while run.len() < length.min(self.window - self.held) {
+        while run.len() < length.min(room) {
             match input.poll() {
                 Polled::Item(item) => {
                     if item.is_ok() { &step.received } else { &step.errors_in }.add(1);
-                    run.push_back(item);
+                    run.push_back((self.next, item));
+                    self.next += 1;
                 }
                 // The end comes again when the run is on its way.
                 Polled::Ended(end) if run.is_empty() => return Err(end),
@@ -350,35 +256,33 @@ where
         Ok(run)
     }
 
-    fn spawn(&mut self, items: VecDeque<Result<In>>) {
-        let first = self.next;
-        self.next += items.len() as u64;
+    fn put(&mut self, items: VecDeque<Numbered<Result<In>>>) {
         self.held += items.len();
-        self.desk.state.lock().running += 1;
         let hold = self.thread.token.clock().hold("a task on a rayon pool");
-        Task { first, items, work: Arc::clone(&self.work), desk: Arc::clone(&self.desk), hold }.spawn();
+        self.desk.put(Run { items, hold });
     }
 
-    /// Passes on all results whose turn it is.
-    fn pass_on(&mut self) -> Result<(), Stopped> {
+    /// Passes on the results whose turn it is, as far as there is room.
+    fn pass_on(&mut self) {
         loop {
-            let results = self.desk.state.lock().results.take_run();
-            if results.is_empty() {
-                break;
-            }
-            for result in results {
-                self.held -= 1;
-                self.send(result);
-                while self.sender.is_stuck() {
-                    self.check()?;
-                    let (sender, wake) = (&self.sender, self.thread.wake());
-                    self.thread.wait(Phase::Blocked, None, || sender.may_have_room(), |_| sender.want_room(wake));
-                    self.sender.hand_over();
+            if self.sender.is_stuck() {
+                self.sender.hand_over();
+                if self.sender.is_stuck() {
+                    return;
                 }
             }
+            let Some(result) = self.next_result() else { break };
+            self.held -= 1;
+            self.send(result);
         }
         self.sender.hand_over();
-        Ok(())
+    }
+
+    fn next_result(&mut self) -> Option<Done<Out>> {
+        if self.ready.is_empty() {
+            self.ready = self.desk.take_ready();
+        }
+        self.ready.pop_front()
     }
 
     fn send(&mut self, result: Done<Out>) {
@@ -398,28 +302,68 @@ where
                 step.errors_out.add(1);
                 self.sender.push(Err(error));
             }
-            Done::Abandoned => {}
         }
     }
 
-    /// Waits for results, and unless the window is full, for input.
-    fn wait(&self) {
-        let (desk, sender) = (&self.desk, &self.sender);
-        let done = || desk.state.lock().results.is_ready();
+    /// There is nothing to take and nothing to send: waits for results, for room if there are some already, and unless the
+    /// window is full, for input. Takes runs apart that are overdue, and helps a pool that begins nothing.
+    fn wait(&mut self) {
+        let (is_stuck, look) = (self.sender.is_stuck(), self.desk.look());
+        // What is stuck comes before what could be done here.
+        let helps_at = self.patience.ends(look.begun, look.is_waiting && !is_stuck);
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= real_now());
+        if is_due(look.overdue) {
+            return self.desk.break_up();
+        }
+        if is_due(helps_at) {
+            return self.desk.do_one();
+        }
+        let (desk, sender, wake) = (&self.desk, &self.sender, self.thread.wake());
+        let hint = || if is_stuck { sender.may_have_room() } else { desk.is_ready() };
+        let register = |_: &Waiter| if is_stuck { sender.want_room(wake) } else { desk.is_ready() || sender.is_gone() };
+        let until = earlier(look.overdue, helps_at);
         match &self.input {
-            Some(input) if self.held < self.window => {
-                self.thread.wait_for_input(input, None, done, |_| done() || sender.is_gone());
-            }
-            _ => self.thread.wait(Phase::Idle, None, done, |_| done() || sender.is_gone()),
+            Some(input) if self.room() > 0 => self.thread.wait_for_input(input, until, hint, register),
+            _ if is_stuck => self.thread.wait(Phase::Blocked, until, hint, register),
+            _ => self.thread.wait(Phase::Idle, until, hint, register),
         }
     }
+}
 
-    /// Nothing of this stage runs after it has ended.
-    fn wait_for_tasks(&self) {
-        let done = || self.desk.state.lock().running == 0;
-        while !done() {
-            self.thread.wait_regardless(done);
+/// How long the stage's thread waits for a pool that begins none of its work.
+struct Patience {
+    /// `None`: for ever.
+    limit: Option<Duration>,
+    /// Since when it has waited.
+    since: Option<Instant>,
+    /// It has waited long enough, and the pool has begun nothing since.
+    is_over: bool,
+    /// How many runs the pool had begun when it was last looked at.
+    begun: u64,
+}
+
+impl Patience {
+    fn new(limit: Option<Duration>) -> Self {
+        Self { limit, since: None, is_over: false, begun: 0 }
+    }
+
+    /// The moment from which the stage's thread does the work itself, if it has to wait.
+    fn ends(&mut self, begun: u64, is_waiting: bool) -> Option<Instant> {
+        if begun != self.begun {
+            *self = Self { begun, ..Self::new(self.limit) };
         }
+        if !is_waiting {
+            self.since = None;
+            return None;
+        }
+        let limit = self.limit?;
+        let since = *self.since.get_or_insert_with(real_now);
+        if self.is_over {
+            return Some(since);
+        }
+        let end = since.checked_add(limit)?;
+        self.is_over = end <= real_now();
+        Some(end)
     }
 }
 
