@@ -9,7 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use streamz::{BoxError, CancelToken, Cause, ManualClock, Outcome, Pipeline, SendError, Stream, TryRecvError};
+use streamz::{
+    AsyncMapper, BatchConfig, Batcher, BoxError, BoxProcessor, Buffer, CancelToken, Cause, DEFAULT_STACK_SIZE,
+    DroppingBuffer, ErrorKind, Flatten, ManualClock, Mapper, Monitor, Outcome, ParMapper, Pipeline, Processor,
+    ProcessorFn, Retry, Router, SendError, SlidingBuffer, Stage, Stream, StreamError, Switch, TryRecvError,
+    TumblingWindow,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -353,4 +360,176 @@ fn a_finished_pipeline_hosts_nothing() {
     let token = pipeline.token();
     pipeline.join();
     let _ = Stream::from_iter(&token, [1]);
+}
+
+/// A pipeline that has done all its work at time 0, and is to be cancelled at 5 s.
+fn complete(clock: &ManualClock) -> Pipeline {
+    let pipeline = Pipeline::builder("done").clock(clock).timeout(5 * SECOND).build();
+    assert_eq!(Stream::from_iter(&pipeline, 0..10).map(|n: u32| n).count().unwrap(), 10);
+    wait_for_threads(&pipeline);
+    pipeline
+}
+
+/// Waits until the threads are gone; they have no more to do.
+fn wait_for_threads(pipeline: &Pipeline) {
+    while pipeline.threads() > 0 {
+        std::thread::yield_now();
+    }
+}
+
+type Change = fn(&ManualClock, &CancelToken);
+
+#[test]
+fn the_outcome_is_fixed_when_the_last_thread_ends() {
+    let changes: [(&str, Change); 4] = [
+        ("the deadline", |clock, _| clock.advance(60 * SECOND)),
+        ("a look after the deadline", |clock, token| {
+            clock.advance(60 * SECOND);
+            assert!(token.is_cancelled());
+        }),
+        ("a cancellation", |_, token| token.cancel()),
+        ("a drain", |_, token| token.drain()),
+    ];
+    for (what, change) in changes {
+        for joined_before in [true, false] {
+            let clock = ManualClock::new();
+            let pipeline = complete(&clock);
+            let token = pipeline.token();
+            let mut reports = vec![token.report()];
+            if joined_before {
+                reports.push(pipeline.join());
+                change(&clock, &token);
+            } else {
+                change(&clock, &token);
+                reports.push(pipeline.join());
+            }
+            reports.push(token.report());
+            for report in reports {
+                assert!(report.is_complete(), "{what}, joined before: {joined_before}: {}", report.outcome);
+                assert_eq!(report.elapsed, Duration::ZERO, "{what}, joined before: {joined_before}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_abort_or_a_drop_after_the_end_changes_nothing() {
+    let clock = ManualClock::new();
+    assert!(complete(&clock).abort().is_complete());
+    assert!(complete(&clock).drain_within(SECOND).is_complete());
+    let pipeline = complete(&clock);
+    let token = pipeline.token();
+    drop(pipeline);
+    assert!(token.report().is_complete());
+}
+
+#[test]
+fn a_drain_stays_a_drain() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (_sender, stream) = Stream::<u8>::channel(&pipeline, 1);
+    stream.spawn_for_each(drop);
+    clock.advance(SECOND);
+    pipeline.drain();
+    wait_for_threads(&pipeline);
+    clock.advance(SECOND);
+    pipeline.cancel();
+    let report = pipeline.join();
+    assert!(matches!(report.outcome, Outcome::Drained), "{}", report.outcome);
+    assert_eq!(report.elapsed, SECOND);
+}
+
+/// The source is done at time 0; the caller takes a second for each of ten items.
+#[test]
+fn an_end_on_the_callers_thread_is_part_of_the_pipeline() {
+    for (timeout, expected) in [(20 * SECOND, 10 * SECOND), (4 * SECOND, 4 * SECOND)] {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("slow").clock(&clock).timeout(timeout).build();
+        let token = pipeline.token();
+        let ended = Stream::from_iter(&pipeline, 0..10).for_each(|_| {
+            wait_for_threads(&pipeline);
+            assert!(matches!(token.report().outcome, Outcome::Running));
+            let _ = token.sleep(SECOND);
+        });
+        assert_eq!(ended.is_ok(), timeout > expected);
+        clock.advance(60 * SECOND);
+        let report = pipeline.join();
+        assert_eq!(report.elapsed, expected);
+        match report.outcome {
+            Outcome::Completed => assert!(timeout > expected),
+            Outcome::Cancelled(Cause::DeadlinePassed) => assert!(timeout == expected),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_pipeline_with_a_stream_to_be_read_has_not_ended() {
+    let (clock, pipeline) = virtual_pipeline();
+    let token = pipeline.token();
+    let mut stream = Stream::from_iter(&pipeline, 0..2);
+    wait_for_threads(&pipeline);
+    assert!(matches!(token.report().outcome, Outcome::Running));
+    stream.recv().unwrap().unwrap();
+    stream.recv().unwrap().unwrap();
+    assert!(matches!(token.report().outcome, Outcome::Running));
+    assert!(stream.recv().is_none());
+    assert!(token.report().is_complete());
+    // As if it had been dropped.
+    clock.advance(SECOND);
+    assert_eq!(pipeline.join().elapsed, Duration::ZERO);
+    drop(stream);
+}
+
+#[test]
+fn a_stream_that_is_never_read_does_not_hold_up_the_end() {
+    let clock = ManualClock::new();
+    let pipeline = Pipeline::builder("aside").clock(&clock).timeout(5 * SECOND).build();
+    let (items, failed) = Stream::from_iter(&pipeline, 0..10).dead_letters();
+    assert_eq!(items.count().unwrap(), 10);
+    wait_for_threads(&pipeline);
+    clock.advance(60 * SECOND);
+    let report = pipeline.join();
+    assert!(report.is_complete(), "{}", report.outcome);
+    assert_eq!(report.elapsed, Duration::ZERO);
+    drop(failed);
+}
+
+#[test]
+fn a_pipeline_dropped_with_a_stream_to_be_read_was_cancelled() {
+    let pipeline = Pipeline::new("open");
+    let token = pipeline.token();
+    let mut stream = Stream::from_iter(&pipeline, 0..10);
+    wait_for_threads(&pipeline);
+    drop(pipeline);
+    assert!(stream.recv().unwrap().unwrap_err().is_cancelled());
+    assert!(matches!(token.report().outcome, Outcome::Cancelled(Cause::Dropped)));
+}
+
+#[test]
+fn a_new_stage_sets_an_ended_pipeline_running_again() {
+    let clock = ManualClock::new();
+    let pipeline = complete(&clock);
+    clock.advance(SECOND);
+    let (sender, stream) = Stream::channel(&pipeline, 1);
+    assert!(matches!(pipeline.report().outcome, Outcome::Running));
+    sender.send(1).unwrap();
+    drop(sender);
+    assert_eq!(stream.count().unwrap(), 1);
+    clock.advance(SECOND);
+    let report = pipeline.join();
+    assert!(report.is_complete());
+    assert_eq!(report.elapsed, SECOND);
+}
+
+#[test]
+fn calls_at_each_period_are_not_part_of_the_time_that_it_took() {
+    let (clock, pipeline) = virtual_pipeline();
+    pipeline.every(SECOND, || {});
+    assert_eq!(Stream::from_iter(&pipeline, 0..10).count().unwrap(), 10);
+    while pipeline.threads() > 1 {
+        std::thread::yield_now();
+    }
+    assert!(pipeline.report().is_complete());
+    clock.advance(10 * SECOND);
+    assert_eq!(pipeline.join().elapsed, Duration::ZERO);
 }

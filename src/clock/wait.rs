@@ -182,7 +182,7 @@ impl Waiter {
                 Some(deadline) => self.parker.park_deadline(deadline),
                 None => self.parker.park(),
             },
-        }
+        });
     }
 
     /// Makes wakes reach a wait for a foreign channel. To be called before the conditions are checked.
@@ -281,7 +281,7 @@ impl Waiter {
             for _ in 0..HEAD_START {
                 std::hint::spin_loop();
             }
-        }
+        });
     }
 
     /// Looks at `ready` a few times, yielding the processor in between, before the caller goes on to park.

@@ -107,6 +107,12 @@ impl Node {
         node.state.lock().cause.clone()
     }
 
+    /// As [`cause`](Self::cause), for this token alone and as far as it has been noticed: a deadline that has passed since
+    /// the last look is no cause yet.
+    pub(super) fn recorded_cause(&self) -> Option<Cause> {
+        self.state.lock().cause.clone()
+    }
+
     pub(super) fn lineage(&self) -> impl Iterator<Item = &Node> {
         std::iter::successors(Some(self), |node| node.parent.as_deref())
     }

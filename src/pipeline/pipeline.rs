@@ -200,7 +200,7 @@ impl CancelToken {
     }
 }
 
-fn run_task(token: &CancelToken, stats: &StageStats, work: impl FnOnce(&CancelToken)) {
+fn run_task(token: &CancelToken, stats: &Arc<StageStats>, work: impl FnOnce(&CancelToken)) {
     let timing = &stats.threads[0];
     timing.start(token.now());
     if let Err(payload) = panic::catch(|| work(token)) {
@@ -225,7 +225,7 @@ impl Deref for Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         let scope = self.token.scope();
-        if scope.finished().is_some() {
+        if scope.is_finished() {
             return;
         }
         // Also if no thread is left: a sender or a stream may be, and is to learn of it.

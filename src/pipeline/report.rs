@@ -12,10 +12,14 @@ use super::stats::{Counter, DropReason, OutputStats, StageKind, StageStats, Step
 use crate::error::StreamError;
 
 /// How a pipeline came to its end, or that it has not.
+///
+/// The outcome is fixed when the last thread ends and the last stream has been read; [`Pipeline::join`](crate::Pipeline::join)
+/// does not change it, nor does a cancellation, a drain, or a deadline that comes later. (A stage that is added after that
+/// sets the pipeline running again, until it is joined.)
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Threads are still at work.
+    /// Threads are still at work, or a stream is still to be read.
     Running,
     /// Every stage came to its end by itself, because its input ended or because nobody wanted its output any more, and no
     /// stream was cut.
@@ -40,7 +44,8 @@ pub struct Report {
     pub name: Arc<str>,
     /// How it ended.
     pub outcome: Outcome,
-    /// From the building of the pipeline to its end, or to now.
+    /// From the building of the pipeline to its end, or to now. The end is when its last thread ended, or the last end on a
+    /// thread of the caller's.
     pub elapsed: Duration,
     /// The stages, in the order in which they were made.
     pub stages: Vec<StageReport>,
@@ -153,19 +158,14 @@ impl CancelToken {
 
 impl Report {
     pub(crate) fn of(scope: &Scope) -> Self {
-        let now = scope.clock().now();
-        let finished = scope.finished();
-        let outcome = match (scope.cause(), finished, scope.cut()) {
-            (Some(cause), _, _) => Outcome::Cancelled(cause),
-            (None, None, _) => Outcome::Running,
-            (None, Some(_), Some(error)) => Outcome::Cut(error),
-            (None, Some(_), None) if scope.is_draining() => Outcome::Drained,
-            (None, Some(_), None) => Outcome::Completed,
+        let (now, outcome) = match scope.ended() {
+            Some(ended) => (ended.at, ended.outcome),
+            None => (scope.clock().now(), scope.cause().map_or(Outcome::Running, Outcome::Cancelled)),
         };
         Self {
             name: Arc::clone(scope.name()),
             outcome,
-            elapsed: finished.unwrap_or(now).saturating_duration_since(scope.started()),
+            elapsed: now.saturating_duration_since(scope.started()),
             stages: scope.stages().iter().map(|stage| StageReport::of(stage, now)).collect(),
             faults: scope.faults(),
         }
@@ -247,7 +247,7 @@ impl StageReport {
     /// The share of its threads' time that the stage was busy, 0.0 to 1.0.
     pub fn utilization(&self) -> f64 {
         let whole = self.idle + self.busy + self.blocked;
-        if whole.is_zero() { 0.0 } else { self.busy.as_secs_f64() / whole.as_secs_f64() }
+        if whole.is_zero() { 0.0 } else { part.as_secs_f64() / whole.as_secs_f64() }
     }
 }
 

@@ -4,7 +4,15 @@
 //!
 //! - A thread is counted from before it is spawned until its last act, and its handle is kept until it is joined.
 //! - Only a thread outside the pipeline joins. A drop inside one of its threads cancels and nothing more.
-//! - The lock is held for bookkeeping only: nobody waits, wakes, spawns or runs user code under it.
+//! - The lock is held for bookkeeping only: nobody waits, wakes, spawns or runs user code under it. The lock of the root
+//!   token is taken inside it, never the other way round.
+//!
+//! # The end
+//!
+//! A pipeline has ended when none of its threads is left and no stream is open: no stream that still has to be read,
+//! and no reader on a thread of the caller. Whatever leaves last records when that was and what the outcome is, under
+//! the lock that counts them, and a later cancellation, drain or deadline changes neither. A new stage takes the
+//! record away; `join` makes it final.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,6 +26,7 @@ use parking_lot::Mutex;
 
 use super::node::{Cause, Node};
 use super::stats::{StageKind, StageStats};
+use super::report::Outcome;
 use crate::clock::Clock;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
@@ -55,7 +64,10 @@ struct State {
     helpers: usize,
     /// No keeper is left and somebody joins: helpers are to end.
     closing: bool,
-    finished: Option<Instant>,
+    /// What the last thread or reader recorded; not yet valid as long as streams are open.
+    ended: Option<Ended>,
+    /// Joined: `ended` is final.
+    finished: bool,
     handles: Vec<JoinHandle<()>>,
     wakes: Vec<Arc<Wake>>,
     joiners: Vec<Arc<Wake>>,
@@ -65,6 +77,8 @@ struct State {
     cut: Option<StreamError>,
 }
 
+    /// Streams that are still to be read, and readers on threads that are not the pipeline's.
+    open: usize,
 impl Scope {
     pub(crate) fn new(name: Arc<str>, clock: Clock, root: Arc<Node>, capacity: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -77,6 +91,13 @@ impl Scope {
             live: AtomicUsize::new(0),
             state: Mutex::default(),
         })
+/// When and how a pipeline ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) at: Instant,
+    pub(crate) outcome: Outcome,
+}
+
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -111,7 +132,7 @@ impl Scope {
     /// Enters a stage into the books, under a name that no other stage of the pipeline has.
     ///
     /// # Panics
-    /// If the pipeline has finished.
+    /// If the pipeline has finished, or the name cannot be that of a thread.
     ///
     /// The pipeline does not finish before the reservation that comes with the books is dropped: that is when the stage
     /// has its threads.
@@ -124,7 +145,7 @@ impl Scope {
         threads: usize,
     ) -> (Arc<StageStats>, Membership) {
         let mut state = self.state.lock();
-        if state.finished.is_some() {
+        if state.finished {
             let pipeline = Arc::clone(&self.name);
             drop(state);
             panic!("stage `{name}` cannot start: pipeline `{pipeline}` has finished");
@@ -135,7 +156,8 @@ impl Scope {
         let stats = Arc::new(StageStats::new(unique, kind, steps, threads));
         state.stages.push(Arc::clone(&stats));
         state.keepers += 1;
-        (stats, Membership { scope: Arc::clone(self), keep: true, wake: None })
+        state.ended = None;
+        (stats, Membership { scope: Arc::clone(self), role: Role::Keeper, wake: None })
     }
 
     pub(crate) fn stages(&self) -> Vec<Arc<StageStats>> {
@@ -153,7 +175,7 @@ impl Scope {
         // Kept outside the thread's closure, which a failed spawn destroys.
         let work = Arc::new(Mutex::new(Some((body, waiter, membership))));
         let theirs = Arc::clone(&work);
-        let spawned = std::thread::Builder::new().name(name.to_string()).spawn(move || {
+        let run = move || {
             let Some((body, waiter, membership)) = theirs.lock().take() else { return };
             drop(theirs);
             let waiter = waiter.install();
@@ -182,7 +204,7 @@ impl Scope {
 
     fn enter(self: &Arc<Self>, keep: bool, wake: Arc<Wake>) -> Membership {
         let mut state = self.state.lock();
-        *state.count(keep) += 1;
+        *state.count(role) += 1;
         state.wakes.push(Arc::clone(&wake));
         self.live.fetch_add(1, Ordering::AcqRel);
         Membership { scope: Arc::clone(self), keep, wake: Some(wake) }
@@ -217,10 +239,6 @@ impl Scope {
     /// A stream was cut; of several the first is remembered.
     pub(crate) fn note_cut(&self, error: &StreamError) {
         self.state.lock().cut.get_or_insert_with(|| error.clone());
-    }
-
-    pub(crate) fn cut(&self) -> Option<StreamError> {
-        self.state.lock().cut.clone()
     }
 
     pub(crate) fn faults(&self) -> Vec<String> {
@@ -296,8 +314,7 @@ impl Scope {
                 continue;
             }
             if state.keepers + state.helpers == 0 {
-                let now = self.clock.now();
-                state.finished.get_or_insert(now);
+                self.finish(&mut state);
                 let handles = std::mem::take(&mut state.handles);
                 drop(state);
                 join_all(handles);
@@ -314,14 +331,54 @@ impl Scope {
         }
     }
 
-    pub(crate) fn finished(&self) -> Option<Instant> {
+    /// Makes the end final.
+    fn finish(&self, state: &mut State) {
+        if state.finished {
+            return;
+        }
+        if state.ended.is_none() || state.open > 0 {
+            self.record_cancellation(state);
+        }
+        state.finished = true;
+    }
+
+    /// What was recorded holds, unless the pipeline has been cancelled since: a stream that was open then is cut.
+    fn record_cancellation(&self, state: &mut State) {
+        if state.ended.is_none() || self.root.recorded_cause().is_some() {
+            self.record_end(state);
+        }
+    }
+
+    fn record_end(&self, state: &mut State) {
+        // A deadline that nobody has noticed has cut nothing.
+        let outcome = match (self.root.recorded_cause(), &state.cut) {
+            (Some(cause), _) => Outcome::Cancelled(cause),
+            (None, Some(error)) => Outcome::Cut(error.clone()),
+            (None, None) if self.is_draining() => Outcome::Drained,
+            (None, None) => Outcome::Completed,
+        };
+        state.ended = Some(Ended { at: self.clock.now(), outcome });
+    }
+
+    /// When and how the pipeline ended; `None` while it has not.
+    pub(crate) fn ended(&self) -> Option<Ended> {
+        let state = self.state.lock();
+        if state.finished || state.keepers + state.open == 0 { state.ended.clone() } else { None }
+    }
+
+    /// Whether it has been joined, so that no stage can be added.
+    pub(crate) fn is_finished(&self) -> bool {
         self.state.lock().finished
     }
 }
 
 impl State {
-    fn count(&mut self, keep: bool) -> &mut usize {
-        if keep { &mut self.keepers } else { &mut self.helpers }
+    fn count(&mut self, role: Role) -> &mut usize {
+        match role {
+            Role::Keeper => &mut self.keepers,
+            Role::Helper => &mut self.helpers,
+            Role::Stream | Role::Reader => &mut self.open,
+        }
     }
 
     fn unique(&mut self, name: &str) -> Arc<str> {
@@ -348,11 +405,24 @@ fn join_all(handles: Vec<JoinHandle<()>>) {
     }
 }
 
-/// A thread's entry in the books, from before it is spawned until its last act; without a wake, that of a stage whose
-/// threads are still to come.
+/// What is counted.
+#[derive(Clone, Copy)]
+enum Role {
+    /// A thread that keeps the pipeline alive, or a stage whose threads are still to come.
+    Keeper,
+    /// A thread that does not.
+    Helper,
+    /// A stream that is to be read.
+    Stream,
+    /// A reader on a thread that is not the pipeline's.
+    Reader,
+}
+
+/// An entry in the books of a scope, until it is dropped. A thread has one, with its wake, from before it is spawned until
+/// its last act.
 pub(crate) struct Membership {
     scope: Arc<Scope>,
-    keep: bool,
+    role: Role,
     wake: Option<Arc<Wake>>,
 }
 
@@ -360,12 +430,20 @@ impl Drop for Membership {
     fn drop(&mut self) {
         let scope = &*self.scope;
         let mut state = scope.state.lock();
-        *state.count(self.keep) -= 1;
+        *state.count(self.role) -= 1;
         if let Some(own) = &self.wake {
             scope.live.fetch_sub(1, Ordering::AcqRel);
             state.wakes.retain(|wake| !Arc::ptr_eq(wake, own));
         }
-        let joiners = if state.keepers == 0 { std::mem::take(&mut state.joiners) } else { Vec::new() };
+        let over = state.keepers == 0;
+        if over && !state.finished {
+            match self.role {
+                Role::Keeper | Role::Reader => scope.record_end(&mut state),
+                Role::Stream => scope.record_cancellation(&mut state),
+                Role::Helper => {}
+            }
+        }
+        let joiners = if over { std::mem::take(&mut state.joiners) } else { Vec::new() };
         drop(state);
         joiners.iter().for_each(|joiner| joiner.post());
     }

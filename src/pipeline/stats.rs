@@ -168,6 +168,8 @@ impl Timing {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(TimingState {
             started: None,
+    /// The phase is that of a closure.
+    in_closure: bool,
             ended: None,
             idle: Duration::ZERO,
             blocked: Duration::ZERO,
@@ -188,6 +190,7 @@ impl Timing {
         state.phase = phase;
     }
 
+            in_closure: false,
     pub(crate) fn end(&self, now: Instant) {
         let mut state = self.0.lock();
         state.settle(now);

@@ -29,6 +29,8 @@ pub(crate) struct StageThread {
     /// `None` for an end that is read by whoever holds it, on this thread now and on another later.
     home: Option<Home>,
 }
+    /// As long as an end without a home is there, the pipeline has not ended.
+    _open: Option<Membership>,
 
 /// The thread that the stage lives on.
 struct Home {
@@ -53,6 +55,17 @@ impl StageThread {
         Self { deadline: token.deadline(), alarm: token.alarm(), token, stats, index, home: None }
     }
 
+        let open = token.scope().open_reader();
+        Self::start(token, stats, index, None, Some(open))
+    }
+
+    fn start(
+        token: CancelToken,
+        stats: Arc<StageStats>,
+        index: usize,
+        home: Option<Home>,
+        open: Option<Membership>,
+    ) -> Self {
     /// Its number among the threads of the stage.
     pub(crate) fn index(&self) -> usize {
         self.index

@@ -35,6 +35,8 @@ pub struct Stream<T> {
     /// `None` once the end has been seen.
     input: Option<Input<T>>,
     pub(super) token: CancelToken,
+    /// As long as the end has not been seen, the pipeline has not ended.
+    open: Option<Membership>,
     feeder: Arc<str>,
     /// What the end is to be called.
     pub(super) end_name: Option<Cow<'static, str>>,
@@ -68,7 +70,8 @@ impl<T: Send + 'static> Stream<T> {
     }
 
     pub(super) fn from_input(input: Input<T>, token: CancelToken, feeder: Arc<str>) -> Self {
-        Self { input: Some(input), token, feeder, end_name: None }
+        let open = Some(token.scope().open_stream());
+        Self { input: Some(input), open, token, feeder, end_name: None }
     }
 
     /// Sets the name that the end of the stream has in reports: `stream.named("load").for_each(..)`. Processors
@@ -198,7 +201,7 @@ impl<T: Send + 'static> Stream<T> {
     fn poll(&mut self) -> Result<Result<T>, TryRecvError> {
         let Some(input) = &mut self.input else { return Err(TryRecvError::Ended) };
         if self.token.is_cancelled() {
-            self.input = None;
+            self.close();
             return Ok(Err(self.cut_here()));
         }
         let polled = input.poll();
@@ -211,7 +214,7 @@ impl<T: Send + 'static> Stream<T> {
                 Err(TryRecvError::Empty)
             }
             Polled::Ended(end) => {
-                self.input = None;
+                self.close();
                 match end {
                     End::Finished => Err(TryRecvError::Ended),
                     End::Cut(error) => Ok(Err(error)),
@@ -225,6 +228,12 @@ impl<T: Send + 'static> Stream<T> {
         StreamError::new(ErrorKind::Cancelled, Arc::clone(&self.feeder))
             .with_source(self.token.cause().unwrap_or(Cause::Requested))
             .with_time(self.token.clock().wall())
+    /// The end has been seen.
+    fn close(&mut self) {
+        self.input = None;
+        self.open = None;
+    }
+
     }
 }
 
