@@ -533,3 +533,85 @@ fn calls_at_each_period_are_not_part_of_the_time_that_it_took() {
     clock.advance(10 * SECOND);
     assert_eq!(pipeline.join().elapsed, Duration::ZERO);
 }
+
+/// One item at a time goes into a channel whose consumer takes 10 ms for each: the first is taken at once, the second
+/// waits in the channel, the third for it.
+#[test]
+fn a_closure_that_waits_for_room_is_blocked_and_not_busy() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (sender, stream) = Stream::channel(&pipeline, 1);
+    slowly(stream).spawn_for_each(drop);
+    Stream::from_iter(&pipeline, 0..3u64).map(move |n| sender.send(n).unwrap()).spawn_for_each(drop);
+    clock.advance(ms(30));
+    let report = pipeline.join();
+    let map = report.stage("map").unwrap();
+    assert_eq!((map.idle, map.busy, map.blocked), (ms(0), ms(0), ms(10)), "{report}");
+    assert_eq!(map.outputs[0].blocked, ms(0), "its own output had room");
+    let pool = report.stage("async_map").unwrap();
+    assert_eq!((pool.idle, pool.asleep, pool.busy, pool.blocked), (ms(30), ms(30), ms(0), ms(0)));
+    assert_eq!(&*report.bottleneck().unwrap().name, "async_map");
+    assert!(report.to_string().ends_with("bottleneck: async_map (busy 0 %, asleep 100 % of its time)"), "{report}");
+}
+
+#[test]
+fn an_end_that_waits_in_its_closure_is_not_busy() {
+    let (clock, pipeline) = virtual_pipeline();
+    let token = pipeline.token();
+    let numbers = || Stream::from_iter(&pipeline, 0..3);
+    let pause = || token.sleep(ms(10)).unwrap();
+    numbers().named("for_each").for_each(|_| pause()).unwrap();
+    numbers().named("try_for_each").try_for_each(|_| token.sleep(ms(10))).unwrap();
+    numbers().named("fold").fold((), |(), _| pause()).unwrap();
+    numbers().inline().tap(move |_| token.sleep(ms(10)).unwrap()).named("inline").collect::<Vec<_>>().unwrap();
+    numbers().named("spawned").spawn_for_each({
+        let token = pipeline.token();
+        move |_| token.sleep(ms(10)).unwrap()
+    });
+    clock.advance(ms(30));
+    let report = pipeline.join();
+    for name in ["for_each", "try_for_each", "fold", "inline", "spawned"] {
+        let stage = report.stage(name).unwrap();
+        assert_eq!((stage.idle, stage.asleep, stage.busy, stage.blocked), (ms(30), ms(30), ms(0), ms(0)), "{name}");
+    }
+}
+
+/// The closure of the stage reads a stream of its own, whose only item comes after 10 ms.
+#[test]
+fn a_closure_that_waits_for_an_item_is_idle() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ticks = || {
+        let token = pipeline.token();
+        move || Stream::interval(&token, ms(10))
+    };
+    let (by_hand, by_an_end) = (ticks(), ticks());
+    let one = || Stream::from_iter(&pipeline, [0]);
+    one().named("outer").spawn_for_each(move |_| assert_eq!(by_hand().recv().unwrap().unwrap(), 1));
+    one().map(move |_| by_an_end().named("inner").first().unwrap()).spawn_for_each(drop);
+    clock.advance(ms(10));
+    let report = pipeline.join();
+    for name in ["outer", "map", "inner"] {
+        let stage = report.stage(name).unwrap();
+        assert_eq!((stage.idle, stage.busy, stage.blocked), (ms(10), ms(0), ms(0)), "{name}");
+    }
+}
+
+#[test]
+fn a_task_that_waits_is_not_busy() {
+    let (clock, pipeline) = virtual_pipeline();
+    pipeline.spawn("task", |cancel| cancel.sleep(ms(10)).unwrap());
+    pipeline.every(ms(7), || {});
+    clock.advance(ms(10));
+    wait_for_keepers(&pipeline);
+    let report = pipeline.join();
+    for name in ["task", "every"] {
+        let task = report.stage(name).unwrap();
+        assert_eq!((task.idle, task.busy), (ms(10), ms(0)), "{name}");
+    }
+}
+
+/// Waits until only the thread of [`Pipeline::every`] is left.
+fn wait_for_keepers(pipeline: &Pipeline) {
+    while pipeline.threads() > 1 {
+        std::thread::yield_now();
+    }
+}

@@ -3,6 +3,7 @@
 //! Operators read the time and set their timers through the clock of their pipeline, never through the operating
 //! system, so that a test can give a pipeline a [`ManualClock`] and move the time itself.
 
+pub(crate) mod account;
 mod clock;
 mod manual;
 mod notify;

@@ -25,6 +25,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Select, Sender, bounded};
 use crossbeam_utils::sync::Parker;
 
+use super::account::{WaitFor, paused};
 use super::notify::Notify;
 use super::{Clock, ManualClock, Seat};
 
@@ -175,8 +176,13 @@ impl Waiter {
 
     /// Blocks until a wake is posted or `deadline` has come.
     pub(crate) fn park(&self, deadline: Option<Instant>) {
+        self.park_for(WaitFor::Others, deadline);
+    }
+
+    /// As [`park`](Self::park), for somebody who knows what the wait is for.
+    pub(crate) fn park_for(&self, what: WaitFor, deadline: Option<Instant>) {
         before_blocking();
-        match &self.wake.seat {
+        paused(what, || match &self.wake.seat {
             Some(seat) => seat.park(deadline, None, || self.parker.park()),
             None => match deadline {
                 Some(deadline) => self.parker.park_deadline(deadline),
@@ -268,7 +274,7 @@ impl Waiter {
             sleep(signal, deadline);
             let _ = signal.try_recv();
         };
-        match &self.wake.seat {
+        paused(WaitFor::Others, || match &self.wake.seat {
             None => sleep(deadline),
             Some(seat) => seat.park(deadline, Some(Box::new(probe)), || sleep(None)),
         }

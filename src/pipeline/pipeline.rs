@@ -245,3 +245,4 @@ impl fmt::Debug for Pipeline {
             .finish_non_exhaustive()
     }
 }
+    let _account = stats.open_account(0, token.clock());

@@ -67,11 +67,17 @@ pub struct StageReport {
     pub inputs: Vec<Arc<str>>,
     /// The fused steps; one for a stage that is not fused.
     pub steps: Vec<StepReport>,
-    /// Time spent waiting for input or for a timer, summed over its threads.
+    /// Time spent waiting for input or for a timer, summed over its threads. Time that its closures spend in
+    /// [`recv`](crate::Stream::recv) or [`sleep`](crate::CancelToken::sleep) is part of it.
     pub idle: Duration,
-    /// Time spent working, summed over its threads.
+    /// The part of [`idle`](Self::idle) that its closures asked for with [`sleep`](crate::CancelToken::sleep): the pauses of a
+    /// [`Retry`](crate::Retry), for example.
+    pub asleep: Duration,
+    /// Time spent working, summed over its threads. Time that a closure spends waiting outside of this library, for a
+    /// network or a lock, counts as work.
     pub busy: Duration,
-    /// Time spent waiting for room in the output, summed over its threads.
+    /// Time spent waiting for room, summed over its threads: in the output, or in
+    /// [`Sender::send`](crate::Sender::send) in a closure.
     pub blocked: Duration,
     /// The ways out of the stage.
     pub outputs: Vec<OutputReport>,
@@ -181,35 +187,32 @@ impl Report {
         self.stages.iter().find(|stage| &*stage.name == name)
     }
 
-    /// The stage that sets the pace: the one that is busy for the largest share of its time.
+    /// The stage that sets the pace: the one that is busy, or [asleep](StageReport::asleep) in its closures, for the largest
+    /// share of its time.
     ///
     /// `None` if no stage has done any work yet.
     pub fn bottleneck(&self) -> Option<&StageReport> {
         self.stages
             .iter()
-            .filter(|stage| stage.kind != StageKind::Task && stage.busy > Duration::ZERO)
-            .max_by(|a, b| a.utilization().total_cmp(&b.utilization()))
+            .filter(|stage| stage.kind != StageKind::Task && stage.occupied() > Duration::ZERO)
+            .max_by(|a, b| a.share(a.occupied()).total_cmp(&b.share(b.occupied())))
     }
 }
 
 impl StageReport {
     fn of(stats: &StageStats, now: Instant) -> Self {
-        let (mut idle, mut busy, mut blocked) = Default::default();
-        for thread in &stats.threads {
-            let (i, w, b) = thread.read(now);
-            idle += i;
-            busy += w;
-            blocked += b;
-        }
+        let spent = || stats.threads.iter().map(|thread| thread.read(now));
+        let asleep = spent().map(|spent| spent.asleep).sum();
         Self {
             name: Arc::clone(&stats.name),
             kind: stats.kind,
             threads: stats.threads.len(),
             inputs: stats.inputs.lock().clone(),
             steps: stats.steps.iter().map(StepReport::of).collect(),
-            idle,
-            busy,
-            blocked,
+            idle: spent().map(|spent| spent.idle + spent.asleep).sum(),
+            asleep,
+            busy: spent().map(|spent| spent.busy).sum(),
+            blocked: spent().map(|spent| spent.blocked + spent.blocked_elsewhere).sum(),
             outputs: OutputReport::all(stats, now),
         }
     }
@@ -246,6 +249,15 @@ impl StageReport {
 
     /// The share of its threads' time that the stage was busy, 0.0 to 1.0.
     pub fn utilization(&self) -> f64 {
+        self.share(self.busy)
+    }
+
+    /// Time in which its threads could not take the next item because of the one that they had.
+    fn occupied(&self) -> Duration {
+        self.busy + self.asleep
+    }
+
+    fn share(&self, part: Duration) -> f64 {
         let whole = self.idle + self.busy + self.blocked;
         if whole.is_zero() { 0.0 } else { part.as_secs_f64() / whole.as_secs_f64() }
     }
@@ -293,10 +305,12 @@ impl OutputReport {
         match &outputs[..] {
             // What the threads of the stage wait for is the one way out.
             [only] => {
-                let blocked = stats.threads.iter().map(|thread| thread.read(now).2).sum();
+                let blocked = stats.threads.iter().map(|thread| thread.read(now).blocked).sum();
                 vec![Self::of(only, blocked, stats.threads.iter().any(Timing::is_blocked))]
             }
-            several => several.iter().map(|one| Self::of(one, one.waits.read(now).2, one.waits.is_blocked())).collect(),
+            several => {
+                several.iter().map(|one| Self::of(one, one.waits.read(now).blocked, one.waits.is_blocked())).collect()
+            }
         }
     }
 
@@ -338,7 +352,11 @@ impl fmt::Display for Report {
         }
         match self.bottleneck() {
             Some(stage) => {
-                write!(f, "  bottleneck: {} (busy {:.0} % of its time)", stage.name, 100.0 * stage.utilization())
+                write!(f, "  bottleneck: {} (busy {:.0} %", stage.name, 100.0 * stage.utilization())?;
+                if !stage.asleep.is_zero() {
+                    write!(f, ", asleep {:.0} %", 100.0 * stage.share(stage.asleep))?;
+                }
+                f.write_str(" of its time)")
             }
             None => write!(f, "  bottleneck: none yet"),
         }

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::clock::Clock;
+use crate::clock::account::{self, Account, WaitFor};
 use crate::edge::Gauge;
 
 /// A counter with one writer at a time.
@@ -145,34 +147,48 @@ impl StepStats {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Busy,
+    /// Waiting for work of the stage that is done on other threads: counts as busy.
+    Delegated,
     /// Waiting for input or for a timer.
     Idle,
+    /// Waiting for a time in a closure of the stage.
+    Asleep,
     /// Waiting for room in the output.
     Blocked,
+    /// Waiting for room in another stream, in a closure of the stage.
+    BlockedElsewhere,
 }
 
-/// Where the time of one thread went. The clock is read around real waits only; busy is the rest.
+/// Where the time of one thread went. The clock is read around real waits only; `busy` is the rest.
 pub(crate) struct Timing(Mutex<TimingState>);
 
 #[derive(Clone, Copy)]
 struct TimingState {
     started: Option<Instant>,
     ended: Option<Instant>,
-    idle: Duration,
-    blocked: Duration,
+    spent: Spent,
     phase: Phase,
     since: Option<Instant>,
 }
 
 impl Timing {
     pub(crate) fn new() -> Self {
+/// How long a thread has been in each phase.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spent {
+    pub(crate) busy: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) asleep: Duration,
+    pub(crate) blocked: Duration,
+    pub(crate) blocked_elsewhere: Duration,
+}
+
         Self(Mutex::new(TimingState {
             started: None,
     /// The phase is that of a closure.
     in_closure: bool,
             ended: None,
-            idle: Duration::ZERO,
-            blocked: Duration::ZERO,
+            spent: Spent::default(),
             phase: Phase::Busy,
             since: None,
         }))
@@ -202,15 +218,34 @@ impl Timing {
         self.0.lock().phase == Phase::Blocked
     }
 
-    /// (idle, busy, blocked), the interval in progress included.
-    pub(crate) fn read(&self, now: Instant) -> (Duration, Duration, Duration) {
+    /// A closure of the stage is about to wait. If the stage itself waits, that goes on.
+    fn pause(&self, phase: Phase, now: impl FnOnce() -> Instant) {
+        let mut state = self.0.lock();
+        if state.phase == Phase::Busy {
+            state.settle(now());
+            (state.phase, state.in_closure) = (phase, true);
+        }
+    }
+
+    /// The closure goes on.
+    fn resume(&self, now: impl FnOnce() -> Instant) {
+        let mut state = self.0.lock();
+        if state.in_closure {
+            state.settle(now());
+            (state.phase, state.in_closure) = (Phase::Busy, false);
+        }
+    }
+
+    /// The interval in progress included.
+    pub(crate) fn read(&self, now: Instant) -> Spent {
         let mut state = *self.0.lock();
-        let Some(started) = state.started else { return Default::default() };
+        let Some(started) = state.started else { return Spent::default() };
         if state.ended.is_none() {
             state.settle(now);
         }
         let whole = state.ended.unwrap_or(now).saturating_duration_since(started);
-        (state.idle, whole.saturating_sub(state.idle + state.blocked), state.blocked)
+        let Spent { idle, asleep, blocked, blocked_elsewhere, .. } = state.spent;
+        Spent { busy: whole.saturating_sub(idle + asleep + blocked + blocked_elsewhere), ..state.spent }
     }
 }
 
@@ -218,11 +253,35 @@ impl TimingState {
     fn settle(&mut self, now: Instant) {
         let spent = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         match self.phase {
-            Phase::Busy => {}
-            Phase::Idle => self.idle += spent,
-            Phase::Blocked => self.blocked += spent,
+            Phase::Busy | Phase::Delegated => {}
+            Phase::Idle => self.spent.idle += spent,
+            Phase::Asleep => self.spent.asleep += spent,
+            Phase::Blocked => self.spent.blocked += spent,
+            Phase::BlockedElsewhere => self.spent.blocked_elsewhere += spent,
         }
         self.since = Some(now);
+    }
+}
+
+/// The account of one thread of a stage.
+struct ThreadAccount {
+    stats: Arc<StageStats>,
+    thread: usize,
+    clock: Clock,
+}
+
+impl Account for ThreadAccount {
+    fn pause(&self, what: WaitFor) {
+        let phase = match what {
+            WaitFor::Others => Phase::Idle,
+            WaitFor::Time => Phase::Asleep,
+            WaitFor::Room => Phase::BlockedElsewhere,
+        };
+        self.stats.threads[self.thread].pause(phase, || self.clock.now());
+    }
+
+    fn resume(&self) {
+        self.stats.threads[self.thread].resume(|| self.clock.now());
     }
 }
 
@@ -277,6 +336,12 @@ impl StageStats {
     /// How often the operators have panicked in vain lately: grows with each panic that makes one stuck.
     pub(crate) fn futile(&self) -> u64 {
         self.steps.iter().map(|step| step.futile.get().saturating_sub(PATIENCE - 1)).sum()
+    }
+
+    /// From now until the account is dropped: the calling thread, which is that thread of the stage, does not count as busy
+    /// while a closure of the stage waits.
+    pub(crate) fn open_account(self: &Arc<Self>, thread: usize, clock: &Clock) -> account::Open {
+        account::Open::new(Arc::new(ThreadAccount { stats: Arc::clone(self), thread, clock: clock.clone() }))
     }
 
     /// The step in which an error happened, if that says more than the stage's name.

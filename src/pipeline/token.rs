@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::node::{Cause, Node, Registration};
 use super::scope::Scope;
 use crate::clock::Clock;
+use crate::clock::account::WaitFor;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
 use crate::error::BoxError;
@@ -154,7 +155,7 @@ impl CancelToken {
             if until.is_some_and(|until| self.now() >= until) {
                 return Ok(());
             }
-            waiter.park(earlier(until, self.deadline()));
+            waiter.park_for(WaitFor::Time, earlier(until, self.deadline()));
         }
     }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::clock::account;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
 use crate::error::{ErrorKind, StreamError};
 use crate::pipeline::stats::{Phase, StageStats};
-use crate::pipeline::{CancelToken, Cause, Registration};
+use crate::pipeline::{CancelToken, Cause, Membership, Registration};
 
 /// How much earlier than its time a thread gets up that must not be late: an operating system wakes a thread some tens of
 /// microseconds after it was asked to.
@@ -37,16 +38,19 @@ struct Home {
     wake: Arc<Wake>,
     /// Once for the thread's life, and not for each wait.
     _registered: Registration,
+    _account: account::Open,
 }
 
 impl StageThread {
     /// For the calling thread, which is thread number `index` of the stage and stays it.
     pub(crate) fn new(token: CancelToken, stats: Arc<StageStats>, index: usize) -> Self {
         let waiter = Waiter::current(token.clock());
-        let home = Home { wake: Arc::clone(waiter.wake()), _registered: token.register(waiter.wake()) };
-        let mut thread = Self::visiting(token, stats, index);
-        thread.home = Some(home);
-        thread
+        let home = Home {
+            wake: Arc::clone(waiter.wake()),
+            _registered: token.register(waiter.wake()),
+            _account: stats.open_account(index, token.clock()),
+        };
+        Self::start(token, stats, index, Some(home), None)
     }
 
     /// For whatever thread calls.
@@ -62,6 +66,15 @@ impl StageThread {
     fn start(
         token: CancelToken,
         stats: Arc<StageStats>,
+        stats.threads[index].start(token.now());
+        Self { deadline: token.deadline(), alarm: token.alarm(), token, stats, index, home, _open: open }
+    }
+
+    /// For an end that calls closures on a thread that is not the pipeline's: to be kept for as long as it does.
+    pub(crate) fn open_account(&self) -> account::Open {
+        self.stats.open_account(self.index, self.token.clock())
+    }
+
         index: usize,
         home: Option<Home>,
         open: Option<Membership>,
@@ -177,7 +190,7 @@ impl StageThread {
 
     /// Waits until `done`, also after a stop: for work that cannot be interrupted. Whoever makes it true posts the wake.
     pub(crate) fn wait_regardless(&self, done: impl Fn() -> bool) {
-        self.wait_in(Phase::Busy, |waiter| {
+        self.wait_in(Phase::Delegated, |waiter| {
             if !waiter.spin(&done) && !done() {
                 waiter.park(None);
             }

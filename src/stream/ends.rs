@@ -36,6 +36,7 @@ macro_rules! ends {
         #[track_caller]
         pub fn for_each(self, mut f: impl FnMut(Result<$item>)) -> Result<Tally> {
             let mut reader = self.read("for_each");
+            let _account = reader.thread().open_account();
             let Some(((), end)) = reader.fold((), |(), item| Some(f(item))) else { unreachable!("it wants them all") };
             match end {
                 End::Finished => Ok(reader.tally()),
@@ -73,6 +74,7 @@ macro_rules! ends {
         #[track_caller]
         pub fn collect<B: FromIterator<$item>>(self) -> Result<B> {
             let mut reader = self.read("collect");
+            let _account = reader.thread().open_account();
             let mut failed = None;
             let collected = std::iter::from_fn(|| {
                 try_next(&mut reader).unwrap_or_else(|error| {
@@ -110,7 +112,9 @@ macro_rules! ends {
         /// If an error item comes first, or the stream was cut before.
         #[track_caller]
         pub fn first(self) -> Result<Option<$item>> {
-            try_next(&mut self.read("first"))
+            let mut reader = self.read("first");
+            let _account = reader.thread().open_account();
+            try_next(&mut reader)
         }
     };
 }
@@ -130,6 +134,7 @@ fn try_fold<O: Operator, F: Feed<Item = O::In>, A>(
     init: A,
     mut f: impl FnMut(A, O::Out) -> Result<A>,
 ) -> Result<A> {
+    let _account = reader.thread().open_account();
     let mut failed = None;
     let folded = reader.fold(init, |state, item| match item.and_then(|item| f(state, item)) {
         Ok(state) => Some(state),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::clock::account::WaitFor;
 use crate::clock::earlier;
 use crate::clock::wait::Waiter;
 use crate::edge::{Edge, Refused};
@@ -172,7 +173,7 @@ impl<T: Send + 'static> Sender<T> {
                 return Err(SendError::Full(refused));
             }
             if !shared.edge.want_room(waiter.wake()) && !shared.token.is_cancelled() {
-                waiter.park(earlier(deadline, shared.token.deadline()));
+                waiter.park_for(WaitFor::Room, earlier(deadline, shared.token.deadline()));
             }
         }
     }

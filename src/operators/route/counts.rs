@@ -98,7 +98,7 @@ impl Sum {
             let lost = way.lost.get();
             sum.items += way.sent.get() + lost;
             sum.undeliverable += lost + way.gauge.undelivered.load(Ordering::Relaxed);
-            sum.blocked += way.waits.read(run.clock.now()).2;
+            sum.blocked += way.waits.read(run.clock.now()).blocked;
             sum.is_blocking |= way.waits.is_blocked();
         }
     }

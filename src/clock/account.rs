@@ -1,0 +1,61 @@
+//! Accounts: on what the waits of the calling thread are booked.
+//!
+//! The time of a stage is its work, unless its thread waits. It waits on its own behalf, which the stage books itself, or
+//! because a closure of the user's sends, receives or sleeps through this library. The second kind is booked here: whoever
+//! calls closures opens an account on its thread, and every park pauses all accounts of the thread. There are several if a
+//! closure reads a stream of its own.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// What a thread waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    /// An item, or whatever else others do.
+    Others,
+    /// Room in a stream.
+    Room,
+    /// A time.
+    Time,
+}
+
+pub(crate) trait Account: Send + Sync {
+    /// The thread is about to wait.
+    fn pause(&self, what: WaitFor);
+
+    /// The wait is over.
+    fn resume(&self);
+}
+
+thread_local! {
+    static OPEN: RefCell<Vec<Arc<dyn Account>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An account of the thread on which it was opened, until it is dropped there.
+#[must_use = "an account is closed when this is dropped"]
+pub(crate) struct Open(Arc<dyn Account>);
+
+impl Open {
+    pub(crate) fn new(account: Arc<dyn Account>) -> Self {
+        OPEN.with_borrow_mut(|accounts| accounts.push(Arc::clone(&account)));
+        Self(account)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        OPEN.with_borrow_mut(|accounts| {
+            if let Some(index) = accounts.iter().rposition(|other| Arc::ptr_eq(other, &self.0)) {
+                accounts.remove(index);
+            }
+        });
+    }
+}
+
+/// Waits, and books the time.
+pub(super) fn paused<R>(what: WaitFor, wait: impl FnOnce() -> R) -> R {
+    OPEN.with_borrow(|accounts| accounts.iter().for_each(|account| account.pause(what)));
+    let result = wait();
+    OPEN.with_borrow(|accounts| accounts.iter().for_each(|account| account.resume()));
+    result
+}
