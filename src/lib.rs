@@ -103,8 +103,8 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
 pub use operators::*;
 pub use pipeline::{
-    CancelToken, Cancelled, Cause, DEFAULT_CAPACITY, DropReason, Outcome, OutputReport, Pipeline, PipelineBuilder,
-    Report, StageKind, StageReport, StepReport,
+    CancelToken, Cancelled, Cause, DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, DropReason, Outcome, OutputReport, Pipeline,
+    PipelineBuilder, Report, StageKind, StageReport, StepReport,
 };
 pub use stage::{Emit, Operator, Tally};
 pub use stream::{

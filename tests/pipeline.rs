@@ -615,3 +615,174 @@ fn wait_for_keepers(pipeline: &Pipeline) {
         std::thread::yield_now();
     }
 }
+
+type Items = BoxProcessor<u64, u64>;
+
+/// A processor of each kind that starts threads of its own.
+fn kinds() -> Vec<(&'static str, Items)> {
+    let config = BatchConfig { max_size: 2, max_latency: SECOND };
+    let call = |_: &CancelToken, n: &u64| streamz::Ok(*n);
+    let routes = || ProcessorFn::new("route", |_, stream: Stream<u64>| stream.map(|n| n));
+    vec![
+        ("mapper", Mapper::new(|n: u64| n).boxed()),
+        ("fused", Mapper::new(|n: u64| n).fuse(Mapper::new(|n| n)).boxed()),
+        ("batcher", Batcher::new(config).then(Flatten::new()).boxed()),
+        ("pool", AsyncMapper::new(call).with_workers(4).boxed()),
+        ("keyed pool", AsyncMapper::keyed(|n: &u64| *n, call).with_workers(4).boxed()),
+        ("rayon", ParMapper::new(|n: u64| n).boxed()),
+        ("dropping buffer", DroppingBuffer::new(4).boxed()),
+        ("sliding buffer", SlidingBuffer::new(4).boxed()),
+        ("router", Router::new().add_route("all", |_| true, routes()).boxed()),
+        ("switch", Switch::new().case("all", |_| true, routes()).boxed()),
+        ("monitor", Monitor::new(SECOND).on_stats(drop).boxed()),
+        ("items", ProcessorFn::new("items", |_, stream: Stream<u64>| stream.dead_letters().0).boxed()),
+        ("split", ProcessorFn::new("split", |_, stream: Stream<u64>| stream.split(|_| true).0).boxed()),
+        ("fan-in", ProcessorFn::new("fan-in", |_, stream: Stream<u64>| stream.merge([])).boxed()),
+    ]
+}
+
+/// Three items that are there before the stage is built.
+fn three(pipeline: &Pipeline) -> Stream<u64> {
+    let (sender, stream) = Stream::channel(pipeline, 3);
+    (0..3).for_each(|n| sender.send(n).unwrap());
+    stream
+}
+
+#[test]
+fn a_stage_without_a_thread_is_not_complete() {
+    for (kind, processor) in kinds() {
+        let pipeline = Pipeline::builder("none").max_threads(0).build();
+        let error = three(&pipeline).through(&processor).collect::<Vec<_>>().expect_err(kind);
+        assert_eq!(error.kind(), ErrorKind::Internal, "{kind}");
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains("has 0 threads already"), "{kind}");
+        let report = pipeline.join();
+        assert!(matches!(&report.outcome, Outcome::Cut(cut) if cut.kind() == ErrorKind::Internal), "{kind}: {report}");
+    }
+}
+
+#[test]
+fn a_source_or_branch_without_a_thread_is_not_complete() {
+    let pipeline = Pipeline::builder("none").max_threads(0).build();
+    let internal = |error: StreamError| assert_eq!(error.kind(), ErrorKind::Internal);
+    internal(Stream::from_iter(&pipeline, 0..3).count().unwrap_err());
+    internal(Stream::lines(&pipeline, &b"a line"[..]).count().unwrap_err());
+    internal(Stream::interval(&pipeline, SECOND).count().unwrap_err());
+    internal(streamz::Inline::from_iter(&pipeline, 0..3).map(|n| n).spawn("inline").count().unwrap_err());
+    internal(three(&pipeline).dead_letters().1.count().unwrap_err());
+    for half in [three(&pipeline).split(|n| n % 2 == 0).0, three(&pipeline).split(|n| n % 2 == 0).1] {
+        internal(half.count().unwrap_err());
+    }
+    assert!(matches!(pipeline.join().outcome, Outcome::Cut(_)));
+}
+
+type Start = fn(&Pipeline);
+
+#[test]
+fn what_runs_beside_the_stages_cancels_the_pipeline_if_it_gets_no_thread() {
+    let starts: [(&str, Start); 3] = [
+        ("spawn_for_each", |pipeline| three(pipeline).spawn_for_each(|_| panic!("there is no thread to call it"))),
+        ("spawn", |pipeline| pipeline.spawn("task", |_| panic!("there is no thread to call it"))),
+        ("every", |pipeline| pipeline.every(SECOND, || panic!("there is no thread to call it"))),
+    ];
+    for (what, start) in starts {
+        let pipeline = Pipeline::builder("none").max_threads(0).build();
+        start(&pipeline);
+        let outcome = pipeline.join().outcome;
+        assert!(matches!(outcome, Outcome::Cancelled(Cause::Because(_))), "{what}: {outcome}");
+    }
+    let pipeline = Pipeline::builder("none").max_threads(0).build();
+    let receiver = three(&pipeline).into_receiver(3);
+    assert!(receiver.recv().is_err());
+    assert_eq!(receiver.cut().unwrap().kind(), ErrorKind::Internal);
+    assert!(matches!(pipeline.join().outcome, Outcome::Cancelled(_)));
+}
+
+#[test]
+fn a_pool_with_some_of_its_threads_does_all_of_the_work() {
+    for threads in 1..4 {
+        let pipeline = Pipeline::builder("few").max_threads(threads).build();
+        let (sender, stream) = Stream::channel(&pipeline, 3);
+        let pool = stream.async_map(4, |_: &CancelToken, n: &u64| streamz::Ok(*n));
+        assert_eq!(pipeline.threads(), threads);
+        (0..3).for_each(|n| sender.send(n).unwrap());
+        drop(sender);
+        assert_eq!(pool.collect::<Vec<_>>().unwrap(), [0, 1, 2]);
+        assert!(pipeline.join().is_complete());
+    }
+}
+
+#[test]
+fn a_thread_that_has_ended_makes_room_for_another() {
+    let pipeline = Pipeline::builder("one").max_threads(1).build();
+    for _ in 0..3 {
+        assert_eq!(Stream::from_iter(&pipeline, 0..3).count().unwrap(), 3);
+        wait_for_threads(&pipeline);
+    }
+    assert!(pipeline.join().is_complete());
+}
+
+#[test]
+fn a_stack_that_the_system_cannot_provide_leaves_the_stage_without_a_thread() {
+    let pipeline = Pipeline::builder("huge").stack_size(usize::MAX / 4).build();
+    let error = Stream::from_iter(&pipeline, 0..3).count().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    pipeline.join();
+}
+
+#[test]
+fn a_small_stack_is_rounded_up() {
+    let pipeline = Pipeline::builder("small").stack_size(0).build();
+    let (sender, stream) = Stream::channel(&pipeline, 1);
+    let counted = stream.map(|n: u8| n);
+    sender.send(1).unwrap();
+    drop(sender);
+    assert_eq!(counted.count().unwrap(), 1);
+    pipeline.join();
+}
+
+/// What `DEFAULT_STACK_SIZE` promises, in debug and release builds.
+#[test]
+fn items_of_64_kib_fit_on_the_default_stack() {
+    type Large = [u8; 64 * 1024];
+    fn sink(stream: Stream<Large>) {
+        stream.spawn_for_each(|item| assert_eq!(item.unwrap()[0], 1));
+    }
+    fn shift(item: Large) -> Large {
+        item
+    }
+    let pipeline = Pipeline::new("large");
+    // Whose threads are not the pipeline's.
+    let rayon = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(DEFAULT_STACK_SIZE).build().unwrap();
+    let rayon = Arc::new(rayon);
+    let source = || Stream::from_iter(&pipeline, std::iter::repeat_with(|| [1; 64 * 1024]).take(5));
+    let copy = |_: &CancelToken, item: &Large| streamz::Ok(*item);
+    let (good, failed) = source().dead_letters();
+    failed.spawn_for_each(drop);
+    let (left, right) = source().split(|item: &Large| item[0] == 1);
+    let eight = |steps: streamz::Steps<streamz::NoSteps<Large>>| {
+        let four = steps.map(shift).filter(|item| item[0] == 1).map(shift).try_map(|item| streamz::Ok(*item));
+        four.filter(|item| item[0] == 1).map(shift).filter(|item| item[0] == 1).map(shift)
+    };
+    for stream in [
+        source(),
+        source().map(shift).filter(|item| item[0] == 1),
+        source().stage("eight", eight),
+        source().async_map(2, copy),
+        source().through(&ParMapper::new(shift).with_pool(rayon)),
+        source().chunk(2).flatten(),
+        source().batch(BatchConfig { max_size: 2, max_latency: SECOND }).flatten(),
+        source().buffer(2),
+        source().through(&SlidingBuffer::new(5)),
+        source().through(&Retry::new(AsyncMapper::new(copy))),
+        source().through(&Router::new().add_route("all", |_| true, Mapper::new(shift))),
+        source().through(&TumblingWindow::new(SECOND)).map(|window| window.items).flatten(),
+        source().merge([source()]),
+        good,
+        left,
+        right,
+    ] {
+        sink(stream);
+    }
+    let report = pipeline.join();
+    assert!(report.is_complete(), "{report}");
+}

@@ -9,8 +9,8 @@ mod token;
 
 pub use node::Cause;
 pub(crate) use node::Registration;
-pub use pipeline::{DEFAULT_CAPACITY, Pipeline, PipelineBuilder};
+pub use pipeline::{DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, Pipeline, PipelineBuilder};
 pub use report::{Outcome, OutputReport, Report, StageReport, StepReport};
-pub(crate) use scope::{Drain, Membership, Scope};
+pub(crate) use scope::{Drain, Membership, Scope, Settings};
 pub use stats::{DropReason, StageKind};
 pub use token::{CancelToken, Cancelled};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::node::Node;
-use super::{CancelToken, Cause, Report, Scope};
+use super::{CancelToken, Cause, Report, Scope, Settings};
 use crate::clock::Clock;
 use crate::clock::wait::Waiter;
 use crate::clock::{Ticks, earlier};
@@ -18,6 +18,14 @@ use crate::pipeline::stats::{StageKind, StageStats};
 pub const DEFAULT_CAPACITY: usize = 256;
 
 /// Owns a token and every thread that is started under it.
+/// The stack size of a pipeline's threads in bytes, unless [`stack_size`](PipelineBuilder::stack_size) sets another: 8 MiB.
+///
+/// Items are moved by value, and each step that an item goes through has copies of it on the stack. With this size, items
+/// of up to 64 KiB fit, through every operator and a stage of up to eight fused steps, in debug and release builds; optimized
+/// builds take items of four times that size. Larger items overflow the stack, which ends the process: put them in
+/// a `Box`, a `Vec` or an `Arc`. That is also faster, from a few hundred bytes.
+pub const DEFAULT_STACK_SIZE: usize = 8 * 1024 * 1024;
+
 ///
 /// It keeps the books of every stage and end that was ever built on it, for the report: make a new one for each job
 /// rather than one for the life of a service.
@@ -52,7 +60,7 @@ pub struct Pipeline {
 pub struct PipelineBuilder {
     name: Arc<str>,
     clock: Clock,
-    capacity: usize,
+    settings: Settings,
     timeout: Option<Duration>,
 }
 
@@ -66,7 +74,35 @@ impl PipelineBuilder {
     /// How many items may wait between two stages that ask for nothing else. Defaults to
     /// [`DEFAULT_CAPACITY`]. With 0 every item is handed over directly, which costs a thread switch each.
     pub fn capacity(mut self, items: usize) -> Self {
-        self.capacity = items;
+        self.settings.capacity = items;
+        self
+    }
+
+    /// Sets the stack size of every thread of the pipeline. Defaults to [`DEFAULT_STACK_SIZE`]; the environment variable
+    /// `RUST_MIN_STACK` has no effect on these threads.
+    ///
+    /// The memory is reserved and not used until it is needed: a thread of 8 MiB that needs 20 KiB costs 20 KiB, and 8 MiB
+    /// of address space. The operating system rounds small values up to its minimum. A size that it cannot provide leaves
+    /// the stage without a thread, as [`max_threads`](Self::max_threads) does.
+    ///
+    /// See [`DEFAULT_STACK_SIZE`] for the size of items that fit. Rayon's threads, on which a
+    /// [`ParMapper`](crate::ParMapper) computes, and threads of the caller, on which an end runs, have stacks of their own.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.settings.stack_size = bytes;
+        self
+    }
+
+    /// Limits how many threads the pipeline may have at a time. Defaults to as many as the operating system provides.
+    ///
+    /// A stage for which there is no thread left does not start: its output is cut with an error of kind
+    /// [`Internal`](crate::ErrorKind::Internal), and the [outcome](crate::Outcome) is [`Cut`](crate::Outcome::Cut). A pool that gets only
+    /// some of its workers runs with those. [`spawn_for_each`](crate::Stream::spawn_for_each),
+    /// [`into_receiver`](crate::Stream::into_receiver), [`spawn`](Pipeline::spawn) and [`every`](Pipeline::every) cancel the
+    /// pipeline. The same happens when the operating system provides no more threads.
+    ///
+    /// With 0, only streams that are fed and read by threads of the caller's work.
+    pub fn max_threads(mut self, threads: usize) -> Self {
+        self.settings.max_threads = threads;
         self
     }
 
@@ -80,7 +116,7 @@ impl PipelineBuilder {
     pub fn build(self) -> Pipeline {
         let deadline = self.timeout.and_then(|timeout| self.clock.now().checked_add(timeout));
         let root = Node::root(self.clock.clone(), deadline);
-        let scope = Scope::new(self.name, self.clock, Arc::clone(&root), self.capacity);
+        let scope = Scope::new(self.name, self.clock, Arc::clone(&root), self.settings);
         Pipeline { token: CancelToken::for_scope(root, scope) }
     }
 }
@@ -93,7 +129,8 @@ impl Pipeline {
 
     /// For a pipeline with options.
     pub fn builder(name: impl Into<Arc<str>>) -> PipelineBuilder {
-        PipelineBuilder { name: name.into(), clock: Clock::default(), capacity: DEFAULT_CAPACITY, timeout: None }
+        let settings = Settings { capacity: DEFAULT_CAPACITY, stack_size: DEFAULT_STACK_SIZE, max_threads: usize::MAX };
+        PipelineBuilder { name: checked(name), clock: Clock::default(), settings, timeout: None }
     }
 
     /// The pipeline's own token, for those who need it by value: a signal handler, say.

@@ -44,10 +44,21 @@ pub(crate) trait Drain: Send + Sync {
 }
 
 pub(crate) struct Scope {
+/// What the builder of a pipeline sets for its stages.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// How many items may wait between two stages that ask for nothing else.
+    pub(crate) capacity: usize,
+    /// The stack of each thread, in bytes.
+    pub(crate) stack_size: usize,
+    /// How many threads may run at a time.
+    pub(crate) max_threads: usize,
+}
+
     name: Arc<str>,
     clock: Clock,
     root: Arc<Node>,
-    capacity: usize,
+    settings: Settings,
     started: Instant,
     draining: AtomicBool,
     /// How many of its threads have not ended; a copy for readers that do not hold the lock.
@@ -80,13 +91,13 @@ struct State {
     /// Streams that are still to be read, and readers on threads that are not the pipeline's.
     open: usize,
 impl Scope {
-    pub(crate) fn new(name: Arc<str>, clock: Clock, root: Arc<Node>, capacity: usize) -> Arc<Self> {
+    pub(crate) fn new(name: Arc<str>, clock: Clock, root: Arc<Node>, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             name,
             started: clock.now(),
             clock,
             root,
-            capacity,
+            settings,
             draining: AtomicBool::new(false),
             live: AtomicUsize::new(0),
             state: Mutex::default(),
@@ -113,7 +124,7 @@ pub(crate) struct Ended {
     }
 
     pub(crate) fn default_capacity(&self) -> usize {
-        self.capacity
+        self.settings.capacity
     }
 
     /// How many of the pipeline's threads have not ended.
@@ -171,7 +182,8 @@ pub(crate) struct Ended {
     pub(crate) fn spawn(self: &Arc<Self>, name: &str, keep: bool, body: impl FnOnce(io::Result<()>) + Send + 'static) {
         let name: Arc<str> = format!("{}/{name}", self.name).into();
         let waiter = Waiter::for_thread(&self.clock, Arc::clone(&name));
-        let membership = self.enter(keep, Arc::clone(waiter.wake()));
+        let role = if keep { Role::Keeper } else { Role::Helper };
+        let (membership, others) = self.enter(role, Arc::clone(waiter.wake()));
         // Kept outside the thread's closure, which a failed spawn destroys.
         let work = Arc::new(Mutex::new(Some((body, waiter, membership))));
         let theirs = Arc::clone(&work);
@@ -187,7 +199,13 @@ pub(crate) struct Ended {
             drop(membership);
             drop(waiter);
             Waiter::uninstall();
-        });
+        };
+        let most = self.settings.max_threads;
+        let spawned = if others < most {
+            std::thread::Builder::new().name(name.to_string()).stack_size(self.settings.stack_size).spawn(run)
+        } else {
+            Err(io::Error::other(format!("pipeline `{}` has {most} threads already, the most it may have", self.name)))
+        };
         match spawned {
             Ok(handle) => self.keep_handle(handle),
             Err(error) => {
@@ -202,12 +220,28 @@ pub(crate) struct Ended {
         }
     }
 
-    fn enter(self: &Arc<Self>, keep: bool, wake: Arc<Wake>) -> Membership {
+    /// Counts a thread that is about to be spawned; says how many others there are.
+    fn enter(self: &Arc<Self>, role: Role, wake: Arc<Wake>) -> (Membership, usize) {
         let mut state = self.state.lock();
         *state.count(role) += 1;
         state.wakes.push(Arc::clone(&wake));
-        self.live.fetch_add(1, Ordering::AcqRel);
-        Membership { scope: Arc::clone(self), keep, wake: Some(wake) }
+        let others = self.live.fetch_add(1, Ordering::AcqRel);
+        (Membership { scope: Arc::clone(self), role, wake: Some(wake) }, others)
+    }
+
+    /// Counts a stream that is to be read, until the membership is dropped. It does not keep `join` waiting.
+    pub(crate) fn open_stream(self: &Arc<Self>) -> Membership {
+        self.open(Role::Stream)
+    }
+
+    /// Counts a reader on a thread that is not the pipeline's, in the same way.
+    pub(crate) fn open_reader(self: &Arc<Self>) -> Membership {
+        self.open(Role::Reader)
+    }
+
+    fn open(self: &Arc<Self>, role: Role) -> Membership {
+        self.state.lock().open += 1;
+        Membership { scope: Arc::clone(self), role, wake: None }
     }
 
     fn keep_handle(&self, handle: JoinHandle<()>) {

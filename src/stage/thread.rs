@@ -224,9 +224,9 @@ pub(crate) fn cut_error(token: &CancelToken, stats: &StageStats, cause: Cause) -
 }
 
 /// The error with which a stream ends whose stage has no thread.
-pub(crate) fn spawn_error(token: &CancelToken, stats: &StageStats, error: std::io::Error) -> StreamError {
+pub(crate) fn spawn_error(token: &CancelToken, stats: &StageStats, error: &std::io::Error) -> StreamError {
     let error = StreamError::new(ErrorKind::Internal, Arc::clone(&stats.name))
-        .with_source(error)
+        .with_source(format!("cannot start a thread: {error}"))
         .with_time(token.clock().wall());
     token.scope().note_cut(&error);
     error

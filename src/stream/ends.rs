@@ -21,7 +21,7 @@ use crate::stage::input::{Feed, Input};
 use crate::stage::operator::Operator;
 use crate::stage::operator::sealed::Context;
 use crate::stage::reader::Reader;
-use crate::stage::thread::StageThread;
+use crate::stage::thread::{StageThread, spawn_error};
 
 /// The ends that run on the calling thread, over `self.read(name)`, which gives a [`Reader`].
 macro_rules! ends {
@@ -188,7 +188,7 @@ impl<T: Send + 'static> Stream<T> {
     /// As [`for_each`](Self::for_each), on a thread that the pipeline owns: for streams that must be read beside others.
     ///
     /// If the stream was cut, the last thing that `f` is given is the error that says why. A panic in `f` cancels the
-    /// pipeline.
+    /// pipeline. So does a thread that cannot be started; `f` is not called then.
     ///
     /// # Panics
     /// If the pipeline has finished.
@@ -235,6 +235,7 @@ impl<T: Send + 'static> Stream<T> {
         let scope = Arc::clone(token.scope());
         scope.spawn(&format!("{}-0", stats.name), true, move |started| {
             if let Err(error) = started {
+                let _ = cut.set(spawn_error(&token, &stats, &error));
                 return token.cancel_because(error);
             }
             let mut reader = on_own_thread(input, &token, &stats);

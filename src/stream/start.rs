@@ -129,7 +129,7 @@ where
                 let thread = StageThread::new(registered.token, registered.stats, 0);
                 Driver::new(op, feed, out, thread).run();
             }
-            Err(error) => out.end(End::Cut(spawn_error(&registered.token, &registered.stats, error))),
+            Err(error) => out.end(End::Cut(spawn_error(&registered.token, &registered.stats, &error))),
         }
     });
     stream

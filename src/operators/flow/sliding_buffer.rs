@@ -101,7 +101,7 @@ impl<T: Send + 'static> Processor for SlidingBuffer<T> {
         cancel.scope().spawn(&name, true, move |started| {
             let Registered { token, stats, .. } = registered;
             if let Err(error) = started {
-                return sender.end(End::Cut(spawn_error(&token, &stats, error)));
+                return sender.end(End::Cut(spawn_error(&token, &stats, &error)));
             }
             let thread = StageThread::new(token, stats, 0);
             sender.watch(thread.wake());

@@ -93,6 +93,10 @@ impl<In, Out, F: Fn(In) -> Out> ParMapper<In, Out, F> {
     common_options!();
 
     /// Uses the given pool instead of the global one.
+    ///
+    /// A pool thread has the stack that its builder sets, 2 MiB by default, which is enough for items of up to 16 KiB in
+    /// debug builds. For larger ones, give the pool a [`stack_size`](rayon::ThreadPoolBuilder::stack_size) of at least
+    /// [`DEFAULT_STACK_SIZE`](crate::DEFAULT_STACK_SIZE).
     pub fn with_pool(mut self, pool: Arc<ThreadPool>) -> Self {
         self.pool = Some(pool);
         self
@@ -136,7 +140,7 @@ where
             let Registered { token, stats, .. } = registered;
             let mut sender = sender;
             if let Err(error) = started {
-                return sender.end(End::Cut(spawn_error(&token, &stats, error)));
+                return sender.end(End::Cut(spawn_error(&token, &stats, &error)));
             }
             let thread = StageThread::new(token, stats, 0);
             sender.watch(thread.wake());

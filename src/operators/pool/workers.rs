@@ -173,14 +173,13 @@ where
             match started {
                 Ok(()) => {
                     let thread = StageThread::new(token, stats, index);
-                    let leaving = Leaving { pool: &pool, cut: None, thread: Some(&thread) };
+                    let leaving = Leaving { pool: &pool, cut: || thread.cut() };
                     pool.work(&thread, &*work);
                     drop(leaving);
                 }
                 // The others do the work; if there are none, the stream ends with this.
                 Err(error) => {
-                    let cut = Some(spawn_error(&token, &stats, error));
-                    drop(Leaving { pool: &pool, cut, thread: None });
+                    drop(Leaving { pool: &pool, cut: || spawn_error(&token, &stats, &error) });
                 }
             }
             let_go(pool, work);
@@ -219,13 +218,13 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
 }
 
 /// A worker that is about to leave, in whatever way.
-struct Leaving<'a, In: Send + 'static, Out: Send + 'static> {
+struct Leaving<'a, In: Send + 'static, Out: Send + 'static, F: Fn() -> StreamError> {
     pool: &'a Pool<In, Out>,
-    cut: Option<StreamError>,
-    thread: Option<&'a StageThread>,
+    /// Why the output is cut, if this is the last and it is not finished.
+    cut: F,
 }
 
-impl<In: Send + 'static, Out: Send + 'static> Drop for Leaving<'_, In, Out> {
+impl<In: Send + 'static, Out: Send + 'static, F: Fn() -> StreamError> Drop for Leaving<'_, In, Out, F> {
     fn drop(&mut self) {
         let pool = self.pool;
         if std::thread::panicking() {
@@ -248,8 +247,7 @@ impl<In: Send + 'static, Out: Send + 'static> Drop for Leaving<'_, In, Out> {
         panic::discard(pool.keyed.as_ref().map_or_else(Vec::new, |keyed| keyed.lanes.clear()));
         pool.step().abandoned.add(pool.step().unsettled());
         if let Some(mut sender) = sender {
-            let error = self.cut.take().or_else(|| self.thread.map(StageThread::cut));
-            sender.end(error.map_or(End::Finished, End::Cut));
+            sender.end(End::Cut((self.cut)()));
         }
     }
 }

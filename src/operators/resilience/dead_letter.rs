@@ -285,7 +285,7 @@ impl<T: Send + 'static> DeadLetterQueue<T> {
         cancel.scope().spawn(&name, true, move |started| {
             let Registered { token, stats, .. } = registered;
             if let Err(error) = started {
-                let error = spawn_error(&token, &stats, error);
+                let error = spawn_error(&token, &stats, &error);
                 items.end(End::Cut(error.clone()));
                 return failed.end(End::Cut(error));
             }

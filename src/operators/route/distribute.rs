@@ -231,7 +231,7 @@ pub(super) fn distribute<T: Send + 'static>(
         let context = registered.context();
         let Registered { token, stats, .. } = registered;
         if let Err(error) = started {
-            let error = spawn_error(&token, &stats, error);
+            let error = spawn_error(&token, &stats, &error);
             return senders.into_iter().for_each(|mut sender| sender.end(End::Cut(error.clone())));
         }
         let thread = StageThread::new(token, stats, 0);
