@@ -786,3 +786,63 @@ fn items_of_64_kib_fit_on_the_default_stack() {
     let report = pipeline.join();
     assert!(report.is_complete(), "{report}");
 }
+
+type Give<'a> = Box<dyn FnOnce() + 'a>;
+
+#[test]
+fn a_name_with_a_nul_byte_is_refused_where_it_is_given() {
+    const BAD: &str = "a\0b";
+    let mapper = || Mapper::new(|n: u64| n);
+    let numbers = |pipeline: &Pipeline| Stream::from_iter(pipeline, 0..3u64);
+    let call = |_: &CancelToken, n: &u64| streamz::Ok(*n);
+    let config = BatchConfig { max_size: 2, max_latency: SECOND };
+    let pipeline = Pipeline::new("names");
+    let gives: Vec<(&str, Give<'_>)> = vec![
+        ("pipeline", Box::new(|| drop(Pipeline::new(BAD)))),
+        ("builder", Box::new(|| drop(Pipeline::builder(BAD)))),
+        ("spawn", Box::new(|| pipeline.spawn(BAD, |_| {}))),
+        ("end", Box::new(|| drop(numbers(&pipeline).named(BAD)))),
+        ("inline", Box::new(|| drop(numbers(&pipeline).inline().named(BAD)))),
+        ("inline stage", Box::new(|| drop(numbers(&pipeline).inline().map(|n| n).spawn(BAD)))),
+        ("stage", Box::new(|| drop(numbers(&pipeline).stage(BAD, |s| s.map(|n| n))))),
+        ("mapper", Box::new(|| drop(mapper().with_name(BAD)))),
+        ("fused", Box::new(|| drop(mapper().fuse(mapper()).with_name(BAD)))),
+        ("pool", Box::new(|| drop(AsyncMapper::new(call).with_name(BAD)))),
+        ("retry", Box::new(|| drop(Retry::new(AsyncMapper::new(call)).with_name(BAD)))),
+        ("batcher", Box::new(|| drop(Batcher::<u64>::new(config).with_name(BAD)))),
+        ("window", Box::new(|| drop(TumblingWindow::<u64>::new(SECOND).with_name(BAD)))),
+        ("buffer", Box::new(|| drop(Buffer::<u64>::new(1).with_name(BAD)))),
+        ("dropping buffer", Box::new(|| drop(DroppingBuffer::<u64>::new(1).with_name(BAD)))),
+        ("sliding buffer", Box::new(|| drop(SlidingBuffer::<u64>::new(1).with_name(BAD)))),
+        ("router", Box::new(|| drop(Router::<u64, u64>::new().with_name(BAD)))),
+        ("switch", Box::new(|| drop(Switch::<u64, u64>::new().with_name(BAD)))),
+        ("processor of a closure", Box::new(|| drop(ProcessorFn::new(BAD, |_, s: Stream<u64>| s)))),
+        ("unnamed by its author", Box::new(|| drop(numbers(&pipeline).through(&Unnameable(mapper()))))),
+    ];
+    for (what, give) in gives {
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(give)).unwrap_err();
+        let message = panic.downcast_ref::<String>().unwrap();
+        assert_eq!(message, "`name` must not contain a NUL byte: \"a\\0b\"", "{what}");
+    }
+    // Nothing was half started, and what is merely unusual is a name.
+    for name in ["", "a name of more than the fifteen bytes that Linux keeps", "größer\n"] {
+        assert_eq!(numbers(&pipeline).stage(name, |s| s.map(|n| n)).count().unwrap(), 3);
+    }
+    assert!(pipeline.join().faults.is_empty());
+}
+
+/// A stage whose own `name` is not one for a thread.
+struct Unnameable<S>(S);
+
+impl<S: Stage<In = u64, Out = u64>> Processor for Unnameable<S> {
+    type In = u64;
+    type Out = u64;
+
+    fn process(&self, cancel: &CancelToken, input: Stream<u64>) -> Stream<u64> {
+        input.with_token(cancel).through(&self.0).inline().map(|n| n).spawn("a\0b")
+    }
+
+    fn name(&self) -> &str {
+        "a\0b"
+    }
+}

@@ -277,7 +277,7 @@ impl Waiter {
         paused(WaitFor::Others, || match &self.wake.seat {
             None => sleep(deadline),
             Some(seat) => seat.park(deadline, Some(Box::new(probe)), || sleep(None)),
-        }
+        });
     }
 
     /// Lets the other side gather a few items: each look costs both sides a cache line, and being hungry makes the producer
@@ -287,7 +287,7 @@ impl Waiter {
             for _ in 0..HEAD_START {
                 std::hint::spin_loop();
             }
-        });
+        }
     }
 
     /// Looks at `ready` a few times, yielding the processor in between, before the caller goes on to park.

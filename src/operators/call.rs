@@ -230,8 +230,12 @@ impl<In> fmt::Debug for PoolOptions<In> {
 macro_rules! pool_options {
     () => {
         /// Sets the name that the stage has in reports and errors, and that its threads carry.
+        ///
+        /// # Panics
+        /// If `name` contains a NUL byte.
+        #[track_caller]
         pub fn with_name(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-            self.pool.options.name = name.into();
+            self.pool.options.name = $crate::pipeline::name::checked(name);
             self
         }
 

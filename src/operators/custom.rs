@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::options::{Options, common_options, stage};
+use crate::pipeline::name::checked;
 use crate::stage::operator::Operator;
 
 /// A processor that runs an [`Operator`] written by the user.
@@ -21,8 +22,12 @@ where
     O: Operator,
 {
     /// A processor called `name` that runs what `factory` makes.
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[track_caller]
     pub fn new(name: impl Into<Cow<'static, str>>, factory: F) -> Self {
-        Self { factory, options: Options { name: name.into(), capacity: None } }
+        Self { factory, options: Options { name: checked(name), capacity: None } }
     }
 
     common_options!();

@@ -1,5 +1,6 @@
 //! Pipelines: who owns the threads, who tells them to stop, and what was counted.
 
+pub(crate) mod name;
 mod node;
 mod pipeline;
 mod report;

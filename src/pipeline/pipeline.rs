@@ -6,6 +6,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::name::checked;
 use super::node::Node;
 use super::{CancelToken, Cause, Report, Scope, Settings};
 use crate::clock::Clock;
@@ -17,7 +18,6 @@ use crate::pipeline::stats::{StageKind, StageStats};
 /// How many items may wait between two stages unless something else is asked for.
 pub const DEFAULT_CAPACITY: usize = 256;
 
-/// Owns a token and every thread that is started under it.
 /// The stack size of a pipeline's threads in bytes, unless [`stack_size`](PipelineBuilder::stack_size) sets another: 8 MiB.
 ///
 /// Items are moved by value, and each step that an item goes through has copies of it on the stack. With this size, items
@@ -26,6 +26,7 @@ pub const DEFAULT_CAPACITY: usize = 256;
 /// a `Box`, a `Vec` or an `Arc`. That is also faster, from a few hundred bytes.
 pub const DEFAULT_STACK_SIZE: usize = 8 * 1024 * 1024;
 
+/// Owns a token and every thread that is started under it.
 ///
 /// It keeps the books of every stage and end that was ever built on it, for the report: make a new one for each job
 /// rather than one for the life of a service.
@@ -123,11 +124,19 @@ impl PipelineBuilder {
 
 impl Pipeline {
     /// A pipeline on the system clock. Its threads are named after it.
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[track_caller]
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self::builder(name).build()
     }
 
     /// For a pipeline with options.
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[track_caller]
     pub fn builder(name: impl Into<Arc<str>>) -> PipelineBuilder {
         let settings = Settings { capacity: DEFAULT_CAPACITY, stack_size: DEFAULT_STACK_SIZE, max_threads: usize::MAX };
         PipelineBuilder { name: checked(name), clock: Clock::default(), settings, timeout: None }
@@ -191,7 +200,7 @@ impl Pipeline {
     /// pipeline's token, and the pipeline is not finished before it returns.
     ///
     /// # Panics
-    /// If the pipeline has finished.
+    /// If `name` contains a NUL byte or the pipeline has finished.
     #[track_caller]
     pub fn spawn(&self, name: &str, work: impl FnOnce(&CancelToken) + Send + 'static) {
         self.token.spawn_task(name, true, work);
@@ -240,6 +249,7 @@ impl CancelToken {
 fn run_task(token: &CancelToken, stats: &Arc<StageStats>, work: impl FnOnce(&CancelToken)) {
     let timing = &stats.threads[0];
     timing.start(token.now());
+    let _account = stats.open_account(0, token.clock());
     if let Err(payload) = panic::catch(|| work(token)) {
         log::error!("streamz: task `{}` panicked: {}", stats.name, payload.message());
         token.cancel_because(format!("task `{}` panicked: {}", stats.name, payload.message()));
@@ -282,4 +292,3 @@ impl fmt::Debug for Pipeline {
             .finish_non_exhaustive()
     }
 }
-    let _account = stats.open_account(0, token.clock());

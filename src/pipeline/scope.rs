@@ -24,9 +24,10 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::name::checked;
 use super::node::{Cause, Node};
-use super::stats::{StageKind, StageStats};
 use super::report::Outcome;
+use super::stats::{StageKind, StageStats};
 use crate::clock::Clock;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
@@ -43,7 +44,6 @@ pub(crate) trait Drain: Send + Sync {
     fn drain(&self);
 }
 
-pub(crate) struct Scope {
 /// What the builder of a pipeline sets for its stages.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -55,6 +55,7 @@ pub(crate) struct Settings {
     pub(crate) max_threads: usize,
 }
 
+pub(crate) struct Scope {
     name: Arc<str>,
     clock: Clock,
     root: Arc<Node>,
@@ -73,6 +74,8 @@ struct State {
     /// Threads that keep the pipeline alive, and those that do not.
     keepers: usize,
     helpers: usize,
+    /// Streams that are still to be read, and readers on threads that are not the pipeline's.
+    open: usize,
     /// No keeper is left and somebody joins: helpers are to end.
     closing: bool,
     /// What the last thread or reader recorded; not yet valid as long as streams are open.
@@ -88,8 +91,13 @@ struct State {
     cut: Option<StreamError>,
 }
 
-    /// Streams that are still to be read, and readers on threads that are not the pipeline's.
-    open: usize,
+/// When and how a pipeline ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) at: Instant,
+    pub(crate) outcome: Outcome,
+}
+
 impl Scope {
     pub(crate) fn new(name: Arc<str>, clock: Clock, root: Arc<Node>, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
@@ -102,13 +110,6 @@ impl Scope {
             live: AtomicUsize::new(0),
             state: Mutex::default(),
         })
-/// When and how a pipeline ended.
-#[derive(Debug, Clone)]
-pub(crate) struct Ended {
-    pub(crate) at: Instant,
-    pub(crate) outcome: Outcome,
-}
-
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -155,6 +156,8 @@ pub(crate) struct Ended {
         steps: &[Arc<str>],
         threads: usize,
     ) -> (Arc<StageStats>, Membership) {
+        // Processors of the user's own have not been asked before.
+        let name = checked::<&str>(name);
         let mut state = self.state.lock();
         if state.finished {
             let pipeline = Arc::clone(&self.name);

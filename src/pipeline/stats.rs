@@ -168,11 +168,11 @@ struct TimingState {
     ended: Option<Instant>,
     spent: Spent,
     phase: Phase,
+    /// The phase is that of a closure.
+    in_closure: bool,
     since: Option<Instant>,
 }
 
-impl Timing {
-    pub(crate) fn new() -> Self {
 /// How long a thread has been in each phase.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spent {
@@ -183,13 +183,14 @@ pub(crate) struct Spent {
     pub(crate) blocked_elsewhere: Duration,
 }
 
+impl Timing {
+    pub(crate) fn new() -> Self {
         Self(Mutex::new(TimingState {
             started: None,
-    /// The phase is that of a closure.
-    in_closure: bool,
             ended: None,
             spent: Spent::default(),
             phase: Phase::Busy,
+            in_closure: false,
             since: None,
         }))
     }
@@ -206,7 +207,6 @@ pub(crate) struct Spent {
         state.phase = phase;
     }
 
-            in_closure: false,
     pub(crate) fn end(&self, now: Instant) {
         let mut state = self.0.lock();
         state.settle(now);

@@ -29,9 +29,9 @@ pub(crate) struct StageThread {
     alarm: Arc<AtomicBool>,
     /// `None` for an end that is read by whoever holds it, on this thread now and on another later.
     home: Option<Home>,
-}
     /// As long as an end without a home is there, the pipeline has not ended.
     _open: Option<Membership>,
+}
 
 /// The thread that the stage lives on.
 struct Home {
@@ -55,10 +55,6 @@ impl StageThread {
 
     /// For whatever thread calls.
     pub(crate) fn visiting(token: CancelToken, stats: Arc<StageStats>, index: usize) -> Self {
-        stats.threads[index].start(token.now());
-        Self { deadline: token.deadline(), alarm: token.alarm(), token, stats, index, home: None }
-    }
-
         let open = token.scope().open_reader();
         Self::start(token, stats, index, None, Some(open))
     }
@@ -66,6 +62,10 @@ impl StageThread {
     fn start(
         token: CancelToken,
         stats: Arc<StageStats>,
+        index: usize,
+        home: Option<Home>,
+        open: Option<Membership>,
+    ) -> Self {
         stats.threads[index].start(token.now());
         Self { deadline: token.deadline(), alarm: token.alarm(), token, stats, index, home, _open: open }
     }
@@ -75,10 +75,6 @@ impl StageThread {
         self.stats.open_account(self.index, self.token.clock())
     }
 
-        index: usize,
-        home: Option<Home>,
-        open: Option<Membership>,
-    ) -> Self {
     /// Its number among the threads of the stage.
     pub(crate) fn index(&self) -> usize {
         self.index

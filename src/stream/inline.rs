@@ -11,6 +11,7 @@ use super::origin::{FromLine, IntoLineReader, Iter, Line, LineReader, Lines, Sit
 use super::start::{Registered, spawn_driver};
 use super::{Chain, NoSteps, Stage};
 use crate::pipeline::CancelToken;
+use crate::pipeline::name::checked;
 use crate::pipeline::stats::StageKind;
 use crate::stage::input::{Feed, Input};
 use crate::stage::reader::Reader;
@@ -188,15 +189,19 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
     }
 
     /// Sets the name that the end has in reports.
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[track_caller]
     pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.name = Some(name.into());
+        self.name = Some(checked(name));
         self
     }
 
     /// Gives the piece a thread of its own: a stage called `name`.
     ///
     /// # Panics
-    /// If the pipeline has finished; for a source, if its token belongs to no pipeline.
+    /// If `name` contains a NUL byte or the pipeline has finished; for a source, if its token belongs to no pipeline.
     #[track_caller]
     pub fn spawn(self, name: &str) -> Stream<C::Out> {
         let mut steps = Vec::new();

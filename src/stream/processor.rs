@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Stream;
 use super::start::launch;
 use crate::pipeline::CancelToken;
+use crate::pipeline::name::checked;
 use crate::stage::Operator;
 use crate::stage::fuse::FusedOperator;
 
@@ -174,8 +175,12 @@ impl<A: Stage, B: Stage<In = A::Out>> Fused<A, B> {
     }
 
     /// Sets the name of the whole; its steps keep theirs.
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[track_caller]
     pub fn with_name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.name = name.into();
+        self.name = checked(name);
         self
     }
 
@@ -247,8 +252,12 @@ where
     F: Fn(&CancelToken, Stream<In>) -> Stream<Out> + Send + Sync + 'static,
 {
     /// A processor called `name` that is what `build` makes of a stream.
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[track_caller]
     pub fn new(name: impl Into<Cow<'static, str>>, build: F) -> Self {
-        Self { name: name.into(), build, types: std::marker::PhantomData }
+        Self { name: checked(name), build, types: std::marker::PhantomData }
     }
 }
 

@@ -143,7 +143,7 @@ impl<T: Send + 'static> Stream<T> {
     /// ```
     ///
     /// # Panics
-    /// If the pipeline has finished.
+    /// If `name` contains a NUL byte or the pipeline has finished.
     #[track_caller]
     pub fn stage<S>(self, name: &str, build: impl FnOnce(Steps<NoSteps<T>>) -> Steps<Only<S>>) -> Stream<S::Out>
     where

@@ -11,7 +11,8 @@ use crate::clock::earlier;
 use crate::clock::wait::Waiter;
 use crate::edge::{EdgeReceiver, End, Polled, edge};
 use crate::error::{ErrorKind, Result, StreamError};
-use crate::pipeline::{CancelToken, Cause};
+use crate::pipeline::name::checked;
+use crate::pipeline::{CancelToken, Cause, Membership};
 use crate::stage::input::Input;
 
 /// The receiving end of a bounded channel of items and errors; what flows from one stage to the next.
@@ -34,9 +35,9 @@ use crate::stage::input::Input;
 pub struct Stream<T> {
     /// `None` once the end has been seen.
     input: Option<Input<T>>,
-    pub(super) token: CancelToken,
     /// As long as the end has not been seen, the pipeline has not ended.
     open: Option<Membership>,
+    pub(super) token: CancelToken,
     feeder: Arc<str>,
     /// What the end is to be called.
     pub(super) end_name: Option<Cow<'static, str>>,
@@ -76,8 +77,12 @@ impl<T: Send + 'static> Stream<T> {
 
     /// Sets the name that the end of the stream has in reports: `stream.named("load").for_each(..)`. Processors
     /// have names of their own.
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[track_caller]
     pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.end_name = Some(name.into());
+        self.end_name = Some(checked(name));
         self
     }
 
@@ -223,17 +228,17 @@ impl<T: Send + 'static> Stream<T> {
         }
     }
 
-    /// The last error of a stream whose reader was told to stop.
-    fn cut_here(&self) -> StreamError {
-        StreamError::new(ErrorKind::Cancelled, Arc::clone(&self.feeder))
-            .with_source(self.token.cause().unwrap_or(Cause::Requested))
-            .with_time(self.token.clock().wall())
     /// The end has been seen.
     fn close(&mut self) {
         self.input = None;
         self.open = None;
     }
 
+    /// The last error of a stream whose reader was told to stop.
+    fn cut_here(&self) -> StreamError {
+        StreamError::new(ErrorKind::Cancelled, Arc::clone(&self.feeder))
+            .with_source(self.token.cause().unwrap_or(Cause::Requested))
+            .with_time(self.token.clock().wall())
     }
 }
 

@@ -20,8 +20,12 @@ const CAPACITY: usize = 16;
 macro_rules! batch_options {
     () => {
         /// Sets the name that the stage has in reports and errors, and that its threads carry.
+        ///
+        /// # Panics
+        /// If `name` contains a NUL byte.
+        #[track_caller]
         pub fn with_name(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-            self.options.name = name.into();
+            self.options.name = $crate::pipeline::name::checked(name);
             self
         }
 

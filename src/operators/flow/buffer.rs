@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use crate::operators::Mapper;
 use crate::pipeline::CancelToken;
+use crate::pipeline::name::checked;
 use crate::stream::Processor;
 use crate::stream::Stream;
 
@@ -49,8 +50,12 @@ impl<T> Buffer<T> {
     }
 
     /// Sets the name that the stage has in reports, where it is one.
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[track_caller]
     pub fn with_name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.name = name.into();
+        self.name = checked(name);
         self
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::hook::{DropHook, OnDrop};
 use crate::operators::options::opaque_debug;
 use crate::pipeline::CancelToken;
+use crate::pipeline::name::checked;
 use crate::pipeline::stats::{DropReason, StageKind};
 use crate::stage::operator::{Emit, Operator};
 use crate::stream::Processor;
@@ -60,8 +61,12 @@ impl<T> DroppingBuffer<T> {
     }
 
     /// Sets the name that the stage has in reports and errors, and that its threads carry.
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[track_caller]
     pub fn with_name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.name = name.into();
+        self.name = checked(name);
         self
     }
 

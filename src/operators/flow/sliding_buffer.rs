@@ -14,6 +14,7 @@ use crate::edge::{Edge, End, Polled, Refused};
 use crate::error::Result;
 use crate::operators::options::opaque_debug;
 use crate::pipeline::CancelToken;
+use crate::pipeline::name::checked;
 use crate::pipeline::stats::{DropReason, StageKind};
 use crate::pipeline::stats::{Phase, StepStats};
 use crate::stage::input::{Feed, Input};
@@ -75,8 +76,12 @@ impl<T> SlidingBuffer<T> {
     }
 
     /// Sets the name that the stage has in reports and errors, and that its threads carry.
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[track_caller]
     pub fn with_name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.name = name.into();
+        self.name = checked(name);
         self
     }
 

@@ -29,8 +29,12 @@ pub use switch::Switch;
 macro_rules! route_options {
     () => {
         /// Sets the name that the stage has in reports and errors, and that its threads carry.
+        ///
+        /// # Panics
+        /// If `name` contains a NUL byte.
+        #[track_caller]
         pub fn with_name(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-            self.options.name = name.into();
+            self.options.name = $crate::pipeline::name::checked(name);
             self
         }
 

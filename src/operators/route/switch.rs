@@ -43,6 +43,10 @@ impl<In: Send + 'static, Out: Send + 'static> Switch<In, Out> {
     }
 
     /// Sets the name that the stage has in reports and errors, and that its threads carry.
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[track_caller]
     pub fn with_name(self, name: impl Into<Cow<'static, str>>) -> Self {
         Self { router: self.router.with_name(name) }
     }

@@ -104,8 +104,12 @@ macro_rules! window {
     ($window:ident, $content:ident) => {
         impl<T, K, S, C> $window<T, K, S, C> {
             /// Sets the name that the stage has in reports and errors, and that its threads carry.
+            ///
+            /// # Panics
+            /// If `name` contains a NUL byte.
+            #[track_caller]
             pub fn with_name(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-                self.setup.options.name = name.into();
+                self.setup.options.name = $crate::pipeline::name::checked(name);
                 self
             }
 
