@@ -99,7 +99,7 @@ mod stream;
 mod sync;
 pub mod testing;
 
-pub use clock::{Clock, ManualClock, SystemClock};
+pub use clock::{Clock, ManualClock, MissedTicks, SystemClock};
 pub use error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
 pub use operators::*;
 pub use pipeline::{
@@ -108,9 +108,9 @@ pub use pipeline::{
 };
 pub use stage::{Emit, Operator, Tally};
 pub use stream::{
-    BoxProcessor, Chain, FromIter, FromLine, FromLines, Fused, Inline, IntoIter, IntoLineReader, Line, LineError,
-    LineReader, NoSteps, Only, Origin, Processor, ProcessorFn, ReadErrors, RecvTimeoutError, SendError, Sender, Stage,
-    Steps, Stream, StreamReceiver, Then, TryRecvError,
+    BoxProcessor, Chain, FromIter, FromLine, FromLines, Fused, Inline, Interval, IntoIter, IntoLineReader, Line,
+    LineError, LineReader, NoSteps, Only, Origin, Processor, ProcessorFn, ReadErrors, RecvTimeoutError, SendError,
+    Sender, Stage, Steps, Stream, StreamReceiver, Then, TryRecvError,
 };
 
 /// The README, so that its code is compiled and run.

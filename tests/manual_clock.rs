@@ -221,8 +221,8 @@ fn a_call_that_takes_too_long_fails_at_its_limit() {
 
 #[test]
 fn a_consumer_that_stalls_misses_the_same_ticks_every_time() {
-    // Two ticks wait, one is in the consumer's hands, one in the interval's. The rest is left out for want of room.
-    let expected = &["1 ms: 1", "6 ms: 2", "11 ms: 3", "16 ms: 4", "21 ms: 6", "26 ms: 11", "31 ms: 16", "36 ms: 21"];
+    // One tick waits, one is in the consumer's hands. The next is made when there is room, whatever the pipeline's capacity.
+    let expected = &["1 ms: 1", "6 ms: 2", "11 ms: 6", "16 ms: 11", "21 ms: 16", "26 ms: 21", "31 ms: 26", "36 ms: 31"];
     always(expected, |_, clock, diary| {
         let pipeline = Pipeline::builder("stalling").clock(clock).capacity(2).build();
         let (token, diary) = (pipeline.token(), diary.clone());

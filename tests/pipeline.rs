@@ -2,6 +2,8 @@
 
 #[path = "pipeline/dead_sources.rs"]
 mod dead_sources;
+#[path = "pipeline/intervals.rs"]
+mod intervals;
 #[path = "pipeline/lines.rs"]
 mod lines;
 

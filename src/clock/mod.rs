@@ -14,4 +14,5 @@ pub(crate) use clock::real_now;
 pub use clock::{Clock, SystemClock};
 pub use manual::ManualClock;
 pub(crate) use manual::{Hold, Seat};
+pub use ticks::MissedTicks;
 pub(crate) use ticks::{Ticks, earlier};

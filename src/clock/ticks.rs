@@ -10,27 +10,110 @@ pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant>
     }
 }
 
-/// Due times at whole multiples of a period after a start; those that were missed are skipped.
+/// What an interval does about ticks that came due while the one before could not be delivered.
+///
+/// The policies are those of tokio's `MissedTickBehavior`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum MissedTicks {
+    /// Skips them: the late tick comes at once, with the number of the last one that was due, and the next at the next
+    /// multiple of the period. The default.
+    #[default]
+    Skip,
+    /// Makes up for them: they come one after another without a pause, until the interval has caught up. Every number
+    /// comes.
+    Burst,
+    /// Shifts all that follow: the late tick comes at once, and the next a whole period later. Numbers count the ticks, not
+    /// the periods.
+    Delay,
+}
+
+/// Due times at whole multiples of a period after a start, as long as none is missed.
 pub(crate) struct Ticks {
     period: Duration,
+    missed: MissedTicks,
     /// `None` when the next one would be beyond the range of the clock.
     pub(crate) next: Option<Instant>,
     count: u64,
 }
 
 impl Ticks {
+    /// Skips the ticks that are missed.
     pub(crate) fn new(start: Instant, period: Duration) -> Self {
-        Self { period, next: start.checked_add(period), count: 0 }
+        Self::with_missed(start, period, MissedTicks::Skip)
+    }
+
+    pub(crate) fn with_missed(start: Instant, period: Duration, missed: MissedTicks) -> Self {
+        Self { period, missed, next: start.checked_add(period), count: 0 }
     }
 
     /// The number of the tick that is due, counted from 1, once for each.
     pub(crate) fn take(&mut self, now: Instant) -> Option<u64> {
         let due = self.next.filter(|&next| next <= now)?;
-        let late = now.duration_since(due).as_nanos() / self.period.as_nanos();
-        let late = u32::try_from(late).unwrap_or(u32::MAX);
-        self.count += u64::from(late) + 1;
-        let ahead = self.period.checked_mul(late).and_then(|missed| missed.checked_add(self.period));
-        self.next = ahead.and_then(|ahead| due.checked_add(ahead));
+        // From where the next tick is one period away.
+        let (missed, from) = match self.missed {
+            MissedTicks::Skip => self.last_due(due, now),
+            MissedTicks::Burst => (0, due),
+            MissedTicks::Delay => (0, now),
+        };
+        self.count = self.count.saturating_add(missed).saturating_add(1);
+        self.next = from.checked_add(self.period);
         Some(self.count)
+    }
+
+    /// How many ticks came due after `due` and up to `now`, and when the last of them did.
+    fn last_due(&self, due: Instant, now: Instant) -> (u64, Instant) {
+        let (late, period) = (now.duration_since(due).as_nanos(), self.period.as_nanos());
+        let since = Duration::from_nanos(u64::try_from(late % period).unwrap_or(u64::MAX));
+        (u64::try_from(late / period).unwrap_or(u64::MAX), now.checked_sub(since).unwrap_or(due))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::real_now;
+
+    fn ns(nanos: u64) -> Duration {
+        Duration::from_nanos(nanos)
+    }
+
+    /// Numbers and next due times of the ticks that are taken at these times.
+    fn taken<const N: usize>(missed: MissedTicks, at: [u64; N]) -> [Option<(u64, Duration)>; N] {
+        let start = real_now();
+        let mut ticks = Ticks::with_missed(start, ns(10), missed);
+        at.map(|at| Some((ticks.take(start + ns(at))?, ticks.next? - start)))
+    }
+
+    #[test]
+    fn ticks_in_time_are_the_same_by_every_policy() {
+        for missed in [MissedTicks::Skip, MissedTicks::Burst, MissedTicks::Delay] {
+            let expected = [None, Some((1, ns(20))), None, Some((2, ns(30)))];
+            assert_eq!(taken(missed, [9, 10, 19, 20]), expected, "{missed:?}");
+        }
+    }
+
+    #[test]
+    fn the_policies_differ_after_a_stall() {
+        let at = [35, 35, 35, 40, 44, 45];
+        let some = |number, next| Some((number, ns(next)));
+        assert_eq!(taken(MissedTicks::Skip, at), [some(3, 40), None, None, some(4, 50), None, None]);
+        assert_eq!(taken(MissedTicks::Burst, at), [some(1, 20), some(2, 30), some(3, 40), some(4, 50), None, None]);
+        assert_eq!(taken(MissedTicks::Delay, at), [some(1, 45), None, None, None, None, some(2, 55)]);
+    }
+
+    #[test]
+    fn a_stall_of_more_periods_than_a_small_number_holds_leaves_no_tick_behind() {
+        let start = real_now();
+        let mut ticks = Ticks::new(start, ns(1));
+        let stall = Duration::from_secs(10);
+        assert_eq!(ticks.take(start + stall), Some(10_000_000_000));
+        assert_eq!(ticks.take(start + stall), None);
+    }
+
+    #[test]
+    fn a_period_beyond_the_clock_never_ends() {
+        let mut ticks = Ticks::new(real_now(), Duration::MAX);
+        assert_eq!((ticks.next, ticks.take(real_now())), (None, None));
     }
 }

@@ -11,7 +11,7 @@ mod stream;
 
 pub use ends::{IntoIter, StreamReceiver};
 pub use inline::{FromIter, FromLines, Inline, Origin};
-pub use origin::{FromLine, IntoLineReader, Line, LineError, LineReader, ReadErrors};
+pub use origin::{FromLine, Interval, IntoLineReader, Line, LineError, LineReader, ReadErrors};
 pub use processor::{BoxProcessor, Fused, Processor, ProcessorFn, Stage, Then};
 pub use sender::{SendError, Sender};
 pub use steps::{Chain, NoSteps, Only, Steps};

@@ -17,6 +17,7 @@ mod lines;
 
 use std::sync::Arc;
 
+pub use interval::Interval;
 pub(super) use iter::Iter;
 pub use line_reader::{Line, LineError, LineReader, ReadErrors};
 pub(super) use lines::Lines;
