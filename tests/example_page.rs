@@ -2,11 +2,15 @@
 
 #[path = "../examples/common/mod.rs"]
 mod common;
+#[path = "../examples/common/interruptible.rs"]
+mod interruptible;
 
-use std::io::{self, ErrorKind, Write};
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::sync::Arc;
 
-use common::{Data, Page, bar};
+use common::{Asked, Data, Page, asked, bar};
+use interruptible::{Stop, interruptible};
 use parking_lot::Mutex;
 
 /// What was written, in a place where it can be looked at.
@@ -69,6 +73,57 @@ fn a_reader_that_went_is_no_failure_and_a_full_disk_is() {
         page.say("title");
         page.check("it balances", true);
         assert_eq!(page.close(), well);
+    }
+}
+
+/// Gives what it is told to, read by read; after that it must not be read.
+struct Script(VecDeque<io::Result<&'static [u8]>>);
+
+impl Read for Script {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.0.pop_front().expect("a read after the end")?;
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        Ok(bytes.len())
+    }
+}
+
+#[test]
+fn an_interruptible_reader_can_be_read_past_its_end() {
+    let cases: [&[&'static [u8]]; 5] =
+        [&[b""], &[b"x", b""], &[b"x\n", b""], &[b"x\ny", b""], &[b"x", b"y\n", b"z", b""]];
+    for pieces in cases {
+        let script = Script(pieces.iter().map(|piece| Ok(*piece)).collect());
+        let mut reader = BufReader::new(interruptible(script, &Stop::default()).unwrap());
+        let mut text = Vec::new();
+        while reader.read_until(b'\n', &mut text).unwrap() > 0 {}
+        assert_eq!(text, pieces.concat());
+        for _ in 0..3 {
+            assert_eq!(reader.read(&mut [0; 10]).unwrap(), 0);
+            assert!(reader.fill_buf().unwrap().is_empty());
+        }
+    }
+}
+
+#[test]
+fn an_interruptible_reader_that_failed_or_was_stopped_makes_nobody_wait() {
+    let stop = Stop::default();
+    let script = Script([Ok(&b"x"[..]), Err(ErrorKind::InvalidData.into())].into());
+    let mut reader = interruptible(script, &stop).unwrap();
+    let mut text = Vec::new();
+    assert_eq!(reader.read_to_end(&mut text).unwrap_err().kind(), ErrorKind::InvalidData);
+    assert_eq!((&*text, reader.read(&mut [0; 10]).unwrap()), (&b"x"[..], 0));
+    stop.set();
+    assert!(reader.read(&mut [0; 10]).is_err());
+}
+
+#[test]
+fn arguments_other_than_help_are_refused() {
+    let asked = |args: &[&str]| asked(args.iter().map(Into::into));
+    assert_eq!(asked(&[]), Asked::Work);
+    assert_eq!(asked(&["-h"]), Asked::Help);
+    assert_eq!(asked(&["--help", "--help"]), Asked::Help);
+    for (args, unknown) in [(&["x"][..], "x"), (&["--help", "--now", "-x"], "--now"), (&[""], "")] {
+        assert_eq!(asked(args), Asked::Unknown(unknown.into()));
     }
 }
 

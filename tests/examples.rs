@@ -60,6 +60,32 @@ fn keeps_its_promises(name: &str) -> Result<(), String> {
     }
 }
 
+#[test]
+fn every_example_answers_help_and_refuses_unknown_arguments() {
+    each(names(), |name| {
+        for help in ["--help", "-h"] {
+            let mut command = command(program::program(name), [help]);
+            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            let says = |text: &str| ran.stdout.contains(text);
+            if ran.code != Some(0) || !ran.stderr.is_empty() || !says(&format!("Usage: {name}")) || !says("-h, --help")
+            {
+                return Err(format!("{help}: {:?}\n{}\n{}", ran.code, ran.stdout, ran.stderr));
+            }
+        }
+        for unknown in [&["--no-such-option"][..], &["--help=me"], &["--no-such-option", "x"]] {
+            let mut command = command(program::program(name), unknown);
+            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            if ran.code != Some(2) || !ran.stdout.is_empty() || !ran.stderr.contains("error: unexpected") {
+                return Err(format!("{unknown:?}: {:?}\n{}\n{}", ran.code, ran.stdout, ran.stderr));
+            }
+        }
+        let mut child = command(program::program(name), ["--help"]).spawn().unwrap();
+        drop(child.stdout.take());
+        let ran: Ran = in_time(move || child.wait_with_output().unwrap()).into();
+        if ran.code == Some(0) { Ok(()) } else { Err(format!("unheard: {:?}\n{}", ran.code, ran.stderr)) }
+    });
+}
+
 fn minds_no_closed_pipe(name: &str) -> Result<(), String> {
     let mut child = command::<&str>(program::program(name), []).spawn().unwrap();
     drop(child.stdout.take());

@@ -72,12 +72,14 @@ pub(crate) fn interruptible(
             }
         }
     })?;
-    Ok(Interruptible { blocks, block: Cursor::default(), stop: stop.clone() })
+    Ok(Interruptible { blocks, block: Cursor::default(), is_over: false, stop: stop.clone() })
 }
 
 struct Interruptible {
     blocks: Receiver<Block>,
     block: Cursor<Vec<u8>>,
+    /// Whether the thread has sent its last block. Nothing follows it, and a reader may be asked again after its end.
+    is_over: bool,
     stop: Stop,
 }
 
@@ -90,8 +92,13 @@ impl Read for Interruptible {
         if self.stop.is_set() {
             return Err(stopped());
         }
+        if self.is_over || buffer.is_empty() {
+            return Ok(0);
+        }
         // `stop` holds a sender, so that the channel cannot be closed.
-        self.block = Cursor::new(self.blocks.recv().unwrap_or_else(|_| Err(stopped()))?);
+        let block = self.blocks.recv().unwrap_or_else(|_| Err(stopped()));
+        self.is_over = block.as_ref().map_or(true, Vec::is_empty);
+        self.block = Cursor::new(block?);
         self.block.read(buffer)
     }
 }

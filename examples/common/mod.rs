@@ -22,4 +22,4 @@ mod data;
 mod page;
 
 pub use data::Data;
-pub use page::{Page, bar, run, table};
+pub use page::{Asked, Page, asked, bar, run, table};

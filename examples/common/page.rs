@@ -1,20 +1,36 @@
 //! [`Page`]: what a program shows and what it promises.
 
+use std::ffi::OsString;
 use std::fmt::{self, Debug, Display};
 use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use streamz::BoxError;
 
-/// Runs an example: prints its title, lets it work, and says whether its promises were kept.
+/// Runs an example: prints its title, lets it work, and says whether its promises were kept. Answers `--help`.
 ///
-/// The exit status is 0 if they were; 1 if one was broken, none was checked, the work failed, or its output could not be
-/// written. That nobody wants to read the output (`| head -1`) is no failure: the work goes on in silence and the promises
-/// count as ever.
+/// The exit status is 0 if they were kept; 1 if one was broken, none was checked, the work failed, or its output could not
+/// be written; 2 if there are arguments, which no example has besides `--help`. That standard output is not read
+/// (`| head -1`) is no failure: the work goes on in silence and the promises count as ever.
 pub fn run(title: &str, work: impl FnOnce(&Page) -> Result<(), BoxError>) -> ExitCode {
+    let mut args = std::env::args_os();
+    let program = args.next().map(PathBuf::from).unwrap_or_default();
+    let name = program.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let page = Page::new(io::stdout());
+    match asked(args) {
+        Asked::Work => {}
+        Asked::Help => {
+            page.say(help(&name, title));
+            return if page.fault().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+        Asked::Unknown(argument) => {
+            page.complain(format_args!("error: unexpected argument {argument:?}\n\n{}", usage(&name)));
+            return ExitCode::from(2);
+        }
+    }
     page.say(title);
     page.say("=".repeat(title.chars().count()));
     if let Err(error) = work(&page) {
@@ -22,6 +38,43 @@ pub fn run(title: &str, work: impl FnOnce(&Page) -> Result<(), BoxError>) -> Exi
         return ExitCode::FAILURE;
     }
     if page.close() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What the command line of an example asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    Work,
+    Help,
+    Unknown(OsString),
+}
+
+/// Reads the arguments of an example. An unknown one is told even beside `--help`.
+pub fn asked(args: impl IntoIterator<Item = OsString>) -> Asked {
+    let mut asked = Asked::Work;
+    for argument in args {
+        if argument == "-h" || argument == "--help" {
+            asked = Asked::Help;
+        } else {
+            return Asked::Unknown(argument);
+        }
+    }
+    asked
+}
+
+fn help(name: &str, title: &str) -> String {
+    format!(
+        "{title}\n\n\
+        Shows what happens, and checks the promises that it makes. docs/patterns/{name}.md explains it.\n\n\
+        {}\n\n\
+        Options:\n  -h, --help  Print help\n\n\
+        Exit status:\n  0  all promises were kept; also if nobody reads what is printed\n  \
+        1  a promise was broken, or the work failed\n  2  the arguments are wrong",
+        usage(name)
+    )
+}
+
+fn usage(name: &str) -> String {
+    format!("Usage: {name} [--help]\n       cargo run --release --example {name} [-- --help]")
 }
 
 /// Where a program shows what it does, and where its promises are checked. Clones are the same page, so that any stage may
@@ -91,6 +144,15 @@ impl Page {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
+    /// Why the page could not be written, once; that it is not read is no fault.
+    fn fault(&self) -> Option<io::Error> {
+        let fault = self.inner.lock().fault.take();
+        if let Some(fault) = &fault {
+            self.complain(format_args!("error: cannot write to standard output: {fault}"));
+        }
+        fault
+    }
+
     /// Sums up, and says whether all is well.
     pub fn close(&self) -> bool {
         let mut inner = self.inner.lock();
@@ -100,12 +162,8 @@ impl Page {
             (_, 0) => inner.write(&format_args!("\nall {kept} promises kept")),
             _ => inner.write(&format_args!("\n{broken} of {} promises BROKEN", kept + broken)),
         }
-        let fault = inner.fault.take();
         drop(inner);
-        if let Some(fault) = &fault {
-            self.complain(format_args!("error: cannot write to standard output: {fault}"));
-        }
-        kept > 0 && broken == 0 && fault.is_none()
+        self.fault().is_none() && kept > 0 && broken == 0
     }
 }
 
