@@ -131,13 +131,13 @@ fn count(database: &Path) -> u64 {
     connection.query_row("SELECT count(*) FROM flights", [], |row| row.get::<_, i64>(0)).unwrap().try_into().unwrap()
 }
 
-/// `read = loaded + cancelled + failed (+ abandoned)`.
+/// `read = loaded + cancelled flights + failed (+ abandoned)`.
 #[track_caller]
 fn assert_balanced(totals: &Value) {
     let get = |key: &str| totals[key].as_u64().unwrap_or(0);
     assert_eq!(
         get("read"),
-        get("loaded") + get("cancelled") + get("failed") + get("abandoned"),
+        get("loaded") + get("cancelled_flights") + get("failed") + get("abandoned"),
         "{totals} does not balance"
     );
 }
@@ -230,7 +230,12 @@ fn the_shipped_data_is_loaded_as_an_independent_count_says() {
     assert_eq!(failed.iter().map(of).collect::<Vec<_>>(), expected.failed);
     assert!(failed.iter().all(|letter| letter["stage"] == "enrich"));
 
-    for line in ["read            27004", "loaded          25804", "cancelled         521", "failed            679"] {
+    for line in [
+        "read                   27004",
+        "loaded                 25804",
+        "cancelled flights        521",
+        "failed                   679",
+    ] {
         assert!(ran.stdout.contains(line), "{}", ran.stdout);
     }
     for text in ["679 unknown airport", "rows/s", "enrich", "bottleneck: "] {
@@ -243,7 +248,10 @@ fn json_is_one_line_with_the_totals_in_this_order() {
     let place = Place::new();
     let ran = place.run(&data("flights-2013-01.csv.gz"), &[]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-    assert_eq!(ran.stdout, "{\"read\":27004,\"loaded\":25804,\"cancelled\":521,\"failed\":679,\"complete\":true}\n");
+    assert_eq!(
+        ran.stdout,
+        "{\"read\":27004,\"loaded\":25804,\"cancelled_flights\":521,\"failed\":679,\"complete\":true}\n"
+    );
 }
 
 #[test]
@@ -282,9 +290,15 @@ fn each_malformed_row_is_a_dead_letter_and_stops_nothing() {
         (&format!("{GOOD},one more"), "parse", "wrong number of fields: more than 19 instead of 19"),
         (&format!("{GOOD},a,b,c,d,e"), "parse", "wrong number of fields: more than 19 instead of 19"),
         (" ", "parse", "wrong number of fields: 1 instead of 19"),
-        (&with(5, "\"2"), "parse", "wrong number of fields: 6 instead of 19"),
+        (&with(5, "\"2"), "parse", "quote not closed: a field may not contain a line break"),
+        (&with(18, "\"2013-01-01T10:00:00Z"), "parse", "quote not closed: a field may not contain a line break"),
+        (&",".repeat(18), "parse", "no values: every field is missing"),
+        (&["NA"; 19].join(","), "parse", "no values: every field is missing"),
         (&with(3, "late"), "parse", "not a number: `dep_time` is \"late\""),
-        (&with(3, ""), "parse", "not a number: `dep_time` is \"\""),
+        (&with(3, " "), "parse", "not a number: `dep_time` is \" \""),
+        (&with(3, "517.5"), "parse", "not a number: `dep_time` is \"517.5\""),
+        (&with(3, "517."), "parse", "not a number: `dep_time` is \"517.\""),
+        (&with(3, ".0"), "parse", "not a number: `dep_time` is \".0\""),
         (&with(3, "\r"), "parse", "not a number: `dep_time` is \"\\r\""),
         (&with(14, "99999999999"), "parse", "not a number: `air_time` is \"99999999999\""),
         (&with(15, &digits), "parse", &cut),
@@ -293,7 +307,7 @@ fn each_malformed_row_is_a_dead_letter_and_stops_nothing() {
         (&with(0, "99999"), "parse", "no such date: 99999-01-01"),
         (&with(18, "2013-02-30T10:00:00Z"), "parse", "no such date: `time_hour` is \"2013-02-30T10:00:00Z\""),
         (&with(9, "ZZ"), "enrich", "unknown airline: `carrier` is \"ZZ\""),
-        (&with(9, ""), "enrich", "unknown airline: `carrier` is \"\""),
+        (&with(9, " "), "enrich", "unknown airline: `carrier` is \" \""),
         (&with(12, "XXX"), "enrich", "unknown airport: `origin` is \"XXX\""),
         (&with(13, "SJU"), "enrich", "unknown airport: `dest` is \"SJU\""),
     ];
@@ -307,7 +321,7 @@ fn each_malformed_row_is_a_dead_letter_and_stops_nothing() {
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         assert_eq!(
             json(&ran),
-            json!({"read": cases.len() + 3, "loaded": 2, "cancelled": 1, "failed": cases.len(), "complete": true})
+            json!({"read": cases.len() + 3, "loaded": 2, "cancelled_flights": 1, "failed": cases.len(), "complete": true})
         );
         let expected: Vec<Value> = (3..)
             .zip(cases)
@@ -326,7 +340,9 @@ fn the_summary_counts_failures_by_their_reason() {
     command.arg(input).arg("--database").arg(place.database());
     let ran: Ran = in_time(move || command.output().unwrap()).into();
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    for line in ["failed              4", "  1 no such date", "  1 unknown airline", "  2 wrong number of fields"] {
+    for line in
+        ["failed                     4", "  1 no such date", "  1 unknown airline", "  2 wrong number of fields"]
+    {
         assert!(ran.stdout.contains(line), "`{line}` is not in: {}", ran.stdout);
     }
     // Without --dead-letters they lie beside the database.
@@ -344,7 +360,7 @@ fn bytes_that_are_not_utf8_and_endless_lines_are_dead_letters_too() {
     input.push(b'\n');
     input.extend(GOOD.as_bytes());
     let ran = place.run(&place.write("in.csv", input), &[]);
-    assert_eq!(json(&ran), json!({"read": 5, "loaded": 2, "cancelled": 0, "failed": 3, "complete": true}));
+    assert_eq!(json(&ran), json!({"read": 5, "loaded": 2, "cancelled_flights": 0, "failed": 3, "complete": true}));
     let letters = place.dead_letters();
     assert_eq!(letters[0]["reason"], "not UTF-8");
     assert_eq!(letters[0]["raw"], "2013,1,1,\u{fffd}\u{fffd}");
@@ -361,7 +377,7 @@ fn what_is_not_available_is_null_and_midnight_may_be_2400() {
     (midnight[3], midnight[6]) = ("2400", "2400");
     let nothing = ["NA", "NA", "NA", "5"].iter().chain(&["NA"; 15]).copied().collect::<Vec<_>>().join(",");
     let ran = place.run(&place.write("in.csv", csv(&[&midnight.join(","), &nothing])), &[]);
-    assert_eq!(json(&ran), json!({"read": 2, "loaded": 2, "cancelled": 0, "failed": 0, "complete": true}));
+    assert_eq!(json(&ran), json!({"read": 2, "loaded": 2, "cancelled_flights": 0, "failed": 0, "complete": true}));
     let rows = place.rows();
     assert_eq!((&*rows[0][4], &*rows[0][7]), ("2400", "2400"));
     let mut nulls = vec!["NA"; 27];
@@ -377,7 +393,7 @@ fn line_ends_quotes_a_byte_order_mark_and_blank_lines_make_no_difference() {
     let input =
         format!("\u{feff}{header}\r\n{GOOD}\r\n\r\n\n{}\n{}\r\n{GOOD}", quoted.join(","), with(11, "\"N,\"\"1\""));
     let ran = place.run(&place.write("in.csv", input), &[]);
-    assert_eq!(json(&ran), json!({"read": 4, "loaded": 4, "cancelled": 0, "failed": 0, "complete": true}));
+    assert_eq!(json(&ran), json!({"read": 4, "loaded": 4, "cancelled_flights": 0, "failed": 0, "complete": true}));
     let rows = place.rows();
     assert_eq!(rows.iter().map(|row| &*row[0]).collect::<Vec<_>>(), ["2", "5", "6", "7"]);
     assert_eq!(rows[0][1..], rows[1][1..]);
@@ -394,7 +410,7 @@ fn standard_input_may_be_plain_or_gzip() {
         let place = Place::new();
         let ran = place.run_stdin(&input, &[]);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        assert_eq!(json(&ran), json!({"read": 4, "loaded": 2, "cancelled": 1, "failed": 1, "complete": true}));
+        assert_eq!(json(&ran), json!({"read": 4, "loaded": 2, "cancelled_flights": 1, "failed": 1, "complete": true}));
         assert_eq!(count(&place.database()), 2);
     }
 }
@@ -407,23 +423,51 @@ fn a_file_with_nothing_but_a_header_is_complete() {
     {
         let ran = place.run(&place.write("in.csv", input), more);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        assert_eq!(json(&ran), json!({"read": 0, "loaded": 0, "cancelled": 0, "failed": 0, "complete": true}));
+        assert_eq!(json(&ran), json!({"read": 0, "loaded": 0, "cancelled_flights": 0, "failed": 0, "complete": true}));
         assert_eq!((count(&place.database()), place.dead_letters().len()), (0, 0));
     }
 }
 
+/// UTF-16 with the low byte first.
+fn utf16(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+fn utf16_big(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_be_bytes).collect()
+}
+
 #[test]
 fn what_is_not_a_file_of_flights_is_refused_before_anything_is_created() {
-    let swapped = csv(&[GOOD]).replace("year,month", "month,year");
     let binary: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-    let cases: [(&[u8], &str); 7] = [
+    let all = HEADER.replace(',', "`, `");
+    let others = format!("is not a file of flights: it has no columns `{}`", all.replace("carrier`, `", ""));
+    let shuffled = format!("{}\n", HEADER.replace("time_hour", "timehour").replace("day,", ""));
+    let twice = format!("{HEADER},Year\n");
+    let others_twice = format!("dest,{HEADER},day,extra,extra\n");
+    let semicolons = csv(&[GOOD]).replace(',', ";");
+    let tabs = csv(&[GOOD]).replace(',', "\t");
+    let cases: &[(&[u8], &str)] = &[
         (b"", "is empty"),
+        (&gzip(b""), "is empty"),
         (b"\n", "is not a file of flights: its first line is ``, not `year,month,"),
-        (b"carrier,name\nUA,United\n", "its first line is `carrier,name`"),
-        (swapped.as_bytes(), "its first line is `month,year,day,"),
+        (b"carrier,name\nUA,United\n", &others),
+        (shuffled.as_bytes(), "is not a file of flights: it has no columns `day`, `time_hour`\n"),
+        (HEADER.trim_end_matches(",time_hour").as_bytes(), "it has no column `time_hour`\n"),
+        (twice.as_bytes(), "it has column `year` more than once\n"),
+        (others_twice.as_bytes(), "it has columns `day`, `dest` more than once\n"),
+        (semicolons.as_bytes(), "which seems to be separated by ';' and not by commas"),
+        (tabs.as_bytes(), "which seems to be separated by '\\t' and not by commas"),
         (&binary, "is not a file of flights: its first line is `\\0\\u{1}"),
-        (&gzip(b"hello"), "its first line is `hello`"),
+        (&gzip(b"hello"), "its first line is `hello`, not `year,"),
         (&gzip(csv(&[GOOD]).as_bytes())[..20], "cannot read "),
+        (&utf16(&format!("\u{feff}{}", csv(&[GOOD]))), "it is UTF-16; convert it to UTF-8 first"),
+        (&utf16_big(&format!("\u{feff}{}", csv(&[GOOD]))), "it is UTF-16"),
+        (&utf16(&csv(&[GOOD])), "it is UTF-16"),
+        (&utf16_big(&csv(&[GOOD])), "it is UTF-16"),
+        (&gzip(&utf16(&csv(&[GOOD]))), "it is UTF-16"),
+        (b"\xff\xfe", "it is UTF-16"),
+        (b"\xff\xfe\0\0y\0\0\0", "it is UTF-32"),
     ];
     for (content, message) in cases {
         let place = Place::new();
@@ -433,6 +477,100 @@ fn what_is_not_a_file_of_flights_is_refused_before_anything_is_created() {
         assert_eq!(ran.stdout, "");
         assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 1, "only the input is there");
     }
+}
+
+/// Rows with their fields in another order, and other fields between them.
+fn rearranged(rows: &[&str], field: impl Fn(&str) -> String) -> String {
+    let line = |row: &&str| {
+        let fields: Vec<String> = row.split(',').rev().map(&field).collect();
+        format!("{},{}\n", fields.join(",x,"), fields.len())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[test]
+fn columns_are_found_by_their_names() {
+    let (plain, place) = (Place::new(), Place::new());
+    let rows = [GOOD, CANCELLED, &with(11, "N1")];
+    plain.run(&plain.write("in.csv", csv(&rows)), &[]);
+    let header = rearranged(&[HEADER], |name| format!("\" {} \"", name.to_uppercase()));
+    let inputs = [
+        rearranged(&[&[HEADER][..], &rows].concat(), str::to_owned),
+        // In any case, quoted and between blanks.
+        format!("\u{feff}{header}{}", rearranged(&rows, |field| format!("\"{field}\""))).replace('\n', "\r\n"),
+        // As pandas writes it: an index without a name, and floating point where a value is missing.
+        format!(",{HEADER}\n0,{GOOD}\n1,{CANCELLED}\n2,{}\n", with(11, "N1"))
+            .replace(",517,", ",517.0,")
+            .replace("NA", ""),
+    ];
+    for (input, more) in inputs.iter().zip([&[][..], &["--force"], &["--force", "--sequential"]]) {
+        let ran = place.run(&place.write("in.csv", input), more);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_eq!(json(&ran), json!({"read": 3, "loaded": 2, "cancelled_flights": 1, "failed": 0, "complete": true}));
+        assert_eq!(place.rows(), plain.rows());
+    }
+}
+
+#[test]
+fn a_row_has_as_many_fields_as_the_header() {
+    let place = Place::new();
+    let input = format!("{HEADER},note\n{GOOD},a\n{GOOD}\n{GOOD},a,b\n{GOOD},\"a\nb\"\n{GOOD},\"a, b\"");
+    let ran = place.run(&place.write("in.csv", input), &[]);
+    assert_eq!(json(&ran), json!({"read": 6, "loaded": 2, "cancelled_flights": 0, "failed": 4, "complete": true}));
+    let letters = place.dead_letters();
+    let expected = [
+        (3, "wrong number of fields: 19 instead of 20"),
+        (4, "wrong number of fields: more than 20 instead of 20"),
+        // A line is a row, also within quotes.
+        (5, "quote not closed: a field may not contain a line break"),
+        (6, "wrong number of fields: 1 instead of 20"),
+    ];
+    let found = letters.iter().map(|letter| (letter["line"].as_i64().unwrap(), letter["reason"].as_str().unwrap()));
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn bytes_that_are_not_utf8_spoil_only_a_row_that_needs_them() {
+    let place = Place::new();
+    let mut input = format!("{HEADER},note\n{GOOD},").into_bytes();
+    input.extend(b"Z\xfcrich\n");
+    input.extend(with(11, "N\u{1}").replace('\u{1}', "?").as_bytes());
+    input.extend(b",\xff\n");
+    let mut bad = format!("{},note\n", with(11, "?")).into_bytes();
+    let at = bad.iter().position(|byte| *byte == b'?').unwrap();
+    bad[at] = 0xe9;
+    input.extend(bad);
+    let ran = place.run(&place.write("in.csv", input), &[]);
+    assert_eq!(json(&ran), json!({"read": 3, "loaded": 2, "cancelled_flights": 0, "failed": 1, "complete": true}));
+    assert_eq!(
+        (&place.dead_letters()[0]["line"], &place.dead_letters()[0]["reason"]),
+        (&json!(4), &json!("not UTF-8"))
+    );
+}
+
+#[test]
+fn an_empty_field_is_a_missing_value_as_na_is() {
+    let (na, empty) = (Place::new(), Place::new());
+    let missing = ["NA", "NA", "NA", "5"].iter().chain(&["NA"; 15]).copied().collect::<Vec<_>>().join(",");
+    let input = csv(&[GOOD, CANCELLED, &missing, &with(9, "NA")]);
+    let (a, b) =
+        (na.run(&na.write("in.csv", &input), &[]), empty.run(&empty.write("in.csv", input.replace("NA", "")), &[]));
+    assert_eq!(json(&a), json!({"read": 4, "loaded": 3, "cancelled_flights": 1, "failed": 0, "complete": true}));
+    assert_eq!((a.code, &a.stdout), (b.code, &b.stdout));
+    assert_eq!(na.rows(), empty.rows());
+}
+
+#[test]
+fn that_no_row_could_be_loaded_is_a_failure() {
+    for more in [&[][..], &["--sequential"], &["--quiet"]] {
+        let place = Place::new();
+        let ran = place.run(&place.write("in.csv", csv(&[BAD, CANCELLED, &with(9, "ZZ")])), more);
+        ran.fails_with("error: no row was loaded: all 2 failed; the reasons are in ");
+        assert_eq!(place.dead_letters().len(), 2);
+    }
+    let place = Place::new();
+    let ran = place.run(&place.write("in.csv", csv(&[CANCELLED])), &[]);
+    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
 }
 
 #[test]
@@ -448,9 +586,22 @@ fn inputs_that_are_missing_or_unusable_are_named() {
     let ran = place.run(&input, &["--airports", &path("none.csv")]);
     ran.fails_with(&format!("cannot open {}", path("none.csv")));
     let ran = place.run(&input, &["--airlines", airlines.to_str().unwrap()]);
-    ran.fails_with(&format!("cannot use {}: it has no column `name`", path("airlines.csv")));
+    ran.fails_with(&format!("cannot use {}: it has no column `name`\n", path("airlines.csv")));
     let ran = place.run(&input, &["--airports", airports.to_str().unwrap()]);
-    ran.fails_with(&format!("cannot read {}: ", path("airports.csv")));
+    ran.fails_with(&format!("cannot read {}: line 2: not a number: `lat` is \"north\"", path("airports.csv")));
+    let tables: &[(&[u8], &str)] = &[
+        (b"", "cannot use {}: it has no columns `faa`, `name`, `lat`, `lon`"),
+        (b"FAA,name,lat,lon,Faa\n", "cannot use {}: it has column `faa` more than once"),
+        (b"faa,name,lat,lon\n\nEWR,\"New\nark\",1,2\nIAH,Houston,1,nan\n", "line 5: not a number: `lon` is \"nan\""),
+        (b"faa,name,lat,lon\nEWR,Newark\n", "cannot read {}: "),
+        (&utf16("faa,name,lat,lon\n"), "cannot read {}: it is UTF-16"),
+    ];
+    for (content, message) in tables {
+        place.write("airports.csv", content);
+        let ran = place.run(&input, &["--airports", airports.to_str().unwrap()]);
+        ran.fails_with(&message.replace("{}", &path("airports.csv")));
+    }
+    place.run(&input, &["--airports", place.folder.path().to_str().unwrap()]).fails_with("it is a directory");
     assert!(!place.database().exists());
 }
 
@@ -458,7 +609,8 @@ fn inputs_that_are_missing_or_unusable_are_named() {
 fn other_tables_can_be_given() {
     let place = Place::new();
     let airlines = place.write("airlines.csv", "name,carrier\n\"United, Air\",UA\n");
-    let airports = place.write("airports.csv", "name,faa,lon,lat\nNewark,EWR,-74,40.5\nHouston,IAH,-95,30\n");
+    let airports = "Name,FAA,lon,lat,tz\r\nNewark,EWR,-74,40.5,-5\r\nHouston,IAH,-95,30,-6";
+    let airports = place.write("airports.csv.gz", gzip(airports.as_bytes()));
     let tables = ["--airlines", airlines.to_str().unwrap(), "--airports", airports.to_str().unwrap()];
     let ran = place.run(&place.write("in.csv", csv(&[GOOD])), &tables);
     assert_eq!(json(&ran)["loaded"], 1, "{}", ran.stderr);
@@ -479,6 +631,25 @@ fn a_gzip_file_that_is_cut_fails_after_what_could_be_read_is_loaded() {
         assert_eq!((&totals["complete"], &totals["abandoned"]), (&json!(false), &json!(0)));
         assert!(totals["loaded"].as_u64().unwrap() > 1000);
         assert_eq!(totals["loaded"], count(&place.database()));
+    }
+}
+
+#[test]
+fn what_follows_the_end_of_gzip_is_padding_or_told() {
+    let whole = gzip(csv(&[GOOD, GOOD]).trim_end().as_bytes());
+    for more in [&[][..], &["--sequential"]] {
+        for zeros in [1, 1000, 200_000] {
+            let place = Place::new();
+            let ran = place.run(&place.write("in.csv.gz", [&*whole, &vec![0; zeros]].concat()), more);
+            assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+            assert_eq!(json(&ran)["loaded"], 2);
+        }
+        for garbage in [&b"x"[..], b"\0\0hello", b"\x1e\x8b\x08"] {
+            let place = Place::new();
+            let ran = place.run(&place.write("in.csv.gz", [&*whole, garbage].concat()), more);
+            ran.fails_with("are not gzip");
+            assert_eq!((&json(&ran)["loaded"], &json(&ran)["complete"]), (&json!(2), &json!(false)));
+        }
     }
 }
 
@@ -598,6 +769,239 @@ mod linux {
         String::from_utf8(bytes).unwrap()
     }
 
+    /// The ways in which an input may arrive.
+    #[derive(Debug, Clone, Copy)]
+    enum Way {
+        File,
+        FileOnStdin,
+        Pipe,
+        NamedPipe,
+        /// A link to standard input, as a shell gives one to a process substitution.
+        Descriptor,
+    }
+
+    /// Runs the program on an input that comes in this way.
+    fn arrives(place: &Place, way: Way, input: &[u8], more: &[&str]) -> Ran {
+        let file = place.path("in");
+        match way {
+            Way::File => place.run(&place.write("in", input), more),
+            Way::FileOnStdin => {
+                place.write("in", input);
+                let mut command = place.command(Path::new("-"), more);
+                command.stdin(fs::File::open(file).unwrap());
+                in_time(move || command.output().unwrap()).into()
+            }
+            Way::Pipe => place.run_stdin(input, more),
+            Way::Descriptor => {
+                let mut child = place.command(Path::new("/dev/fd/0"), more).stdin(Stdio::piped()).spawn().unwrap();
+                let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
+                in_time(move || {
+                    stdin.write_all(&input).unwrap();
+                    drop(stdin);
+                    child.wait_with_output().unwrap()
+                })
+                .into()
+            }
+            Way::NamedPipe => {
+                let child = place.command(&named_pipe(place, "in"), more).spawn().unwrap();
+                let input = input.to_vec();
+                in_time(move || {
+                    fs::OpenOptions::new().write(true).open(file).unwrap().write_all(&input).unwrap();
+                    child.wait_with_output().unwrap()
+                })
+                .into()
+            }
+        }
+    }
+
+    #[test]
+    fn every_input_ends_whatever_it_holds_and_however_it_arrives() {
+        let whole = csv(&[GOOD, CANCELLED, GOOD]);
+        let totals = |read: u64, loaded: u64| json!({"read": read, "loaded": loaded, "cancelled_flights": read - loaded, "failed": 0, "complete": true});
+        let cases = [
+            ("", Err("is empty")),
+            ("x", Err("its first line is `x`")),
+            (HEADER, Ok(totals(0, 0))),
+            (&*csv(&[]), Ok(totals(0, 0))),
+            (whole.trim_end(), Ok(totals(3, 2))),
+            (&*whole, Ok(totals(3, 2))),
+        ];
+        for way in [Way::File, Way::FileOnStdin, Way::Pipe, Way::NamedPipe, Way::Descriptor] {
+            for (text, expected) in &cases {
+                for (packed, more) in
+                    [(false, &[][..]), (false, &["--sequential"]), (true, &[]), (true, &["--sequential"])]
+                {
+                    let input = if packed { gzip(text.as_bytes()) } else { text.as_bytes().to_vec() };
+                    let place = Place::new();
+                    let ran = arrives(&place, way, &input, more);
+                    match expected {
+                        Ok(totals) => {
+                            assert_eq!(ran.code, Some(0), "{way:?}, {text:?}, {more:?}: {}", ran.stderr);
+                            assert_eq!(&json(&ran), totals, "{way:?}, {text:?}, {more:?}");
+                        }
+                        Err(message) => ran.fails_with(message),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_device_is_waited_for() {
+        let place = Place::new();
+        place.run(Path::new("/dev/null"), &[]).fails_with("/dev/null is empty");
+        place.run(Path::new("-"), &[]).fails_with("standard input is empty");
+        place.run(Path::new("/dev/zero"), &[]).fails_with("/dev/zero is not a file of flights");
+    }
+
+    #[test]
+    fn no_output_destroys_an_input_whatever_it_is_called() {
+        let place = Place::new();
+        let path = |name: &str| place.path(name);
+        let content = csv(&[GOOD]);
+        let input = place.write("in.csv", &content);
+        let airlines = place.write("airlines.csv", fs::read(data("airlines.csv")).unwrap());
+        fs::hard_link(&input, path("hard")).unwrap();
+        fs::hard_link(&airlines, path("hard-airlines")).unwrap();
+        std::os::unix::fs::symlink(&input, path("soft")).unwrap();
+        std::os::unix::fs::symlink(path("hard"), path("soft-hard")).unwrap();
+        fs::hard_link(&input, path("q.db-wal")).unwrap();
+        fs::hard_link(&input, path("r.db-journal")).unwrap();
+        fs::hard_link(&input, path("s.db-shm")).unwrap();
+        let names = || -> Vec<PathBuf> {
+            let mut names: Vec<PathBuf> =
+                fs::read_dir(place.folder.path()).unwrap().map(|it| it.unwrap().path()).collect();
+            names.sort();
+            names
+        };
+        let before = names();
+        let run = |given: &Path, database: &str, letters: &str, appends: bool| {
+            let mut command = etl(["--force", "--airlines"]);
+            command.arg(&airlines).arg("--input").arg(given).arg("--database").arg(path(database));
+            command.arg("--dead-letters").arg(path(letters));
+            command.stdin(fs::File::open(&input).unwrap());
+            if appends {
+                command.stdout(fs::OpenOptions::new().append(true).open(path("hard")).unwrap());
+            }
+            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            assert_eq!(names(), before, "{database}, {letters}: {}", ran.stderr);
+            assert_eq!(fs::read_to_string(&input).unwrap(), content, "{database}, {letters}: {}", ran.stderr);
+            ran
+        };
+        for given in [input.as_path(), Path::new("-"), Path::new("/dev/stdin")] {
+            for file in ["hard", "soft", "soft-hard", "in.csv", "hard-airlines"] {
+                run(given, "out.db", file, false).fails_with("is an input");
+                run(given, file, "letters", false).fails_with("is an input");
+            }
+            for database in ["q.db", "r.db", "s.db"] {
+                run(given, database, "letters", false).fails_with("is an input");
+            }
+            run(given, "out.db", "letters", true).fails_with("standard output is an input");
+        }
+        for letters in ["out.db", "out.db-wal", "out.db-journal", "out.db-shm"] {
+            run(&input, "out.db", letters, false).fails_with("are the same file");
+        }
+    }
+
+    #[test]
+    fn two_outputs_are_never_one_file() {
+        let place = Place::new();
+        let input = place.write("in.csv", csv(&[GOOD]));
+        assert_eq!(place.run(&input, &[]).code, Some(0));
+        fs::hard_link(place.database(), place.path("hard")).unwrap();
+        std::os::unix::fs::symlink("none", place.path("dangling")).unwrap();
+        let run = |database: &str, letters: &Path, stdout: Option<&str>| -> Ran {
+            let mut command = etl(["--force", "--input"]);
+            command.arg(&input).arg("--database").arg(place.path(database)).arg("--dead-letters").arg(letters);
+            if let Some(name) = stdout {
+                command.stdout(fs::OpenOptions::new().append(true).create(true).open(place.path(name)).unwrap());
+            }
+            in_time(move || command.output().unwrap()).into()
+        };
+        run("out.db", &place.path("hard"), None).fails_with("are the same file");
+        run("none", &place.path("dangling"), None).fails_with("are the same file");
+        run("new.db", &place.path("said"), Some("said")).fails_with("are the same file");
+        run("new.db", Path::new("/dev/stdout"), Some("said")).fails_with("are the same file");
+        run("said", &place.path("letters"), Some("said")).fails_with("are the same file");
+        assert_eq!(count(&place.database()), 1, "nothing was touched");
+        // What stores nothing may be both.
+        let mut command = etl(["--quiet", "--input"]);
+        command.arg(&input).arg("--database").arg(place.path("new.db")).args(["--dead-letters", "/dev/null"]);
+        let ran: Ran = in_time(move || command.output().unwrap()).into();
+        assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+    }
+
+    #[test]
+    fn a_database_that_another_program_writes_is_not_replaced() {
+        let place = Place::new();
+        let input = place.write("in.csv", csv(&[GOOD]));
+        assert_eq!(place.run(&input, &[]).code, Some(0));
+        let other = Connection::open(place.database()).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE; DELETE FROM flights").unwrap();
+        let message = format!("cannot replace database {}: database is locked", place.database().display());
+        place.run(&input, &["--force"]).fails_with(&message);
+        other.execute_batch("ROLLBACK").unwrap();
+        drop(other);
+        assert_eq!(count(&place.database()), 1);
+        assert_eq!(place.run(&input, &["--force"]).code, Some(0));
+    }
+
+    #[test]
+    fn a_database_that_stays_locked_stops_the_job_and_is_named() {
+        let place = Place::new();
+        let letters = named_pipe(&place, "failed.jsonl");
+        let mut child = place.command(Path::new("-"), &[]).stdin(Stdio::piped()).spawn().unwrap();
+        let database = place.database();
+        let ran: Ran = in_time(move || {
+            let mut stdin = child.stdin.take().unwrap();
+            stdin.write_all(csv(&[BAD]).as_bytes()).unwrap();
+            // The letter tells that the database is there.
+            let mut letters = fs::File::open(letters).unwrap();
+            first_line(&mut letters);
+            let other = Connection::open(database).unwrap();
+            other.execute_batch("BEGIN IMMEDIATE").unwrap();
+            stdin.write_all(GOOD.as_bytes()).unwrap();
+            drop(stdin);
+            child.wait_with_output().unwrap()
+        })
+        .into();
+        ran.fails_with(&format!("cannot write to database {}: database is locked", place.database().display()));
+        assert_balanced(&json(&ran));
+        assert_eq!(json(&ran)["loaded"], 0);
+    }
+
+    #[test]
+    fn the_bar_has_the_rate_and_the_time_left() {
+        let place = Place::new();
+        let letters = named_pipe(&place, "failed.jsonl");
+        // More than the pipe takes: the program waits, and the bar stays.
+        let bad = "x".repeat(4000);
+        let input = place.write("in.csv", csv(&[&[GOOD][..], &vec![&*bad; 2000]].concat()));
+        let mut program = etl(["--input"]);
+        program.arg(&input).arg("--database").arg(place.database()).arg("--dead-letters").arg(&letters);
+        let words = std::iter::once(program.get_program()).chain(program.get_args());
+        let line: String = words.map(|word| format!("'{}' ", word.display())).collect();
+        // A terminal of 200 columns.
+        let mut command = program::command("script", ["-qec", &format!("stty cols 200; {line}"), "/dev/null"]);
+        command.env("TERM", "xterm");
+        let mut child = command.spawn().unwrap();
+        let shown = in_time(move || {
+            let letters = fs::File::open(letters).unwrap();
+            let (mut shown, mut block) = (Vec::new(), [0; 1000]);
+            let mut screen = child.stdout.take().unwrap();
+            while !String::from_utf8_lossy(&shown).contains(" left") {
+                let read = screen.read(&mut block).unwrap();
+                assert_ne!(read, 0, "no bar: {}", String::from_utf8_lossy(&shown));
+                shown.extend(&block[..read]);
+            }
+            BufReader::new(letters).lines().for_each(drop);
+            std::io::copy(&mut screen, &mut shown).unwrap();
+            child.wait().unwrap();
+            String::from_utf8_lossy(&shown).into_owned()
+        });
+        assert!(shown.contains("B/s") && shown.contains("s left"), "{shown}");
+    }
+
     #[test]
     fn dead_letters_on_a_full_disk_stop_the_job() {
         for more in [&[][..], &["--sequential"]] {
@@ -660,7 +1064,10 @@ mod linux {
             })
             .into();
             assert_eq!(ran.code, Some(130), "{}", ran.stderr);
-            assert_eq!(json(&ran), json!({"read": 5, "loaded": 3, "cancelled": 1, "failed": 1, "complete": false}));
+            assert_eq!(
+                json(&ran),
+                json!({"read": 5, "loaded": 3, "cancelled_flights": 1, "failed": 1, "complete": false})
+            );
             assert_eq!(count(&place.database()), 3);
         }
     }
@@ -720,7 +1127,7 @@ mod linux {
         assert_balanced(&totals);
         assert_eq!((&totals["complete"], &totals["loaded"]), (&json!(false), &json!(0)));
         assert!(totals["abandoned"].as_u64().unwrap() > 0, "{totals}");
-        let order = ["read", "loaded", "cancelled", "failed", "complete", "abandoned"]
+        let order = ["read", "loaded", "cancelled_flights", "failed", "complete", "abandoned"]
             .map(|key| ran.stdout.find(&format!("\"{key}\"")));
         assert!(order.is_sorted() && order[0].is_some(), "{}", ran.stdout);
     }

@@ -6,15 +6,46 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use streamz::{BoxError, Result};
 
+use crate::same_file::{Identity, Outputs, Refusal};
+
+/// The options that name outputs.
+const DATABASE: &str = "--database";
+const DEAD_LETTERS: &str = "--dead-letters";
+
+/// What SQLite adds to the name of a database for the files that it keeps beside it.
+pub(crate) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+const MORE_HELP: &str = "\
+Without --input it loads the flights that left New York in January 2013, which are shipped with it.
+
+Input:
+  CSV in UTF-8, plain or gzip. The first line names the columns, in any order and in upper or lower
+  case; columns that are not needed are ignored. Needed are year, month, day, dep_time,
+  sched_dep_time, dep_delay, arr_time, sched_arr_time, arr_delay, carrier, flight, tailnum, origin,
+  dest, air_time, distance, hour, minute, time_hour. An empty field is a missing value, and so is NA.
+  A flight without dep_time was cancelled: it is counted and not loaded. Fields may be quoted. One
+  line is one row: a quoted field cannot contain a line break. Blank lines are skipped. A line may
+  have 8 kB.
+
+Rows that cannot be loaded:
+  They go to the dead-letter file, one JSON object per line: {\"line\", \"stage\", \"reason\", \"raw\"}.
+  They are no failure of the job, unless no row at all could be loaded.
+
+Outputs:
+  No output may be a file that is read, or another output, whatever it is called.
+
+Exit status:
+  0    everything was read and dealt with; also if nobody reads what is printed
+  1    any failure that is not named here, also if rows failed and none was loaded
+  2    the arguments are wrong
+  130  interrupted with Ctrl-C; what was committed stays
+";
+
 /// Loads flights from a CSV file into an SQLite database.
 #[derive(Debug, Parser)]
 #[command(
     name = "etl",
-    after_help = "Without --input it loads the flights that left New York in January 2013, which are shipped with it.\n\n\
-        Rows that cannot be loaded go to the dead-letter file, one JSON object per line: {\"line\", \"stage\", \
-        \"reason\", \"raw\"}. One line of the input is one row. Blank lines are skipped.\n\n\
-        Exit status: 0 if everything was read and dealt with, 130 if it was interrupted with Ctrl-C, 2 if the \
-        arguments are wrong, 1 for any other failure. Rows that could not be loaded are no failure of the job."
+    after_help = MORE_HELP
 )]
 pub(crate) struct Args {
     /// Flights to load: CSV, plain or gzip; `-` is standard input
@@ -29,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     airlines: Option<PathBuf>,
 
-    /// SQLite database to create [default without --input: target/etl/flights.db, made anew each time]
+    /// SQLite database to create [default without --input: target/etl/flights.db, replaced each time]
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 
@@ -104,29 +135,78 @@ impl Places {
             database,
             dead_letters,
         };
-        places.check_inputs()?;
-        places.check_outputs()?;
+        places.check()?;
         Ok(places)
     }
 
-    /// Outputs are emptied at the start: a slip on the command line must not cost the user an input.
-    fn check_inputs(&self) -> Result<(), BoxError> {
-        let inputs = [&self.input, &self.airports, &self.airlines];
-        for (option, output) in [("--database", &self.database), ("--dead-letters", &self.dead_letters)] {
-            if let Some(input) = inputs.into_iter().find(|input| same_file(input, output)) {
-                return Err(format!("{option} {} is an input: {}", output.display(), input.display()).into());
+    /// Files that are read, and what to call them.
+    fn inputs(&self) -> Vec<(String, Identity)> {
+        let input = if is_std(&self.input) { Identity::of_stdin() } else { Identity::of_path(&self.input) };
+        let name = if is_std(&self.input) { "standard input".to_owned() } else { self.input.display().to_string() };
+        let tables = [&self.airports, &self.airlines].map(|path| (path.display().to_string(), Identity::of_path(path)));
+        let all = std::iter::once((name, input)).chain(tables);
+        all.filter_map(|(name, identity)| Some((format!("an input: {name}"), identity?))).collect()
+    }
+
+    /// The files that SQLite writes, as far as they are there.
+    fn database_files(&self) -> Vec<Identity> {
+        let beside = BESIDE.map(|suffix| beside(&self.database, suffix));
+        std::iter::once(&self.database).chain(&beside).filter_map(|path| Identity::of_path(path)).collect()
+    }
+
+    /// Outputs are emptied or replaced: a slip on the command line must not cost the user an input.
+    fn check(&self) -> Result<(), BoxError> {
+        let inputs = self.inputs();
+        let find = |output: &Identity| inputs.iter().find(|(_, input)| input == output).map(|(name, _)| name);
+        for file in self.database_files() {
+            if let Some(input) = find(&file) {
+                return Err(format!("{DATABASE} {} or a file beside it is {input}", self.database.display()).into());
+            }
+        }
+        // Looked at again when it is open; but opening what another program has to read, a pipe, may wait.
+        if let Some(input) = Identity::of_path(&self.dead_letters).as_ref().and_then(find) {
+            return Err(format!("{DEAD_LETTERS} {} is {input}", self.dead_letters.display()).into());
+        }
+        for (name, output) in Identity::of_std_outputs() {
+            if let Some(input) = find(&output) {
+                return Err(format!("{name} is {input}").into());
+            }
+            if self.database_files().contains(&output) {
+                return Err(format!("{DATABASE} and {name} are the same file: {}", self.database.display()).into());
             }
         }
         Ok(())
     }
 
-    /// The outputs must be two. Two names for one file are noticed only when it is there, so this is asked again then.
-    pub(crate) fn check_outputs(&self) -> Result<(), BoxError> {
-        if self.database == self.dead_letters || same_file(&self.database, &self.dead_letters) {
-            return Err(format!("--database and --dead-letters are the same file: {}", self.database.display()).into());
-        }
-        Ok(())
+    /// Opens the dead-letter file, which keeps what it holds until [`Outputs::take`].
+    pub(crate) fn open_outputs(&self) -> Result<Outputs, BoxError> {
+        let output = (DEAD_LETTERS, "dead-letter file", self.dead_letters.as_path());
+        let used = || {
+            let database = self.database_files().into_iter().map(|file| (DATABASE.to_owned(), file));
+            let std_outputs = Identity::of_std_outputs().into_iter().map(|(name, file)| (name.to_owned(), file));
+            self.inputs().into_iter().chain(database).chain(std_outputs).collect()
+        };
+        Outputs::open([output], used).map_err(|refusal| match refusal {
+            Refusal::Used { path, other, .. } if !other.starts_with("an input") => {
+                format!("{other} and {DEAD_LETTERS} are the same file: {}", path.display()).into()
+            }
+            refusal => refusal.into(),
+        })
     }
+
+    /// The dead-letter file of [`open_outputs`](Self::open_outputs), emptied.
+    pub(crate) fn take_dead_letters(&self, mut outputs: Outputs) -> Result<std::fs::File, BoxError> {
+        let taken =
+            outputs.take(DEAD_LETTERS).map_err(failure("cannot write to dead-letter file", &self.dead_letters))?;
+        taken.map(|(file, _)| file).ok_or_else(|| "the dead-letter file was not opened".into())
+    }
+}
+
+/// A file that SQLite keeps beside a database.
+pub(crate) fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut file = database.as_os_str().to_owned();
+    file.push(suffix);
+    file.into()
 }
 
 /// `etl` in cargo's target folder, if this program is there, which is `target/release/examples/etl`.
@@ -138,8 +218,8 @@ fn default_folder() -> Result<PathBuf, BoxError> {
     }
 }
 
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b && a.is_file())
+pub(crate) fn is_std(path: &Path) -> bool {
+    path.as_os_str() == "-"
 }
 
 /// For `map_err`: what could not be done to which file, and why.

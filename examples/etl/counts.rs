@@ -9,8 +9,8 @@ pub(crate) struct Counts {
     pub(crate) read: Count,
     /// Rows in transactions that were committed.
     pub(crate) loaded: Count,
-    /// Flights that were cancelled.
-    pub(crate) cancelled: Count,
+    /// Flights that were cancelled, and are not loaded.
+    pub(crate) cancelled_flights: Count,
     /// Rows in the dead-letter file.
     pub(crate) failed: Count,
     /// Bytes of the input file, as they lie on disk.
@@ -38,7 +38,7 @@ impl Count {
 pub(crate) struct Totals {
     pub(crate) read: u64,
     pub(crate) loaded: u64,
-    pub(crate) cancelled: u64,
+    pub(crate) cancelled_flights: u64,
     pub(crate) failed: u64,
     pub(crate) at_end: bool,
 }
@@ -48,7 +48,7 @@ impl Counts {
         Totals {
             read: self.read.get(),
             loaded: self.loaded.get(),
-            cancelled: self.cancelled.get(),
+            cancelled_flights: self.cancelled_flights.get(),
             failed: self.failed.get(),
             at_end: self.at_end.load(Ordering::Relaxed),
         }
@@ -58,6 +58,6 @@ impl Counts {
 impl Totals {
     /// Rows of which it is known what became of them.
     pub(crate) fn settled(&self) -> u64 {
-        self.loaded + self.cancelled + self.failed
+        self.loaded.saturating_add(self.cancelled_flights).saturating_add(self.failed)
     }
 }

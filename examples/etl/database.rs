@@ -1,14 +1,14 @@
 //! The SQLite database that the flights are loaded into.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, Statement, ToSql};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, ToSql};
 use streamz::{BoxError, Result};
 
-use crate::args::failure;
+use crate::args::{BESIDE, beside, failure};
 use crate::counts::Counts;
 use crate::tables::Enriched;
 
@@ -81,7 +81,25 @@ pub(crate) fn check(path: &Path, replace: bool) -> Result<(), BoxError> {
     if !start.is_empty() && start != MAGIC {
         return Err(format!("{shown} is not an SQLite database; it is not replaced").into());
     }
-    Ok(())
+    if start.is_empty() { Ok(()) } else { check_lock(path) }
+}
+
+/// Refuses a database that another program is writing: replaced, it would take that program's rows with it.
+fn check_lock(path: &Path) -> Result<(), BoxError> {
+    let lock = || -> rusqlite::Result<()> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.busy_timeout(Duration::ZERO)?;
+        connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK;")
+    };
+    match lock() {
+        Err(error)
+            if matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) =>
+        {
+            Err(cannot("replace", path)(error))
+        }
+        // One that is damaged may be replaced.
+        _ => Ok(()),
+    }
 }
 
 impl Database {
@@ -89,10 +107,8 @@ impl Database {
         let failed = || failure("cannot create database", path);
         if replace {
             // A log that is left over would be taken for that of the new database.
-            for suffix in ["-wal", "-shm", "-journal", ""] {
-                let mut file = OsString::from(path);
-                file.push(suffix);
-                remove(Path::new(&file)).map_err(failure("cannot replace database", path))?;
+            for file in BESIDE.map(|suffix| beside(path, suffix)).iter().map(PathBuf::as_path).chain([path]) {
+                remove(file).map_err(failure("cannot replace database", path))?;
             }
         }
         // Fails if it has come into being since we looked.
@@ -132,7 +148,8 @@ impl Database {
 fn bind(insert: &mut Statement<'_>, enriched: &Enriched) -> rusqlite::Result<()> {
     let Enriched { line, flight, airline, origin, dest } = enriched;
     let mut values = Values { insert, index: 0 };
-    values.add(*line)?;
+    // A file of more lines than SQLite can count has not been seen yet.
+    values.add(i64::try_from(*line).unwrap_or(i64::MAX))?;
     values.add(flight.year)?;
     values.add(flight.month)?;
     values.add(flight.day)?;

@@ -2,27 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
-use streamz::{BoxError, DeadLetter, Result, StreamError};
+use streamz::{BoxError, DeadLetter, Line, Result, StreamError};
 
 use crate::args::failure;
 use crate::counts::Counts;
 use crate::flight::{Reason, Row};
-use crate::lines::Line;
 
 /// How many rows failed, by the sort of reason.
 pub(crate) type Reasons = BTreeMap<String, u64>;
-
-/// The file, opened but not touched yet.
-pub(crate) struct Opened {
-    file: File,
-    path: PathBuf,
-}
 
 /// The file and what was written to it.
 pub(crate) struct DeadLetters {
@@ -36,7 +29,7 @@ pub(crate) struct DeadLetters {
 /// One line of the file.
 #[derive(Serialize)]
 struct Entry<'a> {
-    line: i64,
+    line: u64,
     stage: &'a str,
     reason: &'a str,
     /// What is not UTF-8 in it is replaced: JSON has no way to say it.
@@ -44,17 +37,15 @@ struct Entry<'a> {
 }
 
 impl DeadLetters {
-    /// Opens or creates the file; leaves in it what it holds.
-    pub(crate) fn open(path: &Path) -> Result<Opened, BoxError> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        Ok(Opened { file: file.map_err(failure("cannot create dead-letter file", path))?, path: path.to_owned() })
+    pub(crate) fn new(file: File, path: &Path, counts: &Arc<Counts>) -> Self {
+        Self { file, path: path.to_owned(), buffer: Vec::new(), counts: Arc::clone(counts), reasons: Reasons::new() }
     }
 
     /// Adds a row, and counts it once it is written.
     ///
     /// Each is written at once: a row that fails is to be seen when it fails, and there should not be many.
     pub(crate) fn add(&mut self, line: &Line, stage: &str, reason: &str, category: &str) -> Result<(), BoxError> {
-        let raw = String::from_utf8_lossy(&line.raw);
+        let raw = String::from_utf8_lossy(&line.bytes);
         self.buffer.clear();
         serde_json::to_writer(&mut self.buffer, &Entry { line: line.number, stage, reason, raw: &raw })?;
         self.buffer.push(b'\n');
@@ -84,18 +75,6 @@ impl DeadLetters {
 
     pub(crate) fn into_reasons(self) -> Reasons {
         self.reasons
-    }
-}
-
-impl Opened {
-    /// Empties the file.
-    pub(crate) fn start(self, counts: &Arc<Counts>) -> Result<DeadLetters, BoxError> {
-        let Self { file, path } = self;
-        // A pipe or a device holds nothing that could be emptied.
-        if file.metadata().is_ok_and(|meta| meta.is_file()) {
-            file.set_len(0).map_err(failure("cannot write to dead-letter file", &path))?;
-        }
-        Ok(DeadLetters { file, path, buffer: Vec::new(), counts: Arc::clone(counts), reasons: Reasons::new() })
     }
 }
 

@@ -7,12 +7,13 @@ use compact_str::CompactString;
 use csv_core::ReadRecordResult;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use streamz::{Custom, Emit, ErrorKind, Operator, Result, Stage};
+use streamz::{Custom, Emit, ErrorKind, Line, Operator, Result, Stage};
 
+use crate::columns::{self, HeaderError};
 use crate::counts::Counts;
-use crate::lines::{Line, MAX_LINE};
+use crate::lines::MAX_LINE;
 
-/// The columns of a file of flights, in their order.
+/// The columns that a file of flights must have.
 pub(crate) const COLUMNS: [&str; 19] = [
     "year",
     "month",
@@ -35,8 +36,27 @@ pub(crate) const COLUMNS: [&str; 19] = [
     "time_hour",
 ];
 
-/// What stands for a value that is not there.
+/// What stands for a missing value, besides an empty field.
 const NOT_AVAILABLE: &str = "NA";
+
+/// Where the columns stand in a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    places: [usize; COLUMNS.len()],
+    /// How many fields each row has, with those of other columns.
+    width: usize,
+}
+
+impl Layout {
+    /// Reads a header. Columns that are not known are ignored.
+    pub(crate) fn of(header: &[u8]) -> Result<Self, HeaderError> {
+        let mut splitter = Splitter::new(header.len() + 1);
+        let Ok(width) = splitter.split(header) else { return Err(HeaderError::NoneFound) };
+        let names = (0..width).map(|place| String::from_utf8_lossy(splitter.field(place))).collect::<Vec<_>>();
+        let names = names.iter().map(AsRef::as_ref).collect::<Vec<_>>();
+        Ok(Self { places: columns::locate(&names, &COLUMNS)?, width })
+    }
+}
 
 /// A flight as it stands in the file; what is not available is `None`.
 ///
@@ -73,8 +93,12 @@ pub(crate) enum Reason {
     TooLong,
     #[error("not UTF-8")]
     NotUtf8,
-    #[error("wrong number of fields: {} instead of {}", AtMost(*.0), COLUMNS.len())]
-    FieldCount(usize),
+    #[error("wrong number of fields: {} instead of {expected}", AtMost(*.found, *.expected))]
+    FieldCount { found: usize, expected: usize },
+    #[error("quote not closed: a field may not contain a line break")]
+    OpenQuote,
+    #[error("no values: every field is missing")]
+    NoValues,
     #[error("not a number: `{column}` is {value:?}")]
     NotANumber { column: &'static str, value: Box<str> },
     #[error("no such date: {0}")]
@@ -91,7 +115,9 @@ impl Reason {
         match self {
             Reason::TooLong => "line too long",
             Reason::NotUtf8 => "not UTF-8",
-            Reason::FieldCount(_) => "wrong number of fields",
+            Reason::FieldCount { .. } => "wrong number of fields",
+            Reason::OpenQuote => "quote not closed",
+            Reason::NoValues => "no values",
             Reason::NotANumber { .. } => "not a number",
             Reason::NoSuchDate(_) => "no such date",
             Reason::UnknownAirline(_) => "unknown airline",
@@ -101,96 +127,101 @@ impl Reason {
 }
 
 /// A number of fields, counted up to one more than there should be.
-struct AtMost(usize);
+struct AtMost(usize, usize);
 
 impl fmt::Display for AtMost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 > COLUMNS.len() { write!(f, "more than {}", COLUMNS.len()) } else { write!(f, "{}", self.0) }
+        let Self(found, most) = self;
+        if found > most { write!(f, "more than {most}") } else { write!(f, "{found}") }
     }
 }
 
 /// Splits a line into fields, by the rules of CSV.
 ///
 /// The csv crate reads whole files and does not keep the bytes that a record came from. Its state machine, csv-core, can
-/// be given one line at a time, so that the line stays at hand for the dead letters.
-pub(crate) struct Splitter {
+/// be given one line at a time, so that the line is still there for the dead letters.
+struct Splitter {
     csv: csv_core::Reader,
     text: Vec<u8>,
-    ends: [usize; COLUMNS.len() + 1],
+    /// Where each field ends in the text; one more than there may be.
+    ends: Vec<usize>,
 }
 
 impl Splitter {
-    pub(crate) fn new() -> Self {
-        // The line is all there is: a carriage return in the middle of it is not its end.
+    /// For lines of at most `width` fields.
+    fn new(width: usize) -> Self {
+        // A carriage return in the middle of a line is not its end.
         let csv = csv_core::ReaderBuilder::new().terminator(csv_core::Terminator::Any(b'\n')).build();
-        Self { csv, text: vec![0; MAX_LINE + 1], ends: [0; _] }
+        Self { csv, text: vec![0; MAX_LINE + 1], ends: vec![0; width + 1] }
     }
 
-    /// The fields of a line, unquoted.
-    pub(crate) fn split(&mut self, line: &[u8]) -> Result<Fields<'_>, Reason> {
-        std::str::from_utf8(line).map_err(|_| Reason::NotUtf8)?;
+    /// Splits a line, and counts its fields up to one more than there may be.
+    fn split(&mut self, line: &[u8]) -> Result<usize, Reason> {
         self.csv.reset();
-        let (result, _, mut length, mut count) = self.csv.read_record(line, &mut self.text, &mut self.ends);
-        if result == ReadRecordResult::InputEmpty && count < self.ends.len() {
-            // No more input: that ends the last field.
-            let (_, _, more, last) = self.csv.read_record(b"", &mut self.text[length..], &mut self.ends[count..]);
-            (length, count) = (length + more, count + last);
+        let (result, _, length, count) = self.csv.read_record(line, &mut self.text, &mut self.ends);
+        if result != ReadRecordResult::InputEmpty || count == self.ends.len() {
+            return Ok(self.ends.len());
         }
-        if count != COLUMNS.len() {
-            return Err(Reason::FieldCount(count));
-        }
-        // Taking the quotes out of valid text leaves valid text.
-        let text = std::str::from_utf8(&self.text[..length]).map_err(|_| Reason::NotUtf8)?;
-        Ok(Fields { text, ends: &self.ends, start: 0, next: 0 })
+        // The end of the line ends its last field, unless it stands between quotes.
+        let (result, _, _, last) = self.csv.read_record(b"\n", &mut self.text[length..], &mut self.ends[count..]);
+        if result == ReadRecordResult::InputEmpty { Err(Reason::OpenQuote) } else { Ok(count + last) }
+    }
+
+    /// A field of the line that was split, unquoted.
+    fn field(&self, place: usize) -> &[u8] {
+        let start = if place == 0 { 0 } else { self.ends[place - 1] };
+        &self.text[start..self.ends[place]]
     }
 }
 
-/// The fields of a line, one after the other.
-pub(crate) struct Fields<'a> {
-    text: &'a str,
-    ends: &'a [usize],
-    start: usize,
+/// The fields of a row, in the order of [`COLUMNS`].
+struct Fields<'a> {
+    splitter: &'a Splitter,
+    layout: &'a Layout,
     next: usize,
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        if self.next == COLUMNS.len() {
-            return None;
-        }
-        let field = &self.text[self.start..self.ends[self.next]];
-        (self.start, self.next) = (self.ends[self.next], self.next + 1);
-        Some(field)
-    }
+    /// Whether any value was there.
+    any: bool,
 }
 
 impl<'a> Fields<'a> {
-    /// The next field and its column; there is one for each column.
-    fn available(&mut self) -> (&'static str, Option<&'a str>) {
-        let column = COLUMNS[self.next];
-        (column, self.next().filter(|field| *field != NOT_AVAILABLE))
+    /// The next column and its value; there is one for each column.
+    fn available(&mut self) -> Result<(&'static str, Option<&'a str>), Reason> {
+        let (column, place) = (COLUMNS[self.next], self.layout.places[self.next]);
+        self.next += 1;
+        let field = std::str::from_utf8(self.splitter.field(place)).map_err(|_| Reason::NotUtf8)?;
+        let value = Some(field).filter(|field| !field.is_empty() && *field != NOT_AVAILABLE);
+        self.any |= value.is_some();
+        Ok((column, value))
     }
 
     fn number(&mut self) -> Result<Option<i32>, Reason> {
-        let (column, field) = self.available();
-        field.map(|field| field.parse().map_err(|_| Reason::NotANumber { column, value: excerpt(field) })).transpose()
+        let (column, value) = self.available()?;
+        let not_a_number = |value| Reason::NotANumber { column, value: excerpt(value) };
+        value.map(|value| whole(value).ok_or_else(|| not_a_number(value))).transpose()
     }
 
-    fn text(&mut self) -> Option<CompactString> {
-        self.available().1.map(Into::into)
+    fn text(&mut self) -> Result<Option<CompactString>, Reason> {
+        Ok(self.available()?.1.map(Into::into))
     }
 
     fn time(&mut self) -> Result<Option<CompactString>, Reason> {
-        let (column, field) = self.available();
-        match field {
-            Some(field) if field.parse::<Timestamp>().is_err() => {
-                Err(Reason::NoSuchDate(format!("`{column}` is {:?}", excerpt(field)).into()))
+        let (column, value) = self.available()?;
+        match value {
+            Some(value) if value.parse::<Timestamp>().is_err() => {
+                Err(Reason::NoSuchDate(format!("`{column}` is {:?}", excerpt(value)).into()))
             }
-            field => Ok(field.map(Into::into)),
+            value => Ok(value.map(Into::into)),
         }
     }
+}
+
+/// A whole number. It may be written `517.0`, as tools do that keep a column with missing values as floating point.
+fn whole(value: &str) -> Option<i32> {
+    let digits = match value.split_once('.') {
+        Some((digits, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => digits,
+        _ => value,
+    };
+    digits.parse().ok()
 }
 
 /// A value for a message: the whole row is beside it, so a long one may be cut.
@@ -203,20 +234,27 @@ pub(crate) fn excerpt(value: &str) -> Box<str> {
 
 /// Makes flights of lines.
 pub(crate) struct FlightParser {
+    layout: Layout,
     splitter: Splitter,
 }
 
 impl FlightParser {
-    pub(crate) fn new() -> Self {
-        Self { splitter: Splitter::new() }
+    pub(crate) fn new(layout: Layout) -> Self {
+        Self { layout, splitter: Splitter::new(layout.width) }
     }
 
     /// The flight in the line, or why there is none.
     pub(crate) fn parse(&mut self, line: &Line) -> Result<Flight, Reason> {
-        if line.too_long {
+        if line.is_truncated {
             return Err(Reason::TooLong);
         }
-        let mut fields = self.splitter.split(&line.raw)?;
+        let (found, expected) = (self.splitter.split(&line.bytes)?, self.layout.width);
+        if found != expected {
+            // Text of another encoding may well have other separators.
+            std::str::from_utf8(&line.bytes).map_err(|_| Reason::NotUtf8)?;
+            return Err(Reason::FieldCount { found, expected });
+        }
+        let mut fields = Fields { splitter: &self.splitter, layout: &self.layout, next: 0, any: false };
         // Fields are taken in the order in which they are written here, which is that of the columns.
         let flight = Flight {
             year: fields.number()?,
@@ -228,24 +266,28 @@ impl FlightParser {
             arr_time: fields.number()?,
             sched_arr_time: fields.number()?,
             arr_delay: fields.number()?,
-            carrier: fields.text(),
+            carrier: fields.text()?,
             flight: fields.number()?,
-            tailnum: fields.text(),
-            origin: fields.text(),
-            dest: fields.text(),
+            tailnum: fields.text()?,
+            origin: fields.text()?,
+            dest: fields.text()?,
             air_time: fields.number()?,
             distance: fields.number()?,
             hour: fields.number()?,
             minute: fields.number()?,
             time_hour: fields.time()?,
         };
+        if !fields.any {
+            // Spreadsheets leave rows of nothing but commas: no cancelled flights.
+            return Err(Reason::NoValues);
+        }
         flight.check_date()?;
         Ok(flight)
     }
 }
 
 impl Flight {
-    /// A flight that did not leave.
+    /// Whether the flight was cancelled: it has no time of departure.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.dep_time.is_none()
     }
@@ -267,11 +309,11 @@ pub(crate) struct Row {
     pub(crate) flight: Flight,
 }
 
-/// The stage that parses, and drops the flights that were cancelled.
+/// The stage that parses, and drops cancelled flights.
 ///
 /// An operator of our own rather than a closure: it keeps the buffers of its parser, and passes the line on by value.
-pub(crate) fn parse_stage(counts: Arc<Counts>) -> impl Stage<In = Line, Out = Row> {
-    Custom::new("parse", move || Parse { parser: FlightParser::new(), counts: Arc::clone(&counts) })
+pub(crate) fn parse_stage(layout: Layout, counts: Arc<Counts>) -> impl Stage<In = Line, Out = Row> {
+    Custom::new("parse", move || Parse { parser: FlightParser::new(layout), counts: Arc::clone(&counts) })
 }
 
 struct Parse {
@@ -286,7 +328,7 @@ impl Operator for Parse {
     fn item(&mut self, line: Line, out: &mut impl Emit<Row>) {
         match self.parser.parse(&line) {
             Ok(flight) if flight.is_cancelled() => {
-                self.counts.cancelled.add(1);
+                self.counts.cancelled_flights.add(1);
                 out.filtered(1);
             }
             Ok(flight) => out.emit(Row { line, flight }),

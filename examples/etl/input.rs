@@ -5,17 +5,17 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
 use streamz::{BoxError, Result};
 
-use crate::args::failure;
+use crate::args::{failure, is_std};
 use crate::counts::Counts;
+use crate::gunzip::{self, Gunzip};
 use crate::interruptible::{Stop, interruptible};
 
 const BLOCK: usize = 64 * 1024;
 
-/// The first two bytes of every gzip file.
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// How many bytes tell what a text is.
+const START: u64 = 4;
 
 /// An input that has been opened.
 pub(crate) struct Input {
@@ -31,23 +31,32 @@ pub(crate) struct Input {
 /// Opens a file, or standard input for `-`, and looks whether it is gzip.
 pub(crate) fn open(path: &Path, counts: &Arc<Counts>) -> Result<Input, BoxError> {
     let stop = Stop::default();
-    if path.as_os_str() == "-" {
+    if is_std(path) {
         let bytes = interruptible(io::stdin(), &stop).map_err(failure("cannot read", Path::new("standard input")))?;
         return Input::new("standard input".to_owned(), Box::new(bytes), stop, None, counts);
     }
-    let cannot_open = || failure("cannot open", path);
-    let file = File::open(path).map_err(cannot_open())?;
-    let meta = file.metadata().map_err(cannot_open())?;
+    let file = open_file(path)?;
+    let meta = file.metadata().map_err(failure("cannot open", path))?;
     let name = path.display().to_string();
     if meta.is_file() {
         return Input::new(name, Box::new(file), stop, Some(meta.len()), counts);
     }
-    if meta.is_dir() {
-        return Err(format!("cannot read {name}: it is a directory").into());
-    }
     // A named pipe, say, which makes one wait as standard input does.
     let bytes = interruptible(file, &stop).map_err(failure("cannot read", path))?;
     Input::new(name, Box::new(bytes), stop, None, counts)
+}
+
+/// Opens a table that is read at once.
+pub(crate) fn open_table(path: &Path) -> Result<impl BufRead + use<>, BoxError> {
+    text(Box::new(open_file(path)?)).map_err(failure("cannot read", path))
+}
+
+fn open_file(path: &Path) -> Result<File, BoxError> {
+    let file = File::open(path).map_err(failure("cannot open", path))?;
+    if file.metadata().is_ok_and(|meta| meta.is_dir()) {
+        return Err(format!("cannot read {}: it is a directory", path.display()).into());
+    }
+    Ok(file)
 }
 
 impl Input {
@@ -58,19 +67,47 @@ impl Input {
         size: Option<u64>,
         counts: &Arc<Counts>,
     ) -> Result<Self, BoxError> {
-        let mut bytes = Counted { bytes, counts: Arc::clone(counts) };
-        // A pipe may give one byte at a time, so two bytes are asked for until they are there.
-        let mut start = Vec::new();
-        bytes.by_ref().take(2).read_to_end(&mut start).map_err(failure("cannot read", Path::new(&name)))?;
-        let is_gzip = start == GZIP_MAGIC;
-        let bytes = BufReader::with_capacity(BLOCK, Cursor::new(start).chain(bytes));
-        let text: Box<dyn BufRead + Send> = if is_gzip {
-            // Several gzip files in a row are one file, too.
-            Box::new(BufReader::with_capacity(BLOCK, MultiGzDecoder::new(bytes)))
-        } else {
-            Box::new(bytes)
-        };
+        let text = text(Box::new(Counted { bytes, counts: Arc::clone(counts) }))
+            .map_err(failure("cannot read", Path::new(&name)))?;
         Ok(Self { name, text, stop, size })
+    }
+}
+
+/// The text of a plain or gzip file, buffered.
+///
+/// # Errors
+/// If it is in an encoding in which no line could be found.
+fn text(bytes: Box<dyn Read + Send>) -> io::Result<Box<dyn BufRead + Send>> {
+    let (start, bytes) = peek(bytes)?;
+    let bytes = BufReader::with_capacity(BLOCK, bytes);
+    let (start, text): (_, Box<dyn BufRead + Send>) = if start.starts_with(&gunzip::MAGIC) {
+        let (start, text) = peek(Gunzip::new(bytes))?;
+        (start, Box::new(BufReader::with_capacity(BLOCK, text)))
+    } else {
+        (start, Box::new(bytes))
+    };
+    match wide_encoding(&start) {
+        Some(encoding) => Err(io::Error::other(format!("it is {encoding}; convert it to UTF-8 first"))),
+        None => Ok(text),
+    }
+}
+
+/// The first bytes of a reader, and a reader that begins with them again.
+fn peek<R: Read>(mut reader: R) -> io::Result<(Vec<u8>, impl Read + use<R>)> {
+    // A pipe may give one byte at a time, so these are asked for until they are there.
+    let mut start = Vec::new();
+    reader.by_ref().take(START).read_to_end(&mut start)?;
+    Ok((start.clone(), Cursor::new(start).chain(reader)))
+}
+
+/// The encoding of a text whose characters have two bytes or more, with or without a byte order mark.
+fn wide_encoding(start: &[u8]) -> Option<&'static str> {
+    match start {
+        [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        // Two characters of ASCII.
+        [a, 0, b, 0] | [0, a, 0, b] if *a != 0 && *b != 0 => Some("UTF-16"),
+        _ => None,
     }
 }
 

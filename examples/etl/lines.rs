@@ -1,106 +1,55 @@
 //! From bytes to rows: lines with their numbers.
 
-use std::io::{self, BufRead, Read};
+use std::io::BufRead;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
-use streamz::{BoxError, Result};
+use streamz::{BoxError, Line, LineReader, Result};
 
+use crate::columns::HeaderError;
 use crate::counts::Counts;
-use crate::flight::{COLUMNS, Splitter};
+use crate::flight::{COLUMNS, Layout};
+use crate::gunzip::Garbage;
 use crate::input::Input;
 use crate::interruptible::Stop;
 
-/// The longest line that is kept. A flight has about 100 bytes; what is much longer is not one, and must not fill the
-/// memory.
+/// The longest line that is kept, in bytes. A flight has about 100.
 pub(crate) const MAX_LINE: usize = 8 * 1024;
-
-/// A row as it stands in the input.
-#[derive(Debug, Clone)]
-pub(crate) struct Line {
-    /// Counted from 1, which is the header.
-    pub(crate) number: i64,
-    /// Without its line end; of a line that is too long, the beginning.
-    pub(crate) raw: Box<[u8]>,
-    pub(crate) too_long: bool,
-}
 
 /// The rows of an input, after its header.
 ///
 /// A row is a line. In CSV a quoted field may contain a line break; that of a flight has no use for one, and an
-/// unbalanced quote would otherwise swallow all that follows it.
+/// unbalanced quote would otherwise swallow everything after it.
 ///
 /// An error of the reader ends the lines; it is left in [`fault`](Self::fault), so that what came before is still loaded.
 pub(crate) struct Lines {
-    input: Input,
+    name: String,
+    reader: LineReader<Box<dyn BufRead + Send>>,
+    stop: Stop,
     counts: Arc<Counts>,
     fault: Arc<Mutex<Option<BoxError>>>,
-    number: i64,
-    buffer: Vec<u8>,
-}
-
-/// What was found where a line was to be read.
-enum Found {
-    Line { too_long: bool },
-    End,
+    /// The number of the last line.
+    number: u64,
 }
 
 impl Lines {
-    /// Reads the header, and refuses an input that has another one.
-    pub(crate) fn open(input: Input, counts: &Arc<Counts>) -> Result<Self, BoxError> {
-        let mut lines = Self {
-            input,
-            counts: Arc::clone(counts),
-            fault: Arc::default(),
-            number: 0,
-            buffer: Vec::with_capacity(MAX_LINE),
+    /// Reads the header, and refuses an input that lacks a column.
+    pub(crate) fn open(input: Input, counts: &Arc<Counts>) -> Result<(Self, Layout), BoxError> {
+        let Input { name, text, stop, .. } = input;
+        let mut reader = LineReader::new(text).with_max_len(MAX_LINE);
+        let header = reader.next_line().map_err(|error| format!("cannot read {name}: {error}"))?;
+        let Some(header) = header else {
+            return Err(format!("{name} is empty; a file of flights begins with a line of column names").into());
         };
-        let found = lines.read_line().map_err(|error| format!("cannot read {}: {error}", lines.input.name))?;
-        let name = &lines.input.name;
-        match found {
-            Found::End => Err(format!("{name} is empty; a file of flights begins with a line of column names").into()),
-            Found::Line { .. } if is_header(&lines.buffer) => Ok(lines),
-            Found::Line { .. } => Err(format!(
-                "{name} is not a file of flights: its first line is `{}`, not `{}`",
-                excerpt(&lines.buffer),
-                COLUMNS.join(",")
-            )
-            .into()),
-        }
+        let layout = layout(&header).map_err(|reason| format!("{name} is not a file of flights: {reason}"))?;
+        let (counts, fault) = (Arc::clone(counts), Arc::default());
+        Ok((Self { name, reader, stop, counts, fault, number: header.number }, layout))
     }
 
     /// Where an error of the reader is left when the lines have ended.
     pub(crate) fn fault(&self) -> Arc<Mutex<Option<BoxError>>> {
         Arc::clone(&self.fault)
-    }
-
-    /// Reads the next line into the buffer, without its line end.
-    fn read_line(&mut self) -> io::Result<Found> {
-        self.buffer.clear();
-        // Room for a line end after the longest line.
-        let limit = MAX_LINE + 2;
-        let read = self.input.text.by_ref().take(limit as u64).read_until(b'\n', &mut self.buffer)?;
-        if read == 0 {
-            return Ok(Found::End);
-        }
-        self.number += 1;
-        let complete = self.buffer.last() == Some(&b'\n');
-        if complete {
-            self.buffer.pop();
-        } else if read == limit {
-            self.input.text.skip_until(b'\n')?;
-        }
-        if self.buffer.last() == Some(&b'\r') {
-            self.buffer.pop();
-        }
-        let too_long = self.buffer.len() > MAX_LINE;
-        self.buffer.truncate(MAX_LINE);
-        Ok(Found::Line { too_long })
-    }
-
-    fn stop(&self) -> &Stop {
-        &self.input.stop
     }
 }
 
@@ -109,23 +58,29 @@ impl Iterator for Lines {
 
     fn next(&mut self) -> Option<Line> {
         loop {
-            if self.stop().is_set() {
+            if self.stop.is_set() {
                 return None;
             }
-            match self.read_line() {
-                Ok(Found::Line { .. }) if self.buffer.is_empty() => {}
-                Ok(Found::Line { too_long }) => {
-                    self.counts.read.add(1);
-                    return Some(Line { number: self.number, raw: self.buffer.as_slice().into(), too_long });
+            match self.reader.next_line() {
+                Ok(Some(line)) => {
+                    self.number = line.number;
+                    if !line.bytes.is_empty() {
+                        self.counts.read.add(1);
+                        return Some(line);
+                    }
                 }
-                Ok(Found::End) => {
+                Ok(None) => {
                     self.counts.at_end.store(true, Ordering::Relaxed);
                     return None;
                 }
                 // The wait was ended; the part of a line that may have come is no row.
-                Err(_) if self.stop().is_set() => return None,
+                Err(_) if self.stop.is_set() => return None,
+                // What came before is whole.
+                Err(error) if Garbage::is(&error) => {
+                    *self.fault.lock() = Some(format!("{}: {error}", self.name).into())
+                }
                 Err(error) => {
-                    let fault = format!("cannot read {} after line {}: {error}", self.input.name, self.number);
+                    let fault = format!("cannot read {} after line {}: {error}", self.name, self.number);
                     *self.fault.lock() = Some(fault.into());
                     return None;
                 }
@@ -134,10 +89,22 @@ impl Iterator for Lines {
     }
 }
 
-fn is_header(line: &[u8]) -> bool {
+/// Where the columns stand, or what is wrong with the header.
+fn layout(header: &Line) -> Result<Layout, String> {
     // Spreadsheets put a byte order mark in front.
-    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
-    Splitter::new().split(line).is_ok_and(|fields| fields.eq(COLUMNS))
+    let names = header.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&header.bytes);
+    Layout::of(names).map_err(|error| match error {
+        HeaderError::NoneFound => {
+            let hint = match [b';', b'\t'].into_iter().find(|separator| names.contains(separator)) {
+                Some(separator) if !names.contains(&b',') => {
+                    format!(", which seems to be separated by {:?} and not by commas", char::from(separator))
+                }
+                _ => String::new(),
+            };
+            format!("its first line is `{}`{hint}, not `{}`", excerpt(names), COLUMNS.join(","))
+        }
+        error => error.to_string(),
+    })
 }
 
 /// The beginning of a line that may be anything, fit to be printed.

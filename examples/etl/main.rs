@@ -9,8 +9,8 @@
 //! What the example is about:
 //!
 //! - *Nothing vanishes.* Each row that was read is loaded, counted as a cancelled flight, or written to the dead-letter
-//!   file with its line number and the reason. At the end `read = loaded + cancelled + failed`, also when the job was
-//!   interrupted.
+//!   file with its line number and the reason. At the end `read = loaded + cancelled flights + failed`, also when the job
+//!   was interrupted.
 //! - *Failures are items.* A malformed row travels on as an error that carries the row, whichever stage it failed in, and
 //!   never stops the job. What does stop it is a fault of the job itself: the disk is full, say.
 //! - *Ending well.* The first Ctrl-C drains: no more is read, what was read is loaded. The second aborts.
@@ -21,16 +21,21 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod columns;
 mod counts;
 mod database;
 mod dead_letters;
 mod flight;
+#[path = "../common/gunzip.rs"]
+mod gunzip;
 mod input;
 #[path = "../common/interruptible.rs"]
 mod interruptible;
 mod lines;
 mod pipeline;
 mod progress;
+#[path = "../common/same_file.rs"]
+mod same_file;
 mod sequential;
 mod summary;
 mod tables;
@@ -43,6 +48,7 @@ use clap::Parser;
 use counts::Counts;
 use database::Database;
 use dead_letters::DeadLetters;
+use flight::Layout;
 use interruptible::Stop;
 use lines::Lines;
 use progress::Progress;
@@ -56,6 +62,7 @@ const INTERRUPTED: u8 = 130;
 /// The work, ready to start: the inputs are open and were found to be what they should be, the outputs exist.
 struct Job {
     lines: Lines,
+    layout: Layout,
     stop: Stop,
     tables: Arc<Tables>,
     dead_letters: DeadLetters,
@@ -94,18 +101,18 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
     // Everything that can be wrong with the inputs is found out before anything is created.
     let input = input::open(&places.input, &counts)?;
     let (stop, size) = (input.stop.clone(), input.size);
-    let lines = Lines::open(input, &counts)?;
+    let (lines, layout) = Lines::open(input, &counts)?;
     let tables = Arc::new(Tables::read(&places.airlines, &places.airports)?);
     database::check(&places.database, places.replace)?;
     // The file of an earlier run is emptied only when nothing can go wrong any more.
-    let dead_letters = DeadLetters::open(&places.dead_letters)?;
-    places.check_outputs()?;
+    let outputs = places.open_outputs()?;
     let database = Database::create(&places.database, places.replace)?;
-    let dead_letters = dead_letters.start(&counts)?;
+    let dead_letters = DeadLetters::new(places.take_dead_letters(outputs)?, &places.dead_letters, &counts);
 
     let progress = Progress::new(!args.quiet && !args.json, size);
     let job = Job {
         lines,
+        layout,
         stop,
         tables,
         dead_letters,
@@ -131,6 +138,9 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
     }
     if let Some(bug) = summary.imbalance() {
         return Err(bug.into());
+    }
+    if let Some(failure) = summary.all_failed() {
+        return Err(failure.into());
     }
     Ok(if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
 }

@@ -14,7 +14,7 @@ use crate::{Ended, Job, listen_to_ctrl_c};
 const BATCH: BatchConfig = BatchConfig { max_size: 1000, max_latency: Duration::from_secs(1) };
 
 pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
-    let Job { lines, stop, tables, dead_letters, database, counts, progress, workers } = job;
+    let Job { lines, layout, stop, tables, dead_letters, database, counts, progress, workers } = job;
     let reader_fault = lines.fault();
     let dead_letters = Arc::new(Mutex::new(dead_letters));
     let database = Arc::new(Mutex::new(database));
@@ -36,7 +36,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
 
     // Reading and parsing share a thread: a row takes less time than it would to hand it over.
     let (rows, failed) = Inline::from_iter(&pipeline, lines)
-        .with(parse_stage(Arc::clone(&counts)))
+        .with(parse_stage(layout, Arc::clone(&counts)))
         .spawn("parse")
         .through(&enrich.with_workers(workers).with_name("enrich"))
         .dead_letters();

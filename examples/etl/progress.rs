@@ -18,8 +18,8 @@ impl Progress {
     /// Of an input whose size is not known it shows only how much was read.
     pub(crate) fn new(wanted: bool, size: Option<u64>) -> Self {
         let template = match size {
-            Some(_) => "{bar:30} {percent:>3} %  {msg}  {elapsed}",
-            None => "{spinner} {bytes}  {msg}  {elapsed}",
+            Some(_) => "{bar:30} {percent:>3} %  {msg}  {bytes_per_sec}  {elapsed}, {eta} left",
+            None => "{spinner} {bytes}  {msg}  {bytes_per_sec}  {elapsed}",
         };
         let bar = (wanted && stderr().is_terminal()).then(|| {
             let bar = size.map_or_else(ProgressBar::new_spinner, ProgressBar::new);

@@ -9,12 +9,12 @@ use crate::{Ended, Job, listen_to_ctrl_c};
 const BATCH: usize = 1000;
 
 pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
-    let Job { lines, stop, tables, mut dead_letters, mut database, counts, progress, workers: _ } = job;
+    let Job { lines, layout, stop, tables, mut dead_letters, mut database, counts, progress, workers: _ } = job;
     let reader_fault = lines.fault();
     let token = CancelToken::new();
     listen_to_ctrl_c(stop, token.clone(), progress.clone())?;
 
-    let mut parser = FlightParser::new();
+    let mut parser = FlightParser::new(layout);
     let mut batch: Vec<Enriched> = Vec::with_capacity(BATCH);
     let mut update = progress.updater(&counts);
     let work = || -> Result<(), BoxError> {
@@ -30,7 +30,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
                 }
             };
             if flight.is_cancelled() {
-                counts.cancelled.add(1);
+                counts.cancelled_flights.add(1);
                 continue;
             }
             let row = Row { line, flight };

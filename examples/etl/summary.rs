@@ -22,7 +22,8 @@ pub(crate) struct Summary<'a> {
 struct Json {
     read: u64,
     loaded: u64,
-    cancelled: u64,
+    /// Flights, not rows that were lost to an interruption.
+    cancelled_flights: u64,
     failed: u64,
     complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,15 +49,23 @@ impl Summary<'_> {
     /// Rows that were lost or counted twice. There are none.
     pub(crate) fn imbalance(&self) -> Option<String> {
         let Totals { read, .. } = self.totals;
-        let settled = self.totals.settled() + self.abandoned().unwrap_or(0);
+        let settled = self.totals.settled().saturating_add(self.abandoned().unwrap_or(0));
         (settled != read)
             .then(|| format!("a fault in this program: {read} rows were read, {settled} are accounted for"))
     }
 
+    /// What to say if every row that should have been loaded failed: the input is likely to be another one than meant.
+    pub(crate) fn all_failed(&self) -> Option<String> {
+        let Totals { loaded, failed, .. } = self.totals;
+        let letters = self.places.dead_letters.display();
+        (self.is_complete() && loaded == 0 && failed > 0)
+            .then(|| format!("no row was loaded: all {failed} failed; the reasons are in {letters}"))
+    }
+
     pub(crate) fn print_json(&self) -> Result<(), BoxError> {
-        let Totals { read, loaded, cancelled, failed, .. } = self.totals;
+        let Totals { read, loaded, cancelled_flights, failed, .. } = self.totals;
         let complete = self.is_complete();
-        let json = Json { read, loaded, cancelled, failed, complete, abandoned: self.abandoned() };
+        let json = Json { read, loaded, cancelled_flights, failed, complete, abandoned: self.abandoned() };
         print(&serde_json::to_string(&json)?)
     }
 
@@ -71,15 +80,15 @@ impl fmt::Display for Summary<'_> {
         writeln!(f, "database      {}", places.database.display())?;
         writeln!(f, "dead letters  {}", places.dead_letters.display())?;
         writeln!(f)?;
-        writeln!(f, "read        {:>9}", totals.read)?;
-        writeln!(f, "loaded      {:>9}", totals.loaded)?;
-        writeln!(f, "cancelled   {:>9}", totals.cancelled)?;
-        writeln!(f, "failed      {:>9}", totals.failed)?;
+        writeln!(f, "read               {:>9}", totals.read)?;
+        writeln!(f, "loaded             {:>9}", totals.loaded)?;
+        writeln!(f, "cancelled flights  {:>9}", totals.cancelled_flights)?;
+        writeln!(f, "failed             {:>9}", totals.failed)?;
         for (reason, count) in &ended.reasons {
             writeln!(f, "  {count:>7} {reason}")?;
         }
         if let Some(abandoned) = self.abandoned() {
-            writeln!(f, "abandoned   {abandoned:>9}")?;
+            writeln!(f, "abandoned          {abandoned:>9}")?;
         }
         if !self.is_complete() {
             let why = match self.ended {

@@ -3,22 +3,20 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use streamz::{BoxError, Result};
 
 use crate::args::failure;
+use crate::columns::{self, HeaderError};
 use crate::flight::{Flight, Reason, Row, excerpt};
+use crate::input;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Airline {
-    carrier: Box<str>,
     pub(crate) name: Box<str>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Airport {
-    faa: Box<str>,
     pub(crate) name: Box<str>,
     pub(crate) lat: f64,
     pub(crate) lon: f64,
@@ -37,7 +35,7 @@ pub(crate) struct Tables {
 /// must be freed by the thread that loads cost that thread, which is the bottleneck, much of its time.
 #[derive(Debug)]
 pub(crate) struct Enriched {
-    pub(crate) line: i64,
+    pub(crate) line: u64,
     pub(crate) flight: Flight,
     pub(crate) airline: Option<&'static Airline>,
     pub(crate) origin: Option<&'static Airport>,
@@ -46,8 +44,10 @@ pub(crate) struct Enriched {
 
 impl Tables {
     pub(crate) fn read(airlines: &Path, airports: &Path) -> Result<Self, BoxError> {
-        let airlines = read(airlines, &["carrier", "name"], |airline: &Airline| airline.carrier.clone())?;
-        let airports = read(airports, &["faa", "name", "lat", "lon"], |airport: &Airport| airport.faa.clone())?;
+        let airlines = read(airlines, ["carrier", "name"], |[_, name]| Ok(Airline { name: name.into() }))?;
+        let airports = read(airports, ["faa", "name", "lat", "lon"], |[_, name, lat, lon]| {
+            Ok(Airport { name: name.into(), lat: degrees("lat", lat)?, lon: degrees("lon", lon)? })
+        })?;
         Ok(Self { airlines, airports })
     }
 
@@ -78,21 +78,34 @@ impl Tables {
     }
 }
 
-/// Reads a table, which must have at least the given columns, in any order.
-fn read<T: DeserializeOwned + 'static>(
+/// Reads a table whose first column is the key.
+fn read<T: 'static, const N: usize>(
     path: &Path,
-    columns: &[&str],
-    key: impl Fn(&T) -> Box<str>,
+    columns: [&'static str; N],
+    entry: impl Fn([&str; N]) -> Result<T, String>,
 ) -> Result<HashMap<Box<str>, &'static T>, BoxError> {
-    let mut reader = csv::Reader::from_path(path).map_err(failure("cannot open", path))?;
-    let header = reader.headers().map_err(failure("cannot read", path))?;
-    if let Some(missing) = columns.iter().find(|column| !header.iter().any(|name| name == **column)) {
-        return Err(format!("cannot use {}: it has no column `{missing}`", path.display()).into());
-    }
+    let cannot_read = || failure("cannot read", path);
+    let mut reader = csv::Reader::from_reader(input::open_table(path)?);
+    let header = reader.headers().map_err(cannot_read())?;
+    let places = columns::locate(&header.iter().collect::<Vec<_>>(), &columns).map_err(|error| {
+        let error = if error == HeaderError::NoneFound { HeaderError::Missing(columns.to_vec()) } else { error };
+        format!("cannot use {}: {error}", path.display())
+    })?;
     let mut table = HashMap::new();
-    for entry in reader.deserialize() {
-        let entry: T = entry.map_err(failure("cannot read", path))?;
-        table.insert(key(&entry), &*Box::leak(Box::new(entry)));
+    for record in reader.records() {
+        let record = record.map_err(cannot_read())?;
+        // Each record has as many fields as the header.
+        let fields = places.map(|place| record.get(place).unwrap_or_default());
+        let entry = entry(fields).map_err(|reason| {
+            let line = record.position().map_or(0, csv::Position::line);
+            format!("cannot read {}: line {line}: {reason}", path.display())
+        })?;
+        table.insert(fields[0].into(), &*Box::leak(Box::new(entry)));
     }
     Ok(table)
+}
+
+fn degrees(column: &str, value: &str) -> Result<f64, String> {
+    let number = value.parse::<f64>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| format!("not a number: `{column}` is {:?}", excerpt(value)))
 }
