@@ -7,11 +7,14 @@
 //! struct with two such fields, does just that. Hence the rules:
 //!
 //! - Several values are never dropped together: use [`discard`], or keep them in a [`Held`].
-//! - A single one is dropped under [`guard_drop`], unless a guard around the call turns its panic into an error item.
+//! - A single one is dropped under [`guard_drop`], or kept in a [`Guarded`], unless a guard around the call turns its panic
+//!   into an error item.
 
 use std::any::Any;
+use std::collections::vec_deque;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::vec;
 
 use crate::error::PanicMessage;
 
@@ -44,15 +47,32 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, PanicPayload> {
 /// Drops a user's value; a panic in its `Drop` ends here.
 #[inline]
 pub(crate) fn guard_drop<T>(value: T) {
+    let _ = try_drop(value);
+}
+
+/// As [`guard_drop`], where a panic has consequences.
+#[inline]
+pub(crate) fn try_drop<T>(value: T) -> Result<(), PanicPayload> {
     // Most items have nothing to drop.
-    if std::mem::needs_drop::<T>() {
-        let _ = catch(|| drop(value));
-    }
+    if std::mem::needs_drop::<T>() { catch(|| drop(value)) } else { Ok(()) }
 }
 
 /// Drops `items` one by one: one whose `Drop` panics does not affect the others.
 pub(crate) fn discard<C: IntoIterator>(items: C) {
     items.into_iter().for_each(guard_drop);
+}
+
+/// Drops an iterator. What is left in one over a vector or a deque is dropped item by item; of others only the first panic
+/// is caught, for a second one, in the same drop, ends the process.
+pub(crate) fn discard_iterator<I: Iterator<Item: 'static> + 'static>(items: I) {
+    let mut items = Some(items);
+    let any: &mut dyn Any = &mut items;
+    if let Some(items) = any.downcast_mut::<Option<vec::IntoIter<I::Item>>>() {
+        discard(items.take().into_iter().flatten());
+    } else if let Some(items) = any.downcast_mut::<Option<vec_deque::IntoIter<I::Item>>>() {
+        discard(items.take().into_iter().flatten());
+    }
+    guard_drop(items);
 }
 
 /// A collection that drops its items one by one. An operator that holds items keeps them in this.
@@ -97,6 +117,48 @@ impl<C: Default + IntoIterator> Drop for Held<C> {
     }
 }
 
+/// A value that is dropped under a guard, also while a panic unwinds.
+pub(crate) struct Guarded<T> {
+    /// `None` only while it is dropped.
+    value: Option<T>,
+    discard: fn(T),
+}
+
+impl<T> Guarded<T> {
+    /// `discard` drops it: [`guard_drop`] does, unless it has several parts whose drops may panic.
+    pub(crate) fn new(value: T, discard: fn(T)) -> Self {
+        Self { value: Some(value), discard }
+    }
+}
+
+impl<T> Deref for Guarded<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        match &self.value {
+            Some(value) => value,
+            None => unreachable!("it is there until it is dropped"),
+        }
+    }
+}
+
+impl<T> DerefMut for Guarded<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        match &mut self.value {
+            Some(value) => value,
+            None => unreachable!("it is there until it is dropped"),
+        }
+    }
+}
+
+impl<T> Drop for Guarded<T> {
+    fn drop(&mut self) {
+        self.value.take().into_iter().for_each(self.discard);
+    }
+}
+
 #[cold]
 pub(crate) fn describe(payload: Box<dyn Any + Send>) -> PanicPayload {
     let message = if let Some(text) = payload.downcast_ref::<&'static str>() {
@@ -113,6 +175,8 @@ pub(crate) fn describe(payload: Box<dyn Any + Send>) -> PanicPayload {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     #[test]
@@ -142,6 +206,11 @@ mod tests {
         discard([Bomb, Bomb, Bomb]);
         drop(Held::from(vec![Bomb, Bomb]));
         drop(Held::from(Some(Bomb)));
+        drop(Guarded::new(Bomb, guard_drop));
+        discard_iterator(vec![Bomb, Bomb].into_iter());
+        discard_iterator(VecDeque::from([Bomb, Bomb]).into_iter());
+        discard_iterator(std::iter::repeat_with(|| Bomb));
+        discard_iterator(std::iter::once(Bomb));
     }
 
     #[test]

@@ -29,6 +29,7 @@ use std::time::Instant;
 use super::operator::sealed::{Context, Sink, Stats};
 use super::operator::{Emit, Operator, Timer, give, guarded, resumed};
 use crate::error::{Result, StreamError};
+use crate::panic::discard;
 
 /// Two operators as one; see [`Processor::fuse`](crate::Processor::fuse).
 pub struct FusedOperator<A: Operator, B: Operator<In = A::Out>> {
@@ -288,6 +289,13 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
 
     fn ended(&mut self, out: &mut impl Emit<B::Out>) {
         self.rest.second.ended(out);
+    }
+
+    fn discard(self) {
+        let Self { first, rest, .. } = self;
+        first.discard();
+        discard(rest.waiting);
+        rest.second.discard();
     }
 
     fn inject(&mut self, step: usize, error: StreamError, out: &mut impl Emit<B::Out>) {

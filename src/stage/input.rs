@@ -9,7 +9,7 @@ use super::thread::StageThread;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
 use crate::edge::{EdgeReceiver, End, Polled};
-use crate::panic::PanicPayload;
+use crate::panic::{PanicPayload, guard_drop};
 use crate::pipeline::Scope;
 use crate::pipeline::stats::{Counter, Phase, StageStats};
 
@@ -62,6 +62,14 @@ pub(crate) trait Feed {
 
     /// Announces the room that was made: before parking and before returning to a caller.
     fn settle(&self) {}
+
+    /// Drops it. A panic of what is the user's in it ends here.
+    fn discard(self)
+    where
+        Self: Sized,
+    {
+        guard_drop(self);
+    }
 
     /// What [`settle`](Self::settle) does, for somebody who has no hold of the feed.
     fn announcer(&self) -> Box<dyn Fn()> {

@@ -176,6 +176,16 @@ pub trait Operator: Send + 'static {
         }
     }
 
+    /// Drops the operator. One with several parts whose drops may panic, because they are the user's, drops them one by
+    /// one: see `panic.rs`.
+    #[doc(hidden)]
+    fn discard(self)
+    where
+        Self: Sized,
+    {
+        panic::guard_drop(self);
+    }
+
     /// Sends `error` on from the step with this index, counted from the operator's first.
     #[doc(hidden)]
     fn inject(&mut self, _step: usize, error: StreamError, out: &mut impl Emit<Self::Out>) {
@@ -430,6 +440,9 @@ pub(crate) fn panicked<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E, pa
     let may_go_on = stats.may_go_on();
     let error = context.error(ErrorKind::Panicked, step).with_source(PanicMessage::from(payload));
     let first = out.step() + 1 - O::STEPS;
-    op.inject(step - first, error, out);
-    may_go_on
+    // The steps after it are given the error, and may panic in turn. Each time that is a later one.
+    match panic::catch(|| op.inject(step - first, error, out)) {
+        Ok(()) => may_go_on,
+        Err(payload) => panicked(op, out, payload),
+    }
 }

@@ -21,7 +21,7 @@ use crate::clock::wait::{Waiter, Wake};
 use crate::error::Result;
 use crate::error::StreamError;
 use crate::operators::options::{Options, common_options, opaque_debug};
-use crate::panic;
+use crate::panic::{self, Held, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::pipeline::stats::StageKind;
 use crate::stage::operator::{Emit, Operator};
@@ -174,13 +174,13 @@ impl<T: Send + 'static> Processor for Monitor<T> {
             };
             let thread = format!("{}-report", registered.stats.name);
             // What cannot be started has been logged; the stream goes on without reports.
-            cancel.scope().spawn(&thread, true, move |started| {
-                if started.is_ok() {
-                    reporter.run(ticks);
-                }
+            cancel.scope().spawn(&thread, true, move |started| match started {
+                Ok(()) => reporter.run(ticks),
+                Err(_) => guard_drop(reporter),
             });
         }
-        let operator = Watch { timestamp: self.timestamp.clone(), counts: Ended(counts), waiting: None, warned: false };
+        let operator =
+            Watch { timestamp: self.timestamp.clone(), counts: Ended(counts), waiting: Held::default(), warned: false };
         spawn_driver(registered, self.options.capacity, operator, input.into_input())
     }
 
@@ -265,7 +265,7 @@ struct Watch<T> {
     timestamp: Option<Timestamp<T>>,
     counts: Ended,
     /// What waits for room, and since when.
-    waiting: Option<(Result<T>, Instant)>,
+    waiting: Held<Option<(Result<T>, Instant)>>,
     warned: bool,
 }
 
@@ -319,7 +319,7 @@ impl<T: Send + 'static> Watch<T> {
         if out.is_full() {
             let now = out.now();
             self.counts.0.rest.lock().waiting_since = Some(now);
-            self.waiting = Some((item, now));
+            *self.waiting = Some((item, now));
         } else {
             self.pass(item, None, out);
         }
@@ -357,7 +357,7 @@ impl<T: Send + 'static> Operator for Watch<T> {
 
     #[inline]
     fn held(&self) -> u64 {
-        u64::from(matches!(self.waiting, Some((Ok(_), _))))
+        u64::from(matches!(*self.waiting, Some((Ok(_), _))))
     }
 }
 
@@ -386,7 +386,7 @@ impl Reporter {
                 waiter.park(ticks.next);
             }
             if ended {
-                return;
+                return guard_drop(self.on_stats);
             }
         }
     }

@@ -6,6 +6,7 @@ use super::hook::{DropHook, OnDrop};
 use super::limit::Limit;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
+use crate::panic::Held;
 use crate::pipeline::stats::DropReason;
 use crate::stage::operator::{Emit, Operator};
 use crate::stage::thread::EARLY;
@@ -119,7 +120,7 @@ impl<T> Throttle<T> {
             limit: Limit::new(self.per_second, self.burst),
             drops: self.drops,
             hook: DropHook::new(self.on_drop.as_ref()),
-            held: None,
+            held: Held::default(),
             due: None,
             stuck: false,
         }
@@ -137,7 +138,7 @@ pub struct ThrottleOperator<T> {
     drops: bool,
     hook: DropHook<T>,
     /// The item at hand.
-    held: Option<T>,
+    held: Held<Option<T>>,
     /// When it may go; `None` if never.
     due: Option<Instant>,
     /// Its time has come, or does not matter, but there may be no room. Time is told when there is: an item that waited
@@ -165,7 +166,7 @@ impl<T: Send + 'static> Operator for ThrottleOperator<T> {
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
-        self.held = Some(item);
+        *self.held = Some(item);
         self.stuck = self.drops;
         if !self.drops {
             // A moment that has passed will do: the time is told when the item goes.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{ErrorKind, PanicMessage};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
-use crate::panic;
+use crate::panic::{self, discard_iterator, guard_drop};
 use crate::stage::operator::{Emit, Operator};
 
 /// Turns each item into the items of an iterator.
@@ -101,6 +101,11 @@ where
     fn held(&self) -> u64 {
         self.unfolding.held()
     }
+
+    fn discard(self) {
+        self.unfolding.discard();
+        guard_drop(self.f);
+    }
 }
 
 /// A received item that is being sent on as the items of an iterator; shared by all operators that do so.
@@ -146,7 +151,7 @@ impl<I: Iterator> Unfolding<I> {
                     out.error(error);
                     let broken = self.current.take();
                     // One panic is reported; a second one, from the ruins, is not news.
-                    let _ = panic::catch(|| drop(broken));
+                    guard_drop(broken);
                     return false;
                 }
             }
@@ -158,6 +163,14 @@ impl<I: Iterator> Unfolding<I> {
         // Dropped before the item is settled: if that panics, the driver finds the item lost, and counts it as failed.
         drop(self.current.take());
         if self.fruitful { out.delivered(1) } else { out.filtered(1) }
+    }
+
+    pub(super) fn discard(self)
+    where
+        I: 'static,
+        I::Item: 'static,
+    {
+        self.current.into_iter().for_each(discard_iterator);
     }
 
     pub(super) fn held(&self) -> u64 {

@@ -93,6 +93,10 @@ where
     fn held(&self) -> u64 {
         self.unfolding.held()
     }
+
+    fn discard(self) {
+        self.unfolding.discard();
+    }
 }
 
 shorthand! {

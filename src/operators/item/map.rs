@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::error::{BoxError, ErrorKind};
+use crate::error::{BoxError, ErrorKind, PanicMessage};
 use crate::operators::call::PoolOptions;
 use crate::operators::call::sealed::Pooled;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
@@ -154,10 +154,16 @@ where
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
         match panic::catch(|| (self.f)(&item)) {
-            Ok(Ok(mapped)) => {
-                drop(item);
-                out.emit(mapped);
-            }
+            Ok(Ok(mapped)) => match panic::try_drop(item) {
+                Ok(()) => out.emit(mapped),
+                Err(payload) => {
+                    // Its drop, too, may panic.
+                    panic::guard_drop(mapped);
+                    let error = out.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload));
+                    out.failed(1);
+                    out.error(error);
+                }
+            },
             Ok(Err(error)) => out.fail(ErrorKind::Failed, error, item),
             Err(payload) => out.fail_panicked(payload.into(), item),
         }

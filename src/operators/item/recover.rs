@@ -83,11 +83,17 @@ where
 
     fn error(&mut self, error: StreamError, out: &mut impl Emit<T>) {
         match panic::catch(|| (self.f)(&error)) {
-            Ok(Some(item)) => {
-                drop(error);
-                out.absorbed();
-                out.emit_from(item, 0);
-            }
+            Ok(Some(item)) => match panic::try_drop(error) {
+                Ok(()) => {
+                    out.absorbed();
+                    out.emit_from(item, 0);
+                }
+                Err(payload) => {
+                    // Its drop, too, may panic.
+                    panic::guard_drop(item);
+                    out.error(out.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload)));
+                }
+            },
             Ok(None) => out.error(error),
             Err(payload) => {
                 if !std::mem::replace(&mut self.warned, true) {

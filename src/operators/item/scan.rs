@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
+use crate::panic::guard_drop;
 use crate::stage::operator::{Emit, Operator};
 
 /// Turns each item into another with the help of a state that lasts for the run: a running sum, say.
@@ -90,6 +91,11 @@ where
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
         out.emit((self.f)(&mut self.state, item));
+    }
+
+    fn discard(self) {
+        guard_drop(self.state);
+        guard_drop(self.f);
     }
 }
 

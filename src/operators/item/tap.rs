@@ -8,7 +8,7 @@ use super::chance::{Chance, Dice};
 use crate::error::{ErrorKind, PanicMessage, StreamError};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
-use crate::panic::{self, PanicPayload};
+use crate::panic::{self, PanicPayload, guard_drop};
 use crate::stage::operator::{Emit, Operator};
 
 type ErrorHook = Arc<dyn Fn(&StreamError) + Send + Sync>;
@@ -173,6 +173,11 @@ where
             self.panicked(payload, out);
         }
         out.error(error);
+    }
+
+    fn discard(self) {
+        guard_drop(self.f);
+        guard_drop(self.on_error);
     }
 }
 

@@ -6,7 +6,7 @@ use super::Site;
 use crate::clock::real_now;
 use crate::edge::{End, Polled};
 use crate::error::PanicMessage;
-use crate::panic::{self, PanicPayload};
+use crate::panic::{self, PanicPayload, discard_iterator};
 use crate::pipeline::CancelToken;
 use crate::stage::input::Feed;
 use crate::stream::Stream;
@@ -46,9 +46,9 @@ impl<I: Iterator> Iter<I> {
     }
 }
 
-impl<I: Iterator> Feed for Iter<I>
+impl<I> Feed for Iter<I>
 where
-    I::Item: Send + 'static,
+    I: Iterator<Item: Send + 'static> + 'static,
 {
     type Item = I::Item;
 
@@ -72,6 +72,10 @@ where
     fn panicked(&mut self, payload: PanicPayload) -> End {
         self.ended = true;
         self.site.died(PanicMessage::from(payload))
+    }
+
+    fn discard(self) {
+        discard_iterator(self.items);
     }
 
     fn is_at_once(&mut self) -> bool {
