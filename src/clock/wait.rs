@@ -99,10 +99,33 @@ thread_local! {
     static BEFORE_PARK: RefCell<Vec<Rc<dyn Fn()>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// From now on `hook` is called before the calling thread parks, wherever that is: also in a closure of the user's that
-/// sends, sleeps or receives. What a stage has open must not wait for that.
-pub(crate) fn before_park(hook: impl Fn() + 'static) {
-    BEFORE_PARK.with_borrow_mut(|hooks| hooks.push(Rc::new(hook)));
+/// Calls a hook before its thread parks, wherever that is: also in a closure of the user's that sends, sleeps or receives.
+/// What a stage has open, and the room it has made, must not wait for that.
+///
+/// It belongs to the thread that made it, and the hook goes when it is dropped: an end of a stream visits a thread, and
+/// may visit it within another.
+#[must_use = "dropping it takes the hook away"]
+pub(crate) struct BeforePark(Rc<dyn Fn()>);
+
+impl BeforePark {
+    pub(crate) fn new(hook: impl Fn() + 'static) -> Self {
+        let hook: Rc<dyn Fn()> = Rc::new(hook);
+        BEFORE_PARK.with_borrow_mut(|hooks| hooks.push(Rc::clone(&hook)));
+        Self(hook)
+    }
+}
+
+impl Drop for BeforePark {
+    fn drop(&mut self) {
+        // The hook itself is dropped after that, with nothing borrowed.
+        BEFORE_PARK.with_borrow_mut(|hooks| hooks.retain(|hook| !Rc::ptr_eq(hook, &self.0)));
+    }
+}
+
+/// How many hooks the calling thread has.
+#[cfg(test)]
+pub(crate) fn hooks() -> usize {
+    BEFORE_PARK.with_borrow(Vec::len)
 }
 
 /// Calls what is to be called before the calling thread blocks, wherever that may be.
@@ -143,7 +166,6 @@ impl Waiter {
         // Dropped outside the borrow: giving the seat back takes the clock's lock.
         let waiter = CURRENT.with_borrow_mut(Option::take);
         drop(waiter);
-        drop(BEFORE_PARK.take());
     }
 
     /// The calling thread's waiter, or one made for a thread that is not ours.

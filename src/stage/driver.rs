@@ -26,7 +26,7 @@ use super::operator::{Operator, Timer, give, guarded, panicked, resumed};
 use super::thread::StageThread;
 use super::turn::AT_THE_FEED;
 use super::turn::count_error;
-use crate::clock::wait::before_park;
+use crate::clock::wait::BeforePark;
 use crate::edge::{Edge, EdgeSender, End, Polled};
 use crate::error::Result;
 use crate::panic;
@@ -161,6 +161,8 @@ pub(crate) struct Driver<O: Operator, F> {
     received: u64,
     /// Turns since then.
     turns: u32,
+    /// For closures of the operator that wait.
+    _hook: BeforePark,
 }
 
 /// How many turns may pass before the counters are brought up to date.
@@ -171,7 +173,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         out.edge.watch(thread.wake());
         let sender = Rc::downgrade(&out.sender);
         let announce = feed.announcer();
-        before_park(move || {
+        let hook = BeforePark::new(move || {
             if let Some(sender) = sender.upgrade()
                 && let Ok(mut sender) = sender.try_borrow_mut()
             {
@@ -180,7 +182,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             announce();
         });
         let timer = Timer::default();
-        Self { op, feed, out, thread, timer, at_once: false, told_of_drain: false, received: 0, turns: 0 }
+        Self { op, feed, out, thread, timer, at_once: false, told_of_drain: false, received: 0, turns: 0, _hook: hook }
     }
 
     pub(crate) fn run(mut self) {
@@ -192,6 +194,10 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         self.publish();
         self.abandon_held();
         self.out.sender.borrow_mut().end(end);
+        // What a user's value does when it is dropped is no fault of ours.
+        let Self { op, feed, .. } = self;
+        op.discard();
+        feed.discard();
     }
 
     fn work(&mut self) -> Result<End, Stop> {

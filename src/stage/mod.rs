@@ -7,8 +7,11 @@ pub(crate) mod driver;
 pub(crate) mod fuse;
 pub(crate) mod input;
 pub(crate) mod operator;
+pub(crate) mod own_loop;
 mod pass;
 pub(crate) mod reader;
+#[cfg(test)]
+mod tests;
 pub(crate) mod thread;
 pub(crate) mod turn;
 

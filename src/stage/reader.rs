@@ -7,6 +7,7 @@
 //! called from within a guard, to make one loop of a plain operator and it, the panic is sent on.
 
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
@@ -17,9 +18,41 @@ use super::thread::StageThread;
 use super::turn::AT_THE_FEED;
 use super::turn::Tally;
 use super::turn::count_error;
+use crate::clock::wait::BeforePark;
 use crate::edge::{End, Polled};
 use crate::error::{Result, StreamError};
-use crate::panic;
+use crate::panic::{self, Guarded, Held};
+
+/// A reader on the thread that runs it to its end: what the user's closures wait for there, in its steps or between two items,
+/// finds the room announced.
+pub(crate) struct Running<O: Operator, F: Feed<Item = O::In>> {
+    reader: Reader<O, F>,
+    /// Goes after the reader.
+    _hook: BeforePark,
+}
+
+impl<O: Operator, F: Feed<Item = O::In>> Running<O, F> {
+    pub(crate) fn new(reader: Reader<O, F>) -> Self {
+        let announce = reader.feed.announcer();
+        Self { reader, _hook: BeforePark::new(announce) }
+    }
+}
+
+impl<O: Operator, F: Feed<Item = O::In>> Deref for Running<O, F> {
+    type Target = Reader<O, F>;
+
+    #[inline]
+    fn deref(&self) -> &Reader<O, F> {
+        &self.reader
+    }
+}
+
+impl<O: Operator, F: Feed<Item = O::In>> DerefMut for Running<O, F> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Reader<O, F> {
+        &mut self.reader
+    }
+}
 
 /// As for the driver: how often an operator may ask in one call whether there is room.
 const QUOTA: u32 = 1024;
@@ -28,8 +61,9 @@ const QUOTA: u32 = 1024;
 const TURNS: u32 = 256;
 
 pub(crate) struct Reader<O: Operator, F: Feed<Item = O::In>> {
-    op: O,
-    feed: F,
+    /// Guarded, for a panic of the caller's may unwind through the reader.
+    op: Guarded<O>,
+    feed: Guarded<F>,
     thread: StageThread,
     out: Outbox<O::Out>,
     /// The operator may have more to say.
@@ -50,9 +84,9 @@ pub(crate) struct Reader<O: Operator, F: Feed<Item = O::In>> {
 
 /// What the operator said and nobody has taken yet.
 struct Outbox<T> {
-    next: Option<Result<T>>,
+    next: Held<Option<Result<T>>>,
     /// What it said beyond one item in one call.
-    more: VecDeque<Result<T>>,
+    more: Held<VecDeque<Result<T>>>,
     context: Context,
     last_step: usize,
     quota: u32,
@@ -155,7 +189,7 @@ impl<T> Outbox<T> {
     fn take(&mut self) -> Option<Result<T>> {
         let next = self.next.take();
         if !self.more.is_empty() {
-            self.next = self.more.pop_front();
+            *self.next = self.more.pop_front();
         }
         next
     }
@@ -165,7 +199,7 @@ impl<T> Sink<T> for Outbox<T> {
     #[inline(always)]
     fn put(&mut self, item: Result<T>) {
         if self.next.is_none() {
-            self.next = Some(item);
+            *self.next = Some(item);
         } else {
             self.more.push_back(item);
         }
@@ -213,8 +247,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
     pub(crate) fn new(op: O, feed: F, context: Context, thread: StageThread) -> Self {
         let last_step = context.stats.steps.len() - 1;
         let out = Outbox {
-            next: None,
-            more: VecDeque::new(),
+            next: Held::default(),
+            more: Held::default(),
             context,
             last_step,
             quota: QUOTA,
@@ -222,8 +256,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             marked: (0, false),
         };
         Self {
-            op,
-            feed,
+            op: Guarded::new(op, O::discard),
+            feed: Guarded::new(feed, F::discard),
             thread,
             out,
             pending: !O::PLAIN,
@@ -269,14 +303,14 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                     self.count(&item);
                     self.out.quota = QUOTA;
                     self.timer.reset();
-                    guarded(&mut self.op, &mut self.out, |op, out| give(op, item, out));
+                    guarded(&mut *self.op, &mut self.out, |op, out| give(op, item, out));
                     self.pending = !O::PLAIN;
                 }
                 Polled::Empty => self.wait(),
                 Polled::Ended(End::Finished) if !self.ended => {
                     self.ended = true;
                     self.timer.reset();
-                    guarded(&mut self.op, &mut self.out, |op, out| op.end(out));
+                    guarded(&mut *self.op, &mut self.out, |op, out| op.end(out));
                     self.pending = !O::PLAIN;
                 }
                 Polled::Ended(end) => return Err(end),
@@ -323,6 +357,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
     #[inline]
     fn burst<A>(&mut self, state: &mut Option<A>, f: &mut impl FnMut(A, Result<O::Out>) -> Option<A>) -> Burst {
         let Self { op, feed, thread, received, tally, out, .. } = self;
+        let (op, feed) = (&mut **op, &mut **feed);
         let burst = catch_unwind(AssertUnwindSafe(|| {
             let mut direct = Direct {
                 f,
@@ -357,7 +392,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                 // Not ours: it goes on as if it had never been caught.
                 AT_THE_CALLER => resume_unwind(payload),
                 AT_THE_FEED => return Burst::Ended(self.feed.panicked(panic::describe(payload))),
-                _ => _ = panicked(&mut self.op, &mut self.out, panic::describe(payload)),
+                _ => _ = panicked(&mut *self.op, &mut self.out, panic::describe(payload)),
             }
             Burst::Over
         })
@@ -366,7 +401,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
     #[cold]
     fn give_error(&mut self, error: StreamError) {
         count_error(&self.thread);
-        guarded(&mut self.op, &mut self.out, |op, out| give(op, Err(error), out));
+        guarded(&mut *self.op, &mut self.out, |op, out| give(op, Err(error), out));
     }
 
     #[inline]
@@ -388,10 +423,10 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         }
         self.out.quota = QUOTA;
         if self.pending {
-            self.pending = resumed(&mut self.op, &mut self.out);
+            self.pending = resumed(&mut *self.op, &mut self.out);
             return Ok(true);
         }
-        if self.ended && !self.timer.is_waited_for(&self.op) {
+        if self.ended && !self.timer.is_waited_for(&*self.op) {
             if self.is_settled {
                 return Err(End::Finished);
             }
@@ -402,24 +437,24 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         if !self.told_of_drain && self.thread.is_alarmed() && self.thread.token.is_draining() {
             self.told_of_drain = true;
             self.timer.reset();
-            guarded(&mut self.op, &mut self.out, |op, out| op.drain(out));
+            guarded(&mut *self.op, &mut self.out, |op, out| op.drain(out));
             self.pending = true;
             return Ok(true);
         }
-        if let Some(wake) = self.timer.next_wake(&self.op) {
+        if let Some(wake) = self.timer.next_wake(&*self.op) {
             let mut now = self.thread.token.now();
-            if now < wake && self.timer.is_waited_for(&self.op) {
+            if now < wake && self.timer.is_waited_for(&*self.op) {
                 now = self.wait_for_time(Some(wake), now);
             }
             if wake <= now {
-                self.timer.fire(&mut self.op, now, &mut self.out);
+                self.timer.fire(&mut *self.op, now, &mut self.out);
                 self.pending = true;
                 return Ok(true);
             }
-        } else if self.timer.is_waited_for(&self.op) {
+        } else if self.timer.is_waited_for(&*self.op) {
             self.wait_for_time(None, self.thread.token.now());
         }
-        Ok(self.timer.is_waited_for(&self.op))
+        Ok(self.timer.is_waited_for(&*self.op))
     }
 
     #[inline]
@@ -439,7 +474,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
 
     fn wait(&mut self) {
         self.settle();
-        self.feed.wait(&self.thread, self.timer.next_wake(&self.op), || false, |_| false);
+        self.feed.wait(&self.thread, self.timer.next_wake(&*self.op), || false, |_| false);
     }
 
     fn wait_for_time(&mut self, until: Option<Instant>, now: Instant) -> Instant {

@@ -12,7 +12,7 @@ use super::inline::{Inline, Origin};
 use super::start::Registered;
 use crate::edge::End;
 use crate::error::{BoxError, ErrorKind, Result, StreamError};
-use crate::panic;
+use crate::panic::{self, Guarded, guard_drop};
 use crate::pipeline::stats::{StageKind, StageStats};
 use crate::pipeline::{CancelToken, Cause};
 use crate::stage::Pass;
@@ -20,7 +20,7 @@ use crate::stage::Tally;
 use crate::stage::input::{Feed, Input};
 use crate::stage::operator::Operator;
 use crate::stage::operator::sealed::Context;
-use crate::stage::reader::Reader;
+use crate::stage::reader::{Reader, Running};
 use crate::stage::thread::{StageThread, spawn_error};
 
 /// The ends that run on the calling thread, over `self.read(name)`, which gives a [`Reader`].
@@ -177,9 +177,15 @@ impl<T: Send + 'static> Stream<T> {
         (self.into_input(), registered)
     }
 
+    /// Reads the stream on the calling thread, to its end.
+    #[track_caller]
+    fn read(self, name: &str) -> Running<Pass<T>, Input<T>> {
+        Running::new(self.read_by_turns(name))
+    }
+
     /// Reads the stream on whatever thread calls.
     #[track_caller]
-    fn read(self, name: &str) -> Whole<T> {
+    fn read_by_turns(self, name: &str) -> Whole<T> {
         let (input, registered) = self.sink(name);
         let context = registered.context();
         Reader::new(Pass::new(), input, context, StageThread::visiting(registered.token, registered.stats, 0))
@@ -193,7 +199,8 @@ impl<T: Send + 'static> Stream<T> {
     /// # Panics
     /// If the pipeline has finished.
     #[track_caller]
-    pub fn spawn_for_each(self, mut f: impl FnMut(Result<T>) + Send + 'static) {
+    pub fn spawn_for_each(self, f: impl FnMut(Result<T>) + Send + 'static) {
+        let mut f = Guarded::new(f, guard_drop);
         let (input, Registered { token, stats, reservation }) = self.sink("for_each");
         let scope = Arc::clone(token.scope());
         scope.spawn(&format!("{}-0", stats.name), true, move |started| {
@@ -250,9 +257,13 @@ impl<T: Send + 'static> Stream<T> {
 }
 
 /// Reads a stream on a thread of the pipeline.
-fn on_own_thread<T: Send + 'static>(input: Input<T>, token: &CancelToken, stats: &Arc<StageStats>) -> Whole<T> {
+fn on_own_thread<T: Send + 'static>(
+    input: Input<T>,
+    token: &CancelToken,
+    stats: &Arc<StageStats>,
+) -> Running<Pass<T>, Input<T>> {
     let context = Context { stats: Arc::clone(stats), clock: token.clock().clone() };
-    Reader::new(Pass::new(), input, context, StageThread::new(token.clone(), Arc::clone(stats), 0))
+    Running::new(Reader::new(Pass::new(), input, context, StageThread::new(token.clone(), Arc::clone(stats), 0)))
 }
 
 /// Sends everything to a channel that is not ours, until its receiver goes.
@@ -316,7 +327,7 @@ impl<T: Send + 'static> IntoIterator for Stream<T> {
 
     #[track_caller]
     fn into_iter(self) -> IntoIter<T> {
-        IntoIter { reader: Some(self.read("iter")) }
+        IntoIter { reader: Some(self.read_by_turns("iter")) }
     }
 }
 

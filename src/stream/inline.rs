@@ -14,7 +14,7 @@ use crate::pipeline::CancelToken;
 use crate::pipeline::name::checked;
 use crate::pipeline::stats::StageKind;
 use crate::stage::input::{Feed, Input};
-use crate::stage::reader::Reader;
+use crate::stage::reader::{Reader, Running};
 use crate::stage::thread::StageThread;
 
 /// Steps that run on the thread of whoever takes what comes out: the way to save a hop where the work between two hops
@@ -211,9 +211,9 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
         spawn_driver(registered, capacity, self.chain.operator(), feed)
     }
 
-    /// Reads what comes out on the calling thread.
+    /// Reads what comes out on the calling thread, to its end.
     #[track_caller]
-    pub(super) fn read(self, name: &str) -> Reader<C::AtEnd, O::Feed> {
+    pub(super) fn read(self, name: &str) -> Running<C::AtEnd, O::Feed> {
         let name = self.name.as_deref().unwrap_or(name);
         let mut steps = Vec::new();
         self.chain.step_names(&mut steps);
@@ -221,7 +221,7 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
         let (registered, feed) = self.origin.open(name, StageKind::Sink, &steps);
         let context = registered.context();
         let thread = StageThread::visiting(registered.token, registered.stats, 0);
-        Reader::new(self.chain.operator_at_end(), feed, context, thread)
+        Running::new(Reader::new(self.chain.operator_at_end(), feed, context, thread))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::stage::Operator;
 use crate::stage::driver::{Driver, Output};
 use crate::stage::input::Feed;
 use crate::stage::operator::sealed::Context;
+use crate::stage::own_loop::{self, Work};
 use crate::stage::thread::{StageThread, spawn_error};
 
 /// The books of a stage that is about to start, and where it stands.
@@ -129,8 +130,23 @@ where
                 let thread = StageThread::new(registered.token, registered.stats, 0);
                 Driver::new(op, feed, out, thread).run();
             }
-            Err(error) => out.end(End::Cut(spawn_error(&registered.token, &registered.stats, &error))),
+            Err(error) => {
+                out.end(End::Cut(spawn_error(&registered.token, &registered.stats, &error)));
+                op.discard();
+                feed.discard();
+            }
         }
     });
     stream
+}
+
+/// Runs a stage with a loop of its own on a thread.
+pub(crate) fn spawn_loop<W: Work>(registered: Registered, input: Stream<W::Item>, ways: W::Ways, work: W) {
+    let name = registered.thread_name(0);
+    let scope = Arc::clone(registered.token.scope());
+    let input = input.into_input();
+    scope.spawn(&name, true, move |started| {
+        let context = registered.context();
+        own_loop::run(started, registered.token, context, input, ways, work);
+    });
 }

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+
+use super::faults::panic_on_purpose;
 
 /// Keeps the list of the items that are alive. Clones share it.
 #[derive(Clone, Default)]
@@ -14,7 +17,11 @@ struct State {
     /// The value of each item that is alive, by its number.
     alive: BTreeMap<u64, u64>,
     dropped_twice: Vec<u64>,
+    /// Which items panic when they are dropped, by their number, and the one thread on which they do not.
+    bombs: Option<Bombs>,
 }
+
+type Bombs = (fn(u64) -> bool, ThreadId);
 
 /// An item with a value, and a place in the census.
 pub struct Item {
@@ -32,6 +39,12 @@ impl Census {
         state.alive.insert(number, value);
         drop(state);
         Item { value, number, census: self.clone() }
+    }
+
+    /// From now on items of which `are_bombs` is true, by their number, panic when they are dropped, on every thread but this
+    /// one.
+    pub fn arm(&self, are_bombs: fn(u64) -> bool) {
+        self.state().bombs = Some((are_bombs, thread::current().id()));
     }
 
     /// Says what is wrong, if an item is still alive or was dropped twice.
@@ -87,6 +100,11 @@ impl Drop for Item {
         let mut state = self.census.state();
         if state.alive.remove(&self.number).is_none() {
             state.dropped_twice.push(self.value);
+        }
+        let explodes = state.bombs.is_some_and(|(are, spared)| are(self.number) && thread::current().id() != spared);
+        drop(state);
+        if explodes {
+            panic_on_purpose();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! How an operator is registered.
 
+use std::any::type_name;
 use std::time::Duration;
 
 use streamz::{BoxProcessor, CancelToken, Processor};
@@ -67,6 +68,9 @@ pub struct Subject<In: Send + 'static, Out: Send + 'static> {
     pub errors_between: bool,
     /// It may drop items while nobody takes what it has.
     pub sheds: bool,
+    /// There may be several items in one value, of the user's or of the operator's output. If two of them panic when that is
+    /// dropped, the process ends, as in any program.
+    pub groups: bool,
     /// How many items may wait in its output, if the pipeline's capacity is so much.
     pub room: fn(usize) -> usize,
 }
@@ -93,6 +97,7 @@ impl<In: Send + 'static, Out: Send + 'static> Subject<In, Out> {
             ends_early: false,
             errors_between: false,
             sheds: false,
+            groups: type_name::<In>().contains("Vec") || type_name::<Out>().contains("Vec"),
             room: |capacity| capacity,
         }
     }
@@ -130,6 +135,11 @@ impl<In: Send + 'static, Out: Send + 'static> Subject<In, Out> {
     pub fn sheds(mut self) -> Self {
         self.sheds = true;
         self.errors_between()
+    }
+
+    pub fn groups(mut self) -> Self {
+        self.groups = true;
+        self
     }
 
     /// What comes at place `n` of an endless input.

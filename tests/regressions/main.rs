@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod drops_that_panic;
 mod keys_that_panic;
 mod operators_that_panic;
 
@@ -224,4 +225,22 @@ fn a_pipeline_may_feed_another_whose_thread_reads_it() {
     let sum = Stream::from_iter(&other, numbers).lift().fold(0, |sum, n| sum + n);
     assert_eq!(sum.unwrap(), 999_000);
     assert!(one.join().is_complete() && other.join().is_complete());
+}
+
+#[test]
+fn what_the_steps_of_an_end_hold_when_it_stops_is_counted_as_abandoned() {
+    let pipeline = Pipeline::new("abandoned");
+    let token = pipeline.child();
+    let stop = token.clone();
+    let source = Stream::from_iter(&pipeline, 0..10).with_token(&token);
+    let steps = source.inline().tap(move |n| {
+        if *n == 4 {
+            stop.cancel();
+        }
+    });
+    assert!(steps.chunk(10).count().unwrap_err().is_cancelled());
+    let report = pipeline.join();
+    let stage = report.stage("count").unwrap();
+    assert_eq!(stage.abandoned(), 5, "{report}");
+    assert!(stage.steps.iter().all(|step| step.balances()));
 }

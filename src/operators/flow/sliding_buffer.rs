@@ -7,21 +7,22 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::hook::{DropHook, OnDrop};
-use crate::clock::wait::before_park;
-use crate::edge::{Edge, End, Polled, Refused};
-use crate::error::Result;
+use crate::clock::wait::Wake;
+use crate::edge::{EdgeSender, End, Refused};
+use crate::error::{Result, StreamError};
 use crate::operators::options::opaque_debug;
+use crate::panic::{Held, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::pipeline::name::checked;
-use crate::pipeline::stats::{DropReason, StageKind};
-use crate::pipeline::stats::{Phase, StepStats};
-use crate::stage::input::{Feed, Input};
-use crate::stage::thread::{StageThread, spawn_error};
+use crate::pipeline::stats::{DropReason, Phase, StageKind, StageStats, StepStats};
+use crate::stage::own_loop::{Desk, Way, Work};
+use crate::stage::thread::StageThread;
 use crate::stream::Processor;
 use crate::stream::Stream;
-use crate::stream::start::Registered;
+use crate::stream::start::{Registered, spawn_loop};
 
 /// Room for `n` items before a slow consumer; when that is used up, the oldest goes: the newest items are kept.
 ///
@@ -100,19 +101,9 @@ impl<T: Send + 'static> Processor for SlidingBuffer<T> {
     #[track_caller]
     fn process(&self, cancel: &CancelToken, input: Stream<T>) -> Stream<T> {
         let registered = Registered::with_input(cancel, &input, &self.name, StageKind::Processor, &[], 1);
-        let (mut sender, stream) = registered.output_with("", Some(self.n), true);
-        let hook = DropHook::new(self.on_drop.as_ref());
-        let name = registered.thread_name(0);
-        cancel.scope().spawn(&name, true, move |started| {
-            let Registered { token, stats, .. } = registered;
-            if let Err(error) = started {
-                return sender.end(End::Cut(spawn_error(&token, &stats, &error)));
-            }
-            let thread = StageThread::new(token, stats, 0);
-            sender.watch(thread.wake());
-            let slider = Slider { input: input.into_input(), edge: Arc::clone(sender.shared()), hook, thread };
-            sender.end(slider.run());
-        });
+        let (sender, stream) = registered.output_with("", Some(self.n), true);
+        let slot = Slot { sender, stuck: Held::default(), stats: Arc::clone(&registered.stats) };
+        spawn_loop(registered, input, vec![slot], Slider { hook: DropHook::new(self.on_drop.as_ref()) });
         stream
     }
 
@@ -132,74 +123,103 @@ impl<T: Send + 'static> Stream<T> {
     }
 }
 
-struct Slider<T> {
-    input: Input<T>,
-    edge: Arc<Edge<T>>,
-    hook: DropHook<T>,
-    thread: StageThread,
+/// The way out. Nothing is open in it but an error item that has found nothing but errors.
+struct Slot<T> {
+    sender: EdgeSender<T>,
+    stuck: Held<Option<StreamError>>,
+    stats: Arc<StageStats>,
 }
 
-/// A stop condition came true.
-struct Stopped;
+impl<T> Slot<T> {
+    /// Puts it in, and gives back what has to go for that: the oldest item, or itself.
+    fn offer(&mut self, item: Result<T>) -> Option<T> {
+        let (step, is_data) = (&self.stats.steps[0], item.is_ok());
+        match self.sender.shared().offer_in_place_of_oldest(item, |displaces| count(step, is_data, displaces)) {
+            Ok(oldest) => oldest,
+            Err((Refused::Full, Ok(item))) => {
+                step.dropped[DropReason::Overflow as usize].add(1);
+                Some(item)
+            }
+            Err((Refused::Full, Err(error))) => {
+                *self.stuck = Some(error);
+                None
+            }
+            // The consumer has gone, and the stage stops.
+            Err((Refused::Closed, item)) => {
+                guard_drop(item);
+                None
+            }
+        }
+    }
+}
+
+impl<T> Way for Slot<T> {
+    fn start(&mut self, thread: &StageThread) {
+        self.sender.watch(thread.wake());
+    }
+
+    fn is_gone(&self) -> bool {
+        self.sender.is_gone()
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(error) = self.stuck.take() {
+            // While it waited nothing was put in, so there are only errors that could make way.
+            let displaced = self.offer(Err(error));
+            debug_assert!(displaced.is_none());
+        }
+    }
+
+    /// The edge is eager: what is put in is handed over.
+    fn hand_over_if_hungry(&mut self) -> bool {
+        false
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.stuck.is_some()
+    }
+
+    fn may_have_room(&self) -> bool {
+        self.sender.may_have_room()
+    }
+
+    fn want_room(&self, wake: &Arc<Wake>) -> bool {
+        self.sender.want_room(wake)
+    }
+
+    /// The stage has no other way out, and its own account says the same.
+    fn note_wait(&self, _phase: Phase, _now: Instant) {}
+
+    fn end(&mut self, end: End) {
+        self.sender.end(end);
+    }
+}
+
+struct Slider<T> {
+    hook: DropHook<T>,
+}
 
 impl<T: Send + 'static> Slider<T> {
-    fn run(mut self) -> End {
-        // The hook may wait for something.
-        before_park(self.input.announcer());
-        let end = self.slide().unwrap_or_else(|Stopped| End::Cut(self.thread.cut()));
-        let step = self.step();
-        step.abandoned.add(step.unsettled());
-        end
-    }
-
-    fn step(&self) -> &StepStats {
-        &self.thread.stats.steps[0]
-    }
-
-    fn slide(&mut self) -> Result<End, Stopped> {
-        loop {
-            self.check()?;
-            match self.input.poll() {
-                Polled::Item(item) => self.pass(item)?,
-                Polled::Empty => {
-                    self.input.settle();
-                    let edge = &self.edge;
-                    self.thread.wait_for_input(&self.input, None, || edge.is_gone(), |_| edge.is_gone());
-                }
-                Polled::Ended(end) => return Ok(end),
-            }
+    fn offer(&mut self, item: Result<T>, desk: &Desk<Vec<Slot<T>>>) {
+        let dropped = desk.ways()[0].offer(item);
+        // The loop waits for an error that is stuck before it goes on.
+        desk.pushed(desk.ways()[0].is_stuck());
+        if let Some(dropped) = dropped {
+            self.hook.call(dropped, &desk.thread.stats.name);
         }
     }
+}
 
-    fn check(&self) -> Result<(), Stopped> {
-        if self.thread.is_stopped() || self.edge.is_gone() { Err(Stopped) } else { Ok(()) }
+impl<T: Send + 'static> Work for Slider<T> {
+    type Item = T;
+    type Ways = Vec<Slot<T>>;
+
+    fn item(&mut self, item: T, desk: &Desk<Self::Ways>) {
+        self.offer(Ok(item), desk);
     }
 
-    fn pass(&mut self, mut item: Result<T>) -> Result<(), Stopped> {
-        let is_data = item.is_ok();
-        if is_data { &self.step().received } else { &self.step().errors_in }.add(1);
-        loop {
-            let step = &self.thread.stats.steps[0];
-            match self.edge.offer_in_place_of_oldest(item, |displaces| count(step, is_data, displaces)) {
-                Ok(None) => return Ok(()),
-                Ok(Some(oldest)) => {
-                    self.hook.call(oldest, &self.thread.stats.name);
-                    return Ok(());
-                }
-                Err((Refused::Full, Ok(item))) => {
-                    step.dropped[DropReason::Overflow as usize].add(1);
-                    self.hook.call(item, &self.thread.stats.name);
-                    return Ok(());
-                }
-                Err((Refused::Full, error)) => item = error,
-                Err((Refused::Closed, _)) => return Err(Stopped),
-            }
-            self.input.settle();
-            let (edge, wake) = (&self.edge, self.thread.wake());
-            let may_have_room = || edge.is_gone() || edge.has_worthwhile_room();
-            self.thread.wait(Phase::Blocked, None, may_have_room, |_| edge.want_room(wake));
-            self.check()?;
-        }
+    fn error(&mut self, error: StreamError, desk: &Desk<Self::Ways>) {
+        self.offer(Err(error), desk);
     }
 }
 

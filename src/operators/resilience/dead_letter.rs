@@ -5,17 +5,16 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::edge::{End, Gauge, Polled};
+use crate::edge::Gauge;
 use crate::error::{Result, StreamError};
 use crate::operators::options::{Options, common_options, opaque_debug};
-use crate::panic;
-use crate::pipeline::stats::{DropReason, StageKind, StepStats};
+use crate::panic::{self, guard_drop};
+use crate::pipeline::stats::{DropReason, StageKind};
 use crate::pipeline::{CancelToken, Cause};
-use crate::stage::branch::{Branch, NotSent};
-use crate::stage::input::Input;
-use crate::stage::thread::{StageThread, spawn_error};
+use crate::stage::branch::Branch;
+use crate::stage::own_loop::{Desk, Work};
 use crate::stream::Stream;
-use crate::stream::start::Registered;
+use crate::stream::start::{Registered, spawn_loop};
 
 /// Splits a stream into its items and its failures.
 ///
@@ -270,182 +269,141 @@ impl<T: Send + 'static> DeadLetterQueue<T> {
             "`failed_buffer_size` must be at least 1 to drop the oldest"
         );
         let registered = Registered::with_input(cancel, &input, &self.options.name, StageKind::Processor, &[], 1);
-        let (mut items, items_stream) = registered.output("items", self.options.capacity);
+        let (items, items_stream) = registered.output("items", self.options.capacity);
         // Eager, so that the oldest failure is still in the queue when it is to be dropped.
-        let (mut failed, failed_stream) =
+        let (failed, failed_stream) =
             registered.output_with("failed", Some(self.failed_buffer), self.overflow == Overflow::DropOldest);
         let stats = DlqStats { counts: Arc::default(), failed: Arc::clone(failed.shared().gauge()) };
-        let rules = Rules {
+        let work = Splitter {
             overflow: self.overflow,
             limit: self.limit,
             on_failure: self.on_failure.clone(),
-            counts: Arc::clone(&stats.counts),
+            stats: stats.clone(),
+            told: false,
+            types: PhantomData,
         };
-        let name = registered.thread_name(0);
-        cancel.scope().spawn(&name, true, move |started| {
-            let Registered { token, stats, .. } = registered;
-            if let Err(error) = started {
-                let error = spawn_error(&token, &stats, &error);
-                items.end(End::Cut(error.clone()));
-                return failed.end(End::Cut(error));
-            }
-            let thread = StageThread::new(token, stats, 0);
-            let (items, failed) = (Branch::new(items, &thread), Branch::new(failed, &thread));
-            Splitter { input: input.into_input(), items, failed, thread, rules, told: false }.run();
-        });
+        let ways = (Branch::new(items, &registered.stats), Branch::new(failed, &registered.stats));
+        spawn_loop(registered, input, ways, work);
         DlqOutput { items: items_stream, failed: failed_stream, stats }
     }
 }
 
-struct Rules {
+struct Splitter<T> {
     overflow: Overflow,
     limit: Option<FailureLimit>,
     on_failure: Option<Hook>,
-    counts: Arc<Counts>,
-}
-
-struct Splitter<T> {
-    input: Input<T>,
-    items: Branch<T>,
-    failed: Branch<DeadLetter>,
-    thread: StageThread,
-    rules: Rules,
+    stats: DlqStats,
     /// It has been logged that nobody reads the failures.
     told: bool,
+    types: PhantomData<fn(T)>,
 }
 
-/// A stop condition came true.
-struct Stopped;
+/// Items, and failures.
+type Exits<T> = (Branch<T>, Branch<DeadLetter>);
 
 impl<T: Send + 'static> Splitter<T> {
-    fn run(mut self) {
-        let end = self.split().unwrap_or_else(|Stopped| End::Cut(self.thread.cut()));
-        let step = self.step();
-        step.abandoned.add(step.unsettled());
-        self.items.end(end.clone());
-        self.failed.end(end);
-        let lost = self.rules.counts.dropped.load(Ordering::Relaxed);
-        if lost > 0 {
-            log::warn!("streamz: stage `{}` dropped {lost} dead letters for want of room", self.thread.stats.name);
-        }
-    }
-
-    fn step(&self) -> &StepStats {
-        &self.thread.stats.steps[0]
-    }
-
-    fn split(&mut self) -> Result<End, Stopped> {
-        loop {
-            if self.thread.is_stopped() || (self.items.is_gone() && self.failed.is_gone()) {
-                return Err(Stopped);
-            }
-            self.items.hand_over_if_hungry();
-            self.failed.hand_over_if_hungry();
-            match self.input.poll() {
-                Polled::Item(Ok(item)) => self.pass(item)?,
-                Polled::Item(Err(error)) if error.is_cancelled() => self.pass_error(error)?,
-                Polled::Item(Err(error)) => self.put_aside(error)?,
-                Polled::Empty => {
-                    self.items.hand_over();
-                    self.failed.hand_over();
-                    self.input.settle();
-                    let gone = || self.items.is_gone() && self.failed.is_gone();
-                    self.thread.wait_for_input(&self.input, None, gone, |_| gone());
-                }
-                Polled::Ended(end) => return Ok(end),
-            }
-        }
-    }
-
-    fn pass(&mut self, item: T) -> Result<(), Stopped> {
-        self.step().received.add(1);
-        add_one(&self.rules.counts.items);
-        // A good item, too, may be the one from which on the share counts.
-        self.check_limit();
-        if self.items.is_gone() {
-            self.step().dropped[DropReason::Undeliverable as usize].add(1);
-            return Ok(());
-        }
-        self.step().delivered.add(1);
-        self.step().emitted.add(1);
-        self.send_item(Ok(item))
-    }
-
-    /// Cancellation is not a failure.
-    fn pass_error(&mut self, error: StreamError) -> Result<(), Stopped> {
-        self.step().errors_in.add(1);
-        self.step().errors_out.add(1);
-        self.send_item(Err(error))
-    }
-
-    fn send_item(&mut self, item: Result<T>) -> Result<(), Stopped> {
-        match self.items.send(item, &self.thread, &self.input, || self.failed.hand_over()) {
-            Ok(()) | Err(NotSent::Gone) => Ok(()),
-            Err(NotSent::Stopped) => Err(Stopped),
-        }
-    }
-
-    fn put_aside(&mut self, error: StreamError) -> Result<(), Stopped> {
-        self.step().errors_in.add(1);
-        add_one(&self.rules.counts.failed);
-        if let Some(hook) = &self.rules.on_failure
+    fn put_aside(&mut self, error: StreamError, desk: &Desk<Exits<T>>) {
+        add_one(&self.stats.counts.failed);
+        if let Some(hook) = &self.on_failure
             && let Err(payload) = panic::catch(|| hook(&error))
         {
-            log::error!("streamz: `on_failure` of stage `{}` panicked: {}", self.thread.stats.name, payload.message());
+            let stage = &desk.thread.stats.name;
+            log::error!("streamz: `on_failure` of stage `{stage}` panicked: {}", payload.message());
         }
         // Before it is delivered: nobody may be reading.
-        self.check_limit();
-        self.deliver(DeadLetter { error })
+        self.check_limit(desk);
+        self.deliver(DeadLetter { error }, desk);
     }
 
-    fn deliver(&mut self, letter: DeadLetter) -> Result<(), Stopped> {
-        if self.failed.is_gone() {
-            self.nobody_reads();
-            return Ok(());
-        }
-        let is_full = self.rules.overflow != Overflow::Block && self.failed.is_full();
-        let oldest = if is_full && self.rules.overflow == Overflow::DropOldest { self.failed.evict() } else { None };
-        // If there was no oldest, the reader has taken it meanwhile, and made room.
-        if oldest.is_some() || (is_full && self.failed.is_full()) {
-            add_one(&self.rules.counts.dropped);
-            self.step().errors_absorbed.add(1);
-            if oldest.is_none() {
-                return Ok(());
-            }
-            // The newer one takes the place of the older, which was counted as passed on already.
+    fn deliver(&mut self, letter: DeadLetter, desk: &Desk<Exits<T>>) {
+        let mut ways = desk.ways();
+        let failed = &mut ways.1;
+        // What does not go in, or has to go for it.
+        let mut unwanted = None;
+        if failed.is_gone() {
+            add_one(&self.stats.counts.undeliverable);
+            desk.step().errors_absorbed.add(1);
+            unwanted = Some(Ok(letter));
+            self.tell(desk);
         } else {
-            self.step().errors_out.add(1);
-        }
-        match self.failed.send(Ok(letter), &self.thread, &self.input, || self.items.hand_over()) {
-            Ok(()) => Ok(()),
-            Err(NotSent::Stopped) => Err(Stopped),
-            // Counted with what waited in the stream.
-            Err(NotSent::Gone) => {
-                self.tell();
-                Ok(())
+            let is_full = self.overflow != Overflow::Block && failed.is_full();
+            let oldest = if is_full && self.overflow == Overflow::DropOldest { failed.evict() } else { None };
+            if oldest.is_some() {
+                // The newer one takes the place of the older, which was counted as passed on already.
+                self.dropped(desk);
+                desk.pushed(failed.push(Ok(letter)));
+                unwanted = oldest;
+            } else if is_full && failed.is_full() {
+                self.dropped(desk);
+                unwanted = Some(Ok(letter));
+            } else {
+                // Also if there was no oldest: then the reader has taken it meanwhile, and made room.
+                desk.step().errors_out.add(1);
+                desk.pushed(failed.push(Ok(letter)));
             }
         }
+        drop(ways);
+        guard_drop(unwanted);
     }
 
-    fn nobody_reads(&mut self) {
-        add_one(&self.rules.counts.undeliverable);
-        self.step().errors_absorbed.add(1);
-        self.tell();
+    fn dropped(&self, desk: &Desk<Exits<T>>) {
+        add_one(&self.stats.counts.dropped);
+        desk.step().errors_absorbed.add(1);
     }
 
     /// Once for each run.
-    fn tell(&mut self) {
+    fn tell(&mut self, desk: &Desk<Exits<T>>) {
         if !std::mem::replace(&mut self.told, true) {
-            log::warn!("streamz: nobody reads the dead letters of stage `{}`", self.thread.stats.name);
+            log::warn!("streamz: the dead letters of stage `{}` are not read", desk.thread.stats.name);
         }
     }
 
-    fn check_limit(&self) {
-        let counts = &self.rules.counts;
-        let (items, failed) = (counts.items.load(Ordering::Relaxed), counts.failed.load(Ordering::Relaxed));
-        if self.rules.limit.is_some_and(|limit| limit.is_exceeded(items, failed)) {
-            self.thread.token.cancel_with(Cause::TooManyFailures { failed, seen: items + failed });
+    fn check_limit(&self, desk: &Desk<Exits<T>>) {
+        let (items, failed) = (self.stats.items(), self.stats.failed());
+        if self.limit.is_some_and(|limit| limit.is_exceeded(items, failed)) {
+            desk.thread.token.cancel_with(Cause::TooManyFailures { failed, seen: items + failed });
         }
+    }
+}
+
+impl<T: Send + 'static> Work for Splitter<T> {
+    type Item = T;
+    type Ways = Exits<T>;
+
+    fn item(&mut self, item: T, desk: &Desk<Exits<T>>) {
+        add_one(&self.stats.counts.items);
+        // A good item, too, may be the one from which on the share counts.
+        self.check_limit(desk);
+        let mut ways = desk.ways();
+        let step = desk.step();
+        if ways.0.is_gone() {
+            step.dropped[DropReason::Undeliverable as usize].add(1);
+            drop(ways);
+            return guard_drop(item);
+        }
+        step.delivered.add(1);
+        step.emitted.add(1);
+        desk.pushed(ways.0.push(Ok(item)));
+    }
+
+    fn error(&mut self, error: StreamError, desk: &Desk<Exits<T>>) {
+        if error.is_cancelled() {
+            // Cancellation is not a failure.
+            desk.step().errors_out.add(1);
+            desk.pushed(desk.ways().0.push(Err(error)));
+        } else {
+            self.put_aside(error, desk);
+        }
+    }
+
+    fn publish(&mut self, desk: &Desk<Exits<T>>) {
+        if !self.told && self.stats.undeliverable() > 0 {
+            self.tell(desk);
+        }
+    }
+
+    fn discard(self) {
+        guard_drop(self.on_failure);
     }
 }
 

@@ -90,7 +90,7 @@ struct ToAll {
 }
 
 impl<T: Clone + Send + 'static> Rule<T> for ToAll {
-    fn item(&mut self, item: T, ways: &mut Ways<T>) {
+    fn item(&mut self, item: T, ways: &mut Ways<'_, T>) {
         self.wanted.clear();
         self.wanted.extend(0..self.n);
         ways.send_copies(&mut self.wanted, item, T::clone);

@@ -123,3 +123,34 @@ impl<T: Send + 'static> Feed for Merge<T> {
         Box::new(move || all.iter().for_each(|one| one()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::edge;
+
+    #[test]
+    fn an_input_with_nothing_is_asked_when_its_turn_comes() {
+        let (mut busy, from_busy) = edge(256, false);
+        let (mut quiet, from_quiet) = edge(256, false);
+        let mut merge = Merge::new(vec![Input::Edge(from_busy), Input::Edge(from_quiet)]);
+        let mut take = |count: u32| {
+            for _ in 0..count {
+                assert!(matches!(merge.poll(), Polled::Item(Ok(_))));
+            }
+        };
+        // A new edge hands over its first item at once.
+        quiet.push(Ok(0));
+        (0..200).for_each(|n| busy.gather(Ok(n)));
+        busy.hand_over();
+        take(RUN + 2); // a run of one, the only item of the other, and one more
+        quiet.push(Ok(1));
+        assert!(!quiet.is_handed_over(), "nobody has asked yet");
+        take(RUN - 1);
+        quiet.hand_over_if_hungry();
+        assert!(!quiet.is_handed_over(), "its turn has not come");
+        take(1);
+        quiet.hand_over_if_hungry();
+        assert!(quiet.is_handed_over(), "its turn has come, and it was not asked");
+    }
+}

@@ -12,7 +12,7 @@ use super::hash::{fixed_hash, jump};
 use super::route_options;
 use crate::error::{ErrorKind, PanicMessage};
 use crate::operators::options::{Options, opaque_debug};
-use crate::panic;
+use crate::panic::{self, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::stream::Processor;
 use crate::stream::Stream;
@@ -353,13 +353,18 @@ where
     P: Partitioner<F::Key>,
 {
     #[inline]
-    fn item(&mut self, item: T, ways: &mut Ways<T>) {
+    fn item(&mut self, item: T, ways: &mut Ways<'_, T>) {
         let partitions = self.partitions;
         match panic::catch(|| self.key.with(&item, |key| self.partitioner.place(key, partitions))) {
             Ok(index) if index < partitions => ways.send(index, item),
             Ok(index) => ways.fail(ErrorKind::Failed, NoSuchPartition { index, partitions }, item),
             Err(payload) => ways.fail(ErrorKind::Panicked, PanicMessage::from(payload), item),
         }
+    }
+
+    fn discard(self) {
+        guard_drop(self.key);
+        guard_drop(self.partitioner);
     }
 }
 

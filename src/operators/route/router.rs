@@ -10,7 +10,7 @@ use super::route_options;
 use super::stats::RouteStats;
 use crate::error::{ErrorKind, PanicMessage};
 use crate::operators::options::Options;
-use crate::panic;
+use crate::panic::{self, Held};
 use crate::pipeline::CancelToken;
 use crate::stream::Stream;
 use crate::stream::{BoxProcessor, Processor};
@@ -223,7 +223,7 @@ impl<In: Send + 'static, Out: Send + 'static> Router<In, Out> {
         let errors = if self.default.is_some() { self.routes.len() } else { 0 };
         let plan = Plan { options, names: &names, errors, buffer: self.buffer, runs };
         let rule = Table {
-            predicates: self.routes.iter().map(|route| Arc::clone(&route.predicate)).collect(),
+            predicates: self.routes.iter().map(|route| Arc::clone(&route.predicate)).collect::<Vec<_>>().into(),
             default: self.default.as_ref().map(|_| self.routes.len()),
             copy: self.copy,
             matches: Vec::new(),
@@ -261,7 +261,7 @@ impl<In: Send + 'static, Out: Send + 'static> Processor for Router<In, Out> {
 }
 
 struct Table<In> {
-    predicates: Vec<Predicate<In>>,
+    predicates: Held<Vec<Predicate<In>>>,
     default: Option<usize>,
     copy: Option<fn(&In) -> In>,
     /// Those of the item at hand.
@@ -270,7 +270,7 @@ struct Table<In> {
 
 impl<In: Send + 'static> Rule<In> for Table<In> {
     #[inline]
-    fn item(&mut self, item: In, ways: &mut Ways<In>) {
+    fn item(&mut self, item: In, ways: &mut Ways<'_, In>) {
         let Self { predicates, default, copy, matches } = self;
         let mut all = predicates.iter().enumerate();
         let found = panic::catch(|| match copy {

@@ -166,7 +166,7 @@ where
     P: Fn(&T) -> bool + Send + Sync + 'static,
 {
     #[inline]
-    fn item(&mut self, item: T, ways: &mut Ways<T>) {
+    fn item(&mut self, item: T, ways: &mut Ways<'_, T>) {
         match panic::catch(|| (self.0)(&item)) {
             Ok(matches) => ways.send(if matches { MATCHED } else { REST }, item),
             Err(payload) => ways.fail(ErrorKind::Panicked, PanicMessage::from(payload), item),

@@ -10,7 +10,9 @@ use crate::common::seen::Seen;
 use crate::subject::{Closure, Subject};
 
 pub fn register(registry: &mut Registry) {
-    registry.add(Subject::new("Custom: pairs", &[], ITEMS, |_| Custom::new("pairs", Pairs::default), pairs));
+    registry.add(
+        Subject::new("Custom: pairs", &["Custom"], ITEMS, |_| Custom::new("pairs", Pairs::default), pairs).groups(),
+    );
     registry.add(
         Subject::new(
             "fused: map, filter, try_map",
@@ -47,6 +49,7 @@ pub fn register(registry: &mut Registry) {
                 each(&pairs(&pairs(input, Faults::None), Faults::None), faults, false, |value| vec![Seen::Value(value)])
             },
         )
+        .groups()
         .closure(Closure::Panics),
     );
     registry.add(
@@ -89,6 +92,7 @@ pub fn register(registry: &mut Registry) {
             },
             |input, faults| each(&pairs(input, Faults::None), faults, false, |value| vec![Seen::Value(value)]),
         )
+        .groups()
         .closure(Closure::Panics),
     );
 }

@@ -4,6 +4,7 @@ mod cancel;
 mod capacity;
 mod consumer;
 mod drain;
+mod drops;
 mod ending;
 mod errors;
 mod faults;
@@ -24,6 +25,7 @@ pub fn all<In: Send + 'static, Out: Send + 'static>(subject: Arc<Subject<In, Out
     consumer::add(&mut list);
     cancel::add(&mut list);
     drain::add(&mut list);
+    drops::add(&mut list);
     capacity::add(&mut list);
     runs::add(&mut list);
     list.cases

@@ -1,0 +1,352 @@
+//! The loop of a stage that is not an operator with one edge behind it: one with several ways out, or with a way out that
+//! works in another way.
+//!
+//! What such a stage does with an item is its [`Work`]; where that goes, its [`Ways`]. Everything else is here, once:
+//!
+//! - *Stop conditions*: the token is cancelled, or the consumers of all ways have gone. What was received and not settled is
+//!   then counted as abandoned.
+//! - *Waits.* Before the thread parks, for input, for room, or in a closure of the user's, all ways have been handed over and
+//!   the room made in the input has been announced.
+//! - *Room.* An item goes to all the ways it belongs to before the stage waits for room in any of them; then it waits for
+//!   all that are stuck at once.
+//! - *Panics.* One that the work does not catch itself becomes an error item. The work and the input are dropped under a
+//!   guard.
+//! - *The end.* All ways are ended in the same way, also when the stage has got no thread.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::input::{Feed, Input};
+use super::operator::sealed::Context;
+use super::thread::{StageThread, spawn_error};
+use crate::clock::wait::{BeforePark, Wake};
+use crate::edge::{End, Polled};
+use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
+use crate::panic;
+use crate::pipeline::CancelToken;
+use crate::pipeline::stats::{Phase, StepStats};
+
+/// How many items may pass before the counters are brought up to date.
+const TURNS: u32 = 64;
+
+/// One way out.
+pub(crate) trait Way {
+    /// The stage runs on this thread from now on, which is to be woken when the consumer goes.
+    fn start(&mut self, thread: &StageThread);
+
+    /// Whether the consumer has gone.
+    fn is_gone(&self) -> bool;
+
+    /// Hands over what there is room for.
+    fn hand_over(&mut self);
+
+    /// Hands over what the consumer is hungry for. Returns whether it did, or tried to.
+    fn hand_over_if_hungry(&mut self) -> bool;
+
+    /// Whether something waits for room.
+    fn is_stuck(&self) -> bool;
+
+    /// A hint, without a lock, that there may be room.
+    fn may_have_room(&self) -> bool;
+
+    /// Registers for room: true if there is some, so that the caller must not park.
+    fn want_room(&self, wake: &Arc<Wake>) -> bool;
+
+    /// The stage waits for room here, or does so no more.
+    fn note_wait(&self, phase: Phase, now: Instant);
+
+    /// Ends the stream after what was sent.
+    fn end(&mut self, end: End);
+}
+
+/// All ways out of a stage.
+pub(crate) trait Ways: Send + 'static {
+    /// Shows one after the other to `look`.
+    fn each(&self, look: impl FnMut(&dyn Way));
+
+    /// The same, to change them.
+    fn each_mut(&mut self, act: impl FnMut(&mut dyn Way));
+}
+
+impl<W: Way + Send + 'static> Ways for Vec<W> {
+    #[inline]
+    fn each(&self, mut look: impl FnMut(&dyn Way)) {
+        self.iter().for_each(|way| look(way));
+    }
+
+    #[inline]
+    fn each_mut(&mut self, mut act: impl FnMut(&mut dyn Way)) {
+        self.iter_mut().for_each(|way| act(way));
+    }
+}
+
+impl<A: Way + Send + 'static, B: Way + Send + 'static> Ways for (A, B) {
+    #[inline]
+    fn each(&self, mut look: impl FnMut(&dyn Way)) {
+        look(&self.0);
+        look(&self.1);
+    }
+
+    #[inline]
+    fn each_mut(&mut self, mut act: impl FnMut(&mut dyn Way)) {
+        act(&mut self.0);
+        act(&mut self.1);
+    }
+}
+
+/// What a stage does with what it receives. It never waits: what there is no room for makes a way
+/// [stuck](Way::is_stuck).
+pub(crate) trait Work: Send + 'static {
+    type Item: Send + 'static;
+    type Ways: Ways;
+
+    /// Settles one item, which has been counted as received.
+    fn item(&mut self, item: Self::Item, desk: &Desk<Self::Ways>);
+
+    /// Deals with an error item, which has been counted as received, or was made here of a panic.
+    fn error(&mut self, error: StreamError, desk: &Desk<Self::Ways>);
+
+    /// Brings counters of its own up to date.
+    fn publish(&mut self, _desk: &Desk<Self::Ways>) {}
+
+    /// Counters of its own have to follow: items were lost by a panic.
+    fn lost(&mut self, _items: u64) {}
+
+    /// Drops it, after the end. One with several parts whose drops may panic drops them one by one.
+    fn discard(self)
+    where
+        Self: Sized,
+    {
+        panic::guard_drop(self);
+    }
+}
+
+/// What the work has at hand.
+pub(crate) struct Desk<W> {
+    /// Shared with the thread's hook, which hands over what is open before the thread parks in a closure of the user's.
+    ways: Rc<RefCell<W>>,
+    pub(crate) thread: StageThread,
+    context: Context,
+    /// Something was handed over, or should have been: the loop is to look whether there was room.
+    handed_over: Cell<bool>,
+}
+
+impl<W: Ways> Desk<W> {
+    /// The ways out, for as long as no code of the user's is called.
+    #[inline]
+    pub(crate) fn ways(&self) -> RefMut<'_, W> {
+        self.ways.borrow_mut()
+    }
+
+    /// To be told what each push to a way returns.
+    #[inline]
+    pub(crate) fn pushed(&self, handed_over: bool) {
+        if handed_over {
+            self.handed_over.set(true);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn step(&self) -> &StepStats {
+        &self.thread.stats.steps[0]
+    }
+
+    pub(crate) fn error_of(&self, kind: ErrorKind) -> StreamError {
+        self.context.error(kind, 0)
+    }
+
+    fn is_gone(&self) -> bool {
+        let mut all = true;
+        self.ways.borrow().each(|way| all &= way.is_gone());
+        all
+    }
+
+    fn is_stuck(&self) -> bool {
+        let mut any = false;
+        self.ways.borrow().each(|way| any |= way.is_stuck());
+        any
+    }
+
+    /// Hands over what is awaited. Says whether there is a reason to leave the burst.
+    #[inline]
+    fn look_around(&self) -> bool {
+        let (mut all_gone, mut handed_over) = (true, self.handed_over.get());
+        self.ways.borrow_mut().each_mut(|way| {
+            handed_over |= way.hand_over_if_hungry();
+            all_gone &= way.is_gone();
+        });
+        self.handed_over.set(handed_over);
+        handed_over || all_gone || self.thread.is_alarmed()
+    }
+
+    fn hand_over(&self) {
+        self.ways.borrow_mut().each_mut(|way| way.hand_over());
+    }
+
+    /// Parks until there may be room in one of the ways that are stuck. All have been handed over.
+    fn park_for_room(&self) {
+        let ways = self.ways.borrow();
+        let note = |phase| {
+            let now = self.thread.token.now();
+            ways.each(|way| {
+                if way.is_stuck() {
+                    way.note_wait(phase, now);
+                }
+            });
+        };
+        let any = |holds: &dyn Fn(&dyn Way) -> bool| {
+            let mut found = false;
+            // With each of them, whatever the others say: the first that has room is served.
+            ways.each(|way| found |= way.is_stuck() && holds(way));
+            found
+        };
+        note(Phase::Blocked);
+        let wake = self.thread.wake();
+        self.thread.wait(Phase::Blocked, None, || any(&|way| way.may_have_room()), |_| any(&|way| way.want_room(wake)));
+        note(Phase::Busy);
+    }
+
+    fn end(&self, end: &End) {
+        self.ways.borrow_mut().each_mut(|way| way.end(end.clone()));
+    }
+}
+
+/// The token was cancelled, or nobody reads any more.
+struct Stopped;
+
+struct OwnLoop<W: Work> {
+    input: Input<W::Item>,
+    desk: Desk<W::Ways>,
+    work: W,
+}
+
+/// Runs a stage on the calling thread, which was made for it; or ends it, if there is no such thread.
+pub(crate) fn run<W: Work>(
+    started: io::Result<()>,
+    token: CancelToken,
+    context: Context,
+    input: Input<W::Item>,
+    mut ways: W::Ways,
+    work: W,
+) {
+    if let Err(error) = started {
+        let error = spawn_error(&token, &context.stats, &error);
+        ways.each_mut(|way| way.end(End::Cut(error.clone())));
+        work.discard();
+        return input.discard();
+    }
+    let thread = StageThread::new(token, Arc::clone(&context.stats), 0);
+    ways.each_mut(|way| way.start(&thread));
+    let ways = Rc::new(RefCell::new(ways));
+    let (open, announce) = (Rc::downgrade(&ways), input.announcer());
+    let _hook = BeforePark::new(move || {
+        if let Some(ways) = open.upgrade()
+            && let Ok(mut ways) = ways.try_borrow_mut()
+        {
+            ways.each_mut(|way| way.hand_over());
+        }
+        announce();
+    });
+    let desk = Desk { ways, thread, context, handed_over: Cell::new(false) };
+    OwnLoop { input, desk, work }.run();
+}
+
+impl<W: Work> OwnLoop<W> {
+    fn run(mut self) {
+        let end = self.work().unwrap_or_else(|Stopped| End::Cut(self.desk.thread.cut()));
+        self.work.publish(&self.desk);
+        let step = self.desk.step();
+        step.abandoned.add(step.unsettled());
+        self.desk.end(&end);
+        self.work.discard();
+        self.input.discard();
+    }
+
+    fn work(&mut self) -> Result<End, Stopped> {
+        loop {
+            self.check()?;
+            self.desk.handed_over.set(false);
+            self.desk.look_around();
+            self.work.publish(&self.desk);
+            let (input, desk, work) = (&mut self.input, &self.desk, &mut self.work);
+            let polled = panic::catch(|| {
+                for _ in 0..desk.thread.stretch(TURNS) {
+                    match input.poll() {
+                        Polled::Item(Ok(item)) => {
+                            desk.step().received.add(1);
+                            work.item(item, desk);
+                        }
+                        Polled::Item(Err(error)) => {
+                            desk.step().errors_in.add(1);
+                            work.error(error, desk);
+                        }
+                        other => return Some(other),
+                    }
+                    if desk.look_around() {
+                        break;
+                    }
+                }
+                None
+            });
+            match polled {
+                Ok(None | Some(Polled::Item(_))) => {}
+                Ok(Some(Polled::Empty)) => self.wait_for_input(),
+                Ok(Some(Polled::Ended(end))) => return Ok(end),
+                Err(payload) => self.panicked(payload.into()),
+            }
+            if self.desk.is_stuck() {
+                self.wait_for_room()?;
+            }
+            self.debug_check();
+        }
+    }
+
+    fn check(&self) -> Result<(), Stopped> {
+        if self.desk.thread.is_stopped() || self.desk.is_gone() { Err(Stopped) } else { Ok(()) }
+    }
+
+    /// Something panicked that is no closure: a value of the user's that was dropped, for one. An item that was not settled
+    /// yet is lost.
+    #[cold]
+    fn panicked(&mut self, message: PanicMessage) {
+        self.work.publish(&self.desk);
+        let lost = self.desk.step().unsettled();
+        self.desk.step().failed.add(lost);
+        self.work.lost(lost);
+        let error = self.desk.error_of(ErrorKind::Panicked).with_source(message);
+        self.work.error(error, &self.desk);
+    }
+
+    fn wait_for_input(&mut self) {
+        self.desk.hand_over();
+        self.work.publish(&self.desk);
+        self.input.settle();
+        let gone = || self.desk.is_gone();
+        self.desk.thread.wait_for_input(&self.input, None, gone, |_| gone());
+    }
+
+    /// Returns when everything that was sent has found room.
+    #[cold]
+    fn wait_for_room(&mut self) -> Result<(), Stopped> {
+        self.work.publish(&self.desk);
+        loop {
+            self.check()?;
+            self.desk.hand_over();
+            if !self.desk.is_stuck() {
+                return Ok(());
+            }
+            self.input.settle();
+            self.desk.park_for_room();
+        }
+    }
+
+    fn debug_check(&mut self) {
+        if cfg!(debug_assertions) && !self.desk.is_gone() {
+            self.work.publish(&self.desk);
+            assert_eq!(self.desk.step().unsettled(), 0, "stage `{}` miscounts", self.desk.thread.stats.name);
+        }
+    }
+}
