@@ -15,7 +15,7 @@ macro_rules! shorthand {
             pub fn $name<$($generic),*>(
                 self $(, $arg: $arg_type)*
             ) -> $crate::Stream<<$stage as $crate::Processor>::Out> where $($bounds)* {
-                self.through(&$make)
+                self.through_once($make)
             }
         }
 

@@ -12,7 +12,7 @@ use super::{CancelToken, Cause, Report, Scope, Settings};
 use crate::clock::Clock;
 use crate::clock::wait::Waiter;
 use crate::clock::{Ticks, earlier};
-use crate::panic;
+use crate::panic::{self, Guarded, guard_drop};
 use crate::pipeline::stats::{StageKind, StageStats};
 
 /// How many items may wait between two stages unless something else is asked for.
@@ -215,7 +215,9 @@ impl Pipeline {
     /// # Panics
     /// If `period` is zero or the pipeline has finished.
     #[track_caller]
-    pub fn every(&self, period: Duration, mut work: impl FnMut() + Send + 'static) {
+    pub fn every(&self, period: Duration, work: impl FnMut() + Send + 'static) {
+        // What it owns is dropped when the rest of the pipeline has ended: that must not cancel it.
+        let mut work = Guarded::new(work, guard_drop);
         assert!(!period.is_zero(), "`period` must be greater than zero");
         self.token.spawn_task("every", false, move |cancel| {
             let mut ticks = Ticks::new(cancel.now(), period);

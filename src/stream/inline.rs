@@ -208,7 +208,9 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
         self.chain.step_names(&mut steps);
         let (registered, feed) = self.origin.open(name, StageKind::Processor, &steps);
         let capacity = self.chain.capacity();
-        spawn_driver(registered, capacity, self.chain.operator(), feed)
+        let operator = self.chain.operator();
+        self.chain.discard();
+        spawn_driver(registered, capacity, operator, feed)
     }
 
     /// Reads what comes out on the calling thread, to its end.
@@ -221,7 +223,9 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
         let (registered, feed) = self.origin.open(name, StageKind::Sink, &steps);
         let context = registered.context();
         let thread = StageThread::visiting(registered.token, registered.stats, 0);
-        Running::new(Reader::new(self.chain.operator_at_end(), feed, context, thread))
+        let operator = self.chain.operator_at_end();
+        self.chain.discard();
+        Running::new(Reader::new(operator, feed, context, thread))
     }
 }
 

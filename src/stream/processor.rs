@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Stream;
 use super::start::launch;
+use crate::panic::guard_drop;
 use crate::pipeline::CancelToken;
 use crate::pipeline::name::checked;
 use crate::stage::Operator;
@@ -95,6 +96,15 @@ pub trait Stage: Processor {
     #[doc(hidden)]
     fn step_names(&self, names: &mut Vec<Arc<str>>) {
         names.push(self.name().into());
+    }
+
+    /// Drops the stage, whose closures may own values that panic when they are dropped.
+    #[doc(hidden)]
+    fn discard(self)
+    where
+        Self: Sized,
+    {
+        guard_drop(self);
     }
 }
 
@@ -223,6 +233,11 @@ impl<A: Stage, B: Stage<In = A::Out>> Stage for Fused<A, B> {
     fn step_names(&self, names: &mut Vec<Arc<str>>) {
         self.first.step_names(names);
         self.second.step_names(names);
+    }
+
+    fn discard(self) {
+        self.first.discard();
+        self.second.discard();
     }
 }
 

@@ -44,6 +44,8 @@ pub trait Chain: sealed::Sealed {
     fn step_names(&self, names: &mut Vec<Arc<str>>);
     #[doc(hidden)]
     fn capacity(&self) -> Option<usize>;
+    #[doc(hidden)]
+    fn discard(self);
 }
 
 /// No step yet.
@@ -90,6 +92,8 @@ impl<T: Send + 'static> Chain for NoSteps<T> {
     fn capacity(&self) -> Option<usize> {
         None
     }
+
+    fn discard(self) {}
 }
 
 impl<A: Stage> Chain for Only<A> {
@@ -117,6 +121,10 @@ impl<A: Stage> Chain for Only<A> {
 
     fn capacity(&self) -> Option<usize> {
         self.0.capacity()
+    }
+
+    fn discard(self) {
+        self.0.discard();
     }
 }
 
@@ -151,7 +159,10 @@ impl<T: Send + 'static> Stream<T> {
     {
         let stage = build(Steps { chain: NoSteps::new() }).chain.0;
         let token = self.token().clone();
-        Renamed { stage, name: name.to_owned() }.process(&token, self)
+        let stage = Renamed { stage, name: name.to_owned() };
+        let output = stage.process(&token, self);
+        stage.stage.discard();
+        output
     }
 }
 

@@ -11,6 +11,7 @@ use crate::clock::earlier;
 use crate::clock::wait::Waiter;
 use crate::edge::{EdgeReceiver, End, Polled, edge};
 use crate::error::{ErrorKind, Result, StreamError};
+use crate::panic::guard_drop;
 use crate::pipeline::name::checked;
 use crate::pipeline::{CancelToken, Cause, Membership};
 use crate::stage::input::Input;
@@ -119,6 +120,14 @@ impl<T: Send + 'static> Stream<T> {
     {
         let token = self.token.clone();
         processor.process(&token, self)
+    }
+
+    /// Adds a processor that is not used again, and may be the last to own what its closures own.
+    #[track_caller]
+    pub(crate) fn through_once<P: Processor<In = T>>(self, processor: P) -> Stream<P::Out> {
+        let output = self.through(&processor);
+        guard_drop(processor);
+        output
     }
 
     pub(crate) fn feeder(&self) -> &Arc<str> {

@@ -83,6 +83,30 @@ fn what_a_closure_owns_may_panic_when_dropped() {
     assert_eq!(stream.count().unwrap(), 10);
     no_fault(pipeline);
 
+    // A stage that ends before the call that starts it returns.
+    let pipeline = Pipeline::new("short");
+    for _ in 0..100 {
+        let (one, two) = (owns(), owns());
+        let stream = Stream::from_iter(&pipeline, 0..0).stage("fused", move |steps| {
+            steps
+                .map(move |n: i32| {
+                    one();
+                    n
+                })
+                .map(move |n| {
+                    two();
+                    n
+                })
+        });
+        assert_eq!(stream.count().unwrap(), 0);
+    }
+    no_fault(pipeline);
+
+    let pipeline = Pipeline::new("every");
+    let one = owns();
+    pipeline.every(ms(1_000), one);
+    no_fault(pipeline);
+
     let pipeline = Pipeline::new("routes");
     let (one, two, three) = (owns(), owns(), owns());
     let same = || streamz::Mapper::new(|n: i32| n);

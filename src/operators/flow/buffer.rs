@@ -86,7 +86,7 @@ impl<T: Send + 'static> Stream<T> {
     /// If the pipeline has finished.
     #[track_caller]
     pub fn buffer(self, n: usize) -> Self {
-        self.through(&Buffer::new(n))
+        self.through_once(Buffer::new(n))
     }
 }
 

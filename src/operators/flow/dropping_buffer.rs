@@ -101,7 +101,7 @@ impl<T: Send + 'static> Stream<T> {
     /// If the pipeline has finished.
     #[track_caller]
     pub fn dropping_buffer(self, n: usize) -> Self {
-        self.through(&DroppingBuffer::new(n))
+        self.through_once(DroppingBuffer::new(n))
     }
 }
 

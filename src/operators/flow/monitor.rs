@@ -196,7 +196,7 @@ impl<T: Send + 'static> Stream<T> {
     /// If `interval` is zero, or the pipeline has finished.
     #[track_caller]
     pub fn monitor(self, interval: Duration, on_stats: impl Fn(StreamStats) + Send + Sync + 'static) -> Self {
-        self.through(&Monitor::new(interval).on_stats(on_stats))
+        self.through_once(Monitor::new(interval).on_stats(on_stats))
     }
 }
 

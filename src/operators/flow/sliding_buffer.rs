@@ -119,7 +119,7 @@ impl<T: Send + 'static> Stream<T> {
     /// If `n` is 0, or the pipeline has finished.
     #[track_caller]
     pub fn sliding_buffer(self, n: usize) -> Self {
-        self.through(&SlidingBuffer::new(n))
+        self.through_once(SlidingBuffer::new(n))
     }
 }
 

@@ -75,7 +75,7 @@ impl<T: Send + 'static, E: Into<BoxError> + 'static> Stream<Result<T, E>> {
     where
         E: Send,
     {
-        self.through(&Lift::new())
+        self.through_once(Lift::new())
     }
 }
 

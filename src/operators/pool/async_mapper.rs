@@ -270,7 +270,7 @@ impl<T: Send + 'static> Stream<T> {
         E: Into<BoxError> + 'static,
         F: Fn(&CancelToken, &T) -> Result<Out, E> + Send + Sync + 'static,
     {
-        self.through(&AsyncMapper::new(f).with_workers(workers))
+        self.through_once(AsyncMapper::new(f).with_workers(workers))
     }
 }
 

@@ -382,7 +382,7 @@ impl<T: Send + 'static> Stream<T> {
         Out: Send + 'static,
         F: Fn(T) -> Out + Send + Sync + 'static,
     {
-        self.through(&ParMapper::new(f))
+        self.through_once(ParMapper::new(f))
     }
 }
 

@@ -425,7 +425,11 @@ impl<T: Send + 'static> Stream<T> {
         key: impl Fn(&T) -> K + Send + Sync + 'static,
     ) -> Vec<Stream<T>> {
         let token = self.token().clone();
-        Partition::new(key).with_partitions(partitions).process(&token, self).partitions
+        let partition = Partition::new(key).with_partitions(partitions);
+        let output = partition.process(&token, self);
+        // It may be the last to own the closure.
+        guard_drop(partition);
+        output.partitions
     }
 }
 

@@ -9,7 +9,7 @@ use super::distribute::{Plan, Rule, Ways, distribute};
 use super::route_options;
 use crate::error::{ErrorKind, PanicMessage};
 use crate::operators::options::{Options, opaque_debug};
-use crate::panic;
+use crate::panic::{self, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::stream::Stream;
 
@@ -183,7 +183,10 @@ impl<T: Send + 'static> Stream<T> {
     #[track_caller]
     pub fn split(self, predicate: impl Fn(&T) -> bool + Send + Sync + 'static) -> (Stream<T>, Stream<T>) {
         let token = self.token().clone();
-        let output = Split::new(predicate).process(&token, self);
+        let split = Split::new(predicate);
+        let output = split.process(&token, self);
+        // It may be the last to own the closure.
+        guard_drop(split);
         (output.matched, output.rest)
     }
 }
