@@ -1,5 +1,5 @@
-//! What the edge synchronizes with, in one place: the crate in `model/` has another such module, made of loom's types, and
-//! compiles the same edge against it.
+//! What the edge and the crew of a pool synchronize with, in one place: the crate in `model/` has another such module, made
+//! of loom's types, and compiles the same files against it.
 
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};

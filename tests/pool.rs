@@ -1,5 +1,6 @@
 //! Pools: what `AsyncMapper` and `ParMapper` promise beyond what every operator does.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -700,4 +701,43 @@ fn results_of_a_par_map_that_wait_at_a_stop_may_panic_when_dropped() {
         drop(open);
         cancel_without_a_fault(pipeline, results, "par_map");
     }
+}
+
+thread_local! {
+    /// The last item that a worker had, and how many it has had in a row.
+    static ROW: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+}
+
+#[test]
+fn a_worker_that_never_rests_looks_after_the_results_of_a_slow_one() {
+    const ITEMS: u64 = 200_000;
+    let pipeline = Pipeline::new("never rests");
+    let (open, gate) = crossbeam_channel::bounded::<()>(0);
+    let (pick, picked) = crossbeam_channel::bounded(1);
+    // The third item of a run, when runs are long: two results lie before it in the slot.
+    let mapper = AsyncMapper::new(move |_: &CancelToken, n: &u64| {
+        let (last, row) = ROW.get();
+        let row = if last + 1 == *n { row + 1 } else { 1 };
+        ROW.set((*n, row));
+        if *n > QUICK && row == 3 && pick.try_send(*n).is_ok() {
+            let _ = gate.recv();
+        }
+        streamz::Ok(*n)
+    });
+    // The other worker finds something to take to the last, and always has room.
+    let capacity = usize::try_from(ITEMS).unwrap();
+    let (input, stream) = Stream::channel(&pipeline, capacity);
+    (0..ITEMS).for_each(|n| input.send(n).unwrap());
+    drop(input);
+    let mapper = mapper.with_workers(2).with_ordered(false).with_capacity(capacity);
+    let mut results = stream.through(&mapper);
+    let came: Vec<u64> = (1..ITEMS).map(|_| results.recv().unwrap().unwrap()).collect();
+    let slow = picked.recv().unwrap();
+    for before in [slow - 2, slow - 1] {
+        let place = came.iter().position(|n| *n == before).unwrap();
+        assert!(place < came.len() - 1_000, "{before} of {ITEMS} came as number {place}, while {slow} was slow");
+    }
+    drop(open);
+    assert_eq!(results.recv().unwrap().unwrap(), slow);
+    pipeline.join();
 }

@@ -1,14 +1,14 @@
-//! The edge of streamz on loom: the very files of the library, compiled against another `sync`, and models that try every
-//! interleaving of their threads, and every value that a load may see.
+//! The edge of streamz and the crew of its pools on loom: the very files of the library, compiled against another `sync`,
+//! and models that try every interleaving of their threads, and every value that a load may see.
 //!
 //! A lost wake-up shows as a deadlock, which loom finds; a lost, doubled or reordered item, or one beyond the capacity, as
 //! a failed assertion. `cargo test --manifest-path model/Cargo.toml` runs all of it.
 
-// The models need less of the edge than the library does.
+// The models need less of these files than the library does.
 #![allow(dead_code)]
 
-mod error;
 mod clock;
+mod error;
 mod sync;
 
 #[path = "../../src/edge/mod.rs"]
@@ -17,6 +17,28 @@ mod edge;
 #[path = "../../src/panic.rs"]
 mod panic;
 
+#[path = "../../src/operators/pool/crew.rs"]
+mod crew;
+
+#[path = "../../src/operators/pool/lanes.rs"]
+mod lanes;
+
+// The library hands out what is in there.
+#[allow(unreachable_pub)]
+#[path = "../../src/operators/key_table.rs"]
+mod key_table;
+
+mod operators {
+    pub(crate) use crate::key_table;
+}
+
+#[path = "../../src/operators/pool/reorder.rs"]
+mod reorder;
+
+#[path = "../../src/operators/pool/slots.rs"]
+mod slots;
+
 pub mod models;
+pub mod pool;
 
 use error::ErrorKind;

@@ -7,9 +7,9 @@ use loom::model::Builder;
 use loom::thread;
 
 use crate::ErrorKind;
+use crate::clock::wait::Wake;
 use crate::edge::{Edge, EdgeReceiver, EdgeSender, End, Polled, Refused, edge};
 use crate::error::StreamError;
-use crate::clock::wait::Wake;
 use crate::sync::{Arc, Ordering};
 
 /// When a producer shows its items.
@@ -25,7 +25,7 @@ pub enum Mode {
 
 /// Runs `model` in every interleaving with at most `preemptions`, where a thread loses the processor although it could
 /// have gone on.
-fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
     builder.check(model);

@@ -1,4 +1,4 @@
-//! Loom's counterparts of what the edge synchronizes with.
+//! Loom's counterparts of what the edge and the pools synchronize with.
 
 use std::ops::{Deref, DerefMut};
 
@@ -20,6 +20,10 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(self.0.lock().unwrap())
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok().map(MutexGuard)
     }
 }
 

@@ -20,6 +20,8 @@
 //! 5. Whoever wakes a worker takes it off the list first; one that wakes by itself takes itself off before it looks.
 //!
 //! The lock is taken before those of the slots and of the edge. No wake is posted while it is held.
+//!
+//! The crate in `model/` compiles this file and tries every interleaving.
 
 use crate::clock::wait::Wake;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, fence};

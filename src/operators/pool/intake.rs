@@ -1,7 +1,7 @@
 //! The way in of a pool: what the workers take, and how they wait for it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use super::crew::{Relieved, Supply};
 use super::slots::Numbered;
@@ -96,6 +96,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 let stream = intake.stream.take();
                 // Before the look at the output that follows: invariant 6.
                 self.ended.store(true, Ordering::SeqCst);
+                // Pairs with the fence in `sort`.
+                fence(Ordering::SeqCst);
                 let relieved = shift.dismiss_resting();
                 panic::guard_drop(stream);
                 Taken::Nothing(Why::Ended, relieved)
@@ -137,8 +139,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     /// Invariant 8: whether nothing is in the hands of a worker that looks for its lane.
     pub(super) fn is_all_sorted(&self) -> bool {
         let Some(keyed) = &self.keyed else { return true };
-        // SeqCst: see `sort`.
-        keyed.sorted.load(Ordering::SeqCst) == self.crew.taken()
+        keyed.sorted.load(Ordering::Acquire) == self.crew.taken()
     }
 
     /// A hint while spinning. Not worth waiting for a lock.

@@ -19,11 +19,10 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::num::NonZeroU64;
 
-use parking_lot::Mutex;
-
 use super::reorder::Reorder;
 use super::slots::Numbered;
 use crate::operators::key_table::AsItIs;
+use crate::sync::Mutex;
 
 /// The name of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -15,7 +15,8 @@
 use std::collections::VecDeque;
 
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
+
+use crate::sync::Mutex;
 
 /// An item or a result with its sequence number.
 pub(super) type Numbered<T> = (u64, T);

@@ -1,7 +1,7 @@
 //! One worker of a pool: its loop, and what it does for the others.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use super::crew::Relieved;
 use super::intake::{Taken, Why};
@@ -138,12 +138,13 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         keyed.lanes.arrive(keyed_items.into_iter(), &mut ready);
         let more = ready.len() > 1;
         pool.slots.put(self.thread.index(), &mut ready);
-        // SeqCst, as that of `ended`: either we see that the input has ended, or who ends it sees that all is sorted.
-        keyed.sorted.fetch_add(count, Ordering::SeqCst);
+        keyed.sorted.fetch_add(count, Ordering::Release);
+        // Pairs with the fence in `take`: either we see that the input has ended, or those who see the end see what is sorted.
+        fence(Ordering::SeqCst);
         if more {
             pool.crew.leave_spare();
         }
-        if pool.ended.load(Ordering::SeqCst) {
+        if pool.ended.load(Ordering::Relaxed) {
             pool.crew.lock().dismiss_resting()
         } else if more {
             pool.crew.lock().relieve()

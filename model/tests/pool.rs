@@ -1,0 +1,39 @@
+//! What `src/operators/pool/crew.rs` promises, in every interleaving.
+
+use model::pool::{self, Scene};
+
+const SCENE: Scene =
+    Scene { items: 2, early: 1, slow: 1, workers: 2, run: 1, window: 10, ordered: false, keyed: false };
+
+fn in_each_pool(scene: Scene, preemptions: usize) {
+    for keyed in [false, true] {
+        eprintln!("{scene:?} keyed {keyed}");
+        pool::no_item_waits_while_a_worker_rests(Scene { keyed, ..scene }, preemptions);
+    }
+}
+
+#[test]
+fn an_item_that_comes_during_a_slow_call_is_begun() {
+    in_each_pool(SCENE, 3);
+}
+
+#[test]
+fn the_rest_of_a_run_is_begun_during_a_slow_call() {
+    in_each_pool(Scene { early: 2, run: 2, ..SCENE }, 2);
+    in_each_pool(Scene { items: 3, early: 2, run: 2, ..SCENE }, 2);
+}
+
+#[test]
+fn a_window_that_opens_is_used() {
+    for ordered in [false, true] {
+        in_each_pool(Scene { items: 3, early: 3, slow: 0, window: 1, ordered, ..SCENE }, 2);
+        in_each_pool(Scene { items: 3, early: 3, slow: 0, run: 2, window: 2, ordered, ..SCENE }, 2);
+    }
+    // The slow one leaves room for one item at a time.
+    in_each_pool(Scene { items: 3, early: 3, window: 2, ..SCENE }, 2);
+}
+
+#[test]
+fn who_takes_over_leaves_another_on_watch() {
+    _ = [false, true].map(|keyed| pool::who_takes_over_leaves_another_on_watch(keyed, 2));
+}
