@@ -31,6 +31,13 @@ macro_rules! ends {
         /// # Errors
         /// If the stream was cut: the error says why. Error items are given to `f` and do not end it.
         ///
+        /// # Back-pressure
+        /// Nothing is read while `f` runs. It may wait through this library, for example in
+        /// [`Sender::send`](crate::Sender::send) or [`Stream::recv`](crate::Stream::recv): upstream stages are told of the
+        /// room in the input first. While it blocks in something else (a lock, a socket, another library's channel), they
+        /// may not know of the room until half of the capacity is free. So `f` must not wait there for what an upstream
+        /// stage does next. The same goes for the closures of the other ends.
+        ///
         /// # Panics
         /// If `f` panics; the pipeline winds down. If the pipeline has finished.
         #[track_caller]

@@ -49,6 +49,12 @@ use crate::stage::thread::StageThread;
 ///
 /// Everything else is as for a stage of its own: errors pass in order, a panic in a step fails its item alone, counts are
 /// kept for each step, cancellation stops it between two items. A panic in the closure of an end goes on to the caller.
+///
+/// # Back-pressure
+/// A step may wait through this library. While it blocks in something else (a lock, a socket, another library's channel),
+/// results of earlier items may not have been handed over yet, and upstream stages may not know of the room in the input.
+/// So it must not wait there for what other stages do with either. A source of this piece has the same limit: give one that
+/// blocks a thread of its own.
 #[must_use = "nothing runs until the piece is given to an end or a thread"]
 pub struct Inline<O, C> {
     origin: O,

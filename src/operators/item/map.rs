@@ -28,6 +28,13 @@ use crate::stage::operator::{Emit, Operator};
 /// assert_eq!(lengths, [1, 2]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
+///
+/// # Back-pressure
+/// The closure may wait through this library, for example in [`Sender::send`](crate::Sender::send) or
+/// [`CancelToken::sleep`]: the results of earlier items are handed over first. While it blocks in something else (a lock, a
+/// socket, another library's channel), results of earlier items may wait for it. So it must not wait there for what a
+/// consumer does with them; an [`AsyncMapper`](crate::AsyncMapper) hands over each result at once. All closures of
+/// single-threaded stages have this limit.
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct Mapper<In, Out, F> {
     f: Arc<F>,

@@ -4,7 +4,7 @@ use super::workers::{self, Outcome, Settings, Site};
 use crate::error::{ErrorKind, PanicMessage, Result};
 use crate::operators::call::PoolOptions;
 use crate::operators::{Call, CallError};
-use crate::panic;
+use crate::panic::{self, Held, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::pipeline::stats::StageKind;
 use crate::stream::Stream;
@@ -24,7 +24,15 @@ pub(in crate::operators) fn process<C: Call>(
     cancel: &CancelToken,
     input: Stream<C::In>,
 ) -> Stream<C::Out> {
-    finish(call, pool, cancel, input, |item, result| result.map_err(|error| (item, error)))
+    finish(call, pool, cancel, input, |item, result| match result {
+        Ok(out) => {
+            // The drop of the item may panic, and then that of the result, too.
+            let mut out = Held::from(Some(out));
+            drop(item);
+            out.take().ok_or_else(|| unreachable!("it was put there"))
+        }
+        Err(error) => Err((item, error)),
+    })
 }
 
 /// Starts a run in which `last` makes the results, of the items and what the call returned for them.
@@ -72,6 +80,8 @@ where
     let result = call.call(site.token, &item);
     // Cancellation of the stage is not a failure of the item, whatever the call made of it.
     if site.token.is_cancelled() {
+        guard_drop(result);
+        guard_drop(item);
         return Outcome::Abandoned;
     }
     match last(item, result) {

@@ -112,12 +112,18 @@ pub fn register(registry: &mut Registry) {
             |site| {
                 let mapper = AsyncMapper::new(call(site)).with_workers(3);
                 mapper.combine(|item: Item, result| match result {
-                    Ok(made) => Ok(item.with_value(made.value() + 100)),
+                    Ok(made) => {
+                        let value = made.value() + 100;
+                        // Before the result is made: it would be leaked if this panics.
+                        drop(made);
+                        Ok(item.with_value(value))
+                    }
                     Err(error) => Err((item, error)),
                 })
             },
             |input, faults| each(input, faults, true, |value| vec![Seen::Value(value + 101)]),
         )
+        .groups()
         .closure(Closure::Fails)
         .sleeps(),
     );
