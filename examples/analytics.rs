@@ -120,7 +120,7 @@ fn analyse(departures: &[Departure], lateness: Duration) -> Result<(Hours, u64),
 }
 
 fn read() -> Result<Vec<Departure>, BoxError> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/flights-2013-01.csv.gz");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/flights-2013-01.csv.gz");
     let file = std::fs::File::open(&path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
     let text: Box<dyn Read> = Box::new(GzDecoder::new(BufReader::new(file)));
     let mut departures = Vec::new();

@@ -112,7 +112,7 @@ pub(crate) struct Places {
 impl Places {
     pub(crate) fn of(args: &Args) -> Result<Self, BoxError> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let data = root.join("examples/data");
+        let data = root.join("data");
         let shipped = |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| data.join(name));
         let database = match &args.database {
             // An absolute path is never mistaken for one of SQLite's special names, such as `:memory:`.

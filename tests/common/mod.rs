@@ -5,7 +5,6 @@ pub mod books;
 pub mod faults;
 pub mod item;
 pub mod models;
-pub mod program;
 pub mod seen;
 pub mod threads;
 pub mod watchdog;

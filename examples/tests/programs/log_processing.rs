@@ -1,0 +1,914 @@
+//! The log processor, run as a user would run it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::program::{self, Ran, in_time};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn tool() -> Command {
+    program::command::<&str>(program::program("log_processing"), [])
+}
+
+/// A line of the Common Log Format, so many seconds after nine o'clock.
+fn line(client: &str, second: u32, target: &str, status: u16) -> String {
+    let (hour, minute, second) = (9 + second / 3600, second / 60 % 60, second % 60);
+    let time = format!("14/Mar/2026:{hour:02}:{minute:02}:{second:02} +0000");
+    format!("{client} - - [{time}] \"GET {target} HTTP/1.1\" {status} 100\n")
+}
+
+fn good(second: u32) -> String {
+    line("10.0.0.1", second, "/", 200)
+}
+
+/// A line that gives an alert, which names the client.
+fn probe(client: &str, second: u32) -> String {
+    line(client, second, "/.env", 404)
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A folder with the files of a run, in which the program is run, so that names are short.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    fn append(&self, name: &str, content: impl AsRef<[u8]>) {
+        let mut file = fs::OpenOptions::new().append(true).open(self.path(name)).unwrap();
+        file.write_all(content.as_ref()).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = tool();
+        command.args(args).current_dir(self.folder.path());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        let mut command = self.command(args);
+        in_time(move || command.output().unwrap()).into()
+    }
+
+    fn run_stdin(&self, input: &[u8], args: &[&str]) -> Ran {
+        let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        in_time(move || {
+            stdin.write_all(&input).unwrap();
+            drop(stdin);
+            child.wait_with_output().unwrap()
+        })
+        .into()
+    }
+
+    fn report(&self) -> Value {
+        serde_json::from_str(&fs::read_to_string(self.path("report.json")).unwrap()).unwrap()
+    }
+
+    fn rejects(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("rejects.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// The report of a run on one text.
+fn report(text: impl AsRef<[u8]>, more: &[&str]) -> Value {
+    let place = Place::new();
+    place.write("access.log", text);
+    let args = [&["access.log", "--json", "-"], more].concat();
+    let ran = place.run(&args);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{}", ran.stdout);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_balanced(&report);
+    report
+}
+
+/// `read = parsed + malformed + given up`, and the parts are the whole.
+#[track_caller]
+fn assert_balanced(report: &Value) {
+    let get = |key: &str| report[key].as_u64().unwrap();
+    assert_eq!(get("read"), get("parsed") + get("malformed") + get("given_up"), "{report}");
+    let sum = |values: &Value| values.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum::<u64>();
+    assert_eq!(sum(&report["statuses"]), get("parsed"), "{report}");
+    assert_eq!(sum(&report["reasons"]), get("malformed"), "{report}");
+    let minutes = report["minutes"].as_array().unwrap();
+    let minutes: u64 = minutes.iter().map(|minute| minute["requests"].as_u64().unwrap()).sum();
+    assert_eq!(minutes + report["forgotten"]["minutes"]["requests"].as_u64().unwrap(), get("parsed"), "{report}");
+}
+
+/// Kind and client of each alert.
+fn alerts(report: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    report["alerts"].as_array().unwrap().iter().map(|alert| (text(&alert["kind"]), text(&alert["client"]))).collect()
+}
+
+fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<(String, String)> {
+    pairs.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
+}
+
+#[test]
+fn without_arguments_it_keeps_its_promises() {
+    let ran: Ran = in_time(|| tool().output().unwrap()).into();
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("\nall 7 promises kept\n"), "{}", ran.stdout);
+    for text in ["scan    203.0.113.9: 50 different paths within 60 s (access.log.1.gz:", "lines/s", "10.0.0.0"] {
+        assert!(ran.stdout.contains(text), "{text} is not in {}", ran.stdout);
+    }
+}
+
+#[test]
+fn the_plain_loop_gives_the_same_report() {
+    let place = Place::new();
+    let (a, b) = (place.run(&["--json", "a"]), place.run(&["--json", "b", "--sequential"]));
+    assert_eq!((a.code, b.code), (Some(0), Some(0)), "{} {}", a.stderr, b.stderr);
+    let read = |name: &str| fs::read_to_string(place.path(name)).unwrap();
+    assert!(read("a").len() > 10_000);
+    assert_eq!(read("a"), read("b"));
+}
+
+#[test]
+fn all_formats_are_read_line_by_line() {
+    let text = [
+        r#"192.0.2.7 - frank [14/Mar/2026:10:00:00 +0100] "GET /a?x=1 HTTP/1.0" 200 5"#,
+        r#"192.0.2.7 - a [b [14/Mar/2026:09:00:01 +0000] "GET /a HTTP/1.0" 200 5 "http://example.org/" "an agent""#,
+        r#"::1 - - [14/Mar/2026:09:00:02 +0000] "GET /a\"b HTTP/1.1" 404 -"#,
+        r#"::1 - - [14/Mar/2026:09:00:02 +0000] "-" 408 0"#,
+        r#"::1 - - [14/Mar/2026:09:00:02 +0000] "\x16\x03\x01" 400 0"#,
+        r#"{"time":"2026-03-14T10:00:03+01:00","client":"::1","path":"/a","status":200,"bytes":5}"#,
+        r#" {"@timestamp":1773478803,"remote_addr":"::1","request":"GET /a HTTP/1.1","status":"200","body_bytes_sent":"5"}"#,
+        r#"{"ts":1773478803.75,"remote_ip":"::1","uri":"/a#b","status_code":200,"size":5,"more":{"x":[1]}}"#,
+        r#"{"timestamp":1773478803750,"ip":"::1","url":"/\u0061","code":200}"#,
+        r#"{"ts":1773478803.1,"request":{"remote_ip":"::1","method":"GET","uri":"/a"},"status":200,"size":5}"#,
+        r#"{"time":1773478803,"ts":"x","client":"::1","path":"/a","url":null,"uri":{},"status":200,"bytes":5}"#,
+    ]
+    .join("\n");
+    let report = report(text, &[]);
+    assert_eq!((&report["read"], &report["parsed"]), (&json!(11), &json!(11)));
+    assert_eq!(report["statuses"], json!({"200": 8, "400": 1, "404": 1, "408": 1}));
+    assert_eq!(report["paths"][0], json!({"path": "/a", "requests": 8, "errors": 0}), "{report}");
+    assert_eq!(report["bytes"], 35);
+    assert_eq!((&report["first"], &report["last"]), (&json!("2026-03-14T09:00:00Z"), &json!("2026-03-14T09:00:03Z")));
+    assert_eq!(report["clients"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_format_can_be_forced() {
+    let text = good(0) + r#"{"time":0,"client":"a","path":"/","status":200}"#;
+    let clf = report(&text, &["--format", "clf"]);
+    assert_eq!(clf["reasons"], json!({"not a line of the Common Log Format: no client": 1}));
+    let json = report(&text, &["--format", "json"]);
+    assert_eq!(json["reasons"], json!({"not JSON": 1}));
+}
+
+#[test]
+fn each_malformed_line_is_put_aside_with_where_and_why() {
+    let clf = |time: &str, rest: &str| format!("a - - [{time}] {rest}");
+    let at = "14/Mar/2026:09:00:00 +0000";
+    let good_json = r#"{"time":0,"client":"a","path":"/","status":200}"#;
+    let cases = [
+        (String::new(), "blank line"),
+        ("  \t".to_owned(), "blank line"),
+        ("word".to_owned(), "not a line of the Common Log Format: no client"),
+        ("a b c".to_owned(), "not a line of the Common Log Format: no time"),
+        (clf(at, ""), "not a line of the Common Log Format: no request"),
+        (clf(at, "\"GET /"), "not a line of the Common Log Format: no end of the request"),
+        (clf(at, "\"GET / HTTP/1.1\\\" 200 5"), "not a line of the Common Log Format: no end of the request"),
+        (clf(at, "\"GET / HTTP/1.1\""), "not a line of the Common Log Format: no status"),
+        (clf(at, "\"GET / HTTP/1.1\" 200"), "not a line of the Common Log Format: no number of bytes"),
+        (clf(at, "\"GET / HTTP/1.1\" 2x0 5"), "no such status: `2x0`"),
+        (clf(at, "\"GET / HTTP/1.1\" 99 5"), "no such status: 99"),
+        (clf(at, "\"GET / HTTP/1.1\" 1000 5"), "no such status: 1000"),
+        (clf(at, "\"GET / HTTP/1.1\" 200 -5"), "not a number of bytes: `-5`"),
+        (clf("31/Feb/2026:09:00:00 +0000", "\"GET / HTTP/1.1\" 200 5"), "no such time: `31/Feb/2026:09:00:00 +0000`"),
+        (clf("14/Mar/2026:24:00:00 +0000", "\"GET / HTTP/1.1\" 200 5"), "no such time: `14/Mar/2026:24:00:00 +0000`"),
+        (clf("14/Mar/2026:09:00:00 0000 ", "\"GET / HTTP/1.1\" 200 5"), "no such time: `14/Mar/2026:09:00:00 0000 `"),
+        (clf("14/März/2026:09:00:00 +000", "\"GET / HTTP/1.1\" 200 5"), "no such time: `14/März/2026:09:00:00 +000`"),
+        (format!("{} - - [{at}] \"GET / HTTP/1.1\" 200 5", "a".repeat(300)), "not a client: `aaaaaaaaaaaaaaaaaaaa"),
+        ("{".to_owned(), "not JSON: EOF while parsing an object at line 1 column 1"),
+        (good_json.replace("200", "\"\""), "no such status: ``"),
+        (good_json.replace("200", "2.5"), "no such status: 2.5"),
+        (good_json.replace("200", "-1"), "no such status: -1"),
+        (good_json.replace("200", "null"), "JSON without status"),
+        (good_json.replace("client", "who"), "JSON without client"),
+        (good_json.replace("\"a\"", "\"\""), "not a client: ``"),
+        (good_json.replace("path", "what"), "JSON without path"),
+        (good_json.replace("\"a\"", "7"), "JSON without client"),
+        (good_json.replace("200", "[200, {}]"), "no such status: a value of another type"),
+        (good_json.replace("200", "99999999999999999999"), "no such status: 1"),
+        (good_json.replace(":0", ":true"), "no such time: a value of another type"),
+        ("{}{}".to_owned(), "not JSON: trailing characters at line 1 column 3"),
+        (good_json.replace("time", "when"), "JSON without time"),
+        (good_json.replace(":0", ":\"today\""), "no such time: `today`"),
+        (good_json.replace(":0", ":1e300"), "no such time: 1"),
+        (good_json.replace('}', ",\"bytes\":-1}"), "not a number of bytes: -1"),
+    ];
+    let mut text = good(0);
+    for (line, _) in &cases {
+        text += &format!("{line}\n");
+    }
+    text += &good(1);
+    for more in [&[][..], &["--sequential"]] {
+        let place = Place::new();
+        place.write("access.log", &text);
+        let args = [&["access.log", "--rejects", "rejects.jsonl", "--json", "report.json"], more].concat();
+        let ran = place.run(&args);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        let report = place.report();
+        assert_balanced(&report);
+        assert_eq!((&report["parsed"], &report["malformed"]), (&json!(2), &json!(cases.len())));
+        let rejects = place.rejects();
+        assert_eq!(rejects.len(), cases.len());
+        for ((entry, (raw, reason)), number) in rejects.iter().zip(&cases).zip(2..) {
+            assert_eq!((&entry["at"], &entry["raw"]), (&json!(format!("access.log:{number}")), &json!(raw)));
+            assert!(entry["reason"].as_str().unwrap().starts_with(reason), "{entry} is not `{reason}`");
+        }
+        assert!(ran.stdout.contains("such as access.log:2: blank line"), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_and_endless_lines_stop_nothing() {
+    let mut text = good(0).into_bytes();
+    text.extend(b"a - - [\xff\xfe\n");
+    text.extend(vec![b'x'; 64 * 1024]);
+    text.push(b'\n');
+    text.extend(vec![b'x'; 1_000_000]);
+    text.extend(b"\n\0\x01\x02\n");
+    text.extend(good(1).as_bytes());
+    let place = Place::new();
+    place.write("access.log", &text);
+    let ran = place.run(&["access.log", "--rejects", "rejects.jsonl"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let rejects = place.rejects();
+    let reasons: Vec<&str> = rejects.iter().map(|entry| entry["reason"].as_str().unwrap()).collect();
+    let no_client = "not a line of the Common Log Format: no client";
+    assert_eq!(reasons, ["not UTF-8", no_client, "longer than 65536 bytes", no_client]);
+    assert_eq!(rejects[0]["raw"], "a - - [\u{fffd}\u{fffd}");
+    assert_eq!(rejects[2]["raw"].as_str().unwrap().len(), 64 * 1024);
+    assert!(ran.stdout.contains("requests               2 "), "{}", ran.stdout);
+
+    let garbage: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    let report = report(garbage, &[]);
+    assert_eq!((&report["parsed"], &report["read"]), (&json!(0), &report["malformed"]));
+}
+
+#[test]
+fn line_ends_a_byte_order_mark_and_a_missing_last_end_make_no_difference() {
+    let text = format!("\u{feff}{}\r\n{}{}", good(0).trim_end(), good(1), good(2).trim_end());
+    let report = report(text, &[]);
+    assert_eq!((&report["read"], &report["parsed"]), (&json!(3), &json!(3)));
+}
+
+#[test]
+fn an_empty_log_is_complete() {
+    let report = report("", &[]);
+    assert_eq!((&report["read"], &report["complete"], &report["first"]), (&json!(0), &json!(true), &Value::Null));
+    let place = Place::new();
+    place.write("empty", "");
+    let ran = place.run(&["empty"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert!(ran.stdout.contains("lines read               0"), "{}", ran.stdout);
+}
+
+#[test]
+fn standard_input_may_be_plain_or_gzip() {
+    let text = good(0) + "oops\n" + &good(1);
+    let (head, tail) = text.as_bytes().split_at(30);
+    // Several gzip files in a row are one, as `cat` makes them.
+    for input in [text.as_bytes().to_vec(), gzip(text.as_bytes()), [gzip(head), gzip(tail)].concat()] {
+        let place = Place::new();
+        let ran = place.run_stdin(&input, &["-", "--json", "report.json", "--rejects", "rejects.jsonl"]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        assert_eq!((&place.report()["read"], &place.report()["parsed"]), (&json!(3), &json!(2)));
+        assert_eq!(place.rejects()[0]["at"], "standard input:2");
+    }
+}
+
+#[test]
+fn several_files_are_one_log() {
+    let place = Place::new();
+    place.write("a.log.gz", gzip((good(0) + &good(1)).as_bytes()));
+    place.write("b.log", "oops\n".to_owned() + good(61).trim_end());
+    place.write("c.log", good(62));
+    let ran = place.run(&["a.log.gz", "b.log", "c.log", "--json", "report.json", "--rejects", "rejects.jsonl"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let report = place.report();
+    assert_eq!((&report["read"], &report["parsed"]), (&json!(5), &json!(4)));
+    let minutes: Vec<_> = report["minutes"].as_array().unwrap().iter().map(|it| it["requests"].as_u64()).collect();
+    assert_eq!(minutes, [Some(2), Some(2)]);
+    assert_eq!(place.rejects()[0]["at"], "b.log:1");
+}
+
+#[test]
+fn the_counts_are_those_of_a_calculation() {
+    let mut expected = BTreeMap::new();
+    let text: String = (0..5000_u32)
+        .map(|n| {
+            let status = [200, 301, 404, 500][(n * n % 7 % 4) as usize];
+            *expected.entry(status.to_string()).or_insert(0) += 1;
+            line(&format!("c{}", n % 13), n, &format!("/{}", n % 5), status)
+        })
+        .collect();
+    let report = report(text, &[]);
+    assert_eq!(report["statuses"], json!(expected));
+    assert_eq!(report["bytes"], 500_000);
+    assert_eq!(report["minutes"].as_array().unwrap().len(), 84);
+    assert_eq!(report["clients"].as_array().unwrap().len(), 10);
+}
+
+#[test]
+fn many_errors_of_one_client_within_the_window_are_an_alert() {
+    let errors = |count: u32, apart: u32| {
+        let errors =
+            (0..count).map(|n| line("bad", n * apart, "/", 404) + &line(&format!("good-{n}"), n * apart, "/", 500));
+        errors.collect::<String>()
+    };
+    let found = |text: String, more: &[&str]| alerts(&report(text, more));
+    assert_eq!(found(errors(19, 1), &[]), []);
+    let found_one = report(errors(20, 1), &[]);
+    assert_eq!(alerts(&found_one), pairs([("errors", "bad")]));
+    assert_eq!(found_one["alerts"][0]["at"], "access.log:39");
+    // 20 errors span 57 seconds, then 76. The window is half open: 4 errors a minute apart are within 181 s, not 180.
+    assert_eq!(found(errors(20, 3), &[]), pairs([("errors", "bad")]));
+    assert_eq!(found(errors(100, 4), &[]), []);
+    assert_eq!(found(errors(4, 60), &["--max-errors", "4", "--window", "180"]), []);
+    assert_eq!(found(errors(4, 60), &["--max-errors", "4", "--window", "181"]), pairs([("errors", "bad")]));
+    // What is no error does not count.
+    assert_eq!(found((0..100).map(|n| line("a", n / 10, "/", 399)).collect(), &[]), []);
+}
+
+#[test]
+fn many_paths_of_one_client_within_the_window_are_an_alert() {
+    let visits = |paths: u32, apart: u32| (0..paths).map(move |n| line("a", n * apart, &format!("/{n}?{n}"), 200));
+    let found = |text: String| alerts(&report(text, &["--max-paths", "10"]));
+    assert_eq!(found(visits(9, 1).chain(visits(9, 1)).collect()), []);
+    assert_eq!(found(visits(10, 1).collect()), pairs([("scan", "a")]));
+    assert_eq!(found(visits(10, 6).collect()), pairs([("scan", "a")]));
+    assert_eq!(found(visits(100, 7).collect()), []);
+    // Queries make no path.
+    assert_eq!(found((0..100).map(|n| line("a", 0, &format!("/?{n}"), 200)).collect()), []);
+}
+
+#[test]
+fn a_minute_far_above_the_usual_is_a_burst() {
+    let minutes = |counts: &[u32]| {
+        let minute = |(minute, count): (u32, &u32)| {
+            (0..*count).map(move |n| line(&format!("c{n}"), minute * 60 + n * 59 / count, "/", 200)).collect::<String>()
+        };
+        (0..).zip(counts).map(minute).collect::<String>()
+    };
+    let found = |counts: &[u32], more: &[&str]| report(minutes(counts), more)["alerts"].clone();
+    assert_eq!(found(&[20, 20, 20, 20, 20, 60, 20], &[]), json!([]));
+    let burst = found(&[20, 20, 20, 20, 20, 61, 20], &[]);
+    assert_eq!(burst.as_array().unwrap().len(), 1);
+    assert_eq!((&burst[0]["kind"], &burst[0]["usual"], &burst[0]["limit"]), (&json!("burst"), &json!(20), &json!(60)));
+    assert_eq!(burst[0]["at"], "access.log:161");
+    assert_eq!(found(&[20, 20, 20, 20, 20, 41], &["--burst", "2"]).as_array().unwrap().len(), 1);
+    // Too little is known, or it is too little.
+    assert_eq!(found(&[20, 20, 20, 20, 500], &[]), json!([]));
+    assert_eq!(found(&[1, 1, 1, 1, 1, 1, 30], &[]), json!([]));
+    // Minutes in which nothing happens are usual, too.
+    assert_eq!(found(&[20, 0, 0, 0, 0, 31], &[]).as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_nobody_asks_for_by_mistake_is_an_alert_however_it_is_written() {
+    let cases = [
+        ("/a/../../etc/passwd", Some("traversal")),
+        ("/a/%2e%2e%2fb", Some("traversal")),
+        ("/a/%252e%252e%252fb", Some("traversal")),
+        ("/?f=/etc/passwd", Some("traversal")),
+        ("/?q=1+UNION+SELECT+a", Some("sql-injection")),
+        ("/?q=x%27%20or%201=1", Some("sql-injection")),
+        ("/?q=%3CScRiPt%3E", Some("scripting")),
+        ("/.git/config", Some("secrets")),
+        ("/shop/.ENV", Some("secrets")),
+        ("/union/select", None),
+        ("/environment.html", None),
+        ("/a.b/c..d/e%20f?x=1&y=it%27s", None),
+        ("/%", None),
+        ("/%zz%4", None),
+    ];
+    for (target, threat) in cases {
+        let report = report(line("a", 0, target, 200), &[]);
+        let found = report["threats"].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
+        assert_eq!(found, threat.into_iter().collect::<Vec<_>>(), "{target}");
+        assert_eq!(report["alerts"].as_array().unwrap().len(), usize::from(threat.is_some()));
+    }
+}
+
+#[test]
+fn an_alert_is_not_repeated_and_not_too_many_come_in_a_minute() {
+    // Nine o'clock is a multiple of ten minutes.
+    let text = [0, 1, 599, 600, 601].map(|second| probe("a", second)).concat() + &probe("b", 602);
+    let once = report(&text, &[]);
+    assert_eq!(alerts(&once), pairs([("probe", "a"), ("probe", "a"), ("probe", "b")]));
+    assert_eq!((&once["alerts_said"], &once["alerts_repeated"]), (&json!(3), &json!(3)));
+
+    let text: String = (0..25).map(|n| probe(&format!("c{n}"), n)).chain([probe("late", 60)]).collect();
+    let few = report(&text, &["--alerts-per-minute", "20"]);
+    assert_eq!((&few["alerts_said"], &few["alerts_held_back"]), (&json!(21), &json!(5)));
+    assert_eq!(alerts(&few).last().unwrap().1, "late");
+}
+
+#[test]
+fn an_older_file_after_a_younger_one_is_watched_anew() {
+    let errors = |from: u32| (0..20).map(move |n| line("a", from + n, "/", 404)).collect::<String>();
+    let report = report(errors(7200) + &errors(0), &[]);
+    assert_eq!(alerts(&report), pairs([("errors", "a"), ("errors", "a")]));
+}
+
+#[test]
+fn tables_have_a_bound_and_what_is_forgotten_is_counted() {
+    // The one who comes again and again is kept; of the others, the last nine.
+    let text: String = (0..100).map(|n| good(n) + &line(&format!("c{n}"), n, &format!("/{n}"), 200)).collect();
+    let report = report(&text, &["--max-keys", "10"]);
+    let ninety_one = json!({"keys": 91, "requests": 91});
+    assert_eq!((&report["forgotten"]["clients"], &report["forgotten"]["paths"]), (&ninety_one, &ninety_one));
+    assert_eq!(report["clients"][0], json!({"client": "10.0.0.1", "requests": 100, "errors": 0, "bytes": 10_000}));
+
+    let place = Place::new();
+    place.write("access.log", &text);
+    let ran = place.run(&["access.log", "--max-keys", "10"]);
+    assert!(ran.stdout.contains("forgotten for want of room: 91 clients with 91 requests;"), "{}", ran.stdout);
+}
+
+#[test]
+fn alerts_are_remembered_up_to_a_bound() {
+    let text: String = (0..10_002).chain([0, 10_001]).map(|n| probe(&format!("c{n}"), 0)).collect();
+    let report = report(text, &["--alerts-per-minute", "20000"]);
+    // The two eldest were forgotten; the first of them comes again and is said again, for which another one goes.
+    assert_eq!((&report["forgotten"]["alerts"], &report["alerts_said"]), (&json!(3), &json!(10_003)));
+    assert_eq!((&report["alerts_repeated"], report["alerts"].as_array().unwrap().len()), (&json!(1), 1000));
+}
+
+#[test]
+fn beyond_a_week_the_oldest_minutes_are_forgotten() {
+    let minute = |n: u32| format!("{{\"time\":{},\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n", n * 60);
+    let report = report((0..10_090).map(minute).collect::<String>(), &[]);
+    assert_eq!(report["forgotten"]["minutes"], json!({"keys": 10, "requests": 10}));
+    assert_eq!(report["minutes"][0]["minute"], "1970-01-01T00:10:00Z");
+}
+
+#[test]
+fn inputs_that_are_missing_or_unusable_are_named_before_anything_is_done() {
+    let place = Place::new();
+    place.write("a.log", good(0));
+    fs::create_dir(place.path("folder")).unwrap();
+    place.run(&["a.log", "none.log", "--json", "x"]).fails_with("error: cannot open none.log: No such file");
+    place.run(&["a.log", "folder", "--json", "x"]).fails_with("error: cannot read folder: it is a directory");
+    place.run(&["-", "a.log", "-", "--json", "x"]).fails_with("standard input can be read once only");
+    place.run(&["a.log", "--rejects", "-", "--json", "x"]).fails_with("the rejects need a file");
+    place.run(&["-", "--follow", "--json", "x"]).fails_with("standard input cannot be followed");
+    assert!(!place.path("x").exists());
+    place.run(&["a.log", "--json", "nowhere/x"]).fails_with("cannot create report nowhere/x: No such file");
+    place.run(&["a.log", "--rejects", "nowhere/x"]).fails_with("cannot create rejects file nowhere/x: No such file");
+}
+
+#[test]
+fn a_log_is_never_written_over() {
+    let place = Place::new();
+    place.write("a.log", good(0));
+    place.run(&["a.log", "--json", "./a.log"]).fails_with("--json ./a.log is an input: a.log");
+    place.run(&["a.log", "--rejects", "a.log"]).fails_with("--rejects a.log is an input: a.log");
+    place.run(&["a.log", "--json", "x", "--rejects", "x"]).fails_with("are the same file: x");
+    assert_eq!(fs::read_to_string(place.path("a.log")).unwrap(), good(0));
+}
+
+#[test]
+fn a_gzip_file_that_is_cut_does_not_keep_the_next_one_from_being_read() {
+    let text: String = (0..3000).map(|n| line(&format!("client-{}", n * 7919 % 3001), n, "/", 200)).collect();
+    let packed = gzip(text.as_bytes());
+    for more in [&[][..], &["--sequential"]] {
+        let place = Place::new();
+        place.write("a.gz", &packed[..packed.len() / 2]);
+        place.write("b.log", line("b", 0, "/", 201));
+        let ran = place.run(&[&["a.gz", "b.log", "--json", "report.json"], more].concat());
+        ran.fails_with("error: cannot read a.gz after line ");
+        let report = place.report();
+        assert_balanced(&report);
+        assert_eq!((&report["complete"], &report["statuses"]["201"]), (&json!(false), &json!(1)));
+        assert!(report["parsed"].as_u64().unwrap() > 100, "{report}");
+        assert!(ran.stdout.contains("not complete: stopped by an error"), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn wrong_arguments_are_refused() {
+    let cases: [&[&str]; 9] = [
+        &["a.log", "--window", "0"],
+        &["a.log", "--burst", "1"],
+        &["a.log", "--burst", "NaN"],
+        &["a.log", "--max-errors", "many"],
+        &["a.log", "--format", "xml"],
+        &["a.log", "--from-start"],
+        &["a.log", "--follow", "--sequential"],
+        &["--follow"],
+        &["--nonsense"],
+    ];
+    for args in cases {
+        let ran = Place::new().run(args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn help_says_what_one_needs_to_know() {
+    let ran = Place::new().run(&["--help"]);
+    assert_eq!(ran.code, Some(0));
+    for text in ["--follow", "Exit status:\n  0 ", "Memory:", "tail -F", "read = parsed + malformed"] {
+        assert!(ran.stdout.contains(text), "{text}");
+    }
+    assert!(ran.stdout.lines().all(|line| line.chars().count() <= 100), "{}", ran.stdout);
+}
+
+#[test]
+fn quiet_says_nothing_and_json_alone_is_one_line() {
+    let place = Place::new();
+    place.write("a.log", probe("a", 0) + "oops\n");
+    let ran = place.run(&["a.log", "--quiet"]);
+    assert_eq!((ran.code, &*ran.stdout, &*ran.stderr), (Some(0), "", ""));
+    let ran = place.run(&["a.log", "--json", "-"]);
+    assert_eq!((ran.code, ran.stdout.lines().count(), &*ran.stderr), (Some(0), 1, ""));
+    let ran = place.run(&["a.log", "--stages"]);
+    assert!(ran.stderr.contains("bottleneck: ") && ran.stderr.contains("not too often"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_timeline_fits_on_a_screen_however_long_the_log_is() {
+    let at = |time: i64| format!("{{\"time\":{time},\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n");
+    let day = 86_400;
+    for (days, rows) in [
+        (0, "each minute from"),
+        (1, "each 60 minutes from"),
+        (6, "each 360 minutes from"),
+        (30_000, "each minute from"),
+    ] {
+        let place = Place::new();
+        place.write("a.log", at(0) + &at(30) + &at(days * day));
+        let ran = place.run(&["a.log"]);
+        assert!(ran.stdout.contains(rows), "{days}: {}", ran.stdout);
+        assert!(ran.stdout.lines().count() < 60);
+    }
+}
+
+#[test]
+fn control_characters_of_strangers_do_not_reach_the_terminal() {
+    let place = Place::new();
+    let evil = r#"{"time":0,"client":"a\u001b[2J","path":"/.env\u0007","status":404}"#;
+    place.write("a.log", format!("{evil}\n\u{1b}[2J\n"));
+    let ran = place.run(&["a.log"]);
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.stdout.contains("probe") && !ran.stdout.contains(['\u{1b}', '\u{7}']), "{:?}", ran.stdout);
+}
+
+#[test]
+fn that_nobody_reads_the_report_is_no_failure() {
+    let place = Place::new();
+    place.write("a.log", probe("a", 0) + &probe("b", 1));
+    let mut child = place.command(&["a.log", "--json", "report.json"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let ran: Ran = in_time(move || child.wait_with_output().unwrap()).into();
+    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+    assert_eq!(place.report()["parsed"], 2);
+}
+
+/// Full disks, signals, named pipes, and files that grow.
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Child;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Far more than a line takes to come: it is there so that a hang is a failure.
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn signal(child: &Child, signal: &str) {
+        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// The lines that come out of a running program, as they come.
+    fn lines(reader: impl Read + Send + 'static) -> Receiver<String> {
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+
+    /// A run that follows, and what it says.
+    struct Follow<'a> {
+        place: &'a Place,
+        child: Child,
+        out: Receiver<String>,
+        notes: Receiver<String>,
+    }
+
+    impl<'a> Follow<'a> {
+        fn start(place: &'a Place, args: &[&str]) -> Self {
+            let args = [&["--follow", "--json", "report.json", "--rejects", "rejects.jsonl"], args].concat();
+            let mut child = place.command(&args).spawn().unwrap();
+            let (out, notes) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
+            Self { place, child, out, notes }
+        }
+
+        /// Waits for the next line on standard error.
+        #[track_caller]
+        fn notes(&self, expected: &str) {
+            let line = self.notes.recv_timeout(LIMIT).expect("a note");
+            assert_eq!(line, format!("log_processing: {expected}"));
+        }
+
+        /// Waits for the next line on standard output, which must be the alert for this client and line.
+        #[track_caller]
+        fn alerts(&self, client: &str, at: &str) {
+            let line = self.out.recv_timeout(LIMIT).expect("an alert");
+            assert!(line.ends_with(&format!("probe   {client}: hunt for secrets ({at})")), "{line}");
+        }
+
+        /// Ends it, and returns its report.
+        #[track_caller]
+        fn end(mut self, how: &str) -> Value {
+            signal(&self.child, how);
+            let status = in_time(move || self.child.wait().unwrap());
+            let notes: Vec<String> = self.notes.into_iter().collect();
+            assert_eq!((status.code(), notes), (Some(0), vec![]));
+            assert!(self.out.into_iter().any(|line| line.starts_with("lines read")), "a report at the end");
+            let report = self.place.report();
+            assert_balanced(&report);
+            assert_eq!(report["complete"], true);
+            report
+        }
+    }
+
+    #[test]
+    fn follow_begins_at_the_end_and_reads_what_comes() {
+        let place = Place::new();
+        place.write("a.log", probe("old", 0) + "an unfinished");
+        let run = Follow::start(&place, &["a.log"]);
+        run.notes("following a.log");
+        place.append("a.log", " line that began before\n".to_owned() + &probe("one", 1));
+        run.alerts("one", "a.log:+1");
+        // A line comes in two pieces.
+        let two = probe("two", 2);
+        place.append("a.log", "oops\n".to_owned() + &two[..20]);
+        place.append("a.log", &two[20..]);
+        run.alerts("two", "a.log:+3");
+        let report = run.end("-INT");
+        assert_eq!((&report["read"], &report["parsed"], &report["malformed"]), (&json!(3), &json!(2), &json!(1)));
+        assert_eq!(place.rejects()[0]["at"], "a.log:+2");
+    }
+
+    #[test]
+    fn follow_may_begin_at_the_beginning_and_terminate_ends_it_too() {
+        let place = Place::new();
+        place.write("a.log", "oops\n".to_owned() + &probe("old", 0));
+        let run = Follow::start(&place, &["a.log", "--from-start"]);
+        run.notes("following a.log");
+        run.alerts("old", "a.log:2");
+        place.append("a.log", probe("new", 1));
+        run.alerts("new", "a.log:3");
+        assert_eq!(run.end("-TERM")["read"], 3);
+    }
+
+    #[test]
+    fn follow_survives_rotation_and_reads_the_old_file_to_its_end() {
+        let place = Place::new();
+        place.write("a.log", "");
+        let run = Follow::start(&place, &["a.log"]);
+        run.notes("following a.log");
+        place.append("a.log", probe("one", 0));
+        run.alerts("one", "a.log:+1");
+
+        fs::rename(place.path("a.log"), place.path("a.log.1")).unwrap();
+        // Still open in the program that writes, which does not know yet.
+        place.append("a.log.1", probe("two", 1));
+        run.alerts("two", "a.log:+2");
+        place.write("a.log", probe("three", 2));
+        run.notes("renamed and made anew: a.log");
+        run.alerts("three", "a.log:1");
+        place.append("a.log.1", probe("four", 3));
+        run.alerts("four", "a.log:+3");
+        place.append("a.log", probe("five", 4));
+        run.alerts("five", "a.log:2");
+
+        // Once more: now the first one is let go, with its last line, to which no end will come.
+        place.append("a.log.1", probe("six", 5).trim_end());
+        fs::rename(place.path("a.log"), place.path("a.log.2")).unwrap();
+        place.write("a.log", "");
+        run.notes("renamed and made anew: a.log");
+        run.alerts("six", "a.log:+4");
+        // A file that is deleted is let go, too.
+        place.append("a.log.2", probe("seven", 6).trim_end());
+        fs::remove_file(place.path("a.log.2")).unwrap();
+        run.alerts("seven", "a.log:3");
+        place.append("a.log", probe("eight", 7));
+        run.alerts("eight", "a.log:1");
+        let report = run.end("-INT");
+        assert_eq!((&report["read"], &report["parsed"]), (&json!(8), &json!(8)));
+    }
+
+    #[test]
+    fn follow_survives_truncation() {
+        let place = Place::new();
+        place.write("a.log", "");
+        let run = Follow::start(&place, &["a.log"]);
+        run.notes("following a.log");
+        place.append("a.log", good(0) + &good(1) + &probe("one", 2));
+        run.alerts("one", "a.log:+3");
+        place.write("a.log", probe("two", 3));
+        run.notes("emptied: a.log");
+        run.alerts("two", "a.log:1");
+        place.append("a.log", probe("three", 4));
+        run.alerts("three", "a.log:2");
+        assert_eq!(run.end("-INT")["read"], 5);
+    }
+
+    #[test]
+    fn follow_waits_for_files_and_takes_turns() {
+        let place = Place::new();
+        place.write("b.log", "");
+        let run = Follow::start(&place, &["a.log", "b.log"]);
+        run.notes("waiting for a.log");
+        run.notes("following b.log");
+        place.append("b.log", probe("b", 0));
+        run.alerts("b", "b.log:+1");
+        place.write("a.log", probe("a", 1));
+        run.notes("following a.log");
+        run.alerts("a", "a.log:1");
+        fs::remove_file(place.path("a.log")).unwrap();
+        place.append("b.log", probe("c", 2));
+        run.alerts("c", "b.log:+2");
+        place.write("a.log", probe("d", 3));
+        run.notes("renamed and made anew: a.log");
+        run.alerts("d", "a.log:1");
+        assert_eq!(run.end("-INT")["read"], 4);
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_named_at_once() {
+        let place = Place::new();
+        place.write("a.gz", gzip(b"hello"));
+        place.run(&["--follow", "a.gz"]).fails_with("error: cannot follow a.gz: a gzip file cannot be followed");
+        place.run(&["--follow", "."]).fails_with("error: cannot follow .: only files can be followed");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_any_more_is_named_and_may_come_back() {
+        let place = Place::new();
+        place.write("a.log", "");
+        let mut run = Follow::start(&place, &["a.log"]);
+        run.notes("following a.log");
+        fs::remove_file(place.path("a.log")).unwrap();
+        fs::create_dir(place.path("a.log")).unwrap();
+        run.notes("for now cannot read (only files can be followed) a.log");
+        fs::remove_dir(place.path("a.log")).unwrap();
+        place.write("a.log", probe("one", 0));
+        run.notes("renamed and made anew: a.log");
+        run.alerts("one", "a.log:1");
+        signal(&run.child, "-INT");
+        run.notes("error: cannot read a.log: only files can be followed");
+        assert_eq!(in_time(move || run.child.wait().unwrap()).code(), Some(1));
+        assert_eq!(place.report()["parsed"], 1);
+    }
+
+    #[test]
+    fn follow_ends_when_nobody_reads_what_it_finds() {
+        let place = Place::new();
+        place.write("a.log", "");
+        let mut child = place.command(&["--follow", "a.log", "--json", "report.json"]).spawn().unwrap();
+        let notes = lines(child.stderr.take().unwrap());
+        assert_eq!(notes.recv_timeout(LIMIT).unwrap(), "log_processing: following a.log");
+        drop(child.stdout.take());
+        place.append("a.log", good(0) + &probe("one", 1));
+        let status = in_time(move || child.wait().unwrap());
+        assert_eq!((status.code(), notes.into_iter().collect::<Vec<_>>()), (Some(0), vec![]));
+        assert_eq!(place.report()["read"], 2);
+    }
+
+    #[test]
+    fn nothing_more_is_read_when_nobody_wants_the_result() {
+        let place = Place::new();
+        let mut child = place.command(&["-"]).stdin(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ran: Ran = in_time(move || {
+            let mut stdin = child.stdin.take().unwrap();
+            stdin.write_all(probe("a", 0).as_bytes()).unwrap();
+            // Until it has ended it could read on.
+            let status = child.wait().unwrap();
+            drop(stdin);
+            assert_eq!(status.code(), Some(0));
+            child.wait_with_output().unwrap()
+        })
+        .into();
+        assert_eq!(ran.stderr, "");
+    }
+
+    #[test]
+    fn an_interrupt_reports_what_was_read_though_the_input_is_silent() {
+        for more in [&[][..], &["--sequential"]] {
+            let place = Place::new();
+            let args = [&["-", "--json", "report.json"], more].concat();
+            let mut child = place.command(&args).stdin(Stdio::piped()).spawn().unwrap();
+            let mut stdin = child.stdin.take().unwrap();
+            let (out, notes) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
+            // What follows the last line end is no line.
+            stdin.write_all((good(0) + "oops\n" + &probe("a", 1) + "10.0.0").as_bytes()).unwrap();
+            assert!(out.recv_timeout(LIMIT).unwrap().contains("probe"));
+            signal(&child, "-INT");
+            assert!(notes.recv_timeout(LIMIT).unwrap().contains("interrupted"));
+            let status = in_time(move || child.wait().unwrap());
+            // Until here the program could have read on.
+            drop(stdin);
+            assert_eq!(status.code(), Some(130));
+            let report = place.report();
+            assert_balanced(&report);
+            assert_eq!((&report["read"], &report["complete"]), (&json!(3), &json!(false)));
+            assert!(out.into_iter().any(|line| line == "not complete: interrupted"));
+        }
+    }
+
+    #[test]
+    fn named_pipes_are_inputs_like_any_other() {
+        let place = Place::new();
+        for name in ["a", "b"] {
+            assert!(Command::new("mkfifo").arg(place.path(name)).status().unwrap().success());
+        }
+        let child = place.command(&["a", "b", "--json", "report.json"]).spawn().unwrap();
+        let (a, b) = (place.path("a"), place.path("b"));
+        let ran: Ran = in_time(move || {
+            fs::write(a, good(0)).unwrap();
+            fs::write(b, gzip(good(1).as_bytes())).unwrap();
+            child.wait_with_output().unwrap()
+        })
+        .into();
+        assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+        assert_eq!(place.report()["parsed"], 2);
+    }
+
+    #[test]
+    fn a_full_disk_stops_the_job_and_is_named() {
+        let place = Place::new();
+        let many: String = (0..2000).map(good).collect();
+        place.write("a.log", many.clone() + "oops\n" + &many);
+        for more in [&[][..], &["--sequential"]] {
+            let ran = place.run(&[&["a.log", "--rejects", "/dev/full", "--json", "report.json"], more].concat());
+            ran.fails_with("error: cannot write to rejects file /dev/full: No space left on device");
+            let report = place.report();
+            assert_balanced(&report);
+            assert_eq!((&report["malformed"], &report["complete"]), (&json!(0), &json!(false)));
+            assert!(report["given_up"].as_u64().unwrap() >= 1);
+
+            let ran = place.run(&[&["a.log", "--json", "/dev/full"], more].concat());
+            ran.fails_with("error: cannot write report /dev/full: No space left on device");
+
+            let full = fs::File::options().write(true).open("/dev/full").unwrap();
+            let mut command = place.command(&[&["a.log", "--json", "report.json"], more].concat());
+            command.stdout(full);
+            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            ran.fails_with("error: cannot write to standard output: No space left on device");
+            assert_eq!(place.report()["parsed"], 4000);
+        }
+    }
+
+    #[test]
+    fn files_that_may_not_be_read_are_named() {
+        let place = Place::new();
+        place.write("a.log", "");
+        let denied = Command::new("chmod").arg("000").arg(place.path("a.log")).status().unwrap();
+        assert!(denied.success());
+        // Who may read everything may read this, too.
+        if fs::File::open(place.path("a.log")).is_err() {
+            place.run(&["a.log"]).fails_with("error: cannot open a.log: Permission denied");
+        }
+    }
+}
