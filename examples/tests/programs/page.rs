@@ -2,7 +2,7 @@
 
 #[path = "../../common/mod.rs"]
 mod common;
-#[path = "../examples/common/interruptible.rs"]
+#[path = "../../common/interruptible.rs"]
 mod interruptible;
 
 use std::collections::VecDeque;
