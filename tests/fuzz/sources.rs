@@ -36,6 +36,9 @@ pub(crate) enum Given {
     Unknown,
 }
 
+/// How many items a source gives without giving way.
+const MANY: u64 = 5_000;
+
 /// How long a source is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Length {
@@ -50,6 +53,16 @@ impl Length {
             Length::Endless => u64::MAX,
         }
     }
+
+    /// The numbers from 0 on. Who is to end an endless source may have to wait for a processor, while something unbounded
+    /// gathers all that comes: after a while the source gives way before each item.
+    fn values(self) -> impl Iterator<Item = u64> {
+        (0..self.count()).inspect(|value| {
+            if *value >= MANY {
+                spin(1);
+            }
+        })
+    }
 }
 
 /// A source of that length. With `timed`, feeders may wait with a time limit.
@@ -57,7 +70,7 @@ pub(crate) fn random(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length
     match rng.u8(..8) {
         0 | 1 => {
             let census = census.clone();
-            let items = (0..length.count()).map(move |value| census.item(value));
+            let items = length.values().map(move |value| census.item(value));
             let stream = Stream::from_iter(pipeline, items);
             Source::new(pipeline, stream, format!("from_iter, {length:?}"))
         }
@@ -80,7 +93,7 @@ impl Source {
 /// An iterator that panics after a while, which cuts its stream.
 fn panicking(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length) -> Source {
     let (census, end) = (census.clone(), rng.u64(..20));
-    let items = (0..length.count()).map(move |value| {
+    let items = length.values().map(move |value| {
         Faults::At { value: end, fault: Fault::Panic }.panic_only(value);
         census.item(value)
     });
@@ -123,7 +136,7 @@ fn receiver(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length)
     let (sender, receiver) = capacity.map_or_else(crossbeam_channel::unbounded, crossbeam_channel::bounded);
     let (census, turns) = (census.clone(), rng.u32(..3));
     let feeder = std::thread::spawn(move || {
-        for value in 0..length.count() {
+        for value in length.values() {
             spin(turns);
             if sender.send(census.item(value)).is_err() {
                 return;
@@ -158,7 +171,7 @@ fn channel(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length, 
     }
     let (census, mut rng) = (census.clone(), rng.fork());
     let feed = move || {
-        for value in 0..length.count() {
+        for value in length.values() {
             if !push(&mut rng, timed, &sender, census.item(value)) {
                 return;
             }
