@@ -73,7 +73,9 @@ where
 {
     /// Sessions of the items that have the same key. It is called `session_window` unless it is given another name.
     ///
-    /// An item on which `key` panics goes on as an error item that carries it. For sessions without a key let it be `()`.
+    /// An item on which `key` panics, or the `Hash` or `Eq` of its key, becomes an error item that carries it. If the
+    /// `Clone` of a key panics, the session is in the error item, and its items count as failed. For sessions without a key
+    /// let it be `()`.
     pub fn new(key: F) -> Self {
         let shape = Shape { gap: span("gap", GAP), max_duration: NEVER, max_count: u64::MAX };
         Self { shape, setup: Setup::new("session_window", ByKey::new(key)) }

@@ -14,7 +14,7 @@ use crate::common::item::Item;
 use crate::common::seen::{Kind, Seen};
 
 const MENU: &[fn(&mut Rng) -> Op] =
-    &[tumbling, tumbling_keyed, sliding, session, joined, event_time, late, sliding_states, aggregate];
+    &[tumbling, tumbling_keyed, sliding, session, joined, event_time, late, jumps, sliding_states, aggregate];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -161,6 +161,30 @@ fn late(rng: &mut Rng) -> Op {
         input.iter().map(one).collect()
     };
     let op = Op::whole(format!("windows of {size:?} by value, in order"), wire(rng, window, items), model);
+    Op { ordered: false, ..op }
+}
+
+/// What is too far ahead of all that was accepted is refused.
+fn jumps(rng: &mut Rng) -> Op {
+    let (size, most) = (Duration::from_secs(rng.u64(1..40)), rng.u64(1..40));
+    let window = TumblingWindow::new(size)
+        .with_event_time(|item: &Item| seconds(item.value()), Duration::from_secs(1_000_000_000));
+    let window = window.with_max_jump(Duration::from_secs(most));
+    let model = move |input: &[Seen]| {
+        let mut greatest = None;
+        let one = |seen: &Seen| match *seen {
+            Seen::Value(value) if greatest.is_some_and(|greatest| value > greatest + most) => {
+                Seen::Made(Kind::Failed, Some(value))
+            }
+            Seen::Value(value) => {
+                greatest = greatest.max(Some(value));
+                Seen::Value(value)
+            }
+            _ => seen.clone(),
+        };
+        input.iter().map(one).collect()
+    };
+    let op = Op::whole(format!("windows of {size:?} by value, no jump over {most}"), wire(rng, window, items), model);
     Op { ordered: false, ..op }
 }
 
