@@ -29,7 +29,7 @@ pub enum ErrorKind {
     Late,
     /// The stream was cut before its end; this is the last thing it yields.
     Cancelled,
-    /// A stage could not start, or died from a fault in this library.
+    /// A stage could not start, or died from a fault in this library: the source of the error that cuts its output.
     Internal,
 }
 

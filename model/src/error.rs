@@ -2,7 +2,9 @@
 
 pub(crate) type Result<T, E = StreamError> = std::result::Result<T, E>;
 
+#[derive(Clone, Copy)]
 pub(crate) enum ErrorKind {
+    Cancelled,
     Internal,
 }
 
@@ -10,12 +12,11 @@ pub(crate) enum ErrorKind {
 pub(crate) struct StreamError;
 
 impl StreamError {
-    pub(crate) fn new(kind: ErrorKind, _: &str) -> Self {
-        let ErrorKind::Internal = kind;
+    pub(crate) fn new(_: ErrorKind, _: &str) -> Self {
         Self
     }
 
-    pub(crate) fn with_source(self, _: &str) -> Self {
+    pub(crate) fn with_source<S>(self, _: S) -> Self {
         self
     }
 }

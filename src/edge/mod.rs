@@ -60,7 +60,7 @@ pub(crate) use sender::EdgeSender;
 pub(crate) enum End {
     /// Everything was delivered.
     Finished,
-    /// Something is missing; the error, of kind cancelled or internal, says why.
+    /// Something is missing; the error, of kind cancelled, says why.
     Cut(StreamError),
 }
 

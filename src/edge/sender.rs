@@ -2,7 +2,7 @@
 
 use super::{Edge, End};
 use crate::clock::wait::Wake;
-use crate::error::{Result, StreamError};
+use crate::error::{ErrorKind, Result, StreamError};
 use crate::panic::discard;
 use crate::sync::{Arc, CHUNK, Ordering};
 
@@ -172,9 +172,9 @@ impl<T> EdgeSender<T> {
 impl<T> Drop for EdgeSender<T> {
     fn drop(&mut self) {
         if !self.ended {
-            let error = StreamError::new(crate::ErrorKind::Internal, "unknown")
+            let fault = StreamError::new(ErrorKind::Internal, "unknown")
                 .with_source("the producing stage went away without ending its stream");
-            self.end(End::Cut(error));
+            self.end(End::Cut(StreamError::new(ErrorKind::Cancelled, "unknown").with_source(fault)));
         }
     }
 }

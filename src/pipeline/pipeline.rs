@@ -95,9 +95,9 @@ impl PipelineBuilder {
 
     /// Limits how many threads the pipeline may have at a time. Defaults to as many as the operating system provides.
     ///
-    /// A stage for which there is no thread left does not start: its output is cut with an error of kind
-    /// [`Internal`](crate::ErrorKind::Internal), and the [outcome](crate::Outcome) is [`Cut`](crate::Outcome::Cut). A pool that gets only
-    /// some of its workers runs with those. [`spawn_for_each`](crate::Stream::spawn_for_each),
+    /// A stage for which there is no thread left does not start: its output is cut by an error whose source is of kind
+    /// [`Internal`](crate::ErrorKind::Internal), and the [outcome](crate::Outcome) is [`Cut`](crate::Outcome::Cut). A pool
+    /// that gets only some of its workers runs with those. [`spawn_for_each`](crate::Stream::spawn_for_each),
     /// [`into_receiver`](crate::Stream::into_receiver), [`spawn`](Pipeline::spawn) and [`every`](Pipeline::every) cancel the
     /// pipeline. The same happens when the operating system provides no more threads.
     ///

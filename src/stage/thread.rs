@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::clock::account;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
-use crate::error::{ErrorKind, StreamError};
+use crate::error::{BoxError, ErrorKind, StreamError};
 use crate::pipeline::stats::{Phase, StageStats};
 use crate::pipeline::{CancelToken, Cause, Membership, Registration};
 
@@ -209,23 +209,29 @@ impl StageThread {
             // The consumer has gone: nobody will see this.
             return cut_error(&self.token, &self.stats, Cause::Requested);
         };
-        let error = cut_error(&self.token, &self.stats, cause);
-        self.token.scope().note_cut(&error);
-        error
+        noted_cut(&self.token, &self.stats, cause)
     }
 }
 
-pub(crate) fn cut_error(token: &CancelToken, stats: &StageStats, cause: Cause) -> StreamError {
-    StreamError::new(ErrorKind::Cancelled, Arc::clone(&stats.name)).with_source(cause).with_time(token.clock().wall())
+/// The last error of a stream that is cut. Its kind is `Cancelled` whatever the reason, so that a consumer can tell it from
+/// an error item.
+pub(crate) fn cut_error(token: &CancelToken, stats: &StageStats, reason: impl Into<BoxError>) -> StreamError {
+    StreamError::new(ErrorKind::Cancelled, Arc::clone(&stats.name)).with_source(reason).with_time(token.clock().wall())
+}
+
+/// As [`cut_error`], for a stream that somebody may still read: the report is to know of it.
+pub(crate) fn noted_cut(token: &CancelToken, stats: &StageStats, reason: impl Into<BoxError>) -> StreamError {
+    let error = cut_error(token, stats, reason);
+    token.scope().note_cut(&error);
+    error
 }
 
 /// The error with which a stream ends whose stage has no thread.
 pub(crate) fn spawn_error(token: &CancelToken, stats: &StageStats, error: &std::io::Error) -> StreamError {
-    let error = StreamError::new(ErrorKind::Internal, Arc::clone(&stats.name))
+    let internal = StreamError::new(ErrorKind::Internal, Arc::clone(&stats.name))
         .with_source(format!("cannot start a thread: {error}"))
         .with_time(token.clock().wall());
-    token.scope().note_cut(&error);
-    error
+    noted_cut(token, stats, internal)
 }
 
 impl Drop for StageThread {

@@ -9,10 +9,10 @@ use crate::clock::account::WaitFor;
 use crate::clock::earlier;
 use crate::clock::wait::Waiter;
 use crate::edge::{Edge, Refused};
-use crate::error::{ErrorKind, Result, StreamError};
+use crate::error::{BoxError, Result, StreamError};
 use crate::pipeline::stats::StageStats;
 use crate::pipeline::{CancelToken, Drain};
-use crate::stage::thread::cut_error;
+use crate::stage::thread::noted_cut;
 
 /// The pushing end of a stream made by [`Stream::channel`](crate::Stream::channel).
 ///
@@ -133,6 +133,30 @@ impl<T: Send + 'static> Sender<T> {
         self.shared.edge.finish();
     }
 
+    /// Cuts the stream after what was sent, although clones may be left: for a source that has died of `reason`, and whose
+    /// items must not pass for all there are.
+    ///
+    /// The last error of the stream is of kind [`Cancelled`](crate::ErrorKind::Cancelled) and has `reason` as its source. The
+    /// pipeline is not cancelled; its outcome is [`Cut`](crate::Outcome::Cut). Does nothing if the stream has ended.
+    ///
+    /// ```
+    /// use streamz::{Outcome, Pipeline, Stream};
+    ///
+    /// let pipeline = Pipeline::new("feed");
+    /// let (sender, numbers) = Stream::channel(&pipeline, 16);
+    /// sender.send(1)?;
+    /// sender.cut(std::io::Error::other("connection lost"));
+    ///
+    /// let error = numbers.collect::<Vec<u32>>().unwrap_err();
+    /// assert!(error.is_cancelled());
+    /// assert_eq!(error.downcast_ref::<std::io::Error>().unwrap().to_string(), "connection lost");
+    /// assert!(matches!(pipeline.join().outcome, Outcome::Cut(_)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn cut(self, reason: impl Into<BoxError>) {
+        self.shared.cut(reason);
+    }
+
     /// Whether the stream takes no more items.
     pub fn is_closed(&self) -> bool {
         self.shared.edge.is_closed() || self.shared.token.is_cancelled()
@@ -180,6 +204,13 @@ impl<T: Send + 'static> Sender<T> {
 }
 
 impl<T> Shared<T> {
+    /// A stream that has ended already, or that nobody reads any more, is not cut.
+    fn cut(&self, reason: impl Into<BoxError>) {
+        if !self.edge.is_closed() {
+            self.edge.cut(noted_cut(&self.token, &self.stats, reason));
+        }
+    }
+
     /// Called under the edge's lock, so that there is one writer at a time.
     fn count(&self, is_data: bool) {
         let step = &self.stats.steps[0];
@@ -223,20 +254,13 @@ impl<T: Send + 'static> Drop for Sender<T> {
         if self.shared.senders.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        let Shared { token, stats, edge, .. } = &*self.shared;
-        let error = if std::thread::panicking() {
-            StreamError::new(ErrorKind::Panicked, Arc::clone(&stats.name))
-                .with_source("the thread that fed the stream panicked")
-                .with_time(token.clock().wall())
-        } else if let Some(cause) = token.cause() {
-            cut_error(token, stats, cause)
+        let shared = &*self.shared;
+        if std::thread::panicking() {
+            shared.cut("the thread that fed the stream panicked");
+        } else if let Some(cause) = shared.token.cause() {
+            shared.cut(cause);
         } else {
-            return edge.finish();
-        };
-        // One that has ended already, or that nobody reads any more, is not cut.
-        if !edge.is_closed() {
-            token.scope().note_cut(&error);
-            edge.cut(error);
+            shared.edge.finish();
         }
     }
 }

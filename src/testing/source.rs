@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::manual_clock;
 use crate::clock::ManualClock;
-use crate::error::{Result, StreamError};
+use crate::error::{BoxError, Result, StreamError};
 use crate::pipeline::CancelToken;
 use crate::stream::{SendError, Sender, Stream};
 
@@ -156,8 +156,8 @@ impl<T: Send + 'static> TestSource<T> {
         clock.settle();
     }
 
-    /// Cuts the stream, after what was pushed: what a source does that dies half-way. The pipeline itself is not
-    /// cancelled.
+    /// Cuts the stream, after what was pushed: what a source does whose token is cancelled. The last error has the
+    /// [`Cause`](crate::Cause) as its source. The pipeline itself is not cancelled.
     ///
     /// ```
     /// use streamz::testing::{TestSink, TestSource};
@@ -177,6 +177,29 @@ impl<T: Send + 'static> TestSource<T> {
         let Self { sender, clock, token } = self;
         token.cancel_because(reason);
         drop(sender);
+        clock.settle();
+    }
+
+    /// Cuts the stream, after what was pushed: what a source does that dies half-way. The last error has `reason` as its
+    /// source.
+    ///
+    /// ```
+    /// use std::io::{Error, ErrorKind};
+    /// use streamz::testing::{TestSink, TestSource};
+    /// use streamz::{ManualClock, Pipeline};
+    ///
+    /// let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
+    /// let (source, stream) = TestSource::new(&pipeline);
+    /// let mut sink = TestSink::new(stream.on_errors(|_| Some(0)));
+    /// source.push(1);
+    /// source.die(Error::from(ErrorKind::ConnectionReset));
+    /// sink.expect_next(1);
+    /// assert_eq!(sink.expect_cut().downcast_ref::<Error>().unwrap().kind(), ErrorKind::ConnectionReset);
+    /// ```
+    #[track_caller]
+    pub fn die(self, reason: impl Into<BoxError>) {
+        let Self { sender, clock, .. } = self;
+        sender.cut(reason);
         clock.settle();
     }
 

@@ -65,6 +65,14 @@ const SOURCES: &[Source] = &[
     ("a reader that panics", |p| parse(Stream::lines(p, panicking()))),
     ("a reader that does not block", |p| parse(Stream::lines(p, would_block()))),
     ("a reader of bytes", |p| Stream::byte_lines(p, failing()).map(|line| u64::from(line.bytes[0] - b'0'))),
+    ("a sender", |p| {
+        let (sender, stream) = Stream::channel(p, 8);
+        (0..3).for_each(|n| sender.send(n).unwrap());
+        let clone = sender.clone();
+        sender.cut(io::Error::other(REASON));
+        clone.send(3).unwrap_err();
+        stream
+    }),
     ("a reader with steps", |p| {
         Inline::lines(p, failing()).try_map(|line: &String| line.parse::<u64>()).spawn("parse")
     }),

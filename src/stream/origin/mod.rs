@@ -31,6 +31,7 @@ use crate::pipeline::CancelToken;
 use crate::stage::Pass;
 use crate::stage::input::Feed;
 use crate::stage::operator::sealed::Context;
+use crate::stage::thread::noted_cut;
 
 /// What a source knows of itself.
 pub(crate) struct Site {
@@ -57,9 +58,7 @@ impl Site {
     /// The end of a source that died of `reason`: a cut, of which the report knows too.
     #[cold]
     fn died(&self, reason: impl Into<BoxError>) -> End {
-        let error = self.context.error(ErrorKind::Cancelled, 0).with_source(reason);
-        self.token.scope().note_cut(&error);
-        End::Cut(error)
+        End::Cut(noted_cut(&self.token, &self.context.stats, reason))
     }
 
     fn publish(&self, made: u64) {
