@@ -217,11 +217,11 @@ impl<'a> Fields<'a> {
 
 /// A whole number. It may be written `517.0`, as tools do that keep a column with missing values as floating point.
 fn whole(value: &str) -> Option<i32> {
-    let digits = match value.split_once('.') {
-        Some((digits, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => digits,
-        _ => value,
+    let without_fraction = || {
+        let (digits, zeros) = value.split_once('.')?;
+        (!zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0')).then(|| digits.parse().ok())?
     };
-    digits.parse().ok()
+    value.parse().ok().or_else(without_fraction)
 }
 
 /// A value for a message: the whole row is beside it, so a long one may be cut.
