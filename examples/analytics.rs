@@ -48,7 +48,7 @@ impl Departure {
 pub type Hour = Keyed<String, AggregateWindow<f64>>;
 
 // [pattern]
-const HOUR: Duration = Duration::from_hours(1);
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Sums up the departures of each hour and airport. They may come out of order by `lateness`, and more than once.
 pub fn by_hour_and_origin(departures: Stream<Departure>, lateness: Duration) -> (Stream<Hour>, Stream<DeadLetter>) {
@@ -58,7 +58,7 @@ pub fn by_hour_and_origin(departures: Stream<Departure>, lateness: Duration) -> 
     let by_hour = TumblingWindow::new(HOUR)
         .with_event_time(Departure::time, lateness)
         // Should the source fall silent, what is there is sent after a while.
-        .with_idle_timeout(Duration::from_mins(10))
+        .with_idle_timeout(Duration::from_secs(600))
         .with_key(|departure: &Departure| departure.origin.clone())
         .aggregate_by(folds::average(|departure: &Departure| departure.delay as f64));
     departures.stage("count", |s| s.with(once).with(by_hour)).dead_letters()
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 
 fn analyse_january(page: &Page) -> Result<(), BoxError> {
     let departures = read()?;
-    let (hours, late) = analyse(&departures, Duration::from_hours(24))?;
+    let (hours, late) = analyse(&departures, Duration::from_secs(86_400))?;
 
     day(page, &hours, "2013-01-31T05:00:00Z".parse()?);
     chart(page, &hours);

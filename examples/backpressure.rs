@@ -101,7 +101,7 @@ fn take_orders(page: &Page) -> Result<(), BoxError> {
         clock.advance(Duration::from_millis(100));
     }
     source.end();
-    clock.advance(Duration::from_mins(1));
+    clock.advance(Duration::from_secs(60));
     let report = pipeline.join();
     page.say("");
     page.table(&["time", "come", "waiting", "shed so far", ""], rows);

@@ -42,7 +42,8 @@ enum Figure {
 pub fn minutes(events: Stream<Event>) -> Stream<Minute> {
     // The same minutes for all three: by the time of the event, not by when it came to the one or the other.
     let window = || {
-        TumblingWindow::new(Duration::from_mins(1)).with_event_time(|event: &Event| event.time, Duration::from_secs(10))
+        TumblingWindow::new(Duration::from_secs(60))
+            .with_event_time(|event: &Event| event.time, Duration::from_secs(10))
     };
     // Each window starts with a state of its own.
     let count = window().aggregate(BTreeMap::new, |counts, event| *counts.entry(event.kind).or_default() += 1);
@@ -122,7 +123,7 @@ pub fn one_after_the_other(events: &[Event]) -> Vec<Minute> {
     let mut minutes: BTreeMap<u64, (Minute, HashSet<u32>)> = BTreeMap::new();
     for event in events {
         let minute = event.time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() / 60);
-        let start = SystemTime::UNIX_EPOCH + Duration::from_mins(minute);
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(60 * minute);
         let new = || (Minute { start, events: BTreeMap::new(), revenue: 0, users: 0 }, HashSet::new());
         let (minute, users) = minutes.entry(minute).or_insert_with(new);
         *minute.events.entry(event.kind).or_default() += 1;
@@ -136,7 +137,7 @@ pub fn one_after_the_other(events: &[Event]) -> Vec<Minute> {
 /// What happens from 12:00 to 12:15, not quite in order.
 fn a_quarter_of_an_hour() -> Vec<Event> {
     let mut data = Data::seeded(18);
-    let noon = SystemTime::UNIX_EPOCH + Duration::from_hours(12);
+    let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(43_200);
     let event = |n: u64| {
         let kind = *data.pick(&["view", "view", "view", "view", "view", "cart", "cart", "purchase"]);
         let user = data.skewed(2_000) as u32;

@@ -45,7 +45,7 @@ pub enum Status {
 
 // [pattern]
 /// How long nothing must come for a session to be given up.
-const IDLE: Duration = Duration::from_mins(30);
+const IDLE: Duration = Duration::from_secs(1800);
 
 /// Gives an update for each activity, and one for each session that is given up. Four threads, each with the sessions that
 /// fall to it.
@@ -141,7 +141,7 @@ fn follow_a_day(page: &Page) -> Result<(), BoxError> {
     let adds = day.iter().filter_map(|(_, it)| if let Action::Add(cents) = it.action { Some(cents) } else { None });
     let put_into_baskets: u32 = adds.sum();
     source.play(day);
-    clock.advance(Duration::from_hours(1)); // all that are open fall due
+    clock.advance(Duration::from_secs(3600)); // all that are open fall due
     let updates = updates.timed_items();
     source.end();
     let report = pipeline.join();

@@ -137,7 +137,7 @@ fn run(
     let done = Recorder::new(pipeline_of(stream, Box::new(diary.service(&clock))));
     source.push_all(events.iter().copied());
     source.end();
-    clock.advance(Duration::from_mins(1));
+    clock.advance(Duration::from_secs(60));
     let last = done.timed_items().last().map(|(time, _)| *time).ok_or("nothing was processed")?;
     pipeline.join();
     Ok((diary, last))

@@ -93,7 +93,8 @@ fn record(at: At, fields: &Fields<'_>) -> Result<Record, Reason> {
         return Err(Reason::Status(status.to_string()));
     }
     let path = target.split(['?', '#']).next().unwrap_or_default();
-    let path = &path[..path.floor_char_boundary(MAX_PATH)];
+    let end = (0..=MAX_PATH.min(path.len())).rev().find(|&end| path.is_char_boundary(end));
+    let path = &path[..end.unwrap_or(0)];
     Ok(Record { at, time, client: client.into(), path: path.into(), status, bytes, threat: Threat::of(target) })
 }
 

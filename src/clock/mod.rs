@@ -15,4 +15,4 @@ pub use clock::{Clock, SystemClock};
 pub use manual::ManualClock;
 pub(crate) use manual::{Hold, Seat};
 pub use ticks::MissedTicks;
-pub(crate) use ticks::{Ticks, earlier};
+pub(crate) use ticks::{Ticks, earlier, from_nanos};

@@ -1,6 +1,12 @@
-//! Reckoning with due times.
+//! Arithmetic of times.
 
 use std::time::{Duration, Instant};
+
+/// The duration of `nanos` nanoseconds; the longest there is if they do not fit.
+pub(crate) fn from_nanos(nanos: u128) -> Duration {
+    const SECOND: u128 = 1_000_000_000;
+    u64::try_from(nanos / SECOND).map_or(Duration::MAX, |seconds| Duration::new(seconds, (nanos % SECOND) as u32))
+}
 
 #[inline]
 pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
@@ -72,6 +78,15 @@ impl Ticks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nanoseconds_become_a_duration_or_the_longest_one() {
+        for duration in [Duration::ZERO, Duration::from_nanos(1), Duration::new(3, 999_999_999), Duration::MAX] {
+            assert_eq!(from_nanos(duration.as_nanos()), duration);
+        }
+        assert_eq!(from_nanos(Duration::MAX.as_nanos() + 1), Duration::MAX);
+        assert_eq!(from_nanos(u128::MAX), Duration::MAX);
+    }
     use crate::clock::real_now;
 
     fn ns(nanos: u64) -> Duration {

@@ -1,6 +1,6 @@
 //! The shorthands for operators on streams and steps.
 
-/// A shorthand for an operator, as a method of [`Stream`], [`Steps`] and [`Inline`](crate::Inline): they cannot drift
+/// A shorthand for an operator, as a method of [`Stream`](crate::Stream), [`Steps`](crate::Steps) and [`Inline`](crate::Inline): they cannot drift
 /// apart.
 ///
 /// `shorthand! { /// docs  fn map[Out, F](f: F) -> Mapper<T, Out, F> where { .. } => Mapper::new(f) }`; `T` is the item.

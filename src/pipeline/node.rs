@@ -14,10 +14,10 @@ use crate::error::StreamError;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Cause {
-    /// [`CancelToken::cancel`] or [`Pipeline::abort`](crate::Pipeline::abort) was called.
+    /// [`CancelToken::cancel`](crate::CancelToken::cancel) or [`Pipeline::abort`](crate::Pipeline::abort) was called.
     #[error("cancelled on request")]
     Requested,
-    /// [`CancelToken::cancel_because`] was called with this reason.
+    /// [`CancelToken::cancel_because`](crate::CancelToken::cancel_because) was called with this reason.
     #[error("cancelled: {0}")]
     Because(Arc<dyn std::error::Error + Send + Sync>),
     /// The token's deadline passed.
@@ -132,7 +132,7 @@ impl Node {
     }
 }
 
-/// See [`CancelToken::register`].
+/// See [`CancelToken::register`](crate::CancelToken::register).
 pub(crate) struct Registration {
     pub(super) node: Arc<Node>,
     pub(super) wake: Arc<Wake>,

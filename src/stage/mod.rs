@@ -1,4 +1,4 @@
-//! Stages: an [`Operator`](operator::Operator), and the driver that runs it between a way in and an edge.
+//! Stages: an [`Operator`], and the driver that runs it between a way in and an edge.
 //!
 //! Knows edges, pipelines and the clock, and nothing of streams or of any operator.
 

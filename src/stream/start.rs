@@ -105,7 +105,7 @@ impl Registered {
     }
 }
 
-/// Starts a stage: one thread that runs the driver. What [`Processor::process`] of every [`Stage`] does.
+/// Starts a stage: one thread that runs the driver. What [`Processor::process`](super::Processor::process) of every [`Stage`] does.
 #[track_caller]
 pub(crate) fn launch<S: Stage>(stage: &S, cancel: &CancelToken, input: Stream<S::In>) -> Stream<S::Out> {
     let mut steps = Vec::new();

@@ -12,7 +12,7 @@ mod example;
 use example::{Departure, Hour, by_hour_and_origin};
 
 fn mins(n: i64) -> Duration {
-    Duration::from_mins(n.unsigned_abs())
+    Duration::from_secs(60 * n.unsigned_abs())
 }
 
 /// A departure that was planned for a minute, and left so many minutes later.

@@ -20,7 +20,7 @@ fn update(session: u32, status: Status, actions: u32, cents: u32) -> Update {
 }
 
 fn mins(n: u64) -> Duration {
-    Duration::from_mins(n)
+    Duration::from_secs(60 * n)
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn run(way: Way, events: impl IntoIterator<Item = UserEvent>) -> (Diary, Vec<(Du
     let done = Recorder::new(way(stream, Box::new(diary.service(&clock))));
     source.push_all(events);
     source.end();
-    clock.advance(Duration::from_hours(1));
+    clock.advance(Duration::from_secs(3600));
     assert!(pipeline.join().is_complete());
     (diary, done.timed_items())
 }

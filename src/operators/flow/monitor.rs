@@ -16,8 +16,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use crate::clock::Ticks;
 use crate::clock::wait::{Waiter, Wake};
+use crate::clock::{Ticks, from_nanos};
 use crate::error::Result;
 use crate::error::StreamError;
 use crate::operators::options::{Options, common_options, opaque_debug};
@@ -240,8 +240,7 @@ impl Times {
 }
 
 fn mean(sum: Duration, count: u64) -> Duration {
-    let nanos = sum.as_nanos().checked_div(u128::from(count)).unwrap_or(0);
-    Duration::new((nanos / 1_000_000_000) as u64, (nanos % 1_000_000_000) as u32)
+    from_nanos(sum.as_nanos().checked_div(u128::from(count)).unwrap_or(0))
 }
 
 /// The stage's hold of the counts: tells the reporter when it is over.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::clock::from_nanos;
+
 /// The delay before retry `k` is `base * 2^(k-1)`, at most `max`; with jitter something between half and all of that.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Backoff {
@@ -34,13 +36,6 @@ impl Backoff {
         let nanos = full.as_nanos();
         from_nanos(nanos - random(nanos / 2).min(nanos / 2))
     }
-}
-
-/// For what has been a duration, or less.
-fn from_nanos(nanos: u128) -> Duration {
-    const SECOND: u128 = 1_000_000_000;
-    // Both fit: the seconds because they come from a duration, the rest because it is a remainder.
-    Duration::new((nanos / SECOND) as u64, (nanos % SECOND) as u32)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::content::{Content, Folded};
 use super::time::{ArrivalTime, END, EventTime, NEVER, Nanos, Refusal, Tag, TimeSource, span};
+use crate::clock::from_nanos;
 use crate::error::{ErrorKind, PanicMessage};
 use crate::operators::folds::{Fold, FoldWith};
 use crate::operators::options::{Options, common_options};
@@ -502,7 +503,7 @@ impl<T, F: Fold<T>, S> std::fmt::Debug for Aggregate<T, F, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Aggregate")
             .field("count", &self.limits.count)
-            .field("duration", &self.limits.duration.map(|nanos| Duration::from_nanos_u128(nanos as u128)))
+            .field("duration", &self.limits.duration.map(|nanos| from_nanos(nanos as u128)))
             .field("options", &self.options)
             .finish_non_exhaustive()
     }

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::clock::from_nanos;
 use crate::error::ErrorKind;
 use crate::panic::{self, PanicPayload};
 use crate::stage::operator::Emit;
@@ -60,7 +61,7 @@ pub(crate) fn to_time(nanos: Nanos) -> SystemTime {
 }
 
 fn to_duration(nanos: Nanos) -> Duration {
-    Duration::from_nanos_u128(nanos.max(0) as u128)
+    from_nanos(nanos.max(0) as u128)
 }
 
 /// The source of an error of kind [`Late`](crate::ErrorKind::Late): how late the item came.
