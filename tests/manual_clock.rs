@@ -451,3 +451,94 @@ fn an_error_is_dated_by_the_virtual_calendar() {
         diary.note(format!("failed after {:?}", error.time().duration_since(start).unwrap()));
     });
 }
+
+/// All that is to come from a consumer that is slow by one item: the channel, the edge, and two hands are full.
+#[test]
+fn no_tick_is_left_out_for_which_a_channel_has_room() {
+    let trouble = watchdog::run(Duration::from_secs(300), "ticks", || {
+        for capacity in [0, 1, 2] {
+            for _ in 0..200 {
+                let clock = ManualClock::new();
+                let pipeline = Pipeline::builder("ticks").clock(&clock).capacity(1).build();
+                let ticks = Stream::interval(&pipeline, ms(1)).map(|tick| tick);
+                let receiver = ticks.map(|tick| tick).into_receiver(capacity);
+                clock.advance(ms(20));
+                let mut ticks = Vec::new();
+                for _ in 0..100 {
+                    // Makes room for one tick, and one is due before the next is received.
+                    ticks.push(receiver.recv().unwrap().unwrap());
+                    clock.advance(ms(1));
+                }
+                let since = ticks.iter().position(|&tick| tick > 20).unwrap();
+                let gaps = ticks[since..].windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+                assert_eq!(gaps, 0, "capacity {capacity}: {ticks:?}");
+                drop(receiver);
+                pipeline.abort();
+            }
+        }
+    });
+    trouble.unwrap_or_else(|trouble| panic!("{trouble:?}"));
+}
+
+#[test]
+fn a_limit_that_never_comes_lets_time_pass() {
+    for never in [Duration::MAX, Duration::from_secs(1 << 40)] {
+        let run = watchdog::run(Duration::from_secs(60), "never", move || {
+            let clock = ManualClock::new();
+            let pipeline = Pipeline::builder("never").clock(&clock).build();
+            let mut ticks = Stream::interval(&pipeline, ms(5)).map(|tick| tick);
+            assert_eq!(ticks.recv_timeout(never).unwrap().unwrap(), 1);
+            assert_eq!(clock.elapsed(), ms(5));
+            drop(ticks);
+
+            // Its consumer takes the first, and has slept by 15 ms.
+            let (input, items) = Stream::channel(&pipeline, 1);
+            let token = pipeline.token();
+            items.spawn_for_each(move |_| drop(token.sleep(ms(10))));
+            input.send(1).unwrap();
+            clock.settle();
+            input.send(2).unwrap();
+            input.send_timeout(3, never).unwrap();
+            assert_eq!(clock.elapsed(), ms(15));
+
+            let child = pipeline.child();
+            let canceller = child.clone();
+            pipeline.spawn("cancel", move |token| {
+                token.sleep(ms(2)).unwrap();
+                canceller.cancel();
+            });
+            child.sleep(never).unwrap_err();
+            assert_eq!(clock.elapsed(), ms(17));
+
+            // What was sent second and third is asleep until 35 ms.
+            let report = pipeline.drain_within(never);
+            assert!(matches!(report.outcome, Outcome::Drained), "{report}");
+            assert_eq!(clock.elapsed(), ms(35));
+        });
+        run.unwrap_or_else(|trouble| panic!("{never:?}: {trouble:?}"));
+    }
+}
+
+/// There is no timer when the wait begins: it must not end, and what is set later must fire.
+#[test]
+fn a_limit_that_never_comes_waits_for_timers_to_be_set() {
+    always(&["10 ms: [1]", "10 ms: [2]", "10 ms: 3"], |pipeline, _, diary| {
+        let (input, items) = Stream::channel(pipeline, 4);
+        let mut batched = items.batch(batches(10));
+        let feeder = std::thread::spawn(move || input.send(1).map(|()| input).unwrap());
+        diary.note(format!("{:?}", batched.recv_timeout(Duration::MAX).unwrap().unwrap()));
+        let input = feeder.join().unwrap();
+        let feeder = std::thread::spawn(move || {
+            input.send(2).unwrap();
+            input.finish();
+        });
+        diary.note(format!("{:?}", batched.recv_timeout(Duration::MAX).unwrap().unwrap()));
+        feeder.join().unwrap();
+
+        let (sender, receiver) = crossbeam_channel::bounded(0);
+        let mut foreign = Stream::from_receiver(pipeline, receiver);
+        let feeder = std::thread::spawn(move || sender.send(3).unwrap());
+        diary.note(foreign.recv_timeout(Duration::MAX).unwrap().unwrap());
+        feeder.join().unwrap();
+    });
+}

@@ -24,11 +24,19 @@
 //!
 //! A seat may wait for a channel that is not ours; it then leaves a *probe* that tells whether the channel is ready.
 //! The wake by such a channel does not pass through here, so a state counts as quiescent only if no probe of a
-//! parked seat says ready; the woken thread marks itself running.
+//! parked seat says ready; the woken thread marks itself running ([`Seat::rise`]).
+//!
+//! 6. A thread that a foreign channel has woken touches nothing before it has marked itself running: neither the
+//!    channel, or its probe would say "not ready" while it is still counted as parked, nor anything else. So it waits
+//!    until the channel is *ready*, and sends or receives afterwards. A channel without capacity is never ready for two
+//!    sides that both wait in this way; there a sender waits with its item on offer, and marks itself running before it
+//!    hands the item over, while the receiver is still inside its call.
 //!
 //! Threads of the caller (a test's main thread) are *guests*: they have a seat only while they park and are never
-//! counted as running. A guest that waits with a deadline moves the time itself, by rule 5, up to its deadline or
-//! until it is woken: otherwise a test that waits with a time limit would wait for ever.
+//! counted as running. A guest that waits with a limit moves the time itself, by rule 5, up to its limit or until it
+//! is woken: otherwise a test that waits with a time limit would wait for ever. If its limit is beyond the range of the
+//! clock it never comes: the guest moves the time for the others as long as they have timers, and sleeps in between.
+//! It is woken whenever the last running seat parks, to look again.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -73,6 +81,8 @@ use super::real_now;
 ///
 /// - A stage that blocks in foreign code (a lock or channel that is not this library's, a real sleep) counts as
 ///   running. `advance` waits for it and, after [a real-time limit](Self::with_watchdog), panics and names it.
+/// - A limit beyond the range of the clock, such as [`Duration::MAX`], never comes. Until the wait is over, virtual time
+///   passes for everything else, as long as any timer is set.
 /// - A wait without a limit ([`recv`](crate::Stream::recv), [`join`](crate::Pipeline::join), `collect`) does not move
 ///   the time. If what it waits for needs time to pass, it waits for ever, unless another thread moves it.
 /// - A thread of the test that waits with a time limit goes on when every stage waits again, also if what it waits for came
@@ -108,6 +118,9 @@ struct State {
     holds: BTreeMap<u64, &'static str>,
 }
 
+/// The latest virtual moment.
+const END_OF_TIME: Duration = Duration::from_nanos(u64::MAX);
+
 struct SeatState {
     name: Arc<str>,
     guest: bool,
@@ -117,10 +130,20 @@ struct SeatState {
     parked: Option<Parked>,
 }
 
-#[derive(Default)]
 struct Parked {
     deadline: Option<Duration>,
     probe: Option<Probe>,
+    /// A guest that moves the time whenever all others wait.
+    moves_time: bool,
+}
+
+/// What a thread waits for, apart from a wake.
+#[derive(Default)]
+pub(crate) struct Wait {
+    pub(super) deadline: Option<Instant>,
+    pub(super) probe: Option<Probe>,
+    /// It has a limit that never comes.
+    pub(super) never: bool,
 }
 
 /// Tells whether a foreign channel has something for its reader.
@@ -246,6 +269,12 @@ impl ManualClock {
         Hold { clock: self.clone(), id }
     }
 
+    /// How many seats and holds count as running.
+    #[cfg(test)]
+    pub(crate) fn running(&self) -> usize {
+        self.shared.state.lock().running
+    }
+
     fn is_seated_here(&self) -> bool {
         crate::clock::wait::seated_at(self)
     }
@@ -260,6 +289,10 @@ impl ManualClock {
 }
 
 impl State {
+    fn seat(&mut self, id: u64) -> &mut SeatState {
+        self.seats.get_mut(&id).expect("a seat is kept until its thread is done with it")
+    }
+
     fn quiescent(&self) -> bool {
         self.running == 0
             && !self.seats.values().any(|seat| {
@@ -292,6 +325,9 @@ impl State {
         self.running -= 1;
         if self.running == 0 {
             changed.notify_all();
+            let sleepers =
+                self.seats.values().filter(|seat| seat.parked.as_ref().is_some_and(|parked| parked.moves_time));
+            sleepers.for_each(|seat| seat.notify.notify());
         }
     }
 
@@ -322,50 +358,42 @@ impl Seat {
         }
     }
 
-    /// Parks until a wake is posted or the deadline has come. `sleep` blocks the thread until it may have been woken.
-    pub(crate) fn park(&self, deadline: Option<Instant>, probe: Option<Probe>, mut sleep: impl FnMut()) {
+    /// Parks until a wake is posted, the deadline has come, or the probe says ready. `sleep` blocks the thread until one of
+    /// these may be the case; before it touches a foreign channel, it calls [`rise`](Self::rise).
+    pub(crate) fn park(&self, wait: Wait, mut sleep: impl FnMut()) {
         let shared = &*self.clock.shared;
-        let deadline = deadline.map(|at| self.clock.deadline(at));
+        let deadline = wait.deadline.map(|at| self.clock.deadline(at));
+        let never = wait.never || deadline.is_some_and(|deadline| deadline > END_OF_TIME);
+        let deadline = deadline.filter(|&deadline| deadline <= END_OF_TIME);
         let mut state = shared.state.lock();
         let now = state.now;
-        let seat = state.seats.get_mut(&self.id).expect("a seat is kept until its thread is done with it");
+        let seat = state.seat(self.id);
         if std::mem::take(&mut seat.token) || deadline.is_some_and(|deadline| deadline <= now) {
             return;
         }
-        let foreign = probe.is_some();
-        seat.parked = Some(Parked { deadline, probe });
-        if seat.guest {
-            if let Some(target) = deadline {
-                return self.pass_time(state, target);
-            }
-        } else {
+        let foreign = wait.probe.is_some();
+        let moves_time = seat.guest && (never || deadline.is_some());
+        seat.parked = Some(Parked { deadline, probe: wait.probe, moves_time });
+        if moves_time {
+            self.pass_time(state, deadline, sleep);
+            return self.rise();
+        }
+        if !seat.guest {
             state.stop_running(&shared.changed);
         }
         loop {
             drop(state);
             sleep();
             state = shared.state.lock();
-            let seat = state.seats.get_mut(&self.id).expect("a seat is kept until its thread is done with it");
-            match &seat.parked {
-                None => {
-                    seat.token = false;
-                    return;
-                }
-                // Woken by a foreign channel, which does not come through here: this thread counts itself.
-                Some(_) if foreign => {
-                    seat.parked = None;
-                    let counts = !seat.guest;
-                    state.running += usize::from(counts);
-                    shared.changed.notify_all();
-                    return;
-                }
-                Some(_) => {}
+            if foreign || state.seat(self.id).parked.is_none() {
+                drop(state);
+                return self.rise();
             }
         }
     }
 
-    /// A guest's wait with a deadline: it moves the time itself.
-    fn pass_time(&self, mut state: MutexGuard<'_, State>, target: Duration) {
+    /// A guest's wait with a limit: it moves the time itself. `None` is a limit that never comes.
+    fn pass_time<'a>(&'a self, mut state: MutexGuard<'a, State>, limit: Option<Duration>, mut sleep: impl FnMut()) {
         let woken = |state: &State| {
             let parked = state.seats.get(&self.id).and_then(|seat| seat.parked.as_ref());
             parked.is_none_or(|parked| parked.probe.as_ref().is_some_and(|ready| ready()))
@@ -373,15 +401,30 @@ impl Seat {
         loop {
             self.clock.wait_until_quiescent(&mut state);
             if woken(&state) {
-                break;
+                return;
             }
-            if !self.clock.step(&mut state, target) {
-                break;
+            if self.clock.step(&mut state, limit.unwrap_or(END_OF_TIME)) {
+                continue;
             }
+            if limit.is_some() {
+                return;
+            }
+            drop(state);
+            sleep();
+            state = self.clock.shared.state.lock();
         }
-        if let Some(seat) = state.seats.get_mut(&self.id) {
-            seat.parked = None;
-            seat.token = false;
+    }
+
+    /// The thread counts as running again, if it does not already: invariant 6.
+    pub(crate) fn rise(&self) {
+        let shared = &*self.clock.shared;
+        let mut state = shared.state.lock();
+        let seat = state.seat(self.id);
+        // The caller looks at everything again, so it has heard of this, too.
+        seat.token = false;
+        if seat.parked.take().is_some() && !seat.guest {
+            state.running += 1;
+            shared.changed.notify_all();
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod account;
 mod clock;
+mod limit;
 mod manual;
 mod notify;
 mod ticks;
@@ -12,7 +13,8 @@ pub(crate) mod wait;
 
 pub(crate) use clock::real_now;
 pub use clock::{Clock, SystemClock};
+pub(crate) use limit::Limit;
 pub use manual::ManualClock;
-pub(crate) use manual::{Hold, Seat};
+pub(crate) use manual::{Hold, Probe, Seat, Wait};
 pub use ticks::MissedTicks;
 pub(crate) use ticks::{Ticks, earlier, from_nanos};

@@ -14,7 +14,9 @@
 //!
 //! Whoever makes a condition true posts the wakes for it before it parks, ends, or returns to its caller.
 //!
-//! Registrations are left behind when a wait ends. A stale one costs a spurious wake at most.
+//! A list of wakes must not grow with the number of waits. Whoever may have any number of threads over time (users do:
+//! senders, readers, joiners) takes its wake back when a wait ends, by a guard. A thread of a stage may leave its wake
+//! behind, where there is a place for one of each of the stage's threads and no more: a stale one costs a spurious wake.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
@@ -22,12 +24,12 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Select, Sender, bounded};
+use crossbeam_channel::{Receiver, Select, SendError, Sender, bounded};
 use crossbeam_utils::sync::Parker;
 
 use super::account::{WaitFor, paused};
 use super::notify::Notify;
-use super::{Clock, ManualClock, Seat};
+use super::{Clock, ManualClock, Probe, Seat, Wait};
 
 /// How many pauses a thread that found nothing makes before it looks again.
 const HEAD_START: usize = 32;
@@ -69,6 +71,8 @@ pub(crate) struct Waiter {
     guest: bool,
     signal: OnceCell<Receiver<()>>,
     patience: Cell<Patience>,
+    /// Its present wait has a limit that never comes.
+    never: Cell<bool>,
 }
 
 /// How often it is worth to yield, as the last waits have shown.
@@ -151,6 +155,7 @@ impl Waiter {
             guest,
             signal: OnceCell::new(),
             patience: Cell::new(Patience::NEW),
+            never: Cell::new(false),
         }
     }
 
@@ -194,6 +199,11 @@ impl Waiter {
 
     pub(crate) fn wake(&self) -> &Arc<Wake> {
         &self.wake
+    }
+
+    /// Says whether the waits to come have a limit that never comes.
+    pub(super) fn set_never(&self, never: bool) {
+        self.never.set(never);
     }
 
     /// Blocks until a wake is posted or `deadline` has come.
@@ -240,16 +250,16 @@ impl Waiter {
             for channel in channels {
                 select.recv(channel);
             }
-            match deadline {
-                Some(deadline) => drop(select.ready_deadline(deadline)),
-                None => drop(select.ready()),
-            }
+            ready(&mut select, deadline);
         });
     }
 
-    /// As [`park`](Self::park), and also until the foreign `channel` has taken the item, or is disconnected and the item is
-    /// dropped. It is a real send, not a look followed by one: a channel without capacity takes nothing else.
-    pub(crate) fn send_to<T: Send + 'static>(
+    /// As [`park`](Self::park), and also until the foreign `channel` may take the item or is disconnected; the caller then
+    /// tries to send it.
+    ///
+    /// To a channel without capacity nothing can be sent that is not on offer while its receiver looks. There the item is
+    /// sent in here, and gone afterwards.
+    pub(crate) fn park_for_room<T: Send + 'static>(
         &self,
         channel: &Sender<T>,
         item: &mut Option<T>,
@@ -265,19 +275,23 @@ impl Waiter {
         };
         self.park_in(probe, deadline, |signal, deadline| {
             let mut select = Select::new();
-            select.recv(signal);
-            let send = select.send(channel);
+            let woken = select.recv(signal);
+            select.send(channel);
+            if channel.capacity() != Some(0) {
+                return ready(&mut select, deadline);
+            }
             let selected = match deadline {
                 Some(deadline) => select.select_deadline(deadline).ok(),
                 None => Some(select.select()),
             };
             match selected {
-                Some(operation) if operation.index() == send => {
-                    if let Some(item) = item.take() {
-                        let _ = operation.send(channel, item); // the caller finds out by its next send
-                    }
+                Some(operation) if operation.index() == woken => drop(operation.recv(signal)),
+                // The receiver has not returned yet, and waits for the item.
+                Some(operation) => {
+                    self.rise();
+                    let sent = item.take().map_or(Ok(()), |item| operation.send(channel, item));
+                    *item = sent.err().map(SendError::into_inner);
                 }
-                Some(operation) => drop(operation.recv(signal)),
                 None => {}
             }
         });
@@ -298,8 +312,19 @@ impl Waiter {
         };
         paused(WaitFor::Others, || match &self.wake.seat {
             None => sleep(deadline),
-            Some(seat) => seat.park(deadline, Some(Box::new(probe)), || sleep(None)),
+            Some(seat) => seat.park(self.wait(deadline, Some(Box::new(probe))), || sleep(None)),
         });
+    }
+
+    fn wait(&self, deadline: Option<Instant>, probe: Option<Probe>) -> Wait {
+        Wait { deadline, probe, never: self.never.get() }
+    }
+
+    /// From now on the thread counts as running, although its park has not returned yet.
+    fn rise(&self) {
+        if let Some(seat) = &self.wake.seat {
+            seat.rise();
+        }
     }
 
     /// Lets the other side gather a few items: each look costs both sides a cache line, and being hungry makes the producer
@@ -335,6 +360,14 @@ impl Waiter {
     }
 }
 
+/// Blocks until one of the operations is ready.
+fn ready(select: &mut Select<'_>, deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => drop(select.ready_deadline(deadline)),
+        None => drop(select.ready()),
+    }
+}
+
 impl Drop for Waiter {
     fn drop(&mut self) {
         if let Some(seat) = &self.wake.seat {
@@ -354,4 +387,78 @@ pub(crate) fn seated_at(clock: &ManualClock) -> bool {
     CURRENT.with_borrow(|current| {
         current.as_ref().is_some_and(|own| !own.guest && own.wake.seat.as_ref().is_some_and(|seat| seat.is_at(clock)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing but what counts as running may make a difference for others.
+    #[test]
+    fn who_gets_an_item_from_a_parked_thread_finds_it_running() {
+        for _ in 0..200 {
+            let manual = ManualClock::new();
+            let clock = Clock::from(&manual);
+            let (sender, receiver) = bounded(0);
+            let (go, may_go) = bounded::<()>(0);
+            let waiter = Waiter::for_thread(&clock, "sender".into());
+            let thread = std::thread::spawn(move || {
+                let waiter = waiter.install();
+                let mut item = Some(1);
+                waiter.park_for_room(&sender, &mut item, None);
+                let _ = may_go.recv();
+                drop(waiter);
+                Waiter::uninstall();
+                item
+            });
+            manual.settle();
+            assert_eq!(receiver.recv(), Ok(1));
+            assert_eq!(manual.running(), 1);
+            drop(go);
+            assert_eq!(thread.join().unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_room_in_a_channel_sends_nothing_while_it_is_parked() {
+        let manual = ManualClock::new();
+        let clock = Clock::from(&manual);
+        let (sender, receiver) = bounded(1);
+        sender.send(0).unwrap();
+        let waiter = Waiter::for_thread(&clock, "sender".into());
+        let thread = std::thread::spawn(move || {
+            let waiter = waiter.install();
+            let mut item = Some(1);
+            waiter.park_for_room(&sender, &mut item, None);
+            drop(waiter);
+            Waiter::uninstall();
+            item
+        });
+        manual.settle();
+        assert_eq!(receiver.recv(), Ok(0));
+        assert_eq!(thread.join().unwrap(), Some(1));
+    }
+
+    /// Whatever is dropped is the user's, and its drop may take any time.
+    #[test]
+    fn an_item_for_which_there_is_no_receiver_comes_back() {
+        for capacity in [0, 1] {
+            let manual = ManualClock::new();
+            let clock = Clock::from(&manual);
+            let (sender, receiver) = bounded(capacity);
+            (0..capacity).for_each(|_| sender.send(0).unwrap());
+            let waiter = Waiter::for_thread(&clock, "sender".into());
+            let thread = std::thread::spawn(move || {
+                let waiter = waiter.install();
+                let mut item = Some(1);
+                waiter.park_for_room(&sender, &mut item, None);
+                drop(waiter);
+                Waiter::uninstall();
+                item
+            });
+            manual.settle();
+            drop(receiver);
+            assert_eq!(thread.join().unwrap(), Some(1), "capacity {capacity}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::node::Node;
 use super::{CancelToken, Cause, Report, Scope, Settings};
 use crate::clock::Clock;
 use crate::clock::wait::Waiter;
-use crate::clock::{Ticks, earlier};
+use crate::clock::{Limit, Ticks, earlier};
 use crate::panic::{self, Guarded, guard_drop};
 use crate::pipeline::stats::{StageKind, StageStats};
 
@@ -156,19 +156,20 @@ impl Pipeline {
     /// If called on a thread of the pipeline itself.
     #[track_caller]
     pub fn join(self) -> Report {
-        self.token.scope().join(None);
+        self.token.scope().join(Limit::Unlimited);
         self.report()
     }
 
-    /// Stops the sources, waits for the work in flight up to `limit`, and aborts what is left then.
+    /// Stops the sources, waits for the work in flight up to `limit`, and aborts what is left then. A limit too large to add
+    /// never passes.
     ///
     /// # Panics
     /// If called on a thread of the pipeline itself.
     #[track_caller]
     pub fn drain_within(self, limit: Duration) -> Report {
-        let deadline = self.token.now().checked_add(limit);
+        let within = Limit::after(limit, self.token.clock());
         self.token.drain();
-        if !self.token.scope().join(deadline) {
+        if !self.token.scope().join(within) {
             self.token.cancel_with(Cause::DrainTimedOut(limit));
         }
         self.join()
@@ -280,7 +281,7 @@ impl Drop for Pipeline {
         // Also if no thread is left: a sender or a stream may be, and is to learn of it.
         self.token.cancel_with(Cause::Dropped);
         if !scope.is_home() {
-            scope.join(None);
+            scope.join(Limit::Unlimited);
         }
     }
 }

@@ -28,9 +28,8 @@ use super::name::checked;
 use super::node::{Cause, Node};
 use super::report::Outcome;
 use super::stats::{StageKind, StageStats};
-use crate::clock::Clock;
-use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
+use crate::clock::{Clock, Limit};
 use crate::error::StreamError;
 use crate::panic::{self, PanicPayload};
 
@@ -333,14 +332,14 @@ impl Scope {
         self.state.lock().closing
     }
 
-    /// Waits until every thread has ended and has been joined, or until `deadline`: false if that came first.
+    /// Waits until every thread has ended and has been joined, or until the limit has passed: false if that came first.
     ///
     /// # Panics
     /// On a thread of the pipeline itself.
     #[track_caller]
-    pub(crate) fn join(self: &Arc<Self>, deadline: Option<Instant>) -> bool {
+    pub(crate) fn join(self: &Arc<Self>, limit: Limit) -> bool {
         assert!(!self.is_home(), "pipeline `{}` cannot be joined by one of its own threads", self.name);
-        let waiter = Waiter::current(&self.clock);
+        let waiter = limit.waiter(&self.clock);
         loop {
             let mut state = self.state.lock();
             if state.keepers == 0 && !state.closing {
@@ -357,14 +356,15 @@ impl Scope {
                 join_all(handles);
                 return true;
             }
-            if deadline.is_some_and(|deadline| self.clock.now() >= deadline) {
+            if limit.has_passed(&self.clock) {
+                state.joiners.retain(|joiner| !Arc::ptr_eq(joiner, waiter.wake()));
                 return false;
             }
             if !state.joiners.iter().any(|joiner| Arc::ptr_eq(joiner, waiter.wake())) {
                 state.joiners.push(Arc::clone(waiter.wake()));
             }
             drop(state);
-            waiter.park(earlier(deadline, None));
+            waiter.park(limit.deadline());
         }
     }
 

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::node::{Cause, Node, Registration};
 use super::scope::Scope;
-use crate::clock::Clock;
 use crate::clock::account::WaitFor;
-use crate::clock::earlier;
-use crate::clock::wait::{Waiter, Wake};
+use crate::clock::wait::Wake;
+use crate::clock::{Clock, Limit, earlier};
 use crate::error::BoxError;
 
 /// The error of a wait that was ended by cancellation.
@@ -136,26 +135,26 @@ impl CancelToken {
 
     /// Waits for `duration` by the token's clock. Ends at once, with an error, when the token is cancelled.
     pub fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
-        self.sleep_until(self.now().checked_add(duration))
+        self.sleep_within(Limit::after(duration, &self.node.clock))
     }
 
     /// Waits until the token is cancelled.
     pub fn wait(&self) -> Cancelled {
-        match self.sleep_until(None) {
+        match self.sleep_within(Limit::Unlimited) {
             Err(cancelled) => cancelled,
             Ok(()) => unreachable!("a wait without a deadline ends by cancellation only"),
         }
     }
 
-    fn sleep_until(&self, until: Option<Instant>) -> Result<(), Cancelled> {
-        let waiter = Waiter::current(&self.node.clock);
+    fn sleep_within(&self, limit: Limit) -> Result<(), Cancelled> {
+        let waiter = limit.waiter(&self.node.clock);
         let _registered = self.register(waiter.wake());
         loop {
             self.check()?;
-            if until.is_some_and(|until| self.now() >= until) {
+            if limit.has_passed(&self.node.clock) {
                 return Ok(());
             }
-            waiter.park_for(WaitFor::Time, earlier(until, self.deadline()));
+            waiter.park_for(WaitFor::Time, earlier(limit.deadline(), self.deadline()));
         }
     }
 

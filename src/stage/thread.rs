@@ -178,7 +178,7 @@ impl StageThread {
         self.wait_in(Phase::Blocked, |waiter| {
             waiter.expect_foreign();
             if !self.is_stopped() {
-                waiter.send_to(channel, &mut item, self.deadline);
+                waiter.park_for_room(channel, &mut item, self.deadline);
             }
         });
         item.map_or(Ok(()), Err)

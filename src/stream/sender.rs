@@ -3,11 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock::account::WaitFor;
-use crate::clock::earlier;
-use crate::clock::wait::Waiter;
+use crate::clock::{Limit, earlier};
 use crate::edge::{Edge, Refused};
 use crate::error::{BoxError, Result, StreamError};
 use crate::pipeline::stats::StageStats;
@@ -89,7 +88,7 @@ impl<T: Send + 'static> Sender<T> {
     /// # Errors
     /// The item, if the stream is closed, also while waiting.
     pub fn send(&self, item: T) -> Result<(), SendError<T>> {
-        self.send_result(Ok(item), None).map_err(data_back)
+        self.send_result(Ok(item), Limit::Unlimited).map_err(data_back)
     }
 
     /// Sends an item if there is room now. Never blocks.
@@ -105,11 +104,8 @@ impl<T: Send + 'static> Sender<T> {
     /// # Errors
     /// The item, if there was no room in time or the stream is closed.
     pub fn send_timeout(&self, item: T, timeout: Duration) -> Result<(), SendError<T>> {
-        let deadline = self.shared.token.now().checked_add(timeout);
-        match deadline {
-            None => self.send(item),
-            Some(_) => self.send_result(Ok(item), deadline).map_err(data_back),
-        }
+        let limit = Limit::after(timeout, self.shared.token.clock());
+        self.send_result(Ok(item), limit).map_err(data_back)
     }
 
     /// Sends an error item, for whoever reads from a source that can fail; waits for room.
@@ -117,7 +113,7 @@ impl<T: Send + 'static> Sender<T> {
     /// # Errors
     /// The error, if the stream is closed, also while waiting.
     pub fn send_error(&self, error: StreamError) -> Result<(), SendError<StreamError>> {
-        self.send_result(Err(error), None).map_err(error_back)
+        self.send_result(Err(error), Limit::Unlimited).map_err(error_back)
     }
 
     /// Sends an error item if there is room now. Never blocks.
@@ -180,24 +176,24 @@ impl<T: Send + 'static> Sender<T> {
         }
     }
 
-    fn send_result(&self, item: Result<T>, deadline: Option<Instant>) -> Result<(), SendError<Result<T>>> {
+    fn send_result(&self, item: Result<T>, limit: Limit) -> Result<(), SendError<Result<T>>> {
         let shared = &*self.shared;
         let mut refused = match self.try_send_result(item) {
             Err(SendError::Full(item)) => item,
             sent => return sent,
         };
-        let waiter = Waiter::current(shared.token.clock());
+        let waiter = limit.waiter(shared.token.clock());
         let _registered = shared.token.register(waiter.wake());
         loop {
             match self.try_send_result(refused) {
                 Err(SendError::Full(item)) => refused = item,
                 sent => return sent,
             }
-            if deadline.is_some_and(|deadline| shared.token.now() >= deadline) {
+            if limit.has_passed(shared.token.clock()) {
                 return Err(SendError::Full(refused));
             }
             if !shared.edge.want_room(waiter.wake()) && !shared.token.is_cancelled() {
-                waiter.park_for(WaitFor::Room, earlier(deadline, shared.token.deadline()));
+                waiter.park_for(WaitFor::Room, earlier(limit.deadline(), shared.token.deadline()));
             }
         }
     }

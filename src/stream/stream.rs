@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Processor;
-use crate::clock::earlier;
-use crate::clock::wait::Waiter;
+use crate::clock::{Limit, earlier};
 use crate::edge::{EdgeReceiver, End, Polled, edge};
 use crate::error::{ErrorKind, Result, StreamError};
 use crate::panic::guard_drop;
@@ -164,7 +162,7 @@ impl<T: Send + 'static> Stream<T> {
     /// Takes the next item; waits for it. `None` at the end. The last thing before the end of a stream that was cut
     /// is an error of kind [`Cancelled`](crate::ErrorKind::Cancelled).
     pub fn recv(&mut self) -> Option<Result<T>> {
-        self.recv_until(None).ok()
+        self.recv_within(Limit::Unlimited).ok()
     }
 
     /// Takes the next item if there is one now. Never blocks.
@@ -181,10 +179,10 @@ impl<T: Send + 'static> Stream<T> {
     /// # Errors
     /// Tells apart that there was none in time, and that the stream has ended.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Result<T>, RecvTimeoutError> {
-        self.recv_until(self.token.now().checked_add(timeout))
+        self.recv_within(Limit::after(timeout, self.token.clock()))
     }
 
-    fn recv_until(&mut self, deadline: Option<Instant>) -> Result<Result<T>, RecvTimeoutError> {
+    fn recv_within(&mut self, limit: Limit) -> Result<Result<T>, RecvTimeoutError> {
         let found = |polled| match polled {
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Ended) => Some(Err(RecvTimeoutError::Ended)),
@@ -193,21 +191,21 @@ impl<T: Send + 'static> Stream<T> {
         if let Some(found) = found(self.poll()) {
             return found;
         }
-        let waiter: Rc<Waiter> = Waiter::current(self.token.clock());
+        let waiter = limit.waiter(self.token.clock());
         let _registered = self.token.register(waiter.wake());
         loop {
             waiter.spin(|| self.input.as_ref().is_none_or(Input::may_have_items) || self.token.is_cancelled());
             if let Some(found) = found(self.poll()) {
                 return found;
             }
-            if deadline.is_some_and(|deadline| self.token.now() >= deadline) {
+            if limit.has_passed(self.token.clock()) {
                 return Err(RecvTimeoutError::Timeout);
             }
             if let Some(input) = &self.input
                 && !input.want_items(&waiter)
                 && !self.token.is_cancelled()
             {
-                Input::park(std::slice::from_ref(input), &waiter, earlier(deadline, self.token.deadline()));
+                Input::park(std::slice::from_ref(input), &waiter, earlier(limit.deadline(), self.token.deadline()));
             }
         }
     }
