@@ -461,13 +461,14 @@ fn error() -> StreamError {
 /// What [`crate::edge::Edge::offer`] is for: senders that are clones of one another.
 fn offer(edge: &Edge<usize>, wake: &Arc<Wake>, item: usize, counted: &Ghost) -> bool {
     let mut refused = Ok(item);
+    let room = edge.room_wanted(wake);
     loop {
         match edge.offer(refused, || _ = counted.fetch_add(1, SeqCst)) {
             Ok(()) => return true,
             Err((Refused::Closed, _)) => return false,
             Err((Refused::Full, item)) => refused = item,
         }
-        if !edge.want_room(wake) {
+        if !room.is_met() {
             wake.park();
         }
     }
@@ -500,6 +501,38 @@ pub fn two_senders_share_an_edge(capacity: usize, each: usize, preemptions: usiz
         }
         assert_eq!((items.len(), counted.load(SeqCst)), (2 * each, 2 * each));
         _ = feeds.map(|feed| feed.join().unwrap());
+    });
+}
+
+/// A sender gives up while another waits for room: it leaves nothing behind, and takes nothing of the other's with it.
+pub fn a_sender_gives_up_and_another_is_served(capacity: usize, each: usize, preemptions: usize) {
+    check(preemptions, move || {
+        let (mut sender, receiver) = edge(capacity, false);
+        sender.release();
+        let shared = Arc::clone(sender.shared());
+        let mut consumer = Consumer::new(receiver, capacity.max(1));
+        let counted = StdArc::new(Ghost::new(0));
+        let patient = {
+            let (shared, counted) = (Arc::clone(&shared), StdArc::clone(&counted));
+            thread::spawn(move || {
+                let wake = Arc::new(Wake::new());
+                (0..each).for_each(|item| assert!(offer(&shared, &wake, item, &counted)));
+                shared.finish();
+            })
+        };
+        let impatient = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let wake = Arc::new(Wake::new());
+                let room = shared.room_wanted(&wake);
+                let _ = room.is_met();
+                drop(room);
+                assert_eq!(Arc::strong_count(&wake), 1);
+            })
+        };
+        assert_eq!(consumer.collect(), (numbers(each), Last::Finished));
+        patient.join().unwrap();
+        impatient.join().unwrap();
     });
 }
 

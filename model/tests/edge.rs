@@ -90,6 +90,11 @@ fn two_senders_share_an_edge() {
 }
 
 #[test]
+fn a_sender_gives_up_and_another_is_served() {
+    _ = [0, 1].map(|capacity| models::a_sender_gives_up_and_another_is_served(capacity, 2, 2));
+}
+
+#[test]
 fn senders_are_told_when_the_consumer_goes() {
     _ = [0, 1].map(|capacity| models::senders_are_told_when_the_consumer_goes(capacity, 1));
 }

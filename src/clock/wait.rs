@@ -215,7 +215,7 @@ impl Waiter {
     pub(crate) fn park_for(&self, what: WaitFor, deadline: Option<Instant>) {
         before_blocking();
         paused(what, || match &self.wake.seat {
-            Some(seat) => seat.park(deadline, None, || self.parker.park()),
+            Some(seat) => seat.park(self.wait(deadline, None), || self.parker.park()),
             None => match deadline {
                 Some(deadline) => self.parker.park_deadline(deadline),
                 None => self.parker.park(),

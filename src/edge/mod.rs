@@ -33,6 +33,9 @@
 //! 8. No user value is dropped and no wake posted while the lock is held.
 //! 9. *What nobody will see* is dropped item by item. One whose drop panics harms neither the others nor the thread, which
 //!    may have other ways out.
+//! 10. *Registrations are bounded.* The consumer has one wake here. Each thread of the producing stage has one in `owners`
+//!    until the stream ends, and one in `wanting_room` once it has waited. A sender has one in `wanting_room` while it waits:
+//!    senders come and go, so each takes its wake back ([`RoomWanted`]).
 //!
 //! Under virtual time the edge is *eager*: chunks of one, batches of one. Then 3 and 4 hold without the "late by one
 //! call", and what is seen at a given moment does not depend on the scheduler.
@@ -186,6 +189,11 @@ impl<T> Edge<T> {
         }
     }
 
+    /// For a producer that is one of any number, over time: its wish for room ends with the wait.
+    pub(crate) fn room_wanted<'a>(&'a self, wake: &'a Arc<Wake>) -> RoomWanted<'a, T> {
+        RoomWanted { edge: self, wake }
+    }
+
     /// Invariant 4, the producer's side: true if there is room after all.
     pub(crate) fn want_room(&self, wake: &Arc<Wake>) -> bool {
         let mut state = self.state.lock();
@@ -247,7 +255,10 @@ impl<T> Edge<T> {
         self.ended.store(true, Ordering::Release);
         let consumer = state.consumer.take();
         let wakes = std::mem::take(&mut state.wanting_room);
+        // The producer has said its last word, and need not be told of anything.
+        let owners = std::mem::take(&mut state.owners);
         drop(state);
+        drop(owners);
         if let Some(consumer) = consumer {
             consumer.post();
         }
@@ -319,9 +330,38 @@ impl<T> Edge<T> {
         push_unique(&mut self.state.lock().owners, wake);
     }
 
+    /// How many producers are registered for room.
+    #[cfg(test)]
+    pub(crate) fn waiting_for_room(&self) -> usize {
+        self.state.lock().wanting_room.len()
+    }
+
     /// Whether nothing more is accepted.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_gone() || self.state.lock().end.is_some()
+    }
+}
+
+/// A wish for room, from the first look to the end of the wait.
+pub(crate) struct RoomWanted<'a, T> {
+    edge: &'a Edge<T>,
+    wake: &'a Arc<Wake>,
+}
+
+impl<T> RoomWanted<'_, T> {
+    /// Registers for room: true if there is some, so that the caller must not park.
+    pub(crate) fn is_met(&self) -> bool {
+        self.edge.want_room(self.wake)
+    }
+}
+
+impl<T> Drop for RoomWanted<'_, T> {
+    fn drop(&mut self) {
+        let mut state = self.edge.state.lock();
+        let own = state.wanting_room.iter().position(|wake| Arc::ptr_eq(wake, self.wake));
+        let own = own.map(|own| state.wanting_room.swap_remove(own));
+        drop(state);
+        drop(own);
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::Scope;
 use crate::clock::Clock;
 use crate::clock::wait::Wake;
 use crate::error::StreamError;
@@ -135,6 +136,8 @@ impl Node {
 /// See [`CancelToken::register`](crate::CancelToken::register).
 pub(crate) struct Registration {
     pub(super) node: Arc<Node>,
+    /// Where a drain is watched for, too.
+    pub(super) scope: Option<Arc<Scope>>,
     pub(super) wake: Arc<Wake>,
 }
 
@@ -142,6 +145,9 @@ impl Drop for Registration {
     fn drop(&mut self) {
         for node in self.node.lineage() {
             node.deregister(&self.wake);
+        }
+        if let Some(scope) = &self.scope {
+            scope.unwatch_drain(&self.wake);
         }
     }
 }

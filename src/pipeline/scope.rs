@@ -312,13 +312,22 @@ impl Scope {
         }
     }
 
-    /// From now on a drain posts `wake`: for waiters that are not threads of the pipeline, which it wakes anyway.
-    pub(crate) fn watch_drain(&self, wake: &Arc<Wake>) {
+    /// From now on a drain posts `wake`, until [`unwatch_drain`](Self::unwatch_drain) is called as many times: for waiters
+    /// that may not be threads of the pipeline, which it wakes anyway.
+    pub(super) fn watch_drain(&self, wake: &Arc<Wake>) {
+        self.state.lock().wakes.push(Arc::clone(wake));
+    }
+
+    /// How many wakes a drain would post.
+    #[cfg(test)]
+    pub(crate) fn waiting_for_drain(&self) -> usize {
+        self.state.lock().wakes.len()
+    }
+
+    pub(super) fn unwatch_drain(&self, wake: &Arc<Wake>) {
         let mut state = self.state.lock();
-        if !state.wakes.iter().any(|other| Arc::ptr_eq(other, wake)) {
-            // Guests that have gone: nobody but this list holds them.
-            state.wakes.retain(|other| Arc::strong_count(other) > 1);
-            state.wakes.push(Arc::clone(wake));
+        if let Some(index) = state.wakes.iter().position(|other| Arc::ptr_eq(other, wake)) {
+            state.wakes.swap_remove(index);
         }
     }
 

@@ -160,10 +160,22 @@ impl CancelToken {
 
     /// From now until the registration is dropped, cancellation posts `wake`.
     pub(crate) fn register(&self, wake: &Arc<Wake>) -> Registration {
+        self.register_in(None, wake)
+    }
+
+    /// The same for a thread that may not be one of the pipeline's, which a drain wakes anyway: a drain posts `wake`, too.
+    pub(crate) fn register_guest(&self, wake: &Arc<Wake>) -> Registration {
+        self.register_in(self.scope.clone(), wake)
+    }
+
+    fn register_in(&self, scope: Option<Arc<Scope>>, wake: &Arc<Wake>) -> Registration {
         for node in self.node.lineage() {
             node.register(wake);
         }
-        Registration { node: Arc::clone(&self.node), wake: Arc::clone(wake) }
+        if let Some(scope) = &scope {
+            scope.watch_drain(wake);
+        }
+        Registration { node: Arc::clone(&self.node), scope, wake: Arc::clone(wake) }
     }
 
     /// Asks the sources of the token's pipeline to stop; what is in flight is processed and flushed to the end. Does

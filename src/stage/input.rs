@@ -127,10 +127,9 @@ impl<T: Send + 'static> Input<T> {
     pub(crate) fn want_items(&self, waiter: &Waiter) -> bool {
         match self {
             Input::Edge(edge) => edge.want_items(waiter.wake()),
-            // A thread of the pipeline is woken by a drain anyway; the channel itself is watched by the park.
+            // The thread is woken by a drain anyway; the channel itself is watched by the park.
             Input::Foreign(foreign) => {
                 waiter.expect_foreign();
-                foreign.scope.watch_drain(waiter.wake());
                 foreign.scope.is_draining()
             }
         }

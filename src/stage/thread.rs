@@ -147,13 +147,7 @@ impl StageThread {
             return now;
         }
         let wake = until.and_then(|until| if punctual { until.checked_sub(EARLY) } else { Some(until) });
-        self.wait(Phase::Idle, wake, &hint, |waiter| {
-            if self.home.is_none() {
-                // A drain wakes the threads of the pipeline, and whoever asks for it.
-                self.token.scope().watch_drain(waiter.wake());
-            }
-            hint()
-        });
+        self.wait(Phase::Idle, wake, &hint, |_| hint());
         self.token.now()
     }
 
@@ -197,7 +191,7 @@ impl StageThread {
         let timing = &self.stats.threads[self.index];
         timing.enter(phase, self.token.now());
         let waiter = Waiter::current(self.token.clock());
-        let visiting = self.home.is_none().then(|| self.token.register(waiter.wake()));
+        let visiting = self.home.is_none().then(|| self.token.register_guest(waiter.wake()));
         wait(&waiter);
         drop(visiting);
         timing.enter(Phase::Busy, self.token.now());

@@ -184,6 +184,7 @@ impl<T: Send + 'static> Sender<T> {
         };
         let waiter = limit.waiter(shared.token.clock());
         let _registered = shared.token.register(waiter.wake());
+        let room = shared.edge.room_wanted(waiter.wake());
         loop {
             match self.try_send_result(refused) {
                 Err(SendError::Full(item)) => refused = item,
@@ -192,7 +193,7 @@ impl<T: Send + 'static> Sender<T> {
             if limit.has_passed(shared.token.clock()) {
                 return Err(SendError::Full(refused));
             }
-            if !shared.edge.want_room(waiter.wake()) && !shared.token.is_cancelled() {
+            if !room.is_met() && !shared.token.is_cancelled() {
                 waiter.park_for(WaitFor::Room, earlier(limit.deadline(), shared.token.deadline()));
             }
         }
@@ -270,5 +271,108 @@ impl<T: Send + 'static> fmt::Debug for Sender<T> {
             .field("capacity", &gauge.capacity.load(Ordering::Relaxed))
             .field("closed", &self.is_closed())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::{ManualClock, Pipeline, Stream};
+
+    /// Waits until the edge knows of a sender that waits for room.
+    fn wait_until_blocked<T>(edge: &Edge<T>) {
+        while edge.waiting_for_room() == 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_sender_that_gave_up_leaves_nothing_behind() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("full").clock(&clock).build();
+        let (input, _stream) = Stream::channel(&pipeline, 1);
+        input.send(0).unwrap();
+        for n in 0..10 {
+            assert!(input.send_timeout(n, Duration::from_millis(1)).unwrap_err().is_full());
+            assert_eq!(input.shared.edge.waiting_for_room(), 0);
+        }
+        assert_eq!(clock.elapsed(), Duration::from_millis(10));
+    }
+
+    #[test]
+    fn a_sender_that_was_cancelled_leaves_nothing_behind() {
+        let pipeline = Pipeline::new("full");
+        let child = pipeline.child();
+        let (input, _stream) = Stream::channel(&child, 1);
+        input.send(0).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| input.send(1));
+            wait_until_blocked(&input.shared.edge);
+            child.cancel();
+            assert_eq!(waiting.join().unwrap(), Err(SendError::Closed(1)));
+        });
+        assert_eq!(input.shared.edge.waiting_for_room(), 0);
+    }
+
+    #[test]
+    fn a_reader_that_gave_up_leaves_nothing_behind() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("empty").clock(&clock).build();
+        let (_sender, receiver) = crossbeam_channel::bounded::<u32>(1);
+        let mut stream = Stream::from_receiver(&pipeline, receiver);
+        for _ in 0..10 {
+            stream.recv_timeout(Duration::from_millis(1)).unwrap_err();
+            assert_eq!(pipeline.scope().waiting_for_drain(), 0);
+        }
+    }
+
+    /// Takes one item at least, and holds the stream from then on.
+    type Take = (&'static str, fn(Stream<u32>) -> Box<dyn std::any::Any>);
+
+    const TAKES: &[Take] = &[
+        ("recv", |mut stream| {
+            stream.recv();
+            Box::new(stream)
+        }),
+        ("try_recv", |mut stream| {
+            stream.try_recv().unwrap().unwrap();
+            Box::new(stream)
+        }),
+        ("recv_timeout", |mut stream| {
+            stream.recv_timeout(Duration::MAX).unwrap().unwrap();
+            Box::new(stream)
+        }),
+        ("iterator", |stream| {
+            let mut items = stream.into_iter();
+            items.next();
+            Box::new(items)
+        }),
+        // One is in the channel, and one in the hands of its thread.
+        ("into_receiver", |stream| Box::new(stream.into_receiver(1))),
+    ];
+
+    /// It is less than what is worth announcing at once; who returns to its caller, or blocks, announces it.
+    #[test]
+    fn room_for_a_single_item_is_announced_before_the_consumer_pauses() {
+        let mut not_told = Vec::new();
+        for (what, take) in TAKES {
+            let pipeline = Pipeline::new("room");
+            let (input, stream) = Stream::channel(&pipeline, 10);
+            (0..10).for_each(|n| input.send(n).unwrap());
+            let edge = Arc::clone(&input.shared.edge);
+            let (sent, is_sent) = mpsc::channel();
+            let waiting = std::thread::spawn(move || sent.send(input.send(10)));
+            wait_until_blocked(&edge);
+            let held = take(stream);
+            // No one else takes anything, so a sender that has not been told waits for ever.
+            if is_sent.recv_timeout(Duration::from_secs(10)) != Ok(Ok(())) {
+                not_told.push(what);
+            }
+            drop(held);
+            let _ = waiting.join().unwrap();
+        }
+        assert!(not_told.is_empty(), "the sender was not told of the room made by {not_told:?}");
     }
 }

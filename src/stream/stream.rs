@@ -192,7 +192,7 @@ impl<T: Send + 'static> Stream<T> {
             return found;
         }
         let waiter = limit.waiter(self.token.clock());
-        let _registered = self.token.register(waiter.wake());
+        let _registered = self.token.register_guest(waiter.wake());
         loop {
             waiter.spin(|| self.input.as_ref().is_none_or(Input::may_have_items) || self.token.is_cancelled());
             if let Some(found) = found(self.poll()) {
