@@ -155,13 +155,39 @@ impl Scope {
         steps: &[Arc<str>],
         threads: usize,
     ) -> (Arc<StageStats>, Membership) {
+        match self.try_register(name, kind, steps, threads) {
+            Some(registered) => registered,
+            None => panic!("stage `{name}` cannot start: pipeline `{}` has finished", self.name),
+        }
+    }
+
+    /// As [`register`](Self::register), for a sink on a thread of the caller's. One that begins when the pipeline has finished
+    /// reads what is left, which may be why the stream was cut; the report, which is final, does not list it.
+    #[track_caller]
+    pub(crate) fn register_reader(self: &Arc<Self>, name: &str, steps: &[Arc<str>]) -> (Arc<StageStats>, Membership) {
+        let kind = StageKind::Sink;
+        self.try_register(name, kind, steps, 1).unwrap_or_else(|| {
+            let name = Arc::<str>::from(name);
+            let own = [Arc::clone(&name)];
+            let steps = if steps.len() > 1 { steps } else { &own };
+            (Arc::new(StageStats::new(name, kind, steps, 1)), self.open_reader())
+        })
+    }
+
+    /// `None` if the pipeline has finished.
+    #[track_caller]
+    fn try_register(
+        self: &Arc<Self>,
+        name: &str,
+        kind: StageKind,
+        steps: &[Arc<str>],
+        threads: usize,
+    ) -> Option<(Arc<StageStats>, Membership)> {
         // Processors of the user's own have not been asked before.
         let name = checked::<&str>(name);
         let mut state = self.state.lock();
         if state.finished {
-            let pipeline = Arc::clone(&self.name);
-            drop(state);
-            panic!("stage `{name}` cannot start: pipeline `{pipeline}` has finished");
+            return None;
         }
         let unique = state.unique(name);
         let own = [Arc::clone(&unique)];
@@ -170,7 +196,7 @@ impl Scope {
         state.stages.push(Arc::clone(&stats));
         state.keepers += 1;
         state.ended = None;
-        (stats, Membership { scope: Arc::clone(self), role: Role::Keeper, wake: None })
+        Some((stats, Membership { scope: Arc::clone(self), role: Role::Keeper, wake: None }))
     }
 
     pub(crate) fn stages(&self) -> Vec<Arc<StageStats>> {

@@ -39,7 +39,7 @@ macro_rules! ends {
         /// stage does next. The same goes for the closures of the other ends.
         ///
         /// # Panics
-        /// If `f` panics; the pipeline winds down. If the pipeline has finished.
+        /// If `f` panics; the pipeline winds down.
         #[track_caller]
         pub fn for_each(self, mut f: impl FnMut(Result<$item>)) -> Result<Tally> {
             let mut reader = self.read("for_each");
@@ -60,7 +60,7 @@ macro_rules! ends {
         /// That first error, or if the stream was cut, the one that says why.
         ///
         /// # Panics
-        /// If `f` panics; the pipeline winds down. If the pipeline has finished.
+        /// If `f` panics; the pipeline winds down.
         #[track_caller]
         pub fn try_for_each<E: Into<BoxError>>(self, mut f: impl FnMut($item) -> Result<(), E>) -> Result<Tally> {
             let mut reader = self.read("try_for_each");
@@ -193,9 +193,14 @@ impl<T: Send + 'static> Stream<T> {
     /// Reads the stream on whatever thread calls.
     #[track_caller]
     fn read_by_turns(self, name: &str) -> Whole<T> {
-        let (input, registered) = self.sink(name);
+        let registered = Registered::reader(&self, self.end_name.as_deref().unwrap_or(name), &[]);
         let context = registered.context();
-        Reader::new(Pass::new(), input, context, StageThread::visiting(registered.token, registered.stats, 0))
+        Reader::new(
+            Pass::new(),
+            self.into_input(),
+            context,
+            StageThread::visiting(registered.token, registered.stats, 0),
+        )
     }
 
     /// As [`for_each`](Self::for_each), on a thread that the pipeline owns: for streams that must be read beside others.

@@ -59,6 +59,15 @@ impl Registered {
         Self { token: cancel.clone(), stats, reservation }
     }
 
+    /// Enters a sink on the thread of the caller. The pipeline may have finished.
+    #[track_caller]
+    pub(crate) fn reader<T: Send + 'static>(input: &Stream<T>, name: &str, steps: &[Arc<str>]) -> Self {
+        let token = input.token().clone();
+        let (stats, reservation) = token.scope().register_reader(name, steps);
+        stats.inputs.lock().push(Arc::clone(input.feeder()));
+        Self { token, stats, reservation }
+    }
+
     /// Enters a stage that reads this one, a source without a thread, on its own thread.
     #[track_caller]
     pub(crate) fn read_by(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> Self {
