@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use streamz::{
     AsyncMapper, BatchConfig, Batcher, BoxError, BoxProcessor, Buffer, CancelToken, Cause, DEFAULT_STACK_SIZE,
-    DroppingBuffer, ErrorKind, Flatten, ManualClock, Mapper, Monitor, Outcome, ParMapper, Pipeline, Processor,
-    ProcessorFn, Retry, Router, SendError, SlidingBuffer, Stage, Stream, StreamError, Switch, TryRecvError,
+    DroppingBuffer, ErrorKind, Flatten, ManualClock, Mapper, Monitor, Outcome, PanicMessage, ParMapper, Pipeline,
+    Processor, ProcessorFn, Retry, Router, SendError, SlidingBuffer, Stage, Stream, StreamError, Switch, TryRecvError,
     TumblingWindow,
 };
 
@@ -297,7 +297,8 @@ fn a_feeder_that_panics_cuts_the_stream() {
     assert_eq!(*results[0].as_ref().unwrap(), 1);
     let cut = results[1].as_ref().unwrap_err();
     assert!(cut.is_cancelled());
-    assert_eq!(std::error::Error::source(cut).unwrap().to_string(), "the thread that fed the stream panicked");
+    let message = cut.downcast_ref::<PanicMessage>().unwrap();
+    assert_eq!(message.message(), "the thread that fed the stream panicked");
     assert!(matches!(pipeline.join().outcome, Outcome::Cut(_)));
 }
 

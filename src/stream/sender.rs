@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::clock::account::WaitFor;
 use crate::clock::{Limit, earlier};
 use crate::edge::{Edge, Refused};
-use crate::error::{BoxError, Result, StreamError};
+use crate::error::{BoxError, PanicMessage, Result, StreamError};
 use crate::pipeline::stats::StageStats;
 use crate::pipeline::{CancelToken, Drain};
 use crate::stage::thread::noted_cut;
@@ -17,7 +17,8 @@ use crate::stage::thread::noted_cut;
 ///
 /// The stream ends when the last clone is dropped, when [`finish`](Self::finish) is called on any, or when the pipeline
 /// is drained; from then on, items are given back. A thread that panics while it holds the last clone cuts the
-/// stream instead of ending it.
+/// stream instead of ending it: the last error is of kind [`Cancelled`](crate::ErrorKind::Cancelled), and its source is a
+/// [`PanicMessage`].
 ///
 /// Clones feed the same stream. Items of one clone keep their order.
 pub struct Sender<T: Send + 'static> {
@@ -253,7 +254,7 @@ impl<T: Send + 'static> Drop for Sender<T> {
         }
         let shared = &*self.shared;
         if std::thread::panicking() {
-            shared.cut("the thread that fed the stream panicked");
+            shared.cut(PanicMessage::new("the thread that fed the stream panicked".to_owned()));
         } else if let Some(cause) = shared.token.cause() {
             shared.cut(cause);
         } else {
