@@ -6,6 +6,8 @@ mod dead_sources;
 mod intervals;
 #[path = "pipeline/lines.rs"]
 mod lines;
+#[path = "pipeline/receivers.rs"]
+mod receivers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

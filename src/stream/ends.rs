@@ -1,10 +1,7 @@
 //! Ends: where the items of a pipeline go.
 
 use std::fmt;
-use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
-
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::sync::Arc;
 
 use super::Chain;
 use super::Stream;
@@ -21,7 +18,7 @@ use crate::stage::input::{Feed, Input};
 use crate::stage::operator::Operator;
 use crate::stage::operator::sealed::Context;
 use crate::stage::reader::{Reader, Running};
-use crate::stage::thread::{StageThread, spawn_error};
+use crate::stage::thread::StageThread;
 
 /// The ends that run on the calling thread, over `self.read(name)`, which gives a [`Reader`].
 macro_rules! ends {
@@ -178,7 +175,7 @@ type Whole<T> = Reader<Pass<T>, Input<T>>;
 
 impl<T: Send + 'static> Stream<T> {
     #[track_caller]
-    fn sink(self, name: &str) -> (Input<T>, Registered) {
+    pub(super) fn sink(self, name: &str) -> (Input<T>, Registered) {
         let name = self.end_name.as_deref().unwrap_or(name);
         let registered = Registered::with_input(&self.token, &self, name, StageKind::Sink, &[], 1);
         (self.into_input(), registered)
@@ -237,93 +234,16 @@ impl<T: Send + 'static> Stream<T> {
         });
         drop(reservation);
     }
-
-    /// The stream as a crossbeam channel of the given capacity, for code that selects over channels.
-    ///
-    /// A thread of the pipeline passes the items on. Dropping the receiver stops what feeds it. When the channel is
-    /// disconnected, [`StreamReceiver::cut`] tells whether the stream was complete.
-    ///
-    /// # Panics
-    /// If the pipeline has finished.
-    #[track_caller]
-    pub fn into_receiver(self, capacity: usize) -> StreamReceiver<T> {
-        let (input, Registered { token, stats, reservation }) = self.sink("into_receiver");
-        let (sender, receiver) = bounded(capacity);
-        let cut = Arc::new(OnceLock::new());
-        let receiver = StreamReceiver { receiver, cut: Arc::clone(&cut) };
-        let scope = Arc::clone(token.scope());
-        scope.spawn(&format!("{}-0", stats.name), true, move |started| {
-            if let Err(error) = started {
-                let _ = cut.set(spawn_error(&token, &stats, &error));
-                return token.cancel_because(error);
-            }
-            let mut reader = on_own_thread(input, &token, &stats);
-            // Before the channel is disconnected, which is when the sender goes.
-            if let Err(error) = pass_on(&mut reader, &sender) {
-                let _ = cut.set(error);
-            }
-        });
-        drop(reservation);
-        receiver
-    }
 }
 
 /// Reads a stream on a thread of the pipeline.
-fn on_own_thread<T: Send + 'static>(
-    input: Input<T>,
+pub(super) fn on_own_thread<F: Feed>(
+    feed: F,
     token: &CancelToken,
     stats: &Arc<StageStats>,
-) -> Running<Pass<T>, Input<T>> {
+) -> Running<Pass<F::Item>, F> {
     let context = Context { stats: Arc::clone(stats), clock: token.clock().clone() };
-    Running::new(Reader::new(Pass::new(), input, context, StageThread::new(token.clone(), Arc::clone(stats), 0)))
-}
-
-/// Sends everything to a channel that is not ours, until its receiver goes.
-fn pass_on<T: Send + 'static>(reader: &mut Whole<T>, sender: &Sender<Result<T>>) -> Result<()> {
-    loop {
-        let mut item = match reader.next() {
-            Ok(item) => item,
-            Err(End::Finished) => return Ok(()),
-            Err(End::Cut(error)) => return Err(error),
-        };
-        loop {
-            match sender.try_send(item) {
-                Ok(()) => break,
-                Err(TrySendError::Disconnected(_)) => return Ok(()),
-                Err(TrySendError::Full(_)) if reader.thread().is_stopped() => return Err(reader.thread().cut()),
-                Err(TrySendError::Full(back)) => item = back,
-            }
-            reader.settle();
-            match reader.thread().send_to_foreign(sender, item) {
-                Ok(()) => break,
-                Err(back) => item = back,
-            }
-        }
-    }
-}
-
-/// A stream as a crossbeam channel; made by [`Stream::into_receiver`]. Dereferences to the
-/// [`Receiver`].
-#[derive(Debug, Clone)]
-#[must_use = "dropping the receiver stops the stages that feed it"]
-pub struct StreamReceiver<T> {
-    receiver: Receiver<Result<T>>,
-    cut: Arc<OnceLock<StreamError>>,
-}
-
-impl<T> StreamReceiver<T> {
-    /// Why the stream was cut, once the channel is disconnected; `None` if it was complete.
-    pub fn cut(&self) -> Option<StreamError> {
-        self.cut.get().cloned()
-    }
-}
-
-impl<T> Deref for StreamReceiver<T> {
-    type Target = Receiver<Result<T>>;
-
-    fn deref(&self) -> &Receiver<Result<T>> {
-        &self.receiver
-    }
+    Running::new(Reader::new(Pass::new(), feed, context, StageThread::new(token.clone(), Arc::clone(stats), 0)))
 }
 
 /// Iterates over a stream on the calling thread: yields items and error items, and for a stream that was cut one last

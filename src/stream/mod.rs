@@ -4,15 +4,17 @@ mod ends;
 mod inline;
 mod origin;
 mod processor;
+mod receiver;
 mod sender;
 pub(crate) mod start;
 mod steps;
 mod stream;
 
-pub use ends::{IntoIter, StreamReceiver};
+pub use ends::IntoIter;
 pub use inline::{FromIter, FromLines, Inline, Origin};
 pub use origin::{FromLine, Interval, IntoLineReader, Line, LineError, LineReader, ReadErrors};
 pub use processor::{BoxProcessor, Fused, Processor, ProcessorFn, Stage, Then};
+pub use receiver::StreamReceiver;
 pub use sender::{SendError, Sender};
 pub use steps::{Chain, NoSteps, Only, Steps};
 pub use stream::{RecvTimeoutError, Stream, TryRecvError};

@@ -1,0 +1,312 @@
+//! [`StreamReceiver`]: a stream as a channel of crossbeam's.
+//!
+//! A thread of the pipeline reads the stream and sends what comes to the channel. It must learn of it when the receiver is
+//! dropped, also while it has nothing to send; a channel tells its sender no sooner than at the next item. So the handles
+//! share an [`Interest`], on which the thread waits beside its input.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{
+    Iter, Receiver, RecvError, RecvTimeoutError, Sender, TryIter, TryRecvError, TrySendError, bounded,
+};
+use parking_lot::Mutex;
+
+use super::Stream;
+use super::ends::on_own_thread;
+use super::start::Registered;
+use crate::clock::wait::{Waiter, Wake};
+use crate::edge::{End, Polled};
+use crate::error::{Result, StreamError};
+use crate::panic::guard_drop;
+use crate::pipeline::CancelToken;
+use crate::pipeline::stats::StageStats;
+use crate::stage::Pass;
+use crate::stage::input::{Feed, Input};
+use crate::stage::reader::Reader;
+use crate::stage::thread::{StageThread, cut_error, spawn_error};
+
+impl<T: Send + 'static> Stream<T> {
+    /// The stream as a crossbeam channel of the given capacity, for code that selects over channels.
+    ///
+    /// A thread of the pipeline passes the items on. Dropping the receiver stops what feeds it, whether items come or not:
+    /// see [`StreamReceiver`]. When the channel is disconnected, [`StreamReceiver::cut`] tells whether the stream was
+    /// complete.
+    ///
+    /// # Panics
+    /// If the pipeline has finished.
+    #[track_caller]
+    pub fn into_receiver(self, capacity: usize) -> StreamReceiver<T> {
+        let (input, Registered { token, stats, reservation }) = self.sink("into_receiver");
+        let (sender, receiver) = bounded(capacity);
+        let interest = Arc::new(Interest::default());
+        let cut = Arc::new(OnceLock::new());
+        let receiver = StreamReceiver {
+            receiver,
+            cut: Arc::clone(&cut),
+            handle: Arc::new(Handle { interest: Arc::clone(&interest), was_borrowed: AtomicBool::new(false) }),
+        };
+        let scope = Arc::clone(token.scope());
+        scope.spawn(&format!("{}-0", stats.name), true, move |started| {
+            if let Err(error) = started {
+                let _ = cut.set(spawn_error(&token, &stats, &error));
+                return token.cancel_because(error);
+            }
+            interest.watch(Waiter::current(token.clock()).wake());
+            let mut reader = on_own_thread(
+                WhileWanted { input, interest, site: (token.clone(), Arc::clone(&stats)) },
+                &token,
+                &stats,
+            );
+            // Before the channel is disconnected, which is when the sender goes.
+            if let Err(error) = pass_on(&mut reader, &sender) {
+                let _ = cut.set(error);
+            }
+        });
+        drop(reservation);
+        receiver
+    }
+}
+
+/// Sends everything to the channel, until its receiver goes.
+fn pass_on<T: Send + 'static>(reader: &mut Reader<Pass<T>, WhileWanted<T>>, sender: &Sender<Result<T>>) -> Result<()> {
+    loop {
+        let mut item = match reader.next() {
+            Ok(item) => item,
+            Err(End::Finished) => return Ok(()),
+            Err(End::Cut(error)) => return Err(error),
+        };
+        loop {
+            item = match sender.try_send(item) {
+                Ok(()) => break,
+                Err(TrySendError::Disconnected(item)) => {
+                    guard_drop(item);
+                    return Ok(());
+                }
+                Err(TrySendError::Full(item)) if reader.thread().is_stopped() => {
+                    guard_drop(item);
+                    return Err(reader.thread().cut());
+                }
+                Err(TrySendError::Full(item)) => item,
+            };
+            reader.settle();
+            item = match reader.thread().send_to_foreign(sender, item) {
+                Ok(()) => break,
+                Err(item) => item,
+            };
+        }
+    }
+}
+
+/// Whether anybody still wants the stream.
+#[derive(Default)]
+struct Interest {
+    /// Written under the lock.
+    is_over: AtomicBool,
+    reader: Mutex<Option<Arc<Wake>>>,
+}
+
+impl Interest {
+    /// From now on `wake` is posted when the interest is over.
+    fn watch(&self, wake: &Arc<Wake>) {
+        *self.reader.lock() = Some(Arc::clone(wake));
+    }
+
+    /// Release and Acquire, for the lock is not taken here. A reader that has called [`watch`](Self::watch) and then sees
+    /// `false` is going to be woken.
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    fn end(&self) {
+        let mut reader = self.reader.lock();
+        self.is_over.store(true, Ordering::Release);
+        let wake = reader.take();
+        drop(reader);
+        if let Some(wake) = wake {
+            wake.post();
+        }
+    }
+}
+
+/// The way in of the thread: the stream, until nobody wants it any more.
+struct WhileWanted<T> {
+    input: Input<T>,
+    interest: Arc<Interest>,
+    site: (CancelToken, Arc<StageStats>),
+}
+
+impl<T> WhileWanted<T> {
+    /// For clones of a receiver that was closed. The report is not told: no consumer was left that misses anything.
+    #[cold]
+    fn closed(&self) -> End {
+        let (token, stats) = &self.site;
+        End::Cut(cut_error(token, stats, "the receiver was closed"))
+    }
+}
+
+impl<T: Send + 'static> Feed for WhileWanted<T> {
+    type Item = T;
+
+    #[inline]
+    fn poll(&mut self) -> Polled<T> {
+        if self.interest.is_over() { Polled::Ended(self.closed()) } else { self.input.poll() }
+    }
+
+    fn wait(
+        &self,
+        thread: &StageThread,
+        until: Option<Instant>,
+        mut hint: impl FnMut() -> bool,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
+        let is_over = || self.interest.is_over();
+        thread.wait_for_input(&self.input, until, || hint() || is_over(), |waiter| register(waiter) || is_over());
+    }
+
+    fn settle(&self) {
+        self.input.settle();
+    }
+
+    fn announcer(&self) -> Box<dyn Fn()> {
+        self.input.announcer()
+    }
+}
+
+/// What all clones of a [`StreamReceiver`] share.
+struct Handle {
+    interest: Arc<Interest>,
+    /// The receiver inside was lent out, and may have been cloned.
+    was_borrowed: AtomicBool,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // The count of the clones orders this after whatever they have stored.
+        if !*self.was_borrowed.get_mut() {
+            self.interest.end();
+        }
+    }
+}
+
+/// A stream as a crossbeam channel; made by [`Stream::into_receiver`].
+///
+/// It has the methods of the [`Receiver`], and dereferences to it for code that takes one, such as `select!`. Clones share
+/// the channel: each item goes to one of them.
+///
+/// # Dropping it
+///
+/// When the last clone is dropped, or one is [closed](Self::close), what feeds the stream stops, also while it has no items.
+///
+/// A plain [`Receiver`] that was cloned out of it keeps the stream going on its own, and the library cannot see it. So once
+/// the receiver has been dereferenced, dropping it is noticed when the next item comes: call [`close`](Self::close)
+/// if none may come.
+#[must_use = "dropping the receiver stops the stages that feed it"]
+pub struct StreamReceiver<T> {
+    // Dropped before the handle.
+    receiver: Receiver<Result<T>>,
+    cut: Arc<OnceLock<StreamError>>,
+    handle: Arc<Handle>,
+}
+
+impl<T> StreamReceiver<T> {
+    /// Why the stream was cut, once the channel is disconnected; `None` if it was complete.
+    pub fn cut(&self) -> Option<StreamError> {
+        self.cut.get().cloned()
+    }
+
+    /// Stops what feeds the stream, although clones may be left. They receive what is in the channel; then it is
+    /// disconnected, and [`cut`](Self::cut) gives an error of kind [`Cancelled`](crate::ErrorKind::Cancelled) unless the
+    /// stream had ended before.
+    pub fn close(self) {
+        self.handle.interest.end();
+    }
+
+    /// Receives the next item; waits for it. See [`Receiver::recv`].
+    pub fn recv(&self) -> Result<Result<T>, RecvError> {
+        self.receiver.recv()
+    }
+
+    /// Receives the next item if there is one now. See [`Receiver::try_recv`].
+    pub fn try_recv(&self) -> Result<Result<T>, TryRecvError> {
+        self.receiver.try_recv()
+    }
+
+    /// Receives the next item; waits for it up to `timeout` of real time. See [`Receiver::recv_timeout`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Result<T>, RecvTimeoutError> {
+        self.receiver.recv_timeout(timeout)
+    }
+
+    /// Receives the next item; waits for it until `deadline`, in real time. See [`Receiver::recv_deadline`].
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<Result<T>, RecvTimeoutError> {
+        self.receiver.recv_deadline(deadline)
+    }
+
+    /// Iterates over the items until the channel is disconnected. See [`Receiver::iter`].
+    pub fn iter(&self) -> Iter<'_, Result<T>> {
+        self.receiver.iter()
+    }
+
+    /// Iterates over the items that are there now. See [`Receiver::try_iter`].
+    pub fn try_iter(&self) -> TryIter<'_, Result<T>> {
+        self.receiver.try_iter()
+    }
+
+    /// Returns the number of items in the channel. See [`Receiver::len`].
+    pub fn len(&self) -> usize {
+        self.receiver.len()
+    }
+
+    /// Returns `true` if no item is in the channel. See [`Receiver::is_empty`].
+    pub fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
+    /// Returns `true` if the channel is full. See [`Receiver::is_full`].
+    pub fn is_full(&self) -> bool {
+        self.receiver.is_full()
+    }
+
+    /// Returns the capacity of the channel. See [`Receiver::capacity`].
+    pub fn capacity(&self) -> Option<usize> {
+        self.receiver.capacity()
+    }
+}
+
+impl<'a, T> IntoIterator for &'a StreamReceiver<T> {
+    type Item = Result<T>;
+    type IntoIter = Iter<'a, Result<T>>;
+
+    fn into_iter(self) -> Iter<'a, Result<T>> {
+        self.iter()
+    }
+}
+
+/// From here on a plain receiver may be left when this one is dropped: see [Dropping it](StreamReceiver#dropping-it).
+impl<T> Deref for StreamReceiver<T> {
+    type Target = Receiver<Result<T>>;
+
+    fn deref(&self) -> &Receiver<Result<T>> {
+        self.handle.was_borrowed.store(true, Ordering::Relaxed);
+        &self.receiver
+    }
+}
+
+impl<T> Clone for StreamReceiver<T> {
+    fn clone(&self) -> Self {
+        Self { receiver: self.receiver.clone(), cut: Arc::clone(&self.cut), handle: Arc::clone(&self.handle) }
+    }
+}
+
+impl<T> fmt::Debug for StreamReceiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamReceiver")
+            .field("queued", &self.len())
+            .field("capacity", &self.capacity())
+            .field("cut", &self.cut())
+            .finish()
+    }
+}
