@@ -34,8 +34,8 @@
 //! 9. *What nobody will see* is dropped item by item. One whose drop panics harms neither the others nor the thread, which
 //!    may have other ways out.
 //! 10. *Registrations are bounded.* The consumer has one wake here. Each thread of the producing stage has one in `owners`
-//!    until the stream ends, and one in `wanting_room` once it has waited. A sender has one in `wanting_room` while it waits:
-//!    senders come and go, so each takes its wake back ([`RoomWanted`]).
+//!     until the stream ends, and one in `wanting_room` once it has waited. A sender has one in `wanting_room` while it waits:
+//!     senders come and go, so each takes its wake back ([`RoomWanted`]).
 //!
 //! Under virtual time the edge is *eager*: chunks of one, batches of one. Then 3 and 4 hold without the "late by one
 //! call", and what is seen at a given moment does not depend on the scheduler.
