@@ -352,7 +352,8 @@ impl Scope {
 
     pub(super) fn unwatch_drain(&self, wake: &Arc<Wake>) {
         let mut state = self.state.lock();
-        if let Some(index) = state.wakes.iter().position(|other| Arc::ptr_eq(other, wake)) {
+        // From the end, for most waits are short.
+        if let Some(index) = state.wakes.iter().rposition(|other| Arc::ptr_eq(other, wake)) {
             state.wakes.swap_remove(index);
         }
     }
