@@ -166,12 +166,18 @@ impl StageThread {
         });
     }
 
-    /// Waits until a foreign channel has taken `item`, or something else may have changed: then the item comes back.
-    pub(crate) fn send_to_foreign<T: Send + 'static>(&self, channel: &Sender<T>, item: T) -> Result<(), T> {
+    /// Waits until a foreign channel has taken `item`, or something else may have changed: then the item comes back. So it
+    /// does if `is_unwanted`, after whose change the wake is posted.
+    pub(crate) fn send_to_foreign<T: Send + 'static>(
+        &self,
+        channel: &Sender<T>,
+        item: T,
+        is_unwanted: impl Fn() -> bool,
+    ) -> Result<(), T> {
         let mut item = Some(item);
         self.wait_in(Phase::Blocked, |waiter| {
             waiter.expect_foreign();
-            if !self.is_stopped() {
+            if !self.is_stopped() && !is_unwanted() {
                 waiter.park_for_room(channel, &mut item, self.deadline);
             }
         });

@@ -56,13 +56,11 @@ impl<T: Send + 'static> Stream<T> {
                 return token.cancel_because(error);
             }
             interest.watch(Waiter::current(token.clock()).wake());
-            let mut reader = on_own_thread(
-                WhileWanted { input, interest, site: (token.clone(), Arc::clone(&stats)) },
-                &token,
-                &stats,
-            );
+            let site = (token.clone(), Arc::clone(&stats));
+            let feed = WhileWanted { input, interest: Arc::clone(&interest), site };
+            let mut reader = on_own_thread(feed, &token, &stats);
             // Before the channel is disconnected, which is when the sender goes.
-            if let Err(error) = pass_on(&mut reader, &sender) {
+            if let Err(error) = pass_on(&mut reader, &sender, &interest) {
                 let _ = cut.set(error);
             }
         });
@@ -72,7 +70,11 @@ impl<T: Send + 'static> Stream<T> {
 }
 
 /// Sends everything to the channel, until its receiver goes.
-fn pass_on<T: Send + 'static>(reader: &mut Reader<Pass<T>, WhileWanted<T>>, sender: &Sender<Result<T>>) -> Result<()> {
+fn pass_on<T: Send + 'static>(
+    reader: &mut Reader<Pass<T>, WhileWanted<T>>,
+    sender: &Sender<Result<T>>,
+    interest: &Interest,
+) -> Result<()> {
     loop {
         let mut item = match reader.next() {
             Ok(item) => item,
@@ -90,10 +92,12 @@ fn pass_on<T: Send + 'static>(reader: &mut Reader<Pass<T>, WhileWanted<T>>, send
                     guard_drop(item);
                     return Err(reader.thread().cut());
                 }
+                // The reader says what comes next: the end.
+                Err(TrySendError::Full(item)) if interest.is_over() => break guard_drop(item),
                 Err(TrySendError::Full(item)) => item,
             };
             reader.settle();
-            item = match reader.thread().send_to_foreign(sender, item) {
+            item = match reader.thread().send_to_foreign(sender, item, || interest.is_over()) {
                 Ok(()) => break,
                 Err(item) => item,
             };

@@ -94,6 +94,23 @@ fn a_clone_of_a_receiver_that_was_closed_learns_of_it() {
 }
 
 #[test]
+fn a_full_channel_can_be_closed_beside_a_plain_receiver() {
+    for capacity in [0, 1] {
+        let (clock, pipeline) = virtual_pipeline();
+        let (input, stream) = Stream::channel(&pipeline, 4);
+        let receiver = stream.into_receiver(capacity);
+        let plain = (*receiver).clone();
+        (0..3).for_each(|n| input.send(n).unwrap());
+        clock.settle();
+        receiver.close();
+        clock.settle();
+        assert!(input.is_closed(), "capacity {capacity}");
+        assert_eq!(plain.iter().count(), capacity);
+        assert!(pipeline.join().is_complete());
+    }
+}
+
+#[test]
 fn dropping_any_consumer_stops_a_quiet_source() {
     type End = (&'static str, fn(Stream<u64>) -> Box<dyn Any>);
     let ends: [End; 4] = [
