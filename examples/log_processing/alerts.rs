@@ -1,6 +1,7 @@
 //! From what is found wrong to what is worth saying: once, and not too often.
 
 use compact_str::CompactString;
+use hashlink::LruCache;
 use streamz::{BoxError, DropReason, Emit, Operator, Result};
 
 use crate::args::Args;
@@ -42,22 +43,20 @@ impl Alert {
 /// is an operator of our own.
 pub(crate) struct PerMinute {
     max: u32,
-    minute: i64,
-    passed: u32,
+    /// How many have passed in each minute, of the latest ones: time does not always go on.
+    minutes: LruCache<i64, u32>,
 }
 
 impl PerMinute {
     pub(crate) fn new(max: u32) -> Self {
-        Self { max, minute: i64::MIN, passed: 0 }
+        Self { max, minutes: LruCache::new(60) }
     }
 
     pub(crate) fn passes(&mut self, time: i64) -> bool {
-        let minute = time.div_euclid(60);
-        if minute != self.minute {
-            (self.minute, self.passed) = (minute, 0);
-        }
-        self.passed += 1;
-        self.passed <= self.max
+        let passed = self.minutes.entry(time.div_euclid(60)).or_insert(0);
+        let passes = *passed < self.max;
+        *passed += u32::from(passes);
+        passes
     }
 }
 

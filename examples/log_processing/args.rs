@@ -5,38 +5,59 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, ValueEnum};
 use streamz::{BoxError, Result};
 
+use crate::same_file::{Identity, Outputs};
+
+/// The options that name outputs.
+pub(crate) const JSON: &str = "--json";
+pub(crate) const REJECTS: &str = "--rejects";
+
 const MORE_HELP: &str = "\
 Without FILE it makes a log of its own, with attacks in it, works through that, and checks what it
 has found against what it has put in.
 
 Lines:
-  A line is in the Common Log Format, or the Combined one, or any that begins like these. Or it is a
-  JSON object that has
-    a time      as time, timestamp, ts, @timestamp, time_iso8601: RFC 3339, or seconds since 1970
-    a client    as client, remote_addr, remote_ip, client_ip, ip
-    a path      as path, uri, request_uri, url; or as request: \"GET /path HTTP/1.1\"
-    a status    as status, status_code, code
-    bytes       as bytes, size, bytes_sent, body_bytes_sent; may be missing
-  Client and path may also lie in an object called request. What is neither is put aside: into the
-  rejects, one JSON object per line, {\"at\": \"access.log:17\", \"reason\", \"raw\"}. A line may have
-  64 kB. Every line is counted once: read = parsed + malformed.
+  A line is in the Common Log Format, or the Combined one, or any that begins like these. A virtual
+  host may stand before it (vhost_combined, or nginx with $host), and the client may be a list, as
+  X-Forwarded-For has it, of which the first address counts. Or it is a JSON object that has
+    a time      as time, timestamp, ts, @timestamp, time_iso8601, time_local, msec, start_time,
+                StartUTC, StartLocal: RFC 3339, or as in the Common Log Format, or since 1970 in
+                seconds, ms, us or ns
+    a client    as client, client_ip, ClientHost; or, if none of these is there, as remote_addr,
+                remote_ip, ip, ClientAddr, downstream_remote_address
+    a path      as path, uri, request_uri, url, RequestPath; or as request: \"GET /path HTTP/1.1\"
+    a status    as status, status_code, code, response_code, DownstreamStatus
+    bytes       as bytes, size, bytes_sent, body_bytes_sent, DownstreamContentSize; may be missing
+  Client and path may also lie in an object called request. A client is an address, perhaps with a
+  port, or the name of a host. A status of 0 or - stands for a response that was not sent.
+  What is not UTF-8 in a line is replaced. A line may have 64 kB; of a longer one the beginning
+  counts, if all of this is in it. What is no such line is put aside: into the rejects, one JSON
+  object per line, {\"at\": \"access.log:17\", \"reason\", \"raw\"}. Every line is counted once:
+  read = parsed + malformed. If no line is a request, that is said on standard error.
+
+Files:
+  A file may be gzip, also several in a row, and padded with zeros. What stands behind is not read,
+  which is a failure, and so is a gzip file that was cut: what came before is counted. Outputs are
+  not emptied before it is certain that they are no inputs, under whatever name.
 
 Alerts:
   One line for each, as soon as it is found. Everything goes by the time of the log (shown in UTC),
   not by the clock on the wall, so the same log gives the same alerts. Give several files with the
-  oldest first; where time goes back by more than --window, watching begins anew. A burst has more
+  oldest first. Where time goes back by more than a minute (one clock was wrong, or two do not
+  agree) the report says so; each request is judged by those near to it in time. A burst has more
   than 30 requests, and is looked for as soon as there are five minutes to compare with.
 
 Memory:
   Does not depend on the length of the log. Beyond --max-keys clients, or paths, those not seen for
   longest are forgotten; beyond a week, the oldest minutes. The report says how many. A client takes
-  at most about 2 kB (with the default limits), a path 0.4 kB.
+  at most about 3 kB (with the default limits), a path 0.4 kB.
 
 Following:
   Files may be missing at first, renamed and made anew, or emptied. What still comes to one that was
-  renamed is read, too, until it is deleted or the next one is renamed. It cannot be noticed that a
-  file was emptied and has grown beyond its old length within a tenth of a second. Lines of files
-  that are read from their end are counted from there: access.log:+17.
+  renamed is read, too, until it is deleted or the next one is renamed. If a file is renamed more
+  than once within a tenth of a second, those in between are read as FILE.1, FILE.2, ..; if they may
+  have been deleted as well, that is a failure. It cannot be noticed that a file was emptied and has
+  grown beyond its old length within that time, or deleted and made anew twice. Lines of files that
+  are read from their end are counted from there: access.log:+17.
 
 Exit status:
   0    all was read; with --follow: ended by Ctrl-C
@@ -154,6 +175,26 @@ impl Args {
         self.json.as_deref().is_some_and(is_std)
     }
 
+    /// Opens the files to write, which are no inputs: a slip on the command line must not cost the user a log.
+    pub(crate) fn open_outputs(&self, names: &[String]) -> Result<Outputs, BoxError> {
+        let inputs = || {
+            self.files.iter().zip(names).filter_map(|(file, name)| {
+                let identity = if is_std(file) { Identity::of_stdin() } else { Identity::of_path(file) };
+                Some((format!("an input: {name}"), identity?))
+            })
+        };
+        let std_outputs = Identity::of_std_outputs();
+        for (name, input) in inputs() {
+            if let Some((output, _)) = std_outputs.iter().find(|(_, output)| *output == input) {
+                return Err(format!("{output} is {name}").into());
+            }
+        }
+        let used = || inputs().chain(std_outputs.iter().map(|(name, it)| ((*name).to_owned(), it.clone()))).collect();
+        let json = self.json.as_deref().filter(|path| !is_std(path)).map(|path| (JSON, "report", path));
+        let rejects = self.rejects.as_deref().map(|path| (REJECTS, "rejects file", path));
+        Ok(Outputs::open(json.into_iter().chain(rejects), used)?)
+    }
+
     /// What clap cannot know.
     pub(crate) fn check(&self) -> Result<(), BoxError> {
         if self.files.iter().filter(|file| is_std(file)).count() > 1 {
@@ -165,28 +206,12 @@ impl Args {
         if self.rejects.as_deref().is_some_and(is_std) {
             return Err("the rejects need a file: --rejects - would mix them with the alerts".into());
         }
-        // Outputs are emptied at the start: a slip on the command line must not cost the user a log.
-        let outputs = [("--json", &self.json), ("--rejects", &self.rejects)];
-        for (option, output) in outputs.iter().filter_map(|(option, output)| Some((option, output.as_ref()?))) {
-            if let Some(input) = self.files.iter().find(|input| same_file(input, output)) {
-                return Err(format!("{option} {} is an input: {}", output.display(), input.display()).into());
-            }
-        }
-        if let (Some(json), Some(rejects)) = (&self.json, &self.rejects)
-            && (json == rejects || same_file(json, rejects))
-        {
-            return Err(format!("--json and --rejects are the same file: {}", json.display()).into());
-        }
         Ok(())
     }
 }
 
 pub(crate) fn is_std(path: &Path) -> bool {
     path.as_os_str() == "-"
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b && a.is_file())
 }
 
 /// For `map_err`: what could not be done to which file, and why.

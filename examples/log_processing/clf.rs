@@ -5,31 +5,79 @@
 //! client      user   time                         request                      status bytes
 //! ```
 //!
+//! A virtual host may stand before the client, as `vhost_combined` has it: `www.example.org:80 192.0.2.7 - frank [..`. The
+//! client may be a list of addresses. Anything else before the time means that the client is not where it seems to be (a
+//! line that came through syslog, say), and the line is refused.
+//!
 //! What stands behind the bytes is not looked at, so any format that begins like this can be read.
 
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
+use crate::client::{address, client, is_virtual_host};
 use crate::record::{Fields, Reason, excerpt};
 
 pub(crate) fn read(line: &str) -> Result<Fields<'_>, Reason> {
-    let (client, rest) = line.split_once(' ').ok_or(Reason::Missing("client"))?;
-    let missing = if rest.contains(" [") { "request" } else { "time" };
-    let (before, rest) = rest.split_once("] \"").ok_or(Reason::Missing(missing))?;
+    let missing = || match line.split_once(' ') {
+        None => "client",
+        Some((_, rest)) if rest.contains(" [") => "request",
+        Some(_) => "time",
+    };
+    let (before, rest) = line.split_once("] \"").ok_or_else(|| Reason::Missing(missing()))?;
     // From the end: the name of a user may contain anything.
-    let (_, time) = before.rsplit_once(" [").ok_or(Reason::Missing("time"))?;
+    let (who, time) = before.rsplit_once(" [").ok_or(Reason::Missing("time"))?;
     let end = end_of_quoted(rest).ok_or(Reason::Missing("end of the request"))?;
     let (request, rest) = (&rest[..end], &rest[end + 1..]);
     let mut rest = rest.split_ascii_whitespace();
     let status = rest.next().ok_or(Reason::Missing("status"))?;
     let bytes = rest.next().ok_or(Reason::Missing("number of bytes"))?;
     Ok(Fields {
-        client,
+        client: client_of(who)?,
         time: seconds(time).ok_or_else(|| Reason::Time(excerpt(time)))?,
         target: target(request),
-        status: status.parse().map_err(|_| Reason::Status(excerpt(status)))?,
+        status: self::status(status).ok_or_else(|| Reason::Status(excerpt(status)))?,
         bytes: if bytes == "-" { 0 } else { bytes.parse().map_err(|_| Reason::Bytes(excerpt(bytes)))? },
     })
+}
+
+/// The client in what stands before the time: `client ident user`, perhaps behind a virtual host.
+fn client_of(who: &str) -> Result<&str, Reason> {
+    let (first, rest) = word(who);
+    let (second, behind) = word(rest);
+    // Hardly any client tells its ident, so nearly always a hyphen stands there. The name of a user may have spaces.
+    if second != "-" && !second.is_empty() {
+        let (ident, user) = word(behind);
+        let has_port = first.contains(':');
+        let is_client = |text: &&str| has_port || text.contains('.') || address(text).is_some();
+        if ident == "-"
+            && !user.is_empty()
+            && is_virtual_host(first)
+            && let Some(client) = Some(second).filter(is_client).and_then(client)
+        {
+            return Ok(client);
+        }
+        if !user.is_empty() {
+            return Err(Reason::Before(excerpt(who)));
+        }
+    }
+    client(first).ok_or_else(|| Reason::Client(excerpt(first)))
+}
+
+/// The first word, and what follows it. A list goes on behind a comma.
+fn word(text: &str) -> (&str, &str) {
+    let mut end = 0;
+    loop {
+        end = text[end..].find(' ').map_or(text.len(), |space| end + space);
+        if end == text.len() || !text[..end].ends_with(',') {
+            return (&text[..end], text[end..].trim_ascii_start());
+        }
+        end += 1;
+    }
+}
+
+/// A status. One that was never sent, because the client had gone, is written as 0 or a hyphen.
+pub(crate) fn status(text: &str) -> Option<u16> {
+    if text == "-" { Some(0) } else { text.parse().ok() }
 }
 
 /// Where the quote is that no backslash stands before.
@@ -55,7 +103,7 @@ pub(crate) fn target(request: &str) -> &str {
 }
 
 /// `10/Oct/2000:13:55:36 -0700` in seconds since 1970.
-fn seconds(text: &str) -> Option<i64> {
+pub(crate) fn seconds(text: &str) -> Option<i64> {
     let bytes: &[u8; 26] = text.as_bytes().try_into().ok()?;
     let shape = [(2, b'/'), (6, b'/'), (11, b':'), (14, b':'), (17, b':'), (20, b' ')];
     if shape.iter().any(|&(place, byte)| bytes[place] != byte) {

@@ -13,7 +13,7 @@ use crate::watch::{Alert, Watch};
 /// Counts requests and looks for what is wrong.
 pub(crate) struct Examiner {
     pub(crate) tables: Tables,
-    watch: Watch,
+    pub(crate) watch: Watch,
 }
 
 impl Examiner {
@@ -22,8 +22,8 @@ impl Examiner {
     }
 
     pub(crate) fn examine(&mut self, record: &Record, found: impl FnMut(Alert)) {
-        let client = self.tables.add(record);
-        self.watch.see(record, client, found);
+        let (client, minutes) = self.tables.add(record);
+        self.watch.see(record, client, minutes, found);
     }
 }
 

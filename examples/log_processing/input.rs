@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use flate2::read::MultiGzDecoder;
 use parking_lot::Mutex;
-use streamz::{BoxError, Result};
+use streamz::{BoxError, LineReader, Result};
 
 use crate::args::{Args, failure, is_std};
+use crate::gunzip::{self, Garbage, Gunzip};
 use crate::interruptible::{Stop, interruptible};
-use crate::lines::{At, Cutter, Line, Raw};
+use crate::lines::{Line, lines};
 
 const BLOCK: usize = 128 * 1024;
 
-/// The first two bytes of every gzip file.
-pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// How many bytes tell what a file is.
+pub(crate) const START: u64 = 4;
 
 /// How the reading goes. There is one writer.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub(crate) struct Reading {
     lines: AtomicU64,
     /// As they lie on disk.
     bytes: AtomicU64,
+    /// Lines that had begun where a file could not be read further.
+    unfinished: AtomicU64,
     /// Whether everything was read to its end.
     at_end: AtomicBool,
     /// What could not be read.
@@ -39,6 +41,10 @@ impl Reading {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn unfinished(&self) -> u64 {
+        self.unfinished.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_at_end(&self) -> bool {
@@ -80,7 +86,7 @@ pub(crate) fn check(files: &[PathBuf]) -> Result<Option<u64>, BoxError> {
     for path in files {
         let meta = if is_std(path) { None } else { Some(meta(path)?) };
         let bytes = meta.filter(std::fs::Metadata::is_file).map(|meta| meta.len());
-        size = size.zip(bytes).map(|(sum, bytes)| sum + bytes);
+        size = size.zip(bytes).map(|(sum, bytes): (u64, u64)| sum.saturating_add(bytes));
     }
     Ok(size)
 }
@@ -108,9 +114,10 @@ pub(crate) struct Lines {
 }
 
 struct Open {
-    text: Box<dyn BufRead + Send>,
-    cutter: Cutter,
-    at: At,
+    reader: LineReader<Box<dyn BufRead + Send>>,
+    file: u32,
+    /// The number of the last line.
+    number: u64,
 }
 
 impl Lines {
@@ -122,31 +129,19 @@ impl Lines {
     fn open(&self, path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
         let bytes: Box<dyn Read + Send> = if is_std(path) {
             Box::new(interruptible(io::stdin(), &self.stop)?)
+        } else if std::fs::metadata(path)?.is_file() {
+            Box::new(File::open(path)?)
         } else {
-            let file = File::open(path)?;
-            // A named pipe, say, makes one wait as standard input does.
-            if file.metadata()?.is_file() { Box::new(file) } else { Box::new(interruptible(file, &self.stop)?) }
+            // A named pipe, say, makes one wait as standard input does, and for its writer already when it is opened.
+            Box::new(interruptible(ToOpen { path: path.to_owned(), file: None }, &self.stop)?)
         };
         let mut bytes = Counted { bytes, reading: Arc::clone(&self.reading) };
-        // A pipe may give one byte at a time, so two bytes are asked for until they are there.
+        // A pipe may give one byte at a time, so these are asked for until they are there.
         let mut start = Vec::new();
-        bytes.by_ref().take(2).read_to_end(&mut start)?;
-        let is_gzip = start == GZIP_MAGIC;
+        bytes.by_ref().take(START).read_to_end(&mut start)?;
+        let is_gzip = is_gzip(&start)?;
         let bytes = BufReader::with_capacity(BLOCK, Cursor::new(start).chain(bytes));
-        Ok(if is_gzip {
-            // Several gzip files in a row are one file, too.
-            Box::new(BufReader::with_capacity(BLOCK, MultiGzDecoder::new(bytes)))
-        } else {
-            Box::new(bytes)
-        })
-    }
-
-    /// The next line of the file that is open; nothing at its end.
-    fn read(open: &mut Open) -> io::Result<Option<Raw>> {
-        Ok(match open.cutter.next(&mut *open.text)? {
-            Some(raw) => Some(raw),
-            None => open.cutter.rest(),
-        })
+        Ok(if is_gzip { Box::new(BufReader::with_capacity(BLOCK, Gunzip::new(bytes))) } else { Box::new(bytes) })
     }
 
     /// Notes that a file cannot be read, unless that is because nobody wants it any more.
@@ -168,32 +163,61 @@ impl Iterator for Lines {
                     return None;
                 };
                 match self.open(path) {
-                    Ok(text) => {
-                        let at = At { file: self.next_file as u32, number: 0, relative: false };
-                        self.open = Some(Open { text, cutter: Cutter::default(), at });
-                    }
+                    Ok(text) => self.open = Some(Open { reader: lines(text), file: self.next_file as u32, number: 0 }),
                     Err(error) => self.give_up("open", &self.names[self.next_file], "", &error),
                 }
                 self.next_file += 1;
                 continue;
             };
-            match Self::read(open) {
-                Ok(Some(raw)) => {
-                    open.at.number += 1;
+            match open.reader.next_line() {
+                Ok(Some(line)) => {
+                    open.number = line.number;
                     self.reading.add_line();
-                    return Some(Line { at: open.at, raw });
+                    return Some(Line::new(open.file, false, line));
                 }
                 Ok(None) => self.open = None,
+                // What came before is whole.
+                Err(error) if Garbage::is(&error) => {
+                    self.reading.add_fault(format!("{}: {error}", self.names[open.file as usize]));
+                }
                 // The part of a line that came before is no line.
                 Err(error) => {
-                    let at = open.at;
+                    let (file, number) = (open.file, open.number);
+                    self.reading.unfinished.fetch_add(u64::from(open.reader.partial_len() > 0), Ordering::Relaxed);
                     self.open = None;
-                    let after = format!(" after line {}", at.number);
-                    self.give_up("read", &self.names[at.file as usize], &after, &error);
+                    self.give_up("read", &self.names[file as usize], &format!(" after line {number}"), &error);
                 }
             }
         }
         None
+    }
+}
+
+/// Whether a file that starts like this is gzip.
+///
+/// # Errors
+/// If it is packed in a way that cannot be undone here: its bytes are no lines.
+pub(crate) fn is_gzip(start: &[u8]) -> io::Result<bool> {
+    let others: [(&str, &[u8]); 4] =
+        [("zstd", b"\x28\xb5\x2f\xfd"), ("xz", b"\xfd7zX"), ("bzip2", b"BZh"), ("zip", b"PK\x03\x04")];
+    match others.iter().find(|(_, magic)| start.starts_with(magic)) {
+        Some((name, _)) => Err(io::Error::other(format!("it is packed with {name}; only gzip can be unpacked"))),
+        None => Ok(start.starts_with(&gunzip::MAGIC)),
+    }
+}
+
+/// A file that is opened when it is first read.
+struct ToOpen {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Read for ToOpen {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.file {
+            Some(file) => file.read(buffer),
+            none => none.insert(File::open(&self.path)?).read(buffer),
+        }
     }
 }
 

@@ -1,11 +1,13 @@
-//! Access logs as JSON lines: one object for each request, by the names that are in use for its fields.
+//! Access logs as JSON lines: one object for each request, by the names that are in use for its fields, by nginx, Caddy,
+//! Traefik, Envoy and others.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::clf::target;
+use crate::clf::{self, target};
+use crate::client::client;
 use crate::record::{Fields, Reason, excerpt};
 
 /// What is looked at in an object. Of several fields that mean the same, the first counts.
@@ -13,6 +15,8 @@ use crate::record::{Fields, Reason, excerpt};
 struct Entry<'a> {
     time: Option<Value<'a>>,
     client: Option<Value<'a>>,
+    /// Who is connected: the client, or the last proxy on the way to it.
+    peer: Option<Value<'a>>,
     path: Option<Value<'a>>,
     /// `GET /path HTTP/1.1`, instead of a path; or an object with some of the other fields.
     request: Option<Value<'a>>,
@@ -22,7 +26,7 @@ struct Entry<'a> {
 
 enum Value<'a> {
     Null,
-    Whole(i64),
+    Whole(i128),
     Broken(f64),
     /// Lies in the line if nothing in it is escaped.
     Text(Cow<'a, str>),
@@ -33,12 +37,14 @@ enum Value<'a> {
 impl<'a> Entry<'a> {
     fn field(&mut self, name: &str) -> Option<&mut Option<Value<'a>>> {
         Some(match name {
-            "time" | "timestamp" | "ts" | "@timestamp" | "time_iso8601" => &mut self.time,
-            "client" | "remote_addr" | "remote_ip" | "client_ip" | "ip" => &mut self.client,
-            "path" | "uri" | "request_uri" | "url" => &mut self.path,
+            "time" | "timestamp" | "ts" | "@timestamp" | "time_iso8601" | "time_local" | "msec" | "start_time"
+            | "StartUTC" | "StartLocal" => &mut self.time,
+            "client" | "client_ip" | "ClientHost" => &mut self.client,
+            "remote_addr" | "remote_ip" | "ip" | "ClientAddr" | "downstream_remote_address" => &mut self.peer,
+            "path" | "uri" | "request_uri" | "url" | "RequestPath" => &mut self.path,
             "request" => &mut self.request,
-            "status" | "status_code" | "code" => &mut self.status,
-            "bytes" | "size" | "bytes_sent" | "body_bytes_sent" => &mut self.bytes,
+            "status" | "status_code" | "code" | "response_code" | "DownstreamStatus" => &mut self.status,
+            "bytes" | "size" | "bytes_sent" | "body_bytes_sent" | "DownstreamContentSize" => &mut self.bytes,
             _ => return None,
         })
     }
@@ -68,11 +74,11 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
-        Ok(Value::Whole(number))
+        Ok(Value::Whole(number.into()))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Value<'de>, E> {
-        Ok(i64::try_from(number).map_or(Value::Broken(number as f64), Value::Whole))
+        Ok(Value::Whole(number.into()))
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Value<'de>, E> {
@@ -92,35 +98,64 @@ impl<'de> Visitor<'de> for AnyValue {
         Ok(Value::Other)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Value<'de>, A::Error> {
         let mut entry = Box::<Entry<'de>>::default();
+        Filling(&mut entry).visit_map(fields)?;
+        Ok(Value::Object(entry))
+    }
+}
+
+/// Reads an object into an entry, which keeps what was there before an error.
+struct Filling<'e, 'a>(&'e mut Entry<'a>);
+
+impl<'de> DeserializeSeed<'de> for Filling<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Filling<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
         while let Some(name) = fields.next_key::<Value<'de>>()? {
             let Value::Text(name) = name else { continue };
-            match entry.field(&name) {
+            match self.0.field(&name) {
                 Some(field) if field.is_none() => {
                     *field = Some(fields.next_value()?).filter(|value| !matches!(value, Value::Null));
                 }
                 _ => drop(fields.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(Value::Object(entry))
+        Ok(())
     }
 }
 
-/// Reads an object and gives its fields to `make`.
-pub(crate) fn read<R>(line: &str, make: impl FnOnce(&Fields<'_>) -> Result<R, Reason>) -> Result<R, Reason> {
-    let Value::Object(entry) = serde_json::from_str(line).map_err(|error| Reason::Json(error.to_string()))? else {
-        return Err(Reason::Json("no object".to_owned()));
-    };
-    let mut entry = *entry;
+/// Reads an object and gives its fields to `make`. If the end of the line was cut off, what stands before it must do.
+pub(crate) fn read<R>(
+    line: &str,
+    is_cut: bool,
+    make: impl FnOnce(&Fields<'_>) -> Result<R, Reason>,
+) -> Result<R, Reason> {
+    let mut entry = Entry::default();
+    let mut from = serde_json::Deserializer::from_str(line);
+    match Filling(&mut entry).deserialize(&mut from).and_then(|()| from.end()) {
+        Err(error) if is_cut && error.is_eof() && entry.bytes.is_some() => {}
+        read => read.map_err(|error| Reason::Json(error.to_string()))?,
+    }
     if let Some(Value::Object(request)) = entry.request.take_if(|request| matches!(request, Value::Object(_))) {
         entry.client = entry.client.or(request.client);
+        entry.peer = entry.peer.or(request.peer);
         entry.path = entry.path.or(request.path);
     }
-    let client = match entry.client {
-        Some(Value::Text(client)) => client,
-        _ => return Err(Reason::Field("client")),
-    };
+    let Some(Value::Text(who)) = entry.client.or(entry.peer) else { return Err(Reason::Field("client")) };
+    let client = client(&who).ok_or_else(|| Reason::Client(excerpt(&who)))?;
     let time = seconds(&entry.time.ok_or(Reason::Field("time"))?)?;
     let target = match (&entry.path, &entry.request) {
         (Some(Value::Text(path)), _) => path,
@@ -129,7 +164,7 @@ pub(crate) fn read<R>(line: &str, make: impl FnOnce(&Fields<'_>) -> Result<R, Re
     };
     let status = match entry.status.ok_or(Reason::Field("status"))? {
         Value::Whole(number) => u16::try_from(number).map_err(|_| Reason::Status(number.to_string()))?,
-        Value::Text(text) => text.parse().map_err(|_| Reason::Status(excerpt(&text)))?,
+        Value::Text(text) => clf::status(&text).ok_or_else(|| Reason::Status(excerpt(&text)))?,
         other => return Err(Reason::Status(other.describe())),
     };
     let bytes = match entry.bytes {
@@ -139,7 +174,7 @@ pub(crate) fn read<R>(line: &str, make: impl FnOnce(&Fields<'_>) -> Result<R, Re
         Some(Value::Text(text)) => text.parse().map_err(|_| Reason::Bytes(excerpt(&text)))?,
         Some(other) => return Err(Reason::Bytes(other.describe())),
     };
-    make(&Fields { client: &client, time, target, status, bytes })
+    make(&Fields { client, time, target, status, bytes })
 }
 
 impl Value<'_> {
@@ -155,17 +190,30 @@ impl Value<'_> {
     }
 }
 
-/// RFC 3339, or seconds since 1970. A number that would be a date after the year 5000 is taken for milliseconds.
+/// RFC 3339, the format of the Common Log Format, or seconds since 1970, as a number or as text.
 fn seconds(time: &Value<'_>) -> Result<i64, Reason> {
-    const FAR: i64 = 100_000_000_000;
-    match time {
-        Value::Whole(number) if number.unsigned_abs() < FAR.unsigned_abs() => Ok(*number),
-        Value::Whole(number) if number.unsigned_abs() < FAR.unsigned_abs() * 1000 => Ok(number.div_euclid(1000)),
-        Value::Broken(number) if number.abs() < FAR as f64 => Ok(number.floor() as i64),
+    let seconds = match time {
+        Value::Whole(number) => epoch(*number),
+        Value::Broken(number) => epoch(number.floor() as i128),
         Value::Text(text) => {
-            let time = text.parse::<jiff::Timestamp>();
-            time.map(jiff::Timestamp::as_second).map_err(|_| Reason::Time(excerpt(text)))
+            // nginx has seconds with three decimals, as text.
+            let whole = text.split_once('.').filter(|(_, broken)| broken.bytes().all(|byte| byte.is_ascii_digit()));
+            let number = whole.map_or(&**text, |(whole, _)| whole).parse::<u64>();
+            match number {
+                Ok(number) => epoch(number.into()),
+                Err(_) => clf::seconds(text).or_else(|| Some(text.parse::<jiff::Timestamp>().ok()?.as_second())),
+            }
         }
-        other => Err(Reason::Time(other.describe())),
-    }
+        _ => None,
+    };
+    seconds.ok_or_else(|| Reason::Time(time.describe()))
+}
+
+/// Seconds since 1970. What would be a date after the year 5000 is taken for milliseconds, then for microseconds, then for
+/// nanoseconds.
+fn epoch(number: i128) -> Option<i64> {
+    const FAR: u128 = 100_000_000_000;
+    let units = [1, 1000, 1_000_000, 1_000_000_000];
+    let unit = units.into_iter().find(|unit| number.unsigned_abs() < FAR * unit)?;
+    i64::try_from(number.div_euclid(unit as i128)).ok()
 }

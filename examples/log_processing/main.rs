@@ -28,11 +28,14 @@
 mod alerts;
 mod args;
 mod clf;
+mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod demo;
 mod examine;
 mod follow;
+#[path = "../common/gunzip.rs"]
+mod gunzip;
 mod input;
 #[path = "../common/interruptible.rs"]
 mod interruptible;
@@ -44,6 +47,8 @@ mod plain;
 mod record;
 mod rejects;
 mod report;
+#[path = "../common/same_file.rs"]
+mod same_file;
 mod sequential;
 mod tables;
 mod threat;
@@ -63,6 +68,7 @@ use rejects::Rejects;
 use report::Summary;
 use streamz::{BoxError, CancelToken, Clock, Report, Result};
 use tables::Tables;
+use watch::Backwards;
 
 /// What the shell shows for a program that was ended by Ctrl-C.
 const INTERRUPTED: u8 = 130;
@@ -98,6 +104,7 @@ impl Source {
 /// How the work ended.
 struct Ended {
     tables: Tables,
+    backwards: Backwards,
     rejects: Rejects,
     said: Said,
     /// Alerts that had been said before.
@@ -107,7 +114,7 @@ struct Ended {
     /// Alerts that were forgotten for want of room, and may have been said again.
     forgotten: u64,
     /// Lines that had begun and not ended, which are no lines yet.
-    unfinished: usize,
+    unfinished: u64,
     /// What each stage did; a plain loop has no stages.
     report: Option<Report>,
     /// Whether the user has ended it.
@@ -132,8 +139,7 @@ fn run(args: &Args) -> Result<Summary, BoxError> {
     args.check()?;
     let (stop, reading, names) = (Stop::default(), Arc::new(Reading::default()), input::names(args));
     let size = if args.follow { None } else { input::check(&args.files)? };
-    let json = args.json.as_deref().filter(|path| !args::is_std(path)).map(report::create).transpose()?;
-    let rejects = Rejects::create(args.rejects.as_deref(), names.clone())?;
+    let mut outputs = args.open_outputs(&names)?;
     let output = Output::default();
     let progress = Progress::new(!args.quiet && !args.follow, size);
     let source = if args.follow {
@@ -142,6 +148,8 @@ fn run(args: &Args) -> Result<Summary, BoxError> {
     } else {
         Source::Files(Lines::new(args, &reading, &stop))
     };
+    let json = outputs.take(args::JSON)?;
+    let rejects = Rejects::new(outputs.take(args::REJECTS)?, names.clone());
     let clock = Clock::default();
     let started = clock.now();
     let reading_here = Arc::clone(&reading);

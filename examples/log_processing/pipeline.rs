@@ -75,12 +75,13 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     let is_cut = !matches!(report.outcome, Outcome::Completed | Outcome::Drained);
     Ok(Ended {
         tables: examiner.tables,
+        backwards: examiner.watch.backwards,
         rejects,
         said,
         repeated,
         held_back,
         forgotten: known.evicted(),
-        unfinished: follower.map_or(0, |follower| follower.unfinished()),
+        unfinished: follower.map_or(0, |follower| follower.unfinished() as u64),
         report: Some(report),
         interrupted: interrupted.is_set(),
         is_cut,

@@ -7,9 +7,6 @@ use crate::lines::{At, Line, MAX_LINE};
 use crate::threat::Threat;
 use crate::{clf, json};
 
-/// The longest name of a client; that of a host has 253 characters at most.
-const MAX_CLIENT: usize = 253;
-
 /// How much of a path is kept: tables of paths must not grow with the wit of an attacker.
 const MAX_PATH: usize = 256;
 
@@ -22,7 +19,7 @@ pub(crate) struct Record {
     pub(crate) client: CompactString,
     /// What was asked for, without the query; empty if that cannot be told.
     pub(crate) path: CompactString,
-    /// 100 to 999.
+    /// 100 to 999; 0 if none was sent.
     pub(crate) status: u16,
     pub(crate) bytes: u64,
     pub(crate) threat: Option<Threat>,
@@ -37,6 +34,10 @@ pub(crate) enum Reason {
     TooLong,
     #[error("not UTF-8")]
     NotUtf8,
+    #[error("UTF-16, not UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")]
+    Utf16,
+    #[error("a carriage return in the middle: lines end in a line feed, with a carriage return before it or without")]
+    Return,
     #[error("not a line of the Common Log Format: no {0}")]
     Missing(&'static str),
     #[error("no such time: {0}")]
@@ -47,6 +48,8 @@ pub(crate) enum Reason {
     Bytes(String),
     #[error("not a client: {0}")]
     Client(String),
+    #[error("not `client ident user` before the time: {0}")]
+    Before(String),
     #[error("not JSON: {0}")]
     Json(String),
     #[error("JSON without {0}")]
@@ -66,30 +69,55 @@ pub(crate) struct Fields<'a> {
 
 /// Reads a line in the given format, or in the one that it looks like.
 pub(crate) fn parse(line: &Line, format: Format) -> Result<Record, Reason> {
-    if line.raw.too_long {
-        return Err(Reason::TooLong);
-    }
-    let text = std::str::from_utf8(&line.raw.bytes).map_err(|_| Reason::NotUtf8)?;
+    let bytes = &line.bytes;
+    let parsed = match std::str::from_utf8(bytes) {
+        Ok(text) => parse_text(line, text, format),
+        // What is not UTF-8 mostly stands in the name of a browser, which does not matter here.
+        Err(_) => parse_text(line, &String::from_utf8_lossy(bytes), format).map_err(|reason| match reason {
+            Reason::TooLong | Reason::Return => reason,
+            _ => Reason::NotUtf8,
+        }),
+    };
+    parsed.map_err(|reason| if is_utf16(bytes) { Reason::Utf16 } else { reason })
+}
+
+fn parse_text(line: &Line, text: &str, format: Format) -> Result<Record, Reason> {
     // Some programs begin a file with a byte order mark.
     let text = if line.at.number == 1 { text.trim_start_matches('\u{feff}') } else { text };
-    let text = text.trim_ascii();
+    // A file that was emptied while a program wrote on where it was has a hole.
+    let text = text.trim_start_matches('\0').trim_ascii();
     if text.is_empty() {
         return Err(Reason::Blank);
+    }
+    if text.as_bytes().contains(&b'\r') {
+        return Err(Reason::Return);
     }
     let is_json = match format {
         Format::Auto => text.starts_with('{'),
         Format::Clf => false,
         Format::Json => true,
     };
-    if is_json { json::read(text, |fields| record(line.at, fields)) } else { record(line.at, &clf::read(text)?) }
+    let is_cut = line.is_truncated;
+    let parsed = if is_json {
+        json::read(text, is_cut, |fields| record(line.at, fields))
+    } else {
+        // The last word may have been cut.
+        let text = if is_cut { text.rsplit_once(' ').map_or("", |(text, _)| text) } else { text };
+        clf::read(text).and_then(|fields| record(line.at, &fields))
+    };
+    // What was cut off may be nothing that is looked at.
+    parsed.map_err(|reason| if is_cut { Reason::TooLong } else { reason })
+}
+
+/// Whether every other byte is zero, more or less, as in western text in UTF-16.
+fn is_utf16(bytes: &[u8]) -> bool {
+    let zeros = bytes.iter().filter(|byte| **byte == 0).count();
+    bytes.len() >= 8 && zeros * 3 >= bytes.len() && zeros * 3 <= bytes.len() * 2
 }
 
 fn record(at: At, fields: &Fields<'_>) -> Result<Record, Reason> {
     let &Fields { client, time, target, status, bytes } = fields;
-    if client.is_empty() || client.len() > MAX_CLIENT {
-        return Err(Reason::Client(excerpt(client)));
-    }
-    if !(100..1000).contains(&status) {
+    if status != 0 && !(100..1000).contains(&status) {
         return Err(Reason::Status(status.to_string()));
     }
     let path = target.split(['?', '#']).next().unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use streamz::{BoxError, Result, StreamError};
@@ -40,15 +40,9 @@ struct Entry<'a> {
 }
 
 impl Rejects {
-    /// Makes the file, or empties it.
-    pub(crate) fn create(path: Option<&Path>, names: Vec<String>) -> Result<Self, BoxError> {
-        let create = |path: &Path| {
-            let file = File::create(path).map_err(failure("cannot create rejects file", path))?;
-            Ok::<_, BoxError>((file, path.to_owned()))
-        };
-        let file = path.map(create).transpose()?;
+    pub(crate) fn new(file: Option<(File, PathBuf)>, names: Vec<String>) -> Self {
         let (reasons, first) = (BTreeMap::new(), Vec::new());
-        Ok(Self { file, names, buffer: Vec::new(), count: 0, reasons, first })
+        Self { file, names, buffer: Vec::new(), count: 0, reasons, first }
     }
 
     /// Adds a line, and counts it once it is written. Each is written at once: who follows a log wants to see it.
@@ -57,7 +51,7 @@ impl Rejects {
         let text = reason.to_string();
         if let Some((file, path)) = &mut self.file {
             self.buffer.clear();
-            let raw = String::from_utf8_lossy(&line.raw.bytes);
+            let raw = String::from_utf8_lossy(&line.bytes);
             serde_json::to_writer(&mut self.buffer, &Entry { at: &at, reason: &text, raw: &raw })?;
             self.buffer.push(b'\n');
             file.write_all(&self.buffer).map_err(failure("cannot write to rejects file", path))?;

@@ -1,15 +1,15 @@
 //! The report: as text, and as JSON.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use streamz::{BoxError, Result};
+use streamz::Result;
 
 use crate::alerts::utc;
 use crate::args::{Args, failure};
@@ -17,6 +17,7 @@ use crate::common::{bar, table};
 use crate::input::Reading;
 use crate::output::{Output, complain, note};
 use crate::tables::{CLASSES, Evicted};
+use crate::watch::{BACK, Moment};
 use crate::{Ended, INTERRUPTED};
 
 /// All there is to say about a run.
@@ -29,19 +30,38 @@ pub(crate) struct Summary {
     faults: Vec<String>,
 }
 
-/// Makes the file for the report, or empties it.
-pub(crate) fn create(path: &Path) -> Result<(File, PathBuf), BoxError> {
-    Ok((File::create(path).map_err(failure("cannot create report", path))?, path.to_owned()))
-}
-
 impl Summary {
     pub(crate) fn new(args: &Args, mut ended: Ended, reading: &Reading, elapsed: Duration) -> Self {
+        ended.unfinished += reading.unfinished();
         let mut faults = reading.faults();
         faults.extend(ended.fault.take().map(|fault| fault.to_string()));
         let mut summary =
             Self { args: args.clone(), ended, read: reading.lines(), at_end: reading.is_at_end(), elapsed, faults };
         summary.faults.extend(summary.imbalance().map(|bug| format!("a fault in this program: {bug}")));
         summary
+    }
+
+    /// What is no failure, and is not as it should be.
+    fn warnings(&self) -> Vec<String> {
+        let Ended { tables, rejects, backwards, said, .. } = &self.ended;
+        let mut warnings = Vec::new();
+        if tables.requests == 0 && rejects.count > 0 {
+            let reason = rejects.first.first().map(|(at, reason)| format!(": {at}: {reason}")).unwrap_or_default();
+            let lines = plural(rejects.count, "line");
+            warnings.push(format!("none of {lines} is a request; is this an access log?{reason}"));
+        }
+        if let Some((from, to)) = backwards.first {
+            let times = plural(backwards.count, "time");
+            let place = |it: Moment| format!("{} ({})", utc(it.time), it.at.describe(said.names()));
+            let (from, to) = (place(from), place(to));
+            warnings.push(format!("time goes back by more than {BACK} s {times}, first from {from} to {to}"));
+        }
+        if tables.bytes == u64::MAX {
+            warnings.push(
+                "the number of bytes sent is too large to be counted; there are at least as many as said".to_owned(),
+            );
+        }
+        warnings
     }
 
     /// Writes the reports that were asked for, and complains about what went wrong.
@@ -58,6 +78,10 @@ impl Summary {
         self.faults.extend([said, written].into_iter().filter_map(Result::err).map(|error| error.to_string()));
         if let (true, Some(report)) = (self.args.stages, &self.ended.report) {
             note(&format!("what the stages did\n{report}"));
+        }
+        // Where the report is not seen, and where it is hardly one.
+        if self.args.quiet || self.ended.tables.requests == 0 {
+            self.warnings().iter().for_each(|warning| note(&format!("warning: {warning}")));
         }
         self.faults.iter().for_each(|fault| complain(fault));
     }
@@ -156,6 +180,8 @@ impl Summary {
             "alerts_repeated": self.ended.repeated,
             "alerts_held_back": self.ended.held_back,
             "forgotten": forgotten,
+            "time_went_back": self.ended.backwards.count,
+            "warnings": self.warnings(),
         })
     }
 
@@ -174,7 +200,7 @@ impl Summary {
             writeln!(f, "  given up   {:>13}", grouped(self.read - self.counted()))?;
         }
         if self.ended.unfinished > 0 {
-            writeln!(f, "{} begun and not ended, not counted", plural(self.ended.unfinished as u64, "line"))?;
+            writeln!(f, "{} begun and not ended, not counted", plural(self.ended.unfinished, "line"))?;
         }
         if !self.is_complete() {
             let why = if self.ended.interrupted { "interrupted" } else { "stopped by an error" };
@@ -203,8 +229,14 @@ impl Summary {
         let minutes = &self.ended.tables.minutes;
         let (Some((first, _)), Some((last, _))) = (minutes.iter().next(), minutes.iter().last()) else { return Ok(()) };
         let fits = |length: &&i64| last.div_euclid(**length) - first.div_euclid(**length) < ROWS;
-        // What is longer than that has gaps, and gets a row for each minute that has requests, the last ones.
-        let length = LENGTHS.iter().find(fits).copied().unwrap_or(1);
+        // What is longer than that has gaps, of which there are no rows.
+        let rows = |length: i64| {
+            let mut rows: Vec<i64> = minutes.iter().map(|(minute, _)| minute.div_euclid(length)).collect();
+            rows.dedup();
+            rows.len()
+        };
+        let fits_with_gaps = |length: &&i64| rows(**length) <= ROWS as usize;
+        let length = LENGTHS.iter().find(fits).or_else(|| LENGTHS.iter().find(fits_with_gaps)).copied().unwrap_or(1);
         let mut rows: Vec<(i64, u64, u64)> = Vec::new();
         for (minute, counts) in minutes.iter() {
             let start = minute.div_euclid(length) * length;
@@ -267,6 +299,10 @@ impl Summary {
             let alerts = plural(self.ended.forgotten, "alert");
             writeln!(f, "forgotten for want of room: {alerts}, which may have been said again")?;
         }
+        // If there is no request they are told on standard error.
+        for warning in self.warnings().iter().filter(|_| tables.requests > 0) {
+            writeln!(f, "warning: {warning}")?;
+        }
         let seconds = self.elapsed.as_secs_f64();
         let rate = self.read as f64 / seconds.max(f64::MIN_POSITIVE);
         writeln!(f, "{seconds:.3} s, {} lines/s", grouped(rate as u64))
@@ -316,9 +352,8 @@ fn size(bytes: u64) -> String {
         size /= 1000.0;
         unit += 1;
     }
-    let mut text = String::new();
-    let _ = write!(text, "{size:.0} {}", units[unit]);
-    text
+    let at_least = if bytes == u64::MAX { "at least " } else { "" };
+    format!("{at_least}{size:.0} {}", units[unit])
 }
 
 /// What fits into a column.

@@ -49,6 +49,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     progress.finish();
     Ok(Ended {
         tables: examiner.tables,
+        backwards: examiner.watch.backwards,
         rejects,
         said,
         repeated,

@@ -15,6 +15,7 @@ const MAX_MINUTES: usize = 7 * 24 * 60;
 /// The counts of everything, and what is known of each client, path and minute.
 pub(crate) struct Tables {
     pub(crate) requests: u64,
+    /// [`u64::MAX`] stands for that or more, here and for each client: sizes come from outside, and may be any number.
     pub(crate) bytes: u64,
     /// Of the earliest and the latest request.
     pub(crate) span: Option<(i64, i64)>,
@@ -53,11 +54,11 @@ impl Tables {
         }
     }
 
-    /// Counts a request; returns what is known of its client.
-    pub(crate) fn add(&mut self, record: &Record) -> &mut Client {
+    /// Counts a request; returns what is known of its client, and of the minutes.
+    pub(crate) fn add(&mut self, record: &Record) -> (&mut Client, &Minutes) {
         let is_error = u64::from(record.status >= 400);
         self.requests += 1;
-        self.bytes += record.bytes;
+        self.bytes = self.bytes.saturating_add(record.bytes);
         let (first, last) = self.span.unwrap_or((record.time, record.time));
         self.span = Some((first.min(record.time), last.max(record.time)));
         self.statuses[usize::from(record.status)] += 1;
@@ -73,8 +74,8 @@ impl Tables {
         let client = self.clients.get(&record.client, evicted);
         client.requests += 1;
         client.errors += is_error;
-        client.bytes += record.bytes;
-        client
+        client.bytes = client.bytes.saturating_add(record.bytes);
+        (client, &self.minutes)
     }
 
     /// How often each status occurred, of those that did.
@@ -172,19 +173,26 @@ pub(crate) type Classes = [u64; 6];
 pub(crate) const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
 
 pub(crate) fn class(status: u16) -> usize {
-    usize::from(status / 100).clamp(1, 6) - 1
+    match status {
+        100..600 => usize::from(status / 100) - 1,
+        _ => 5,
+    }
 }
 
 /// The classes of requests in each minute, the latest ones.
 #[derive(Debug, Default)]
 pub(crate) struct Minutes {
     minutes: BTreeMap<i64, Classes>,
+    /// The minute that was added to last, and how many requests it has.
+    last: (i64, u64),
     pub(crate) evicted: Evicted,
 }
 
 impl Minutes {
     fn add(&mut self, minute: i64, class: usize) {
-        self.minutes.entry(minute).or_default()[class] += 1;
+        let classes = self.minutes.entry(minute).or_default();
+        classes[class] += 1;
+        self.last = (minute, classes.iter().sum());
         if self.minutes.len() > MAX_MINUTES
             && let Some((_, oldest)) = self.minutes.pop_first()
         {
@@ -192,8 +200,18 @@ impl Minutes {
         }
     }
 
+    /// The minute that was added to last, and how many requests it has.
+    pub(crate) fn last(&self) -> (i64, u64) {
+        self.last
+    }
+
     /// In the order of time; minutes without requests are left out.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, &Classes)> {
         self.minutes.iter().map(|(minute, classes)| (*minute, classes))
+    }
+
+    /// The minutes before one, the latest first, and how many requests they have; minutes without requests are left out.
+    pub(crate) fn before(&self, minute: i64) -> impl Iterator<Item = (i64, u64)> {
+        self.minutes.range(..minute).rev().map(|(minute, classes)| (*minute, classes.iter().sum()))
     }
 }

@@ -1,8 +1,11 @@
 //! What is looked for: bursts, and clients that behave as no visitor does.
 //!
-//! Everything goes by the time of the log. Lines a little out of order are judged as they come. Each request is judged at
-//! once, against what lies within the window before it: a [`TumblingWindow`](streamz::TumblingWindow) would tell at its end,
-//! and would see half of what lies across its border.
+//! Everything goes by the time of the log. Each request is judged at once, against what lies within the window before it:
+//! a [`TumblingWindow`](streamz::TumblingWindow) would tell at its end, and would see half of what lies across its border.
+//!
+//! Times are what some clock said. Lines may be a little out of order, two machines may not agree, and one line may be off
+//! by years. So nothing here moves on to the latest time, or begins again when time goes back: what is remembered makes
+//! room in the order in which it came, and a request is compared with what lies near to it in time.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -13,7 +16,7 @@ use serde::Serialize;
 use crate::args::Args;
 use crate::lines::At;
 use crate::record::Record;
-use crate::tables::Client;
+use crate::tables::{Client, Minutes};
 use crate::threat::Threat;
 
 /// How many minutes make the usual number of requests, and how many of them must have been seen.
@@ -21,6 +24,14 @@ const USUAL: (usize, usize) = (10, 5);
 
 /// A minute with so few requests is no burst, whatever is usual.
 const MIN_BURST: u64 = 30;
+
+/// How many requests before a silence, and in order, it takes to believe in it. Otherwise a clock may be wrong, or two may
+/// take turns.
+const BELIEVED: u64 = 30;
+
+/// By how many seconds time may go back without being noticed: many servers write a line at the end of a request, with the
+/// time of its beginning.
+pub(crate) const BACK: i64 = 60;
 
 /// Something that somebody should know.
 #[derive(Debug, Clone)]
@@ -72,16 +83,36 @@ pub(crate) struct Watch {
     max_errors: usize,
     max_paths: usize,
     pace: Pace,
+    /// The request before.
+    previous: Option<Moment>,
+    pub(crate) backwards: Backwards,
 }
 
-/// What is remembered of a client: no more than it takes to see that a limit is reached.
+/// A time of the log, and the line that tells it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) time: i64,
+    pub(crate) at: At,
+}
+
+/// How often time went back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Backwards {
+    pub(crate) count: u64,
+    /// From where to where it first did.
+    pub(crate) first: Option<(Moment, Moment)>,
+    /// How many requests there were since it last did.
+    since: Option<u64>,
+}
+
+/// What is remembered of a client: no more than it takes to see that a limit is reached, also when the clocks of two
+/// machines take turns.
 #[derive(Debug, Default)]
 pub(crate) struct ClientWatch {
-    last: i64,
     /// The times of its latest errors.
     errors: VecDeque<i64>,
-    /// The paths it has asked for, as hashes, and when it last did.
-    paths: Vec<(u64, i64)>,
+    /// The latest paths it has asked for, as hashes, and when it last did.
+    paths: VecDeque<(u64, i64)>,
 }
 
 impl Watch {
@@ -90,24 +121,29 @@ impl Watch {
             window: args.window.into(),
             max_errors: args.max_errors.into(),
             max_paths: args.max_paths.into(),
-            pace: Pace::new(args.burst),
+            pace: Pace { factor: args.burst, minute: i64::MIN, limit: None },
+            previous: None,
+            backwards: Backwards::default(),
         }
     }
 
     /// Looks at a request and what is known of its client; calls `found` for each thing that is wrong now, as long as it
-    /// is wrong.
-    pub(crate) fn see(&mut self, record: &Record, client: &mut Client, mut found: impl FnMut(Alert)) {
+    /// is wrong. The request has been counted in `minutes`.
+    pub(crate) fn see(
+        &mut self,
+        record: &Record,
+        client: &mut Client,
+        minutes: &Minutes,
+        mut found: impl FnMut(Alert),
+    ) {
         let Record { time, at, .. } = *record;
-        if let Some((usual, limit)) = self.pace.exceeded(time, self.window) {
+        self.look_back(Moment { time, at });
+        let in_order = self.backwards.since.is_none_or(|since| since >= BELIEVED);
+        if let Some((usual, limit)) = self.pace.exceeded(minutes, in_order) {
             found(Alert { what: What::Burst { usual, limit }, client: None, time, at });
         }
         let mut suspicious = |what| found(Alert { what, client: Some(record.client.clone()), time, at });
         let watch = &mut client.watch;
-        if time < watch.last - self.window {
-            // Another file, older than the one before: what was remembered says nothing about it.
-            *watch = ClientWatch::default();
-        }
-        watch.last = watch.last.max(time);
         let window = self.window as u32;
         if record.status >= 400 && watch.too_many_errors(time, self.window, self.max_errors) {
             suspicious(What::Errors { count: self.max_errors as u16, window });
@@ -119,82 +155,98 @@ impl Watch {
             suspicious(What::Probe { threat });
         }
     }
+
+    fn look_back(&mut self, now: Moment) {
+        self.backwards.since = self.backwards.since.map(|since| since + 1);
+        if let Some(before) = self.previous.replace(now)
+            && now.time < before.time - BACK
+        {
+            self.backwards.count += 1;
+            self.backwards.first.get_or_insert((before, now));
+            self.backwards.since = Some(0);
+        }
+    }
 }
 
 impl ClientWatch {
-    /// Notes an error; true if it and the `max - 1` before it lie within the window, its beginning included.
+    /// Notes an error; true if it and at least `max - 1` others lie within the window.
     fn too_many_errors(&mut self, time: i64, window: i64, max: usize) -> bool {
-        if self.errors.len() == max {
-            self.errors.pop_front();
-        }
-        self.errors.push_back(time);
-        self.errors.len() == max && self.errors.front().is_some_and(|first| time - first < window)
+        remember(&mut self.errors, time, max);
+        self.errors.len() >= max && within(self.errors.iter().copied(), time, window) >= max
     }
 
-    /// Notes a path; true if it is a new one, and the `max`-th within the window.
+    /// Notes a path; true if it is a new one, and at least the `max`-th within the window.
     fn too_many_paths(&mut self, path: &str, time: i64, window: i64, max: usize) -> bool {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(path);
         if let Some((_, last)) = self.paths.iter_mut().find(|(known, _)| *known == hash) {
-            *last = time.max(*last);
-            return false;
+            let is_new = (time - *last).abs() >= window;
+            *last = time;
+            if !is_new {
+                return false;
+            }
+        } else {
+            remember(&mut self.paths, (hash, time), max);
         }
-        if self.paths.len() >= max - 1 {
-            self.paths.retain(|(_, last)| time - last < window);
-        }
-        if self.paths.len() == max {
-            // As many as it takes are enough.
-            let oldest = (0..max).min_by_key(|index| self.paths[*index].1);
-            oldest.map(|oldest| self.paths.swap_remove(oldest));
-        }
-        self.paths.push((hash, time));
-        self.paths.len() == max
+        self.paths.len() >= max && within(self.paths.iter().map(|(_, last)| *last), time, window) >= max
     }
 }
 
-/// How many requests there are in a minute, and how many there usually are.
+/// Adds what is new, and lets go of what came first: twice as many as the limit are kept, so that of two clocks one has as
+/// many as it takes.
+fn remember<T>(latest: &mut VecDeque<T>, new: T, max: usize) {
+    if latest.len() == 2 * max {
+        latest.pop_front();
+    }
+    latest.push_back(new);
+}
+
+/// How many of these times lie in the window that ends with the latest of them that is less than a window ahead of `time`.
+/// Both the window and what is ahead are half open: of two times a window apart, one is within.
+fn within(times: impl Iterator<Item = i64> + Clone, time: i64, window: i64) -> usize {
+    let end = times.clone().filter(|it| *it < time + window).fold(time, i64::max);
+    times.filter(|it| *it <= end && end - *it < window).count()
+}
+
+/// How many requests a minute may have, by what is usual before it.
 struct Pace {
     factor: f64,
+    /// The minute that was judged last, with what is usual and what is the limit in it.
     minute: i64,
-    count: u64,
-    /// The minutes before.
-    recent: VecDeque<u64>,
     limit: Option<(u64, u64)>,
 }
 
 impl Pace {
-    fn new(factor: f64) -> Self {
-        Self { factor, minute: i64::MIN, count: 0, recent: VecDeque::new(), limit: None }
-    }
-
-    /// Counts a request; if there are more in this minute than is usual, returns what is usual, and the limit.
-    fn exceeded(&mut self, time: i64, window: i64) -> Option<(u64, u64)> {
-        let minute = time.div_euclid(60);
-        if minute > self.minute {
-            self.turn_to(minute);
-        } else if minute < self.minute {
-            if time >= self.minute * 60 - window {
-                // A straggler: its minute is over, and was judged.
-                return None;
-            }
-            *self = Self::new(self.factor);
+    /// If there are more requests in the minute that was added to last than is usual, returns what is usual, and the limit.
+    fn exceeded(&mut self, minutes: &Minutes, in_order: bool) -> Option<(u64, u64)> {
+        let (minute, count) = minutes.last();
+        if minute != self.minute {
             self.minute = minute;
+            self.limit = Self::usual(minutes, minute, in_order).map(|usual| {
+                let limit = ((usual * self.factor) as u64).max(MIN_BURST);
+                (usual.round() as u64, limit)
+            });
         }
-        self.count += 1;
-        self.limit.filter(|&(_, limit)| self.count > limit)
+        self.limit.filter(|&(_, limit)| count > limit)
     }
 
-    fn turn_to(&mut self, minute: i64) {
-        let silent = minute.saturating_sub(self.minute) - 1;
-        if self.minute != i64::MIN {
-            let silent = usize::try_from(silent).unwrap_or(usize::MAX).min(USUAL.0);
-            self.recent.extend(std::iter::once(self.count).chain(std::iter::repeat_n(0, silent)));
-            let surplus = self.recent.len().saturating_sub(USUAL.0);
-            self.recent.drain(..surplus);
+    /// The mean of the minutes before, if enough of them are known. Those without requests are known, too, if what comes
+    /// is in order.
+    fn usual(minutes: &Minutes, minute: i64, in_order: bool) -> Option<f64> {
+        let (mut sum, mut known, mut earlier) = (0, 0, 0);
+        for (before, count) in minutes.before(minute) {
+            let distance = minute.saturating_sub(before) as usize;
+            if distance <= USUAL.0 {
+                sum += count;
+                known = if in_order { distance } else { known + 1 };
+            } else if in_order && earlier < BELIEVED {
+                earlier += count;
+            } else {
+                break;
+            }
         }
-        (self.minute, self.count) = (minute, 0);
-        self.limit = (self.recent.len() >= USUAL.1).then(|| {
-            let mean = self.recent.iter().sum::<u64>() as f64 / self.recent.len() as f64;
-            (mean.round() as u64, ((mean * self.factor) as u64).max(MIN_BURST))
-        });
+        if earlier >= BELIEVED {
+            known = USUAL.0;
+        }
+        (known >= USUAL.1).then(|| sum as f64 / known as f64)
     }
 }

@@ -269,7 +269,11 @@ fn bytes_that_are_no_text_and_endless_lines_stop_nothing() {
     assert!(ran.stdout.contains("requests               2 "), "{}", ran.stdout);
 
     let garbage: Vec<u8> = (0..=255).cycle().take(300_000).collect();
-    let report = report(garbage, &[]);
+    place.write("garbage", garbage);
+    let ran = place.run(&["garbage", "--json", "-"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_balanced(&report);
     assert_eq!((&report["parsed"], &report["read"]), (&json!(0), &report["malformed"]));
 }
 
@@ -318,6 +322,376 @@ fn several_files_are_one_log() {
     let minutes: Vec<_> = report["minutes"].as_array().unwrap().iter().map(|it| it["requests"].as_u64()).collect();
     assert_eq!(minutes, [Some(2), Some(2)]);
     assert_eq!(place.rejects()[0]["at"], "b.log:1");
+}
+
+/// Ends in which there is something to miss, and how many lines they make.
+const ENDS: [(&[u8], u64); 6] = [(b"", 0), (b"x", 1), (b"\n", 1), (b"\r", 1), (b"oops\nx", 2), (b"oops\r\n", 1)];
+
+#[test]
+fn every_input_comes_to_its_end() {
+    for (bytes, lines) in ENDS {
+        for more in [&[][..], &["--sequential"]] {
+            let place = Place::new();
+            let args = |file| [&[file, "--json", "report.json"], more].concat();
+            let ended = |ran: Ran, how: &str| {
+                assert_eq!(ran.code, Some(0), "{how} {bytes:?}: {}", ran.stderr);
+                let report = place.report();
+                assert_balanced(&report);
+                let (read, complete) = (report["read"].as_u64(), report["complete"].as_bool());
+                assert_eq!((read, complete), (Some(lines), Some(true)), "{how} {bytes:?}");
+                fs::remove_file(place.path("report.json")).unwrap();
+            };
+            ended(place.run_stdin(bytes, &args("-")), "pipe");
+            ended(place.run_stdin(&gzip(bytes), &args("-")), "packed pipe");
+            place.write("a.log", bytes);
+            ended(place.run(&args("a.log")), "file");
+            place.write("a.gz", gzip(bytes));
+            ended(place.run(&args("a.gz")), "packed file");
+            let mut command = place.command(&args("-"));
+            command.stdin(fs::File::open(place.path("a.log")).unwrap());
+            ended(in_time(move || command.output().unwrap()).into(), "file as standard input");
+        }
+    }
+}
+
+#[test]
+fn the_client_is_found_wherever_a_format_has_it() {
+    let cases = [
+        ("192.0.2.1 - -", "192.0.2.1"),
+        ("192.0.2.1  -  frank", "192.0.2.1"),
+        ("192.0.2.1 - John Smith", "192.0.2.1"),
+        ("192.0.2.1 ident frank", "192.0.2.1"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1:39496 - -", "192.0.2.1"),
+        ("2001:db8::1 - -", "2001:db8::1"),
+        ("[2001:db8::1] - -", "2001:db8::1"),
+        ("[2001:db8::1]:443 - -", "2001:db8::1"),
+        ("fe80::1%eth0 - -", "fe80::1%eth0"),
+        ("unix: - -", "unix:"),
+        ("client.example.net - -", "client.example.net"),
+        ("localhost - -", "localhost"),
+        // With the virtual host before it: Apache with and without port, nginx, lighttpd.
+        ("www.example.com:80 192.0.2.1 - -", "192.0.2.1"),
+        ("www.example.com:80 192.0.2.1 - John Smith", "192.0.2.1"),
+        ("www.example.com:443 client.example.net - -", "client.example.net"),
+        ("www.example.com:443 localhost - -", "localhost"),
+        ("www.example.com 192.0.2.1 - frank", "192.0.2.1"),
+        ("www.example.com client.example.net - -", "client.example.net"),
+        ("198.51.100.1:80 192.0.2.1 - -", "192.0.2.1"),
+        ("198.51.100.1 192.0.2.1 - -", "192.0.2.1"),
+        ("[2001:db8::2]:443 2001:db8::1 - -", "2001:db8::1"),
+        ("_ 192.0.2.1 - -", "192.0.2.1"),
+        ("- 192.0.2.1 - -", "192.0.2.1"),
+        ("default:80 192.0.2.1 - -", "192.0.2.1"),
+        ("192.0.2.1 www.example.com -", "192.0.2.1"),
+        ("192.0.2.1 198.51.100.1 -", "192.0.2.1"),
+        // Lists.
+        ("203.0.113.9, 198.51.100.1 - -", "203.0.113.9"),
+        ("203.0.113.9,198.51.100.1 - -", "203.0.113.9"),
+        ("203.0.113.9, 198.51.100.1, 198.51.100.2 - John Smith", "203.0.113.9"),
+        ("203.0.113.9:1234, [2001:db8::1]:443 - -", "203.0.113.9"),
+        ("unknown, 203.0.113.9 - -", "203.0.113.9"),
+        ("-, 203.0.113.9 - -", "203.0.113.9"),
+        ("www.example.com:80 203.0.113.9, 198.51.100.1 - -", "203.0.113.9"),
+        // Anything else before the client, or no client at all.
+        ("Oct 10 13:55:36 web nginx: 192.0.2.1 - -", ""),
+        ("<190>Oct 10 13:55:36 web nginx: 192.0.2.1 - -", ""),
+        ("2000-10-10T13:55:36Z web nginx[7]: 192.0.2.1 - -", ""),
+        ("2000-10-10 13:55:36 192.0.2.1 - -", ""),
+        ("web_1  | 192.0.2.1 - -", ""),
+        ("web-1 | 192.0.2.1 - -", ""),
+        ("access.log:192.0.2.1 - -", ""),
+        ("17:192.0.2.1 - -", ""),
+        ("nginx: 192.0.2.1 - -", ""),
+        ("www.example.com:80 - - -", ""),
+        ("www.example.com:80 - -", ""),
+        ("- - -", ""),
+        ("999.0.2.1 - -", ""),
+        ("192.0.2 - -", ""),
+        ("12345 - -", ""),
+        ("\"192.0.2.1\" - -", ""),
+        ("203.0.113.9, ' or 1=1 - -", ""),
+        ("203.0.113.9, -  - -", "203.0.113.9"),
+    ];
+    let place = Place::new();
+    for (who, client) in cases {
+        let at = "[14/Mar/2026:09:00:00 +0000] \"GET / HTTP/1.1\" 200 5";
+        let json = json!({"time": 0, "client": who, "path": "/", "status": 200}).to_string();
+        // In JSON there is only the client, as a single field.
+        let is_field = !who.split(", ").any(|word| word.contains(' '));
+        let lines = format!("{who} {at}\n{}\n", if is_field { json } else { String::new() });
+        place.write("a.log", lines);
+        let ran = place.run(&["a.log", "--json", "report.json"]);
+        assert_eq!(ran.code, Some(0));
+        let report = place.report();
+        let found =
+            report["clients"].as_array().unwrap().iter().map(|it| (it["client"].as_str(), it["requests"].as_u64()));
+        let expected = (Some(client), Some(1 + u64::from(is_field)));
+        let expected = if client.is_empty() { vec![] } else { vec![expected] };
+        assert_eq!(found.collect::<Vec<_>>(), expected, "{who}");
+    }
+}
+
+#[test]
+fn formats_of_many_servers_are_read() {
+    let time = "14/Mar/2026:09:00:00 +0000";
+    let lines = [
+        // nginx, with its own times.
+        json!({"time_local": time, "remote_addr": "192.0.2.1", "request": "GET /a HTTP/1.1", "status": "200", "body_bytes_sent": "5"}),
+        json!({"msec": "1773478800.123", "remote_addr": "192.0.2.1", "request": "GET /a HTTP/1.1", "status": "200", "bytes_sent": "5"}),
+        json!({"time_iso8601": "2026-03-14T09:00:00+00:00", "remote_addr": "192.0.2.1", "uri": "/a", "status": "000", "bytes_sent": "-"}),
+        // Traefik.
+        json!({"ClientAddr": "192.0.2.1:39496", "ClientHost": "192.0.2.1", "DownstreamContentSize": 5, "DownstreamStatus": 200,
+            "RequestAddr": "example.com", "RequestPath": "/a?x", "StartUTC": "2026-03-14T09:00:00.5Z", "time": "2026-03-14T09:00:01Z"}),
+        json!({"ClientAddr": "[2001:db8::1]:39496", "DownstreamStatus": 0, "RequestPath": "/a", "StartUTC": "2026-03-14T09:00:00.5Z"}),
+        // Caddy, behind a proxy and of an older version.
+        json!({"ts": 1773478800.123, "request": {"remote_ip": "10.0.0.1", "client_ip": "192.0.2.1", "uri": "/a", "headers": {"x": ["y"]}}, "size": 5, "status": 200}),
+        json!({"ts": 1773478800.123, "request": {"remote_addr": "192.0.2.1:42900", "uri": "/a"}, "size": 5, "status": 200}),
+        // Envoy.
+        json!({"start_time": "2026-03-14T09:00:00.123Z", "downstream_remote_address": "192.0.2.1:5000", "path": "/a", "response_code": 200, "bytes_sent": 5}),
+        json!({"time": 1_773_478_800_000_000_u64, "ip": "192.0.2.1", "path": "/a", "status": 200}),
+        json!({"time": 1_773_478_800_000_000_000_u64, "ip": "192.0.2.1", "path": "/a", "status": 200}),
+        json!({"time": 1_773_478_800_000.5, "ip": "192.0.2.1", "path": "/a", "status": "-"}),
+    ];
+    let clf = [
+        format!(r#"192.0.2.1 - - [{time}] "GET /a HTTP/1.1" 200 5 "-" "-" 1 "router@docker" "http://10.0.0.1:80" 2ms"#),
+        format!(r#"192.0.2.1 - - [{time}] "GET /a HTTP/1.1" 0 -"#),
+        format!(r#"192.0.2.1 - - [{time}] "GET /a HTTP/1.1" - -"#),
+        format!(r#"192.0.2.1 - - [{time}] "" 000 0"#),
+    ];
+    let text = lines.iter().map(|line| format!("{line}\n")).chain(clf.iter().map(|line| format!("{line}\n")));
+    let report = report(text.collect::<String>(), &[]);
+    assert_eq!((&report["parsed"], &report["malformed"]), (&json!(15), &json!(0)), "{report}");
+    assert_eq!(report["statuses"], json!({"0": 6, "200": 9}));
+    assert_eq!((&report["first"], &report["last"]), (&json!("2026-03-14T09:00:00Z"), &json!("2026-03-14T09:00:00Z")));
+    let clients =
+        report["clients"].as_array().unwrap().iter().map(|it| (it["client"].as_str().unwrap(), &it["requests"]));
+    assert_eq!(clients.collect::<Vec<_>>(), [("192.0.2.1", &json!(14)), ("2001:db8::1", &json!(1))]);
+    assert_eq!(report["minutes"][0]["classes"], json!({"2xx": 9, "other": 6}));
+}
+
+#[test]
+fn what_is_not_looked_at_may_be_anything() {
+    let latin1 = |line: String| line.into_bytes().iter().map(|byte| if *byte == b'~' { 0xfc } else { *byte }).collect();
+    let long = "x".repeat(70_000);
+    let line = |rest: &str| format!("{}{rest}\n", good(0).trim_end());
+    let json =
+        |rest: &str| format!("{{\"time\":0,\"client\":\"a\",\"path\":\"/\",\"status\":200,\"bytes\":5,{rest}}}\n");
+    let parsed: [Vec<u8>; 7] = [
+        latin1(line(" \"-\" \"M~ller\"")),
+        latin1(json("\"agent\":\"M~ller\"")),
+        latin1(good(0).replace("- -", "- M~ller")),
+        latin1(good(0).replace("GET /", "GET /m~ller")),
+        line(&format!(" \"-\" \"{long}\"")).into_bytes(),
+        json(&format!("\"agent\":\"{long}\"")).into_bytes(),
+        // A hole of zeros, where a file was emptied under a program that wrote on.
+        ("\0".repeat(100) + &good(0)).into_bytes(),
+    ];
+    for text in parsed {
+        let report = report(&text, &[]);
+        assert_eq!(
+            (&report["read"], &report["parsed"]),
+            (&json!(1), &json!(1)),
+            "{}",
+            String::from_utf8_lossy(&text[..60])
+        );
+    }
+    // What is cut off may be a part of what counts.
+    let malformed = [
+        good(0).replace("GET /", &format!("GET /{long}")),
+        good(0).trim_end().to_owned() + &"0".repeat(70_000),
+        format!("{{\"agent\":\"{long}\",\"time\":0,\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n"),
+        format!("{{\"time\":0,\"client\":\"a\",\"path\":\"/\",\"status\":200,\"agent\":\"{long}\",\"bytes\":5}}\n"),
+    ];
+    for text in malformed {
+        let report = report(good(0) + &text, &[]);
+        assert_eq!(report["reasons"], json!({"longer than 65536 bytes": 1}));
+    }
+}
+
+#[test]
+fn text_that_is_not_made_of_lines_of_utf8_is_named() {
+    let utf16 = |little: bool| {
+        let text = "\u{feff}".to_owned() + &good(0) + &good(1);
+        let unit = |unit: u16| if little { unit.to_le_bytes() } else { unit.to_be_bytes() };
+        text.encode_utf16().flat_map(unit).collect::<Vec<u8>>()
+    };
+    let returns = good(0) + &good(1) + &good(2);
+    let cases = [
+        (utf16(true), "UTF-16"),
+        (utf16(false), "UTF-16"),
+        (returns.replace('\n', "\r").into_bytes(), "carriage return"),
+    ];
+    for (text, word) in cases {
+        for args in [&["a.log"][..], &["a.log", "--quiet"], &["a.log", "--json", "-"]] {
+            let place = Place::new();
+            place.write("a.log", &text);
+            let ran = place.run(args);
+            assert_eq!(ran.code, Some(0));
+            assert!(
+                ran.stderr.starts_with("log_processing: warning: none of ") && ran.stderr.contains(word),
+                "{}",
+                ran.stderr
+            );
+        }
+    }
+    // Beside lines that are all right, too.
+    let report = report((good(0) + &returns.replace('\n', "\r") + "\n").into_bytes(), &[]);
+    assert_eq!((&report["parsed"], &report["malformed"]), (&json!(1), &json!(1)));
+}
+
+#[test]
+fn packings_that_cannot_be_undone_are_named() {
+    for (start, name) in
+        [(&b"\x28\xb5\x2f\xfd"[..], "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh9", "bzip2"), (b"PK\x03\x04", "zip")]
+    {
+        let place = Place::new();
+        place.write("a.log", [start, b"..."].concat());
+        place.run(&["a.log"]).fails_with(&format!("cannot open a.log: it is packed with {name}"));
+    }
+}
+
+#[test]
+fn sizes_of_any_number_do_not_wrap() {
+    let huge = |client: &str| line(client, 0, "/", 200).replace(" 100\n", " 18446744073709551615\n");
+    let text = huge("a")
+        + &huge("a")
+        + r#"{"time":1773478800,"client":"b","path":"/","status":200,"bytes":18446744073709551615}"#;
+    let report = report(&text, &[]);
+    assert_eq!((&report["bytes"], &report["clients"][0]["bytes"]), (&json!(u64::MAX), &json!(u64::MAX)));
+    assert_eq!((&report["parsed"], report["warnings"].as_array().unwrap().len()), (&json!(3), 1));
+    let place = Place::new();
+    place.write("a.log", text + "\n" + &huge("a").replace("615 ", "616").replace("551615", "551616"));
+    let ran = place.run(&["a.log"]);
+    assert!(
+        ran.stdout.contains("at least 18447 PB sent") && ran.stdout.contains("too large to be counted"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains("not a number of bytes: `18446744073709551616`"), "{}", ran.stdout);
+}
+
+/// Twenty requests a minute for nine minutes, with a burst of two hundred in the last; and what another clock says, which comes
+/// after each of them.
+fn burst(other: impl Fn(u32) -> Option<String>) -> String {
+    let minute = |minute: u32| {
+        let count = if minute == 8 { 200 } else { 20 };
+        (0..count).map(move |n| minute * 60 + n * 59 / count)
+    };
+    let at = |second| line("a", second, "/", 200) + &other(second).unwrap_or_default();
+    (0..9).flat_map(minute).map(at).collect()
+}
+
+#[test]
+fn a_clock_that_is_wrong_does_not_blind_the_watch() {
+    let plain = report(burst(|_| None), &[]);
+    assert_eq!((alerts(&plain), &plain["time_went_back"]), (pairs([("burst", "")]), &json!(0)));
+    let years = [("2036", 1), ("2016", 1), ("1970", 1), ("9999", 1)];
+    let lone = years.map(|(year, back)| {
+        let wrong = line("b", 0, "/", 200).replace("2026", year);
+        (burst(|second| (second == 240).then(|| wrong.clone())), back)
+    });
+    let first = (line("b", 0, "/", 200).replace("2026", "2036") + &burst(|_| None), 1);
+    // Each request once more, by a machine whose clock is off by so many minutes.
+    let machines = [2, 3, 60].map(|off| (burst(|second| Some(line("b", second + off * 60, "/", 200))), 359));
+    for (text, back) in lone.into_iter().chain([first]).chain(machines) {
+        let report = report(text, &[]);
+        let minutes = |report: &Value| {
+            let bursts = report["alerts"].as_array().unwrap().iter().filter(|it| it["kind"] == "burst");
+            bursts.map(|it| it["time"].as_str().unwrap()[..16].to_owned()).collect::<Vec<_>>()
+        };
+        assert!(minutes(&report).contains(&minutes(&plain)[0]), "{report}");
+        assert_eq!(report["time_went_back"], back, "{report}");
+        assert!(report["warnings"][0].as_str().unwrap().starts_with("time goes back by more than 60 s "), "{report}");
+    }
+    // Nor is anything found that is not there.
+    for off in [2, 6, 8, 60] {
+        let both = |second| line("a", second, "/", 200) + &line("b", second + off * 60, "/", 200);
+        assert_eq!(alerts(&report((0..900).map(both).collect::<String>(), &[])), [], "{off}");
+    }
+    let wrong = line("b", 0, "/", 200).replace("2026", "1970");
+    let start = wrong + &(0..100).map(|n| line("a", n / 2, "/", 200)).collect::<String>();
+    assert_eq!(alerts(&report(start, &[])), []);
+}
+
+#[test]
+fn a_client_is_watched_though_two_clocks_take_turns() {
+    let (skewed, years) = (|second| second + 120, |year: &str, line: String| line.replace("2026", year));
+    let twice =
+        |make: &dyn Fn(u32, u32) -> String| (0..20).map(|n| make(n, n) + &make(n, skewed(n))).collect::<String>();
+    let errors = twice(&|_, second| line("a", second, "/", 404));
+    assert_eq!(alerts(&report(errors, &[]))[0], ("errors".to_owned(), "a".to_owned()));
+    let scan = twice(&|n, second| line("a", second, &format!("/{second}/{n}"), 200));
+    assert_eq!(alerts(&report(scan, &["--max-paths", "20"]))[0], ("scan".to_owned(), "a".to_owned()));
+    for year in ["2036", "1970"] {
+        let errors: String = (0..20)
+            .map(|n| {
+                line("a", n, "/", 404) + &if n == 10 { years(year, line("a", n, "/", 404)) } else { String::new() }
+            })
+            .collect();
+        assert_eq!(alerts(&report(errors, &[])), pairs([("errors", "a")]), "{year}");
+        let scan: String = (0..20)
+            .map(|n| {
+                line("a", n, &format!("/{n}"), 200)
+                    + &if n == 10 { years(year, line("a", n, "/x", 200)) } else { String::new() }
+            })
+            .collect();
+        assert_eq!(alerts(&report(scan, &["--max-paths", "20"])), pairs([("scan", "a")]), "{year}");
+    }
+    // Spread over more than the window by each clock, there is nothing to say.
+    let slow = (0..40).map(|n| line("a", n * 4, "/", 404) + &line("a", n * 4 + 120, "/", 404)).collect::<String>();
+    assert_eq!(alerts(&report(slow, &["--max-errors", "31"])), []);
+    // The limit of each minute holds, too.
+    let probes = (0..20).map(|n| probe(&format!("a{n}"), n) + &probe(&format!("b{n}"), skewed(n))).collect::<String>();
+    let report = report(probes, &[]);
+    assert_eq!((&report["alerts_said"], &report["alerts_held_back"]), (&json!(20), &json!(20)));
+}
+
+#[test]
+fn a_timeline_shows_the_log_though_one_time_is_wrong() {
+    let place = Place::new();
+    let day: String = (0..1440).map(|minute| line("a", minute * 30, "/", 200)).collect();
+    place.write("a.log", day + &line("a", 0, "/", 200).replace("2026", "2036"));
+    let ran = place.run(&["a.log"]);
+    assert!(
+        ran.stdout.contains("each 30 minutes from") && ran.stdout.contains("2026-03-14T09:00:00Z  "),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn zeros_after_gzip_are_padding_and_anything_else_is_told() {
+    let (head, tail) = (gzip(good(0).as_bytes()), gzip(good(1).trim_end().as_bytes()));
+    let zeros = vec![0; 300_000];
+    let cut = &tail[..tail.len() / 2];
+    for (packed, parsed, fault) in [
+        ([&*head, &tail, &zeros].concat(), 2, None),
+        ([&*head, &[0], &tail, &[0]].concat(), 2, None),
+        ([&*head, &gzip(b""), &tail].concat(), 2, None),
+        ([&*head, &tail, b"rest"].concat(), 2, Some("a.gz: bytes after the end of the gzip data are not gzip")),
+        ([&*head, &tail, &zeros, b"rest"].concat(), 2, Some("a.gz: bytes after the end of the gzip data are not gzip")),
+        ([&*head, cut].concat(), 1, Some("cannot read a.gz after line 1: ")),
+        (head[..2].to_vec(), 0, Some("cannot read a.gz after line 0: ")),
+    ] {
+        for more in [&[][..], &["--sequential"]] {
+            let place = Place::new();
+            place.write("a.gz", &packed);
+            place.write("b.log", good(2));
+            let ran = place.run(&[&["a.gz", "b.log", "--json", "report.json"], more].concat());
+            match fault {
+                None => assert_eq!((ran.code, &*ran.stderr), (Some(0), "")),
+                Some(fault) => ran.fails_with(fault),
+            }
+            let report = place.report();
+            assert_balanced(&report);
+            assert_eq!(
+                (&report["parsed"], &report["complete"]),
+                (&json!(parsed + 1), &json!(fault.is_none())),
+                "{report}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -497,6 +871,49 @@ fn a_log_is_never_written_over() {
 }
 
 #[test]
+fn outputs_that_are_one_file_are_refused() {
+    let place = Place::new();
+    place.write("a.log", good(0));
+    place.run(&["a.log", "--json", "x", "--rejects", "./x"]).fails_with("--json and --rejects are the same file: x");
+    assert!(!place.path("x").exists(), "what was created for nothing is removed");
+    place.write("x", "kept");
+    fs::hard_link(place.path("x"), place.path("y")).unwrap();
+    place.run(&["a.log", "--json", "x", "--rejects", "y"]).fails_with("--json and --rejects are the same file: x");
+    assert_eq!(fs::read_to_string(place.path("x")).unwrap(), "kept");
+    place.run(&["--json", "x", "--rejects", "y"]).fails_with("--json and --rejects are the same file: x");
+}
+
+#[test]
+fn a_log_is_never_written_over_by_another_name() {
+    let place = Place::new();
+    place.write("a.log", good(0));
+    fs::hard_link(place.path("a.log"), place.path("b.log")).unwrap();
+    for option in ["--json", "--rejects"] {
+        place.run(&["a.log", option, "b.log"]).fails_with(&format!("{option} b.log is an input: a.log"));
+        place.run(&["--follow", "a.log", option, "b.log"]).fails_with(&format!("{option} b.log is an input: a.log"));
+        // A file that is not there yet would be followed as soon as it is created.
+        place.run(&["--follow", "new", option, "new"]).fails_with(&format!("{option} new is an input: new"));
+        assert!(!place.path("new").exists());
+        let mut command = place.command(&["-", option, "a.log"]);
+        command.stdin(fs::File::open(place.path("a.log")).unwrap());
+        let ran: Ran = in_time(move || command.output().unwrap()).into();
+        ran.fails_with(&format!("{option} a.log is an input: standard input"));
+    }
+    for name in ["a.log", "b.log"] {
+        let mut command = place.command(&[name]);
+        command.stdout(fs::OpenOptions::new().append(true).open(place.path("a.log")).unwrap());
+        let ran: Ran = in_time(move || command.output().unwrap()).into();
+        ran.fails_with("standard output is an input: ");
+    }
+    // An input that cannot be read leaves the outputs as they are.
+    place.write("c", "kept");
+    place.run(&["none.log", "--json", "c"]).fails_with("cannot open none.log");
+    place.run(&["--follow", ".", "--json", "c"]).fails_with("cannot follow .");
+    assert_eq!(fs::read_to_string(place.path("c")).unwrap(), "kept");
+    assert_eq!(fs::read_to_string(place.path("a.log")).unwrap(), good(0));
+}
+
+#[test]
 fn a_gzip_file_that_is_cut_does_not_keep_the_next_one_from_being_read() {
     let text: String = (0..3000).map(|n| line(&format!("client-{}", n * 7919 % 3001), n, "/", 200)).collect();
     let packed = gzip(text.as_bytes());
@@ -576,8 +993,9 @@ fn the_timeline_fits_on_a_screen_however_long_the_log_is() {
 #[test]
 fn control_characters_of_strangers_do_not_reach_the_terminal() {
     let place = Place::new();
-    let evil = r#"{"time":0,"client":"a\u001b[2J","path":"/.env\u0007","status":404}"#;
-    place.write("a.log", format!("{evil}\n\u{1b}[2J\n"));
+    let evil = r#"{"time":0,"client":"a","path":"/.env\u0007\u001b[2J","status":404}"#;
+    let no_client = r#"{"time":0,"client":"a\u001b[2J","path":"/","status":404}"#;
+    place.write("a.log", format!("{evil}\n\u{1b}[2J\n{no_client}\n"));
     let ran = place.run(&["a.log"]);
     assert_eq!(ran.code, Some(0));
     assert!(ran.stdout.contains("probe") && !ran.stdout.contains(['\u{1b}', '\u{7}']), "{:?}", ran.stdout);
@@ -772,6 +1190,171 @@ mod linux {
         run.notes("renamed and made anew: a.log");
         run.alerts("d", "a.log:1");
         assert_eq!(run.end("-INT")["read"], 4);
+    }
+
+    #[test]
+    fn follow_reads_what_was_renamed_twice_between_two_looks() {
+        let place = Place::new();
+        place.write("a.log", "");
+        // It was there before, and is older.
+        place.write("a.log.3", probe("zero", 0));
+        let run = Follow::start(&place, &["a.log"]);
+        run.notes("following a.log");
+        place.append("a.log", probe("one", 1));
+        run.alerts("one", "a.log:+1");
+        signal(&run.child, "-STOP");
+        // Several generations, while nobody looks.
+        for (n, client) in [(2, "two"), (3, "three"), (4, "four")] {
+            for number in (1..=4).rev() {
+                let (from, to) = (format!("a.log.{number}"), format!("a.log.{}", number + 1));
+                if place.path(&from).exists() {
+                    fs::rename(place.path(&from), place.path(&to)).unwrap();
+                }
+            }
+            place.append("a.log", probe(&format!("last-{client}"), n).trim_end());
+            fs::rename(place.path("a.log"), place.path("a.log.1")).unwrap();
+            place.write("a.log", probe(client, n));
+        }
+        signal(&run.child, "-CONT");
+        run.notes("renamed and made anew: a.log");
+        run.notes("renamed 3 times since it was last looked at: a.log");
+        run.alerts("two", "a.log:1");
+        run.alerts("three", "a.log:1");
+        run.alerts("four", "a.log:1");
+        let report = run.end("-INT");
+        // The lines without an end, of files that may still be written to, are not counted.
+        assert_eq!((&report["read"], &report["parsed"], &report["unfinished"]), (&json!(4), &json!(4), &json!(3)));
+    }
+
+    #[test]
+    fn follow_tells_when_lines_may_be_missing() {
+        let place = Place::new();
+        place.write("a.log", "");
+        let mut run = Follow::start(&place, &["a.log"]);
+        run.notes("following a.log");
+        signal(&run.child, "-STOP");
+        // Only one old file is kept.
+        for client in ["one", "two", "three"] {
+            fs::rename(place.path("a.log"), place.path("a.log.1")).unwrap();
+            place.write("a.log", probe(client, 1));
+        }
+        signal(&run.child, "-CONT");
+        run.notes("renamed and made anew: a.log");
+        run.notes("renamed 2 times since it was last looked at: a.log");
+        run.notes("lines may be missing of a.log");
+        run.alerts("two", "a.log:1");
+        run.alerts("three", "a.log:1");
+        signal(&run.child, "-INT");
+        run.notes("error: lines of a.log may be missing: it was renamed faster than it was read");
+        assert_eq!(in_time(move || run.child.wait().unwrap()).code(), Some(1));
+        assert_eq!(place.report()["complete"], false);
+    }
+
+    fn fifo(place: &Place, name: &str) {
+        assert!(Command::new("mkfifo").arg(place.path(name)).status().unwrap().success());
+    }
+
+    #[test]
+    fn a_file_that_becomes_a_pipe_makes_follow_wait_for_nothing() {
+        let place = Place::new();
+        place.write("a.log", "");
+        let mut run = Follow::start(&place, &["a.log"]);
+        run.notes("following a.log");
+        fs::rename(place.path("a.log"), place.path("b.log")).unwrap();
+        fifo(&place, "a.log");
+        run.notes("for now cannot read (only files can be followed) a.log");
+        place.append("b.log", probe("one", 0));
+        run.alerts("one", "a.log:+1");
+        signal(&run.child, "-INT");
+        run.notes("error: cannot read a.log: only files can be followed");
+        assert_eq!(in_time(move || run.child.wait().unwrap()).code(), Some(1));
+        assert_eq!(place.report()["parsed"], 1);
+        place.run(&["--follow", "a.log"]).fails_with("cannot follow a.log: only files can be followed");
+    }
+
+    #[test]
+    fn an_interrupt_ends_the_wait_for_the_writer_of_a_pipe() {
+        for more in [&[][..], &["--sequential"]] {
+            let place = Place::new();
+            place.write("a.log", probe("a", 0));
+            fifo(&place, "b.log");
+            let mut child =
+                place.command(&[&["a.log", "b.log", "--json", "report.json"], more].concat()).spawn().unwrap();
+            let out = lines(child.stdout.take().unwrap());
+            assert!(out.recv_timeout(LIMIT).unwrap().contains("probe"));
+            signal(&child, "-INT");
+            assert_eq!(in_time(move || child.wait().unwrap()).code(), Some(130));
+            assert_eq!((&place.report()["read"], &place.report()["complete"]), (&json!(1), &json!(false)));
+        }
+    }
+
+    #[test]
+    fn named_pipes_come_to_their_end() {
+        for (bytes, lines) in ENDS {
+            for more in [&[][..], &["--sequential"]] {
+                let place = Place::new();
+                fifo(&place, "pipe");
+                place.write("a.log", good(0));
+                let args = [&["pipe", "a.log", "--json", "report.json"], more].concat();
+                let child = place.command(&args).spawn().unwrap();
+                let pipe = place.path("pipe");
+                let ran: Ran = in_time(move || {
+                    fs::write(pipe, bytes).unwrap();
+                    child.wait_with_output().unwrap()
+                })
+                .into();
+                assert_eq!((ran.code, &*ran.stderr), (Some(0), ""), "{bytes:?}");
+                assert_eq!(place.report()["read"], lines + 1, "{bytes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_standard_input_is_an_empty_one() {
+        let place = Place::new();
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" - <&-"]).arg(program::program("log_processing"));
+        let ran: Ran = in_time(move || command.output().unwrap()).into();
+        assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+        let ran = place.run(&["-"]);
+        assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+        let ran = place.run(&["/dev/null", "--json", "/dev/null", "--rejects", "/dev/null"]);
+        assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+    }
+
+    #[test]
+    fn an_input_is_known_by_any_name() {
+        let place = Place::new();
+        place.write("a.log", good(0));
+        std::os::unix::fs::symlink("a.log", place.path("link")).unwrap();
+        std::os::unix::fs::symlink("nothing", place.path("to-nothing")).unwrap();
+        place.run(&["a.log", "--json", "link"]).fails_with("--json link is an input: a.log");
+        place.run(&["link", "--rejects", "a.log"]).fails_with("--rejects a.log is an input: link");
+        let both = ["a.log", "--json", "nothing", "--rejects", "to-nothing"];
+        place.run(&both).fails_with("--json and --rejects are the same file: nothing");
+        for name in ["/dev/stdin", "/proc/self/fd/0"] {
+            let mut command = place.command(&["-", "--json", name]);
+            command.stdin(fs::File::open(place.path("a.log")).unwrap());
+            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            ran.fails_with(&format!("--json {name} is an input: standard input"));
+            let mut command = place.command(&[name, "--json", "a.log"]);
+            command.stdin(fs::File::open(place.path("a.log")).unwrap());
+            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            ran.fails_with(&format!("--json a.log is an input: {name}"));
+        }
+        assert_eq!(fs::read_to_string(place.path("a.log")).unwrap(), good(0));
+    }
+
+    #[test]
+    fn an_output_may_be_a_pipe() {
+        let place = Place::new();
+        place.write("a.log", good(0));
+        fifo(&place, "report");
+        let (child, report) = (place.command(&["a.log", "--json", "report"]).spawn().unwrap(), place.path("report"));
+        let (text, ran) = in_time(move || (fs::read_to_string(report).unwrap(), child.wait_with_output().unwrap()));
+        let ran: Ran = ran.into();
+        assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["parsed"], 1);
     }
 
     #[test]
