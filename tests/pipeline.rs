@@ -81,6 +81,23 @@ fn a_drain_finishes_what_is_in_flight() {
 }
 
 #[test]
+fn a_source_made_after_a_drain_has_ended() {
+    let pipeline = Pipeline::new("drained");
+    pipeline.drain();
+    let (sender, stream) = Stream::channel(&pipeline, 1);
+    assert!(matches!(sender.send(1), Err(SendError::Closed(1))));
+    assert_eq!(stream.count().unwrap(), 0);
+    let (foreign, receiver) = crossbeam_channel::bounded(1);
+    foreign.send(1).unwrap();
+    assert_eq!(Stream::from_receiver(&pipeline, receiver).count().unwrap(), 0);
+    assert_eq!(Stream::from_iter(&pipeline, 0..).count().unwrap(), 0);
+    assert_eq!(streamz::Inline::from_iter(&pipeline, 0..).count().unwrap(), 0);
+    assert_eq!(Stream::lines(&pipeline, &b"a line"[..]).count().unwrap(), 0);
+    assert_eq!(Stream::interval(&pipeline, SECOND).count().unwrap(), 0);
+    assert!(matches!(pipeline.join().outcome, Outcome::Drained));
+}
+
+#[test]
 fn a_drain_does_not_wait_for_the_latency_of_a_batch() {
     let (clock, pipeline) = virtual_pipeline();
     let (sender, stream) = Stream::channel(&pipeline, 100);

@@ -151,3 +151,28 @@ impl Drop for Registration {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::wait::Waiter;
+
+    #[test]
+    fn a_registration_leaves_nothing_behind() {
+        let clock = Clock::default();
+        let root = Node::root(clock.clone(), None);
+        let child = Arc::new(Node::new(clock.clone(), None, Some(Arc::clone(&root))));
+        let wakes = || [&root, &child].map(|node| node.state.lock().wakes.len());
+        let waiter = Waiter::current(&clock);
+        let register = || {
+            child.lineage().for_each(|node| node.register(waiter.wake()));
+            Registration { node: Arc::clone(&child), wake: Arc::clone(waiter.wake()) }
+        };
+        let (one, other) = (register(), register());
+        assert_eq!(wakes(), [2, 2]);
+        drop(one);
+        assert_eq!(wakes(), [1, 1]);
+        drop(other);
+        assert_eq!(wakes(), [0, 0]);
+    }
+}
