@@ -61,6 +61,7 @@ fn stages_of_one_name_are_told_apart() {
     let report = pipeline.join();
     let names: Vec<_> = report.stages.iter().map(|s| &*s.name).collect();
     assert_eq!(names, ["source", "map", "map-2", "map-3", "count"]);
+    assert_eq!(&*report.stage("map-2").unwrap().steps[0].name, "map-2");
 }
 
 #[test]
@@ -176,6 +177,18 @@ fn dropping_a_pipeline_on_one_of_its_threads_cancels_only() {
     give.send(pipeline).unwrap();
     assert!(finished.recv().unwrap());
     assert!(matches!(token.cause(), Some(Cause::Dropped)));
+}
+
+#[test]
+fn a_pipeline_can_be_joined_on_a_thread_of_another() {
+    let outer = Pipeline::new("outer");
+    outer.spawn("task", |_| {
+        let inner = Pipeline::new("inner");
+        assert_eq!(Stream::from_iter(&inner, 0..3).count().unwrap(), 3);
+        assert!(inner.join().is_complete());
+    });
+    let report = outer.join();
+    assert!(report.is_complete(), "{report}");
 }
 
 #[test]
