@@ -166,7 +166,7 @@ mod tests {
         let waiter = Waiter::current(&clock);
         let register = || {
             child.lineage().for_each(|node| node.register(waiter.wake()));
-            Registration { node: Arc::clone(&child), wake: Arc::clone(waiter.wake()) }
+            Registration { node: Arc::clone(&child), scope: None, wake: Arc::clone(waiter.wake()) }
         };
         let (one, other) = (register(), register());
         assert_eq!(wakes(), [2, 2]);
