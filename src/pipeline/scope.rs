@@ -527,3 +527,50 @@ impl fmt::Debug for Scope {
         f.debug_struct("Scope").field("name", &self.name).field("threads", &self.live_threads()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Pipeline;
+
+    struct Source;
+
+    impl Drain for Source {
+        fn drain(&self) {}
+    }
+
+    #[test]
+    fn a_thread_that_dies_is_a_fault_and_cancels_the_pipeline() {
+        let pipeline = Pipeline::new("fault");
+        pipeline.scope().spawn("dies", true, |_| panic!("a fault in the library"));
+        let report = pipeline.join();
+        assert_eq!(report.faults, ["a fault in the library"]);
+        assert!(matches!(report.outcome, Outcome::Cancelled(Cause::Because(_))), "{report}");
+    }
+
+    #[test]
+    fn a_cancelled_pipeline_says_so_while_it_runs() {
+        let pipeline = Pipeline::new("running");
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        pipeline.spawn("busy", move |_| drop(wait.recv()));
+        pipeline.cancel();
+        assert!(matches!(pipeline.report().outcome, Outcome::Cancelled(Cause::Requested)));
+        drop(release);
+        assert!(matches!(pipeline.join().outcome, Outcome::Cancelled(Cause::Requested)));
+    }
+
+    #[test]
+    fn sources_that_have_gone_are_forgotten() {
+        let pipeline = Pipeline::new("forgets");
+        let scope = pipeline.scope();
+        let kept: Arc<dyn Drain> = Arc::new(Source);
+        scope.on_drain(Arc::downgrade(&kept));
+        for _ in 0..100 {
+            let gone: Arc<dyn Drain> = Arc::new(Source);
+            scope.on_drain(Arc::downgrade(&gone));
+        }
+        let state = scope.state.lock();
+        assert!(state.drains.len() <= 4, "{} sources", state.drains.len());
+        assert!(state.drains.iter().any(|source| source.strong_count() > 0));
+    }
+}
