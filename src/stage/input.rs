@@ -9,7 +9,7 @@ use super::thread::StageThread;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
 use crate::edge::{EdgeReceiver, End, Polled};
-use crate::panic::{PanicPayload, guard_drop};
+use crate::panic::{Guarded, PanicPayload, guard_drop};
 use crate::pipeline::Scope;
 use crate::pipeline::stats::{Counter, Phase, StageStats};
 
@@ -84,7 +84,8 @@ pub(crate) enum Input<T> {
 
 /// A channel that is not ours, read by its consumer directly.
 pub(crate) struct Foreign<T> {
-    pub(crate) receiver: Receiver<T>,
+    /// What is left in the channel is dropped with its last handle, which may be this one.
+    pub(crate) receiver: Guarded<Receiver<T>>,
     pub(crate) scope: Arc<Scope>,
     /// The source's books: nobody else is there to keep them.
     pub(crate) stats: Arc<StageStats>,
@@ -168,7 +169,7 @@ impl<T: Send + 'static> Input<T> {
         }
         let channels = inputs.iter().filter_map(|input| match input {
             Input::Edge(_) => None,
-            Input::Foreign(foreign) => Some(&foreign.receiver),
+            Input::Foreign(foreign) => Some(&*foreign.receiver),
         });
         waiter.park_on(&channels.collect::<Vec<_>>(), deadline);
     }

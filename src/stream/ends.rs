@@ -74,7 +74,8 @@ macro_rules! ends {
         /// Collects the items. Stops the pipeline at the first error item.
         ///
         /// # Errors
-        /// The first error item, or if the stream was cut, the error that says why. What was collected before is dropped.
+        /// The first error item, or if the stream was cut, the error that says why. What was collected before is
+        /// dropped, as one value: if two of its items panic in their `Drop`, the process aborts.
         #[track_caller]
         pub fn collect<B: FromIterator<$item>>(self) -> Result<B> {
             let mut reader = self.read("collect");

@@ -21,7 +21,7 @@ use super::start::Registered;
 use crate::clock::wait::{Waiter, Wake};
 use crate::edge::{End, Polled};
 use crate::error::{Result, StreamError};
-use crate::panic::guard_drop;
+use crate::panic::{Guarded, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::pipeline::stats::StageStats;
 use crate::stage::Pass;
@@ -32,9 +32,9 @@ use crate::stage::thread::{StageThread, cut_error, spawn_error};
 impl<T: Send + 'static> Stream<T> {
     /// The stream as a crossbeam channel of the given capacity, for code that selects over channels.
     ///
-    /// A thread of the pipeline passes the items on. Dropping the receiver stops what feeds it, whether items come or not:
-    /// see [`StreamReceiver`]. When the channel is disconnected, [`StreamReceiver::cut`] tells whether the stream was
-    /// complete.
+    /// A thread of the pipeline passes the items on. Dropping the receiver stops what feeds it. After a `select!` over it, a
+    /// quiet source is stopped at its next item, or by [`StreamReceiver::close`]: see [`StreamReceiver`]. When the channel is
+    /// disconnected, [`StreamReceiver::cut`] tells whether the stream was complete.
     ///
     /// # Panics
     /// If the pipeline has finished.
@@ -55,6 +55,8 @@ impl<T: Send + 'static> Stream<T> {
                 let _ = cut.set(spawn_error(&token, &stats, &error));
                 return token.cancel_because(error);
             }
+            // What is left in the channel goes with its last handle, which may be this one: values of the user's.
+            let sender = Guarded::new(sender, guard_drop);
             interest.watch(Waiter::current(token.clock()).wake());
             let site = (token.clone(), Arc::clone(&stats));
             let feed = WhileWanted { input, interest: Arc::clone(&interest), site };

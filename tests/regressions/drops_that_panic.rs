@@ -242,3 +242,20 @@ fn a_panic_while_the_error_of_a_panic_goes_on_fails_its_item_alone() {
         assert!(report.faults.is_empty() && report.is_complete(), "{report}");
     }
 }
+
+#[test]
+fn what_is_left_in_a_channel_may_panic_when_dropped() {
+    let clock = ManualClock::new();
+    let pipeline = Pipeline::builder("receiver").clock(&clock).build();
+    let receiver = Stream::from_iter(&pipeline, (0..100).map(|_| Mine)).into_receiver(8);
+    clock.settle();
+    drop(receiver);
+    no_fault(pipeline);
+
+    let pipeline = Pipeline::new("unread");
+    let (sender, receiver) = crossbeam_channel::bounded(8);
+    (0..8).for_each(|_| sender.send(Mine).map_err(std::mem::forget).unwrap());
+    drop(sender);
+    drop(Stream::from_receiver(&pipeline, receiver));
+    no_fault(pipeline);
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
+use crate::panic::{Guarded, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::stage::input::{Foreign, Input};
 use crate::stream::Stream;
@@ -25,6 +26,10 @@ impl<T: Send + 'static> Stream<T> {
         let Registered { token, stats, .. } = Registered::source(cancel, "receiver", 0);
         let feeder = Arc::clone(&stats.name);
         let scope = Arc::clone(token.scope());
-        Self::from_input(Input::Foreign(Foreign { receiver, scope, stats }), token, feeder)
+        Self::from_input(
+            Input::Foreign(Foreign { receiver: Guarded::new(receiver, guard_drop), scope, stats }),
+            token,
+            feeder,
+        )
     }
 }
