@@ -23,9 +23,8 @@ pub(crate) fn read(line: &str) -> Result<Fields<'_>, Reason> {
         Some((_, rest)) if rest.contains(" [") => "request",
         Some(_) => "time",
     };
-    let (before, rest) = line.split_once("] \"").ok_or_else(|| Reason::Missing(missing()))?;
-    // From the end: the name of a user may contain anything.
-    let (who, time) = before.rsplit_once(" [").ok_or(Reason::Missing("time"))?;
+    let (before, rest) = at_request(line).ok_or_else(|| Reason::Missing(missing()))?;
+    let (who, time) = at_time(before).ok_or(Reason::Missing("time"))?;
     let end = end_of_quoted(rest).ok_or(Reason::Missing("end of the request"))?;
     let (request, rest) = (&rest[..end], &rest[end + 1..]);
     let mut rest = rest.split_ascii_whitespace();
@@ -40,12 +39,33 @@ pub(crate) fn read(line: &str) -> Result<Fields<'_>, Reason> {
     })
 }
 
+/// What stands before and behind the first `] "`. A search for the quote alone is faster.
+fn at_request(line: &str) -> Option<(&str, &str)> {
+    let mut from = 0;
+    loop {
+        let quote = from + line[from..].find('"')?;
+        if let Some(before) = line[..quote].strip_suffix("] ") {
+            return Some((before, &line[quote + 1..]));
+        }
+        from = quote + 1;
+    }
+}
+
+/// What stands before and behind the last ` [`: the name of a user may contain anything. A time has nearly always the same
+/// length.
+fn at_time(before: &str) -> Option<(&str, &str)> {
+    match before.len().checked_sub(" [10/Oct/2000:13:55:36 -0700".len()) {
+        Some(start) if before.as_bytes()[start..].starts_with(b" [") => Some((&before[..start], &before[start + 2..])),
+        _ => before.rsplit_once(" ["),
+    }
+}
+
 /// The client in what stands before the time: `client ident user`, perhaps behind a virtual host.
 fn client_of(who: &str) -> Result<&str, Reason> {
     let (first, rest) = word(who);
-    let (second, behind) = word(rest);
     // Hardly any client tells its ident, so nearly always a hyphen stands there. The name of a user may have spaces.
-    if second != "-" && !second.is_empty() {
+    if !matches!(rest.as_bytes(), [] | [b'-'] | [b'-', b' ', ..]) {
+        let (second, behind) = word(rest);
         let (ident, user) = word(behind);
         let has_port = first.contains(':');
         let is_client = |text: &&str| has_port || text.contains('.') || address(text).is_some();

@@ -89,7 +89,8 @@ fn parse_text(line: &Line, text: &str, format: Format) -> Result<Record, Reason>
     if text.is_empty() {
         return Err(Reason::Blank);
     }
-    if text.as_bytes().contains(&b'\r') {
+    // Not `contains`, which looks at one byte after the other until it finds it: here there is nothing to find.
+    if text.bytes().fold(false, |found, byte| found | (byte == b'\r')) {
         return Err(Reason::Return);
     }
     let is_json = match format {

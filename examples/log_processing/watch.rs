@@ -4,8 +4,8 @@
 //! a [`TumblingWindow`](streamz::TumblingWindow) would tell at its end, and would see half of what lies across its border.
 //!
 //! Times are what some clock said. Lines may be a little out of order, two machines may not agree, and one line may be off
-//! by years. So nothing here moves on to the latest time, or begins again when time goes back: what is remembered makes
-//! room in the order in which it came, and a request is compared with what lies near to it in time.
+//! by years. So nothing here moves on to the latest time, or begins again when time goes back: a minute is compared with the
+//! minutes before it, and a client is watched by two clocks at a time.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -111,8 +111,10 @@ pub(crate) struct Backwards {
 pub(crate) struct ClientWatch {
     /// The times of its latest errors.
     errors: VecDeque<i64>,
-    /// The latest paths it has asked for, as hashes, and when it last did.
-    paths: VecDeque<(u64, i64)>,
+    /// The paths it has asked for, as hashes, and when it last did.
+    paths: Vec<(u64, i64)>,
+    /// The latest time of each of the two clocks that were heard last: times that are a window apart are told by two.
+    clocks: [i64; 2],
 }
 
 impl Watch {
@@ -171,33 +173,40 @@ impl Watch {
 impl ClientWatch {
     /// Notes an error; true if it and at least `max - 1` others lie within the window.
     fn too_many_errors(&mut self, time: i64, window: i64, max: usize) -> bool {
-        remember(&mut self.errors, time, max);
+        // Of two clocks that take turns, one has at least half of the errors.
+        if self.errors.len() == 2 * max {
+            self.errors.pop_front();
+        }
+        self.errors.push_back(time);
         self.errors.len() >= max && within(self.errors.iter().copied(), time, window) >= max
     }
 
     /// Notes a path; true if it is a new one, and at least the `max`-th within the window.
     fn too_many_paths(&mut self, path: &str, time: i64, window: i64, max: usize) -> bool {
+        self.hear(time, window);
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(path);
         if let Some((_, last)) = self.paths.iter_mut().find(|(known, _)| *known == hash) {
-            let is_new = (time - *last).abs() >= window;
             *last = time;
-            if !is_new {
-                return false;
-            }
-        } else {
-            remember(&mut self.paths, (hash, time), max);
+            return false;
         }
+        if self.paths.len() >= max - 1 {
+            self.paths.retain(|(_, last)| self.clocks.iter().any(|clock| (clock - last).abs() < window));
+        }
+        if self.paths.len() == 2 * max {
+            // As many as it takes are enough, for each clock.
+            self.paths.remove(0);
+        }
+        self.paths.push((hash, time));
         self.paths.len() >= max && within(self.paths.iter().map(|(_, last)| *last), time, window) >= max
     }
-}
 
-/// Adds what is new, and lets go of what came first: twice as many as the limit are kept, so that of two clocks one has as
-/// many as it takes.
-fn remember<T>(latest: &mut VecDeque<T>, new: T, max: usize) {
-    if latest.len() == 2 * max {
-        latest.pop_front();
+    /// Moves the clock that told this time, or puts a new one in the place of the one that was not heard for longest.
+    fn hear(&mut self, time: i64, window: i64) {
+        if (time - self.clocks[0]).abs() >= window {
+            self.clocks.swap(0, 1);
+        }
+        self.clocks[0] = time;
     }
-    latest.push_back(new);
 }
 
 /// How many of these times lie in the window that ends with the latest of them that is less than a window ahead of `time`.

@@ -638,6 +638,10 @@ fn a_client_is_watched_though_two_clocks_take_turns() {
             .collect();
         assert_eq!(alerts(&report(scan, &["--max-paths", "20"])), pairs([("scan", "a")]), "{year}");
     }
+    // They need not take strict turns.
+    let in_pairs = (0..20).step_by(2).flat_map(|n| [n, n + 1, n + 120, n + 121]);
+    let scan = in_pairs.map(|second| line("a", second, &format!("/{second}"), 200)).collect::<String>();
+    assert_eq!(alerts(&report(scan, &["--max-paths", "20"]))[0], ("scan".to_owned(), "a".to_owned()));
     // Spread over more than the window by each clock, there is nothing to say.
     let slow = (0..40).map(|n| line("a", n * 4, "/", 404) + &line("a", n * 4 + 120, "/", 404)).collect::<String>();
     assert_eq!(alerts(&report(slow, &["--max-errors", "31"])), []);
