@@ -552,7 +552,7 @@ mod tests {
     fn a_cancelled_pipeline_says_so_while_it_runs() {
         let pipeline = Pipeline::new("running");
         let (release, wait) = std::sync::mpsc::channel::<()>();
-        pipeline.spawn("busy", move |_| drop(wait.recv()));
+        pipeline.spawn("busy", move |_| _ = wait.recv());
         pipeline.cancel();
         assert!(matches!(pipeline.report().outcome, Outcome::Cancelled(Cause::Requested)));
         drop(release);
