@@ -451,6 +451,14 @@ fn the_outcome_is_fixed_when_the_last_thread_ends() {
 }
 
 #[test]
+fn a_report_of_a_running_pipeline_takes_its_time_from_the_clock() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (_sender, _stream) = Stream::<u8>::channel(&pipeline, 1);
+    clock.advance(3 * SECOND);
+    assert_eq!(pipeline.report().elapsed, 3 * SECOND);
+}
+
+#[test]
 fn an_abort_or_a_drop_after_the_end_changes_nothing() {
     let clock = ManualClock::new();
     assert!(complete(&clock).abort().is_complete());
