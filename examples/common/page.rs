@@ -67,7 +67,7 @@ fn help(name: &str, title: &str) -> String {
         Shows what happens, and checks the promises that it makes. docs/patterns/{name}.md explains it.\n\n\
         {}\n\n\
         Options:\n  -h, --help  Print help\n\n\
-        Exit status:\n  0  all promises were kept; also if nobody reads what is printed\n  \
+        Exit status:\n  0  all promises were kept; also if the reader of the output has gone\n  \
         1  a promise was broken, or the work failed\n  2  the arguments are wrong",
         usage(name)
     )

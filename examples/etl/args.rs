@@ -35,7 +35,7 @@ Outputs:
   No output may be a file that is read, or another output, whatever it is called.
 
 Exit status:
-  0    everything was read and dealt with; also if nobody reads what is printed
+  0    everything was read and dealt with; also if the reader of the output has gone
   1    any failure that is not named here, also if rows failed and none was loaded
   2    the arguments are wrong
   130  interrupted with Ctrl-C; what was committed stays

@@ -52,19 +52,19 @@ Memory:
   at most about 3 kB (with the default limits), a path 0.4 kB.
 
 Following:
-  Files may be missing at first, renamed and made anew, or emptied. What still comes to one that was
-  renamed is read, too, until it is deleted or the next one is renamed. If a file is renamed more
-  than once within a tenth of a second, those in between are read as FILE.1, FILE.2, ..; if they may
-  have been deleted as well, that is a failure. It cannot be noticed that a file was emptied and has
-  grown beyond its old length within that time, or deleted and made anew twice. Lines of files that
-  are read from their end are counted from there: access.log:+17.
+  Files may be missing at first, renamed and created again, or emptied. What still comes to one
+  that was renamed is read, too, until it is deleted or the next one is renamed. If a file is
+  renamed more than once within a tenth of a second, those in between are read as FILE.1, FILE.2,
+  ..; if they may have been deleted as well, that is a failure. It cannot be noticed that a file
+  was emptied and has grown beyond its old length within that time, or was deleted and created
+  again twice. Lines of files that are read from their end are counted from there: access.log:+17.
 
 Exit status:
   0    all was read; with --follow: ended by Ctrl-C
   130  interrupted before that; the report is about what was read
   2    the arguments are wrong
   1    any other failure
-  Malformed lines and alerts are no failure; nor is it that nobody reads what is printed.
+  Malformed lines and alerts are no failure; nor is a reader of the output that has gone.
 ";
 
 /// Counts what an access log says, and finds bursts and suspicious clients in it.

@@ -2,7 +2,7 @@
 //!
 //! What can happen to a file that is followed:
 //!
-//! - It is renamed and made anew (`logrotate`). What has the name now is read from its beginning. The file of before is
+//! - It is renamed and created again (`logrotate`). What has the name now is read from its beginning. The file of before is
 //!   read on beside it, for a program may go on writing to it for a while, until it is deleted or the next one is renamed.
 //! - It is renamed several times before anybody looks. The files in between are found as `NAME.1`, `NAME.2`, .., and are
 //!   read. If the first of them was deleted in the meantime, so may others have been, and lines may be missing; that is a
@@ -172,7 +172,7 @@ impl Tail {
             }
             let there = match std::fs::metadata(&self.path) {
                 Ok(meta) => identity(&meta),
-                // Renamed, and not made anew yet: more may still come to what we have.
+                // Renamed, and not created again yet: more may still come to what we have.
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
             };
@@ -217,7 +217,7 @@ impl Tail {
             self.note("following");
             return;
         };
-        self.note("renamed and made anew:");
+        self.note("renamed and created again:");
         let is_deleted = before.is_deleted();
         self.previous.push(before);
         let mut between = self.numbered();

@@ -17,7 +17,7 @@
 //! - *The time of the log.* Windows, repeats and rates go by the time that the lines tell, so that a log of last week gives
 //!   the alerts that it would have given last week, and the same ones each time.
 //! - *Following.* With `--follow` the source is an interval: at each tick a [`FlatMap`](streamz::FlatMap) unfolds into the
-//!   lines that have come. Files may be renamed and made anew, or emptied. Ctrl-C drains the pipeline: what was read
+//!   lines that have come. Files may be renamed and created again, or emptied. Ctrl-C drains the pipeline: what was read
 //!   is in the report.
 //! - *Steps that are too cheap for a thread* share one: reading and parsing here, everything else there.
 //!

@@ -423,7 +423,7 @@ impl Scope {
     }
 
     fn record_end(&self, state: &mut State) {
-        // A deadline that nobody has noticed has cut nothing.
+        // A deadline that no stage has seen has cut nothing.
         let outcome = match (self.root.recorded_cause(), &state.cut) {
             (Some(cause), _) => Outcome::Cancelled(cause),
             (None, Some(error)) => Outcome::Cut(error.clone()),

@@ -1136,7 +1136,7 @@ mod linux {
         place.append("a.log.1", probe("two", 1));
         run.alerts("two", "a.log:+2");
         place.write("a.log", probe("three", 2));
-        run.notes("renamed and made anew: a.log");
+        run.notes("renamed and created again: a.log");
         run.alerts("three", "a.log:1");
         place.append("a.log.1", probe("four", 3));
         run.alerts("four", "a.log:+3");
@@ -1147,7 +1147,7 @@ mod linux {
         place.append("a.log.1", probe("six", 5).trim_end());
         fs::rename(place.path("a.log"), place.path("a.log.2")).unwrap();
         place.write("a.log", "");
-        run.notes("renamed and made anew: a.log");
+        run.notes("renamed and created again: a.log");
         run.alerts("six", "a.log:+4");
         // A file that is deleted is let go, too.
         place.append("a.log.2", probe("seven", 6).trim_end());
@@ -1191,7 +1191,7 @@ mod linux {
         place.append("b.log", probe("c", 2));
         run.alerts("c", "b.log:+2");
         place.write("a.log", probe("d", 3));
-        run.notes("renamed and made anew: a.log");
+        run.notes("renamed and created again: a.log");
         run.alerts("d", "a.log:1");
         assert_eq!(run.end("-INT")["read"], 4);
     }
@@ -1220,7 +1220,7 @@ mod linux {
             place.write("a.log", probe(client, n));
         }
         signal(&run.child, "-CONT");
-        run.notes("renamed and made anew: a.log");
+        run.notes("renamed and created again: a.log");
         run.notes("renamed 3 times since it was last looked at: a.log");
         run.alerts("two", "a.log:1");
         run.alerts("three", "a.log:1");
@@ -1243,7 +1243,7 @@ mod linux {
             place.write("a.log", probe(client, 1));
         }
         signal(&run.child, "-CONT");
-        run.notes("renamed and made anew: a.log");
+        run.notes("renamed and created again: a.log");
         run.notes("renamed 2 times since it was last looked at: a.log");
         run.notes("lines may be missing of a.log");
         run.alerts("two", "a.log:1");
@@ -1380,7 +1380,7 @@ mod linux {
         run.notes("for now cannot read (only files can be followed) a.log");
         fs::remove_dir(place.path("a.log")).unwrap();
         place.write("a.log", probe("one", 0));
-        run.notes("renamed and made anew: a.log");
+        run.notes("renamed and created again: a.log");
         run.alerts("one", "a.log:1");
         signal(&run.child, "-INT");
         run.notes("error: cannot read a.log: only files can be followed");

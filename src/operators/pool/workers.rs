@@ -16,7 +16,7 @@
 //!    emitter, and order is that of the numbers.
 //! 4. *Nobody waits while holding a lock*, calls user code or drops a user value.
 //! 5. *Idle workers.* A worker rests only when there is nothing to take, and one of those at rest is told of what comes
-//!    next: see `crew.rs`. A worker that takes something passes the baton before it begins it. Nobody rests, or leaves,
+//!    next: see `crew.rs`. A worker that takes something passes the baton before it begins it. No worker rests, or leaves,
 //!    while there is anything in a slot.
 //! 6. *End.* The output is finished by the emitter, or by whoever finds the sender at rest, when the input has ended and
 //!    `emitted == next`. Both look under the output lock, after the end of the input was noted, so one of them sees it.
