@@ -7,6 +7,8 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
+use crate::mark::Mark;
+
 /// A boxed error, the form in which a [`StreamError`] keeps its source.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -55,7 +57,6 @@ impl fmt::Display for ErrorKind {
 ///
 /// A `StreamError` is one pointer wide. Clones share everything, including the item: whoever calls
 /// [`take_item`](Self::take_item) first has it.
-#[derive(Clone)]
 pub struct StreamError {
     inner: Arc<Inner>,
 }
@@ -69,6 +70,8 @@ struct Inner {
     source: Option<BoxError>,
     item: Mutex<Option<Box<dyn Any + Send>>>,
     item_type: Option<&'static str>,
+    /// It is not an error, but a mark on its way: see `mark.rs`.
+    mark: Option<Mark>,
 }
 
 impl StreamError {
@@ -86,7 +89,28 @@ impl StreamError {
             source: None,
             item: Mutex::new(None),
             item_type: None,
+            mark: None,
         })
+    }
+
+    /// A mark, in the form in which it travels.
+    pub(crate) fn mark(mark: Mark) -> Self {
+        Self::new(ErrorKind::Internal, "mark").edit(|inner| inner.mark = Some(mark))
+    }
+
+    #[inline]
+    pub(crate) fn is_mark(&self) -> bool {
+        self.inner.mark.is_some()
+    }
+
+    /// The mark, if it is one.
+    pub(crate) fn into_mark(self) -> Result<Mark, Self> {
+        if !self.is_mark() {
+            return Err(self);
+        }
+        // A clone of a mark has an `Inner` of its own.
+        let mark = Arc::into_inner(self.inner).and_then(|inner| inner.mark);
+        mark.map_or_else(|| unreachable!("a mark is not shared"), Ok)
     }
 
     fn from_inner(inner: Inner) -> Self {
@@ -208,6 +232,16 @@ impl StreamError {
     /// Whether both are the same error: clones of one another.
     pub fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl Clone for StreamError {
+    fn clone(&self) -> Self {
+        match &self.inner.mark {
+            None => Self { inner: Arc::clone(&self.inner) },
+            // Each copy is to be completed or lost by itself.
+            Some(mark) => Self::mark(mark.clone()),
+        }
     }
 }
 

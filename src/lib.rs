@@ -86,9 +86,11 @@
 
 mod clock;
 mod compile_fail;
+pub mod delivery;
 mod edge;
 mod error;
 pub mod guides;
+mod mark;
 mod operators;
 mod panic;
 pub mod patterns;

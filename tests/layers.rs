@@ -6,14 +6,15 @@ use std::fs;
 use std::path::Path;
 
 /// From the bottom up. A file at the root of `src` is a layer of its own name.
-const LAYERS: [&[&str]; 9] = [
-    &["error", "panic", "sync"],
+const LAYERS: [&[&str]; 10] = [
+    &["error", "mark", "panic", "sync"],
     &["clock"],
     &["edge"],
     &["pipeline"],
     &["stage"],
     &["stream"],
     &["operators"],
+    &["delivery"],
     &["testing"],
     &["lib", "prelude", "guides", "patterns", "compile_fail"],
 ];

@@ -235,8 +235,9 @@ impl Pipeline {
 }
 
 impl CancelToken {
+    /// See [`Pipeline::spawn`] and, if it does not `keep` the pipeline alive, [`Pipeline::every`].
     #[track_caller]
-    fn spawn_task(&self, name: &str, keep: bool, work: impl FnOnce(&CancelToken) + Send + 'static) {
+    pub(crate) fn spawn_task(&self, name: &str, keep: bool, work: impl FnOnce(&CancelToken) + Send + 'static) {
         let scope = self.scope();
         let (stats, reservation) = scope.register(name, StageKind::Task, &[], 1);
         let token = self.clone();

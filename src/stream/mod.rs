@@ -2,7 +2,7 @@
 
 mod ends;
 mod inline;
-mod origin;
+pub(crate) mod origin;
 mod processor;
 mod receiver;
 mod sender;

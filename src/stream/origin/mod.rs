@@ -46,9 +46,14 @@ impl Site {
         Self { token: registered.token.clone(), context: registered.context(), keeps_books }
     }
 
+    /// The name of the stage.
+    pub(crate) fn name(&self) -> &str {
+        &self.context.stats.name
+    }
+
     /// An error item, after which the source goes on.
     #[cold]
-    fn error(&self, complete: impl FnOnce(StreamError) -> StreamError, kind: ErrorKind) -> StreamError {
+    pub(crate) fn error(&self, complete: impl FnOnce(StreamError) -> StreamError, kind: ErrorKind) -> StreamError {
         if self.keeps_books {
             self.context.stats.steps[0].errors_out.add(1);
         }
@@ -57,11 +62,11 @@ impl Site {
 
     /// The end of a source that died of `reason`: a cut, of which the report knows too.
     #[cold]
-    fn died(&self, reason: impl Into<BoxError>) -> End {
+    pub(crate) fn died(&self, reason: impl Into<BoxError>) -> End {
         End::Cut(noted_cut(&self.token, &self.context.stats, reason))
     }
 
-    fn publish(&self, made: u64) {
+    pub(crate) fn publish(&self, made: u64) {
         if self.keeps_books {
             self.context.stats.steps[0].emitted.add(made);
         }
@@ -71,7 +76,7 @@ impl Site {
 impl<T: Send + 'static> Stream<T> {
     /// A source with a thread of its own.
     #[track_caller]
-    fn source<F>(cancel: &CancelToken, name: &str, feed: impl FnOnce(Site) -> F) -> Self
+    pub(crate) fn source<F>(cancel: &CancelToken, name: &str, feed: impl FnOnce(Site) -> F) -> Self
     where
         F: Feed<Item = T> + Send + 'static,
     {

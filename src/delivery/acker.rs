@@ -1,0 +1,133 @@
+//! The thread that acknowledges.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::config::DeliveryConfig;
+use super::inbox::{Acker, guarded};
+use super::ledger::Ledger;
+use super::pauses::Pauses;
+use crate::clock::earlier;
+use crate::clock::wait::Waiter;
+use crate::pipeline::CancelToken;
+
+/// How long it stays after a cancel for records that are still being processed. What is settled later than that is not
+/// acknowledged, and so given out again.
+const GRACE: Duration = Duration::from_secs(1);
+
+pub(super) struct Clerk<A: Acker> {
+    acker: A,
+    ledger: Arc<Ledger<A::Receipt>>,
+    config: DeliveryConfig,
+    name: Arc<str>,
+    /// Settled, and to be acknowledged.
+    settled: Vec<A::Receipt>,
+    /// When that is to be done.
+    due: Option<Instant>,
+    /// When the lease is to be extended.
+    lease: Option<Instant>,
+    pauses: Pauses,
+    /// When it leaves, whatever is in flight.
+    leaves: Option<Instant>,
+}
+
+impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
+    pub(super) fn new(acker: A, ledger: Arc<Ledger<A::Receipt>>, config: DeliveryConfig, name: Arc<str>) -> Self {
+        let (settled, pauses) = (Vec::new(), Pauses::new());
+        Self { acker, ledger, config, name, settled, due: None, lease: None, pauses, leaves: None }
+    }
+
+    /// Works until nothing is in flight and nothing more will come, or for a moment after a cancel.
+    pub(super) fn run(mut self, token: &CancelToken) {
+        let waiter = Waiter::current(token.clock());
+        let _registered = token.register(waiter.wake());
+        self.plan_lease(token.now());
+        loop {
+            let now = token.now();
+            self.keep_alive(now, token);
+            self.collect(now, token);
+            if self.due.is_some_and(|due| due <= now) {
+                self.acknowledge(token);
+            }
+            if self.ledger.is_over() || self.leaves.is_some_and(|leaves| leaves <= now) {
+                return;
+            }
+            if !self.ledger.want_work(self.enough(), waiter.wake()) {
+                let deadline = if self.leaves.is_some() { self.leaves } else { token.deadline() };
+                waiter.park(earlier(earlier(self.due, self.lease), deadline));
+            }
+        }
+    }
+
+    /// How many more settled records are worth getting up for.
+    fn enough(&self) -> usize {
+        match self.due {
+            None => 1,
+            Some(_) if self.pauses.is_pausing() => usize::MAX,
+            Some(_) => self.config.fetch.saturating_sub(self.settled.len()).max(1),
+        }
+    }
+
+    fn collect(&mut self, now: Instant, token: &CancelToken) {
+        let (mut settled, lost) = self.ledger.take();
+        self.settled.append(&mut settled);
+        if !lost.is_empty() {
+            let count = lost.len();
+            let acker = &mut self.acker;
+            if let Err(error) = guarded(|| acker.give_back(lost)) {
+                log::warn!("streamz: `{}` cannot give records back: {error}", self.name);
+            }
+            self.ledger.done(count);
+        }
+        if self.leaves.is_none() && token.is_cancelled() {
+            self.leaves = Some(now + GRACE);
+        }
+        if self.settled.is_empty() || self.pauses.is_pausing() {
+            return;
+        }
+        // Nothing more is worth waiting for if the source has ended.
+        let at_once = self.settled.len() >= self.config.fetch || self.leaves.is_some() || self.ledger.has_ended();
+        let due = if at_once { Some(now) } else { now.checked_add(self.config.ack_interval) };
+        self.due = earlier(self.due, due);
+    }
+
+    fn acknowledge(&mut self, token: &CancelToken) {
+        let before = self.settled.len();
+        let (acker, settled) = (&mut self.acker, &mut self.settled);
+        let outcome = guarded(|| acker.acknowledge(settled));
+        self.ledger.done(before - self.settled.len());
+        self.due = None;
+        match outcome {
+            Ok(()) => {
+                self.pauses.over();
+                // What it has left is not worth another call at once.
+                self.due = if self.settled.is_empty() { None } else { Some(self.pauses.next(token.now())) };
+            }
+            Err(error) if error.is_transient() => {
+                self.pauses.warn(&self.name, "acknowledge", &error);
+                self.due = Some(self.pauses.next(token.now()));
+            }
+            Err(error) => {
+                log::error!("streamz: `{}` cannot acknowledge: {error}", self.name);
+                self.ledger.done(std::mem::take(&mut self.settled).len());
+                token.cancel_because(error.into_reason());
+            }
+        }
+    }
+
+    fn keep_alive(&mut self, now: Instant, token: &CancelToken) {
+        if self.lease.is_none_or(|lease| now < lease) {
+            return;
+        }
+        let acker = &mut self.acker;
+        if let Err(error) = guarded(|| acker.keep_alive()) {
+            log::warn!("streamz: `{}` cannot extend its lease: {error}", self.name);
+        }
+        self.plan_lease(token.now());
+    }
+
+    fn plan_lease(&mut self, now: Instant) {
+        let period = self.config.keep_alive;
+        self.lease = if period.is_zero() { None } else { now.checked_add(period) };
+    }
+}

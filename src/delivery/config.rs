@@ -1,0 +1,69 @@
+//! [`DeliveryConfig`].
+
+use std::time::Duration;
+
+/// How [`Stream::deliver`](crate::Stream::deliver) takes records and acknowledges them.
+///
+/// ```
+/// use streamz::delivery::DeliveryConfig;
+///
+/// let config = DeliveryConfig { max_unacked: 1_000, ..DeliveryConfig::default() };
+/// assert_eq!((config.fetch, config.epoch), (512, 64));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryConfig {
+    /// How many records are fetched at most in one call. Defaults to 512. At least 1.
+    pub fetch: usize,
+    /// How long a fetch waits at most for the first record. Defaults to 250 ms. A cancel or a drain is seen when the fetch
+    /// returns, so this bounds how long they take.
+    pub wait: Duration,
+    /// After how many records at most a mark follows, the unit in which records are acknowledged. Defaults to 64. At least
+    /// 1, with which each record is acknowledged on its own, at several times the cost. A mark also follows the last record
+    /// of each fetch.
+    pub epoch: usize,
+    /// How many records may be fetched and not acknowledged yet; when there are so many, none is fetched. Defaults to
+    /// 65,536. At least 1.
+    ///
+    /// This bounds how many records are processed twice after a crash. It must be larger than what the stages hold: a
+    /// window that is closed by a later record never closes if that record is not fetched.
+    pub max_unacked: usize,
+    /// How long an acknowledgement waits at most for others, to go with them in one call. Defaults to 10 ms. With zero each
+    /// goes as soon as the one before it has returned.
+    pub ack_interval: Duration,
+    /// How often the lease of what is in flight is extended. Defaults to 10 s; zero and `Duration::MAX` mean never. Must be
+    /// well below the store's lease.
+    pub keep_alive: Duration,
+    /// How many times a record is given out before it is put aside: from then on it is an error item of kind
+    /// [`Failed`](crate::ErrorKind::Failed) whose source is [`TooManyDeliveries`](super::TooManyDeliveries), and carries the
+    /// record. Defaults to `None`, no limit. For records that kill the process.
+    ///
+    /// It counts crashes of others, too: a record may have been in flight each time without being at fault. So do not
+    /// choose it too small; 5 is a good value.
+    pub max_deliveries: Option<u32>,
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        Self {
+            fetch: 512,
+            wait: Duration::from_millis(250),
+            epoch: 64,
+            max_unacked: 65_536,
+            ack_interval: Duration::from_millis(10),
+            keep_alive: Duration::from_secs(10),
+            max_deliveries: None,
+        }
+    }
+}
+
+impl DeliveryConfig {
+    /// # Panics
+    /// If a number is 0.
+    #[track_caller]
+    pub(super) fn check(&self) {
+        assert!(self.fetch > 0, "`fetch` must be at least 1");
+        assert!(self.epoch > 0, "`epoch` must be at least 1");
+        assert!(self.max_unacked > 0, "`max_unacked` must be at least 1");
+        assert!(self.max_deliveries != Some(0), "`max_deliveries` must be at least 1");
+    }
+}

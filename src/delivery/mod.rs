@@ -1,0 +1,48 @@
+//! Delivery that survives a crash: what is taken from a store is acknowledged there only when it has been processed.
+//!
+//! [`Stream::deliver`](crate::Stream::deliver) reads records from an [`Inbox`]: a queue, log or table that keeps a record
+//! until it has been acknowledged. Everything behind it stays as it is: the same operators, closures and types. A record
+//! that a crash, a cancel or an error kept from being processed is given out again. So each record is processed *at least
+//! once*; after a clean end or a drain, exactly once.
+//!
+//! # How it works
+//!
+//! After at most [`epoch`](DeliveryConfig::epoch) records, and whenever the source is about to wait, it puts a *mark* into
+//! the stream. Each stage holds a mark back until everything that it received before has been settled, and passes it on
+//! behind what was made of that. A stage with several outputs passes a copy to each. An end completes a mark when
+//! everything before it has been processed; when all copies of it are complete, the records are acknowledged. This is the
+//! barrier of Chandy and Lamport ("Distributed snapshots", 1985), as Flink uses it, except that nothing is saved and
+//! inputs need not be aligned: a mark only counts.
+//!
+//! # What counts as processed
+//!
+//! | a record | is acknowledged |
+//! |---|---|
+//! | was processed by the end: its closure has returned | yes |
+//! | was removed by a filter, `dedupe`, a dropping buffer, a sample | yes |
+//! | became an error item that the end, `Recover` or the reader of the dead letters has handled | yes, after that |
+//! | is held in a batch, window, session, delay, pool | when it comes out and has been processed |
+//! | was multiplied by `flat_map`, a fan-out, a router | when all of it has been processed |
+//! | was in flight at a cancel, in a stream that was cut, or behind an end that stopped at an error | no: it is given out again |
+//! | went to a stream that was dropped | no |
+//!
+//! # Limits
+//!
+//! - Duplicates: after a crash, up to [`max_unacked`](DeliveryConfig::max_unacked) records come again. What the end does
+//!   must bear that.
+//! - [`Stream::into_receiver`](crate::Stream::into_receiver) does not know when its items have been processed. Records that
+//!   leave the pipeline that way are never acknowledged.
+//! - [`Pipeline::join`](crate::Pipeline::join) waits until every record in flight has been settled.
+
+mod acker;
+mod config;
+mod inbox;
+mod ledger;
+mod outbox;
+mod pauses;
+mod source;
+
+pub use config::DeliveryConfig;
+pub use inbox::{Acker, Delivery, Inbox, StoreError};
+pub use outbox::Outbox;
+pub use source::TooManyDeliveries;

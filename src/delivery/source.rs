@@ -1,0 +1,211 @@
+//! [`Stream::deliver`]: records from an inbox, with marks between them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::acker::Clerk;
+use super::config::DeliveryConfig;
+use super::inbox::{Delivery, Inbox, StoreError, guarded};
+use super::ledger::Ledger;
+use super::pauses::Pauses;
+use crate::clock::earlier;
+use crate::clock::wait::{Waiter, before_blocking};
+use crate::edge::{End, Polled};
+use crate::error::{ErrorKind, StreamError};
+use crate::panic;
+use crate::pipeline::CancelToken;
+use crate::pipeline::stats::Phase;
+use crate::stage::input::Feed;
+use crate::stage::thread::StageThread;
+use crate::stream::Stream;
+use crate::stream::origin::Site;
+
+/// The reason of an error item for a record that has been given out more than
+/// [`max_deliveries`](DeliveryConfig::max_deliveries) times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("delivered {attempt} times, and allowed {most}")]
+#[non_exhaustive]
+pub struct TooManyDeliveries {
+    /// How many times the store has given it out.
+    pub attempt: u32,
+    /// How many times it was to be tried.
+    pub most: u32,
+}
+
+/// Gives records one by one, and a mark behind those of each epoch.
+struct Records<I: Inbox> {
+    inbox: I,
+    config: DeliveryConfig,
+    ledger: Arc<Ledger<I::Receipt>>,
+    site: Site,
+    token: CancelToken,
+    /// Fetched and not yet given.
+    fetched: std::vec::IntoIter<Delivery<I::Record, I::Receipt>>,
+    /// Of the records that were given since the last mark.
+    receipts: Vec<I::Receipt>,
+    pauses: Pauses,
+    ended: bool,
+}
+
+impl<I: Inbox> Records<I> {
+    fn give(&mut self, delivery: Delivery<I::Record, I::Receipt>) -> Polled<I::Record> {
+        let Delivery { record, receipt, attempt } = delivery;
+        self.receipts.push(receipt);
+        match self.config.max_deliveries {
+            Some(most) if attempt > most => {
+                let reason = TooManyDeliveries { attempt, most };
+                let complete = |error: StreamError| error.with_source(reason).with_item(record).with_attempts(attempt);
+                Polled::Item(Err(self.site.error(complete, ErrorKind::Failed)))
+            }
+            _ => Polled::Item(Ok(record)),
+        }
+    }
+
+    fn mark(&mut self) -> Polled<I::Record> {
+        let receipts = std::mem::replace(&mut self.receipts, Vec::with_capacity(self.config.epoch.min(1024)));
+        Polled::Item(Err(StreamError::mark(self.ledger.mark(receipts))))
+    }
+
+    /// How many more records may be in flight.
+    fn room(&self) -> usize {
+        self.config.max_unacked.saturating_sub(self.ledger.unacked())
+    }
+
+    #[cold]
+    fn fetch(&mut self) -> Polled<I::Record> {
+        let now = self.token.now();
+        let room = self.room();
+        if room == 0 || self.pauses.until().is_some_and(|until| now < until) {
+            return Polled::Empty;
+        }
+        let (most, wait) = (room.min(self.config.fetch), self.config.wait);
+        let mut records = Vec::with_capacity(most);
+        // Hands over what is open.
+        before_blocking();
+        let fetched = guarded(|| self.inbox.fetch(most, wait, &mut records));
+        self.ledger.fetched(records.len());
+        self.fetched = records.into_iter();
+        match fetched {
+            Ok(()) => self.pauses.over(),
+            Err(error) if error.is_transient() => {
+                self.pauses.warn(self.site.name(), "fetch", &error);
+                self.pauses.next(self.token.now());
+            }
+            Err(error) => {
+                self.ended = true;
+                return Polled::Ended(self.site.died(error.into_reason()));
+            }
+        }
+        if self.fetched.len() == 0 && self.inbox.is_exhausted() {
+            self.ended = true;
+            return Polled::Ended(End::Finished);
+        }
+        match self.fetched.next() {
+            Some(delivery) => self.give(delivery),
+            None => Polled::Empty,
+        }
+    }
+}
+
+impl<I: Inbox> Feed for Records<I> {
+    type Item = I::Record;
+
+    fn poll(&mut self) -> Polled<I::Record> {
+        let due = self.receipts.len() >= self.config.epoch || self.token.is_draining();
+        if due && !self.receipts.is_empty() {
+            return self.mark();
+        }
+        if self.token.is_draining() {
+            return Polled::Ended(End::Finished);
+        }
+        match self.fetched.next() {
+            Some(delivery) => self.give(delivery),
+            // What the fetch gave may be all for a long time.
+            None if !self.receipts.is_empty() => self.mark(),
+            None if self.ended => Polled::Ended(End::Finished),
+            None => self.fetch(),
+        }
+    }
+
+    /// Not before the mark of the last records.
+    fn is_drained(&self) -> bool {
+        self.token.is_draining() && self.receipts.is_empty()
+    }
+
+    fn wait(
+        &self,
+        thread: &StageThread,
+        until: Option<Instant>,
+        hint: impl FnMut() -> bool,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
+        let pause = self.pauses.until().filter(|until| self.token.now() < *until);
+        if pause.is_none() && self.room() > 0 {
+            return;
+        }
+        thread.wait(Phase::Idle, earlier(until, pause), hint, |waiter| {
+            let found = register(waiter) || self.token.is_draining();
+            found || (self.ledger.want_room(self.config.max_unacked, waiter.wake()) && pause.is_none())
+        });
+    }
+
+    fn publish(&mut self, made: u64) {
+        self.site.publish(made);
+    }
+
+    fn discard(self) {
+        let Self { inbox, ledger, fetched, receipts, .. } = self;
+        ledger.lose(receipts);
+        let (records, receipts): (Vec<_>, Vec<_>) = fetched.map(|it| (it.record, it.receipt)).unzip();
+        ledger.lose(receipts);
+        ledger.end_source();
+        panic::discard(records);
+        panic::guard_drop(inbox);
+    }
+}
+
+impl<T: Send + 'static> Stream<T> {
+    /// The records of an [`Inbox`], each of which is acknowledged when all that was made of it has been processed: by the
+    /// end of the stream, whatever stands between.
+    ///
+    /// Two threads belong to it: one fetches, the other one acknowledges. The module [`delivery`](super) says what counts
+    /// as processed, and what is delivered again.
+    ///
+    /// Back-pressure reaches the store: nothing is fetched while the output is full or
+    /// [`max_unacked`](DeliveryConfig::max_unacked) records are in flight. A drain stops fetching, gives back what was
+    /// fetched and has not entered the stream, and lets the rest be processed and acknowledged. After a cancel, what has
+    /// been processed is still acknowledged, and the rest is given back.
+    ///
+    /// # Errors
+    /// If the inbox cannot make its acker. When the store fails for a time, it is called again and again with growing
+    /// pauses of 0.1 s to 5 s, and the log says so once. If it fails for good, or a fetch panics, the stream is cut: the
+    /// last error is of kind [`Cancelled`](ErrorKind::Cancelled) with the reason as its source.
+    ///
+    /// # Panics
+    /// If a number in `config` is 0, or `cancel` belongs to no pipeline or to one that has finished.
+    #[track_caller]
+    pub fn deliver<I>(cancel: &CancelToken, mut inbox: I, config: DeliveryConfig) -> Result<Self, StoreError>
+    where
+        I: Inbox<Record = T>,
+    {
+        config.check();
+        let acker = inbox.acker()?;
+        let ledger = Ledger::new();
+        let (theirs, token, settings) = (Arc::clone(&ledger), cancel.clone(), config.clone());
+        let stream = Self::source(cancel, "deliver", move |site| Records {
+            inbox,
+            config,
+            ledger: theirs,
+            site,
+            token,
+            fetched: Vec::new().into_iter(),
+            receipts: Vec::new(),
+            pauses: Pauses::new(),
+            ended: false,
+        });
+        let name = Arc::clone(stream.feeder());
+        let clerk = Clerk::new(acker, ledger, settings, name);
+        cancel.spawn_task(&format!("{}-ack", stream.feeder()), true, move |token| clerk.run(token));
+        Ok(stream)
+    }
+}

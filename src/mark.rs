@@ -1,0 +1,56 @@
+//! [`Mark`]: says of a group of records, an *epoch*, that everything before it in the stream has been settled.
+//!
+//! The source puts a mark behind the records of each epoch; see `delivery/mod.rs` for the whole. A mark travels in a
+//! stream in place of an error item, in [`StreamError`](crate::StreamError), so that it takes the same way as what it
+//! follows and costs the items nothing. Code of the user's never sees one.
+//!
+//! # What must hold
+//!
+//! 1. A stage passes a mark on only behind everything that was made of what it received before the mark.
+//! 2. A mark may be copied, and every copy is a mark of its own: the epoch is over when all of them are.
+//! 3. A copy ends in one of two ways. The sink that has processed all before it *completes* it. A copy that is dropped in
+//!    any other way, because a stage was cut or its consumer has gone, *loses* the epoch.
+//! 4. So an epoch that was not lost when its last copy goes has been processed whole. That is when it tells the ledger.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The records behind which a mark was put. It is settled when it is dropped.
+pub(crate) trait Epoch: Send + Sync {
+    /// One of the copies was lost.
+    fn lose(&self);
+}
+
+/// One copy of the mark of an epoch.
+pub(crate) struct Mark(Option<Arc<dyn Epoch>>);
+
+impl Mark {
+    pub(crate) fn new(epoch: Arc<dyn Epoch>) -> Self {
+        Self(Some(epoch))
+    }
+
+    /// Everything before this copy has been processed.
+    pub(crate) fn complete(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Clone for Mark {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        if let Some(epoch) = &self.0 {
+            epoch.lose();
+        }
+    }
+}
+
+impl fmt::Debug for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mark")
+    }
+}
