@@ -30,8 +30,9 @@
 //! 7. *A consumer that goes* empties queue and batch by popping, outside the lock; the data items it finds are counted as
 //!    undelivered. Items offered after that are given back to the producer, which counts them in the same place. So
 //!    emitted = taken + undelivered, exactly.
-//! 8. No user value is dropped and no wake posted while the lock is held.
-//! 9. *What nobody will see* is dropped item by item. One whose drop panics harms neither the others nor the thread, which
+//! 8. *Marks* (see `mark.rs`) are no items: they are not counted as undelivered, need no room, and keep their place.
+//! 9. No user value is dropped and no wake posted while the lock is held.
+//! 10. *What nobody will see* is dropped item by item. One whose drop panics harms neither the others nor the thread, which
 //!    may have other ways out.
 //! 10. *Registrations are bounded.* The consumer has one wake here. Each thread of the producing stage has one in `owners`
 //!     until the stream ends, and one in `wanting_room` once it has waited. A sender has one in `wanting_room` while it waits:
@@ -315,6 +316,19 @@ impl<T> Edge<T> {
         state.queue.push(item);
         self.accepted(state, 1);
         Ok(oldest)
+    }
+
+    /// Puts a mark in, whether there is room or not: what comes before it needs no room any more, and its number is bounded
+    /// where it is made. It takes room from the items behind it until the consumer has seen it.
+    fn put_mark(&self, mark: StreamError) {
+        let mut state = self.state.lock();
+        if self.is_gone() || state.end.is_some() {
+            // Dropped, and so lost, outside of the lock.
+            drop(state);
+            return;
+        }
+        state.queue.push(Err(mark));
+        self.accepted(state, 1);
     }
 
     pub(crate) fn finish(&self) {

@@ -60,6 +60,19 @@ impl<T> EdgeSender<T> {
         }
     }
 
+    /// Emits a mark. It never waits for room itself, but it stays behind what does.
+    #[cold]
+    pub(crate) fn put_mark(&mut self, mark: StreamError) {
+        self.hand_over();
+        if self.open.is_empty() {
+            self.edge.put_mark(mark);
+            // It has taken room that was reckoned with.
+            self.set_credit(self.credit.saturating_sub(1));
+        } else {
+            self.open.push(Err(mark));
+        }
+    }
+
     /// Hands over what there is room for.
     #[cold]
     pub(crate) fn hand_over(&mut self) {

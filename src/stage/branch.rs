@@ -10,7 +10,7 @@ use super::own_loop::Way;
 use super::thread::StageThread;
 use crate::clock::wait::Wake;
 use crate::edge::{EdgeSender, End};
-use crate::error::Result;
+use crate::error::{Result, StreamError};
 use crate::pipeline::stats::{Phase, StageStats, Timing};
 
 pub(crate) struct Branch<T> {
@@ -86,6 +86,10 @@ impl<T> Way for Branch<T> {
 
     fn note_wait(&self, phase: Phase, now: Instant) {
         self.waits.enter(phase, now);
+    }
+
+    fn put_mark(&mut self, mark: StreamError) {
+        self.sender.put_mark(mark);
     }
 
     fn end(&mut self, end: End) {

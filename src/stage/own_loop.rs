@@ -11,6 +11,8 @@
 //!   all that are stuck at once.
 //! - *Panics.* One that the work does not catch itself becomes an error item. The work and the input are dropped under a
 //!   guard.
+//! - *Marks* (see `mark.rs`). An item has been settled when the work has returned, so a mark goes on at once, a copy to each
+//!   way. If something before it was dropped because its consumer has gone, it is lost.
 //! - *The end.* All ways are ended in the same way, also when the stage has got no thread.
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -25,6 +27,7 @@ use super::thread::{StageThread, spawn_error};
 use crate::clock::wait::{BeforePark, Wake};
 use crate::edge::{End, Polled};
 use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
+use crate::mark::Mark;
 use crate::panic;
 use crate::pipeline::CancelToken;
 use crate::pipeline::stats::{Phase, StepStats};
@@ -57,6 +60,9 @@ pub(crate) trait Way {
 
     /// The stage waits for room here, or does so no more.
     fn note_wait(&self, phase: Phase, now: Instant);
+
+    /// Sends a mark, which needs no room.
+    fn put_mark(&mut self, mark: StreamError);
 
     /// Ends the stream after what was sent.
     fn end(&mut self, end: End);
@@ -132,6 +138,8 @@ pub(crate) struct Desk<W> {
     context: Context,
     /// Something was handed over, or should have been: the loop is to look whether there was room.
     handed_over: Cell<bool>,
+    /// Something was dropped since the last mark because its consumer has gone.
+    undeliverable: Cell<bool>,
 }
 
 impl<W: Ways> Desk<W> {
@@ -156,6 +164,27 @@ impl<W: Ways> Desk<W> {
 
     pub(crate) fn error_of(&self, kind: ErrorKind) -> StreamError {
         self.context.error(kind, 0)
+    }
+
+    /// To be told when something is dropped because its consumer has gone.
+    #[inline]
+    pub(crate) fn undeliverable(&self) {
+        self.undeliverable.set(true);
+    }
+
+    /// A mark has come: each way gets a copy of its own.
+    #[cold]
+    fn put_mark(&self, mark: Mark) {
+        if self.undeliverable.take() {
+            // Dropped, and so lost.
+            return;
+        }
+        self.ways.borrow_mut().each_mut(|way| {
+            if !way.is_gone() {
+                way.put_mark(StreamError::mark(mark.clone()));
+            }
+        });
+        mark.complete();
     }
 
     fn is_gone(&self) -> bool {
@@ -250,7 +279,7 @@ pub(crate) fn run<W: Work>(
         }
         announce();
     });
-    let desk = Desk { ways, thread, context, handed_over: Cell::new(false) };
+    let desk = Desk { ways, thread, context, handed_over: Cell::new(false), undeliverable: Cell::new(false) };
     OwnLoop { input, desk, work }.run();
 }
 
@@ -279,10 +308,13 @@ impl<W: Work> OwnLoop<W> {
                             desk.step().received.add(1);
                             work.item(item, desk);
                         }
-                        Polled::Item(Err(error)) => {
-                            desk.step().errors_in.add(1);
-                            work.error(error, desk);
-                        }
+                        Polled::Item(Err(error)) => match error.into_mark() {
+                            Ok(mark) => desk.put_mark(mark),
+                            Err(error) => {
+                                desk.step().errors_in.add(1);
+                                work.error(error, desk);
+                            }
+                        },
                         other => return Some(other),
                     }
                     if desk.look_around() {

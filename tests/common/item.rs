@@ -14,8 +14,8 @@ pub struct Census(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     born: u64,
-    /// The value of each item that is alive, by its number.
-    alive: BTreeMap<u64, u64>,
+    /// The value and the origin of each item that is alive, by its number.
+    alive: BTreeMap<u64, (u64, u64)>,
     dropped_twice: Vec<u64>,
     /// Which items panic when they are dropped, by their number, and the one thread on which they do not.
     bombs: Option<Bombs>,
@@ -26,6 +26,7 @@ type Bombs = (fn(u64) -> bool, ThreadId);
 /// An item with a value, and a place in the census.
 pub struct Item {
     value: u64,
+    origin: u64,
     number: u64,
     census: Census,
 }
@@ -33,12 +34,21 @@ pub struct Item {
 impl Census {
     /// A new item.
     pub fn item(&self, value: u64) -> Item {
+        self.item_of(value, value)
+    }
+
+    fn item_of(&self, value: u64, origin: u64) -> Item {
         let mut state = self.state();
         let number = state.born;
         state.born += 1;
-        state.alive.insert(number, value);
+        state.alive.insert(number, (value, origin));
         drop(state);
-        Item { value, number, census: self.clone() }
+        Item { value, origin, number, census: self.clone() }
+    }
+
+    /// The values of the items that are alive and were made of the one whose value was `origin` when it was new.
+    pub fn descendants(&self, origin: u64) -> Vec<u64> {
+        self.state().alive.values().filter(|(_, of)| *of == origin).map(|(value, _)| *value).collect()
     }
 
     /// From now on items of which `are_bombs` is true, by their number, panic when they are dropped, on every thread but this
@@ -54,7 +64,7 @@ impl Census {
             return Err(format!("items dropped twice: {:?}", state.dropped_twice));
         }
         if !state.alive.is_empty() {
-            let values: Vec<u64> = state.alive.values().copied().collect();
+            let values: Vec<u64> = state.alive.values().map(|(value, _)| *value).collect();
             return Err(format!("{} of {} items never dropped, values {values:?}", values.len(), state.born));
         }
         Ok(())
@@ -79,13 +89,13 @@ impl Item {
     /// The same item under another value.
     pub fn with_value(mut self, value: u64) -> Self {
         self.value = value;
-        self.census.state().alive.insert(self.number, value);
+        self.census.state().alive.insert(self.number, (value, self.origin));
         self
     }
 
     /// Another item of the same census.
     pub fn sibling(&self, value: u64) -> Self {
-        self.census.item(value)
+        self.census.item_of(value, self.origin)
     }
 }
 

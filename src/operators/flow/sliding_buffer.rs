@@ -190,6 +190,11 @@ impl<T> Way for Slot<T> {
     /// The stage has no other way out, and its own account says the same.
     fn note_wait(&self, _phase: Phase, _now: Instant) {}
 
+    /// An error item that is stuck has found room before anything else comes.
+    fn put_mark(&mut self, mark: StreamError) {
+        self.sender.put_mark(mark);
+    }
+
     fn end(&mut self, end: End) {
         self.sender.end(end);
     }

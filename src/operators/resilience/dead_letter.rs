@@ -324,6 +324,7 @@ impl<T: Send + 'static> Splitter<T> {
             add_one(&self.stats.counts.undeliverable);
             desk.step().errors_absorbed.add(1);
             unwanted = Some(Ok(letter));
+            desk.undeliverable();
             self.tell(desk);
         } else {
             let is_full = self.overflow != Overflow::Block && failed.is_full();
@@ -378,6 +379,7 @@ impl<T: Send + 'static> Work for Splitter<T> {
         let step = desk.step();
         if ways.0.is_gone() {
             step.dropped[DropReason::Undeliverable as usize].add(1);
+            desk.undeliverable();
             drop(ways);
             return guard_drop(item);
         }

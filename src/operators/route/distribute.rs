@@ -67,6 +67,7 @@ impl<T: Send + 'static> Ways<'_, T> {
         if way.is_gone() {
             self.tally.ways[index].1 += 1;
             self.tally.undeliverable += 1;
+            self.desk.undeliverable();
             drop(ways);
             guard_drop(item);
         } else {
@@ -83,6 +84,9 @@ impl<T: Send + 'static> Ways<'_, T> {
         wanted.retain(|&index| {
             let is_gone = ways[index].is_gone();
             self.tally.ways[index].1 += u64::from(is_gone);
+            if is_gone {
+                self.desk.undeliverable();
+            }
             !is_gone
         });
         drop(ways);
@@ -135,6 +139,7 @@ impl<T: Send + 'static> Ways<'_, T> {
             }
             None => {
                 self.desk.step().errors_absorbed.add(1);
+                self.desk.undeliverable();
                 drop(ways);
                 guard_drop(error);
             }

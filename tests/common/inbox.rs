@@ -1,0 +1,131 @@
+//! An inbox in memory that looks at what is acknowledged, and when.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use streamz::delivery::{Acker, Delivery, Inbox, StoreError};
+
+use super::item::{Census, Item};
+
+/// What became of the records; clones share it.
+#[derive(Clone, Default)]
+pub struct Fates(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    fetched: u64,
+    acknowledged: Vec<u64>,
+    given_back: Vec<u64>,
+    /// What must not be.
+    faults: Vec<String>,
+}
+
+impl Fates {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The values of the records that have been acknowledged, in order of value.
+    pub fn acknowledged(&self) -> Vec<u64> {
+        let mut values = self.state().acknowledged.clone();
+        values.sort_unstable();
+        values
+    }
+
+    pub fn given_back(&self) -> Vec<u64> {
+        let mut values = self.state().given_back.clone();
+        values.sort_unstable();
+        values
+    }
+
+    pub fn fetched(&self) -> u64 {
+        self.state().fetched
+    }
+
+    /// Says what was acknowledged too early, or twice.
+    pub fn check(&self) -> Result<(), String> {
+        let state = self.state();
+        if state.faults.is_empty() { Ok(()) } else { Err(state.faults.join("\n")) }
+    }
+}
+
+/// Gives items with the values from 0 on, and then says that there are no more.
+pub struct Records<In> {
+    pub count: u64,
+    pub wrap: fn(Item) -> In,
+    pub census: Census,
+    pub fates: Fates,
+    next: u64,
+}
+
+impl<In> Records<In> {
+    pub fn new(count: u64, wrap: fn(Item) -> In, census: Census) -> Self {
+        Self { count, wrap, census, fates: Fates::default(), next: 0 }
+    }
+}
+
+impl<In: Send + 'static> Inbox for Records<In> {
+    type Record = In;
+    type Receipt = u64;
+    type Acker = Watchful;
+
+    fn fetch(
+        &mut self,
+        max: usize,
+        _wait: Duration,
+        records: &mut Vec<Delivery<In, u64>>,
+    ) -> Result<(), StoreError> {
+        let most = self.next.saturating_add(max as u64).min(self.count);
+        for value in self.next..most {
+            records.push(Delivery::new((self.wrap)(self.census.item(value)), value));
+        }
+        self.next = most;
+        self.fates.state().fetched = most;
+        Ok(())
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.next == self.count
+    }
+
+    fn acker(&mut self) -> Result<Watchful, StoreError> {
+        Ok(Watchful { census: self.census.clone(), fates: self.fates.clone() })
+    }
+}
+
+/// Sees to it that nothing is acknowledged of which something is still alive.
+pub struct Watchful {
+    census: Census,
+    fates: Fates,
+}
+
+impl Acker for Watchful {
+    type Receipt = u64;
+
+    fn acknowledge(&mut self, receipts: &mut Vec<u64>) -> Result<(), StoreError> {
+        for value in receipts.drain(..) {
+            let alive = self.census.descendants(value);
+            let mut state = self.fates.state();
+            if !alive.is_empty() {
+                state.faults.push(format!("record {value} was acknowledged while {alive:?} of it were in flight"));
+            }
+            if state.acknowledged.contains(&value) || state.given_back.contains(&value) {
+                state.faults.push(format!("record {value} was settled twice"));
+            }
+            state.acknowledged.push(value);
+        }
+        Ok(())
+    }
+
+    fn give_back(&mut self, receipts: Vec<u64>) -> Result<(), StoreError> {
+        let mut state = self.fates.state();
+        for value in receipts {
+            if state.acknowledged.contains(&value) || state.given_back.contains(&value) {
+                state.faults.push(format!("record {value} was settled twice"));
+            }
+            state.given_back.push(value);
+        }
+        drop(state);
+        Ok(())
+    }
+}
