@@ -113,6 +113,14 @@ impl StreamError {
         mark.map_or_else(|| unreachable!("a mark is not shared"), Ok)
     }
 
+    /// If it is a mark: everything before it has been processed.
+    #[cold]
+    pub(crate) fn complete_mark(self) {
+        if let Ok(mark) = self.into_mark() {
+            mark.complete();
+        }
+    }
+
     fn from_inner(inner: Inner) -> Self {
         Self { inner: Arc::new(inner) }
     }

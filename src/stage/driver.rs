@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::input::Feed;
+use super::marks::Marks;
 use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, Timer, give, guarded, panicked, resumed};
 use super::thread::StageThread;
@@ -28,7 +29,7 @@ use super::turn::AT_THE_FEED;
 use super::turn::count_error;
 use crate::clock::wait::BeforePark;
 use crate::edge::{Edge, EdgeSender, End, Polled};
-use crate::error::Result;
+use crate::error::{Result, StreamError};
 use crate::panic;
 use crate::pipeline::stats::{Phase, StageKind};
 
@@ -88,6 +89,11 @@ impl<T> Sink<T> for Output<T> {
     fn put(&mut self, item: Result<T>) {
         self.emitted += u64::from(item.is_ok());
         self.handed_over |= self.sender.borrow_mut().push(item);
+    }
+
+    #[cold]
+    fn put_mark(&mut self, mark: StreamError) {
+        self.sender.borrow_mut().put_mark(mark);
     }
 
     #[inline]
@@ -153,6 +159,7 @@ pub(crate) struct Driver<O: Operator, F> {
     out: Output<O::Out>,
     thread: StageThread,
     timer: Timer,
+    marks: Marks,
     /// What the feed last said about it.
     at_once: bool,
     /// The operator knows of the drain.
@@ -182,7 +189,19 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             announce();
         });
         let timer = Timer::default();
-        Self { op, feed, out, thread, timer, at_once: false, told_of_drain: false, received: 0, turns: 0, _hook: hook }
+        Self {
+            op,
+            feed,
+            out,
+            thread,
+            timer,
+            marks: Marks::default(),
+            at_once: false,
+            told_of_drain: false,
+            received: 0,
+            turns: 0,
+            _hook: hook,
+        }
     }
 
     pub(crate) fn run(mut self) {
@@ -220,6 +239,9 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 return self.end(End::Finished);
             }
             match self.feed.poll() {
+                Polled::Item(Err(mark)) if O::STEPS == 1 && mark.is_mark() => {
+                    self.marks.arrive(mark, &mut self.op, &mut self.out);
+                }
                 Polled::Item(item) => {
                     self.count(&item);
                     self.call(|op, out| give(op, item, out))?;
@@ -282,7 +304,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                         Polled::Item(item) => {
                             match &item {
                                 Ok(_) => *received += 1,
-                                Err(_) => count_error(thread),
+                                Err(error) => count_error(thread, error),
                             }
                             give(op, item, out);
                         }
@@ -316,6 +338,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             }
             if !self.out.closed {
                 self.op.ended(&mut self.out);
+                self.marks.release_all(&mut self.out);
                 self.wait_if_stuck()?;
             }
         }
@@ -339,7 +362,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 // The guard looks at what has been received.
                 self.thread.stats.steps[0].received.add(1);
             }
-            Err(_) => count_error(&self.thread),
+            Err(error) => count_error(&self.thread, error),
         }
     }
 
@@ -390,6 +413,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         loop {
             self.make_room()?;
             if self.out.closed || !resumed(&mut self.op, &mut self.out) {
+                self.marks.release(&self.op, &mut self.out);
                 return self.make_room();
             }
             self.check()?;

@@ -26,6 +26,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Instant;
 
+use super::marks::Marks;
 use super::operator::sealed::{Context, Sink, Stats};
 use super::operator::{Emit, Operator, Timer, give, guarded, resumed};
 use crate::error::{Result, StreamError};
@@ -35,6 +36,7 @@ use crate::panic::discard;
 pub struct FusedOperator<A: Operator, B: Operator<In = A::Out>> {
     first: A,
     timer: Timer,
+    marks: Marks,
     rest: Rest<B>,
     /// The first operator has been ended or has finished; only `resume` is left for it.
     closing: bool,
@@ -46,6 +48,7 @@ pub struct FusedOperator<A: Operator, B: Operator<In = A::Out>> {
 struct Rest<B: Operator> {
     second: B,
     timer: Timer,
+    marks: Marks,
     waiting: VecDeque<Result<B::In>>,
     /// The second operator has more to say.
     pending: bool,
@@ -66,6 +69,7 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
         let rest = Rest {
             second,
             timer: Timer::default(),
+            marks: Marks::default(),
             waiting: VecDeque::new(),
             pending,
             ended: false,
@@ -73,7 +77,7 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
             passed: 0,
             correction: 0,
         };
-        Self { first, timer: Timer::default(), rest, closing: false, first_is_over: false }
+        Self { first, timer: Timer::default(), marks: Marks::default(), rest, closing: false, first_is_over: false }
     }
 
     /// Whether `publish` can tell what went over the boundary.
@@ -100,8 +104,15 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
             // Whoever calls this guards the two as one.
             give(&mut self.first, item, link);
         } else {
-            self.timer.reset();
-            guarded(&mut self.first, link, |first, link| give(first, item, link));
+            match item {
+                Err(mark) if A::STEPS == 1 && !A::PLAIN && mark.is_mark() => {
+                    self.marks.arrive(mark, &mut self.first, link);
+                }
+                item => {
+                    self.timer.reset();
+                    guarded(&mut self.first, link, |first, link| give(first, item, link));
+                }
+            }
         }
     }
 }
@@ -116,6 +127,12 @@ impl<B: Operator> Rest<B> {
 
     #[inline]
     fn give<E: Emit<B::Out>>(&mut self, item: Result<B::In>, out: &mut E) {
+        let item = match item {
+            Err(mark) if B::STEPS == 1 && !B::PLAIN && mark.is_mark() => {
+                return self.marks.arrive(mark, &mut self.second, out);
+            }
+            item => item,
+        };
         self.timer.reset();
         guarded(&mut self.second, out, |second, out| give(second, item, out));
         if !B::PLAIN {
@@ -139,6 +156,9 @@ impl<B: Operator> Rest<B> {
     #[inline]
     fn resume_second<E: Emit<B::Out>>(&mut self, out: &mut E) {
         self.pending = !out.is_closed() && resumed(&mut self.second, out);
+        if !self.pending {
+            self.marks.release(&self.second, out);
+        }
     }
 
     /// Brings the boundary to rest: false if the second operator must wait for room or for its time, or has finished.
@@ -238,6 +258,9 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
                 && !self.first_is_over
                 && resumed(&mut self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED));
             self.closing |= self.rest.finished;
+            if !more {
+                self.marks.release(&self.first, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED));
+            }
             if more && !self.rest.finished {
                 if out.full() {
                     return true;
@@ -248,7 +271,9 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
                 return false;
             } else if self.closing && !self.rest.finished && !self.first_is_over {
                 self.first_is_over = true;
-                self.first.ended(&mut self.rest.link(out, Self::PLAIN, Self::RECKONED));
+                let link = &mut self.rest.link(out, Self::PLAIN, Self::RECKONED);
+                self.first.ended(link);
+                self.marks.release_all(link);
             } else if self.closing {
                 self.rest.ended = true;
                 self.rest.timer.reset();
@@ -289,6 +314,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
 
     fn ended(&mut self, out: &mut impl Emit<B::Out>) {
         self.rest.second.ended(out);
+        self.rest.marks.release_all(out);
     }
 
     fn discard(self) {
@@ -376,6 +402,15 @@ impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
             give(&mut self.rest.second, item, self.out);
         } else {
             self.put_guarded(item);
+        }
+    }
+
+    #[cold]
+    fn put_mark(&mut self, mark: StreamError) {
+        if self.plain {
+            give(&mut self.rest.second, Err(mark), self.out);
+        } else {
+            self.put_guarded(Err(mark));
         }
     }
 

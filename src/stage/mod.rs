@@ -6,6 +6,7 @@ pub(crate) mod branch;
 pub(crate) mod driver;
 pub(crate) mod fuse;
 pub(crate) mod input;
+pub(crate) mod marks;
 pub(crate) mod operator;
 pub(crate) mod own_loop;
 mod pass;

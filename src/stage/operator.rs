@@ -158,6 +158,22 @@ pub trait Operator: Send + 'static {
         0
     }
 
+    /// Whether it settles the items that it holds in the order in which it received them. Defaults to `false`.
+    ///
+    /// Only [delivery](crate::delivery) asks. The mark behind some records may pass an operator when these have been settled.
+    /// As long as an operator holds items, that is known only if it settles them in order; otherwise marks wait until it holds
+    /// nothing, and records are acknowledged no sooner.
+    fn settles_in_order(&self) -> bool {
+        false
+    }
+
+    /// A mark has come. Gives it back unless the operator holds it itself, and passes it on when everything that it was
+    /// given before has been settled, error items included.
+    #[doc(hidden)]
+    fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<Self::Out>) -> Option<StreamError> {
+        Some(mark)
+    }
+
     /// Tells `note` what each step holds; `last` is the index of the operator's last step.
     #[doc(hidden)]
     fn held_by_step(&self, last: usize, note: &mut dyn FnMut(usize, u64)) {
@@ -292,6 +308,8 @@ pub(crate) mod sealed {
     pub trait Sink<T> {
         /// Takes what is emitted. An item counts as emitted, and as one delivered, sooner or later: see `sync`.
         fn put(&mut self, item: Result<T>);
+        /// Takes a mark: see `mark.rs`. It is not counted, and needs no room.
+        fn put_mark(&mut self, mark: StreamError);
         fn full(&mut self) -> bool;
         fn close(&mut self);
         fn is_closed(&self) -> bool;
@@ -335,6 +353,8 @@ pub(crate) fn give<O: Operator, E: Emit<O::Out>>(op: &mut O, item: Result<O::In>
     }
     match item {
         Ok(item) => op.item(item, out),
+        // Others are given their marks by `Marks`, and those that are fused find out inside.
+        Err(mark) if O::PLAIN && O::STEPS == 1 && mark.is_mark() => out.put_mark(mark),
         Err(error) => op.error(error, out),
     }
 }

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use super::input::Feed;
+use super::marks::Marks;
 use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, Timer, give, guarded, panicked, resumed};
 use super::thread::StageThread;
@@ -73,6 +74,7 @@ pub(crate) struct Reader<O: Operator, F: Feed<Item = O::In>> {
     /// What it had left after that has failed.
     is_settled: bool,
     timer: Timer,
+    marks: Marks,
     /// The operator knows of the drain.
     told_of_drain: bool,
     /// Items received since the counters were brought up to date.
@@ -142,6 +144,11 @@ impl<T, A, F: FnMut(A, Result<T>) -> Option<A>> Sink<T> for Direct<'_, T, A, F> 
         }
     }
 
+    /// The caller has been given everything before it.
+    fn put_mark(&mut self, mark: StreamError) {
+        mark.complete_mark();
+    }
+
     fn full(&mut self) -> bool {
         false
     }
@@ -187,11 +194,17 @@ fn count_delivered<T>(tally: &mut Tally, item: &Result<T>) {
 impl<T> Outbox<T> {
     #[inline]
     fn take(&mut self) -> Option<Result<T>> {
-        let next = self.next.take();
-        if !self.more.is_empty() {
-            *self.next = self.more.pop_front();
+        loop {
+            let next = self.next.take();
+            if !self.more.is_empty() {
+                *self.next = self.more.pop_front();
+            }
+            match next {
+                // Whoever asks for what is behind a mark has processed what is before it.
+                Some(Err(mark)) if mark.is_mark() => mark.complete_mark(),
+                next => return next,
+            }
         }
-        next
     }
 }
 
@@ -203,6 +216,10 @@ impl<T> Sink<T> for Outbox<T> {
         } else {
             self.more.push_back(item);
         }
+    }
+
+    fn put_mark(&mut self, mark: StreamError) {
+        self.put(Err(mark));
     }
 
     fn full(&mut self) -> bool {
@@ -264,6 +281,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             ended: false,
             is_settled: false,
             timer: Timer::default(),
+            marks: Marks::default(),
             told_of_drain: false,
             received: 0,
             tally: Tally::default(),
@@ -299,6 +317,9 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                 continue;
             }
             match self.poll() {
+                Polled::Item(Err(mark)) if O::STEPS == 1 && !O::PLAIN && mark.is_mark() => {
+                    self.marks.arrive(mark, &mut *self.op, &mut self.out);
+                }
                 Polled::Item(item) => {
                     self.count(&item);
                     self.out.quota = QUOTA;
@@ -400,7 +421,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
 
     #[cold]
     fn give_error(&mut self, error: StreamError) {
-        count_error(&self.thread);
+        count_error(&self.thread, &error);
         guarded(&mut *self.op, &mut self.out, |op, out| give(op, Err(error), out));
     }
 
@@ -424,6 +445,9 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         self.out.quota = QUOTA;
         if self.pending {
             self.pending = resumed(&mut *self.op, &mut self.out);
+            if !self.pending {
+                self.marks.release(&*self.op, &mut self.out);
+            }
             return Ok(true);
         }
         if self.ended && !self.timer.is_waited_for(&*self.op) {
@@ -432,6 +456,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             }
             self.is_settled = true;
             self.op.ended(&mut self.out);
+            self.marks.release_all(&mut self.out);
             return Ok(true);
         }
         if !self.told_of_drain && self.thread.is_alarmed() && self.thread.token.is_draining() {
@@ -468,7 +493,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                     first.received.add(1);
                 }
             }
-            Err(_) => first.errors_in.add(1),
+            Err(error) => first.errors_in.add(u64::from(!error.is_mark())),
         }
     }
 

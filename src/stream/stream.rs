@@ -216,7 +216,13 @@ impl<T: Send + 'static> Stream<T> {
             self.close();
             return Ok(Err(self.cut_here()));
         }
-        let polled = input.poll();
+        let polled = loop {
+            match input.poll() {
+                // Whoever asks for what is behind a mark has processed what is before it.
+                Polled::Item(Err(mark)) if mark.is_mark() => mark.complete_mark(),
+                polled => break polled,
+            }
+        };
         input.settle();
         match polled {
             Polled::Item(item) => Ok(item),

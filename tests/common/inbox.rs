@@ -69,12 +69,7 @@ impl<In: Send + 'static> Inbox for Records<In> {
     type Receipt = u64;
     type Acker = Watchful;
 
-    fn fetch(
-        &mut self,
-        max: usize,
-        _wait: Duration,
-        records: &mut Vec<Delivery<In, u64>>,
-    ) -> Result<(), StoreError> {
+    fn fetch(&mut self, max: usize, _wait: Duration, records: &mut Vec<Delivery<In, u64>>) -> Result<(), StoreError> {
         let most = self.next.saturating_add(max as u64).min(self.count);
         for value in self.next..most {
             records.push(Delivery::new((self.wrap)(self.census.item(value)), value));

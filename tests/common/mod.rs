@@ -3,6 +3,7 @@
 
 pub mod books;
 pub mod faults;
+pub mod inbox;
 pub mod item;
 pub mod models;
 pub mod seen;

@@ -3,6 +3,7 @@
 mod cancel;
 mod capacity;
 mod consumer;
+mod delivery;
 mod drain;
 mod drops;
 mod ending;
@@ -28,6 +29,7 @@ pub fn all<In: Send + 'static, Out: Send + 'static>(subject: Arc<Subject<In, Out
     drops::add(&mut list);
     capacity::add(&mut list);
     runs::add(&mut list);
+    delivery::add(&mut list);
     list.cases
 }
 

@@ -1,0 +1,53 @@
+//! [`Marks`]: the marks that wait at an operator until what came before them has been settled. See `mark.rs`.
+//!
+//! An operator that settles its items in the order in which it received them needs no help: the first `n` items have been
+//! settled when `n` have been. One that does not, and holds items, takes its marks itself
+//! ([`Operator::take_mark`]), or the marks wait until it holds nothing.
+
+use std::collections::VecDeque;
+
+use super::operator::{Emit, Operator};
+use crate::error::StreamError;
+
+/// For one operator that is not fused of others, and not plain: a plain one has settled everything when it returns.
+#[derive(Default)]
+pub(crate) struct Marks {
+    /// How many items the operator had received when the mark came.
+    waiting: VecDeque<(u64, StreamError)>,
+}
+
+impl Marks {
+    /// A mark has come.
+    #[cold]
+    pub(crate) fn arrive<O: Operator, E: Emit<O::Out>>(&mut self, mark: StreamError, op: &mut O, out: &mut E) {
+        if let Some(mark) = op.take_mark(mark, out) {
+            out.sync();
+            self.waiting.push_back((out.stats().received.get(), mark));
+            self.release(op, out);
+        }
+    }
+
+    /// Passes on the marks whose time has come. To be called after each call of the operator.
+    #[inline]
+    pub(crate) fn release<O: Operator, E: Emit<O::Out>>(&mut self, op: &O, out: &mut E) {
+        if !self.waiting.is_empty() {
+            self.release_settled(op, out);
+        }
+    }
+
+    #[cold]
+    fn release_settled<O: Operator, E: Emit<O::Out>>(&mut self, op: &O, out: &mut E) {
+        let (received, held) = (out.stats().received.get(), op.held());
+        if held > 0 && !op.settles_in_order() {
+            return;
+        }
+        while let Some((_, mark)) = self.waiting.pop_front_if(|(before, _)| *before + held <= received) {
+            out.put_mark(mark);
+        }
+    }
+
+    /// The operator holds nothing any more that will come out.
+    pub(crate) fn release_all<T, E: Emit<T>>(&mut self, out: &mut E) {
+        self.waiting.drain(..).for_each(|(_, mark)| out.put_mark(mark));
+    }
+}

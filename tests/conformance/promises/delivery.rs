@@ -1,0 +1,162 @@
+//! Delivery: a record is acknowledged when everything that was made of it has been processed, and not before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use streamz::Stream;
+use streamz::delivery::DeliveryConfig;
+
+use super::List;
+use super::ending::as_input;
+use crate::common::faults::Faults;
+use crate::common::inbox::{Fates, Records};
+use crate::rig::{Ended, Output, Rig, Time, items};
+use crate::subject::{Closure, Subject};
+
+pub fn add<In: Send + 'static, Out: Send + 'static>(list: &mut List<In, Out>) {
+    list.add_timed("delivery: all is acknowledged after a clean end", |subject, time| {
+        for (capacity, epoch) in [(4, 1), (4, 3), (0, 2), (1, 64)] {
+            clean(subject, time, capacity, epoch, Faults::None);
+        }
+    });
+    list.add("delivery: nothing is acknowledged before it was processed", step_by_step);
+    list.add("delivery: after a cancel, what was processed is acknowledged, and the rest given back", cancel);
+    list.add_timed("delivery: after a drain, all that was given is acknowledged", drain);
+    if list.subject.closure != Closure::None {
+        list.add_timed("delivery: what fails is acknowledged when the error has been taken", |subject, time| {
+            let fail_percent = if subject.closure == Closure::Fails { 20 } else { 0 };
+            clean(subject, time, 4, 2, Faults::Random { salt: 1, fail_percent, panic_percent: 20 });
+        });
+    }
+    if let Some(holds) = list.subject.holds {
+        list.add("delivery: what is held is not acknowledged", move |subject| held(subject, holds));
+    }
+}
+
+fn config(epoch: usize, max_unacked: usize) -> DeliveryConfig {
+    DeliveryConfig {
+        fetch: 8,
+        epoch,
+        max_unacked,
+        ack_interval: Duration::ZERO,
+        keep_alive: Duration::ZERO,
+        ..DeliveryConfig::default()
+    }
+}
+
+fn deliver<In: Send + 'static, Out: Send + 'static>(
+    rig: &Rig,
+    subject: &Subject<In, Out>,
+    faults: Faults,
+    count: u64,
+    config: DeliveryConfig,
+) -> (Fates, Output<Out>) {
+    let inbox = Records::new(count, subject.wrap, rig.census.clone());
+    let fates = inbox.fates.clone();
+    let stream = Stream::deliver(&rig.pipeline, inbox, config).expect("it has an acker");
+    (fates, rig.through(subject, faults, stream))
+}
+
+/// Takes the next thing, and is done with it. False at the end.
+fn process<Out: Send + 'static>(output: &mut Output<Out>) -> bool {
+    let more = output.next().is_some();
+    output.errors.clear();
+    more
+}
+
+fn clean<In: Send + 'static, Out: Send + 'static>(
+    subject: &Arc<Subject<In, Out>>,
+    time: Time,
+    capacity: usize,
+    epoch: usize,
+    faults: Faults,
+) {
+    const COUNT: u64 = 40;
+    let mut rig = Rig::new(time, capacity);
+    let (fates, mut output) = deliver(&rig, subject, faults, COUNT, config(epoch, 1000));
+    while process(&mut output) {}
+    rig.done(output);
+    assert_eq!(rig.close().outcome, Ended::Completed);
+    fates.check().unwrap();
+    if subject.ends_early {
+        assert!(fates.acknowledged().len() + fates.given_back().len() == COUNT as usize || fates.fetched() < COUNT);
+    } else {
+        assert_eq!(fates.acknowledged(), (0..COUNT).collect::<Vec<_>>());
+    }
+}
+
+fn step_by_step<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>) {
+    for epoch in [1, 3] {
+        let mut rig = Rig::new(Time::Manual, 4);
+        let (fates, mut output) = deliver(&rig, subject, Faults::None, 30, config(epoch, 1000));
+        // What is acknowledged too early is seen when the time stands, whatever the threads do.
+        while {
+            rig.settle();
+            fates.check().unwrap();
+            process(&mut output)
+        } {}
+        rig.done(output);
+        rig.close();
+        fates.check().unwrap();
+    }
+}
+
+fn held<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>, holds: u64) {
+    let mut rig = Rig::new(Time::Manual, 4);
+    // The source waits until something has been acknowledged, so the input does not end.
+    let (fates, mut output) = deliver(&rig, subject, Faults::None, holds + 1, config(1, holds as usize));
+    rig.settle();
+    assert_eq!((fates.fetched(), fates.acknowledged()), (holds, vec![]), "all of it is held");
+    rig.pipeline.drain();
+    let mut seen = Vec::new();
+    while let Some(next) = output.next() {
+        seen.push(next);
+    }
+    output.errors.clear();
+    subject.compare(&as_input(&items(holds)), Faults::None, seen);
+    rig.done(output);
+    assert_eq!(rig.close().outcome, Ended::Drained);
+    fates.check().unwrap();
+    assert_eq!(fates.acknowledged(), (0..holds).collect::<Vec<_>>());
+}
+
+fn cancel<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>) {
+    for taken in [0, 3] {
+        let mut rig = Rig::new(Time::Manual, 2);
+        let (fates, mut output) = deliver(&rig, subject, Faults::None, 1_000_000, config(2, 50));
+        rig.settle();
+        for _ in 0..taken {
+            if output.now().is_err() {
+                break;
+            }
+            output.errors.clear();
+            rig.settle();
+        }
+        rig.pipeline.cancel();
+        while process(&mut output) {}
+        rig.done(output);
+        rig.close();
+        fates.check().unwrap();
+        let settled = fates.acknowledged().len() + fates.given_back().len();
+        assert_eq!(settled as u64, fates.fetched(), "each record has been acknowledged or given back");
+    }
+}
+
+fn drain<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>, time: Time) {
+    let mut rig = Rig::new(time, 4);
+    let (fates, mut output) = deliver(&rig, subject, Faults::None, 1_000_000, config(3, 64));
+    for _ in 0..if subject.holds.is_some() { 0 } else { 5 } {
+        process(&mut output);
+    }
+    rig.pipeline.drain();
+    while process(&mut output) {}
+    rig.done(output);
+    // Nobody is to see more or less of it than was given to the operator.
+    let given = rig.pipeline.report().stages[0].emitted();
+    assert_eq!(rig.close().outcome, Ended::Drained);
+    fates.check().unwrap();
+    if !subject.ends_early {
+        assert_eq!(fates.acknowledged(), (0..given).collect::<Vec<_>>());
+    }
+    assert_eq!((fates.acknowledged().len() + fates.given_back().len()) as u64, fates.fetched());
+}
