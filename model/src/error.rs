@@ -16,6 +16,12 @@ impl StreamError {
         Self
     }
 
+    pub(crate) fn is_mark(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn complete_mark(self) {}
+
     pub(crate) fn with_source<S>(self, _: S) -> Self {
         self
     }

@@ -30,13 +30,14 @@
 //! 7. *A consumer that goes* empties queue and batch by popping, outside the lock; the data items it finds are counted as
 //!    undelivered. Items offered after that are given back to the producer, which counts them in the same place. So
 //!    emitted = taken + undelivered, exactly.
-//! 8. *Marks* (see `mark.rs`) are no items: they are not counted as undelivered, need no room, and keep their place.
-//! 9. No user value is dropped and no wake posted while the lock is held.
-//! 10. *What nobody will see* is dropped item by item. One whose drop panics harms neither the others nor the thread, which
+//! 8. No user value is dropped and no wake posted while the lock is held.
+//! 9. *What nobody will see* is dropped item by item. One whose drop panics harms neither the others nor the thread, which
 //!    may have other ways out.
 //! 10. *Registrations are bounded.* The consumer has one wake here. Each thread of the producing stage has one in `owners`
 //!     until the stream ends, and one in `wanting_room` once it has waited. A sender has one in `wanting_room` while it waits:
 //!     senders come and go, so each takes its wake back ([`RoomWanted`]).
+//! 11. *Marks* (see `mark.rs`) are no items: they are not counted as undelivered, need no room, and keep their place. One
+//!     that a consumer which goes has not seen is lost, unless no item was ever before it.
 //!
 //! Under virtual time the edge is *eager*: chunks of one, batches of one. Then 3 and 4 hold without the "late by one
 //! call", and what is seen at a given moment does not depend on the scheduler.

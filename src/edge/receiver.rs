@@ -4,7 +4,7 @@ use std::iter;
 
 use super::{Batch, Edge, Polled, Queue, State, post_all};
 use crate::clock::wait::Wake;
-use crate::error::Result;
+use crate::error::{Result, StreamError};
 use crate::panic::discard;
 use crate::sync::{Arc, Ordering};
 
@@ -139,6 +139,10 @@ impl<T> EdgeReceiver<T> {
     }
 }
 
+fn is_mark<T>(item: &Result<T>) -> bool {
+    matches!(item, Err(error) if error.is_mark())
+}
+
 impl<T> Drop for EdgeReceiver<T> {
     fn drop(&mut self) {
         let edge = &*self.edge;
@@ -154,6 +158,10 @@ impl<T> Drop for EdgeReceiver<T> {
         edge.gauge.taken.store(self.taken.wrapping_add(left.count()), Ordering::Release);
         post_all(wakes);
         // The items themselves are dropped last, in order, when everybody has been told.
+        // Invariant 11. What has been taken into the batch begins with something that was taken out of it.
+        while self.taken == 0 && queue.iter().next().is_some_and(is_mark) {
+            queue.pop().and_then(Result::err).into_iter().for_each(StreamError::complete_mark);
+        }
         discard(iter::from_fn(|| self.batch.pop()));
         discard(iter::from_fn(|| queue.pop()));
     }

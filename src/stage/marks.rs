@@ -41,8 +41,8 @@ impl Marks {
         if held > 0 && !op.settles_in_order() {
             return;
         }
-        while let Some((_, mark)) = self.waiting.pop_front_if(|(before, _)| *before + held <= received) {
-            out.put_mark(mark);
+        while self.waiting.front().is_some_and(|(before, _)| *before + held <= received) {
+            self.waiting.pop_front().into_iter().for_each(|(_, mark)| out.put_mark(mark));
         }
     }
 

@@ -71,6 +71,8 @@ pub struct Subject<In: Send + 'static, Out: Send + 'static> {
     /// There may be several items in one value, of the user's or of the operator's output. If two of them panic when that is
     /// dropped, the process ends, as in any program.
     pub groups: bool,
+    /// One of its outputs has been dropped: what was meant for that is never acknowledged.
+    pub unread: bool,
     /// How many items may wait in its output, if the pipeline's capacity is so much.
     pub room: fn(usize) -> usize,
 }
@@ -98,8 +100,14 @@ impl<In: Send + 'static, Out: Send + 'static> Subject<In, Out> {
             errors_between: false,
             sheds: false,
             groups: [type_name::<In>(), type_name::<Out>()].into_iter().any(holds_several),
+            unread: false,
             room: |capacity| capacity,
         }
+    }
+
+    pub fn unread(mut self) -> Self {
+        self.unread = true;
+        self
     }
 
     pub fn closure(mut self, closure: Closure) -> Self {

@@ -58,10 +58,15 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         match stream.poll() {
             Polled::Item(first) => {
                 let next = self.crew.taken();
-                let mut data = u64::from(first.is_ok());
+                let (mut data, mut marks) = (0, 0);
+                let mut count = |item: &Result<In>| match item {
+                    Ok(_) => data += 1,
+                    Err(error) => marks += u64::from(error.is_mark()),
+                };
+                count(&first);
                 let mut further = std::iter::from_fn(|| match stream.poll() {
                     Polled::Item(item) => {
-                        data += u64::from(item.is_ok());
+                        count(&item);
                         Some(item)
                     }
                     // An end comes again.
@@ -78,7 +83,11 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 stream.settle();
                 shift.take(taken);
                 self.step().received.add(data);
-                self.step().errors_in.add(taken - data);
+                self.step().errors_in.add(taken - data - marks);
+                if marks > 0 {
+                    // Who completes one of them sees this.
+                    self.delivers.store(true, Ordering::Relaxed);
+                }
                 if spare {
                     self.crew.leave_spare();
                 }

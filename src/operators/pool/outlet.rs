@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::crew::Relieved;
 use super::slots::Numbered;
-use super::workers::{Outcome, Pool, Ready};
+use super::workers::{Outcome, Pool, PoolOutput, Ready};
 use crate::edge::{EdgeSender, End};
 use crate::panic;
 use crate::pipeline::stats::Phase;
@@ -14,6 +14,10 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     /// Invariant 3. It may have to wait for room, and so demands that another worker keeps watch.
     pub(super) fn complete(&self, thread: &StageThread, done: &mut Vec<Numbered<Ready<Out>>>, _: &Relieved) {
         let mut output = self.output.lock();
+        output.completed += done.len() as u64;
+        if self.delivers.load(Ordering::Relaxed) && !output.results.is_ordered() {
+            self.hold_marks(&mut output, done);
+        }
         let sender = if output.stopped { None } else { output.sender.take() };
         let Some(mut sender) = sender else { return output.results.insert_all(done) };
         // If it is their turn and nothing else waits, they need not wait in line either.
@@ -41,6 +45,25 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             sender.end(self.end());
         } else {
             output.sender = Some(sender);
+        }
+    }
+
+    /// Takes in results, and the marks before which nothing is missing any more. Leaves `done` empty.
+    #[cold]
+    fn hold_marks(&self, output: &mut PoolOutput<Out>, done: &mut Vec<Numbered<Ready<Out>>>) {
+        let PoolOutput { results, marks, completed, .. } = output;
+        let mut arrived = Vec::new();
+        for (number, result) in done.drain(..) {
+            match result {
+                Ready::Passed(mark) if mark.is_mark() => arrived.push(mark),
+                result => results.insert(number, result),
+            }
+            marks.completed(number);
+        }
+        let taken = self.crew.taken();
+        arrived.into_iter().for_each(|mark| marks.arrive(mark, taken, *completed));
+        while let Some(mark) = marks.pop() {
+            results.insert(0, Ready::Passed(mark));
         }
     }
 
@@ -92,6 +115,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             }
             // Counted with the rest by the last worker to leave.
             Ready::Outcome(Outcome::Abandoned) => return false,
+            Ready::Passed(mark) if mark.is_mark() => sender.put_mark(mark),
             Ready::Passed(error) => {
                 step.errors_out.add(1);
                 sender.gather(Err(error));

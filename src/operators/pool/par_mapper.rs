@@ -247,7 +247,10 @@ where
         while run.len() < length.min(room) {
             match input.poll() {
                 Polled::Item(item) => {
-                    if item.is_ok() { &step.received } else { &step.errors_in }.add(1);
+                    match &item {
+                        Ok(_) => step.received.add(1),
+                        Err(error) => step.errors_in.add(u64::from(!error.is_mark())),
+                    }
                     run.push_back((self.next, item));
                     self.next += 1;
                 }
@@ -302,6 +305,7 @@ where
                 step.errors_out.add(1);
                 self.sender.push(Err(error));
             }
+            Done::Passed(mark) if mark.is_mark() => self.sender.put_mark(mark),
             Done::Passed(error) => {
                 step.errors_out.add(1);
                 self.sender.push(Err(error));

@@ -22,6 +22,10 @@ impl<T> Reorder<T> {
         }
     }
 
+    pub(super) fn is_ordered(&self) -> bool {
+        matches!(self, Self::Ordered { .. })
+    }
+
     pub(super) fn insert(&mut self, sequence: u64, result: T) {
         match self {
             Self::Ordered { head, slots } => {

@@ -32,12 +32,14 @@
 //! 9. *Stop.* The first worker that sees a stop condition halts all. The last one to leave counts what was abandoned and
 //!    cuts the output, if it was not finished. Once a result was not passed on because of a stop, no later one is: what has
 //!    come out of a stream that was cut has no holes.
+//! 10. *Marks* (see `mark.rs`) have numbers, as items do. In order they keep their place; else see `barriers.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::barriers::Barriers;
 use super::crew::Crew;
 use super::intake::Intake;
 use super::lanes::{Lane, Lanes};
@@ -113,6 +115,8 @@ pub(super) struct Pool<In, Out> {
     pub(super) ended: AtomicBool,
     pub(super) halted: AtomicBool,
     pub(super) alive: AtomicUsize,
+    /// A mark has come.
+    pub(super) delivers: AtomicBool,
     pub(super) context: Context,
 }
 
@@ -127,6 +131,10 @@ pub(super) struct PoolOutput<Out> {
     pub(super) results: Reorder<Ready<Out>>,
     pub(super) sender: Option<EdgeSender<Out>>,
     pub(super) finished: bool,
+    /// How many results there were, those that wait here included.
+    pub(super) completed: u64,
+    /// Marks that wait, if order is not asked for.
+    pub(super) marks: Barriers,
     /// A result was lost to a stop: invariant 9.
     pub(super) stopped: bool,
 }
@@ -156,11 +164,14 @@ where
             results: Reorder::new(settings.ordered),
             sender: Some(sender),
             finished: false,
+            completed: 0,
+            marks: Barriers::new(),
             stopped: false,
         }),
         ended: AtomicBool::new(false),
         halted: AtomicBool::new(false),
         alive: AtomicUsize::new(settings.workers),
+        delivers: AtomicBool::new(false),
         context: registered.context(),
     });
     let work = Arc::new(work);
@@ -238,7 +249,10 @@ impl<In: Send + 'static, Out: Send + 'static, F: Fn() -> StreamError> Drop for L
         let mut output = pool.output.lock();
         let sender = output.sender.take().filter(|_| !output.finished);
         let results = std::mem::replace(&mut output.results, Reorder::new(false));
+        let marks = std::mem::replace(&mut output.marks, Barriers::new());
         drop(output);
+        // Lost.
+        drop(marks);
         // Values of the user's, whose drop may panic.
         panic::discard(results.into_all());
         let (todo, done) = pool.slots.clear();

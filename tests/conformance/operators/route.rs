@@ -25,18 +25,21 @@ pub fn register(registry: &mut Registry) {
         |input, _| input.to_vec(),
     ));
     // The others have been dropped, so that the stage stops when the one is not read.
-    registry.add(Subject::new(
-        "FanOut: one of three is read",
-        &["FanOut"],
-        ITEMS,
-        |_| {
-            ProcessorFn::new("outer", |cancel: &CancelToken, items: Stream<Item>| {
-                let mut streams = FanOut::new(3).process(cancel, items);
-                streams.swap_remove(1)
-            })
-        },
-        |input, _| input.to_vec(),
-    ));
+    registry.add(
+        Subject::new(
+            "FanOut: one of three is read",
+            &["FanOut"],
+            ITEMS,
+            |_| {
+                ProcessorFn::new("outer", |cancel: &CancelToken, items: Stream<Item>| {
+                    let mut streams = FanOut::new(3).process(cancel, items);
+                    streams.swap_remove(1)
+                })
+            },
+            |input, _| input.to_vec(),
+        )
+        .unread(),
+    );
     registry.add(
         Subject::new(
             "FanOut and FanIn",
@@ -73,7 +76,8 @@ pub fn register(registry: &mut Registry) {
             },
             |input, faults| only(input, faults, |value| value % 2 == 1),
         )
-        .closure(Closure::Panics),
+        .closure(Closure::Panics)
+        .unread(),
     );
 }
 

@@ -1,0 +1,49 @@
+//! [`Barriers`]: marks in a pool that passes results on as they are finished.
+//!
+//! A mark may leave the pool when every item before it has. Its number says which these are, but not which of them are
+//! still missing: without marks nobody keeps track of that. So when a worker completes a mark, all items that have been
+//! *taken* by then count as before it. How many of those are missing is known: those taken less those completed.
+//!
+//! # What must hold
+//!
+//! 1. `missing` is the number of items below `before` that have not been completed. Numbers are taken in order and each is
+//!    completed once, so it falls to zero when, and only when, all of them have.
+//! 2. A mark is given back behind the last of them. It waits for a few items more than it had to, those that other workers
+//!    had in hand, but it does not wait for items that are taken later.
+
+use std::collections::VecDeque;
+
+use crate::error::StreamError;
+
+pub(super) struct Barriers(VecDeque<Barrier>);
+
+struct Barrier {
+    before: u64,
+    missing: u64,
+    mark: StreamError,
+}
+
+impl Barriers {
+    pub(super) fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    /// An item has been completed, or a mark.
+    pub(super) fn completed(&mut self, number: u64) {
+        for barrier in self.0.iter_mut().filter(|barrier| number < barrier.before) {
+            barrier.missing -= 1;
+        }
+    }
+
+    /// A mark has been completed, when `taken` items had been taken and `completed` of them completed, this one included.
+    pub(super) fn arrive(&mut self, mark: StreamError, taken: u64, completed: u64) {
+        self.0.push_back(Barrier { before: taken, missing: taken - completed, mark });
+    }
+
+    /// The next mark before which nothing is missing.
+    pub(super) fn pop(&mut self) -> Option<StreamError> {
+        // A later mark waits for all that an earlier one waits for.
+        let is_next = self.0.front().is_some_and(|barrier| barrier.missing == 0);
+        if is_next { self.0.pop_front().map(|barrier| barrier.mark) } else { None }
+    }
+}
