@@ -1,0 +1,113 @@
+//! A durable queue in a SQLite file, for [`streamz`] pipelines that must survive a crash. It needs no server.
+//!
+//! A [`Journal`] is a file with named topics. A [`Writer`] appends [`Record`]s to a topic. A [`JournalInbox`] takes them for a
+//! consumer group, and a record is given out again until it has been acknowledged. With
+//! [`Stream::deliver`](streamz::Stream::deliver), the pipeline acknowledges a record when everything that was made of it
+//! has been processed.
+//!
+//! ```
+//! use std::time::Duration;
+//! use streamz::delivery::{Acker, Inbox};
+//! use streamz_journal::{Journal, JournalInboxOptions, Record};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("orders.journal");
+//! let journal = Journal::open(path)?;
+//! journal.writer("orders")?.append(&[Record::new("book"), Record::new("lamp")])?;
+//!
+//! // What a pipeline does for you.
+//! let mut inbox = journal.inbox("orders", "billing", JournalInboxOptions::new())?;
+//! let mut acker = inbox.acker()?;
+//! let mut orders = Vec::new();
+//! inbox.fetch(100, Duration::from_millis(250), &mut orders)?;
+//! assert_eq!(orders[1].record.payload, b"lamp");
+//! acker.acknowledge(&mut orders.into_iter().map(|order| order.receipt).collect())?;
+//!
+//! let status = journal.group_status("orders", "billing")?.unwrap();
+//! assert_eq!((status.backlog, status.in_flight, status.acknowledged), (0, 0, 2));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Delivery
+//!
+//! - A record that has been appended is given to each group **at least once**. It comes again if its consumer died, gave it
+//!   back, or let its lease expire; [`Delivery::attempt`](streamz::delivery::Delivery::attempt) counts.
+//! - A record that has been acknowledged does not come again.
+//! - To write to a SQLite database **exactly once**, store the position with the rows: see [`Progress`].
+//!
+//! What a crash can take away:
+//!
+//! | what happens | with [`Synchronous::Normal`] | with [`Synchronous::Full`] |
+//! |---|---|---|
+//! | the process is killed | nothing | nothing |
+//! | the machine loses power | the last commits: appended records, and acknowledgements, whose records come again | nothing |
+//!
+//! # Ordering
+//!
+//! Positions in a topic are consecutive, in the order of the commits. A consumer gets records in the order of their
+//! positions, except for those that come again, which it gets first. Several consumers of a group work side by side, so
+//! records with the same key may be processed at the same time; for the order of a key, use one consumer for each topic and
+//! put keys into topics.
+//!
+//! # Leases and clocks
+//!
+//! A consumer holds what it has taken for the time of its [lease](JournalInboxOptions::lease), and extends it as long as it
+//! lives. Leases are measured by the system's clock, the one time that processes share. No jump of that clock loses a record:
+//!
+//! - If it jumps ahead, leases expire early, and records that are still being processed come twice.
+//! - If it jumps back, leases start again at the next look of any consumer: what a dead process held comes again later, by at
+//!   most one lease.
+//!
+//! # Memory and disk
+//!
+//! An inbox holds one fetch. The progress of a group is one row, and one for each range of records in flight; what has been
+//! acknowledged costs nothing. A record takes its key, its payload and about 20 bytes in the file, and stays there until it is
+//! removed: see [`Retention`]. Before they are copied into the file, changes lie beside it, in a log of 16 MB or more
+//! (`-wal`); do not delete that log, and do not copy the file without it.
+//!
+//! # Errors
+//!
+//! A [`JournalError`] names the file, the topic, the group and the position. A busy or full disk, a locked file and a failed read
+//! or write are [transient](JournalError::is_transient): the pipeline logs the error and tries again. Everything else is
+//! permanent. A failed call has changed nothing.
+//!
+//! # Limits
+//!
+//! - One machine. SQLite's log does not work on network file systems.
+//! - One transaction at a time writes to a file, however many topics there are. Put topics with much traffic into files of their
+//!   own.
+//! - Consumers in other processes notice new records within 25 ms.
+//! - After a `fork`, open the journal again.
+#![forbid(unsafe_code)]
+#![warn(missing_docs, missing_debug_implementations)]
+
+mod acker;
+mod error;
+mod file;
+mod group;
+mod inbox;
+mod journal;
+mod progress;
+mod record;
+mod retention;
+mod status;
+mod writer;
+
+pub use acker::{JournalAcker, Receipt};
+pub use error::{JournalError, JournalErrorKind};
+pub use inbox::{JournalInbox, JournalInboxOptions};
+pub use journal::{Journal, JournalOptions, Start, Synchronous};
+pub use progress::Progress;
+pub use record::{Entry, Record};
+pub use retention::Retention;
+/// The SQLite client, whose types [`Progress`] takes.
+pub use rusqlite;
+pub use status::{ConsumerStatus, GroupStatus, TopicStatus};
+pub use writer::Writer;
+
+/// The README, so that its code is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

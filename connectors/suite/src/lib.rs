@@ -1,0 +1,136 @@
+//! The tests that every connector passes.
+//!
+//! A connector implements [`Store`] in one of its test programs, and calls the macro [`suite!`](crate::suite) there:
+//!
+//! ```ignore
+//! struct Redis { /* ... */ }
+//! impl streamz_connector_suite::Store for Redis { /* ... */ }
+//! streamz_connector_suite::suite!(Redis);
+//! ```
+//!
+//! What a store cannot do it says in its constants; a test that needs it checks less, or nothing.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+use std::time::Duration;
+
+use streamz::delivery::{Acker, Inbox, Outbox};
+
+pub mod tests;
+
+/// The record of an inbox.
+pub type RecordOf<S> = <<S as Store>::Inbox as Inbox>::Record;
+/// The acker of an inbox.
+pub type AckerOf<S> = <<S as Store>::Inbox as Inbox>::Acker;
+
+/// A store under test: one topic, stream or key named by the test, and what a test does to it.
+pub trait Store: Sized + Sync {
+    /// Takes records as a consumer of a group.
+    type Inbox: Inbox<Record: Sync>;
+    /// Writes records.
+    type Outbox: Outbox;
+
+    /// Its name in messages.
+    const NAME: &'static str;
+    /// How long what a consumer takes is kept for it.
+    const LEASE: Duration;
+    /// How long it may take until a new consumer gets its first record.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    /// Records come in the order in which they were appended. If not, those with the same key do.
+    const TOTAL_ORDER: bool = true;
+    /// What is acknowledged does not come again, whatever comes before it is not acknowledged.
+    const ACKNOWLEDGES_EACH: bool = true;
+    /// It counts how often a record has been given out.
+    const COUNTS_ATTEMPTS: bool = true;
+    /// What is given back comes again at once.
+    const GIVES_BACK: bool = true;
+    /// A lease runs for what was taken, and `keep_alive` extends it. If not, the client keeps its membership by itself.
+    const HAS_LEASES: bool = true;
+
+    /// An empty store, or the reason why it cannot be tested here.
+    fn start() -> Result<Self, String>;
+
+    /// Appends records, each a key and a payload.
+    fn append(&self, topic: &str, records: &[(Vec<u8>, Vec<u8>)]);
+
+    /// A new consumer. The group starts at the oldest record.
+    fn inbox(&self, topic: &str, group: &str, consumer: &str) -> Self::Inbox;
+
+    /// A way to write to a topic.
+    fn outbox(&self, topic: &str) -> Self::Outbox;
+
+    /// A record for the outbox.
+    fn record(key: &[u8], payload: &[u8]) -> <Self::Outbox as Outbox>::Record;
+
+    /// The key of a record.
+    fn key(record: &RecordOf<Self>) -> &[u8];
+
+    /// The payload of a record.
+    fn payload(record: &RecordOf<Self>) -> &[u8];
+
+    /// All payloads that lie in a topic, whatever was acknowledged.
+    fn contents(&self, topic: &str) -> Vec<Vec<u8>>;
+
+    /// How many records the group has not acknowledged.
+    fn unacknowledged(&self, topic: &str, group: &str) -> u64;
+
+    /// The consumer dies: nothing is given back, and no lease is extended.
+    fn kill(&self, inbox: Self::Inbox, acker: AckerOf<Self>);
+
+    /// Time passes for the leases.
+    fn advance(&self, by: Duration);
+}
+
+/// Runs a test of the suite, unless the store cannot be tested here.
+pub fn run<S: Store>(test: fn(&S)) {
+    match S::start() {
+        Ok(store) => test(&store),
+        Err(reason) => eprintln!("skipped: {} cannot be tested here: {reason}", S::NAME),
+    }
+}
+
+/// Declares every test of the suite for a [`Store`].
+#[macro_export]
+macro_rules! suite {
+    ($store:ty) => {
+        $crate::suite! { $store:
+            records_come_in_order
+            fetch_gives_no_more_than_asked_for
+            acknowledged_records_do_not_come_again
+            records_of_a_dead_consumer_come_again
+            attempts_are_counted
+            acknowledgements_come_in_any_order
+            acknowledging_twice_does_no_harm
+            what_is_given_back_comes_again_at_once
+            keep_alive_extends_leases
+            leases_expire_without_keep_alive
+            groups_are_independent
+            consumers_of_a_group_share_the_records
+            consumers_in_threads_lose_nothing
+            fetch_waits_for_its_limit
+            fetch_sees_what_is_appended_while_it_waits
+            payloads_are_kept_as_they_are
+            outbox_writes_all_of_a_batch
+            progress_survives_a_restart
+        }
+    };
+    ($store:ty: $($test:ident)*) => {
+        $(
+            #[test]
+            fn $test() {
+                $crate::run::<$store>($crate::tests::$test);
+            }
+        )*
+    };
+}
+
+/// The acker of an inbox.
+pub(crate) fn acker<I: Inbox>(inbox: &mut I) -> I::Acker {
+    inbox.acker().unwrap_or_else(|error| panic!("no acker: {error}"))
+}
+
+/// Acknowledges, and checks that nothing is left.
+pub(crate) fn acknowledge<A: Acker>(acker: &mut A, mut receipts: Vec<A::Receipt>) {
+    acker.acknowledge(&mut receipts).unwrap_or_else(|error| panic!("cannot acknowledge: {error}"));
+    assert!(receipts.is_empty(), "{} receipts are left", receipts.len());
+}
