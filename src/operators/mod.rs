@@ -3,6 +3,7 @@
 mod batch;
 mod call;
 mod custom;
+mod epochs;
 mod flow;
 pub mod folds;
 mod item;

@@ -55,12 +55,18 @@ pub struct Records<In> {
     pub wrap: fn(Item) -> In,
     pub census: Census,
     pub fates: Fates,
+    /// Of so many records, one has been given out before.
+    pub old: Option<u64>,
     next: u64,
 }
 
 impl<In> Records<In> {
     pub fn new(count: u64, wrap: fn(Item) -> In, census: Census) -> Self {
-        Self { count, wrap, census, fates: Fates::default(), next: 0 }
+        Self { count, wrap, census, fates: Fates::default(), old: None, next: 0 }
+    }
+
+    fn is_old(&self, value: u64) -> bool {
+        self.old.is_some_and(|old| value % old == old - 1)
     }
 }
 
@@ -72,7 +78,9 @@ impl<In: Send + 'static> Inbox for Records<In> {
     fn fetch(&mut self, max: usize, _wait: Duration, records: &mut Vec<Delivery<In, u64>>) -> Result<(), StoreError> {
         let most = self.next.saturating_add(max as u64).min(self.count);
         for value in self.next..most {
-            records.push(Delivery::new((self.wrap)(self.census.item(value)), value));
+            let attempt = if self.is_old(value) { 2 } else { 1 };
+            let record = Delivery::new((self.wrap)(self.census.item(value)), value);
+            records.push(record.with_attempt(attempt));
         }
         self.next = most;
         self.fates.state().fetched = most;

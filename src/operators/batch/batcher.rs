@@ -204,6 +204,10 @@ impl<T: Send + 'static> Operator for BatcherOperator<T> {
         self.due
     }
 
+    fn settles_in_order(&self) -> bool {
+        true
+    }
+
     #[inline]
     fn held(&self) -> u64 {
         self.open.len()

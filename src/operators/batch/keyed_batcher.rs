@@ -1,6 +1,6 @@
 //! [`KeyedBatcher`]: a batch for each key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
@@ -87,6 +87,7 @@ impl<T, K: Eq + Hash, F: Fn(&T) -> K> KeyedBatcher<T, K, F> {
             order: BTreeMap::new(),
             opened: 0,
             held: 0,
+            marks: VecDeque::new(),
             flushing: false,
             error: None,
         }
@@ -112,6 +113,8 @@ pub struct KeyedBatcherOperator<T, K, F> {
     order: BTreeMap<u64, (Option<Instant>, Slot)>,
     opened: u64,
     held: u64,
+    /// Marks, each with the number of the last batch that had been opened when it came.
+    marks: VecDeque<(u64, StreamError)>,
     /// All that is open is on its way out; then this error.
     flushing: bool,
     error: Option<StreamError>,
@@ -154,6 +157,14 @@ impl<T, K, F> KeyedBatcherOperator<T, K, F> {
         let count = open.len();
         self.held -= count;
         out.emit_from(open.items.take(), count);
+    }
+
+    #[cold]
+    fn release_marks(&mut self, out: &mut impl Emit<Vec<T>>) {
+        let oldest = self.order.first_key_value().map_or(u64::MAX, |(number, _)| *number);
+        while self.marks.front().is_some_and(|(last, _)| *last < oldest) {
+            self.marks.pop_front().into_iter().for_each(|(_, mark)| out.put_mark(mark));
+        }
     }
 
     /// Goes on as far as there is room; true if there is more.
@@ -239,7 +250,22 @@ where
 
     #[inline]
     fn resume(&mut self, out: &mut impl Emit<Vec<T>>) -> bool {
-        self.flushing && self.flush_all(out)
+        if self.flushing && self.flush_all(out) {
+            return true;
+        }
+        if !self.marks.is_empty() {
+            self.release_marks(out);
+        }
+        false
+    }
+
+    /// It goes on when all batches that are open now have been sent.
+    fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<Vec<T>>) -> Option<StreamError> {
+        if self.order.is_empty() {
+            return Some(mark);
+        }
+        self.marks.push_back((self.opened, mark));
+        None
     }
 
     #[inline]

@@ -119,6 +119,10 @@ impl<T: Send + 'static> Operator for DebounceOperator<T> {
         self.due
     }
 
+    fn settles_in_order(&self) -> bool {
+        true
+    }
+
     #[inline]
     fn held(&self) -> u64 {
         u64::from(self.pending.is_some())

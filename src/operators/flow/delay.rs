@@ -134,6 +134,18 @@ impl<T: Send + 'static> Operator for DelayOperator<T> {
             Some((_, Err(error))) => out.error(error),
             None => {}
         }
+        while self.held.front().is_some_and(|(_, item)| matches!(item, Err(mark) if mark.is_mark())) {
+            self.held.pop_front().and_then(|(_, mark)| mark.err()).into_iter().for_each(|mark| out.put_mark(mark));
+        }
+    }
+
+    /// Error items are held as well. A mark goes on together with what is before it.
+    fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<T>) -> Option<StreamError> {
+        if self.held.is_empty() {
+            return Some(mark);
+        }
+        self.held.push_back((None, Err(mark)));
+        None
     }
 
     fn drain(&mut self, out: &mut impl Emit<T>) {

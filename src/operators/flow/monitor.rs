@@ -354,6 +354,10 @@ impl<T: Send + 'static> Operator for Watch<T> {
         self.waiting.is_some()
     }
 
+    fn settles_in_order(&self) -> bool {
+        true
+    }
+
     #[inline]
     fn held(&self) -> u64 {
         u64::from(matches!(*self.waiting, Some((Ok(_), _))))

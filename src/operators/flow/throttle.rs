@@ -205,6 +205,10 @@ impl<T: Send + 'static> Operator for ThrottleOperator<T> {
         self.limit.slack() < EARLY
     }
 
+    fn settles_in_order(&self) -> bool {
+        true
+    }
+
     #[inline]
     fn held(&self) -> u64 {
         u64::from(self.held.is_some())

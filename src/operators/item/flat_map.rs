@@ -98,6 +98,10 @@ where
         self.unfolding.go_on(out)
     }
 
+    fn settles_in_order(&self) -> bool {
+        true
+    }
+
     fn held(&self) -> u64 {
         self.unfolding.held()
     }

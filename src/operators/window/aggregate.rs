@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use super::content::{Content, Folded};
 use super::time::{ArrivalTime, END, EventTime, NEVER, Nanos, Refusal, Tag, TimeSource, span};
 use crate::clock::from_nanos;
-use crate::error::{ErrorKind, PanicMessage};
+use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::operators::epochs::{Epoch, Epochs};
 use crate::operators::folds::{Fold, FoldWith};
 use crate::operators::options::{Options, common_options};
 use crate::panic::{self, Held};
@@ -268,6 +269,8 @@ where
             count: 0,
             waiting: Held::default(),
             early: Held::default(),
+            epochs: Epochs::new(),
+            oldest: None,
             arrived: 0,
             limit: Nanos::MIN,
             passed: Nanos::MIN,
@@ -295,7 +298,11 @@ pub struct AggregateOperator<T, F: Fold<T>, S> {
     /// The next item to be folded.
     waiting: Held<Option<(Nanos, T)>>,
     /// Items that older ones may still come before, by their times and in the order of arrival.
-    early: Held<BTreeMap<(Nanos, u64), T>>,
+    early: Held<BTreeMap<(Nanos, u64), (T, Epoch)>>,
+    /// Of the items in `early`; without event time, items are settled in order.
+    epochs: Epochs,
+    /// The oldest epoch of the items that are folded or waiting.
+    oldest: Option<Epoch>,
     arrived: u64,
     /// Items up to this time are to be folded.
     limit: Nanos,
@@ -337,7 +344,11 @@ where
             if self.waiting.is_none()
                 && let Some(entry) = self.early.first_entry().filter(|entry| entry.key().0 <= self.limit)
             {
-                let ((time, _), item) = entry.remove_entry();
+                let ((time, _), (item, epoch)) = entry.remove_entry();
+                match &mut self.oldest {
+                    Some(oldest) => oldest.keep_older(epoch),
+                    oldest => *oldest = Some(epoch),
+                }
                 *self.waiting = Some((time, item));
             }
             let until = self.waiting.as_ref().map_or(self.passed, |(time, _)| *time);
@@ -369,6 +380,9 @@ where
             None => Content::<T, ()>::open(&self.fold, (), item).map(|state| *self.state = Some(state)),
         };
         if let Err(unfit) = folded {
+            if self.count == 0 {
+                self.oldest = None;
+            }
             return out.fail_panicked(unfit.payload.into(), unfit.item);
         }
         let start = self.start.get_or_insert(time);
@@ -395,6 +409,11 @@ where
     /// Sends the open window; the next one begins.
     fn send(&mut self, end: Nanos, out: &mut impl Emit<AggregateWindow<F::Result>>) {
         let (state, count) = (self.state.take(), std::mem::take(&mut self.count));
+        // One that waits goes into the next window, and its epoch may be that of any item in this one.
+        let oldest = self.oldest.take();
+        if self.waiting.is_some() {
+            self.oldest = oldest;
+        }
         // After a silence, an item may be older than the window that was closed by it.
         let end = self.start.map_or(end, |start| end.max(start));
         let start = self.start.replace(end).unwrap_or(end);
@@ -448,7 +467,7 @@ where
         (self.limit, self.passed) = (watermark, watermark);
         if S::Tag::ORDERS {
             self.arrived += 1;
-            self.early.insert((time, self.arrived), item);
+            self.early.insert((time, self.arrived), (item, self.epochs.present().clone()));
         } else {
             *self.waiting = Some((time, item));
         }
@@ -485,12 +504,24 @@ where
             self.start = self.time.begin(out);
             self.set_timer();
         }
-        self.go_on(out) || !self.time.listen(out)
+        if self.go_on(out) {
+            return true;
+        }
+        self.epochs.release(out);
+        !self.time.listen(out)
+    }
+
+    fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<Self::Out>) -> Option<StreamError> {
+        if S::Tag::ORDERS { self.epochs.end(mark) } else { Some(mark) }
     }
 
     #[inline]
     fn next_wake(&self) -> Option<Instant> {
         self.time.wake()
+    }
+
+    fn settles_in_order(&self) -> bool {
+        !S::Tag::ORDERS
     }
 
     #[inline]

@@ -19,7 +19,8 @@ use std::time::Instant;
 use super::content::{Content, Unfit};
 use super::keys::{Keying, Table};
 use super::time::{END, NEVER, Nanos, Refusal, TimeSource};
-use crate::error::{ErrorKind, PanicMessage};
+use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::operators::epochs::{Epoch, Epochs};
 use crate::operators::key_table::{KeyPanicked, Place, Slot};
 use crate::panic::{self, PanicPayload};
 use crate::stage::operator::{Emit, Operator};
@@ -42,7 +43,7 @@ pub trait Shape<T, Tag, C: Content<T, Tag>>: Clone + Send + Sync + 'static {
         &self,
         content: &C,
         open: &mut Self::Open,
-        at: (Nanos, Tag),
+        at: At<'_, Tag>,
         item: T,
         limit: Nanos,
         closed: &mut Vec<Closed<C::Window>>,
@@ -59,6 +60,9 @@ pub trait Shape<T, Tag, C: Content<T, Tag>>: Clone + Send + Sync + 'static {
     #[doc(hidden)]
     fn is_empty(open: &Self::Open) -> bool;
 }
+
+/// Where an item belongs: its time, and the epoch in which it came.
+pub(crate) type At<'a, Tag> = (Nanos, Tag, &'a Epoch);
 
 /// A window that was closed.
 #[allow(missing_debug_implementations)] // only reachable through hidden methods
@@ -104,6 +108,8 @@ where
     limit: Nanos,
     waiting: Option<Waiting<T, K, H::Open>>,
     held: u64,
+    /// Of the pieces.
+    epochs: Epochs,
     /// Empty between any two calls.
     closed: Vec<Closed<C::Window>>,
 }
@@ -148,6 +154,7 @@ where
             limit: Nanos::MIN,
             waiting: None,
             held: 0,
+            epochs: Epochs::new(),
             closed: Vec::new(),
         }
     }
@@ -268,7 +275,7 @@ where
         if time < self.limit && self.shape.is_late(Some(&entry.open), time, self.limit) {
             return Refusal::late(time, self.limit).fail(item, out);
         }
-        let at = (time, S::tag(time));
+        let at = (time, S::tag(time), self.epochs.present());
         match self.shape.add(&self.content, &mut entry.open, at, item, self.limit, &mut self.closed) {
             Ok(is_earlier) => {
                 self.held += 1;
@@ -293,7 +300,7 @@ where
             panic::guard_drop(probe);
             return Refusal::late(time, self.limit).fail(item, out);
         }
-        let (at, mut open) = ((time, S::tag(time)), H::Open::default());
+        let (at, mut open) = ((time, S::tag(time), self.epochs.present()), H::Open::default());
         if let Err(unfit) = self.shape.add(&self.content, &mut open, at, item, self.limit, &mut self.closed) {
             panic::guard_drop(probe);
             return out.fail_panicked(unfit.payload.into(), unfit.item);
@@ -407,7 +414,15 @@ where
 
     #[inline]
     fn resume(&mut self, out: &mut impl Emit<Self::Out>) -> bool {
-        ((self.waiting.is_some() || self.next <= self.limit) && self.go_on(out)) || !self.time.listen(out)
+        if (self.waiting.is_some() || self.next <= self.limit) && self.go_on(out) {
+            return true;
+        }
+        self.epochs.release(out);
+        !self.time.listen(out)
+    }
+
+    fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<Self::Out>) -> Option<StreamError> {
+        self.epochs.end(mark)
     }
 
     #[inline]

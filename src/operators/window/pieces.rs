@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::time::Nanos;
+use crate::operators::epochs::Epoch;
 use crate::panic::Held;
 
 /// A stretch of time and what is kept of its items.
@@ -13,6 +14,8 @@ pub(super) struct Piece<P> {
     /// Counts up whenever a window of this key was closed before its time; only sliding windows ask.
     pub(super) part: u64,
     pub(super) count: u64,
+    /// Of its first item.
+    pub(super) epoch: Epoch,
     pub(super) pane: P,
 }
 

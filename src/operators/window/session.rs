@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::content::{Content, FoldedBy, Items, Unfit};
 use super::keys::ByKey;
-use super::operator::{self, Closed};
+use super::operator::{self, At, Closed};
 use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, NEVER, Nanos, span};
 use super::{Setup, max_keys, window};
@@ -213,6 +213,7 @@ impl Shape {
             None
         });
         if joined.window.is_ok() {
+            piece.epoch.keep_older(later.epoch);
             piece.count += joined.settled;
             piece.end = piece.end.max(next.1);
         } else {
@@ -229,7 +230,7 @@ impl<T, Tag, C: Content<T, Tag>> operator::Shape<T, Tag, C> for Shape {
         &self,
         content: &C,
         open: &mut Self::Open,
-        (time, tag): (Nanos, Tag),
+        (time, tag, epoch): At<'_, Tag>,
         item: T,
         _limit: Nanos,
         closed: &mut Vec<Closed<C::Window>>,
@@ -246,7 +247,7 @@ impl<T, Tag, C: Content<T, Tag>> operator::Shape<T, Tag, C> for Shape {
             }
             None => {
                 let pane = content.open(tag, item)?;
-                open.insert(index, Piece { start: time, end: time, part: 0, count: 1, pane });
+                open.insert(index, Piece { start: time, end: time, part: 0, count: 1, epoch: epoch.clone(), pane });
                 is_earlier |= index == 0;
             }
         }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::content::{FoldedBy, Items, Shared, Unfit};
 use super::keys::NoKey;
-use super::operator::{self, Closed};
+use super::operator::{self, At, Closed};
 use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, NEVER, Nanos, span};
 use super::{Setup, WindowConfig, keyed_window, max_keys, window};
@@ -289,7 +289,7 @@ impl<T, Tag, C: Shared<T, Tag>> operator::Shape<T, Tag, C> for Shape {
         &self,
         content: &C,
         open: &mut Self::Open,
-        (time, tag): (Nanos, Tag),
+        (time, tag, epoch): At<'_, Tag>,
         item: T,
         limit: Nanos,
         closed: &mut Vec<Closed<C::Window>>,
@@ -315,7 +315,7 @@ impl<T, Tag, C: Shared<T, Tag>> operator::Shape<T, Tag, C> for Shape {
         } else {
             let pane = content.open(tag, item)?;
             let (start, end) = self.slice(time);
-            open.slices.insert(index, Piece { start, end, part, count: 1, pane });
+            open.slices.insert(index, Piece { start, end, part, count: 1, epoch: epoch.clone(), pane });
         }
         if self.max_count != u64::MAX {
             self.count(content, open, time, closed);

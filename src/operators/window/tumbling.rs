@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::content::{Content, Folded, Items, Unfit};
 use super::keys::NoKey;
-use super::operator::{self, Closed};
+use super::operator::{self, At, Closed};
 use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, Nanos, span};
 use super::{Setup, WindowConfig, keyed_window, max_keys, window};
@@ -162,7 +162,7 @@ impl<T, Tag, C: Content<T, Tag>> operator::Shape<T, Tag, C> for Shape {
         &self,
         content: &C,
         open: &mut Self::Open,
-        (time, tag): (Nanos, Tag),
+        (time, tag, epoch): At<'_, Tag>,
         item: T,
         _limit: Nanos,
         closed: &mut Vec<Closed<C::Window>>,
@@ -181,7 +181,7 @@ impl<T, Tag, C: Content<T, Tag>> operator::Shape<T, Tag, C> for Shape {
         }
         let pane = content.open(tag, item)?;
         let start = time.div_euclid(self.size) * self.size;
-        let piece = Piece { start, end: start + self.size, part: 0, count: 1, pane };
+        let piece = Piece { start, end: start + self.size, part: 0, count: 1, epoch: epoch.clone(), pane };
         if self.max_count == 1 {
             closed.push(close(content, Some(piece)));
         } else {

@@ -17,19 +17,22 @@ use crate::subject::{Closure, Subject};
 
 pub fn register(registry: &mut Registry) {
     // It has two outputs; here nobody reads the failures, so that the stage stops when its items are not read either.
-    registry.add(Subject::new(
-        "DeadLetterQueue: items",
-        &["DeadLetterQueue", "DlqOutput"],
-        ITEMS,
-        |_| {
-            ProcessorFn::new("outer", |cancel: &CancelToken, items: Stream<Item>| {
-                let output = DeadLetterQueue::new().process(cancel, items);
-                drop(output.failed);
-                output.items
-            })
-        },
-        |input, _| input.iter().filter(|seen| matches!(seen, Seen::Value(_))).cloned().collect(),
-    ));
+    registry.add(
+        Subject::new(
+            "DeadLetterQueue: items",
+            &["DeadLetterQueue", "DlqOutput"],
+            ITEMS,
+            |_| {
+                ProcessorFn::new("outer", |cancel: &CancelToken, items: Stream<Item>| {
+                    let output = DeadLetterQueue::new().process(cancel, items);
+                    drop(output.failed);
+                    output.items
+                })
+            },
+            |input, _| input.iter().filter(|seen| matches!(seen, Seen::Value(_))).cloned().collect(),
+        )
+        .unread(),
+    );
     registry.add(
         Subject::new(
             "Retry",

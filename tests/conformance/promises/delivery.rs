@@ -19,6 +19,7 @@ pub fn add<In: Send + 'static, Out: Send + 'static>(list: &mut List<In, Out>) {
             clean(subject, time, capacity, epoch, Faults::None);
         }
     });
+    list.add_timed("delivery: error items of the source are acknowledged when they have been taken", with_errors);
     list.add("delivery: nothing is acknowledged before it was processed", step_by_step);
     list.add("delivery: after a cancel, what was processed is acknowledged, and the rest given back", cancel);
     list.add_timed("delivery: after a drain, all that was given is acknowledged", drain);
@@ -86,6 +87,34 @@ fn clean<In: Send + 'static, Out: Send + 'static>(
     settled(&fates);
     if !subject.ends_early && !subject.unread {
         assert_eq!(fates.acknowledged(), (0..COUNT).collect::<Vec<_>>());
+    }
+}
+
+/// Records that have been delivered too often come as error items, which an operator may hold or pass by.
+fn with_errors<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>, time: Time) {
+    const COUNT: u64 = 40;
+    for epoch in [1, 3] {
+        let mut rig = Rig::new(time, 4);
+        let mut inbox = Records::new(COUNT, subject.wrap, rig.census.clone());
+        inbox.old = Some(3);
+        let fates = inbox.fates.clone();
+        let config = DeliveryConfig { max_deliveries: Some(1), ..config(epoch, 1000) };
+        let stream = Stream::deliver(&rig.pipeline, inbox, config).expect("it has an acker");
+        let mut output = rig.through(subject, Faults::None, stream);
+        while {
+            if time == Time::Manual {
+                rig.settle();
+                fates.check().unwrap();
+            }
+            process(&mut output)
+        } {}
+        rig.done(output);
+        rig.close();
+        fates.check().unwrap();
+        settled(&fates);
+        if !subject.ends_early && !subject.unread {
+            assert_eq!(fates.acknowledged(), (0..COUNT).collect::<Vec<_>>());
+        }
     }
 }
 

@@ -1,0 +1,68 @@
+//! [`Epochs`]: marks in an operator that lets go of its items in any order.
+//!
+//! Such an operator keeps its items in groups, each of which it sends as a whole: batches, sessions, panes. A group has a
+//! token of the epoch in which it was begun, and keeps it as long as it lives. When a mark comes, the present epoch ends. The
+//! mark may go on when no group of that epoch or an earlier one is left: whatever came before it lay in one of them.
+//!
+//! A group may get items of later epochs as well; their marks wait for it in their turn, because marks keep their order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::error::StreamError;
+use crate::stage::Emit;
+
+/// Says when a group was begun. Alive as long as the group is.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, unreachable_pub, reason = "it is only reachable through hidden methods")]
+pub struct Epoch(Arc<u64>);
+
+impl Epoch {
+    /// Of two groups that become one, the token of that.
+    pub(crate) fn keep_older(&mut self, other: Self) {
+        if *other.0 < *self.0 {
+            *self = other;
+        }
+    }
+}
+
+pub(crate) struct Epochs {
+    present: Epoch,
+    waiting: VecDeque<(Epoch, StreamError)>,
+}
+
+impl Epochs {
+    pub(crate) fn new() -> Self {
+        Self { present: Epoch(Arc::new(0)), waiting: VecDeque::new() }
+    }
+
+    /// The token of a group that begins now.
+    #[inline]
+    pub(crate) fn present(&self) -> &Epoch {
+        &self.present
+    }
+
+    /// A mark has come. Gives it back if there are no groups.
+    #[cold]
+    pub(crate) fn end(&mut self, mark: StreamError) -> Option<StreamError> {
+        if self.waiting.is_empty() && is_over(&self.present) {
+            return Some(mark);
+        }
+        let next = Epoch(Arc::new(*self.present.0 + 1));
+        self.waiting.push_back((std::mem::replace(&mut self.present, next), mark));
+        None
+    }
+
+    /// Passes on the marks of epochs that are over. To be called after each call in which groups may have gone.
+    #[inline]
+    pub(crate) fn release<T>(&mut self, out: &mut impl Emit<T>) {
+        while self.waiting.front().is_some_and(|(epoch, _)| is_over(epoch)) {
+            self.waiting.pop_front().into_iter().for_each(|(_, mark)| out.put_mark(mark));
+        }
+    }
+}
+
+/// Whether the operator alone has the token. All of them are on its thread.
+fn is_over(epoch: &Epoch) -> bool {
+    Arc::strong_count(&epoch.0) == 1
+}
