@@ -1,7 +1,7 @@
 //! What the operators cost that govern the flow, beside a loop that does the same; how near a throttle comes to its rate;
 //! and what a key costs in `Dedupe` and in a batcher by key, with few of them and with many.
 //!
-//! u64 items; capacity 1024 everywhere. Operators that can share a thread run on the one that reads them, so no hop is
+//! u64 items; capacity 1024 except around the throttles. Operators that can share a thread run on the one that reads them, so no hop is
 //! counted; the others have hops, and stand beside a stage that does nothing. Time per iteration divided by the items is
 //! time per item; for the throttle, the figure to look at is items per second.
 
@@ -9,6 +9,9 @@ mod common;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use common::{CAPACITY, configured, mix, step};
@@ -129,11 +132,14 @@ fn each(c: &mut Criterion) {
     group.finish();
 }
 
-/// A tenth of a second's worth and more of items, with a throttle between two threads that could go much faster.
-fn throttled(rate: f64, burst: usize) -> (u64, Duration) {
-    let count = (rate / 10.0) as u64 + 1;
-    let pipeline = pipeline();
-    let stream = Stream::from_iter(&pipeline, 0..count).through(&Throttle::new(rate).with_burst(burst));
+/// A quarter of a second's worth of items, through a throttle between two threads that could go much faster.
+fn throttled(rate: f64, burst: Option<usize>) -> (u64, Duration) {
+    let count = (rate / 4.0) as u64 + 1;
+    // Room for what moves while a neighbour waits for a processor.
+    let pipeline = Pipeline::builder("bench").capacity(65_536).build();
+    let throttle = Throttle::new(rate);
+    let throttle = if let Some(burst) = burst { throttle.with_burst(burst) } else { throttle };
+    let stream = Stream::from_iter(&pipeline, 0..count).through(&throttle);
     let started = now();
     let seen = stream.count().unwrap();
     let took = started.elapsed();
@@ -142,29 +148,62 @@ fn throttled(rate: f64, burst: usize) -> (u64, Duration) {
     (count, took)
 }
 
-/// What share of its rate a throttle reaches at full load: printed, and as items per second.
+/// Threads that keep processors busy until they are dropped.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Busy {
+    fn new(threads: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let work = |stop: Arc<AtomicBool>| {
+            move || {
+                let mut n = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    n = black_box(step(n));
+                }
+            }
+        };
+        Self { threads: (0..threads).map(|_| thread::spawn(work(Arc::clone(&stop)))).collect(), stop }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+    }
+}
+
+/// The share of its rate that a throttle reaches when it always has input: printed, and as items per second.
 fn shares(c: &mut Criterion) {
     for rate in [1e3, 1e5, 1e6] {
-        // A burst of 1, the least that makes up for a look at the clock, and one that lets the thread sleep.
-        for burst in [1, 2, (rate / 5_000.0) as usize + 2] {
-            let mut group = c.benchmark_group(format!("throttle to {rate} per second"));
-            group.throughput(Throughput::Elements((rate / 10.0) as u64 + 1));
-            let mut best = 0f64;
-            group.bench_function(BenchmarkId::new("burst", burst), |b| {
-                b.iter_custom(|rounds| {
-                    (0..rounds)
-                        .map(|_| {
-                            let (count, took) = throttled(rate, burst);
-                            // The first burst takes no time.
-                            let share = count.saturating_sub(burst as u64) as f64 / took.as_secs_f64() / rate;
-                            best = best.max(share);
-                            took
-                        })
-                        .sum()
+        for (burst, name) in [(None, "default burst"), (Some(1), "burst 1")] {
+            for busy in [0, 2] {
+                let mut group = c.benchmark_group(format!("throttle to {rate} per second"));
+                group.throughput(Throughput::Elements((rate / 4.0) as u64 + 1));
+                let mut shares = Vec::new();
+                let load = Busy::new(busy);
+                group.bench_function(BenchmarkId::new(name, format!("{busy} busy threads")), |b| {
+                    b.iter_custom(|rounds| {
+                        (0..rounds)
+                            .map(|_| {
+                                let (count, took) = throttled(rate, burst);
+                                // The first burst takes no time.
+                                let free = burst.map_or((rate / 100.0) as u64 + 1, |burst| burst as u64);
+                                shares.push(100.0 * (count - free) as f64 / took.as_secs_f64() / rate);
+                                took
+                            })
+                            .sum()
+                    });
                 });
-            });
-            println!("throttle to {rate} per second, burst {burst}: at best {:.2} % of its rate", 100.0 * best);
-            group.finish();
+                drop(load);
+                shares.sort_by(f64::total_cmp);
+                let (least, median) = (shares[0], shares[shares.len() / 2]);
+                println!("{rate} per second, {name}, {busy} busy threads: median {median:.2} %, least {least:.2} %");
+                group.finish();
+            }
         }
     }
 }

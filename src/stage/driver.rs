@@ -270,7 +270,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         if let Some(wake) = self.timer.next_wake(&self.op) {
             let mut now = self.thread.token.now();
             if now < wake && self.is_waiting() {
-                now = self.wait_for_time(Some(wake), now);
+                now = self.wait_for_time(Some(wake));
             }
             if wake <= now {
                 self.out.quota = QUOTA;
@@ -279,7 +279,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 return Ok(true);
             }
         } else if self.is_waiting() {
-            self.wait_for_time(None, self.thread.token.now());
+            self.wait_for_time(None);
         }
         Ok(self.is_waiting())
     }
@@ -452,13 +452,13 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     }
 
     /// Waits for an operator's time, while it can take nothing; says what time it is then.
-    fn wait_for_time(&mut self, until: Option<Instant>, now: Instant) -> Instant {
+    fn wait_for_time(&mut self, until: Option<Instant>) -> Instant {
         self.publish();
         self.out.sender.borrow_mut().hand_over();
         self.feed.settle();
         self.feed.paused();
         let edge = &self.out.edge;
-        self.thread.wait_for_time(until, now, self.op.is_punctual(), || edge.is_gone())
+        self.thread.wait_for_time(until, || edge.is_gone())
     }
 
     /// Returns when there is room for everything that was emitted, and if `more`, for another item.

@@ -298,10 +298,6 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         self.rest.is_waiting() || self.first_is_waiting()
     }
 
-    fn is_punctual(&self) -> bool {
-        if self.rest.is_waiting() { self.rest.second.is_punctual() } else { self.first.is_punctual() }
-    }
-
     fn publish(&mut self, stats: &Stats, last: usize) {
         self.first.publish(stats, last - B::STEPS);
         if Self::RECKONED {

@@ -146,13 +146,6 @@ pub trait Operator: Send + 'static {
         self.timer(out);
     }
 
-    /// Whether it loses something if it is woken a little late while it is waiting. Then its thread, for the last moments,
-    /// does not sleep.
-    #[doc(hidden)]
-    fn is_punctual(&self) -> bool {
-        false
-    }
-
     /// How many received items are not settled yet.
     fn held(&self) -> u64 {
         0

@@ -469,7 +469,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         if let Some(wake) = self.timer.next_wake(&*self.op) {
             let mut now = self.thread.token.now();
             if now < wake && self.timer.is_waited_for(&*self.op) {
-                now = self.wait_for_time(Some(wake), now);
+                now = self.wait_for_time(Some(wake));
             }
             if wake <= now {
                 self.timer.fire(&mut *self.op, now, &mut self.out);
@@ -477,7 +477,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                 return Ok(true);
             }
         } else if self.timer.is_waited_for(&*self.op) {
-            self.wait_for_time(None, self.thread.token.now());
+            self.wait_for_time(None);
         }
         Ok(self.timer.is_waited_for(&*self.op))
     }
@@ -502,10 +502,10 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         self.feed.wait(&self.thread, self.timer.next_wake(&*self.op), || false, |_| false);
     }
 
-    fn wait_for_time(&mut self, until: Option<Instant>, now: Instant) -> Instant {
+    fn wait_for_time(&mut self, until: Option<Instant>) -> Instant {
         self.settle();
         let is_news = || !self.told_of_drain && self.thread.token.is_draining();
-        self.thread.wait_for_time(until, now, self.op.is_punctual(), is_news)
+        self.thread.wait_for_time(until, is_news)
     }
 
     /// To be called before the caller does anything that may take long, or is to see the books balanced.

@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::clock::account;
 use crate::clock::earlier;
@@ -11,13 +11,6 @@ use crate::clock::wait::{Waiter, Wake};
 use crate::error::{BoxError, ErrorKind, StreamError};
 use crate::pipeline::stats::{Phase, StageStats};
 use crate::pipeline::{CancelToken, Cause, Membership, Registration};
-
-/// How much earlier than its time a thread gets up that must not be late: an operating system wakes a thread some tens of
-/// microseconds after it was asked to.
-pub(crate) const EARLY: Duration = Duration::from_micros(100);
-
-/// For how long before its time such a thread does not even yield.
-const ALERT: Duration = Duration::from_micros(20);
 
 pub(crate) struct StageThread {
     pub(crate) token: CancelToken,
@@ -123,31 +116,14 @@ impl StageThread {
         });
     }
 
-    /// Waits for a time, or until something else may have changed; says what time it is then.
-    ///
-    /// If `punctual`, and on the system clock, it stays awake for the last moments: that is work, and counts as such.
-    /// Virtual time is always exact.
-    pub(crate) fn wait_for_time(
-        &self,
-        until: Option<Instant>,
-        mut now: Instant,
-        punctual: bool,
-        hint: impl Fn() -> bool,
-    ) -> Instant {
-        let punctual = punctual && !self.token.clock().is_manual();
-        if let (Some(until), true) = (until, punctual)
-            && until.saturating_duration_since(now) <= EARLY
-        {
-            while now < until && !hint() && !self.is_stopped() {
-                if until.saturating_duration_since(now) > ALERT {
-                    std::thread::yield_now();
-                }
-                now = self.token.now();
+    /// Waits for a time, or until something else may have changed; returns the time after the wait.
+    pub(crate) fn wait_for_time(&self, until: Option<Instant>, hint: impl Fn() -> bool) -> Instant {
+        self.wait_in(Phase::Idle, |waiter| {
+            // A time comes no sooner for being looked for: it parks at once.
+            if !hint() && !self.is_stopped() {
+                waiter.park(earlier(until, self.deadline));
             }
-            return now;
-        }
-        let wake = until.and_then(|until| if punctual { until.checked_sub(EARLY) } else { Some(until) });
-        self.wait(Phase::Idle, wake, &hint, |_| hint());
+        });
         self.token.now()
     }
 

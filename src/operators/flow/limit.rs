@@ -1,4 +1,4 @@
-//! [`Limit`]: at most so many in so much time.
+//! [`Limit`]: at most `burst + rate * t` items in any period `t`.
 //!
 //! It is the *generic cell rate algorithm* (ITU-T I.371; the virtual-scheduling form), which is a token bucket that keeps
 //! one number: the moment at which the bucket is full again. An item may go once that moment is no further away than the
@@ -35,11 +35,6 @@ impl Limit {
         let interval = interval(per_second);
         let tolerance = interval.saturating_mul(burst as u128 - 1).min(MOST_TOLERANCE);
         Self { interval, tolerance, start: None, full_at: 0 }
-    }
-
-    /// By how much an item may be late without a loss of rate.
-    pub(super) fn slack(&self) -> Duration {
-        u64::try_from(self.tolerance >> PLACES).map_or(Duration::MAX, Duration::from_nanos)
     }
 
     /// The moment from which on the next item may go; `None` if that is beyond the range of the clock. The time counts from

@@ -153,10 +153,6 @@ macro_rules! steps {
                 match self { $(Step::$name(op) => op.timer_at(now, out)),* }
             }
 
-            fn is_punctual(&self) -> bool {
-                match self { $(Step::$name(op) => op.is_punctual()),* }
-            }
-
             fn is_waiting(&self) -> bool {
                 match self { $(Step::$name(op) => op.is_waiting()),* }
             }
