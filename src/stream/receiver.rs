@@ -30,14 +30,43 @@ use crate::stage::reader::Reader;
 use crate::stage::thread::{StageThread, cut_error, spawn_error};
 
 impl<T: Send + 'static> Stream<T> {
-    /// The stream as a crossbeam channel of the given capacity, for code that selects over channels.
+    /// Turns the stream into a crossbeam channel of the given capacity, for `select!` over it and other channels.
     ///
-    /// A thread of the pipeline passes the items on. Dropping the receiver stops what feeds it. After a `select!` over it, a
-    /// quiet source is stopped at its next item, or by [`StreamReceiver::close`]: see [`StreamReceiver`]. When the channel is
-    /// disconnected, [`StreamReceiver::cut`] tells whether the stream was complete.
+    /// A thread of the pipeline sends the items to the channel. When the channel is disconnected, [`StreamReceiver::cut`]
+    /// tells whether the stream was complete.
+    ///
+    /// # Cancellation
+    /// Dropping the receiver stops the stages that feed it. After a `select!` over it, a quiet source is stopped at its next
+    /// item, or by [`StreamReceiver::close`]: see [`StreamReceiver`].
     ///
     /// # Panics
     /// If the pipeline has finished.
+    ///
+    /// # Examples
+    /// ```
+    /// use crossbeam_channel::{bounded, select};
+    /// use streamz::{Pipeline, Stream};
+    ///
+    /// let pipeline = Pipeline::new("numbers");
+    /// let numbers = Stream::from_iter(&pipeline, 0..).map(|n: u64| n * n).into_receiver(16);
+    /// let (sender, commands) = bounded(0);
+    /// std::thread::spawn(move || sender.send("stop"));
+    ///
+    /// let mut squares = Vec::new();
+    /// loop {
+    ///     select! {
+    ///         recv(numbers) -> square => squares.push(square??),
+    ///         recv(commands) -> command => {
+    ///             assert_eq!(command?, "stop");
+    ///             break;
+    ///         }
+    ///     }
+    /// }
+    /// numbers.close();
+    /// pipeline.join();
+    /// assert!(squares.iter().copied().eq((0..squares.len() as u64).map(|n| n * n)));
+    /// # Ok::<(), streamz::BoxError>(())
+    /// ```
     #[track_caller]
     pub fn into_receiver(self, capacity: usize) -> StreamReceiver<T> {
         let (input, Registered { token, stats, reservation }) = self.sink("into_receiver");
