@@ -1,12 +1,8 @@
 //! `Pipeline`: who owns what, and how it ends.
 
-#[path = "pipeline/dead_sources.rs"]
 mod dead_sources;
-#[path = "pipeline/intervals.rs"]
 mod intervals;
-#[path = "pipeline/lines.rs"]
 mod lines;
-#[path = "pipeline/receivers.rs"]
 mod receivers;
 
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! Faults that were found and mended, a test for each.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod drops_that_panic;
 mod keys_that_panic;
 mod operators_that_panic;

@@ -1,0 +1,28 @@
+//! What the library promises, by subject.
+//!
+//! One program, because each one is linked on its own. What needs a process of its own (a panic hook, a runner, all
+//! processors) has a file beside this folder.
+//!
+//! ```sh
+//! cargo test --test behaviour           # all
+//! cargo test --test behaviour keyed     # one module
+//! ```
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod auto_traits;
+mod circuit_breaker;
+mod dead_letters;
+mod keyed;
+mod layers;
+mod links;
+mod partition;
+mod pipeline;
+mod pool;
+mod regressions;
+mod retry;
+mod router;
+mod routes;
+mod smoke;
+mod windows;
