@@ -1,16 +1,9 @@
 //! The driver: runs an operator on a thread of its own.
 //!
-//! # One turn
-//!
-//! 1. *Stop conditions*: the token is cancelled, or the consumer has gone. After a stop nothing more is emitted, and what
-//!    the operator holds is counted as abandoned.
-//! 2. *Hand over* what the consumer is hungry for.
-//! 3. *A drain*, of which the operator is told once.
-//! 4. *A timer* that is due. Timers go before items: an item that arrives at the moment a timer is due finds it fired.
-//! 5. *One item* of the input, an error item, or the end; unless the operator is waiting for its time.
-//!
-//! After each call of the operator its output is brought to rest: what it emitted is in the edge or in the open
-//! chunk, nothing is left behind for want of room, and `resume` has returned false.
+//! Before each [turn](super::turn) it looks at the *stop conditions*: the token is cancelled, or the consumer has gone. After
+//! a stop nothing more is emitted, and what the operator holds is counted as abandoned. Then it *hands over* what the
+//! consumer is hungry for. After each call of the operator its output is brought to rest: what it emitted is in the edge or
+//! in the open chunk, and nothing is left behind for want of room.
 //!
 //! The stage parks in three places only: for input (and timers), and for a time, both with the open chunk handed over; and
 //! for room. Before each it announces the room it has made in its input.
@@ -20,13 +13,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::input::Feed;
-use super::marks::Marks;
+use super::input::{AT_THE_FEED, Feed};
 use super::operator::sealed::{Context, Sink};
-use super::operator::{Operator, Timer, give, guarded, panicked, resumed};
+use super::operator::{Operator, give, panicked};
 use super::thread::StageThread;
-use super::turn::AT_THE_FEED;
-use super::turn::count_error;
+use super::turn::{Next, Turns};
 use crate::clock::wait::BeforePark;
 use crate::edge::{Edge, EdgeSender, End, Polled};
 use crate::error::{Result, StreamError};
@@ -154,25 +145,21 @@ enum Stop {
 }
 
 pub(crate) struct Driver<O: Operator, F> {
-    op: O,
+    turns: Turns<O>,
     feed: F,
     out: Output<O::Out>,
     thread: StageThread,
-    timer: Timer,
-    marks: Marks,
     /// What the feed last said about it.
     at_once: bool,
-    /// The operator knows of the drain.
-    told_of_drain: bool,
     /// Items received since the counters were brought up to date.
     received: u64,
-    /// Turns since then.
-    turns: u32,
+    /// Looks around since then.
+    looks: u32,
     /// For closures of the operator that wait.
     _hook: BeforePark,
 }
 
-/// How many turns may pass before the counters are brought up to date.
+/// How many items may pass before the counters are brought up to date.
 const TURNS: u32 = 64;
 
 impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
@@ -188,20 +175,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             }
             announce();
         });
-        let timer = Timer::default();
-        Self {
-            op,
-            feed,
-            out,
-            thread,
-            timer,
-            marks: Marks::default(),
-            at_once: false,
-            told_of_drain: false,
-            received: 0,
-            turns: 0,
-            _hook: hook,
-        }
+        Self { turns: Turns::new(op), feed, out, thread, at_once: false, received: 0, looks: 0, _hook: hook }
     }
 
     pub(crate) fn run(mut self) {
@@ -213,75 +187,68 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         self.publish();
         self.abandon_held();
         self.out.sender.borrow_mut().end(end);
-        // What a user's value does when it is dropped is no fault of ours.
-        let Self { op, feed, .. } = self;
-        op.discard();
+        let Self { turns, feed, .. } = self;
+        turns.discard();
         feed.discard();
     }
 
     fn work(&mut self) -> Result<End, Stop> {
-        // An operator may have something to say before its first item: that there will be nothing, for one.
-        self.check()?;
-        self.call(|_, _| {})?;
         if O::PLAIN { self.work_in_bursts() } else { self.work_in_turns() }
     }
 
     fn work_in_turns(&mut self) -> Result<End, Stop> {
         loop {
-            if self.out.closed {
-                return Ok(End::Finished);
+            if !self.turns.is_pending() {
+                self.look_around()?;
             }
-            if self.turn_before_input()? {
-                continue;
-            }
-            self.follow_the_feed();
-            if self.feed.is_drained() {
-                return self.end(End::Finished);
-            }
-            match self.feed.poll() {
-                Polled::Item(Err(mark)) if O::STEPS == 1 && mark.is_mark() => {
-                    self.marks.arrive(mark, &mut self.op, &mut self.out);
+            self.out.quota = QUOTA;
+            let thread = &self.thread;
+            match self.turns.next(&mut self.out, || thread.is_alarmed() && thread.token.is_draining()) {
+                Next::Called => self.make_room()?,
+                Next::More => self.make_room_for_more()?,
+                Next::Asleep(until) => self.wait_for_time(until),
+                Next::Input => {
+                    if let Some(end) = self.turn_to_the_input()? {
+                        return Ok(end);
+                    }
                 }
-                Polled::Item(item) => {
-                    self.count(&item);
-                    self.call(|op, out| give(op, item, out))?;
-                }
-                Polled::Empty => self.wait_for_input(),
-                Polled::Ended(end) => return self.end(end),
+                Next::Over => return Ok(End::Finished),
             }
         }
     }
 
-    /// What comes before the input in a turn: true if the turn is over with it.
+    /// Between two turns.
     #[inline]
-    fn turn_before_input(&mut self) -> Result<bool, Stop> {
+    fn look_around(&mut self) -> Result<(), Stop> {
         self.check()?;
         self.out.handed_over |= self.out.sender.borrow_mut().hand_over_if_hungry();
-        self.turns += 1;
+        self.looks += 1;
         // What has been handed over, the consumer may look up in the counters.
-        if self.turns >= TURNS || self.out.handed_over {
+        if self.looks >= TURNS || self.out.handed_over {
             self.publish();
         }
-        if !self.told_of_drain && self.thread.is_alarmed() && self.thread.token.is_draining() {
-            self.told_of_drain = true;
-            self.call(|op, out| op.drain(out))?;
-            return Ok(true);
-        }
-        if let Some(wake) = self.timer.next_wake(&self.op) {
-            let mut now = self.thread.token.now();
-            if now < wake && self.is_waiting() {
-                now = self.wait_for_time(Some(wake));
+        Ok(())
+    }
+
+    /// The end of the stage, if its input was cut.
+    #[inline]
+    fn turn_to_the_input(&mut self) -> Result<Option<End>, Stop> {
+        self.follow_the_feed();
+        let polled = if self.feed.is_drained() { Polled::Ended(End::Finished) } else { self.feed.poll() };
+        match polled {
+            Polled::Item(item) => {
+                self.count(&item);
+                self.turns.give(item, &mut self.out);
+                self.make_room()?;
             }
-            if wake <= now {
-                self.out.quota = QUOTA;
-                self.timer.fire(&mut self.op, now, &mut self.out);
-                self.resume()?;
-                return Ok(true);
+            Polled::Empty => self.wait_for_input(),
+            Polled::Ended(End::Finished) => {
+                self.turns.end(&mut self.out);
+                self.make_room()?;
             }
-        } else if self.is_waiting() {
-            self.wait_for_time(None);
+            Polled::Ended(cut) => return Ok(Some(cut)),
         }
-        Ok(self.is_waiting())
+        Ok(None)
     }
 
     /// The same for a plain operator, which has no timers and nothing left to say after a call: many turns under one
@@ -296,7 +263,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 return self.end(End::Finished);
             }
             let (op, feed, out, thread, received) =
-                (&mut self.op, &mut self.feed, &mut self.out, &self.thread, &mut self.received);
+                (self.turns.op_mut(), &mut self.feed, &mut self.out, &self.thread, &mut self.received);
             let polled = panic::catch(|| {
                 for _ in 0..thread.stretch(TURNS) {
                     out.mark(AT_THE_FEED, false);
@@ -304,7 +271,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                         Polled::Item(item) => {
                             match &item {
                                 Ok(_) => *received += 1,
-                                Err(error) => count_error(thread, error),
+                                Err(error) => thread.count_error(error),
                             }
                             give(op, item, out);
                         }
@@ -324,7 +291,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                     let end = self.feed.panicked(payload);
                     return self.end(end);
                 }
-                Err(payload) => _ = panicked(&mut self.op, &mut self.out, payload),
+                Err(payload) => _ = panicked(self.turns.op_mut(), &mut self.out, payload),
             }
             self.make_room()?;
         }
@@ -332,15 +299,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
 
     fn end(&mut self, end: End) -> Result<End, Stop> {
         if let End::Finished = end {
-            self.call(|op, out| op.end(out))?;
-            while self.is_waiting() && !self.out.closed {
-                self.turn_before_input()?;
-            }
-            if !self.out.closed {
-                self.op.ended(&mut self.out);
-                self.marks.release_all(&mut self.out);
-                self.wait_if_stuck()?;
-            }
+            self.turns.end(&mut self.out);
+            self.wait_if_stuck()?;
         }
         Ok(end)
     }
@@ -362,13 +322,13 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 // The guard looks at what has been received.
                 self.thread.stats.steps[0].received.add(1);
             }
-            Err(error) => count_error(&self.thread, error),
+            Err(error) => self.thread.count_error(error),
         }
     }
 
     /// Brings the shared counters up to date.
     fn publish(&mut self) {
-        self.turns = 0;
+        self.looks = 0;
         self.out.handed_over = false;
         let stats = &self.thread.stats;
         let received = std::mem::take(&mut self.received);
@@ -376,13 +336,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             stats.steps[0].received.add(received);
         }
         self.feed.publish(received);
-        self.op.publish(stats, self.out.last_step);
+        self.turns.op_mut().publish(stats, self.out.last_step);
         self.out.sync();
-    }
-
-    #[inline]
-    fn is_waiting(&self) -> bool {
-        self.timer.is_waited_for(&self.op)
     }
 
     #[inline]
@@ -396,33 +351,15 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         Ok(())
     }
 
-    /// One call of the operator, and all that follows from it.
-    #[inline]
-    fn call(&mut self, call: impl FnOnce(&mut O, &mut Output<O::Out>)) -> Result<(), Stop> {
-        self.out.quota = QUOTA;
-        self.timer.reset();
-        guarded(&mut self.op, &mut self.out, call);
-        if !O::PLAIN {
-            return self.resume();
+    /// There is room for more when this returns.
+    fn make_room_for_more(&mut self) -> Result<(), Stop> {
+        self.make_room()?;
+        self.check()?;
+        self.out.handed_over |= self.out.sender.borrow_mut().hand_over_if_hungry();
+        if self.out.sender.borrow_mut().is_full() {
+            self.wait_for_room(true)?;
         }
-        self.make_room()
-    }
-
-    /// Lets the operator go on for as long as it has more to say.
-    fn resume(&mut self) -> Result<(), Stop> {
-        loop {
-            self.make_room()?;
-            if self.out.closed || !resumed(&mut self.op, &mut self.out) {
-                self.marks.release(&self.op, &mut self.out);
-                return self.make_room();
-            }
-            self.check()?;
-            self.out.handed_over |= self.out.sender.borrow_mut().hand_over_if_hungry();
-            if self.out.sender.borrow_mut().is_full() {
-                self.wait_for_room(true)?;
-            }
-            self.out.quota = QUOTA;
-        }
+        Ok(())
     }
 
     /// What was emitted has found room when this returns.
@@ -447,18 +384,18 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         self.out.sender.borrow_mut().hand_over();
         self.feed.settle();
         let edge = &self.out.edge;
-        let wake = self.timer.next_wake(&self.op);
+        let wake = self.turns.next_wake();
         self.feed.wait(&self.thread, wake, || edge.is_gone(), |_| edge.is_gone());
     }
 
-    /// Waits for an operator's time, while it can take nothing; says what time it is then.
-    fn wait_for_time(&mut self, until: Option<Instant>) -> Instant {
+    /// Waits for an operator's time, while it can take nothing.
+    fn wait_for_time(&mut self, until: Option<Instant>) {
         self.publish();
         self.out.sender.borrow_mut().hand_over();
         self.feed.settle();
         self.feed.paused();
         let edge = &self.out.edge;
-        self.thread.wait_for_time(until, || edge.is_gone())
+        self.thread.wait_for_time(until, || edge.is_gone());
     }
 
     /// Returns when there is room for everything that was emitted, and if `more`, for another item.
@@ -488,12 +425,12 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
 
     #[inline]
     fn debug_check(&mut self) {
-        if cfg!(debug_assertions) {
+        if cfg!(debug_assertions) && !self.turns.is_settled() {
             let handed_over = self.out.handed_over;
             self.publish();
             self.out.handed_over = handed_over;
             let stats = &self.thread.stats;
-            self.op.held_by_step(self.out.last_step, &mut |step, held| {
+            self.turns.op().held_by_step(self.out.last_step, &mut |step, held| {
                 let step = &stats.steps[step];
                 assert_eq!(step.unsettled(), held, "step `{}` of stage `{}` miscounts", step.name, stats.name);
             });

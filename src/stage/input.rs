@@ -77,6 +77,9 @@ pub(crate) trait Feed {
     }
 }
 
+/// Marks, in place of a step, that a panic is the feed's.
+pub(super) const AT_THE_FEED: usize = usize::MAX - 1;
+
 pub(crate) enum Input<T> {
     Edge(EdgeReceiver<T>),
     Foreign(Foreign<T>),

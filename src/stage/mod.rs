@@ -18,4 +18,4 @@ pub(crate) mod turn;
 
 pub use operator::{Emit, Operator};
 pub(crate) use pass::Pass;
-pub use turn::Tally;
+pub use reader::Tally;

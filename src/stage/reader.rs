@@ -1,6 +1,7 @@
 //! The reader: runs the last steps of a stream on the thread that takes what comes out.
 //!
-//! It is a driver without an edge behind it: it makes a turn when it is asked for the next item, and there is none left.
+//! It is a driver without an edge behind it: it makes a [turn](super::turn) when it is asked for the next item, and there is
+//! none left.
 //! The last step is the end itself, which only passes on; what comes out of it has been delivered.
 //!
 //! What the caller does with an item, it does outside of any guard: a panic there is the caller's. Where its closure is
@@ -11,14 +12,11 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
-use super::input::Feed;
-use super::marks::Marks;
+use super::input::{AT_THE_FEED, Feed};
 use super::operator::sealed::{Context, Sink};
-use super::operator::{Operator, Timer, give, guarded, panicked, resumed};
+use super::operator::{Operator, give, panicked};
 use super::thread::StageThread;
-use super::turn::AT_THE_FEED;
-use super::turn::Tally;
-use super::turn::count_error;
+use super::turn::{Next, Turns};
 use crate::clock::wait::BeforePark;
 use crate::edge::{End, Polled};
 use crate::error::{Result, StreamError};
@@ -62,26 +60,26 @@ const QUOTA: u32 = 1024;
 const TURNS: u32 = 256;
 
 pub(crate) struct Reader<O: Operator, F: Feed<Item = O::In>> {
+    turns: Turns<O>,
     /// Guarded, for a panic of the caller's may unwind through the reader.
-    op: Guarded<O>,
     feed: Guarded<F>,
     thread: StageThread,
     out: Outbox<O::Out>,
-    /// The operator may have more to say.
-    pending: bool,
-    /// The operator has been ended.
-    ended: bool,
-    /// What it had left after that has failed.
-    is_settled: bool,
-    timer: Timer,
-    marks: Marks,
-    /// The operator knows of the drain.
-    told_of_drain: bool,
     /// Items received since the counters were brought up to date.
     received: u64,
     tally: Tally,
     /// How many items of the tally the counters know of.
     published: u64,
+}
+
+/// What went through an end that saw its stream to the last item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Items.
+    pub items: u64,
+    /// Error items.
+    pub errors: u64,
 }
 
 /// What the operator said and nobody has taken yet.
@@ -273,16 +271,10 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             marked: (0, false),
         };
         Self {
-            op: Guarded::new(op, O::discard),
+            turns: Turns::new(op),
             feed: Guarded::new(feed, F::discard),
             thread,
             out,
-            pending: !O::PLAIN,
-            ended: false,
-            is_settled: false,
-            timer: Timer::default(),
-            marks: Marks::default(),
-            told_of_drain: false,
             received: 0,
             tally: Tally::default(),
             published: 0,
@@ -313,27 +305,27 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             if self.received >= u64::from(TURNS) {
                 self.publish();
             }
-            if !O::PLAIN && self.has_more_to_say()? {
-                continue;
+            if !O::PLAIN {
+                self.out.quota = QUOTA;
+                let thread = &self.thread;
+                match self.turns.next(&mut self.out, || thread.is_alarmed() && thread.token.is_draining()) {
+                    Next::Called | Next::More => continue,
+                    Next::Asleep(until) => {
+                        self.wait_for_time(until);
+                        continue;
+                    }
+                    Next::Input => {}
+                    Next::Over => return Err(End::Finished),
+                }
             }
             match self.poll() {
-                Polled::Item(Err(mark)) if O::STEPS == 1 && !O::PLAIN && mark.is_mark() => {
-                    self.marks.arrive(mark, &mut *self.op, &mut self.out);
-                }
                 Polled::Item(item) => {
                     self.count(&item);
                     self.out.quota = QUOTA;
-                    self.timer.reset();
-                    guarded(&mut *self.op, &mut self.out, |op, out| give(op, item, out));
-                    self.pending = !O::PLAIN;
+                    self.turns.give(item, &mut self.out);
                 }
                 Polled::Empty => self.wait(),
-                Polled::Ended(End::Finished) if !self.ended => {
-                    self.ended = true;
-                    self.timer.reset();
-                    guarded(&mut *self.op, &mut self.out, |op, out| op.end(out));
-                    self.pending = !O::PLAIN;
-                }
+                Polled::Ended(End::Finished) if !self.turns.is_told_of_end() => self.turns.end(&mut self.out),
                 Polled::Ended(end) => return Err(end),
             }
         }
@@ -377,8 +369,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
     /// Many turns of a plain operator under one guard, with `f` called from within.
     #[inline]
     fn burst<A>(&mut self, state: &mut Option<A>, f: &mut impl FnMut(A, Result<O::Out>) -> Option<A>) -> Burst {
-        let Self { op, feed, thread, received, tally, out, .. } = self;
-        let (op, feed) = (&mut **op, &mut **feed);
+        let Self { turns, feed, thread, received, tally, out, .. } = self;
+        let (op, feed) = (turns.op_mut(), &mut **feed);
         let burst = catch_unwind(AssertUnwindSafe(|| {
             let mut direct = Direct {
                 f,
@@ -413,7 +405,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                 // Not ours: it goes on as if it had never been caught.
                 AT_THE_CALLER => resume_unwind(payload),
                 AT_THE_FEED => return Burst::Ended(self.feed.panicked(panic::describe(payload))),
-                _ => _ = panicked(&mut *self.op, &mut self.out, panic::describe(payload)),
+                _ => _ = panicked(self.turns.op_mut(), &mut self.out, panic::describe(payload)),
             }
             Burst::Over
         })
@@ -421,8 +413,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
 
     #[cold]
     fn give_error(&mut self, error: StreamError) {
-        count_error(&self.thread, &error);
-        guarded(&mut *self.op, &mut self.out, |op, out| give(op, Err(error), out));
+        self.thread.count_error(&error);
+        self.turns.give(Err(error), &mut self.out);
     }
 
     #[inline]
@@ -434,52 +426,6 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
     fn delivered(&mut self, item: Result<O::Out>) -> Result<O::Out> {
         count_delivered(&mut self.tally, &item);
         item
-    }
-
-    /// Lets an operator that is not plain go on: true if it said something, or may have more to say, or has to be asked
-    /// again because it can take nothing.
-    fn has_more_to_say(&mut self) -> Result<bool, End> {
-        if self.out.closed {
-            return Err(End::Finished);
-        }
-        self.out.quota = QUOTA;
-        if self.pending {
-            self.pending = resumed(&mut *self.op, &mut self.out);
-            if !self.pending {
-                self.marks.release(&*self.op, &mut self.out);
-            }
-            return Ok(true);
-        }
-        if self.ended && !self.timer.is_waited_for(&*self.op) {
-            if self.is_settled {
-                return Err(End::Finished);
-            }
-            self.is_settled = true;
-            self.op.ended(&mut self.out);
-            self.marks.release_all(&mut self.out);
-            return Ok(true);
-        }
-        if !self.told_of_drain && self.thread.is_alarmed() && self.thread.token.is_draining() {
-            self.told_of_drain = true;
-            self.timer.reset();
-            guarded(&mut *self.op, &mut self.out, |op, out| op.drain(out));
-            self.pending = true;
-            return Ok(true);
-        }
-        if let Some(wake) = self.timer.next_wake(&*self.op) {
-            let mut now = self.thread.token.now();
-            if now < wake && self.timer.is_waited_for(&*self.op) {
-                now = self.wait_for_time(Some(wake));
-            }
-            if wake <= now {
-                self.timer.fire(&mut *self.op, now, &mut self.out);
-                self.pending = true;
-                return Ok(true);
-            }
-        } else if self.timer.is_waited_for(&*self.op) {
-            self.wait_for_time(None);
-        }
-        Ok(self.timer.is_waited_for(&*self.op))
     }
 
     #[inline]
@@ -499,13 +445,13 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
 
     fn wait(&mut self) {
         self.settle();
-        self.feed.wait(&self.thread, self.timer.next_wake(&*self.op), || false, |_| false);
+        self.feed.wait(&self.thread, self.turns.next_wake(), || false, |_| false);
     }
 
-    fn wait_for_time(&mut self, until: Option<Instant>) -> Instant {
+    fn wait_for_time(&mut self, until: Option<Instant>) {
         self.settle();
-        let is_news = || !self.told_of_drain && self.thread.token.is_draining();
-        self.thread.wait_for_time(until, is_news)
+        let is_news = || !self.turns.is_told_of_drain() && self.thread.token.is_draining();
+        self.thread.wait_for_time(until, is_news);
     }
 
     /// To be called before the caller does anything that may take long, or is to see the books balanced.
@@ -523,7 +469,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             stats.steps[0].received.add(received);
         }
         self.feed.publish(received);
-        self.op.publish(stats, self.out.last_step);
+        self.turns.op_mut().publish(stats, self.out.last_step);
         let delivered = self.tally.items - std::mem::replace(&mut self.published, self.tally.items);
         stats.steps[self.out.last_step].delivered.add(delivered);
     }

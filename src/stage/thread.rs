@@ -9,7 +9,7 @@ use crate::clock::account;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
 use crate::error::{BoxError, ErrorKind, StreamError};
-use crate::pipeline::stats::{Phase, StageStats};
+use crate::pipeline::stats::{Phase, StageKind, StageStats};
 use crate::pipeline::{CancelToken, Cause, Membership, Registration};
 
 pub(crate) struct StageThread {
@@ -66,6 +66,14 @@ impl StageThread {
     /// For an end that calls closures on a thread that is not the pipeline's: to be kept for as long as it does.
     pub(crate) fn open_account(&self) -> account::Open {
         self.stats.open_account(self.index, self.token.clock())
+    }
+
+    /// Counts an error item of the input. A source makes its errors itself, and a mark is none.
+    #[cold]
+    pub(super) fn count_error(&self, error: &StreamError) {
+        if self.stats.kind != StageKind::Source && !error.is_mark() {
+            self.stats.steps[0].errors_in.add(1);
+        }
     }
 
     /// Its number among the threads of the stage.

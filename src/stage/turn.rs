@@ -1,26 +1,189 @@
-//! What driver and reader share.
+//! [`Turns`]: an operator, what it has been told, and what it is to be told next.
+//!
+//! This is the loop of every stage that runs an operator, written once: the driver and the reader run it on a thread, and
+//! the harness of the tests without one. What differs is what they do while the operator waits, for input, for room or for
+//! its time.
+//!
+//! # One turn
+//!
+//! 1. *More to say.* An operator that was called is resumed until it has nothing more to say. Only then is it given
+//!    anything else.
+//! 2. *The end.* When it was told of the end and waits for nothing, what it has kept fails, and it is over.
+//! 3. *A drain*, of which it is told once.
+//! 4. *A timer* that is due. Timers go before items: an item that arrives at the moment a timer is due finds it fired.
+//! 5. *The input*: an item, an error item, a mark, or the end; unless the operator is waiting for its time.
 
-use super::thread::StageThread;
-use crate::error::StreamError;
-use crate::pipeline::stats::StageKind;
+use std::time::Instant;
 
-/// What went through an end that saw its stream to the last item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Tally {
-    /// Items.
-    pub items: u64,
-    /// Error items.
-    pub errors: u64,
+use super::marks::Marks;
+use super::operator::{Emit, Operator, Timer, give, guarded, resumed};
+use crate::error::Result;
+use crate::panic::Guarded;
+
+pub(crate) struct Turns<O: Operator> {
+    /// Guarded, for a panic of the caller's may unwind through a reader.
+    op: Guarded<O>,
+    timer: Timer,
+    marks: Marks,
+    /// It is to be resumed. A plain operator never is.
+    pending: bool,
+    told_of_drain: bool,
+    told_of_end: bool,
+    /// What it had left after the end has failed.
+    is_settled: bool,
 }
 
-/// Marks, in place of a step, that a panic is the feed's.
-pub(super) const AT_THE_FEED: usize = usize::MAX - 1;
+/// What a turn came to.
+pub(crate) enum Next {
+    /// The operator was called.
+    Called,
+    /// It was called, and has more to say when there is room.
+    More,
+    /// It can take nothing before that time, if there is one, or before it is told of a drain.
+    Asleep(Option<Instant>),
+    /// It is ready for what comes next in its input.
+    Input,
+    /// Nothing more will come of it.
+    Over,
+}
 
-/// A source makes its errors itself. A mark is none.
-#[cold]
-pub(super) fn count_error(thread: &StageThread, error: &StreamError) {
-    if thread.stats.kind != StageKind::Source && !error.is_mark() {
-        thread.stats.steps[0].errors_in.add(1);
+impl<O: Operator> Turns<O> {
+    /// An operator may have something to say before its first item: that there will be nothing, for one.
+    pub(crate) fn new(op: O) -> Self {
+        Self {
+            op: Guarded::new(op, O::discard),
+            timer: Timer::default(),
+            marks: Marks::default(),
+            pending: !O::PLAIN,
+            told_of_drain: false,
+            told_of_end: false,
+            is_settled: false,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn op(&self) -> &O {
+        &self.op
+    }
+
+    #[inline]
+    pub(crate) fn op_mut(&mut self) -> &mut O {
+        &mut self.op
+    }
+
+    /// The next turn, up to the input. `is_draining` is asked until it has said yes.
+    #[inline]
+    pub(crate) fn next<E: Emit<O::Out>>(&mut self, out: &mut E, is_draining: impl FnOnce() -> bool) -> Next {
+        if out.is_closed() {
+            return Next::Over;
+        }
+        if self.pending {
+            return self.resume(out);
+        }
+        let is_waiting = self.timer.is_waited_for(self.op());
+        if self.told_of_end && !is_waiting {
+            return self.settle(out);
+        }
+        if !self.told_of_drain && is_draining() {
+            self.drain(out);
+            return Next::Called;
+        }
+        match self.timer.next_wake(self.op()) {
+            Some(wake) if wake <= out.now() => {
+                self.fire(out);
+                Next::Called
+            }
+            wake if is_waiting => Next::Asleep(wake),
+            _ => Next::Input,
+        }
+    }
+
+    /// Gives it what is next in its input.
+    #[inline]
+    pub(crate) fn give<E: Emit<O::Out>>(&mut self, item: Result<O::In>, out: &mut E) {
+        match item {
+            Err(mark) if O::STEPS == 1 && !O::PLAIN && mark.is_mark() => {
+                self.marks.arrive(mark, &mut *self.op, out);
+            }
+            item => self.call(out, |op, out| give(op, item, out)),
+        }
+    }
+
+    /// Tells it that its input has ended.
+    pub(crate) fn end<E: Emit<O::Out>>(&mut self, out: &mut E) {
+        self.told_of_end = true;
+        self.call(out, O::end);
+    }
+
+    /// Tells it that the pipeline is being drained.
+    #[cold]
+    pub(crate) fn drain<E: Emit<O::Out>>(&mut self, out: &mut E) {
+        self.told_of_drain = true;
+        self.call(out, O::drain);
+    }
+
+    #[inline]
+    fn call<E: Emit<O::Out>>(&mut self, out: &mut E, call: impl FnOnce(&mut O, &mut E)) {
+        self.timer.reset();
+        guarded(&mut *self.op, out, call);
+        self.pending = !O::PLAIN;
+    }
+
+    #[cold]
+    fn fire<E: Emit<O::Out>>(&mut self, out: &mut E) {
+        let now = out.now();
+        self.timer.fire(&mut *self.op, now, out);
+        self.pending = true;
+    }
+
+    #[inline]
+    fn resume<E: Emit<O::Out>>(&mut self, out: &mut E) -> Next {
+        self.pending = resumed(&mut *self.op, out);
+        if self.pending {
+            return Next::More;
+        }
+        self.marks.release(&*self.op, out);
+        Next::Called
+    }
+
+    #[cold]
+    fn settle<E: Emit<O::Out>>(&mut self, out: &mut E) -> Next {
+        if self.is_settled {
+            return Next::Over;
+        }
+        self.is_settled = true;
+        self.op.ended(out);
+        self.marks.release_all(out);
+        Next::Called
+    }
+
+    /// Whether it is to be resumed before anything else.
+    #[inline]
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending
+    }
+
+    pub(crate) fn is_told_of_drain(&self) -> bool {
+        self.told_of_drain
+    }
+
+    pub(crate) fn is_told_of_end(&self) -> bool {
+        self.told_of_end
+    }
+
+    /// Whether what it has left does not count any more: it has failed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
+    /// When it wants to be woken.
+    #[inline]
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        self.timer.next_wake(self.op())
+    }
+
+    /// Drops the operator. What a user's value does when it is dropped is no fault of ours.
+    pub(crate) fn discard(self) {
+        drop(self.op);
     }
 }

@@ -10,8 +10,9 @@ use crate::clock::{Clock, ManualClock};
 use crate::error::{Result, StreamError};
 use crate::pipeline::StepReport;
 use crate::pipeline::stats::{StageKind, StageStats};
+use crate::stage::operator::Operator;
 use crate::stage::operator::sealed::{Context, Sink};
-use crate::stage::operator::{Operator, Timer, give, guarded, resumed};
+use crate::stage::turn::{Next, Turns};
 
 /// Runs an operator step by step on the calling thread, with virtual time: for tests of operators that need no pipeline.
 ///
@@ -37,17 +38,16 @@ use crate::stage::operator::{Operator, Timer, give, guarded, resumed};
 /// assert_eq!(batcher.timed_items(), [(ms(2499), vec![2, 3]), (ms(3500), vec![4])]);
 /// ```
 pub struct Harness<O: Operator> {
-    op: O,
-    timer: Timer,
+    turns: Turns<O>,
     clock: ManualClock,
     out: Collected<O::Out>,
     /// The operator has more to say, and waits for room.
     has_more: bool,
     /// What the operator cannot take yet, because it is waiting for its time.
     input: VecDeque<Result<O::In>>,
+    /// The input has ended.
     ended: bool,
-    told_of_end: bool,
-    is_settled: bool,
+    is_over: bool,
 }
 
 struct Collected<T> {
@@ -128,17 +128,15 @@ impl<O: Operator> Harness<O> {
             marked: (0, false),
         };
         let mut harness = Self {
-            op: stage.start(),
-            timer: Timer::default(),
+            turns: Turns::new(stage.start()),
             clock,
             out,
             has_more: false,
             input: VecDeque::new(),
             ended: false,
-            told_of_end: false,
-            is_settled: false,
+            is_over: false,
         };
-        harness.go_on();
+        harness.run();
         harness
     }
 
@@ -201,7 +199,7 @@ impl<O: Operator> Harness<O> {
     #[track_caller]
     pub fn drain(&mut self) {
         self.assert_at_rest();
-        self.call(|op, out| op.drain(out));
+        self.turns.drain(&mut self.out);
         self.run();
     }
 
@@ -235,7 +233,8 @@ impl<O: Operator> Harness<O> {
     /// Takes what the operator has emitted, and when; makes room for more.
     pub fn timed_outputs(&mut self) -> Vec<(Duration, Result<O::Out>)> {
         let taken = self.out.items.drain(..).collect();
-        self.go_on();
+        self.has_more = false;
+        self.run();
         taken
     }
 
@@ -268,7 +267,7 @@ impl<O: Operator> Harness<O> {
 
     /// How long from now until the operator wants to be woken.
     pub fn next_wake(&self) -> Option<Duration> {
-        self.timer.next_wake(&self.op).map(|wake| wake.saturating_duration_since(self.clock.now()))
+        self.turns.next_wake().map(|wake| wake.saturating_duration_since(self.clock.now()))
     }
 
     /// The clock that the operator sees.
@@ -288,82 +287,47 @@ impl<O: Operator> Harness<O> {
 
     /// The time of the next timer, if that may be called up to `target`.
     fn due(&self, target: Instant) -> Option<Instant> {
-        self.timer.next_wake(&self.op).filter(|&wake| !self.is_over() && !self.has_more && wake <= target)
+        self.turns.next_wake().filter(|&wake| !self.is_over && !self.has_more && wake <= target)
     }
 
-    /// Whether the operator is not called any more.
-    fn is_over(&self) -> bool {
-        self.out.closed || (self.told_of_end && !self.timer.is_waited_for(&self.op))
-    }
-
-    /// What a stage does at the present moment: timers that are due, then what has come in.
+    /// What a stage does at the present moment.
     fn run(&mut self) {
-        self.turn();
-        self.settle();
-    }
-
-    fn turn(&mut self) {
-        while !self.is_over() && !self.has_more {
-            let now = self.clock.now();
-            if self.due(now).is_some() {
-                self.timer.fire(&mut self.op, now, &mut self.out);
-                self.after_call();
-            } else if self.timer.is_waited_for(&self.op) {
-                return;
-            } else if let Some(item) = self.input.pop_front() {
-                let step = &self.out.context.stats.steps[0];
-                if item.is_ok() { &step.received } else { &step.errors_in }.add(1);
-                self.call(|op, out| give(op, item, out));
-            } else if self.ended && !self.told_of_end {
-                self.told_of_end = true;
-                self.call(|op, out| op.end(out));
-            } else {
-                return;
+        while !self.has_more {
+            match self.turns.next(&mut self.out, || false) {
+                Next::Called => {}
+                Next::More => self.has_more = self.out.full(),
+                Next::Asleep(_) => break,
+                Next::Input => {
+                    if let Some(item) = self.input.pop_front() {
+                        let step = &self.out.context.stats.steps[0];
+                        if item.is_ok() { &step.received } else { &step.errors_in }.add(1);
+                        self.turns.give(item, &mut self.out);
+                    } else if self.ended {
+                        self.turns.end(&mut self.out);
+                    } else {
+                        break;
+                    }
+                }
+                Next::Over => {
+                    self.is_over = true;
+                    break;
+                }
             }
+            self.check();
         }
     }
 
-    /// One call of the operator, and what it has more to say then.
-    fn call(&mut self, call: impl FnOnce(&mut O, &mut Collected<O::Out>)) {
-        self.timer.reset();
-        guarded(&mut self.op, &mut self.out, call);
-        self.after_call();
-    }
-
-    fn after_call(&mut self) {
-        self.resume();
-        let stats = &self.out.context.stats;
-        self.op.publish(stats, self.out.step());
-        self.op.held_by_step(self.out.step(), &mut |step, held| {
+    /// The books balance after each call.
+    fn check(&mut self) {
+        let (stats, last) = (&self.out.context.stats, self.out.step());
+        self.turns.op_mut().publish(stats, last);
+        if self.turns.is_settled() {
+            return;
+        }
+        self.turns.op().held_by_step(last, &mut |step, held| {
             let step = &stats.steps[step];
             assert_eq!(step.unsettled(), held, "step `{}` miscounts", step.name);
         });
-    }
-
-    /// At the start, and when there is room again.
-    fn go_on(&mut self) {
-        if !self.is_settled {
-            self.resume();
-            self.run();
-        }
-    }
-
-    /// At the very end, what the operator has kept fails.
-    fn settle(&mut self) {
-        if self.told_of_end && self.is_over() && !self.has_more && !self.out.closed && !self.is_settled {
-            self.is_settled = true;
-            self.op.ended(&mut self.out);
-        }
-    }
-
-    fn resume(&mut self) {
-        self.has_more = false;
-        while !self.out.closed && resumed(&mut self.op, &mut self.out) {
-            if self.out.full() {
-                self.has_more = true;
-                return;
-            }
-        }
     }
 }
 
