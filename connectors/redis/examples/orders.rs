@@ -1,0 +1,40 @@
+//! Shares the orders of a stream among all processes that run this, and writes an invoice for each to another stream.
+//!
+//! ```sh
+//! redis-cli XADD orders '*' customer 17 total 9.90
+//! cargo run -p streamz-redis --example orders -- redis://localhost billing-1
+//! ```
+//!
+//! Ctrl-C or `kill -9`: what was not finished is done by another process, or by this one when it is started again.
+
+use std::error::Error;
+
+use streamz::delivery::{DeliveryConfig, Outbox};
+use streamz::{Pipeline, Stream};
+use streamz_redis::{Fields, RedisInbox, RedisOutbox};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let Some(url) = arguments.next() else {
+        println!("usage: orders URL [CONSUMER]");
+        return Ok(());
+    };
+    let consumer = arguments.next().unwrap_or_else(|| "billing-1".to_owned());
+
+    let inbox = RedisInbox::builder(&*url, "orders", "billing").consumer(consumer).connect()?;
+    let mut invoices = RedisOutbox::builder(&*url, "invoices").max_len(1_000_000).connect()?;
+    for status in inbox.monitor().status()? {
+        println!("{}: {:?} orders to do, {} in flight", status.stream, status.backlog, status.in_flight);
+    }
+
+    let pipeline = Pipeline::new("billing");
+    Stream::deliver(&pipeline, inbox, DeliveryConfig::default())?.try_for_each(|order| {
+        let total = order.get("total").ok_or("an order without a total")?;
+        // The same for each attempt, so that readers can tell a repetition.
+        let mut batch = vec![Fields::new().with("order", order.id.to_string()).with("total", total)];
+        invoices.write(&mut batch)?;
+        println!("{} is billed", order.id);
+        Ok::<_, Box<dyn Error + Send + Sync>>(())
+    })?;
+    Ok(())
+}

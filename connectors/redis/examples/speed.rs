@@ -1,0 +1,193 @@
+//! Measures this crate beside a plain loop over the client: `cargo run --release -p streamz-redis --example speed`.
+//!
+//! Starts a `redis-server`, or uses the one of the URL that is given as the argument (its streams `speed:*` are replaced).
+
+use std::error::Error;
+use std::process::{Child, Command, Stdio};
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use redis::streams::{StreamReadOptions, StreamReadReply};
+use redis::{Commands, Connection, cmd};
+use streamz::delivery::{Acker, DeliveryConfig, Inbox, Outbox};
+use streamz::{Pipeline, Stream};
+use streamz_redis::{Fields, RedisInbox, RedisOutbox};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+const RECORDS: usize = 300_000;
+const BATCH: usize = 512;
+const PAYLOAD: [u8; 100] = [b'x'; 100];
+const KEY: &str = "speed:records";
+
+fn main() -> Outcome<()> {
+    let server = match std::env::args().nth(1) {
+        Some(url) => Server { url, process: None },
+        None => Server::start()?,
+    };
+    let mut client = server.connect()?;
+    println!("{RECORDS} records of {} bytes, batches of {BATCH}; records per second", PAYLOAD.len());
+
+    let bare = bare_append(&mut client)?;
+    row("append, bare client", bare, bare);
+    row("append, RedisOutbox", append(&server.url, &mut client)?, bare);
+    println!();
+    for consumers in [1, 2] {
+        let count = |name: &str| format!("{name}, {consumers} consumer{}", if consumers == 1 { "" } else { "s" });
+        let bare = consume(&mut client, consumers, |name| bare_loop(&server, name))?;
+        row(&count("fetch and acknowledge, bare client"), bare, bare);
+        let ours = consume(&mut client, consumers, |name| inbox_loop(&server.url, name))?;
+        row(&count("fetch and acknowledge, RedisInbox"), ours, bare);
+        let ours = consume(&mut client, consumers, |name| pipeline(&server.url, name))?;
+        row(&count("pipeline"), ours, bare);
+    }
+    cmd("DEL").arg(KEY).exec(&mut client)?;
+    Ok(())
+}
+
+fn row(name: &str, taken: Duration, bare: Duration) {
+    let rate = RECORDS as f64 / taken.as_secs_f64();
+    println!("{name:<52} {rate:>10.0}  {:.2}", bare.as_secs_f64() / taken.as_secs_f64());
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn bare_append(client: &mut Connection) -> Outcome<Duration> {
+    cmd("DEL").arg(KEY).exec(client)?;
+    let start = now();
+    for _ in 0..RECORDS / BATCH + 1 {
+        let mut pipe = redis::pipe();
+        for _ in 0..BATCH {
+            pipe.cmd("XADD").arg(KEY).arg("*").arg("payload").arg(&PAYLOAD).ignore();
+        }
+        pipe.exec(client)?;
+    }
+    Ok(start.elapsed())
+}
+
+fn append(url: &str, client: &mut Connection) -> Outcome<Duration> {
+    cmd("DEL").arg(KEY).exec(client)?;
+    let mut outbox = RedisOutbox::builder(url, KEY).connect()?;
+    let start = now();
+    for _ in 0..RECORDS / BATCH + 1 {
+        outbox.write(&mut (0..BATCH).map(|_| Fields::from_payload(PAYLOAD)).collect())?;
+    }
+    Ok(start.elapsed())
+}
+
+/// Lets consumers go through all records in a fresh group.
+fn consume(
+    client: &mut Connection,
+    consumers: usize,
+    consume: impl Fn(&str) -> Outcome<usize> + Sync,
+) -> Outcome<Duration> {
+    _ = cmd("XGROUP").arg("DESTROY").arg(KEY).arg("speed").exec(client);
+    cmd("XGROUP").arg("CREATE").arg(KEY).arg("speed").arg(0).exec(client)?;
+    let (ready, consume) = (Barrier::new(consumers + 1), &consume);
+    let (taken, seen) = std::thread::scope(|scope| -> Outcome<_> {
+        let ready = &ready;
+        let threads: Vec<_> = (0..consumers)
+            .map(|number| {
+                scope.spawn(move || {
+                    ready.wait();
+                    consume(&format!("consumer-{number}"))
+                })
+            })
+            .collect();
+        ready.wait();
+        let start = now();
+        let mut seen = 0;
+        for thread in threads {
+            seen += thread.join().expect("a consumer")?;
+        }
+        Ok((start.elapsed(), seen))
+    })?;
+    let all: usize = cmd("XLEN").arg(KEY).query(client)?;
+    assert_eq!(seen, all, "each record once");
+    let pending: (usize, Option<String>, Option<String>, redis::Value) =
+        cmd("XPENDING").arg(KEY).arg("speed").query(client)?;
+    assert_eq!(pending.0, 0, "everything acknowledged");
+    Ok(taken)
+}
+
+/// What one would write with the client alone.
+fn bare_loop(server: &Server, consumer: &str) -> Outcome<usize> {
+    let mut client = server.connect()?;
+    let options = StreamReadOptions::default().group("speed", consumer).count(BATCH);
+    let mut seen = 0;
+    loop {
+        let reply: Option<StreamReadReply> = client.xread_options(&[KEY], &[">"], &options)?;
+        let Some(ids) = reply.and_then(|mut reply| reply.keys.pop()).map(|key| key.ids) else { return Ok(seen) };
+        if ids.is_empty() {
+            return Ok(seen);
+        }
+        seen += ids.len();
+        let ids: Vec<String> = ids.into_iter().map(|entry| entry.id).collect();
+        let _: usize = client.xack(KEY, "speed", &ids)?;
+    }
+}
+
+fn inbox(url: &str, consumer: &str) -> Outcome<RedisInbox> {
+    Ok(RedisInbox::builder(url, KEY, "speed").consumer(consumer).until_empty(true).connect()?)
+}
+
+fn inbox_loop(url: &str, consumer: &str) -> Outcome<usize> {
+    let mut inbox = inbox(url, consumer)?;
+    let mut acker = inbox.acker()?;
+    let mut seen = 0;
+    loop {
+        let mut records = Vec::new();
+        inbox.fetch(BATCH, Duration::ZERO, &mut records)?;
+        if records.is_empty() {
+            return Ok(seen);
+        }
+        seen += records.len();
+        acker.acknowledge(&mut records.into_iter().map(|delivery| delivery.receipt).collect())?;
+    }
+}
+
+fn pipeline(url: &str, consumer: &str) -> Outcome<usize> {
+    let pipeline = Pipeline::new("speed");
+    let config = DeliveryConfig { fetch: BATCH, wait: Duration::ZERO, ..DeliveryConfig::default() };
+    let tally = Stream::deliver(&pipeline, inbox(url, consumer)?, config)?.for_each(drop)?;
+    pipeline.join();
+    Ok(tally.items as usize)
+}
+
+/// Killed when dropped.
+struct Server {
+    url: String,
+    process: Option<(Child, tempfile::TempDir)>,
+}
+
+impl Server {
+    fn start() -> Outcome<Self> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+        let dir = tempfile::tempdir()?;
+        let process = Command::new("redis-server")
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir"])
+            .arg(dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("cannot start redis-server: {error}"))?;
+        let server = Self { url: format!("redis://127.0.0.1:{port}"), process: Some((process, dir)) };
+        while server.connect().is_err() {}
+        Ok(server)
+    }
+
+    fn connect(&self) -> Outcome<Connection> {
+        Ok(redis::Client::open(&*self.url)?.get_connection()?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some((mut process, _dir)) = self.process.take() {
+            _ = process.kill();
+            _ = process.wait();
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! [`RedisInboxBuilder`]: how an inbox reads.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{ConnectionInfo, RedisError};
+use streamz::delivery::StoreError;
+
+use crate::error::{Error, Failure, Place};
+use crate::group::{Group, Names};
+use crate::id::EntryId;
+use crate::inbox::{Options, RedisInbox};
+use crate::link::{Address, Link, Timeouts};
+
+/// Where a group begins in a stream when it is created. A group that exists goes on where it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// With the first entry of the stream.
+    #[default]
+    Beginning,
+    /// With the first entry that is added from then on.
+    End,
+    /// With the entry behind this one.
+    After(EntryId),
+}
+
+/// As Redis writes it.
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Beginning => f.write_str("0"),
+            Self::End => f.write_str("$"),
+            Self::After(id) => id.fmt(f),
+        }
+    }
+}
+
+/// Describes a [`RedisInbox`]; made by [`RedisInbox::builder`].
+#[derive(Debug)]
+#[must_use = "it does nothing until `connect` is called"]
+pub struct RedisInboxBuilder {
+    server: Result<ConnectionInfo, RedisError>,
+    streams: Vec<Arc<str>>,
+    group: Arc<str>,
+    consumer: Option<Arc<str>>,
+    options: Options,
+    timeouts: Timeouts,
+}
+
+impl RedisInboxBuilder {
+    pub(crate) fn new(server: Result<ConnectionInfo, RedisError>, stream: Arc<str>, group: Arc<str>) -> Self {
+        let options = Options {
+            lease: Duration::from_secs(60),
+            claim_interval: Duration::from_secs(5),
+            start: Start::default(),
+            create: true,
+            delete: false,
+            until_empty: false,
+        };
+        Self { server, streams: vec![stream], group, consumer: None, options, timeouts: Timeouts::default() }
+    }
+
+    /// Reads another stream, too. Of each one, a fetch takes an equal share.
+    ///
+    /// All of them must be on the same server.
+    pub fn and_stream(mut self, stream: impl Into<Arc<str>>) -> Self {
+        let stream = stream.into();
+        if !self.streams.contains(&stream) {
+            self.streams.push(stream);
+        }
+        self
+    }
+
+    /// Sets the name of the consumer. Defaults to the host's name and the number of the process.
+    ///
+    /// It must belong to one running inbox at a time: another one of the same name takes its records over. With a name that
+    /// stays the same across restarts, a restarted process takes over at once what it was processing when it crashed; with
+    /// a new name each time, that waits until its lease has expired, and Redis keeps the old names until
+    /// `XGROUP DELCONSUMER`.
+    pub fn consumer(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.consumer = Some(name.into());
+        self
+    }
+
+    /// Sets after how long without a sign of life a record goes to another consumer. Defaults to 60 s; at least 1 ms.
+    ///
+    /// The pipeline gives a sign of life for all its records every
+    /// [`keep_alive`](streamz::delivery::DeliveryConfig::keep_alive), which must be at most three quarters of the lease. All
+    /// consumers of a group should use the same. It is measured by the server's clock: when that jumps ahead, records may be
+    /// delivered twice; when it is set back, they are taken over later.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.options.lease = lease.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Sets how often to look for records whose lease has expired. Defaults to 5 s; at least 1 ms.
+    ///
+    /// The server goes through all pending records of the group each time.
+    pub fn claim_interval(mut self, interval: Duration) -> Self {
+        // A year is as good as never, and can be added to any time.
+        self.options.claim_interval = interval.clamp(Duration::from_millis(1), Duration::from_secs(31_536_000));
+        self
+    }
+
+    /// Sets where the group begins if it does not exist. Defaults to the beginning of the stream.
+    pub fn start(mut self, start: Start) -> Self {
+        self.options.start = start;
+        self
+    }
+
+    /// Sets whether to create the group, and an empty stream, if they do not exist. Defaults to `true`. Otherwise
+    /// [`connect`](Self::connect) fails without them, and so does a fetch when they disappear.
+    pub fn create(mut self, create: bool) -> Self {
+        self.options.create = create;
+        self
+    }
+
+    /// Sets whether to delete records from the stream after they have been acknowledged. Defaults to `false`.
+    ///
+    /// For a stream that is a queue of one group; other groups miss what is deleted. Records that are deleted by someone
+    /// else while they are pending are not counted as [lost](crate::RedisMonitor::lost) then.
+    pub fn delete_acknowledged(mut self, delete: bool) -> Self {
+        self.options.delete = delete;
+        self
+    }
+
+    /// Sets whether the stream of the pipeline ends when a fetch finds no record, for a job that works off what is there.
+    /// Defaults to `false`. Records that other consumers hold do not count.
+    pub fn until_empty(mut self, until_empty: bool) -> Self {
+        self.options.until_empty = until_empty;
+        self
+    }
+
+    /// Sets how long making a connection may take. Defaults to 2 s.
+    ///
+    /// # Panics
+    /// If it is zero.
+    #[track_caller]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        assert!(!timeout.is_zero(), "`connect_timeout` must not be zero");
+        self.timeouts.connect = timeout;
+        self
+    }
+
+    /// Sets how long the server may take for a reply. Defaults to 5 s. After that the connection is given up, with a
+    /// transient error. A fetch that waits for records has this on top of the time it waits.
+    ///
+    /// # Panics
+    /// If it is zero.
+    #[track_caller]
+    pub fn response_timeout(mut self, timeout: Duration) -> Self {
+        assert!(!timeout.is_zero(), "`response_timeout` must not be zero");
+        self.timeouts.response = timeout;
+        self
+    }
+
+    /// Connects, and joins the group.
+    ///
+    /// # Errors
+    /// At once, and with the reason: if the server cannot be reached or refuses the password, the URL is not one, the key is
+    /// not a stream, or the group cannot be created.
+    pub fn connect(self) -> Result<RedisInbox, StoreError> {
+        let address = self.server.and_then(|info| Address::new(info, self.timeouts)).map_err(|cause| {
+            let stream = Some(self.streams.join(", ").into());
+            let place = Place { url: "redis".into(), stream, group: Some(Arc::clone(&self.group)) };
+            Error::new(place, "use the address", Failure::of_call(cause))
+        })?;
+        let consumer = self.consumer.unwrap_or_else(default_consumer);
+        let names = Arc::new(Names { streams: self.streams, group: self.group, consumer });
+        Ok(RedisInbox::connect(Group { link: Link::new(address), names }, self.options)?)
+    }
+}
+
+fn default_consumer() -> Arc<str> {
+    let host = std::fs::read_to_string("/etc/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    let host = host.as_deref().map_or("host", str::trim);
+    format!("{host}-{}", std::process::id()).into()
+}

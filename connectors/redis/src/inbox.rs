@@ -1,0 +1,377 @@
+//! [`RedisInbox`]: the records of a consumer group.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::{Value, cmd};
+use streamz::delivery::{Delivery, Inbox, StoreError};
+
+use crate::acker::RedisAcker;
+use crate::builder::{RedisInboxBuilder, Start};
+use crate::clock::now;
+use crate::error::{Error, Failure};
+use crate::group::{Group, Range};
+use crate::id::EntryId;
+use crate::monitor::RedisMonitor;
+use crate::record::{Fields, Receipt, Record};
+use crate::reply;
+use crate::shared::Shared;
+
+/// The records of one or more Redis Streams, shared among the consumers of a group.
+///
+/// A fetch reads new records with XREADGROUP. Before that, whenever the
+/// [`claim_interval`](RedisInboxBuilder::claim_interval) has passed, it takes over records whose
+/// [lease](RedisInboxBuilder::lease) has expired: those of consumers that crashed, and those that were given back. On its
+/// first fetch, and on the first one of a new connection, it takes over what this consumer held before.
+///
+/// # Ordering
+/// New records of a stream come in its order. A record that is delivered again comes later than those that were behind it.
+/// With several consumers, each one's records are in order.
+///
+/// # Errors
+/// - A lost connection, a server that is absent, loading, full, or does not answer in time: transient. The next fetch makes
+///   a new connection.
+/// - A wrong password, a key that is not a stream, a command that the server refuses, Redis Cluster: permanent.
+/// - If the group has disappeared, it is created again where this inbox was, before its oldest record in flight. See
+///   [`create`](RedisInboxBuilder::create).
+///
+/// # Examples
+/// ```no_run
+/// use streamz::delivery::DeliveryConfig;
+/// use streamz::{Pipeline, Stream};
+/// use streamz_redis::RedisInbox;
+///
+/// let inbox = RedisInbox::builder("redis://localhost", "orders", "billing").consumer("billing-1").connect()?;
+/// let pipeline = Pipeline::new("billing");
+/// Stream::deliver(&pipeline, inbox, DeliveryConfig::default())?
+///     .for_each(|order| println!("{order:?}"))?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct RedisInbox {
+    group: Group,
+    options: Options,
+    shared: Arc<Shared>,
+    /// Of each stream, the last entry that was delivered to the group, as far as is known here.
+    known: Vec<EntryId>,
+    /// Read, and too many for the fetch that read them.
+    spare: VecDeque<Delivery<Record, Receipt>>,
+    /// The search for records to take over that is under way.
+    search: Option<Search>,
+    /// When the next one begins.
+    due: Instant,
+    exhausted: bool,
+}
+
+/// What the builder sets.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) lease: Duration,
+    pub(crate) claim_interval: Duration,
+    pub(crate) start: Start,
+    pub(crate) create: bool,
+    pub(crate) delete: bool,
+    pub(crate) until_empty: bool,
+}
+
+/// Goes through the pending entries of each stream, a page at a time.
+#[derive(Debug, Clone, Copy)]
+struct Search {
+    stream: usize,
+    after: Option<EntryId>,
+    /// Looks for what this consumer held before, instead of what has expired.
+    own: bool,
+}
+
+impl RedisInbox {
+    /// Starts to describe an inbox: the server, the key of the stream, and the name of the consumer group.
+    ///
+    /// The server is a URL, such as `redis://user:password@host:6379/0`, or anything else that the `redis` crate can turn
+    /// into its [`ConnectionInfo`](redis::ConnectionInfo). `rediss://` needs the feature `tls`.
+    pub fn builder(
+        server: impl redis::IntoConnectionInfo,
+        stream: impl Into<Arc<str>>,
+        group: impl Into<Arc<str>>,
+    ) -> RedisInboxBuilder {
+        RedisInboxBuilder::new(server.into_connection_info(), stream.into(), group.into())
+    }
+
+    pub(crate) fn connect(group: Group, options: Options) -> Result<Self, Error> {
+        let streams = group.names.streams.len();
+        let shared = Arc::new(Shared::new(streams));
+        let (known, spare) = (vec![EntryId::MIN; streams], VecDeque::new());
+        let mut inbox = Self { group, options, shared, known, spare, search: None, due: now(), exhausted: false };
+        inbox.group.link.connect().map_err(|failure| inbox.group.error_of_all("connect", failure))?;
+        for stream in 0..streams {
+            inbox.join(stream)?;
+        }
+        inbox.search_own();
+        Ok(inbox)
+    }
+
+    /// Makes what tells how long the backlog is, on a connection of its own that is made at its first call.
+    pub fn monitor(&self) -> RedisMonitor {
+        RedisMonitor::new(self.group.another(), Arc::clone(&self.shared))
+    }
+
+    /// Sees to it that the group exists, and notes where it is.
+    fn join(&mut self, stream: usize) -> Result<(), Error> {
+        if self.options.create {
+            self.group.create(stream, &self.options.start.to_string())?;
+        }
+        match self.group.last_delivered(stream)? {
+            Some(last) => self.known[stream] = last,
+            None => {
+                let failure = Failure::found("it does not exist");
+                return Err(self.group.error(stream, "join the group", failure));
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates groups that have disappeared, so that nothing is lost that was in flight here.
+    fn rejoin(&mut self) -> Result<(), Error> {
+        for stream in 0..self.known.len() {
+            let oldest = self.shared.in_flight()[stream].first().copied();
+            let mut from = oldest.map_or(self.known[stream], |oldest| oldest.before().min(self.known[stream]));
+            // A stream that counts from the beginning again is another one.
+            if self.group.last_added(stream)?.is_none_or(|last| last < from) {
+                from = EntryId::MIN;
+            }
+            if self.group.create(stream, &from.to_string())? {
+                let place = self.group.place(stream);
+                log::warn!("streamz-redis: {place}: the group had disappeared; created again after entry {from}");
+                self.known[stream] = from;
+            }
+        }
+        Ok(())
+    }
+
+    fn search_own(&mut self) {
+        self.search = Some(Search { stream: 0, after: None, own: true });
+    }
+
+    /// Goes on with the search for records to take over, until it has found some or has come to its end.
+    fn search(&mut self, most: usize, records: &mut Vec<Delivery<Record, Receipt>>) -> Result<(), Error> {
+        if self.search.is_none() && (self.shared.take_given_back() || self.due <= now()) {
+            self.search = Some(Search { stream: 0, after: None, own: false });
+        }
+        while let Some(Search { stream, after, own }) = self.search {
+            let idle = if own { Duration::ZERO } else { self.options.lease };
+            let range = Range { idle: (!own).then_some(idle), after, own };
+            let page = self.group.pending(stream, range, most)?;
+            self.search = match page.last() {
+                Some(last) if page.len() == most => Some(Search { stream, after: Some(last.id), own }),
+                _ if stream + 1 < self.known.len() => Some(Search { stream: stream + 1, after: None, own }),
+                _ => {
+                    self.due = if own { now() } else { now() + self.options.claim_interval };
+                    None
+                }
+            };
+            let consumer = self.group.names.consumer.as_bytes();
+            let wanted: Vec<(EntryId, u64)> = {
+                let in_flight = self.shared.in_flight();
+                let is_free = |row: &&reply::Pending| row.consumer != consumer || !in_flight[stream].contains(&row.id);
+                page.iter().filter(is_free).map(|row| (row.id, row.deliveries)).collect()
+            };
+            if !wanted.is_empty() {
+                self.take_over(stream, idle, &wanted, records)?;
+            }
+            if !records.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over entries, which are in order and come with the number of their deliveries.
+    fn take_over(
+        &mut self,
+        stream: usize,
+        idle: Duration,
+        wanted: &[(EntryId, u64)],
+        records: &mut Vec<Delivery<Record, Receipt>>,
+    ) -> Result<(), Error> {
+        let ids: Vec<EntryId> = wanted.iter().map(|(id, _)| *id).collect();
+        let mut missing = Vec::new();
+        let mut wanted = wanted.iter();
+        for value in self.group.claim(stream, idle, &ids)? {
+            let entry = reply::entry(value).ok_or_else(|| self.unreadable(stream))?;
+            // The server before 7.0 writes a nil for an entry that the stream does not have any more.
+            let Some((id, Some(fields))) = entry else { continue };
+            let mut deliveries = 0;
+            for (wanted, count) in wanted.by_ref() {
+                if *wanted == id {
+                    deliveries = *count;
+                    break;
+                }
+                missing.push(*wanted);
+            }
+            self.give(stream, id, fields, u32::try_from(deliveries).unwrap_or(u32::MAX).saturating_add(1), records);
+        }
+        missing.extend(wanted.map(|(id, _)| *id));
+        // Another consumer has taken them over or acknowledged them, or they do not exist any more.
+        if !missing.is_empty() && !self.options.delete {
+            self.forget(stream, &missing)?;
+        }
+        Ok(())
+    }
+
+    /// Acknowledges those that the stream does not have any more, and says so.
+    fn forget(&mut self, stream: usize, ids: &[EntryId]) -> Result<(), Error> {
+        let lost = self.group.missing(stream, ids)?;
+        let Some(first) = lost.first() else { return Ok(()) };
+        self.group.acknowledge(stream, &lost)?;
+        self.shared.count_lost(lost.len());
+        let (place, count) = (self.group.place(stream), lost.len());
+        log::error!(
+            "streamz-redis: {place}: {count} records were deleted before they had been acknowledged, first {first}"
+        );
+        Ok(())
+    }
+
+    fn give(
+        &self,
+        stream: usize,
+        id: EntryId,
+        fields: Fields,
+        attempt: u32,
+        records: &mut Vec<Delivery<Record, Receipt>>,
+    ) {
+        self.shared.in_flight()[stream].insert(id);
+        let record = Record { stream: Arc::clone(self.group.key(stream)), id, fields };
+        records.push(Delivery::new(record, Receipt { stream, id }).with_attempt(attempt));
+    }
+
+    /// Reads new records.
+    fn read(&mut self, most: usize, wait: Duration, records: &mut Vec<Delivery<Record, Receipt>>) -> Result<(), Error> {
+        let names = Arc::clone(&self.group.names);
+        let mut read = cmd("XREADGROUP");
+        read.arg("GROUP").arg(&*names.group).arg(&*names.consumer);
+        // The number is for each stream.
+        read.arg("COUNT").arg(most.div_ceil(names.streams.len()));
+        let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).min(u64::from(u32::MAX));
+        // Zero would mean for ever.
+        if millis > 0 {
+            read.arg("BLOCK").arg(millis);
+        }
+        read.arg("STREAMS");
+        names.streams.iter().for_each(|key| _ = read.arg(&**key));
+        names.streams.iter().for_each(|_| _ = read.arg(">"));
+        let reply = self.group.link.call(&read, Duration::from_millis(millis));
+        let reply = reply.map_err(|failure| self.group.error_of_all("fetch records", failure))?;
+        let Some(streams) = reply::streams(reply) else {
+            return Err(self.unreadable(0));
+        };
+        for (key, entries) in streams {
+            let Some(stream) = names.streams.iter().position(|name| name.as_bytes() == key) else {
+                return Err(self.unreadable(0));
+            };
+            self.read_stream(stream, entries, most, records)?;
+        }
+        Ok(())
+    }
+
+    fn read_stream(
+        &mut self,
+        stream: usize,
+        entries: Vec<Value>,
+        most: usize,
+        records: &mut Vec<Delivery<Record, Receipt>>,
+    ) -> Result<(), Error> {
+        let key = Arc::clone(self.group.key(stream));
+        let shared = Arc::clone(&self.shared);
+        let mut in_flight = shared.in_flight();
+        for value in entries {
+            let Some(Some((id, Some(fields)))) = reply::entry(value) else {
+                return Err(self.unreadable(stream));
+            };
+            self.known[stream] = self.known[stream].max(id);
+            // After the group was created again, it gives out what is in flight here once more.
+            if !in_flight[stream].insert(id) {
+                continue;
+            }
+            let record = Record { stream: Arc::clone(&key), id, fields };
+            let delivery = Delivery::new(record, Receipt { stream, id });
+            if records.len() < most {
+                records.push(delivery);
+            } else {
+                self.spare.push_back(delivery);
+            }
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, stream: usize) -> Error {
+        self.group.error(stream, "fetch records", Failure::found(reply::UNREADABLE))
+    }
+
+    /// One step: takes over records, or reads new ones.
+    fn step(
+        &mut self,
+        most: usize,
+        deadline: Instant,
+        records: &mut Vec<Delivery<Record, Receipt>>,
+    ) -> Result<(), Error> {
+        if !self.group.link.is_open() {
+            self.group.link.connect().map_err(|failure| self.group.error_of_all("connect", failure))?;
+            // What the lost connection was about to bring is held by this consumer, and not in flight here.
+            self.search_own();
+        }
+        self.search(most, records)?;
+        if records.is_empty() {
+            let now = now();
+            let wait = deadline.min(self.due).saturating_duration_since(now);
+            self.read(most, wait, records)?;
+        }
+        Ok(())
+    }
+}
+
+impl Inbox for RedisInbox {
+    type Record = Record;
+    type Receipt = Receipt;
+    type Acker = RedisAcker;
+
+    fn fetch(
+        &mut self,
+        max: usize,
+        wait: Duration,
+        records: &mut Vec<Delivery<Record, Receipt>>,
+    ) -> Result<(), StoreError> {
+        let mut found = Vec::new();
+        found.extend(self.spare.drain(..self.spare.len().min(max)));
+        let start = now();
+        let deadline = start.checked_add(wait).unwrap_or(start + Duration::from_secs(u32::MAX.into()));
+        let mut rejoined = false;
+        while found.is_empty() && max > 0 {
+            match self.step(max, deadline, &mut found) {
+                Ok(()) => {}
+                // What was found is in flight, so it must be handed over.
+                Err(_) if !found.is_empty() => {}
+                Err(error) if error.is_code("UNBLOCKED") => {}
+                Err(error) if error.is_code("NOGROUP") && self.options.create && !rejoined => {
+                    self.rejoin()?;
+                    rejoined = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if found.is_empty() && now() >= deadline {
+                self.exhausted = self.options.until_empty;
+                break;
+            }
+        }
+        records.append(&mut found);
+        Ok(())
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.exhausted
+    }
+
+    fn acker(&mut self) -> Result<RedisAcker, StoreError> {
+        let (group, shared) = (self.group.another(), Arc::clone(&self.shared));
+        Ok(RedisAcker::new(group, shared, self.options.lease, self.options.delete)?)
+    }
+}

@@ -1,0 +1,218 @@
+//! [`RedisOutbox`]: adds records to a stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{ConnectionInfo, RedisError, Value, cmd};
+use streamz::delivery::{Outbox, StoreError};
+
+use crate::error::{Error, Failure, Place};
+use crate::group::millis;
+use crate::link::{Address, Link, Timeouts};
+use crate::record::Fields;
+use crate::reply;
+
+/// At most this many records, or a little more than this many bytes, are sent before their replies are read.
+const EXCHANGE: (usize, usize) = (1000, 1 << 20);
+
+/// Adds records to a Redis Stream, and confirms a batch when the server has answered for all of it.
+///
+/// A confirmed record survives a crash of this process. Whether it survives one of the server depends on how that saves
+/// (`appendonly`, `appendfsync`), and whether it survives a failover on [`replicas`](RedisOutboxBuilder::replicas).
+///
+/// # Ordering
+/// In the order of the batch. If the server refuses some records of a batch and takes others, which happens when it runs
+/// full, those that are tried again come behind those.
+///
+/// # Errors
+/// As with [`RedisInbox`](crate::RedisInbox). When a connection is lost in the middle of a batch, those records whose
+/// replies have arrived are confirmed. The others may or may not have been written; they are tried again, so they may be
+/// there twice.
+///
+/// # Examples
+/// ```no_run
+/// use streamz::delivery::Outbox;
+/// use streamz_redis::{Fields, RedisOutbox};
+///
+/// let mut outbox = RedisOutbox::builder("redis://localhost", "invoices").max_len(1_000_000).connect()?;
+/// outbox.write(&mut vec![Fields::new().with("order", "17").with("total", "9.90")])?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct RedisOutbox {
+    link: Link,
+    stream: Arc<str>,
+    max_len: Option<u64>,
+    replicas: Option<Replicas>,
+    /// Whether enough replicas were there when last asked.
+    replicated: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Replicas {
+    least: u32,
+    timeout: Duration,
+}
+
+impl RedisOutbox {
+    /// Starts to describe an outbox: the server, as for [`RedisInbox::builder`](crate::RedisInbox::builder), and the key of
+    /// the stream, which is created with the first record.
+    pub fn builder(server: impl redis::IntoConnectionInfo, stream: impl Into<Arc<str>>) -> RedisOutboxBuilder {
+        RedisOutboxBuilder {
+            server: server.into_connection_info(),
+            stream: stream.into(),
+            max_len: None,
+            replicas: None,
+            timeouts: Timeouts::default(),
+        }
+    }
+
+    fn error(&self, action: &'static str, failure: Failure) -> Error {
+        let place = Place { url: Arc::clone(self.link.url()), stream: Some(Arc::clone(&self.stream)), group: None };
+        Error::new(place, action, failure)
+    }
+
+    /// Waits until enough replicas have what was written on this connection.
+    fn replicate(&mut self, replicas: Replicas) -> Result<(), Error> {
+        self.replicated = false;
+        let mut wait = cmd("WAIT");
+        wait.arg(replicas.least).arg(millis(replicas.timeout).max(1));
+        let reply = self.link.call(&wait, replicas.timeout);
+        let confirmed = reply.map_err(|failure| self.error("wait for replicas", failure))?;
+        match reply::number(&confirmed) {
+            Some(confirmed) if confirmed >= replicas.least.into() => {
+                self.replicated = true;
+                Ok(())
+            }
+            confirmed => {
+                let (confirmed, least) = (confirmed.unwrap_or(0), replicas.least);
+                let failure = Failure::found_for_now(format!("{confirmed} of {least} replicas have confirmed"));
+                Err(self.error("wait for replicas", failure))
+            }
+        }
+    }
+
+    /// Sends the first records of a batch, and says which of them were written.
+    fn send(&mut self, batch: &[Fields], written: &mut Vec<bool>) -> Result<(), Failure> {
+        let mut packed = Vec::new();
+        let before = written.len();
+        for fields in batch.iter().take(EXCHANGE.0) {
+            let mut add = cmd("XADD");
+            add.arg(&*self.stream);
+            if let Some(max_len) = self.max_len {
+                add.arg("MAXLEN").arg("~").arg(max_len);
+            }
+            add.arg("*");
+            for (name, value) in fields.iter() {
+                add.arg(name).arg(value);
+            }
+            add.write_packed_command(&mut packed);
+            written.push(false);
+            if packed.len() >= EXCHANGE.1 {
+                break;
+            }
+        }
+        let calls = written.len() - before;
+        self.link.exchange(&packed, calls, Duration::ZERO, |number, reply| {
+            written[before + number] = !matches!(reply, Value::Nil);
+        })
+    }
+}
+
+impl Outbox for RedisOutbox {
+    type Record = Fields;
+
+    fn write(&mut self, batch: &mut Vec<Fields>) -> Result<(), StoreError> {
+        if let Some(replicas) = self.replicas
+            && !(self.replicated && self.link.is_open())
+        {
+            // Before anything is written: it would be written again with every attempt.
+            self.replicate(replicas)?;
+        }
+        let mut written = Vec::with_capacity(batch.len());
+        let mut outcome = Ok(());
+        while outcome.is_ok() && written.len() < batch.len() {
+            let rest = &batch[written.len()..];
+            outcome = self.send(rest, &mut written);
+        }
+        if let (Some(replicas), true) = (self.replicas, self.link.is_open() && written.contains(&true)) {
+            self.replicate(replicas)?;
+        }
+        let mut written = written.into_iter();
+        batch.retain(|_| !written.next().unwrap_or(false));
+        Ok(outcome.map_err(|failure| self.error("add records", failure))?)
+    }
+}
+
+/// Describes a [`RedisOutbox`]; made by [`RedisOutbox::builder`].
+#[derive(Debug)]
+#[must_use = "it does nothing until `connect` is called"]
+pub struct RedisOutboxBuilder {
+    server: Result<ConnectionInfo, RedisError>,
+    stream: Arc<str>,
+    max_len: Option<u64>,
+    replicas: Option<Replicas>,
+    timeouts: Timeouts,
+}
+
+impl RedisOutboxBuilder {
+    /// Sets about how many entries the stream keeps: Redis removes the oldest beyond that, in whole nodes of its tree
+    /// (`MAXLEN ~`). Without it, the stream grows for ever.
+    ///
+    /// It removes entries that have not been read or acknowledged, too: make it larger than the longest backlog. A
+    /// [`RedisInbox`](crate::RedisInbox) counts what it [lost](crate::RedisMonitor::lost) that way while it was pending, and
+    /// does not learn of what was removed before it was read.
+    pub fn max_len(mut self, entries: u64) -> Self {
+        self.max_len = Some(entries);
+        self
+    }
+
+    /// Confirms a batch only after this many replicas have it (`WAIT`), and asks each time for up to `timeout`. Without it,
+    /// the server's own answer counts, and a failover may lose what had not been copied.
+    ///
+    /// With too few replicas, a write fails with a transient error, before it has written anything if possible. If they are
+    /// lost in between, the batch is tried again, and is there twice.
+    pub fn replicas(mut self, least: u32, timeout: Duration) -> Self {
+        self.replicas = (least > 0).then_some(Replicas { least, timeout });
+        self
+    }
+
+    /// Sets how long making a connection may take. Defaults to 2 s.
+    ///
+    /// # Panics
+    /// If it is zero.
+    #[track_caller]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        assert!(!timeout.is_zero(), "`connect_timeout` must not be zero");
+        self.timeouts.connect = timeout;
+        self
+    }
+
+    /// Sets how long the server may take for a reply. Defaults to 5 s. After that the connection is given up, with a
+    /// transient error.
+    ///
+    /// # Panics
+    /// If it is zero.
+    #[track_caller]
+    pub fn response_timeout(mut self, timeout: Duration) -> Self {
+        assert!(!timeout.is_zero(), "`response_timeout` must not be zero");
+        self.timeouts.response = timeout;
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// At once, and with the reason: if the server cannot be reached or refuses the password, or the URL is not one. Whether
+    /// the key is a stream shows at the first write.
+    pub fn connect(self) -> Result<RedisOutbox, StoreError> {
+        let Self { server, stream, max_len, replicas, timeouts } = self;
+        let address = server.and_then(|info| Address::new(info, timeouts)).map_err(|cause| {
+            let place = Place { url: "redis".into(), stream: Some(Arc::clone(&stream)), group: None };
+            Error::new(place, "use the address", Failure::of_call(cause))
+        })?;
+        let mut outbox = RedisOutbox { link: Link::new(address), stream, max_len, replicas, replicated: false };
+        outbox.link.connect().map_err(|failure| outbox.error("connect", failure))?;
+        Ok(outbox)
+    }
+}
