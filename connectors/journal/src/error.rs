@@ -73,11 +73,17 @@ pub(crate) struct Place {
     pub(crate) path: Arc<Path>,
     pub(crate) topic: Option<Arc<str>>,
     pub(crate) group: Option<Arc<str>>,
+    /// The job, in a database that is no journal.
+    pub(crate) job: Option<Arc<str>>,
 }
 
 impl Place {
     pub(crate) fn new(path: Arc<Path>) -> Self {
-        Self { path, topic: None, group: None }
+        Self { path, topic: None, group: None, job: None }
+    }
+
+    pub(crate) fn job(&self, job: &str) -> Self {
+        Self { job: Some(job.into()), ..self.clone() }
     }
 
     pub(crate) fn topic(&self, topic: &str) -> Self {
@@ -164,7 +170,10 @@ fn sqlite_kind(error: &rusqlite::Error) -> JournalErrorKind {
 impl fmt::Display for JournalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { place, position, what, reason } = &*self.inner;
-        write!(f, "journal `{}`", place.path.display())?;
+        match &place.job {
+            None => write!(f, "journal `{}`", place.path.display())?,
+            Some(job) => write!(f, "database `{}`, job `{job}`", place.path.display())?,
+        }
         if let Some(topic) = &place.topic {
             write!(f, ", topic `{topic}`")?;
         }

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use streamz::Clock;
 
 use crate::error::Reason;
@@ -69,7 +69,7 @@ pub(crate) fn connect(path: &Path, busy_timeout: Duration, synchronous: Synchron
     let mut file = Connection::open_with_flags(path, flags)?;
     set_busy_timeout(&file, busy_timeout)?;
     // Before anything is changed: the file may belong to something else.
-    let is_new = look(&file)?;
+    let is_new = look(&file.transaction()?)?;
     if file.is_readonly("main")? {
         return Err(read_only().into());
     }
@@ -89,8 +89,9 @@ pub(crate) fn set_busy_timeout(file: &Connection, timeout: Duration) -> rusqlite
     file.busy_timeout(timeout.min(Duration::from_millis(i32::MAX.unsigned_abs().into())))
 }
 
-/// Whether the file is empty. Refuses one that is not a journal, or too new.
-fn look(file: &Connection) -> Result<bool, Reason> {
+/// Whether the file is empty. Refuses one that is not a journal, or too new. Looks in a transaction, as another process may be
+/// making the tables.
+fn look(file: &Transaction<'_>) -> Result<bool, Reason> {
     let number = |pragma| file.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let tables = file.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
     let (application, version) = (number("application_id")?, number("user_version")?);

@@ -62,7 +62,7 @@ impl Progress {
     /// If the database cannot be written.
     pub fn open(connection: &Connection, job: &str) -> Result<Self, JournalError> {
         let path = std::path::Path::new(connection.path().unwrap_or_default());
-        let place = Place::new(path.into()).topic(job);
+        let place = Place::new(path.into()).job(job);
         let take_over = || -> rusqlite::Result<i64> {
             connection.execute_batch(
                 "CREATE TABLE IF NOT EXISTS streamz_progress (

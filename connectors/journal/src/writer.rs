@@ -90,3 +90,31 @@ impl Outbox for Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Journal;
+
+    #[test]
+    fn a_full_database_is_transient_and_takes_all_or_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path().join("full")).unwrap();
+        let mut writer = journal.writer("t").unwrap();
+        let record = Record::new([7; 10_000]);
+        writer.append(&vec![record.clone(); 10]).unwrap();
+        let limit = |writer: &Writer, pages: u32| {
+            writer.file.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+        };
+        limit(&writer, 60);
+        let mut batch = vec![record; 100];
+        let error = writer.write(&mut batch).unwrap_err();
+        assert!(
+            error.is_transient() && error.to_string().contains("topic `t`: cannot append: database or disk is full")
+        );
+        assert_eq!((batch.len(), journal.read("t", 0, 1_000).unwrap().len()), (100, 10));
+        limit(&writer, 100_000);
+        writer.write(&mut batch).unwrap();
+        assert_eq!((batch.len(), journal.read("t", 0, 1_000).unwrap().len()), (0, 110));
+    }
+}
