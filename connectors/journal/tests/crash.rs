@@ -1,0 +1,164 @@
+//! Processes that are killed in the middle of appends and acknowledgements, and what is there afterwards.
+#![cfg(unix)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use common::acknowledge;
+use streamz::delivery::{Acker, Inbox};
+use streamz_journal::{Journal, JournalInboxOptions, Record};
+
+/// In real time: the children are processes, and die in it.
+const LEASE: Duration = Duration::from_millis(500);
+
+/// Starts this program again, with one of the tests below as its main function.
+fn child(main: &str, path: &Path, log: &Path) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", main, "--ignored", "--nocapture"]).env("JOURNAL", path).env("LOG", log);
+    command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap()
+}
+
+fn variable(name: &str) -> std::path::PathBuf {
+    std::env::var_os(name).unwrap_or_else(|| panic!("`{name}` is not set; this is run by another test")).into()
+}
+
+/// What a child reports. The test runner prints something, too.
+fn reports(child: &mut Child) -> impl Iterator<Item = u64> + use<> {
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.map_while(Result::ok).filter_map(|line| line.rsplit_once("report ")?.1.parse().ok())
+}
+
+fn report(number: u64) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "report {number}").and_then(|()| out.flush()).expect("the parent has gone");
+}
+
+#[test]
+#[ignore = "run by `what_a_killed_writer_had_appended_is_there`"]
+fn child_that_appends() {
+    let journal = Journal::open(variable("JOURNAL")).unwrap();
+    let mut writer = journal.writer("t").unwrap();
+    let mut random = fastrand::Rng::new();
+    loop {
+        // The number of a record is its position, as far as this process alone appends.
+        let next = journal.status().unwrap()[0].next;
+        let batch: Vec<_> = (next..next + random.i64(1..64)).map(|n| Record::new(n.to_string())).collect();
+        let positions = writer.append(&batch).unwrap();
+        assert_eq!(positions.start, next);
+        report(positions.end.unsigned_abs());
+    }
+}
+
+#[test]
+fn what_a_killed_writer_had_appended_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.journal");
+    for _ in 0..15 {
+        let mut child = child("child_that_appends", &path, directory.path());
+        let mut reports = reports(&mut child);
+        let confirmed = reports.by_ref().take(fastrand::usize(1..40)).last().expect("it appended nothing");
+        child.kill().unwrap();
+        // What it had confirmed before it died.
+        let confirmed = reports.last().unwrap_or(confirmed);
+        child.wait().unwrap();
+
+        let journal = Journal::open(&path).unwrap();
+        let all = journal.read("t", 0, usize::MAX).unwrap();
+        assert!(all.len() as u64 + 1 >= confirmed, "{} of {} are there", all.len(), confirmed - 1);
+        for (number, entry) in (1..).zip(&all) {
+            assert_eq!((entry.position, &*entry.payload), (number, number.to_string().as_bytes()));
+        }
+        assert_eq!(journal.status().unwrap()[0].next, all.len() as i64 + 1, "half a batch");
+    }
+}
+
+/// Writes down what it has processed, and then acknowledges it, in two parts.
+#[test]
+#[ignore = "run by `killed_consumers_lose_nothing`"]
+fn child_that_consumes() {
+    let journal = Journal::open(variable("JOURNAL")).unwrap();
+    let mut log = OpenOptions::new().create(true).append(true).open(variable("LOG")).unwrap();
+    let mut inbox = journal.inbox("t", "g", JournalInboxOptions::new().lease(LEASE)).unwrap();
+    let mut acker = inbox.acker().unwrap();
+    let mut random = fastrand::Rng::new();
+    loop {
+        let mut some = Vec::new();
+        inbox.fetch(random.usize(1..100), Duration::from_millis(50), &mut some).unwrap();
+        random.shuffle(&mut some);
+        let text: String = some.iter().map(|it| format!("{}\n", it.record.position)).collect();
+        log.write_all(text.as_bytes()).unwrap();
+        let (first, second) = some.split_at(some.len() / 2);
+        acknowledge(&mut acker, first);
+        report(some.len() as u64);
+        acker.keep_alive().unwrap();
+        acknowledge(&mut acker, second);
+    }
+}
+
+struct Worker {
+    child: Child,
+    reader: std::thread::JoinHandle<()>,
+}
+
+impl Worker {
+    fn start(path: &Path, log: &Path, progress: mpsc::Sender<()>) -> Self {
+        let mut child = child("child_that_consumes", path, log);
+        let reports = reports(&mut child);
+        let reader = std::thread::spawn(move || reports.for_each(|_| drop(progress.send(()))));
+        Self { child, reader }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.reader.join().unwrap();
+    }
+}
+
+#[test]
+fn killed_consumers_lose_nothing() {
+    const COUNT: usize = 30_000;
+    let directory = tempfile::tempdir().unwrap();
+    let (path, log) = (directory.path().join("test.journal"), directory.path().join("log"));
+    let journal = Journal::open(&path).unwrap();
+    journal.writer("t").unwrap().append(&vec![Record::new("x"); COUNT]).unwrap();
+
+    let (progress, reports) = mpsc::channel();
+    let mut workers: Vec<_> = (0..2).map(|_| Worker::start(&path, &log, progress.clone())).collect();
+    for _ in 0..20 {
+        for _ in 0..fastrand::usize(1..25) {
+            reports.recv_timeout(Duration::from_secs(60)).expect("the workers do nothing");
+        }
+        workers.swap_remove(fastrand::usize(0..2)).kill();
+        workers.push(Worker::start(&path, &log, progress.clone()));
+    }
+    workers.into_iter().for_each(Worker::kill);
+
+    // The rest, with what the dead held.
+    let mut inbox = journal.inbox("t", "g", JournalInboxOptions::new().bounded(true)).unwrap();
+    let mut acker = inbox.acker().unwrap();
+    let mut processed: Vec<i64> = fs::read_to_string(&log).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+    let by_workers = processed.len();
+    let mut redelivered = 0;
+    while !inbox.is_exhausted() {
+        let mut some = Vec::new();
+        inbox.fetch(1_000, Duration::from_millis(100), &mut some).unwrap();
+        processed.extend(common::positions(&some));
+        redelivered += some.iter().filter(|delivery| delivery.attempt > 1).count();
+        acknowledge(&mut acker, &some);
+    }
+    let duplicates = processed.len() - processed.iter().collect::<BTreeSet<_>>().len();
+    println!("{by_workers} processed by workers; {redelivered} came again at the end; {duplicates} duplicates");
+    let missing: Vec<_> =
+        (1..=COUNT as i64).collect::<BTreeSet<_>>().difference(&processed.into_iter().collect()).copied().collect();
+    assert!(missing.is_empty(), "missing: {missing:?}");
+    let status = journal.group_status("t", "g").unwrap().unwrap();
+    assert_eq!((status.acknowledged, status.unacknowledged()), (COUNT as u64, 0));
+}
