@@ -111,7 +111,7 @@ impl Worker {
     fn start(path: &Path, log: &Path, progress: mpsc::Sender<()>) -> Self {
         let mut child = child("child_that_consumes", path, log);
         let reports = reports(&mut child);
-        let reader = std::thread::spawn(move || reports.for_each(|_| drop(progress.send(()))));
+        let reader = std::thread::spawn(move || reports.for_each(|_| progress.send(()).unwrap_or_default()));
         Self { child, reader }
     }
 
