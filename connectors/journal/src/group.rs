@@ -186,6 +186,15 @@ pub(crate) fn keep_alive(file: &Connection, group: i64, owner: &Owner, now: i64)
     file.prepare_cached(sql)?.execute([group, owner.id, now.saturating_add(owner.lease)]).map(drop)
 }
 
+/// Frees what all consumers of a name hold.
+pub(crate) fn free(file: &Connection, group: i64, consumer: &str) -> rusqlite::Result<()> {
+    let sql = "UPDATE held SET expires = 0 WHERE group_id = ?1 AND consumer = ?2";
+    if file.prepare_cached(sql)?.execute((group, consumer))? > 0 {
+        file.prepare_cached("UPDATE groups SET look_at = 0 WHERE id = ?1")?.execute([group])?;
+    }
+    Ok(())
+}
+
 /// Takes the positions from `first` to `last` out of the ranges that are `wanted`, and returns what was taken out.
 fn cut(
     file: &Connection,

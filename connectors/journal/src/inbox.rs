@@ -21,6 +21,7 @@ pub struct JournalInboxOptions {
     lease: Duration,
     start: Start,
     bounded: bool,
+    take_over: bool,
     fetch_bytes: usize,
 }
 
@@ -31,6 +32,7 @@ impl Default for JournalInboxOptions {
             lease: Duration::from_secs(30),
             start: Start::Earliest,
             bounded: false,
+            take_over: false,
             fetch_bytes: 8 << 20,
         }
     }
@@ -71,6 +73,16 @@ impl JournalInboxOptions {
     /// with; what a consumer that lives still holds then is left to it.
     pub fn bounded(mut self, bounded: bool) -> Self {
         self.bounded = bounded;
+        self
+    }
+
+    /// Takes over at once what an earlier consumer of the same name holds, instead of waiting for its lease. Defaults to
+    /// `false`.
+    ///
+    /// For a process that is restarted under its old name. Give every consumer that runs a name of its own then: one that
+    /// is still running goes on with what it has, and its records come twice.
+    pub fn take_over(mut self, take_over: bool) -> Self {
+        self.take_over = take_over;
         self
     }
 
@@ -130,7 +142,10 @@ impl JournalInbox {
         let mut file = shared.connect(&place)?;
         let topic = make_topic(&mut file, topic).map_err(|e| place.error("make the topic", e))?;
         let group = make_group(&mut file, topic, group, options.start).map_err(|e| place.error("make the group", e))?;
-        let opened = || -> rusqlite::Result<_> {
+        let mut opened = || -> rusqlite::Result<_> {
+            if options.take_over {
+                write(&mut file, |file| group::free(file, group, &options.consumer))?;
+            }
             file::set_busy_timeout(&file, shared.options.busy_timeout.min(BUSY_TIMEOUT))?;
             let id = file.query_row("SELECT random()", [], |row| row.get(0))?;
             let bound = if options.bounded { Cursor::read(&file, group)?.end } else { i64::MAX };

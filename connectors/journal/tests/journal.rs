@@ -143,6 +143,20 @@ fn a_consumer_gets_its_own_records_back_after_their_lease() {
 }
 
 #[test]
+fn a_restarted_consumer_may_take_over_what_it_had() {
+    let bench = Bench::new();
+    bench.append(0..10);
+    let (mut dead, mut other) = (bench.inbox("worker-1"), bench.inbox("worker-2"));
+    assert_eq!(fetch(&mut dead, 4).len(), 4);
+    assert_eq!(fetch(&mut other, 4).len(), 4);
+    kill(dead);
+    let mut inbox = bench.journal.inbox("t", "g", options("worker-1").take_over(true)).unwrap();
+    let found = fetch(&mut inbox, 100);
+    assert_eq!(positions(&found), [1, 2, 3, 4, 9, 10]);
+    assert_eq!((found[0].attempt, found[5].attempt), (2, 1));
+}
+
+#[test]
 fn dropping_an_inbox_gives_back_what_was_not_handed_out() {
     let bench = Bench::new();
     let record = Record::new([b'x'; 100]);

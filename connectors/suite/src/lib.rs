@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use streamz::delivery::{Acker, Inbox, Outbox};
 
+pub mod pipelines;
 pub mod tests;
 
 /// The record of an inbox.
@@ -93,7 +94,7 @@ pub fn run<S: Store>(test: fn(&S)) {
 #[macro_export]
 macro_rules! suite {
     ($store:ty) => {
-        $crate::suite! { $store:
+        $crate::suite! { $store, tests:
             records_come_in_order
             fetch_gives_no_more_than_asked_for
             acknowledged_records_do_not_come_again
@@ -113,12 +114,19 @@ macro_rules! suite {
             outbox_writes_all_of_a_batch
             progress_survives_a_restart
         }
+        $crate::suite! { $store, pipelines:
+            a_drained_pipeline_has_acknowledged_everything
+            a_cancelled_pipeline_loses_nothing
+            a_sink_that_stops_acknowledges_nothing_it_did_not_process
+            failures_are_acknowledged_when_they_are_put_aside
+            records_given_out_too_often_are_put_aside
+        }
     };
-    ($store:ty: $($test:ident)*) => {
+    ($store:ty, $group:ident: $($test:ident)*) => {
         $(
             #[test]
             fn $test() {
-                $crate::run::<$store>($crate::tests::$test);
+                $crate::run::<$store>($crate::$group::$test);
             }
         )*
     };

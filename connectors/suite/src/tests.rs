@@ -8,18 +8,18 @@ use streamz::delivery::{Acker, Delivery, Inbox, Outbox};
 
 use crate::{RecordOf, Store, acker, acknowledge};
 
-const TOPIC: &str = "orders";
-const GROUP: &str = "billing";
+pub(crate) const TOPIC: &str = "orders";
+pub(crate) const GROUP: &str = "billing";
 const KEYS: u32 = 4;
 
 type DeliveryOf<S> = Delivery<RecordOf<S>, <<S as Store>::Inbox as Inbox>::Receipt>;
 
 /// Records whose payload is their number and whose key is one of four.
-fn numbered(numbers: std::ops::Range<u32>) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn numbered(numbers: std::ops::Range<u32>) -> Vec<(Vec<u8>, Vec<u8>)> {
     numbers.map(|n| (format!("key-{}", n % KEYS).into_bytes(), n.to_string().into_bytes())).collect()
 }
 
-fn number<S: Store>(record: &RecordOf<S>) -> u32 {
+pub(crate) fn number<S: Store>(record: &RecordOf<S>) -> u32 {
     let text = std::str::from_utf8(S::payload(record)).expect("the payload is text");
     text.parse().expect("the payload is a number")
 }
@@ -31,7 +31,7 @@ fn fetch<S: Store>(inbox: &mut S::Inbox, max: usize, wait: Duration) -> Vec<Deli
 }
 
 /// Fetches until there are `count` records.
-fn fetch_all<S: Store>(inbox: &mut S::Inbox, count: usize) -> Vec<DeliveryOf<S>> {
+pub(crate) fn fetch_all<S: Store>(inbox: &mut S::Inbox, count: usize) -> Vec<DeliveryOf<S>> {
     let clock = Clock::default();
     let deadline = clock.now() + S::PATIENCE;
     let mut all = Vec::new();

@@ -1,0 +1,190 @@
+//! Tests with a pipeline between the inbox and a sink.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use streamz::delivery::{DeliveryConfig, Outbox, TooManyDeliveries};
+use streamz::prelude::*;
+
+use crate::tests::{GROUP, TOPIC, fetch_all, number, numbered};
+use crate::{Store, acker};
+
+/// Small numbers, so that every limit is met.
+fn config() -> DeliveryConfig {
+    DeliveryConfig {
+        fetch: 50,
+        epoch: 16,
+        max_unacked: 400,
+        wait: Duration::from_millis(50),
+        ..DeliveryConfig::default()
+    }
+}
+
+/// The numbers of the records, with their keys.
+fn deliver<S: Store>(store: &S, pipeline: &Pipeline, consumer: &str) -> Stream<(Vec<u8>, u32)> {
+    let inbox = store.inbox(TOPIC, GROUP, consumer);
+    let stream = Stream::deliver(pipeline, inbox, config()).unwrap_or_else(|error| panic!("cannot deliver: {error}"));
+    stream.map(|record| (S::key(&record).to_vec(), number::<S>(&record)))
+}
+
+/// After a drain, each record has been processed once, and is acknowledged.
+pub fn a_drained_pipeline_has_acknowledged_everything<S: Store>(store: &S) {
+    const COUNT: u32 = 2_000;
+    store.append(TOPIC, &numbered(0..COUNT));
+    let pipeline = Pipeline::builder("drained").timeout(S::PATIENCE * 3).build();
+    let pool = AsyncMapper::keyed(
+        |it: &(Vec<u8>, u32)| it.0.clone(),
+        |_: &CancelToken, it: &(Vec<u8>, u32)| streamz::Ok(it.1),
+    );
+    let batches = deliver(store, &pipeline, "a")
+        .through(&pool.with_workers(4))
+        .flat_map(|number: u32| [number, number])
+        .batch(BatchConfig { max_size: 7, max_latency: Duration::from_millis(5) });
+    let token = pipeline.token();
+    let mut seen = Vec::new();
+    batches
+        .for_each(|batch| {
+            seen.extend(batch.expect("no errors"));
+            if seen.len() == 2 * COUNT as usize {
+                token.drain();
+            }
+        })
+        .expect("the stream ends");
+    let report = pipeline.join();
+    assert!(matches!(report.outcome, streamz::Outcome::Drained), "{report}");
+    seen.sort_unstable();
+    assert_eq!(seen, (0..COUNT).flat_map(|number| [number, number]).collect::<Vec<_>>());
+    assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
+}
+
+/// What had been processed before the cancel and what the next pipeline gets are all records.
+pub fn a_cancelled_pipeline_loses_nothing<S: Store>(store: &S) {
+    const COUNT: u32 = 1_000;
+    store.append(TOPIC, &numbered(0..COUNT));
+    let mut seen = BTreeSet::new();
+    for run in 0.. {
+        let pipeline = Pipeline::builder("cancelled").timeout(S::PATIENCE * 3).build();
+        let token = pipeline.token();
+        let mut count = 0;
+        let outcome = deliver(store, &pipeline, &format!("run-{run}")).buffer(64).for_each(|item| {
+            let Ok((_, number)) = item else { return };
+            seen.insert(number);
+            count += 1;
+            if seen.len() == COUNT as usize {
+                token.drain();
+            } else if count == 300 {
+                token.cancel();
+            }
+        });
+        pipeline.join();
+        if seen.len() == COUNT as usize {
+            outcome.expect("the stream ends");
+            break;
+        }
+        store.advance(S::LEASE * 2);
+    }
+    assert_eq!(seen, (0..COUNT).collect());
+    // What was processed by a run that was cancelled may come again.
+    let mut inbox = store.inbox(TOPIC, GROUP, "rest");
+    let mut acker = acker(&mut inbox);
+    let left = usize::try_from(store.unacknowledged(TOPIC, GROUP)).expect("a number of records");
+    store.advance(S::LEASE * 2);
+    let rest = fetch_all::<S>(&mut inbox, left);
+    crate::acknowledge(&mut acker, rest.into_iter().map(|delivery| delivery.receipt).collect());
+    assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
+}
+
+/// The record at which it stopped comes again, and so does all that was in flight.
+pub fn a_sink_that_stops_acknowledges_nothing_it_did_not_process<S: Store>(store: &S) {
+    store.append(TOPIC, &numbered(0..200));
+    let pipeline = Pipeline::builder("stopped").timeout(S::PATIENCE * 3).build();
+    let mut seen = BTreeSet::new();
+    let stopped = deliver(store, &pipeline, "a").try_for_each(|(_, number)| {
+        if seen.len() == 100 {
+            return Err("the database has gone");
+        }
+        seen.insert(number);
+        Ok(())
+    });
+    assert!(stopped.is_err());
+    pipeline.abort();
+    store.advance(S::LEASE * 2);
+    let left = usize::try_from(store.unacknowledged(TOPIC, GROUP)).expect("a number of records");
+    assert!(left >= 100, "{left} are left");
+    let mut inbox = store.inbox(TOPIC, GROUP, "b");
+    let rest: BTreeSet<_> = fetch_all::<S>(&mut inbox, left).iter().map(|it| number::<S>(&it.record)).collect();
+    assert_eq!(seen.union(&rest).copied().collect::<BTreeSet<_>>(), (0..200).collect());
+}
+
+/// A record that fails is acknowledged when it has been put aside.
+pub fn failures_are_acknowledged_when_they_are_put_aside<S: Store>(store: &S) {
+    store.append(TOPIC, &numbered(0..200));
+    let pipeline = Pipeline::builder("failures").timeout(S::PATIENCE * 3).build();
+    let token = pipeline.token();
+    let (done, failed) = deliver(store, &pipeline, "a")
+        .try_map(|it: &(Vec<u8>, u32)| if it.1 % 10 == 3 { Err("it ends in 3") } else { Ok(it.1) })
+        .dead_letters();
+    let mut outbox = store.outbox("dead");
+    let (put_aside, counted) = mpsc::channel();
+    let also = put_aside.clone();
+    failed.spawn_for_each(move |letter| {
+        let Ok(letter) = letter else { return };
+        let ((key, number), _) = letter.into_item::<(Vec<u8>, u32)>().expect("the item");
+        outbox.write(&mut vec![S::record(&key, number.to_string().as_bytes())]).expect("it is put aside");
+        put_aside.send(()).expect("the test waits");
+    });
+    done.spawn_for_each(move |item| {
+        if item.is_ok() {
+            also.send(()).expect("the test waits");
+        }
+    });
+    for _ in 0..200 {
+        counted.recv_timeout(S::PATIENCE).expect("all are processed");
+    }
+    token.drain();
+    pipeline.join();
+    assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
+    let mut dead: Vec<u32> =
+        store.contents("dead").iter().map(|it| String::from_utf8_lossy(it).parse().expect("a number")).collect();
+    dead.sort_unstable();
+    assert_eq!(dead, (0..200).filter(|number| number % 10 == 3).collect::<Vec<_>>());
+}
+
+/// One that has been given out too often comes as an error.
+pub fn records_given_out_too_often_are_put_aside<S: Store>(store: &S) {
+    if !S::COUNTS_ATTEMPTS {
+        return;
+    }
+    store.append(TOPIC, &numbered(0..20));
+    for attempt in 0..2 {
+        let mut inbox = store.inbox(TOPIC, GROUP, &format!("killed-{attempt}"));
+        let acker = acker(&mut inbox);
+        fetch_all::<S>(&mut inbox, 20);
+        store.kill(inbox, acker);
+        store.advance(S::LEASE * 2);
+    }
+    store.append(TOPIC, &numbered(20..30));
+    let pipeline = Pipeline::builder("poison").timeout(S::PATIENCE * 3).build();
+    let token = pipeline.token();
+    let config = DeliveryConfig { max_deliveries: Some(2), ..config() };
+    let (mut poison, mut fine) = (0, 0);
+    Stream::deliver(&pipeline, store.inbox(TOPIC, GROUP, "last"), config)
+        .unwrap_or_else(|error| panic!("cannot deliver: {error}"))
+        .for_each(|item| {
+            match item {
+                Ok(_) => fine += 1,
+                Err(error) => {
+                    assert_eq!(error.downcast_ref::<TooManyDeliveries>().map(|it| it.attempt), Some(3));
+                    poison += 1;
+                }
+            }
+            if poison + fine == 30 {
+                token.drain();
+            }
+        })
+        .expect("the stream ends");
+    pipeline.join();
+    assert_eq!((poison, fine), (20, 10));
+    assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
+}
