@@ -67,7 +67,7 @@ const LOG_BYTES: i64 = 64 << 20;
 pub(crate) fn connect(path: &Path, busy_timeout: Duration, synchronous: Synchronous) -> Result<Connection, Reason> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut file = Connection::open_with_flags(path, flags)?;
-    set_busy_timeout(&file, busy_timeout)?;
+    set_busy_timeout(&mut file, busy_timeout)?;
     // Before anything is changed: the file may belong to something else.
     let is_new = look(&file.transaction()?)?;
     if file.is_readonly("main")? {
@@ -84,9 +84,23 @@ pub(crate) fn connect(path: &Path, busy_timeout: Duration, synchronous: Synchron
     Ok(file)
 }
 
-pub(crate) fn set_busy_timeout(file: &Connection, timeout: Duration) -> rusqlite::Result<()> {
-    // SQLite counts milliseconds in 31 bits: 24 days.
-    file.busy_timeout(timeout.min(Duration::from_millis(i32::MAX.unsigned_abs().into())))
+/// Sets how long a call waits for a lock that another connection holds. SQLite's own handler first sleeps for a millisecond, in
+/// which the other one may have committed twenty times.
+pub(crate) fn set_busy_timeout(file: &mut Connection, timeout: Duration) -> rusqlite::Result<()> {
+    let mut start = now();
+    file.busy_handler(Some(move |tries: i32| {
+        if tries == 0 {
+            start = now();
+        }
+        if now() - start >= timeout {
+            return false;
+        }
+        match tries {
+            0..4 => std::thread::yield_now(),
+            _ => pause(Duration::from_micros(50 << (tries - 4).min(6))),
+        }
+        true
+    }))
 }
 
 /// Whether the file is empty. Refuses one that is not a journal, or too new. Looks in a transaction, as another process may be

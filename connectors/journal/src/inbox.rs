@@ -146,7 +146,7 @@ impl JournalInbox {
             if options.take_over {
                 write(&mut file, |file| group::free(file, group, &options.consumer))?;
             }
-            file::set_busy_timeout(&file, shared.options.busy_timeout.min(BUSY_TIMEOUT))?;
+            file::set_busy_timeout(&mut file, shared.options.busy_timeout.min(BUSY_TIMEOUT))?;
             let id = file.query_row("SELECT random()", [], |row| row.get(0))?;
             let bound = if options.bounded { Cursor::read(&file, group)?.end } else { i64::MAX };
             Ok((id, bound))
