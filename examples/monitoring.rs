@@ -7,13 +7,14 @@ mod http;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use common::{Page, bar};
 use crossbeam_channel::bounded;
 use http::{Answer, Client, Server};
 use parking_lot::Mutex;
+use prometheus::core::Collector;
+use prometheus::{CounterVec, GaugeVec, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder};
 use streamz::prelude::*;
 use streamz::{BoxError, Outcome, Report, StageReport, StreamStats};
 
@@ -31,15 +32,24 @@ pub struct Done {
 }
 
 // [pattern]
-/// What the observers have seen. The stream itself never waits for a lock here.
-#[derive(Debug, Default)]
+/// What the observers have seen. A scrape does not hold up the stream.
+#[derive(Debug)]
 pub struct Metrics {
     levels: Mutex<BTreeMap<&'static str, StreamStats>>,
-    sampled: [AtomicU64; LIMITS_MS.len() + 1],
-    errors: AtomicU64,
+    times: Histogram,
+    errors: IntCounter,
 }
 
-const LIMITS_MS: [u64; 4] = [2, 5, 10, 20];
+impl Metrics {
+    pub fn new() -> prometheus::Result<Self> {
+        let times = HistogramOpts::new("sampled_processing_seconds", "Time of a call, for a tenth of the items");
+        Ok(Self {
+            levels: Mutex::default(),
+            times: Histogram::with_opts(times.buckets(vec![0.002, 0.005, 0.01, 0.02]))?,
+            errors: IntCounter::new("errors_total", "Error items")?,
+        })
+    }
+}
 
 /// Processes events with ten workers. The observers only look: what comes out is what would come out without them.
 pub fn observed(
@@ -63,13 +73,8 @@ pub fn observed(
     };
     let (times, errors) = (Arc::clone(metrics), Arc::clone(metrics));
     // A tenth is enough for times; of errors each one is seen.
-    let sample = Tap::sampled(0.1, move |done: &Done| {
-        let bucket = LIMITS_MS.partition_point(|&limit| done.took > Duration::from_millis(limit));
-        times.sampled[bucket].fetch_add(1, Ordering::Relaxed);
-    })
-    .on_error(move |_| {
-        errors.errors.fetch_add(1, Ordering::Relaxed);
-    });
+    let sample = Tap::sampled(0.1, move |done: &Done| times.times.observe(done.took.as_secs_f64()))
+        .on_error(move |_| errors.errors.inc());
     events
         .through(&raw)
         .through(&AsyncMapper::new(timed).with_name("process").with_workers(10))
@@ -84,45 +89,48 @@ pub fn is_stalling(stage: &StageReport, report: &Report) -> bool {
 }
 // [/pattern]
 
-/// All of it as Prometheus text. What each stage has done is in the report; nobody has to count that.
-pub fn scrape(metrics: &Metrics, report: &Report) -> String {
-    let mut text = String::new();
-    let mut family = |name: &str, kind: &str, values: Vec<(String, f64)>| {
-        text += &format!("# TYPE streamz_{name} {kind}\n");
-        values.iter().for_each(|(of, value)| text += &format!("streamz_{name}{of} {value}\n"));
+/// All of it as Prometheus text. The counts of the stages are those of the report; no other counter is needed for them.
+pub fn scrape(metrics: &Metrics, report: &Report) -> prometheus::Result<String> {
+    let registry = Registry::new_custom(Some("streamz".into()), None)?;
+    let add = |metric: Box<dyn Collector>| registry.register(metric);
+
+    let running = IntGauge::new("running", "Whether the pipeline is running")?;
+    running.set(i64::from(matches!(report.outcome, Outcome::Running)));
+    add(Box::new(running))?;
+
+    let counter = |name, help, value: &dyn Fn(&StageReport) -> f64| {
+        let counters = CounterVec::new(Opts::new(name, help), &["stage"])?;
+        report.stages.iter().for_each(|stage| counters.with_label_values(&[&stage.name]).inc_by(value(stage)));
+        add(Box::new(counters))
     };
-    let stages = |value: &dyn Fn(&StageReport) -> f64| {
-        let row = |stage: &StageReport| (format!("{{stage={:?}}}", stage.name), value(stage));
-        report.stages.iter().map(row).collect()
-    };
-    family("running", "gauge", vec![(String::new(), flag(matches!(report.outcome, Outcome::Running)))]);
-    family("received_total", "counter", stages(&|stage| stage.received() as f64));
-    family("emitted_total", "counter", stages(&|stage| stage.emitted() as f64));
-    family("failed_total", "counter", stages(&|stage| stage.failed() as f64));
-    family("busy_seconds_total", "counter", stages(&|stage| stage.busy.as_secs_f64()));
-    family("blocked_seconds_total", "counter", stages(&|stage| stage.blocked.as_secs_f64()));
-    family("stalling", "gauge", stages(&|stage| flag(is_stalling(stage, report))));
+    counter("received_total", "Items that a stage received", &|stage| stage.received() as f64)?;
+    counter("emitted_total", "Items that a stage emitted", &|stage| stage.emitted() as f64)?;
+    counter("failed_total", "Items that failed in a stage", &|stage| stage.failed() as f64)?;
+    counter("busy_seconds_total", "Time that a stage worked", &|stage| stage.busy.as_secs_f64())?;
+    counter("blocked_seconds_total", "Time that a stage waited for room", &|stage| stage.blocked.as_secs_f64())?;
+
+    let stalling = GaugeVec::new(Opts::new("stalling", "Whether a stage holds up the others"), &["stage"])?;
+    for stage in &report.stages {
+        stalling.with_label_values(&[&stage.name]).set(f64::from(u8::from(is_stalling(stage, report))));
+    }
+    add(Box::new(stalling))?;
 
     let levels = metrics.levels.lock().clone();
-    let levels = |value: &dyn Fn(&StreamStats) -> f64| {
-        levels.iter().map(|(level, stats)| (format!("{{level={level:?}}}"), value(stats))).collect()
+    let items = CounterVec::new(Opts::new("items_total", "Items at a level"), &["level"])?;
+    levels.iter().for_each(|(level, stats)| items.with_label_values(&[level]).inc_by(stats.total as f64));
+    add(Box::new(items))?;
+    let gauge = |name, help, value: &dyn Fn(&StreamStats) -> f64| {
+        let gauges = GaugeVec::new(Opts::new(name, help), &["level"])?;
+        levels.iter().for_each(|(level, stats)| gauges.with_label_values(&[level]).set(value(stats)));
+        add(Box::new(gauges))
     };
-    family("items_total", "counter", levels(&|stats| stats.total as f64));
-    family("items_per_second", "gauge", levels(&|stats| stats.rate));
-    family("stalled_seconds", "gauge", levels(&|stats| stats.stalled.as_secs_f64()));
-    family("max_age_seconds", "gauge", levels(&|stats| stats.max_age.unwrap_or_default().as_secs_f64()));
-    family("errors_total", "counter", vec![(String::new(), metrics.errors.load(Ordering::Relaxed) as f64)]);
-    let mut sum = 0;
-    let limits = LIMITS_MS.map(|limit| (limit as f64 / 1_000.0).to_string());
-    let buckets = metrics.sampled.iter().zip(limits.into_iter().chain(["+Inf".to_owned()])).map(|(count, limit)| {
-        sum += count.load(Ordering::Relaxed);
-        (format!("{{le={limit:?}}}"), sum as f64)
-    });
-    family("sampled_processing_seconds_bucket", "counter", buckets.collect());
-    text
-}
-fn flag(is_so: bool) -> f64 {
-    f64::from(u8::from(is_so))
+    gauge("items_per_second", "Rate at a level", &|stats| stats.rate)?;
+    gauge("stalled_seconds", "How long an item has waited to be taken", &|stats| stats.stalled.as_secs_f64())?;
+    gauge("max_age_seconds", "Greatest age of an item", &|stats| stats.max_age.unwrap_or_default().as_secs_f64())?;
+
+    add(Box::new(metrics.errors.clone()))?;
+    add(Box::new(metrics.times.clone()))?;
+    TextEncoder::new().encode_to_string(&registry.gather())
 }
 
 /// The value of a line of the text: `value(&text, "streamz_failed_total", "process")`; with an empty label, of one without.
@@ -142,11 +150,14 @@ fn main() -> ExitCode {
 }
 
 fn watch(page: &Page) -> Result<(), BoxError> {
-    let (pipeline, metrics) = (Pipeline::builder("observed").capacity(20).build(), Arc::<Metrics>::default());
+    let (pipeline, metrics) = (Pipeline::builder("observed").capacity(20).build(), Arc::new(Metrics::new()?));
     let token = pipeline.token();
     let server = {
         let (token, metrics) = (token.clone(), Arc::clone(&metrics));
-        Server::start(1, move |_, _| Answer::new(200, scrape(&metrics, &token.report())))?
+        Server::start(1, move |_, _| match scrape(&metrics, &token.report()) {
+            Ok(text) => Answer::new(200, text),
+            Err(error) => Answer::new(500, error.to_string()),
+        })?
     };
     let (client, url) = (Client::new(), server.url("/metrics"));
 

@@ -27,7 +27,7 @@ fn event(id: u64) -> Event {
 fn manual() -> (ManualClock, Pipeline, Arc<Metrics>) {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).capacity(5).build();
-    (clock, pipeline, Arc::default())
+    (clock, pipeline, Arc::new(Metrics::new().unwrap()))
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn the_observers_neither_take_nor_delay_anything_and_the_text_says_what_the_repo
     assert!(ids.eq((0..1_000).filter(|id| id % 10 != 0)));
 
     let report = pipeline.join();
-    let text = scrape(&metrics, &report);
+    let text = scrape(&metrics, &report).unwrap();
     let of = |name: &str, label: &str| value(&text, name, label).unwrap();
     for stage in &report.stages {
         let counts = ["received", "emitted", "failed"].map(|count| of(&format!("streamz_{count}_total"), &stage.name));
@@ -56,6 +56,7 @@ fn the_observers_neither_take_nor_delay_anything_and_the_text_says_what_the_repo
     assert_eq!((of("streamz_items_total", "raw"), of("streamz_items_total", "processed")), (1_000.0, 900.0));
     assert_eq!((of("streamz_errors_total", ""), of("streamz_failed_total", "process")), (100.0, 100.0));
     assert_eq!(of("streamz_running", ""), 0.0);
+    assert!(text.contains("# TYPE streamz_sampled_processing_seconds histogram\n"), "{text}");
     // About a tenth of 900 is shown, and what takes 4 ms is in the buckets from 5 ms on.
     let bucket = |limit| of("streamz_sampled_processing_seconds_bucket", limit);
     assert!((45.0..180.0).contains(&bucket("0.005")), "{text}");
@@ -75,7 +76,7 @@ fn a_consumer_that_stalls_is_named_and_nobody_else() {
     clock.advance(Duration::from_secs(2));
 
     let report = token.report();
-    let text = scrape(&metrics, &report);
+    let text = scrape(&metrics, &report).unwrap();
     let of = |name: &str, label: &str| value(&text, name, label).unwrap();
     let stalling = report.stages.iter().filter(|stage| of("streamz_stalling", &stage.name) > 0.0);
     assert_eq!(stalling.map(|stage| &*stage.name).collect::<Vec<_>>(), ["store"], "{text}");
