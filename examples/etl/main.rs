@@ -33,6 +33,7 @@ mod input;
 mod interruptible;
 mod lines;
 mod pipeline;
+#[path = "../common/progress.rs"]
 mod progress;
 #[path = "../common/same_file.rs"]
 mod same_file;
@@ -53,7 +54,7 @@ use interruptible::Stop;
 use lines::Lines;
 use progress::Progress;
 use streamz::{BoxError, CancelToken, Clock, Report, Result};
-use summary::Summary;
+use summary::{Summary, note};
 use tables::Tables;
 
 /// What the shell shows for a program that was ended by Ctrl-C.
@@ -155,11 +156,11 @@ fn listen_to_ctrl_c(stop: Stop, token: CancelToken, progress: Progress) -> Resul
             1 => {
                 stop.set();
                 token.drain();
-                progress.note("interrupted: loading what was read; Ctrl-C again aborts");
+                progress.suspend(|| note("interrupted: loading what was read; Ctrl-C again aborts"));
             }
             2 => {
                 token.cancel();
-                progress.note("aborted");
+                progress.suspend(|| note("aborted"));
             }
             _ => std::process::exit(i32::from(INTERRUPTED)),
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use streamz::{AsyncMapper, BatchConfig, BoxError, CancelToken, Cause, Inline, Mapper, Outcome, Pipeline, Result};
 
+use crate::counts::Counts;
 use crate::dead_letters::describe;
 use crate::flight::{Row, parse_stage};
 use crate::tables::Enriched;
@@ -22,7 +23,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     // Room for the next batch while one is being loaded.
     let pipeline = Pipeline::builder("etl").capacity(2 * BATCH.max_size).build();
     listen_to_ctrl_c(stop.clone(), pipeline.token(), progress.clone())?;
-    if let Some(update) = progress.updater(&counts) {
+    if let Some(update) = progress.updater(&counts, Counts::progress) {
         pipeline.every(Duration::from_millis(100), update);
     }
 

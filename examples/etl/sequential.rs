@@ -2,6 +2,7 @@
 
 use streamz::{BoxError, CancelToken, Result};
 
+use crate::counts::Counts;
 use crate::flight::{FlightParser, Row};
 use crate::tables::Enriched;
 use crate::{Ended, Job, listen_to_ctrl_c};
@@ -16,7 +17,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
 
     let mut parser = FlightParser::new(layout);
     let mut batch: Vec<Enriched> = Vec::with_capacity(BATCH);
-    let mut update = progress.updater(&counts);
+    let mut update = progress.updater(&counts, Counts::progress);
     let work = || -> Result<(), BoxError> {
         for line in lines {
             if token.is_cancelled() {

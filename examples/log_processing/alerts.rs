@@ -5,7 +5,8 @@ use hashlink::LruCache;
 use streamz::{BoxError, DropReason, Emit, Operator, Result};
 
 use crate::args::Args;
-use crate::output::{Output, Progress};
+use crate::output::Output;
+use crate::progress::Progress;
 use crate::threat::Threat;
 use crate::watch::{Alert, What};
 

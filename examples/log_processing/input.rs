@@ -43,6 +43,11 @@ impl Reading {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// For the progress bar: bytes, and a message.
+    pub(crate) fn progress(&self) -> (u64, String) {
+        (self.bytes(), format!("{} lines", self.lines()))
+    }
+
     pub(crate) fn unfinished(&self) -> u64 {
         self.unfinished.load(Ordering::Relaxed)
     }

@@ -44,6 +44,8 @@ mod lines;
 mod output;
 mod pipeline;
 mod plain;
+#[path = "../common/progress.rs"]
+mod progress;
 mod record;
 mod rejects;
 mod report;
@@ -63,7 +65,8 @@ use clap::Parser;
 use follow::{Follower, Notes};
 use input::{Lines, Reading};
 use interruptible::Stop;
-use output::{Output, Progress, complain, note};
+use output::{Output, complain, note};
+use progress::Progress;
 use rejects::Rejects;
 use report::Summary;
 use streamz::{BoxError, CancelToken, Clock, Report, Result};

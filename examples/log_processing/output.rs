@@ -1,13 +1,10 @@
 //! Standard output and standard error.
 
-use std::io::{self, ErrorKind, IsTerminal, Write, stderr};
+use std::io::{self, ErrorKind, Write, stderr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use streamz::{BoxError, Result};
-
-use crate::input::Reading;
 
 /// Where results are written. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -44,48 +41,4 @@ pub(crate) fn note(text: &str) {
 
 pub(crate) fn complain(error: &str) {
     note(&format!("error: {error}"));
-}
-
-/// A bar on standard error, if that is a terminal. Clones are the same bar.
-#[derive(Clone)]
-pub(crate) struct Progress {
-    bar: Option<ProgressBar>,
-}
-
-impl Progress {
-    /// Of an input whose size is not known it shows only how much was read.
-    pub(crate) fn new(wanted: bool, size: Option<u64>) -> Self {
-        let template = match size {
-            Some(_) => "{bar:30} {percent:>3} %  {msg}  {bytes_per_sec}  {elapsed}",
-            None => "{spinner} {bytes}  {msg}  {elapsed}",
-        };
-        let bar = (wanted && stderr().is_terminal()).then(|| {
-            let bar = size.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-            bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        Self { bar }
-    }
-
-    /// What brings the bar up to date, if there is one.
-    pub(crate) fn updater(&self, reading: &Arc<Reading>) -> Option<impl FnMut() + Send + use<>> {
-        let (bar, reading) = (self.bar.clone()?, Arc::clone(reading));
-        Some(move || {
-            bar.set_position(reading.bytes());
-            bar.set_message(format!("{} lines", reading.lines()));
-        })
-    }
-
-    /// Does something that writes to the terminal without spoiling the bar.
-    pub(crate) fn suspend<R>(&self, work: impl FnOnce() -> R) -> R {
-        match &self.bar {
-            Some(bar) => bar.suspend(work),
-            None => work(),
-        }
-    }
-
-    pub(crate) fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }

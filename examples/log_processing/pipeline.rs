@@ -9,6 +9,7 @@ use streamz::{BoxError, Custom, Dedupe, Inline, Mapper, Outcome, Pipeline, Repor
 use crate::alerts::{PerMinute, Said};
 use crate::args::Format;
 use crate::examine::{Examine, Examiner};
+use crate::input::Reading;
 use crate::lines::Line;
 use crate::record::{Record, parse};
 use crate::watch::Alert;
@@ -28,7 +29,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     let Job { args, source, stop, reading, mut rejects, names, output, progress } = job;
     let pipeline = Pipeline::builder("log").capacity(ROOM).build();
     let interrupted = listen_to_ctrl_c(&stop, pipeline.token(), &args, &progress)?;
-    if let Some(update) = progress.updater(&reading) {
+    if let Some(update) = progress.updater(&reading, Reading::progress) {
         pipeline.every(Duration::from_millis(100), update);
     }
 

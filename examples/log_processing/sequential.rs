@@ -6,6 +6,7 @@ use streamz::{BoxError, CancelToken, Result};
 
 use crate::alerts::{PerMinute, Said};
 use crate::examine::Examiner;
+use crate::input::Reading;
 use crate::record::parse;
 use crate::{Ended, Job, Source, listen_to_ctrl_c};
 
@@ -13,7 +14,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     let Job { args, source, stop, reading, mut rejects, names, output, progress } = job;
     let Source::Files(lines) = source else { return Err("files that grow cannot be followed in one thread".into()) };
     let interrupted = listen_to_ctrl_c(&stop, CancelToken::new(), &args, &progress)?;
-    let mut update = progress.updater(&reading);
+    let mut update = progress.updater(&reading, Reading::progress);
 
     let mut examiner = Examiner::new(&args);
     // Without a bound: who has little memory and many attackers uses the pipeline.

@@ -5,9 +5,6 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::counts::Counts;
-use crate::summary;
-
 /// A bar on standard error, if that is a terminal. Clones are the same bar.
 #[derive(Clone)]
 pub(crate) struct Progress {
@@ -15,7 +12,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Of an input whose size is not known it shows only how much was read.
+    /// A bar for an input of `size` bytes. Without a size it shows only how much was read.
     pub(crate) fn new(wanted: bool, size: Option<u64>) -> Self {
         let template = match size {
             Some(_) => "{bar:30} {percent:>3} %  {msg}  {bytes_per_sec}  {elapsed}, {eta} left",
@@ -28,21 +25,25 @@ impl Progress {
         Self { bar }
     }
 
-    /// What brings the bar up to date, if there is one.
-    pub(crate) fn updater(&self, counts: &Arc<Counts>) -> Option<impl FnMut() + Send + use<>> {
+    /// A closure that updates the bar, if there is one. `look` returns how many bytes were read, and a message.
+    pub(crate) fn updater<T: Send + Sync + 'static>(
+        &self,
+        counts: &Arc<T>,
+        look: impl Fn(&T) -> (u64, String) + Send + 'static,
+    ) -> Option<impl FnMut() + Send + 'static> {
         let (bar, counts) = (self.bar.clone()?, Arc::clone(counts));
         Some(move || {
-            let (loaded, failed) = (counts.loaded.get(), counts.failed.get());
-            bar.set_position(counts.bytes.get());
-            bar.set_message(format!("{loaded} rows loaded, {failed} failed"));
+            let (bytes, message) = look(&counts);
+            bar.set_position(bytes);
+            bar.set_message(message);
         })
     }
 
-    /// Says something on standard error without spoiling the bar.
-    pub(crate) fn note(&self, text: &str) {
+    /// Runs `write`, which writes to the terminal, without spoiling the bar.
+    pub(crate) fn suspend<R>(&self, write: impl FnOnce() -> R) -> R {
         match &self.bar {
-            Some(bar) => bar.suspend(|| summary::note(text)),
-            None => summary::note(text),
+            Some(bar) => bar.suspend(write),
+            None => write(),
         }
     }
 
