@@ -49,8 +49,7 @@ fn every_example_keeps_its_promises_and_minds_no_closed_pipe() {
 }
 
 fn keeps_its_promises(name: &str) -> Result<(), String> {
-    let mut command = command::<&str>(program::program(name), []);
-    let ran: Ran = in_time(move || command.output().unwrap()).into();
+    let ran = program::run(command::<&str>(program::program(name), []));
     let promises = ran.stdout.lines().last().is_some_and(|line| line.ends_with("promises kept"));
     match ran.code {
         Some(0) if promises || WITHOUT_PROMISES.contains(&name) => Ok(()),
@@ -62,8 +61,7 @@ fn keeps_its_promises(name: &str) -> Result<(), String> {
 fn every_example_answers_help_and_refuses_unknown_arguments() {
     each(names(), |name| {
         for help in ["--help", "-h"] {
-            let mut command = command(program::program(name), [help]);
-            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            let ran = program::run(command(program::program(name), [help]));
             let says = |text: &str| ran.stdout.contains(text);
             if ran.code != Some(0) || !ran.stderr.is_empty() || !says(&format!("Usage: {name}")) || !says("-h, --help")
             {
@@ -71,8 +69,7 @@ fn every_example_answers_help_and_refuses_unknown_arguments() {
             }
         }
         for unknown in [&["--no-such-option"][..], &["--help=me"], &["--no-such-option", "x"]] {
-            let mut command = command(program::program(name), unknown);
-            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            let ran = program::run(command(program::program(name), unknown));
             if ran.code != Some(2) || !ran.stdout.is_empty() || !ran.stderr.contains("error: unexpected") {
                 return Err(format!("{unknown:?}: {:?}\n{}\n{}", ran.code, ran.stdout, ran.stderr));
             }

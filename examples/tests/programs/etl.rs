@@ -7,14 +7,15 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::program::{self, Ran, in_time};
+use crate::scratch::Scratch;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 const HEADER: &str = "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,carrier,flight,\
                       tailnum,origin,dest,air_time,distance,hour,minute,time_hour";
@@ -47,25 +48,24 @@ fn json(ran: &Ran) -> Value {
 
 /// A folder with the files of a run.
 struct Place {
-    folder: TempDir,
+    scratch: Scratch,
+}
+
+impl Deref for Place {
+    type Target = Scratch;
+
+    fn deref(&self) -> &Scratch {
+        &self.scratch
+    }
 }
 
 impl Place {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        Self { scratch: Scratch::new() }
     }
 
     fn database(&self) -> PathBuf {
         self.path("out.db")
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        fs::write(self.path(name), content).unwrap();
-        self.path(name)
     }
 
     /// A run with `--json` on a file, or on what is given as standard input if that is `-`.
@@ -77,25 +77,15 @@ impl Place {
     }
 
     fn run(&self, input: &Path, more: &[&str]) -> Ran {
-        let mut command = self.command(input, more);
-        in_time(move || command.output().unwrap()).into()
+        program::run(self.command(input, more))
     }
 
     fn run_stdin(&self, input: &[u8], more: &[&str]) -> Ran {
-        let mut child = self.command(Path::new("-"), more).stdin(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_vec();
-        in_time(move || {
-            stdin.write_all(&input).unwrap();
-            drop(stdin);
-            child.wait_with_output().unwrap()
-        })
-        .into()
+        program::run_with_input(self.command(Path::new("-"), more), input)
     }
 
     fn dead_letters(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.path("failed.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.json_lines("failed.jsonl")
     }
 
     /// Each row of the database as text, in the order of the input.
@@ -207,7 +197,7 @@ fn january() -> String {
 
 #[test]
 fn the_shipped_data_is_loaded_as_an_independent_count_says() {
-    let ran: Ran = in_time(|| etl::<&str>([]).output().unwrap()).into();
+    let ran = program::run(etl::<&str>([]));
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     let place = |label: &str| {
         let line = ran.stdout.lines().find_map(|line| line.strip_prefix(label)).unwrap();
@@ -336,7 +326,7 @@ fn the_summary_counts_failures_by_their_reason() {
     let input = place.write("in.csv", csv(&rows));
     let mut command = etl(["--input"]);
     command.arg(input).arg("--database").arg(place.database());
-    let ran: Ran = in_time(move || command.output().unwrap()).into();
+    let ran = program::run(command);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     for line in
         ["failed                     4", "  1 no such date", "  1 unknown airline", "  2 wrong number of fields"]
@@ -473,7 +463,7 @@ fn what_is_not_a_file_of_flights_is_refused_before_anything_is_created() {
         ran.fails_with(message);
         assert!(ran.stderr.contains("in.csv"), "{}", ran.stderr);
         assert_eq!(ran.stdout, "");
-        assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 1, "only the input is there");
+        assert_eq!(fs::read_dir(place.folder()).unwrap().count(), 1, "only the input is there");
     }
 }
 
@@ -580,7 +570,7 @@ fn inputs_that_are_missing_or_unusable_are_named() {
     let path = |name: &str| place.path(name).display().to_string();
 
     place.run(&place.path("none.csv"), &[]).fails_with(&format!("cannot open {}: No such file", path("none.csv")));
-    place.run(place.folder.path(), &[]).fails_with("it is a directory");
+    place.run(place.folder(), &[]).fails_with("it is a directory");
     let ran = place.run(&input, &["--airports", &path("none.csv")]);
     ran.fails_with(&format!("cannot open {}", path("none.csv")));
     let ran = place.run(&input, &["--airlines", airlines.to_str().unwrap()]);
@@ -599,7 +589,7 @@ fn inputs_that_are_missing_or_unusable_are_named() {
         let ran = place.run(&input, &["--airports", airports.to_str().unwrap()]);
         ran.fails_with(&message.replace("{}", &path("airports.csv")));
     }
-    place.run(&input, &["--airports", place.folder.path().to_str().unwrap()]).fails_with("it is a directory");
+    place.run(&input, &["--airports", place.folder().to_str().unwrap()]).fails_with("it is a directory");
     assert!(!place.database().exists());
 }
 
@@ -674,14 +664,14 @@ fn force_replaces_databases_and_never_an_input_or_another_file() {
     let run = |database: &Path, dead_letters: &Path| -> Ran {
         let mut command = etl(["--force", "--input"]);
         command.arg(&input).arg("--database").arg(database).arg("--dead-letters").arg(dead_letters);
-        in_time(move || command.output().unwrap()).into()
+        program::run(command)
     };
     let other = place.path("other");
     run(&input, &other).fails_with("is an input");
     run(&other, &input).fails_with("is an input");
     run(&other, &other).fails_with("are the same file");
     // Another name for it; neither is there yet.
-    run(&other, &place.path(".").join("..").join(place.folder.path().file_name().unwrap()).join("other"))
+    run(&other, &place.path(".").join("..").join(place.folder().file_name().unwrap()).join("other"))
         .fails_with("are the same file");
     assert_eq!(fs::read_to_string(&input).unwrap(), csv(&[GOOD]));
 }
@@ -693,12 +683,12 @@ fn outputs_that_cannot_be_created_are_named() {
     let run = |database: PathBuf, dead_letters: PathBuf| -> Ran {
         let mut command = etl(["--input"]);
         command.arg(&input).arg("--database").arg(database).arg("--dead-letters").arg(dead_letters);
-        in_time(move || command.output().unwrap()).into()
+        program::run(command)
     };
     let nowhere = place.path("nowhere/out.db");
     run(nowhere.clone(), place.path("a")).fails_with(&format!("cannot create database {}", nowhere.display()));
     run(input.join("out.db"), place.path("b")).fails_with("cannot create database");
-    run(place.folder.path().to_owned(), place.path("c")).fails_with("it is a directory");
+    run(place.folder().to_owned(), place.path("c")).fails_with("it is a directory");
     let nowhere = place.path("nowhere/failed.jsonl");
     run(place.path("d.db"), nowhere.clone())
         .fails_with(&format!("cannot create dead-letter file {}", nowhere.display()));
@@ -715,7 +705,7 @@ fn wrong_arguments_are_refused() {
         &["in.csv"],
     ];
     for args in cases {
-        let ran: Ran = in_time(move || etl(args).output().unwrap()).into();
+        let ran = program::run(etl(args));
         assert_eq!(ran.code, Some(2), "{args:?}: {}", ran.stderr);
     }
 }
@@ -726,7 +716,7 @@ fn quiet_says_nothing() {
     let input = place.write("in.csv", csv(&[GOOD, BAD]));
     let mut command = etl(["--quiet", "--input"]);
     command.arg(input).arg("--database").arg(place.database());
-    let ran: Ran = in_time(move || command.output().unwrap()).into();
+    let ran = program::run(command);
     assert_eq!((ran.code, &*ran.stdout, &*ran.stderr), (Some(0), "", ""));
     assert_eq!(count(&place.database()), 1);
 }
@@ -787,7 +777,7 @@ mod linux {
                 place.write("in", input);
                 let mut command = place.command(Path::new("-"), more);
                 command.stdin(fs::File::open(file).unwrap());
-                in_time(move || command.output().unwrap()).into()
+                program::run(command)
             }
             Way::Pipe => place.run_stdin(input, more),
             Way::Descriptor => {
@@ -867,8 +857,7 @@ mod linux {
         fs::hard_link(&input, path("r.db-journal")).unwrap();
         fs::hard_link(&input, path("s.db-shm")).unwrap();
         let names = || -> Vec<PathBuf> {
-            let mut names: Vec<PathBuf> =
-                fs::read_dir(place.folder.path()).unwrap().map(|it| it.unwrap().path()).collect();
+            let mut names: Vec<PathBuf> = fs::read_dir(place.folder()).unwrap().map(|it| it.unwrap().path()).collect();
             names.sort();
             names
         };
@@ -881,7 +870,7 @@ mod linux {
             if appends {
                 command.stdout(fs::OpenOptions::new().append(true).open(path("hard")).unwrap());
             }
-            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            let ran = program::run(command);
             assert_eq!(names(), before, "{database}, {letters}: {}", ran.stderr);
             assert_eq!(fs::read_to_string(&input).unwrap(), content, "{database}, {letters}: {}", ran.stderr);
             ran
@@ -914,7 +903,7 @@ mod linux {
             if let Some(name) = stdout {
                 command.stdout(fs::OpenOptions::new().append(true).create(true).open(place.path(name)).unwrap());
             }
-            in_time(move || command.output().unwrap()).into()
+            program::run(command)
         };
         run("out.db", &place.path("hard"), None).fails_with("are the same file");
         run("none", &place.path("dangling"), None).fails_with("are the same file");
@@ -925,7 +914,7 @@ mod linux {
         // What stores nothing may be both.
         let mut command = etl(["--quiet", "--input"]);
         command.arg(&input).arg("--database").arg(place.path("new.db")).args(["--dead-letters", "/dev/null"]);
-        let ran: Ran = in_time(move || command.output().unwrap()).into();
+        let ran = program::run(command);
         assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
     }
 
@@ -1008,7 +997,7 @@ mod linux {
             let input = place.write("in.csv", csv(&rows));
             let mut command = etl(["--json", "--dead-letters", "/dev/full", "--input"]);
             command.arg(input).arg("--database").arg(place.database()).args(more);
-            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            let ran = program::run(command);
             ran.fails_with("cannot write to dead-letter file /dev/full: No space left on device");
             let totals = json(&ran);
             assert_balanced(&totals);
@@ -1028,7 +1017,7 @@ mod linux {
             command.args(["-c", limited, "sh"]).arg(program()).arg("--json").arg("--input");
             command.arg(data("flights-2013-01.csv.gz")).arg("--database").arg(place.database());
             command.args((!more.is_empty()).then_some(more));
-            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            let ran = program::run(command);
             ran.fails_with(&format!("cannot write to database {}: ", place.database().display()));
             let totals = json(&ran);
             assert_balanced(&totals);

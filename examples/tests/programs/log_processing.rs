@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::process::{Command, Stdio};
 
 use crate::program::{self, Ran, in_time};
+use crate::scratch::Scratch;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 fn tool() -> Command {
     program::command::<&str>(program::program("log_processing"), [])
@@ -38,20 +38,20 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// A folder with the files of a run, in which the program is run, so that names are short.
 struct Place {
-    folder: TempDir,
+    scratch: Scratch,
+}
+
+impl Deref for Place {
+    type Target = Scratch;
+
+    fn deref(&self) -> &Scratch {
+        &self.scratch
+    }
 }
 
 impl Place {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        fs::write(self.path(name), content).unwrap();
+        Self { scratch: Scratch::new() }
     }
 
     fn append(&self, name: &str, content: impl AsRef<[u8]>) {
@@ -61,25 +61,16 @@ impl Place {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = tool();
-        command.args(args).current_dir(self.folder.path());
+        command.args(args).current_dir(self.folder());
         command
     }
 
     fn run(&self, args: &[&str]) -> Ran {
-        let mut command = self.command(args);
-        in_time(move || command.output().unwrap()).into()
+        program::run(self.command(args))
     }
 
     fn run_stdin(&self, input: &[u8], args: &[&str]) -> Ran {
-        let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_vec();
-        in_time(move || {
-            stdin.write_all(&input).unwrap();
-            drop(stdin);
-            child.wait_with_output().unwrap()
-        })
-        .into()
+        program::run_with_input(self.command(args), input)
     }
 
     fn report(&self) -> Value {
@@ -87,8 +78,7 @@ impl Place {
     }
 
     fn rejects(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.path("rejects.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.json_lines("rejects.jsonl")
     }
 }
 
@@ -129,7 +119,7 @@ fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<(String
 
 #[test]
 fn without_arguments_it_keeps_its_promises() {
-    let ran: Ran = in_time(|| tool().output().unwrap()).into();
+    let ran = program::run(tool());
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{}", ran.stdout);
     assert!(ran.stdout.ends_with("\nall 7 promises kept\n"), "{}", ran.stdout);
     for text in ["scan    203.0.113.9: 50 different paths within 60 s (access.log.1.gz:", "lines/s", "10.0.0.0"] {
@@ -349,7 +339,7 @@ fn every_input_comes_to_its_end() {
             ended(place.run(&args("a.gz")), "packed file");
             let mut command = place.command(&args("-"));
             command.stdin(fs::File::open(place.path("a.log")).unwrap());
-            ended(in_time(move || command.output().unwrap()).into(), "file as standard input");
+            ended(program::run(command), "file as standard input");
         }
     }
 }
@@ -900,13 +890,13 @@ fn a_log_is_never_written_over_by_another_name() {
         assert!(!place.path("new").exists());
         let mut command = place.command(&["-", option, "a.log"]);
         command.stdin(fs::File::open(place.path("a.log")).unwrap());
-        let ran: Ran = in_time(move || command.output().unwrap()).into();
+        let ran = program::run(command);
         ran.fails_with(&format!("{option} a.log is an input: standard input"));
     }
     for name in ["a.log", "b.log"] {
         let mut command = place.command(&[name]);
         command.stdout(fs::OpenOptions::new().append(true).open(place.path("a.log")).unwrap());
-        let ran: Ran = in_time(move || command.output().unwrap()).into();
+        let ran = program::run(command);
         ran.fails_with("standard output is an input: ");
     }
     // An input that cannot be read leaves the outputs as they are.
@@ -1318,7 +1308,7 @@ mod linux {
         let place = Place::new();
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$0\" - <&-"]).arg(program::program("log_processing"));
-        let ran: Ran = in_time(move || command.output().unwrap()).into();
+        let ran = program::run(command);
         assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
         let ran = place.run(&["-"]);
         assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
@@ -1339,11 +1329,11 @@ mod linux {
         for name in ["/dev/stdin", "/proc/self/fd/0"] {
             let mut command = place.command(&["-", "--json", name]);
             command.stdin(fs::File::open(place.path("a.log")).unwrap());
-            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            let ran = program::run(command);
             ran.fails_with(&format!("--json {name} is an input: standard input"));
             let mut command = place.command(&[name, "--json", "a.log"]);
             command.stdin(fs::File::open(place.path("a.log")).unwrap());
-            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            let ran = program::run(command);
             ran.fails_with(&format!("--json a.log is an input: {name}"));
         }
         assert_eq!(fs::read_to_string(place.path("a.log")).unwrap(), good(0));
@@ -1481,7 +1471,7 @@ mod linux {
             let full = fs::File::options().write(true).open("/dev/full").unwrap();
             let mut command = place.command(&[&["a.log", "--json", "report.json"], more].concat());
             command.stdout(full);
-            let ran: Ran = in_time(move || command.output().unwrap()).into();
+            let ran = program::run(command);
             ran.fails_with("error: cannot write to standard output: No space left on device");
             assert_eq!(place.report()["parsed"], 4000);
         }

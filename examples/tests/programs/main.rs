@@ -5,3 +5,4 @@ mod etl;
 mod log_processing;
 mod page;
 mod program;
+mod scratch;

@@ -1,29 +1,34 @@
 //! The examples, run as a user would run them.
 
+use std::env::consts::EXE_EXTENSION;
 use std::ffi::OsStr;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
 /// Far more than any of this takes: it is there so that a hang is a failure.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// An example, as cargo has built it beside this test.
+/// The example of this name, built from the code as it is.
 pub(crate) fn program(name: &str) -> PathBuf {
+    static EXAMPLES: LazyLock<PathBuf> = LazyLock::new(build_examples);
+    EXAMPLES.join(name).with_extension(EXE_EXTENSION)
+}
+
+/// Builds the examples and returns their folder. `cargo test` has built them before, so that this does nothing;
+/// `cargo test --test programs` has not, and would run those of an earlier build.
+fn build_examples() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let program = profile.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
-    // `cargo test` builds the examples first; `cargo test --test programs` does not.
-    if !program.exists() {
-        let folder = profile.file_name().unwrap();
-        let folder = if folder == "debug" { OsStr::new("dev") } else { folder };
-        let target = profile.parent().unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--example", name, "--profile"]).arg(folder).arg("--target-dir").arg(target);
-        assert!(cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
-    }
-    program
+    let folder = test.parent().and_then(Path::parent).unwrap();
+    let profile = folder.file_name().unwrap();
+    let profile = if profile == "debug" { OsStr::new("dev") } else { profile };
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--examples", "--profile"]).arg(profile);
+    cargo.arg("--target-dir").arg(folder.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    assert!(cargo.status().unwrap().success(), "the examples do not build");
+    folder.join("examples")
 }
 
 /// A command with nothing to read, whose output is caught.
@@ -47,7 +52,25 @@ pub(crate) fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     }
 }
 
-/// What a run has said.
+/// Runs a command to its end.
+pub(crate) fn run(mut command: Command) -> Ran {
+    in_time(move || command.output().unwrap()).into()
+}
+
+/// Runs a command to its end, with `input` as its standard input.
+pub(crate) fn run_with_input(mut command: Command, input: &[u8]) -> Ran {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    in_time(move || {
+        stdin.write_all(&input).unwrap();
+        drop(stdin);
+        child.wait_with_output().unwrap()
+    })
+    .into()
+}
+
+/// The output of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
