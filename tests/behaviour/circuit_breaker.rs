@@ -12,15 +12,7 @@ use streamz::{
     ManualClock, Mapper, Outcome, Pipeline, Retry, Stream, StreamError,
 };
 
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-fn virtual_pipeline() -> (ManualClock, Pipeline) {
-    let clock = ManualClock::new();
-    let pipeline = Pipeline::builder("breaker").clock(&clock).build();
-    (clock, pipeline)
-}
+use crate::{ms, virtual_pipeline};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum ApiError {

@@ -3,20 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use streamz::{
-    Cause, DeadLetterQueue, DlqOutput, ErrorKind, FailureLimit, ManualClock, Outcome, Overflow, Pipeline, Stream,
-    StreamError,
+    Cause, DeadLetterQueue, DlqOutput, ErrorKind, FailureLimit, Outcome, Overflow, Pipeline, Stream, StreamError,
 };
+
+use crate::virtual_pipeline;
 
 /// Odd numbers fail.
 fn halves(pipeline: &Pipeline, numbers: std::ops::Range<u32>) -> Stream<u32> {
     Stream::from_iter(pipeline, numbers)
         .try_map(|n: &u32| if n % 2 == 1 { Err(format!("{n} is odd")) } else { Ok(n / 2) })
-}
-
-fn virtual_pipeline() -> (ManualClock, Pipeline) {
-    let clock = ManualClock::new();
-    let pipeline = Pipeline::builder("dlq").clock(&clock).build();
-    (clock, pipeline)
 }
 
 fn letters(failed: Stream<streamz::DeadLetter>) -> Vec<u32> {

@@ -7,17 +7,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use fastrand::Rng;
-use streamz::{AsyncMapper, CancelToken, ErrorKind, ManualClock, Pipeline, Retry, Stream, StreamError};
+use streamz::{AsyncMapper, CancelToken, ErrorKind, Pipeline, Retry, Stream, StreamError};
 
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-fn virtual_pipeline() -> (ManualClock, Pipeline) {
-    let clock = ManualClock::new();
-    let pipeline = Pipeline::builder("keyed").clock(&clock).build();
-    (clock, pipeline)
-}
+use crate::{ms, virtual_pipeline};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Event {

@@ -26,3 +26,25 @@ mod router;
 mod routes;
 mod smoke;
 mod windows;
+
+use std::time::Duration;
+
+use streamz::{ManualClock, Pipeline};
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A pipeline on virtual time.
+fn virtual_pipeline() -> (ManualClock, Pipeline) {
+    let clock = ManualClock::new();
+    let pipeline = Pipeline::builder("test").clock(&clock).build();
+    (clock, pipeline)
+}
+
+/// A pipeline on virtual time, with edges of this capacity.
+fn virtual_pipeline_of(capacity: usize) -> (ManualClock, Pipeline) {
+    let clock = ManualClock::new();
+    let pipeline = Pipeline::builder("test").clock(&clock).capacity(capacity).build();
+    (clock, pipeline)
+}

@@ -16,17 +16,9 @@ use streamz::{
     TumblingWindow,
 };
 
+use crate::{ms, virtual_pipeline};
+
 const SECOND: Duration = Duration::from_secs(1);
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-fn virtual_pipeline() -> (ManualClock, Pipeline) {
-    let clock = ManualClock::new();
-    let pipeline = Pipeline::builder("test").clock(&clock).build();
-    (clock, pipeline)
-}
 
 /// A processor that takes 10 ms for each item.
 fn slowly(stream: Stream<u64>) -> Stream<u64> {

@@ -6,17 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use streamz::{AsyncMapper, CancelToken, ErrorKind, ManualClock, Outcome, ParMapper, Pipeline, Stream, StreamError};
+use streamz::{AsyncMapper, CancelToken, ErrorKind, Outcome, ParMapper, Pipeline, Stream, StreamError};
 
-fn virtual_pipeline() -> (ManualClock, Pipeline) {
-    let clock = ManualClock::new();
-    let pipeline = Pipeline::builder("pool").clock(&clock).build();
-    (clock, pipeline)
-}
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
+use crate::{ms, virtual_pipeline};
 
 /// Sleeps as many milliseconds as the item says.
 fn nap(cancel: &CancelToken, item: &u64) -> Result<u64, streamz::Cancelled> {

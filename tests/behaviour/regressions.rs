@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use streamz::{ManualClock, Outcome, Pipeline, Stream};
 
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
+use crate::ms;
 
 /// All of its items go down a filter on the same thread, so it never finds its output full.
 #[test]

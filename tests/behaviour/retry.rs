@@ -10,22 +10,14 @@ use streamz::{
     Pipeline, Processor, Retry, Stream, StreamError,
 };
 
+use crate::{ms, virtual_pipeline};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum ApiError {
     #[error("busy")]
     Busy,
     #[error("refused")]
     Refused,
-}
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-fn virtual_pipeline() -> (ManualClock, Pipeline) {
-    let clock = ManualClock::new();
-    let pipeline = Pipeline::builder("retry").clock(&clock).build();
-    (clock, pipeline)
 }
 
 /// A call that is busy as often as the item says, and then returns how often it was made for that item.

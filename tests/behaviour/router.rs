@@ -5,15 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use streamz::{
-    AsyncMapper, BatchConfig, Batcher, BoxProcessor, CancelToken, ErrorKind, Filter, ManualClock, Mapper, Pipeline,
-    Processor, ProcessorFn, Router, Stream, StreamError, Switch, Take,
+    AsyncMapper, BatchConfig, Batcher, BoxProcessor, CancelToken, ErrorKind, Filter, Mapper, Pipeline, Processor,
+    ProcessorFn, Router, Stream, StreamError, Switch, Take,
 };
 
-fn virtual_pipeline(capacity: usize) -> (ManualClock, Pipeline) {
-    let clock = ManualClock::new();
-    let pipeline = Pipeline::builder("router").clock(&clock).capacity(capacity).build();
-    (clock, pipeline)
-}
+use crate::virtual_pipeline_of;
 
 fn same() -> Mapper<u32, u32, impl Fn(u32) -> u32> {
     Mapper::new(|n: u32| n)
@@ -191,7 +187,7 @@ fn a_predicate_that_panics_makes_an_error_item_with_the_item_in_it() {
 
 #[test]
 fn a_route_that_ends_early_holds_up_no_other_and_its_items_are_counted() {
-    let (clock, pipeline) = virtual_pipeline(4);
+    let (clock, pipeline) = virtual_pipeline_of(4);
     let router = Router::new().add_route("few", |n| n % 2 == 0, Take::new(3)).with_default(same());
     let (sender, input) = Stream::channel(&pipeline, 4);
     let merged = input.through(&router);
@@ -226,7 +222,7 @@ fn a_route_whose_processor_panics_on_each_item_holds_up_no_other() {
 
 #[test]
 fn a_part_of_the_routes_that_is_cut_makes_the_merged_output_cut() {
-    let (clock, pipeline) = virtual_pipeline(16);
+    let (clock, pipeline) = virtual_pipeline_of(16);
     let child = pipeline.child();
     let token = child.clone();
     let cut = ProcessorFn::new("cut", move |cancel: &CancelToken, stream: Stream<u32>| {
@@ -249,7 +245,7 @@ fn a_part_of_the_routes_that_is_cut_makes_the_merged_output_cut() {
 
 #[test]
 fn statistics_name_the_route_that_nobody_reads_while_it_blocks() {
-    let (clock, pipeline) = virtual_pipeline(2);
+    let (clock, pipeline) = virtual_pipeline_of(2);
     let router = thirds().with_default(same());
     let mut output = router.process_to_routes(&pipeline, Stream::from_iter(&pipeline, 0..));
     let unread = output.take("one");
@@ -267,7 +263,7 @@ fn statistics_name_the_route_that_nobody_reads_while_it_blocks() {
 
 #[test]
 fn an_item_that_is_cancelled_in_the_middle_is_counted_on_every_route() {
-    let (clock, pipeline) = virtual_pipeline(1);
+    let (clock, pipeline) = virtual_pipeline_of(1);
     let router = Router::new().add_route("a", |_| true, same()).add_route("b", |_| true, same()).all_matches();
     let output = router.process_to_routes(&pipeline, Stream::from_iter(&pipeline, 0..));
     clock.settle();

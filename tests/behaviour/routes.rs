@@ -5,13 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use streamz::{DropReason, ErrorKind, FanIn, FanOut, ManualClock, Pipeline, Split, SplitOutput, Stream, StreamError};
+use streamz::{DropReason, ErrorKind, FanIn, FanOut, Pipeline, Split, SplitOutput, Stream, StreamError};
 
-fn virtual_pipeline(capacity: usize) -> (ManualClock, Pipeline) {
-    let clock = ManualClock::new();
-    let pipeline = Pipeline::builder("routes").clock(&clock).capacity(capacity).build();
-    (clock, pipeline)
-}
+use crate::virtual_pipeline_of;
 
 fn failure() -> StreamError {
     StreamError::new(ErrorKind::Failed, "origin")
@@ -53,7 +49,7 @@ fn fan_out_makes_one_copy_fewer_than_there_are_readers() {
         let clones = clones.load(Ordering::Relaxed);
         assert!(clones >= 100 * (readers - 1) && clones <= most, "{clones} clones for {readers} readers");
     }
-    let (clock, pipeline) = virtual_pipeline(16);
+    let (clock, pipeline) = virtual_pipeline_of(16);
     let (sender, input) = Stream::channel(&pipeline, 16);
     let mut streams = FanOut::new(3).process(&pipeline, input);
     streams.truncate(2);
@@ -70,7 +66,7 @@ fn fan_out_makes_one_copy_fewer_than_there_are_readers() {
 
 #[test]
 fn fan_out_sends_an_item_to_all_before_it_waits_for_any() {
-    let (clock, pipeline) = virtual_pipeline(2);
+    let (clock, pipeline) = virtual_pipeline_of(2);
     let [mut slow, mut quick] = Stream::from_iter(&pipeline, 0..).fan_out();
     clock.settle();
     // Both are full, and the third item is in hand for both: reading either is enough to get it.
@@ -97,7 +93,7 @@ fn fan_out_leaves_out_a_branch_that_was_dropped() {
 
 #[test]
 fn fan_out_sends_errors_one_way_and_to_the_next_when_nobody_reads_that_one() {
-    let (clock, pipeline) = virtual_pipeline(8);
+    let (clock, pipeline) = virtual_pipeline_of(8);
     let (sender, input) = Stream::<u8>::channel(&pipeline, 8);
     let [mut first, mut second] = input.fan_out();
     sender.send_error(failure()).unwrap();
@@ -121,7 +117,7 @@ fn a_clone_that_panics_makes_one_error_item_and_is_sent_nowhere_else() {
             Self(self.0)
         }
     }
-    let (clock, pipeline) = virtual_pipeline(8);
+    let (clock, pipeline) = virtual_pipeline_of(8);
     let [first, second] = Stream::from_iter(&pipeline, (0..3).map(Fragile)).fan_out();
     clock.settle();
     let seen = |stream: Stream<Fragile>| {
@@ -137,7 +133,7 @@ fn a_clone_that_panics_makes_one_error_item_and_is_sent_nowhere_else() {
 
 #[test]
 fn the_report_names_the_branch_that_nobody_reads_while_it_blocks() {
-    let (clock, pipeline) = virtual_pipeline(3);
+    let (clock, pipeline) = virtual_pipeline_of(3);
     let split = Split::new(|n: &u32| n.is_multiple_of(2));
     let output = split.process(&pipeline, Stream::from_iter(&pipeline, 0..));
     output.matched.spawn_for_each(drop);
@@ -195,7 +191,7 @@ fn dropping_all_branches_stops_the_source() {
 
 #[test]
 fn cancel_cuts_all_branches_also_while_one_of_them_blocks() {
-    let (clock, pipeline) = virtual_pipeline(2);
+    let (clock, pipeline) = virtual_pipeline_of(2);
     let streams = FanOut::new(3).process(&pipeline, Stream::from_iter(&pipeline, 0..));
     clock.settle();
     pipeline.cancel();
@@ -210,7 +206,7 @@ fn cancel_cuts_all_branches_also_while_one_of_them_blocks() {
 
 #[test]
 fn an_item_does_not_wait_for_company_while_a_predicate_waits() {
-    let (clock, pipeline) = virtual_pipeline(8);
+    let (clock, pipeline) = virtual_pipeline_of(8);
     let token = pipeline.token();
     let slow = move |n: &u32| {
         if *n > 0 {
@@ -258,7 +254,7 @@ impl Drop for Touchy {
 
 #[test]
 fn a_branch_that_goes_with_an_item_that_panics_when_dropped_takes_no_other_with_it() {
-    let (clock, pipeline) = virtual_pipeline(1);
+    let (clock, pipeline) = virtual_pipeline_of(1);
     let items = Stream::from_iter(&pipeline, [0, 2, 1, 3, 5].map(Touchy));
     let (matched, rest) = items.split(|item| item.0.is_multiple_of(2));
     // The 0 waits in the branch, the 2 for room.
@@ -271,7 +267,7 @@ fn a_branch_that_goes_with_an_item_that_panics_when_dropped_takes_no_other_with_
 
 #[test]
 fn an_item_that_panics_when_dropped_is_no_fault_of_the_stage_that_nobody_reads_any_more() {
-    let (clock, pipeline) = virtual_pipeline(1);
+    let (clock, pipeline) = virtual_pipeline_of(1);
     let stream = Stream::from_iter(&pipeline, [0, 2].map(Touchy)).map(|item| item);
     clock.settle();
     drop(stream);
@@ -281,7 +277,7 @@ fn an_item_that_panics_when_dropped_is_no_fault_of_the_stage_that_nobody_reads_a
 
 #[test]
 fn items_that_panic_when_dropped_in_front_of_a_stage_that_is_cancelled_are_no_fault() {
-    let (clock, pipeline) = virtual_pipeline(2);
+    let (clock, pipeline) = virtual_pipeline_of(2);
     let (sender, input) = Stream::channel(&pipeline, 8);
     let output = input.map(|item: Touchy| item);
     // Two are in the output, one is in hand, and two wait.
@@ -294,7 +290,7 @@ fn items_that_panic_when_dropped_in_front_of_a_stage_that_is_cancelled_are_no_fa
 
 #[test]
 fn split_sends_errors_to_the_rest() {
-    let (clock, pipeline) = virtual_pipeline(8);
+    let (clock, pipeline) = virtual_pipeline_of(8);
     let (sender, input) = Stream::channel(&pipeline, 8);
     let (matched, rest) = input.split(|n: &u8| if *n == 2 { panic!("two") } else { true });
     sender.send(1).unwrap();
@@ -334,7 +330,7 @@ fn an_item_does_not_wait_for_company_while_all_others_go_another_way() {
 
 #[test]
 fn a_run_that_goes_on_is_counted_although_another_has_begun() {
-    let (clock, pipeline) = virtual_pipeline(8);
+    let (clock, pipeline) = virtual_pipeline_of(8);
     let split = Split::new(|n: &u32| n.is_multiple_of(2));
     let run = || {
         let (sender, input) = Stream::channel(&pipeline, 8);

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use streamz::{Interval, ManualClock, MissedTicks, Outcome, Pipeline, Stream};
 
-fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
+use crate::ms;
 
 /// Number and time of each tick that is there, and of those that come in the next three periods; after a stall of
 /// `stall` milliseconds. The period is 10 ms.

@@ -14,6 +14,8 @@ use streamz::{
     Pipeline, Processor, SessionWindow, SlidingWindow, Stream, StreamError, TumblingWindow, Window,
 };
 
+use crate::ms;
+
 use crate::common::{books, faults};
 
 const ITEMS: u32 = 300;
@@ -97,10 +99,6 @@ type Item = (u64, u32, u32);
 
 fn time(item: &Item) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(item.0)
-}
-
-fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
 }
 
 /// What can be found in an output: items.
