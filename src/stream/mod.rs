@@ -2,16 +2,18 @@
 
 mod ends;
 mod inline;
+mod iter;
 pub(crate) mod origin;
 mod processor;
 mod receiver;
 mod sender;
+mod spawned;
 pub(crate) mod start;
 mod steps;
 mod stream;
 
-pub use ends::IntoIter;
 pub use inline::{FromIter, FromLines, Inline, Origin};
+pub use iter::IntoIter;
 pub use origin::{FromLine, Interval, IntoLineReader, Line, LineError, LineReader, ReadErrors};
 pub use processor::{BoxProcessor, Fused, Processor, ProcessorFn, Stage, Then};
 pub use receiver::StreamReceiver;

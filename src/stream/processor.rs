@@ -111,26 +111,33 @@ pub trait Stage: Processor {
 /// A processor as a trait object.
 pub type BoxProcessor<In, Out> = Box<dyn Processor<In = In, Out = Out>>;
 
-macro_rules! forward {
-    ($pointer:ident) => {
-        impl<P: Processor + ?Sized> Processor for $pointer<P> {
-            type In = P::In;
-            type Out = P::Out;
+impl<P: Processor + ?Sized> Processor for Box<P> {
+    type In = P::In;
+    type Out = P::Out;
 
-            #[track_caller]
-            fn process(&self, cancel: &CancelToken, input: Stream<Self::In>) -> Stream<Self::Out> {
-                (**self).process(cancel, input)
-            }
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<Self::In>) -> Stream<Self::Out> {
+        (**self).process(cancel, input)
+    }
 
-            fn name(&self) -> &str {
-                (**self).name()
-            }
-        }
-    };
+    fn name(&self) -> &str {
+        (**self).name()
+    }
 }
 
-forward!(Box);
-forward!(Arc);
+impl<P: Processor + ?Sized> Processor for Arc<P> {
+    type In = P::In;
+    type Out = P::Out;
+
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<Self::In>) -> Stream<Self::Out> {
+        (**self).process(cancel, input)
+    }
+
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+}
 
 impl<In: Send + 'static, Out: Send + 'static> fmt::Debug for dyn Processor<In = In, Out = Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

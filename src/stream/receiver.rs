@@ -16,7 +16,7 @@ use crossbeam_channel::{
 use parking_lot::Mutex;
 
 use super::Stream;
-use super::ends::on_own_thread;
+use super::spawned::on_own_thread;
 use super::start::Registered;
 use crate::clock::wait::{Waiter, Wake};
 use crate::edge::{End, Polled};
