@@ -1,20 +1,55 @@
-//! The shorthands for operators on streams and steps.
+//! Shorthands: operators as methods of streams and steps.
 
-/// A shorthand for an operator, as a method of [`Stream`](crate::Stream), [`Steps`](crate::Steps) and [`Inline`](crate::Inline): they cannot drift
-/// apart.
+/// Defines a shorthand for an operator, as a method of [`Stream`](crate::Stream), [`Steps`](crate::Steps) and
+/// [`Inline`](crate::Inline), so that the three cannot drift apart.
 ///
-/// `shorthand! { /// docs  fn map[Out, F](f: F) -> Mapper<T, Out, F> where { .. } => Mapper::new(f) }`; `T` is the item.
+/// It is written as the method of `Stream<T>`: its return type is the stage and, after `=>`, the stream that the stage
+/// makes; its body builds the stage. The methods of the other two add the stage as a step.
+///
+/// ```text
+/// shorthand! {
+///     /// Documentation.
+///     pub fn map<Out, F>(self, f: F) -> Mapper<T, Out, F> => Stream<Out>
+///     where
+///         Out: Send + 'static,
+///         F: Fn(T) -> Out + Send + Sync + 'static,
+///     {
+///         Mapper::new(f)
+///     }
+/// }
+/// ```
 macro_rules! shorthand {
     (
         $(#[$doc:meta])*
-        fn $name:ident[$($generic:ident),*]($($arg:ident: $arg_type:ty),*) -> $stage:ty where { $($bounds:tt)* } => $make:expr
+        pub fn $name:ident $(<$($generic:ident),*>)? (self $(, $arg:ident: $arg_type:ty)* $(,)?)
+            -> $stage:ty => Stream<$out:ty>
+        $($rest:tt)+
+    ) => {
+        $crate::operators::shorthand! {
+            @bounds
+            [[$(#[$doc])*] $name [$($($generic),*)?] [$($arg: $arg_type),*] [$stage] [$out]]
+            []
+            $($rest)+
+        }
+    };
+
+    // Sets aside the `where` clause, token by token, until only the body is left: one pattern cannot tell them apart.
+    (@bounds [$($method:tt)*] [$($bounds:tt)*] { $make:expr }) => {
+        $crate::operators::shorthand! { @methods $($method)* [$($bounds)*] $make }
+    };
+    (@bounds [$($method:tt)*] [$($bounds:tt)*] $bound:tt $($rest:tt)+) => {
+        $crate::operators::shorthand! { @bounds [$($method)*] [$($bounds)* $bound] $($rest)+ }
+    };
+
+    (
+        @methods
+        [$(#[$doc:meta])*] $name:ident [$($generic:ident),*] [$($arg:ident: $arg_type:ty),*] [$stage:ty] [$out:ty]
+        [$($bounds:tt)*] $make:expr
     ) => {
         impl<T: Send + 'static> $crate::Stream<T> {
             $(#[$doc])*
             #[track_caller]
-            pub fn $name<$($generic),*>(
-                self $(, $arg: $arg_type)*
-            ) -> $crate::Stream<<$stage as $crate::Processor>::Out> where $($bounds)* {
+            pub fn $name<$($generic),*>(self $(, $arg: $arg_type)*) -> $crate::Stream<$out> $($bounds)* {
                 self.through_once($make)
             }
         }
@@ -24,7 +59,7 @@ macro_rules! shorthand {
             #[track_caller]
             pub fn $name<$($generic),*>(
                 self $(, $arg: $arg_type)*
-            ) -> $crate::stream::Steps<C::With<$stage>> where $($bounds)* {
+            ) -> $crate::stream::Steps<C::With<$stage>> $($bounds)* {
                 self.with($make)
             }
         }
@@ -39,7 +74,7 @@ macro_rules! shorthand {
             #[track_caller]
             pub fn $name<$($generic),*>(
                 self $(, $arg: $arg_type)*
-            ) -> $crate::Inline<O, C::With<$stage>> where $($bounds)* {
+            ) -> $crate::Inline<O, C::With<$stage>> $($bounds)* {
                 self.with($make)
             }
         }

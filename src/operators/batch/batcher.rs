@@ -216,7 +216,9 @@ impl<T: Send + 'static> Operator for BatcherOperator<T> {
 
 shorthand! {
     /// Gathers items into batches: a [`Batcher`].
-    fn batch[](config: BatchConfig) -> Batcher<T> where {} => Batcher::new(config)
+    pub fn batch(self, config: BatchConfig) -> Batcher<T> => Stream<Vec<T>> {
+        Batcher::new(config)
+    }
 }
 
 opaque_debug! { [T] Batcher<T>: config, options }

@@ -56,7 +56,9 @@ stage! {
 
 shorthand! {
     /// Gathers items into chunks of exactly `n`: a [`Chunk`].
-    fn chunk[](n: usize) -> Chunk<T> where {} => Chunk::new(n)
+    pub fn chunk(self, n: usize) -> Chunk<T> => Stream<Vec<T>> {
+        Chunk::new(n)
+    }
 }
 
 opaque_debug! { [T] Chunk<T>: options }

@@ -134,7 +134,9 @@ shorthand! {
     ///
     /// # Panics
     /// If `quiet` is zero.
-    fn debounce[](quiet: std::time::Duration) -> Debounce<T> where {} => Debounce::new(quiet)
+    pub fn debounce(self, quiet: Duration) -> Debounce<T> => Stream<T> {
+        Debounce::new(quiet)
+    }
 }
 
 opaque_debug! { [T] Debounce<T>: quiet, options }

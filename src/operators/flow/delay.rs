@@ -173,7 +173,9 @@ impl<T: Send + 'static> Operator for DelayOperator<T> {
 
 shorthand! {
     /// Passes everything on `by` later: a [`Delay`].
-    fn delay[](by: std::time::Duration) -> Delay<T> where {} => Delay::new(by)
+    pub fn delay(self, by: Duration) -> Delay<T> => Stream<T> {
+        Delay::new(by)
+    }
 }
 
 opaque_debug! { [T] Delay<T>: by, max_items, options }

@@ -230,7 +230,9 @@ shorthand! {
     ///
     /// # Panics
     /// If `per_second` is not greater than zero and finite.
-    fn throttle[](per_second: f64) -> Throttle<T> where {} => Throttle::new(per_second)
+    pub fn throttle(self, per_second: f64) -> Throttle<T> => Stream<T> {
+        Throttle::new(per_second)
+    }
 }
 
 opaque_debug! { [T] Throttle<T>: per_second, burst, drops, options }

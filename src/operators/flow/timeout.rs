@@ -133,7 +133,9 @@ shorthand! {
     ///
     /// # Panics
     /// If `after` is zero.
-    fn timeout[](after: std::time::Duration) -> Timeout<T> where {} => Timeout::new(after)
+    pub fn timeout(self, after: Duration) -> Timeout<T> => Stream<T> {
+        Timeout::new(after)
+    }
 }
 
 opaque_debug! { [T] Timeout<T>: after, options }

@@ -248,9 +248,13 @@ where
 
 shorthand! {
     /// Passes the first item of each key: a [`Dedupe`].
-    fn dedupe[K, F](key: F) -> Dedupe<T, K, F> where {
-        K: Eq + std::hash::Hash + Send + 'static, F: Fn(&T) -> K + Send + Sync + 'static
-    } => Dedupe::new(key)
+    pub fn dedupe<K, F>(self, key: F) -> Dedupe<T, K, F> => Stream<T>
+    where
+        K: Eq + std::hash::Hash + Send + 'static,
+        F: Fn(&T) -> K + Send + Sync + 'static,
+    {
+        Dedupe::new(key)
+    }
 }
 
 opaque_debug! { [T, K, F] Dedupe<T, K, F>: memory, stats, options }

@@ -78,8 +78,12 @@ where
 
 shorthand! {
     /// Passes the items for which `predicate` is true: a [`Filter`].
-    fn filter[P](predicate: P) -> Filter<T, P> where { P: Fn(&T) -> bool + Send + Sync + 'static }
-    => Filter::new(predicate)
+    pub fn filter<P>(self, predicate: P) -> Filter<T, P> => Stream<T>
+    where
+        P: Fn(&T) -> bool + Send + Sync + 'static,
+    {
+        Filter::new(predicate)
+    }
 }
 
 opaque_debug! { [T, P] Filter<T, P>: options }

@@ -79,9 +79,13 @@ where
 
 shorthand! {
     /// Turns each item into another, or into nothing: a [`FilterMap`].
-    fn filter_map[Out, F](f: F) -> FilterMap<T, Out, F> where {
-        Out: Send + 'static, F: Fn(T) -> Option<Out> + Send + Sync + 'static
-    } => FilterMap::new(f)
+    pub fn filter_map<Out, F>(self, f: F) -> FilterMap<T, Out, F> => Stream<Out>
+    where
+        Out: Send + 'static,
+        F: Fn(T) -> Option<Out> + Send + Sync + 'static,
+    {
+        FilterMap::new(f)
+    }
 }
 
 opaque_debug! { [In, Out, F] FilterMap<In, Out, F>: options }

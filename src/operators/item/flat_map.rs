@@ -184,10 +184,13 @@ impl<I: Iterator> Unfolding<I> {
 
 shorthand! {
     /// Turns each item into the items of an iterator, lazily: a [`FlatMap`].
-    fn flat_map[I, F](f: F) -> FlatMap<T, I, F> where {
+    pub fn flat_map<I, F>(self, f: F) -> FlatMap<T, I, F> => Stream<I::Item>
+    where
         I: IntoIterator<Item: Send + 'static, IntoIter: Send + 'static> + 'static,
-        F: Fn(T) -> I + Send + Sync + 'static
-    } => FlatMap::new(f)
+        F: Fn(T) -> I + Send + Sync + 'static,
+    {
+        FlatMap::new(f)
+    }
 }
 
 opaque_debug! { [In, I, F] FlatMap<In, I, F>: options }

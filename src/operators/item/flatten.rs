@@ -105,8 +105,12 @@ where
 
 shorthand! {
     /// Sends on what is in each item, which can be iterated: a [`Flatten`].
-    fn flatten[]() -> Flatten<T> where { T: IntoIterator<Item: Send + 'static, IntoIter: Send + 'static> }
-    => Flatten::new()
+    pub fn flatten(self) -> Flatten<T> => Stream<T::Item>
+    where
+        T: IntoIterator<Item: Send + 'static, IntoIter: Send + 'static>,
+    {
+        Flatten::new()
+    }
 }
 
 opaque_debug! { [C] Flatten<C>: options }

@@ -235,16 +235,25 @@ where
 
 shorthand! {
     /// Turns each item into another: a [`Mapper`].
-    fn map[Out, F](f: F) -> Mapper<T, Out, F> where {
-        Out: Send + 'static, F: Fn(T) -> Out + Send + Sync + 'static
-    } => Mapper::new(f)
+    pub fn map<Out, F>(self, f: F) -> Mapper<T, Out, F> => Stream<Out>
+    where
+        Out: Send + 'static,
+        F: Fn(T) -> Out + Send + Sync + 'static,
+    {
+        Mapper::new(f)
+    }
 }
 
 shorthand! {
     /// Turns each item into another, or into an error item that carries it: a [`FallibleMapper`].
-    fn try_map[Out, E, F](f: F) -> FallibleMapper<T, Out, E, F> where {
-        Out: Send + 'static, E: Into<BoxError> + 'static, F: Fn(&T) -> Result<Out, E> + Send + Sync + 'static
-    } => Mapper::fallible(f)
+    pub fn try_map<Out, E, F>(self, f: F) -> FallibleMapper<T, Out, E, F> => Stream<Out>
+    where
+        Out: Send + 'static,
+        E: Into<BoxError> + 'static,
+        F: Fn(&T) -> Result<Out, E> + Send + Sync + 'static,
+    {
+        Mapper::fallible(f)
+    }
 }
 
 impl<In, Out, E, F> Clone for FallibleMapper<In, Out, E, F> {

@@ -108,8 +108,12 @@ where
 
 shorthand! {
     /// Turns error items into items, where `f` returns one: a [`Recover`].
-    fn on_errors[F](f: F) -> Recover<T, F> where { F: Fn(&StreamError) -> Option<T> + Send + Sync + 'static }
-    => Recover::new(f)
+    pub fn on_errors<F>(self, f: F) -> Recover<T, F> => Stream<T>
+    where
+        F: Fn(&StreamError) -> Option<T> + Send + Sync + 'static,
+    {
+        Recover::new(f)
+    }
 }
 
 opaque_debug! { [T, F] Recover<T, F>: options }

@@ -87,7 +87,9 @@ shorthand! {
     ///
     /// # Panics
     /// If `rate` is not from 0.0 to 1.0.
-    fn sample[](rate: f64) -> Sample<T> where {} => Sample::new(rate)
+    pub fn sample(self, rate: f64) -> Sample<T> => Stream<T> {
+        Sample::new(rate)
+    }
 }
 
 opaque_debug! { [T] Sample<T>: chance, options }

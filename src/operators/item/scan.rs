@@ -101,12 +101,15 @@ where
 
 shorthand! {
     /// Turns each item into another with the help of a state, made by `init`: a [`Scan`].
-    fn scan[Out, S, I, F](init: I, f: F) -> Scan<T, Out, S, I, F> where {
+    pub fn scan<Out, S, I, F>(self, init: I, f: F) -> Scan<T, Out, S, I, F> => Stream<Out>
+    where
         Out: Send + 'static,
         S: Send + 'static,
         I: Fn() -> S + Send + Sync + 'static,
-        F: Fn(&mut S, T) -> Out + Send + Sync + 'static
-    } => Scan::new(init, f)
+        F: Fn(&mut S, T) -> Out + Send + Sync + 'static,
+    {
+        Scan::new(init, f)
+    }
 }
 
 opaque_debug! { [In, Out, S, I, F] Scan<In, Out, S, I, F>: options }

@@ -69,7 +69,9 @@ impl<T: Send + 'static> Operator for SkipOperator<T> {
 
 shorthand! {
     /// Leaves out the first `n` items: a [`Skip`].
-    fn skip[](n: usize) -> Skip<T> where {} => Skip::new(n)
+    pub fn skip(self, n: usize) -> Skip<T> => Stream<T> {
+        Skip::new(n)
+    }
 }
 
 opaque_debug! { [T] Skip<T>: n, options }

@@ -86,8 +86,12 @@ where
 
 shorthand! {
     /// Leaves items out while `predicate` is true: a [`SkipWhile`].
-    fn skip_while[P](predicate: P) -> SkipWhile<T, P> where { P: Fn(&T) -> bool + Send + Sync + 'static }
-    => SkipWhile::new(predicate)
+    pub fn skip_while<P>(self, predicate: P) -> SkipWhile<T, P> => Stream<T>
+    where
+        P: Fn(&T) -> bool + Send + Sync + 'static,
+    {
+        SkipWhile::new(predicate)
+    }
 }
 
 opaque_debug! { [T, P] SkipWhile<T, P>: options }

@@ -77,7 +77,9 @@ impl<T: Send + 'static> Operator for TakeOperator<T> {
 
 shorthand! {
     /// Passes the first `n` items and ends: a [`Take`].
-    fn take[](n: usize) -> Take<T> where {} => Take::new(n)
+    pub fn take(self, n: usize) -> Take<T> => Stream<T> {
+        Take::new(n)
+    }
 }
 
 opaque_debug! { [T] Take<T>: n, options }

@@ -79,8 +79,12 @@ where
 
 shorthand! {
     /// Passes items while `predicate` is true, and ends: a [`TakeWhile`].
-    fn take_while[P](predicate: P) -> TakeWhile<T, P> where { P: Fn(&T) -> bool + Send + Sync + 'static }
-    => TakeWhile::new(predicate)
+    pub fn take_while<P>(self, predicate: P) -> TakeWhile<T, P> => Stream<T>
+    where
+        P: Fn(&T) -> bool + Send + Sync + 'static,
+    {
+        TakeWhile::new(predicate)
+    }
 }
 
 opaque_debug! { [T, P] TakeWhile<T, P>: options }

@@ -183,7 +183,12 @@ where
 
 shorthand! {
     /// Shows each item to `f` and passes it on: a [`Tap`].
-    fn tap[F](f: F) -> Tap<T, F> where { F: Fn(&T) + Send + Sync + 'static } => Tap::new(f)
+    pub fn tap<F>(self, f: F) -> Tap<T, F> => Stream<T>
+    where
+        F: Fn(&T) + Send + Sync + 'static,
+    {
+        Tap::new(f)
+    }
 }
 
 opaque_debug! { [T, F] Tap<T, F>: chance, stats, options }

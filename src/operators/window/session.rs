@@ -3,8 +3,8 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::content::{Content, FoldedBy, Items, Unfit};
-use super::keys::ByKey;
+use super::content::{Content, FoldedBy, Items, Unfit, Window};
+use super::keys::{ByKey, Keyed};
 use super::operator::{self, At, Closed};
 use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, NEVER, Nanos, span};
@@ -132,9 +132,17 @@ max_keys!(SessionWindow);
 
 shorthand! {
     /// Puts the items of each key together that come shortly one after another: a [`SessionWindow`].
-    fn session_window[K, F](key: F, gap: Duration) -> SessionWindow<T, ByKey<K, F>> where {
-        K: Eq + std::hash::Hash + Clone + Send + 'static, F: Fn(&T) -> K + Send + Sync + 'static
-    } => SessionWindow::new(key).with_gap(gap)
+    pub fn session_window<K, F>(
+        self,
+        key: F,
+        gap: Duration,
+    ) -> SessionWindow<T, ByKey<K, F>> => Stream<Keyed<K, Window<T>>>
+    where
+        K: Eq + Hash + Clone + Send + 'static,
+        F: Fn(&T) -> K + Send + Sync + 'static,
+    {
+        SessionWindow::new(key).with_gap(gap)
+    }
 }
 
 /// A piece is a session, from the time of its first item to that of its last. Two of them have no time in common: an item

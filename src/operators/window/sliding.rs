@@ -19,7 +19,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::content::{FoldedBy, Items, Shared, Unfit};
+use super::content::{FoldedBy, Items, Shared, Unfit, Window};
 use super::keys::NoKey;
 use super::operator::{self, At, Closed};
 use super::pieces::{Piece, Pieces};
@@ -165,9 +165,12 @@ keyed_window!(SlidingWindow);
 
 shorthand! {
     /// Puts the items of overlapping stretches of time together: a [`SlidingWindow`].
-    fn sliding_window[](size: Duration, slide: Duration) -> SlidingWindow<T> where {
-        T: Clone
-    } => SlidingWindow::new(size).with_slide(slide)
+    pub fn sliding_window(self, size: Duration, slide: Duration) -> SlidingWindow<T> => Stream<Window<T>>
+    where
+        T: Clone,
+    {
+        SlidingWindow::new(size).with_slide(slide)
+    }
 }
 
 /// A piece is a slice.

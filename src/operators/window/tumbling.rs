@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::content::{Content, Folded, Items, Unfit};
+use super::content::{Content, Folded, Items, Unfit, Window};
 use super::keys::NoKey;
 use super::operator::{self, At, Closed};
 use super::pieces::{Piece, Pieces};
@@ -133,7 +133,9 @@ keyed_window!(TumblingWindow);
 
 shorthand! {
     /// Puts the items of each stretch of time together: a [`TumblingWindow`].
-    fn tumbling_window[](size: Duration) -> TumblingWindow<T> where {} => TumblingWindow::new(size)
+    pub fn tumbling_window(self, size: Duration) -> TumblingWindow<T> => Stream<Window<T>> {
+        TumblingWindow::new(size)
+    }
 }
 
 /// A piece is a window, from its start to its end.
