@@ -88,7 +88,7 @@ impl<T: Send + 'static> Stream<T> {
             let sender = Guarded::new(sender, guard_drop);
             interest.watch(Waiter::current(token.clock()).wake());
             let site = (token.clone(), Arc::clone(&stats));
-            let feed = WhileWanted { input, interest: Arc::clone(&interest), site };
+            let feed = WhileWanted { input, interest: Arc::clone(&interest), site, has_warned: false };
             let mut reader = on_own_thread(feed, &token, &stats);
             // Before the channel is disconnected, which is when the sender goes.
             if let Err(error) = pass_on(&mut reader, &sender, &interest) {
@@ -172,6 +172,8 @@ struct WhileWanted<T> {
     input: Input<T>,
     interest: Arc<Interest>,
     site: (CancelToken, Arc<StageStats>),
+    /// It has been logged that records are not acknowledged.
+    has_warned: bool,
 }
 
 impl<T> WhileWanted<T> {
@@ -181,6 +183,19 @@ impl<T> WhileWanted<T> {
         let (token, stats) = &self.site;
         End::Cut(cut_error(token, stats, "the receiver was closed"))
     }
+
+    /// Nobody can tell when what is in the channel has been processed.
+    #[cold]
+    fn lose(&mut self, mark: StreamError) -> Polled<T>
+    where
+        T: Send + 'static,
+    {
+        if !std::mem::replace(&mut self.has_warned, true) {
+            log::warn!("streamz: records that leave `{}` are never acknowledged", self.site.1.name);
+        }
+        drop(mark);
+        self.poll()
+    }
 }
 
 impl<T: Send + 'static> Feed for WhileWanted<T> {
@@ -188,7 +203,13 @@ impl<T: Send + 'static> Feed for WhileWanted<T> {
 
     #[inline]
     fn poll(&mut self) -> Polled<T> {
-        if self.interest.is_over() { Polled::Ended(self.closed()) } else { self.input.poll() }
+        if self.interest.is_over() {
+            return Polled::Ended(self.closed());
+        }
+        match self.input.poll() {
+            Polled::Item(Err(mark)) if mark.is_mark() => self.lose(mark),
+            polled => polled,
+        }
     }
 
     fn wait(

@@ -14,6 +14,7 @@ mod common;
 mod auto_traits;
 mod circuit_breaker;
 mod dead_letters;
+mod delivery;
 mod keyed;
 mod layers;
 mod links;

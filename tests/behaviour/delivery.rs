@@ -1,0 +1,434 @@
+//! Delivery: what a store is told, and when. That every operator keeps its marks is in the conformance suite.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use streamz::delivery::{Acker, Delivery, DeliveryConfig, Inbox, Outbox, StoreError};
+use streamz::{
+    AsyncMapper, BatchConfig, Batcher, Cause, Custom, Emit, ErrorKind, FanOut, ManualClock, Operator, Outcome,
+    Pipeline, SessionWindow, Stream, TumblingWindow,
+};
+
+/// A store in memory that does what it is told, and notes what it was asked.
+#[derive(Clone, Default)]
+struct Store(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<u64>,
+    /// What the next calls fail with.
+    fetch_errors: VecDeque<StoreError>,
+    ack_errors: VecDeque<StoreError>,
+    write_errors: VecDeque<StoreError>,
+    calls: Vec<String>,
+    acknowledged: Vec<u64>,
+    given_back: Vec<u64>,
+    written: Vec<u64>,
+    panics: bool,
+}
+
+impl Store {
+    fn with(count: u64) -> Self {
+        let store = Self::default();
+        store.state().waiting = (0..count).collect();
+        store
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    fn acknowledged(&self) -> Vec<u64> {
+        let mut all = self.state().acknowledged.clone();
+        all.sort_unstable();
+        all
+    }
+}
+
+impl Inbox for Store {
+    type Record = u64;
+    type Receipt = u64;
+    type Acker = Store;
+
+    fn fetch(&mut self, max: usize, _: Duration, records: &mut Vec<Delivery<u64, u64>>) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if let Some(error) = state.fetch_errors.pop_front() {
+            return Err(error);
+        }
+        let count = max.min(state.waiting.len());
+        let fetched: Vec<u64> = state.waiting.drain(..count).collect();
+        drop(state);
+        records.extend(fetched.into_iter().map(|n| Delivery::new(n, n)));
+        Ok(())
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.state().waiting.is_empty()
+    }
+
+    fn acker(&mut self) -> Result<Store, StoreError> {
+        Ok(self.clone())
+    }
+}
+
+impl Acker for Store {
+    type Receipt = u64;
+
+    fn acknowledge(&mut self, receipts: &mut Vec<u64>) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if let Some(error) = state.ack_errors.pop_front() {
+            return Err(error);
+        }
+        if state.panics {
+            drop(state);
+            panic!("the acker");
+        }
+        state.calls.push(format!("ack {}", receipts.len()));
+        state.acknowledged.append(receipts);
+        Ok(())
+    }
+
+    fn give_back(&mut self, receipts: Vec<u64>) -> Result<(), StoreError> {
+        self.state().given_back.extend(receipts);
+        Ok(())
+    }
+
+    fn keep_alive(&mut self) -> Result<(), StoreError> {
+        self.state().calls.push("keep alive".to_owned());
+        Ok(())
+    }
+}
+
+impl Outbox for Store {
+    type Record = u64;
+
+    fn write(&mut self, batch: &mut Vec<u64>) -> Result<(), StoreError> {
+        let mut state = self.state();
+        match state.write_errors.pop_front() {
+            Some(error) => {
+                // A part of it was written.
+                let first = batch.remove(0);
+                state.written.push(first);
+                Err(error)
+            }
+            None => {
+                state.written.append(batch);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Each record is acknowledged by itself, and at once.
+fn one_by_one() -> DeliveryConfig {
+    DeliveryConfig { epoch: 1, ack_interval: Duration::ZERO, keep_alive: Duration::ZERO, ..DeliveryConfig::default() }
+}
+
+/// As [`one_by_one`], and with no more than `count` records in flight: the source waits, so its stream does not end.
+fn open_end(count: usize) -> DeliveryConfig {
+    DeliveryConfig { max_unacked: count, ..one_by_one() }
+}
+
+fn on_a_clock() -> (ManualClock, Pipeline) {
+    let clock = ManualClock::new();
+    let pipeline = Pipeline::builder("delivery").clock(&clock).capacity(100).build();
+    (clock, pipeline)
+}
+
+fn deliver(pipeline: &Pipeline, store: &Store, config: DeliveryConfig) -> Stream<u64> {
+    Stream::deliver(pipeline, store.clone(), config).unwrap()
+}
+
+#[test]
+fn a_record_is_acknowledged_when_the_next_one_is_asked_for() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(4);
+    let mut records = deliver(&pipeline, &store, open_end(3)).map(|n| n + 10);
+    assert_eq!(records.recv().unwrap().unwrap(), 10);
+    clock.settle();
+    assert!(store.acknowledged().is_empty(), "it may still be in work");
+    assert_eq!(records.recv().unwrap().unwrap(), 11);
+    clock.settle();
+    assert_eq!(store.acknowledged(), [0]);
+}
+
+#[test]
+fn no_more_is_fetched_than_may_be_in_flight() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(10);
+    let mut records = deliver(&pipeline, &store, open_end(4));
+    clock.settle();
+    assert_eq!(store.state().waiting.len(), 6);
+    (0..3).for_each(|_| drop(records.recv()));
+    clock.settle();
+    assert_eq!(store.acknowledged(), [0, 1]);
+    assert_eq!(store.state().waiting.len(), 4);
+}
+
+#[test]
+fn a_store_that_fails_for_a_time_is_called_again_after_growing_pauses() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(2);
+    store.state().fetch_errors = (0..3).map(|_| StoreError::transient("the server is down")).collect();
+    store.state().ack_errors = (0..2).map(|_| StoreError::transient("the server is down")).collect();
+    let mut records = deliver(&pipeline, &store, one_by_one());
+    clock.advance(ms(699));
+    assert!(records.try_recv().is_err());
+    clock.advance(ms(1));
+    assert_eq!((records.recv().unwrap().unwrap(), records.recv().unwrap().unwrap()), (0, 1));
+    assert!(records.recv().is_none());
+    clock.advance(ms(299));
+    assert!(store.acknowledged().is_empty());
+    clock.advance(ms(1));
+    assert_eq!(store.acknowledged(), [0, 1]);
+    assert!(pipeline.join().is_complete());
+}
+
+#[test]
+fn a_store_that_fails_for_good_cuts_the_stream() {
+    let pipeline = Pipeline::new("refused");
+    let store = Store::with(2);
+    store.state().fetch_errors.push_back(StoreError::permanent("wrong password"));
+    let cut = deliver(&pipeline, &store, one_by_one()).collect::<Vec<_>>().unwrap_err();
+    assert_eq!(cut.kind(), ErrorKind::Cancelled);
+    assert_eq!(std::error::Error::source(&cut).unwrap().to_string(), "wrong password");
+    assert!(matches!(pipeline.join().outcome, Outcome::Cut(_)));
+}
+
+#[test]
+fn an_acker_that_fails_for_good_cancels_the_pipeline() {
+    for panics in [false, true] {
+        let (clock, pipeline) = on_a_clock();
+        let store = Store::with(20);
+        if panics {
+            store.state().panics = true;
+        } else {
+            store.state().ack_errors.push_back(StoreError::permanent("no permission"));
+        }
+        let mut records = deliver(&pipeline, &store, open_end(5));
+        (0..2).for_each(|_| drop(records.recv()));
+        clock.settle();
+        let Some(Cause::Because(reason)) = pipeline.cause() else { panic!("{:?}", pipeline.cause()) };
+        assert_eq!(reason.to_string(), if panics { "the acker" } else { "no permission" });
+        drop(records);
+        assert!(pipeline.join().faults.is_empty());
+    }
+}
+
+#[test]
+fn acknowledgements_are_gathered_and_the_lease_is_kept_alive() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(10);
+    let config = DeliveryConfig { max_unacked: 8, ack_interval: ms(10), keep_alive: ms(100), ..one_by_one() };
+    let mut records = deliver(&pipeline, &store, config);
+    (0..3).for_each(|_| drop(records.recv()));
+    clock.settle();
+    clock.advance(ms(5));
+    drop(records.recv());
+    clock.advance(ms(5));
+    assert_eq!(store.state().calls, ["ack 3"]);
+    clock.advance(ms(195));
+    assert_eq!(store.state().calls, ["ack 3", "keep alive", "keep alive"]);
+}
+
+#[test]
+fn what_a_cancel_keeps_from_being_processed_is_given_back() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(10);
+    let mut records = deliver(&pipeline, &store, open_end(6)).map(|n| n);
+    (0..3).for_each(|_| drop(records.recv()));
+    clock.settle();
+    pipeline.cancel();
+    drop(records);
+    pipeline.join();
+    assert_eq!(store.acknowledged(), [0, 1]);
+    let mut given_back = store.state().given_back.clone();
+    given_back.sort_unstable();
+    assert_eq!(given_back, (2..given_back.len() as u64 + 2).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_end_that_stops_at_an_error_does_not_acknowledge_it() {
+    let pipeline = Pipeline::new("stops");
+    let store = Store::with(10);
+    let stopped = deliver(&pipeline, &store, one_by_one()).try_for_each(|n| if n == 4 { Err("four") } else { Ok(()) });
+    stopped.unwrap_err();
+    pipeline.join();
+    let acknowledged = store.acknowledged();
+    assert!(acknowledged.len() <= 4 && acknowledged.iter().all(|n| *n < 4), "{acknowledged:?}");
+}
+
+#[test]
+fn a_record_is_acknowledged_when_all_branches_have_processed_it() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(6);
+    let branches = FanOut::new(2).process(&pipeline, deliver(&pipeline, &store, open_end(5)));
+    let [mut one, mut two]: [Stream<u64>; 2] = branches.try_into().unwrap();
+    (0..4).for_each(|_| drop(one.recv()));
+    clock.settle();
+    assert!(store.acknowledged().is_empty());
+    (0..2).for_each(|_| drop(two.recv()));
+    clock.settle();
+    assert_eq!(store.acknowledged(), [0]);
+    // What the branch that goes has not processed is not.
+    drop(two);
+    drop(one.recv());
+    clock.settle();
+    assert_eq!(store.acknowledged(), [0]);
+}
+
+/// A batch or window that is still open keeps its own records, and no others.
+fn only_the_open_ones_are_kept<Out: Send + 'static>(of: impl FnOnce(Stream<u64>) -> Stream<Out>, expected: &[u64]) {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(6);
+    let mut out = of(deliver(&pipeline, &store, open_end(5)));
+    clock.settle();
+    while out.try_recv().is_ok() {}
+    clock.settle();
+    assert_eq!(store.acknowledged(), expected);
+    pipeline.drain();
+    while out.recv().is_some() {}
+    pipeline.join();
+    // The source has fetched another one if it had room.
+    let fetched = 6 - store.state().waiting.len() as u64;
+    assert_eq!(store.acknowledged(), (0..fetched).collect::<Vec<_>>());
+    assert!(store.state().given_back.is_empty());
+}
+
+#[test]
+fn an_open_batch_keeps_its_own_records_only() {
+    let config = BatchConfig { max_size: 2, max_latency: Duration::MAX };
+    only_the_open_ones_are_kept(|records| records.batch(config.clone()), &[0, 1, 2, 3]);
+    // Keys 0 1 0 0 0: the batch of 1 is open, so only what came before it is sure to be done.
+    let keyed = Batcher::new(config).with_key(|n: &u64| u64::from(*n == 1), 10);
+    only_the_open_ones_are_kept(|records| records.through(&keyed), &[0]);
+}
+
+fn at_second(n: &u64) -> std::time::SystemTime {
+    std::time::UNIX_EPOCH + Duration::from_secs(*n)
+}
+
+#[test]
+fn an_open_window_keeps_its_own_records_only() {
+    let tumbling = TumblingWindow::new(Duration::from_secs(2));
+    let tumbling = tumbling.with_event_time(at_second, Duration::ZERO);
+    only_the_open_ones_are_kept(|records| records.through(&tumbling), &[0, 1, 2, 3]);
+    // A session of the keys 0 and 1 that goes on, and one of 2 that is over.
+    let sessions = SessionWindow::new(|n: &u64| n / 2).with_gap(Duration::from_millis(500));
+    let sessions = sessions.with_event_time(at_second, Duration::ZERO);
+    only_the_open_ones_are_kept(|records| records.through(&sessions), &[0, 1, 2, 3]);
+}
+
+#[test]
+fn in_an_unordered_pool_a_slow_call_keeps_the_records_before_and_those_taken_with_it() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(9);
+    let calls = AsyncMapper::new(|cancel: &streamz::CancelToken, n: &u64| {
+        if *n == 3 {
+            cancel.sleep(ms(1_000))?;
+        }
+        Ok::<_, streamz::BoxError>(*n)
+    });
+    let mut out = deliver(&pipeline, &store, open_end(8)).through(&calls.with_workers(2).with_ordered(false));
+    clock.settle();
+    while out.try_recv().is_ok() {}
+    clock.settle();
+    assert_eq!(store.acknowledged(), [0, 1, 2]);
+    clock.advance(ms(1_000));
+    while out.try_recv().is_ok() {}
+    clock.settle();
+    assert_eq!(store.acknowledged(), (0..9).collect::<Vec<_>>());
+}
+
+/// Keeps every second item until the end.
+#[derive(Default)]
+struct Hoarder {
+    kept: Vec<u64>,
+}
+
+impl Operator for Hoarder {
+    type In = u64;
+    type Out = u64;
+
+    fn item(&mut self, item: u64, out: &mut impl Emit<u64>) {
+        if item.is_multiple_of(2) { self.kept.push(item) } else { out.emit(item) }
+    }
+
+    fn end(&mut self, out: &mut impl Emit<u64>) {
+        self.kept.drain(..).for_each(|item| out.emit(item));
+    }
+
+    fn held(&self) -> u64 {
+        self.kept.len() as u64
+    }
+}
+
+#[test]
+fn an_operator_of_the_users_that_holds_items_keeps_all_that_came_after_them() {
+    only_the_open_ones_are_kept(|records| records.through(&Custom::new("hoard", Hoarder::default)), &[]);
+}
+
+#[test]
+fn what_leaves_through_a_foreign_channel_is_never_acknowledged() {
+    let pipeline = Pipeline::new("foreign");
+    let store = Store::with(5);
+    let receiver = deliver(&pipeline, &store, one_by_one()).into_receiver(10);
+    assert_eq!(receiver.iter().count(), 5);
+    drop(receiver);
+    assert!(pipeline.join().is_complete());
+    assert!(store.acknowledged().is_empty());
+    assert_eq!(store.state().given_back.len(), 5);
+}
+
+#[test]
+fn records_are_acknowledged_after_they_have_been_written_elsewhere() {
+    let (_clock, pipeline) = on_a_clock();
+    let (from, to) = (Store::with(10), Store::default());
+    to.state().write_errors = (0..2).map(|_| StoreError::transient("the file is locked")).collect();
+    let batches = BatchConfig { max_size: 4, max_latency: ms(10) };
+    let (records, token) = (deliver(&pipeline, &from, one_by_one()), pipeline.token());
+    let outbox = to.clone();
+    let (done, finished) = std::sync::mpsc::channel();
+    pipeline.spawn("writer", move |_| done.send(records.deliver_to(outbox, batches)).unwrap());
+    // Two pauses: 0.1 s each, because the first call had written something.
+    token.sleep(ms(199)).unwrap();
+    assert!(from.acknowledged().is_empty());
+    token.sleep(ms(100)).unwrap();
+    assert_eq!(finished.recv().unwrap().unwrap(), 10);
+    assert!(pipeline.join().is_complete());
+    assert_eq!(to.state().written, (0..10).collect::<Vec<_>>());
+    assert_eq!(from.acknowledged(), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_the_outbox_refuses_for_good_is_not_acknowledged() {
+    let pipeline = Pipeline::new("refuses");
+    let (from, to) = (Store::with(10), Store::default());
+    to.state().write_errors.push_back(StoreError::permanent("record 1 is too large"));
+    let batches = BatchConfig { max_size: 4, max_latency: ms(10) };
+    let error = deliver(&pipeline, &from, one_by_one()).deliver_to(to, batches).unwrap_err();
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "record 1 is too large");
+    pipeline.join();
+    assert!(from.acknowledged().is_empty());
+    assert!(!from.state().given_back.is_empty());
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_refused() {
+    let pipeline = Pipeline::new("numbers");
+    for config in [
+        DeliveryConfig { fetch: 0, ..DeliveryConfig::default() },
+        DeliveryConfig { epoch: 0, ..DeliveryConfig::default() },
+        DeliveryConfig { max_unacked: 0, ..DeliveryConfig::default() },
+        DeliveryConfig { max_deliveries: Some(0), ..DeliveryConfig::default() },
+    ] {
+        let made = std::panic::catch_unwind(|| drop(Stream::deliver(&pipeline, Store::default(), config)));
+        let message = *made.unwrap_err().downcast::<String>().unwrap_or_default();
+        assert!(message.is_empty() || message.contains("must be at least 1"), "{message}");
+    }
+}
