@@ -162,3 +162,20 @@ fn pause(time: Duration) {
     let nothing = Mutex::new(());
     Condvar::new().wait_for(&mut nothing.lock(), time);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_set_up_as_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        for (synchronous, number) in [(Synchronous::Normal, 1), (Synchronous::Full, 2)] {
+            let file = connect(&directory.path().join("file"), Duration::from_secs(1), synchronous).unwrap();
+            let pragma = |name| file.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+            assert_eq!(pragma("synchronous"), number);
+            assert_eq!(pragma("wal_autocheckpoint"), CHECKPOINT_PAGES);
+            assert_eq!((pragma("application_id"), pragma("user_version")), (APPLICATION, SCHEMA));
+        }
+    }
+}

@@ -209,7 +209,7 @@ impl Journal {
     /// Removes records of `topic` that `retention` does not keep, from the oldest on, and says how many.
     ///
     /// Never removes what a group has not acknowledged, unless `retention` says so; without any group, all records are
-    /// unacknowledged. Works in transactions of 1,024 records, so that others can write in between. The space is used
+    /// unacknowledged. Works in transactions of 4,096 records, so that others can write in between. The space is used
     /// for new records; the file does not get smaller.
     ///
     /// # Errors

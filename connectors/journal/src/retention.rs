@@ -76,8 +76,8 @@ impl Retention {
     }
 }
 
-/// How many records are removed in one transaction.
-const AT_ONCE: i64 = 1_024;
+/// How many records are removed in one transaction: some milliseconds in which others wait.
+const AT_ONCE: i64 = 4_096;
 
 /// After how many records a writer or an acker trims in passing. As it removes at most twice as many, it keeps up.
 const EVERY: usize = 4_096;
@@ -104,7 +104,7 @@ impl Turn {
 
 /// Trims a little. An error is left to the next call that matters.
 pub(crate) fn trim_in_passing(file: &mut Connection, topic: i64, retention: &Retention, now: i64) {
-    for _ in 0..2 * EVERY / 1_024 {
+    for _ in 0..2 {
         let removed = write(file, |file| trim_some(file, topic, retention, now));
         if !matches!(removed, Ok(1..)) {
             return;
@@ -112,7 +112,7 @@ pub(crate) fn trim_in_passing(file: &mut Connection, topic: i64, retention: &Ret
     }
 }
 
-/// Removes up to 1,024 records, and says how many. Zero if there is nothing to remove.
+/// Removes up to 4,096 records, and says how many. Zero if there is nothing to remove.
 pub(crate) fn trim_some(file: &Connection, topic: i64, retention: &Retention, now: i64) -> rusqlite::Result<u64> {
     if retention.keeps_everything() {
         return Ok(0);

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use common::acknowledge;
 use streamz::delivery::{Acker, Inbox};
-use streamz_journal::{Journal, JournalInboxOptions, Record};
+use streamz_journal::rusqlite::Connection;
+use streamz_journal::{Journal, JournalInboxOptions, Progress, Record};
 
 /// In real time: the children are processes, and die in it.
 const LEASE: Duration = Duration::from_millis(500);
@@ -77,6 +78,56 @@ fn what_a_killed_writer_had_appended_is_there() {
         }
         assert_eq!(journal.status().unwrap()[0].next, all.len() as i64 + 1, "half a batch");
     }
+}
+
+/// Copies a topic into a database, with its progress.
+fn import(journal: &Journal, database: &Path, mut stored: impl FnMut(u64)) {
+    let mut database = Connection::open(database).unwrap();
+    database.pragma_update(None, "journal_mode", "wal").unwrap();
+    database.execute_batch("CREATE TABLE IF NOT EXISTS rows (position INTEGER)").unwrap();
+    let progress = Progress::open(&database, "import").unwrap();
+    let mut last = progress.load::<i64>(&database).unwrap().unwrap_or(0);
+    loop {
+        let entries = journal.read("t", last + 1, fastrand::usize(1..50)).unwrap();
+        let Some(end) = entries.last() else { return };
+        last = end.position;
+        let transaction = database.transaction().unwrap();
+        for entry in &entries {
+            transaction.execute("INSERT INTO rows VALUES (?1)", [entry.position]).unwrap();
+        }
+        progress.store(&transaction, last).unwrap();
+        transaction.commit().unwrap();
+        stored(last.unsigned_abs());
+    }
+}
+
+#[test]
+#[ignore = "run by `a_killed_import_writes_each_row_once`"]
+fn child_that_imports() {
+    let journal = Journal::open(variable("JOURNAL")).unwrap();
+    import(&journal, &variable("LOG"), report);
+}
+
+#[test]
+fn a_killed_import_writes_each_row_once() {
+    const COUNT: i64 = 20_000;
+    let directory = tempfile::tempdir().unwrap();
+    let (path, database) = (directory.path().join("test.journal"), directory.path().join("rows.db"));
+    let journal = Journal::open(&path).unwrap();
+    journal.writer("t").unwrap().append(&vec![Record::new("x"); COUNT as usize]).unwrap();
+    for _ in 0..20 {
+        let mut child = child("child_that_imports", &path, &database);
+        let mut reports = reports(&mut child);
+        reports.by_ref().take(fastrand::usize(1..30)).for_each(drop);
+        child.kill().unwrap();
+        reports.for_each(drop);
+        child.wait().unwrap();
+    }
+    import(&journal, &database, drop);
+    let database = Connection::open(&database).unwrap();
+    let mut rows = database.prepare("SELECT position FROM rows ORDER BY rowid").unwrap();
+    let rows: Vec<i64> = rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert!(rows.iter().copied().eq(1..=COUNT), "{} rows, of {COUNT}", rows.len());
 }
 
 /// Writes down what it has processed, and then acknowledges it, in two parts.

@@ -1,0 +1,67 @@
+//! Orders that are billed without losing one: a topic, a pipeline that acknowledges, and a topic of those that failed.
+//!
+//! ```sh
+//! cargo run -p streamz-journal --example orders
+//! cargo run -p streamz-journal --example orders -- orders.journal
+//! ```
+//!
+//! Without an argument, the file is a temporary one. With one, kill the program at any moment and start it again: it goes on
+//! with what had not been billed.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use streamz::delivery::{DeliveryConfig, Outbox};
+use streamz::prelude::*;
+use streamz_journal::{Entry, Journal, JournalInboxOptions, Record};
+
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let directory = tempfile::tempdir()?;
+    let path = std::env::args().nth(1).map_or_else(|| directory.path().join("orders.journal"), PathBuf::from);
+    let journal = Journal::open(path)?;
+
+    // A shop does this, in a process of its own.
+    let orders: Vec<_> =
+        (1..=1_000).map(|n| Record::new(format!("{}", n % 331)).with_key(format!("customer-{}", n % 9))).collect();
+    journal.writer("orders")?.append(&orders)?;
+
+    // `bounded` ends at the newest order. Without it, this would wait for more.
+    let options = JournalInboxOptions::new().consumer("billing").take_over(true).bounded(true);
+    let inbox = journal.inbox("orders", "billing", options)?;
+
+    let pipeline = Pipeline::new("billing");
+    let (bills, failures) = Stream::deliver(&pipeline, inbox, DeliveryConfig::default())?
+        .through(&AsyncMapper::new(|_: &CancelToken, order: &Entry| bill(order)).with_workers(4))
+        .dead_letters();
+    // An order that fails is acknowledged when it lies in another topic.
+    let mut put_aside = journal.writer("orders.failed")?;
+    failures.spawn_for_each(move |failure| {
+        let Ok(failure) = failure else { return };
+        let (order, error) = failure.into_item::<Entry>().expect("the order is still there");
+        eprintln!(
+            "order {} is put aside: {}",
+            order.position,
+            error.source().map_or(String::new(), ToString::to_string)
+        );
+        put_aside.write(&mut vec![order.into()]).expect("it cannot be put aside");
+    });
+    let total = bills.fold(0, |total, euros| total + euros)?;
+    println!("{}", pipeline.join());
+
+    println!("billed in this run: {total} euros");
+    for topic in journal.status()? {
+        println!("topic {}: positions {} to {}", topic.topic, topic.first, topic.next - 1);
+        for group in topic.groups {
+            let (backlog, in_flight, acknowledged) = (group.backlog, group.in_flight, group.acknowledged);
+            println!("  group {}: backlog {backlog}, in flight {in_flight}, acknowledged {acknowledged}", group.group);
+        }
+    }
+    Ok(())
+}
+
+fn bill(order: &Entry) -> Result<u64, Box<dyn Error + Send + Sync>> {
+    match std::str::from_utf8(&order.payload)?.parse()? {
+        0 => Err("there is nothing to pay".into()),
+        euros => Ok(euros),
+    }
+}
