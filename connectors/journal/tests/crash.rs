@@ -12,9 +12,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::acknowledge;
-use streamz::delivery::{Acker, Inbox};
+use streamz::delivery::{Acker, DeliveryConfig, Inbox};
+use streamz::prelude::*;
 use streamz_journal::rusqlite::Connection;
-use streamz_journal::{Journal, JournalInboxOptions, Progress, Record};
+use streamz_journal::{Entry, Journal, JournalInboxOptions, Progress, Record};
 
 /// In real time: the children are processes, and die in it.
 const LEASE: Duration = Duration::from_millis(500);
@@ -153,14 +154,41 @@ fn child_that_consumes() {
     }
 }
 
+/// A pipeline that writes batches down, from a pool that finishes in any order.
+#[test]
+#[ignore = "run by `killed_pipelines_lose_nothing`"]
+fn child_that_runs_a_pipeline() {
+    let journal = Journal::open(variable("JOURNAL")).unwrap();
+    let mut log = OpenOptions::new().create(true).append(true).open(variable("LOG")).unwrap();
+    let inbox = journal.inbox("t", "g", JournalInboxOptions::new().lease(LEASE)).unwrap();
+    let pipeline = Pipeline::new("worker");
+    let config = DeliveryConfig { max_unacked: 1_000, keep_alive: LEASE / 4, ..DeliveryConfig::default() };
+    let pool = AsyncMapper::new(|_: &CancelToken, entry: &Entry| {
+        if entry.position % 3 == 0 {
+            std::thread::yield_now();
+        }
+        streamz::Ok(entry.position)
+    });
+    Stream::deliver(&pipeline, inbox, config)
+        .unwrap()
+        .through(&pool.with_workers(3).with_ordered(false))
+        .batch(BatchConfig { max_size: 50, max_latency: Duration::from_millis(5) })
+        .for_each(|batch| {
+            let text: String = batch.unwrap().iter().map(|position| format!("{position}\n")).collect();
+            log.write_all(text.as_bytes()).unwrap();
+            report(1);
+        })
+        .unwrap();
+}
+
 struct Worker {
     child: Child,
     reader: std::thread::JoinHandle<()>,
 }
 
 impl Worker {
-    fn start(path: &Path, log: &Path, progress: mpsc::Sender<()>) -> Self {
-        let mut child = child("child_that_consumes", path, log);
+    fn start(main: &str, path: &Path, log: &Path, progress: mpsc::Sender<()>) -> Self {
+        let mut child = child(main, path, log);
         let reports = reports(&mut child);
         let reader = std::thread::spawn(move || reports.for_each(|_| progress.send(()).unwrap_or_default()));
         Self { child, reader }
@@ -175,20 +203,29 @@ impl Worker {
 
 #[test]
 fn killed_consumers_lose_nothing() {
-    const COUNT: usize = 30_000;
+    kill_consumers("child_that_consumes", 30_000);
+}
+
+#[test]
+fn killed_pipelines_lose_nothing() {
+    kill_consumers("child_that_runs_a_pipeline", 60_000);
+}
+
+/// Kills two workers again and again, and lets the last one come to the end.
+fn kill_consumers(main: &str, count: usize) {
     let directory = tempfile::tempdir().unwrap();
     let (path, log) = (directory.path().join("test.journal"), directory.path().join("log"));
     let journal = Journal::open(&path).unwrap();
-    journal.writer("t").unwrap().append(&vec![Record::new("x"); COUNT]).unwrap();
+    journal.writer("t").unwrap().append(&vec![Record::new("x").with_key("k"); count]).unwrap();
 
     let (progress, reports) = mpsc::channel();
-    let mut workers: Vec<_> = (0..2).map(|_| Worker::start(&path, &log, progress.clone())).collect();
+    let mut workers: Vec<_> = (0..2).map(|_| Worker::start(main, &path, &log, progress.clone())).collect();
     for _ in 0..20 {
         for _ in 0..fastrand::usize(1..25) {
             reports.recv_timeout(Duration::from_secs(60)).expect("the workers do nothing");
         }
         workers.swap_remove(fastrand::usize(0..2)).kill();
-        workers.push(Worker::start(&path, &log, progress.clone()));
+        workers.push(Worker::start(main, &path, &log, progress.clone()));
     }
     workers.into_iter().for_each(Worker::kill);
 
@@ -208,8 +245,8 @@ fn killed_consumers_lose_nothing() {
     let duplicates = processed.len() - processed.iter().collect::<BTreeSet<_>>().len();
     println!("{by_workers} processed by workers; {redelivered} came again at the end; {duplicates} duplicates");
     let missing: Vec<_> =
-        (1..=COUNT as i64).collect::<BTreeSet<_>>().difference(&processed.into_iter().collect()).copied().collect();
+        (1..=count as i64).collect::<BTreeSet<_>>().difference(&processed.into_iter().collect()).copied().collect();
     assert!(missing.is_empty(), "missing: {missing:?}");
     let status = journal.group_status("t", "g").unwrap().unwrap();
-    assert_eq!((status.acknowledged, status.unacknowledged()), (COUNT as u64, 0));
+    assert_eq!((status.acknowledged, status.unacknowledged()), (count as u64, 0));
 }
