@@ -8,7 +8,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use redis::streams::{StreamReadOptions, StreamReadReply};
-use redis::{Commands, Connection, cmd};
+use redis::{Commands, Connection, Value, cmd};
 use streamz::delivery::{Acker, DeliveryConfig, Inbox, Outbox};
 use streamz::{Pipeline, Stream};
 use streamz_redis::{Fields, RedisInbox, RedisOutbox};
@@ -36,6 +36,8 @@ fn main() -> Outcome<()> {
         let count = |name: &str| format!("{name}, {consumers} consumer{}", if consumers == 1 { "" } else { "s" });
         let bare = consume(&mut client, consumers, |name| bare_loop(&server, name))?;
         row(&count("fetch and acknowledge, bare client"), bare, bare);
+        let raw = consume(&mut client, consumers, |name| raw_loop(&server, name))?;
+        row(&count("the same, only the ids are read"), raw, bare);
         let ours = consume(&mut client, consumers, |name| inbox_loop(&server.url, name))?;
         row(&count("fetch and acknowledge, RedisInbox"), ours, bare);
         let ours = consume(&mut client, consumers, |name| pipeline(&server.url, name))?;
@@ -127,6 +129,23 @@ fn bare_loop(server: &Server, consumer: &str) -> Outcome<usize> {
         seen += ids.len();
         let ids: Vec<String> = ids.into_iter().map(|entry| entry.id).collect();
         let _: usize = client.xack(KEY, "speed", &ids)?;
+    }
+}
+
+/// The least that one can do: the fields of the records stay where they are.
+fn raw_loop(server: &Server, consumer: &str) -> Outcome<usize> {
+    let mut client = server.connect()?;
+    let mut read = cmd("XREADGROUP");
+    read.arg("GROUP").arg("speed").arg(consumer).arg("COUNT").arg(BATCH).arg("STREAMS").arg(KEY).arg(">");
+    let mut seen = 0;
+    loop {
+        let reply: Option<Vec<(Value, Vec<(Vec<u8>, Value)>)>> = read.query(&mut client)?;
+        let Some((_, entries)) = reply.and_then(|mut streams| streams.pop()) else { return Ok(seen) };
+        seen += entries.len();
+        let mut acknowledge = cmd("XACK");
+        acknowledge.arg(KEY).arg("speed");
+        entries.into_iter().for_each(|(id, _)| _ = acknowledge.arg(id));
+        acknowledge.exec(&mut client)?;
     }
 }
 

@@ -13,6 +13,11 @@ use crate::id::EntryId;
 use crate::inbox::{Options, RedisInbox};
 use crate::link::{Address, Link, Timeouts};
 
+/// What Redis can count.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// As good as never, and can be added to and taken from any time.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Where a group begins in a stream when it is created. A group that exists goes on where it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
@@ -83,23 +88,23 @@ impl RedisInboxBuilder {
         self
     }
 
-    /// Sets after how long without a sign of life a record goes to another consumer. Defaults to 60 s; at least 1 ms.
+    /// Sets after how long without a sign of life a record goes to another consumer. Defaults to 60 s; from 1 ms to
+    /// a year.
     ///
     /// The pipeline gives a sign of life for all its records every
     /// [`keep_alive`](streamz::delivery::DeliveryConfig::keep_alive), which must be at most three quarters of the lease. All
     /// consumers of a group should use the same. It is measured by the server's clock: when that jumps ahead, records may be
     /// delivered twice; when it is set back, they are taken over later.
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.options.lease = lease.max(Duration::from_millis(1));
+        self.options.lease = lease.clamp(SHORTEST, LONGEST);
         self
     }
 
-    /// Sets how often to look for records whose lease has expired. Defaults to 5 s; at least 1 ms.
+    /// Sets how often to look for records whose lease has expired. Defaults to 5 s; from 1 ms to a year.
     ///
     /// The server goes through all pending records of the group each time.
     pub fn claim_interval(mut self, interval: Duration) -> Self {
-        // A year is as good as never, and can be added to any time.
-        self.options.claim_interval = interval.clamp(Duration::from_millis(1), Duration::from_secs(31_536_000));
+        self.options.claim_interval = interval.clamp(SHORTEST, LONGEST);
         self
     }
 

@@ -75,6 +75,9 @@ pub(crate) struct Options {
     pub(crate) until_empty: bool,
 }
 
+/// More than this is not asked for at a time, however much is wanted: the server builds its reply in one piece.
+const MOST: usize = 100_000;
+
 /// Goes through the pending entries of each stream, a page at a time.
 #[derive(Debug, Clone, Copy)]
 struct Search {
@@ -161,7 +164,7 @@ impl RedisInbox {
             let idle = if own { Duration::ZERO } else { self.options.lease };
             let range = Range { idle: (!own).then_some(idle), after, own };
             let page = self.group.pending(stream, range, most)?;
-            self.search = match page.last() {
+            let next = match page.last() {
                 Some(last) if page.len() == most => Some(Search { stream, after: Some(last.id), own }),
                 _ if stream + 1 < self.known.len() => Some(Search { stream: stream + 1, after: None, own }),
                 _ => {
@@ -178,6 +181,7 @@ impl RedisInbox {
             if !wanted.is_empty() {
                 self.take_over(stream, idle, &wanted, records)?;
             }
+            self.search = next;
             if !records.is_empty() {
                 break;
             }
@@ -340,6 +344,7 @@ impl Inbox for RedisInbox {
         wait: Duration,
         records: &mut Vec<Delivery<Record, Receipt>>,
     ) -> Result<(), StoreError> {
+        let max = max.min(MOST);
         let mut found = Vec::new();
         found.extend(self.spare.drain(..self.spare.len().min(max)));
         let start = now();

@@ -22,6 +22,8 @@ pub(crate) struct Address {
 
 impl Address {
     pub(crate) fn new(info: ConnectionInfo, timeouts: Timeouts) -> Result<Self, RedisError> {
+        #[cfg(feature = "tls")]
+        choose_cryptography();
         let settings = info.redis_settings().clone();
         let url = show(info.addr(), &settings).into();
         // Each call is one write, the end of which must not wait for the acknowledgement of its start.
@@ -157,6 +159,16 @@ impl Link {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("url", &self.address.url).field("open", &self.is_open()).finish()
+    }
+}
+
+/// Chooses ring for the process, unless the program has chosen. Otherwise rustls panics in a program in which another crate
+/// brings a second implementation.
+#[cfg(feature = "tls")]
+fn choose_cryptography() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // If another thread was faster, its choice holds.
+        _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
 

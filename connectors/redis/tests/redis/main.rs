@@ -4,4 +4,7 @@ mod common;
 mod delivery;
 mod faults;
 mod outbox;
+mod pipeline;
 mod suite;
+#[cfg(feature = "tls")]
+mod tls;

@@ -18,7 +18,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one. `None` if none is installed; says so once.
+    /// Starts one. `None` if none is installed; says so once. `{port}` in the options is its port.
     pub(crate) fn start(options: &[&str]) -> Option<Self> {
         let installed = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
         if !installed {
@@ -47,7 +47,7 @@ impl Server {
         let mut child = Command::new("redis-server")
             .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--daemonize", "no", "--dir"])
             .arg(self.dir.path())
-            .args(&self.options)
+            .args(self.options.iter().map(|option| option.replace("{port}", &port)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
