@@ -15,6 +15,9 @@ use streamz_redis::{Fields, RedisInbox, RedisOutbox};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
+/// An ID, and the fields as they came.
+type Entry = (Vec<u8>, Value);
+
 const RECORDS: usize = 300_000;
 const BATCH: usize = 512;
 const PAYLOAD: [u8; 100] = [b'x'; 100];
@@ -139,7 +142,7 @@ fn raw_loop(server: &Server, consumer: &str) -> Outcome<usize> {
     read.arg("GROUP").arg("speed").arg(consumer).arg("COUNT").arg(BATCH).arg("STREAMS").arg(KEY).arg(">");
     let mut seen = 0;
     loop {
-        let reply: Option<Vec<(Value, Vec<(Vec<u8>, Value)>)>> = read.query(&mut client)?;
+        let reply: Option<Vec<(Value, Vec<Entry>)>> = read.query(&mut client)?;
         let Some((_, entries)) = reply.and_then(|mut streams| streams.pop()) else { return Ok(seen) };
         seen += entries.len();
         let mut acknowledge = cmd("XACK");

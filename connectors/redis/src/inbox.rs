@@ -83,7 +83,7 @@ const MOST: usize = 100_000;
 struct Search {
     stream: usize,
     after: Option<EntryId>,
-    /// Looks for what this consumer held before, instead of what has expired.
+    /// Looks for what this consumer held before. What has expired comes after that.
     own: bool,
 }
 
@@ -167,8 +167,9 @@ impl RedisInbox {
             let next = match page.last() {
                 Some(last) if page.len() == most => Some(Search { stream, after: Some(last.id), own }),
                 _ if stream + 1 < self.known.len() => Some(Search { stream: stream + 1, after: None, own }),
+                _ if own => Some(Search { stream: 0, after: None, own: false }),
                 _ => {
-                    self.due = if own { now() } else { now() + self.options.claim_interval };
+                    self.due = now() + self.options.claim_interval;
                     None
                 }
             };
