@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{ConnectionInfo, RedisError, Value, cmd};
+use redis::{Cmd, ConnectionInfo, RedisError, Value, cmd};
 use streamz::delivery::{Outbox, StoreError};
 
 use crate::error::{Error, Failure, Place};
@@ -95,10 +95,12 @@ impl RedisOutbox {
     /// Sends the first records of a batch, and says which of them were written.
     fn send(&mut self, batch: &[Fields], written: &mut Vec<bool>) -> Result<(), Failure> {
         let mut packed = Vec::new();
+        // One for all, so that its buffers are there already.
+        let mut add = Cmd::new();
         let before = written.len();
         for fields in batch.iter().take(EXCHANGE.0) {
-            let mut add = cmd("XADD");
-            add.arg(&*self.stream);
+            add.clear();
+            add.arg("XADD").arg(&*self.stream);
             if let Some(max_len) = self.max_len {
                 add.arg("MAXLEN").arg("~").arg(max_len);
             }

@@ -283,3 +283,17 @@ fn a_server_full_of_clients_is_waited_for() {
     cmd("CONFIG").arg("SET").arg("maxclients").arg(100).exec(&mut client).expect("CONFIG SET");
     connect(&url).expect("an inbox");
 }
+
+#[test]
+fn records_whose_reply_was_cut_come_again() {
+    let Some(server) = Server::start(&[]) else { return };
+    let proxy = Proxy::start(server.port());
+    let inbox = RedisInbox::builder(proxy.url(), "s", "g").consumer("a").claim_interval(LONG * 10);
+    let mut inbox = inbox.connect().expect("an inbox");
+    assert!(fetch_now(&mut inbox).is_empty());
+    add(&mut server.client(), "s", 0..500);
+    proxy.cut_after(1000);
+    transient(inbox.fetch(1000, LONG, &mut Vec::new()));
+    let records = fetch(&mut inbox, 1000);
+    assert_eq!((payloads(&records), attempts(&records)), (texts(0..500), vec![2; 500]));
+}
