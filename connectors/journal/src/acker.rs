@@ -84,9 +84,9 @@ impl Acker for JournalAcker {
     fn give_back(&mut self, mut receipts: Vec<Receipt>) -> Result<(), StoreError> {
         receipts.sort_unstable();
         let first = receipts.first().map(|receipt| receipt.position);
-        let (group, owner) = (self.group, self.owner.id);
+        let group = self.group;
         let give_back = |file: &Transaction<'_>| {
-            for_each_run(&receipts, |attempt, first, last| group::give_back(file, group, owner, attempt, first, last))
+            for_each_run(&receipts, |attempt, first, last| group::give_back(file, group, attempt, first, last))
         };
         write(&mut self.file, give_back).map_err(|e| self.error("give records back", first, e))?;
         self.shared.changed.notify();

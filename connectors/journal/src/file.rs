@@ -7,6 +7,8 @@
 //! - `groups`: a row for each consumer group; positions below `next` have been taken.
 //! - `held`: ranges of positions that a group has taken and not acknowledged. See `group.rs`.
 //!
+//! The numbers of topics and groups are never used again, so a handle of one that was removed does not touch another.
+//!
 //! `application_id` says that the file is a journal, `user_version` is the version of the schema.
 
 use std::path::Path;
@@ -25,14 +27,14 @@ const SCHEMA: i64 = 1;
 
 const TABLES: &str = "
     CREATE TABLE topics (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
         name TEXT NOT NULL UNIQUE,
         first INTEGER NOT NULL DEFAULT 1,
         next INTEGER NOT NULL DEFAULT 1,
         bytes INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE TABLE groups (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
         topic INTEGER NOT NULL REFERENCES topics,
         name TEXT NOT NULL,
         start INTEGER NOT NULL,

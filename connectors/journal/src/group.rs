@@ -159,17 +159,10 @@ pub(crate) fn acknowledge(file: &Connection, group: i64, first: i64, last: i64) 
     cut(file, group, first, last, |_| true).map(drop)
 }
 
-/// Gives back the positions from `first` to `last`, as far as `owner` still holds them from that attempt.
-pub(crate) fn give_back(
-    file: &Connection,
-    group: i64,
-    owner: i64,
-    attempt: u32,
-    first: i64,
-    last: i64,
-) -> rusqlite::Result<()> {
-    let mine = |range: &Held| range.owner == owner && range.attempt == attempt;
-    let mut given = cut(file, group, first, last, mine)?;
+/// Gives back the positions from `first` to `last`, as far as they are still held from that attempt. Each attempt is made by
+/// one consumer.
+pub(crate) fn give_back(file: &Connection, group: i64, attempt: u32, first: i64, last: i64) -> rusqlite::Result<()> {
+    let mut given = cut(file, group, first, last, |range| range.attempt == attempt)?;
     for range in &mut given {
         range.expires = 0;
         insert(file, group, range, "")?;

@@ -86,7 +86,7 @@ impl JournalInboxOptions {
         self
     }
 
-    /// Sets how many bytes of keys and payloads one fetch reads at most; at least one record is read. Defaults to 8 MiB.
+    /// Sets how many bytes of keys, payloads and headers one fetch reads at most; at least one record is read. Defaults to 8 MiB.
     pub fn fetch_bytes(mut self, bytes: usize) -> Self {
         self.fetch_bytes = bytes;
         self
@@ -201,7 +201,7 @@ impl JournalInbox {
                 }
                 let entry = read_entry(row)?;
                 count += 1;
-                bytes += entry.key.len() + entry.payload.len();
+                bytes += entry.bytes();
                 let receipt = Receipt { position: entry.position, attempt: range.attempt };
                 range.first = entry.position + 1;
                 out.push(Delivery::new(entry, receipt).with_attempt(receipt.attempt));
@@ -213,9 +213,9 @@ impl JournalInbox {
 
     /// Gives back what was taken and not read.
     fn give_back(&mut self) -> rusqlite::Result<()> {
-        let Self { file, group, owner, taken, .. } = self;
+        let Self { file, group, taken, .. } = self;
         write(file, |file| {
-            taken.iter().try_for_each(|it| group::give_back(file, *group, owner.id, it.attempt, it.first, it.last))
+            taken.iter().try_for_each(|it| group::give_back(file, *group, it.attempt, it.first, it.last))
         })
     }
 

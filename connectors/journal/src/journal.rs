@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
 use streamz::Clock;
 
 use crate::error::{JournalError, Place, Reason};
 use crate::file;
 use crate::inbox::{JournalInbox, JournalInboxOptions};
-use crate::record::{Entry, from_millis, to_millis};
+use crate::record::{Entry, decode_headers, from_millis, to_millis};
 use crate::retention::{self, Retention};
 use crate::status::{self, GroupStatus, TopicStatus};
 use crate::writer::Writer;
@@ -75,7 +76,7 @@ impl JournalOptions {
         self
     }
 
-    /// Sets how large a record may be: its key and its payload, in bytes. Defaults to 16 MiB. SQLite allows about 1 GB.
+    /// Sets how large a record may be: its key, its payload and its headers, in bytes. Defaults to 16 MiB. SQLite allows about 1 GB.
     pub fn max_record_bytes(mut self, bytes: usize) -> Self {
         self.max_record_bytes = bytes;
         self
@@ -299,7 +300,8 @@ pub(crate) fn make_topic(file: &mut Connection, topic: &str) -> Result<i64, Reas
                 position INTEGER PRIMARY KEY,
                 time INTEGER NOT NULL,
                 key BLOB NOT NULL,
-                payload BLOB NOT NULL
+                payload BLOB NOT NULL,
+                headers BLOB NOT NULL
             ) STRICT",
             records(id)
         ))?;
@@ -338,11 +340,21 @@ pub(crate) fn records(topic: i64) -> String {
 }
 
 pub(crate) fn select_entries(topic: i64) -> String {
-    format!("SELECT position, time, key, payload FROM {}", records(topic))
+    format!("SELECT position, time, key, payload, headers FROM {}", records(topic))
 }
 
-pub(crate) fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
-    Ok(Entry { position: row.get(0)?, time: from_millis(row.get(1)?), key: row.get(2)?, payload: row.get(3)? })
+pub(crate) fn read_entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let (position, time) = (row.get(0)?, from_millis(row.get(1)?));
+    let (key, payload) = (row.get(2)?, row.get(3)?);
+    let headers = match row.get_ref(4)?.as_blob()? {
+        [] => Vec::new(),
+        bytes => decode_headers(bytes).ok_or_else(|| damaged(4))?,
+    };
+    Ok(Entry { position, time, key, payload, headers })
+}
+
+fn damaged(column: usize) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, "the headers are damaged".into())
 }
 
 /// Tells the consumers in this process that there may be something for them. Those in other processes look by themselves.

@@ -48,8 +48,8 @@
 //!
 //! Positions in a topic are consecutive, in the order of the commits. A consumer gets records in the order of their
 //! positions, except for those that come again, which it gets first. Several consumers of a group work side by side, so
-//! records with the same key may be processed at the same time; for the order of a key, use one consumer for each topic and
-//! put keys into topics.
+//! records with the same key may be processed at the same time. If the order of a key matters, spread the keys over several
+//! topics, and give each topic one consumer.
 //!
 //! # Leases and clocks
 //!

@@ -1,4 +1,7 @@
 //! [`Record`] and [`Entry`]: what goes into a journal, and what comes out.
+//!
+//! Headers are stored as one blob: for each, the length of its name in four bytes (little-endian), the name, the length of its
+//! value, the value. No headers are an empty blob.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +19,8 @@ pub struct Record {
     pub key: Vec<u8>,
     /// The content. May be empty.
     pub payload: Vec<u8>,
+    /// Names and values that go with the payload, in order: the reason why it was put aside, an identifier for tracing.
+    pub headers: Vec<(String, Vec<u8>)>,
     /// When it happened. `None` stands for the time at which it is appended. Stored in milliseconds.
     pub time: Option<SystemTime>,
 }
@@ -23,12 +28,18 @@ pub struct Record {
 impl Record {
     /// A record without a key, with the time at which it is appended.
     pub fn new(payload: impl Into<Vec<u8>>) -> Self {
-        Self { key: Vec::new(), payload: payload.into(), time: None }
+        Self { payload: payload.into(), ..Self::default() }
     }
 
     /// Sets the key.
     pub fn with_key(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.key = key.into();
+        self
+    }
+
+    /// Adds a header.
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -39,7 +50,7 @@ impl Record {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.key.len() + self.payload.len()
+        self.key.len() + self.payload.len() + headers_len(&self.headers)
     }
 }
 
@@ -53,14 +64,61 @@ pub struct Entry {
     pub key: Vec<u8>,
     /// As in [`Record::payload`].
     pub payload: Vec<u8>,
+    /// As in [`Record::headers`].
+    pub headers: Vec<(String, Vec<u8>)>,
     /// When it happened, or when it was appended. Precise to the millisecond.
     pub time: SystemTime,
 }
 
-/// The same record, to be appended to another topic: with its key and its time, without its position.
+impl Entry {
+    /// The value of the first header of that name.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_slice())
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.key.len() + self.payload.len() + headers_len(&self.headers)
+    }
+}
+
+/// The same record, to be appended to another topic: all of it but its position.
 impl From<Entry> for Record {
     fn from(entry: Entry) -> Self {
-        Self { key: entry.key, payload: entry.payload, time: Some(entry.time) }
+        let Entry { key, payload, headers, time, .. } = entry;
+        Self { key, payload, headers, time: Some(time) }
+    }
+}
+
+fn headers_len(headers: &[(String, Vec<u8>)]) -> usize {
+    headers.iter().map(|(name, value)| 8 + name.len() + value.len()).sum()
+}
+
+pub(crate) fn encode_headers(headers: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(headers_len(headers));
+    for part in headers.iter().flat_map(|(name, value)| [name.as_bytes(), value]) {
+        // SQLite's blobs are shorter than 2 GiB.
+        bytes.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend(part);
+    }
+    bytes
+}
+
+/// `None` if they are damaged.
+pub(crate) fn decode_headers(mut bytes: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+    let mut part = || {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (part, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        bytes = rest;
+        Some((part.to_vec(), rest.is_empty()))
+    };
+    let mut headers = Vec::new();
+    loop {
+        let (name, _) = part()?;
+        let (value, is_last) = part()?;
+        headers.push((String::from_utf8(name).ok()?, value));
+        if is_last {
+            return Some(headers);
+        }
     }
 }
 
@@ -89,6 +147,18 @@ pub(crate) fn duration_millis(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_survive_a_round_trip() {
+        let headers =
+            [("reason".to_owned(), b"too late".to_vec()), (String::new(), Vec::new()), ("é".into(), vec![0; 300])];
+        let bytes = encode_headers(&headers);
+        assert_eq!(bytes.len(), headers_len(&headers));
+        assert_eq!(decode_headers(&bytes).unwrap(), headers);
+        for damaged in [&bytes[..3], &bytes[..14], &bytes[..bytes.len() - 1], &[1, 0, 0, 0, 255, 0, 0, 0, 0]] {
+            assert_eq!(decode_headers(damaged), None);
+        }
+    }
 
     #[test]
     fn times_survive_a_round_trip_in_milliseconds() {

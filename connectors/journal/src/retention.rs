@@ -58,7 +58,7 @@ impl Retention {
         self
     }
 
-    /// Keeps this many bytes of keys and payloads. The file is larger, by about 20 bytes a record.
+    /// Keeps this many bytes of keys, payloads and headers. The file is larger, by about 20 bytes a record.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
@@ -135,7 +135,7 @@ pub(crate) fn trim_some(file: &Connection, topic: i64, retention: &Retention, no
     {
         let table = records(topic);
         let sql = format!(
-            "SELECT time, length(key) + length(payload) FROM {table} WHERE position < ?1 ORDER BY position LIMIT {AT_ONCE}"
+            "SELECT time, length(key) + length(payload) + length(headers) FROM {table} WHERE position < ?1 ORDER BY position LIMIT {AT_ONCE}"
         );
         let mut select = file.prepare_cached(&sql)?;
         let mut rows = select.query([limit])?;

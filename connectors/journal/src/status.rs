@@ -17,7 +17,7 @@ pub struct TopicStatus {
     pub first: i64,
     /// The position that the next record will have.
     pub next: i64,
-    /// How many bytes of keys and payloads are kept.
+    /// How many bytes of keys, payloads and headers are kept.
     pub bytes: u64,
     /// Its consumer groups.
     pub groups: Vec<GroupStatus>,

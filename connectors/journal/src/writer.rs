@@ -8,7 +8,7 @@ use streamz::delivery::{Outbox, StoreError};
 
 use crate::error::{JournalError, Place, Reason};
 use crate::journal::{Shared, make_topic, records, write};
-use crate::record::{Record, to_millis};
+use crate::record::{Record, encode_headers, to_millis};
 use crate::retention::{self, Turn};
 
 /// Appends records to a topic. Made by [`Journal::writer`](crate::Journal::writer).
@@ -32,7 +32,10 @@ impl Writer {
         let place = shared.place.topic(topic);
         let mut file = shared.connect(&place)?;
         let topic = make_topic(&mut file, topic).map_err(|e| place.error("make the topic", e))?;
-        let insert = format!("INSERT INTO {} (position, time, key, payload) VALUES (?1, ?2, ?3, ?4)", records(topic));
+        let insert = format!(
+            "INSERT INTO {} (position, time, key, payload, headers) VALUES (?1, ?2, ?3, ?4, ?5)",
+            records(topic)
+        );
         Ok(Self { shared, place, file, topic, insert, turn: Turn::default() })
     }
 
@@ -76,7 +79,7 @@ fn append(
     let mut insert = file.prepare_cached(insert)?;
     for (position, record) in (end - count..).zip(batch) {
         let time = record.time.map_or(now, to_millis);
-        insert.execute((position, time, &record.key, &record.payload))?;
+        insert.execute((position, time, &record.key, &record.payload, encode_headers(&record.headers)))?;
     }
     Ok(end - count..end)
 }

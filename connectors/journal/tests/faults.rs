@@ -259,6 +259,9 @@ fn a_removed_group_is_permanent() {
     let journal = Journal::open(directory.path().join("removed")).unwrap();
     let mut inbox = inbox(&journal, "a");
     journal.remove_group("t", "g").unwrap();
+    // Not even with a new group, whatever number that gets.
+    append(&journal, 0..10);
+    journal.inbox("t", "another", common::options("b")).unwrap();
     let error = inbox.fetch(10, Duration::ZERO, &mut Vec::new()).unwrap_err();
     assert!(!error.is_transient(), "{error}");
 }

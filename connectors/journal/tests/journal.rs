@@ -10,13 +10,13 @@ use streamz::delivery::{Acker, Inbox};
 use streamz_journal::{Journal, Record, Retention, Start};
 
 #[test]
-fn records_are_kept_with_key_payload_and_time() {
+fn records_are_kept_with_all_their_parts() {
     let bench = Bench::new();
     let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_234);
     let before = SystemTime::UNIX_EPOCH - Duration::from_millis(7);
     let mut writer = bench.journal.writer("t").unwrap();
     let batch = [
-        Record::new("first").with_key("k").with_time(time),
+        Record::new("first").with_key("k").with_time(time).with_header("reason", "late").with_header("reason", [0]),
         Record::new("").with_time(before),
         Record::new([0, 255]).with_key([7; 3]),
     ];
@@ -25,7 +25,9 @@ fn records_are_kept_with_key_payload_and_time() {
     let entries = bench.journal.read("t", 0, 10).unwrap();
     assert_eq!(entries.iter().map(|entry| entry.position).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!((&*entries[0].key, &*entries[0].payload, entries[0].time), (&b"k"[..], &b"first"[..], time));
+    assert_eq!(entries[0].header("reason"), Some(&b"late"[..]));
     assert_eq!((entries[1].payload.len(), entries[1].time), (0, before));
+    assert_eq!((entries[1].headers.len(), entries[1].header("reason")), (0, None));
     // One without a time has that of the clock.
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(946_684_800);
     assert_eq!((&*entries[2].payload, entries[2].time), (&[0, 255][..], now));
