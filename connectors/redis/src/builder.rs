@@ -23,9 +23,9 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 pub enum Start {
     /// With the first entry of the stream.
     #[default]
-    Beginning,
+    Earliest,
     /// With the first entry that is added from then on.
-    End,
+    Latest,
     /// With the entry behind this one.
     After(EntryId),
 }
@@ -34,8 +34,8 @@ pub enum Start {
 impl fmt::Display for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Beginning => f.write_str("0"),
-            Self::End => f.write_str("$"),
+            Self::Earliest => f.write_str("0"),
+            Self::Latest => f.write_str("$"),
             Self::After(id) => id.fmt(f),
         }
     }

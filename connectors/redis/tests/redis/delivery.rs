@@ -254,16 +254,16 @@ fn a_group_starts_where_it_is_told_to() {
         let inbox = RedisInbox::builder(server.url(), "s", name).start(start);
         inbox.connect().expect("an inbox")
     };
-    let mut end = group("end", Start::End);
+    let mut end = group("end", Start::Latest);
     let mut after = group("after", Start::After(ids[1]));
-    let mut beginning = group("beginning", Start::Beginning);
+    let mut beginning = group("beginning", Start::Earliest);
     add(&mut client, "s", 3..4);
     assert_eq!(payloads(&fetch(&mut end, 10)), texts(3..4));
     assert_eq!(payloads(&fetch(&mut after, 10)), texts(2..4));
     assert_eq!(payloads(&fetch(&mut beginning, 10)), texts(0..4));
     // One that exists goes on where it was.
     add(&mut client, "s", 4..5);
-    assert_eq!(payloads(&fetch_all(&mut group("end", Start::Beginning), 2)), texts(3..5));
+    assert_eq!(payloads(&fetch_all(&mut group("end", Start::Earliest), 2)), texts(3..5));
 }
 
 #[test]
