@@ -182,7 +182,7 @@ fn raw_loop(server: &Server, consumer: &str) -> Outcome<usize> {
 }
 
 fn inbox(url: &str, consumer: &str) -> Outcome<RedisInbox> {
-    Ok(RedisInbox::builder(url, KEY, "speed").consumer(consumer).until_empty(true).connect()?)
+    Ok(RedisInbox::builder(url, KEY, "speed").consumer(consumer).bounded(true).connect()?)
 }
 
 fn inbox_loop(url: &str, consumer: &str) -> Outcome<usize> {

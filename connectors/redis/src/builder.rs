@@ -61,7 +61,7 @@ impl RedisInboxBuilder {
             start: Start::default(),
             create: true,
             delete: false,
-            until_empty: false,
+            bounded: false,
         };
         Self { server, streams: vec![stream], group, consumer: None, options, timeouts: Timeouts::default() }
     }
@@ -130,10 +130,14 @@ impl RedisInboxBuilder {
         self
     }
 
-    /// Sets whether the stream of the pipeline ends when a fetch finds no record, for a job that works off what is there.
-    /// Defaults to `false`. Records that other consumers hold do not count.
-    pub fn until_empty(mut self, until_empty: bool) -> Self {
-        self.options.until_empty = until_empty;
+    /// Makes the inbox end at the record that is the newest at [`connect`](Self::connect): the stream of the pipeline ends
+    /// when all records up to it have been given out. For batch jobs. Defaults to `false`. The last fetch may bring some
+    /// that are newer.
+    ///
+    /// What another consumer of the group holds at that point is waited for as long as a lease, for it may have died; what
+    /// a consumer that lives still holds then is left to it.
+    pub fn bounded(mut self, bounded: bool) -> Self {
+        self.options.bounded = bounded;
         self
     }
 

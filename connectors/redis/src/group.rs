@@ -145,6 +145,14 @@ impl Group {
         self.call(stream, "look up pending records", &pending, reply::pending)
     }
 
+    /// Whether another consumer has pending entries.
+    pub(crate) fn is_held_by_others(&mut self, stream: usize) -> Result<bool, Error> {
+        let mut pending = cmd("XPENDING");
+        pending.arg(&**self.key(stream)).arg(&*self.names.group);
+        let consumers = self.call(stream, "look up pending records", &pending, reply::consumers)?;
+        Ok(consumers.iter().any(|consumer| *consumer != self.names.consumer.as_bytes()))
+    }
+
     /// Takes over entries that were delivered at least `idle` ago. The reply has those that exist and could be taken over.
     pub(crate) fn claim(&mut self, stream: usize, idle: Duration, ids: &[EntryId]) -> Result<Vec<Value>, Error> {
         let claim = self.claim_command(stream, idle, ids);

@@ -61,7 +61,17 @@ pub struct RedisInbox {
     search: Option<Search>,
     /// When the next one begins.
     due: Instant,
+    /// Where it ends, if it does.
+    bound: Option<Bound>,
     exhausted: bool,
+}
+
+/// Of each stream the last entry that is read, and then a time for what others hold.
+#[derive(Debug)]
+struct Bound {
+    last: Vec<EntryId>,
+    /// When what dead consumers held has expired.
+    closes: Option<Instant>,
 }
 
 /// What the builder sets.
@@ -72,7 +82,7 @@ pub(crate) struct Options {
     pub(crate) start: Start,
     pub(crate) create: bool,
     pub(crate) delete: bool,
-    pub(crate) until_empty: bool,
+    pub(crate) bounded: bool,
 }
 
 /// More than this is not asked for at a time, however much is wanted: the server builds its reply in one piece.
@@ -103,11 +113,16 @@ impl RedisInbox {
     pub(crate) fn connect(group: Group, options: Options) -> Result<Self, Error> {
         let streams = group.names.streams.len();
         let shared = Arc::new(Shared::new(streams));
-        let (known, spare) = (vec![EntryId::MIN; streams], VecDeque::new());
-        let mut inbox = Self { group, options, shared, known, spare, search: None, due: now(), exhausted: false };
+        let known = vec![EntryId::MIN; streams];
+        let (spare, search, due, bound) = (VecDeque::new(), None, now(), None);
+        let mut inbox = Self { group, options, shared, known, spare, search, due, bound, exhausted: false };
         inbox.group.link.connect().map_err(|failure| inbox.group.error_of_all("connect", failure))?;
         for stream in 0..streams {
             inbox.join(stream)?;
+        }
+        if inbox.options.bounded {
+            let last = (0..streams).map(|stream| Ok(inbox.group.last_added(stream)?.unwrap_or_default()));
+            inbox.bound = Some(Bound { last: last.collect::<Result<_, Error>>()?, closes: None });
         }
         inbox.search_own();
         Ok(inbox)
@@ -249,31 +264,64 @@ impl RedisInbox {
         records.push(Delivery::new(record, Receipt { stream, id }).with_attempt(attempt));
     }
 
+    /// Whether a stream is read further.
+    fn is_open(&self, stream: usize) -> bool {
+        self.bound.as_ref().is_none_or(|bound| self.known[stream] < bound.last[stream])
+    }
+
     /// Reads new records.
     fn read(&mut self, most: usize, wait: Duration, records: &mut Vec<Delivery<Record, Receipt>>) -> Result<(), Error> {
         let names = Arc::clone(&self.group.names);
+        let open: Vec<usize> = (0..names.streams.len()).filter(|stream| self.is_open(*stream)).collect();
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg(&*names.group).arg(&*names.consumer);
         // The number is for each stream.
-        read.arg("COUNT").arg(most.div_ceil(names.streams.len()));
+        read.arg("COUNT").arg(most.div_ceil(open.len()));
         let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).min(u64::from(u32::MAX));
         // Zero would mean for ever.
         if millis > 0 {
             read.arg("BLOCK").arg(millis);
         }
         read.arg("STREAMS");
-        names.streams.iter().for_each(|key| _ = read.arg(&**key));
-        names.streams.iter().for_each(|_| _ = read.arg(">"));
+        open.iter().for_each(|stream| _ = read.arg(&*names.streams[*stream]));
+        open.iter().for_each(|_| _ = read.arg(">"));
         let reply = self.group.link.call(&read, Duration::from_millis(millis));
         let reply = reply.map_err(|failure| self.group.error_of_all("fetch records", failure))?;
         let Some(streams) = reply::streams(reply) else {
             return Err(self.unreadable(0));
         };
+        let mut without = open;
         for (key, entries) in streams {
             let Some(stream) = names.streams.iter().position(|name| name.as_bytes() == key) else {
                 return Err(self.unreadable(0));
             };
+            without.retain(|open| *open != stream);
             self.read_stream(stream, entries, most, records)?;
+        }
+        if let Some(bound) = &self.bound {
+            // Other consumers have read the rest, or it was deleted.
+            without.into_iter().for_each(|stream| self.known[stream] = bound.last[stream]);
+        }
+        Ok(())
+    }
+
+    /// Everything up to the bound has been given out, here or to others: what those hold who have died comes when its lease
+    /// has expired.
+    fn close(&mut self, deadline: Instant) -> Result<(), Error> {
+        let mut held = false;
+        for stream in 0..self.known.len() {
+            held |= self.group.is_held_by_others(stream)?;
+        }
+        let now = now();
+        let Some(bound) = &mut self.bound else { return Ok(()) };
+        let closes = *bound.closes.get_or_insert(now + self.options.lease);
+        if !held || closes <= now {
+            self.exhausted = true;
+        } else {
+            // A search, at the latest when it closes, finds them.
+            self.due = self.due.min(closes);
+            // A fetch may return early, but not late, so it does not matter who else unparks this thread.
+            std::thread::park_timeout(deadline.min(self.due).saturating_duration_since(now));
         }
         Ok(())
     }
@@ -325,12 +373,15 @@ impl RedisInbox {
             self.search_own();
         }
         self.search(most, records)?;
-        if records.is_empty() {
-            let now = now();
-            let wait = deadline.min(self.due).saturating_duration_since(now);
-            self.read(most, wait, records)?;
+        if !records.is_empty() {
+            Ok(())
+        } else if !(0..self.known.len()).any(|stream| self.is_open(stream)) {
+            self.close(deadline)
+        } else if self.bound.is_some() {
+            self.read(most, Duration::ZERO, records)
+        } else {
+            self.read(most, deadline.min(self.due).saturating_duration_since(now()), records)
         }
-        Ok(())
     }
 }
 
@@ -363,8 +414,7 @@ impl Inbox for RedisInbox {
                 }
                 Err(error) => return Err(error.into()),
             }
-            if found.is_empty() && now() >= deadline {
-                self.exhausted = self.options.until_empty;
+            if self.exhausted || now() >= deadline {
                 break;
             }
         }

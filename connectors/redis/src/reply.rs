@@ -67,6 +67,12 @@ pub(crate) fn pending(reply: Value) -> Option<Vec<Pending>> {
         .collect()
 }
 
+/// The consumers in the reply of XPENDING without a range.
+pub(crate) fn consumers(reply: Value) -> Option<Vec<Vec<u8>>> {
+    let [_, _, _, consumers] = array(reply)?;
+    list(consumers)?.into_iter().map(|row| bytes(array::<2>(row)?.into_iter().next()?)).collect()
+}
+
 /// The rows of XINFO GROUPS or XINFO CONSUMERS, as names and values.
 pub(crate) fn rows(reply: Value) -> Option<Vec<Vec<Pair>>> {
     list(reply)?.into_iter().map(pairs).collect()

@@ -267,14 +267,65 @@ fn a_group_starts_where_it_is_told_to() {
 }
 
 #[test]
-fn until_empty_ends_when_there_is_nothing_left() {
+fn a_bounded_inbox_ends_at_the_newest_record() {
     let Some(server) = Server::start(&[]) else { return };
-    add(&mut server.client(), "s", 0..3);
-    let mut inbox = inbox(&server, "a").until_empty(true).connect().expect("an inbox");
-    assert_eq!(fetch(&mut inbox, 10).len(), 3);
-    assert!(!inbox.is_exhausted());
+    let mut client = server.client();
+    add(&mut client, "s", 0..3);
+    add(&mut client, "t", 3..4);
+    let bounded = || inbox(&server, "a").and_stream("t").and_stream("u").bounded(true).connect().expect("an inbox");
+    let mut first = bounded();
+    add(&mut client, "s", 4..20);
+    let mut records = fetch_all(&mut first, 4);
+    assert!(!first.is_exhausted());
+    records.append(&mut fetch_now(&mut first));
+    assert!(fetch_now(&mut first).is_empty());
+    assert!(first.is_exhausted());
+    let mut found = payloads(&records);
+    assert!(found.len() < 20, "{} records", found.len());
+    found.retain(|text| text.len() == 1 && text.as_str() < "4");
+    found.sort();
+    assert_eq!(found, texts(0..4));
+    // The next one begins with what the first one held.
+    drop(first);
+    let mut second = bounded();
+    let mut found = payloads(&fetch_all(&mut second, 20));
+    found.sort_by_key(|text| text.parse::<u32>().expect("a number"));
+    assert_eq!(found, texts(0..20));
+    assert!(fetch_now(&mut second).is_empty());
+    assert!(second.is_exhausted());
+}
+
+#[test]
+fn a_bounded_inbox_waits_for_the_leases_of_the_dead() {
+    let Some(server) = Server::start(&[]) else { return };
+    add(&mut server.client(), "s", 0..5);
+    let mut dead = inbox(&server, "a").connect().expect("an inbox");
+    assert_eq!(fetch(&mut dead, 2).len(), 2);
+    drop(dead);
+    let inbox = inbox(&server, "b").lease(Duration::from_millis(100)).claim_interval(LONG).bounded(true);
+    let mut inbox = inbox.connect().expect("an inbox");
+    let records = fetch_all(&mut inbox, 5);
+    assert_eq!(payloads(&records), ["2", "3", "4", "0", "1"]);
     assert!(fetch_now(&mut inbox).is_empty());
     assert!(inbox.is_exhausted());
+}
+
+#[test]
+fn a_bounded_inbox_leaves_to_others_what_they_keep() {
+    let Some(server) = Server::start(&[]) else { return };
+    add(&mut server.client(), "s", 0..5);
+    let mut other = inbox(&server, "a").connect().expect("an inbox");
+    let mut acker = other.acker().expect("an acker");
+    assert_eq!(fetch(&mut other, 2).len(), 2);
+    let bounded = inbox(&server, "b").lease(Duration::from_millis(300)).claim_interval(LONG).bounded(true);
+    let mut bounded = bounded.connect().expect("an inbox");
+    assert_eq!(payloads(&fetch_all(&mut bounded, 3)), texts(2..5));
+    let mut seen = Vec::new();
+    while !bounded.is_exhausted() {
+        acker.keep_alive().expect("a sign of life");
+        bounded.fetch(10, Duration::from_millis(1), &mut seen).expect("a fetch");
+    }
+    assert!(seen.len() <= 2);
 }
 
 #[test]

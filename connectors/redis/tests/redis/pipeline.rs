@@ -19,7 +19,7 @@ fn a_pipeline_acknowledges_what_it_has_processed() {
     let mut client = server.client();
     add(&mut client, "s", 0..1000);
     let pipeline = Pipeline::new("test");
-    let inbox = inbox(&server, "a").until_empty(true).connect().expect("an inbox");
+    let inbox = inbox(&server, "a").bounded(true).connect().expect("an inbox");
     let mut seen = Vec::new();
     Stream::deliver(&pipeline, inbox, DeliveryConfig::default())
         .expect("an acker")
