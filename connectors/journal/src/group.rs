@@ -5,7 +5,7 @@
 //! 1. A position below the group's `next` is acknowledged if and only if no row of `held` covers it. So what has been
 //!    acknowledged costs nothing, however much it is, and in whatever order: only what is in flight has rows.
 //! 2. The ranges of a group do not overlap, and lie below `next`.
-//! 3. A range is free if it has expired (`expires <= now`); one that was given back has `expires = 0`.
+//! 3. A range is free if it has expired (`expires <= now`); one that was given back has expired long ago ([`FREE`]).
 //!    `look_at` is no later than the earliest `expires`, so before that time the ranges need not be looked at.
 //! 4. Every function here runs in a transaction that has the write lock from its beginning.
 //!
@@ -16,6 +16,9 @@
 //! the ranges were looked at, shows it, and each lease that has more left than its whole length starts again.
 
 use rusqlite::{Connection, Row, params};
+
+/// The time at which a range expires that was given back: earlier than any clock shows.
+const FREE: i64 = i64::MIN;
 
 /// Who takes records.
 #[derive(Debug, Clone)]
@@ -164,28 +167,33 @@ pub(crate) fn acknowledge(file: &Connection, group: i64, first: i64, last: i64) 
 pub(crate) fn give_back(file: &Connection, group: i64, attempt: u32, first: i64, last: i64) -> rusqlite::Result<()> {
     let mut given = cut(file, group, first, last, |range| range.attempt == attempt)?;
     for range in &mut given {
-        range.expires = 0;
+        range.expires = FREE;
         insert(file, group, range, "")?;
     }
     if !given.is_empty() {
-        file.prepare_cached("UPDATE groups SET look_at = 0 WHERE id = ?1")?.execute([group])?;
+        look_soon(file, group)?;
     }
     Ok(())
 }
 
 /// The lease of what `owner` holds starts again.
 pub(crate) fn keep_alive(file: &Connection, group: i64, owner: &Owner, now: i64) -> rusqlite::Result<()> {
-    let sql = "UPDATE held SET expires = ?3 WHERE group_id = ?1 AND owner = ?2 AND expires > 0";
-    file.prepare_cached(sql)?.execute([group, owner.id, now.saturating_add(owner.lease)]).map(drop)
+    let sql = "UPDATE held SET expires = ?3 WHERE group_id = ?1 AND owner = ?2 AND expires > ?4";
+    file.prepare_cached(sql)?.execute([group, owner.id, now.saturating_add(owner.lease), FREE]).map(drop)
 }
 
 /// Frees what all consumers of a name hold.
 pub(crate) fn free(file: &Connection, group: i64, consumer: &str) -> rusqlite::Result<()> {
-    let sql = "UPDATE held SET expires = 0 WHERE group_id = ?1 AND consumer = ?2";
-    if file.prepare_cached(sql)?.execute((group, consumer))? > 0 {
-        file.prepare_cached("UPDATE groups SET look_at = 0 WHERE id = ?1")?.execute([group])?;
+    let sql = "UPDATE held SET expires = ?3 WHERE group_id = ?1 AND consumer = ?2";
+    if file.prepare_cached(sql)?.execute((group, consumer, FREE))? > 0 {
+        look_soon(file, group)?;
     }
     Ok(())
+}
+
+/// A range has become free.
+fn look_soon(file: &Connection, group: i64) -> rusqlite::Result<()> {
+    file.prepare_cached("UPDATE groups SET look_at = ?2 WHERE id = ?1")?.execute([group, FREE]).map(drop)
 }
 
 /// Takes the positions from `first` to `last` out of the ranges that are `wanted`, and returns what was taken out.

@@ -43,6 +43,10 @@ use crate::error::{JournalError, Place, Reason};
 /// Each instance that opens the progress of a job takes over from the one before. If that is still running, its next
 /// [`store`](Self::store) fails, and with it its transaction: the two never both write.
 ///
+/// # With a consumer group
+/// The sink of a pipeline can store its progress, too, if the pipeline keeps the order of the records and is the only consumer
+/// of its group. What the group gives out again after a crash then lies at or below the position, and the sink skips it.
+///
 /// # Several positions
 /// A source with several positions, such as the partitions of a topic, has a job for each: `import/3`.
 ///

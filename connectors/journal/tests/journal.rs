@@ -236,6 +236,23 @@ fn a_bounded_inbox_waits_for_the_lease_of_the_dead() {
 }
 
 #[test]
+fn a_bounded_inbox_takes_nothing_beyond_its_bound() {
+    let bench = Bench::new();
+    bench.append(0..10);
+    let mut job = bench.journal.inbox("t", "g", options("job").bounded(true)).unwrap();
+    bench.append(10..30);
+    let mut dead = bench.inbox("dead");
+    assert_eq!(fetch(&mut dead, 15).len(), 15);
+    assert_eq!(fetch(&mut dead, 5).len(), 5);
+    kill(dead);
+    bench.clock.advance(LEASE);
+    assert_eq!(positions(&fetch(&mut job, 100)), (1..=10).collect::<Vec<_>>());
+    assert!(fetch(&mut job, 100).is_empty());
+    assert!(job.is_exhausted());
+    assert_eq!(positions(&fetch(&mut bench.inbox("other"), 100)), (11..=30).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_bounded_inbox_leaves_the_living_what_they_hold() {
     let bench = Bench::new();
     bench.append(0..10);
@@ -389,4 +406,19 @@ fn reopening_finds_everything_as_it_was() {
     kill(inbox);
     let again = Journal::options().clock(&bench.clock).open(bench.path()).unwrap();
     assert_eq!(again.status().unwrap(), before);
+}
+
+#[test]
+fn a_clock_before_1970_will_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = ManualClock::starting_at(SystemTime::UNIX_EPOCH - Duration::from_secs(1_000_000));
+    let journal = Journal::options().clock(&clock).open(directory.path().join("test.journal")).unwrap();
+    common::append(&journal, 0..10);
+    let mut inbox = inbox(&journal, "a");
+    let mut acker = inbox.acker().unwrap();
+    let some = fetch(&mut inbox, 10);
+    acker.give_back(receipts(&some[..5])).unwrap();
+    assert_eq!(positions(&fetch(&mut inbox, 10)), [1, 2, 3, 4, 5]);
+    clock.advance(LEASE);
+    assert_eq!(fetch(&mut inbox, 100).len(), 10);
 }
