@@ -173,6 +173,16 @@ fn dropping_an_inbox_gives_back_what_was_not_handed_out() {
 }
 
 #[test]
+fn a_fetch_reads_at_least_one_record() {
+    let bench = Bench::new();
+    bench.append(0..3);
+    let mut inbox = bench.journal.inbox("t", "g", options("a").fetch_bytes(0)).unwrap();
+    for position in 1..=3 {
+        assert_eq!(positions(&fetch(&mut inbox, 10)), [position]);
+    }
+}
+
+#[test]
 fn a_clock_that_jumps_loses_nothing() {
     let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
     let hour = Duration::from_secs(3_600);
