@@ -12,7 +12,7 @@ use crate::stage::operator::{Emit, Operator};
 
 /// The default burst is what this part of a second brings, and one item: longer than a thread is usually kept waiting for a
 /// processor.
-const BURSTS_PER_SECOND: f64 = 100.0;
+const BURSTS_PER_SECOND: f64 = 50.0;
 
 /// Limits the rate by delaying items; none are dropped.
 ///
@@ -20,8 +20,8 @@ const BURSTS_PER_SECOND: f64 = 100.0;
 /// `burst` items follow one another without delay; what a longer pause leaves unused is lost. Rates below one per second
 /// work like any other. [`dropping`](Self::dropping) drops the excess items instead of delaying them.
 ///
-/// The default burst is one item plus the items of 10 milliseconds, rounded down: 1 for rates below 100 per second, 11 for
-/// 1,000 and 10,001 for a million. For a minimum distance of `1 / rate` between any two items, set a
+/// The default burst is one item plus the items of 20 milliseconds, rounded down: 1 for rates below 50 per second, 21 for
+/// 1,000 and 20,001 for a million. For a minimum distance of `1 / rate` between any two items, set a
 /// [burst](Self::with_burst) of 1.
 ///
 /// Each run has its own limit: two streams through one throttle have twice the rate. A drain does not lift the limit,
@@ -40,7 +40,7 @@ const BURSTS_PER_SECOND: f64 = 100.0;
 /// and 1,024 were not, with or without a throttle.
 ///
 /// With a burst of 1, lost time cannot be made up, and each item takes a wake-up: about 90 % are left of 1,000 items per
-/// second, and no rate brings more than some 10,000 to 50,000.
+/// second, and no rate brings more than some 10,000 to 40,000.
 ///
 /// Under a [`ManualClock`](crate::ManualClock) each item is emitted at its exact nanosecond.
 ///
@@ -99,7 +99,7 @@ impl<T> Throttle<T> {
 
     common_options!();
 
-    /// Sets how many items may be emitted at once after a pause. Defaults to one item plus the items of 10 milliseconds,
+    /// Sets how many items may be emitted at once after a pause. Defaults to one item plus the items of 20 milliseconds,
     /// rounded down. 1 keeps any two items `1 / rate` apart, at the price of some of the rate: see
     /// [above](Self#how-exact-it-is).
     ///
@@ -297,8 +297,8 @@ mod tests {
     }
 
     #[test]
-    fn default_burst_is_one_item_and_those_of_10_ms() {
-        for (rate, burst) in [(0.1, 1), (99.9, 1), (100.0, 2), (150.0, 2), (1e3, 11), (1e5, 1_001), (1e6, 10_001)] {
+    fn default_burst_is_one_item_and_those_of_20_ms() {
+        for (rate, burst) in [(0.1, 1), (49.9, 1), (50.0, 2), (75.0, 2), (1e3, 21), (1e5, 2_001), (1e6, 20_001)] {
             let items: Vec<u64> = vec![0; burst + 1];
             let times = times(&Throttle::new(rate), &items);
             assert_eq!(times.iter().filter(|at| **at == 0).count(), burst, "{rate}/s");
@@ -307,16 +307,16 @@ mod tests {
     }
 
     #[test]
-    fn default_burst_makes_up_for_waking_10_ms_late() {
-        for rate in [100usize, 1_000, 100_000] {
+    fn default_burst_makes_up_for_waking_20_ms_late() {
+        for rate in [50usize, 1_000, 100_000] {
             let mut throttle = Harness::new(&Throttle::new(rate as f64)).with_capacity(2 * rate);
-            (0..=rate / 100).for_each(|n| throttle.item(n));
-            assert_eq!(throttle.items().len(), rate / 100 + 1);
-            // It gets its next items, and looks at the clock, only every 10 milliseconds.
+            (0..=rate / 50).for_each(|n| throttle.item(n));
+            assert_eq!(throttle.items().len(), rate / 50 + 1);
+            // It gets its next items, and looks at the clock, only every 20 milliseconds.
             for _ in 0..10 {
-                throttle.advance(ms(10));
-                (0..rate / 100).for_each(|n| throttle.item(n));
-                assert_eq!(throttle.items().len(), rate / 100, "{rate}/s");
+                throttle.advance(ms(20));
+                (0..rate / 50).for_each(|n| throttle.item(n));
+                assert_eq!(throttle.items().len(), rate / 50, "{rate}/s");
             }
         }
     }
