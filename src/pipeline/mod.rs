@@ -12,6 +12,6 @@ pub use node::Cause;
 pub(crate) use node::Registration;
 pub use pipeline::{DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, Pipeline, PipelineBuilder};
 pub use report::{Outcome, OutputReport, Report, StageReport, StepReport};
-pub(crate) use scope::{Drain, Membership, Scope, Settings};
+pub(crate) use scope::{Drain, Membership, Place, Scope, Settings};
 pub use stats::{DropReason, StageKind};
 pub use token::{CancelToken, Cancelled};

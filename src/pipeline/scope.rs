@@ -19,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -208,44 +208,16 @@ impl Scope {
     ///
     /// A thread that does not `keep` the pipeline alive must end when [`is_closing`](Self::is_closing).
     pub(crate) fn spawn(self: &Arc<Self>, name: &str, keep: bool, body: impl FnOnce(io::Result<()>) + Send + 'static) {
+        self.place(name, keep).spawn(body);
+    }
+
+    /// Reserves a place for a thread, which counts from now on as if it ran: also at the clock and for `max_threads`.
+    pub(crate) fn place(self: &Arc<Self>, name: &str, keep: bool) -> Place {
         let name: Arc<str> = format!("{}/{name}", self.name).into();
         let waiter = Waiter::for_thread(&self.clock, Arc::clone(&name));
         let role = if keep { Role::Keeper } else { Role::Helper };
         let (membership, others) = self.enter(role, Arc::clone(waiter.wake()));
-        // Kept outside the thread's closure, which a failed spawn destroys.
-        let work = Arc::new(Mutex::new(Some((body, waiter, membership))));
-        let theirs = Arc::clone(&work);
-        let run = move || {
-            let Some((body, waiter, membership)) = theirs.lock().take() else { return };
-            drop(theirs);
-            let waiter = waiter.install();
-            HOME.set(membership.scope.address());
-            if let Err(payload) = panic::catch(|| body(Ok(()))) {
-                membership.scope.fault(&payload);
-            }
-            // The last acts, in this order: whoever joins is woken while this thread still counts as running.
-            drop(membership);
-            drop(waiter);
-            Waiter::uninstall();
-        };
-        let most = self.settings.max_threads;
-        let spawned = if others < most {
-            std::thread::Builder::new().name(name.to_string()).stack_size(self.settings.stack_size).spawn(run)
-        } else {
-            Err(io::Error::other(format!("pipeline `{}` has {most} threads already, the most it may have", self.name)))
-        };
-        match spawned {
-            Ok(handle) => self.keep_handle(handle),
-            Err(error) => {
-                let taken = work.lock().take();
-                if let Some((body, waiter, membership)) = taken {
-                    log::error!("streamz: cannot start thread `{name}`: {error}");
-                    body(Err(error));
-                    drop(membership);
-                    drop(waiter);
-                }
-            }
-        }
+        Place { membership, waiter, name, is_allowed: others < self.settings.max_threads }
     }
 
     /// Counts a thread that is about to be spawned; says how many others there are.
@@ -286,7 +258,7 @@ impl Scope {
 
     /// A thread of ours died although it catches the panics of user code: a fault in this library. Keep what it said
     /// and stop the rest; its streams have been cut by then.
-    fn fault(&self, payload: &PanicPayload) {
+    pub(crate) fn fault(&self, payload: &PanicPayload) {
         let message = payload.message().to_owned();
         log::error!("streamz: a thread of pipeline `{}` died: {message}", self.name);
         self.state.lock().faults.push(message.clone());
@@ -468,6 +440,86 @@ impl State {
             self.names.insert(numbered.as_str().into(), 1);
             numbered.into()
         }
+    }
+}
+
+/// A thread that is counted and not yet started. The place is given back if it is dropped.
+pub(crate) struct Place {
+    // In this order, as at the end of a thread: whoever joins is woken while this one still counts as running.
+    membership: Membership,
+    waiter: Waiter,
+    name: Arc<str>,
+    /// Within `max_threads`.
+    is_allowed: bool,
+}
+
+impl Place {
+    /// Whether the pipeline may have this thread; if not, an attempt to start it fails.
+    pub(crate) fn is_allowed(&self) -> bool {
+        self.is_allowed
+    }
+
+    /// Starts the thread. It belongs to the scope: see [`Scope::spawn`].
+    pub(crate) fn spawn(self, body: impl FnOnce(io::Result<()>) + Send + 'static) {
+        let scope = Arc::clone(&self.membership.scope);
+        if let Some(handle) = self.start(body, |builder, run| builder.spawn(run)) {
+            scope.keep_handle(handle);
+        }
+    }
+
+    /// Starts the thread within `threads`, so that `body` may borrow.
+    ///
+    /// The end of `threads` joins it, which the manual clock does not see: whoever opened `threads` has to wait for the end
+    /// of `body` first, in a way that the clock sees.
+    pub(crate) fn spawn_scoped<'scope>(
+        self,
+        threads: &'scope thread::Scope<'scope, '_>,
+        body: impl FnOnce(io::Result<()>) + Send + 'scope,
+    ) {
+        _ = self.start(body, |builder, run| builder.spawn_scoped(threads, run));
+    }
+
+    fn start<'a, H>(
+        self,
+        body: impl FnOnce(io::Result<()>) + Send + 'a,
+        spawn: impl FnOnce(thread::Builder, Box<dyn FnOnce() + Send + 'a>) -> io::Result<H>,
+    ) -> Option<H> {
+        let (scope, name) = (Arc::clone(&self.membership.scope), Arc::clone(&self.name));
+        let is_allowed = self.is_allowed;
+        // Kept outside the thread's closure, which a failed spawn destroys.
+        let work = Arc::new(Mutex::new(Some((body, self))));
+        let theirs = Arc::clone(&work);
+        let run = move || {
+            let Some((body, Place { membership, waiter, .. })) = theirs.lock().take() else { return };
+            drop(theirs);
+            let waiter = waiter.install();
+            HOME.set(membership.scope.address());
+            if let Err(payload) = panic::catch(|| body(Ok(()))) {
+                membership.scope.fault(&payload);
+            }
+            // The last acts, in this order: whoever joins is woken while this thread still counts as running.
+            drop(membership);
+            drop(waiter);
+            Waiter::uninstall();
+        };
+        let Settings { stack_size, max_threads, .. } = scope.settings;
+        let spawned = if is_allowed {
+            spawn(thread::Builder::new().name(name.to_string()).stack_size(stack_size), Box::new(run))
+        } else {
+            let message = format!("pipeline `{}` has {max_threads} threads already, the most it may have", scope.name);
+            Err(io::Error::other(message))
+        };
+        spawned
+            .map_err(|error| {
+                let taken = work.lock().take();
+                if let Some((body, place)) = taken {
+                    log::error!("streamz: cannot start thread `{name}`: {error}");
+                    body(Err(error));
+                    // After the call: until its streams are cut, the pipeline has not ended.
+                    drop(place);
+                }
+            })
+            .ok()
     }
 }
 

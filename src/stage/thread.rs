@@ -169,8 +169,8 @@ impl StageThread {
     }
 
     /// Waits until `done`, also after a stop: for work that cannot be interrupted. Whoever makes it true posts the wake.
-    pub(crate) fn wait_regardless(&self, done: impl Fn() -> bool) {
-        self.wait_in(Phase::Delegated, |waiter| {
+    pub(crate) fn wait_regardless(&self, phase: Phase, done: impl Fn() -> bool) {
+        self.wait_in(phase, |waiter| {
             if !waiter.spin(&done) && !done() {
                 waiter.park(None);
             }

@@ -8,6 +8,7 @@ mod crew;
 mod desk;
 mod intake;
 mod lanes;
+mod latch;
 mod outlet;
 mod par_mapper;
 mod reorder;

@@ -57,6 +57,9 @@ use crate::stream::start::Registered;
 /// a pipeline with a `ParMapper` of its own on the same pool, and the sink of a pipeline may run on a thread of that pool.
 /// A stage that is started on a thread of a rayon pool, as in such a closure, does not wait those 10 milliseconds.
 ///
+/// While the stage's thread is in such a call, it emits nothing and takes nothing: results that the pool finishes in that
+/// time are held back until the call returns.
+///
 /// Under a [`ManualClock`](crate::ManualClock) the stage waits for the pool, however long that takes, unless it was
 /// started on a thread of a rayon pool.
 ///
@@ -200,7 +203,7 @@ where
         panic::guard_drop(self.input.take());
         self.desk.close();
         while self.desk.is_running() {
-            self.thread.wait_regardless(|| !self.desk.is_running());
+            self.thread.wait_regardless(Phase::Delegated, || !self.desk.is_running());
         }
         self.desk.clear();
         panic::discard(std::mem::take(&mut self.ready));

@@ -35,7 +35,7 @@
 //! 10. *Marks* (see `mark.rs`) have numbers, as items do. In order they keep their place; else see `barriers.rs`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -43,14 +43,15 @@ use super::barriers::Barriers;
 use super::crew::Crew;
 use super::intake::Intake;
 use super::lanes::{Lane, Lanes};
+use super::latch::CountLatch;
 use super::reorder::Reorder;
 use super::slots::Slots;
 use crate::edge::{Edge, EdgeSender, End};
 use crate::error::{Result, StreamError};
 use crate::operators::call::LaneOf;
 use crate::panic;
-use crate::pipeline::CancelToken;
-use crate::pipeline::stats::StepStats;
+use crate::pipeline::stats::{Phase, StepStats};
+use crate::pipeline::{CancelToken, Place};
 use crate::stage::operator::sealed::Context;
 use crate::stage::thread::{StageThread, spawn_error};
 use crate::stream::Stream;
@@ -114,7 +115,6 @@ pub(super) struct Pool<In, Out> {
     pub(super) edge: Arc<Edge<Out>>,
     pub(super) ended: AtomicBool,
     pub(super) halted: AtomicBool,
-    pub(super) alive: AtomicUsize,
     /// A mark has come.
     pub(super) delivers: AtomicBool,
     pub(super) context: Context,
@@ -154,59 +154,116 @@ where
     W: Fn(&Site<'_>, In) -> Outcome<Out> + Send + Sync + 'static,
 {
     let (sender, stream) = registered.output("", capacity);
-    let input = input.into_input();
-    let pool = Arc::new(Pool {
-        crew: Crew::new(Intake { stream: Some(input), end: End::Finished }, settings.window as u64),
-        slots: Slots::new(settings.workers),
-        keyed: settings.lane_of.map(|lane_of| Keyed { lane_of, lanes: Lanes::new(), sorted: AtomicU64::new(0) }),
-        edge: Arc::clone(sender.shared()),
-        output: Mutex::new(PoolOutput {
-            results: Reorder::new(settings.ordered),
-            sender: Some(sender),
-            finished: false,
-            completed: 0,
-            marks: Barriers::new(),
-            stopped: false,
-        }),
-        ended: AtomicBool::new(false),
-        halted: AtomicBool::new(false),
-        alive: AtomicUsize::new(settings.workers),
-        delivers: AtomicBool::new(false),
-        context: registered.context(),
-    });
-    let work = Arc::new(work);
-    let registered = Arc::new(registered);
-    for index in 0..settings.workers {
-        let (pool, work, registered_here) = (Arc::clone(&pool), Arc::clone(&work), Arc::clone(&registered));
-        let name = registered.thread_name(index);
-        registered.token.scope().spawn(&name, true, move |started| {
-            let (token, stats) = (registered_here.token.clone(), Arc::clone(&registered_here.stats));
-            match started {
-                Ok(()) => {
-                    let thread = StageThread::new(token, stats, index);
-                    let leaving = Leaving { pool: &pool, cut: || thread.cut() };
-                    pool.work(&thread, &*work);
-                    drop(leaving);
-                }
-                // The others do the work; if there are none, the stream ends with this.
-                Err(error) => {
-                    drop(Leaving { pool: &pool, cut: || spawn_error(&token, &stats, &error) });
-                }
+    let pool = Pool::new(settings, input, sender, registered.context());
+    let scope = registered.token.scope();
+    // All are counted here, so that it does not depend on when the first worker starts which threads the pipeline may have.
+    let places = (0..pool.slots.len()).map(|index| (index, scope.place(&registered.thread_name(index), true)));
+    let mut places: Vec<_> = places.collect();
+    // If the pipeline may have none of them, this one says so.
+    let first = places.iter().position(|(_, place)| place.is_allowed()).unwrap_or(0);
+    let (first, place) = places.remove(first);
+    // These are logged; the others do the work.
+    places.extract_if(.., |(_, place)| !place.is_allowed()).for_each(|(_, place)| place.spawn(|_| ()));
+    place.spawn(move |started| {
+        let Registered { token, stats, .. } = registered;
+        match started {
+            Ok(()) => {
+                let thread = StageThread::new(token, stats, first);
+                run(&pool, &thread, places, &work);
+                pool.finish(|| thread.cut());
             }
-            let_go(pool, work);
-        });
-    }
-    let_go(pool, work);
+            Err(error) => pool.finish(|| spawn_error(&token, &stats, &error)),
+        }
+        // The closures may own values whose drop panics.
+        panic::guard_drop(work);
+        panic::guard_drop(pool);
+    });
     stream
 }
 
-/// The closures may own values whose drop panics.
-fn let_go<In, Out, W>(pool: Arc<Pool<In, Out>>, work: Arc<W>) {
-    panic::guard_drop(work);
-    panic::guard_drop(pool);
+/// Worker 0 is the stage's own thread; the others borrow from it and have left when this returns.
+fn run<In, Out, W>(pool: &Pool<In, Out>, thread: &StageThread, others: Vec<(usize, Place)>, work: &W)
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    W: Fn(&Site<'_>, In) -> Outcome<Out> + Sync,
+{
+    let (token, stats) = (&thread.token, &thread.stats);
+    let running = CountLatch::new(Arc::clone(thread.wake()));
+    let running = &running;
+    std::thread::scope(|threads| {
+        for (index, place) in others {
+            // Before the spawn: the worker may have left by the time it returns.
+            running.enter();
+            place.spawn_scoped(threads, move |started| {
+                // Without this one, the others do the work.
+                if started.is_ok() {
+                    pool.run_worker(&StageThread::new(token.clone(), Arc::clone(stats), index), work);
+                }
+                running.leave();
+            });
+        }
+        pool.run_worker(thread, work);
+        // The join at the end of the scope is a wait that virtual time does not see; this one it sees.
+        while !running.is_open() {
+            thread.wait_regardless(Phase::Idle, || running.is_open());
+        }
+    });
 }
 
 impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
+    fn new(settings: Settings<In>, input: Stream<In>, sender: EdgeSender<Out>, context: Context) -> Self {
+        Self {
+            crew: Crew::new(Intake { stream: Some(input.into_input()), end: End::Finished }, settings.window as u64),
+            slots: Slots::new(settings.workers),
+            keyed: settings.lane_of.map(|lane_of| Keyed { lane_of, lanes: Lanes::new(), sorted: AtomicU64::new(0) }),
+            edge: Arc::clone(sender.shared()),
+            output: Mutex::new(PoolOutput {
+                results: Reorder::new(settings.ordered),
+                sender: Some(sender),
+                finished: false,
+                completed: 0,
+                marks: Barriers::new(),
+                stopped: false,
+            }),
+            ended: AtomicBool::new(false),
+            halted: AtomicBool::new(false),
+            delivers: AtomicBool::new(false),
+            context,
+        }
+    }
+
+    /// The life of one worker. A panic in it is a bug of this library: user code is guarded where it is called.
+    fn run_worker<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&self, thread: &StageThread, work: &W) {
+        if let Err(payload) = panic::catch(|| self.work(thread, work)) {
+            // The others must not wait for what this worker had in hand.
+            self.halt();
+            thread.token.scope().fault(&payload);
+        }
+    }
+
+    /// After the last worker has left: drops and counts what was abandoned, and cuts the output if it has not been finished.
+    fn finish(&self, cut: impl FnOnce() -> StreamError) {
+        self.halt();
+        let mut output = self.output.lock();
+        let sender = output.sender.take().filter(|_| !output.finished);
+        let results = std::mem::replace(&mut output.results, Reorder::new(false));
+        let marks = std::mem::replace(&mut output.marks, Barriers::new());
+        drop(output);
+        drop(marks);
+        // User values, whose drop may panic: one by one, and under no lock.
+        panic::discard(results.into_all());
+        let (todo, done) = self.slots.clear();
+        panic::discard(todo);
+        panic::discard(done);
+        panic::discard(self.keyed.as_ref().map_or_else(Vec::new, |keyed| keyed.lanes.clear()));
+        self.step().abandoned.add(self.step().unsettled());
+        // Last: who sees the end of the output finds everything counted.
+        if let Some(mut sender) = sender {
+            sender.end(End::Cut(cut()));
+        }
+    }
+
     pub(super) fn is_halted(&self, thread: &StageThread) -> bool {
         self.halted.load(Ordering::Acquire) || thread.is_stopped() || self.edge.is_gone()
     }
@@ -225,43 +282,5 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         shift.dismiss_all();
         // A foreign channel may hold values of the user's.
         panic::guard_drop(stream);
-    }
-}
-
-/// A worker that is about to leave, in whatever way.
-struct Leaving<'a, In: Send + 'static, Out: Send + 'static, F: Fn() -> StreamError> {
-    pool: &'a Pool<In, Out>,
-    /// Why the output is cut, if this is the last and it is not finished.
-    cut: F,
-}
-
-impl<In: Send + 'static, Out: Send + 'static, F: Fn() -> StreamError> Drop for Leaving<'_, In, Out, F> {
-    fn drop(&mut self) {
-        let pool = self.pool;
-        if std::thread::panicking() {
-            // A fault in this library: the others must not wait for what this worker had in hand.
-            pool.halt();
-        }
-        if pool.alive.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return;
-        }
-        pool.halt();
-        let mut output = pool.output.lock();
-        let sender = output.sender.take().filter(|_| !output.finished);
-        let results = std::mem::replace(&mut output.results, Reorder::new(false));
-        let marks = std::mem::replace(&mut output.marks, Barriers::new());
-        drop(output);
-        // Lost.
-        drop(marks);
-        // Values of the user's, whose drop may panic.
-        panic::discard(results.into_all());
-        let (todo, done) = pool.slots.clear();
-        panic::discard(todo);
-        panic::discard(done);
-        panic::discard(pool.keyed.as_ref().map_or_else(Vec::new, |keyed| keyed.lanes.clear()));
-        pool.step().abandoned.add(pool.step().unsettled());
-        if let Some(mut sender) = sender {
-            sender.end(End::Cut((self.cut)()));
-        }
     }
 }
