@@ -4,7 +4,7 @@ use super::{Edge, End};
 use crate::clock::wait::Wake;
 use crate::error::{ErrorKind, Result, StreamError};
 use crate::panic::discard;
-use crate::sync::{Arc, CHUNK, Ordering};
+use crate::sync::{Arc, CHUNK};
 
 /// The producing end, for one producer.
 pub(crate) struct EdgeSender<T> {
@@ -138,17 +138,6 @@ impl<T> EdgeSender<T> {
     /// Registers for room: true if there is some, so that the caller must not park.
     pub(crate) fn want_room(&self, wake: &Arc<Wake>) -> bool {
         self.edge.want_room(wake)
-    }
-
-    /// Takes back the oldest item that waits in the queue.
-    pub(crate) fn evict(&mut self) -> Option<Result<T>> {
-        let mut state = self.edge.state.lock();
-        let item = state.queue.pop()?;
-        state.sent = state.sent.wrapping_sub(1);
-        self.edge.gauge.sent.store(state.sent, Ordering::Release);
-        drop(state);
-        self.set_credit(self.credit + 1);
-        Some(item)
     }
 
     /// From now on `wake` is posted when the consumer goes.

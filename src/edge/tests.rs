@@ -145,16 +145,6 @@ fn a_lower_capacity_loses_nothing_that_nobody_waits_for() {
     }
 }
 
-#[test]
-fn the_oldest_can_be_taken_back() {
-    let (mut sender, mut receiver) = edge(2, true);
-    sender.push(Ok(1));
-    sender.push(Ok(2));
-    assert_eq!(sender.evict().unwrap().unwrap(), 1);
-    sender.push(Ok(3));
-    assert_eq!(drain(&mut receiver), [2, 3]);
-}
-
 /// Two threads that park on every occasion: neither is ever left parked.
 #[test]
 fn no_wake_is_lost() {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::own_loop::Way;
 use super::thread::StageThread;
 use crate::clock::wait::Wake;
-use crate::edge::{EdgeSender, End};
+use crate::edge::{EdgeSender, End, Refused};
 use crate::error::{Result, StreamError};
 use crate::pipeline::stats::{Phase, StageStats, Timing};
 
@@ -45,9 +45,15 @@ impl<T> Branch<T> {
         self.sender.is_full()
     }
 
-    /// Takes back the oldest item that the consumer has not taken. Only on an eager edge is that the oldest of all.
-    pub(crate) fn evict(&mut self) -> Option<Result<T>> {
-        self.sender.evict()
+    /// On an eager edge, where a push leaves nothing behind: see [`Edge::offer_in_place_of_oldest`].
+    ///
+    /// [`Edge::offer_in_place_of_oldest`]: crate::edge::Edge::offer_in_place_of_oldest
+    pub(crate) fn offer_in_place_of_oldest(
+        &self,
+        item: T,
+        accepted: impl FnOnce(bool),
+    ) -> Result<Option<T>, (Refused, Result<T>)> {
+        self.sender.shared().offer_in_place_of_oldest(Ok(item), accepted)
     }
 }
 

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::edge::Gauge;
+use crate::edge::{Gauge, Refused};
 use crate::error::{Result, StreamError};
 use crate::operators::options::{Options, common_options, opaque_debug};
 use crate::panic::{self, guard_drop};
@@ -318,31 +318,38 @@ impl<T: Send + 'static> Splitter<T> {
     fn deliver(&mut self, letter: DeadLetter, desk: &Desk<Exits<T>>) {
         let mut ways = desk.ways();
         let failed = &mut ways.1;
-        // What does not go in, or has to go for it.
-        let mut unwanted = None;
-        if failed.is_gone() {
-            add_one(&self.stats.counts.undeliverable);
-            desk.step().errors_absorbed.add(1);
-            unwanted = Some(Ok(letter));
-            desk.undeliverable();
-            self.tell(desk);
-        } else {
-            let is_full = self.overflow != Overflow::Block && failed.is_full();
-            let oldest = if is_full && self.overflow == Overflow::DropOldest { failed.evict() } else { None };
-            if oldest.is_some() {
-                // The newer one takes the place of the older, which was counted as passed on already.
-                self.dropped(desk);
-                desk.pushed(failed.push(Ok(letter)));
-                unwanted = oldest;
-            } else if is_full && failed.is_full() {
-                self.dropped(desk);
-                unwanted = Some(Ok(letter));
-            } else {
-                // Also if there was no oldest: then the reader has taken it meanwhile, and made room.
-                desk.step().errors_out.add(1);
-                desk.pushed(failed.push(Ok(letter)));
+        let put = |failed: &mut Branch<DeadLetter>, letter| {
+            desk.step().errors_out.add(1);
+            desk.pushed(failed.push(Ok(letter)));
+            Ok(None)
+        };
+        let outcome = match self.overflow {
+            _ if failed.is_gone() => Err((Refused::Closed, Ok(letter))),
+            Overflow::DropOldest => {
+                desk.pushed(true);
+                failed.offer_in_place_of_oldest(letter, |displaces| match displaces {
+                    // It takes the place of the oldest, which has been counted as emitted.
+                    true => self.dropped(desk),
+                    false => desk.step().errors_out.add(1),
+                })
             }
-        }
+            Overflow::DropNewest if failed.is_full() => Err((Refused::Full, Ok(letter))),
+            Overflow::DropNewest | Overflow::Block => put(failed, letter),
+        };
+        let unwanted = match outcome {
+            Ok(oldest) => oldest.map(Ok),
+            Err((Refused::Full, letter)) => {
+                self.dropped(desk);
+                Some(letter)
+            }
+            Err((Refused::Closed, letter)) => {
+                add_one(&self.stats.counts.undeliverable);
+                desk.step().errors_absorbed.add(1);
+                desk.undeliverable();
+                self.tell(desk);
+                Some(letter)
+            }
+        };
         drop(ways);
         guard_drop(unwanted);
     }
