@@ -12,7 +12,7 @@
 //!    has items.
 //! 3. The lock is a leaf: nothing else is locked, no user value dropped and no user code called while it is held.
 //!
-//! Keys are known by a hash of 63 bits. Two that should have the same one would share a lane, and lose nothing but time.
+//! Keys are known by a hash of 64 bits. Two keys with the same hash share a lane, and lose nothing but time.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -30,7 +30,8 @@ pub(super) struct Lane(NonZeroU64);
 
 impl Lane {
     pub(super) fn of(hash: u64) -> Self {
-        Self(NonZeroU64::MIN | hash)
+        // All other bits stay as they are: the table finds its bucket by the low ones, and its tag by the high ones.
+        Self(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MIN))
     }
 }
 
@@ -96,13 +97,13 @@ mod tests {
 
     fn arrive(lanes: &Lanes<char>, items: &[(u64, u64, char)]) -> Vec<char> {
         let mut ready = VecDeque::new();
-        let lane = |lane: u64| (lane > 0).then(|| Lane::of(lane << 1));
+        let lane = |lane: u64| (lane > 0).then(|| Lane::of(lane));
         lanes.arrive(items.iter().map(|&(number, key, item)| (number, lane(key), item)), &mut ready);
         ready.into_iter().map(|(_, item)| item).collect()
     }
 
     fn leave(lanes: &Lanes<char>, key: u64) -> Option<char> {
-        lanes.leave(Lane::of(key << 1)).map(|(_, item)| item)
+        lanes.leave(Lane::of(key)).map(|(_, item)| item)
     }
 
     #[test]
@@ -122,6 +123,13 @@ mod tests {
         assert_eq!(arrive(&lanes, &[(0, 1, 'a')]), ['a']);
         assert_eq!(arrive(&lanes, &[(1, 0, 'b')]), ['b', 'd']);
         assert_eq!(leave(&lanes, 1), Some('c'));
+    }
+
+    #[test]
+    fn hashes_that_differ_in_one_bit_have_lanes_of_their_own() {
+        let hashes = || (0..64).map(|bit| (1 << 40 | 1 << 20) ^ (1 << bit));
+        let lanes: std::collections::HashSet<Lane> = hashes().chain([1 << 40 | 1 << 20]).map(Lane::of).collect();
+        assert_eq!(lanes.len(), 65);
     }
 
     #[test]
