@@ -1,4 +1,4 @@
-//! What the edge and the crew of a pool synchronize with, in one place: the crate in `model/` has another such module, made
+//! What the edge and the crew of a pool synchronize with, in one place: the crate in `loom/` has another such module, made
 //! of loom's types, and compiles the same files against it.
 
 pub(crate) use std::sync::Arc;

@@ -21,7 +21,7 @@
 //!
 //! The lock is taken before those of the slots and of the edge. No wake is posted while it is held.
 //!
-//! The crate in `model/` compiles this file and tries every interleaving.
+//! The crate in `loom/` compiles this file and tries every interleaving.
 
 use crate::clock::wait::Wake;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, fence};

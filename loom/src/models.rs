@@ -344,32 +344,6 @@ pub fn the_capacity_may_change(from: usize, to: usize, mode: Mode, count: usize,
     });
 }
 
-/// The producer takes the oldest item back while its consumer reads: each goes one way, and order is kept.
-pub fn an_item_is_taken_or_taken_back(capacity: usize, preemptions: usize) {
-    check(preemptions, move || {
-        let (mut producer, mut consumer) = pair(capacity, Mode::Eager);
-        let feed = thread::spawn(move || {
-            let mut evicted = Vec::new();
-            for item in 0..3 {
-                producer.sender.push(Ok(item));
-                while producer.sender.is_stuck() {
-                    evicted.extend(producer.sender.evict().map(Result::unwrap));
-                    producer.sender.hand_over();
-                    producer.assert_within_capacity();
-                }
-            }
-            producer.finish();
-            evicted
-        });
-        let (mut items, last) = consumer.collect();
-        assert_eq!(last, Last::Finished);
-        assert!(items.is_sorted());
-        items.extend(feed.join().unwrap());
-        items.sort_unstable();
-        assert_eq!(items, numbers(3));
-    });
-}
-
 /// A buffer that keeps the latest: a new item takes the place of the oldest in one step, and no producer ever waits. Each
 /// goes one way, order is kept, and the last one is among what is kept.
 pub fn a_new_item_takes_the_place_of_the_oldest(capacity: usize, count: usize, preemptions: usize) {

@@ -1,6 +1,6 @@
 //! What `src/operators/pool/crew.rs` promises, in every interleaving.
 
-use model::pool::{self, Scene};
+use streamz_loom::pool::{self, Scene};
 
 const SCENE: Scene =
     Scene { items: 2, early: 1, slow: 1, workers: 2, run: 1, window: 10, ordered: false, keyed: false };

@@ -2,7 +2,7 @@
 //! and models that try every interleaving of their threads, and every value that a load may see.
 //!
 //! A lost wake-up shows as a deadlock, which loom finds; a lost, doubled or reordered item, or one beyond the capacity, as
-//! a failed assertion. `cargo test --manifest-path model/Cargo.toml` runs all of it.
+//! a failed assertion. `cargo test --manifest-path loom/Cargo.toml` runs all of it.
 
 // The models need less of these files than the library does.
 #![allow(dead_code)]

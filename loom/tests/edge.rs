@@ -1,6 +1,6 @@
 //! What `src/edge/mod.rs` promises, in every interleaving.
 
-use model::models::{self, Mode};
+use streamz_loom::models::{self, Mode};
 
 const MODES: [Mode; 3] = [Mode::Lazy, Mode::Eager, Mode::AtOnce];
 
@@ -65,11 +65,6 @@ fn the_capacity_may_change() {
     for (from, to) in [(0, 1), (1, 2), (2, 1), (1, 0), (2, 0)] {
         in_each_mode(&[from], |from, mode| models::the_capacity_may_change(from, to, mode, 3, 2));
     }
-}
-
-#[test]
-fn an_item_is_taken_or_taken_back() {
-    _ = [1, 2].map(|capacity| models::an_item_is_taken_or_taken_back(capacity, 2));
 }
 
 #[test]
