@@ -1,7 +1,7 @@
 //! The thread that acknowledges.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::config::DeliveryConfig;
 use super::inbox::{Acker, guarded};
@@ -10,10 +10,6 @@ use super::pauses::Pauses;
 use crate::clock::earlier;
 use crate::clock::wait::Waiter;
 use crate::pipeline::CancelToken;
-
-/// How long it stays after a cancel for records that are still being processed. What is settled later than that is not
-/// acknowledged, and so given out again.
-const GRACE: Duration = Duration::from_secs(1);
 
 pub(super) struct Clerk<A: Acker> {
     acker: A,
@@ -27,33 +23,34 @@ pub(super) struct Clerk<A: Acker> {
     /// When the lease is to be extended.
     lease: Option<Instant>,
     pauses: Pauses,
-    /// When it leaves, whatever is in flight.
-    leaves: Option<Instant>,
 }
 
 impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
     pub(super) fn new(acker: A, ledger: Arc<Ledger<A::Receipt>>, config: DeliveryConfig, name: Arc<str>) -> Self {
         let (settled, pauses) = (Vec::new(), Pauses::new());
-        Self { acker, ledger, config, name, settled, due: None, lease: None, pauses, leaves: None }
+        Self { acker, ledger, config, name, settled, due: None, lease: None, pauses }
     }
 
-    /// Works until nothing is in flight and nothing more will come, or for a moment after a cancel.
+    /// Works until nothing is in flight and nothing more will come. When all stages have ended and the pipeline is joined, it
+    /// does not wait for what lies in streams that others hold: that is given out again.
     pub(super) fn run(mut self, token: &CancelToken) {
         let waiter = Waiter::current(token.clock());
         let _registered = token.register(waiter.wake());
         self.plan_lease(token.now());
         loop {
+            // Before the look at what has been settled: what the stages have settled is among it.
+            let is_closing = token.scope().is_closing();
             let now = token.now();
             self.keep_alive(now, token);
-            self.collect(now, token);
+            self.collect(now, is_closing || token.is_cancelled());
             if self.due.is_some_and(|due| due <= now) {
                 self.acknowledge(token);
             }
-            if self.ledger.is_over() || self.leaves.is_some_and(|leaves| leaves <= now) {
+            if self.ledger.is_over() || (is_closing && (self.settled.is_empty() || token.is_cancelled())) {
                 return;
             }
             if !self.ledger.want_work(self.enough(), waiter.wake()) {
-                let deadline = if self.leaves.is_some() { self.leaves } else { token.deadline() };
+                let deadline = token.deadline().filter(|deadline| now < *deadline);
                 waiter.park(earlier(earlier(self.due, self.lease), deadline));
             }
         }
@@ -68,7 +65,7 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
         }
     }
 
-    fn collect(&mut self, now: Instant, token: &CancelToken) {
+    fn collect(&mut self, now: Instant, is_ending: bool) {
         let (mut settled, lost) = self.ledger.take();
         self.settled.append(&mut settled);
         if !lost.is_empty() {
@@ -79,14 +76,11 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
             }
             self.ledger.done(count);
         }
-        if self.leaves.is_none() && token.is_cancelled() {
-            self.leaves = Some(now + GRACE);
-        }
         if self.settled.is_empty() || self.pauses.is_pausing() {
             return;
         }
         // Nothing more is worth waiting for if the source has ended.
-        let at_once = self.settled.len() >= self.config.fetch || self.leaves.is_some() || self.ledger.has_ended();
+        let at_once = self.settled.len() >= self.config.fetch || is_ending || self.ledger.has_ended();
         let due = if at_once { Some(now) } else { now.checked_add(self.config.ack_interval) };
         self.due = earlier(self.due, due);
     }

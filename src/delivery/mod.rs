@@ -32,7 +32,8 @@
 //!   must bear that.
 //! - [`Stream::into_receiver`](crate::Stream::into_receiver) does not know when its items have been processed. Records that
 //!   leave the pipeline that way are never acknowledged.
-//! - [`Pipeline::join`](crate::Pipeline::join) waits until every record in flight has been settled.
+//! - [`Pipeline::join`](crate::Pipeline::join) waits until everything that the stages and ends have processed is acknowledged,
+//!   but not for records in a stream that nothing reads: those are given out again.
 
 mod acker;
 mod config;

@@ -205,7 +205,8 @@ impl<T: Send + 'static> Stream<T> {
         });
         let name = Arc::clone(stream.feeder());
         let clerk = Clerk::new(acker, ledger, settings, name);
-        cancel.spawn_task(&format!("{}-ack", stream.feeder()), true, move |token| clerk.run(token));
+        // It does not keep the pipeline alive: the stages do, for as long as anything can be acknowledged.
+        cancel.spawn_task(&format!("{}-ack", stream.feeder()), false, move |token| clerk.run(token));
         Ok(stream)
     }
 }
