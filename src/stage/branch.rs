@@ -17,6 +17,8 @@ pub(crate) struct Branch<T> {
     sender: EdgeSender<T>,
     /// When the stage waited for room in it.
     waits: Arc<Timing>,
+    /// Something has been sent since the last mark.
+    sent: bool,
 }
 
 impl<T> Branch<T> {
@@ -27,7 +29,7 @@ impl<T> Branch<T> {
         let waits = outputs.iter().find(|output| Arc::ptr_eq(&output.gauge, gauge)).map(|own| Arc::clone(&own.waits));
         let waits = waits.unwrap_or_else(|| Arc::new(Timing::new()));
         drop(outputs);
-        Self { sender, waits }
+        Self { sender, waits, sent: false }
     }
 
     #[inline]
@@ -38,6 +40,7 @@ impl<T> Branch<T> {
     /// Emits. What there is no room for makes the branch stuck. Returns whether it handed over, or tried to.
     #[inline]
     pub(crate) fn push(&mut self, item: Result<T>) -> bool {
+        self.sent = true;
         self.sender.push(item)
     }
 
@@ -95,6 +98,11 @@ impl<T> Way for Branch<T> {
     }
 
     fn put_mark(&mut self, mark: StreamError) {
+        let sent = std::mem::take(&mut self.sent);
+        if self.is_gone() && !sent {
+            // Nothing was meant for it.
+            return mark.complete_mark();
+        }
         self.sender.put_mark(mark);
     }
 

@@ -12,7 +12,7 @@
 //! - *Panics.* One that the work does not catch itself becomes an error item. The work and the input are dropped under a
 //!   guard.
 //! - *Marks* (see `mark.rs`). An item has been settled when the work has returned, so a mark goes on at once, a copy to each
-//!   way. If something before it was dropped because its consumer has gone, it is lost.
+//!   way. If something since the last one was dropped because its consumer has gone, it is lost.
 //! - *The end.* All ways are ended in the same way, also when the stage has got no thread.
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -61,7 +61,8 @@ pub(crate) trait Way {
     /// The stage waits for room here, or does so no more.
     fn note_wait(&self, phase: Phase, now: Instant);
 
-    /// Sends a mark, which needs no room.
+    /// Sends a mark, which needs no room. It is lost if something that was sent since the last one may have been dropped
+    /// because the consumer has gone.
     fn put_mark(&mut self, mark: StreamError);
 
     /// Ends the stream after what was sent.
@@ -180,9 +181,7 @@ impl<W: Ways> Desk<W> {
             return;
         }
         self.ways.borrow_mut().each_mut(|way| {
-            if !way.is_gone() {
-                way.put_mark(StreamError::mark(mark.clone()));
-            }
+            way.put_mark(StreamError::mark(mark.clone()));
         });
         mark.complete();
     }

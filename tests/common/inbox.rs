@@ -1,5 +1,6 @@
 //! An inbox in memory that looks at what is acknowledged, and when.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,12 +58,24 @@ pub struct Records<In> {
     pub fates: Fates,
     /// Of so many records, one has been given out before.
     pub old: Option<u64>,
+    /// Tells the items of one inbox from those of other sources.
+    base: u64,
     next: u64,
 }
 
+static INBOXES: AtomicU64 = AtomicU64::new(1);
+
 impl<In> Records<In> {
     pub fn new(count: u64, wrap: fn(Item) -> In, census: Census) -> Self {
-        Self { count, wrap, census, fates: Fates::default(), old: None, next: 0 }
+        Self {
+            count,
+            wrap,
+            census,
+            fates: Fates::default(),
+            old: None,
+            base: INBOXES.fetch_add(1, Ordering::Relaxed) << 32,
+            next: 0,
+        }
     }
 
     fn is_old(&self, value: u64) -> bool {
@@ -79,7 +92,7 @@ impl<In: Send + 'static> Inbox for Records<In> {
         let most = self.next.saturating_add(max as u64).min(self.count);
         for value in self.next..most {
             let attempt = if self.is_old(value) { 2 } else { 1 };
-            let record = Delivery::new((self.wrap)(self.census.item(value)), value);
+            let record = Delivery::new((self.wrap)(self.census.item_of(value, self.base + value)), value);
             records.push(record.with_attempt(attempt));
         }
         self.next = most;
@@ -92,7 +105,7 @@ impl<In: Send + 'static> Inbox for Records<In> {
     }
 
     fn acker(&mut self) -> Result<Watchful, StoreError> {
-        Ok(Watchful { census: self.census.clone(), fates: self.fates.clone() })
+        Ok(Watchful { census: self.census.clone(), fates: self.fates.clone(), base: self.base })
     }
 }
 
@@ -100,6 +113,7 @@ impl<In: Send + 'static> Inbox for Records<In> {
 pub struct Watchful {
     census: Census,
     fates: Fates,
+    base: u64,
 }
 
 impl Acker for Watchful {
@@ -107,7 +121,7 @@ impl Acker for Watchful {
 
     fn acknowledge(&mut self, receipts: &mut Vec<u64>) -> Result<(), StoreError> {
         for value in receipts.drain(..) {
-            let alive = self.census.descendants(value);
+            let alive = self.census.descendants(self.base + value);
             let mut state = self.fates.state();
             if !alive.is_empty() {
                 state.faults.push(format!("record {value} was acknowledged while {alive:?} of it were in flight"));

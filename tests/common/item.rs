@@ -37,7 +37,8 @@ impl Census {
         self.item_of(value, value)
     }
 
-    fn item_of(&self, value: u64, origin: u64) -> Item {
+    /// A new item, whose descendants are known by a number of their own.
+    pub fn item_of(&self, value: u64, origin: u64) -> Item {
         let mut state = self.state();
         let number = state.born;
         state.born += 1;
@@ -46,7 +47,8 @@ impl Census {
         Item { value, origin, number, census: self.clone() }
     }
 
-    /// The values of the items that are alive and were made of the one whose value was `origin` when it was new.
+    /// The values of the items that are alive and were made of the one with that `origin`, which is the value that
+    /// it had when it was new, unless another was given.
     pub fn descendants(&self, origin: u64) -> Vec<u64> {
         self.state().alive.values().filter(|(_, of)| *of == origin).map(|(value, _)| *value).collect()
     }

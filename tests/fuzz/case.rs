@@ -13,6 +13,7 @@ use streamz::{
 
 use crate::Log;
 use crate::common::books::{self, ByHand};
+use crate::common::inbox::Fates;
 use crate::common::item::{Census, Item};
 use crate::common::seen::Seen;
 use crate::common::threads;
@@ -71,6 +72,7 @@ pub(crate) struct Case<'a> {
     feeders: Vec<JoinHandle<()>>,
     actors: Vec<JoinHandle<()>>,
     held: Vec<Box<dyn Any + Send>>,
+    fates: Vec<Fates>,
     /// An end of the pipeline may stop it.
     pub(crate) may_stop: bool,
 }
@@ -107,16 +109,23 @@ pub(crate) fn run(seed: u64, log: &Log) {
         feeders: Vec::new(),
         actors: Vec::new(),
         held: Vec::new(),
+        fates: Vec::new(),
         may_stop: false,
     };
     let census = case.census.clone();
-    case.run(pipeline);
+    let fates = case.run(pipeline);
     threads::wait_until_gone(&name);
+    for fates in fates {
+        fates.check().unwrap_or_else(|what| panic!("{what}"));
+        let settled = fates.acknowledged().len() + fates.given_back().len();
+        assert!(settled as u64 <= fates.fetched(), "{settled} of {} settled", fates.fetched());
+    }
     census.check().unwrap_or_else(|what| panic!("{what}"));
 }
 
 impl Case<'_> {
-    fn run(mut self, pipeline: Pipeline) {
+    /// Gives the fates of the records, which may change until all threads are gone.
+    fn run(mut self, pipeline: Pipeline) -> Vec<Fates> {
         let early = self.rng.u8(..8) == 0;
         let switch =
             Switch { ending: self.ending, root: pipeline.token(), child: self.child.clone(), endless: self.endless };
@@ -138,9 +147,11 @@ impl Case<'_> {
         join_all(&mut self.actors);
         join_all(&mut self.feeders);
         drop(time);
+        let fates = std::mem::take(&mut self.fates);
         if let Some((report, is_final)) = report {
             self.check(&report, is_final);
         }
+        fates
     }
 
     /// One or two sources, and what hangs on them.
@@ -151,6 +162,7 @@ impl Case<'_> {
             let timed = self.clock.is_none() || !self.endless;
             let source = sources::random(&mut self.rng, pipeline, &self.census, length, timed);
             self.log.note(format!("source: {}", source.what));
+            self.fates.extend(source.fates);
             self.feeders.extend(source.feeders);
             self.held.extend(source.open.map(|sender| Box::new(sender) as Box<dyn Any + Send>));
             let mut open = vec![Branch {

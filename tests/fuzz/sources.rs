@@ -5,11 +5,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fastrand::Rng;
+use streamz::delivery::DeliveryConfig;
 use streamz::{Mapper, Pipeline, Sender, StageKind, Stream};
 
 use crate::common::faults::{Fault, Faults, Refused};
+use crate::common::inbox::{Fates, Records};
 use crate::common::item::{Census, Item};
-use crate::common::seen::{Seen, put_in};
+use crate::common::seen::{Kind, Seen, put_in};
 use crate::endings::spin;
 
 /// A stream to build on.
@@ -22,6 +24,8 @@ pub(crate) struct Source {
     pub(crate) feeders: Vec<JoinHandle<()>>,
     /// Keeps the source open: to be dropped when the pipeline is to end.
     pub(crate) open: Option<Sender<Item>>,
+    /// What became of its records, if they are acknowledged.
+    pub(crate) fates: Option<Fates>,
 }
 
 /// What a source gives, as far as it can be told.
@@ -67,7 +71,7 @@ impl Length {
 
 /// A source of that length. With `timed`, feeders may wait with a time limit.
 pub(crate) fn random(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length, timed: bool) -> Source {
-    match rng.u8(..8) {
+    match rng.u8(..10) {
         0 | 1 => {
             let census = census.clone();
             let items = length.values().map(move |value| census.item(value));
@@ -78,6 +82,7 @@ pub(crate) fn random(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length
         3 => lines(rng, pipeline, census),
         4 => receiver(rng, pipeline, census, length),
         5 if length == Length::Endless => interval(rng, pipeline, census),
+        8 | 9 => deliver(rng, pipeline, census, length),
         _ => channel(rng, pipeline, census, length, timed),
     }
 }
@@ -86,8 +91,41 @@ impl Source {
     /// A stream of the numbers from 0 on, whose stage was the last one to be made.
     fn new(pipeline: &Pipeline, stream: Stream<Item>, what: String) -> Self {
         let input = Given::Counted { stage: last_stage(pipeline) };
-        Self { stream, what, input, feeders: Vec::new(), open: None }
+        Self { stream, what, input, feeders: Vec::new(), open: None, fates: None }
     }
+}
+
+/// Records of an inbox, some of which have been given out too often and come as errors.
+fn deliver(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length) -> Source {
+    let mut inbox = Records::new(length.count(), |item| item, census.clone());
+    inbox.old = [None, None, Some(5)][rng.usize(..3)];
+    let (fates, old) = (inbox.fates.clone(), inbox.old);
+    let config = DeliveryConfig {
+        fetch: [1, 7, 512][rng.usize(..3)],
+        epoch: [1, 2, 5, 64][rng.usize(..4)],
+        // What the operators hold must have room in it.
+        max_unacked: 2_000,
+        ack_interval: Duration::from_micros([0, 500][rng.usize(..2)]),
+        keep_alive: Duration::ZERO,
+        max_deliveries: Some(1),
+        ..DeliveryConfig::default()
+    };
+    let what = format!("deliver, {length:?}, {config:?}, old {old:?}");
+    let stream = Stream::deliver(pipeline, inbox, config).expect("it has an acker");
+    let source = Source::new(pipeline, stream, what);
+    let input = match (length, old) {
+        (_, None) => source.input.clone(),
+        (Length::Endless, _) => Given::Unknown,
+        (Length::Finite(count), Some(old)) => Given::Listed(
+            (0..count)
+                .map(|value| match value % old == old - 1 {
+                    true => Seen::Made(Kind::Failed, Some(value)),
+                    false => Seen::Value(value),
+                })
+                .collect(),
+        ),
+    };
+    Source { input, fates: Some(fates), ..source }
 }
 
 /// An iterator that panics after a while, which cuts its stream.
@@ -116,7 +154,14 @@ fn lines(rng: &mut Rng, pipeline: &Pipeline, census: &Census) -> Source {
     let census = census.clone();
     let parse =
         Mapper::fallible(move |line: &String| line.parse().map(|value| census.item(value)).map_err(|_| Refused(0)));
-    Source { stream: lines.through(&parse), what: format!("{count} lines"), input, feeders: Vec::new(), open: None }
+    Source {
+        stream: lines.through(&parse),
+        what: format!("{count} lines"),
+        input,
+        feeders: Vec::new(),
+        open: None,
+        fates: None,
+    }
 }
 
 /// Ticks, which nobody can foretell.
