@@ -1,0 +1,41 @@
+//! [`KafkaAcker`]: commits what has been processed.
+
+use std::sync::Arc;
+
+use streamz::delivery::{Acker, StoreError};
+
+use crate::record::Receipt;
+use crate::session::Session;
+
+/// Commits, per partition, the offset before which everything has been processed.
+///
+/// Receipts of a partition that has gone to another consumer are ignored.
+#[derive(Debug)]
+pub struct KafkaAcker {
+    session: Arc<Session>,
+}
+
+impl KafkaAcker {
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        Self { session }
+    }
+}
+
+impl Acker for KafkaAcker {
+    type Receipt = Receipt;
+
+    /// Commits every [`commit_interval`](crate::KafkaInboxBuilder::commit_interval), without waiting for the result. A
+    /// commit that fails for good is an error of a later call.
+    fn acknowledge(&mut self, receipts: &mut Vec<Receipt>) -> Result<(), StoreError> {
+        let core = &self.session.core;
+        core.context().ledger.settle(receipts);
+        Ok(core.commit_if_due()?)
+    }
+
+    /// The next fetch goes back to the first of these records, and gives out those that were given back, not the others.
+    /// Until then they keep the offset of their partition from being committed.
+    fn give_back(&mut self, receipts: Vec<Receipt>) -> Result<(), StoreError> {
+        self.session.core.context().ledger.give_back(receipts);
+        Ok(())
+    }
+}

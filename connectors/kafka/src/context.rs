@@ -1,0 +1,157 @@
+//! [`Context`]: what the client calls: rebalances, results of commits, errors.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+
+use crate::clock;
+use crate::error::{Error, Place};
+use crate::ledger::Ledger;
+
+/// All of it is called by the thread that polls.
+pub(crate) struct Context {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) place: Place,
+    /// How long to wait at a revocation for what is in flight.
+    pub(crate) revoke_wait: Duration,
+    /// The partitions are paused, so those that are added must be.
+    pub(crate) is_paused: AtomicBool,
+    /// What the client has said last about what is wrong.
+    pub(crate) said: Said,
+}
+
+/// The last error that the client has reported: it says more than the error that a call returns.
+#[derive(Debug, Default)]
+pub(crate) struct Said(Mutex<Option<(Code, String)>>);
+
+impl Said {
+    pub(crate) fn say(&self, error: &KafkaError, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code() {
+            let mut said = self.0.lock();
+            // That all brokers are down follows from something that was said before.
+            if said.is_none() || code != Code::AllBrokersDown {
+                *said = Some((code, reason.to_owned()));
+            }
+        }
+    }
+
+    pub(crate) fn take(&self) -> Option<(Code, String)> {
+        self.0.lock().take()
+    }
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        // The client goes on by itself; what does not go away is returned by a poll.
+        log::debug!("kafka {}: {error}: {reason}", self.place.brokers);
+        self.said.say(&error, reason);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                log::info!("{}: assigned {}", self.whose(), positions(partitions));
+                self.ledger.assign(partitions);
+            }
+            Rebalance::Revoke(partitions) => {
+                log::info!("{}: revoked {}", self.whose(), positions(partitions));
+                self.revoke(consumer, partitions);
+            }
+            Rebalance::Error(error) => log::warn!("{}: cannot rebalance: {error}", self.whose()),
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance
+            && self.is_paused.load(Ordering::Relaxed)
+            && let Err(error) = consumer.pause(partitions)
+        {
+            log::warn!("{}: cannot pause {}: {error}", self.whose(), positions(partitions));
+        }
+    }
+
+    fn commit_callback(&self, outcome: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let Err(error) = outcome else { return };
+        if error.rdkafka_error_code() == Some(Code::NoOffset) {
+            return;
+        }
+        let error = Error::of_client(&self.place, "commit", &error).about(positions(offsets));
+        log::warn!("{error}");
+        self.ledger.commit_failed(offsets, error);
+    }
+}
+
+impl Context {
+    fn whose(&self) -> String {
+        let Place { brokers, group, .. } = &self.place;
+        format!("kafka {brokers}, group `{}`", group.as_deref().unwrap_or_default())
+    }
+
+    /// What was given out is given time to be processed, then the result is committed.
+    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        if consumer.assignment_lost() {
+            log::warn!("{}: lost {}: what was in flight comes again", self.whose(), positions(partitions));
+        } else {
+            let deadline = clock::now() + self.revoke_wait;
+            let open = self.ledger.wait_until_settled(partitions, deadline);
+            if open > 0 && !self.ledger.is_closing() {
+                log::warn!("{}: {open} records were not processed in time, and come again", self.whose());
+            }
+            self.commit_and_wait(consumer, Some(partitions)).unwrap_or_else(|error| log::warn!("{error}"));
+        }
+        self.ledger.retire(partitions);
+    }
+
+    /// Commits what has been processed, of the given partitions or of all, and waits for the result.
+    pub(crate) fn commit_and_wait(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        of: Option<&TopicPartitionList>,
+    ) -> Result<(), Error> {
+        self.commit(consumer, of, CommitMode::Sync)
+    }
+
+    /// Commits what has been processed. The result comes to the callback.
+    pub(crate) fn commit_soon(&self, consumer: &BaseConsumer<Self>) -> Result<(), Error> {
+        self.commit(consumer, None, CommitMode::Async)
+    }
+
+    fn commit(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        of: Option<&TopicPartitionList>,
+        mode: CommitMode,
+    ) -> Result<(), Error> {
+        let due = self.ledger.take_due(of);
+        if due.count() == 0 {
+            return Ok(());
+        }
+        consumer.commit(&due, mode).map_err(|error| {
+            let error = Error::of_client(&self.place, "commit", &error).about(positions(&due));
+            self.ledger.commit_failed(&due, error.clone());
+            self.ledger.take_failure().unwrap_or(error)
+        })
+    }
+}
+
+/// Partitions and offsets in words.
+pub(crate) fn positions(list: &TopicPartitionList) -> String {
+    let mut text = String::new();
+    for (index, element) in list.elements().iter().enumerate() {
+        let comma = if index == 0 { "" } else { ", " };
+        let _ = write!(text, "{comma}{}/{}", element.topic(), element.partition());
+        if let Some(offset) = element.offset().to_raw().filter(|offset| *offset >= 0) {
+            let _ = write!(text, " at {offset}");
+        }
+    }
+    text
+}

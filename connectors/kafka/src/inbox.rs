@@ -1,0 +1,88 @@
+//! [`KafkaInbox`]: topics as a source of records.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use streamz::delivery::{Delivery, Inbox, StoreError};
+
+use crate::acker::KafkaAcker;
+use crate::builder::KafkaInboxBuilder;
+use crate::clock;
+use crate::monitor::KafkaMonitor;
+use crate::record::{Receipt, Record};
+use crate::session::Session;
+
+/// A consumer of a group, for [`Stream::deliver`](streamz::Stream::deliver).
+///
+/// The brokers share the partitions of the topics among all consumers of the group. What has been processed is committed
+/// as one offset per partition, before which there is no gap.
+///
+/// # Ordering
+/// Records of a partition come in order, so records of a key do; those of different partitions in any order.
+///
+/// # Back-pressure
+/// While nothing is fetched, the partitions are paused after a moment, and the consumer stays in the group.
+///
+/// # Cancellation
+/// When the inbox and its acker are dropped, what has been processed is committed, and the consumer leaves the group, so
+/// that others get its partitions at once. That waits for the brokers.
+#[derive(Debug)]
+pub struct KafkaInbox {
+    session: Arc<Session>,
+}
+
+impl KafkaInbox {
+    /// Describes an inbox that reads a topic as a consumer of a group. `brokers` are some of the brokers, with ports and
+    /// commas between: `a:9092,b:9092`.
+    pub fn builder(
+        brokers: impl Into<Arc<str>>,
+        topic: impl Into<String>,
+        group: impl Into<Arc<str>>,
+    ) -> KafkaInboxBuilder {
+        KafkaInboxBuilder::new(brokers.into(), topic.into(), group.into())
+    }
+
+    pub(crate) fn new(session: Session) -> Self {
+        Self { session: Arc::new(session) }
+    }
+
+    /// Tells how the group is doing, also while the pipeline runs.
+    pub fn monitor(&self) -> KafkaMonitor {
+        KafkaMonitor::new(&self.session.core)
+    }
+}
+
+impl Inbox for KafkaInbox {
+    type Record = Record;
+    type Receipt = Receipt;
+    type Acker = KafkaAcker;
+
+    /// Takes longer than `wait` during a rebalance: by the builder's
+    /// [`revoke_wait`](KafkaInboxBuilder::revoke_wait) at most.
+    fn fetch(
+        &mut self,
+        max: usize,
+        wait: Duration,
+        records: &mut Vec<Delivery<Record, Receipt>>,
+    ) -> Result<(), StoreError> {
+        let core = &self.session.core;
+        let deadline = clock::now() + wait;
+        // The other thread that polls may be in a rebalance.
+        let Some(mut poller) = core.poller.try_lock_until(deadline) else { return Ok(()) };
+        let before = records.len();
+        poller.fetch(&core.client, max, deadline, |receipt, record| {
+            let attempt = record.attempt().max(receipt.attempt);
+            records.push(Delivery::new(record, receipt).with_attempt(attempt));
+        });
+        match poller.take_trouble() {
+            Some(error) if !error.is_transient() || records.len() == before => return Err(error.into()),
+            Some(error) => log::warn!("{error}"),
+            None => {}
+        }
+        Ok(core.check_topics(&mut poller)?)
+    }
+
+    fn acker(&mut self) -> Result<KafkaAcker, StoreError> {
+        Ok(KafkaAcker::new(Arc::clone(&self.session)))
+    }
+}

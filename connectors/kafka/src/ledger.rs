@@ -1,0 +1,319 @@
+//! [`Ledger`]: the partitions of this consumer, and what was given out of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::clock;
+use crate::error::Error;
+use crate::progress::{Progress, Read};
+use crate::record::Receipt;
+
+/// Shared by the thread that fetches, the one that acknowledges, and the callbacks of the client.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    slots: Mutex<Slots>,
+    /// A record was settled or given back, or the consumer is closing.
+    changed: Condvar,
+    /// Changes with `Slots::generation`, for a look without the lock.
+    generation: AtomicU32,
+    /// Nothing is waited for any more.
+    closing: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    all: Vec<Slot>,
+    generation: u32,
+    /// A commit that was not waited for has failed for good.
+    failed: Option<Error>,
+}
+
+/// A partition. It stays in the list when it is revoked, so that receipts can refer to its place there.
+#[derive(Debug)]
+struct Slot {
+    topic: Arc<str>,
+    partition: i32,
+    is_assigned: bool,
+    /// Changes when it is revoked.
+    generation: u32,
+    /// Of this generation; `None` before the first record.
+    progress: Option<Progress>,
+    /// Up to where a commit was sent that has not failed.
+    sent: Option<i64>,
+    /// Records were given back, and are to be read again.
+    wants_replay: bool,
+}
+
+/// How the partition of a record is called in receipts.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// How a partition is doing.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    pub(crate) in_flight: u64,
+}
+
+impl Slots {
+    fn position(&self, topic: &str, partition: i32) -> Option<usize> {
+        self.all.iter().position(|slot| slot.partition == partition && *slot.topic == *topic)
+    }
+
+    fn find(&mut self, topic: &str, partition: i32) -> usize {
+        self.position(topic, partition).unwrap_or_else(|| {
+            let generation = self.generation;
+            let (topic, progress, sent) = (topic.into(), None, None);
+            let (is_assigned, wants_replay) = (false, false);
+            self.all.push(Slot { topic, partition, is_assigned, generation, progress, sent, wants_replay });
+            self.all.len() - 1
+        })
+    }
+
+    fn of_list(&mut self, partitions: &TopicPartitionList) -> Vec<usize> {
+        partitions.elements().iter().map(|it| self.find(it.topic(), it.partition())).collect()
+    }
+
+    fn of_receipt(&mut self, receipt: &Receipt) -> Option<&mut Progress> {
+        let slot = &mut self.all[receipt.slot as usize];
+        if slot.generation == receipt.generation { slot.progress.as_mut() } else { None }
+    }
+}
+
+impl Slot {
+    fn in_flight(&self) -> u64 {
+        self.progress.as_ref().map_or(0, Progress::in_flight)
+    }
+
+    /// The offset to be committed, if it is not yet.
+    fn due(&self) -> Option<i64> {
+        let prefix = self.progress.as_ref()?.prefix();
+        // A partition of which nothing was settled has nothing to commit: its start may not have been committed either.
+        (self.sent != Some(prefix)).then_some(prefix)
+    }
+
+    fn restart(&mut self, generation: u32) {
+        self.generation = generation;
+        (self.progress, self.sent, self.wants_replay) = (None, None, false);
+    }
+}
+
+impl Ledger {
+    /// Changes with every rebalance.
+    pub(crate) fn generation(&self) -> u32 {
+        // Acquire: whoever sees a generation also sees what it was made for; pairs with the store in `assign` and `retire`.
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// How receipts call a partition.
+    pub(crate) fn known(&self, topic: &str, partition: i32) -> Known {
+        let mut slots = self.slots.lock();
+        let index = slots.find(topic, partition);
+        let slot = &slots.all[index];
+        let topic = Arc::clone(&slot.topic);
+        Known { topic, partition, slot: u32::try_from(index).expect("few partitions"), generation: slot.generation }
+    }
+
+    /// Records were read: keeps those that are to be given out, and counts them.
+    pub(crate) fn give_out<T>(&self, read: impl Iterator<Item = (Receipt, T)>, mut out: impl FnMut(Receipt, T)) {
+        let slots = &mut *self.slots.lock();
+        let mut resets: Vec<(u32, u32, u32)> = Vec::new();
+        for (mut receipt, record) in read {
+            if let Some((_, _, new)) = resets.iter().find(|it| (it.0, it.1) == (receipt.slot, receipt.generation)) {
+                receipt.generation = *new;
+            }
+            let slot = &mut slots.all[receipt.slot as usize];
+            if slot.generation != receipt.generation {
+                continue;
+            }
+            let offset = receipt.offset;
+            let progress = slot.progress.get_or_insert_with(|| {
+                slot.sent = Some(offset);
+                Progress::starting_at(offset)
+            });
+            match progress.read(offset) {
+                Read::Skip => continue,
+                Read::GiveOut(attempt) => receipt.attempt = attempt,
+                Read::Reset => {
+                    log::warn!("`{}` partition {} goes on at offset {offset}, before", slot.topic, slot.partition);
+                    slots.generation += 1;
+                    slot.restart(slots.generation);
+                    self.generation.store(slots.generation, Ordering::Release);
+                    // What was read behind it belongs to the new generation.
+                    resets.push((receipt.slot, receipt.generation, slot.generation));
+                    let mut progress = Progress::starting_at(offset);
+                    progress.read(offset);
+                    slot.progress = Some(progress);
+                    receipt.generation = slot.generation;
+                    receipt.attempt = 1;
+                }
+            }
+            out(receipt, record);
+        }
+    }
+
+    /// Records have been processed. Those of an older generation are ignored: another consumer has them.
+    pub(crate) fn settle(&self, receipts: &mut Vec<Receipt>) {
+        let mut slots = self.slots.lock();
+        for receipt in receipts.drain(..) {
+            if let Some(progress) = slots.of_receipt(&receipt) {
+                progress.settle(receipt.offset);
+            }
+        }
+        drop(slots);
+        self.changed.notify_all();
+    }
+
+    /// Records were not processed.
+    pub(crate) fn give_back(&self, receipts: Vec<Receipt>) {
+        let mut slots = self.slots.lock();
+        for receipt in receipts {
+            if let Some(progress) = slots.of_receipt(&receipt) {
+                progress.give_back(receipt.offset, receipt.attempt);
+                slots.all[receipt.slot as usize].wants_replay = true;
+            }
+        }
+        drop(slots);
+        self.changed.notify_all();
+    }
+
+    /// From where which partitions are to be read again.
+    pub(crate) fn replays(&self) -> Vec<(Arc<str>, i32, i64)> {
+        let mut slots = self.slots.lock();
+        let wanting = slots.all.iter_mut().filter(|slot| slot.wants_replay && slot.is_assigned);
+        wanting
+            .filter_map(|slot| {
+                slot.wants_replay = false;
+                Some((Arc::clone(&slot.topic), slot.partition, slot.progress.as_mut()?.replay()?))
+            })
+            .collect()
+    }
+
+    /// Going back has failed, and is tried again.
+    pub(crate) fn want_replay(&self, topic: &str, partition: i32) {
+        let mut slots = self.slots.lock();
+        if let Some(index) = slots.position(topic, partition) {
+            slots.all[index].wants_replay = true;
+        }
+    }
+
+    /// Partitions are this consumer's from now on.
+    pub(crate) fn assign(&self, partitions: &TopicPartitionList) {
+        let slots = &mut *self.slots.lock();
+        for index in slots.of_list(partitions) {
+            slots.generation += 1;
+            slots.all[index].is_assigned = true;
+            slots.all[index].restart(slots.generation);
+        }
+        self.generation.store(slots.generation, Ordering::Release);
+    }
+
+    /// Partitions are no longer this consumer's.
+    pub(crate) fn retire(&self, partitions: &TopicPartitionList) {
+        let slots = &mut *self.slots.lock();
+        for index in slots.of_list(partitions) {
+            slots.generation += 1;
+            slots.all[index].is_assigned = false;
+            slots.all[index].restart(slots.generation);
+        }
+        self.generation.store(slots.generation, Ordering::Release);
+    }
+
+    /// Waits until nothing of the partitions is in flight, and returns how much still is.
+    pub(crate) fn wait_until_settled(&self, partitions: &TopicPartitionList, deadline: Instant) -> u64 {
+        let mut slots = self.slots.lock();
+        let indices = slots.of_list(partitions);
+        loop {
+            let open = indices.iter().map(|index| slots.all[*index].in_flight()).sum();
+            // Acquire pairs with the store in `close`.
+            if open == 0 || self.closing.load(Ordering::Acquire) || deadline <= clock::now() {
+                return open;
+            }
+            self.changed.wait_until(&mut slots, deadline);
+        }
+    }
+
+    /// Waits for the end of the consumer, and returns whether it has come.
+    pub(crate) fn wait_until_closing(&self, deadline: Instant) -> bool {
+        let mut slots = self.slots.lock();
+        while !self.is_closing() && clock::now() < deadline {
+            self.changed.wait_until(&mut slots, deadline);
+        }
+        self.is_closing()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Nothing is waited for any more.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        // A waiter has seen the flag or is parked, so no wake-up is lost.
+        drop(self.slots.lock());
+        self.changed.notify_all();
+    }
+
+    /// What is to be committed, of the given partitions or of all; counts as sent.
+    pub(crate) fn take_due(&self, of: Option<&TopicPartitionList>) -> TopicPartitionList {
+        let mut slots = self.slots.lock();
+        let indices = match of {
+            Some(list) => slots.of_list(list),
+            None => (0..slots.all.len()).collect(),
+        };
+        let mut list = TopicPartitionList::new();
+        for index in indices {
+            let slot = &mut slots.all[index];
+            if let (true, Some(prefix)) = (slot.is_assigned, slot.due()) {
+                slot.sent = Some(prefix);
+                let added = list.add_partition_offset(&slot.topic, slot.partition, Offset::Offset(prefix));
+                added.expect("an offset of the broker");
+            }
+        }
+        list
+    }
+
+    /// A commit has failed.
+    pub(crate) fn commit_failed(&self, list: &TopicPartitionList, error: Error) {
+        let mut slots = self.slots.lock();
+        for element in list.elements() {
+            let Some(index) = slots.position(element.topic(), element.partition()) else { continue };
+            let slot = &mut slots.all[index];
+            if slot.sent.map(Offset::Offset) == Some(element.offset()) {
+                // It is sent again.
+                slot.sent = None;
+            }
+        }
+        if !error.is_transient() {
+            slots.failed = Some(error);
+        }
+    }
+
+    /// The error of a commit that was not waited for.
+    pub(crate) fn take_failure(&self) -> Option<Error> {
+        self.slots.lock().failed.take()
+    }
+
+    /// The partitions that this consumer has.
+    pub(crate) fn standings(&self) -> Vec<Standing> {
+        let slots = self.slots.lock();
+        let assigned = slots.all.iter().filter(|slot| slot.is_assigned);
+        assigned
+            .map(|slot| Standing {
+                topic: Arc::clone(&slot.topic),
+                partition: slot.partition,
+                in_flight: slot.in_flight(),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,285 @@
+//! [`KafkaOutbox`]: a topic as a sink that confirms.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use rdkafka::client::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use streamz::delivery::{Outbox, StoreError};
+
+use crate::builder::client_config;
+use crate::context::Said;
+use crate::error::{Error, Place, is_fault_of_record};
+use crate::record::NewRecord;
+
+/// How long to wait for room in the client's queue before looking again.
+const ROOM: Duration = Duration::from_millis(10);
+
+type Refused = Box<dyn FnMut(NewRecord, Error) + Send>;
+
+/// Writes to a topic, and waits until the brokers have stored what was written.
+///
+/// The producer is idempotent: what the client sends again after a broken connection is stored once, and records of a
+/// partition stay in order.
+///
+/// # Ordering
+/// Records with the same key go to the same partition, in the order of the batches. After a write that has timed out, what
+/// is written again comes behind what was stored.
+///
+/// # Back-pressure
+/// A write returns when every record of the batch has been stored or refused, or has timed out. While the client's queue
+/// is full, it waits.
+///
+/// # Errors
+/// A record that is too large for the brokers is refused for good: it stays in the batch, alone, and the error names it.
+/// With [`on_refused`](KafkaOutboxBuilder::on_refused) it is put aside instead.
+pub struct KafkaOutbox {
+    producer: ThreadedProducer<Reports>,
+    topic: Arc<str>,
+    place: Place,
+    refused: Option<Refused>,
+}
+
+/// Describes a [`KafkaOutbox`]; made by [`KafkaOutbox::builder`].
+#[must_use = "it does nothing until `connect` is called"]
+pub struct KafkaOutboxBuilder {
+    brokers: Arc<str>,
+    topic: Arc<str>,
+    properties: Vec<(String, String)>,
+    delivery_timeout: Duration,
+    connect_timeout: Duration,
+    refused: Option<Refused>,
+}
+
+/// What has become of the records of a batch.
+#[derive(Default)]
+struct Reports {
+    batch: Mutex<Batch>,
+    changed: Condvar,
+    said: Said,
+}
+
+#[derive(Default)]
+struct Batch {
+    /// `None` for what has been stored.
+    outcomes: Vec<Option<Code>>,
+    open: usize,
+    is_waiting_for_room: bool,
+}
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        log::debug!("kafka producer: {error}: {reason}");
+        self.said.say(&error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    /// The index in the batch.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+        let mut batch = self.batch.lock();
+        batch.open -= 1;
+        batch.outcomes[index] = match result {
+            Ok(_) => None,
+            Err((error, _)) => Some(error.rdkafka_error_code().unwrap_or(Code::Fail)),
+        };
+        if batch.open == 0 || batch.is_waiting_for_room {
+            self.changed.notify_one();
+        }
+    }
+}
+
+impl KafkaOutbox {
+    /// Describes an outbox that writes to a topic. `brokers` are some of the brokers, with ports and commas between:
+    /// `a:9092,b:9092`.
+    pub fn builder(brokers: impl Into<Arc<str>>, topic: impl Into<Arc<str>>) -> KafkaOutboxBuilder {
+        KafkaOutboxBuilder {
+            brokers: brokers.into(),
+            topic: topic.into(),
+            properties: Vec::new(),
+            delivery_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            refused: None,
+        }
+    }
+
+    /// Hands a batch to the client, and waits for all reports.
+    fn send(&self, records: &[NewRecord]) -> Vec<Option<Code>> {
+        let reports = self.producer.context();
+        // What is not sent at all, because one before it could not be, is to be tried again.
+        let outcomes = vec![Some(Code::Retry); records.len()];
+        *reports.batch.lock() = Batch { outcomes, ..Batch::default() };
+        for (index, record) in records.iter().enumerate() {
+            if let Err(code) = self.send_one(index, record) {
+                reports.batch.lock().outcomes[index] = Some(code);
+                if !is_fault_of_record(code) {
+                    break;
+                }
+            }
+        }
+        let mut batch = reports.batch.lock();
+        while batch.open > 0 {
+            // Each report comes, at the latest when the record times out.
+            reports.changed.wait(&mut batch);
+        }
+        std::mem::take(&mut batch.outcomes)
+    }
+
+    fn send_one(&self, index: usize, record: &NewRecord) -> Result<(), Code> {
+        let reports = self.producer.context();
+        let topic = record.topic.as_deref().unwrap_or(&self.topic);
+        let mut new = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, index);
+        (new.key, new.payload) = (record.key(), record.payload());
+        (new.partition, new.timestamp) = (record.partition, record.timestamp);
+        new.headers = record.client_headers();
+        reports.batch.lock().open += 1;
+        loop {
+            let Err((error, same)) = self.producer.send(new) else { return Ok(()) };
+            let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+            let mut batch = reports.batch.lock();
+            if code != Code::QueueFull {
+                batch.open -= 1;
+                return Err(code);
+            }
+            batch.is_waiting_for_room = true;
+            reports.changed.wait_for(&mut batch, ROOM);
+            batch.is_waiting_for_room = false;
+            new = same;
+        }
+    }
+}
+
+impl Outbox for KafkaOutbox {
+    type Record = NewRecord;
+
+    fn write(&mut self, batch: &mut Vec<NewRecord>) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let outcomes = self.send(batch);
+        let (mut later, mut never) = (None, None);
+        let mut left = Vec::new();
+        for (record, outcome) in batch.drain(..).zip(outcomes) {
+            let Some(code) = outcome else { continue };
+            let error = Error::of_code(&self.place, "write", code).about_record(&record);
+            match &mut self.refused {
+                Some(refused) if is_fault_of_record(code) => {
+                    refused(record, error);
+                    continue;
+                }
+                _ => {}
+            }
+            let first = if error.is_transient() { &mut later } else { &mut never };
+            // What was not sent says less than what could not be.
+            if first.is_none() && code != Code::Retry {
+                *first = Some(error);
+            }
+            left.push(record);
+        }
+        *batch = left;
+        // The others first: after an error that is permanent there is no next call.
+        match later.map(|error| error.because(self.producer.context().said.take())).or(never) {
+            None => Ok(()),
+            Some(error) => Err(error.into()),
+        }
+    }
+}
+
+impl KafkaOutboxBuilder {
+    /// Sets a [property of the client](https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md), such as
+    /// `compression.type`, `security.protocol` or `message.max.bytes`.
+    ///
+    /// `enable.idempotence`, `acks`, `message.timeout.ms` and `bootstrap.servers` belong to the outbox:
+    /// [`connect`](Self::connect) refuses them.
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets how long the brokers may take to store a record before the write fails, and is made again by the pipeline.
+    /// Defaults to 30 s; at least 1 ms. A cancel waits for it.
+    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
+        self.delivery_timeout = timeout;
+        self
+    }
+
+    /// Sets how long [`connect`](Self::connect) may take. Defaults to 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Puts records aside that the brokers will never take, because they are too large or have no such partition. By
+    /// default such a record ends the pipeline.
+    ///
+    /// What the closure takes counts as written. It is called in `write`, and may block.
+    pub fn on_refused(mut self, refused: impl FnMut(NewRecord, Error) + Send + 'static) -> Self {
+        self.refused = Some(Box::new(refused));
+        self
+    }
+
+    /// Connects to the brokers.
+    ///
+    /// # Errors
+    /// If a property is wrong, no broker can be reached within [`connect_timeout`](Self::connect_timeout), or they refuse
+    /// the password or the topic.
+    pub fn connect(self) -> Result<KafkaOutbox, StoreError> {
+        Ok(self.outbox()?)
+    }
+
+    fn outbox(self) -> Result<KafkaOutbox, Error> {
+        let place = Place { brokers: Arc::clone(&self.brokers), topics: Arc::clone(&self.topic), group: None };
+        let timeout = self.delivery_timeout.as_millis().clamp(1, i32::MAX as u128).to_string();
+        let own = [
+            ("bootstrap.servers", &*self.brokers),
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("message.timeout.ms", &*timeout),
+        ];
+        let mut properties = self.properties;
+        if !properties.iter().any(|(name, _)| name == "linger.ms" || name == "queue.buffering.max.ms") {
+            // A write waits for all of its batch, so nothing else will come to wait for.
+            properties.push(("linger.ms".into(), "1".into()));
+        }
+        let config = client_config(&own, &properties, &place)?;
+        let producer = ThreadedProducer::from_config_and_context(&config, Reports::default())
+            .map_err(|cause| Error::of_client(&place, "make a producer", &cause))?;
+        let metadata = producer.client().fetch_metadata(Some(&self.topic), self.connect_timeout);
+        let code = metadata
+            .map_err(|cause| Error::of_client(&place, "connect", &cause).because(producer.context().said.take()))?
+            .topics()
+            .iter()
+            .find_map(|topic| topic.error().map(Code::from));
+        if let Some(code) = code {
+            let error = Error::of_code(&place, "write", code);
+            // A topic that is made by the first write has no leader at first.
+            if !error.is_transient() {
+                return Err(error);
+            }
+        }
+        Ok(KafkaOutbox { producer, topic: self.topic, place, refused: self.refused })
+    }
+}
+
+impl fmt::Debug for KafkaOutbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaOutbox").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+/// Without the values of the properties, of which one may be a password.
+impl fmt::Debug for KafkaOutboxBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaOutboxBuilder")
+            .field("brokers", &self.brokers)
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,194 @@
+//! [`Poller`]: the side of the consumer that reads.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::clock;
+use crate::context::{Context, positions};
+use crate::error::Error;
+use crate::ledger::Known;
+use crate::record::{Receipt, Record};
+
+/// Only one thread at a time polls: the one that fetches, or the one that keeps the consumer alive when nothing is
+/// fetched.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    /// Read, and not given out yet.
+    read: Vec<(Receipt, Record)>,
+    /// The partitions seen since the last rebalance, and the one of the last record.
+    known: Vec<Known>,
+    last: usize,
+    generation: u32,
+    is_paused: bool,
+    last_fetch: Instant,
+    /// A topic has been unknown since then.
+    unknown_since: Option<Instant>,
+    trouble: Option<Error>,
+}
+
+/// The client, with the context that it calls.
+pub(crate) type Client = BaseConsumer<Context>;
+
+impl Poller {
+    pub(crate) fn new() -> Self {
+        Self {
+            read: Vec::new(),
+            known: Vec::new(),
+            last: 0,
+            generation: 0,
+            is_paused: false,
+            last_fetch: clock::now(),
+            unknown_since: None,
+            trouble: None,
+        }
+    }
+
+    /// Reads up to `max` records; waits for the first one until the deadline.
+    pub(crate) fn fetch(
+        &mut self,
+        client: &Client,
+        max: usize,
+        deadline: Instant,
+        mut out: impl FnMut(Receipt, Record),
+    ) {
+        self.resume(client);
+        let mut count = 0;
+        loop {
+            self.replay(client);
+            while self.read.len() < max {
+                let left = deadline.saturating_duration_since(clock::now());
+                let wait = if self.read.is_empty() { left } else { Duration::ZERO };
+                if !self.poll(client, wait) {
+                    break;
+                }
+            }
+            let some = self.read.len().min(max);
+            client.context().ledger.give_out(self.read.drain(..some), |receipt, record| {
+                count += 1;
+                out(receipt, record);
+            });
+            self.last_fetch = clock::now();
+            if count > 0 || self.last_fetch >= deadline || self.trouble.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Keeps the membership while nothing is fetched for longer than `idle`: with the partitions paused, polls read
+    /// nothing, and serve rebalances.
+    pub(crate) fn keep_alive(&mut self, client: &Client, idle: Duration) {
+        if self.last_fetch.elapsed() < idle {
+            return;
+        }
+        self.pause(client);
+        while self.poll(client, Duration::ZERO) {}
+    }
+
+    /// What went wrong in a poll.
+    pub(crate) fn take_trouble(&mut self) -> Option<Error> {
+        self.trouble.take()
+    }
+
+    /// Since when a topic has been unknown.
+    pub(crate) fn unknown_since(&mut self) -> &mut Option<Instant> {
+        &mut self.unknown_since
+    }
+
+    /// Whether a record was read.
+    fn poll(&mut self, client: &Client, wait: Duration) -> bool {
+        let message = match client.poll(wait) {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => {
+                self.note(client, &error);
+                return false;
+            }
+            None => return false,
+        };
+        let generation = client.context().ledger.generation();
+        if generation != self.generation {
+            // What was read before is sorted out when it is given out.
+            self.generation = generation;
+            self.known.clear();
+        }
+        let known = self.known(client, message.topic(), message.partition());
+        let receipt = Receipt { slot: known.slot, generation: known.generation, offset: message.offset(), attempt: 1 };
+        let record = Record::new(&message, Arc::clone(&known.topic));
+        self.read.push((receipt, record));
+        true
+    }
+
+    fn known(&mut self, client: &Client, topic: &str, partition: i32) -> &Known {
+        let is_it = |known: &Known| known.partition == partition && *known.topic == *topic;
+        if !self.known.get(self.last).is_some_and(is_it) {
+            self.last = self.known.iter().position(is_it).unwrap_or_else(|| {
+                self.known.push(client.context().ledger.known(topic, partition));
+                self.known.len() - 1
+            });
+        }
+        &self.known[self.last]
+    }
+
+    fn note(&mut self, client: &Client, error: &KafkaError) {
+        let context = client.context();
+        match error.rdkafka_error_code() {
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+                self.unknown_since.get_or_insert_with(clock::now);
+            }
+            Some(Code::PollExceeded) => {
+                log::warn!("kafka {}: not polled within `max.poll.interval.ms`", context.place.brokers);
+            }
+            // One broker of several, or a connection that was idle: the client makes a new one.
+            Some(Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut | Code::PartitionEOF) => {}
+            _ => self.trouble = Some(Error::of_client(&context.place, "fetch", error).because(context.said.take())),
+        }
+    }
+
+    fn pause(&mut self, client: &Client) {
+        if !self.is_paused {
+            self.is_paused = true;
+            self.pass_on(client, true);
+        }
+    }
+
+    fn resume(&mut self, client: &Client) {
+        if self.is_paused {
+            self.is_paused = false;
+            self.pass_on(client, false);
+        }
+    }
+
+    fn pass_on(&self, client: &Client, pause: bool) {
+        let context = client.context();
+        // Relaxed: it is only read in callbacks, which run on the thread that has this lock.
+        context.is_paused.store(pause, Ordering::Relaxed);
+        let done = client
+            .assignment()
+            .and_then(|partitions| if pause { client.pause(&partitions) } else { client.resume(&partitions) });
+        if let Err(error) = done {
+            log::warn!("kafka {}: cannot pause or resume: {error}", context.place.brokers);
+        }
+    }
+
+    /// Goes back to records that were given back.
+    fn replay(&mut self, client: &Client) {
+        let context = client.context();
+        for (topic, partition, offset) in context.ledger.replays() {
+            // What was read behind them stays in order: it is read again.
+            self.read.retain(|(_, record)| record.topic() != &*topic || record.partition() != partition);
+            let sought = client.seek(&topic, partition, Offset::Offset(offset), Duration::from_secs(1));
+            if let Err(error) = sought {
+                let mut list = rdkafka::TopicPartitionList::new();
+                let _ = list.add_partition_offset(&topic, partition, Offset::Offset(offset));
+                log::warn!("kafka {}: cannot seek {}: {error}", context.place.brokers, positions(&list));
+                context.ledger.want_replay(&topic, partition);
+            }
+        }
+    }
+}
