@@ -128,6 +128,28 @@ fn an_expired_lease_gives_records_to_another_with_attempt_2() {
 }
 
 #[test]
+fn a_fetch_that_waits_sees_a_lease_expire() {
+    let bench = Bench::new();
+    bench.append(0..10);
+    let mut dead = bench.inbox("dead");
+    assert_eq!(fetch(&mut dead, 10).len(), 10);
+    kill(dead);
+    let mut inbox = bench.inbox("a");
+    let (starting, started) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            starting.send(()).unwrap();
+            let mut records = Vec::new();
+            inbox.fetch(100, Duration::from_secs(60), &mut records).unwrap();
+            records.len()
+        });
+        started.recv().unwrap();
+        bench.clock.advance(LEASE);
+        assert_eq!(waiting.join().unwrap(), 10);
+    });
+}
+
+#[test]
 fn a_consumer_gets_its_own_records_back_after_their_lease() {
     let bench = Bench::new();
     bench.append(0..3);
@@ -319,6 +341,7 @@ fn trimming_never_touches_what_a_group_needs() {
     let mut acker = inbox.acker().unwrap();
     let mut slow = bench.journal.inbox("t", "slow", options("a")).unwrap();
     let mut slow_acker = slow.acker().unwrap();
+    bench.journal.inbox("t", "latest", options("a").start(Start::Latest)).unwrap();
     let (all, some) = (fetch(&mut inbox, 5_000), fetch(&mut slow, 3_000));
     acknowledge(&mut acker, &all);
     acknowledge(&mut slow_acker, &some[1..]);

@@ -19,6 +19,10 @@ impl Sqlite {
     }
 }
 
+fn options(consumer: &str) -> JournalInboxOptions {
+    JournalInboxOptions::new().consumer(consumer).lease(Sqlite::LEASE)
+}
+
 impl Store for Sqlite {
     type Inbox = JournalInbox;
     type Outbox = Writer;
@@ -37,8 +41,11 @@ impl Store for Sqlite {
     }
 
     fn inbox(&self, topic: &str, group: &str, consumer: &str) -> JournalInbox {
-        let options = JournalInboxOptions::new().consumer(consumer).lease(Self::LEASE);
-        self.journal().inbox(topic, group, options).unwrap()
+        self.journal().inbox(topic, group, options(consumer)).unwrap()
+    }
+
+    fn bounded_inbox(&self, topic: &str, group: &str, consumer: &str) -> Option<JournalInbox> {
+        Some(self.journal().inbox(topic, group, options(consumer).bounded(true)).unwrap())
     }
 
     fn outbox(&self, topic: &str) -> Writer {

@@ -57,6 +57,12 @@ pub trait Store: Sized + Sync {
     /// A new consumer. The group starts at the oldest record.
     fn inbox(&self, topic: &str, group: &str, consumer: &str) -> Self::Inbox;
 
+    /// A consumer whose inbox ends at the record that is the newest now. `None` if there is no such thing.
+    fn bounded_inbox(&self, topic: &str, group: &str, consumer: &str) -> Option<Self::Inbox> {
+        let _ = (topic, group, consumer);
+        None
+    }
+
     /// A way to write to a topic.
     fn outbox(&self, topic: &str) -> Self::Outbox;
 
@@ -120,6 +126,7 @@ macro_rules! suite {
             a_sink_that_stops_acknowledges_nothing_it_did_not_process
             failures_are_acknowledged_when_they_are_put_aside
             records_given_out_too_often_are_put_aside
+            a_bounded_pipeline_ends_by_itself
         }
     };
     ($store:ty, $group:ident: $($test:ident)*) => {

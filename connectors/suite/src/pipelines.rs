@@ -188,3 +188,26 @@ pub fn records_given_out_too_often_are_put_aside<S: Store>(store: &S) {
     assert_eq!((poison, fine), (20, 10));
     assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
 }
+
+/// With everything processed and acknowledged that was there when it started, also when that is nothing.
+pub fn a_bounded_pipeline_ends_by_itself<S: Store>(store: &S) {
+    for range in [0..0, 0..300] {
+        store.append(TOPIC, &numbered(range.clone()));
+        let Some(inbox) = store.bounded_inbox(TOPIC, GROUP, "job") else { return };
+        let pipeline = Pipeline::builder("bounded").timeout(S::PATIENCE * 3).build();
+        let stream =
+            Stream::deliver(&pipeline, inbox, config()).unwrap_or_else(|error| panic!("cannot deliver: {error}"));
+        // What comes out at the end only must not keep the end from coming. (It must be less than `max_unacked`.)
+        let numbers = stream
+            .map(|record| number::<S>(&record))
+            .batch(BatchConfig { max_size: 1_000_000, max_latency: Duration::MAX })
+            .flat_map(|batch: Vec<u32>| batch)
+            .collect::<Vec<_>>();
+        let report = pipeline.join();
+        let mut numbers = numbers.unwrap_or_else(|error| panic!("{error}: {report}"));
+        assert!(report.is_complete(), "{report}");
+        numbers.sort_unstable();
+        assert_eq!(numbers, range.collect::<Vec<_>>());
+        assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
+    }
+}

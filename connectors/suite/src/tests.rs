@@ -326,8 +326,13 @@ pub fn fetch_sees_what_is_appended_while_it_waits<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..1));
     let mut inbox = store.inbox(TOPIC, GROUP, "a");
     fetch_all::<S>(&mut inbox, 1);
+    let (starting, started) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| fetch::<S>(&mut inbox, 10, Duration::from_secs(60)));
+        let waiting = scope.spawn(|| {
+            starting.send(()).expect("the test waits");
+            fetch::<S>(&mut inbox, 10, Duration::from_secs(60))
+        });
+        started.recv().expect("the thread starts");
         store.append(TOPIC, &numbered(1..2));
         assert_eq!(numbers::<S>(&waiting.join().unwrap()), [1]);
     });

@@ -33,6 +33,11 @@ impl Store for Redis {
         inbox.claim_interval(Duration::from_millis(1)).connect().expect("an inbox")
     }
 
+    fn bounded_inbox(&self, topic: &str, group: &str, consumer: &str) -> Option<RedisInbox> {
+        let inbox = RedisInbox::builder(self.0.url(), topic, group).consumer(consumer).lease(Self::LEASE);
+        Some(inbox.bounded(true).connect().expect("an inbox"))
+    }
+
     fn outbox(&self, topic: &str) -> RedisOutbox {
         RedisOutbox::builder(self.0.url(), topic).connect().expect("an outbox")
     }
