@@ -29,7 +29,7 @@ pub trait Store: Sized + Sync {
     /// Takes records as a consumer of a group.
     type Inbox: Inbox<Record: Sync>;
     /// Writes records.
-    type Outbox: Outbox;
+    type Outbox: Outbox<Record: Send> + Send + 'static;
 
     /// Its name in messages.
     const NAME: &'static str;
