@@ -98,7 +98,7 @@ impl Pool {
     /// The loop of a worker.
     fn work(&self, own: usize, wake: &Arc<Wake>) {
         loop {
-            if self.takes_over(own) {
+            if self.steal_spare(own) {
                 continue;
             }
             match self.take(own) {
@@ -106,11 +106,11 @@ impl Pool {
                     if self.scene.keyed {
                         relieved = self.sort(own, raw, relieved);
                     }
-                    self.work_off(own, self.slots.next(own), &relieved);
+                    self.process(own, self.slots.next(own), &relieved);
                 }
                 Err((why, relieved)) => {
                     let all_sorted = self.is_all_sorted();
-                    if self.helps(own, relieved) {
+                    if self.steal_or_flush(own, relieved) {
                         continue;
                     }
                     if why == Why::Ended && all_sorted {
@@ -193,19 +193,19 @@ impl Pool {
         !self.scene.keyed || self.sorted.load(Ordering::Acquire) == self.crew.taken()
     }
 
-    fn work_off(&self, own: usize, mut next: Option<Numbered<usize>>, _: &Relieved) {
+    fn process(&self, own: usize, mut next: Option<Numbered<usize>>, _: &Relieved) {
         while let Some((number, item)) = next {
             self.call(item);
             if self.scene.keyed {
                 assert!(self.lanes.leave(Lane::of(number)).is_none());
             }
             next = self.slots.swap(own, (number, ()));
-            self.pass_on(own);
+            self.flush(own);
         }
     }
 
     /// Results leave the window; one worker at a time.
-    fn pass_on(&self, slot: usize) {
+    fn flush(&self, slot: usize) {
         let mut done = Vec::new();
         self.slots.take_done(slot, &mut done);
         let mut results = self.results.lock();
@@ -216,25 +216,25 @@ impl Pool {
         }
     }
 
-    fn helps(&self, own: usize, relieved: Relieved) -> bool {
+    fn steal_or_flush(&self, own: usize, relieved: Relieved) -> bool {
         self.crew.take_spare();
         if let Some((item, more)) = self.slots.steal(own) {
             let relieved = if more { self.leave_spare() } else { relieved };
-            self.work_off(own, Some(item), &relieved);
+            self.process(own, Some(item), &relieved);
             return true;
         }
         let empty = self.slots.are_empty();
-        (0..self.scene.workers).for_each(|slot| self.pass_on(slot));
+        (0..self.scene.workers).for_each(|slot| self.flush(slot));
         !empty
     }
 
-    fn takes_over(&self, own: usize) -> bool {
+    fn steal_spare(&self, own: usize) -> bool {
         if !self.scene.keyed || !self.crew.may_have_spare() || !self.crew.take_spare() {
             return false;
         }
         let Some((item, more)) = self.slots.steal(own) else { return false };
         let relieved = if more { self.leave_spare() } else { self.crew.lock().relieve() };
-        self.work_off(own, Some(item), &relieved);
+        self.process(own, Some(item), &relieved);
         true
     }
 
@@ -277,7 +277,7 @@ pub fn no_item_waits_while_a_worker_rests(scene: Scene, preemptions: usize) {
 
 /// All rest but one, which has taken two slow items; the third comes when both of them are, or are about to be, in
 /// progress. So the one that keeps watch is woken to take over.
-pub fn who_takes_over_leaves_another_on_watch(keyed: bool, preemptions: usize) {
+pub fn a_thief_leaves_another_on_watch(keyed: bool, preemptions: usize) {
     let scene = Scene { items: 3, early: 2, slow: 2, workers: 3, run: 2, window: 10, ordered: false, keyed };
     check(preemptions, move || {
         let (pool, mut sender) = Pool::new(scene);
@@ -303,7 +303,7 @@ pub fn who_takes_over_leaves_another_on_watch(keyed: bool, preemptions: usize) {
         let relieved = pool.leave_spare();
         sender.push(Ok(2));
         sender.end(End::Finished);
-        pool.work_off(0, first, &relieved);
+        pool.process(0, first, &relieved);
         resting.into_iter().for_each(|worker| worker.join().unwrap());
         assert_eq!(*pool.begun.lock().unwrap(), 3);
     });

@@ -34,6 +34,6 @@ fn a_window_that_opens_is_used() {
 }
 
 #[test]
-fn who_takes_over_leaves_another_on_watch() {
-    _ = [false, true].map(|keyed| pool::who_takes_over_leaves_another_on_watch(keyed, 2));
+fn a_thief_leaves_another_on_watch() {
+    _ = [false, true].map(|keyed| pool::a_thief_leaves_another_on_watch(keyed, 2));
 }

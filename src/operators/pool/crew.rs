@@ -19,7 +19,7 @@
 //!    that finds the window full sets `window_wanted`, and whoever moves the window wakes one of those at rest.
 //! 5. Whoever wakes a worker takes it off the list first; one that wakes by itself takes itself off before it looks.
 //!
-//! The lock is taken before those of the slots and of the edge. No wake is posted while it is held.
+//! The lock is the input lock of the order in `workers.rs`. No worker's wake is posted while it is held.
 //!
 //! The crate in `loom/` compiles this file and tries every interleaving.
 
@@ -46,7 +46,7 @@ pub(super) struct Crew<S> {
 struct State<S> {
     supply: S,
     resting: Vec<Arc<Wake>>,
-    /// All workers, for the day of the halt.
+    /// Wakes for all workers, used by [`dismiss_all`](Shift::dismiss_all).
     all: Vec<Arc<Wake>>,
 }
 
@@ -92,7 +92,7 @@ impl<S: Supply> Crew<S> {
         self.passed.load(Ordering::Acquire)
     }
 
-    /// How many more items the window allows; exact under the lock, but for what is passed on meanwhile.
+    /// How many more items the window allows. Under the lock it can only grow.
     pub(super) fn room(&self) -> u64 {
         // In this order: the difference is never below what it was at either look, and so never below zero.
         let passed = self.passed();
@@ -101,9 +101,11 @@ impl<S: Supply> Crew<S> {
 
     /// Results have left the window. One caller at a time.
     pub(super) fn pass(&self, count: u64) {
+        // Relaxed: the emitter is the only writer, and is handed over under the output lock.
         let passed = self.passed.load(Ordering::Relaxed) + count;
         self.passed.store(passed, Ordering::Release);
-        // Pairs with the fence in `keep_watch`: either we see the flag, or the other sees that the window has moved.
+        // Store `passed`, fence, load the flag; pairs with `keep_watch`: store the flag, fence, load `passed`. Either we see the
+        // flag, or the other sees that the window has moved.
         fence(Ordering::SeqCst);
         if self.window_wanted.load(Ordering::Relaxed) {
             let mut state = self.state.lock();
@@ -117,6 +119,7 @@ impl<S: Supply> Crew<S> {
 
     /// Something was left in a slot. To be followed by [`Shift::relieve`].
     pub(super) fn leave_spare(&self) {
+        // Release, and Acquire in `keep_watch` and `take_spare`: who sees the flag sees the slot filled.
         self.spare.store(true, Ordering::Release);
     }
 
@@ -152,6 +155,7 @@ impl<S: Supply> Shift<'_, S> {
     pub(super) fn relieve(mut self) -> Relieved {
         let found = self.state.resting.last().is_some_and(|next| self.keep_watch(next));
         let wake = if found { self.state.resting.pop() } else { None };
+        // The lock first: no wake is posted under it, so that the worker that is woken does not run into it.
         drop(self);
         post(wake);
         Relieved(())
@@ -163,6 +167,7 @@ impl<S: Supply> Shift<'_, S> {
         if found() || self.keep_watch(wake) {
             return true;
         }
+        // After `keep_watch`, under the same lock: whoever finds this wake on the list also finds it registered.
         self.state.resting.push(Arc::clone(wake));
         false
     }

@@ -10,7 +10,7 @@
 //! 2. A lane is in the table if and only if one of its items may be begun, is being worked on, or has been dropped by a
 //!    pool that stops. What waits behind it is in ascending order. So the table has at most as many lanes as the window
 //!    has items.
-//! 3. The lock is a leaf: nothing else is locked, no user value dropped and no user code called while it is held.
+//! 3. The lock is a leaf (see the order in `workers.rs`): nothing else is locked, no user value dropped and no user code called while it is held.
 //!
 //! Keys are known by a hash of 64 bits. Two keys with the same hash share a lane, and lose nothing but time.
 

@@ -7,7 +7,8 @@
 //! # What must hold
 //!
 //! 1. An item is in one place: in the input, in a slot, or in the hands of one worker.
-//! 2. Each slot has a lock of its own; nobody holds two, and nobody who holds one takes any other lock. A slot is filled
+//! 2. Each slot has a lock of its own. No thread holds two, and one that holds one takes no other lock (the order of all
+//!    locks is in `workers.rs`). A slot is filled
 //!    under the input lock, or before a look under that lock at who is idle; so who sees under that lock that all slots are
 //!    empty and registers as idle will be seen by whoever fills one.
 //! 3. No user value is dropped and no user code called under a lock.

@@ -1,4 +1,4 @@
-//! One worker of a pool: its loop, and what it does for the others.
+//! One worker of a pool: its loop, how it steals what others have not begun, and how it flushes what others have finished.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{Ordering, fence};
@@ -34,8 +34,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 return self.halt();
             }
             let most = length.map_or(1, RunLength::get);
-            // Quick items need no such care: their slots are empty in no time.
-            if most == 1 && worker.takes_over(&site, work) {
+            // In runs of quick items this is not worth a look: their slots are soon empty.
+            if most == 1 && worker.steal_spare(&site, work) {
                 continue;
             }
             match self.take(thread.index(), most, &mut worker.raw) {
@@ -44,16 +44,17 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                     if let Some(keyed) = &self.keyed {
                         relieved = worker.sort(keyed, relieved);
                     }
-                    let items = worker.work_off(self.slots.next(thread.index()), &relieved, &site, work);
+                    let items = worker.process(self.slots.next(thread.index()), &relieved, &site, work);
                     if let (Some(length), Some(begun)) = (&mut length, begun) {
                         length.adapt(begun.elapsed(), items);
-                        worker.look_after_others(&relieved);
+                        worker.flush_stalled(&relieved);
                     }
                 }
                 Taken::Nothing(why, relieved) => {
-                    // Before the look into the slots: what has been sorted is there.
+                    // Before the look into the slots, not after: whatever was sorted by then is in a slot, and is found there. In
+                    // the other order an item could be sorted in between, and this worker would leave it behind.
                     let all_sorted = self.is_all_sorted();
-                    if worker.helps(relieved, &site, work) {
+                    if worker.steal_or_flush(relieved, &site, work) {
                         continue;
                     }
                     if why == Why::Ended && all_sorted {
@@ -70,7 +71,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
 struct Worker<'a, In: Send + 'static, Out: Send + 'static> {
     pool: &'a Pool<In, Out>,
     thread: &'a StageThread,
-    /// A buffer.
+    /// A buffer for what is about to be emitted; empty in between.
     done: Vec<Numbered<Ready<Out>>>,
     /// What has been taken and is to be sorted.
     raw: Vec<Numbered<Result<In>>>,
@@ -80,8 +81,8 @@ struct Worker<'a, In: Send + 'static, Out: Send + 'static> {
 }
 
 impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
-    /// Works off what is in the slot, beginning with `next`. Returns how many items it was.
-    fn work_off<W>(
+    /// Processes what is in the slot, beginning with `next`. Returns how many items that were.
+    fn process<W>(
         &mut self,
         mut next: Option<Numbered<Job<In>>>,
         relieved: &Relieved,
@@ -103,8 +104,8 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
                 None => next = self.pool.slots.swap(own, (number, result)),
                 Some(follower) => {
                     next = self.pool.slots.swap_with(own, (number, result), follower);
-                    // A run that grows must not keep its results until it ends.
-                    self.pass_on(own, relieved);
+                    // The lane's followers may keep this run growing: its results must not wait for its end.
+                    self.flush(own, relieved);
                 }
             }
             if next.is_some() && self.pool.is_halted(self.thread) {
@@ -113,7 +114,7 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
                 return items;
             }
         }
-        self.pass_on(own, relieved);
+        self.flush(own, relieved);
         items
     }
 
@@ -132,14 +133,16 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
                 }
             },
         };
-        // Before the lock.
+        // Before the lock of the lanes: this calls user code.
         let keyed_items: Vec<_> = self.raw.drain(..).map(key).collect();
         let mut ready = VecDeque::new();
         keyed.lanes.arrive(keyed_items.into_iter(), &mut ready);
         let more = ready.len() > 1;
         pool.slots.put(self.thread.index(), &mut ready);
+        // After `put`, Release: who reads that all is sorted (Acquire, `is_all_sorted`) finds it in the slots.
         keyed.sorted.fetch_add(count, Ordering::Release);
-        // Pairs with the fence in `take`: either we see that the input has ended, or those who see the end see what is sorted.
+        // Store `sorted`, fence, load `ended`; pairs with `take`: store `ended`, fence, load `sorted`. One of the two sees the
+        // other's store: either we wake those that rest, or they see that all is sorted and leave.
         fence(Ordering::SeqCst);
         if more {
             pool.crew.leave_spare();
@@ -153,26 +156,27 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         }
     }
 
-    /// Invariant 7, at the end of a run: a look at one of the others.
-    fn look_after_others(&mut self, relieved: &Relieved) {
+    /// Invariant 7, at the end of a run: flushes for one of the others, if it is still with the item that it was last seen
+    /// with.
+    fn flush_stalled(&mut self, relieved: &Relieved) {
         let other = (self.looked_at + 1) % self.last_seen.len();
         self.looked_at = other;
         let at_work = self.pool.slots.at_work(other);
         if at_work.is_some() && std::mem::replace(&mut self.last_seen[other], at_work) == at_work {
-            self.pass_on(other, relieved);
+            self.flush(other, relieved);
         }
     }
 
-    /// Passes on what is finished in one slot.
-    fn pass_on(&mut self, slot: usize, relieved: &Relieved) {
+    /// Emits what is finished in one slot.
+    fn flush(&mut self, slot: usize, relieved: &Relieved) {
         self.pool.slots.take_done(slot, &mut self.done);
         if !self.done.is_empty() {
             self.pool.complete(self.thread, &mut self.done, relieved);
         }
     }
 
-    /// Passes on what is finished in all slots.
-    fn sweep(&mut self, relieved: &Relieved) {
+    /// Emits what is finished in all slots.
+    fn flush_all(&mut self, relieved: &Relieved) {
         for slot in 0..self.pool.slots.len() {
             self.pool.slots.take_done(slot, &mut self.done);
         }
@@ -181,35 +185,39 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         }
     }
 
-    /// Does what another worker has taken and not begun, and passes on what is finished: false if there was nothing.
-    fn helps<W>(&mut self, relieved: Relieved, site: &Site<'_>, work: &W) -> bool
+    /// Steals an item that another worker has taken and not begun, and processes it; if there is none, emits what is finished
+    /// in all slots. False if the slots were empty.
+    fn steal_or_flush<W>(&mut self, relieved: Relieved, site: &Site<'_>, work: &W) -> bool
     where
         W: Fn(&Site<'_>, In) -> Outcome<Out>,
     {
+        // Before the look: whatever is left in a slot after it sets the flag again.
         self.pool.crew.take_spare();
         if let Some((item, more)) = self.pool.slots.steal(self.thread.index()) {
             let relieved = if more { self.leave_spare() } else { relieved };
-            self.work_off(Some(item), &relieved, site, work);
+            self.process(Some(item), &relieved, site, work);
             return true;
         }
+        // Before the flush, which empties them: then there was something, and this worker looks once more before it rests.
         let empty = self.pool.slots.are_empty();
-        self.sweep(&relieved);
+        self.flush_all(&relieved);
         !empty
     }
 
-    /// In a keyed pool: does what others have in their slots, if there may be anything, before something new is taken: it
-    /// was taken before that, and is to be begun before it.
-    fn takes_over<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&mut self, site: &Site<'_>, work: &W) -> bool {
+    /// In a keyed pool: steals before anything new is taken. What lies in the slots of others has a lower number than what is
+    /// still in the input, and is to be begun before it.
+    fn steal_spare<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&mut self, site: &Site<'_>, work: &W) -> bool {
         let crew = &self.pool.crew;
         if self.pool.keyed.is_none() || !crew.may_have_spare() || !crew.take_spare() {
             return false;
         }
         let Some((item, more)) = self.pool.slots.steal(self.thread.index()) else { return false };
         let relieved = if more { self.leave_spare() } else { crew.lock().relieve() };
-        self.work_off(Some(item), &relieved, site, work);
+        self.process(Some(item), &relieved, site, work);
         true
     }
 
+    /// Something was left in a slot. In this order: who is woken by `relieve` finds the flag set.
     fn leave_spare(&self) -> Relieved {
         self.pool.crew.leave_spare();
         self.pool.crew.lock().relieve()

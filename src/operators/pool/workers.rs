@@ -14,7 +14,7 @@
 //!    when there is none. A worker that completes an item takes it if it is there and the head is ready, and gives it
 //!    back in the critical section in which it has seen that the head is not ready. So a ready head always has an
 //!    emitter, and order is that of the numbers.
-//! 4. *Nobody waits while holding a lock*, calls user code or drops a user value.
+//! 4. *Locks.* No thread waits, calls user code or drops a user value while it holds one.
 //! 5. *Idle workers.* A worker rests only when there is nothing to take, and one of those at rest is told of what comes
 //!    next: see `crew.rs`. A worker that takes something passes the baton before it begins it. No worker rests, or leaves,
 //!    while there is anything in a slot.
@@ -33,6 +33,19 @@
 //!    cuts the output, if it was not finished. Once a result was not passed on because of a stop, no later one is: what has
 //!    come out of a stream that was cut has no holes.
 //! 10. *Marks* (see `mark.rs`) have numbers, as items do. In order they keep their place; else see `barriers.rs`.
+
+//!
+//! # The order of locks
+//!
+//! A thread that holds one of these takes only such as come after it:
+//!
+//! 1. *input*: the state of the [`Crew`], with the [`Intake`] in it;
+//! 2. *slot*: one of [`Slots`], never two at a time, and nothing inside it;
+//! 3. *edge*: that of the input, which wakes its producer after its own lock is released, but under the input lock;
+//! 4. *clock*: the manual clock's, which a posted wake takes.
+//!
+//! These are taken while none of the above is held, and none of the above inside them: *output* ([`PoolOutput`]), *lanes*,
+//! the pipeline's *scope* and then, inside it, the *node* of a token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -282,5 +295,40 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         shift.dismiss_all();
         // A foreign channel may hold values of the user's.
         panic::guard_drop(stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::pipeline::stats::StageKind;
+    use crate::{Cause, ManualClock, Outcome as End, Pipeline};
+
+    /// Three workers, each of which sleeps, or dies, with its first item.
+    fn pool(dying: &'static str) -> (Pipeline, Stream<u32>) {
+        let pipeline = Pipeline::builder("fault").clock(ManualClock::new()).build();
+        let input = Stream::from_iter(&pipeline, 0..100);
+        let registered = Registered::with_input(&pipeline, &input, "pool", StageKind::Processor, &[], 3);
+        let settings = Settings { workers: 3, ordered: true, window: 10, lane_of: None };
+        let output = start(registered, input, None, settings, move |site, item| {
+            // Not guarded, as the calls of an operator are.
+            assert_ne!(std::thread::current().name(), Some(dying), "a bug");
+            _ = site.token.sleep(Duration::from_secs(1));
+            Outcome::Done(item)
+        });
+        (pipeline, output)
+    }
+
+    #[test]
+    fn a_worker_that_dies_is_a_fault_and_ends_the_pool() {
+        for dying in ["fault/pool-0", "fault/pool-1", "fault/pool-2"] {
+            let (pipeline, output) = pool(dying);
+            assert!(output.collect::<Vec<_>>().is_err(), "{dying}");
+            let report = pipeline.join();
+            assert_eq!(report.faults.len(), 1, "{dying}: {report}");
+            assert!(matches!(report.outcome, End::Cancelled(Cause::Because(_))), "{dying}: {report}");
+        }
     }
 }
