@@ -171,7 +171,7 @@ impl Pool {
     fn sort(&self, own: usize, raw: Raw, relieved: Relieved) -> Relieved {
         let count = raw.len() as u64;
         let mut ready = VecDeque::new();
-        let keyed = raw.into_iter().map(|(number, item)| (number, Some(Lane::of(number)), item));
+        let keyed = raw.into_iter().map(|(number, item)| (number, Some(Lane::of(number + 1)), item));
         self.lanes.arrive(keyed, &mut ready);
         let more = ready.len() > 1;
         self.slots.put(own, &mut ready);
@@ -197,7 +197,7 @@ impl Pool {
         while let Some((number, item)) = next {
             self.call(item);
             if self.scene.keyed {
-                assert!(self.lanes.leave(Lane::of(number)).is_none());
+                assert!(self.lanes.leave(Lane::of(number + 1)).is_none());
             }
             next = self.slots.swap(own, (number, ()));
             self.flush(own);

@@ -200,7 +200,8 @@ impl<T> Edge<T> {
     pub(crate) fn want_room(&self, wake: &Arc<Wake>) -> bool {
         let mut state = self.state.lock();
         self.room_wanted.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `settle`: one of the two sees the other's store.
+        // Store the flag, fence, load `taken`; pairs with `settle`: store `taken`, fence, load the flag. One of the two sees the
+        // other's store.
         fence(Ordering::SeqCst);
         if self.room(&state) > 0 || self.is_gone() || state.end.is_some() {
             return true;
@@ -230,7 +231,7 @@ impl<T> Edge<T> {
 
     /// Invariant 4, the consumer's side.
     pub(crate) fn settle(&self) {
-        // Pairs with the fence in `want_room`: one of the two sees the other's store.
+        // Pairs with the fence in `want_room`: `taken` was stored before it, by `poll`.
         fence(Ordering::SeqCst);
         if self.room_wanted.load(Ordering::Relaxed) {
             self.announce_room();
@@ -254,6 +255,7 @@ impl<T> Edge<T> {
             return;
         }
         state.end = Some(end);
+        // A copy for those that look without the lock. After the last `sent`, which the same lock guards.
         self.ended.store(true, Ordering::Release);
         let consumer = state.consumer.take();
         let wakes = std::mem::take(&mut state.wanting_room);

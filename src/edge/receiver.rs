@@ -30,6 +30,8 @@ impl<T> EdgeReceiver<T> {
     pub(crate) fn poll(&mut self) -> Polled<T> {
         let Some(item) = self.batch.pop() else { return self.refill() };
         self.taken = self.taken.wrapping_add(1);
+        // In this order and without a fence, which would cost more than the whole poll: a producer that has set the flag just
+        // now may be missed here. The next poll sees it, or `settle` does, before this thread parks: invariant 4.
         self.edge.gauge.taken.store(self.taken, Ordering::Release);
         if self.edge.room_wanted.load(Ordering::Relaxed) && self.edge.has_worthwhile_room() {
             self.edge.announce_room();
@@ -84,6 +86,8 @@ impl<T> EdgeReceiver<T> {
         if self.is_served(&state) {
             return true;
         }
+        // Relaxed: it is a hint to those that look without the lock. Who hands over resets it under the lock, and takes the wake
+        // that `then` leaves there.
         edge.hungry.store(true, Ordering::Relaxed);
         then(&mut state);
         let mut wakes = Vec::new();
@@ -147,6 +151,7 @@ impl<T> Drop for EdgeReceiver<T> {
     fn drop(&mut self) {
         let edge = &*self.edge;
         let mut state = edge.state.lock();
+        // Under the lock: whoever puts something into the queue has looked at it under the lock, so nothing comes after this.
         edge.gone.store(true, Ordering::Release);
         let mut queue = std::mem::replace(&mut state.queue, Queue::new());
         let mut wakes = std::mem::take(&mut state.owners);
@@ -157,7 +162,7 @@ impl<T> Drop for EdgeReceiver<T> {
         edge.count_undelivered(left.clone());
         edge.gauge.taken.store(self.taken.wrapping_add(left.count()), Ordering::Release);
         post_all(wakes);
-        // The items themselves are dropped last, in order, when everybody has been told.
+        // The items themselves are dropped last, in order: their drops are user code, and what waits has been woken.
         // Invariant 11. What has been taken into the batch begins with something that was taken out of it.
         while self.taken == 0 && queue.iter().next().is_some_and(is_mark) {
             queue.pop().and_then(Result::err).into_iter().for_each(StreamError::complete_mark);

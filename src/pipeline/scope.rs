@@ -4,8 +4,8 @@
 //!
 //! - A thread is counted from before it is spawned until its last act, and its handle is kept until it is joined.
 //! - Only a thread outside the pipeline joins. A drop inside one of its threads cancels and nothing more.
-//! - The lock is held for bookkeeping only: nobody waits, wakes, spawns or runs user code under it. The lock of the root
-//!   token is taken inside it, never the other way round.
+//! - The lock is held for bookkeeping only: no thread waits, wakes, spawns or runs user code under it. The order of locks is
+//!   scope, then the node of the root token, then the clock; see also `operators/pool/workers.rs`.
 //!
 //! # The end
 //!
@@ -224,6 +224,7 @@ impl Scope {
     fn enter(self: &Arc<Self>, role: Role, wake: Arc<Wake>) -> (Membership, usize) {
         let mut state = self.state.lock();
         *state.count(role) += 1;
+        // Before the thread can look: a drain either finds the wake, or was there before and the thread sees it.
         state.wakes.push(Arc::clone(&wake));
         let others = self.live.fetch_add(1, Ordering::AcqRel);
         (Membership { scope: Arc::clone(self), role, wake: Some(wake) }, others)
@@ -351,6 +352,7 @@ impl Scope {
         loop {
             let mut state = self.state.lock();
             if state.keepers == 0 && !state.closing {
+                // Under the lock that `is_closing` takes; the wakes after it, so that a helper that is woken sees it.
                 state.closing = true;
                 let wakes = state.wakes.clone();
                 drop(state);
@@ -543,7 +545,7 @@ enum Role {
     Reader,
 }
 
-/// An entry in the books of a scope, until it is dropped. A thread has one, with its wake, from before it is spawned until
+/// What a scope counts, until it is dropped. A thread has one, with its wake, from before it is spawned until
 /// its last act.
 pub(crate) struct Membership {
     scope: Arc<Scope>,

@@ -105,7 +105,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 let stream = intake.stream.take();
                 // Before the look at the output that follows: invariant 6.
                 self.ended.store(true, Ordering::SeqCst);
-                // Pairs with the fence in `sort`.
+                // Store `ended`, fence, load `sorted`; pairs with the fence in `sort`.
                 fence(Ordering::SeqCst);
                 let relieved = shift.dismiss_resting();
                 panic::guard_drop(stream);
@@ -126,6 +126,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 Why::Ended => self.is_all_sorted(),
             };
             let stopped = || self.halted.load(Ordering::Acquire) || self.edge.is_gone();
+            // Looked at under the lock under which this worker goes on the list: what changes later finds it there.
             shift.rest(thread.wake(), || changed || !self.slots.are_empty() || stopped())
         };
         match why {
@@ -142,6 +143,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 thread.wait(Phase::Idle, None, is_over, register);
             }
         }
+        // Before it looks: else it could be woken a second time, in place of one that rests.
         self.crew.rise(thread.wake());
     }
 

@@ -18,6 +18,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         if self.delivers.load(Ordering::Relaxed) && !output.results.is_ordered() {
             self.hold_marks(&mut output, done);
         }
+        // Results and sender under one lock: whoever does not get the sender leaves its results where the emitter looks before
+        // it gives the sender back.
         let sender = if output.stopped { None } else { output.sender.take() };
         let Some(mut sender) = sender else { return output.results.insert_all(done) };
         // If it is their turn and nothing else waits, they need not wait in line either.

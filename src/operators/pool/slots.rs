@@ -87,6 +87,7 @@ impl<In, Out> Slots<In, Out> {
             Some((item, !slot.todo.is_empty()))
         })?;
         let more = more || others.any(|other| !self.0[other].lock().todo.is_empty());
+        // After the other's lock is released: never two at a time. In between the item is in this worker's hands alone.
         self.0[own].lock().at_work = Some(item.0);
         Some((item, more))
     }
