@@ -1,0 +1,58 @@
+//! The count at the end.
+
+use std::fmt;
+
+use streamz_journal::Journal;
+
+use crate::Fallible;
+use crate::work::{DEAD, DONE};
+
+/// What became of the payments.
+#[derive(Debug)]
+pub(crate) struct Found {
+    payments: u64,
+    done: u64,
+    dead: u64,
+    missing: u64,
+    duplicates: u64,
+}
+
+impl Found {
+    pub(crate) fn is_complete(&self) -> bool {
+        self.missing == 0
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = 100.0 * self.duplicates as f64 / self.payments.max(1) as f64;
+        writeln!(f, "made:       {:>8}", self.done)?;
+        writeln!(f, "put aside:  {:>8}", self.dead)?;
+        writeln!(f, "duplicates: {:>8}  ({share:.1} %)", self.duplicates)?;
+        writeln!(f, "missing:    {:>8}", self.missing)?;
+        f.write_str(if self.is_complete() { "nothing lost" } else { "PAYMENTS WERE LOST" })
+    }
+}
+
+pub(crate) fn count(journal: &Journal, payments: u64) -> Fallible<Found> {
+    let size = usize::try_from(payments)?;
+    let (mut done, mut dead) = (vec![0_u32; size], vec![0_u32; size]);
+    for (topic, seen) in [(DONE, &mut done), (DEAD, &mut dead)] {
+        let mut from = 1;
+        loop {
+            let entries = journal.read(topic, from, 10_000)?;
+            let Some(last) = entries.last() else { break };
+            from = last.position + 1;
+            for entry in &entries {
+                let number: usize = std::str::from_utf8(&entry.payload)?.parse()?;
+                *seen.get_mut(number).ok_or_else(|| format!("a payment {number} that nobody made"))? += 1;
+            }
+        }
+    }
+    let missing = (0..size).filter(|&number| done[number] + dead[number] == 0).count();
+    let written: u64 = done.iter().chain(&dead).map(|&count| u64::from(count)).sum();
+    let (done, dead) =
+        (done.iter().filter(|&&count| count > 0).count(), dead.iter().filter(|&&count| count > 0).count());
+    let (done, dead, missing) = (done as u64, dead as u64, missing as u64);
+    Ok(Found { payments, done, dead, missing, duplicates: written.saturating_sub(payments - missing) })
+}
