@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release --example durable` runs all of it; `-- --help` tells more.
 
+#![allow(clippy::disallowed_methods, reason = "it watches processes, in real time")]
+
 mod check;
 mod table;
 mod work;
