@@ -5,6 +5,7 @@
 //! | write a first pipeline | [`quickstart`] |
 //! | decide what becomes of failures | [`error_handling`] |
 //! | test a pipeline without sleeping | [`testing`] |
+//! | lose nothing when the process is killed | [`delivery`] |
 //! | get it right in production | [`best_practices`] |
 //! | make it fast | [`performance`] |
 //! | come from the Go library `streamz` | [`from_go`] |
@@ -18,10 +19,14 @@ macro_rules! guide {
         #[doc = "[quickstart]: crate::guides::quickstart"]
         #[doc = "[error handling]: crate::guides::error_handling"]
         #[doc = "[testing]: crate::guides::testing"]
+        #[doc = "[delivery]: crate::guides::delivery"]
         #[doc = "[best practices]: crate::guides::best_practices"]
         #[doc = "[performance]: crate::guides::performance"]
         #[doc = "[from Go]: crate::guides::from_go"]
         #[doc = "[design]: crate::guides::design"]
+        #[doc = "[streamz-journal]: https://docs.rs/streamz-journal"]
+        #[doc = "[streamz-redis]: https://docs.rs/streamz-redis"]
+        #[doc = "[streamz-kafka]: https://docs.rs/streamz-kafka"]
         #[doc = ""]
         #[doc = include_str!(concat!("../docs/", $file))]
         pub mod $name {}
@@ -31,6 +36,7 @@ macro_rules! guide {
 guide!(quickstart, "quickstart.md");
 guide!(error_handling, "error-handling.md");
 guide!(testing, "testing.md");
+guide!(delivery, "delivery.md");
 guide!(best_practices, "best-practices.md");
 guide!(performance, "performance.md");
 guide!(from_go, "from-go.md");
