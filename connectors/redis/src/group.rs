@@ -65,6 +65,11 @@ impl Group {
         Error::new(self.place_of(self.names.streams.join(", ").into()), action, failure)
     }
 
+    /// The error for a reply of records that makes no sense.
+    pub(crate) fn unreadable(&self, stream: usize) -> Error {
+        self.error(stream, "fetch records", Failure::found(reply::UNREADABLE))
+    }
+
     /// A call of a command that begins with a stream and the group.
     fn call<R>(
         &mut self,

@@ -11,11 +11,12 @@ use crate::acker::RedisAcker;
 use crate::builder::{RedisInboxBuilder, Start};
 use crate::clock::now;
 use crate::error::{Error, Failure};
-use crate::group::{Group, Range};
+use crate::group::Group;
 use crate::id::EntryId;
 use crate::monitor::RedisMonitor;
-use crate::record::{Fields, Receipt, Record};
+use crate::record::{Receipt, Record};
 use crate::reply;
+use crate::search::Search;
 use crate::shared::Shared;
 
 /// The records of one or more Redis Streams, shared among the consumers of a group.
@@ -57,10 +58,7 @@ pub struct RedisInbox {
     known: Vec<EntryId>,
     /// Read, and too many for the fetch that read them.
     spare: VecDeque<Delivery<Record, Receipt>>,
-    /// The search for records to take over that is under way.
-    search: Option<Search>,
-    /// When the next one begins.
-    due: Instant,
+    search: Search,
     /// Where it ends, if it does.
     bound: Option<Bound>,
     exhausted: bool,
@@ -88,15 +86,6 @@ pub(crate) struct Options {
 /// More than this is not asked for at a time, however much is wanted: the server builds its reply in one piece.
 const MOST: usize = 100_000;
 
-/// Goes through the pending entries of each stream, a page at a time.
-#[derive(Debug, Clone, Copy)]
-struct Search {
-    stream: usize,
-    after: Option<EntryId>,
-    /// Looks for what this consumer held before. What has expired comes after that.
-    own: bool,
-}
-
 impl RedisInbox {
     /// Starts to describe an inbox: the server, the key of the stream, and the name of the consumer group.
     ///
@@ -114,8 +103,9 @@ impl RedisInbox {
         let streams = group.names.streams.len();
         let shared = Arc::new(Shared::new(streams));
         let known = vec![EntryId::MIN; streams];
-        let (spare, search, due, bound) = (VecDeque::new(), None, now(), None);
-        let mut inbox = Self { group, options, shared, known, spare, search, due, bound, exhausted: false };
+        let search = Search::new(options.lease, options.claim_interval, options.delete);
+        let (spare, bound) = (VecDeque::new(), None);
+        let mut inbox = Self { group, options, shared, known, spare, search, bound, exhausted: false };
         inbox.group.link.connect().map_err(|failure| inbox.group.error_of_all("connect", failure))?;
         for stream in 0..streams {
             inbox.join(stream)?;
@@ -124,7 +114,6 @@ impl RedisInbox {
             let last = (0..streams).map(|stream| Ok(inbox.group.last_added(stream)?.unwrap_or_default()));
             inbox.bound = Some(Bound { last: last.collect::<Result<_, Error>>()?, closes: None });
         }
-        inbox.search_own();
         Ok(inbox)
     }
 
@@ -166,104 +155,6 @@ impl RedisInbox {
         Ok(())
     }
 
-    fn search_own(&mut self) {
-        self.search = Some(Search { stream: 0, after: None, own: true });
-    }
-
-    /// Goes on with the search for records to take over, until it has found some or has come to its end.
-    fn search(&mut self, most: usize, records: &mut Vec<Delivery<Record, Receipt>>) -> Result<(), Error> {
-        if self.search.is_none() && (self.shared.take_given_back() || self.due <= now()) {
-            self.search = Some(Search { stream: 0, after: None, own: false });
-        }
-        while let Some(Search { stream, after, own }) = self.search {
-            let idle = if own { Duration::ZERO } else { self.options.lease };
-            let range = Range { idle: (!own).then_some(idle), after, own };
-            let page = self.group.pending(stream, range, most)?;
-            let next = match page.last() {
-                Some(last) if page.len() == most => Some(Search { stream, after: Some(last.id), own }),
-                _ if stream + 1 < self.known.len() => Some(Search { stream: stream + 1, after: None, own }),
-                _ if own => Some(Search { stream: 0, after: None, own: false }),
-                _ => {
-                    self.due = now() + self.options.claim_interval;
-                    None
-                }
-            };
-            let consumer = self.group.names.consumer.as_bytes();
-            let wanted: Vec<(EntryId, u64)> = {
-                let in_flight = self.shared.in_flight();
-                let is_free = |row: &&reply::Pending| row.consumer != consumer || !in_flight[stream].contains(&row.id);
-                page.iter().filter(is_free).map(|row| (row.id, row.deliveries)).collect()
-            };
-            if !wanted.is_empty() {
-                self.take_over(stream, idle, &wanted, records)?;
-            }
-            self.search = next;
-            if !records.is_empty() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes over entries, which are in order and come with the number of their deliveries.
-    fn take_over(
-        &mut self,
-        stream: usize,
-        idle: Duration,
-        wanted: &[(EntryId, u64)],
-        records: &mut Vec<Delivery<Record, Receipt>>,
-    ) -> Result<(), Error> {
-        let ids: Vec<EntryId> = wanted.iter().map(|(id, _)| *id).collect();
-        let mut missing = Vec::new();
-        let mut wanted = wanted.iter();
-        for value in self.group.claim(stream, idle, &ids)? {
-            let entry = reply::entry(value).ok_or_else(|| self.unreadable(stream))?;
-            // The server before 7.0 writes a nil for an entry that the stream does not have any more.
-            let Some((id, Some(fields))) = entry else { continue };
-            let mut deliveries = 0;
-            for (wanted, count) in wanted.by_ref() {
-                if *wanted == id {
-                    deliveries = *count;
-                    break;
-                }
-                missing.push(*wanted);
-            }
-            self.give(stream, id, fields, u32::try_from(deliveries).unwrap_or(u32::MAX).saturating_add(1), records);
-        }
-        missing.extend(wanted.map(|(id, _)| *id));
-        // Another consumer has taken them over or acknowledged them, or they do not exist any more.
-        if !missing.is_empty() && !self.options.delete {
-            self.forget(stream, &missing)?;
-        }
-        Ok(())
-    }
-
-    /// Acknowledges those that the stream does not have any more, and says so.
-    fn forget(&mut self, stream: usize, ids: &[EntryId]) -> Result<(), Error> {
-        let lost = self.group.missing(stream, ids)?;
-        let Some(first) = lost.first() else { return Ok(()) };
-        self.group.acknowledge(stream, &lost)?;
-        self.shared.count_lost(lost.len());
-        let (place, count) = (self.group.place(stream), lost.len());
-        log::error!(
-            "streamz-redis: {place}: {count} records were deleted before they had been acknowledged, first {first}"
-        );
-        Ok(())
-    }
-
-    fn give(
-        &self,
-        stream: usize,
-        id: EntryId,
-        fields: Fields,
-        attempt: u32,
-        records: &mut Vec<Delivery<Record, Receipt>>,
-    ) {
-        self.shared.in_flight()[stream].insert(id);
-        let record = Record { stream: Arc::clone(self.group.key(stream)), id, fields };
-        records.push(Delivery::new(record, Receipt { stream, id }).with_attempt(attempt));
-    }
-
     /// Whether a stream is read further.
     fn is_open(&self, stream: usize) -> bool {
         self.bound.as_ref().is_none_or(|bound| self.known[stream] < bound.last[stream])
@@ -288,12 +179,12 @@ impl RedisInbox {
         let reply = self.group.link.call(&read, Duration::from_millis(millis));
         let reply = reply.map_err(|failure| self.group.error_of_all("fetch records", failure))?;
         let Some(streams) = reply::streams(reply) else {
-            return Err(self.unreadable(0));
+            return Err(self.group.unreadable(0));
         };
         let mut without = open;
         for (key, entries) in streams {
             let Some(stream) = names.streams.iter().position(|name| name.as_bytes() == key) else {
-                return Err(self.unreadable(0));
+                return Err(self.group.unreadable(0));
             };
             without.retain(|open| *open != stream);
             self.read_stream(stream, entries, most, records)?;
@@ -319,9 +210,9 @@ impl RedisInbox {
             self.exhausted = true;
         } else {
             // A search, at the latest when it closes, finds them.
-            self.due = self.due.min(closes);
+            self.search.begin_by(closes);
             // A fetch may return early, but not late, so it does not matter who else unparks this thread.
-            std::thread::park_timeout(deadline.min(self.due).saturating_duration_since(now));
+            std::thread::park_timeout(deadline.min(self.search.due()).saturating_duration_since(now));
         }
         Ok(())
     }
@@ -338,7 +229,7 @@ impl RedisInbox {
         let mut in_flight = shared.in_flight();
         for value in entries {
             let Some(Some((id, Some(fields)))) = reply::entry(value) else {
-                return Err(self.unreadable(stream));
+                return Err(self.group.unreadable(stream));
             };
             self.known[stream] = self.known[stream].max(id);
             // After the group was created again, it gives out what is in flight here once more.
@@ -356,10 +247,6 @@ impl RedisInbox {
         Ok(())
     }
 
-    fn unreadable(&self, stream: usize) -> Error {
-        self.group.error(stream, "fetch records", Failure::found(reply::UNREADABLE))
-    }
-
     /// One step: takes over records, or reads new ones.
     fn step(
         &mut self,
@@ -370,9 +257,9 @@ impl RedisInbox {
         if !self.group.link.is_open() {
             self.group.link.connect().map_err(|failure| self.group.error_of_all("connect", failure))?;
             // What the lost connection was about to bring is held by this consumer, and not in flight here.
-            self.search_own();
+            self.search.restart();
         }
-        self.search(most, records)?;
+        self.search.advance(&mut self.group, &self.shared, most, records)?;
         if !records.is_empty() {
             Ok(())
         } else if !(0..self.known.len()).any(|stream| self.is_open(stream)) {
@@ -380,7 +267,7 @@ impl RedisInbox {
         } else if self.bound.is_some() {
             self.read(most, Duration::ZERO, records)
         } else {
-            self.read(most, deadline.min(self.due).saturating_duration_since(now()), records)
+            self.read(most, deadline.min(self.search.due()).saturating_duration_since(now()), records)
         }
     }
 }

@@ -14,6 +14,7 @@ mod monitor;
 mod outbox;
 mod record;
 mod reply;
+mod search;
 mod shared;
 
 pub use acker::RedisAcker;

@@ -15,7 +15,6 @@ pub(crate) type Pair = (Vec<u8>, Value);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pending {
     pub(crate) id: EntryId,
-    pub(crate) consumer: Vec<u8>,
     /// How long ago it was delivered last, in milliseconds.
     pub(crate) idle: u64,
     /// How many times it has been delivered.
@@ -60,9 +59,9 @@ pub(crate) fn pending(reply: Value) -> Option<Vec<Pending>> {
     list(reply)?
         .into_iter()
         .map(|row| {
-            let [id, consumer, idle, deliveries] = array(row)?;
+            let [id, _consumer, idle, deliveries] = array(row)?;
             let id = EntryId::parse(&bytes(id)?)?;
-            Some(Pending { id, consumer: bytes(consumer)?, idle: number(&idle)?, deliveries: number(&deliveries)? })
+            Some(Pending { id, idle: number(&idle)?, deliveries: number(&deliveries)? })
         })
         .collect()
 }

@@ -137,10 +137,12 @@ fn keep_alive_holds_the_lease() {
     age(&mut client, "s", "g", "a");
     assert_eq!(attempts(&fetch_all(&mut b, 2500)), vec![2; 2500]);
     // It does not take back what another one has.
+    age(&mut client, "s", "g", "a");
     acker.keep_alive().expect("a sign of life");
-    drop(b);
+    drop((a, b));
     age(&mut client, "s", "g", "b");
-    assert_eq!(fetch_all(&mut a, 2500).len(), 2500);
+    let mut c = inbox(&server, "c").connect().expect("an inbox");
+    assert_eq!(attempts(&fetch_all(&mut c, 2500)), vec![3; 2500]);
 }
 
 #[test]
@@ -154,6 +156,25 @@ fn a_consumer_does_not_take_over_what_it_is_processing() {
     assert!(fetch_now(&mut a).is_empty());
     let mut b = inbox(&server, "b").connect().expect("an inbox");
     assert_eq!(fetch(&mut b, 10).len(), 5);
+}
+
+#[test]
+fn what_was_taken_away_during_processing_does_not_come_back() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut client = server.client();
+    add(&mut client, "s", 0..5);
+    let mut a = inbox(&server, "a").connect().expect("an inbox");
+    let mut acker = a.acker().expect("an acker");
+    let records = fetch(&mut a, 10);
+    age(&mut client, "s", "g", "a");
+    let mut b = inbox(&server, "b").connect().expect("an inbox");
+    assert_eq!(fetch(&mut b, 10).len(), 5);
+    drop(b);
+    age(&mut client, "s", "g", "b");
+    // It is still in flight here, and will be acknowledged.
+    assert!(fetch_now(&mut a).is_empty());
+    acker.acknowledge(&mut receipts(&records)).expect("an acknowledgement");
+    assert_eq!(pending(&mut client, "s", "g"), 0);
 }
 
 #[test]
