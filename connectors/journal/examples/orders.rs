@@ -10,6 +10,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use streamz::delivery::{DeliveryConfig, Outbox};
 use streamz::prelude::*;
@@ -45,10 +46,12 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         );
         put_aside.write(&mut vec![order.into()]).expect("it cannot be put aside");
     });
-    let total = bills.fold(0, |total, euros| total + euros)?;
+    // An order that was billed is acknowledged when its bill lies in a topic, too.
+    let batches = BatchConfig { max_size: 100, max_latency: Duration::from_millis(50) };
+    let billed = bills.deliver_to(journal.writer("bills")?, batches)?;
     println!("{}", pipeline.join());
 
-    println!("billed in this run: {total} euros");
+    println!("billed in this run: {billed}");
     for topic in journal.status()? {
         println!("topic {}: positions {} to {}", topic.topic, topic.first, topic.next - 1);
         for group in topic.groups {
@@ -59,9 +62,9 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-fn bill(order: &Entry) -> Result<u64, Box<dyn Error + Send + Sync>> {
+fn bill(order: &Entry) -> Result<Record, Box<dyn Error + Send + Sync>> {
     match std::str::from_utf8(&order.payload)?.parse()? {
-        0 => Err("there is nothing to pay".into()),
-        euros => Ok(euros),
+        0u64 => Err("there is nothing to pay".into()),
+        euros => Ok(Record::new(format!("order {}: {euros} euros", order.position)).with_key(order.key.clone())),
     }
 }

@@ -29,7 +29,7 @@ pub trait Store: Sized + Sync {
     /// Takes records as a consumer of a group.
     type Inbox: Inbox<Record: Sync>;
     /// Writes records.
-    type Outbox: Outbox<Record: Send> + Send + 'static;
+    type Outbox: Outbox<Record: Send + 'static> + Send + 'static;
 
     /// Its name in messages.
     const NAME: &'static str;
@@ -127,6 +127,7 @@ macro_rules! suite {
             failures_are_acknowledged_when_they_are_put_aside
             records_given_out_too_often_are_put_aside
             a_bounded_pipeline_ends_by_itself
+            what_is_written_elsewhere_is_acknowledged
         }
     };
     ($store:ty, $group:ident: $($test:ident)*) => {

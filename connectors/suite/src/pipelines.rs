@@ -1,6 +1,7 @@
 //! Tests with a pipeline between the inbox and a sink.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -210,4 +211,28 @@ pub fn a_bounded_pipeline_ends_by_itself<S: Store>(store: &S) {
         assert_eq!(numbers, range.collect::<Vec<_>>());
         assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
     }
+}
+
+/// From a topic to another one.
+pub fn what_is_written_elsewhere_is_acknowledged<S: Store>(store: &S) {
+    store.append(TOPIC, &numbered(0..300));
+    let pipeline = Pipeline::builder("copy").timeout(S::PATIENCE * 3).build();
+    let token = pipeline.token();
+    let batches = BatchConfig { max_size: 20, max_latency: Duration::from_millis(5) };
+    let made = AtomicU32::new(0);
+    let written = deliver(store, &pipeline, "a")
+        .map(move |(key, number)| {
+            if made.fetch_add(1, Ordering::Relaxed) == 299 {
+                token.drain();
+            }
+            S::record(&key, (number + 1_000).to_string().as_bytes())
+        })
+        .deliver_to(store.outbox("copies"), batches);
+    pipeline.join();
+    assert_eq!(written.unwrap_or_else(|error| panic!("cut: {error}")), 300);
+    assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
+    let mut copies: Vec<u32> =
+        store.contents("copies").iter().map(|it| String::from_utf8_lossy(it).parse().expect("a number")).collect();
+    copies.sort_unstable();
+    assert_eq!(copies, (1_000..1_300).collect::<Vec<_>>());
 }
