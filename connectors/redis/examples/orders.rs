@@ -9,8 +9,8 @@
 
 use std::error::Error;
 
-use streamz::delivery::{DeliveryConfig, Outbox, StoreError};
-use streamz::{Pipeline, Stream};
+use streamz::delivery::DeliveryConfig;
+use streamz::{BatchConfig, Pipeline, Stream};
 use streamz_redis::{Fields, RedisInbox, RedisOutbox};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,24 +22,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     let consumer = arguments.next().unwrap_or_else(|| "billing-1".to_owned());
 
     let inbox = RedisInbox::builder(&*url, "orders", "billing").consumer(consumer).connect()?;
-    let mut invoices = RedisOutbox::builder(&*url, "invoices").max_len(1_000_000).connect()?;
+    let invoices = RedisOutbox::builder(&*url, "invoices").max_len(1_000_000).connect()?;
     for status in inbox.monitor().status()? {
         println!("{}: {:?} orders to do, {} in flight", status.stream, status.backlog, status.in_flight);
     }
 
     let pipeline = Pipeline::new("billing");
-    Stream::deliver(&pipeline, inbox, DeliveryConfig::default())?.try_for_each(|order| {
-        let Some(total) = order.get("total") else {
-            // It would not be better the next time, so it counts as processed.
-            eprintln!("{} has no total", order.id);
-            return Ok(());
-        };
-        // The ID is the same each time, so that readers can tell a repetition.
-        let mut invoice = vec![Fields::new().with("order", order.id.to_string()).with("total", total)];
-        // If this fails, the pipeline stops, and the order comes again.
-        invoices.write(&mut invoice)?;
-        println!("{} is billed", order.id);
-        Ok::<_, StoreError>(())
-    })?;
+    Stream::deliver(&pipeline, inbox, DeliveryConfig::default())?
+        .filter_map(|order| {
+            let Some(total) = order.get("total") else {
+                // It would not be better the next time, so it counts as processed.
+                eprintln!("{} has no total", order.id);
+                return None;
+            };
+            println!("{}: {}", order.id, total.escape_ascii());
+            // The ID is the same each time, so that readers can tell a repetition.
+            Some(Fields::new().with("order", order.id.to_string()).with("total", total))
+        })
+        // An order is acknowledged when its invoice has been written.
+        .deliver_to(invoices, BatchConfig::default())?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::id::EntryId;
 ///
 /// The [`StoreError`]s of this crate are made of it. Its message names the server without the password, the stream, the
 /// group and, if there is one, the entry.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Error(Box<Parts>);
 
 #[derive(Debug, Clone)]
@@ -99,6 +99,13 @@ impl fmt::Display for Error {
             Some(hint) => write!(f, " ({hint})"),
             None => Ok(()),
         }
+    }
+}
+
+/// As a `main` shows it that returns it.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({self})")
     }
 }
 

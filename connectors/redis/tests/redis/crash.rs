@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
-use streamz::delivery::{DeliveryConfig, Outbox};
-use streamz::prelude::*;
+use streamz::delivery::{DeliveryConfig, Outbox, StoreError};
+use streamz::prelude::{AsyncMapper, BatchConfig, CancelToken, Pipeline, Stream};
 use streamz_redis::{Fields, Record, RedisInbox, RedisOutbox};
 
 use crate::common::{LONG, Server, numbered, payloads_of, pending};
@@ -22,8 +22,8 @@ fn inbox(url: &str, consumer: &str) -> RedisInbox {
 }
 
 /// Copies records from a pool that finishes in any order, in batches, to another stream.
-fn copy(pipeline: &Pipeline, url: &str, consumer: &str, mut copied: impl FnMut()) {
-    let mut outbox = RedisOutbox::builder(url, "out").connect().expect("an outbox");
+fn copy(pipeline: &Pipeline, url: &str, consumer: &str, copied: impl FnMut()) {
+    let outbox = Counting(RedisOutbox::builder(url, "out").connect().expect("an outbox"), copied);
     let config = DeliveryConfig { max_unacked: 1000, keep_alive: LEASE / 4, ..DeliveryConfig::default() };
     let pool = AsyncMapper::new(|_: &CancelToken, record: &Record| {
         if record.id.sequence.is_multiple_of(3) {
@@ -34,17 +34,21 @@ fn copy(pipeline: &Pipeline, url: &str, consumer: &str, mut copied: impl FnMut()
     Stream::deliver(pipeline, inbox(url, consumer), config)
         .expect("an acker")
         .through(&pool.with_workers(3).with_ordered(false))
-        .batch(BatchConfig { max_size: 50, max_latency: Duration::from_millis(5) })
-        .for_each(|batch| {
-            let mut batch: Vec<Fields> = batch.expect("no error");
-            // The server may be down for a moment.
-            while let Err(error) = outbox.write(&mut batch) {
-                assert!(error.is_transient(), "{error}");
-                std::thread::yield_now();
-            }
-            copied();
-        })
+        .deliver_to(outbox, BatchConfig { max_size: 50, max_latency: Duration::from_millis(5) })
         .expect("an end");
+}
+
+/// Tells when something has been written.
+struct Counting<F>(RedisOutbox, F);
+
+impl<F: FnMut()> Outbox for Counting<F> {
+    type Record = Fields;
+
+    fn write(&mut self, batch: &mut Vec<Fields>) -> Result<(), StoreError> {
+        self.0.write(batch)?;
+        (self.1)();
+        Ok(())
+    }
 }
 
 #[test]
