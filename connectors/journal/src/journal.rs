@@ -217,16 +217,16 @@ impl Journal {
     /// If the file cannot be written. What was removed before that stays removed.
     pub fn trim(&self, topic: &str, retention: &Retention) -> Result<u64, JournalError> {
         let place = self.shared.place.topic(topic);
-        let mut file = self.shared.file.lock();
-        let Some(id) = find_topic(&file, topic).map_err(|e| place.error("trim", e))? else { return Ok(0) };
+        let found = find_topic(&self.shared.file.lock(), topic).map_err(|e| place.error("trim", e))?;
+        let Some(id) = found else { return Ok(0) };
         let mut removed = 0;
         loop {
             let now = self.shared.now();
-            let count = write(&mut file, |file| retention::trim_some(file, id, retention, now));
-            let count = count.map_err(|e| place.error("trim", e))?;
-            removed += count;
-            if count == 0 {
-                return Ok(removed);
+            // Locked each time, so that other calls get their turn.
+            let count = write(&mut self.shared.file.lock(), |file| retention::trim_some(file, id, retention, now));
+            match count.map_err(|e| place.error("trim", e))? {
+                0 => return Ok(removed),
+                count => removed += count,
             }
         }
     }

@@ -3,7 +3,7 @@
 //! A [`Journal`] is a file with named topics. A [`Writer`] appends [`Record`]s to a topic. A [`JournalInbox`] takes them for a
 //! consumer group, and a record is given out again until it has been acknowledged. With
 //! [`Stream::deliver`](streamz::Stream::deliver), the pipeline acknowledges a record when everything that was made of it
-//! has been processed.
+//! has been processed; with [`Stream::deliver_to`](streamz::Stream::deliver_to), what it makes goes to another topic.
 //!
 //! ```
 //! use std::time::Duration;
@@ -34,7 +34,10 @@
 //!
 //! - A record that has been appended is given to each group **at least once**. It comes again if its consumer died, gave it
 //!   back, or let its lease expire; [`Delivery::attempt`](streamz::delivery::Delivery::attempt) counts.
-//! - A record that has been acknowledged does not come again.
+//! - A record that has been acknowledged does not come again, in whatever order acknowledgements come.
+//! - A killed process leaves at most [`max_unacked`](streamz::delivery::DeliveryConfig::max_unacked) records that come again.
+//!   They do when their lease expires, or at once if the process is started again with
+//!   [`take_over`](JournalInboxOptions::take_over).
 //! - To write to a SQLite database **exactly once**, store the position with the rows: see [`Progress`].
 //!
 //! What a crash can take away:

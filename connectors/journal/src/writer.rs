@@ -13,7 +13,8 @@ use crate::retention::{self, Turn};
 
 /// Appends records to a topic. Made by [`Journal::writer`](crate::Journal::writer).
 ///
-/// As an [`Outbox`], it writes each batch in one transaction: all of it or nothing.
+/// It is an [`Outbox`]: [`Stream::deliver_to`](streamz::Stream::deliver_to) writes to it, each batch in one transaction, all of it
+/// or nothing.
 ///
 /// # Ordering
 /// The records of a batch have consecutive positions, in their order. Batches of several writers do not mix.

@@ -127,6 +127,27 @@ fn an_expired_lease_gives_records_to_another_with_attempt_2() {
     assert_eq!(bench.status().unacknowledged(), 7);
 }
 
+/// Calls `change` when a fetch has found nothing and waits; returns how many records it then gave.
+fn fetch_while(bench: &Bench, change: impl FnOnce()) -> usize {
+    let mut inbox = bench.inbox("a");
+    // A look at the ranges leaves its trace in this column.
+    let file = bench.sqlite();
+    file.execute_batch("UPDATE groups SET look_at = -1").unwrap();
+    let has_looked = || file.query_row("SELECT look_at <> -1 FROM groups", [], |row| row.get::<_, bool>(0)).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let mut records = Vec::new();
+            inbox.fetch(100, Duration::from_secs(60), &mut records).unwrap();
+            records.len()
+        });
+        while !has_looked() {
+            std::thread::yield_now();
+        }
+        change();
+        waiting.join().unwrap()
+    })
+}
+
 #[test]
 fn a_fetch_that_waits_sees_a_lease_expire() {
     let bench = Bench::new();
@@ -134,19 +155,15 @@ fn a_fetch_that_waits_sees_a_lease_expire() {
     let mut dead = bench.inbox("dead");
     assert_eq!(fetch(&mut dead, 10).len(), 10);
     kill(dead);
-    let mut inbox = bench.inbox("a");
-    let (starting, started) = std::sync::mpsc::channel();
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| {
-            starting.send(()).unwrap();
-            let mut records = Vec::new();
-            inbox.fetch(100, Duration::from_secs(60), &mut records).unwrap();
-            records.len()
-        });
-        started.recv().unwrap();
-        bench.clock.advance(LEASE);
-        assert_eq!(waiting.join().unwrap(), 10);
-    });
+    assert_eq!(fetch_while(&bench, || bench.clock.advance(LEASE)), 10);
+}
+
+#[test]
+fn a_fetch_that_waits_sees_what_is_appended_here_and_elsewhere() {
+    let bench = Bench::new();
+    assert_eq!(fetch_while(&bench, || bench.append(0..1)), 1);
+    let elsewhere = Journal::open(bench.path()).unwrap();
+    assert_eq!(fetch_while(&bench, || common::append(&elsewhere, 1..4)), 3);
 }
 
 #[test]
@@ -341,7 +358,8 @@ fn trimming_never_touches_what_a_group_needs() {
     let mut acker = inbox.acker().unwrap();
     let mut slow = bench.journal.inbox("t", "slow", options("a")).unwrap();
     let mut slow_acker = slow.acker().unwrap();
-    bench.journal.inbox("t", "latest", options("a").start(Start::Latest)).unwrap();
+    // Groups are gone through by name: the one that needs most is in the middle.
+    bench.journal.inbox("t", "zealous", options("a").start(Start::Latest)).unwrap();
     let (all, some) = (fetch(&mut inbox, 5_000), fetch(&mut slow, 3_000));
     acknowledge(&mut acker, &all);
     acknowledge(&mut slow_acker, &some[1..]);
