@@ -306,25 +306,45 @@ mod tests {
     use crate::pipeline::stats::StageKind;
     use crate::{Cause, ManualClock, Outcome as End, Pipeline};
 
-    /// Three workers, each of which sleeps, or dies, with its first item.
-    fn pool(dying: &'static str) -> (Pipeline, Stream<u32>) {
-        let pipeline = Pipeline::builder("fault").clock(ManualClock::new()).build();
-        let input = Stream::from_iter(&pipeline, 0..100);
+    /// Three workers, each of which calls `work` with its own name for each item. What `work` does is not guarded, as the calls
+    /// of an operator are.
+    fn pool(
+        clock: &ManualClock,
+        items: u32,
+        work: impl Fn(&CancelToken, &str) + Send + Sync + 'static,
+    ) -> (Pipeline, Stream<u32>) {
+        let pipeline = Pipeline::builder("fault").clock(clock.clone()).build();
+        let input = Stream::from_iter(&pipeline, 0..items);
         let registered = Registered::with_input(&pipeline, &input, "pool", StageKind::Processor, &[], 3);
         let settings = Settings { workers: 3, ordered: true, window: 10, lane_of: None };
         let output = start(registered, input, None, settings, move |site, item| {
-            // Not guarded, as the calls of an operator are.
-            assert_ne!(std::thread::current().name(), Some(dying), "a bug");
-            _ = site.token.sleep(Duration::from_secs(1));
+            work(site.token, std::thread::current().name().unwrap());
             Outcome::Done(item)
         });
         (pipeline, output)
     }
 
     #[test]
+    fn virtual_time_sees_worker_0_wait_for_the_others() {
+        let clock = ManualClock::new();
+        let (pipeline, output) = pool(&clock, 3, |token, worker| {
+            // The others are still in their calls when worker 0 finds that the input has ended, and leaves.
+            let seconds = if worker == "fault/pool-0" { 1 } else { 10 };
+            token.sleep(Duration::from_secs(seconds)).unwrap();
+        });
+        output.spawn_for_each(drop);
+        clock.advance(Duration::from_secs(10));
+        let report = pipeline.join();
+        assert!(report.is_complete(), "{report}");
+    }
+
+    #[test]
     fn a_worker_that_dies_is_a_fault_and_ends_the_pool() {
         for dying in ["fault/pool-0", "fault/pool-1", "fault/pool-2"] {
-            let (pipeline, output) = pool(dying);
+            let (pipeline, output) = pool(&ManualClock::new(), 100, move |token, worker| {
+                assert_ne!(worker, dying, "a bug");
+                _ = token.sleep(Duration::from_secs(1));
+            });
             assert!(output.collect::<Vec<_>>().is_err(), "{dying}");
             let report = pipeline.join();
             assert_eq!(report.faults.len(), 1, "{dying}: {report}");
