@@ -31,6 +31,10 @@ pub trait Shape<T, Tag, C: Content<T, Tag>>: Clone + Send + Sync + 'static {
     #[doc(hidden)]
     type Open: Default + Send + 'static;
 
+    /// The same shape, with windows of at most `max_count` items.
+    #[doc(hidden)]
+    fn bounded(&self, max_count: u64) -> Self;
+
     /// Whether an item of that time, which is before `limit`, belongs to no window that is open: to none that ends after
     /// `limit`. `open` is what its key has open.
     #[doc(hidden)]
@@ -77,13 +81,6 @@ impl<W> Closed<W> {
     pub(super) fn new(settled: u64, make: impl FnOnce() -> Option<W>) -> Self {
         Self { window: panic::catch(make), settled }
     }
-}
-
-/// How many items a window may have, and how many keys.
-#[derive(Debug, Clone)]
-pub(super) struct Bounds {
-    pub(super) max_count: u64,
-    pub(super) max_keys: usize,
 }
 
 /// What windows run.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::content::{Content, FoldedBy, Items, Unfit, Window};
 use super::keys::{ByKey, Keyed};
-use super::operator::{self, At, Closed};
+use super::operator::{At, Closed, Shape};
 use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, NEVER, Nanos, span};
-use super::{Setup, max_keys, window};
+use super::windows::Windows;
 use crate::folds::MergeWith;
 use crate::operators::shorthand;
 
@@ -60,11 +60,7 @@ const GAP: Duration = Duration::from_secs(30 * 60);
 /// assert_eq!(found, [("ann", 2), ("bob", 2), ("ann", 1)]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
-#[must_use = "a processor does nothing until it is given a stream"]
-pub struct SessionWindow<T, K, S = ArrivalTime, C = Items> {
-    shape: Shape,
-    setup: Setup<T, K, S, C>,
-}
+pub type SessionWindow<T, K, S = ArrivalTime, C = Items> = Windows<Session, T, K, S, C>;
 
 impl<T, K, F> SessionWindow<T, ByKey<K, F>>
 where
@@ -77,8 +73,8 @@ where
     /// `Clone` of a key panics, the session is in the error item, and its items count as failed. For sessions without a key
     /// let it be `()`.
     pub fn new(key: F) -> Self {
-        let shape = Shape { gap: span("gap", GAP), max_duration: NEVER, max_count: u64::MAX };
-        Self { shape, setup: Setup::new("session_window", ByKey::new(key)) }
+        let shape = Session { gap: span("gap", GAP), max_duration: NEVER, max_count: u64::MAX };
+        Self::with_shape("session_window", shape, ByKey::new(key))
     }
 }
 
@@ -127,9 +123,6 @@ impl<T, K, S> SessionWindow<T, K, S, Items> {
     }
 }
 
-window!(SessionWindow, Content);
-max_keys!(SessionWindow);
-
 shorthand! {
     /// Puts the items of each key together that come shortly one after another: a [`SessionWindow`].
     pub fn session_window<K, F>(
@@ -149,17 +142,13 @@ shorthand! {
 /// goes to the last session that begins before it, or to the one after that, and those that come too close are joined. So
 /// they end in the order in which they begin.
 #[derive(Debug, Clone)]
-pub struct Shape {
+pub struct Session {
     gap: Nanos,
     max_duration: Nanos,
     max_count: u64,
 }
 
-impl Shape {
-    fn bounded(&self, max_count: u64) -> Self {
-        Self { max_count, ..self.clone() }
-    }
-
+impl Session {
     /// Whether the two stretches belong to one session, the first of which begins earlier.
     fn are_one(&self, (start, end): (Nanos, Nanos), (later_start, later_end): (Nanos, Nanos)) -> bool {
         later_start - end < self.gap && end.max(later_end) - start < self.max_duration
@@ -230,8 +219,12 @@ impl Shape {
     }
 }
 
-impl<T, Tag, C: Content<T, Tag>> operator::Shape<T, Tag, C> for Shape {
+impl<T, Tag, C: Content<T, Tag>> Shape<T, Tag, C> for Session {
     type Open = Pieces<C::Pane>;
+
+    fn bounded(&self, max_count: u64) -> Self {
+        Self { max_count, ..*self }
+    }
 
     #[inline]
     fn add(

@@ -19,12 +19,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::WindowConfig;
 use super::content::{FoldedBy, Items, Shared, Unfit, Window};
 use super::keys::NoKey;
-use super::operator::{self, At, Closed};
+use super::operator::{At, Closed, Shape};
 use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, NEVER, Nanos, span};
-use super::{Setup, WindowConfig, keyed_window, max_keys, window};
+use super::windows::Windows;
 use crate::folds::MergeWith;
 use crate::operators::shorthand;
 
@@ -73,11 +74,7 @@ use crate::operators::shorthand;
 /// assert_eq!(items, [vec![11, 12], vec![11, 12, 18], vec![18]]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
-#[must_use = "a processor does nothing until it is given a stream"]
-pub struct SlidingWindow<T, K = NoKey, S = ArrivalTime, C = Items> {
-    shape: Shape,
-    setup: Setup<T, K, S, C>,
-}
+pub type SlidingWindow<T, K = NoKey, S = ArrivalTime, C = Items> = Windows<Sliding, T, K, S, C>;
 
 impl<T> SlidingWindow<T> {
     /// Windows that are so long; as often as [`with_slide`](Self::with_slide) says. It is called `sliding_window` unless it
@@ -88,8 +85,8 @@ impl<T> SlidingWindow<T> {
     #[track_caller]
     pub fn new(size: Duration) -> Self {
         let size = span("size", size);
-        let shape = Shape { size, slide: size, max_count: u64::MAX };
-        Self { shape, setup: Setup::new("sliding_window", NoKey) }
+        let shape = Sliding { size, slide: size, max_count: u64::MAX };
+        Self::with_shape("sliding_window", shape, NoKey)
     }
 
     /// The windows that `config` describes.
@@ -160,9 +157,6 @@ impl<T, K, S> SlidingWindow<T, K, S, Items> {
     }
 }
 
-window!(SlidingWindow, Shared);
-keyed_window!(SlidingWindow);
-
 shorthand! {
     /// Puts the items of overlapping stretches of time together: a [`SlidingWindow`].
     pub fn sliding_window(self, size: Duration, slide: Duration) -> SlidingWindow<T> => Stream<Window<T>>
@@ -175,7 +169,7 @@ shorthand! {
 
 /// A piece is a slice.
 #[derive(Debug, Clone)]
-pub struct Shape {
+pub struct Sliding {
     size: Nanos,
     slide: Nanos,
     max_count: u64,
@@ -204,11 +198,7 @@ impl<P> Default for Open<P> {
     }
 }
 
-impl Shape {
-    fn bounded(&self, max_count: u64) -> Self {
-        Self { max_count, ..*self }
-    }
-
+impl Sliding {
     /// The start and end of the slice that covers `time`.
     fn slice(&self, time: Nanos) -> (Nanos, Nanos) {
         let start = time.div_euclid(self.slide) * self.slide;
@@ -284,8 +274,12 @@ impl Shape {
     }
 }
 
-impl<T, Tag, C: Shared<T, Tag>> operator::Shape<T, Tag, C> for Shape {
+impl<T, Tag, C: Shared<T, Tag>> Shape<T, Tag, C> for Sliding {
     type Open = Open<C::Pane>;
+
+    fn bounded(&self, max_count: u64) -> Self {
+        Self { max_count, ..*self }
+    }
 
     #[inline]
     fn add(

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::WindowConfig;
 use super::content::{Content, Folded, Items, Unfit, Window};
 use super::keys::NoKey;
-use super::operator::{self, At, Closed};
+use super::operator::{At, Closed, Shape};
 use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, Nanos, span};
-use super::{Setup, WindowConfig, keyed_window, max_keys, window};
+use super::windows::Windows;
 use crate::folds::FoldWith;
 use crate::operators::shorthand;
 
@@ -64,11 +65,7 @@ use crate::operators::shorthand;
 /// assert_eq!(windows[1].items, [(12, 22.0)]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
-#[must_use = "a processor does nothing until it is given a stream"]
-pub struct TumblingWindow<T, K = NoKey, S = ArrivalTime, C = Items> {
-    shape: Shape,
-    setup: Setup<T, K, S, C>,
-}
+pub type TumblingWindow<T, K = NoKey, S = ArrivalTime, C = Items> = Windows<Tumbling, T, K, S, C>;
 
 impl<T> TumblingWindow<T> {
     /// Windows that are so long. It is called `tumbling_window` unless it is given another name.
@@ -77,8 +74,8 @@ impl<T> TumblingWindow<T> {
     /// If `size` is zero or more than 10,000 years.
     #[track_caller]
     pub fn new(size: Duration) -> Self {
-        let shape = Shape { size: span("size", size), max_count: u64::MAX };
-        Self { shape, setup: Setup::new("tumbling_window", NoKey) }
+        let shape = Tumbling { size: span("size", size), max_count: u64::MAX };
+        Self::with_shape("tumbling_window", shape, NoKey)
     }
 
     /// The windows that `config` describes.
@@ -128,9 +125,6 @@ impl<T, K, S> TumblingWindow<T, K, S, Items> {
     }
 }
 
-window!(TumblingWindow, Content);
-keyed_window!(TumblingWindow);
-
 shorthand! {
     /// Puts the items of each stretch of time together: a [`TumblingWindow`].
     pub fn tumbling_window(self, size: Duration) -> TumblingWindow<T> => Stream<Window<T>> {
@@ -140,15 +134,9 @@ shorthand! {
 
 /// A piece is a window, from its start to its end.
 #[derive(Debug, Clone)]
-pub struct Shape {
+pub struct Tumbling {
     size: Nanos,
     max_count: u64,
-}
-
-impl Shape {
-    fn bounded(&self, max_count: u64) -> Self {
-        Self { max_count, ..*self }
-    }
 }
 
 fn close<T, Tag, C: Content<T, Tag>>(content: &C, piece: Option<Piece<C::Pane>>) -> Closed<C::Window> {
@@ -156,8 +144,12 @@ fn close<T, Tag, C: Content<T, Tag>>(content: &C, piece: Option<Piece<C::Pane>>)
     Closed::new(settled, || piece.map(|piece| content.window(piece.pane, piece.start, piece.end, piece.count)))
 }
 
-impl<T, Tag, C: Content<T, Tag>> operator::Shape<T, Tag, C> for Shape {
+impl<T, Tag, C: Content<T, Tag>> Shape<T, Tag, C> for Tumbling {
     type Open = Pieces<C::Pane>;
+
+    fn bounded(&self, max_count: u64) -> Self {
+        Self { max_count, ..*self }
+    }
 
     #[inline]
     fn add(

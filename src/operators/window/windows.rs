@@ -1,0 +1,298 @@
+//! [`Windows`], the one type behind tumbling, sliding and session windows, and the types that it is made of.
+//!
+//! [`TumblingWindow`](crate::TumblingWindow), [`SlidingWindow`](crate::SlidingWindow) and
+//! [`SessionWindow`](crate::SessionWindow) are aliases of [`Windows`]. Each method that changes what a window does, such as
+//! [`with_key`](Windows::with_key), changes a parameter of the type. You need the names in this module only to write such
+//! a type down, for example as that of a field:
+//!
+//! ```
+//! use std::time::{Duration, SystemTime};
+//! use streamz::TumblingWindow;
+//! use streamz::windows::{ByKey, EventTime};
+//!
+//! struct Click {
+//!     user: u64,
+//!     time: SystemTime,
+//! }
+//!
+//! struct Config {
+//!     windows: TumblingWindow<Click, ByKey<u64, fn(&Click) -> u64>, EventTime<fn(&Click) -> SystemTime>>,
+//! }
+//!
+//! let user: fn(&Click) -> u64 = |click| click.user;
+//! let time: fn(&Click) -> SystemTime = |click| click.time;
+//! let windows = TumblingWindow::new(Duration::from_secs(60)).with_key(user).with_event_time(time, Duration::ZERO);
+//! let config = Config { windows };
+//! ```
+//!
+//! Where a closure has no name, take the whole as `impl Processor<In = Click, Out = ..>`.
+
+use std::fmt;
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::time::{Duration, SystemTime};
+
+pub use super::content::{Content, Folded, Items};
+pub use super::keys::{ByKey, Keying, NoKey};
+pub use super::operator::{Shape, WindowOperator};
+pub use super::session::Session;
+pub use super::sliding::Sliding;
+pub use super::time::{ArrivalTime, EventTime, TimeSource};
+pub use super::tumbling::Tumbling;
+use crate::folds::Fold;
+use crate::operators::options::Options;
+use crate::pipeline::CancelToken;
+use crate::stream::{Processor, Stage, Stream, start};
+
+/// How many windows the output holds by default. The pipeline's capacity is meant for single items; that many windows
+/// would take far too much memory.
+const CAPACITY: usize = 16;
+
+/// How many keys may have open windows by default.
+const MAX_KEYS: usize = 1_000_000;
+
+/// Windows of items of type `T`: an alias of this is [`TumblingWindow`](crate::TumblingWindow),
+/// [`SlidingWindow`](crate::SlidingWindow) or [`SessionWindow`](crate::SessionWindow); see there.
+///
+/// - `H`, the [`Shape`], says how windows lie in time: [`Tumbling`], [`Sliding`] or [`Session`].
+/// - `K`, the [`Keying`], says whether each key has windows of its own: [`NoKey`] or [`ByKey`].
+/// - `S`, the [`TimeSource`], says what the time of an item is: [`ArrivalTime`] or [`EventTime`].
+/// - `C`, the [`Content`], says what a window holds: [`Items`], or the state of a fold, [`Folded`].
+#[must_use = "a processor does nothing until it is given a stream"]
+pub struct Windows<H, T, K, S, C> {
+    pub(super) shape: H,
+    keying: K,
+    time: S,
+    content: C,
+    max_count: u64,
+    max_keys: usize,
+    options: Options,
+    types: PhantomData<fn(T)>,
+}
+
+impl<H, T, K> Windows<H, T, K, ArrivalTime, Items> {
+    pub(super) fn with_shape(name: &'static str, shape: H, keying: K) -> Self {
+        Self {
+            shape,
+            keying,
+            time: ArrivalTime::default(),
+            content: Items,
+            max_count: u64::MAX,
+            max_keys: MAX_KEYS,
+            options: Options { capacity: Some(CAPACITY), ..Options::new(name) },
+            types: PhantomData,
+        }
+    }
+}
+
+impl<H, T, K, S, C> Windows<H, T, K, S, C> {
+    /// Sets the name that the stage has in reports and errors, and that its threads carry.
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[track_caller]
+    pub fn with_name(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        self.options.name = crate::pipeline::name::checked(name);
+        self
+    }
+
+    /// Sets how many windows may wait in the output for a slow consumer. Defaults to 16, whatever the
+    /// pipeline's [capacity](crate::PipelineBuilder::capacity): windows are big. With 0 every window is handed
+    /// over directly.
+    pub fn with_capacity(mut self, windows: usize) -> Self {
+        self.options.capacity = Some(windows);
+        self
+    }
+
+    /// Sets the greatest number of items in a window; a window is emitted as soon as it has that many. Defaults to no
+    /// limit. With 1 every item makes a window of its own.
+    ///
+    /// Later items of the same stretch of time make another window with the same bounds.
+    ///
+    /// # Panics
+    /// If `items` is 0.
+    #[track_caller]
+    pub fn max_count(mut self, items: usize) -> Self {
+        assert!(items > 0, "`max_count` must be at least 1");
+        self.max_count = items as u64;
+        self
+    }
+}
+
+impl<H, T, S, C> Windows<H, T, NoKey, S, C> {
+    /// Keeps separate windows for each key, and emits them as [`Keyed`](crate::Keyed). Windows that end together come
+    /// in the order in which their keys first appeared.
+    ///
+    /// If `key` panics on an item, or the `Hash` or `Eq` of its key does, the item becomes an error item that carries it.
+    /// If the `Clone` of a key panics, the error item carries the window, and the items in it count as failed.
+    pub fn with_key<L, F>(self, key: F) -> Windows<H, T, ByKey<L, F>, S, C>
+    where
+        L: Eq + Hash + Clone + Send + 'static,
+        F: Fn(&T) -> L + Send + Sync + 'static,
+    {
+        let Self { shape, time, content, max_count, max_keys, options, types, .. } = self;
+        Windows { shape, keying: ByKey::new(key), time, content, max_count, max_keys, options, types }
+    }
+}
+
+impl<H, T, L, F, S, C> Windows<H, T, ByKey<L, F>, S, C> {
+    /// Sets how many keys may have open windows at a time. Defaults to 1,000,000. `usize::MAX` means no limit.
+    ///
+    /// If one more key appears, all windows of the key whose window would be closed next are closed early. Nothing is
+    /// lost, but a key may then have two windows where it would have had one.
+    ///
+    /// # Panics
+    /// If `max_keys` is 0.
+    #[track_caller]
+    pub fn with_max_keys(mut self, max_keys: usize) -> Self {
+        assert!(max_keys > 0, "`max_keys` must be at least 1");
+        self.max_keys = max_keys;
+        self
+    }
+}
+
+impl<H, T, K, C> Windows<H, T, K, ArrivalTime, C> {
+    /// Takes the time of each item from `time` instead of from the clock: when it happened, not when it arrived.
+    ///
+    /// Items may come out of order, by up to `allowed_lateness`. This has no default, because only you can know it. The
+    /// *watermark* is the greatest time seen so far less `allowed_lateness`; a window is emitted as soon as the
+    /// watermark has reached its end. So the output is the same as if the items had been sorted by time first. With a
+    /// lateness of zero, the items must come in order.
+    ///
+    /// An item that is older than the watermark still goes into its window if that is open. It is *late* if none of its
+    /// windows is. A late item becomes an error item of kind [`Late`](crate::ErrorKind::Late) that carries
+    /// it; its source says by how much it is older than the watermark ([`TooLate`](crate::TooLate)). A
+    /// [`DeadLetterQueue`](crate::DeadLetterQueue) catches it. Of overlapping windows, an item goes into those
+    /// that are still open. For sessions these rules apply as if each item had a session of its own, which ends a gap
+    /// after it: an item is not late if that end is after the watermark, or if an open session takes the item.
+    ///
+    /// An item with a time far in the future makes those that follow late. If times may be wrong, set
+    /// [`with_max_ahead`](Windows::with_max_ahead) or [`with_max_jump`](Windows::with_max_jump).
+    ///
+    /// An item on which `time` panics, or whose time is more than 30,000 years off, becomes an error item that
+    /// carries it.
+    ///
+    /// # Panics
+    /// If `allowed_lateness` is more than 10,000 years.
+    #[track_caller]
+    pub fn with_event_time<F>(self, time: F, allowed_lateness: Duration) -> Windows<H, T, K, EventTime<F>, C>
+    where
+        F: Fn(&T) -> SystemTime + Send + Sync + 'static,
+    {
+        let time = EventTime::new(time, allowed_lateness);
+        let Self { shape, keying, content, max_count, max_keys, options, types, .. } = self;
+        Windows { shape, keying, time, content, max_count, max_keys, options, types }
+    }
+}
+
+impl<H, T, K, F, C> Windows<H, T, K, EventTime<F>, C> {
+    /// Closes all open windows when no item has come for `idle_timeout`, by the pipeline's clock. Defaults to never, as
+    /// does `Duration::MAX`: then the last windows are emitted when a later item comes, or at the end of the input.
+    ///
+    /// Only accepted items count; one that is late or fails does not delay the closing. While the output
+    /// is full no input is taken, and the timeout does not run; it starts again when there is room. What is
+    /// accepted as not too late stays the same: an item that comes after the silence and belongs to a window
+    /// that was closed makes another one with the same bounds.
+    ///
+    /// # Panics
+    /// If `idle_timeout` is zero.
+    #[track_caller]
+    pub fn with_idle_timeout(mut self, idle_timeout: Duration) -> Self {
+        self.time.set_idle_timeout(idle_timeout);
+        self
+    }
+
+    /// Refuses items whose time is more than `max_ahead` later than the present time of the pipeline's clock.
+    /// Defaults to no limit, as does `Duration::MAX`. With zero, no item may be later than the present.
+    ///
+    /// A refused item becomes an error item of kind [`Failed`](crate::ErrorKind::Failed) that carries it; its
+    /// source is [`TooFarAhead`](crate::TooFarAhead). It does not move the watermark.
+    ///
+    /// Set this for events that happen while the pipeline runs. An event cannot come from the future, so a small
+    /// bound, such as a minute, only has to cover the difference between clocks. There is no default because times
+    /// may lie in the future on purpose, as those of bookings do. In a replay of old data, where all times are
+    /// in the past, use [`with_max_jump`](Self::with_max_jump).
+    pub fn with_max_ahead(mut self, max_ahead: Duration) -> Self {
+        self.time.set_max_ahead(max_ahead);
+        self
+    }
+
+    /// Refuses items whose time is more than `max_jump` later than the greatest time accepted so far. Defaults to
+    /// no limit, as does `Duration::MAX`.
+    ///
+    /// A refused item becomes an error item as for [`with_max_ahead`](Self::with_max_ahead).
+    ///
+    /// This looks at the data alone, so it also works in a replay. It has two limits. The first item is always
+    /// accepted; if its time is wrong, those that follow are late. And a real gap in the data that is longer than
+    /// `max_jump` cannot be told from a wrong time: everything after the gap is refused. Choose a `max_jump` that is
+    /// longer than any gap that you expect.
+    ///
+    /// # Panics
+    /// If `max_jump` is zero.
+    #[track_caller]
+    pub fn with_max_jump(mut self, max_jump: Duration) -> Self {
+        self.time.set_max_jump(max_jump);
+        self
+    }
+}
+
+impl<H, T, K, S> Windows<H, T, K, S, Items> {
+    /// As `aggregate`, with one of the ready-made [`folds`](crate::folds), or with one of your own.
+    pub fn aggregate_by<F: Fold<T>>(self, fold: F) -> Windows<H, T, K, S, Folded<F>> {
+        let content = Folded::new(fold);
+        let Self { shape, keying, time, max_count, max_keys, options, types, .. } = self;
+        Windows { shape, keying, time, content, max_count, max_keys, options, types }
+    }
+}
+
+impl<H, T, K, S, C> Processor for Windows<H, T, K, S, C>
+where
+    T: Send + 'static,
+    K: Keying<T>,
+    S: TimeSource<T>,
+    C: Content<T, S::Tag>,
+    H: Shape<T, S::Tag, C>,
+{
+    type In = T;
+    type Out = K::Labelled<C::Window>;
+
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<T>) -> Stream<K::Labelled<C::Window>> {
+        start::launch(self, cancel, input)
+    }
+
+    fn name(&self) -> &str {
+        &self.options.name
+    }
+}
+
+impl<H, T, K, S, C> Stage for Windows<H, T, K, S, C>
+where
+    T: Send + 'static,
+    K: Keying<T>,
+    S: TimeSource<T>,
+    C: Content<T, S::Tag>,
+    H: Shape<T, S::Tag, C>,
+{
+    type Op = WindowOperator<T, K, S, C, H>;
+
+    fn start(&self) -> Self::Op {
+        let shape = self.shape.bounded(self.max_count);
+        WindowOperator::new(self.keying.clone(), self.time.clone(), self.content.clone(), shape, self.max_keys)
+    }
+
+    fn capacity(&self) -> Option<usize> {
+        self.options.capacity
+    }
+}
+
+impl<H: fmt::Debug, T, K, S, C> fmt::Debug for Windows<H, T, K, S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Windows")
+            .field("shape", &self.shape)
+            .field("max_count", &self.max_count)
+            .field("max_keys", &self.max_keys)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
