@@ -19,7 +19,7 @@ use crate::panic::{self, PanicPayload};
 
 /// Where an entry lies, until it is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot(usize);
+pub(crate) struct Slot(usize);
 
 impl Slot {
     /// Of a table with a single entry.
@@ -28,14 +28,14 @@ impl Slot {
 
 /// A key and its hash.
 #[derive(Debug)]
-pub struct Probe<K> {
+pub(crate) struct Probe<K> {
     hash: u64,
     key: K,
 }
 
 /// Where a key is, or that it is not there.
 #[derive(Debug)]
-pub enum Place<P> {
+pub(crate) enum Place<P> {
     /// Its entry.
     Taken(Slot),
     /// It has none; what it takes to insert one.
@@ -43,11 +43,10 @@ pub enum Place<P> {
 }
 
 /// A panic of a key's code.
-#[allow(missing_debug_implementations)] // only reachable through hidden methods
-pub struct KeyPanicked(pub(crate) PanicPayload);
+pub(crate) struct KeyPanicked(pub(crate) PanicPayload);
 
 /// See the top of this file.
-pub struct KeyTable<K, V> {
+pub(crate) struct KeyTable<K, V> {
     hasher: RandomState,
     /// The first entry of each hash.
     chains: HashMap<u64, Slot, BuildHasherDefault<AsItIs>>,

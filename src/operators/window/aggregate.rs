@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::content::{Content, Folded};
+use super::content::{Folded, Panes};
 use super::time::{ArrivalTime, END, EventTime, NEVER, Nanos, Refusal, Tag, TimeSource, span};
 use crate::clock::from_nanos;
 use crate::error::{ErrorKind, PanicMessage, StreamError};
@@ -376,8 +376,8 @@ where
     /// Folds an item, and sends the window if that completes it.
     fn take(&mut self, time: Nanos, item: T, out: &mut impl Emit<AggregateWindow<F::Result>>) {
         let folded = match &mut *self.state {
-            Some(state) => Content::<T, ()>::add(&self.fold, state, (), item),
-            None => Content::<T, ()>::open(&self.fold, (), item).map(|state| *self.state = Some(state)),
+            Some(state) => Panes::<T, ()>::add(&self.fold, state, (), item),
+            None => Panes::<T, ()>::open(&self.fold, (), item).map(|state| *self.state = Some(state)),
         };
         if let Err(unfit) = folded {
             if self.count == 0 {
@@ -419,7 +419,7 @@ where
         let start = self.start.replace(end).unwrap_or(end);
         let made = panic::catch(|| {
             let state = state.unwrap_or_else(|| self.fold.empty());
-            Content::<T, ()>::window(&self.fold, state, start, end, count)
+            Panes::<T, ()>::window(&self.fold, state, start, end, count)
         });
         match made {
             Ok(window) => out.emit_from(window, count),
@@ -456,7 +456,7 @@ where
     fn item(&mut self, item: T, out: &mut impl Emit<Self::Out>) {
         let time = match self.time.stamp(&item, out) {
             Ok(time) => time,
-            Err(refused) => return refused.0.fail(item, out),
+            Err(refused) => return refused.fail(item, out),
         };
         self.time.advance(time);
         let watermark = self.time.watermark();

@@ -1,4 +1,4 @@
-//! [`Content`]: what a window keeps of its items, and what is sent on of it.
+//! [`Content`]: what a window holds, and what is emitted when it is closed.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,63 +17,63 @@ pub struct Window<T> {
     pub start: SystemTime,
     /// When the next one begins, or would begin.
     pub end: SystemTime,
-    /// What lies in it, in the order of time; items of the same time in the order in which they came.
+    /// Its items, in the order of time; items of the same time in the order in which they came.
     pub items: Vec<T>,
 }
 
-/// What a window keeps of its items. Not for users.
-pub trait Content<T, Tag>: Clone + Send + Sync + 'static {
-    /// What is kept.
-    #[doc(hidden)]
-    type Pane: Send + 'static;
-    /// What is sent on.
+/// What a window holds: its [`Items`], or the state of a fold, [`Folded`]. Sealed.
+#[allow(private_bounds)] // by which it is sealed
+pub trait Content<T, Tag>: Panes<T, Tag, Made = <Self as Content<T, Tag>>::Window> {
+    /// What is emitted when a window is closed.
     type Window: Send + 'static;
+}
+
+/// What a [`Content`] can do. A *pane* holds the items of a window, or of a part of it that several windows share.
+pub(super) trait Panes<T, Tag>: Clone + Send + Sync + 'static {
+    type Pane: Send + 'static;
+    type Made: Send + 'static;
 
     /// A pane with its first item, or the item if user code panicked.
-    #[doc(hidden)]
     fn open(&self, tag: Tag, item: T) -> Result<Self::Pane, Box<Unfit<T>>>;
 
-    #[doc(hidden)]
     fn add(&self, pane: &mut Self::Pane, tag: Tag, item: T) -> Result<(), Box<Unfit<T>>>;
 
     /// May panic.
-    #[doc(hidden)]
     fn merge(&self, pane: &mut Self::Pane, later: Self::Pane);
 
     /// May panic.
-    #[doc(hidden)]
-    fn window(&self, pane: Self::Pane, start: Nanos, end: Nanos, count: u64) -> Self::Window;
+    fn window(&self, pane: Self::Pane, start: Nanos, end: Nanos, count: u64) -> Self::Made;
 }
 
-/// Content of which several windows can have a share. Not for users.
-pub trait Shared<T, Tag>: Content<T, Tag> {
+/// Panes that several windows can share.
+pub(super) trait Shared<T, Tag>: Panes<T, Tag> {
     /// May panic.
-    #[doc(hidden)]
     fn copy(&self, pane: &Self::Pane) -> Self::Pane;
 
     /// May panic.
-    #[doc(hidden)]
     fn merge_copy(&self, pane: &mut Self::Pane, later: &Self::Pane);
 }
 
 /// An item on which user code panicked, and with what.
-#[allow(missing_debug_implementations)] // only reachable through hidden methods
-pub struct Unfit<T> {
-    pub(crate) item: T,
-    pub(crate) payload: PanicPayload,
+pub(super) struct Unfit<T> {
+    pub(super) item: T,
+    pub(super) payload: PanicPayload,
 }
 
-/// All of them.
+/// The window holds its items, and is emitted as a [`Window`].
 #[derive(Debug, Clone, Copy)]
 pub struct Items;
 
 /// Items, each with its time; a tag that remembers nothing takes no room.
-#[allow(missing_debug_implementations)] // only reachable through hidden methods
-pub struct Tagged<G, T>(Held<Vec<(G, T)>>);
+pub(super) struct Tagged<G, T>(Held<Vec<(G, T)>>);
 
 impl<T: Send + 'static, G: Tag> Content<T, G> for Items {
-    type Pane = Tagged<G, T>;
     type Window = Window<T>;
+}
+
+impl<T: Send + 'static, G: Tag> Panes<T, G> for Items {
+    type Pane = Tagged<G, T>;
+    type Made = Window<T>;
 
     fn open(&self, tag: G, item: T) -> Result<Self::Pane, Box<Unfit<T>>> {
         Ok(Tagged(Held::from(vec![(tag, item)])))
@@ -109,7 +109,7 @@ impl<T: Clone + Send + 'static, G: Tag> Shared<T, G> for Items {
     }
 }
 
-/// The state of a fold.
+/// The window holds the state of a [fold](crate::folds), and is emitted as an [`AggregateWindow`].
 pub struct Folded<F>(Arc<F>);
 
 /// The state of a fold of closures.
@@ -142,12 +142,16 @@ impl<F> std::fmt::Debug for Folded<F> {
 }
 
 impl<T: Send + 'static, G: Tag, F: Fold<T>> Content<T, G> for Folded<F> {
-    type Pane = F::State;
     type Window = AggregateWindow<F::Result>;
+}
+
+impl<T: Send + 'static, G: Tag, F: Fold<T>> Panes<T, G> for Folded<F> {
+    type Pane = F::State;
+    type Made = AggregateWindow<F::Result>;
 
     fn open(&self, tag: G, item: T) -> Result<F::State, Box<Unfit<T>>> {
         match panic::catch(|| self.0.init()) {
-            Ok(mut state) => match Content::<T, G>::add(self, &mut state, tag, item) {
+            Ok(mut state) => match Panes::<T, G>::add(self, &mut state, tag, item) {
                 Ok(()) => Ok(state),
                 Err(unfit) => {
                     panic::guard_drop(state);

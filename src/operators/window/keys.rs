@@ -15,42 +15,50 @@ pub struct Keyed<K, W> {
     pub window: W,
 }
 
-/// Whether windows are kept for each key apart. Not for users.
-pub trait Keying<T>: Clone + Send + Sync + 'static {
-    #[doc(hidden)]
-    type Key: Clone + Send + 'static;
-    #[doc(hidden)]
-    type Table<V: Send + 'static>: Table<Self::Key, V>;
-    /// What is sent on.
-    type Labelled<W: Send + 'static>: Send + 'static;
-
-    #[doc(hidden)]
-    fn key(&self, item: &T) -> Self::Key;
-
-    #[doc(hidden)]
-    fn label<W: Send + 'static>(key: Self::Key, window: W) -> Self::Labelled<W>;
+/// Whether each key has windows of its own: [`NoKey`] or [`ByKey`]. Sealed.
+#[allow(private_bounds)] // by which it is sealed
+pub trait Keying<T>: Keys<T> {
+    /// What is emitted for a window of type `W`.
+    type Labelled<W: Send + 'static>: Label<Self::Key, W> + Send + 'static;
 }
 
-/// A map, or what is left of it if there is but one key: see [`KeyTable`].
-pub trait Table<K, V>: Default + Send + 'static {
+/// What a [`Keying`] can do.
+pub(super) trait Keys<T>: Clone + Send + Sync + 'static {
+    type Key: Clone + Send + 'static;
+    type Table<V: Send + 'static>: Table<Self::Key, V>;
+
+    fn key(&self, item: &T) -> Self::Key;
+}
+
+/// A window with its key, if it has one.
+pub(super) trait Label<K, W> {
+    fn new(key: K, window: W) -> Self;
+}
+
+impl<W> Label<(), W> for W {
+    fn new(_key: (), window: W) -> Self {
+        window
+    }
+}
+
+impl<K, W> Label<K, W> for Keyed<K, W> {
+    fn new(key: K, window: W) -> Self {
+        Self { key, window }
+    }
+}
+
+/// A map, or what is left of it if there is only one key: see [`KeyTable`].
+pub(super) trait Table<K, V>: Default + Send + 'static {
     /// A key that is looked for.
     type Probe: Send + 'static;
 
-    #[doc(hidden)]
     fn probe(&self, key: K) -> Result<Self::Probe, KeyPanicked>;
-    #[doc(hidden)]
     fn find(&self, probe: Self::Probe) -> Result<Place<Self::Probe>, KeyPanicked>;
-    #[doc(hidden)]
     fn into_key(probe: Self::Probe) -> K;
-    #[doc(hidden)]
     fn insert(&mut self, probe: Self::Probe, value: V) -> Slot;
-    #[doc(hidden)]
     fn get_mut(&mut self, slot: Slot) -> Option<&mut V>;
-    #[doc(hidden)]
     fn key(&self, slot: Slot) -> Option<&K>;
-    #[doc(hidden)]
     fn remove(&mut self, slot: Slot) -> Option<(K, V)>;
-    #[doc(hidden)]
     fn len(&self) -> usize;
 }
 
@@ -59,16 +67,15 @@ pub trait Table<K, V>: Default + Send + 'static {
 pub struct NoKey;
 
 impl<T> Keying<T> for NoKey {
+    type Labelled<W: Send + 'static> = W;
+}
+
+impl<T> Keys<T> for NoKey {
     type Key = ();
     type Table<V: Send + 'static> = Option<V>;
-    type Labelled<W: Send + 'static> = W;
 
     #[inline]
     fn key(&self, _item: &T) {}
-
-    fn label<W: Send + 'static>(_key: (), window: W) -> W {
-        window
-    }
 }
 
 impl<V: Send + 'static> Table<(), V> for Option<V> {
@@ -109,7 +116,7 @@ impl<V: Send + 'static> Table<(), V> for Option<V> {
     }
 }
 
-/// A window for each key and stretch of time.
+/// A window for each key of type `K` and each stretch of time, where `F` tells the key of an item.
 pub struct ByKey<K, F> {
     key: Arc<F>,
     types: PhantomData<fn() -> K>,
@@ -138,17 +145,20 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     F: Fn(&T) -> K + Send + Sync + 'static,
 {
+    type Labelled<W: Send + 'static> = Keyed<K, W>;
+}
+
+impl<T, K, F> Keys<T> for ByKey<K, F>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    F: Fn(&T) -> K + Send + Sync + 'static,
+{
     type Key = K;
     type Table<V: Send + 'static> = KeyTable<K, V>;
-    type Labelled<W: Send + 'static> = Keyed<K, W>;
 
     #[inline]
     fn key(&self, item: &T) -> K {
         (self.key)(item)
-    }
-
-    fn label<W: Send + 'static>(key: K, window: W) -> Keyed<K, W> {
-        Keyed { key, window }
     }
 }
 

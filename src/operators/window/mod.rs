@@ -5,15 +5,15 @@
 //! of each window).
 
 mod aggregate;
-pub(crate) mod content;
-pub(crate) mod keys;
-pub(crate) mod operator;
+mod content;
+mod keys;
+mod operator;
 mod pieces;
 mod session;
 mod sliding;
 #[cfg(test)]
 mod tests;
-pub(crate) mod time;
+mod time;
 mod tumbling;
 pub mod windows;
 

@@ -17,32 +17,33 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::content::{Content, Unfit};
-use super::keys::{Keying, Table};
-use super::time::{END, NEVER, Nanos, Refusal, TimeSource};
+use super::keys::{Keying, Keys, Label, Table};
+use super::time::{END, NEVER, Nanos, Refusal, Tag, TimeSource};
 use crate::error::{ErrorKind, PanicMessage, StreamError};
 use crate::operators::epochs::{Epoch, Epochs};
 use crate::operators::key_table::{KeyPanicked, Place, Slot};
 use crate::panic::{self, PanicPayload};
 use crate::stage::operator::{Emit, Operator};
 
-/// How windows lie in time: what an item adds to the open windows of its key, and when they close. Not for users.
-pub trait Shape<T, Tag, C: Content<T, Tag>>: Clone + Send + Sync + 'static {
+/// How windows lie in time: [`Tumbling`](super::windows::Tumbling), [`Sliding`](super::windows::Sliding) or
+/// [`Session`](super::windows::Session). Sealed.
+#[allow(private_bounds)] // by which it is sealed
+pub trait Shape<T, Tag, C: Content<T, Tag>>: Layout<T, Tag, C> {}
+
+/// What a [`Shape`] can do: what an item adds to the open windows of its key, and when they close.
+pub(super) trait Layout<T, Tag, C: Content<T, Tag>>: Clone + Send + Sync + 'static {
     /// What one key has open.
-    #[doc(hidden)]
     type Open: Default + Send + 'static;
 
     /// The same shape, with windows of at most `max_count` items.
-    #[doc(hidden)]
     fn bounded(&self, max_count: u64) -> Self;
 
     /// Whether an item of that time, which is before `limit`, belongs to no window that is open: to none that ends after
     /// `limit`. `open` is what its key has open.
-    #[doc(hidden)]
     fn is_late(&self, open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool;
 
     /// Adds an item that is not late; tells whether a window may be due earlier than before. What this closes goes to
     /// `closed`.
-    #[doc(hidden)]
     fn add(
         &self,
         content: &C,
@@ -54,23 +55,19 @@ pub trait Shape<T, Tag, C: Content<T, Tag>>: Clone + Send + Sync + 'static {
     ) -> Result<bool, Box<Unfit<T>>>;
 
     /// When the next window is to be closed. Not asked if nothing is open.
-    #[doc(hidden)]
     fn due(&self, open: &Self::Open) -> Nanos;
 
     /// Closes that window.
-    #[doc(hidden)]
     fn close(&self, content: &C, open: &mut Self::Open) -> Closed<C::Window>;
 
-    #[doc(hidden)]
     fn is_empty(open: &Self::Open) -> bool;
 }
 
 /// Where an item belongs: its time, and the epoch in which it came.
-pub(crate) type At<'a, Tag> = (Nanos, Tag, &'a Epoch);
+pub(super) type At<'a, Tag> = (Nanos, Tag, &'a Epoch);
 
 /// A window that was closed.
-#[allow(missing_debug_implementations)] // only reachable through hidden methods
-pub struct Closed<W> {
+pub(super) struct Closed<W> {
     /// `None` if all that was in it has been sent already.
     pub(super) window: Result<Option<W>, PanicPayload>,
     /// How many items are in no other window any more.
@@ -83,7 +80,7 @@ impl<W> Closed<W> {
     }
 }
 
-/// What windows run.
+/// What [`Windows`](super::windows::Windows) run.
 pub struct WindowOperator<T, K, S, C, H>
 where
     K: Keying<T>,
@@ -114,7 +111,7 @@ where
 /// When, and the number of the key; of two that are due together the key that came first goes first.
 type Due = (Nanos, u64);
 
-type ProbeOf<T, K, O> = <<K as Keying<T>>::Table<Entry<O>> as Table<<K as Keying<T>>::Key, Entry<O>>>::Probe;
+type ProbeOf<T, K, O> = <<K as Keys<T>>::Table<Entry<O>> as Table<<K as Keys<T>>::Key, Entry<O>>>::Probe;
 
 /// An item that has not been put into its window.
 struct Waiting<T, K: Keying<T>, O: Send + 'static> {
@@ -245,7 +242,7 @@ where
             }
         };
         match key(&self.table) {
-            Some(Ok(key)) => out.emit_from(K::label(key, window), settled),
+            Some(Ok(key)) => out.emit_from(Label::new(key, window), settled),
             Some(Err(payload)) => {
                 let error = out.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload));
                 out.failed(settled);
@@ -272,7 +269,7 @@ where
         if time < self.limit && self.shape.is_late(Some(&entry.open), time, self.limit) {
             return Refusal::late(time, self.limit).fail(item, out);
         }
-        let at = (time, S::tag(time), self.epochs.present());
+        let at = (time, S::Tag::of(time), self.epochs.present());
         match self.shape.add(&self.content, &mut entry.open, at, item, self.limit, &mut self.closed) {
             Ok(is_earlier) => {
                 self.held += 1;
@@ -297,7 +294,7 @@ where
             panic::guard_drop(probe);
             return Refusal::late(time, self.limit).fail(item, out);
         }
-        let (at, mut open) = ((time, S::tag(time), self.epochs.present()), H::Open::default());
+        let (at, mut open) = ((time, S::Tag::of(time), self.epochs.present()), H::Open::default());
         if let Err(unfit) = self.shape.add(&self.content, &mut open, at, item, self.limit, &mut self.closed) {
             panic::guard_drop(probe);
             return out.fail_panicked(unfit.payload.into(), unfit.item);
@@ -378,7 +375,7 @@ where
     fn item(&mut self, item: T, out: &mut impl Emit<Self::Out>) {
         let time = match self.time.stamp(&item, out) {
             Ok(time) => time,
-            Err(refused) => return refused.0.fail(item, out),
+            Err(refused) => return refused.fail(item, out),
         };
         let key = panic::catch(|| self.keying.key(&item)).map_err(KeyPanicked);
         let probe = match key.and_then(|key| self.table.probe(key)) {

@@ -9,7 +9,7 @@ use crate::panic::Held;
 /// A stretch of time and what is kept of its items.
 pub(super) struct Piece<P> {
     pub(super) start: Nanos,
-    /// What this means is the shape's affair.
+    /// Its meaning depends on the shape.
     pub(super) end: Nanos,
     /// Counts up whenever a window of this key was closed before its time; only sliding windows ask.
     pub(super) part: u64,
@@ -23,8 +23,7 @@ pub(super) struct Piece<P> {
 ///
 /// There is mostly one, or the last one is wanted: it lies in place, so that a key with one open window costs no
 /// allocation, and no detour on the way to it.
-#[allow(missing_debug_implementations)] // only reachable through hidden methods
-pub struct Pieces<P> {
+pub(super) struct Pieces<P> {
     before: Held<VecDeque<Piece<P>>>,
     last: Held<Option<Piece<P>>>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::content::{Content, FoldedBy, Items, Unfit, Window};
 use super::keys::{ByKey, Keyed};
-use super::operator::{At, Closed, Shape};
+use super::operator::{At, Closed, Layout, Shape};
 use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, NEVER, Nanos, span};
 use super::windows::Windows;
@@ -219,7 +219,9 @@ impl Session {
     }
 }
 
-impl<T, Tag, C: Content<T, Tag>> Shape<T, Tag, C> for Session {
+impl<T, Tag, C: Content<T, Tag>> Shape<T, Tag, C> for Session {}
+
+impl<T, Tag, C: Content<T, Tag>> Layout<T, Tag, C> for Session {
     type Open = Pieces<C::Pane>;
 
     fn bounded(&self, max_count: u64) -> Self {

@@ -20,9 +20,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::WindowConfig;
-use super::content::{FoldedBy, Items, Shared, Unfit, Window};
+use super::content::{Content, FoldedBy, Items, Shared, Unfit, Window};
 use super::keys::NoKey;
-use super::operator::{At, Closed, Shape};
+use super::operator::{At, Closed, Layout, Shape};
 use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, NEVER, Nanos, span};
 use super::windows::Windows;
@@ -176,8 +176,7 @@ pub struct Sliding {
 }
 
 /// What one key has open.
-#[allow(missing_debug_implementations)] // only reachable through hidden methods
-pub struct Open<P> {
+pub(super) struct Open<P> {
     slices: Pieces<P>,
     /// No window that starts before this is still to be sent.
     floor: Nanos,
@@ -224,7 +223,7 @@ impl Sliding {
     }
 
     /// Counts an item, and closes the windows that are full.
-    fn count<T, Tag, C: Shared<T, Tag>>(
+    fn count<T, Tag, C: Content<T, Tag> + Shared<T, Tag>>(
         &self,
         content: &C,
         open: &mut Open<C::Pane>,
@@ -274,7 +273,9 @@ impl Sliding {
     }
 }
 
-impl<T, Tag, C: Shared<T, Tag>> Shape<T, Tag, C> for Sliding {
+impl<T, Tag, C: Content<T, Tag> + Shared<T, Tag>> Shape<T, Tag, C> for Sliding {}
+
+impl<T, Tag, C: Content<T, Tag> + Shared<T, Tag>> Layout<T, Tag, C> for Sliding {
     type Open = Open<C::Pane>;
 
     fn bounded(&self, max_count: u64) -> Self {

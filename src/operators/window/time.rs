@@ -19,13 +19,13 @@ use crate::panic::{self, PanicPayload};
 use crate::stage::operator::Emit;
 
 /// Nanoseconds since the Unix epoch.
-pub(crate) type Nanos = i128;
+pub(super) type Nanos = i128;
 
 /// A time that never comes.
-pub(crate) const NEVER: Nanos = Nanos::MAX;
+pub(super) const NEVER: Nanos = Nanos::MAX;
 
 /// A time after all others that come.
-pub(crate) const END: Nanos = Nanos::MAX - 1;
+pub(super) const END: Nanos = Nanos::MAX - 1;
 
 /// How far from the epoch a time may be: about 30,000 years, which leaves room for the ends of windows.
 const RANGE: Nanos = 30_000 * YEAR;
@@ -37,12 +37,12 @@ const LONGEST: Duration = Duration::from_secs(10_000 * 365 * 24 * 3_600);
 
 /// Checks an argument and turns it into nanoseconds.
 #[track_caller]
-pub(crate) fn span(name: &str, duration: Duration) -> Nanos {
+pub(super) fn span(name: &str, duration: Duration) -> Nanos {
     assert!(!duration.is_zero() && duration <= LONGEST, "`{name}` must be greater than zero and at most 10,000 years");
     duration.as_nanos() as Nanos
 }
 
-pub(crate) fn to_nanos(time: SystemTime) -> Nanos {
+pub(super) fn to_nanos(time: SystemTime) -> Nanos {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => after.as_nanos() as Nanos,
         Err(before) => -(before.duration().as_nanos() as Nanos),
@@ -50,7 +50,7 @@ pub(crate) fn to_nanos(time: SystemTime) -> Nanos {
 }
 
 /// For times in the range of what is accepted and a few windows around it.
-pub(crate) fn to_time(nanos: Nanos) -> SystemTime {
+pub(super) fn to_time(nanos: Nanos) -> SystemTime {
     let distance = to_duration(nanos.abs());
     let time = if nanos < 0 {
         SystemTime::UNIX_EPOCH.checked_sub(distance)
@@ -83,7 +83,7 @@ pub struct TooFarAhead {
 }
 
 /// Why an item has no time.
-pub(crate) enum Refusal {
+pub(super) enum Refusal {
     Late(TooLate),
     Ahead(TooFarAhead),
     OutOfRange(SystemTime),
@@ -92,7 +92,7 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// Of an item that is older than the watermark and belongs to no open window.
-    pub(crate) fn late(time: Nanos, watermark: Nanos) -> Self {
+    pub(super) fn late(time: Nanos, watermark: Nanos) -> Self {
         Self::Late(TooLate { by: to_duration(watermark - time) })
     }
 
@@ -102,7 +102,7 @@ impl Refusal {
 
     /// Sends the item on as an error item.
     #[cold]
-    pub(crate) fn fail<T: Send + 'static, O>(self, item: T, out: &mut impl Emit<O>) {
+    pub(super) fn fail<T: Send + 'static, O>(self, item: T, out: &mut impl Emit<O>) {
         match self {
             Self::Late(late) => out.fail(ErrorKind::Late, late, item),
             Self::Ahead(ahead) => out.fail(ErrorKind::Failed, ahead, item),
@@ -113,9 +113,11 @@ impl Refusal {
 }
 
 /// What an item that waits in a window remembers of its time.
-pub trait Tag: Copy + Send + 'static {
+pub(super) trait Tag: Copy + Send + 'static {
     /// Whether it remembers anything.
     const ORDERS: bool;
+    /// The tag of an item of that time.
+    fn of(time: Nanos) -> Self;
     /// What it remembers.
     fn order(self) -> Nanos;
 }
@@ -123,6 +125,9 @@ pub trait Tag: Copy + Send + 'static {
 /// Items that come in the order of their times need to remember nothing.
 impl Tag for () {
     const ORDERS: bool = false;
+
+    #[inline]
+    fn of(_time: Nanos) {}
 
     fn order(self) -> Nanos {
         0
@@ -132,64 +137,57 @@ impl Tag for () {
 impl Tag for Nanos {
     const ORDERS: bool = true;
 
+    #[inline]
+    fn of(time: Nanos) -> Self {
+        time
+    }
+
     fn order(self) -> Nanos {
         self
     }
 }
 
-/// When items happened: see the top of this file. Not for users.
-pub trait TimeSource<T>: Clone + Send + Sync + 'static {
-    /// What an item in a window remembers of its time.
+/// What the time of an item is: [`ArrivalTime`] or [`EventTime`]. Sealed.
+#[allow(private_bounds)] // by which it is sealed
+pub trait TimeSource<T>: Times<T> {
+    /// What a window remembers of the time of each item.
     type Tag: Tag;
+}
 
-    #[doc(hidden)]
-    fn tag(time: Nanos) -> Self::Tag;
-
+/// What a [`TimeSource`] can do: see the top of this file.
+pub(super) trait Times<T>: Clone + Send + Sync + 'static {
     /// The present time, if it is known without an item.
-    #[doc(hidden)]
     fn begin<O>(&mut self, out: &impl Emit<O>) -> Option<Nanos>;
 
     /// The time of an item. Calls user code, and changes nothing but what is told of the present.
-    #[doc(hidden)]
-    fn stamp<O>(&mut self, item: &T, out: &impl Emit<O>) -> Result<Nanos, Stamp>;
+    fn stamp<O>(&mut self, item: &T, out: &impl Emit<O>) -> Result<Nanos, Refusal>;
 
     /// An item of that time has come: moves the watermark.
-    #[doc(hidden)]
     fn advance(&mut self, _time: Nanos) {}
 
     /// An item was accepted.
-    #[doc(hidden)]
     fn accepted(&mut self) {}
 
     /// All has been done that follows from what has come, so that the silence begins; it does not while there is no room,
     /// for then no input is taken. False if it has to begin later.
-    #[doc(hidden)]
     fn listen<O>(&mut self, _out: &mut impl Emit<O>) -> bool {
         true
     }
 
     /// Up to where windows may be closed.
-    #[doc(hidden)]
     fn watermark(&self) -> Nanos;
 
     /// The next window is due at that time.
-    #[doc(hidden)]
     fn set_due(&mut self, due: Nanos);
 
     /// When a timer is wanted.
-    #[doc(hidden)]
     fn wake(&self) -> Option<Instant>;
 
-    /// The timer fell due: up to where windows are to be closed.
-    #[doc(hidden)]
+    /// Called when the timer fires; returns the time up to which windows close.
     fn rung(&mut self, now: Instant) -> Nanos;
 }
 
-/// A [`Refusal`] that has no name outside.
-#[allow(missing_debug_implementations)] // only reachable through a hidden method
-pub struct Stamp(pub(crate) Refusal);
-
-/// The time of an item is that of its arrival, by the pipeline's clock.
+/// The time of an item is that at which it arrives, by the pipeline's clock.
 #[derive(Debug, Clone, Default)]
 pub struct ArrivalTime {
     /// The same moment in both measures.
@@ -217,16 +215,15 @@ impl ArrivalTime {
 
 impl<T> TimeSource<T> for ArrivalTime {
     type Tag = ();
+}
 
-    #[inline]
-    fn tag(_time: Nanos) {}
-
+impl<T> Times<T> for ArrivalTime {
     fn begin<O>(&mut self, out: &impl Emit<O>) -> Option<Nanos> {
         Some(self.read(out))
     }
 
     #[inline]
-    fn stamp<O>(&mut self, _item: &T, out: &impl Emit<O>) -> Result<Nanos, Stamp> {
+    fn stamp<O>(&mut self, _item: &T, out: &impl Emit<O>) -> Result<Nanos, Refusal> {
         Ok(self.read(out))
     }
 
@@ -254,7 +251,7 @@ impl<T> TimeSource<T> for ArrivalTime {
     }
 }
 
-/// The time of an item is what a closure says.
+/// The time of an item is what a closure of type `F` returns for it.
 pub struct EventTime<F> {
     time: Arc<F>,
     lateness: Nanos,
@@ -272,7 +269,7 @@ pub struct EventTime<F> {
 
 impl<F> EventTime<F> {
     #[track_caller]
-    pub(crate) fn new(time: F, allowed_lateness: Duration) -> Self {
+    pub(super) fn new(time: F, allowed_lateness: Duration) -> Self {
         assert!(allowed_lateness <= LONGEST, "`allowed_lateness` must be at most 10,000 years");
         let lateness = allowed_lateness.as_nanos() as Nanos;
         Self {
@@ -289,17 +286,17 @@ impl<F> EventTime<F> {
     }
 
     #[track_caller]
-    pub(crate) fn set_idle_timeout(&mut self, idle: Duration) {
+    pub(super) fn set_idle_timeout(&mut self, idle: Duration) {
         assert!(!idle.is_zero(), "`idle_timeout` must be greater than zero");
         self.idle = Some(idle).filter(|idle| *idle != Duration::MAX);
     }
 
-    pub(crate) fn set_max_ahead(&mut self, max_ahead: Duration) {
+    pub(super) fn set_max_ahead(&mut self, max_ahead: Duration) {
         self.max_ahead = bound(max_ahead);
     }
 
     #[track_caller]
-    pub(crate) fn set_max_jump(&mut self, max_jump: Duration) {
+    pub(super) fn set_max_jump(&mut self, max_jump: Duration) {
         assert!(!max_jump.is_zero(), "`max_jump` must be greater than zero");
         self.max_jump = bound(max_jump);
     }
@@ -325,33 +322,30 @@ impl<F> std::fmt::Debug for EventTime<F> {
 
 impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> TimeSource<T> for EventTime<F> {
     type Tag = Nanos;
+}
 
-    #[inline]
-    fn tag(time: Nanos) -> Nanos {
-        time
-    }
-
+impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> Times<T> for EventTime<F> {
     fn begin<O>(&mut self, _out: &impl Emit<O>) -> Option<Nanos> {
         None
     }
 
     #[inline]
-    fn stamp<O>(&mut self, item: &T, out: &impl Emit<O>) -> Result<Nanos, Stamp> {
-        let told = panic::catch(|| (self.time)(item)).map_err(|payload| Stamp(Refusal::Panicked(payload)))?;
+    fn stamp<O>(&mut self, item: &T, out: &impl Emit<O>) -> Result<Nanos, Refusal> {
+        let told = panic::catch(|| (self.time)(item)).map_err(Refusal::Panicked)?;
         let time = to_nanos(told);
         if !(-RANGE..=RANGE).contains(&time) {
-            return Err(Stamp(Refusal::OutOfRange(told)));
+            return Err(Refusal::OutOfRange(told));
         }
         if let Some(most) = self.max_ahead {
             let ahead = time - to_nanos(out.context().clock.wall());
             if ahead > most {
-                return Err(Stamp(Refusal::ahead(ahead - most)));
+                return Err(Refusal::ahead(ahead - most));
             }
         }
         if let (Some(most), Some(greatest)) = (self.max_jump, self.greatest)
             && time - greatest > most
         {
-            return Err(Stamp(Refusal::ahead(time - greatest - most)));
+            return Err(Refusal::ahead(time - greatest - most));
         }
         Ok(time)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::WindowConfig;
 use super::content::{Content, Folded, Items, Unfit, Window};
 use super::keys::NoKey;
-use super::operator::{At, Closed, Shape};
+use super::operator::{At, Closed, Layout, Shape};
 use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, Nanos, span};
 use super::windows::Windows;
@@ -144,7 +144,9 @@ fn close<T, Tag, C: Content<T, Tag>>(content: &C, piece: Option<Piece<C::Pane>>)
     Closed::new(settled, || piece.map(|piece| content.window(piece.pane, piece.start, piece.end, piece.count)))
 }
 
-impl<T, Tag, C: Content<T, Tag>> Shape<T, Tag, C> for Tumbling {
+impl<T, Tag, C: Content<T, Tag>> Shape<T, Tag, C> for Tumbling {}
+
+impl<T, Tag, C: Content<T, Tag>> Layout<T, Tag, C> for Tumbling {
     type Open = Pieces<C::Pane>;
 
     fn bounded(&self, max_count: u64) -> Self {
