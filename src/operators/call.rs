@@ -229,21 +229,9 @@ impl<In> fmt::Debug for PoolOptions<In> {
 /// The setters for [`PoolOptions`], in an `impl` block of a type with a field `pool`.
 macro_rules! pool_options {
     () => {
-        /// Sets the name that the stage has in reports and errors, and that its threads carry.
-        ///
-        /// # Panics
-        /// If `name` contains a NUL byte.
-        #[track_caller]
-        pub fn with_name(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-            self.pool.options.name = $crate::pipeline::name::checked(name);
-            self
-        }
-
-        /// Sets how many items may wait in the output for a slow consumer. Defaults to the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
-        pub fn with_capacity(mut self, items: usize) -> Self {
-            self.pool.options.capacity = Some(items);
-            self
+        $crate::operators::options::common_options! {
+            with_name: pool.options.name,
+            with_capacity: pool.options.capacity
         }
 
         /// Sets the number of worker threads: how many calls may be in progress. Defaults to the number of processors,

@@ -15,25 +15,63 @@ impl Options {
     }
 }
 
-/// The setters for [`Options`], in an `impl` block of a type with a field `options`.
+/// The setters that many processors have, in an `impl` block.
+///
+/// Without arguments it writes `with_name` and `with_capacity` for a field `options`. Otherwise each line names a setter and
+/// its field. A setter that has no default documentation, or needs another one, is given its own:
+///
+/// ```text
+/// common_options! {
+///     with_name: options.name,
+///     /// Sets how many batches may wait in the output for a slow consumer. Defaults to 16.
+///     with_capacity(batches): options.capacity,
+/// }
+/// ```
 macro_rules! common_options {
     () => {
-        /// Sets the name that the stage has in reports and errors, and that its threads carry.
+        $crate::operators::options::common_options! { with_name: options.name, with_capacity: options.capacity }
+    };
+
+    (@rest) => {};
+    (@rest $($rest:tt)+) => {
+        $crate::operators::options::common_options! { $($rest)+ }
+    };
+
+    (with_name: $($field:ident).+ $(, $($rest:tt)*)?) => {
+        $crate::operators::options::common_options! {
+            /// Sets the name that the stage has in reports and errors, and that its threads carry.
+            with_name: $($field).+ $(, $($rest)*)?
+        }
+    };
+    ($(#[$doc:meta])+ with_name: $($field:ident).+ $(, $($rest:tt)*)?) => {
+        $(#[$doc])+
         ///
         /// # Panics
         /// If `name` contains a NUL byte.
         #[track_caller]
         pub fn with_name(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-            self.options.name = $crate::pipeline::name::checked(name);
+            self.$($field).+ = $crate::pipeline::name::checked(name);
             self
         }
 
-        /// Sets how many items may wait in the output for a slow consumer. Defaults to the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
-        pub fn with_capacity(mut self, items: usize) -> Self {
-            self.options.capacity = Some(items);
+        $($crate::operators::options::common_options! { @rest $($rest)* })?
+    };
+
+    (with_capacity: $($field:ident).+ $(, $($rest:tt)*)?) => {
+        $crate::operators::options::common_options! {
+            /// Sets how many items may wait in the output for a slow consumer. Defaults to the pipeline's
+            /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+            with_capacity(items): $($field).+ $(, $($rest)*)?
+        }
+    };
+    ($(#[$doc:meta])+ $setter:ident($room:ident): $($field:ident).+ $(, $($rest:tt)*)?) => {
+        $(#[$doc])+
+        pub fn $setter(mut self, $room: usize) -> Self {
+            self.$($field).+ = Some($room);
             self
         }
+
+        $($crate::operators::options::common_options! { @rest $($rest)* })?
     };
 }
 

@@ -3,11 +3,11 @@
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
+use super::CAPACITY;
 use super::keyed_batcher::KeyedBatcher;
 use super::open::{Limits, Open};
-use super::{CAPACITY, batch_options};
 use crate::error::StreamError;
-use crate::operators::options::{Options, opaque_debug, stage};
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::stage::operator::{Emit, Operator};
 
@@ -90,7 +90,12 @@ impl<T> Batcher<T> {
         Self { config, limits, options: Options { capacity: Some(CAPACITY), ..Options::new("batch") } }
     }
 
-    batch_options!();
+    common_options! {
+        with_name: options.name,
+        /// Sets how many batches may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity): batches are big. With 0 every batch is handed over directly.
+        with_capacity(batches): options.capacity,
+    }
 
     /// Also limits the weight of a batch: its bytes, say. Defaults to no limit.
     ///

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::batcher::BatcherOperator;
 use super::open::Limits;
-use super::{BatchConfig, CAPACITY, batch_options};
-use crate::operators::options::{Options, opaque_debug, stage};
+use super::{BatchConfig, CAPACITY};
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 
 /// Gathers items into chunks of exactly `n`: `T` in, `Vec<T>` out.
@@ -42,7 +42,12 @@ impl<T> Chunk<T> {
         Self { limits, options: Options { capacity: Some(CAPACITY), ..Options::new("chunk") } }
     }
 
-    batch_options!();
+    common_options! {
+        with_name: options.name,
+        /// Sets how many batches may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity): batches are big. With 0 every batch is handed over directly.
+        with_capacity(batches): options.capacity,
+    }
 
     fn operator(&self) -> BatcherOperator<T> {
         BatcherOperator::new(self.limits.clone())

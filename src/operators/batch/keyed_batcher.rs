@@ -5,11 +5,11 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::BatchConfig;
 use super::open::{Limits, Open};
-use super::{BatchConfig, batch_options};
 use crate::error::{ErrorKind, PanicMessage, StreamError};
 use crate::operators::key_table::{KeyTable, Place, Slot};
-use crate::operators::options::{Options, opaque_debug, stage};
+use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::panic;
 use crate::stage::operator::{Emit, Operator};
 
@@ -66,7 +66,12 @@ impl<T, K: Eq + Hash, F: Fn(&T) -> K> KeyedBatcher<T, K, F> {
         Self { config, limits, options, key: Arc::new(key), max_keys, types: std::marker::PhantomData }
     }
 
-    batch_options!();
+    common_options! {
+        with_name: options.name,
+        /// Sets how many batches may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity): batches are big. With 0 every batch is handed over directly.
+        with_capacity(batches): options.capacity,
+    }
 
     /// Also limits the weight of each batch, as [`Batcher::with_weight`](crate::Batcher::with_weight) does.
     ///

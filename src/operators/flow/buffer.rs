@@ -5,8 +5,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::operators::Mapper;
+use crate::operators::options::common_options;
 use crate::pipeline::CancelToken;
-use crate::pipeline::name::checked;
 use crate::stream::Processor;
 use crate::stream::Stream;
 
@@ -49,14 +49,9 @@ impl<T> Buffer<T> {
         Self { n, name: "buffer".into(), types: PhantomData }
     }
 
-    /// Sets the name that the stage has in reports, where it is one.
-    ///
-    /// # Panics
-    /// If `name` contains a NUL byte.
-    #[track_caller]
-    pub fn with_name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.name = checked(name);
-        self
+    common_options! {
+        /// Sets the name that the stage has in reports, if it needs a stage of its own.
+        with_name: name
     }
 }
 

@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::hook::{DropHook, OnDrop};
-use crate::operators::options::opaque_debug;
+use crate::operators::options::{common_options, opaque_debug};
 use crate::pipeline::CancelToken;
-use crate::pipeline::name::checked;
 use crate::pipeline::stats::{DropReason, StageKind};
 use crate::stage::operator::{Emit, Operator};
 use crate::stream::Processor;
@@ -60,15 +59,7 @@ impl<T> DroppingBuffer<T> {
         Self { n, name: "dropping_buffer".into(), on_drop: None }
     }
 
-    /// Sets the name that the stage has in reports and errors, and that its threads carry.
-    ///
-    /// # Panics
-    /// If `name` contains a NUL byte.
-    #[track_caller]
-    pub fn with_name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.name = checked(name);
-        self
-    }
+    common_options! { with_name: name }
 
     /// Calls `f` with each item that is dropped, on the stage's thread: while `f` is slow, nothing is taken. A panic in `f`
     /// is logged and does no harm.

@@ -13,10 +13,9 @@ use super::hook::{DropHook, OnDrop};
 use crate::clock::wait::Wake;
 use crate::edge::{EdgeSender, End, Refused};
 use crate::error::{Result, StreamError};
-use crate::operators::options::opaque_debug;
+use crate::operators::options::{common_options, opaque_debug};
 use crate::panic::{Held, guard_drop};
 use crate::pipeline::CancelToken;
-use crate::pipeline::name::checked;
 use crate::pipeline::stats::{DropReason, Phase, StageKind, StageStats, StepStats};
 use crate::stage::own_loop::{Desk, Way, Work};
 use crate::stage::thread::StageThread;
@@ -76,15 +75,7 @@ impl<T> SlidingBuffer<T> {
         Self { n, name: "sliding_buffer".into(), on_drop: None }
     }
 
-    /// Sets the name that the stage has in reports and errors, and that its threads carry.
-    ///
-    /// # Panics
-    /// If `name` contains a NUL byte.
-    #[track_caller]
-    pub fn with_name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.name = checked(name);
-        self
-    }
+    common_options! { with_name: name }
 
     /// Calls `f` with each item that is dropped, on the stage's thread: while `f` is slow, nothing is taken. A panic in `f`
     /// is logged and does no harm.

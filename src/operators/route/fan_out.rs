@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::counts::Runs;
 use super::distribute::{Plan, Rule, Ways, distribute};
-use super::route_options;
-use crate::operators::options::{Options, opaque_debug};
+use crate::operators::options::{Options, common_options, opaque_debug};
 use crate::pipeline::CancelToken;
 use crate::stream::Stream;
 
@@ -64,7 +63,12 @@ impl<T: Clone + Send + 'static> FanOut<T> {
         Self { options: Options::new("fan_out"), buffer: None, n, types: PhantomData }
     }
 
-    route_options!();
+    common_options! {
+        with_name: options.name,
+        /// Sets how many items may wait in each branch for a slow consumer. Defaults to the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        with_buffer_size(items): buffer,
+    }
 
     /// The name that the stage has in reports and errors.
     pub fn name(&self) -> &str {

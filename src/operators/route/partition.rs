@@ -9,9 +9,8 @@ use super::counts::Runs;
 use super::distribute::{Plan, Rule, Ways, distribute};
 use super::fan_in::merge;
 use super::hash::{fixed_hash, jump};
-use super::route_options;
 use crate::error::{ErrorKind, PanicMessage};
-use crate::operators::options::{Options, opaque_debug};
+use crate::operators::options::{Options, common_options, opaque_debug};
 use crate::panic::{self, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::stream::Processor;
@@ -297,7 +296,12 @@ impl<T: Send + 'static, F: KeyOf<T>, P: 'static> Partition<T, F, P> {
         Partition { key, partitioner: Arc::new(ByRule(partitioner)), partitions, options, buffer, runs, types }
     }
 
-    route_options!();
+    common_options! {
+        with_name: options.name,
+        /// Sets how many items may wait in each branch for a slow consumer. Defaults to the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        with_buffer_size(items): buffer,
+    }
 
     /// The name that the stage has in reports and errors.
     pub fn name(&self) -> &str {
@@ -377,11 +381,10 @@ pub struct PartitionEach<T, F, P, Q> {
 }
 
 impl<T: Send + 'static, F: KeyOf<T>, P: 'static, Q> PartitionEach<T, F, P, Q> {
-    /// Sets how many items may wait in the merged output for a slow consumer. Defaults to the pipeline's
-    /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
-    pub fn with_capacity(mut self, items: usize) -> Self {
-        self.capacity = Some(items);
-        self
+    common_options! {
+        /// Sets how many items may wait in the merged output for a slow consumer. Defaults to the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        with_capacity(items): capacity,
     }
 
     /// A live view of the counts of the partitions, over all runs.

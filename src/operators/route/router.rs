@@ -6,10 +6,9 @@ use std::sync::Arc;
 use super::counts::Runs;
 use super::distribute::{Plan, Rule, Ways, distribute};
 use super::fan_in::merge;
-use super::route_options;
 use super::stats::RouteStats;
 use crate::error::{ErrorKind, PanicMessage};
-use crate::operators::options::Options;
+use crate::operators::options::{Options, common_options};
 use crate::panic::{self, Held};
 use crate::pipeline::CancelToken;
 use crate::stream::Stream;
@@ -59,9 +58,9 @@ use crate::stream::{BoxProcessor, Processor};
 /// the [capacity](Self::with_capacity) comes on top.
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct Router<In, Out> {
-    options: Options,
-    buffer: Option<usize>,
-    capacity: Option<usize>,
+    pub(super) options: Options,
+    pub(super) buffer: Option<usize>,
+    pub(super) capacity: Option<usize>,
     pub(super) routes: Vec<Route<In, Out>>,
     default: Option<BoxProcessor<In, Out>>,
     /// How to copy an item, if all matches are wanted.
@@ -147,13 +146,14 @@ impl<In: Send + 'static, Out: Send + 'static> Router<In, Out> {
         }
     }
 
-    route_options!();
-
-    /// Sets how many items may wait in the merged output for a slow consumer. Defaults to the pipeline's
-    /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
-    pub fn with_capacity(mut self, items: usize) -> Self {
-        self.capacity = Some(items);
-        self
+    common_options! {
+        with_name: options.name,
+        /// Sets how many items may wait in each route for a slow consumer. Defaults to the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        with_buffer_size(items): buffer,
+        /// Sets how many items may wait in the merged output for a slow consumer. Defaults to the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        with_capacity(items): capacity,
     }
 
     /// Adds a route: items for which `predicate` is true go to `processor`.

@@ -6,9 +6,8 @@ use std::sync::{Arc, LazyLock};
 
 use super::counts::{Runs, share};
 use super::distribute::{Plan, Rule, Ways, distribute};
-use super::route_options;
 use crate::error::{ErrorKind, PanicMessage};
-use crate::operators::options::{Options, opaque_debug};
+use crate::operators::options::{Options, common_options, opaque_debug};
 use crate::panic::{self, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::stream::Stream;
@@ -132,7 +131,12 @@ where
         Self { predicate: Arc::new(predicate), options, buffer: None, runs, types: PhantomData }
     }
 
-    route_options!();
+    common_options! {
+        with_name: options.name,
+        /// Sets how many items may wait in each branch for a slow consumer. Defaults to the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        with_buffer_size(items): buffer,
+    }
 
     /// The name that the stage has in reports and errors.
     pub fn name(&self) -> &str {

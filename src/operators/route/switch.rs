@@ -1,10 +1,10 @@
 //! [`Switch`]: each item to one of several processors.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::router::Router;
 use super::stats::RouteStats;
+use crate::operators::options::common_options;
 use crate::pipeline::CancelToken;
 use crate::stream::Processor;
 use crate::stream::Stream;
@@ -42,25 +42,14 @@ impl<In: Send + 'static, Out: Send + 'static> Switch<In, Out> {
         Self { router: Router::named("switch") }
     }
 
-    /// Sets the name that the stage has in reports and errors, and that its threads carry.
-    ///
-    /// # Panics
-    /// If `name` contains a NUL byte.
-    #[track_caller]
-    pub fn with_name(self, name: impl Into<Cow<'static, str>>) -> Self {
-        Self { router: self.router.with_name(name) }
-    }
-
-    /// Sets how many items may wait in front of each case. Defaults to the pipeline's
-    /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
-    pub fn with_buffer_size(self, items: usize) -> Self {
-        Self { router: self.router.with_buffer_size(items) }
-    }
-
-    /// Sets how many items may wait in the merged output for a slow consumer. Defaults to the pipeline's
-    /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
-    pub fn with_capacity(self, items: usize) -> Self {
-        Self { router: self.router.with_capacity(items) }
+    common_options! {
+        with_name: router.options.name,
+        /// Sets how many items may wait in front of each case. Defaults to the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        with_buffer_size(items): router.buffer,
+        /// Sets how many items may wait in the merged output for a slow consumer. Defaults to the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        with_capacity(items): router.capacity,
     }
 
     /// Adds a case: items for which `condition` is true, and no earlier one, go to `processor`.

@@ -40,7 +40,7 @@ pub use super::sliding::Sliding;
 pub use super::time::{ArrivalTime, EventTime, TimeSource};
 pub use super::tumbling::Tumbling;
 use crate::folds::Fold;
-use crate::operators::options::Options;
+use crate::operators::options::{Options, common_options};
 use crate::pipeline::CancelToken;
 use crate::stream::{Processor, Stage, Stream, start};
 
@@ -86,22 +86,11 @@ impl<H, T, K> Windows<H, T, K, ArrivalTime, Items> {
 }
 
 impl<H, T, K, S, C> Windows<H, T, K, S, C> {
-    /// Sets the name that the stage has in reports and errors, and that its threads carry.
-    ///
-    /// # Panics
-    /// If `name` contains a NUL byte.
-    #[track_caller]
-    pub fn with_name(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        self.options.name = crate::pipeline::name::checked(name);
-        self
-    }
-
-    /// Sets how many windows may wait in the output for a slow consumer. Defaults to 16, whatever the
-    /// pipeline's [capacity](crate::PipelineBuilder::capacity): windows are big. With 0 every window is handed
-    /// over directly.
-    pub fn with_capacity(mut self, windows: usize) -> Self {
-        self.options.capacity = Some(windows);
-        self
+    common_options! {
+        with_name: options.name,
+        /// Sets how many windows may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity): windows are big. With 0 every window is handed over directly.
+        with_capacity(windows): options.capacity,
     }
 
     /// Sets the greatest number of items in a window; a window is emitted as soon as it has that many. Defaults to no
