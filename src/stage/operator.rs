@@ -155,7 +155,8 @@ pub trait Operator: Send + 'static {
     ///
     /// Only [delivery](crate::delivery) asks. The mark behind some records may pass an operator when these have been settled.
     /// As long as an operator holds items, that is known only if it settles them in order; otherwise marks wait until it holds
-    /// nothing, and records are acknowledged no sooner.
+    /// nothing, and records are acknowledged no sooner. An operator that holds back error items must not be used with
+    /// delivery: they are not among what it [holds](Self::held), so marks would pass them.
     fn settles_in_order(&self) -> bool {
         false
     }

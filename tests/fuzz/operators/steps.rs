@@ -164,6 +164,14 @@ macro_rules! steps {
             fn held(&self) -> u64 {
                 match self { $(Step::$name(op) => op.held()),* }
             }
+
+            fn settles_in_order(&self) -> bool {
+                match self { $(Step::$name(op) => op.settles_in_order()),* }
+            }
+
+            fn take_mark(&mut self, mark: StreamError, out: &mut impl Emit<Item>) -> Option<StreamError> {
+                match self { $(Step::$name(op) => op.take_mark(mark, out)),* }
+            }
         }
     };
 }
