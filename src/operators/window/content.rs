@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::AggregateWindow;
 use super::time::{Nanos, Tag, to_time};
 use crate::folds::{Fold, MergeWith};
 use crate::panic::{self, Held, PanicPayload};
@@ -19,6 +18,19 @@ pub struct Window<T> {
     pub end: SystemTime,
     /// Its items, in the order of time; items of the same time in the order in which they came.
     pub items: Vec<T>,
+}
+
+/// What a fold made of the items of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AggregateWindow<A> {
+    /// What came of the fold.
+    pub result: A,
+    /// When the window begins.
+    pub start: SystemTime,
+    /// When the next one begins, or would begin.
+    pub end: SystemTime,
+    /// How many items were folded.
+    pub count: u64,
 }
 
 /// What a window holds: its [`Items`], or the state of a fold, [`Folded`]. Sealed.

@@ -19,8 +19,8 @@ pub mod windows;
 
 use std::time::Duration;
 
-pub use aggregate::{Aggregate, AggregateWindow};
-pub use content::Window;
+pub use aggregate::Aggregate;
+pub use content::{AggregateWindow, Window};
 pub use keys::Keyed;
 pub use session::SessionWindow;
 pub use sliding::SlidingWindow;

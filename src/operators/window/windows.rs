@@ -32,6 +32,7 @@ use std::hash::Hash;
 use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
 
+pub use super::aggregate::AggregateOperator;
 pub use super::content::{Content, Folded, Items};
 pub use super::keys::{ByKey, Keying, NoKey};
 pub use super::operator::{Shape, WindowOperator};

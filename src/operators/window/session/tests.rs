@@ -1,0 +1,223 @@
+//! Tests of [`SessionWindow`].
+
+use std::time::SystemTime;
+
+use super::*;
+use crate::testing::Harness;
+use crate::{ErrorKind, Keyed, ManualClock, Pipeline, Stream, StreamError, Window};
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn ns(nanos: u64) -> Duration {
+    Duration::from_nanos(nanos)
+}
+
+/// Milliseconds since the start of the harness's clock.
+fn millis(time: SystemTime) -> u64 {
+    time.duration_since(ManualClock::new().wall()).unwrap().as_millis() as u64
+}
+
+type Letter = fn(&(char, u64)) -> char;
+
+fn by_letter(gap: u64) -> SessionWindow<(char, u64), ByKey<char, Letter>> {
+    SessionWindow::new((|(letter, _)| *letter) as Letter).with_gap(ms(gap))
+}
+
+/// Key, start, end, and the numbers of the items.
+type Session = (char, u64, u64, Vec<u64>);
+
+fn seen(sessions: Vec<Keyed<char, Window<(char, u64)>>>) -> Vec<Session> {
+    let one = |Keyed { key, window }: Keyed<char, Window<(char, u64)>>| {
+        let items = window.items.into_iter().map(|(_, n)| n).collect();
+        (key, millis(window.start), millis(window.end), items)
+    };
+    sessions.into_iter().map(one).collect()
+}
+
+fn by_time(
+    gap: u64,
+    lateness: u64,
+) -> SessionWindow<(char, u64), ByKey<char, Letter>, impl super::super::time::TimeSource<(char, u64)>> {
+    by_letter(gap).with_event_time(|(_, n)| ManualClock::new().wall() + ms(*n), ms(lateness))
+}
+
+/// D-42: of the Go counterpart, sessions up to a quarter of the gap further apart are one.
+#[test]
+fn to_the_nanosecond_less_than_the_gap_apart_is_one_session_and_the_gap_is_two() {
+    let mut run = Harness::new(&by_letter(50));
+    run.item(('a', 0));
+    run.advance(ms(50) - ns(1));
+    run.item(('a', 1));
+    run.advance(ms(50) - ns(1));
+    assert!(run.items().is_empty());
+    run.advance(ns(1));
+    let sessions = run.items();
+    assert_eq!(sessions[0].window.items, [('a', 0), ('a', 1)]);
+    let (start, end) = (sessions[0].window.start, sessions[0].window.end);
+    assert_eq!(end.duration_since(start).unwrap(), ms(100) - ns(1));
+    run.item(('a', 2));
+    run.end();
+    assert_eq!(run.items()[0].window.items, [('a', 2)]);
+}
+
+/// D-27: of the Go counterpart, a stale timer closes a session that was just extended, and a window has no key.
+#[test]
+fn a_session_that_was_extended_is_not_closed_by_its_old_timer() {
+    let mut run = Harness::new(&by_letter(50));
+    for n in 0..10 {
+        run.item(('a', n));
+        run.advance(ms(49));
+        assert!(run.items().is_empty());
+    }
+    run.advance(ms(1));
+    let expected = ('a', 0, 9 * 49 + 50, (0..10).collect::<Vec<_>>());
+    assert_eq!(seen(run.items()), [expected]);
+    assert_eq!(run.next_wake(), None);
+}
+
+#[test]
+fn keys_have_sessions_of_their_own_and_those_that_end_together_come_in_the_order_of_their_keys() {
+    let mut run = Harness::new(&by_letter(50));
+    run.item(('q', 0));
+    run.advance(ms(10));
+    ['b', 'a', 'q'].into_iter().for_each(|letter| run.item((letter, 1)));
+    run.advance(ms(49));
+    assert!(run.items().is_empty());
+    run.advance(ms(1));
+    let sessions = seen(run.items());
+    assert_eq!(sessions, [('q', 0, 60, vec![0, 1]), ('b', 10, 60, vec![1]), ('a', 10, 60, vec![1])]);
+}
+
+#[test]
+fn a_session_that_lasts_too_long_is_cut() {
+    let mut run = Harness::new(&by_letter(50).with_max_duration(ms(100)));
+    for n in 0..=10 {
+        run.item(('a', n));
+        run.advance(ms(20));
+    }
+    run.end();
+    let expected =
+        [('a', 0, 100, vec![0, 1, 2, 3, 4]), ('a', 100, 200, vec![5, 6, 7, 8, 9]), ('a', 200, 250, vec![10])];
+    assert_eq!(seen(run.items()), expected);
+}
+
+#[test]
+fn an_item_exactly_the_maximum_duration_later_begins_another_session() {
+    let session = SessionWindow::new(|_: &u64| ()).with_gap(ms(51)).with_max_duration(ms(100));
+    let at = |n: &u64| ManualClock::new().wall() + ms(*n);
+    let mut run = Harness::new(&session.with_event_time(at, ms(1_000)));
+    // The last one, which is older, does not join its neighbours either.
+    [0, 40, 80, 100, 300, 350, 400, 500, 600, 550].into_iter().for_each(|n| run.item(n));
+    run.end();
+    let items: Vec<_> = run.items().into_iter().map(|keyed| keyed.window.items).collect();
+    let expected = [&[0, 40, 80][..], &[100], &[300, 350], &[400], &[500, 550], &[600]];
+    assert_eq!(items, expected);
+}
+
+#[test]
+fn max_count_ends_a_session() {
+    let mut run = Harness::new(&by_letter(50).max_count(2));
+    (0..3).for_each(|n| run.item(('a', n)));
+    run.end();
+    assert_eq!(seen(run.items()), [('a', 0, 50, vec![0, 1]), ('a', 0, 50, vec![2])]);
+}
+
+#[test]
+fn one_key_too_many_ends_the_session_that_would_end_next() {
+    let mut run = Harness::new(&by_letter(50).with_max_keys(2));
+    for (letter, wait) in [('a', 10), ('b', 10), ('a', 10), ('c', 0)] {
+        run.item((letter, wait));
+        run.advance(ms(wait));
+    }
+    assert_eq!(seen(run.items()), [('b', 10, 60, vec![10])]);
+    assert_eq!(run.steps()[0].held(), 3);
+}
+
+#[test]
+fn an_item_out_of_order_joins_two_sessions_to_one() {
+    let mut run = Harness::new(&by_time(10, 100));
+    for n in [20, 5, 13, 40, 60] {
+        run.item(('a', n));
+    }
+    run.end();
+    let expected = [('a', 5, 30, vec![5, 13, 20]), ('a', 40, 50, vec![40]), ('a', 60, 70, vec![60])];
+    assert_eq!(seen(run.items()), expected);
+    assert!(run.steps()[0].balances());
+}
+
+#[test]
+fn a_panic_in_merge_fails_the_later_session_alone() {
+    let merge = |_: &mut u64, _: &u64| panic!("merge");
+    let mut run = Harness::new(&by_time(10, 100).aggregate(|| 0, |count, _| *count += 1, merge));
+    for n in [0, 16, 18, 8] {
+        run.item(('a', n));
+    }
+    run.end();
+    let outputs = run.outputs();
+    assert_eq!(outputs[0].as_ref().unwrap_err().kind(), ErrorKind::Panicked);
+    assert_eq!(outputs.len(), 2);
+    let step = &run.steps()[0];
+    assert_eq!((step.failed + step.delivered, step.held()), (4, 0));
+}
+
+#[test]
+fn errors_pass_at_once_and_keep_no_session_alive() {
+    let mut run = Harness::new(&by_letter(50));
+    run.item(('a', 0));
+    run.advance(ms(40));
+    run.error(StreamError::new(ErrorKind::Failed, "before"));
+    assert!(run.outputs().iter().all(Result::is_err));
+    run.advance(ms(10));
+    assert_eq!(seen(run.items()), [('a', 0, 50, vec![0])]);
+}
+
+#[test]
+fn nothing_is_left_of_a_key_when_its_session_has_been_sent() {
+    let mut run = Harness::new(&by_letter(50));
+    for n in 0..1_000 {
+        run.item((char::from_u32('a' as u32 + n).unwrap(), 0));
+        run.advance(ms(1));
+    }
+    assert_eq!(run.steps()[0].held(), 49);
+    run.advance(ms(50));
+    assert_eq!((run.items().len(), run.next_wake()), (1_000, None));
+}
+
+/// D-27, D-41: of the Go counterpart, sessions are sent with a lock held, and at cancel to a consumer that has gone.
+#[test]
+fn sessions_whose_consumer_stalls_wait_and_a_cancel_abandons_them() {
+    let clock = ManualClock::new();
+    let pipeline = Pipeline::builder("stall").clock(&clock).build();
+    let (input, stream) = Stream::channel(&pipeline, 100);
+    let sessions = stream.through(&by_letter(10).with_capacity(1));
+    for letter in ['a', 'b', 'c', 'd'] {
+        input.send((letter, 0)).unwrap();
+    }
+    clock.advance(ms(5));
+    input.send(('d', 1)).unwrap();
+    // Three sessions are due, and there is room for one.
+    clock.advance(ms(10));
+    input.send(('e', 0)).unwrap();
+    clock.advance(ms(100));
+    let step = |report: &crate::Report| report.stage("session_window").unwrap().steps[0].clone();
+    assert_eq!(step(&pipeline.report()).received, 5, "no input is taken while sessions wait for room");
+    let report = pipeline.abort();
+    drop(sessions);
+    let step = step(&report);
+    assert_eq!((step.received, step.delivered + step.abandoned, step.failed), (5, 5, 0));
+    assert!(step.abandoned >= 2);
+}
+
+#[test]
+#[should_panic(expected = "`gap` must be greater than zero")]
+fn a_gap_of_zero_is_refused() {
+    let _ = by_letter(0);
+}
+
+#[test]
+#[should_panic(expected = "`max_duration` must be greater than zero")]
+fn a_duration_of_zero_is_refused() {
+    let _ = by_letter(1).with_max_duration(ms(0));
+}
