@@ -13,6 +13,7 @@
 //! those are *emitted*), and *held* is what the operator says it holds. Error items that pass through are counted
 //! apart, as *passed errors*; an error that the step itself makes of an item counts as *failed*.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,15 +24,21 @@ use crate::clock::Clock;
 use crate::clock::account::{self, Account, WaitFor};
 use crate::edge::Gauge;
 
-/// A counter with one writer at a time.
+/// A counter, which anyone may read.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
+    /// For a counter that has one writer at a time.
     #[inline]
     pub(crate) fn add(&self, n: u64) {
         // One writer: no update can come between the load and the store. Readers want no order.
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// For a counter that several threads write.
+    pub(crate) fn add_shared(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
     }
 
     fn set(&self, n: u64) {
@@ -40,6 +47,12 @@ impl Counter {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Counter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
     }
 }
 

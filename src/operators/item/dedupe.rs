@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::operators::key_table::{KeyPanicked, KeyTable, Place, Slot};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic;
+use crate::pipeline::stats::Counter;
 use crate::stage::operator::{Emit, Operator};
 
 /// How many keys are remembered unless something else is asked for.
@@ -59,16 +59,16 @@ struct Memory {
     refresh: bool,
 }
 
-/// How a [`Dedupe`] fares, over all its runs; made by [`Dedupe::stats`]. Clones show the same numbers.
+/// Live statistics of a [`Dedupe`], across all its runs; made by [`Dedupe::stats`]. Clones show the same numbers.
 #[derive(Debug, Clone, Default)]
 pub struct DedupeStats {
-    evicted: Arc<AtomicU64>,
+    evicted: Arc<Counter>,
 }
 
 impl DedupeStats {
     /// How many keys were forgotten before their time because there were too many. An item with such a key passes again.
     pub fn evicted(&self) -> u64 {
-        self.evicted.load(Ordering::Relaxed)
+        self.evicted.get()
     }
 }
 
@@ -187,7 +187,7 @@ impl<T, K, F> DedupeOperator<T, K, F> {
     fn make_room(&mut self) {
         while self.seen.len() >= self.memory.max_keys {
             if self.forget_oldest() {
-                self.stats.evicted.fetch_add(1, Ordering::Relaxed);
+                self.stats.evicted.add_shared(1);
             }
         }
     }

@@ -2,13 +2,13 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::chance::{Chance, Dice};
 use crate::error::{ErrorKind, PanicMessage, StreamError};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic::{self, PanicPayload, guard_drop};
+use crate::pipeline::stats::Counter;
 use crate::stage::operator::{Emit, Operator};
 
 type ErrorHook = Arc<dyn Fn(&StreamError) + Send + Sync>;
@@ -49,16 +49,16 @@ pub struct Tap<T, F> {
     types: PhantomData<fn(T)>,
 }
 
-/// How a [`Tap`] fares, over all its runs; made by [`Tap::stats`]. Clones show the same numbers.
+/// Live statistics of a [`Tap`], across all its runs; made by [`Tap::stats`]. Clones show the same numbers.
 #[derive(Debug, Clone, Default)]
 pub struct TapStats {
-    panics: Arc<AtomicU64>,
+    panics: Arc<Counter>,
 }
 
 impl TapStats {
     /// How often one of its closures has panicked.
     pub fn panics(&self) -> u64 {
-        self.panics.load(Ordering::Relaxed)
+        self.panics.get()
     }
 }
 
@@ -137,7 +137,7 @@ pub struct TapOperator<T, F> {
 impl<T: Send + 'static, F> TapOperator<T, F> {
     #[cold]
     fn panicked(&mut self, payload: PanicPayload, out: &mut impl Emit<T>) {
-        self.stats.panics.fetch_add(1, Ordering::Relaxed);
+        self.stats.panics.add_shared(1);
         if !std::mem::replace(&mut self.warned, true) {
             let (error, message) = (out.error_of(ErrorKind::Panicked), PanicMessage::from(payload));
             log::warn!("streamz: {error}: {message}; the item passed, and further panics of this run are not logged");

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::edge::{Gauge, Refused};
 use crate::error::{Result, StreamError};
 use crate::operators::options::{Options, common_options, opaque_debug};
 use crate::panic::{self, guard_drop};
-use crate::pipeline::stats::{DropReason, StageKind};
+use crate::pipeline::stats::{Counter, DropReason, StageKind};
 use crate::pipeline::{CancelToken, Cause};
 use crate::stage::branch::Branch;
 use crate::stage::own_loop::{Desk, Work};
@@ -154,32 +154,32 @@ pub struct DlqStats {
 
 #[derive(Default)]
 struct Counts {
-    items: AtomicU64,
-    failed: AtomicU64,
-    dropped: AtomicU64,
-    undeliverable: AtomicU64,
+    items: Counter,
+    failed: Counter,
+    dropped: Counter,
+    undeliverable: Counter,
 }
 
 impl DlqStats {
     /// Items that came.
     pub fn items(&self) -> u64 {
-        self.counts.items.load(Ordering::Relaxed)
+        self.counts.items.get()
     }
 
     /// Failures that came, whatever became of them.
     pub fn failed(&self) -> u64 {
-        self.counts.failed.load(Ordering::Relaxed)
+        self.counts.failed.get()
     }
 
     /// Failures dropped because there was no room for them: only with an [`Overflow`] that drops.
     pub fn dropped(&self) -> u64 {
-        self.counts.dropped.load(Ordering::Relaxed)
+        self.counts.dropped.get()
     }
 
     /// Failures that nobody will see: their stream was dropped before or after they came, or everything was stopped.
     pub fn undeliverable(&self) -> u64 {
         // Those that came after the stream was dropped, and those that waited in it.
-        self.counts.undeliverable.load(Ordering::Relaxed) + self.failed.undelivered.load(Ordering::Relaxed)
+        self.counts.undeliverable.get() + self.failed.undelivered.load(Ordering::Relaxed)
     }
 
     /// The share of failures among all that came, 0.0 to 1.0; 0.0 before anything came.
@@ -303,7 +303,7 @@ type Exits<T> = (Branch<T>, Branch<DeadLetter>);
 
 impl<T: Send + 'static> Splitter<T> {
     fn put_aside(&mut self, error: StreamError, desk: &Desk<Exits<T>>) {
-        add_one(&self.stats.counts.failed);
+        self.stats.counts.failed.add(1);
         if let Some(hook) = &self.on_failure
             && let Err(payload) = panic::catch(|| hook(&error))
         {
@@ -343,7 +343,7 @@ impl<T: Send + 'static> Splitter<T> {
                 Some(letter)
             }
             Err((Refused::Closed, letter)) => {
-                add_one(&self.stats.counts.undeliverable);
+                self.stats.counts.undeliverable.add(1);
                 desk.step().errors_absorbed.add(1);
                 desk.undeliverable();
                 self.tell(desk);
@@ -355,7 +355,7 @@ impl<T: Send + 'static> Splitter<T> {
     }
 
     fn dropped(&self, desk: &Desk<Exits<T>>) {
-        add_one(&self.stats.counts.dropped);
+        self.stats.counts.dropped.add(1);
         desk.step().errors_absorbed.add(1);
     }
 
@@ -379,7 +379,7 @@ impl<T: Send + 'static> Work for Splitter<T> {
     type Ways = Exits<T>;
 
     fn item(&mut self, item: T, desk: &Desk<Exits<T>>) {
-        add_one(&self.stats.counts.items);
+        self.stats.counts.items.add(1);
         // A good item, too, may be the one from which on the share counts.
         self.check_limit(desk);
         let mut ways = desk.ways();
@@ -414,11 +414,6 @@ impl<T: Send + 'static> Work for Splitter<T> {
     fn discard(self) {
         guard_drop(self.on_failure);
     }
-}
-
-/// For counters that the stage's thread alone writes.
-fn add_one(counter: &AtomicU64) {
-    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 impl<T: Send + 'static> Stream<T> {

@@ -17,6 +17,7 @@ use crate::operators::pool::combine::combine;
 use crate::operators::{Call, CallError, CallFailure, CallStage};
 use crate::panic;
 use crate::pipeline::CancelToken;
+use crate::pipeline::stats::Counter;
 use crate::stream::Processor;
 use crate::stream::Stream;
 
@@ -318,7 +319,7 @@ impl<C: Call> RetryCall<C> {
             attempt += 1;
             match self.inner.call(token, item) {
                 Ok(out) => {
-                    add_one(&self.counts.recovered);
+                    self.counts.recovered.add_shared(1);
                     return Ok(out);
                 }
                 Err(next) => {
@@ -349,21 +350,21 @@ impl<C: Call> RetryCall<C> {
             return None;
         }
         if attempt >= rules.max_attempts {
-            add_one(&self.counts.exhausted);
+            self.counts.exhausted.add_shared(1);
             return None;
         }
         let pause = rules.backoff.delay(attempt, |most| self.random.lock().u128(0..=most));
         let ends = token.now().checked_add(pause);
         if token.deadline().is_some_and(|deadline| ends.is_none_or(|ends| ends >= deadline)) {
-            add_one(&self.counts.out_of_time);
+            self.counts.out_of_time.add_shared(1);
             return None;
         }
         // Before the wait, so that the retries that wait count, too.
         if rules.budget.as_ref().is_some_and(|budget| !budget.spend()) {
-            add_one(&self.counts.over_budget);
+            self.counts.over_budget.add_shared(1);
             return None;
         }
-        add_one(&self.counts.retries);
+        self.counts.retries.add_shared(1);
         Some(pause)
     }
 }
@@ -376,24 +377,20 @@ pub struct RetryStats {
 
 #[derive(Default)]
 struct Counts {
-    retries: AtomicU64,
+    retries: Counter,
     waiting: AtomicU64,
-    recovered: AtomicU64,
-    exhausted: AtomicU64,
-    out_of_time: AtomicU64,
-    over_budget: AtomicU64,
+    recovered: Counter,
+    exhausted: Counter,
+    out_of_time: Counter,
+    over_budget: Counter,
 }
 
-/// Rare: it happens at failures only, so several writers need not be avoided.
-fn add_one(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
+/// One retry that waits; it is counted until this is dropped.
 struct Waiting<'a>(&'a AtomicU64);
 
 impl<'a> Waiting<'a> {
     fn new(counts: &'a Counts) -> Self {
-        add_one(&counts.waiting);
+        counts.waiting.fetch_add(1, Ordering::Relaxed);
         Self(&counts.waiting)
     }
 }
@@ -407,7 +404,7 @@ impl Drop for Waiting<'_> {
 impl RetryStats {
     /// Calls that were made, or are about to be made, once more.
     pub fn retries(&self) -> u64 {
-        self.counts.retries.load(Ordering::Relaxed)
+        self.counts.retries.get()
     }
 
     /// Retries that wait at present.
@@ -417,23 +414,23 @@ impl RetryStats {
 
     /// Items for which a retry brought a result.
     pub fn recovered(&self) -> u64 {
-        self.counts.recovered.load(Ordering::Relaxed)
+        self.counts.recovered.get()
     }
 
     /// Items that failed in [as many attempts](Retry::max_attempts) as are made.
     pub fn exhausted(&self) -> u64 {
-        self.counts.exhausted.load(Ordering::Relaxed)
+        self.counts.exhausted.get()
     }
 
     /// Items that were given up because the next pause would have been too long for a
     /// [time limit](Retry::with_total_timeout).
     pub fn out_of_time(&self) -> u64 {
-        self.counts.out_of_time.load(Ordering::Relaxed)
+        self.counts.out_of_time.get()
     }
 
     /// Items that were given up because the [budget](Retry::with_budget) was spent.
     pub fn over_budget(&self) -> u64 {
-        self.counts.over_budget.load(Ordering::Relaxed)
+        self.counts.over_budget.get()
     }
 }
 
