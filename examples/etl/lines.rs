@@ -94,6 +94,11 @@ fn layout(header: &Line) -> Result<Layout, String> {
     // Spreadsheets put a byte order mark in front.
     let names = header.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&header.bytes);
     Layout::of(names).map_err(|error| match error {
+        // All of the file is one line.
+        _ if names.contains(&b'\r') => {
+            "its lines end in a carriage return alone, or there is one in the first line; convert them with `tr '\\r' '\\n'`"
+                .to_owned()
+        }
         HeaderError::NoneFound => {
             let hint = match [b';', b'\t'].into_iter().find(|separator| names.contains(separator)) {
                 Some(separator) if !names.contains(&b',') => {

@@ -87,7 +87,7 @@ fn parse_text(line: &Line, text: &str, format: Format) -> Result<Record, Reason>
     // A file that was emptied while a program wrote on where it was has a hole.
     let text = text.trim_start_matches('\0').trim_ascii();
     if text.is_empty() {
-        return Err(Reason::Blank);
+        return Err(if line.is_truncated { Reason::TooLong } else { Reason::Blank });
     }
     // Not `contains`, which looks at one byte after the other until it finds it: here there is nothing to find.
     if text.bytes().fold(false, |found, byte| found | (byte == b'\r')) {

@@ -435,6 +435,7 @@ fn what_is_not_a_file_of_flights_is_refused_before_anything_is_created() {
     let others_twice = format!("dest,{HEADER},day,extra,extra\n");
     let semicolons = csv(&[GOOD]).replace(',', ";");
     let tabs = csv(&[GOOD]).replace(',', "\t");
+    let returns = csv(&[GOOD]).replace('\n', "\r");
     let cases: &[(&[u8], &str)] = &[
         (b"", "is empty"),
         (&gzip(b""), "is empty"),
@@ -445,6 +446,7 @@ fn what_is_not_a_file_of_flights_is_refused_before_anything_is_created() {
         (twice.as_bytes(), "it has column `year` more than once\n"),
         (others_twice.as_bytes(), "it has columns `day`, `dest` more than once\n"),
         (semicolons.as_bytes(), "which seems to be separated by ';' and not by commas"),
+        (returns.as_bytes(), "is not a file of flights: its lines end in a carriage return alone"),
         (tabs.as_bytes(), "which seems to be separated by '\\t' and not by commas"),
         (&binary, "is not a file of flights: its first line is `\\0\\u{1}"),
         (&gzip(b"hello"), "its first line is `hello`, not `year,"),

@@ -492,6 +492,8 @@ fn what_is_not_looked_at_may_be_anything() {
         good(0).trim_end().to_owned() + &"0".repeat(70_000),
         format!("{{\"agent\":\"{long}\",\"time\":0,\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n"),
         format!("{{\"time\":0,\"client\":\"a\",\"path\":\"/\",\"status\":200,\"agent\":\"{long}\",\"bytes\":5}}\n"),
+        // A hole that is longer than a line may be is no blank line: there may be a request behind it.
+        "\0".repeat(70_000) + &good(1),
     ];
     for text in malformed {
         let report = report(good(0) + &text, &[]);
