@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::operator::{Emit, Operator};
 
 /// Passes everything on.
-pub struct Pass<T>(PhantomData<fn(T)>);
+pub(crate) struct Pass<T>(PhantomData<fn(T)>);
 
 impl<T> Pass<T> {
     pub(crate) fn new() -> Self {

@@ -18,7 +18,8 @@ pub struct Steps<C> {
 }
 
 /// What [`Steps`], or an [`Inline`](crate::Inline) piece, hold so far: nothing, or a stage. Sealed.
-pub trait Chain: sealed::Sealed {
+#[allow(private_bounds)] // by which it is sealed
+pub trait Chain: Links<Takes = <Self as Chain>::In, Makes = <Self as Chain>::Out> {
     /// What goes into the first step.
     type In: Send + 'static;
     /// What comes out of the last step.
@@ -26,25 +27,23 @@ pub trait Chain: sealed::Sealed {
     /// The chain with one more step.
     type With<S: Stage<In = Self::Out>>: Chain<In = Self::In, Out = S::Out>;
 
-    /// What a thread of its own runs.
-    #[doc(hidden)]
-    type Op: Operator<In = Self::In, Out = Self::Out>;
-    /// What an end runs: the steps, and the end itself as the last one.
-    #[doc(hidden)]
-    type AtEnd: Operator<In = Self::In, Out = Self::Out>;
-
     /// Adds a step.
-    #[doc(hidden)]
     fn with<S: Stage<In = Self::Out>>(self, step: S) -> Self::With<S>;
-    #[doc(hidden)]
+}
+
+/// What a chain can do.
+pub(crate) trait Links {
+    type Takes: Send + 'static;
+    type Makes: Send + 'static;
+    /// What a thread of its own runs.
+    type Op: Operator<In = Self::Takes, Out = Self::Makes>;
+    /// What a sink runs: the steps, and the sink itself as the last one.
+    type AtEnd: Operator<In = Self::Takes, Out = Self::Makes>;
+
     fn operator(&self) -> Self::Op;
-    #[doc(hidden)]
     fn operator_at_end(&self) -> Self::AtEnd;
-    #[doc(hidden)]
     fn step_names(&self, names: &mut Vec<Arc<str>>);
-    #[doc(hidden)]
     fn capacity(&self) -> Option<usize>;
-    #[doc(hidden)]
     fn discard(self);
 }
 
@@ -62,22 +61,21 @@ impl<T> NoSteps<T> {
 #[derive(Debug)]
 pub struct Only<S>(S);
 
-mod sealed {
-    pub trait Sealed {}
-    impl<T> Sealed for super::NoSteps<T> {}
-    impl<S> Sealed for super::Only<S> {}
-}
-
 impl<T: Send + 'static> Chain for NoSteps<T> {
     type In = T;
     type Out = T;
     type With<S: Stage<In = T>> = Only<S>;
-    type Op = Pass<T>;
-    type AtEnd = Pass<T>;
 
     fn with<S: Stage<In = T>>(self, step: S) -> Only<S> {
         Only(step)
     }
+}
+
+impl<T: Send + 'static> Links for NoSteps<T> {
+    type Takes = T;
+    type Makes = T;
+    type Op = Pass<T>;
+    type AtEnd = Pass<T>;
 
     fn operator(&self) -> Pass<T> {
         Pass::new()
@@ -100,12 +98,17 @@ impl<A: Stage> Chain for Only<A> {
     type In = A::In;
     type Out = A::Out;
     type With<S: Stage<In = A::Out>> = Only<Fused<A, S>>;
-    type Op = A::Op;
-    type AtEnd = FusedOperator<A::Op, Pass<A::Out>>;
 
     fn with<S: Stage<In = A::Out>>(self, step: S) -> Only<Fused<A, S>> {
         Only(self.0.fuse(step))
     }
+}
+
+impl<A: Stage> Links for Only<A> {
+    type Takes = A::In;
+    type Makes = A::Out;
+    type Op = A::Op;
+    type AtEnd = FusedOperator<A::Op, Pass<A::Out>>;
 
     fn operator(&self) -> A::Op {
         self.0.start()
