@@ -98,7 +98,7 @@ impl Operator for Sessions {
         self.due.first().map(|(due, _)| *due)
     }
 
-    fn timer(&mut self, out: &mut impl Emit<Update>) {
+    fn timer(&mut self, _now: Instant, out: &mut impl Emit<Update>) {
         self.give_up_next(out);
     }
 

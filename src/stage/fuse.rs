@@ -205,7 +205,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
 
     /// One timer for each call, the earlier one first; of two that are due together the first operator's, so that what
     /// it flushes is there when the second one's fires.
-    fn timer_at(&mut self, now: Instant, out: &mut impl Emit<B::Out>) {
+    fn timer(&mut self, now: Instant, out: &mut impl Emit<B::Out>) {
         match (self.first_wake(), self.rest.timer.next_wake(&self.rest.second)) {
             (Some(first), second) if second.is_none_or(|second| first <= second) => {
                 let link = &mut self.rest.link(out, Self::PLAIN, Self::RECKONED);

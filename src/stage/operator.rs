@@ -113,8 +113,8 @@ pub trait Operator: Send + 'static {
         out.error(error);
     }
 
-    /// The time asked for by [`next_wake`](Self::next_wake) has come.
-    fn timer(&mut self, _out: &mut impl Emit<Self::Out>) {}
+    /// The time asked for by [`next_wake`](Self::next_wake) has come. It is `now`, which may be later.
+    fn timer(&mut self, _now: Instant, _out: &mut impl Emit<Self::Out>) {}
 
     /// The input has ended: emit what is held.
     fn end(&mut self, _out: &mut impl Emit<Self::Out>) {}
@@ -139,12 +139,6 @@ pub trait Operator: Send + 'static {
     /// The pipeline is being drained: from now on nothing is to be held back only because its time has not come. Called at
     /// most once, between any two other calls; what is left of the input, and its end, come after it.
     fn drain(&mut self, _out: &mut impl Emit<Self::Out>) {}
-
-    /// As [`timer`](Self::timer), at `now`: spares the operator a look at the clock.
-    #[doc(hidden)]
-    fn timer_at(&mut self, _now: Instant, out: &mut impl Emit<Self::Out>) {
-        self.timer(out);
-    }
 
     /// How many received items are not settled yet.
     fn held(&self) -> u64 {
@@ -411,7 +405,7 @@ impl Timer {
 
     pub(crate) fn fire<O: Operator, E: Emit<O::Out>>(&mut self, op: &mut O, now: Instant, out: &mut E) {
         let before = out.context().stats.futile();
-        guarded(op, out, |op, out| op.timer_at(now, out));
+        guarded(op, out, |op, out| op.timer(now, out));
         // The parts of a fused one have timers of their own.
         self.muted = O::STEPS == 1 && out.context().stats.futile() > before;
     }

@@ -363,7 +363,7 @@ mod tests {
             self.due = Some(out.now());
         }
 
-        fn timer(&mut self, out: &mut impl Emit<u32>) {
+        fn timer(&mut self, _now: Instant, out: &mut impl Emit<u32>) {
             self.due = None;
             self.held.drain(..).for_each(|item| out.emit(item));
         }

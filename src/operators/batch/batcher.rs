@@ -196,7 +196,7 @@ impl<T: Send + 'static> Operator for BatcherOperator<T> {
         out.error(error);
     }
 
-    fn timer(&mut self, out: &mut impl Emit<Vec<T>>) {
+    fn timer(&mut self, _now: Instant, out: &mut impl Emit<Vec<T>>) {
         self.flush(out);
     }
 

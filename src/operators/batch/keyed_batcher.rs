@@ -244,7 +244,7 @@ where
     }
 
     /// One batch for each call: if the next is due as well, the next call follows.
-    fn timer(&mut self, out: &mut impl Emit<Vec<T>>) {
+    fn timer(&mut self, _now: Instant, out: &mut impl Emit<Vec<T>>) {
         self.flush_oldest(out);
     }
 

@@ -106,7 +106,7 @@ impl<T: Send + 'static> Operator for DebounceOperator<T> {
         out.error(error);
     }
 
-    fn timer(&mut self, out: &mut impl Emit<T>) {
+    fn timer(&mut self, _now: Instant, out: &mut impl Emit<T>) {
         self.flush(out);
     }
 

@@ -125,7 +125,7 @@ impl<T: Send + 'static> Operator for DelayOperator<T> {
     }
 
     /// One for each call, so that at most one waits for room in the output.
-    fn timer(&mut self, out: &mut impl Emit<T>) {
+    fn timer(&mut self, _now: Instant, out: &mut impl Emit<T>) {
         match self.held.pop_front() {
             Some((_, Ok(item))) => {
                 self.items -= 1;

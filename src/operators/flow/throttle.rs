@@ -189,7 +189,7 @@ impl<T: Send + 'static> Operator for ThrottleOperator<T> {
     }
 
     #[inline]
-    fn timer_at(&mut self, now: Instant, out: &mut impl Emit<T>) {
+    fn timer(&mut self, now: Instant, out: &mut impl Emit<T>) {
         if out.is_full() {
             self.stuck = true;
         } else {

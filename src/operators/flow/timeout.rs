@@ -107,7 +107,7 @@ impl<T: Send + 'static> Operator for TimeoutOperator<T> {
         out.error(error);
     }
 
-    fn timer(&mut self, out: &mut impl Emit<T>) {
+    fn timer(&mut self, _now: Instant, out: &mut impl Emit<T>) {
         self.due = None;
         let error = out.error_of(ErrorKind::TimedOut).with_source(Silence(self.after));
         out.error(error);

@@ -392,11 +392,7 @@ where
         }
     }
 
-    fn timer(&mut self, out: &mut impl Emit<Self::Out>) {
-        self.timer_at(out.now(), out);
-    }
-
-    fn timer_at(&mut self, now: Instant, out: &mut impl Emit<Self::Out>) {
+    fn timer(&mut self, now: Instant, out: &mut impl Emit<Self::Out>) {
         self.limit = self.time.rung(now);
         self.go_on(out);
     }

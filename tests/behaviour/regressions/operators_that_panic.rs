@@ -124,7 +124,7 @@ impl Operator for Broken {
         self.due = Some(out.now());
     }
 
-    fn timer(&mut self, _out: &mut impl Emit<u32>) {
+    fn timer(&mut self, _now: Instant, _out: &mut impl Emit<u32>) {
         panic!("timer");
     }
 

@@ -149,8 +149,8 @@ macro_rules! steps {
                 match self { $(Step::$name(op) => op.next_wake()),* }
             }
 
-            fn timer_at(&mut self, now: Instant, out: &mut impl Emit<Item>) {
-                match self { $(Step::$name(op) => op.timer_at(now, out)),* }
+            fn timer(&mut self, now: Instant, out: &mut impl Emit<Item>) {
+                match self { $(Step::$name(op) => op.timer(now, out)),* }
             }
 
             fn is_waiting(&self) -> bool {

@@ -239,11 +239,7 @@ where
         self.go_on(out);
     }
 
-    fn timer(&mut self, out: &mut impl Emit<Self::Out>) {
-        self.timer_at(out.now(), out);
-    }
-
-    fn timer_at(&mut self, now: Instant, out: &mut impl Emit<Self::Out>) {
+    fn timer(&mut self, now: Instant, out: &mut impl Emit<Self::Out>) {
         let now = self.time.rung(now);
         if now == END {
             // Silence.
