@@ -160,6 +160,7 @@ struct CallTimedOut {
     message = "`{Self}` makes no call that could be tried again or guarded",
     note = "wrap an `AsyncMapper`, a `Mapper::fallible`, or another wrapper such as `Retry` or `CircuitBreaker`"
 )]
+#[allow(private_bounds)] // by which it is sealed
 pub trait CallStage: Processor + sealed::Pooled {
     /// The error of the call itself.
     type Error: Into<BoxError> + 'static;
@@ -179,9 +180,8 @@ pub(crate) mod sealed {
     use super::PoolOptions;
     use crate::stream::Processor;
 
-    /// Keeps [`CallStage`](super::CallStage) ours, and hands the settings of the pool to whoever wraps it.
-    pub trait Pooled: Processor {
-        #[doc(hidden)]
+    /// Seals [`CallStage`](super::CallStage), and gives the settings of the pool to a wrapper.
+    pub(crate) trait Pooled: Processor {
         fn pool(&self) -> PoolOptions<Self::In>;
     }
 }
@@ -190,8 +190,7 @@ pub(crate) mod sealed {
 pub(crate) type LaneOf<In> = Arc<dyn Fn(&In) -> u64 + Send + Sync>;
 
 /// The settings of a pool of workers.
-#[allow(missing_debug_implementations)] // only reachable through a sealed trait
-pub struct PoolOptions<In> {
+pub(crate) struct PoolOptions<In> {
     pub(crate) options: Options,
     pub(crate) workers: usize,
     pub(crate) ordered: bool,
