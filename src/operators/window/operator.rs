@@ -175,6 +175,7 @@ where
         let Some(entry) = self.table.get_mut(slot) else { return };
         let really = self.shape.due(&entry.open);
         if really > due.0 {
+            // The session was extended since: only now is its entry moved to where it belongs.
             entry.due.0 = really;
             self.due.insert(entry.due, slot);
             return;
@@ -231,6 +232,7 @@ where
         key: impl FnOnce(&K::Table<Entry<H::Open>>) -> Option<Result<K::Key, PanicPayload>>,
     ) {
         let Closed { window, settled } = closed;
+        // Whatever becomes of the window, these items are in no other one: each arm below counts them once.
         self.held -= settled;
         let window = match window {
             Ok(Some(window)) => window,
@@ -272,6 +274,7 @@ where
         let at = (time, S::Tag::of(time), self.epochs.present());
         match self.shape.add(&self.content, &mut entry.open, at, item, self.limit, &mut self.closed) {
             Ok(is_earlier) => {
+                // Before anything is sent: what the item has closed is subtracted from `held`.
                 self.held += 1;
                 self.time.accepted();
                 if is_earlier || !self.closed.is_empty() {
@@ -305,6 +308,8 @@ where
             let closed = std::mem::take(&mut self.closed);
             return self.send_last(K::Table::into_key(probe), closed, out);
         }
+        // Not before the item is in a window, because an item that fails must not close those of another key; and not
+        // after the insertion, which might close those of this one.
         self.make_room_for_a_key(out);
         self.opened += 1;
         let due = (self.shape.due(&open), self.opened);
@@ -325,6 +330,7 @@ where
         } else {
             let due = self.shape.due(&entry.open);
             if due < entry.due.0 {
+                // Removed under the time it is listed with, which is then changed.
                 self.due.remove(&entry.due);
                 entry.due.0 = due;
                 self.due.insert(entry.due, slot);
@@ -382,6 +388,7 @@ where
             Ok(probe) => probe,
             Err(panicked) => return out.fail_panicked(panicked.0.into(), item),
         };
+        // All user code has been called: an item on which it panics does not move the watermark.
         self.time.advance(time);
         self.limit = self.time.watermark();
         if self.next <= self.limit {
@@ -407,6 +414,8 @@ where
         if (self.waiting.is_some() || self.next <= self.limit) && self.go_on(out) {
             return true;
         }
+        // Only now are all windows sent that are due: a mark must not pass a window with an item that came before it, and
+        // the silence begins when there is nothing left to do.
         self.epochs.release(out);
         !self.time.listen(out)
     }
@@ -435,6 +444,7 @@ where
 {
     fn drop(&mut self) {
         if let Some(Waiting { probe, item, .. }) = self.waiting.take() {
+            // One by one: two panics at once would abort.
             panic::guard_drop(probe);
             panic::guard_drop(item);
         }

@@ -79,7 +79,7 @@ where
 }
 
 impl<T, K, S, C> SessionWindow<T, K, S, C> {
-    /// Sets how long nothing must come for a session to be over. Defaults to 30 minutes.
+    /// Sets the inactivity gap that ends a session. Defaults to 30 minutes.
     ///
     /// # Panics
     /// If `gap` is zero or more than 10,000 years.
@@ -89,8 +89,8 @@ impl<T, K, S, C> SessionWindow<T, K, S, C> {
         self
     }
 
-    /// Sets how long a session may last; when it has lasted so long it is sent, and the next item begins another one.
-    /// Defaults to no limit: then a key that never rests has one session that never ends, and grows.
+    /// Sets the greatest duration of a session; when it is reached the session is sent, and the next item begins another
+    /// one. Defaults to no limit: then a key that is never inactive has one session that never ends, and grows.
     ///
     /// With event time, where a session that is too long is cut may depend on the order in which its items come.
     ///
@@ -203,6 +203,7 @@ impl Session {
         if !self.are_one(first, next) {
             return;
         }
+        // Removed before the merge, which is user code: if it panics, the later session is gone and its items have failed.
         let Some(later) = open.remove(index + 1) else { return };
         let Some(piece) = open.get_mut(index) else { return };
         let joined = Closed::new(later.count, || {
@@ -255,6 +256,7 @@ impl<T, Tag, C: Content<T, Tag>> Layout<T, Tag, C> for Session {
             }
         }
         if open.len() > 1 {
+            // With the next one first: `index` still is that of the item's session, whatever follows it.
             self.join(content, open, index, closed);
             if let Some(before) = index.checked_sub(1) {
                 let count = open.len();

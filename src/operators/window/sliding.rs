@@ -77,8 +77,8 @@ use crate::operators::shorthand;
 pub type SlidingWindow<T, K = NoKey, S = ArrivalTime, C = Items> = Windows<Sliding, T, K, S, C>;
 
 impl<T> SlidingWindow<T> {
-    /// Windows that are so long; as often as [`with_slide`](Self::with_slide) says. It is called `sliding_window` unless it
-    /// is given another name.
+    /// Creates windows of length `size`, one every [slide](Self::with_slide). The stage is called `sliding_window` unless
+    /// it is given another name.
     ///
     /// # Panics
     /// If `size` is zero or more than 10,000 years.
@@ -235,6 +235,7 @@ impl Sliding {
             let count = open.counts.entry(start).or_default();
             count.items += 1;
             if count.items >= self.max_count {
+                // Before the merges, as in `close`: a window whose merge panics is closed, too.
                 let from = std::mem::replace(count, Count { from: part + 1, items: 0 }).from;
                 let is_in =
                     |slice: &&Piece<C::Pane>| slice.part >= from && (start..start + self.size).contains(&slice.start);
@@ -252,6 +253,7 @@ impl Sliding {
                 open.part = part + 1;
             }
         }
+        // After all windows of the item were looked at: each may still need slices of the part that has ended.
         if open.part != part {
             self.drop_what_nobody_needs(open, closed);
         }
@@ -337,6 +339,7 @@ impl<T, Tag, C: Content<T, Tag> + Shared<T, Tag>> Layout<T, Tag, C> for Sliding 
         if !open.counts.is_empty() {
             open.counts = open.counts.split_off(&next);
         }
+        // All of this before the merges below, which are user code: if one panics, the window is closed all the same.
         open.floor = next;
         let (mut gone, mut settled) = (Vec::new(), 0);
         while open.slices.first().is_some_and(|slice| slice.start < next) {

@@ -68,7 +68,7 @@ use crate::operators::shorthand;
 pub type TumblingWindow<T, K = NoKey, S = ArrivalTime, C = Items> = Windows<Tumbling, T, K, S, C>;
 
 impl<T> TumblingWindow<T> {
-    /// Windows that are so long. It is called `tumbling_window` unless it is given another name.
+    /// Creates windows of length `size`. The stage is called `tumbling_window` unless it is given another name.
     ///
     /// # Panics
     /// If `size` is zero or more than 10,000 years.
@@ -168,6 +168,7 @@ impl<T, Tag, C: Content<T, Tag>> Layout<T, Tag, C> for Tumbling {
             index = open.count_before(|piece| piece.start <= time).wrapping_sub(1);
         }
         if let Some(piece) = open.get_mut(index).filter(|piece| (piece.start..piece.end).contains(&time)) {
+            // Counted once it is in: an item on which the fold panics is in no window.
             content.add(&mut piece.pane, tag, item)?;
             piece.count += 1;
             if piece.count >= self.max_count {

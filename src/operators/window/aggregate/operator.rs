@@ -116,6 +116,7 @@ where
                 }
                 *self.waiting = Some((time, item));
             }
+            // A window that ends at or before the time of the next item goes first: the item belongs to the one after it.
             let until = self.waiting.as_ref().map_or(self.passed, |(time, _)| *time);
             let end = self.window_end().filter(|end| *end <= until);
             if end.is_none() && self.waiting.is_none() && self.ending.is_none() {
@@ -173,6 +174,7 @@ where
 
     /// Sends the open window; the next one begins.
     fn send(&mut self, end: Nanos, out: &mut impl Emit<AggregateWindow<F::Result>>) {
+        // Taken before `finish`, which is user code: the next window begins empty even if it panics.
         let (state, count) = (self.state.take(), std::mem::take(&mut self.count));
         // One that waits goes into the next window, and its epoch may be that of any item in this one.
         let oldest = self.oldest.take();
@@ -268,6 +270,7 @@ where
         if self.go_on(out) {
             return true;
         }
+        // Not before all that is due has been sent: a mark must not pass an item that came before it.
         self.epochs.release(out);
         !self.time.listen(out)
     }
