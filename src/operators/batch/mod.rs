@@ -1,4 +1,4 @@
-//! Operators that put items together.
+//! Operators that group items.
 //!
 //! They share how a batch is limited and gathered ([`open`]), and what to do with an error item: it ends the batches
 //! that are open, so that it stays behind the items that came before it, and follows them.
@@ -12,6 +12,6 @@ pub use batcher::{BatchConfig, Batcher};
 pub use chunk::Chunk;
 pub use keyed_batcher::KeyedBatcher;
 
-/// How many batches may wait in an output. The pipeline's default is made for single items: as many batches would be
-/// far more than anybody wants to hold.
+/// How many batches the output holds by default. The pipeline's capacity is meant for single items; that many batches
+/// would take far too much memory.
 const CAPACITY: usize = 16;

@@ -32,7 +32,7 @@ impl<T> Limits<T> {
         self.max_weight = max_weight;
     }
 
-    /// What `item` weighs; 0 if nobody asks. Calls user code.
+    /// What `item` weighs; 0 if there is no limit. Calls user code.
     #[inline]
     pub(super) fn weigh(&self, item: &T) -> Result<usize, PanicPayload> {
         match &self.weigh {

@@ -1,8 +1,8 @@
-//! Operators that put items together by their time.
+//! Operators that group items by their time.
 //!
-//! They are one operator ([`operator`]) made of four parts: whose items go together ([`keys`]), when an item happened
-//! ([`time`]), what is kept of the items ([`content`]), and how windows lie in time ([`operator::Shape`], one in the file
-//! of each window).
+//! They are one type ([`windows::Windows`]) and one operator ([`operator`]), made of four parts: which items go together
+//! ([`keys`]), when an item happened ([`time`]), what a window holds ([`content`]), and how windows lie in time
+//! ([`operator::Shape`], one in the file of each window). [`Aggregate`] has an operator of its own.
 
 mod aggregate;
 mod content;

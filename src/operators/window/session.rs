@@ -15,8 +15,7 @@ use crate::operators::shorthand;
 /// How long a silence ends a session, unless something else is asked for.
 const GAP: Duration = Duration::from_secs(30 * 60);
 
-/// Puts the items of each key together that come shortly one after another: `T` in, [`Keyed<K, Window<T>>`](crate::Keyed)
-/// out.
+/// Groups the items of each key that follow one another closely: `T` in, [`Keyed<K, Window<T>>`](crate::Keyed) out.
 ///
 /// Two items of a key that are less than the [`gap`](Self::with_gap) apart are in one session; if they are the gap apart or
 /// more, and no other item lies between them, they are in two. A session begins at its first item and ends a gap after its
@@ -89,7 +88,7 @@ impl<T, K, S, C> SessionWindow<T, K, S, C> {
         self
     }
 
-    /// Sets the greatest duration of a session; when it is reached the session is sent, and the next item begins another
+    /// Sets the greatest duration of a session; when it is reached, the session is sent, and the next item begins another
     /// one. Defaults to no limit: then a key that is never inactive has one session that never ends, and grows.
     ///
     /// With event time, where a session that is too long is cut may depend on the order in which its items come.
@@ -124,7 +123,7 @@ impl<T, K, S> SessionWindow<T, K, S, Items> {
 }
 
 shorthand! {
-    /// Puts the items of each key together that come shortly one after another: a [`SessionWindow`].
+    /// Groups the items of each key that follow one another closely: a [`SessionWindow`].
     pub fn session_window<K, F>(
         self,
         key: F,

@@ -29,7 +29,7 @@ use super::windows::Windows;
 use crate::folds::MergeWith;
 use crate::operators::shorthand;
 
-/// Puts the items of overlapping stretches of time together: `T` in, [`Window<T>`](crate::Window) out.
+/// Groups items into overlapping windows of time: `T` in, [`Window<T>`](crate::Window) out.
 ///
 /// A window begins every [`slide`](Self::with_slide), and each is `size` long, so an item is in about `size / slide` of
 /// them: "the last minute, every second". SQL and Kafka call such windows *hopping*. Without a slide it is a
@@ -158,7 +158,7 @@ impl<T, K, S> SlidingWindow<T, K, S, Items> {
 }
 
 shorthand! {
-    /// Puts the items of overlapping stretches of time together: a [`SlidingWindow`].
+    /// Groups items into overlapping windows of time: a [`SlidingWindow`].
     pub fn sliding_window(self, size: Duration, slide: Duration) -> SlidingWindow<T> => Stream<Window<T>>
     where
         T: Clone,
@@ -181,7 +181,7 @@ pub(super) struct Open<P> {
     /// No window that starts before this is still to be sent.
     floor: Nanos,
     part: u64,
-    /// By the start of a window: from which part on it begins, and how many items it has. Only if somebody counts.
+    /// By the start of a window: from which part on it begins, and how many items it has. Empty unless `max_count` is set.
     counts: BTreeMap<Nanos, Count>,
 }
 
@@ -295,7 +295,7 @@ impl<T, Tag, C: Content<T, Tag> + Shared<T, Tag>> Layout<T, Tag, C> for Sliding 
         closed: &mut Vec<Closed<C::Window>>,
     ) -> Result<bool, Box<Unfit<T>>> {
         if time < limit {
-            // What has ended without an item of this key is over, too.
+            // Windows that ended without an item of this key are over, too.
             open.floor = open.floor.max(self.first_window(limit));
         }
         let part = open.part;

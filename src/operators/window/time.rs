@@ -7,7 +7,7 @@
 //! watermark is accepted if a window that it belongs to is still open.
 //!
 //! For the time of arrival the watermark is the present moment. The calendar is read once, when the first item comes, and
-//! everything else is measured from there with a clock that never jumps: so a calendar that is set anew tears no window.
+//! everything else is measured from there with a clock that never jumps: setting the calendar during a run tears no window.
 //! For event time the watermark is the greatest time seen, less the allowed lateness.
 
 use std::sync::Arc;
@@ -159,7 +159,7 @@ pub(super) trait Times<T>: Clone + Send + Sync + 'static {
     /// The present time, if it is known without an item.
     fn begin<O>(&mut self, out: &impl Emit<O>) -> Option<Nanos>;
 
-    /// The time of an item. Calls user code, and changes nothing but what is told of the present.
+    /// The time of an item. Calls user code, and changes nothing but the present time.
     fn stamp<O>(&mut self, item: &T, out: &impl Emit<O>) -> Result<Nanos, Refusal>;
 
     /// An item of that time has come: moves the watermark.
@@ -259,7 +259,7 @@ pub struct EventTime<F> {
     max_ahead: Option<Nanos>,
     max_jump: Option<Nanos>,
     greatest: Option<Nanos>,
-    /// When the silence began, if anybody wants to know.
+    /// When the silence began, if there is an idle timeout.
     silent_since: Option<Instant>,
     /// An item has come, and the silence has not begun yet.
     came: bool,

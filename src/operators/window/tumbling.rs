@@ -12,7 +12,7 @@ use super::windows::Windows;
 use crate::folds::FoldWith;
 use crate::operators::shorthand;
 
-/// Puts the items of each stretch of time together: `T` in, [`Window<T>`](crate::Window) out.
+/// Groups items into consecutive windows of time: `T` in, [`Window<T>`](crate::Window) out.
 ///
 /// Windows follow one another without a gap. They are aligned to the Unix epoch: one of an hour begins when the hour does,
 /// in UTC, whenever the run began. An item exactly at the end of a window belongs to the next. A window without
@@ -126,7 +126,7 @@ impl<T, K, S> TumblingWindow<T, K, S, Items> {
 }
 
 shorthand! {
-    /// Puts the items of each stretch of time together: a [`TumblingWindow`].
+    /// Groups items into consecutive windows of time: a [`TumblingWindow`].
     pub fn tumbling_window(self, size: Duration) -> TumblingWindow<T> => Stream<Window<T>> {
         TumblingWindow::new(size)
     }

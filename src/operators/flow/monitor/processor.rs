@@ -49,17 +49,17 @@ pub struct StreamStats {
 pub(super) type OnStats = Arc<dyn Fn(StreamStats) + Send + Sync>;
 pub(super) type Timestamp<T> = Arc<dyn Fn(&T) -> SystemTime + Send + Sync>;
 
-/// Passes everything on, and tells at regular times how much that was, and how long it took.
+/// Passes everything on, and reports at regular times how much that was, and how long it took.
 ///
 /// A report is given to [`on_stats`](Self::on_stats) at each whole multiple of the interval, counted from the start of the
 /// run, whether anything came or not, and also while the consumer stalls: that is when one wants to know. A last one follows
 /// when the run is over, however it ended, before [`join`](crate::Pipeline::join) returns.
 ///
-/// The closure is called on a thread of its own. While one call takes its time, items go on, and reports that fall due
-/// meanwhile are left out: the next one tells of all the time since. A panic in it is logged, once, and does no harm.
+/// The closure is called on a thread of its own. While a call is slow, items go on, and reports that fall due during the
+/// call are skipped: the next one covers all the time since. A panic in the closure is logged, once, and does no harm.
 /// (A call that never returns keeps the pipeline from finishing.)
 ///
-/// What an item takes here is the time until the next stage has room for it: back-pressure. It is next to nothing as long as
+/// Latency here is the time an item waits for room in the output: back-pressure. It is next to nothing as long as
 /// there is room, and then not even the clock is read. How long items have been on their way altogether is known if they
 /// tell when they began: [`with_timestamp`](Self::with_timestamp). There are no percentiles; give the times to a histogram
 /// of your choice in a [`Tap`](crate::Tap) where they are wanted. What every stage has done is in the
@@ -74,7 +74,7 @@ pub(super) type Timestamp<T> = Arc<dyn Fn(&T) -> SystemTime + Send + Sync>;
 /// As in any stage.
 ///
 /// # Cancellation
-/// The item that waited for room is counted as abandoned. The last report comes all the same.
+/// The item that waited for room is counted as abandoned. The last report is made nevertheless.
 ///
 /// # Memory
 /// One item, and the output's capacity. It has two threads, and with a thread of its own for the reports it cannot be fused.
@@ -165,7 +165,7 @@ impl<T: Send + 'static> Processor for Monitor<T> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Tells `on_stats` every `interval` what has gone through: a [`Monitor`].
+    /// Calls `on_stats` every `interval` with what has passed through: a [`Monitor`].
     ///
     /// # Panics
     /// If `interval` is zero, or the pipeline has finished.

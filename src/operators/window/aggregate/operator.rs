@@ -155,7 +155,7 @@ where
         if self.count == 0
             && let Some(duration) = self.limits.duration
         {
-            // Windows without items that nobody wants to see.
+            // Skips the windows without items.
             *start += (time - *start).max(0) / duration * duration;
         }
         self.last = if self.count == 0 { time } else { self.last.max(time) };

@@ -1,4 +1,4 @@
-//! [`Aggregate`]: what is folded, and when a window is sent.
+//! [`Aggregate`]: the options and the processor.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use crate::operators::options::{Options, common_options};
 use crate::operators::window::content::{AggregateWindow, Folded};
 use crate::operators::window::time::{ArrivalTime, EventTime, TimeSource, span};
 
-/// Makes one value of many items: `T` in, [`AggregateWindow<A>`] out.
+/// Folds many items into one value: `T` in, [`AggregateWindow<A>`] out.
 ///
 /// A window is sent as soon as one of these is true, of those that were asked for:
 ///
-/// - it has so many items ([`with_count_window`](Self::with_count_window));
-/// - it has lasted so long ([`with_time_window`](Self::with_time_window)); an item that comes at that very moment belongs to
-///   the next one;
+/// - it has the number of items that was set ([`with_count_window`](Self::with_count_window));
+/// - it has lasted the time that was set ([`with_time_window`](Self::with_time_window)); an item that comes at that very
+///   moment belongs to the next one;
 /// - its state satisfies a condition ([`with_trigger`](Self::with_trigger));
 /// - the input ends.
 ///
 /// If nothing was asked for, there is one value, at the end of the input.
 ///
 /// Windows follow one another without a gap: the first begins with the run, and each other one when the one before it was
-/// sent, at which moment the time begins to count anew. (For windows that begin on the hour, use a
+/// sent, at which moment its time starts to run. (For windows that begin on the hour, use a
 /// [`TumblingWindow`](crate::TumblingWindow).) One that is sent for another reason than its time ends at that moment: when
 /// its last item came, or the input ended. So it lasts no time at all if all its items came in the same instant.
 /// A window without items is not sent, unless [`with_empty_windows`](Self::with_empty_windows) says so.
@@ -122,8 +122,8 @@ impl<T, F: Fold<T>> Aggregate<T, F> {
 }
 
 impl<T, F: Fold<T>, G> Aggregate<T, F, EventTime<G>> {
-    /// Folds all that is kept, and sends the open window, when no item has come for so long, by the pipeline's clock.
-    /// While the output is full no input is taken, and the time does not run; it counts anew when there is room.
+    /// Folds all that is kept, and sends the open window, when no item has come for `idle_timeout`, by the pipeline's clock.
+    /// While the output is full no input is taken, and the timeout does not run; it starts again when there is room.
     /// Defaults to never, as does `Duration::MAX`. The next window begins at the time of the last item; an older one that
     /// comes later and is not too late goes there.
     ///
