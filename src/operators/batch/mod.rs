@@ -3,9 +3,9 @@
 //! They share how a batch is limited and gathered ([`open`]), and what to do with an error item: it ends the batches
 //! that are open, so that it stays behind the items that came before it, and follows them.
 
-mod batcher;
+pub(super) mod batcher;
 mod chunk;
-mod keyed_batcher;
+pub(super) mod keyed_batcher;
 mod open;
 
 pub use batcher::{BatchConfig, Batcher};

@@ -1,15 +1,15 @@
 //! Operators that govern how fast items flow, and where they may wait.
 
 mod buffer;
-mod debounce;
-mod delay;
+pub(super) mod debounce;
+pub(super) mod delay;
 mod dropping_buffer;
 mod hook;
 mod limit;
 mod monitor;
 mod sliding_buffer;
-mod throttle;
-mod timeout;
+pub(super) mod throttle;
+pub(super) mod timeout;
 
 pub use buffer::Buffer;
 pub use debounce::Debounce;

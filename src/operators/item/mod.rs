@@ -4,21 +4,21 @@
 //! yet.
 
 mod chance;
-mod dedupe;
-mod filter;
-mod filter_map;
-mod flat_map;
-mod flatten;
-mod lift;
-mod map;
-mod recover;
-mod sample;
-mod scan;
-mod skip;
-mod skip_while;
-mod take;
-mod take_while;
-mod tap;
+pub(super) mod dedupe;
+pub(super) mod filter;
+pub(super) mod filter_map;
+pub(super) mod flat_map;
+pub(super) mod flatten;
+pub(super) mod lift;
+pub(super) mod map;
+pub(super) mod recover;
+pub(super) mod sample;
+pub(super) mod scan;
+pub(super) mod skip;
+pub(super) mod skip_while;
+pub(super) mod take;
+pub(super) mod take_while;
+pub(super) mod tap;
 
 pub use dedupe::{Dedupe, DedupeStats};
 pub use filter::Filter;

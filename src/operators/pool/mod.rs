@@ -1,6 +1,6 @@
 //! Operators that work on several items at a time.
 
-mod async_mapper;
+pub(super) mod async_mapper;
 mod barriers;
 pub(super) mod calls;
 pub(super) mod combine;

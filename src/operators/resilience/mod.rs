@@ -4,10 +4,10 @@ mod backoff;
 mod budget;
 mod call_window;
 mod circuit;
-mod circuit_breaker;
+pub(super) mod circuit_breaker;
 mod dead_letter;
-mod fallback;
-mod retry;
+pub(super) mod fallback;
+pub(super) mod retry;
 
 pub use circuit::{Circuit, CircuitState, CircuitStats};
 pub use circuit_breaker::CircuitBreaker;

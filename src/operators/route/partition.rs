@@ -69,9 +69,14 @@ pub struct Partition<T, F, P = ByHash> {
 }
 
 /// Gives the key of an item: a closure that returns it, or one that returns a reference ([`Partition::by_ref`]). Sealed.
-pub trait KeyOf<T>: sealed::Key<T> {}
+#[allow(private_bounds)] // by which it is sealed
+pub trait KeyOf<T>: sealed::Key<T, Made = <Self as KeyOf<T>>::Key> {
+    /// The key of an item.
+    type Key: ?Sized;
+}
 
 /// Gives a key's place among `n` partitions: by hash, or by a closure `Fn(&key, n) -> index`. Sealed.
+#[allow(private_bounds)] // by which it is sealed
 pub trait Partitioner<K: ?Sized>: sealed::Place<K> {}
 
 /// A key that is made of the item.
@@ -93,21 +98,29 @@ pub struct ByHash {
 pub struct ByRule<F>(F);
 
 pub(crate) mod sealed {
-    pub trait Key<T>: Send + Sync + 'static {
-        type Key: ?Sized;
-        fn with<R>(&self, item: &T, f: impl FnOnce(&Self::Key) -> R) -> R;
+    pub(crate) trait Key<T>: Send + Sync + 'static {
+        type Made: ?Sized;
+
+        fn with<R>(&self, item: &T, f: impl FnOnce(&Self::Made) -> R) -> R;
     }
 
-    pub trait Place<K: ?Sized>: Send + Sync + 'static {
+    pub(crate) trait Place<K: ?Sized>: Send + Sync + 'static {
         fn place(&self, key: &K, partitions: usize) -> usize;
     }
 }
 
-impl<T, F: sealed::Key<T>> KeyOf<T> for F {}
+impl<T, K: 'static, F: Fn(&T) -> K + Send + Sync + 'static> KeyOf<T> for ByValue<F, K> {
+    type Key = K;
+}
+
+impl<T, K: ?Sized + 'static, F: Fn(&T) -> &K + Send + Sync + 'static> KeyOf<T> for ByRef<F, K> {
+    type Key = K;
+}
+
 impl<K: ?Sized, P: sealed::Place<K>> Partitioner<K> for P {}
 
 impl<T, K: 'static, F: Fn(&T) -> K + Send + Sync + 'static> sealed::Key<T> for ByValue<F, K> {
-    type Key = K;
+    type Made = K;
 
     #[inline]
     fn with<R>(&self, item: &T, f: impl FnOnce(&K) -> R) -> R {
@@ -116,7 +129,7 @@ impl<T, K: 'static, F: Fn(&T) -> K + Send + Sync + 'static> sealed::Key<T> for B
 }
 
 impl<T, K: ?Sized + 'static, F: Fn(&T) -> &K + Send + Sync + 'static> sealed::Key<T> for ByRef<F, K> {
-    type Key = K;
+    type Made = K;
 
     #[inline]
     fn with<R>(&self, item: &T, f: impl FnOnce(&K) -> R) -> R {

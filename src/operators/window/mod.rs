@@ -4,10 +4,10 @@
 //! ([`keys`]), when an item happened ([`time`]), what a window holds ([`content`]), and how windows lie in time
 //! ([`operator::Shape`], one in the file of each window). [`Aggregate`] has an operator of its own.
 
-mod aggregate;
+pub(super) mod aggregate;
 mod content;
 mod keys;
-mod operator;
+pub(super) mod operator;
 mod pieces;
 mod session;
 mod sliding;

@@ -32,10 +32,10 @@ use std::hash::Hash;
 use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
 
-pub use super::aggregate::AggregateOperator;
 pub use super::content::{Content, Folded, Items};
 pub use super::keys::{ByKey, Keying, NoKey};
-pub use super::operator::{Shape, WindowOperator};
+pub use super::operator::Shape;
+use super::operator::WindowOperator;
 pub use super::session::Session;
 pub use super::sliding::Sliding;
 pub use super::time::{ArrivalTime, EventTime, TimeSource};

@@ -1,0 +1,34 @@
+//! What the processors of this library run: the operators that are their [`Stage::Op`](crate::Stage::Op), and the calls that
+//! are their [`CallStage::Call`](crate::CallStage::Call).
+//!
+//! You need these names only to write down the type of something that holds such an operator or call; a processor makes it
+//! in [`Stage::start`](crate::Stage::start) or [`CallStage::to_call`](crate::CallStage::to_call).
+
+pub use super::batch::batcher::BatcherOperator;
+pub use super::batch::keyed_batcher::KeyedBatcherOperator;
+pub use super::flow::debounce::DebounceOperator;
+pub use super::flow::delay::DelayOperator;
+pub use super::flow::throttle::ThrottleOperator;
+pub use super::flow::timeout::TimeoutOperator;
+pub use super::item::dedupe::DedupeOperator;
+pub use super::item::filter::FilterOperator;
+pub use super::item::filter_map::FilterMapOperator;
+pub use super::item::flat_map::FlatMapOperator;
+pub use super::item::flatten::FlattenOperator;
+pub use super::item::lift::LiftOperator;
+pub use super::item::map::{FallibleCall, FallibleMapperOperator, MapperOperator};
+pub use super::item::recover::RecoverOperator;
+pub use super::item::sample::SampleOperator;
+pub use super::item::scan::ScanOperator;
+pub use super::item::skip::SkipOperator;
+pub use super::item::skip_while::SkipWhileOperator;
+pub use super::item::take::TakeOperator;
+pub use super::item::take_while::TakeWhileOperator;
+pub use super::item::tap::TapOperator;
+pub use super::pool::async_mapper::AsyncCall;
+pub use super::resilience::circuit_breaker::BreakerCall;
+pub use super::resilience::fallback::FallbackCall;
+pub use super::resilience::retry::RetryCall;
+pub use super::window::aggregate::AggregateOperator;
+pub use super::window::operator::WindowOperator;
+pub use crate::stage::fuse::FusedOperator;
