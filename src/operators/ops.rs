@@ -29,6 +29,6 @@ pub use super::pool::async_mapper::AsyncCall;
 pub use super::resilience::circuit_breaker::BreakerCall;
 pub use super::resilience::fallback::FallbackCall;
 pub use super::resilience::retry::RetryCall;
-pub use super::window::aggregate::AggregateOperator;
+pub use super::window::aggregate::operator::AggregateOperator;
 pub use super::window::operator::WindowOperator;
 pub use crate::stage::fuse::FusedOperator;

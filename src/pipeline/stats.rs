@@ -90,7 +90,7 @@ impl DropReason {
 
 /// The counters of one step: a stage has one step, or several if it was fused.
 #[allow(missing_debug_implementations)] // only reachable through a sealed trait
-pub struct StepStats {
+pub(crate) struct StepStats {
     pub(crate) name: Arc<str>,
     pub(crate) received: Counter,
     pub(crate) emitted: Counter,

@@ -200,6 +200,7 @@ pub trait Operator: Send + 'static {
 /// Where an [`Operator`] sends what it makes. Implemented by the library only.
 ///
 /// Nothing here blocks: what is emitted beyond the room there is waits until the call returns, and the driver waits then.
+#[allow(private_bounds)] // by which it is sealed
 pub trait Emit<T>: sealed::Sink<T> {
     /// Sends `item` on; settles one received item.
     #[inline(always)]
@@ -293,7 +294,7 @@ pub(crate) mod sealed {
     pub(crate) use crate::pipeline::stats::StageStats as Stats;
 
     /// The few things an output must be able to do; `Emit` is made of them.
-    pub trait Sink<T> {
+    pub(crate) trait Sink<T> {
         /// Takes what is emitted. An item counts as emitted, and as one delivered, sooner or later: see `sync`.
         fn put(&mut self, item: Result<T>);
         /// Takes a mark: see `mark.rs`. It is not counted, and needs no room.
@@ -318,8 +319,7 @@ pub(crate) mod sealed {
     }
 
     /// What an operator's surroundings know.
-    #[allow(missing_debug_implementations)]
-    pub struct Context {
+    pub(crate) struct Context {
         pub(crate) stats: Arc<StageStats>,
         pub(crate) clock: Clock,
     }

@@ -13,6 +13,7 @@ use crate::stage::input::Feed;
 use crate::stream::Stream;
 
 /// What [`Stream::lines`] reads: a reader, or a [`LineReader`] with options of its own. Sealed.
+#[allow(private_bounds)] // by which it is sealed
 pub trait IntoLineReader: sealed::Sealed {
     /// The reader below.
     type Reader: BufRead + Send + 'static;
@@ -38,6 +39,7 @@ impl<R: BufRead + Send + 'static> IntoLineReader for LineReader<R> {
 }
 
 /// What a line becomes in a stream: a [`String`], or a [`Line`] with its bytes and its number. Sealed.
+#[allow(private_bounds)] // by which it is sealed
 pub trait FromLine: sealed::FromLine {}
 
 impl FromLine for String {}
@@ -48,11 +50,11 @@ mod sealed {
 
     use super::{Line, LineError, LineReader};
 
-    pub trait Sealed {}
+    pub(super) trait Sealed {}
     impl<R: BufRead> Sealed for R {}
     impl<R: BufRead> Sealed for LineReader<R> {}
 
-    pub trait FromLine: Sized + Send + 'static {
+    pub(super) trait FromLine: Sized + Send + 'static {
         /// What an error item carries of a line.
         type Raw: Send + 'static;
 

@@ -1,9 +1,8 @@
 //! [`Aggregate`]: one value per `n` items, or per period.
 
-mod operator;
+pub(in crate::operators) mod operator;
 mod processor;
 #[cfg(test)]
 mod tests;
 
-pub use operator::AggregateOperator;
 pub use processor::Aggregate;
