@@ -82,7 +82,7 @@
 //!
 //! The [`guides`] lead from the first pipeline to how it works and what it costs; the [`patterns`] are whole programs.
 #![forbid(unsafe_code)]
-#![warn(missing_docs, missing_debug_implementations)]
+#![warn(missing_docs, missing_debug_implementations, unnameable_types)]
 
 mod clock;
 mod compile_fail;

@@ -323,7 +323,7 @@ pub(crate) struct OutputStats {
 }
 
 /// The live statistics of one stage.
-#[allow(missing_debug_implementations)] // only reachable through a sealed trait
+#[allow(missing_debug_implementations, unnameable_types)] // only an argument of a hidden method of `Operator`
 pub struct StageStats {
     pub(crate) name: Arc<str>,
     pub(crate) kind: StageKind,
