@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use super::input::{AT_THE_FEED, Feed};
 use super::operator::sealed::{Context, Sink};
-use super::operator::{Operator, give, panicked};
+use super::operator::{Operator, Shaped, give, panicked};
 use super::thread::StageThread;
 use super::turn::{Next, Turns};
 use crate::clock::wait::BeforePark;

@@ -27,8 +27,8 @@ use std::fmt;
 use std::time::Instant;
 
 use super::marks::Marks;
-use super::operator::sealed::{Context, Sink, Stats};
-use super::operator::{Emit, Operator, Timer, give, guarded, resumed};
+use super::operator::sealed::{Context, Shape, Sink, Stats};
+use super::operator::{Emit, Operator, Shaped, Timer, give, guarded, resumed};
 use crate::error::{Result, StreamError};
 use crate::panic::discard;
 
@@ -190,9 +190,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     type In = A::In;
     type Out = B::Out;
 
-    const STEPS: usize = A::STEPS + B::STEPS;
-    const PLAIN: bool = A::PLAIN && B::PLAIN;
-    const ONE_TO_ONE: bool = A::ONE_TO_ONE && B::ONE_TO_ONE;
+    const SHAPE: Shape = A::SHAPE.with(B::SHAPE);
 
     #[inline(always)]
     fn item(&mut self, item: A::In, out: &mut impl Emit<B::Out>) {

@@ -91,19 +91,9 @@ pub trait Operator: Send + 'static {
     /// What it emits.
     type Out: Send + 'static;
 
-    /// How many steps are fused in it.
+    /// What the library may take for granted of it.
     #[doc(hidden)]
-    const STEPS: usize = 1;
-
-    /// Whether the operator says at most one thing for each item or error item, as the last thing it does in that call,
-    /// and nothing otherwise: it holds nothing, has no timers, and never calls `finish`. A run of plain operators is
-    /// fused into straight code, with one guard around it.
-    #[doc(hidden)]
-    const PLAIN: bool = false;
-
-    /// Whether it also emits exactly one item for each item, unless it panics: then nobody needs to count them.
-    #[doc(hidden)]
-    const ONE_TO_ONE: bool = false;
+    const SHAPE: sealed::Shape = sealed::Shape::ANY;
 
     /// The next item of the input.
     fn item(&mut self, item: Self::In, out: &mut impl Emit<Self::Out>);
@@ -175,7 +165,7 @@ pub trait Operator: Send + 'static {
     /// Has been ended and has no more to say: what it still holds is lost, and fails.
     #[doc(hidden)]
     fn ended(&mut self, out: &mut impl Emit<Self::Out>) {
-        if !Self::PLAIN {
+        if !Self::SHAPE.plain {
             fail_unsettled(out);
         }
     }
@@ -234,7 +224,6 @@ pub trait Emit<T>: sealed::Sink<T> {
 
     /// Sends an error item of kind [`Panicked`](ErrorKind::Panicked) that carries `item`; settles one received item as
     /// failed.
-    #[doc(hidden)]
     fn fail_panicked<I: Send + 'static>(&mut self, payload: PanicMessage, item: I) {
         self.fail(ErrorKind::Panicked, payload, item);
     }
@@ -288,8 +277,47 @@ pub trait Emit<T>: sealed::Sink<T> {
 
 impl<T, S: sealed::Sink<T> + ?Sized> Emit<T> for S {}
 
+/// The shape of an operator, in words.
+pub(crate) trait Shaped: Operator {
+    /// How many steps are fused in it.
+    const STEPS: usize = Self::SHAPE.steps;
+
+    /// Whether the operator says at most one thing for each item or error item, as the last thing it does in that call,
+    /// and nothing otherwise: it holds nothing, has no timers, and never calls `finish`. A run of plain operators is
+    /// fused into straight code, with one guard around it.
+    const PLAIN: bool = Self::SHAPE.plain;
+
+    /// Whether it also emits exactly one item for each item, unless it panics: then nobody needs to count them.
+    const ONE_TO_ONE: bool = Self::SHAPE.one_to_one;
+}
+
+impl<O: Operator> Shaped for O {}
+
 pub(crate) mod sealed {
     use super::*;
+
+    /// See [`Shaped`].
+    #[derive(Debug, Clone, Copy)]
+    pub struct Shape {
+        pub(super) steps: usize,
+        pub(super) plain: bool,
+        pub(super) one_to_one: bool,
+    }
+
+    impl Shape {
+        pub(crate) const ANY: Self = Self { steps: 1, plain: false, one_to_one: false };
+        pub(crate) const PLAIN: Self = Self { plain: true, ..Self::ANY };
+        pub(crate) const ONE_TO_ONE: Self = Self { one_to_one: true, ..Self::PLAIN };
+
+        /// Of two that are fused.
+        pub(crate) const fn with(self, second: Self) -> Self {
+            Self {
+                steps: self.steps + second.steps,
+                plain: self.plain && second.plain,
+                one_to_one: self.one_to_one && second.one_to_one,
+            }
+        }
+    }
 
     pub(crate) use crate::pipeline::stats::StageStats as Stats;
 

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use super::operator::sealed::Shape;
 use super::operator::{Emit, Operator};
 
 /// Passes everything on.
@@ -17,8 +18,7 @@ impl<T: Send + 'static> Operator for Pass<T> {
     type In = T;
     type Out = T;
 
-    const PLAIN: bool = true;
-    const ONE_TO_ONE: bool = true;
+    const SHAPE: Shape = Shape::ONE_TO_ONE;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {

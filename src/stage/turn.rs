@@ -16,7 +16,7 @@
 use std::time::Instant;
 
 use super::marks::Marks;
-use super::operator::{Emit, Operator, Timer, give, guarded, resumed};
+use super::operator::{Emit, Operator, Shaped, Timer, give, guarded, resumed};
 use crate::error::Result;
 use crate::panic::Guarded;
 

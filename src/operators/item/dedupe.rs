@@ -11,6 +11,7 @@ use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic;
 use crate::pipeline::stats::Counter;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// How many keys are remembered unless something else is asked for.
@@ -216,7 +217,7 @@ where
     type In = T;
     type Out = T;
 
-    const PLAIN: bool = true;
+    const SHAPE: Shape = Shape::PLAIN;
 
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
         // All code of the user's comes first, while the item is whole and nothing has been changed.

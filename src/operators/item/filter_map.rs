@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Turns each item into another, or into nothing.
@@ -66,7 +67,7 @@ where
     type In = In;
     type Out = Out;
 
-    const PLAIN: bool = true;
+    const SHAPE: Shape = Shape::PLAIN;
 
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {

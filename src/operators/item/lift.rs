@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use crate::Stream;
 use crate::error::{BoxError, ErrorKind};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Turns each `Ok` into an item and each `Err` into an error item; what [`Stream::lift`](crate::Stream::lift) adds.
@@ -51,7 +52,7 @@ where
     type In = Result<T, E>;
     type Out = T;
 
-    const PLAIN: bool = true;
+    const SHAPE: Shape = Shape::PLAIN;
 
     fn item(&mut self, item: Result<T, E>, out: &mut impl Emit<T>) {
         match item {

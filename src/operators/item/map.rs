@@ -10,6 +10,7 @@ use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::{Call, CallError, CallFailure, CallStage, shorthand};
 use crate::panic;
 use crate::pipeline::CancelToken;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Turns each item into another with a closure that cannot fail.
@@ -77,8 +78,7 @@ where
     type In = In;
     type Out = Out;
 
-    const PLAIN: bool = true;
-    const ONE_TO_ONE: bool = true;
+    const SHAPE: Shape = Shape::ONE_TO_ONE;
 
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
@@ -156,7 +156,7 @@ where
     type In = In;
     type Out = Out;
 
-    const PLAIN: bool = true;
+    const SHAPE: Shape = Shape::PLAIN;
 
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {

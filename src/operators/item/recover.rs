@@ -7,6 +7,7 @@ use crate::error::{ErrorKind, PanicMessage, StreamError};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Turns error items into items, where it can.
@@ -74,7 +75,7 @@ where
     type In = T;
     type Out = T;
 
-    const PLAIN: bool = true;
+    const SHAPE: Shape = Shape::PLAIN;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {

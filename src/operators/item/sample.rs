@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use super::chance::{Chance, Dice};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Passes a random share of the items; the others are counted as filtered.
@@ -69,7 +70,7 @@ impl<T: Send + 'static> Operator for SampleOperator<T> {
     type In = T;
     type Out = T;
 
-    const PLAIN: bool = true;
+    const SHAPE: Shape = Shape::PLAIN;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic::guard_drop;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Turns each item into another with the help of a state that lasts for the run: a running sum, say.
@@ -85,8 +86,7 @@ where
     type In = In;
     type Out = Out;
 
-    const PLAIN: bool = true;
-    const ONE_TO_ONE: bool = true;
+    const SHAPE: Shape = Shape::ONE_TO_ONE;
 
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {

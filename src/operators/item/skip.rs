@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Leaves out the first `n` items and passes the rest.
@@ -53,7 +54,7 @@ impl<T: Send + 'static> Operator for SkipOperator<T> {
     type In = T;
     type Out = T;
 
-    const PLAIN: bool = true;
+    const SHAPE: Shape = Shape::PLAIN;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {

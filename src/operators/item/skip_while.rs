@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Leaves out items for as long as a predicate holds, and passes all from the first for which it does not.
@@ -63,7 +64,7 @@ where
     type In = T;
     type Out = T;
 
-    const PLAIN: bool = true;
+    const SHAPE: Shape = Shape::PLAIN;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {

@@ -9,6 +9,7 @@ use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic::{self, PanicPayload, guard_drop};
 use crate::pipeline::stats::Counter;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 type ErrorHook = Arc<dyn Fn(&StreamError) + Send + Sync>;
@@ -153,8 +154,7 @@ where
     type In = T;
     type Out = T;
 
-    const PLAIN: bool = true;
-    const ONE_TO_ONE: bool = true;
+    const SHAPE: Shape = Shape::ONE_TO_ONE;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
