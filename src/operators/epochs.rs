@@ -14,8 +14,7 @@ use crate::stage::Emit;
 
 /// Says when a group was begun. Alive as long as the group is.
 #[derive(Clone)]
-#[allow(missing_debug_implementations, unreachable_pub, reason = "it is only reachable through hidden methods")]
-pub struct Epoch(Arc<u64>);
+pub(crate) struct Epoch(Arc<u64>);
 
 impl Epoch {
     /// Of two groups that become one, the token of that.

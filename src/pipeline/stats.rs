@@ -89,7 +89,6 @@ impl DropReason {
 }
 
 /// The counters of one step: a stage has one step, or several if it was fused.
-#[allow(missing_debug_implementations)] // only reachable through a sealed trait
 pub(crate) struct StepStats {
     pub(crate) name: Arc<str>,
     pub(crate) received: Counter,
