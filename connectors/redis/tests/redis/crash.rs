@@ -135,7 +135,7 @@ fn killed_workers_lose_nothing() {
     let mut workers: Vec<_> =
         (0..2).map(|number| Worker::start(&server, &format!("worker-{number}"), &progress)).collect();
     let mut random = fastrand::Rng::new();
-    for kill in 0..20 {
+    for kill in 0..30 {
         wait_for(random.usize(1..25), &reports);
         let number = random.usize(0..2);
         drop(workers.remove(number));
