@@ -15,7 +15,7 @@ use crate::shared::Shared;
 /// How many entries one command names.
 const CHUNK: usize = 1000;
 
-/// Tells Redis what became of the records of a [`RedisInbox`](crate::RedisInbox), on a connection of its own.
+/// Reports the outcome of records to Redis, for a [`RedisInbox`](crate::RedisInbox), on a connection of its own.
 ///
 /// - [`acknowledge`](Acker::acknowledge) sends XACK, in one exchange for all records. A record that was acknowledged
 ///   already, or that another consumer has taken over, is acknowledged all the same.

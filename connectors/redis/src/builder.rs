@@ -18,7 +18,7 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// As good as never, and can be added to and taken from any time.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Where a group begins in a stream when it is created. A group that exists goes on where it was.
+/// Where a group begins in a stream when it is created. An existing group continues where it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
     /// With the first entry of the stream.

@@ -117,7 +117,7 @@ impl RedisInbox {
         Ok(inbox)
     }
 
-    /// Makes what tells how long the backlog is, on a connection of its own that is made at its first call.
+    /// Returns a monitor of the group. It has a connection of its own, which it makes when it is first used.
     pub fn monitor(&self) -> RedisMonitor {
         RedisMonitor::new(self.group.another(), Arc::clone(&self.shared))
     }
@@ -169,7 +169,7 @@ impl RedisInbox {
         // The number is for each stream.
         read.arg("COUNT").arg(most.div_ceil(open.len()));
         let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).min(u64::from(u32::MAX));
-        // Zero would mean for ever.
+        // Zero would mean without a limit.
         if millis > 0 {
             read.arg("BLOCK").arg(millis);
         }
@@ -196,8 +196,8 @@ impl RedisInbox {
         Ok(())
     }
 
-    /// Everything up to the bound has been given out, here or to others: what those hold who have died comes when its lease
-    /// has expired.
+    /// Ends the inbox, when everything up to the bound has been given out. Before that, waits for the leases of other
+    /// consumers, which may have died.
     fn close(&mut self, deadline: Instant) -> Result<(), Error> {
         let mut held = false;
         for stream in 0..self.known.len() {
@@ -206,11 +206,11 @@ impl RedisInbox {
         let now = now();
         let Some(bound) = &mut self.bound else { return Ok(()) };
         let closes = *bound.closes.get_or_insert(now + self.options.lease);
-        if !held || closes <= now {
+        if !held || self.search.begun() >= closes {
             self.exhausted = true;
         } else {
-            // A search, at the latest when it closes, finds them.
-            self.search.begin_by(closes);
+            // A search finds what has expired, the last one when all leases have that are not kept alive.
+            self.search.begin_by(closes.max(now));
             // A fetch may return early, but not late, so it does not matter who else unparks this thread.
             std::thread::park_timeout(deadline.min(self.search.due()).saturating_duration_since(now));
         }

@@ -159,7 +159,7 @@ pub struct RedisOutboxBuilder {
 
 impl RedisOutboxBuilder {
     /// Sets about how many entries the stream keeps: Redis removes the oldest beyond that, in whole nodes of its tree
-    /// (`MAXLEN ~`). Without it, the stream grows for ever.
+    /// (`MAXLEN ~`). Without it, the stream grows without a limit.
     ///
     /// It removes entries that have not been read or acknowledged, too: make it larger than the longest backlog. A
     /// [`RedisInbox`](crate::RedisInbox) counts what it [lost](crate::RedisMonitor::lost) that way while it was pending, and

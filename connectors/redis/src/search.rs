@@ -28,6 +28,8 @@ pub(crate) struct Search {
     cursor: Option<Cursor>,
     /// When the next one begins.
     due: Instant,
+    /// When the last one for expired leases began.
+    begun: Instant,
 }
 
 /// A place among the pending entries.
@@ -42,7 +44,8 @@ struct Cursor {
 impl Search {
     /// Begins with what this consumer held before.
     pub(crate) fn new(lease: Duration, interval: Duration, delete: bool) -> Self {
-        let mut search = Self { lease, interval, delete, cursor: None, due: now() };
+        let now = now();
+        let mut search = Self { lease, interval, delete, cursor: None, due: now, begun: now };
         search.restart();
         search
     }
@@ -62,7 +65,12 @@ impl Search {
         self.due = self.due.min(due);
     }
 
-    /// Begins a search if one is due, and goes on with it until it has found something or has come to its end.
+    /// When the last search for expired leases began.
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// Starts a search if one is due, and continues it until it has found something or has ended.
     pub(crate) fn advance(
         &mut self,
         group: &mut Group,
@@ -71,7 +79,7 @@ impl Search {
         records: &mut Vec<Delivery<Record, Receipt>>,
     ) -> Result<(), Error> {
         if self.cursor.is_none() && (shared.take_given_back() || self.due <= now()) {
-            self.cursor = Some(Cursor { stream: 0, after: None, own: false });
+            self.cursor = Some(self.expired());
         }
         while let Some(Cursor { stream, after, own }) = self.cursor {
             let idle = if own { Duration::ZERO } else { self.lease };
@@ -88,7 +96,7 @@ impl Search {
             self.cursor = match page.last() {
                 Some(last) if page.len() == most => Some(Cursor { stream, after: Some(last.id), own }),
                 _ if stream + 1 < group.names.streams.len() => Some(Cursor { stream: stream + 1, after: None, own }),
-                _ if own => Some(Cursor { stream: 0, after: None, own: false }),
+                _ if own => Some(self.expired()),
                 _ => {
                     self.due = now() + self.interval;
                     None
@@ -99,6 +107,12 @@ impl Search {
             }
         }
         Ok(())
+    }
+
+    /// The start of a search for expired leases.
+    fn expired(&mut self) -> Cursor {
+        self.begun = now();
+        Cursor { stream: 0, after: None, own: false }
     }
 
     /// Takes over entries, which are in order and come with the number of their deliveries.
@@ -140,7 +154,7 @@ impl Search {
     fn forget(&self, group: &mut Group, shared: &Shared, stream: usize, ids: &[EntryId]) -> Result<(), Error> {
         let gone = group.missing(stream, ids)?;
         let Some(first) = gone.first() else { return Ok(()) };
-        // A server before 7.0 would offer them for ever.
+        // A server before 7.0 would offer them again and again.
         group.acknowledge(stream, &gone)?;
         if !self.delete {
             shared.count_lost(gone.len());

@@ -89,7 +89,7 @@ impl Drop for Worker {
     }
 }
 
-/// Waits until so many batches have been copied.
+/// Waits until `batches` batches have been copied.
 fn wait_for(batches: usize, reports: &Receiver<()>) {
     for _ in 0..batches {
         reports.recv_timeout(LONG * 3).expect("the workers do nothing");

@@ -281,7 +281,7 @@ fn a_group_starts_where_it_is_told_to() {
     assert_eq!(payloads(&fetch(&mut end, 10)), texts(3..4));
     assert_eq!(payloads(&fetch(&mut after, 10)), texts(2..4));
     assert_eq!(payloads(&fetch(&mut beginning, 10)), texts(0..4));
-    // One that exists goes on where it was.
+    // An existing group continues where it was.
     add(&mut client, "s", 4..5);
     assert_eq!(payloads(&fetch_all(&mut group("end", Start::Earliest), 2)), texts(3..5));
 }
@@ -391,7 +391,7 @@ fn a_lost_group_is_created_again_without_a_loss() {
     acker.acknowledge(&mut receipts(&records[..1])).expect("an acknowledgement");
     cmd("XGROUP").arg("DESTROY").arg("s").arg("g").exec(&mut client).expect("XGROUP DESTROY");
     acker.keep_alive().expect("nothing to keep alive");
-    // It goes on behind what it has; what is in flight here is not given out twice.
+    // It continues behind what it has; what is in flight here is not given out twice.
     assert_eq!(payloads(&fetch_all(&mut a, 2)), texts(4..6));
     assert!(logged(&port).iter().any(|line| line.contains("the group had disappeared")));
     // But it is held again, so that it is not lost with this process.
