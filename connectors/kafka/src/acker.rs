@@ -24,12 +24,13 @@ impl KafkaAcker {
 impl Acker for KafkaAcker {
     type Receipt = Receipt;
 
-    /// Commits every [`commit_interval`](crate::KafkaInboxBuilder::commit_interval), without waiting for the result. A
-    /// commit that fails for good is an error of a later call.
+    /// Does not wait for the commit, which is made by a thread every
+    /// [`commit_interval`](crate::KafkaInboxBuilder::commit_interval). One that fails for a time is logged and made again;
+    /// one that fails for good is the error of the next call. With an interval of zero, each call commits.
     fn acknowledge(&mut self, receipts: &mut Vec<Receipt>) -> Result<(), StoreError> {
         let core = &self.session.core;
         core.context().ledger.settle(receipts);
-        Ok(core.commit_if_due()?)
+        Ok(core.settled()?)
     }
 
     /// The next fetch goes back to the first of these records, and gives out those that were given back, not the others.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::Consumer;
 use streamz::delivery::StoreError;
@@ -142,6 +143,7 @@ impl KafkaInboxBuilder {
             place: place.clone(),
             revoke_wait: self.revoke_wait.min(max_poll_interval / 2),
             is_paused: AtomicBool::new(false),
+            committing: Mutex::default(),
             said: Said::default(),
         };
         let client: Client =

@@ -1,4 +1,4 @@
-//! [`Context`]: what the client calls: rebalances, results of commits, errors.
+//! [`Context`]: what the client calls, and commits.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use parking_lot::Mutex;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::clock;
 use crate::error::{Error, Place};
 use crate::ledger::Ledger;
 
-/// All of it is called by the thread that polls.
+/// The client calls it on the thread that polls.
 pub(crate) struct Context {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) place: Place,
@@ -23,6 +23,8 @@ pub(crate) struct Context {
     pub(crate) revoke_wait: Duration,
     /// The partitions are paused, so those that are added must be.
     pub(crate) is_paused: AtomicBool,
+    /// Held by a commit, so that a later one is not overtaken.
+    pub(crate) committing: Mutex<()>,
     /// What the client has said last about what is wrong.
     pub(crate) said: Said,
 }
@@ -78,16 +80,6 @@ impl ConsumerContext for Context {
             log::warn!("{}: cannot pause {}: {error}", self.whose(), positions(partitions));
         }
     }
-
-    fn commit_callback(&self, outcome: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let Err(error) = outcome else { return };
-        if error.rdkafka_error_code() == Some(Code::NoOffset) {
-            return;
-        }
-        let error = Error::of_client(&self.place, "commit", &error).about(positions(offsets));
-        log::warn!("{error}");
-        self.ledger.commit_failed(offsets, error);
-    }
 }
 
 impl Context {
@@ -106,40 +98,27 @@ impl Context {
             if open > 0 && !self.ledger.is_closing() {
                 log::warn!("{}: {open} records were not processed in time, and come again", self.whose());
             }
-            self.commit_and_wait(consumer, Some(partitions)).unwrap_or_else(|error| log::warn!("{error}"));
+            self.commit(consumer, Some(partitions)).unwrap_or_else(|error| log::warn!("{error}"));
         }
         self.ledger.retire(partitions);
     }
 
     /// Commits what has been processed, of the given partitions or of all, and waits for the result.
-    pub(crate) fn commit_and_wait(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        of: Option<&TopicPartitionList>,
-    ) -> Result<(), Error> {
-        self.commit(consumer, of, CommitMode::Sync)
-    }
-
-    /// Commits what has been processed. The result comes to the callback.
-    pub(crate) fn commit_soon(&self, consumer: &BaseConsumer<Self>) -> Result<(), Error> {
-        self.commit(consumer, None, CommitMode::Async)
-    }
-
-    fn commit(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        of: Option<&TopicPartitionList>,
-        mode: CommitMode,
-    ) -> Result<(), Error> {
-        let due = self.ledger.take_due(of);
+    ///
+    /// The client does not tell the result of a commit that is not waited for, so each is; that is why a thread does it.
+    pub(crate) fn commit(&self, consumer: &BaseConsumer<Self>, of: Option<&TopicPartitionList>) -> Result<(), Error> {
+        let _one_at_a_time = self.committing.lock();
+        let due = self.ledger.due(of);
         if due.count() == 0 {
             return Ok(());
         }
-        consumer.commit(&due, mode).map_err(|error| {
-            let error = Error::of_client(&self.place, "commit", &error).about(positions(&due));
-            self.ledger.commit_failed(&due, error.clone());
-            self.ledger.take_failure().unwrap_or(error)
-        })
+        match consumer.commit(&due, CommitMode::Sync) {
+            Ok(()) => {
+                self.ledger.committed(&due);
+                Ok(())
+            }
+            Err(error) => Err(Error::of_client(&self.place, "commit", &error).about(positions(&due))),
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Ledger {
 struct Slots {
     all: Vec<Slot>,
     generation: u32,
-    /// A commit that was not waited for has failed for good.
+    /// A commit on a thread of this crate has failed for good.
     failed: Option<Error>,
 }
 
@@ -42,8 +42,8 @@ struct Slot {
     generation: u32,
     /// Of this generation; `None` before the first record.
     progress: Option<Progress>,
-    /// Up to where a commit was sent that has not failed.
-    sent: Option<i64>,
+    /// Up to where it has been committed, or where it began.
+    committed: Option<i64>,
     /// Records were given back, and are to be read again.
     wants_replay: bool,
 }
@@ -73,9 +73,9 @@ impl Slots {
     fn find(&mut self, topic: &str, partition: i32) -> usize {
         self.position(topic, partition).unwrap_or_else(|| {
             let generation = self.generation;
-            let (topic, progress, sent) = (topic.into(), None, None);
+            let (topic, progress, committed) = (topic.into(), None, None);
             let (is_assigned, wants_replay) = (false, false);
-            self.all.push(Slot { topic, partition, is_assigned, generation, progress, sent, wants_replay });
+            self.all.push(Slot { topic, partition, is_assigned, generation, progress, committed, wants_replay });
             self.all.len() - 1
         })
     }
@@ -98,13 +98,12 @@ impl Slot {
     /// The offset to be committed, if it is not yet.
     fn due(&self) -> Option<i64> {
         let prefix = self.progress.as_ref()?.prefix();
-        // A partition of which nothing was settled has nothing to commit: its start may not have been committed either.
-        (self.sent != Some(prefix)).then_some(prefix)
+        (self.committed != Some(prefix)).then_some(prefix)
     }
 
     fn restart(&mut self, generation: u32) {
         self.generation = generation;
-        (self.progress, self.sent, self.wants_replay) = (None, None, false);
+        (self.progress, self.committed, self.wants_replay) = (None, None, false);
     }
 }
 
@@ -138,7 +137,8 @@ impl Ledger {
             }
             let offset = receipt.offset;
             let progress = slot.progress.get_or_insert_with(|| {
-                slot.sent = Some(offset);
+                // Where it begins need not be committed.
+                slot.committed = Some(offset);
                 Progress::starting_at(offset)
             });
             match progress.read(offset) {
@@ -264,8 +264,8 @@ impl Ledger {
         self.changed.notify_all();
     }
 
-    /// What is to be committed, of the given partitions or of all; counts as sent.
-    pub(crate) fn take_due(&self, of: Option<&TopicPartitionList>) -> TopicPartitionList {
+    /// What is to be committed, of the given partitions or of all.
+    pub(crate) fn due(&self, of: Option<&TopicPartitionList>) -> TopicPartitionList {
         let mut slots = self.slots.lock();
         let indices = match of {
             Some(list) => slots.of_list(list),
@@ -273,9 +273,8 @@ impl Ledger {
         };
         let mut list = TopicPartitionList::new();
         for index in indices {
-            let slot = &mut slots.all[index];
+            let slot = &slots.all[index];
             if let (true, Some(prefix)) = (slot.is_assigned, slot.due()) {
-                slot.sent = Some(prefix);
                 let added = list.add_partition_offset(&slot.topic, slot.partition, Offset::Offset(prefix));
                 added.expect("an offset of the broker");
             }
@@ -283,23 +282,24 @@ impl Ledger {
         list
     }
 
-    /// A commit has failed.
-    pub(crate) fn commit_failed(&self, list: &TopicPartitionList, error: Error) {
+    /// A commit has succeeded.
+    pub(crate) fn committed(&self, list: &TopicPartitionList) {
         let mut slots = self.slots.lock();
         for element in list.elements() {
-            let Some(index) = slots.position(element.topic(), element.partition()) else { continue };
-            let slot = &mut slots.all[index];
-            if slot.sent.map(Offset::Offset) == Some(element.offset()) {
-                // It is sent again.
-                slot.sent = None;
+            if let (Some(index), Offset::Offset(offset)) =
+                (slots.position(element.topic(), element.partition()), element.offset())
+            {
+                slots.all[index].committed = Some(offset);
             }
-        }
-        if !error.is_transient() {
-            slots.failed = Some(error);
         }
     }
 
-    /// The error of a commit that was not waited for.
+    /// A commit on a thread of this crate has failed for good: the acker is to know.
+    pub(crate) fn fail(&self, error: Error) {
+        self.slots.lock().failed = Some(error);
+    }
+
+    /// The error of such a commit.
     pub(crate) fn take_failure(&self) -> Option<Error> {
         self.slots.lock().failed.take()
     }

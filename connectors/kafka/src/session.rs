@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fmt, thread};
 
 use parking_lot::Mutex;
@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::poller::{Client, Poller};
 
-/// How often the thread that keeps the session alive looks around.
+/// How often the thread that polls looks whether it is needed.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Lives as long as the inbox or its acker.
@@ -24,13 +24,12 @@ const TICK: Duration = Duration::from_millis(100);
 /// from `keep_alive` would be too rare, and a thread that always polls and hands over would cost every record a hop.
 pub(crate) struct Session {
     pub(crate) core: Arc<Core>,
-    keeper: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 pub(crate) struct Core {
     pub(crate) client: Client,
     pub(crate) poller: Mutex<Poller>,
-    last_commit: Mutex<Instant>,
     pub(crate) limits: Limits,
 }
 
@@ -47,21 +46,12 @@ impl Core {
         self.client.context()
     }
 
-    /// Commits what has been processed if it is time.
-    pub(crate) fn commit_if_due(&self) -> Result<(), Error> {
+    /// Something was settled.
+    pub(crate) fn settled(&self) -> Result<(), Error> {
         if let Some(error) = self.context().ledger.take_failure() {
             return Err(error);
         }
-        if self.limits.commit_interval.is_zero() {
-            return self.context().commit_and_wait(&self.client, None);
-        }
-        // If another thread is at it, it does all there is.
-        let Some(mut last) = self.last_commit.try_lock() else { return Ok(()) };
-        if last.elapsed() < self.limits.commit_interval {
-            return Ok(());
-        }
-        *last = clock::now();
-        self.context().commit_soon(&self.client)
+        if self.limits.commit_interval.is_zero() { self.context().commit(&self.client, None) } else { Ok(()) }
     }
 
     /// Whether a topic has been unknown for too long.
@@ -85,14 +75,27 @@ impl Core {
     }
 
     fn keep_alive(&self) {
-        while !self.context().ledger.wait_until_closing(clock::now() + TICK) {
+        let ledger = &self.context().ledger;
+        while !ledger.wait_until_closing(clock::now() + TICK) {
             if let Some(mut poller) = self.poller.try_lock() {
                 poller.keep_alive(&self.client, self.limits.idle);
             }
-            if !self.limits.commit_interval.is_zero()
-                && let Err(error) = self.commit_if_due()
-            {
-                log::warn!("{error}");
+        }
+    }
+
+    fn commit(&self) {
+        let ledger = &self.context().ledger;
+        let mut has_failed = false;
+        while !ledger.wait_until_closing(clock::now() + self.limits.commit_interval) {
+            match self.context().commit(&self.client, None) {
+                Ok(()) => has_failed = false,
+                Err(error) if !error.is_transient() => ledger.fail(error),
+                Err(error) => {
+                    // Once in a row.
+                    if !std::mem::replace(&mut has_failed, true) {
+                        log::warn!("{error}");
+                    }
+                }
             }
         }
     }
@@ -115,16 +118,22 @@ pub(crate) fn topic_error(client: &Client, topic: &str, timeout: Duration) -> Re
 
 impl Session {
     pub(crate) fn start(client: Client, limits: Limits) -> Result<Self, Error> {
-        let poller = Mutex::new(Poller::new());
-        let core = Arc::new(Core { client, poller, last_commit: Mutex::new(clock::now()), limits });
-        let keeper = thread::Builder::new().name("streamz-kafka".into()).spawn({
-            let core = Arc::clone(&core);
-            move || core.keep_alive()
-        });
-        match keeper {
-            Ok(keeper) => Ok(Self { core, keeper: Some(keeper) }),
-            Err(error) => Err(Error::permanent(&core.context().place, "start a thread", error.to_string())),
+        let core = Arc::new(Core { client, poller: Mutex::new(Poller::new()), limits });
+        let mut session = Self { core, threads: Vec::new() };
+        session.spawn("streamz-kafka-poll", Core::keep_alive)?;
+        if !session.core.limits.commit_interval.is_zero() {
+            session.spawn("streamz-kafka-commit", Core::commit)?;
         }
+        Ok(session)
+    }
+
+    fn spawn(&mut self, name: &str, run: fn(&Core)) -> Result<(), Error> {
+        let core = Arc::clone(&self.core);
+        let thread = thread::Builder::new().name(name.into()).spawn(move || run(&core));
+        let failed =
+            |error: std::io::Error| Error::permanent(&self.core.context().place, "start a thread", error.to_string());
+        self.threads.push(thread.map_err(failed)?);
+        Ok(())
     }
 }
 
@@ -133,12 +142,13 @@ impl Drop for Session {
     fn drop(&mut self) {
         let context = self.core.context();
         context.ledger.close();
-        if let Some(keeper) = self.keeper.take()
-            && keeper.join().is_err()
-        {
-            log::error!("kafka {}: the thread that keeps the session alive has panicked", context.place.brokers);
+        for thread in self.threads.drain(..) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                log::error!("kafka {}: the thread `{name}` has panicked", context.place.brokers);
+            }
         }
-        context.commit_and_wait(&self.core.client, None).unwrap_or_else(|error| log::warn!("{error}"));
+        context.commit(&self.core.client, None).unwrap_or_else(|error| log::warn!("{error}"));
     }
 }
 

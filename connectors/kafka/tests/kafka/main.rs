@@ -2,4 +2,7 @@
 
 mod common;
 mod delivery;
+mod faults;
+mod outbox;
+mod rebalance;
 mod suite;

@@ -1,0 +1,31 @@
+//! What was logged.
+
+use std::sync::{Mutex, Once};
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Lines;
+
+impl Log for Lines {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        LINES.lock().expect("the lines").push(format!("{} {}", record.level(), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// The lines about a cluster. Call it once before what is to be logged.
+pub(crate) fn logged(servers: &str) -> Vec<String> {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        log::set_logger(&Lines).expect("the only logger");
+        log::set_max_level(LevelFilter::Info);
+    });
+    LINES.lock().expect("the lines").iter().filter(|line| line.contains(servers)).cloned().collect()
+}
