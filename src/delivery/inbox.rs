@@ -28,7 +28,8 @@ pub trait Inbox: Send + 'static {
     ///
     /// # Errors
     /// A [transient](StoreError::transient) error is logged, and the call made again after a pause, for as long as the
-    /// pipeline runs. A [permanent](StoreError::permanent) one cuts the stream.
+    /// pipeline runs; what has been added to `records` by then is processed. A [permanent](StoreError::permanent) one cuts
+    /// the stream; what has been added is given back.
     fn fetch(
         &mut self,
         max: usize,
