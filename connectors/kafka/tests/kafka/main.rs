@@ -1,6 +1,7 @@
 //! Against librdkafka's mock cluster, in this process.
 
 mod common;
+mod crash;
 mod delivery;
 mod faults;
 mod outbox;

@@ -127,6 +127,16 @@ impl Cluster {
         found.elements().iter().map(lag).sum::<i64>().try_into().expect("a number of records")
     }
 
+    /// How many records a topic has.
+    pub(crate) fn count(&self, topic: &str) -> i64 {
+        let observer = self.observer("observer");
+        let count = |partition| {
+            let (low, high) = observer.fetch_watermarks(topic, partition, PATIENCE).expect("watermarks");
+            high - low
+        };
+        self.partitions(&observer, topic).into_iter().map(count).sum()
+    }
+
     /// All payloads of a topic.
     pub(crate) fn contents(&self, topic: &str) -> Vec<Vec<u8>> {
         let observer = self.observer("observer");
