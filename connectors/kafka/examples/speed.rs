@@ -67,6 +67,11 @@ fn compare<const N: usize>(runs: [Run<'_>; N]) -> Outcome<()> {
     Ok(())
 }
 
+#[expect(clippy::disallowed_methods, reason = "it is measured in real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 fn config(servers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", servers);
@@ -78,16 +83,16 @@ fn bare_loop(servers: &str, group: &str, owned: bool) -> Outcome<Duration> {
     config.set("group.id", group).set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
     let consumer: BaseConsumer = config.create()?;
     consumer.subscribe(&[TOPIC])?;
-    let (mut count, mut start, mut bytes, mut committed) = (0, None, 0, Instant::now());
+    let (mut count, mut start, mut bytes, mut committed) = (0, None, 0, now());
     while count < RECORDS {
         let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
         let message = message?;
-        start.get_or_insert_with(Instant::now);
+        start.get_or_insert_with(now);
         bytes += if owned { message.detach().payload().map_or(0, <[u8]>::len) } else { message.payload_len() };
         count += 1;
         if count % BATCH == 0 && committed.elapsed() >= Duration::from_millis(200) {
             consumer.commit_consumer_state(CommitMode::Async)?;
-            committed = Instant::now();
+            committed = now();
         }
     }
     consumer.commit_consumer_state(CommitMode::Sync)?;
@@ -102,7 +107,7 @@ fn inbox_loop(servers: &str, group: &str) -> Outcome<Duration> {
     while count < RECORDS {
         inbox.fetch(BATCH, Duration::from_millis(100), &mut records)?;
         if !records.is_empty() {
-            start.get_or_insert_with(Instant::now);
+            start.get_or_insert_with(now);
         }
         count += records.len();
         receipts.extend(records.drain(..).map(|delivery| delivery.receipt));
@@ -117,10 +122,10 @@ fn pipeline(servers: &str, group: &str) -> Outcome<Duration> {
     let token = pipeline.token();
     let (mut count, mut start, mut end) = (0, None, None);
     Stream::deliver(&pipeline, inbox, DeliveryConfig::default())?.for_each(|record| {
-        start.get_or_insert_with(Instant::now);
+        start.get_or_insert_with(now);
         count += usize::from(record.is_ok());
         if count == RECORDS {
-            end = Some(Instant::now());
+            end = Some(now());
             token.drain();
         }
     })?;
@@ -132,7 +137,7 @@ fn bare_write(servers: &str) -> Outcome<Duration> {
     let mut config = config(servers);
     config.set("enable.idempotence", "true").set("acks", "all");
     let producer: BaseProducer = config.create()?;
-    let start = Instant::now();
+    let start = now();
     for number in 0..RECORDS {
         let key = (number % 1_000).to_string();
         producer.send(BaseRecord::to("written").payload(&PAYLOAD[..]).key(&key)).map_err(|(error, _)| error)?;
@@ -148,7 +153,7 @@ fn bare_write(servers: &str) -> Outcome<Duration> {
 
 fn outbox_write(servers: &str) -> Outcome<Duration> {
     let mut outbox = KafkaOutbox::builder(servers, "written").connect()?;
-    let start = Instant::now();
+    let start = now();
     for first in (0..RECORDS).step_by(BATCH) {
         let records = first..first + BATCH;
         let new = |number: usize| NewRecord::new(PAYLOAD).with_key((number % 1_000).to_string());

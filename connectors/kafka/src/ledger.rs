@@ -317,3 +317,102 @@ impl Ledger {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(partitions: i32) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        (0..partitions).for_each(|partition| drop(list.add_partition("orders", partition)));
+        list
+    }
+
+    fn assigned(partitions: i32) -> Ledger {
+        let ledger = Ledger::default();
+        ledger.assign(&list(partitions));
+        ledger
+    }
+
+    /// Records of a partition are read, and given out.
+    fn read(ledger: &Ledger, partition: i32, offsets: impl IntoIterator<Item = i64>) -> Vec<Receipt> {
+        let Known { slot, generation, .. } = ledger.known("orders", partition);
+        let receipts = offsets.into_iter().map(|offset| (Receipt { slot, generation, offset, attempt: 1 }, ()));
+        let mut out = Vec::new();
+        ledger.give_out(receipts, |receipt, ()| out.push(receipt));
+        out
+    }
+
+    fn due(ledger: &Ledger) -> Vec<(i32, i64)> {
+        let due = ledger.due(None);
+        due.elements().iter().map(|it| (it.partition(), it.offset().to_raw().unwrap())).collect()
+    }
+
+    #[test]
+    fn what_is_due_is_due_until_it_is_committed() {
+        let ledger = assigned(2);
+        let mut receipts = read(&ledger, 0, 5..10);
+        read(&ledger, 1, 0..10);
+        assert_eq!(due(&ledger), []);
+        receipts.truncate(3);
+        ledger.settle(&mut receipts);
+        assert_eq!((due(&ledger), due(&ledger)), (vec![(0, 8)], vec![(0, 8)]));
+        ledger.committed(&ledger.due(None));
+        assert_eq!(due(&ledger), []);
+    }
+
+    #[test]
+    fn receipts_of_a_revoked_partition_are_ignored() {
+        let ledger = assigned(2);
+        let mut old = read(&ledger, 0, 0..10);
+        let stays = read(&ledger, 1, 0..10);
+        let mut gone = TopicPartitionList::new();
+        gone.add_partition("orders", 0);
+        ledger.retire(&gone);
+        assert_eq!(ledger.standings().len(), 1);
+        ledger.assign(&gone);
+        let again = read(&ledger, 0, 0..5);
+        assert_eq!(again.len(), 5);
+        old.extend(&stays[..2]);
+        ledger.settle(&mut old);
+        ledger.give_back(again.clone());
+        ledger.give_back(stays[2..].to_vec());
+        assert_eq!(due(&ledger), [(1, 2)]);
+    }
+
+    #[test]
+    fn what_was_read_before_a_rebalance_is_not_given_out_after_it() {
+        let ledger = assigned(1);
+        let Known { slot, generation, .. } = ledger.known("orders", 0);
+        ledger.retire(&list(1));
+        ledger.assign(&list(1));
+        let read = (0..5).map(|offset| (Receipt { slot, generation, offset, attempt: 1 }, ()));
+        ledger.give_out(read, |receipt, ()| panic!("{receipt:?} is given out"));
+    }
+
+    #[test]
+    fn a_reset_in_the_middle_of_a_fetch_loses_nothing() {
+        let ledger = assigned(1);
+        let mut all = read(&ledger, 0, [100, 101, 0, 1, 2]);
+        assert_eq!(all.iter().map(Receipt::offset).collect::<Vec<_>>(), [100, 101, 0, 1, 2]);
+        // The offsets of before belong to records that are gone.
+        ledger.settle(&mut all.drain(..3).collect());
+        assert_eq!(due(&ledger), [(0, 1)]);
+        ledger.settle(&mut all);
+        assert_eq!(due(&ledger), [(0, 3)]);
+    }
+
+    #[test]
+    fn a_wait_ends_when_all_is_settled_given_back_or_over() {
+        let ledger = assigned(1);
+        let mut receipts = read(&ledger, 0, 0..10);
+        assert_eq!(ledger.wait_until_settled(&list(1), clock::now()), 10);
+        ledger.give_back(receipts.split_off(7));
+        ledger.settle(&mut receipts);
+        let later = clock::now() + std::time::Duration::from_secs(60);
+        assert_eq!(ledger.wait_until_settled(&list(1), later), 0);
+        read(&ledger, 0, 10..12);
+        ledger.close();
+        assert_eq!(ledger.wait_until_settled(&list(1), later), 2);
+    }
+}
