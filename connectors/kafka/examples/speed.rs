@@ -23,6 +23,8 @@ const RECORDS: usize = PARTITIONS * 60 * BATCH;
 const ROUNDS: usize = 5;
 const BATCH: usize = 512;
 const PAYLOAD: [u8; 100] = [b'x'; 100];
+/// A client that has read 100,000 records ahead pauses for a second by default, which would be most of a run.
+const BACKOFF: (&str, &str) = ("fetch.queue.backoff.ms", "1");
 const TOPIC: &str = "speed";
 
 fn main() -> Outcome<()> {
@@ -80,7 +82,11 @@ fn config(servers: &str) -> ClientConfig {
 
 fn bare_loop(servers: &str, group: &str, owned: bool) -> Outcome<Duration> {
     let mut config = config(servers);
-    config.set("group.id", group).set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
+    config
+        .set(BACKOFF.0, BACKOFF.1)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest");
     let consumer: BaseConsumer = config.create()?;
     consumer.subscribe(&[TOPIC])?;
     let (mut count, mut start, mut bytes, mut committed) = (0, None, 0, now());
@@ -100,8 +106,12 @@ fn bare_loop(servers: &str, group: &str, owned: bool) -> Outcome<Duration> {
     Ok(start.expect("a record").elapsed())
 }
 
+fn inbox(servers: &str, group: &str) -> Outcome<KafkaInbox> {
+    Ok(KafkaInbox::builder(servers, TOPIC, group).property(BACKOFF.0, BACKOFF.1).connect()?)
+}
+
 fn inbox_loop(servers: &str, group: &str) -> Outcome<Duration> {
-    let mut inbox = KafkaInbox::builder(servers, TOPIC, group).connect()?;
+    let mut inbox = inbox(servers, group)?;
     let mut acker = inbox.acker()?;
     let (mut count, mut start, mut records, mut receipts) = (0, None, Vec::new(), Vec::new());
     while count < RECORDS {
@@ -117,7 +127,7 @@ fn inbox_loop(servers: &str, group: &str) -> Outcome<Duration> {
 }
 
 fn pipeline(servers: &str, group: &str) -> Outcome<Duration> {
-    let inbox = KafkaInbox::builder(servers, TOPIC, group).connect()?;
+    let inbox = inbox(servers, group)?;
     let pipeline = Pipeline::new("speed");
     let token = pipeline.token();
     let (mut count, mut start, mut end) = (0, None, None);
@@ -135,7 +145,7 @@ fn pipeline(servers: &str, group: &str) -> Outcome<Duration> {
 
 fn bare_write(servers: &str) -> Outcome<Duration> {
     let mut config = config(servers);
-    config.set("enable.idempotence", "true").set("acks", "all");
+    config.set("enable.idempotence", "true").set("acks", "all").set("linger.ms", "1");
     let producer: BaseProducer = config.create()?;
     let start = now();
     for number in 0..RECORDS {

@@ -324,7 +324,9 @@ mod tests {
 
     fn list(partitions: i32) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        (0..partitions).for_each(|partition| drop(list.add_partition("orders", partition)));
+        for partition in 0..partitions {
+            list.add_partition("orders", partition);
+        }
         list
     }
 

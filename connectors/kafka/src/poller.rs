@@ -1,14 +1,13 @@
 //! [`Poller`]: the side of the consumer that reads.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rdkafka::Message;
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::clock;
 use crate::context::{Context, positions};
@@ -63,8 +62,8 @@ impl Poller {
         loop {
             self.replay(client);
             while self.read.len() < max {
-                let left = deadline.saturating_duration_since(clock::now());
-                let wait = if self.read.is_empty() { left } else { Duration::ZERO };
+                let is_first = self.read.is_empty();
+                let wait = if is_first { deadline.saturating_duration_since(clock::now()) } else { Duration::ZERO };
                 if !self.poll(client, wait) {
                     break;
                 }
