@@ -73,11 +73,12 @@ impl ConsumerContext for Context {
     }
 
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(partitions) = rebalance
-            && self.is_paused.load(Ordering::Relaxed)
-            && let Err(error) = consumer.pause(partitions)
-        {
-            log::warn!("{}: cannot pause {}: {error}", self.whose(), positions(partitions));
+        let Rebalance::Assign(partitions) = rebalance else { return };
+        // Also resumed: one that was paused when it was lost is still paused when it comes back.
+        let is_paused = self.is_paused.load(Ordering::Relaxed);
+        let done = if is_paused { consumer.pause(partitions) } else { consumer.resume(partitions) };
+        if let Err(error) = done {
+            log::warn!("{}: cannot pause or resume {}: {error}", self.whose(), positions(partitions));
         }
     }
 }
