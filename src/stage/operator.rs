@@ -297,6 +297,7 @@ pub(crate) mod sealed {
     use super::*;
 
     /// See [`Shaped`].
+    #[allow(unnameable_types, reason = "the type of a hidden constant")]
     #[derive(Debug, Clone, Copy)]
     pub struct Shape {
         pub(super) steps: usize,
