@@ -21,9 +21,13 @@ pub const DEFAULT_CAPACITY: usize = 256;
 /// The stack size of a pipeline's threads in bytes, unless [`stack_size`](PipelineBuilder::stack_size) sets another: 8 MiB.
 ///
 /// Items are moved by value, and each step that an item goes through has copies of it on the stack. With this size, items
-/// of up to 64 KiB fit, through every operator and a stage of up to eight fused steps, in debug and release builds; optimized
-/// builds take items of four times that size. Larger items overflow the stack, which ends the process: put them in
-/// a `Box`, a `Vec` or an `Arc`. That is also faster, from a few hundred bytes.
+/// of up to 64 KiB fit in debug and release builds: through every operator, and through a stage of up to eight fused steps,
+/// or four if it puts items together and takes them apart again (`chunk`, `flatten`). Optimized builds take items of four
+/// times that size. Larger items overflow the stack, which ends the process: put them in a `Box`, a `Vec` or an `Arc`. That
+/// is also faster, from a few hundred bytes.
+///
+/// A stage is built on the thread that asks for it. An operator that keeps a large value inside itself, such as the state of
+/// an [`Aggregate`](crate::Aggregate) or the iterator over an array in [`FlatMap`](crate::FlatMap), needs stack there, too.
 pub const DEFAULT_STACK_SIZE: usize = 8 * 1024 * 1024;
 
 /// Owns a token and every thread that is started under it.

@@ -808,6 +808,7 @@ fn items_of_64_kib_fit_on_the_default_stack() {
         source(),
         source().map(shift).filter(|item| item[0] == 1),
         source().stage("eight", eight),
+        source().stage("apart", |steps| steps.map(shift).chunk(2).flatten().map(shift)),
         source().async_map(2, copy),
         source().through(&ParMapper::new(shift).with_pool(rayon)),
         source().chunk(2).flatten(),
