@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use common::watchdog::{self, Trouble};
 use streamz::{
     AsyncMapper, BatchConfig, CancelToken, Cause, Dedupe, ErrorKind, ManualClock, Outcome, Pipeline, RecvTimeoutError,
-    Stream, StreamError, Unbatcher,
+    Stream, StreamError, TryRecvError, Unbatcher,
 };
 
 /// What happened, and when.
@@ -546,4 +547,19 @@ fn a_limit_that_never_comes_waits_for_timers_to_be_set() {
         diary.note(foreign.recv_timeout(Duration::MAX).unwrap().unwrap());
         feeder.join().unwrap();
     });
+}
+
+/// It is refused before any timer fires: an interval would tick for centuries first.
+#[test]
+fn an_advance_beyond_the_range_of_the_clock_is_refused_and_changes_nothing() {
+    let clock = ManualClock::new();
+    let pipeline = Pipeline::builder("range").clock(&clock).build();
+    let mut late = Stream::from_iter(&pipeline, [1]).delay(ms(10));
+    for by in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_nanos(u64::MAX) + Duration::from_nanos(1)] {
+        catch_unwind(AssertUnwindSafe(|| clock.advance(by))).unwrap_err();
+        assert_eq!((clock.elapsed(), late.try_recv().unwrap_err()), (Duration::ZERO, TryRecvError::Empty));
+    }
+    clock.advance(ms(10));
+    assert_eq!((clock.elapsed(), late.try_recv().unwrap().unwrap()), (ms(10), 1));
+    pipeline.join();
 }

@@ -196,12 +196,13 @@ impl ManualClock {
     ///
     /// # Panics
     /// If called on a thread of a pipeline that uses this clock, if a stage keeps running for longer than the
-    /// [watchdog](Self::with_watchdog) allows, or if the clock would pass 584 years.
+    /// [watchdog](Self::with_watchdog) allows, or if the clock would pass 584 years; then no timer has fired.
     #[track_caller]
     pub fn advance(&self, by: Duration) {
         assert!(!self.is_seated_here(), "ManualClock::advance called on a thread of a pipeline that uses this clock");
         let mut state = self.shared.state.lock();
-        let target = state.now.checked_add(by).expect("virtual time beyond its range");
+        let target = state.now.checked_add(by).filter(|&target| target <= END_OF_TIME);
+        let target = target.expect("virtual time beyond its range");
         while self.step(&mut state, target) {}
         // Somebody else may have moved the time further meanwhile.
         let target = target.max(state.now);
