@@ -230,6 +230,7 @@ impl ManualClock {
         self.wait_until_quiescent(state);
         let Some((due, id)) = state.earliest(target) else { return false };
         let now = state.now.max(due);
+        // Time first: a thread that is woken finds that its time has come.
         self.set_now(state, now);
         state.wake(id);
         self.shared.changed.notify_all();

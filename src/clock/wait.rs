@@ -213,6 +213,7 @@ impl Waiter {
 
     /// As [`park`](Self::park), for somebody who knows what the wait is for.
     pub(crate) fn park_for(&self, what: WaitFor, deadline: Option<Instant>) {
+        // While the thread still counts as running: what the hooks hand over wakes other threads (rule 4 of `manual.rs`).
         before_blocking();
         paused(what, || match &self.wake.seat {
             Some(seat) => seat.park(self.wait(deadline, None), || self.parker.park()),
@@ -307,6 +308,8 @@ impl Waiter {
         before_blocking();
         let signal = self.expect_foreign();
         let mut sleep = |deadline| {
+            // The wake is used up: the caller looks again after this, and sees what it was posted for. A later one makes the
+            // next sleep return at once.
             sleep(signal, deadline);
             let _ = signal.try_recv();
         };

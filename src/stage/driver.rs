@@ -184,6 +184,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             // Nobody will see how it ended, but the edge is told all the same.
             Err(Stop::Cancelled | Stop::ConsumerGone) => End::Cut(self.thread.cut()),
         };
+        // Before the edge ends: a consumer that has seen the end may read the final counts. The operator and the feed are
+        // dropped after it, because values of the user may take any time to drop.
         self.publish();
         self.abandon_held();
         self.out.sender.borrow_mut().end(end);
@@ -266,10 +268,12 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 (self.turns.op_mut(), &mut self.feed, &mut self.out, &self.thread, &mut self.received);
             let polled = panic::catch(|| {
                 for _ in 0..thread.stretch(TURNS) {
+                    // Says whose panic it is if the feed unwinds; the mark of a step takes its place in `give`.
                     out.mark(AT_THE_FEED, false);
                     match feed.poll_unguarded() {
                         Polled::Item(item) => {
                             match &item {
+                                // Before the call: an item whose call panics has been received, and fails.
                                 Ok(_) => *received += 1,
                                 Err(error) => thread.count_error(error),
                             }
@@ -380,6 +384,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     }
 
     fn wait_for_input(&mut self) {
+        // Counters first, since the consumer that is woken by the hand-over may read them. Then the room: upstream may wait
+        // for it, and this thread is about to park.
         self.publish();
         self.out.sender.borrow_mut().hand_over();
         self.feed.settle();
@@ -411,6 +417,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 return Ok(());
             }
             self.feed.settle();
+            // Borrowed while the thread is parked: its hook finds the sender taken and has nothing to do, as what is open was
+            // handed over just now.
             let out = self.out.sender.borrow();
             let wake = self.thread.wake();
             self.thread.wait(Phase::Blocked, None, || out.may_have_room(), |_| out.want_room(wake));

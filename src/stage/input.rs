@@ -274,6 +274,7 @@ impl StageThread {
             }
             // With each of them, whatever the others say.
             let found = inputs.iter().fold(false, |found, input| input.want_items(waiter) | found);
+            // After the registrations: what changed before them is seen here, what changes later posts the wake.
             if !(register(waiter) || found || self.is_stopped()) {
                 Input::park(inputs, waiter, earlier(until, self.deadline));
             }

@@ -285,6 +285,7 @@ pub(crate) fn run<W: Work>(
 impl<W: Work> OwnLoop<W> {
     fn run(mut self) {
         let end = self.work().unwrap_or_else(|Stopped| End::Cut(self.desk.thread.cut()));
+        // As in the driver: all is counted before the ways end, and values of the user are dropped after it.
         self.work.publish(&self.desk);
         let step = self.desk.step();
         step.abandoned.add(step.unsettled());
@@ -304,6 +305,7 @@ impl<W: Work> OwnLoop<W> {
                 for _ in 0..desk.thread.stretch(TURNS) {
                     match input.poll() {
                         Polled::Item(Ok(item)) => {
+                            // Before the call: `panicked` fails what was received and not settled.
                             desk.step().received.add(1);
                             work.item(item, desk);
                         }

@@ -135,6 +135,8 @@ impl<T, A, F> Drop for Direct<'_, T, A, F> {
 impl<T, A, F: FnMut(A, Result<T>) -> Option<A>> Sink<T> for Direct<'_, T, A, F> {
     #[inline(always)]
     fn put(&mut self, item: Result<T>) {
+        // Both before the call: an item has been delivered even if the caller panics over it, and `burst` then knows whose
+        // panic it is.
         count_delivered(&mut self.tally, &item);
         self.marked.0 = AT_THE_CALLER;
         if let Some(state) = self.state.take() {
@@ -381,9 +383,11 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                 home: (state, tally, received, out),
             };
             for _ in 0..thread.stretch(TURNS) {
+                // As in the driver: says whose panic it is if the feed unwinds.
                 direct.mark(AT_THE_FEED, false);
                 match feed.poll_unguarded() {
                     Polled::Item(Ok(item)) => {
+                        // Before the call: an item whose call panics has been received, and fails.
                         direct.received += 1;
                         give(op, Ok(item), &mut direct);
                         if direct.state.is_none() {

@@ -100,6 +100,8 @@ impl StageThread {
     /// Whether something has happened of which it should know.
     #[inline]
     pub(crate) fn is_alarmed(&self) -> bool {
+        // Set before the flag it stands for, of a cancellation or a drain, and never cleared. So a thread that could see the
+        // flag looks at it; one that sees only the alarm looks at the flag again the next time.
         self.alarm.load(Ordering::Acquire)
     }
 
@@ -118,6 +120,7 @@ impl StageThread {
         register: impl FnOnce(&Waiter) -> bool,
     ) {
         self.wait_in(phase, |waiter| {
+            // The last check comes after the registration: what changed before is seen, what changes later posts the wake.
             if !waiter.spin(|| hint() || self.is_stopped()) && !register(waiter) && !self.is_stopped() {
                 waiter.park(earlier(until, self.deadline));
             }

@@ -142,6 +142,7 @@ impl<O: Operator> Turns<O> {
         if self.pending {
             return Next::More;
         }
+        // Only now: what the operator still had to say goes before the marks.
         self.marks.release(&*self.op, out);
         Next::Called
     }
@@ -152,6 +153,7 @@ impl<O: Operator> Turns<O> {
             return Next::Over;
         }
         self.is_settled = true;
+        // In this order: the error item for what was kept goes before the marks that waited for it.
         self.op.ended(out);
         self.marks.release_all(out);
         Next::Called

@@ -157,6 +157,7 @@ impl Interest {
     }
 
     fn end(&self) {
+        // Under one lock with `watch`: either the wake is there and is posted, or `watch` comes later and its caller sees the store.
         let mut reader = self.reader.lock();
         self.is_over.store(true, Ordering::Release);
         let wake = reader.take();

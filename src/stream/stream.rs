@@ -192,6 +192,7 @@ impl<T: Send + 'static> Stream<T> {
             return found;
         }
         let waiter = limit.waiter(self.token.clock());
+        // Before the checks in the loop: a cancellation after them posts the wake.
         let _registered = self.token.register_guest(waiter.wake());
         loop {
             waiter.spin(|| self.input.as_ref().is_none_or(Input::may_have_items) || self.token.is_cancelled());
