@@ -14,7 +14,7 @@ use crate::edge::{End, Polled};
 use crate::error::{ErrorKind, StreamError};
 use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::pipeline::stats::Phase;
+use crate::pipeline::timing::Phase;
 use crate::stage::input::Feed;
 use crate::stage::thread::StageThread;
 use crate::stream::Stream;

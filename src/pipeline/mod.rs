@@ -6,6 +6,8 @@ mod pipeline;
 mod report;
 mod scope;
 pub(crate) mod stats;
+mod table;
+pub(crate) mod timing;
 mod token;
 
 pub use node::Cause;

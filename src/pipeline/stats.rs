@@ -1,4 +1,4 @@
-//! Counting: what went in and out of a stage, and where its time went.
+//! Counters: what went in and out of each stage and step.
 //!
 //! Each counter has one writer at a time: the stage's one thread, or in a pool whoever holds the lock under which the
 //! counted thing happens. So counting is a plain load and store, and readers may look at any time.
@@ -16,12 +16,10 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::clock::Clock;
-use crate::clock::account::{self, Account, WaitFor};
+use super::timing::Timing;
 use crate::edge::Gauge;
 
 /// A counter, which anyone may read.
@@ -155,148 +153,6 @@ impl StepStats {
     }
 }
 
-/// What a thread of a stage is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Busy,
-    /// Waiting for work of the stage that is done on other threads: counts as busy.
-    Delegated,
-    /// Waiting for input or for a timer.
-    Idle,
-    /// Waiting for a time in a closure of the stage.
-    Asleep,
-    /// Waiting for room in the output.
-    Blocked,
-    /// Waiting for room in another stream, in a closure of the stage.
-    BlockedElsewhere,
-}
-
-/// Where the time of one thread went. The clock is read around real waits only; `busy` is the rest.
-pub(crate) struct Timing(Mutex<TimingState>);
-
-#[derive(Clone, Copy)]
-struct TimingState {
-    started: Option<Instant>,
-    ended: Option<Instant>,
-    spent: Spent,
-    phase: Phase,
-    /// The phase is that of a closure.
-    in_closure: bool,
-    since: Option<Instant>,
-}
-
-/// How long a thread has been in each phase.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Spent {
-    pub(crate) busy: Duration,
-    pub(crate) idle: Duration,
-    pub(crate) asleep: Duration,
-    pub(crate) blocked: Duration,
-    pub(crate) blocked_elsewhere: Duration,
-}
-
-impl Timing {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new(TimingState {
-            started: None,
-            ended: None,
-            spent: Spent::default(),
-            phase: Phase::Busy,
-            in_closure: false,
-            since: None,
-        }))
-    }
-
-    pub(crate) fn start(&self, now: Instant) {
-        let mut state = self.0.lock();
-        state.started = Some(now);
-        state.since = Some(now);
-    }
-
-    pub(crate) fn enter(&self, phase: Phase, now: Instant) {
-        let mut state = self.0.lock();
-        state.settle(now);
-        state.phase = phase;
-    }
-
-    pub(crate) fn end(&self, now: Instant) {
-        let mut state = self.0.lock();
-        state.settle(now);
-        state.ended = Some(now);
-    }
-
-    /// Whether it waits for room at this moment.
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.0.lock().phase == Phase::Blocked
-    }
-
-    /// A closure of the stage is about to wait. If the stage itself waits, that goes on.
-    fn pause(&self, phase: Phase, now: impl FnOnce() -> Instant) {
-        let mut state = self.0.lock();
-        if state.phase == Phase::Busy {
-            state.settle(now());
-            (state.phase, state.in_closure) = (phase, true);
-        }
-    }
-
-    /// The closure goes on.
-    fn resume(&self, now: impl FnOnce() -> Instant) {
-        let mut state = self.0.lock();
-        if state.in_closure {
-            state.settle(now());
-            (state.phase, state.in_closure) = (Phase::Busy, false);
-        }
-    }
-
-    /// The interval in progress included.
-    pub(crate) fn read(&self, now: Instant) -> Spent {
-        let mut state = *self.0.lock();
-        let Some(started) = state.started else { return Spent::default() };
-        if state.ended.is_none() {
-            state.settle(now);
-        }
-        let whole = state.ended.unwrap_or(now).saturating_duration_since(started);
-        let Spent { idle, asleep, blocked, blocked_elsewhere, .. } = state.spent;
-        Spent { busy: whole.saturating_sub(idle + asleep + blocked + blocked_elsewhere), ..state.spent }
-    }
-}
-
-impl TimingState {
-    fn settle(&mut self, now: Instant) {
-        let spent = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        match self.phase {
-            Phase::Busy | Phase::Delegated => {}
-            Phase::Idle => self.spent.idle += spent,
-            Phase::Asleep => self.spent.asleep += spent,
-            Phase::Blocked => self.spent.blocked += spent,
-            Phase::BlockedElsewhere => self.spent.blocked_elsewhere += spent,
-        }
-        self.since = Some(now);
-    }
-}
-
-/// The account of one thread of a stage.
-struct ThreadAccount {
-    stats: Arc<StageStats>,
-    thread: usize,
-    clock: Clock,
-}
-
-impl Account for ThreadAccount {
-    fn pause(&self, what: WaitFor) {
-        let phase = match what {
-            WaitFor::Others => Phase::Idle,
-            WaitFor::Time => Phase::Asleep,
-            WaitFor::Room => Phase::BlockedElsewhere,
-        };
-        self.stats.threads[self.thread].pause(phase, || self.clock.now());
-    }
-
-    fn resume(&self) {
-        self.stats.threads[self.thread].resume(|| self.clock.now());
-    }
-}
-
 /// What sort of stage it is, as far as a report cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -348,12 +204,6 @@ impl StageStats {
     /// How often the operators have panicked in vain lately: grows with each panic that makes one stuck.
     pub(crate) fn futile(&self) -> u64 {
         self.steps.iter().map(|step| step.futile.get().saturating_sub(PATIENCE - 1)).sum()
-    }
-
-    /// From now until the account is dropped: the calling thread, which is that thread of the stage, does not count as busy
-    /// while a closure of the stage waits.
-    pub(crate) fn open_account(self: &Arc<Self>, thread: usize, clock: &Clock) -> account::Open {
-        account::Open::new(Arc::new(ThreadAccount { stats: Arc::clone(self), thread, clock: clock.clone() }))
     }
 
     /// The step in which an error happened, if that says more than the stage's name.

@@ -11,7 +11,8 @@ use super::thread::StageThread;
 use crate::clock::wait::Wake;
 use crate::edge::{EdgeSender, End, Refused};
 use crate::error::{Result, StreamError};
-use crate::pipeline::stats::{Phase, StageStats, Timing};
+use crate::pipeline::stats::StageStats;
+use crate::pipeline::timing::{Phase, Timing};
 
 pub(crate) struct Branch<T> {
     sender: EdgeSender<T>,

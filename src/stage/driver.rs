@@ -22,7 +22,8 @@ use crate::clock::wait::BeforePark;
 use crate::edge::{Edge, EdgeSender, End, Polled};
 use crate::error::{Result, StreamError};
 use crate::panic;
-use crate::pipeline::stats::{Phase, StageKind};
+use crate::pipeline::stats::StageKind;
+use crate::pipeline::timing::Phase;
 
 /// How often an operator may ask in one call whether the output is full before it is told that it is, so that an endless
 /// one comes back to the driver, which looks at cancellation and timers.

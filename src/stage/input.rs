@@ -11,7 +11,8 @@ use crate::clock::wait::{Waiter, Wake};
 use crate::edge::{EdgeReceiver, End, Polled};
 use crate::panic::{Guarded, PanicPayload, guard_drop};
 use crate::pipeline::Scope;
-use crate::pipeline::stats::{Counter, Phase, StageStats};
+use crate::pipeline::stats::{Counter, StageStats};
+use crate::pipeline::timing::Phase;
 
 /// Where a stage gets its items from, on its own thread.
 pub(crate) trait Feed {

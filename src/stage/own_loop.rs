@@ -30,7 +30,8 @@ use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
 use crate::mark::Mark;
 use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::pipeline::stats::{Phase, StepStats};
+use crate::pipeline::stats::StepStats;
+use crate::pipeline::timing::Phase;
 
 /// How many items may pass before the counters are brought up to date.
 const TURNS: u32 = 64;

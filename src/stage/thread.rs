@@ -9,7 +9,8 @@ use crate::clock::account;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
 use crate::error::{BoxError, ErrorKind, StreamError};
-use crate::pipeline::stats::{Phase, StageKind, StageStats};
+use crate::pipeline::stats::{StageKind, StageStats};
+use crate::pipeline::timing::Phase;
 use crate::pipeline::{CancelToken, Cause, Membership, Registration};
 
 pub(crate) struct StageThread {

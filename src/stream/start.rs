@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Stage, Stream};
 use crate::edge::{EdgeSender, End, edge};
-use crate::pipeline::stats::{OutputStats, StageKind, StageStats, Timing};
+use crate::pipeline::stats::{OutputStats, StageKind, StageStats};
+use crate::pipeline::timing::Timing;
 use crate::pipeline::{CancelToken, Membership};
 use crate::stage::Operator;
 use crate::stage::driver::{Driver, Output};

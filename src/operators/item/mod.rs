@@ -19,6 +19,7 @@ pub(super) mod skip_while;
 pub(super) mod take;
 pub(super) mod take_while;
 pub(super) mod tap;
+pub(super) mod try_map;
 
 pub use dedupe::{Dedupe, DedupeStats};
 pub use filter::Filter;
@@ -26,7 +27,7 @@ pub use filter_map::FilterMap;
 pub use flat_map::FlatMap;
 pub use flatten::{Flatten, Unbatcher};
 pub use lift::Lift;
-pub use map::{FallibleMapper, Mapper};
+pub use map::Mapper;
 pub use recover::Recover;
 pub use sample::Sample;
 pub use scan::Scan;
@@ -35,6 +36,7 @@ pub use skip_while::SkipWhile;
 pub use take::Take;
 pub use take_while::TakeWhile;
 pub use tap::{Tap, TapStats};
+pub use try_map::FallibleMapper;
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use crate::clock::wait::{Waiter, Wake};
 use crate::edge::{End, Polled};
 use crate::error::Result;
 use crate::panic;
-use crate::pipeline::stats::Phase;
+use crate::pipeline::timing::Phase;
 use crate::stage::input::Input;
 use crate::stage::thread::StageThread;
 

@@ -7,7 +7,7 @@ use super::slots::Numbered;
 use super::workers::{Outcome, Pool, PoolOutput, Ready};
 use crate::edge::{EdgeSender, End};
 use crate::panic;
-use crate::pipeline::stats::Phase;
+use crate::pipeline::timing::Phase;
 use crate::stage::thread::StageThread;
 
 impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::edge::Gauge;
-use crate::pipeline::stats::{Counter, Timing};
+use crate::pipeline::stats::Counter;
+use crate::pipeline::timing::Timing;
 
 /// The counts of one run.
 pub(super) struct Counts {

@@ -11,7 +11,7 @@ use crate::clock::wait::Waiter;
 use crate::clock::{MissedTicks, Ticks};
 use crate::edge::{End, Polled};
 use crate::pipeline::CancelToken;
-use crate::pipeline::stats::Phase;
+use crate::pipeline::timing::Phase;
 use crate::stage::input::Feed;
 use crate::stage::thread::StageThread;
 use crate::stage::{Emit, Operator};

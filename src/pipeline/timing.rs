@@ -1,0 +1,162 @@
+//! [`Timing`]: where the time of each thread of a stage goes.
+//!
+//! The clock is read only around waits that really happen; what is left of a thread's time is *busy*.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::stats::StageStats;
+use crate::clock::Clock;
+use crate::clock::account::{self, Account, WaitFor};
+
+/// What a thread of a stage is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Busy,
+    /// Waiting for work of the stage that is done on other threads: counts as busy.
+    Delegated,
+    /// Waiting for input or for a timer.
+    Idle,
+    /// Waiting for a time in a closure of the stage.
+    Asleep,
+    /// Waiting for room in the output.
+    Blocked,
+    /// Waiting for room in another stream, in a closure of the stage.
+    BlockedElsewhere,
+}
+
+/// Where the time of one thread went. The clock is read around real waits only; `busy` is the rest.
+pub(crate) struct Timing(Mutex<TimingState>);
+
+#[derive(Clone, Copy)]
+struct TimingState {
+    started: Option<Instant>,
+    ended: Option<Instant>,
+    spent: Spent,
+    phase: Phase,
+    /// The phase is that of a closure.
+    in_closure: bool,
+    since: Option<Instant>,
+}
+
+/// How long a thread has been in each phase.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spent {
+    pub(crate) busy: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) asleep: Duration,
+    pub(crate) blocked: Duration,
+    pub(crate) blocked_elsewhere: Duration,
+}
+
+impl Timing {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(TimingState {
+            started: None,
+            ended: None,
+            spent: Spent::default(),
+            phase: Phase::Busy,
+            in_closure: false,
+            since: None,
+        }))
+    }
+
+    pub(crate) fn start(&self, now: Instant) {
+        let mut state = self.0.lock();
+        state.started = Some(now);
+        state.since = Some(now);
+    }
+
+    pub(crate) fn enter(&self, phase: Phase, now: Instant) {
+        let mut state = self.0.lock();
+        state.settle(now);
+        state.phase = phase;
+    }
+
+    pub(crate) fn end(&self, now: Instant) {
+        let mut state = self.0.lock();
+        state.settle(now);
+        state.ended = Some(now);
+    }
+
+    /// Whether it waits for room at this moment.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.0.lock().phase == Phase::Blocked
+    }
+
+    /// A closure of the stage is about to wait. If the stage itself waits, that goes on.
+    fn pause(&self, phase: Phase, now: impl FnOnce() -> Instant) {
+        let mut state = self.0.lock();
+        if state.phase == Phase::Busy {
+            state.settle(now());
+            (state.phase, state.in_closure) = (phase, true);
+        }
+    }
+
+    /// The closure goes on.
+    fn resume(&self, now: impl FnOnce() -> Instant) {
+        let mut state = self.0.lock();
+        if state.in_closure {
+            state.settle(now());
+            (state.phase, state.in_closure) = (Phase::Busy, false);
+        }
+    }
+
+    /// The interval in progress included.
+    pub(crate) fn read(&self, now: Instant) -> Spent {
+        let mut state = *self.0.lock();
+        let Some(started) = state.started else { return Spent::default() };
+        if state.ended.is_none() {
+            state.settle(now);
+        }
+        let whole = state.ended.unwrap_or(now).saturating_duration_since(started);
+        let Spent { idle, asleep, blocked, blocked_elsewhere, .. } = state.spent;
+        Spent { busy: whole.saturating_sub(idle + asleep + blocked + blocked_elsewhere), ..state.spent }
+    }
+}
+
+impl TimingState {
+    fn settle(&mut self, now: Instant) {
+        let spent = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        match self.phase {
+            Phase::Busy | Phase::Delegated => {}
+            Phase::Idle => self.spent.idle += spent,
+            Phase::Asleep => self.spent.asleep += spent,
+            Phase::Blocked => self.spent.blocked += spent,
+            Phase::BlockedElsewhere => self.spent.blocked_elsewhere += spent,
+        }
+        self.since = Some(now);
+    }
+}
+
+/// The account of one thread of a stage.
+struct ThreadAccount {
+    stats: Arc<StageStats>,
+    thread: usize,
+    clock: Clock,
+}
+
+impl Account for ThreadAccount {
+    fn pause(&self, what: WaitFor) {
+        let phase = match what {
+            WaitFor::Others => Phase::Idle,
+            WaitFor::Time => Phase::Asleep,
+            WaitFor::Room => Phase::BlockedElsewhere,
+        };
+        self.stats.threads[self.thread].pause(phase, || self.clock.now());
+    }
+
+    fn resume(&self) {
+        self.stats.threads[self.thread].resume(|| self.clock.now());
+    }
+}
+
+impl StageStats {
+    /// From now until the account is dropped: the calling thread, which is that thread of the stage, does not count as busy
+    /// while a closure of the stage waits.
+    pub(crate) fn open_account(self: &Arc<Self>, thread: usize, clock: &Clock) -> account::Open {
+        account::Open::new(Arc::new(ThreadAccount { stats: Arc::clone(self), thread, clock: clock.clone() }))
+    }
+}
