@@ -187,15 +187,11 @@ impl<T> WhileWanted<T> {
 
     /// Nobody can tell when what is in the channel has been processed.
     #[cold]
-    fn lose(&mut self, mark: StreamError) -> Polled<T>
-    where
-        T: Send + 'static,
-    {
+    fn lose(&mut self, mark: StreamError) {
         if !std::mem::replace(&mut self.has_warned, true) {
             log::warn!("streamz: records that leave `{}` are never acknowledged", self.site.1.name);
         }
         drop(mark);
-        self.poll()
     }
 }
 
@@ -204,12 +200,14 @@ impl<T: Send + 'static> Feed for WhileWanted<T> {
 
     #[inline]
     fn poll(&mut self) -> Polled<T> {
-        if self.interest.is_over() {
-            return Polled::Ended(self.closed());
-        }
-        match self.input.poll() {
-            Polled::Item(Err(mark)) if mark.is_mark() => self.lose(mark),
-            polled => polled,
+        loop {
+            if self.interest.is_over() {
+                return Polled::Ended(self.closed());
+            }
+            match self.input.poll() {
+                Polled::Item(Err(mark)) if mark.is_mark() => self.lose(mark),
+                polled => return polled,
+            }
         }
     }
 

@@ -432,3 +432,19 @@ fn numbers_that_make_no_sense_are_refused() {
         assert!(message.is_empty() || message.contains("must be at least 1"), "{message}");
     }
 }
+
+/// The thread that feeds the receiver waits for room, and finds a mark for each record behind that.
+#[test]
+fn any_number_of_marks_in_a_row_may_leave_through_a_foreign_channel() {
+    let pipeline = Pipeline::new("foreign");
+    let store = Store::with(60_000);
+    let few = deliver(&pipeline, &store, one_by_one()).filter(|n| *n < 2);
+    let receiver = few.into_receiver(0);
+    while pipeline.report().stage("filter").unwrap().steps[0].received < 60_000 {
+        std::thread::yield_now();
+    }
+    assert_eq!(receiver.iter().count(), 2);
+    drop(receiver);
+    pipeline.join();
+    assert_eq!(store.state().given_back.len(), 60_000);
+}
