@@ -36,8 +36,8 @@
 //! 10. *Registrations are bounded.* The consumer has one wake here. Each thread of the producing stage has one in `owners`
 //!     until the stream ends, and one in `wanting_room` once it has waited. A sender has one in `wanting_room` while it waits:
 //!     senders come and go, so each takes its wake back ([`RoomWanted`]).
-//! 11. *Marks* (see `mark.rs`) are no items: they are not counted as undelivered, need no room, and keep their place. One
-//!     that a consumer which goes has not seen is lost, unless no item was ever before it.
+//! 11. *Marks* (see `mark.rs`) are no items: they are not counted as undelivered, need no room, take none in the queue, and
+//!     keep their place. One that a consumer which goes has not seen is lost, unless no item was ever before it.
 //!
 //! Under virtual time the edge is *eager*: chunks of one, batches of one. Then 3 and 4 hold without the "late by one
 //! call", and what is seen at a given moment does not depend on the scheduler.
@@ -92,6 +92,8 @@ struct State<T> {
     /// A copy of the gauge's `sent`, which only this lock's holder writes.
     sent: usize,
     capacity: usize,
+    /// Marks in the queue, which take no room there. Unless the edge is eager, only those that were put in by themselves.
+    marks: usize,
     /// The capacity was lowered since the producer last looked: the room it remembers is not there for its next chunk.
     shrunk: bool,
     end: Option<End>,
@@ -118,6 +120,7 @@ pub(crate) fn edge<T>(capacity: usize, eager: bool) -> (EdgeSender<T>, EdgeRecei
             queue: Queue::new(),
             sent: 0,
             capacity,
+            marks: 0,
             shrunk: false,
             end: None,
             consumer: None,
@@ -146,7 +149,7 @@ impl<T> Edge<T> {
         if state.capacity == 0 {
             usize::from(in_flight == 0 && self.hungry.load(Ordering::Relaxed))
         } else {
-            state.capacity.saturating_sub(in_flight)
+            state.capacity.saturating_sub(in_flight.saturating_sub(state.marks))
         }
     }
 
@@ -170,6 +173,9 @@ impl<T> Edge<T> {
             _ if covered && shrunk => self.room(&state).saturating_sub(count),
             _ => room - count,
         };
+        if self.eager {
+            state.marks += chunk.iter().take(count).filter(|item| is_mark(item)).count();
+        }
         state.queue.append(chunk, count);
         self.accepted(state, count);
         left
@@ -321,8 +327,8 @@ impl<T> Edge<T> {
         Ok(oldest)
     }
 
-    /// Puts a mark in, whether there is room or not: what comes before it needs no room any more, and its number is bounded
-    /// where it is made. It takes room from the items behind it until the consumer has seen it.
+    /// Puts a mark in, whether there is room or not: their number is bounded where they are made. It takes no room from the
+    /// items behind it while it is in the queue, so a buffer that drops items keeps as many with marks as without.
     fn put_mark(&self, mark: StreamError) {
         let mut state = self.state.lock();
         if self.is_gone() || state.end.is_some() {
@@ -331,6 +337,7 @@ impl<T> Edge<T> {
             return;
         }
         state.queue.push(Err(mark));
+        state.marks += 1;
         self.accepted(state, 1);
     }
 
@@ -357,6 +364,10 @@ impl<T> Edge<T> {
     pub(crate) fn is_closed(&self) -> bool {
         self.is_gone() || self.state.lock().end.is_some()
     }
+}
+
+fn is_mark<T>(item: &Result<T>) -> bool {
+    matches!(item, Err(error) if error.is_mark())
 }
 
 /// A wish for room, from the first look to the end of the wait.

@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use super::{Batch, Edge, Polled, Queue, State, post_all};
+use super::{Batch, Edge, Polled, Queue, State, is_mark, post_all};
 use crate::clock::wait::Wake;
 use crate::error::{Result, StreamError};
 use crate::panic::discard;
@@ -44,9 +44,12 @@ impl<T> EdgeReceiver<T> {
         let edge = &*self.edge;
         let mut state = edge.state.lock();
         let item = if edge.eager {
-            state.queue.pop()
+            let item = state.queue.pop();
+            state.marks -= usize::from(item.as_ref().is_some_and(is_mark));
+            item
         } else {
             state.queue.give_all(&mut self.batch);
+            state.marks = 0;
             self.batch.pop()
         };
         let mut wakes = Vec::new();
@@ -141,10 +144,6 @@ impl<T> EdgeReceiver<T> {
         drop(state);
         post_all(wakes);
     }
-}
-
-fn is_mark<T>(item: &Result<T>) -> bool {
-    matches!(item, Err(error) if error.is_mark())
 }
 
 impl<T> Drop for EdgeReceiver<T> {

@@ -66,8 +66,6 @@ impl<T> EdgeSender<T> {
         self.hand_over();
         if self.open.is_empty() {
             self.edge.put_mark(mark);
-            // It has taken room that was reckoned with.
-            self.set_credit(self.credit.saturating_sub(1));
         } else {
             self.open.push(Err(mark));
         }

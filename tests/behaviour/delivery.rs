@@ -433,6 +433,23 @@ fn numbers_that_make_no_sense_are_refused() {
     }
 }
 
+/// All but the last record are in flight, one in each epoch, and nobody reads.
+fn kept_by_a_buffer(of: impl FnOnce(Stream<u64>) -> Stream<u64>) -> Vec<u64> {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(11);
+    let mut out = of(deliver(&pipeline, &store, open_end(10)));
+    clock.settle();
+    assert_eq!(store.state().waiting.len(), 1, "it must not block");
+    std::iter::from_fn(|| out.try_recv().ok()).map(Result::unwrap).take_while(|n| *n < 10).collect()
+}
+
+#[test]
+fn marks_take_no_room_from_the_items_in_a_buffer() {
+    assert_eq!(kept_by_a_buffer(|records| records.dropping_buffer(4)), [0, 1, 2, 3]);
+    assert_eq!(kept_by_a_buffer(|records| records.sliding_buffer(4)), [6, 7, 8, 9]);
+    assert_eq!(kept_by_a_buffer(|records| records.delay(Duration::ZERO).sliding_buffer(1)), [9]);
+}
+
 /// The thread that feeds the receiver waits for room, and finds a mark for each record behind that.
 #[test]
 fn any_number_of_marks_in_a_row_may_leave_through_a_foreign_channel() {
