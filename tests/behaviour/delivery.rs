@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use streamz::delivery::{Acker, Delivery, DeliveryConfig, Inbox, Outbox, StoreError};
 use streamz::{
-    AsyncMapper, BatchConfig, Batcher, Cause, Custom, Emit, ErrorKind, FanOut, ManualClock, Operator, Outcome,
+    AsyncMapper, BatchConfig, Batcher, Cause, Custom, Delay, Emit, ErrorKind, FanOut, ManualClock, Operator, Outcome,
     Pipeline, SessionWindow, Stream, TumblingWindow,
 };
 
@@ -448,6 +448,16 @@ fn marks_take_no_room_from_the_items_in_a_buffer() {
     assert_eq!(kept_by_a_buffer(|records| records.dropping_buffer(4)), [0, 1, 2, 3]);
     assert_eq!(kept_by_a_buffer(|records| records.sliding_buffer(4)), [6, 7, 8, 9]);
     assert_eq!(kept_by_a_buffer(|records| records.delay(Duration::ZERO).sliding_buffer(1)), [9]);
+}
+
+#[test]
+fn marks_do_not_count_towards_what_a_delay_may_hold() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(11);
+    let out = deliver(&pipeline, &store, open_end(10)).through(&Delay::new(ms(10)).with_max_items(4));
+    clock.settle();
+    assert_eq!(pipeline.report().stage("delay").unwrap().steps[0].received, 4);
+    drop(out);
 }
 
 /// The thread that feeds the receiver waits for room, and finds a mark for each record behind that.

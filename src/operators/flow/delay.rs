@@ -80,6 +80,7 @@ impl<T> Delay<T> {
             max_items: self.max_items,
             held: Held::default(),
             items: 0,
+            marks: 0,
             drained: false,
             ended: false,
         }
@@ -99,6 +100,8 @@ pub struct DelayOperator<T> {
     held: Held<VecDeque<(Option<Instant>, Result<T>)>>,
     /// How many of them are items, not error items.
     items: u64,
+    /// How many are marks, which count towards no limit.
+    marks: usize,
     drained: bool,
     ended: bool,
 }
@@ -135,6 +138,7 @@ impl<T: Send + 'static> Operator for DelayOperator<T> {
             None => {}
         }
         while self.held.front().is_some_and(|(_, item)| matches!(item, Err(mark) if mark.is_mark())) {
+            self.marks -= 1;
             self.held.pop_front().and_then(|(_, mark)| mark.err()).into_iter().for_each(|mark| out.put_mark(mark));
         }
     }
@@ -144,6 +148,7 @@ impl<T: Send + 'static> Operator for DelayOperator<T> {
         if self.held.is_empty() {
             return Some(mark);
         }
+        self.marks += 1;
         self.held.push_back((None, Err(mark)));
         None
     }
@@ -163,7 +168,7 @@ impl<T: Send + 'static> Operator for DelayOperator<T> {
     }
 
     fn is_waiting(&self) -> bool {
-        self.held.len() >= self.max_items || (self.ended && !self.held.is_empty())
+        self.held.len() - self.marks >= self.max_items || (self.ended && !self.held.is_empty())
     }
 
     fn held(&self) -> u64 {
