@@ -61,8 +61,13 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
         match self.due {
             None => 1,
             Some(_) if self.pauses.is_pausing() => usize::MAX,
-            Some(_) => self.config.fetch.saturating_sub(self.settled.len()).max(1),
+            Some(_) => self.full().saturating_sub(self.settled.len()).max(1),
         }
+    }
+
+    /// How many settled records do not wait for others: when all that may be in flight are settled, none will come.
+    fn full(&self) -> usize {
+        self.config.fetch.min(self.config.max_unacked)
     }
 
     fn collect(&mut self, now: Instant, is_ending: bool) {
@@ -80,7 +85,7 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
             return;
         }
         // Nothing more is worth waiting for if the source has ended.
-        let at_once = self.settled.len() >= self.config.fetch || is_ending || self.ledger.has_ended();
+        let at_once = self.settled.len() >= self.full() || is_ending || self.ledger.has_ended();
         let due = if at_once { Some(now) } else { now.checked_add(self.config.ack_interval) };
         self.due = earlier(self.due, due);
     }

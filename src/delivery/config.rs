@@ -28,7 +28,8 @@ pub struct DeliveryConfig {
     /// window that is closed by a later record never closes if that record is not fetched.
     pub max_unacked: usize,
     /// How long an acknowledgement waits at most for others, to go with them in one call. Defaults to 10 ms. With zero each
-    /// goes as soon as the one before it has returned.
+    /// goes as soon as the one before it has returned. [`fetch`](Self::fetch) records do not wait, nor do all that may be in
+    /// flight; with `Duration::MAX` nothing else is acknowledged before the source ends.
     pub ack_interval: Duration,
     /// How often the lease of what is in flight is extended. Defaults to 10 s; zero and `Duration::MAX` mean never. Must be
     /// well below the store's lease.

@@ -50,6 +50,10 @@ struct Records<I: Inbox> {
 impl<I: Inbox> Records<I> {
     fn give(&mut self, delivery: Delivery<I::Record, I::Receipt>) -> Polled<I::Record> {
         let Delivery { record, receipt, attempt } = delivery;
+        if self.receipts.is_empty() {
+            // A mark follows the last record of a fetch. No more than is needed: many epochs may be in flight.
+            self.receipts.reserve_exact(self.config.epoch.min(self.fetched.len() + 1));
+        }
         self.receipts.push(receipt);
         match self.config.max_deliveries {
             Some(most) if attempt > most => {
@@ -62,7 +66,7 @@ impl<I: Inbox> Records<I> {
     }
 
     fn mark(&mut self) -> Polled<I::Record> {
-        let receipts = std::mem::replace(&mut self.receipts, Vec::with_capacity(self.config.epoch.min(1024)));
+        let receipts = std::mem::take(&mut self.receipts);
         Polled::Item(Err(StreamError::mark(self.ledger.mark(receipts))))
     }
 

@@ -460,6 +460,20 @@ fn marks_do_not_count_towards_what_a_delay_may_hold() {
     drop(out);
 }
 
+#[test]
+fn all_that_may_be_in_flight_does_not_wait_for_others() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(23);
+    let config = DeliveryConfig { ack_interval: Duration::MAX, ..open_end(5) };
+    let mut out = deliver(&pipeline, &store, config);
+    let mut seen = 0;
+    for _ in 0..5 {
+        clock.settle();
+        seen += std::iter::from_fn(|| out.try_recv().ok()).count();
+    }
+    assert_eq!(seen, 23);
+}
+
 /// The thread that feeds the receiver waits for room, and finds a mark for each record behind that.
 #[test]
 fn any_number_of_marks_in_a_row_may_leave_through_a_foreign_channel() {
