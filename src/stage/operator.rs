@@ -135,7 +135,8 @@ pub trait Operator: Send + 'static {
         0
     }
 
-    /// Whether it settles the items that it holds in the order in which it received them. Defaults to `false`.
+    /// Whether it settles all items in the order in which it received them, also those that fail or are removed. Defaults to
+    /// `false`.
     ///
     /// Only [delivery](crate::delivery) asks. The mark behind some records may pass an operator when these have been settled.
     /// As long as an operator holds items, that is known only if it settles them in order; otherwise marks wait until it holds

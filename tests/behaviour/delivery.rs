@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use streamz::delivery::{Acker, Delivery, DeliveryConfig, Inbox, Outbox, StoreError};
 use streamz::{
-    AsyncMapper, BatchConfig, Batcher, Cause, Custom, Delay, Emit, ErrorKind, FanOut, ManualClock, Operator, Outcome,
-    Pipeline, SessionWindow, Stream, TumblingWindow,
+    Aggregate, AsyncMapper, BatchConfig, Batcher, Cause, Custom, Delay, Emit, ErrorKind, FanOut, ManualClock, Operator,
+    Outcome, Pipeline, SessionWindow, Stream, TumblingWindow,
 };
 
 /// A store in memory that does what it is told, and notes what it was asked.
@@ -307,6 +307,22 @@ fn an_open_batch_keeps_its_own_records_only() {
     // Keys 0 1 0 0 0: the batch of 1 is open, so only what came before it is sure to be done.
     let keyed = Batcher::new(config).with_key(|n: &u64| u64::from(*n == 1), 10);
     only_the_open_ones_are_kept(|records| records.through(&keyed), &[0]);
+}
+
+#[test]
+fn an_item_that_fails_does_not_stand_for_an_older_one_that_is_held() {
+    let fold = |sum: &mut u64, n: &u64| if *n == 1 { panic!("one") } else { *sum += n };
+    let sums = Aggregate::new(|| 0, fold).with_count_window(3);
+    // 0 2 3 are a window, and so are 4 and what comes after it.
+    only_the_open_ones_are_kept(|records| records.through(&sums), &[0, 1, 2, 3]);
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(2);
+    let mut out = deliver(&pipeline, &store, open_end(2)).through(&sums);
+    clock.settle();
+    assert!(out.try_recv().unwrap().is_err(), "1 has failed");
+    assert!(out.try_recv().is_err());
+    clock.settle();
+    assert!(store.acknowledged().is_empty(), "0 is held");
 }
 
 fn at_second(n: &u64) -> std::time::SystemTime {

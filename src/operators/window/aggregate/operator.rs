@@ -43,7 +43,7 @@ pub struct AggregateOperator<T, F: Fold<T>, S> {
     waiting: Held<Option<(Nanos, T)>>,
     /// Items that older ones may still come before, by their times and in the order of arrival.
     early: Held<BTreeMap<(Nanos, u64), (T, Epoch)>>,
-    /// Of the items in `early`; without event time, items are settled in order.
+    /// Of the items.
     epochs: Epochs,
     /// The oldest epoch of the items that are folded or waiting.
     oldest: Option<Epoch>,
@@ -236,6 +236,7 @@ where
             self.arrived += 1;
             self.early.insert((time, self.arrived), (item, self.epochs.present().clone()));
         } else {
+            self.oldest.get_or_insert_with(|| self.epochs.present().clone());
             *self.waiting = Some((time, item));
         }
         self.go_on(out);
@@ -275,17 +276,14 @@ where
         !self.time.listen(out)
     }
 
+    /// An item on which the fold panics is settled at once, before older ones that are in the window.
     fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<Self::Out>) -> Option<StreamError> {
-        if S::Tag::ORDERS { self.epochs.end(mark) } else { Some(mark) }
+        self.epochs.end(mark)
     }
 
     #[inline]
     fn next_wake(&self) -> Option<Instant> {
         self.time.wake()
-    }
-
-    fn settles_in_order(&self) -> bool {
-        !S::Tag::ORDERS
     }
 
     #[inline]
