@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use streamz::delivery::{Acker, Delivery, DeliveryConfig, Inbox, Outbox, StoreError};
 use streamz::{
-    Aggregate, AsyncMapper, BatchConfig, Batcher, Cause, Custom, Delay, Emit, ErrorKind, FanOut, ManualClock, Operator,
-    Outcome, Pipeline, SessionWindow, Stream, TumblingWindow,
+    Aggregate, AsyncMapper, BatchConfig, Batcher, BoxError, CancelToken, Cause, Custom, Delay, Emit, ErrorKind, FanOut,
+    ManualClock, Operator, Outcome, Pipeline, SessionWindow, Stream, TumblingWindow,
 };
 
 /// A store in memory that does what it is told, and notes what it was asked.
@@ -359,6 +359,40 @@ fn in_an_unordered_pool_a_slow_call_keeps_the_records_before_and_those_taken_wit
     while out.try_recv().is_ok() {}
     clock.settle();
     assert_eq!(store.acknowledged(), (0..9).collect::<Vec<_>>());
+}
+
+/// The marks behind the slow call wait, and are no part of what the window limits.
+#[test]
+fn beside_a_slow_call_an_unordered_pool_goes_on_whatever_its_window() {
+    fn call(cancel: &CancelToken, n: &u64) -> Result<u64, BoxError> {
+        if *n == 3 {
+            cancel.sleep(ms(1_000))?;
+        }
+        Ok(*n)
+    }
+    for keyed in [false, true] {
+        let (clock, pipeline) = on_a_clock();
+        let store = Store::with(301);
+        let records = deliver(&pipeline, &store, open_end(300));
+        let mut out = if keyed {
+            let calls = AsyncMapper::keyed(|n: &u64| *n, call).with_ordered(false);
+            records.through(&calls.with_workers(2).with_window(4))
+        } else {
+            let calls = AsyncMapper::new(call).with_ordered(false);
+            records.through(&calls.with_workers(2).with_window(4))
+        };
+        let mut count = 0;
+        for _ in 0..10 {
+            clock.settle();
+            count += std::iter::from_fn(|| out.try_recv().ok()).count();
+        }
+        // One call is in progress, three records have been acknowledged.
+        assert_eq!((count, store.acknowledged()), (300, vec![0, 1, 2]));
+        clock.advance(ms(1_000));
+        while out.try_recv().is_ok() {}
+        clock.settle();
+        assert_eq!(store.acknowledged(), (0..301).collect::<Vec<_>>());
+    }
 }
 
 /// Keeps every second item until the end.

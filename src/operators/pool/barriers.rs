@@ -30,7 +30,8 @@ impl Barriers {
 
     /// An item has been completed, or a mark.
     pub(super) fn completed(&mut self, number: u64) {
-        for barrier in self.0.iter_mut().filter(|barrier| number < barrier.before) {
+        // The later ones wait for more. There may be many, of which most were there before this item was taken.
+        for barrier in self.0.iter_mut().rev().take_while(|barrier| number < barrier.before) {
             barrier.missing -= 1;
         }
     }

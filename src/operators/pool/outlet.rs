@@ -32,9 +32,13 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             output.results.insert_all(done);
             true
         };
-        while all && output.results.is_ready() {
+        while all && (output.results.is_ready() || output.held_marks > 0) {
+            let held_marks = std::mem::take(&mut output.held_marks);
             let mut run = output.results.take_run();
             drop(output);
+            if held_marks > 0 {
+                self.crew.pass(held_marks);
+            }
             all = self.emit(thread, &mut sender, run.drain(..));
             output = self.output.lock();
         }
@@ -53,7 +57,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     /// Takes in results, and the marks before which nothing is missing any more. Leaves `done` empty.
     #[cold]
     fn hold_marks(&self, output: &mut PoolOutput<Out>, done: &mut Vec<Numbered<Ready<Out>>>) {
-        let PoolOutput { results, marks, completed, .. } = output;
+        let PoolOutput { results, marks, held_marks, completed, .. } = output;
         let mut arrived = Vec::new();
         for (number, result) in done.drain(..) {
             match result {
@@ -63,9 +67,10 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             marks.completed(number);
         }
         let taken = self.crew.taken();
+        *held_marks += arrived.len() as u64;
         arrived.into_iter().for_each(|mark| marks.arrive(mark, taken, *completed));
         while let Some(mark) = marks.pop() {
-            results.insert(0, Ready::Passed(mark));
+            results.insert(0, Ready::Held(mark));
         }
     }
 
@@ -78,10 +83,11 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     ) -> bool {
         let mut moved = 0;
         while let Some(result) = run.next() {
+            let is_counted = !matches!(result, Ready::Held(_));
             let passed = self.gather(sender, result);
-            moved += u64::from(passed);
+            moved += u64::from(passed && is_counted);
             let is_stuck = passed && sender.is_stuck();
-            if is_stuck {
+            if is_stuck && moved > 0 {
                 // The one in hand still belongs to the window.
                 self.crew.pass(std::mem::replace(&mut moved, 1) - 1);
             }
@@ -117,6 +123,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             }
             // Counted with the rest by the last worker to leave.
             Ready::Outcome(Outcome::Abandoned) => return false,
+            Ready::Held(mark) => sender.put_mark(mark),
             Ready::Passed(mark) if mark.is_mark() => sender.put_mark(mark),
             Ready::Passed(error) => {
                 step.errors_out.add(1);

@@ -84,6 +84,8 @@ pub(super) enum Ready<Out> {
     Outcome(Outcome<Out>),
     /// An error item that was in the input.
     Passed(StreamError),
+    /// A mark that was held back. It has left the window already.
+    Held(StreamError),
 }
 
 /// What there is to do.
@@ -149,6 +151,9 @@ pub(super) struct PoolOutput<Out> {
     pub(super) completed: u64,
     /// Marks that wait, if order is not asked for.
     pub(super) marks: Barriers,
+    /// How many have come to wait since whoever has the sender last looked. They leave the window then: one slow call must not
+    /// fill it with marks.
+    pub(super) held_marks: u64,
     /// A result was lost to a stop: invariant 9.
     pub(super) stopped: bool,
 }
@@ -238,6 +243,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 finished: false,
                 completed: 0,
                 marks: Barriers::new(),
+                held_marks: 0,
                 stopped: false,
             }),
             ended: AtomicBool::new(false),
