@@ -1,8 +1,8 @@
-//! [`Mark`]: says of a group of records, an *epoch*, that everything before it in the stream has been settled.
+//! [`Mark`]: stands behind a group of records, an *epoch*, in the stream.
 //!
 //! The source puts a mark behind the records of each epoch; see `delivery/mod.rs` for the whole. A mark travels in a
 //! stream in place of an error item, in [`StreamError`](crate::StreamError), so that it takes the same way as what it
-//! follows and costs the items nothing. Code of the user's never sees one.
+//! follows and costs the items nothing. User code never sees one.
 //!
 //! # What must hold
 //!

@@ -45,7 +45,7 @@ pub(crate) fn count(journal: &Journal, payments: u64) -> Fallible<Found> {
             from = last.position + 1;
             for entry in &entries {
                 let number: usize = std::str::from_utf8(&entry.payload)?.parse()?;
-                *seen.get_mut(number).ok_or_else(|| format!("a payment {number} that nobody made"))? += 1;
+                *seen.get_mut(number).ok_or_else(|| format!("payment {number} was never made"))? += 1;
             }
         }
     }

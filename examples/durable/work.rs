@@ -35,7 +35,8 @@ pub(crate) fn produce(path: &Path, payments: u64) -> Fallible<()> {
 }
 
 fn payment(number: u64) -> Record {
-    let account = if number % BROKEN == BROKEN - 1 { "nobody".to_owned() } else { format!("account-{}", number % 100) };
+    let account =
+        if number % BROKEN == BROKEN - 1 { "unknown".to_owned() } else { format!("account-{}", number % 100) };
     Record::new(number.to_string()).with_key(account)
 }
 
@@ -74,7 +75,7 @@ pub(crate) fn work(path: &Path, name: &str) -> Fallible<()> {
 
 /// Stands for a call that takes its time. Payments of one account are made one after the other.
 fn transfer(cancel: &CancelToken, payment: &Entry) -> Fallible<Record> {
-    if payment.key == b"nobody" {
+    if payment.key == b"unknown" {
         return Err("there is no such account".into());
     }
     cancel.sleep(Duration::from_micros(200))?;

@@ -195,7 +195,7 @@ impl Tail {
     fn next_of_previous(&mut self) -> io::Result<Option<Line>> {
         let mut index = 0;
         while let Some(place) = self.previous.get_mut(index) {
-            // Before it is read: what comes after that to a file that is deleted comes to nobody.
+            // Before it is read: what is added to a deleted file after that is not read.
             let is_over = place.is_let_go || place.is_deleted();
             let line = if is_over { place.last(self.file)? } else { place.next(self.file)? };
             if line.is_some() {

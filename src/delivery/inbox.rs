@@ -96,7 +96,7 @@ pub trait Acker: Send + 'static {
     /// expires. Does nothing by default.
     ///
     /// # Errors
-    /// They are logged; the lease does its work in its own time.
+    /// They are logged; the records come again when the lease expires.
     fn give_back(&mut self, receipts: Vec<Self::Receipt>) -> Result<(), StoreError> {
         drop(receipts);
         Ok(())

@@ -156,7 +156,7 @@ fn post<P>(wake: Option<Arc<Wake>>, state: MutexGuard<'_, State<P>>) {
 
 /// An epoch whose mark is on its way.
 struct Open<P: Send + 'static> {
-    /// Nobody locks it: the epoch is shared between threads only to be dropped by the last of them.
+    /// Never locked: threads share the epoch only until the last of them drops it. The mutex makes it `Sync`.
     receipts: Mutex<Vec<P>>,
     /// Relaxed will do: the last copy to go sees what was stored before any other one went.
     lost: AtomicBool,

@@ -17,7 +17,7 @@ use crate::stage::Emit;
 pub(crate) struct Epoch(Arc<u64>);
 
 impl Epoch {
-    /// Of two groups that become one, the token of that.
+    /// For two groups that become one: keeps the older token.
     pub(crate) fn keep_older(&mut self, other: Self) {
         if *other.0 < *self.0 {
             *self = other;

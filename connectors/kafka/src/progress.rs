@@ -30,7 +30,7 @@ pub(crate) enum Read {
     GiveOut(u32),
     /// It was given out before, and is being processed or has been.
     Skip,
-    /// Nobody has asked for this offset: the topic was made anew, or its offsets were reset.
+    /// An offset that was not asked for: the topic was created again, or its offsets were reset.
     Reset,
 }
 

@@ -1199,7 +1199,7 @@ mod linux {
         place.append("a.log", probe("one", 1));
         run.alerts("one", "a.log:+1");
         signal(&run.child, "-STOP");
-        // Several generations, while nobody looks.
+        // Several generations, while the program is stopped.
         for (n, client) in [(2, "two"), (3, "three"), (4, "four")] {
             for number in (1..=4).rev() {
                 let (from, to) = (format!("a.log.{number}"), format!("a.log.{}", number + 1));

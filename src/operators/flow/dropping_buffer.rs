@@ -41,7 +41,7 @@ use crate::stream::start::{Registered, spawn_driver};
 /// let clock = ManualClock::new();
 /// let pipeline = Pipeline::builder("live").clock(&clock).build();
 /// let kept = Stream::from_iter(&pipeline, 1..=100).through(&DroppingBuffer::new(3));
-/// clock.settle(); // nobody has read yet
+/// clock.settle(); // nothing has been read yet
 /// assert_eq!(kept.collect::<Vec<_>>()?, [1, 2, 3]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

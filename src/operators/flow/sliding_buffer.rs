@@ -54,7 +54,7 @@ use crate::stream::start::{Registered, spawn_loop};
 /// let clock = ManualClock::new();
 /// let pipeline = Pipeline::builder("live").clock(&clock).build();
 /// let kept = Stream::from_iter(&pipeline, 1..=100).through(&SlidingBuffer::new(3));
-/// clock.settle(); // nobody has read yet
+/// clock.settle(); // nothing has been read yet
 /// assert_eq!(kept.collect::<Vec<_>>()?, [98, 99, 100]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

@@ -91,7 +91,7 @@ pub(super) type Timestamp<T> = Arc<dyn Fn(&T) -> SystemTime + Send + Sync>;
 /// let (input, stream) = Stream::channel(&pipeline, 10);
 /// let stream = stream.through(&monitor);
 /// (0..3).try_for_each(|n| input.send(n))?;
-/// clock.advance(Duration::from_secs(2)); // nobody has read yet
+/// clock.advance(Duration::from_secs(2)); // nothing has been read yet
 ///
 /// let stats = reports.recv()?;
 /// assert_eq!((stats.count, stats.rate), (3, 1.5));
