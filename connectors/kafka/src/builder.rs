@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -143,6 +143,7 @@ impl KafkaInboxBuilder {
             place: place.clone(),
             revoke_wait: self.revoke_wait.min(max_poll_interval / 2),
             is_paused: AtomicBool::new(false),
+            rebalances: AtomicUsize::new(0),
             committing: Mutex::default(),
             said: Said::default(),
         };

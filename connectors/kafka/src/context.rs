@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -23,6 +23,8 @@ pub(crate) struct Context {
     pub(crate) revoke_wait: Duration,
     /// The partitions are paused, so those that are added must be.
     pub(crate) is_paused: AtomicBool,
+    /// How many rebalances have been answered.
+    pub(crate) rebalances: AtomicUsize,
     /// Held by a commit, so that a later one is not overtaken.
     pub(crate) committing: Mutex<()>,
     /// What the client has said last about what is wrong.
@@ -73,6 +75,8 @@ impl ConsumerContext for Context {
     }
 
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        // Relaxed: it is only read by the thread that polls.
+        self.rebalances.fetch_add(1, Ordering::Relaxed);
         let Rebalance::Assign(partitions) = rebalance else { return };
         // Also resumed: one that was paused when it was lost is still paused when it comes back.
         let is_paused = self.is_paused.load(Ordering::Relaxed);

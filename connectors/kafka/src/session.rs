@@ -1,6 +1,7 @@
 //! [`Session`]: the membership in a consumer group.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fmt, thread};
@@ -149,6 +150,27 @@ impl Drop for Session {
             }
         }
         context.commit(&self.core.client, None).unwrap_or_else(|error| log::warn!("{error}"));
+        self.leave();
+    }
+}
+
+impl Session {
+    /// Leaves the group before the client is closed.
+    ///
+    /// A client that closes during a rebalance may end before the callback has answered, and never acknowledges that
+    /// answer, so that closing it waits for ever (librdkafka's issue 4884). A client that is not closing acknowledges
+    /// every answer, so what is left of the rebalance is answered first. Once it has unsubscribed, no other follows.
+    fn leave(&self) {
+        let client = &self.core.client;
+        client.unsubscribe();
+        let rebalances = || self.core.context().rebalances.load(Ordering::Relaxed);
+        loop {
+            // A poll that answers a rebalance returns nothing, like one that finds nothing.
+            let before = rebalances();
+            if client.poll(Duration::ZERO).is_none() && rebalances() == before {
+                break;
+            }
+        }
     }
 }
 
