@@ -201,9 +201,13 @@ pub(crate) fn numbers<'a>(all: impl IntoIterator<Item = &'a Got>) -> Vec<u32> {
     all.into_iter().map(number).collect()
 }
 
+/// What cannot be committed during a rebalance is committed by the next call.
 pub(crate) fn acknowledge<'a>(acker: &mut impl Acker<Receipt = Receipt>, all: impl IntoIterator<Item = &'a Got>) {
     let mut receipts = all.into_iter().map(|got| got.receipt).collect();
-    acker.acknowledge(&mut receipts).unwrap_or_else(|error| panic!("cannot acknowledge: {error}"));
+    match acker.acknowledge(&mut receipts) {
+        Err(error) if error.is_transient() => {}
+        result => result.unwrap_or_else(|error| panic!("cannot acknowledge: {error}")),
+    }
     assert!(receipts.is_empty());
 }
 
