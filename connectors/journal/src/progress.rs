@@ -65,8 +65,7 @@ impl Progress {
     /// # Errors
     /// If the database cannot be written.
     pub fn open(connection: &Connection, job: &str) -> Result<Self, JournalError> {
-        let path = std::path::Path::new(connection.path().unwrap_or_default());
-        let place = Place::new(path.into()).job(job);
+        let place = place(connection, job);
         let take_over = || -> rusqlite::Result<i64> {
             connection.execute_batch(
                 "CREATE TABLE IF NOT EXISTS streamz_progress (
@@ -81,14 +80,26 @@ impl Progress {
         Ok(Self { place, job: job.into(), instance })
     }
 
+    /// The position that `job` stored last in the database of `connection`, without taking the job over and without
+    /// writing. `None` if the job has not stored any yet.
+    ///
+    /// # Errors
+    /// If the database cannot be read, or the position has another type.
+    pub fn peek<P: FromSql>(connection: &Connection, job: &str) -> Result<Option<P>, JournalError> {
+        let exists = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'streamz_progress'";
+        let look = || match connection.query_row(exists, [], |row| row.get::<_, i64>(0))? {
+            0 => Ok(None),
+            _ => position(connection, job),
+        };
+        look().map_err(|e| place(connection, job).error("load the progress", e))
+    }
+
     /// The position that was stored last, or `None` if the job has not stored any yet.
     ///
     /// # Errors
     /// If the database cannot be read, or the position has another type.
     pub fn load<P: FromSql>(&self, connection: &Connection) -> Result<Option<P>, JournalError> {
-        let sql = "SELECT position FROM streamz_progress WHERE job = ?1";
-        let position = connection.query_row(sql, [&*self.job], |row| row.get::<_, Option<P>>(0)).optional();
-        position.map(Option::flatten).map_err(|e| self.place.error("load the progress", e))
+        position(connection, &self.job).map_err(|e| self.place.error("load the progress", e))
     }
 
     /// Stores a position. Call it in the transaction that stores the rows, and commit that.
@@ -105,4 +116,14 @@ impl Progress {
         };
         store().map_err(|e| self.place.error("store the progress", e))
     }
+}
+
+fn place(connection: &Connection, job: &str) -> Place {
+    let path = std::path::Path::new(connection.path().unwrap_or_default());
+    Place::new(path.into()).job(job)
+}
+
+fn position<P: FromSql>(connection: &Connection, job: &str) -> rusqlite::Result<Option<P>> {
+    let sql = "SELECT position FROM streamz_progress WHERE job = ?1";
+    connection.query_row(sql, [job], |row| row.get::<_, Option<P>>(0)).optional().map(Option::flatten)
 }

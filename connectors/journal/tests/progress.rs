@@ -63,6 +63,21 @@ fn an_instance_that_was_taken_over_cannot_store() {
 }
 
 #[test]
+fn peek_neither_writes_nor_takes_over() {
+    let database = database();
+    assert_eq!(Progress::peek::<i64>(&database, "job").unwrap(), None);
+    let tables: i64 = database.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
+    assert_eq!(tables, 1, "only that of the rows");
+    let progress = Progress::open(&database, "job").unwrap();
+    assert_eq!(Progress::peek::<i64>(&database, "job").unwrap(), None);
+    progress.store(&database, 1).unwrap();
+    assert_eq!(Progress::peek(&database, "job").unwrap(), Some(1));
+    assert_eq!(Progress::peek::<i64>(&database, "other").unwrap(), None);
+    progress.store(&database, 2).unwrap();
+    assert!(Progress::peek::<String>(&database, "job").is_err());
+}
+
+#[test]
 fn positions_are_of_any_type_that_sqlite_stores() {
     let database = database();
     let progress = Progress::open(&database, "job").unwrap();
