@@ -29,7 +29,18 @@ Input:
 
 Rows that cannot be loaded:
   They go to the dead-letter file, one JSON object per line: {\"line\", \"stage\", \"reason\", \"raw\"}.
-  They are no failure of the job, unless no row at all could be loaded.
+  They are no failure of the job, unless no row at all could be loaded. The database has them too, in
+  the table dead_letters.
+
+Resume:
+  Each transaction stores the position in the input together with the rows. So a run that was killed
+  at any moment, interrupted, or stopped by an error can be continued: the same command with --resume
+  ends with the same database and the same dead-letter file as a run that nothing has disturbed. It
+  starts from the beginning if there is no database, so it can be used for the first run too; if all
+  was loaded already, it says so. The totals are those of all runs together.
+  The input must be the same: its size and its first 64 KiB are compared. It may have another name, and
+  may come from standard input; what was loaded is skipped. Give the same --airports and --airlines.
+  A run that still goes on stops when another one resumes its database.
 
 Outputs:
   No output may be a file that is read, or another output, whatever it is called.
@@ -76,6 +87,10 @@ pub(crate) struct Args {
     #[arg(long)]
     force: bool,
 
+    /// Continue where an earlier run was killed or interrupted; start from the beginning if there was none
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+
     /// Print one line of JSON instead of the summary
     #[arg(long)]
     pub(crate) json: bool,
@@ -98,6 +113,14 @@ impl Args {
     }
 }
 
+/// What to do with a database that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    Refuse,
+    Replace,
+    Resume,
+}
+
 /// The files of a run.
 pub(crate) struct Places {
     pub(crate) input: PathBuf,
@@ -105,8 +128,7 @@ pub(crate) struct Places {
     pub(crate) airlines: PathBuf,
     pub(crate) database: PathBuf,
     pub(crate) dead_letters: PathBuf,
-    /// Whether a database that exists is replaced.
-    pub(crate) replace: bool,
+    pub(crate) existing: Existing,
 }
 
 impl Places {
@@ -131,7 +153,11 @@ impl Places {
             input: shipped(&args.input, "flights-2013-01.csv.gz"),
             airports: shipped(&args.airports, "airports.csv"),
             airlines: shipped(&args.airlines, "airlines.csv"),
-            replace: args.force || args.database.is_none(),
+            existing: match args.database {
+                _ if args.resume => Existing::Resume,
+                Some(_) if !args.force => Existing::Refuse,
+                _ => Existing::Replace,
+            },
             database,
             dead_letters,
         };

@@ -11,7 +11,7 @@ pub(crate) struct Counts {
     pub(crate) loaded: Count,
     /// Flights that were cancelled, and are not loaded.
     pub(crate) cancelled_flights: Count,
-    /// Rows in the dead-letter file.
+    /// Dead letters in transactions that were committed.
     pub(crate) failed: Count,
     /// Bytes of the input file, as they lie on disk.
     pub(crate) bytes: Count,

@@ -1,15 +1,21 @@
-//! The SQLite database that the flights are loaded into.
+//! The SQLite database that the flights are loaded into: what an earlier run has left there, a new one, and a transaction for
+//! each batch.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, ToSql};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, ToSql, TransactionBehavior};
 use streamz::{BoxError, Result};
+use streamz_journal::Progress;
 
-use crate::args::{BESIDE, beside, failure};
+use crate::args::{BESIDE, Existing, beside, failure};
 use crate::counts::Counts;
+use crate::dead_letters::Reasons;
+use crate::fingerprint::Source;
+use crate::position::{Earlier, Position};
+use crate::settled::Settled;
 use crate::tables::Enriched;
 
 /// Every column but the key may be NULL: what is not available in the input is not available here.
@@ -42,9 +48,18 @@ const SCHEMA: &str = "
         hour           INTEGER,
         minute         INTEGER,
         time_hour      TEXT                 -- UTC
+    ) STRICT;
+    CREATE TABLE dead_letters (
+        line           INTEGER PRIMARY KEY, -- as above
+        json           TEXT NOT NULL,       -- the line of the dead-letter file
+        category       TEXT NOT NULL        -- of the reason
     ) STRICT;";
 
 const INSERT: &str = "INSERT INTO flights VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+const INSERT_LETTER: &str = "INSERT INTO dead_letters VALUES (?,?,?)";
+
+/// What the position is stored under.
+const JOB: &str = "etl";
 
 /// With a write-ahead log a commit survives the end of the program, however it ends. It need not wait for the disk, so
 /// that the last commits may be lost, but no more than that, when the power fails.
@@ -56,32 +71,70 @@ const SETTINGS: &str = "
 /// What every SQLite file that is not empty begins with.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// A database with an empty table of flights, ready to be loaded.
+/// A database that rows are stored in, together with the position of the last one.
 pub(crate) struct Database {
     connection: Connection,
     path: PathBuf,
+    progress: Progress,
+    source: Source,
+    /// The line of the last row that was stored.
+    line: u64,
 }
 
-/// Whether [`Database::create`] will be allowed to create it.
-pub(crate) fn check(path: &Path, replace: bool) -> Result<(), BoxError> {
+/// Finds out whether [`Database::open`] will be allowed to open it, and what an earlier run has left there for this one to
+/// continue.
+pub(crate) fn check(path: &Path, existing: Existing) -> Result<Option<Earlier>, BoxError> {
     let shown = path.display();
     let meta = match path.metadata() {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         meta => meta.map_err(failure("cannot create database", path))?,
     };
     if meta.is_dir() {
         return Err(format!("cannot create database {shown}: it is a directory").into());
     }
-    if !replace {
-        return Err(format!("database {shown} exists; --force replaces it").into());
-    }
+    let (cannot_open, not_done) = match existing {
+        Existing::Refuse => {
+            return Err(format!("database {shown} exists; --resume continues it, --force replaces it").into());
+        }
+        Existing::Replace => ("cannot replace database", "is not replaced"),
+        Existing::Resume => ("cannot resume database", "cannot be resumed"),
+    };
     let mut start = Vec::new();
-    let file = File::open(path).map_err(failure("cannot replace database", path))?;
-    file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(failure("cannot replace database", path))?;
-    if !start.is_empty() && start != MAGIC {
-        return Err(format!("{shown} is not an SQLite database; it is not replaced").into());
+    let file = File::open(path).map_err(failure(cannot_open, path))?;
+    file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(failure(cannot_open, path))?;
+    if start.is_empty() {
+        // Made by a run that was killed right after.
+        return Ok(None);
     }
-    if start.is_empty() { Ok(()) } else { check_lock(path) }
+    if start != MAGIC {
+        return Err(format!("{shown} is not an SQLite database; it {not_done}").into());
+    }
+    if existing == Existing::Resume {
+        return look(path);
+    }
+    check_lock(path)?;
+    Ok(None)
+}
+
+/// What an earlier run has left in a database; nothing if it was killed before it stored anything. Changes nothing.
+fn look(path: &Path) -> Result<Option<Earlier>, BoxError> {
+    let cannot_read = || cannot("read", path);
+    let connection = connect(path).map_err(cannot_read())?;
+    let count = |table: &str| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        connection.query_row(&sql, [], |row| row.get(0)).map(i64::unsigned_abs).map_err(cannot_read())
+    };
+    if count("sqlite_schema")? == 0 {
+        return Ok(None);
+    }
+    let shown = path.display();
+    let Some(position) = Progress::peek::<String>(&connection, JOB)? else {
+        let why = "it does not say how far it was loaded";
+        return Err(format!("cannot resume database {shown}: {why}; --force replaces it").into());
+    };
+    let position: Position = serde_json::from_str(&position)
+        .map_err(|error| format!("cannot resume database {shown}: its position is not understood: {error}"))?;
+    Ok(Some(Earlier { position, loaded: count("flights")?, failed: count("dead_letters")? }))
 }
 
 /// Refuses a database that another program is writing: replaced, it would take that program's rows with it.
@@ -102,54 +155,139 @@ fn check_lock(path: &Path) -> Result<(), BoxError> {
     }
 }
 
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    // One thread at a time uses it, which Rust sees to: SQLite's own lock, taken for each value, is not needed.
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}
+
 impl Database {
-    pub(crate) fn create(path: &Path, replace: bool) -> Result<Self, BoxError> {
-        let failed = || failure("cannot create database", path);
-        if replace {
-            // A log that is left over would be taken for that of the new database.
-            for file in BESIDE.map(|suffix| beside(path, suffix)).iter().map(PathBuf::as_path).chain([path]) {
-                remove(file).map_err(failure("cannot replace database", path))?;
-            }
+    /// Opens the database after [`check`]: continues what that has found, or begins a new one.
+    pub(crate) fn open(
+        path: &Path,
+        existing: Existing,
+        earlier: Option<&Earlier>,
+        source: Source,
+    ) -> Result<Self, BoxError> {
+        match existing {
+            Existing::Resume if path.exists() => {}
+            Existing::Replace => replace(path).map_err(failure("cannot replace database", path))?,
+            // Fails if it has come into being since we looked.
+            _ => drop(File::create_new(path).map_err(failure("cannot create database", path))?),
         }
-        // Fails if it has come into being since we looked.
-        File::create_new(path).map_err(failed())?;
-        // One thread at a time uses it, which Rust sees to: SQLite's own lock, taken for each value, is not needed.
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(cannot("create", path))?;
+        let mut connection = connect(path).map_err(cannot("create", path))?;
         connection.execute_batch(SETTINGS).map_err(cannot("create", path))?;
-        connection.execute_batch(SCHEMA).map_err(cannot("create", path))?;
-        Ok(Self { connection, path: path.to_owned() })
+        // The lock is taken first: what is read is what will be continued.
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(cannot("write to", path))?;
+        let progress = match earlier {
+            None => {
+                transaction.execute_batch(SCHEMA).map_err(cannot("create", path))?;
+                let progress = Progress::open(&transaction, JOB)?;
+                let position = Position { line: 0, rows: None, input: source.fingerprint() };
+                progress.store(&transaction, serde_json::to_string(&position)?)?;
+                progress
+            }
+            Some(earlier) => {
+                let progress = Progress::open(&transaction, JOB)?;
+                if progress.load(&transaction)? != Some(serde_json::to_string(&earlier.position)?) {
+                    return Err(
+                        format!("cannot resume database {}: another run is writing to it", path.display()).into()
+                    );
+                }
+                progress
+            }
+        };
+        transaction.commit().map_err(cannot("write to", path))?;
+        let line = earlier.map_or(0, |earlier| earlier.position.line);
+        Ok(Self { connection, path: path.to_owned(), progress, source, line })
     }
 
-    /// Loads all rows in one transaction, or none of them.
-    pub(crate) fn load(&mut self, rows: &[Enriched], counts: &Counts) -> Result<(), BoxError> {
-        self.insert_all(rows).map_err(cannot("write to", &self.path))?;
-        counts.loaded.add(rows.len() as u64);
+    /// Stores rows and the position behind them in one transaction, or nothing at all.
+    pub(crate) fn store(&mut self, rows: &[Settled], counts: &Counts) -> Result<(), BoxError> {
+        let line = rows.last().map_or(self.line, Settled::line);
+        self.transact(rows, line, None)?;
+        let loaded = rows.iter().filter(|row| matches!(row, Settled::Row(_))).count() as u64;
+        counts.loaded.add(loaded);
+        counts.failed.add(rows.len() as u64 - loaded);
         Ok(())
     }
 
-    fn insert_all(&mut self, rows: &[Enriched]) -> rusqlite::Result<()> {
-        let transaction = self.connection.transaction()?;
-        let mut insert = transaction.prepare_cached(INSERT)?;
-        for row in rows {
-            bind(&mut insert, row)?;
-            insert.raw_execute()?;
-        }
-        drop(insert);
-        transaction.commit()
+    fn transact(&mut self, settled: &[Settled], line: u64, rows: Option<u64>) -> Result<(), BoxError> {
+        let cannot_write = || cannot("write to", &self.path);
+        let position = Position { line, rows, input: self.source.fingerprint() };
+        let immediate = TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(immediate).map_err(cannot_write())?;
+        // First: it fails if another run has taken over, which may have stored these rows.
+        self.progress.store(&transaction, serde_json::to_string(&position)?)?;
+        insert(&transaction, settled).map_err(cannot_write())?;
+        transaction.commit().map_err(cannot_write())?;
+        self.line = line;
+        Ok(())
     }
 
-    /// Closes the database, so that it is one file and its log is gone.
-    pub(crate) fn close(self) -> Result<(), BoxError> {
-        self.connection.close().map_err(|(_, error)| cannot("close", &self.path)(error))
+    /// Shows each line of the dead-letter file.
+    pub(crate) fn for_each_letter(&self, mut f: impl FnMut(&str) -> Result<(), BoxError>) -> Result<(), BoxError> {
+        let cannot_read = || cannot("read", &self.path);
+        let sql = "SELECT json FROM dead_letters ORDER BY line";
+        let mut select = self.connection.prepare(sql).map_err(cannot_read())?;
+        let mut letters = select.query([]).map_err(cannot_read())?;
+        while let Some(letter) = letters.next().map_err(cannot_read())? {
+            let json: String = letter.get(0).map_err(cannot_read())?;
+            f(&json)?;
+        }
+        Ok(())
     }
+
+    /// Closes the database, so that it is one file and its log is gone. Notes first that the job is complete, if it is: then
+    /// `rows` is how many rows the input has.
+    pub(crate) fn finish(mut self, rows: Option<u64>) -> Result<Reasons, BoxError> {
+        if rows.is_some() {
+            self.transact(&[], self.line, rows)?;
+        }
+        let reasons = self.reasons().map_err(cannot("read", &self.path))?;
+        self.connection.close().map_err(|(_, error)| cannot("close", &self.path)(error))?;
+        Ok(reasons)
+    }
+
+    fn reasons(&self) -> rusqlite::Result<Reasons> {
+        let sql = "SELECT category, count(*) FROM dead_letters GROUP BY category";
+        self.connection
+            .prepare(sql)?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1).map(i64::unsigned_abs)?)))?
+            .collect()
+    }
+}
+
+/// Removes a database, and puts an empty file in its place.
+fn replace(path: &Path) -> io::Result<()> {
+    // Itself first: if the program is killed in between, no log is taken away from a database that is still there. One that is
+    // left over would be taken for that of the new database.
+    remove(path)?;
+    BESIDE.iter().try_for_each(|suffix| remove(&beside(path, suffix)))?;
+    File::create_new(path).map(drop)
+}
+
+fn insert(transaction: &Connection, settled: &[Settled]) -> rusqlite::Result<()> {
+    let mut insert = transaction.prepare_cached(INSERT)?;
+    let mut insert_letter = transaction.prepare_cached(INSERT_LETTER)?;
+    for row in settled {
+        match row {
+            Settled::Row(row) => {
+                bind(&mut insert, row)?;
+                insert.raw_execute()?;
+            }
+            Settled::Letter(letter) => {
+                insert_letter.execute((number(letter.line), &letter.json, &*letter.category))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn bind(insert: &mut Statement<'_>, enriched: &Enriched) -> rusqlite::Result<()> {
     let Enriched { line, flight, airline, origin, dest } = enriched;
     let mut values = Values { insert, index: 0 };
-    // A file of more lines than SQLite can count has not been seen yet.
-    values.add(i64::try_from(*line).unwrap_or(i64::MAX))?;
+    values.add(number(*line))?;
     values.add(flight.year)?;
     values.add(flight.month)?;
     values.add(flight.day)?;
@@ -187,6 +325,11 @@ impl Values<'_, '_> {
         self.index += 1;
         self.insert.raw_bind_parameter(self.index, value)
     }
+}
+
+/// The number of a line. A file of more lines than SQLite can count has not been seen yet.
+fn number(line: u64) -> i64 {
+    i64::try_from(line).unwrap_or(i64::MAX)
 }
 
 fn cannot(what: &str, path: &Path) -> impl FnOnce(rusqlite::Error) -> BoxError {

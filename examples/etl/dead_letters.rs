@@ -1,29 +1,37 @@
 //! The file for rows that could not be loaded.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Serialize;
-use streamz::{BoxError, DeadLetter, Line, Result, StreamError};
+use streamz::{BoxError, Line, Result, StreamError};
 
 use crate::args::failure;
-use crate::counts::Counts;
+use crate::database::Database;
 use crate::flight::{Reason, Row};
 
 /// How many rows failed, by the sort of reason.
 pub(crate) type Reasons = BTreeMap<String, u64>;
 
-/// The file and what was written to it.
+/// A row that could not be loaded.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) line: u64,
+    /// What the file says of it.
+    pub(crate) json: String,
+    /// The sort of reason.
+    pub(crate) category: Cow<'static, str>,
+}
+
+/// The file. It shows a row as soon as it has failed; the database stores it too, together with the rows around it. So
+/// after a crash the file may hold rows that the database does not have yet: it is [restored](Self::restore) then.
 pub(crate) struct DeadLetters {
     file: File,
     path: PathBuf,
-    buffer: Vec<u8>,
-    counts: Arc<Counts>,
-    reasons: Reasons,
 }
 
 /// One line of the file.
@@ -37,44 +45,53 @@ struct Entry<'a> {
 }
 
 impl DeadLetters {
-    pub(crate) fn new(file: File, path: &Path, counts: &Arc<Counts>) -> Self {
-        Self { file, path: path.to_owned(), buffer: Vec::new(), counts: Arc::clone(counts), reasons: Reasons::new() }
+    /// Starts with an empty file.
+    pub(crate) fn new(file: File, path: &Path) -> Self {
+        Self { file, path: path.to_owned() }
     }
 
-    /// Adds a row, and counts it once it is written.
-    ///
+    /// Writes the rows that are in the database already.
+    pub(crate) fn restore(&mut self, database: &Database) -> Result<(), BoxError> {
+        let cannot_write = || failure("cannot write to dead-letter file", &self.path);
+        let mut file = BufWriter::new(&self.file);
+        database.for_each_letter(|json| writeln!(file, "{json}").map_err(cannot_write()))?;
+        file.flush().map_err(cannot_write())
+    }
+
+    /// Writes a row.
+    pub(crate) fn write(&mut self, line: &Line, stage: &str, reason: &Reason) -> Result<Letter, BoxError> {
+        self.write_entry(line, stage, &reason.to_string(), reason.category().into())
+    }
+
     /// Each is written at once: a row that fails is to be seen when it fails, and there should not be many.
-    pub(crate) fn add(&mut self, line: &Line, stage: &str, reason: &str, category: &str) -> Result<(), BoxError> {
+    fn write_entry(
+        &mut self,
+        line: &Line,
+        stage: &str,
+        reason: &str,
+        category: Cow<'static, str>,
+    ) -> Result<Letter, BoxError> {
         let raw = String::from_utf8_lossy(&line.bytes);
-        self.buffer.clear();
-        serde_json::to_writer(&mut self.buffer, &Entry { line: line.number, stage, reason, raw: &raw })?;
-        self.buffer.push(b'\n');
-        self.file.write_all(&self.buffer).map_err(failure("cannot write to dead-letter file", &self.path))?;
-        self.counts.failed.add(1);
-        match self.reasons.get_mut(category) {
-            Some(count) => *count += 1,
-            None => drop(self.reasons.insert(category.to_owned(), 1)),
-        }
-        Ok(())
+        let mut json = serde_json::to_string(&Entry { line: line.number, stage, reason, raw: &raw })?;
+        json.push('\n');
+        self.file.write_all(json.as_bytes()).map_err(failure("cannot write to dead-letter file", &self.path))?;
+        json.pop();
+        Ok(Letter { line: line.number, json, category })
     }
 
-    /// Adds what a stage of the pipeline has failed on.
-    pub(crate) fn add_letter(&mut self, letter: &DeadLetter) -> Result<(), BoxError> {
-        let error = letter.error();
-        let (reason, category) = match error.downcast_ref::<Reason>() {
-            Some(reason) => (reason.to_string(), reason.category().to_owned()),
+    /// Writes the row that a stage of the pipeline has failed on.
+    pub(crate) fn write_failure(&mut self, error: &StreamError) -> Result<Letter, BoxError> {
+        let (reason, category): (_, Cow<'static, str>) = match error.downcast_ref::<Reason>() {
+            Some(reason) => (reason.to_string(), reason.category().into()),
             // A panic, say: not foreseen, and so told in full.
-            None => (describe(error), error.kind().to_string()),
+            None => (describe(error), error.kind().to_string().into()),
         };
-        let mut add = |line: &Line| self.add(line, error.stage(), &reason, &category);
-        let added =
-            error.with_item_ref(|line: &Line| add(line)).or_else(|| error.with_item_ref(|row: &Row| add(&row.line)));
+        let mut write = |line: &Line| self.write_entry(line, error.stage(), &reason, category.clone());
+        let written = error
+            .with_item_ref(|line: &Line| write(line))
+            .or_else(|| error.with_item_ref(|row: &Row| write(&row.line)));
         // What carries no row is a fault of the job.
-        added.unwrap_or_else(|| Err(describe(error).into()))
-    }
-
-    pub(crate) fn into_reasons(self) -> Reasons {
-        self.reasons
+        written.unwrap_or_else(|| Err(describe(error).into()))
     }
 }
 

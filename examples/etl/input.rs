@@ -9,13 +9,14 @@ use streamz::{BoxError, Result};
 
 use crate::args::{failure, is_std};
 use crate::counts::Counts;
+use crate::fingerprint::Source;
 use crate::gunzip::{self, Gunzip};
 use crate::interruptible::{Stop, interruptible};
 
 const BLOCK: usize = 64 * 1024;
 
 /// How many bytes tell what a text is.
-const START: u64 = 4;
+const START: usize = 4;
 
 /// An input that has been opened.
 pub(crate) struct Input {
@@ -24,26 +25,28 @@ pub(crate) struct Input {
     /// The text, unpacked.
     pub(crate) text: Box<dyn BufRead + Send>,
     pub(crate) stop: Stop,
-    /// Its bytes on disk, where that can be known.
-    pub(crate) size: Option<u64>,
+    pub(crate) source: Source,
 }
 
-/// Opens a file, or standard input for `-`, and looks whether it is gzip.
-pub(crate) fn open(path: &Path, counts: &Arc<Counts>) -> Result<Input, BoxError> {
+/// Opens a file, or standard input for `-`, and looks whether it is gzip. Reads at least `head` bytes, if it has as many.
+pub(crate) fn open(path: &Path, head: usize, counts: &Arc<Counts>) -> Result<Input, BoxError> {
     let stop = Stop::default();
     if is_std(path) {
-        let bytes = interruptible(io::stdin(), &stop).map_err(failure("cannot read", Path::new("standard input")))?;
-        return Input::new("standard input".to_owned(), Box::new(bytes), stop, None, counts);
+        let name = "standard input";
+        let bytes = interruptible(io::stdin(), &stop).map_err(failure("cannot read", Path::new(name)))?;
+        return Input::new(name.to_owned(), Box::new(bytes), stop, Source::new(name, None), head, counts);
     }
     let file = open_file(path)?;
     let meta = file.metadata().map_err(failure("cannot open", path))?;
+    let absolute = std::path::absolute(path).map_err(failure("cannot find", path))?;
+    let source = |size| Source::new(&absolute.display().to_string(), size);
     let name = path.display().to_string();
     if meta.is_file() {
-        return Input::new(name, Box::new(file), stop, Some(meta.len()), counts);
+        return Input::new(name, Box::new(file), stop, source(Some(meta.len())), head, counts);
     }
     // A named pipe, say, which makes one wait as standard input does.
     let bytes = interruptible(file, &stop).map_err(failure("cannot read", path))?;
-    Input::new(name, Box::new(bytes), stop, None, counts)
+    Input::new(name, Box::new(bytes), stop, source(None), head, counts)
 }
 
 /// Opens a table that is read at once.
@@ -64,12 +67,14 @@ impl Input {
         name: String,
         bytes: Box<dyn Read + Send>,
         stop: Stop,
-        size: Option<u64>,
+        source: Source,
+        head: usize,
         counts: &Arc<Counts>,
     ) -> Result<Self, BoxError> {
-        let text = text(Box::new(Counted { bytes, counts: Arc::clone(counts) }))
-            .map_err(failure("cannot read", Path::new(&name)))?;
-        Ok(Self { name, text, stop, size })
+        let bytes = Counted { bytes, counts: Arc::clone(counts), source: Some(source.clone()) };
+        let open = || text(Box::new(peek(bytes, head)?.1));
+        let text = open().map_err(failure("cannot read", Path::new(&name)))?;
+        Ok(Self { name, text, stop, source })
     }
 }
 
@@ -78,10 +83,10 @@ impl Input {
 /// # Errors
 /// If it is in an encoding in which no line could be found.
 fn text(bytes: Box<dyn Read + Send>) -> io::Result<Box<dyn BufRead + Send>> {
-    let (start, bytes) = peek(bytes)?;
+    let (start, bytes) = peek(bytes, START)?;
     let bytes = BufReader::with_capacity(BLOCK, bytes);
     let (start, text): (_, Box<dyn BufRead + Send>) = if start.starts_with(&gunzip::MAGIC) {
-        let (start, text) = peek(Gunzip::new(bytes))?;
+        let (start, text) = peek(Gunzip::new(bytes), START)?;
         (start, Box::new(BufReader::with_capacity(BLOCK, text)))
     } else {
         (start, Box::new(bytes))
@@ -93,10 +98,10 @@ fn text(bytes: Box<dyn Read + Send>) -> io::Result<Box<dyn BufRead + Send>> {
 }
 
 /// The first bytes of a reader, and a reader that begins with them again.
-fn peek<R: Read>(mut reader: R) -> io::Result<(Vec<u8>, impl Read + use<R>)> {
+fn peek<R: Read>(mut reader: R, length: usize) -> io::Result<(Vec<u8>, impl Read + use<R>)> {
     // A pipe may give one byte at a time, so these are asked for until they are there.
     let mut start = Vec::new();
-    reader.by_ref().take(START).read_to_end(&mut start)?;
+    reader.by_ref().take(length as u64).read_to_end(&mut start)?;
     Ok((start.clone(), Cursor::new(start).chain(reader)))
 }
 
@@ -111,16 +116,21 @@ fn wide_encoding(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Counts the bytes for the progress bar: once per block, not once per line.
+/// Counts the bytes for the progress bar: once per block, not once per line. Shows the first ones to the source.
 struct Counted {
     bytes: Box<dyn Read + Send>,
     counts: Arc<Counts>,
+    /// `None` when it has seen enough.
+    source: Option<Source>,
 }
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.bytes.read(buffer)?;
         self.counts.bytes.add(read as u64);
+        if self.source.as_ref().is_some_and(|source| !source.take_in(&buffer[..read])) {
+            self.source = None;
+        }
         Ok(read)
     }
 }

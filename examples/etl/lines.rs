@@ -47,6 +47,27 @@ impl Lines {
         Ok((Self { name, reader, stop, counts, fault, number: header.number }, layout))
     }
 
+    /// Reads on to the end of this line, and counts the rows as read.
+    ///
+    /// # Errors
+    /// If the input ends before it.
+    pub(crate) fn skip_through(&mut self, line: u64) -> Result<(), BoxError> {
+        while self.number < line {
+            let next = self
+                .reader
+                .next_line()
+                .map_err(|error| format!("cannot read {} after line {}: {error}", self.name, self.number))?;
+            let Some(next) = next else {
+                return Err(
+                    format!("{} ends at line {}; it was loaded up to line {line}", self.name, self.number).into()
+                );
+            };
+            self.number = next.number;
+            self.counts.read.add(u64::from(!next.bytes.is_empty()));
+        }
+        Ok(())
+    }
+
     /// Where an error of the reader is left when the lines have ended.
     pub(crate) fn fault(&self) -> Arc<Mutex<Option<BoxError>>> {
         Arc::clone(&self.fault)

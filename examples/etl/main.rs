@@ -1,8 +1,8 @@
 //! Extract, transform, load: a month of real flights from a CSV file into SQLite, in stages that work side by side.
 //!
 //! ```text
-//!  read ──▶ parse ──▶ enrich (worker pool) ──▶ dead letters ──▶ batch ──▶ load (one transaction per batch)
-//! (gzip)   drops cancelled flights              │
+//!  read ──▶ parse ──▶ enrich (worker pool) ──▶ put aside ──▶ batch ──▶ load (one transaction per batch:
+//! (gzip)   drops cancelled flights              │                            rows, failed rows, position)
 //!                                               └──▶ failed rows, as JSON lines
 //! ```
 //!
@@ -14,6 +14,9 @@
 //! - *Failures are items.* A malformed row travels on as an error that carries the row, whichever stage it failed in, and
 //!   never stops the job. What does stop it is a fault of the job itself: the disk is full, say.
 //! - *Ending well.* The first Ctrl-C drains: no more is read, what was read is loaded. The second aborts.
+//! - *Exactly once.* The position in the input is stored in the transaction that stores the rows. A run that was killed, at
+//!   whatever moment, is continued by `--resume`, and leaves the same database and the same dead-letter file as one that
+//!   nothing has disturbed.
 //! - *Where the time goes.* The table at the end shows for each stage how long it was idle, busy and blocked, and which
 //!   of them is the bottleneck.
 //!
@@ -25,6 +28,7 @@ mod columns;
 mod counts;
 mod database;
 mod dead_letters;
+mod fingerprint;
 mod flight;
 #[path = "../common/gunzip.rs"]
 mod gunzip;
@@ -33,28 +37,32 @@ mod input;
 mod interruptible;
 mod lines;
 mod pipeline;
+mod position;
 #[path = "../common/progress.rs"]
 mod progress;
 #[path = "../common/same_file.rs"]
 mod same_file;
 mod sequential;
+mod settled;
 mod summary;
 mod tables;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use args::{Args, Places};
 use clap::Parser;
 use counts::Counts;
 use database::Database;
-use dead_letters::DeadLetters;
+use dead_letters::{DeadLetters, Reasons};
 use flight::Layout;
 use interruptible::Stop;
 use lines::Lines;
+use position::Earlier;
 use progress::Progress;
 use streamz::{BoxError, CancelToken, Clock, Report, Result};
-use summary::{Summary, note};
+use summary::{Resumed, Summary, note};
 use tables::Tables;
 
 /// What the shell shows for a program that was ended by Ctrl-C.
@@ -74,15 +82,21 @@ struct Job {
 }
 
 /// How the work ended.
+#[derive(Default)]
 struct Ended {
     /// What each stage did; a plain loop has no stages.
     report: Option<Report>,
-    /// What the dead letters died of.
-    reasons: dead_letters::Reasons,
     /// Whether a second Ctrl-C made it give up rows that it had read.
     aborted: bool,
     /// What stopped it before its time, other than the user.
     fault: Option<BoxError>,
+}
+
+impl Ended {
+    /// Whether rows that had been read may have been given up.
+    fn was_cut(&self) -> bool {
+        self.aborted || self.fault.is_some()
+    }
 }
 
 fn main() -> ExitCode {
@@ -100,15 +114,21 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
     let counts = Arc::new(Counts::default());
 
     // Everything that can be wrong with the inputs is found out before anything is created.
-    let input = input::open(&places.input, &counts)?;
-    let (stop, size) = (input.stop.clone(), input.size);
-    let (lines, layout) = Lines::open(input, &counts)?;
+    let earlier = database::check(&places.database, places.existing)?;
+    let head = earlier.as_ref().map_or(0, |earlier| earlier.position.input.head);
+    let input = input::open(&places.input, head, &counts)?;
+    let (stop, size, source) = (input.stop.clone(), input.source.size(), input.source.clone());
+    if let Some(earlier) = &earlier {
+        earlier.check_input(&source, &places.database)?;
+    }
+    let (mut lines, layout) = Lines::open(input, &counts)?;
+    let resumed = earlier.as_ref().map(|earlier| resume(earlier, &mut lines, &counts)).transpose()?;
     let tables = Arc::new(Tables::read(&places.airlines, &places.airports)?);
-    database::check(&places.database, places.replace)?;
     // The file of an earlier run is emptied only when nothing can go wrong any more.
     let outputs = places.open_outputs()?;
-    let database = Database::create(&places.database, places.replace)?;
-    let dead_letters = DeadLetters::new(places.take_dead_letters(outputs)?, &places.dead_letters, &counts);
+    let database = Database::open(&places.database, places.existing, earlier.as_ref(), source)?;
+    let mut dead_letters = DeadLetters::new(places.take_dead_letters(outputs)?, &places.dead_letters);
+    dead_letters.restore(&database)?;
 
     let progress = Progress::new(!args.quiet && !args.json, size);
     let job = Job {
@@ -124,10 +144,20 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
     };
     let clock = Clock::default();
     let started = clock.now();
-    let ended = if args.sequential { sequential::run(job) } else { pipeline::run(job) }?;
+    let (mut ended, database) = match resumed {
+        Some(Resumed { was_complete: true, .. }) => (Ended::default(), job.database),
+        _ if args.sequential => sequential::run(job)?,
+        _ => pipeline::run(job)?,
+    };
+    let totals = counts.totals();
+    let is_complete = totals.at_end && !ended.was_cut();
+    let reasons = database.finish(is_complete.then_some(totals.read)).unwrap_or_else(|error| {
+        ended.fault.get_or_insert(error);
+        Reasons::new()
+    });
     let elapsed = clock.now() - started;
 
-    let summary = Summary { totals: counts.totals(), ended: &ended, places: &places, elapsed };
+    let summary = Summary { totals, ended: &ended, places: &places, resumed, reasons: &reasons, elapsed };
     if args.json {
         summary.print_json()?;
     } else if !args.quiet {
@@ -144,6 +174,23 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
         return Err(failure.into());
     }
     Ok(if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
+}
+
+/// Takes over what an earlier run has done: skips it in the input, and counts it.
+fn resume(earlier: &Earlier, lines: &mut Lines, counts: &Counts) -> Result<Resumed, BoxError> {
+    let Earlier { position, loaded, failed } = earlier;
+    match position.rows {
+        Some(rows) => {
+            counts.read.add(rows);
+            counts.at_end.store(true, Ordering::Relaxed);
+        }
+        None => lines.skip_through(position.line)?,
+    }
+    let rows = counts.read.get();
+    counts.loaded.add(*loaded);
+    counts.failed.add(*failed);
+    counts.cancelled_flights.add(rows.saturating_sub(loaded + failed));
+    Ok(Resumed { line: position.line, rows, was_complete: position.rows.is_some() })
 }
 
 /// From now on the first Ctrl-C drains, the second aborts, and should even that hang (in a write to a pipe that nobody

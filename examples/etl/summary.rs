@@ -10,12 +10,25 @@ use streamz::{BoxError, Result};
 use crate::Ended;
 use crate::args::Places;
 use crate::counts::Totals;
+use crate::dead_letters::Reasons;
 
 pub(crate) struct Summary<'a> {
     pub(crate) totals: Totals,
     pub(crate) ended: &'a Ended,
     pub(crate) places: &'a Places,
+    /// What earlier runs have done; this one has continued.
+    pub(crate) resumed: Option<Resumed>,
+    pub(crate) reasons: &'a Reasons,
     pub(crate) elapsed: Duration,
+}
+
+/// Where a run has continued.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resumed {
+    /// The last line that was loaded before, and how many rows there are up to it.
+    pub(crate) line: u64,
+    pub(crate) rows: u64,
+    pub(crate) was_complete: bool,
 }
 
 #[derive(Serialize)]
@@ -28,22 +41,20 @@ struct Json {
     complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     abandoned: Option<u64>,
+    /// The line that a resumed run continues behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed_after: Option<u64>,
 }
 
 impl Summary<'_> {
     /// Whether all there was has been read and dealt with.
     pub(crate) fn is_complete(&self) -> bool {
-        self.totals.at_end && !self.was_cut()
-    }
-
-    /// Whether rows that had been read may have been given up.
-    fn was_cut(&self) -> bool {
-        self.ended.aborted || self.ended.fault.is_some()
+        self.totals.at_end && !self.ended.was_cut()
     }
 
     /// Rows that were read and given up.
     fn abandoned(&self) -> Option<u64> {
-        self.was_cut().then(|| self.totals.read.saturating_sub(self.totals.settled()))
+        self.ended.was_cut().then(|| self.totals.read.saturating_sub(self.totals.settled()))
     }
 
     /// Rows that were lost or counted twice. There are none.
@@ -65,7 +76,8 @@ impl Summary<'_> {
     pub(crate) fn print_json(&self) -> Result<(), BoxError> {
         let Totals { read, loaded, cancelled_flights, failed, .. } = self.totals;
         let complete = self.is_complete();
-        let json = Json { read, loaded, cancelled_flights, failed, complete, abandoned: self.abandoned() };
+        let (abandoned, resumed_after) = (self.abandoned(), self.resumed.map(|resumed| resumed.line));
+        let json = Json { read, loaded, cancelled_flights, failed, complete, abandoned, resumed_after };
         print(&serde_json::to_string(&json)?)
     }
 
@@ -76,15 +88,20 @@ impl Summary<'_> {
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { totals, ended, places, elapsed } = self;
+        let Self { totals, ended, places, resumed, reasons, elapsed } = self;
         writeln!(f, "database      {}", places.database.display())?;
         writeln!(f, "dead letters  {}", places.dead_letters.display())?;
+        match resumed {
+            Some(resumed) if resumed.was_complete => writeln!(f, "complete already: nothing was left to do")?,
+            Some(resumed) => writeln!(f, "resumed after line {}; the totals are of all runs", resumed.line)?,
+            None => {}
+        }
         writeln!(f)?;
         writeln!(f, "read               {:>9}", totals.read)?;
         writeln!(f, "loaded             {:>9}", totals.loaded)?;
         writeln!(f, "cancelled flights  {:>9}", totals.cancelled_flights)?;
         writeln!(f, "failed             {:>9}", totals.failed)?;
-        for (reason, count) in &ended.reasons {
+        for (reason, count) in *reasons {
             writeln!(f, "  {count:>7} {reason}")?;
         }
         if let Some(abandoned) = self.abandoned() {
@@ -98,7 +115,8 @@ impl fmt::Display for Summary<'_> {
             };
             writeln!(f, "not complete: {why}")?;
         }
-        let rate = totals.read as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+        let rows = totals.read - resumed.map_or(0, |resumed| resumed.rows);
+        let rate = rows as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
         write!(f, "\n{:.3} s, {rate:.0} rows/s", elapsed.as_secs_f64())?;
         if let Some(report) = &ended.report {
             write!(f, "\n\n{report}")?;

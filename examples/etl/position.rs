@@ -1,0 +1,43 @@
+//! How far a job has come: stored in the transaction that stores the rows, so that `--resume` continues behind it.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use streamz::{BoxError, Result};
+
+use crate::fingerprint::{Fingerprint, Source};
+
+/// The position of a job in its input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// The line of the last row that is stored, in whatever table; 0 before the first. All rows before it are stored too, or
+    /// are cancelled flights.
+    pub(crate) line: u64,
+    /// How many rows the input has. Known when the job is complete.
+    pub(crate) rows: Option<u64>,
+    pub(crate) input: Fingerprint,
+}
+
+/// What an earlier run has left in a database.
+#[derive(Debug)]
+pub(crate) struct Earlier {
+    pub(crate) position: Position,
+    pub(crate) loaded: u64,
+    pub(crate) failed: u64,
+}
+
+impl Earlier {
+    /// Refuses an input that is not the one of the earlier run.
+    pub(crate) fn check_input(&self, source: &Source, database: &Path) -> Result<(), BoxError> {
+        let (begun_with, database) = (&self.position.input, database.display());
+        begun_with.compare(source).map_err(|difference| {
+            let (expected, found) = (&begun_with.name, source.name());
+            let refusal = if expected == found {
+                format!("{found} has changed since database {database} was begun with it: {difference}")
+            } else {
+                format!("database {database} was begun with {expected}, and {found} is another input: {difference}")
+            };
+            refusal.into()
+        })
+    }
+}
