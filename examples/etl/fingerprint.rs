@@ -38,7 +38,14 @@ pub(crate) struct Source {
     name: Arc<str>,
     /// In bytes on disk, where that can be known.
     size: Option<u64>,
-    head: Arc<Mutex<Vec<u8>>>,
+    head: Arc<Mutex<Head>>,
+}
+
+/// The first bytes, and their checksum.
+#[derive(Debug, Default)]
+struct Head {
+    bytes: Vec<u8>,
+    crc: Crc,
 }
 
 impl Source {
@@ -57,15 +64,17 @@ impl Source {
     /// Takes in the next bytes of the input. Returns whether it wants more of them.
     pub(crate) fn take_in(&self, bytes: &[u8]) -> bool {
         let mut head = self.head.lock();
-        let missing = HEAD - head.len();
-        head.extend(&bytes[..bytes.len().min(missing)]);
-        head.len() < HEAD
+        let missing = HEAD - head.bytes.len();
+        let bytes = &bytes[..bytes.len().min(missing)];
+        head.bytes.extend(bytes);
+        head.crc.update(bytes);
+        head.bytes.len() < HEAD
     }
 
     /// The fingerprint of what has been read so far.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         let head = self.head.lock();
-        Fingerprint { name: self.name.to_string(), size: self.size, head: head.len(), checksum: checksum(&head) }
+        Fingerprint { name: self.name.to_string(), size: self.size, head: head.bytes.len(), checksum: head.crc.sum() }
     }
 }
 
@@ -79,7 +88,7 @@ impl Fingerprint {
         {
             return Err(Difference::Size { expected, found });
         }
-        let is_same = source.head.lock().get(..self.head).is_some_and(|head| checksum(head) == self.checksum);
+        let is_same = source.head.lock().bytes.get(..self.head).is_some_and(|head| checksum(head) == self.checksum);
         if is_same { Ok(()) } else { Err(Difference::Head(self.head)) }
     }
 }

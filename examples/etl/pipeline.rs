@@ -55,12 +55,10 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
         .with(parse_stage(layout, Arc::clone(&counts)))
         .spawn("parse")
         .through(&enrich.with_workers(workers).with_name("enrich"))
-        .named("load")
-        .inline()
-        .with(put_aside.with_name("put aside"));
+        .through(&put_aside.with_name("put aside"));
     // Batches are made and loaded right here. The first one that cannot be loaded stops the pipeline; why it stopped is
     // asked below.
-    let _ = settled.batch(BATCH).with(load.with_name("insert")).count();
+    let _ = settled.named("load").inline().batch(BATCH).with(load.with_name("insert")).count();
     // [/pattern]
 
     // Should it have stopped early, the reader may still be waiting for input.
