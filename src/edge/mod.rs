@@ -167,12 +167,7 @@ impl<T> Edge<T> {
         if count == 0 {
             return room;
         }
-        // With capacity 0 there is room when the consumer asks again.
-        let left = match state.capacity {
-            0 => 0,
-            _ if covered && shrunk => self.room(&state).saturating_sub(count),
-            _ => room - count,
-        };
+        let left = if covered && shrunk { self.room(&state).saturating_sub(count) } else { room - count };
         if self.eager {
             state.marks += chunk.iter().take(count).filter(|item| is_mark(item)).count();
         }

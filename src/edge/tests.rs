@@ -3,6 +3,27 @@
 use super::*;
 use crate::clock::Clock;
 use crate::clock::wait::Waiter;
+use crate::mark::{Epoch, Mark};
+
+/// Makes marks, and says whether one of them was lost.
+#[derive(Clone, Default)]
+struct Lost(Arc<AtomicBool>);
+
+impl Lost {
+    fn mark(&self) -> StreamError {
+        StreamError::mark(Mark::new(Arc::new(self.clone())))
+    }
+
+    fn is_lost(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Epoch for Lost {
+    fn lose(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 fn drain<T>(receiver: &mut EdgeReceiver<T>) -> Vec<T> {
     std::iter::from_fn(|| match receiver.poll() {
@@ -143,6 +164,96 @@ fn a_lower_capacity_loses_nothing_that_nobody_waits_for() {
         assert_eq!(drain(&mut receiver), (0..10).collect::<Vec<_>>());
         assert_eq!(receiver.shared().gauge().undelivered.load(Ordering::Relaxed), 0);
     }
+}
+
+/// A producer registers for room only while it has to wait: there is none, and the edge is open at both ends.
+#[test]
+fn a_producer_waits_only_for_room_that_may_come() {
+    let clock = Clock::default();
+    let waiter = Waiter::current(&clock);
+    let full = || {
+        let (mut sender, receiver) = edge(1, false);
+        sender.set_at_once(true);
+        sender.push(Ok(0));
+        assert!(sender.is_full());
+        (sender, receiver)
+    };
+    let (sender, _receiver) = full();
+    assert!(!sender.want_room(waiter.wake()));
+    assert_eq!(sender.shared().waiting_for_room(), 1);
+
+    let (sender, mut receiver) = full();
+    assert_eq!(drain(&mut receiver), [0]);
+    assert!(sender.want_room(waiter.wake()), "there is room");
+    let (sender, receiver) = full();
+    drop(receiver);
+    assert!(sender.want_room(waiter.wake()), "the consumer has gone");
+    let (sender, _receiver) = full();
+    sender.shared().finish();
+    assert!(sender.want_room(waiter.wake()), "the stream has ended");
+    assert_eq!(sender.shared().waiting_for_room(), 0);
+}
+
+/// Nothing more is taken in once the consumer has gone, or the stream has ended.
+#[test]
+fn what_is_offered_to_a_closed_edge_comes_back_and_a_mark_is_lost() {
+    for gone in [true, false] {
+        let (mut sender, receiver) = edge(1, true);
+        let _receiver = if gone {
+            drop(receiver);
+            None
+        } else {
+            sender.shared().finish();
+            Some(receiver)
+        };
+        let lost = Lost::default();
+        sender.put_mark(lost.mark());
+        assert!(lost.is_lost());
+        let edge = sender.shared();
+        assert!(matches!(edge.offer(Ok(1), || unreachable!()), Err((Refused::Closed, Ok(1)))));
+        let instead = edge.offer_in_place_of_oldest(Ok(2), |_| unreachable!());
+        assert!(matches!(instead, Err((Refused::Closed, Ok(2)))));
+    }
+}
+
+/// A consumer that goes has processed everything before a mark only if it never was given an item.
+#[test]
+fn a_consumer_that_goes_completes_the_marks_that_came_before_any_item() {
+    for eager in [false, true] {
+        let (mut sender, mut receiver) = edge(8, eager);
+        let (first, second) = (Lost::default(), Lost::default());
+        sender.put_mark(first.mark());
+        sender.push(Ok(0));
+        sender.put_mark(second.mark());
+        drop(receiver);
+        assert!(!first.is_lost() && second.is_lost(), "{eager}");
+
+        (sender, receiver) = edge(8, eager);
+        let behind = Lost::default();
+        sender.push(Ok(0));
+        sender.put_mark(behind.mark());
+        assert!(matches!(receiver.poll(), Polled::Item(Ok(0))));
+        drop(receiver);
+        assert!(behind.is_lost(), "{eager}: the item may not have been processed");
+    }
+}
+
+/// Marks take no room from the items behind them, also if they had to wait for room together with items.
+#[test]
+fn a_mark_behind_an_item_that_waits_takes_no_room() {
+    let (mut sender, mut receiver) = edge(2, true);
+    (0..3).for_each(|n| _ = sender.push(Ok(n)));
+    sender.put_mark(Lost::default().mark());
+    assert!(sender.is_stuck());
+    (0..2).for_each(|n| assert!(matches!(receiver.poll(), Polled::Item(Ok(item)) if item == n)));
+    sender.hand_over();
+    sender.push(Ok(3));
+    assert!(!sender.is_stuck());
+    sender.push(Ok(4));
+    assert!(sender.is_stuck());
+    assert!(matches!(receiver.poll(), Polled::Item(Ok(2))));
+    assert!(matches!(receiver.poll(), Polled::Item(Err(mark)) if mark.is_mark()));
+    assert_eq!(drain(&mut receiver), [3]);
 }
 
 /// Two threads that park on every occasion: neither is ever left parked.

@@ -74,7 +74,7 @@ impl DropReason {
     pub(crate) const ALL: [Self; 5] =
         [Self::Overflow, Self::Undeliverable, Self::Superseded, Self::RateLimited, Self::Unmatched];
 
-    /// The reason in words, as it stands in a report.
+    /// The reason in words: `rate limited`, for example.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Overflow => "overflow",

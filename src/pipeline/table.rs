@@ -83,7 +83,7 @@ impl StageReport {
             let queue = format!("{}/{}", output.queued, output.capacity);
             let name = format!("  -> {}", output.name);
             let blocked = seconds(output.blocked);
-            writeln!(f, "  {name:width$}  {:>66}  {blocked:>9}  {queue:>11}", "")?;
+            writeln!(f, "  {name:width$}  {:>64}  {blocked:>9}  {queue:>11}", "")?;
         }
         Ok(())
     }

@@ -254,11 +254,12 @@ mod tests {
     fn a_deadline_is_reached_when_the_time_is_at_it() {
         let clock = ManualClock::new();
         let token = CancelToken::with_clock(&clock);
-        let child = token.with_timeout(Duration::from_secs(2)).child();
+        let in_two_seconds = Duration::from_secs(2);
+        let children = [token.with_timeout(in_two_seconds).child(), token.with_deadline(token.now() + in_two_seconds)];
         clock.advance(Duration::from_nanos(1_999_999_999));
-        assert!(!child.is_cancelled());
+        assert!(children.iter().all(|child| !child.is_cancelled()));
         clock.advance(Duration::from_nanos(1));
-        assert!(matches!(child.cause(), Some(Cause::DeadlinePassed)));
+        assert!(children.iter().all(|child| matches!(child.cause(), Some(Cause::DeadlinePassed))));
         assert!(!token.is_cancelled());
     }
 

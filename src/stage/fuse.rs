@@ -325,12 +325,6 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         }
     }
 
-    fn held(&self) -> u64 {
-        let mut held = 0;
-        self.held_by_step(Self::STEPS - 1, &mut |_, count| held += count);
-        held
-    }
-
     fn held_by_step(&self, last: usize, note: &mut dyn FnMut(usize, u64)) {
         if !self.first_is_over {
             self.first.held_by_step(last - B::STEPS, note);

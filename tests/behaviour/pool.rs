@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use streamz::{AsyncMapper, CancelToken, ErrorKind, Outcome, ParMapper, Pipeline, Stream, StreamError};
+use streamz::{AsyncMapper, CancelToken, ErrorKind, Outcome, ParMapper, Pipeline, Processor, Stream, StreamError};
 
 use crate::{ms, virtual_pipeline};
 
@@ -14,6 +14,18 @@ use crate::{ms, virtual_pipeline};
 fn nap(cancel: &CancelToken, item: &u64) -> Result<u64, streamz::Cancelled> {
     cancel.sleep(ms(*item))?;
     Ok(*item)
+}
+
+#[test]
+fn a_pool_is_named_after_what_it_does_or_as_it_was_told() {
+    let double = || AsyncMapper::new(|_: &CancelToken, n: &u64| streamz::Ok(2 * n));
+    let pair = |n: u64, doubled: Result<u64, _>| doubled.map(|doubled| (n, doubled)).map_err(|error| (n, error));
+    let (one, many) = (double(), ParMapper::new(|n: u64| n));
+    assert_eq!((one.name(), many.name()), ("async_map", "par_map"));
+    assert_eq!(one.combine(pair).name(), "async_map");
+    let (one, many) = (double().with_name("double"), many.with_name("many"));
+    assert_eq!((one.name(), many.name()), ("double", "many"));
+    assert_eq!(one.combine(pair).name(), "double");
 }
 
 #[test]

@@ -276,7 +276,7 @@ impl<T: Send + 'static> Stream<T> {
 
 impl<In, Out, E, F> Clone for AsyncMapper<In, Out, E, F> {
     fn clone(&self) -> Self {
-        Self { f: Arc::clone(&self.f), pool: self.pool.clone(), types: PhantomData, ..*self }
+        Self { f: Arc::clone(&self.f), pool: self.pool.clone(), ..*self }
     }
 }
 
