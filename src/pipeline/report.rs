@@ -289,14 +289,16 @@ impl StepReport {
 
     /// Items it holds, as the counters have it; 0 once the stage has ended.
     pub fn held(&self) -> u64 {
-        let settled = self.delivered + self.filtered + self.failed + self.total_dropped() + self.abandoned;
-        self.received.saturating_sub(settled)
+        self.received.saturating_sub(self.settled())
     }
 
     /// Whether every received item is accounted for and none is accounted for twice.
     pub fn balances(&self) -> bool {
-        let settled = self.delivered + self.filtered + self.failed + self.total_dropped() + self.abandoned;
-        self.received == settled
+        self.received == self.settled()
+    }
+
+    fn settled(&self) -> u64 {
+        self.delivered + self.filtered + self.failed + self.total_dropped() + self.abandoned
     }
 }
 
@@ -336,5 +338,102 @@ impl fmt::Display for Outcome {
             Outcome::Cut(error) => write!(f, "cut: {error}"),
             Outcome::Cancelled(cause) => write!(f, "{cause}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::real_now;
+    use crate::pipeline::timing::Phase;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A stage whose threads have spent that many seconds each in one phase after the other.
+    fn stage(name: &str, kind: StageKind, threads: usize, phases: &[(Phase, u32)]) -> StageReport {
+        let name = Arc::from(name);
+        let stats = StageStats::new(Arc::clone(&name), kind, &[name], threads);
+        let start = real_now();
+        let mut now = start;
+        for thread in &stats.threads {
+            now = start;
+            thread.start(now);
+            for &(phase, seconds) in phases {
+                thread.enter(phase, now);
+                now += SECOND * seconds;
+            }
+            thread.end(now);
+        }
+        // What comes after the end of a thread is no time of its.
+        StageReport::of(&stats, now + SECOND)
+    }
+
+    fn report(stages: Vec<StageReport>) -> Report {
+        Report { name: "report".into(), outcome: Outcome::Completed, elapsed: SECOND, stages, faults: Vec::new() }
+    }
+
+    fn step(received: u64) -> StepReport {
+        let step = StepReport::of(&StageStats::new("step".into(), StageKind::Sink, &["step".into()], 1).steps[0]);
+        let dropped = vec![(DropReason::Overflow, 300), (DropReason::Unmatched, 700)];
+        StepReport { received, delivered: 1, filtered: 20, failed: 4_000, dropped, abandoned: 50_000, ..step }
+    }
+
+    #[test]
+    fn the_time_of_a_stage_is_the_sum_over_its_threads() {
+        let phases = [
+            (Phase::Busy, 1),
+            (Phase::Idle, 2),
+            (Phase::Asleep, 4),
+            (Phase::Blocked, 8),
+            (Phase::BlockedElsewhere, 16),
+            (Phase::Delegated, 32),
+            (Phase::Blocked, 64),
+            (Phase::Idle, 128),
+        ];
+        let stage = stage("both", StageKind::Processor, 2, &phases);
+        assert_eq!((stage.busy, stage.idle), (SECOND * 2 * 33, SECOND * 2 * 134));
+        assert_eq!((stage.asleep, stage.blocked), (SECOND * 2 * 4, SECOND * 2 * 88));
+        assert!((stage.utilization() - 33.0 / 255.0).abs() < 1e-9, "{}", stage.utilization());
+    }
+
+    #[test]
+    fn a_stage_that_has_not_begun_was_busy_for_no_share_of_its_time() {
+        let stats = StageStats::new("new".into(), StageKind::Source, &["new".into()], 1);
+        assert_eq!(StageReport::of(&stats, real_now()).utilization(), 0.0);
+    }
+
+    #[test]
+    fn the_bottleneck_is_the_stage_that_is_occupied_for_the_largest_share() {
+        let task = stage("task", StageKind::Task, 1, &[(Phase::Busy, 10)]);
+        let waits = stage("waits", StageKind::Source, 1, &[(Phase::Idle, 10)]);
+        assert!(report(vec![task.clone(), waits.clone()]).bottleneck().is_none());
+
+        let works = stage("works", StageKind::Processor, 1, &[(Phase::Busy, 4), (Phase::Idle, 6)]);
+        // The other has been busy for longer, but not for a larger share of its threads' time.
+        let three = stage("three", StageKind::Processor, 3, &[(Phase::Busy, 3), (Phase::Blocked, 7)]);
+        let all = report(vec![task, waits, works, three]);
+        assert_eq!(&*all.bottleneck().unwrap().name, "works");
+
+        let retries =
+            stage("retries", StageKind::Processor, 1, &[(Phase::Asleep, 3), (Phase::Busy, 2), (Phase::Idle, 5)]);
+        let all = report(all.stages.into_iter().chain([retries]).collect());
+        assert_eq!(&*all.bottleneck().unwrap().name, "retries");
+    }
+
+    #[test]
+    fn a_step_holds_what_it_has_not_settled() {
+        assert_eq!(step(55_021).total_dropped(), 1_000);
+        assert_eq!([55_020, 55_021, 55_030].map(|received| step(received).held()), [0, 0, 9]);
+        assert_eq!([55_020, 55_021, 55_022].map(|received| step(received).balances()), [false, true, false]);
+    }
+
+    #[test]
+    fn a_stage_counts_over_all_of_its_steps() {
+        let stage = stage("fused", StageKind::Processor, 1, &[]);
+        let (mut first, last) = (step(60_000), step(55_000));
+        first.emitted = 9;
+        let stage = StageReport { steps: vec![first, StepReport { emitted: 3, ..last }], ..stage };
+        assert_eq!((stage.received(), stage.emitted()), (60_000, 3));
+        assert_eq!((stage.failed(), stage.removed(), stage.abandoned()), (8_000, 2_040, 100_000));
     }
 }

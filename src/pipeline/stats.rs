@@ -211,3 +211,47 @@ impl StageStats {
         (self.steps.len() > 1).then(|| Arc::clone(&self.steps[step].name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_neither_sent_on_nor_lost_is_unsettled() {
+        let step = StepStats::new("step".into());
+        step.received.add(100_000);
+        step.emitted.add(9);
+        for (counter, count) in
+            [(&step.delivered, 1), (&step.filtered, 20), (&step.failed, 300), (&step.abandoned, 4_000)]
+        {
+            counter.add(count);
+        }
+        step.dropped.iter().for_each(|reason| reason.add(10_000));
+        assert_eq!(step.unsettled(), 45_679);
+    }
+
+    /// Whatever it settles or emits in between is progress; the error item of a panic is none.
+    #[test]
+    fn an_operator_is_stuck_after_sixteen_panics_without_progress() {
+        let step = StepStats::new("step".into());
+        let panic = || {
+            let goes_on = step.may_go_on();
+            step.errors_out.add(1);
+            goes_on
+        };
+        let does: [fn(&StepStats); 4] = [
+            |_| {},
+            |step| step.emitted.add(1),
+            |step| step.errors_out.add(1),
+            |step| {
+                step.received.add(1);
+                step.failed.add(1);
+            },
+        ];
+        for progress in does {
+            progress(&step);
+            let in_a_row = std::iter::from_fn(|| panic().then_some(())).count() as u64;
+            assert_eq!(in_a_row, PATIENCE - 1);
+        }
+    }
+}

@@ -160,3 +160,36 @@ impl StageStats {
         account::Open::new(Arc::new(ThreadAccount { stats: Arc::clone(self), thread, clock: clock.clone() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::real_now;
+
+    #[test]
+    fn a_wait_of_a_closure_counts_unless_the_stage_waits_itself() {
+        let timing = Timing::new();
+        let start = real_now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        timing.start(start);
+        timing.pause(Phase::Asleep, || at(1));
+        assert_eq!(timing.read(at(2)).asleep, Duration::from_secs(1), "also while it goes on");
+        timing.resume(|| at(3));
+        timing.enter(Phase::Blocked, at(6));
+        assert!(timing.is_blocked());
+        timing.pause(Phase::Asleep, || unreachable!("it waits already"));
+        timing.resume(|| unreachable!("no closure waits"));
+        assert!(timing.is_blocked());
+        timing.enter(Phase::Busy, at(10));
+        assert!(!timing.is_blocked());
+        timing.end(at(15));
+        let spent = timing.read(at(100));
+        assert_eq!((spent.asleep, spent.blocked), (Duration::from_secs(2), Duration::from_secs(4)));
+        assert_eq!((spent.busy, spent.idle), (Duration::from_secs(9), Duration::ZERO));
+    }
+
+    #[test]
+    fn a_thread_that_has_not_started_has_spent_nothing() {
+        assert_eq!(Timing::new().read(real_now()), Spent::default());
+    }
+}
