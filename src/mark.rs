@@ -54,3 +54,36 @@ impl fmt::Debug for Mark {
         f.write_str("Mark")
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::error::StreamError;
+
+    /// An epoch that knows whether one of its marks was lost.
+    #[derive(Clone, Default)]
+    pub(crate) struct Probe(Arc<AtomicBool>);
+
+    impl Probe {
+        pub(crate) fn mark(&self) -> StreamError {
+            StreamError::mark(Mark::new(Arc::new(self.clone())))
+        }
+
+        pub(crate) fn is_lost(&self) -> bool {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        /// Whether all of its marks were completed.
+        pub(crate) fn is_complete(&self) -> bool {
+            !self.is_lost() && Arc::strong_count(&self.0) == 1
+        }
+    }
+
+    impl Epoch for Probe {
+        fn lose(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}

@@ -3,27 +3,7 @@
 use super::*;
 use crate::clock::Clock;
 use crate::clock::wait::Waiter;
-use crate::mark::{Epoch, Mark};
-
-/// Makes marks, and says whether one of them was lost.
-#[derive(Clone, Default)]
-struct Lost(Arc<AtomicBool>);
-
-impl Lost {
-    fn mark(&self) -> StreamError {
-        StreamError::mark(Mark::new(Arc::new(self.clone())))
-    }
-
-    fn is_lost(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Epoch for Lost {
-    fn lose(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
+use crate::mark::testing::Probe;
 
 fn drain<T>(receiver: &mut EdgeReceiver<T>) -> Vec<T> {
     std::iter::from_fn(|| match receiver.poll() {
@@ -206,7 +186,7 @@ fn what_is_offered_to_a_closed_edge_comes_back_and_a_mark_is_lost() {
             sender.shared().finish();
             Some(receiver)
         };
-        let lost = Lost::default();
+        let lost = Probe::default();
         sender.put_mark(lost.mark());
         assert!(lost.is_lost());
         let edge = sender.shared();
@@ -221,7 +201,7 @@ fn what_is_offered_to_a_closed_edge_comes_back_and_a_mark_is_lost() {
 fn a_consumer_that_goes_completes_the_marks_that_came_before_any_item() {
     for eager in [false, true] {
         let (mut sender, mut receiver) = edge(8, eager);
-        let (first, second) = (Lost::default(), Lost::default());
+        let (first, second) = (Probe::default(), Probe::default());
         sender.put_mark(first.mark());
         sender.push(Ok(0));
         sender.put_mark(second.mark());
@@ -229,7 +209,7 @@ fn a_consumer_that_goes_completes_the_marks_that_came_before_any_item() {
         assert!(!first.is_lost() && second.is_lost(), "{eager}");
 
         (sender, receiver) = edge(8, eager);
-        let behind = Lost::default();
+        let behind = Probe::default();
         sender.push(Ok(0));
         sender.put_mark(behind.mark());
         assert!(matches!(receiver.poll(), Polled::Item(Ok(0))));
@@ -243,7 +223,7 @@ fn a_consumer_that_goes_completes_the_marks_that_came_before_any_item() {
 fn a_mark_behind_an_item_that_waits_takes_no_room() {
     let (mut sender, mut receiver) = edge(2, true);
     (0..3).for_each(|n| _ = sender.push(Ok(n)));
-    sender.put_mark(Lost::default().mark());
+    sender.put_mark(Probe::default().mark());
     assert!(sender.is_stuck());
     (0..2).for_each(|n| assert!(matches!(receiver.poll(), Polled::Item(Ok(item)) if item == n)));
     sender.hand_over();

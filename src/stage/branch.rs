@@ -111,3 +111,40 @@ impl<T> Way for Branch<T> {
         self.sender.end(end);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::{EdgeReceiver, Polled, edge};
+    use crate::mark::testing::Probe;
+    use crate::pipeline::stats::StageKind;
+
+    fn branch() -> (Branch<u32>, EdgeReceiver<u32>) {
+        let (sender, receiver) = edge(8, true);
+        (Branch::new(sender, &StageStats::new("stage".into(), StageKind::Processor, &[], 1)), receiver)
+    }
+
+    #[test]
+    fn a_mark_goes_the_way_of_the_items_while_there_is_a_consumer() {
+        let (mut branch, mut receiver) = branch();
+        for items in [1, 0] {
+            let mark = Probe::default();
+            (0..items).for_each(|n| _ = branch.push(Ok(n)));
+            branch.put_mark(mark.mark());
+            (0..items).for_each(|_| assert!(matches!(receiver.poll(), Polled::Item(Ok(_)))));
+            assert!(matches!(receiver.poll(), Polled::Item(Err(error)) if error.is_mark()), "behind {items} items");
+        }
+    }
+
+    #[test]
+    fn a_mark_for_a_consumer_that_has_gone_is_lost_only_behind_items() {
+        let (mut branch, receiver) = branch();
+        branch.push(Ok(0));
+        drop(receiver);
+        let (behind_an_item, behind_none) = (Probe::default(), Probe::default());
+        branch.put_mark(behind_an_item.mark());
+        branch.put_mark(behind_none.mark());
+        assert!(behind_an_item.is_lost());
+        assert!(behind_none.is_complete(), "nothing was meant for the branch");
+    }
+}
