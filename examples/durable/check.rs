@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use streamz_journal::Journal;
-
 use crate::Fallible;
-use crate::work::{DEAD, DONE};
+use crate::store::{Store, read};
+use crate::work::Topics;
 
 /// What became of the payments.
 #[derive(Debug)]
@@ -34,20 +33,14 @@ impl fmt::Display for Found {
     }
 }
 
-pub(crate) fn count(journal: &Journal, payments: u64) -> Fallible<Found> {
+pub(crate) fn count<S: Store>(store: &S, topics: &Topics, payments: u64) -> Fallible<Found> {
     let size = usize::try_from(payments)?;
     let (mut done, mut dead) = (vec![0_u32; size], vec![0_u32; size]);
-    for (topic, seen) in [(DONE, &mut done), (DEAD, &mut dead)] {
-        let mut from = 1;
-        loop {
-            let entries = journal.read(topic, from, 10_000)?;
-            let Some(last) = entries.last() else { break };
-            from = last.position + 1;
-            for entry in &entries {
-                let number: usize = std::str::from_utf8(&entry.payload)?.parse()?;
-                *seen.get_mut(number).ok_or_else(|| format!("payment {number} was never made"))? += 1;
-            }
-        }
+    for (topic, seen) in [(&topics.done, &mut done), (&topics.dead, &mut dead)] {
+        read(store, topic, |number| {
+            *seen.get_mut(number as usize).ok_or_else(|| format!("payment {number} was never made"))? += 1;
+            Ok(())
+        })?;
     }
     let missing = (0..size).filter(|&number| done[number] + dead[number] == 0).count();
     let written: u64 = done.iter().chain(&dead).map(|&count| u64::from(count)).sum();

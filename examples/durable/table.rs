@@ -29,11 +29,18 @@ impl Table {
                 "seconds", "appended", "backlog", "in flight", "acknowledged", "redelivered", "dead", "kills"
             )?;
         }
-        let Progress { appended, backlog, in_flight, acknowledged, redelivered, dead, .. } = progress;
-        let seconds = self.began.elapsed().as_secs_f64();
+        let number = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
         writeln!(
             out,
-            "{seconds:>7.1} {appended:>9} {backlog:>9} {in_flight:>9} {acknowledged:>13} {redelivered:>12} {dead:>6} {kills:>6}"
+            "{:>7.1} {:>9} {:>9} {:>9} {:>13} {:>12} {:>6} {:>6}",
+            self.began.elapsed().as_secs_f64(),
+            progress.appended,
+            number(progress.group.backlog.or(Some(progress.group.unacknowledged))),
+            number(progress.group.in_flight),
+            progress.acknowledged(),
+            number(progress.group.redelivered),
+            progress.dead,
+            kills
         )?;
         self.lines += 1;
         self.next = Instant::now() + Duration::from_millis(500);

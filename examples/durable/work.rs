@@ -1,50 +1,67 @@
 //! What the processes do.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use streamz::delivery::DeliveryConfig;
+use streamz::delivery::{DeliveryConfig, Outbox};
 use streamz::{AsyncMapper, BatchConfig, CancelToken, DeadLetter, Pipeline, Stream};
-use streamz_journal::{Entry, Journal, JournalInboxOptions, Record};
 
 use crate::Fallible;
+use crate::store::{Group, Store, read};
 
-pub(crate) const PAYMENTS: &str = "payments";
-pub(crate) const DONE: &str = "done";
-pub(crate) const DEAD: &str = "dead";
-const GROUP: &str = "workers";
+pub(crate) const GROUP: &str = "workers";
 
 /// One payment in this many is for an account that does not exist.
 const BROKEN: u64 = 500;
+/// How many payments are written at a time.
+const BATCH: usize = 100;
 
-/// Appends the payments that are not there yet: after a crash it goes on where the journal ends.
-pub(crate) fn produce(path: &Path, payments: u64) -> Fallible<()> {
-    let journal = Journal::open(path)?;
-    let mut writer = journal.writer(PAYMENTS)?;
-    let mut next = progress(&journal)?.appended;
-    while next < payments {
-        let end = payments.min(next + 100);
-        let records: Vec<Record> = (next..end).map(payment).collect();
-        writer.append(&records)?;
-        next = end;
+/// The names of the topics.
+pub(crate) struct Topics {
+    pub(crate) payments: String,
+    pub(crate) done: String,
+    pub(crate) dead: String,
+}
+
+impl Topics {
+    /// On a server they have the name of the run in front, so that nobody else's topics are touched.
+    pub(crate) fn of_run(run: &str) -> Self {
+        let name = |topic: &str| if run.is_empty() { topic.to_owned() } else { format!("durable-{run}-{topic}") };
+        Self { payments: name("payments"), done: name("done"), dead: name("dead") }
+    }
+
+    pub(crate) fn all(&self) -> [&str; 3] {
+        [&self.payments, &self.done, &self.dead]
+    }
+}
+
+/// Writes the payments that are not there yet: after a crash it looks which ones are.
+pub(crate) fn produce<S: Store>(store: &S, topics: &Topics, payments: u64) -> Fallible<()> {
+    let mut is_there = vec![false; usize::try_from(payments)?];
+    read(store, &topics.payments, |number| {
+        *is_there.get_mut(number as usize).ok_or_else(|| format!("payment {number} was never made"))? = true;
+        Ok(())
+    })?;
+    let missing: Vec<u64> = (0..payments).filter(|&number| !is_there[number as usize]).collect();
+    let mut outbox = store.outbox(&topics.payments)?;
+    for numbers in missing.chunks(BATCH) {
+        let mut batch = numbers.iter().map(|&number| payment::<S>(number)).collect();
+        outbox.write(&mut batch)?;
         pause(Duration::from_millis(20));
     }
     Ok(())
 }
 
-fn payment(number: u64) -> Record {
+fn payment<S: Store>(number: u64) -> S::New {
     let account =
         if number % BROKEN == BROKEN - 1 { "unknown".to_owned() } else { format!("account-{}", number % 100) };
-    Record::new(number.to_string()).with_key(account)
+    S::record(account.as_bytes(), number.to_string().as_bytes(), Vec::new())
 }
 
 /// Takes payments until it is told to stop, by a signal.
-pub(crate) fn work(path: &Path, name: &str) -> Fallible<()> {
-    let journal = Journal::open(path)?;
-    let options = JournalInboxOptions::new().consumer(name).lease(Duration::from_secs(2)).take_over(true);
-    let inbox = journal.inbox(PAYMENTS, GROUP, options)?;
+pub(crate) fn work<S: Store>(store: &S, topics: &Topics, name: &str) -> Fallible<()> {
+    let inbox = store.inbox(&topics.payments, GROUP, name)?;
     let config = DeliveryConfig {
         max_unacked: 1_000,
         keep_alive: Duration::from_millis(500),
@@ -56,80 +73,64 @@ pub(crate) fn work(path: &Path, name: &str) -> Fallible<()> {
     let pipeline = Pipeline::new(name);
     let token = pipeline.token();
     ctrlc::set_handler(move || token.drain())?;
-    let transfer = AsyncMapper::keyed(|entry: &Entry| entry.key.clone(), transfer).with_workers(8);
+    let transfer = AsyncMapper::keyed(|payment| S::key(payment).to_vec(), transfer::<S>).with_workers(8);
     let (done, failed) = Stream::deliver(&pipeline, inbox, config)?.through(&transfer).dead_letters();
 
-    let (dead, limits) = (journal.writer(DEAD)?, batches.clone());
+    let (dead, limits) = (store.outbox(&topics.dead)?, batches.clone());
     let has_failed = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&has_failed);
     pipeline.spawn("dead letters", move |_| {
-        if let Err(error) = failed.map(put_aside).deliver_to(dead, limits) {
+        if let Err(error) = failed.map(put_aside::<S>).deliver_to(dead, limits) {
             eprintln!("the dead letters cannot be written: {error}");
             note.store(true, Ordering::Relaxed);
         }
     });
-    done.deliver_to(journal.writer(DONE)?, batches)?;
+    done.deliver_to(store.outbox(&topics.done)?, batches)?;
     pipeline.join();
     if has_failed.load(Ordering::Relaxed) { Err("not all dead letters were written".into()) } else { Ok(()) }
 }
 
 /// Stands for a call that takes its time. Payments of one account are made one after the other.
-fn transfer(cancel: &CancelToken, payment: &Entry) -> Fallible<Record> {
-    if payment.key == b"unknown" {
+fn transfer<S: Store>(cancel: &CancelToken, payment: &S::Taken) -> Fallible<S::New> {
+    if S::key(payment) == b"unknown" {
         return Err("there is no such account".into());
     }
     cancel.sleep(Duration::from_micros(200))?;
-    Ok(Record::new(payment.payload.clone()).with_key(payment.key.clone()))
+    Ok(S::record(S::key(payment), S::payload(payment), Vec::new()))
 }
 
 /// What is kept of a payment that failed: all that it takes to look into it, and to make it again.
-fn put_aside(letter: DeadLetter) -> Record {
+fn put_aside<S: Store>(letter: DeadLetter) -> S::New {
     let error = letter.error().clone();
     let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-    let record = match letter.into_item::<Entry>() {
-        Ok((entry, _)) => {
-            Record::new(entry.payload).with_key(entry.key).with_header("position", entry.position.to_string())
+    let mut headers =
+        vec![("reason", reason), ("stage", error.stage().to_owned()), ("attempts", error.attempts().to_string())];
+    match letter.into_item::<S::Taken>() {
+        Ok((payment, _)) => {
+            headers.push(("position", S::position(&payment)));
+            S::record(S::key(&payment), S::payload(&payment), headers)
         }
-        Err(_) => Record::new("unknown"),
-    };
-    record
-        .with_header("reason", reason)
-        .with_header("stage", error.stage())
-        .with_header("attempts", error.attempts().to_string())
+        Err(_) => S::record(b"", b"unknown", headers),
+    }
 }
 
 /// How far it all is.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) appended: u64,
-    pub(crate) backlog: u64,
-    pub(crate) in_flight: u64,
-    pub(crate) acknowledged: u64,
-    pub(crate) redelivered: u64,
     pub(crate) dead: u64,
-    pub(crate) unacknowledged: u64,
+    pub(crate) group: Group,
 }
 
-pub(crate) fn progress(journal: &Journal) -> Fallible<Progress> {
-    let mut progress = Progress::default();
-    for topic in journal.status()? {
-        let records = u64::try_from(topic.next - topic.first)?;
-        match topic.topic.as_str() {
-            PAYMENTS => progress.appended = records,
-            DEAD => progress.dead = records,
-            _ => {}
-        }
+impl Progress {
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.appended.saturating_sub(self.group.unacknowledged)
     }
-    // Until the first worker has come, nothing has been taken.
-    (progress.backlog, progress.unacknowledged) = (progress.appended, progress.appended);
-    if let Some(group) = journal.group_status(PAYMENTS, GROUP)? {
-        progress.unacknowledged = group.unacknowledged();
-        progress.backlog = group.backlog;
-        progress.in_flight = group.in_flight;
-        progress.acknowledged = group.acknowledged;
-        progress.redelivered = group.redelivered;
-    }
-    Ok(progress)
+}
+
+pub(crate) fn progress<S: Store>(store: &S, topics: &Topics) -> Fallible<Progress> {
+    let group = store.group(&topics.payments, GROUP)?;
+    Ok(Progress { appended: store.len(&topics.payments)?, dead: store.len(&topics.dead)?, group })
 }
 
 /// Lets some time pass.

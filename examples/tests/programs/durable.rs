@@ -2,6 +2,7 @@
 
 use crate::program::{self, command};
 use crate::scratch::Scratch;
+use crate::server::Server;
 
 #[test]
 fn killed_processes_lose_nothing() {
@@ -29,4 +30,53 @@ fn a_journal_that_is_there_is_left_alone() {
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("payments.journal is there already"), "{}", ran.stderr);
     assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+}
+
+#[test]
+fn on_a_redis_server_nothing_is_lost_and_nothing_is_left() {
+    let Some(server) = Server::start(&[]) else { return };
+    let args = ["--payments", "4000", "--kills", "6", "--redis", &server.url()];
+    let ran = program::run(command(program::program("durable"), args));
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("put aside:         8"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("nothing lost\n"), "{}", ran.stdout);
+    let keys: Vec<String> = streamz_redis::redis::cmd("KEYS").arg("*").query(&mut server.client()).unwrap();
+    assert_eq!(keys, [""; 0]);
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_named_without_its_password() {
+    let ran = program::run(command(program::program("durable"), ["--redis", "redis://me:secret@127.0.0.1:1"]));
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.starts_with("durable: cannot connect to redis://127.0.0.1:1: "), "{}", ran.stderr);
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+}
+
+#[test]
+fn one_place_at_a_time() {
+    let ran =
+        program::run(command(program::program("durable"), ["--redis", "redis://localhost", "--kafka", "localhost"]));
+    assert_eq!(ran.code, Some(2));
+}
+
+/// On the client's own broker, in this process.
+#[cfg(feature = "kafka")]
+#[test]
+fn on_kafka_brokers_nothing_is_lost() {
+    use streamz_kafka::rdkafka::mocking::MockCluster;
+
+    let mock = MockCluster::new(1).unwrap();
+    let args = ["--payments", "2000", "--kills", "2", "--kafka", &mock.bootstrap_servers()];
+    let ran = program::run(command(program::program("durable"), args));
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("put aside:         4"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("nothing lost\n"), "{}", ran.stdout);
+}
+
+#[cfg(not(feature = "kafka"))]
+#[test]
+fn without_its_client_kafka_is_refused_with_the_command_that_builds_it() {
+    let ran = program::run(command(program::program("durable"), ["--kafka", "localhost:9092"]));
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("--features kafka --example durable -- --kafka"), "{}", ran.stderr);
 }

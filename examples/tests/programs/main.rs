@@ -7,3 +7,6 @@ mod log_processing;
 mod page;
 mod program;
 mod scratch;
+#[allow(dead_code, reason = "the tests of the connector need more of it")]
+#[path = "../../../connectors/redis/tests/redis/common/server.rs"]
+mod server;

@@ -26,6 +26,9 @@ fn build_examples() -> PathBuf {
     let profile = if profile == "debug" { OsStr::new("dev") } else { profile };
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--examples", "--profile"]).arg(profile);
+    if cfg!(feature = "kafka") {
+        cargo.args(["--features", "kafka"]);
+    }
     cargo.arg("--target-dir").arg(folder.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
     assert!(cargo.status().unwrap().success(), "the examples do not build");
     folder.join("examples")

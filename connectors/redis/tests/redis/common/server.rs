@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Once;
 use std::thread::JoinHandle;
 
+use streamz_redis::redis;
 use tempfile::TempDir;
 
 /// Runs on a free port of the loopback interface and in a folder of its own. Killed when dropped, also by a panic.
