@@ -62,12 +62,7 @@ fn payment<S: Store>(number: u64) -> S::New {
 /// Takes payments until it is told to stop, by a signal.
 pub(crate) fn work<S: Store>(store: &S, topics: &Topics, name: &str) -> Fallible<()> {
     let inbox = store.inbox(&topics.payments, GROUP, name)?;
-    let config = DeliveryConfig {
-        max_unacked: 1_000,
-        keep_alive: Duration::from_millis(500),
-        max_deliveries: Some(20),
-        ..DeliveryConfig::default()
-    };
+    let config = DeliveryConfig { max_unacked: 1_000, max_deliveries: Some(20), ..DeliveryConfig::default() };
     let batches = BatchConfig { max_size: 200, max_latency: Duration::from_millis(20) };
 
     let pipeline = Pipeline::new(name);

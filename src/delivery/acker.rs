@@ -1,7 +1,7 @@
 //! The thread that acknowledges.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::config::DeliveryConfig;
 use super::inbox::{Acker, guarded};
@@ -15,20 +15,27 @@ pub(super) struct Clerk<A: Acker> {
     acker: A,
     ledger: Arc<Ledger<A::Receipt>>,
     config: DeliveryConfig,
+    keep_alive: Option<Duration>,
     name: Arc<str>,
     /// Settled, and to be acknowledged.
     settled: Vec<A::Receipt>,
     /// When that is to be done.
     due: Option<Instant>,
-    /// When the lease is to be extended.
+    /// When leases are to be extended.
     lease: Option<Instant>,
     pauses: Pauses,
 }
 
 impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
-    pub(super) fn new(acker: A, ledger: Arc<Ledger<A::Receipt>>, config: DeliveryConfig, name: Arc<str>) -> Self {
+    pub(super) fn new(
+        acker: A,
+        ledger: Arc<Ledger<A::Receipt>>,
+        config: DeliveryConfig,
+        keep_alive: Option<Duration>,
+        name: Arc<str>,
+    ) -> Self {
         let (settled, pauses) = (Vec::new(), Pauses::new());
-        Self { acker, ledger, config, name, settled, due: None, lease: None, pauses }
+        Self { acker, ledger, config, keep_alive, name, settled, due: None, lease: None, pauses }
     }
 
     /// Works until nothing is in flight and nothing more will come. When all stages have ended and the pipeline is joined, it
@@ -126,7 +133,6 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
     }
 
     fn plan_lease(&mut self, now: Instant) {
-        let period = self.config.keep_alive;
-        self.lease = if period.is_zero() { None } else { now.checked_add(period) };
+        self.lease = self.keep_alive.and_then(|period| now.checked_add(period));
     }
 }

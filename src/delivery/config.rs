@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::inbox::StoreError;
+
 /// How [`Stream::deliver`](crate::Stream::deliver) takes records and acknowledges them.
 ///
 /// ```
@@ -31,9 +33,12 @@ pub struct DeliveryConfig {
     /// goes as soon as the one before it has returned. [`fetch`](Self::fetch) records do not wait, nor do all that may be in
     /// flight; with `Duration::MAX` nothing else is acknowledged before the source ends.
     pub ack_interval: Duration,
-    /// How often the lease of what is in flight is extended. Defaults to 10 s; zero and `Duration::MAX` mean never. Must be
-    /// well below the store's lease.
-    pub keep_alive: Duration,
+    /// How often the leases of the records in flight are extended. Defaults to `None`: every third of the
+    /// [lease](super::Inbox::lease), or every 10 s if the inbox does not tell its lease. Zero means never, for records that
+    /// are always processed well within their lease.
+    ///
+    /// Must be at most a third of the lease, so that a lease still holds if one call fails or is late.
+    pub keep_alive: Option<Duration>,
     /// How many times a record is given out before it is put aside: from then on it is an error item of kind
     /// [`Failed`](crate::ErrorKind::Failed) whose source is [`TooManyDeliveries`](super::TooManyDeliveries), and carries the
     /// record. Defaults to `None`, no limit. For records that kill the process.
@@ -51,11 +56,17 @@ impl Default for DeliveryConfig {
             epoch: 64,
             max_unacked: 65_536,
             ack_interval: Duration::from_millis(10),
-            keep_alive: Duration::from_secs(10),
+            keep_alive: None,
             max_deliveries: None,
         }
     }
 }
+
+/// How often leases of unknown length are extended.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// How many times a lease is extended, at least, before it would expire.
+const CALLS_PER_LEASE: u32 = 3;
 
 impl DeliveryConfig {
     /// # Panics
@@ -66,5 +77,21 @@ impl DeliveryConfig {
         assert!(self.epoch > 0, "`epoch` must be at least 1");
         assert!(self.max_unacked > 0, "`max_unacked` must be at least 1");
         assert!(self.max_deliveries != Some(0), "`max_deliveries` must be at least 1");
+    }
+
+    /// How often leases of this length are extended; `None` for never.
+    pub(super) fn keep_alive_for(&self, lease: Option<Duration>) -> Result<Option<Duration>, StoreError> {
+        let longest = lease.map(|lease| lease / CALLS_PER_LEASE);
+        let period = match (self.keep_alive, longest) {
+            (Some(keep_alive), Some(longest)) if keep_alive > longest => {
+                let lease = lease.unwrap_or_default();
+                return Err(StoreError::permanent(format!(
+                    "`keep_alive` is {keep_alive:?}, and must be at most {longest:?}, a third of the inbox's lease of {lease:?}"
+                )));
+            }
+            (Some(keep_alive), _) => keep_alive,
+            (None, longest) => longest.unwrap_or(KEEP_ALIVE),
+        };
+        Ok((!period.is_zero()).then_some(period))
     }
 }

@@ -42,6 +42,14 @@ pub trait Inbox: Send + 'static {
         false
     }
 
+    /// How long the store keeps a record for this consumer without hearing from it. [`Stream::deliver`](crate::Stream::deliver)
+    /// then has leases [extended](Acker::keep_alive) in time, and refuses a
+    /// [`keep_alive`](super::DeliveryConfig::keep_alive) that is too long. Asked once, when the stream is made. Defaults to
+    /// `None`: the store has no leases, or they have no fixed length.
+    fn lease(&self) -> Option<Duration> {
+        None
+    }
+
     /// The way back to the store, which is used on a thread of its own. Called once, when the stream is made.
     ///
     /// # Errors

@@ -181,7 +181,10 @@ impl<T: Send + 'static> Stream<T> {
     /// been processed is still acknowledged, and the rest is given back.
     ///
     /// # Errors
-    /// If the inbox cannot make its acker. When the store fails for a time, it is called again and again with growing
+    /// If the inbox cannot make its acker, or [`keep_alive`](DeliveryConfig::keep_alive) is more than a third of the inbox's
+    /// lease.
+    ///
+    /// When the store fails for a time, it is called again and again with growing
     /// pauses of 0.1 s to 5 s, and the log says so once. If it fails for good, or a fetch panics, the stream is cut: the
     /// last error is of kind [`Cancelled`](ErrorKind::Cancelled) with the reason as its source.
     ///
@@ -193,6 +196,7 @@ impl<T: Send + 'static> Stream<T> {
         I: Inbox<Record = T>,
     {
         config.check();
+        let keep_alive = config.keep_alive_for(inbox.lease())?;
         let acker = inbox.acker()?;
         let ledger = Ledger::new();
         let (theirs, token, settings) = (Arc::clone(&ledger), cancel.clone(), config.clone());
@@ -208,7 +212,7 @@ impl<T: Send + 'static> Stream<T> {
             ended: false,
         });
         let name = Arc::clone(stream.feeder());
-        let clerk = Clerk::new(acker, ledger, settings, name);
+        let clerk = Clerk::new(acker, ledger, settings, keep_alive, name);
         // It does not keep the pipeline alive: the stages do, for as long as anything can be acknowledged.
         cancel.spawn_task(&format!("{}-ack", stream.feeder()), false, move |token| clerk.run(token));
         Ok(stream)

@@ -28,6 +28,7 @@ struct State {
     given_back: Vec<u64>,
     written: Vec<u64>,
     panics: bool,
+    lease: Option<Duration>,
 }
 
 impl Store {
@@ -70,6 +71,10 @@ impl Inbox for Store {
 
     fn is_exhausted(&self) -> bool {
         self.state().waiting.is_empty()
+    }
+
+    fn lease(&self) -> Option<Duration> {
+        self.state().lease
     }
 
     fn acker(&mut self) -> Result<Store, StoreError> {
@@ -131,7 +136,12 @@ fn ms(millis: u64) -> Duration {
 
 /// Each record is acknowledged by itself, and at once.
 fn one_by_one() -> DeliveryConfig {
-    DeliveryConfig { epoch: 1, ack_interval: Duration::ZERO, keep_alive: Duration::ZERO, ..DeliveryConfig::default() }
+    DeliveryConfig {
+        epoch: 1,
+        ack_interval: Duration::ZERO,
+        keep_alive: Some(Duration::ZERO),
+        ..DeliveryConfig::default()
+    }
 }
 
 /// As [`one_by_one`], and with no more than `count` records in flight: the source waits, so its stream does not end.
@@ -229,7 +239,7 @@ fn an_acker_that_fails_for_good_cancels_the_pipeline() {
 fn acknowledgements_are_gathered_and_the_lease_is_kept_alive() {
     let (clock, pipeline) = on_a_clock();
     let store = Store::with(10);
-    let config = DeliveryConfig { max_unacked: 8, ack_interval: ms(10), keep_alive: ms(100), ..one_by_one() };
+    let config = DeliveryConfig { max_unacked: 8, ack_interval: ms(10), keep_alive: Some(ms(100)), ..one_by_one() };
     let mut records = deliver(&pipeline, &store, config);
     (0..3).for_each(|_| drop(records.recv()));
     clock.settle();
@@ -239,6 +249,52 @@ fn acknowledgements_are_gathered_and_the_lease_is_kept_alive() {
     assert_eq!(store.state().calls, ["ack 3"]);
     clock.advance(ms(195));
     assert_eq!(store.state().calls, ["ack 3", "keep alive", "keep alive"]);
+}
+
+/// When the first three calls of `keep_alive` come.
+fn keep_alive_calls(lease: Option<Duration>, keep_alive: Option<Duration>) -> Vec<Duration> {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(2);
+    store.state().lease = lease;
+    let records = deliver(&pipeline, &store, DeliveryConfig { keep_alive, ..open_end(1) });
+    let start = clock.now();
+    clock.settle();
+    let mut calls = Vec::new();
+    while calls.len() < 3 && clock.now() - start < Duration::from_secs(60) {
+        clock.advance(ms(500));
+        if store.state().calls.pop().is_some() {
+            calls.push(clock.now() - start);
+        }
+    }
+    drop(records);
+    calls
+}
+
+#[test]
+fn leases_are_extended_three_times_as_often_as_they_expire() {
+    let seconds = |seconds: [u64; 3]| seconds.map(Duration::from_secs);
+    assert_eq!(keep_alive_calls(Some(ms(6_000)), None), seconds([2, 4, 6]));
+    assert_eq!(keep_alive_calls(Some(ms(6_000)), Some(ms(1_000))), seconds([1, 2, 3]));
+    assert_eq!(keep_alive_calls(None, None), seconds([10, 20, 30]));
+    assert_eq!(keep_alive_calls(Some(ms(6_000)), Some(Duration::ZERO)), []);
+    assert_eq!(keep_alive_calls(Some(Duration::ZERO), None), []);
+}
+
+#[test]
+fn a_keep_alive_too_long_for_the_lease_is_refused() {
+    let pipeline = Pipeline::new("lease");
+    let store = Store::with(1);
+    store.state().lease = Some(ms(6_000));
+    for keep_alive in [ms(2_001), Duration::MAX] {
+        let config = DeliveryConfig { keep_alive: Some(keep_alive), ..DeliveryConfig::default() };
+        let error = Stream::deliver(&pipeline, store.clone(), config).unwrap_err();
+        let expected =
+            format!("`keep_alive` is {keep_alive:?}, and must be at most 2s, a third of the inbox's lease of 6s");
+        assert_eq!(error.to_string(), expected);
+        assert!(!error.is_transient());
+    }
+    let config = DeliveryConfig { keep_alive: Some(ms(2_000)), ..DeliveryConfig::default() };
+    drop(Stream::deliver(&pipeline, store, config).unwrap());
 }
 
 #[test]

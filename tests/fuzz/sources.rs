@@ -106,7 +106,7 @@ fn deliver(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length) 
         // What the operators hold must have room in it.
         max_unacked: 2_000,
         ack_interval: Duration::from_micros([0, 500][rng.usize(..2)]),
-        keep_alive: Duration::ZERO,
+        keep_alive: Some(Duration::ZERO),
         max_deliveries: Some(1),
         ..DeliveryConfig::default()
     };

@@ -52,9 +52,9 @@ impl JournalInboxOptions {
     }
 
     /// Sets how long what this consumer has taken is kept for it. If it has neither acknowledged a record nor extended its
-    /// lease by then, the record is given to any consumer of the group. Defaults to 30 s, three times the default of
-    /// [`keep_alive`](streamz::delivery::DeliveryConfig::keep_alive), which must be shorter. Precise to the millisecond; with
-    /// zero, records are given out again at once, for as long as they have not been acknowledged.
+    /// lease by then, the record is given to any consumer of the group. Defaults to 30 s; a pipeline extends leases
+    /// [in time](streamz::delivery::DeliveryConfig::keep_alive). Precise to the millisecond; with zero, records are given out
+    /// again at once, for as long as they have not been acknowledged.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
@@ -271,6 +271,10 @@ impl Inbox for JournalInbox {
 
     fn is_exhausted(&self) -> bool {
         self.exhausted && self.taken.is_empty()
+    }
+
+    fn lease(&self) -> Option<Duration> {
+        Some(Duration::from_millis(self.owner.lease.unsigned_abs()))
     }
 
     fn acker(&mut self) -> Result<JournalAcker, StoreError> {

@@ -162,7 +162,7 @@ fn child_that_runs_a_pipeline() {
     let mut log = OpenOptions::new().create(true).append(true).open(variable("LOG")).unwrap();
     let inbox = journal.inbox("t", "g", JournalInboxOptions::new().lease(LEASE)).unwrap();
     let pipeline = Pipeline::new("worker");
-    let config = DeliveryConfig { max_unacked: 1_000, keep_alive: LEASE / 4, ..DeliveryConfig::default() };
+    let config = DeliveryConfig { max_unacked: 1_000, ..DeliveryConfig::default() };
     let pool = AsyncMapper::new(|_: &CancelToken, entry: &Entry| {
         if entry.position % 3 == 0 {
             std::thread::yield_now();

@@ -91,9 +91,8 @@ impl RedisInboxBuilder {
     /// Sets after how long without a sign of life a record goes to another consumer. Defaults to 60 s; from 1 ms to
     /// a year.
     ///
-    /// The pipeline gives a sign of life for all its records every
-    /// [`keep_alive`](streamz::delivery::DeliveryConfig::keep_alive), which must be at most three quarters of the lease. All
-    /// consumers of a group should use the same. It is measured by the server's clock: when that jumps ahead, records may be
+    /// The pipeline gives a sign of life for all its records every third of a lease, or more often: see
+    /// [`keep_alive`](streamz::delivery::DeliveryConfig::keep_alive). All consumers of a group should use the same lease. It is measured by the server's clock: when that jumps ahead, records may be
     /// delivered twice; when it is set back, they are taken over later.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.options.lease = lease.clamp(SHORTEST, LONGEST);

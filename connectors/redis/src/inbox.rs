@@ -313,6 +313,10 @@ impl Inbox for RedisInbox {
         self.exhausted
     }
 
+    fn lease(&self) -> Option<Duration> {
+        Some(self.options.lease)
+    }
+
     fn acker(&mut self) -> Result<RedisAcker, StoreError> {
         let (group, shared) = (self.group.another(), Arc::clone(&self.shared));
         Ok(RedisAcker::new(group, shared, self.options.lease, self.options.delete)?)

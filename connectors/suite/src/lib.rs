@@ -109,6 +109,7 @@ macro_rules! suite {
             acknowledgements_come_in_any_order
             acknowledging_twice_does_no_harm
             what_is_given_back_comes_again_at_once
+            inboxes_tell_their_lease
             keep_alive_extends_leases
             leases_expire_without_keep_alive
             groups_are_independent

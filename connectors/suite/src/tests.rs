@@ -207,6 +207,13 @@ pub fn what_is_given_back_comes_again_at_once<S: Store>(store: &S) {
     assert_eq!(store.unacknowledged(TOPIC, GROUP), 20);
 }
 
+/// So that a pipeline extends it in time.
+pub fn inboxes_tell_their_lease<S: Store>(store: &S) {
+    store.append(TOPIC, &[]);
+    let inbox = store.inbox(TOPIC, GROUP, "a");
+    assert_eq!(inbox.lease(), S::HAS_LEASES.then_some(S::LEASE));
+}
+
 /// Of all that has been taken.
 pub fn keep_alive_extends_leases<S: Store>(store: &S) {
     if !S::HAS_LEASES {

@@ -40,7 +40,7 @@ fn config(epoch: usize, max_unacked: usize) -> DeliveryConfig {
         epoch,
         max_unacked,
         ack_interval: Duration::ZERO,
-        keep_alive: Duration::ZERO,
+        keep_alive: Some(Duration::ZERO),
         ..DeliveryConfig::default()
     }
 }

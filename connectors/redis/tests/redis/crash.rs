@@ -24,7 +24,7 @@ fn inbox(url: &str, consumer: &str) -> RedisInbox {
 /// Copies records from a pool that finishes in any order, in batches, to another stream.
 fn copy(pipeline: &Pipeline, url: &str, consumer: &str, copied: impl FnMut()) {
     let outbox = Counting(RedisOutbox::builder(url, "out").connect().expect("an outbox"), copied);
-    let config = DeliveryConfig { max_unacked: 1000, keep_alive: LEASE / 4, ..DeliveryConfig::default() };
+    let config = DeliveryConfig { max_unacked: 1000, ..DeliveryConfig::default() };
     let pool = AsyncMapper::new(|_: &CancelToken, record: &Record| {
         if record.id.sequence.is_multiple_of(3) {
             std::thread::yield_now();
