@@ -27,7 +27,8 @@ pub struct DeliveryConfig {
     /// 65,536. At least 1.
     ///
     /// This bounds how many records are processed twice after a crash. It must be larger than what the stages hold: a
-    /// window that is closed by a later record never closes if that record is not fetched.
+    /// window that is closed by a later record never closes if that record is not fetched. The log warns when the limit has
+    /// been reached and nothing has been acknowledged for 30 s.
     pub max_unacked: usize,
     /// How long an acknowledgement waits at most for others, to go with them in one call. Defaults to 10 ms. With zero each
     /// goes as soon as the one before it has returned. [`fetch`](Self::fetch) records do not wait, nor do all that may be in

@@ -1,7 +1,7 @@
 //! [`Stream::deliver`]: records from an inbox, with marks between them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::acker::Clerk;
 use super::config::DeliveryConfig;
@@ -44,7 +44,21 @@ struct Records<I: Inbox> {
     /// Of the records that were given since the last mark.
     receipts: Vec<I::Receipt>,
     pauses: Pauses,
+    stall: Stall,
     ended: bool,
+}
+
+/// How long `max_unacked` records are in flight without an acknowledgement before the log says so.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// Whether nothing is fetched because nothing is acknowledged.
+enum Stall {
+    /// There is room for more records.
+    No,
+    /// There has been none; when the log says so.
+    Since(Instant),
+    /// The log has said so, which it does once.
+    Said,
 }
 
 impl<I: Inbox> Records<I> {
@@ -75,10 +89,33 @@ impl<I: Inbox> Records<I> {
         self.config.max_unacked.saturating_sub(self.ledger.unacked())
     }
 
+    fn watch_room(&mut self, room: usize, now: Instant) {
+        match self.stall {
+            Stall::Said => {}
+            _ if room > 0 => self.stall = Stall::No,
+            Stall::No => {
+                if let Some(due) = now.checked_add(STALLED) {
+                    self.stall = Stall::Since(due);
+                }
+            }
+            Stall::Since(due) if now < due => {}
+            Stall::Since(_) => {
+                let (name, count) = (self.site.name(), self.ledger.unacked());
+                log::warn!(
+                    "streamz: `{name}` fetches nothing: {count} records are in flight, as many as `max_unacked` allows, and none \
+                     has been acknowledged for {STALLED:?}; if windows, sessions or batches hold them, `max_unacked` must be \
+                     larger than what they hold"
+                );
+                self.stall = Stall::Said;
+            }
+        }
+    }
+
     #[cold]
     fn fetch(&mut self) -> Polled<I::Record> {
         let now = self.token.now();
         let room = self.room();
+        self.watch_room(room, now);
         if room == 0 || self.pauses.until().is_some_and(|until| now < until) {
             return Polled::Empty;
         }
@@ -147,7 +184,8 @@ impl<I: Inbox> Feed for Records<I> {
         if pause.is_none() && self.room() > 0 {
             return;
         }
-        thread.wait(Phase::Idle, earlier(until, pause), hint, |waiter| {
+        let stall = if let Stall::Since(due) = self.stall { Some(due) } else { None };
+        thread.wait(Phase::Idle, earlier(earlier(until, pause), stall), hint, |waiter| {
             let found = register(waiter) || self.token.is_draining();
             found || (self.ledger.want_room(self.config.max_unacked, waiter.wake()) && pause.is_none())
         });
@@ -176,7 +214,8 @@ impl<T: Send + 'static> Stream<T> {
     /// as processed, and what is delivered again.
     ///
     /// Back-pressure reaches the store: nothing is fetched while the output is full or
-    /// [`max_unacked`](DeliveryConfig::max_unacked) records are in flight. A drain stops fetching, gives back what was
+    /// [`max_unacked`](DeliveryConfig::max_unacked) records are in flight. When that many have been in flight for 30 s and none
+    /// was acknowledged, the log says so, once. A drain stops fetching, gives back what was
     /// fetched and has not entered the stream, and lets the rest be processed and acknowledged. After a cancel, what has
     /// been processed is still acknowledged, and the rest is given back.
     ///
@@ -209,6 +248,7 @@ impl<T: Send + 'static> Stream<T> {
             fetched: Vec::new().into_iter(),
             receipts: Vec::new(),
             pauses: Pauses::new(),
+            stall: Stall::No,
             ended: false,
         });
         let name = Arc::clone(stream.feeder());
