@@ -10,6 +10,7 @@ use super::pauses::Pauses;
 use crate::clock::earlier;
 use crate::clock::wait::Waiter;
 use crate::pipeline::CancelToken;
+use crate::pipeline::stats::StepStats;
 
 pub(super) struct Clerk<A: Acker> {
     acker: A,
@@ -40,7 +41,7 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
 
     /// Works until nothing is in flight and nothing more will come. When all stages have ended and the pipeline is joined, it
     /// does not wait for what lies in streams that others hold: that is given out again.
-    pub(super) fn run(mut self, token: &CancelToken) {
+    pub(super) fn run(mut self, token: &CancelToken, stats: &StepStats) {
         let waiter = Waiter::current(token.clock());
         let _registered = token.register(waiter.wake());
         self.plan_lease(token.now());
@@ -49,11 +50,12 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
             let is_closing = token.scope().is_closing();
             let now = token.now();
             self.keep_alive(now, token);
-            self.collect(now, is_closing || token.is_cancelled());
+            self.collect(now, is_closing || token.is_cancelled(), stats);
             if self.due.is_some_and(|due| due <= now) {
-                self.acknowledge(token);
+                self.acknowledge(token, stats);
             }
             if self.ledger.is_over() || (is_closing && (self.settled.is_empty() || token.is_cancelled())) {
+                stats.abandoned.add(self.settled.len() as u64);
                 return;
             }
             if !self.ledger.want_work(self.enough(), waiter.wake()) {
@@ -77,8 +79,9 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
         self.config.fetch.min(self.config.max_unacked)
     }
 
-    fn collect(&mut self, now: Instant, is_ending: bool) {
+    fn collect(&mut self, now: Instant, is_ending: bool, stats: &StepStats) {
         let (mut settled, lost) = self.ledger.take();
+        stats.received.add((settled.len() + lost.len()) as u64);
         self.settled.append(&mut settled);
         if !lost.is_empty() {
             let count = lost.len();
@@ -86,6 +89,7 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
             if let Err(error) = guarded(|| acker.give_back(lost)) {
                 log::warn!("streamz: `{}` cannot give records back: {error}", self.name);
             }
+            stats.abandoned.add(count as u64);
             self.ledger.done(count);
         }
         if self.settled.is_empty() || self.pauses.is_pausing() {
@@ -97,11 +101,13 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
         self.due = earlier(self.due, due);
     }
 
-    fn acknowledge(&mut self, token: &CancelToken) {
+    fn acknowledge(&mut self, token: &CancelToken, stats: &StepStats) {
         let before = self.settled.len();
         let (acker, settled) = (&mut self.acker, &mut self.settled);
         let outcome = guarded(|| acker.acknowledge(settled));
-        self.ledger.done(before - self.settled.len());
+        let acknowledged = before - self.settled.len();
+        stats.delivered.add(acknowledged as u64);
+        self.ledger.done(acknowledged);
         self.due = None;
         match outcome {
             Ok(()) => {
@@ -115,7 +121,9 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
             }
             Err(error) => {
                 log::error!("streamz: `{}` cannot acknowledge: {error}", self.name);
-                self.ledger.done(std::mem::take(&mut self.settled).len());
+                let left = std::mem::take(&mut self.settled).len();
+                stats.failed.add(left as u64);
+                self.ledger.done(left);
                 token.cancel_because(error.into_reason());
             }
         }

@@ -210,7 +210,9 @@ impl<T: Send + 'static> Stream<T> {
     /// The records of an [`Inbox`], each of which is acknowledged when all that was made of it has been processed: by the
     /// end of the stream, whatever stands between.
     ///
-    /// Two threads belong to it: one fetches, the other one acknowledges. The module [`delivery`](super) says what counts
+    /// Two threads belong to it: one fetches, the other one acknowledges, and has a task of its own in the
+    /// [`Report`](crate::Report), `deliver-ack`: records *received* there have been processed or lost, those *delivered* have been
+    /// acknowledged, and those *abandoned* were given back. The module [`delivery`](super) says what counts
     /// as processed, and what is delivered again.
     ///
     /// Back-pressure reaches the store: nothing is fetched while the output is full or
@@ -254,7 +256,7 @@ impl<T: Send + 'static> Stream<T> {
         let name = Arc::clone(stream.feeder());
         let clerk = Clerk::new(acker, ledger, settings, keep_alive, name);
         // It does not keep the pipeline alive: the stages do, for as long as anything can be acknowledged.
-        cancel.spawn_task(&format!("{}-ack", stream.feeder()), false, move |token| clerk.run(token));
+        cancel.spawn_task(&format!("{}-ack", stream.feeder()), false, move |token, stats| clerk.run(token, stats));
         Ok(stream)
     }
 }

@@ -7,16 +7,25 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 /// Shared by the edge, which writes it, and the report.
 #[derive(Default)]
 pub(crate) struct Gauge {
-    /// Items ever handed over. Written under the edge's lock.
+    /// Items and marks ever handed over. Written under the edge's lock.
     pub(crate) sent: CachePadded<AtomicUsize>,
-    /// Items ever taken. Written by the consumer.
+    /// Items and marks ever taken. Written by the consumer.
     pub(crate) taken: CachePadded<AtomicUsize>,
+    /// Marks in the queue, which take no room: a copy of what the edge's lock guards.
+    pub(crate) marks: AtomicUsize,
     pub(crate) capacity: AtomicUsize,
     /// Data items that were emitted and never taken, counted when the edge ends.
     pub(crate) undelivered: AtomicU64,
 }
 
 impl Gauge {
+    /// How many items take room. Marks are not among them, except those that the consumer has taken with its batch.
+    pub(crate) fn items(&self) -> usize {
+        // A hint: a mark may come or go between the two looks.
+        self.len().saturating_sub(self.marks.load(Ordering::Relaxed))
+    }
+
+    /// How many items and marks have been handed over and not been taken.
     pub(crate) fn len(&self) -> usize {
         // Taken first: `sent` is never behind a `taken` that was read before it.
         let taken = self.taken.load(Ordering::Acquire);

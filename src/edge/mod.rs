@@ -169,7 +169,8 @@ impl<T> Edge<T> {
         }
         let left = if covered && shrunk { self.room(&state).saturating_sub(count) } else { room - count };
         if self.eager {
-            state.marks += chunk.iter().take(count).filter(|item| is_mark(item)).count();
+            let marks = chunk.iter().take(count).filter(|item| is_mark(item)).count();
+            self.set_marks(&mut state, |before| before + marks);
         }
         state.queue.append(chunk, count);
         self.accepted(state, count);
@@ -332,8 +333,16 @@ impl<T> Edge<T> {
             return;
         }
         state.queue.push(Err(mark));
-        state.marks += 1;
+        self.set_marks(&mut state, |marks| marks + 1);
         self.accepted(state, 1);
+    }
+
+    fn set_marks(&self, state: &mut State<T>, change: impl FnOnce(usize) -> usize) {
+        let marks = change(state.marks);
+        if marks != state.marks {
+            state.marks = marks;
+            self.gauge.marks.store(marks, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn finish(&self) {

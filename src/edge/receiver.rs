@@ -45,11 +45,12 @@ impl<T> EdgeReceiver<T> {
         let mut state = edge.state.lock();
         let item = if edge.eager {
             let item = state.queue.pop();
-            state.marks -= usize::from(item.as_ref().is_some_and(is_mark));
+            let mark = usize::from(item.as_ref().is_some_and(is_mark));
+            edge.set_marks(&mut state, |marks| marks - mark);
             item
         } else {
             state.queue.give_all(&mut self.batch);
-            state.marks = 0;
+            edge.set_marks(&mut state, |_| 0);
             self.batch.pop()
         };
         let mut wakes = Vec::new();

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::clock::wait::Waiter;
 use crate::clock::{Limit, Ticks, earlier};
 use crate::panic::{self, Guarded, guard_drop};
-use crate::pipeline::stats::{StageKind, StageStats};
+use crate::pipeline::stats::{StageKind, StageStats, StepStats};
 
 /// How many items may wait between two stages unless something else is asked for.
 pub const DEFAULT_CAPACITY: usize = 256;
@@ -208,7 +208,7 @@ impl Pipeline {
     /// If `name` contains a NUL byte or the pipeline has finished.
     #[track_caller]
     pub fn spawn(&self, name: &str, work: impl FnOnce(&CancelToken) + Send + 'static) {
-        self.token.spawn_task(name, true, work);
+        self.token.spawn_task(name, true, move |token, _| work(token));
     }
 
     /// Calls `work` every `period`, on a thread that the pipeline owns, until the pipeline is cancelled, or is joined and
@@ -224,7 +224,7 @@ impl Pipeline {
         // What it owns is dropped when the rest of the pipeline has ended: that must not cancel it.
         let mut work = Guarded::new(work, guard_drop);
         assert!(!period.is_zero(), "`period` must be greater than zero");
-        self.token.spawn_task("every", false, move |cancel| {
+        self.token.spawn_task("every", false, move |cancel, _| {
             let mut ticks = Ticks::new(cancel.now(), period);
             let waiter = Waiter::current(cancel.clock());
             let _registered = cancel.register(waiter.wake());
@@ -239,9 +239,15 @@ impl Pipeline {
 }
 
 impl CancelToken {
-    /// See [`Pipeline::spawn`] and, if it does not `keep` the pipeline alive, [`Pipeline::every`].
+    /// See [`Pipeline::spawn`] and, if it does not `keep` the pipeline alive, [`Pipeline::every`]. The work may count what it
+    /// does in the statistics of the task.
     #[track_caller]
-    pub(crate) fn spawn_task(&self, name: &str, keep: bool, work: impl FnOnce(&CancelToken) + Send + 'static) {
+    pub(crate) fn spawn_task(
+        &self,
+        name: &str,
+        keep: bool,
+        work: impl FnOnce(&CancelToken, &StepStats) + Send + 'static,
+    ) {
         let scope = self.scope();
         let (stats, reservation) = scope.register(name, StageKind::Task, &[], 1);
         let token = self.clone();
@@ -254,11 +260,11 @@ impl CancelToken {
     }
 }
 
-fn run_task(token: &CancelToken, stats: &Arc<StageStats>, work: impl FnOnce(&CancelToken)) {
+fn run_task(token: &CancelToken, stats: &Arc<StageStats>, work: impl FnOnce(&CancelToken, &StepStats)) {
     let timing = &stats.threads[0];
     timing.start(token.now());
     let _account = stats.open_account(0, token.clock());
-    if let Err(payload) = panic::catch(|| work(token)) {
+    if let Err(payload) = panic::catch(|| work(token, &stats.steps[0])) {
         log::error!("streamz: task `{}` panicked: {}", stats.name, payload.message());
         token.cancel_because(format!("task `{}` panicked: {}", stats.name, payload.message()));
     }

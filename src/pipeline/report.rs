@@ -120,7 +120,8 @@ pub struct StepReport {
 pub struct OutputReport {
     /// The branch, for stages with several; empty for the others.
     pub name: Arc<str>,
-    /// Items that wait for the consumer, error items included.
+    /// Items that wait for the consumer, error items included. The marks of a [delivery](crate::delivery) are not counted,
+    /// except on the system clock those that the consumer has taken together with items and not reached yet.
     pub queued: usize,
     /// How many may wait.
     pub capacity: usize,
@@ -320,7 +321,7 @@ impl OutputReport {
     fn of(OutputStats { name, gauge, .. }: &OutputStats, blocked: Duration, is_blocking: bool) -> Self {
         Self {
             name: Arc::clone(name),
-            queued: gauge.len(),
+            queued: gauge.items(),
             capacity: gauge.capacity.load(Ordering::Relaxed),
             undelivered: gauge.undelivered.load(Ordering::Relaxed),
             blocked,

@@ -108,7 +108,7 @@ impl<T: Send + 'static> Input<T> {
     /// How many items are there; a hint.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Input::Edge(edge) => edge.shared().gauge().len(),
+            Input::Edge(edge) => edge.shared().gauge().items(),
             Input::Foreign(foreign) => foreign.receiver.len(),
         }
     }

@@ -268,7 +268,7 @@ impl<T: Send + 'static> fmt::Debug for Sender<T> {
         let gauge = self.shared.edge.gauge();
         f.debug_struct("Sender")
             .field("stage", &self.shared.stats.name)
-            .field("queued", &gauge.len())
+            .field("queued", &gauge.items())
             .field("capacity", &gauge.capacity.load(Ordering::Relaxed))
             .field("closed", &self.is_closed())
             .finish()

@@ -262,7 +262,7 @@ impl<T> fmt::Debug for Stream<T> {
         debug.field("feeder", &self.feeder);
         match &self.input {
             None => debug.field("ended", &true),
-            Some(Input::Edge(edge)) => debug.field("queued", &edge.shared().gauge().len()),
+            Some(Input::Edge(edge)) => debug.field("queued", &edge.shared().gauge().items()),
             Some(Input::Foreign(foreign)) => debug.field("queued", &foreign.receiver.len()),
         };
         debug.finish_non_exhaustive()

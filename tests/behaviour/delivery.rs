@@ -650,6 +650,38 @@ fn marks_do_not_count_towards_what_a_delay_may_hold() {
 }
 
 #[test]
+fn marks_do_not_count_as_queued_in_a_report() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(11);
+    let out = deliver(&pipeline, &store, open_end(10));
+    clock.settle();
+    assert_eq!(pipeline.report().stage("deliver").unwrap().outputs[0].queued, 10);
+    let receiver = out.map(|n| n).into_receiver(2);
+    clock.settle();
+    let report = pipeline.report();
+    let queued: Vec<usize> =
+        report.stages.iter().flat_map(|stage| &stage.outputs).map(|output| output.queued).collect();
+    assert!(queued.iter().sum::<usize>() <= 10, "{report}");
+    drop(receiver);
+}
+
+#[test]
+fn the_report_counts_what_is_acknowledged_and_given_back() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(10);
+    let mut records = deliver(&pipeline, &store, open_end(6));
+    (0..4).for_each(|_| drop(records.recv()));
+    clock.settle();
+    pipeline.cancel();
+    drop(records);
+    let report = pipeline.join();
+    let step = &report.stage("deliver-ack").unwrap().steps[0];
+    let (acknowledged, given_back) = (store.acknowledged().len() as u64, store.state().given_back.len() as u64);
+    assert_eq!((step.received, step.delivered, step.abandoned), (acknowledged + given_back, acknowledged, given_back));
+    assert_eq!(acknowledged, 3);
+}
+
+#[test]
 fn all_that_may_be_in_flight_does_not_wait_for_others() {
     let (clock, pipeline) = on_a_clock();
     let store = Store::with(23);
