@@ -110,10 +110,17 @@ pub use pipeline::{
 };
 pub use stage::{Emit, Operator, Tally};
 pub use stream::{
-    BoxProcessor, Chain, FromIter, FromLine, FromLines, Fused, Inline, Interval, IntoIter, IntoLineReader, Line,
-    LineError, LineReader, NoSteps, Only, Origin, Processor, ProcessorFn, ReadErrors, RecvTimeoutError, SendError,
-    Sender, Stage, Steps, Stream, StreamReceiver, Then, TryRecvError,
+    BoxProcessor, FromLine, Fused, Inline, Interval, IntoIter, IntoLineReader, Line, LineError, LineReader, Processor,
+    ProcessorFn, ReadErrors, RecvTimeoutError, SendError, Sender, Stage, Steps, Stream, StreamReceiver, Then,
+    TryRecvError,
 };
+
+/// The parameters of [`Steps`] and [`Inline`]: which steps these have so far, and what they begin with.
+///
+/// They are named where a function takes or returns such a value, and nowhere else.
+pub mod steps {
+    pub use crate::stream::{Chain, FromIter, FromLines, NoSteps, Only, Origin};
+}
 
 /// The README, so that its code is compiled and run.
 #[cfg(doctest)]

@@ -67,7 +67,7 @@ macro_rules! shorthand {
         impl<T, O, C> $crate::Inline<O, C>
         where
             T: Send + 'static,
-            O: $crate::Origin,
+            O: $crate::steps::Origin,
             C: $crate::stream::Chain<In = O::Item, Out = T>,
         {
             $(#[$doc])*

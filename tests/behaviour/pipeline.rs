@@ -829,7 +829,7 @@ fn items_of_64_kib_fit_on_the_default_stack() {
     let (good, failed) = source().dead_letters();
     failed.spawn_for_each(drop);
     let (left, right) = source().split(|item: &Large| item[0] == 1);
-    let eight = |steps: streamz::Steps<streamz::NoSteps<Large>>| {
+    let eight = |steps: streamz::Steps<streamz::steps::NoSteps<Large>>| {
         let four = steps.map(shift).filter(|item| item[0] == 1).map(shift).try_map(|item| streamz::Ok(*item));
         four.filter(|item| item[0] == 1).map(shift).filter(|item| item[0] == 1).map(shift)
     };
