@@ -309,40 +309,6 @@ pub fn a_thief_leaves_another_on_watch(keyed: bool, preemptions: usize) {
     });
 }
 
-/// All rest but one, which has taken three items and begins the first. Two of them are slow: the worker that is woken for
-/// what is left in the slot takes one item, and has another woken for the last. Nothing else wakes that one: the input stays
-/// open and empty.
-pub fn what_is_left_in_a_slot_is_begun(keyed: bool, preemptions: usize) {
-    let scene = Scene { items: 3, early: 3, slow: 2, workers: 3, run: 3, window: 10, ordered: false, keyed };
-    check(preemptions, move || {
-        let (pool, mut sender) = Pool::new(scene);
-        (0..3).for_each(|item| _ = sender.push(Ok(item)));
-        let (raw, mut relieved) = pool.take(0).ok().unwrap();
-        if keyed {
-            relieved = pool.sort(0, raw, relieved);
-        }
-        let first = pool.slots.next(0);
-        // As if they had found nothing before the run was put into the slot.
-        pool.crew.take_spare();
-        let wakes = [(); 2].map(|()| Arc::new(Wake::new()));
-        wakes.iter().for_each(|wake| assert!(!pool.crew.lock().rest(wake, || false)));
-        let resting = [1, 2].map(|own| {
-            let (pool, wake) = (Arc::clone(&pool), Arc::clone(&wakes[own - 1]));
-            thread::spawn(move || {
-                wake.park();
-                pool.crew.rise(&wake);
-                pool.work(own, &wake);
-            })
-        });
-        drop(relieved);
-        let relieved = pool.leave_spare();
-        pool.process(0, first, &relieved);
-        sender.end(End::Finished);
-        resting.into_iter().for_each(|worker| worker.join().unwrap());
-        assert_eq!(*pool.begun.lock().unwrap(), 3);
-    });
-}
-
 /// A worker moves the window and then does something that takes for ever, as an emitter does that waits for room in the
 /// output. Another finds the window full and rests: it is woken, and sees that the window has moved.
 pub fn a_worker_that_waits_for_the_window_is_woken_by_its_move(preemptions: usize) {

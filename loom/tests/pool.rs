@@ -39,11 +39,6 @@ fn a_thief_leaves_another_on_watch() {
 }
 
 #[test]
-fn what_is_left_in_a_slot_is_begun() {
-    _ = [false, true].map(|keyed| pool::what_is_left_in_a_slot_is_begun(keyed, 2));
-}
-
-#[test]
 fn a_worker_that_waits_for_the_window_is_woken_by_its_move() {
     pool::a_worker_that_waits_for_the_window_is_woken_by_its_move(3);
 }

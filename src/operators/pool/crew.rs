@@ -207,3 +207,110 @@ fn post(wake: Option<Arc<Wake>>) {
         wake.post();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::clock::wait::Waiter;
+
+    /// Whether there is an item in the input.
+    impl Supply for bool {
+        fn watch(&self, _: &Arc<Wake>) -> bool {
+            *self
+        }
+    }
+
+    fn waiter() -> Waiter {
+        Waiter::for_thread(&Clock::default(), "worker".into())
+    }
+
+    impl Crew<bool> {
+        /// A crew of which so many rest while the input is empty.
+        fn at_rest(window: u64, workers: usize) -> Self {
+            let crew = Self::new(false, window);
+            (0..workers).for_each(|_| assert!(!crew.lock().rest(waiter().wake(), || false)));
+            crew
+        }
+
+        fn resting(&self) -> usize {
+            self.state.lock().resting.len()
+        }
+    }
+
+    #[test]
+    fn one_at_rest_is_woken_for_an_item() {
+        let crew = Crew::at_rest(9, 3);
+        _ = crew.lock().relieve();
+        assert_eq!(crew.resting(), 3, "there is none");
+        *crew.lock().supply() = true;
+        _ = crew.lock().relieve();
+        assert_eq!(crew.resting(), 2);
+        assert!(crew.lock().rest(waiter().wake(), || false), "it may take the item itself");
+        assert_eq!(crew.resting(), 2);
+    }
+
+    /// Also if the window is full, when no item can wake it.
+    #[test]
+    fn one_at_rest_is_woken_for_what_is_left_in_a_slot() {
+        for taken in [0, 9] {
+            let crew = Crew::at_rest(9, 3);
+            crew.lock().take(taken);
+            crew.leave_spare();
+            _ = crew.lock().relieve();
+            assert_eq!(crew.resting(), 2);
+            assert!(crew.lock().rest(waiter().wake(), || false), "it may take what is left itself");
+            assert!(crew.may_have_spare() && crew.take_spare() && !crew.may_have_spare());
+            _ = crew.lock().relieve();
+            assert_eq!(crew.resting(), 2, "nothing is left");
+        }
+    }
+
+    #[test]
+    fn one_at_rest_is_woken_when_the_window_moves() {
+        let crew = Crew::at_rest(2, 0);
+        *crew.lock().supply() = true;
+        crew.lock().take(2);
+        (0..3).for_each(|_| assert!(!crew.lock().rest(waiter().wake(), || false)));
+        assert_eq!((crew.room(), crew.resting()), (0, 3));
+        crew.pass(1);
+        assert_eq!((crew.room(), crew.resting()), (1, 2));
+        crew.pass(1);
+        assert_eq!((crew.room(), crew.resting()), (2, 2), "the one that was woken passes the baton");
+        _ = crew.lock().relieve();
+        assert_eq!(crew.resting(), 1);
+    }
+
+    #[test]
+    fn a_worker_that_finds_something_does_not_rest() {
+        let crew = Crew::at_rest(9, 1);
+        assert!(crew.lock().rest(waiter().wake(), || true));
+        assert_eq!(crew.resting(), 1);
+    }
+
+    #[test]
+    fn a_worker_that_wakes_by_itself_leaves_the_list() {
+        let crew = Crew::at_rest(9, 2);
+        let waiter = waiter();
+        assert!(!crew.lock().rest(waiter.wake(), || false));
+        crew.rise(waiter.wake());
+        assert_eq!(crew.resting(), 2);
+    }
+
+    #[test]
+    fn all_are_woken_at_the_end_or_at_a_stop() {
+        let crew = Crew::at_rest(9, 3);
+        _ = crew.lock().dismiss_resting();
+        assert_eq!(crew.resting(), 0);
+
+        let waiter = waiter();
+        crew.join(waiter.wake());
+        crew.lock().dismiss_all();
+        let clock = Clock::default();
+        let limit = clock.now() + Duration::from_secs(60);
+        waiter.park(Some(limit));
+        assert!(clock.now() < limit, "it was woken, although it did not rest");
+    }
+}
