@@ -453,8 +453,10 @@ impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
 mod tests {
     use std::time::Duration;
 
+    use super::*;
+    use crate::mark::testing::Probe;
     use crate::testing::Harness;
-    use crate::{BatchConfig, Batcher, Inline, Pipeline, Processor};
+    use crate::{BatchConfig, Batcher, Custom, ErrorKind, Inline, Mapper, Pipeline, Processor, Stage};
 
     fn batcher<T: Send + 'static>(max_size: usize) -> Batcher<T> {
         Batcher::new(BatchConfig { max_size, max_latency: Duration::from_millis(10) })
@@ -486,5 +488,75 @@ mod tests {
         let pipeline = Pipeline::new("caller");
         assert_eq!(numbers(&pipeline).collect::<Vec<_>>().unwrap(), expected);
         assert!(pipeline.join().stages.iter().all(|stage| stage.abandoned() == 0));
+    }
+
+    /// Passes each item on when the next one comes, and absorbs error items.
+    #[derive(Default)]
+    struct Lag(Option<u32>);
+
+    impl Operator for Lag {
+        type In = u32;
+        type Out = u32;
+
+        fn item(&mut self, item: u32, out: &mut impl Emit<u32>) {
+            self.0.replace(item).into_iter().for_each(|before| out.emit(before));
+        }
+
+        fn error(&mut self, _: StreamError, out: &mut impl Emit<u32>) {
+            out.absorbed();
+        }
+
+        fn end(&mut self, out: &mut impl Emit<u32>) {
+            self.0.take().into_iter().for_each(|last| out.emit(last));
+        }
+
+        fn held(&self) -> u64 {
+            u64::from(self.0.is_some())
+        }
+
+        fn settles_in_order(&self) -> bool {
+            true
+        }
+    }
+
+    /// Gives it items, each with an error item and a mark behind it. A mark comes out when the item before it has, and an
+    /// error item does not.
+    fn keeps_marks_in_place<S: Stage<In = u32, Out = u32>>(stage: &S, lags: usize) {
+        let mut run = Harness::new(stage);
+        let mut seen = Vec::new();
+        let mut see = |run: &mut Harness<S::Op>| {
+            seen.extend(run.outputs().into_iter().map(|output| match output {
+                Ok(n) => Some(n),
+                Err(error) if error.is_mark() => None,
+                Err(error) => panic!("{}: {error}", stage.name()),
+            }));
+            seen.clone()
+        };
+        let all: Vec<_> = (0..6).flat_map(|n| [Some(n), None]).collect();
+        for n in 0..6 {
+            run.item(n);
+            run.error(StreamError::new(ErrorKind::Failed, "origin"));
+            run.error(Probe::default().mark());
+            let out = 2 * (n as usize + 1).saturating_sub(lags);
+            assert_eq!(see(&mut run), all[..out], "{} after {n}", stage.name());
+        }
+        run.end();
+        assert_eq!(see(&mut run), all, "{}", stage.name());
+        let absorbed: u64 = run.steps().iter().map(|step| step.errors_absorbed).sum();
+        assert_eq!(absorbed, 6, "{}", stage.name());
+    }
+
+    #[test]
+    fn marks_and_error_items_find_each_operator_however_they_are_fused() {
+        let lag = || Custom::new("lag", Lag::default);
+        let map = || Mapper::new(|n: u32| n);
+        keeps_marks_in_place(&lag(), 1);
+        keeps_marks_in_place(&lag().fuse(map()), 1);
+        keeps_marks_in_place(&map().fuse(lag()), 1);
+        keeps_marks_in_place(&lag().fuse(lag()), 2);
+        keeps_marks_in_place(&map().fuse(map()).fuse(lag()), 1);
+        keeps_marks_in_place(&map().fuse(lag().fuse(map())), 1);
+        keeps_marks_in_place(&lag().fuse(map().fuse(lag())), 2);
+        keeps_marks_in_place(&lag().fuse(lag()).fuse(lag().fuse(map())), 3);
     }
 }

@@ -70,9 +70,9 @@ impl<T> Sink<T> for Collected<T> {
         self.items.push_back((self.clock.elapsed(), item));
     }
 
-    /// A harness has no source that could make one.
+    /// Only this library's own tests can give the operator one.
     fn put_mark(&mut self, mark: StreamError) {
-        drop(mark);
+        self.put(Err(mark));
     }
 
     fn full(&mut self) -> bool {
@@ -300,7 +300,10 @@ impl<O: Operator> Harness<O> {
                 Next::Input => {
                     if let Some(item) = self.input.pop_front() {
                         let step = &self.out.context.stats.steps[0];
-                        if item.is_ok() { &step.received } else { &step.errors_in }.add(1);
+                        match &item {
+                            Ok(_) => step.received.add(1),
+                            Err(error) => step.errors_in.add(u64::from(!error.is_mark())),
+                        }
                         self.turns.give(item, &mut self.out);
                     } else if self.ended {
                         self.turns.end(&mut self.out);
