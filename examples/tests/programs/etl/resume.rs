@@ -77,10 +77,15 @@ fn position(database: &Path) -> u64 {
 }
 
 /// Looks at the position of a job that runs.
-fn wait_for_position(database: &Path, is_reached: impl Fn(u64) -> bool) {
+fn wait_for_position(child: &mut Child, database: &Path, is_reached: impl Fn(u64) -> bool) {
     // Before there is a log, the database is being made, and must not be locked.
     let log = log(database);
     while !log.exists() || !is_reached(position(database)) {
+        if let Some(status) = child.try_wait().unwrap() {
+            let mut said = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            panic!("it ended with {status}: {said}");
+        }
         std::thread::yield_now();
     }
 }
@@ -104,7 +109,7 @@ fn killed_after(place: &Place, input: &[u8], bytes: usize, commits: bool, more: 
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(&input).unwrap();
         if commits {
-            wait_for_position(&database, |line| line > before);
+            wait_for_position(&mut child, &database, |line| line > before);
         }
         kill(child);
     });
@@ -161,8 +166,7 @@ fn killed_in_the_middle(place: &Place, file: &Path, more: &[&str]) {
     in_time(move || {
         let mut letters = fs::File::open(pipe).unwrap();
         first_line(&mut letters);
-        wait_for_position(&database, |line| line > 2000);
-        assert!(child.try_wait().unwrap().is_none(), "it has not been stopped");
+        wait_for_position(&mut child, &database, |line| line > 2000);
         kill(child);
     });
     fs::remove_file(letters).unwrap();
@@ -234,7 +238,7 @@ fn an_interrupted_job_is_continued() {
         let ran: Ran = in_time(move || {
             let mut stdin = child.stdin.take().unwrap();
             stdin.write_all(half.as_bytes()).unwrap();
-            wait_for_position(&database, |line| line > 0);
+            wait_for_position(&mut child, &database, |line| line > 0);
             interrupt(&child);
             child.wait_with_output().unwrap()
         })
@@ -389,11 +393,11 @@ fn a_run_that_goes_on_stops_when_another_one_resumes_its_database() {
         let mut old = old.stdin(Stdio::piped()).spawn().unwrap();
         let mut stdin = old.stdin.take().unwrap();
         let (database, first) = (place.database(), csv(&[&[BAD][..], &rows[..999]].concat()));
-        let stdin = in_time(move || {
+        let (old, stdin) = in_time(move || {
             stdin.write_all(first.as_bytes()).unwrap();
             // One batch, and nothing else is under way.
-            wait_for_position(&database, |line| line == 1001);
-            stdin
+            wait_for_position(&mut old, &database, |line| line == 1001);
+            (old, stdin)
         });
         let new = place.run_stdin(text.as_bytes(), &["--resume"]);
         assert_same(&place, &new, &expected);
