@@ -413,3 +413,43 @@ fn a_run_that_goes_on_stops_when_another_one_resumes_its_database() {
         assert!(Left::of(&place) == expected.0);
     }
 }
+
+#[test]
+fn a_database_that_another_run_is_writing_is_not_resumed() {
+    let (text, rows) = (csv(&[]), |count: usize| format!("{GOOD}\n").repeat(count));
+    let place = Place::new();
+    let start = |letters: &str| {
+        let mut command = etl(["--json", "--resume", "--input", "-", "--database"]);
+        command.arg(place.database()).arg("--dead-letters").arg(place.path(letters));
+        command.stdin(Stdio::piped()).spawn().unwrap()
+    };
+    let feed = |child: &mut Child, text: &str| {
+        let (mut stdin, text) = (child.stdin.take().unwrap(), text.to_owned());
+        child.stdin = Some(in_time(move || {
+            stdin.write_all(text.as_bytes()).unwrap();
+            stdin
+        }));
+    };
+    let wait = |mut child: Child, line| {
+        let database = place.database();
+        in_time(move || {
+            wait_for_position(&mut child, &database, |it| it == line);
+            child
+        })
+    };
+    let end = |child: Child| Ran::from(in_time(move || child.wait_with_output().unwrap()));
+
+    let mut old = start("old.jsonl");
+    feed(&mut old, &(text.clone() + &rows(2000)));
+    let mut old = wait(old, 2001);
+    // More than a pipe takes, so that it has begun to read, and less than it has to skip.
+    let mut new = start("new.jsonl");
+    feed(&mut new, &(text + &rows(1500)));
+    feed(&mut old, &rows(1000));
+    let old = wait(old, 3001);
+    feed(&mut new, &rows(1500));
+    let message = format!("cannot resume database {}: another run is writing to it", place.database().display());
+    end(new).fails_with(&message);
+    let ran = end(old);
+    assert_eq!((ran.code, &json(&ran)["loaded"]), (Some(0), &json!(3000)));
+}
