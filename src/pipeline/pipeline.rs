@@ -103,7 +103,8 @@ impl PipelineBuilder {
     /// [`Internal`](crate::ErrorKind::Internal), and the [outcome](crate::Outcome) is [`Cut`](crate::Outcome::Cut). A pool
     /// that gets only some of its workers runs with those. [`spawn_for_each`](crate::Stream::spawn_for_each),
     /// [`into_receiver`](crate::Stream::into_receiver), [`spawn`](Pipeline::spawn) and [`every`](Pipeline::every) cancel the
-    /// pipeline. The same happens when the operating system provides no more threads.
+    /// pipeline. The same happens when the operating system provides no more threads, but for a pool: if it is refused the
+    /// first of its threads, it is cut as a stage is, without an attempt at the others.
     ///
     /// With 0, only streams that are fed and read by threads of the caller's work.
     pub fn max_threads(mut self, threads: usize) -> Self {
