@@ -341,7 +341,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             stats.steps[0].received.add(received);
         }
         self.feed.publish(received);
-        self.turns.op_mut().publish(stats, self.out.last_step);
+        self.turns.op_mut().publish(stats, self.out.last_step, None);
         self.out.sync();
     }
 
@@ -439,10 +439,11 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             self.publish();
             self.out.handed_over = handed_over;
             let stats = &self.thread.stats;
-            self.turns.op().held_by_step(self.out.last_step, &mut |step, held| {
+            let mut check = |step: usize, held| {
                 let step = &stats.steps[step];
                 assert_eq!(step.unsettled(), held, "step `{}` of stage `{}` miscounts", step.name, stats.name);
-            });
+            };
+            self.turns.op_mut().publish(stats, self.out.last_step, Some(&mut check));
         }
     }
 }

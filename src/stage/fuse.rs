@@ -27,7 +27,7 @@ use std::fmt;
 use std::time::Instant;
 
 use super::marks::Marks;
-use super::operator::sealed::{Context, Shape, Sink, Stats};
+use super::operator::sealed::{Context, Note, Shape, Sink, Stats, Utterance};
 use super::operator::{Emit, Operator, Shaped, Timer, give, guarded, resumed};
 use crate::error::{Result, StreamError};
 use crate::panic::discard;
@@ -114,6 +114,15 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
                 }
             }
         }
+    }
+
+    /// Counts what went from the one to the other; `entry` is the second's first step.
+    fn count_passed(&mut self, stats: &Stats, entry: usize) {
+        if Self::RECKONED {
+            let step = &stats.steps[entry - 1];
+            self.rest.passed = step.received.get().wrapping_sub(step.failed.get()).wrapping_sub(step.emitted.get());
+        }
+        self.rest.count_passed(stats, entry);
     }
 }
 
@@ -270,7 +279,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
             } else if self.closing && !self.rest.finished && !self.first_is_over {
                 self.first_is_over = true;
                 let link = &mut self.rest.link(out, Self::PLAIN, Self::RECKONED);
-                self.first.ended(link);
+                self.first.utter(Utterance::Unsettled, link);
                 self.marks.release_all(link);
             } else if self.closing {
                 self.rest.ended = true;
@@ -296,19 +305,34 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         self.rest.is_waiting() || self.first_is_waiting()
     }
 
-    fn publish(&mut self, stats: &Stats, last: usize) {
-        self.first.publish(stats, last - B::STEPS);
-        if Self::RECKONED {
-            let step = &stats.steps[last - B::STEPS];
-            self.rest.passed = step.received.get().wrapping_sub(step.failed.get()).wrapping_sub(step.emitted.get());
-        }
-        self.rest.count_passed(stats, last + 1 - B::STEPS);
-        self.rest.second.publish(stats, last);
+    fn publish(&mut self, stats: &Stats, last: usize, note: Option<Note<'_>>) {
+        let entry = last + 1 - B::STEPS;
+        let Some(note) = note else {
+            self.first.publish(stats, entry - 1, None);
+            self.count_passed(stats, entry);
+            return self.rest.second.publish(stats, last, None);
+        };
+        self.first.publish(stats, entry - 1, (!self.first_is_over).then_some(&mut *note));
+        self.count_passed(stats, entry);
+        let waiting = self.rest.waiting.iter().filter(|item| item.is_ok()).count() as u64;
+        let mut note = |step, held| note(step, if step == entry { held + waiting } else { held });
+        self.rest.second.publish(stats, last, Some(&mut note));
     }
 
-    fn ended(&mut self, out: &mut impl Emit<B::Out>) {
-        self.rest.second.ended(out);
-        self.rest.marks.release_all(out);
+    fn utter(&mut self, what: Utterance, out: &mut impl Emit<B::Out>) {
+        match what {
+            Utterance::Unsettled => {
+                self.rest.second.utter(what, out);
+                self.rest.marks.release_all(out);
+            }
+            Utterance::Error(step, error) => match step.checked_sub(A::STEPS) {
+                None => {
+                    let link = &mut self.rest.link(out, Self::PLAIN, Self::RECKONED);
+                    self.first.utter(Utterance::Error(step, error), link);
+                }
+                Some(step) => self.rest.second.utter(Utterance::Error(step, error), out),
+            },
+        }
     }
 
     fn discard(self) {
@@ -316,24 +340,6 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         first.discard();
         discard(rest.waiting);
         rest.second.discard();
-    }
-
-    fn inject(&mut self, step: usize, error: StreamError, out: &mut impl Emit<B::Out>) {
-        match step.checked_sub(A::STEPS) {
-            None => self.first.inject(step, error, &mut self.rest.link(out, Self::PLAIN, Self::RECKONED)),
-            Some(step) => self.rest.second.inject(step, error, out),
-        }
-    }
-
-    fn held_by_step(&self, last: usize, note: &mut dyn FnMut(usize, u64)) {
-        if !self.first_is_over {
-            self.first.held_by_step(last - B::STEPS, note);
-        }
-        let entry = last + 1 - B::STEPS;
-        let waiting = self.rest.waiting.iter().filter(|item| item.is_ok()).count() as u64;
-        self.rest.second.held_by_step(last, &mut |step, held| {
-            note(step, if step == entry { held + waiting } else { held });
-        });
     }
 }
 

@@ -153,21 +153,22 @@ pub trait Operator: Send + 'static {
         Some(mark)
     }
 
-    /// Tells `note` what each step holds; `last` is the index of the operator's last step.
+    /// Brings what is counted inside up to date in `stats`, and tells `note` what each step holds; `last` is the index of
+    /// the operator's last step.
     #[doc(hidden)]
-    fn held_by_step(&self, last: usize, note: &mut dyn FnMut(usize, u64)) {
-        note(last, self.held());
+    fn publish(&mut self, _stats: &sealed::Stats, last: usize, note: Option<sealed::Note<'_>>) {
+        if let Some(note) = note {
+            note(last, self.held());
+        }
     }
 
-    /// Brings what is counted inside up to date in `stats`; `last` is the index of the operator's last step.
+    /// Puts an error item into the output that is not the operator's own.
     #[doc(hidden)]
-    fn publish(&mut self, _stats: &sealed::Stats, _last: usize) {}
-
-    /// Has been ended and has no more to say: what it still holds is lost, and fails.
-    #[doc(hidden)]
-    fn ended(&mut self, out: &mut impl Emit<Self::Out>) {
-        if !Self::SHAPE.plain {
-            fail_unsettled(out);
+    fn utter(&mut self, what: sealed::Utterance, out: &mut impl Emit<Self::Out>) {
+        match what {
+            sealed::Utterance::Unsettled if Self::SHAPE.plain => {}
+            sealed::Utterance::Unsettled => fail_unsettled(out),
+            sealed::Utterance::Error(_, error) => out.error(error),
         }
     }
 
@@ -179,12 +180,6 @@ pub trait Operator: Send + 'static {
         Self: Sized,
     {
         panic::guard_drop(self);
-    }
-
-    /// Sends `error` on from the step with this index, counted from the operator's first.
-    #[doc(hidden)]
-    fn inject(&mut self, _step: usize, error: StreamError, out: &mut impl Emit<Self::Out>) {
-        out.error(error);
     }
 }
 
@@ -322,6 +317,19 @@ pub(crate) mod sealed {
     }
 
     pub(crate) use crate::pipeline::stats::StageStats as Stats;
+
+    /// Is told the index of a step, and how many items it holds.
+    pub(crate) type Note<'a> = &'a mut dyn FnMut(usize, u64);
+
+    /// What is said in an operator's place.
+    #[allow(unnameable_types, reason = "the argument of a hidden method")]
+    #[derive(Debug)]
+    pub enum Utterance {
+        /// It has been ended and has no more to say: what it still holds is lost, and fails.
+        Unsettled,
+        /// This error, from the step with this index, counted from the operator's first.
+        Error(usize, StreamError),
+    }
 
     /// The few things an output must be able to do; `Emit` is made of them.
     pub(crate) trait Sink<T> {
@@ -479,7 +487,7 @@ pub(crate) fn panicked<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E, pa
     let error = context.error(ErrorKind::Panicked, step).with_source(PanicMessage::from(payload));
     let first = out.step() + 1 - O::STEPS;
     // The steps after it are given the error, and may panic in turn. Each time that is a later one.
-    match panic::catch(|| op.inject(step - first, error, out)) {
+    match panic::catch(|| op.utter(sealed::Utterance::Error(step - first, error), out)) {
         Ok(()) => may_go_on,
         Err(payload) => panicked(op, out, payload),
     }

@@ -473,7 +473,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             stats.steps[0].received.add(received);
         }
         self.feed.publish(received);
-        self.turns.op_mut().publish(stats, self.out.last_step);
+        self.turns.op_mut().publish(stats, self.out.last_step, None);
         let delivered = self.tally.items - std::mem::replace(&mut self.published, self.tally.items);
         stats.steps[self.out.last_step].delivered.add(delivered);
     }

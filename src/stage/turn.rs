@@ -16,6 +16,7 @@
 use std::time::Instant;
 
 use super::marks::Marks;
+use super::operator::sealed::Utterance;
 use super::operator::{Emit, Operator, Shaped, Timer, give, guarded, resumed};
 use crate::error::Result;
 use crate::panic::Guarded;
@@ -154,7 +155,7 @@ impl<O: Operator> Turns<O> {
         }
         self.is_settled = true;
         // In this order: the error item for what was kept goes before the marks that waited for it.
-        self.op.ended(out);
+        self.op.utter(Utterance::Unsettled, out);
         self.marks.release_all(out);
         Next::Called
     }

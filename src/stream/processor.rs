@@ -92,8 +92,7 @@ pub trait Stage: Processor {
         None
     }
 
-    /// Appends the names of its steps, one for each step of the operator.
-    #[doc(hidden)]
+    /// Appends the names of its steps, one for each step of the operator: one, unless it was fused of several.
     fn step_names(&self, names: &mut Vec<Arc<str>>) {
         names.push(self.name().into());
     }

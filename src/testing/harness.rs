@@ -323,14 +323,15 @@ impl<O: Operator> Harness<O> {
     /// The books balance after each call.
     fn check(&mut self) {
         let (stats, last) = (&self.out.context.stats, self.out.step());
-        self.turns.op_mut().publish(stats, last);
+        self.turns.op_mut().publish(stats, last, None);
         if self.turns.is_settled() {
             return;
         }
-        self.turns.op().held_by_step(last, &mut |step, held| {
+        let mut check = |step: usize, held| {
             let step = &stats.steps[step];
             assert_eq!(step.unsettled(), held, "step `{}` miscounts", step.name);
-        });
+        };
+        self.turns.op_mut().publish(stats, last, Some(&mut check));
     }
 }
 
