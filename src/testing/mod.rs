@@ -19,7 +19,6 @@ pub use sink::TestSink;
 pub use source::TestSource;
 
 use crate::clock::ManualClock;
-use crate::error::StreamError;
 use crate::pipeline::CancelToken;
 
 /// The clock of `cancel`, which must be one that a test moves.
@@ -29,11 +28,4 @@ fn manual_clock(cancel: &CancelToken, who: &str) -> ManualClock {
         Some(clock) => clock.clone(),
         None => panic!("a {who} needs a pipeline on a ManualClock: `Pipeline::builder(..).clock(&clock)`"),
     }
-}
-
-/// An error with all its reasons, on one line.
-fn in_full(error: &StreamError) -> String {
-    let error: &dyn std::error::Error = error;
-    let reasons = std::iter::successors(error.source(), |reason| reason.source());
-    reasons.fold(error.to_string(), |text, reason| format!("{text}: {reason}"))
 }

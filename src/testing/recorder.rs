@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{in_full, manual_clock};
+use super::manual_clock;
 use crate::clock::ManualClock;
 use crate::error::Result;
 use crate::stream::Stream;
@@ -66,7 +66,7 @@ impl<T: Send + 'static> Recorder<T> {
     pub fn timed_items(&self) -> Vec<(Duration, T)> {
         let unwrap = |(time, output): (Duration, Result<T>)| match output {
             Ok(item) => (time, item),
-            Err(error) => panic!("an error item came at {time:?}: {}", in_full(&error)),
+            Err(error) => panic!("an error item came at {time:?}: {error:#}"),
         };
         self.timed_outputs().into_iter().map(unwrap).collect()
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{in_full, manual_clock};
+use super::manual_clock;
 use crate::clock::ManualClock;
 use crate::error::StreamError;
 use crate::stream::{Stream, TryRecvError};
@@ -239,8 +239,8 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
     fn fail(&self, expected: &str, came: &Came<T>) -> ! {
         let came = match came {
             Came::Item(item) => format!("the item {item:?} came"),
-            Came::Error(error) => format!("an error item came: {}{}", in_full(error), item_of(error)),
-            Came::Cut(error) => format!("the stream was cut: {}", in_full(error)),
+            Came::Error(error) => format!("an error item came: {error:#}"),
+            Came::Cut(error) => format!("the stream was cut: {error:#}"),
             Came::End => "the stream has ended".to_owned(),
             Came::Nothing => match self.clock.next_timer() {
                 Some(wait) => format!("nothing came; the next timer is due in {wait:?}"),
@@ -249,10 +249,6 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
         };
         panic!("expected {expected} from stage `{}` at {:?}, but {came}", self.stream.feeder(), self.clock.elapsed());
     }
-}
-
-fn item_of(error: &StreamError) -> String {
-    error.item_type().map_or_else(String::new, |item| format!(" (with a {item} in it)"))
 }
 
 impl<T> fmt::Debug for TestSink<T> {
@@ -297,8 +293,8 @@ mod tests {
         let numbers = stream.try_map(|text: &&str| text.parse::<i32>());
         assert_eq!(
             complaint(numbers, |sink| sink.expect_nothing()),
-            "expected nothing from stage `map` at 0ns, but an error item came: stage `map` failed: invalid digit \
-             found in string (with a &str in it)"
+            "expected nothing from stage `map` at 0ns, but an error item came: stage `map` failed (item: &str): \
+             invalid digit found in string"
         );
 
         let (source, stream) = TestSource::<i32>::new(&pipeline);

@@ -58,18 +58,18 @@ impl fmt::Display for ErrorKind {
 /// A `StreamError` is one pointer wide. Clones share everything, including the item: whoever calls
 /// [`take_item`](Self::take_item) first has it.
 pub struct StreamError {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    kind: ErrorKind,
-    stage: Arc<str>,
-    step: Option<Arc<str>>,
-    attempts: u32,
-    time: SystemTime,
-    source: Option<BoxError>,
+pub(super) struct Inner {
+    pub(super) kind: ErrorKind,
+    pub(super) stage: Arc<str>,
+    pub(super) step: Option<Arc<str>>,
+    pub(super) attempts: u32,
+    pub(super) time: SystemTime,
+    pub(super) source: Option<BoxError>,
     item: Mutex<Option<Box<dyn Any + Send>>>,
-    item_type: Option<&'static str>,
+    pub(super) item_type: Option<&'static str>,
     /// It is not an error, but a mark on its way: see `mark.rs`.
     mark: Option<Mark>,
 }
@@ -253,38 +253,6 @@ impl Clone for StreamError {
     }
 }
 
-impl fmt::Display for StreamError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &*self.inner;
-        match inner.kind {
-            ErrorKind::Cancelled => return write!(f, "stream cut short after stage `{}`", inner.stage),
-            kind => write!(f, "stage `{}` {kind}", inner.stage)?,
-        }
-        if let Some(step) = &inner.step {
-            write!(f, " in step `{step}`")?;
-        }
-        if inner.attempts > 1 {
-            write!(f, " after {} attempts", inner.attempts)?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for StreamError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &*self.inner;
-        f.debug_struct("StreamError")
-            .field("kind", &inner.kind)
-            .field("stage", &inner.stage)
-            .field("step", &inner.step)
-            .field("attempts", &inner.attempts)
-            .field("time", &inner.time)
-            .field("source", &inner.source)
-            .field("item_type", &inner.item_type)
-            .finish()
-    }
-}
-
 impl std::error::Error for StreamError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.inner.source.as_deref().map(|source| source as _)
@@ -329,12 +297,5 @@ mod tests {
         assert_eq!(clone.take_item::<String>().as_deref(), Some("x"));
         assert_eq!(error.take_item::<String>(), None);
         assert_eq!(error.item_type(), Some("alloc::string::String"));
-    }
-
-    #[test]
-    fn says_where_and_leaves_the_reason_to_its_source() {
-        let error = StreamError::new(ErrorKind::Failed, "load").with_attempts(3).with_source("disk full");
-        assert_eq!(error.to_string(), "stage `load` failed after 3 attempts");
-        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "disk full");
     }
 }

@@ -1,0 +1,7 @@
+//! Errors that travel in a stream: what failed, where, and the item it failed on.
+
+mod error;
+mod text;
+mod utc;
+
+pub use error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
