@@ -233,7 +233,11 @@ fn a_mark_behind_an_item_that_waits_takes_no_room() {
     assert!(sender.is_stuck());
     assert!(matches!(receiver.poll(), Polled::Item(Ok(2))));
     assert!(matches!(receiver.poll(), Polled::Item(Err(mark)) if mark.is_mark()));
-    assert_eq!(drain(&mut receiver), [3]);
+    sender.hand_over();
+    assert!(!sender.is_stuck());
+    sender.push(Ok(5));
+    assert!(sender.is_stuck(), "a mark that was taken makes no room either");
+    assert_eq!(drain(&mut receiver), [3, 4]);
 }
 
 /// Two threads that park on every occasion: neither is ever left parked.

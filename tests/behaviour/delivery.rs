@@ -173,6 +173,61 @@ fn a_record_is_acknowledged_when_the_next_one_is_asked_for() {
 }
 
 #[test]
+fn a_report_counts_error_items_and_no_marks() {
+    type Build = fn(Stream<u64>) -> Stream<u64>;
+    let stages: [(&str, Build); 7] = [
+        ("map-2", |stream| stream.map(|n| n)),
+        ("flat_map", |stream| stream.flat_map(|n| [n])),
+        ("map-2", |stream| stream.map(|n| n).buffer(4)),
+        ("async_map", |stream| stream.async_map(2, |_: &CancelToken, n: &u64| streamz::Ok(*n))),
+        ("async_map", |stream| {
+            let mapper = AsyncMapper::new(|_: &CancelToken, n: &u64| streamz::Ok(*n));
+            stream.through(&mapper.with_workers(2).with_ordered(false))
+        }),
+        ("par_map", |stream| stream.par_map(|n| n)),
+        ("fan_out", |stream| {
+            let [one] = stream.fan_out();
+            one
+        }),
+    ];
+    for (name, build) in stages {
+        let (_clock, pipeline) = on_a_clock();
+        let store = Store::with(9);
+        let records = deliver(&pipeline, &store, one_by_one());
+        let some_fail = records.try_map(|n| if n % 3 == 0 { Err("a multiple of 3") } else { Ok(*n) });
+        let results: Vec<_> = std::iter::from_fn({
+            let mut stream = build(some_fail);
+            move || stream.recv()
+        })
+        .collect();
+        assert_eq!(results.iter().filter(|result| result.is_err()).count(), 3, "{name}");
+        let report = pipeline.join();
+        assert_eq!(store.acknowledged(), (0..9).collect::<Vec<_>>(), "{name}: {report}");
+        let step = &report.stage(name).unwrap().steps[0];
+        assert_eq!((step.received, step.errors_in, step.errors_out), (6, 3, 3), "{name}: {report}");
+    }
+}
+
+/// Its items are dropped, and what was made of a record has not been processed.
+#[test]
+fn a_record_for_a_branch_that_has_gone_is_not_acknowledged() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(6);
+    let (even, mut odd) = deliver(&pipeline, &store, one_by_one()).split(|n| n % 2 == 0);
+    drop(even);
+    assert_eq!(take_all(&clock, &mut odd), 3);
+    assert_eq!(store.acknowledged(), [1, 3, 5]);
+
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(6);
+    let records = deliver(&pipeline, &store, one_by_one());
+    let (items, mut letters) = records.try_map(|n| if n % 2 == 0 { Ok(*n) } else { Err("odd") }).dead_letters();
+    drop(items);
+    assert_eq!(take_all(&clock, &mut letters), 3);
+    assert_eq!(store.acknowledged(), [1, 3, 5]);
+}
+
+#[test]
 fn no_more_is_fetched_than_may_be_in_flight() {
     let (clock, pipeline) = on_a_clock();
     let store = Store::with(10);

@@ -29,6 +29,14 @@ fn a_pool_is_named_after_what_it_does_or_as_it_was_told() {
 }
 
 #[test]
+fn an_error_before_the_timeout_is_no_timeout() {
+    let (_clock, pipeline) = virtual_pipeline();
+    let mapper = AsyncMapper::new(|_: &CancelToken, _: &u64| Err::<u64, _>("refused")).with_timeout(ms(10));
+    let result = Stream::from_iter(&pipeline, [1]).through(&mapper).recv().unwrap();
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Failed);
+}
+
+#[test]
 fn results_keep_the_order_of_the_input_whatever_finishes_first() {
     let (clock, pipeline) = virtual_pipeline();
     let mut results = Stream::from_iter(&pipeline, [30, 10, 20]).through(&AsyncMapper::new(nap).with_workers(3));

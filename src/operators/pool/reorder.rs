@@ -109,6 +109,7 @@ mod tests {
     #[test]
     fn ordered_results_wait_for_those_before_them() {
         let mut reorder = Reorder::new(true);
+        assert!(reorder.is_ordered());
         reorder.insert(2, 'c');
         reorder.insert(1, 'b');
         assert_eq!(reorder.pop(), None);
@@ -121,6 +122,7 @@ mod tests {
     #[test]
     fn unordered_results_come_as_they_were_finished() {
         let mut reorder = Reorder::new(false);
+        assert!(!reorder.is_ordered());
         reorder.insert(2, 'c');
         reorder.insert(0, 'a');
         assert_eq!((reorder.pop(), reorder.pop(), reorder.pop()), (Some('c'), Some('a'), None));

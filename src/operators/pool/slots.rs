@@ -138,3 +138,20 @@ impl<In, Out> Slot<In, Out> {
         next
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_items_in_a_slot_the_oldest_is_the_next() {
+        for (more, expected) in [(1, [1, 2, 4, 6]), (3, [2, 3, 4, 6]), (5, [2, 4, 5, 6]), (7, [2, 4, 6, 7])] {
+            let slots = Slots::new(1);
+            slots.put(0, &mut [2, 4, 6].map(|number| (number, ())).into());
+            let first = slots.swap_with(0, (0, 'a'), (more, ()));
+            let others = std::iter::from_fn(|| slots.swap(0, (0, 'b')));
+            let order: Vec<u64> = first.into_iter().chain(others).map(|(number, ())| number).collect();
+            assert_eq!(order, expected);
+        }
+    }
+}
