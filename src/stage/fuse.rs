@@ -462,7 +462,7 @@ mod tests {
     use super::*;
     use crate::mark::testing::Probe;
     use crate::testing::Harness;
-    use crate::{BatchConfig, Batcher, Custom, ErrorKind, Inline, Mapper, Pipeline, Processor, Stage};
+    use crate::{BatchConfig, Batcher, Custom, ErrorKind, Inline, Mapper, Pipeline, Processor, Stage, Take};
 
     fn batcher<T: Send + 'static>(max_size: usize) -> Batcher<T> {
         Batcher::new(BatchConfig { max_size, max_latency: Duration::from_millis(10) })
@@ -564,5 +564,85 @@ mod tests {
         keeps_marks_in_place(&map().fuse(lag().fuse(map())), 1);
         keeps_marks_in_place(&lag().fuse(map().fuse(lag())), 2);
         keeps_marks_in_place(&lag().fuse(lag()).fuse(lag().fuse(map())), 3);
+    }
+
+    /// Emits three items for each, at once and whether there is room or not.
+    struct Burst;
+
+    impl Operator for Burst {
+        type In = u32;
+        type Out = u32;
+
+        fn item(&mut self, item: u32, out: &mut impl Emit<u32>) {
+            out.emit(3 * item);
+            (1..3).for_each(|n| out.emit_from(3 * item + n, 0));
+        }
+    }
+
+    /// Emits each item twice, the second time when there is room.
+    #[derive(Default)]
+    struct Echo(Option<u32>);
+
+    impl Operator for Echo {
+        type In = u32;
+        type Out = u32;
+
+        fn item(&mut self, item: u32, out: &mut impl Emit<u32>) {
+            out.emit_from(item, 0);
+            self.0 = Some(item);
+        }
+
+        fn resume(&mut self, out: &mut impl Emit<u32>) -> bool {
+            if self.0.is_some() && out.is_full() {
+                return true;
+            }
+            self.0.take().into_iter().for_each(|item| out.emit(item));
+            false
+        }
+
+        fn held(&self) -> u64 {
+            u64::from(self.0.is_some())
+        }
+    }
+
+    fn comes_in_order<S: Stage<In = u32, Out = u32>>(stage: &S, expected: &[u32], finishes: bool) {
+        for capacity in 1..6 {
+            let mut run = Harness::new(stage).with_capacity(capacity);
+            let mut seen = Vec::new();
+            let mut take_all = |run: &mut Harness<S::Op>| {
+                loop {
+                    let items = run.items();
+                    if items.is_empty() {
+                        break;
+                    }
+                    seen.extend(items);
+                }
+                seen.clone()
+            };
+            for n in 0..3 {
+                run.item(n);
+                take_all(&mut run);
+            }
+            assert_eq!(run.is_finished(), finishes, "{}, capacity {capacity}", stage.name());
+            run.end();
+            assert_eq!(take_all(&mut run), expected, "{}, capacity {capacity}", stage.name());
+        }
+    }
+
+    /// After each call, the harness compares what each step holds with what it has received and settled.
+    #[test]
+    fn what_waits_between_fused_operators_keeps_its_order_and_is_held_by_the_second() {
+        let burst = || Custom::new("burst", || Burst);
+        let echo = || Custom::new("echo", Echo::default);
+        let lag = || Custom::new("lag", Lag::default);
+        let twice: Vec<u32> = (0..9).flat_map(|n| [n; 2]).collect();
+        let four_times: Vec<u32> = (0..9).flat_map(|n| [n; 4]).collect();
+        comes_in_order(&burst().fuse(echo()), &twice, false);
+        comes_in_order(&burst().fuse(echo()).fuse(echo()), &four_times, false);
+        comes_in_order(&burst().fuse(echo().fuse(echo())), &four_times, false);
+        comes_in_order(&burst().fuse(lag()).fuse(echo().fuse(lag())), &twice, false);
+        comes_in_order(&burst().fuse(echo()).fuse(Take::new(5)), &twice[..5], true);
+        comes_in_order(&burst().fuse(Take::new(5)).fuse(echo()), &twice[..10], true);
+        comes_in_order(&echo().fuse(Take::new(3).fuse(burst())), &[0, 1, 2, 0, 1, 2, 3, 4, 5], true);
     }
 }
