@@ -124,24 +124,46 @@ pub trait Acker: Send + 'static {
 ///
 /// It shows as the error it was made of. That one should name the store, the stream and, if there is one, the position.
 pub struct StoreError {
-    transient: bool,
+    kind: Kind,
     reason: BoxError,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Transient,
+    Permanent,
+    Refused(usize),
 }
 
 impl StoreError {
     /// The same call may succeed later: the server is down, the file is locked, the disk is full.
     pub fn transient(reason: impl Into<BoxError>) -> Self {
-        Self { transient: true, reason: reason.into() }
+        Self { kind: Kind::Transient, reason: reason.into() }
     }
 
     /// It will not: the password is wrong, the key is not a stream, the table is missing.
     pub fn permanent(reason: impl Into<BoxError>) -> Self {
-        Self { transient: false, reason: reason.into() }
+        Self { kind: Kind::Permanent, reason: reason.into() }
+    }
+
+    /// An [`Outbox`](super::Outbox) will never take the record at this index of the batch, as [`write`](super::Outbox::write)
+    /// has left it: it is too large, or not allowed. The others of the batch may be written. From an inbox or an acker, it
+    /// counts as [permanent](Self::permanent).
+    pub fn refused(index: usize, reason: impl Into<BoxError>) -> Self {
+        Self { kind: Kind::Refused(index), reason: reason.into() }
     }
 
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
-        self.transient
+        self.kind == Kind::Transient
+    }
+
+    /// The index in the batch of the record that the store [refuses](Self::refused).
+    pub fn refused_index(&self) -> Option<usize> {
+        match self.kind {
+            Kind::Refused(index) => Some(index),
+            _ => None,
+        }
     }
 
     /// The error that it was made of.
@@ -163,7 +185,7 @@ impl fmt::Display for StoreError {
 
 impl fmt::Debug for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreError").field("transient", &self.transient).field("reason", &self.reason).finish()
+        f.debug_struct("StoreError").field("kind", &self.kind).field("reason", &self.reason).finish()
     }
 }
 

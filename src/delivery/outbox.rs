@@ -1,15 +1,23 @@
 //! [`Outbox`]: a store that confirms what it was given.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::inbox::{StoreError, guarded};
 use super::pauses::Pauses;
-use crate::error::{BoxError, Result};
-use crate::operators::BatchConfig;
+use crate::error::{BoxError, ErrorKind, Result};
+use crate::operators::{BatchConfig, Batcher};
 use crate::pipeline::CancelToken;
-use crate::stream::Stream;
+use crate::pipeline::stats::StageKind;
+use crate::stage::fuse::FusedOperator;
+use crate::stage::{Emit, Operator};
+use crate::stream::start::{Registered, spawn_driver};
+use crate::stream::{Stage, Stream};
 
 /// Where records go that must not be lost: a store that has kept what it was given when `write` returns.
 ///
-/// [`Stream::deliver_to`](crate::Stream::deliver_to) writes batches to it. What came from an [`Inbox`](super::Inbox) is
+/// [`Stream::deliver_to`](crate::Stream::deliver_to) and [`Stream::deliver_through`](crate::Stream::deliver_through) write
+/// batches to it. What came from an [`Inbox`](super::Inbox) is
 /// acknowledged there only after what was made of it has been written here.
 pub trait Outbox {
     /// What it takes.
@@ -22,7 +30,11 @@ pub trait Outbox {
     ///
     /// # Errors
     /// A [transient](StoreError::transient) error is logged, and the call made again after a pause, for as long as the
-    /// pipeline runs. A [permanent](StoreError::permanent) one ends the sink with that error.
+    /// pipeline runs. A [permanent](StoreError::permanent) one ends the sink with that error, or cancels the pipeline of the
+    /// stage.
+    ///
+    /// A record that the store will never take is reported as [refused](StoreError::refused), one in each call: it is taken
+    /// out of the batch, and the call made again at once for the others.
     fn write(&mut self, batch: &mut Vec<Self::Record>) -> Result<(), StoreError>;
 }
 
@@ -46,11 +58,12 @@ impl<T: Send + 'static> Stream<T> {
     /// is being written, so a slow store slows the pipeline down. Memory: one batch.
     ///
     /// When the store fails for a time, the log says so once, and the batch is tried again after growing pauses of 0.1 s to
-    /// 5 s, until it is written or the pipeline is cancelled. To go on after records that the store refuses for good, and
-    /// after error items, split them off before: with [`try_map`](Self::try_map) and [`dead_letters`](Self::dead_letters).
+    /// 5 s, until it is written or the pipeline is cancelled. To continue after error items and after records that the store
+    /// refuses, use [`deliver_through`](Self::deliver_through).
     ///
     /// # Errors
-    /// The first error item, the permanent error of the store, or if the stream was cut, the error that says why.
+    /// The first error item, the permanent error of the store, the reason why it refuses a record, or if the stream was cut,
+    /// the error that says why.
     ///
     /// # Panics
     /// If `max_size` is 0.
@@ -60,18 +73,115 @@ impl<T: Send + 'static> Stream<T> {
         let mut written = 0;
         self.inline().batch(batches).try_for_each(|batch: Vec<T>| {
             written += batch.len() as u64;
-            write(&mut outbox, batch, &token, &feeder)
+            write(&mut outbox, batch, &token, &feeder, |_, reason| Err(reason))
         })?;
         Ok(written)
     }
+
+    /// Writes the items to a store, in batches, on a thread of its own, and continues with how many records of each batch
+    /// were written. Stage name: `write`.
+    ///
+    /// As [`deliver_to`](Self::deliver_to), but a record that the store [refuses](StoreError::refused) becomes an error item of
+    /// kind [`Failed`](ErrorKind::Failed) that carries the record, and error items of the input pass. So
+    /// [`dead_letters`](Self::dead_letters) behind it splits off all that failed, wherever it did:
+    ///
+    /// ```
+    /// use streamz::delivery::{Outbox, StoreError};
+    /// use streamz::{BatchConfig, Pipeline, Stream};
+    ///
+    /// /// Takes even numbers only.
+    /// struct Even;
+    ///
+    /// impl Outbox for Even {
+    ///     type Record = u32;
+    ///
+    ///     fn write(&mut self, batch: &mut Vec<u32>) -> Result<(), StoreError> {
+    ///         if let Some(index) = batch.iter().position(|n| n % 2 == 1) {
+    ///             return Err(StoreError::refused(index, "it is odd"));
+    ///         }
+    ///         batch.clear();
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let pipeline = Pipeline::new("numbers");
+    /// let (written, refused) = Stream::from_iter(&pipeline, 0..10)
+    ///     .deliver_through(Even, BatchConfig::default())
+    ///     .dead_letters();
+    /// refused.spawn_for_each(|letter| eprintln!("refused: {letter:?}"));
+    /// assert_eq!(written.fold(0, |sum, count| sum + count)?, 5);
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    ///
+    /// # Ordering
+    /// An error item of the input follows the batch of the items before it, which is written early for that. The refused
+    /// records of a batch come before its count, which is 0 if all were refused.
+    ///
+    /// # Errors
+    /// A permanent error of the store cancels the pipeline, with the error as the reason. The records of that batch are not
+    /// acknowledged.
+    ///
+    /// # Cancellation
+    /// Seen between two calls of the store, and in a pause. What was not written by then is abandoned.
+    ///
+    /// # Panics
+    /// If `max_size` is 0.
+    #[track_caller]
+    pub fn deliver_through<O>(self, outbox: O, batches: BatchConfig) -> Stream<u64>
+    where
+        O: Outbox<Record = T> + Send + 'static,
+    {
+        let (token, feeder) = (self.token().clone(), self.feeder().clone());
+        let writer = Writer { outbox, token: token.clone(), feeder, failed: 0 };
+        let both = FusedOperator::new(Batcher::new(batches).start(), writer);
+        let steps = ["batch".into(), "write".into()];
+        let registered = Registered::with_input(&token, &self, "write", StageKind::Processor, &steps, 1);
+        spawn_driver(registered, None, both, self.into_input())
+    }
 }
 
-/// Writes a batch, however long that takes.
+/// Writes each batch, and continues with how many records were written.
+struct Writer<O> {
+    outbox: O,
+    token: CancelToken,
+    feeder: Arc<str>,
+    /// Batches that could not be written. The pipeline has been cancelled.
+    failed: u64,
+}
+
+impl<O: Outbox<Record: Send + 'static> + Send + 'static> Operator for Writer<O> {
+    type In = Vec<O::Record>;
+    type Out = u64;
+
+    fn item(&mut self, batch: Vec<O::Record>, out: &mut impl Emit<u64>) {
+        let mut written = batch.len() as u64;
+        let outcome = write(&mut self.outbox, batch, &self.token, &self.feeder, |record, reason| {
+            written -= 1;
+            let error = out.error_of(ErrorKind::Failed).with_source(reason).with_item(record);
+            out.error(error);
+            Ok(())
+        });
+        match outcome {
+            Ok(()) => out.emit(written),
+            Err(reason) => {
+                self.failed += 1;
+                self.token.cancel_because(reason);
+            }
+        }
+    }
+
+    fn held(&self) -> u64 {
+        self.failed
+    }
+}
+
+/// Writes a batch, however long that takes. What the store refuses goes to `refused`, which may end it.
 fn write<O: Outbox>(
     outbox: &mut O,
     mut batch: Vec<O::Record>,
     token: &CancelToken,
     feeder: &str,
+    mut refused: impl FnMut(O::Record, BoxError) -> Result<(), BoxError>,
 ) -> Result<(), BoxError> {
     let mut pauses = Pauses::new();
     loop {
@@ -85,7 +195,19 @@ fn write<O: Outbox>(
             // What it has left out is tried again, but not at once.
             Ok(()) => {}
             Err(error) if error.is_transient() => pauses.warn(feeder, "write what it makes", &error),
-            Err(error) => return Err(error.into_reason()),
+            Err(error) => match error.refused_index().filter(|index| *index < batch.len()) {
+                Some(index) => {
+                    refused(batch.remove(index), error.into_reason())?;
+                    pauses.over();
+                    if batch.is_empty() {
+                        return Ok(());
+                    }
+                    // A pause of no length, which sees a cancel.
+                    token.sleep(Duration::ZERO)?;
+                    continue;
+                }
+                None => return Err(error.into_reason()),
+            },
         }
         let now = token.now();
         token.sleep(pauses.next(now).saturating_duration_since(now))?;

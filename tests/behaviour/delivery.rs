@@ -27,6 +27,8 @@ struct State {
     acknowledged: Vec<u64>,
     given_back: Vec<u64>,
     written: Vec<u64>,
+    /// Records that it never takes, one report each.
+    refuses: Vec<u64>,
     panics: bool,
     lease: Option<Duration>,
 }
@@ -115,6 +117,9 @@ impl Outbox for Store {
 
     fn write(&mut self, batch: &mut Vec<u64>) -> Result<(), StoreError> {
         let mut state = self.state();
+        if let Some(index) = batch.iter().position(|n| state.refuses.contains(n)) {
+            return Err(StoreError::refused(index, format!("record {} is too large", batch[index])));
+        }
         match state.write_errors.pop_front() {
             Some(error) => {
                 // A part of it was written.
@@ -660,6 +665,89 @@ fn what_the_outbox_refuses_for_good_is_not_acknowledged() {
     pipeline.join();
     assert!(from.acknowledged().is_empty());
     assert!(!from.state().given_back.is_empty());
+}
+
+#[test]
+fn a_refused_record_becomes_a_dead_letter_and_the_rest_is_written() {
+    let (clock, pipeline) = on_a_clock();
+    let (from, to) = (Store::with(10), Store::default());
+    to.state().refuses = vec![1, 2, 4, 5, 6, 7];
+    to.state().write_errors.push_back(StoreError::transient("the file is locked"));
+    let batches = BatchConfig { max_size: 4, max_latency: ms(10) };
+    let numbers = deliver(&pipeline, &from, one_by_one()).try_map(|n| if *n == 9 { Err("nine") } else { Ok(*n) });
+    let (written, dead) = numbers.deliver_through(to.clone(), batches).dead_letters();
+    let (letters, received) = std::sync::mpsc::channel();
+    dead.spawn_for_each(move |letter| letters.send(letter.unwrap()).unwrap());
+    let (counts, counted) = std::sync::mpsc::channel();
+    written.spawn_for_each(move |count| counts.send(count.unwrap()).unwrap());
+    clock.settle();
+    clock.advance(ms(1_000));
+    assert_eq!(counted.iter().collect::<Vec<_>>(), [2, 0, 1]);
+    assert_eq!(to.state().written, [0, 3, 8]);
+    let dead: Vec<(u64, String, String)> = received
+        .iter()
+        .map(|letter| {
+            let stage = letter.error().stage().to_owned();
+            let (item, error) = letter.into_item::<u64>().unwrap();
+            (item, stage, std::error::Error::source(&error).unwrap().to_string())
+        })
+        .collect();
+    let too_large = |n: u64| (n, "write".to_owned(), format!("record {n} is too large"));
+    let mut expected: Vec<_> = [1, 2, 4, 5, 6, 7].map(too_large).into();
+    expected.push((9, "map".to_owned(), "nine".to_owned()));
+    let by_number = |it: &(u64, String, String)| it.0;
+    let mut dead = dead;
+    dead.sort_by_key(by_number);
+    assert_eq!(dead, expected);
+    assert!(pipeline.join().is_complete());
+    assert_eq!(from.acknowledged(), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_refused_record_ends_a_sink_and_is_not_acknowledged() {
+    let pipeline = Pipeline::new("strict");
+    let (from, to) = (Store::with(10), Store::default());
+    to.state().refuses = vec![1];
+    let batches = BatchConfig { max_size: 4, max_latency: ms(10) };
+    let error = deliver(&pipeline, &from, one_by_one()).deliver_to(to, batches).unwrap_err();
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "record 1 is too large");
+    pipeline.join();
+    assert!(from.acknowledged().is_empty());
+}
+
+#[test]
+fn a_stage_whose_store_fails_for_good_cancels_the_pipeline() {
+    let (clock, pipeline) = on_a_clock();
+    let (from, to) = (Store::with(10), Store::default());
+    // In the first call, and after it has waited.
+    to.state().write_errors = [StoreError::transient("locked"), StoreError::permanent("no permission")].into();
+    let batches = BatchConfig { max_size: 4, max_latency: ms(10) };
+    let written = deliver(&pipeline, &from, one_by_one()).deliver_through(to, batches);
+    written.spawn_for_each(drop);
+    clock.settle();
+    clock.advance(ms(1_000));
+    let Some(Cause::Because(reason)) = pipeline.cause() else { panic!("{:?}", pipeline.cause()) };
+    assert_eq!(reason.to_string(), "no permission");
+    let report = pipeline.join();
+    assert!(report.faults.is_empty());
+    assert!(from.acknowledged().is_empty());
+    assert_eq!(report.stage("write").unwrap().steps[1].abandoned, 1);
+}
+
+#[test]
+fn a_cancel_ends_the_wait_for_a_store_that_does_not_recover() {
+    let (clock, pipeline) = on_a_clock();
+    let (from, to) = (Store::with(10), Store::default());
+    to.state().write_errors = (0..10).map(|_| StoreError::transient("locked")).collect();
+    let batches = BatchConfig { max_size: 10, max_latency: ms(10) };
+    let written = deliver(&pipeline, &from, open_end(9)).deliver_through(to, batches);
+    written.spawn_for_each(drop);
+    clock.settle();
+    clock.advance(ms(500));
+    pipeline.cancel();
+    pipeline.join();
+    assert!(from.acknowledged().is_empty());
+    assert_eq!(from.state().given_back.len(), 9);
 }
 
 #[test]

@@ -203,6 +203,9 @@ impl Error for JournalError {}
 
 impl From<JournalError> for StoreError {
     fn from(error: JournalError) -> Self {
+        if let Reason::TooLarge { index, .. } = error.inner.reason {
+            return StoreError::refused(index, error);
+        }
         if error.is_transient() { StoreError::transient(error) } else { StoreError::permanent(error) }
     }
 }

@@ -14,7 +14,7 @@ use crate::retention::{self, Turn};
 /// Appends records to a topic. Made by [`Journal::writer`](crate::Journal::writer).
 ///
 /// It is an [`Outbox`]: [`Stream::deliver_to`](streamz::Stream::deliver_to) writes to it, each batch in one transaction, all of it
-/// or nothing.
+/// or nothing. A record that is too large is [refused](StoreError::refused), and the rest of its batch can be written.
 ///
 /// # Ordering
 /// The records of a batch have consecutive positions, in their order. Batches of several writers do not mix.

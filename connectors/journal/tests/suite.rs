@@ -52,6 +52,10 @@ impl Store for Sqlite {
         self.journal().writer(topic).unwrap()
     }
 
+    fn refused_record() -> Record {
+        Record::new(vec![0; (16 << 20) + 1])
+    }
+
     fn record(key: &[u8], payload: &[u8]) -> Record {
         Record::new(payload).with_key(key)
     }

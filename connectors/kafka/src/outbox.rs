@@ -20,8 +20,6 @@ use crate::record::NewRecord;
 /// How long to wait for room in the client's queue before looking again.
 const ROOM: Duration = Duration::from_millis(10);
 
-type Refused = Box<dyn FnMut(NewRecord, Error) + Send>;
-
 /// Writes to a topic, and waits until the brokers have stored what was written.
 ///
 /// The producer is idempotent: what the client sends again after a broken connection is stored once, and records of a
@@ -36,13 +34,12 @@ type Refused = Box<dyn FnMut(NewRecord, Error) + Send>;
 /// is full, it waits.
 ///
 /// # Errors
-/// A record that is too large for the brokers is refused for good: it stays in the batch, alone, and the error names it.
-/// With [`on_refused`](KafkaOutboxBuilder::on_refused) it is put aside instead.
+/// A record that the brokers will never take, because it is too large or has no such partition, is
+/// [refused](StoreError::refused): it stays in the batch, and the error names it. The others are written.
 pub struct KafkaOutbox {
     producer: ThreadedProducer<Reports>,
     topic: Arc<str>,
     place: Place,
-    refused: Option<Refused>,
 }
 
 /// Describes a [`KafkaOutbox`]; made by [`KafkaOutbox::builder`].
@@ -53,7 +50,6 @@ pub struct KafkaOutboxBuilder {
     properties: Vec<(String, String)>,
     delivery_timeout: Duration,
     connect_timeout: Duration,
-    refused: Option<Refused>,
 }
 
 /// What has become of the records of a batch.
@@ -106,7 +102,6 @@ impl KafkaOutbox {
             properties: Vec::new(),
             delivery_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
-            refused: None,
         }
     }
 
@@ -164,27 +159,27 @@ impl Outbox for KafkaOutbox {
             return Ok(());
         }
         let outcomes = self.send(batch);
-        let (mut later, mut never) = (None, None);
+        let (mut refused, mut later, mut never) = (None, None, None);
         let mut left = Vec::new();
         for (record, outcome) in batch.drain(..).zip(outcomes) {
             let Some(code) = outcome else { continue };
             let error = Error::of_code(&self.place, "write", code).about_record(&record);
-            match &mut self.refused {
-                Some(refused) if is_fault_of_record(code) => {
-                    refused(record, error);
-                    continue;
+            if is_fault_of_record(code) {
+                refused = refused.or(Some((left.len(), error)));
+            } else {
+                let first = if error.is_transient() { &mut later } else { &mut never };
+                // What was not sent says less than what could not be.
+                if first.is_none() && code != Code::Retry {
+                    *first = Some(error);
                 }
-                _ => {}
-            }
-            let first = if error.is_transient() { &mut later } else { &mut never };
-            // What was not sent says less than what could not be.
-            if first.is_none() && code != Code::Retry {
-                *first = Some(error);
             }
             left.push(record);
         }
         *batch = left;
-        // The others first: after an error that is permanent there is no next call.
+        // First what is certain: the next call tells of the rest. After an error that is permanent there is none.
+        if let Some((index, error)) = refused {
+            return Err(StoreError::refused(index, error));
+        }
         match later.map(|error| error.because(self.producer.context().said.take())).or(never) {
             None => Ok(()),
             Some(error) => Err(error.into()),
@@ -213,15 +208,6 @@ impl KafkaOutboxBuilder {
     /// Sets how long [`connect`](Self::connect) may take. Defaults to 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
-        self
-    }
-
-    /// Puts records aside that the brokers will never take, because they are too large or have no such partition. By
-    /// default such a record ends the pipeline.
-    ///
-    /// What the closure takes counts as written. It is called in `write`, and may block.
-    pub fn on_refused(mut self, refused: impl FnMut(NewRecord, Error) + Send + 'static) -> Self {
-        self.refused = Some(Box::new(refused));
         self
     }
 
@@ -264,7 +250,7 @@ impl KafkaOutboxBuilder {
                 return Err(error);
             }
         }
-        Ok(KafkaOutbox { producer, topic: self.topic, place, refused: self.refused })
+        Ok(KafkaOutbox { producer, topic: self.topic, place })
     }
 }
 

@@ -46,7 +46,11 @@ pub struct RedisOutbox {
     replicas: Option<Replicas>,
     /// Whether enough replicas were there when last asked.
     replicated: bool,
+    max_record_bytes: usize,
 }
+
+/// What Redis takes as one value, unless it is told otherwise (`proto-max-bulk-len`).
+const MOST_BYTES: usize = 512 << 20;
 
 #[derive(Debug, Clone, Copy)]
 struct Replicas {
@@ -63,6 +67,7 @@ impl RedisOutbox {
             stream: stream.into(),
             max_len: None,
             replicas: None,
+            max_record_bytes: MOST_BYTES,
             timeouts: Timeouts::default(),
         }
     }
@@ -70,6 +75,18 @@ impl RedisOutbox {
     fn error(&self, action: &'static str, failure: Failure) -> Error {
         let place = Place { url: Arc::clone(self.link.url()), stream: Some(Arc::clone(&self.stream)), group: None };
         Error::new(place, action, failure)
+    }
+
+    /// Why a record will never be taken: Redis refuses it, or closes the connection, each time it is sent.
+    fn refusal(&self, fields: &Fields) -> Option<String> {
+        let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if fields.is_empty() {
+            Some("the record has no fields".to_owned())
+        } else if bytes > self.max_record_bytes {
+            Some(format!("the record has {bytes} bytes, and {} are allowed", self.max_record_bytes))
+        } else {
+            None
+        }
     }
 
     /// Waits until enough replicas have what was written on this connection.
@@ -125,6 +142,10 @@ impl Outbox for RedisOutbox {
     type Record = Fields;
 
     fn write(&mut self, batch: &mut Vec<Fields>) -> Result<(), StoreError> {
+        let refused = batch.iter().enumerate().find_map(|(index, fields)| Some((index, self.refusal(fields)?)));
+        if let Some((index, reason)) = refused {
+            return Err(StoreError::refused(index, self.error("add a record", Failure::found(reason))));
+        }
         if let Some(replicas) = self.replicas
             && !(self.replicated && self.link.is_open())
         {
@@ -154,6 +175,7 @@ pub struct RedisOutboxBuilder {
     stream: Arc<str>,
     max_len: Option<u64>,
     replicas: Option<Replicas>,
+    max_record_bytes: usize,
     timeouts: Timeouts,
 }
 
@@ -166,6 +188,14 @@ impl RedisOutboxBuilder {
     /// does not learn of what was removed before it was read.
     pub fn max_len(mut self, entries: u64) -> Self {
         self.max_len = Some(entries);
+        self
+    }
+
+    /// Sets how large a record may be: the names and values of its fields, in bytes. Larger ones, and those without fields, are
+    /// [refused](StoreError::refused). Defaults to 512 MiB, what a server takes by default (`proto-max-bulk-len`); if it takes
+    /// less, set the same here. It closes the connection on a larger one, which would be sent again and again.
+    pub fn max_record_bytes(mut self, bytes: usize) -> Self {
+        self.max_record_bytes = bytes;
         self
     }
 
@@ -208,12 +238,13 @@ impl RedisOutboxBuilder {
     /// At once, and with the reason: if the server cannot be reached or refuses the password, or the URL is not one. Whether
     /// the key is a stream shows at the first write.
     pub fn connect(self) -> Result<RedisOutbox, StoreError> {
-        let Self { server, stream, max_len, replicas, timeouts } = self;
+        let Self { server, stream, max_len, replicas, max_record_bytes, timeouts } = self;
         let address = server.and_then(|info| Address::new(info, timeouts)).map_err(|cause| {
             let place = Place { url: "redis".into(), stream: Some(Arc::clone(&stream)), group: None };
             Error::new(place, "use the address", Failure::of_call(cause))
         })?;
-        let mut outbox = RedisOutbox { link: Link::new(address), stream, max_len, replicas, replicated: false };
+        let link = Link::new(address);
+        let mut outbox = RedisOutbox { link, stream, max_len, replicas, replicated: false, max_record_bytes };
         outbox.link.connect().map_err(|failure| outbox.error("connect", failure))?;
         Ok(outbox)
     }

@@ -66,6 +66,9 @@ pub trait Store: Sized + Sync {
     /// A way to write to a topic.
     fn outbox(&self, topic: &str) -> Self::Outbox;
 
+    /// A record that the outbox refuses for good.
+    fn refused_record() -> <Self::Outbox as Outbox>::Record;
+
     /// A record for the outbox.
     fn record(key: &[u8], payload: &[u8]) -> <Self::Outbox as Outbox>::Record;
 
@@ -119,6 +122,7 @@ macro_rules! suite {
             fetch_sees_what_is_appended_while_it_waits
             payloads_are_kept_as_they_are
             outbox_writes_all_of_a_batch
+            outbox_reports_refused_records_one_by_one
             progress_survives_a_restart
         }
         $crate::suite! { $store, pipelines:

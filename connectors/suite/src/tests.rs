@@ -379,6 +379,22 @@ pub fn outbox_writes_all_of_a_batch<S: Store>(store: &S) {
     assert_eq!(store.contents(TOPIC).len(), 100);
 }
 
+/// So that each becomes a dead letter, and the others are written.
+pub fn outbox_reports_refused_records_one_by_one<S: Store>(store: &S) {
+    let mut outbox = store.outbox(TOPIC);
+    let fine = |n: u32| S::record(b"key", n.to_string().as_bytes());
+    let mut batch = vec![fine(0), S::refused_record(), fine(1), S::refused_record(), S::refused_record(), fine(2)];
+    let mut refused = 0;
+    while let Err(error) = outbox.write(&mut batch) {
+        let index = error.refused_index().unwrap_or_else(|| panic!("it does not say which: {error}"));
+        drop(batch.remove(index));
+        refused += 1;
+    }
+    assert_eq!((refused, batch.len()), (3, 0));
+    let contents = store.contents(TOPIC);
+    assert_eq!(contents, [b"0", b"1", b"2"]);
+}
+
 /// Consumers come and go, each takes some and acknowledges some.
 pub fn progress_survives_a_restart<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..100));

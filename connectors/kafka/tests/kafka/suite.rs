@@ -40,6 +40,11 @@ impl Store for Kafka {
         self.0.outbox(topic)
     }
 
+    /// Larger than the client's `message.max.bytes`.
+    fn refused_record() -> NewRecord {
+        NewRecord::new(vec![0; 2_000_000])
+    }
+
     fn record(key: &[u8], payload: &[u8]) -> NewRecord {
         NewRecord::new(payload).with_key(key)
     }

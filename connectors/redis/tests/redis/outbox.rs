@@ -36,13 +36,19 @@ fn an_empty_batch_is_confirmed() {
 }
 
 #[test]
-fn a_record_without_fields_is_refused_for_good() {
+fn a_record_that_is_empty_or_too_large_is_refused() {
     let Some(server) = Server::start(&[]) else { return };
-    let mut outbox = RedisOutbox::builder(server.url(), "s").connect().expect("an outbox");
-    let mut batch = vec![Fields::from_payload("1"), Fields::new(), Fields::from_payload("2")];
-    let error = outbox.write(&mut batch).expect_err("no fields");
-    assert!(!error.is_transient());
-    assert_eq!(batch, [Fields::new()]);
+    let outbox = RedisOutbox::builder(server.url(), "s").max_record_bytes(10);
+    let mut outbox = outbox.connect().expect("an outbox");
+    let mut batch = vec![Fields::from_payload("123"), Fields::new(), Fields::from_payload("1234")];
+    for reason in ["the record has no fields", "the record has 11 bytes, and 10 are allowed"] {
+        let error = outbox.write(&mut batch).expect_err("a refusal");
+        assert!(error.to_string().ends_with(&format!("stream `s`: cannot add a record: {reason}")), "{error}");
+        assert_eq!(error.refused_index(), Some(1));
+        batch.remove(1);
+    }
+    outbox.write(&mut batch).expect("a write");
+    assert_eq!(payloads_of(&mut server.client(), "s"), ["123"]);
 }
 
 #[test]

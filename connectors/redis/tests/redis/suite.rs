@@ -42,6 +42,11 @@ impl Store for Redis {
         RedisOutbox::builder(self.0.url(), topic).connect().expect("an outbox")
     }
 
+    /// An entry has at least one field.
+    fn refused_record() -> Fields {
+        Fields::new()
+    }
+
     fn record(key: &[u8], payload: &[u8]) -> Fields {
         Fields::from_payload(payload).with("key", key)
     }
