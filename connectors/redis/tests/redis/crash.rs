@@ -11,7 +11,7 @@ use streamz::delivery::{DeliveryConfig, Outbox, StoreError};
 use streamz::prelude::{AsyncMapper, BatchConfig, CancelToken, Pipeline, Stream};
 use streamz_redis::{Fields, Record, RedisInbox, RedisOutbox};
 
-use crate::common::{LONG, Server, numbered, payloads_of, pending};
+use crate::common::{LONG, Proxy, Server, numbered, payloads_of, pending};
 
 /// In real time: the workers are processes, and die in it.
 const LEASE: Duration = Duration::from_millis(500);
@@ -68,10 +68,10 @@ struct Worker {
 
 impl Worker {
     /// Starts this program again, with the test `worker` as its main function.
-    fn start(server: &Server, consumer: &str, progress: &Sender<()>) -> Self {
+    fn start(url: String, consumer: &str, progress: &Sender<()>) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["--exact", "crash::worker", "--ignored", "--nocapture"]);
-        command.env("SERVER", server.url()).env("CONSUMER", consumer).stdout(Stdio::piped());
+        command.env("SERVER", url).env("CONSUMER", consumer).stdout(Stdio::piped());
         let mut process = command.spawn().expect("a process");
         let lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
         let progress = progress.clone();
@@ -133,7 +133,7 @@ fn killed_workers_lose_nothing() {
     outbox.write(&mut numbered(0..COUNT)).expect("a write");
     let (progress, reports) = channel();
     let mut workers: Vec<_> =
-        (0..2).map(|number| Worker::start(&server, &format!("worker-{number}"), &progress)).collect();
+        (0..2).map(|number| Worker::start(server.url(), &format!("worker-{number}"), &progress)).collect();
     let mut random = fastrand::Rng::new();
     for kill in 0..30 {
         wait_for(random.usize(1..25), &reports);
@@ -141,7 +141,7 @@ fn killed_workers_lose_nothing() {
         drop(workers.remove(number));
         // Some come back under their name, and some under another.
         let name = if kill % 2 == 0 { format!("worker-{number}") } else { format!("worker-{number}-{kill}") };
-        workers.insert(number, Worker::start(&server, &name, &progress));
+        workers.insert(number, Worker::start(server.url(), &name, &progress));
     }
     drop(workers);
     finish(&server, COUNT);
@@ -154,7 +154,7 @@ fn a_server_killed_under_workers_loses_nothing() {
     let mut outbox = RedisOutbox::builder(server.url(), "in").connect().expect("an outbox");
     outbox.write(&mut numbered(0..COUNT)).expect("a write");
     let (progress, reports) = channel();
-    let workers = [0, 1].map(|number| Worker::start(&server, &format!("worker-{number}"), &progress));
+    let workers = [0, 1].map(|number| Worker::start(server.url(), &format!("worker-{number}"), &progress));
     let mut random = fastrand::Rng::new();
     for _ in 0..5 {
         wait_for(random.usize(1..25), &reports);
@@ -162,6 +162,37 @@ fn a_server_killed_under_workers_loses_nothing() {
         assert!(server.restart());
     }
     wait_for(10, &reports);
+    drop(workers);
+    finish(&server, COUNT);
+}
+
+/// Each worker has a network of its own. It is cut, or stalls until the leases of what the worker holds have expired.
+#[test]
+fn a_network_that_fails_under_workers_loses_nothing() {
+    const COUNT: usize = 40_000;
+    let Some(server) = Server::start(&[]) else { return };
+    let mut outbox = RedisOutbox::builder(server.url(), "in").connect().expect("an outbox");
+    outbox.write(&mut numbered(0..COUNT)).expect("a write");
+    let mut monitor = inbox(&server.url(), "monitor").monitor();
+    let (progress, reports) = channel();
+    let networks = [0, 1].map(|_| Proxy::start(server.port()));
+    let workers = [0, 1].map(|number| Worker::start(networks[number].url(), &format!("worker-{number}"), &progress));
+    let mut random = fastrand::Rng::new();
+    for _ in 0..3 {
+        wait_for(random.usize(1..10), &reports);
+        networks[random.usize(0..2)].cut();
+        wait_for(random.usize(1..10), &reports);
+        networks.iter().for_each(|network| network.stall(true));
+        // Nothing is copied any more, and nothing kept alive.
+        while monitor.status().expect("the status")[0].oldest_idle.is_some_and(|age| age < LEASE * 2) {
+            std::thread::yield_now();
+        }
+        for network in &networks {
+            network.stall(false);
+            network.cut();
+        }
+    }
+    wait_for(1, &reports);
     drop(workers);
     finish(&server, COUNT);
 }

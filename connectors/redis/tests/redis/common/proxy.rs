@@ -51,6 +51,13 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
+    /// Cuts all connections. New ones are forwarded, unless it is stalled.
+    pub(crate) fn cut(&self) {
+        for socket in self.shared.state.lock().expect("the state").sockets.drain(..) {
+            _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
     /// Cuts a connection after this many more bytes of replies.
     pub(crate) fn cut_after(&self, bytes: usize) {
         self.shared.state.lock().expect("the state").allowance = Some(bytes);
