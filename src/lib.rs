@@ -104,6 +104,7 @@ pub mod testing;
 pub use clock::{Clock, ManualClock, MissedTicks, SystemClock};
 pub use error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
 pub use operators::*;
+pub use panic::locate_panics;
 pub use pipeline::{
     CancelToken, Cancelled, Cause, DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, DropReason, Outcome, OutputReport, Pipeline,
     PipelineBuilder, Report, StageKind, StageReport, StepReport,

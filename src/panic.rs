@@ -11,12 +11,64 @@
 //!   into an error item.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::collections::vec_deque;
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use std::vec;
 
 use crate::error::PanicMessage;
+
+/// Adds the file and the line of a panic to the message that its error item and the log carry.
+///
+/// Rust tells the location of a panic only to the panic hook, which belongs to the application, so a library must not
+/// replace it unasked. This installs a hook that notes the location and then calls the hook that was there before. Call it
+/// once at the start of `main`, after installing a hook of your own; further calls do nothing. Without it a message is the
+/// text of the panic alone, and the location is only in what the hook prints.
+///
+/// The hook costs nothing until a thread panics. A panic that continues on another thread, as rayon's do, has no location.
+///
+/// # Panics
+/// If the calling thread is panicking.
+///
+/// # Examples
+/// ```
+/// use streamz::{Pipeline, Stream};
+///
+/// streamz::locate_panics();
+///
+/// let pipeline = Pipeline::new("careful");
+/// let error = Stream::from_iter(&pipeline, [4_u32, 0, 5]).map(|n| 20 / n).collect::<Vec<_>>().unwrap_err();
+/// // Such as: stage `map` panicked: attempt to divide by zero (src/main.rs:7:71)
+/// let text = format!("{error:#}");
+/// assert!(text.contains("panicked: attempt to divide by zero ("), "{text}");
+/// ```
+pub fn locate_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if let (Some(text), Some(location)) = (text_of(info.payload()), info.location()) {
+                let noted = Noted { text: text.to_owned(), location: location.to_string() };
+                // The slot is gone while the values of the thread are dropped.
+                _ = LAST.try_with(|last| last.replace(Some(noted)));
+            }
+            before(info);
+        }));
+    });
+}
+
+/// The last panic of a thread that has not been described yet.
+struct Noted {
+    /// Tells it from another that reached the thread without its hook, by `resume_unwind`.
+    text: String,
+    location: String,
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Noted>> = const { RefCell::new(None) };
+}
 
 /// What a panic left behind.
 pub(crate) struct PanicPayload {
@@ -161,16 +213,20 @@ impl<T> Drop for Guarded<T> {
 
 #[cold]
 pub(crate) fn describe(payload: Box<dyn Any + Send>) -> PanicPayload {
-    let message = if let Some(text) = payload.downcast_ref::<&'static str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "panicked with a payload that is not text".to_owned()
+    let noted = LAST.try_with(RefCell::take).ok().flatten();
+    let message = match (text_of(&*payload), noted) {
+        (Some(text), Some(noted)) if text == noted.text => format!("{text} ({})", noted.location),
+        (Some(text), _) => text.to_owned(),
+        (None, _) => "panicked with a payload that is not text".to_owned(),
     };
     // The payload is a user value, and its drop may panic in turn: one level of that is caught, more is their affair.
     let _ = catch_unwind(AssertUnwindSafe(move || drop(payload)));
     PanicPayload { message }
+}
+
+fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<&'static str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
 #[cfg(test)]

@@ -271,7 +271,8 @@ impl PanicMessage {
         Self { message }
     }
 
-    /// What the panic said, or a placeholder if its payload was not text.
+    /// What the panic said, or a placeholder if its payload was not text. The file and the line follow in parentheses after
+    /// [`locate_panics`](crate::locate_panics).
     pub fn message(&self) -> &str {
         &self.message
     }
