@@ -213,7 +213,8 @@ impl Scope {
 
     /// Reserves a place for a thread, which counts from now on as if it ran: also at the clock and for `max_threads`.
     pub(crate) fn place(self: &Arc<Self>, name: &str, keep: bool) -> Place {
-        let name: Arc<str> = format!("{}/{name}", self.name).into();
+        // What Linux shows of it is 15 bytes: what tells most comes first.
+        let name: Arc<str> = format!("{name} {}", self.name).into();
         let waiter = Waiter::for_thread(&self.clock, Arc::clone(&name));
         let role = if keep { Role::Keeper } else { Role::Helper };
         let (membership, others) = self.enter(role, Arc::clone(waiter.wake()));

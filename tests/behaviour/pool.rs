@@ -229,7 +229,7 @@ fn an_error_keeps_its_item_and_its_stage_through_pools_that_change_the_type() {
 }
 
 #[test]
-fn threads_are_named_after_pipeline_stage_and_index() {
+fn threads_are_named_after_stage_index_and_pipeline() {
     let pipeline = Pipeline::new("pool");
     let names = Arc::new(Mutex::new(HashSet::new()));
     let barrier = std::sync::Barrier::new(2);
@@ -242,7 +242,7 @@ fn threads_are_named_after_pipeline_stage_and_index() {
         }
     });
     Stream::from_iter(&pipeline, 0..2).through(&mapper.with_workers(2).with_name("call")).count().unwrap();
-    let expected = ["pool/call-0", "pool/call-1"].map(str::to_owned);
+    let expected = ["call-0 pool", "call-1 pool"].map(str::to_owned);
     assert_eq!(*names.lock().unwrap(), HashSet::from(expected));
 }
 

@@ -67,7 +67,7 @@ fn run(cases: Vec<Case>, all: usize) -> ExitCode {
     println!("running {count} of {all} cases");
     let failures = Mutex::new(Vec::new());
     let hung = AtomicUsize::new(0);
-    let before = threads_of_ours();
+    let before = threads::count_of_ours();
     let queue = Mutex::new(cases.into_iter());
     std::thread::scope(|scope| {
         for _ in 0..LANES.min(count) {
@@ -85,7 +85,7 @@ fn run(cases: Vec<Case>, all: usize) -> ExitCode {
     // A hung case keeps its threads, and says so itself.
     if hung.into_inner() == 0
         && let Err(trouble) = watchdog::run(LIMIT, "threads", move || {
-            while threads_of_ours() > before {
+            while threads::count_of_ours() > before {
                 std::thread::yield_now();
             }
         })
@@ -103,9 +103,4 @@ fn run(cases: Vec<Case>, all: usize) -> ExitCode {
     }
     println!("\nconformance: {} passed, {} failed", count.saturating_sub(failures.len()), failures.len());
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Threads of this process that do not belong to a pool that is shared by the whole process and stays.
-fn threads_of_ours() -> usize {
-    threads::all().iter().filter(|name| !name.starts_with("rayon") && *name != "threads").count()
 }

@@ -69,6 +69,7 @@ fn random_pipelines_keep_every_promise() {
     let base = fastrand::u64(..);
     let next = AtomicU64::new(0);
     let failed = AtomicU64::new(0);
+    let before = common::threads::count_of_ours();
     std::thread::scope(|scope| {
         for _ in 0..lanes {
             scope.spawn(|| {
@@ -88,6 +89,12 @@ fn random_pipelines_keep_every_promise() {
         }
     });
     assert_eq!(failed.into_inner(), 0, "see above; this was after {} cases", next.into_inner());
+    let gone = watchdog::run(LIMIT, "threads", move || {
+        while common::threads::count_of_ours() > before {
+            std::thread::yield_now();
+        }
+    });
+    assert!(gone.is_ok(), "threads left behind: {:?}", common::threads::all());
 }
 
 fn run(seed: u64) -> Result<(), String> {
