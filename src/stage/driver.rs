@@ -447,3 +447,31 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::edge::edge;
+    use crate::pipeline::stats::StageStats;
+
+    #[test]
+    fn an_output_is_awaited_while_its_consumer_asks_for_what_is_not_handed_over() {
+        let (sender, mut receiver) = edge(8, false);
+        let stats = Arc::new(StageStats::new("stage".into(), StageKind::Processor, &["stage".into()], 1));
+        let mut out = Output::new(sender, Context { stats, clock: Clock::default() });
+        assert!(!out.is_awaited());
+        // The first look at the room hands over.
+        out.put(Ok(0));
+        assert!(matches!(receiver.poll(), Polled::Item(Ok(0))));
+        out.put(Ok(1));
+        assert!(!out.is_awaited(), "nothing asks for it");
+        assert!(!receiver.ask());
+        assert!(out.is_awaited());
+        out.sender.borrow_mut().hand_over();
+        assert!(!out.is_awaited());
+        assert!(matches!(receiver.poll(), Polled::Item(Ok(1))));
+        assert!(!receiver.ask());
+        assert!(!out.is_awaited(), "there is nothing to hand over");
+    }
+}

@@ -216,18 +216,31 @@ fn a_report_counts_error_items_and_no_marks() {
 /// Its items are dropped, and what was made of a record has not been processed.
 #[test]
 fn a_record_for_a_branch_that_has_gone_is_not_acknowledged() {
+    // The store cannot be reached before the branch has gone.
+    let out_of_reach = || {
+        let store = Store::with(6);
+        store.state().fetches = Some(0);
+        store
+    };
+    let recover = |clock: &ManualClock, store: &Store| {
+        clock.settle();
+        store.state().fetches = None;
+        clock.advance(Duration::from_secs(60));
+    };
     let (clock, pipeline) = on_a_clock();
-    let store = Store::with(6);
+    let store = out_of_reach();
     let (even, mut odd) = deliver(&pipeline, &store, one_by_one()).split(|n| n % 2 == 0);
     drop(even);
+    recover(&clock, &store);
     assert_eq!(take_all(&clock, &mut odd), 3);
     assert_eq!(store.acknowledged(), [1, 3, 5]);
 
     let (clock, pipeline) = on_a_clock();
-    let store = Store::with(6);
+    let store = out_of_reach();
     let records = deliver(&pipeline, &store, one_by_one());
     let (items, mut letters) = records.try_map(|n| if n % 2 == 0 { Ok(*n) } else { Err("odd") }).dead_letters();
     drop(items);
+    recover(&clock, &store);
     assert_eq!(take_all(&clock, &mut letters), 3);
     assert_eq!(store.acknowledged(), [1, 3, 5]);
 }

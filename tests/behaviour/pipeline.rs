@@ -81,6 +81,29 @@ fn stages_of_one_name_are_told_apart() {
     assert_eq!(&*report.stage("map-2").unwrap().steps[0].name, "map-2");
 }
 
+/// A source hands over what it has before it asks its iterator for more, which may take any time.
+#[test]
+fn an_item_does_not_wait_for_the_next_of_a_slow_iterator() {
+    let pipeline = Pipeline::new("slow iterator");
+    let (asked, is_asked) = crossbeam_channel::bounded(1);
+    let (open, gate) = crossbeam_channel::bounded::<()>(0);
+    let mut numbers = 0..2;
+    let slow = std::iter::from_fn(move || {
+        let next = numbers.next();
+        if next == Some(1) {
+            asked.send(()).unwrap();
+            let _ = gate.recv();
+        }
+        next
+    });
+    let mut stream = Stream::from_iter(&pipeline, slow);
+    is_asked.recv().unwrap();
+    assert_eq!(stream.try_recv().unwrap().unwrap(), 0);
+    drop(open);
+    assert_eq!(stream.recv().unwrap().unwrap(), 1);
+    pipeline.join();
+}
+
 #[test]
 fn a_drain_finishes_what_is_in_flight() {
     let (clock, pipeline) = virtual_pipeline();
