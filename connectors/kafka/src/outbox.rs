@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -36,8 +37,12 @@ const ROOM: Duration = Duration::from_millis(10);
 /// # Errors
 /// A record that the brokers will never take, because it is too large or has no such partition, is
 /// [refused](StoreError::refused): it stays in the batch, and the error names it. The others are written.
+///
+/// A producer that can no longer tell what has been stored fails for good, for example because the brokers have lost its
+/// sequence numbers. The outbox replaces it, and what was not confirmed is written again: it may be stored twice.
 pub struct KafkaOutbox {
     producer: ThreadedProducer<Reports>,
+    config: ClientConfig,
     topic: Arc<str>,
     place: Place,
 }
@@ -103,6 +108,21 @@ impl KafkaOutbox {
             delivery_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
         }
+    }
+
+    /// Replaces a producer that has failed for good, and returns the reason.
+    fn replace_failed(&mut self) -> Option<Error> {
+        let (code, reason) = self.producer.client().fatal_error()?;
+        let error = Error::of_code(&self.place, "write", code).because(Some((code, reason)));
+        if !error.is_transient() {
+            return Some(error);
+        }
+        log::warn!("{error}; the producer is replaced");
+        match producer(&self.config, &self.place) {
+            Ok(producer) => self.producer = producer,
+            Err(error) => return Some(error),
+        }
+        Some(error)
     }
 
     /// Hands a batch to the client, and waits for all reports.
@@ -180,6 +200,9 @@ impl Outbox for KafkaOutbox {
         if let Some((index, error)) = refused {
             return Err(StoreError::refused(index, error));
         }
+        if let Some(error) = self.replace_failed() {
+            return Err(error.into());
+        }
         match later.map(|error| error.because(self.producer.context().said.take())).or(never) {
             None => Ok(()),
             Some(error) => Err(error.into()),
@@ -235,8 +258,7 @@ impl KafkaOutboxBuilder {
             properties.push(("linger.ms".into(), "1".into()));
         }
         let config = client_config(&own, &properties, &place)?;
-        let producer = ThreadedProducer::from_config_and_context(&config, Reports::default())
-            .map_err(|cause| Error::of_client(&place, "make a producer", &cause))?;
+        let producer = producer(&config, &place)?;
         let metadata = producer.client().fetch_metadata(Some(&self.topic), self.connect_timeout);
         let code = metadata
             .map_err(|cause| Error::of_client(&place, "connect", &cause).because(producer.context().said.take()))?
@@ -250,8 +272,13 @@ impl KafkaOutboxBuilder {
                 return Err(error);
             }
         }
-        Ok(KafkaOutbox { producer, topic: self.topic, place })
+        Ok(KafkaOutbox { producer, config, topic: self.topic, place })
     }
+}
+
+fn producer(config: &ClientConfig, place: &Place) -> Result<ThreadedProducer<Reports>, Error> {
+    ThreadedProducer::from_config_and_context(config, Reports::default())
+        .map_err(|cause| Error::of_client(place, "make a producer", &cause))
 }
 
 impl fmt::Debug for KafkaOutbox {

@@ -102,3 +102,35 @@ fn a_topic_that_is_not_allowed_is_an_error_for_good() {
     assert!(!error.is_transient(), "{error}");
     assert_eq!(batch.len(), 10);
 }
+
+/// The broker does not know the sequence of the producer: the client stops it for good.
+#[test]
+fn a_producer_that_has_failed_for_good_is_replaced() {
+    let cluster = Cluster::with_topic(1);
+    let mut outbox = cluster.outbox(TOPIC);
+    cluster.mock(|mock| {
+        let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+        mock.request_errors(RDKafkaApiKey::Produce, &[error]);
+    });
+    let mut batch = records(200);
+    let error = outbox.write(&mut batch).expect_err("the producer fails");
+    assert!(error.is_transient(), "{error}");
+    assert!(error.to_string().contains("sequence desynchronization"), "{error}");
+    assert_eq!(batch.len(), 200);
+    crate::common::until("a write", || outbox.write(&mut batch).is_ok());
+    assert_eq!(cluster.contents(TOPIC), (0..200).map(|n: u32| n.to_string().into_bytes()).collect::<Vec<_>>());
+}
+
+/// A new one would not be let in either.
+#[test]
+fn a_producer_that_may_not_be_idempotent_is_not_replaced() {
+    let cluster = Cluster::with_topic(1);
+    cluster.mock(|mock| {
+        let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+        mock.request_errors(RDKafkaApiKey::InitProducerId, &[error; 4]);
+    });
+    let mut batch = records(10);
+    let error = cluster.outbox(TOPIC).write(&mut batch).expect_err("it is not allowed");
+    assert!(!error.is_transient(), "{error}");
+    assert_eq!(batch.len(), 10);
+}
