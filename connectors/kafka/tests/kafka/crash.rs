@@ -1,78 +1,197 @@
-//! Processes that are killed.
+//! Worker processes that are killed, and what is there afterwards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
-use streamz::delivery::DeliveryConfig;
-use streamz::{BatchConfig, Pipeline, Stream};
-use streamz_kafka::{KafkaInbox, KafkaOutbox, NewRecord};
+use streamz::delivery::{DeliveryConfig, Outbox, StoreError};
+use streamz::{AsyncMapper, BatchConfig, BoxError, CallStage, CancelToken, DeadLetter, Pipeline, Retry, Stream};
+use streamz_kafka::{KafkaInbox, KafkaOutbox, NewRecord, Record};
 
-use crate::common::{Cluster, GROUP, TOPIC, until};
+use crate::common::{Cluster, GROUP, PATIENCE, SESSION, TOPIC, now};
 
 const SERVERS: &str = "STREAMZ_KAFKA_TEST_SERVERS";
 const DONE: &str = "done";
+const DEAD: &str = "dead";
+const PARTITIONS: u32 = 8;
+const MAX_UNACKED: usize = 300;
+const ROUNDS: usize = 8;
 
-struct Worker(Child);
+/// Records that fail however often they are tried.
+fn is_broken(number: u32) -> bool {
+    number % 10 == 3
+}
+
+fn number(payload: &[u8]) -> u32 {
+    std::str::from_utf8(payload).expect("text").parse().expect("a number")
+}
+
+fn of_record(record: &Record) -> u32 {
+    number(record.payload().expect("a payload"))
+}
+
+/// Tells the test when something has been written.
+struct Reporting(KafkaOutbox);
+
+impl Outbox for Reporting {
+    type Record = NewRecord;
+
+    fn write(&mut self, batch: &mut Vec<NewRecord>) -> Result<(), StoreError> {
+        self.0.write(batch)?;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "written").and_then(|()| out.flush()).expect("the test has gone");
+        Ok(())
+    }
+}
+
+/// A call that takes some time, and fails now and then or for good.
+fn call() -> impl Fn(&CancelToken, &Record) -> Result<u32, BoxError> + Send + Sync + 'static {
+    let tried = Mutex::new(HashSet::new());
+    move |cancel: &CancelToken, record: &Record| {
+        cancel.sleep(Duration::from_millis(2))?;
+        let number = of_record(record);
+        let is_first = tried.lock().expect("no panic").insert(number);
+        if is_broken(number) || (number.is_multiple_of(7) && is_first) { Err("busy".into()) } else { Ok(number) }
+    }
+}
+
+/// Copies records through calls that are retried, windows and batches, until it is killed.
+fn work(calls: impl CallStage<In = Record, Out = u32, Error = BoxError>) {
+    let servers = std::env::var(SERVERS).expect("run by another test");
+    let inbox = KafkaInbox::builder(&*servers, TOPIC, GROUP)
+        .property("session.timeout.ms", SESSION)
+        .property("heartbeat.interval.ms", "100")
+        .revoke_wait(Duration::from_millis(300))
+        .connect()
+        .expect("an inbox");
+    let outbox = |topic| Reporting(KafkaOutbox::builder(&*servers, topic).connect().expect("an outbox"));
+    let batches = || BatchConfig { max_size: 20, max_latency: Duration::from_millis(20) };
+    let pipeline = Pipeline::new("worker");
+    let config = DeliveryConfig { max_unacked: MAX_UNACKED, fetch: 50, epoch: 16, ..DeliveryConfig::default() };
+    let retry = Retry::new(calls).max_attempts(3).base_delay(Duration::from_millis(1));
+    let records = Stream::deliver(&pipeline, inbox, config).expect("a stream");
+    let (done, failed) = records.through(&retry).dead_letters();
+    let dead = outbox(DEAD);
+    pipeline.spawn("dead letters", move |_| {
+        let records = failed.map(|letter: DeadLetter| {
+            let (record, _) = letter.into_item::<Record>().expect("a record");
+            NewRecord::from(&record)
+        });
+        records.deliver_to(dead, batches()).expect("it never ends");
+    });
+    done.tumbling_window(Duration::from_millis(15))
+        .flat_map(|window| window.items)
+        .map(|number: u32| NewRecord::new(number.to_string()))
+        .deliver_to(outbox(DONE), batches())
+        .expect("it never ends");
+}
+
+#[test]
+#[ignore = "run by the tests below, as a process of its own"]
+fn worker_with_an_unordered_pool() {
+    work(AsyncMapper::new(call()).with_workers(4).with_ordered(false));
+}
+
+#[test]
+#[ignore = "run by the tests below, as a process of its own"]
+fn worker_with_a_keyed_pool() {
+    work(AsyncMapper::keyed(|record: &Record| of_record(record) % 16, call()).with_workers(4));
+}
+
+struct Worker {
+    process: Child,
+    reader: Option<JoinHandle<()>>,
+}
 
 impl Worker {
-    fn start(cluster: &Cluster) -> Self {
+    /// Starts this program again, with one of the tests above as its main function.
+    fn start(cluster: &Cluster, main: &str, progress: &Sender<()>) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args(["--exact", "crash::worker", "--nocapture"]).env(SERVERS, cluster.servers());
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a process"))
+        command.args(["--exact", main, "--ignored", "--nocapture"]).env(SERVERS, cluster.servers());
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("a process");
+        let lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let progress = progress.clone();
+        let written = lines.filter(|line| line.ends_with("written"));
+        let reader = Some(spawn(move || written.for_each(|_| progress.send(()).unwrap_or_default())));
+        Self { process, reader }
     }
 }
 
 /// SIGKILL.
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.0.kill().expect("it runs");
-        self.0.wait().expect("it has ended");
+        self.process.kill().expect("a process to kill");
+        self.process.wait().expect("a process to wait for");
+        self.reader.take().map(JoinHandle::join);
     }
 }
 
-/// What a worker does: copies records, slowly, until it is killed.
-#[test]
-fn worker() {
-    let Ok(servers) = std::env::var(SERVERS) else { return };
-    let inbox = KafkaInbox::builder(&*servers, TOPIC, GROUP)
-        .property("session.timeout.ms", "2500")
-        .property("heartbeat.interval.ms", "100")
-        .revoke_wait(Duration::from_millis(500))
-        .connect()
-        .expect("an inbox");
-    let outbox = KafkaOutbox::builder(&*servers, DONE).connect().expect("an outbox");
-    let pipeline = Pipeline::new("worker");
-    let token = pipeline.token();
-    let config = DeliveryConfig { max_unacked: 300, fetch: 50, epoch: 16, ..DeliveryConfig::default() };
-    let copies = Stream::deliver(&pipeline, inbox, config).expect("a stream").map(move |record| {
-        let _ = token.sleep(Duration::from_millis(2));
-        NewRecord::from(&record)
-    });
-    let batches = BatchConfig { max_size: 20, max_latency: Duration::from_millis(20) };
-    copies.deliver_to(outbox, batches).expect("it never ends");
+/// Appends some records to each partition.
+fn append(cluster: &Cluster, next: &mut u32) {
+    const EACH: u32 = 50;
+    for partition in 0..PARTITIONS {
+        cluster.append(partition as i32, *next..*next + EACH);
+        *next += EACH;
+    }
 }
 
-/// Two workers, of which one at a time is killed in the middle of its work, and another one started.
-#[test]
-fn processes_that_are_killed_lose_nothing() {
-    const EACH: u32 = 1_000;
-    const KILLS: usize = 4;
-    let cluster = Cluster::with_topic(4);
-    cluster.mock(|mock| mock.create_topic(DONE, 1, 1).unwrap());
-    (0..4).for_each(|partition| cluster.append(partition, partition as u32 * EACH..(partition as u32 + 1) * EACH));
-    let mut workers = vec![Worker::start(&cluster), Worker::start(&cluster)];
-    for kill in 0..KILLS {
-        let before = cluster.count(DONE);
-        until("progress", || cluster.count(DONE) >= before + 200);
-        drop(workers.remove(kill % 2));
-        workers.push(Worker::start(&cluster));
+/// Kills half of the workers at a time, in the middle of their work, and starts others.
+fn kill_workers(workers: usize, main: &str) {
+    let cluster = Cluster::with_topic(PARTITIONS as i32);
+    cluster.mock(|mock| [DONE, DEAD].map(|topic| mock.create_topic(topic, 1, 1).expect("a topic")));
+    let (progress, reports) = channel();
+    let start = || Worker::start(&cluster, main, &progress);
+    let mut workers: Vec<_> = (0..workers).map(|_| start()).collect();
+    let mut count = 0;
+    let each = workers.len().div_ceil(2);
+    for _ in 0..ROUNDS {
+        // More records than make the batches that are waited for.
+        reports.try_iter().for_each(drop);
+        append(&cluster, &mut count);
+        for _ in 0..fastrand::usize(1..18) {
+            reports.recv_timeout(PATIENCE * 3).expect("the workers do nothing");
+        }
+        fastrand::shuffle(&mut workers);
+        workers.truncate(workers.len() - each);
+        workers.extend((0..each).map(|_| start()));
     }
-    until("the end", || cluster.lag(TOPIC, GROUP) == 0);
+    wait_for_the_rest(&cluster, &reports);
     drop(workers);
-    let all = cluster.contents(DONE);
-    let text = |payload: &Vec<u8>| std::str::from_utf8(payload).unwrap().parse::<u32>().unwrap();
-    let different: BTreeSet<_> = all.iter().map(text).collect();
-    assert_eq!(different, (0..4 * EACH).collect());
-    println!("{KILLS} kills: {} of {} came twice", all.len() - different.len(), different.len());
+    let found = |topic| cluster.contents(topic).iter().map(|payload| number(payload)).collect::<Vec<_>>();
+    let (done, dead) = (found(DONE), found(DEAD));
+    let all = || done.iter().chain(&dead);
+    let different: BTreeSet<u32> = all().copied().collect();
+    let missing: Vec<_> = (0..count).filter(|number| !different.contains(number)).collect();
+    println!("{} kills: {} of {count} came twice", ROUNDS * each, all().count() - different.len());
+    assert!(missing.is_empty(), "missing: {missing:?}");
+    assert!(dead.iter().all(|number| is_broken(*number)) && !done.iter().any(|number| is_broken(*number)));
+}
+
+/// Waits until all records are committed.
+fn wait_for_the_rest(cluster: &Cluster, reports: &Receiver<()>) {
+    let deadline = now() + PATIENCE * 3;
+    while cluster.lag(TOPIC, GROUP) > 0 {
+        assert!(now() < deadline, "{} records were not committed", cluster.lag(TOPIC, GROUP));
+        // A moment, or the next batch.
+        let _ = reports.recv_timeout(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_worker_that_is_killed_loses_nothing() {
+    kill_workers(1, "crash::worker_with_an_unordered_pool");
+}
+
+#[test]
+fn two_workers_that_are_killed_lose_nothing() {
+    kill_workers(2, "crash::worker_with_a_keyed_pool");
+}
+
+#[test]
+fn four_workers_that_are_killed_lose_nothing() {
+    kill_workers(4, "crash::worker_with_an_unordered_pool");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use streamz::delivery::{Acker, Inbox, Outbox};
 use streamz_kafka::{NewRecord, Record};
 
-use crate::common::{Cluster, GROUP, TOPIC, acknowledge, fetch, fetch_all, numbers};
+use crate::common::{Cluster, GROUP, SESSION, TOPIC, acknowledge, fetch, fetch_all, numbers};
 
 #[test]
 fn what_was_acknowledged_out_of_order_commits_the_prefix() {
@@ -121,7 +121,7 @@ fn what_was_put_back_counts_its_attempts() {
 fn a_consumer_that_fetches_nothing_stays_in_the_group() {
     let cluster = Cluster::with_topic(2);
     (0..2).for_each(|partition| cluster.append(partition, 0..500));
-    let inbox = cluster.inbox(TOPIC, GROUP).property("max.poll.interval.ms", "2500");
+    let inbox = cluster.inbox(TOPIC, GROUP).property("max.poll.interval.ms", SESSION);
     let mut inbox = inbox.property("queued.min.messages", "10").connect().unwrap();
     let mut acker = inbox.acker().unwrap();
     let monitor = inbox.monitor();
@@ -129,7 +129,7 @@ fn a_consumer_that_fetches_nothing_stays_in_the_group() {
     let assignment = monitor.assignment();
     assert_eq!(assignment.len(), 2);
     let start = crate::common::now();
-    while start.elapsed() < Duration::from_secs(10) {
+    while start.elapsed() < Duration::from_secs(14) {
         acker.keep_alive().unwrap();
         assert_eq!(monitor.assignment(), assignment, "it lost its partitions");
         cluster.lag(TOPIC, GROUP);

@@ -16,6 +16,8 @@ use streamz_kafka::{KafkaInbox, KafkaInboxBuilder, KafkaOutbox, NewRecord, Recei
 
 pub(crate) const TOPIC: &str = "orders";
 pub(crate) const GROUP: &str = "billing";
+/// In milliseconds. The mock waits 3 s for the first members of a group, and forgets those whose session ends before that.
+pub(crate) const SESSION: &str = "3500";
 /// How long anything may take before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -65,7 +67,7 @@ impl Cluster {
     /// An inbox whose group does not take long: the mock waits a second less than the session for members to come back.
     pub(crate) fn inbox(&self, topic: &str, group: &str) -> KafkaInboxBuilder {
         KafkaInbox::builder(self.servers(), topic, group)
-            .property("session.timeout.ms", "2500")
+            .property("session.timeout.ms", SESSION)
             .property("heartbeat.interval.ms", "100")
             .property("fetch.wait.max.ms", "50")
             .property("topic.metadata.refresh.interval.ms", "1000")
@@ -125,16 +127,6 @@ impl Cluster {
             }
         };
         found.elements().iter().map(lag).sum::<i64>().try_into().expect("a number of records")
-    }
-
-    /// How many records a topic has.
-    pub(crate) fn count(&self, topic: &str) -> i64 {
-        let observer = self.observer("observer");
-        let count = |partition| {
-            let (low, high) = observer.fetch_watermarks(topic, partition, PATIENCE).expect("watermarks");
-            high - low
-        };
-        self.partitions(&observer, topic).into_iter().map(count).sum()
     }
 
     /// All payloads of a topic.
