@@ -342,10 +342,10 @@ impl log::Log for Log {
     fn flush(&self) {}
 }
 
-/// What the threads of a pipeline have logged.
+/// What the threads of a pipeline have logged. Their names end with its name.
 fn logged(pipeline: &str) -> Vec<String> {
     let lines = LINES.lock().unwrap();
-    lines.iter().filter(|(thread, _)| thread.starts_with(pipeline)).map(|(_, line)| line.clone()).collect()
+    lines.iter().filter(|(thread, _)| thread.ends_with(pipeline)).map(|(_, line)| line.clone()).collect()
 }
 
 fn keep_log() {
