@@ -336,7 +336,7 @@ mod tests {
         let clock = ManualClock::new();
         let (pipeline, output) = pool(&clock, 3, |token, worker| {
             // The others are still in their calls when worker 0 finds that the input has ended, and leaves.
-            let seconds = if worker == "fault/pool-0" { 1 } else { 10 };
+            let seconds = if worker == "pool-0 fault" { 1 } else { 10 };
             token.sleep(Duration::from_secs(seconds)).unwrap();
         });
         output.spawn_for_each(drop);
@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_dies_is_a_fault_and_ends_the_pool() {
-        for dying in ["fault/pool-0", "fault/pool-1", "fault/pool-2"] {
+        for dying in ["pool-0 fault", "pool-1 fault", "pool-2 fault"] {
             let (pipeline, output) = pool(&ManualClock::new(), 100, move |token, worker| {
                 assert_ne!(worker, dying, "a bug");
                 _ = token.sleep(Duration::from_secs(1));
