@@ -26,6 +26,11 @@
 //! | was in flight at a cancel, in a stream that was cut, or behind an end that stopped at an error | no: it is given out again |
 //! | went to a stream that was dropped | no |
 //!
+//! # Dead letters
+//!
+//! [`Stream::into_records`](crate::Stream::into_records) turns dead letters into records of the store, with the headers of a
+//! [`Failure`]; [`Stream::replay`](crate::Stream::replay) turns them back. Both work for any [`StoredRecord`].
+//!
 //! # Limits
 //!
 //! - Duplicates: after a crash, up to [`max_unacked`](DeliveryConfig::max_unacked) records come again. What the end does
@@ -37,13 +42,17 @@
 
 mod acker;
 mod config;
+mod dead_letters;
 mod inbox;
 mod ledger;
 mod outbox;
 mod pauses;
+mod replay;
 mod source;
 
 pub use config::DeliveryConfig;
+pub use dead_letters::{Failure, StoredRecord};
 pub use inbox::{Acker, Delivery, Inbox, StoreError};
 pub use outbox::Outbox;
+pub use replay::{NotADeadLetter, Replay};
 pub use source::TooManyDeliveries;
