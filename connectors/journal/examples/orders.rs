@@ -12,7 +12,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use streamz::delivery::{DeliveryConfig, Outbox};
+use streamz::delivery::{DeliveryConfig, Failure};
 use streamz::prelude::*;
 use streamz_journal::{Entry, Journal, JournalInboxOptions, Record};
 
@@ -34,24 +34,24 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let (bills, failures) = Stream::deliver(&pipeline, inbox, DeliveryConfig::default())?
         .through(&AsyncMapper::new(|_: &CancelToken, order: &Entry| bill(order)).with_workers(4))
         .dead_letters();
-    // An order that fails is acknowledged when it lies in another topic.
-    let mut put_aside = journal.writer("orders.failed")?;
-    failures.spawn_for_each(move |failure| {
-        let Ok(failure) = failure else { return };
-        let (order, error) = failure.into_item::<Entry>().expect("the order is still there");
-        eprintln!(
-            "order {} is put aside: {}",
-            order.position,
-            error.source().map_or(String::new(), ToString::to_string)
-        );
-        put_aside.write(&mut vec![order.into()]).expect("it cannot be put aside");
+    let batches = BatchConfig { max_size: 100, max_latency: Duration::from_millis(50) };
+    // An order that fails is acknowledged when it lies in another topic, with the reason in its headers.
+    let (put_aside, limits) = (journal.writer("orders.failed")?, batches.clone());
+    pipeline.spawn("failed orders", move |_| {
+        if let Err(error) = failures.into_records::<Entry>().deliver_to(put_aside, limits) {
+            eprintln!("failed orders cannot be put aside: {error}");
+        }
     });
     // An order that was billed is acknowledged when its bill lies in a topic, too.
-    let batches = BatchConfig { max_size: 100, max_latency: Duration::from_millis(50) };
     let billed = bills.deliver_to(journal.writer("bills")?, batches)?;
     println!("{}", pipeline.join());
 
     println!("billed in this run: {billed}");
+    for order in journal.read("orders.failed", 0, 3)? {
+        if let Some(failure) = Failure::read(&order) {
+            println!("put aside: order {}: {}", failure.position, failure.reason);
+        }
+    }
     for topic in journal.status()? {
         println!("topic {}: positions {} to {}", topic.topic, topic.first, topic.next - 1);
         for group in topic.groups {

@@ -111,6 +111,7 @@ pub struct JournalInbox {
     shared: Arc<Shared>,
     place: Place,
     file: Connection,
+    name: Arc<str>,
     topic: i64,
     group: i64,
     owner: Owner,
@@ -139,6 +140,7 @@ impl JournalInbox {
         options: JournalInboxOptions,
     ) -> Result<Self, JournalError> {
         let place = shared.place.topic(topic).group(group);
+        let name = Arc::from(topic);
         let mut file = shared.connect(&place)?;
         let topic = make_topic(&mut file, topic).map_err(|e| place.error("make the topic", e))?;
         let group = make_group(&mut file, topic, group, options.start).map_err(|e| place.error("make the group", e))?;
@@ -156,6 +158,7 @@ impl JournalInbox {
             shared,
             place,
             file,
+            name,
             topic,
             group,
             owner: Owner { id, consumer: options.consumer, lease: duration_millis(options.lease) },
@@ -190,7 +193,7 @@ impl JournalInbox {
 
     /// Reads what has been taken, up to `max` records.
     fn read(&mut self, max: usize, out: &mut Vec<Delivery<Entry, Receipt>>) -> rusqlite::Result<()> {
-        let Self { file, select, taken, fetch_bytes, .. } = self;
+        let Self { file, name, select, taken, fetch_bytes, .. } = self;
         let mut select = file.prepare_cached(select)?;
         let (mut count, mut bytes) = (0, 0);
         while let Some(range) = taken.front_mut() {
@@ -199,7 +202,7 @@ impl JournalInbox {
                 if count == max || (count > 0 && bytes >= *fetch_bytes) {
                     return Ok(());
                 }
-                let entry = read_entry(row)?;
+                let entry = read_entry(row, name)?;
                 count += 1;
                 bytes += entry.bytes();
                 let receipt = Receipt { position: entry.position, attempt: range.attempt };

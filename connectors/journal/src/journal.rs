@@ -198,11 +198,12 @@ impl Journal {
     /// If the file cannot be read.
     pub fn read(&self, topic: &str, from: i64, max: usize) -> Result<Vec<Entry>, JournalError> {
         let place = self.shared.place.topic(topic);
+        let name = Arc::from(topic);
         let read = |file: &mut Connection| -> rusqlite::Result<Vec<Entry>> {
             let Some(id) = find_topic(file, topic)? else { return Ok(Vec::new()) };
             let max = i64::try_from(max).unwrap_or(i64::MAX);
             let sql = format!("{} WHERE position >= ?1 ORDER BY position LIMIT ?2", select_entries(id));
-            file.prepare_cached(&sql)?.query_map([from, max], read_entry)?.collect()
+            file.prepare_cached(&sql)?.query_map([from, max], |row| read_entry(row, &name))?.collect()
         };
         read(&mut self.shared.file.lock()).map_err(|e| place.error_at("read", Some(from), e))
     }
@@ -343,14 +344,14 @@ pub(crate) fn select_entries(topic: i64) -> String {
     format!("SELECT position, time, key, payload, headers FROM {}", records(topic))
 }
 
-pub(crate) fn read_entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+pub(crate) fn read_entry(row: &Row<'_>, topic: &Arc<str>) -> rusqlite::Result<Entry> {
     let (position, time) = (row.get(0)?, from_millis(row.get(1)?));
     let (key, payload) = (row.get(2)?, row.get(3)?);
     let headers = match row.get_ref(4)?.as_blob()? {
         [] => Vec::new(),
         bytes => decode_headers(bytes).ok_or_else(|| damaged(4))?,
     };
-    Ok(Entry { position, time, key, payload, headers })
+    Ok(Entry { topic: Arc::clone(topic), position, time, key, payload, headers })
 }
 
 fn damaged(column: usize) -> rusqlite::Error {

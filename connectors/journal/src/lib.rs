@@ -47,6 +47,47 @@
 //! | the process is killed | nothing | nothing |
 //! | the machine loses power | the last commits: appended records, and acknowledgements, whose records come again | nothing |
 //!
+//! # Dead letters
+//!
+//! [`Stream::into_records`](streamz::Stream::into_records) makes [`Record`]s of what failed, and
+//! [`Stream::replay`](streamz::Stream::replay) puts them back. [`Entry`] is the record that both ask for.
+//!
+//! ```
+//! use streamz::delivery::{DeliveryConfig, Failure, Replay};
+//! use streamz::{BatchConfig, Pipeline, Stream};
+//! use streamz_journal::{Entry, Journal, JournalInboxOptions, Record};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("orders.journal");
+//! let journal = Journal::open(path)?;
+//! journal.writer("orders")?.append(&[Record::new("book"), Record::new("lamp")])?;
+//! let bounded = || JournalInboxOptions::new().bounded(true);
+//!
+//! let pipeline = Pipeline::new("billing");
+//! let orders = Stream::deliver(&pipeline, journal.inbox("orders", "billing", bounded())?, DeliveryConfig::default())?;
+//! let (billed, failed) = orders
+//!     .try_map(|order: &Entry| if order.payload == b"lamp" { Err("no price") } else { Ok(()) })
+//!     .dead_letters();
+//! billed.spawn_for_each(drop);
+//! failed.into_records::<Entry>().deliver_to(journal.writer("orders.failed")?, BatchConfig::default())?;
+//! pipeline.join();
+//!
+//! let letter = journal.read("orders.failed", 0, 1)?.remove(0);
+//! let failure = Failure::read(&letter).unwrap();
+//! assert_eq!((&*failure.reason, &*failure.topic, &*failure.position), ("no price", "orders", "2"));
+//!
+//! // When there is a price.
+//! let pipeline = Pipeline::new("replay");
+//! let replay = Replay::new().with_filter(|failure, _| failure.replays < 3).with_limit(1_000);
+//! let count = Stream::replay(&pipeline, journal.inbox("orders.failed", "replay", bounded())?, replay)?
+//!     .deliver_to(journal.writer("orders")?, BatchConfig::default())?;
+//! pipeline.join();
+//! assert_eq!((count, &*journal.read("orders", 3, 1)?[0].payload), (1, &b"lamp"[..]));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Ordering
 //!
 //! Positions in a topic are consecutive, in the order of the commits. A consumer gets records in the order of their

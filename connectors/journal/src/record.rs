@@ -3,7 +3,10 @@
 //! Headers are stored as one blob: for each, the length of its name in four bytes (little-endian), the name, the length of its
 //! value, the value. No headers are an empty blob.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use streamz::delivery::StoredRecord;
 
 /// A record to append: a key, a payload, and a time.
 ///
@@ -58,6 +61,8 @@ impl Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
+    /// The name of its topic.
+    pub topic: Arc<str>,
     /// Where it is in its topic. The first record of a topic has position 1, each one after it the next number.
     pub position: i64,
     /// As in [`Record::key`].
@@ -86,6 +91,30 @@ impl From<Entry> for Record {
     fn from(entry: Entry) -> Self {
         let Entry { key, payload, headers, time, .. } = entry;
         Self { key, payload, headers, time: Some(time) }
+    }
+}
+
+impl StoredRecord for Entry {
+    type New = Record;
+
+    fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    fn position(&self) -> String {
+        self.position.to_string()
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        Entry::header(self, name)
+    }
+
+    /// The time stays as well.
+    fn rewrite(self, removed: &[&str], added: Vec<(&'static str, String)>) -> Record {
+        let mut record = Record::from(self);
+        record.headers.retain(|(name, _)| !removed.contains(&name.as_str()));
+        record.headers.extend(added.into_iter().map(|(name, value)| (name.to_owned(), value.into_bytes())));
+        record
     }
 }
 

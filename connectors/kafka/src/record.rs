@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use streamz::delivery::StoredRecord;
 
 /// The header that counts how many times a record was put back by [`Record::put_back`].
 pub const ATTEMPT: &str = "streamz-attempt";
@@ -220,6 +221,30 @@ impl From<&Record> for NewRecord {
     }
 }
 
+/// The position is the partition and the offset, as in `3:1017`.
+impl StoredRecord for Record {
+    type New = NewRecord;
+
+    fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    fn position(&self) -> String {
+        format!("{}:{}", self.partition, self.offset)
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        Record::header(self, name)
+    }
+
+    /// The count of [`put_back`](Self::put_back) starts again, or a replayed record would still have too many attempts.
+    fn rewrite(self, removed: &[&str], added: Vec<(&'static str, String)>) -> NewRecord {
+        let mut new = NewRecord::from(&self);
+        new.headers.retain(|(name, _)| name != ATTEMPT && !removed.contains(&name.as_str()));
+        added.into_iter().fold(new, |new, (name, value)| new.with_header(name, value))
+    }
+}
+
 /// Shows the key and the size of the payload.
 impl fmt::Debug for NewRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -288,5 +313,15 @@ mod tests {
         let third = record(second.put_back().headers);
         assert_eq!((third.attempt(), third.headers.len()), (3, 2));
         assert_eq!(record(vec![(ATTEMPT.into(), Some(b"many".to_vec()))]).attempt(), 1);
+    }
+
+    #[test]
+    fn rewriting_starts_the_count_of_attempts_again() {
+        let put_back = record(record(vec![("a".into(), Some(b"1".to_vec()))]).put_back().headers);
+        assert_eq!((put_back.attempt(), put_back.position()), (2, "1:17".to_owned()));
+        let new = put_back.rewrite(&["gone"], vec![("b", "2".to_owned())]);
+        let headers = [("a".to_owned(), Some(b"1".to_vec())), ("b".to_owned(), Some(b"2".to_vec()))];
+        assert_eq!(new.headers, headers);
+        assert_eq!((new.key(), new.payload()), (Some(&b"key"[..]), Some(&b"payload"[..])));
     }
 }

@@ -3,10 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+use streamz::delivery::StoredRecord;
+
 use crate::id::EntryId;
 
 /// The name of the field in which [`Fields::from_payload`] stores a payload.
 pub const PAYLOAD: &str = "payload";
+
+/// What the names of the fields begin with that [`Failure`](streamz::delivery::Failure) adds. They are not payloads.
+const HEADER: &[u8] = b"streamz-";
 
 /// The fields of an entry: names and values, in order. Both may be any bytes, and a name may occur more than once.
 ///
@@ -49,20 +54,23 @@ impl Fields {
         self.iter().find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
-    /// The value of the field [`PAYLOAD`], or, if there is exactly one field, its value.
+    /// The value of the field [`PAYLOAD`], or, if there is exactly one field, its value. Fields whose names begin with
+    /// `streamz-`, which a dead letter has, do not count.
     pub fn payload(&self) -> Option<&[u8]> {
-        match &self.0[..] {
-            [(_, value)] => Some(value),
-            _ => self.get(PAYLOAD),
-        }
+        self.payload_index().map(|index| &self.0[index].1[..])
     }
 
     /// As [`payload`](Self::payload), without a copy.
     pub fn into_payload(mut self) -> Option<Vec<u8>> {
-        match self.0.len() {
-            1 => self.0.pop().map(|(_, value)| value),
-            _ => self.0.into_iter().find(|(name, _)| name == PAYLOAD.as_bytes()).map(|(_, value)| value),
-        }
+        self.payload_index().map(|index| self.0.swap_remove(index).1)
+    }
+
+    fn payload_index(&self) -> Option<usize> {
+        let named = self.0.iter().position(|(name, _)| name == PAYLOAD.as_bytes());
+        named.or_else(|| {
+            let mut others = (0..self.0.len()).filter(|index| !self.0[*index].0.starts_with(HEADER));
+            others.next().filter(|_| others.next().is_none())
+        })
     }
 
     /// The names and values, in order.
@@ -140,6 +148,30 @@ impl Record {
     }
 }
 
+/// Headers are fields, behind those of the entry.
+impl StoredRecord for Record {
+    type New = Fields;
+
+    fn topic(&self) -> &str {
+        &self.stream
+    }
+
+    fn position(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.get(name)
+    }
+
+    fn rewrite(self, removed: &[&str], added: Vec<(&'static str, String)>) -> Fields {
+        let mut fields = self.fields;
+        fields.0.retain(|(name, _)| !removed.iter().any(|removed| name == removed.as_bytes()));
+        added.into_iter().for_each(|(name, value)| fields.push(name, value));
+        fields
+    }
+}
+
 /// What [`RedisAcker`](crate::RedisAcker) needs to acknowledge a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Receipt {
@@ -167,6 +199,9 @@ mod tests {
         let fields = Fields::new().with("a", "1").with(PAYLOAD, "2");
         assert_eq!(fields.payload(), Some(&b"2"[..]));
         assert_eq!(fields.into_payload(), Some(b"2".to_vec()));
+        let letter = Fields::new().with("a", "1").with("streamz-reason", "late").with("streamz-stage", "pay");
+        assert_eq!(letter.payload(), Some(&b"1"[..]));
+        assert_eq!(letter.into_payload(), Some(b"1".to_vec()));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use streamz::delivery::{Acker, Inbox, Outbox};
+use streamz::delivery::{Acker, Inbox, Outbox, StoredRecord};
 
 pub mod pipelines;
 pub mod tests;
@@ -27,7 +27,7 @@ pub type AckerOf<S> = <<S as Store>::Inbox as Inbox>::Acker;
 /// A store under test: one topic, stream or key named by the test, and what a test does to it.
 pub trait Store: Sized + Sync {
     /// Takes records as a consumer of a group.
-    type Inbox: Inbox<Record: Sync>;
+    type Inbox: Inbox<Record: Sync + StoredRecord<New = <Self::Outbox as Outbox>::Record>>;
     /// Writes records.
     type Outbox: Outbox<Record: Send + 'static> + Send + 'static;
 
@@ -133,6 +133,8 @@ macro_rules! suite {
             records_given_out_too_often_are_put_aside
             a_bounded_pipeline_ends_by_itself
             what_is_written_elsewhere_is_acknowledged
+            dead_letters_say_what_failed_and_where_it_was
+            dead_letters_are_replayed_up_to_a_limit
         }
     };
     ($store:ty, $group:ident: $($test:ident)*) => {

@@ -1,15 +1,15 @@
 //! Tests with a pipeline between the inbox and a sink.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use streamz::delivery::{DeliveryConfig, Outbox, TooManyDeliveries};
+use streamz::delivery::{DeliveryConfig, Failure, Outbox, Replay, StoredRecord, TooManyDeliveries};
 use streamz::prelude::*;
 
 use crate::tests::{GROUP, TOPIC, fetch_all, number, numbered};
-use crate::{Store, acker};
+use crate::{RecordOf, Store, acker};
 
 /// Small numbers, so that every limit is met.
 fn config() -> DeliveryConfig {
@@ -235,4 +235,84 @@ pub fn what_is_written_elsewhere_is_acknowledged<S: Store>(store: &S) {
         store.contents("copies").iter().map(|it| String::from_utf8_lossy(it).parse().expect("a number")).collect();
     copies.sort_unstable();
     assert_eq!(copies, (1_000..1_300).collect::<Vec<_>>());
+}
+
+/// All records of a topic, as a group of this name sees them.
+fn read<S: Store>(store: &S, topic: &str, group: &str, count: usize) -> Vec<RecordOf<S>> {
+    let mut inbox = store.inbox(topic, group, "reader");
+    fetch_all::<S>(&mut inbox, count).into_iter().map(|delivery| delivery.record).collect()
+}
+
+/// A dead letter has the key and payload of its record, and says why it failed, in which stage, and where it lies.
+pub fn dead_letters_say_what_failed_and_where_it_was<S: Store>(store: &S) {
+    store.append(TOPIC, &numbered(0..100));
+    let positions: BTreeMap<_, _> =
+        read(store, TOPIC, "look", 100).iter().map(|record| (number::<S>(record), record.position())).collect();
+    let pipeline = Pipeline::builder("put aside").timeout(S::PATIENCE * 3).build();
+    let token = pipeline.token();
+    let inbox = store.inbox(TOPIC, GROUP, "a");
+    let seen = AtomicU32::new(0);
+    let check = move |record: &RecordOf<S>| {
+        if seen.fetch_add(1, Ordering::Relaxed) == 99 {
+            token.drain();
+        }
+        let number = number::<S>(record);
+        if number % 10 == 3 { Err("it ends in 3") } else { Ok(number) }
+    };
+    let (done, failed) = Stream::deliver(&pipeline, inbox, config())
+        .unwrap_or_else(|error| panic!("cannot deliver: {error}"))
+        .through(&Mapper::fallible(check).with_name("check"))
+        .dead_letters();
+    done.spawn_for_each(drop);
+    let batches = BatchConfig { max_size: 20, max_latency: Duration::from_millis(5) };
+    let written = failed.into_records::<RecordOf<S>>().deliver_to(store.outbox("dead"), batches);
+    pipeline.join();
+    assert_eq!(written.unwrap_or_else(|error| panic!("cut: {error}")), 10);
+    assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
+    let letters = read(store, "dead", "look", 10);
+    for letter in &letters {
+        let number = number::<S>(letter);
+        assert_eq!(S::key(letter), format!("key-{}", number % 4).as_bytes());
+        let failure = Failure::read(letter).expect("a dead letter");
+        assert_eq!((&*failure.reason, &*failure.stage), ("it ends in 3", "check"));
+        assert_eq!((failure.attempts, failure.replays), (1, 0));
+        assert_eq!((&*failure.topic, &failure.position), (TOPIC, &positions[&number]));
+    }
+    let numbers: BTreeSet<_> = letters.iter().map(number::<S>).collect();
+    assert_eq!(numbers, (0..100).filter(|number| number % 10 == 3).collect());
+}
+
+/// In two runs of one group, of which the second goes on where the first has ended.
+pub fn dead_letters_are_replayed_up_to_a_limit<S: Store>(store: &S) {
+    store.append(TOPIC, &numbered(0..60));
+    let error = StreamError::new(ErrorKind::Failed, "check").with_source("the server was down");
+    let put_aside = |record: RecordOf<S>| Failure::new(&error, &record).put_aside(record);
+    let mut letters = read(store, TOPIC, "look", 60).into_iter().map(put_aside).collect();
+    store.outbox("dead").write(&mut letters).unwrap_or_else(|error| panic!("cannot write: {error}"));
+    for limit in [12, 8] {
+        let pipeline = Pipeline::builder("replay").timeout(S::PATIENCE * 3).build();
+        let replay = Replay::new()
+            .with_config(config())
+            .with_filter(|failure, record| failure.topic == TOPIC && number::<S>(record).is_multiple_of(3))
+            .with_limit(limit);
+        let batches = BatchConfig { max_size: 5, max_latency: Duration::from_millis(5) };
+        let count = Stream::replay(&pipeline, store.inbox("dead", "replay", "a"), replay)
+            .unwrap_or_else(|error| panic!("cannot replay: {error}"))
+            .deliver_to(store.outbox(TOPIC), batches);
+        let report = pipeline.join();
+        assert_eq!(count.unwrap_or_else(|error| panic!("cut: {error}")), limit);
+        assert!(report.is_complete(), "{report}");
+    }
+    let left = store.unacknowledged("dead", "replay");
+    assert!(if S::TOTAL_ORDER { left == 2 } else { left <= 40 }, "{left} are left");
+    let all = read(store, TOPIC, "check", 80);
+    let replayed: Vec<_> = all.iter().filter(|record| record.header(Failure::REPLAYS).is_some()).collect();
+    for record in &replayed {
+        assert_eq!(record.header(Failure::REPLAYS), Some(&b"1"[..]));
+        assert_eq!(Failure::read(*record), None);
+        assert_eq!(S::key(record), format!("key-{}", number::<S>(record) % 4).as_bytes());
+    }
+    let mut numbers: Vec<_> = replayed.iter().map(|record| number::<S>(record)).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..60).step_by(3).collect::<Vec<_>>());
 }
