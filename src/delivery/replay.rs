@@ -139,6 +139,10 @@ impl<I: Inbox<Record: StoredRecord>> Inbox for Letters<I> {
         self.left == 0 || self.inbox.is_exhausted()
     }
 
+    fn lease(&self) -> Option<Duration> {
+        self.inbox.lease()
+    }
+
     fn acker(&mut self) -> Result<I::Acker, StoreError> {
         self.inbox.acker()
     }
@@ -241,6 +245,10 @@ mod tests {
             self.0.lock().unwrap().letters.is_empty()
         }
 
+        fn lease(&self) -> Option<Duration> {
+            Some(Duration::from_secs(7))
+        }
+
         fn acker(&mut self) -> Result<Self, StoreError> {
             Ok(self.clone())
         }
@@ -285,6 +293,12 @@ mod tests {
 
     fn positions(notes: &[Note]) -> Vec<u64> {
         notes.iter().map(|note| note.position).collect()
+    }
+
+    #[test]
+    fn the_lease_is_that_of_the_inbox() {
+        let letters = Letters { inbox: Memory::default(), filter: None, left: 1 };
+        assert_eq!(letters.lease(), Some(Duration::from_secs(7)));
     }
 
     #[test]
