@@ -55,9 +55,8 @@ impl Store for InJournal {
         })
     }
 
-    fn record(key: &[u8], payload: &[u8], headers: Vec<(&'static str, String)>) -> Record {
-        let record = Record::new(payload).with_key(key);
-        headers.into_iter().fold(record, |record, (name, value)| record.with_header(name, value))
+    fn record(key: &[u8], payload: &[u8]) -> Record {
+        Record::new(payload).with_key(key)
     }
 
     fn key(record: &Entry) -> &[u8] {
@@ -66,10 +65,6 @@ impl Store for InJournal {
 
     fn payload(record: &Entry) -> &[u8] {
         &record.payload
-    }
-
-    fn position(record: &Entry) -> String {
-        record.position.to_string()
     }
 
     /// The file is removed with its folder, or kept.

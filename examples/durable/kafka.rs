@@ -103,9 +103,8 @@ impl Store for InKafka {
         Ok(Group { unacknowledged, ..Group::default() })
     }
 
-    fn record(key: &[u8], payload: &[u8], headers: Vec<(&'static str, String)>) -> NewRecord {
-        let record = NewRecord::new(payload).with_key(key);
-        headers.into_iter().fold(record, |record, (name, value)| record.with_header(name, value))
+    fn record(key: &[u8], payload: &[u8]) -> NewRecord {
+        NewRecord::new(payload).with_key(key)
     }
 
     fn key(record: &Record) -> &[u8] {
@@ -114,10 +113,6 @@ impl Store for InKafka {
 
     fn payload(record: &Record) -> &[u8] {
         record.payload().unwrap_or_default()
-    }
-
-    fn position(record: &Record) -> String {
-        format!("{}/{}", record.partition(), record.offset())
     }
 
     /// Brokers that do not let us remove topics keep them.

@@ -69,9 +69,8 @@ impl Store for InRedis {
         })
     }
 
-    fn record(key: &[u8], payload: &[u8], headers: Vec<(&'static str, String)>) -> Fields {
-        let fields = Fields::from_payload(payload).with("key", key);
-        headers.into_iter().fold(fields, |fields, (name, value)| fields.with(name, value))
+    fn record(key: &[u8], payload: &[u8]) -> Fields {
+        Fields::from_payload(payload).with("key", key)
     }
 
     fn key(record: &Record) -> &[u8] {
@@ -80,10 +79,6 @@ impl Store for InRedis {
 
     fn payload(record: &Record) -> &[u8] {
         record.payload().unwrap_or_default()
-    }
-
-    fn position(record: &Record) -> String {
-        record.id.to_string()
     }
 
     fn remove(&self, topics: &[&str]) -> Fallible<()> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use streamz::delivery::{Inbox, Outbox};
+use streamz::delivery::{Inbox, Outbox, StoredRecord};
 
 use crate::Fallible;
 
@@ -12,7 +12,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(2);
 /// A journal, or a server. Topics and groups are made when they are first used.
 pub(crate) trait Store: Sized + 'static {
     type Inbox: Inbox<Record = Self::Taken>;
-    type Taken: Send + Sync + 'static;
+    type Taken: StoredRecord<New = Self::New> + Sync;
     type Outbox: Outbox<Record = Self::New> + Send + 'static;
     type New: Send + 'static;
 
@@ -30,14 +30,11 @@ pub(crate) trait Store: Sized + 'static {
     /// How a group is doing.
     fn group(&self, topic: &str, group: &str) -> Fallible<Group>;
 
-    fn record(key: &[u8], payload: &[u8], headers: Vec<(&'static str, String)>) -> Self::New;
+    fn record(key: &[u8], payload: &[u8]) -> Self::New;
 
     fn key(record: &Self::Taken) -> &[u8];
 
     fn payload(record: &Self::Taken) -> &[u8];
-
-    /// Where it is in its topic.
-    fn position(record: &Self::Taken) -> String;
 
     /// Removes all that the program has made.
     fn remove(&self, topics: &[&str]) -> Fallible<()>;

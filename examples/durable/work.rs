@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use streamz::delivery::{DeliveryConfig, Outbox};
-use streamz::{AsyncMapper, BatchConfig, CancelToken, DeadLetter, Pipeline, Stream};
+use streamz::{AsyncMapper, BatchConfig, CancelToken, Pipeline, Stream};
 
 use crate::Fallible;
 use crate::store::{Group, Store, read};
@@ -56,7 +56,7 @@ pub(crate) fn produce<S: Store>(store: &S, topics: &Topics, payments: u64) -> Fa
 fn payment<S: Store>(number: u64) -> S::New {
     let account =
         if number % BROKEN == BROKEN - 1 { "unknown".to_owned() } else { format!("account-{}", number % 100) };
-    S::record(account.as_bytes(), number.to_string().as_bytes(), Vec::new())
+    S::record(account.as_bytes(), number.to_string().as_bytes())
 }
 
 /// Takes payments until it is told to stop, by a signal.
@@ -75,7 +75,7 @@ pub(crate) fn work<S: Store>(store: &S, topics: &Topics, name: &str) -> Fallible
     let has_failed = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&has_failed);
     pipeline.spawn("dead letters", move |_| {
-        if let Err(error) = failed.map(put_aside::<S>).deliver_to(dead, limits) {
+        if let Err(error) = failed.into_records::<S::Taken>().deliver_to(dead, limits) {
             eprintln!("the dead letters cannot be written: {error}");
             note.store(true, Ordering::Relaxed);
         }
@@ -91,22 +91,7 @@ fn transfer<S: Store>(cancel: &CancelToken, payment: &S::Taken) -> Fallible<S::N
         return Err("there is no such account".into());
     }
     cancel.sleep(Duration::from_micros(200))?;
-    Ok(S::record(S::key(payment), S::payload(payment), Vec::new()))
-}
-
-/// What is kept of a payment that failed: all that it takes to look into it, and to make it again.
-fn put_aside<S: Store>(letter: DeadLetter) -> S::New {
-    let error = letter.error().clone();
-    let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-    let mut headers =
-        vec![("reason", reason), ("stage", error.stage().to_owned()), ("attempts", error.attempts().to_string())];
-    match letter.into_item::<S::Taken>() {
-        Ok((payment, _)) => {
-            headers.push(("position", S::position(&payment)));
-            S::record(S::key(&payment), S::payload(&payment), headers)
-        }
-        Err(_) => S::record(b"", b"unknown", headers),
-    }
+    Ok(S::record(S::key(payment), S::payload(payment)))
 }
 
 /// How far it all is.
