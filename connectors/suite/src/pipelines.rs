@@ -247,7 +247,7 @@ fn read<S: Store>(store: &S, topic: &str, group: &str, count: usize) -> Vec<Reco
 pub fn dead_letters_say_what_failed_and_where_it_was<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..100));
     let positions: BTreeMap<_, _> =
-        read(store, TOPIC, "look", 100).iter().map(|record| (number::<S>(record), record.position())).collect();
+        read(store, TOPIC, "before", 100).iter().map(|record| (number::<S>(record), record.position())).collect();
     let pipeline = Pipeline::builder("put aside").timeout(S::PATIENCE * 3).build();
     let token = pipeline.token();
     let inbox = store.inbox(TOPIC, GROUP, "a");
