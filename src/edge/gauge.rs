@@ -1,5 +1,7 @@
 //! [`Gauge`]: how full an edge is.
 
+use std::sync::{Arc, OnceLock};
+
 use crossbeam_utils::CachePadded;
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
@@ -16,6 +18,8 @@ pub(crate) struct Gauge {
     pub(crate) capacity: AtomicUsize,
     /// Data items that were emitted and never taken, counted when the edge ends.
     pub(crate) undelivered: AtomicU64,
+    /// The stage or sink that reads it. Not set for a stream that a caller receives from.
+    pub(crate) reader: OnceLock<Arc<str>>,
 }
 
 impl Gauge {

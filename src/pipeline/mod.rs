@@ -1,15 +1,18 @@
 //! Pipelines: who owns the threads, who tells them to stop, and what was counted.
 
+mod diagnosis;
 pub(crate) mod name;
 mod node;
 mod pipeline;
 mod report;
 mod scope;
+pub(crate) mod stall;
 pub(crate) mod stats;
 mod table;
 pub(crate) mod timing;
 mod token;
 
+pub use diagnosis::{Diagnosis, Finding};
 pub use node::Cause;
 pub(crate) use node::Registration;
 pub use pipeline::{DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, Pipeline, PipelineBuilder};

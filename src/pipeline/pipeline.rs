@@ -18,6 +18,9 @@ use crate::pipeline::stats::{StageKind, StageStats, StepStats};
 /// How many items may wait between two stages unless something else is asked for.
 pub const DEFAULT_CAPACITY: usize = 256;
 
+/// How long a pipeline may stand still before the log says so.
+const STALL_LIMIT: Duration = Duration::from_secs(10);
+
 /// The stack size of a pipeline's threads in bytes, unless [`stack_size`](PipelineBuilder::stack_size) sets another: 8 MiB.
 ///
 /// Items are moved by value, and each step that an item goes through has copies of it on the stack. With this size, items
@@ -112,6 +115,18 @@ impl PipelineBuilder {
         self
     }
 
+    /// Sets after how long without any progress the log warns, and says what the pipeline [waits for](crate::Report::diagnosis).
+    /// Defaults to 10 s; zero and `Duration::MAX` mean never.
+    ///
+    /// Whoever waits for the pipeline looks: [`join`](Pipeline::join) and [`drain_within`](Pipeline::drain_within), a sink, an
+    /// iterator and [`recv`](crate::Stream::recv). A pipeline that nobody waits for is not watched, nor is one on a
+    /// [`ManualClock`](crate::ManualClock). It warns once in its life, also if it is merely waiting for work: for requests, or
+    /// for the next hour. A warning may come half the time later than that, and progress that is undone is no progress.
+    pub fn stall_warning(mut self, after: Duration) -> Self {
+        self.settings.stall_limit = Some(after).filter(|after| !after.is_zero() && *after < Duration::MAX);
+        self
+    }
+
     /// Cancels the pipeline when it has run for that long. Defaults to never.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -143,7 +158,12 @@ impl Pipeline {
     /// If `name` contains a NUL byte.
     #[track_caller]
     pub fn builder(name: impl Into<Arc<str>>) -> PipelineBuilder {
-        let settings = Settings { capacity: DEFAULT_CAPACITY, stack_size: DEFAULT_STACK_SIZE, max_threads: usize::MAX };
+        let settings = Settings {
+            capacity: DEFAULT_CAPACITY,
+            stack_size: DEFAULT_STACK_SIZE,
+            max_threads: usize::MAX,
+            stall_limit: Some(STALL_LIMIT),
+        };
         PipelineBuilder { name: checked(name), clock: Clock::default(), settings, timeout: None }
     }
 
@@ -292,8 +312,16 @@ impl Drop for Pipeline {
         }
         // Also if no thread is left: a sender or a stream may be, and is to learn of it.
         self.token.cancel_with(Cause::Dropped);
-        if !scope.is_home() {
-            scope.join(Limit::Unlimited);
+        if scope.is_home() {
+            return;
+        }
+        scope.join(Limit::Unlimited);
+        let lost = self.report().lost();
+        if lost > 0 {
+            log::warn!(
+                "streamz: pipeline `{}` was dropped with {lost} items that had not been processed",
+                scope.name()
+            );
         }
     }
 }

@@ -80,6 +80,12 @@ pub struct StageReport {
     /// Time spent waiting for room, summed over its threads: in the output, or in
     /// [`Sender::send`](crate::Sender::send) in a closure.
     pub blocked: Duration,
+    /// How many of its threads are at work at this moment: they do not wait for anything that this library knows of.
+    pub at_work: usize,
+    /// The longest time for which one of those has been at work since its last wait.
+    pub at_work_for: Duration,
+    /// How many [`Sender`](crate::Sender)s feed it, if it is a channel.
+    pub senders: usize,
     /// The ways out of the stage.
     pub outputs: Vec<OutputReport>,
 }
@@ -129,6 +135,8 @@ pub struct OutputReport {
     pub undelivered: u64,
     /// How long the stage has waited for room in it, the wait in progress included.
     pub blocked: Duration,
+    /// The stage or sink that reads it. `None` if there is none, also for a stream that a caller receives from.
+    pub reader: Option<Arc<str>>,
     /// Whether the stage waits for room in it at this moment. A branch that nobody reads shows here.
     pub is_blocking: bool,
 }
@@ -179,6 +187,12 @@ impl Report {
         }
     }
 
+    /// Items that were in a stage or in a stream when it was stopped, or still are in a stream that gives out nothing more.
+    pub(super) fn lost(&self) -> u64 {
+        let left = |output: &OutputReport| output.undelivered + output.queued as u64;
+        self.stages.iter().map(|stage| stage.abandoned() + stage.outputs.iter().map(left).sum::<u64>()).sum()
+    }
+
     /// Whether it ran to its end: not cancelled, not cut, not drained, not still running.
     pub fn is_complete(&self) -> bool {
         matches!(self.outcome, Outcome::Completed)
@@ -202,9 +216,10 @@ impl Report {
 }
 
 impl StageReport {
-    fn of(stats: &StageStats, now: Instant) -> Self {
+    pub(super) fn of(stats: &StageStats, now: Instant) -> Self {
         let spent = || stats.threads.iter().map(|thread| thread.read(now));
         let asleep = spent().map(|spent| spent.asleep).sum();
+        let at_work: Vec<_> = stats.threads.iter().filter_map(|thread| thread.working_for(now)).collect();
         Self {
             name: Arc::clone(&stats.name),
             kind: stats.kind,
@@ -215,6 +230,9 @@ impl StageReport {
             asleep,
             busy: spent().map(|spent| spent.busy).sum(),
             blocked: spent().map(|spent| spent.blocked + spent.blocked_elsewhere).sum(),
+            at_work: at_work.len(),
+            at_work_for: at_work.into_iter().max().unwrap_or_default(),
+            senders: stats.senders.load(Ordering::Relaxed),
             outputs: OutputReport::all(stats, now),
         }
     }
@@ -325,6 +343,7 @@ impl OutputReport {
             capacity: gauge.capacity.load(Ordering::Relaxed),
             undelivered: gauge.undelivered.load(Ordering::Relaxed),
             blocked,
+            reader: gauge.reader.get().cloned(),
             is_blocking,
         }
     }

@@ -20,16 +20,17 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::name::checked;
 use super::node::{Cause, Node};
 use super::report::Outcome;
+use super::stall::Watch;
 use super::stats::{StageKind, StageStats};
 use crate::clock::wait::{Waiter, Wake};
-use crate::clock::{Clock, Limit};
+use crate::clock::{Clock, Limit, earlier};
 use crate::error::StreamError;
 use crate::panic::{self, PanicPayload};
 
@@ -52,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) stack_size: usize,
     /// How many threads may run at a time.
     pub(crate) max_threads: usize,
+    /// How long without progress until whoever waits says so; `None` for never.
+    pub(crate) stall_limit: Option<Duration>,
 }
 
 pub(crate) struct Scope {
@@ -61,6 +64,8 @@ pub(crate) struct Scope {
     settings: Settings,
     started: Instant,
     draining: AtomicBool,
+    /// Somebody has said that it makes no progress.
+    stall_is_told: AtomicBool,
     /// How many of its threads have not ended; a copy for readers that do not hold the lock.
     live: AtomicUsize,
     state: Mutex<State>,
@@ -106,6 +111,7 @@ impl Scope {
             root,
             settings,
             draining: AtomicBool::new(false),
+            stall_is_told: AtomicBool::new(false),
             live: AtomicUsize::new(0),
             state: Mutex::default(),
         })
@@ -125,6 +131,16 @@ impl Scope {
 
     pub(crate) fn default_capacity(&self) -> usize {
         self.settings.capacity
+    }
+
+    /// How long without progress is a stall, if it is watched at all.
+    pub(super) fn stall_limit(&self) -> Option<Duration> {
+        self.settings.stall_limit.filter(|_| !self.clock.is_manual())
+    }
+
+    /// True for the first who asks.
+    pub(super) fn may_warn_of_stall(&self) -> bool {
+        !self.stall_is_told.swap(true, Ordering::Relaxed)
     }
 
     /// How many of the pipeline's threads have not ended.
@@ -350,6 +366,7 @@ impl Scope {
     pub(crate) fn join(self: &Arc<Self>, limit: Limit) -> bool {
         assert!(!self.is_home(), "pipeline `{}` cannot be joined by one of its own threads", self.name);
         let waiter = limit.waiter(&self.clock);
+        let watch = Watch::start(self, self.clock.now());
         loop {
             let mut state = self.state.lock();
             if state.keepers == 0 && !state.closing {
@@ -375,7 +392,8 @@ impl Scope {
                 state.joiners.push(Arc::clone(waiter.wake()));
             }
             drop(state);
-            waiter.park(limit.deadline());
+            waiter.park(earlier(limit.deadline(), watch.next()));
+            watch.look(self);
         }
     }
 

@@ -15,7 +15,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -187,6 +187,8 @@ pub struct StageStats {
     /// The stages that feed this one.
     pub(crate) inputs: Mutex<Vec<Arc<str>>>,
     pub(crate) outputs: Mutex<Vec<OutputStats>>,
+    /// How many senders of a channel there are.
+    pub(crate) senders: AtomicUsize,
 }
 
 impl StageStats {
@@ -198,6 +200,7 @@ impl StageStats {
             threads: (0..threads).map(|_| Timing::new()).collect(),
             inputs: Mutex::default(),
             outputs: Mutex::default(),
+            senders: AtomicUsize::new(0),
         }
     }
 

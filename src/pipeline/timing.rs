@@ -81,6 +81,14 @@ impl Timing {
         state.ended = Some(now);
     }
 
+    /// How long it has been working since its last wait, if it works at this moment.
+    pub(crate) fn working_for(&self, now: Instant) -> Option<Duration> {
+        let state = self.0.lock();
+        let since = state.since.filter(|_| state.started.is_some() && state.ended.is_none())?;
+        let is_working = matches!(state.phase, Phase::Busy | Phase::Delegated);
+        is_working.then(|| now.saturating_duration_since(since))
+    }
+
     /// Whether it waits for room at this moment.
     pub(crate) fn is_blocked(&self) -> bool {
         self.0.lock().phase == Phase::Blocked

@@ -11,6 +11,7 @@ use crate::clock::wait::{Waiter, Wake};
 use crate::edge::{EdgeReceiver, End, Polled};
 use crate::panic::{Guarded, PanicPayload, guard_drop};
 use crate::pipeline::Scope;
+use crate::pipeline::stall::Watch;
 use crate::pipeline::stats::{Counter, StageStats};
 use crate::pipeline::timing::Phase;
 
@@ -277,7 +278,13 @@ impl StageThread {
             let found = inputs.iter().fold(false, |found, input| input.want_items(waiter) | found);
             // After the registrations: what changed before them is seen here, what changes later posts the wake.
             if !(register(waiter) || found || self.is_stopped()) {
-                Input::park(inputs, waiter, earlier(until, self.deadline));
+                let next = self.watch.as_ref().and_then(Watch::next);
+                Input::park(inputs, waiter, earlier(earlier(until, self.deadline), next));
+                if let Some(watch) = &self.watch
+                    && !inputs.iter().any(Input::may_have_items)
+                {
+                    watch.look(self.token.scope());
+                }
             }
         });
     }

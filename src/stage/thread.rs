@@ -9,6 +9,7 @@ use crate::clock::account;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
 use crate::error::{BoxError, ErrorKind, StreamError};
+use crate::pipeline::stall::Watch;
 use crate::pipeline::stats::{StageKind, StageStats};
 use crate::pipeline::timing::Phase;
 use crate::pipeline::{CancelToken, Cause, Membership, Registration};
@@ -17,6 +18,8 @@ pub(crate) struct StageThread {
     pub(crate) token: CancelToken,
     pub(crate) stats: Arc<StageStats>,
     index: usize,
+    /// For a sink, which waits for the pipeline as a whole.
+    pub(super) watch: Option<Watch>,
     /// The token's deadline does not change, and most tokens have none.
     pub(super) deadline: Option<Instant>,
     /// Nothing has been cancelled unless this is set.
@@ -60,8 +63,10 @@ impl StageThread {
         home: Option<Home>,
         open: Option<Membership>,
     ) -> Self {
-        stats.threads[index].start(token.now());
-        Self { deadline: token.deadline(), alarm: token.alarm(), token, stats, index, home, _open: open }
+        let now = token.now();
+        stats.threads[index].start(now);
+        let watch = (stats.kind == StageKind::Sink).then(|| Watch::start(token.scope(), now));
+        Self { watch, deadline: token.deadline(), alarm: token.alarm(), token, stats, index, home, _open: open }
     }
 
     /// For an end that calls closures on a thread that is not the pipeline's: to be kept for as long as it does.

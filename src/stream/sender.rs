@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::account::WaitFor;
@@ -29,7 +29,6 @@ struct Shared<T> {
     edge: Arc<Edge<T>>,
     token: CancelToken,
     stats: Arc<StageStats>,
-    senders: AtomicUsize,
 }
 
 /// An item that could not be sent, and why.
@@ -78,7 +77,8 @@ impl<T> std::error::Error for SendError<T> {}
 
 impl<T: Send + 'static> Sender<T> {
     pub(super) fn new(edge: Arc<Edge<T>>, token: CancelToken, stats: Arc<StageStats>) -> Self {
-        let shared = Arc::new(Shared { edge, token, stats, senders: AtomicUsize::new(1) });
+        let shared = Arc::new(Shared { edge, token, stats });
+        shared.stats.senders.store(1, Ordering::Relaxed);
         let drain: std::sync::Weak<dyn Drain> = Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Drain>));
         shared.token.scope().on_drain(drain);
         Self { shared }
@@ -241,7 +241,7 @@ impl<T: Send + 'static> Drain for Shared<T> {
 
 impl<T: Send + 'static> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        self.shared.senders.fetch_add(1, Ordering::Relaxed);
+        self.shared.stats.senders.fetch_add(1, Ordering::Relaxed);
         Self { shared: Arc::clone(&self.shared) }
     }
 }
@@ -249,7 +249,7 @@ impl<T: Send + 'static> Clone for Sender<T> {
 impl<T: Send + 'static> Drop for Sender<T> {
     fn drop(&mut self) {
         // AcqRel: whoever ends the stream does so after all that the other clones did.
-        if self.shared.senders.fetch_sub(1, Ordering::AcqRel) > 1 {
+        if self.shared.stats.senders.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
         let shared = &*self.shared;

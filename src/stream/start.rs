@@ -56,7 +56,7 @@ impl Registered {
             );
         }
         let (stats, reservation) = scope.register(name, kind, steps, threads);
-        stats.inputs.lock().extend(inputs.iter().map(|input| Arc::clone(input.feeder())));
+        inputs.iter().for_each(|input| input.is_read_by(&stats));
         Self { token: cancel.clone(), stats, reservation }
     }
 
@@ -65,7 +65,7 @@ impl Registered {
     pub(crate) fn reader<T: Send + 'static>(input: &Stream<T>, name: &str, steps: &[Arc<str>]) -> Self {
         let token = input.token().clone();
         let (stats, reservation) = token.scope().register_reader(name, steps);
-        stats.inputs.lock().push(Arc::clone(input.feeder()));
+        input.is_read_by(&stats);
         Self { token, stats, reservation }
     }
 

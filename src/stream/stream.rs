@@ -11,6 +11,8 @@ use crate::edge::{EdgeReceiver, End, Polled, edge};
 use crate::error::{ErrorKind, Result, StreamError};
 use crate::panic::guard_drop;
 use crate::pipeline::name::checked;
+use crate::pipeline::stall::Watch;
+use crate::pipeline::stats::StageStats;
 use crate::pipeline::{CancelToken, Cause, Membership};
 use crate::stage::input::Input;
 
@@ -128,6 +130,15 @@ impl<T: Send + 'static> Stream<T> {
         output
     }
 
+    /// Notes on both sides that a stage, or a sink, reads it.
+    pub(super) fn is_read_by(&self, reader: &StageStats) {
+        reader.inputs.lock().push(Arc::clone(&self.feeder));
+        if let Some(Input::Edge(edge)) = &self.input {
+            // A stream has one consumer, so nothing is set yet.
+            _ = edge.shared().gauge().reader.set(Arc::clone(&reader.name));
+        }
+    }
+
     pub(crate) fn feeder(&self) -> &Arc<str> {
         &self.feeder
     }
@@ -194,6 +205,7 @@ impl<T: Send + 'static> Stream<T> {
         let waiter = limit.waiter(self.token.clock());
         // Before the checks in the loop: a cancellation after them posts the wake.
         let _registered = self.token.register_guest(waiter.wake());
+        let watch = Watch::start(self.token.scope(), self.token.now());
         loop {
             waiter.spin(|| self.input.as_ref().is_none_or(Input::may_have_items) || self.token.is_cancelled());
             if let Some(found) = found(self.poll()) {
@@ -206,7 +218,11 @@ impl<T: Send + 'static> Stream<T> {
                 && !input.want_items(&waiter)
                 && !self.token.is_cancelled()
             {
-                Input::park(std::slice::from_ref(input), &waiter, earlier(limit.deadline(), self.token.deadline()));
+                let until = earlier(limit.deadline(), self.token.deadline());
+                Input::park(std::slice::from_ref(input), &waiter, earlier(until, watch.next()));
+                if !input.may_have_items() {
+                    watch.look(self.token.scope());
+                }
             }
         }
     }

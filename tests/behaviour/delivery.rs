@@ -10,6 +10,8 @@ use streamz::{
     ManualClock, Operator, Outcome, Pipeline, SessionWindow, Stream, TumblingWindow,
 };
 
+use crate::logged;
+
 /// A store in memory that does what it is told, and notes what it was asked.
 #[derive(Clone, Default)]
 struct Store(Arc<Mutex<State>>);
@@ -324,39 +326,9 @@ fn acknowledgements_are_gathered_and_the_lease_is_kept_alive() {
     assert_eq!(store.state().calls, ["ack 3", "keep alive", "keep alive"]);
 }
 
-/// Keeps what is logged, with the thread that logs it.
-struct Log;
-
-static LINES: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
-
-impl log::Log for Log {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let thread = std::thread::current().name().unwrap_or_default().to_owned();
-        LINES.lock().unwrap().push((thread, record.args().to_string()));
-    }
-
-    fn flush(&self) {}
-}
-
-/// What the threads of a pipeline have logged. Their names end with its name.
-fn logged(pipeline: &str) -> Vec<String> {
-    let lines = LINES.lock().unwrap();
-    lines.iter().filter(|(thread, _)| thread.ends_with(pipeline)).map(|(_, line)| line.clone()).collect()
-}
-
-fn keep_log() {
-    // Another test may have done so.
-    let _ = log::set_logger(&Log);
-    log::set_max_level(log::LevelFilter::Warn);
-}
-
 #[test]
 fn a_limit_below_what_a_stage_holds_is_logged_once() {
-    keep_log();
+    logged::keep();
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("holds-all").clock(&clock).build();
     let store = Store::with(100);
@@ -365,20 +337,20 @@ fn a_limit_below_what_a_stage_holds_is_logged_once() {
     out.spawn_for_each(drop);
     clock.settle();
     clock.advance(ms(29_999));
-    assert!(logged("holds-all").is_empty());
+    assert!(logged::of_threads("holds-all").is_empty());
     clock.advance(ms(1));
-    let lines = logged("holds-all");
+    let lines = logged::of_threads("holds-all");
     assert!(lines[0].starts_with("streamz: `deliver` fetches nothing: 5 records are in flight"), "{lines:?}");
     assert!(lines[0].contains("for 30s") && lines[0].contains("`max_unacked` must be larger"), "{lines:?}");
     // The batch times out, the next one is held as well, and that is not said again.
     clock.advance(ms(200_000));
-    assert_eq!(logged("holds-all").len(), 1);
+    assert_eq!(logged::of_threads("holds-all").len(), 1);
     assert!(!store.acknowledged().is_empty());
 }
 
 #[test]
 fn a_limit_that_is_reached_again_and_again_is_not_logged() {
-    keep_log();
+    logged::keep();
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("moves-on").clock(&clock).build();
     let store = Store::with(100);
@@ -389,7 +361,7 @@ fn a_limit_that_is_reached_again_and_again_is_not_logged() {
         clock.advance(ms(10_000));
     }
     assert!(store.acknowledged().len() >= 15);
-    assert_eq!(logged("moves-on"), Vec::<String>::new());
+    assert_eq!(logged::of_threads("moves-on"), Vec::<String>::new());
 }
 
 /// When the first three calls of `keep_alive` come.

@@ -18,6 +18,7 @@ mod delivery;
 mod keyed;
 mod layers;
 mod links;
+mod logged;
 mod partition;
 mod pipeline;
 mod pool;
@@ -26,6 +27,7 @@ mod retry;
 mod router;
 mod routes;
 mod smoke;
+mod stall;
 mod windows;
 
 use std::time::Duration;

@@ -1,0 +1,120 @@
+//! Pipelines that stand still say why.
+//!
+//! The limit is in real time, and nothing here depends on how long it really takes: each test waits for the warning.
+
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use streamz::{AsyncMapper, BoxError, CancelToken, Finding, ManualClock, Pipeline, Stream};
+
+use crate::{logged, ms};
+
+/// Stands still for a moment, and warns.
+fn pipeline(name: &str) -> Pipeline {
+    logged::keep();
+    Pipeline::builder(name).capacity(4).stall_warning(ms(20)).build()
+}
+
+/// What is logged of a pipeline of that name while it hangs; then it is cancelled.
+fn warning(pipeline: &Pipeline) -> thread::JoinHandle<String> {
+    let (token, name) = (pipeline.token(), pipeline.report().name.to_string());
+    thread::spawn(move || {
+        let line = logged::wait_for(&format!("pipeline `{name}` has made no progress for 20ms"));
+        token.cancel();
+        line
+    })
+}
+
+#[test]
+fn two_streams_of_a_split_that_are_read_one_after_the_other() {
+    let pipeline = pipeline("reads-one");
+    let warning = warning(&pipeline);
+    let (even, odd) = Stream::from_iter(&pipeline, 0..1_000).split(|n| n % 2 == 0);
+    assert!(even.collect::<Vec<_>>().is_err());
+    drop(odd);
+    let line = warning.join().unwrap();
+    assert!(line.contains("nobody reads `split -> rest` (4 of 4); `split` waits for it"), "{line}");
+}
+
+#[test]
+fn a_sender_that_is_alive_while_the_pipeline_is_joined() {
+    let pipeline = pipeline("has-senders");
+    let warning = warning(&pipeline);
+    let (sender, requests) = Stream::<u32>::channel(&pipeline, 16);
+    let other = sender.clone();
+    requests.map(|n| n + 1).spawn_for_each(drop);
+    pipeline.join();
+    drop((sender, other));
+    let line = warning.join().unwrap();
+    assert!(line.ends_with("2 senders of `channel` are alive"), "{line}");
+}
+
+#[test]
+fn a_branch_that_is_held_and_not_read_while_the_pipeline_is_joined() {
+    let pipeline = pipeline("has-a-branch");
+    let warning = warning(&pipeline);
+    let (small, large) = Stream::from_iter(&pipeline, 0..1_000).split(|n| *n < 500);
+    small.spawn_for_each(drop);
+    pipeline.join();
+    drop(large);
+    let line = warning.join().unwrap();
+    assert!(line.contains("nobody reads `split -> rest` (4 of 4); `split` waits for it"), "{line}");
+}
+
+#[test]
+fn a_stream_that_is_received_from_after_the_other() {
+    let pipeline = pipeline("receives-one");
+    let warning = warning(&pipeline);
+    let (mut small, large) = Stream::from_iter(&pipeline, (0..1_000).rev()).split(|n| *n < 500);
+    assert!(small.recv().is_some_and(|item| item.is_err()));
+    drop(large);
+    assert!(warning.join().unwrap().contains("nobody reads `split -> rest` (4 of 4)"));
+}
+
+#[test]
+fn calls_that_do_not_return() {
+    let pipeline = pipeline("calls");
+    let warning = warning(&pipeline);
+    // A call waits for the lock that is held here.
+    let gate = Arc::new(Mutex::new(()));
+    let (closed, its) = (gate.lock().unwrap(), Arc::clone(&gate));
+    let call = move |_: &CancelToken, n: &u32| -> Result<u32, BoxError> {
+        drop(its.lock().unwrap());
+        Ok(*n)
+    };
+    let fetch = AsyncMapper::new(call).with_workers(2).with_name("fetch");
+    Stream::from_iter(&pipeline, 0..10).through(&fetch).spawn_for_each(drop);
+    let report = pipeline.token();
+    let joined = thread::spawn(move || pipeline.join());
+    let line = warning.join().unwrap();
+    let findings = report.report().diagnosis().findings;
+    drop(closed);
+    joined.join().unwrap();
+    assert!(line.contains("`fetch`: 2 threads are at work, one of them for "), "{line}");
+    assert!(findings.iter().any(|it| matches!(it, Finding::AtWork { stage, threads: 2, .. } if &**stage == "fetch")));
+}
+
+#[test]
+fn a_pipeline_on_a_manual_clock_is_not_watched() {
+    logged::keep();
+    let clock = ManualClock::new();
+    let pipeline = Pipeline::builder("virtual").clock(&clock).stall_warning(ms(20)).build();
+    let (sender, mut requests) = Stream::<u32>::channel(&pipeline, 16);
+    let waiting = thread::spawn(move || requests.recv());
+    clock.settle();
+    clock.advance(ms(1_000_000));
+    drop(sender);
+    assert!(waiting.join().unwrap().is_none());
+    assert_eq!(logged::with("pipeline `virtual`"), Vec::<String>::new());
+}
+
+#[test]
+fn a_pipeline_that_is_dropped_at_work_says_what_is_lost() {
+    let pipeline = pipeline("dropped");
+    let (sender, numbers) = Stream::channel(&pipeline, 16);
+    (0..10).for_each(|n: u32| sender.send(n).unwrap());
+    drop(pipeline);
+    drop((sender, numbers));
+    let line = logged::wait_for("pipeline `dropped` was dropped");
+    assert!(line.contains("10 items"), "{line}");
+}
