@@ -54,7 +54,7 @@
 //! | put items together by their time | [`TumblingWindow`], [`SlidingWindow`], [`SessionWindow`], each also with [`folds`] |
 //! | make one value of many | [`Aggregate`] |
 //! | wait for each (requests, disks) | [`AsyncMapper`]; in order for each key: [`AsyncMapper::keyed`] |
-//! | make a failed call again, spare what fails, have a substitute | [`Retry`], [`CircuitBreaker`], [`Fallback`] around an [`AsyncMapper`] |
+//! | retry a failed call, stop calling what fails, fall back to another | [`Retry`], [`CircuitBreaker`], [`Fallback`] around an [`AsyncMapper`] |
 //! | compute on all processors | [`ParMapper`] |
 //! | even out bursts | [`Buffer`]; with loss, [`DroppingBuffer`], [`SlidingBuffer`] |
 //! | go slower, or later | [`Throttle`], [`Debounce`], [`Delay`] |

@@ -50,7 +50,7 @@ pub struct Report {
     pub elapsed: Duration,
     /// The stages, in the order in which they were made.
     pub stages: Vec<StageReport>,
-    /// What threads said that died from a fault in this library. Empty, we hope.
+    /// The messages of threads that died from a fault in this library. Normally empty.
     pub faults: Vec<String>,
 }
 

@@ -9,7 +9,7 @@ use crate::operators::shorthand;
 use crate::pipeline::stats::DropReason;
 use crate::stage::operator::{Emit, Operator};
 
-/// Passes an item when nothing has come after it for a time: of a flurry, the last.
+/// Emits an item when no other has followed it for a given time: the last item of each burst.
 ///
 /// Each item takes the place of the one before it, which is counted as dropped because
 /// [superseded](DropReason::Superseded), and the quiet time starts anew. It is over when exactly that much time has gone
@@ -50,7 +50,7 @@ pub struct Debounce<T> {
 }
 
 impl<T> Debounce<T> {
-    /// Waits for so much quiet time. What is too large to add, such as `Duration::MAX`, never passes: only the last item,
+    /// Sets how long it must be quiet. What is too large to add, such as `Duration::MAX`, never passes: only the last item,
     /// and one before an error item, go on. It is called `debounce` unless it is given another name.
     ///
     /// # Panics

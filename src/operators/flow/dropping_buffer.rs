@@ -12,7 +12,7 @@ use crate::stream::Processor;
 use crate::stream::Stream;
 use crate::stream::start::{Registered, spawn_driver};
 
-/// Room for `n` items before a slow consumer; when that is used up, what comes is dropped: the oldest items are kept.
+/// Buffers up to `n` items for a slow consumer, and drops new items while it is full.
 ///
 /// What comes before it never waits for the consumer. Its own output is the buffer, so the number is exact: while nobody
 /// takes anything, the first `n` items are kept and no other. What is dropped is counted as

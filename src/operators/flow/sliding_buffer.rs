@@ -24,7 +24,7 @@ use crate::stream::Processor;
 use crate::stream::Stream;
 use crate::stream::start::{Registered, spawn_loop};
 
-/// Room for `n` items before a slow consumer; when that is used up, the oldest goes: the newest items are kept.
+/// Buffers up to `n` items for a slow consumer, and evicts the oldest item when it is full.
 ///
 /// What comes before it never waits for the consumer, who always finds the latest there is. Its own output is the buffer, so
 /// the number is exact: while nobody takes anything, the last `n` items are kept and no other. What is dropped is counted as

@@ -8,10 +8,10 @@ use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::stage::operator::{Emit, Operator};
 
-/// Passes everything, and says so with an error item of kind [`TimedOut`](ErrorKind::TimedOut) when nothing has come for a
+/// Passes everything, and emits an error item of kind [`TimedOut`](ErrorKind::TimedOut) when no item has arrived for a given
 /// time.
 ///
-/// It says it once for each silence: the next item, or error item, ends it, and the time counts anew. The first silence
+/// It does so once for each silence: the next item, or error item, ends the silence and restarts the time. The first silence
 /// counts from the start of the run, so that a source which never gives anything is noticed too. The time is over when
 /// exactly that much has gone by; an item that comes at that very moment is too late, and follows the error. The end of
 /// the input ends the silence as well.

@@ -33,7 +33,6 @@
 //!    cuts the output, if it was not finished. Once a result was not passed on because of a stop, no later one is: what has
 //!    come out of a stream that was cut has no holes.
 //! 10. *Marks* (see `mark.rs`) have numbers, as items do. In order they keep their place; else see `barriers.rs`.
-
 //!
 //! # The order of locks
 //!

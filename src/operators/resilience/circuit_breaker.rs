@@ -17,7 +17,7 @@ use crate::pipeline::CancelToken;
 use crate::stream::Processor;
 use crate::stream::Stream;
 
-/// Makes no calls for a while to what has failed too often, so that it can recover, and nobody waits in vain.
+/// Rejects calls for a while after too many have failed, so that the service can recover and callers fail fast.
 ///
 /// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible),
 /// a [`Retry`](crate::Retry), or another wrapper. Together they are one stage with one pool; each worker runs the whole nest.

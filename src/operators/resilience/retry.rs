@@ -21,7 +21,7 @@ use crate::pipeline::stats::Counter;
 use crate::stream::Processor;
 use crate::stream::Stream;
 
-/// Makes a failed call again, with growing pauses in between.
+/// Retries a failed call, with growing pauses between the attempts.
 ///
 /// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible),
 /// or another wrapper. Together they are one stage with one pool, in which each worker makes its call as often as needed.
