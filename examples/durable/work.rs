@@ -25,7 +25,7 @@ pub(crate) struct Topics {
 }
 
 impl Topics {
-    /// On a server they have the name of the run in front, so that nobody else's topics are touched.
+    /// On a server they begin with the name of the run, so that no other topics are touched.
     pub(crate) fn of_run(run: &str) -> Self {
         let name = |topic: &str| if run.is_empty() { topic.to_owned() } else { format!("durable-{run}-{topic}") };
         Self { payments: name("payments"), done: name("done"), dead: name("dead") }

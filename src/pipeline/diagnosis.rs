@@ -16,7 +16,7 @@ use super::report::{OutputReport, Report, StageReport};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Diagnosis {
-    /// In this order: what nobody reads, cycles, senders, work in progress.
+    /// In this order: outputs without a reader, cycles, senders, work in progress.
     pub findings: Vec<Finding>,
 }
 

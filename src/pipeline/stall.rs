@@ -1,8 +1,10 @@
 //! [`Watch`]: says when a pipeline makes no progress, and why.
 //!
-//! Whoever waits from outside looks up now and then: at whole multiples of half the [limit](super::PipelineBuilder::stall_warning),
-//! counted from the start of its wait. Two looks that find the same counts are a stall. There is no thread for it, a wait
-//! that is shorter than half the limit looks never, and a pipeline warns once.
+//! Whoever waits from outside looks up at whole multiples of half the
+//! [limit](super::PipelineBuilder::stall_warning), counted from the start of its wait. If nothing has changed since a look
+//! that is at least the limit ago, that is a stall. So it is noticed after one to one and a half times the limit, counted
+//! from the last progress or the start of the wait, whichever is later. This needs no thread, a wait shorter than half the
+//! limit never looks, and a pipeline warns once.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -15,8 +17,8 @@ use super::scope::Scope;
 pub(crate) struct Watch {
     /// `None` for never.
     next: Cell<Option<Instant>>,
-    /// What had been done at the look before.
-    seen: Cell<Option<u64>>,
+    /// What had been done, and the first look that found it so.
+    seen: Cell<Option<(u64, Instant)>>,
 }
 
 impl Watch {
@@ -38,11 +40,21 @@ impl Watch {
         if now < next {
             return;
         }
-        let done = progress(scope);
-        if self.seen.replace(Some(done)) == Some(done) && scope.may_warn_of_stall() {
+        if self.is_stall(progress(scope), now, limit) && scope.may_warn_of_stall() {
             warn(scope, limit);
         }
         self.next.set(now.checked_add(limit / 2));
+    }
+
+    /// Whether nothing has been done for the limit.
+    fn is_stall(&self, done: u64, now: Instant, limit: Duration) -> bool {
+        match self.seen.get() {
+            Some((before, since)) if before == done => now.saturating_duration_since(since) >= limit,
+            _ => {
+                self.seen.set(Some((done, now)));
+                false
+            }
+        }
     }
 }
 
@@ -72,5 +84,19 @@ fn warn(scope: &Scope, limit: Duration) {
         log::warn!("streamz: pipeline `{name}` has made no progress for {limit:?}");
     } else {
         log::warn!("streamz: pipeline `{name}` has made no progress for {limit:?}: {diagnosis}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_limit_without_progress_is_a_stall() {
+        let (start, limit) = (crate::clock::real_now(), Duration::from_secs(10));
+        let watch = Watch { next: Cell::new(None), seen: Cell::new(None) };
+        let looks = [(5, 7), (10, 8), (15, 8), (20, 8), (25, 9), (30, 9), (35, 9)];
+        let stalls = looks.map(|(second, done)| watch.is_stall(done, start + Duration::from_secs(second), limit));
+        assert_eq!(stalls, [false, false, false, true, false, false, true]);
     }
 }
