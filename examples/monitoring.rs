@@ -85,7 +85,7 @@ pub fn observed(
 /// Whether it does not take what waits for it, and waits for nobody itself: then it is the one to blame.
 pub fn is_stalling(stage: &StageReport, report: &Report) -> bool {
     let waits = |stage: &StageReport| stage.blocking().next().is_some();
-    !waits(stage) && stage.inputs.iter().filter_map(|input| report.stage(input)).any(waits)
+    !waits(stage) && stage.inputs.iter().filter_map(|input| report.stage(&input.stage)).any(waits)
 }
 // [/pattern]
 

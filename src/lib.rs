@@ -106,8 +106,8 @@ pub use error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
 pub use operators::*;
 pub use panic::locate_panics;
 pub use pipeline::{
-    CancelToken, Cancelled, Cause, DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, Diagnosis, DropReason, Finding, Outcome,
-    OutputReport, Pipeline, PipelineBuilder, Report, StageKind, StageReport, StepReport,
+    CancelToken, Cancelled, Cause, DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, Diagnosis, DropReason, Finding, InputReport,
+    Outcome, OutputReport, Pipeline, PipelineBuilder, Report, StageKind, StageReport, StepReport,
 };
 pub use stage::{Emit, Operator, Tally};
 pub use stream::{

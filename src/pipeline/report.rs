@@ -64,8 +64,8 @@ pub struct StageReport {
     pub kind: StageKind,
     /// How many threads it has.
     pub threads: usize,
-    /// The stages whose output it reads.
-    pub inputs: Vec<Arc<str>>,
+    /// The outputs that it reads.
+    pub inputs: Vec<InputReport>,
     /// The fused steps; one for a stage that is not fused.
     pub steps: Vec<StepReport>,
     /// Time spent waiting for input or for a timer, summed over its threads. Time that its closures spend in
@@ -86,7 +86,7 @@ pub struct StageReport {
     pub at_work_for: Duration,
     /// How many [`Sender`](crate::Sender)s feed it, if it is a channel.
     pub senders: usize,
-    /// The ways out of the stage.
+    /// The outputs of the stage.
     pub outputs: Vec<OutputReport>,
 }
 
@@ -120,11 +120,21 @@ pub struct StepReport {
     pub errors_absorbed: u64,
 }
 
-/// One way out of a stage in a [`Report`].
+/// One input of a stage in a [`Report`]: an output of another stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InputReport {
+    /// The upstream stage.
+    pub stage: Arc<str>,
+    /// The [name](OutputReport::name) of its output; empty if that stage has no branches.
+    pub output: Arc<str>,
+}
+
+/// One output of a stage in a [`Report`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct OutputReport {
-    /// The branch, for stages with several; empty for the others.
+    /// The branch; empty for a stage without branches. Names are unique within a stage.
     pub name: Arc<str>,
     /// Items that wait for the consumer, error items included. The marks of a [delivery](crate::delivery) are not counted,
     /// except on the system clock those that the consumer has taken together with items and not reached yet.

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::report::InputReport;
 use super::timing::Timing;
 use crate::edge::Gauge;
 
@@ -184,8 +185,8 @@ pub struct StageStats {
     pub(crate) kind: StageKind,
     pub(crate) steps: Box<[StepStats]>,
     pub(crate) threads: Box<[Timing]>,
-    /// The stages that feed this one.
-    pub(crate) inputs: Mutex<Vec<Arc<str>>>,
+    /// The outputs that it reads.
+    pub(crate) inputs: Mutex<Vec<InputReport>>,
     pub(crate) outputs: Mutex<Vec<OutputStats>>,
     /// How many senders of a channel there are.
     pub(crate) senders: AtomicUsize,

@@ -6,7 +6,7 @@ use super::{Stage, Stream};
 use crate::edge::{EdgeSender, End, edge};
 use crate::pipeline::stats::{OutputStats, StageKind, StageStats};
 use crate::pipeline::timing::Timing;
-use crate::pipeline::{CancelToken, Membership};
+use crate::pipeline::{CancelToken, InputReport, Membership};
 use crate::stage::Operator;
 use crate::stage::driver::{Driver, Output};
 use crate::stage::input::Feed;
@@ -73,7 +73,7 @@ impl Registered {
     #[track_caller]
     pub(crate) fn read_by(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> Self {
         let (stats, reservation) = self.token.scope().register(name, kind, steps, 1);
-        stats.inputs.lock().push(Arc::clone(&self.stats.name));
+        stats.inputs.lock().push(InputReport { stage: Arc::clone(&self.stats.name), output: Arc::default() });
         Self { token: self.token, stats, reservation }
     }
 
@@ -100,9 +100,11 @@ impl Registered {
     ) -> (EdgeSender<T>, Stream<T>) {
         let scope = self.token.scope();
         let (sender, receiver) = edge(capacity.unwrap_or(scope.default_capacity()), eager || scope.clock().is_manual());
-        let (name, gauge) = (branch.into(), Arc::clone(sender.shared().gauge()));
+        let (name, gauge) = (Arc::<str>::from(branch), Arc::clone(sender.shared().gauge()));
+        let stream = Stream::from_edge(receiver, self.token.clone(), Arc::clone(&self.stats.name));
+        let stream = stream.of_branch(Arc::clone(&name));
         self.stats.outputs.lock().push(OutputStats { name, gauge, waits: Arc::new(Timing::new()) });
-        (sender, Stream::from_edge(receiver, self.token.clone(), Arc::clone(&self.stats.name)))
+        (sender, stream)
     }
 
     pub(crate) fn context(&self) -> Context {

@@ -13,7 +13,7 @@ use crate::panic::guard_drop;
 use crate::pipeline::name::checked;
 use crate::pipeline::stall::Watch;
 use crate::pipeline::stats::StageStats;
-use crate::pipeline::{CancelToken, Cause, Membership};
+use crate::pipeline::{CancelToken, Cause, InputReport, Membership};
 use crate::stage::input::Input;
 
 /// The receiving end of a bounded channel of items and errors; what flows from one stage to the next.
@@ -40,6 +40,8 @@ pub struct Stream<T> {
     open: Option<Membership>,
     pub(super) token: CancelToken,
     feeder: Arc<str>,
+    /// Which of the feeder's outputs it is; empty if that has no branches.
+    branch: Arc<str>,
     /// What the end is to be called.
     pub(super) end_name: Option<Cow<'static, str>>,
 }
@@ -73,7 +75,12 @@ impl<T: Send + 'static> Stream<T> {
 
     pub(super) fn from_input(input: Input<T>, token: CancelToken, feeder: Arc<str>) -> Self {
         let open = Some(token.scope().open_stream());
-        Self { input: Some(input), open, token, feeder, end_name: None }
+        Self { input: Some(input), open, token, feeder, branch: Arc::default(), end_name: None }
+    }
+
+    /// Names the output of its feeder that it is.
+    pub(super) fn of_branch(self, branch: Arc<str>) -> Self {
+        Self { branch, ..self }
     }
 
     /// Sets the name that the end of the stream has in reports: `stream.named("load").for_each(..)`. Processors
@@ -132,7 +139,8 @@ impl<T: Send + 'static> Stream<T> {
 
     /// Notes on both sides that a stage, or a sink, reads it.
     pub(super) fn is_read_by(&self, reader: &StageStats) {
-        reader.inputs.lock().push(Arc::clone(&self.feeder));
+        let input = InputReport { stage: Arc::clone(&self.feeder), output: Arc::clone(&self.branch) };
+        reader.inputs.lock().push(input);
         if let Some(Input::Edge(edge)) = &self.input {
             // A stream has one consumer, so nothing is set yet.
             _ = edge.shared().gauge().reader.set(Arc::clone(&reader.name));

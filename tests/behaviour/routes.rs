@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use streamz::{DropReason, ErrorKind, FanIn, FanOut, Pipeline, Split, SplitOutput, Stream, StreamError};
+use streamz::{DropReason, ErrorKind, FanIn, FanOut, Inline, Pipeline, Split, SplitOutput, Stream, StreamError};
 
 use crate::virtual_pipeline_of;
 
@@ -150,6 +150,30 @@ fn the_report_names_the_branch_that_nobody_reads_while_it_blocks() {
     // Four wait for the rest (one in hand), so four of the others have come, and nothing more.
     assert_eq!((split.stats().matched(), split.stats().rest()), (4, 4));
     pipeline.abort();
+}
+
+#[test]
+fn the_inputs_of_a_stage_name_the_branches_that_it_reads() {
+    let pipeline = Pipeline::new("branches");
+    let (even, odd) = Stream::from_iter(&pipeline, 0..10u32).split(|n| n % 2 == 0);
+    let [left, right] = even.fan_out();
+    let merged = left.map(|n| n).merge([odd, right]);
+    assert_eq!(merged.named("sum").fold(0, |sum, n| sum + n).unwrap(), 65);
+    let pieces = Inline::from_iter(&pipeline, 0..3u32).map(|n| n).spawn("inline");
+    assert_eq!(pieces.into_iter().count(), 3);
+    let report = pipeline.join();
+    let inputs = |stage: &str| -> Vec<_> {
+        let inputs = report.stage(stage).unwrap().inputs.iter();
+        inputs.map(|input| format!("{}.{}", input.stage, input.output)).collect()
+    };
+    assert_eq!(inputs("source"), [""; 0]);
+    assert_eq!(inputs("split"), ["source."]);
+    assert_eq!(inputs("fan_out"), ["split.matched"]);
+    assert_eq!(inputs("map"), ["fan_out.0"]);
+    assert_eq!(inputs("fan_in"), ["map.", "split.rest", "fan_out.1"]);
+    assert_eq!(inputs("sum"), ["fan_in."]);
+    assert_eq!(inputs("inline"), ["source-2."]);
+    assert_eq!(inputs("iter"), ["inline."]);
 }
 
 #[test]

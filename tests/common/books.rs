@@ -83,7 +83,10 @@ fn groups(report: &Report) -> Vec<Group<'_>> {
         groups.push(Group { feeders: vec![stage], readers: Vec::new() });
     }
     for reader in report.stages.iter().filter(|stage| !stage.inputs.is_empty()) {
-        let feeds = |group: &Group<'_>| group.feeders.iter().any(|feeder| reader.inputs.contains(&feeder.name));
+        let feeds = |group: &Group<'_>| {
+            let feeds = |feeder: &&StageReport| reader.inputs.iter().any(|input| input.stage == feeder.name);
+            group.feeders.iter().any(feeds)
+        };
         let (mut joined, rest): (Vec<_>, Vec<_>) = groups.into_iter().partition(feeds);
         groups = rest;
         let mut whole = Group { feeders: Vec::new(), readers: vec![reader] };
