@@ -3,12 +3,15 @@
 use std::marker::PhantomData;
 
 use crate::Stream;
-use crate::error::{BoxError, ErrorKind};
+use crate::error::{BoxError, ErrorKind, StreamError};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Turns each `Ok` into an item and each `Err` into an error item; what [`Stream::lift`](crate::Stream::lift) adds.
+///
+/// A [`StreamError`] is kept as it is, with its stage, time and item. One that says that
+/// [its stream was cut](StreamError::is_cancelled) becomes the source of a new one: this stream goes on.
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct Lift<T, E> {
     options: Options,
@@ -58,7 +61,11 @@ where
         match item {
             Ok(item) => out.emit(item),
             Err(error) => {
-                let error = out.error_of(ErrorKind::Failed).with_source(error);
+                let error = match error.into().downcast::<StreamError>() {
+                    Ok(kept) if !kept.is_cancelled() => *kept,
+                    Ok(cut) => out.error_of(ErrorKind::Failed).with_source(*cut),
+                    Err(error) => out.error_of(ErrorKind::Failed).with_source(error),
+                };
                 out.failed(1);
                 out.error(error);
             }
@@ -67,7 +74,7 @@ where
 }
 
 impl<T: Send + 'static, E: Into<BoxError> + 'static> Stream<Result<T, E>> {
-    /// Turns each `Err` among the items into an error item.
+    /// Turns each `Err` among the items into an error item. A [`StreamError`] is kept as it is; see [`Lift`].
     ///
     /// # Panics
     /// If the pipeline has finished.
@@ -82,3 +89,29 @@ impl<T: Send + 'static, E: Into<BoxError> + 'static> Stream<Result<T, E>> {
 
 opaque_debug! { [T, E] Lift<T, E>: options }
 opaque_debug! { [T, E] LiftOperator<T, E> }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Pipeline;
+
+    #[test]
+    fn a_stream_error_is_kept_and_a_cut_becomes_a_source() {
+        let pipeline = Pipeline::new("lift");
+        let failed = StreamError::new(ErrorKind::TimedOut, "fetch").with_item(7_u32);
+        let cut = StreamError::new(ErrorKind::Cancelled, "elsewhere");
+        let items: [Result<u32, BoxError>; 4] =
+            [Ok(1), Err(failed.clone().into()), Err(cut.into()), Err("plain".into())];
+        let mut items = Stream::from_iter(&pipeline, items).lift().into_iter();
+        assert_eq!(items.next().unwrap().unwrap(), 1);
+        let kept = items.next().unwrap().unwrap_err();
+        assert!(kept.ptr_eq(&failed));
+        assert_eq!((kept.stage(), kept.take_item::<u32>()), ("fetch", Some(7)));
+        let cut = items.next().unwrap().unwrap_err();
+        assert_eq!((cut.kind(), cut.stage()), (ErrorKind::Failed, "lift"));
+        assert!(cut.downcast_ref::<StreamError>().is_some_and(StreamError::is_cancelled));
+        let plain = items.next().unwrap().unwrap_err();
+        assert_eq!((plain.kind(), plain.stage()), (ErrorKind::Failed, "lift"));
+        assert!(items.next().is_none());
+    }
+}

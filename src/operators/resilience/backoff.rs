@@ -4,24 +4,28 @@ use std::time::Duration;
 
 use crate::clock::from_nanos;
 
+const DEFAULT_MAX: Duration = Duration::from_secs(30);
+
 /// The delay before retry `k` is `base * 2^(k-1)`, at most `max`; with jitter something between half and all of that.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Backoff {
     pub(super) base: Duration,
-    pub(super) max: Duration,
+    /// `None` for [`DEFAULT_MAX`], or `base` if that is longer.
+    pub(super) max: Option<Duration>,
     pub(super) jitter: bool,
 }
 
 impl Backoff {
     /// The delay before retry `retry`, counted from 1, without jitter. Right for every number up to the greatest.
     pub(super) fn full(&self, retry: u32) -> Duration {
+        let max = self.max.unwrap_or(DEFAULT_MAX.max(self.base));
         let (base, doublings) = (self.base.as_nanos(), retry.saturating_sub(1));
         // As long as the highest bit stays inside, nothing is lost by the shift.
         let nanos = if doublings < base.leading_zeros() { base << doublings } else { u128::MAX };
         if base == 0 {
             Duration::ZERO
-        } else if nanos >= self.max.as_nanos() {
-            self.max
+        } else if nanos >= max.as_nanos() {
+            max
         } else {
             from_nanos(nanos)
         }
@@ -43,7 +47,7 @@ mod tests {
     use super::*;
 
     const fn backoff(base: Duration, max: Duration) -> Backoff {
-        Backoff { base, max, jitter: false }
+        Backoff { base, max: Some(max), jitter: false }
     }
 
     #[test]
@@ -51,6 +55,13 @@ mod tests {
         let backoff = backoff(Duration::from_millis(100), Duration::from_secs(30));
         let delays: Vec<u128> = (1..=11).map(|retry| backoff.full(retry).as_millis()).collect();
         assert_eq!(delays, [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]);
+    }
+
+    #[test]
+    fn a_base_above_the_default_limit_raises_it() {
+        let delays = |base| [1, 2, 3].map(|retry| Backoff { base, max: None, jitter: false }.full(retry).as_secs());
+        assert_eq!(delays(Duration::from_secs(60)), [60, 60, 60]);
+        assert_eq!(delays(Duration::from_secs(10)), [10, 20, 30]);
     }
 
     #[test]

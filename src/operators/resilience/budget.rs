@@ -1,9 +1,10 @@
-//! [`Budget`]: at most so many retries for so many calls.
+//! [`Budget`]: limits retries to a share of the calls.
 //!
 //! The scheme of gRPC's retry throttling and Finagle's `RetryBudget`: a purse of tokens. Each call puts a fraction of a
 //! token in, each retry takes a whole one out, *before* it waits, so retries that wait in back-off count. The purse
-//! starts full, and holds no more than a few tokens: what quiet hours saved must not be spent in one storm. So over any
-//! stretch of `n` calls there are at most `reserve + share * n` retries. There is no time in it.
+//! starts with the reserve, and holds no more than that, but at least one token: what quiet hours saved must not be spent in
+//! one storm, and a share that cannot be saved up would allow nothing. So over any stretch of `n` calls there are at most
+//! `max(reserve, 1) + share * n` retries, and over the first `n` at most `reserve + share * n`. There is no time in it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,9 +20,9 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(share: f64, reserve: u32) -> Self {
-        let most = u64::from(reserve) * TOKEN;
+        let reserve = u64::from(reserve) * TOKEN;
         // A cast from a float stays within the range of the integer.
-        Self { share: (share * TOKEN as f64).round() as u64, most, purse: AtomicU64::new(most) }
+        Self { share: (share * TOKEN as f64).round() as u64, most: reserve.max(TOKEN), purse: AtomicU64::new(reserve) }
     }
 
     /// A call is about to be made for the first time.
@@ -60,6 +61,18 @@ mod tests {
         let budget = Budget::new(1.0, 2);
         (0..1_000).for_each(|_| budget.earn());
         assert_eq!((0..10).filter(|_| budget.spend()).count(), 2);
+    }
+
+    #[test]
+    fn without_a_reserve_a_retry_is_saved_up_for() {
+        let budget = Budget::new(0.25, 0);
+        let spent: Vec<usize> = (1..=12)
+            .filter(|_| {
+                budget.earn();
+                budget.spend()
+            })
+            .collect();
+        assert_eq!(spent, [4, 8, 12]);
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl<S: CallStage> Retry<S> {
     /// Makes a call that failed up to two more times. The stage keeps the name and the pool of `inner` unless it is given
     /// others.
     pub fn new(inner: S) -> Self {
-        let backoff = Backoff { base: Duration::from_millis(100), max: Duration::from_secs(30), jitter: true };
+        let backoff = Backoff { base: Duration::from_millis(100), max: None, jitter: true };
         Self {
             pool: inner.pool(),
             inner,
@@ -138,18 +138,18 @@ impl<S: CallStage> Retry<S> {
     }
 
     /// Sets the pause before the first retry. Defaults to 100 ms. Before retry `k` the pause is `delay * 2^(k-1)`, up to
-    /// [`max_delay`](Self::max_delay). With zero there are no pauses.
+    /// [`max_delay`](Self::max_delay), which is never less than this unless you set it. With zero there are no pauses.
     pub fn base_delay(mut self, delay: Duration) -> Self {
         self.rules.backoff.base = delay;
         self
     }
 
-    /// Sets the longest pause. Defaults to 30 s.
+    /// Sets the longest pause. Defaults to 30 s, or to the [base delay](Self::base_delay) if that is longer.
     ///
     /// # Panics
-    /// If it is less than the [base delay](Self::base_delay); when the retry is used.
+    /// If `delay` is less than the [base delay](Self::base_delay); when the retry is used.
     pub fn max_delay(mut self, delay: Duration) -> Self {
-        self.rules.backoff.max = delay;
+        self.rules.backoff.max = Some(delay);
         self
     }
 
@@ -179,6 +179,7 @@ impl<S: CallStage> Retry<S> {
     /// too. A call that may not be made again fails with the error it has.
     ///
     /// Over any `n` calls there are at most `reserve + share * n` retries; the [reserve](Self::with_budget_reserve) is 10.
+    /// Without a reserve the first retry comes after `1 / share` calls.
     /// The budget is one for all runs of this retry.
     ///
     /// The scheme is that of [gRPC](https://github.com/grpc/proposal/blob/master/A6-client-retries.md) and of Finagle's
@@ -193,7 +194,8 @@ impl<S: CallStage> Retry<S> {
         self.fund()
     }
 
-    /// Sets how many retries the [budget](Self::with_budget) has at the start, and saves at most. Defaults to 10.
+    /// Sets how many retries the [budget](Self::with_budget) has at the start, and saves at most. Defaults to 10. With 0 it
+    /// starts empty, and saves one at most.
     pub fn with_budget_reserve(mut self, retries: u32) -> Self {
         self.funding = Some((self.funding.map_or(0.0, |(share, _)| share), retries));
         self.fund()
@@ -251,8 +253,9 @@ impl<S: CallStage> CallStage for Retry<S> {
 
     #[track_caller]
     fn to_call(&self) -> Self::Call {
-        let Backoff { base, max, .. } = self.rules.backoff;
-        assert!(base <= max, "`max_delay` ({max:?}) must not be less than `base_delay` ({base:?})");
+        if let Backoff { base, max: Some(max), .. } = self.rules.backoff {
+            assert!(base <= max, "`max_delay` ({max:?}) must not be less than `base_delay` ({base:?})");
+        }
         let random = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         RetryCall {
             inner: self.inner.to_call(),
