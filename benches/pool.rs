@@ -9,7 +9,7 @@ use streamz::{AsyncMapper, CancelToken, Pipeline, Stream};
 
 fn pool(items: u64, rounds: u32, workers: usize, ordered: bool) -> u64 {
     let pipeline = Pipeline::builder("bench").capacity(CAPACITY).build();
-    let work = move |_: &CancelToken, n: &u64| streamz::Ok(spin(*n, rounds));
+    let work = move |_: &CancelToken, n: &u64| streamz::ok(spin(*n, rounds));
     let mapper = AsyncMapper::new(work).with_workers(workers).with_ordered(ordered);
     // Without order the checksum must not depend on it.
     let sum = Stream::from_iter(&pipeline, 0..items).through(&mapper).fold(0u64, |sum, n| sum.wrapping_add(n)).unwrap();

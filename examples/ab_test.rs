@@ -60,7 +60,7 @@ fn variant(name: &'static str, workers: usize, shop: impl Shop) -> (BoxProcessor
         let begun = cancel.now();
         let has_bought = shop(cancel, request)?;
         let Request { id, user } = request.clone();
-        streamz::Ok(Response { id, user, variant: name, has_bought, took: cancel.now() - begun })
+        streamz::ok(Response { id, user, variant: name, has_bought, took: cancel.now() - begun })
     });
     let [answers, failures] = [(); 2].map(|()| metrics.clone());
     let count = move |response: &Response| {

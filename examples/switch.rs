@@ -63,11 +63,11 @@ pub fn process<S: Services>(logs: Stream<Entry>, services: &Arc<S>) -> (Stream<P
         if is_about_security(entry) {
             on_call.analyze(entry)?;
         }
-        streamz::Ok(Processed { entry: entry.clone(), action: Action::Alerted })
+        streamz::ok(Processed { entry: entry.clone(), action: Action::Alerted })
     });
     let analyze = AsyncMapper::new(move |_: &CancelToken, entry: &Entry| {
         guard.analyze(entry)?;
-        streamz::Ok(Processed { entry: entry.clone(), action: Action::Analyzed })
+        streamz::ok(Processed { entry: entry.clone(), action: Action::Analyzed })
     });
     let switch = Switch::new()
         .case("critical", is_critical, alert.with_workers(10).with_name("alert"))

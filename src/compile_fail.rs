@@ -3,13 +3,13 @@
 //! A pool has threads of its own and cannot share one with another step:
 //! ```compile_fail,E0277
 //! use streamz::{AsyncMapper, CancelToken, Mapper, Processor};
-//! let pool = AsyncMapper::new(|_: &CancelToken, n: &u32| streamz::Ok(*n));
+//! let pool = AsyncMapper::new(|_: &CancelToken, n: &u32| streamz::ok(*n));
 //! let _ = pool.fuse(Mapper::new(|n: u32| n));
 //! ```
 //! with `then` each has its own:
 //! ```
 //! use streamz::{AsyncMapper, CancelToken, Mapper, Processor};
-//! let pool = AsyncMapper::new(|_: &CancelToken, n: &u32| streamz::Ok(*n));
+//! let pool = AsyncMapper::new(|_: &CancelToken, n: &u32| streamz::ok(*n));
 //! let _ = pool.then(Mapper::new(|n: u32| n));
 //! ```
 //!

@@ -131,13 +131,12 @@ struct Readme;
 /// `Ok` with a [`BoxError`], so that a closure with `?` in it needs no annotation.
 ///
 /// ```
-/// let half = |text: &str| streamz::Ok(text.parse::<u32>()? / 2);
+/// let half = |text: &str| streamz::ok(text.parse::<u32>()? / 2);
 /// assert_eq!(half("8").unwrap(), 4);
 /// ```
 ///
 /// # Errors
 /// Never.
-#[allow(non_snake_case)]
-pub fn Ok<T>(value: T) -> Result<T, BoxError> {
-    Result::Ok(value)
+pub fn ok<T>(value: T) -> Result<T, BoxError> {
+    Ok(value)
 }

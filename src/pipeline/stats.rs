@@ -148,9 +148,34 @@ impl StepStats {
 
     /// What the step must be holding, if the balance is right.
     pub(crate) fn unsettled(&self) -> u64 {
+        self.received.get().wrapping_sub(self.settled())
+    }
+
+    fn settled(&self) -> u64 {
         let dropped: u64 = self.dropped.iter().map(Counter::get).sum();
-        let settled = self.delivered.get() + self.filtered.get() + self.failed.get() + dropped + self.abandoned.get();
-        self.received.get().wrapping_sub(settled)
+        self.delivered.get() + self.filtered.get() + self.failed.get() + dropped + self.abandoned.get()
+    }
+
+    /// Panics if the operator does not account for each item once.
+    pub(crate) fn check(&self, held: u64) {
+        if self.unsettled() != held {
+            self.unbalanced(held);
+        }
+    }
+
+    #[cold]
+    fn unbalanced(&self, held: u64) {
+        let (name, received, settled) = (&self.name, self.received.get(), self.settled());
+        let difference = i128::from(settled) + i128::from(held) - i128::from(received);
+        let cure = if difference < 0 {
+            "return what it still has from `held`, and settle the rest with `emit_from`, `filtered`, `dropped` or `failed`"
+        } else {
+            "settle an item once: `emit` settles one, `emit_from(item, 0)` none, and what is settled is no longer `held`"
+        };
+        panic!(
+            "step `{name}` miscounts: it received {received}, settled {settled} and holds {held}, \
+             which is {difference:+}; {cure}"
+        );
     }
 }
 
@@ -232,6 +257,21 @@ mod tests {
         }
         step.dropped.iter().for_each(|reason| reason.add(10_000));
         assert_eq!(step.unsettled(), 45_679);
+    }
+
+    #[test]
+    fn a_miscount_is_a_signed_number_with_its_cure() {
+        let message = |received, delivered, held| {
+            let step = StepStats::new("step".into());
+            step.received.add(received);
+            step.delivered.add(delivered);
+            crate::panic::catch(|| step.check(held)).map_err(|panic| panic.message().to_owned())
+        };
+        assert_eq!(message(5, 3, 2), Ok(()));
+        let few = message(5, 3, 0).unwrap_err();
+        assert!(few.contains("received 5, settled 3 and holds 0, which is -2; return what it still has"), "{few}");
+        let many = message(0, 1, 2).unwrap_err();
+        assert!(many.contains("received 0, settled 1 and holds 2, which is +3; settle an item once"), "{many}");
     }
 
     /// Whatever it settles or emits in between is progress; the error item of a panic is none.

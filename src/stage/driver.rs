@@ -439,10 +439,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             self.publish();
             self.out.handed_over = handed_over;
             let stats = &self.thread.stats;
-            let mut check = |step: usize, held| {
-                let step = &stats.steps[step];
-                assert_eq!(step.unsettled(), held, "step `{}` of stage `{}` miscounts", step.name, stats.name);
-            };
+            let mut check = |step: usize, held| stats.steps[step].check(held);
             self.turns.op_mut().publish(stats, self.out.last_step, Some(&mut check));
         }
     }

@@ -114,7 +114,7 @@ fn an_end_announces_room_before_its_closure_waits() {
     announces_room("try_for_each", Ok(0), |stream, wait| {
         let waits = |_| {
             wait();
-            crate::Ok(())
+            crate::ok(())
         };
         stream.try_for_each(waits).unwrap();
         None

@@ -1,6 +1,7 @@
 //! [`Sender`]: pushing items into a stream.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -262,6 +263,10 @@ impl<T: Send + 'static> Drop for Sender<T> {
         }
     }
 }
+
+// As a stream is.
+impl<T: Send + 'static> UnwindSafe for Sender<T> {}
+impl<T: Send + 'static> RefUnwindSafe for Sender<T> {}
 
 impl<T: Send + 'static> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

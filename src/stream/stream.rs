@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -279,6 +280,11 @@ impl<T: Send + 'static> Stream<T> {
             .with_time(self.token.clock().wall())
     }
 }
+
+// What a panic may leave half done in it is behind locks and atomics; its items are not shown to others before they are
+// whole.
+impl<T> UnwindSafe for Stream<T> {}
+impl<T> RefUnwindSafe for Stream<T> {}
 
 impl<T> fmt::Debug for Stream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -142,10 +142,19 @@ impl<T: Send + 'static> TestSource<T> {
     /// If the pipeline has no room for it, or takes no more.
     #[track_caller]
     pub fn push_error(&self, error: StreamError) {
+        self.pushed(self.try_push_error(error));
+    }
+
+    /// Pushes an error item if the pipeline has room for it.
+    ///
+    /// # Errors
+    /// The error item, if there is no room, or the pipeline takes no more.
+    #[track_caller]
+    pub fn try_push_error(&self, error: StreamError) -> Result<(), SendError<StreamError>> {
         self.clock.settle();
         let pushed = self.sender.try_send_error(error);
         self.clock.settle();
-        self.pushed(pushed);
+        pushed
     }
 
     /// Ends the stream, after what was pushed.
@@ -282,6 +291,19 @@ mod tests {
         source.push(1);
         assert!(source.try_push(2).unwrap_err().is_full());
         sink.expect_next(1);
+    }
+
+    #[test]
+    fn without_room_an_error_item_comes_back() {
+        let pipeline = pipeline();
+        let (source, stream) = TestSource::<u32>::with_capacity(&pipeline, 1);
+        let error = || StreamError::new(crate::ErrorKind::Failed, "before").with_item('x');
+        source.push_error(error());
+        let back = source.try_push_error(error()).unwrap_err();
+        assert!(back.is_full());
+        assert_eq!(back.into_inner().take_item::<char>(), Some('x'));
+        drop(stream);
+        assert!(!source.try_push_error(error()).unwrap_err().is_full());
     }
 
     #[test]

@@ -126,3 +126,12 @@ fn what_tests_use_goes_to_another_thread() {
     is_send::<(TestSource<Item>, TestSink<Item>)>();
     is_shared::<Recorder<Item>>();
 }
+
+#[test]
+fn handles_may_be_used_across_a_caught_panic() {
+    fn is_unwind_safe<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    is_unwind_safe::<Stream<Item>>();
+    is_unwind_safe::<streamz::Sender<Item>>();
+    is_unwind_safe::<Pipeline>();
+    is_unwind_safe::<CancelToken>();
+}

@@ -186,9 +186,9 @@ fn a_report_counts_error_items_and_no_marks() {
         ("map-2", |stream| stream.map(|n| n)),
         ("flat_map", |stream| stream.flat_map(|n| [n])),
         ("map-2", |stream| stream.map(|n| n).buffer(4)),
-        ("async_map", |stream| stream.async_map(2, |_: &CancelToken, n: &u64| streamz::Ok(*n))),
+        ("async_map", |stream| stream.async_map(2, |_: &CancelToken, n: &u64| streamz::ok(*n))),
         ("async_map", |stream| {
-            let mapper = AsyncMapper::new(|_: &CancelToken, n: &u64| streamz::Ok(*n));
+            let mapper = AsyncMapper::new(|_: &CancelToken, n: &u64| streamz::ok(*n));
             stream.through(&mapper.with_workers(2).with_ordered(false))
         }),
         ("par_map", |stream| stream.par_map(|n| n)),

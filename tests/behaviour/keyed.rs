@@ -231,7 +231,7 @@ fn a_key_that_cannot_be_found_fails_its_item_alone() {
         assert_ne!(*number, 3, "no key for");
         number % 2
     };
-    let mapper = AsyncMapper::keyed(key, |_: &CancelToken, number: &u32| streamz::Ok(*number)).with_workers(3);
+    let mapper = AsyncMapper::keyed(key, |_: &CancelToken, number: &u32| streamz::ok(*number)).with_workers(3);
     let results: Vec<_> = Stream::from_iter(&pipeline, 0..6).through(&mapper).into_iter().collect();
     for (number, result) in (0..).zip(&results) {
         match result {
@@ -284,7 +284,7 @@ fn what_a_slow_key_has_held_up_is_begun_by_all_workers_at_once() {
         let call = move |_: &CancelToken, number: &u32| {
             began.send(()).unwrap();
             let _ = held.recv();
-            streamz::Ok(*number)
+            streamz::ok(*number)
         };
         let (input, stream) = Stream::channel(&pipeline, 8);
         let results = stream.through(&AsyncMapper::keyed(key, call).with_workers(4));
@@ -321,7 +321,7 @@ fn what_may_be_begun_is_begun_before_what_came_later() {
         if *number < 3 {
             let _ = held.recv();
         }
-        streamz::Ok(())
+        streamz::ok(())
     };
     let (input, stream) = Stream::channel(&pipeline, 8);
     let results = stream.through(&AsyncMapper::keyed(key, call).with_workers(3).with_ordered(false));
@@ -390,7 +390,7 @@ fn workers_that_wait_for_the_last_key_leave_when_it_is_found() {
             assert!(!last_fails, "no key for {number}");
             *number
         };
-        let calls = AsyncMapper::keyed(key, |_: &CancelToken, number: &u32| streamz::Ok(*number));
+        let calls = AsyncMapper::keyed(key, |_: &CancelToken, number: &u32| streamz::ok(*number));
         let results = Stream::from_iter(&pipeline, [7]).through(&calls.with_workers(3));
         clock.settle();
         assert_eq!(pipeline.threads(), 3);
@@ -457,7 +457,7 @@ fn a_worker_rests_only_if_nothing_may_be_taken_or_begun() {
             drop(progress);
             let _ = cancel.sleep(ms(event.work.into()));
             assert!(of_calls.lock().unwrap().calling.remove(&event.key));
-            streamz::Ok(*event)
+            streamz::ok(*event)
         };
         let mapper = AsyncMapper::keyed(key, call).with_workers(workers).with_window(window).with_ordered(ordered);
         let (input, stream) = Stream::channel(&pipeline, 100);

@@ -24,7 +24,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn slowly(stream: Stream<u64>) -> Stream<u64> {
     stream.async_map(1, |cancel: &CancelToken, n: &u64| {
         cancel.sleep(ms(10))?;
-        streamz::Ok(*n)
+        streamz::ok(*n)
     })
 }
 
@@ -708,7 +708,7 @@ type Items = BoxProcessor<u64, u64>;
 /// A processor of each kind that starts threads of its own.
 fn kinds() -> Vec<(&'static str, Items)> {
     let config = BatchConfig { max_size: 2, max_latency: SECOND };
-    let call = |_: &CancelToken, n: &u64| streamz::Ok(*n);
+    let call = |_: &CancelToken, n: &u64| streamz::ok(*n);
     let routes = || ProcessorFn::new("route", |_, stream: Stream<u64>| stream.map(|n| n));
     vec![
         ("mapper", Mapper::new(|n: u64| n).boxed()),
@@ -796,7 +796,7 @@ fn a_pool_with_some_of_its_threads_does_all_of_the_work() {
     for threads in 1..4 {
         let pipeline = Pipeline::builder("few").max_threads(threads).build();
         let (sender, stream) = Stream::channel(&pipeline, 3);
-        let pool = stream.async_map(4, |_: &CancelToken, n: &u64| streamz::Ok(*n));
+        let pool = stream.async_map(4, |_: &CancelToken, n: &u64| streamz::ok(*n));
         assert_eq!(pipeline.threads(), threads);
         (0..3).for_each(|n| sender.send(n).unwrap());
         drop(sender);
@@ -849,12 +849,12 @@ fn items_of_64_kib_fit_on_the_default_stack() {
     let rayon = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(DEFAULT_STACK_SIZE).build().unwrap();
     let rayon = Arc::new(rayon);
     let source = || Stream::from_iter(&pipeline, std::iter::repeat_with(|| [1; 64 * 1024]).take(5));
-    let copy = |_: &CancelToken, item: &Large| streamz::Ok(*item);
+    let copy = |_: &CancelToken, item: &Large| streamz::ok(*item);
     let (good, failed) = source().dead_letters();
     failed.spawn_for_each(drop);
     let (left, right) = source().split(|item: &Large| item[0] == 1);
     let eight = |steps: streamz::Steps<streamz::steps::NoSteps<Large>>| {
-        let four = steps.map(shift).filter(|item| item[0] == 1).map(shift).try_map(|item| streamz::Ok(*item));
+        let four = steps.map(shift).filter(|item| item[0] == 1).map(shift).try_map(|item| streamz::ok(*item));
         four.filter(|item| item[0] == 1).map(shift).filter(|item| item[0] == 1).map(shift)
     };
     for stream in [
@@ -889,7 +889,7 @@ fn a_name_with_a_nul_byte_is_refused_where_it_is_given() {
     const BAD: &str = "a\0b";
     let mapper = || Mapper::new(|n: u64| n);
     let numbers = |pipeline: &Pipeline| Stream::from_iter(pipeline, 0..3u64);
-    let call = |_: &CancelToken, n: &u64| streamz::Ok(*n);
+    let call = |_: &CancelToken, n: &u64| streamz::ok(*n);
     let config = BatchConfig { max_size: 2, max_latency: SECOND };
     let pipeline = Pipeline::new("names");
     let gives: Vec<(&str, Give<'_>)> = vec![

@@ -18,7 +18,7 @@ fn nap(cancel: &CancelToken, item: &u64) -> Result<u64, streamz::Cancelled> {
 
 #[test]
 fn a_pool_is_named_after_what_it_does_or_as_it_was_told() {
-    let double = || AsyncMapper::new(|_: &CancelToken, n: &u64| streamz::Ok(2 * n));
+    let double = || AsyncMapper::new(|_: &CancelToken, n: &u64| streamz::ok(2 * n));
     let pair = |n: u64, doubled: Result<u64, _>| doubled.map(|doubled| (n, doubled)).map_err(|error| (n, error));
     let (one, many) = (double(), ParMapper::new(|n: u64| n));
     assert_eq!((one.name(), many.name()), ("async_map", "par_map"));
@@ -101,7 +101,7 @@ fn without_a_reader_no_more_is_taken_than_window_and_capacity_hold() {
         let started = Arc::clone(&started);
         move |_: &CancelToken, item: &u64| {
             started.fetch_add(1, Ordering::SeqCst);
-            streamz::Ok(*item)
+            streamz::ok(*item)
         }
     });
     let results = Stream::from_iter(&pipeline, 0..).through(&mapper.with_workers(3).with_window(8).with_capacity(4));
@@ -161,7 +161,7 @@ fn cancellation_is_not_a_failure() {
 #[test]
 fn a_dropped_consumer_stops_the_workers_and_the_source() {
     let pipeline = Pipeline::new("pool");
-    let mut results = Stream::from_iter(&pipeline, 0u64..).async_map(4, |_: &CancelToken, n: &u64| streamz::Ok(*n));
+    let mut results = Stream::from_iter(&pipeline, 0u64..).async_map(4, |_: &CancelToken, n: &u64| streamz::ok(*n));
     for n in 0..1_000 {
         assert_eq!(results.recv().unwrap().unwrap(), n);
     }
@@ -175,7 +175,7 @@ fn a_pool_may_read_a_foreign_channel_itself() {
     let (sender, receiver) = crossbeam_channel::bounded(4);
     let pipeline = Pipeline::new("pool");
     let results =
-        Stream::from_receiver(&pipeline, receiver).async_map(3, |_: &CancelToken, n: &u32| streamz::Ok(n + 1));
+        Stream::from_receiver(&pipeline, receiver).async_map(3, |_: &CancelToken, n: &u32| streamz::ok(n + 1));
     let feeder = std::thread::spawn(move || (0..1_000).for_each(|n| sender.send(n).unwrap()));
     assert_eq!(results.collect::<Vec<_>>().unwrap(), (1..=1_000).collect::<Vec<_>>());
     feeder.join().unwrap();
@@ -218,8 +218,8 @@ fn an_error_keeps_its_item_and_its_stage_through_pools_that_change_the_type() {
     let parse = AsyncMapper::new(|_: &CancelToken, text: &&str| text.parse::<u32>()).with_name("parse");
     let results = Stream::from_iter(&pipeline, ["1", "x"])
         .through(&parse)
-        .async_map(2, |_: &CancelToken, n: &u32| streamz::Ok(n.to_string()))
-        .async_map(2, |_: &CancelToken, text: &String| streamz::Ok(text.len()));
+        .async_map(2, |_: &CancelToken, n: &u32| streamz::ok(n.to_string()))
+        .async_map(2, |_: &CancelToken, text: &String| streamz::ok(text.len()));
     let results: Vec<_> = results.into_iter().collect();
     assert_eq!(*results[0].as_ref().unwrap(), 1);
     let error = results[1].as_ref().unwrap_err();
@@ -238,7 +238,7 @@ fn threads_are_named_after_stage_index_and_pipeline() {
         move |_: &CancelToken, _: &u32| {
             names.lock().unwrap().insert(std::thread::current().name().unwrap().to_owned());
             barrier.wait();
-            streamz::Ok(())
+            streamz::ok(())
         }
     });
     Stream::from_iter(&pipeline, 0..2).through(&mapper.with_workers(2).with_name("call")).count().unwrap();
@@ -265,7 +265,7 @@ impl Drop for Touchy {
 fn an_item_that_panics_when_dropped_fails_alone() {
     let pipeline = Pipeline::new("pool");
     let results: Vec<_> = Stream::from_iter(&pipeline, (1..=4).map(Touchy))
-        .async_map(1, |_: &CancelToken, item: &Touchy| streamz::Ok(item.0))
+        .async_map(1, |_: &CancelToken, item: &Touchy| streamz::ok(item.0))
         .into_iter()
         .collect();
     let kinds = results.iter().map(|result| result.as_ref().map_err(StreamError::kind));
@@ -350,7 +350,7 @@ fn items_taken_in_runs_come_out_once_and_in_order() {
     for workers in [1, 2, 5] {
         for window in [workers, 7, 100, 5_000].into_iter().filter(|&window| window >= workers) {
             let pipeline = Pipeline::new("runs");
-            let double = |_: &CancelToken, n: &u64| streamz::Ok(n * 2);
+            let double = |_: &CancelToken, n: &u64| streamz::ok(n * 2);
             let ordered = AsyncMapper::new(double).with_workers(workers).with_window(window);
             let results = Stream::from_iter(&pipeline, 0..QUICK).through(&ordered).collect::<Vec<_>>().unwrap();
             assert_eq!(results, (0..QUICK).map(|n| n * 2).collect::<Vec<_>>());
@@ -381,7 +381,7 @@ fn a_slow_item_in_a_run_holds_up_no_other_result() {
         let pipeline = Pipeline::new("slow in a run");
         let mapper = AsyncMapper::new(move |_: &CancelToken, n: &u64| {
             pass(*n);
-            streamz::Ok(*n)
+            streamz::ok(*n)
         });
         let mapper = mapper.with_workers(2).with_ordered(false).with_window(10_000);
         let mut results = Stream::from_iter(&pipeline, 0..2 * QUICK).through(&mapper);
@@ -406,7 +406,7 @@ fn a_slow_item_in_a_run_keeps_the_others_from_no_worker_and_no_more_than_the_win
         let mapper = AsyncMapper::new(move |_: &CancelToken, n: &u64| {
             began.send(*n).unwrap();
             pass(*n);
-            streamz::Ok(*n)
+            streamz::ok(*n)
         });
         let window = usize::try_from(WINDOW).unwrap();
         let mut results =
@@ -452,7 +452,7 @@ fn what_is_left_of_a_run_when_the_pool_stops_is_abandoned_and_dropped_once() {
             if *n == stop_at {
                 token.cancel();
             }
-            streamz::Ok(*n)
+            streamz::ok(*n)
         });
         let results = Stream::from_iter(&pipeline, items).through(&mapper.with_workers(2));
         let mut next = 0;
@@ -524,7 +524,7 @@ fn closures_may_own_what_panics_when_dropped() {
     };
     let call = move |_: &CancelToken, n: &u64| {
         let _ = &of_call;
-        streamz::Ok(*n)
+        streamz::ok(*n)
     };
     let map = move |n| {
         let _ = &of_map;
@@ -734,7 +734,7 @@ fn a_worker_that_never_rests_looks_after_the_results_of_a_slow_one() {
         if *n > QUICK && row == 3 && pick.try_send(*n).is_ok() {
             let _ = gate.recv();
         }
-        streamz::Ok(*n)
+        streamz::ok(*n)
     });
     // The other worker finds something to take to the last, and always has room.
     let capacity = usize::try_from(ITEMS).unwrap();

@@ -122,7 +122,7 @@ fn routes_are_processors_of_any_kind_and_may_change_the_type() {
         .add_route(
             "pool",
             |n| n % 5 == 3,
-            AsyncMapper::new(|_: &CancelToken, n: &u32| streamz::Ok(format!("pool {n}"))).with_workers(2),
+            AsyncMapper::new(|_: &CancelToken, n: &u32| streamz::ok(format!("pool {n}"))).with_workers(2),
         )
         .with_default(ProcessorFn::new("rest", |_: &CancelToken, rest: Stream<u32>| {
             rest.stage("one", |s| s.filter(|n| *n > 4).map(|n| format!("rest {n}")))

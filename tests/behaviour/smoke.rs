@@ -19,7 +19,7 @@ fn a_panic_fails_its_item_alone() {
     let pipeline = Pipeline::new("smoke");
     let results: Vec<_> = Stream::from_iter(&pipeline, 0..3)
         .stage("check", |s| {
-            s.map(|n| n + 1).try_map(|n: &i32| if *n == 2 { panic!("two") } else { streamz::Ok(*n) }).map(|n| n * 10)
+            s.map(|n| n + 1).try_map(|n: &i32| if *n == 2 { panic!("two") } else { streamz::ok(*n) }).map(|n| n * 10)
         })
         .into_iter()
         .collect();

@@ -329,7 +329,7 @@ impl Case<'_> {
                 on_thread(Box::new(move || {
                     let _ = stream.try_for_each(|item| {
                         shared.lock().unwrap().seen.push((&item).into());
-                        streamz::Ok(())
+                        streamz::ok(())
                     });
                 }));
                 "try_for_each"

@@ -148,7 +148,7 @@ fn routes(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branc
             item.with_value(value)
         })
     };
-    let call = |_: &CancelToken, item: &Item| streamz::Ok(item.sibling(item.value() + 2));
+    let call = |_: &CancelToken, item: &Item| streamz::ok(item.sibling(item.value() + 2));
     let mut router = Router::new()
         .with_buffer_size(buffer)
         .add_route("0", |item: &Item| item.value().is_multiple_of(3), plus(1))

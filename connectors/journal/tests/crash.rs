@@ -167,7 +167,7 @@ fn child_that_runs_a_pipeline() {
         if entry.position % 3 == 0 {
             std::thread::yield_now();
         }
-        streamz::Ok(entry.position)
+        streamz::ok(entry.position)
     });
     Stream::deliver(&pipeline, inbox, config)
         .unwrap()

@@ -36,7 +36,7 @@ pub fn a_drained_pipeline_has_acknowledged_everything<S: Store>(store: &S) {
     let pipeline = Pipeline::builder("drained").timeout(S::PATIENCE * 3).build();
     let pool = AsyncMapper::keyed(
         |it: &(Vec<u8>, u32)| it.0.clone(),
-        |_: &CancelToken, it: &(Vec<u8>, u32)| streamz::Ok(it.1),
+        |_: &CancelToken, it: &(Vec<u8>, u32)| streamz::ok(it.1),
     );
     let batches = deliver(store, &pipeline, "a")
         .through(&pool.with_workers(4))

@@ -72,7 +72,7 @@ mod tests {
     fn an_item_that_panics_when_dropped_fails_and_nothing_else_does() {
         let number = |item: Touchy| item.0;
         assert_eq!(outputs(Filter::new(|item: &Touchy| item.0 != 2), number), [Some(1), None, Some(3)]);
-        assert_eq!(outputs(Mapper::fallible(|item: &Touchy| crate::Ok(item.0)), |n| n), [Some(1), None, Some(3)]);
+        assert_eq!(outputs(Mapper::fallible(|item: &Touchy| crate::ok(item.0)), |n| n), [Some(1), None, Some(3)]);
         assert_eq!(outputs(Skip::new(2), number), [None, Some(3)]);
         assert_eq!(outputs(SkipWhile::new(|item: &Touchy| item.0 < 3), number), [None, Some(3)]);
         assert_eq!(outputs(Sample::new(0.0), number), [None]);

@@ -28,7 +28,7 @@ use crate::stream::Stream;
 ///
 /// let pipeline = Pipeline::new("sizes");
 /// let sizes = Stream::from_iter(&pipeline, ["a", "bc", "def"])
-///     .through(&AsyncMapper::new(|_cancel: &CancelToken, name: &&str| streamz::Ok(name.len())).with_workers(2))
+///     .through(&AsyncMapper::new(|_cancel: &CancelToken, name: &&str| streamz::ok(name.len())).with_workers(2))
 ///     .collect::<Vec<_>>()?;
 /// assert_eq!(sizes, [1, 2, 3]);
 /// # Ok::<(), streamz::StreamError>(())
@@ -115,7 +115,7 @@ impl AsyncMapper<(), (), (), ()> {
     ///     let before = *balances.lock().unwrap().entry(account).or_insert(0);
     ///     // Nobody else books on this account meanwhile.
     ///     balances.lock().unwrap().insert(account, before + amount);
-    ///     streamz::Ok((account, before + amount))
+    ///     streamz::ok((account, before + amount))
     /// };
     /// let mapper = AsyncMapper::keyed(|&(account, _): &(&str, i64)| account, book).with_workers(4);
     /// let pipeline = Pipeline::new("accounts");

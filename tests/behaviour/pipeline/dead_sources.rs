@@ -99,7 +99,7 @@ const BEHIND: &[Behind] = &[
         }
         seen
     }),
-    ("a pool", |s| s.async_map(3, |_: &CancelToken, n: &u64| streamz::Ok(*n)).into_iter().collect()),
+    ("a pool", |s| s.async_map(3, |_: &CancelToken, n: &u64| streamz::ok(*n)).into_iter().collect()),
     ("par_map", |s| s.par_map(|n| n).into_iter().collect()),
     ("merge", |s| {
         let token = s.token().clone();
@@ -178,7 +178,7 @@ fn a_dead_source_on_the_callers_thread_is_an_error_of_every_end() {
         |p| Inline::from_iter(p, three_of_many()).on_errors(|_| Some(9)).for_each(|item| assert!(item.is_ok())).err(),
         |p| Inline::from_iter(p, three_of_many()).skip(3).first().err(),
         |p| Inline::lines(p, failing()).count().err(),
-        |p| Inline::byte_lines(p, panicking()).try_for_each(|_| streamz::Ok(())).err(),
+        |p| Inline::byte_lines(p, panicking()).try_for_each(|_| streamz::ok(())).err(),
     ];
     for (number, end) in ends.iter().enumerate() {
         let pipeline = Pipeline::new("dying");

@@ -140,7 +140,7 @@ fn what_is_left_of_a_dropped_pipeline_is_cut() {
         ("recv", |mut stream| stream.recv().unwrap()),
         ("iteration", |stream| stream.into_iter().last().unwrap()),
         ("for_each", |stream| stream.for_each(|item| panic!("{item:?}")).map(|tally| tally.items)),
-        ("try_for_each", |stream| stream.try_for_each(|_| streamz::Ok(())).map(|tally| tally.items)),
+        ("try_for_each", |stream| stream.try_for_each(|_| streamz::ok(())).map(|tally| tally.items)),
         ("collect", |stream| stream.collect::<Vec<_>>().map(|items| items.len() as u64)),
         ("fold", |stream| stream.fold(0, |sum, n| sum + n)),
         ("count", |stream| stream.count()),

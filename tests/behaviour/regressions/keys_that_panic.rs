@@ -248,7 +248,7 @@ fn a_key_that_panics_fails_its_item_alone() {
     for_all_traps(|case, key| {
         case.check("dedupe", 1, &Dedupe::new(key()));
         case.check("dedupe of few", 1, &Dedupe::new(key()).with_max_keys(3).refresh_on_duplicate(true));
-        let call = |_: &CancelToken, item: &Item| streamz::Ok(*item);
+        let call = |_: &CancelToken, item: &Item| streamz::ok(*item);
         case.check("pool", 1, &AsyncMapper::keyed(key(), call).with_workers(2));
         let partition = Partition::new(key()).with_partitions(3).each(|_| Mapper::new(|item: Item| item));
         case.check("partition", 1, &partition);

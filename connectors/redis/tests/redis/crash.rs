@@ -29,7 +29,7 @@ fn copy(pipeline: &Pipeline, url: &str, consumer: &str, copied: impl FnMut()) {
         if record.id.sequence.is_multiple_of(3) {
             std::thread::yield_now();
         }
-        streamz::Ok(record.fields.clone())
+        streamz::ok(record.fields.clone())
     });
     Stream::deliver(pipeline, inbox(url, consumer), config)
         .expect("an acker")

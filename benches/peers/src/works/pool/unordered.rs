@@ -52,7 +52,7 @@ pub(super) fn renoir(job: &Job, task: impl Task) -> u64 {
 }
 
 pub(super) fn streamz(job: &Job, task: impl Task) -> u64 {
-    let call = move |_: &CancelToken, n: &u64| streamz::Ok(task(*n));
+    let call = move |_: &CancelToken, n: &u64| streamz::ok(task(*n));
     let mapper = AsyncMapper::new(call).with_workers(job.workers).with_ordered(false);
     let pipeline = Pipeline::builder("pool").capacity(CAPACITY).build();
     let sum = Stream::from_iter(&pipeline, 0..job.items).through(&mapper).fold(0, add).unwrap();
