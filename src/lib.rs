@@ -78,6 +78,13 @@
 //! Give the pipeline a [`ManualClock`] and move the time yourself. [`testing`] has a source and an end for such tests,
 //! and a way to run an operator alone.
 //!
+//! # Features
+//!
+//! All are off by default.
+//!
+//! - `latency`: how long items and calls take in each stage, as [`StageReport::latency`], where
+//!   [the pipeline's builder](PipelineBuilder) is told to record it.
+//!
 //! # More
 //!
 //! The [`guides`] lead from the first pipeline to how it works and what it costs; the [`patterns`] are whole programs.
@@ -105,9 +112,11 @@ pub use clock::{Clock, ManualClock, MissedTicks, SystemClock};
 pub use error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
 pub use operators::*;
 pub use panic::locate_panics;
+#[cfg(feature = "latency")]
+pub use pipeline::Latencies;
 pub use pipeline::{
     CancelToken, Cancelled, Cause, DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, Diagnosis, DropReason, Finding, InputReport,
-    Outcome, OutputReport, Pipeline, PipelineBuilder, Report, StageKind, StageReport, StepReport,
+    Latency, Outcome, OutputReport, Pipeline, PipelineBuilder, Report, StageKind, StageReport, StepReport,
 };
 pub use stage::{Emit, Operator, Tally};
 pub use stream::{

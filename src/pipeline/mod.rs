@@ -1,9 +1,12 @@
 //! Pipelines: who owns the threads, who tells them to stop, and what was counted.
 
 mod diagnosis;
+mod latency;
 pub(crate) mod name;
 mod node;
 mod pipeline;
+#[cfg_attr(not(feature = "latency"), path = "no_recording.rs")]
+pub(crate) mod recording;
 mod report;
 mod scope;
 mod since;
@@ -14,9 +17,12 @@ pub(crate) mod timing;
 mod token;
 
 pub use diagnosis::{Diagnosis, Finding};
+pub use latency::Latency;
 pub use node::Cause;
 pub(crate) use node::Registration;
 pub use pipeline::{DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, Pipeline, PipelineBuilder};
+#[cfg(feature = "latency")]
+pub use recording::Latencies;
 pub use report::{InputReport, Outcome, OutputReport, Report, StageReport, StepReport};
 pub(crate) use scope::{Drain, Membership, Place, Scope, Settings};
 pub use stats::{DropReason, StageKind};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::name::checked;
 use super::node::Node;
+use super::recording::Latencies;
 use super::{CancelToken, Cause, Report, Scope, Settings};
 use crate::clock::Clock;
 use crate::clock::wait::Waiter;
@@ -127,6 +128,29 @@ impl PipelineBuilder {
         self
     }
 
+    /// Sets which stages record how long each item, or each call, takes: see [`StageReport::latency`](crate::StageReport::latency).
+    /// Defaults to none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use streamz::{AsyncMapper, CancelToken, Latencies, ManualClock, Pipeline, Stream};
+    ///
+    /// let clock = ManualClock::new();
+    /// let pipeline = Pipeline::builder("orders").clock(&clock).latencies(Latencies::of(["fetch"])).build();
+    /// let fetch = AsyncMapper::new(|cancel: &CancelToken, order: &u64| cancel.sleep(Duration::from_millis(10 * order)));
+    /// Stream::from_iter(&pipeline, 1..=10).through(&fetch.with_name("fetch")).spawn_for_each(drop);
+    /// clock.advance(Duration::from_secs(1));
+    ///
+    /// let report = pipeline.join();
+    /// let latency = report.stage("fetch").unwrap().latency.as_ref().unwrap();
+    /// assert_eq!((latency.count, latency.max), (10, Duration::from_millis(100)));
+    /// ```
+    #[cfg(feature = "latency")]
+    pub fn latencies(mut self, stages: Latencies) -> Self {
+        self.settings.latencies = stages;
+        self
+    }
+
     /// Cancels the pipeline when it has run for that long. Defaults to never.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -163,6 +187,7 @@ impl Pipeline {
             stack_size: DEFAULT_STACK_SIZE,
             max_threads: usize::MAX,
             stall_limit: Some(STALL_LIMIT),
+            latencies: Latencies::default(),
         };
         PipelineBuilder { name: checked(name), clock: Clock::default(), settings, timeout: None }
     }

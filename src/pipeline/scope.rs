@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 
 use super::name::checked;
 use super::node::{Cause, Node};
+use super::recording::Latencies;
 use super::report::Outcome;
 use super::stall::Watch;
 use super::stats::{StageKind, StageStats};
@@ -55,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) max_threads: usize,
     /// How long without progress until whoever waits says so; `None` for never.
     pub(crate) stall_limit: Option<Duration>,
+    /// Which stages record how long their items take.
+    pub(crate) latencies: Latencies,
 }
 
 pub(crate) struct Scope {
@@ -208,7 +211,8 @@ impl Scope {
         let unique = state.unique(name);
         let own = [Arc::clone(&unique)];
         let steps = if steps.len() > 1 { steps } else { &own };
-        let stats = Arc::new(StageStats::new(unique, kind, steps, threads));
+        let stats = StageStats::new(unique, kind, steps, threads).recording(&self.settings.latencies, name);
+        let stats = Arc::new(stats);
         state.stages.push(Arc::clone(&stats));
         state.keepers += 1;
         state.ended = None;

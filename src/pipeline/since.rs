@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
+use super::latency::Latency;
 use super::report::{OutputReport, Report, StageReport, StepReport};
 
 impl Report {
     /// Returns a report of the interval between an earlier report of the same pipeline and this one.
     ///
-    /// - Counts, times and `elapsed` are differences. A stage that `earlier` does not list counts from zero. `faults` are the
+    /// - Counts, times, latencies and `elapsed` are differences. A stage that `earlier` does not list counts from zero. `faults` are the
     ///   new ones.
     /// - Everything that describes a moment is that of this report: the outcome, `queued`, `capacity`, `reader`, `is_blocking`,
     ///   `at_work`, `at_work_for`, `senders`.
@@ -69,6 +70,14 @@ impl Report {
     }
 }
 
+/// What was added. Two reports in the wrong order have nothing added.
+fn latency_since(later: Option<&Latency>, earlier: Option<&Latency>) -> Option<Latency> {
+    match earlier {
+        Some(earlier) => later?.since(earlier),
+        None => later.cloned(),
+    }
+}
+
 impl StageReport {
     fn since(&self, earlier: &Self) -> Self {
         let time = |of: fn(&Self) -> Duration| of(self).saturating_sub(of(earlier));
@@ -87,6 +96,7 @@ impl StageReport {
             blocked: time(|stage| stage.blocked),
             steps: self.steps.iter().enumerate().map(step).collect(),
             outputs: self.outputs.iter().map(output).collect(),
+            latency: latency_since(self.latency.as_ref(), earlier.latency.as_ref()),
             ..self.clone()
         }
     }
@@ -172,6 +182,7 @@ mod tests {
             asleep: SECOND * n * 15,
             busy: SECOND * n * 16,
             blocked: SECOND * n * 17,
+            latency: None,
             at_work: n as usize,
             at_work_for: SECOND * n,
             senders: n as usize,

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::recording::{Latencies, Recordings};
 use super::report::InputReport;
 use super::timing::Timing;
 use crate::edge::Gauge;
@@ -215,6 +216,7 @@ pub struct StageStats {
     pub(crate) outputs: Mutex<Vec<OutputStats>>,
     /// How many senders of a channel there are.
     pub(crate) senders: AtomicUsize,
+    pub(crate) recordings: Recordings,
 }
 
 impl StageStats {
@@ -227,7 +229,14 @@ impl StageStats {
             inputs: Mutex::default(),
             outputs: Mutex::default(),
             senders: AtomicUsize::new(0),
+            recordings: Recordings::default(),
         }
+    }
+
+    /// With the latencies that the pipeline is to record of a stage that was given that name.
+    pub(super) fn recording(self, which: &Latencies, name: &str) -> Self {
+        let recordings = Recordings::new(which, [name, &self.name], self.threads.len());
+        Self { recordings, ..self }
     }
 
     /// How often the operators have panicked in vain lately: grows with each panic that makes one stuck.

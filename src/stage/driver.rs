@@ -22,6 +22,7 @@ use crate::clock::wait::BeforePark;
 use crate::edge::{Edge, EdgeSender, End, Polled};
 use crate::error::{Result, StreamError};
 use crate::panic;
+use crate::pipeline::recording::Stopwatch;
 use crate::pipeline::stats::StageKind;
 use crate::pipeline::timing::Phase;
 
@@ -156,6 +157,7 @@ pub(crate) struct Driver<O: Operator, F> {
     received: u64,
     /// Looks around since then.
     looks: u32,
+    stopwatch: Stopwatch,
     /// For closures of the operator that wait.
     _hook: BeforePark,
 }
@@ -176,7 +178,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             }
             announce();
         });
-        Self { turns: Turns::new(op), feed, out, thread, at_once: false, received: 0, looks: 0, _hook: hook }
+        let stopwatch = thread.stopwatch();
+        Self { turns: Turns::new(op), feed, out, thread, at_once: false, received: 0, looks: 0, stopwatch, _hook: hook }
     }
 
     pub(crate) fn run(mut self) {
@@ -241,7 +244,10 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         match polled {
             Polled::Item(item) => {
                 self.count(&item);
+                let is_data = item.is_ok();
+                let (begun, _) = self.stopwatch.begin(1);
                 self.turns.give(item, &mut self.out);
+                self.stopwatch.finish(begun, || is_data.into());
                 self.make_room()?;
             }
             Polled::Empty => self.wait_for_input(),
@@ -265,10 +271,11 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             if self.feed.is_drained() {
                 return self.end(End::Finished);
             }
+            let (begun, most) = self.stopwatch.begin(self.thread.stretch(TURNS));
             let (op, feed, out, thread, received) =
                 (self.turns.op_mut(), &mut self.feed, &mut self.out, &self.thread, &mut self.received);
             let polled = panic::catch(|| {
-                for _ in 0..thread.stretch(TURNS) {
+                for _ in 0..most {
                     // Says whose panic it is if the feed unwinds; the mark of a step takes its place in `give`.
                     out.mark(AT_THE_FEED, false);
                     match feed.poll_unguarded() {
@@ -288,6 +295,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 }
                 None
             });
+            self.stopwatch.finish(begun, || self.received);
             match polled {
                 Ok(None | Some(Polled::Item(_))) => {}
                 Ok(Some(Polled::Empty)) => self.wait_for_input(),
@@ -393,6 +401,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         let edge = &self.out.edge;
         let wake = self.turns.next_wake();
         self.feed.wait(&self.thread, wake, || edge.is_gone(), |_| edge.is_gone());
+        self.stopwatch.waited();
     }
 
     /// Waits for an operator's time, while it can take nothing.

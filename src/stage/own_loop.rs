@@ -30,6 +30,7 @@ use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
 use crate::mark::Mark;
 use crate::panic;
 use crate::pipeline::CancelToken;
+use crate::pipeline::recording::Stopwatch;
 use crate::pipeline::stats::StepStats;
 use crate::pipeline::timing::Phase;
 
@@ -250,6 +251,7 @@ struct OwnLoop<W: Work> {
     input: Input<W::Item>,
     desk: Desk<W::Ways>,
     work: W,
+    stopwatch: Stopwatch,
 }
 
 /// Runs a stage on the calling thread, which was made for it; or ends it, if there is no such thread.
@@ -280,7 +282,8 @@ pub(crate) fn run<W: Work>(
         announce();
     });
     let desk = Desk { ways, thread, context, handed_over: Cell::new(false), undeliverable: Cell::new(false) };
-    OwnLoop { input, desk, work }.run();
+    let stopwatch = desk.thread.stopwatch();
+    OwnLoop { input, desk, work, stopwatch }.run();
 }
 
 impl<W: Work> OwnLoop<W> {
@@ -301,9 +304,11 @@ impl<W: Work> OwnLoop<W> {
             self.desk.handed_over.set(false);
             self.desk.look_around();
             self.work.publish(&self.desk);
+            let (begun, most) = self.stopwatch.begin(self.desk.thread.stretch(TURNS));
             let (input, desk, work) = (&mut self.input, &self.desk, &mut self.work);
+            let before = desk.step().received.get();
             let polled = panic::catch(|| {
-                for _ in 0..desk.thread.stretch(TURNS) {
+                for _ in 0..most {
                     match input.poll() {
                         Polled::Item(Ok(item)) => {
                             // Before the call: `panicked` fails what was received and not settled.
@@ -325,6 +330,7 @@ impl<W: Work> OwnLoop<W> {
                 }
                 None
             });
+            self.stopwatch.finish(begun, || desk.step().received.get() - before);
             match polled {
                 Ok(None | Some(Polled::Item(_))) => {}
                 Ok(Some(Polled::Empty)) => self.wait_for_input(),
@@ -360,6 +366,7 @@ impl<W: Work> OwnLoop<W> {
         self.input.settle();
         let gone = || self.desk.is_gone();
         self.desk.thread.wait_for_input(&self.input, None, gone, |_| gone());
+        self.stopwatch.waited();
     }
 
     /// Returns when everything that was sent has found room.

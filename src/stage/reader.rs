@@ -21,6 +21,7 @@ use crate::clock::wait::BeforePark;
 use crate::edge::{End, Polled};
 use crate::error::{Result, StreamError};
 use crate::panic::{self, Guarded, Held};
+use crate::pipeline::recording::Stopwatch;
 
 /// A reader on the thread that runs it to its end: what the user's closures wait for there, in its steps or between two items,
 /// finds the room announced.
@@ -70,6 +71,7 @@ pub(crate) struct Reader<O: Operator, F: Feed<Item = O::In>> {
     tally: Tally,
     /// How many items of the tally the counters know of.
     published: u64,
+    stopwatch: Stopwatch,
 }
 
 /// What went through an end that saw its stream to the last item.
@@ -272,6 +274,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             closed: false,
             marked: (0, false),
         };
+        let stopwatch = thread.stopwatch();
         Self {
             turns: Turns::new(op),
             feed: Guarded::new(feed, F::discard),
@@ -280,6 +283,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             received: 0,
             tally: Tally::default(),
             published: 0,
+            stopwatch,
         }
     }
 
@@ -350,7 +354,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             }
             if !O::PLAIN {
                 match self.next() {
-                    Ok(item) => state = f(state?, item),
+                    Ok(item) => state = self.timed(item.is_ok(), || f(state?, item)),
                     Err(end) => break end,
                 }
                 continue;
@@ -358,7 +362,11 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             if self.feed.is_drained() {
                 break End::Finished;
             }
-            match self.burst(&mut state, &mut f) {
+            let (begun, most) = self.stopwatch.begin(self.thread.stretch(TURNS));
+            let before = self.received;
+            let burst = self.burst(most, &mut state, &mut f);
+            self.stopwatch.finish(begun, || self.received - before);
+            match burst {
                 Burst::Over => self.publish(),
                 Burst::Error(error) => self.give_error(error),
                 Burst::Empty => self.wait(),
@@ -370,7 +378,12 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
 
     /// Many turns of a plain operator under one guard, with `f` called from within.
     #[inline]
-    fn burst<A>(&mut self, state: &mut Option<A>, f: &mut impl FnMut(A, Result<O::Out>) -> Option<A>) -> Burst {
+    fn burst<A>(
+        &mut self,
+        most: u32,
+        state: &mut Option<A>,
+        f: &mut impl FnMut(A, Result<O::Out>) -> Option<A>,
+    ) -> Burst {
         let Self { turns, feed, thread, received, tally, out, .. } = self;
         let (op, feed) = (turns.op_mut(), &mut **feed);
         let burst = catch_unwind(AssertUnwindSafe(|| {
@@ -382,7 +395,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                 marked: out.marked,
                 home: (state, tally, received, out),
             };
-            for _ in 0..thread.stretch(TURNS) {
+            for _ in 0..most {
                 // As in the driver: says whose panic it is if the feed unwinds.
                 direct.mark(AT_THE_FEED, false);
                 match feed.poll_unguarded() {
@@ -413,6 +426,15 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             }
             Burst::Over
         })
+    }
+
+    /// Calls a closure of the sink's. Its time is that of an item, if it `is_data` that it is given.
+    #[inline]
+    pub(crate) fn timed<R>(&mut self, is_data: bool, call: impl FnOnce() -> R) -> R {
+        let (begun, _) = self.stopwatch.begin(1);
+        let result = call();
+        self.stopwatch.finish(begun, || is_data.into());
+        result
     }
 
     #[cold]
@@ -450,6 +472,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
     fn wait(&mut self) {
         self.settle();
         self.feed.wait(&self.thread, self.turns.next_wake(), || false, |_| false);
+        self.stopwatch.waited();
     }
 
     fn wait_for_time(&mut self, until: Option<Instant>) {

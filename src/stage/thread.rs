@@ -9,6 +9,7 @@ use crate::clock::account;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
 use crate::error::{BoxError, ErrorKind, StreamError};
+use crate::pipeline::recording::Stopwatch;
 use crate::pipeline::stall::Watch;
 use crate::pipeline::stats::{StageKind, StageStats};
 use crate::pipeline::timing::Phase;
@@ -80,6 +81,11 @@ impl StageThread {
         if self.stats.kind != StageKind::Source && !error.is_mark() {
             self.stats.steps[0].errors_in.add(1);
         }
+    }
+
+    /// For the times of its items.
+    pub(crate) fn stopwatch(&self) -> Stopwatch {
+        Stopwatch::new(&self.stats, self.index, self.token.clock())
     }
 
     /// Its number among the threads of the stage.

@@ -40,7 +40,7 @@ impl<T: Send + 'static> Stream<T> {
                     Err(End::Finished) => return,
                     Err(End::Cut(error)) => (Err(error), true),
                 };
-                if let Err(payload) = panic::catch(|| f(item)) {
+                if let Err(payload) = reader.timed(item.is_ok(), || panic::catch(|| f(item))) {
                     log::error!("streamz: end `{}` panicked: {}", stats.name, payload.message());
                     token.cancel_because(format!("end `{}` panicked: {}", stats.name, payload.message()));
                 }

@@ -16,6 +16,8 @@ mod circuit_breaker;
 mod dead_letters;
 mod delivery;
 mod keyed;
+#[cfg(feature = "latency")]
+mod latency;
 mod layers;
 mod links;
 mod logged;

@@ -59,8 +59,12 @@ where
     let name = &pool.options.name;
     let registered = Registered::with_input(cancel, &input, name, StageKind::Processor, &[], workers);
     let work = move |site: &Site<'_>, item: C::In| {
+        let (recordings, clock) = (&site.context.stats.recordings, &site.context.clock);
+        let begun = recordings.begin(clock);
         // Around everything, so that no drop or conversion of a user's value can take the worker with it.
-        panic::catch(|| one(site, &call, &last, item)).unwrap_or_else(|payload| match site.token.is_cancelled() {
+        let outcome = panic::catch(|| one(site, &call, &last, item));
+        recordings.finish(begun, site.worker, clock);
+        outcome.unwrap_or_else(|payload| match site.token.is_cancelled() {
             true => Outcome::Abandoned,
             false => {
                 let error = site.context.error(ErrorKind::Panicked, 0);

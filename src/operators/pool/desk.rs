@@ -57,7 +57,11 @@ impl<F> Work<F> {
             Ok(item) => item,
             Err(error) => return Done::Passed(error),
         };
-        match panic::catch(|| (self.f)(item)) {
+        let (recordings, clock) = (&self.context.stats.recordings, &self.context.clock);
+        let begun = recordings.begin(clock);
+        let mapped = panic::catch(|| (self.f)(item));
+        recordings.finish(begun, rayon::current_thread_index().unwrap_or(0), clock);
+        match mapped {
             Ok(mapped) => Done::Item(mapped),
             Err(payload) => {
                 let error = self.context.error(ErrorKind::Panicked, 0);

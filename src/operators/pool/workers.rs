@@ -119,6 +119,8 @@ pub(super) struct Settings<In> {
 pub(super) struct Site<'a> {
     pub(super) token: &'a CancelToken,
     pub(super) context: &'a Context,
+    /// Its number.
+    pub(super) worker: usize,
 }
 
 pub(super) struct Pool<In, Out> {
