@@ -42,7 +42,7 @@ pub const DEFAULT_STACK_SIZE: usize = 8 * 1024 * 1024;
 /// Stages are built on the pipeline's token, to which it dereferences: `Stream::from_iter(&pipeline, ..)`. Each gets
 /// its threads at once and starts to work; nothing waits for the pipeline to be complete.
 ///
-/// - [`join`](Self::join) waits for the end of the work.
+/// - [`join`](Self::join) waits for the end of the work, [`join_timeout`](Self::join_timeout) for a time.
 /// - [`drain`](CancelToken::drain) stops the sources; what is in flight is finished.
 /// - [`drain_within`](Self::drain_within) does both, and gives up after a time.
 /// - [`abort`](Self::abort) stops everything now.
@@ -202,12 +202,47 @@ impl Pipeline {
     /// Streams that end nowhere must be read or dropped first: a stage whose output is full and not read does not end.
     /// Likewise every [`Sender`](crate::Sender) must be dropped or finished: a stage that may still be fed does not end.
     ///
+    /// After it the pipeline is finished: no stage can be added, and a second call returns the same report at once.
+    ///
     /// # Panics
     /// If called on a thread of the pipeline itself.
     #[track_caller]
-    pub fn join(self) -> Report {
+    pub fn join(&self) -> Report {
         self.token.scope().join(Limit::Unlimited);
         self.report()
+    }
+
+    /// As [`join`](Self::join), but for at most `limit`; `None` if the pipeline has not ended by then. It goes on as before.
+    ///
+    /// Calls of [`every`](Self::every) stop when the rest of the pipeline has ended while somebody waits, also in this way.
+    /// With zero it does not wait. A limit too large to add never passes.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use streamz::{Pipeline, Stream};
+    ///
+    /// let pipeline = Pipeline::new("requests");
+    /// let (sender, requests) = Stream::channel(&pipeline, 16);
+    /// requests.spawn_for_each(|request: &str| println!("{request}"));
+    /// assert!(pipeline.join_timeout(Duration::ZERO).is_none());
+    /// sender.send("hello").unwrap();
+    /// drop(sender);
+    /// let report = pipeline.join_timeout(Duration::from_secs(10)).expect("nothing feeds it any more");
+    /// assert!(report.is_complete());
+    /// ```
+    ///
+    /// # Panics
+    /// If called on a thread of the pipeline itself.
+    #[track_caller]
+    pub fn join_timeout(&self, limit: Duration) -> Option<Report> {
+        let within = Limit::after(limit, self.token.clock());
+        self.token.scope().join(within).then(|| self.report())
+    }
+
+    /// Whether the work has ended: no stage is at work and no stream is left to be read, so that [`join`](Self::join) would
+    /// return at once. So it is before the first stage is built, and it can change: stages may be added until the `join`.
+    pub fn is_finished(&self) -> bool {
+        self.token.scope().is_at_rest()
     }
 
     /// Stops the sources, waits for the work in flight up to `limit`, and aborts what is left then. A limit too large to add
@@ -216,7 +251,7 @@ impl Pipeline {
     /// # Panics
     /// If called on a thread of the pipeline itself.
     #[track_caller]
-    pub fn drain_within(self, limit: Duration) -> Report {
+    pub fn drain_within(&self, limit: Duration) -> Report {
         let within = Limit::after(limit, self.token.clock());
         self.token.drain();
         if !self.token.scope().join(within) {
@@ -230,7 +265,7 @@ impl Pipeline {
     /// # Panics
     /// If called on a thread of the pipeline itself.
     #[track_caller]
-    pub fn abort(self) -> Report {
+    pub fn abort(&self) -> Report {
         self.token.cancel();
         self.join()
     }

@@ -436,6 +436,12 @@ impl Scope {
         if state.finished || state.keepers + state.open == 0 { state.ended.clone() } else { None }
     }
 
+    /// Whether nothing is at work or to be read at this moment.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let state = self.state.lock();
+        state.keepers + state.open == 0
+    }
+
     /// Whether it has been joined, so that no stage can be added.
     pub(crate) fn is_finished(&self) -> bool {
         self.state.lock().finished

@@ -941,3 +941,50 @@ impl<S: Stage<In = u64, Out = u64>> Processor for Unnameable<S> {
         "a\0b"
     }
 }
+
+/// What a service is made of: it has a `drop` of its own, so its fields cannot be moved out.
+struct Service {
+    pipeline: Pipeline,
+    requests: Option<streamz::Sender<u32>>,
+    report: std::sync::mpsc::Sender<streamz::Report>,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.requests = None;
+        assert!(!self.pipeline.is_finished());
+        self.report.send(self.pipeline.drain_within(Duration::MAX)).unwrap();
+    }
+}
+
+#[test]
+fn a_struct_with_a_drop_of_its_own_drains_its_pipeline() {
+    let (report, reports) = std::sync::mpsc::channel();
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let pipeline = Pipeline::new("service");
+    let (requests, stream) = Stream::channel(&pipeline, 4);
+    stream.spawn_for_each(move |_: Result<u32, StreamError>| _ = gate.recv());
+    requests.send(1).unwrap();
+    requests.send(2).unwrap();
+    let service = Service { pipeline, requests: Some(requests), report };
+    // It is not at its end before the gate opens.
+    assert!(service.pipeline.join_timeout(Duration::ZERO).is_none());
+    let dropped = std::thread::spawn(move || drop(service));
+    drop(open);
+    dropped.join().unwrap();
+    assert_eq!(reports.recv().unwrap().stage("for_each").unwrap().received(), 2);
+}
+
+#[test]
+fn a_pipeline_is_joined_as_often_as_one_likes() {
+    let pipeline = Pipeline::new("again");
+    assert!(pipeline.is_finished());
+    let numbers = Stream::from_iter(&pipeline, 0..3);
+    assert!(!pipeline.is_finished());
+    assert_eq!(numbers.count().unwrap(), 3);
+    let first = pipeline.join();
+    assert!(pipeline.is_finished());
+    let again = pipeline.join_timeout(Duration::ZERO).unwrap();
+    assert_eq!((first.elapsed, first.stages.len()), (again.elapsed, again.stages.len()));
+    assert!(pipeline.abort().is_complete());
+}
