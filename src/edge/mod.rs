@@ -34,7 +34,7 @@
 //! 9. *What nobody will see* is dropped item by item. One whose drop panics harms neither the others nor the thread, which
 //!    may have other ways out.
 //! 10. *Registrations are bounded.* The consumer has one wake here. Each thread of the producing stage has one in `owners`
-//!     until the stream ends, and one in `wanting_room` once it has waited. A sender has one in `wanting_room` while it waits:
+//!     until the stream ends, and one in `wanting_room` once it has waited; the stage has one `when_gone`. A sender has one in `wanting_room` while it waits:
 //!     senders come and go, so each takes its wake back ([`RoomWanted`]).
 //! 11. *Marks* (see `mark.rs`) are no items: they are not counted as undelivered, need no room, take none in the queue, and
 //!     keep their place. One that a consumer which goes has not seen is lost, unless no item was ever before it.
@@ -103,6 +103,8 @@ struct State<T> {
     wanting_room: Vec<Arc<Wake>>,
     /// Threads to wake when the consumer goes.
     owners: Vec<Arc<Wake>>,
+    /// What else is to be done then.
+    when_gone: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// Makes an edge; `eager` as explained at the top.
@@ -126,6 +128,7 @@ pub(crate) fn edge<T>(capacity: usize, eager: bool) -> (EdgeSender<T>, EdgeRecei
             consumer: None,
             wanting_room: Vec::new(),
             owners: Vec::new(),
+            when_gone: None,
         })),
     });
     (EdgeSender::new(Arc::clone(&edge)), EdgeReceiver::new(edge))
@@ -262,9 +265,9 @@ impl<T> Edge<T> {
         let consumer = state.consumer.take();
         let wakes = std::mem::take(&mut state.wanting_room);
         // The producer has said its last word, and need not be told of anything.
-        let owners = std::mem::take(&mut state.owners);
+        let unneeded = (std::mem::take(&mut state.owners), state.when_gone.take());
         drop(state);
-        drop(owners);
+        drop(unneeded);
         if let Some(consumer) = consumer {
             consumer.post();
         }
@@ -356,6 +359,20 @@ impl<T> Edge<T> {
     /// From now on `wake` is posted when the consumer goes.
     pub(crate) fn watch(&self, wake: &Arc<Wake>) {
         push_unique(&mut self.state.lock().owners, wake);
+    }
+
+    /// Calls `react` once the consumer has gone, on the thread that drops it or, if it has gone already, on this one: for those
+    /// who wait for something else meanwhile. It is dropped uncalled when the producer has said its last word before. A second
+    /// one takes the place of the first.
+    pub(crate) fn when_gone(&self, react: impl FnOnce() + Send + 'static) {
+        let mut state = self.state.lock();
+        if self.is_gone() {
+            drop(state);
+            return react();
+        }
+        let before = if state.end.is_some() { None } else { state.when_gone.replace(Box::new(react)) };
+        drop(state);
+        drop(before);
     }
 
     /// How many producers are registered for room.

@@ -155,6 +155,7 @@ impl<T> Drop for EdgeReceiver<T> {
         edge.gone.store(true, Ordering::Release);
         let mut queue = std::mem::replace(&mut state.queue, Queue::new());
         let mut wakes = std::mem::take(&mut state.owners);
+        let when_gone = state.when_gone.take();
         wakes.append(&mut state.wanting_room);
         state.consumer = None;
         drop(state);
@@ -162,6 +163,9 @@ impl<T> Drop for EdgeReceiver<T> {
         edge.count_undelivered(left.clone());
         edge.gauge.taken.store(self.taken.wrapping_add(left.count()), Ordering::Release);
         post_all(wakes);
+        if let Some(react) = when_gone {
+            react();
+        }
         // The items themselves are dropped last, in order: their drops are user code, and what waits has been woken.
         // Invariant 11. What has been taken into the batch begins with something that was taken out of it.
         while self.taken == 0 && queue.iter().next().is_some_and(is_mark) {

@@ -38,6 +38,10 @@ pub enum Cause {
         /// Items and failures so far.
         seen: u64,
     },
+    /// The consumer of a stage has gone: what its calls in progress would return is not needed. Only the token of such a call
+    /// has this cause.
+    #[error("its consumer has gone")]
+    ConsumerGone,
     /// An end that stops at the first error met one.
     #[error("stopped at the first error: {0}")]
     Failed(#[source] StreamError),
@@ -52,14 +56,17 @@ pub(crate) struct Node {
     pub(super) clock: Clock,
     parent: Option<Arc<Node>>,
     /// Set before anything happens to any of the tokens that share it, those with one root, that a stage must know of: one
-    /// look for each item is enough as long as nothing does.
-    pub(super) alarm: Arc<AtomicBool>,
+    /// look for each item is enough as long as nothing does. The token of a call, which may be cancelled often, has no stages
+    /// below it as a rule, and then sets no alarm.
+    alarm: Arc<AtomicBool>,
     state: Mutex<NodeState>,
 }
 
 #[derive(Default)]
 struct NodeState {
     cause: Option<Cause>,
+    /// A stage has been built on this token or on one below it.
+    has_stages: bool,
     wakes: Vec<Arc<Wake>>,
 }
 
@@ -79,7 +86,9 @@ impl Node {
             return;
         }
         state.cause = Some(cause);
-        self.alarm.store(true, Ordering::Release);
+        if state.has_stages {
+            self.alarm.store(true, Ordering::Release);
+        }
         self.cancelled.store(true, Ordering::Release);
         // Who registers from now on takes the lock after us, and so sees the flag.
         let wakes = std::mem::take(&mut state.wakes);
@@ -87,6 +96,23 @@ impl Node {
         for wake in wakes {
             wake.post();
         }
+    }
+
+    /// The alarm, for a stage that is built on this token.
+    pub(super) fn alarm(&self) -> Arc<AtomicBool> {
+        for node in self.lineage() {
+            let mut state = node.state.lock();
+            state.has_stages = true;
+            // Either it comes after this, under the same lock, and sets the alarm; or it came before.
+            if state.cause.is_some() {
+                self.raise_alarm();
+            }
+        }
+        Arc::clone(&self.alarm)
+    }
+
+    pub(super) fn raise_alarm(&self) {
+        self.alarm.store(true, Ordering::Release);
     }
 
     #[inline]
@@ -156,6 +182,28 @@ impl Drop for Registration {
 mod tests {
     use super::*;
     use crate::clock::wait::Waiter;
+
+    #[test]
+    fn only_a_token_with_stages_raises_the_alarm() {
+        let root = Node::root(Clock::default(), None);
+        let child = || Arc::new(Node::new(root.clock.clone(), None, Some(Arc::clone(&root))));
+        let (call, nested) = (child(), child());
+        let alarm = root.alarm();
+        call.cancel(Cause::ConsumerGone);
+        assert!(!alarm.load(Ordering::Acquire));
+        nested.alarm();
+        nested.cancel(Cause::Requested);
+        assert!(alarm.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn a_stage_below_a_token_that_was_cancelled_before_is_alarmed() {
+        let root = Node::root(Clock::default(), None);
+        let call = Arc::new(Node::new(root.clock.clone(), None, Some(Arc::clone(&root))));
+        call.cancel(Cause::ConsumerGone);
+        let below = Node::new(root.clock.clone(), None, Some(call));
+        assert!(below.alarm().load(Ordering::Acquire));
+    }
 
     #[test]
     fn a_registration_leaves_nothing_behind() {

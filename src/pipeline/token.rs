@@ -3,7 +3,7 @@
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::node::{Cause, Node, Registration};
@@ -102,10 +102,10 @@ impl CancelToken {
         self.node.lineage().any(Node::is_cancelled_itself)
     }
 
-    /// Set as soon as this token or any of its kin has been cancelled or the pipeline drained, and from then on. Deadlines
-    /// are not part of it.
+    /// For a stage that is built on this token: set as soon as this token or any of its kin that has stages has been cancelled
+    /// or the pipeline drained, and from then on. Deadlines are not part of it.
     pub(crate) fn alarm(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.node.alarm)
+        self.node.alarm()
     }
 
     /// Why the token was cancelled; `None` if it is not.
@@ -182,7 +182,7 @@ impl CancelToken {
     /// not wait. On a token without a pipeline it does nothing.
     pub fn drain(&self) {
         if let Some(scope) = &self.scope {
-            self.node.alarm.store(true, Ordering::Release);
+            self.node.raise_alarm();
             scope.drain();
         }
     }

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use streamz::{AsyncMapper, CancelToken, ErrorKind, Outcome, ParMapper, Pipeline, Processor, Stream, StreamError};
+use streamz::{
+    AsyncMapper, CancelToken, Cause, ErrorKind, Outcome, ParMapper, Pipeline, Processor, Retry, Stream, StreamError,
+};
 
 use crate::{ms, virtual_pipeline};
 
@@ -752,4 +754,29 @@ fn a_worker_that_never_rests_looks_after_the_results_of_a_slow_one() {
     drop(open);
     assert_eq!(results.recv().unwrap().unwrap(), slow);
     pipeline.join();
+}
+
+/// The clock stands still after the first item: a call that is not told would sleep for ever.
+#[test]
+fn calls_in_progress_are_told_that_their_consumer_has_gone() {
+    let (clock, pipeline) = virtual_pipeline();
+    let causes = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&causes);
+    let call = move |cancel: &CancelToken, item: &u64| {
+        let slept = cancel.sleep(if *item == 0 { ms(1) } else { Duration::from_secs(3_600) });
+        slept.inspect_err(|cancelled| noted.lock().unwrap().push(cancelled.cause().clone())).map(|()| *item)
+    };
+    // Two pools, of which the second goes by the wish of its consumer, and the first by that of the second.
+    let call = AsyncMapper::new(call).with_workers(3);
+    let numbers = Stream::from_iter(&pipeline, 0..).through(&call).through(&Retry::new(call));
+    let mut first = numbers.take(1);
+    // When time passes, all workers of the first pool and one of the second are in calls.
+    clock.advance(ms(2));
+    assert_eq!(first.recv().unwrap().unwrap(), 0);
+    assert!(first.recv().is_none());
+    let report = pipeline.join();
+    assert!(report.is_complete(), "{report}");
+    let causes = causes.lock().unwrap();
+    assert!(causes.len() >= 2 && causes.iter().all(|cause| matches!(cause, Cause::ConsumerGone)), "{causes:?}");
+    assert!(!pipeline.is_cancelled());
 }

@@ -51,7 +51,9 @@ use crate::stream::Stream;
 /// # Cancellation
 /// Idle and blocked workers stop at once. A call in progress is not interrupted: it sees the cancellation through its
 /// token, in [`CancelToken::sleep`] and [`CancelToken::check`]. What it returns after that is dropped, and its
-/// item counted as abandoned; cancellation is not a failure.
+/// item counted as abandoned; cancellation is not a failure. The token is also cancelled when the consumer of the results
+/// goes, with [`Cause::ConsumerGone`](crate::Cause::ConsumerGone): so `take(1)` does not wait for calls whose results it does
+/// not need.
 ///
 /// # Memory
 /// At most [`window`](Self::with_window) items are being worked on or finished and waiting for their turn, whatever

@@ -18,7 +18,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     pub(super) fn work<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&self, thread: &StageThread, work: &W) {
         self.edge.watch(thread.wake());
         self.crew.join(thread.wake());
-        let site = Site { token: &thread.token, context: &self.context, worker: thread.index() };
+        let site = Site { token: &self.calls, context: &self.context, worker: thread.index() };
         let mut worker = Worker {
             pool: self,
             thread,

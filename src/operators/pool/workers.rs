@@ -29,7 +29,7 @@
 //!    that have got beyond: when it equals `next`, all that may be begun is in a slot or being worked on, and the rest waits
 //!    for one of those. So nobody leaves before. A worker that ends an item takes its lane's next one into its slot, and goes
 //!    on with the lowest number there: so the slot holds as many as before, and nobody need be woken.
-//! 9. *Stop.* The first worker that sees a stop condition halts all. The last one to leave counts what was abandoned and
+//! 9. *Stop.* Calls in progress are told by their token, which is also cancelled when the consumer goes. The first worker that sees a stop condition halts all. The last one to leave counts what was abandoned and
 //!    cuts the output, if it was not finished. Once a result was not passed on because of a stop, no later one is: what has
 //!    come out of a stream that was cut has no holes.
 //! 10. *Marks* (see `mark.rs`) have numbers, as items do. In order they keep their place; else see `barriers.rs`.
@@ -64,7 +64,7 @@ use crate::operators::call::LaneOf;
 use crate::panic;
 use crate::pipeline::stats::StepStats;
 use crate::pipeline::timing::Phase;
-use crate::pipeline::{CancelToken, Place};
+use crate::pipeline::{CancelToken, Cause, Place};
 use crate::stage::operator::sealed::Context;
 use crate::stage::thread::{StageThread, spawn_error};
 use crate::stream::Stream;
@@ -135,6 +135,8 @@ pub(super) struct Pool<In, Out> {
     /// A mark has come.
     pub(super) delivers: AtomicBool,
     pub(super) context: Context,
+    /// The token of the calls: also cancelled when the consumer goes.
+    pub(super) calls: CancelToken,
 }
 
 pub(super) struct Keyed<In> {
@@ -174,7 +176,9 @@ where
     W: Fn(&Site<'_>, In) -> Outcome<Out> + Send + Sync + 'static,
 {
     let (sender, stream) = registered.output("", capacity);
-    let pool = Pool::new(settings, input, sender, registered.context());
+    let calls = registered.token.child();
+    let pool = Pool::new(settings, input, sender, registered.context(), calls.clone());
+    pool.edge.when_gone(move || calls.cancel_with(Cause::ConsumerGone));
     let scope = registered.token.scope();
     // All are counted here, so that it does not depend on when the first worker starts which threads the pipeline may have.
     let places = (0..pool.slots.len()).map(|index| (index, scope.place(&registered.thread_name(index), true)));
@@ -232,7 +236,13 @@ where
 }
 
 impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
-    fn new(settings: Settings<In>, input: Stream<In>, sender: EdgeSender<Out>, context: Context) -> Self {
+    fn new(
+        settings: Settings<In>,
+        input: Stream<In>,
+        sender: EdgeSender<Out>,
+        context: Context,
+        calls: CancelToken,
+    ) -> Self {
         Self {
             crew: Crew::new(Intake { stream: Some(input.into_input()), end: End::Finished }, settings.window as u64),
             slots: Slots::new(settings.workers),
@@ -251,6 +261,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             halted: AtomicBool::new(false),
             delivers: AtomicBool::new(false),
             context,
+            calls,
         }
     }
 
@@ -312,7 +323,7 @@ mod tests {
 
     use super::*;
     use crate::pipeline::stats::StageKind;
-    use crate::{Cause, ManualClock, Outcome as End, Pipeline};
+    use crate::{ManualClock, Outcome as End, Pipeline};
 
     /// Three workers, each of which calls `work` with its own name for each item. What `work` does is not guarded, as the calls
     /// of an operator are.
