@@ -10,10 +10,10 @@ use streamz::{AsyncMapper, BoxError, CancelToken, Finding, ManualClock, Pipeline
 
 use crate::{logged, ms};
 
-/// Stands still for a moment, and warns.
+/// Stands still for a moment, and warns. No other test has a pipeline of such a name: all log to one place.
 fn pipeline(name: &str) -> Pipeline {
     logged::keep();
-    Pipeline::builder(name).capacity(4).stall_warning(ms(20)).build()
+    Pipeline::builder(format!("stall-{name}")).capacity(4).stall_warning(ms(20)).build()
 }
 
 /// What is logged of a pipeline of that name while it hangs; then it is cancelled.
@@ -117,14 +117,14 @@ fn calls_that_do_not_return() {
 fn a_pipeline_on_a_manual_clock_is_not_watched() {
     logged::keep();
     let clock = ManualClock::new();
-    let pipeline = Pipeline::builder("virtual").clock(&clock).stall_warning(ms(20)).build();
+    let pipeline = Pipeline::builder("stall-virtual").clock(&clock).stall_warning(ms(20)).build();
     let (sender, mut requests) = Stream::<u32>::channel(&pipeline, 16);
     let waiting = thread::spawn(move || requests.recv());
     clock.settle();
     clock.advance(ms(1_000_000));
     drop(sender);
     assert!(waiting.join().unwrap().is_none());
-    assert_eq!(logged::with("pipeline `virtual`"), Vec::<String>::new());
+    assert_eq!(logged::with("pipeline `stall-virtual`"), Vec::<String>::new());
 }
 
 #[test]
@@ -134,6 +134,6 @@ fn a_pipeline_that_is_dropped_at_work_says_what_is_lost() {
     (0..10).for_each(|n: u32| sender.send(n).unwrap());
     drop(pipeline);
     drop((sender, numbers));
-    let line = logged::wait_for("pipeline `dropped` was dropped");
+    let line = logged::wait_for("pipeline `stall-dropped` was dropped");
     assert!(line.contains("10 items"), "{line}");
 }
