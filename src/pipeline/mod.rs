@@ -4,6 +4,7 @@ mod diagnosis;
 mod latency;
 pub(crate) mod name;
 mod node;
+mod picture;
 mod pipeline;
 #[cfg_attr(not(feature = "latency"), path = "no_recording.rs")]
 pub(crate) mod recording;

@@ -22,6 +22,7 @@ mod layers;
 mod links;
 mod logged;
 mod partition;
+mod pictures;
 mod pipeline;
 mod pool;
 mod regressions;
