@@ -3,6 +3,8 @@
 //! A program builds a pipeline out of small processors. Each is a stage with its own thread or threads; between two
 //! stages lies a bounded edge; one token stops them all.
 //!
+//! ![Lines of a file are parsed, enriched by a pool, and loaded in batches; failures go to a file][picture]
+//!
 //! ```
 //! use std::time::Duration;
 //! use streamz::prelude::*;
@@ -88,6 +90,8 @@
 //! # More
 //!
 //! The [`guides`] lead from the first pipeline to how it works and what it costs; the [`patterns`] are whole programs.
+//!
+#![doc = include_str!("../docs/pictures/overview.rustdoc")]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unnameable_types)]
 

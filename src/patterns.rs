@@ -36,6 +36,7 @@ macro_rules! pattern {
 macro_rules! page {
     ([$($other:ident)*] $name:ident) => {
         $( #[doc = concat!("[", stringify!($other), "]: crate::patterns::", stringify!($other))] )*
+        #[doc = include_str!(concat!("../docs/pictures/", stringify!($name), ".rustdoc"))]
         #[doc = ""]
         #[doc = include_str!(concat!("../docs/patterns/", stringify!($name), ".md"))]
         pub mod $name {}

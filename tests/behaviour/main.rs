@@ -15,6 +15,7 @@ mod auto_traits;
 mod circuit_breaker;
 mod dead_letters;
 mod delivery;
+mod diagrams;
 mod keyed;
 #[cfg(feature = "latency")]
 mod latency;
