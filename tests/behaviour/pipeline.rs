@@ -83,15 +83,17 @@ fn stages_of_one_name_are_told_apart() {
 }
 
 /// A source hands over what it has before it asks its iterator for more, which may take any time.
+///
+/// The first item is handed over in any case, because the source looks for room; so the iterator blocks behind the second.
 #[test]
 fn an_item_does_not_wait_for_the_next_of_a_slow_iterator() {
     let pipeline = Pipeline::new("slow iterator");
     let (asked, is_asked) = crossbeam_channel::bounded(1);
     let (open, gate) = crossbeam_channel::bounded::<()>(0);
-    let mut numbers = 0..2;
+    let mut numbers = 0..3;
     let slow = std::iter::from_fn(move || {
         let next = numbers.next();
-        if next == Some(1) {
+        if next == Some(2) {
             asked.send(()).unwrap();
             let _ = gate.recv();
         }
@@ -100,8 +102,9 @@ fn an_item_does_not_wait_for_the_next_of_a_slow_iterator() {
     let mut stream = Stream::from_iter(&pipeline, slow);
     is_asked.recv().unwrap();
     assert_eq!(stream.try_recv().unwrap().unwrap(), 0);
+    assert_eq!(stream.try_recv().unwrap().unwrap(), 1);
     drop(open);
-    assert_eq!(stream.recv().unwrap().unwrap(), 1);
+    assert_eq!(stream.recv().unwrap().unwrap(), 2);
     pipeline.join();
 }
 
