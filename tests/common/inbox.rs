@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use streamz::delivery::{Acker, Delivery, Inbox, StoreError};
+use streamz::delivery::{Acker, Delivery, Failure, Inbox, StoreError, StoredRecord};
 
 use super::item::{Census, Item};
 
@@ -58,6 +58,8 @@ pub struct Records<In> {
     pub fates: Fates,
     /// Of so many records, one has been given out before.
     pub old: Option<u64>,
+    /// Every record must reach an outbox, or the reader of the error items.
+    pub strict: bool,
     /// Tells the items of one inbox from those of other sources.
     base: u64,
     next: u64,
@@ -73,6 +75,7 @@ impl<In> Records<In> {
             census,
             fates: Fates::default(),
             old: None,
+            strict: false,
             base: INBOXES.fetch_add(1, Ordering::Relaxed) << 32,
             next: 0,
         }
@@ -105,7 +108,7 @@ impl<In: Send + 'static> Inbox for Records<In> {
     }
 
     fn acker(&mut self) -> Result<Watchful, StoreError> {
-        Ok(Watchful { census: self.census.clone(), fates: self.fates.clone(), base: self.base })
+        Ok(Watchful { census: self.census.clone(), fates: self.fates.clone(), base: self.base, strict: self.strict })
     }
 }
 
@@ -114,6 +117,7 @@ pub struct Watchful {
     census: Census,
     fates: Fates,
     base: u64,
+    strict: bool,
 }
 
 impl Acker for Watchful {
@@ -125,6 +129,12 @@ impl Acker for Watchful {
             let mut state = self.fates.state();
             if !alive.is_empty() {
                 state.faults.push(format!("record {value} was acknowledged while {alive:?} of it were in flight"));
+            }
+            if self.census.is_lost(self.base + value) {
+                state.faults.push(format!("record {value} was acknowledged although the outbox had failed"));
+            }
+            if self.strict && !self.census.is_accounted(self.base + value) {
+                state.faults.push(format!("record {value} was acknowledged, and neither written nor refused"));
             }
             if state.acknowledged.contains(&value) || state.given_back.contains(&value) {
                 state.faults.push(format!("record {value} was settled twice"));
@@ -144,5 +154,71 @@ impl Acker for Watchful {
         }
         drop(state);
         Ok(())
+    }
+}
+
+/// The records of an inbox, as the dead letters that they might have become.
+pub struct Letters<In>(pub Records<In>);
+
+/// A dead letter that carries an item.
+pub struct Letter<In> {
+    pub item: In,
+    value: u64,
+    /// It has the headers of a failure.
+    is_letter: bool,
+}
+
+/// Whether the record with that value is no dead letter.
+pub fn is_stray(value: u64) -> bool {
+    value % 11 == 10
+}
+
+impl<In: Send + 'static> Inbox for Letters<In> {
+    type Record = Letter<In>;
+    type Receipt = u64;
+    type Acker = Watchful;
+
+    fn fetch(
+        &mut self,
+        max: usize,
+        wait: Duration,
+        records: &mut Vec<Delivery<Letter<In>, u64>>,
+    ) -> Result<(), StoreError> {
+        let mut items = Vec::new();
+        let fetched = self.0.fetch(max, wait, &mut items);
+        records.extend(items.into_iter().map(|delivery| {
+            let value = delivery.receipt;
+            Delivery::new(Letter { item: delivery.record, value, is_letter: !is_stray(value) }, value)
+        }));
+        fetched
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.0.is_exhausted()
+    }
+
+    fn acker(&mut self) -> Result<Watchful, StoreError> {
+        self.0.acker()
+    }
+}
+
+impl<In: Send + 'static> StoredRecord for Letter<In> {
+    type New = In;
+
+    fn topic(&self) -> &str {
+        "letters"
+    }
+
+    fn position(&self) -> String {
+        self.value.to_string()
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        let described = [Failure::REASON, Failure::TOPIC, Failure::POSITION].contains(&name);
+        (self.is_letter && described).then_some(b"x")
+    }
+
+    fn rewrite(self, _removed: &[&str], _added: Vec<(&'static str, String)>) -> In {
+        self.item
     }
 }

@@ -1,6 +1,6 @@
 //! Items that are counted: each must be dropped once, none twice, none never.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
@@ -17,6 +17,10 @@ struct State {
     /// The value and the origin of each item that is alive, by its number.
     alive: BTreeMap<u64, (u64, u64)>,
     dropped_twice: Vec<u64>,
+    /// The origins of items whose processing ended, as far as a test has told.
+    accounted: BTreeSet<u64>,
+    /// The origins of items that a store failed to write.
+    lost: BTreeSet<u64>,
     /// Which items panic when they are dropped, by their number, and the one thread on which they do not.
     bombs: Option<Bombs>,
 }
@@ -51,6 +55,24 @@ impl Census {
     /// it had when it was new, unless another was given.
     pub fn descendants(&self, origin: u64) -> Vec<u64> {
         self.state().alive.values().filter(|(_, of)| *of == origin).map(|(value, _)| *value).collect()
+    }
+
+    /// The item was stored, or an error item that carries it was read.
+    pub fn account(&self, item: &Item) {
+        self.state().accounted.insert(item.origin);
+    }
+
+    pub fn is_accounted(&self, origin: u64) -> bool {
+        self.state().accounted.contains(&origin)
+    }
+
+    /// The item will never be stored.
+    pub fn lose(&self, item: &Item) {
+        self.state().lost.insert(item.origin);
+    }
+
+    pub fn is_lost(&self, origin: u64) -> bool {
+        self.state().lost.contains(&origin)
     }
 
     /// From now on items of which `are_bombs` is true, by their number, panic when they are dropped, on every thread but this
@@ -93,6 +115,11 @@ impl Item {
         self.value = value;
         self.census.state().alive.insert(self.number, (value, self.origin));
         self
+    }
+
+    /// Tells the census that an error item that carries this one was read.
+    pub fn account(&self) {
+        self.census.account(self);
     }
 
     /// Another item of the same census.

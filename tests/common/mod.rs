@@ -6,6 +6,7 @@ pub mod faults;
 pub mod inbox;
 pub mod item;
 pub mod models;
+pub mod outbox;
 pub mod seen;
 pub mod threads;
 pub mod watchdog;

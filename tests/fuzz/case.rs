@@ -13,15 +13,16 @@ use streamz::{
 
 use crate::Log;
 use crate::common::books::{self, ByHand};
-use crate::common::inbox::Fates;
+use crate::common::inbox::Letter;
 use crate::common::item::{Census, Item};
 use crate::common::seen::Seen;
 use crate::common::threads;
 use crate::endings::{Ending, Switch, Time, actor, spin, turns};
 use crate::expected::Expected;
-use crate::sources::{self, Length};
+use crate::operators::Op;
+use crate::sources::{self, Delivered, Length};
 use crate::trace::{Facts, Trace};
-use crate::{forks, operators};
+use crate::{forks, operators, outbox};
 
 /// A stream in the making.
 pub(crate) struct Branch {
@@ -72,7 +73,9 @@ pub(crate) struct Case<'a> {
     feeders: Vec<JoinHandle<()>>,
     actors: Vec<JoinHandle<()>>,
     held: Vec<Box<dyn Any + Send>>,
-    fates: Vec<Fates>,
+    delivered: Vec<Delivered>,
+    /// All that comes out of the sources comes to a sink, unless the pipeline is stopped.
+    pub(crate) all_read: bool,
     /// An end of the pipeline may stop it.
     pub(crate) may_stop: bool,
 }
@@ -109,13 +112,14 @@ pub(crate) fn run(seed: u64, log: &Log) {
         feeders: Vec::new(),
         actors: Vec::new(),
         held: Vec::new(),
-        fates: Vec::new(),
+        delivered: Vec::new(),
+        all_read: true,
         may_stop: false,
     };
     let census = case.census.clone();
-    let fates = case.run(pipeline);
+    let delivered = case.run(pipeline);
     threads::wait_until_gone(&name);
-    for fates in fates {
+    for Delivered { fates, .. } in delivered {
         fates.check().unwrap_or_else(|what| panic!("{what}"));
         let settled = fates.acknowledged().len() + fates.given_back().len();
         assert!(settled as u64 <= fates.fetched(), "{settled} of {} settled", fates.fetched());
@@ -124,8 +128,8 @@ pub(crate) fn run(seed: u64, log: &Log) {
 }
 
 impl Case<'_> {
-    /// Gives the fates of the records, which may change until all threads are gone.
-    fn run(mut self, pipeline: Pipeline) -> Vec<Fates> {
+    /// Gives what became of the records, which may change until all threads are gone.
+    fn run(mut self, pipeline: Pipeline) -> Vec<Delivered> {
         let early = self.rng.u8(..8) == 0;
         let switch =
             Switch { ending: self.ending, root: pipeline.token(), child: self.child.clone(), endless: self.endless };
@@ -147,32 +151,39 @@ impl Case<'_> {
         join_all(&mut self.actors);
         join_all(&mut self.feeders);
         drop(time);
-        let fates = std::mem::take(&mut self.fates);
         if let Some((report, is_final)) = report {
             self.check(&report, is_final);
         }
-        fates
+        self.delivered
     }
 
     /// One or two sources, and what hangs on them.
     fn build(&mut self, pipeline: &Pipeline) -> Vec<Branch> {
-        let mut done = Vec::new();
+        let (mut done, mut is_strict) = (Vec::new(), false);
         for _ in 0..=self.rng.usize(..5) / 4 {
             let length = if self.endless { Length::Endless } else { Length::Finite(self.rng.u64(..150)) };
             let timed = self.clock.is_none() || !self.endless;
             let source = sources::random(&mut self.rng, pipeline, &self.census, length, timed);
             self.log.note(format!("source: {}", source.what));
-            self.fates.extend(source.fates);
+            let strict = source.delivered.as_ref().is_some_and(|delivered| delivered.strict);
+            let to_outbox = if source.delivered.is_some() { 2 } else { 8 };
+            self.delivered.extend(source.delivered);
             self.feeders.extend(source.feeders);
             self.held.extend(source.open.map(|sender| Box::new(sender) as Box<dyn Any + Send>));
-            let mut open = vec![Branch {
+            let branch = Branch {
                 stream: source.stream,
                 feeder: sources::last_stage(pipeline),
                 trace: Rc::new(Trace::Source(source.input)),
                 ordered: true,
                 known: true,
                 drops: false,
-            }];
+            };
+            if strict {
+                is_strict = true;
+                done.push(self.strict(pipeline, branch));
+                continue;
+            }
+            let mut open = vec![branch];
             while let Some(mut branch) = open.pop() {
                 for _ in 0..self.rng.usize(..4) {
                     branch = self.scope(pipeline, branch);
@@ -185,10 +196,13 @@ impl Case<'_> {
                     branch = ways.swap_remove(self.rng.usize(..ways.len()));
                     open.append(&mut ways);
                 }
+                if self.rng.u8(..to_outbox) == 0 {
+                    branch = outbox::behind(self, pipeline, branch);
+                }
                 done.push(branch);
             }
         }
-        while done.len() > 1 && self.rng.u8(..3) == 0 {
+        while done.len() > 1 && !is_strict && self.rng.u8(..3) == 0 {
             let mut branch = self.merge(pipeline, &mut done);
             for _ in 0..self.rng.usize(..3) {
                 branch = self.scope(pipeline, branch);
@@ -197,6 +211,16 @@ impl Case<'_> {
             done.push(branch);
         }
         done
+    }
+
+    /// Nothing is lost on purpose before the outbox, and nothing comes behind it.
+    fn strict(&mut self, pipeline: &Pipeline, mut branch: Branch) -> Branch {
+        for _ in 0..self.rng.usize(..4) {
+            branch = self.scope(pipeline, branch);
+            let op = operators::keeping(&mut self.rng);
+            branch = self.put_behind(pipeline, branch, op);
+        }
+        outbox::behind(self, pipeline, branch)
     }
 
     /// Makes one of two or more.
@@ -232,8 +256,12 @@ impl Case<'_> {
         branch
     }
 
-    fn extend(&mut self, pipeline: &Pipeline, mut branch: Branch) -> Branch {
+    fn extend(&mut self, pipeline: &Pipeline, branch: Branch) -> Branch {
         let op = operators::random(&mut self.rng);
+        self.put_behind(pipeline, branch, op)
+    }
+
+    fn put_behind(&mut self, pipeline: &Pipeline, mut branch: Branch, op: Op) -> Branch {
         let before = pipeline.report().stages.len();
         branch.stream = (op.wire)(branch.stream);
         self.log.note(format!("{} -> {}", branch.feeder, op.what));
@@ -244,6 +272,7 @@ impl Case<'_> {
         }
         branch.known &= op.known && ((branch.ordered && !branch.drops) || op.any_order);
         branch.known &= !(op.hurries && matches!(self.ending, Ending::Timeout(_)));
+        self.all_read &= !op.ends_early;
         branch.ordered &= op.ordered;
         branch.drops |= op.drops;
         branch.trace = Rc::new(Trace::Behind(branch.trace, op.model));
@@ -273,10 +302,11 @@ impl Case<'_> {
         let mut thread = None;
         let mut on_thread = |work: Box<dyn FnOnce() + Send>| thread = Some(std::thread::spawn(work));
         // An end is a stage, which cannot be added to a pipeline that has finished.
-        let kind = match self.rng.u8(..10) {
-            5 | 7 | 8 if self.ending.takes_pipeline() => 9,
+        let kind = match self.rng.u8(..11) {
+            5 | 7 | 8 | 10 if self.ending.takes_pipeline() => 9,
             kind => kind,
         };
+        self.all_read &= !matches!(kind, 0 | 1 | 4 | 6 | 7);
         let what = match kind {
             0 => {
                 drop(stream);
@@ -334,6 +364,14 @@ impl Case<'_> {
                 }));
                 "try_for_each"
             }
+            10 => {
+                let ((shelf, _), batches) =
+                    (outbox::random(&mut self.rng, &self.census), outbox::batches(&mut self.rng));
+                self.may_stop = true;
+                self.log.note(format!("{shelf:?}, {batches:?}"));
+                on_thread(Box::new(move || drop(stream.deliver_to(shelf, batches))));
+                "deliver_to"
+            }
             _ => {
                 on_thread(Box::new(move || {
                     while let Some(item) = stream.recv() {
@@ -365,6 +403,7 @@ impl Case<'_> {
         if drops || (self.ending.takes_pipeline() && !holds) {
             stream = None;
         }
+        self.all_read &= !drops && !self.ending.takes_pipeline();
         self.readings.push(Reading {
             seen: Arc::clone(&seen),
             thread: None,
@@ -467,7 +506,7 @@ impl Case<'_> {
         }
     }
 
-    fn check(self, report: &Report, is_final: bool) {
+    fn check(&self, report: &Report, is_final: bool) {
         if is_final {
             let mut by_hand = ByHand::new();
             for reading in &self.readings {
@@ -483,6 +522,9 @@ impl Case<'_> {
             let died = matches!(&report.outcome, Outcome::Cut(error) if error.downcast_ref::<PanicMessage>().is_some());
             assert!(over || died || self.may_stop, "it should have come to its end: {report}");
         }
+        if self.all_read && over && is_final && self.ending != Ending::Child {
+            self.delivered.iter().for_each(|delivered| delivered.check_all(report));
+        }
         let drained = matches!(self.ending, Ending::Drain | Ending::DrainWithin(_));
         for reading in &self.readings {
             reading.check(report, is_final, over && self.ending != Ending::Child, drained);
@@ -496,11 +538,24 @@ fn join_all(threads: &mut Vec<JoinHandle<()>>) {
     }
 }
 
+impl Delivered {
+    /// All that was given is acknowledged.
+    fn check_all(&self, report: &Report) {
+        let step = &report.stage(&self.stage).expect("the source").steps[0];
+        let given: Vec<u64> = (0..step.emitted + step.errors_out).collect();
+        assert_eq!(self.fates.acknowledged(), given, "what is acknowledged, and what was given\n{report}");
+    }
+}
+
 impl Read {
     fn note(&mut self, item: &Result<Item, StreamError>) {
         self.seen.push(match item {
             Ok(item) => item.into(),
-            Err(error) => Seen::error(error),
+            Err(error) => {
+                error.with_item_ref(Item::account);
+                error.with_item_ref(|letter: &Letter<Item>| letter.item.account());
+                Seen::error(error)
+            }
         });
     }
 

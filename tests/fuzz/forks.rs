@@ -141,6 +141,7 @@ fn partition(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Br
 /// A router whose routes are read each for itself. One of them may be left out, so that its items are undeliverable.
 fn routes(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
     let (all_matches, left_out, buffer) = (case.rng.bool(), case.rng.usize(..6), case.rng.usize(..20));
+    case.all_read &= left_out > 2;
     let (token, (from, stream)) = (branch.stream.token().clone(), branch.open());
     let plus = |n: u64| {
         Mapper::new(move |item: Item| {

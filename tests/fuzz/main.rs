@@ -5,6 +5,10 @@
 //! dropped exactly once; the books must balance. What came out must be a prefix of what a plain sequential model of the
 //! same operators makes of the input, and all of it if the pipeline came to its end or was drained.
 //!
+//! Some sources are inboxes, and some branches end in an outbox that may refuse records, confirm late, fail or panic. A record
+//! must not be acknowledged while anything that was made of it is in flight, nor if an outbox failed to write it; after a clean
+//! end or a drain all must be acknowledged.
+//!
 //! ```text
 //! STREAMZ_FUZZ_CASES=100000 cargo test --release --test fuzz      # many
 //! STREAMZ_FUZZ_SEED=123 cargo test --test fuzz                    # one case, again and again: threads differ
@@ -19,6 +23,7 @@ mod endings;
 mod expected;
 mod forks;
 mod operators;
+mod outbox;
 mod sources;
 mod trace;
 

@@ -5,11 +5,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fastrand::Rng;
-use streamz::delivery::DeliveryConfig;
+use streamz::delivery::{DeliveryConfig, Failure, Replay};
 use streamz::{Mapper, Pipeline, Sender, StageKind, Stream};
 
 use crate::common::faults::{Fault, Faults, Refused};
-use crate::common::inbox::{Fates, Records};
+use crate::common::inbox::{Fates, Letter, Letters, Records, is_stray};
 use crate::common::item::{Census, Item};
 use crate::common::seen::{Kind, Seen, put_in};
 use crate::endings::spin;
@@ -24,8 +24,17 @@ pub(crate) struct Source {
     pub(crate) feeders: Vec<JoinHandle<()>>,
     /// Keeps the source open: to be dropped when the pipeline is to end.
     pub(crate) open: Option<Sender<Item>>,
-    /// What became of its records, if they are acknowledged.
-    pub(crate) fates: Option<Fates>,
+    pub(crate) delivered: Option<Delivered>,
+}
+
+/// A source whose records are acknowledged.
+pub(crate) struct Delivered {
+    /// What became of them.
+    pub(crate) fates: Fates,
+    /// The stage that gives them.
+    pub(crate) stage: String,
+    /// Each must reach an outbox, or the reader of the error items.
+    pub(crate) strict: bool,
 }
 
 /// What a source gives, as far as it can be told.
@@ -82,6 +91,7 @@ pub(crate) fn random(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length
         3 => lines(rng, pipeline, census),
         4 => receiver(rng, pipeline, census, length),
         5 if length == Length::Endless => interval(rng, pipeline, census),
+        7 => replay(rng, pipeline, census, length),
         8 | 9 => deliver(rng, pipeline, census, length),
         _ => channel(rng, pipeline, census, length, timed),
     }
@@ -91,26 +101,17 @@ impl Source {
     /// A stream of the numbers from 0 on, whose stage was the last one to be made.
     fn new(pipeline: &Pipeline, stream: Stream<Item>, what: String) -> Self {
         let input = Given::Counted { stage: last_stage(pipeline) };
-        Self { stream, what, input, feeders: Vec::new(), open: None, fates: None }
+        Self { stream, what, input, feeders: Vec::new(), open: None, delivered: None }
     }
 }
 
 /// Records of an inbox, some of which have been given out too often and come as errors.
 fn deliver(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length) -> Source {
-    let mut inbox = Records::new(length.count(), |item| item, census.clone());
+    let mut inbox = records(rng, census, length);
     inbox.old = [None, None, Some(5)][rng.usize(..3)];
-    let (fates, old) = (inbox.fates.clone(), inbox.old);
-    let config = DeliveryConfig {
-        fetch: [1, 7, 512][rng.usize(..3)],
-        epoch: [1, 2, 5, 64][rng.usize(..4)],
-        // What the operators hold must have room in it.
-        max_unacked: 2_000,
-        ack_interval: Duration::from_micros([0, 500][rng.usize(..2)]),
-        keep_alive: Some(Duration::ZERO),
-        max_deliveries: Some(1),
-        ..DeliveryConfig::default()
-    };
-    let what = format!("deliver, {length:?}, {config:?}, old {old:?}");
+    let (fates, strict, old) = (inbox.fates.clone(), inbox.strict, inbox.old);
+    let config = DeliveryConfig { max_deliveries: Some(1), ..delivery(rng) };
+    let what = format!("deliver, {length:?}, {config:?}, old {old:?}, strict {strict}");
     let stream = Stream::deliver(pipeline, inbox, config).expect("it has an acker");
     let source = Source::new(pipeline, stream, what);
     let input = match (length, old) {
@@ -125,7 +126,67 @@ fn deliver(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length) 
                 .collect(),
         ),
     };
-    Source { input, fates: Some(fates), ..source }
+    let delivered = Delivered { fates, stage: last_stage(pipeline), strict };
+    Source { input, delivered: Some(delivered), ..source }
+}
+
+fn records(rng: &mut Rng, census: &Census, length: Length) -> Records<Item> {
+    let mut inbox: Records<Item> = Records::new(length.count(), |item| item, census.clone());
+    inbox.strict = rng.bool();
+    inbox
+}
+
+fn delivery(rng: &mut Rng) -> DeliveryConfig {
+    DeliveryConfig {
+        fetch: [1, 7, 512][rng.usize(..3)],
+        epoch: [1, 2, 5, 64][rng.usize(..4)],
+        // What the operators hold must have room in it.
+        max_unacked: 2_000,
+        ack_interval: Duration::from_micros([0, 500][rng.usize(..2)]),
+        keep_alive: Some(Duration::ZERO),
+        ..DeliveryConfig::default()
+    }
+}
+
+/// The records of an inbox of dead letters. Some are none, a filter passes over others, and there may be a limit.
+fn replay(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length) -> Source {
+    let inbox = records(rng, census, length);
+    let (fates, strict, config) = (inbox.fates.clone(), inbox.strict, delivery(rng));
+    let modulus = if strict { None } else { [None, Some(3)][rng.usize(..2)] };
+    let faults = if rng.bool() { Faults::None } else { Faults::Random { salt: 1, fail_percent: 0, panic_percent: 10 } };
+    let limit = [u64::MAX, u64::MAX, 0, 20][rng.usize(..4)];
+    let passed_over = move |value: u64| modulus.is_some_and(|modulus| value.is_multiple_of(modulus));
+    let filter = move |_: &Failure, letter: &Letter<Item>| {
+        faults.panic_only(letter.item.value());
+        !passed_over(letter.item.value())
+    };
+    let what = format!(
+        "replay, {length:?}, {config:?}, strict {strict}, without every {modulus:?}, limit {limit}, filter {faults:?}"
+    );
+    let settings = Replay::new().with_filter(filter).with_limit(limit).with_config(config);
+    let stream = Stream::replay(pipeline, Letters(inbox), settings).expect("it has an acker");
+    let report = pipeline.report();
+    let stage = report.stages.iter().rev().find(|stage| stage.kind == StageKind::Source).expect("a source");
+    let delivered = Delivered { fates, stage: stage.name.to_string(), strict };
+    // The errors carry letters, not items.
+    let one = move |value| match (is_stray(value), faults.of(value)) {
+        (true, _) => Some(Seen::Made(Kind::Failed, None)),
+        (_, Fault::Panic) => Some(Seen::Made(Kind::Panicked, None)),
+        _ => (!passed_over(value)).then_some(Seen::Value(value)),
+    };
+    let input = match length {
+        Length::Endless => Given::Unknown,
+        Length::Finite(count) => {
+            let mut left = limit;
+            let within = |seen: &Seen| {
+                let more = left > 0;
+                left -= u64::from(more && matches!(seen, Seen::Value(_)));
+                more
+            };
+            Given::Listed((0..count).filter_map(one).take_while(within).collect())
+        }
+    };
+    Source { input, delivered: Some(delivered), ..Source::new(pipeline, stream, what) }
 }
 
 /// An iterator that panics after a while, which cuts its stream.
@@ -160,7 +221,7 @@ fn lines(rng: &mut Rng, pipeline: &Pipeline, census: &Census) -> Source {
         input,
         feeders: Vec::new(),
         open: None,
-        fates: None,
+        delivered: None,
     }
 }
 

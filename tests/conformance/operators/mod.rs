@@ -2,6 +2,7 @@
 
 mod batch;
 mod custom;
+mod delivery;
 mod flow;
 mod item;
 mod pool;
@@ -36,6 +37,7 @@ fn registry() -> Registry {
     let mut registry = Registry::default();
     batch::register(&mut registry);
     custom::register(&mut registry);
+    delivery::register(&mut registry);
     flow::register(&mut registry);
     item::register(&mut registry);
     pool::register(&mut registry);

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use streamz::Stream;
-use streamz::delivery::DeliveryConfig;
+use streamz::delivery::{DeliveryConfig, Replay};
 
 use super::List;
 use super::ending::as_input;
 use crate::common::faults::Faults;
-use crate::common::inbox::{Fates, Records};
+use crate::common::inbox::{Fates, Letters, Records};
 use crate::rig::{Ended, Output, Rig, Time, items};
 use crate::subject::{Closure, Subject};
 
@@ -20,6 +20,10 @@ pub fn add<In: Send + 'static, Out: Send + 'static>(list: &mut List<In, Out>) {
         }
     });
     list.add_timed("delivery: error items of the source are acknowledged when they have been taken", with_errors);
+    list.add_timed(
+        "delivery: dead letters are acknowledged when what was made of their records has been taken",
+        replayed,
+    );
     list.add("delivery: nothing is acknowledged before it was processed", step_by_step);
     list.add("delivery: after a cancel, what was processed is acknowledged, and the rest given back", cancel);
     list.add_timed("delivery: after a drain, all that was given is acknowledged", drain);
@@ -58,6 +62,44 @@ fn deliver<In: Send + 'static, Out: Send + 'static>(
     (fates, rig.through(subject, faults, stream))
 }
 
+/// Dead letters that are replayed; among them are some records that are none, which become error items.
+fn replayed<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>, time: Time) {
+    const COUNT: u64 = 40;
+    for epoch in [1, 3] {
+        let rig = Rig::new(time, 4);
+        let inbox = Records::new(COUNT, subject.wrap, rig.census.clone());
+        let fates = inbox.fates.clone();
+        let replay = Replay::new().with_config(config(epoch, 1000));
+        let stream = Stream::replay(&rig.pipeline, Letters(inbox), replay).expect("it has an acker");
+        let output = rig.through(subject, Faults::None, stream);
+        all_is_acknowledged(rig, subject, output, &fates, COUNT);
+    }
+}
+
+/// Takes one thing after the other; on virtual time nothing that happens between two of them is missed.
+fn all_is_acknowledged<In: Send + 'static, Out: Send + 'static>(
+    mut rig: Rig,
+    subject: &Subject<In, Out>,
+    mut output: Output<Out>,
+    fates: &Fates,
+    count: u64,
+) {
+    while {
+        if rig.clock.is_some() {
+            rig.settle();
+            fates.check().unwrap();
+        }
+        process(&mut output)
+    } {}
+    rig.done(output);
+    rig.close();
+    fates.check().unwrap();
+    settled(fates);
+    if !subject.ends_early && !subject.unread {
+        assert_eq!(fates.acknowledged(), (0..count).collect::<Vec<_>>());
+    }
+}
+
 /// Takes the next thing, and is done with it. False at the end.
 fn process<Out: Send + 'static>(output: &mut Output<Out>) -> bool {
     let more = output.next().is_some();
@@ -94,27 +136,14 @@ fn clean<In: Send + 'static, Out: Send + 'static>(
 fn with_errors<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>, time: Time) {
     const COUNT: u64 = 40;
     for epoch in [1, 3] {
-        let mut rig = Rig::new(time, 4);
+        let rig = Rig::new(time, 4);
         let mut inbox = Records::new(COUNT, subject.wrap, rig.census.clone());
         inbox.old = Some(3);
         let fates = inbox.fates.clone();
         let config = DeliveryConfig { max_deliveries: Some(1), ..config(epoch, 1000) };
         let stream = Stream::deliver(&rig.pipeline, inbox, config).expect("it has an acker");
-        let mut output = rig.through(subject, Faults::None, stream);
-        while {
-            if time == Time::Manual {
-                rig.settle();
-                fates.check().unwrap();
-            }
-            process(&mut output)
-        } {}
-        rig.done(output);
-        rig.close();
-        fates.check().unwrap();
-        settled(&fates);
-        if !subject.ends_early && !subject.unread {
-            assert_eq!(fates.acknowledged(), (0..COUNT).collect::<Vec<_>>());
-        }
+        let output = rig.through(subject, Faults::None, stream);
+        all_is_acknowledged(rig, subject, output, &fates, COUNT);
     }
 }
 

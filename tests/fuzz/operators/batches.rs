@@ -79,8 +79,9 @@ fn chunks(rng: &mut Rng) -> Op {
 
 /// A batcher in the midst of steps, on one thread.
 fn among_steps(rng: &mut Rng) -> Op {
-    let (config, (before, first, one), (after, last, two)) = (config(rng), steps::one(rng), steps::one(rng));
+    let config = config(rng);
+    let ((before, first, one, ends), (after, last, two, ends_too)) = (steps::one(rng), steps::one(rng));
     let what = format!("fused [{before}; batches of {} in {:?}; {after}]", config.max_size, config.max_latency);
     let wire = through(first.fuse(Batcher::new(config)).fuse(Unbatcher::new()).fuse(last));
-    Op::whole(what, wire, move |input| two(&one(input)))
+    Op { ends_early: ends || ends_too, ..Op::whole(what, wire, move |input| two(&one(input))) }
 }

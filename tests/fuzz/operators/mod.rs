@@ -5,6 +5,7 @@
 mod batches;
 mod calls;
 mod flow;
+mod keeping;
 mod pools;
 mod routes;
 mod steps;
@@ -33,6 +34,8 @@ pub(crate) struct Op {
     pub(crate) known: bool,
     /// It may leave out some.
     pub(crate) drops: bool,
+    /// It may end before its input does, with records behind it that are given out again.
+    pub(crate) ends_early: bool,
     /// It gives up early where the pipeline has a deadline.
     pub(crate) hurries: bool,
 }
@@ -52,6 +55,11 @@ pub(crate) fn random(rng: &mut Rng) -> Op {
         7 => routes::random(rng),
         _ => steps::alone(rng),
     }
+}
+
+/// Something random that loses nothing, not even on purpose.
+pub(crate) fn keeping(rng: &mut Rng) -> Op {
+    keeping::random(rng)
 }
 
 /// Any of a few capacities, or the default.
@@ -102,6 +110,7 @@ impl Op {
             any_order: false,
             known: true,
             drops: false,
+            ends_early: false,
             hurries: false,
         }
     }

@@ -68,6 +68,7 @@ fn parts(rng: &mut Rng, ways: Ways) -> (Vec<BoxProcessor<Item, Item>>, Op) {
         whole.any_order = op.any_order && (way == 0 || whole.any_order);
         whole.known &= op.known;
         whole.drops |= op.drops;
+        whole.ends_early |= op.ends_early;
         whole.hurries |= op.hurries;
     }
     let model = move |input: &[Seen]| {

@@ -26,6 +26,7 @@ struct Part {
     factory: Factory,
     model: Model,
     any_order: bool,
+    ends_early: bool,
 }
 
 /// Makes a step's operator, once for each run.
@@ -37,7 +38,7 @@ fn random(rng: &mut Rng) -> Part {
 
 /// A step as a stage of its own.
 pub(super) fn alone(rng: &mut Rng) -> Op {
-    let Part { what, factory, model, any_order } = random(rng);
+    let Part { what, factory, model, any_order, ends_early } = random(rng);
     let capacity = capacity(rng);
     let stage = custom(factory, capacity);
     let wire: Wire = match rng.u8(..6) {
@@ -46,7 +47,7 @@ pub(super) fn alone(rng: &mut Rng) -> Op {
         1 => Box::new(move |stream| stream.inline().with(stage).spawn("inline")),
         _ => through(stage),
     };
-    Op { any_order, ..Op::whole(format!("{what}, capacity {capacity:?}"), wire, model) }
+    Op { any_order, ends_early, ..Op::whole(format!("{what}, capacity {capacity:?}"), wire, model) }
 }
 
 /// Several steps on one thread, put together in one of the ways there are.
@@ -54,6 +55,7 @@ pub(super) fn fused(rng: &mut Rng) -> Op {
     let (count, capacity) = (rng.usize(2..5), capacity(rng));
     let parts: Vec<Part> = (0..count).map(|_| random(rng)).collect();
     let any_order = parts.iter().all(|part| part.any_order);
+    let ends_early = parts.iter().any(|part| part.ends_early);
     let (mut whats, mut models, mut stages) = (Vec::new(), Vec::new(), Vec::new());
     for part in parts {
         whats.push(part.what);
@@ -84,13 +86,13 @@ pub(super) fn fused(rng: &mut Rng) -> Op {
     };
     let model = move |input: &[Seen]| models.iter().fold(input.to_vec(), |input, model| model(&input));
     let what = format!("fused [{}], capacity {capacity:?}", whats.join("; "));
-    Op { any_order, ..Op::whole(what, wire, model) }
+    Op { any_order, ends_early, ..Op::whole(what, wire, model) }
 }
 
-/// A random step as a stage, for others to build with, and its model.
-pub(super) fn one(rng: &mut Rng) -> (String, Custom<impl Fn() -> Step + Send + Sync + 'static>, Model) {
+/// A random step as a stage, for others to build with, its model, and whether it may end early.
+pub(super) fn one(rng: &mut Rng) -> (String, Custom<impl Fn() -> Step + Send + Sync + 'static>, Model, bool) {
     let part = random(rng);
-    (part.what, custom(part.factory, None), part.model)
+    (part.what, custom(part.factory, None), part.model, part.ends_early)
 }
 
 fn custom(factory: Factory, capacity: Option<usize>) -> Custom<Factory> {
@@ -202,7 +204,7 @@ impl Part {
         for<'a> Step: From<&'a S>,
     {
         let factory = Box::new(move || Step::from(&stage));
-        Self { what, factory, model: Box::new(model), any_order: false }
+        Self { what, factory, model: Box::new(model), any_order: false, ends_early: false }
     }
 
     /// A step that treats each item by itself.
@@ -309,7 +311,8 @@ fn tap(rng: &mut Rng) -> Part {
 
 fn take(rng: &mut Rng) -> Part {
     let n = [0, 1, 5, 30, 1_000][rng.usize(..5)];
-    Part::whole(format!("take {n}"), Take::new(n), move |input| models::take(input, n))
+    let part = Part::whole(format!("take {n}"), Take::new(n), move |input| models::take(input, n));
+    Part { ends_early: true, ..part }
 }
 
 fn take_while(rng: &mut Rng) -> Part {
@@ -318,9 +321,10 @@ fn take_while(rng: &mut Rng) -> Part {
         faults.panic_only(item.value());
         item.value() < limit
     });
-    Part::whole(format!("take_while below {limit}, {faults:?}"), TakeWhile::new(f), move |input| {
+    let part = Part::whole(format!("take_while below {limit}, {faults:?}"), TakeWhile::new(f), move |input| {
         models::take_while(input, faults, |value| value < limit)
-    })
+    });
+    Part { ends_early: true, ..part }
 }
 
 fn skip(rng: &mut Rng) -> Part {
