@@ -19,11 +19,11 @@ pub(super) fn random(rng: &mut Rng) -> Op {
     let (workers, ordered, turns) = (rng.usize(1..5), rng.bool(), rng.u64(1..5));
     let call = move |_: &CancelToken, item: &Item| {
         dawdle(u32::try_from(item.value() % turns).unwrap_or(0));
-        streamz::Ok(item.clone())
+        streamz::ok(item.clone())
     };
     let (what, wire) = match rng.u8(..9) {
         0 => ("map", through(Mapper::new(|item: Item| item))),
-        1 => ("copy", through(Mapper::fallible(|item: &Item| streamz::Ok(item.clone())))),
+        1 => ("copy", through(Mapper::fallible(|item: &Item| streamz::ok(item.clone())))),
         2 => ("batches", through(Batcher::new(config).then(Unbatcher::new()))),
         3 => ("fused batches", through(Batcher::new(config).fuse(Unbatcher::new()))),
         4 => {
