@@ -86,6 +86,7 @@
 //!
 //! - `latency`: how long items and calls take in each stage, as [`StageReport::latency`], where
 //!   [the pipeline's builder](PipelineBuilder) is told to record it.
+//! - `live`: a view of the running pipeline on the terminal, by `pipeline.live()`.
 //!
 //! # More
 //!
@@ -102,6 +103,7 @@ mod edge;
 mod error;
 pub mod guides;
 mod mark;
+mod observe;
 mod operators;
 mod panic;
 pub mod patterns;
@@ -114,6 +116,8 @@ pub mod testing;
 
 pub use clock::{Clock, ManualClock, MissedTicks, SystemClock};
 pub use error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
+#[cfg(feature = "live")]
+pub use observe::Live;
 pub use operators::*;
 pub use panic::locate_panics;
 #[cfg(feature = "latency")]

@@ -99,8 +99,12 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) quiet: bool,
 
+    /// Show the stages at work instead of a progress bar, if standard error is a terminal
+    #[arg(long)]
+    pub(crate) live: bool,
+
     /// Do the same work as a plain loop in one thread, for comparison
-    #[arg(long, conflicts_with = "workers")]
+    #[arg(long, conflicts_with_all = ["workers", "live"])]
     pub(crate) sequential: bool,
 }
 

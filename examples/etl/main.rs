@@ -79,6 +79,7 @@ struct Job {
     counts: Arc<Counts>,
     progress: Progress,
     workers: usize,
+    live: bool,
 }
 
 /// How the work ended.
@@ -130,7 +131,7 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
     let mut dead_letters = DeadLetters::new(places.take_dead_letters(outputs)?, &places.dead_letters);
     dead_letters.restore(&database)?;
 
-    let progress = Progress::new(!args.quiet && !args.json, size);
+    let progress = Progress::new(!args.quiet && !args.json && !args.live, size);
     let job = Job {
         lines,
         layout,
@@ -141,6 +142,7 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
         counts: Arc::clone(&counts),
         progress,
         workers: args.workers(),
+        live: args.live,
     };
     let clock = Clock::default();
     let started = clock.now();

@@ -19,7 +19,7 @@ use crate::{Ended, Job, listen_to_ctrl_c};
 const BATCH: BatchConfig = BatchConfig { max_size: settled::BATCH, max_latency: Duration::from_secs(1) };
 
 pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
-    let Job { lines, layout, stop, tables, dead_letters, database, counts, progress, workers } = job;
+    let Job { lines, layout, stop, tables, dead_letters, database, counts, progress, workers, live } = job;
     let reader_fault = lines.fault();
     let dead_letters = Mutex::new(dead_letters);
     let database = Arc::new(Mutex::new(database));
@@ -30,6 +30,7 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
     if let Some(update) = progress.updater(&counts, Counts::progress) {
         pipeline.every(Duration::from_millis(100), update);
     }
+    let live = live.then(|| pipeline.live());
 
     // [pattern]
     let enrich = AsyncMapper::new(move |_: &CancelToken, row: &Row| tables.enrich(row).map(Settled::Row));
@@ -64,6 +65,7 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
     // Should it have stopped early, the reader may still be waiting for input.
     stop.set();
     let report = pipeline.join();
+    drop(live);
     progress.finish();
     let mut fault = reader_fault.lock().take();
     let mut aborted = false;

@@ -9,7 +9,8 @@ use crate::settled::{BATCH, Settled};
 use crate::{Ended, Job, listen_to_ctrl_c};
 
 pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
-    let Job { lines, layout, stop, tables, mut dead_letters, mut database, counts, progress, workers: _ } = job;
+    let Job { lines, layout, stop, tables, mut dead_letters, mut database, counts, progress, workers: _, live: _ } =
+        job;
     let reader_fault = lines.fault();
     let token = CancelToken::new();
     listen_to_ctrl_c(stop, token.clone(), progress.clone())?;

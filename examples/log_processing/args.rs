@@ -135,8 +135,12 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) stages: bool,
 
+    /// Show the stages at work instead of a progress bar, if standard error is a terminal
+    #[arg(long)]
+    pub(crate) live: bool,
+
     /// Do the same work as a plain loop in one thread, for comparison
-    #[arg(long, conflicts_with_all = ["follow", "stages"])]
+    #[arg(long, conflicts_with_all = ["follow", "live", "stages"])]
     pub(crate) sequential: bool,
 
     /// What is left out of the names of files, if they are in it.

@@ -144,7 +144,7 @@ fn run(args: &Args) -> Result<Summary, BoxError> {
     let size = if args.follow { None } else { input::check(&args.files)? };
     let mut outputs = args.open_outputs(&names)?;
     let output = Output::default();
-    let progress = Progress::new(!args.quiet && !args.follow, size);
+    let progress = Progress::new(!args.quiet && !args.follow && !args.live, size);
     let source = if args.follow {
         let notes: Notes = Arc::new(if args.quiet { |_: &str| {} } else { note });
         Source::Growing(Follower::open(args, &reading, &stop, &notes)?)

@@ -32,6 +32,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     if let Some(update) = progress.updater(&reading, Reading::progress) {
         pipeline.every(Duration::from_millis(100), update);
     }
+    let live = args.live.then(|| pipeline.live());
 
     let follower = source.follower();
     let examiner = Arc::new(Mutex::new(Examiner::new(&args)));
@@ -67,6 +68,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     // Should it have stopped early, the reader may still be waiting for input.
     stop.set();
     let report = pipeline.join();
+    drop(live);
     progress.finish();
     if let (None, Err(error)) = (&fault, told) {
         fault = Some(error.to_string().into());

@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 10] = [
     &["clock"],
     &["edge"],
     &["pipeline"],
-    &["stage"],
+    &["observe", "stage"],
     &["stream"],
     &["operators"],
     &["delivery"],

@@ -1,0 +1,142 @@
+//! [`History`]: the last looks at a pipeline, and what they say about its speed.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pipeline::{Report, StageReport};
+
+/// Over how long rates and shares are taken.
+const SPAN: Duration = Duration::from_secs(1);
+
+/// How many columns of history are kept of each stage; no screen is wider.
+const COLUMNS: usize = 300;
+
+/// What is known of the pipeline, and was.
+pub(super) struct History {
+    /// The looks of the last [`SPAN`], and the one before them.
+    looks: VecDeque<Report>,
+    /// What happened between the first and the last of these.
+    interval: Report,
+    /// The look at the end of the last column of history.
+    drawn: Report,
+    /// The rate of each stage, one for each [`SPAN`].
+    columns: HashMap<Arc<str>, VecDeque<f64>>,
+    /// What had been done at the last progress, and when that was.
+    progress: (u64, Duration),
+}
+
+impl History {
+    pub(super) fn new(first: Report) -> Self {
+        Self {
+            interval: first.since(&first),
+            drawn: first.clone(),
+            columns: HashMap::new(),
+            progress: (done(&first), first.elapsed),
+            looks: VecDeque::from([first]),
+        }
+    }
+
+    pub(super) fn add(&mut self, report: Report) {
+        let passed = |earlier: &Report| report.elapsed.saturating_sub(earlier.elapsed);
+        while self.looks.get(1).is_some_and(|second| passed(second) >= SPAN) {
+            self.looks.pop_front();
+        }
+        self.interval = report.since(&self.looks[0]);
+        if passed(&self.drawn) >= SPAN {
+            let column = report.since(&self.drawn);
+            for stage in &column.stages {
+                let columns = self.columns.entry(Arc::clone(&stage.name)).or_default();
+                columns.push_back(column.per_second(throughput(stage)));
+                if columns.len() > COLUMNS {
+                    columns.pop_front();
+                }
+            }
+            self.drawn = report.clone();
+        }
+        let done = done(&report);
+        if done != self.progress.0 {
+            self.progress = (done, report.elapsed);
+        }
+        self.looks.push_back(report);
+    }
+
+    /// The last look.
+    pub(super) fn now(&self) -> &Report {
+        &self.looks[self.looks.len() - 1]
+    }
+
+    /// What happened in the last [`SPAN`].
+    pub(super) fn interval(&self) -> &Report {
+        &self.interval
+    }
+
+    /// The last rates of a stage, at most `count`, the newest last.
+    pub(super) fn rates(&self, stage: &str, count: usize) -> impl Iterator<Item = f64> + Clone {
+        let rates = self.columns.get(stage).into_iter().flatten();
+        let known = self.columns.get(stage).map_or(0, VecDeque::len);
+        rates.skip(known.saturating_sub(count)).copied()
+    }
+
+    /// For how long nothing has been done.
+    pub(super) fn silence(&self) -> Duration {
+        self.now().elapsed.saturating_sub(self.progress.1)
+    }
+}
+
+/// What a stage handles: the items that come in, or go out if it is a source.
+pub(super) fn throughput(stage: &StageReport) -> u64 {
+    stage.received().max(stage.emitted())
+}
+
+/// Differs if anything was done between two looks.
+fn done(report: &Report) -> u64 {
+    let steps = report.stages.iter().flat_map(|stage| &stage.steps);
+    steps.fold(0, |sum, step| {
+        [step.received, step.emitted, step.errors_in, step.errors_out].into_iter().fold(sum, u64::wrapping_add)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::live::tests::{report, stage};
+
+    /// A pipeline that has received so many items after so many quarters of a second.
+    fn look(quarters: u32, received: u64) -> Report {
+        report(Duration::from_millis(250) * quarters, vec![stage("map", received, received)])
+    }
+
+    #[test]
+    fn rates_are_those_of_the_last_second() {
+        let mut history = History::new(look(0, 0));
+        for (quarters, received) in [(1, 100), (2, 200), (3, 300), (4, 400), (5, 400), (6, 400)] {
+            history.add(look(quarters, received));
+        }
+        assert_eq!(history.interval().elapsed, Duration::from_secs(1));
+        assert_eq!(history.interval().stage("map").unwrap().received(), 200);
+    }
+
+    #[test]
+    fn each_second_is_a_column_of_history() {
+        let mut history = History::new(look(0, 0));
+        for quarters in 1..=12 {
+            history.add(look(quarters, u64::from(quarters * quarters)));
+        }
+        // 16 in the first second, then 64 - 16, then 144 - 64.
+        assert_eq!(history.rates("map", 9).collect::<Vec<_>>(), [16.0, 48.0, 80.0]);
+        assert_eq!(history.rates("map", 2).collect::<Vec<_>>(), [48.0, 80.0]);
+        assert_eq!(history.rates("unknown", 2).count(), 0);
+    }
+
+    #[test]
+    fn silence_is_counted_from_the_last_progress() {
+        let mut history = History::new(look(0, 0));
+        history.add(look(1, 5));
+        assert_eq!(history.silence(), Duration::ZERO);
+        history.add(look(9, 5));
+        assert_eq!(history.silence(), Duration::from_secs(2));
+        history.add(look(10, 6));
+        assert_eq!(history.silence(), Duration::ZERO);
+    }
+}
