@@ -4,6 +4,7 @@
 //! database, is a closure here.
 #![allow(clippy::duplicate_mod, reason = "each example has its own copy of what they share")]
 
+mod go;
 mod page;
 
 mod ab_test;

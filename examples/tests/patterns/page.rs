@@ -10,6 +10,7 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
+/// Those of the patterns.
 fn pages() -> Vec<PathBuf> {
     let folder = fs::read_dir(root().join("docs/patterns")).unwrap();
     let mut pages: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
@@ -51,7 +52,7 @@ fn the_pages_show_the_code_of_the_examples() {
         let source = fs::read_to_string(root().join("examples").join(name)).unwrap();
         region(&source).unwrap_or_else(|| panic!("{name} has no lines between `// [pattern]` and `// [/pattern]`"))
     };
-    for path in pages() {
+    for path in pages().into_iter().chain([root().join("docs/from-go-patterns.md")]) {
         let page = fs::read_to_string(&path).unwrap();
         let (expected, shown) = brought_up_to_date(&page, example);
         assert!(shown > 0, "{} shows no code", path.display());
