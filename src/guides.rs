@@ -9,13 +9,14 @@
 //! | get it right in production | [`best_practices`] |
 //! | make it fast | [`performance`] |
 //! | come from the Go library `streamz` | [`from_go`] |
+//! | see the patterns of its document in both languages | [`from_go_patterns`] |
 //! | know how it works | [`design`] |
 
 // The pages link to each other by reference. The first definition of a reference counts: here those of rustdoc, before
 // those of the page, which are for who reads the file.
 
 macro_rules! guide {
-    ($name:ident, $file:literal) => {
+    ($name:ident, $file:literal $(, $pattern:ident)*) => {
         #[doc = "[quickstart]: crate::guides::quickstart"]
         #[doc = "[error handling]: crate::guides::error_handling"]
         #[doc = "[testing]: crate::guides::testing"]
@@ -23,6 +24,9 @@ macro_rules! guide {
         #[doc = "[best practices]: crate::guides::best_practices"]
         #[doc = "[performance]: crate::guides::performance"]
         #[doc = "[from Go]: crate::guides::from_go"]
+        #[doc = "[from Go, patterns]: crate::guides::from_go_patterns"]
+        #[doc = "[patterns]: crate::patterns"]
+        $( #[doc = concat!("[", stringify!($pattern), "]: crate::patterns::", stringify!($pattern))] )*
         #[doc = "[design]: crate::guides::design"]
         #[doc = "[streamz-journal]: https://docs.rs/streamz-journal"]
         #[doc = "[streamz-redis]: https://docs.rs/streamz-redis"]
@@ -40,4 +44,18 @@ guide!(delivery, "delivery.md");
 guide!(best_practices, "best-practices.md");
 guide!(performance, "performance.md");
 guide!(from_go, "from-go.md");
+guide!(
+    from_go_patterns,
+    "from-go-patterns.md",
+    api_gateway,
+    backpressure,
+    hash_distribution,
+    retry_by_class,
+    microservices,
+    group_batches,
+    switch,
+    sessions,
+    geo_partitions,
+    split
+);
 guide!(design, "design.md");
