@@ -58,6 +58,10 @@ pub trait Processor: Send + Sync + 'static {
     /// One stage of two that share a single thread: for steps too cheap to deserve one each.
     ///
     /// The hop between the two then costs a function call. The report shows both as steps of one stage.
+    ///
+    /// It changes timing. The two no longer overlap, so an item takes the time of both. Nothing is queued between them: while
+    /// the second waits for room or sleeps, the first takes no item, and its timers (the latency of a batch, the end of a
+    /// window) fire late by as much.
     fn fuse<P>(self, next: P) -> Fused<Self, P>
     where
         Self: Sized + Stage,
