@@ -21,7 +21,8 @@ use crate::stream::Stream;
 /// Calls a closure for each item on a pool of worker threads: for work that waits (requests, disks) or computes for long.
 ///
 /// Nothing about it is `async`: the closure is a plain function that blocks its worker. The name is that of the Go library.
-/// Give it as many workers as there are calls to be made at a time.
+/// Give it as many workers as there are calls to be made at a time, and with [`with_init`](crate::with_init) each a
+/// connection.
 ///
 /// The closure is given a token and a reference to the item, and may fail. An item for which it returns an error, or on
 /// which it panics, goes on as an error item that carries the item, in its place; the worker lives on.

@@ -6,6 +6,7 @@ pub(super) mod calls;
 pub(super) mod combine;
 mod crew;
 mod desk;
+mod init;
 mod intake;
 mod lanes;
 mod latch;
@@ -19,4 +20,5 @@ mod workers;
 
 pub use async_mapper::AsyncMapper;
 pub use combine::Combine;
+pub use init::with_init;
 pub use par_mapper::ParMapper;
