@@ -2,9 +2,8 @@
 
 mod common;
 #[path = "common/http.rs"]
-mod http;
+pub mod http;
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,11 +11,11 @@ use std::time::{Duration, SystemTime};
 use common::{Page, bar};
 use crossbeam_channel::bounded;
 use http::{Answer, Client, Server};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
-use prometheus::core::Collector;
-use prometheus::{CounterVec, GaugeVec, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry, TextEncoder};
+use prometheus_parse::{Sample, Scrape, Value};
 use streamz::prelude::*;
-use streamz::{BoxError, Outcome, Report, StageReport, StreamStats};
+use streamz::{BoxError, StreamStats};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
@@ -32,38 +31,33 @@ pub struct Done {
 }
 
 // [pattern]
-/// What the observers have seen. A scrape does not hold up the stream.
-#[derive(Debug)]
-pub struct Metrics {
-    levels: Mutex<BTreeMap<&'static str, StreamStats>>,
-    times: Histogram,
-    errors: IntCounter,
-}
-
-impl Metrics {
-    pub fn new() -> prometheus::Result<Self> {
-        let times = HistogramOpts::new("sampled_processing_seconds", "Time of a call, for a tenth of the items");
-        Ok(Self {
-            levels: Mutex::default(),
-            times: Histogram::with_opts(times.buckets(vec![0.002, 0.005, 0.01, 0.02]))?,
-            errors: IntCounter::new("errors_total", "Error items")?,
-        })
-    }
+/// Installs the recorder of this program. What it holds is what a scrape gets.
+pub fn install() -> Result<PrometheusHandle, BoxError> {
+    let times = Matcher::Full("events_sampled_processing_seconds".into());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(times, &[0.002, 0.005, 0.01, 0.02])?;
+    Ok(builder.install_recorder()?)
 }
 
 /// Processes events with ten workers. The observers only look: what comes out is what would come out without them.
 pub fn observed(
+    pipeline: &Pipeline,
     events: Stream<Event>,
-    metrics: &Arc<Metrics>,
     process: impl Fn(&CancelToken, &Event) -> Result<(), BoxError> + Send + Sync + 'static,
 ) -> Stream<Done> {
-    let level = |level| {
-        let metrics = Arc::clone(metrics);
-        move |stats| {
-            metrics.levels.lock().insert(level, stats);
+    let every = Duration::from_millis(100);
+    // What each stage counts, how full its output is and where its time goes.
+    pipeline.export_metrics(every);
+    // What only this program knows: rates and ages at two levels, and how long an event takes.
+    let name = pipeline.report().name;
+    let level = |level: &'static str| {
+        let name = Arc::clone(&name);
+        move |stats: StreamStats| {
+            let labels = [("pipeline", Arc::clone(&name)), ("level", level.into())];
+            metrics::gauge!("events_per_second", &labels).set(stats.rate);
+            metrics::gauge!("events_stalled_seconds", &labels).set(stats.stalled);
+            metrics::gauge!("events_max_age_seconds", &labels).set(stats.max_age.unwrap_or_default());
         }
     };
-    let every = Duration::from_millis(100);
     let raw = Monitor::new(every).on_stats(level("raw")).with_name("raw");
     let processed = Monitor::new(every).on_stats(level("processed")).with_timestamp(|done: &Done| done.event.came);
     let timed = move |cancel: &CancelToken, event: &Event| {
@@ -71,10 +65,9 @@ pub fn observed(
         process(cancel, event)?;
         Ok::<_, BoxError>(Done { event: *event, took: cancel.now().saturating_duration_since(start) })
     };
-    let (times, errors) = (Arc::clone(metrics), Arc::clone(metrics));
-    // A tenth is enough for times; of errors each one is seen.
-    let sample = Tap::sampled(0.1, move |done: &Done| times.times.observe(done.took.as_secs_f64()))
-        .on_error(move |_| errors.errors.inc());
+    // A tenth is enough for times. Nothing is sampled that is to be counted.
+    let times = metrics::histogram!("events_sampled_processing_seconds", "pipeline" => Arc::clone(&name));
+    let sample = Tap::sampled(0.1, move |done: &Done| times.record(done.took));
     events
         .through(&raw)
         .through(&AsyncMapper::new(timed).with_name("process").with_workers(10))
@@ -82,65 +75,45 @@ pub fn observed(
         .through(&sample.with_name("sample").with_seed(17))
 }
 
-/// Whether it does not take what waits for it, and waits for nobody itself: then it is the one to blame.
-pub fn is_stalling(stage: &StageReport, report: &Report) -> bool {
-    let waits = |stage: &StageReport| stage.blocking().next().is_some();
-    !waits(stage) && stage.inputs.iter().filter_map(|input| report.stage(&input.stage)).any(waits)
+/// The stages in the order in which an event goes through them.
+pub const STAGES: [&str; 5] = ["raw", "process", "processed", "sample", "store"];
+
+/// The stage that holds up the others: the one behind the last stage that waits for room.
+pub fn to_blame(scrape: &Samples, pipeline: &str) -> Option<&'static str> {
+    let waits =
+        |stage: &str| scrape.value("streamz_output_blocking", &[("pipeline", pipeline), ("stage", stage)]) == Some(1.0);
+    STAGES.get(STAGES.iter().rposition(|stage| waits(stage))? + 1).copied()
 }
 // [/pattern]
 
-/// All of it as Prometheus text. The counts of the stages are those of the report; no other counter is needed for them.
-pub fn scrape(metrics: &Metrics, report: &Report) -> prometheus::Result<String> {
-    let registry = Registry::new_custom(Some("streamz".into()), None)?;
-    let add = |metric: Box<dyn Collector>| registry.register(metric);
+/// What a scrape has found.
+#[derive(Debug)]
+pub struct Samples(Scrape);
 
-    let running = IntGauge::new("running", "Whether the pipeline is running")?;
-    running.set(i64::from(matches!(report.outcome, Outcome::Running)));
-    add(Box::new(running))?;
-
-    let counter = |name, help, value: &dyn Fn(&StageReport) -> f64| {
-        let counters = CounterVec::new(Opts::new(name, help), &["stage"])?;
-        report.stages.iter().for_each(|stage| counters.with_label_values(&[&stage.name]).inc_by(value(stage)));
-        add(Box::new(counters))
-    };
-    counter("received_total", "Items that a stage received", &|stage| stage.received() as f64)?;
-    counter("emitted_total", "Items that a stage emitted", &|stage| stage.emitted() as f64)?;
-    counter("failed_total", "Items that failed in a stage", &|stage| stage.failed() as f64)?;
-    counter("busy_seconds_total", "Time that a stage worked", &|stage| stage.busy.as_secs_f64())?;
-    counter("blocked_seconds_total", "Time that a stage waited for room", &|stage| stage.blocked.as_secs_f64())?;
-
-    let stalling = GaugeVec::new(Opts::new("stalling", "Whether a stage holds up the others"), &["stage"])?;
-    for stage in &report.stages {
-        stalling.with_label_values(&[&stage.name]).set(f64::from(u8::from(is_stalling(stage, report))));
+impl Samples {
+    /// Reads Prometheus text.
+    pub fn read(text: &str) -> Result<Self, BoxError> {
+        Ok(Self(Scrape::parse(text.lines().map(|line| Ok(line.to_owned())))?))
     }
-    add(Box::new(stalling))?;
 
-    let levels = metrics.levels.lock().clone();
-    let items = CounterVec::new(Opts::new("items_total", "Items at a level"), &["level"])?;
-    levels.iter().for_each(|(level, stats)| items.with_label_values(&[level]).inc_by(stats.total as f64));
-    add(Box::new(items))?;
-    let gauge = |name, help, value: &dyn Fn(&StreamStats) -> f64| {
-        let gauges = GaugeVec::new(Opts::new(name, help), &["level"])?;
-        levels.iter().for_each(|(level, stats)| gauges.with_label_values(&[level]).set(value(stats)));
-        add(Box::new(gauges))
-    };
-    gauge("items_per_second", "Rate at a level", &|stats| stats.rate)?;
-    gauge("stalled_seconds", "How long an item has waited to be taken", &|stats| stats.stalled.as_secs_f64())?;
-    gauge("max_age_seconds", "Greatest age of an item", &|stats| stats.max_age.unwrap_or_default().as_secs_f64())?;
+    fn find(&self, name: &str, labels: &[(&str, &str)]) -> Option<&Sample> {
+        let has = |sample: &Sample| labels.iter().all(|&(label, value)| sample.labels.get(label) == Some(value));
+        self.0.samples.iter().find(|sample| sample.metric == name && has(sample))
+    }
 
-    add(Box::new(metrics.errors.clone()))?;
-    add(Box::new(metrics.times.clone()))?;
-    TextEncoder::new().encode_to_string(&registry.gather())
-}
+    /// The value of the first counter or gauge of that name that has these labels.
+    pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        match self.find(name, labels)?.value {
+            Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => Some(value),
+            Value::Histogram(_) | Value::Summary(_) => None,
+        }
+    }
 
-/// The value of a line of the text: `value(&text, "streamz_failed_total", "process")`; with an empty label, of one without.
-pub fn value(text: &str, name: &str, label: &str) -> Option<f64> {
-    let mut lines = text.lines().filter_map(|line| line.rsplit_once(' '));
-    let is_it = |series: &str| match series.split_once('{') {
-        Some((family, of)) => family == name && of.split('"').nth(1) == Some(label),
-        None => series == name && label.is_empty(),
-    };
-    lines.find(|(series, _)| is_it(series))?.1.parse().ok()
+    /// How many values of a histogram are at most `limit`.
+    pub fn bucket(&self, name: &str, labels: &[(&str, &str)], limit: f64) -> Option<f64> {
+        let Value::Histogram(buckets) = &self.find(name, labels)?.value else { return None };
+        buckets.iter().find(|bucket| bucket.less_than == limit).map(|bucket| bucket.count)
+    }
 }
 
 const EVENTS: u64 = 2_000;
@@ -150,20 +123,15 @@ fn main() -> ExitCode {
 }
 
 fn watch(page: &Page) -> Result<(), BoxError> {
-    let (pipeline, metrics) = (Pipeline::builder("observed").capacity(20).build(), Arc::new(Metrics::new()?));
+    let exported = install()?;
+    let pipeline = Pipeline::builder("observed").capacity(20).build();
     let token = pipeline.token();
-    let server = {
-        let (token, metrics) = (token.clone(), Arc::clone(&metrics));
-        Server::start(1, move |_, _| match scrape(&metrics, &token.report()) {
-            Ok(text) => Answer::new(200, text),
-            Err(error) => Answer::new(500, error.to_string()),
-        })?
-    };
+    let server = Server::start(1, move |_, _| Answer::new(200, exported.render()))?;
     let (client, url) = (Client::new(), server.url("/metrics"));
 
     let clock = token.clock().clone();
     let events = (0..EVENTS).map(move |id| Event { id, came: clock.wall() });
-    let stream = observed(Stream::from_iter(&pipeline, events), &metrics, |cancel, event| {
+    let stream = observed(&pipeline, Stream::from_iter(&pipeline, events), |cancel, event| {
         cancel.sleep(Duration::from_millis(1 + event.id % 7))?;
         if event.id.is_multiple_of(50) { Err("it cannot be read".into()) } else { Ok(()) }
     });
@@ -184,13 +152,13 @@ fn watch(page: &Page) -> Result<(), BoxError> {
 
     let (mut rows, mut named, mut last, mut only_grew) = (Vec::new(), false, 0.0, true);
     loop {
-        let text = client.get(&token, &url)?.text;
-        let of = |name, label| value(&text, name, label).unwrap_or(0.0);
-        let (done, rate) = (of("streamz_received_total", "store"), of("streamz_items_per_second", "processed"));
-        let stalled = of("streamz_stalled_seconds", "raw");
-        let stalls =
-            ["raw", "process", "processed", "sample", "store"].map(|stage| (stage, of("streamz_stalling", stage)));
-        let to_blame = stalls.iter().find(|(_, stalls)| *stalls > 0.0).map_or("", |(stage, _)| stage);
+        let scrape = Samples::read(&client.get(&token, &url)?.text)?;
+        let stage = |name, stage| scrape.value(name, &[("stage", stage)]).unwrap_or(0.0);
+        let level = |name, level| scrape.value(name, &[("level", level)]).unwrap_or(0.0);
+        let (done, rate) =
+            (stage("streamz_stage_received_items_total", "store"), level("events_per_second", "processed"));
+        let stalled = level("events_stalled_seconds", "raw");
+        let to_blame = to_blame(&scrape, "observed").unwrap_or_default();
         // That somebody is waited for at one moment says nothing; that an item has waited so long does.
         if stalled >= 0.2 && to_blame == "store" {
             named = true;
@@ -204,7 +172,7 @@ fn watch(page: &Page) -> Result<(), BoxError> {
             to_blame.to_owned(),
         ]);
         only_grew &= done >= std::mem::replace(&mut last, done);
-        if done + of("streamz_failed_total", "process") == EVENTS as f64 || rows.len() == 300 {
+        if done + stage("streamz_step_failed_items_total", "process") == EVENTS as f64 || rows.len() == 300 {
             break;
         }
         token.sleep(Duration::from_millis(100))?;
@@ -217,16 +185,18 @@ fn watch(page: &Page) -> Result<(), BoxError> {
     page.table(&["stored", "per second", "", "stalled", "who is waited for"], rows);
     page.say("\nthe last scrape, in part:");
     text.lines()
-        .filter(|line| line.contains("sampled") || line.contains("items_total"))
+        .filter(|line| line.contains("sampled") || line.contains("received_items_total"))
         .for_each(|line| page.say(line));
     page.say("");
+    let scrape = Samples::read(&text)?;
+    let of = |name, stage| scrape.value(name, &[("pipeline", "observed"), ("stage", stage)]);
     let stages = report.stages.iter().all(|stage| {
-        let of = |name| value(&text, name, &stage.name);
         let counts = [stage.received(), stage.emitted(), stage.failed()].map(|count| Some(count as f64));
-        [of("streamz_received_total"), of("streamz_emitted_total"), of("streamz_failed_total")] == counts
+        ["streamz_stage_received_items_total", "streamz_stage_emitted_items_total", "streamz_step_failed_items_total"]
+            .map(|name| of(name, &*stage.name))
+            == counts
     });
     let (ids, failed) = &*stored.lock();
-    let total = |level| value(&text, "streamz_items_total", level);
     page.check("the last scrape says of every stage what the pipeline's report says", stages);
     page.check(
         "the store was given every good event once, in order",
@@ -238,13 +208,8 @@ fn watch(page: &Page) -> Result<(), BoxError> {
         EVENTS,
     );
     page.check_eq(
-        "each level counted all",
-        (total("raw"), total("processed")),
-        (Some(2_000.0), Some(ids.len() as f64)),
-    );
-    page.check_eq(
         "every error was seen, though but a tenth was sampled",
-        value(&text, "streamz_errors_total", ""),
+        of("streamz_stage_received_errors_total", "sample"),
         Some(40.0),
     );
     page.check("counters only grew", only_grew);

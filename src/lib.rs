@@ -87,6 +87,7 @@
 //! - `latency`: how long items and calls take in each stage, as [`StageReport::latency`], where
 //!   [the pipeline's builder](PipelineBuilder) is told to record it.
 //! - `live`: a view of the running pipeline on the terminal, by `pipeline.live()`.
+//! - `metrics`: `Pipeline::export_metrics` exports the counts of every stage to the recorder of the `metrics` facade.
 //!
 //! # More
 //!

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "live")]
 mod live;
+#[cfg(feature = "metrics")]
+mod metrics;
 
 #[cfg(feature = "live")]
 pub use live::Live;

@@ -78,9 +78,10 @@ pub(crate) struct Scope {
 struct State {
     stages: Vec<Arc<StageStats>>,
     names: HashMap<Arc<str>, usize>,
-    /// Threads that keep the pipeline alive, and those that do not.
+    /// Threads that keep the pipeline alive, those that do not, and those that only look at it.
     keepers: usize,
     helpers: usize,
+    observers: usize,
     /// Streams that are still to be read, and readers on threads that are not the pipeline's.
     open: usize,
     /// No keeper is left and somebody joins: helpers are to end.
@@ -231,12 +232,22 @@ impl Scope {
         self.place(name, keep).spawn(body);
     }
 
+    /// As [`spawn`](Self::spawn), for a thread that looks at the pipeline from outside. It must end when
+    /// [`watch_end`](Self::watch_end) says that the pipeline is over, which is after all others have ended.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn spawn_observer(self: &Arc<Self>, name: &str, body: impl FnOnce(io::Result<()>) + Send + 'static) {
+        self.place_as(name, Role::Observer).spawn(body);
+    }
+
     /// Reserves a place for a thread, which counts from now on as if it ran: also at the clock and for `max_threads`.
     pub(crate) fn place(self: &Arc<Self>, name: &str, keep: bool) -> Place {
+        self.place_as(name, if keep { Role::Keeper } else { Role::Helper })
+    }
+
+    fn place_as(self: &Arc<Self>, name: &str, role: Role) -> Place {
         // What Linux shows of it is 15 bytes: what tells most comes first.
         let name: Arc<str> = format!("{name} {}", self.name).into();
         let waiter = Waiter::for_thread(&self.clock, Arc::clone(&name));
-        let role = if keep { Role::Keeper } else { Role::Helper };
         let (membership, others) = self.enter(role, Arc::clone(waiter.wake()));
         Place { membership, waiter, name, is_allowed: others < self.settings.max_threads }
     }
@@ -381,7 +392,7 @@ impl Scope {
                 wakes.iter().for_each(|wake| wake.post());
                 continue;
             }
-            if state.keepers + state.helpers == 0 {
+            if state.keepers + state.helpers + state.observers == 0 {
                 self.finish(&mut state);
                 let handles = std::mem::take(&mut state.handles);
                 drop(state);
@@ -389,16 +400,34 @@ impl Scope {
                 return true;
             }
             if limit.has_passed(&self.clock) {
-                state.joiners.retain(|joiner| !Arc::ptr_eq(joiner, waiter.wake()));
+                state.forget_joiner(waiter.wake());
                 return false;
             }
-            if !state.joiners.iter().any(|joiner| Arc::ptr_eq(joiner, waiter.wake())) {
-                state.joiners.push(Arc::clone(waiter.wake()));
-            }
+            state.add_joiner(waiter.wake());
             drop(state);
             waiter.park(earlier(limit.deadline(), watch.next()));
             watch.look(self);
         }
+    }
+
+    /// Whether only observers are left and nothing more will start: the pipeline is joined, or was cancelled. If not, `wake`
+    /// is posted once when that may have changed, unless [`unwatch_end`](Self::unwatch_end) is called first. A cancellation
+    /// does not post it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn watch_end(&self, wake: &Arc<Wake>) -> bool {
+        let mut state = self.state.lock();
+        // An observer must not be the one that notices a deadline: that would change the outcome.
+        let is_over = state.closing || self.root.recorded_cause().is_some();
+        if state.keepers + state.helpers == 0 && is_over {
+            return true;
+        }
+        state.add_joiner(wake);
+        false
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn unwatch_end(&self, wake: &Arc<Wake>) {
+        self.state.lock().forget_joiner(wake);
     }
 
     /// Makes the end final.
@@ -453,8 +482,19 @@ impl State {
         match role {
             Role::Keeper => &mut self.keepers,
             Role::Helper => &mut self.helpers,
+            Role::Observer => &mut self.observers,
             Role::Stream | Role::Reader => &mut self.open,
         }
+    }
+
+    fn add_joiner(&mut self, wake: &Arc<Wake>) {
+        if !self.joiners.iter().any(|joiner| Arc::ptr_eq(joiner, wake)) {
+            self.joiners.push(Arc::clone(wake));
+        }
+    }
+
+    fn forget_joiner(&mut self, wake: &Arc<Wake>) {
+        self.joiners.retain(|joiner| !Arc::ptr_eq(joiner, wake));
     }
 
     fn unique(&mut self, name: &str) -> Arc<str> {
@@ -568,6 +608,9 @@ enum Role {
     Keeper,
     /// A thread that does not.
     Helper,
+    /// A thread that looks at the pipeline, and stays until all keepers and helpers have gone.
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "only the exporter is one"))]
+    Observer,
     /// A stream that is to be read.
     Stream,
     /// A reader on a thread that is not the pipeline's.
@@ -596,7 +639,7 @@ impl Drop for Membership {
             match self.role {
                 Role::Keeper | Role::Reader => scope.record_end(&mut state),
                 Role::Stream => scope.record_cancellation(&mut state),
-                Role::Helper => {}
+                Role::Helper | Role::Observer => {}
             }
         }
         let joiners = if over { std::mem::take(&mut state.joiners) } else { Vec::new() };
