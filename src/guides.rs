@@ -6,6 +6,7 @@
 //! | decide what becomes of failures | [`error_handling`] |
 //! | test a pipeline without sleeping | [`testing`] |
 //! | lose nothing when the process is killed | [`delivery`] |
+//! | watch a running pipeline in a terminal | [`live`] |
 //! | get it right in production | [`best_practices`] |
 //! | make it fast | [`performance`] |
 //! | come from the Go library `streamz` | [`from_go`] |
@@ -21,6 +22,7 @@ macro_rules! guide {
         #[doc = "[error handling]: crate::guides::error_handling"]
         #[doc = "[testing]: crate::guides::testing"]
         #[doc = "[delivery]: crate::guides::delivery"]
+        #[doc = "[live view]: crate::guides::live"]
         #[doc = "[best practices]: crate::guides::best_practices"]
         #[doc = "[performance]: crate::guides::performance"]
         #[doc = "[from Go]: crate::guides::from_go"]
@@ -41,6 +43,7 @@ guide!(quickstart, "quickstart.md");
 guide!(error_handling, "error-handling.md");
 guide!(testing, "testing.md");
 guide!(delivery, "delivery.md");
+guide!(live, "live.md");
 guide!(best_practices, "best-practices.md");
 guide!(performance, "performance.md");
 guide!(from_go, "from-go.md");
