@@ -76,6 +76,7 @@ enum Role {
 }
 
 fn main() -> ExitCode {
+    streamz::locate_panics();
     let outcome = run(Args::parse());
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -95,6 +95,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) json: bool,
 
+    /// Print a diagram of the pipeline, in Mermaid, instead of the summary
+    #[arg(long, conflicts_with_all = ["json", "sequential"])]
+    pub(crate) picture: bool,
+
     /// Print no progress and no summary
     #[arg(long)]
     pub(crate) quiet: bool,

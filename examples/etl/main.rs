@@ -101,6 +101,7 @@ impl Ended {
 }
 
 fn main() -> ExitCode {
+    streamz::locate_panics();
     match run(&Args::parse()) {
         Ok(code) => code,
         Err(error) => {
@@ -162,6 +163,8 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
     let summary = Summary { totals, ended: &ended, places: &places, resumed, reasons: &reasons, elapsed };
     if args.json {
         summary.print_json()?;
+    } else if args.picture {
+        summary.print_picture()?;
     } else if !args.quiet {
         summary.print()?;
     }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
 use serde::Serialize;
-use streamz::{BoxError, Result};
+use streamz::{BoxError, Report, Result};
 
 use crate::Ended;
 use crate::args::Places;
@@ -79,6 +79,10 @@ impl Summary<'_> {
         let (abandoned, resumed_after) = (self.abandoned(), self.resumed.map(|resumed| resumed.line));
         let json = Json { read, loaded, cancelled_flights, failed, complete, abandoned, resumed_after };
         print(&serde_json::to_string(&json)?)
+    }
+
+    pub(crate) fn print_picture(&self) -> Result<(), BoxError> {
+        print(self.ended.report.as_ref().map(Report::to_mermaid).unwrap_or_default().trim_end())
     }
 
     pub(crate) fn print(&self) -> Result<(), BoxError> {

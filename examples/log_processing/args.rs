@@ -139,6 +139,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) live: bool,
 
+    /// With --quiet: print a diagram of the pipeline, in Mermaid
+    #[arg(long, requires = "quiet", conflicts_with = "sequential")]
+    pub(crate) picture: bool,
+
     /// Do the same work as a plain loop in one thread, for comparison
     #[arg(long, conflicts_with_all = ["follow", "live", "stages"])]
     pub(crate) sequential: bool,

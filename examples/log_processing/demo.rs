@@ -65,7 +65,7 @@ pub(crate) fn run(given: &Args) -> Result<ExitCode, BoxError> {
     args.json.clone_from(&given.json);
     args.rejects.clone_from(&given.rejects);
     (args.top, args.quiet, args.stages, args.sequential) = (given.top, given.quiet, given.stages, given.sequential);
-    args.live = given.live;
+    (args.live, args.picture) = (given.live, given.picture);
 
     let silent = args.quiet || args.json_on_stdout();
     let page = if silent { Page::new(io::sink()) } else { Page::new(io::stdout()) };

@@ -129,6 +129,7 @@ struct Ended {
 }
 
 fn main() -> ExitCode {
+    streamz::locate_panics();
     let args = Args::parse();
     let done = if args.files.is_empty() { demo::run(&args) } else { run(&args).map(|summary| summary.exit_code()) };
     done.unwrap_or_else(|error| {

@@ -69,7 +69,10 @@ impl Summary {
         let said = match (self.args.json_on_stdout(), self.args.quiet) {
             (true, _) => output.say(&self.to_json().to_string()),
             (false, false) => output.say(self.to_string().trim_end()),
-            (false, true) => Ok(()),
+            (false, true) => match self.ended.report.as_ref().filter(|_| self.args.picture) {
+                Some(report) => output.say(report.to_mermaid().trim_end()),
+                None => Ok(()),
+            },
         };
         let written = json.map_or(Ok(()), |(mut file, path)| {
             let text = format!("{}\n", self.to_json());

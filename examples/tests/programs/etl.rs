@@ -734,6 +734,17 @@ fn quiet_says_nothing() {
 }
 
 #[test]
+fn a_picture_is_all_that_is_printed() {
+    let place = Place::new();
+    let input = place.write("in.csv", csv(&[GOOD, BAD]));
+    let mut command = etl(["--picture", "--input"]);
+    command.arg(input).arg("--database").arg(place.database());
+    let ran = program::run(command);
+    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+    assert!(ran.stdout.starts_with("flowchart LR\n") && ran.stdout.contains("[\"put aside<br/>"), "{}", ran.stdout);
+}
+
+#[test]
 fn that_nobody_reads_the_summary_is_no_failure() {
     let place = Place::new();
     let input = place.write("in.csv", csv(&[GOOD]));

@@ -964,6 +964,9 @@ fn quiet_says_nothing_and_json_alone_is_one_line() {
     assert_eq!((ran.code, &*ran.stdout, &*ran.stderr), (Some(0), "", ""));
     let ran = place.run(&["a.log", "--json", "-"]);
     assert_eq!((ran.code, ran.stdout.lines().count(), &*ran.stderr), (Some(0), 1, ""));
+    let ran = place.run(&["a.log", "--quiet", "--picture"]);
+    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+    assert!(ran.stdout.starts_with("flowchart LR\n") && ran.stdout.contains("not too often"), "{}", ran.stdout);
     let ran = place.run(&["a.log", "--stages"]);
     assert!(ran.stderr.contains("bottleneck: ") && ran.stderr.contains("not too often"), "{}", ran.stderr);
 }
