@@ -8,6 +8,8 @@
 //! | lose nothing when the process is killed | [`delivery`] |
 //! | watch a running pipeline in a terminal | [`live`] |
 //! | get it right in production | [`best_practices`] |
+//! | run it, and find out why it hangs or is slow | [`operations`] |
+//! | watch it at work in the terminal | [`live`] |
 //! | make it fast | [`performance`] |
 //! | come from the Go library `streamz` | [`from_go`] |
 //! | see the patterns of its document in both languages | [`from_go_patterns`] |
@@ -24,15 +26,27 @@ macro_rules! guide {
         #[doc = "[delivery]: crate::guides::delivery"]
         #[doc = "[live view]: crate::guides::live"]
         #[doc = "[best practices]: crate::guides::best_practices"]
+        #[doc = "[operations]: crate::guides::operations"]
+        #[doc = "[live view]: crate::guides::live"]
+        #[doc = "[live]: crate::guides::live"]
         #[doc = "[performance]: crate::guides::performance"]
         #[doc = "[from Go]: crate::guides::from_go"]
         #[doc = "[from Go, patterns]: crate::guides::from_go_patterns"]
         #[doc = "[patterns]: crate::patterns"]
         $( #[doc = concat!("[", stringify!($pattern), "]: crate::patterns::", stringify!($pattern))] )*
         #[doc = "[design]: crate::guides::design"]
+        #[doc = "[Report]: crate::Report"]
+        #[doc = "[StageReport]: crate::StageReport"]
+        #[doc = "[StepReport]: crate::StepReport"]
+        #[doc = "[OutputReport]: crate::OutputReport"]
+        #[doc = "[Pipeline]: crate::Pipeline"]
+        #[doc = "[CancelToken]: crate::CancelToken"]
+        #[doc = "[PipelineBuilder]: crate::PipelineBuilder"]
         #[doc = "[streamz-journal]: https://docs.rs/streamz-journal"]
         #[doc = "[streamz-redis]: https://docs.rs/streamz-redis"]
         #[doc = "[streamz-kafka]: https://docs.rs/streamz-kafka"]
+        // The only picture of the guides; it is on the page about operations.
+        #[doc = include_str!("../docs/pictures/slow.rustdoc")]
         #[doc = ""]
         #[doc = include_str!(concat!("../docs/", $file))]
         pub mod $name {}
@@ -45,6 +59,8 @@ guide!(testing, "testing.md");
 guide!(delivery, "delivery.md");
 guide!(live, "live.md");
 guide!(best_practices, "best-practices.md");
+guide!(live, "live.md");
+guide!(operations, "operations.md");
 guide!(performance, "performance.md");
 guide!(from_go, "from-go.md");
 guide!(

@@ -91,7 +91,8 @@
 //!
 //! # More
 //!
-//! The [`guides`] lead from the first pipeline to how it works and what it costs; the [`patterns`] are whole programs.
+//! The [`guides`] lead from the first pipeline to how it works and what it costs; the [`patterns`] are whole programs. When a
+//! pipeline hangs or is slow, see [`guides::operations`].
 //!
 #![doc = include_str!("../docs/pictures/overview.rustdoc")]
 #![forbid(unsafe_code)]

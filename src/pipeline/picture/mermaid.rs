@@ -115,7 +115,9 @@ fn escaped(line: &str) -> String {
             ' ' => is_between(|c| c != ' '),
             '-' | '_' => is_between(char::is_alphanumeric),
             '.' => is_between(|c| c.is_ascii_digit()),
-            ',' => before.is_some_and(char::is_alphanumeric),
+            ',' => before.is_some_and(|c| c.is_alphanumeric() || c == '%'),
+            ':' => before.is_some_and(char::is_alphanumeric) && after == Some(' '),
+            '%' => before.is_some_and(|c| c == ' ' || c.is_ascii_digit()) && matches!(after, None | Some(',')),
             _ => c.is_alphanumeric(),
         };
         if is_harmless {
