@@ -43,17 +43,23 @@ fn main() -> Outcome<()> {
     }
 
     compare([("write, bare client", &|_| bare_write(&servers)), ("write, KafkaOutbox", &|_| outbox_write(&servers))])?;
+    let bare = |group: &str, keep: Keep| bare_loop(&servers, group, keep);
     compare([
-        ("poll and commit, bare client", &|group| bare_loop(&servers, group, false)),
-        ("the same, with records that outlive the poll", &|group| bare_loop(&servers, group, true)),
-        ("KafkaInbox and KafkaAcker", &|group| inbox_loop(&servers, group)),
-        ("pipeline with a sink", &|group| pipeline(&servers, group)),
+        ("poll, drop, commit, bare client", &|group| bare(group, Keep::Nothing)),
+        ("the same, keys and payloads kept", &|group| bare(group, Keep::Bytes)),
+        ("KafkaInbox and KafkaAcker, no headers", &|group| inbox_loop(inbox(&servers, group, false)?)),
+        ("pipeline with a sink, no headers", &|group| pipeline(inbox(&servers, group, false)?)),
+    ])?;
+    compare([
+        ("poll and commit, whole records kept, bare client", &|group| bare(group, Keep::All)),
+        ("KafkaInbox and KafkaAcker", &|group| inbox_loop(inbox(&servers, group, true)?)),
+        ("pipeline with a sink", &|group| pipeline(inbox(&servers, group, true)?)),
     ])
 }
 
 type Run<'a> = (&'static str, &'a dyn Fn(&str) -> Outcome<Duration>);
 
-/// Runs all in turn, so that each has its share of what else the machine does.
+/// Runs all in turn, so that each has its share of what else the machine does. Ratios are to the first.
 fn compare<const N: usize>(runs: [Run<'_>; N]) -> Outcome<()> {
     let mut best = [0.0_f64; N];
     for round in 0..ROUNDS {
@@ -64,7 +70,7 @@ fn compare<const N: usize>(runs: [Run<'_>; N]) -> Outcome<()> {
     }
     println!();
     for ((name, _), rate) in runs.iter().zip(best) {
-        println!("{name:<46} {rate:>10.0}   {:.2}", rate / best[0]);
+        println!("{name:<48} {rate:>10.0}   {:.2}", rate / best[0]);
     }
     Ok(())
 }
@@ -80,7 +86,16 @@ fn config(servers: &str) -> ClientConfig {
     config
 }
 
-fn bare_loop(servers: &str, group: &str, owned: bool) -> Outcome<Duration> {
+/// What a loop keeps of each record until it has a batch.
+enum Keep {
+    Nothing,
+    /// The key and the payload.
+    Bytes,
+    /// Topic, time and headers, too.
+    All,
+}
+
+fn bare_loop(servers: &str, group: &str, keep: Keep) -> Outcome<Duration> {
     let mut config = config(servers);
     config
         .set(BACKOFF.0, BACKOFF.1)
@@ -90,15 +105,25 @@ fn bare_loop(servers: &str, group: &str, owned: bool) -> Outcome<Duration> {
     let consumer: BaseConsumer = config.create()?;
     consumer.subscribe(&[TOPIC])?;
     let (mut count, mut start, mut bytes, mut committed) = (0, None, 0, now());
+    let (mut pairs, mut records) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     while count < RECORDS {
         let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
         let message = message?;
         start.get_or_insert_with(now);
-        bytes += if owned { message.detach().payload().map_or(0, <[u8]>::len) } else { message.payload_len() };
+        bytes += message.payload_len();
+        match keep {
+            Keep::Nothing => {}
+            Keep::Bytes => pairs.push((message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec))),
+            Keep::All => records.push(message.detach()),
+        }
         count += 1;
-        if count % BATCH == 0 && committed.elapsed() >= Duration::from_millis(200) {
-            consumer.commit_consumer_state(CommitMode::Async)?;
-            committed = now();
+        if count % BATCH == 0 {
+            pairs.clear();
+            records.clear();
+            if committed.elapsed() >= Duration::from_millis(200) {
+                consumer.commit_consumer_state(CommitMode::Async)?;
+                committed = now();
+            }
         }
     }
     consumer.commit_consumer_state(CommitMode::Sync)?;
@@ -106,12 +131,12 @@ fn bare_loop(servers: &str, group: &str, owned: bool) -> Outcome<Duration> {
     Ok(start.expect("a record").elapsed())
 }
 
-fn inbox(servers: &str, group: &str) -> Outcome<KafkaInbox> {
-    Ok(KafkaInbox::builder(servers, TOPIC, group).property(BACKOFF.0, BACKOFF.1).connect()?)
+fn inbox(servers: &str, group: &str, read_headers: bool) -> Outcome<KafkaInbox> {
+    let inbox = KafkaInbox::builder(servers, TOPIC, group).property(BACKOFF.0, BACKOFF.1);
+    Ok(inbox.read_headers(read_headers).connect()?)
 }
 
-fn inbox_loop(servers: &str, group: &str) -> Outcome<Duration> {
-    let mut inbox = inbox(servers, group)?;
+fn inbox_loop(mut inbox: KafkaInbox) -> Outcome<Duration> {
     let mut acker = inbox.acker()?;
     let (mut count, mut start, mut records, mut receipts) = (0, None, Vec::new(), Vec::new());
     while count < RECORDS {
@@ -126,8 +151,7 @@ fn inbox_loop(servers: &str, group: &str) -> Outcome<Duration> {
     Ok(start.expect("a record").elapsed())
 }
 
-fn pipeline(servers: &str, group: &str) -> Outcome<Duration> {
-    let inbox = inbox(servers, group)?;
+fn pipeline(inbox: KafkaInbox) -> Outcome<Duration> {
     let pipeline = Pipeline::new("speed");
     let token = pipeline.token();
     let (mut count, mut start, mut end) = (0, None, None);

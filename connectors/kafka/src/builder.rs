@@ -10,6 +10,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::Consumer;
 use streamz::delivery::StoreError;
 
+use crate::bound;
 use crate::context::{Context, Said};
 use crate::error::{Error, Place};
 use crate::inbox::KafkaInbox;
@@ -47,6 +48,8 @@ pub struct KafkaInboxBuilder {
     revoke_wait: Duration,
     connect_timeout: Duration,
     unknown_topic: Duration,
+    read_headers: bool,
+    bounded: bool,
 }
 
 impl KafkaInboxBuilder {
@@ -61,6 +64,8 @@ impl KafkaInboxBuilder {
             revoke_wait: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
             unknown_topic: Duration::from_secs(30),
+            read_headers: true,
+            bounded: false,
         }
     }
 
@@ -117,6 +122,30 @@ impl KafkaInboxBuilder {
         self
     }
 
+    /// Makes the inbox end at the records that are the newest at [`connect`](Self::connect): the stream of the pipeline ends
+    /// when all records before that have been given out, of each partition that the consumer has. For batch jobs. Defaults
+    /// to `false`.
+    ///
+    /// Records and partitions that are added later are left to the next run. A consumer with no partition, because there are
+    /// more consumers than partitions, ends when the group has committed everything; until then it can take over from
+    /// one that dies.
+    ///
+    /// `connect` asks the brokers for the end of each partition. It refuses patterns of topics, and topics that do not exist.
+    pub fn bounded(mut self, bounded: bool) -> Self {
+        self.bounded = bounded;
+        self
+    }
+
+    /// Sets whether to read the headers of records. Defaults to `true`.
+    ///
+    /// Without them the inbox is faster, because librdkafka allocates a buffer to look for headers, even in records that
+    /// have none. Records then have no headers: the attempts of [`Record::put_back`](crate::Record::put_back) are not
+    /// counted, and dead letters cannot be [replayed](streamz::Stream::replay).
+    pub fn read_headers(mut self, read: bool) -> Self {
+        self.read_headers = read;
+        self
+    }
+
     /// Connects to the brokers, and begins to join the group. The first record comes when the group has let it in, which
     /// for a new group takes 3 s with the brokers' defaults.
     ///
@@ -142,6 +171,7 @@ impl KafkaInboxBuilder {
             ledger: Arc::new(Ledger::default()),
             place: place.clone(),
             revoke_wait: self.revoke_wait.min(max_poll_interval / 2),
+            read_headers: self.read_headers,
             is_paused: AtomicBool::new(false),
             rebalances: AtomicUsize::new(0),
             committing: Mutex::default(),
@@ -150,12 +180,20 @@ impl KafkaInboxBuilder {
         let client: Client =
             config.create_with_context(context).map_err(|cause| Error::of_client(&place, "make a consumer", &cause))?;
         self.check(&client)?;
+        if self.bounded {
+            if let Some(pattern) = self.topics.iter().find(|topic| topic.starts_with('^')) {
+                let reason = format!("a bounded inbox needs the names of its topics, not the pattern `{pattern}`");
+                return Err(Error::permanent(&place, "connect", reason));
+            }
+            client.context().ledger.bound(bound::ends(&client, &self.topics, &place, self.connect_timeout)?);
+        }
         let topics: Vec<_> = self.topics.iter().map(String::as_str).collect();
         client.subscribe(&topics).map_err(|cause| Error::of_client(&place, "subscribe", &cause))?;
         let limits = Limits {
             commit_interval: self.commit_interval,
             idle: LONGEST_IDLE.min(max_poll_interval / 4),
             unknown_topic: self.unknown_topic,
+            starts_at_end: self.start == Start::End,
         };
         Session::start(client, limits)
     }

@@ -21,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) place: Place,
     /// How long to wait at a revocation for what is in flight.
     pub(crate) revoke_wait: Duration,
+    /// Records come with their headers.
+    pub(crate) read_headers: bool,
     /// The partitions are paused, so those that are added must be.
     pub(crate) is_paused: AtomicBool,
     /// How many rebalances have been answered.

@@ -29,6 +29,7 @@ use crate::session::Session;
 #[derive(Debug)]
 pub struct KafkaInbox {
     session: Arc<Session>,
+    is_exhausted: bool,
 }
 
 impl KafkaInbox {
@@ -43,7 +44,7 @@ impl KafkaInbox {
     }
 
     pub(crate) fn new(session: Session) -> Self {
-        Self { session: Arc::new(session) }
+        Self { session: Arc::new(session), is_exhausted: false }
     }
 
     /// Tells how the group is doing, also while the pipeline runs.
@@ -70,16 +71,19 @@ impl Inbox for KafkaInbox {
         // The other thread that polls may be in a rebalance.
         let Some(mut poller) = core.poller.try_lock_until(deadline) else { return Ok(()) };
         let before = records.len();
-        poller.fetch(&core.client, max, deadline, |receipt, record| {
-            let attempt = record.attempt().max(receipt.attempt);
-            records.push(Delivery::new(record, receipt).with_attempt(attempt));
-        });
+        poller.fetch(&core.client, max, deadline, records);
         match poller.take_trouble() {
             Some(error) if !error.is_transient() || records.len() == before => return Err(error.into()),
             Some(error) => log::warn!("{error}"),
             None => {}
         }
-        Ok(core.check_topics(&mut poller)?)
+        core.check_topics(&mut poller)?;
+        self.is_exhausted = records.len() == before && poller.is_empty() && core.has_reached_its_ends()?;
+        Ok(())
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.is_exhausted
     }
 
     fn acker(&mut self) -> Result<KafkaAcker, StoreError> {

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 use rdkafka::{Offset, TopicPartitionList};
+use streamz::delivery::Delivery;
 
+use crate::bound::End;
 use crate::clock;
 use crate::error::Error;
 use crate::progress::{Progress, Read};
@@ -18,6 +20,8 @@ pub(crate) struct Ledger {
     slots: Mutex<Slots>,
     /// A record was settled or given back, or the consumer is closing.
     changed: Condvar,
+    /// The consumer is closing. Apart from `changed`, so that the threads that wait for it sleep through settled records.
+    closed: Condvar,
     /// Changes with `Slots::generation`, for a look without the lock.
     generation: AtomicU32,
     /// Nothing is waited for any more.
@@ -28,6 +32,8 @@ pub(crate) struct Ledger {
 struct Slots {
     all: Vec<Slot>,
     generation: u32,
+    /// Of a bounded inbox.
+    ends: Option<Vec<End>>,
     /// A commit on a thread of this crate has failed for good.
     failed: Option<Error>,
 }
@@ -38,6 +44,8 @@ struct Slot {
     topic: Arc<str>,
     partition: i32,
     is_assigned: bool,
+    /// From here on nothing is given out.
+    end: i64,
     /// Changes when it is revoked.
     generation: u32,
     /// Of this generation; `None` before the first record.
@@ -52,9 +60,19 @@ struct Slot {
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) topic: Arc<str>,
+    /// What the client calls the topic.
+    pub(crate) address: usize,
     pub(crate) partition: i32,
     pub(crate) slot: u32,
     pub(crate) generation: u32,
+}
+
+/// A partition of which records before its end may still come.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) end: End,
+    /// Records were given back and have not been given out again.
+    pub(crate) is_replaying: bool,
 }
 
 /// How a partition is doing.
@@ -72,12 +90,18 @@ impl Slots {
 
     fn find(&mut self, topic: &str, partition: i32) -> usize {
         self.position(topic, partition).unwrap_or_else(|| {
-            let generation = self.generation;
+            let (end, generation) = (self.end(topic, partition), self.generation);
             let (topic, progress, committed) = (topic.into(), None, None);
             let (is_assigned, wants_replay) = (false, false);
-            self.all.push(Slot { topic, partition, is_assigned, generation, progress, committed, wants_replay });
+            self.all.push(Slot { topic, partition, is_assigned, end, generation, progress, committed, wants_replay });
             self.all.len() - 1
         })
+    }
+
+    /// A partition that was added later is not read by a bounded inbox.
+    fn end(&self, topic: &str, partition: i32) -> i64 {
+        let Some(ends) = &self.ends else { return i64::MAX };
+        ends.iter().find(|end| end.partition == partition && *end.topic == *topic).map_or(0, |end| end.offset)
     }
 
     fn of_list(&mut self, partitions: &TopicPartitionList) -> Vec<usize> {
@@ -114,20 +138,46 @@ impl Ledger {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// Gives out nothing beyond these ends. Called before the first assignment.
+    pub(crate) fn bound(&self, ends: Vec<End>) {
+        self.slots.lock().ends = Some(ends);
+    }
+
+    /// Of which partitions a bounded inbox may still give out records: of those that this consumer has. While it has none,
+    /// because it has just joined, is in a rebalance, or there are more consumers than partitions, of all, so that it can
+    /// take over from others. `None` if it is not bounded.
+    pub(crate) fn open(&self) -> Option<Vec<Open>> {
+        let slots = self.slots.lock();
+        let ends = slots.ends.as_ref()?;
+        let mut assigned = slots.all.iter().filter(|slot| slot.is_assigned).peekable();
+        if assigned.peek().is_none() {
+            let open = ends.iter().filter(|end| end.offset > 0);
+            return Some(open.map(|end| Open { end: end.clone(), is_replaying: false }).collect());
+        }
+        let open = assigned.filter(|slot| slot.end > 0).map(|slot| {
+            let end = End { topic: Arc::clone(&slot.topic), partition: slot.partition, offset: slot.end };
+            let is_replaying = slot.wants_replay || slot.progress.as_ref().is_some_and(Progress::is_replaying);
+            Open { end, is_replaying }
+        });
+        Some(open.collect())
+    }
+
     /// How receipts call a partition.
-    pub(crate) fn known(&self, topic: &str, partition: i32) -> Known {
+    pub(crate) fn known(&self, topic: &str, address: usize, partition: i32) -> Known {
         let mut slots = self.slots.lock();
         let index = slots.find(topic, partition);
         let slot = &slots.all[index];
-        let topic = Arc::clone(&slot.topic);
-        Known { topic, partition, slot: u32::try_from(index).expect("few partitions"), generation: slot.generation }
+        let (topic, generation) = (Arc::clone(&slot.topic), slot.generation);
+        Known { topic, address, partition, slot: u32::try_from(index).expect("few partitions"), generation }
     }
 
-    /// Records were read: keeps those that are to be given out, and counts them.
-    pub(crate) fn give_out<T>(&self, read: impl Iterator<Item = (Receipt, T)>, mut out: impl FnMut(Receipt, T)) {
+    /// Records were read, those from `start` on: keeps those that are to be given out, and counts them.
+    pub(crate) fn give_out<T>(&self, read: &mut Vec<Delivery<T, Receipt>>, start: usize) {
         let slots = &mut *self.slots.lock();
         let mut resets: Vec<(u32, u32, u32)> = Vec::new();
-        for (mut receipt, record) in read {
+        let mut kept = start;
+        for index in start..read.len() {
+            let Delivery { receipt, attempt, .. } = &mut read[index];
             if let Some((_, _, new)) = resets.iter().find(|it| (it.0, it.1) == (receipt.slot, receipt.generation)) {
                 receipt.generation = *new;
             }
@@ -136,6 +186,9 @@ impl Ledger {
                 continue;
             }
             let offset = receipt.offset;
+            if offset >= slot.end {
+                continue;
+            }
             let progress = slot.progress.get_or_insert_with(|| {
                 // Where it begins need not be committed.
                 slot.committed = Some(offset);
@@ -143,7 +196,7 @@ impl Ledger {
             });
             match progress.read(offset) {
                 Read::Skip => continue,
-                Read::GiveOut(attempt) => receipt.attempt = attempt,
+                Read::GiveOut(times) => receipt.attempt = times,
                 Read::Reset => {
                     log::warn!("`{}` partition {} goes on at offset {offset}, before", slot.topic, slot.partition);
                     slots.generation += 1;
@@ -158,8 +211,14 @@ impl Ledger {
                     receipt.attempt = 1;
                 }
             }
-            out(receipt, record);
+            // Its own count is that of a record that was put back.
+            *attempt = receipt.attempt.max(*attempt);
+            if kept < index {
+                read.swap(kept, index);
+            }
+            kept += 1;
         }
+        read.truncate(kept);
     }
 
     /// Records have been processed. Those of an older generation are ignored: another consumer has them.
@@ -247,7 +306,7 @@ impl Ledger {
     pub(crate) fn wait_until_closing(&self, deadline: Instant) -> bool {
         let mut slots = self.slots.lock();
         while !self.is_closing() && clock::now() < deadline {
-            self.changed.wait_until(&mut slots, deadline);
+            self.closed.wait_until(&mut slots, deadline);
         }
         self.is_closing()
     }
@@ -262,6 +321,7 @@ impl Ledger {
         // A waiter has seen the flag or is parked, so no wake-up is lost.
         drop(self.slots.lock());
         self.changed.notify_all();
+        self.closed.notify_all();
     }
 
     /// What is to be committed, of the given partitions or of all.
@@ -338,11 +398,11 @@ mod tests {
 
     /// Records of a partition are read, and given out.
     fn read(ledger: &Ledger, partition: i32, offsets: impl IntoIterator<Item = i64>) -> Vec<Receipt> {
-        let Known { slot, generation, .. } = ledger.known("orders", partition);
-        let receipts = offsets.into_iter().map(|offset| (Receipt { slot, generation, offset, attempt: 1 }, ()));
-        let mut out = Vec::new();
-        ledger.give_out(receipts, |receipt, ()| out.push(receipt));
-        out
+        let Known { slot, generation, .. } = ledger.known("orders", 0, partition);
+        let receipts = offsets.into_iter().map(|offset| Receipt { slot, generation, offset, attempt: 1 });
+        let mut read = receipts.map(|receipt| Delivery::new((), receipt)).collect();
+        ledger.give_out(&mut read, 0);
+        read.into_iter().map(|delivery| delivery.receipt).collect()
     }
 
     fn due(ledger: &Ledger) -> Vec<(i32, i64)> {
@@ -385,11 +445,15 @@ mod tests {
     #[test]
     fn what_was_read_before_a_rebalance_is_not_given_out_after_it() {
         let ledger = assigned(1);
-        let Known { slot, generation, .. } = ledger.known("orders", 0);
+        let Known { slot, generation, .. } = ledger.known("orders", 0, 0);
         ledger.retire(&list(1));
         ledger.assign(&list(1));
-        let read = (0..5).map(|offset| (Receipt { slot, generation, offset, attempt: 1 }, ()));
-        ledger.give_out(read, |receipt, ()| panic!("{receipt:?} is given out"));
+        let stale = (0..5).map(|offset| Delivery::new((), Receipt { slot, generation, offset, attempt: 1 }));
+        // What the buffer held before stays.
+        let mut read = vec![Delivery::new((), Receipt { slot, generation: generation + 2, offset: 9, attempt: 1 })];
+        read.extend(stale);
+        ledger.give_out(&mut read, 1);
+        assert_eq!(read.iter().map(|it| it.receipt.offset).collect::<Vec<_>>(), [9]);
     }
 
     #[test]
@@ -402,6 +466,28 @@ mod tests {
         assert_eq!(due(&ledger), [(0, 1)]);
         ledger.settle(&mut all);
         assert_eq!(due(&ledger), [(0, 3)]);
+    }
+
+    #[test]
+    fn a_bounded_ledger_gives_out_nothing_beyond_the_ends() {
+        let ledger = Ledger::default();
+        let end = |partition, offset| End { topic: "orders".into(), partition, offset };
+        let open = |ledger: &Ledger| {
+            let open = ledger.open()?;
+            Some(open.iter().map(|it| (it.end.partition, it.end.offset, it.is_replaying)).collect::<Vec<_>>())
+        };
+        assert_eq!(open(&ledger), None);
+        ledger.bound(vec![end(0, 3), end(1, 0), end(3, 7)]);
+        assert_eq!(open(&ledger), Some(vec![(0, 3, false), (3, 7, false)]));
+        ledger.assign(&list(3));
+        assert_eq!(open(&ledger), Some(vec![(0, 3, false)]));
+        let receipts = read(&ledger, 0, 0..5);
+        assert_eq!(receipts.iter().map(Receipt::offset).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!((read(&ledger, 1, 0..5), read(&ledger, 2, 0..5)), (Vec::new(), Vec::new()));
+        ledger.give_back(receipts);
+        assert_eq!(open(&ledger), Some(vec![(0, 3, true)]));
+        ledger.retire(&list(3));
+        assert_eq!(open(&ledger), Some(vec![(0, 3, false), (3, 7, false)]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![warn(missing_docs, missing_debug_implementations)]
 
 mod acker;
+mod bound;
 mod builder;
 mod clock;
 mod context;

@@ -8,6 +8,8 @@ use rdkafka::Message;
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::BorrowedMessage;
+use streamz::delivery::Delivery;
 
 use crate::clock;
 use crate::context::{Context, positions};
@@ -19,8 +21,8 @@ use crate::record::{Receipt, Record};
 /// fetched.
 #[derive(Debug)]
 pub(crate) struct Poller {
-    /// Read, and not given out yet.
-    read: Vec<(Receipt, Record)>,
+    /// Read while nothing was fetched, and not given out yet.
+    early: Vec<Got>,
     /// The partitions seen since the last rebalance, and the one of the last record.
     known: Vec<Known>,
     last: usize,
@@ -35,10 +37,12 @@ pub(crate) struct Poller {
 /// The client, with the context that it calls.
 pub(crate) type Client = BaseConsumer<Context>;
 
+pub(crate) type Got = Delivery<Record, Receipt>;
+
 impl Poller {
     pub(crate) fn new() -> Self {
         Self {
-            read: Vec::new(),
+            early: Vec::new(),
             known: Vec::new(),
             last: 0,
             generation: 0,
@@ -50,31 +54,24 @@ impl Poller {
     }
 
     /// Reads up to `max` records; waits for the first one until the deadline.
-    pub(crate) fn fetch(
-        &mut self,
-        client: &Client,
-        max: usize,
-        deadline: Instant,
-        mut out: impl FnMut(Receipt, Record),
-    ) {
+    pub(crate) fn fetch(&mut self, client: &Client, max: usize, deadline: Instant, out: &mut Vec<Got>) {
         self.resume(client);
-        let mut count = 0;
+        let start = out.len();
+        self.last = usize::MAX;
         loop {
             self.replay(client);
-            while self.read.len() < max {
-                let is_first = self.read.is_empty();
+            out.extend(self.early.drain(..self.early.len().min(max)));
+            while out.len() - start < max {
+                let is_first = out.len() == start;
                 let wait = if is_first { deadline.saturating_duration_since(clock::now()) } else { Duration::ZERO };
-                if !self.poll(client, wait) {
-                    break;
+                match self.poll(client, wait) {
+                    Some(got) => out.push(got),
+                    None => break,
                 }
             }
-            let some = self.read.len().min(max);
-            client.context().ledger.give_out(self.read.drain(..some), |receipt, record| {
-                count += 1;
-                out(receipt, record);
-            });
+            client.context().ledger.give_out(out, start);
             self.last_fetch = clock::now();
-            if count > 0 || self.last_fetch >= deadline || self.trouble.is_some() {
+            if out.len() > start || self.last_fetch >= deadline || self.trouble.is_some() {
                 return;
             }
         }
@@ -87,7 +84,14 @@ impl Poller {
             return;
         }
         self.pause(client);
-        while self.poll(client, Duration::ZERO) {}
+        while let Some(got) = self.poll(client, Duration::ZERO) {
+            self.early.push(got);
+        }
+    }
+
+    /// Whether nothing is left that was read and not given out.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.early.is_empty()
     }
 
     /// What went wrong in a poll.
@@ -100,36 +104,42 @@ impl Poller {
         &mut self.unknown_since
     }
 
-    /// Whether a record was read.
-    fn poll(&mut self, client: &Client, wait: Duration) -> bool {
-        let message = match client.poll(wait) {
-            Some(Ok(message)) => message,
-            Some(Err(error)) => {
+    /// Reads a record.
+    fn poll(&mut self, client: &Client, wait: Duration) -> Option<Got> {
+        let message = match client.poll(wait)? {
+            Ok(message) => message,
+            Err(error) => {
                 self.note(client, &error);
-                return false;
+                return None;
             }
-            None => return false,
         };
-        let generation = client.context().ledger.generation();
+        let known = self.known(client, &message);
+        let receipt = Receipt { slot: known.slot, generation: known.generation, offset: message.offset(), attempt: 1 };
+        let record = Record::new(&message, Arc::clone(&known.topic), client.context().read_headers);
+        let attempt = record.attempt();
+        Some(Delivery::new(record, receipt).with_attempt(attempt))
+    }
+
+    /// The partition of a message. Mostly that of the message before, which is why the name of the topic, a string of C,
+    /// is not looked at.
+    fn known(&mut self, client: &Client, message: &BorrowedMessage<'_>) -> &Known {
+        let ledger = &client.context().ledger;
+        let generation = ledger.generation();
         if generation != self.generation {
-            // What was read before is sorted out when it is given out.
+            // What was read before is sorted out when it is given out. An address may now be that of another topic.
             self.generation = generation;
             self.known.clear();
         }
-        let known = self.known(client, message.topic(), message.partition());
-        let receipt = Receipt { slot: known.slot, generation: known.generation, offset: message.offset(), attempt: 1 };
-        let record = Record::new(&message, Arc::clone(&known.topic));
-        self.read.push((receipt, record));
-        true
-    }
-
-    fn known(&mut self, client: &Client, topic: &str, partition: i32) -> &Known {
-        let is_it = |known: &Known| known.partition == partition && *known.topic == *topic;
+        let (address, partition) = (message.topic_ptr().addr(), message.partition());
+        let is_it = |known: &Known| known.partition == partition && known.address == address;
         if !self.known.get(self.last).is_some_and(is_it) {
             self.last = self.known.iter().position(is_it).unwrap_or_else(|| {
-                self.known.push(client.context().ledger.known(topic, partition));
+                self.known.push(ledger.known(message.topic(), address, partition));
                 self.known.len() - 1
             });
+            // The records that are given out now are counted apart from those that another thread is dropping.
+            let known = &mut self.known[self.last];
+            known.topic = Arc::from(&*known.topic);
         }
         &self.known[self.last]
     }
@@ -180,7 +190,7 @@ impl Poller {
         let context = client.context();
         for (topic, partition, offset) in context.ledger.replays() {
             // What was read behind them stays in order: it is read again.
-            self.read.retain(|(_, record)| record.topic() != &*topic || record.partition() != partition);
+            self.early.retain(|got| got.record.topic() != &*topic || got.record.partition() != partition);
             let sought = client.seek(&topic, partition, Offset::Offset(offset), Duration::from_secs(1));
             if let Err(error) = sought {
                 let mut list = rdkafka::TopicPartitionList::new();

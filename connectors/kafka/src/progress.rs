@@ -91,6 +91,11 @@ impl Progress {
         Some(first)
     }
 
+    /// Whether records were given back that have not been given out again.
+    pub(crate) fn is_replaying(&self) -> bool {
+        !self.returned.is_empty()
+    }
+
     fn is_open(&self, offset: i64) -> bool {
         let settled = |(_, end): (&i64, &i64)| offset < *end;
         (self.prefix..self.end).contains(&offset) && !self.ahead.range(..=offset).next_back().is_some_and(settled)

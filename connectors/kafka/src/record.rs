@@ -9,38 +9,45 @@ use streamz::delivery::StoredRecord;
 /// The header that counts how many times a record was put back by [`Record::put_back`].
 pub const ATTEMPT: &str = "streamz-attempt";
 
-type Pairs = Vec<(String, Option<Vec<u8>>)>;
+type Pairs = [(String, Option<Vec<u8>>)];
 
 /// A record of a topic.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     topic: Arc<str>,
-    partition: i32,
-    offset: i64,
-    timestamp: Option<i64>,
     /// The key and the payload behind it, in one piece.
     bytes: Box<[u8]>,
-    key_len: Option<usize>,
+    headers: Box<Pairs>,
+    offset: i64,
+    timestamp: Option<i64>,
+    partition: i32,
+    key_len: Option<u32>,
     has_payload: bool,
-    headers: Pairs,
 }
 
 impl Record {
-    pub(crate) fn new(message: &BorrowedMessage<'_>, topic: Arc<str>) -> Self {
+    pub(crate) fn new(message: &BorrowedMessage<'_>, topic: Arc<str>, read_headers: bool) -> Self {
         let (key, payload) = (message.key(), message.payload());
-        let headers = message.headers().map_or_else(Vec::new, |headers| {
+        // The client allocates a buffer to look for headers, even if there are none.
+        let headers = if read_headers { message.headers() } else { None };
+        let headers = headers.map_or_else(Box::default, |headers| {
             let pairs = headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)));
             pairs.collect()
         });
+        let bytes = match (key, payload) {
+            (Some(key), Some(payload)) => [key, payload].concat().into(),
+            (Some(only), None) | (None, Some(only)) => only.into(),
+            (None, None) => Box::default(),
+        };
         Self {
             topic,
-            partition: message.partition(),
+            bytes,
+            headers,
             offset: message.offset(),
             timestamp: message.timestamp().to_millis(),
-            bytes: [key.unwrap_or_default(), payload.unwrap_or_default()].concat().into(),
-            key_len: key.map(<[u8]>::len),
+            partition: message.partition(),
+            key_len: key.map(|key| u32::try_from(key.len()).expect("lengths of Kafka have 32 bits")),
             has_payload: payload.is_some(),
-            headers,
         }
     }
 
@@ -66,12 +73,12 @@ impl Record {
 
     /// The key, if it has one.
     pub fn key(&self) -> Option<&[u8]> {
-        self.key_len.map(|len| &self.bytes[..len])
+        self.key_len.map(|len| &self.bytes[..len as usize])
     }
 
     /// The payload. A record without one, a *tombstone*, deletes its key from a compacted topic.
     pub fn payload(&self) -> Option<&[u8]> {
-        self.has_payload.then(|| &self.bytes[self.key_len.unwrap_or(0)..])
+        self.has_payload.then(|| &self.bytes[self.key_len.unwrap_or(0) as usize..])
     }
 
     /// The headers, in order.
@@ -132,7 +139,7 @@ pub struct NewRecord {
     pub(crate) timestamp: Option<i64>,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) payload: Option<Vec<u8>>,
-    headers: Pairs,
+    headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl NewRecord {
@@ -215,7 +222,7 @@ impl From<&Record> for NewRecord {
         Self {
             key: record.key().map(<[u8]>::to_vec),
             payload: record.payload().map(<[u8]>::to_vec),
-            headers: record.headers.clone(),
+            headers: record.headers.to_vec(),
             ..Self::default()
         }
     }
@@ -283,7 +290,7 @@ impl Receipt {
 mod tests {
     use super::*;
 
-    fn record(headers: Pairs) -> Record {
+    fn record(headers: Vec<(String, Option<Vec<u8>>)>) -> Record {
         Record {
             topic: "orders".into(),
             partition: 1,
@@ -292,7 +299,7 @@ mod tests {
             bytes: (*b"keypayload").into(),
             key_len: Some(3),
             has_payload: true,
-            headers,
+            headers: headers.into(),
         }
     }
 

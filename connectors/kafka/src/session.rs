@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use crate::bound;
 use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
@@ -17,6 +18,9 @@ use crate::poller::{Client, Poller};
 
 /// How often the thread that polls looks whether it is needed.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How long the brokers may take to answer a question in the course of a fetch.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Lives as long as the inbox or its acker.
 ///
@@ -40,6 +44,8 @@ pub(crate) struct Limits {
     /// How long nothing is fetched before the partitions are paused.
     pub(crate) idle: Duration,
     pub(crate) unknown_topic: Duration,
+    /// Where the group begins without an offset.
+    pub(crate) starts_at_end: bool,
 }
 
 impl Core {
@@ -63,7 +69,7 @@ impl Core {
         }
         *poller.unknown_since() = None;
         for topic in self.context().place.topics.split(", ").filter(|topic| !topic.starts_with('^')) {
-            match topic_error(&self.client, topic, Duration::from_secs(5)) {
+            match topic_error(&self.client, topic, ANSWER) {
                 Ok(None) => {}
                 Ok(Some(code)) if is_unknown(code) => {
                     let error = Error::of_code(&self.context().place, "fetch", code);
@@ -73,6 +79,14 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Whether a bounded inbox, whose last fetch has found nothing, has given out everything.
+    pub(crate) fn has_reached_its_ends(&self) -> Result<bool, Error> {
+        match self.context().ledger.open() {
+            Some(open) => bound::is_reached(&self.client, open, self.limits.starts_at_end, ANSWER),
+            None => Ok(false),
+        }
     }
 
     fn keep_alive(&self) {

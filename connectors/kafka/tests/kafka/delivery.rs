@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use streamz::delivery::{Acker, Inbox, Outbox};
-use streamz_kafka::{NewRecord, Record};
+use streamz_kafka::{KafkaAcker, KafkaInbox, NewRecord, Record};
 
-use crate::common::{Cluster, GROUP, SESSION, TOPIC, acknowledge, fetch, fetch_all, numbers};
+use crate::common::{Cluster, GROUP, Got, SESSION, TOPIC, acknowledge, fetch, fetch_all, now, number, numbers, until};
 
 #[test]
 fn what_was_acknowledged_out_of_order_commits_the_prefix() {
@@ -63,7 +63,7 @@ fn commits_are_made_in_intervals_without_another_call() {
     let all = fetch_all(&mut inbox, 100);
     acknowledge(&mut acker, &all[..30]);
     acknowledge(&mut acker, &all[30..60]);
-    crate::common::until("a commit", || cluster.committed(0) == Some(60));
+    until("a commit", || cluster.committed(0) == Some(60));
 }
 
 #[test]
@@ -105,14 +105,130 @@ fn records_have_key_headers_and_time() {
 }
 
 #[test]
+fn headers_can_be_left_out() {
+    let cluster = Cluster::with_topic(1);
+    let new = NewRecord::new("9.90").with_key("17").with_header("currency", "EUR");
+    cluster.outbox(TOPIC).write(&mut vec![new]).unwrap();
+    let mut inbox = cluster.inbox(TOPIC, GROUP).read_headers(false).connect().unwrap();
+    let record = fetch_all(&mut inbox, 1).remove(0).record;
+    assert_eq!((record.key(), record.payload()), (Some(&b"17"[..]), Some(&b"9.90"[..])));
+    assert_eq!(record.headers().len(), 0);
+}
+
+#[test]
 fn what_was_put_back_counts_its_attempts() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 7..8);
     let mut inbox = cluster.connect();
     for attempt in 1..4 {
         let got = fetch_all(&mut inbox, 1).remove(0);
-        assert_eq!((crate::common::number(&got), got.attempt), (7, attempt));
+        assert_eq!((number(&got), got.attempt), (7, attempt));
         cluster.outbox(TOPIC).write(&mut vec![got.record.put_back()]).unwrap();
+    }
+}
+
+/// Fetches until the inbox ends.
+fn drain(inbox: &mut KafkaInbox) -> Vec<Got> {
+    let mut all = Vec::new();
+    until("the end", || {
+        let some = fetch(inbox, 100, Duration::from_millis(50));
+        assert!(!inbox.is_exhausted() || some.is_empty());
+        all.extend(some);
+        inbox.is_exhausted()
+    });
+    all
+}
+
+#[test]
+fn a_bounded_inbox_ends_at_the_newest_record() {
+    const OTHER: &str = "returns";
+    let cluster = Cluster::with_topic(3);
+    cluster.mock(|mock| mock.create_topic(OTHER, 2, 1).unwrap());
+    let write_other = |numbers: std::ops::Range<u32>| {
+        let record = |n: u32| NewRecord::new(n.to_string()).with_partition(1);
+        cluster.outbox(OTHER).write(&mut numbers.map(record).collect()).unwrap();
+    };
+    let bounded = || cluster.inbox(TOPIC, GROUP).and_topic(OTHER).bounded(true).connect().unwrap();
+    // Nothing is there: it need not even join the group.
+    let start = now();
+    assert!(drain(&mut bounded()).is_empty());
+    assert!(start.elapsed() < Duration::from_secs(2));
+    // Two of the five partitions are empty, and stay so.
+    cluster.append(0, 0..100);
+    cluster.append(1, 100..110);
+    write_other(110..150);
+    let mut first = bounded();
+    let mut acker = first.acker().unwrap();
+    cluster.append(0, 1_000..1_200);
+    cluster.append(2, 1_200..1_300);
+    let all = drain(&mut first);
+    let mut found = numbers(&all);
+    found.sort_unstable();
+    assert_eq!(found, (0..150).collect::<Vec<_>>());
+    // What was not processed comes again in the next run, with what was added.
+    acknowledge(&mut acker, all.iter().filter(|got| number(got) != 5));
+    drop((first, acker));
+    let mut second = bounded();
+    let mut acker = second.acker().unwrap();
+    let all = drain(&mut second);
+    let mut found = numbers(&all);
+    found.sort_unstable();
+    assert_eq!(found, (5..100).chain(1_000..1_300).collect::<Vec<_>>());
+    acknowledge(&mut acker, &all);
+    drop((second, acker));
+    // All of it has been committed.
+    assert!(drain(&mut bounded()).is_empty());
+}
+
+#[test]
+fn a_bounded_inbox_gives_out_what_is_given_back() {
+    let cluster = Cluster::with_topic(1);
+    cluster.append(0, 0..50);
+    let mut inbox = cluster.inbox(TOPIC, GROUP).bounded(true).connect().unwrap();
+    let mut acker = inbox.acker().unwrap();
+    let all = fetch_all(&mut inbox, 50);
+    acker.give_back(all[20..30].iter().map(|got| got.receipt).collect()).unwrap();
+    assert_eq!(numbers(&drain(&mut inbox)), (20..30).collect::<Vec<_>>());
+}
+
+/// More consumers than partitions.
+#[test]
+fn a_bounded_inbox_without_partitions_ends_with_the_group() {
+    let cluster = Cluster::with_topic(1);
+    cluster.append(0, 0..50);
+    let bounded = || cluster.inbox(TOPIC, GROUP).bounded(true).connect().unwrap();
+    let (mut a, mut b) = (bounded(), bounded());
+    let (of_a, of_b) = (a.acker().unwrap(), b.acker().unwrap());
+    let consume = |inbox: &mut KafkaInbox, mut acker: KafkaAcker| {
+        let mut all = Vec::new();
+        until("the end", || {
+            let some = fetch(inbox, 10, Duration::from_millis(50));
+            acknowledge(&mut acker, &some);
+            all.extend(numbers(&some));
+            inbox.is_exhausted()
+        });
+        all
+    };
+    let mut all = std::thread::scope(|scope| {
+        let other = scope.spawn(|| consume(&mut b, of_b));
+        let mut all = consume(&mut a, of_a);
+        all.extend(other.join().unwrap());
+        all
+    });
+    // While members join, the mock refuses commits, so a record may come twice.
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all, (0..50).collect::<Vec<_>>());
+    assert_eq!(cluster.lag(TOPIC, GROUP), 0);
+}
+
+#[test]
+fn a_bounded_inbox_needs_topics_that_are_there() {
+    let cluster = Cluster::with_topic(1);
+    for (topic, reason) in [("^ord", "not the pattern `^ord`"), ("typo", "cannot read topic `typo`")] {
+        let error = cluster.inbox(TOPIC, GROUP).and_topic(topic).bounded(true).connect().unwrap_err();
+        assert!(!error.is_transient());
+        assert!(error.to_string().contains(reason), "{error}");
     }
 }
 
@@ -128,7 +244,7 @@ fn a_consumer_that_fetches_nothing_stays_in_the_group() {
     let first = fetch_all(&mut inbox, 100);
     let assignment = monitor.assignment();
     assert_eq!(assignment.len(), 2);
-    let start = crate::common::now();
+    let start = now();
     while start.elapsed() < Duration::from_secs(14) {
         acker.keep_alive().unwrap();
         assert_eq!(monitor.assignment(), assignment, "it lost its partitions");

@@ -36,6 +36,10 @@ impl Store for Kafka {
         self.0.inbox(topic, group).connect().expect("an inbox")
     }
 
+    fn bounded_inbox(&self, topic: &str, group: &str, _: &str) -> Option<KafkaInbox> {
+        Some(self.0.inbox(topic, group).bounded(true).connect().expect("an inbox"))
+    }
+
     fn outbox(&self, topic: &str) -> KafkaOutbox {
         self.0.outbox(topic)
     }
