@@ -3,6 +3,7 @@
 mod common;
 mod crash;
 mod delivery;
+mod examples;
 mod faults;
 mod outbox;
 mod rebalance;
