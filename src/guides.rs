@@ -9,7 +9,6 @@
 //! | watch a running pipeline in a terminal | [`live`] |
 //! | get it right in production | [`best_practices`] |
 //! | run it, and find out why it hangs or is slow | [`operations`] |
-//! | watch it at work in the terminal | [`live`] |
 //! | make it fast | [`performance`] |
 //! | come from the Go library `streamz` | [`from_go`] |
 //! | see the patterns of its document in both languages | [`from_go_patterns`] |
@@ -27,8 +26,6 @@ macro_rules! guide {
         #[doc = "[live view]: crate::guides::live"]
         #[doc = "[best practices]: crate::guides::best_practices"]
         #[doc = "[operations]: crate::guides::operations"]
-        #[doc = "[live view]: crate::guides::live"]
-        #[doc = "[live]: crate::guides::live"]
         #[doc = "[performance]: crate::guides::performance"]
         #[doc = "[from Go]: crate::guides::from_go"]
         #[doc = "[from Go, patterns]: crate::guides::from_go_patterns"]
@@ -59,7 +56,6 @@ guide!(testing, "testing.md");
 guide!(delivery, "delivery.md");
 guide!(live, "live.md");
 guide!(best_practices, "best-practices.md");
-guide!(live, "live.md");
 guide!(operations, "operations.md");
 guide!(performance, "performance.md");
 guide!(from_go, "from-go.md");
