@@ -10,22 +10,21 @@
 //! use streamz::prelude::*;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let pipeline = Pipeline::new("readings");
 //! let lines = ["20.5", "oops", "22.0", "21.5"];
 //!
-//! let (readings, failed) = Stream::from_iter(&pipeline, lines)
-//!     .try_map(|line: &&str| line.parse::<f64>())
-//!     .dead_letters();
-//! failed.spawn_for_each(|letter| {
-//!     let (line, error) = letter.unwrap().into_item::<&str>().unwrap();
-//!     println!("{line:?} was put aside: {error}");
+//! let (sums, report) = Pipeline::run("readings", |pipeline| {
+//!     let (readings, failed) = Stream::from_iter(pipeline, lines)
+//!         .try_map(|line: &&str| line.parse::<f64>())
+//!         .dead_letters();
+//!     failed.spawn_for_each(|letter| {
+//!         let (line, error) = letter.unwrap().into_item::<&str>().unwrap();
+//!         println!("{line:?} was put aside: {error}");
+//!     });
+//!
+//!     let batches = readings.batch(BatchConfig { max_size: 2, max_latency: Duration::from_secs(1) });
+//!     batches.map(|batch: Vec<f64>| batch.iter().sum::<f64>()).collect::<Vec<_>>()
 //! });
-//!
-//! let batches = readings.batch(BatchConfig { max_size: 2, max_latency: Duration::from_secs(1) });
-//! let sums = batches.map(|batch: Vec<f64>| batch.iter().sum::<f64>()).collect::<Vec<_>>()?;
-//! assert_eq!(sums, [42.5, 21.5]);
-//!
-//! let report = pipeline.join();
+//! assert_eq!(sums?, [42.5, 21.5]);
 //! assert!(report.is_complete());
 //! println!("{report}"); // a table of the stages, and which one was the bottleneck
 //! # Ok(())
@@ -39,8 +38,8 @@
 //! - [`Processor`] turns a stream into another. It is configured once and may be used many times.
 //! - [`CancelToken`] tells everything to stop, and says why.
 //! - [`StreamError`] travels in place of an item that failed, and carries it.
-//! - [`Pipeline`] owns the token and every thread: [`join`](Pipeline::join), [`drain`](CancelToken::drain),
-//!   [`abort`](Pipeline::abort), [`report`](Pipeline::report).
+//! - [`Pipeline`] owns the token and every thread: [`run`](Pipeline::run), [`join`](Pipeline::join),
+//!   [`drain`](CancelToken::drain), [`abort`](Pipeline::abort), [`report`](Pipeline::report).
 //! - [`Operator`] is a stage without its thread: what to implement for an operator of your own, with
 //!   [`Custom`] around it.
 //!
@@ -125,8 +124,9 @@ pub use panic::locate_panics;
 #[cfg(feature = "latency")]
 pub use pipeline::Latencies;
 pub use pipeline::{
-    CancelToken, Cancelled, Cause, DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, Diagnosis, DropReason, Finding, InputReport,
-    Latency, Outcome, OutputReport, Pipeline, PipelineBuilder, Report, StageKind, StageReport, StepReport,
+    CancelToken, Cancelled, Cause, Completion, DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, Diagnosis, DropReason, Finding,
+    InputReport, Latency, Outcome, OutputReport, Pipeline, PipelineBuilder, Report, StageKind, StageReport, StepReport,
+    Task,
 };
 pub use stage::{Emit, Operator, Tally};
 pub use stream::{

@@ -224,7 +224,8 @@ pub(crate) fn describe(payload: Box<dyn Any + Send>) -> PanicPayload {
     PanicPayload { message }
 }
 
-fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
+/// What a payload says, if it is text.
+pub(crate) fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
     let text = payload.downcast_ref::<&'static str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }

@@ -88,7 +88,7 @@ use super::real_now;
 /// - A thread of the test that waits with a time limit goes on when every stage waits again, also if what it waits for came
 ///   sooner: a pipeline that never comes to rest keeps it until the watchdog panics.
 /// - Threads that a test starts itself are not waited for. Start them with
-///   [`Pipeline::spawn`](crate::Pipeline::spawn), or join them before moving the time.
+///   [`CancelToken::spawn`](crate::CancelToken::spawn), or join them before moving the time.
 /// - Hops carry one item at a time under this clock, so throughput is not what it is in production.
 ///
 /// Clones share one time.

@@ -256,7 +256,7 @@ impl<T: Send + 'static> Stream<T> {
         let name = Arc::clone(stream.feeder());
         let clerk = Clerk::new(acker, ledger, settings, keep_alive, name);
         // It does not keep the pipeline alive: the stages do, for as long as anything can be acknowledged.
-        cancel.spawn_task(&format!("{}-ack", stream.feeder()), false, move |token, stats| clerk.run(token, stats));
+        cancel.spawn_helper(&format!("{}-ack", stream.feeder()), move |token, stats| clerk.run(token, stats));
         Ok(stream)
     }
 }

@@ -1,5 +1,6 @@
 //! Pipelines: who owns the threads, who tells them to stop, and what was counted.
 
+mod completion;
 mod diagnosis;
 mod latency;
 pub(crate) mod name;
@@ -14,9 +15,11 @@ mod since;
 pub(crate) mod stall;
 pub(crate) mod stats;
 mod table;
+mod task;
 pub(crate) mod timing;
 mod token;
 
+pub use completion::Completion;
 pub use diagnosis::{Diagnosis, Finding};
 pub use latency::Latency;
 pub use node::Cause;
@@ -27,4 +30,5 @@ pub use recording::Latencies;
 pub use report::{InputReport, Outcome, OutputReport, Report, StageReport, StepReport};
 pub(crate) use scope::{Drain, Membership, Place, Scope, Settings};
 pub use stats::{DropReason, StageKind};
+pub use task::Task;
 pub use token::{CancelToken, Cancelled};

@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::name::checked;
 use super::node::Node;
 use super::recording::Latencies;
-use super::{CancelToken, Cause, Report, Scope, Settings};
+use super::{CancelToken, Cause, Completion, Report, Scope, Settings};
 use crate::clock::Clock;
 use crate::clock::wait::Waiter;
 use crate::clock::{Limit, Ticks, earlier};
@@ -48,6 +48,9 @@ pub const DEFAULT_STACK_SIZE: usize = 8 * 1024 * 1024;
 /// - [`abort`](Self::abort) stops everything now.
 /// - Dropping a pipeline that has not finished cancels it and waits until its threads are gone. On one of its own
 ///   threads it only cancels.
+///
+/// [`Pipeline::run`] makes a pipeline for the time of a closure and joins it at the end. Use [`Pipeline::new`] for one that
+/// outlives the function that makes it, as that of a service does.
 ///
 /// ```
 /// use streamz::{Pipeline, Stream};
@@ -106,7 +109,7 @@ impl PipelineBuilder {
     /// A stage for which there is no thread left does not start: its output is cut by an error whose source is of kind
     /// [`Internal`](crate::ErrorKind::Internal), and the [outcome](crate::Outcome) is [`Cut`](crate::Outcome::Cut). A pool
     /// that gets only some of its workers runs with those. [`spawn_for_each`](crate::Stream::spawn_for_each),
-    /// [`into_receiver`](crate::Stream::into_receiver), [`spawn`](Pipeline::spawn) and [`every`](Pipeline::every) cancel the
+    /// [`into_receiver`](crate::Stream::into_receiver), [`spawn`](CancelToken::spawn) and [`every`](CancelToken::every) cancel the
     /// pipeline. The same happens when the operating system provides no more threads, but for a pool: if it is refused the
     /// first of its threads, it is cut as a stage is, without an attempt at the others.
     ///
@@ -164,10 +167,88 @@ impl PipelineBuilder {
         let scope = Scope::new(self.name, self.clock, Arc::clone(&root), self.settings);
         Pipeline { token: CancelToken::for_scope(root, scope) }
     }
+
+    /// Builds the pipeline, runs `work` with it, and joins it. See [`Pipeline::run`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use streamz::{Pipeline, Stream};
+    ///
+    /// let (count, report) = Pipeline::builder("count")
+    ///     .timeout(Duration::from_secs(60))
+    ///     .run(|pipeline| Stream::from_iter(pipeline, 0..100).count());
+    /// assert_eq!(count?, 100);
+    /// assert!(report.is_complete());
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If `work` panics.
+    pub fn run<R>(self, work: impl FnOnce(&Pipeline) -> R) -> (R, Report)
+    where
+        R: Completion,
+        R::Error: fmt::Display,
+    {
+        let pipeline = self.build();
+        let returned = catch_unwind(AssertUnwindSafe(|| work(&pipeline))).unwrap_or_else(|payload| {
+            let message = panic::text_of(&*payload).unwrap_or("not a text");
+            pipeline.cancel_because(format!("the closure of `run` panicked: {message}"));
+            pipeline.token.scope().join(Limit::Unlimited);
+            resume_unwind(payload)
+        });
+        if let Some(error) = returned.failure() {
+            pipeline.cancel_because(error.to_string());
+        }
+        (returned, pipeline.join())
+    }
 }
 
 impl Pipeline {
-    /// A pipeline on the system clock. Its threads are named after it.
+    /// Runs `work` with a new pipeline, joins it, and returns what `work` returned together with the report.
+    ///
+    /// All threads of the pipeline have ended when `run` returns, whatever `work` returns and also if it panics. With
+    /// [`Pipeline::new`] that takes a call of [`join`](Self::join), and what has not been processed when a pipeline is
+    /// dropped without it is lost.
+    ///
+    /// `work` runs on the calling thread. It returns `()` or a [`Result`], and may borrow; stages run on threads of their
+    /// own, so their closures and items are `'static`. An error that it returns cancels what still runs, such as a source
+    /// without an end; the [cause](Cause) is the text of the error. Read or drop each stream, and drop or finish each
+    /// [`Sender`](crate::Sender), before `work` returns: one that it returns makes `run` wait forever.
+    ///
+    /// ```
+    /// use streamz::{Pipeline, Stream};
+    ///
+    /// let (sum, report) = Pipeline::run("readings", |pipeline| {
+    ///     let (readings, failed) = Stream::from_iter(pipeline, ["20.5", "oops", "22.0"])
+    ///         .try_map(|line: &&str| line.parse::<f64>())
+    ///         .dead_letters();
+    ///     failed.spawn_for_each(|letter| eprintln!("put aside: {letter:?}"));
+    ///     readings.fold(0.0, |sum, reading| sum + reading)
+    /// });
+    /// assert_eq!(sum?, 42.5);
+    /// assert_eq!(report.stage("map").unwrap().failed(), 1);
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    ///
+    /// A closure whose `?` converts errors of several types ends in [`streamz::ok`](crate::ok), which makes the error a
+    /// [`BoxError`](crate::BoxError).
+    ///
+    /// For a pipeline with options, see [`PipelineBuilder::run`].
+    ///
+    /// # Panics
+    /// If `work` panics: the pipeline is cancelled and joined, and the panic resumes. If `name` contains a NUL byte.
+    #[doc(alias = "scope")]
+    #[track_caller]
+    pub fn run<R>(name: impl Into<Arc<str>>, work: impl FnOnce(&Pipeline) -> R) -> (R, Report)
+    where
+        R: Completion,
+        R::Error: fmt::Display,
+    {
+        Self::builder(name).run(work)
+    }
+
+    /// Makes a pipeline on the system clock. Its threads are named after it. Call [`join`](Self::join) at the end, or use
+    /// [`run`](Self::run), which does.
     ///
     /// # Panics
     /// If `name` contains a NUL byte.
@@ -279,77 +360,6 @@ impl Pipeline {
     pub fn threads(&self) -> usize {
         self.token.scope().live_threads()
     }
-
-    /// Runs `work` on a thread that the pipeline owns. A panic in it cancels the pipeline.
-    ///
-    /// Use it for what must happen beside the caller, such as reading one of several streams. The work is given the
-    /// pipeline's token, and the pipeline is not finished before it returns.
-    ///
-    /// # Panics
-    /// If `name` contains a NUL byte or the pipeline has finished.
-    #[track_caller]
-    pub fn spawn(&self, name: &str, work: impl FnOnce(&CancelToken) + Send + 'static) {
-        self.token.spawn_task(name, true, move |token, _| work(token));
-    }
-
-    /// Calls `work` every `period`, on a thread that the pipeline owns, until the pipeline is cancelled, or is joined and
-    /// the rest of it has ended. For reports and heartbeats: it does not keep the pipeline alive.
-    ///
-    /// The first call comes one period from now. Calls are due at whole multiples of the period; those that were
-    /// missed because one took longer are skipped. A panic in `work` ends the calls and cancels the pipeline.
-    ///
-    /// # Panics
-    /// If `period` is zero or the pipeline has finished.
-    #[track_caller]
-    pub fn every(&self, period: Duration, work: impl FnMut() + Send + 'static) {
-        // What it owns is dropped when the rest of the pipeline has ended: that must not cancel it.
-        let mut work = Guarded::new(work, guard_drop);
-        assert!(!period.is_zero(), "`period` must be greater than zero");
-        self.token.spawn_task("every", false, move |cancel, _| {
-            let mut ticks = Ticks::new(cancel.now(), period);
-            let waiter = Waiter::current(cancel.clock());
-            let _registered = cancel.register(waiter.wake());
-            while !cancel.is_cancelled() && !cancel.scope().is_closing() {
-                match ticks.take(cancel.now()) {
-                    Some(_) => work(),
-                    None => waiter.park(earlier(ticks.next, cancel.deadline())),
-                }
-            }
-        });
-    }
-}
-
-impl CancelToken {
-    /// See [`Pipeline::spawn`] and, if it does not `keep` the pipeline alive, [`Pipeline::every`]. The work may count what it
-    /// does in the statistics of the task.
-    #[track_caller]
-    pub(crate) fn spawn_task(
-        &self,
-        name: &str,
-        keep: bool,
-        work: impl FnOnce(&CancelToken, &StepStats) + Send + 'static,
-    ) {
-        let scope = self.scope();
-        let (stats, reservation) = scope.register(name, StageKind::Task, &[], 1);
-        let token = self.clone();
-        let label = Arc::clone(&stats.name);
-        scope.spawn(&label, keep, move |started| match started {
-            Ok(()) => run_task(&token, &stats, work),
-            Err(error) => token.cancel_because(error),
-        });
-        drop(reservation);
-    }
-}
-
-fn run_task(token: &CancelToken, stats: &Arc<StageStats>, work: impl FnOnce(&CancelToken, &StepStats)) {
-    let timing = &stats.threads[0];
-    timing.start(token.now());
-    let _account = stats.open_account(0, token.clock());
-    if let Err(payload) = panic::catch(|| work(token, &stats.steps[0])) {
-        log::error!("streamz: task `{}` panicked: {}", stats.name, payload.message());
-        token.cancel_because(format!("task `{}` panicked: {}", stats.name, payload.message()));
-    }
-    timing.end(token.now());
 }
 
 // What a panic may leave half done in them is behind locks and atomics.

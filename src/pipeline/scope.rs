@@ -181,6 +181,22 @@ impl Scope {
         }
     }
 
+    /// Keeps the pipeline from finishing before the reservation is dropped, for a thread without statistics of its own.
+    ///
+    /// # Panics
+    /// If the pipeline has finished.
+    #[track_caller]
+    pub(crate) fn reserve(self: &Arc<Self>, name: &str) -> Membership {
+        let mut state = self.state.lock();
+        if state.finished {
+            drop(state);
+            panic!("`{name}` cannot start: pipeline `{}` has finished", self.name);
+        }
+        state.keepers += 1;
+        state.ended = None;
+        Membership { scope: Arc::clone(self), role: Role::Keeper, wake: None }
+    }
+
     /// As [`register`](Self::register), for a sink on a thread of the caller's. One that begins when the pipeline has finished
     /// reads what is left, which may be why the stream was cut; the report, which is final, does not list it.
     #[track_caller]

@@ -1,13 +1,13 @@
-//! [`Stream::spawn_for_each`]: a sink on a thread of the pipeline.
+//! Sinks on a thread of the pipeline: [`Stream::spawn`] and [`Stream::spawn_for_each`].
 
 use std::sync::Arc;
 
 use super::Stream;
 use super::start::Registered;
 use crate::edge::End;
-use crate::error::Result;
+use crate::error::{BoxError, Result};
 use crate::panic::{self, Guarded, guard_drop};
-use crate::pipeline::CancelToken;
+use crate::pipeline::{CancelToken, Completion, Task};
 use crate::pipeline::stats::{StageKind, StageStats};
 use crate::stage::Pass;
 use crate::stage::input::{Feed, Input};
@@ -16,8 +16,48 @@ use crate::stage::reader::{Reader, Running};
 use crate::stage::thread::StageThread;
 
 impl<T: Send + 'static> Stream<T> {
-    /// Like [`for_each`](Self::for_each), on a thread that the pipeline owns, for streams that must be read at the same
-    /// time as others.
+    /// Gives the stream to `end` on a thread that the pipeline owns, and returns a [`Task`] to wait for the result: for streams
+    /// that must be read at the same time.
+    ///
+    /// `end` may be any sink, with any steps before it, or a closure that reads the stream by hand. It returns `()` or a
+    /// [`Result`](std::result::Result). An error stops what it would stop here: a sink cancels the stream's
+    /// [token](Self::token) at the first error item, and any other error that `end` returns does the same, as does a panic.
+    /// If the thread cannot be started, the token is cancelled, too, and `end` is not called.
+    ///
+    /// A [name](Self::named) given to the stream is that of the sink, and of the thread.
+    ///
+    /// ```
+    /// use streamz::{Pipeline, Stream};
+    ///
+    /// let (result, _report) = Pipeline::run("numbers", |pipeline| {
+    ///     let (odd, even) = Stream::from_iter(pipeline, 1..=10).split(|n| n % 2 == 1);
+    ///     let odd = odd.spawn(|odd| odd.collect::<Vec<u32>>());
+    ///     let even = even.collect::<Vec<_>>()?;
+    ///     Ok::<_, streamz::StreamError>((odd.join()?, even))
+    /// });
+    /// assert_eq!(result?, (vec![1, 3, 5, 7, 9], vec![2, 4, 6, 8, 10]));
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the pipeline has finished.
+    #[doc(alias = "thread")]
+    #[track_caller]
+    pub fn spawn<R>(self, end: impl FnOnce(Self) -> R + Send + 'static) -> Task<R::Value>
+    where
+        R: Completion<Value: Send + 'static, Error: Into<BoxError>>,
+    {
+        let name: Arc<str> = self.end_name.as_deref().unwrap_or("sink").into();
+        let token = self.token.clone();
+        let reservation = token.scope().reserve(&name);
+        let thread = format!("{name}-0");
+        let task = token.start("sink", name, &thread, move || end(self));
+        drop(reservation);
+        task
+    }
+
+    /// As [`for_each`](Self::for_each) on a thread that the pipeline owns, for a stream that is read at the same time as
+    /// others and has no result. For one that has, see [`spawn`](Self::spawn).
     ///
     /// If the stream was cut, the last call of `f` receives the error that says why. A panic in `f` cancels the
     /// pipeline. If the thread cannot be started, the pipeline is cancelled, too, and `f` is not called.
@@ -41,8 +81,8 @@ impl<T: Send + 'static> Stream<T> {
                     Err(End::Cut(error)) => (Err(error), true),
                 };
                 if let Err(payload) = reader.timed(item.is_ok(), || panic::catch(|| f(item))) {
-                    log::error!("streamz: end `{}` panicked: {}", stats.name, payload.message());
-                    token.cancel_because(format!("end `{}` panicked: {}", stats.name, payload.message()));
+                    log::error!("streamz: sink `{}` panicked: {}", stats.name, payload.message());
+                    token.cancel_because(format!("sink `{}` panicked: {}", stats.name, payload.message()));
                 }
                 if over {
                     return;

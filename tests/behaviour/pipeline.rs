@@ -4,6 +4,7 @@ mod dead_sources;
 mod intervals;
 mod lines;
 mod receivers;
+mod run;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
