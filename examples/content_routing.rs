@@ -128,18 +128,25 @@ fn a_day_of_events(page: &Page) -> Result<(), BoxError> {
     let pipeline = Pipeline::new("events");
     let mut routes = route(&pipeline, Stream::from_iter(&pipeline, events.clone()), &office);
     let stats = routes.stats.clone();
-    // Three streams are read together: two by threads of the pipeline, one here.
-    let (done, failed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
-    for name in ["critical", "analytics"] {
-        let (done, failed) = (Arc::clone(&done), Arc::clone(&failed));
-        routes.take(name).spawn_for_each(move |result| match result {
-            Ok(what) => done.lock().push(what),
-            Err(error) => failed.lock().push((error.stage().to_owned(), error.take_item::<Event>())),
-        });
-    }
+    // Three streams are read at the same time: two on threads of the pipeline, one here.
+    let readers = ["critical", "analytics"].map(|name| {
+        routes.take(name).spawn(|results| {
+            let (mut done, mut failed) = (Vec::new(), Vec::new());
+            results.for_each(|result| match result {
+                Ok(what) => done.push(what),
+                Err(error) => failed.push((error.stage().to_owned(), error.take_item::<Event>())),
+            })?;
+            streamz::ok((done, failed))
+        })
+    });
     let handled = routes.take("normal").collect::<Vec<_>>()?;
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    for reader in readers {
+        let read = reader.join()?;
+        done.extend(read.0);
+        failed.extend(read.1);
+    }
     let report = pipeline.join();
-    let (done, failed) = (std::mem::take(&mut *done.lock()), std::mem::take(&mut *failed.lock()));
 
     let total = stats.total_items();
     page.say("");

@@ -87,9 +87,10 @@ fn control_a_shift(page: &Page) -> Result<(), BoxError> {
             }
         })
         .collect();
-    let pipeline = Pipeline::new("quality");
-    let findings = control(Stream::from_iter(&pipeline, products.clone())).collect::<Vec<_>>()?;
-    let report = pipeline.join();
+    let (findings, report) = Pipeline::run("quality", |pipeline| {
+        control(Stream::from_iter(pipeline, products.clone())).collect::<Vec<_>>()
+    });
+    let findings = findings?;
 
     let (mut passed, mut rejected, mut alarms) = (0, 0, Vec::new());
     let mut defects: BTreeMap<&str, u64> = BTreeMap::new();

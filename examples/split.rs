@@ -116,15 +116,15 @@ fn main() -> ExitCode {
 fn sign_up_day(page: &Page) -> Result<(), BoxError> {
     let input = sign_ups(&mut Data::seeded(17), 20_000);
 
-    let pipeline = Pipeline::new("sign-ups");
-    let stream = Stream::from_iter(&pipeline, input.clone());
-    let Validated { members, rejected, stats } = validate(&pipeline, stream, check, enrich);
-    // Two streams are read side by side: one by a thread of the pipeline, one here.
-    let (bad, rejected_items) = std::sync::mpsc::channel();
-    rejected.spawn_for_each(move |rejected| drop(bad.send(rejected)));
-    let members = members.collect::<Vec<_>>()?;
-    let report = pipeline.join();
-    let rejected = rejected_items.iter().collect::<Result<Vec<Rejected>, _>>()?;
+    let (read, report) = Pipeline::run("sign-ups", |pipeline| {
+        let stream = Stream::from_iter(pipeline, input.clone());
+        let Validated { members, rejected, stats } = validate(pipeline, stream, check, enrich);
+        // Two streams are read at the same time: one on a thread of the pipeline, one here.
+        let rejected = rejected.spawn(|rejected| rejected.collect::<Vec<_>>());
+        let members = members.collect::<Vec<_>>()?;
+        streamz::ok((members, rejected.join()?, stats))
+    });
+    let (members, rejected, stats) = read?;
 
     let mut groups: BTreeMap<(&str, String), u32> = BTreeMap::new();
     members.iter().for_each(|member| *groups.entry(("good", member.country.clone())).or_default() += 1);

@@ -76,7 +76,7 @@ fn located_panics_tell_file_and_line() {
 
     let pipeline = Pipeline::new("careful");
     let line = line!() + 1;
-    pipeline.spawn("task", |_| panic!("no luck"));
+    pipeline.spawn("task", |_| -> () { panic!("no luck") });
     let cause = pipeline.wait().to_string();
     assert!(cause.contains(&format!("task `task` panicked: no luck ({}:{line}:", file!())), "{cause}");
 }

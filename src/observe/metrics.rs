@@ -580,7 +580,7 @@ mod tests {
     fn the_last_export_waits_for_helpers_that_count_at_the_end() {
         let (_clock, pipeline) = manual("helpers");
         pipeline.export_metrics(NEVER);
-        pipeline.token().spawn_task("acker", false, |token, stats| {
+        pipeline.token().spawn_helper("acker", |token, stats| {
             let waiter = Waiter::current(token.clock());
             while !token.scope().is_closing() {
                 waiter.park(None);
@@ -610,7 +610,7 @@ mod tests {
         let (_clock, pipeline) = manual("dropped");
         let token = pipeline.token();
         pipeline.export_metrics(NEVER);
-        token.spawn_task("owner", true, move |_, _| drop(pipeline));
+        drop(token.spawn("owner", move |_| drop(pipeline)));
         assert_eq!(seen().wait_for(ENDS.name, "pipeline=dropped,outcome=cancelled"), 1.0);
     }
 

@@ -11,10 +11,8 @@ use super::node::Node;
 use super::recording::Latencies;
 use super::{CancelToken, Cause, Completion, Report, Scope, Settings};
 use crate::clock::Clock;
-use crate::clock::wait::Waiter;
-use crate::clock::{Limit, Ticks, earlier};
-use crate::panic::{self, Guarded, guard_drop};
-use crate::pipeline::stats::{StageKind, StageStats, StepStats};
+use crate::clock::Limit;
+use crate::panic;
 
 /// How many items may wait between two stages unless something else is asked for.
 pub const DEFAULT_CAPACITY: usize = 256;

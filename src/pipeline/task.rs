@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::completion::Settled;
 use super::scope::Scope;
 use super::stall::Watch;
 use super::stats::{StageKind, StageStats, StepStats};
-use super::{CancelToken, Cancelled, Cause, Completion, Membership};
+use super::{CancelToken, Cancelled, Cause, Completion};
 use crate::clock::wait::{Waiter, Wake};
 use crate::clock::{Ticks, earlier};
 use crate::error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
@@ -171,9 +170,8 @@ impl CancelToken {
         let (stats, reservation) = self.scope().register(name, StageKind::Task, &[], 1);
         let token = self.clone();
         let books = Arc::clone(&stats);
-        let task = self.start("task", Arc::clone(&stats.name), &stats.name, move || {
-            counted(&books, &token, || work(&token))
-        });
+        let task =
+            self.start("task", Arc::clone(&stats.name), &stats.name, move || counted(&books, &token, || work(&token)));
         drop(reservation);
         task
     }
@@ -280,7 +278,7 @@ impl CancelToken {
 }
 
 /// Calls `work` as the task with these statistics.
-fn counted<R>(stats: &StageStats, token: &CancelToken, work: impl FnOnce() -> R) -> R {
+fn counted<R>(stats: &Arc<StageStats>, token: &CancelToken, work: impl FnOnce() -> R) -> R {
     /// Notes the end also of one that panics.
     struct End<'a>(&'a StageStats, &'a CancelToken);
     impl Drop for End<'_> {

@@ -11,7 +11,8 @@ use streamz::{
     ErrorKind, FailureLimit, Fallback, FallibleMapper, Filter, FilterMap, FlatMap, Flatten, Fused, KeyedBatcher,
     ManualClock, Mapper, Outcome, OutputReport, PanicMessage, ParMapper, Pipeline, PipelineBuilder, ProcessorFn,
     Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError, Sender, Skip, SkipWhile, Stage,
-    StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Then, TryRecvError,
+    StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Task, Then,
+    TryRecvError,
 };
 
 fn is_send<T: Send>() {}
@@ -50,6 +51,7 @@ fn ends_go_to_another_thread() {
     is_shared::<Sender<Item>>();
     is_send::<Stream<Item>>();
     is_send::<DlqOutput<Item>>();
+    is_shared::<Task<Item>>();
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod intervals;
 mod lines;
 mod receivers;
 mod run;
+mod tasks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -240,7 +241,7 @@ fn a_pipeline_can_be_joined_on_a_thread_of_another() {
 fn a_task_that_panics_cancels_the_pipeline() {
     let pipeline = Pipeline::new("task");
     let stream = Stream::from_iter(&pipeline, 0u64..);
-    pipeline.spawn("bad", |_| panic!("no luck"));
+    pipeline.spawn("bad", |_| -> () { panic!("no luck") });
     let error = stream.for_each(drop).unwrap_err();
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("task `bad` panicked: no luck"));
     assert!(pipeline.join().faults.is_empty());
@@ -777,9 +778,16 @@ type Start = fn(&Pipeline);
 
 #[test]
 fn what_runs_beside_the_stages_cancels_the_pipeline_if_it_gets_no_thread() {
-    let starts: [(&str, Start); 3] = [
+    let starts: [(&str, Start); 4] = [
         ("spawn_for_each", |pipeline| three(pipeline).spawn_for_each(|_| panic!("there is no thread to call it"))),
-        ("spawn", |pipeline| pipeline.spawn("task", |_| panic!("there is no thread to call it"))),
+        ("spawn", |pipeline| {
+            let task = pipeline.spawn("task", |_| -> () { panic!("there is no thread to call it") });
+            assert_eq!(task.join().unwrap_err().kind(), ErrorKind::Internal);
+        }),
+        ("a sink", |pipeline| {
+            let task = three(pipeline).spawn(|_| -> () { panic!("there is no thread to call it") });
+            assert_eq!(task.join().unwrap_err().kind(), ErrorKind::Internal);
+        }),
         ("every", |pipeline| pipeline.every(SECOND, || panic!("there is no thread to call it"))),
     ];
     for (what, start) in starts {
