@@ -87,9 +87,8 @@ fn control_a_shift(page: &Page) -> Result<(), BoxError> {
             }
         })
         .collect();
-    let (findings, report) = Pipeline::run("quality", |pipeline| {
-        control(Stream::from_iter(pipeline, products.clone())).collect::<Vec<_>>()
-    });
+    let (findings, report) =
+        Pipeline::run("quality", |pipeline| control(Stream::from_iter(pipeline, products.clone())).collect::<Vec<_>>());
     let findings = findings?;
 
     let (mut passed, mut rejected, mut alarms) = (0, 0, Vec::new());

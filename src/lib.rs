@@ -130,9 +130,9 @@ pub use pipeline::{
 };
 pub use stage::{Emit, Operator, Tally};
 pub use stream::{
-    BoxProcessor, FromLine, Fused, Inline, Interval, IntoIter, IntoLineReader, Line, LineError, LineReader, Processor,
-    ProcessorFn, ReadErrors, RecvTimeoutError, SendError, Sender, Stage, Steps, Stream, StreamReceiver, Then,
-    TryRecvError,
+    BoxProcessor, FromLine, Fused, Inline, Interval, IntoIter, IntoLineReader, Items, Line, LineError, LineReader,
+    Processor, ProcessorFn, ReadErrors, RecvTimeoutError, SendError, Sender, Stage, Steps, Stream, StreamReceiver,
+    Then, TryRecvError,
 };
 
 /// The parameters of [`Steps`] and [`Inline`]: which steps these have so far, and what they begin with.

@@ -93,6 +93,7 @@ use super::real_now;
 ///
 /// Clones share one time.
 #[derive(Clone)]
+#[doc(alias("fake_clock", "mock_time", "virtual_time", "TestScheduler"))]
 pub struct ManualClock {
     shared: Arc<Shared>,
     watchdog: Duration,

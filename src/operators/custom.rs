@@ -11,6 +11,7 @@ use crate::stage::operator::Operator;
 ///
 /// The factory makes a fresh operator for each run, so that runs share no state. See [`Operator`] for an example.
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("stateful_operator"))]
 pub struct Custom<F> {
     factory: F,
     options: Options,

@@ -60,6 +60,7 @@ pub const DEFAULT_STACK_SIZE: usize = 8 * 1024 * 1024;
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "dropping a pipeline cancels it"]
+#[doc(alias("JoinSet", "Scope", "Supervisor", "TaskTracker"))]
 pub struct Pipeline {
     token: CancelToken,
 }

@@ -38,6 +38,7 @@ impl Cancelled {
 ///
 /// Clones are the same token.
 #[derive(Clone)]
+#[doc(alias("Context", "CancellationToken", "stop_token", "shutdown"))]
 pub struct CancelToken {
     node: Arc<Node>,
     scope: Option<Arc<Scope>>,

@@ -8,9 +8,6 @@ use crate::edge::End;
 use crate::error::{BoxError, ErrorKind, Result, StreamError};
 use crate::pipeline::Cause;
 use crate::stage::Tally;
-use crate::stage::input::Feed;
-use crate::stage::operator::Operator;
-use crate::stage::reader::Reader;
 
 impl<T: Send + 'static> Stream<T> {
     /// Calls `f` for each item and each error item, on the calling thread, until the stream ends.
@@ -52,6 +49,7 @@ impl<T: Send + 'static> Stream<T> {
     /// # Errors
     /// The first error item, or if the stream was cut, the error that says why. What was collected before is
     /// dropped, as one value: if two of its items panic in their `Drop`, the process aborts.
+    #[doc(alias = "try_collect")]
     #[track_caller]
     pub fn collect<B: FromIterator<T>>(self) -> Result<B> {
         self.inline().collect()
@@ -64,6 +62,27 @@ impl<T: Send + 'static> Stream<T> {
     #[track_caller]
     pub fn fold<A>(self, init: A, f: impl FnMut(A, T) -> A) -> Result<A> {
         self.inline().fold(init, f)
+    }
+
+    /// Combines the items into one: the first with the second, the result with the third, and so on. `None` if there is no item.
+    /// Stops the pipeline at the first error item. For other sinks of one value (`sum`, `max`, `find`, ..), see
+    /// [`consume`](Self::consume).
+    ///
+    /// ```
+    /// use streamz::{Pipeline, Stream};
+    ///
+    /// let pipeline = Pipeline::new("words");
+    /// let longest = Stream::from_iter(&pipeline, ["in", "time", "nine"])
+    ///     .reduce(|longest, word| if word.len() > longest.len() { word } else { longest })?;
+    /// assert_eq!(longest, Some("time"));
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The first error item, or if the stream was cut, the error that says why.
+    #[track_caller]
+    pub fn reduce(self, f: impl FnMut(T, T) -> T) -> Result<Option<T>> {
+        self.inline().reduce(f)
     }
 
     /// Counts the items. Stops the pipeline at the first error item.
@@ -79,6 +98,7 @@ impl<T: Send + 'static> Stream<T> {
     ///
     /// # Errors
     /// If an error item comes first, or the stream was cut before.
+    #[doc(alias = "next")]
     #[track_caller]
     pub fn first(self) -> Result<Option<T>> {
         self.inline().first()
@@ -106,90 +126,55 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
     #[track_caller]
     pub fn try_for_each<E: Into<BoxError>>(self, mut f: impl FnMut(C::Out) -> Result<(), E>) -> Result<Tally> {
         let mut reader = self.read("try_for_each");
+        let _account = reader.thread().open_account();
         let (name, clock) = (Arc::clone(&reader.thread().stats.name), reader.thread().token.clock().clone());
-        try_fold(&mut reader, (), |(), item| {
-            f(item).map_err(|error| {
-                let failed = StreamError::new(ErrorKind::Failed, Arc::clone(&name));
-                failed.with_source(error).with_time(clock.wall())
-            })
-        })?;
-        Ok(reader.tally())
+        let mut failed = None;
+        let read = reader.fold((), |(), item| {
+            let called = item.and_then(|item| {
+                f(item).map_err(|error| {
+                    let failed = StreamError::new(ErrorKind::Failed, Arc::clone(&name));
+                    failed.with_source(error).with_time(clock.wall())
+                })
+            });
+            called.map_err(|error| failed = Some(error)).ok()
+        });
+        match (read, failed) {
+            (_, Some(error)) => {
+                reader.thread().token.cancel_with(Cause::Failed(error.clone()));
+                Err(error)
+            }
+            (Some(((), End::Cut(error))), None) => Err(error),
+            _ => Ok(reader.tally()),
+        }
     }
 
     /// As [`Stream::collect`], after the steps.
     #[track_caller]
     pub fn collect<B: FromIterator<C::Out>>(self) -> Result<B> {
-        let mut reader = self.read("collect");
-        let _account = reader.thread().open_account();
-        let mut failed = None;
-        let collected = std::iter::from_fn(|| {
-            try_next(&mut reader).unwrap_or_else(|error| {
-                failed = Some(error);
-                None
-            })
-        })
-        .collect();
-        failed.map_or(Ok(collected), Err)
+        self.consume_as("collect", |items| items.collect())
     }
 
     /// As [`Stream::fold`], after the steps.
     #[track_caller]
-    pub fn fold<A>(self, init: A, mut f: impl FnMut(A, C::Out) -> A) -> Result<A> {
-        try_fold(&mut self.read("fold"), init, |state, item| Ok(f(state, item)))
+    pub fn fold<A>(self, init: A, f: impl FnMut(A, C::Out) -> A) -> Result<A> {
+        self.consume_as("fold", |items| items.fold(init, f))
+    }
+
+    /// As [`Stream::reduce`], after the steps.
+    #[track_caller]
+    pub fn reduce(self, f: impl FnMut(C::Out, C::Out) -> C::Out) -> Result<Option<C::Out>> {
+        self.consume_as("reduce", |items| items.reduce(f))
     }
 
     /// As [`Stream::count`], after the steps.
     #[track_caller]
     pub fn count(self) -> Result<u64> {
-        let mut reader = self.read("count");
-        try_fold(&mut reader, (), |(), _| Ok(()))?;
-        Ok(reader.tally().items)
+        self.consume_as("count", |items| items.fold(0, |count, _| count + 1))
     }
 
     /// As [`Stream::first`], after the steps.
     #[track_caller]
     pub fn first(self) -> Result<Option<C::Out>> {
-        let mut reader = self.read("first");
-        let _account = reader.thread().open_account();
-        try_next(&mut reader)
+        self.consume_as("first", |mut items| items.next())
     }
-}
-
-/// Folds the items. An error item, and an error of `f`, stop the pipeline.
-#[inline]
-fn try_fold<O: Operator, F: Feed<Item = O::In>, A>(
-    reader: &mut Reader<O, F>,
-    init: A,
-    mut f: impl FnMut(A, O::Out) -> Result<A>,
-) -> Result<A> {
-    let _account = reader.thread().open_account();
-    let mut failed = None;
-    let folded = reader.fold(init, |state, item| match item.and_then(|item| f(state, item)) {
-        Ok(state) => Some(state),
-        Err(error) => {
-            failed = Some(error);
-            None
-        }
-    });
-    match (folded, failed) {
-        (_, Some(error)) => Err(stop_with(reader, error)),
-        (Some((state, End::Finished)), None) => Ok(state),
-        (Some((_, End::Cut(error))), None) => Err(error),
-        (None, None) => unreachable!("it stops at an error only"),
-    }
-}
-
-/// The next item. An error item stops the pipeline.
-fn try_next<O: Operator, F: Feed<Item = O::In>>(reader: &mut Reader<O, F>) -> Result<Option<O::Out>> {
-    match reader.next() {
-        Ok(Ok(item)) => Ok(Some(item)),
-        Ok(Err(error)) => Err(stop_with(reader, error)),
-        Err(End::Finished) => Ok(None),
-        Err(End::Cut(error)) => Err(error),
-    }
-}
-
-fn stop_with<O: Operator, F: Feed<Item = O::In>>(reader: &Reader<O, F>, error: StreamError) -> StreamError {
-    reader.thread().token.cancel_with(Cause::Failed(error.clone()));
-    error
 }

@@ -56,6 +56,7 @@ use crate::stage::thread::StageThread;
 /// So it must not wait there for what other stages do with either. A source of this piece has the same limit: give one that
 /// blocks a thread of its own.
 #[must_use = "nothing runs until the piece is given to an end or a thread"]
+#[doc(alias("fuse_with_source"))]
 pub struct Inline<O, C> {
     origin: O,
     chain: C,

@@ -2,6 +2,7 @@
 
 mod ends;
 mod inline;
+mod items;
 mod iter;
 pub(crate) mod origin;
 mod processor;
@@ -13,6 +14,7 @@ mod steps;
 mod stream;
 
 pub use inline::{FromIter, FromLines, Inline, Origin};
+pub use items::Items;
 pub use iter::IntoIter;
 pub use origin::{FromLine, Interval, IntoLineReader, Line, LineError, LineReader, ReadErrors};
 pub use processor::{BoxProcessor, Fused, Processor, ProcessorFn, Stage, Then};

@@ -266,6 +266,7 @@ impl<A: Stage, B: Stage<In = A::Out>> Stage for Fused<A, B> {
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("composite", "subgraph"))]
 pub struct ProcessorFn<In, Out, F> {
     name: Cow<'static, str>,
     build: F,

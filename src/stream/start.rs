@@ -6,7 +6,7 @@ use super::{Stage, Stream};
 use crate::edge::{EdgeSender, End, edge};
 use crate::pipeline::stats::{OutputStats, StageKind, StageStats};
 use crate::pipeline::timing::Timing;
-use crate::pipeline::{CancelToken, InputReport, Membership};
+use crate::pipeline::{CancelToken, InputReport, Membership, Scope};
 use crate::stage::Operator;
 use crate::stage::driver::{Driver, Output};
 use crate::stage::input::Feed;
@@ -48,16 +48,19 @@ impl Registered {
     ) -> Self {
         let scope = cancel.scope();
         for input in inputs {
-            assert!(
-                Arc::ptr_eq(scope, input.token().scope()),
-                "stage `{name}` belongs to pipeline `{}`, but its input to pipeline `{}`",
-                scope.name(),
-                input.token().scope().name()
-            );
+            check(scope, name, input);
         }
         let (stats, reservation) = scope.register(name, kind, steps, threads);
         inputs.iter().for_each(|input| input.is_read_by(&stats));
         Self { token: cancel.clone(), stats, reservation }
+    }
+
+    /// Enters one more input, which may be of another type.
+    #[track_caller]
+    pub(crate) fn and_input<T: Send + 'static>(self, input: &Stream<T>) -> Self {
+        check(self.token.scope(), &self.stats.name, input);
+        input.is_read_by(&self.stats);
+        self
     }
 
     /// Enters a sink on the thread of the caller. The pipeline may have finished.
@@ -115,6 +118,17 @@ impl Registered {
     pub(crate) fn thread_name(&self, index: usize) -> String {
         format!("{}-{index}", self.stats.name)
     }
+}
+
+/// Refuses an input that belongs to another pipeline than the stage.
+#[track_caller]
+fn check<T: Send + 'static>(scope: &Arc<Scope>, name: &str, input: &Stream<T>) {
+    assert!(
+        Arc::ptr_eq(scope, input.token().scope()),
+        "stage `{name}` belongs to pipeline `{}`, but its input to pipeline `{}`",
+        scope.name(),
+        input.token().scope().name()
+    );
 }
 
 /// Starts a stage: one thread that runs the driver. What [`Processor::process`](super::Processor::process) of every [`Stage`] does.

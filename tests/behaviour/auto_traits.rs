@@ -8,11 +8,11 @@ use streamz::{Aggregate, SessionWindow, SlidingWindow, TooFarAhead, TooLate, Tum
 use streamz::{
     AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Circuit, CircuitBreaker,
     CircuitStats, Clock, Combine, Custom, DeadLetter, DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats,
-    ErrorKind, FailureLimit, Fallback, FallibleMapper, Filter, FilterMap, FlatMap, Flatten, Fused, KeyedBatcher,
-    ManualClock, Mapper, Outcome, OutputReport, PanicMessage, ParMapper, Pipeline, PipelineBuilder, ProcessorFn,
-    Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError, Sender, Skip, SkipWhile, Stage,
-    StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Task, Then,
-    TryRecvError,
+    Enumerate, ErrorKind, FailureLimit, Fallback, FallibleMapper, Filter, FilterMap, FlatMap, Flatten, Fused,
+    KeyedBatcher, ManualClock, MapErr, Mapper, Outcome, OutputReport, PanicMessage, ParMapper, Pipeline,
+    PipelineBuilder, ProcessorFn, Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError,
+    Sender, Skip, SkipWhile, Stage, StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap,
+    TapStats, Task, Then, TryRecvError,
 };
 
 fn is_send<T: Send>() {}
@@ -100,6 +100,8 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<Sample<Local>>();
     is_shared::<Dedupe<Local, Local, F>>();
     is_shared::<Recover<Local, F>>();
+    is_shared::<MapErr<Local, F>>();
+    is_shared::<Enumerate<Local>>();
     is_shared::<Batcher<Local>>();
     is_shared::<KeyedBatcher<Local, Local, F>>();
     is_shared::<Chunk<Local>>();

@@ -2,6 +2,7 @@
 
 mod dead_sources;
 mod intervals;
+mod items;
 mod lines;
 mod receivers;
 mod run;
@@ -907,7 +908,7 @@ fn a_name_with_a_nul_byte_is_refused_where_it_is_given() {
     let gives: Vec<(&str, Give<'_>)> = vec![
         ("pipeline", Box::new(|| drop(Pipeline::new(BAD)))),
         ("builder", Box::new(|| drop(Pipeline::builder(BAD)))),
-        ("spawn", Box::new(|| pipeline.spawn(BAD, |_| {}))),
+        ("spawn", Box::new(|| drop(pipeline.spawn(BAD, |_| {})))),
         ("end", Box::new(|| drop(numbers(&pipeline).named(BAD)))),
         ("inline", Box::new(|| drop(numbers(&pipeline).inline().named(BAD)))),
         ("inline stage", Box::new(|| drop(numbers(&pipeline).inline().map(|n| n).spawn(BAD)))),

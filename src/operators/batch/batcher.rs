@@ -73,6 +73,7 @@ impl Default for BatchConfig {
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("group_within", "chunks_timeout", "buffer_time", "micro_batch", "bufferTimeout"))]
 pub struct Batcher<T> {
     config: BatchConfig,
     limits: Limits<T>,
@@ -221,6 +222,7 @@ impl<T: Send + 'static> Operator for BatcherOperator<T> {
 
 shorthand! {
     /// Gathers items into batches: a [`Batcher`].
+    #[doc(alias("chunks_timeout", "group_within"))]
     pub fn batch(self, config: BatchConfig) -> Batcher<T> => Stream<Vec<T>> {
         Batcher::new(config)
     }

@@ -25,6 +25,7 @@ use crate::operators::shorthand;
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("buffer_count", "chunks", "grouped"))]
 pub struct Chunk<T> {
     limits: Limits<T>,
     options: Options,
@@ -61,6 +62,7 @@ stage! {
 
 shorthand! {
     /// Gathers items into chunks of exactly `n`: a [`Chunk`].
+    #[doc(alias("chunks"))]
     pub fn chunk(self, n: usize) -> Chunk<T> => Stream<Vec<T>> {
         Chunk::new(n)
     }

@@ -50,6 +50,7 @@ use crate::stage::operator::{Emit, Operator};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("group_by", "groupBy", "key_by"))]
 pub struct KeyedBatcher<T, K, F> {
     config: BatchConfig,
     limits: Limits<T>,

@@ -37,6 +37,7 @@ use crate::stream::Stream;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("prefetch", "queue"))]
 pub struct Buffer<T> {
     n: usize,
     name: Cow<'static, str>,

@@ -47,6 +47,7 @@ const MAX_ITEMS: usize = 1_024;
 /// assert_eq!(delay.items(), ['b']);
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("shift", "postpone"))]
 pub struct Delay<T> {
     by: Duration,
     max_items: usize,

@@ -46,6 +46,7 @@ use crate::stream::start::{Registered, spawn_driver};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("drop_newest", "load_shedding", "onBackpressureDrop"))]
 pub struct DroppingBuffer<T> {
     n: usize,
     name: Cow<'static, str>,

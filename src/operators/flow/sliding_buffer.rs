@@ -59,6 +59,7 @@ use crate::stream::start::{Registered, spawn_loop};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("drop_oldest", "ring_buffer", "conflate", "latest"))]
 pub struct SlidingBuffer<T> {
     n: usize,
     name: Cow<'static, str>,

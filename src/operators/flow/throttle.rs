@@ -72,6 +72,7 @@ const BURSTS_PER_SECOND: f64 = 50.0;
 /// The technique is the generic cell rate algorithm, as in ATM networks (ITU-T I.371) and many rate limiters since; time is
 /// counted in fractions of a nanosecond.
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("rate_limit", "limiter", "token_bucket", "pace"))]
 pub struct Throttle<T> {
     per_second: f64,
     burst: usize,
@@ -230,6 +231,7 @@ shorthand! {
     ///
     /// # Panics
     /// If `per_second` is not greater than zero and finite.
+    #[doc(alias("rate_limit"))]
     pub fn throttle(self, per_second: f64) -> Throttle<T> => Stream<T> {
         Throttle::new(per_second)
     }

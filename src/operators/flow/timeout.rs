@@ -48,6 +48,7 @@ use crate::stage::operator::{Emit, Operator};
 /// assert_eq!(outputs[1].1.as_ref().unwrap_err().kind(), ErrorKind::TimedOut);
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("idle_timeout", "watchdog"))]
 pub struct Timeout<T> {
     after: Duration,
     options: Options,

@@ -43,6 +43,7 @@ const MAX_KEYS: usize = 1_000_000;
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("distinct", "unique", "distinct_until_changed"))]
 pub struct Dedupe<T, K, F> {
     key: Arc<F>,
     memory: Memory,
@@ -249,6 +250,7 @@ where
 
 shorthand! {
     /// Passes the first item of each key: a [`Dedupe`].
+    #[doc(alias("distinct", "unique"))]
     pub fn dedupe<K, F>(self, key: F) -> Dedupe<T, K, F> => Stream<T>
     where
         K: Eq + std::hash::Hash + Send + 'static,

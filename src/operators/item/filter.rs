@@ -23,6 +23,7 @@ use crate::stage::operator::{Emit, Operator};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("retain"))]
 pub struct Filter<T, P> {
     predicate: Arc<P>,
     options: Options,

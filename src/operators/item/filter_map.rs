@@ -26,6 +26,7 @@ use crate::stage::operator::{Emit, Operator};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("choose", "collect_some"))]
 pub struct FilterMap<In, Out, F> {
     f: Arc<F>,
     options: Options,

@@ -44,6 +44,7 @@ use crate::stage::operator::{Emit, Operator};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("concat_map", "flatMap", "and_then"))]
 pub struct FlatMap<In, I, F> {
     f: Arc<F>,
     options: Options,

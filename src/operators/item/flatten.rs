@@ -24,6 +24,7 @@ use crate::stage::operator::{Emit, Operator};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("concat", "unnest"))]
 pub struct Flatten<C> {
     options: Options,
     types: PhantomData<fn(C)>,

@@ -13,6 +13,7 @@ use crate::stage::operator::{Emit, Operator};
 /// A [`StreamError`] is kept as it is, with its stage, time and item. One that says that
 /// [its stream was cut](StreamError::is_cancelled) becomes the source of a new one: this stream goes on.
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("transpose"))]
 pub struct Lift<T, E> {
     options: Options,
     types: PhantomData<fn(T, E)>,

@@ -32,6 +32,7 @@ use crate::stage::operator::{Emit, Operator};
 /// consumer does with them; an [`AsyncMapper`](crate::AsyncMapper) hands over each result at once. All closures of
 /// single-threaded stages have this limit.
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("select", "transform"))]
 pub struct Mapper<In, Out, F> {
     f: Arc<F>,
     options: Options,

@@ -5,12 +5,14 @@
 
 mod chance;
 pub(super) mod dedupe;
+pub(super) mod enumerate;
 pub(super) mod filter;
 pub(super) mod filter_map;
 pub(super) mod flat_map;
 pub(super) mod flatten;
 pub(super) mod lift;
 pub(super) mod map;
+pub(super) mod map_err;
 pub(super) mod recover;
 pub(super) mod sample;
 pub(super) mod scan;
@@ -22,12 +24,14 @@ pub(super) mod tap;
 pub(super) mod try_map;
 
 pub use dedupe::{Dedupe, DedupeStats};
+pub use enumerate::Enumerate;
 pub use filter::Filter;
 pub use filter_map::FilterMap;
 pub use flat_map::FlatMap;
 pub use flatten::{Flatten, Unbatcher};
 pub use lift::Lift;
 pub use map::Mapper;
+pub use map_err::MapErr;
 pub use recover::Recover;
 pub use sample::Sample;
 pub use scan::Scan;

@@ -36,6 +36,7 @@ use crate::stage::operator::{Emit, Operator};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("catch", "on_error_resume", "unwrap_or_else"))]
 pub struct Recover<T, F> {
     f: Arc<F>,
     options: Options,
@@ -109,6 +110,7 @@ where
 
 shorthand! {
     /// Turns error items into items, where `f` returns one: a [`Recover`].
+    #[doc(alias("or_else", "recover", "catch"))]
     pub fn on_errors<F>(self, f: F) -> Recover<T, F> => Stream<T>
     where
         F: Fn(&StreamError) -> Option<T> + Send + Sync + 'static,

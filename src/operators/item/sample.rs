@@ -24,6 +24,7 @@ use crate::stage::operator::{Emit, Operator};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("random_sampling", "probabilistic"))]
 pub struct Sample<T> {
     chance: Chance,
     options: Options,

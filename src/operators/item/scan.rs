@@ -31,6 +31,7 @@ use crate::stage::operator::{Emit, Operator};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("accumulate", "running_total", "stateful_map"))]
 pub struct Scan<In, Out, S, I, F> {
     init: I,
     f: Arc<F>,

@@ -20,6 +20,7 @@ use crate::stage::operator::{Emit, Operator};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("drop_first", "offset"))]
 pub struct Skip<T> {
     n: usize,
     options: Options,

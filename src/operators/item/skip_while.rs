@@ -25,6 +25,7 @@ use crate::stage::operator::{Emit, Operator};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("drop_while", "skip_until"))]
 pub struct SkipWhile<T, P> {
     predicate: Arc<P>,
     options: Options,

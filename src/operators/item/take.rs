@@ -25,6 +25,7 @@ use crate::stage::operator::{Emit, Operator};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("limit", "head"))]
 pub struct Take<T> {
     n: usize,
     options: Options,
@@ -77,6 +78,7 @@ impl<T: Send + 'static> Operator for TakeOperator<T> {
 
 shorthand! {
     /// Passes the first `n` items and ends: a [`Take`].
+    #[doc(alias("limit"))]
     pub fn take(self, n: usize) -> Take<T> => Stream<T> {
         Take::new(n)
     }

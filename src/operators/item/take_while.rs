@@ -25,6 +25,7 @@ use crate::stage::operator::{Emit, Operator};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("take_until"))]
 pub struct TakeWhile<T, P> {
     predicate: Arc<P>,
     options: Options,

@@ -41,6 +41,7 @@ type ErrorHook = Arc<dyn Fn(&StreamError) + Send + Sync>;
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("inspect", "peek", "do_on_next", "side_effect"))]
 pub struct Tap<T, F> {
     f: Arc<F>,
     on_error: Option<ErrorHook>,
@@ -183,11 +184,23 @@ where
 
 shorthand! {
     /// Shows each item to `f` and passes it on: a [`Tap`].
+    #[doc(alias("inspect", "peek"))]
     pub fn tap<F>(self, f: F) -> Tap<T, F> => Stream<T>
     where
         F: Fn(&T) + Send + Sync + 'static,
     {
         Tap::new(f)
+    }
+}
+
+shorthand! {
+    /// Shows each error item to `f` and passes it on: a [`Tap`] for errors.
+    #[doc(alias("tap_err", "on_error"))]
+    pub fn inspect_err<F>(self, f: F) -> Tap<T, fn(&T)> => Stream<T>
+    where
+        F: Fn(&StreamError) + Send + Sync + 'static,
+    {
+        Tap::new((|_| {}) as fn(&T)).on_error(f)
     }
 }
 

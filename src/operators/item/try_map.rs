@@ -163,6 +163,7 @@ where
 
 shorthand! {
     /// Turns each item into another, or into an error item that carries it: a [`FallibleMapper`].
+    #[doc(alias("and_then", "map_ok"))]
     pub fn try_map<Out, E, F>(self, f: F) -> FallibleMapper<T, Out, E, F> => Stream<Out>
     where
         Out: Send + 'static,

@@ -63,6 +63,16 @@ use crate::stream::Stream;
 /// At most [`window`](Self::with_window) items are being worked on or finished and waiting for their turn, whatever
 /// the speed of a single call.
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias(
+    "worker_pool",
+    "thread_pool",
+    "buffered",
+    "buffer_unordered",
+    "map_async",
+    "map_parallel",
+    "reorder",
+    "concurrency"
+))]
 pub struct AsyncMapper<In, Out, E, F> {
     f: Arc<F>,
     pool: PoolOptions<In>,

@@ -68,6 +68,7 @@ use crate::stream::start::Registered;
 /// Items whose calls have not begun are dropped and counted as abandoned, whatever the pool is busy with. Calls in progress
 /// cannot be interrupted: the stage waits for them.
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("rayon", "par_iter", "parallel", "cpu_bound"))]
 pub struct ParMapper<In, Out, F> {
     f: Arc<F>,
     options: Options,

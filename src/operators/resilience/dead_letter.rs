@@ -52,6 +52,7 @@ use crate::stream::start::{Registered, spawn_loop};
 /// # Cancellation
 /// Both streams are cut. Cancellation itself is never a dead letter.
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("DLQ", "dlq", "poison"))]
 pub struct DeadLetterQueue<T> {
     options: Options,
     failed_buffer: usize,

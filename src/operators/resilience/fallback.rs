@@ -51,6 +51,7 @@ use crate::stream::Stream;
 /// # Panics
 /// A panic in the closure fails the item with kind [`Panicked`](crate::ErrorKind::Panicked).
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("or_else", "default_value"))]
 pub struct Fallback<S: CallStage, F> {
     inner: S,
     pool: PoolOptions<S::In>,

@@ -3,6 +3,7 @@
 //! A stage with several ways out is a *distributor* (`distribute.rs`) and a rule; one with several ways in is the usual
 //! driver on a *merge* (`merge.rs`).
 
+mod chain;
 mod counts;
 mod distribute;
 mod fan_in;
@@ -14,6 +15,7 @@ mod router;
 mod split;
 mod stats;
 mod switch;
+mod zip;
 
 pub use fan_in::FanIn;
 pub use fan_out::FanOut;

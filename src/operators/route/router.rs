@@ -57,6 +57,7 @@ use crate::stream::{BoxProcessor, Processor};
 /// Each route holds up to its [buffer size](Self::with_buffer_size) of items, besides what its processor holds; merged,
 /// the [capacity](Self::with_capacity) comes on top.
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("content_based_router", "demux", "dispatch"))]
 pub struct Router<In, Out> {
     pub(super) options: Options,
     pub(super) buffer: Option<usize>,

@@ -44,6 +44,7 @@ use crate::stream::Stream;
 /// # Cancellation
 /// Both streams are cut.
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("branch", "filter_split"))]
 pub struct Split<T, P> {
     predicate: Arc<P>,
     options: Options,

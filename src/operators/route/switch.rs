@@ -31,6 +31,7 @@ use crate::stream::Stream;
 /// ```
 #[derive(Debug)]
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("choice", "match", "case"))]
 pub struct Switch<In, Out> {
     router: Router<In, Out>,
 }

@@ -159,6 +159,7 @@ impl<T, K, S> SlidingWindow<T, K, S, Items> {
 
 shorthand! {
     /// Groups items into overlapping windows of time: a [`SlidingWindow`].
+    #[doc(alias("hopping"))]
     pub fn sliding_window(self, size: Duration, slide: Duration) -> SlidingWindow<T> => Stream<Window<T>>
     where
         T: Clone,

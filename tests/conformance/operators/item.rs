@@ -1,8 +1,8 @@
 //! Operators that look at one item at a time.
 
 use streamz::{
-    BoxProcessor, Dedupe, FallibleMapper, Filter, FilterMap, FlatMap, Flatten, Lift, Mapper, Processor, Recover,
-    Sample, Scan, Skip, SkipWhile, StreamError, Take, TakeWhile, Tap, Unbatcher,
+    BoxProcessor, Dedupe, Enumerate, FallibleMapper, Filter, FilterMap, FlatMap, Flatten, Lift, MapErr, Mapper,
+    Processor, Recover, Sample, Scan, Skip, SkipWhile, StreamError, Take, TakeWhile, Tap, Unbatcher,
 };
 
 use super::{ITEMS, Registry};
@@ -69,6 +69,20 @@ fn one_for_one(registry: &mut Registry) {
         )
         .closure(Closure::Panics),
     );
+    registry.add(Subject::new(
+        "Enumerate",
+        &["Enumerate"],
+        (ITEMS.0, |(number, item): &(u64, Item)| Seen::Value(1_000 * number + item.value())),
+        |_| Enumerate::new(),
+        |input, _| {
+            let mut numbers = 0..;
+            let one = |seen: &Seen| match *seen {
+                Seen::Value(value) => Seen::Value(1_000 * numbers.next().unwrap_or_default() + value),
+                _ => seen.clone(),
+            };
+            input.iter().map(one).collect()
+        },
+    ));
     registry.add(Subject::new(
         "Lift",
         &["Lift"],
@@ -247,6 +261,25 @@ fn beside(registry: &mut Registry) {
         )
         .closure(Closure::Panics),
     );
+    registry.add(Subject::new(
+        "MapErr",
+        &["MapErr"],
+        ITEMS,
+        |_| {
+            let fails =
+                |item: &Item| if item.value() % 4 == 2 { Err(Refused(0)) } else { Ok(item.sibling(item.value())) };
+            let without_item = |error: StreamError| {
+                drop(error.take_item::<Item>());
+                error
+            };
+            Mapper::fallible(fails).then(MapErr::new(without_item))
+        },
+        |input, _| {
+            each(input, Faults::None, false, |value| {
+                vec![if value % 4 == 2 { Seen::Made(Kind::Failed, None) } else { Seen::Value(value) }]
+            })
+        },
+    ));
     registry.add(recover("Recover: fused to what fails", |fails, recovers| fails.fuse(recovers).boxed()));
     registry.add(recover("Recover", |fails, recovers| fails.then(recovers).boxed()));
 }

@@ -24,6 +24,33 @@ pub fn register(registry: &mut Registry) {
         },
         |input, _| input.to_vec(),
     ));
+    registry.add(Subject::new(
+        "chain: the second of three has something",
+        &[],
+        ITEMS,
+        |_| {
+            ProcessorFn::new("outer", |cancel: &CancelToken, items: Stream<Item>| {
+                let empty = || Stream::from_iter(cancel, Vec::new());
+                empty().chain([items, empty()])
+            })
+        },
+        |input, _| input.to_vec(),
+    ));
+    registry.add(
+        Subject::new(
+            "zip: two copies",
+            &[],
+            ITEMS,
+            |_| {
+                ProcessorFn::new("outer", |_: &CancelToken, items: Stream<Item>| {
+                    let [one, other] = items.fan_out();
+                    one.zip(other).map(|(item, _copy): (Item, Item)| item)
+                })
+            },
+            |input, _| input.to_vec(),
+        )
+        .groups(),
+    );
     // The others have been dropped, so that the stage stops when the one is not read.
     registry.add(
         Subject::new(

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use fastrand::Rng;
-use streamz::{BoxProcessor, Partition, Processor, ProcessorFn, Router, Switch};
+use streamz::{BoxProcessor, Partition, Processor, ProcessorFn, Router, Stream, Switch};
 
 use super::{Op, Wire, boxed_up, capacity, panics};
 use crate::common::faults::{Fault, Faults};
@@ -11,7 +11,7 @@ use crate::common::item::Item;
 use crate::common::seen::{Kind, Seen};
 use crate::expected::Model;
 
-const MENU: &[fn(&mut Rng) -> Op] = &[router, router, switch, partition];
+const MENU: &[fn(&mut Rng) -> Op] = &[router, router, switch, partition, zip, chain];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -49,7 +49,7 @@ fn once(wire: Wire, takes_errors: bool) -> BoxProcessor<Item, Item> {
     let wire = Mutex::new(Some(wire));
     ProcessorFn::new("route", move |_cancel, stream| {
         let wire = wire.lock().unwrap().take().expect("it is used once");
-        let stream: streamz::Stream<Item> = stream;
+        let stream: Stream<Item> = stream;
         wire(if takes_errors { stream } else { stream.dead_letters().0 })
     })
     .boxed()
@@ -77,6 +77,25 @@ fn parts(rng: &mut Rng, ways: Ways) -> (Vec<BoxProcessor<Item, Item>>, Op) {
     };
     let op = Op { what: whats.join(" | "), model: Box::new(model), ordered: false, ..whole };
     (processors, op)
+}
+
+/// Two copies, put together again.
+fn zip(_: &mut Rng) -> Op {
+    let wire: Wire = Box::new(|stream| {
+        let [one, other] = stream.fan_out();
+        one.zip(other).map(|(item, _copy): (Item, Item)| item)
+    });
+    Op { any_order: true, ..Op::whole("zip of two copies".to_owned(), wire, <[Seen]>::to_vec) }
+}
+
+/// Between two streams that are empty.
+fn chain(_: &mut Rng) -> Op {
+    let wire: Wire = Box::new(|stream| {
+        let token = stream.token().clone();
+        let empty = || Stream::from_iter(&token, Vec::new());
+        empty().chain([stream, empty()])
+    });
+    Op { any_order: true, ..Op::whole("chain with nothing".to_owned(), wire, <[Seen]>::to_vec) }
 }
 
 fn router(rng: &mut Rng) -> Op {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use streamz::{
-    Custom, Dedupe, Delay, Emit, FallibleMapper, Filter, FilterMap, FlatMap, Mapper, Operator, Processor, Recover,
-    Sample, Scan, Skip, SkipWhile, Stage, StreamError, Take, TakeWhile, Tap, Throttle,
+    Custom, Dedupe, Delay, Emit, FallibleMapper, Filter, FilterMap, FlatMap, MapErr, Mapper, Operator, Processor,
+    Recover, Sample, Scan, Skip, SkipWhile, Stage, StreamError, Take, TakeWhile, Tap, Throttle,
 };
 
 use super::{Op, Wire, boxed_up, capacity, dawdle, faults, panics, through};
@@ -17,7 +17,7 @@ use crate::expected::Model;
 
 const MENU: &[fn(&mut Rng) -> Part] = &[
     map, try_map, filter, filter_map, flat_map, scan, tap, take, take_while, skip, skip_while, sample, dedupe, recover,
-    delay, throttle,
+    map_err, delay, throttle,
 ];
 
 /// A step, not put anywhere yet.
@@ -112,6 +112,7 @@ type FlatMapFn = Box<dyn Fn(Item) -> Items + Send + Sync>;
 type ScanFn = Box<dyn Fn(&mut u64, Item) -> Item + Send + Sync>;
 type SeeFn = Box<dyn Fn(&Item) + Send + Sync>;
 type KeyFn = Box<dyn Fn(&Item) -> u64 + Send + Sync>;
+type MapErrFn = Box<dyn Fn(StreamError) -> StreamError + Send + Sync>;
 type RecoverFn = Box<dyn Fn(&StreamError) -> Option<Item> + Send + Sync>;
 
 /// All steps as one type, so that any of them can be fused with any other.
@@ -192,6 +193,7 @@ steps! {
     SkipWhile(SkipWhile<Item, TestFn>),
     Sample(Sample<Item>),
     Dedupe(Dedupe<Item, u64, KeyFn>),
+    MapErr(MapErr<Item, MapErrFn>),
     Recover(Recover<Item, RecoverFn>),
     Delay(Delay<Item>),
     Throttle(Throttle<Item>),
@@ -370,6 +372,21 @@ fn dedupe(rng: &mut Rng) -> Part {
     });
     Part::whole(format!("dedupe by {width}, {faults:?}"), Dedupe::new(f), move |input| {
         models::dedupe(input, faults, |value| value / width)
+    })
+}
+
+/// Takes the items out of the errors that carry one.
+fn map_err(_: &mut Rng) -> Part {
+    let f: MapErrFn = Box::new(|error| {
+        drop(error.take_item::<Item>());
+        error
+    });
+    Part::each("map_err".to_owned(), MapErr::new(f), |input| {
+        let one = |seen: &Seen| match *seen {
+            Seen::Made(kind, _) => Seen::Made(kind, None),
+            _ => seen.clone(),
+        };
+        input.iter().map(one).collect()
     })
 }
 

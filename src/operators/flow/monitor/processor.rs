@@ -99,6 +99,7 @@ pub(super) type Timestamp<T> = Arc<dyn Fn(&T) -> SystemTime + Send + Sync>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("meter", "progress", "heartbeat"))]
 pub struct Monitor<T> {
     interval: Duration,
     on_stats: Option<OnStats>,

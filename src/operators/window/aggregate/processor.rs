@@ -61,6 +61,7 @@ use crate::operators::window::time::{ArrivalTime, EventTime, TimeSource, span};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("reduce_by", "rollup", "summarize"))]
 pub struct Aggregate<T, F: Fold<T>, S = ArrivalTime> {
     fold: Folded<F>,
     limits: Limits<F::State>,

@@ -1,0 +1,206 @@
+//! [`Stream::zip`]: two streams as one of pairs.
+//!
+//! The feed gives the items of both inputs in turn, and an operator puts two together. So each item is received and settled as
+//! in every other stage, and only the input whose turn it is has to be waited for.
+
+use std::time::Instant;
+
+use crate::clock::wait::Waiter;
+use crate::edge::Polled;
+use crate::panic::{Held, guard_drop};
+use crate::pipeline::stats::StageKind;
+use crate::stage::input::{Feed, Input};
+use crate::stage::thread::StageThread;
+use crate::stage::{Emit, Operator};
+use crate::stream::Stream;
+use crate::stream::start::{Registered, spawn_driver};
+
+enum Side<A, B> {
+    First(A),
+    Second(B),
+}
+
+/// An item of the first input, one of the second, and so on. Errors are given in between, when the input has its turn.
+struct InTurn<A, B> {
+    first: Input<A>,
+    second: Input<B>,
+    is_turn_of_second: bool,
+}
+
+impl<A: Send + 'static, B: Send + 'static> Feed for InTurn<A, B> {
+    type Item = Side<A, B>;
+
+    #[inline]
+    fn poll(&mut self) -> Polled<Side<A, B>> {
+        let polled = match self.is_turn_of_second {
+            false => side(self.first.poll(), Side::First),
+            true => side(self.second.poll(), Side::Second),
+        };
+        if let Polled::Item(Ok(_)) = &polled {
+            self.is_turn_of_second = !self.is_turn_of_second;
+        }
+        polled
+    }
+
+    fn wait(
+        &self,
+        thread: &StageThread,
+        until: Option<Instant>,
+        hint: impl FnMut() -> bool,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
+        match self.is_turn_of_second {
+            false => self.first.wait(thread, until, hint, register),
+            true => self.second.wait(thread, until, hint, register),
+        }
+    }
+
+    fn settle(&self) {
+        self.first.settle();
+        self.second.settle();
+    }
+
+    fn announcer(&self) -> Box<dyn Fn()> {
+        let (first, second) = (self.first.announcer(), self.second.announcer());
+        Box::new(move || {
+            first();
+            second();
+        })
+    }
+}
+
+#[inline]
+fn side<T, S>(polled: Polled<T>, of: impl FnOnce(T) -> S) -> Polled<S> {
+    match polled {
+        Polled::Item(item) => Polled::Item(item.map(of)),
+        Polled::Empty => Polled::Empty,
+        Polled::Ended(end) => Polled::Ended(end),
+    }
+}
+
+/// Puts the two items of a turn together.
+struct Pair<A, B> {
+    first: Held<Option<A>>,
+    second: std::marker::PhantomData<fn(B)>,
+}
+
+impl<A: Send + 'static, B: Send + 'static> Operator for Pair<A, B> {
+    type In = Side<A, B>;
+    type Out = (A, B);
+
+    #[inline]
+    fn item(&mut self, item: Side<A, B>, out: &mut impl Emit<(A, B)>) {
+        match (item, self.first.take()) {
+            (Side::First(first), _) => *self.first = Some(first),
+            (Side::Second(second), Some(first)) => out.emit_from((first, second), 2),
+            (Side::Second(_), None) => unreachable!("the first input has the first turn"),
+        }
+    }
+
+    fn end(&mut self, out: &mut impl Emit<(A, B)>) {
+        if let Some(first) = self.first.take() {
+            out.filtered(1);
+            guard_drop(first);
+        }
+    }
+
+    fn held(&self) -> u64 {
+        u64::from(self.first.is_some())
+    }
+}
+
+impl<T: Send + 'static> Stream<T> {
+    /// Pairs each item with one of another stream: the first with the first, the second with the second. Ends when one of
+    /// them does. Default name: `zip`.
+    ///
+    /// An item without a partner is counted as filtered, if it was received.
+    ///
+    /// ```
+    /// use streamz::{Pipeline, Stream};
+    ///
+    /// let pipeline = Pipeline::new("pairs");
+    /// let names = Stream::from_iter(&pipeline, ["ada", "bo", "chen"]);
+    /// let ages = Stream::from_iter(&pipeline, [36, 41]);
+    /// assert_eq!(names.zip(ages).collect::<Vec<_>>()?, [("ada", 36), ("bo", 41)]);
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    ///
+    /// # Ordering
+    /// Kept. The streams are read in turn, an item of each; the error items that arrive before it pass on their own. An error
+    /// in place of an item moves the partners of all that follow: where that matters, pair the items before they can fail.
+    ///
+    /// # Back-pressure
+    /// The faster stream waits for the slower one. Streams from one stage, such as those of a [`fan_out`](Self::fan_out), can
+    /// be zipped if each of them has one item for each item of the other; if a filter thins one out, the other fills up and
+    /// the stage before waits forever.
+    ///
+    /// # Memory
+    /// One item is held while its partner is waited for.
+    ///
+    /// # Cancellation
+    /// The output is cut, as it is where one of the streams was cut.
+    ///
+    /// # Panics
+    /// If the pipeline has finished, or the other stream belongs to another pipeline.
+    #[track_caller]
+    pub fn zip<U: Send + 'static>(self, other: Stream<U>) -> Stream<(T, U)> {
+        let token = self.token().clone();
+        let registered = Registered::with_input(&token, &self, "zip", StageKind::Processor, &[], 1).and_input(&other);
+        let feed = InTurn { first: self.into_input(), second: other.into_input(), is_turn_of_second: false };
+        let pair = Pair { first: Held::default(), second: std::marker::PhantomData };
+        spawn_driver(registered, None, pair, feed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{ErrorKind, Pipeline, Stream, StreamError};
+
+    #[test]
+    fn pairs_end_with_the_shorter_stream_and_every_item_is_accounted_for() {
+        for (left, right, filtered) in [(10, 7, 1), (7, 10, 0), (5, 5, 0), (0, 3, 0)] {
+            let pipeline = Pipeline::builder("zip").capacity(3).build();
+            let numbers = |n| Stream::from_iter(&pipeline, 0..n);
+            let pairs = numbers(left).zip(numbers(right).map(|n| n * n)).collect::<Vec<_>>().unwrap();
+            let pair_count = left.min(right);
+            assert!(pairs.into_iter().eq((0..pair_count).map(|n| (n, n * n))));
+            let report = pipeline.join();
+            let zip = report.stage("zip").unwrap();
+            assert_eq!((zip.received(), zip.removed()), (2 * pair_count + filtered, filtered), "{report}");
+            assert_eq!((zip.emitted(), zip.inputs.len()), (pair_count, 2));
+        }
+    }
+
+    #[test]
+    fn errors_of_both_pass_once() {
+        let pipeline = Pipeline::new("zip");
+        let sides: Vec<_> = (0..2)
+            .map(|side| {
+                let (sender, stream) = Stream::channel(&pipeline, 8);
+                sender.send_error(StreamError::new(ErrorKind::Failed, "origin")).unwrap();
+                sender.send(side).unwrap();
+                stream
+            })
+            .collect();
+        let [left, right]: [_; 2] = sides.try_into().unwrap();
+        let seen: Vec<_> = left.zip(right).into_iter().map(Result::ok).collect();
+        assert_eq!(seen, [None, None, Some((0, 1))]);
+    }
+
+    #[test]
+    fn a_cut_side_cuts_the_pairs() {
+        let pipeline = Pipeline::new("zip");
+        let broken = Stream::from_iter(&pipeline, (0..5).inspect(|n| assert!(*n < 3, "broken")));
+        let mut seen: Vec<_> = Stream::from_iter(&pipeline, 0u32..).zip(broken).into_iter().collect();
+        assert!(seen.pop().unwrap().unwrap_err().is_cancelled());
+        assert_eq!(seen.len(), 3);
+        pipeline.join();
+    }
+
+    #[test]
+    #[should_panic(expected = "its input to pipeline `other`")]
+    fn streams_of_two_pipelines_are_refused() {
+        let (one, other) = (Pipeline::new("one"), Pipeline::new("other"));
+        _ = Stream::from_iter(&one, [1]).zip(Stream::from_iter(&other, [2]));
+    }
+}
