@@ -38,7 +38,8 @@ pub enum Outcome {
 /// A snapshot of a pipeline: what went through each stage and where the time went.
 ///
 /// Times include the interval in progress, so a stage that has been blocked for an hour shows that hour. Printing a
-/// report gives a table of the stages and the line that says which one is the bottleneck.
+/// report gives a table of the stages and the line that says which one is the bottleneck; [`to_mermaid`](Self::to_mermaid) and
+/// [`to_dot`](Self::to_dot) draw it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Report {

@@ -39,12 +39,12 @@ fn a_diamond_is_drawn_for_mermaid() {
     let expected = r##"flowchart LR
     subgraph pipeline["test: running after 10.000s"]
     direction LR
-    s0(["source<br/>12 out"])
+    s0("source<br/>12 out")
     s1["fan_out<br/>12 in, 36 out<br/>busy 10 %, blocked 80 %<br/>waits for room"]
     s2["fetch x4<br/>12 in, 12 out<br/>busy 90 %<br/>bottleneck"]
     s3["less<br/>12 in, 10 out<br/>2 failed"]
     s4["fan_in<br/>22 in, 22 out"]
-    s5(["store<br/>22 in"])
+    s5("store<br/>22 in")
     s6["no stage reads this"]
     end
     s0 -->|"0 of 16"| s1

@@ -86,7 +86,7 @@ impl fmt::Display for Marked<'_> {
 
 fn brackets(shape: Shape) -> (&'static str, &'static str) {
     match shape {
-        Shape::Terminal => ("([", "])"),
+        Shape::Terminal => ("(", ")"),
         Shape::Stage | Shape::Outside => ("[", "]"),
         Shape::Task => ("{{", "}}"),
     }
