@@ -161,6 +161,7 @@ fn node_lines(stage: &StageReport, is_bottleneck: bool, is_waiting: bool) -> Vec
         let percent = 100.0 * stage.share(time);
         (percent >= 0.5).then(|| format!("{word} {percent:.0} %"))
     })));
+    lines.extend(stage.latency.as_ref().map(|time| format!("p50 {:.1?}, p99 {:.1?}", time.p50, time.p99)));
     lines.extend(is_bottleneck.then(|| "bottleneck".to_owned()));
     lines.extend(is_waiting.then(|| "waits for room".to_owned()));
     lines

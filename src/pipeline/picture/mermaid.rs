@@ -9,8 +9,9 @@ use crate::pipeline::Report;
 impl Report {
     /// Draws the pipeline in the language of [Mermaid](https://mermaid.js.org), which GitHub and many wikis render.
     ///
-    /// Each stage is a node with its name, threads and counts. Each output is an arrow to the stage that reads it, with the
-    /// branch, and how many items wait out of how many may. Nodes come in topological order. Marked are
+    /// Each stage is a node with its name, threads, counts and shares of time, and with its latency if that is recorded. Each
+    /// output is an arrow to the stage that reads it, with the branch, and how many items wait out of how many may. Nodes come
+    /// in topological order. Marked are
     ///
     /// - the [bottleneck](Report::bottleneck), filled in orange;
     /// - a stage that waits for room at the time of the report, with a red frame, and the output that it waits for, as a thick
