@@ -83,8 +83,8 @@
 //!
 //! All are off by default.
 //!
-//! - `latency`: how long items and calls take in each stage, as [`StageReport::latency`], where
-//!   [the pipeline's builder](PipelineBuilder) is told to record it.
+//! - `latency`: how long items and calls take in each stage and how old the items are when they leave it, as
+//!   [`StageReport::latency`] and [`StageReport::age`], where [the pipeline's builder](PipelineBuilder) is told to record it.
 //! - `live`: a view of the running pipeline on the terminal, by `pipeline.live()`.
 //! - `metrics`: `Pipeline::export_metrics` exports the counts of every stage to the recorder of the `metrics` facade.
 //!

@@ -14,11 +14,17 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The records behind which a mark was put. It is settled when it is dropped.
 pub(crate) trait Epoch: Send + Sync {
     /// One of the copies was lost.
     fn lose(&self);
+
+    /// If it is a stamp, which only tells the ages of items: when the item before it was emitted.
+    fn emitted(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// One copy of the mark of an epoch.
@@ -27,6 +33,11 @@ pub(crate) struct Mark(Option<Arc<dyn Epoch>>);
 impl Mark {
     pub(crate) fn new(epoch: Arc<dyn Epoch>) -> Self {
         Self(Some(epoch))
+    }
+
+    /// See [`Epoch::emitted`].
+    pub(crate) fn emitted(&self) -> Option<Instant> {
+        self.0.as_ref()?.emitted()
     }
 
     /// Everything before this copy has been processed.

@@ -328,7 +328,7 @@ impl<T> Edge<T> {
 
     /// Puts a mark in, whether there is room or not: their number is bounded where they are made. It takes no room from the
     /// items behind it while it is in the queue, so a buffer that drops items keeps as many with marks as without.
-    fn put_mark(&self, mark: StreamError) {
+    pub(crate) fn put_mark(&self, mark: StreamError) {
         let mut state = self.state.lock();
         if self.is_gone() || state.end.is_some() {
             // Dropped, and so lost, outside of the lock.

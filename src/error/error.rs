@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -111,6 +111,11 @@ impl StreamError {
         // A clone of a mark has an `Inner` of its own.
         let mark = Arc::into_inner(self.inner).and_then(|inner| inner.mark);
         mark.map_or_else(|| unreachable!("a mark is not shared"), Ok)
+    }
+
+    /// If it is a stamp: when the item before it was emitted.
+    pub(crate) fn emitted(&self) -> Option<Instant> {
+        self.inner.mark.as_ref()?.emitted()
     }
 
     /// If it is a mark: everything before it has been processed.

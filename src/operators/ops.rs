@@ -10,6 +10,8 @@ pub use super::flow::debounce::DebounceOperator;
 pub use super::flow::delay::DelayOperator;
 pub use super::flow::throttle::ThrottleOperator;
 pub use super::flow::timeout::TimeoutOperator;
+#[cfg(feature = "latency")]
+pub use super::item::age_meter::AgeMeterOperator;
 pub use super::item::dedupe::DedupeOperator;
 pub use super::item::enumerate::EnumerateOperator;
 pub use super::item::filter::FilterOperator;

@@ -1,11 +1,12 @@
-//! In place of `recording.rs` where the feature `latency` is off: the same names, and nothing behind them.
+//! In place of `recording` where the feature `latency` is off: the same names, and nothing behind them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::latency::Latency;
-use super::stats::StageStats;
+use super::stats::{StageKind, StageStats};
 use crate::clock::Clock;
+use crate::error::StreamError;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Latencies {}
@@ -14,7 +15,7 @@ pub(crate) struct Latencies {}
 pub(crate) struct Recordings {}
 
 impl Recordings {
-    pub(super) fn new(_which: &Latencies, _names: [&str; 2], _threads: usize) -> Self {
+    pub(super) fn new(_which: &Latencies, _names: [&str; 2], _threads: usize, _kind: StageKind) -> Self {
         Self {}
     }
 
@@ -26,7 +27,15 @@ impl Recordings {
     #[inline(always)]
     pub(crate) fn finish(&self, _begun: Option<Instant>, _thread: usize, _clock: &Clock) {}
 
+    pub(crate) fn act_for(&self, _source: &Self) {}
+
+    pub(crate) fn note_mark(&self, _emitted: Option<Instant>, _clock: &Clock) {}
+
     pub(super) fn times(&self) -> Option<Latency> {
+        None
+    }
+
+    pub(super) fn ages(&self) -> Option<Latency> {
         None
     }
 }
@@ -49,6 +58,24 @@ impl Stopwatch {
 
     #[inline(always)]
     pub(crate) fn waited(&mut self) {}
+}
+
+pub(crate) struct Stamper;
+
+impl Stamper {
+    pub(crate) fn new(_stats: &StageStats, _clock: &Clock) -> Self {
+        Self
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_on(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    pub(crate) fn due(&self) -> Option<StreamError> {
+        None
+    }
 }
 
 /// There is none.

@@ -130,8 +130,10 @@ impl PipelineBuilder {
         self
     }
 
-    /// Sets which stages record how long each item, or each call, takes: see [`StageReport::latency`](crate::StageReport::latency).
-    /// Defaults to none.
+    /// Sets which stages record how long each item, or each call, takes ([`StageReport::latency`](crate::StageReport::latency)), and
+    /// how old items are when they leave the stage ([`StageReport::age`](crate::StageReport::age)). Defaults to none.
+    ///
+    /// A stage uses up to 50 KiB for each of its threads, and 50 KiB for ages.
     ///
     /// ```
     /// use std::time::Duration;

@@ -95,9 +95,30 @@ pub struct StageReport {
     ///   [`into_receiver`](crate::Stream::into_receiver) have no closure, and no latency.
     ///
     /// Items that fail count; error items do not. A wait of a closure, such as a sleep, is part of the time. Outside of pools,
-    /// where items take less than 5 µs only one of at most 128 is measured, and counts for those that were skipped before
-    /// it. With a [`ManualClock`](crate::ManualClock) every item is measured.
+    /// where items take less than 5 µs one of 64 is measured, and counts for the 63 that were skipped before it. With a
+    /// [`ManualClock`](crate::ManualClock) every item is measured.
     pub latency: Option<Latency>,
+    /// The age of items when they leave the stage; of a sink, when it has processed them. `None` unless the pipeline was told to
+    /// record it, as for [`latency`](Self::latency).
+    ///
+    /// The age is the time since a source emitted the item, waits in streams and for room included. It is sampled: behind an
+    /// item, and at most every 10 ms, a source sends a stamp, which passes a stage when everything that came before it has been
+    /// settled. So
+    ///
+    /// - the age is that of the slowest item up to the stamp: an unordered pool holds the stamp for it;
+    /// - a batch holds stamps until its items leave, and a window until it is closed. Then the age contains the
+    ///   time for which the result was put together. An operator of your own holds them as it holds the marks of a
+    ///   [delivery](crate::delivery);
+    /// - a stage passes on the stamps of items that it removes. With several outputs, each output gets a copy, and with several
+    ///   inputs, the stamps of all come out;
+    /// - a source has at most 1,024 stamps under way, and sends no more while they are. `count` is the number of stamps.
+    ///
+    /// For a [`Sender`](crate::Sender), the age begins when the item is in the stream, after a wait for room. Items that a sink
+    /// reads [inline](crate::Inline) from a source, and those of [`from_receiver`](crate::Stream::from_receiver), have no age.
+    /// With a [`ManualClock`](crate::ManualClock) a stamp follows every item.
+    ///
+    /// To measure the age by a time that the items carry, add a step with `measure_age`. Then this is the age by that time.
+    pub age: Option<Latency>,
     /// How many of its threads are at work at this moment: they do not wait for anything that this library knows of.
     pub at_work: usize,
     /// The longest time for which one of those has been at work since its last wait.
@@ -259,6 +280,7 @@ impl StageReport {
             busy: spent().map(|spent| spent.busy).sum(),
             blocked: spent().map(|spent| spent.blocked + spent.blocked_elsewhere).sum(),
             latency: stats.recordings.times(),
+            age: stats.recordings.ages(),
             at_work: at_work.len(),
             at_work_for: at_work.into_iter().max().unwrap_or_default(),
             senders: stats.senders.load(Ordering::Relaxed),

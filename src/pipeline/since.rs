@@ -97,6 +97,7 @@ impl StageReport {
             steps: self.steps.iter().enumerate().map(step).collect(),
             outputs: self.outputs.iter().map(output).collect(),
             latency: latency_since(self.latency.as_ref(), earlier.latency.as_ref()),
+            age: latency_since(self.age.as_ref(), earlier.age.as_ref()),
             ..self.clone()
         }
     }
@@ -183,6 +184,7 @@ mod tests {
             busy: SECOND * n * 16,
             blocked: SECOND * n * 17,
             latency: None,
+            age: None,
             at_work: n as usize,
             at_work_for: SECOND * n,
             senders: n as usize,

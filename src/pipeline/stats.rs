@@ -235,7 +235,7 @@ impl StageStats {
 
     /// With the latencies that the pipeline is to record of a stage that was given that name.
     pub(super) fn recording(self, which: &Latencies, name: &str) -> Self {
-        let recordings = Recordings::new(which, [name, &self.name], self.threads.len());
+        let recordings = Recordings::new(which, [name, &self.name], self.threads.len(), self.kind);
         Self { recordings, ..self }
     }
 

@@ -22,7 +22,7 @@ use crate::clock::wait::BeforePark;
 use crate::edge::{Edge, EdgeSender, End, Polled};
 use crate::error::{Result, StreamError};
 use crate::panic;
-use crate::pipeline::recording::Stopwatch;
+use crate::pipeline::recording::{Stamper, Stopwatch};
 use crate::pipeline::stats::StageKind;
 use crate::pipeline::timing::Phase;
 
@@ -86,6 +86,7 @@ impl<T> Sink<T> for Output<T> {
 
     #[cold]
     fn put_mark(&mut self, mark: StreamError) {
+        self.context.note_mark(&mark);
         self.sender.borrow_mut().put_mark(mark);
     }
 
@@ -158,6 +159,9 @@ pub(crate) struct Driver<O: Operator, F> {
     /// Looks around since then.
     looks: u32,
     stopwatch: Stopwatch,
+    stamper: Stamper,
+    /// How many of the emitted items were there at the last look for a stamp.
+    stamped: u64,
     /// For closures of the operator that wait.
     _hook: BeforePark,
 }
@@ -178,8 +182,20 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             }
             announce();
         });
-        let stopwatch = thread.stopwatch();
-        Self { turns: Turns::new(op), feed, out, thread, at_once: false, received: 0, looks: 0, stopwatch, _hook: hook }
+        let (stopwatch, stamper) = (thread.stopwatch(), thread.stamper());
+        Self {
+            turns: Turns::new(op),
+            feed,
+            out,
+            thread,
+            at_once: false,
+            received: 0,
+            looks: 0,
+            stopwatch,
+            stamper,
+            stamped: 0,
+            _hook: hook,
+        }
     }
 
     pub(crate) fn run(mut self) {
@@ -296,6 +312,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 None
             });
             self.stopwatch.finish(begun, || self.received);
+            self.stamp();
             match polled {
                 Ok(None | Some(Polled::Item(_))) => {}
                 Ok(Some(Polled::Empty)) => self.wait_for_input(),
@@ -316,6 +333,18 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             self.wait_if_stuck()?;
         }
         Ok(end)
+    }
+
+    /// What a source has emitted is followed by a stamp, if one is due.
+    #[inline]
+    fn stamp(&mut self) {
+        if self.stamper.is_on() && self.out.emitted > self.stamped {
+            self.stamped = self.out.emitted;
+            // Not through the output, which would note it: nothing has an age here.
+            if let Some(stamp) = self.stamper.due() {
+                self.out.sender.borrow_mut().put_mark(stamp);
+            }
+        }
     }
 
     /// Hands over at once, or not, as the feed wants it.
@@ -342,6 +371,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     /// Brings the shared counters up to date.
     fn publish(&mut self) {
         self.looks = 0;
+        self.stamped = 0;
         self.out.handed_over = false;
         let stats = &self.thread.stats;
         let received = std::mem::take(&mut self.received);
@@ -378,6 +408,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     /// What was emitted has found room when this returns.
     #[inline]
     fn make_room(&mut self) -> Result<(), Stop> {
+        self.stamp();
         self.wait_if_stuck()?;
         self.debug_check();
         Ok(())

@@ -363,6 +363,12 @@ pub(crate) mod sealed {
     }
 
     impl Context {
+        /// A mark leaves the stage: what came before it has been settled.
+        #[cold]
+        pub(crate) fn note_mark(&self, mark: &StreamError) {
+            self.stats.recordings.note_mark(mark.emitted(), &self.clock);
+        }
+
         pub(crate) fn error(&self, kind: ErrorKind, step: usize) -> StreamError {
             StreamError::new(kind, Arc::clone(&self.stats.name))
                 .with_step(self.stats.step_name(step))

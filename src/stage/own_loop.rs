@@ -182,6 +182,7 @@ impl<W: Ways> Desk<W> {
             // Dropped, and so lost.
             return;
         }
+        self.context.stats.recordings.note_mark(mark.emitted(), &self.context.clock);
         self.ways.borrow_mut().each_mut(|way| {
             way.put_mark(StreamError::mark(mark.clone()));
         });

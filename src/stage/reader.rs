@@ -148,6 +148,7 @@ impl<T, A, F: FnMut(A, Result<T>) -> Option<A>> Sink<T> for Direct<'_, T, A, F> 
 
     /// The caller has been given everything before it.
     fn put_mark(&mut self, mark: StreamError) {
+        self.context().note_mark(&mark);
         mark.complete_mark();
     }
 
@@ -203,7 +204,10 @@ impl<T> Outbox<T> {
             }
             match next {
                 // Whoever asks for what is behind a mark has processed what is before it.
-                Some(Err(mark)) if mark.is_mark() => mark.complete_mark(),
+                Some(Err(mark)) if mark.is_mark() => {
+                    self.context.note_mark(&mark);
+                    mark.complete_mark();
+                }
                 next => return next,
             }
         }

@@ -9,7 +9,7 @@ use crate::clock::account;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
 use crate::error::{BoxError, ErrorKind, StreamError};
-use crate::pipeline::recording::Stopwatch;
+use crate::pipeline::recording::{Stamper, Stopwatch};
 use crate::pipeline::stall::Watch;
 use crate::pipeline::stats::{StageKind, StageStats};
 use crate::pipeline::timing::Phase;
@@ -86,6 +86,11 @@ impl StageThread {
     /// For the times of its items.
     pub(crate) fn stopwatch(&self) -> Stopwatch {
         Stopwatch::new(&self.stats, self.index, self.token.clock())
+    }
+
+    /// For a source: what tells the ages of its items.
+    pub(super) fn stamper(&self) -> Stamper {
+        Stamper::new(&self.stats, self.token.clock())
     }
 
     /// Its number among the threads of the stage.

@@ -188,8 +188,12 @@ impl<T> WhileWanted<T> {
     /// Nobody can tell when what is in the channel has been processed.
     #[cold]
     fn lose(&mut self, mark: StreamError) {
+        let (token, stats) = &self.site;
+        if mark.emitted().is_some() {
+            return stats.recordings.note_mark(mark.emitted(), token.clock());
+        }
         if !std::mem::replace(&mut self.has_warned, true) {
-            log::warn!("streamz: records that leave `{}` are never acknowledged", self.site.1.name);
+            log::warn!("streamz: records that leave `{}` are never acknowledged", stats.name);
         }
         drop(mark);
     }

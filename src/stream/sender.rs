@@ -10,6 +10,7 @@ use crate::clock::account::WaitFor;
 use crate::clock::{Limit, earlier};
 use crate::edge::{Edge, Refused};
 use crate::error::{BoxError, PanicMessage, Result, StreamError};
+use crate::pipeline::recording::Stamper;
 use crate::pipeline::stats::StageStats;
 use crate::pipeline::{CancelToken, Drain};
 use crate::stage::thread::noted_cut;
@@ -30,6 +31,7 @@ struct Shared<T> {
     edge: Arc<Edge<T>>,
     token: CancelToken,
     stats: Arc<StageStats>,
+    stamper: Stamper,
 }
 
 /// An item that could not be sent, and why.
@@ -78,7 +80,8 @@ impl<T> std::error::Error for SendError<T> {}
 
 impl<T: Send + 'static> Sender<T> {
     pub(super) fn new(edge: Arc<Edge<T>>, token: CancelToken, stats: Arc<StageStats>) -> Self {
-        let shared = Arc::new(Shared { edge, token, stats });
+        let stamper = Stamper::new(&stats, token.clock());
+        let shared = Arc::new(Shared { edge, token, stats, stamper });
         shared.stats.senders.store(1, Ordering::Relaxed);
         let drain: std::sync::Weak<dyn Drain> = Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Drain>));
         shared.token.scope().on_drain(drain);
@@ -172,7 +175,10 @@ impl<T: Send + 'static> Sender<T> {
         }
         let is_data = item.is_ok();
         match shared.edge.offer(item, || shared.count(is_data)) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                shared.stamp(is_data);
+                Ok(())
+            }
             Err((Refused::Closed, item)) => Err(SendError::Closed(item)),
             Err((Refused::Full, item)) => Err(SendError::Full(item)),
         }
@@ -207,6 +213,14 @@ impl<T> Shared<T> {
     fn cut(&self, reason: impl Into<BoxError>) {
         if !self.edge.is_closed() {
             self.edge.cut(noted_cut(&self.token, &self.stats, reason));
+        }
+    }
+
+    /// Something was sent. What comes in between from a clone only makes the stamp a little late.
+    #[inline]
+    fn stamp(&self, is_data: bool) {
+        if is_data && let Some(stamp) = self.stamper.due() {
+            self.edge.put_mark(stamp);
         }
     }
 

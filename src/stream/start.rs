@@ -76,6 +76,7 @@ impl Registered {
     #[track_caller]
     pub(crate) fn read_by(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> Self {
         let (stats, reservation) = self.token.scope().register(name, kind, steps, 1);
+        stats.recordings.act_for(&self.stats.recordings);
         stats.inputs.lock().push(InputReport { stage: Arc::clone(&self.stats.name), output: Arc::default() });
         Self { token: self.token, stats, reservation }
     }

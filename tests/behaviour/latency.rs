@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use streamz::{
-    AsyncMapper, CancelToken, Latencies, Latency, ManualClock, Mapper, ParMapper, Pipeline, Processor, Report, Retry,
-    Stream,
+    AgeMeter, AsyncMapper, CancelToken, ErrorKind, Inline, Latencies, Latency, ManualClock, Mapper, ParMapper,
+    Pipeline, Processor, Report, Retry, Stream,
 };
 
 use crate::ms;
@@ -168,6 +168,162 @@ fn a_rayon_pool_measures_its_closure() {
     let pipeline = Pipeline::builder("test").clock(&clock).latencies(Latencies::all()).build();
     let count = Stream::from_iter(&pipeline, 0..100_u64).through(&ParMapper::new(|n| n * 2)).count().unwrap();
     assert_eq!(numbers(latency(&pipeline.join(), "par_map")), (count, [Duration::ZERO; 5]));
+}
+
+/// The ages in a stage: how many, their mean, and the greatest.
+type Ages<'a> = (&'a str, Option<(u64, Duration, Duration)>);
+
+fn ages(report: &Report) -> Vec<Ages<'_>> {
+    let range = |age: &Latency| (age.count, age.mean, age.max);
+    report.stages.iter().map(|stage| (&*stage.name, stage.age.as_ref().map(range))).collect()
+}
+
+/// A source of that many items, with 100 ms before each.
+fn tenth_seconds(pipeline: &Pipeline, items: u64) -> Stream<u64> {
+    let token = pipeline.token();
+    Stream::from_iter(pipeline, (0..items).inspect(move |_| token.sleep(ms(100)).unwrap()))
+}
+
+fn always(
+    millis: u64,
+) -> AsyncMapper<u64, u64, streamz::Cancelled, impl Fn(&CancelToken, &u64) -> Result<u64, streamz::Cancelled>> {
+    AsyncMapper::new(move |cancel: &CancelToken, item: &u64| cancel.sleep(ms(millis)).map(|()| *item))
+}
+
+#[test]
+fn the_age_of_items_grows_from_stage_to_stage() {
+    let (clock, pipeline) = recorded(Latencies::all());
+    let (map, end) = (pipeline.token(), pipeline.token());
+    let mapped = tenth_seconds(&pipeline, 9).map(move |item| {
+        map.sleep(ms(10)).unwrap();
+        item
+    });
+    let called = mapped.through(&always(20).with_workers(2)).through(&ParMapper::new(|item| item));
+    called.spawn_for_each(move |_| end.sleep(ms(5)).unwrap());
+    clock.advance(Duration::from_secs(1));
+    let exactly = |millis| Some((9, ms(millis), ms(millis)));
+    let expected = [
+        ("source", None),
+        ("map", exactly(10)),
+        ("async_map", exactly(30)),
+        ("par_map", exactly(30)),
+        ("for_each", exactly(35)),
+    ];
+    assert_eq!(ages(&pipeline.join()), expected);
+}
+
+#[test]
+fn waits_in_streams_and_in_batches_are_part_of_an_age() {
+    let (clock, pipeline) = recorded(Latencies::all());
+    let batches = Stream::from_iter(&pipeline, 0..6).through(&always(10).with_workers(1)).chunk(3);
+    batches.spawn_for_each(drop);
+    clock.advance(Duration::from_secs(1));
+    let report = pipeline.join();
+    // They are all made at once, and called one after the other.
+    assert_eq!(numbers(report.stage("async_map").unwrap().age.as_ref().unwrap()).1[0], ms(35));
+    assert_eq!(report.stage("async_map").unwrap().age.as_ref().unwrap().max, ms(60));
+    let batches = report.stage("chunk").unwrap().age.as_ref().unwrap();
+    assert_eq!((batches.count, batches.mean, batches.max), (6, ms(45), ms(60)));
+}
+
+#[test]
+fn in_an_unordered_pool_the_age_is_that_of_the_slowest_item() {
+    let (clock, pipeline) = recorded(Latencies::all());
+    let pool = AsyncMapper::new(nap).with_workers(2).with_ordered(false);
+    Stream::from_iter(&pipeline, [50, 10]).through(&pool).spawn_for_each(drop);
+    clock.advance(Duration::from_secs(1));
+    let report = pipeline.join();
+    assert_eq!(numbers(report.stage("async_map").unwrap().age.as_ref().unwrap()), (2, [ms(50); 5]));
+}
+
+#[test]
+fn each_branch_and_each_kind_of_source_has_ages() {
+    let (clock, pipeline) = recorded(Latencies::of(["sink"]));
+    let named = |stream: Stream<u64>| {
+        let end = stream.token().clone();
+        stream.through(&always(10)).named("sink").spawn_for_each(move |_| end.sleep(ms(5)).unwrap());
+    };
+    let (sender, sent) = Stream::channel(&pipeline, 16);
+    named(sent);
+    named(Stream::interval(&pipeline, ms(100)));
+    let token = pipeline.token();
+    let items = (0..3).inspect(move |_| token.sleep(ms(100)).unwrap());
+    named(Inline::from_iter(&pipeline, items).with(Mapper::new(|item| item)).spawn("inline"));
+    let (even, odd) = tenth_seconds(&pipeline, 3).split(|item| item % 2 == 0);
+    named(even);
+    named(odd);
+    let received = tenth_seconds(&pipeline, 3).named("sink").into_receiver(16);
+    for item in 0..3 {
+        sender.send(item).unwrap();
+        clock.advance(ms(100));
+    }
+    clock.advance(ms(50));
+    pipeline.drain();
+    drop((sender, received));
+    let report = pipeline.join();
+    let ages: Vec<_> = ages(&report).into_iter().filter(|(_, age)| age.is_some()).collect();
+    let exactly = |millis| Some((3, ms(millis), ms(millis)));
+    // A branch has the stamps of the items of the others, too: those that are not followed by one of its own wait for nothing.
+    let expected = ["sink", "sink-2", "sink-3"].map(|name| (name, exactly(15)));
+    assert_eq!(ages[..3], expected, "{report}");
+    assert_eq!(ages[3..5].iter().map(|(_, age)| age.unwrap().2).collect::<Vec<_>>(), [ms(15); 2]);
+    assert_eq!(ages[5..], [("sink-6", exactly(0))]);
+}
+
+#[test]
+fn ages_are_recorded_only_where_they_were_asked_for() {
+    let (clock, pipeline) = recorded(Latencies::none());
+    tenth_seconds(&pipeline, 3).through(&always(10)).spawn_for_each(drop);
+    clock.advance(Duration::from_secs(1));
+    assert!(ages(&pipeline.join()).iter().all(|(_, age)| age.is_none()));
+}
+
+#[test]
+fn an_age_may_be_that_by_a_time_that_the_items_carry() {
+    let clock = ManualClock::new();
+    // It does not need to be asked for elsewhere.
+    let pipeline = Pipeline::builder("test").clock(&clock).build();
+    let start = pipeline.clock().wall();
+    clock.advance(ms(500));
+    let age = move |item: &u64| start + ms(*item);
+    let measured = Stream::from_iter(&pipeline, [0, 100, 500, 9_000]).measure_age(age);
+    measured.stage("again", move |steps| steps.map(|item| item).measure_age(age)).spawn_for_each(drop);
+    let report = pipeline.join();
+    // The last one is from the future.
+    let expected = Some((4, Duration::from_micros(225_000), ms(500)));
+    assert_eq!(ages(&report), [("source", None), ("age", expected), ("again", expected), ("for_each", None)]);
+    assert!(report.stages.iter().all(|stage| stage.latency.is_none()));
+}
+
+#[test]
+fn an_age_that_panics_fails_its_item() {
+    let (_clock, pipeline) = recorded(Latencies::all());
+    let start = pipeline.clock().wall();
+    let ages = Stream::from_iter(&pipeline, 0..3_u64).through(&AgeMeter::new(move |item: &u64| {
+        assert_ne!(*item, 1);
+        start
+    }));
+    let results: Vec<_> = ages.into_iter().map(|item| item.map_err(|error| error.kind())).collect();
+    assert_eq!(results, [Ok(0), Err(ErrorKind::Panicked), Ok(2)]);
+    assert_eq!(pipeline.join().stage("age").unwrap().age.as_ref().unwrap().count, 2);
+}
+
+#[test]
+fn stamps_are_not_counted_as_items_or_errors() {
+    let (clock, pipeline) = recorded(Latencies::all());
+    let (input, stream) = Stream::channel(&pipeline, 2);
+    let mut stream = stream.map(|item: u64| item);
+    for item in 0..2 {
+        input.try_send(item).unwrap();
+    }
+    clock.settle();
+    assert_eq!((stream.try_recv().unwrap().unwrap(), stream.try_recv().unwrap().unwrap()), (0, 1));
+    assert!(stream.try_recv().is_err());
+    drop(input);
+    assert_eq!(stream.count().unwrap(), 0);
+    let report = pipeline.join();
+    let map = &report.stage("map").unwrap().steps[0];
+    assert_eq!((map.received, map.emitted, map.errors_in, map.errors_out), (2, 2, 0, 0));
 }
 
 #[test]

@@ -8,6 +8,8 @@ use crate::operators;
 
 /// Public names beside the operators that are no processors, so that they cannot be put through the list.
 const NO_OPERATORS: &[&str] = &[
+    // It is one, of a feature that need not be on; tests/behaviour/latency.rs has its tests.
+    "AgeMeter",
     "ByHash",
     "ByRef",
     "ByRule",

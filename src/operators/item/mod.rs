@@ -3,6 +3,8 @@
 //! What one does not pass on, it drops before it says so: a drop that panics then fails the item, which is not settled
 //! yet.
 
+#[cfg(feature = "latency")]
+pub(super) mod age_meter;
 mod chance;
 pub(super) mod dedupe;
 pub(super) mod enumerate;
@@ -23,6 +25,8 @@ pub(super) mod take_while;
 pub(super) mod tap;
 pub(super) mod try_map;
 
+#[cfg(feature = "latency")]
+pub use age_meter::AgeMeter;
 pub use dedupe::{Dedupe, DedupeStats};
 pub use enumerate::Enumerate;
 pub use filter::Filter;

@@ -6,6 +6,7 @@ use super::crew::Relieved;
 use super::slots::Numbered;
 use super::workers::{Outcome, Pool, PoolOutput, Ready};
 use crate::edge::{EdgeSender, End};
+use crate::error::StreamError;
 use crate::panic;
 use crate::pipeline::timing::Phase;
 use crate::stage::thread::StageThread;
@@ -123,14 +124,20 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             }
             // Counted with the rest by the last worker to leave.
             Ready::Outcome(Outcome::Abandoned) => return false,
-            Ready::Held(mark) => sender.put_mark(mark),
-            Ready::Passed(mark) if mark.is_mark() => sender.put_mark(mark),
+            Ready::Held(mark) => self.put_mark(sender, mark),
+            Ready::Passed(mark) if mark.is_mark() => self.put_mark(sender, mark),
             Ready::Passed(error) => {
                 step.errors_out.add(1);
                 sender.gather(Err(error));
             }
         }
         true
+    }
+
+    #[cold]
+    fn put_mark(&self, sender: &mut EdgeSender<Out>, mark: StreamError) {
+        self.context.note_mark(&mark);
+        sender.put_mark(mark);
     }
 
     /// Waits until nothing is stuck: false if a stop came first.

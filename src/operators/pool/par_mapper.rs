@@ -310,7 +310,10 @@ where
                 step.errors_out.add(1);
                 self.sender.push(Err(error));
             }
-            Done::Passed(mark) if mark.is_mark() => self.sender.put_mark(mark),
+            Done::Passed(mark) if mark.is_mark() => {
+                self.thread.stats.recordings.note_mark(mark.emitted(), self.thread.token.clock());
+                self.sender.put_mark(mark);
+            }
             Done::Passed(error) => {
                 step.errors_out.add(1);
                 self.sender.push(Err(error));
