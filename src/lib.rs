@@ -86,6 +86,7 @@
 //! - `latency`: how long items and calls take in each stage and how old the items are when they leave it, as
 //!   [`StageReport::latency`] and [`StageReport::age`], where [the pipeline's builder](PipelineBuilder) is told to record it.
 //! - `live`: a view of the running pipeline on the terminal, by `pipeline.live()`.
+//! - `serde`: a [`Report`] with all its parts, a [`Diagnosis`] and a [`StreamError`] can be serialized, and read back.
 //! - `metrics`: `Pipeline::export_metrics` exports the counts of every stage to the recorder of the `metrics` facade.
 //!
 //! # More
@@ -99,6 +100,8 @@
 
 mod clock;
 mod compile_fail;
+#[cfg(feature = "serde")]
+mod data;
 pub mod delivery;
 mod edge;
 mod error;

@@ -176,11 +176,11 @@ impl DeadLetter {
 }
 
 /// The reason of an error item for a dead letter that does not carry a record.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the dead letter carries {}, not `{expected}`", found.map_or("no item".to_owned(), |found| format!("`{found}`")))]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the dead letter carries {}, not `{expected}`", found.as_ref().map_or("no item".to_owned(), |found| format!("`{found}`")))]
 struct NotARecord {
     expected: &'static str,
-    found: Option<&'static str>,
+    found: Option<String>,
 }
 
 struct IntoRecords<R>(std::marker::PhantomData<fn(R)>);
@@ -193,7 +193,8 @@ impl<R: StoredRecord> Operator for IntoRecords<R> {
         match letter.into_record::<R>() {
             Ok(record) => out.emit(record),
             Err(letter) => {
-                let reason = NotARecord { expected: std::any::type_name::<R>(), found: letter.error().item_type() };
+                let found = letter.error().item_type().map(str::to_owned);
+                let reason = NotARecord { expected: std::any::type_name::<R>(), found };
                 out.fail(ErrorKind::Failed, reason, letter);
             }
         }

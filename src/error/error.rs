@@ -1,6 +1,7 @@
 //! [`StreamError`]: what failed, where, and the item it failed on.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -17,6 +18,8 @@ pub type Result<T, E = StreamError> = std::result::Result<T, E>;
 
 /// What sort of failure a [`StreamError`] reports: the cases a caller would treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A closure or a source returned an error for this item.
@@ -55,6 +58,10 @@ impl fmt::Display for ErrorKind {
 /// wherever the stage still had it, so that a dead-letter queue at the far end can put it aside or retry it. The
 /// stage is the one where the failure happened; no later stage overwrites it.
 ///
+/// With the feature `serde` it can be serialized as data: `kind`, `stage`, `step`, `attempts`, `time` (in UTC, to the
+/// millisecond below: `2024-02-29T12:34:56.250Z`), `item_type`, and `causes`, the texts of the source and of all behind it.
+/// One that is read back says the same in all of these. It carries no item, and its sources are texts.
+///
 /// A `StreamError` is one pointer wide. Clones share everything, including the item: whoever calls
 /// [`take_item`](Self::take_item) first has it.
 pub struct StreamError {
@@ -69,7 +76,8 @@ pub(super) struct Inner {
     pub(super) time: SystemTime,
     pub(super) source: Option<BoxError>,
     item: Mutex<Option<Box<dyn Any + Send>>>,
-    pub(super) item_type: Option<&'static str>,
+    /// Of an error that was read back it is the text that was written.
+    pub(super) item_type: Option<Cow<'static, str>>,
     /// It is not an error, but a mark on its way: see `mark.rs`.
     mark: Option<Mark>,
 }
@@ -131,7 +139,7 @@ impl StreamError {
     }
 
     /// Only while the error is not shared yet, that is while it is being built.
-    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+    pub(super) fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             change(inner);
         }
@@ -148,7 +156,7 @@ impl StreamError {
     pub fn with_item<T: Send + 'static>(self, item: T) -> Self {
         self.edit(|inner| {
             inner.item = Mutex::new(Some(Box::new(item)));
-            inner.item_type = Some(std::any::type_name::<T>());
+            inner.item_type = Some(Cow::Borrowed(std::any::type_name::<T>()));
         })
     }
 
@@ -203,8 +211,8 @@ impl StreamError {
     }
 
     /// The type of the failed item, if the error was given one (also after it was taken).
-    pub fn item_type(&self) -> Option<&'static str> {
-        self.inner.item_type
+    pub fn item_type(&self) -> Option<&str> {
+        self.inner.item_type.as_deref()
     }
 
     /// Whether the error still carries an item, and it is a `T`.

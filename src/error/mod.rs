@@ -1,5 +1,7 @@
 //! Errors that travel in a stream: what failed, where, and the item it failed on.
 
+#[cfg(feature = "serde")]
+mod data;
 mod error;
 mod text;
 mod utc;

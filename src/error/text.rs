@@ -65,7 +65,7 @@ impl StreamError {
     }
 
     fn write_item_type(&self, f: &mut impl fmt::Write) -> fmt::Result {
-        self.inner.item_type.map_or(Ok(()), |item| write!(f, " (item: {item})"))
+        self.inner.item_type.as_deref().map_or(Ok(()), |item| write!(f, " (item: {item})"))
     }
 
     fn write_reasons(&self, f: &mut impl fmt::Write) -> fmt::Result {

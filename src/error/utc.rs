@@ -43,6 +43,42 @@ fn civil(days: i128) -> (i128, i128, i128) {
     (days.div_euclid(ERA) * 400 + year + i128::from(month <= 2), month, day)
 }
 
+/// Reads what [`Utc`] writes, and the same with other fractions of a second.
+#[cfg(feature = "serde")]
+pub(super) fn parse(text: &str) -> Option<SystemTime> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    // From the end, for a year may have a sign.
+    let mut date = date.rsplitn(3, '-');
+    let (day, month, year) = (number(date.next()?)?, number(date.next()?)?, date.next()?.parse::<i64>().ok()?.into());
+    let days = days(year, month, day);
+    let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let mut clock = clock.split(':').map(number);
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    let is_valid = civil(days) == (year, month, day) && hour < 24 && minute < 60 && second < 60;
+    if !is_valid || clock.next().is_some() || fraction.len() > 9 {
+        return None;
+    }
+    let nanos = number(fraction)? * 10_i128.pow(9 - fraction.len() as u32);
+    let nanos = (((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000_000 + nanos;
+    let (seconds, nanos_of_second) = (nanos.unsigned_abs() / 1_000_000_000, nanos.unsigned_abs() % 1_000_000_000);
+    let apart = std::time::Duration::new(u64::try_from(seconds).ok()?, nanos_of_second as u32);
+    if nanos < 0 { SystemTime::UNIX_EPOCH.checked_sub(apart) } else { SystemTime::UNIX_EPOCH.checked_add(apart) }
+}
+
+#[cfg(feature = "serde")]
+fn number(digits: &str) -> Option<i128> {
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// The day since 1970-01-01 of a date: the inverse of [`civil`].
+#[cfg(feature = "serde")]
+fn days(year: i128, month: i128, day: i128) -> i128 {
+    let year = year - i128::from(month <= 2);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let of_era = year.rem_euclid(400);
+    year.div_euclid(400) * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -60,6 +96,25 @@ mod tests {
         assert_eq!(after(253_402_300_800_000), "+10000-01-01T00:00:00.000Z");
         assert_eq!(before(1), "1969-12-31T23:59:59.999Z");
         assert_eq!(before(86_400_000_000_000), "1969-12-31T00:00:00.000Z");
+    }
+
+    #[test]
+    #[cfg(feature = "serde")]
+    fn what_is_written_can_be_read() {
+        for millis in [0, 951_782_400_001, 1_709_251_199_999, 4_107_542_400_000, 253_402_300_800_000] {
+            for time in [
+                SystemTime::UNIX_EPOCH + Duration::from_millis(millis),
+                SystemTime::UNIX_EPOCH - Duration::from_millis(millis),
+            ] {
+                assert_eq!(parse(&Utc(time).to_string()), Some(time));
+            }
+        }
+        assert_eq!(parse("1970-01-01T00:00:01.5Z"), Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_500)));
+        let bad = ["", "1970-01-01", "1970-01-01T00:00:00", "1970-02-29T00:00:00Z", "1970-13-01T00:00:00Z"];
+        let bad = bad.into_iter().chain(["1970-01-01T24:00:00Z", "1970-01-01T00:00:00:00Z", "1970-01-01T00:00:+1Z"]);
+        for text in bad.chain(["1970-01-01T00:00:00.0123456789Z", "1970-01-00T00:00:00Z", "é970-01-01T00:00:00Z"]) {
+            assert_eq!(parse(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::report::{OutputReport, Report, StageReport};
 ///
 /// Its `Display` is one sentence for each finding, joined by semicolons.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Diagnosis {
     /// In this order: outputs without a reader, cycles, senders, work in progress.
@@ -22,6 +23,8 @@ pub struct Diagnosis {
 
 /// One thing that a pipeline waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Finding {
     /// An output is full, its stage waits for room in it, and no stage and no sink reads it. A caller may hold the stream.
@@ -59,6 +62,7 @@ pub enum Finding {
         /// How many of its threads.
         threads: usize,
         /// Since when the first of them has been.
+        #[cfg_attr(feature = "serde", serde(rename = "longest_seconds", with = "crate::data::seconds"))]
         longest: Duration,
     },
 }

@@ -13,20 +13,27 @@ use super::recording::Snapshot;
 ///
 /// Percentiles are exact to 1 %. Durations of more than a year count as a year in them; the mean and the maximum are exact.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Latency {
     /// How many durations it stands for. Not all of them need to have been measured.
     pub count: u64,
     /// The mean.
+    #[cfg_attr(feature = "serde", serde(rename = "mean_seconds", serialize_with = "crate::data::seconds::serialize"))]
     pub mean: Duration,
     /// The median: half of the durations are no longer than this.
+    #[cfg_attr(feature = "serde", serde(rename = "p50_seconds", serialize_with = "crate::data::seconds::serialize"))]
     pub p50: Duration,
     /// Nine out of ten are no longer than this.
+    #[cfg_attr(feature = "serde", serde(rename = "p90_seconds", serialize_with = "crate::data::seconds::serialize"))]
     pub p90: Duration,
     /// 99 out of 100 are no longer than this.
+    #[cfg_attr(feature = "serde", serde(rename = "p99_seconds", serialize_with = "crate::data::seconds::serialize"))]
     pub p99: Duration,
     /// The longest that was measured.
+    #[cfg_attr(feature = "serde", serde(rename = "max_seconds", serialize_with = "crate::data::seconds::serialize"))]
     pub max: Duration,
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) snapshot: Snapshot,
 }
 

@@ -13,6 +13,8 @@ use crate::error::StreamError;
 
 /// Why something was cancelled.
 #[derive(Debug, Clone, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(tag = "kind", content = "detail", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Cause {
     /// [`CancelToken::cancel`](crate::CancelToken::cancel) or [`Pipeline::abort`](crate::Pipeline::abort) was called.
@@ -20,13 +22,15 @@ pub enum Cause {
     Requested,
     /// [`CancelToken::cancel_because`](crate::CancelToken::cancel_because) was called with this reason.
     #[error("cancelled: {0}")]
-    Because(Arc<dyn std::error::Error + Send + Sync>),
+    Because(
+        #[cfg_attr(feature = "serde", serde(with = "crate::data::causes"))] Arc<dyn std::error::Error + Send + Sync>,
+    ),
     /// The token's deadline passed.
     #[error("deadline passed")]
     DeadlinePassed,
     /// [`Pipeline::drain_within`](crate::Pipeline::drain_within) ran out of time.
     #[error("drain took longer than {0:?}")]
-    DrainTimedOut(Duration),
+    DrainTimedOut(#[cfg_attr(feature = "serde", serde(with = "crate::data::seconds"))] Duration),
     /// The [`Pipeline`](crate::Pipeline) was dropped before it had finished.
     #[error("pipeline dropped")]
     Dropped,

@@ -19,6 +19,8 @@ use crate::error::StreamError;
 /// does not change it, nor does a cancellation, a drain, or a deadline that comes later. (A stage that is added after that
 /// sets the pipeline running again, until it is joined.)
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(tag = "kind", content = "detail", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Outcome {
     /// Threads are still at work, or a stream is still to be read.
@@ -40,7 +42,13 @@ pub enum Outcome {
 /// Times include the interval in progress, so a stage that has been blocked for an hour shows that hour. Printing a
 /// report gives a table of the stages and the line that says which one is the bottleneck; [`to_mermaid`](Self::to_mermaid) and
 /// [`to_dot`](Self::to_dot) draw it.
+///
+/// With the feature `serde` it can be serialized, with all its parts, and read back. Durations are numbers of seconds, and their
+/// fields are named after the unit: `busy_seconds`. Outcomes and causes are objects with a `kind` and, where there is more to
+/// say, a `detail`. See [`StreamError`] for errors. What does not come back are latencies and ages, and the type of a cause of a
+/// cancellation: it is an error with the same text.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Report {
     /// The pipeline's name.
@@ -49,6 +57,7 @@ pub struct Report {
     pub outcome: Outcome,
     /// From the building of the pipeline to its end, or to now. The end is when its last thread ended, or the last end on a
     /// thread of the caller's.
+    #[cfg_attr(feature = "serde", serde(rename = "elapsed_seconds", with = "crate::data::seconds"))]
     pub elapsed: Duration,
     /// The stages, in the order in which they were made.
     pub stages: Vec<StageReport>,
@@ -58,6 +67,7 @@ pub struct Report {
 
 /// One stage in a [`Report`].
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct StageReport {
     /// The stage's name, unique in its pipeline.
@@ -72,15 +82,19 @@ pub struct StageReport {
     pub steps: Vec<StepReport>,
     /// Time spent waiting for input or for a timer, summed over its threads. Time that its closures spend in
     /// [`recv`](crate::Stream::recv) or [`sleep`](crate::CancelToken::sleep) is part of it.
+    #[cfg_attr(feature = "serde", serde(rename = "idle_seconds", with = "crate::data::seconds"))]
     pub idle: Duration,
     /// The part of [`idle`](Self::idle) that its closures asked for with [`sleep`](crate::CancelToken::sleep): the pauses of a
     /// [`Retry`](crate::Retry), for example.
+    #[cfg_attr(feature = "serde", serde(rename = "asleep_seconds", with = "crate::data::seconds"))]
     pub asleep: Duration,
     /// Time spent working, summed over its threads. Time that a closure spends waiting outside of this library, for a
     /// network or a lock, counts as work.
+    #[cfg_attr(feature = "serde", serde(rename = "busy_seconds", with = "crate::data::seconds"))]
     pub busy: Duration,
     /// Time spent waiting for room, summed over its threads: in the output, or in
     /// [`Sender::send`](crate::Sender::send) in a closure.
+    #[cfg_attr(feature = "serde", serde(rename = "blocked_seconds", with = "crate::data::seconds"))]
     pub blocked: Duration,
     /// The time of an item in the stage, or of a call. `None` unless the pipeline was
     /// [told to record it](crate::PipelineBuilder), with the feature `latency`, or if there was none yet.
@@ -97,6 +111,7 @@ pub struct StageReport {
     /// Items that fail count; error items do not. A wait of a closure, such as a sleep, is part of the time. Outside of pools,
     /// where items take less than 5 µs one of 64 is measured, and counts for the 63 that were skipped before it. With a
     /// [`ManualClock`](crate::ManualClock) every item is measured.
+    #[cfg_attr(feature = "serde", serde(skip_deserializing))]
     pub latency: Option<Latency>,
     /// The age of items when they leave the stage; of a sink, when it has processed them. `None` unless the pipeline was told to
     /// record it, as for [`latency`](Self::latency).
@@ -118,10 +133,12 @@ pub struct StageReport {
     /// With a [`ManualClock`](crate::ManualClock) a stamp follows every item.
     ///
     /// To measure the age by a time that the items carry, add a step with `measure_age`. Then this is the age by that time.
+    #[cfg_attr(feature = "serde", serde(skip_deserializing))]
     pub age: Option<Latency>,
     /// How many of its threads are at work at this moment: they do not wait for anything that this library knows of.
     pub at_work: usize,
     /// The longest time for which one of those has been at work since its last wait.
+    #[cfg_attr(feature = "serde", serde(rename = "at_work_for_seconds", with = "crate::data::seconds"))]
     pub at_work_for: Duration,
     /// How many [`Sender`](crate::Sender)s feed it, if it is a channel.
     pub senders: usize,
@@ -133,6 +150,7 @@ pub struct StageReport {
 ///
 /// `received = delivered + filtered + failed + dropped + abandoned + held`, where `held` is 0 once the stage has ended.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct StepReport {
     /// The step's name; the stage's name if there is but one.
@@ -161,6 +179,7 @@ pub struct StepReport {
 
 /// One input of a stage in a [`Report`]: an output of another stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct InputReport {
     /// The upstream stage.
@@ -171,6 +190,7 @@ pub struct InputReport {
 
 /// One output of a stage in a [`Report`].
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct OutputReport {
     /// The branch; empty for a stage without branches. Names are unique within a stage.
@@ -183,6 +203,7 @@ pub struct OutputReport {
     /// Data items that were emitted and never taken, because the consumer went or the stage was stopped.
     pub undelivered: u64,
     /// How long the stage has waited for room in it, the wait in progress included.
+    #[cfg_attr(feature = "serde", serde(rename = "blocked_seconds", with = "crate::data::seconds"))]
     pub blocked: Duration,
     /// The stage or sink that reads it. `None` if there is none, also for a stream that a caller receives from.
     pub reader: Option<Arc<str>>,

@@ -58,6 +58,8 @@ impl fmt::Debug for Counter {
 
 /// Why a stage dropped an item that it could have passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum DropReason {
     /// A buffer was full, and the policy was to drop rather than to wait.
@@ -182,6 +184,8 @@ impl StepStats {
 
 /// What sort of stage it is, as far as a report cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum StageKind {
     /// Makes items.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// From the bottom up. A file at the root of `src` is a layer of its own name.
 const LAYERS: [&[&str]; 10] = [
-    &["error", "mark", "panic", "sync"],
+    &["data", "error", "mark", "panic", "sync"],
     &["clock"],
     &["edge"],
     &["pipeline"],
