@@ -48,7 +48,7 @@ pub(crate) mod causes {
 
 /// The text of an error, and those of its sources.
 pub(crate) fn causes_of(error: &(dyn Error + 'static)) -> Vec<String> {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
+    std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect()
 }
 
 /// What is left of an error that was written and read.

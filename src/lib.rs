@@ -86,8 +86,10 @@
 //! - `latency`: how long items and calls take in each stage and how old the items are when they leave it, as
 //!   [`StageReport::latency`] and [`StageReport::age`], where [the pipeline's builder](PipelineBuilder) is told to record it.
 //! - `live`: a view of the running pipeline on the terminal, by `pipeline.live()`.
-//! - `serde`: a [`Report`] with all its parts, a [`Diagnosis`] and a [`StreamError`] can be serialized, and read back.
 //! - `metrics`: `Pipeline::export_metrics` exports the counts of every stage to the recorder of the `metrics` facade.
+//! - `serde`: a [`Report`] with all its parts, a [`Diagnosis`] and a [`StreamError`] can be serialized, and read back.
+//! - `tracing`: a span for each pipeline and each of its threads, and events with fields, for the subscriber of
+//!   [`tracing`](https://docs.rs/tracing). As long as there is none, `log` gets the records that it gets without the feature.
 //!
 //! # More
 //!
@@ -117,6 +119,7 @@ mod stage;
 mod stream;
 mod sync;
 pub mod testing;
+mod trace;
 
 pub use clock::{Clock, ManualClock, MissedTicks, SystemClock};
 pub use error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};

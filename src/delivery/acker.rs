@@ -11,6 +11,7 @@ use crate::clock::earlier;
 use crate::clock::wait::Waiter;
 use crate::pipeline::CancelToken;
 use crate::pipeline::stats::StepStats;
+use crate::trace::event;
 
 pub(super) struct Clerk<A: Acker> {
     acker: A,
@@ -87,7 +88,12 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
             let count = lost.len();
             let acker = &mut self.acker;
             if let Err(error) = guarded(|| acker.give_back(lost)) {
-                log::warn!("streamz: `{}` cannot give records back: {error}", self.name);
+                event!(
+                    warn,
+                    { stage = %self.name, error = %error },
+                    "streamz: `{}` cannot give records back: {error}",
+                    self.name
+                );
             }
             stats.abandoned.add(count as u64);
             self.ledger.done(count);
@@ -120,7 +126,12 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
                 self.due = Some(self.pauses.next(token.now()));
             }
             Err(error) => {
-                log::error!("streamz: `{}` cannot acknowledge: {error}", self.name);
+                event!(
+                    error,
+                    { stage = %self.name, error = %error },
+                    "streamz: `{}` cannot acknowledge: {error}",
+                    self.name
+                );
                 let left = std::mem::take(&mut self.settled).len();
                 stats.failed.add(left as u64);
                 self.ledger.done(left);
@@ -135,7 +146,12 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
         }
         let acker = &mut self.acker;
         if let Err(error) = guarded(|| acker.keep_alive()) {
-            log::warn!("streamz: `{}` cannot extend its lease: {error}", self.name);
+            event!(
+                warn,
+                { stage = %self.name, error = %error },
+                "streamz: `{}` cannot extend its lease: {error}",
+                self.name
+            );
         }
         self.plan_lease(token.now());
     }

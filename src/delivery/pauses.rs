@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::inbox::StoreError;
+use crate::trace::event;
 
 /// The first pause, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -30,7 +31,11 @@ impl Pauses {
     /// Logs a failure, if it is the first in a row.
     pub(super) fn warn(&self, name: &str, what: &str, error: &StoreError) {
         if !self.is_pausing() {
-            log::warn!("streamz: `{name}` cannot {what}, and goes on trying: {error}");
+            event!(
+                warn,
+                { stage = %name, error = %error },
+                "streamz: `{name}` cannot {what}, and goes on trying: {error}"
+            );
         }
     }
 

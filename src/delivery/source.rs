@@ -19,6 +19,7 @@ use crate::stage::input::Feed;
 use crate::stage::thread::StageThread;
 use crate::stream::Stream;
 use crate::stream::origin::Site;
+use crate::trace::event;
 
 /// The reason of an error item for a record that has been given out more than
 /// [`max_deliveries`](DeliveryConfig::max_deliveries) times.
@@ -101,7 +102,9 @@ impl<I: Inbox> Records<I> {
             Stall::Since(due) if now < due => {}
             Stall::Since(_) => {
                 let (name, count) = (self.site.name(), self.ledger.unacked());
-                log::warn!(
+                event!(
+                    warn,
+                    { stage = %name, in_flight = count },
                     "streamz: `{name}` fetches nothing: {count} records are in flight, as many as `max_unacked` allows, and none \
                      has been acknowledged for {STALLED:?}; if windows, sessions or batches hold them, `max_unacked` must be \
                      larger than what they hold"

@@ -20,6 +20,7 @@ use crate::clock::Ticks;
 use crate::clock::wait::Waiter;
 use crate::panic;
 use crate::pipeline::{CancelToken, Latency, Outcome, Pipeline, Report, StageReport};
+use crate::trace::event;
 
 impl Pipeline {
     /// Exports what every stage counts to the recorder of the [`metrics`](::metrics) facade: at once, then every `period`,
@@ -111,7 +112,12 @@ impl Pipeline {
             }
             let waiter = Waiter::current(token.clock());
             if let Err(payload) = panic::catch(|| export(&token, &waiter, period)) {
-                log::error!("streamz: the recorder of metrics panicked: {}", payload.message());
+                event!(
+                    error,
+                    { pipeline = %token.scope().name(), panic = %payload.message() },
+                    "streamz: the recorder of metrics panicked: {}",
+                    payload.message()
+                );
             }
             token.scope().unwatch_end(waiter.wake());
         });

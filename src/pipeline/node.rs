@@ -22,15 +22,15 @@ pub enum Cause {
     Requested,
     /// [`CancelToken::cancel_because`](crate::CancelToken::cancel_because) was called with this reason.
     #[error("cancelled: {0}")]
-    Because(
-        #[cfg_attr(feature = "serde", serde(with = "crate::data::causes"))] Arc<dyn std::error::Error + Send + Sync>,
-    ),
+    #[cfg_attr(feature = "serde", serde(with = "crate::data::causes"))]
+    Because(Arc<dyn std::error::Error + Send + Sync>),
     /// The token's deadline passed.
     #[error("deadline passed")]
     DeadlinePassed,
     /// [`Pipeline::drain_within`](crate::Pipeline::drain_within) ran out of time.
     #[error("drain took longer than {0:?}")]
-    DrainTimedOut(#[cfg_attr(feature = "serde", serde(with = "crate::data::seconds"))] Duration),
+    #[cfg_attr(feature = "serde", serde(with = "crate::data::seconds"))]
+    DrainTimedOut(Duration),
     /// The [`Pipeline`](crate::Pipeline) was dropped before it had finished.
     #[error("pipeline dropped")]
     Dropped,

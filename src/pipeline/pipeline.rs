@@ -13,6 +13,7 @@ use super::{CancelToken, Cause, Completion, Report, Scope, Settings};
 use crate::clock::Clock;
 use crate::clock::Limit;
 use crate::panic;
+use crate::trace::event;
 
 /// How many items may wait between two stages unless something else is asked for.
 pub const DEFAULT_CAPACITY: usize = 256;
@@ -389,7 +390,9 @@ impl Drop for Pipeline {
         scope.join(Limit::Unlimited);
         let lost = self.report().lost();
         if lost > 0 {
-            log::warn!(
+            event!(
+                warn,
+                { pipeline = %scope.name(), lost = lost },
                 "streamz: pipeline `{}` was dropped with {lost} items that had not been processed",
                 scope.name()
             );

@@ -27,13 +27,14 @@ use parking_lot::Mutex;
 use super::name::checked;
 use super::node::{Cause, Node};
 use super::recording::Latencies;
-use super::report::Outcome;
+use super::report::{Outcome, Report};
 use super::stall::Watch;
 use super::stats::{StageKind, StageStats};
 use crate::clock::wait::{Waiter, Wake};
 use crate::clock::{Clock, Limit, earlier};
 use crate::error::StreamError;
 use crate::panic::{self, PanicPayload};
+use crate::trace::{self, event, note};
 
 thread_local! {
     /// The address of the scope that the thread belongs to, 0 if to none.
@@ -62,6 +63,7 @@ pub(crate) struct Settings {
 
 pub(crate) struct Scope {
     name: Arc<str>,
+    span: trace::Span,
     clock: Clock,
     root: Arc<Node>,
     settings: Settings,
@@ -109,6 +111,7 @@ pub(crate) struct Ended {
 impl Scope {
     pub(crate) fn new(name: Arc<str>, clock: Clock, root: Arc<Node>, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
+            span: trace::Span::of_pipeline(&name),
             name,
             started: clock.now(),
             clock,
@@ -309,7 +312,12 @@ impl Scope {
     /// and stop the rest; its streams have been cut by then.
     pub(crate) fn fault(&self, payload: &PanicPayload) {
         let message = payload.message().to_owned();
-        log::error!("streamz: a thread of pipeline `{}` died: {message}", self.name);
+        event!(
+            error,
+            { pipeline = %self.name, panic = %message },
+            "streamz: a thread of pipeline `{}` died: {message}",
+            self.name
+        );
         self.state.lock().faults.push(message.clone());
         self.root.cancel(Cause::Because(Arc::from(crate::BoxError::from(message))));
     }
@@ -347,10 +355,13 @@ impl Scope {
     pub(crate) fn drain(&self) {
         let mut state = self.state.lock();
         // Under the lock, so that `on_drain` cannot fall between the store and the look at the list.
-        self.draining.store(true, Ordering::Release);
+        let is_first = !self.draining.swap(true, Ordering::AcqRel);
         let sources = std::mem::take(&mut state.drains);
         let wakes = state.wakes.clone();
         drop(state);
+        if is_first {
+            self.span.run(|| note!(info, { pipeline = %self.name }, "pipeline `{}` drains", self.name));
+        }
         for source in sources.iter().filter_map(Weak::upgrade) {
             source.drain();
         }
@@ -409,10 +420,13 @@ impl Scope {
                 continue;
             }
             if state.keepers + state.helpers + state.observers == 0 {
-                self.finish(&mut state);
+                let is_first = self.finish(&mut state);
                 let handles = std::mem::take(&mut state.handles);
                 drop(state);
                 join_all(handles);
+                if is_first {
+                    self.tell_end();
+                }
                 return true;
             }
             if limit.has_passed(&self.clock) {
@@ -446,15 +460,27 @@ impl Scope {
         self.state.lock().forget_joiner(wake);
     }
 
-    /// Makes the end final.
-    fn finish(&self, state: &mut State) {
+    /// Makes the end final; true for the first who does.
+    fn finish(&self, state: &mut State) -> bool {
         if state.finished {
-            return;
+            return false;
         }
         if state.ended.is_none() || state.open > 0 {
             self.record_cancellation(state);
         }
         state.finished = true;
+        true
+    }
+
+    fn tell_end(&self) {
+        self.span.run(|| {
+            note!(
+                info,
+                { pipeline = %self.name, outcome = %Report::of(self).outcome, lost = Report::of(self).lost() },
+                "pipeline `{}` has ended",
+                self.name
+            );
+        });
     }
 
     /// What was recorded holds, unless the pipeline has been cancelled since: a stream that was open then is cut.
@@ -577,11 +603,11 @@ impl Place {
         let work = Arc::new(Mutex::new(Some((body, self))));
         let theirs = Arc::clone(&work);
         let run = move || {
-            let Some((body, Place { membership, waiter, .. })) = theirs.lock().take() else { return };
+            let Some((body, Place { membership, waiter, name, .. })) = theirs.lock().take() else { return };
             drop(theirs);
             let waiter = waiter.install();
             HOME.set(membership.scope.address());
-            if let Err(payload) = panic::catch(|| body(Ok(()))) {
+            if let Err(payload) = panic::catch(|| membership.scope.span.run_thread(&name, || body(Ok(())))) {
                 membership.scope.fault(&payload);
             }
             // The last acts, in this order: whoever joins is woken while this thread still counts as running.
@@ -600,7 +626,7 @@ impl Place {
             .map_err(|error| {
                 let taken = work.lock().take();
                 if let Some((body, place)) = taken {
-                    log::error!("streamz: cannot start thread `{name}`: {error}");
+                    event!(error, { thread = %name, error = %error }, "streamz: cannot start thread `{name}`: {error}");
                     body(Err(error));
                     // After the call: until its streams are cut, the pipeline has not ended.
                     drop(place);

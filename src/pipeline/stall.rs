@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::report::Report;
 use super::scope::Scope;
+use crate::trace::event;
 
 /// Of one waiter.
 pub(crate) struct Watch {
@@ -81,9 +82,13 @@ fn warn(scope: &Scope, limit: Duration) {
     let diagnosis = Report::of(scope).diagnosis();
     let name = scope.name();
     if diagnosis.findings.is_empty() {
-        log::warn!("streamz: pipeline `{name}` has made no progress for {limit:?}");
+        event!(warn, { pipeline = %name }, "streamz: pipeline `{name}` has made no progress for {limit:?}");
     } else {
-        log::warn!("streamz: pipeline `{name}` has made no progress for {limit:?}: {diagnosis}");
+        event!(
+            warn,
+            { pipeline = %name },
+            "streamz: pipeline `{name}` has made no progress for {limit:?}: {diagnosis}"
+        );
     }
 }
 

@@ -18,6 +18,7 @@ use crate::clock::wait::{Waiter, Wake};
 use crate::clock::{Ticks, earlier};
 use crate::error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
 use crate::panic::{self, Guarded, Held, guard_drop};
+use crate::trace::event;
 
 /// Work on a thread that the pipeline owns; made by [`CancelToken::spawn`] and [`Stream::spawn`](crate::Stream::spawn).
 ///
@@ -207,7 +208,7 @@ impl CancelToken {
                     )),
                     Err(payload) => {
                         let said = format!("{sort} `{name}` panicked: {}", payload.message());
-                        log::error!("streamz: {said}");
+                        event!(error, { stage = %name, panic = %payload.message() }, "streamz: {said}");
                         token.cancel_because(said);
                         Err(error_of(ErrorKind::Panicked, PanicMessage::from(payload).into()))
                     }
@@ -267,7 +268,7 @@ impl CancelToken {
                 let called = || counted(&stats, &token, || work(&token, &stats.steps[0]));
                 if let Err(payload) = panic::catch(called) {
                     let said = format!("task `{}` panicked: {}", stats.name, payload.message());
-                    log::error!("streamz: {said}");
+                    event!(error, { stage = %stats.name, panic = %payload.message() }, "streamz: {said}");
                     token.cancel_because(said);
                 }
             }

@@ -28,6 +28,7 @@ use crate::stage::Pass;
 use crate::stage::input::{Feed, Input};
 use crate::stage::reader::Reader;
 use crate::stage::thread::{StageThread, cut_error, spawn_error};
+use crate::trace::event;
 
 impl<T: Send + 'static> Stream<T> {
     /// Turns the stream into a crossbeam channel of the given capacity, for `select!` over it and other channels.
@@ -193,7 +194,12 @@ impl<T> WhileWanted<T> {
             return stats.recordings.note_mark(mark.emitted(), token.clock());
         }
         if !std::mem::replace(&mut self.has_warned, true) {
-            log::warn!("streamz: records that leave `{}` are never acknowledged", stats.name);
+            event!(
+                warn,
+                { stage = %stats.name },
+                "streamz: records that leave `{}` are never acknowledged",
+                stats.name
+            );
         }
         drop(mark);
     }

@@ -14,6 +14,7 @@ use crate::stage::input::{Feed, Input};
 use crate::stage::operator::sealed::Context;
 use crate::stage::reader::{Reader, Running};
 use crate::stage::thread::StageThread;
+use crate::trace::event;
 
 impl<T: Send + 'static> Stream<T> {
     /// Gives the stream to `end` on a thread that the pipeline owns, and returns a [`Task`] to wait for the result: for streams
@@ -81,7 +82,13 @@ impl<T: Send + 'static> Stream<T> {
                     Err(End::Cut(error)) => (Err(error), true),
                 };
                 if let Err(payload) = reader.timed(item.is_ok(), || panic::catch(|| f(item))) {
-                    log::error!("streamz: sink `{}` panicked: {}", stats.name, payload.message());
+                    event!(
+                        error,
+                        { stage = %stats.name, panic = %payload.message() },
+                        "streamz: sink `{}` panicked: {}",
+                        stats.name,
+                        payload.message()
+                    );
                     token.cancel_because(format!("sink `{}` panicked: {}", stats.name, payload.message()));
                 }
                 if over {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// From the bottom up. A file at the root of `src` is a layer of its own name.
 const LAYERS: [&[&str]; 10] = [
-    &["data", "error", "mark", "panic", "sync"],
+    &["data", "error", "mark", "panic", "sync", "trace"],
     &["clock"],
     &["edge"],
     &["pipeline"],
@@ -66,4 +66,24 @@ fn sees_an_import_and_no_comment() {
     let text =
         "use crate::stage::Pass;\n// crate::stream\n    crate::clock::now();\nmod tests {\nuse crate::testing;\n";
     assert_eq!(imports(text).collect::<Vec<_>>(), [(1, "stage"), (3, "clock")]);
+}
+
+/// What is logged goes to a subscriber of `tracing`, too, if there is one.
+#[test]
+fn everything_is_logged_through_one_module() {
+    fn search(folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                search(&path, found);
+            } else if path.file_name().unwrap() != "trace.rs" {
+                let text = fs::read_to_string(&path).unwrap();
+                let calls = ["error", "warn", "info", "debug", "trace"].map(|level| format!("log::{level}!("));
+                found.extend(calls.iter().filter(|call| text.contains(*call)).map(|call| format!("{path:?}: {call}")));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    search(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    assert!(found.is_empty(), "use `event!` of trace.rs: {found:#?}");
 }

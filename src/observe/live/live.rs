@@ -11,6 +11,7 @@ use super::terminal::{Event, Stop, Terminal};
 use super::view::View;
 use crate::clock::real_now;
 use crate::pipeline::CancelToken;
+use crate::trace::event;
 
 /// How often the view looks at the pipeline.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -86,7 +87,7 @@ impl CancelToken {
             match thread {
                 Ok(thread) => Some((stop, thread)),
                 Err(error) => {
-                    log::warn!("streamz: cannot start the thread of the live view: {error}");
+                    event!(warn, { error = %error }, "streamz: cannot start the thread of the live view: {error}");
                     None
                 }
             }
@@ -100,7 +101,7 @@ impl Drop for Live {
         if let Some((stop, thread)) = self.viewer.take() {
             drop(stop);
             if thread.join().is_err() {
-                log::error!("streamz: the live view panicked");
+                event!(error, { panicked = true }, "streamz: the live view panicked");
             }
         }
     }

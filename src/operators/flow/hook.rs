@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::panic;
+use crate::trace::event;
 
 /// What a user has given to `on_drop`.
 pub(super) type OnDrop<T> = Arc<dyn Fn(T) + Send + Sync>;
@@ -27,7 +28,9 @@ impl<T> DropHook<T> {
         if let Err(payload) = given
             && !std::mem::replace(&mut self.warned, true)
         {
-            log::warn!(
+            event!(
+                warn,
+                { stage = %stage, panic = %payload.message() },
                 "streamz: dropping an item in stage `{stage}` panicked: {}; further panics of this run are not logged",
                 payload.message()
             );

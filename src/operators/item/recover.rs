@@ -9,6 +9,7 @@ use crate::operators::shorthand;
 use crate::panic;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
+use crate::trace::event;
 
 /// Turns error items into items, where it can.
 ///
@@ -100,7 +101,11 @@ where
             Err(payload) => {
                 if !std::mem::replace(&mut self.warned, true) {
                     let (panicked, message) = (out.error_of(ErrorKind::Panicked), PanicMessage::from(payload));
-                    log::warn!("streamz: {panicked}: {message}; the error passed, and further panics are not logged");
+                    event!(
+                        warn,
+                        { error = %panicked, panic = %message },
+                        "streamz: {panicked}: {message}; the error passed, and further panics are not logged"
+                    );
                 }
                 out.error(error);
             }

@@ -11,6 +11,7 @@ use crate::panic::{self, PanicPayload, guard_drop};
 use crate::pipeline::stats::Counter;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
+use crate::trace::event;
 
 type ErrorHook = Arc<dyn Fn(&StreamError) + Send + Sync>;
 
@@ -142,7 +143,11 @@ impl<T: Send + 'static, F> TapOperator<T, F> {
         self.stats.panics.add_shared(1);
         if !std::mem::replace(&mut self.warned, true) {
             let (error, message) = (out.error_of(ErrorKind::Panicked), PanicMessage::from(payload));
-            log::warn!("streamz: {error}: {message}; the item passed, and further panics of this run are not logged");
+            event!(
+                warn,
+                { error = %error, panic = %message },
+                "streamz: {error}: {message}; the item passed, and further panics of this run are not logged"
+            );
         }
     }
 }

@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use super::call_window::{CallWindow, Judged, Span};
 use crate::panic;
 use crate::pipeline::CancelToken;
+use crate::trace::{event, note};
 
 /// The state of a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -235,7 +236,7 @@ impl Circuit {
 
     fn force(&self, phase: impl FnOnce() -> Phase) {
         let mut state = self.shared.state.lock();
-        state.enter(phase(), &self.shared.rules);
+        state.enter(phase());
         state.window.clear();
         drop(state);
         self.tell();
@@ -254,7 +255,7 @@ impl Circuit {
                 if recovered {
                     let mut round = Round::default();
                     probe = Some(round.let_in(token, rules));
-                    state.enter(Phase::HalfOpen(round), rules);
+                    state.enter(Phase::HalfOpen(round));
                     state.window.clear();
                 }
                 recovered
@@ -311,12 +312,20 @@ impl Circuit {
             let Some(event) = state.events.pop_front() else { return };
             state.telling = true;
             drop(state);
+            if let Event::Changed(from, to) = &event {
+                note!(info, { from = %from, to = %to }, "circuit breaker: {from} to {to}");
+            }
             let told = panic::catch(|| match event {
                 Event::Changed(from, to) => rules.on_state_change.iter().for_each(|hook| hook(from, to)),
                 Event::Opened(stats) => rules.on_open.iter().for_each(|hook| hook(stats.clone())),
             });
             if let Err(payload) = told {
-                log::error!("streamz: a hook of a circuit breaker panicked: {}", payload.message());
+                event!(
+                    error,
+                    { panic = %payload.message() },
+                    "streamz: a hook of a circuit breaker panicked: {}",
+                    payload.message()
+                );
             }
             shared.lock().telling = false;
         }
@@ -338,7 +347,7 @@ impl State {
             Phase::HalfOpen(round) => {
                 round.succeeded += 1;
                 if round.succeeded >= rules.half_open_requests {
-                    self.enter(Phase::Closed, rules);
+                    self.enter(Phase::Closed);
                     self.window.clear();
                 }
             }
@@ -364,18 +373,18 @@ impl State {
     }
 
     fn open(&mut self, token: &CancelToken, rules: &Rules) {
-        self.enter(Phase::Open { until: token.now().checked_add(rules.recovery_timeout) }, rules);
+        self.enter(Phase::Open { until: token.now().checked_add(rules.recovery_timeout) });
         if rules.on_open.is_some() {
             self.events.push_back(Event::Opened(self.stats()));
         }
     }
 
     /// The one way into a phase.
-    fn enter(&mut self, phase: Phase, rules: &Rules) {
+    fn enter(&mut self, phase: Phase) {
         let (from, to) = (self.phase.name(), phase.name());
         self.phase = phase;
         self.generation += 1;
-        if from != to && rules.on_state_change.is_some() {
+        if from != to {
             self.events.push_back(Event::Changed(from, to));
         }
     }

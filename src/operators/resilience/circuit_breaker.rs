@@ -16,6 +16,7 @@ use crate::panic;
 use crate::pipeline::CancelToken;
 use crate::stream::Processor;
 use crate::stream::Stream;
+use crate::trace::event;
 
 /// Rejects calls for a while after too many have failed, so that the service can recover and callers fail fast.
 ///
@@ -302,7 +303,12 @@ impl<C: Call> BreakerCall<C> {
     fn is_ignored(&self, error: &C::Error) -> bool {
         let Some(ignore_if) = &self.ignore_if else { return false };
         panic::catch(|| ignore_if(error)).unwrap_or_else(|payload| {
-            log::error!("streamz: `ignore_if` of a circuit breaker panicked: {}", payload.message());
+            event!(
+                error,
+                { panic = %payload.message() },
+                "streamz: `ignore_if` of a circuit breaker panicked: {}",
+                payload.message()
+            );
             false
         })
     }

@@ -15,6 +15,7 @@ use crate::stage::branch::Branch;
 use crate::stage::own_loop::{Desk, Work};
 use crate::stream::Stream;
 use crate::stream::start::{Registered, spawn_loop};
+use crate::trace::event;
 
 /// Splits a stream into its items and its failures.
 ///
@@ -309,7 +310,12 @@ impl<T: Send + 'static> Splitter<T> {
             && let Err(payload) = panic::catch(|| hook(&error))
         {
             let stage = &desk.thread.stats.name;
-            log::error!("streamz: `on_failure` of stage `{stage}` panicked: {}", payload.message());
+            event!(
+                error,
+                { stage = %stage, panic = %payload.message() },
+                "streamz: `on_failure` of stage `{stage}` panicked: {}",
+                payload.message()
+            );
         }
         // Before it is delivered: nobody may be reading.
         self.check_limit(desk);
@@ -363,7 +369,12 @@ impl<T: Send + 'static> Splitter<T> {
     /// Once for each run.
     fn tell(&mut self, desk: &Desk<Exits<T>>) {
         if !std::mem::replace(&mut self.told, true) {
-            log::warn!("streamz: the dead letters of stage `{}` are not read", desk.thread.stats.name);
+            event!(
+                warn,
+                { stage = %desk.thread.stats.name },
+                "streamz: the dead letters of stage `{}` are not read",
+                desk.thread.stats.name
+            );
         }
     }
 

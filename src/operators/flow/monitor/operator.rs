@@ -8,6 +8,7 @@ use super::processor::Timestamp;
 use crate::error::{Result, StreamError};
 use crate::panic::{self, Held};
 use crate::stage::operator::{Emit, Operator};
+use crate::trace::event;
 
 /// The operator: passes everything on, and counts.
 pub(super) struct Watch<T> {
@@ -60,7 +61,11 @@ impl<T: Send + 'static> Watch<T> {
             Err(payload) => {
                 if !std::mem::replace(&mut self.warned, true) {
                     let (stage, message) = (&out.context().stats.name, payload.message());
-                    log::warn!("streamz: the timestamp of stage `{stage}` panicked: {message}; the item passed");
+                    event!(
+                        warn,
+                        { stage = %stage, panic = %message },
+                        "streamz: the timestamp of stage `{stage}` panicked: {message}; the item passed"
+                    );
                 }
                 None
             }

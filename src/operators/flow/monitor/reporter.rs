@@ -9,6 +9,7 @@ use crate::clock::wait::{Waiter, Wake};
 use crate::clock::{Ticks, from_nanos};
 use crate::panic::{self, guard_drop};
 use crate::pipeline::CancelToken;
+use crate::trace::event;
 
 /// The thread beside the stage.
 pub(super) struct Reporter {
@@ -58,7 +59,11 @@ impl Reporter {
             && !std::mem::replace(&mut self.warned, true)
         {
             let (stage, message) = (&self.stage, payload.message());
-            log::error!("streamz: `on_stats` of stage `{stage}` panicked: {message}; further panics are not logged");
+            event!(
+                error,
+                { stage = %stage, panic = %message },
+                "streamz: `on_stats` of stage `{stage}` panicked: {message}; further panics are not logged"
+            );
         }
     }
 
