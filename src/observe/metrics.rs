@@ -23,7 +23,7 @@ use crate::pipeline::{CancelToken, Latency, Outcome, Pipeline, Report, StageRepo
 use crate::trace::event;
 
 impl Pipeline {
-    /// Exports what every stage counts to the recorder of the [`metrics`](::metrics) facade: at once, then every `period`,
+    /// Exports what every stage counts to the recorder of the [`metrics`] facade: at once, then every `period`,
     /// and a last time when the pipeline has ended.
     ///
     /// Install the recorder first; what is exported before that is lost. The export runs on a thread of the pipeline, which
@@ -40,7 +40,7 @@ impl Pipeline {
     ///
     /// Each has the label `pipeline`. The others are given in the table; `branch` is empty for a stage with one output, and
     /// `step` is the name of the stage unless several steps share it. The meaning of each number is that of the field of the
-    /// same name in [`StageReport`](crate::StageReport), [`StepReport`](crate::StepReport) and
+    /// same name in [`StageReport`], [`StepReport`](crate::StepReport) and
     /// [`OutputReport`](crate::OutputReport).
     ///
     /// | metric | type | labels | meaning |
@@ -58,6 +58,7 @@ impl Pipeline {
     /// | `streamz_stage_longest_work_seconds` | gauge | `stage` | longest time that a thread has been at work since its last wait |
     /// | `streamz_stage_senders` | gauge | `stage` | senders that feed a channel |
     /// | `streamz_stage_latency_seconds` | gauge | `stage`, `quantile` | time of an item or a call since the last export |
+    /// | `streamz_stage_age_seconds` | gauge | `stage`, `quantile` | age of items that left a stage since the last export |
     /// | `streamz_step_delivered_items_total` | counter | `stage`, `step` | received items that went into the output |
     /// | `streamz_step_filtered_items_total` | counter | `stage`, `step` | received items that were removed on purpose |
     /// | `streamz_step_failed_items_total` | counter | `stage`, `step` | received items that became errors |
@@ -71,7 +72,7 @@ impl Pipeline {
     /// | `streamz_output_blocked_microseconds_total` | counter | `stage`, `branch` | time that a stage waited for room |
     /// | `streamz_output_blocking` | gauge | `stage`, `branch` | 1 while the stage waits for room |
     ///
-    /// Latencies are there for stages that [record](crate::PipelineBuilder) them, which takes the feature `latency`. `quantile`
+    /// Latencies and ages are there for stages that [record](crate::PipelineBuilder) them, which takes the feature `latency`. `quantile`
     /// is `0.5`, `0.9`, `0.99` or `1`, of what came since the last export; if nothing came, the value stays. (A histogram of
     /// the facade is told each value, so an export would take a time and a memory that grow with the number of items.)
     ///
@@ -189,6 +190,7 @@ metrics! {
     );
     SENDERS = gauge("streamz_stage_senders", Count, "senders that feed a channel");
     LATENCY = gauge("streamz_stage_latency_seconds", Seconds, "time of an item or a call since the last export");
+    AGE = gauge("streamz_stage_age_seconds", Seconds, "age of items that left a stage since the last export");
     DELIVERED = counter("streamz_step_delivered_items_total", Count, "received items that went into the output");
     FILTERED = counter("streamz_step_filtered_items_total", Count, "received items that were removed on purpose");
     FAILED = counter("streamz_step_failed_items_total", Count, "received items that became errors");
@@ -223,8 +225,8 @@ fn describe() {
 struct Exporter {
     /// What each counter was last told.
     counted: HashMap<Key, u64>,
-    /// How the latency of each stage stood at the last export.
-    latencies: HashMap<Arc<str>, Latency>,
+    /// How each distribution of a stage stood at the last export.
+    latencies: HashMap<(&'static str, Arc<str>), Latency>,
 }
 
 impl Exporter {
@@ -292,15 +294,16 @@ impl Series<'_> {
         self.recorder.register_gauge(&self.key(metric), &METADATA).set(value);
     }
 
-    /// The latency of a stage stands so by now.
-    fn latency(&mut self, stage: &Arc<str>, latency: &Latency) {
-        let added = match self.exporter.latencies.insert(Arc::clone(stage), latency.clone()) {
+    /// The distribution of a stage stands so by now, if it is recorded.
+    fn latency(&mut self, metric: &Metric, stage: &Arc<str>, latency: Option<&Latency>) {
+        let Some(latency) = latency else { return };
+        let added = match self.exporter.latencies.insert((metric.name, Arc::clone(stage)), latency.clone()) {
             Some(before) => latency.since(&before),
             None => Some(latency.clone()),
         };
         let Some(Latency { p50, p90, p99, max, .. }) = added else { return };
         for (quantile, time) in [("0.5", p50), ("0.9", p90), ("0.99", p99), ("1", max)] {
-            self.with("quantile", quantile, |series| series.set(&LATENCY, time.as_secs_f64()));
+            self.with("quantile", quantile, |series| series.set(metric, time.as_secs_f64()));
         }
     }
 
@@ -318,9 +321,8 @@ impl Series<'_> {
         self.set(&WORKING, stage.at_work as f64);
         self.set(&LONGEST_WORK, stage.at_work_for.as_secs_f64());
         self.set(&SENDERS, stage.senders as f64);
-        if let Some(latency) = &stage.latency {
-            self.latency(&stage.name, latency);
-        }
+        self.latency(&LATENCY, &stage.name, stage.latency.as_ref());
+        self.latency(&AGE, &stage.name, stage.age.as_ref());
         for step in &stage.steps {
             self.with("step", Arc::clone(&step.name), |series| {
                 series.count(&DELIVERED, step.delivered);
@@ -655,7 +657,7 @@ mod tests {
             assert_eq!(described[metric.name], (metric.kind, Some(metric.unit)));
             let labels = row[2].split(", ").map(|label| label.trim_matches('`'));
             let labels: Vec<_> = ["pipeline"].into_iter().chain(labels.filter(|label| !label.is_empty())).collect();
-            if metric.name == LATENCY.name && cfg!(not(feature = "latency")) {
+            if [LATENCY.name, AGE.name].contains(&metric.name) && cfg!(not(feature = "latency")) {
                 continue;
             }
             let values = seen().values.lock();

@@ -297,7 +297,7 @@ impl Pipeline {
 
     /// As [`join`](Self::join), but for at most `limit`; `None` if the pipeline has not ended by then. It goes on as before.
     ///
-    /// Calls of [`every`](Self::every) stop when the rest of the pipeline has ended while somebody waits, also in this way.
+    /// Calls of [`every`](CancelToken::every) stop when the rest of the pipeline has ended while somebody waits, also in this way.
     /// With zero it does not wait. A limit too large to add never passes.
     ///
     /// ```

@@ -50,7 +50,7 @@ impl<T> Task<T> {
     ///
     /// # Errors
     /// What the work returned: a [`StreamError`] as it is, any other error as the source of one of kind
-    /// [`Failed`](ErrorKind::Failed), or of kind [`Cancelled`](ErrorKind::Cancelled) for [`Cancelled`](crate::Cancelled).
+    /// [`Failed`](ErrorKind::Failed), or of kind [`Cancelled`](ErrorKind::Cancelled) for [`Cancelled`].
     /// Kind [`Panicked`](ErrorKind::Panicked) if the work panicked, [`Internal`](ErrorKind::Internal) if it got no thread.
     ///
     /// # Back-pressure
