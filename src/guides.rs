@@ -3,6 +3,7 @@
 //! | you want to | read |
 //! |---|---|
 //! | write a first pipeline | [`quickstart`] |
+//! | find a short answer | [`cookbook`] |
 //! | decide what becomes of failures | [`error_handling`] |
 //! | test a pipeline without sleeping | [`testing`] |
 //! | lose nothing when the process is killed | [`delivery`] |
@@ -26,6 +27,7 @@ macro_rules! guide {
         #[doc = "[live view]: crate::guides::live"]
         #[doc = "[best practices]: crate::guides::best_practices"]
         #[doc = "[operations]: crate::guides::operations"]
+        #[doc = "[cookbook]: crate::guides::cookbook"]
         #[doc = "[performance]: crate::guides::performance"]
         #[doc = "[from Go]: crate::guides::from_go"]
         #[doc = "[from Go, patterns]: crate::guides::from_go_patterns"]
@@ -57,6 +59,7 @@ guide!(delivery, "delivery.md");
 guide!(live, "live.md");
 guide!(best_practices, "best-practices.md");
 guide!(operations, "operations.md");
+guide!(cookbook, "cookbook.md");
 guide!(performance, "performance.md");
 guide!(from_go, "from-go.md");
 guide!(
