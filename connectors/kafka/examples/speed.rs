@@ -18,8 +18,9 @@ use streamz_kafka::{KafkaInbox, KafkaOutbox, NewRecord, rdkafka};
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// The mock keeps 5 MiB of a partition, and what is older is gone.
-const PARTITIONS: usize = 10;
+const PARTITIONS: usize = 30;
 const RECORDS: usize = PARTITIONS * 60 * BATCH;
+const WRITTEN: usize = 600 * BATCH;
 const ROUNDS: usize = 5;
 const BATCH: usize = 512;
 const PAYLOAD: [u8; 100] = [b'x'; 100];
@@ -33,7 +34,8 @@ fn main() -> Outcome<()> {
     cluster.create_topic("written", PARTITIONS as i32, 1)?;
     let servers = cluster.bootstrap_servers();
     println!(
-        "{RECORDS} records of {} bytes, batches of {BATCH}, the best of {ROUNDS} runs; records per second",
+        "{RECORDS} records of {} bytes ({WRITTEN} written), batches of {BATCH}; records per second and ratio to the first, \
+         medians of {ROUNDS} rounds",
         PAYLOAD.len()
     );
     let mut outbox = KafkaOutbox::builder(&*servers, TOPIC).connect()?;
@@ -42,35 +44,53 @@ fn main() -> Outcome<()> {
         outbox.write(&mut (0..BATCH).map(|_| NewRecord::new(PAYLOAD).with_partition(partition)).collect())?;
     }
 
-    compare([("write, bare client", &|_| bare_write(&servers)), ("write, KafkaOutbox", &|_| outbox_write(&servers))])?;
+    let writes: [Run<'_>; 2] =
+        [("write, bare client", &|_| bare_write(&servers)), ("write, KafkaOutbox", &|_| outbox_write(&servers))];
+    compare(WRITTEN, writes)?;
     let bare = |group: &str, keep: Keep| bare_loop(&servers, group, keep);
-    compare([
-        ("poll, drop, commit, bare client", &|group| bare(group, Keep::Nothing)),
-        ("the same, keys and payloads kept", &|group| bare(group, Keep::Bytes)),
-        ("KafkaInbox and KafkaAcker, no headers", &|group| inbox_loop(inbox(&servers, group, false)?)),
-        ("pipeline with a sink, no headers", &|group| pipeline(inbox(&servers, group, false)?)),
-    ])?;
-    compare([
-        ("poll and commit, whole records kept, bare client", &|group| bare(group, Keep::All)),
-        ("KafkaInbox and KafkaAcker", &|group| inbox_loop(inbox(&servers, group, true)?)),
-        ("pipeline with a sink", &|group| pipeline(inbox(&servers, group, true)?)),
-    ])
+    compare(
+        RECORDS,
+        [
+            ("poll, drop, commit, bare client", &|group| bare(group, Keep::Nothing)),
+            ("the same, keys and payloads kept", &|group| bare(group, Keep::Bytes)),
+            ("KafkaInbox and KafkaAcker, no headers", &|group| inbox_loop(inbox(&servers, group, false)?)),
+            ("pipeline with a sink, no headers", &|group| pipeline(inbox(&servers, group, false)?)),
+        ],
+    )?;
+    compare(
+        RECORDS,
+        [
+            ("poll and commit, whole records kept, bare client", &|group| bare(group, Keep::All)),
+            ("KafkaInbox and KafkaAcker", &|group| inbox_loop(inbox(&servers, group, true)?)),
+            ("pipeline with a sink", &|group| pipeline(inbox(&servers, group, true)?)),
+        ],
+    )
 }
 
 type Run<'a> = (&'static str, &'a dyn Fn(&str) -> Outcome<Duration>);
 
-/// Runs all in turn, so that each has its share of what else the machine does. Ratios are to the first.
-fn compare<const N: usize>(runs: [Run<'_>; N]) -> Outcome<()> {
-    let mut best = [0.0_f64; N];
+/// Runs all in turn, so that each has its share of what else the machine does, and compares those of the same round.
+fn compare<const N: usize>(count: usize, runs: [Run<'_>; N]) -> Outcome<()> {
+    let mut rounds = Vec::new();
     for round in 0..ROUNDS {
+        let mut rates = [0.0_f64; N];
         for (index, (_, run)) in runs.iter().enumerate() {
-            let taken = run(&format!("group-{N}-{round}-{index}"))?;
-            best[index] = best[index].max(RECORDS as f64 / taken.as_secs_f64());
+            rates[index] = count as f64 / run(&format!("group-{N}-{round}-{index}"))?.as_secs_f64();
         }
+        rounds.push(rates);
     }
+    let median = |of: &dyn Fn(&[f64; N]) -> f64| {
+        let mut all: Vec<_> = rounds.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
     println!();
-    for ((name, _), rate) in runs.iter().zip(best) {
-        println!("{name:<48} {rate:>10.0}   {:.2}", rate / best[0]);
+    for (index, (name, _)) in runs.iter().enumerate() {
+        println!(
+            "{name:<50} {:>10.0}   {:.2}",
+            median(&|rates| rates[index]),
+            median(&|rates| rates[index] / rates[0])
+        );
     }
     Ok(())
 }
@@ -172,7 +192,7 @@ fn bare_write(servers: &str) -> Outcome<Duration> {
     config.set("enable.idempotence", "true").set("acks", "all").set("linger.ms", "1");
     let producer: BaseProducer = config.create()?;
     let start = now();
-    for number in 0..RECORDS {
+    for number in 0..WRITTEN {
         let key = (number % 1_000).to_string();
         producer.send(BaseRecord::to("written").payload(&PAYLOAD[..]).key(&key)).map_err(|(error, _)| error)?;
         if number % BATCH == BATCH - 1 {
@@ -188,7 +208,7 @@ fn bare_write(servers: &str) -> Outcome<Duration> {
 fn outbox_write(servers: &str) -> Outcome<Duration> {
     let mut outbox = KafkaOutbox::builder(servers, "written").connect()?;
     let start = now();
-    for first in (0..RECORDS).step_by(BATCH) {
+    for first in (0..WRITTEN).step_by(BATCH) {
         let records = first..first + BATCH;
         let new = |number: usize| NewRecord::new(PAYLOAD).with_key((number % 1_000).to_string());
         outbox.write(&mut records.map(new).collect())?;

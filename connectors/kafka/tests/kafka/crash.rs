@@ -12,7 +12,7 @@ use streamz::delivery::{DeliveryConfig, Outbox, StoreError};
 use streamz::{AsyncMapper, BatchConfig, BoxError, CallStage, CancelToken, DeadLetter, Pipeline, Retry, Stream};
 use streamz_kafka::{KafkaInbox, KafkaOutbox, NewRecord, Record};
 
-use crate::common::{Cluster, GROUP, PATIENCE, SESSION, TOPIC, now};
+use crate::common::{Cluster, GROUP, MAX_POLL_INTERVAL, PATIENCE, SESSION, TOPIC, now};
 
 const SERVERS: &str = "STREAMZ_KAFKA_TEST_SERVERS";
 const DONE: &str = "done";
@@ -64,6 +64,7 @@ fn work(calls: impl CallStage<In = Record, Out = u32, Error = BoxError>) {
     let servers = std::env::var(SERVERS).expect("run by another test");
     let inbox = KafkaInbox::builder(&*servers, TOPIC, GROUP)
         .property("session.timeout.ms", SESSION)
+        .property("max.poll.interval.ms", MAX_POLL_INTERVAL)
         .property("heartbeat.interval.ms", "100")
         .revoke_wait(Duration::from_millis(300))
         .connect()

@@ -18,6 +18,9 @@ pub(crate) const TOPIC: &str = "orders";
 pub(crate) const GROUP: &str = "billing";
 /// In milliseconds. The mock waits 3 s for the first members of a group, and forgets those whose session ends before that.
 pub(crate) const SESSION: &str = "3500";
+/// In milliseconds. The mock never answers a member whose session ended while it waited to be let in, as happens when this
+/// process is not scheduled for a second or two. The client then asks again, 3 s after this.
+pub(crate) const MAX_POLL_INTERVAL: &str = "10000";
 /// How long anything may take before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -68,6 +71,7 @@ impl Cluster {
     pub(crate) fn inbox(&self, topic: &str, group: &str) -> KafkaInboxBuilder {
         KafkaInbox::builder(self.servers(), topic, group)
             .property("session.timeout.ms", SESSION)
+            .property("max.poll.interval.ms", MAX_POLL_INTERVAL)
             .property("heartbeat.interval.ms", "100")
             .property("fetch.wait.max.ms", "50")
             .property("topic.metadata.refresh.interval.ms", "1000")
