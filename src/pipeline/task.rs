@@ -168,8 +168,9 @@ impl CancelToken {
     where
         R: Completion<Value: Send + 'static, Error: Into<BoxError>>,
     {
+        let name = self.name().map_or(name, |name| &**name);
         let (stats, reservation) = self.scope().register(name, StageKind::Task, &[], 1);
-        let token = self.clone();
+        let token = self.unnamed();
         let books = Arc::clone(&stats);
         let task =
             self.start("task", Arc::clone(&stats.name), &stats.name, move || counted(&books, &token, || work(&token)));
@@ -260,8 +261,9 @@ impl CancelToken {
     /// Runs work that does not keep the pipeline alive, and may count what it does in the statistics of the task.
     #[track_caller]
     pub(crate) fn spawn_helper(&self, name: &str, work: impl FnOnce(&CancelToken, &StepStats) + Send + 'static) {
+        let name = self.name().map_or(name, |name| &**name);
         let (stats, reservation) = self.scope().register(name, StageKind::Task, &[], 1);
-        let token = self.clone();
+        let token = self.unnamed();
         let label = Arc::clone(&stats.name);
         self.scope().spawn(&label, false, move |started| match started {
             Ok(()) => {

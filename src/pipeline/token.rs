@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use super::name::checked;
 use super::node::{Cause, Node, Registration};
 use super::scope::Scope;
 use crate::clock::account::WaitFor;
@@ -42,6 +43,8 @@ impl Cancelled {
 pub struct CancelToken {
     node: Arc<Node>,
     scope: Option<Arc<Scope>>,
+    /// Of what is built on it next.
+    name: Option<Arc<str>>,
 }
 
 impl CancelToken {
@@ -52,11 +55,11 @@ impl CancelToken {
 
     /// As [`new`](Self::new), on the given clock.
     pub fn with_clock(clock: impl Into<Clock>) -> Self {
-        Self { node: Node::root(clock.into(), None), scope: None }
+        Self { node: Node::root(clock.into(), None), scope: None, name: None }
     }
 
     pub(crate) fn for_scope(node: Arc<Node>, scope: Arc<Scope>) -> Self {
-        Self { node, scope: Some(scope) }
+        Self { node, scope: Some(scope), name: None }
     }
 
     /// A token that is cancelled when this one is, and can be cancelled alone.
@@ -79,7 +82,41 @@ impl CancelToken {
 
     fn child_until(&self, deadline: Option<Instant>) -> Self {
         let node = Node::new(self.node.clock.clone(), deadline, Some(Arc::clone(&self.node)));
-        Self { node: Arc::new(node), scope: self.scope.clone() }
+        Self { node: Arc::new(node), scope: self.scope.clone(), name: None }
+    }
+
+    /// The same token, with a name for the source that is built on it next: `Stream::lines(&pipeline.named("orders"), file)`.
+    ///
+    /// What reads a stream is named by [`Stream::named`](crate::Stream::named). A name given here is that of anything else that
+    /// is built on a token: sources, [`Inline`](crate::Inline) ones too, and [`every`](Self::every). It takes precedence over the
+    /// default and, if this token is given to [`Processor::process`](crate::Processor::process), over the processor's own
+    /// name. What is built behind that is not affected. Several things that are built on it are numbered.
+    ///
+    /// ```
+    /// use streamz::{Pipeline, Stream};
+    ///
+    /// let pipeline = Pipeline::new("named");
+    /// Stream::from_iter(&pipeline.named("orders"), 0..3).count()?;
+    /// assert_eq!(pipeline.join().stage("orders").unwrap().emitted(), 3);
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[must_use = "the name is the returned token's, not this one's"]
+    #[track_caller]
+    pub fn named(&self, name: impl Into<Arc<str>>) -> Self {
+        Self { name: Some(checked(name)), ..self.clone() }
+    }
+
+    /// The name that what is built on the token next is to have.
+    pub(crate) fn name(&self) -> Option<&Arc<str>> {
+        self.name.as_ref()
+    }
+
+    /// The same token without a name.
+    pub(crate) fn unnamed(&self) -> Self {
+        Self { name: None, ..self.clone() }
     }
 
     /// Cancels this token and all below it. Stages stop promptly, whatever they wait for; what they hold is counted

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::Stream;
 use super::origin::{FromLine, IntoLineReader, Iter, Line, LineReader, Lines, Site};
 use super::start::{Registered, spawn_driver};
+use super::steps::StepNames;
 use super::{Chain, NoSteps, Stage};
 use crate::pipeline::CancelToken;
-use crate::pipeline::name::checked;
 use crate::pipeline::stats::StageKind;
 use crate::stage::input::{Feed, Input};
 use crate::stage::reader::{Reader, Running};
@@ -60,6 +60,8 @@ use crate::stage::thread::StageThread;
 pub struct Inline<O, C> {
     origin: O,
     chain: C,
+    steps: StepNames,
+    /// Of the whole.
     name: Option<Cow<'static, str>>,
 }
 
@@ -152,10 +154,12 @@ impl<R: BufRead + Send + 'static, T: FromLine> Open for FromLines<R, T> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// What follows is to run on the thread of the end, or of the stage that it is made into: an [`Inline`] piece.
+    /// What follows runs on the thread of the sink, or of the stage that it is made into: an [`Inline`] piece. It has the
+    /// [name](Self::named) that the stream was given.
     pub fn inline(self) -> Inline<Self, NoSteps<T>> {
-        let name = self.end_name.clone();
-        Inline { origin: self, chain: NoSteps::new(), name }
+        let mut origin = self;
+        let name = origin.take_name();
+        Inline { origin, chain: NoSteps::new(), steps: StepNames::default(), name }
     }
 }
 
@@ -167,7 +171,7 @@ where
     /// Begins with the items of an iterator; otherwise as [`Stream::from_iter`].
     pub fn from_iter(cancel: &CancelToken, items: impl IntoIterator<IntoIter = I, Item = I::Item>) -> Self {
         let origin = FromIter { items: items.into_iter(), token: cancel.clone() };
-        Inline { origin, chain: NoSteps::new(), name: None }
+        Inline { origin, chain: NoSteps::new(), steps: StepNames::default(), name: None }
     }
 }
 
@@ -188,35 +192,49 @@ impl<R: BufRead + Send + 'static> Inline<FromLines<R, Line>, NoSteps<Line>> {
 impl<R: BufRead + Send + 'static, T: FromLine> Inline<FromLines<R, T>, NoSteps<T>> {
     fn from_lines(cancel: &CancelToken, reader: impl IntoLineReader<Reader = R>) -> Self {
         let origin = FromLines { reader: reader.into_line_reader(), token: cancel.clone(), item: PhantomData };
-        Inline { origin, chain: NoSteps::new(), name: None }
+        Inline { origin, chain: NoSteps::new(), steps: StepNames::default(), name: None }
     }
 }
 
 impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
     /// Adds any single-threaded stage as a step.
-    pub fn with<S: Stage<In = C::Out>>(self, step: S) -> Inline<O, C::With<S>> {
-        Inline { origin: self.origin, chain: self.chain.with(step), name: self.name }
+    pub fn with<S: Stage<In = C::Out>>(mut self, step: S) -> Inline<O, C::With<S>> {
+        self.steps.push(&step);
+        Inline { origin: self.origin, chain: self.chain.with(step), steps: self.steps, name: self.name }
     }
 
-    /// Sets the name that the end has in reports.
+    /// Names what is built next: a step, or the sink, and with the sink the whole unless [`Stream::inline`] has given it a
+    /// name. The source of a piece is named by [`CancelToken::named`].
+    ///
+    /// ```
+    /// use streamz::{Inline, Pipeline};
+    ///
+    /// let (sum, report) = Pipeline::run("sum", |pipeline| {
+    ///     Inline::from_iter(&pipeline.named("numbers"), 0..9).named("odd").filter(|n| n % 2 == 1).named("sum").fold(0, |a, b| a + b)
+    /// });
+    /// assert_eq!(sum?, 16);
+    /// assert_eq!(report.stages.iter().map(|stage| &*stage.name).collect::<Vec<_>>(), ["numbers", "sum"]);
+    /// assert_eq!(&*report.stage("sum").unwrap().steps[0].name, "odd");
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
     ///
     /// # Panics
     /// If `name` contains a NUL byte.
     #[track_caller]
     pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.name = Some(checked(name));
+        self.steps.name_next(name);
         self
     }
 
-    /// Gives the piece a thread of its own: a stage called `name`.
+    /// Gives the piece a thread of its own: a stage called `name`, unless it was [named](Stream::named) before.
     ///
     /// # Panics
     /// If `name` contains a NUL byte or the pipeline has finished; for a source, if its token belongs to no pipeline.
     #[track_caller]
-    pub fn spawn(self, name: &str) -> Stream<C::Out> {
-        let mut steps = Vec::new();
-        self.chain.step_names(&mut steps);
-        let (registered, feed) = self.origin.open(name, StageKind::Processor, &steps);
+    pub fn spawn(mut self, name: &str) -> Stream<C::Out> {
+        let own = self.steps.take_next();
+        let name = self.name.as_deref().or(own.as_deref()).unwrap_or(name);
+        let (registered, feed) = self.origin.open(name, StageKind::Processor, &self.steps.into_names());
         let capacity = self.chain.capacity();
         let operator = self.chain.operator();
         self.chain.discard();
@@ -225,11 +243,11 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
 
     /// Reads what comes out on the calling thread, to its end.
     #[track_caller]
-    pub(super) fn read(self, name: &str) -> Running<C::AtEnd, O::Feed> {
-        let name = self.name.as_deref().unwrap_or(name);
-        let mut steps = Vec::new();
-        self.chain.step_names(&mut steps);
-        steps.push(name.into());
+    pub(super) fn read(mut self, name: &str) -> Running<C::AtEnd, O::Feed> {
+        let own = self.steps.take_next();
+        let name = self.name.as_deref().or(own.as_deref()).unwrap_or(name);
+        let mut steps = self.steps.into_names();
+        steps.push(own.as_deref().unwrap_or(name).into());
         let (registered, feed) = self.origin.open(name, StageKind::Sink, &steps);
         let context = registered.context();
         let thread = StageThread::visiting(registered.token, registered.stats, 0);

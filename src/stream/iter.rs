@@ -25,7 +25,7 @@ impl<T: Send + 'static> IntoIterator for Stream<T> {
 
     #[track_caller]
     fn into_iter(self) -> IntoIter<T> {
-        let registered = Registered::reader(&self, self.end_name.as_deref().unwrap_or("iter"), &[]);
+        let registered = Registered::reader(&self, "iter", &[]);
         let context = registered.context();
         // Without the hook of `Running`: an iterator may be moved to another thread between two items.
         let thread = StageThread::visiting(registered.token, registered.stats, 0);

@@ -170,7 +170,8 @@ impl<A: Processor, B: Processor<In = A::Out>> Processor for Then<A, B> {
 
     #[track_caller]
     fn process(&self, cancel: &CancelToken, input: Stream<A::In>) -> Stream<B::Out> {
-        self.second.process(cancel, self.first.process(cancel, input))
+        let (cancel, input) = input.enter(cancel);
+        self.second.process(&cancel, self.first.process(&cancel, input))
     }
 
     fn name(&self) -> &str {
@@ -298,7 +299,8 @@ where
 
     #[track_caller]
     fn process(&self, cancel: &CancelToken, input: Stream<In>) -> Stream<Out> {
-        (self.build)(cancel, input.with_token(cancel))
+        let (cancel, input) = input.enter(cancel);
+        (self.build)(&cancel, input.with_token(&cancel))
     }
 
     fn name(&self) -> &str {

@@ -48,7 +48,7 @@ impl<T: Send + 'static> Stream<T> {
     where
         R: Completion<Value: Send + 'static, Error: Into<BoxError>>,
     {
-        let name: Arc<str> = self.end_name.as_deref().unwrap_or("sink").into();
+        let name: Arc<str> = self.next_name().unwrap_or("sink").into();
         let token = self.token.clone();
         let reservation = token.scope().reserve(&name);
         let thread = format!("{name}-0");
@@ -102,7 +102,6 @@ impl<T: Send + 'static> Stream<T> {
     /// Registers a sink that runs on a thread of the pipeline.
     #[track_caller]
     pub(super) fn sink(self, name: &str) -> (Input<T>, Registered) {
-        let name = self.end_name.as_deref().unwrap_or(name);
         let registered = Registered::with_input(&self.token, &self, name, StageKind::Sink, &[], 1);
         (self.into_input(), registered)
     }

@@ -1,4 +1,7 @@
 //! Entering a stage in its pipeline, and starting it.
+//!
+//! Here, and nowhere else, a stage, a source or a sink gets its name: that of the stream that it reads, if it was
+//! [`named`](Stream::named), else that of the token on which it is built, else its own.
 
 use std::sync::Arc;
 
@@ -47,12 +50,14 @@ impl Registered {
         threads: usize,
     ) -> Self {
         let scope = cancel.scope();
+        let named = inputs.iter().find_map(Stream::next_name).or_else(|| cancel.name().map(|name| &**name));
+        let name = named.unwrap_or(name);
         for input in inputs {
             check(scope, name, input);
         }
         let (stats, reservation) = scope.register(name, kind, steps, threads);
         inputs.iter().for_each(|input| input.is_read_by(&stats));
-        Self { token: cancel.clone(), stats, reservation }
+        Self { token: cancel.unnamed(), stats, reservation }
     }
 
     /// Enters one more input, which may be of another type.
@@ -67,6 +72,7 @@ impl Registered {
     #[track_caller]
     pub(crate) fn reader<T: Send + 'static>(input: &Stream<T>, name: &str, steps: &[Arc<str>]) -> Self {
         let token = input.token().clone();
+        let name = input.next_name().unwrap_or(name);
         let (stats, reservation) = token.scope().register_reader(name, steps);
         input.is_read_by(&stats);
         Self { token, stats, reservation }
@@ -82,8 +88,9 @@ impl Registered {
     }
 
     pub(crate) fn source(cancel: &CancelToken, name: &str, threads: usize) -> Self {
+        let name = cancel.name().map_or(name, |name| &**name);
         let (stats, reservation) = cancel.scope().register(name, StageKind::Source, &[], threads);
-        Self { token: cancel.clone(), stats, reservation }
+        Self { token: cancel.unnamed(), stats, reservation }
     }
 
     /// A way out of the stage.

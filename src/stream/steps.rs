@@ -1,11 +1,13 @@
 //! [`Steps`]: several cheap steps as one named stage.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::Stream;
 use super::{Fused, Processor, Stage};
+use crate::pipeline::name::checked;
 use crate::stage::fuse::FusedOperator;
 use crate::stage::{Operator, Pass};
 
@@ -15,6 +17,41 @@ use crate::stage::{Operator, Pass};
 #[must_use = "steps are built up to be returned from the closure of `Stream::stage`"]
 pub struct Steps<C> {
     chain: C,
+    names: StepNames,
+}
+
+/// The names of the steps so far, and of the next one.
+#[derive(Debug, Default)]
+pub(super) struct StepNames {
+    names: Vec<Arc<str>>,
+    next: Option<Cow<'static, str>>,
+}
+
+impl StepNames {
+    #[track_caller]
+    pub(super) fn name_next(&mut self, name: impl Into<Cow<'static, str>>) {
+        self.next = Some(checked(name));
+    }
+
+    /// Takes the name that was meant for what follows.
+    pub(super) fn take_next(&mut self) -> Option<Cow<'static, str>> {
+        self.next.take()
+    }
+
+    /// Adds a stage as the next step, or as several if it was fused of several.
+    pub(super) fn push(&mut self, stage: &impl Stage) {
+        let first = self.names.len();
+        stage.step_names(&mut self.names);
+        let Some(name) = self.next.take() else { return };
+        match &mut self.names[first..] {
+            [one] => *one = name.into(),
+            several => several.iter_mut().for_each(|step| *step = format!("{name}/{step}").into()),
+        }
+    }
+
+    pub(super) fn into_names(self) -> Vec<Arc<str>> {
+        self.names
+    }
 }
 
 /// What [`Steps`], or an [`Inline`](crate::Inline) piece, hold so far: nothing, or a stage. Sealed.
@@ -42,7 +79,6 @@ pub(crate) trait Links {
 
     fn operator(&self) -> Self::Op;
     fn operator_at_end(&self) -> Self::AtEnd;
-    fn step_names(&self, names: &mut Vec<Arc<str>>);
     fn capacity(&self) -> Option<usize>;
     fn discard(self);
 }
@@ -85,8 +121,6 @@ impl<T: Send + 'static> Links for NoSteps<T> {
         Pass::new()
     }
 
-    fn step_names(&self, _names: &mut Vec<Arc<str>>) {}
-
     fn capacity(&self) -> Option<usize> {
         None
     }
@@ -118,10 +152,6 @@ impl<A: Stage> Links for Only<A> {
         FusedOperator::new(self.0.start(), Pass::new())
     }
 
-    fn step_names(&self, names: &mut Vec<Arc<str>>) {
-        self.0.step_names(names);
-    }
-
     fn capacity(&self) -> Option<usize> {
         self.0.capacity()
     }
@@ -133,8 +163,20 @@ impl<A: Stage> Links for Only<A> {
 
 impl<C: Chain> Steps<C> {
     /// Adds any single-threaded stage as a step.
-    pub fn with<S: Stage<In = C::Out>>(self, step: S) -> Steps<C::With<S>> {
-        Steps { chain: self.chain.with(step) }
+    pub fn with<S: Stage<In = C::Out>>(mut self, step: S) -> Steps<C::With<S>> {
+        self.names.push(&step);
+        Steps { chain: self.chain.with(step), names: self.names }
+    }
+
+    /// Names the step that is added next, as [`Stream::named`] names a stage. A stage that is fused of several has the name in
+    /// front of theirs. The only step of a stage has the name of the stage.
+    ///
+    /// # Panics
+    /// If `name` contains a NUL byte.
+    #[track_caller]
+    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.names.name_next(name);
+        self
     }
 }
 
@@ -154,25 +196,30 @@ impl<T: Send + 'static> Stream<T> {
     /// ```
     ///
     /// # Panics
-    /// If `name` contains a NUL byte or the pipeline has finished.
+    /// If `name` contains a NUL byte, the pipeline has finished, or a step was [named](Steps::named) and not added.
     #[track_caller]
     pub fn stage<S>(self, name: &str, build: impl FnOnce(Steps<NoSteps<T>>) -> Steps<Only<S>>) -> Stream<S::Out>
     where
         S: Stage<In = T>,
     {
-        let stage = build(Steps { chain: NoSteps::new() }).chain.0;
+        let Steps { chain: Only(stage), mut names } =
+            build(Steps { chain: NoSteps::new(), names: StepNames::default() });
+        if let Some(unused) = names.take_next() {
+            panic!("no step follows `named({unused:?})` in stage `{name}`");
+        }
         let token = self.token().clone();
-        let stage = Renamed { stage, name: name.to_owned() };
+        let stage = Renamed { stage, name: name.to_owned(), steps: names.into_names() };
         let output = stage.process(&token, self);
         stage.stage.discard();
         output
     }
 }
 
-/// A stage under another name.
+/// A stage under another name, with the names of its steps.
 struct Renamed<S> {
     stage: S,
     name: String,
+    steps: Vec<Arc<str>>,
 }
 
 impl<S: Stage> Processor for Renamed<S> {
@@ -201,7 +248,7 @@ impl<S: Stage> Stage for Renamed<S> {
     }
 
     fn step_names(&self, names: &mut Vec<Arc<str>>) {
-        self.stage.step_names(names);
+        names.extend_from_slice(&self.steps);
     }
 }
 

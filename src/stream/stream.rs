@@ -43,8 +43,8 @@ pub struct Stream<T> {
     feeder: Arc<str>,
     /// Which of the feeder's outputs it is; empty if that has no branches.
     branch: Arc<str>,
-    /// What the end is to be called.
-    pub(super) end_name: Option<Cow<'static, str>>,
+    /// The name of what reads it.
+    next_name: Option<Cow<'static, str>>,
 }
 
 /// Why [`Stream::try_recv`] has nothing to give.
@@ -76,7 +76,7 @@ impl<T: Send + 'static> Stream<T> {
 
     pub(super) fn from_input(input: Input<T>, token: CancelToken, feeder: Arc<str>) -> Self {
         let open = Some(token.scope().open_stream());
-        Self { input: Some(input), open, token, feeder, branch: Arc::default(), end_name: None }
+        Self { input: Some(input), open, token, feeder, branch: Arc::default(), next_name: None }
     }
 
     /// Names the output of its feeder that it is.
@@ -84,15 +84,53 @@ impl<T: Send + 'static> Stream<T> {
         Self { branch, ..self }
     }
 
-    /// Sets the name that the end of the stream has in reports: `stream.named("load").for_each(..)`. Processors
-    /// have names of their own.
+    /// Names what is built next: the stage, sink or [`Inline`](crate::Inline) piece that reads the stream. Its threads, errors
+    /// and reports have that name.
+    ///
+    /// It takes precedence over the default name of a shorthand and over the name that a processor was configured with. A
+    /// processor that is made of several has it for its first stage. Sources are named by
+    /// [`CancelToken::named`](crate::CancelToken::named). A stage with the name of another is numbered: `load`, `load-2`.
+    ///
+    /// ```
+    /// use streamz::{Pipeline, Stream};
+    ///
+    /// let (rows, report) = Pipeline::run("rows", |pipeline| {
+    ///     Stream::from_iter(&pipeline.named("read"), ["1", "x", "3"])
+    ///         .named("parse")
+    ///         .filter_map(|line: &str| line.parse::<u32>().ok())
+    ///         .named("load")
+    ///         .count()
+    /// });
+    /// assert_eq!(rows?, 2);
+    /// let names: Vec<&str> = report.stages.iter().map(|stage| &*stage.name).collect();
+    /// assert_eq!(names, ["read", "parse", "load"]);
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
     ///
     /// # Panics
     /// If `name` contains a NUL byte.
     #[track_caller]
     pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.end_name = Some(checked(name));
+        self.next_name = Some(checked(name));
         self
+    }
+
+    /// The name that what reads it is to have.
+    pub(crate) fn next_name(&self) -> Option<&str> {
+        self.next_name.as_deref()
+    }
+
+    /// Takes the name away: it goes elsewhere.
+    pub(super) fn take_name(&mut self) -> Option<Cow<'static, str>> {
+        self.next_name.take()
+    }
+
+    /// For a processor that builds several stages: a name on `cancel` is that of the first stage.
+    pub(crate) fn enter(mut self, cancel: &CancelToken) -> (CancelToken, Self) {
+        if self.next_name.is_none() {
+            self.next_name = cancel.name().map(|name| Cow::Owned(String::from(&**name)));
+        }
+        (cancel.unnamed(), self)
     }
 
     /// The token in whose scope the next stage is started.
@@ -106,15 +144,15 @@ impl<T: Send + 'static> Stream<T> {
     /// # Panics
     /// If `cancel` belongs to another pipeline than the stream, or to none.
     #[track_caller]
-    pub fn with_token(mut self, cancel: &CancelToken) -> Self {
+    pub fn with_token(self, cancel: &CancelToken) -> Self {
         assert!(
             Arc::ptr_eq(cancel.scope(), self.token.scope()),
             "the token belongs to pipeline `{}`, but the stream to pipeline `{}`",
             cancel.scope().name(),
             self.token.scope().name()
         );
-        self.token = cancel.clone();
-        self
+        let (token, stream) = self.enter(cancel);
+        Self { token, ..stream }
     }
 
     /// Adds a processor.

@@ -4,6 +4,7 @@ mod dead_sources;
 mod intervals;
 mod items;
 mod lines;
+mod names;
 mod receivers;
 mod run;
 mod tasks;

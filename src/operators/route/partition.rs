@@ -419,10 +419,11 @@ where
 
     #[track_caller]
     fn process(&self, cancel: &CancelToken, input: Stream<T>) -> Stream<Q::Out> {
-        let partitions = self.partition.process(cancel, input).partitions.into_iter();
-        let processed = partitions.zip(&self.processors).map(|(stream, processor)| processor.process(cancel, stream));
+        let (cancel, input) = input.enter(cancel);
+        let partitions = self.partition.process(&cancel, input).partitions.into_iter();
+        let processed = partitions.zip(&self.processors).map(|(stream, processor)| processor.process(&cancel, stream));
         let processed = processed.collect();
-        merge(cancel, processed, &format!("{}-merge", self.partition.name()), self.capacity)
+        merge(&cancel, processed, &format!("{}-merge", self.partition.name()), self.capacity)
     }
 
     fn name(&self) -> &str {

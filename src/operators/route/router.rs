@@ -218,6 +218,7 @@ impl<In: Send + 'static, Out: Send + 'static> Router<In, Out> {
     /// than `input`.
     #[track_caller]
     pub fn process_to_routes(&self, cancel: &CancelToken, input: Stream<In>) -> RouterOutput<Out> {
+        let (cancel, input) = input.enter(cancel);
         let names = self.names();
         assert!(!names.is_empty(), "`{}` needs at least one route", self.options.name);
         let (options, runs) = (&self.options, &self.runs);
@@ -229,9 +230,9 @@ impl<In: Send + 'static, Out: Send + 'static> Router<In, Out> {
             copy: self.copy,
             matches: Vec::new(),
         };
-        let (streams, counts) = distribute(&plan, cancel, input, rule);
+        let (streams, counts) = distribute(&plan, &cancel, input, rule);
         let processors = self.routes.iter().map(|route| &route.processor).chain(&self.default);
-        let routes = streams.into_iter().zip(processors).map(|(stream, processor)| processor.process(cancel, stream));
+        let routes = streams.into_iter().zip(processors).map(|(stream, processor)| processor.process(&cancel, stream));
         let routes = names.iter().map(Arc::clone).zip(routes.map(Some)).collect();
         RouterOutput { routes, stats: RouteStats::new(names, Runs::of(&counts)) }
     }
@@ -242,8 +243,9 @@ impl<In: Send + 'static, Out: Send + 'static> Router<In, Out> {
     /// As [`process_to_routes`](Self::process_to_routes).
     #[track_caller]
     pub fn process_to_single(&self, cancel: &CancelToken, input: Stream<In>) -> Stream<Out> {
-        let streams = self.process_to_routes(cancel, input).into_iter().map(|(_, stream)| stream).collect();
-        merge(cancel, streams, &format!("{}-merge", self.options.name), self.capacity)
+        let (cancel, input) = input.enter(cancel);
+        let streams = self.process_to_routes(&cancel, input).into_iter().map(|(_, stream)| stream).collect();
+        merge(&cancel, streams, &format!("{}-merge", self.options.name), self.capacity)
     }
 }
 

@@ -96,6 +96,6 @@ impl<T: Send + 'static> Stream<T> {
         let (mut sender, stream) = registered.output("", Some(capacity));
         let edge = Arc::clone(sender.shared());
         sender.release();
-        (Sender::new(edge, cancel.clone(), registered.stats), stream)
+        (Sender::new(edge, registered.token, registered.stats), stream)
     }
 }

@@ -9,6 +9,7 @@ mod drops;
 mod ending;
 mod errors;
 mod faults;
+mod names;
 mod runs;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub fn all<In: Send + 'static, Out: Send + 'static>(subject: Arc<Subject<In, Out
     drain::add(&mut list);
     drops::add(&mut list);
     capacity::add(&mut list);
+    names::add(&mut list);
     runs::add(&mut list);
     delivery::add(&mut list);
     list.cases
