@@ -49,6 +49,8 @@
 //! |---|---|
 //! | change, drop, or multiply items | [`Mapper`], [`Filter`], [`FilterMap`], [`FlatMap`], [`Flatten`], [`Scan`] |
 //! | fail some of them | [`Mapper::fallible`]; then [`DeadLetterQueue`] or [`Recover`] |
+//! | change the errors, or look at them | [`MapErr`], [`Stream::inspect_err`] |
+//! | number them | [`Enumerate`] |
 //! | look at them | [`Tap`] |
 //! | take some of them | [`Take`], [`TakeWhile`], [`Skip`], [`SkipWhile`], [`Sample`], [`Dedupe`] |
 //! | handle several together | [`Batcher`], [`Chunk`] |
@@ -64,7 +66,9 @@
 //! | share one thread among cheap steps | [`Stream::stage`], [`Processor::fuse`] |
 //! | run steps on the thread of a source or an end | [`Inline`] |
 //! | send items different ways | [`Split`], [`Router`], [`Switch`], [`Partition`], [`FanOut`] |
-//! | make one stream of several | [`FanIn`] |
+//! | make one stream of several | [`FanIn`]; one after another: [`Stream::chain`]; in pairs: [`Stream::zip`] |
+//! | get one value: a sum, a maximum, the first that fits | [`Stream::consume`], [`Stream::fold`], [`Stream::reduce`] |
+//! | read a stream on another thread | [`Stream::spawn`] |
 //! | name a part of a pipeline | [`ProcessorFn`], [`Processor::then`] |
 //!
 //! # Threads and memory
