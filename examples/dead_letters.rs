@@ -152,16 +152,17 @@ pub fn depots(closed: &[&str]) -> impl Fn(&CancelToken, &Order) -> Result<Shippe
 /// Ships orders; what fails is in the store afterwards, and what was shipped is not. The ids of the latter.
 pub fn day(orders: Vec<Order>, closed: &[&str], kept: &Arc<Store>) -> Result<Vec<u32>, BoxError> {
     let failures = Arc::clone(kept);
-    let pipeline = Pipeline::new("shipping");
-    let (shipped, failed) = ship(Stream::from_iter(&pipeline, orders), depots(closed));
-    store(failed, move |batch| failures.save(batch));
     let mut ids = Vec::new();
-    shipped.named("shipped").try_for_each(|shipped| {
-        ids.push(shipped.order);
-        // Only now: should the program end before, the order is tried again.
-        kept.remove(shipped.order)
-    })?;
-    let report = pipeline.join();
+    let (read, report) = Pipeline::run("shipping", |pipeline| {
+        let (shipped, failed) = ship(Stream::from_iter(pipeline, orders), depots(closed));
+        store(failed, move |batch| failures.save(batch));
+        shipped.named("shipped").try_for_each(|shipped| {
+            ids.push(shipped.order);
+            // Only now: should the program end before, the order is tried again.
+            kept.remove(shipped.order)
+        })
+    });
+    read?;
     if report.is_complete() { Ok(ids) } else { Err(format!("{report}").into()) }
 }
 

@@ -82,10 +82,11 @@ fn charge_a_day(page: &Page) -> Result<(), BoxError> {
     let orders: Vec<Order> = (0..20_000).map(order).collect();
     let seen = Arc::new(Mutex::new(Vec::new()));
 
-    let pipeline = Pipeline::new("charges");
-    let input = Stream::from_iter(&pipeline, orders.clone());
-    let charged = charge_in_batches(input, bank(Arc::clone(&seen))).collect::<Vec<_>>()?;
-    let report = pipeline.join();
+    let (charged, report) = Pipeline::run("charges", |pipeline| {
+        let input = Stream::from_iter(pipeline, orders.clone());
+        charge_in_batches(input, bank(Arc::clone(&seen))).collect::<Vec<_>>()
+    });
+    let charged = charged?;
     let batches = std::mem::take(&mut *seen.lock());
 
     let mut by_customer: BTreeMap<u32, Vec<usize>> = BTreeMap::new();

@@ -87,9 +87,10 @@ fn main() -> ExitCode {
 
 fn analyse(page: &Page) -> Result<(), BoxError> {
     let events = a_quarter_of_an_hour();
-    let pipeline = Pipeline::new("shop");
-    let found = minutes(Stream::from_iter(&pipeline, events.clone())).collect::<Vec<_>>()?;
-    let report = pipeline.join();
+    let (found, report) = Pipeline::run("shop", |pipeline| {
+        minutes(Stream::from_iter(pipeline, events.clone())).collect::<Vec<_>>()
+    });
+    let found = found?;
 
     let most = found.iter().map(|minute| minute.revenue).max().unwrap_or(0);
     let rows = found.iter().map(|minute| {
