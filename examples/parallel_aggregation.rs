@@ -87,9 +87,8 @@ fn main() -> ExitCode {
 
 fn analyse(page: &Page) -> Result<(), BoxError> {
     let events = a_quarter_of_an_hour();
-    let (found, report) = Pipeline::run("shop", |pipeline| {
-        minutes(Stream::from_iter(pipeline, events.clone())).collect::<Vec<_>>()
-    });
+    let (found, report) =
+        Pipeline::run("shop", |pipeline| minutes(Stream::from_iter(pipeline, events.clone())).collect::<Vec<_>>());
     let found = found?;
 
     let most = found.iter().map(|minute| minute.revenue).max().unwrap_or(0);

@@ -53,3 +53,26 @@
 //! use streamz::{Mapper, Retry};
 //! let _ = Retry::new(Mapper::fallible(|text: &String| text.parse::<u32>()));
 //! ```
+//!
+//! A stage has a thread that may outlive what its closure borrows:
+//! ```compile_fail,E0373
+//! use streamz::{Pipeline, Stream};
+//! let factor = 3;
+//! let (sum, _) = Pipeline::run("borrows", |pipeline| {
+//!     Stream::from_iter(pipeline, 0..9).map(|n: i32| n * factor).fold(0, |sum, n| sum + n)
+//! });
+//! ```
+//! a sink on the calling thread has not:
+//! ```
+//! use streamz::{Pipeline, Stream};
+//! let factor = 3;
+//! let (sum, _) = Pipeline::run("borrows", |pipeline| {
+//!     Stream::from_iter(pipeline, 0..9).fold(0, |sum, n| sum + n * factor)
+//! });
+//! ```
+//!
+//! What runs to its end returns nothing or a `Result`:
+//! ```compile_fail,E0277
+//! use streamz::Pipeline;
+//! let (four, _) = Pipeline::run("four", |_| 2 + 2);
+//! ```

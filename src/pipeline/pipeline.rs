@@ -306,7 +306,7 @@ impl Pipeline {
     ///
     /// let pipeline = Pipeline::new("requests");
     /// let (sender, requests) = Stream::channel(&pipeline, 16);
-    /// requests.spawn_for_each(|request: &str| println!("{request}"));
+    /// requests.spawn_for_each(|request: streamz::Result<&str>| println!("{request:?}"));
     /// assert!(pipeline.join_timeout(Duration::ZERO).is_none());
     /// sender.send("hello").unwrap();
     /// drop(sender);

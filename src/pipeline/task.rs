@@ -95,9 +95,6 @@ struct Promise<T> {
 impl<T> Promise<T> {
     fn fulfil(&self, result: Result<T>) {
         let mut state = self.shared.lock();
-        if state.is_finished {
-            return;
-        }
         *state.result = Some(result);
         state.is_finished = true;
         let joiner = state.joiner.take();
@@ -109,7 +106,9 @@ impl<T> Promise<T> {
 impl<T> Drop for Promise<T> {
     /// A thread that dies, by a fault in this library, fulfils nothing.
     fn drop(&mut self) {
-        self.fulfil(Err(StreamError::new(ErrorKind::Internal, Arc::clone(&self.name))));
+        if !self.shared.lock().is_finished {
+            self.fulfil(Err(StreamError::new(ErrorKind::Internal, Arc::clone(&self.name))));
+        }
     }
 }
 
@@ -245,7 +244,7 @@ impl CancelToken {
         // What it owns is dropped when the rest of the pipeline has ended: that must not cancel it.
         let mut work = Guarded::new(work, guard_drop);
         assert!(!period.is_zero(), "`period` must be greater than zero");
-        self.spawn_helper("every", move |cancel, _| {
+        self.spawn_helper(self.name().map_or("every", |name| name), move |cancel, _| {
             let mut ticks = Ticks::new(cancel.now(), period);
             let waiter = Waiter::current(cancel.clock());
             let _registered = cancel.register(waiter.wake());
@@ -261,7 +260,6 @@ impl CancelToken {
     /// Runs work that does not keep the pipeline alive, and may count what it does in the statistics of the task.
     #[track_caller]
     pub(crate) fn spawn_helper(&self, name: &str, work: impl FnOnce(&CancelToken, &StepStats) + Send + 'static) {
-        let name = self.name().map_or(name, |name| &**name);
         let (stats, reservation) = self.scope().register(name, StageKind::Task, &[], 1);
         let token = self.unnamed();
         let label = Arc::clone(&stats.name);

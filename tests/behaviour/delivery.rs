@@ -838,3 +838,12 @@ fn any_number_of_marks_in_a_row_may_leave_through_a_foreign_channel() {
     pipeline.join();
     assert_eq!(store.state().given_back.len(), 60_000);
 }
+
+#[test]
+fn a_named_source_names_what_acknowledges_for_it() {
+    let pipeline = Pipeline::new("named");
+    let records = Stream::deliver(&pipeline.named("orders"), Store::with(3), one_by_one()).unwrap();
+    assert_eq!(records.count().unwrap(), 3);
+    let report = pipeline.join();
+    assert_eq!(report.stages.iter().map(|stage| &*stage.name).collect::<Vec<_>>(), ["orders", "orders-ack", "count"]);
+}

@@ -32,7 +32,7 @@ use crate::stage::operator::{Emit, Operator};
 ///     .through(&named)
 ///     .collect::<Vec<_>>()
 ///     .unwrap_err();
-/// assert_eq!(format!("{error:#}"), "stage `readings` failed: \"oops\" is no number");
+/// assert_eq!(format!("{error:#}"), "stage `readings` failed (item: &str): \"oops\" is no number");
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct MapErr<T, F> {

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use crate::clock::wait::Waiter;
-use crate::edge::Polled;
+use crate::edge::{End, Polled};
 use crate::panic::{Held, guard_drop};
 use crate::pipeline::stats::StageKind;
 use crate::stage::input::{Feed, Input};
@@ -21,10 +21,22 @@ enum Side<A, B> {
 }
 
 /// An item of the first input, one of the second, and so on. Errors are given in between, when the input has its turn.
+///
+/// When the first has ended, the second keeps its turn until it gives an item, which has no partner, or ends: so the errors
+/// and marks behind its last partner pass.
 struct InTurn<A, B> {
     first: Input<A>,
     second: Input<B>,
-    is_turn_of_second: bool,
+    turn: Turn,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    Second,
+    /// The first has ended.
+    Last,
+    Over,
 }
 
 impl<A: Send + 'static, B: Send + 'static> Feed for InTurn<A, B> {
@@ -32,14 +44,24 @@ impl<A: Send + 'static, B: Send + 'static> Feed for InTurn<A, B> {
 
     #[inline]
     fn poll(&mut self) -> Polled<Side<A, B>> {
-        let polled = match self.is_turn_of_second {
-            false => side(self.first.poll(), Side::First),
-            true => side(self.second.poll(), Side::Second),
-        };
-        if let Polled::Item(Ok(_)) = &polled {
-            self.is_turn_of_second = !self.is_turn_of_second;
+        loop {
+            let polled = match self.turn {
+                Turn::First => side(self.first.poll(), Side::First),
+                Turn::Second | Turn::Last => side(self.second.poll(), Side::Second),
+                Turn::Over => return Polled::Ended(End::Finished),
+            };
+            self.turn = match (&polled, self.turn) {
+                (Polled::Item(Ok(_)), Turn::First) => Turn::Second,
+                (Polled::Item(Ok(_)), Turn::Second) => Turn::First,
+                (Polled::Item(Ok(_)), Turn::Last | Turn::Over) => Turn::Over,
+                (Polled::Ended(End::Finished), Turn::First) => {
+                    self.turn = Turn::Last;
+                    continue;
+                }
+                (_, turn) => turn,
+            };
+            return polled;
         }
-        polled
     }
 
     fn wait(
@@ -49,9 +71,9 @@ impl<A: Send + 'static, B: Send + 'static> Feed for InTurn<A, B> {
         hint: impl FnMut() -> bool,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
-        match self.is_turn_of_second {
-            false => self.first.wait(thread, until, hint, register),
-            true => self.second.wait(thread, until, hint, register),
+        match self.turn {
+            Turn::First => self.first.wait(thread, until, hint, register),
+            _ => self.second.wait(thread, until, hint, register),
         }
     }
 
@@ -93,14 +115,17 @@ impl<A: Send + 'static, B: Send + 'static> Operator for Pair<A, B> {
         match (item, self.first.take()) {
             (Side::First(first), _) => *self.first = Some(first),
             (Side::Second(second), Some(first)) => out.emit_from((first, second), 2),
-            (Side::Second(_), None) => unreachable!("the first input has the first turn"),
+            (Side::Second(second), None) => {
+                guard_drop(second);
+                out.filtered(1);
+            }
         }
     }
 
     fn end(&mut self, out: &mut impl Emit<(A, B)>) {
         if let Some(first) = self.first.take() {
-            out.filtered(1);
             guard_drop(first);
+            out.filtered(1);
         }
     }
 
@@ -110,10 +135,11 @@ impl<A: Send + 'static, B: Send + 'static> Operator for Pair<A, B> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Pairs each item with one of another stream: the first with the first, the second with the second. Ends when one of
-    /// them does. Default name: `zip`.
+    /// Pairs each item with one of another stream: the first with the first, the second with the second. Ends when one of them
+    /// has ended and the other one has given its next item, or ended, too. Default name: `zip`.
     ///
-    /// An item without a partner is counted as filtered, if it was received.
+    /// The item without a partner is counted as filtered. So nothing is lost between the last pair and the end: the error items
+    /// that follow the last partner in the other stream pass.
     ///
     /// ```
     /// use streamz::{Pipeline, Stream};
@@ -146,7 +172,7 @@ impl<T: Send + 'static> Stream<T> {
     pub fn zip<U: Send + 'static>(self, other: Stream<U>) -> Stream<(T, U)> {
         let token = self.token().clone();
         let registered = Registered::with_input(&token, &self, "zip", StageKind::Processor, &[], 1).and_input(&other);
-        let feed = InTurn { first: self.into_input(), second: other.into_input(), is_turn_of_second: false };
+        let feed = InTurn { first: self.into_input(), second: other.into_input(), turn: Turn::First };
         let pair = Pair { first: Held::default(), second: std::marker::PhantomData };
         spawn_driver(registered, None, pair, feed)
     }
@@ -158,7 +184,7 @@ mod tests {
 
     #[test]
     fn pairs_end_with_the_shorter_stream_and_every_item_is_accounted_for() {
-        for (left, right, filtered) in [(10, 7, 1), (7, 10, 0), (5, 5, 0), (0, 3, 0)] {
+        for (left, right, filtered) in [(10, 7, 1), (7, 10, 1), (5, 5, 0), (0, 3, 1), (3, 0, 1), (0, 0, 0)] {
             let pipeline = Pipeline::builder("zip").capacity(3).build();
             let numbers = |n| Stream::from_iter(&pipeline, 0..n);
             let pairs = numbers(left).zip(numbers(right).map(|n| n * n)).collect::<Vec<_>>().unwrap();
@@ -185,6 +211,22 @@ mod tests {
         let [left, right]: [_; 2] = sides.try_into().unwrap();
         let seen: Vec<_> = left.zip(right).into_iter().map(Result::ok).collect();
         assert_eq!(seen, [None, None, Some((0, 1))]);
+    }
+
+    #[test]
+    fn errors_behind_the_last_partner_pass() {
+        for is_first in [true, false] {
+            let pipeline = Pipeline::new("zip");
+            let (sender, failing) = Stream::channel(&pipeline, 8);
+            sender.send(0).unwrap();
+            sender.send_error(StreamError::new(ErrorKind::Failed, "origin")).unwrap();
+            sender.finish();
+            let whole = Stream::from_iter(&pipeline, [0]);
+            let pairs = if is_first { failing.zip(whole) } else { whole.zip(failing) };
+            let seen: Vec<_> = pairs.into_iter().map(Result::ok).collect();
+            assert_eq!(seen, [Some((0, 0)), None]);
+            assert!(pipeline.join().is_complete());
+        }
     }
 
     #[test]

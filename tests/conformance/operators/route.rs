@@ -44,7 +44,11 @@ pub fn register(registry: &mut Registry) {
             |_| {
                 ProcessorFn::new("outer", |_: &CancelToken, items: Stream<Item>| {
                     let [one, other] = items.fan_out();
-                    one.zip(other).map(|(item, _copy): (Item, Item)| item)
+                    one.zip(other).map(|(item, copy): (Item, Item)| {
+                        // First: if its drop panics, the item must not have been returned already.
+                        drop(copy);
+                        item
+                    })
                 })
             },
             |input, _| input.to_vec(),
