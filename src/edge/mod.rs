@@ -92,7 +92,7 @@ struct State<T> {
     /// A copy of the gauge's `sent`, which only this lock's holder writes.
     sent: usize,
     capacity: usize,
-    /// Marks in the queue, which take no room there. Unless the edge is eager, only those that were put in by themselves.
+    /// Marks in the queue, which take no room there.
     marks: usize,
     /// The capacity was lowered since the producer last looked: the room it remembers is not there for its next chunk.
     shrunk: bool,
@@ -159,21 +159,36 @@ impl<T> Edge<T> {
     /// Moves what there is room for from `chunk` into the queue and wakes the consumer.
     ///
     /// `credit` is room that the producer knows of from an earlier look. While it suffices, `taken` is not looked at:
-    /// the consumer writes it for every item, and reading it would cost both sides a cache miss each time.
-    fn accept(&self, mut state: MutexGuard<'_, State<T>>, credit: usize, chunk: &mut Vec<Result<T>>) -> usize {
+    /// the consumer writes it for every item, and reading it would cost both sides a cache miss each time. It is enough for the
+    /// `marks` of the chunk as well, which need no room.
+    fn accept(
+        &self,
+        mut state: MutexGuard<'_, State<T>>,
+        credit: usize,
+        chunk: &mut Vec<Result<T>>,
+        marks: &mut usize,
+    ) -> usize {
         // Covered by credit, it is in the edge by right, and nobody waits for room for it: also if the capacity has been
         // lowered since the credit was given.
         let covered = credit >= chunk.len();
         let shrunk = std::mem::take(&mut state.shrunk);
         let room = if covered { credit } else { self.room(&state) };
-        let count = room.min(chunk.len());
+        let (count, marked) = match *marks {
+            marks if covered => (chunk.len(), marks),
+            0 => (room.min(chunk.len()), 0),
+            _ => fitting(chunk, room),
+        };
         if count == 0 {
             return room;
         }
-        let left = if covered && shrunk { self.room(&state).saturating_sub(count) } else { room - count };
-        if self.eager {
-            let marks = chunk.iter().take(count).filter(|item| is_mark(item)).count();
-            self.set_marks(&mut state, |before| before + marks);
+        let left = match (covered, shrunk) {
+            (true, true) => self.room(&state).saturating_sub(count - marked),
+            (true, false) => room - count,
+            (false, _) => room - (count - marked),
+        };
+        if marked > 0 {
+            *marks -= marked;
+            self.set_marks(&mut state, |before| before + marked);
         }
         state.queue.append(chunk, count);
         self.accepted(state, count);
@@ -385,6 +400,19 @@ impl<T> Edge<T> {
     pub(crate) fn is_closed(&self) -> bool {
         self.is_gone() || self.state.lock().end.is_some()
     }
+}
+
+/// How many of a chunk go where there is room for so many items, and how many of those are marks.
+fn fitting<T>(chunk: &[Result<T>], room: usize) -> (usize, usize) {
+    let (mut items, mut marks) = (0, 0);
+    for item in chunk {
+        match is_mark(item) {
+            true => marks += 1,
+            false if items < room => items += 1,
+            false => break,
+        }
+    }
+    (items + marks, marks)
 }
 
 fn is_mark<T>(item: &Result<T>) -> bool {

@@ -1,15 +1,17 @@
 //! [`EdgeSender`]: the producing end.
 
-use super::{Edge, End};
+use super::{Edge, End, is_mark};
 use crate::clock::wait::Wake;
 use crate::error::{ErrorKind, Result, StreamError};
 use crate::panic::discard;
-use crate::sync::{Arc, CHUNK};
+use crate::sync::{Arc, CHUNK, Ordering};
 
 /// The producing end, for one producer.
 pub(crate) struct EdgeSender<T> {
     edge: Arc<Edge<T>>,
     open: Vec<Result<T>>,
+    /// How many of the open chunk are marks.
+    marks: usize,
     /// How many items there was room for, beyond the open chunk, at the last look.
     credit: usize,
     at_once: bool,
@@ -20,7 +22,7 @@ pub(crate) struct EdgeSender<T> {
 
 impl<T> EdgeSender<T> {
     pub(super) fn new(edge: Arc<Edge<T>>) -> Self {
-        Self { edge, open: Vec::new(), credit: 0, at_once: false, full_at: 0, ended: false }
+        Self { edge, open: Vec::new(), marks: 0, credit: 0, at_once: false, full_at: 0, ended: false }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Edge<T>> {
@@ -42,6 +44,7 @@ impl<T> EdgeSender<T> {
     /// over, or tried to.
     #[inline(always)]
     pub(crate) fn push(&mut self, item: Result<T>) -> bool {
+        debug_assert!(!is_mark(&item), "it is not counted as one");
         self.open.push(item);
         let due = self.open.len() >= self.full_at || self.edge.is_hungry();
         if due {
@@ -54,6 +57,7 @@ impl<T> EdgeSender<T> {
     /// hungry is better served with all of them.
     #[inline]
     pub(crate) fn gather(&mut self, item: Result<T>) {
+        debug_assert!(!is_mark(&item), "it is not counted as one");
         self.open.push(item);
         if self.open.len() >= self.full_at {
             self.hand_over();
@@ -61,14 +65,32 @@ impl<T> EdgeSender<T> {
     }
 
     /// Emits a mark. It never waits for room itself, but it stays behind what does.
+    ///
+    /// As a rule it goes into the open chunk, and is handed over as the items around it are: invariant 3 holds for it, too.
     #[cold]
     pub(crate) fn put_mark(&mut self, mark: StreamError) {
+        if self.open.len() < self.full_at && self.has_emitted() {
+            self.open.push(Err(mark));
+            self.marks += 1;
+            // What it takes from the open chunk's credit is given back: it needs no room.
+            self.set_credit(self.credit + 1);
+            if self.open.len() >= self.full_at || self.edge.is_hungry() {
+                self.hand_over();
+            }
+            return;
+        }
         self.hand_over();
         if self.open.is_empty() {
             self.edge.put_mark(mark);
         } else {
             self.open.push(Err(mark));
+            self.marks += 1;
         }
+    }
+
+    /// Whether something was ever emitted: invariant 11 looks for marks that came before all items in the queue.
+    fn has_emitted(&self) -> bool {
+        !self.open.is_empty() || self.edge.gauge.sent.load(Ordering::Relaxed) > 0
     }
 
     /// Hands over what there is room for.
@@ -88,7 +110,7 @@ impl<T> EdgeSender<T> {
             // What is handed over at once was not gathered on credit.
             self.credit = 0;
         }
-        let credit = self.edge.accept(state, self.credit, &mut self.open);
+        let credit = self.edge.accept(state, self.credit, &mut self.open, &mut self.marks);
         self.set_credit(credit);
     }
 
@@ -149,6 +171,7 @@ impl<T> EdgeSender<T> {
 
     fn give_up(&mut self) {
         self.edge.count_undelivered(self.open.iter());
+        self.marks = 0;
         discard(self.open.drain(..));
     }
 

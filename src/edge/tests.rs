@@ -205,6 +205,7 @@ fn a_consumer_that_goes_completes_the_marks_that_came_before_any_item() {
         sender.put_mark(first.mark());
         sender.push(Ok(0));
         sender.put_mark(second.mark());
+        sender.hand_over();
         drop(receiver);
         assert!(!first.is_lost() && second.is_lost(), "{eager}");
 
@@ -212,6 +213,7 @@ fn a_consumer_that_goes_completes_the_marks_that_came_before_any_item() {
         let behind = Probe::default();
         sender.push(Ok(0));
         sender.put_mark(behind.mark());
+        sender.hand_over();
         assert!(matches!(receiver.poll(), Polled::Item(Ok(0))));
         drop(receiver);
         assert!(behind.is_lost(), "{eager}: the item may not have been processed");
@@ -238,6 +240,39 @@ fn a_mark_behind_an_item_that_waits_takes_no_room() {
     sender.push(Ok(5));
     assert!(sender.is_stuck(), "a mark that was taken makes no room either");
     assert_eq!(drain(&mut receiver), [3, 4]);
+}
+
+/// It takes no room from the items of its chunk, nor from those that come while it is in the queue.
+#[test]
+fn a_mark_travels_with_the_open_chunk_and_takes_no_room() {
+    let (mut sender, mut receiver) = edge(4, false);
+    sender.push(Ok(0));
+    assert!(matches!(receiver.poll(), Polled::Item(Ok(0))));
+    sender.push(Ok(1));
+    sender.put_mark(Probe::default().mark());
+    assert!(matches!(receiver.poll(), Polled::Empty), "both are in the open chunk");
+    (2..4).for_each(|n| _ = sender.push(Ok(n)));
+    assert!(sender.is_handed_over());
+    sender.push(Ok(4));
+    assert!(!sender.is_stuck());
+    sender.push(Ok(5));
+    assert!(sender.is_stuck(), "four items and a mark are in the queue");
+    assert!(matches!(receiver.poll(), Polled::Item(Ok(1))));
+    assert!(matches!(receiver.poll(), Polled::Item(Err(mark)) if mark.is_mark()));
+    sender.hand_over();
+    assert!(!sender.is_stuck());
+    assert_eq!(drain(&mut receiver), [2, 3, 4, 5]);
+}
+
+/// One that asks has processed all that it was given.
+#[test]
+fn a_mark_does_not_stay_behind_when_the_consumer_asks() {
+    let (mut sender, mut receiver) = edge(8, false);
+    sender.push(Ok(0));
+    assert!(matches!(receiver.poll(), Polled::Item(Ok(0))));
+    assert!(!receiver.ask());
+    sender.put_mark(Probe::default().mark());
+    assert!(matches!(receiver.poll(), Polled::Item(Err(mark)) if mark.is_mark()));
 }
 
 /// Two threads that park on every occasion: neither is ever left parked.
