@@ -63,21 +63,41 @@ enum Stall {
 }
 
 impl<I: Inbox> Records<I> {
+    #[inline]
     fn give(&mut self, delivery: Delivery<I::Record, I::Receipt>) -> Polled<I::Record> {
         let Delivery { record, receipt, attempt } = delivery;
         if self.receipts.is_empty() {
-            // A mark follows the last record of a fetch. No more than is needed: many epochs may be in flight.
-            self.receipts.reserve_exact(self.config.epoch.min(self.fetched.len() + 1));
+            self.begin_epoch();
         }
         self.receipts.push(receipt);
         match self.config.max_deliveries {
-            Some(most) if attempt > most => {
-                let reason = TooManyDeliveries { attempt, most };
-                let complete = |error: StreamError| error.with_source(reason).with_item(record).with_attempts(attempt);
-                Polled::Item(Err(self.site.error(complete, ErrorKind::Failed)))
-            }
+            Some(most) if attempt > most => self.give_up(record, TooManyDeliveries { attempt, most }),
             _ => Polled::Item(Ok(record)),
         }
+    }
+
+    /// A mark follows the last record of a fetch. No more than is needed: many epochs may be in flight.
+    #[cold]
+    fn begin_epoch(&mut self) {
+        self.receipts.reserve_exact(self.config.epoch.min(self.fetched.len() + 1));
+    }
+
+    #[cold]
+    fn give_up(&mut self, record: I::Record, reason: TooManyDeliveries) -> Polled<I::Record> {
+        let complete = |error: StreamError| error.with_source(reason).with_item(record).with_attempts(reason.attempt);
+        Polled::Item(Err(self.site.error(complete, ErrorKind::Failed)))
+    }
+
+    /// An epoch has ended, a drain has begun, or what the fetch gave has been given, which may be all for a long time.
+    #[cold]
+    fn poll_further(&mut self) -> Polled<I::Record> {
+        if !self.receipts.is_empty() {
+            return self.mark();
+        }
+        if self.ended || self.token.is_draining() {
+            return Polled::Ended(End::Finished);
+        }
+        self.fetch()
     }
 
     fn mark(&mut self) -> Polled<I::Record> {
@@ -154,20 +174,12 @@ impl<I: Inbox> Records<I> {
 impl<I: Inbox> Feed for Records<I> {
     type Item = I::Record;
 
+    #[inline]
     fn poll(&mut self) -> Polled<I::Record> {
-        let due = self.receipts.len() >= self.config.epoch || self.token.is_draining();
-        if due && !self.receipts.is_empty() {
-            return self.mark();
-        }
-        if self.token.is_draining() {
-            return Polled::Ended(End::Finished);
-        }
-        match self.fetched.next() {
+        let is_due = self.receipts.len() >= self.config.epoch || self.token.is_draining();
+        match if is_due { None } else { self.fetched.next() } {
             Some(delivery) => self.give(delivery),
-            // What the fetch gave may be all for a long time.
-            None if !self.receipts.is_empty() => self.mark(),
-            None if self.ended => Polled::Ended(End::Finished),
-            None => self.fetch(),
+            None => self.poll_further(),
         }
     }
 
