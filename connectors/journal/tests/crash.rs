@@ -3,17 +3,16 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use common::acknowledge;
-use streamz::delivery::{Acker, DeliveryConfig, Inbox};
-use streamz::prelude::*;
+use streamz::Pipeline;
+use streamz::delivery::{Acker, Inbox};
+use streamz_connector_suite::crash::{self, Pool, Worker, kill_at_random};
 use streamz_journal::rusqlite::Connection;
 use streamz_journal::{Entry, Journal, JournalInboxOptions, Progress, Record};
 
@@ -144,109 +143,99 @@ fn child_that_consumes() {
         let mut some = Vec::new();
         inbox.fetch(random.usize(1..100), Duration::from_millis(50), &mut some).unwrap();
         random.shuffle(&mut some);
-        let text: String = some.iter().map(|it| format!("{}\n", it.record.position)).collect();
+        let text: String = some.iter().map(|it| format!("{}\n", number(&it.record.payload))).collect();
         log.write_all(text.as_bytes()).unwrap();
         let (first, second) = some.split_at(some.len() / 2);
         acknowledge(&mut acker, first);
-        report(some.len() as u64);
+        crash::report();
         acker.keep_alive().unwrap();
         acknowledge(&mut acker, second);
     }
 }
 
-/// A pipeline that writes batches down, from a pool that finishes in any order.
+fn number(payload: &[u8]) -> u32 {
+    std::str::from_utf8(payload).unwrap().parse().unwrap()
+}
+
+fn copy(journal: &Journal, options: JournalInboxOptions, pool: Pool, copied: impl Fn() + Clone + Send + 'static) {
+    let inbox = journal.inbox("t", "g", options.lease(LEASE)).unwrap();
+    let outbox = |topic| journal.writer(topic).unwrap();
+    let number = |entry: &Entry| number(&entry.payload);
+    crash::copy(&Pipeline::new("copy"), inbox, (outbox("out"), outbox("dead")), pool, number, copied);
+}
+
 #[test]
-#[ignore = "run by `killed_pipelines_lose_nothing`"]
-fn child_that_runs_a_pipeline() {
+#[ignore = "run by the tests below"]
+fn worker_with_an_unordered_pool() {
     let journal = Journal::open(variable("JOURNAL")).unwrap();
-    let mut log = OpenOptions::new().create(true).append(true).open(variable("LOG")).unwrap();
-    let inbox = journal.inbox("t", "g", JournalInboxOptions::new().lease(LEASE)).unwrap();
-    let pipeline = Pipeline::new("worker");
-    let config = DeliveryConfig { max_unacked: 1_000, ..DeliveryConfig::default() };
-    let pool = AsyncMapper::new(|_: &CancelToken, entry: &Entry| {
-        if entry.position % 3 == 0 {
-            std::thread::yield_now();
-        }
-        streamz::ok(entry.position)
-    });
-    Stream::deliver(&pipeline, inbox, config)
-        .unwrap()
-        .through(&pool.with_workers(3).with_ordered(false))
-        .batch(BatchConfig { max_size: 50, max_latency: Duration::from_millis(5) })
-        .for_each(|batch| {
-            let text: String = batch.unwrap().iter().map(|position| format!("{position}\n")).collect();
-            log.write_all(text.as_bytes()).unwrap();
-            report(1);
-        })
-        .unwrap();
+    copy(&journal, JournalInboxOptions::new(), Pool::Unordered, crash::report);
 }
 
-struct Worker {
-    child: Child,
-    reader: std::thread::JoinHandle<()>,
+#[test]
+#[ignore = "run by the tests below"]
+fn worker_with_a_keyed_pool() {
+    let journal = Journal::open(variable("JOURNAL")).unwrap();
+    copy(&journal, JournalInboxOptions::new(), Pool::Keyed, crash::report);
 }
 
-impl Worker {
-    fn start(main: &str, path: &Path, log: &Path, progress: mpsc::Sender<()>) -> Self {
-        let mut child = child(main, path, log);
-        let reports = reports(&mut child);
-        let reader = std::thread::spawn(move || reports.for_each(|_| progress.send(()).unwrap_or_default()));
-        Self { child, reader }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.reader.join().unwrap();
-    }
+/// A journal with records in topic `t`, whose payloads are numbers.
+fn journal_with(path: &Path, count: u32) -> Journal {
+    let journal = Journal::open(path).unwrap();
+    let records: Vec<_> = (0..count).map(|n| Record::new(n.to_string()).with_key("k")).collect();
+    journal.writer("t").unwrap().append(&records).unwrap();
+    journal
 }
 
+/// Kills workers, lets the last one come to the end with what the dead held, and counts.
+fn killed_workers_lose_nothing(workers: usize, main: &str, pool: Pool) {
+    const COUNT: u32 = 20_000;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.journal");
+    let journal = journal_with(&path, COUNT);
+    kill_at_random(workers, 12, |_, progress| Worker::start(main, &[("JOURNAL", path.as_ref())], progress));
+    copy(&journal, JournalInboxOptions::new().bounded(true), pool, || {});
+    let copied = ["out", "dead"].map(|topic| journal.read(topic, 0, usize::MAX).unwrap());
+    crash::check(copied.iter().flatten().map(|entry| number(&entry.payload)), COUNT);
+    let status = journal.group_status("t", "g").unwrap().unwrap();
+    assert_eq!((status.acknowledged, status.unacknowledged()), (u64::from(COUNT), 0));
+}
+
+#[test]
+fn a_killed_worker_loses_nothing() {
+    killed_workers_lose_nothing(1, "worker_with_an_unordered_pool", Pool::Unordered);
+}
+
+#[test]
+fn two_killed_workers_lose_nothing() {
+    killed_workers_lose_nothing(2, "worker_with_an_unordered_pool", Pool::Unordered);
+}
+
+#[test]
+fn four_killed_workers_lose_nothing() {
+    killed_workers_lose_nothing(4, "worker_with_a_keyed_pool", Pool::Keyed);
+}
+
+/// Without a pipeline.
 #[test]
 fn killed_consumers_lose_nothing() {
-    kill_consumers("child_that_consumes", 30_000);
-}
-
-#[test]
-fn killed_pipelines_lose_nothing() {
-    kill_consumers("child_that_runs_a_pipeline", 60_000);
-}
-
-/// Kills two workers again and again, and lets the last one come to the end.
-fn kill_consumers(main: &str, count: usize) {
+    const COUNT: u32 = 30_000;
     let directory = tempfile::tempdir().unwrap();
     let (path, log) = (directory.path().join("test.journal"), directory.path().join("log"));
-    let journal = Journal::open(&path).unwrap();
-    journal.writer("t").unwrap().append(&vec![Record::new("x").with_key("k"); count]).unwrap();
-
-    let (progress, reports) = mpsc::channel();
-    let mut workers: Vec<_> = (0..2).map(|_| Worker::start(main, &path, &log, progress.clone())).collect();
-    for _ in 0..20 {
-        for _ in 0..fastrand::usize(1..25) {
-            reports.recv_timeout(Duration::from_secs(60)).expect("the workers do nothing");
-        }
-        workers.swap_remove(fastrand::usize(0..2)).kill();
-        workers.push(Worker::start(main, &path, &log, progress.clone()));
-    }
-    workers.into_iter().for_each(Worker::kill);
+    let journal = journal_with(&path, COUNT);
+    let variables = [("JOURNAL", path.as_ref()), ("LOG", log.as_ref())];
+    kill_at_random(2, 20, |_, progress| Worker::start("child_that_consumes", &variables, progress));
 
     // The rest, with what the dead held.
     let mut inbox = journal.inbox("t", "g", JournalInboxOptions::new().bounded(true)).unwrap();
     let mut acker = inbox.acker().unwrap();
-    let mut processed: Vec<i64> = fs::read_to_string(&log).unwrap().lines().map(|line| line.parse().unwrap()).collect();
-    let by_workers = processed.len();
-    let mut redelivered = 0;
+    let mut processed: Vec<u32> = fs::read_to_string(&log).unwrap().lines().map(|line| line.parse().unwrap()).collect();
     while !inbox.is_exhausted() {
         let mut some = Vec::new();
         inbox.fetch(1_000, Duration::from_millis(100), &mut some).unwrap();
-        processed.extend(common::positions(&some));
-        redelivered += some.iter().filter(|delivery| delivery.attempt > 1).count();
+        processed.extend(some.iter().map(|delivery| number(&delivery.record.payload)));
         acknowledge(&mut acker, &some);
     }
-    let duplicates = processed.len() - processed.iter().collect::<BTreeSet<_>>().len();
-    println!("{by_workers} processed by workers; {redelivered} came again at the end; {duplicates} duplicates");
-    let missing: Vec<_> =
-        (1..=count as i64).collect::<BTreeSet<_>>().difference(&processed.into_iter().collect()).copied().collect();
-    assert!(missing.is_empty(), "missing: {missing:?}");
+    crash::check(processed, COUNT);
     let status = journal.group_status("t", "g").unwrap().unwrap();
-    assert_eq!((status.acknowledged, status.unacknowledged()), (count as u64, 0));
+    assert_eq!((status.acknowledged, status.unacknowledged()), (u64::from(COUNT), 0));
 }

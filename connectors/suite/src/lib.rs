@@ -16,7 +16,10 @@ use std::time::Duration;
 
 use streamz::delivery::{Acker, Inbox, Outbox, StoredRecord};
 
+pub mod crash;
+pub mod log;
 pub mod pipelines;
+pub mod speed;
 pub mod tests;
 
 /// The record of an inbox.
@@ -134,6 +137,7 @@ macro_rules! suite {
             a_bounded_pipeline_ends_by_itself
             what_is_written_elsewhere_is_acknowledged
             dead_letters_say_what_failed_and_where_it_was
+            records_that_cannot_be_decoded_are_dead_letters
             dead_letters_are_replayed_up_to_a_limit
         }
     };

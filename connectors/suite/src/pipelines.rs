@@ -282,6 +282,41 @@ pub fn dead_letters_say_what_failed_and_where_it_was<S: Store>(store: &S) {
     assert_eq!(numbers, (0..100).filter(|number| number % 10 == 3).collect());
 }
 
+/// A payload that is no text costs one record, not the pipeline. It is put aside as it is.
+pub fn records_that_cannot_be_decoded_are_dead_letters<S: Store>(store: &S) {
+    const GARBAGE: &[u8] = &[0xff, 0x00, 0xfe];
+    let mut records = numbered(0..50);
+    records.iter_mut().step_by(10).for_each(|(_, payload)| *payload = GARBAGE.to_vec());
+    store.append(TOPIC, &records);
+    let pipeline = Pipeline::builder("decode").timeout(S::PATIENCE * 3).build();
+    let token = pipeline.token();
+    let seen = AtomicU32::new(0);
+    let decode = move |record: &RecordOf<S>| {
+        if seen.fetch_add(1, Ordering::Relaxed) == 49 {
+            token.drain();
+        }
+        Ok::<u32, BoxError>(std::str::from_utf8(S::payload(record))?.parse()?)
+    };
+    let (numbers, failed) = Stream::deliver(&pipeline, store.inbox(TOPIC, GROUP, "a"), config())
+        .unwrap_or_else(|error| panic!("cannot deliver: {error}"))
+        .try_map(decode)
+        .dead_letters();
+    let (sender, decoded) = mpsc::channel();
+    numbers.spawn_for_each(move |number| sender.send(number.expect("no errors")).expect("the test waits"));
+    let batches = BatchConfig { max_size: 20, max_latency: Duration::from_millis(5) };
+    let written = failed.into_records::<RecordOf<S>>().deliver_to(store.outbox("dead"), batches);
+    pipeline.join();
+    assert_eq!(written.unwrap_or_else(|error| panic!("cut: {error}")), 5);
+    assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
+    let decoded: BTreeSet<u32> = decoded.iter().collect();
+    assert_eq!(decoded, (0..50).filter(|number| number % 10 != 0).collect());
+    for letter in read(store, "dead", "look", 5) {
+        assert_eq!(S::payload(&letter), GARBAGE);
+        let reason = Failure::read(&letter).expect("a dead letter").reason;
+        assert!(reason.contains("invalid utf-8"), "{reason}");
+    }
+}
+
 /// In two runs of one group, of which the second goes on where the first has ended.
 pub fn dead_letters_are_replayed_up_to_a_limit<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..60));

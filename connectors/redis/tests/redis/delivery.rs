@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::common::{
-    LONG, Server, add, age, attempts, fetch, fetch_all, fetch_now, logged, numbered, payloads, pending, receipts, texts,
+    LONG, Server, add, age, attempts, fetch, fetch_all, fetch_now, numbered, payloads, pending, receipts, texts,
 };
 use redis::cmd;
 use streamz::delivery::{Acker, Inbox, Outbox};
+use streamz_connector_suite::log::logged;
 use streamz_redis::{EntryId, Fields, RedisInbox, RedisInboxBuilder, RedisOutbox, Start};
 
 /// A lease that no test outlives: it expires when a test says so.

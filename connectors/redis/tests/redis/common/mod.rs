@@ -1,10 +1,8 @@
 //! What the tests need: a server of their own, and a network that can fail.
 
-mod log;
 mod proxy;
 mod server;
 
-pub(crate) use log::logged;
 pub(crate) use proxy::Proxy;
 pub(crate) use server::{Server, free_port};
 

@@ -20,12 +20,13 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-/// The lines that mention `word`. Call it once before what is to be logged.
-pub(crate) fn logged(word: &str) -> Vec<String> {
+/// The lines that mention `word`, an address for one, each behind its level: from `info` on. Call it once before what is to
+/// be logged.
+pub fn logged(word: &str) -> Vec<String> {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         log::set_logger(&Lines).expect("the only logger");
-        log::set_max_level(LevelFilter::Warn);
+        log::set_max_level(LevelFilter::Info);
     });
     LINES.lock().expect("the lines").iter().filter(|line| line.contains(word)).cloned().collect()
 }
