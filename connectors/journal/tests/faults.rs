@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{acknowledge, append, fetch, inbox};
+use common::{Bench, acknowledge, append, fetch, inbox, positions};
 use rusqlite::{Connection, TransactionBehavior};
 use streamz::delivery::{Acker, Inbox, Outbox, StoreError};
 use streamz_journal::{Journal, JournalError, JournalErrorKind as Kind, Record};
@@ -264,6 +264,25 @@ fn a_removed_group_is_permanent() {
     journal.inbox("t", "another", common::options("b")).unwrap();
     let error = inbox.fetch(10, Duration::ZERO, &mut Vec::new()).unwrap_err();
     assert!(!error.is_transient(), "{error}");
+}
+
+/// Damage in the file. The records before it are given out, and the error says where it is.
+#[test]
+fn damaged_headers_are_permanent_and_named() {
+    let bench = Bench::new();
+    let record = |n: u32| Record::new(n.to_string()).with_header("a", "b");
+    bench.journal.writer("t").unwrap().append(&[record(1), record(2), record(3)]).unwrap();
+    bench.sqlite().execute("UPDATE records_1 SET headers = x'ff' WHERE position = 2", []).unwrap();
+    let mut inbox = bench.inbox("a");
+    assert_eq!(positions(&fetch(&mut inbox, 1)), [1]);
+    let error = inbox.fetch(10, Duration::ZERO, &mut Vec::new()).unwrap_err();
+    assert!(!error.is_transient());
+    let text = error.to_string();
+    assert!(text.contains("topic `t`, group `g`, position 2: cannot"), "{text}");
+    assert!(text.contains("the headers are damaged"), "{text}");
+
+    bench.sqlite().execute("UPDATE records_1 SET headers = x'' WHERE position = 2", []).unwrap();
+    assert_eq!(positions(&fetch(&mut inbox, 10)), [2, 3]);
 }
 
 #[test]

@@ -284,6 +284,71 @@ fn a_server_full_of_clients_is_waited_for() {
     connect(&url).expect("an inbox");
 }
 
+/// A full disk, for one.
+#[test]
+fn a_server_that_cannot_save_is_waited_for() {
+    const FULL: &str = "-MISCONF Errors writing to the AOF file: No space left on device\r\n";
+    let (url, server) = answering(&["+PONG\r\n", FULL, "$3\r\n1-0\r\n"]);
+    let mut outbox = RedisOutbox::builder(url, "s").connect().expect("an outbox");
+    let mut batch = numbered(0..1);
+    let text = transient(outbox.write(&mut batch));
+    assert!(text.contains("stream `s`: cannot add records: MISCONF") && text.contains("No space left"), "{text}");
+    assert_eq!(batch.len(), 1);
+    outbox.write(&mut batch).expect("there is room again");
+    assert!(batch.is_empty());
+    drop(outbox);
+    server.join().expect("a server");
+}
+
+/// While a script runs, the server does nothing else.
+#[test]
+fn a_server_that_is_busy_is_waited_for() {
+    let Some(server) = Server::start(&["--lua-time-limit", "1"]) else { return };
+    let mut client = server.client();
+    add(&mut client, "s", 0..1);
+    let mut outbox = RedisOutbox::builder(server.url(), "s").connect().expect("an outbox");
+    let mut inbox = connect(&server.url()).expect("an inbox");
+    let mut acker = inbox.acker().expect("an acker");
+    let mut unacknowledged = receipts(&fetch(&mut inbox, 10));
+    let mut other = server.client();
+    let script = std::thread::spawn(move || cmd("EVAL").arg("while true do end").arg(0).exec(&mut other));
+    while cmd("PING").exec(&mut client).is_ok() {
+        std::thread::yield_now();
+    }
+    assert!(transient(inbox.fetch(10, Duration::ZERO, &mut Vec::new())).contains("BUSY"));
+    assert!(transient(outbox.write(&mut numbered(1..2))).contains("BUSY"));
+    assert!(transient(acker.acknowledge(&mut unacknowledged)).contains("BUSY"));
+
+    cmd("SCRIPT").arg("KILL").exec(&mut client).expect("SCRIPT KILL");
+    script.join().expect("a thread").expect_err("a script that was killed");
+    acker.acknowledge(&mut unacknowledged).expect("an acknowledgement");
+    outbox.write(&mut numbered(1..2)).expect("a write");
+    assert_eq!(payloads(&fetch(&mut inbox, 10)), texts(1..2));
+}
+
+/// IDs hold the time of the server, which was ahead for a while.
+#[test]
+fn a_clock_that_was_set_back_loses_nothing() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut client = server.client();
+    let mut outbox = RedisOutbox::builder(server.url(), "s").connect().expect("an outbox");
+    outbox.write(&mut numbered(0..5)).expect("a write");
+    let ahead = "99999999999999-0";
+    cmd("XADD").arg("s").arg(ahead).arg("payload").arg(5).exec(&mut client).expect("XADD");
+    outbox.write(&mut numbered(6..10)).expect("a write");
+    let mut inbox = connect(&server.url()).expect("an inbox");
+    let mut acker = inbox.acker().expect("an acker");
+    let records = fetch_all(&mut inbox, 10);
+    assert_eq!(payloads(&records), texts(0..10));
+    // Delivered in the future, as it seems.
+    let claim = cmd("XCLAIM").arg("s").arg("g").arg("a").arg(0).arg(ahead).arg("TIME").arg("99999999999999").to_owned();
+    claim.exec(&mut client).expect("XCLAIM");
+    assert_eq!(inbox.monitor().status().expect("the status")[0].in_flight, 10);
+    assert!(fetch_now(&mut inbox).is_empty());
+    acker.acknowledge(&mut receipts(&records)).expect("an acknowledgement");
+    assert_eq!(pending(&mut client, "s", "g"), 0);
+}
+
 #[test]
 fn records_whose_reply_was_cut_come_again() {
     let Some(server) = Server::start(&[]) else { return };
