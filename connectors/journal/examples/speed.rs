@@ -7,22 +7,20 @@
 //!
 //! The arguments are the number of records (500,000) and the directory of the file (that of temporary files).
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use streamz::Clock;
 use streamz::delivery::{Acker, DeliveryConfig, Inbox};
 use streamz::prelude::*;
+use streamz_connector_suite::speed::{Outcome, compare};
 use streamz_journal::{Journal, JournalInboxOptions, Record, Retention, Synchronous};
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Records in a transaction, and in a fetch.
 const BATCH: usize = 512;
 const PAYLOAD: usize = 100;
-/// Each is measured this many times, in turn, and the best counts.
-const ROUNDS: usize = 3;
+/// Each is measured this many times, in turn.
+const ROUNDS: usize = 7;
 
 fn main() -> Outcome<()> {
     let mut args = std::env::args().skip(1);
@@ -30,35 +28,43 @@ fn main() -> Outcome<()> {
     let directory = tempfile::tempdir_in(args.next().map_or_else(std::env::temp_dir, PathBuf::from))?;
     let path = directory.path().join("speed.journal");
     println!(
-        "{count} records of {PAYLOAD} bytes, {BATCH} in a batch; records per second, and the ratio to the bare loop"
+        "{count} records of {PAYLOAD} bytes, {BATCH} in a batch; records per second, median of {ROUNDS}, and the ratio to the first"
     );
 
     let journal = Journal::open(&path)?;
-    row("append", count, append(&journal, "plain", count)?, None);
-    let safe = Journal::options().synchronous(Synchronous::Full).open(&path)?;
-    row("append, synced at each commit", count / 10, append(&safe, "safe", count / 10)?, None);
-
+    append(&journal, "plain", count)?;
     for consumers in [1, 2] {
-        let (mut bare, mut piped) = (Duration::MAX, Duration::MAX);
-        for round in 0..ROUNDS {
-            let group = |way: &str| format!("{way}-{consumers}-{round}");
-            bare = bare.min(consume(&path, &group("bare"), consumers, bare_loop)?);
-            piped = piped.min(consume(&path, &group("piped"), consumers, pipeline)?);
-        }
-        row(&format!("bare loop, consumers: {consumers}"), count, bare, Some(bare));
-        row(&format!("pipeline of three stages, consumers: {consumers}"), count, piped, Some(bare));
+        println!("\nconsumers: {consumers}");
+        let run = |way: &str, round: usize, consumer| {
+            consume(&path, &format!("{way}-{consumers}-{round}"), consumers, consumer)
+        };
+        compare(
+            count,
+            ROUNDS,
+            [
+                ("bare loop: fetch and acknowledge", &mut |round| run("bare", round, bare_loop)),
+                ("pipeline of three stages", &mut |round| run("piped", round, pipeline)),
+            ],
+        )?;
     }
 
+    println!("\nappend, and consume with retention");
+    let safe = Journal::options().synchronous(Synchronous::Full).open(&path)?;
     let lean = Journal::options().retention(Retention::acknowledged()).open(&path)?;
-    append(&lean, "lean", count)?;
-    let trimmed = timed(|| bare_loop(&lean, "lean", "only").map(drop))?;
-    row("bare loop that also trims", count, trimmed, None);
-    Ok(())
-}
-
-fn row(what: &str, count: usize, time: Duration, bare: Option<Duration>) {
-    let ratio = bare.map_or(String::new(), |bare| format!("{:.2}", bare.as_secs_f64() / time.as_secs_f64()));
-    println!("{what:42} {:>10.0}  {ratio}", count as f64 / time.as_secs_f64());
+    let count = count / 10;
+    compare(
+        count,
+        ROUNDS,
+        [
+            ("append", &mut |round| append(&journal, &format!("appended-{round}"), count)),
+            ("append, synced at each commit", &mut |round| append(&safe, &format!("safe-{round}"), count)),
+            ("bare loop that also trims", &mut |round| {
+                let topic = format!("lean-{round}");
+                append(&lean, &topic, count)?;
+                timed(|| bare_loop(&lean, &topic, "only").map(drop))
+            }),
+        ],
+    )
 }
 
 fn timed(work: impl FnOnce() -> Outcome<()>) -> Outcome<Duration> {

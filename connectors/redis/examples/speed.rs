@@ -2,7 +2,6 @@
 //!
 //! Starts a `redis-server`, or uses the one of the URL that is given as the argument (its streams `speed:*` are replaced).
 
-use std::error::Error;
 use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -11,9 +10,8 @@ use redis::streams::{StreamReadOptions, StreamReadReply};
 use redis::{Commands, Connection, Value, cmd};
 use streamz::delivery::{Acker, DeliveryConfig, Inbox, Outbox};
 use streamz::{Pipeline, Stream};
+use streamz_connector_suite::speed::{Outcome, compare};
 use streamz_redis::{Fields, RedisInbox, RedisOutbox};
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// An ID, and the fields as they came.
 type Entry = (Vec<u8>, Value);
@@ -30,57 +28,35 @@ fn main() -> Outcome<()> {
         Some(url) => Server { url, process: None },
         None => Server::start()?,
     };
-    let mut client = server.connect()?;
     println!(
-        "{RECORDS} records of {} bytes, batches of {BATCH}, the best of {ROUNDS} runs; records per second",
+        "{RECORDS} records of {} bytes, batches of {BATCH}; records per second, median of {ROUNDS}, and the ratio to the first",
         PAYLOAD.len()
     );
 
     compare(
+        RECORDS,
+        ROUNDS,
         [
-            ("append, bare client", &mut |client| bare_append(client)),
-            ("append, RedisOutbox", &mut |client| append(&server.url, client)),
+            ("append, bare client", &mut |_| bare_append(&mut server.connect()?)),
+            ("append, RedisOutbox", &mut |_| append(&server.url, &mut server.connect()?)),
         ],
-        &mut client,
     )?;
     for consumers in [1, 2] {
         println!("\nconsumers: {consumers}");
+        let run =
+            |consumer: &(dyn Fn(&str) -> Outcome<usize> + Sync)| consume(&mut server.connect()?, consumers, consumer);
         compare(
+            RECORDS,
+            ROUNDS,
             [
-                ("fetch and acknowledge, bare client", &mut |client| {
-                    consume(client, consumers, |name| bare_loop(&server, name))
-                }),
-                ("the same, of the records only the IDs are read", &mut |client| {
-                    consume(client, consumers, |name| raw_loop(&server, name))
-                }),
-                ("RedisInbox and RedisAcker", &mut |client| {
-                    consume(client, consumers, |name| inbox_loop(&server.url, name))
-                }),
-                ("pipeline with a sink", &mut |client| consume(client, consumers, |name| pipeline(&server.url, name))),
+                ("fetch and acknowledge, bare client", &mut |_| run(&|name| bare_loop(&server, name))),
+                ("the same, of the records only the IDs are read", &mut |_| run(&|name| raw_loop(&server, name))),
+                ("RedisInbox and RedisAcker", &mut |_| run(&|name| inbox_loop(&server.url, name))),
+                ("pipeline with a sink", &mut |_| run(&|name| pipeline(&server.url, name))),
             ],
-            &mut client,
         )?;
     }
-    cmd("DEL").arg(KEY).exec(&mut client)?;
-    Ok(())
-}
-
-/// Something to measure.
-type Way<'a> = (&'a str, &'a mut dyn FnMut(&mut Connection) -> Outcome<Duration>);
-
-/// Measures all ways in turn, several times over, so that they share what else the machine does, and shows the best time of
-/// each beside that of the first one.
-fn compare<const N: usize>(mut ways: [Way<'_>; N], client: &mut Connection) -> Outcome<()> {
-    let mut best = [Duration::MAX; N];
-    for _ in 0..ROUNDS {
-        for ((_, measure), best) in ways.iter_mut().zip(&mut best) {
-            *best = measure(client)?.min(*best);
-        }
-    }
-    for ((name, _), taken) in ways.iter().zip(best) {
-        let rate = RECORDS as f64 / taken.as_secs_f64();
-        println!("{name:<50} {rate:>10.0}  {:.2}", best[0].as_secs_f64() / taken.as_secs_f64());
-    }
+    cmd("DEL").arg(KEY).exec(&mut server.connect()?)?;
     Ok(())
 }
 
