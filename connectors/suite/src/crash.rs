@@ -89,10 +89,9 @@ fn finish<R, O>(
 }
 
 /// A call that fails the first time for some records, and each time for others.
-fn call<R: Clone>(number: fn(&R) -> u32) -> impl Fn(&CancelToken, &R) -> Result<R, BoxError> + Send + Sync + 'static
-where
-    R: 'static,
-{
+fn call<R: Clone + 'static>(
+    number: fn(&R) -> u32,
+) -> impl Fn(&CancelToken, &R) -> Result<R, BoxError> + Send + Sync + 'static {
     let tried = Mutex::new(HashSet::new());
     move |_: &CancelToken, record: &R| {
         let number = number(record);
