@@ -11,7 +11,7 @@ use crate::error::{Error, Failure, Place};
 use crate::group::{Group, Names};
 use crate::id::EntryId;
 use crate::inbox::{Options, RedisInbox};
-use crate::link::{Address, Link, Timeouts};
+use crate::link::{Address, Link, Timeouts, timeout_setters};
 
 /// What Redis can count.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -140,28 +140,7 @@ impl RedisInboxBuilder {
         self
     }
 
-    /// Sets how long making a connection may take. Defaults to 2 s.
-    ///
-    /// # Panics
-    /// If it is zero.
-    #[track_caller]
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        assert!(!timeout.is_zero(), "`connect_timeout` must not be zero");
-        self.timeouts.connect = timeout;
-        self
-    }
-
-    /// Sets how long the server may take for a reply. Defaults to 5 s. After that the connection is given up, with a
-    /// transient error. A fetch that waits for records has this on top of the time it waits.
-    ///
-    /// # Panics
-    /// If it is zero.
-    #[track_caller]
-    pub fn response_timeout(mut self, timeout: Duration) -> Self {
-        assert!(!timeout.is_zero(), "`response_timeout` must not be zero");
-        self.timeouts.response = timeout;
-        self
-    }
+    timeout_setters!("A fetch that waits for records has this on top of the time it waits.");
 
     /// Connects, and joins the group.
     ///

@@ -72,6 +72,36 @@ impl Default for Timeouts {
     }
 }
 
+/// The setters of the [`Timeouts`] of a builder. What else is to be said of the second one is given.
+macro_rules! timeout_setters {
+    ($($more:literal)?) => {
+        /// Sets how long making a connection may take. Defaults to 2 s.
+        ///
+        /// # Panics
+        /// If it is zero.
+        #[track_caller]
+        pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+            assert!(!timeout.is_zero(), "`connect_timeout` must not be zero");
+            self.timeouts.connect = timeout;
+            self
+        }
+
+        /// Sets how long the server may take for a reply. Defaults to 5 s. After that the connection is given up, with a
+        /// transient error.
+        $(#[doc = $more])?
+        ///
+        /// # Panics
+        /// If it is zero.
+        #[track_caller]
+        pub fn response_timeout(mut self, timeout: Duration) -> Self {
+            assert!(!timeout.is_zero(), "`response_timeout` must not be zero");
+            self.timeouts.response = timeout;
+            self
+        }
+    };
+}
+pub(crate) use timeout_setters;
+
 pub(crate) struct Link {
     address: Address,
     open: Option<Connection>,

@@ -8,7 +8,7 @@ use streamz::delivery::{Outbox, StoreError};
 
 use crate::error::{Error, Failure, Place};
 use crate::group::millis;
-use crate::link::{Address, Link, Timeouts};
+use crate::link::{Address, Link, Timeouts, timeout_setters};
 use crate::record::Fields;
 use crate::reply;
 
@@ -209,28 +209,7 @@ impl RedisOutboxBuilder {
         self
     }
 
-    /// Sets how long making a connection may take. Defaults to 2 s.
-    ///
-    /// # Panics
-    /// If it is zero.
-    #[track_caller]
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        assert!(!timeout.is_zero(), "`connect_timeout` must not be zero");
-        self.timeouts.connect = timeout;
-        self
-    }
-
-    /// Sets how long the server may take for a reply. Defaults to 5 s. After that the connection is given up, with a
-    /// transient error.
-    ///
-    /// # Panics
-    /// If it is zero.
-    #[track_caller]
-    pub fn response_timeout(mut self, timeout: Duration) -> Self {
-        assert!(!timeout.is_zero(), "`response_timeout` must not be zero");
-        self.timeouts.response = timeout;
-        self
-    }
+    timeout_setters!();
 
     /// Connects.
     ///
