@@ -10,6 +10,13 @@ use crate::common::seen::Seen;
 use crate::subject::{Closure, Subject};
 
 pub fn register(registry: &mut Registry) {
+    registry.add(Subject::new(
+        "Custom: laggards",
+        &[],
+        ITEMS,
+        |_| Custom::new("laggards", Laggards::default),
+        laggards,
+    ));
     registry.add(
         Subject::new("Custom: pairs", &["Custom"], ITEMS, |_| Custom::new("pairs", Pairs::default), pairs).groups(),
     );
@@ -170,6 +177,42 @@ impl Operator for Pairs {
     fn held(&self) -> u64 {
         u64::from(self.held.is_some()) + u64::from(self.second.is_some())
     }
+}
+
+/// Holds each odd item back until the next odd one comes; all else passes it by. So items are not settled in the order in which
+/// they came, and the operator says nothing about marks.
+#[derive(Default)]
+struct Laggards {
+    held: Option<Item>,
+}
+
+impl Operator for Laggards {
+    type In = Item;
+    type Out = Item;
+
+    fn item(&mut self, item: Item, out: &mut impl Emit<Item>) {
+        let next = if item.value().is_multiple_of(2) { Some(item) } else { self.held.replace(item) };
+        next.into_iter().for_each(|item| out.emit(item));
+    }
+
+    fn end(&mut self, out: &mut impl Emit<Item>) {
+        self.held.take().into_iter().for_each(|item| out.emit(item));
+    }
+
+    fn held(&self) -> u64 {
+        u64::from(self.held.is_some())
+    }
+}
+
+fn laggards(input: &[Seen], _: Faults) -> Vec<Seen> {
+    let mut held = None;
+    let mut one = |seen: &Seen| match *seen {
+        Seen::Value(value) if value % 2 == 1 => held.replace(Seen::Value(value)),
+        _ => Some(seen.clone()),
+    };
+    let mut out: Vec<Seen> = input.iter().filter_map(&mut one).collect();
+    out.extend(held);
+    out
 }
 
 /// Holding back changes when items come out, not which and not in what order.
