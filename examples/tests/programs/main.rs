@@ -3,6 +3,8 @@
 mod all;
 mod durable;
 mod etl;
+#[cfg(unix)]
+mod live;
 mod log_processing;
 mod page;
 mod program;
@@ -10,3 +12,5 @@ mod scratch;
 #[allow(dead_code, reason = "the tests of the connector need more of it")]
 #[path = "../../../connectors/redis/tests/redis/common/server.rs"]
 mod server;
+#[cfg(unix)]
+mod terminal;

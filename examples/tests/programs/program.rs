@@ -9,7 +9,7 @@ use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
 /// Far more than any of this takes: it is there so that a hang is a failure.
-const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// The example of this name, built from the code as it is.
 pub(crate) fn program(name: &str) -> PathBuf {

@@ -44,7 +44,7 @@ impl CancelToken {
     /// # What it shows
     ///
     /// A row for each stage, sources first, and one for each output of a stage that has several: items in and out per second,
-    /// the shares of the last second in which its threads were busy or blocked, how full its output is, how many items failed,
+    /// the shares of the last second in which its threads were occupied or blocked, how full its output is, how many items failed,
     /// and a line of history with a column for each second. Wider screens show the total counts, too. Below are the bottleneck
     /// or, after three seconds without progress, what the pipeline [waits for](crate::Report::diagnosis).
     ///

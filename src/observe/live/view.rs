@@ -291,7 +291,7 @@ impl Row<'_> {
             Out => makes.then(|| (Style::Plain, short(interval.per_second(lately.emitted())))),
             Received => takes.then(|| (Style::Plain, stage.received().to_string())),
             Emitted => makes.then(|| (Style::Plain, stage.emitted().to_string())),
-            Busy => plain(percent(lately, lately.busy)),
+            Busy => plain(percent(lately, lately.busy + lately.asleep)),
             Blocked => plain(percent(lately, lately.blocked)),
             Removed => (stage.removed() > 0).then(|| (Style::Plain, stage.removed().to_string())),
             Failed if stage.failed() > 0 => {
