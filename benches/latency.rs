@@ -3,8 +3,8 @@
 //! u64 items; capacity 1024. Time per iteration divided by the items is time per item. Run it without and with the feature:
 //!
 //! ```sh
-//! cargo bench --bench latency
-//! cargo bench --bench latency --features latency
+//! cargo bench -p streamz --bench latency
+//! cargo bench -p streamz --bench latency --features latency
 //! ```
 
 mod common;
