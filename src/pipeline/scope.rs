@@ -322,9 +322,9 @@ impl Scope {
         self.root.cancel(Cause::Because(Arc::from(crate::BoxError::from(message))));
     }
 
-    /// Why the whole pipeline was cancelled, if it was.
+    /// Why the whole pipeline was cancelled, if it was. A deadline counts once a stage has seen that it has passed.
     pub(crate) fn cause(&self) -> Option<Cause> {
-        self.root.cause()
+        self.root.recorded_cause()
     }
 
     /// A stream was cut; of several the first is remembered.
@@ -725,6 +725,18 @@ mod tests {
         assert!(matches!(pipeline.report().outcome, Outcome::Cancelled(Cause::Requested)));
         drop(release);
         assert!(matches!(pipeline.join().outcome, Outcome::Cancelled(Cause::Requested)));
+    }
+
+    /// A deadline counts once a stage has seen it, and a report is no stage.
+    #[test]
+    fn a_report_lets_no_deadline_pass() {
+        let (clock, second) = (crate::ManualClock::new(), Duration::from_secs(1));
+        let pipeline = Pipeline::builder("looked at").clock(&clock).timeout(second).build();
+        let open = crate::Stream::from_iter(&pipeline, 0..10);
+        clock.advance(second * 5);
+        assert!(matches!(pipeline.report().outcome, Outcome::Running));
+        assert!(pipeline.join().is_complete());
+        drop(open);
     }
 
     #[test]
