@@ -282,7 +282,7 @@ impl Row<'_> {
     fn stage_cell(&self, column: Column, width: usize, history: &History) -> Option<(Style, String)> {
         let Self { stage, lately, .. } = *self;
         let interval = history.interval();
-        let takes = matches!(stage.kind, StageKind::Processor | StageKind::Sink);
+        let takes = !matches!(stage.kind, StageKind::Source | StageKind::Task);
         let makes = matches!(stage.kind, StageKind::Processor | StageKind::Source);
         let plain = |text: String| Some((Style::Plain, text));
         match column {
