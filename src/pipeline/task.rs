@@ -25,6 +25,7 @@ use crate::trace::event;
 /// [`join`](Self::join) waits for the work and returns its result. The pipeline itself waits for every task as well, so
 /// dropping a `Task` is fine where the result is not needed: the work continues, an error or a panic in it still cancels,
 /// and its value is dropped.
+#[doc(alias("JoinHandle", "future"))]
 pub struct Task<T> {
     name: Arc<str>,
     scope: Arc<Scope>,
