@@ -1,6 +1,6 @@
 //! Operators that work on several items at a time.
 
-use streamz::{AsyncMapper, CancelToken, ParMapper, Processor};
+use streamz::{AsyncMapper, CancelToken, ParMapper, Processor, with_init};
 
 use super::{ITEMS, Registry};
 use crate::common::faults::{Faults, Refused};
@@ -16,6 +16,24 @@ pub fn register(registry: &mut Registry) {
             &["AsyncMapper"],
             ITEMS,
             |site| AsyncMapper::new(call(site)).with_workers(3),
+            plus_one,
+        )
+        .closure(Closure::Fails)
+        .sleeps(),
+    );
+    registry.add(
+        Subject::new(
+            "AsyncMapper: a state for each worker",
+            &["AsyncMapper", "with_init"],
+            ITEMS,
+            |site| {
+                let call = call(site);
+                let counted = move |calls: &mut u64, cancel: &CancelToken, item: &Item| {
+                    *calls += 1;
+                    call(cancel, item)
+                };
+                AsyncMapper::new(with_init(|| 0, counted)).with_workers(3)
+            },
             plus_one,
         )
         .closure(Closure::Fails)
