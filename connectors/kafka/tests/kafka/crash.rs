@@ -1,15 +1,13 @@
 //! Worker processes that are killed, and what is there afterwards.
 
 use std::collections::{BTreeSet, HashSet};
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{JoinHandle, spawn};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use streamz::delivery::{DeliveryConfig, Outbox, StoreError};
 use streamz::{AsyncMapper, BatchConfig, BoxError, CallStage, CancelToken, DeadLetter, Pipeline, Retry, Stream};
+use streamz_connector_suite::crash::{Worker, report};
 use streamz_kafka::{KafkaInbox, KafkaOutbox, NewRecord, Record};
 
 use crate::common::{Cluster, GROUP, MAX_POLL_INTERVAL, PATIENCE, SESSION, TOPIC, now};
@@ -42,8 +40,7 @@ impl Outbox for Reporting {
 
     fn write(&mut self, batch: &mut Vec<NewRecord>) -> Result<(), StoreError> {
         self.0.write(batch)?;
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "written").and_then(|()| out.flush()).expect("the test has gone");
+        report();
         Ok(())
     }
 }
@@ -103,34 +100,6 @@ fn worker_with_a_keyed_pool() {
     work(AsyncMapper::keyed(|record: &Record| of_record(record) % 16, call()).with_workers(4));
 }
 
-struct Worker {
-    process: Child,
-    reader: Option<JoinHandle<()>>,
-}
-
-impl Worker {
-    /// Starts this program again, with one of the tests above as its main function.
-    fn start(cluster: &Cluster, main: &str, progress: &Sender<()>) -> Self {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args(["--exact", main, "--ignored", "--nocapture"]).env(SERVERS, cluster.servers());
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("a process");
-        let lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let progress = progress.clone();
-        let written = lines.filter(|line| line.ends_with("written"));
-        let reader = Some(spawn(move || written.for_each(|_| progress.send(()).unwrap_or_default())));
-        Self { process, reader }
-    }
-}
-
-/// SIGKILL.
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.process.kill().expect("a process to kill");
-        self.process.wait().expect("a process to wait for");
-        self.reader.take().map(JoinHandle::join);
-    }
-}
-
 /// Appends some records to each partition.
 fn append(cluster: &Cluster, next: &mut u32) {
     const EACH: u32 = 50;
@@ -145,7 +114,7 @@ fn kill_workers(workers: usize, main: &str) {
     let cluster = Cluster::with_topic(PARTITIONS as i32);
     cluster.mock(|mock| [DONE, DEAD].map(|topic| mock.create_topic(topic, 1, 1).expect("a topic")));
     let (progress, reports) = channel();
-    let start = || Worker::start(&cluster, main, &progress);
+    let start = || Worker::start(main, &[(SERVERS, cluster.servers().as_ref())], &progress);
     let mut workers: Vec<_> = (0..workers).map(|_| start()).collect();
     let mut count = 0;
     let each = workers.len().div_ceil(2);

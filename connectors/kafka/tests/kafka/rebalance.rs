@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use streamz::delivery::{Inbox, Outbox};
+use streamz_connector_suite::log::logged;
 use streamz_kafka::{KafkaInbox, KafkaMonitor, NewRecord};
 
-use crate::common::log::logged;
 use crate::common::{Cluster, GROUP, Got, PATIENCE, TOPIC, acknowledge, fetch, fetch_all, now, number, numbers, until};
 
 const STEP: Duration = Duration::from_millis(50);

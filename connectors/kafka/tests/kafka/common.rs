@@ -1,7 +1,5 @@
 //! A cluster of its own for each test, and what tests do with it.
 
-pub(crate) mod log;
-
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
