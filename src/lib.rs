@@ -135,8 +135,8 @@ pub use panic::locate_panics;
 pub use pipeline::Latencies;
 pub use pipeline::{
     CancelToken, Cancelled, Cause, Completion, DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, Diagnosis, DropReason, Finding,
-    InputReport, Latency, Outcome, OutputReport, Pipeline, PipelineBuilder, Report, StageKind, StageReport, StepReport,
-    Task,
+    InputReport, Latency, Outcome, OutputReport, Pace, Pipeline, PipelineBuilder, Report, StageKind, StageReport,
+    StepReport, Task,
 };
 pub use stage::{Emit, Operator, Tally};
 pub use stream::{

@@ -1,10 +1,11 @@
 //! [`Gauge`]: how full an edge is.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use parking_lot::Mutex;
 
 /// Shared by the edge, which writes it, and the report.
 #[derive(Default)]
@@ -18,11 +19,20 @@ pub(crate) struct Gauge {
     pub(crate) capacity: AtomicUsize,
     /// Data items that were emitted and never taken, counted when the edge ends.
     pub(crate) undelivered: AtomicU64,
-    /// The stage or sink that reads it. Not set for a stream that a caller receives from.
-    pub(crate) reader: OnceLock<Arc<str>>,
+    /// The name of the stage that reads it.
+    reader: Mutex<Option<Arc<str>>>,
 }
 
 impl Gauge {
+    /// From now on it is read by that stage.
+    pub(crate) fn set_reader(&self, name: &Arc<str>) {
+        *self.reader.lock() = Some(Arc::clone(name));
+    }
+
+    pub(crate) fn reader(&self) -> Option<Arc<str>> {
+        self.reader.lock().clone()
+    }
+
     /// How many items take room. Marks are not among them, except those that the consumer has taken with its batch.
     pub(crate) fn items(&self) -> usize {
         // A hint: a mark may come or go between the two looks.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::report::{OutputReport, Report, StageReport};
+use super::stats::StageKind;
 
 /// What a pipeline that makes no progress waits for; made by [`Report::diagnosis`].
 ///
@@ -17,7 +18,7 @@ use super::report::{OutputReport, Report, StageReport};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Diagnosis {
-    /// In this order: outputs without a reader, cycles, senders, work in progress.
+    /// In this order: outputs without a reader, consumers that do not ask for items, cycles, senders, work in progress.
     pub findings: Vec<Finding>,
 }
 
@@ -27,7 +28,7 @@ pub struct Diagnosis {
 #[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Finding {
-    /// An output is full, its stage waits for room in it, and no stage and no sink reads it. A caller may hold the stream.
+    /// An output is full, its stage waits for room in it, and nothing has ever read it. A caller may hold the stream.
     #[non_exhaustive]
     Unread {
         /// The stage that waits.
@@ -38,6 +39,19 @@ pub enum Finding {
         queued: usize,
         /// How many it holds at most.
         capacity: usize,
+    },
+    /// An output is full, its stage waits for room in it, and the code that [takes its items one by
+    /// one](super::StageKind::Consumer) does not ask for the next one.
+    #[non_exhaustive]
+    Away {
+        /// The stage that waits.
+        stage: Arc<str>,
+        /// The branch; empty if the stage has no branches.
+        output: Arc<str>,
+        /// The consumer.
+        consumer: Arc<str>,
+        /// How long ago it took its last item.
+        away: Duration,
     },
     /// These stages wait for one another: each for the next one, the last one for the first. The shape of a diamond whose
     /// branches are read in another order than they are filled.
@@ -73,6 +87,13 @@ impl fmt::Display for Finding {
             Self::Unread { stage, output, queued, capacity } => {
                 let arrow = if output.is_empty() { "" } else { " -> " };
                 write!(f, "nobody reads `{stage}{arrow}{output}` ({queued} of {capacity}); `{stage}` waits for it")
+            }
+            Self::Away { stage, output, consumer, away } => {
+                let arrow = if output.is_empty() { "" } else { " -> " };
+                write!(
+                    f,
+                    "`{stage}` waits for room in `{stage}{arrow}{output}`, from which `{consumer}` has taken nothing for {away:.1?}"
+                )
             }
             Self::Cycle { stages } => {
                 f.write_str("these wait for one another: ")?;
@@ -118,14 +139,24 @@ impl Report {
         });
         let senders = self.stages.iter().filter(|stage| stage.senders > 0 && stage.is_drained());
         let senders = senders.map(|stage| Finding::Senders { stage: Arc::clone(&stage.name), senders: stage.senders });
-        let at_work = self.stages.iter().filter(|stage| stage.at_work > 0);
+        let away = outputs().filter(|(_, output)| output.is_blocking).filter_map(|(stage, output)| {
+            let consumer = self.stage(output.reader.as_deref()?).filter(|reader| reader.is_away())?;
+            Some(Finding::Away {
+                stage: Arc::clone(&stage.name),
+                output: Arc::clone(&output.name),
+                consumer: Arc::clone(&consumer.name),
+                away: consumer.at_work_for,
+            })
+        });
+        // What a consumer does between two calls is of interest only where a stage waits for it.
+        let at_work = self.stages.iter().filter(|stage| stage.at_work > 0 && !stage.is_away());
         let at_work = at_work.map(|stage| Finding::AtWork {
             stage: Arc::clone(&stage.name),
             threads: stage.at_work,
             longest: stage.at_work_for,
         });
         let cycle = self.cycle().map(|stages| Finding::Cycle { stages });
-        Diagnosis { findings: unread.chain(cycle).chain(senders).chain(at_work).collect() }
+        Diagnosis { findings: unread.chain(away).chain(cycle).chain(senders).chain(at_work).collect() }
     }
 
     /// For whom a stage waits, and how: at most one of each, for any of them is enough to hold it up.
@@ -168,6 +199,11 @@ impl Report {
 }
 
 impl StageReport {
+    /// Whether it is a consumer that is not in a call at this moment.
+    fn is_away(&self) -> bool {
+        self.kind == StageKind::Consumer && self.at_work > 0
+    }
+
     /// Whether nothing of what it sent is left.
     fn is_drained(&self) -> bool {
         self.outputs.iter().all(|output| output.queued == 0)

@@ -5,6 +5,7 @@ mod diagnosis;
 mod latency;
 pub(crate) mod name;
 mod node;
+mod pace;
 mod picture;
 mod pipeline;
 #[cfg_attr(not(feature = "latency"), path = "no_recording.rs")]
@@ -24,6 +25,7 @@ pub use diagnosis::{Diagnosis, Finding};
 pub use latency::Latency;
 pub use node::Cause;
 pub(crate) use node::Registration;
+pub use pace::Pace;
 pub use pipeline::{DEFAULT_CAPACITY, DEFAULT_STACK_SIZE, Pipeline, PipelineBuilder};
 #[cfg(feature = "latency")]
 pub use recording::Latencies;

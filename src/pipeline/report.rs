@@ -84,8 +84,9 @@ pub struct StageReport {
     /// [`recv`](crate::Stream::recv) or [`sleep`](crate::CancelToken::sleep) is part of it.
     #[cfg_attr(feature = "serde", serde(rename = "idle_seconds", with = "crate::data::seconds"))]
     pub idle: Duration,
-    /// The part of [`idle`](Self::idle) that its closures asked for with [`sleep`](crate::CancelToken::sleep): the pauses of a
-    /// [`Retry`](crate::Retry), for example.
+    /// The part of [`idle`](Self::idle) in which it could take no item before a certain time: because a closure
+    /// [sleeps](crate::CancelToken::sleep), as [`Retry`](crate::Retry) does between two attempts, or because a
+    /// [`Throttle`](crate::Throttle) or a full [`Delay`](crate::Delay) waits.
     #[cfg_attr(feature = "serde", serde(rename = "asleep_seconds", with = "crate::data::seconds"))]
     pub asleep: Duration,
     /// Time spent working, summed over its threads. Time that a closure spends waiting outside of this library, for a
@@ -205,7 +206,7 @@ pub struct OutputReport {
     /// How long the stage has waited for room in it, the wait in progress included.
     #[cfg_attr(feature = "serde", serde(rename = "blocked_seconds", with = "crate::data::seconds"))]
     pub blocked: Duration,
-    /// The stage or sink that reads it. `None` if there is none, also for a stream that a caller receives from.
+    /// The stage, sink or consumer that reads it. `None` for a stream from which a caller has not yet received anything.
     pub reader: Option<Arc<str>>,
     /// Whether the stage waits for room in it at this moment. A branch that nobody reads shows here.
     pub is_blocking: bool,
@@ -272,17 +273,6 @@ impl Report {
     pub fn stage(&self, name: &str) -> Option<&StageReport> {
         self.stages.iter().find(|stage| &*stage.name == name)
     }
-
-    /// The stage that sets the pace: the one that is busy, or [asleep](StageReport::asleep) in its closures, for the largest
-    /// share of its time.
-    ///
-    /// `None` if no stage has done any work yet.
-    pub fn bottleneck(&self) -> Option<&StageReport> {
-        self.stages
-            .iter()
-            .filter(|stage| stage.kind != StageKind::Task && stage.occupied() > Duration::ZERO)
-            .max_by(|a, b| a.share(a.occupied()).total_cmp(&b.share(b.occupied())))
-    }
 }
 
 impl StageReport {
@@ -339,17 +329,18 @@ impl StageReport {
         self.steps.iter().map(|step| step.abandoned).sum()
     }
 
-    /// The share of its threads' time that the stage was busy, 0.0 to 1.0.
+    /// The share of its threads' time that the stage was busy, 0.0 to 1.0. That is the time since its threads started, not
+    /// since the pipeline was built.
     pub fn utilization(&self) -> f64 {
         self.share(self.busy)
     }
 
     /// Time in which its threads could not take the next item because of the one that they had.
-    fn occupied(&self) -> Duration {
+    pub(super) fn occupied(&self) -> Duration {
         self.busy + self.asleep
     }
 
-    pub(super) fn share(&self, part: Duration) -> f64 {
+    fn share(&self, part: Duration) -> f64 {
         let whole = self.idle + self.busy + self.blocked;
         if whole.is_zero() { 0.0 } else { part.as_secs_f64() / whole.as_secs_f64() }
     }
@@ -415,7 +406,7 @@ impl OutputReport {
             capacity: gauge.capacity.load(Ordering::Relaxed),
             undelivered: gauge.undelivered.load(Ordering::Relaxed),
             blocked,
-            reader: gauge.reader.get().cloned(),
+            reader: gauge.reader(),
             is_blocking,
         }
     }
@@ -460,10 +451,6 @@ mod tests {
         StageReport::of(&stats, now + SECOND)
     }
 
-    fn report(stages: Vec<StageReport>) -> Report {
-        Report { name: "report".into(), outcome: Outcome::Completed, elapsed: SECOND, stages, faults: Vec::new() }
-    }
-
     fn step(received: u64) -> StepReport {
         let step = StepReport::of(&StageStats::new("step".into(), StageKind::Sink, &["step".into()], 1).steps[0]);
         let dropped = vec![(DropReason::Overflow, 300), (DropReason::Unmatched, 700)];
@@ -492,24 +479,6 @@ mod tests {
     fn a_stage_that_has_not_begun_was_busy_for_no_share_of_its_time() {
         let stats = StageStats::new("new".into(), StageKind::Source, &["new".into()], 1);
         assert_eq!(StageReport::of(&stats, real_now()).utilization(), 0.0);
-    }
-
-    #[test]
-    fn the_bottleneck_is_the_stage_that_is_occupied_for_the_largest_share() {
-        let task = stage("task", StageKind::Task, 1, &[(Phase::Busy, 10)]);
-        let waits = stage("waits", StageKind::Source, 1, &[(Phase::Idle, 10)]);
-        assert!(report(vec![task.clone(), waits.clone()]).bottleneck().is_none());
-
-        let works = stage("works", StageKind::Processor, 1, &[(Phase::Busy, 4), (Phase::Idle, 6)]);
-        // The other has been busy for longer, but not for a larger share of its threads' time.
-        let three = stage("three", StageKind::Processor, 3, &[(Phase::Busy, 3), (Phase::Blocked, 7)]);
-        let all = report(vec![task, waits, works, three]);
-        assert_eq!(&*all.bottleneck().unwrap().name, "works");
-
-        let retries =
-            stage("retries", StageKind::Processor, 1, &[(Phase::Asleep, 3), (Phase::Busy, 2), (Phase::Idle, 5)]);
-        let all = report(all.stages.into_iter().chain([retries]).collect());
-        assert_eq!(&*all.bottleneck().unwrap().name, "retries");
     }
 
     #[test]

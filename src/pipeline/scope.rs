@@ -200,17 +200,25 @@ impl Scope {
         Membership { scope: Arc::clone(self), role: Role::Keeper, wake: None }
     }
 
-    /// As [`register`](Self::register), for a sink on a thread of the caller's. One that begins when the pipeline has finished
-    /// reads what is left, which may be why the stream was cut; the report, which is final, does not list it.
+    /// As [`register`](Self::register), for a sink or consumer on a thread of the caller's. One that begins when the pipeline
+    /// has finished reads what is left, which may be why the stream was cut; the report, which is final, does not list it.
     #[track_caller]
-    pub(crate) fn register_reader(self: &Arc<Self>, name: &str, steps: &[Arc<str>]) -> (Arc<StageStats>, Membership) {
-        let kind = StageKind::Sink;
+    pub(crate) fn register_reader(
+        self: &Arc<Self>,
+        name: &str,
+        kind: StageKind,
+        steps: &[Arc<str>],
+    ) -> (Arc<StageStats>, Membership) {
         self.try_register(name, kind, steps, 1).unwrap_or_else(|| {
-            let name = Arc::<str>::from(name);
-            let own = [Arc::clone(&name)];
-            let steps = if steps.len() > 1 { steps } else { &own };
-            (Arc::new(StageStats::new(name, kind, steps, 1)), self.open_reader())
+            let stats = self.state.lock().list(name, kind, steps, 1, &self.settings.latencies);
+            (stats, self.open_reader())
         })
+    }
+
+    /// Lists a caller that receives from a stream. Unlike a sink it does not keep `join` waiting.
+    pub(crate) fn register_consumer(&self, name: &str) -> Arc<StageStats> {
+        // How long the caller takes for an item is its busy time.
+        self.state.lock().list(name, StageKind::Consumer, &[], 1, &Latencies::default())
     }
 
     /// `None` if the pipeline has finished.
@@ -228,12 +236,7 @@ impl Scope {
         if state.finished {
             return None;
         }
-        let unique = state.unique(name);
-        let own = [Arc::clone(&unique)];
-        let steps = if steps.len() > 1 { steps } else { &own };
-        let stats = StageStats::new(unique, kind, steps, threads).recording(&self.settings.latencies, name);
-        let stats = Arc::new(stats);
-        state.stages.push(Arc::clone(&stats));
+        let stats = state.list(name, kind, steps, threads, &self.settings.latencies);
         state.keepers += 1;
         state.ended = None;
         Some((stats, Membership { scope: Arc::clone(self), role: Role::Keeper, wake: None }))
@@ -537,6 +540,25 @@ impl State {
 
     fn forget_joiner(&mut self, wake: &Arc<Wake>) {
         self.joiners.retain(|joiner| !Arc::ptr_eq(joiner, wake));
+    }
+
+    /// A new stage of the report, unless that is final.
+    fn list(
+        &mut self,
+        name: &str,
+        kind: StageKind,
+        steps: &[Arc<str>],
+        threads: usize,
+        latencies: &Latencies,
+    ) -> Arc<StageStats> {
+        let unique = if self.finished { name.into() } else { self.unique(name) };
+        let own = [Arc::clone(&unique)];
+        let steps = if steps.len() > 1 { steps } else { &own };
+        let stats = Arc::new(StageStats::new(unique, kind, steps, threads).recording(latencies, name));
+        if !self.finished {
+            self.stages.push(Arc::clone(&stats));
+        }
+        stats
     }
 
     fn unique(&mut self, name: &str) -> Arc<str> {

@@ -182,19 +182,23 @@ impl StepStats {
     }
 }
 
-/// What sort of stage it is, as far as a report cares.
+/// What a stage does with items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum StageKind {
-    /// Makes items.
+    /// Produces items.
     Source,
-    /// Takes items and makes items.
+    /// Takes items and emits items.
     Processor,
-    /// Takes items to the end.
+    /// Takes items and emits none: `for_each`, `collect`, `fold` and the like.
     Sink,
-    /// Work on a thread of the pipeline that no items pass through.
+    /// Code outside of the library that takes items one by one, with [`recv`](crate::Stream::recv) or from an
+    /// [iterator](crate::IntoIter). It is idle during a call that waits, and busy between two calls.
+    Consumer,
+    /// Work on a thread of the pipeline that has no items of its own: [`spawn`](crate::Pipeline::spawn),
+    /// [`every`](crate::Pipeline::every).
     Task,
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::pace::Pace;
 use super::report::{Report, StageReport};
 
 impl fmt::Display for Report {
@@ -17,16 +18,16 @@ impl fmt::Display for Report {
         for stage in &self.stages {
             stage.write_rows(f, width)?;
         }
-        match self.bottleneck() {
-            Some(stage) => {
-                write!(f, "  bottleneck: {} (busy {:.0} %", stage.name, 100.0 * stage.utilization())?;
-                if !stage.asleep.is_zero() {
-                    write!(f, ", asleep {:.0} %", 100.0 * stage.share(stage.asleep))?;
-                }
-                f.write_str(" of its time)")
+        let pace = self.pace();
+        write!(f, "  bottleneck: {pace}")?;
+        if let Pace::Stage(stage) = pace {
+            write!(f, " (busy {:.0} %", 100.0 * self.share(stage, stage.busy))?;
+            if !stage.asleep.is_zero() {
+                write!(f, ", asleep {:.0} %", 100.0 * self.share(stage, stage.asleep))?;
             }
-            None => write!(f, "  bottleneck: none yet"),
+            f.write_str(" of the time)")?;
         }
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) enum Phase {
     Delegated,
     /// Waiting for input or for a timer.
     Idle,
-    /// Waiting for a time in a closure of the stage.
+    /// Waiting for a time before which the stage can take no item, in a closure or by itself.
     Asleep,
     /// Waiting for room in the output.
     Blocked,

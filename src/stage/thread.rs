@@ -19,7 +19,7 @@ pub(crate) struct StageThread {
     pub(crate) token: CancelToken,
     pub(crate) stats: Arc<StageStats>,
     index: usize,
-    /// For a sink, which waits for the pipeline as a whole.
+    /// For a sink or consumer, which waits for the pipeline as a whole.
     pub(super) watch: Option<Watch>,
     /// The token's deadline does not change, and most tokens have none.
     pub(super) deadline: Option<Instant>,
@@ -66,7 +66,8 @@ impl StageThread {
     ) -> Self {
         let now = token.now();
         stats.threads[index].start(now);
-        let watch = (stats.kind == StageKind::Sink).then(|| Watch::start(token.scope(), now));
+        let watch =
+            matches!(stats.kind, StageKind::Sink | StageKind::Consumer).then(|| Watch::start(token.scope(), now));
         Self { watch, deadline: token.deadline(), alarm: token.alarm(), token, stats, index, home, _open: open }
     }
 
@@ -144,9 +145,9 @@ impl StageThread {
         });
     }
 
-    /// Waits for a time, or until something else may have changed; returns the time after the wait.
+    /// Waits for a time before which the stage can take no item, or until something else may have changed; returns the time after the wait.
     pub(crate) fn wait_for_time(&self, until: Option<Instant>, hint: impl Fn() -> bool) -> Instant {
-        self.wait_in(Phase::Idle, |waiter| {
+        self.wait_in(Phase::Asleep, |waiter| {
             // A time comes no sooner for being looked for: it parks at once.
             if !hint() && !self.is_stopped() {
                 waiter.park(earlier(until, self.deadline));

@@ -106,7 +106,7 @@ impl<T: Send + 'static> Open for Stream<T> {
     #[track_caller]
     fn open(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> (Registered, Input<T>) {
         let registered = match kind {
-            StageKind::Sink => Registered::reader(&self, name, steps),
+            StageKind::Sink => Registered::reader(&self, name, kind, steps),
             _ => Registered::with_input(&self.token, &self, name, kind, steps, 1),
         };
         (registered, self.into_input())

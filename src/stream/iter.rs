@@ -6,6 +6,7 @@ use super::Stream;
 use super::start::Registered;
 use crate::edge::End;
 use crate::error::Result;
+use crate::pipeline::stats::StageKind;
 use crate::stage::Pass;
 use crate::stage::input::Input;
 use crate::stage::reader::Reader;
@@ -25,7 +26,7 @@ impl<T: Send + 'static> IntoIterator for Stream<T> {
 
     #[track_caller]
     fn into_iter(self) -> IntoIter<T> {
-        let registered = Registered::reader(&self, "iter", &[]);
+        let registered = Registered::reader(&self, "iter", StageKind::Consumer, &[]);
         let context = registered.context();
         // Without the hook of `Running`: an iterator may be moved to another thread between two items.
         let thread = StageThread::visiting(registered.token, registered.stats, 0);

@@ -1,5 +1,6 @@
 //! Streams: what users hold. Processors, sources, ends, and the sending side.
 
+mod consumer;
 mod ends;
 mod inline;
 mod items;

@@ -68,12 +68,17 @@ impl Registered {
         self
     }
 
-    /// Enters a sink on the thread of the caller. The pipeline may have finished.
+    /// Enters a sink or consumer on the thread of the caller. The pipeline may have finished.
     #[track_caller]
-    pub(crate) fn reader<T: Send + 'static>(input: &Stream<T>, name: &str, steps: &[Arc<str>]) -> Self {
+    pub(crate) fn reader<T: Send + 'static>(
+        input: &Stream<T>,
+        name: &str,
+        kind: StageKind,
+        steps: &[Arc<str>],
+    ) -> Self {
         let token = input.token().clone();
         let name = input.next_name().unwrap_or(name);
-        let (stats, reservation) = token.scope().register_reader(name, steps);
+        let (stats, reservation) = token.scope().register_reader(name, kind, steps);
         input.is_read_by(&stats);
         Self { token, stats, reservation }
     }

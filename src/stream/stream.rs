@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Processor;
+use super::consumer::Consumer;
 use crate::clock::{Limit, earlier};
 use crate::edge::{EdgeReceiver, End, Polled, edge};
 use crate::error::{ErrorKind, Result, StreamError};
@@ -45,6 +46,8 @@ pub struct Stream<T> {
     branch: Arc<str>,
     /// The name of what reads it.
     next_name: Option<Cow<'static, str>>,
+    /// As soon as the caller has received from it.
+    consumer: Option<Consumer>,
 }
 
 /// Why [`Stream::try_recv`] has nothing to give.
@@ -76,7 +79,7 @@ impl<T: Send + 'static> Stream<T> {
 
     pub(super) fn from_input(input: Input<T>, token: CancelToken, feeder: Arc<str>) -> Self {
         let open = Some(token.scope().open_stream());
-        Self { input: Some(input), open, token, feeder, branch: Arc::default(), next_name: None }
+        Self { input: Some(input), open, token, feeder, branch: Arc::default(), next_name: None, consumer: None }
     }
 
     /// Names the output of its feeder that it is.
@@ -181,8 +184,7 @@ impl<T: Send + 'static> Stream<T> {
         let input = InputReport { stage: Arc::clone(&self.feeder), output: Arc::clone(&self.branch) };
         reader.inputs.lock().push(input);
         if let Some(Input::Edge(edge)) = &self.input {
-            // A stream has one consumer, so nothing is set yet.
-            _ = edge.shared().gauge().reader.set(Arc::clone(&reader.name));
+            edge.shared().gauge().set_reader(&reader.name);
         }
     }
 
@@ -192,6 +194,7 @@ impl<T: Send + 'static> Stream<T> {
 
     /// What a stage reads from. A stream whose end its owner has seen already is an ended one for the stage, too.
     pub(crate) fn into_input(mut self) -> Input<T> {
+        self.consumer = None;
         self.input.take().unwrap_or_else(|| {
             let (sender, receiver) = edge(0, true);
             sender.shared().finish();
@@ -275,7 +278,12 @@ impl<T: Send + 'static> Stream<T> {
     }
 
     fn poll(&mut self) -> Result<Result<T>, TryRecvError> {
-        let Some(input) = &mut self.input else { return Err(TryRecvError::Ended) };
+        if self.consumer.is_none() {
+            self.enter_consumer();
+        }
+        let (Some(input), Some(consumer)) = (&mut self.input, &mut self.consumer) else {
+            return Err(TryRecvError::Ended);
+        };
         if self.token.is_cancelled() {
             self.close();
             return Ok(Err(self.cut_here()));
@@ -289,8 +297,12 @@ impl<T: Send + 'static> Stream<T> {
         };
         input.settle();
         match polled {
-            Polled::Item(item) => Ok(item),
+            Polled::Item(item) => {
+                consumer.took(&item);
+                Ok(item)
+            }
             Polled::Empty => {
+                consumer.found_nothing();
                 // The next look may come at any time: ask now.
                 input.ask();
                 Err(TryRecvError::Empty)
@@ -305,8 +317,19 @@ impl<T: Send + 'static> Stream<T> {
         }
     }
 
+    /// Enters the caller in the report, unless there is nothing left to receive.
+    #[cold]
+    fn enter_consumer(&mut self) {
+        if self.input.is_some() {
+            let consumer = Consumer::new(&self.token, self.next_name().unwrap_or("recv"));
+            self.is_read_by(consumer.stats());
+            self.consumer = Some(consumer);
+        }
+    }
+
     /// The end has been seen.
     fn close(&mut self) {
+        self.consumer = None;
         self.input = None;
         self.open = None;
     }

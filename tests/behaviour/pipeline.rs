@@ -16,8 +16,8 @@ use std::time::Duration;
 use streamz::{
     AsyncMapper, BatchConfig, Batcher, BoxError, BoxProcessor, Buffer, CancelToken, Cause, DEFAULT_STACK_SIZE,
     DropReason, DroppingBuffer, ErrorKind, Flatten, ManualClock, Mapper, Monitor, Outcome, PanicMessage, ParMapper,
-    Pipeline, Processor, ProcessorFn, Retry, Router, SendError, SlidingBuffer, Stage, Stream, StreamError, Switch,
-    TryRecvError, TumblingWindow,
+    Pipeline, Processor, ProcessorFn, RecvTimeoutError, Retry, Router, SendError, SlidingBuffer, Stage, StageKind,
+    Stream, StreamError, Switch, TryRecvError, TumblingWindow,
 };
 
 use crate::{ms, virtual_pipeline};
@@ -644,7 +644,7 @@ fn a_closure_that_waits_for_room_is_blocked_and_not_busy() {
     let pool = report.stage("async_map").unwrap();
     assert_eq!((pool.idle, pool.asleep, pool.busy, pool.blocked), (ms(30), ms(30), ms(0), ms(0)));
     assert_eq!(&*report.bottleneck().unwrap().name, "async_map");
-    assert!(report.to_string().ends_with("bottleneck: async_map (busy 0 %, asleep 100 % of its time)"), "{report}");
+    assert!(report.to_string().ends_with("bottleneck: async_map (busy 0 %, asleep 100 % of the time)"), "{report}");
 }
 
 #[test]
@@ -687,6 +687,59 @@ fn a_closure_that_waits_for_an_item_is_idle() {
         let stage = report.stage(name).unwrap();
         assert_eq!((stage.idle, stage.busy, stage.blocked), (ms(10), ms(0), ms(0)), "{name}");
     }
+}
+
+#[test]
+fn a_consumer_is_idle_until_it_gets_an_item_and_then_busy() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (sender, received) = Stream::channel(&pipeline, 4);
+    let mut received = received.map(|n: u32| n).named("received");
+    let empty = |stream: &mut Stream<u32>| assert_eq!(stream.try_recv().unwrap_err(), TryRecvError::Empty);
+    empty(&mut received);
+    clock.advance(ms(10));
+    sender.send(0).unwrap();
+    assert_eq!(received.recv().unwrap().unwrap(), 0);
+    clock.advance(ms(5));
+    empty(&mut received);
+    empty(&mut received);
+    assert_eq!(received.recv_timeout(ms(7)).unwrap_err(), RecvTimeoutError::Timeout);
+    (0..2).for_each(|n| sender.send(n).unwrap());
+    clock.settle();
+    (0..2).for_each(|n| assert_eq!(received.try_recv().unwrap().unwrap(), n));
+    clock.advance(ms(1));
+    drop(received);
+    clock.advance(ms(100));
+    let report = pipeline.join();
+    let row = report.stage("received").unwrap();
+    assert_eq!((row.kind, row.received(), row.at_work), (StageKind::Consumer, 3, 0));
+    assert_eq!((row.idle, row.busy), (ms(10 + 7), ms(5 + 1)));
+    assert_eq!(&*row.inputs[0].stage, "map");
+    assert_eq!(report.stage("map").unwrap().outputs[0].reader.as_deref(), Some("received"));
+}
+
+#[test]
+fn a_pipeline_lasts_until_its_consumer_is_done() {
+    let (clock, pipeline) = virtual_pipeline();
+    let mut received = Stream::from_iter(&pipeline, 0..3);
+    while let Some(item) = received.recv() {
+        item.unwrap();
+        clock.advance(ms(10));
+    }
+    let report = pipeline.join();
+    assert_eq!(report.elapsed, ms(30));
+    assert!(report.to_string().ends_with("bottleneck: none: `source` waits for its consumer"), "{report}");
+}
+
+#[test]
+fn a_stream_from_which_a_caller_has_received_is_read_by_the_next_stage() {
+    let pipeline = Pipeline::new("header");
+    let mut lines = Stream::from_iter(&pipeline, 0..10);
+    assert_eq!(lines.recv().unwrap().unwrap(), 0);
+    assert_eq!(lines.count().unwrap(), 9);
+    let report = pipeline.join();
+    let received = |name: &str| report.stage(name).unwrap().received();
+    assert_eq!((received("recv"), received("count")), (1, 9));
+    assert_eq!(report.stage("source").unwrap().outputs[0].reader.as_deref(), Some("count"));
 }
 
 #[test]

@@ -86,6 +86,21 @@ fn a_stream_that_is_received_from_after_the_other() {
     assert!(line.contains(UNREAD), "{line}");
 }
 
+#[test]
+fn a_branch_whose_consumer_reads_another_one() {
+    let pipeline = pipeline("reads-the-other");
+    let warning = warning(&pipeline);
+    let (mut small, mut large) = Stream::from_iter(&pipeline, [7].into_iter().chain(100..1_000)).split(|n| *n < 50);
+    assert_eq!(large.recv().unwrap().unwrap(), 100);
+    assert_eq!(small.recv().unwrap().unwrap(), 7);
+    let away = "`split` waits for room in `split -> rest`, from which `recv` has taken nothing for ";
+    stands(&pipeline.token(), away);
+    assert!(small.recv().is_some_and(|item| item.is_err()));
+    drop(large);
+    let line = warning.join().unwrap();
+    assert!(line.contains(away), "{line}");
+}
+
 const BOTH: &str = "`fetch`: 2 threads are at work, one of them for ";
 
 #[test]

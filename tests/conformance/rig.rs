@@ -7,7 +7,7 @@ use streamz::{
     Custom, Emit, ManualClock, Operator, Outcome, Pipeline, Report, Sender, Stream, StreamError, TryRecvError,
 };
 
-use crate::common::books::{self, ByHand};
+use crate::common::books;
 use crate::common::faults::Faults;
 use crate::common::item::Census;
 use crate::common::seen::{Seen, put_in};
@@ -27,7 +27,6 @@ pub struct Rig {
     pub clock: Option<ManualClock>,
     pub census: Census,
     name: String,
-    taken: ByHand,
 }
 
 /// What a test puts into a stream.
@@ -68,11 +67,9 @@ pub fn items(n: u64) -> Vec<Event> {
     (0..n).map(Event::Item).collect()
 }
 
-/// The output of an operator, and how much of it the test took by hand.
+/// The output of an operator, as the test reads it.
 pub struct Output<Out: Send + 'static> {
     stream: Stream<Out>,
-    stage: String,
-    taken: u64,
     seen: fn(&Out) -> Seen,
     /// The error items that came out, as they are.
     pub errors: Vec<StreamError>,
@@ -86,7 +83,7 @@ impl Rig {
         if let Some(clock) = &clock {
             builder = builder.clock(clock);
         }
-        Self { pipeline: builder.build(), clock, census: Census::default(), name, taken: ByHand::new() }
+        Self { pipeline: builder.build(), clock, census: Census::default(), name }
     }
 
     /// Waits until every stage waits. For cases on virtual time.
@@ -148,9 +145,7 @@ impl Rig {
         In: Send + 'static,
         Out: Send + 'static,
     {
-        let report = self.pipeline.report();
-        let stage = report.stages.iter().rev().find(|stage| !stage.outputs.is_empty()).expect("a stage with an output");
-        Output { stream, stage: stage.name.to_string(), taken: 0, seen: subject.seen, errors: Vec::new() }
+        Output { stream, seen: subject.seen, errors: Vec::new() }
     }
 
     /// Puts `events` in.
@@ -168,20 +163,15 @@ impl Rig {
         }
     }
 
-    /// The output is done with: drops it and remembers how much was taken from it.
-    pub fn done<Out: Send + 'static>(&mut self, output: Output<Out>) {
-        *self.taken.entry(output.stage).or_insert(0) += output.taken;
-    }
-
     /// What every case ends with: `join` returns, all threads are gone, the books balance, and every item was dropped
     /// exactly once.
     ///
     /// All streams and senders must have been dropped by now.
     pub fn close(self) -> Closed {
-        let Self { pipeline, clock: _, census, name, taken } = self;
+        let Self { pipeline, clock: _, census, name } = self;
         let report = pipeline.join();
         threads::wait_until_gone(&name);
-        books::check(&report, &taken).unwrap_or_else(|what| panic!("the report does not balance: {what}"));
+        books::check(&report).unwrap_or_else(|what| panic!("the report does not balance: {what}"));
         let closed = Closed {
             abandoned: report.stages.iter().map(|stage| stage.abandoned()).sum(),
             outcome: Ended::of(&report),
@@ -223,10 +213,7 @@ impl Ended {
 impl<Out: Send + 'static> Output<Out> {
     fn note(&mut self, item: Result<Out, StreamError>) -> Seen {
         match item {
-            Ok(item) => {
-                self.taken += 1;
-                (self.seen)(&item)
-            }
+            Ok(item) => (self.seen)(&item),
             Err(error) => {
                 let seen = Seen::error(&error);
                 self.errors.push(error);
@@ -294,7 +281,7 @@ where
     });
     let seen = output.rest();
     let errors_out = std::mem::take(&mut output.errors);
-    rig.done(output);
+    drop(output);
     // The errors hold items, and the case is not closed before those are dropped.
     errors_out.iter().for_each(take_everything);
     let closed = rig.close();

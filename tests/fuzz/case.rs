@@ -12,7 +12,7 @@ use streamz::{
 };
 
 use crate::Log;
-use crate::common::books::{self, ByHand};
+use crate::common::books;
 use crate::common::inbox::Letter;
 use crate::common::item::{Census, Item};
 use crate::common::seen::Seen;
@@ -54,8 +54,6 @@ struct Reading {
 #[derive(Default)]
 struct Read {
     seen: Vec<Seen>,
-    /// Data items that it took from the stream by hand.
-    by_hand: u64,
     /// It has come to the end of the stream, and the stream was not cut.
     complete: bool,
 }
@@ -324,7 +322,7 @@ impl Case<'_> {
                 on_thread(Box::new(move || {
                     for _ in 0..count {
                         let Some(item) = stream.recv() else { break };
-                        shared.lock().unwrap().take(&item);
+                        shared.lock().unwrap().note(&item);
                     }
                 }));
                 "dropped in the middle"
@@ -375,7 +373,7 @@ impl Case<'_> {
             _ => {
                 on_thread(Box::new(move || {
                     while let Some(item) = stream.recv() {
-                        shared.lock().unwrap().take(&item);
+                        shared.lock().unwrap().note(&item);
                     }
                     shared.lock().unwrap().complete_unless_cut();
                 }));
@@ -461,7 +459,7 @@ impl Case<'_> {
             let Some(open) = stream.as_mut().filter(|_| wanted > 0) else { return };
             match open.try_recv() {
                 Ok(item) => {
-                    seen.lock().unwrap().take(&item);
+                    seen.lock().unwrap().note(&item);
                     wanted -= 1;
                 }
                 Err(TryRecvError::Ended) => {
@@ -500,7 +498,7 @@ impl Case<'_> {
                 _ => stream.recv(),
             };
             match item {
-                Some(item) => seen.lock().unwrap().take(&item),
+                Some(item) => seen.lock().unwrap().note(&item),
                 None => return seen.lock().unwrap().complete_unless_cut(),
             }
         }
@@ -508,11 +506,7 @@ impl Case<'_> {
 
     fn check(&self, report: &Report, is_final: bool) {
         if is_final {
-            let mut by_hand = ByHand::new();
-            for reading in &self.readings {
-                *by_hand.entry(reading.feeder.clone()).or_insert(0) += reading.seen.lock().unwrap().by_hand;
-            }
-            books::check(report, &by_hand).unwrap_or_else(|what| panic!("the report does not balance: {what}"));
+            books::check(report).unwrap_or_else(|what| panic!("the report does not balance: {what}"));
         } else {
             books::check_steps(report).unwrap_or_else(|what| panic!("the report does not balance: {what}"));
         }
@@ -557,11 +551,6 @@ impl Read {
                 Seen::error(error)
             }
         });
-    }
-
-    fn take(&mut self, item: &Result<Item, StreamError>) {
-        self.by_hand += u64::from(item.is_ok());
-        self.note(item);
     }
 
     fn complete_unless_cut(&mut self) {

@@ -203,7 +203,7 @@ fn panicking(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length
 /// The last stage that was made.
 pub(crate) fn last_stage(pipeline: &Pipeline) -> String {
     let report = pipeline.report();
-    let stage = report.stages.iter().rev().find(|stage| stage.kind != StageKind::Task);
+    let stage = report.stages.iter().rev().find(|stage| matches!(stage.kind, StageKind::Source | StageKind::Processor));
     stage.expect("a stage").name.to_string()
 }
 

@@ -32,7 +32,7 @@ pub(super) enum Shape {
     Terminal,
     Stage,
     Task,
-    /// Stands for the reader of an output that no stage of the report reads.
+    /// Code outside of the library that reads an output, or is to read it.
     Outside,
 }
 
@@ -81,11 +81,12 @@ impl Node {
         let shape = match stage.kind {
             StageKind::Source | StageKind::Sink => Shape::Terminal,
             StageKind::Processor => Shape::Stage,
+            StageKind::Consumer => Shape::Outside,
             StageKind::Task => Shape::Task,
         };
         let is_bottleneck = report.bottleneck().is_some_and(|slowest| std::ptr::eq(slowest, stage));
         let is_waiting = stage.blocking().next().is_some();
-        Self { id, shape, lines: node_lines(stage, is_bottleneck, is_waiting), is_bottleneck, is_waiting }
+        Self { id, shape, lines: node_lines(report, stage, is_bottleneck, is_waiting), is_bottleneck, is_waiting }
     }
 
     fn outside(id: usize, output: &OutputReport) -> Self {
@@ -138,7 +139,7 @@ fn order(stages: usize, links: &[Link]) -> Vec<usize> {
     order
 }
 
-fn node_lines(stage: &StageReport, is_bottleneck: bool, is_waiting: bool) -> Vec<String> {
+fn node_lines(report: &Report, stage: &StageReport, is_bottleneck: bool, is_waiting: bool) -> Vec<String> {
     let name = if stage.name.trim().is_empty() { "(no name)" } else { &stage.name };
     let threads = if stage.threads > 1 { format!(" x{}", stage.threads) } else { String::new() };
     let mut lines = vec![format!("{name}{threads}")];
@@ -151,14 +152,14 @@ fn node_lines(stage: &StageReport, is_bottleneck: bool, is_waiting: bool) -> Vec
     let [received, emitted] = [stage.received(), stage.emitted()].map(grouped);
     lines.push(match stage.kind {
         StageKind::Source => format!("{emitted} out"),
-        StageKind::Sink => format!("{received} in"),
+        StageKind::Sink | StageKind::Consumer => format!("{received} in"),
         _ => format!("{received} in, {emitted} out"),
     });
     let losses = [(stage.failed(), "failed"), (stage.removed(), "removed"), (stage.abandoned(), "abandoned")];
     lines.extend(listed(losses.map(|(count, word)| (count > 0).then(|| format!("{} {word}", grouped(count))))));
     let shares = [("busy", stage.busy), ("asleep", stage.asleep), ("blocked", stage.blocked)];
     lines.extend(listed(shares.map(|(word, time)| {
-        let percent = 100.0 * stage.share(time);
+        let percent = 100.0 * report.share(stage, time);
         (percent >= 0.5).then(|| format!("{word} {percent:.0} %"))
     })));
     lines.extend(stage.latency.as_ref().map(|time| format!("p50 {:.1?}, p99 {:.1?}", time.p50, time.p99)));

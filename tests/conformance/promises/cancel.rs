@@ -14,10 +14,10 @@ use crate::subject::{Site, Subject};
 
 pub fn add<In: Send + 'static, Out: Send + 'static>(list: &mut List<In, Out>) {
     list.add_timed("cancel before anything", |subject, time| {
-        let mut rig = Rig::new(time, 4);
+        let rig = Rig::new(time, 4);
         rig.pipeline.cancel();
         let output = rig.endless(subject);
-        cut(&mut rig, output);
+        cut(output);
         assert_eq!(rig.close().outcome, Ended::Cancelled);
     });
     list.add("cancel while idle", |subject| waiting_for_input(subject, &[], Stop::Cancel));
@@ -32,16 +32,16 @@ pub fn add<In: Send + 'static, Out: Send + 'static>(list: &mut List<In, Out>) {
     list.add("cancel of a child token while blocked on output", |subject| blocked_on_output(subject, 1, Stop::Child));
     list.add("deadline while blocked on output", |subject| blocked_on_output(subject, 1, Stop::Deadline));
     list.add_timed("cancel while running", |subject, time| {
-        let mut rig = Rig::new(time, 4);
+        let rig = Rig::new(time, 4);
         let mut output = rig.endless(subject);
         for _ in 0..3 {
             output.next();
         }
         rig.pipeline.cancel();
         if !subject.ends_early {
-            cut(&mut rig, output);
+            cut(output);
         } else {
-            rig.done(output);
+            drop(output);
         }
         assert_eq!(rig.close().outcome, Ended::Cancelled);
     });
@@ -69,9 +69,8 @@ fn two() -> Vec<Event> {
     vec![Event::Item(0), Event::Error(0), Event::Item(2)]
 }
 
-fn cut<Out: Send + 'static>(rig: &mut Rig, mut output: Output<Out>) {
+fn cut<Out: Send + 'static>(mut output: Output<Out>) {
     output.expect_cut();
-    rig.done(output);
 }
 
 impl Stop {
@@ -115,7 +114,7 @@ where
     In: Send + 'static,
     Out: Send + 'static,
 {
-    let mut rig = Rig::new(Time::Manual, 8);
+    let rig = Rig::new(Time::Manual, 8);
     let (sender, input) = Stream::channel(&rig.pipeline, 8);
     let (mut output, stop_it) = stop.place(&rig, subject, &AWAKE, input);
     rig.put(subject, &sender, before.iter().copied());
@@ -128,7 +127,7 @@ where
     assert_eq!(rig.pipeline.threads(), 0, "the stage waits on after it was stopped");
     assert!(sender.is_closed(), "the producer is not told");
     drop(sender);
-    cut(&mut rig, output);
+    cut(output);
     let closed = rig.close();
     assert_eq!(closed.outcome, stop.outcome());
 }
@@ -138,7 +137,7 @@ where
     In: Send + 'static,
     Out: Send + 'static,
 {
-    let mut rig = Rig::new(Time::Manual, capacity);
+    let rig = Rig::new(Time::Manual, capacity);
     let endless = rig.endless_input(subject);
     let (output, stop_it) = stop.place(&rig, subject, &AWAKE, endless);
     rig.settle();
@@ -151,13 +150,13 @@ where
     stop_it(&rig);
     rig.settle();
     assert_eq!(rig.pipeline.threads(), 0, "a stage waits on after it was stopped");
-    cut(&mut rig, output);
+    cut(output);
     assert_eq!(rig.close().outcome, stop.outcome());
 }
 
 fn waiting_for_timer<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>) {
     let held = subject.holds.expect("an operator that holds items");
-    let mut rig = Rig::new(Time::Manual, 8);
+    let rig = Rig::new(Time::Manual, 8);
     let (sender, mut output) = rig.fed_by_hand(subject, Faults::None, 8);
     rig.put(subject, &sender, items(held));
     rig.settle();
@@ -166,12 +165,12 @@ fn waiting_for_timer<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subj
     rig.settle();
     assert_eq!(rig.pipeline.threads(), 0, "the stage waits on after it was cancelled");
     drop(sender);
-    cut(&mut rig, output);
+    cut(output);
     assert_eq!(rig.close().abandoned, held, "what was held counts as abandoned");
 }
 
 fn closure_waiting<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>) {
-    let mut rig = Rig::new(Time::Manual, 8);
+    let rig = Rig::new(Time::Manual, 8);
     let (sender, input) = Stream::channel(&rig.pipeline, 8);
     let site = Site { faults: Faults::None, asleep: true };
     let (mut output, stop_it) = Stop::Cancel.place(&rig, subject, &site, input);
@@ -182,6 +181,6 @@ fn closure_waiting<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subjec
     rig.settle();
     assert_eq!(rig.pipeline.threads(), 0, "the stage waits on after it was cancelled");
     drop(sender);
-    cut(&mut rig, output);
+    cut(output);
     assert_eq!(rig.close().outcome, Ended::Cancelled);
 }

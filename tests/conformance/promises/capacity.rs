@@ -18,7 +18,7 @@ pub fn add<In: Send + 'static, Out: Send + 'static>(list: &mut List<In, Out>) {
 /// With a thread of the pipeline that feeds the operator, while the test reads.
 fn through<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>, time: Time, capacity: usize) {
     const COUNT: u64 = 60;
-    let mut rig = Rig::new(time, capacity);
+    let rig = Rig::new(time, capacity);
     let (sender, mut output) = rig.fed_by_hand(subject, Faults::None, capacity);
     let (census, wrap) = (rig.census.clone(), subject.wrap);
     rig.pipeline.spawn("feeder", move |_| {
@@ -29,7 +29,7 @@ fn through<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Ou
         }
     });
     let seen: Vec<Seen> = output.rest();
-    rig.done(output);
+    drop(output);
     subject.compare(&as_input(&items(COUNT)), Faults::None, seen);
     rig.close();
 }

@@ -21,20 +21,20 @@ fn dropped_after<In: Send + 'static, Out: Send + 'static>(
     capacity: usize,
     count: usize,
 ) {
-    let mut rig = Rig::new(time, capacity);
+    let rig = Rig::new(time, capacity);
     let mut output = rig.endless(subject);
     for _ in 0..count {
         assert!(output.next().is_some(), "the output ended although the input is endless");
     }
-    rig.done(output);
+    drop(output);
     assert_eq!(rig.close().outcome, Ended::Completed, "a consumer that goes is no cancellation");
 }
 
 fn dropped_while_idle<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>) {
-    let mut rig = Rig::new(Time::Manual, 4);
+    let rig = Rig::new(Time::Manual, 4);
     let (sender, output) = rig.fed_by_hand(subject, crate::common::faults::Faults::None, 4);
     rig.settle();
-    rig.done(output);
+    drop(output);
     rig.settle();
     assert_eq!(rig.pipeline.threads(), 0, "the stage waits on although nobody reads its output");
     assert!(sender.is_closed(), "the producer is not told");
@@ -43,10 +43,10 @@ fn dropped_while_idle<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Sub
 }
 
 fn dropped_while_blocked<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>) {
-    let mut rig = Rig::new(Time::Manual, 1);
+    let rig = Rig::new(Time::Manual, 1);
     let output = rig.endless(subject);
     rig.settle();
-    rig.done(output);
+    drop(output);
     rig.settle();
     assert_eq!(rig.pipeline.threads(), 0, "a stage waits on although nobody reads its output");
     rig.close();

@@ -91,7 +91,7 @@ fn all_is_acknowledged<In: Send + 'static, Out: Send + 'static>(
         }
         process(&mut output)
     } {}
-    rig.done(output);
+    drop(output);
     rig.close();
     fates.check().unwrap();
     settled(fates);
@@ -120,10 +120,10 @@ fn clean<In: Send + 'static, Out: Send + 'static>(
     faults: Faults,
 ) {
     const COUNT: u64 = 40;
-    let mut rig = Rig::new(time, capacity);
+    let rig = Rig::new(time, capacity);
     let (fates, mut output) = deliver(&rig, subject, faults, COUNT, config(epoch, 1000));
     while process(&mut output) {}
-    rig.done(output);
+    drop(output);
     assert_eq!(rig.close().outcome, Ended::Completed);
     fates.check().unwrap();
     settled(&fates);
@@ -149,7 +149,7 @@ fn with_errors<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In
 
 fn step_by_step<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>) {
     for epoch in [1, 3] {
-        let mut rig = Rig::new(Time::Manual, 4);
+        let rig = Rig::new(Time::Manual, 4);
         let (fates, mut output) = deliver(&rig, subject, Faults::None, 30, config(epoch, 1000));
         // What is acknowledged too early is seen when the time stands, whatever the threads do.
         while {
@@ -157,14 +157,14 @@ fn step_by_step<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<I
             fates.check().unwrap();
             process(&mut output)
         } {}
-        rig.done(output);
+        drop(output);
         rig.close();
         fates.check().unwrap();
     }
 }
 
 fn held<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>, holds: u64) {
-    let mut rig = Rig::new(Time::Manual, 4);
+    let rig = Rig::new(Time::Manual, 4);
     // The source waits until something has been acknowledged, so the input does not end.
     let (fates, mut output) = deliver(&rig, subject, Faults::None, holds + 1, config(1, holds as usize));
     rig.settle();
@@ -176,7 +176,7 @@ fn held<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>
     }
     output.errors.clear();
     subject.compare(&as_input(&items(holds)), Faults::None, seen);
-    rig.done(output);
+    drop(output);
     assert_eq!(rig.close().outcome, Ended::Drained);
     fates.check().unwrap();
     assert_eq!(fates.acknowledged(), (0..holds).collect::<Vec<_>>());
@@ -184,7 +184,7 @@ fn held<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>
 
 fn cancel<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>) {
     for taken in [0, 3] {
-        let mut rig = Rig::new(Time::Manual, 2);
+        let rig = Rig::new(Time::Manual, 2);
         let (fates, mut output) = deliver(&rig, subject, Faults::None, 1_000_000, config(2, 50));
         rig.settle();
         for _ in 0..taken {
@@ -196,7 +196,7 @@ fn cancel<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out
         }
         rig.pipeline.cancel();
         while process(&mut output) {}
-        rig.done(output);
+        drop(output);
         rig.close();
         fates.check().unwrap();
         settled(&fates);
@@ -204,14 +204,14 @@ fn cancel<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out
 }
 
 fn drain<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>, time: Time) {
-    let mut rig = Rig::new(time, 4);
+    let rig = Rig::new(time, 4);
     let (fates, mut output) = deliver(&rig, subject, Faults::None, 1_000_000, config(3, 64));
     for _ in 0..if subject.holds.is_some() { 0 } else { 5 } {
         process(&mut output);
     }
     rig.pipeline.drain();
     while process(&mut output) {}
-    rig.done(output);
+    drop(output);
     // Nobody is to see more or less of it than was given to the operator.
     let given = rig.pipeline.report().stages[0].emitted();
     assert_eq!(rig.close().outcome, Ended::Drained);

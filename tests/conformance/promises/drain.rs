@@ -16,22 +16,22 @@ pub fn add<In: Send + 'static, Out: Send + 'static>(list: &mut List<In, Out>) {
     list.add("drain while blocked on input", by_hand);
     list.add("drain_within gives up when nobody reads", gives_up);
     list.add_timed("drain before anything", |subject, time| {
-        let mut rig = Rig::new(time, 4);
+        let rig = Rig::new(time, 4);
         rig.pipeline.drain();
         let mut output = rig.endless(subject);
         subject.compare(&[], Faults::None, output.rest());
-        rig.done(output);
+        drop(output);
         assert_eq!(rig.close().outcome, Ended::Drained);
     });
 }
 
 fn endless<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>, time: Time, capacity: usize) {
-    let mut rig = Rig::new(time, capacity);
+    let rig = Rig::new(time, capacity);
     let mut output = rig.endless(subject);
     let mut seen: Vec<Seen> = (0..5).filter_map(|_| output.next()).collect();
     rig.pipeline.drain();
     seen.extend(output.rest());
-    rig.done(output);
+    drop(output);
     // Everything that the source gave away came out.
     let given = rig.pipeline.report().stages[0].emitted();
     let given: Vec<Event> = (0..given).map(|n| subject.endless(n)).collect();
@@ -40,7 +40,7 @@ fn endless<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Ou
 }
 
 fn by_hand<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>) {
-    let mut rig = Rig::new(Time::Manual, 8);
+    let rig = Rig::new(Time::Manual, 8);
     let (sender, mut output) = rig.fed_by_hand(subject, Faults::None, 8);
     rig.put(subject, &sender, items(2));
     rig.settle();
@@ -51,7 +51,7 @@ fn by_hand<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Ou
     assert_eq!(clock.elapsed(), Duration::ZERO, "a drain waits for no timer");
     assert!(sender.is_closed());
     drop(sender);
-    rig.done(output);
+    drop(output);
     assert_eq!(rig.close().outcome, Ended::Drained);
 }
 

@@ -14,22 +14,22 @@ const COUNT: u64 = 31;
 
 pub fn add<In: Send + 'static, Out: Send + 'static>(list: &mut List<In, Out>) {
     list.add_timed("items whose drop panics, read to the end", |subject, time| {
-        let mut rig = armed(subject, time, 64);
+        let rig = armed(subject, time, 64);
         let (sender, mut output) = rig.fed_by_hand(subject, Faults::None, 64);
         rig.put(subject, &sender, items(COUNT));
         drop(sender);
         output.rest();
-        rig.done(output);
+        drop(output);
         let closed = rig.close();
         assert_eq!(closed.outcome, Ended::Completed);
         assert_eq!(closed.abandoned, if subject.ends_early { closed.abandoned } else { 0 });
     });
     list.add_timed("items whose drop panics, not read", |subject, time| {
-        let mut rig = armed(subject, time, 64);
+        let rig = armed(subject, time, 64);
         let (sender, output) = rig.fed_by_hand(subject, Faults::None, 64);
         rig.put(subject, &sender, items(COUNT));
         settle(&rig);
-        rig.done(output);
+        drop(output);
         drop(sender);
         assert_eq!(rig.close().outcome, Ended::Completed);
     });
@@ -68,7 +68,7 @@ where
     settle(&rig);
     child.cancel();
     // What comes after it is told that it was cut, and ends by itself.
-    rig.done(output);
+    drop(output);
     let outcome = rig.close().outcome;
     assert!(matches!(outcome, Ended::Completed | Ended::Cut), "{outcome:?}");
 }

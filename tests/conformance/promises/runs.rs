@@ -17,7 +17,7 @@ pub fn add<In: Send + 'static, Out: Send + 'static>(list: &mut List<In, Out>) {
 
 fn side_by_side<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>, time: Time) {
     const COUNT: u64 = 40;
-    let mut rig = Rig::new(time, 64);
+    let rig = Rig::new(time, 64);
     let processor = subject.processor(&Site { faults: Faults::None, asleep: false });
     let run = || {
         let (sender, input) = Stream::channel(&rig.pipeline, 64);
@@ -34,22 +34,22 @@ fn side_by_side<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<I
     let (one, other): (Vec<Event>, Vec<Event>) = both.unzip();
     subject.compare(&as_input(&one), Faults::None, left_out.rest());
     subject.compare(&as_input(&other), Faults::None, right_out.rest());
-    rig.done(left_out);
-    rig.done(right_out);
+    drop(left_out);
+    drop(right_out);
     rig.close();
 }
 
 fn again<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>, time: Time) {
     let processor = subject.processor(&Site { faults: Faults::None, asleep: false });
     for count in [23, 23, 7] {
-        let mut rig = Rig::new(time, 64);
+        let rig = Rig::new(time, 64);
         let (sender, input) = Stream::channel(&rig.pipeline, 64);
         let mut output = rig.output(subject, input.through(&processor));
         let events: Vec<Event> = (0..count).map(Event::Item).collect();
         rig.put(subject, &sender, events.iter().copied());
         drop(sender);
         subject.compare(&as_input(&events), Faults::None, output.rest());
-        rig.done(output);
+        drop(output);
         rig.close();
     }
 }
