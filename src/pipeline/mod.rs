@@ -17,6 +17,7 @@ pub(crate) mod stall;
 pub(crate) mod stats;
 mod table;
 mod task;
+mod text;
 pub(crate) mod timing;
 mod token;
 

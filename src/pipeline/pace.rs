@@ -83,7 +83,11 @@ impl Report {
         let idle = |reader: &StageReport| self.share(reader, reader.idle.saturating_sub(reader.asleep));
         let wanted = self.stages.iter().filter(reads).map(idle).fold(0.0, f64::max);
         // One without a thread does not know when it waits for room.
-        if source.threads == 0 { wanted } else { wanted.min(self.share(source, source.busy + source.idle)) }
+        if source.threads == 0 {
+            wanted
+        } else {
+            wanted.min(self.share(source, source.busy.saturating_add(source.idle)))
+        }
     }
 }
 

@@ -39,9 +39,12 @@ pub enum Outcome {
 
 /// A snapshot of a pipeline: what went through each stage and where the time went.
 ///
-/// Times include the interval in progress, so a stage that has been blocked for an hour shows that hour. Printing a
-/// report gives a table of the stages and the line that says which one is the bottleneck; [`to_mermaid`](Self::to_mermaid) and
-/// [`to_dot`](Self::to_dot) draw it.
+/// Times include the interval in progress, so a stage that has been blocked for an hour shows that hour.
+///
+/// `{}` prints a table of the stages, and what the [pace](Self::pace) of the pipeline depends on. No line is longer than 80
+/// columns: counts from ten million on are rounded to four digits and times to three, long names are shortened. `{:#}`
+/// shortens and rounds nothing, and has more columns: rates per second, and what was asleep, abandoned and undelivered.
+/// [`to_mermaid`](Self::to_mermaid) and [`to_dot`](Self::to_dot) draw it.
 ///
 /// With the feature `serde` it can be serialized, with all its parts, and read back. Durations are numbers of seconds, and their
 /// fields are named after the unit: `busy_seconds`. Outcomes and causes are objects with a `kind` and, where there is more to
@@ -316,17 +319,17 @@ impl StageReport {
 
     /// Items that any step turned into errors.
     pub fn failed(&self) -> u64 {
-        self.steps.iter().map(|step| step.failed).sum()
+        sum(self.steps.iter().map(|step| step.failed))
     }
 
     /// Items that any step removed on purpose or dropped.
     pub fn removed(&self) -> u64 {
-        self.steps.iter().map(|step| step.filtered + step.total_dropped()).sum()
+        sum(self.steps.iter().map(|step| step.filtered.saturating_add(step.total_dropped())))
     }
 
     /// Items that any step held when it was stopped.
     pub fn abandoned(&self) -> u64 {
-        self.steps.iter().map(|step| step.abandoned).sum()
+        sum(self.steps.iter().map(|step| step.abandoned))
     }
 
     /// The share of its threads' time that the stage was busy, 0.0 to 1.0. That is the time since its threads started, not
@@ -337,7 +340,7 @@ impl StageReport {
 
     /// Time in which its threads could not take the next item because of the one that they had.
     pub(super) fn occupied(&self) -> Duration {
-        self.busy + self.asleep
+        self.busy.saturating_add(self.asleep)
     }
 
     fn share(&self, part: Duration) -> f64 {
@@ -366,7 +369,7 @@ impl StepReport {
 
     /// Items dropped for any reason.
     pub fn total_dropped(&self) -> u64 {
-        self.dropped.iter().map(|(_, count)| count).sum()
+        sum(self.dropped.iter().map(|&(_, count)| count))
     }
 
     /// Items it holds, as the counters have it; 0 once the stage has ended.
@@ -410,6 +413,10 @@ impl OutputReport {
             is_blocking,
         }
     }
+}
+
+fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
 }
 
 impl fmt::Display for Outcome {

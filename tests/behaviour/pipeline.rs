@@ -47,23 +47,6 @@ fn join_reports_what_every_stage_did() {
 }
 
 #[test]
-fn the_columns_of_a_printed_report_line_up() {
-    let even = Mapper::new(|n: u64| n).with_name("a_step_with_a_long_name");
-    let fused = even.fuse(Mapper::new(|n: u64| n)).with_name("short");
-    let pipeline = Pipeline::new("columns");
-    let [one, two] = Stream::from_iter(&pipeline, 0..3).through(&fused).fan_out();
-    assert_eq!(one.merge([two]).count().unwrap(), 6);
-    let report = pipeline.join().to_string();
-    let lines: Vec<&str> = report.lines().skip(1).filter(|line| !line.contains("bottleneck")).collect();
-    let (wide, steps) = (lines[0].len(), lines[0].find("failed").unwrap() + "failed".len());
-    for line in &lines {
-        let is_step = line.starts_with("    ") && !line.contains("->");
-        assert_eq!(line.len(), if is_step { steps } else { wide }, "{report}");
-    }
-    assert_eq!(lines.iter().filter(|line| line.len() == steps).count(), 2, "{report}");
-}
-
-#[test]
 fn reasons_for_a_drop_have_words() {
     let words = [
         (DropReason::Overflow, "overflow"),

@@ -265,7 +265,7 @@ where
     In: Send + 'static,
     Out: Send + 'static,
 {
-    let mut rig = Rig::new(time, capacity);
+    let rig = Rig::new(time, capacity);
     let (sender, mut output) = rig.fed_by_hand(subject, faults, events.len());
     let (census, wrap) = (rig.census.clone(), subject.wrap);
     let (input, errors_in) = (events.to_vec(), made(events));

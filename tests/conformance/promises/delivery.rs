@@ -78,7 +78,7 @@ fn replayed<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, O
 
 /// Takes one thing after the other; on virtual time nothing that happens between two of them is missed.
 fn all_is_acknowledged<In: Send + 'static, Out: Send + 'static>(
-    mut rig: Rig,
+    rig: Rig,
     subject: &Subject<In, Out>,
     mut output: Output<Out>,
     fates: &Fates,

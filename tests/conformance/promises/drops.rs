@@ -55,7 +55,7 @@ fn armed<In: Send + 'static, Out: Send + 'static>(subject: &Subject<In, Out>, ti
 }
 
 /// The operator under a child token, which is cancelled when it has been fed.
-fn stopped<In, Out>(subject: &Arc<Subject<In, Out>>, mut rig: Rig, input: Stream<In>, feed: impl FnOnce(&Rig))
+fn stopped<In, Out>(subject: &Arc<Subject<In, Out>>, rig: Rig, input: Stream<In>, feed: impl FnOnce(&Rig))
 where
     In: Send + 'static,
     Out: Send + 'static,
