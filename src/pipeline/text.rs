@@ -68,7 +68,7 @@ fn start(text: impl Iterator<Item = char>, most: usize) -> Vec<char> {
 pub(super) fn wrap(text: &str, indent: usize, most: usize) -> String {
     let mut lines = " ".repeat(indent);
     let (mut column, mut is_new) = (indent, true);
-    for mut word in text.split_whitespace().map(|word| printable(word)) {
+    for mut word in text.split_whitespace().map(printable) {
         if !is_new && column + 1 + width(&word) <= most {
             lines.push(' ');
             column += 1;
@@ -117,9 +117,9 @@ pub(super) fn time(time: Duration) -> String {
     match time.as_nanos() {
         0 => "0s".to_owned(),
         nanos @ 1..1_000 => format!("{nanos}ns"),
-        ..999_500 => format!("{}µs", rounded(seconds * 1e6, 3)),
-        ..999_500_000 => format!("{}ms", rounded(seconds * 1e3, 3)),
-        ..59_950_000_000 => format!("{}s", rounded(seconds, 3)),
+        1_000..999_500 => format!("{}µs", rounded(seconds * 1e6, 3)),
+        999_500..999_500_000 => format!("{}ms", rounded(seconds * 1e3, 3)),
+        999_500_000..59_950_000_000 => format!("{}s", rounded(seconds, 3)),
         _ => long(seconds.round() as u64),
     }
 }
