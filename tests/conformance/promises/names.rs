@@ -25,7 +25,7 @@ type Build<In, Out> = fn(&Pipeline, Stream<In>, &Subject<In, Out>) -> Stream<Out
 
 fn named<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>>, build: Build<In, Out>) {
     const COUNT: u64 = 20;
-    let mut rig = Rig::new(Time::System, 64);
+    let rig = Rig::new(Time::System, 64);
     let (sender, input) = Stream::channel(&rig.pipeline.named("input"), 64);
     let mut output = rig.output(subject, build(&rig.pipeline, input, subject));
     let report = rig.pipeline.report();
@@ -35,6 +35,6 @@ fn named<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>
     rig.put(subject, &sender, items(COUNT));
     drop(sender);
     subject.compare(&as_input(&items(COUNT)), Faults::None, output.rest());
-    rig.done(output);
+    drop(output);
     rig.close();
 }
