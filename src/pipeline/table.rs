@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::latency::Latency;
 use super::pace::Pace;
 use super::report::{OutputReport, Report, StageReport, StepReport};
 use super::stats::StageKind;
@@ -41,6 +42,12 @@ impl Form {
 
     fn time(self, time: Duration) -> String {
         if self == Self::Wide { format!("{time:.3?}") } else { text::time(time) }
+    }
+
+    fn latency(self, latency: &Latency) -> String {
+        let Latency { p50, p90, p99, max, .. } = latency;
+        let [p50, p90, p99, max] = [p50, p90, p99, max].map(|&time| self.time(time));
+        format!("p50 {p50}, p90 {p90}, p99 {p99}, max {max}")
     }
 
     fn queue(self, queued: usize, capacity: usize) -> String {
@@ -79,6 +86,8 @@ impl Form {
 struct Row {
     label: String,
     cells: Vec<(&'static str, String)>,
+    /// Lines below it.
+    notes: Vec<String>,
 }
 
 impl Row {
@@ -104,7 +113,8 @@ impl Table {
             Form::Normal if taken(2) + labels > COLUMNS => (1, labels.min(COLUMNS.saturating_sub(taken(1)))),
             _ => (2, labels),
         };
-        let heading = Row { label: "stage".into(), cells: titles.iter().map(|&title| (title, title.into())).collect() };
+        let cells = titles.iter().map(|&title| (title, title.into())).collect();
+        let heading = Row { label: "stage".into(), cells, notes: Vec::new() };
         for row in [&heading].into_iter().chain(&self.rows) {
             let label = fit(&row.label, labels);
             let mut line = format!("  {label}{}", " ".repeat(labels.saturating_sub(width(&label))));
@@ -112,6 +122,9 @@ impl Table {
                 line += &format!("{:gap$}{:>width$}", "", row.cell(title));
             }
             writeln!(f, "{}", line.trim_end())?;
+            for note in &row.notes {
+                writeln!(f, "{}", self.form.sentence(note, 6))?;
+            }
         }
         Ok(())
     }
@@ -148,13 +161,15 @@ impl Report {
             let undelivered = stage.outputs.iter().map(|output| output.undelivered).fold(0, u64::saturating_add);
             cells.push(("undelivered", form.count(undelivered)));
         }
-        Row { label: printable(&format!("{}{threads}", stage.name)), cells }
+        let notes = [("item", &stage.latency), ("age", &stage.age)].into_iter();
+        let notes = notes.filter_map(|(what, latency)| Some(format!("{what}: {}", form.latency(latency.as_ref()?))));
+        Row { label: printable(&format!("{}{threads}", stage.name)), cells, notes: notes.collect() }
     }
 
     fn step_row(&self, step: &StepReport, form: Form) -> Row {
         let removed = step.filtered.saturating_add(step.total_dropped());
         let counts = [step.received, step.emitted, removed, step.failed, step.abandoned];
-        Row { label: printable(&format!("  {}", step.name)), cells: self.counts(form, counts) }
+        Row { label: printable(&format!("  {}", step.name)), cells: self.counts(form, counts), notes: Vec::new() }
     }
 
     fn counts(&self, form: Form, counts: [u64; 5]) -> Vec<(&'static str, String)> {
@@ -183,7 +198,7 @@ fn output_row(output: &OutputReport, form: Form) -> Row {
         ("undelivered", form.count(output.undelivered)),
         ("queue", form.queue(output.queued, output.capacity)),
     ];
-    Row { label: printable(&format!("  -> {}", output.name)), cells }
+    Row { label: printable(&format!("  -> {}", output.name)), cells, notes: Vec::new() }
 }
 
 #[cfg(test)]

@@ -47,6 +47,19 @@ fn every_call_of_a_pool_is_measured() {
 }
 
 #[test]
+fn the_printed_report_tells_what_was_recorded() {
+    let (clock, pipeline) = recorded(Latencies::of(["async_map"]));
+    Stream::from_iter(&pipeline, vec![10; 50]).through(&AsyncMapper::new(nap)).spawn_for_each(drop);
+    clock.advance(ms(1_000));
+    let report = pipeline.join();
+    let (normal, wide) = (report.to_string(), format!("{report:#}"));
+    assert!(normal.contains("\n      item: p50 10.0ms, p90 10.0ms, p99 10.0ms, max 10.0ms\n"), "{normal}");
+    assert!(wide.contains("\n      item: p50 10.000ms, p90 10.000ms, p99 10.000ms, max 10.000ms\n"), "{wide}");
+    assert!(normal.contains("\n      age: p50 ") == report.stage("async_map").unwrap().age.is_some());
+    assert_eq!(normal.matches("item: ").count(), 1);
+}
+
+#[test]
 fn percentiles_are_exact_to_one_percent_and_the_rest_is_exact() {
     let (clock, pipeline) = recorded(Latencies::all());
     let pool = AsyncMapper::new(nap).with_workers(3).with_ordered(false);
