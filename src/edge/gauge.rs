@@ -1,11 +1,10 @@
 //! [`Gauge`]: how full an edge is.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
-use parking_lot::Mutex;
 
 /// Shared by the edge, which writes it, and the report.
 #[derive(Default)]
@@ -19,18 +18,18 @@ pub(crate) struct Gauge {
     pub(crate) capacity: AtomicUsize,
     /// Data items that were emitted and never taken, counted when the edge ends.
     pub(crate) undelivered: AtomicU64,
-    /// The name of the stage that reads it.
+    /// The name of the stage that reads it. Not loom's lock: no thread synchronizes by it.
     reader: Mutex<Option<Arc<str>>>,
 }
 
 impl Gauge {
     /// From now on it is read by that stage.
     pub(crate) fn set_reader(&self, name: &Arc<str>) {
-        *self.reader.lock() = Some(Arc::clone(name));
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(name));
     }
 
     pub(crate) fn reader(&self) -> Option<Arc<str>> {
-        self.reader.lock().clone()
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many items take room. Marks are not among them, except those that the consumer has taken with its batch.
