@@ -197,8 +197,8 @@ pub enum StageKind {
     /// Code outside of the library that takes items one by one, with [`recv`](crate::Stream::recv) or from an
     /// [iterator](crate::IntoIter). It is idle during a call that waits, and busy between two calls.
     Consumer,
-    /// Work on a thread of the pipeline that has no items of its own: [`spawn`](crate::Pipeline::spawn),
-    /// [`every`](crate::Pipeline::every).
+    /// Work on a thread of the pipeline that has no items of its own: [`spawn`](crate::CancelToken::spawn),
+    /// [`every`](crate::CancelToken::every).
     Task,
 }
 
