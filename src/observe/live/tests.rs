@@ -33,7 +33,7 @@ fn output(name: &str, template: &StageReport, queued: usize, capacity: usize) ->
     OutputReport { name: name.into(), queued, capacity, ..template.outputs[0].clone() }
 }
 
-/// The shares of its time that it was busy and blocked, in percent, after so many seconds.
+/// The shares of its time that it was busy and blocked, in percent, after so many seconds of all its threads.
 fn timed(mut stage: StageReport, seconds: u64, busy: u64, blocked: u64) -> StageReport {
     let share = |percent| Duration::from_millis(10 * percent * seconds);
     (stage.busy, stage.blocked, stage.idle) = (share(busy), share(blocked), share(100 - busy - blocked));
@@ -44,7 +44,7 @@ fn timed(mut stage: StageReport, seconds: u64, busy: u64, blocked: u64) -> Stage
 fn orders(seconds: u64) -> Report {
     let mut parse = timed(stage("parse", 0, 5_000 * seconds), seconds, 40, 55);
     parse.outputs = vec![output("", &parse, 256, 256)];
-    let mut enrich = timed(stage("enrich", 4_900 * seconds, 4_900 * seconds), seconds, 97, 0);
+    let mut enrich = timed(stage("enrich", 4_900 * seconds, 4_900 * seconds), 8 * seconds, 97, 0);
     enrich.threads = 8;
     enrich.outputs = vec![output("", &enrich, 12, 256)];
     enrich.steps[0].failed = 3 * seconds;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::history::{History, throughput};
 use super::keys::Key;
 use super::text::{Align, Line, Style, bar, fit, short, sparkline, time, width};
-use crate::pipeline::{OutputReport, Report, StageKind, StageReport};
+use crate::pipeline::{OutputReport, Pace, Report, StageKind, StageReport};
 
 /// After how long without progress the view says what the pipeline waits for.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -150,12 +150,12 @@ fn rows<'a>(now: &'a Report, lately: &'a Report) -> Vec<Row<'a>> {
 
 /// What sets the pace.
 fn status(lately: &Report, columns: usize) -> Line {
-    match lately.bottleneck() {
-        Some(stage) => {
+    match lately.pace() {
+        Pace::Stage(stage) => {
             let text = format!("bottleneck: {} (busy {:.0} %)", stage.name, 100.0 * stage.utilization());
             Line::of(Style::Plain, text, columns)
         }
-        None => Line::of(Style::Faint, "bottleneck: none", columns),
+        pace => Line::of(Style::Faint, format!("bottleneck: {pace}"), columns),
     }
 }
 
