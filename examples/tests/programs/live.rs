@@ -112,7 +112,8 @@ fn panics_below_a_view() {
 
 #[test]
 fn a_panic_restores_the_terminal() {
-    let line = "$PROGRAM --ignored --exact --nocapture live::panics_below_a_view < input";
+    // With a backtrace the message would leave the screen.
+    let line = "RUST_BACKTRACE=0 $PROGRAM --ignored --exact --nocapture live::panics_below_a_view < input";
     let Some(terminal) = Terminal::start(std::env::current_exe().unwrap(), line) else { return };
     let input = terminal.input();
     terminal.until(VIEW);
