@@ -34,7 +34,8 @@
 //! 9. *What nobody will see* is dropped item by item. One whose drop panics harms neither the others nor the thread, which
 //!    may have other ways out.
 //! 10. *Registrations are bounded.* The consumer has one wake here. Each thread of the producing stage has one in `owners`
-//!     until the stream ends, and one in `wanting_room` once it has waited; the stage has one `when_gone`. A sender has one in `wanting_room` while it waits:
+//!     until the stream ends, and one in `wanting_room` once it has waited; the stage has one `when_gone`. A sender has one
+//!     in `wanting_room` while it waits:
 //!     senders come and go, so each takes its wake back ([`RoomWanted`]).
 //! 11. *Marks* (see `mark.rs`) are no items: they are not counted as undelivered, need no room, take none in the queue, and
 //!     keep their place. One that a consumer which goes has not seen is lost, unless no item was ever before it.
@@ -402,7 +403,7 @@ impl<T> Edge<T> {
     }
 }
 
-/// How many of a chunk go where there is room for so many items, and how many of those are marks.
+/// How many of a chunk fit into the given room, and how many of those are marks.
 fn fitting<T>(chunk: &[Result<T>], room: usize) -> (usize, usize) {
     let (mut items, mut marks) = (0, 0);
     for item in chunk {
