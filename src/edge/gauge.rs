@@ -28,6 +28,13 @@ impl Gauge {
         *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(name));
     }
 
+    /// The stage that reads it may have another name by now.
+    pub(crate) fn rename_reader(&self, rename: impl FnOnce(&mut Arc<str>)) {
+        if let Some(reader) = &mut *self.reader.lock().unwrap_or_else(PoisonError::into_inner) {
+            rename(reader);
+        }
+    }
+
     pub(crate) fn reader(&self) -> Option<Arc<str>> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

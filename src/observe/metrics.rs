@@ -19,7 +19,7 @@ use ::metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Un
 use crate::clock::Ticks;
 use crate::clock::wait::Waiter;
 use crate::panic;
-use crate::pipeline::{CancelToken, Latency, Outcome, Pipeline, Report, StageReport};
+use crate::pipeline::{CancelToken, Latency, Outcome, Pipeline, Renamed, Report, StageReport};
 use crate::trace::event;
 
 impl Pipeline {
@@ -227,6 +227,7 @@ struct Exporter {
     counted: HashMap<Key, u64>,
     /// How each distribution of a stage stood at the last export.
     latencies: HashMap<(&'static str, Arc<str>), Latency>,
+    last: Option<Report>,
 }
 
 impl Exporter {
@@ -243,6 +244,9 @@ impl Exporter {
     }
 
     fn export_as(&mut self, report: &Report, is_running: bool) {
+        if let Some(last) = self.last.replace(report.clone()) {
+            self.merge(&report.catch_up(&last).1);
+        }
         ::metrics::with_recorder(|recorder| {
             let mut series = self.series(recorder, vec![Label::new("pipeline", Arc::clone(&report.name))]);
             series.set(&RUNNING, if is_running { 1.0 } else { 0.0 });
@@ -251,6 +255,32 @@ impl Exporter {
                 series.with("stage", Arc::clone(&stage.name), |series| series.stage(stage));
             }
         });
+    }
+
+    /// What the counters of a row were told counts as told to those of the row that it was added to.
+    fn merge(&mut self, renamed: &Renamed) {
+        if renamed.is_empty() {
+            return;
+        }
+        let is_gone = |label: &Label| label.key() == "stage" && renamed.get(label.value()).is_some();
+        let gone: Vec<_> = self.counted.extract_if(|key, _| key.labels().any(is_gone)).collect();
+        for (key, count) in gone {
+            let (name, mut labels) = key.into_parts();
+            for label in labels.iter_mut().filter(|label| ["stage", "step"].contains(&label.key())) {
+                if let Some(now) = renamed.get(label.value()) {
+                    *label = Label::new(if label.key() == "stage" { "stage" } else { "step" }, Arc::clone(now));
+                }
+            }
+            *self.counted.entry(Key::from_parts(name, labels)).or_insert(0) += count;
+        }
+        let gone: Vec<_> = self.latencies.extract_if(|(_, stage), _| renamed.get(stage).is_some()).collect();
+        for ((metric, stage), latency) in gone {
+            let Some(now) = renamed.get(&stage) else { continue };
+            self.latencies
+                .entry((metric, Arc::clone(now)))
+                .and_modify(|before| *before = before.plus(&latency))
+                .or_insert(latency);
+        }
     }
 
     fn series<'a>(&'a mut self, recorder: &'a dyn Recorder, labels: Vec<Label>) -> Series<'a> {
@@ -547,6 +577,24 @@ mod tests {
         assert_eq!(idle, Some(3_000_000.0), "microseconds");
         pipeline.abort();
         assert_eq!(seen().value(ENDS.name, "pipeline=periods,outcome=cancelled"), Some(1.0));
+    }
+
+    #[test]
+    fn a_pipeline_that_is_reused_counts_each_job_once() {
+        const JOBS: u32 = 200;
+        let (clock, pipeline) = manual("jobs");
+        pipeline.export_metrics(SECOND);
+        for _ in 0..JOBS {
+            let items = Stream::from_iter(&pipeline, 0..10_u32).named("job").map(|n| n + 1).collect::<Vec<_>>();
+            assert_eq!(items.unwrap().len(), 10);
+            clock.advance(SECOND);
+        }
+        let report = pipeline.join();
+        assert!(report.stages.iter().any(|stage| stage.merged > 0), "{report}");
+        let of = format!("{}{{pipeline=jobs,stage=job", RECEIVED.name);
+        let values = seen().values.lock();
+        let counted: f64 = values.range(of.clone()..).take_while(|(key, _)| key.starts_with(&of)).map(|(_, n)| n).sum();
+        assert_eq!(counted, f64::from(10 * JOBS));
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl Latency {
     pub fn since(&self, earlier: &Self) -> Option<Self> {
         self.snapshot.since(&earlier.snapshot)
     }
+
+    /// Both together.
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        self.snapshot.plus(&other.snapshot)
+    }
 }
 
 impl fmt::Display for Latency {

@@ -13,8 +13,10 @@ pub(crate) mod recording;
 mod report;
 mod scope;
 mod since;
+mod stages;
 pub(crate) mod stall;
 pub(crate) mod stats;
+mod summary;
 mod table;
 mod task;
 mod text;
@@ -33,5 +35,7 @@ pub use recording::Latencies;
 pub use report::{InputReport, Outcome, OutputReport, Report, StageReport, StepReport};
 pub(crate) use scope::{Drain, Membership, Place, Scope, Settings};
 pub use stats::{DropReason, StageKind};
+#[cfg(feature = "metrics")]
+pub(crate) use summary::Renamed;
 pub use task::Task;
 pub use token::{CancelToken, Cancelled};

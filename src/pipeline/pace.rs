@@ -53,10 +53,11 @@ impl Report {
         }
     }
 
-    /// Returns which part of the pipeline's life a stage spent in this way, on average over its threads: 0.0 to 1.0.
+    /// Returns which part of the pipeline's life a stage spent in this way, on average over its threads: 0.0 to 1.0. The row of
+    /// several stages that ran at a time could have more.
     pub(super) fn share(&self, stage: &StageReport, part: Duration) -> f64 {
         let whole = self.elapsed.as_secs_f64() * stage.threads as f64;
-        if whole > 0.0 { part.as_secs_f64() / whole } else { 0.0 }
+        if whole > 0.0 { (part.as_secs_f64() / whole).min(1.0) } else { 0.0 }
     }
 
     fn candidates<'a>(&'a self, stage: &'a StageReport) -> impl Iterator<Item = (f64, Pace<'a>)> {

@@ -35,8 +35,8 @@ pub const DEFAULT_STACK_SIZE: usize = 8 * 1024 * 1024;
 
 /// Owns a token and every thread that is started under it.
 ///
-/// It keeps the books of every stage and end that was ever built on it, for the report: make a new one for each job
-/// rather than one for the life of a service.
+/// One pipeline may be used for any number of jobs, one after the other or at a time: its report sums up stages that have
+/// [ended](StageReport::merged) when there are many. A pipeline for each job gives each job a report and an end of its own.
 ///
 /// Stages are built on the pipeline's token, to which it dereferences: `Stream::from_iter(&pipeline, ..)`. Each gets
 /// its threads at once and starts to work; nothing waits for the pipeline to be complete.

@@ -63,6 +63,11 @@ pub struct Report {
     #[cfg_attr(feature = "serde", serde(rename = "elapsed_seconds", with = "crate::data::seconds"))]
     pub elapsed: Duration,
     /// The stages, in the order in which they were made.
+    ///
+    /// A pipeline that is used for one job after the other does not keep them all. From the 256th stage on, stages that have
+    /// ended are added to the row of an earlier one of the same given name and kind, with inputs that are alike; see
+    /// [`merged`](StageReport::merged). These rows come first. So the report of a thousand like jobs is as long as that of a few
+    /// hundred stages, if jobs do not give their stages names of their own, such as a job's number.
     pub stages: Vec<StageReport>,
     /// The messages of threads that died from a fault in this library. Normally empty.
     pub faults: Vec<String>,
@@ -75,6 +80,13 @@ pub struct Report {
 pub struct StageReport {
     /// The stage's name, unique in its pipeline.
     pub name: Arc<str>,
+    /// The name that it was given, which other stages may have been given, too.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) given_name: Arc<str>,
+    /// How many later stages that have ended are counted in this row, besides the one that gives it its name. Counts, times and
+    /// what is left in the outputs are sums then; `threads` is that of the stage that had most.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub merged: u64,
     /// What sort of stage it is.
     pub kind: StageKind,
     /// How many threads it has.
@@ -252,11 +264,13 @@ impl Report {
             Some(ended) => (ended.at, ended.outcome),
             None => (scope.clock().now(), scope.cause().map_or(Outcome::Running, Outcome::Cancelled)),
         };
+        let (mut stages, listed) = scope.all_stages();
+        stages.extend(listed.iter().map(|stage| StageReport::of(stage, now)));
         Self {
             name: Arc::clone(scope.name()),
             outcome,
             elapsed: now.saturating_duration_since(scope.started()),
-            stages: scope.stages().iter().map(|stage| StageReport::of(stage, now)).collect(),
+            stages,
             faults: scope.faults(),
         }
     }
@@ -285,7 +299,9 @@ impl StageReport {
         let at_work: Vec<_> = stats.threads.iter().filter_map(|thread| thread.working_for(now)).collect();
         Self {
             name: Arc::clone(&stats.name),
+            given_name: Arc::clone(&stats.given_name),
             kind: stats.kind,
+            merged: 0,
             threads: stats.threads.len(),
             inputs: stats.inputs.lock().clone(),
             steps: stats.steps.iter().map(StepReport::of).collect(),

@@ -14,7 +14,6 @@
 //! the lock that counts them, and a later cancellation, drain or deadline changes neither. A new stage takes the
 //! record away; `join` makes it final.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,7 +26,8 @@ use parking_lot::Mutex;
 use super::name::checked;
 use super::node::{Cause, Node};
 use super::recording::Latencies;
-use super::report::{Outcome, Report};
+use super::report::{Outcome, Report, StageReport};
+use super::stages::{NewStage, Stages};
 use super::stall::Watch;
 use super::stats::{StageKind, StageStats};
 use crate::clock::wait::{Waiter, Wake};
@@ -78,8 +78,7 @@ pub(crate) struct Scope {
 
 #[derive(Default)]
 struct State {
-    stages: Vec<Arc<StageStats>>,
-    names: HashMap<Arc<str>, usize>,
+    stages: Stages,
     /// Threads that keep the pipeline alive, those that do not, and those that only look at it.
     keepers: usize,
     helpers: usize,
@@ -210,15 +209,19 @@ impl Scope {
         steps: &[Arc<str>],
     ) -> (Arc<StageStats>, Membership) {
         self.try_register(name, kind, steps, 1).unwrap_or_else(|| {
-            let stats = self.state.lock().list(name, kind, steps, 1, &self.settings.latencies);
-            (stats, self.open_reader())
+            let stage = NewStage { name, kind, steps, threads: 1, latencies: &self.settings.latencies };
+            (stage.build(name.into()), self.open_reader())
         })
     }
 
     /// Lists a caller that receives from a stream. Unlike a sink it does not keep `join` waiting.
     pub(crate) fn register_consumer(&self, name: &str) -> Arc<StageStats> {
         // How long the caller takes for an item is its busy time.
-        self.state.lock().list(name, StageKind::Consumer, &[], 1, &Latencies::default())
+        let latencies = &Latencies::default();
+        self.list(
+            &mut self.state.lock(),
+            NewStage { name, kind: StageKind::Consumer, steps: &[], threads: 1, latencies },
+        )
     }
 
     /// `None` if the pipeline has finished.
@@ -236,14 +239,25 @@ impl Scope {
         if state.finished {
             return None;
         }
-        let stats = state.list(name, kind, steps, threads, &self.settings.latencies);
+        let stats = self.list(&mut state, NewStage { name, kind, steps, threads, latencies: &self.settings.latencies });
         state.keepers += 1;
         state.ended = None;
         Some((stats, Membership { scope: Arc::clone(self), role: Role::Keeper, wake: None }))
     }
 
+    /// A new stage of the report, unless that is final.
+    fn list(&self, state: &mut State, stage: NewStage<'_>) -> Arc<StageStats> {
+        if state.finished { stage.build(stage.name.into()) } else { state.stages.list(stage, || self.clock.now()) }
+    }
+
     pub(crate) fn stages(&self) -> Vec<Arc<StageStats>> {
-        self.state.lock().stages.clone()
+        self.state.lock().stages.listed().to_vec()
+    }
+
+    /// As [`stages`](Self::stages), and the rows of those that are not listed any more.
+    pub(super) fn all_stages(&self) -> (Vec<StageReport>, Vec<Arc<StageStats>>) {
+        let state = self.state.lock();
+        (state.stages.ended().to_vec(), state.stages.listed().to_vec())
     }
 
     /// Starts a thread that the scope owns. `body` is called with `Ok` on the new thread, or with the error on this one
@@ -377,6 +391,11 @@ impl Scope {
     /// that may not be threads of the pipeline, which it wakes anyway.
     pub(super) fn watch_drain(&self, wake: &Arc<Wake>) {
         self.state.lock().wakes.push(Arc::clone(wake));
+    }
+
+    #[cfg(test)]
+    pub(super) fn names(&self) -> usize {
+        self.state.lock().stages.names()
     }
 
     /// How many wakes a drain would post.
@@ -540,41 +559,6 @@ impl State {
 
     fn forget_joiner(&mut self, wake: &Arc<Wake>) {
         self.joiners.retain(|joiner| !Arc::ptr_eq(joiner, wake));
-    }
-
-    /// A new stage of the report, unless that is final.
-    fn list(
-        &mut self,
-        name: &str,
-        kind: StageKind,
-        steps: &[Arc<str>],
-        threads: usize,
-        latencies: &Latencies,
-    ) -> Arc<StageStats> {
-        let unique = if self.finished { name.into() } else { self.unique(name) };
-        let own = [Arc::clone(&unique)];
-        let steps = if steps.len() > 1 { steps } else { &own };
-        let stats = Arc::new(StageStats::new(unique, kind, steps, threads).recording(latencies, name));
-        if !self.finished {
-            self.stages.push(Arc::clone(&stats));
-        }
-        stats
-    }
-
-    fn unique(&mut self, name: &str) -> Arc<str> {
-        let count = self.names.entry(name.into()).or_insert(0);
-        *count += 1;
-        if *count == 1 {
-            return name.into();
-        }
-        let numbered = format!("{name}-{count}");
-        // Somebody may have chosen that very name.
-        if self.names.contains_key(numbered.as_str()) {
-            self.unique(&numbered)
-        } else {
-            self.names.insert(numbered.as_str().into(), 1);
-            numbered.into()
-        }
     }
 }
 

@@ -20,7 +20,7 @@ impl Report {
     /// [`per_second`](Self::per_second) turns a count into a rate. [`held`](StepReport::held) and
     /// [`balances`](StepReport::balances) have no meaning for an interval: a stage may settle items that it received before.
     ///
-    /// Stages are matched by name. A difference that would be negative is zero, so two reports in the wrong order give an
+    /// Stages are matched by name, and a stage that was [added to another row](StageReport::merged) since counts there. A difference that would be negative is zero, so two reports in the wrong order give an
     /// interval without length in which nothing happened. The reports of two different pipelines give a result without
     /// meaning. Neither panics.
     ///
@@ -48,6 +48,7 @@ impl Report {
     /// ```
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
+        let (earlier, _) = self.catch_up(earlier);
         let stage = |stage: &StageReport| match earlier.stage(&stage.name) {
             Some(before) => stage.since(before),
             None => stage.clone(),
@@ -178,6 +179,8 @@ mod tests {
             is_blocking: n > 3,
         };
         StageReport {
+            given_name: name.into(),
+            merged: 0,
             steps: empty.steps.into_iter().map(step).collect(),
             idle: SECOND * n * 14,
             asleep: SECOND * n * 15,

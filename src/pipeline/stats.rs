@@ -216,6 +216,8 @@ pub(crate) struct OutputStats {
 #[allow(missing_debug_implementations, unnameable_types)] // only an argument of a hidden method of `Operator`
 pub struct StageStats {
     pub(crate) name: Arc<str>,
+    /// Without the number that makes it unique.
+    pub(crate) given_name: Arc<str>,
     pub(crate) kind: StageKind,
     pub(crate) steps: Box<[StepStats]>,
     pub(crate) threads: Box<[Timing]>,
@@ -230,6 +232,7 @@ pub struct StageStats {
 impl StageStats {
     pub(crate) fn new(name: Arc<str>, kind: StageKind, steps: &[Arc<str>], threads: usize) -> Self {
         Self {
+            given_name: Arc::clone(&name),
             name,
             kind,
             steps: steps.iter().map(|step| StepStats::new(Arc::clone(step))).collect(),
@@ -241,10 +244,10 @@ impl StageStats {
         }
     }
 
-    /// With the latencies that the pipeline is to record of a stage that was given that name.
-    pub(super) fn recording(self, which: &Latencies, name: &str) -> Self {
+    /// Of a stage that was given that name, with the latencies that the pipeline is to record of it.
+    pub(super) fn given(self, name: &str, which: &Latencies) -> Self {
         let recordings = Recordings::new(which, [name, &self.name], self.threads.len(), self.kind);
-        Self { recordings, ..self }
+        Self { given_name: name.into(), recordings, ..self }
     }
 
     /// How often the operators have panicked in vain lately: grows with each panic that makes one stuck.

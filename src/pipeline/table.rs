@@ -163,6 +163,9 @@ impl Report {
         }
         let notes = [("item", &stage.latency), ("age", &stage.age)].into_iter();
         let notes = notes.filter_map(|(what, latency)| Some(format!("{what}: {}", form.latency(latency.as_ref()?))));
+        let merged =
+            (stage.merged > 0).then(|| format!("and {} later stages that have ended", form.count(stage.merged)));
+        let notes = merged.into_iter().chain(notes);
         Row { label: printable(&format!("{}{threads}", stage.name)), cells, notes: notes.collect() }
     }
 

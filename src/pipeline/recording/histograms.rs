@@ -96,6 +96,13 @@ impl Snapshot {
         self.0.quantile(share)
     }
 
+    pub(in crate::pipeline) fn plus(&self, other: &Self) -> Latency {
+        let mut both = (*self.0).clone();
+        both.add(&other.0);
+        let Some(latency) = both.latency() else { unreachable!("neither is empty") };
+        latency
+    }
+
     pub(in crate::pipeline) fn since(&self, earlier: &Self) -> Option<Latency> {
         let (mut added, earlier) = ((*self.0).clone(), &*earlier.0);
         added.nanos.subtract(&earlier.nanos).ok()?;

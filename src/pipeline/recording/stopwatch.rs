@@ -95,7 +95,7 @@ mod tests {
 
     fn stopwatch(clock: &Clock) -> (Arc<StageStats>, Running) {
         let stats = StageStats::new("stage".into(), StageKind::Processor, &["stage".into()], 1);
-        let stats = Arc::new(stats.recording(&Latencies::all(), "stage"));
+        let stats = Arc::new(stats.given("stage", &Latencies::all()));
         let Stopwatch(running) = Stopwatch::new(&stats, 0, clock);
         (stats, *running.unwrap())
     }

@@ -1,0 +1,202 @@
+//! [`Stages`]: the stages of a pipeline, each with a name of its own.
+//!
+//! A pipeline may be used for any number of jobs, so it cannot keep every stage: when there are many, those that have ended are
+//! summed up, see `summary.rs`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::recording::Latencies;
+use super::report::StageReport;
+use super::stats::{StageKind, StageStats};
+use super::summary;
+
+/// Up to this many stages each has a row of its own in the report.
+pub(super) const ROWS: usize = 256;
+
+pub(super) struct Stages {
+    /// Rows of stages that have ended and were looked at by [`sum_up`](Self::sum_up).
+    ended: Vec<StageReport>,
+    listed: Vec<Arc<StageStats>>,
+    /// How often each name was asked for.
+    names: HashMap<Arc<str>, usize>,
+    /// The next time at so many.
+    sum_up_at: usize,
+}
+
+impl Default for Stages {
+    fn default() -> Self {
+        Self { ended: Vec::new(), listed: Vec::new(), names: HashMap::new(), sum_up_at: ROWS }
+    }
+}
+
+impl Stages {
+    /// A new stage, under a name that no other stage of the pipeline has.
+    pub(super) fn list(&mut self, stage: NewStage<'_>, now: impl FnOnce() -> Instant) -> Arc<StageStats> {
+        if self.listed.len() >= self.sum_up_at {
+            self.sum_up(now());
+        }
+        let stats = stage.build(self.unique(stage.name));
+        self.listed.push(Arc::clone(&stats));
+        stats
+    }
+
+    pub(super) fn ended(&self) -> &[StageReport] {
+        &self.ended
+    }
+
+    pub(super) fn listed(&self) -> &[Arc<StageStats>] {
+        &self.listed
+    }
+
+    #[cfg(test)]
+    pub(super) fn names(&self) -> usize {
+        self.names.len()
+    }
+
+    #[cold]
+    fn sum_up(&mut self, now: Instant) {
+        let ended: Vec<_> = self.listed.extract_if(.., has_ended).map(|stats| StageReport::of(&stats, now)).collect();
+        // The first of a name keeps it; numbers are not used again.
+        ended.iter().filter(|row| row.name != row.given_name).for_each(|row| _ = self.names.remove(&row.name));
+        let renamed = summary::add(&mut self.ended, ended);
+        for stats in &self.listed {
+            stats.inputs.lock().iter_mut().for_each(|input| renamed.apply(&mut input.stage));
+            stats.outputs.lock().iter().for_each(|output| output.gauge.rename_reader(|name| renamed.apply(name)));
+        }
+        // Most of them may be at work: then it would be in vain each time.
+        self.sum_up_at = ROWS.max(2 * self.listed.len());
+    }
+
+    fn unique(&mut self, name: &str) -> Arc<str> {
+        let count = self.names.entry(name.into()).or_insert(0);
+        *count += 1;
+        if *count == 1 {
+            return name.into();
+        }
+        let numbered = format!("{name}-{count}");
+        // A stage may have been given that very name.
+        if self.names.contains_key(numbered.as_str()) {
+            self.unique(&numbered)
+        } else {
+            self.names.insert(numbered.as_str().into(), 1);
+            numbered.into()
+        }
+    }
+}
+
+/// Whether nothing will be counted any more: neither the stage nor a reader of its outputs is left.
+fn has_ended(stats: &mut Arc<StageStats>) -> bool {
+    // The list is locked, so nobody can get hold of a stage that only the list holds.
+    Arc::get_mut(stats)
+        .is_some_and(|stats| stats.outputs.get_mut().iter_mut().all(|output| Arc::get_mut(&mut output.gauge).is_some()))
+}
+
+/// What is known of a stage before it has a name of its own.
+#[derive(Clone, Copy)]
+pub(super) struct NewStage<'a> {
+    pub(super) name: &'a str,
+    pub(super) kind: StageKind,
+    /// Empty, or several if it is fused.
+    pub(super) steps: &'a [Arc<str>],
+    pub(super) threads: usize,
+    pub(super) latencies: &'a Latencies,
+}
+
+impl NewStage<'_> {
+    /// Under that name.
+    pub(super) fn build(self, name: Arc<str>) -> Arc<StageStats> {
+        let own = [Arc::clone(&name)];
+        let steps = if self.steps.len() > 1 { self.steps } else { &own };
+        Arc::new(StageStats::new(name, self.kind, steps, self.threads).given(self.name, self.latencies))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::Stream;
+    use crate::pipeline::{Pipeline, Report};
+
+    /// Its two maps have the same name, and different places.
+    fn job(pipeline: &Pipeline) {
+        let numbers = Stream::from_iter(pipeline, 0..10).named("grow").map(|n: u32| n + 1);
+        let grown = numbers.named("grow").map(|n| n + 1).filter(|n| n % 2 == 0);
+        assert_eq!(grown.collect::<Vec<_>>().unwrap().len(), 5);
+    }
+
+    fn jobs(pipeline: &Pipeline, count: u64) {
+        (0..count).for_each(|_| job(pipeline));
+    }
+
+    /// Per place of a job: what it received, by the number of rows for it.
+    fn received(report: &Report) -> [u64; 4] {
+        let behind = |upstream: &str, row: &StageReport| {
+            row.inputs
+                .first()
+                .and_then(|input| report.stage(&input.stage))
+                .is_some_and(|row| *row.given_name == *upstream)
+        };
+        let sum = |name: &str, upstream: &str| {
+            let rows = report.stages.iter().filter(|row| *row.given_name == *name && behind(upstream, row));
+            rows.map(StageReport::received).sum()
+        };
+        [sum("grow", "source"), sum("grow", "grow"), sum("filter", "grow"), sum("collect", "filter")]
+    }
+
+    fn check_graph(report: &Report) {
+        let names: HashSet<_> = report.stages.iter().map(|row| &row.name).collect();
+        assert_eq!(names.len(), report.stages.len(), "each name once");
+        for row in &report.stages {
+            assert!(row.inputs.iter().all(|input| names.contains(&input.stage)), "{}: {:?}", row.name, row.inputs);
+            assert!(row.outputs.iter().flat_map(|output| &output.reader).all(|reader| names.contains(reader)));
+        }
+    }
+
+    #[test]
+    fn a_pipeline_that_is_reused_keeps_few_rows_and_all_counts() {
+        let pipeline = Pipeline::new("reused");
+        jobs(&pipeline, 1_000);
+        let earlier = pipeline.report();
+        jobs(&pipeline, 500);
+        let report = pipeline.join();
+        for (report, jobs) in [(&earlier, 1_000), (&report, 1_500), (&report.since(&earlier), 500)] {
+            // A stage may take a moment to end.
+            assert!(report.stages.len() < 3 * ROWS, "{}", report.stages.len());
+            assert_eq!(received(report), [10, 10, 10, 5].map(|n| n * jobs), "{report}");
+            check_graph(report);
+        }
+        let merged = report.stages.iter().filter(|row| row.merged > 0);
+        assert!(merged.map(|row| &*row.name).eq(["source", "grow", "grow-2", "filter", "collect"]), "{report}");
+        let names = pipeline.scope().names();
+        assert!(names < 3 * ROWS, "{names} names");
+    }
+
+    #[test]
+    fn a_stage_that_still_runs_is_not_summed_up() {
+        let pipeline = Pipeline::new("held");
+        let (source, numbers) = Stream::channel(&pipeline, 1);
+        let mut held = numbers.named("grow").map(|n: u32| n + 1);
+        jobs(&pipeline, 200);
+        source.send(1).unwrap();
+        assert_eq!(held.recv().map(Result::unwrap), Some(2));
+        drop((source, held));
+        let report = pipeline.join();
+        let own = report.stage("grow").unwrap();
+        assert_eq!((own.received(), own.merged), (1, 0));
+        check_graph(&report);
+    }
+
+    #[test]
+    fn few_stages_are_listed_one_by_one() {
+        let pipeline = Pipeline::new("few");
+        jobs(&pipeline, ROWS as u64 / 5);
+        let report = pipeline.join();
+        assert!(report.stages.iter().all(|row| row.merged == 0), "{report}");
+        assert_eq!(report.stages.len(), ROWS / 5 * 5);
+        assert!(report.stage("grow-102").is_some());
+    }
+}
