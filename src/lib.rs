@@ -69,6 +69,7 @@
 //! | make one stream of several | [`FanIn`]; one after another: [`Stream::chain`]; in pairs: [`Stream::zip`] |
 //! | get one value: a sum, a maximum, the first that fits | [`Stream::consume`], [`Stream::fold`], [`Stream::reduce`] |
 //! | read a stream on another thread | [`Stream::spawn`] |
+//! | read a file that grows and is rotated | [`Stream::follow`] |
 //! | name a part of a pipeline | [`ProcessorFn`], [`Processor::then`] |
 //!
 //! # Threads and memory
@@ -140,9 +141,9 @@ pub use pipeline::{
 };
 pub use stage::{Emit, Operator, Tally};
 pub use stream::{
-    BoxProcessor, FromLine, Fused, Inline, Interval, IntoIter, IntoLineReader, Items, Line, LineError, LineReader,
-    Processor, ProcessorFn, ReadErrors, RecvTimeoutError, SendError, Sender, Stage, Steps, Stream, StreamReceiver,
-    Then, TryRecvError,
+    BoxProcessor, FileError, FileLine, Follow, FollowEvent, FollowStart, FollowStats, FromLine, Fused, Inline,
+    Interval, IntoIter, IntoLineReader, Items, Line, LineError, LineReader, Processor, ProcessorFn, ReadErrors,
+    RecvTimeoutError, SendError, Sender, Stage, Steps, Stream, StreamReceiver, Then, TryRecvError,
 };
 
 /// The parameters of [`Steps`] and [`Inline`]: which steps these have so far, and what they begin with.

@@ -17,7 +17,10 @@ mod stream;
 pub use inline::{FromIter, FromLines, Inline, Origin};
 pub use items::Items;
 pub use iter::IntoIter;
-pub use origin::{FromLine, Interval, IntoLineReader, Line, LineError, LineReader, ReadErrors};
+pub use origin::{
+    FileError, FileLine, Follow, FollowEvent, FollowStart, FollowStats, FromLine, Interval, IntoLineReader, Line,
+    LineError, LineReader, ReadErrors,
+};
 pub use processor::{BoxProcessor, Fused, Processor, ProcessorFn, Stage, Then};
 pub use receiver::StreamReceiver;
 pub use sender::{SendError, Sender};

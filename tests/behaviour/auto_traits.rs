@@ -55,6 +55,11 @@ fn ends_go_to_another_thread() {
 }
 
 #[test]
+fn sources_go_to_another_thread() {
+    is_send::<streamz::Follow>();
+}
+
+#[test]
 fn errors_and_what_is_told_are_shared() {
     is_shared::<StreamError>();
     is_shared::<ErrorKind>();
@@ -76,6 +81,8 @@ fn errors_and_what_is_told_are_shared() {
     is_shared::<RetryStats>();
     is_shared::<DedupeStats>();
     is_shared::<TapStats>();
+    is_shared::<streamz::FollowStats>();
+    is_shared::<streamz::FileError>();
     is_shared::<TooFarAhead>();
     is_shared::<TooLate>();
     is_shared::<FailureLimit>();

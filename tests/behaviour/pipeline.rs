@@ -1,6 +1,7 @@
 //! `Pipeline`: who owns what, and how it ends.
 
 mod dead_sources;
+mod follow;
 mod intervals;
 mod items;
 mod lines;

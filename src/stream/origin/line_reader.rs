@@ -36,6 +36,8 @@ pub struct LineReader<R> {
     pub(super) cutter: Cutter,
     /// How many bytes can be read without asking the system.
     pub(super) buffered: usize,
+    /// How many bytes have been taken from the reader.
+    pub(super) consumed: u64,
     /// The reader has come to its end, and is not asked again: a terminal or a pipe would wait for more.
     pub(super) ended: bool,
     pub(super) read_errors: ReadErrors,
@@ -107,7 +109,7 @@ impl<R: BufRead> LineReader<R> {
     /// Reads lines of at most 1 MiB from `reader`.
     pub fn new(reader: R) -> Self {
         let cutter = Cutter { max_len: MAX_LEN, partial: Vec::new(), number: 0, skips: false };
-        Self { reader, cutter, buffered: 0, ended: false, read_errors: ReadErrors::default() }
+        Self { reader, cutter, buffered: 0, consumed: 0, ended: false, read_errors: ReadErrors::default() }
     }
 
     /// Sets how many bytes a line may have, its end not counted. Defaults to 1 MiB; 0 allows empty lines only.
@@ -193,7 +195,7 @@ impl<R: BufRead> LineReader<R> {
     }
 
     /// One look at what the reader has. Reads at most once.
-    fn look(&mut self) -> io::Result<Step> {
+    pub(super) fn look(&mut self) -> io::Result<Step> {
         let available = match self.reader.fill_buf() {
             Ok([]) => return Ok(Step::Nothing),
             Ok(available) => available,
@@ -206,6 +208,7 @@ impl<R: BufRead> LineReader<R> {
         let used = rest.skip_until(b'\n')?;
         let line = self.cutter.cut(&seen[..used]);
         self.buffered = available.len() - used;
+        self.consumed += used as u64;
         self.reader.consume(used);
         Ok(line.map_or(Step::More, Step::Line))
     }
@@ -261,7 +264,7 @@ impl Cutter {
     }
 
     /// What stands after the last line end.
-    fn rest(&mut self) -> Option<Line> {
+    pub(super) fn rest(&mut self) -> Option<Line> {
         let bytes = std::mem::take(&mut self.partial);
         if bytes.is_empty() { None } else { Some(self.line(bytes)) }
     }

@@ -9,6 +9,8 @@
 //! and [`Site::died`] says so: half the input must not pass for all of it, whatever stands behind the source. An item that
 //! is broken while the source lives is an error item, made by [`Site::error`].
 
+mod file_line;
+mod follow;
 mod foreign;
 mod interval;
 mod iter;
@@ -17,6 +19,8 @@ mod lines;
 
 use std::sync::Arc;
 
+pub use file_line::{FileError, FileLine};
+pub use follow::{Follow, FollowEvent, FollowStart, FollowStats};
 pub use interval::Interval;
 pub(super) use iter::Iter;
 pub use line_reader::{Line, LineError, LineReader, ReadErrors};
