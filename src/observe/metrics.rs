@@ -65,6 +65,7 @@ impl Pipeline {
     /// | `streamz_step_dropped_items_total` | counter | `stage`, `step`, `reason` | received items that were dropped |
     /// | `streamz_step_abandoned_items_total` | counter | `stage`, `step` | received items that were held at a stop |
     /// | `streamz_step_absorbed_errors_total` | counter | `stage`, `step` | received error items that were not sent on |
+    /// | `streamz_step_failed_calls_total` | counter | `stage`, `step` | calls that had no result, each attempt counted |
     /// | `streamz_step_held_items` | gauge | `stage`, `step` | received items that are held |
     /// | `streamz_output_queued_items` | gauge | `stage`, `branch` | items that wait for the consumer |
     /// | `streamz_output_capacity_items` | gauge | `stage`, `branch` | items that may wait for the consumer |
@@ -197,6 +198,7 @@ metrics! {
     DROPPED = counter("streamz_step_dropped_items_total", Count, "received items that were dropped");
     ABANDONED = counter("streamz_step_abandoned_items_total", Count, "received items that were held at a stop");
     ABSORBED = counter("streamz_step_absorbed_errors_total", Count, "received error items that were not sent on");
+    FAILED_CALLS = counter("streamz_step_failed_calls_total", Count, "calls that had no result, each attempt counted");
     HELD = gauge("streamz_step_held_items", Count, "received items that are held");
     QUEUED = gauge("streamz_output_queued_items", Count, "items that wait for the consumer");
     CAPACITY = gauge("streamz_output_capacity_items", Count, "items that may wait for the consumer");
@@ -360,6 +362,7 @@ impl Series<'_> {
                 series.count(&FAILED, step.failed);
                 series.count(&ABANDONED, step.abandoned);
                 series.count(&ABSORBED, step.errors_absorbed);
+                series.count(&FAILED_CALLS, step.failed_calls);
                 series.set(&HELD, step.held() as f64);
                 for &(reason, dropped) in &step.dropped {
                     series.with("reason", reason.as_str(), |series| series.count(&DROPPED, dropped));
@@ -525,6 +528,9 @@ mod tests {
         pipeline.export_metrics(NEVER);
         let numbers =
             Stream::from_iter(&pipeline, 0..100_u32).try_map(|n| if n % 10 == 0 { Err("ten") } else { Ok(*n) });
+        let flaky =
+            crate::AsyncMapper::new(|_: &CancelToken, n: &u32| if n.is_multiple_of(2) { Err("even") } else { Ok(*n) });
+        let numbers = numbers.through(&crate::Fallback::new(flaky.with_workers(1), |_, n, _| Some(*n)));
         let (even, odd) = numbers.split(|n| n % 2 == 0);
         even.named("even").spawn_for_each(drop);
         odd.filter(|n| n % 3 == 0).named("odd").spawn_for_each(drop);
@@ -535,6 +541,7 @@ mod tests {
         assert_eq!(value(&RUNNING, ""), Some(0.0));
         assert_eq!(value(&ENDS, ",outcome=completed"), Some(1.0));
         assert_eq!(report.stages.iter().map(StageReport::failed).sum::<u64>(), 10);
+        assert_eq!(report.stages.iter().map(StageReport::failed_calls).sum::<u64>(), 40);
         for stage in &report.stages {
             let of = format!(",stage={}", stage.name);
             assert_eq!(value(&RECEIVED, &of), Some(stage.received() as f64), "{}", stage.name);
@@ -544,6 +551,7 @@ mod tests {
                 let of = format!("{of},step={}", step.name);
                 assert_eq!(value(&DELIVERED, &of), Some(step.delivered as f64), "{}", stage.name);
                 assert_eq!(value(&FAILED, &of), Some(step.failed as f64), "{}", stage.name);
+                assert_eq!(value(&FAILED_CALLS, &of), Some(step.failed_calls as f64), "{}", stage.name);
                 assert_eq!(value(&FILTERED, &of), Some(step.filtered as f64), "{}", stage.name);
                 assert_eq!(value(&HELD, &of), Some(0.0), "{}", stage.name);
             }

@@ -6,6 +6,8 @@
 //! - Whether a call was cancelled is decided by its token when it returns, not by what it returns: an error that comes after
 //!   the cancellation is [`Cancelled`](CallFailure::Cancelled), whatever it says. A result that comes all the same is a
 //!   result for the layers around it; the pool drops it if its stage was cancelled.
+//! - Each failure is counted once, where it arises ([`CallError::raised`]), so that a layer cannot hide it. A call that is cut
+//!   short by a deadline that a layer has set is counted by that layer.
 //! - A deadline that a layer has set for what it wraps comes out of that layer as [`TimedOut`](CallFailure::TimedOut).
 
 use std::fmt;
@@ -69,8 +71,17 @@ pub enum CallFailure<E> {
 }
 
 impl<E> CallError<E> {
+    /// What a layer makes of the error of the layer below it, which has been counted.
     pub(crate) fn new(failure: CallFailure<E>, attempts: u32) -> Self {
         Self { failure, attempts }
+    }
+
+    /// A failure at its origin: counted in the stage that makes the call with this token. Being cancelled is no failure.
+    pub(crate) fn raised(cancel: &CancelToken, failure: CallFailure<E>, attempts: u32) -> Self {
+        if !matches!(failure, CallFailure::Cancelled) {
+            cancel.call_failed();
+        }
+        Self::new(failure, attempts)
     }
 
     /// The error that the call itself returned, if it did.

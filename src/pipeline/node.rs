@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::Scope;
+use super::stats::StageStats;
 use crate::clock::Clock;
 use crate::clock::wait::Wake;
 use crate::error::StreamError;
@@ -63,6 +64,8 @@ pub(crate) struct Node {
     /// look for each item is enough as long as nothing does. The token of a call, which may be cancelled often, has no stages
     /// below it as a rule, and then sets no alarm.
     alarm: Arc<AtomicBool>,
+    /// The stage whose calls are given this token, or one below it.
+    calls_of: Option<Arc<StageStats>>,
     state: Mutex<NodeState>,
 }
 
@@ -81,7 +84,19 @@ impl Node {
 
     pub(super) fn new(clock: Clock, deadline: Option<Instant>, parent: Option<Arc<Node>>) -> Self {
         let alarm = parent.as_ref().map_or_else(Arc::default, |parent| Arc::clone(&parent.alarm));
-        Self { cancelled: AtomicBool::new(false), deadline, clock, parent, alarm, state: Mutex::default() }
+        let cancelled = AtomicBool::new(false);
+        Self { cancelled, deadline, clock, parent, alarm, calls_of: None, state: Mutex::default() }
+    }
+
+    /// A child for the calls of a stage.
+    pub(super) fn for_calls(parent: &Arc<Self>, stats: &Arc<StageStats>) -> Self {
+        let node = Self::new(parent.clock.clone(), None, Some(Arc::clone(parent)));
+        Self { calls_of: Some(Arc::clone(stats)), ..node }
+    }
+
+    /// The stage for which a call with this token is made.
+    pub(super) fn calls_of(&self) -> Option<&StageStats> {
+        self.lineage().find_map(|node| node.calls_of.as_deref())
     }
 
     pub(crate) fn cancel(&self, cause: Cause) {

@@ -191,6 +191,12 @@ pub struct StepReport {
     pub errors_out: u64,
     /// Error items that it was given and did not send on: recovered from, or dropped for want of room or of a reader.
     pub errors_absorbed: u64,
+    /// Calls that had no result: they returned an error, panicked, ran into a time limit, or were refused, by a
+    /// [`CircuitBreaker`](crate::CircuitBreaker) for example. Every attempt counts. Zero for steps that make no [`Call`](crate::Call).
+    ///
+    /// If there are more of these than [`failed`](Self::failed) items, the others were made good in the step itself: by a
+    /// [`Retry`](crate::Retry), a [`Fallback`](crate::Fallback) or [`combine`](crate::Combine).
+    pub failed_calls: u64,
 }
 
 /// One input of a stage in a [`Report`]: an output of another stage.
@@ -338,6 +344,16 @@ impl StageReport {
         sum(self.steps.iter().map(|step| step.failed))
     }
 
+    /// Calls that had no result: see [`StepReport::failed_calls`].
+    pub fn failed_calls(&self) -> u64 {
+        sum(self.steps.iter().map(|step| step.failed_calls))
+    }
+
+    /// The failed calls, if there are more of them than failed items.
+    pub(crate) fn hidden_failures(&self) -> Option<u64> {
+        Some(self.failed_calls()).filter(|&calls| calls > self.failed())
+    }
+
     /// Items that any step removed on purpose or dropped.
     pub fn removed(&self) -> u64 {
         sum(self.steps.iter().map(|step| step.filtered.saturating_add(step.total_dropped())))
@@ -380,6 +396,7 @@ impl StepReport {
             errors_in: stats.errors_in.get(),
             errors_out: stats.errors_out.get(),
             errors_absorbed: stats.errors_absorbed.get(),
+            failed_calls: stats.failed_calls.get(),
         }
     }
 

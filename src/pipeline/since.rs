@@ -123,6 +123,7 @@ impl StepReport {
             errors_in: count(|step| step.errors_in),
             errors_out: count(|step| step.errors_out),
             errors_absorbed: count(|step| step.errors_absorbed),
+            failed_calls: count(|step| step.failed_calls),
         }
     }
 }
@@ -167,6 +168,7 @@ mod tests {
             errors_in: count * 9,
             errors_out: count * 10,
             errors_absorbed: count * 11,
+            failed_calls: count * 18,
             ..step
         };
         let output = OutputReport {

@@ -103,6 +103,8 @@ pub(crate) struct StepStats {
     pub(crate) errors_in: Counter,
     pub(crate) errors_out: Counter,
     pub(crate) errors_absorbed: Counter,
+    /// Written by all threads that make calls for the stage; no part of the balance.
+    pub(crate) failed_calls: Counter,
     /// How often in a row the operator has panicked without getting anywhere, and what it had done by then.
     futile: Counter,
     done: Counter,
@@ -125,6 +127,7 @@ impl StepStats {
             errors_in: Counter::default(),
             errors_out: Counter::default(),
             errors_absorbed: Counter::default(),
+            failed_calls: Counter::default(),
             futile: Counter::default(),
             done: Counter::default(),
         }

@@ -111,6 +111,7 @@ impl StepReport {
         self.errors_in += other.errors_in;
         self.errors_out += other.errors_out;
         self.errors_absorbed += other.errors_absorbed;
+        self.failed_calls += other.failed_calls;
         for &(reason, count) in &other.dropped {
             match self.dropped.iter_mut().find(|(before, _)| *before == reason) {
                 Some((_, before)) => *before += count,

@@ -165,8 +165,9 @@ impl Report {
         let notes = notes.filter_map(|(what, latency)| Some(format!("{what}: {}", form.latency(latency.as_ref()?))));
         let merged =
             (stage.merged > 0).then(|| format!("and {} later stages that have ended", form.count(stage.merged)));
-        let notes = merged.into_iter().chain(notes);
-        Row { label: printable(&format!("{}{threads}", stage.name)), cells, notes: notes.collect() }
+        let calls = stage.hidden_failures().map(|failed| format!("calls: {} failed", form.count(failed)));
+        let notes = merged.into_iter().chain(calls).chain(notes).collect();
+        Row { label: printable(&format!("{}{threads}", stage.name)), cells, notes }
     }
 
     fn step_row(&self, step: &StepReport, form: Form) -> Row {
@@ -263,6 +264,7 @@ mod tests {
                 emitted: self.count(),
                 filtered: self.count(),
                 failed: self.count(),
+                failed_calls: self.count(),
                 dropped: vec![(DropReason::Overflow, self.count()), (DropReason::Unmatched, self.count())],
                 abandoned: self.count(),
                 ..StepReport::of(&StageStats::new("".into(), StageKind::Source, &["".into()], 1).steps[0])
@@ -355,6 +357,7 @@ mod tests {
         let task = StageReport { idle, busy, ..stage(StageKind::Task, "every", 1, &["every"]) };
         let mut pool = StageReport { idle, busy, ..stage(StageKind::Processor, "fetch", 8, &["fetch"]) };
         (pool.steps[0].received, pool.steps[0].emitted, pool.steps[0].failed) = (12_345_678, 12_345_600, 78);
+        pool.steps[0].failed_calls = 12_345_678;
         pool.outputs = vec![output("", 3)];
         let mut split = stage(StageKind::Processor, "split", 1, &["parse", "split"]);
         split.outputs = vec![output("left", 0), output("right", 256)];
@@ -369,6 +372,7 @@ shown: completed after 2.00s
   stage           in     out  removed  failed   idle   busy  blocked    queue
   every            0       0        0       0  570µs              0s
   fetch x8    12.35M  12.35M        0      78  570µs  1.23s       0s    3/256
+      calls: 12.35M failed
   split            0       0        0       0     0s     0s       0s  256/512
     parse          0       0        0       0
     split          0       0        0       0
@@ -396,5 +400,6 @@ shown: completed after 2.00s
             "3/256",
         ];
         assert_eq!(cells, expected, "{wide}");
+        assert!(wide.contains("\n      calls: 12345678 failed\n"), "{wide}");
     }
 }

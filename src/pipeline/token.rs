@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::name::checked;
 use super::node::{Cause, Node, Registration};
 use super::scope::Scope;
+use super::stats::StageStats;
 use crate::clock::account::WaitFor;
 use crate::clock::wait::Wake;
 use crate::clock::{Clock, Limit, earlier};
@@ -83,6 +84,19 @@ impl CancelToken {
     fn child_until(&self, deadline: Option<Instant>) -> Self {
         let node = Node::new(self.node.clock.clone(), deadline, Some(Arc::clone(&self.node)));
         Self { node: Arc::new(node), scope: self.scope.clone(), name: None }
+    }
+
+    /// A child for the calls that a stage makes: [`call_failed`](Self::call_failed) of it, and of the tokens below it, counts
+    /// in the statistics of that stage.
+    pub(crate) fn for_calls(&self, stats: &Arc<StageStats>) -> Self {
+        Self { node: Arc::new(Node::for_calls(&self.node, stats)), scope: self.scope.clone(), name: None }
+    }
+
+    /// Counts a failed call that was given this token. A call outside of a stage is counted nowhere.
+    pub(crate) fn call_failed(&self) {
+        if let Some(stats) = self.node.calls_of() {
+            stats.steps[0].failed_calls.add_shared(1);
+        }
     }
 
     /// The same token, with a name for the source that is built on it next: `Stream::lines(&pipeline.named("orders"), file)`.

@@ -28,6 +28,8 @@ fn diamond() -> Report {
         let stage = report.stages.iter_mut().find(|stage| &*stage.name == name).unwrap();
         [stage.idle, stage.busy, stage.blocked] = [idle, busy, blocked].map(Duration::from_secs);
     }
+    let fetch = report.stages.iter_mut().find(|stage| &*stage.name == "fetch").unwrap();
+    fetch.steps[0].failed_calls = 1_234;
     let fan_out = report.stages.iter_mut().find(|stage| &*stage.name == "fan_out").unwrap();
     fan_out.outputs[2].is_blocking = true;
     fan_out.outputs[2].blocked = Duration::from_secs(8);
@@ -41,7 +43,7 @@ fn a_diamond_is_drawn_for_mermaid() {
     direction LR
     s0("source<br/>12 out")
     s1["fan_out<br/>12 in, 36 out<br/>busy 10 %, blocked 80 %<br/>waits for room"]
-    s2["fetch x4<br/>12 in, 12 out<br/>busy 90 %<br/>bottleneck"]
+    s2["fetch x4<br/>12 in, 12 out<br/>1,234 failed calls<br/>busy 90 %<br/>bottleneck"]
     s3["less<br/>12 in, 10 out<br/>2 failed"]
     s4["fan_in<br/>22 in, 22 out"]
     s5("store<br/>22 in")
@@ -75,7 +77,7 @@ fn a_diamond_is_drawn_for_graphviz() {
     edge [fontname="sans-serif"]
     s0 [label="source\n12 out" style="rounded,filled"]
     s1 [label="fan_out\n12 in, 36 out\nbusy 10 %, blocked 80 %\nwaits for room" color="#e03131" penwidth=3]
-    s2 [label="fetch x4\n12 in, 12 out\nbusy 90 %\nbottleneck" fillcolor="#ffd8a8"]
+    s2 [label="fetch x4\n12 in, 12 out\n1,234 failed calls\nbusy 90 %\nbottleneck" fillcolor="#ffd8a8"]
     s3 [label="less\n12 in, 10 out\n2 failed"]
     s4 [label="fan_in\n22 in, 22 out"]
     s5 [label="store\n22 in" style="rounded,filled"]

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use streamz::{
-    AsyncMapper, Call, CallFailure, CallStage, CancelToken, ErrorKind, ManualClock, Mapper, Outcome, PanicMessage,
-    Pipeline, Processor, Retry, Stream, StreamError,
+    AsyncMapper, Call, CallFailure, CallStage, CancelToken, CircuitBreaker, ErrorKind, Fallback, ManualClock, Mapper,
+    Outcome, PanicMessage, Pipeline, Processor, Retry, Stream, StreamError,
 };
 
 use crate::{ms, virtual_pipeline};
@@ -376,4 +376,51 @@ fn a_longest_pause_below_the_first_is_refused_when_it_is_used() {
 #[should_panic(expected = "`share` must be finite and at least 0.0, not -0.5")]
 fn a_budget_that_is_none_is_refused() {
     let _ = Retry::new(AsyncMapper::new(never)).with_budget(-0.5);
+}
+
+/// The items and the calls that fail in a pool which is given the numbers from 0 to 4.
+fn failures<P: Processor<In = u32>>(pool: &P) -> (u64, u64) {
+    let pipeline = Pipeline::new("failures");
+    Stream::from_iter(&pipeline, 0..5).through(pool).for_each(drop).unwrap();
+    let report = pipeline.join();
+    (report.stages[1].failed(), report.stages[1].failed_calls())
+}
+
+#[test]
+fn failed_calls_are_counted_whatever_makes_good_for_them() {
+    let never = || AsyncMapper::new(never).with_workers(1);
+    assert_eq!(failures(&never()), (5, 5), "as they are");
+    assert_eq!(failures(&never().combine(|n, result| Ok((n, result.ok())))), (0, 5), "combined");
+    assert_eq!(failures(&Fallback::new(never(), |_, _, _| Some(()))), (0, 5), "with a fallback");
+    let retry = |attempts| {
+        let busy = AsyncMapper::new(busy(&Arc::default())).with_workers(2);
+        Retry::new(busy).max_attempts(attempts).base_delay(Duration::ZERO)
+    };
+    assert_eq!(failures(&retry(5)), (0, 1 + 2 + 3 + 4), "every attempt");
+    assert_eq!(failures(&retry(2)), (3, 1 + 2 + 2 + 2), "the last one, too");
+    let breaker = CircuitBreaker::new(never()).with_count_window(2).min_requests(2);
+    assert_eq!(failures(&Fallback::new(breaker, |_, _, _| Some(()))), (0, 5), "refused by a circuit breaker");
+    let panics = Mapper::fallible(|n: &u32| if *n > 2 { panic!("on purpose") } else { streamz::ok(*n) });
+    assert_eq!(failures(&Fallback::new(panics, |_, _, _| Some(0))), (0, 2), "panics of another call");
+    let twice = Fallback::new(Fallback::new(retry(2), |_, _, _| None), |_, _, _| Some(String::new()));
+    assert_eq!(failures(&twice.combine(|_, result| Ok(result.ok()))), (0, 7), "once, through all layers");
+}
+
+#[test]
+fn calls_cut_by_a_time_limit_have_failed_and_cancelled_ones_have_not() {
+    let nap = |limit| AsyncMapper::new(|cancel: &CancelToken, _: &u32| cancel.sleep(ms(100))).with_timeout(limit);
+    let counts = |retry: &Retry<_>, stop: fn(&Pipeline)| {
+        let (clock, pipeline) = virtual_pipeline();
+        Stream::from_iter(&pipeline, [0]).through(retry).named("sink").spawn_for_each(drop);
+        clock.advance(ms(50));
+        stop(&pipeline);
+        clock.advance(ms(1_000));
+        let report = pipeline.join();
+        (report.stages[1].failed(), report.stages[1].failed_calls())
+    };
+    let own = Retry::new(nap(ms(10))).with_jitter(false).base_delay(ms(10));
+    assert_eq!(counts(&own, |_| ()), (1, 3), "its own limit");
+    let total = Retry::new(nap(ms(200))).with_total_timeout(ms(80));
+    assert_eq!(counts(&total, |_| ()), (1, 1), "the limit of all attempts");
+    assert_eq!(counts(&total, |pipeline| pipeline.cancel()), (0, 0), "cancelled");
 }

@@ -109,6 +109,18 @@ fn wide_screens_show_counts() {
 }
 
 #[test]
+fn failed_calls_behind_which_items_did_not_fail_have_a_column() {
+    let retried = |seconds| {
+        let mut report = orders(seconds);
+        report.stages[1].steps[0].failed_calls = 50 * seconds;
+        report
+    };
+    let screen = screen(&history((0..=12).map(retried)), 80, 24);
+    assert_eq!(screen[1], "stage           in/s   out/s  busy  blocked  queue     failed  errors  history");
+    assert_eq!(screen[3], "enrich x8       4900    4900   97%       0%  ▍·······      36     600  █████████");
+}
+
+#[test]
 fn small_screens_show_names_and_rates() {
     let history = history((0..=12).map(orders));
     assert_eq!(screen(&history, 20, 5), ["orders  running  12s", "parse           5000", "enrich x8       4900"]);

@@ -42,6 +42,7 @@ enum Column {
     Emitted,
     Removed,
     Failed,
+    Errors,
     Latency,
     History,
 }
@@ -49,7 +50,7 @@ enum Column {
 use Column::*;
 
 /// The columns behind the name, with their titles, their widths, and from which width of the screen they are shown.
-const COLUMNS: [(Column, &str, usize, usize); 13] = [
+const COLUMNS: [(Column, &str, usize, usize); 14] = [
     (Items, "items/s", 7, 14),
     (In, "in/s", 6, NARROW),
     (Out, "out/s", 6, NARROW),
@@ -61,6 +62,7 @@ const COLUMNS: [(Column, &str, usize, usize); 13] = [
     (Emitted, "out", 11, 120),
     (Removed, "removed", 9, 130),
     (Failed, "failed", 6, 70),
+    (Errors, "errors", 6, 75),
     (Latency, "p99", 6, 75),
     (History, "history", 6, 70),
 ];
@@ -198,10 +200,12 @@ struct Table {
 impl Table {
     fn new(rows: &[Row<'_>], screen: usize) -> Self {
         let has_latency = rows.iter().any(|row| row.stage.latency.is_some());
+        let has_errors = rows.iter().any(|row| row.stage.hidden_failures().is_some());
         let fits = |column, from| match column {
             _ if from > screen => false,
             Items => screen < NARROW,
             Latency => has_latency,
+            Errors => has_errors,
             _ => true,
         };
         let columns = COLUMNS.into_iter().filter(|&(column, .., from)| fits(column, from));
@@ -294,16 +298,14 @@ impl Row<'_> {
             Busy => plain(percent(lately, lately.busy + lately.asleep)),
             Blocked => plain(percent(lately, lately.blocked)),
             Removed => (stage.removed() > 0).then(|| (Style::Plain, stage.removed().to_string())),
-            Failed if stage.failed() > 0 => {
-                let style = if lately.failed() > 0 { Style::Alarm } else { Style::Warning };
-                Some((style, short(stage.failed() as f64)))
-            }
+            Failed => failures(stage.failed(), lately.failed()),
+            Errors => failures(stage.failed_calls(), lately.failed_calls()),
             Latency => {
                 let latency = lately.latency.as_ref().filter(|latency| latency.count > 0)?;
                 plain(time(latency.p99))
             }
             History => Some((Style::Faint, sparkline(history.rates(&stage.name, width)))),
-            Failed | Queue | Queued => None,
+            Queue | Queued => None,
         }
     }
 
@@ -315,6 +317,12 @@ impl Row<'_> {
         };
         outputs.iter().fold((0, 0), |(queued, capacity), output| (queued + output.queued, capacity + output.capacity))
     }
+}
+
+/// A count of failures, if there are any; one that has just grown stands out.
+fn failures(count: u64, lately: u64) -> Option<(Style, String)> {
+    let style = if lately > 0 { Style::Alarm } else { Style::Warning };
+    (count > 0).then(|| (style, short(count as f64)))
 }
 
 fn percent(stage: &StageReport, part: Duration) -> String {

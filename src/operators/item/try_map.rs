@@ -157,7 +157,7 @@ where
             Ok(Err(error)) => CallFailure::Failed(error),
             Err(payload) => CallFailure::Panicked(payload.into()),
         };
-        Err(CallError::new(failure, 1))
+        Err(CallError::raised(cancel, failure, 1))
     }
 }
 

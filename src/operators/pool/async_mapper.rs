@@ -270,7 +270,7 @@ where
             },
             Err(payload) => CallFailure::Panicked(payload.into()),
         };
-        Err(CallError::new(failure, 1))
+        Err(CallError::raised(cancel, failure, 1))
     }
 }
 

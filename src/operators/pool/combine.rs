@@ -19,6 +19,8 @@ use crate::stream::Stream;
 /// spares the clone that a call, which sees it by reference, would have to make; and what the call returned. It gives back
 /// either the result, or both item and error, which then go on as an error item.
 ///
+/// The report counts a failed call in [`failed_calls`](crate::StepReport::failed_calls), whatever the closure makes of it.
+///
 /// ```
 /// use streamz::{AsyncMapper, CancelToken, Pipeline, Stream};
 ///

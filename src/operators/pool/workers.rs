@@ -176,7 +176,7 @@ where
     W: Fn(&Site<'_>, In) -> Outcome<Out> + Send + Sync + 'static,
 {
     let (sender, stream) = registered.output("", capacity);
-    let calls = registered.token.child();
+    let calls = registered.token.for_calls(&registered.stats);
     let pool = Pool::new(settings, input, sender, registered.context(), calls.clone());
     pool.edge.when_gone(move || calls.cancel_with(Cause::ConsumerGone));
     let scope = registered.token.scope();

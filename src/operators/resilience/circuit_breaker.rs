@@ -278,7 +278,9 @@ impl<C: Call> Call for BreakerCall<C> {
     type Error = C::Error;
 
     fn call(&self, cancel: &CancelToken, item: &C::In) -> Result<C::Out, CallError<C::Error>> {
-        let Some(permit) = self.circuit.admit(cancel) else { return Err(CallError::new(CallFailure::CircuitOpen, 0)) };
+        let Some(permit) = self.circuit.admit(cancel) else {
+            return Err(CallError::raised(cancel, CallFailure::CircuitOpen, 0));
+        };
         // If a call should unwind, that is a failure.
         let mut admitted = Admitted { circuit: &self.circuit, permit, cancel, verdict: Verdict::Failure };
         let result = self.inner.call(cancel, item);

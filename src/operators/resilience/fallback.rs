@@ -34,6 +34,8 @@ use crate::stream::Stream;
 /// assert_eq!(results[2].as_ref().unwrap_err().take_item::<&str>(), Some("x"));
 /// ```
 ///
+/// The report counts the failed calls, in [`failed_calls`](crate::StepReport::failed_calls), with and without another result.
+///
 /// To handle errors of other stages, too, there is [`Recover`](crate::Recover).
 ///
 /// # Ordering

@@ -288,8 +288,18 @@ impl<C: Call> Call for RetryCall<C> {
         }
         match self.inner.call(token, item) {
             Ok(out) => Ok(out),
-            Err(error) => self.again(cancel, token, item, error),
+            Err(error) => {
+                count_if_cut(cancel, &error);
+                self.again(cancel, token, item, error)
+            }
         }
+    }
+}
+
+/// Counts a call that was cut short by the time limit of the retry; `cancel` is the token without it.
+fn count_if_cut<E>(cancel: &CancelToken, error: &CallError<E>) {
+    if error.is_cancelled() && !cancel.is_cancelled() {
+        cancel.call_failed();
     }
 }
 
@@ -327,6 +337,7 @@ impl<C: Call> RetryCall<C> {
                     return Ok(out);
                 }
                 Err(next) => {
+                    count_if_cut(cancel, &next);
                     attempts = attempts.saturating_add(next.attempts);
                     before = std::mem::replace(&mut error, next).into_error();
                 }

@@ -157,6 +157,7 @@ fn node_lines(report: &Report, stage: &StageReport, is_bottleneck: bool, is_wait
     });
     let losses = [(stage.failed(), "failed"), (stage.removed(), "removed"), (stage.abandoned(), "abandoned")];
     lines.extend(listed(losses.map(|(count, word)| (count > 0).then(|| format!("{} {word}", grouped(count))))));
+    lines.extend(stage.hidden_failures().map(|failed| format!("{} failed calls", grouped(failed))));
     let shares = [("busy", stage.busy), ("asleep", stage.asleep), ("blocked", stage.blocked)];
     lines.extend(listed(shares.map(|(word, time)| {
         let percent = 100.0 * report.share(stage, time);
