@@ -55,9 +55,9 @@ Following:
   Files may be missing at first, renamed and created again, or emptied. What still comes to one
   that was renamed is read, too, until it is deleted or the next one is renamed. If a file is
   renamed more than once within a tenth of a second, those in between are read as FILE.1, FILE.2,
-  ..; if they may have been deleted as well, that is a failure. It cannot be noticed that a file
-  was emptied and has grown beyond its old length within that time, or was deleted and created
-  again twice. Lines of files that are read from their end are counted from there: access.log:+17.
+  .. or FILE-20260131; if they may have been deleted as well, that is a failure. It cannot be
+  noticed that a file was deleted and created again twice within that time. Lines of files that
+  are read from their end are counted from there: access.log:+17.
 
 Exit status:
   0    all was read; with --follow: ended by Ctrl-C

@@ -22,6 +22,12 @@ impl Line {
         let at = At { file, number: line.number, relative };
         Self { at, bytes: line.bytes, is_truncated: line.is_truncated }
     }
+
+    /// A line of a file that is followed.
+    pub(crate) fn of_file(file: u32, line: streamz::FileLine) -> Self {
+        let at = At { file, number: line.number, relative: line.start > 0 };
+        Self { at, bytes: line.bytes, is_truncated: line.is_truncated }
+    }
 }
 
 /// What cuts the bytes of a reader into lines.

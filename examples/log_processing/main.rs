@@ -16,9 +16,8 @@
 //! - *Memory does not depend on the input.* Tables have a bound; what was forgotten to keep it is counted and reported.
 //! - *The time of the log.* Windows, repeats and rates go by the time that the lines tell, so that a log of last week gives
 //!   the alerts that it would have given last week, and the same ones each time.
-//! - *Following.* With `--follow` the source is an interval: at each tick a [`FlatMap`](streamz::FlatMap) unfolds into the
-//!   lines that have come. Files may be renamed and created again, or emptied. Ctrl-C drains the pipeline: what was read
-//!   is in the report.
+//! - *Following.* With `--follow` the source is [`Stream::follow_lines`](streamz::Stream::follow_lines). Files may be renamed and
+//!   created again, or emptied. Ctrl-C drains the pipeline: what was read is in the report.
 //! - *Steps that are too cheap for a thread* share one: reading and parsing here, everything else there.
 //!
 //! `cargo run --release --example log_processing` makes a log with attacks in it, works through it, and checks what it has
@@ -62,7 +61,7 @@ use std::sync::Arc;
 use alerts::Said;
 use args::Args;
 use clap::Parser;
-use follow::{Follower, Notes};
+use follow::{Growing, Notes};
 use input::{Lines, Reading};
 use interruptible::Stop;
 use output::{Output, complain, note};
@@ -91,17 +90,7 @@ struct Job {
 /// Where the lines come from.
 enum Source {
     Files(Lines),
-    Growing(Follower),
-}
-
-impl Source {
-    /// The files that grow, to ask them at the end for what is left.
-    fn follower(&self) -> Option<Follower> {
-        match self {
-            Self::Files(_) => None,
-            Self::Growing(follower) => Some(follower.clone()),
-        }
-    }
+    Growing(Growing),
 }
 
 /// How the work ended.
@@ -147,8 +136,8 @@ fn run(args: &Args) -> Result<Summary, BoxError> {
     let output = Output::default();
     let progress = Progress::new(!args.quiet && !args.follow && !args.live, size);
     let source = if args.follow {
-        let notes: Notes = Arc::new(if args.quiet { |_: &str| {} } else { note });
-        Source::Growing(Follower::open(args, &reading, &stop, &notes)?)
+        let notes: Notes = if args.quiet { |_| {} } else { note };
+        Source::Growing(Growing::new(args, &reading, notes)?)
     } else {
         Source::Files(Lines::new(args, &reading, &stop))
     };

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use streamz::{BoxError, Custom, Dedupe, Inline, Mapper, Outcome, Pipeline, Report, Result, Stream};
+use streamz::{
+    BoxError, Custom, Dedupe, FileLine, Inline, Mapper, Outcome, Pipeline, Report, Result, Stream, StreamError,
+};
 
 use crate::alerts::{PerMinute, Said};
 use crate::args::Format;
@@ -14,9 +16,6 @@ use crate::lines::Line;
 use crate::record::{Record, parse};
 use crate::watch::Alert;
 use crate::{Ended, Job, Source, listen_to_ctrl_c};
-
-/// How often it is looked whether the files that are followed have grown.
-const POLL: Duration = Duration::from_millis(100);
 
 /// How many records may wait between the two threads: where other programs want the processors too, each has enough to do
 /// until it is its turn again. A record takes about a hundred bytes.
@@ -34,7 +33,10 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     }
     let live = args.live.then(|| pipeline.live());
 
-    let follower = source.follower();
+    let following = match &source {
+        Source::Files(_) => None,
+        Source::Growing(growing) => Some((growing.files(), growing.stats())),
+    };
     let examiner = Arc::new(Mutex::new(Examiner::new(&args)));
     let examine = Custom::new("examine", {
         let examiner = Arc::clone(&examiner);
@@ -52,6 +54,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     let told = alerts.with(examine).with(once).with(not_too_often).for_each(|item| {
         let done = match item {
             Ok(alert) => said.say(alert),
+            Err(error) if following.as_ref().is_some_and(|(files, _)| files.add_fault(&error, &reading)) => Ok(()),
             Err(error) => rejects.add_error(&error),
         };
         if let Err(error) = done {
@@ -84,7 +87,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
         repeated,
         held_back,
         forgotten: known.evicted(),
-        unfinished: follower.map_or(0, |follower| follower.unfinished() as u64),
+        unfinished: following.map_or(0, |(_, stats)| stats.unfinished()),
         report: Some(report),
         interrupted: interrupted.is_set(),
         is_cut,
@@ -97,8 +100,11 @@ fn records(pipeline: &Pipeline, source: Source, format: Format) -> Stream<Record
     let parse = Mapper::fallible(move |line: &Line| parse(line, format)).with_name("parse line");
     match source {
         Source::Files(lines) => Inline::from_iter(pipeline, lines).with(parse).spawn("parse"),
-        Source::Growing(follower) => {
-            Stream::interval(pipeline, POLL).inline().flat_map(move |_| follower.news()).with(parse).spawn("parse")
+        Source::Growing(growing) => {
+            let translate = growing.translation();
+            // Of a line that is too long, the beginning is a line, too.
+            let whole_or_not = |error: &StreamError| error.take_item::<FileLine>();
+            growing.lines(pipeline).inline().on_errors(whole_or_not).map(translate).with(parse).spawn("parse")
         }
     }
 }

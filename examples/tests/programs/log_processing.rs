@@ -1124,17 +1124,17 @@ mod linux {
         let run = Follow::start(&place, &["a.log"]);
         run.notes("following a.log");
         place.append("a.log", probe("one", 0));
-        run.alerts("one", "a.log:+1");
+        run.alerts("one", "a.log:1");
 
         fs::rename(place.path("a.log"), place.path("a.log.1")).unwrap();
         // Still open in the program that writes, which does not know yet.
         place.append("a.log.1", probe("two", 1));
-        run.alerts("two", "a.log:+2");
+        run.alerts("two", "a.log:2");
         place.write("a.log", probe("three", 2));
         run.notes("renamed and created again: a.log");
         run.alerts("three", "a.log:1");
         place.append("a.log.1", probe("four", 3));
-        run.alerts("four", "a.log:+3");
+        run.alerts("four", "a.log:3");
         place.append("a.log", probe("five", 4));
         run.alerts("five", "a.log:2");
 
@@ -1143,7 +1143,7 @@ mod linux {
         fs::rename(place.path("a.log"), place.path("a.log.2")).unwrap();
         place.write("a.log", "");
         run.notes("renamed and created again: a.log");
-        run.alerts("six", "a.log:+4");
+        run.alerts("six", "a.log:4");
         // A file that is deleted is let go, too.
         place.append("a.log.2", probe("seven", 6).trim_end());
         fs::remove_file(place.path("a.log.2")).unwrap();
@@ -1161,7 +1161,7 @@ mod linux {
         let run = Follow::start(&place, &["a.log"]);
         run.notes("following a.log");
         place.append("a.log", good(0) + &good(1) + &probe("one", 2));
-        run.alerts("one", "a.log:+3");
+        run.alerts("one", "a.log:3");
         place.write("a.log", probe("two", 3));
         run.notes("emptied: a.log");
         run.alerts("two", "a.log:1");
@@ -1178,13 +1178,13 @@ mod linux {
         run.notes("waiting for a.log");
         run.notes("following b.log");
         place.append("b.log", probe("b", 0));
-        run.alerts("b", "b.log:+1");
+        run.alerts("b", "b.log:1");
         place.write("a.log", probe("a", 1));
         run.notes("following a.log");
         run.alerts("a", "a.log:1");
         fs::remove_file(place.path("a.log")).unwrap();
         place.append("b.log", probe("c", 2));
-        run.alerts("c", "b.log:+2");
+        run.alerts("c", "b.log:2");
         place.write("a.log", probe("d", 3));
         run.notes("renamed and created again: a.log");
         run.alerts("d", "a.log:1");
@@ -1200,7 +1200,7 @@ mod linux {
         let run = Follow::start(&place, &["a.log"]);
         run.notes("following a.log");
         place.append("a.log", probe("one", 1));
-        run.alerts("one", "a.log:+1");
+        run.alerts("one", "a.log:1");
         signal(&run.child, "-STOP");
         // Several generations, while the program is stopped.
         for (n, client) in [(2, "two"), (3, "three"), (4, "four")] {
@@ -1263,7 +1263,7 @@ mod linux {
         fifo(&place, "a.log");
         run.notes("for now cannot read (only files can be followed) a.log");
         place.append("b.log", probe("one", 0));
-        run.alerts("one", "a.log:+1");
+        run.alerts("one", "a.log:1");
         signal(&run.child, "-INT");
         run.notes("error: cannot read a.log: only files can be followed");
         assert_eq!(in_time(move || run.child.wait().unwrap()).code(), Some(1));
