@@ -58,6 +58,7 @@
 //! | make one value of many | [`Aggregate`] |
 //! | wait for each (requests, disks) | [`AsyncMapper`]; in order for each key: [`AsyncMapper::keyed`] |
 //! | retry a failed call, stop calling what fails, fall back to another | [`Retry`], [`CircuitBreaker`], [`Fallback`] around an [`AsyncMapper`] |
+//! | put code of your own around each call | [`Layered`], [`CallLayer`] |
 //! | compute on all processors | [`ParMapper`] |
 //! | even out bursts | [`Buffer`]; with loss, [`DroppingBuffer`], [`SlidingBuffer`] |
 //! | go slower, or later | [`Throttle`], [`Debounce`], [`Delay`] |

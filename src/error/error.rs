@@ -30,6 +30,8 @@ pub enum ErrorKind {
     TimedOut,
     /// The circuit breaker was open, so the call was not made.
     CircuitOpen,
+    /// A limit on calls was reached, so the call was not made; the source is a [`Rejection`](crate::Rejection).
+    Rejected,
     /// The item came too late for the window it belongs to.
     Late,
     /// The stream was cut before its end; this is the last thing it yields.
@@ -45,6 +47,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Panicked => "panicked",
             ErrorKind::TimedOut => "timed out",
             ErrorKind::CircuitOpen => "circuit open",
+            ErrorKind::Rejected => "rejected",
             ErrorKind::Late => "late",
             ErrorKind::Cancelled => "cancelled",
             ErrorKind::Internal => "internal error",

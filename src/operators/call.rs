@@ -1,8 +1,8 @@
-//! [`Call`]: what the workers of a pool run, and what retry, circuit breaker and fallback wrap.
+//! [`Call`]: what the workers of a pool run, and what layers such as a retry or a circuit breaker wrap.
 //!
 //! # What must hold
 //!
-//! - A wrapper is a call around a call: one processor, one pool, and each worker runs the whole nest for its item.
+//! - A layer makes a call of a call: one processor, one pool, and each worker runs the whole nest for its item.
 //! - Whether a call was cancelled is decided by its token when it returns, not by what it returns: an error that comes after
 //!   the cancellation is [`Cancelled`](CallFailure::Cancelled), whatever it says. A result that comes all the same is a
 //!   result for the layers around it; the pool drops it if its stage was cancelled.
@@ -20,11 +20,12 @@ use crate::pipeline::CancelToken;
 use crate::stage::operator::sealed::Context;
 use crate::stream::Processor;
 
-/// One call for one item: what the workers of an [`AsyncMapper`](crate::AsyncMapper) run, and what
-/// [`Retry`](crate::Retry), [`CircuitBreaker`](crate::CircuitBreaker) and [`Fallback`](crate::Fallback) wrap.
+/// One call for one item: what the workers of an [`AsyncMapper`](crate::AsyncMapper) run, and what layers such as
+/// [`Retry`](crate::Retry) and [`CircuitBreaker`](crate::CircuitBreaker) wrap.
 ///
 /// The token tells it to stop; the item is given by reference, so that it can be tried again, and put aside if it fails.
-/// [`CallStage::to_call`] makes one of a processor: to make the call outside of a pipeline, for example in a test.
+/// [`CallStage::to_call`] makes one of a processor: to make the call outside of a pipeline, for example in a test. To put
+/// code of your own around a call, see [`Layered`](crate::Layered).
 pub trait Call: Send + Sync + 'static {
     /// What it is given.
     type In: Send + 'static;
@@ -36,8 +37,75 @@ pub trait Call: Send + Sync + 'static {
     /// Makes the call.
     ///
     /// # Errors
-    /// What became of it instead of a result, and after how many attempts.
+    /// Why there is no result, and how many attempts were made.
     fn call(&self, cancel: &CancelToken, item: &Self::In) -> Result<Self::Out, CallError<Self::Error>>;
+}
+
+/// Code around a [`Call`]: what a [`Layered`](crate::Layered) runs in place of the call that it wraps.
+///
+/// A layer decides whether, when, how often and with which token the inner call is made, and what its result means. Closures
+/// of the same parameters are layers; implement the trait for a layer that is used in several places. It has a type parameter for the
+/// inner call, so that one implementation can fit every call, or only those with a certain item, result or error:
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use streamz::{AsyncMapper, Call, CallError, CallLayer, CancelToken, Layered, Pipeline, Stream};
+///
+/// /// Counts the calls that have no result.
+/// struct CountFailures(Arc<AtomicU64>);
+///
+/// impl<C: Call> CallLayer<C> for CountFailures {
+///     type Out = C::Out;
+///     type Error = C::Error;
+///
+///     fn call(&self, inner: &C, cancel: &CancelToken, item: &C::In) -> Result<C::Out, CallError<C::Error>> {
+///         inner.call(cancel, item).inspect_err(|_| _ = self.0.fetch_add(1, Ordering::Relaxed))
+///     }
+/// }
+///
+/// let failures = Arc::new(AtomicU64::new(0));
+/// let parse = AsyncMapper::new(|_: &CancelToken, text: &&str| text.parse::<u32>());
+/// let counted = Layered::new(parse, CountFailures(Arc::clone(&failures)));
+/// let pipeline = Pipeline::new("numbers");
+/// let parsed = Stream::from_iter(&pipeline, ["1", "x", "3"]).through(&counted);
+/// assert_eq!(parsed.into_iter().filter(Result::is_ok).count(), 2);
+/// assert_eq!(failures.load(Ordering::Relaxed), 1);
+/// ```
+///
+/// # What a layer must do
+/// - Give the inner call the token that it was given, or a child of it. A layer that cancels a child says what that means: it returns
+///   [`TimedOut`](CallFailure::TimedOut), or whatever else it was for, in place of [`Cancelled`](CallFailure::Cancelled).
+/// - Wait through the token: [`CancelToken::sleep`] ends at once when the stage is cancelled, and runs in virtual time.
+/// - Add up the [`attempts`](CallError::attempts) if it calls more than once.
+///
+/// One layer serves all workers and all runs at the same time.
+pub trait CallLayer<C: Call>: Send + Sync + 'static {
+    /// What it makes.
+    type Out: Send + 'static;
+    /// The error of the call itself.
+    type Error: Into<BoxError> + 'static;
+
+    /// Makes the call.
+    ///
+    /// # Errors
+    /// Why there is no result, and how many attempts were made.
+    fn call(&self, inner: &C, cancel: &CancelToken, item: &C::In) -> Result<Self::Out, CallError<Self::Error>>;
+}
+
+impl<C, Out, E, F> CallLayer<C> for F
+where
+    C: Call,
+    Out: Send + 'static,
+    E: Into<BoxError> + 'static,
+    F: Fn(&C, &CancelToken, &C::In) -> Result<Out, CallError<E>> + Send + Sync + 'static,
+{
+    type Out = Out;
+    type Error = E;
+
+    fn call(&self, inner: &C, cancel: &CancelToken, item: &C::In) -> Result<Out, CallError<E>> {
+        self(inner, cancel, item)
+    }
 }
 
 /// Why a [`Call`] has no result.
@@ -45,7 +113,7 @@ pub trait Call: Send + Sync + 'static {
 pub struct CallError<E> {
     /// What went wrong.
     pub failure: CallFailure<E>,
-    /// How many times the call itself was made: 1 unless something retried it, 0 if a circuit breaker refused it.
+    /// How many times the call itself was made: 1 unless a layer retried it, 0 if a layer did not let it through.
     pub attempts: u32,
 }
 
@@ -66,18 +134,47 @@ pub enum CallFailure<E> {
     },
     /// A circuit breaker was open: the call was not made.
     CircuitOpen,
+    /// A limit was reached: the call was not made.
+    Rejected(Rejection),
     /// The call's token was cancelled. That is no failure: it is never retried, counted or dead-lettered.
     Cancelled,
 }
 
+/// The limit that rejected a call; the source of an error of kind [`Rejected`](ErrorKind::Rejected).
+///
+/// ```
+/// use streamz::{ErrorKind, Rejection, StreamError};
+///
+/// fn retry_after(error: &StreamError) -> Option<std::time::Duration> {
+///     match error.downcast_ref::<Rejection>()? {
+///         Rejection::RateLimited { wait } => Some(*wait),
+///         _ => None,
+///     }
+/// }
+/// # let wait = std::time::Duration::from_secs(3);
+/// # let error = StreamError::new(ErrorKind::Rejected, "call").with_source(Rejection::RateLimited { wait });
+/// # assert_eq!(retry_after(&error), Some(wait));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The call would have had to wait for a [`RateLimit`](crate::RateLimit) longer than it may.
+    #[error("the rate limit allows the call in {wait:?}")]
+    RateLimited {
+        /// How long it would have had to wait.
+        wait: Duration,
+    },
+}
+
 impl<E> CallError<E> {
-    /// What a layer makes of the error of the layer below it, which has been counted.
-    pub(crate) fn new(failure: CallFailure<E>, attempts: u32) -> Self {
+    /// An error for which another one was already counted, as a layer makes it of the error of the call that it wraps.
+    pub fn new(failure: CallFailure<E>, attempts: u32) -> Self {
         Self { failure, attempts }
     }
 
-    /// A failure at its origin: counted in the stage that makes the call with this token. Being cancelled is no failure.
-    pub(crate) fn raised(cancel: &CancelToken, failure: CallFailure<E>, attempts: u32) -> Self {
+    /// A failure at its origin, such as a call that a layer refuses. The stage that gave the token counts it among its failed
+    /// calls, unless it is [`Cancelled`](CallFailure::Cancelled), which is not a failure.
+    pub fn raised(cancel: &CancelToken, failure: CallFailure<E>, attempts: u32) -> Self {
         if !matches!(failure, CallFailure::Cancelled) {
             cancel.call_failed();
         }
@@ -112,13 +209,19 @@ impl<E> CallError<E> {
         matches!(self.failure, CallFailure::Cancelled)
     }
 
-    /// The kind that the error of an item has which failed in this way.
+    /// Whether a limit was reached, and the call was not made.
+    pub fn is_rejected(&self) -> bool {
+        matches!(self.failure, CallFailure::Rejected(_))
+    }
+
+    /// The kind of the error item that this failure becomes.
     pub fn kind(&self) -> ErrorKind {
         match self.failure {
             CallFailure::Failed(_) => ErrorKind::Failed,
             CallFailure::Panicked(_) => ErrorKind::Panicked,
             CallFailure::TimedOut { .. } => ErrorKind::TimedOut,
             CallFailure::CircuitOpen => ErrorKind::CircuitOpen,
+            CallFailure::Rejected(_) => ErrorKind::Rejected,
             CallFailure::Cancelled => ErrorKind::Cancelled,
         }
     }
@@ -140,6 +243,7 @@ impl<E: Into<BoxError>> CallError<E> {
                 error.with_source(CallTimedOut { limit, source: source.map(Into::into) })
             }
             CallFailure::CircuitOpen => error,
+            CallFailure::Rejected(rejection) => error.with_source(rejection),
             CallFailure::Cancelled => error.with_source("the call says that it was cancelled"),
         };
         error.with_item(item)
@@ -164,12 +268,13 @@ struct CallTimedOut {
     source: Option<BoxError>,
 }
 
-/// A processor that makes a [`Call`] for each item on a pool of workers, and so can be wrapped in [`Retry`](crate::Retry),
-/// [`CircuitBreaker`](crate::CircuitBreaker) and [`Fallback`](crate::Fallback). Implemented by the library only: by
-/// [`AsyncMapper`](crate::AsyncMapper), [`Mapper::fallible`](crate::Mapper::fallible), and the wrappers themselves.
+/// A processor that makes a [`Call`] for each item on a pool of workers, and so can be wrapped in layers such as
+/// [`Retry`](crate::Retry) and [`CircuitBreaker`](crate::CircuitBreaker). Implemented by the library only: by
+/// [`AsyncMapper`](crate::AsyncMapper), [`Mapper::fallible`](crate::Mapper::fallible), and the layers themselves. A layer of your
+/// own is a [`CallLayer`], which [`Layered`](crate::Layered) makes one of these.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` makes no call that could be tried again or guarded",
-    note = "wrap an `AsyncMapper`, a `Mapper::fallible`, or another wrapper such as `Retry` or `CircuitBreaker`"
+    note = "wrap an `AsyncMapper`, a `Mapper::fallible`, or another layer such as `Retry` or `CircuitBreaker`"
 )]
 #[allow(private_bounds)] // by which it is sealed
 pub trait CallStage: Processor + sealed::Pooled {
@@ -287,4 +392,45 @@ macro_rules! pool_options {
     };
 }
 
-pub(crate) use pool_options;
+/// `Processor` and `CallStage` for a layer: a type with a field `pool` and a method `layered(&self)` that makes its call.
+///
+/// The generics and bounds are given once: `call_stage! { [S] Retry<S> where { S: CallStage } S => RetryCall<S::Call> }`.
+macro_rules! call_stage {
+    ([$($generic:ident),*] $type:ty where { $($bounds:tt)* } $stage:ident => $call:ty) => {
+        impl<$($generic),*> $crate::Processor for $type where $($bounds)* {
+            type In = $stage::In;
+            type Out = <$call as $crate::Call>::Out;
+
+            #[track_caller]
+            fn process(
+                &self,
+                cancel: &$crate::CancelToken,
+                input: $crate::Stream<Self::In>,
+            ) -> $crate::Stream<Self::Out> {
+                $crate::operators::pool::calls::process(self.layered(), &self.pool, cancel, input)
+            }
+
+            fn name(&self) -> &str {
+                &self.pool.options.name
+            }
+        }
+
+        impl<$($generic),*> $crate::operators::call::sealed::Pooled for $type where $($bounds)* {
+            fn pool(&self) -> $crate::operators::call::PoolOptions<$stage::In> {
+                self.pool.clone()
+            }
+        }
+
+        impl<$($generic),*> $crate::CallStage for $type where $($bounds)* {
+            type Error = <$call as $crate::Call>::Error;
+            type Call = $call;
+
+            #[track_caller]
+            fn to_call(&self) -> Self::Call {
+                self.layered()
+            }
+        }
+    };
+}
+
+pub(crate) use {call_stage, pool_options};

@@ -17,7 +17,7 @@ mod shorthand;
 mod window;
 
 pub use batch::*;
-pub use call::{Call, CallError, CallFailure, CallStage};
+pub use call::{Call, CallError, CallFailure, CallLayer, CallStage, Rejection};
 pub use custom::Custom;
 pub use flow::*;
 pub use item::*;

@@ -33,6 +33,7 @@ pub use super::item::try_map::{FallibleCall, FallibleMapperOperator};
 pub use super::pool::async_mapper::AsyncCall;
 pub use super::resilience::circuit_breaker::BreakerCall;
 pub use super::resilience::fallback::FallbackCall;
+pub use super::resilience::layered::LayerCall;
 pub use super::resilience::retry::RetryCall;
 pub use super::window::aggregate::operator::AggregateOperator;
 pub use super::window::operator::WindowOperator;

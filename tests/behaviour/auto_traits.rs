@@ -9,7 +9,7 @@ use streamz::{
     AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Circuit, CircuitBreaker,
     CircuitStats, Clock, Combine, Custom, DeadLetter, DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats,
     Enumerate, ErrorKind, FailureLimit, Fallback, FallibleMapper, Filter, FilterMap, FlatMap, Flatten, Fused,
-    KeyedBatcher, ManualClock, MapErr, Mapper, Outcome, OutputReport, PanicMessage, ParMapper, Pipeline,
+    KeyedBatcher, Layered, ManualClock, MapErr, Mapper, Outcome, OutputReport, PanicMessage, ParMapper, Pipeline,
     PipelineBuilder, ProcessorFn, Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError,
     Sender, Skip, SkipWhile, Stage, StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap,
     TapStats, Task, Then, TryRecvError,
@@ -122,6 +122,7 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<CircuitBreaker<Fallible>>();
     is_shared::<Combine<Fallible, Item, fn()>>();
     is_shared::<Fallback<Fallible, fn()>>();
+    is_shared::<Layered<Fallible, F>>();
     is_shared::<ParMapper<Local, Local, F>>();
     is_shared::<DeadLetterQueue<Local>>();
     is_shared::<ProcessorFn<Local, Local, F>>();

@@ -12,6 +12,7 @@
 mod common;
 
 mod auto_traits;
+mod call_layers;
 mod circuit_breaker;
 mod dead_letters;
 mod delivery;

@@ -7,15 +7,11 @@ use std::time::Duration;
 use super::call_window::Span;
 use super::circuit::{Circuit, CircuitState, CircuitStats, Permit, Verdict};
 use crate::error::Result;
-use crate::operators::call::sealed::Pooled;
-use crate::operators::call::{PoolOptions, pool_options};
-use crate::operators::pool::calls;
+use crate::operators::call::{PoolOptions, call_stage, pool_options};
 use crate::operators::pool::combine::combine;
 use crate::operators::{Call, CallError, CallFailure, CallStage};
 use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stream::Processor;
-use crate::stream::Stream;
 use crate::trace::event;
 
 /// Rejects calls for a while after too many have failed, so that the service can recover and callers fail fast.
@@ -59,8 +55,8 @@ use crate::trace::event;
 ///
 /// A failure is an error that [`ignore_if`](Self::ignore_if) does not name, a call that ran into
 /// [its time limit](crate::AsyncMapper::with_timeout), or a panic. Neither a failure nor a success is a call that was
-/// cancelled (also one by a time limit *around* the breaker), an error that is ignored, or one that a breaker inside has
-/// refused; such a probe gives its place back.
+/// cancelled (also one by a time limit *around* the breaker), an error that is ignored, or one that a breaker or a limit
+/// inside did not let through; such a probe gives its place back.
 ///
 /// # One state
 ///
@@ -223,39 +219,9 @@ impl<S: CallStage> CircuitBreaker<S> {
     pub fn stats(&self) -> CircuitStats {
         self.circuit.stats()
     }
-}
-
-#[track_caller]
-fn check_share(name: &str, share: f64) {
-    assert!(share > 0.0 && share <= 1.0, "`{name}` must be greater than 0.0 and at most 1.0, not {share}");
-}
-
-impl<S: CallStage> Processor for CircuitBreaker<S> {
-    type In = S::In;
-    type Out = S::Out;
 
     #[track_caller]
-    fn process(&self, cancel: &CancelToken, input: Stream<S::In>) -> Stream<S::Out> {
-        calls::process(self.to_call(), &self.pool, cancel, input)
-    }
-
-    fn name(&self) -> &str {
-        &self.pool.options.name
-    }
-}
-
-impl<S: CallStage> Pooled for CircuitBreaker<S> {
-    fn pool(&self) -> PoolOptions<S::In> {
-        self.pool.clone()
-    }
-}
-
-impl<S: CallStage> CallStage for CircuitBreaker<S> {
-    type Error = S::Error;
-    type Call = BreakerCall<S::Call>;
-
-    #[track_caller]
-    fn to_call(&self) -> Self::Call {
+    fn layered(&self) -> BreakerCall<S::Call> {
         let rules = self.circuit.rules();
         if let Span::Calls(window) = rules.span {
             let least = rules.min_requests;
@@ -263,6 +229,15 @@ impl<S: CallStage> CallStage for CircuitBreaker<S> {
         }
         BreakerCall { inner: self.inner.to_call(), circuit: self.circuit.clone(), ignore_if: self.ignore_if.clone() }
     }
+}
+
+#[track_caller]
+fn check_share(name: &str, share: f64) {
+    assert!(share > 0.0 && share <= 1.0, "`{name}` must be greater than 0.0 and at most 1.0, not {share}");
+}
+
+call_stage! {
+    [S] CircuitBreaker<S> where { S: CallStage } S => BreakerCall<S::Call>
 }
 
 /// A call that a [`CircuitBreaker`] guards.
@@ -296,7 +271,7 @@ impl<C: Call> Call for BreakerCall<C> {
 impl<C: Call> BreakerCall<C> {
     fn judge(&self, failure: &CallFailure<C::Error>) -> Verdict {
         match failure {
-            CallFailure::Cancelled | CallFailure::CircuitOpen => Verdict::Nothing,
+            CallFailure::Cancelled | CallFailure::CircuitOpen | CallFailure::Rejected(_) => Verdict::Nothing,
             CallFailure::Failed(error) if self.is_ignored(error) => Verdict::Nothing,
             _ => Verdict::Failure,
         }

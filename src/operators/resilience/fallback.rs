@@ -4,15 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::operators::call::sealed::Pooled;
-use crate::operators::call::{PoolOptions, pool_options};
-use crate::operators::pool::calls;
+use crate::operators::call::{PoolOptions, call_stage, pool_options};
 use crate::operators::pool::combine::combine;
 use crate::operators::{Call, CallError, CallFailure, CallStage};
 use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stream::Processor;
-use crate::stream::Stream;
 
 /// Asks for another result when a call has failed: a cached one, a default, or that of another service.
 ///
@@ -71,45 +67,18 @@ where
 
     pool_options!();
     combine!();
-}
 
-impl<S: CallStage, F> Processor for Fallback<S, F>
-where
-    F: Fn(&CancelToken, &S::In, &CallError<S::Error>) -> Option<S::Out> + Send + Sync + 'static,
-{
-    type In = S::In;
-    type Out = S::Out;
-
-    #[track_caller]
-    fn process(&self, cancel: &CancelToken, input: Stream<S::In>) -> Stream<S::Out> {
-        calls::process(self.to_call(), &self.pool, cancel, input)
-    }
-
-    fn name(&self) -> &str {
-        &self.pool.options.name
-    }
-}
-
-impl<S: CallStage, F> Pooled for Fallback<S, F>
-where
-    F: Fn(&CancelToken, &S::In, &CallError<S::Error>) -> Option<S::Out> + Send + Sync + 'static,
-{
-    fn pool(&self) -> PoolOptions<S::In> {
-        self.pool.clone()
-    }
-}
-
-impl<S: CallStage, F> CallStage for Fallback<S, F>
-where
-    F: Fn(&CancelToken, &S::In, &CallError<S::Error>) -> Option<S::Out> + Send + Sync + 'static,
-{
-    type Error = S::Error;
-    type Call = FallbackCall<S::Call, F>;
-
-    #[track_caller]
-    fn to_call(&self) -> Self::Call {
+    fn layered(&self) -> FallbackCall<S::Call, F> {
         FallbackCall { inner: self.inner.to_call(), f: Arc::clone(&self.f) }
     }
+}
+
+call_stage! {
+    [S, F] Fallback<S, F> where {
+        S: CallStage,
+        F: Fn(&CancelToken, &S::In, &CallError<S::Error>) -> Option<S::Out> + Send + Sync + 'static
+    }
+    S => FallbackCall<S::Call, F>
 }
 
 /// A call with a [`Fallback`].

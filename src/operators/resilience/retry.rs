@@ -10,16 +10,12 @@ use parking_lot::Mutex;
 use super::backoff::Backoff;
 use super::budget::Budget;
 use crate::error::Result;
-use crate::operators::call::sealed::Pooled;
-use crate::operators::call::{PoolOptions, pool_options};
-use crate::operators::pool::calls;
+use crate::operators::call::{PoolOptions, call_stage, pool_options};
 use crate::operators::pool::combine::combine;
 use crate::operators::{Call, CallError, CallFailure, CallStage};
 use crate::panic;
 use crate::pipeline::CancelToken;
 use crate::pipeline::stats::Counter;
-use crate::stream::Processor;
-use crate::stream::Stream;
 
 /// Retries a failed call, with growing pauses between the attempts.
 ///
@@ -65,7 +61,7 @@ use crate::stream::Stream;
 /// |---|---|
 /// | returned an error | if [`on_error`](Self::on_error) says so; by default always |
 /// | ran into [its time limit](crate::AsyncMapper::with_timeout) | always |
-/// | panicked, or was refused by a [`CircuitBreaker`](crate::CircuitBreaker) inside | never |
+/// | panicked, or was not let through by a [`CircuitBreaker`](crate::CircuitBreaker) or a limit inside | never |
 /// | was cancelled | never |
 ///
 /// # Ordering
@@ -226,34 +222,9 @@ impl<S: CallStage> Retry<S> {
     pub fn stats(&self) -> RetryStats {
         self.stats.clone()
     }
-}
-
-impl<S: CallStage> Processor for Retry<S> {
-    type In = S::In;
-    type Out = S::Out;
 
     #[track_caller]
-    fn process(&self, cancel: &CancelToken, input: Stream<S::In>) -> Stream<S::Out> {
-        calls::process(self.to_call(), &self.pool, cancel, input)
-    }
-
-    fn name(&self) -> &str {
-        &self.pool.options.name
-    }
-}
-
-impl<S: CallStage> Pooled for Retry<S> {
-    fn pool(&self) -> PoolOptions<S::In> {
-        self.pool.clone()
-    }
-}
-
-impl<S: CallStage> CallStage for Retry<S> {
-    type Error = S::Error;
-    type Call = RetryCall<S::Call>;
-
-    #[track_caller]
-    fn to_call(&self) -> Self::Call {
+    fn layered(&self) -> RetryCall<S::Call> {
         if let Backoff { base, max: Some(max), .. } = self.rules.backoff {
             assert!(base <= max, "`max_delay` ({max:?}) must not be less than `base_delay` ({base:?})");
         }
@@ -265,6 +236,10 @@ impl<S: CallStage> CallStage for Retry<S> {
             counts: Arc::clone(&self.stats.counts),
         }
     }
+}
+
+call_stage! {
+    [S] Retry<S> where { S: CallStage } S => RetryCall<S::Call>
 }
 
 /// A call that a [`Retry`] makes.

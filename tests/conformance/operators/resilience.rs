@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use streamz::{
-    AsyncMapper, CallError, CancelToken, CircuitBreaker, DeadLetterQueue, ErrorKind, Fallback, Mapper, ProcessorFn,
-    Retry, Stream,
+    AsyncMapper, Call, CallError, CallFailure, CancelToken, CircuitBreaker, DeadLetterQueue, ErrorKind, Fallback,
+    Layered, Mapper, ProcessorFn, Retry, Stream,
 };
 
 use super::pool::{call, plus_one};
@@ -83,6 +83,38 @@ pub fn register(registry: &mut Registry) {
         },
         |input, _| each(input, Faults::None, true, |value| vec![Seen::Made(Kind::Other, Some(value))]),
     ));
+    registry.add(
+        Subject::new(
+            "Layered",
+            &["Layered"],
+            ITEMS,
+            |site| {
+                let calls = AsyncMapper::new(call(site)).with_workers(3);
+                Layered::from_fn(calls, |call, cancel, item| call.call(&cancel.child(), item))
+            },
+            plus_one,
+        )
+        .closure(Closure::Fails)
+        .sleeps(),
+    );
+    registry.add(
+        Subject::new(
+            "Layered: a layer that fails and panics itself",
+            &["Layered"],
+            ITEMS,
+            |site| {
+                let calls = Mapper::fallible(|item: &Item| Ok::<_, Refused>(item.sibling(item.value() + 1)));
+                Layered::from_fn(calls, move |call, cancel, item: &Item| {
+                    site.wait(cancel);
+                    site.faults.check(item.value()).map_err(|error| CallError::new(CallFailure::Failed(error), 0))?;
+                    call.call(cancel, item)
+                })
+            },
+            plus_one,
+        )
+        .closure(Closure::Fails)
+        .sleeps(),
+    );
     registry.add(
         Subject::new(
             "Fallback: around a breaker around a retry",

@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use streamz::{
-    AsyncMapper, CallError, CancelToken, CircuitBreaker, Fallback, Mapper, Processor, Recover, Retry, StreamError,
+    AsyncMapper, Call, CallError, CallFailure, CancelToken, CircuitBreaker, Fallback, Layered, Mapper, Processor,
+    Recover, Retry, StreamError,
 };
 
 use super::{Op, boxed_up, dawdle, faults, panics};
 use crate::common::faults::{Faults, Refused, panic_on_purpose};
 use crate::common::item::Item;
+use crate::common::models::hit;
 use crate::common::seen::{Kind, Seen};
 
-const MENU: &[fn(&mut Rng) -> Op] = &[retry, breaker, breaker_with_fallback, wrapped_twice, combined];
+const MENU: &[fn(&mut Rng) -> Op] = &[retry, breaker, breaker_with_fallback, wrapped_twice, combined, layered];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -172,5 +174,25 @@ fn combined(rng: &mut Rng) -> Op {
     });
     let what = format!("calls with their items, ordered {ordered}, {faults:?}, then {loses:?}");
     let op = Op::each(what, boxed_up(combined), loses, false, |value| vec![Seen::Value(value + 4)]);
+    Op { ordered, ..op }
+}
+
+/// A layer that refuses some calls, makes others twice if need be, and panics.
+fn layered(rng: &mut Rng) -> Op {
+    let (faults, breaks) = (faults(rng), panics(rng));
+    let (pool, ordered) = pool(rng, faults);
+    let layered = Layered::from_fn(pool, move |call, cancel, item: &Item| {
+        breaks.panic_only(item.value());
+        match item.value() % 3 {
+            0 => Err(CallError::new(CallFailure::Failed(Refused(item.value())), 0)),
+            1 => call.call(&cancel.child(), item).or_else(|_| call.call(cancel, item)),
+            _ => call.call(cancel, item),
+        }
+    });
+    let what = format!("a layer around a pool, ordered {ordered}, {faults:?}, {breaks:?}");
+    let op = Op::each(what, boxed_up(layered), breaks, true, move |value| match value % 3 {
+        0 => vec![Seen::Made(Kind::Failed, Some(value))],
+        _ => vec![hit(faults, value, true).unwrap_or(Seen::Value(value + 9))],
+    });
     Op { ordered, ..op }
 }

@@ -1,0 +1,160 @@
+//! Layers around calls: those of the user, and what all of them have in common.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use streamz::testing::Recorder;
+use streamz::{
+    AsyncMapper, Call, CallError, CallFailure, CallLayer, CallStage, CancelToken, CircuitBreaker, CircuitState,
+    ErrorKind, Fallback, Layered, ManualClock, Mapper, Processor, Rejection, Retry, Stream,
+};
+
+use crate::{ms, virtual_pipeline};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("busy")]
+struct Busy;
+
+/// A call that takes as many milliseconds as the item says.
+fn waits(cancel: &CancelToken, item: &u64) -> Result<u64, Busy> {
+    cancel.sleep(ms(*item)).map(|()| *item).map_err(|_| Busy)
+}
+
+/// A layer made once for all calls: measures every one.
+struct Timed(Arc<Mutex<Vec<(bool, Duration)>>>);
+
+impl<C: Call> CallLayer<C> for Timed {
+    type Out = C::Out;
+    type Error = C::Error;
+
+    fn call(&self, inner: &C, cancel: &CancelToken, item: &C::In) -> Result<C::Out, CallError<C::Error>> {
+        let begun = cancel.now();
+        let result = inner.call(cancel, item);
+        self.0.lock().unwrap().push((result.is_ok(), cancel.now() - begun));
+        result
+    }
+}
+
+#[test]
+fn a_layer_type_wraps_any_call_at_any_place_of_a_nest() {
+    let (inside, outside) = (Arc::default(), Arc::default());
+    let calls = AtomicU32::new(0);
+    let flaky = AsyncMapper::new(move |cancel: &CancelToken, item: &u64| match calls.fetch_add(1, Ordering::Relaxed) {
+        0 => Err(Busy),
+        _ => waits(cancel, item),
+    });
+    let retry = Retry::new(Layered::new(flaky, Timed(Arc::clone(&inside)))).with_jitter(false);
+    let nest = Layered::new(CircuitBreaker::new(retry), Timed(Arc::clone(&outside)));
+    let clock = ManualClock::new();
+    assert_eq!(nest.to_call().call(&CancelToken::with_clock(&clock), &7).unwrap(), 7);
+    assert_eq!(*inside.lock().unwrap(), [(false, ms(0)), (true, ms(7))]);
+    assert_eq!(*outside.lock().unwrap(), [(true, ms(107))]);
+}
+
+#[test]
+fn a_layer_keeps_the_name_the_order_and_the_workers_of_its_pool() {
+    let (clock, pipeline) = virtual_pipeline();
+    let calls = AsyncMapper::new(waits).with_workers(3).with_ordered(false).with_name("fetch");
+    let layered = Layered::from_fn(calls, |call, cancel, item| call.call(cancel, item));
+    let results = Recorder::new(Stream::from_iter(&pipeline, [30, 20, 10]).through(&layered));
+    clock.advance(ms(100));
+    assert_eq!(results.timed_items(), [(ms(10), 10), (ms(20), 20), (ms(30), 30)]);
+    assert_eq!(layered.name(), "fetch");
+    assert_eq!(pipeline.join().stage("fetch").unwrap().emitted(), 3);
+}
+
+#[test]
+fn a_layer_may_change_the_result_and_the_error() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("item {0}: {1}")]
+    struct Other(u64, Busy);
+
+    let call = Mapper::fallible(|item: &u64| if *item == 0 { Err(Busy) } else { Ok(*item) });
+    let layered = Layered::from_fn(call, |call, cancel, item| match call.call(cancel, item) {
+        Ok(out) => Ok(format!("<{out}>")),
+        Err(CallError { failure: CallFailure::Failed(busy), attempts, .. }) => {
+            Err(CallError::new(CallFailure::Failed(Other(*item, busy)), attempts))
+        }
+        Err(error) => Err(CallError::new(CallFailure::Cancelled, error.attempts)),
+    });
+    let (_clock, pipeline) = virtual_pipeline();
+    let results: Vec<_> = Stream::from_iter(&pipeline, [0, 1]).through(&layered).into_iter().collect();
+    let error = results[0].as_ref().unwrap_err();
+    assert_eq!(error.downcast_ref::<Other>().unwrap().to_string(), "item 0: busy");
+    assert_eq!((error.attempts(), error.take_item()), (1, Some(0u64)));
+    assert_eq!(results[1].as_ref().unwrap(), "<1>");
+}
+
+#[test]
+fn a_layer_may_answer_without_the_call_or_call_twice_with_another_item() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&calls);
+    let call = Mapper::fallible(move |item: &u64| {
+        count.fetch_add(1, Ordering::Relaxed);
+        streamz::ok(*item)
+    });
+    let layered = Layered::from_fn(call, |call, cancel, item| match item {
+        0 => Ok(0),
+        item => Ok(call.call(cancel, item)? + call.call(cancel, &(item * 10))?),
+    });
+    let (_clock, pipeline) = virtual_pipeline();
+    let results = Stream::from_iter(&pipeline, [0, 1, 2]).through(&layered);
+    assert_eq!(results.collect::<Vec<_>>().unwrap(), [0, 11, 22]);
+    assert_eq!(calls.load(Ordering::Relaxed), 4);
+}
+
+#[test]
+fn a_panic_in_a_layer_fails_the_item_and_the_worker_lives_on() {
+    let call = AsyncMapper::new(waits).with_workers(1);
+    let layered = Layered::from_fn(call, |call, cancel, item| {
+        assert_ne!(*item, 1, "one");
+        call.call(cancel, item)
+    });
+    let (clock, pipeline) = virtual_pipeline();
+    let results = Recorder::new(Stream::from_iter(&pipeline, 0..3).through(&layered));
+    clock.advance(ms(10));
+    let mut results: Vec<_> = results.timed_outputs().into_iter().map(|(_, result)| result).collect();
+    let error = results.remove(1).unwrap_err();
+    assert_eq!((error.kind(), error.take_item()), (ErrorKind::Panicked, Some(1u64)));
+    assert_eq!(results.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [0, 2]);
+}
+
+#[test]
+fn an_error_after_the_cancellation_is_no_failure_whatever_the_layer_makes_of_it() {
+    let token = CancelToken::with_clock(ManualClock::new());
+    for panics in [false, true] {
+        let layered = Layered::from_fn(AsyncMapper::new(waits), move |call, cancel, item| {
+            call.call(cancel, item).map_err(|error| {
+                assert!(!panics, "on purpose");
+                CallError::new(CallFailure::Failed(Busy), error.attempts)
+            })
+        });
+        token.cancel();
+        let error = layered.to_call().call(&token, &5).unwrap_err();
+        assert!(error.is_cancelled(), "{error:?}");
+    }
+}
+
+#[test]
+fn a_rejected_call_is_not_retried_and_does_not_count_for_a_breaker() {
+    let attempts = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&attempts);
+    let rejects = Layered::from_fn(AsyncMapper::new(waits), move |_, cancel, _| -> Result<u64, CallError<Busy>> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Err(CallError::raised(cancel, CallFailure::Rejected(Rejection::RateLimited { wait: ms(3) }), 0))
+    });
+    let breaker = CircuitBreaker::new(Retry::new(rejects)).min_requests(1).failure_threshold(0.01);
+    let (_clock, pipeline) = virtual_pipeline();
+    let error = Stream::from_iter(&pipeline, [5]).through(&breaker).first().unwrap_err();
+    assert_eq!((error.kind(), error.attempts(), error.take_item()), (ErrorKind::Rejected, 0, Some(5u64)));
+    assert_eq!(error.downcast_ref(), Some(&Rejection::RateLimited { wait: ms(3) }));
+    assert_eq!(error.to_string(), "stage `async_map` rejected");
+    assert_eq!((attempts.load(Ordering::Relaxed), breaker.state()), (1, CircuitState::Closed));
+    assert_eq!(breaker.stats().requests, 0);
+    assert_eq!(pipeline.join().stage("async_map").unwrap().failed_calls(), 1);
+
+    let fallback = Fallback::new(breaker, |_, item, error| error.is_rejected().then(|| item * 2));
+    let (_clock, pipeline) = virtual_pipeline();
+    assert_eq!(Stream::from_iter(&pipeline, [5]).through(&fallback).collect::<Vec<_>>().unwrap(), [10]);
+}
