@@ -31,6 +31,7 @@ pub use super::item::take_while::TakeWhileOperator;
 pub use super::item::tap::TapOperator;
 pub use super::item::try_map::{FallibleCall, FallibleMapperOperator};
 pub use super::pool::async_mapper::AsyncCall;
+pub use super::resilience::adaptive_concurrency::AdaptiveCall;
 pub use super::resilience::circuit_breaker::BreakerCall;
 pub use super::resilience::fallback::FallbackCall;
 pub use super::resilience::layered::LayerCall;

@@ -4,16 +4,16 @@
 use std::rc::Rc;
 
 use streamz::testing::{Harness, Recorder, TestSink, TestSource};
-use streamz::{Aggregate, SessionWindow, SlidingWindow, TooFarAhead, TooLate, TumblingWindow};
 use streamz::{
-    AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Circuit, CircuitBreaker,
-    CircuitStats, Clock, Combine, Custom, DeadLetter, DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats,
-    Enumerate, ErrorKind, FailureLimit, Fallback, FallibleMapper, Filter, FilterMap, FlatMap, Flatten, Fused,
-    KeyedBatcher, Layered, ManualClock, MapErr, Mapper, Outcome, OutputReport, PanicMessage, ParMapper, Pipeline,
-    PipelineBuilder, ProcessorFn, Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError,
-    Sender, Skip, SkipWhile, Stage, StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap,
-    TapStats, Task, Then, TryRecvError,
+    AdaptiveConcurrency, AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Circuit,
+    CircuitBreaker, CircuitStats, Clock, Combine, ConcurrencyStats, Custom, DeadLetter, DeadLetterQueue, Dedupe,
+    DedupeStats, DlqOutput, DlqStats, Enumerate, ErrorKind, FailureLimit, Fallback, FallibleMapper, Filter, FilterMap,
+    FlatMap, Flatten, Fused, KeyedBatcher, Layered, ManualClock, MapErr, Mapper, Outcome, OutputReport, PanicMessage,
+    ParMapper, Pipeline, PipelineBuilder, ProcessorFn, Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample,
+    Scan, SendError, Sender, Skip, SkipWhile, Stage, StageReport, StepReport, Stream, StreamError, SystemClock, Take,
+    TakeWhile, Tap, TapStats, Task, Then, TryRecvError,
 };
+use streamz::{Aggregate, SessionWindow, SlidingWindow, TooFarAhead, TooLate, TumblingWindow};
 
 fn is_send<T: Send>() {}
 fn is_shared<T: Send + Sync>() {}
@@ -79,6 +79,7 @@ fn errors_and_what_is_told_are_shared() {
     is_shared::<Circuit>();
     is_shared::<CircuitStats>();
     is_shared::<RetryStats>();
+    is_shared::<ConcurrencyStats>();
     is_shared::<DedupeStats>();
     is_shared::<TapStats>();
     is_shared::<streamz::FollowStats>();
@@ -120,6 +121,7 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<AsyncMapper<Local, Local, Local, F>>();
     is_shared::<Retry<Fallible>>();
     is_shared::<CircuitBreaker<Fallible>>();
+    is_shared::<AdaptiveConcurrency<Fallible>>();
     is_shared::<Combine<Fallible, Item, fn()>>();
     is_shared::<Fallback<Fallible, fn()>>();
     is_shared::<Layered<Fallible, F>>();

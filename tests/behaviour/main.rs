@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adaptive_concurrency;
 mod auto_traits;
 mod call_layers;
 mod circuit_breaker;

@@ -22,6 +22,7 @@ const NO_OPERATORS: &[&str] = &[
     "Circuit",
     "CircuitState",
     "CircuitStats",
+    "ConcurrencyStats",
     "DeadLetter",
     "DedupeStats",
     "DlqStats",

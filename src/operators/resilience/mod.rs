@@ -1,5 +1,6 @@
 //! Operators that handle failures.
 
+pub(super) mod adaptive_concurrency;
 mod backoff;
 mod budget;
 mod call_window;
@@ -7,9 +8,12 @@ mod circuit;
 pub(super) mod circuit_breaker;
 mod dead_letter;
 pub(super) mod fallback;
+mod gate;
+mod gradient;
 pub(super) mod layered;
 pub(super) mod retry;
 
+pub use adaptive_concurrency::{AdaptiveConcurrency, ConcurrencyStats};
 pub use circuit::{Circuit, CircuitState, CircuitStats};
 pub use circuit_breaker::CircuitBreaker;
 pub use dead_letter::{DeadLetter, DeadLetterQueue, DlqOutput, DlqStats, FailureLimit, Overflow};

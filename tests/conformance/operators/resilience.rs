@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use streamz::{
-    AsyncMapper, Call, CallError, CallFailure, CancelToken, CircuitBreaker, DeadLetterQueue, ErrorKind, Fallback,
-    Layered, Mapper, ProcessorFn, Retry, Stream,
+    AdaptiveConcurrency, AsyncMapper, Call, CallError, CallFailure, CancelToken, CircuitBreaker, DeadLetterQueue,
+    ErrorKind, Fallback, Layered, Mapper, ProcessorFn, Retry, Stream,
 };
 
 use super::pool::{call, plus_one};
@@ -67,6 +67,17 @@ pub fn register(registry: &mut Registry) {
             ITEMS,
             // It never opens: there are too few items.
             |site| CircuitBreaker::new(AsyncMapper::new(call(site)).with_workers(3)).min_requests(100),
+            plus_one,
+        )
+        .closure(Closure::Fails)
+        .sleeps(),
+    );
+    registry.add(
+        Subject::new(
+            "AdaptiveConcurrency",
+            &["AdaptiveConcurrency"],
+            ITEMS,
+            |site| AdaptiveConcurrency::new(AsyncMapper::new(call(site)).with_workers(3)).with_initial_limit(2),
             plus_one,
         )
         .closure(Closure::Fails)

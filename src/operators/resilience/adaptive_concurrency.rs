@@ -1,0 +1,384 @@
+//! [`AdaptiveConcurrency`]: as many calls at a time as the service can take.
+//!
+//! # What must hold
+//!
+//! - No call is in progress without a permit of the gate, whose limit is what the gradient allows after each call.
+//! - The gate is told of a limit under the lock of the gradient, so that it has the last one. User code runs under no lock.
+//! - A call that unwinds gives its permit back and says nothing about the service.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::gate::{Gate, Permit};
+use super::gradient::{Begun, Gradient};
+use crate::error::Result;
+use crate::operators::call::sealed::Pooled;
+use crate::operators::call::{PoolOptions, pool_options};
+use crate::operators::pool::calls;
+use crate::operators::pool::combine::combine;
+use crate::operators::{Call, CallError, CallFailure, CallStage};
+use crate::panic;
+use crate::pipeline::CancelToken;
+use crate::stream::Processor;
+use crate::stream::Stream;
+use crate::trace::event;
+
+/// Limits the calls in progress to what the service can work on, which it finds out by itself.
+///
+/// A fixed number of workers is right for one state of the service. When it slows down, the calls that it cannot work on wait in
+/// its queues, and every call takes longer. This layer measures the latency of the calls, and holds calls back as soon as more of
+/// them make each slower but not the whole faster. Give the pool as many workers as may be useful at the best of times.
+///
+/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
+/// another wrapper. Together they are one stage with one pool; a call that is held back waits on its worker.
+///
+/// ```
+/// use streamz::{AdaptiveConcurrency, AsyncMapper, CancelToken, Pipeline, Stream};
+///
+/// # fn fetch(id: &u32) -> std::io::Result<u32> { Ok(id * 2) }
+/// let calls = AsyncMapper::new(|_: &CancelToken, id: &u32| fetch(id)).with_workers(64);
+/// let adaptive = AdaptiveConcurrency::new(calls).with_initial_limit(8);
+/// let stats = adaptive.stats();
+///
+/// let pipeline = Pipeline::new("users");
+/// let users = Stream::from_iter(&pipeline, 0..100).through(&adaptive).collect::<Vec<_>>()?;
+/// assert_eq!(users.len(), 100);
+/// println!("{} calls at a time", stats.limit());
+/// # Ok::<(), streamz::StreamError>(())
+/// ```
+///
+/// # How the limit is found
+///
+/// The limit follows the gradient of latencies, as in Netflix's
+/// [concurrency-limits](https://github.com/Netflix/concurrency-limits) and in
+/// [Envoy](https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/adaptive_concurrency_filter):
+///
+/// - It starts at the [initial limit](Self::with_initial_limit), and doubles until latencies rise.
+/// - After each window of calls it becomes `limit * base / latency`, plus 4 % of it or one call, where `base` is the mean latency
+///   without a queue. It is at least halved and grows by at most 14 %, or one and a tenth of the limit where that is more.
+/// - It grows only if it was reached. So it does not grow much beyond the number of workers, whatever the
+///   [maximum](Self::with_max_limit).
+/// - Every 40 windows, and earlier after a change, half of the limit is allowed for one window, to measure the base. That costs
+///   about 2 % of the throughput. It is what tells a queue from a service that has become slower by itself.
+/// - A failed call takes a tenth of it, or one call if that is more. Calls that were begun before that count no more. What fails
+///   for other reasons than overload should be [ignored](Self::ignore_if): failures of more than about one call in a hundred
+///   keep the limit low.
+///
+/// A window is two rounds of calls if all take about the same time, and up to 1,000 calls, or two rounds if that is more, if
+/// latencies vary by as much as their mean. A change of the service is seen after one window or two.
+///
+/// # What counts
+///
+/// Latencies of successful calls, without the time for which they were held back. A failure is an error that
+/// [`ignore_if`](Self::ignore_if) does not name, or a call that ran into [its time limit](crate::AsyncMapper::with_timeout).
+/// Panics, cancelled calls, and those that a layer inside has refused count as neither. Where a [`Retry`](crate::Retry) is
+/// involved, put it around this layer: otherwise its pauses are part of the latency.
+///
+/// # One limit
+/// All runs and clones share the limit, since they call the same service. [`stats`](Self::stats) shows it.
+///
+/// # Ordering
+/// That of the pool. Calls are let in in the order in which their workers ask.
+///
+/// # Back-pressure
+/// A call that is held back occupies its worker. When all workers have one, nothing more is taken.
+///
+/// # Cancellation
+/// Ends the wait of a call that is held back at once; it is not made.
+///
+/// # Memory
+/// That of the pool.
+///
+/// # Panics
+/// A panic in `ignore_if` is logged, and the error counts.
+#[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("concurrency_limit", "adaptive_limit", "AIMD", "gradient", "vegas", "congestion_control", "bulkhead"))]
+pub struct AdaptiveConcurrency<S: CallStage> {
+    inner: S,
+    pool: PoolOptions<S::In>,
+    rules: Rules,
+    shared: Arc<Shared>,
+    ignore_if: Option<IgnoreIf<S::Error>>,
+}
+
+type IgnoreIf<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
+
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    initial: usize,
+    min: usize,
+    max: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    gradient: Mutex<Gradient>,
+    gate: Gate,
+}
+
+impl Shared {
+    fn new(rules: Rules) -> Self {
+        let gradient = Gradient::new(rules.initial, rules.min, rules.max);
+        Self { gate: Gate::new(gradient.allowed()), gradient: Mutex::new(gradient) }
+    }
+}
+
+impl<S: CallStage> AdaptiveConcurrency<S> {
+    /// A limit for the calls of `inner`. The stage keeps the name and the pool of `inner` unless it is given others.
+    pub fn new(inner: S) -> Self {
+        let rules = Rules { initial: 4, min: 1, max: usize::MAX };
+        Self { pool: inner.pool(), inner, rules, shared: Arc::new(Shared::new(rules)), ignore_if: None }
+    }
+
+    pool_options!();
+    combine!();
+
+    /// Sets the limit at the start. Defaults to 4. It is raised to the minimum, or lowered to the maximum, if it is not
+    /// between them.
+    ///
+    /// # Panics
+    /// If `calls` is 0; and, as all setters of the limit, if the layer has been cloned, watched or used.
+    #[track_caller]
+    pub fn with_initial_limit(self, calls: usize) -> Self {
+        assert!(calls > 0, "`initial_limit` must be at least 1");
+        self.with_rules(|rules| rules.initial = calls)
+    }
+
+    /// Sets how many calls may be in progress however slow or broken the service is. Defaults to 1.
+    ///
+    /// # Panics
+    /// If `calls` is 0; and, when the layer is used, if it is more than the maximum.
+    #[track_caller]
+    pub fn with_min_limit(self, calls: usize) -> Self {
+        assert!(calls > 0, "`min_limit` must be at least 1");
+        self.with_rules(|rules| rules.min = calls)
+    }
+
+    /// Sets how many calls may be in progress at most. Defaults to no maximum: the number of workers is one.
+    ///
+    /// # Panics
+    /// If `calls` is 0.
+    #[track_caller]
+    pub fn with_max_limit(self, calls: usize) -> Self {
+        assert!(calls > 0, "`max_limit` must be at least 1");
+        self.with_rules(|rules| rules.max = calls)
+    }
+
+    #[track_caller]
+    fn with_rules(mut self, change: impl FnOnce(&mut Rules)) -> Self {
+        change(&mut self.rules);
+        let shared = Arc::get_mut(&mut self.shared);
+        let shared = shared.expect("the limits must be set before the layer is used, cloned, or watched");
+        *shared = Shared::new(self.rules);
+        self
+    }
+
+    /// Does not lower the limit for calls that returned an error for which `f` returns true: errors that are not caused by
+    /// overload, such as "no such order". They are passed on like all others. Defaults to counting all.
+    pub fn ignore_if(mut self, f: impl Fn(&S::Error) -> bool + Send + Sync + 'static) -> Self {
+        self.ignore_if = Some(Arc::new(f));
+        self
+    }
+
+    /// The limit and the calls of all runs, live. To be taken after the limits are set.
+    pub fn stats(&self) -> ConcurrencyStats {
+        ConcurrencyStats { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: CallStage> Processor for AdaptiveConcurrency<S> {
+    type In = S::In;
+    type Out = S::Out;
+
+    #[track_caller]
+    fn process(&self, cancel: &CancelToken, input: Stream<S::In>) -> Stream<S::Out> {
+        calls::process(self.to_call(), &self.pool, cancel, input)
+    }
+
+    fn name(&self) -> &str {
+        &self.pool.options.name
+    }
+}
+
+impl<S: CallStage> Pooled for AdaptiveConcurrency<S> {
+    fn pool(&self) -> PoolOptions<S::In> {
+        self.pool.clone()
+    }
+}
+
+impl<S: CallStage> CallStage for AdaptiveConcurrency<S> {
+    type Error = S::Error;
+    type Call = AdaptiveCall<S::Call>;
+
+    #[track_caller]
+    fn to_call(&self) -> Self::Call {
+        let Rules { min, max, .. } = self.rules;
+        assert!(min <= max, "`min_limit` ({min}) must not be more than `max_limit` ({max})");
+        AdaptiveCall {
+            inner: self.inner.to_call(),
+            shared: Arc::clone(&self.shared),
+            ignore_if: self.ignore_if.clone(),
+        }
+    }
+}
+
+/// A call that an [`AdaptiveConcurrency`] may hold back.
+pub struct AdaptiveCall<C: Call> {
+    inner: C,
+    shared: Arc<Shared>,
+    ignore_if: Option<IgnoreIf<C::Error>>,
+}
+
+/// What a call tells about the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Success,
+    Overload,
+    Nothing,
+}
+
+impl<C: Call> Call for AdaptiveCall<C> {
+    type In = C::In;
+    type Out = C::Out;
+    type Error = C::Error;
+
+    fn call(&self, cancel: &CancelToken, item: &C::In) -> Result<C::Out, CallError<C::Error>> {
+        let Ok(permit) = self.shared.gate.enter(cancel, None) else {
+            return Err(CallError::new(CallFailure::Cancelled, 0));
+        };
+        let mut admitted = Admitted::new(&self.shared, permit, cancel);
+        let result = self.inner.call(cancel, item);
+        admitted.verdict = match &result {
+            Ok(_) => Verdict::Success,
+            Err(error) => self.judge(&error.failure),
+        };
+        drop(admitted);
+        result
+    }
+}
+
+impl<C: Call> AdaptiveCall<C> {
+    fn judge(&self, failure: &CallFailure<C::Error>) -> Verdict {
+        match failure {
+            CallFailure::Failed(error) if self.is_ignored(error) => Verdict::Nothing,
+            CallFailure::Failed(_) | CallFailure::TimedOut { .. } => Verdict::Overload,
+            _ => Verdict::Nothing,
+        }
+    }
+
+    fn is_ignored(&self, error: &C::Error) -> bool {
+        let Some(ignore_if) = &self.ignore_if else { return false };
+        panic::catch(|| ignore_if(error)).unwrap_or_else(|payload| {
+            event!(
+                error,
+                { panic = %payload.message() },
+                "streamz: `ignore_if` of an adaptive limit panicked: {}",
+                payload.message()
+            );
+            false
+        })
+    }
+}
+
+/// A call that has been let in and has not returned.
+struct Admitted<'a> {
+    shared: &'a Shared,
+    /// Given back after the limit has been set.
+    _permit: Permit<'a>,
+    cancel: &'a CancelToken,
+    begun: Begun,
+    at: Instant,
+    verdict: Verdict,
+}
+
+impl<'a> Admitted<'a> {
+    fn new(shared: &'a Shared, permit: Permit<'a>, cancel: &'a CancelToken) -> Self {
+        let begun = shared.gradient.lock().begin(permit.inside);
+        Self { shared, _permit: permit, cancel, begun, at: cancel.now(), verdict: Verdict::Nothing }
+    }
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        let latency = self.cancel.now().saturating_duration_since(self.at);
+        let mut gradient = self.shared.gradient.lock();
+        match self.verdict {
+            Verdict::Success => gradient.succeed(self.begun, latency),
+            Verdict::Overload => gradient.fail(self.begun),
+            Verdict::Nothing => return,
+        }
+        self.shared.gate.set_limit(gradient.allowed());
+    }
+}
+
+/// The limit of an [`AdaptiveConcurrency`] and its calls at present: a live handle. Clones show the same.
+#[derive(Clone)]
+pub struct ConcurrencyStats {
+    shared: Arc<Shared>,
+}
+
+impl ConcurrencyStats {
+    /// How many calls the service can take at a time, as far as it is known. While the latency without a queue is measured,
+    /// half of them are let in; this is not shown here.
+    pub fn limit(&self) -> usize {
+        self.shared.gradient.lock().limit()
+    }
+
+    /// Calls in progress.
+    pub fn in_progress(&self) -> usize {
+        self.shared.gate.inside()
+    }
+
+    /// Calls that are held back.
+    pub fn waiting(&self) -> usize {
+        self.shared.gate.waiting()
+    }
+
+    /// The mean latency of a call without a queue, as it was last measured; `None` before the first window of calls has ended.
+    pub fn base_latency(&self) -> Option<Duration> {
+        self.shared.gradient.lock().base()
+    }
+}
+
+impl fmt::Debug for ConcurrencyStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConcurrencyStats")
+            .field("limit", &self.limit())
+            .field("in_progress", &self.in_progress())
+            .field("waiting", &self.waiting())
+            .field("base_latency", &self.base_latency())
+            .finish()
+    }
+}
+
+/// Shares the limit.
+impl<S: CallStage + Clone> Clone for AdaptiveConcurrency<S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            pool: self.pool.clone(),
+            rules: self.rules,
+            shared: Arc::clone(&self.shared),
+            ignore_if: self.ignore_if.clone(),
+        }
+    }
+}
+
+impl<S: CallStage + fmt::Debug> fmt::Debug for AdaptiveConcurrency<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdaptiveConcurrency")
+            .field("inner", &self.inner)
+            .field("rules", &self.rules)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Call> fmt::Debug for AdaptiveCall<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdaptiveCall").finish_non_exhaustive()
+    }
+}
