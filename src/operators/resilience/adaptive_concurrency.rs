@@ -15,15 +15,11 @@ use parking_lot::Mutex;
 use super::gate::{Gate, Permit};
 use super::gradient::{Begun, Gradient};
 use crate::error::Result;
-use crate::operators::call::sealed::Pooled;
-use crate::operators::call::{PoolOptions, pool_options};
-use crate::operators::pool::calls;
+use crate::operators::call::{PoolOptions, call_stage, pool_options};
 use crate::operators::pool::combine::combine;
 use crate::operators::{Call, CallError, CallFailure, CallStage};
 use crate::panic;
 use crate::pipeline::CancelToken;
-use crate::stream::Processor;
-use crate::stream::Stream;
 use crate::trace::event;
 
 /// Limits the calls in progress to what the service can work on, which it finds out by itself.
@@ -183,38 +179,8 @@ impl<S: CallStage> AdaptiveConcurrency<S> {
         self
     }
 
-    /// The limit and the calls of all runs, live. To be taken after the limits are set.
-    pub fn stats(&self) -> ConcurrencyStats {
-        ConcurrencyStats { shared: Arc::clone(&self.shared) }
-    }
-}
-
-impl<S: CallStage> Processor for AdaptiveConcurrency<S> {
-    type In = S::In;
-    type Out = S::Out;
-
     #[track_caller]
-    fn process(&self, cancel: &CancelToken, input: Stream<S::In>) -> Stream<S::Out> {
-        calls::process(self.to_call(), &self.pool, cancel, input)
-    }
-
-    fn name(&self) -> &str {
-        &self.pool.options.name
-    }
-}
-
-impl<S: CallStage> Pooled for AdaptiveConcurrency<S> {
-    fn pool(&self) -> PoolOptions<S::In> {
-        self.pool.clone()
-    }
-}
-
-impl<S: CallStage> CallStage for AdaptiveConcurrency<S> {
-    type Error = S::Error;
-    type Call = AdaptiveCall<S::Call>;
-
-    #[track_caller]
-    fn to_call(&self) -> Self::Call {
+    fn layered(&self) -> AdaptiveCall<S::Call> {
         let Rules { min, max, .. } = self.rules;
         assert!(min <= max, "`min_limit` ({min}) must not be more than `max_limit` ({max})");
         AdaptiveCall {
@@ -223,7 +189,14 @@ impl<S: CallStage> CallStage for AdaptiveConcurrency<S> {
             ignore_if: self.ignore_if.clone(),
         }
     }
+
+    /// The limit and the calls of all runs, live. To be taken after the limits are set.
+    pub fn stats(&self) -> ConcurrencyStats {
+        ConcurrencyStats { shared: Arc::clone(&self.shared) }
+    }
 }
+
+call_stage! { [S] AdaptiveConcurrency<S> where { S: CallStage } S => AdaptiveCall<S::Call> }
 
 /// A call that an [`AdaptiveConcurrency`] may hold back.
 pub struct AdaptiveCall<C: Call> {

@@ -136,6 +136,7 @@ impl Gate {
     }
 
     /// Whether no call is inside, and none waits.
+    #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
         let state = self.state.lock();
         state.inside == 0 && state.queue.is_empty()
