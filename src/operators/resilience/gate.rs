@@ -92,7 +92,8 @@ impl Gate {
                 self.give_up(number);
                 return Err(NotEntered::Full);
             }
-            waiter.park_for(WaitFor::Others, earlier(limit.deadline(), cancel.deadline()));
+            // The stage has something to do and is held up: it is not idle.
+            waiter.park_for(WaitFor::Time, earlier(limit.deadline(), cancel.deadline()));
             state = self.state.lock();
             is_inside = state.is_inside(number);
             inside = state.inside;
