@@ -48,6 +48,7 @@
 //! | you want to | use |
 //! |---|---|
 //! | change, drop, or multiply items | [`Mapper`], [`Filter`], [`FilterMap`], [`FlatMap`], [`Flatten`], [`Scan`] |
+//! | keep a state for each key | [`Scan::with_key`] |
 //! | fail some of them | [`Mapper::fallible`]; then [`DeadLetterQueue`] or [`Recover`] |
 //! | change the errors, or look at them | [`MapErr`], [`Stream::inspect_err`] |
 //! | number them | [`Enumerate`] |

@@ -14,16 +14,24 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::num::NonZeroUsize;
 
 use crate::panic::{self, PanicPayload};
 
 /// Where an entry lies, until it is removed.
+///
+/// It is the index of the entry plus one, so that an `Option<Slot>` takes no more room than a `Slot`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Slot(usize);
+pub(crate) struct Slot(NonZeroUsize);
 
 impl Slot {
     /// Of a table with a single entry.
-    pub(crate) const ONLY: Self = Self(0);
+    pub(crate) const ONLY: Self = Self(NonZeroUsize::MIN);
+
+    #[inline]
+    fn index(self) -> usize {
+        self.0.get() - 1
+    }
 }
 
 /// A key and its hash.
@@ -81,31 +89,32 @@ impl<K, V> KeyTable<K, V> {
 
     #[inline]
     pub(crate) fn get(&self, slot: Slot) -> Option<&V> {
-        self.entries.get(slot.0)?.as_ref().map(|entry| &entry.value)
+        self.entries.get(slot.index())?.as_ref().map(|entry| &entry.value)
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut V> {
-        self.entries.get_mut(slot.0)?.as_mut().map(|entry| &mut entry.value)
+        self.entries.get_mut(slot.index())?.as_mut().map(|entry| &mut entry.value)
     }
 
     pub(crate) fn key(&self, slot: Slot) -> Option<&K> {
-        self.entries.get(slot.0)?.as_ref().map(|entry| &entry.key)
+        self.entries.get(slot.index())?.as_ref().map(|entry| &entry.key)
     }
 
     /// Adds the entry of a key that was not found.
     pub(crate) fn insert(&mut self, Probe { hash, key }: Probe<K>, value: V) -> Slot {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
-            Slot(self.entries.len() - 1)
+            // A vector that has an entry has a length.
+            Slot(NonZeroUsize::new(self.entries.len()).unwrap_or(NonZeroUsize::MIN))
         });
         let next = self.chains.insert(hash, slot);
-        self.entries[slot.0] = Some(Entry { hash, next, key, value });
+        self.entries[slot.index()] = Some(Entry { hash, next, key, value });
         slot
     }
 
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<(K, V)> {
-        let Entry { hash, next, key, value } = self.entries.get_mut(slot.0)?.take()?;
+        let Entry { hash, next, key, value } = self.entries.get_mut(slot.index())?.take()?;
         self.free.push(slot);
         let first = self.chains.get(&hash).copied();
         if first == Some(slot) {
@@ -115,7 +124,7 @@ impl<K, V> KeyTable<K, V> {
             }
         } else {
             let mut before = first;
-            while let Some(entry) = before.and_then(|before| self.entries[before.0].as_mut()) {
+            while let Some(entry) = before.and_then(|before| self.entries[before.index()].as_mut()) {
                 before = entry.next;
                 if before == Some(slot) {
                     entry.next = next;
@@ -169,7 +178,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     fn search(&self, probe: &Probe<K>) -> Option<Slot> {
         let mut next = self.chains.get(&probe.hash).copied();
         while let Some(slot) = next {
-            let entry = self.entries[slot.0].as_ref()?;
+            let entry = self.entries[slot.index()].as_ref()?;
             if entry.key == probe.key {
                 return Some(slot);
             }

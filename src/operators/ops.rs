@@ -18,6 +18,7 @@ pub use super::item::filter::FilterOperator;
 pub use super::item::filter_map::FilterMapOperator;
 pub use super::item::flat_map::FlatMapOperator;
 pub use super::item::flatten::FlattenOperator;
+pub use super::item::keyed_scan::KeyedScanOperator;
 pub use super::item::lift::LiftOperator;
 pub use super::item::map::MapperOperator;
 pub use super::item::map_err::MapErrOperator;

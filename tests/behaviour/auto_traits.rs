@@ -81,6 +81,7 @@ fn errors_and_what_is_told_are_shared() {
     is_shared::<RetryStats>();
     is_shared::<ConcurrencyStats>();
     is_shared::<DedupeStats>();
+    is_shared::<streamz::KeyedScanStats>();
     is_shared::<TapStats>();
     is_shared::<streamz::FollowStats>();
     is_shared::<streamz::FileError>();
@@ -100,6 +101,7 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<FlatMap<Local, Local, F>>();
     is_shared::<Flatten<Local>>();
     is_shared::<Scan<Local, Local, Local, F, F>>();
+    is_shared::<streamz::KeyedScan<Local, Local, Local, Local, F, F, F>>();
     is_shared::<Tap<Local, F>>();
     is_shared::<Take<Local>>();
     is_shared::<TakeWhile<Local, F>>();

@@ -36,6 +36,41 @@ pub fn running_sum(input: &[Seen], faults: Faults) -> Vec<Seen> {
     input.iter().map(one).collect()
 }
 
+/// The running sum of each key, of which at most `max_keys` are kept. With a `mark`, what is left of an evicted one, or at the
+/// end, is emitted with the mark added.
+pub fn sums_by_key(
+    input: &[Seen],
+    faults: Faults,
+    max_keys: usize,
+    mark: Option<u64>,
+    key: impl Fn(u64) -> u64,
+) -> Vec<Seen> {
+    let removed = |sum: u64| mark.map(|mark| Seen::Value(mark + sum));
+    // Oldest use first.
+    let mut sums: Vec<(u64, u64)> = Vec::new();
+    let mut out = Vec::new();
+    for seen in input {
+        let Seen::Value(value) = *seen else {
+            out.push(seen.clone());
+            continue;
+        };
+        let known = sums.iter().position(|(other, _)| *other == key(value)).map(|index| sums.remove(index).1);
+        if let Some(error) = hit(faults, value, false) {
+            out.push(error);
+            sums.extend(known.map(|sum| (key(value), sum)));
+            continue;
+        }
+        if known.is_none() && sums.len() == max_keys {
+            out.extend(removed(sums.remove(0).1));
+        }
+        let sum = known.unwrap_or_default() + value;
+        sums.push((key(value), sum));
+        out.push(Seen::Value(sum));
+    }
+    out.extend(sums.into_iter().filter_map(|(_, sum)| removed(sum)));
+    out
+}
+
 pub fn take(input: &[Seen], n: usize) -> Vec<Seen> {
     let mut left = n;
     let mut taken = Vec::new();

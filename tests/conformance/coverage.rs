@@ -28,6 +28,7 @@ const NO_OPERATORS: &[&str] = &[
     "DlqStats",
     "FailureLimit",
     "KeyOf",
+    "KeyedScanStats",
     "Overflow",
     "PartitionStats",
     "Partitioner",

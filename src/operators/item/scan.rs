@@ -1,8 +1,10 @@
-//! [`Scan`]: makes something of each item and of all that came before it.
+//! [`Scan`]: turns each item into another with the help of a state.
 
+use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::keyed_scan::KeyedScan;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic::guard_drop;
@@ -12,8 +14,9 @@ use crate::stage::operator::{Emit, Operator};
 /// Turns each item into another with the help of a state that lasts for the run: a running sum, say.
 ///
 /// Each run has a state of its own, made by `init` when the run starts. The closure is given the state to change and
-/// the item by value, and returns what to send on, one for one. To send something on now and then, and at the end, use
-/// [`Aggregate`](crate::Aggregate).
+/// the item by value, and returns what to emit: one item for each. To emit something now and then, and at the end, use
+/// [`Aggregate`](crate::Aggregate). For a state per key, with a bound on the keys and a time to live, use
+/// [`with_key`](Self::with_key).
 ///
 /// If the closure panics, the item is gone, and an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes its
 /// place. The state stays as the closure left it: change it last.
@@ -44,7 +47,7 @@ where
     I: Fn() -> S,
     F: Fn(&mut S, In) -> Out,
 {
-    /// Sends on what `f` makes of the state and each item. It is called `scan` unless it is given another name.
+    /// Emits what `f` makes of the state and each item. Default name: `scan`.
     ///
     /// `init` is called once for each run, in [`process`](crate::Processor::process), on the caller's thread: if it
     /// panics, so does that.
@@ -53,6 +56,23 @@ where
     }
 
     common_options!();
+
+    /// Gives each key a state of its own: see [`KeyedScan`].
+    ///
+    /// At most `max_keys` states are kept, and a new key evicts the one that was not used for longest. With
+    /// `usize::MAX` there is no bound: memory then grows with the number of keys, unless they
+    /// [expire](KeyedScan::with_ttl). `init` is called for each new key, on the stage's thread.
+    ///
+    /// # Panics
+    /// If `max_keys` is 0.
+    #[track_caller]
+    pub fn with_key<K, G>(self, key: G, max_keys: usize) -> KeyedScan<In, Out, K, S, G, I, F>
+    where
+        K: Eq + Hash + Send + 'static,
+        G: Fn(&In) -> K + Send + Sync + 'static,
+    {
+        KeyedScan::new(self.init, self.f, self.options, key, max_keys)
+    }
 
     fn operator(&self) -> ScanOperator<In, Out, S, F> {
         ScanOperator { state: (self.init)(), f: Arc::clone(&self.f), types: PhantomData }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use fastrand::Rng;
 use streamz::{
     Aggregate, AggregateWindow, AsyncMapper, BatchConfig, Batcher, CancelToken, Dedupe, Keyed, Mapper, Partition,
-    Pipeline, Processor, SessionWindow, SlidingWindow, Stream, StreamError, TumblingWindow, Window,
+    Pipeline, Processor, Scan, SessionWindow, SlidingWindow, Stream, StreamError, TumblingWindow, Window,
 };
 
 use crate::ms;
@@ -248,6 +248,10 @@ fn a_key_that_panics_fails_its_item_alone() {
     for_all_traps(|case, key| {
         case.check("dedupe", 1, &Dedupe::new(key()));
         case.check("dedupe of few", 1, &Dedupe::new(key()).with_max_keys(3).refresh_on_duplicate(true));
+        let last = || Scan::new(|| 0, |_: &mut u32, item: Item| item);
+        case.check("scan", 1, &last().with_key(key(), 100));
+        let few = last().with_key(key(), 3).with_ttl(ms(5)).on_removal(|_, _, _| None);
+        case.check("scan of few", 1, &few);
         let call = |_: &CancelToken, item: &Item| streamz::ok(*item);
         case.check("pool", 1, &AsyncMapper::keyed(key(), call).with_workers(2));
         let partition = Partition::new(key()).with_partitions(3).each(|_| Mapper::new(|item: Item| item));

@@ -69,6 +69,26 @@ fn one_for_one(registry: &mut Registry) {
         )
         .closure(Closure::Panics),
     );
+    registry.add(
+        Subject::new(
+            "KeyedScan: two keys",
+            &["KeyedScan", "Removal"],
+            (ITEMS.0, |(sum, _): &(u64, Option<Item>)| Seen::Value(*sum)),
+            |site| {
+                let scan = Scan::new(
+                    || 0,
+                    move |sum: &mut u64, item: Item| {
+                        site.faults.panic_only(item.value());
+                        *sum += item.value();
+                        (*sum, Some(item))
+                    },
+                );
+                scan.with_key(|item: &Item| item.value() % 3, 2).on_removal(|_, sum, _| Some((sum + 10_000, None)))
+            },
+            |input, faults| models::sums_by_key(input, faults, 2, Some(10_000), |value| value % 3),
+        )
+        .closure(Closure::Panics),
+    );
     registry.add(Subject::new(
         "Enumerate",
         &["Enumerate"],

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use streamz::{
-    Custom, Dedupe, Delay, Emit, FallibleMapper, Filter, FilterMap, FlatMap, MapErr, Mapper, Operator, Processor,
-    Recover, Sample, Scan, Skip, SkipWhile, Stage, StreamError, Take, TakeWhile, Tap, Throttle,
+    Custom, Dedupe, Delay, Emit, FallibleMapper, Filter, FilterMap, FlatMap, KeyedScan, MapErr, Mapper, Operator,
+    Processor, Recover, Sample, Scan, Skip, SkipWhile, Stage, StreamError, Take, TakeWhile, Tap, Throttle,
 };
 
 use super::{Op, Wire, boxed_up, capacity, dawdle, faults, panics, through};
@@ -16,8 +16,8 @@ use crate::common::seen::{Kind, Seen};
 use crate::expected::Model;
 
 const MENU: &[fn(&mut Rng) -> Part] = &[
-    map, try_map, filter, filter_map, flat_map, scan, tap, take, take_while, skip, skip_while, sample, dedupe, recover,
-    map_err, delay, throttle,
+    map, try_map, filter, filter_map, flat_map, scan, keyed_scan, tap, take, take_while, skip, skip_while, sample,
+    dedupe, recover, map_err, delay, throttle,
 ];
 
 /// A step, not put anywhere yet.
@@ -186,6 +186,7 @@ steps! {
     FilterMap(FilterMap<Item, Item, FilterMapFn>),
     FlatMap(FlatMap<Item, Items, FlatMapFn>),
     Scan(Scan<Item, Item, u64, fn() -> u64, ScanFn>),
+    KeyedScan(KeyedScan<Item, Item, u64, u64, KeyFn, fn() -> u64, ScanFn>),
     Tap(Tap<Item, SeeFn>),
     Take(Take<Item>),
     TakeWhile(TakeWhile<Item, TestFn>),
@@ -302,6 +303,22 @@ fn scan(rng: &mut Rng) -> Part {
     });
     Part::whole(format!("scan, {faults:?}"), Scan::new((|| 0) as fn() -> u64, f), move |input| {
         models::running_sum(input, faults)
+    })
+}
+
+/// No state expires: when it would depends on the run.
+fn keyed_scan(rng: &mut Rng) -> Part {
+    let (faults, keys, max_keys) = (panics(rng), rng.u64(1..7), rng.usize(1..5));
+    let f: ScanFn = Box::new(move |sum, item| {
+        faults.panic_only(item.value());
+        *sum += item.value();
+        item.with_value(*sum)
+    });
+    let key: KeyFn = Box::new(move |item| item.value() % keys);
+    let scan = Scan::new((|| 0) as fn() -> u64, f).with_key(key, max_keys).with_ttl(Duration::from_secs(3_600));
+    let scan = scan.on_removal(|_, _, _| None);
+    Part::whole(format!("scan by key, {max_keys} of {keys}, {faults:?}"), scan, move |input| {
+        models::sums_by_key(input, faults, max_keys, None, |value| value % keys)
     })
 }
 
