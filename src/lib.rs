@@ -144,8 +144,8 @@ pub use pipeline::{
 };
 pub use stage::{Emit, Operator, Tally};
 pub use stream::{
-    BoxProcessor, FileError, FileLine, Follow, FollowEvent, FollowStart, FollowStats, FromLine, Fused, Inline,
-    Interval, IntoIter, IntoLineReader, Items, Line, LineError, LineReader, Processor, ProcessorFn, ReadErrors,
+    BoxProcessor, BoxStage, FileError, FileLine, Follow, FollowEvent, FollowStart, FollowStats, FromLine, Fused,
+    Inline, Interval, IntoIter, IntoLineReader, Items, Line, LineError, LineReader, Processor, ProcessorFn, ReadErrors,
     RecvTimeoutError, SendError, Sender, Stage, Steps, Stream, StreamReceiver, Then, TryRecvError,
 };
 

@@ -78,6 +78,10 @@ impl<T> Output<T> {
 }
 
 impl<T> Sink<T> for Output<T> {
+    fn erased(&mut self) -> &mut dyn Sink<T> {
+        self
+    }
+
     #[inline(always)]
     fn put(&mut self, item: Result<T>) {
         self.emitted += u64::from(item.is_ok());

@@ -105,7 +105,7 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
             give(&mut self.first, item, link);
         } else {
             match item {
-                Err(mark) if A::STEPS == 1 && !A::PLAIN && mark.is_mark() => {
+                Err(mark) if !A::COMPOSITE && !A::PLAIN && mark.is_mark() => {
                     self.marks.arrive(mark, &mut self.first, link);
                 }
                 item => {
@@ -137,14 +137,14 @@ impl<B: Operator> Rest<B> {
     #[inline]
     fn give<E: Emit<B::Out>>(&mut self, item: Result<B::In>, out: &mut E) {
         let item = match item {
-            Err(mark) if B::STEPS == 1 && !B::PLAIN && mark.is_mark() => {
+            Err(mark) if !B::COMPOSITE && !B::PLAIN && mark.is_mark() => {
                 return self.marks.arrive(mark, &mut self.second, out);
             }
             item => item,
         };
         self.timer.reset();
         guarded(&mut self.second, out, |second, out| give(second, item, out));
-        if !B::PLAIN {
+        if !self.second.is_plain() || self.pending {
             self.resume_second(out);
         }
     }
@@ -200,6 +200,16 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     type Out = B::Out;
 
     const SHAPE: Shape = A::SHAPE.with(B::SHAPE);
+
+    #[inline(always)]
+    fn steps(&self) -> usize {
+        self.first.steps() + self.rest.second.steps()
+    }
+
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        self.first.is_plain() && self.rest.second.is_plain()
+    }
 
     #[inline(always)]
     fn item(&mut self, item: A::In, out: &mut impl Emit<B::Out>) {
@@ -306,7 +316,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     }
 
     fn publish(&mut self, stats: &Stats, last: usize, note: Option<Note<'_>>) {
-        let entry = last + 1 - B::STEPS;
+        let entry = last + 1 - self.rest.second.steps();
         let Some(note) = note else {
             self.first.publish(stats, entry - 1, None);
             self.count_passed(stats, entry);
@@ -325,7 +335,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
                 self.rest.second.utter(what, out);
                 self.rest.marks.release_all(out);
             }
-            Utterance::Error(step, error) => match step.checked_sub(A::STEPS) {
+            Utterance::Error(step, error) => match step.checked_sub(self.first.steps()) {
                 None => {
                     let link = &mut self.rest.link(out, Self::PLAIN, Self::RECKONED);
                     self.first.utter(Utterance::Error(step, error), link);
@@ -345,7 +355,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
 
 impl<A: Operator, B: Operator<In = A::Out>> fmt::Debug for FusedOperator<A, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FusedOperator").field("steps", &Self::STEPS).finish_non_exhaustive()
+        f.debug_struct("FusedOperator").field("steps", &self.steps()).finish_non_exhaustive()
     }
 }
 
@@ -361,7 +371,7 @@ impl<B: Operator, E: Emit<B::Out>> Link<'_, B, E> {
     /// The index of the second operator's first step.
     #[inline]
     fn entry(&self) -> usize {
-        self.out.step() + 1 - B::STEPS
+        self.out.step() + 1 - self.rest.second.steps()
     }
 
     #[cold]
@@ -371,7 +381,7 @@ impl<B: Operator, E: Emit<B::Out>> Link<'_, B, E> {
 
     #[inline]
     fn put_guarded(&mut self, item: Result<B::In>) {
-        if !B::PLAIN {
+        if !self.rest.second.is_plain() {
             // The guard of one that is not plain looks at what it has received.
             self.rest.count_passed(&self.out.context().stats, self.entry());
         }
@@ -384,6 +394,10 @@ impl<B: Operator, E: Emit<B::Out>> Link<'_, B, E> {
 }
 
 impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
+    fn erased(&mut self) -> &mut dyn Sink<B::In> {
+        self
+    }
+
     // A run of plain operators is to become straight code, however long it is.
     #[inline(always)]
     fn put(&mut self, item: Result<B::In>) {
@@ -427,7 +441,7 @@ impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
 
     #[inline]
     fn step(&self) -> usize {
-        self.out.step() - B::STEPS
+        self.out.step() - self.rest.second.steps()
     }
 
     #[inline]
@@ -462,7 +476,7 @@ mod tests {
     use super::*;
     use crate::mark::testing::Probe;
     use crate::testing::Harness;
-    use crate::{BatchConfig, Batcher, Custom, ErrorKind, Inline, Mapper, Pipeline, Processor, Stage, Take};
+    use crate::{BatchConfig, Batcher, BoxStage, Custom, ErrorKind, Inline, Mapper, Pipeline, Processor, Stage, Take};
 
     fn batcher<T: Send + 'static>(max_size: usize) -> Batcher<T> {
         Batcher::new(BatchConfig { max_size, max_latency: Duration::from_millis(10) })
@@ -564,6 +578,11 @@ mod tests {
         keeps_marks_in_place(&map().fuse(lag().fuse(map())), 1);
         keeps_marks_in_place(&lag().fuse(map().fuse(lag())), 2);
         keeps_marks_in_place(&lag().fuse(lag()).fuse(lag().fuse(map())), 3);
+        let (erased_lag, erased_map) = (|| lag().boxed_stage(), || map().boxed_stage());
+        keeps_marks_in_place(&erased_lag(), 1);
+        keeps_marks_in_place(&erased_map().fuse(erased_map()).boxed_stage().fuse(erased_lag()), 1);
+        keeps_marks_in_place(&lag().fuse(erased_lag()).boxed_stage().fuse(map()), 2);
+        keeps_marks_in_place(&BoxStage::fused("all", [erased_lag(), erased_map(), erased_lag(), erased_lag()]), 3);
     }
 
     /// Emits three items for each, at once and whether there is room or not.
@@ -643,6 +662,8 @@ mod tests {
         comes_in_order(&burst().fuse(lag()).fuse(echo().fuse(lag())), &twice, false);
         comes_in_order(&burst().fuse(echo()).fuse(Take::new(5)), &twice[..5], true);
         comes_in_order(&burst().fuse(Take::new(5)).fuse(echo()), &twice[..10], true);
+        let erased = [burst().boxed_stage(), echo().boxed_stage(), Take::new(11).boxed_stage(), lag().boxed_stage()];
+        comes_in_order(&BoxStage::fused("erased", erased), &twice[..11], true);
         comes_in_order(&echo().fuse(Take::new(3).fuse(burst())), &[0, 1, 2, 0, 1, 2, 3, 4, 5], true);
     }
 }

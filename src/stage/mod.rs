@@ -4,6 +4,7 @@
 
 pub(crate) mod branch;
 pub(crate) mod driver;
+pub(crate) mod erased;
 pub(crate) mod fuse;
 pub(crate) mod input;
 pub(crate) mod marks;

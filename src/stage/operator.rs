@@ -153,6 +153,20 @@ pub trait Operator: Send + 'static {
         Some(mark)
     }
 
+    /// How many steps are fused in it.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn steps(&self) -> usize {
+        1
+    }
+
+    /// Whether it is [plain](Shaped::PLAIN), or is made of erased parts that are.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        Self::SHAPE.plain
+    }
+
     /// Brings what is counted inside up to date in `stats`, and tells `note` what each step holds; `last` is the index of
     /// the operator's last step.
     #[doc(hidden)]
@@ -275,8 +289,8 @@ impl<T, S: sealed::Sink<T> + ?Sized> Emit<T> for S {}
 
 /// The shape of an operator, in words.
 pub(crate) trait Shaped: Operator {
-    /// How many steps are fused in it.
-    const STEPS: usize = Self::SHAPE.steps;
+    /// Whether it has parts, which it guards and whose timers and marks it keeps.
+    const COMPOSITE: bool = Self::SHAPE.composite;
 
     /// Whether the operator says at most one thing for each item or error item, as the last thing it does in that call,
     /// and nothing otherwise: it holds nothing, has no timers, and never calls `finish`. A run of plain operators is
@@ -296,20 +310,21 @@ pub(crate) mod sealed {
     #[allow(unnameable_types, reason = "the type of a hidden constant")]
     #[derive(Debug, Clone, Copy)]
     pub struct Shape {
-        pub(super) steps: usize,
+        pub(super) composite: bool,
         pub(super) plain: bool,
         pub(super) one_to_one: bool,
     }
 
     impl Shape {
-        pub(crate) const ANY: Self = Self { steps: 1, plain: false, one_to_one: false };
+        pub(crate) const ANY: Self = Self { composite: false, plain: false, one_to_one: false };
+        pub(crate) const COMPOSITE: Self = Self { composite: true, ..Self::ANY };
         pub(crate) const PLAIN: Self = Self { plain: true, ..Self::ANY };
         pub(crate) const ONE_TO_ONE: Self = Self { one_to_one: true, ..Self::PLAIN };
 
         /// Of two that are fused.
         pub(crate) const fn with(self, second: Self) -> Self {
             Self {
-                steps: self.steps + second.steps,
+                composite: true,
                 plain: self.plain && second.plain,
                 one_to_one: self.one_to_one && second.one_to_one,
             }
@@ -333,6 +348,8 @@ pub(crate) mod sealed {
 
     /// The few things an output must be able to do; `Emit` is made of them.
     pub(crate) trait Sink<T> {
+        /// The output as a trait object. What is one gives itself, not one around it.
+        fn erased(&mut self) -> &mut dyn Sink<T>;
         /// Takes what is emitted. An item counts as emitted, and as one delivered, sooner or later: see `sync`.
         fn put(&mut self, item: Result<T>);
         /// Takes a mark: see `mark.rs`. It is not counted, and needs no room.
@@ -380,13 +397,13 @@ pub(crate) mod sealed {
 /// Gives an operator what is next in its input.
 #[inline(always)]
 pub(crate) fn give<O: Operator, E: Emit<O::Out>>(op: &mut O, item: Result<O::In>, out: &mut E) {
-    if O::PLAIN && O::STEPS == 1 {
+    if O::PLAIN && !O::COMPOSITE {
         out.mark(out.step(), item.is_ok());
     }
     match item {
         Ok(item) => op.item(item, out),
         // Others are given their marks by `Marks`, and those that are fused find out inside.
-        Err(mark) if O::PLAIN && O::STEPS == 1 && mark.is_mark() => out.put_mark(mark),
+        Err(mark) if O::PLAIN && !O::COMPOSITE && mark.is_mark() => out.put_mark(mark),
         Err(error) => op.error(error, out),
     }
 }
@@ -401,7 +418,7 @@ pub(crate) fn guarded<O: Operator, E: Emit<O::Out>, R: Default>(
     out: &mut E,
     call: impl FnOnce(&mut O, &mut E) -> R,
 ) -> R {
-    if O::STEPS > 1 && !O::PLAIN {
+    if O::COMPOSITE && !O::PLAIN {
         return call(op, out);
     }
     match panic::catch(|| call(op, out)) {
@@ -419,7 +436,7 @@ pub(crate) fn guarded<O: Operator, E: Emit<O::Out>, R: Default>(
 /// not asked any more.
 #[inline]
 pub(crate) fn resumed<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E) -> bool {
-    if O::STEPS > 1 && !O::PLAIN {
+    if O::COMPOSITE && !O::PLAIN {
         return op.resume(out);
     }
     match panic::catch(|| op.resume(out)) {
@@ -451,7 +468,7 @@ impl Timer {
         let before = out.context().stats.futile();
         guarded(op, out, |op, out| op.timer(now, out));
         // The parts of a fused one have timers of their own.
-        self.muted = O::STEPS == 1 && out.context().stats.futile() > before;
+        self.muted = !O::COMPOSITE && out.context().stats.futile() > before;
     }
 
     /// The operator has been given something.
@@ -491,7 +508,7 @@ pub(crate) fn panicked<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E, pa
     stats.failed.add(lost);
     let may_go_on = stats.may_go_on();
     let error = context.error(ErrorKind::Panicked, step).with_source(PanicMessage::from(payload));
-    let first = out.step() + 1 - O::STEPS;
+    let first = out.step() + 1 - op.steps();
     // The steps after it are given the error, and may panic in turn. Each time that is a later one.
     match panic::catch(|| op.utter(sealed::Utterance::Error(step - first, error), out)) {
         Ok(()) => may_go_on,

@@ -135,6 +135,10 @@ impl<T, A, F> Drop for Direct<'_, T, A, F> {
 }
 
 impl<T, A, F: FnMut(A, Result<T>) -> Option<A>> Sink<T> for Direct<'_, T, A, F> {
+    fn erased(&mut self) -> &mut dyn Sink<T> {
+        self
+    }
+
     #[inline(always)]
     fn put(&mut self, item: Result<T>) {
         // Both before the call: an item has been delivered even if the caller panics over it, and `burst` then knows whose
@@ -215,6 +219,10 @@ impl<T> Outbox<T> {
 }
 
 impl<T> Sink<T> for Outbox<T> {
+    fn erased(&mut self) -> &mut dyn Sink<T> {
+        self
+    }
+
     #[inline(always)]
     fn put(&mut self, item: Result<T>) {
         if self.next.is_none() {

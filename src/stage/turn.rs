@@ -103,7 +103,7 @@ impl<O: Operator> Turns<O> {
     #[inline]
     pub(crate) fn give<E: Emit<O::Out>>(&mut self, item: Result<O::In>, out: &mut E) {
         match item {
-            Err(mark) if O::STEPS == 1 && !O::PLAIN && mark.is_mark() => {
+            Err(mark) if !O::COMPOSITE && !O::PLAIN && mark.is_mark() => {
                 self.marks.arrive(mark, &mut *self.op, out);
             }
             item => self.call(out, |op, out| give(op, item, out)),

@@ -1,5 +1,6 @@
 //! Streams: what users hold. Processors, sources, ends, and the sending side.
 
+mod box_stage;
 mod consumer;
 mod ends;
 mod inline;
@@ -14,6 +15,7 @@ pub(crate) mod start;
 mod steps;
 mod stream;
 
+pub use box_stage::BoxStage;
 pub use inline::{FromIter, FromLines, Inline, Origin};
 pub use items::Items;
 pub use iter::IntoIter;

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use super::Stream;
 use super::start::launch;
+use super::{BoxStage, Stream};
 use crate::panic::guard_drop;
 use crate::pipeline::CancelToken;
 use crate::pipeline::name::checked;
@@ -99,6 +99,15 @@ pub trait Stage: Processor {
     /// Appends the names of its steps, one for each step of the operator: one, unless it was fused of several.
     fn step_names(&self, names: &mut Vec<Arc<str>>) {
         names.push(self.name().into());
+    }
+
+    /// The stage as a value whose type says only what it takes and makes, for pipelines whose steps are known at run time only.
+    /// It can still be [fused](Processor::fuse); see [`BoxStage`].
+    fn boxed_stage(self) -> BoxStage<Self::In, Self::Out>
+    where
+        Self: Sized,
+    {
+        BoxStage::new(self)
     }
 
     /// Drops the stage, whose closures may own values that panic when they are dropped.

@@ -216,10 +216,10 @@ impl<T: Send + 'static> Stream<T> {
 }
 
 /// A stage under another name, with the names of its steps.
-struct Renamed<S> {
-    stage: S,
-    name: String,
-    steps: Vec<Arc<str>>,
+pub(super) struct Renamed<S> {
+    pub(super) stage: S,
+    pub(super) name: String,
+    pub(super) steps: Vec<Arc<str>>,
 }
 
 impl<S: Stage> Processor for Renamed<S> {

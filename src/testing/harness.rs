@@ -62,6 +62,10 @@ struct Collected<T> {
 }
 
 impl<T> Sink<T> for Collected<T> {
+    fn erased(&mut self) -> &mut dyn Sink<T> {
+        self
+    }
+
     fn put(&mut self, item: Result<T>) {
         if item.is_ok() {
             self.stats().emitted.add(1);

@@ -1,6 +1,6 @@
 //! Operators made by users, and stages made of several steps.
 
-use streamz::{Custom, Emit, Filter, Mapper, Operator, Processor, ProcessorFn, Stream};
+use streamz::{BoxStage, Custom, Emit, Filter, Mapper, Operator, Processor, ProcessorFn, Stage, Stream};
 
 use super::{ITEMS, Registry};
 use crate::common::faults::Faults;
@@ -26,19 +26,45 @@ pub fn register(registry: &mut Registry) {
             &[],
             ITEMS,
             |site| {
-                let add = Mapper::new(|item: Item| {
-                    let value = item.value() + 1;
-                    item.with_value(value)
-                });
-                let some = Filter::new(|item: &Item| !item.value().is_multiple_of(5));
-                let last = Mapper::fallible(move |item: &Item| {
-                    site.faults.check(item.value() - 1).map(|()| item.sibling(item.value()))
-                });
+                let (add, some, last) = steps(site.faults);
                 add.fuse(some).fuse(last)
             },
             fused,
         )
         .closure(Closure::Fails),
+    );
+    registry.add(
+        Subject::new(
+            "boxed: map, filter, try_map",
+            &[],
+            ITEMS,
+            |site| {
+                let (add, some, last) = steps(site.faults);
+                BoxStage::fused("boxed", [add.boxed_stage(), some.boxed_stage(), last.boxed_stage()])
+            },
+            fused,
+        )
+        .closure(Closure::Fails),
+    );
+    registry.add(
+        Subject::new(
+            "boxed: pairs, pairs, map",
+            &[],
+            ITEMS,
+            |site| {
+                let map = Mapper::new(move |item: Item| {
+                    site.faults.panic_only(item.value());
+                    item
+                });
+                let pairs = || Custom::new("pairs", Pairs::default).boxed_stage();
+                BoxStage::fused("boxed", [pairs(), pairs(), map.boxed_stage()])
+            },
+            |input, faults| {
+                each(&pairs(&pairs(input, Faults::None), Faults::None), faults, false, |value| vec![Seen::Value(value)])
+            },
+        )
+        .groups()
+        .closure(Closure::Panics),
     );
     registry.add(
         Subject::new(
@@ -102,6 +128,18 @@ pub fn register(registry: &mut Registry) {
         .groups()
         .closure(Closure::Panics),
     );
+}
+
+fn steps(
+    faults: Faults,
+) -> (impl Stage<In = Item, Out = Item>, impl Stage<In = Item, Out = Item>, impl Stage<In = Item, Out = Item>) {
+    let add = Mapper::new(|item: Item| {
+        let value = item.value() + 1;
+        item.with_value(value)
+    });
+    let some = Filter::new(|item: &Item| !item.value().is_multiple_of(5));
+    let last = Mapper::fallible(move |item: &Item| faults.check(item.value() - 1).map(|()| item.sibling(item.value())));
+    (add, some, last)
 }
 
 fn fused(input: &[Seen], faults: Faults) -> Vec<Seen> {

@@ -44,7 +44,8 @@ fn checked(groups: Vec<Seen>, faults: Faults) -> Vec<Seen> {
 
 /// Batches something, looks at the batches, and takes them apart: on one thread or on several.
 fn wire<B: Stage<In = Item, Out = Vec<Item>>>(rng: &mut Rng, batcher: B, faults: Faults) -> Wire {
-    match rng.u8(..4) {
+    match rng.u8(..5) {
+        4 => through(batcher.boxed_stage().fuse(check(faults).boxed_stage()).boxed_stage().fuse(Unbatcher::new())),
         0 => through(batcher.then(check(faults)).then(Unbatcher::new())),
         1 => through(batcher.fuse(check(faults)).fuse(Unbatcher::new())),
         2 => through(batcher.fuse(check(faults).fuse(Unbatcher::new()))),

@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use streamz::{
+<<<<<<< HEAD
     Custom, Dedupe, Delay, Emit, FallibleMapper, Filter, FilterMap, FlatMap, KeyedScan, MapErr, Mapper, Operator,
+=======
+    BoxStage, Custom, Dedupe, Delay, Emit, FallibleMapper, Filter, FilterMap, FlatMap, MapErr, Mapper, Operator,
+>>>>>>> 6468ec3 (stage: BoxStage, a stage whose type is known at run time only)
     Processor, Recover, Sample, Scan, Skip, SkipWhile, Stage, StreamError, Take, TakeWhile, Tap, Throttle,
 };
 
@@ -63,8 +67,14 @@ pub(super) fn fused(rng: &mut Rng) -> Op {
         stages.push(custom(part.factory, capacity));
     }
     let mut stages = stages.into_iter();
+    let how = rng.u8(..6);
     let mut next = || stages.next().expect("as many as there are");
-    let wire: Wire = match (count, rng.u8(..3)) {
+    let wire: Wire = match (count, how) {
+        (_, 3..) => {
+            // One that the library knows to be plain among others.
+            let plain = rng.bool().then(|| Mapper::new(|item: Item| item).boxed_stage());
+            through(BoxStage::fused("boxed", plain.into_iter().chain(stages.map(Stage::boxed_stage))))
+        }
         (2, 0) => through(next().fuse(next())),
         (2, 1) => {
             let (a, b) = (next(), next());
