@@ -4,12 +4,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use streamz::{
-<<<<<<< HEAD
-    Custom, Dedupe, Delay, Emit, FallibleMapper, Filter, FilterMap, FlatMap, KeyedScan, MapErr, Mapper, Operator,
-=======
-    BoxStage, Custom, Dedupe, Delay, Emit, FallibleMapper, Filter, FilterMap, FlatMap, MapErr, Mapper, Operator,
->>>>>>> 6468ec3 (stage: BoxStage, a stage whose type is known at run time only)
-    Processor, Recover, Sample, Scan, Skip, SkipWhile, Stage, StreamError, Take, TakeWhile, Tap, Throttle,
+    BoxStage, Custom, Dedupe, Delay, Emit, FallibleMapper, Filter, FilterMap, FlatMap, KeyedScan, MapErr, Mapper,
+    Operator, Processor, Recover, Sample, Scan, Skip, SkipWhile, Stage, StreamError, Take, TakeWhile, Tap, Throttle,
 };
 
 use super::{Op, Wire, boxed_up, capacity, dawdle, faults, panics, through};
