@@ -139,3 +139,24 @@ fn a_task_that_stops_at_a_cancellation_is_cancelled_not_failed() {
     assert_eq!(error.downcast_ref::<Cancelled>().unwrap().to_string(), "cancelled: enough");
     assert!(pipeline.join().is_complete());
 }
+
+#[test]
+fn a_task_that_waits_is_not_busy() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (sender, numbers) = Stream::<u32>::channel(&pipeline, 1);
+    pipeline.every(ms(1_000), || {});
+    drop(pipeline.spawn("sleeps", |token| token.sleep(ms(60_000))));
+    let reads = pipeline.spawn("reads", |_| numbers.into_iter().try_for_each(|item| item.map(drop)));
+    drop(pipeline.spawn("joins", |_| reads.join()));
+    drop(pipeline.spawn("sends", move |_| {
+        (0..3).try_for_each(|n| sender.token().sleep(ms(4_000)).map(|()| _ = sender.send(n)))
+    }));
+    drop(pipeline.spawn("waits", |token| _ = token.wait()));
+    clock.advance(ms(10_000));
+    let report = pipeline.report();
+    for name in ["every", "sleeps", "reads", "joins", "sends", "waits"] {
+        let task = report.stage(name).unwrap();
+        assert_eq!((task.busy, task.idle + task.blocked), (ms(0), ms(10_000)), "{name}");
+    }
+    pipeline.abort();
+}
