@@ -229,7 +229,7 @@ pub struct OutputReport {
     pub blocked: Duration,
     /// The stage, sink or consumer that reads it. `None` for a stream from which a caller has not yet received anything.
     pub reader: Option<Arc<str>>,
-    /// Whether the stage waits for room in it at this moment. A branch that nobody reads shows here.
+    /// Whether the stage, or a [`Sender`](crate::Sender) of a channel, waits for room in it at this moment. A branch that nobody reads shows here.
     pub is_blocking: bool,
 }
 
@@ -427,7 +427,9 @@ impl OutputReport {
             // What the threads of the stage wait for is the one way out.
             [only] => {
                 let blocked = stats.threads.iter().map(|thread| thread.read(now).blocked).sum();
-                vec![Self::of(only, blocked, stats.threads.iter().any(Timing::is_blocked))]
+                let has_blocked_senders = stats.blocked_senders.load(Ordering::Relaxed) > 0;
+                let is_blocking = has_blocked_senders || stats.threads.iter().any(Timing::is_blocked);
+                vec![Self::of(only, blocked, is_blocking)]
             }
             several => {
                 several.iter().map(|one| Self::of(one, one.waits.read(now).blocked, one.waits.is_blocked())).collect()

@@ -229,6 +229,8 @@ pub struct StageStats {
     pub(crate) outputs: Mutex<Vec<OutputStats>>,
     /// How many senders of a channel there are.
     pub(crate) senders: AtomicUsize,
+    /// How many of them wait for room.
+    pub(crate) blocked_senders: AtomicUsize,
     pub(crate) recordings: Recordings,
 }
 
@@ -243,6 +245,7 @@ impl StageStats {
             inputs: Mutex::default(),
             outputs: Mutex::default(),
             senders: AtomicUsize::new(0),
+            blocked_senders: AtomicUsize::new(0),
             recordings: Recordings::default(),
         }
     }

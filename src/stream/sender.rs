@@ -11,6 +11,7 @@ use crate::clock::{Limit, earlier};
 use crate::edge::{Edge, Refused};
 use crate::error::{BoxError, PanicMessage, Result, StreamError};
 use crate::pipeline::recording::Stamper;
+use crate::pipeline::stall::Watch;
 use crate::pipeline::stats::StageStats;
 use crate::pipeline::{CancelToken, Drain};
 use crate::stage::thread::noted_cut;
@@ -190,8 +191,10 @@ impl<T: Send + 'static> Sender<T> {
             Err(SendError::Full(item)) => item,
             sent => return sent,
         };
+        let _blocked = Blocked::new(&shared.stats);
         let waiter = limit.waiter(shared.token.clock());
         let _registered = shared.token.register(waiter.wake());
+        let watch = Watch::start(shared.token.scope(), shared.token.now());
         let room = shared.edge.room_wanted(waiter.wake());
         loop {
             match self.try_send_result(refused) {
@@ -202,9 +205,27 @@ impl<T: Send + 'static> Sender<T> {
                 return Err(SendError::Full(refused));
             }
             if !room.is_met() && !shared.token.is_cancelled() {
-                waiter.park_for(WaitFor::Room, earlier(limit.deadline(), shared.token.deadline()));
+                let until = earlier(earlier(limit.deadline(), shared.token.deadline()), watch.next());
+                waiter.park_for(WaitFor::Room, until);
+                watch.look(shared.token.scope());
             }
         }
+    }
+}
+
+/// A sender that waits for room, until this is dropped.
+struct Blocked<'a>(&'a StageStats);
+
+impl<'a> Blocked<'a> {
+    fn new(stats: &'a StageStats) -> Self {
+        stats.blocked_senders.fetch_add(1, Ordering::Relaxed);
+        Self(stats)
+    }
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.0.blocked_senders.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -101,6 +101,36 @@ fn a_branch_whose_consumer_reads_another_one() {
     assert!(line.contains(away), "{line}");
 }
 
+#[test]
+fn a_sender_that_waits_for_room() {
+    let pipeline = pipeline("sends");
+    let warning = warning(&pipeline);
+    let (sender, numbers) = Stream::channel(&pipeline, 4);
+    (0..4).for_each(|n| sender.send(n).unwrap());
+    sender.send(4).unwrap_err();
+    drop(numbers);
+    let line = warning.join().unwrap();
+    assert!(line.contains("nobody reads `channel` (4 of 4); `channel` waits for it"), "{line}");
+}
+
+#[test]
+fn a_diamond_that_is_read_in_the_wrong_order() {
+    let pipeline = pipeline("is-a-cycle");
+    let warning = warning(&pipeline);
+    // What is small is read to its end before what is large, and there is no end of it before what is large has been read.
+    let (small, large) = Stream::from_iter(&pipeline, 100..1_000).split(|n| *n < 100);
+    small.map(|n| n + 1).chain([large]).spawn_for_each(drop);
+    let cycle = "these wait for one another: `split` waits for room in `split -> rest` (4 of 4), `chain` waits for an item of \
+                 `map` (0 of 4), `map` waits for an item of `split -> matched` (0 of 4)";
+    stands(&pipeline.token(), cycle);
+    let report = pipeline.report();
+    let is_cycle = |finding: &Finding| matches!(finding, Finding::Cycle { stages, .. } if stages.len() == 3);
+    assert!(report.diagnosis().findings.iter().all(is_cycle), "{}", report.diagnosis());
+    pipeline.join();
+    let line = warning.join().unwrap();
+    assert!(line.contains(cycle), "{line}");
+}
+
 const BOTH: &str = "`fetch`: 2 threads are at work, one of them for ";
 
 #[test]
