@@ -95,6 +95,43 @@ fn a_diamond_is_drawn_for_graphviz() {
     assert_eq!(drawn, expected, "\n{drawn}");
 }
 
+/// The lines that differ in the picture of a report of one second, in which the threads of a source, a map and a sink had that
+/// many milliseconds of idle, busy and blocked time.
+fn pace_drawn(spent: [[u64; 3]; 3]) -> (Vec<String>, Vec<String>) {
+    let pipeline = Pipeline::new("pace");
+    let received = Stream::from_iter(&pipeline, 0..3).map(|n: u32| n).into_receiver(4);
+    assert_eq!(received.iter().count(), 3);
+    let mut report = pipeline.join();
+    report.elapsed = Duration::from_secs(1);
+    let mut drawn = |spent: [[u64; 3]; 3]| {
+        for (stage, spent) in report.stages.iter_mut().zip(spent) {
+            [stage.idle, stage.busy, stage.blocked] = spent.map(Duration::from_millis);
+            stage.asleep = Duration::ZERO;
+        }
+        [report.to_mermaid(), report.to_dot()].map(|picture| picture.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let ([without, dot_without], [with, dot_with]) = (drawn([[0; 3]; 3]), drawn(spent));
+    let added =
+        |with: Vec<String>, without: Vec<String>| with.into_iter().filter(|line| !without.contains(line)).collect();
+    (added(with, without), added(dot_with, dot_without))
+}
+
+#[test]
+fn what_sets_the_pace_is_marked_if_it_is_no_stage() {
+    let slow_source = pace_drawn([[0, 1_000, 0], [1_000, 0, 0], [1_000, 0, 0]]);
+    assert_eq!(slow_source.0[0], r#"    s0("source<br/>3 out<br/>busy 100 %<br/>the slowest")"#);
+    assert_eq!(slow_source.0[1..], ["    classDef slow fill:#d0ebff,color:#000", "    class s0 slow"]);
+    let node =
+        r##"    s0 [label="source\n3 out\nbusy 100 %\nthe slowest" style="rounded,filled" fillcolor="#d0ebff"]"##;
+    assert_eq!(slow_source.1, [node]);
+
+    let slow_consumer = pace_drawn([[0, 0, 0], [0, 0, 0], [0, 0, 1_000]]);
+    assert_eq!(slow_consumer.0[0], r#"    s2("into_receiver<br/>3 in<br/>blocked 100 %<br/>waits for its consumer")"#);
+    assert_eq!(slow_consumer.0[1..], ["    classDef slow fill:#d0ebff,color:#000", "    class s2 slow"]);
+    let node = r##"    s2 [label="into_receiver\n3 in\nblocked 100 %\nwaits for its consumer" style="rounded,filled" fillcolor="#d0ebff"]"##;
+    assert_eq!(slow_consumer.1, [node]);
+}
+
 /// What has a meaning in one of the languages, in Markdown or in HTML.
 const PIECES: [&str; 52] = [
     "",

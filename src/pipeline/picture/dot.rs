@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::graph::{Graph, Node, Shape};
+use super::graph::{Graph, Node, PaceMark, Shape};
 use super::visible;
 use crate::pipeline::Report;
 
@@ -52,7 +52,11 @@ fn look(node: &Node) -> String {
         Shape::Task => " shape=hexagon",
         Shape::Outside => " style=dashed",
     };
-    let fill = if node.is_bottleneck { " fillcolor=\"#ffd8a8\"" } else { "" };
+    let fill = match node.pace {
+        Some(PaceMark::Bottleneck) => " fillcolor=\"#ffd8a8\"",
+        Some(PaceMark::SlowSource | PaceMark::SlowConsumer) => " fillcolor=\"#d0ebff\"",
+        None => "",
+    };
     let frame = if node.is_waiting { " color=\"#e03131\" penwidth=3" } else { "" };
     format!("{shape}{fill}{frame}")
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::pipeline::{OutputReport, Report, StageKind, StageReport};
+use crate::pipeline::{OutputReport, Pace, Report, StageKind, StageReport};
 
 pub(super) struct Graph {
     pub(super) title: String,
@@ -21,9 +21,17 @@ pub(super) struct Node {
     pub(super) id: usize,
     pub(super) shape: Shape,
     pub(super) lines: Vec<String>,
-    pub(super) is_bottleneck: bool,
+    pub(super) pace: Option<PaceMark>,
     /// The stage waits for room at this moment.
     pub(super) is_waiting: bool,
+}
+
+/// How a stage sets the pace of the pipeline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum PaceMark {
+    Bottleneck,
+    SlowSource,
+    SlowConsumer,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,13 +78,14 @@ impl Graph {
         let mut rank = vec![0; stages.len()];
         order.iter().enumerate().for_each(|(place, &stage)| rank[stage] = place);
         links.sort_by_key(|link| rank[link.from]);
-        let nodes = order.iter().map(|&id| Node::of(report, id)).chain(outside).collect();
+        let pace = report.pace();
+        let nodes = order.iter().map(|&id| Node::of(report, id, pace)).chain(outside).collect();
         Self { title: format!("{}: {} after {:.3?}", report.name, report.outcome, report.elapsed), nodes, links }
     }
 }
 
 impl Node {
-    fn of(report: &Report, id: usize) -> Self {
+    fn of(report: &Report, id: usize, pace: Pace<'_>) -> Self {
         let stage = &report.stages[id];
         let shape = match stage.kind {
             StageKind::Source | StageKind::Sink => Shape::Terminal,
@@ -84,14 +93,34 @@ impl Node {
             StageKind::Consumer => Shape::Outside,
             StageKind::Task => Shape::Task,
         };
-        let is_bottleneck = report.bottleneck().is_some_and(|slowest| std::ptr::eq(slowest, stage));
+        let pace = PaceMark::of(pace, stage);
         let is_waiting = stage.blocking().next().is_some();
-        Self { id, shape, lines: node_lines(report, stage, is_bottleneck, is_waiting), is_bottleneck, is_waiting }
+        Self { id, shape, lines: node_lines(report, stage, pace, is_waiting), pace, is_waiting }
     }
 
     fn outside(id: usize, output: &OutputReport) -> Self {
         let text = output.reader.as_deref().unwrap_or("no stage reads this");
-        Self { id, shape: Shape::Outside, lines: vec![text.to_owned()], is_bottleneck: false, is_waiting: false }
+        Self { id, shape: Shape::Outside, lines: vec![text.to_owned()], pace: None, is_waiting: false }
+    }
+}
+
+impl PaceMark {
+    fn of(pace: Pace<'_>, stage: &StageReport) -> Option<Self> {
+        let (slowest, mark) = match pace {
+            Pace::Unknown => return None,
+            Pace::Stage(slowest) => (slowest, Self::Bottleneck),
+            Pace::Source(slowest) => (slowest, Self::SlowSource),
+            Pace::Consumer(feeder) => (feeder, Self::SlowConsumer),
+        };
+        std::ptr::eq(slowest, stage).then_some(mark)
+    }
+
+    fn caption(self) -> &'static str {
+        match self {
+            Self::Bottleneck => "bottleneck",
+            Self::SlowSource => "the slowest",
+            Self::SlowConsumer => "waits for its consumer",
+        }
     }
 }
 
@@ -139,7 +168,7 @@ fn order(stages: usize, links: &[Link]) -> Vec<usize> {
     order
 }
 
-fn node_lines(report: &Report, stage: &StageReport, is_bottleneck: bool, is_waiting: bool) -> Vec<String> {
+fn node_lines(report: &Report, stage: &StageReport, pace: Option<PaceMark>, is_waiting: bool) -> Vec<String> {
     let name = if stage.name.trim().is_empty() { "(no name)" } else { &stage.name };
     let threads = if stage.threads > 1 { format!(" x{}", stage.threads) } else { String::new() };
     let mut lines = vec![format!("{name}{threads}")];
@@ -164,7 +193,7 @@ fn node_lines(report: &Report, stage: &StageReport, is_bottleneck: bool, is_wait
         (percent >= 0.5).then(|| format!("{word} {percent:.0} %"))
     })));
     lines.extend(stage.latency.as_ref().map(|time| format!("p50 {:.1?}, p99 {:.1?}", time.p50, time.p99)));
-    lines.extend(is_bottleneck.then(|| "bottleneck".to_owned()));
+    lines.extend(pace.map(|mark| mark.caption().to_owned()));
     lines.extend(is_waiting.then(|| "waits for room".to_owned()));
     lines
 }

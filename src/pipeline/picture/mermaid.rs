@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::graph::{Graph, Node, Shape};
+use super::graph::{Graph, Node, PaceMark, Shape};
 use super::visible;
 use crate::pipeline::Report;
 
@@ -14,6 +14,7 @@ impl Report {
     /// in topological order. Marked are
     ///
     /// - the [bottleneck](Report::bottleneck), filled in orange;
+    /// - if there is none: the source that is the slowest, or the stage that waits for its consumer, in blue;
     /// - a stage that waits for room at the time of the report, with a red frame, and the output that it waits for, as a thick
     ///   red arrow;
     /// - an output that no stage of the report reads, with a dashed box at its end. A caller may receive from it.
@@ -60,7 +61,12 @@ impl fmt::Display for Mermaid {
         writeln!(f, "    classDef waiting stroke:#e03131,stroke-width:3px")?;
         writeln!(f, "    classDef outside stroke-dasharray:4")?;
         let marked = |class, is_marked: fn(&Node) -> bool| Marked { class, nodes, is_marked };
-        write!(f, "{}", marked("bottleneck", |node| node.is_bottleneck))?;
+        write!(f, "{}", marked("bottleneck", |node| node.pace == Some(PaceMark::Bottleneck)))?;
+        let is_slow = |node: &Node| matches!(node.pace, Some(PaceMark::SlowSource | PaceMark::SlowConsumer));
+        if nodes.iter().any(is_slow) {
+            writeln!(f, "    classDef slow fill:#d0ebff,color:#000")?;
+        }
+        write!(f, "{}", marked("slow", is_slow))?;
         write!(f, "{}", marked("waiting", |node| node.is_waiting))?;
         write!(f, "{}", marked("outside", |node| node.shape == Shape::Outside))?;
         for (index, _) in links.iter().enumerate().filter(|(_, link)| link.is_blocking) {
