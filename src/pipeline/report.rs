@@ -144,8 +144,9 @@ pub struct StageReport {
     ///   inputs, the stamps of all come out;
     /// - a source has at most 1,024 stamps under way, and sends no more while they are. `count` is the number of stamps.
     ///
-    /// For a [`Sender`](crate::Sender), the age begins when the item is in the stream, after a wait for room. Items that a sink
-    /// reads [inline](crate::Inline) from a source, and those of [`from_receiver`](crate::Stream::from_receiver), have no age.
+    /// For a [`Sender`](crate::Sender), the age begins when the item is in the stream, after a wait for room; for
+    /// [`from_receiver`](crate::Stream::from_receiver), when the item is taken from the channel. Items that a sink reads
+    /// [inline](crate::Inline) from a source have no age.
     /// With a [`ManualClock`](crate::ManualClock) a stamp follows every item.
     ///
     /// To measure the age by a time that the items carry, add a step with `measure_age`. Then this is the age by that time.

@@ -9,8 +9,10 @@ use super::thread::StageThread;
 use crate::clock::earlier;
 use crate::clock::wait::{Waiter, Wake};
 use crate::edge::{EdgeReceiver, End, Polled};
+use crate::error::StreamError;
 use crate::panic::{Guarded, PanicPayload, guard_drop};
 use crate::pipeline::Scope;
+use crate::pipeline::recording::Stamper;
 use crate::pipeline::stall::Watch;
 use crate::pipeline::stats::{Counter, StageStats};
 use crate::pipeline::timing::Phase;
@@ -94,6 +96,9 @@ pub(crate) struct Foreign<T> {
     pub(crate) scope: Arc<Scope>,
     /// The source's books: nobody else is there to keep them.
     pub(crate) stats: Arc<StageStats>,
+    pub(crate) stamper: Stamper,
+    /// Follows the item that was taken last.
+    pub(crate) stamp: Option<StreamError>,
 }
 
 impl<T: Send + 'static> Input<T> {
@@ -117,7 +122,7 @@ impl<T: Send + 'static> Input<T> {
     pub(crate) fn may_have_items(&self) -> bool {
         match self {
             Input::Edge(edge) => edge.may_have_items(),
-            Input::Foreign(foreign) => !foreign.receiver.is_empty(),
+            Input::Foreign(foreign) => foreign.has_items(),
         }
     }
 
@@ -125,7 +130,7 @@ impl<T: Send + 'static> Input<T> {
     pub(crate) fn ask(&self) -> bool {
         match self {
             Input::Edge(edge) => edge.ask(),
-            Input::Foreign(foreign) => !foreign.receiver.is_empty(),
+            Input::Foreign(foreign) => foreign.has_items(),
         }
     }
 
@@ -136,7 +141,7 @@ impl<T: Send + 'static> Input<T> {
             // The thread is woken by a drain anyway; the channel itself is watched by the park.
             Input::Foreign(foreign) => {
                 waiter.expect_foreign();
-                foreign.scope.is_draining()
+                foreign.stamp.is_some() || foreign.scope.is_draining()
             }
         }
     }
@@ -146,7 +151,7 @@ impl<T: Send + 'static> Input<T> {
     pub(crate) fn arm(&self, wake: &Arc<Wake>) -> bool {
         match self {
             Input::Edge(edge) => edge.want_items(wake),
-            Input::Foreign(foreign) => foreign.scope.is_draining(),
+            Input::Foreign(foreign) => foreign.stamp.is_some() || foreign.scope.is_draining(),
         }
     }
 
@@ -162,7 +167,7 @@ impl<T: Send + 'static> Input<T> {
     pub(crate) fn has_items(&self) -> bool {
         match self {
             Input::Edge(edge) => edge.has_items(),
-            Input::Foreign(foreign) => !foreign.receiver.is_empty(),
+            Input::Foreign(foreign) => foreign.has_items(),
         }
     }
 
@@ -231,8 +236,16 @@ impl<T: Send + 'static> Feed for Input<T> {
 }
 
 impl<T> Foreign<T> {
+    /// Whether a poll finds something: a stamp does not wait for the next item.
+    fn has_items(&self) -> bool {
+        self.stamp.is_some() || !self.receiver.is_empty()
+    }
+
     #[cold]
     fn poll(&mut self) -> Polled<T> {
+        if let Some(stamp) = self.stamp.take() {
+            return Polled::Item(Err(stamp));
+        }
         if self.scope.is_draining() {
             return Polled::Ended(End::Finished);
         }
@@ -240,6 +253,7 @@ impl<T> Foreign<T> {
             Ok(item) => {
                 let step = &self.stats.steps[0];
                 Counter::add(&step.emitted, 1);
+                self.stamp = self.stamper.due();
                 Polled::Item(Ok(item))
             }
             Err(TryRecvError::Empty) => Polled::Empty,

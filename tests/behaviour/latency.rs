@@ -284,6 +284,28 @@ fn each_branch_and_each_kind_of_source_has_ages() {
 }
 
 #[test]
+fn the_age_of_a_received_item_begins_when_it_is_taken_from_its_channel() {
+    let (clock, pipeline) = recorded(Latencies::all());
+    let channel = || crossbeam_channel::bounded(16);
+    let [(one, first), (other, second), (third, last)] = [channel(), channel(), channel()];
+    Stream::from_receiver(&pipeline, first).through(&always(10).with_workers(1)).spawn_for_each(drop);
+    let mapped = Stream::from_receiver(&pipeline, second).map(|item| item);
+    mapped.through(&always(10).with_workers(1)).spawn_for_each(drop);
+    let mut read = Stream::from_receiver(&pipeline, last);
+    for sender in [&one, &other, &third] {
+        (0..3).for_each(|item| sender.send(item).unwrap());
+    }
+    assert!((0..3).all(|item| read.recv().unwrap().unwrap() == item));
+    clock.advance(Duration::from_secs(1));
+    // The senders are alive: no stamp waits for the item after its own.
+    let report = pipeline.report();
+    let age = |name: &str| report.stage(name).unwrap().age.as_ref().map(|age| (age.count, age.mean, age.max));
+    assert_eq!(age("async_map"), Some((3, ms(10), ms(10))), "the time in the channel does not count");
+    assert_eq!((age("map"), age("async_map-2")), (Some((3, ms(0), ms(0))), Some((3, ms(20), ms(30)))));
+    pipeline.abort();
+}
+
+#[test]
 fn ages_are_recorded_only_where_they_were_asked_for() {
     let (clock, pipeline) = recorded(Latencies::none());
     tenth_seconds(&pipeline, 3).through(&always(10)).spawn_for_each(drop);

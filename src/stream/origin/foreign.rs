@@ -6,6 +6,7 @@ use crossbeam_channel::Receiver;
 
 use crate::panic::{Guarded, guard_drop};
 use crate::pipeline::CancelToken;
+use crate::pipeline::recording::Stamper;
 use crate::stage::input::{Foreign, Input};
 use crate::stream::Stream;
 use crate::stream::start::Registered;
@@ -19,6 +20,9 @@ impl<T: Send + 'static> Stream<T> {
     /// [`into_receiver`](Stream::into_receiver), see [`StreamReceiver::cut`](crate::StreamReceiver::cut). A drain ends the
     /// stream at once: what is in the channel then stays there.
     ///
+    /// The [age](crate::StageReport::age) of an item begins when it is taken from the channel: how long it was in there, the channel
+    /// does not tell.
+    ///
     /// # Panics
     /// If `cancel` belongs to no pipeline, or to one that has finished.
     #[track_caller]
@@ -26,10 +30,9 @@ impl<T: Send + 'static> Stream<T> {
         let Registered { token, stats, .. } = Registered::source(cancel, "receiver", 0);
         let feeder = Arc::clone(&stats.name);
         let scope = Arc::clone(token.scope());
-        Self::from_input(
-            Input::Foreign(Foreign { receiver: Guarded::new(receiver, guard_drop), scope, stats }),
-            token,
-            feeder,
-        )
+        let stamper = Stamper::new(&stats, token.clock());
+        let receiver = Guarded::new(receiver, guard_drop);
+        let foreign = Foreign { receiver, scope, stats, stamper, stamp: None };
+        Self::from_input(Input::Foreign(foreign), token, feeder)
     }
 }
