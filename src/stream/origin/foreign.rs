@@ -36,3 +36,24 @@ impl<T: Send + 'static> Stream<T> {
         Self::from_input(Input::Foreign(foreign), token, feeder)
     }
 }
+
+#[cfg(all(test, feature = "latency"))]
+mod tests {
+    use super::*;
+    use crate::edge::Polled;
+    use crate::{Latencies, ManualClock, Pipeline};
+
+    #[test]
+    fn a_stamp_does_not_wait_for_the_next_item() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("stamped").clock(&clock).latencies(Latencies::all()).build();
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        let mut input = Stream::from_receiver(&pipeline, receiver).into_input();
+        sender.send(1).unwrap();
+        assert!(matches!(input.poll(), Polled::Item(Ok(1))));
+        assert_eq!([input.has_items(), input.may_have_items(), input.ask()], [true; 3]);
+        assert!(matches!(input.poll(), Polled::Item(Err(error)) if error.is_mark()));
+        assert_eq!([input.has_items(), input.may_have_items(), input.ask()], [false; 3]);
+        assert!(matches!(input.poll(), Polled::Empty));
+    }
+}
