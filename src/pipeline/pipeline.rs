@@ -36,7 +36,7 @@ pub const DEFAULT_STACK_SIZE: usize = 8 * 1024 * 1024;
 /// Owns a token and every thread that is started under it.
 ///
 /// One pipeline may be used for any number of jobs, one after the other or at a time: its report sums up stages that have
-/// [ended](StageReport::merged) when there are many. A pipeline for each job gives each job a report and an end of its own.
+/// [ended](crate::StageReport::merged) when there are many. A pipeline for each job gives each job a report and an end of its own.
 ///
 /// Stages are built on the pipeline's token, to which it dereferences: `Stream::from_iter(&pipeline, ..)`. Each gets
 /// its threads at once and starts to work; nothing waits for the pipeline to be complete.

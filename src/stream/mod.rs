@@ -3,6 +3,7 @@
 mod box_stage;
 mod consumer;
 mod ends;
+mod hints;
 mod inline;
 mod items;
 mod iter;

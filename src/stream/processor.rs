@@ -81,8 +81,9 @@ pub trait Processor: Send + Sync + 'static {
 
 /// A processor that is an [`Operator`] on one thread, and so can be fused with others.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has threads of its own and cannot be fused",
-    note = "use `then`, which gives each of the two its own threads"
+    message = "`{Self}` is not a `Stage`: a processor with one thread, which can be fused",
+    note = "pools, routers and processors of several stages have threads of their own: to put one behind another, use `then`",
+    note = "to test one, run it in a pipeline on a `ManualClock`, between a `TestSource` and a `TestSink`; a `Harness` takes a `Stage`"
 )]
 pub trait Stage: Processor {
     /// The state machine.
