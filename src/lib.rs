@@ -61,6 +61,7 @@
 //! | retry a failed call, stop calling what fails, fall back to another | [`Retry`], [`CircuitBreaker`], [`Fallback`] around an [`AsyncMapper`] |
 //! | put code of your own around each call | [`Layered`], [`CallLayer`] |
 //! | make as many calls at a time as a service can take | [`AdaptiveConcurrency`] around an [`AsyncMapper`] |
+//! | cut the time of the slowest calls by a second try | [`Hedge`] around an [`AsyncMapper`] |
 //! | compute on all processors | [`ParMapper`] |
 //! | even out bursts | [`Buffer`]; with loss, [`DroppingBuffer`], [`SlidingBuffer`] |
 //! | go slower, or later | [`Throttle`], [`Debounce`], [`Delay`] |

@@ -17,6 +17,8 @@ pub(crate) enum WaitFor {
     Room,
     /// A time.
     Time,
+    /// What another thread does in its place: it is as busy as that one.
+    Work,
 }
 
 pub(crate) trait Account: Send + Sync {

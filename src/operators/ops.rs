@@ -35,6 +35,7 @@ pub use super::pool::async_mapper::AsyncCall;
 pub use super::resilience::adaptive_concurrency::AdaptiveCall;
 pub use super::resilience::circuit_breaker::BreakerCall;
 pub use super::resilience::fallback::FallbackCall;
+pub use super::resilience::hedge::HedgeCall;
 pub use super::resilience::layered::LayerCall;
 pub use super::resilience::retry::RetryCall;
 pub use super::window::aggregate::operator::AggregateOperator;

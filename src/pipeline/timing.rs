@@ -152,6 +152,7 @@ impl Account for ThreadAccount {
             WaitFor::Others => Phase::Idle,
             WaitFor::Time => Phase::Asleep,
             WaitFor::Room => Phase::BlockedElsewhere,
+            WaitFor::Work => return,
         };
         self.stats.threads[self.thread].pause(phase, || self.clock.now());
     }

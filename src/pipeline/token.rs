@@ -245,7 +245,12 @@ impl CancelToken {
         self.scope.as_ref().is_some_and(|scope| scope.is_draining())
     }
 
-    /// The scope in which stages are registered.
+    /// The scope in which stages are registered; `None` if the token does not come from a pipeline.
+    pub(crate) fn try_scope(&self) -> Option<&Arc<Scope>> {
+        self.scope.as_ref()
+    }
+
+    /// As [`try_scope`](Self::try_scope), where there must be one.
     ///
     /// # Panics
     /// If the token does not come from a pipeline.

@@ -8,10 +8,10 @@ use streamz::{
     AdaptiveConcurrency, AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Circuit,
     CircuitBreaker, CircuitStats, Clock, Combine, ConcurrencyStats, Custom, DeadLetter, DeadLetterQueue, Dedupe,
     DedupeStats, DlqOutput, DlqStats, Enumerate, ErrorKind, FailureLimit, Fallback, FallibleMapper, Filter, FilterMap,
-    FlatMap, Flatten, Fused, KeyedBatcher, Layered, ManualClock, MapErr, Mapper, Outcome, OutputReport, PanicMessage,
-    ParMapper, Pipeline, PipelineBuilder, ProcessorFn, Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample,
-    Scan, SendError, Sender, Skip, SkipWhile, Stage, StageReport, StepReport, Stream, StreamError, SystemClock, Take,
-    TakeWhile, Tap, TapStats, Task, Then, TryRecvError,
+    FlatMap, Flatten, Fused, Hedge, HedgeStats, KeyedBatcher, Layered, ManualClock, MapErr, Mapper, Outcome,
+    OutputReport, PanicMessage, ParMapper, Pipeline, PipelineBuilder, ProcessorFn, Recover, RecvTimeoutError, Report,
+    Retry, RetryStats, Sample, Scan, SendError, Sender, Skip, SkipWhile, Stage, StageReport, StepReport, Stream,
+    StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Task, Then, TryRecvError,
 };
 use streamz::{Aggregate, SessionWindow, SlidingWindow, TooFarAhead, TooLate, TumblingWindow};
 
@@ -80,6 +80,7 @@ fn errors_and_what_is_told_are_shared() {
     is_shared::<CircuitStats>();
     is_shared::<RetryStats>();
     is_shared::<ConcurrencyStats>();
+    is_shared::<HedgeStats>();
     is_shared::<DedupeStats>();
     is_shared::<streamz::KeyedScanStats>();
     is_shared::<TapStats>();
@@ -124,6 +125,7 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<Retry<Fallible>>();
     is_shared::<CircuitBreaker<Fallible>>();
     is_shared::<AdaptiveConcurrency<Fallible>>();
+    is_shared::<Hedge<Fallible>>();
     is_shared::<Combine<Fallible, Item, fn()>>();
     is_shared::<Fallback<Fallible, fn()>>();
     is_shared::<Layered<Fallible, F>>();

@@ -18,6 +18,7 @@ mod circuit_breaker;
 mod dead_letters;
 mod delivery;
 mod diagrams;
+mod hedge;
 mod keyed;
 #[cfg(feature = "latency")]
 mod latency;

@@ -27,6 +27,7 @@ const NO_OPERATORS: &[&str] = &[
     "DedupeStats",
     "DlqStats",
     "FailureLimit",
+    "HedgeStats",
     "KeyOf",
     "KeyedScanStats",
     "Overflow",

@@ -73,6 +73,8 @@ pub struct Subject<In: Send + 'static, Out: Send + 'static> {
     pub groups: bool,
     /// One of its outputs has been dropped: what was meant for that is never acknowledged.
     pub unread: bool,
+    /// Copies of an item may be processed after it is done, so a record may be acknowledged before they are gone.
+    pub copies: bool,
     /// How many items may wait in its output, if the pipeline's capacity is so much.
     pub room: fn(usize) -> usize,
 }
@@ -101,12 +103,18 @@ impl<In: Send + 'static, Out: Send + 'static> Subject<In, Out> {
             sheds: false,
             groups: [type_name::<In>(), type_name::<Out>()].into_iter().any(holds_several),
             unread: false,
+            copies: false,
             room: |capacity| capacity,
         }
     }
 
     pub fn unread(mut self) -> Self {
         self.unread = true;
+        self
+    }
+
+    pub fn copies(mut self) -> Self {
+        self.copies = true;
         self
     }
 

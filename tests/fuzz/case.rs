@@ -255,7 +255,10 @@ impl Case<'_> {
     }
 
     fn extend(&mut self, pipeline: &Pipeline, branch: Branch) -> Branch {
-        let op = operators::random(&mut self.rng);
+        let mut op = operators::random(&mut self.rng);
+        while op.copies && !self.delivered.is_empty() {
+            op = operators::random(&mut self.rng);
+        }
         self.put_behind(pipeline, branch, op)
     }
 

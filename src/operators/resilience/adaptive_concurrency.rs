@@ -53,18 +53,18 @@ use crate::trace::event;
 /// [Envoy](https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/adaptive_concurrency_filter):
 ///
 /// - It starts at the [initial limit](Self::with_initial_limit), and doubles until latencies rise.
-/// - After each window of calls it becomes `limit * base / latency`, plus 4 % of it or one call, where `base` is the mean latency
-///   without a queue. It is at least halved and grows by at most 14 %, or one and a tenth of the limit where that is more.
+/// - After each window of calls it becomes `limit * base / latency` plus 4 % of it or one call, whichever is more; `base` is the
+///   mean latency without a queue. It falls to no less than half, and grows by no more than a tenth and that headroom.
 /// - It grows only if it was reached. So it does not grow much beyond the number of workers, whatever the
 ///   [maximum](Self::with_max_limit).
-/// - Every 40 windows, and earlier after a change, half of the limit is allowed for one window, to measure the base. That costs
-///   about 2 % of the throughput. It is what tells a queue from a service that has become slower by itself.
+/// - Every 40 windows, and sooner after a change, half of the limit is allowed for one window, to measure the base. This tells a
+///   queue from a service that has become slower by itself. It costs 1 % to 2 % of the throughput.
 /// - A failed call takes a tenth of it, or one call if that is more. Calls that were begun before that count no more. What fails
 ///   for other reasons than overload should be [ignored](Self::ignore_if): failures of more than about one call in a hundred
 ///   keep the limit low.
 ///
-/// A window is two rounds of calls if all take about the same time, and up to 1,000 calls, or two rounds if that is more, if
-/// latencies vary by as much as their mean. A change of the service is seen after one window or two.
+/// A window is three rounds of calls if all take about the same time. If latencies vary by as much as their mean, it is 1,000 calls,
+/// or three rounds if that is more. A change of the service is seen after one window or two.
 ///
 /// # What counts
 ///

@@ -10,7 +10,11 @@ mod dead_letter;
 pub(super) mod fallback;
 mod gate;
 mod gradient;
+pub(super) mod hedge;
+mod helpers;
+mod latencies;
 pub(super) mod layered;
+mod race;
 pub(super) mod retry;
 
 pub use adaptive_concurrency::{AdaptiveConcurrency, ConcurrencyStats};
@@ -18,5 +22,6 @@ pub use circuit::{Circuit, CircuitState, CircuitStats};
 pub use circuit_breaker::CircuitBreaker;
 pub use dead_letter::{DeadLetter, DeadLetterQueue, DlqOutput, DlqStats, FailureLimit, Overflow};
 pub use fallback::Fallback;
+pub use hedge::{Hedge, HedgeStats};
 pub use layered::Layered;
 pub use retry::{Retry, RetryStats};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use streamz::{
     AdaptiveConcurrency, AsyncMapper, Call, CallError, CallFailure, CancelToken, CircuitBreaker, DeadLetterQueue,
-    ErrorKind, Fallback, Layered, Mapper, ProcessorFn, Retry, Stream,
+    ErrorKind, Fallback, Hedge, Layered, Mapper, ProcessorFn, Retry, Stream,
 };
 
 use super::pool::{call, plus_one};
@@ -81,6 +81,29 @@ pub fn register(registry: &mut Registry) {
             plus_one,
         )
         .closure(Closure::Fails)
+        .sleeps(),
+    );
+    registry.add(
+        Subject::new(
+            "Hedge: no second tries",
+            &["Hedge"],
+            ITEMS,
+            |site| Hedge::new(AsyncMapper::new(call(site)).with_workers(3), Duration::MAX),
+            plus_one,
+        )
+        .closure(Closure::Fails)
+        .sleeps(),
+    );
+    registry.add(
+        Subject::new(
+            "Hedge: always two tries",
+            &["Hedge"],
+            ITEMS,
+            |site| Hedge::new(AsyncMapper::new(call(site)).with_workers(3), Duration::ZERO).with_budget(1.0),
+            plus_one,
+        )
+        .closure(Closure::Fails)
+        .copies()
         .sleeps(),
     );
     registry.add(Subject::new(

@@ -14,6 +14,9 @@ use crate::rig::{Ended, Output, Rig, Time, items};
 use crate::subject::{Closure, Subject};
 
 pub fn add<In: Send + 'static, Out: Send + 'static>(list: &mut List<In, Out>) {
+    if list.subject.copies {
+        return;
+    }
     list.add_timed("delivery: all is acknowledged after a clean end", |subject, time| {
         for (capacity, epoch) in [(4, 1), (4, 3), (0, 2), (1, 64)] {
             clean(subject, time, capacity, epoch, Faults::None);

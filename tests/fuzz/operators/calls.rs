@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use streamz::{
-    AsyncMapper, Call, CallError, CallFailure, CancelToken, CircuitBreaker, Fallback, Layered, Mapper, Processor,
-    Recover, Retry, StreamError,
+    AdaptiveConcurrency, AsyncMapper, Call, CallError, CallFailure, CancelToken, CircuitBreaker, Fallback, Hedge,
+    Layered, Mapper, Processor, Recover, Retry, StreamError,
 };
 
 use super::{Op, boxed_up, dawdle, faults, panics};
@@ -16,7 +16,8 @@ use crate::common::item::Item;
 use crate::common::models::hit;
 use crate::common::seen::{Kind, Seen};
 
-const MENU: &[fn(&mut Rng) -> Op] = &[retry, breaker, breaker_with_fallback, wrapped_twice, combined, layered];
+const MENU: &[fn(&mut Rng) -> Op] =
+    &[retry, breaker, breaker_with_fallback, wrapped_twice, combined, layered, adaptive, hedged];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -195,4 +196,30 @@ fn layered(rng: &mut Rng) -> Op {
         _ => vec![hit(faults, value, true).unwrap_or(Seen::Value(value + 9))],
     });
     Op { ordered, ..op }
+}
+
+/// Fewer calls at a time, and the same results.
+fn adaptive(rng: &mut Rng) -> Op {
+    let faults = faults(rng);
+    let (pool, ordered) = pool(rng, faults);
+    let (min, initial) = (rng.usize(1..4), rng.usize(1..4));
+    let adaptive = AdaptiveConcurrency::new(pool).with_min_limit(min).with_initial_limit(initial);
+    let what = format!("adaptive, limit {initial}, at least {min}, ordered {ordered}, {faults:?}");
+    let op = Op::each(what, boxed_up(adaptive), faults, true, |value| vec![Seen::Value(value + 9)]);
+    Op { ordered, ..op }
+}
+
+/// Whichever try is the first, it comes to the same.
+fn hedged(rng: &mut Rng) -> Op {
+    let faults = faults(rng);
+    let (pool, ordered) = pool(rng, faults);
+    let (delay, share, limited) = (short(rng), [0.0, 0.1, 1.0][rng.usize(..3)], rng.bool());
+    let processor = if limited {
+        Hedge::new(AdaptiveConcurrency::new(pool), delay).with_budget(share).boxed()
+    } else {
+        Hedge::new(pool, delay).with_percentile(0.5).with_budget(share).boxed()
+    };
+    let what = format!("hedged after {delay:?}, budget {share}, limited {limited}, ordered {ordered}, {faults:?}");
+    let op = Op::each(what, boxed_up(processor), faults, true, |value| vec![Seen::Value(value + 9)]);
+    Op { ordered, copies: true, ..op }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Op {
     pub(crate) ends_early: bool,
     /// It gives up early where the pipeline has a deadline.
     pub(crate) hurries: bool,
+    /// Copies of an item may be processed after it is done, so a record may be acknowledged before they are gone.
+    pub(crate) copies: bool,
 }
 
 /// Puts a part behind a stream.
@@ -112,6 +114,7 @@ impl Op {
             drops: false,
             ends_early: false,
             hurries: false,
+            copies: false,
         }
     }
 

@@ -1,0 +1,358 @@
+//! [`Hedge`]: a second try for a call that takes long.
+//!
+//! # What must hold
+//!
+//! - Both tries run on threads of their own, and the worker waits for an answer. So a try that has lost holds up no result, even if
+//!   it does not look at its token.
+//! - A second try is paid for before it begins, and only once per call.
+//! - Threads and tries are never waited for here: the pipeline joins the threads, also those of tries that have lost.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::budget::Budget;
+use super::helpers::Helpers;
+use super::latencies::Latencies;
+use super::race::{Answer, Race};
+use crate::clock::account::WaitFor;
+use crate::clock::wait::Waiter;
+use crate::clock::{Limit, earlier};
+use crate::operators::call::{PoolOptions, call_stage, pool_options};
+use crate::operators::pool::combine::combine;
+use crate::operators::{Call, CallError, CallFailure, CallStage};
+use crate::panic::guard_drop;
+use crate::pipeline::CancelToken;
+use crate::pipeline::stats::Counter;
+
+/// Makes a call a second time if it takes long, and takes the first result.
+///
+/// Some calls take far longer than others for reasons that have nothing to do with them: a busy replica, a lost packet, a garbage
+/// collection. A second try a little later is likely to be faster. If it begins after the time within which 95 % of the calls return,
+/// it costs 5 % more calls and may cut the slowest ones to a fraction.
+///
+/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
+/// another wrapper. Together they are one stage with one pool. The calls must be idempotent: the service may carry out both
+/// tries, the one that has lost, too. Items are cloned for each try; put large ones in an `Arc`.
+///
+/// ```
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use std::time::Duration;
+/// use streamz::testing::Recorder;
+/// use streamz::{AsyncMapper, CancelToken, Hedge, ManualClock, Pipeline, Stream};
+///
+/// let is_first = AtomicBool::new(true);
+/// let fetch = AsyncMapper::new(move |cancel: &CancelToken, id: &u32| {
+///     let stuck = *id == 2 && is_first.swap(false, Ordering::Relaxed);
+///     cancel.sleep(Duration::from_millis(if stuck { 60_000 } else { 20 })).map(|()| id * 10)
+/// });
+/// let hedge = Hedge::new(fetch.with_workers(4), Duration::from_millis(50));
+///
+/// let clock = ManualClock::new();
+/// let pipeline = Pipeline::builder("fetch").clock(&clock).build();
+/// let fetched = Recorder::new(Stream::from_iter(&pipeline, 1..=3).through(&hedge));
+/// clock.advance(Duration::from_millis(70));
+/// assert_eq!(fetched.items(), [10, 20, 30]);
+/// assert_eq!((hedge.stats().hedges(), hedge.stats().wins()), (1, 1));
+/// ```
+///
+/// # What is hedged
+///
+/// | the first try | |
+/// |---|---|
+/// | returns before the delay, with a result or an error | nothing more happens; to repeat a failed call is up to [`Retry`](crate::Retry) |
+/// | takes longer | a second try begins, if the [budget](Self::with_budget) and the threads allow it |
+///
+/// The first result wins, and the token of the other try is cancelled. If a try fails, the other one is waited for. If both fail, the
+/// item fails with the later error, after two [attempts](crate::StreamError::attempts).
+///
+/// # Threads
+/// The tries run on threads of the pipeline beside the workers, so that a result is not held up by a try that has lost and does not
+/// look at its token. They are started when needed, used again, and joined with the pipeline; there are at most two for each worker,
+/// those of tries that have lost and not returned included. If a try cannot have one, because of that or of
+/// [`max_threads`](crate::PipelineBuilder::max_threads), the first is made by the worker itself, without a second, and the second is
+/// not made. Outside of a pipeline nothing is hedged.
+///
+/// The technique is that of [The Tail at Scale](https://research.google/pubs/the-tail-at-scale/) (Dean and Barroso, 2013), as in
+/// tower's `hedge`.
+///
+/// # Ordering
+/// That of the pool. In a [keyed](crate::AsyncMapper::keyed) pool a try that has lost may still be in progress when the call for the
+/// next item of its key begins.
+///
+/// # Back-pressure
+/// A worker waits until its call has been answered. Tries that have lost may still be in progress, so there may be twice as many calls
+/// as workers; a limit for the service belongs inside of this layer.
+///
+/// # Cancellation
+/// Ends the wait at once, and is passed on to both tries. Their threads end when they return.
+///
+/// # Delivery
+/// An item is done when its result is: a record of [`Stream::deliver`](crate::Stream::deliver) may be acknowledged while a try that has
+/// lost is still in progress. That try changes nothing that the other one has not done, for the calls are idempotent.
+///
+/// # Memory
+/// That of the pool, a clone of the item for each try, and the times of the last 256 calls.
+///
+/// # Panics
+/// A panic in a try is a failure of that try.
+#[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("hedging", "hedged_request", "speculative", "backup_request", "tail_latency", "race"))]
+pub struct Hedge<S: CallStage> {
+    inner: S,
+    pool: PoolOptions<S::In>,
+    delay: Duration,
+    percentile: Option<f64>,
+    /// The share and the reserve that the budget is made of.
+    funding: (f64, u32),
+    shared: Arc<Shared>,
+}
+
+/// What all runs share.
+struct Shared {
+    budget: Budget,
+    latencies: Latencies,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    hedges: Counter,
+    wins: Counter,
+    over_budget: Counter,
+    without_thread: Counter,
+}
+
+impl Shared {
+    fn new((share, reserve): (f64, u32)) -> Arc<Self> {
+        Arc::new(Self {
+            budget: Budget::new(share, reserve),
+            latencies: Latencies::default(),
+            counts: Counts::default(),
+        })
+    }
+}
+
+impl<S: CallStage<In: Clone, Error: Send>> Hedge<S> {
+    /// Makes a second try for a call of `inner` that has not returned after `delay`. With a delay of zero both begin together, as far
+    /// as the budget goes. The stage keeps the name and the pool of `inner` unless it is given others.
+    pub fn new(inner: S, delay: Duration) -> Self {
+        let funding = (0.1, 10);
+        Self { pool: inner.pool(), inner, delay, percentile: None, funding, shared: Shared::new(funding) }
+    }
+
+    pool_options!();
+    combine!();
+
+    /// Makes the second try after the time within which this share of the last calls returned: with 0.95, for the slowest 5 % of
+    /// them. The delay given to [`new`](Self::new) is used until 20 calls have returned. Of a call with two tries the time until the
+    /// first result counts. Defaults to that delay for good.
+    ///
+    /// # Panics
+    /// If `share` is not greater than 0.0 and less than 1.0.
+    #[track_caller]
+    pub fn with_percentile(mut self, share: f64) -> Self {
+        assert!(share > 0.0 && share < 1.0, "`share` must be greater than 0.0 and less than 1.0, not {share}");
+        self.percentile = Some(share);
+        self
+    }
+
+    /// Allows at most `share` second tries for each call, on average, so that a service that slows down is not given twice the
+    /// load. Defaults to 0.1. Over any `n` calls there are at most `reserve + share * n`; the
+    /// [reserve](Self::with_budget_reserve) is 10. With 1.0 every call may have one. The budget is one for all runs.
+    ///
+    /// # Panics
+    /// If `share` is negative or not finite; and, as [`with_budget_reserve`](Self::with_budget_reserve), if the layer has been
+    /// cloned, watched or used.
+    #[track_caller]
+    pub fn with_budget(mut self, share: f64) -> Self {
+        assert!(share.is_finite() && share >= 0.0, "`share` must be finite and at least 0.0, not {share}");
+        self.funding.0 = share;
+        self.fund()
+    }
+
+    /// Sets how many second tries the [budget](Self::with_budget) has at the start, and saves at most. Defaults to 10. With 0 it
+    /// starts empty, and saves one at most.
+    #[track_caller]
+    pub fn with_budget_reserve(mut self, tries: u32) -> Self {
+        self.funding.1 = tries;
+        self.fund()
+    }
+
+    #[track_caller]
+    fn fund(mut self) -> Self {
+        let unshared = Arc::get_mut(&mut self.shared).is_some();
+        assert!(unshared, "the budget must be set before the layer is used, cloned, or watched");
+        self.shared = Shared::new(self.funding);
+        self
+    }
+
+    fn layered(&self) -> HedgeCall<S::Call> {
+        HedgeCall {
+            inner: Arc::new(self.inner.to_call()),
+            delay: self.delay,
+            percentile: self.percentile,
+            shared: Arc::clone(&self.shared),
+            helpers: Helpers::new(2 * self.pool.workers),
+        }
+    }
+
+    /// The counts of all runs, live. To be taken after the budget is set.
+    pub fn stats(&self) -> HedgeStats {
+        HedgeStats { shared: Arc::clone(&self.shared) }
+    }
+}
+
+call_stage! { [S] Hedge<S> where { S: CallStage<In: Clone, Error: Send> } S => HedgeCall<S::Call> }
+
+/// A call for which a [`Hedge`] may make a second try.
+pub struct HedgeCall<C: Call> {
+    inner: Arc<C>,
+    delay: Duration,
+    percentile: Option<f64>,
+    shared: Arc<Shared>,
+    helpers: Arc<Helpers>,
+}
+
+impl<C: Call<In: Clone, Error: Send>> Call for HedgeCall<C> {
+    type In = C::In;
+    type Out = C::Out;
+    type Error = C::Error;
+
+    fn call(&self, cancel: &CancelToken, item: &C::In) -> Answer<C> {
+        let waiter = Waiter::current(cancel.clock());
+        let mut race = Race::new(waiter.wake());
+        self.shared.budget.earn();
+        if !self.begin(&mut race, cancel, item) {
+            return self.inner.call(cancel, item);
+        }
+        let begun = cancel.now();
+        let mut second = Some(Limit::after(self.delay(), cancel.clock()));
+        let (mut running, mut attempts) = (1, 0);
+        let _registered = cancel.register(waiter.wake());
+        loop {
+            match race.next() {
+                Some((number, Ok(out))) => {
+                    self.shared.latencies.add(cancel.now() - begun);
+                    self.shared.counts.wins.add_shared(u64::from(number > 0));
+                    return Ok(out);
+                }
+                Some((_, Err(error))) => {
+                    running -= 1;
+                    attempts += error.attempts;
+                    if running == 0 {
+                        return Err(CallError::new(error.failure, attempts));
+                    }
+                    guard_drop(error);
+                    continue;
+                }
+                None => {}
+            }
+            if cancel.is_cancelled() {
+                return Err(CallError::new(CallFailure::Cancelled, attempts + running));
+            }
+            if second.is_some_and(|at| at.has_passed(cancel.clock())) {
+                second = None;
+                running += u32::from(self.hedge(&mut race, cancel, item));
+                continue;
+            }
+            waiter.park_for(WaitFor::Work, earlier(second.and_then(Limit::deadline), cancel.deadline()));
+        }
+    }
+}
+
+impl<C: Call<In: Clone, Error: Send>> HedgeCall<C> {
+    /// How long to wait for the first try.
+    fn delay(&self) -> Duration {
+        let recent = self.percentile.and_then(|share| self.shared.latencies.percentile(share));
+        // Those that take longer are meant, and not those that take as long.
+        recent.map_or(self.delay, |latency| latency.saturating_add(Duration::from_nanos(1)))
+    }
+
+    /// Begins a try. False if there is no thread for it.
+    fn begin(&self, race: &mut Race<C>, cancel: &CancelToken, item: &C::In) -> bool {
+        let begun = self.helpers.run(cancel, race.enter(&self.inner, cancel, item.clone()));
+        self.shared.counts.without_thread.add_shared(u64::from(!begun));
+        begun
+    }
+
+    /// Begins the second try. False if it may not.
+    fn hedge(&self, race: &mut Race<C>, cancel: &CancelToken, item: &C::In) -> bool {
+        if !self.shared.budget.spend() {
+            self.shared.counts.over_budget.add_shared(1);
+            return false;
+        }
+        let begun = self.begin(race, cancel, item);
+        self.shared.counts.hedges.add_shared(u64::from(begun));
+        begun
+    }
+}
+
+impl<C: Call> Drop for HedgeCall<C> {
+    fn drop(&mut self) {
+        self.helpers.close();
+    }
+}
+
+/// The counts of a [`Hedge`]: a live handle. Clones show the same.
+#[derive(Clone)]
+pub struct HedgeStats {
+    shared: Arc<Shared>,
+}
+
+impl HedgeStats {
+    /// Calls for which a second try was made.
+    pub fn hedges(&self) -> u64 {
+        self.shared.counts.hedges.get()
+    }
+
+    /// Calls for which the second try brought the result.
+    pub fn wins(&self) -> u64 {
+        self.shared.counts.wins.get()
+    }
+
+    /// Calls for which a second try was not made because the [budget](Hedge::with_budget) was spent.
+    pub fn over_budget(&self) -> u64 {
+        self.shared.counts.over_budget.get()
+    }
+
+    /// Tries for which there was no [thread](Hedge#threads): calls that could not be hedged, and second tries that were not made.
+    pub fn without_thread(&self) -> u64 {
+        self.shared.counts.without_thread.get()
+    }
+}
+
+impl fmt::Debug for HedgeStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HedgeStats")
+            .field("hedges", &self.hedges())
+            .field("wins", &self.wins())
+            .field("over_budget", &self.over_budget())
+            .field("without_thread", &self.without_thread())
+            .finish()
+    }
+}
+
+/// Shares the budget, the times of the last calls, and the statistics.
+impl<S: CallStage + Clone> Clone for Hedge<S> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), pool: self.pool.clone(), shared: Arc::clone(&self.shared), ..*self }
+    }
+}
+
+impl<S: CallStage + fmt::Debug> fmt::Debug for Hedge<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hedge")
+            .field("inner", &self.inner)
+            .field("delay", &self.delay)
+            .field("percentile", &self.percentile)
+            .field("stats", &HedgeStats { shared: Arc::clone(&self.shared) })
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Call> fmt::Debug for HedgeCall<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HedgeCall").field("helpers", &self.helpers).finish_non_exhaustive()
+    }
+}
