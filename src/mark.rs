@@ -25,6 +25,30 @@ pub(crate) trait Epoch: Send + Sync {
     fn emitted(&self) -> Option<Instant> {
         None
     }
+
+    /// If it only says where the items behind it come from.
+    fn label(&self) -> Option<Label> {
+        None
+    }
+}
+
+/// What a merge says of its inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Label {
+    /// What comes now is of that origin, or of one that is not known.
+    Follows(Option<usize>),
+    /// How that input fares from now on.
+    Fares(usize, Fare),
+}
+
+/// Whether something is to be expected of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fare {
+    /// As is at the start.
+    Active,
+    /// It has had nothing for some time.
+    Idle,
+    Ended,
 }
 
 /// One copy of the mark of an epoch.
@@ -38,6 +62,11 @@ impl Mark {
     /// See [`Epoch::emitted`].
     pub(crate) fn emitted(&self) -> Option<Instant> {
         self.0.as_ref()?.emitted()
+    }
+
+    /// See [`Epoch::label`].
+    pub(crate) fn label(&self) -> Option<Label> {
+        self.0.as_ref()?.label()
     }
 
     /// Everything before this copy has been processed.

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use crate::mark::Mark;
+use crate::mark::{Label, Mark};
 
 /// A boxed error, the form in which a [`StreamError`] keeps its source.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -127,6 +127,11 @@ impl StreamError {
     /// If it is a stamp: when the item before it was emitted.
     pub(crate) fn emitted(&self) -> Option<Instant> {
         self.inner.mark.as_ref()?.emitted()
+    }
+
+    /// If it is a label of a merge: what it says.
+    pub(crate) fn label(&self) -> Option<Label> {
+        self.inner.mark.as_ref()?.label()
     }
 
     /// If it is a mark: everything before it has been processed.

@@ -8,10 +8,11 @@
 //!   once, and what is erased gives itself on.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::marks::Marks;
-use super::operator::sealed::{Context, Note, Shape, Sink, Stats, Utterance};
+use super::operator::sealed::{Context, Note, Origins, Shape, Sink, Stats, Utterance};
 use super::operator::{Emit, Operator, Shaped, Timer, give, guarded, resumed};
 use crate::error::{Result, StreamError};
 
@@ -93,6 +94,10 @@ impl<In: Send + 'static, Out: Send + 'static> Operator for ErasedOperator<In, Ou
         self.inner.drain(out.erased());
     }
 
+    fn attach(&mut self, origins: &Arc<Origins>) -> bool {
+        self.inner.attach(origins)
+    }
+
     fn publish(&mut self, stats: &Stats, last: usize, note: Option<Note<'_>>) {
         self.inner.publish(stats, last, note);
     }
@@ -121,6 +126,7 @@ trait Erased<In, Out>: Send {
     fn next_wake(&self) -> Option<Instant>;
     fn is_waiting(&self) -> bool;
     fn drain(&mut self, out: &mut dyn Sink<Out>);
+    fn attach(&mut self, origins: &Arc<Origins>) -> bool;
     fn publish(&mut self, stats: &Stats, last: usize, note: Option<Note<'_>>);
     fn utter(&mut self, what: Utterance, out: &mut dyn Sink<Out>);
     fn discard(self: Box<Self>);
@@ -179,6 +185,10 @@ impl<O: Operator> Erased<O::In, O::Out> for Part<O> {
 
     fn drain(&mut self, out: &mut dyn Sink<O::Out>) {
         self.call(out, O::drain);
+    }
+
+    fn attach(&mut self, origins: &Arc<Origins>) -> bool {
+        self.op.attach(origins)
     }
 
     fn publish(&mut self, stats: &Stats, last: usize, note: Option<Note<'_>>) {

@@ -24,10 +24,11 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::marks::Marks;
-use super::operator::sealed::{Context, Note, Shape, Sink, Stats, Utterance};
+use super::operator::sealed::{Context, Note, Origins, Shape, Sink, Stats, Utterance};
 use super::operator::{Emit, Operator, Shaped, Timer, give, guarded, resumed};
 use crate::error::{Result, StreamError};
 use crate::panic::discard;
@@ -138,7 +139,8 @@ impl<B: Operator> Rest<B> {
     fn give<E: Emit<B::Out>>(&mut self, item: Result<B::In>, out: &mut E) {
         let item = match item {
             Err(mark) if !B::COMPOSITE && !B::PLAIN && mark.is_mark() => {
-                return self.marks.arrive(mark, &mut self.second, out);
+                self.marks.arrive(mark, &mut self.second, out);
+                return self.resume_second(out);
             }
             item => item,
         };
@@ -313,6 +315,10 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     #[inline]
     fn is_waiting(&self) -> bool {
         self.rest.is_waiting() || self.first_is_waiting()
+    }
+
+    fn attach(&mut self, origins: &Arc<Origins>) -> bool {
+        self.first.attach(origins) && self.rest.second.attach(origins)
     }
 
     fn publish(&mut self, stats: &Stats, last: usize, note: Option<Note<'_>>) {

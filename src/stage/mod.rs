@@ -9,6 +9,7 @@ pub(crate) mod fuse;
 pub(crate) mod input;
 pub(crate) mod marks;
 pub(crate) mod operator;
+pub(crate) mod origins;
 pub(crate) mod own_loop;
 mod pass;
 pub(crate) mod reader;

@@ -167,6 +167,13 @@ pub trait Operator: Send + 'static {
         Self::SHAPE.plain
     }
 
+    /// Called before anything else, if its input has labels: these say what its items stem from. Returns whether its output has
+    /// them as well: see `origins.rs`.
+    #[doc(hidden)]
+    fn attach(&mut self, _origins: &Arc<sealed::Origins>) -> bool {
+        Self::SHAPE.keeps_origins
+    }
+
     /// Brings what is counted inside up to date in `stats`, and tells `note` what each step holds; `last` is the index of
     /// the operator's last step.
     #[doc(hidden)]
@@ -313,12 +320,15 @@ pub(crate) mod sealed {
         pub(super) composite: bool,
         pub(super) plain: bool,
         pub(super) one_to_one: bool,
+        pub(super) keeps_origins: bool,
     }
 
     impl Shape {
-        pub(crate) const ANY: Self = Self { composite: false, plain: false, one_to_one: false };
+        pub(crate) const ANY: Self = Self { composite: false, plain: false, one_to_one: false, keeps_origins: false };
         pub(crate) const COMPOSITE: Self = Self { composite: true, ..Self::ANY };
-        pub(crate) const PLAIN: Self = Self { plain: true, ..Self::ANY };
+        /// What it makes of an item does not change places with a mark: see `origins.rs`. Plain ones are like that.
+        pub(crate) const KEEPS_ORIGINS: Self = Self { keeps_origins: true, ..Self::ANY };
+        pub(crate) const PLAIN: Self = Self { plain: true, ..Self::KEEPS_ORIGINS };
         pub(crate) const ONE_TO_ONE: Self = Self { one_to_one: true, ..Self::PLAIN };
 
         /// Of two that are fused.
@@ -327,11 +337,13 @@ pub(crate) mod sealed {
                 composite: true,
                 plain: self.plain && second.plain,
                 one_to_one: self.one_to_one && second.one_to_one,
+                keeps_origins: self.keeps_origins && second.keeps_origins,
             }
         }
     }
 
     pub(crate) use crate::pipeline::stats::StageStats as Stats;
+    pub(crate) use crate::stage::origins::Origins;
 
     /// Is told the index of a step, and how many items it holds.
     pub(crate) type Note<'a> = &'a mut dyn FnMut(usize, u64);

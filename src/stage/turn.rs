@@ -105,6 +105,8 @@ impl<O: Operator> Turns<O> {
         match item {
             Err(mark) if !O::COMPOSITE && !O::PLAIN && mark.is_mark() => {
                 self.marks.arrive(mark, &mut *self.op, out);
+                // A mark that it takes may give it something to say.
+                self.pending = true;
             }
             item => self.call(out, |op, out| give(op, item, out)),
         }

@@ -248,10 +248,11 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
         let name = self.name.as_deref().or(own.as_deref()).unwrap_or(name);
         let mut steps = self.steps.into_names();
         steps.push(own.as_deref().unwrap_or(name).into());
-        let (registered, feed) = self.origin.open(name, StageKind::Sink, &steps);
+        let (mut registered, feed) = self.origin.open(name, StageKind::Sink, &steps);
+        let mut operator = self.chain.operator_at_end();
+        registered.attach(&mut operator);
         let context = registered.context();
         let thread = StageThread::visiting(registered.token, registered.stats, 0);
-        let operator = self.chain.operator_at_end();
         self.chain.discard();
         Running::new(Reader::new(operator, feed, context, thread))
     }

@@ -70,7 +70,7 @@ impl<T: Send + 'static> Stream<T> {
     /// ```
     #[track_caller]
     pub fn into_receiver(self, capacity: usize) -> StreamReceiver<T> {
-        let (input, Registered { token, stats, reservation }) = self.sink("into_receiver");
+        let (input, Registered { token, stats, reservation, .. }) = self.sink("into_receiver");
         let (sender, receiver) = bounded(capacity);
         let interest = Arc::new(Interest::default());
         let cut = Arc::new(OnceLock::new());
@@ -193,7 +193,7 @@ impl<T> WhileWanted<T> {
         if mark.emitted().is_some() {
             return stats.recordings.note_mark(mark.emitted(), token.clock());
         }
-        if !std::mem::replace(&mut self.has_warned, true) {
+        if mark.label().is_none() && !std::mem::replace(&mut self.has_warned, true) {
             event!(
                 warn,
                 { stage = %stats.name },

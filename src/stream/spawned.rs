@@ -68,7 +68,7 @@ impl<T: Send + 'static> Stream<T> {
     #[track_caller]
     pub fn spawn_for_each(self, f: impl FnMut(Result<T>) + Send + 'static) {
         let mut f = Guarded::new(f, guard_drop);
-        let (input, Registered { token, stats, reservation }) = self.sink("for_each");
+        let (input, Registered { token, stats, reservation, .. }) = self.sink("for_each");
         let scope = Arc::clone(token.scope());
         scope.spawn(&format!("{}-0", stats.name), true, move |started| {
             if let Err(error) = started {

@@ -14,6 +14,7 @@ use crate::stage::Operator;
 use crate::stage::driver::{Driver, Output};
 use crate::stage::input::Feed;
 use crate::stage::operator::sealed::Context;
+use crate::stage::origins::Origins;
 use crate::stage::own_loop::{self, Work};
 use crate::stage::thread::{StageThread, spawn_error};
 
@@ -21,6 +22,8 @@ use crate::stage::thread::{StageThread, spawn_error};
 pub(crate) struct Registered {
     pub(crate) token: CancelToken,
     pub(crate) stats: Arc<StageStats>,
+    /// What its outputs have labels of.
+    pub(crate) origins: Option<Arc<Origins>>,
     /// Kept until the stage has its threads.
     pub(crate) reservation: Membership,
 }
@@ -36,7 +39,9 @@ impl Registered {
         steps: &[Arc<str>],
         threads: usize,
     ) -> Self {
-        Self::with_inputs(cancel, std::slice::from_ref(input), name, kind, steps, threads)
+        let origins = input.origins().cloned();
+        let registered = Self::with_inputs(cancel, std::slice::from_ref(input), name, kind, steps, threads);
+        Self { origins, ..registered }
     }
 
     /// Enters a stage with any number of inputs.
@@ -57,7 +62,7 @@ impl Registered {
         }
         let (stats, reservation) = scope.register(name, kind, steps, threads);
         inputs.iter().for_each(|input| input.is_read_by(&stats));
-        Self { token: cancel.unnamed(), stats, reservation }
+        Self { token: cancel.unnamed(), stats, origins: None, reservation }
     }
 
     /// Enters one more input, which may be of another type.
@@ -65,7 +70,7 @@ impl Registered {
     pub(crate) fn and_input<T: Send + 'static>(self, input: &Stream<T>) -> Self {
         check(self.token.scope(), &self.stats.name, input);
         input.is_read_by(&self.stats);
-        self
+        Self { origins: None, ..self }
     }
 
     /// Enters a sink or consumer on the thread of the caller. The pipeline may have finished.
@@ -80,7 +85,7 @@ impl Registered {
         let name = input.next_name().unwrap_or(name);
         let (stats, reservation) = token.scope().register_reader(name, kind, steps);
         input.is_read_by(&stats);
-        Self { token, stats, reservation }
+        Self { token, stats, origins: input.origins().cloned(), reservation }
     }
 
     /// Enters a stage that reads this one, a source without a thread, on its own thread.
@@ -89,13 +94,13 @@ impl Registered {
         let (stats, reservation) = self.token.scope().register(name, kind, steps, 1);
         stats.recordings.act_for(&self.stats.recordings);
         stats.inputs.lock().push(InputReport { stage: Arc::clone(&self.stats.name), output: Arc::default() });
-        Self { token: self.token, stats, reservation }
+        Self { token: self.token, stats, origins: None, reservation }
     }
 
     pub(crate) fn source(cancel: &CancelToken, name: &str, threads: usize) -> Self {
         let name = cancel.name().map_or(name, |name| &**name);
         let (stats, reservation) = cancel.scope().register(name, StageKind::Source, &[], threads);
-        Self { token: cancel.unnamed(), stats, reservation }
+        Self { token: cancel.unnamed(), stats, origins: None, reservation }
     }
 
     /// A way out of the stage.
@@ -118,9 +123,14 @@ impl Registered {
         let (sender, receiver) = edge(capacity.unwrap_or(scope.default_capacity()), eager || scope.clock().is_manual());
         let (name, gauge) = (Arc::<str>::from(branch), Arc::clone(sender.shared().gauge()));
         let stream = Stream::from_edge(receiver, self.token.clone(), Arc::clone(&self.stats.name));
-        let stream = stream.of_branch(Arc::clone(&name));
+        let stream = stream.of_branch(Arc::clone(&name)).with_origins(self.origins.clone());
         self.stats.outputs.lock().push(OutputStats { name, gauge, waits: Arc::new(Timing::new()) });
         (sender, stream)
+    }
+
+    /// Shows an operator that it is to run the inputs of the merge that its input stems from.
+    pub(crate) fn attach<O: Operator>(&mut self, op: &mut O) {
+        self.origins = self.origins.take().filter(|origins| op.attach(origins));
     }
 
     pub(crate) fn context(&self) -> Context {
@@ -154,11 +164,17 @@ pub(crate) fn launch<S: Stage>(stage: &S, cancel: &CancelToken, input: Stream<S:
 }
 
 /// Runs an operator on a thread of its own.
-pub(crate) fn spawn_driver<O, F>(registered: Registered, capacity: Option<usize>, op: O, feed: F) -> Stream<O::Out>
+pub(crate) fn spawn_driver<O, F>(
+    mut registered: Registered,
+    capacity: Option<usize>,
+    mut op: O,
+    feed: F,
+) -> Stream<O::Out>
 where
     O: Operator,
     F: Feed<Item = O::In> + Send + 'static,
 {
+    registered.attach(&mut op);
     let (sender, stream) = registered.output("", capacity);
     let name = registered.thread_name(0);
     let scope = Arc::clone(registered.token.scope());

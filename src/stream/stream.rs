@@ -17,6 +17,7 @@ use crate::pipeline::stall::Watch;
 use crate::pipeline::stats::StageStats;
 use crate::pipeline::{CancelToken, Cause, InputReport, Membership};
 use crate::stage::input::Input;
+use crate::stage::origins::Origins;
 
 /// The receiving end of a bounded channel of items and errors; what flows from one stage to the next.
 ///
@@ -46,6 +47,8 @@ pub struct Stream<T> {
     branch: Arc<str>,
     /// The name of what reads it.
     next_name: Option<Cow<'static, str>>,
+    /// The inputs of the merge it stems from, if its items can be told apart by them.
+    origins: Option<Arc<Origins>>,
     /// As soon as the caller has received from it.
     consumer: Option<Consumer>,
 }
@@ -79,12 +82,30 @@ impl<T: Send + 'static> Stream<T> {
 
     pub(super) fn from_input(input: Input<T>, token: CancelToken, feeder: Arc<str>) -> Self {
         let open = Some(token.scope().open_stream());
-        Self { input: Some(input), open, token, feeder, branch: Arc::default(), next_name: None, consumer: None }
+        Self {
+            input: Some(input),
+            open,
+            token,
+            feeder,
+            branch: Arc::default(),
+            next_name: None,
+            origins: None,
+            consumer: None,
+        }
     }
 
     /// Names the output of its feeder that it is.
     pub(super) fn of_branch(self, branch: Arc<str>) -> Self {
         Self { branch, ..self }
+    }
+
+    /// Says what its labels stand for, if it has any: see `origins.rs`.
+    pub(crate) fn with_origins(self, origins: Option<Arc<Origins>>) -> Self {
+        Self { origins, ..self }
+    }
+
+    pub(crate) fn origins(&self) -> Option<&Arc<Origins>> {
+        self.origins.as_ref()
     }
 
     /// Names what is built next: the stage, sink or [`Inline`](crate::Inline) piece that reads the stream. Its threads, errors

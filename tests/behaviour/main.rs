@@ -18,7 +18,7 @@ mod circuit_breaker;
 mod dead_letters;
 mod delivery;
 mod diagrams;
-mod hedge;
+    mod hedge; mod event_time;,
 mod keyed;
 #[cfg(feature = "latency")]
 mod latency;

@@ -8,6 +8,7 @@ use crate::error::{Result, StreamError};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic::Held;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// How many items are held unless something else is asked for.
@@ -119,6 +120,8 @@ impl<T: Send + 'static> DelayOperator<T> {
 impl<T: Send + 'static> Operator for DelayOperator<T> {
     type In = T;
     type Out = T;
+
+    const SHAPE: Shape = Shape::KEEPS_ORIGINS;
 
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
         self.hold(Ok(item), out);

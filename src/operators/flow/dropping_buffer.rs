@@ -7,6 +7,7 @@ use super::hook::{DropHook, OnDrop};
 use crate::operators::options::{common_options, opaque_debug};
 use crate::pipeline::CancelToken;
 use crate::pipeline::stats::{DropReason, StageKind};
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 use crate::stream::Processor;
 use crate::stream::Stream;
@@ -104,6 +105,8 @@ struct DropNewest<T> {
 impl<T: Send + 'static> Operator for DropNewest<T> {
     type In = T;
     type Out = T;
+
+    const SHAPE: Shape = Shape::KEEPS_ORIGINS;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {

@@ -8,6 +8,7 @@ use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic::Held;
 use crate::pipeline::stats::DropReason;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// The default burst is what this part of a second brings, and one item: longer than a thread is usually kept waiting for a
@@ -178,6 +179,8 @@ impl<T> ThrottleOperator<T> {
 impl<T: Send + 'static> Operator for ThrottleOperator<T> {
     type In = T;
     type Out = T;
+
+    const SHAPE: Shape = Shape::KEEPS_ORIGINS;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {

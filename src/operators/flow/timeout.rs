@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::error::{ErrorKind, StreamError};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Passes everything, and emits an error item of kind [`TimedOut`](ErrorKind::TimedOut) when no item has arrived for a given
@@ -96,6 +97,8 @@ pub struct TimeoutOperator<T> {
 impl<T: Send + 'static> Operator for TimeoutOperator<T> {
     type In = T;
     type Out = T;
+
+    const SHAPE: Shape = Shape::KEEPS_ORIGINS;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {

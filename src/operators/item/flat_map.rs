@@ -7,6 +7,7 @@ use crate::error::{ErrorKind, PanicMessage};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic::{self, discard_iterator, guard_drop};
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Turns each item into the items of an iterator.
@@ -88,6 +89,8 @@ where
 {
     type In = In;
     type Out = I::Item;
+
+    const SHAPE: Shape = Shape::KEEPS_ORIGINS;
 
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<I::Item>) {

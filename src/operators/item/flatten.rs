@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use super::flat_map::Unfolding;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Sends on what is in each item, which may be anything that can be iterated: a `Vec`, an `Option`, a range.
@@ -80,6 +81,8 @@ where
 {
     type In = C;
     type Out = C::Item;
+
+    const SHAPE: Shape = Shape::KEEPS_ORIGINS;
 
     #[inline]
     fn item(&mut self, item: C, out: &mut impl Emit<C::Item>) {

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Passes the first `n` items and ends.
@@ -59,6 +60,8 @@ pub struct TakeOperator<T> {
 impl<T: Send + 'static> Operator for TakeOperator<T> {
     type In = T;
     type Out = T;
+
+    const SHAPE: Shape = Shape::KEEPS_ORIGINS;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Passes items for as long as a predicate holds, and ends at the first for which it does not.
@@ -63,6 +64,8 @@ where
 {
     type In = T;
     type Out = T;
+
+    const SHAPE: Shape = Shape::KEEPS_ORIGINS;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {

@@ -8,7 +8,8 @@ use super::slots::Numbered;
 use super::workers::{Job, Pool};
 use crate::clock::wait::{Waiter, Wake};
 use crate::edge::{End, Polled};
-use crate::error::Result;
+use crate::error::{Result, StreamError};
+use crate::mark::Label;
 use crate::panic;
 use crate::pipeline::timing::Phase;
 use crate::stage::input::Input;
@@ -59,9 +60,17 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             Polled::Item(first) => {
                 let next = self.crew.taken();
                 let (mut data, mut marks) = (0, 0);
-                let mut count = |item: &Result<In>| match item {
-                    Ok(_) => data += 1,
-                    Err(error) => marks += u64::from(error.is_mark()),
+                let mut number = next;
+                let mut count = |item: &Result<In>| {
+                    match item {
+                        Ok(_) => data += 1,
+                        Err(mark) if mark.is_mark() => {
+                            marks += 1;
+                            self.note_label(mark, number);
+                        }
+                        Err(_) => {}
+                    }
+                    number += 1;
                 };
                 count(&first);
                 let mut further = std::iter::from_fn(|| match stream.poll() {
@@ -111,6 +120,16 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 panic::guard_drop(stream);
                 Taken::Nothing(Why::Ended, relieved)
             }
+        }
+    }
+
+    /// Under the input lock.
+    #[cold]
+    fn note_label(&self, mark: &StreamError, number: u64) {
+        if let Some(runs) = &self.runs
+            && let Some(Label::Follows(origin)) = mark.label()
+        {
+            runs.lock().begin(number, origin);
         }
     }
 

@@ -14,6 +14,7 @@ mod outlet;
 mod par_mapper;
 mod reorder;
 mod run_length;
+mod runs;
 mod slots;
 mod worker;
 mod workers;

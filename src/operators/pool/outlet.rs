@@ -2,11 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
+
 use super::crew::Relieved;
 use super::slots::Numbered;
 use super::workers::{Outcome, Pool, PoolOutput, Ready};
 use crate::edge::{EdgeSender, End};
 use crate::error::StreamError;
+use crate::mark::Label;
 use crate::panic;
 use crate::pipeline::timing::Phase;
 use crate::stage::thread::StageThread;
@@ -55,18 +58,27 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
     }
 
-    /// Takes in results, and the marks before which nothing is missing any more. Leaves `done` empty.
+    /// Takes in results, with their labels, and the marks before which nothing is missing any more. Leaves `done` empty.
     #[cold]
     fn hold_marks(&self, output: &mut PoolOutput<Out>, done: &mut Vec<Numbered<Ready<Out>>>) {
-        let PoolOutput { results, marks, held_marks, completed, .. } = output;
-        let mut arrived = Vec::new();
+        let PoolOutput { results, marks, held_marks, completed, labels, .. } = output;
+        let (mut arrived, mut runs) = (Vec::new(), self.runs.as_ref().map(Mutex::lock));
         for (number, result) in done.drain(..) {
+            let origin = runs.as_mut().and_then(|runs| runs.complete(number));
             match result {
+                Ready::Passed(mark) if matches!(mark.label(), Some(Label::Follows(_))) => {
+                    *held_marks += 1;
+                    mark.complete_mark();
+                }
                 Ready::Passed(mark) if mark.is_mark() => arrived.push(mark),
-                result => results.insert(number, result),
+                result => {
+                    labels.before(origin).into_iter().for_each(|label| results.insert(0, Ready::Held(label)));
+                    results.insert(number, result);
+                }
             }
             marks.completed(number);
         }
+        drop(runs);
         let taken = self.crew.taken();
         *held_marks += arrived.len() as u64;
         arrived.into_iter().for_each(|mark| marks.arrive(mark, taken, *completed));

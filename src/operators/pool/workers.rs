@@ -32,7 +32,8 @@
 //! 9. *Stop.* Calls in progress are told by their token, which is also cancelled when the consumer goes. The first worker that sees a stop condition halts all. The last one to leave counts what was abandoned and
 //!    cuts the output, if it was not finished. Once a result was not passed on because of a stop, no later one is: what has
 //!    come out of a stream that was cut has no holes.
-//! 10. *Marks* (see `mark.rs`) have numbers, as items do. In order they keep their place; else see `barriers.rs`.
+//! 10. *Marks* (see `mark.rs`) have numbers, as items do. In order they keep their place; else see `barriers.rs`, and
+//!     `runs.rs` for the labels of merges.
 //!
 //! # The order of locks
 //!
@@ -42,6 +43,8 @@
 //! 2. *slot*: one of [`Slots`], never two at a time, and nothing inside it;
 //! 3. *edge*: that of the input, which wakes its producer after its own lock is released, but under the input lock;
 //! 4. *clock*: the manual clock's, which a posted wake takes.
+//!
+//! The lock of the [`Runs`] may be taken inside of any, and none inside it.
 //!
 //! These are taken while none of the above is held, and none of the above inside them: *output* ([`PoolOutput`]), *lanes*,
 //! the pipeline's *scope* and then, inside it, the *node* of a token.
@@ -57,6 +60,7 @@ use super::intake::Intake;
 use super::lanes::{Lane, Lanes};
 use super::latch::CountLatch;
 use super::reorder::Reorder;
+use super::runs::Runs;
 use super::slots::Slots;
 use crate::edge::{Edge, EdgeSender, End};
 use crate::error::{Result, StreamError};
@@ -66,6 +70,7 @@ use crate::pipeline::stats::StepStats;
 use crate::pipeline::timing::Phase;
 use crate::pipeline::{CancelToken, Cause, Place};
 use crate::stage::operator::sealed::Context;
+use crate::stage::origins::Labels;
 use crate::stage::thread::{StageThread, spawn_error};
 use crate::stream::Stream;
 use crate::stream::start::Registered;
@@ -134,6 +139,8 @@ pub(super) struct Pool<In, Out> {
     pub(super) halted: AtomicBool,
     /// A mark has come.
     pub(super) delivers: AtomicBool,
+    /// If order is not asked for.
+    pub(super) runs: Option<Mutex<Runs>>,
     pub(super) context: Context,
     /// The token of the calls: also cancelled when the consumer goes.
     pub(super) calls: CancelToken,
@@ -157,6 +164,8 @@ pub(super) struct PoolOutput<Out> {
     /// How many have come to wait since whoever has the sender last looked. They leave the window then: one slow call must not
     /// fill it with marks.
     pub(super) held_marks: u64,
+    /// Those that are sent, if order is not asked for.
+    pub(super) labels: Labels,
     /// A result was lost to a stop: invariant 9.
     pub(super) stopped: bool,
 }
@@ -255,11 +264,13 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 completed: 0,
                 marks: Barriers::new(),
                 held_marks: 0,
+                labels: Labels::default(),
                 stopped: false,
             }),
             ended: AtomicBool::new(false),
             halted: AtomicBool::new(false),
             delivers: AtomicBool::new(false),
+            runs: (!settings.ordered).then(Mutex::default),
             context,
             calls,
         }

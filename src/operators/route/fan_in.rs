@@ -1,7 +1,10 @@
 //! [`FanIn`]: several streams as one.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
 
+use super::herald::Herald;
 use super::merge::Merge;
 use crate::operators::options::{Options, common_options, opaque_debug};
 use crate::pipeline::CancelToken;
@@ -9,6 +12,9 @@ use crate::pipeline::stats::StageKind;
 use crate::stage::Pass;
 use crate::stream::Stream;
 use crate::stream::start::{Registered, spawn_driver};
+
+/// How long an input may have nothing before windows no longer wait for it.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Merges several streams into one.
 ///
@@ -29,6 +35,24 @@ use crate::stream::start::{Registered, spawn_driver};
 /// # Ordering
 /// What comes from one stream stays in order. Between streams there is none.
 ///
+/// # Event time
+/// Windows of event time behind the merge know from which of the streams an item comes, so each stream has a watermark of
+/// its own: streams that are in order lose nothing because another one is faster. The time of the whole is that of the
+/// stream that is furthest behind. A stream that has ended, in whatever way, does not hold it back, and neither does one
+/// that has had nothing for [`with_idle_timeout`](Self::with_idle_timeout). If such a stream continues, it is waited for
+/// again, but those of its items whose windows have been closed are late. While none holds it back, the greatest time counts
+/// that was seen.
+///
+/// This holds through stages that process each item by itself (maps, filters, `flat_map`, buffers, pools, routers, further
+/// merges), and for merges of merges. A pool that does not keep the order disorders each stream: allow for that in the
+/// lateness. Behind a stage that puts items together, such as a batch, and behind an operator of your own, windows do not
+/// know their origin, and one watermark counts for all.
+///
+/// What the faster streams are ahead lies in open windows: as much as they send until the slowest has come as far, or for
+/// as long as the idle timeout if that sends nothing. With an aggregate it is one state for each window. If the items
+/// themselves are too many, slow the faster streams down before the merge, for instance with a
+/// [`Throttle`](crate::Throttle).
+///
 /// # Back-pressure
 /// While the output is full nothing is read, so all streams wait.
 ///
@@ -39,6 +63,8 @@ use crate::stream::start::{Registered, spawn_driver};
 #[doc(alias("union", "join", "select_all", "merge_all"))]
 pub struct FanIn<T> {
     options: Options,
+    /// `None` for never.
+    idle_timeout: Option<Duration>,
     types: PhantomData<fn(T)>,
 }
 
@@ -46,10 +72,24 @@ impl<T: Send + 'static> FanIn<T> {
     /// A merge of any number of streams. It is called `fan_in` unless it is given another name.
     #[allow(clippy::new_without_default)] // `default` would not say what of
     pub fn new() -> Self {
-        Self { options: Options::new("fan_in"), types: PhantomData }
+        Self { options: Options::new("fan_in"), idle_timeout: Some(IDLE_TIMEOUT), types: PhantomData }
     }
 
     common_options!();
+
+    /// Sets how long an input may have nothing before it stops holding back event time. Defaults to 10 seconds, by the
+    /// pipeline's clock. `Duration::MAX` means never.
+    ///
+    /// This matters to windows of event time behind the merge only: see [above](Self#event-time).
+    ///
+    /// # Panics
+    /// If `idle_timeout` is zero.
+    #[track_caller]
+    pub fn with_idle_timeout(mut self, idle_timeout: Duration) -> Self {
+        assert!(!idle_timeout.is_zero(), "`idle_timeout` must be greater than zero");
+        self.idle_timeout = Some(idle_timeout).filter(|timeout| *timeout != Duration::MAX);
+        self
+    }
 
     /// The name that the stage has in reports and errors.
     pub fn name(&self) -> &str {
@@ -63,7 +103,7 @@ impl<T: Send + 'static> FanIn<T> {
     #[track_caller]
     pub fn process(&self, cancel: &CancelToken, streams: impl IntoIterator<Item = Stream<T>>) -> Stream<T> {
         let streams: Vec<Stream<T>> = streams.into_iter().collect();
-        merge(cancel, streams, &self.options.name, self.options.capacity)
+        merge(cancel, streams, &self.options.name, self.options.capacity, self.idle_timeout)
     }
 }
 
@@ -74,9 +114,12 @@ pub(super) fn merge<T: Send + 'static>(
     streams: Vec<Stream<T>>,
     name: &str,
     capacity: Option<usize>,
+    idle_timeout: Option<Duration>,
 ) -> Stream<T> {
-    let registered = Registered::with_inputs(cancel, &streams, name, StageKind::Processor, &[], 1);
-    let feed = Merge::new(streams.into_iter().map(Stream::into_input).collect());
+    let mut registered = Registered::with_inputs(cancel, &streams, name, StageKind::Processor, &[], 1);
+    let herald = Herald::new(streams.iter().map(Stream::origins), cancel.clock().clone(), idle_timeout);
+    registered.origins = Some(Arc::clone(herald.origins()));
+    let feed = Merge::new(streams.into_iter().map(Stream::into_input).collect(), herald);
     spawn_driver(registered, capacity, Pass::new(), feed)
 }
 

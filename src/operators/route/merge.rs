@@ -9,9 +9,13 @@
 //!   the next item at once, although the stage is busy with others and not hungry.
 //! - *The end.* The whole ends when all inputs have; none at all end at once. If one was cut, the others are read to their
 //!   ends, and then the whole is cut, with the first such error.
+//! - *Origins.* If a window of event time behind it has asked, a label goes before the items of another input than the last:
+//!   see `herald.rs`. So an input becomes the current one in [`poll_others`](Merge::poll_others) only, which sees to that.
 
 use std::time::Instant;
 
+use super::herald::Herald;
+use crate::clock::earlier;
 use crate::clock::wait::Waiter;
 use crate::edge::{End, Polled};
 use crate::error::StreamError;
@@ -28,13 +32,17 @@ pub(super) struct Merge<T> {
     current: usize,
     /// How many more it may give.
     left: u32,
+    herald: Herald,
     /// Why the first input was cut that was.
     cut: Option<StreamError>,
 }
 
 impl<T: Send + 'static> Merge<T> {
-    pub(super) fn new(inputs: Vec<Input<T>>) -> Self {
-        Self { inputs, current: 0, left: RUN, cut: None }
+    /// The herald is that of these inputs.
+    pub(super) fn new(inputs: Vec<Input<T>>, herald: Herald) -> Self {
+        // No input is the current one yet: the first turn is that of the one after the last.
+        let current = inputs.len().saturating_sub(1);
+        Self { inputs, current, left: 0, herald, cut: None }
     }
 
     #[inline]
@@ -49,24 +57,84 @@ impl<T: Send + 'static> Merge<T> {
     /// Takes the next item, from the next input that has one.
     #[cold]
     fn poll_others(&mut self) -> Polled<T> {
+        let is_asked = self.herald.is_asked();
+        if let Some(news) = self.herald.next_news() {
+            return self.say(news);
+        }
         let mut empty = 0;
         while empty < self.inputs.len() {
             self.next_turn();
             let input = &mut self.inputs[self.current];
             if input.ask_beside() {
                 empty += 1;
+                if is_asked {
+                    self.herald.found_empty(self.current);
+                }
                 continue;
             }
+            if is_asked && input.may_have_items() {
+                self.herald.found_filled(self.current);
+                if let Some(news) = self.herald.next_news() {
+                    return self.say(news);
+                }
+                if let Some(label) = self.herald.before(self.current) {
+                    // What this input has comes next.
+                    return Polled::Item(Err(label));
+                }
+            }
             match input.poll() {
+                Polled::Item(Err(mark)) if mark.is_mark() => return self.pass_mark(mark),
                 Polled::Item(item) => {
                     self.left -= 1;
                     return Polled::Item(item);
                 }
-                Polled::Empty => empty += 1,
+                Polled::Empty => {
+                    empty += 1;
+                    if is_asked {
+                        self.herald.found_empty(self.current);
+                    }
+                }
                 Polled::Ended(end) => self.ended(end),
             }
         }
-        if self.inputs.is_empty() { Polled::Ended(self.end()) } else { Polled::Empty }
+        if self.inputs.is_empty() {
+            return Polled::Ended(self.end());
+        }
+        if let Some(news) = self.herald.next_news() {
+            return self.say(news);
+        }
+        // By the time that something comes, a label may have been asked for.
+        self.left = 0;
+        Polled::Empty
+    }
+
+    /// What comes after this has not been announced.
+    fn say(&mut self, news: StreamError) -> Polled<T> {
+        self.left = 0;
+        Polled::Item(Err(news))
+    }
+
+    /// A mark has come from the current input.
+    #[cold]
+    fn pass_mark(&mut self, mut mark: StreamError) -> Polled<T> {
+        loop {
+            if let Some(mark) = self.herald.translate(self.current, mark) {
+                return Polled::Item(Err(mark));
+            }
+            match self.inputs[self.current].poll() {
+                Polled::Item(Err(next)) if next.is_mark() => mark = next,
+                Polled::Item(item) => {
+                    self.left = self.left.saturating_sub(1);
+                    return Polled::Item(item);
+                }
+                Polled::Empty => break,
+                Polled::Ended(end) => {
+                    self.ended(end);
+                    break;
+                }
+            }
+        }
+        self.poll_others()
     }
 
     /// The current input has ended.
@@ -75,6 +143,7 @@ impl<T: Send + 'static> Merge<T> {
             self.cut.get_or_insert(error);
         }
         self.inputs.remove(self.current);
+        self.herald.ended(self.current);
         // The next turn is that of the one that has moved up.
         self.current = self.current.checked_sub(1).unwrap_or(self.inputs.len().saturating_sub(1));
     }
@@ -93,6 +162,7 @@ impl<T: Send + 'static> Feed for Merge<T> {
             && let Some(input) = self.inputs.get_mut(self.current)
         {
             match input.poll() {
+                Polled::Item(Err(mark)) if mark.is_mark() => return self.pass_mark(mark),
                 Polled::Item(item) => {
                     self.left -= 1;
                     return Polled::Item(item);
@@ -111,6 +181,8 @@ impl<T: Send + 'static> Feed for Merge<T> {
         hint: impl FnMut() -> bool,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
+        let until = earlier(until, self.herald.wake());
+        let register = |waiter: &Waiter| register(waiter) | self.herald.want_to_know(waiter.wake());
         thread.wait_for_inputs(&self.inputs, until, hint, register);
     }
 
@@ -127,13 +199,15 @@ impl<T: Send + 'static> Feed for Merge<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::edge::edge;
 
     #[test]
     fn an_input_with_nothing_is_asked_when_its_turn_comes() {
         let (mut busy, from_busy) = edge(256, false);
         let (mut quiet, from_quiet) = edge(256, false);
-        let mut merge = Merge::new(vec![Input::Edge(from_busy), Input::Edge(from_quiet)]);
+        let herald = Herald::new([None, None], Clock::default(), None);
+        let mut merge = Merge::new(vec![Input::Edge(from_busy), Input::Edge(from_quiet)], herald);
         let mut take = |count: u32| {
             for _ in 0..count {
                 assert!(matches!(merge.poll(), Polled::Item(Ok(_))));

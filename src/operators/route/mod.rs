@@ -9,6 +9,7 @@ mod distribute;
 mod fan_in;
 mod fan_out;
 mod hash;
+mod herald;
 mod merge;
 mod partition;
 mod router;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::counts::Runs;
 use super::distribute::{Plan, Rule, Ways, distribute};
-use super::fan_in::merge;
+use super::fan_in::{IDLE_TIMEOUT, merge};
 use super::hash::{fixed_hash, jump};
 use crate::error::{ErrorKind, PanicMessage};
 use crate::operators::options::{Options, common_options, opaque_debug};
@@ -423,7 +423,7 @@ where
         let partitions = self.partition.process(&cancel, input).partitions.into_iter();
         let processed = partitions.zip(&self.processors).map(|(stream, processor)| processor.process(&cancel, stream));
         let processed = processed.collect();
-        merge(&cancel, processed, &format!("{}-merge", self.partition.name()), self.capacity)
+        merge(&cancel, processed, &format!("{}-merge", self.partition.name()), self.capacity, Some(IDLE_TIMEOUT))
     }
 
     fn name(&self) -> &str {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::counts::Runs;
 use super::distribute::{Plan, Rule, Ways, distribute};
-use super::fan_in::merge;
+use super::fan_in::{IDLE_TIMEOUT, merge};
 use super::stats::RouteStats;
 use crate::error::{ErrorKind, PanicMessage};
 use crate::operators::options::{Options, common_options};
@@ -245,7 +245,7 @@ impl<In: Send + 'static, Out: Send + 'static> Router<In, Out> {
     pub fn process_to_single(&self, cancel: &CancelToken, input: Stream<In>) -> Stream<Out> {
         let (cancel, input) = input.enter(cancel);
         let streams = self.process_to_routes(&cancel, input).into_iter().map(|(_, stream)| stream).collect();
-        merge(&cancel, streams, &format!("{}-merge", self.options.name), self.capacity)
+        merge(&cancel, streams, &format!("{}-merge", self.options.name), self.capacity, Some(IDLE_TIMEOUT))
     }
 }
 

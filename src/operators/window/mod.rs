@@ -15,6 +15,7 @@ mod sliding;
 mod tests;
 mod time;
 mod tumbling;
+mod watermarks;
 pub mod windows;
 
 use std::time::Duration;

@@ -14,6 +14,7 @@
 //!   in one and will be in another. An item is settled by the last window that has it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::content::{Content, Unfit};
@@ -24,6 +25,7 @@ use crate::operators::epochs::{Epoch, Epochs};
 use crate::operators::key_table::{KeyPanicked, Place, Slot};
 use crate::panic::{self, PanicPayload};
 use crate::stage::operator::{Emit, Operator};
+use crate::stage::origins::Origins;
 
 /// How windows lie in time: [`Tumbling`](super::windows::Tumbling), [`Sliding`](super::windows::Sliding) or
 /// [`Session`](super::windows::Session). Sealed.
@@ -420,8 +422,18 @@ where
         !self.time.listen(out)
     }
 
-    fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<Self::Out>) -> Option<StreamError> {
-        self.epochs.end(mark)
+    fn attach(&mut self, origins: &Arc<Origins>) -> bool {
+        self.time.attach(origins);
+        false
+    }
+
+    fn take_mark(&mut self, mark: StreamError, out: &mut impl Emit<Self::Out>) -> Option<StreamError> {
+        let Some(label) = mark.label() else { return self.epochs.end(mark) };
+        mark.complete_mark();
+        self.time.note(label);
+        self.limit = self.time.watermark();
+        self.go_on(out);
+        None
     }
 
     #[inline]

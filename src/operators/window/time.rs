@@ -8,15 +8,19 @@
 //!
 //! For the time of arrival the watermark is the present moment. The calendar is read once, when the first item comes, and
 //! everything else is measured from there with a clock that never jumps: setting the calendar during a run tears no window.
-//! For event time the watermark is the greatest time seen, less the allowed lateness.
+//! For event time the watermark is the greatest time seen, less the allowed lateness; if the input is a merge, that of the
+//! input that is behind: see `watermarks.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::watermarks::Watermarks;
 use crate::clock::from_nanos;
 use crate::error::ErrorKind;
+use crate::mark::Label;
 use crate::panic::{self, PanicPayload};
 use crate::stage::operator::Emit;
+use crate::stage::origins::Origins;
 
 /// Nanoseconds since the Unix epoch.
 pub(super) type Nanos = i128;
@@ -156,6 +160,12 @@ pub trait TimeSource<T>: Times<T> {
 
 /// What a [`TimeSource`] can do: see the top of this file.
 pub(super) trait Times<T>: Clone + Send + Sync + 'static {
+    /// The items come from a merge with these inputs.
+    fn attach(&mut self, _origins: &Arc<Origins>) {}
+
+    /// The merge says something of its inputs.
+    fn note(&mut self, _label: Label) {}
+
     /// The present time, if it is known without an item.
     fn begin<O>(&mut self, out: &impl Emit<O>) -> Option<Nanos>;
 
@@ -259,6 +269,8 @@ pub struct EventTime<F> {
     max_ahead: Option<Nanos>,
     max_jump: Option<Nanos>,
     greatest: Option<Nanos>,
+    /// If the items come from a merge.
+    inputs: Option<Box<Watermarks>>,
     /// When the silence began, if there is an idle timeout.
     silent_since: Option<Instant>,
     /// An item has come, and the silence has not begun yet.
@@ -279,6 +291,7 @@ impl<F> EventTime<F> {
             max_ahead: None,
             max_jump: None,
             greatest: None,
+            inputs: None,
             silent_since: None,
             came: false,
             waiting: false,
@@ -309,7 +322,7 @@ fn bound(duration: Duration) -> Option<Nanos> {
 
 impl<F> Clone for EventTime<F> {
     fn clone(&self) -> Self {
-        Self { time: Arc::clone(&self.time), ..*self }
+        Self { time: Arc::clone(&self.time), inputs: self.inputs.clone(), ..*self }
     }
 }
 
@@ -325,6 +338,17 @@ impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> TimeSource<T> for Event
 }
 
 impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> Times<T> for EventTime<F> {
+    fn attach(&mut self, origins: &Arc<Origins>) {
+        origins.ask();
+        self.inputs = Some(Box::new(Watermarks::new(origins.count())));
+    }
+
+    fn note(&mut self, label: Label) {
+        if let Some(inputs) = &mut self.inputs {
+            inputs.note(label);
+        }
+    }
+
     fn begin<O>(&mut self, _out: &impl Emit<O>) -> Option<Nanos> {
         None
     }
@@ -355,6 +379,9 @@ impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> Times<T> for EventTime<
         if self.greatest.is_none_or(|greatest| greatest < time) {
             self.greatest = Some(time);
         }
+        if let Some(inputs) = &mut self.inputs {
+            inputs.advance(time);
+        }
     }
 
     #[inline]
@@ -373,7 +400,8 @@ impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> Times<T> for EventTime<
 
     #[inline]
     fn watermark(&self) -> Nanos {
-        self.greatest.map_or(Nanos::MIN, |greatest| greatest - self.lateness)
+        let come = self.inputs.as_ref().map_or(self.greatest, |inputs| inputs.low());
+        come.map_or(Nanos::MIN, |come| come - self.lateness)
     }
 
     fn set_due(&mut self, due: Nanos) {

@@ -4,17 +4,17 @@ use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
 use streamz::{
-    Aggregate, AggregateWindow, Keyed, Mapper, Processor, SessionWindow, SlidingWindow, Stage, TumblingWindow,
-    Unbatcher, Window,
+    Aggregate, AggregateWindow, AsyncMapper, BoxProcessor, Buffer, CancelToken, Keyed, Mapper, Partition, Processor,
+    SessionWindow, SlidingWindow, Stage, Stream, TumblingWindow, Unbatcher, Window,
 };
 
-use super::{Op, Wire, panics, through};
+use super::{Op, Wire, capacity, dawdle, panics, through};
 use crate::common::faults::{Faults, panic_on_purpose};
 use crate::common::item::Item;
 use crate::common::seen::{Kind, Seen};
 
 const MENU: &[fn(&mut Rng) -> Op] =
-    &[tumbling, tumbling_keyed, sliding, session, joined, event_time, late, jumps, sliding_states, aggregate];
+    &[tumbling, tumbling_keyed, sliding, session, joined, event_time, late, jumps, sliding_states, aggregate, merged];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -213,4 +213,65 @@ fn aggregate(rng: &mut Rng) -> Op {
     aggregate = aggregate.with_empty_windows(empty).with_trigger(|state| state.len() % 7 == 6);
     let what = format!("one value of {count} in {duration:?}, empty ones {empty}, {faults:?}");
     each(what, wire(rng, aggregate, |window: AggregateWindow<Vec<Item>>| window.result), faults, 1)
+}
+
+/// An item and its place in the input.
+type Placed = (u64, Item);
+
+/// Something between two stages that keeps the order and takes a random time.
+fn in_order(rng: &mut Rng) -> BoxProcessor<Placed, Placed> {
+    let (turns, every, queue) = (rng.u32(..20), rng.u64(1..40), rng.usize(..40));
+    let pause = move |place: u64| dawdle(if place.is_multiple_of(every) { turns } else { 0 });
+    match rng.u8(..4) {
+        0 => Buffer::new(queue).boxed(),
+        1 => AsyncMapper::new(move |_: &CancelToken, (place, item): &Placed| {
+            pause(*place);
+            streamz::ok((*place, item.sibling(item.value())))
+        })
+        .with_workers(2)
+        .boxed(),
+        _ => Mapper::new(move |(place, item): Placed| {
+            pause(place);
+            (place, item)
+        })
+        .boxed(),
+    }
+}
+
+/// Several ways, each in order and none as fast as another, and windows by the place in the input: nothing is late.
+fn merged(rng: &mut Rng) -> Op {
+    let (ways, run, size, keyed) = (rng.usize(1..5), rng.u64(1..20), rng.u64(1..40), rng.bool());
+    let mut parts: Vec<_> = (0..ways).map(|_| in_order(rng)).collect();
+    let (behind, buffer) = (in_order(rng), capacity(rng));
+    let (further, again) = (rng.bool(), rng.bool());
+    let time = |(place, _): &Placed| seconds(*place);
+    let window = TumblingWindow::new(Duration::from_secs(size)).with_event_time(time, Duration::ZERO);
+    let wire: Wire = Box::new(move |stream: Stream<Item>| {
+        let partition = Partition::new(move |(place, _): &Placed| place / run).with_partitions(ways);
+        let mut partition = partition.with_partitioner(|run: &u64, n| usize::try_from(*run).unwrap_or(0) % n);
+        if let Some(items) = buffer {
+            partition = partition.with_buffer_size(items);
+        }
+        let mut merged = stream.enumerate().through(&partition.each(|_| parts.pop().expect("one for each way")));
+        if further {
+            merged = merged.through(&behind);
+        }
+        if again {
+            let token = merged.token().clone();
+            merged = Stream::fan_in(&token, merged.fan_out::<1>());
+        }
+        let items = |window: Window<Placed>| window.items.into_iter().map(|(_, item)| item).collect::<Vec<_>>();
+        let windows = if keyed {
+            let window = window.with_key(|(place, _): &Placed| place % 3);
+            merged.through(&window).map(move |keyed: Keyed<u64, Window<Placed>>| items(keyed.window))
+        } else {
+            merged.through(&window).map(items)
+        };
+        windows.through(&Unbatcher::new())
+    });
+    let what = format!(
+        "{ways} ways by runs of {run}, {buffer:?}, merged, one more stage {further}, merged again {again}, windows of {size}, \
+         keyed {keyed}"
+    );
+    each(what, wire, Faults::None, 1)
 }

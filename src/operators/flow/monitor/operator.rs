@@ -7,6 +7,7 @@ use super::counts::{Counts, Ended};
 use super::processor::Timestamp;
 use crate::error::{Result, StreamError};
 use crate::panic::{self, Held};
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 use crate::trace::event;
 
@@ -87,6 +88,8 @@ impl<T: Send + 'static> Watch<T> {
 impl<T: Send + 'static> Operator for Watch<T> {
     type In = T;
     type Out = T;
+
+    const SHAPE: Shape = Shape::KEEPS_ORIGINS;
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {

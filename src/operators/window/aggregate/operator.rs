@@ -11,6 +11,7 @@ use crate::operators::window::content::{AggregateWindow, Folded, Panes};
 use crate::operators::window::time::{END, NEVER, Nanos, Refusal, Tag, TimeSource};
 use crate::panic::{self, Held};
 use crate::stage::operator::{Emit, Operator};
+use crate::stage::origins::Origins;
 
 type Trigger<A> = Arc<dyn Fn(&A) -> bool + Send + Sync>;
 
@@ -276,9 +277,22 @@ where
         !self.time.listen(out)
     }
 
+    fn attach(&mut self, origins: &Arc<Origins>) -> bool {
+        self.time.attach(origins);
+        false
+    }
+
     /// An item on which the fold panics is settled at once, before older ones that are in the window.
-    fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<Self::Out>) -> Option<StreamError> {
-        self.epochs.end(mark)
+    fn take_mark(&mut self, mark: StreamError, out: &mut impl Emit<Self::Out>) -> Option<StreamError> {
+        let Some(label) = mark.label() else { return self.epochs.end(mark) };
+        mark.complete_mark();
+        if S::Tag::ORDERS {
+            self.time.note(label);
+            let watermark = self.time.watermark();
+            (self.limit, self.passed) = (watermark, watermark);
+            self.go_on(out);
+        }
+        None
     }
 
     #[inline]

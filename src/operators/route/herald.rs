@@ -1,0 +1,163 @@
+//! [`Herald`]: what a merge tells the windows behind it about its inputs.
+//!
+//! # What must hold
+//!
+//! - Before an item comes the label of its origin, unless that was the last one. An item of which the origin is not known
+//!   has none.
+//! - An input is idle when it has had nothing, whenever it was looked at, for as long as the idle timeout. It is active again
+//!   before its next item. One that has ended is not idle.
+//! - Of an input that is a merge itself, its own labels are translated. How its inputs fare is what it says; while it has
+//!   nothing at all for long, they are all idle.
+//! - Until it is asked, it sends nothing but keeps track of what it would have to say.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock::wait::Wake;
+use crate::clock::{Clock, earlier};
+use crate::error::StreamError;
+use crate::mark::{Fare, Label};
+use crate::stage::origins::{Labels, Origins};
+
+pub(super) struct Herald {
+    origins: Arc<Origins>,
+    clock: Clock,
+    /// `None` for never.
+    idle_timeout: Option<Duration>,
+    /// Of the inputs that have not ended, in their order.
+    ways: Vec<Way>,
+    /// How each origin fares; for those of a merge, what that says.
+    fares: Vec<Fare>,
+    is_asked: bool,
+    labels: Labels,
+    /// What is to be said before the next item.
+    news: VecDeque<Label>,
+}
+
+/// What is known of one input.
+struct Way {
+    origins: Range<usize>,
+    /// Of its next item.
+    current: Option<usize>,
+    /// When it was found to have nothing.
+    empty_since: Option<Instant>,
+    is_idle: bool,
+}
+
+impl Way {
+    /// When it will have been empty for long.
+    fn idle_at(&self, timeout: Option<Duration>) -> Option<Instant> {
+        self.empty_since.filter(|_| !self.is_idle)?.checked_add(timeout?)
+    }
+}
+
+impl Herald {
+    pub(super) fn new<'a>(
+        inputs: impl IntoIterator<Item = Option<&'a Arc<Origins>>> + Clone,
+        clock: Clock,
+        idle_timeout: Option<Duration>,
+    ) -> Self {
+        let origins = Origins::of(inputs.clone());
+        let mut from = 0;
+        let way = |nested: Option<&Arc<Origins>>| {
+            let range = from..from + nested.map_or(1, |origins| origins.count());
+            from = range.end;
+            Way { current: nested.is_none().then_some(range.start), origins: range, empty_since: None, is_idle: false }
+        };
+        let ways = inputs.into_iter().map(way).collect();
+        let fares = vec![Fare::Active; origins.count()];
+        let (labels, news) = (Labels::default(), VecDeque::new());
+        Self { origins, clock, idle_timeout, ways, fares, is_asked: false, labels, news }
+    }
+
+    pub(super) fn origins(&self) -> &Arc<Origins> {
+        &self.origins
+    }
+
+    /// Whether labels are wanted. From the first time on that it says so, they are sent.
+    pub(super) fn is_asked(&mut self) -> bool {
+        if !self.is_asked && self.origins.are_asked_for() {
+            self.is_asked = true;
+            let fares = self.fares.iter().enumerate().filter(|(_, fare)| **fare != Fare::Active);
+            self.news = fares.map(|(origin, fare)| Label::Fares(origin, *fare)).collect();
+        }
+        self.is_asked
+    }
+
+    /// What is to be sent before anything else.
+    pub(super) fn next_news(&mut self) -> Option<StreamError> {
+        self.news.pop_front().map(|label| self.labels.mark(label))
+    }
+
+    /// The input has something.
+    pub(super) fn found_filled(&mut self, input: usize) {
+        let way = &mut self.ways[input];
+        way.empty_since = None;
+        if std::mem::take(&mut way.is_idle) {
+            for origin in way.origins.clone().filter(|origin| self.fares[*origin] == Fare::Active) {
+                self.news.push_back(Label::Fares(origin, Fare::Active));
+            }
+        }
+    }
+
+    /// The label that is to be sent before what the input gives next.
+    pub(super) fn before(&mut self, input: usize) -> Option<StreamError> {
+        self.labels.before(self.ways[input].current)
+    }
+
+    /// The input has nothing.
+    pub(super) fn found_empty(&mut self, input: usize) {
+        let way = &mut self.ways[input];
+        let now = self.clock.now();
+        way.empty_since.get_or_insert(now);
+        if way.idle_at(self.idle_timeout).is_some_and(|at| at <= now) {
+            way.is_idle = true;
+            for origin in way.origins.clone().filter(|origin| self.fares[*origin] == Fare::Active) {
+                self.news.push_back(Label::Fares(origin, Fare::Idle));
+            }
+        }
+    }
+
+    /// Before the merge parks: see [`Origins::want_to_know`].
+    pub(super) fn want_to_know(&self, own: &Arc<Wake>) -> bool {
+        !self.is_asked && self.origins.want_to_know(own)
+    }
+
+    /// When to look again whether an input has become idle.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        if !self.is_asked {
+            return None;
+        }
+        self.ways.iter().fold(None, |wake, way| earlier(wake, way.idle_at(self.idle_timeout)))
+    }
+
+    pub(super) fn ended(&mut self, input: usize) {
+        for origin in self.ways.remove(input).origins {
+            self.fares[origin] = Fare::Ended;
+            if self.is_asked {
+                self.news.push_back(Label::Fares(origin, Fare::Ended));
+            }
+        }
+    }
+
+    /// Something came from the input that is a mark. What is to be sent in its place, if anything is.
+    pub(super) fn translate(&mut self, input: usize, mark: StreamError) -> Option<StreamError> {
+        let Some(label) = mark.label() else { return Some(mark) };
+        mark.complete_mark();
+        let way = &mut self.ways[input];
+        match label {
+            Label::Follows(origin) => {
+                way.current = origin.map(|origin| way.origins.start + origin);
+                self.is_asked.then(|| self.labels.before(way.current)).flatten()
+            }
+            Label::Fares(origin, fare) => {
+                let origin = way.origins.start + origin;
+                self.fares[origin] = fare;
+                let is_news = self.is_asked && (!way.is_idle || fare == Fare::Ended);
+                is_news.then(|| self.labels.mark(Label::Fares(origin, fare)))
+            }
+        }
+    }
+}

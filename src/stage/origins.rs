@@ -1,0 +1,166 @@
+//! [`Origins`]: which input of a merge an item comes from, for windows of event time that are built behind the merge.
+//!
+//! # What must hold
+//!
+//! 1. A stream that has [`Origins`] carries the labels of the merge they belong to, of no other one, and between two labels
+//!    that say [`Label::Follows`] only what was made of items of the input that the first of the two names.
+//! 2. So a stage hands them down only if it keeps that apart: what it makes of an item does not change places with a mark.
+//!    Every other stage hands down none, and a window behind it goes by what it sees, without labels.
+//! 3. A merge of merged streams tells all their inputs apart, and it is the only one that does: it takes their labels in and
+//!    sends its own.
+//! 4. Labels are sent only if they are asked for, which is done when a window is built. What was sent before, and what
+//!    comes after `Follows(None)`, comes from an input that is not known: it must not move the watermark of any.
+//! 5. At most [`MOST`] labels of a merge are under way, apart from those that say how an input fares. While there are
+//!    more, what follows is of unknown origin.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::clock::wait::Wake;
+use crate::error::StreamError;
+use crate::mark::{Epoch, Label, Mark};
+
+/// How many labels of a merge may be under way.
+const MOST: usize = 1024;
+
+/// The inputs of a merge, told apart down to those of the merges before it.
+#[allow(unnameable_types, reason = "the argument of a hidden method")]
+pub struct Origins {
+    count: usize,
+    /// A window wants labels. Set under the lock of `wake`; a look without it may see it some time later.
+    asked: AtomicBool,
+    /// Of the merge's thread, once it has waited.
+    wake: Mutex<Option<Arc<Wake>>>,
+    /// Those of its inputs that are merges themselves.
+    nested: Vec<Arc<Origins>>,
+}
+
+impl Origins {
+    pub(crate) fn of<'a>(inputs: impl IntoIterator<Item = Option<&'a Arc<Origins>>>) -> Arc<Self> {
+        let (mut count, mut nested) = (0, Vec::new());
+        for input in inputs {
+            count += input.map_or(1, |origins| origins.count);
+            nested.extend(input.cloned());
+        }
+        Arc::new(Self { count, asked: AtomicBool::new(false), wake: Mutex::default(), nested })
+    }
+
+    /// How many there are. They are numbered from 0 on.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Asks for labels.
+    pub(crate) fn ask(&self) {
+        let wake = self.wake.lock();
+        self.asked.store(true, Ordering::Relaxed);
+        let wake = wake.clone();
+        // A merge that has nothing to do begins to count how long its inputs have been idle.
+        wake.inspect(|wake| wake.post());
+        self.nested.iter().for_each(|origins| origins.ask());
+    }
+
+    /// Before the merge parks: it is to be woken when labels are asked for. True if they have been.
+    pub(crate) fn want_to_know(&self, own: &Arc<Wake>) -> bool {
+        let mut wake = self.wake.lock();
+        if wake.is_none() {
+            *wake = Some(Arc::clone(own));
+        }
+        self.are_asked_for()
+    }
+
+    pub(crate) fn are_asked_for(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// Puts labels into marks, and counts those under way.
+#[derive(Default)]
+pub(crate) struct Labels {
+    /// Each of them has a clone.
+    alive: Arc<()>,
+    is_saturated: bool,
+    last: Option<usize>,
+}
+
+impl Labels {
+    /// The mark to be sent before something of this origin, unless what is before it is of the same one.
+    pub(crate) fn before(&mut self, origin: Option<usize>) -> Option<StreamError> {
+        let under_way = Arc::strong_count(&self.alive) - 1;
+        // Half of them must have arrived before there are more: otherwise those that find room might be of one input only.
+        self.is_saturated = under_way > if self.is_saturated { MOST / 2 } else { MOST };
+        let origin = origin.filter(|_| !self.is_saturated);
+        if origin == self.last {
+            return None;
+        }
+        self.last = origin;
+        Some(self.mark(Label::Follows(origin)))
+    }
+
+    pub(crate) fn mark(&self, label: Label) -> StreamError {
+        StreamError::mark(Mark::new(Arc::new(Tag { label, _alive: Arc::clone(&self.alive) })))
+    }
+}
+
+/// Is of no consequence when it is lost: then its stream is.
+struct Tag {
+    label: Label,
+    _alive: Arc<()>,
+}
+
+impl std::fmt::Debug for Origins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Origins").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+impl Epoch for Tag {
+    fn lose(&self) {}
+
+    fn label(&self) -> Option<Label> {
+        Some(self.label)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label(mark: Option<StreamError>) -> Option<Label> {
+        mark.and_then(|mark| mark.label())
+    }
+
+    #[test]
+    fn a_label_is_sent_when_the_origin_changes() {
+        let mut labels = Labels::default();
+        assert_eq!(label(labels.before(None)), None);
+        assert_eq!(label(labels.before(Some(1))), Some(Label::Follows(Some(1))));
+        assert_eq!(label(labels.before(Some(1))), None);
+        assert_eq!(label(labels.before(Some(0))), Some(Label::Follows(Some(0))));
+    }
+
+    #[test]
+    fn what_follows_too_many_labels_is_of_unknown_origin() {
+        let mut labels = Labels::default();
+        let mut under_way: Vec<_> = (0..=MOST).filter_map(|n| labels.before(Some(n % 2))).collect();
+        assert_eq!(under_way.len(), MOST + 1);
+        assert_eq!(label(labels.before(Some(1))), Some(Label::Follows(None)));
+        assert_eq!(label(labels.before(Some(0))), None);
+        under_way.drain(..MOST / 2);
+        assert_eq!(label(labels.before(Some(0))), None);
+        under_way.pop();
+        assert_eq!(label(labels.before(Some(0))), Some(Label::Follows(Some(0))));
+    }
+
+    #[test]
+    fn inputs_of_nested_merges_are_told_apart() {
+        let inner = Origins::of([None, None, None]);
+        let outer = Origins::of([None, Some(&inner), Some(&inner)]);
+        assert_eq!(outer.count(), 7);
+        assert!(!inner.are_asked_for());
+        outer.ask();
+        assert!(inner.are_asked_for() && outer.are_asked_for());
+    }
+}

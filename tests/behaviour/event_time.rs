@@ -1,0 +1,317 @@
+//! Windows of event time behind a merge: its inputs are each in order, and not equally fast.
+//!
+//! All on virtual time: `sources` are fed by hand, so one of them is behind exactly as far as a test says.
+
+use std::time::{Duration, SystemTime};
+
+use streamz::testing::Recorder;
+use streamz::{
+    Aggregate, AsyncMapper, BatchConfig, Batcher, ErrorKind, FanIn, ManualClock, Pipeline, Processor, Sender,
+    SessionWindow, SlidingWindow, Stream, TumblingWindow, Window,
+};
+
+use super::{ms, virtual_pipeline, virtual_pipeline_of};
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn at(second: &u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + seconds(*second)
+}
+
+/// Windows of ten seconds whose items must come in order.
+fn tens() -> impl Processor<In = u64, Out = Window<u64>> {
+    TumblingWindow::new(seconds(10)).with_event_time(at, Duration::ZERO)
+}
+
+fn channels<const N: usize>(pipeline: &Pipeline) -> ([Sender<u64>; N], [Stream<u64>; N]) {
+    let pairs = [(); N].map(|()| Stream::channel(pipeline, 256));
+    let mut streams = Vec::new();
+    let senders = pairs.map(|(sender, stream)| {
+        streams.push(stream);
+        sender
+    });
+    (senders, streams.try_into().unwrap_or_else(|_| unreachable!()))
+}
+
+fn send(clock: &ManualClock, sender: &Sender<u64>, times: impl IntoIterator<Item = u64>) {
+    times.into_iter().for_each(|time| sender.send(time).unwrap());
+    clock.settle();
+}
+
+/// The items of the windows that have come.
+fn come(recorder: &Recorder<Window<u64>>) -> Vec<Vec<u64>> {
+    outputs(recorder).into_iter().map(|window| window.unwrap().items).collect()
+}
+
+fn outputs<T: Send + 'static>(recorder: &Recorder<T>) -> Vec<streamz::Result<T>> {
+    recorder.timed_outputs().into_iter().map(|(_, output)| output).collect()
+}
+
+#[test]
+fn an_input_that_is_ahead_makes_nothing_of_the_others_late() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([ahead, behind], [fast, slow]) = channels(&pipeline);
+    let windows = Recorder::new(fast.merge([slow]).through(&tens()));
+    send(&clock, &ahead, [0, 15, 100]);
+    assert!(come(&windows).is_empty(), "the other has not begun");
+    send(&clock, &behind, [1, 9, 10]);
+    assert_eq!(come(&windows), [[0, 1, 9]]);
+    send(&clock, &behind, [11, 20]);
+    assert_eq!(come(&windows), [[10, 11, 15]]);
+    drop((ahead, behind));
+    assert_eq!(come(&windows), [[20], [100]]);
+}
+
+#[test]
+fn an_item_that_is_behind_its_own_input_is_late() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([left, right], [one, other]) = channels(&pipeline);
+    let windows = Recorder::new(one.merge([other]).through(&tens()));
+    send(&clock, &left, [12]);
+    send(&clock, &right, [15, 9]);
+    let late = outputs(&windows).pop().unwrap().unwrap_err();
+    assert_eq!((late.kind(), late.take_item::<u64>()), (ErrorKind::Late, Some(9)));
+}
+
+#[test]
+fn an_input_that_has_ended_holds_back_nothing() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([ahead, behind], [fast, slow]) = channels(&pipeline);
+    let windows = Recorder::new(fast.merge([slow]).through(&tens()));
+    send(&clock, &ahead, [5, 25, 35]);
+    send(&clock, &behind, [2]);
+    assert!(come(&windows).is_empty());
+    drop(behind);
+    clock.settle();
+    assert_eq!(come(&windows), [vec![2, 5], vec![25]]);
+}
+
+#[test]
+fn an_input_that_ended_before_the_window_was_built_holds_back_nothing() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([left, right], [one, other]) = channels(&pipeline);
+    let merged = one.merge([other]);
+    send(&clock, &right, [7]);
+    drop(right);
+    clock.settle();
+    let windows = Recorder::new(merged.through(&tens()));
+    send(&clock, &left, [5, 25]);
+    assert_eq!(come(&windows), [[5, 7]]);
+}
+
+#[test]
+fn an_input_that_fails_holds_back_nothing() {
+    let (clock, pipeline) = virtual_pipeline();
+    let child = pipeline.child();
+    let ([left, _kept], [one, other]) = channels(&pipeline);
+    let other = other.with_token(&child).map(|n| n).with_token(&pipeline);
+    let windows = Recorder::new(one.merge([other]).through(&tens()));
+    send(&clock, &left, [5, 25]);
+    assert!(come(&windows).is_empty());
+    child.cancel();
+    clock.settle();
+    assert_eq!(come(&windows), [[5]]);
+}
+
+#[test]
+fn an_idle_input_holds_back_nothing_after_exactly_the_timeout() {
+    for (timeout, fan_in) in [(seconds(10), FanIn::new()), (ms(1), FanIn::new().with_idle_timeout(ms(1)))] {
+        let (clock, pipeline) = virtual_pipeline();
+        let ([left, idle], [one, other]) = channels(&pipeline);
+        let windows = Recorder::new(fan_in.process(&pipeline, [one, other]).through(&tens()));
+        send(&clock, &idle, [3]);
+        send(&clock, &left, [5, 25]);
+        clock.advance(timeout - Duration::from_nanos(1));
+        send(&clock, &left, [26]);
+        assert!(come(&windows).is_empty());
+        clock.advance(Duration::from_nanos(1));
+        assert_eq!(come(&windows), [[3, 5]]);
+        // It is not late for being idle, and it counts again.
+        send(&clock, &idle, [24, 27]);
+        send(&clock, &left, [40]);
+        assert!(come(&windows).is_empty());
+        send(&clock, &idle, [31]);
+        assert_eq!(come(&windows), [[24, 25, 26, 27]]);
+    }
+}
+
+#[test]
+fn what_an_idle_input_still_had_is_late() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([left, idle], [one, other]) = channels(&pipeline);
+    let windows = Recorder::new(one.merge([other]).through(&tens()));
+    send(&clock, &left, [5, 25]);
+    clock.advance(seconds(10));
+    assert_eq!(come(&windows), [[5]]);
+    send(&clock, &idle, [4]);
+    assert_eq!(outputs(&windows).pop().unwrap().unwrap_err().kind(), ErrorKind::Late);
+}
+
+#[test]
+fn if_all_inputs_are_idle_the_one_that_is_ahead_counts() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([ahead, behind], [one, other]) = channels(&pipeline);
+    let windows = Recorder::new(one.merge([other]).through(&tens()));
+    send(&clock, &ahead, [5, 25]);
+    send(&clock, &behind, [7]);
+    clock.advance(seconds(10));
+    assert_eq!(come(&windows), [[5, 7]]);
+}
+
+/// The other input has come to its end before a window asked for labels, and nothing wakes the merge but the question.
+#[test]
+fn an_input_that_is_idle_from_the_start_is_found_to_be() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([left, _idle], [one, other]) = channels(&pipeline);
+    send(&clock, &left, [5, 25]);
+    drop(left);
+    let merged = one.merge([other]);
+    clock.settle();
+    let windows = Recorder::new(merged.through(&tens()));
+    assert!(come(&windows).is_empty());
+    clock.advance(seconds(10));
+    assert_eq!(come(&windows), [[5]]);
+}
+
+/// What stands between the merge and the window.
+type Between = fn(Stream<u64>) -> Stream<u64>;
+
+const KEEPING: &[(&str, Between)] = &[
+    ("nothing", |stream| stream),
+    ("a map", |stream| stream.map(|n| n)),
+    ("fused steps", |stream| stream.stage("steps", |s| s.map(|n| n).filter(|_| true).flat_map(|n| [n]).take(1_000))),
+    ("one item of several", |stream| stream.flat_map(|n| [Some(n), None]).filter_map(|n| n)),
+    ("a buffer", |stream| stream.buffer(100)),
+    ("a pool", |stream| stream.async_map(2, |_, n: &u64| streamz::ok(*n))),
+    ("a keyed pool", |stream| {
+        // One worker keeps the order.
+        let pool =
+            AsyncMapper::keyed(|n: &u64| n % 5, |_, n: &u64| streamz::ok(*n)).with_workers(1).with_ordered(false);
+        stream.through(&pool)
+    }),
+    ("a pool of rayon's", |stream| stream.par_map(|n| n)),
+    ("a pool out of order", |stream| {
+        // One worker keeps the order, but the pool does not promise it.
+        let pool = AsyncMapper::new(|_, n: &u64| streamz::ok(*n)).with_workers(1).with_ordered(false);
+        stream.through(&pool)
+    }),
+    ("a delay", |stream| stream.delay(ms(1))),
+    ("a throttle", |stream| stream.throttle(1e6)),
+    ("another merge", |stream| {
+        let token = stream.token().clone();
+        Stream::fan_in(&token, [stream])
+    }),
+];
+
+#[test]
+fn stages_between_the_merge_and_the_window_may_do_anything_in_order() {
+    for (what, between) in KEEPING {
+        let (clock, pipeline) = virtual_pipeline();
+        let ([ahead, behind], [fast, slow]) = channels(&pipeline);
+        let windows = Recorder::new(between(fast.map(|n| n).merge([slow.filter(|_| true)])).through(&tens()));
+        let send = |sender: &Sender<u64>, times: &[u64]| {
+            times.iter().for_each(|time| sender.send(*time).unwrap());
+            clock.settle();
+            clock.advance(ms(50));
+        };
+        send(&ahead, &[0, 15, 100]);
+        assert!(come(&windows).is_empty(), "{what}");
+        send(&behind, &[1, 9, 10]);
+        send(&behind, &[11, 20]);
+        assert_eq!(come(&windows).concat(), [0, 1, 9, 10, 11, 15], "{what}");
+        drop((ahead, behind));
+        clock.advance(ms(50));
+        assert_eq!(come(&windows).concat(), [20, 100], "{what}");
+    }
+}
+
+#[test]
+fn merges_of_merges_tell_all_inputs_apart() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([a, b, c, d], [one, two, three, four]) = channels(&pipeline);
+    let inner = one.merge([two]).map(|n| n);
+    let whole = three.merge([inner, four.merge([]).map(|n| n)]);
+    let windows = Recorder::new(whole.through(&tens()));
+    send(&clock, &a, [0, 50, 100]);
+    send(&clock, &c, [1, 60]);
+    send(&clock, &d, [2, 70]);
+    assert!(come(&windows).is_empty());
+    send(&clock, &b, [3, 12]);
+    assert_eq!(come(&windows), [[0, 1, 2, 3]]);
+    drop(b);
+    clock.settle();
+    assert_eq!(come(&windows), [vec![12], vec![50]]);
+    send(&clock, &c, [80]);
+    send(&clock, &d, [75]);
+    assert_eq!(come(&windows), [[60]]);
+    // Both inputs of the inner merge are idle, and so is that: what is behind is the last.
+    clock.advance(seconds(5));
+    send(&clock, &d, [95]);
+    send(&clock, &c, [110]);
+    clock.advance(seconds(5));
+    assert_eq!(come(&windows), [vec![70, 75], vec![80]]);
+}
+
+#[test]
+fn every_kind_of_window_waits_for_the_input_that_is_behind() {
+    fn check<W>(windows: impl Processor<In = u64, Out = W>, count: impl Fn(&W) -> u64)
+    where
+        W: Send + std::fmt::Debug + 'static,
+    {
+        let (clock, pipeline) = virtual_pipeline();
+        let ([ahead, behind], [fast, slow]) = channels(&pipeline);
+        let windows = Recorder::new(fast.merge([slow]).through(&windows));
+        send(&clock, &ahead, (0..100).map(|n| 2 * n));
+        send(&clock, &behind, (0..100).map(|n| 2 * n + 1));
+        drop((ahead, behind));
+        let counts = outputs(&windows).into_iter().map(|window| count(&window.unwrap()));
+        assert_eq!(counts.sum::<u64>(), 200);
+    }
+    check(tens(), |window| window.items.len() as u64);
+    check(SlidingWindow::new(seconds(10)).with_slide(seconds(5)).with_event_time(at, Duration::ZERO), |window| {
+        window.items.iter().filter(|time| **time % 10 < 5).count() as u64
+    });
+    let sessions = SessionWindow::new(|n: &u64| n % 3).with_gap(seconds(20)).with_event_time(at, Duration::ZERO);
+    check(sessions, |keyed| keyed.window.items.len() as u64);
+    let by_key = TumblingWindow::new(seconds(10)).with_key(|n: &u64| n % 7).with_event_time(at, Duration::ZERO);
+    check(by_key, |keyed| keyed.window.items.len() as u64);
+    let sums = Aggregate::new(|| 0, |_: &mut u64, _: &u64| ()).with_time_window(seconds(10));
+    check(sums.with_event_time(at, Duration::ZERO), |window| window.count);
+}
+
+/// Batches mix items of all inputs: what is late behind them is what is late without a merge.
+#[test]
+fn behind_a_stage_that_mixes_them_inputs_are_not_told_apart() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([ahead, behind], [fast, slow]) = channels(&pipeline);
+    let mixed =
+        fast.merge([slow]).through(&Batcher::new(BatchConfig { max_size: 2, ..BatchConfig::default() })).flatten();
+    let windows = Recorder::new(mixed.through(&tens()));
+    send(&clock, &ahead, [0, 100]);
+    assert_eq!(come(&windows), [[0]]);
+    send(&clock, &behind, [1, 2]);
+    assert_eq!(outputs(&windows).iter().filter(|late| late.is_err()).count(), 2);
+}
+
+/// More labels than may be under way at a time: the window is slow, and a filter leaves nothing of most runs.
+#[test]
+fn labels_that_cannot_be_sent_make_nothing_late() {
+    let (clock, pipeline) = virtual_pipeline_of(0);
+    let ([left, right], [one, other]) = channels(&pipeline);
+    let merged = one.merge([other]).buffer(10_000).through(&AsyncMapper::new(|token, n: &u64| {
+        let _ = token.sleep(ms(1));
+        streamz::ok(*n)
+    }));
+    let windows = Recorder::new(merged.through(&tens()));
+    for n in 0..3_000 {
+        left.send(2 * n).unwrap();
+        clock.settle();
+        right.send(n).unwrap();
+        clock.settle();
+    }
+    drop((left, right));
+    clock.advance(seconds(10));
+    assert_eq!(come(&windows).concat().len(), 6_000);
+}
