@@ -13,13 +13,13 @@ use crate::pipeline::name::checked;
 use crate::stage::Pass;
 use crate::stage::erased::ErasedOperator;
 
-/// A stage as a value whose type says only what it takes and makes; made by [`Stage::boxed_stage`].
+/// A stage as a value whose type says only what it takes and makes; made by [`Processor::boxed_stage`].
 ///
 /// A [`BoxProcessor`](crate::BoxProcessor) has threads of its own. A `BoxStage` can share one with others, so a pipeline that
 /// is put together at run time, as from a configuration file, can run its cheap steps on one thread.
 ///
 /// ```
-/// use streamz::{BoxStage, Filter, Mapper, Pipeline, Stage, Stream};
+/// use streamz::{BoxStage, Filter, Mapper, Pipeline, Processor, Stream};
 ///
 /// /// One step of a pipeline, as the configuration has it.
 /// fn step(config: &str) -> Result<BoxStage<i64, i64>, String> {

@@ -70,6 +70,15 @@ pub trait Processor: Send + Sync + 'static {
         Fused::new(self, next)
     }
 
+    /// The stage as a value whose type says only what it takes and makes, for pipelines whose steps are known at run time only.
+    /// It can still be [fused](Self::fuse); see [`BoxStage`].
+    fn boxed_stage(self) -> BoxStage<Self::In, Self::Out>
+    where
+        Self: Sized + Stage,
+    {
+        BoxStage::new(self)
+    }
+
     /// The processor as a trait object, for places that hold processors of different types.
     fn boxed(self) -> BoxProcessor<Self::In, Self::Out>
     where
@@ -100,15 +109,6 @@ pub trait Stage: Processor {
     /// Appends the names of its steps, one for each step of the operator: one, unless it was fused of several.
     fn step_names(&self, names: &mut Vec<Arc<str>>) {
         names.push(self.name().into());
-    }
-
-    /// The stage as a value whose type says only what it takes and makes, for pipelines whose steps are known at run time only.
-    /// It can still be [fused](Processor::fuse); see [`BoxStage`].
-    fn boxed_stage(self) -> BoxStage<Self::In, Self::Out>
-    where
-        Self: Sized,
-    {
-        BoxStage::new(self)
     }
 
     /// Drops the stage, whose closures may own values that panic when they are dropped.

@@ -69,7 +69,7 @@ pub(super) fn fused(rng: &mut Rng) -> Op {
         (_, 3..) => {
             // One that the library knows to be plain among others.
             let plain = rng.bool().then(|| Mapper::new(|item: Item| item).boxed_stage());
-            through(BoxStage::fused("boxed", plain.into_iter().chain(stages.map(Stage::boxed_stage))))
+            through(BoxStage::fused("boxed", plain.into_iter().chain(stages.map(Processor::boxed_stage))))
         }
         (2, 0) => through(next().fuse(next())),
         (2, 1) => {
