@@ -18,7 +18,8 @@ mod circuit_breaker;
 mod dead_letters;
 mod delivery;
 mod diagrams;
-    mod hedge; mod event_time;,
+mod event_time;
+mod hedge;
 mod keyed;
 #[cfg(feature = "latency")]
 mod latency;
