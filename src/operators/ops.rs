@@ -40,4 +40,5 @@ pub use super::resilience::layered::LayerCall;
 pub use super::resilience::retry::RetryCall;
 pub use super::window::aggregate::operator::AggregateOperator;
 pub use super::window::operator::WindowOperator;
+pub use super::window::sort_by_time::SortByTimeOperator;
 pub use crate::stage::fuse::FusedOperator;

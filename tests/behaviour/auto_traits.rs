@@ -115,6 +115,7 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<Enumerate<Local>>();
     is_shared::<Batcher<Local>>();
     is_shared::<KeyedBatcher<Local, Local, F>>();
+    is_shared::<streamz::SortByTime<Local, fn(&Local) -> std::time::SystemTime>>();
     is_shared::<Chunk<Local>>();
     is_shared::<Aggregate<Local, Folding>>();
     is_shared::<TumblingWindow<Local>>();

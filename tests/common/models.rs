@@ -175,6 +175,42 @@ pub fn batches(input: &[Seen], faults: Faults, size: usize, max_keys: usize, key
     out
 }
 
+/// Items in the order of their times, which `time` tells: each is held until one comes that is `lateness` younger, and no more
+/// than `most` are. An item that is older than one that was emitted fails. Errors do not wait.
+pub fn sorted_by_time(
+    input: &[Seen],
+    faults: Faults,
+    (lateness, most): (u64, usize),
+    time: impl Fn(u64) -> u64,
+) -> Vec<Seen> {
+    let (mut held, mut greatest, mut last) = (Vec::<(u64, u64)>::new(), 0, 0);
+    let mut out = Vec::new();
+    for seen in input {
+        let made = match *seen {
+            Seen::Value(value) => {
+                let late = (time(value) < last).then_some(Seen::Made(Kind::Other, Some(value)));
+                hit(faults, value, true).or(late)
+            }
+            _ => Some(seen.clone()),
+        };
+        if let Some(error) = made {
+            out.push(error);
+            continue;
+        }
+        let Seen::Value(value) = *seen else { continue };
+        greatest = greatest.max(time(value));
+        let at = held.partition_point(|(other, _)| *other <= time(value));
+        held.insert(at, (time(value), value));
+        while held.len() > most || held.first().is_some_and(|(first, _)| first + lateness <= greatest) {
+            let (first, value) = held.remove(0);
+            last = first;
+            out.push(Seen::Value(value));
+        }
+    }
+    out.extend(held.into_iter().map(|(_, value)| Seen::Value(value)));
+    out
+}
+
 /// What closes before an item that fails does so: the closure that fails is called when the item's time has passed, or else
 /// before anybody knows its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,6 +30,7 @@ const NO_OPERATORS: &[&str] = &[
     "HedgeStats",
     "KeyOf",
     "KeyedScanStats",
+    "OutOfOrder",
     "Overflow",
     "PartitionStats",
     "Partitioner",
@@ -56,10 +57,11 @@ pub fn every_operator_is_registered() {
     assert!(stale.is_empty(), "registered, but not public: {stale:?}");
 }
 
-/// The names that the modules of the operators re-export from the files in which they are made.
+/// The names of types that the modules of the operators re-export from the files in which they are made. The folds are no
+/// operators.
 fn public_names(folder: &Path) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for module in modules(folder) {
+    for module in modules(folder).into_iter().filter(|module| !module.ends_with("folds/mod.rs")) {
         let source = fs::read_to_string(&module).unwrap_or_else(|error| panic!("{}: {error}", module.display()));
         for statement in source.split("pub use ").skip(1) {
             let path = statement.split(';').next().unwrap_or("");

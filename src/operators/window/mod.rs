@@ -11,6 +11,7 @@ pub(super) mod operator;
 mod pieces;
 mod session;
 mod sliding;
+pub(super) mod sort_by_time;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -25,6 +26,7 @@ pub use content::{AggregateWindow, Window};
 pub use keys::Keyed;
 pub use session::SessionWindow;
 pub use sliding::SlidingWindow;
+pub use sort_by_time::{OutOfOrder, SortByTime};
 pub use time::{TooFarAhead, TooLate};
 pub use tumbling::TumblingWindow;
 

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use streamz::{Aggregate, AggregateWindow, Keyed, SessionWindow, SlidingWindow, TumblingWindow, Window, folds};
+use streamz::{
+    Aggregate, AggregateWindow, Keyed, SessionWindow, SlidingWindow, SortByTime, TumblingWindow, Window, folds,
+};
 
-use super::Registry;
+use super::{ITEMS, Registry};
 use crate::common::item::Item;
 use crate::common::models::{self, Failing};
 use crate::common::seen::Seen;
@@ -147,6 +149,31 @@ pub fn register(registry: &mut Registry) {
         .room(|_| 16),
     );
     aggregates(registry);
+    sorted(registry);
+}
+
+fn sorted(registry: &mut Registry) {
+    /// Goes back and forth.
+    fn shuffled(value: u64) -> u64 {
+        value + 5 * (value * 7 % 3)
+    }
+    registry.add(
+        Subject::new(
+            "SortByTime",
+            &["SortByTime"],
+            ITEMS,
+            |site| {
+                let time = move |item: &Item| {
+                    site.faults.panic_only(item.value());
+                    SystemTime::UNIX_EPOCH + seconds(second(shuffled(item.value())))
+                };
+                SortByTime::new(time, seconds(8)).with_max_items(4)
+            },
+            |input, faults| models::sorted_by_time(input, faults, (8, 4), |value| second(shuffled(value))),
+        )
+        .closure(Closure::Panics)
+        .holds(2),
+    );
 }
 
 fn aggregates(registry: &mut Registry) {

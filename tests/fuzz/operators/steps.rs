@@ -1,11 +1,12 @@
 //! Operators with one thread, which can be fused.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use fastrand::Rng;
 use streamz::{
     BoxStage, Custom, Dedupe, Delay, Emit, FallibleMapper, Filter, FilterMap, FlatMap, KeyedScan, MapErr, Mapper,
-    Operator, Processor, Recover, Sample, Scan, Skip, SkipWhile, Stage, StreamError, Take, TakeWhile, Tap, Throttle,
+    Operator, Processor, Recover, Sample, Scan, Skip, SkipWhile, SortByTime, Stage, StreamError, Take, TakeWhile, Tap,
+    Throttle,
 };
 
 use super::{Op, Wire, boxed_up, capacity, dawdle, faults, panics, through};
@@ -16,8 +17,25 @@ use crate::common::seen::{Kind, Seen};
 use crate::expected::Model;
 
 const MENU: &[fn(&mut Rng) -> Part] = &[
-    map, try_map, filter, filter_map, flat_map, scan, keyed_scan, tap, take, take_while, skip, skip_while, sample,
-    dedupe, recover, map_err, delay, throttle,
+    map,
+    try_map,
+    filter,
+    filter_map,
+    flat_map,
+    scan,
+    keyed_scan,
+    tap,
+    take,
+    take_while,
+    skip,
+    skip_while,
+    sample,
+    dedupe,
+    sort_by_time,
+    recover,
+    map_err,
+    delay,
+    throttle,
 ];
 
 /// A step, not put anywhere yet.
@@ -118,6 +136,7 @@ type FlatMapFn = Box<dyn Fn(Item) -> Items + Send + Sync>;
 type ScanFn = Box<dyn Fn(&mut u64, Item) -> Item + Send + Sync>;
 type SeeFn = Box<dyn Fn(&Item) + Send + Sync>;
 type KeyFn = Box<dyn Fn(&Item) -> u64 + Send + Sync>;
+type TimeFn = Box<dyn Fn(&Item) -> SystemTime + Send + Sync>;
 type MapErrFn = Box<dyn Fn(StreamError) -> StreamError + Send + Sync>;
 type RecoverFn = Box<dyn Fn(&StreamError) -> Option<Item> + Send + Sync>;
 
@@ -200,6 +219,7 @@ steps! {
     SkipWhile(SkipWhile<Item, TestFn>),
     Sample(Sample<Item>),
     Dedupe(Dedupe<Item, u64, KeyFn>),
+    SortByTime(SortByTime<Item, TimeFn>),
     MapErr(MapErr<Item, MapErrFn>),
     Recover(Recover<Item, RecoverFn>),
     Delay(Delay<Item>),
@@ -395,6 +415,19 @@ fn dedupe(rng: &mut Rng) -> Part {
     });
     Part::whole(format!("dedupe by {width}, {faults:?}"), Dedupe::new(f), move |input| {
         models::dedupe(input, faults, |value| value / width)
+    })
+}
+
+/// The values are the times, in seconds.
+fn sort_by_time(rng: &mut Rng) -> Part {
+    let (faults, lateness, most) = (panics(rng), [0, 3, 50, 1_000][rng.usize(..4)], [1, 4, 1_000][rng.usize(..3)]);
+    let time: TimeFn = Box::new(move |item| {
+        faults.panic_only(item.value());
+        SystemTime::UNIX_EPOCH + Duration::from_secs(item.value())
+    });
+    let sorted = SortByTime::new(time, Duration::from_secs(lateness)).with_max_items(most);
+    Part::whole(format!("sort by time, {lateness} late, {most} at most, {faults:?}"), sorted, move |input| {
+        models::sorted_by_time(input, faults, (lateness, most), |value| value)
     })
 }
 
