@@ -56,7 +56,9 @@
 //! | take some of them | [`Take`], [`TakeWhile`], [`Skip`], [`SkipWhile`], [`Sample`], [`Dedupe`] |
 //! | handle several together | [`Batcher`], [`Chunk`] |
 //! | put items together by their time | [`TumblingWindow`], [`SlidingWindow`], [`SessionWindow`], each also with [`folds`] |
-//! | make one value of many | [`Aggregate`] |
+//! | make one value of many | [`Aggregate`], [`Stream::fold_by`] |
+//! | the top ten, distinct users, percentiles | [`folds`], in a window, an [`Aggregate`] or at the end |
+//! | put items in the order of their times | [`SortByTime`] |
 //! | wait for each (requests, disks) | [`AsyncMapper`]; in order for each key: [`AsyncMapper::keyed`] |
 //! | retry a failed call, stop calling what fails, fall back to another | [`Retry`], [`CircuitBreaker`], [`Fallback`] around an [`AsyncMapper`] |
 //! | put code of your own around each call | [`Layered`], [`CallLayer`] |
@@ -97,6 +99,7 @@
 //! - `live`: a view of the running pipeline on the terminal, by `pipeline.live()`.
 //! - `metrics`: `Pipeline::export_metrics` exports the counts of every stage to the recorder of the `metrics` facade.
 //! - `serde`: a [`Report`] with all its parts, a [`Diagnosis`] and a [`StreamError`] can be serialized, and read back.
+//! - `sketches`: folds that estimate in a fixed room, `folds::approx_count_distinct` and `folds::approx_percentiles`.
 //! - `tracing`: a span for each pipeline and each of its threads, and events with fields, for the subscriber of
 //!   [`tracing`](https://docs.rs/tracing). As long as there is none, `log` gets the records that it gets without the feature.
 //!

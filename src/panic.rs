@@ -141,6 +141,15 @@ impl<C: Default + IntoIterator> Held<C> {
     }
 }
 
+impl<T> Held<Vec<T>> {
+    /// Keeps the first `len` items.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        if self.0.len() > len {
+            discard(self.0.drain(len..));
+        }
+    }
+}
+
 impl<C: Default + IntoIterator> From<C> for Held<C> {
     fn from(items: C) -> Self {
         Self(items)

@@ -16,8 +16,8 @@ use crate::stage::operator::{Emit, Operator};
 /// Turns each item into another with the help of a state that all items of its key share: a running total for each
 /// customer, say. Made by [`Scan::with_key`](crate::Scan::with_key).
 ///
-/// A key gets its state, made by `init`, with its first item. The state is removed, and the key starts afresh with its next
-/// item, when
+/// A key gets its state, made by `init`, with its first item. The state is removed, and the key starts afresh with its
+/// next item, when
 ///
 /// - the key was not used for the time to live ([`with_ttl`](Self::with_ttl); by default that never happens). The time
 ///   counts from its last item, by the pipeline's clock, and is exact: the state is removed when the time has passed, not
@@ -25,39 +25,40 @@ use crate::stage::operator::{Emit, Operator};
 /// - a new key would exceed `max_keys`. Then the key that was not used for longest is evicted;
 /// - the input ends.
 ///
-/// By default a removed state is dropped. [`on_removal`](Self::on_removal) is given each one with its key and the reason, and
-/// may emit an item made of it. [`stats`](Self::stats) counts the states that expired and those that were evicted.
+/// By default a removed state is dropped. [`on_removal`](Self::on_removal) is given each one with its key and the
+/// reason, and may emit an item made of it. [`stats`](Self::stats) counts the states that expired and those that were
+/// evicted.
 ///
 /// Each run has keys and states of its own.
 ///
 /// # Ordering
 /// One item comes out for each that goes in, in order. What is made of an evicted state goes before the item that
-/// evicted it. Expired states come in the order in which they expire, and at the end the keys come in the order of their last use,
-/// oldest first. Error items pass, and use no key.
+/// evicted it. Expired states come in the order in which they expire, and at the end the keys come in the order of
+/// their last use, oldest first. Error items pass, and use no key.
 ///
 /// # Back-pressure
-/// While the output is full, no input is taken and no state is removed; those that have expired are removed as soon as there is
-/// room. An item counts as delivered when it has been processed: with [delivery](crate::delivery), a state holds back no
-/// acknowledgement, and is gone if the program stops.
+/// While the output is full, no input is taken and no state is removed; those that have expired are removed as soon as
+/// there is room. An item counts as delivered when it has been processed: with [delivery](crate::delivery), a state
+/// holds back no acknowledgement, and is gone if the program stops.
 ///
 /// # Cancellation
 /// States are dropped and `on_removal` is not called.
 ///
 /// # Panics of the closures
 /// If the closure of the `Scan` panics, the item is gone, and an error item of kind
-/// [`Panicked`](crate::ErrorKind::Panicked) takes its place. The state stays as the closure left it; a key whose first item
-/// panics gets none, and evicts none. An item on which the key closure or `init` panics, or the `Hash`, `Eq` or `Drop` of its
-/// key, becomes an error item that carries it. If `on_removal` panics, an error item of that kind takes the place of what it would have
-/// emitted, and the state is gone.
+/// [`Panicked`](crate::ErrorKind::Panicked) takes its place. The state stays as the closure left it; a key whose first
+/// item panics gets none, and evicts none. An item on which the key closure or `init` panics, or the `Hash`, `Eq` or
+/// `Drop` of its key, becomes an error item that carries it. If `on_removal` panics, an error item of that kind takes
+/// the place of what it would have emitted, and the state is gone.
 ///
 /// # Memory
-/// At most `max_keys` keys and states, with some 70 bytes beside each. As with any vector that grows, up to twice as much is
-/// allocated. The room of a removed state is used again, and is not given back before the end of the run.
+/// At most `max_keys` keys and states, with some 70 bytes beside each. As with any vector that grows, up to twice as
+/// much is allocated. The room of a removed state is used again, and is not given back before the end of the run.
 ///
 /// # Source
-/// The keys form a linked list in the order of their last use, as in the usual LRU cache. With one time to live for
-/// all of them, that is also the order in which they expire, so both limits cost constant time for each item, and one timer serves
-/// all keys.
+/// The keys form a linked list in the order of their last use, as in the usual LRU cache. With one time to live for all
+/// of them, that is also the order in which they expire, so both limits cost constant time for each item, and one timer
+/// serves all keys.
 ///
 /// ```
 /// use std::time::Duration;

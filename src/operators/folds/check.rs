@@ -1,0 +1,32 @@
+//! What a test asks of every fold.
+
+use super::fold::Fold;
+
+/// Folds the items in one go, and in two halves that are merged: both must come to the same.
+#[track_caller]
+pub(super) fn result<T, F: Fold<T, Result: PartialEq + std::fmt::Debug>>(fold: F, items: &[T]) -> F::Result {
+    let state = |items: &[T]| {
+        let mut state = fold.init();
+        items.iter().for_each(|item| fold.fold(&mut state, item));
+        state
+    };
+    let whole = fold.finish(state(items));
+    for at in 0..=items.len() {
+        let mut merged = state(&items[..at]);
+        fold.merge(&mut merged, &state(&items[at..]));
+        let merged = fold.finish(merged);
+        assert!(items.is_empty() || merged == whole, "{merged:?} instead of {whole:?}");
+    }
+    whole
+}
+
+/// Folds the items in as many pieces, and merges them in order.
+pub(super) fn merged<T, F: Fold<T>>(fold: &F, items: &[T], pieces: usize) -> F::Result {
+    let mut whole = fold.init();
+    for piece in items.chunks(items.len().div_ceil(pieces).max(1)) {
+        let mut state = fold.init();
+        piece.iter().for_each(|item| fold.fold(&mut state, item));
+        fold.merge(&mut whole, &state);
+    }
+    fold.finish(whole)
+}

@@ -1,0 +1,37 @@
+//! [`Stream::fold_by`]: a fold as the end of a stream.
+
+use super::fold::Fold;
+use crate::error::Result;
+use crate::stream::Stream;
+
+impl<T: Send + 'static> Stream<T> {
+    /// Makes one value of all items with one of the [`folds`](crate::folds), on this thread. Stops the pipeline at the
+    /// first error item.
+    ///
+    /// To get a value now and then, or one for each stretch of time, use an [`Aggregate`](crate::Aggregate) or a
+    /// window.
+    ///
+    /// # Errors
+    /// The first error item, or if the stream was cut, the error that says why.
+    ///
+    /// # Panics
+    /// If the fold panics, with the same message.
+    ///
+    /// ```
+    /// use streamz::{Pipeline, Stream, folds};
+    ///
+    /// let pipeline = Pipeline::new("numbers");
+    /// let stream = Stream::from_iter(&pipeline, [4, 8, 6, 8]);
+    /// let (count, top) = stream.fold_by((folds::count(), folds::top(2, |n: &i32| *n)))?;
+    /// assert_eq!((count, top), (4, vec![8, 8]));
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    #[track_caller]
+    pub fn fold_by<F: Fold<T>>(self, fold: F) -> Result<F::Result> {
+        let state = self.fold(fold.init(), |mut state, item| {
+            fold.fold(&mut state, &item);
+            state
+        })?;
+        Ok(fold.finish(state))
+    }
+}
