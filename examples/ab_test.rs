@@ -45,7 +45,7 @@ pub trait Shop: Fn(&CancelToken, &Request) -> Result<bool, BoxError> + Send + Sy
 impl<F: Fn(&CancelToken, &Request) -> Result<bool, BoxError> + Send + Sync + 'static> Shop for F {}
 
 /// Whether a user is among the `percent` that get the new variant. The same user is always on the same side of an experiment; another
-/// experiment divides the users anew.
+/// experiment divides the users differently.
 pub fn is_in_b(experiment: &str, user: &str, percent: u64) -> bool {
     // FNV-1a, and the finalizer of MurmurHash3, without which similar names would get similar numbers.
     let bytes = experiment.bytes().chain([0]).chain(user.bytes());
@@ -102,7 +102,7 @@ impl Measured {
     }
 }
 
-/// A shop in which so many users buy, a call takes so long, and one call in a hundred fails.
+/// A shop with its share of users who buy and the time of a call; one call in a hundred fails.
 fn shop(seed: u64, rate: f64, millis: std::ops::Range<u32>) -> impl Shop {
     move |cancel: &CancelToken, request: &Request| {
         // What a request meets does not depend on which thread serves it, nor when.
@@ -121,7 +121,7 @@ fn open_both_shops(page: &Page) -> Result<(), BoxError> {
     let request = |id| Request { id, user: format!("user-{}", data.between(..2_000)) };
     let requests: Vec<Request> = (0..6_000).map(request).collect();
 
-    // Virtual time: the calls take their time, and nobody waits for it.
+    // Virtual time: the calls take their time, without a real wait.
     let pipeline = Pipeline::builder("shop").clock(ManualClock::new()).build();
     let stream = Stream::from_iter(&pipeline, requests.clone());
     let (mut responses, metrics) = ab_test(stream, shop(1, 0.12, 20..60), shop(2, 0.22, 30..90));
@@ -151,7 +151,7 @@ fn open_both_shops(page: &Page) -> Result<(), BoxError> {
     page.check_eq("every request was answered, or came back", answered.len() + failed.len(), requests.len());
     let mut sides = HashMap::new();
     let is_sticky = answered.iter().all(|it| *sides.entry(it.user.clone()).or_insert(it.variant) == it.variant);
-    page.check("nobody has seen both shops", is_sticky);
+    page.check("no user has seen both shops", is_sticky);
     let users: HashSet<&str> = requests.iter().map(|request| request.user.as_str()).collect();
     let share = |is: &dyn Fn(&str) -> bool, of: &dyn Fn(&str) -> bool| {
         let of: Vec<&&str> = users.iter().filter(|user| of(user)).collect();

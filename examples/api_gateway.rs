@@ -215,6 +215,6 @@ fn serve(page: &Page) -> Result<(), BoxError> {
         took >= Duration::from_micros(1_000 * (valid as u64).saturating_sub(10)),
     );
     page.check("the service was asked for several at once", calls < valid as u64);
-    page.check("the books balance", report.is_complete());
+    page.check("all items are accounted for", report.is_complete());
     Ok(())
 }

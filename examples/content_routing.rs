@@ -70,7 +70,7 @@ pub fn route<S: Services>(cancel: &CancelToken, events: Stream<Event>, services:
         .add_route("critical", is_critical, alert.with_workers(20).with_name("alert"))
         .add_route("normal", |event| !is_critical(event), handle.with_workers(10).with_name("handle"))
         .add_route("analytics", |event: &Event| event.wants_metrics, analytics)
-        // So many events may wait in front of a route before it holds up the others.
+        // How many events may wait for a route before it holds up the others.
         .with_buffer_size(100)
         .process_to_routes(cancel, events)
 }
@@ -91,7 +91,7 @@ impl Office {
 
 impl Services for Office {
     fn alert(&self, _: &CancelToken, event: &Event) -> Result<(), BoxError> {
-        if event.id.is_multiple_of(500) { Err("nobody answers the pager".into()) } else { Ok(()) }
+        if event.id.is_multiple_of(500) { Err("the pager is not answered".into()) } else { Ok(()) }
     }
 
     fn handle(&self, _: &CancelToken, _: &Event) -> Result<(), BoxError> {

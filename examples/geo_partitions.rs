@@ -158,7 +158,7 @@ fn around_the_world(page: &Page) -> Result<(), BoxError> {
     }
     let of = |id: &str| responses.iter().find(|(_, it)| it.id == id).map(|(region, _)| *region);
     let strange = ["nonsense", "us", "us-north-1", ""].map(of);
-    page.check_eq("ids without a region are nobody's, not the first region's", strange, [Some(Region::Other); 4]);
+    page.check_eq("ids without a region belong to none, and not to the first", strange, [Some(Region::Other); 4]);
     page.check("the pipeline came to its end", report.is_complete());
     Ok(())
 }

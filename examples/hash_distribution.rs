@@ -64,7 +64,7 @@ impl Fleet {
     }
 }
 
-/// One day with so many workers: the responses.
+/// One day with that number of workers: the responses.
 fn day(requests: &[Request], workers: usize) -> Result<(Vec<Response>, Fleet), BoxError> {
     let fleet = Arc::new(Fleet::default());
     let pipeline = Pipeline::new("day");

@@ -90,7 +90,7 @@ fn system_event(event: Event) -> Ranked {
 
 fn business_event(event: Event) -> Ranked {
     let priority = if event.kind == "business.large_order" { Priority::High } else { Priority::Normal };
-    Ranked { priority, note: "to the books".to_owned(), event }
+    Ranked { priority, note: "to accounting".to_owned(), event }
 }
 
 fn unknown_event(event: Event) -> Ranked {
@@ -179,7 +179,7 @@ fn main() -> ExitCode {
         );
         let quick = |name: &str| waits.get(name).is_some_and(|times| times.last() == Some(&WORK));
         page.check("no critical or high event waited for the crowd", quick("critical") && quick("high"));
-        page.check("the books balance", report.is_complete());
+        page.check("all items are accounted for", report.is_complete());
         Ok(())
     })
 }

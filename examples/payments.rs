@@ -46,7 +46,7 @@ impl PaymentError {
     }
 }
 
-/// What becomes of the orders. The streams must be read together.
+/// The outcome of the orders. The streams must be read together.
 pub struct Payments {
     pub paid: Stream<Receipt>,
     pub failed: Stream<DeadLetter>,
@@ -263,6 +263,6 @@ fn pay_a_few_seconds(page: &Page) -> Result<(), BoxError> {
     );
     let well = |id: &u32| books.paid.contains(id) || books.declined.contains(id);
     page.check("most of the last 50 orders went through", (500..550).filter(well).count() > 25);
-    page.check("the books balance", report.is_complete());
+    page.check("all items are accounted for", report.is_complete());
     Ok(())
 }

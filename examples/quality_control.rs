@@ -26,9 +26,9 @@ pub struct Stats {
 /// What the control says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
-    /// So many good products, and their mean score.
+    /// The number of good products, and their mean score.
     Passed(u64, f64),
-    /// So many bad ones, their mean score, and what was wrong.
+    /// The number of bad products, their mean score, and what was wrong.
     Rejected(u64, f64, BTreeMap<&'static str, u64>),
     /// The share of good ones among the last products is too small.
     Alarm(f64),
@@ -37,7 +37,7 @@ pub enum Finding {
 // [pattern]
 /// A product is good from this score on.
 const GOOD: f64 = 0.95;
-/// Of so many products in a row, so large a share must be good.
+/// The share of good products that is required, and over how many products in a row.
 const LATELY: usize = 500;
 const MIN_SHARE: f64 = 0.9;
 

@@ -92,7 +92,7 @@ pub fn as_laid_down(pauses: &[Duration]) -> bool {
 
 fn main() -> ExitCode {
     common::run("Retry: 300 orders through a service that is often busy", |page| {
-        // Two answers in five are "busy", each time anew.
+        // Two answers in five are "busy", chosen at random each time.
         let mut data = Data::seeded(8);
         let mut busy = |_| (0..6).take_while(|_| data.chance(0.4)).count() as u32;
         let service = Arc::new(Service::new((0..300).map(|id| (id, busy(id)))));
@@ -138,7 +138,7 @@ fn main() -> ExitCode {
             failed == stats.exhausted() && failed > 0 && stats.recovered() > 10 * failed
         });
         page.check("the pauses grow as laid down", (0..300).all(|id| as_laid_down(&service.pauses(id))));
-        page.check("the books balance", report.is_complete());
+        page.check("all items are accounted for", report.is_complete());
         Ok(())
     })
 }

@@ -30,7 +30,7 @@ pub enum ApiError {
 pub const ERRORS: [ApiError; 5] =
     [ApiError::Unauthorized, ApiError::NotFound, ApiError::RateLimited, ApiError::TimedOut, ApiError::ConnectionLost];
 
-/// A request, and what will happen to it: an error, so many times.
+/// A request, and what will happen to it: which error, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
     pub id: u32,
@@ -56,7 +56,7 @@ pub fn by_class(
             ApiError::Unauthorized | ApiError::NotFound => false,
             // To ask again is part of the trouble: twice more, no further.
             ApiError::RateLimited => attempt <= 2,
-            // Nobody has said no.
+            // No server has refused it.
             ApiError::TimedOut | ApiError::ConnectionLost => true,
         })
 }
@@ -141,7 +141,7 @@ fn main() -> ExitCode {
                 })
             }),
         );
-        page.check("the books balance", report.is_complete());
+        page.check("all items are accounted for", report.is_complete());
         Ok(())
     })
 }

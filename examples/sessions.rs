@@ -21,7 +21,7 @@ pub struct Activity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     View,
-    /// Puts something for so many cents into the basket.
+    /// Puts something that costs this many cents into the basket.
     Add(u32),
     Pay,
 }
@@ -56,7 +56,7 @@ pub fn follow_sessions(activities: Stream<Activity>) -> Stream<Update> {
     activities.through(&by_session)
 }
 
-/// The open sessions of one partition. Nobody else sees them, so there is no lock.
+/// The open sessions of one partition. Nothing else sees them, so there is no lock.
 #[derive(Debug, Default)]
 struct Sessions {
     open: HashMap<u32, Session>,

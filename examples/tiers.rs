@@ -1,4 +1,4 @@
-//! Tiers: premium orders at once, standard orders soon, the rest in batches; and nobody waits for another's tier.
+//! Tiers: premium orders at once, standard orders soon, the rest in batches; and no order waits for another tier.
 
 mod common;
 
@@ -40,7 +40,7 @@ pub trait Service: Send + Sync + 'static {
 }
 
 // [pattern]
-/// Orders one by one: so many workers, and before them room for so many orders.
+/// Orders one by one: how many workers there are, and how many orders may wait for them.
 fn one_by_one<S: Service>(
     service: &Arc<S>,
     tier: Tier,
@@ -118,7 +118,7 @@ fn five_minutes(page: &Page) -> Result<(), BoxError> {
     };
     let orders: Vec<Order> = (0..2_000).map(order).collect();
 
-    // Virtual time: an order every 150 ms, and nobody waits for it.
+    // Virtual time: an order every 150 ms, without a real wait.
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("orders").clock(&clock).build();
     let warehouse = Arc::new(Warehouse::default());

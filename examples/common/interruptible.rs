@@ -45,7 +45,7 @@ fn stopped() -> io::Error {
 /// Reads on a thread of its own, so that whoever waits for the bytes can be told to stop.
 ///
 /// A read that blocks in the operating system cannot be interrupted, and the thread it blocks cannot be joined. So that
-/// thread does nothing else, and nobody joins it; it ends with the program. Everything that is counted on happens on
+/// thread does nothing else and is not joined; it ends with the program. Everything that is counted on happens on
 /// the other side of the channel.
 pub(crate) fn interruptible(
     mut source: impl Read + Send + 'static,

@@ -85,7 +85,7 @@ pub struct Page {
 }
 
 struct Inner {
-    /// `None` when nobody reads it any more, or it cannot be written.
+    /// `None` when its reader has gone, or it cannot be written.
     out: Option<Box<dyn Write + Send>>,
     kept: usize,
     broken: usize,
@@ -139,7 +139,7 @@ impl Page {
         }
     }
 
-    /// Says something on standard error. If that fails there is nobody left to tell.
+    /// Prints a line on standard error. A failure of that cannot be reported anywhere, and is ignored.
     pub fn complain(&self, text: impl Display) {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }

@@ -1,4 +1,4 @@
-//! What becomes of the rows, counted while it happens.
+//! Counts of the rows, kept while the job runs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -129,7 +129,7 @@ impl fmt::Display for Summary<'_> {
     }
 }
 
-/// Prints to standard output. That nobody reads it is no reason to fail: the work has been done.
+/// Prints to standard output. A reader that has gone is no failure: the work has been done.
 fn print(text: &str) -> Result<(), BoxError> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
@@ -140,7 +140,7 @@ fn print(text: &str) -> Result<(), BoxError> {
     }
 }
 
-/// Says something on standard error. If that fails there is nobody left to tell.
+/// Prints a line on standard error. A failure of that cannot be reported anywhere, and is ignored.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "etl: {text}");
 }

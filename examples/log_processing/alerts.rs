@@ -38,7 +38,7 @@ impl Alert {
     }
 }
 
-/// Passes so many alerts in each minute of the log; drops the others, which is counted.
+/// Passes a limited number of alerts in each minute of the log; drops and counts the others.
 ///
 /// A [`Throttle`](streamz::Throttle) goes by the clock of the pipeline, and a log of a week takes seconds to read: so this
 /// is an operator of our own.

@@ -149,7 +149,7 @@ impl Lines {
         Ok(if is_gzip { Box::new(BufReader::with_capacity(BLOCK, Gunzip::new(bytes))) } else { Box::new(bytes) })
     }
 
-    /// Notes that a file cannot be read, unless that is because nobody wants it any more.
+    /// Notes that a file cannot be read, unless that is because the pipeline has stopped.
     fn give_up(&self, what: &str, name: &str, after: &str, error: &io::Error) {
         if !self.stop.is_set() {
             self.reading.add_fault(format!("cannot {what} {name}{after}: {error}"));

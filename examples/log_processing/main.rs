@@ -156,7 +156,7 @@ fn run(args: &Args) -> Result<Summary, BoxError> {
 }
 
 /// From now on the first Ctrl-C ends the reading, so that what was read is reported; should even that hang (in a write to a
-/// pipe that nobody reads, say) the second ends the program on the spot.
+/// pipe that is not read, say) the second ends the program on the spot.
 fn listen_to_ctrl_c(stop: &Stop, token: CancelToken, args: &Args, progress: &Progress) -> Result<Stop, BoxError> {
     let interrupted = Stop::default();
     let (stop, pressed, progress) = (stop.clone(), interrupted.clone(), progress.clone());

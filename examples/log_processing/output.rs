@@ -13,7 +13,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Writes a line, or several. That nobody reads them is no failure, and is remembered.
+    /// Writes a line, or several. A reader that has gone is no failure, and is remembered.
     pub(crate) fn say(&self, text: &str) -> Result<(), BoxError> {
         if self.is_closed() {
             return Ok(());
@@ -28,13 +28,13 @@ impl Output {
         }
     }
 
-    /// Whether nobody reads any more.
+    /// Whether the reader has gone.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
 }
 
-/// Says something on standard error. If that fails there is nobody left to tell.
+/// Prints a line on standard error. A failure of that cannot be reported anywhere, and is ignored.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(stderr().lock(), "log_processing: {text}");
 }

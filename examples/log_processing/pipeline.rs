@@ -62,7 +62,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
             fault.get_or_insert(error);
         }
         if output.is_closed() && args.ends_unheard() {
-            // Nobody wants to know any more.
+            // The receiver has gone.
             stop.set();
             token.drain();
         }

@@ -346,7 +346,7 @@ fn plural(count: u64, what: &str) -> String {
     format!("{} {what}{s}", grouped(count))
 }
 
-/// So many bytes, in the unit that leaves up to four digits.
+/// A number of bytes, in the unit that leaves up to four digits.
 fn size(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB"];
     let mut size = bytes as f64;

@@ -119,7 +119,7 @@ impl Evicted {
     }
 }
 
-/// A table with room for so many keys: the one not seen for longest makes room for a new one.
+/// A table with room for a fixed number of keys: a new one evicts the least recently seen.
 pub(crate) struct Bounded<V> {
     entries: LruCache<CompactString, V>,
     max_keys: usize,

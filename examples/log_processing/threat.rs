@@ -1,4 +1,4 @@
-//! Requests that nobody makes by mistake.
+//! Requests that are not made by mistake.
 
 use serde::Serialize;
 

@@ -37,7 +37,7 @@ pub(crate) const BACK: i64 = 60;
 #[derive(Debug, Clone)]
 pub(crate) struct Alert {
     pub(crate) what: What,
-    /// Nobody for a burst.
+    /// No client for a burst.
     pub(crate) client: Option<CompactString>,
     pub(crate) time: i64,
     /// The line that showed it.
@@ -53,7 +53,7 @@ pub(crate) enum What {
     Errors { count: u16, window: u32 },
     /// Many different paths of one client.
     Scan { paths: u16, window: u32 },
-    /// A request that nobody makes by mistake.
+    /// A request that is not made by mistake.
     Probe { threat: Threat },
 }
 

@@ -275,7 +275,7 @@ pub fn the_hungry_are_fed_after_the_call(preemptions: usize) {
     });
 }
 
-/// The consumer goes after `taken` items: the producer hears of it, and the books say what became of each item.
+/// The consumer goes after `taken` items: the producer is told, and each item is accounted for.
 pub fn the_books_balance_when_the_consumer_goes(
     capacity: usize,
     mode: Mode,

@@ -44,7 +44,7 @@ enum Step {
     Refused,
     /// A call that has begun ends.
     End(u32, Do),
-    /// So many calls begin and end, one after the other.
+    /// This many calls begin and end, one after the other.
     Calls(u32, Do),
     Advance(u64),
     Is(CircuitState),
@@ -281,7 +281,7 @@ fn a_probe_that_never_returns_counts_as_failed_after_the_recovery_time() {
     );
     steps("overdue, and not full", same, &[Calls(4, Fail), Advance(100), Begin(1), Advance(100), Refused, Is(Open)]);
     steps(
-        "late, but nobody came before it",
+        "late, but no call came before it",
         same,
         &[Calls(4, Fail), Advance(100), Begin(1), Advance(500), End(1, Work), Is(HalfOpen), Calls(1, Work), Is(Closed)],
     );

@@ -19,7 +19,7 @@ struct Store(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     waiting: VecDeque<u64>,
-    /// After so many fetches the store is out of reach, so that the source waits, whatever is acknowledged.
+    /// After how many fetches the store is out of reach, so that the source waits, whatever is acknowledged.
     fetches: Option<u32>,
     /// What the next calls fail with.
     fetch_errors: VecDeque<StoreError>,
@@ -750,7 +750,7 @@ fn numbers_that_make_no_sense_are_refused() {
     }
 }
 
-/// All but the last record are in flight, one in each epoch, and nobody reads.
+/// All but the last record are in flight, one in each epoch, and the output is not read.
 fn kept_by_a_buffer(of: impl FnOnce(Stream<u64>) -> Stream<u64>) -> Vec<u64> {
     let (clock, pipeline) = on_a_clock();
     let store = Store::with(11);

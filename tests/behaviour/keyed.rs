@@ -417,7 +417,7 @@ impl Progress {
         self.asked.len() - self.found.len() + self.calling.len()
     }
 
-    /// What a worker that rests could do, when so many results have come out.
+    /// What an idle worker could do when that many results have come out.
     fn neglected(&self, passed: usize, window: usize) -> Option<String> {
         let in_window = self.sent.iter().take(passed + window);
         let not_taken = in_window.clone().find(|event| !self.asked.contains(&event.number));

@@ -344,7 +344,7 @@ fn par_map_on_a_pool_of_ones_own_waits_for_its_tasks_before_it_ends() {
     assert_eq!(busy.load(Ordering::SeqCst), 0);
 }
 
-/// So many quick items make a pool take them in runs.
+/// As many quick items as make a pool take them in runs.
 const QUICK: u64 = 5_000;
 
 #[test]

@@ -1,4 +1,4 @@
-//! The books of a pipeline: nothing vanishes.
+//! Checks that a pipeline accounts for every item.
 
 use streamz::{Report, StageKind, StageReport};
 

@@ -56,7 +56,7 @@ pub struct Records<In> {
     pub wrap: fn(Item) -> In,
     pub census: Census,
     pub fates: Fates,
-    /// Of so many records, one has been given out before.
+    /// One of how many records has been given out before.
     pub old: Option<u64>,
     /// Every record must reach an outbox, or the reader of the error items.
     pub strict: bool,

@@ -163,7 +163,7 @@ impl Rig {
         }
     }
 
-    /// What every case ends with: `join` returns, all threads are gone, the books balance, and every item was dropped
+    /// What every case ends with: `join` returns, all threads are gone, all items are accounted for, and every item was dropped
     /// exactly once.
     ///
     /// All streams and senders must have been dropped by now.

@@ -66,7 +66,7 @@ pub struct Subject<In: Send + 'static, Out: Send + 'static> {
     pub ends_early: bool,
     /// An endless input of nothing but items need not make it say anything, or wait for room: there are errors in between.
     pub errors_between: bool,
-    /// It may drop items while nobody takes what it has.
+    /// It may drop items while its output is not read.
     pub sheds: bool,
     /// There may be several items in one value, of the user's or of the operator's output. If two of them panic when that is
     /// dropped, the process ends, as in any program.

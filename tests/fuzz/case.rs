@@ -388,7 +388,7 @@ impl Case<'_> {
     }
 
     /// Reads the main stream, and brings about the end if that is left to this thread. Gives the report, and whether
-    /// nobody can change it any more.
+    /// it cannot change any more.
     fn read_and_end(&mut self, pipeline: Pipeline, main: Branch, switch: Option<Switch>) -> Option<(Report, bool)> {
         let Branch { stream, feeder, trace, ordered, known, drops: lossy } = main;
         let seen = Arc::new(Mutex::new(Read::default()));
@@ -428,16 +428,16 @@ impl Case<'_> {
         }
         self.read_to_the_end(stream, &seen);
         if let (Ending::Timeout(timeout), Some(clock)) = (self.ending, &self.clock) {
-            // Nobody else may be there who waits for the time to pass.
+            // No other thread may be there that waits for time to pass.
             clock.advance(timeout);
         }
         self.join_readers();
-        // They drop the streams that nobody reads.
+        // They drop the streams that are not read.
         join_all(&mut self.actors);
         Some((pipeline.join(), true))
     }
 
-    /// Ends the pipeline with a stream in hand that nobody reads any more.
+    /// Ends the pipeline with a stream in hand that is not read any more.
     fn then_drop<R>(&mut self, stream: Option<Stream<Item>>, end: impl FnOnce() -> R) -> R {
         let result = end();
         drop(stream);

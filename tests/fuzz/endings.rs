@@ -77,7 +77,7 @@ impl Switch {
 }
 
 /// A thread beside the pipeline that presses the switch at a random moment, if that is its part, and some time later
-/// drops what was held back: streams that nobody reads, senders that nobody uses.
+/// drops what was held back: streams that are not read, senders that are not used.
 pub(crate) fn actor(rng: &mut Rng, switch: Option<Switch>, held: Vec<Box<dyn Any + Send>>) -> JoinHandle<()> {
     let (before, between, after) = (turns(rng), turns(rng), turns(rng));
     std::thread::spawn(move || {

@@ -58,7 +58,7 @@ impl From {
     }
 }
 
-/// A way out that errors are not meant for. They come there all the same if nobody reads the one that they are meant for;
+/// A way out that errors are not meant for. They come there all the same if the one that they are meant for is not read;
 /// so they are taken out, and only items are left to compare.
 fn items_only(from: &From, pipeline: &Pipeline, stream: Stream<Item>, model: Model) -> Branch {
     let (items, failed) = stream.dead_letters();
@@ -132,7 +132,7 @@ fn partition(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Br
             0 => from.way_out(stream, &feeder, model),
             _ => items_only(&from, pipeline, stream, model),
         };
-        // Where a hash puts them nobody can foretell, but they come in order.
+        // Where a hash puts them cannot be predicted, but they come in order.
         Branch { drops: from.drops || (by_hash && n > 1), ..branch }
     };
     output.partitions.into_iter().enumerate().map(way).collect()

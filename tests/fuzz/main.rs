@@ -2,7 +2,7 @@
 //!
 //! Each case is made from a seed: sources, operators (fused and not), capacities, failures and panics in closures, who
 //! reads what and how, and how it all ends. Whatever happens, it must end; no thread may be left; every item must be
-//! dropped exactly once; the books must balance. What came out must be a prefix of what a plain sequential model of the
+//! dropped exactly once; every item must be accounted for. What came out must be a prefix of what a plain sequential model of the
 //! same operators makes of the input, and all of it if the pipeline came to its end or was drained.
 //!
 //! Some sources are inboxes, and some branches end in an outbox that may refuse records, confirm late, fail or panic. A record

@@ -225,7 +225,7 @@ fn lines(rng: &mut Rng, pipeline: &Pipeline, census: &Census) -> Source {
     }
 }
 
-/// Ticks, which nobody can foretell.
+/// Ticks, which cannot be predicted.
 fn interval(rng: &mut Rng, pipeline: &Pipeline, census: &Census) -> Source {
     let period = Duration::from_micros(rng.u64(1..300));
     let ticks = Stream::interval(pipeline, period);

@@ -20,7 +20,7 @@ pub(crate) enum Trace {
 /// What is known when all is over.
 pub(crate) struct Facts<'a> {
     pub(crate) report: &'a Report,
-    /// Nobody can change the report any more.
+    /// The report cannot change any more.
     pub(crate) is_final: bool,
     /// The stream came to its end and was not cut.
     pub(crate) complete: bool,

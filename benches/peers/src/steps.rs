@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Every channel, edge and window holds so many items, unless a system has none to set.
+/// The capacity of every channel, edge and window, in items, where a system lets it be set.
 pub(crate) const CAPACITY: usize = 1024;
 
 /// The cheap step that all chains are made of.

@@ -76,7 +76,7 @@ impl Work {
 pub(crate) struct Entry {
     /// The system; after a colon what makes it differ from the same system in another line.
     pub(crate) system: &'static str,
-    /// So many that a run lasts about half a second.
+    /// As many as make a run last about half a second.
     pub(crate) items: u64,
     pub(crate) workers: usize,
     pub(crate) run: fn(&Job) -> Outcome,

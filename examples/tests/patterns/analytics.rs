@@ -15,7 +15,7 @@ fn mins(n: i64) -> Duration {
     Duration::from_secs(60 * n.unsigned_abs())
 }
 
-/// A departure that was planned for a minute, and left so many minutes later.
+/// A departure that was planned for a minute, and how many minutes later it left.
 fn departure(number: u32, origin: &str, planned: i64, delay: i64) -> Departure {
     let planned = SystemTime::UNIX_EPOCH + mins(planned);
     Departure { flight: ("XX".to_owned(), number), origin: origin.to_owned(), planned, delay }

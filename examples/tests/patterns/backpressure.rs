@@ -13,7 +13,7 @@ mod example;
 
 use example::{Order, ROOM, process_in_tiers};
 
-/// Pushes so many orders at once to a service that takes a second for each; gives what was shed, how often a stall was
+/// Pushes orders all at once to a service that takes a second for each; returns what was shed, how often a stall was
 /// told within ten seconds, and what was processed in the end.
 fn push_at_once(count: usize) -> (Vec<u64>, usize, Vec<u64>) {
     let clock = ManualClock::new();

@@ -1,4 +1,4 @@
-//! Multi-stage routing: by type, then by priority; nothing is lost, and a crowd stands in nobody's way.
+//! Multi-stage routing: by type, then by priority; nothing is lost, and a busy route does not hold up the others.
 
 use streamz::testing::{Recorder, TestSource};
 use streamz::{BoxError, CancelToken, ManualClock, Pipeline, Processor, Stream};
@@ -17,7 +17,7 @@ fn each_event_takes_the_route_of_its_type_and_then_of_its_priority() {
         ("user.login", "normal", "user 0"),
         ("user.locked_out", "high", "user 1"),
         ("system.disk_full", "critical", "host 2"),
-        ("business.large_order", "high", "to the books"),
+        ("business.large_order", "high", "to accounting"),
         ("users.login", "normal", "unknown type `users.login`"),
         ("", "normal", "unknown type ``"),
     ];

@@ -66,7 +66,7 @@ fn the_circuit_opens_after_ten_orders_spares_the_service_and_closes_when_it_is_w
     assert!(matches!(letters[0].error().downcast_ref(), Some(PaymentError::Unavailable(503))));
     assert_eq!(payments.circuit.state(), CircuitState::Open);
 
-    // From now on nobody waits, and the service has its peace.
+    // From now on no call waits, and the service is left alone.
     source.push_all((30..80).map(order));
     let letters = failed.timed_items();
     assert!(

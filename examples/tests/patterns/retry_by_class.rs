@@ -11,7 +11,7 @@ mod example;
 
 use example::{ApiError, Request, by_class, service};
 
-/// What comes of a request that fails so many times: the number of calls if it is given up, else `None`.
+/// The result for a request that fails this often: the number of calls if it is given up, else `None`.
 fn given_up(error: ApiError, times: u32) -> Option<u32> {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("requests").clock(&clock).build();

@@ -1122,7 +1122,7 @@ mod linux {
             let mut letters = fs::File::open(letters).unwrap();
             first_line(&mut letters);
             let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-            // Nobody reads the letters now, so the program cannot finish what it has read.
+            // The letters are not read, so the program cannot finish what it has read.
             interrupt(&child);
             assert!(said.next().unwrap().contains("interrupted"));
             interrupt(&child);

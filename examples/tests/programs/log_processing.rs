@@ -14,7 +14,7 @@ fn tool() -> Command {
     program::command::<&str>(program::program("log_processing"), [])
 }
 
-/// A line of the Common Log Format, so many seconds after nine o'clock.
+/// A line of the Common Log Format, this many seconds after nine o'clock.
 fn line(client: &str, second: u32, target: &str, status: u16) -> String {
     let (hour, minute, second) = (9 + second / 3600, second / 60 % 60, second % 60);
     let time = format!("14/Mar/2026:{hour:02}:{minute:02}:{second:02} +0000");
@@ -584,7 +584,7 @@ fn a_clock_that_is_wrong_does_not_blind_the_watch() {
         (burst(|second| (second == 240).then(|| wrong.clone())), back)
     });
     let first = (line("b", 0, "/", 200).replace("2026", "2036") + &burst(|_| None), 1);
-    // Each request once more, by a machine whose clock is off by so many minutes.
+    // Each request once more, by a machine whose clock is off by some minutes.
     let machines = [2, 3, 60].map(|off| (burst(|second| Some(line("b", second + off * 60, "/", 200))), 359));
     for (text, back) in lone.into_iter().chain([first]).chain(machines) {
         let report = report(text, &[]);

@@ -70,7 +70,7 @@ fn without_capacity_no_tick_is_stale() {
     let pipeline = Pipeline::builder("ticks").clock(&clock).build();
     let mut ticks = Stream::interval(&pipeline, Interval::new(ms(10)).with_capacity(0));
     clock.advance(ms(505));
-    // It has come due, and was waited for by nobody.
+    // It has come due, and no thread waited for it.
     assert_eq!(ticks.recv().unwrap().unwrap(), 50);
     assert_eq!(clock.elapsed(), ms(505));
     assert_eq!(ticks.recv_timeout(ms(100)).unwrap().unwrap(), 51);

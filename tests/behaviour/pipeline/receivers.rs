@@ -1,4 +1,4 @@
-//! Who feeds a stream learns of it when nobody reads it any more, also while it has nothing to send.
+//! The producer of a stream is told when its reader has gone, also while it has nothing to send.
 
 use std::any::Any;
 

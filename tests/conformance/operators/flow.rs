@@ -89,7 +89,7 @@ pub fn register(registry: &mut Registry) {
         )
         .closure(Closure::Panics),
     );
-    // More than is ever put in while nobody takes anything.
+    // More than is ever put in while nothing is taken.
     registry.add(
         Subject::new(
             "DroppingBuffer",

@@ -16,7 +16,7 @@ use crate::common::seen::{Kind, Seen};
 use crate::subject::{Closure, Subject};
 
 pub fn register(registry: &mut Registry) {
-    // It has two outputs; here nobody reads the failures, so that the stage stops when its items are not read either.
+    // It has two outputs; here the failures are not read, so that the stage stops when its items are not read either.
     registry.add(
         Subject::new(
             "DeadLetterQueue: items",

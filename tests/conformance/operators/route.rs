@@ -191,7 +191,7 @@ fn routes(registry: &mut Registry) {
     );
 }
 
-/// What becomes of the stream if those items go elsewhere that do not belong to it.
+/// What the stream contains if items that do not belong to it go elsewhere.
 fn only(input: &[Seen], faults: Faults, belongs: fn(u64) -> bool) -> Vec<Seen> {
     let one = |seen: &Seen| match *seen {
         Seen::Value(value) => hit(faults, value, true).or_else(|| belongs(value).then(|| seen.clone())),

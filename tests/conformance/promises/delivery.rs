@@ -215,7 +215,7 @@ fn drain<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Subject<In, Out>
     rig.pipeline.drain();
     while process(&mut output) {}
     drop(output);
-    // Nobody is to see more or less of it than was given to the operator.
+    // What is seen of it must be what was given to the operator, no more and no less.
     let given = rig.pipeline.report().stages[0].emitted();
     assert_eq!(rig.close().outcome, Ended::Drained);
     fates.check().unwrap();

@@ -14,7 +14,7 @@ pub fn add<In: Send + 'static, Out: Send + 'static>(list: &mut List<In, Out>) {
     list.add_timed("drain of an endless source", |subject, time| endless(subject, time, 4));
     list.add_timed("drain of an endless source, capacity 0", |subject, time| endless(subject, time, 0));
     list.add("drain while blocked on input", by_hand);
-    list.add("drain_within gives up when nobody reads", gives_up);
+    list.add("drain_within gives up when the output is not read", gives_up);
     list.add_timed("drain before anything", |subject, time| {
         let rig = Rig::new(time, 4);
         rig.pipeline.drain();

@@ -51,7 +51,7 @@ fn debounce(rng: &mut Rng) -> Op {
     dropping(format!("debounce by {quiet:?}"), wire(rng, Debounce::new(quiet)))
 }
 
-/// Adds an error item for each silence, which nobody can foretell unless it is never so long.
+/// Adds an error item for each silence, which cannot be predicted unless no silence is that long.
 fn timeout(rng: &mut Rng) -> Op {
     let after = span(rng);
     let op = Op::whole(format!("timeout after {after:?}"), wire(rng, Timeout::new(after)), <[Seen]>::to_vec);

@@ -51,7 +51,7 @@ fn wire<W: Stage<In = Item>>(
     }
 }
 
-/// Each item is in so many windows. Error items do not wait for the windows, so the order is lost.
+/// The number of windows that each item is in. Error items do not wait for the windows, so the order is lost.
 fn each(what: String, wire: Wire, faults: Faults, copies: usize) -> Op {
     let op = Op::each(what, wire, faults, true, move |value| vec![Seen::Value(value); copies]);
     Op { ordered: false, ..op }

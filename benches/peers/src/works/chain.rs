@@ -1,6 +1,6 @@
 //! Chains of cheap maps, a thread for each map: what it costs to hand an item to another thread.
 //!
-//! Each function runs the items through a chain of so many maps and folds the results in order.
+//! Each function runs the items through a chain of maps and folds the results in order.
 
 use std::thread;
 

@@ -2,7 +2,7 @@
 
 use tokio::runtime::{Builder, Runtime};
 
-/// A runtime with so many worker threads; the thread that calls `block_on` comes on top.
+/// A runtime with that many worker threads; the thread that calls `block_on` comes on top.
 pub(super) fn tokio(workers: usize) -> Runtime {
     Builder::new_multi_thread().worker_threads(workers).enable_time().build().expect("tokio starts its threads")
 }

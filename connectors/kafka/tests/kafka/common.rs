@@ -46,7 +46,7 @@ impl Cluster {
         Self { servers: servers.recv().expect("a cluster"), commands: Some(commands), thread: Some(thread) }
     }
 
-    /// With a topic of so many partitions.
+    /// With a topic of that many partitions.
     pub(crate) fn with_topic(partitions: i32) -> Self {
         let cluster = Self::start(1);
         cluster.mock(move |mock| mock.create_topic(TOPIC, partitions, 1).expect("a topic"));

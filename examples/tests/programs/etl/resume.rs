@@ -151,7 +151,7 @@ fn a_job_that_is_killed_again_and_again_ends_like_an_undisturbed_one() {
     assert_same(&place, &ran, &expected);
 }
 
-/// A file that stops the program in the middle if nobody reads its dead letters, and one of whose rows fails before that.
+/// A file that stops the program in the middle if its dead letters are not read, and one of whose rows fails before that.
 fn stopping() -> String {
     let long = &*"x".repeat(4000);
     let rows = [&[BAD, CANCELLED][..], &[GOOD; 2500], &[long; 40], &[GOOD; 1500], &[BAD, CANCELLED]];

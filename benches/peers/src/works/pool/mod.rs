@@ -34,7 +34,7 @@ fn by_hand(items: u64, workers: usize, task: impl Task) -> (Receiver<(u64, u64)>
     (results, threads)
 }
 
-/// A rayon pool of so many threads.
+/// A rayon pool of that many threads.
 fn rayon_pool(workers: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(workers).build().expect("rayon starts its threads")
 }

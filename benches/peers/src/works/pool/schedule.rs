@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How long so many workers take for the items if nothing but the work takes time.
+/// How long the workers take for the items if nothing but the work takes time.
 ///
 /// Items are begun in order, each as soon as a worker is free and it lies in the window: fewer than `window` items after
 /// the first that is unfinished.

@@ -110,7 +110,7 @@ fn perfect_schedule(job: &Job) -> Outcome {
     Outcome { checksum: ordered::plain_loop(job, step), nanos: Some(time.as_secs_f64() * 1e9 / job.items as f64) }
 }
 
-/// The mean time that a sleep takes when so many threads sleep at once.
+/// The mean time that a sleep takes when that many threads sleep at once.
 fn real_length(pause: Duration, times: u32, threads: usize) -> Duration {
     let sleeper = move || {
         let started = Instant::now();
