@@ -11,6 +11,7 @@
 //! - A deadline that a layer has set for what it wraps comes out of that layer as [`TimedOut`](CallFailure::TimedOut).
 
 use std::fmt;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -302,8 +303,18 @@ pub(crate) mod sealed {
     }
 }
 
-/// Tells the lane of an item: see `operators/pool/lanes.rs`.
-pub(crate) type LaneOf<In> = Arc<dyn Fn(&In) -> u64 + Send + Sync>;
+/// Tells the hash of an item's key.
+pub(crate) type KeyHash<In> = Arc<dyn Fn(&In) -> u64 + Send + Sync>;
+
+pub(crate) fn hash_by<In, K: Hash>(key: impl Fn(&In) -> K + Send + Sync + 'static) -> KeyHash<In> {
+    let state = RandomState::new();
+    Arc::new(move |item| state.hash_one(key(item)))
+}
+
+pub(crate) fn hash_by_ref<In, K: Hash + ?Sized>(key: impl Fn(&In) -> &K + Send + Sync + 'static) -> KeyHash<In> {
+    let state = RandomState::new();
+    Arc::new(move |item| state.hash_one(key(item)))
+}
 
 /// The settings of a pool of workers.
 pub(crate) struct PoolOptions<In> {
@@ -312,7 +323,8 @@ pub(crate) struct PoolOptions<In> {
     pub(crate) ordered: bool,
     pub(crate) window: Option<usize>,
     pub(crate) queue_size: Option<usize>,
-    pub(crate) lane_of: Option<LaneOf<In>>,
+    /// Tells the lane of an item: see `operators/pool/lanes.rs`.
+    pub(crate) lane_of: Option<KeyHash<In>>,
 }
 
 impl<In> PoolOptions<In> {

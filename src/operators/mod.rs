@@ -8,6 +8,7 @@ mod flow;
 pub mod folds;
 mod item;
 mod key_table;
+mod limit;
 mod lru_table;
 pub mod ops;
 mod options;

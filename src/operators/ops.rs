@@ -37,6 +37,7 @@ pub use super::resilience::circuit_breaker::BreakerCall;
 pub use super::resilience::fallback::FallbackCall;
 pub use super::resilience::hedge::HedgeCall;
 pub use super::resilience::layered::LayerCall;
+pub use super::resilience::rate_limit::RateLayer;
 pub use super::resilience::retry::RetryCall;
 pub use super::window::aggregate::operator::AggregateOperator;
 pub use super::window::operator::WindowOperator;

@@ -9,9 +9,9 @@ use streamz::{
     CircuitBreaker, CircuitStats, Clock, Combine, ConcurrencyStats, Custom, DeadLetter, DeadLetterQueue, Dedupe,
     DedupeStats, DlqOutput, DlqStats, Enumerate, ErrorKind, FailureLimit, Fallback, FallibleMapper, Filter, FilterMap,
     FlatMap, Flatten, Fused, Hedge, HedgeStats, KeyedBatcher, Layered, ManualClock, MapErr, Mapper, Outcome,
-    OutputReport, PanicMessage, ParMapper, Pipeline, PipelineBuilder, ProcessorFn, Recover, RecvTimeoutError, Report,
-    Retry, RetryStats, Sample, Scan, SendError, Sender, Skip, SkipWhile, Stage, StageReport, StepReport, Stream,
-    StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Task, Then, TryRecvError,
+    OutputReport, PanicMessage, ParMapper, Pipeline, PipelineBuilder, ProcessorFn, RateLimit, Recover,
+    RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError, Sender, Skip, SkipWhile, Stage, StageReport,
+    StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Task, Then, TryRecvError,
 };
 use streamz::{Aggregate, SessionWindow, SlidingWindow, TooFarAhead, TooLate, TumblingWindow};
 
@@ -130,6 +130,7 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<Combine<Fallible, Item, fn()>>();
     is_shared::<Fallback<Fallible, fn()>>();
     is_shared::<Layered<Fallible, F>>();
+    is_shared::<RateLimit<Fallible>>();
     is_shared::<ParMapper<Local, Local, F>>();
     is_shared::<DeadLetterQueue<Local>>();
     is_shared::<ProcessorFn<Local, Local, F>>();

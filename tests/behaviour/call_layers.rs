@@ -1,4 +1,4 @@
-//! Layers around calls: those of the user, and what all of them have in common.
+//! Layers around calls: those of the user, and limits.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use streamz::testing::Recorder;
 use streamz::{
     AsyncMapper, Call, CallError, CallFailure, CallLayer, CallStage, CancelToken, CircuitBreaker, CircuitState,
-    ErrorKind, Fallback, Layered, ManualClock, Mapper, Processor, Rejection, Retry, Stream,
+    ErrorKind, Fallback, Layered, ManualClock, Mapper, Processor, RateLimit, Rejection, Retry, Stream,
 };
 
 use crate::{ms, virtual_pipeline};
@@ -157,4 +157,148 @@ fn a_rejected_call_is_not_retried_and_does_not_count_for_a_breaker() {
     let fallback = Fallback::new(breaker, |_, item, error| error.is_rejected().then(|| item * 2));
     let (_clock, pipeline) = virtual_pipeline();
     assert_eq!(Stream::from_iter(&pipeline, [5]).through(&fallback).collect::<Vec<_>>().unwrap(), [10]);
+}
+
+/// A call that notes when it was made, and with which item.
+fn noting(calls: &Arc<Mutex<Vec<(Duration, u64)>>>, clock: &ManualClock) -> AsyncMapperOf<u64> {
+    let (calls, clock) = (Arc::clone(calls), clock.clone());
+    AsyncMapper::new(Box::new(move |_, item| {
+        calls.lock().unwrap().push((clock.elapsed(), *item));
+        if *item == 0 { Err(Busy) } else { Ok(*item) }
+    }))
+}
+
+type AsyncMapperOf<T> = AsyncMapper<T, T, Busy, Box<dyn Fn(&CancelToken, &T) -> Result<T, Busy> + Send + Sync>>;
+
+#[test]
+fn rate_limit_inside_a_retry_counts_each_attempt() {
+    let (clock, pipeline) = virtual_pipeline();
+    let calls = Arc::default();
+    let limited = RateLimit::new(noting(&calls, &clock).with_workers(1), 10.0).with_burst(2);
+    let retry = Retry::new(limited).base_delay(Duration::ZERO);
+    let results = Recorder::new(Stream::from_iter(&pipeline, [0, 7]).through(&retry));
+    clock.advance(ms(1_000));
+    assert_eq!(*calls.lock().unwrap(), [(ms(0), 0), (ms(0), 0), (ms(100), 0), (ms(200), 7)]);
+    let results = results.timed_outputs();
+    assert_eq!((results[0].0, results[0].1.as_ref().unwrap_err().attempts()), (ms(100), 3));
+    assert_eq!((results[1].0, results[1].1.as_ref().ok()), (ms(200), Some(&7)));
+}
+
+#[test]
+fn rate_limit_by_key_limits_each_key_alone_and_other_workers_go_on() {
+    let (clock, pipeline) = virtual_pipeline();
+    let calls = Arc::default();
+    let mapper = noting(&calls, &clock).with_workers(3).with_ordered(false);
+    let limited = RateLimit::new(mapper, 1.0).with_key(|item| item % 2, 100);
+    let results = Recorder::new(Stream::from_iter(&pipeline, [2, 4, 1, 6, 3]).through(&limited));
+    clock.advance(ms(10_000));
+    assert_eq!(results.items().len(), 5);
+    let mut calls: Vec<_> = std::mem::take(&mut *calls.lock().unwrap());
+    calls.iter_mut().for_each(|(_, item)| *item %= 2);
+    calls.sort();
+    assert_eq!(calls, [(ms(0), 0), (ms(0), 1), (ms(1_000), 0), (ms(1_000), 1), (ms(2_000), 0)]);
+}
+
+#[test]
+fn rate_limit_is_one_for_all_runs_and_clones() {
+    let clock = ManualClock::new();
+    let calls = Arc::default();
+    let limited = RateLimit::new(noting(&calls, &clock).with_workers(1), 1.0);
+    let token = CancelToken::with_clock(&clock);
+    for call in [limited.to_call(), limited.to_call(), limited.clone().to_call()] {
+        call.call(&token, &1).unwrap();
+    }
+    assert_eq!(*calls.lock().unwrap(), [(ms(0), 1), (ms(1_000), 1), (ms(2_000), 1)]);
+}
+
+#[test]
+fn rate_limit_rejects_at_once_what_would_wait_too_long() {
+    let clock = ManualClock::new();
+    let calls = Arc::default();
+    let limited = |wait| RateLimit::new(noting(&calls, &clock), 1.0).with_burst(2).with_max_wait(wait).to_call();
+    let token = CancelToken::with_clock(&clock);
+    let wait = |error: CallError<Busy>| match error.failure {
+        CallFailure::Rejected(Rejection::RateLimited { wait }) => (wait, error.attempts),
+        other => panic!("{other:?}"),
+    };
+    let call = limited(Duration::ZERO);
+    (0..2).for_each(|_| _ = call.call(&token, &1).unwrap());
+    clock.advance(ms(400));
+    // It takes no turn, so the next one has it.
+    (0..3).for_each(|_| assert_eq!(wait(call.call(&token, &1).unwrap_err()), (ms(600), 0)));
+    clock.advance(ms(600));
+    call.call(&token, &1).unwrap();
+
+    let call = limited(ms(1_000));
+    (0..3).for_each(|_| _ = call.call(&token, &1).unwrap());
+    assert_eq!(clock.elapsed(), ms(2_000));
+    // One that waits exactly as long as it may is let through; one whose token has no time left by then is not.
+    assert_eq!(wait(call.call(&token.with_timeout(ms(1_000)), &1).unwrap_err()), (ms(1_000), 0));
+    call.call(&token.with_timeout(ms(1_001)), &1).unwrap();
+    assert_eq!(clock.elapsed(), ms(3_000));
+}
+
+#[test]
+fn rate_limit_wait_ends_with_the_pipeline_and_the_call_is_not_made() {
+    let (clock, pipeline) = virtual_pipeline();
+    let calls = Arc::default();
+    let limited = RateLimit::new(noting(&calls, &clock).with_workers(2), 0.001);
+    let results = Recorder::new(Stream::from_iter(&pipeline, 1..10).through(&limited));
+    clock.advance(ms(5));
+    assert_eq!(results.items().len(), 1);
+    pipeline.cancel();
+    clock.settle();
+    assert_eq!((pipeline.threads(), calls.lock().unwrap().len()), (0, 1));
+    let report = pipeline.join();
+    let stage = report.stage("async_map").unwrap();
+    assert_eq!((stage.failed_calls(), stage.abandoned()), (0, 2));
+}
+
+#[test]
+fn rate_limit_gives_the_turn_of_a_cancelled_call_back() {
+    let clock = ManualClock::new();
+    let calls = Arc::default();
+    let call = RateLimit::new(noting(&calls, &clock), 1.0).to_call();
+    let (token, impatient) = (CancelToken::with_clock(&clock), CancelToken::with_clock(&clock));
+    call.call(&token, &1).unwrap();
+    impatient.cancel();
+    let error = call.call(&impatient, &2).unwrap_err();
+    assert!(error.is_cancelled() && error.attempts == 0);
+    call.call(&token, &3).unwrap();
+    assert_eq!(*calls.lock().unwrap(), [(ms(0), 1), (ms(1_000), 3)]);
+}
+
+#[test]
+fn rate_limit_key_that_panics_fails_the_item() {
+    let (_clock, pipeline) = virtual_pipeline();
+    let calls = Mapper::fallible(|item: &u64| streamz::ok(*item));
+    let limited = RateLimit::new(calls, 10.0).with_burst(9).with_key(
+        |item: &u64| {
+            assert_ne!(*item, 1, "one");
+            *item
+        },
+        1,
+    );
+    let results: Vec<_> = Stream::from_iter(&pipeline, 0..3).through(&limited).into_iter().collect();
+    let error = results[1].as_ref().unwrap_err();
+    assert_eq!((error.kind(), error.take_item()), (ErrorKind::Panicked, Some(1u64)));
+    assert!(results[0].is_ok() && results[2].is_ok());
+}
+
+#[test]
+#[should_panic(expected = "`per_second` must be greater than zero and finite, not NaN")]
+fn rate_limit_of_no_number_is_refused() {
+    let _ = RateLimit::new(AsyncMapper::new(waits), f64::NAN);
+}
+
+#[test]
+#[should_panic(expected = "`burst` must be at least 1")]
+fn rate_limit_without_a_burst_is_refused() {
+    let _ = RateLimit::new(AsyncMapper::new(waits), 1.0).with_burst(0);
+}
+
+#[test]
+#[should_panic(expected = "`max_keys` must be at least 1")]
+fn rate_limit_without_keys_is_refused() {
+    let _ = RateLimit::new(AsyncMapper::new(waits), 1.0).with_key(|item| *item, 0);
 }

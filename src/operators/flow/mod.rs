@@ -5,7 +5,6 @@ pub(super) mod debounce;
 pub(super) mod delay;
 mod dropping_buffer;
 mod hook;
-mod limit;
 mod monitor;
 mod sliding_buffer;
 pub(super) mod throttle;

@@ -3,17 +3,13 @@
 use std::time::Instant;
 
 use super::hook::{DropHook, OnDrop};
-use super::limit::Limit;
+use crate::operators::limit::{Limit, Rate};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::panic::Held;
 use crate::pipeline::stats::DropReason;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
-
-/// The default burst is what this part of a second brings, and one item: longer than a thread is usually kept waiting for a
-/// processor.
-const BURSTS_PER_SECOND: f64 = 50.0;
 
 /// Limits the rate by delaying items; none are dropped.
 ///
@@ -24,6 +20,8 @@ const BURSTS_PER_SECOND: f64 = 50.0;
 /// The default burst is one item plus the items of 20 milliseconds, rounded down: 1 for rates below 50 per second, 21 for
 /// 1,000 and 20,001 for a million. For a minimum distance of `1 / rate` between any two items, set a
 /// [burst](Self::with_burst) of 1.
+///
+/// To limit the calls of a pool, so that retries count, or the calls for each key, see [`RateLimit`](crate::RateLimit).
 ///
 /// Each run has its own limit: two streams through one throttle have twice the rate. A drain does not lift the limit,
 /// because what it protects still needs protection; use [`drain_within`](crate::Pipeline::drain_within) to limit the time
@@ -90,13 +88,13 @@ impl<T> Throttle<T> {
     /// If `per_second` is not greater than zero and finite.
     #[track_caller]
     pub fn new(per_second: f64) -> Self {
-        assert!(
-            per_second > 0.0 && per_second.is_finite(),
-            "`per_second` must be greater than zero and finite, not {per_second}"
-        );
-        // A quotient that is out of range becomes the largest burst.
-        let burst = ((per_second / BURSTS_PER_SECOND) as usize).saturating_add(1);
-        Self { per_second, burst, drops: false, on_drop: None, options: Options::new("throttle") }
+        Self {
+            per_second,
+            burst: Rate::default_burst(per_second),
+            drops: false,
+            on_drop: None,
+            options: Options::new("throttle"),
+        }
     }
 
     common_options!();
@@ -133,7 +131,7 @@ impl<T> Throttle<T> {
 
     fn operator(&self) -> ThrottleOperator<T> {
         ThrottleOperator {
-            limit: Limit::new(self.per_second, self.burst),
+            limit: Limit::new(Rate::new(self.per_second, self.burst)),
             drops: self.drops,
             hook: DropHook::new(self.on_drop.as_ref()),
             held: Held::default(),

@@ -1,6 +1,6 @@
 //! [`AsyncMapper`]: a call for each item, several at a time.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::Hash;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::calls;
 use super::combine::combine;
 use crate::error::{BoxError, Result};
 use crate::operators::call::sealed::Pooled;
-use crate::operators::call::{PoolOptions, pool_options};
+use crate::operators::call::{KeyHash, PoolOptions, hash_by, hash_by_ref, pool_options};
 use crate::operators::options::{Options, opaque_debug};
 use crate::operators::{Call, CallError, CallFailure, CallStage};
 use crate::panic;
@@ -163,8 +163,7 @@ impl AsyncMapper<(), (), (), ()> {
         K: Hash,
         F: Fn(&CancelToken, &In) -> Result<Out, E>,
     {
-        let state = RandomState::new();
-        Self::with_lanes(move |item| state.hash_one(key(item)), f)
+        Self::with_lanes(hash_by(key), f)
     }
 
     /// As [`keyed`](Self::keyed), for keys that are borrowed from the item: `|event: &Event| event.user.as_str()`.
@@ -176,19 +175,15 @@ impl AsyncMapper<(), (), (), ()> {
         K: Hash + ?Sized,
         F: Fn(&CancelToken, &In) -> Result<Out, E>,
     {
-        let state = RandomState::new();
-        Self::with_lanes(move |item| state.hash_one(key(item)), f)
+        Self::with_lanes(hash_by_ref(key), f)
     }
 
-    fn with_lanes<In, Out, E, F>(
-        lane_of: impl Fn(&In) -> u64 + Send + Sync + 'static,
-        f: F,
-    ) -> AsyncMapper<In, Out, E, F>
+    fn with_lanes<In, Out, E, F>(lane_of: KeyHash<In>, f: F) -> AsyncMapper<In, Out, E, F>
     where
         F: Fn(&CancelToken, &In) -> Result<Out, E>,
     {
         let mut mapper = AsyncMapper::new(f);
-        mapper.pool.lane_of = Some(Arc::new(lane_of));
+        mapper.pool.lane_of = Some(lane_of);
         mapper
     }
 }

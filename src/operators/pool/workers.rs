@@ -64,7 +64,7 @@ use super::runs::Runs;
 use super::slots::Slots;
 use crate::edge::{Edge, EdgeSender, End};
 use crate::error::{Result, StreamError};
-use crate::operators::call::LaneOf;
+use crate::operators::call::KeyHash;
 use crate::panic;
 use crate::pipeline::stats::StepStats;
 use crate::pipeline::timing::Phase;
@@ -117,7 +117,7 @@ pub(super) struct Settings<In> {
     pub(super) ordered: bool,
     pub(super) window: usize,
     /// If the items of one lane are to be worked on one at a time, in order.
-    pub(super) lane_of: Option<LaneOf<In>>,
+    pub(super) lane_of: Option<KeyHash<In>>,
 }
 
 /// What a worker knows when it works on an item.
@@ -147,7 +147,7 @@ pub(super) struct Pool<In, Out> {
 }
 
 pub(super) struct Keyed<In> {
-    pub(super) lane_of: LaneOf<In>,
+    pub(super) lane_of: KeyHash<In>,
     pub(super) lanes: Lanes<Job<In>>,
     /// Items that have got into their lanes and, if they may be begun, into a slot.
     pub(super) sorted: AtomicU64,

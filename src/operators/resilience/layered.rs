@@ -95,7 +95,7 @@ impl<S: CallStage, L: CallLayer<S::Call>> Layered<S, L> {
     combine!();
 
     fn layered(&self) -> LayerCall<S::Call, L> {
-        LayerCall { inner: self.inner.to_call(), layer: Arc::clone(&self.layer) }
+        LayerCall::new(self.inner.to_call(), Arc::clone(&self.layer))
     }
 }
 
@@ -107,6 +107,12 @@ call_stage! {
 pub struct LayerCall<C, L> {
     inner: C,
     layer: Arc<L>,
+}
+
+impl<C, L> LayerCall<C, L> {
+    pub(super) fn new(inner: C, layer: Arc<L>) -> Self {
+        Self { inner, layer }
+    }
 }
 
 impl<C: Call, L: CallLayer<C>> Call for LayerCall<C, L> {

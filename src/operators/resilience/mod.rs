@@ -2,6 +2,7 @@
 
 pub(super) mod adaptive_concurrency;
 mod backoff;
+mod buckets;
 mod budget;
 mod call_window;
 mod circuit;
@@ -15,6 +16,7 @@ mod helpers;
 mod latencies;
 pub(super) mod layered;
 mod race;
+pub(super) mod rate_limit;
 pub(super) mod retry;
 
 pub use adaptive_concurrency::{AdaptiveConcurrency, ConcurrencyStats};
@@ -24,4 +26,5 @@ pub use dead_letter::{DeadLetter, DeadLetterQueue, DlqOutput, DlqStats, FailureL
 pub use fallback::Fallback;
 pub use hedge::{Hedge, HedgeStats};
 pub use layered::Layered;
+pub use rate_limit::RateLimit;
 pub use retry::{Retry, RetryStats};

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use streamz::{
-    AdaptiveConcurrency, AsyncMapper, Call, CallError, CallFailure, CancelToken, CircuitBreaker, DeadLetterQueue,
-    ErrorKind, Fallback, Hedge, Layered, Mapper, ProcessorFn, Retry, Stream,
+    AdaptiveConcurrency, AsyncMapper, Call, CallError, CallFailure, CallStage, CancelToken, CircuitBreaker,
+    DeadLetterQueue, ErrorKind, Fallback, Hedge, Layered, Mapper, ProcessorFn, RateLimit, Retry, Stream,
 };
 
 use super::pool::{call, plus_one};
 use super::{ITEMS, Registry};
 use crate::common::faults::{Fault, Faults, Refused};
-use crate::common::item::Item;
+use crate::common::item::{Census, Item};
 use crate::common::models::each;
 use crate::common::seen::{Kind, Seen};
 use crate::subject::{Closure, Subject};
@@ -149,6 +149,35 @@ pub fn register(registry: &mut Registry) {
         .closure(Closure::Fails)
         .sleeps(),
     );
+    registry.add(
+        Subject::new(
+            "RateLimit: by key, waiting",
+            &["RateLimit"],
+            ITEMS,
+            |site| {
+                let calls = AsyncMapper::new(call(site)).with_workers(3);
+                RateLimit::new(calls, 1e6).with_burst(2).with_key(|item: &Item| item.value() % 3, 2)
+            },
+            plus_one,
+        )
+        .closure(Closure::Fails)
+        .sleeps(),
+    );
+    registry.add(Subject::new(
+        "RateLimit: rejecting",
+        &["RateLimit"],
+        ITEMS,
+        |site| {
+            let calls = AsyncMapper::new(call(site)).with_workers(2);
+            let limited = RateLimit::new(calls, f64::MIN_POSITIVE).with_max_wait(Duration::ZERO);
+            // This takes the only turn.
+            let token = CancelToken::new();
+            token.cancel();
+            let _ = limited.to_call().call(&token, &Census::default().item(0));
+            limited
+        },
+        |input, _| each(input, Faults::None, true, |value| vec![Seen::Made(Kind::Other, Some(value))]),
+    ));
     registry.add(
         Subject::new(
             "Fallback: around a breaker around a retry",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use streamz::{
     AdaptiveConcurrency, AsyncMapper, Call, CallError, CallFailure, CancelToken, CircuitBreaker, Fallback, Hedge,
-    Layered, Mapper, Processor, Recover, Retry, StreamError,
+    Layered, Mapper, Processor, RateLimit, Recover, Retry, StreamError,
 };
 
 use super::{Op, boxed_up, dawdle, faults, panics};
@@ -17,7 +17,7 @@ use crate::common::models::hit;
 use crate::common::seen::{Kind, Seen};
 
 const MENU: &[fn(&mut Rng) -> Op] =
-    &[retry, breaker, breaker_with_fallback, wrapped_twice, combined, layered, adaptive, hedged];
+    &[retry, breaker, breaker_with_fallback, wrapped_twice, combined, layered, adaptive, hedged, rate_limited];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -222,4 +222,25 @@ fn hedged(rng: &mut Rng) -> Op {
     let what = format!("hedged after {delay:?}, budget {share}, limited {limited}, ordered {ordered}, {faults:?}");
     let op = Op::each(what, boxed_up(processor), faults, true, |value| vec![Seen::Value(value + 9)]);
     Op { ordered, copies: true, ..op }
+}
+
+/// Calls that wait for their turns, or are rejected and then made good for.
+fn rate_limited(rng: &mut Rng) -> Op {
+    let faults = faults(rng);
+    let (pool, ordered) = pool(rng, faults);
+    let (rate, burst, keys) = ([1e4, 1e6, 1e9][rng.usize(..3)], rng.usize(1..4), rng.u64(1..4));
+    let (rejects, max_keys) = (rng.bool(), rng.usize(1..4));
+    let limited = RateLimit::new(pool, rate).with_burst(burst).with_key(move |item| item.value() % keys, max_keys);
+    let limited = if rejects { limited.with_max_wait(short(rng)) } else { limited };
+    // An item that is rejected is spared the failure of its call.
+    let other =
+        move |_: &CancelToken, item: &Item, _: &CallError<Refused>| rejects.then(|| item.sibling(item.value() + 9));
+    let what = format!(
+        "rate limit of {rate}, burst {burst}, {keys} keys, {max_keys} kept, rejects {rejects}, ordered {ordered}, {faults:?}"
+    );
+    let faults = if rejects { Faults::None } else { faults };
+    let out = |value| vec![Seen::Value(value + 9)];
+    let op = Op::each(what, boxed_up(Fallback::new(limited, other)), faults, true, out);
+    // Before a deadline of the pipeline some are rejected.
+    Op { ordered, hurries: true, ..op }
 }

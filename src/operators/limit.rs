@@ -1,4 +1,4 @@
-//! [`Limit`]: at most `burst + rate * t` items in any period `t`.
+//! [`Rate`]: at most `burst + rate * t` items, or calls, in any period `t`.
 //!
 //! It is the *generic cell rate algorithm* (ITU-T I.371; the virtual-scheduling form), which is a token bucket that keeps
 //! one number: the moment at which the bucket is full again. An item may go once that moment is no further away than the
@@ -19,22 +19,80 @@ const MOST_TOLERANCE: u128 = 1 << 126;
 
 const SECOND: f64 = 1e9 * (1u64 << PLACES) as f64;
 
-#[derive(Debug)]
-pub(super) struct Limit {
-    interval: u128,
+/// The default burst is what this part of a second brings, and one item: longer than a thread is usually kept waiting for a
+/// processor.
+const BURSTS_PER_SECOND: f64 = 50.0;
+
+/// Time since the start of a limit, in 2^-32 nanoseconds.
+pub(super) type Ticks = u128;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rate {
+    interval: Ticks,
     /// How far the moment at which the bucket is full may lie ahead of an item that goes.
-    tolerance: u128,
-    start: Option<Instant>,
-    /// When the bucket is full again, counted from `start`.
-    full_at: u128,
+    tolerance: Ticks,
 }
 
-impl Limit {
+impl Rate {
+    /// The burst of a rate for which none is chosen.
+    ///
+    /// # Panics
+    /// If `per_second` is not positive and finite.
+    #[track_caller]
+    pub(super) fn default_burst(per_second: f64) -> usize {
+        assert!(
+            per_second > 0.0 && per_second.is_finite(),
+            "`per_second` must be greater than zero and finite, not {per_second}"
+        );
+        // A quotient that is out of range becomes the largest burst.
+        ((per_second / BURSTS_PER_SECOND) as usize).saturating_add(1)
+    }
+
     /// `per_second` is positive and finite, `burst` is at least 1.
     pub(super) fn new(per_second: f64, burst: usize) -> Self {
         let interval = interval(per_second);
-        let tolerance = interval.saturating_mul(burst as u128 - 1).min(MOST_TOLERANCE);
-        Self { interval, tolerance, start: None, full_at: 0 }
+        Self { interval, tolerance: interval.saturating_mul(burst as u128 - 1).min(MOST_TOLERANCE) }
+    }
+
+    /// From when on the next item may go if the bucket is full at `full_at`.
+    #[inline]
+    pub(super) fn due(self, full_at: Ticks) -> Ticks {
+        full_at.saturating_sub(self.tolerance)
+    }
+
+    /// When the bucket is full again if the next item is admitted at `now`. The item may go later, when it is
+    /// [due](Self::due).
+    #[inline]
+    pub(super) fn take(self, full_at: Ticks, now: Ticks) -> Ticks {
+        full_at.max(now) + self.interval
+    }
+}
+
+/// The time since `start`.
+#[inline]
+pub(super) fn ticks(start: Instant, now: Instant) -> Ticks {
+    now.saturating_duration_since(start).as_nanos() << PLACES
+}
+
+/// The first moment of the clock that is no earlier than `at`; `None` if it is beyond the clock's range.
+#[inline]
+pub(super) fn instant(start: Instant, at: Ticks) -> Option<Instant> {
+    let nanos = (at >> PLACES) + u128::from(at & ((1 << PLACES) - 1) > 0);
+    u64::try_from(nanos).ok().and_then(|nanos| start.checked_add(Duration::from_nanos(nanos)))
+}
+
+/// A rate and its bucket.
+#[derive(Debug)]
+pub(super) struct Limit {
+    rate: Rate,
+    start: Option<Instant>,
+    /// When the bucket is full again.
+    full_at: Ticks,
+}
+
+impl Limit {
+    pub(super) fn new(rate: Rate) -> Self {
+        Self { rate, start: None, full_at: 0 }
     }
 
     /// The moment from which on the next item may go; `None` if that is beyond the range of the clock. The time counts from
@@ -42,16 +100,13 @@ impl Limit {
     #[inline]
     pub(super) fn due(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
         let start = *self.start.get_or_insert_with(now);
-        let due = self.full_at.saturating_sub(self.tolerance);
-        let nanos = (due >> PLACES) + u128::from(due & ((1 << PLACES) - 1) > 0);
-        u64::try_from(nanos).ok().and_then(|nanos| start.checked_add(Duration::from_nanos(nanos)))
+        instant(start, self.rate.due(self.full_at))
     }
 
     /// An item goes at `now`, which it may.
     pub(super) fn take(&mut self, now: Instant) {
         let start = *self.start.get_or_insert(now);
-        let now = now.saturating_duration_since(start).as_nanos() << PLACES;
-        self.full_at = self.full_at.max(now) + self.interval;
+        self.full_at = self.rate.take(self.full_at, ticks(start, now));
     }
 }
 
@@ -94,7 +149,7 @@ mod tests {
             (f64::MAX, 1, 1),
             (f64::MAX, usize::MAX, 1_000),
         ] {
-            let mut limit = Limit::new(rate, burst);
+            let mut limit = Limit::new(Rate::new(rate, burst));
             let goes = |limit: &mut Limit| limit.due(|| now).is_some_and(|due| due <= now);
             let went = (0..1_000).take_while(|_| goes(&mut limit).then(|| limit.take(now)).is_some()).count();
             assert_eq!(went, count, "{rate} {burst}");

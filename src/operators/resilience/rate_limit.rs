@@ -1,0 +1,250 @@
+//! [`RateLimit`]: a limit on the rate of calls.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::buckets::Buckets;
+use super::layered::LayerCall;
+use crate::error::Result;
+use crate::operators::call::{KeyHash, PoolOptions, call_stage, hash_by, hash_by_ref, pool_options};
+use crate::operators::limit::Rate;
+use crate::operators::pool::combine::combine;
+use crate::operators::{Call, CallError, CallFailure, CallLayer, CallStage, Rejection};
+use crate::pipeline::CancelToken;
+
+/// Limits the rate of calls by delaying them, or by rejecting those that would have to wait too long; also for each key.
+///
+/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
+/// another layer. Together they are one stage with one pool; each worker runs the whole nest. *Inside* a
+/// [`Retry`](crate::Retry) each attempt counts, as it does for the service that is called; outside, each item counts once. To
+/// limit the rate of a stream, see [`Throttle`](crate::Throttle).
+///
+/// ```
+/// use std::time::Duration;
+/// use streamz::testing::Recorder;
+/// use streamz::{AsyncMapper, CancelToken, ManualClock, Pipeline, RateLimit, Stream};
+///
+/// // At most two calls per second for each customer.
+/// let calls = AsyncMapper::new(|_: &CancelToken, &(customer, order): &(&str, u32)| streamz::ok((customer, order)));
+/// let limited = RateLimit::new(calls.with_workers(8).with_ordered(false), 2.0)
+///     .with_burst(1)
+///     .with_key(|(customer, _)| *customer, 10_000);
+///
+/// let clock = ManualClock::new();
+/// let pipeline = Pipeline::builder("orders").clock(&clock).build();
+/// let orders = [("ann", 1), ("ann", 2), ("bob", 3)];
+/// let done = Recorder::new(Stream::from_iter(&pipeline, orders).through(&limited));
+/// clock.advance(Duration::from_secs(1));
+/// let (now, later) = (Duration::ZERO, Duration::from_millis(500));
+/// let mut done = done.timed_items();
+/// done.sort();
+/// assert_eq!(done, [(now, ("ann", 1)), (now, ("bob", 3)), (later, ("ann", 2))]);
+/// ```
+///
+/// In *any* period `t`, at most `burst + rate * t` calls have their turn. A call that comes too soon waits for its turn on its
+/// worker; the calls of a key have their turns in the order in which they came. After a pause up to `burst` calls follow one
+/// another without delay. The turns keep to the limit exactly. A thread may be woken late, though, by some 0.1 milliseconds
+/// and more on a busy machine, so that a late call and a punctual one are closer to each other than their turns.
+///
+/// The technique is the generic cell rate algorithm, as that of [`Throttle`](crate::Throttle), with turns that are reserved.
+///
+/// # One limit
+/// All runs of a `RateLimit`, and its clones, share its limit, for what they call is the same.
+///
+/// # Ordering
+/// That of the pool. If it is kept, what comes after a delayed item waits for it, up to the window.
+///
+/// # Back-pressure
+/// A worker that waits makes no other call; the other workers go on. With a key, many calls of one busy key can occupy all
+/// workers. [`AsyncMapper::keyed`](crate::AsyncMapper::keyed) prevents that: one call of each key is on a worker at a time.
+///
+/// # Errors
+/// With [`with_max_wait`](Self::with_max_wait), a call that would have to wait for longer is not made and takes no turn. Its
+/// item fails at once, with kind [`Rejected`](crate::ErrorKind::Rejected), the source
+/// [`Rejection::RateLimited`] and 0 attempts. So does a call whose turn comes after the deadline of its token: that of the
+/// pipeline, or of a layer outside such as a retry with a total timeout.
+///
+/// # Cancellation
+/// Ends a wait at once; the call is not made. It gives its turn back if no call of the same key has a later one; otherwise the turn is
+/// lost.
+///
+/// # Memory
+/// That of the pool, and with a key some 100 bytes for each key that has had a call in the last `burst / rate` seconds, up to
+/// `max_keys`: see [`with_key`](Self::with_key).
+#[must_use = "a processor does nothing until it is given a stream"]
+#[doc(alias("rate_limiter", "throttle", "token_bucket", "leaky_bucket", "quota", "governor"))]
+pub struct RateLimit<S: CallStage> {
+    inner: S,
+    pool: PoolOptions<S::In>,
+    per_second: f64,
+    burst: usize,
+    max_keys: usize,
+    layer: RateLayer<S::In>,
+}
+
+impl<S: CallStage> RateLimit<S> {
+    /// Limits the calls of `inner` to `per_second`: any positive number, so 0.1 is one call in ten seconds. The stage keeps the
+    /// name and the pool of `inner` unless it is given others.
+    ///
+    /// # Panics
+    /// If `per_second` is not greater than zero and finite.
+    #[track_caller]
+    pub fn new(inner: S, per_second: f64) -> Self {
+        let burst = Rate::default_burst(per_second);
+        let layer = RateLayer {
+            key: None,
+            max_wait: None,
+            buckets: Arc::new(Mutex::new(Buckets::new(Rate::new(per_second, burst), 1))),
+        };
+        Self { pool: inner.pool(), inner, per_second, burst, max_keys: 1, layer }
+    }
+
+    pool_options!();
+    combine!();
+
+    /// Sets how many calls may follow one another without delay after a pause. Defaults to one call plus the calls of
+    /// 20 milliseconds, rounded down: 1 for rates below 50 per second, 21 for 1,000.
+    ///
+    /// # Panics
+    /// If `burst` is 0.
+    #[track_caller]
+    pub fn with_burst(mut self, burst: usize) -> Self {
+        assert!(burst > 0, "`burst` must be at least 1");
+        self.burst = burst;
+        self.unused()
+    }
+
+    /// Limits the calls of each key on their own. At most `max_keys` keys are kept apart.
+    ///
+    /// A key is evicted when it is idle: when it has had no call for so long that the next one would find its whole burst. If
+    /// more than `max_keys` keys are in use, a new one shares the turns of the key that is idle soonest. No key ever exceeds its limit,
+    /// but some wait longer than they would have to. So choose `max_keys` greater than the number of keys that have calls within
+    /// `burst / rate` seconds. A key is known by a 64-bit hash with a random seed; should the hashes of two keys be equal, they
+    /// share a limit.
+    ///
+    /// `key` is called once for each call. A panic in it fails the item.
+    ///
+    /// # Panics
+    /// If `max_keys` is 0.
+    #[track_caller]
+    pub fn with_key<K: Hash>(mut self, key: impl Fn(&S::In) -> K + Send + Sync + 'static, max_keys: usize) -> Self {
+        self.layer.key = Some(hash_by(key));
+        self.keyed(max_keys)
+    }
+
+    /// As [`with_key`](Self::with_key), for keys that are borrowed from the item: `|event: &Event| event.user.as_str()`.
+    ///
+    /// # Panics
+    /// If `max_keys` is 0.
+    #[track_caller]
+    pub fn with_key_by_ref<K: Hash + ?Sized>(
+        mut self,
+        key: impl Fn(&S::In) -> &K + Send + Sync + 'static,
+        max_keys: usize,
+    ) -> Self {
+        self.layer.key = Some(hash_by_ref(key));
+        self.keyed(max_keys)
+    }
+
+    #[track_caller]
+    fn keyed(mut self, max_keys: usize) -> Self {
+        assert!(max_keys > 0, "`max_keys` must be at least 1");
+        self.max_keys = max_keys;
+        self.unused()
+    }
+
+    /// Sets how long a call may wait for its turn. Defaults to no limit. A call that would have to wait longer is rejected at
+    /// once; with zero no call waits.
+    pub fn with_max_wait(mut self, max_wait: Duration) -> Self {
+        self.layer.max_wait = Some(max_wait);
+        self
+    }
+
+    /// Starts with full buckets, which are shared with no clone made before.
+    fn unused(mut self) -> Self {
+        let buckets = Buckets::new(Rate::new(self.per_second, self.burst), self.max_keys);
+        self.layer.buckets = Arc::new(Mutex::new(buckets));
+        self
+    }
+
+    fn layered(&self) -> LayerCall<S::Call, RateLayer<S::In>> {
+        LayerCall::new(self.inner.to_call(), Arc::new(self.layer.clone()))
+    }
+}
+
+call_stage! {
+    [S] RateLimit<S> where { S: CallStage } S => LayerCall<S::Call, RateLayer<S::In>>
+}
+
+/// What a [`RateLimit`] puts around a call.
+pub struct RateLayer<In> {
+    key: Option<KeyHash<In>>,
+    max_wait: Option<Duration>,
+    buckets: Arc<Mutex<Buckets>>,
+}
+
+impl<C: Call> CallLayer<C> for RateLayer<C::In> {
+    type Out = C::Out;
+    type Error = C::Error;
+
+    fn call(&self, inner: &C, cancel: &CancelToken, item: &C::In) -> Result<C::Out, CallError<C::Error>> {
+        let key = self.key.as_ref().map_or(0, |key| key(item));
+        let now = cancel.now();
+        let reserved = self.buckets.lock().reserve(key, now, |at| {
+            let is_later_than = |limit| at > limit;
+            at > now
+                && (self.max_wait.and_then(|wait| now.checked_add(wait)).is_some_and(is_later_than)
+                    || cancel.deadline().is_some_and(|deadline| at >= deadline))
+        });
+        let turn = match reserved {
+            Ok(turn) => turn,
+            Err(at) => {
+                let wait = at.map_or(Duration::MAX, |at| at - now);
+                return Err(CallError::raised(cancel, CallFailure::Rejected(Rejection::RateLimited { wait }), 0));
+            }
+        };
+        if turn.at > now && cancel.sleep(turn.at - now).is_err() {
+            self.buckets.lock().give_back(turn);
+            return Err(CallError::new(CallFailure::Cancelled, 0));
+        }
+        inner.call(cancel, item)
+    }
+}
+
+impl<In> Clone for RateLayer<In> {
+    fn clone(&self) -> Self {
+        Self { key: self.key.clone(), max_wait: self.max_wait, buckets: Arc::clone(&self.buckets) }
+    }
+}
+
+/// Shares the limit.
+impl<S: CallStage + Clone> Clone for RateLimit<S> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), pool: self.pool.clone(), layer: self.layer.clone(), ..*self }
+    }
+}
+
+impl<S: CallStage + fmt::Debug> fmt::Debug for RateLimit<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimit")
+            .field("inner", &self.inner)
+            .field("per_second", &self.per_second)
+            .field("burst", &self.burst)
+            .field("layer", &self.layer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<In> fmt::Debug for RateLayer<In> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLayer")
+            .field("keyed", &self.key.is_some())
+            .field("keys", &self.buckets.lock().len())
+            .field("max_wait", &self.max_wait)
+            .finish_non_exhaustive()
+    }
+}
