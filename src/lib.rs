@@ -61,7 +61,7 @@
 //! | put items in the order of their times | [`SortByTime`] |
 //! | wait for each (requests, disks) | [`AsyncMapper`]; in order for each key: [`AsyncMapper::keyed`] |
 //! | retry a failed call, stop calling what fails, fall back to another | [`Retry`], [`CircuitBreaker`], [`Fallback`] around an [`AsyncMapper`] |
-//! | make fewer calls in a second, also for each customer | [`RateLimit`] around an [`AsyncMapper`] |
+//! | limit calls: per second, at a time, in duration; also for each key | [`RateLimit`], [`Bulkhead`], [`CallTimeout`] around an [`AsyncMapper`] |
 //! | put code of your own around each call | [`Layered`], [`CallLayer`] |
 //! | make as many calls at a time as a service can take | [`AdaptiveConcurrency`] around an [`AsyncMapper`] |
 //! | cut the time of the slowest calls by a second try | [`Hedge`] around an [`AsyncMapper`] |

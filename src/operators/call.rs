@@ -165,6 +165,12 @@ pub enum Rejection {
         /// How long it would have had to wait.
         wait: Duration,
     },
+    /// A [`Bulkhead`](crate::Bulkhead) had no room within the time that the call may wait.
+    #[error("{max_calls} calls are in progress, which is the limit")]
+    BulkheadFull {
+        /// How many calls may be in progress.
+        max_calls: usize,
+    },
 }
 
 impl<E> CallError<E> {

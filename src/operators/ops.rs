@@ -33,6 +33,8 @@ pub use super::item::tap::TapOperator;
 pub use super::item::try_map::{FallibleCall, FallibleMapperOperator};
 pub use super::pool::async_mapper::AsyncCall;
 pub use super::resilience::adaptive_concurrency::AdaptiveCall;
+pub use super::resilience::bulkhead::BulkheadLayer;
+pub use super::resilience::call_timeout::TimeoutLayer;
 pub use super::resilience::circuit_breaker::BreakerCall;
 pub use super::resilience::fallback::FallbackCall;
 pub use super::resilience::hedge::HedgeCall;

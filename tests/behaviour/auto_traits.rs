@@ -5,13 +5,14 @@ use std::rc::Rc;
 
 use streamz::testing::{Harness, Recorder, TestSink, TestSource};
 use streamz::{
-    AdaptiveConcurrency, AsyncMapper, Batcher, BoxProcessor, Buffer, CancelToken, Cancelled, Cause, Chunk, Circuit,
-    CircuitBreaker, CircuitStats, Clock, Combine, ConcurrencyStats, Custom, DeadLetter, DeadLetterQueue, Dedupe,
-    DedupeStats, DlqOutput, DlqStats, Enumerate, ErrorKind, FailureLimit, Fallback, FallibleMapper, Filter, FilterMap,
-    FlatMap, Flatten, Fused, Hedge, HedgeStats, KeyedBatcher, Layered, ManualClock, MapErr, Mapper, Outcome,
-    OutputReport, PanicMessage, ParMapper, Pipeline, PipelineBuilder, ProcessorFn, RateLimit, Recover,
-    RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError, Sender, Skip, SkipWhile, Stage, StageReport,
-    StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Task, Then, TryRecvError,
+    AdaptiveConcurrency, AsyncMapper, Batcher, BoxProcessor, Buffer, Bulkhead, CallTimeout, CancelToken, Cancelled,
+    Cause, Chunk, Circuit, CircuitBreaker, CircuitStats, Clock, Combine, ConcurrencyStats, Custom, DeadLetter,
+    DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats, Enumerate, ErrorKind, FailureLimit, Fallback,
+    FallibleMapper, Filter, FilterMap, FlatMap, Flatten, Fused, Hedge, HedgeStats, KeyedBatcher, Layered, ManualClock,
+    MapErr, Mapper, Outcome, OutputReport, PanicMessage, ParMapper, Pipeline, PipelineBuilder, ProcessorFn, RateLimit,
+    Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError, Sender, Skip, SkipWhile, Stage,
+    StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Task, Then,
+    TryRecvError,
 };
 use streamz::{Aggregate, SessionWindow, SlidingWindow, TooFarAhead, TooLate, TumblingWindow};
 
@@ -131,6 +132,8 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<Fallback<Fallible, fn()>>();
     is_shared::<Layered<Fallible, F>>();
     is_shared::<RateLimit<Fallible>>();
+    is_shared::<Bulkhead<Fallible>>();
+    is_shared::<CallTimeout<Fallible>>();
     is_shared::<ParMapper<Local, Local, F>>();
     is_shared::<DeadLetterQueue<Local>>();
     is_shared::<ProcessorFn<Local, Local, F>>();

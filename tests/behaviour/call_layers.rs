@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use streamz::testing::Recorder;
 use streamz::{
-    AsyncMapper, Call, CallError, CallFailure, CallLayer, CallStage, CancelToken, CircuitBreaker, CircuitState,
-    ErrorKind, Fallback, Layered, ManualClock, Mapper, Processor, RateLimit, Rejection, Retry, Stream,
+    AsyncMapper, Bulkhead, Call, CallError, CallFailure, CallLayer, CallStage, CallTimeout, CancelToken,
+    CircuitBreaker, CircuitState, ErrorKind, Fallback, Layered, ManualClock, Mapper, Processor, RateLimit, Rejection,
+    Retry, Stream,
 };
 
 use crate::{ms, virtual_pipeline};
@@ -301,4 +302,154 @@ fn rate_limit_without_a_burst_is_refused() {
 #[should_panic(expected = "`max_keys` must be at least 1")]
 fn rate_limit_without_keys_is_refused() {
     let _ = RateLimit::new(AsyncMapper::new(waits), 1.0).with_key(|item| *item, 0);
+}
+
+/// When calls that take a second each begin, by item, in a pool with a worker for each.
+fn begins(items: &[u64], layered: impl FnOnce(AsyncMapperOf<u64>) -> Bulkhead<AsyncMapperOf<u64>>) -> Vec<(u64, u64)> {
+    let (clock, pipeline) = virtual_pipeline();
+    let begun = Arc::new(Mutex::new(Vec::new()));
+    let (notes, times) = (Arc::clone(&begun), clock.clone());
+    let calls = AsyncMapperOf::<u64>::new(Box::new(move |cancel, item| {
+        notes.lock().unwrap().push((times.elapsed().as_secs(), *item));
+        cancel.sleep(ms(1_000)).map(|()| *item).map_err(|_| Busy)
+    }));
+    let bulkhead = layered(calls.with_workers(items.len()).with_ordered(false));
+    let results = Recorder::new(Stream::from_iter(&pipeline, items.to_vec()).through(&bulkhead));
+    clock.advance(ms(100_000));
+    assert_eq!(results.items().len(), items.len());
+    // It keeps no gate for a key without calls.
+    assert!(format!("{bulkhead:?}").contains("gates: 0"), "{bulkhead:?}");
+    let mut begun = std::mem::take(&mut *begun.lock().unwrap());
+    begun.sort();
+    begun
+}
+
+#[test]
+fn bulkhead_lets_the_next_call_in_when_one_returns() {
+    assert_eq!(begins(&[7; 5], |calls| Bulkhead::new(calls, 2)), [(0, 7), (0, 7), (1, 7), (1, 7), (2, 7)]);
+}
+
+#[test]
+fn bulkhead_by_key_limits_each_key_alone() {
+    let begun = begins(&[1, 1, 1, 2, 2, 3], |calls| Bulkhead::new(calls, 1).with_key(|item| *item));
+    assert_eq!(begun, [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (2, 1)]);
+}
+
+#[test]
+fn bulkhead_is_one_for_all_runs_and_gives_up_after_the_longest_wait() {
+    let (clock, pipeline) = virtual_pipeline();
+    let calls = AsyncMapper::new(waits).with_workers(1);
+    let bulkhead = Bulkhead::new(calls, 1).with_max_wait(ms(300));
+    let first = Recorder::new(Stream::from_iter(&pipeline, [500]).through(&bulkhead));
+    clock.settle();
+    let other = Recorder::new(Stream::from_iter(&pipeline, [1, 2]).through(&bulkhead.clone()));
+    clock.advance(ms(1_000));
+    assert_eq!(first.timed_items(), [(ms(500), 500)]);
+    let other = other.timed_outputs();
+    let error = other[0].1.as_ref().unwrap_err();
+    assert_eq!((other[0].0, error.kind(), error.attempts()), (ms(300), ErrorKind::Rejected, 0));
+    assert_eq!(error.downcast_ref(), Some(&Rejection::BulkheadFull { max_calls: 1 }));
+    assert_eq!(error.take_item(), Some(1u64));
+    assert_eq!((other[1].0, other[1].1.as_ref().ok()), (ms(502), Some(&2)));
+}
+
+#[test]
+fn bulkhead_without_waiting_rejects_at_once() {
+    let (clock, pipeline) = virtual_pipeline();
+    let bulkhead = Bulkhead::new(AsyncMapper::new(waits).with_workers(1), 1).with_max_wait(Duration::ZERO);
+    let _first = Recorder::new(Stream::from_iter(&pipeline, [500]).through(&bulkhead));
+    clock.settle();
+    let other = Recorder::new(Stream::from_iter(&pipeline, [1, 2]).through(&bulkhead.clone()));
+    clock.advance(ms(1_000));
+    let rejected: Vec<_> =
+        other.timed_outputs().into_iter().map(|(at, result)| (at, result.unwrap_err().kind())).collect();
+    assert_eq!(rejected, [(ms(0), ErrorKind::Rejected); 2]);
+}
+
+#[test]
+fn bulkhead_has_room_again_after_a_panic() {
+    let calls = AsyncMapper::new(|_: &CancelToken, item: &u64| {
+        assert_ne!(*item, 1, "one");
+        streamz::ok(*item)
+    });
+    let call = Bulkhead::new(calls, 1).with_max_wait(Duration::ZERO).to_call();
+    let token = CancelToken::new();
+    assert_eq!(call.call(&token, &1).unwrap_err().kind(), ErrorKind::Panicked);
+    assert_eq!(call.call(&token, &2).unwrap(), 2);
+}
+
+#[test]
+fn bulkhead_wait_ends_with_the_pipeline() {
+    let (clock, pipeline) = virtual_pipeline();
+    let bulkhead = Bulkhead::new(AsyncMapper::new(waits).with_workers(3), 1);
+    let results = Recorder::new(Stream::from_iter(&pipeline, [1_000; 9]).through(&bulkhead));
+    clock.advance(ms(500));
+    pipeline.cancel();
+    clock.settle();
+    assert_eq!((pipeline.threads(), results.timed_outputs().len()), (0, 1));
+    assert_eq!(pipeline.join().stage("async_map").unwrap().failed_calls(), 0);
+}
+
+#[test]
+#[should_panic(expected = "`max_calls` must be at least 1")]
+fn bulkhead_without_room_is_refused() {
+    let _ = Bulkhead::new(AsyncMapper::new(waits), 0);
+}
+
+#[test]
+fn call_timeout_covers_everything_inside_and_keeps_a_result_that_is_late() {
+    let clock = ManualClock::new();
+    let token = CancelToken::with_clock(&clock);
+    let limited = RateLimit::new(AsyncMapper::new(waits), 1.0);
+    let call = CallTimeout::new(limited, ms(1_500)).to_call();
+    assert_eq!(call.call(&token, &0).unwrap(), 0);
+    // A second for the turn, and one for the call.
+    let error = call.call(&token, &1_000).unwrap_err();
+    assert!(matches!(error.failure, CallFailure::TimedOut { limit, error: None } if limit == ms(1_500)));
+    assert_eq!((clock.elapsed(), error.attempts, error.kind()), (ms(1_500), 1, ErrorKind::TimedOut));
+
+    // A call that does not look at its token is not interrupted, and what it returns counts.
+    let deaf = AsyncMapper::new(|cancel: &CancelToken, item: &u64| {
+        CancelToken::with_clock(cancel.clock().clone()).sleep(ms(*item)).map(|()| *item)
+    });
+    let call = CallTimeout::new(deaf, ms(100)).to_call();
+    assert_eq!(call.call(&token, &500).unwrap(), 500);
+    assert_eq!(clock.elapsed(), ms(2_000));
+}
+
+#[test]
+fn call_timeout_is_retried_and_counts_for_a_breaker_outside_but_a_cancelled_stage_is_none() {
+    let clock = ManualClock::new();
+    let limited = CallTimeout::new(Mapper::fallible(|item: &u64| streamz::ok(*item)), ms(1)).to_call();
+    assert_eq!(limited.call(&CancelToken::with_clock(&clock), &3).unwrap(), 3);
+
+    let limited = CallTimeout::new(AsyncMapper::new(waits), ms(100));
+    let breaker = CircuitBreaker::new(Retry::new(limited).base_delay(ms(1)).with_jitter(false)).min_requests(1);
+    let token = CancelToken::with_clock(&clock);
+    let error = breaker.to_call().call(&token, &9_000).unwrap_err();
+    assert_eq!((error.kind(), error.attempts, clock.elapsed()), (ErrorKind::TimedOut, 3, ms(303)));
+    assert_eq!(breaker.state(), CircuitState::Open);
+
+    let limited = CallTimeout::new(AsyncMapper::new(waits), ms(100)).to_call();
+    let error = limited.call(&token.with_timeout(ms(100)), &9_000).unwrap_err();
+    assert!(error.is_cancelled(), "{error:?}");
+}
+
+#[test]
+fn call_timeout_is_counted_once() {
+    let (clock, pipeline) = virtual_pipeline();
+    let limited = CallTimeout::new(Retry::new(AsyncMapper::new(waits).with_workers(1)), ms(10));
+    let results = Recorder::new(Stream::from_iter(&pipeline, [1, 50]).through(&limited));
+    clock.advance(ms(100));
+    let times: Vec<_> = results.timed_outputs().into_iter().map(|(at, result)| (at, result.is_ok())).collect();
+    assert_eq!(times, [(ms(1), true), (ms(11), false)]);
+    let report = pipeline.join();
+    let stage = report.stage("async_map").unwrap();
+    assert_eq!((stage.failed(), stage.failed_calls()), (1, 1));
+}
+
+#[test]
+#[should_panic(expected = "`limit` must be greater than zero")]
+fn call_timeout_of_no_time_is_refused() {
+    let _ = CallTimeout::new(AsyncMapper::new(waits), Duration::ZERO);
 }

@@ -4,6 +4,8 @@ pub(super) mod adaptive_concurrency;
 mod backoff;
 mod buckets;
 mod budget;
+pub(super) mod bulkhead;
+pub(super) mod call_timeout;
 mod call_window;
 mod circuit;
 pub(super) mod circuit_breaker;
@@ -20,6 +22,8 @@ pub(super) mod rate_limit;
 pub(super) mod retry;
 
 pub use adaptive_concurrency::{AdaptiveConcurrency, ConcurrencyStats};
+pub use bulkhead::Bulkhead;
+pub use call_timeout::CallTimeout;
 pub use circuit::{Circuit, CircuitState, CircuitStats};
 pub use circuit_breaker::CircuitBreaker;
 pub use dead_letter::{DeadLetter, DeadLetterQueue, DlqOutput, DlqStats, FailureLimit, Overflow};

@@ -66,7 +66,7 @@ use crate::pipeline::CancelToken;
 /// With [`with_max_wait`](Self::with_max_wait), a call that would have to wait for longer is not made and takes no turn. Its
 /// item fails at once, with kind [`Rejected`](crate::ErrorKind::Rejected), the source
 /// [`Rejection::RateLimited`] and 0 attempts. So does a call whose turn comes after the deadline of its token: that of the
-/// pipeline, or of a layer outside such as a retry with a total timeout.
+/// pipeline, or of a layer outside such as [`CallTimeout`](crate::CallTimeout).
 ///
 /// # Cancellation
 /// Ends a wait at once; the call is not made. It gives its turn back if no call of the same key has a later one; otherwise the turn is

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use streamz::{
-    AdaptiveConcurrency, AsyncMapper, Call, CallError, CallFailure, CallStage, CancelToken, CircuitBreaker,
-    DeadLetterQueue, ErrorKind, Fallback, Hedge, Layered, Mapper, ProcessorFn, RateLimit, Retry, Stream,
+    AdaptiveConcurrency, AsyncMapper, Bulkhead, Call, CallError, CallFailure, CallStage, CallTimeout, CancelToken,
+    CircuitBreaker, DeadLetterQueue, ErrorKind, Fallback, Hedge, Layered, Mapper, ProcessorFn, RateLimit, Retry,
+    Stream,
 };
 
 use super::pool::{call, plus_one};
@@ -151,12 +152,13 @@ pub fn register(registry: &mut Registry) {
     );
     registry.add(
         Subject::new(
-            "RateLimit: by key, waiting",
+            "RateLimit: by key",
             &["RateLimit"],
             ITEMS,
             |site| {
                 let calls = AsyncMapper::new(call(site)).with_workers(3);
-                RateLimit::new(calls, 1e6).with_burst(2).with_key(|item: &Item| item.value() % 3, 2)
+                // No call waits: in some cases no time passes.
+                RateLimit::new(calls, 1e6).with_burst(usize::MAX).with_key(|item: &Item| item.value() % 3, 2)
             },
             plus_one,
         )
@@ -178,6 +180,42 @@ pub fn register(registry: &mut Registry) {
         },
         |input, _| each(input, Faults::None, true, |value| vec![Seen::Made(Kind::Other, Some(value))]),
     ));
+    registry.add(
+        Subject::new(
+            "Bulkhead: fewer calls than workers",
+            &["Bulkhead"],
+            ITEMS,
+            |site| Bulkhead::new(AsyncMapper::new(call(site)).with_workers(3), 2),
+            plus_one,
+        )
+        .closure(Closure::Fails)
+        .sleeps(),
+    );
+    registry.add(
+        Subject::new(
+            "Bulkhead: one call of each key",
+            &["Bulkhead"],
+            ITEMS,
+            |site| {
+                let calls = AsyncMapper::new(call(site)).with_workers(4);
+                Bulkhead::new(calls, 1).with_key(|item: &Item| item.value() % 2)
+            },
+            plus_one,
+        )
+        .closure(Closure::Fails)
+        .sleeps(),
+    );
+    registry.add(
+        Subject::new(
+            "CallTimeout",
+            &["CallTimeout"],
+            ITEMS,
+            |site| CallTimeout::new(AsyncMapper::new(call(site)).with_workers(3), Duration::MAX),
+            plus_one,
+        )
+        .closure(Closure::Fails)
+        .sleeps(),
+    );
     registry.add(
         Subject::new(
             "Fallback: around a breaker around a retry",

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use streamz::{
-    AdaptiveConcurrency, AsyncMapper, Call, CallError, CallFailure, CancelToken, CircuitBreaker, Fallback, Hedge,
-    Layered, Mapper, Processor, RateLimit, Recover, Retry, StreamError,
+    AdaptiveConcurrency, AsyncMapper, Bulkhead, Call, CallError, CallFailure, CallTimeout, CancelToken, CircuitBreaker,
+    Fallback, Hedge, Layered, Mapper, Processor, RateLimit, Recover, Retry, StreamError,
 };
 
 use super::{Op, boxed_up, dawdle, faults, panics};
@@ -16,8 +16,18 @@ use crate::common::item::Item;
 use crate::common::models::hit;
 use crate::common::seen::{Kind, Seen};
 
-const MENU: &[fn(&mut Rng) -> Op] =
-    &[retry, breaker, breaker_with_fallback, wrapped_twice, combined, layered, adaptive, hedged, rate_limited];
+const MENU: &[fn(&mut Rng) -> Op] = &[
+    retry,
+    breaker,
+    breaker_with_fallback,
+    wrapped_twice,
+    combined,
+    layered,
+    adaptive,
+    hedged,
+    rate_limited,
+    bulkhead,
+];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -242,5 +252,18 @@ fn rate_limited(rng: &mut Rng) -> Op {
     let out = |value| vec![Seen::Value(value + 9)];
     let op = Op::each(what, boxed_up(Fallback::new(limited, other)), faults, true, out);
     // Before a deadline of the pipeline some are rejected.
+    Op { ordered, hurries: true, ..op }
+}
+
+/// Calls of which few are made at a time, within a time limit that none needs.
+fn bulkhead(rng: &mut Rng) -> Op {
+    let faults = faults(rng);
+    let (pool, ordered) = pool(rng, faults);
+    let (max_calls, keys, attempts) = (rng.usize(1..4), rng.u64(1..4), rng.u32(1..3));
+    let bulkhead = Bulkhead::new(CallTimeout::new(pool, Duration::from_secs(1_000)), max_calls);
+    let bulkhead = bulkhead.with_key(move |item: &Item| item.value() % keys);
+    let retry = Retry::new(bulkhead).max_attempts(attempts).base_delay(Duration::ZERO);
+    let what = format!("bulkhead of {max_calls}, {keys} keys, {attempts} attempts, ordered {ordered}, {faults:?}");
+    let op = Op::each(what, boxed_up(retry), faults, true, |value| vec![Seen::Value(value + 9)]);
     Op { ordered, hurries: true, ..op }
 }
