@@ -45,8 +45,8 @@ pub trait Call: Send + Sync + 'static {
 /// Code around a [`Call`]: what a [`Layered`](crate::Layered) runs in place of the call that it wraps.
 ///
 /// A layer decides whether, when, how often and with which token the inner call is made, and what its result means. Closures
-/// of the same parameters are layers; implement the trait for a layer that is used in several places. It has a type parameter for the
-/// inner call, so that one implementation can fit every call, or only those with a certain item, result or error:
+/// of the same parameters are layers; implement the trait for a layer that is used in several places. It has a type parameter
+/// for the inner call, so that one implementation can fit every call, or only those with a certain item, result or error:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -75,8 +75,9 @@ pub trait Call: Send + Sync + 'static {
 /// ```
 ///
 /// # What a layer must do
-/// - Give the inner call the token that it was given, or a child of it. A layer that cancels a child says what that means: it returns
-///   [`TimedOut`](CallFailure::TimedOut), or whatever else it was for, in place of [`Cancelled`](CallFailure::Cancelled).
+/// - Give the inner call the token that it was given, or a child of it. A layer that cancels a child says what that means: it
+///   returns [`TimedOut`](CallFailure::TimedOut), or whatever else it was for, in place of
+///   [`Cancelled`](CallFailure::Cancelled).
 /// - Wait through the token: [`CancelToken::sleep`] ends at once when the stage is cancelled, and runs in virtual time.
 /// - Add up the [`attempts`](CallError::attempts) if it calls more than once.
 ///

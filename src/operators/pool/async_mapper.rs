@@ -102,10 +102,10 @@ where
 
     /// Sets how long one call may take. Defaults to no limit.
     ///
-    /// The limit is passed to the call as the deadline of its token: a call that waits through its token ends
-    /// at once. One that returns an error after the deadline fails with kind [`TimedOut`](crate::ErrorKind::TimedOut);
-    /// one that returns a result all the same keeps it. A call that never looks at its token is not interrupted. To limit the time of
-    /// a call together with what is around it, such as a wait for a rate limit, see [`CallTimeout`](crate::CallTimeout).
+    /// The limit is passed to the call as the deadline of its token: a call that waits through its token ends at once. One
+    /// that returns an error after the deadline fails with kind [`TimedOut`](crate::ErrorKind::TimedOut); one that returns a
+    /// result all the same keeps it. A call that never looks at its token is not interrupted. To limit the time of a call
+    /// together with what is around it, such as a wait for a rate limit, see [`CallTimeout`](crate::CallTimeout).
     ///
     /// # Panics
     /// If `timeout` is zero.

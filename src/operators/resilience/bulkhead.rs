@@ -71,8 +71,8 @@ pub struct Bulkhead<S: CallStage> {
 }
 
 impl<S: CallStage> Bulkhead<S> {
-    /// Lets at most `max_calls` calls of `inner` be in progress at a time. The stage keeps the name and the pool of `inner` unless it
-    /// is given others.
+    /// Lets at most `max_calls` calls of `inner` be in progress at a time. The stage keeps the name and the pool of `inner`
+    /// unless it is given others.
     ///
     /// # Panics
     /// If `max_calls` is 0.

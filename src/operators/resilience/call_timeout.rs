@@ -43,9 +43,9 @@ use crate::pipeline::CancelToken;
 ///
 /// # What happens at the deadline
 /// The token of the call is cancelled. A call that waits through its token, in [`CancelToken::sleep`] or in a layer of this
-/// library, ends at once. A thread cannot be interrupted, though: a call that never looks at its token takes as long as it takes,
-/// and its worker makes no other call. So give sockets and clients time limits of their own; [`CancelToken::deadline`] tells the call
-/// how much time is left.
+/// library, ends at once. A thread cannot be interrupted, though: a call that never looks at its token takes as long as it
+/// takes, and its worker makes no other call. So give sockets and clients time limits of their own; [`CancelToken::deadline`]
+/// tells the call how much time is left.
 ///
 /// A call that returns an error after the deadline fails with kind [`TimedOut`](crate::ErrorKind::TimedOut); one that returns a
 /// result keeps it.
@@ -70,8 +70,8 @@ pub struct CallTimeout<S: CallStage> {
 }
 
 impl<S: CallStage> CallTimeout<S> {
-    /// Limits each call of `inner` to the time `limit`. A limit too long to add never passes. The stage keeps the name and the pool of
-    /// `inner` unless it is given others.
+    /// Limits each call of `inner` to the time `limit`. A limit too long to add never passes. The stage keeps the name and
+    /// the pool of `inner` unless it is given others.
     ///
     /// # Panics
     /// If `limit` is zero.

@@ -13,9 +13,9 @@ use crate::pipeline::CancelToken;
 /// Puts a layer of your own around a call: to measure or log it, to change its token, to cache, replace or refuse its result.
 ///
 /// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
-/// another layer, such as a [`Retry`](crate::Retry). Together they are one stage with one pool; each worker runs the whole nest.
-/// The layer is a closure, or a type that implements [`CallLayer`]. It is given the call that it wraps, the token and the item, and
-/// returns the result.
+/// another layer, such as a [`Retry`](crate::Retry). Together they are one stage with one pool; each worker runs the whole
+/// nest. The layer is a closure, or a type that implements [`CallLayer`]. It is given the call that it wraps, the token and
+/// the item, and returns the result.
 ///
 /// ```
 /// use std::sync::mpsc;

@@ -69,8 +69,8 @@ use crate::pipeline::CancelToken;
 /// pipeline, or of a layer outside such as [`CallTimeout`](crate::CallTimeout).
 ///
 /// # Cancellation
-/// Ends a wait at once; the call is not made. It gives its turn back if no call of the same key has a later one; otherwise the turn is
-/// lost.
+/// Ends a wait at once; the call is not made. It gives its turn back if no call of the same key has a later one; otherwise
+/// the turn is lost.
 ///
 /// # Memory
 /// That of the pool, and with a key some 100 bytes for each key that has had a call in the last `burst / rate` seconds, up to
@@ -121,10 +121,10 @@ impl<S: CallStage> RateLimit<S> {
     /// Limits the calls of each key on their own. At most `max_keys` keys are kept apart.
     ///
     /// A key is evicted when it is idle: when it has had no call for so long that the next one would find its whole burst. If
-    /// more than `max_keys` keys are in use, a new one shares the turns of the key that is idle soonest. No key ever exceeds its limit,
-    /// but some wait longer than they would have to. So choose `max_keys` greater than the number of keys that have calls within
-    /// `burst / rate` seconds. A key is known by a 64-bit hash with a random seed; should the hashes of two keys be equal, they
-    /// share a limit.
+    /// more than `max_keys` keys are in use, a new one shares the turns of the key that is idle soonest. No key ever exceeds
+    /// its limit, but some wait longer than they would have to. So choose `max_keys` greater than the number of keys that
+    /// have calls within `burst / rate` seconds. A key is known by a 64-bit hash with a random seed; should the hashes of two
+    /// keys be equal, they share a limit.
     ///
     /// `key` is called once for each call. A panic in it fails the item.
     ///
