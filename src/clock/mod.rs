@@ -4,6 +4,7 @@
 //! system, so that a test can give a pipeline a [`ManualClock`] and move the time itself.
 
 pub(crate) mod account;
+mod backoff;
 mod clock;
 mod limit;
 mod manual;
@@ -11,6 +12,7 @@ mod notify;
 mod ticks;
 pub(crate) mod wait;
 
+pub(crate) use backoff::Backoff;
 pub(crate) use clock::real_now;
 pub use clock::{Clock, SystemClock};
 pub(crate) use limit::Limit;

@@ -1,7 +1,6 @@
 //! Operators that handle failures.
 
 pub(super) mod adaptive_concurrency;
-mod backoff;
 mod buckets;
 mod budget;
 pub(super) mod bulkhead;

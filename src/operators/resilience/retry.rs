@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::backoff::Backoff;
 use super::budget::Budget;
+use crate::clock::Backoff;
 use crate::error::Result;
 use crate::operators::call::{PoolOptions, call_stage, pool_options};
 use crate::operators::pool::combine::combine;

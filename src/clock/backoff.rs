@@ -1,23 +1,23 @@
-//! [`Backoff`]: how long to wait before a retry.
+//! [`Backoff`]: how long to wait before a retry or a restart.
 
 use std::time::Duration;
 
-use crate::clock::from_nanos;
+use super::from_nanos;
 
 const DEFAULT_MAX: Duration = Duration::from_secs(30);
 
 /// The delay before retry `k` is `base * 2^(k-1)`, at most `max`; with jitter something between half and all of that.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Backoff {
-    pub(super) base: Duration,
+pub(crate) struct Backoff {
+    pub(crate) base: Duration,
     /// `None` for [`DEFAULT_MAX`], or `base` if that is longer.
-    pub(super) max: Option<Duration>,
-    pub(super) jitter: bool,
+    pub(crate) max: Option<Duration>,
+    pub(crate) jitter: bool,
 }
 
 impl Backoff {
     /// The delay before retry `retry`, counted from 1, without jitter. Right for every number up to the greatest.
-    pub(super) fn full(&self, retry: u32) -> Duration {
+    pub(crate) fn full(&self, retry: u32) -> Duration {
         let max = self.max.unwrap_or(DEFAULT_MAX.max(self.base));
         let (base, doublings) = (self.base.as_nanos(), retry.saturating_sub(1));
         // As long as the highest bit stays inside, nothing is lost by the shift.
@@ -32,7 +32,7 @@ impl Backoff {
     }
 
     /// The delay before retry `retry`.
-    pub(super) fn delay(&self, retry: u32, random: impl FnOnce(u128) -> u128) -> Duration {
+    pub(crate) fn delay(&self, retry: u32, random: impl FnOnce(u128) -> u128) -> Duration {
         let full = self.full(retry);
         if !self.jitter {
             return full;
