@@ -76,7 +76,10 @@
 //! | make one stream of several | [`FanIn`]; one after another: [`Stream::chain`]; in pairs: [`Stream::zip`] |
 //! | get one value: a sum, a maximum, the first that fits | [`Stream::consume`], [`Stream::fold`], [`Stream::reduce`] |
 //! | read a stream on another thread | [`Stream::spawn`] |
+//! | read files, or all files of a folder | [`Stream::file_lines`], [`Stream::directory`] |
 //! | read a file that grows and is rotated | [`Stream::follow`] |
+//! | make items in a closure | [`Stream::from_fn`] |
+//! | restart a source that fails | [`Stream::restarting`] |
 //! | name a part of a pipeline | [`ProcessorFn`], [`Processor::then`] |
 //!
 //! # Threads and memory
@@ -149,9 +152,10 @@ pub use pipeline::{
 };
 pub use stage::{Emit, Operator, Tally};
 pub use stream::{
-    BoxProcessor, BoxStage, FileError, FileLine, Follow, FollowEvent, FollowStart, FollowStats, FromLine, Fused,
-    Inline, Interval, IntoIter, IntoLineReader, Items, Line, LineError, LineReader, Processor, ProcessorFn, ReadErrors,
-    RecvTimeoutError, SendError, Sender, Stage, Steps, Stream, StreamReceiver, Then, TryRecvError,
+    BoxProcessor, BoxStage, Directory, FileError, FileLine, Files, Follow, FollowEvent, FollowStart, FollowStats,
+    FromLine, Fused, Inline, Interval, IntoIter, IntoLineReader, Items, Line, LineError, LineReader, Processor,
+    ProcessorFn, ReadErrors, RecvTimeoutError, Restart, RestartAttempt, RestartStats, SendError, Sender, Stage, Steps,
+    Stream, StreamReceiver, Then, TryRecvError,
 };
 
 /// The parameters of [`Steps`] and [`Inline`]: which steps these have so far, and what they begin with.

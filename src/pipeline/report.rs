@@ -193,7 +193,8 @@ pub struct StepReport {
     /// Error items that it was given and did not send on: recovered from, or dropped for want of room or of a reader.
     pub errors_absorbed: u64,
     /// Calls that had no result: they returned an error, panicked, ran into a time limit, or were refused, by a
-    /// [`CircuitBreaker`](crate::CircuitBreaker) for example. Every attempt counts. Zero for steps that make no [`Call`](crate::Call).
+    /// [`CircuitBreaker`](crate::CircuitBreaker) for example. Every attempt counts. For a [`Restart`](crate::Restart), the
+    /// failures of its source. Zero for other steps that make no [`Call`](crate::Call).
     ///
     /// If there are more of these than [`failed`](Self::failed) items, the others were made good in the step itself: by a
     /// [`Retry`](crate::Retry), a [`Fallback`](crate::Fallback) or [`combine`](crate::Combine).

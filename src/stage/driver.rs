@@ -259,6 +259,9 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     /// The end of the stage, if its input was cut.
     #[inline]
     fn turn_to_the_input(&mut self) -> Result<Option<End>, Stop> {
+        if F::NEEDS_ROOM {
+            self.make_room_for_more()?;
+        }
         self.follow_the_feed();
         let polled = if self.feed.is_drained() { Polled::Ended(End::Finished) } else { self.feed.poll() };
         match polled {
@@ -286,12 +289,16 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         loop {
             self.check()?;
             self.out.handed_over |= self.out.sender.borrow_mut().hand_over_if_hungry();
+            if F::NEEDS_ROOM {
+                self.make_room_for_more()?;
+            }
             self.publish();
             self.follow_the_feed();
             if self.feed.is_drained() {
                 return self.end(End::Finished);
             }
-            let (begun, most) = self.stopwatch.begin(self.thread.stretch(TURNS));
+            let turns = if F::NEEDS_ROOM { 1 } else { TURNS };
+            let (begun, most) = self.stopwatch.begin(self.thread.stretch(turns));
             let (op, feed, out, thread, received) =
                 (self.turns.op_mut(), &mut self.feed, &mut self.out, &self.thread, &mut self.received);
             let polled = panic::catch(|| {

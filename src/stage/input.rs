@@ -21,6 +21,10 @@ use crate::pipeline::timing::Phase;
 pub(crate) trait Feed {
     type Item: Send + 'static;
 
+    /// Whether it is to be asked for an item only when there is room for it. Otherwise an item may wait in the hands of the
+    /// stage.
+    const NEEDS_ROOM: bool = false;
+
     /// Takes the next item, if there is one. A source may block here, in code of the user's.
     fn poll(&mut self) -> Polled<Self::Item>;
 

@@ -21,8 +21,8 @@ pub use inline::{FromIter, FromLines, Inline, Origin};
 pub use items::Items;
 pub use iter::IntoIter;
 pub use origin::{
-    FileError, FileLine, Follow, FollowEvent, FollowStart, FollowStats, FromLine, Interval, IntoLineReader, Line,
-    LineError, LineReader, ReadErrors,
+    Directory, FileError, FileLine, Files, Follow, FollowEvent, FollowStart, FollowStats, FromLine, Interval,
+    IntoLineReader, Line, LineError, LineReader, ReadErrors, Restart, RestartAttempt, RestartStats,
 };
 pub use processor::{BoxProcessor, Fused, Processor, ProcessorFn, Stage, Then};
 pub use receiver::StreamReceiver;

@@ -58,6 +58,11 @@ fn ends_go_to_another_thread() {
 #[test]
 fn sources_go_to_another_thread() {
     is_send::<streamz::Follow>();
+    is_send::<streamz::Directory>();
+    is_send::<streamz::Files>();
+    is_send::<streamz::Restart<fn()>>();
+    is_shared::<streamz::RestartStats>();
+    is_shared::<streamz::RestartAttempt>();
 }
 
 #[test]

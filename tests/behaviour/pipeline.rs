@@ -1,12 +1,16 @@
 //! `Pipeline`: who owns what, and how it ends.
 
 mod dead_sources;
+mod files;
+mod folder;
 mod follow;
+mod from_fn;
 mod intervals;
 mod items;
 mod lines;
 mod names;
 mod receivers;
+mod restarts;
 mod run;
 mod tasks;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use streamz::delivery::{DeliveryConfig, Failure, Replay};
-use streamz::{Mapper, Pipeline, Sender, StageKind, Stream};
+use streamz::{Mapper, Pipeline, Restart, RestartAttempt, Sender, StageKind, Stream};
 
 use crate::common::faults::{Fault, Faults, Refused};
 use crate::common::inbox::{Fates, Letter, Letters, Records, is_stray};
@@ -67,10 +67,15 @@ impl Length {
         }
     }
 
-    /// The numbers from 0 on. Who is to end an endless source may have to wait for a processor, while something unbounded
-    /// gathers all that comes: after a while the source gives way before each item.
+    /// The numbers from 0 on.
     fn values(self) -> impl Iterator<Item = u64> {
-        (0..self.count()).inspect(|value| {
+        self.values_from(0)
+    }
+
+    /// The numbers from `first` on. Who is to end an endless source may have to wait for a processor, while something unbounded
+    /// gathers all that comes: after a while the source gives way before each item.
+    fn values_from(self, first: u64) -> impl Iterator<Item = u64> {
+        (first..self.count()).inspect(|value| {
             if *value >= MANY {
                 spin(1);
             }
@@ -80,7 +85,7 @@ impl Length {
 
 /// A source of that length. With `timed`, feeders may wait with a time limit.
 pub(crate) fn random(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length, timed: bool) -> Source {
-    match rng.u8(..10) {
+    match rng.u8(..12) {
         0 | 1 => {
             let census = census.clone();
             let items = length.values().map(move |value| census.item(value));
@@ -93,6 +98,8 @@ pub(crate) fn random(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length
         5 if length == Length::Endless => interval(rng, pipeline, census),
         7 => replay(rng, pipeline, census, length),
         8 | 9 => deliver(rng, pipeline, census, length),
+        10 => from_fn(pipeline, census, length),
+        11 => restarting(rng, pipeline, census, length),
         _ => channel(rng, pipeline, census, length, timed),
     }
 }
@@ -198,6 +205,28 @@ fn panicking(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length
     });
     let stream = Stream::from_iter(pipeline, items);
     Source::new(pipeline, stream, format!("from_iter, panics at {end}, {length:?}"))
+}
+
+/// A closure that makes the items.
+fn from_fn(pipeline: &Pipeline, census: &Census, length: Length) -> Source {
+    let (census, mut values) = (census.clone(), length.values());
+    let stream = Stream::from_fn(pipeline, move |_| streamz::ok(values.next().map(|value| census.item(value))));
+    Source::new(pipeline, stream, format!("from_fn, {length:?}"))
+}
+
+/// A source that breaks again and again, and goes on where it was, or begins at the beginning.
+fn restarting(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length) -> Source {
+    let (census, run) = (census.clone(), rng.u64(1..20));
+    let from_the_start = length != Length::Endless && rng.bool();
+    let restart = Restart::new(move |attempt: &RestartAttempt| {
+        let (census, breaks) = (census.clone(), attempt.sent() + run);
+        let values = length.values_from(if from_the_start { 0 } else { attempt.sent() });
+        streamz::ok(values.map(move |value| if value == breaks { Err(Refused(value)) } else { Ok(census.item(value)) }))
+    });
+    let restart = restart.base_delay(Duration::from_micros([0, 20][rng.usize(..2)]));
+    let restart = if from_the_start { restart.skip_sent() } else { restart };
+    let stream = Stream::restarting(pipeline, restart);
+    Source::new(pipeline, stream, format!("restarting after {run}, from the start {from_the_start}, {length:?}"))
 }
 
 /// The last stage that was made.

@@ -9,23 +9,30 @@
 //! and [`Site::died`] says so: half the input must not pass for all of it, whatever stands behind the source. An item that
 //! is broken while the source lives is an error item, made by [`Site::error`].
 
+mod directory;
 mod file_line;
+mod files;
 mod follow;
 mod foreign;
+mod from_fn;
 mod interval;
 mod iter;
 mod line_reader;
 mod lines;
+mod restart;
 
 use std::sync::Arc;
 
+pub use directory::Directory;
 pub use file_line::{FileError, FileLine};
+pub use files::Files;
 pub use follow::{Follow, FollowEvent, FollowStart, FollowStats};
 pub use interval::Interval;
 pub(super) use iter::Iter;
 pub use line_reader::{Line, LineError, LineReader, ReadErrors};
 pub(super) use lines::Lines;
 pub use lines::{FromLine, IntoLineReader};
+pub use restart::{Restart, RestartAttempt, RestartStats};
 
 use super::start::{Registered, spawn_driver};
 use super::{Sender, Stream};

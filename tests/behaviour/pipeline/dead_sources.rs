@@ -1,10 +1,11 @@
 //! A source that dies cuts its stream, whatever stands behind it.
 
 use std::io::{self, BufReader, Read};
+use std::time::Duration;
 
 use streamz::{
-    CancelToken, ErrorKind, Inline, LineReader, Outcome, PanicMessage, Pipeline, ReadErrors, Result, Stream,
-    StreamError,
+    CancelToken, ErrorKind, Inline, LineReader, Outcome, PanicMessage, Pipeline, ReadErrors, Restart, RestartAttempt,
+    Result, Stream, StreamError,
 };
 
 /// Gives `0` to `2` and dies.
@@ -72,6 +73,24 @@ const SOURCES: &[Source] = &[
         sender.cut(io::Error::other(REASON));
         clone.send(3).unwrap_err();
         stream
+    }),
+    ("a closure that fails", |p| {
+        let mut numbers = 0..3;
+        Stream::from_fn(p, move |_| match numbers.next() {
+            Some(n) => Ok(Some(n)),
+            None => Err(io::Error::other(REASON)),
+        })
+    }),
+    ("a closure that panics", |p| {
+        let mut numbers = 0..3;
+        Stream::from_fn(p, move |_| streamz::ok(Some(numbers.next().unwrap_or_else(|| panic!("{REASON}")))))
+    }),
+    ("a source that is restarted in vain", |p| {
+        let restart = Restart::new(|attempt: &RestartAttempt| match attempt.failures() {
+            0 => Ok((0..3).map(Ok).chain([Err(io::Error::other("for now"))])),
+            _ => Err(io::Error::other(REASON)),
+        });
+        Stream::restarting(p, restart.base_delay(Duration::ZERO).max_attempts(2))
     }),
     ("a reader with steps", |p| {
         Inline::lines(p, failing()).try_map(|line: &String| line.parse::<u64>()).spawn("parse")

@@ -10,6 +10,7 @@ use crate::pipeline::CancelToken;
 use crate::pipeline::stats::Counter;
 use crate::stream::Stream;
 use crate::stream::origin::file_line::{FileLine, FromFileLine};
+use crate::stream::origin::files::from_path;
 use crate::stream::origin::follow::feed::Following;
 
 /// How often files are looked at unless set otherwise.
@@ -183,35 +184,7 @@ impl fmt::Debug for Follow {
     }
 }
 
-impl From<PathBuf> for Follow {
-    fn from(path: PathBuf) -> Self {
-        Self::new(path)
-    }
-}
-
-impl From<&Path> for Follow {
-    fn from(path: &Path) -> Self {
-        Self::new(path)
-    }
-}
-
-impl From<&PathBuf> for Follow {
-    fn from(path: &PathBuf) -> Self {
-        Self::new(path)
-    }
-}
-
-impl From<&str> for Follow {
-    fn from(path: &str) -> Self {
-        Self::new(path)
-    }
-}
-
-impl From<String> for Follow {
-    fn from(path: String) -> Self {
-        Self::new(path)
-    }
-}
+from_path!(Follow);
 
 /// The counts of a [`Follow`]: a live handle. Clones show the same.
 #[derive(Clone, Default)]

@@ -1,0 +1,321 @@
+//! [`Directory`]: the files of a folder.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::vec;
+
+use super::Site;
+use super::file_line::FileError;
+use super::files::from_path;
+use crate::clock::earlier;
+use crate::clock::wait::{Waiter, before_blocking};
+use crate::edge::{End, Polled};
+use crate::error::{ErrorKind, PanicMessage};
+use crate::panic;
+use crate::pipeline::CancelToken;
+use crate::pipeline::timing::Phase;
+use crate::stage::input::Feed;
+use crate::stage::thread::StageThread;
+use crate::stream::Stream;
+
+/// Which files of a folder [`Stream::directory`] finds, or [`Stream::file_lines`] reads.
+///
+/// ```
+/// use streamz::{Directory, Pipeline, Stream};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = std::env::temp_dir().join(format!("streamz-doc-directory-{}", std::process::id()));
+/// # std::fs::create_dir_all(dir.join("b"))?;
+/// for name in ["a.csv", "b/c.csv", "b/notes.txt", "d.csv"] {
+///     std::fs::write(dir.join(name), name)?;
+/// }
+///
+/// let pipeline = Pipeline::new("import");
+/// let tables = Directory::new(&dir).recursive().with_filter(|path| path.extension().is_some_and(|it| it == "csv"));
+/// let texts = Stream::directory(&pipeline, tables)
+///     .async_map(4, |_: &streamz::CancelToken, path: &std::path::PathBuf| std::fs::read_to_string(path)) // four at a time
+///     .collect::<Vec<_>>()?;
+/// assert_eq!(texts, ["a.csv", "b/c.csv", "d.csv"]);
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "options do nothing until they are given to a source"]
+#[doc(alias("glob", "walkdir", "read_dir"))]
+pub struct Directory {
+    path: PathBuf,
+    recursive: bool,
+    filter: Option<Filter>,
+    watch: Option<Duration>,
+}
+
+type Filter = Box<dyn FnMut(&Path) -> bool + Send>;
+
+impl Directory {
+    /// The files in a folder, in the order of their names.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), recursive: false, filter: None, watch: None }
+    }
+
+    /// Also finds the files in the folders within, where these come in the order of the names. Defaults to leaving folders out.
+    ///
+    /// Each folder is visited once, so that symbolic links that lead back to one do no harm.
+    pub fn recursive(mut self) -> Self {
+        self.recursive = true;
+        self
+    }
+
+    /// Finds only files for whose path `filter` returns true. Defaults to all. It is not asked about folders. A panic cuts
+    /// the stream.
+    pub fn with_filter(mut self, filter: impl FnMut(&Path) -> bool + Send + 'static) -> Self {
+        self.filter = Some(Box::new(filter));
+        self
+    }
+
+    /// Looks again and again for files that are new, this long after it has looked at everything. Defaults to looking once.
+    ///
+    /// A file is known by its path; one that was removed and has come back is a new one. It is found as soon as it is there:
+    /// write to a file under another name, or elsewhere, and rename it when it is complete.
+    ///
+    /// # Panics
+    /// If `interval` is zero.
+    #[doc(alias = "poll")]
+    #[track_caller]
+    pub fn watch(mut self, interval: Duration) -> Self {
+        assert!(!interval.is_zero(), "`interval` must be greater than zero");
+        self.watch = Some(interval);
+        self
+    }
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory")
+            .field("path", &self.path)
+            .field("recursive", &self.recursive)
+            .field("has_filter", &self.filter.is_some())
+            .field("watch", &self.watch)
+            .finish_non_exhaustive()
+    }
+}
+
+from_path!(Directory);
+
+/// A walk through a folder, or one after the other.
+pub(super) struct Walk {
+    directory: Directory,
+    /// What is left of the folders that have been opened, the innermost last.
+    open: Vec<vec::IntoIter<PathBuf>>,
+    state: State,
+    /// The folders that this walk has visited.
+    visited: HashSet<PathBuf>,
+    /// What the last walk has found, or could not read, and what this one has; only if there is another one.
+    before: HashSet<PathBuf>,
+    now: HashSet<PathBuf>,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    /// The walk begins.
+    Starts,
+    Walks,
+    /// It is over. When the next one begins; `None` for never.
+    Waits(Option<Instant>),
+}
+
+/// What a look gives.
+pub(super) enum Found {
+    File(PathBuf),
+    Error(FileError),
+    /// There is nothing at present.
+    Nothing,
+    /// There will be nothing any more.
+    End,
+}
+
+impl Walk {
+    pub(super) fn new(directory: Directory) -> Self {
+        Self {
+            directory,
+            open: Vec::new(),
+            state: State::Starts,
+            visited: HashSet::new(),
+            before: HashSet::new(),
+            now: HashSet::new(),
+        }
+    }
+
+    /// The next file.
+    pub(super) fn next(&mut self, token: &CancelToken) -> Found {
+        loop {
+            if token.is_cancelled() || token.is_draining() {
+                return Found::Nothing;
+            }
+            match self.state {
+                State::Waits(until) if until.is_none_or(|until| token.now() < until) => return Found::Nothing,
+                State::Waits(_) | State::Starts => {
+                    self.state = State::Walks;
+                    let root = self.directory.path.clone();
+                    if let Err(error) = self.enter(&root)
+                        && let Some(error) = self.fails(root, error)
+                    {
+                        return Found::Error(error);
+                    }
+                }
+                State::Walks => {}
+            }
+            let Some(folder) = self.open.last_mut() else {
+                let Some(interval) = self.directory.watch else { return Found::End };
+                self.visited.clear();
+                // What is gone is forgotten.
+                self.before = std::mem::take(&mut self.now);
+                self.state = State::Waits(token.now().checked_add(interval));
+                continue;
+            };
+            let Some(path) = folder.next() else {
+                self.open.pop();
+                continue;
+            };
+            match self.look_at(&path) {
+                Ok(true) if self.is_new(&path) => return Found::File(path),
+                Ok(_) => {}
+                Err(error) => {
+                    if let Some(error) = self.fails(path, error) {
+                        return Found::Error(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether it is a file that is wanted. A folder is entered.
+    fn look_at(&mut self, path: &Path) -> io::Result<bool> {
+        let meta = fs::metadata(path)?;
+        if meta.is_dir() && self.directory.recursive {
+            self.enter(path)?;
+        }
+        Ok(meta.is_file() && self.directory.filter.as_mut().is_none_or(|filter| filter(path)))
+    }
+
+    fn enter(&mut self, folder: &Path) -> io::Result<()> {
+        before_blocking();
+        if self.directory.recursive && !self.visited.insert(fs::canonicalize(folder)?) {
+            return Ok(());
+        }
+        let mut paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+        paths.sort_unstable();
+        self.open.push(paths.into_iter());
+        Ok(())
+    }
+
+    /// Whether the last walk has not met it.
+    fn is_new(&mut self, path: &Path) -> bool {
+        if self.directory.watch.is_none() {
+            return true;
+        }
+        self.now.insert(path.to_owned());
+        !self.before.contains(path)
+    }
+
+    /// What cannot be read is told once.
+    fn fails(&mut self, path: PathBuf, source: io::Error) -> Option<FileError> {
+        self.is_new(&path).then(|| FileError::Unreadable { path: path.into(), source })
+    }
+
+    /// As [`Feed::wait`].
+    pub(super) fn wait(
+        &self,
+        thread: &StageThread,
+        until: Option<Instant>,
+        hint: impl FnMut() -> bool,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
+        let next = if let State::Waits(next) = self.state { next } else { None };
+        let token = &thread.token;
+        thread.wait(Phase::Idle, earlier(until, next), hint, |waiter| register(waiter) || token.is_draining());
+    }
+}
+
+/// The source of paths.
+struct Paths {
+    walk: Walk,
+    site: Site,
+    ended: bool,
+}
+
+impl Feed for Paths {
+    type Item = PathBuf;
+
+    fn poll(&mut self) -> Polled<PathBuf> {
+        if self.ended {
+            return Polled::Ended(End::Finished);
+        }
+        let Self { walk, site, .. } = self;
+        match panic::catch(|| walk.next(&site.token)) {
+            Ok(Found::File(path)) => Polled::Item(Ok(path)),
+            Ok(Found::Error(error)) => Polled::Item(Err(site.error(|it| it.with_source(error), ErrorKind::Failed))),
+            Ok(Found::Nothing) => Polled::Empty,
+            Ok(Found::End) => Polled::Ended(End::Finished),
+            Err(payload) => {
+                self.ended = true;
+                Polled::Ended(self.site.died(PanicMessage::from(payload)))
+            }
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.site.token.is_draining()
+    }
+
+    fn wait(
+        &self,
+        thread: &StageThread,
+        until: Option<Instant>,
+        hint: impl FnMut() -> bool,
+        register: impl FnOnce(&Waiter) -> bool,
+    ) {
+        self.walk.wait(thread, until, hint, register);
+    }
+
+    fn publish(&mut self, made: u64) {
+        self.site.publish(made);
+    }
+}
+
+impl Stream<PathBuf> {
+    /// The paths of the files in a folder, on a thread of its own.
+    ///
+    /// Takes the path of a folder, or a [`Directory`] with options of its own. Files are what leads to regular files, also through
+    /// symbolic links. The folder is read when the source starts, and each folder within when its turn comes.
+    ///
+    /// To read several files at a time, read them in a pool: `.async_map(n, ..)` has at most `n` open, and keeps the order.
+    /// For their lines, one file after the other, see [`file_lines`](Stream::file_lines).
+    ///
+    /// # Ordering
+    /// By name, byte by byte; a folder within has its place by its name. New files of a [watched](Directory::watch) folder come in that
+    /// order with each look.
+    ///
+    /// # Errors
+    /// What cannot be read, or has vanished, is an error item of kind [`Failed`](ErrorKind::Failed) with a [`FileError`] that
+    /// names it, and the rest goes on. A watched folder tells it once.
+    ///
+    /// # Cancellation
+    /// Stops between two files, and ends a wait at once. So does a drain.
+    ///
+    /// # Memory
+    /// The paths in the folder that is looked at and in those around it; if it is watched or recursive, also those of all folders,
+    /// and if it is watched of all files.
+    ///
+    /// # Panics
+    /// If `cancel` belongs to no pipeline, or to one that has finished.
+    #[doc(alias("glob", "walkdir", "read_dir"))]
+    #[track_caller]
+    pub fn directory(cancel: &CancelToken, directory: impl Into<Directory>) -> Self {
+        let walk = Walk::new(directory.into());
+        Self::source(cancel, "directory", |site| Paths { walk, site, ended: false })
+    }
+}

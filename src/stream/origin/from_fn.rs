@@ -1,0 +1,125 @@
+//! Items that a closure makes.
+
+use super::Site;
+use crate::edge::{End, Polled};
+use crate::error::{BoxError, PanicMessage};
+use crate::panic;
+use crate::pipeline::CancelToken;
+use crate::stage::input::Feed;
+use crate::stream::Stream;
+
+/// Calls a closure for each item, when there is room for it.
+struct FromFn<F> {
+    f: F,
+    site: Site,
+    ended: bool,
+}
+
+impl<F> FromFn<F> {
+    fn over<T>(&mut self, end: End) -> Polled<T> {
+        self.ended = true;
+        Polled::Ended(end)
+    }
+}
+
+impl<F, T, E> Feed for FromFn<F>
+where
+    F: FnMut(&CancelToken) -> Result<Option<T>, E>,
+    T: Send + 'static,
+    E: Into<BoxError>,
+{
+    type Item = T;
+
+    const NEEDS_ROOM: bool = true;
+
+    fn poll(&mut self) -> Polled<T> {
+        if self.ended {
+            return Polled::Ended(End::Finished);
+        }
+        let Self { f, site, .. } = self;
+        match panic::catch(|| f(&site.token)) {
+            Ok(Ok(Some(item))) => Polled::Item(Ok(item)),
+            Ok(Ok(None)) => self.over(End::Finished),
+            // Most likely that is why.
+            Ok(Err(_)) if self.site.token.is_cancelled() => Polled::Empty,
+            Ok(Err(error)) => {
+                let end = self.site.died(error);
+                self.over(end)
+            }
+            Err(payload) => {
+                let end = self.site.died(PanicMessage::from(payload));
+                self.over(end)
+            }
+        }
+    }
+
+    /// The closure may block at any time.
+    fn is_at_once(&mut self) -> bool {
+        true
+    }
+
+    fn is_drained(&self) -> bool {
+        self.site.token.is_draining()
+    }
+
+    fn publish(&mut self, made: u64) {
+        self.site.publish(made);
+    }
+}
+
+impl<T: Send + 'static> Stream<T> {
+    /// The items that `f` returns, one call for each, on a thread of their own: until it returns `None`, or an error.
+    ///
+    /// The state is the closure's. It is given the token of the pipeline, so that it can wait through
+    /// [`CancelToken::sleep`], and see that no more is wanted where it waits for something else.
+    ///
+    /// ```
+    /// use streamz::{CancelToken, Pipeline, Stream};
+    ///
+    /// /// A page of results, and where the next one begins.
+    /// fn fetch(page: u32) -> std::io::Result<(Vec<u32>, Option<u32>)> {
+    ///     Ok((vec![page * 10, page * 10 + 1], (page < 2).then_some(page + 1)))
+    /// }
+    ///
+    /// let pipeline = Pipeline::new("pages");
+    /// let mut next = Some(0);
+    /// let pages = Stream::from_fn(&pipeline, move |_: &CancelToken| {
+    ///     let Some(page) = next else { return Ok(None) };
+    ///     let (rows, following) = fetch(page)?;
+    ///     next = following;
+    ///     streamz::ok(Some(rows))
+    /// });
+    /// assert_eq!(pages.flatten().collect::<Vec<_>>()?, [0, 1, 10, 11, 20, 21]);
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    ///
+    /// For a closure that neither fails nor waits there is [`from_iter`](Stream::from_iter) with [`std::iter::from_fn`], which is
+    /// faster. For one that is to survive its errors, [`restarting`](Stream::restarting).
+    ///
+    /// # Back-pressure
+    /// `f` is called only when there is room for what it returns. With a capacity of 0 that is while the consumer waits for it.
+    ///
+    /// # Errors
+    /// An error, or a panic, cuts the stream: the last error is of kind [`Cancelled`](crate::ErrorKind::Cancelled) and has the
+    /// error or the [`PanicMessage`] as its source. Where single items may fail, let the item be a `Result` and
+    /// [`lift`](Stream::lift) the stream.
+    ///
+    /// # Cancellation
+    /// Stops between two calls, and so does a drain. A call in progress ends when it returns; an error that it returns after a
+    /// cancellation is not told.
+    ///
+    /// # Memory
+    /// Holds no items.
+    ///
+    /// # Panics
+    /// If `cancel` belongs to no pipeline, or to one that has finished.
+    #[doc(alias("unfold", "try_unfold", "generate", "repeat_with", "poll"))]
+    #[track_caller]
+    pub fn from_fn<F, E>(cancel: &CancelToken, f: F) -> Self
+    where
+        F: FnMut(&CancelToken) -> Result<Option<T>, E> + Send + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        Self::source(cancel, "from_fn", |site| FromFn { f, site, ended: false })
+    }
+}
