@@ -139,6 +139,25 @@ pub(crate) fn before_blocking() {
     hooks.iter().for_each(|hook| hook());
 }
 
+/// The receiving end of a foreign channel, whatever its items are.
+pub(crate) trait Channel {
+    /// Adds it to those that `select` waits for.
+    fn watch<'a>(&'a self, select: &mut Select<'a>);
+
+    /// Another handle of the same channel.
+    fn another(&self) -> Box<dyn Channel + Send>;
+}
+
+impl<T: Send + 'static> Channel for Receiver<T> {
+    fn watch<'a>(&'a self, select: &mut Select<'a>) {
+        select.recv(self);
+    }
+
+    fn another(&self) -> Box<dyn Channel + Send> {
+        Box::new(self.clone())
+    }
+}
+
 impl Waiter {
     /// A waiter for a thread about to be spawned: it counts as running from now on.
     pub(crate) fn for_thread(clock: &Clock, name: Arc<str>) -> Self {
@@ -234,13 +253,13 @@ impl Waiter {
     }
 
     /// As [`park`](Self::park), and also until one of the foreign `channels` has a message or is disconnected.
-    pub(crate) fn park_on<T: Send + 'static>(&self, channels: &[&Receiver<T>], deadline: Option<Instant>) {
+    pub(crate) fn park_on(&self, channels: &[&dyn Channel], deadline: Option<Instant>) {
         let probe = {
-            let channels: Vec<Receiver<T>> = channels.iter().copied().cloned().collect();
+            let channels: Vec<Box<dyn Channel + Send>> = channels.iter().map(|channel| channel.another()).collect();
             move || {
                 let mut select = Select::new();
                 for channel in &channels {
-                    select.recv(channel);
+                    channel.watch(&mut select);
                 }
                 select.try_ready().is_ok()
             }
@@ -249,7 +268,7 @@ impl Waiter {
             let mut select = Select::new();
             select.recv(signal);
             for channel in channels {
-                select.recv(channel);
+                channel.watch(&mut select);
             }
             ready(&mut select, deadline);
         });

@@ -1,4 +1,5 @@
-//! [`Feed`]: where a stage gets its items from; and [`Input`], the way in that most have: an edge or a foreign channel.
+//! [`Feed`]: where a stage gets its items from; [`Input`], the way in that most have: an edge or a foreign channel; and
+//! [`Inputs`], several of these that are waited for together.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +8,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::thread::StageThread;
 use crate::clock::earlier;
-use crate::clock::wait::{Waiter, Wake};
+use crate::clock::wait::{Channel, Waiter, Wake};
 use crate::edge::{EdgeReceiver, End, Polled};
 use crate::error::StreamError;
 use crate::panic::{Guarded, PanicPayload, guard_drop};
@@ -175,19 +176,6 @@ impl<T: Send + 'static> Input<T> {
         }
     }
 
-    /// Parks until one of `inputs`, which have been registered with, may have something.
-    pub(crate) fn park(inputs: &[Self], waiter: &Waiter, deadline: Option<Instant>) {
-        let foreign = |input: &'_ Self| matches!(input, Input::Foreign(_));
-        if !inputs.iter().any(foreign) {
-            return waiter.park(deadline);
-        }
-        let channels = inputs.iter().filter_map(|input| match input {
-            Input::Edge(_) => None,
-            Input::Foreign(foreign) => Some(&*foreign.receiver),
-        });
-        waiter.park_on(&channels.collect::<Vec<_>>(), deadline);
-    }
-
     /// For a consumer that has other inputs to go on with: makes it hungry here, unless it is so already. False if there is
     /// something.
     pub(crate) fn ask_beside(&self) -> bool {
@@ -221,7 +209,7 @@ impl<T: Send + 'static> Feed for Input<T> {
         hint: impl FnMut() -> bool,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
-        thread.wait_for_input(self, until, hint, register);
+        thread.wait_for_inputs(self, until, hint, register);
     }
 
     fn settle(&self) {
@@ -229,13 +217,136 @@ impl<T: Send + 'static> Feed for Input<T> {
     }
 
     fn announcer(&self) -> Box<dyn Fn()> {
-        match self {
-            Input::Edge(edge) => {
-                let edge = Arc::clone(edge.shared());
-                Box::new(move || edge.settle())
-            }
-            Input::Foreign(_) => Box::new(|| {}),
+        announcer(self)
+    }
+}
+
+/// The inputs of a stage, which are waited for together: one, several, or two of different types.
+pub(crate) trait Inputs {
+    /// A hint that a poll of one of them would find something.
+    fn may_have_items(&self) -> bool;
+
+    /// Registers with each of them, whatever the others say: true if a poll of one of them may find something.
+    fn want_items(&self, waiter: &Waiter) -> bool;
+
+    /// Adds the foreign channels among them.
+    fn channels<'a>(&'a self, found: &mut Vec<&'a dyn Channel>);
+
+    /// Announces the room that was made in each of them.
+    fn settle(&self);
+
+    /// Adds what announces the room in each of them, for a caller that has no access to the inputs.
+    fn announcers(&self, found: &mut Vec<Box<dyn Fn()>>);
+}
+
+/// What [`Feed::announcer`] returns for a feed that reads `inputs`.
+pub(crate) fn announcer(inputs: &impl Inputs) -> Box<dyn Fn()> {
+    let mut all = Vec::new();
+    inputs.announcers(&mut all);
+    Box::new(move || all.iter().for_each(|one| one()))
+}
+
+/// Parks until one of `inputs`, which have been registered with, may have something.
+pub(crate) fn park(inputs: &impl Inputs, waiter: &Waiter, deadline: Option<Instant>) {
+    let mut channels = Vec::new();
+    inputs.channels(&mut channels);
+    if channels.is_empty() { waiter.park(deadline) } else { waiter.park_on(&channels, deadline) }
+}
+
+impl<T: Send + 'static> Inputs for Input<T> {
+    fn may_have_items(&self) -> bool {
+        Input::may_have_items(self)
+    }
+
+    fn want_items(&self, waiter: &Waiter) -> bool {
+        Input::want_items(self, waiter)
+    }
+
+    fn channels<'a>(&'a self, found: &mut Vec<&'a dyn Channel>) {
+        if let Input::Foreign(foreign) = self {
+            found.push(&*foreign.receiver);
         }
+    }
+
+    fn settle(&self) {
+        Input::settle(self);
+    }
+
+    fn announcers(&self, found: &mut Vec<Box<dyn Fn()>>) {
+        if let Input::Edge(edge) = self {
+            let edge = Arc::clone(edge.shared());
+            found.push(Box::new(move || edge.settle()));
+        }
+    }
+}
+
+impl<I: Inputs> Inputs for Vec<I> {
+    fn may_have_items(&self) -> bool {
+        self.iter().any(I::may_have_items)
+    }
+
+    fn want_items(&self, waiter: &Waiter) -> bool {
+        self.iter().fold(false, |found, input| input.want_items(waiter) | found)
+    }
+
+    fn channels<'a>(&'a self, found: &mut Vec<&'a dyn Channel>) {
+        self.iter().for_each(|input| input.channels(found));
+    }
+
+    fn settle(&self) {
+        self.iter().for_each(I::settle);
+    }
+
+    fn announcers(&self, found: &mut Vec<Box<dyn Fn()>>) {
+        self.iter().for_each(|input| input.announcers(found));
+    }
+}
+
+/// One that may have ended.
+impl<I: Inputs> Inputs for Option<I> {
+    fn may_have_items(&self) -> bool {
+        self.as_ref().is_some_and(I::may_have_items)
+    }
+
+    fn want_items(&self, waiter: &Waiter) -> bool {
+        self.as_ref().is_some_and(|input| input.want_items(waiter))
+    }
+
+    fn channels<'a>(&'a self, found: &mut Vec<&'a dyn Channel>) {
+        self.iter().for_each(|input| input.channels(found));
+    }
+
+    fn settle(&self) {
+        self.iter().for_each(I::settle);
+    }
+
+    fn announcers(&self, found: &mut Vec<Box<dyn Fn()>>) {
+        self.iter().for_each(|input| input.announcers(found));
+    }
+}
+
+impl<A: Inputs, B: Inputs> Inputs for (A, B) {
+    fn may_have_items(&self) -> bool {
+        self.0.may_have_items() || self.1.may_have_items()
+    }
+
+    fn want_items(&self, waiter: &Waiter) -> bool {
+        self.0.want_items(waiter) | self.1.want_items(waiter)
+    }
+
+    fn channels<'a>(&'a self, found: &mut Vec<&'a dyn Channel>) {
+        self.0.channels(found);
+        self.1.channels(found);
+    }
+
+    fn settle(&self) {
+        self.0.settle();
+        self.1.settle();
+    }
+
+    fn announcers(&self, found: &mut Vec<Box<dyn Fn()>>) {
+        self.0.announcers(found);
+        self.1.announcers(found);
     }
 }
 
@@ -267,39 +378,27 @@ impl<T> Foreign<T> {
 }
 
 impl StageThread {
-    /// As [`wait`](Self::wait), for input that may come from a foreign channel.
-    pub(crate) fn wait_for_input<T: Send + 'static>(
-        &self,
-        input: &Input<T>,
-        until: Option<Instant>,
-        hint: impl FnMut() -> bool,
-        register: impl FnOnce(&Waiter) -> bool,
-    ) {
-        self.wait_for_inputs(std::slice::from_ref(input), until, hint, register);
-    }
-
     /// As [`wait`](Self::wait), for something in any of the inputs, some of which may be foreign channels.
-    pub(crate) fn wait_for_inputs<T: Send + 'static>(
+    pub(crate) fn wait_for_inputs(
         &self,
-        inputs: &[Input<T>],
+        inputs: &impl Inputs,
         until: Option<Instant>,
         mut hint: impl FnMut() -> bool,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
         self.wait_in(Phase::Idle, |waiter| {
-            let mut look = || inputs.iter().any(Input::may_have_items) || hint() || self.is_stopped();
+            let mut look = || inputs.may_have_items() || hint() || self.is_stopped();
             waiter.head_start();
             if look() || waiter.spin(&mut look) {
                 return;
             }
-            // With each of them, whatever the others say.
-            let found = inputs.iter().fold(false, |found, input| input.want_items(waiter) | found);
+            let found = inputs.want_items(waiter);
             // After the registrations: what changed before them is seen here, what changes later posts the wake.
             if !(register(waiter) || found || self.is_stopped()) {
                 let next = self.watch.as_ref().and_then(Watch::next);
-                Input::park(inputs, waiter, earlier(earlier(until, self.deadline), next));
+                park(inputs, waiter, earlier(earlier(until, self.deadline), next));
                 if let Some(watch) = &self.watch
-                    && !inputs.iter().any(Input::may_have_items)
+                    && !inputs.may_have_items()
                 {
                     watch.look(self.token.scope());
                 }

@@ -366,7 +366,7 @@ impl<W: Work> OwnLoop<W> {
         self.work.publish(&self.desk);
         self.input.settle();
         let gone = || self.desk.is_gone();
-        self.desk.thread.wait_for_input(&self.input, None, gone, |_| gone());
+        self.desk.thread.wait_for_inputs(&self.input, None, gone, |_| gone());
         self.stopwatch.waited();
     }
 

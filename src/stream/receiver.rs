@@ -229,7 +229,7 @@ impl<T: Send + 'static> Feed for WhileWanted<T> {
         register: impl FnOnce(&Waiter) -> bool,
     ) {
         let is_over = || self.interest.is_over();
-        thread.wait_for_input(&self.input, until, || hint() || is_over(), |waiter| register(waiter) || is_over());
+        thread.wait_for_inputs(&self.input, until, || hint() || is_over(), |waiter| register(waiter) || is_over());
     }
 
     fn settle(&self) {

@@ -65,12 +65,22 @@ impl Registered {
         Self { token: cancel.unnamed(), stats, origins: None, reservation }
     }
 
-    /// Enters one more input, which may be of another type.
+    /// Enters a stage with two inputs, which may be of different types, and one thread.
     #[track_caller]
-    pub(crate) fn and_input<T: Send + 'static>(self, input: &Stream<T>) -> Self {
-        check(self.token.scope(), &self.stats.name, input);
-        input.is_read_by(&self.stats);
-        Self { origins: None, ..self }
+    pub(crate) fn with_pair<T: Send + 'static, U: Send + 'static>(
+        cancel: &CancelToken,
+        (first, second): (&Stream<T>, &Stream<U>),
+        name: &str,
+    ) -> Self {
+        let scope = cancel.scope();
+        let named = first.next_name().or(second.next_name()).or_else(|| cancel.name().map(|name| &**name));
+        let name = named.unwrap_or(name);
+        check(scope, name, first);
+        check(scope, name, second);
+        let (stats, reservation) = scope.register(name, StageKind::Processor, &[], 1);
+        first.is_read_by(&stats);
+        second.is_read_by(&stats);
+        Self { token: cancel.unnamed(), stats, origins: None, reservation }
     }
 
     /// Enters a sink or consumer on the thread of the caller. The pipeline may have finished.

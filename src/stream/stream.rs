@@ -16,7 +16,7 @@ use crate::pipeline::name::checked;
 use crate::pipeline::stall::Watch;
 use crate::pipeline::stats::StageStats;
 use crate::pipeline::{CancelToken, Cause, InputReport, Membership};
-use crate::stage::input::Input;
+use crate::stage::input::{self, Input};
 use crate::stage::origins::Origins;
 
 /// The receiving end of a bounded channel of items and errors; what flows from one stage to the next.
@@ -290,7 +290,7 @@ impl<T: Send + 'static> Stream<T> {
                 && !self.token.is_cancelled()
             {
                 let until = earlier(limit.deadline(), self.token.deadline());
-                Input::park(std::slice::from_ref(input), &waiter, earlier(until, watch.next()));
+                input::park(input, &waiter, earlier(until, watch.next()));
                 if !input.may_have_items() {
                     watch.look(self.token.scope());
                 }

@@ -339,7 +339,7 @@ where
         let register = |_: &Waiter| if is_stuck { sender.want_room(wake) } else { desk.is_ready() || sender.is_gone() };
         let until = earlier(look.overdue, helps_at);
         match &self.input {
-            Some(input) if self.room() > 0 => self.thread.wait_for_input(input, until, hint, register),
+            Some(input) if self.room() > 0 => self.thread.wait_for_inputs(input, until, hint, register),
             _ if is_stuck => self.thread.wait(Phase::Blocked, until, hint, register),
             _ => self.thread.wait(Phase::Idle, until, hint, register),
         }

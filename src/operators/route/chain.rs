@@ -7,7 +7,7 @@ use crate::edge::{End, Polled};
 use crate::pipeline::stats::StageKind;
 use crate::pipeline::timing::Phase;
 use crate::stage::Pass;
-use crate::stage::input::{Feed, Input};
+use crate::stage::input::{Feed, Input, Inputs, announcer};
 use crate::stage::thread::StageThread;
 use crate::stream::Stream;
 use crate::stream::start::{Registered, spawn_driver};
@@ -46,12 +46,11 @@ impl<T: Send + 'static> Feed for Chained<T> {
     }
 
     fn settle(&self) {
-        self.inputs.iter().for_each(Input::settle);
+        self.inputs.settle();
     }
 
     fn announcer(&self) -> Box<dyn Fn()> {
-        let all: Vec<Box<dyn Fn()>> = self.inputs.iter().map(Feed::announcer).collect();
-        Box::new(move || all.iter().for_each(|one| one()))
+        announcer(&self.inputs)
     }
 }
 

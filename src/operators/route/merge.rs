@@ -19,7 +19,7 @@ use crate::clock::earlier;
 use crate::clock::wait::Waiter;
 use crate::edge::{End, Polled};
 use crate::error::StreamError;
-use crate::stage::input::{Feed, Input};
+use crate::stage::input::{Feed, Input, Inputs, announcer};
 use crate::stage::thread::StageThread;
 
 /// How many items an input may give in a row.
@@ -187,12 +187,11 @@ impl<T: Send + 'static> Feed for Merge<T> {
     }
 
     fn settle(&self) {
-        self.inputs.iter().for_each(Input::settle);
+        self.inputs.settle();
     }
 
     fn announcer(&self) -> Box<dyn Fn()> {
-        let all: Vec<Box<dyn Fn()>> = self.inputs.iter().map(Feed::announcer).collect();
-        Box::new(move || all.iter().for_each(|one| one()))
+        announcer(&self.inputs)
     }
 }
 

@@ -8,8 +8,7 @@ use std::time::Instant;
 use crate::clock::wait::Waiter;
 use crate::edge::{End, Polled};
 use crate::panic::{Held, guard_drop};
-use crate::pipeline::stats::StageKind;
-use crate::stage::input::{Feed, Input};
+use crate::stage::input::{Feed, Input, Inputs, announcer};
 use crate::stage::thread::StageThread;
 use crate::stage::{Emit, Operator};
 use crate::stream::Stream;
@@ -25,8 +24,7 @@ enum Side<A, B> {
 /// When the first has ended, the second keeps its turn until it gives an item, which has no partner, or ends: so the errors
 /// and marks behind its last partner pass.
 struct InTurn<A, B> {
-    first: Input<A>,
-    second: Input<B>,
+    inputs: (Input<A>, Input<B>),
     turn: Turn,
 }
 
@@ -46,8 +44,8 @@ impl<A: Send + 'static, B: Send + 'static> Feed for InTurn<A, B> {
     fn poll(&mut self) -> Polled<Side<A, B>> {
         loop {
             let polled = match self.turn {
-                Turn::First => side(self.first.poll(), Side::First),
-                Turn::Second | Turn::Last => side(self.second.poll(), Side::Second),
+                Turn::First => side(self.inputs.0.poll(), Side::First),
+                Turn::Second | Turn::Last => side(self.inputs.1.poll(), Side::Second),
                 Turn::Over => return Polled::Ended(End::Finished),
             };
             self.turn = match (&polled, self.turn) {
@@ -72,22 +70,17 @@ impl<A: Send + 'static, B: Send + 'static> Feed for InTurn<A, B> {
         register: impl FnOnce(&Waiter) -> bool,
     ) {
         match self.turn {
-            Turn::First => self.first.wait(thread, until, hint, register),
-            _ => self.second.wait(thread, until, hint, register),
+            Turn::First => self.inputs.0.wait(thread, until, hint, register),
+            _ => self.inputs.1.wait(thread, until, hint, register),
         }
     }
 
     fn settle(&self) {
-        self.first.settle();
-        self.second.settle();
+        self.inputs.settle();
     }
 
     fn announcer(&self) -> Box<dyn Fn()> {
-        let (first, second) = (self.first.announcer(), self.second.announcer());
-        Box::new(move || {
-            first();
-            second();
-        })
+        announcer(&self.inputs)
     }
 }
 
@@ -171,8 +164,8 @@ impl<T: Send + 'static> Stream<T> {
     #[track_caller]
     pub fn zip<U: Send + 'static>(self, other: Stream<U>) -> Stream<(T, U)> {
         let token = self.token().clone();
-        let registered = Registered::with_input(&token, &self, "zip", StageKind::Processor, &[], 1).and_input(&other);
-        let feed = InTurn { first: self.into_input(), second: other.into_input(), turn: Turn::First };
+        let registered = Registered::with_pair(&token, (&self, &other), "zip");
+        let feed = InTurn { inputs: (self.into_input(), other.into_input()), turn: Turn::First };
         let pair = Pair { first: Held::default(), second: std::marker::PhantomData };
         spawn_driver(registered, None, pair, feed)
     }

@@ -76,7 +76,7 @@ fn every_sink_has_the_name_of_its_stream() {
     named("receiver").into_receiver(4).iter().for_each(drop);
     named("spawned").spawn(|s| s.count()).join().unwrap();
     named("spawn_for_each").spawn_for_each(drop);
-    let pairs = numbers(&pipeline).zip(named("zip"));
+    let pairs = numbers(&pipeline).zip(named("second"));
     pairs.count().unwrap();
     pipeline.join();
     let sinks = names(&pipeline).into_iter().filter(|name| !name.starts_with("source"));
@@ -92,7 +92,7 @@ fn every_sink_has_the_name_of_its_stream() {
             "receiver",
             "spawned",
             "spawn_for_each",
-            "zip",
+            "second",
             "count"
         ]
     );
