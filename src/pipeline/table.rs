@@ -184,7 +184,7 @@ impl Report {
     }
 
     /// What sets the pace, and if it is a stage, how much of the time.
-    fn verdict(&self) -> String {
+    pub(crate) fn verdict(&self) -> String {
         let pace = self.pace();
         let Pace::Stage(stage) = pace else { return pace.to_string() };
         let percent = |time| (100.0 * self.share(stage, time)).min(100.0);

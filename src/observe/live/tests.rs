@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::history::History;
 use super::keys::Key;
 use super::panel::Size;
-use super::text::width;
+use super::text::{Line, width};
 use super::view::View;
 use crate::pipeline::{OutputReport, Pipeline, Report, StageKind, StageReport};
 use crate::stream::Stream;
@@ -88,7 +88,7 @@ fn stages_are_rows_at_80_columns() {
             "  -> items                                   ███·····",
             "  -> failed                                  ········",
             "load            4800           31%       0%                    ████████████",
-            "bottleneck: enrich (busy 97 %)",
+            "bottleneck: enrich (busy 97 % of the time)",
         ]
     );
 }
@@ -105,6 +105,54 @@ fn wide_screens_show_counts() {
         screen[3],
         "enrich x8       4900    4900   97%       0%  ▍·······       12/256       147000       147000                 90  \
          ██████████████████████████████"
+    );
+}
+
+#[test]
+fn a_bottleneck_whose_closures_sleep_says_so() {
+    let sleeping = |seconds| {
+        let mut report = orders(seconds);
+        let enrich = &mut report.stages[1];
+        (enrich.busy, enrich.asleep, enrich.idle) = (Duration::ZERO, enrich.busy, enrich.busy + enrich.idle);
+        report
+    };
+    let screen = screen(&history((0..=12).map(sleeping)), 80, 24);
+    assert_eq!(screen.last().unwrap(), "bottleneck: enrich (busy 0 %, asleep 97 % of the time)");
+}
+
+/// Whether the screen has that text in that style, as parameters of the escape sequence.
+fn is_printed(lines: &[Line], style: &str, text: &str) -> bool {
+    let mut out = Vec::new();
+    lines.iter().for_each(|line| line.print(true, &mut out));
+    String::from_utf8(out).unwrap().contains(&format!("\x1b[{style}m{text}\x1b["))
+}
+
+#[test]
+fn what_needs_attention_stands_out() {
+    let lines = |history: &History| View::default().lines(history, "running", 80, 18);
+    let running = lines(&history((0..=12).map(orders)));
+    assert!(is_printed(&running, "0;33", "████████"), "a full queue");
+    assert!(is_printed(&running, "0;1", "▍·······"), "one with room");
+    assert!(is_printed(&running, "0;31", "    36"), "items that have just failed");
+    assert!(is_printed(&running, "0;1", "enrich x8   "), "the bottleneck");
+    assert!(is_printed(&running, "0", "parse       "), "no bottleneck");
+    let mut later = orders(13);
+    later.stages[1].steps[0].failed = 36;
+    let later = lines(&history((0..=12).map(orders).chain([later])));
+    assert!(is_printed(&later, "0;33", "    36"), "items that failed before");
+}
+
+#[test]
+fn a_view_that_is_frozen_says_so() {
+    let history = history((0..=12).map(orders));
+    let mut view = View::default();
+    let mut title = |key| {
+        view.press(key);
+        screen_of(&mut view, &history, 80, 24)[0][..15].to_owned()
+    };
+    assert_eq!(
+        [Key::Freeze, Key::Up, Key::Freeze].map(&mut title),
+        ["orders  frozen ", "orders  frozen ", "orders  running"]
     );
 }
 

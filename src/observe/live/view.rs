@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::history::{History, throughput};
 use super::keys::Key;
 use super::text::{Align, Line, Style, bar, fit, short, sparkline, time, width};
-use crate::pipeline::{OutputReport, Pace, Report, StageKind, StageReport};
+use crate::pipeline::{OutputReport, Report, StageKind, StageReport};
 
 /// After how long without progress the view says what the pipeline waits for.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -152,13 +152,8 @@ fn rows<'a>(now: &'a Report, lately: &'a Report) -> Vec<Row<'a>> {
 
 /// What sets the pace.
 fn status(lately: &Report, columns: usize) -> Line {
-    match lately.pace() {
-        Pace::Stage(stage) => {
-            let text = format!("bottleneck: {} (busy {:.0} %)", stage.name, 100.0 * stage.utilization());
-            Line::of(Style::Plain, text, columns)
-        }
-        pace => Line::of(Style::Faint, format!("bottleneck: {pace}"), columns),
-    }
+    let style = if lately.bottleneck().is_some() { Style::Plain } else { Style::Faint };
+    Line::of(style, format!("bottleneck: {}", lately.verdict()), columns)
 }
 
 /// What the pipeline waits for, if it makes no progress: at most two lines, and not the last that there is room for.
