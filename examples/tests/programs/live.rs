@@ -1,6 +1,9 @@
 //! `--live`: a view of the stages, in a real terminal.
 
+use std::fs::File;
 use std::io::Write;
+
+use streamz::{Pipeline, Stream};
 
 use crate::program::{self, command, program};
 use crate::scratch::Scratch;
@@ -99,27 +102,96 @@ fn what_the_program_prints_stays_above_the_view() {
     assert!(screen.contains("exit 0") && !screen.contains(VIEW), "{screen}");
 }
 
+/// Waits until the test closes the input.
+fn wait_for_the_test() {
+    assert_eq!(std::io::stdin().read_line(&mut String::new()).unwrap(), 0);
+}
+
 /// A program of the tests that draws a view and panics when it is told to.
 #[test]
 #[ignore = "a part of the next test"]
 fn panics_below_a_view() {
-    let pipeline = streamz::Pipeline::new("panics");
+    let pipeline = Pipeline::new("panics");
     let _live = pipeline.live();
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).unwrap();
+    wait_for_the_test();
     panic!("told to");
+}
+
+/// A line that runs one of the tests here as a program.
+fn program_of_the_tests(name: &str) -> String {
+    // With a backtrace the message of a panic would leave the screen.
+    format!("RUST_BACKTRACE=0 $PROGRAM --ignored --exact --nocapture live::{name} < input")
+}
+
+fn start(line: &str) -> Option<(Terminal, File)> {
+    let terminal = Terminal::start(std::env::current_exe().unwrap(), line)?;
+    let input = terminal.input();
+    Some((terminal, input))
 }
 
 #[test]
 fn a_panic_restores_the_terminal() {
-    // With a backtrace the message would leave the screen.
-    let line = "RUST_BACKTRACE=0 $PROGRAM --ignored --exact --nocapture live::panics_below_a_view < input";
-    let Some(terminal) = Terminal::start(std::env::current_exe().unwrap(), line) else { return };
-    let input = terminal.input();
+    let Some((terminal, input)) = start(&program_of_the_tests("panics_below_a_view")) else { return };
     terminal.until(VIEW);
     drop(input);
     let screen = terminal.until_restored();
     assert!(screen.contains("told to") && screen.contains("exit 101") && !screen.contains(VIEW), "{screen}");
+}
+
+/// A program of the tests that ends when it is told to, also if it is drained. At the second Ctrl-C it ends at once.
+#[test]
+#[ignore = "a part of the next tests"]
+fn drains_below_a_view() {
+    let pipeline = Pipeline::new("drains");
+    let token = pipeline.token();
+    let on_ctrl_c = move || match token.is_draining() {
+        false => token.drain(),
+        true => std::process::exit(130),
+    };
+    ctrlc::set_handler(on_ctrl_c).unwrap();
+    let _live = pipeline.live();
+    Stream::from_iter(&pipeline, [()]).for_each(|_| wait_for_the_test()).unwrap();
+}
+
+#[test]
+fn the_view_comes_back_while_the_pipeline_drains() {
+    let Some((terminal, input)) = start(&program_of_the_tests("drains_below_a_view")) else { return };
+    terminal.until("drains  running");
+    terminal.press(&["C-c"]);
+    let screen = terminal.until("drains  draining");
+    assert!(screen.contains(VIEW), "{screen}");
+    drop(input);
+    let screen = terminal.until_restored();
+    assert!(screen.contains("exit 0") && !screen.contains(VIEW), "{screen}");
+}
+
+#[test]
+fn a_second_ctrl_c_restores_the_terminal_before_it_ends_the_program() {
+    let Some((terminal, _input)) = start(&program_of_the_tests("drains_below_a_view")) else { return };
+    terminal.until("drains  running");
+    terminal.press(&["C-c"]);
+    terminal.until("drains  draining");
+    terminal.press(&["C-c"]);
+    let screen = terminal.until_restored();
+    assert!(screen.contains("exit 130") && !screen.contains(VIEW), "{screen}");
+}
+
+#[test]
+fn ctrl_z_gives_the_terminal_to_the_shell_and_fg_brings_the_view_back() {
+    let stopped = "code=$?\nstty -a > stopped\necho \"stopped $code\"\nread -r _\nfg";
+    let line = format!("set -m\n{}\n{stopped}", program_of_the_tests("drains_below_a_view"));
+    let Some((terminal, input)) = start(&line) else { return };
+    terminal.until(VIEW);
+    terminal.press(&["C-z"]);
+    // 128 and the number of the signal.
+    let screen = terminal.until("\nstopped 148\n");
+    assert!(!screen.contains(VIEW), "{screen}");
+    assert_eq!(terminal.file("stopped"), terminal.file("before"));
+    terminal.press(&["Enter"]);
+    terminal.until(VIEW);
+    drop(input);
+    let screen = terminal.until_restored();
+    assert!(screen.contains("exit 0") && !screen.contains(VIEW), "{screen}");
 }
 
 #[test]
