@@ -3,12 +3,12 @@
 //! | fold | result | memory |
 //! |---|---|---|
 //! | [`count`], [`sum`], [`average`], [`min_max`] | a number, or two | a few bytes |
-//! | [`top`], [`top_by`] | the `k` greatest | `k` values |
+//! | [`top()`], [`top_by`] | the `k` greatest | `k` values |
 //! | [`most_frequent`] | the `k` most frequent keys, with their counts | every key |
 //! | [`approx_most_frequent`] | the same, with a bound on the error | a fixed number of keys |
 //! | [`count_distinct`] | how many keys there are | every key |
 //! | `approx_count_distinct` (feature `sketches`) | an estimate of it | a fixed number of bytes |
-//! | [`percentiles`] | median, p99 and the like | every value |
+//! | [`percentiles()`] | median, p99 and the like | every value |
 //! | `approx_percentiles` (feature `sketches`) | the same, with a bound on the error | a fixed number of bytes |
 //! | [`sorted_by`] | all values, in order | every value |
 //!
