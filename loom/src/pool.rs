@@ -153,15 +153,16 @@ impl Pool {
             }
         }
         let (next, count) = (self.crew.taken(), run.len() as u64);
-        let mut raw = Vec::new();
+        let (mut raw, mut filled) = (Vec::new(), None);
         if self.scene.keyed {
             raw = (next..).zip(run).collect();
         } else {
             let mut items = run.into_iter();
-            self.slots.fill(own, next, items.next().unwrap(), items);
+            filled = Some(self.slots.fill(own, next, items.next().unwrap(), items).1);
         }
-        stream.settle();
         shift.take(count);
+        drop(filled);
+        shift.supply().0.as_ref().inspect(|stream| stream.settle());
         if !self.scene.keyed && count > 1 {
             self.crew.leave_spare();
         }

@@ -82,15 +82,18 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                     Polled::Empty | Polled::Ended(_) => None,
                 });
                 let further = further.by_ref().take(most - 1);
-                let (taken, spare) = if self.keyed.is_some() {
+                let (taken, filled) = if self.keyed.is_some() {
                     raw.extend((next..).zip(std::iter::once(first).chain(further)));
-                    (raw.len() as u64, false)
+                    (raw.len() as u64, None)
                 } else {
-                    let taken = self.slots.fill(own, next, Job::new(first), further.map(Job::new));
-                    (taken, taken > 1)
+                    let (taken, filled) = self.slots.fill(own, next, Job::new(first), further.map(Job::new));
+                    (taken, Some(filled))
                 };
-                stream.settle();
+                let spare = filled.is_some() && taken > 1;
+                // In this order: invariant 3 of `slots.rs`.
                 shift.take(taken);
+                drop(filled);
+                shift.supply().stream.as_ref().inspect(|stream| stream.settle());
                 self.step().received.add(data);
                 self.step().errors_in.add(taken - data - marks);
                 if marks > 0 {

@@ -11,13 +11,15 @@
 //!    locks is in `workers.rs`). A slot is filled
 //!    under the input lock, or before a look under that lock at who is idle; so who sees under that lock that all slots are
 //!    empty and registers as idle will be seen by whoever fills one.
-//! 3. No user value is dropped and no user code called under a lock.
+//! 3. An item is counted as taken before another worker can have it: else it could be completed first, and a mark that is
+//!    completed then would not know how many items before it are missing.
+//! 4. No user value is dropped and no user code called under a lock.
 
 use std::collections::VecDeque;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 
 /// An item or a result with its sequence number.
 pub(super) type Numbered<T> = (u64, T);
@@ -33,14 +35,28 @@ struct Slot<In, Out> {
     done: Vec<Numbered<Out>>,
 }
 
+/// A slot that has been filled: nothing is stolen from it before this is dropped, which is to be done when the items have been
+/// counted.
+#[must_use = "the items must be counted first"]
+pub(super) struct Filled<'a, In, Out>(
+    #[expect(dead_code, reason = "it is held, and not used")] MutexGuard<'a, Slot<In, Out>>,
+);
+
 impl<In, Out> Slots<In, Out> {
     pub(super) fn new(workers: usize) -> Self {
         let slot = || CachePadded::new(Mutex::new(Slot { todo: VecDeque::new(), at_work: None, done: Vec::new() }));
         Self((0..workers).map(|_| slot()).collect())
     }
 
-    /// Puts a run into the worker's own slot, `first` with the number `number`. Returns how many items it was.
-    pub(super) fn fill(&self, own: usize, number: u64, first: In, further: impl Iterator<Item = In>) -> u64 {
+    /// Puts a run into the worker's own slot, `first` with the number `number`. Returns how many items it was, and what keeps
+    /// other workers from them.
+    pub(super) fn fill(
+        &self,
+        own: usize,
+        number: u64,
+        first: In,
+        further: impl Iterator<Item = In>,
+    ) -> (u64, Filled<'_, In, Out>) {
         let mut slot = self.0[own].lock();
         slot.todo.push_back((number, first));
         let mut next = number + 1;
@@ -48,7 +64,7 @@ impl<In, Out> Slots<In, Out> {
             slot.todo.push_back((next, item));
             next += 1;
         }
-        next - number
+        (next - number, Filled(slot))
     }
 
     /// Puts items into the worker's own slot, which is empty, in ascending order.
