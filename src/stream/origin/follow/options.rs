@@ -78,7 +78,8 @@ pub enum FollowStart {
     /// Behind what is there now. If that ends within a line, with the line after that one.
     End,
     /// At this offset, such as the [`end`](FileLine::end) of the last line that was processed; within a line, with the next
-    /// one. A file that is shorter has been replaced or emptied since, and is read from its beginning.
+    /// one. A file that is shorter has been replaced or emptied since, and is read from its beginning. Whether a longer one is still
+    /// the same file is not known, and what was rotated away while no process followed the file is not looked for.
     Offset(u64),
 }
 
