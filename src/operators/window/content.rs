@@ -79,6 +79,13 @@ pub struct Items;
 /// Items, each with its time; a tag that remembers nothing takes no room.
 pub(super) struct Tagged<G, T>(Held<Vec<(G, T)>>);
 
+impl<G: Tag, T: Clone> Tagged<G, T> {
+    /// May panic.
+    pub(super) fn copied(&self) -> Self {
+        Self(Held::from(self.0.to_vec()))
+    }
+}
+
 impl<T: Send + 'static, G: Tag> Content<T, G> for Items {
     type Window = Window<T>;
 }
@@ -113,7 +120,7 @@ impl<T: Send + 'static, G: Tag> Panes<T, G> for Items {
 
 impl<T: Clone + Send + 'static, G: Tag> Shared<T, G> for Items {
     fn copy(&self, pane: &Self::Pane) -> Self::Pane {
-        Tagged(Held::from(pane.0.to_vec()))
+        pane.copied()
     }
 
     fn merge_copy(&self, pane: &mut Self::Pane, later: &Self::Pane) {

@@ -6,6 +6,7 @@
 
 pub(super) mod aggregate;
 mod content;
+mod correcting;
 mod keys;
 pub(super) mod operator;
 mod pieces;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 pub use aggregate::Aggregate;
 pub use content::{AggregateWindow, Window};
+pub use correcting::Revised;
 pub use keys::Keyed;
 pub use session::SessionWindow;
 pub use sliding::SlidingWindow;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::WindowConfig;
 use super::content::{Content, Folded, Items, Unfit, Window};
+use super::correcting::{Corrected, Correcting};
 use super::keys::NoKey;
 use super::operator::{At, Closed, Layout, Shape};
 use super::pieces::{Piece, Pieces};
-use super::time::{ArrivalTime, Nanos, span};
+use super::time::{ArrivalTime, EventTime, Nanos, span};
 use super::windows::Windows;
 use crate::folds::FoldWith;
 use crate::operators::shorthand;
@@ -94,6 +95,57 @@ impl<T> TumblingWindow<T> {
     }
 }
 
+impl<T, K, F, C> TumblingWindow<T, K, EventTime<F>, C> {
+    /// Keeps each window for `allowed` after it was emitted, and emits it again, whole, for each item that still comes for it:
+    /// as a [`Revised`](crate::Revised) window, which says whether it is a correction.
+    ///
+    /// A window is emitted for the first time when the watermark has reached its end, and forgotten when the watermark is
+    /// `allowed` beyond that, at the end of the input, and after a
+    /// [silence](crate::windows::Windows::with_idle_timeout). Until then no item of its time is late. What comes for a window that
+    /// had no items is emitted at once, with revision 0. So whoever stores the results by bounds and key, and replaces what
+    /// is there, ends up with what all items in time make.
+    ///
+    /// The lateness given to [`with_event_time`](Self::with_event_time) delays the results; this does not. Flink calls it
+    /// *allowed lateness*, and Beam a trigger with accumulating panes.
+    ///
+    /// Items must be `Clone`, or with [`aggregate`](Self::aggregate), which has to come before this, the states: each emission
+    /// gives away a copy. If that panics, an error item takes the place of that emission; the window stays. A window with
+    /// [`max_count`](Self::max_count) items is emitted when it is full, and not kept.
+    ///
+    /// An item is settled when its window is first emitted, or by the correction that has it. With
+    /// [delivery](crate::delivery), records are acknowledged then, and not when the window is forgotten.
+    ///
+    /// Corrections are emitted as they come. So the order of ends is that of the first emissions only.
+    ///
+    /// *Memory.* In addition to the open windows, those of the time `allowed`, for each key.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use streamz::{Pipeline, Stream, TumblingWindow};
+    ///
+    /// let seconds = Duration::from_secs;
+    /// let counts = TumblingWindow::new(seconds(10))
+    ///     .with_event_time(move |second: &u64| SystemTime::UNIX_EPOCH + seconds(*second), Duration::ZERO)
+    ///     .aggregate(|| 0, |count, _| *count += 1)
+    ///     .with_corrections(seconds(60));
+    /// let pipeline = Pipeline::new("late");
+    /// let counts = Stream::from_iter(&pipeline, [1, 2, 11, 3, 25]).through(&counts).collect::<Vec<_>>()?;
+    /// let seen: Vec<_> = counts.iter().map(|count| (count.window.result, count.revision)).collect();
+    /// assert_eq!(seen, [(2, 0), (3, 1), (1, 0), (1, 0)]);
+    /// assert!(counts[1].is_correction());
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If `allowed` is zero or more than 10,000 years.
+    #[track_caller]
+    #[doc(alias("allowed_lateness", "late", "update", "retraction"))]
+    pub fn with_corrections(self, allowed: Duration) -> Windows<Correcting, T, K, EventTime<F>, Corrected<C>> {
+        let keep = span("allowed", allowed);
+        self.reshaped(|tumbling| Correcting::new(tumbling, keep), Corrected)
+    }
+}
+
 impl<T, K, S> TumblingWindow<T, K, S, Items> {
     /// Keeps a state for each window instead of its items, and sends [`AggregateWindow`](crate::AggregateWindow)s.
     ///
@@ -135,8 +187,15 @@ shorthand! {
 /// A piece is a window, from its start to its end.
 #[derive(Debug, Clone)]
 pub struct Tumbling {
-    size: Nanos,
-    max_count: u64,
+    pub(super) size: Nanos,
+    pub(super) max_count: u64,
+}
+
+impl Tumbling {
+    /// When the window of that time begins.
+    pub(super) fn start(&self, time: Nanos) -> Nanos {
+        time.div_euclid(self.size) * self.size
+    }
 }
 
 fn close<T, Tag, C: Content<T, Tag>>(content: &C, piece: Option<Piece<C::Pane>>) -> Closed<C::Window> {
@@ -177,7 +236,7 @@ impl<T, Tag, C: Content<T, Tag>> Layout<T, Tag, C> for Tumbling {
             return Ok(false);
         }
         let pane = content.open(tag, item)?;
-        let start = time.div_euclid(self.size) * self.size;
+        let start = self.start(time);
         let piece = Piece { start, end: start + self.size, part: 0, count: 1, epoch: epoch.clone(), pane };
         if self.max_count == 1 {
             closed.push(close(content, Some(piece)));
@@ -188,7 +247,7 @@ impl<T, Tag, C: Content<T, Tag>> Layout<T, Tag, C> for Tumbling {
     }
 
     fn is_late(&self, _open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool {
-        time.div_euclid(self.size) * self.size + self.size <= limit
+        self.start(time) + self.size <= limit
     }
 
     fn due(&self, open: &Self::Open) -> Nanos {

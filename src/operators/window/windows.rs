@@ -33,6 +33,7 @@ use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
 
 pub use super::content::{Content, Folded, Items};
+pub use super::correcting::{Corrected, Correcting};
 pub use super::keys::{ByKey, Keying, NoKey};
 pub use super::operator::Shape;
 use super::operator::WindowOperator;
@@ -87,6 +88,17 @@ impl<H, T, K> Windows<H, T, K, ArrivalTime, Items> {
 }
 
 impl<H, T, K, S, C> Windows<H, T, K, S, C> {
+    /// The same, with windows that lie in another way and hold something else.
+    pub(super) fn reshaped<G, D>(
+        self,
+        shape: impl FnOnce(H) -> G,
+        content: impl FnOnce(C) -> D,
+    ) -> Windows<G, T, K, S, D> {
+        let Self { shape: own, keying, time, content: held, max_count, max_keys, options, types } = self;
+        let (shape, content) = (shape(own), content(held));
+        Windows { shape, keying, time, content, max_count, max_keys, options, types }
+    }
+
     common_options! {
         with_name: options.name,
         /// Sets how many windows may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
