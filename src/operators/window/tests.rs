@@ -559,3 +559,47 @@ fn a_max_jump_of_zero_is_refused() {
     let window = TumblingWindow::new(ms(10)).with_event_time(time, ms(0));
     let _ = window.with_max_jump(Duration::ZERO);
 }
+
+/// Of each window the last revision that came, in the order of their ends; and how many were corrections.
+fn last_revisions<S>(stage: &S, events: &[Event]) -> (Vec<Seen>, usize)
+where
+    S: Stage<In = Event, Out = Keyed<u8, Revised<Window<Event>>>>,
+{
+    let mut run = Harness::new(stage);
+    events.iter().for_each(|event| run.item(*event));
+    run.end();
+    let (mut last, mut corrections) = (std::collections::BTreeMap::new(), 0);
+    for Keyed { key, window: Revised { window, revision } } in run.items() {
+        corrections += usize::from(revision > 0);
+        let bounds = (window.end, key);
+        let before = last.insert(bounds, (revision, one(Keyed { key, window })));
+        assert_eq!(revision, before.map_or(0, |(revision, _)| revision + 1));
+    }
+    let step = &run.steps()[0];
+    assert_eq!((step.delivered, step.failed, step.held()), (events.len() as u64, 0, 0));
+    (last.into_values().map(|(_, seen)| seen).collect(), corrections)
+}
+
+#[test]
+fn with_corrections_the_last_revisions_are_those_of_sorted_items() {
+    let mut corrected = 0;
+    for seed in 0..300 {
+        let mut rng = Rng::with_seed(seed);
+        let lateness = rng.u64(1..60);
+        let (events, size) = (disordered(&mut rng, lateness), rng.i64(1..40));
+        let window = TumblingWindow::new(ms(size as u64)).with_key(|event: &Event| event.1);
+        let window = window.with_event_time(time, Duration::ZERO).with_corrections(ms(lateness));
+        let (mut seen, corrections) = last_revisions(&window, &events);
+        let mut expected = hopping(&sorted(&events), size, size);
+        // Items of the same time lie in the order of their arrival.
+        let order = |seen: &mut Vec<Seen>| {
+            seen.iter_mut().for_each(|seen| seen.3.sort());
+            seen.sort();
+        };
+        order(&mut seen);
+        order(&mut expected);
+        assert_eq!(seen, expected, "seed {seed}");
+        corrected += corrections;
+    }
+    assert!(corrected > 300);
+}

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use streamz::{
-    Aggregate, AggregateWindow, Keyed, SessionWindow, SlidingWindow, SortByTime, TumblingWindow, Window, folds,
+    Aggregate, AggregateWindow, Keyed, Revised, SessionWindow, SlidingWindow, SortByTime, TumblingWindow, Window, folds,
 };
 
 use super::{ITEMS, Registry};
@@ -70,6 +70,24 @@ pub fn register(registry: &mut Registry) {
         .closure(Closure::Panics)
         .holds(3)
         .room(|_| 5),
+    );
+    registry.add(
+        Subject::new(
+            "TumblingWindow with corrections",
+            &["Revised"],
+            (|item| item, |revised: &Revised<Window<Item>>| Seen::of::<Vec<Item>>(&revised.window.items)),
+            |site| {
+                let time = move |item: &Item| {
+                    site.faults.panic_only(item.value());
+                    time(item)
+                };
+                TumblingWindow::new(seconds(4)).with_event_time(time, Duration::ZERO).with_corrections(seconds(6))
+            },
+            |input, faults| models::windows(input, faults, Failing::BeforeItsTime, (4, 4), second),
+        )
+        .closure(Closure::Panics)
+        .holds(4)
+        .room(|_| 16),
     );
     registry.add(
         Subject::new(

@@ -4,7 +4,9 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::testing::Harness;
-use crate::{AggregateWindow, ErrorKind, Keyed, ManualClock, Pipeline, Stream, StreamError, TooLate, Window, folds};
+use crate::{
+    AggregateWindow, ErrorKind, Keyed, ManualClock, Pipeline, Revised, Stream, StreamError, TooLate, Window, folds,
+};
 
 fn ns(nanos: u64) -> Duration {
     Duration::from_nanos(nanos)
@@ -386,4 +388,84 @@ fn a_slide_is_refused() {
 #[should_panic(expected = "`max_count` must be at least 1")]
 fn a_count_of_0_is_refused() {
     let _ = TumblingWindow::<u8>::new(ms(1)).max_count(0);
+}
+
+/// What came: the items of each window, and its revision.
+fn revisions<T>(run: &mut Harness<impl crate::Operator<Out = Revised<Window<T>>>>) -> Vec<(Vec<T>, u32)> {
+    run.items().into_iter().map(|revised| (revised.window.items, revised.revision)).collect()
+}
+
+#[test]
+fn a_window_is_emitted_again_for_each_late_item_until_it_is_forgotten() {
+    let tens = TumblingWindow::new(ms(10)).with_event_time(day_0, Duration::ZERO).with_corrections(ms(15));
+    let mut run = Harness::new(&tens);
+    run.item(1);
+    run.item(12);
+    assert_eq!(revisions(&mut run), [(vec![1], 0)]);
+    run.item(3);
+    run.item(2);
+    assert_eq!(revisions(&mut run), [(vec![1, 3], 1), (vec![1, 2, 3], 2)]);
+    // The watermark is one short of the end of the first window and what is allowed.
+    run.item(24);
+    run.item(9);
+    assert_eq!(revisions(&mut run), [(vec![12], 0), (vec![1, 2, 3, 9], 3)]);
+    run.item(25);
+    run.item(9);
+    let late = run.outputs().pop().unwrap().unwrap_err();
+    assert_eq!((late.kind(), late.downcast_ref::<TooLate>()), (ErrorKind::Late, Some(&TooLate { by: ms(16) })));
+    run.end();
+    assert_eq!(revisions(&mut run), [(vec![24, 25], 0)]);
+    let step = &run.steps()[0];
+    assert_eq!((step.delivered, step.failed, step.held()), (7, 1, 0));
+}
+
+#[test]
+fn what_comes_late_for_a_window_without_items_is_its_first_revision() {
+    let tens = TumblingWindow::new(ms(10)).with_event_time(day_0, Duration::ZERO).with_corrections(ms(100));
+    let mut run = Harness::new(&tens);
+    run.item(35);
+    run.item(15);
+    run.item(16);
+    assert_eq!(revisions(&mut run), [(vec![15], 0), (vec![15, 16], 1)]);
+}
+
+#[test]
+fn a_window_that_was_emitted_is_kept_no_longer_than_allowed() {
+    let kept = std::sync::Arc::new(());
+    let time = |(millis, _): &(u64, std::sync::Arc<()>)| day_0(millis);
+    let tens = TumblingWindow::new(ms(10)).with_event_time(time, Duration::ZERO).with_corrections(ms(10));
+    let mut run = Harness::new(&tens);
+    run.item((1, kept.clone()));
+    for (millis, handles) in [(9, 2), (10, 2), (19, 2), (20, 1)] {
+        run.item((millis, std::sync::Arc::default()));
+        run.items();
+        assert_eq!(std::sync::Arc::strong_count(&kept), handles, "at {millis}");
+    }
+}
+
+#[test]
+fn a_full_window_is_not_kept() {
+    let tens =
+        TumblingWindow::new(ms(10)).with_event_time(day_0, Duration::ZERO).with_corrections(ms(100)).max_count(2);
+    let mut run = Harness::new(&tens);
+    [1, 2, 3, 12, 4].into_iter().for_each(|millis| run.item(millis));
+    assert_eq!(revisions(&mut run), [(vec![1, 2], 0), (vec![3], 0), (vec![3, 4], 1)]);
+}
+
+#[test]
+fn a_state_that_cannot_be_copied_fails_that_emission_only() {
+    struct Fragile(u64);
+    impl Clone for Fragile {
+        fn clone(&self) -> Self {
+            assert_ne!(self.0, 2, "two");
+            Self(self.0)
+        }
+    }
+    let tens = TumblingWindow::new(ms(10)).with_event_time(day_0, Duration::ZERO);
+    let counts = tens.aggregate(|| Fragile(0), |count, _| count.0 += 1).with_corrections(ms(100));
+    let mut run = Harness::new(&counts);
+    [1, 12, 2, 3].into_iter().for_each(|millis| run.item(millis));
+    let seen: Vec<_> =
+        run.outputs().into_iter().map(|out| out.map(|out| (out.window.result.0, out.revision)).ok()).collect();
+    assert_eq!(seen, [Some((1, 0)), None, Some((3, 2))]);
 }
