@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use streamz::testing::Recorder;
 use streamz::{
-    Aggregate, AsyncMapper, BatchConfig, Batcher, ErrorKind, FanIn, ManualClock, Pipeline, Processor, Sender,
-    SessionWindow, SlidingWindow, Stream, TumblingWindow, Window,
+    Aggregate, AsyncMapper, BatchConfig, Batcher, ErrorKind, FanIn, ManualClock, Pipeline, Processor, Scan, Sender,
+    SessionWindow, SlidingWindow, SortByTime, Stream, TumblingWindow, Window,
 };
 
 use super::{ms, virtual_pipeline, virtual_pipeline_of};
@@ -62,6 +62,24 @@ fn an_input_that_is_ahead_makes_nothing_of_the_others_late() {
     assert_eq!(come(&windows), [[10, 11, 15]]);
     drop((ahead, behind));
     assert_eq!(come(&windows), [[20], [100]]);
+}
+
+#[test]
+fn inputs_that_are_each_in_order_are_sorted_together() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([ahead, behind], [fast, slow]) = channels(&pipeline);
+    // With a state for each key on the way, which changes nothing.
+    let same = Scan::new(|| (), |(), time| time).with_key(|time: &u64| time % 3, 10);
+    let sorted = Recorder::new(fast.merge([slow]).through(&same).through(&SortByTime::new(at, Duration::ZERO)));
+    let come = || outputs(&sorted).into_iter().map(Result::unwrap).collect::<Vec<_>>();
+    send(&clock, &ahead, [0, 15, 100]);
+    assert_eq!(come(), []);
+    send(&clock, &behind, [1, 9, 20]);
+    assert_eq!(come(), [0, 1, 9, 15, 20]);
+    drop(behind);
+    clock.settle();
+    assert_eq!(come(), [100]);
+    drop(ahead);
 }
 
 #[test]

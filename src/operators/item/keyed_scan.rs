@@ -11,6 +11,7 @@ use crate::operators::lru_table::LruTable;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::panic::{self, PanicPayload};
 use crate::pipeline::stats::Counter;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Turns each item into another with the help of a state that all items of its key share: a running total for each
@@ -287,6 +288,8 @@ where
 {
     type In = In;
     type Out = Out;
+
+    const SHAPE: Shape = Shape::KEEPS_ORIGINS;
 
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
         // The key's code comes first, while the item is whole and nothing has been changed.

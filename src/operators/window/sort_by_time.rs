@@ -1,6 +1,7 @@
 //! [`SortByTime`]: puts items that come a little out of order into the order of their times.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock::from_nanos;
@@ -10,6 +11,7 @@ use crate::operators::options::{Options, common_options};
 use crate::operators::window::time::{END, EventTime, NEVER, Nanos, TimeSource};
 use crate::panic::Held;
 use crate::stage::operator::{Emit, Operator};
+use crate::stage::origins::Origins;
 
 /// How many items are held unless something else is asked for.
 const MAX_ITEMS: usize = 100_000;
@@ -27,6 +29,10 @@ const MAX_ITEMS: usize = 100_000;
 ///
 /// Each run begins with no items and no watermark. An item on which the closure panics becomes an error item that
 /// carries it.
+///
+/// If the items come from several streams that were merged, each of them has a watermark of its own, and that of the
+/// slowest counts: see [`FanIn`](crate::FanIn#event-time). Streams that are each in order are then put in order
+/// together, however far apart they are, as far as there is room for what the slowest has not reached.
 ///
 /// To sort the items of each window by something else, use the fold [`sorted_by`](crate::folds::sorted_by). To merge
 /// several streams that are sorted already, no delay is needed.
@@ -270,8 +276,18 @@ where
         !self.time.listen(out)
     }
 
-    fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<T>) -> Option<StreamError> {
-        self.epochs.end(mark)
+    fn attach(&mut self, origins: &Arc<Origins>) -> bool {
+        self.time.attach(origins);
+        false
+    }
+
+    fn take_mark(&mut self, mark: StreamError, out: &mut impl Emit<T>) -> Option<StreamError> {
+        let Some(label) = mark.label() else { return self.epochs.end(mark) };
+        mark.complete_mark();
+        self.time.note(label);
+        self.limit = self.time.watermark();
+        self.go_on(out);
+        None
     }
 
     #[inline]
