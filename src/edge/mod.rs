@@ -391,6 +391,15 @@ impl<T> Edge<T> {
         drop(before);
     }
 
+    /// Why the stream was cut, if it was and nothing is left in it.
+    pub(crate) fn cut_error(&self) -> Option<StreamError> {
+        let state = self.state.lock();
+        match &state.end {
+            Some(End::Cut(error)) if self.gauge.len() == 0 => Some(error.clone()),
+            _ => None,
+        }
+    }
+
     /// How many producers are registered for room.
     #[cfg(test)]
     pub(crate) fn waiting_for_room(&self) -> usize {

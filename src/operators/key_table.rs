@@ -71,6 +71,10 @@ struct Entry<K, V> {
 }
 
 impl<K> Probe<K> {
+    pub(crate) fn key(&self) -> &K {
+        &self.key
+    }
+
     pub(crate) fn into_key(self) -> K {
         self.key
     }

@@ -434,9 +434,27 @@ impl OutputReport {
                 vec![Self::of(only, blocked, is_blocking)]
             }
             several => {
-                several.iter().map(|one| Self::of(one, one.waits.read(now).blocked, one.waits.is_blocked())).collect()
+                let mut all: Vec<Self> = Vec::new();
+                for one in several {
+                    let own = Self::of(one, one.waits.read(now).blocked, one.waits.is_blocked());
+                    match all.iter_mut().find(|other| other.name == own.name) {
+                        Some(other) => other.add_alike(own),
+                        None => all.push(own),
+                    }
+                }
+                all
             }
         }
+    }
+
+    /// Adds another output of the stage that has the same name.
+    fn add_alike(&mut self, other: Self) {
+        self.queued += other.queued;
+        self.capacity += other.capacity;
+        self.undelivered += other.undelivered;
+        self.blocked += other.blocked;
+        self.is_blocking |= other.is_blocking;
+        self.reader = self.reader.take().or(other.reader);
     }
 
     fn of(OutputStats { name, gauge, .. }: &OutputStats, blocked: Duration, is_blocking: bool) -> Self {

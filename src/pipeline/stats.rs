@@ -235,6 +235,24 @@ pub struct StageStats {
 }
 
 impl StageStats {
+    /// For outputs of one name that come and go: stands for those that have gone. When the stage waits for any of them is to be
+    /// noted in what it returns.
+    pub(crate) fn open_outputs(&self, name: &str) -> Arc<Timing> {
+        let waits = Arc::new(Timing::new());
+        self.outputs.lock().push(OutputStats { name: name.into(), gauge: Arc::default(), waits: Arc::clone(&waits) });
+        waits
+    }
+
+    /// Adds up those of them that have gone.
+    pub(crate) fn sum_up_outputs(&self, name: &str) {
+        let mut outputs = self.outputs.lock();
+        let Some(sum) = outputs.iter().position(|output| *output.name == *name) else { return };
+        let has_gone = |output: &mut OutputStats| *output.name == *name && Arc::get_mut(&mut output.gauge).is_some();
+        let gone: Vec<_> = outputs.extract_if(sum + 1.., has_gone).collect();
+        let lost = gone.iter().map(|output| output.gauge.undelivered.load(Ordering::Relaxed)).sum();
+        outputs[sum].gauge.undelivered.fetch_add(lost, Ordering::Relaxed);
+    }
+
     pub(crate) fn new(name: Arc<str>, kind: StageKind, steps: &[Arc<str>], threads: usize) -> Self {
         Self {
             given_name: Arc::clone(&name),

@@ -107,7 +107,7 @@ impl<A: Way + Send + 'static, B: Way + Send + 'static> Ways for (A, B) {
 }
 
 /// What a stage does with what it receives. It never waits: what there is no room for makes a way
-/// [stuck](Way::is_stuck).
+/// [stuck](Way::is_stuck). It may hold one item back in this manner, until [`tend`](Self::tend) settles it.
 pub(crate) trait Work: Send + 'static {
     type Item: Send + 'static;
     type Ways: Ways;
@@ -117,6 +117,13 @@ pub(crate) trait Work: Send + 'static {
 
     /// Deals with an error item, which has been counted as received, or was made here of a panic.
     fn error(&mut self, error: StreamError, desk: &Desk<Self::Ways>);
+
+    /// Does what is due, before each turn and between the waits for room, and says when there will be something to do again at
+    /// the latest. An item that was held back is settled here.
+    #[inline]
+    fn tend(&mut self, _desk: &Desk<Self::Ways>) -> Option<Instant> {
+        None
+    }
 
     /// Brings counters of its own up to date.
     fn publish(&mut self, _desk: &Desk<Self::Ways>) {}
@@ -218,7 +225,7 @@ impl<W: Ways> Desk<W> {
     }
 
     /// Parks until there may be room in one of the ways that are stuck. All have been handed over.
-    fn park_for_room(&self) {
+    fn park_for_room(&self, until: Option<Instant>) {
         let ways = self.ways.borrow();
         let note = |phase| {
             let now = self.thread.token.now();
@@ -236,7 +243,12 @@ impl<W: Ways> Desk<W> {
         };
         note(Phase::Blocked);
         let wake = self.thread.wake();
-        self.thread.wait(Phase::Blocked, None, || any(&|way| way.may_have_room()), |_| any(&|way| way.want_room(wake)));
+        self.thread.wait(
+            Phase::Blocked,
+            until,
+            || any(&|way| way.may_have_room()),
+            |_| any(&|way| way.want_room(wake)),
+        );
         note(Phase::Busy);
     }
 
@@ -303,6 +315,7 @@ impl<W: Work> OwnLoop<W> {
         loop {
             self.check()?;
             self.desk.handed_over.set(false);
+            let until = self.work.tend(&self.desk);
             self.desk.look_around();
             self.work.publish(&self.desk);
             let (begun, most) = self.stopwatch.begin(self.desk.thread.stretch(TURNS));
@@ -334,7 +347,7 @@ impl<W: Work> OwnLoop<W> {
             self.stopwatch.finish(begun, || desk.step().received.get() - before);
             match polled {
                 Ok(None | Some(Polled::Item(_))) => {}
-                Ok(Some(Polled::Empty)) => self.wait_for_input(),
+                Ok(Some(Polled::Empty)) => self.wait_for_input(until),
                 Ok(Some(Polled::Ended(end))) => return Ok(end),
                 Err(payload) => self.panicked(payload.into()),
             }
@@ -361,12 +374,12 @@ impl<W: Work> OwnLoop<W> {
         self.work.error(error, &self.desk);
     }
 
-    fn wait_for_input(&mut self) {
+    fn wait_for_input(&mut self, until: Option<Instant>) {
         self.desk.hand_over();
         self.work.publish(&self.desk);
         self.input.settle();
         let gone = || self.desk.is_gone();
-        self.desk.thread.wait_for_inputs(&self.input, None, gone, |_| gone());
+        self.desk.thread.wait_for_inputs(&self.input, until, gone, |_| gone());
         self.stopwatch.waited();
     }
 
@@ -377,11 +390,12 @@ impl<W: Work> OwnLoop<W> {
         loop {
             self.check()?;
             self.desk.hand_over();
+            let until = self.work.tend(&self.desk);
             if !self.desk.is_stuck() {
                 return Ok(());
             }
             self.input.settle();
-            self.desk.park_for_room();
+            self.desk.park_for_room(until);
         }
     }
 

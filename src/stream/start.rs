@@ -129,13 +129,8 @@ impl Registered {
         capacity: Option<usize>,
         eager: bool,
     ) -> (EdgeSender<T>, Stream<T>) {
-        let scope = self.token.scope();
-        let (sender, receiver) = edge(capacity.unwrap_or(scope.default_capacity()), eager || scope.clock().is_manual());
-        let (name, gauge) = (Arc::<str>::from(branch), Arc::clone(sender.shared().gauge()));
-        let stream = Stream::from_edge(receiver, self.token.clone(), Arc::clone(&self.stats.name));
-        let stream = stream.of_branch(Arc::clone(&name)).with_origins(self.origins.clone());
-        self.stats.outputs.lock().push(OutputStats { name, gauge, waits: Arc::new(Timing::new()) });
-        (sender, stream)
+        let (sender, stream) = output_of(&self.token, &self.stats, branch, capacity, eager);
+        (sender, stream.with_origins(self.origins.clone()))
     }
 
     /// Shows an operator that it is to run the inputs of the merge that its input stems from.
@@ -151,6 +146,23 @@ impl Registered {
     pub(crate) fn thread_name(&self, index: usize) -> String {
         format!("{}-{index}", self.stats.name)
     }
+}
+
+/// A way out of a stage, which may be at work already.
+pub(crate) fn output_of<T: Send + 'static>(
+    token: &CancelToken,
+    stats: &StageStats,
+    branch: &str,
+    capacity: Option<usize>,
+    eager: bool,
+) -> (EdgeSender<T>, Stream<T>) {
+    let scope = token.scope();
+    let (sender, receiver) = edge(capacity.unwrap_or(scope.default_capacity()), eager || scope.clock().is_manual());
+    let (name, gauge) = (Arc::<str>::from(branch), Arc::clone(sender.shared().gauge()));
+    let stream = Stream::from_edge(receiver, token.clone(), Arc::clone(&stats.name));
+    let stream = stream.of_branch(Arc::clone(&name));
+    stats.outputs.lock().push(OutputStats { name, gauge, waits: Arc::new(Timing::new()) });
+    (sender, stream)
 }
 
 /// Refuses an input that belongs to another pipeline than the stage.

@@ -201,7 +201,7 @@ impl<T: Send + 'static> Stream<T> {
     }
 
     /// Notes on both sides that a stage, or a sink, reads it.
-    pub(super) fn is_read_by(&self, reader: &StageStats) {
+    pub(crate) fn is_read_by(&self, reader: &StageStats) {
         let input = InputReport { stage: Arc::clone(&self.feeder), output: Arc::clone(&self.branch) };
         reader.inputs.lock().push(input);
         if let Some(Input::Edge(edge)) = &self.input {

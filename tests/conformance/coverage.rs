@@ -27,6 +27,8 @@ const NO_OPERATORS: &[&str] = &[
     "DedupeStats",
     "DlqStats",
     "FailureLimit",
+    "GroupByStats",
+    "GroupOverflow",
     "HedgeStats",
     "KeyOf",
     "KeyedScanStats",
@@ -43,6 +45,7 @@ const NO_OPERATORS: &[&str] = &[
     "TapStats",
     "TooFarAhead",
     "TooLate",
+    "TooManyGroups",
 ];
 
 pub fn every_operator_is_registered() {

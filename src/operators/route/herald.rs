@@ -39,6 +39,9 @@ pub(super) struct Herald {
 /// What is known of one input.
 struct Way {
     origins: Range<usize>,
+    /// Whether it stems from a merge. If not, the labels that it may carry are not about it: a stage on the way has mixed
+    /// what they tell apart.
+    is_merge: bool,
     /// Of its next item.
     current: Option<usize>,
     /// When it was found to have nothing.
@@ -64,12 +67,23 @@ impl Herald {
         let way = |nested: Option<&Arc<Origins>>| {
             let range = from..from + nested.map_or(1, |origins| origins.count());
             from = range.end;
-            Way { current: nested.is_none().then_some(range.start), origins: range, empty_since: None, is_idle: false }
+            Way {
+                current: nested.is_none().then_some(range.start),
+                origins: range,
+                is_merge: nested.is_some(),
+                empty_since: None,
+                is_idle: false,
+            }
         };
         let ways = inputs.into_iter().map(way).collect();
         let fares = vec![Fare::Active; origins.count()];
         let (labels, news) = (Labels::default(), VecDeque::new());
         Self { origins, clock, idle_timeout, ways, fares, is_asked: false, labels, news }
+    }
+
+    /// For a merge whose inputs come and go: it says nothing, and drops the labels that it receives.
+    pub(super) fn silent(clock: Clock) -> Self {
+        Self::new([], clock, None)
     }
 
     pub(super) fn origins(&self) -> &Arc<Origins> {
@@ -134,6 +148,9 @@ impl Herald {
     }
 
     pub(super) fn ended(&mut self, input: usize) {
+        if self.ways.is_empty() {
+            return;
+        }
         for origin in self.ways.remove(input).origins {
             self.fares[origin] = Fare::Ended;
             if self.is_asked {
@@ -142,11 +159,12 @@ impl Herald {
         }
     }
 
-    /// Something came from the input that is a mark. What is to be sent in its place, if anything is.
+    /// Something came from the input that is a mark. What is to be sent in its place, if anything is. A label of an input that
+    /// stems from no merge is dropped.
     pub(super) fn translate(&mut self, input: usize, mark: StreamError) -> Option<StreamError> {
         let Some(label) = mark.label() else { return Some(mark) };
         mark.complete_mark();
-        let way = &mut self.ways[input];
+        let way = self.ways.get_mut(input).filter(|way| way.is_merge)?;
         match label {
             Label::Follows(origin) => {
                 way.current = origin.map(|origin| way.origins.start + origin);

@@ -35,14 +35,28 @@ pub(super) struct Merge<T> {
     herald: Herald,
     /// Why the first input was cut that was.
     cut: Option<StreamError>,
+    on_end: Option<OnEnd>,
 }
+
+/// Called with the index of each input that ends, which is then removed.
+pub(super) type OnEnd = Box<dyn FnMut(usize) + Send>;
 
 impl<T: Send + 'static> Merge<T> {
     /// The herald is that of these inputs.
     pub(super) fn new(inputs: Vec<Input<T>>, herald: Herald) -> Self {
         // No input is the current one yet: the first turn is that of the one after the last.
         let current = inputs.len().saturating_sub(1);
-        Self { inputs, current, left: 0, herald, cut: None }
+        Self { inputs, current, left: 0, herald, cut: None, on_end: None }
+    }
+
+    /// The same, with a witness of each end.
+    pub(super) fn with_on_end(self, on_end: OnEnd) -> Self {
+        Self { on_end: Some(on_end), ..self }
+    }
+
+    /// Adds an input, as the last one.
+    pub(super) fn add(&mut self, input: Input<T>) {
+        self.inputs.push(input);
     }
 
     #[inline]
@@ -141,6 +155,9 @@ impl<T: Send + 'static> Merge<T> {
     fn ended(&mut self, end: End) {
         if let End::Cut(error) = end {
             self.cut.get_or_insert(error);
+        }
+        if let Some(on_end) = &mut self.on_end {
+            on_end(self.current);
         }
         self.inputs.remove(self.current);
         self.herald.ended(self.current);

@@ -8,6 +8,7 @@ mod counts;
 mod distribute;
 mod fan_in;
 mod fan_out;
+mod group_by;
 mod hash;
 mod herald;
 mod merge;
@@ -20,6 +21,7 @@ mod zip;
 
 pub use fan_in::FanIn;
 pub use fan_out::FanOut;
+pub use group_by::{GroupBy, GroupByStats, GroupOverflow, TooManyGroups};
 pub use partition::{
     ByHash, ByRef, ByRule, ByValue, KeyOf, Partition, PartitionEach, PartitionOutput, PartitionStats, Partitioner,
 };

@@ -1,6 +1,6 @@
 //! Operators with several streams.
 
-use streamz::{CancelToken, FanIn, FanOut, Mapper, Partition, ProcessorFn, Router, Split, Stream, Switch};
+use streamz::{CancelToken, FanIn, FanOut, GroupBy, Mapper, Partition, ProcessorFn, Router, Split, Stream, Switch};
 
 use super::{ITEMS, Registry};
 use crate::common::faults::Faults;
@@ -189,6 +189,25 @@ fn routes(registry: &mut Registry) {
         .closure(Closure::Panics)
         .unordered(),
     );
+    for (name, max_groups) in [("GroupBy", 64), ("GroupBy: one group at a time", 1)] {
+        registry.add(
+            Subject::new(
+                name,
+                &["GroupBy"],
+                ITEMS,
+                move |site| {
+                    let key = move |item: &Item| {
+                        site.faults.panic_only(item.value());
+                        item.value() % 3
+                    };
+                    GroupBy::new(key, |_, items: Stream<Item>| items.map(|item| item)).with_max_groups(max_groups)
+                },
+                |input, faults| only(input, faults, |_| true),
+            )
+            .closure(Closure::Panics)
+            .unordered(),
+        );
+    }
 }
 
 /// What the stream contains if items that do not belong to it go elsewhere.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamz::Stream;
+use streamz::{StageReport, Stream};
 
 use super::List;
 use crate::common::faults::Faults;
@@ -144,7 +144,8 @@ where
     let threads = rig.pipeline.threads();
     assert!(threads > 1, "the stage has ended although its output is full");
     let report = rig.pipeline.report();
-    let last = report.stages.iter().rev().find(|stage| !stage.outputs.is_empty()).expect("a stage with an output");
+    let is_last = |stage: &&StageReport| stage.outputs.iter().any(|output| output.reader.is_none());
+    let last = report.stages.iter().rev().find(is_last).expect("a stage with an output that is not read");
     let queued: usize = last.outputs.iter().map(|output| output.queued).sum();
     assert_eq!(queued, (subject.room)(capacity), "the stage waits, but not for room in its output");
     stop_it(&rig);

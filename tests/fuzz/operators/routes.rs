@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use fastrand::Rng;
-use streamz::{BoxProcessor, Partition, Processor, ProcessorFn, Router, Stream, Switch};
+use streamz::{BoxProcessor, GroupBy, Partition, Processor, ProcessorFn, Router, Stream, Switch};
 
 use super::{Op, Wire, boxed_up, capacity, panics};
 use crate::common::faults::{Fault, Faults};
@@ -11,11 +11,14 @@ use crate::common::item::Item;
 use crate::common::seen::{Kind, Seen};
 use crate::expected::Model;
 
-const MENU: &[fn(&mut Rng) -> Op] = &[router, router, switch, partition, zip, chain];
+const MENU: &[fn(&mut Rng) -> Op] = &[router, router, switch, partition, group_by, zip, chain];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
 }
+
+/// No way is that of the errors.
+const AROUND: usize = usize::MAX;
 
 /// Which ways an item goes, and all that a model needs to know of it. The error items go one way, and only that.
 #[derive(Clone, Copy)]
@@ -170,4 +173,26 @@ fn partition(rng: &mut Rng) -> Op {
     let partition = partition.with_partitioner(|value: &u64, n| usize::try_from(*value).unwrap_or(0) % n);
     let each = partition.each(|_| processors.next().expect("one for each partition"));
     Op { what: format!("3 partitions, {faults:?}, of [{}]", op.what), wire: boxed_up(each), ..op }
+}
+
+/// Each key has one group, so the parts are used once. Error items go around them.
+fn group_by(rng: &mut Rng) -> Op {
+    let faults = panics(rng);
+    let goes = |value: u64, way: usize| value % 3 == way as u64;
+    let (processors, op) = parts(rng, Ways { count: 3, faults, errors: AROUND, goes });
+    let key = move |item: &Item| {
+        faults.panic_only(item.value());
+        usize::try_from(item.value() % 3).expect("it is small")
+    };
+    let groups = GroupBy::new(key, move |way, items: Stream<Item>| items.through(&processors[*way])).with_max_groups(3);
+    let through_groups = op.model;
+    let model = move |input: &[Seen]| {
+        let around = |seen: &Seen| match *seen {
+            Seen::Value(value) => (faults.of(value) == Fault::Panic).then_some(Seen::Made(Kind::Panicked, Some(value))),
+            _ => Some(seen.clone()),
+        };
+        input.iter().filter_map(around).chain(through_groups(input)).collect()
+    };
+    let what = format!("3 groups, {faults:?}, of [{}]", op.what);
+    Op { what, wire: boxed_up(groups), model: Box::new(model), ..op }
 }
