@@ -91,7 +91,7 @@ use crate::trace::event;
 /// # Panics
 /// A panic in `ignore_if` is logged, and the error counts.
 #[must_use = "a processor does nothing until it is given a stream"]
-#[doc(alias("concurrency_limit", "adaptive_limit", "AIMD", "gradient", "vegas", "congestion_control", "bulkhead"))]
+#[doc(alias("concurrency_limit", "adaptive_limit", "AIMD", "gradient", "vegas", "congestion_control"))]
 pub struct AdaptiveConcurrency<S: CallStage> {
     inner: S,
     pool: PoolOptions<S::In>,
