@@ -136,3 +136,34 @@ fn latency_of_both(one: Option<Latency>, other: Option<&Latency>) -> Option<Late
     let both = one.as_ref().zip(other).map(|(one, other)| one.plus(other));
     both.or(one).or_else(|| other.cloned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::stats::DropReason;
+
+    /// Each count is another multiple of `n`.
+    fn step(n: u64) -> StepReport {
+        StepReport {
+            name: "step".into(),
+            received: n,
+            emitted: 2 * n,
+            delivered: 3 * n,
+            filtered: 4 * n,
+            failed: 5 * n,
+            dropped: vec![(DropReason::Overflow, 6 * n)],
+            abandoned: 7 * n,
+            errors_in: 8 * n,
+            errors_out: 9 * n,
+            errors_absorbed: 10 * n,
+            failed_calls: 11 * n,
+        }
+    }
+
+    #[test]
+    fn every_count_of_a_step_is_added() {
+        let mut sum = step(3);
+        sum.add(&step(5));
+        assert_eq!(format!("{sum:?}"), format!("{:?}", step(8)));
+    }
+}
