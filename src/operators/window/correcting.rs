@@ -94,8 +94,8 @@ struct Kept<P> {
     count: u64,
     /// `None` if it has not been emitted.
     revision: Option<u32>,
-    /// Of its first item. A window that was emitted holds back no mark.
-    epoch: Option<Epoch>,
+    /// Of its first item. It holds back marks until the window is forgotten: what it is made of is needed until then.
+    _epoch: Epoch,
     pane: P,
 }
 
@@ -133,7 +133,7 @@ impl Correcting {
         settled: u64,
     ) -> Closed<Revised<C::Window>> {
         let revision = kept.revision.map_or(0, |last| last.saturating_add(1));
-        (kept.revision, kept.epoch) = (Some(revision), None);
+        kept.revision = Some(revision);
         let (start, end) = (kept.start, self.end(kept.start));
         Closed::new(settled, || {
             let window = content.window(content.again(&kept.pane), start, end, kept.count);
@@ -166,7 +166,7 @@ impl<T, G, C: Again<T, G>> Layout<T, G, Corrected<C>> for Correcting {
         let is_new = open.0.get(index).is_none_or(|kept| kept.start != start);
         if is_new {
             let pane = content.open(tag, item)?;
-            open.0.insert(index, Kept { start, count: 1, revision: None, epoch: Some(epoch.clone()), pane });
+            open.0.insert(index, Kept { start, count: 1, revision: None, _epoch: epoch.clone(), pane });
         } else {
             let kept = &mut open.0[index];
             content.add(&mut kept.pane, tag, item)?;

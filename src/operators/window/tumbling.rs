@@ -112,8 +112,9 @@ impl<T, K, F, C> TumblingWindow<T, K, EventTime<F>, C> {
     /// gives away a copy. If that panics, an error item takes the place of that emission; the window stays. A window with
     /// [`max_count`](Self::max_count) items is emitted when it is full, and not kept.
     ///
-    /// An item is settled when its window is first emitted, or by the correction that has it. With
-    /// [delivery](crate::delivery), records are acknowledged then, and not when the window is forgotten.
+    /// An item counts as delivered when its window is first emitted, or by the correction that has it. With
+    /// [delivery](crate::delivery), its record is acknowledged only when the window is forgotten, so that a restart does not
+    /// correct a result by one that lacks items.
     ///
     /// Corrections are emitted as they come. So the order of ends is that of the first emissions only.
     ///

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
 use streamz::{
-    Aggregate, AggregateWindow, AsyncMapper, BoxProcessor, Buffer, CancelToken, Keyed, Mapper, Partition, Processor,
-    SessionWindow, SlidingWindow, Stage, Stream, TumblingWindow, Unbatcher, Window,
+    Aggregate, AggregateWindow, AsyncMapper, BoxProcessor, Buffer, CancelToken, FanIn, Keyed, Mapper, Partition,
+    Processor, SessionWindow, SlidingWindow, Stage, Stream, TumblingWindow, Unbatcher, Window,
 };
 
 use super::{Op, Wire, capacity, dawdle, panics, through};
@@ -241,7 +241,7 @@ fn in_order(rng: &mut Rng) -> BoxProcessor<Placed, Placed> {
 /// Several ways, each in order and none as fast as another, and windows by the place in the input: nothing is late.
 fn merged(rng: &mut Rng) -> Op {
     let (ways, run, size, keyed) = (rng.usize(1..5), rng.u64(1..20), rng.u64(1..40), rng.bool());
-    let mut parts: Vec<_> = (0..ways).map(|_| in_order(rng)).collect();
+    let parts: Vec<_> = (0..ways).map(|_| in_order(rng)).collect();
     let (behind, buffer) = (in_order(rng), capacity(rng));
     let (further, again) = (rng.bool(), rng.bool());
     let time = |(place, _): &Placed| seconds(*place);
@@ -252,13 +252,16 @@ fn merged(rng: &mut Rng) -> Op {
         if let Some(items) = buffer {
             partition = partition.with_buffer_size(items);
         }
-        let mut merged = stream.enumerate().through(&partition.each(|_| parts.pop().expect("one for each way")));
+        let token = stream.token().clone();
+        // However long a way has nothing because the machine has no time for it, it is waited for.
+        let fan_in = FanIn::new().with_idle_timeout(Duration::MAX);
+        let ways = partition.process(&token, stream.enumerate()).partitions;
+        let mut merged = fan_in.process(&token, ways.into_iter().zip(&parts).map(|(way, part)| way.through(part)));
         if further {
             merged = merged.through(&behind);
         }
         if again {
-            let token = merged.token().clone();
-            merged = Stream::fan_in(&token, merged.fan_out::<1>());
+            merged = fan_in.process(&token, merged.fan_out::<1>());
         }
         let items = |window: Window<Placed>| window.items.into_iter().map(|(_, item)| item).collect::<Vec<_>>();
         let windows = if keyed {
