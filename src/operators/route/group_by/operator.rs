@@ -38,7 +38,7 @@ use crate::stream::{Processor, Stream};
 /// # Which to use
 /// - `GroupBy`, if each key needs stages of its own and the keys are not known beforehand. A group has one thread for each of its
 ///   stages, so it suits tens or hundreds of keys that are active at a time, not millions.
-/// - [`Partition`](crate::Partition), or a [keyed pool](crate::AsyncMapper::with_key), for any number of keys that share a fixed number of
+/// - [`Partition`](crate::Partition), or a [keyed pool](crate::AsyncMapper::keyed), for any number of keys that share a fixed number of
 ///   sub-pipelines or workers, in order for each key.
 /// - [`Scan::with_key`](crate::Scan::with_key), [`Batcher::with_key`](crate::Batcher::with_key) and keyed windows, for
 ///   state, batches or windows for each key: up to millions of keys, on one thread.
