@@ -75,6 +75,8 @@
 //! | send items different ways | [`Split`], [`Router`], [`Switch`], [`Partition`], [`FanOut`] |
 //! | give each key a sub-pipeline of its own | [`GroupBy`] |
 //! | make one stream of several | [`FanIn`]; one after another: [`Stream::chain`]; in pairs: [`Stream::zip`] |
+//! | merge sorted streams; read several in turn | [`MergeSorted`]; [`Interleave`] |
+//! | join two streams by key and time | [`Join`] |
 //! | get one value: a sum, a maximum, the first that fits | [`Stream::consume`], [`Stream::fold`], [`Stream::reduce`] |
 //! | read a stream on another thread | [`Stream::spawn`] |
 //! | read files, or all files of a folder | [`Stream::file_lines`], [`Stream::directory`] |

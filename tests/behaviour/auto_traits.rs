@@ -14,7 +14,10 @@ use streamz::{
     StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Task, Then,
     TryRecvError,
 };
-use streamz::{Aggregate, SessionWindow, SlidingWindow, TooFarAhead, TooLate, TumblingWindow};
+use streamz::{
+    Aggregate, Interleave, Join, JoinSide, MergeSorted, NotSorted, Pair, SessionWindow, SlidingWindow, TooFarAhead,
+    TooLate, TooManyHeld, TumblingWindow,
+};
 
 fn is_send<T: Send>() {}
 fn is_shared<T: Send + Sync>() {}
@@ -94,6 +97,9 @@ fn errors_and_what_is_told_are_shared() {
     is_shared::<streamz::FileError>();
     is_shared::<TooFarAhead>();
     is_shared::<TooLate>();
+    is_shared::<TooManyHeld>();
+    is_shared::<NotSorted>();
+    is_shared::<Pair<u8, u8>>();
     is_shared::<FailureLimit>();
 }
 
@@ -125,6 +131,10 @@ fn processors_are_shared_whatever_their_items() {
     is_shared::<Chunk<Local>>();
     is_shared::<Aggregate<Local, Folding>>();
     is_shared::<TumblingWindow<Local>>();
+    is_shared::<Interleave<Local>>();
+    is_shared::<MergeSorted<Local, Local, fn(&Local) -> Local>>();
+    type Side = JoinSide<Local, Local, fn(&Local) -> Local, fn(&Local) -> std::time::SystemTime>;
+    is_shared::<Join<Side, Side>>();
     is_shared::<SlidingWindow<Local>>();
     is_shared::<SessionWindow<Local, F>>();
     is_shared::<Buffer<Local>>();

@@ -5,8 +5,9 @@
 
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, SystemTime};
 
-use streamz::{AsyncMapper, BoxError, CancelToken, Finding, ManualClock, Pipeline, Stream};
+use streamz::{AsyncMapper, BoxError, CancelToken, Finding, Join, JoinSide, ManualClock, Pipeline, Stream};
 
 use crate::{logged, ms};
 
@@ -129,6 +130,35 @@ fn a_diamond_that_is_read_in_the_wrong_order() {
     pipeline.join();
     let line = warning.join().unwrap();
     assert!(line.contains(cycle), "{line}");
+}
+
+/// What is found where one of two branches gives nothing: the stage that reads them, and the branch it waits for.
+fn diamond(name: &str, reader: &str, read: impl FnOnce(Stream<u64>, Stream<u64>) -> Stream<u64>) {
+    let pipeline = pipeline(name);
+    let warning = warning(&pipeline);
+    let (even, odd) = Stream::from_iter(&pipeline, (0..1_000).map(|n| 2 * n)).split(|n| n % 2 == 0);
+    read(even, odd).spawn_for_each(drop);
+    let cycle = format!(
+        "these wait for one another: `split` waits for room in `split -> matched` (4 of 4), \
+         `{reader}` waits for an item of `split -> rest` (0 of 4)"
+    );
+    stands(&pipeline.token(), &cycle);
+    pipeline.join();
+    let line = warning.join().unwrap();
+    assert!(line.contains(&cycle), "{line}");
+}
+
+#[test]
+fn a_sorted_merge_names_the_branch_that_it_waits_for() {
+    diamond("sorted-merge", "merge_sorted", |even, odd| even.merge_sorted([odd], |n| *n));
+}
+
+#[test]
+fn a_join_names_the_branch_that_it_waits_for() {
+    let time = |n: &u64| SystemTime::UNIX_EPOCH + Duration::from_secs(*n);
+    let side = || JoinSide::new(|n: &u64| *n, time, Duration::ZERO);
+    let join = Join::new(side(), side(), Duration::ZERO).with_max_items(10);
+    diamond("join", "join", |even, odd| even.join(odd, &join).map(|(n, _)| n));
 }
 
 const BOTH: &str = "`fetch`: 2 threads are at work, one of them for ";

@@ -32,6 +32,7 @@ const NO_OPERATORS: &[&str] = &[
     "HedgeStats",
     "KeyOf",
     "KeyedScanStats",
+    "NotSorted",
     "OutOfOrder",
     "Overflow",
     "PartitionStats",
@@ -46,6 +47,7 @@ const NO_OPERATORS: &[&str] = &[
     "TooFarAhead",
     "TooLate",
     "TooManyGroups",
+    "TooManyHeld",
 ];
 
 pub fn every_operator_is_registered() {

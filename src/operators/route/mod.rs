@@ -11,7 +11,9 @@ mod fan_out;
 mod group_by;
 mod hash;
 mod herald;
+mod interleave;
 mod merge;
+mod merge_sorted;
 mod partition;
 mod router;
 mod split;
@@ -22,6 +24,8 @@ mod zip;
 pub use fan_in::FanIn;
 pub use fan_out::FanOut;
 pub use group_by::{GroupBy, GroupByStats, GroupOverflow, TooManyGroups};
+pub use interleave::Interleave;
+pub use merge_sorted::{MergeSorted, NotSorted};
 pub use partition::{
     ByHash, ByRef, ByRule, ByValue, KeyOf, Partition, PartitionEach, PartitionOutput, PartitionStats, Partitioner,
 };

@@ -15,7 +15,7 @@ mod sliding;
 pub(super) mod sort_by_time;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(super) mod time;
 mod tumbling;
 mod watermarks;
 pub mod windows;

@@ -23,13 +23,13 @@ use crate::stage::operator::Emit;
 use crate::stage::origins::Origins;
 
 /// Nanoseconds since the Unix epoch.
-pub(super) type Nanos = i128;
+pub(in crate::operators) type Nanos = i128;
 
 /// A time that never comes.
-pub(super) const NEVER: Nanos = Nanos::MAX;
+pub(in crate::operators) const NEVER: Nanos = Nanos::MAX;
 
 /// A time after all others that come.
-pub(super) const END: Nanos = Nanos::MAX - 1;
+pub(in crate::operators) const END: Nanos = Nanos::MAX - 1;
 
 /// How far from the epoch a time may be: about 30,000 years, which leaves room for the ends of windows.
 const RANGE: Nanos = 30_000 * YEAR;
@@ -43,6 +43,13 @@ const LONGEST: Duration = Duration::from_secs(10_000 * 365 * 24 * 3_600);
 #[track_caller]
 pub(super) fn span(name: &str, duration: Duration) -> Nanos {
     assert!(!duration.is_zero() && duration <= LONGEST, "`{name}` must be greater than zero and at most 10,000 years");
+    duration.as_nanos() as Nanos
+}
+
+/// As [`span`], for one that may be zero.
+#[track_caller]
+pub(in crate::operators) fn span_or_zero(name: &str, duration: Duration) -> Nanos {
+    assert!(duration <= LONGEST, "`{name}` must be at most 10,000 years");
     duration.as_nanos() as Nanos
 }
 
@@ -87,7 +94,7 @@ pub struct TooFarAhead {
 }
 
 /// Why an item has no time.
-pub(super) enum Refusal {
+pub(in crate::operators) enum Refusal {
     Late(TooLate),
     Ahead(TooFarAhead),
     OutOfRange(SystemTime),
@@ -96,7 +103,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// Of an item that is older than the watermark and belongs to no open window.
-    pub(super) fn late(time: Nanos, watermark: Nanos) -> Self {
+    pub(in crate::operators) fn late(time: Nanos, watermark: Nanos) -> Self {
         Self::Late(TooLate { by: to_duration(watermark - time) })
     }
 
@@ -106,7 +113,7 @@ impl Refusal {
 
     /// Sends the item on as an error item.
     #[cold]
-    pub(super) fn fail<T: Send + 'static, O>(self, item: T, out: &mut impl Emit<O>) {
+    pub(in crate::operators) fn fail<T: Send + 'static, O>(self, item: T, out: &mut impl Emit<O>) {
         match self {
             Self::Late(late) => out.fail(ErrorKind::Late, late, item),
             Self::Ahead(ahead) => out.fail(ErrorKind::Failed, ahead, item),
@@ -159,7 +166,7 @@ pub trait TimeSource<T>: Times<T> {
 }
 
 /// What a [`TimeSource`] can do: see the top of this file.
-pub(super) trait Times<T>: Clone + Send + Sync + 'static {
+pub(in crate::operators) trait Times<T>: Clone + Send + Sync + 'static {
     /// The items come from a merge with these inputs.
     fn attach(&mut self, _origins: &Arc<Origins>) {}
 
@@ -281,9 +288,8 @@ pub struct EventTime<F> {
 
 impl<F> EventTime<F> {
     #[track_caller]
-    pub(super) fn new(time: F, allowed_lateness: Duration) -> Self {
-        assert!(allowed_lateness <= LONGEST, "`allowed_lateness` must be at most 10,000 years");
-        let lateness = allowed_lateness.as_nanos() as Nanos;
+    pub(in crate::operators) fn new(time: F, allowed_lateness: Duration) -> Self {
+        let lateness = span_or_zero("allowed_lateness", allowed_lateness);
         Self {
             time: Arc::new(time),
             lateness,
@@ -299,17 +305,17 @@ impl<F> EventTime<F> {
     }
 
     #[track_caller]
-    pub(super) fn set_idle_timeout(&mut self, idle: Duration) {
+    pub(in crate::operators) fn set_idle_timeout(&mut self, idle: Duration) {
         assert!(!idle.is_zero(), "`idle_timeout` must be greater than zero");
         self.idle = Some(idle).filter(|idle| *idle != Duration::MAX);
     }
 
-    pub(super) fn set_max_ahead(&mut self, max_ahead: Duration) {
+    pub(in crate::operators) fn set_max_ahead(&mut self, max_ahead: Duration) {
         self.max_ahead = bound(max_ahead);
     }
 
     #[track_caller]
-    pub(super) fn set_max_jump(&mut self, max_jump: Duration) {
+    pub(in crate::operators) fn set_max_jump(&mut self, max_jump: Duration) {
         assert!(!max_jump.is_zero(), "`max_jump` must be greater than zero");
         self.max_jump = bound(max_jump);
     }

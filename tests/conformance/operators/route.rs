@@ -1,6 +1,11 @@
 //! Operators with several streams.
 
-use streamz::{CancelToken, FanIn, FanOut, GroupBy, Mapper, Partition, ProcessorFn, Router, Split, Stream, Switch};
+use std::time::{Duration, SystemTime};
+
+use streamz::{
+    CancelToken, FanIn, FanOut, GroupBy, Interleave, Join, JoinSide, Mapper, MergeSorted, Pair, Partition, ProcessorFn,
+    Router, Split, Stream, Switch,
+};
 
 use super::{ITEMS, Registry};
 use crate::common::faults::Faults;
@@ -55,6 +60,38 @@ pub fn register(registry: &mut Registry) {
         )
         .groups(),
     );
+    registry.add(Subject::new(
+        "Interleave: one of three has something",
+        &["Interleave"],
+        ITEMS,
+        |_| {
+            ProcessorFn::new("outer", |cancel: &CancelToken, items: Stream<Item>| {
+                let empty = || Stream::from_iter(cancel, Vec::new());
+                Interleave::new().process(cancel, [empty(), items, empty()])
+            })
+        },
+        |input, _| input.to_vec(),
+    ));
+    registry.add(
+        Subject::new(
+            "MergeSorted: one of three has something",
+            &["MergeSorted"],
+            ITEMS,
+            |site| {
+                ProcessorFn::new("outer", move |cancel: &CancelToken, items: Stream<Item>| {
+                    let key = move |item: &Item| {
+                        site.faults.panic_only(item.value());
+                        item.value()
+                    };
+                    let empty = || Stream::from_iter(cancel, Vec::new());
+                    MergeSorted::new(key).process(cancel, [empty(), items, empty()])
+                })
+            },
+            |input, faults| only(input, faults, |_| true),
+        )
+        .closure(Closure::Panics),
+    );
+    joins(registry);
     // The others have been dropped, so that the stage stops when the one is not read.
     registry.add(
         Subject::new(
@@ -109,6 +146,66 @@ pub fn register(registry: &mut Registry) {
         )
         .closure(Closure::Panics)
         .unread(),
+    );
+}
+
+/// Joins whose result is the input.
+fn joins(registry: &mut Registry) {
+    fn time(item: &Item) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(item.value())
+    }
+    registry.add(
+        Subject::new(
+            "Join: two copies",
+            &["Join", "JoinSide"],
+            ITEMS,
+            |site| {
+                ProcessorFn::new("outer", move |_: &CancelToken, items: Stream<Item>| {
+                    let key = move |item: &Item| {
+                        site.faults.panic_only(item.value());
+                        item.value()
+                    };
+                    let [one, other] = items.fan_out();
+                    let left = JoinSide::new(key, time, Duration::ZERO);
+                    let join = Join::new(left, JoinSide::new(Item::value, time, Duration::ZERO), Duration::ZERO);
+                    one.join(other, &join).map(|(item, copy): (Item, Item)| {
+                        // First: if its drop panics, the item must not have been returned already.
+                        drop(copy);
+                        item
+                    })
+                })
+            },
+            |input, faults| {
+                let copies =
+                    |value| vec![Seen::Value(value); input.iter().filter(|seen| **seen == Seen::Value(value)).count()];
+                let one = |seen: &Seen| match *seen {
+                    Seen::Value(value) => hit(faults, value, true).map_or_else(|| copies(value), |failed| vec![failed]),
+                    _ => vec![seen.clone()],
+                };
+                input.iter().flat_map(one).collect()
+            },
+        )
+        .closure(Closure::Panics)
+        .unordered()
+        .groups(),
+    );
+    registry.add(
+        Subject::new(
+            "Join: outer, the other is empty",
+            &["Pair"],
+            ITEMS,
+            |_| {
+                ProcessorFn::new("outer", |cancel: &CancelToken, items: Stream<Item>| {
+                    let side = || JoinSide::new(Item::value, time, Duration::ZERO);
+                    let join = Join::new(side(), side(), Duration::from_secs(2)).outer();
+                    let empty = Stream::from_iter(cancel, Vec::new());
+                    join.process(cancel, empty, items).filter_map(|pair: Pair<Item, Item>| pair.right())
+                })
+            },
+            |input, _| input.to_vec(),
+        )
+        .unordered()
+        .groups(),
     );
 }
 

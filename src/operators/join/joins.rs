@@ -1,0 +1,144 @@
+//! The kinds of [`Join`](crate::Join): which items a join emits without a partner, and as what.
+//!
+//! You need these names only to write down the type of a join, for example as that of a field.
+
+pub use super::side::Side;
+
+/// What an outer join emits: a pair, or an item that found no partner.
+///
+/// ```
+/// use streamz::Pair;
+///
+/// let pairs = [Pair::Both("order", "payment"), Pair::Left("unpaid order"), Pair::Right("stray payment")];
+/// assert_eq!(pairs.map(|pair| pair.left()), [Some("order"), Some("unpaid order"), None]);
+/// assert_eq!(pairs.map(|pair| pair.right()), [Some("payment"), None, Some("stray payment")]);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[doc(alias("EitherOrBoth", "Joined"))]
+pub enum Pair<L, R> {
+    /// An item of the left stream and one of the right.
+    Both(L, R),
+    /// An item of the left stream without a partner.
+    Left(L),
+    /// An item of the right stream without a partner.
+    Right(R),
+}
+
+impl<L, R> Pair<L, R> {
+    /// The item of the left stream, if there is one.
+    pub fn left(self) -> Option<L> {
+        match self {
+            Self::Both(left, _) | Self::Left(left) => Some(left),
+            Self::Right(_) => None,
+        }
+    }
+
+    /// The item of the right stream, if there is one.
+    pub fn right(self) -> Option<R> {
+        match self {
+            Self::Both(_, right) | Self::Right(right) => Some(right),
+            Self::Left(_) => None,
+        }
+    }
+
+    /// The items of both streams, where they are there.
+    pub fn into_options(self) -> (Option<L>, Option<R>) {
+        match self {
+            Self::Both(left, right) => (Some(left), Some(right)),
+            Self::Left(left) => (Some(left), None),
+            Self::Right(right) => (None, Some(right)),
+        }
+    }
+}
+
+/// A kind of join: [`Inner`], [`Left`] or [`Outer`]. Sealed.
+#[allow(private_bounds)] // by which it is sealed
+pub trait JoinKind<L, R>: Emits<L, R, Out = Self::Output> {
+    /// What it emits.
+    type Output: Send + 'static;
+}
+
+/// What a [`JoinKind`] makes of items.
+pub(super) trait Emits<L, R>: Send + Sync + 'static {
+    type Out: Send + 'static;
+
+    fn both(left: L, right: R) -> Self::Out;
+
+    /// Of an item of the left stream without a partner; gives it back if such items are not emitted.
+    fn left(left: L) -> Result<Self::Out, L>;
+
+    /// The same for an item of the right stream.
+    fn right(right: R) -> Result<Self::Out, R>;
+}
+
+/// Emits `(L, R)`: pairs, and nothing without a partner.
+#[derive(Debug, Clone, Copy)]
+pub struct Inner;
+
+/// Emits `(L, Option<R>)`: each item of the left stream, with each of its partners or with none.
+#[derive(Debug, Clone, Copy)]
+pub struct Left;
+
+/// Emits [`Pair`]: each item of both streams, with each of its partners or with none.
+#[derive(Debug, Clone, Copy)]
+pub struct Outer;
+
+impl<L: Send + 'static, R: Send + 'static> JoinKind<L, R> for Inner {
+    type Output = (L, R);
+}
+
+impl<L: Send + 'static, R: Send + 'static> Emits<L, R> for Inner {
+    type Out = (L, R);
+
+    fn both(left: L, right: R) -> (L, R) {
+        (left, right)
+    }
+
+    fn left(left: L) -> Result<(L, R), L> {
+        Err(left)
+    }
+
+    fn right(right: R) -> Result<(L, R), R> {
+        Err(right)
+    }
+}
+
+impl<L: Send + 'static, R: Send + 'static> JoinKind<L, R> for Left {
+    type Output = (L, Option<R>);
+}
+
+impl<L: Send + 'static, R: Send + 'static> Emits<L, R> for Left {
+    type Out = (L, Option<R>);
+
+    fn both(left: L, right: R) -> (L, Option<R>) {
+        (left, Some(right))
+    }
+
+    fn left(left: L) -> Result<(L, Option<R>), L> {
+        Ok((left, None))
+    }
+
+    fn right(right: R) -> Result<(L, Option<R>), R> {
+        Err(right)
+    }
+}
+
+impl<L: Send + 'static, R: Send + 'static> JoinKind<L, R> for Outer {
+    type Output = Pair<L, R>;
+}
+
+impl<L: Send + 'static, R: Send + 'static> Emits<L, R> for Outer {
+    type Out = Pair<L, R>;
+
+    fn both(left: L, right: R) -> Pair<L, R> {
+        Pair::Both(left, right)
+    }
+
+    fn left(left: L) -> Result<Pair<L, R>, L> {
+        Ok(Pair::Left(left))
+    }
+
+    fn right(right: R) -> Result<Pair<L, R>, R> {
+        Ok(Pair::Right(right))
+    }
+}

@@ -1,0 +1,171 @@
+//! [`Lane`]: one input of a join: its clock, and the order in which its items leave the state. [`Line`]: its items that
+//! have the same key.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use super::side::Side;
+use crate::operators::epochs::Epoch;
+use crate::operators::key_table::Slot;
+use crate::operators::window::time::{END, NEVER, Nanos, Times};
+use crate::panic::Held;
+use crate::stage::operator::Emit;
+
+/// The source of the error for an item that a join had to give up: more than `max_items` items of its stream waited for
+/// partners. The kind of the error is [`Failed`](crate::ErrorKind::Failed).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("more than {max_items} items of its stream wait for partners")]
+pub struct TooManyHeld {
+    /// What was set by [`with_max_items`](crate::Join::with_max_items).
+    pub max_items: usize,
+}
+
+/// An item that may still find partners.
+pub(super) struct Stored<T> {
+    pub(super) at: At,
+    /// It has found one.
+    pub(super) matched: bool,
+    pub(super) item: T,
+    /// In which it came. Kept until the item has been settled.
+    pub(super) _epoch: Epoch,
+}
+
+/// When an item happened, and its number, which tells it from others of that time.
+pub(super) type At = (Nanos, u64);
+
+/// The items of one input that have the same key, in the order of their times.
+pub(super) type Line<T> = Held<VecDeque<Stored<T>>>;
+
+/// Puts an item where it belongs. Most come in order.
+pub(super) fn insert<T>(line: &mut Line<T>, stored: Stored<T>) {
+    let after = line.iter().rev().take_while(|other| other.at > stored.at).count();
+    let index = line.len() - after;
+    line.insert(index, stored);
+}
+
+/// One input.
+pub(super) struct Lane<S: Side> {
+    pub(super) side: S,
+    /// How much earlier than an item of this input a partner may be.
+    back: Nanos,
+    /// How much later.
+    ahead: Nanos,
+    /// Up to where time has come in this input: an item that is older is late.
+    pub(super) reached: Nanos,
+    /// Its watermark follows that of the other input.
+    pub(super) is_idle: bool,
+    pub(super) has_ended: bool,
+    /// Its items in the state, the oldest first.
+    due: BTreeMap<At, Slot>,
+    /// The time of the first of them.
+    oldest: Nanos,
+    numbered: u64,
+}
+
+impl<S: Side> Lane<S> {
+    pub(super) fn new(mut side: S, back: Nanos, ahead: Nanos) -> Self {
+        // An input that has never given anything is silent from the start on.
+        side.time_mut().accepted();
+        side.time_mut().set_due(0);
+        Self {
+            side,
+            back,
+            ahead,
+            reached: Nanos::MIN,
+            is_idle: false,
+            has_ended: false,
+            due: BTreeMap::new(),
+            oldest: NEVER,
+            numbered: 0,
+        }
+    }
+
+    /// How many of its items are in the state.
+    pub(super) fn held(&self) -> usize {
+        self.due.len()
+    }
+
+    /// The index of the first partner of an item of this input in a line of the other one.
+    pub(super) fn first_partner<T>(&self, time: Nanos, line: &Line<T>) -> usize {
+        line.partition_point(|other| other.at.0 < time - self.back)
+    }
+
+    /// Whether an item of the other input that is not before the first partner is a partner.
+    #[inline]
+    pub(super) fn is_partner(&self, time: Nanos, other: Nanos) -> bool {
+        other <= time + self.ahead
+    }
+
+    /// Whether no item of the other input that is still to come can be a partner, if time has come to `reached` there.
+    #[inline]
+    pub(super) fn is_over(&self, time: Nanos, reached: Nanos) -> bool {
+        reached > time + self.ahead
+    }
+
+    /// An item of that time is accepted: time passes.
+    #[inline]
+    pub(super) fn advance(&mut self, time: Nanos) {
+        let clock = self.side.time_mut();
+        clock.advance(time);
+        clock.accepted();
+        self.reached = self.reached.max(clock.watermark());
+        self.is_idle = false;
+    }
+
+    /// Follows the other input, if this one is idle.
+    #[inline]
+    pub(super) fn follow(&mut self, other: Nanos) {
+        if self.is_idle {
+            self.reached = self.reached.max(other);
+        }
+    }
+
+    /// Its own watermark, whatever the other input says.
+    #[inline]
+    pub(super) fn watermark(&self) -> Nanos {
+        self.side.time().watermark()
+    }
+
+    pub(super) fn end(&mut self) {
+        self.has_ended = true;
+        self.is_idle = false;
+        self.reached = END;
+    }
+
+    /// When it is idle if nothing comes. `waiting` items of the other input wait for it.
+    #[inline]
+    pub(super) fn idle_at(&self, waiting: usize) -> Option<Instant> {
+        self.side.time().wake().filter(|_| waiting > 0 && !self.is_idle && !self.has_ended)
+    }
+
+    /// See [`Times::listen`].
+    #[inline]
+    pub(super) fn listen<O>(&mut self, out: &mut impl Emit<O>) -> bool {
+        self.side.time_mut().listen(out)
+    }
+
+    /// The place of a new item in the order.
+    pub(super) fn number(&mut self, time: Nanos) -> At {
+        self.numbered += 1;
+        (time, self.numbered)
+    }
+
+    /// An item is in the state, under `slot`.
+    pub(super) fn keep(&mut self, at: At, slot: Slot) {
+        self.due.insert(at, slot);
+        self.oldest = self.oldest.min(at.0);
+    }
+
+    /// Whether no partner can come any more for the oldest item, if time has come to `reached` in the other input.
+    #[inline]
+    pub(super) fn is_due(&self, reached: Nanos) -> bool {
+        self.oldest != NEVER && self.is_over(self.oldest, reached)
+    }
+
+    /// Where the oldest item lies: the first of its line. It is no longer listed.
+    pub(super) fn pop_oldest(&mut self) -> Option<Slot> {
+        let (_, slot) = self.due.pop_first()?;
+        self.oldest = self.due.first_key_value().map_or(NEVER, |((time, _), _)| *time);
+        Some(slot)
+    }
+}
