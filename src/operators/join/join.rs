@@ -38,7 +38,7 @@ const MAX_ITEMS: usize = 1_000_000;
 /// [`Panicked`](crate::ErrorKind::Panicked) takes the place of the pair.
 ///
 /// ```
-/// use std::time::Duration;
+/// use std::time::{Duration, SystemTime};
 /// use streamz::{Join, JoinSide, Pipeline, Stream};
 ///
 /// #[derive(Debug, Clone, PartialEq)]
