@@ -73,6 +73,7 @@
 //! | share one thread among cheap steps | [`Stream::stage`], [`Processor::fuse`] |
 //! | run steps on the thread of a source or an end | [`Inline`] |
 //! | send items different ways | [`Split`], [`Router`], [`Switch`], [`Partition`], [`FanOut`] |
+//! | subscribe while items flow | [`Broadcast`], [`Hub`] |
 //! | give each key a sub-pipeline of its own | [`GroupBy`] |
 //! | make one stream of several | [`FanIn`]; one after another: [`Stream::chain`]; in pairs: [`Stream::zip`] |
 //! | merge sorted streams; read several in turn | [`MergeSorted`]; [`Interleave`] |

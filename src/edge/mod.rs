@@ -342,6 +342,50 @@ impl<T> Edge<T> {
         Ok(oldest)
     }
 
+    /// As [`offer_in_place_of_oldest`](Self::offer_in_place_of_oldest), but an error item stands where items are missing. Where
+    /// there is no room, the two oldest items are evicted, and `gap(2)` takes their place. If the first thing in the queue is such
+    /// an error already, which `widen` finds and adds one to, a single item is evicted: the oldest, or if there is none the new
+    /// one. Evicted items are added to `dropped`, and count as undelivered.
+    ///
+    /// Refused for want of room is what finds too few items to evict.
+    pub(crate) fn offer_leaving_gap(
+        &self,
+        item: Result<T>,
+        widen: impl FnOnce(&StreamError) -> bool,
+        gap: impl FnOnce(u64) -> StreamError,
+        dropped: &mut Vec<T>,
+    ) -> Result<(), (Refused, Result<T>)> {
+        debug_assert!(self.eager, "the oldest item may be in the consumer's batch");
+        let mut state = self.state.lock();
+        if self.is_gone() || state.end.is_some() {
+            return Err((Refused::Closed, item));
+        }
+        if self.room(&state) == 0 {
+            let items = state.queue.iter().filter(|item| item.is_ok()).take(2).count();
+            let first = state.queue.iter().next().and_then(|first| first.as_ref().err());
+            let is_widened = (items > 0 || item.is_ok()) && first.is_some_and(widen);
+            if is_widened && items == 0 {
+                self.gauge.undelivered.fetch_add(1, Ordering::Relaxed);
+                drop(state);
+                dropped.extend(item.ok());
+                return Ok(());
+            }
+            if !is_widened {
+                if items < 2 {
+                    return Err((Refused::Full, item));
+                }
+                dropped.extend(state.queue.replace_first(Result::is_ok, Err(gap(2))).and_then(Result::ok));
+                self.gauge.undelivered.fetch_add(1, Ordering::Relaxed);
+            }
+            dropped.extend(state.queue.remove_first(Result::is_ok).and_then(Result::ok));
+            self.gauge.undelivered.fetch_add(1, Ordering::Relaxed);
+            state.sent = state.sent.wrapping_sub(1);
+        }
+        state.queue.push(item);
+        self.accepted(state, 1);
+        Ok(())
+    }
+
     /// Puts a mark in, whether there is room or not: their number is bounded where they are made. It takes no room from the
     /// items behind it while it is in the queue, so a buffer that drops items keeps as many with marks as without.
     pub(crate) fn put_mark(&self, mark: StreamError) {

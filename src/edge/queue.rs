@@ -88,6 +88,12 @@ impl<I> Queue<I> {
         item
     }
 
+    /// Puts `item` in the place of the first that is one of those `wanted`, and takes that out.
+    pub(super) fn replace_first(&mut self, wanted: impl Fn(&I) -> bool, item: I) -> Option<I> {
+        let first = self.chunks.iter_mut().flatten().find(|item| wanted(item))?;
+        Some(std::mem::replace(first, item))
+    }
+
     /// Makes one chunk of this one and the next if they are small enough. Each time there is one chunk less.
     fn join(&mut self, index: usize) {
         let len = |index: usize| self.chunks.get(index).map_or(CHUNK, VecDeque::len);

@@ -64,6 +64,20 @@ impl<T> Branch<T> {
     ) -> Result<Option<T>, (Refused, Result<T>)> {
         self.sender.shared().offer_in_place_of_oldest(Ok(item), accepted)
     }
+
+    /// On an eager edge, where a push leaves nothing behind: see [`Edge::offer_leaving_gap`].
+    ///
+    /// [`Edge::offer_leaving_gap`]: crate::edge::Edge::offer_leaving_gap
+    pub(crate) fn offer_leaving_gap(
+        &mut self,
+        item: Result<T>,
+        widen: impl FnOnce(&StreamError) -> bool,
+        gap: impl FnOnce(u64) -> StreamError,
+        dropped: &mut Vec<T>,
+    ) -> Result<(), (Refused, Result<T>)> {
+        self.sent = true;
+        self.sender.shared().offer_leaving_gap(item, widen, gap, dropped)
+    }
 }
 
 impl<T> Way for Branch<T> {

@@ -3,6 +3,7 @@
 //! A stage with several ways out is a *distributor* (`distribute.rs`) and a rule; one with several ways in is the usual
 //! driver on a *merge* (`merge.rs`).
 
+mod broadcast;
 mod chain;
 mod counts;
 mod distribute;
@@ -21,6 +22,7 @@ mod stats;
 mod switch;
 mod zip;
 
+pub use broadcast::{Broadcast, Hub, Lagged, NoSubscriber, SlowSubscriber, TooSlow};
 pub use fan_in::FanIn;
 pub use fan_out::FanOut;
 pub use group_by::{GroupBy, GroupByStats, GroupOverflow, TooManyGroups};

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use streamz::{
-    CancelToken, FanIn, FanOut, GroupBy, Interleave, Join, JoinSide, Mapper, MergeSorted, Pair, Partition, ProcessorFn,
-    Router, Split, Stream, Switch,
+    Broadcast, CancelToken, FanIn, FanOut, GroupBy, Interleave, Join, JoinSide, Mapper, MergeSorted, Pair, Partition,
+    ProcessorFn, Router, Split, Stream, Switch,
 };
 
 use super::{ITEMS, Registry};
@@ -286,6 +286,18 @@ fn routes(registry: &mut Registry) {
         .closure(Closure::Panics)
         .unordered(),
     );
+    // The hub has been dropped, so that the stage stops when the subscriber has left.
+    registry.add(Subject::new(
+        "Broadcast: one subscriber",
+        &["Broadcast"],
+        ITEMS,
+        |_| {
+            ProcessorFn::new("outer", |cancel: &CancelToken, items: Stream<Item>| {
+                Broadcast::new().process(cancel, items).subscribe()
+            })
+        },
+        |input, _| input.to_vec(),
+    ));
     for (name, max_groups) in [("GroupBy", 64), ("GroupBy: one group at a time", 1)] {
         registry.add(
             Subject::new(

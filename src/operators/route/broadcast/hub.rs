@@ -1,0 +1,172 @@
+//! [`Hub`]: where subscribers come from; and what it shares with the stage.
+//!
+//! # What must hold
+//!
+//! - A subscriber that arrives is in [`State::arrived`] before `subscribe` returns, and the stage looks there before it sends an item. So
+//!   it gets every item that was sent into the input after that.
+//! - The stage takes its last look when it has written down its end, in one critical section. Who comes later is served by the hub.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::operator::{Settings, SlowSubscriber};
+use super::stage::SUBSCRIBER;
+use crate::clock::wait::Wake;
+use crate::edge::{EdgeSender, End};
+use crate::panic::{self, Held};
+use crate::pipeline::CancelToken;
+use crate::pipeline::stats::StageStats;
+use crate::stream::Stream;
+use crate::stream::start::{Registered, output_of};
+
+/// Makes streams for the subscribers of a [`Broadcast`](crate::Broadcast). Clones are the same hub.
+///
+/// As long as there is a hub, subscribers may come, so the stage does not stop when the last one has left.
+#[must_use = "when all hubs and all streams of subscribers have been dropped, the stage stops"]
+pub struct Hub<T> {
+    handle: Arc<Handle<T>>,
+}
+
+impl<T> Clone for Hub<T> {
+    fn clone(&self) -> Self {
+        Self { handle: Arc::clone(&self.handle) }
+    }
+}
+
+/// All clones of the hub.
+struct Handle<T>(Arc<Shared<T>>);
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        self.0.tell(|state| state.has_hub = false);
+    }
+}
+
+pub(super) struct Shared<T> {
+    token: CancelToken,
+    stats: Arc<StageStats>,
+    settings: Settings,
+    /// Set under the lock when the state has changed: a hint to the stage.
+    has_news: AtomicBool,
+    state: Mutex<State<T>>,
+    /// Once the stage has ended: what is replayed, and how it ended. Subscribers that come after it clone items under this lock.
+    over: Mutex<Option<(Held<Vec<T>>, End)>>,
+}
+
+pub(super) struct State<T> {
+    arrived: Vec<EdgeSender<T>>,
+    has_hub: bool,
+    is_over: bool,
+    /// How the stage has ended.
+    end: Option<End>,
+    /// Of the stage, while it runs.
+    stage: Option<Arc<Wake>>,
+}
+
+impl<T> Shared<T> {
+    /// Changes the state and wakes the stage.
+    fn tell(&self, change: impl FnOnce(&mut State<T>)) {
+        let mut state = self.state.lock();
+        change(&mut state);
+        self.has_news.store(true, Ordering::Release);
+        let stage = state.stage.clone();
+        drop(state);
+        if let Some(stage) = stage {
+            stage.post();
+        }
+    }
+
+    /// The stage is about to end.
+    pub(super) fn set_end(&self, end: End) {
+        self.state.lock().end = Some(end);
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        self.has_news.load(Ordering::Acquire)
+    }
+
+    /// Who has arrived since the last look, and whether there still is a hub. From now on `wake` is posted when there is news.
+    pub(super) fn take_news(&self, wake: &Arc<Wake>) -> (Vec<EdgeSender<T>>, bool) {
+        let mut state = self.state.lock();
+        self.has_news.store(false, Ordering::Relaxed);
+        state.stage.get_or_insert_with(|| Arc::clone(wake));
+        (std::mem::take(&mut state.arrived), state.has_hub)
+    }
+}
+
+impl<T: Clone + Send + 'static> Shared<T> {
+    pub(super) fn new(registered: &Registered, settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            token: registered.token.clone(),
+            stats: Arc::clone(&registered.stats),
+            settings,
+            // So that the stage takes a first look, with which it leaves its wake.
+            has_news: AtomicBool::new(true),
+            state: Mutex::new(State { arrived: Vec::new(), has_hub: true, is_over: false, end: None, stage: None }),
+            over: Mutex::new(None),
+        })
+    }
+
+    /// The stage has ended.
+    pub(super) fn finish(&self, replay: Vec<T>) {
+        let end = self.state.lock().end.take().unwrap_or(End::Finished);
+        *self.over.lock() = Some((replay.into(), end));
+        let mut state = self.state.lock();
+        state.is_over = true;
+        state.stage = None;
+        let arrived = std::mem::take(&mut state.arrived);
+        drop(state);
+        arrived.into_iter().for_each(|sender| self.serve(sender));
+    }
+
+    /// Serves a subscriber that has come after the end.
+    fn serve(&self, mut sender: EdgeSender<T>) {
+        let over = self.over.lock();
+        let Some((replay, end)) = &*over else { return };
+        let copies = panic::catch(|| replay.to_vec());
+        let end = end.clone();
+        drop(over);
+        self.stats.steps[0].emitted.add_shared(copies.as_ref().map_or(0, |copies| copies.len() as u64));
+        copies.into_iter().flatten().for_each(|item| sender.gather(Ok(item)));
+        sender.end(end);
+    }
+}
+
+impl<T: Clone + Send + 'static> Hub<T> {
+    pub(super) fn new(shared: &Arc<Shared<T>>) -> Self {
+        Self { handle: Arc::new(Handle(Arc::clone(shared))) }
+    }
+
+    /// A stream for one more subscriber: what is replayed, if anything, then every item that the stage takes from now on.
+    ///
+    /// It may be called on any thread, and never waits for an item or for room. After the end of the input, the stream has what
+    /// is replayed, and ends as the others have.
+    pub fn subscribe(&self) -> Stream<T> {
+        let shared = &*self.handle.0;
+        let Settings { buffer, replay, slow, .. } = shared.settings;
+        let lossy = slow == SlowSubscriber::DropOldest;
+        let capacity = buffer.unwrap_or(shared.token.scope().default_capacity()).saturating_add(replay);
+        let capacity = if lossy { capacity.max(3) } else { capacity };
+        shared.stats.sum_up_outputs(SUBSCRIBER);
+        let (sender, stream) = output_of(&shared.token, &shared.stats, SUBSCRIBER, Some(capacity), lossy);
+        let mut late = Some(sender);
+        shared.tell(|state| {
+            if !state.is_over {
+                state.arrived.extend(late.take());
+            }
+        });
+        if let Some(sender) = late {
+            shared.serve(sender);
+        }
+        stream
+    }
+}
+
+impl<T> fmt::Debug for Hub<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("stage", &self.handle.0.stats.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,385 @@
+//! [`Broadcaster`]: sends each item to all subscribers there are.
+//!
+//! # What must hold
+//!
+//! - Subscribers that have arrived are admitted before an item is sent.
+//! - `clone` is the user's: it runs under a guard, and never while the ways are borrowed or the state is locked.
+//! - The stage ends when neither a hub nor a subscriber is left.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::hub::Shared;
+use super::operator::{NoSubscriber, Settings, SlowSubscriber};
+use crate::clock::wait::Wake;
+use crate::edge::{EdgeSender, End, Refused};
+use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
+use crate::panic::{self, Held, discard, guard_drop};
+use crate::pipeline::stats::{DropReason, StageStats};
+use crate::pipeline::timing::{Phase, Timing};
+use crate::stage::branch::Branch;
+use crate::stage::own_loop::{self, Desk, Way, Work};
+use crate::stage::thread::{StageThread, cut_error};
+
+/// The name of the outputs.
+pub(super) const SUBSCRIBER: &str = "subscriber";
+
+/// Items are missing here in the stream of a subscriber, because it was too slow: see [`SlowSubscriber::DropOldest`].
+#[derive(Debug, Default, thiserror::Error)]
+#[error("{} items are missing here, because the subscriber was too slow", self.missed())]
+pub struct Lagged {
+    missed: AtomicU64,
+}
+
+impl Lagged {
+    /// How many items are missing. As long as the subscriber has not taken the error, it may grow.
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
+    }
+
+    /// Called under the lock of the edge, in which the error still is.
+    fn add_one(&self) -> bool {
+        self.missed.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+}
+
+/// The stream of a subscriber was cut, because it was full: see [`SlowSubscriber::Disconnect`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the subscriber was too slow")]
+#[non_exhaustive]
+pub struct TooSlow;
+
+pub(super) struct Broadcaster<T> {
+    shared: Arc<Shared<T>>,
+    settings: Settings,
+    /// The last items, for subscribers to come.
+    replay: Held<VecDeque<T>>,
+    had_subscriber: bool,
+    held: Held<Option<T>>,
+    copies: Held<Vec<T>>,
+}
+
+impl<T: Clone + Send + 'static> Broadcaster<T> {
+    pub(super) fn new(shared: Arc<Shared<T>>, settings: Settings) -> Self {
+        Self {
+            shared,
+            settings,
+            replay: Held::default(),
+            had_subscriber: false,
+            held: Held::default(),
+            copies: Held::default(),
+        }
+    }
+
+    /// Admits who has arrived, and lets go of who has left.
+    fn look_around(&mut self, desk: &Desk<Ways<T>>) {
+        let mut ways = desk.ways();
+        let gone: Vec<_> = ways.subscribers.extract_if(.., |subscriber| subscriber.is_over()).collect();
+        drop(ways);
+        gone.into_iter().for_each(Subscriber::let_go);
+        if self.shared.has_news() {
+            let (arrived, has_hub) = self.shared.take_news(desk.thread.wake());
+            desk.ways().door.has_hub = has_hub;
+            arrived.into_iter().for_each(|sender| self.admit(sender, desk));
+        }
+        let mut ways = desk.ways();
+        ways.door.is_empty = ways.subscribers.is_empty();
+    }
+
+    fn admit(&mut self, sender: EdgeSender<T>, desk: &Desk<Ways<T>>) {
+        self.had_subscriber = true;
+        let copies = panic::catch(|| self.replay.iter().cloned().collect::<Vec<T>>());
+        let mut branch = Branch::with_waits(sender, Arc::clone(&desk.ways().waits));
+        branch.start(&desk.thread);
+        match copies {
+            Ok(copies) => {
+                desk.step().emitted.add(copies.len() as u64);
+                copies.into_iter().for_each(|item| _ = branch.push(Ok(item)));
+            }
+            Err(payload) => {
+                desk.step().errors_out.add(1);
+                let error = desk.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload));
+                branch.push(Err(error));
+            }
+        }
+        // There is room for all of it: nothing waits in the open chunk.
+        branch.hand_over();
+        let slow = self.settings.slow;
+        desk.ways().subscribers.push(Subscriber { branch, slow, stuck: Held::default(), is_cut: false });
+    }
+
+    /// Sends an item to all subscribers, who have been admitted.
+    fn send(&mut self, item: T, desk: &Desk<Ways<T>>) {
+        let count = desk.ways().subscribers.len();
+        let is_kept = self.settings.replay > 0;
+        let wanted = (count + usize::from(is_kept)).saturating_sub(1);
+        let copies = &mut *self.copies;
+        if let Err(payload) = panic::catch(|| copies.extend((0..wanted).map(|_| item.clone()))) {
+            discard(copies.drain(..));
+            desk.step().failed.add(1);
+            let error = desk.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload)).with_item(item);
+            return self.send_error(error, desk);
+        }
+        copies.push(item);
+        if is_kept {
+            let kept = copies.pop();
+            let oldest = (self.replay.len() >= self.settings.replay).then(|| self.replay.pop_front()).flatten();
+            self.replay.extend(kept);
+            guard_drop(oldest);
+        }
+        if count == 0 {
+            desk.step().dropped[DropReason::Undeliverable as usize].add(1);
+            desk.undeliverable();
+            return discard(self.copies.drain(..));
+        }
+        let (mut dropped, mut sent) = (Vec::new(), 0);
+        let mut ways = desk.ways();
+        for (subscriber, item) in ways.subscribers.iter_mut().zip(self.copies.drain(..)) {
+            desk.pushed(subscriber.send(Ok(item), desk, &mut dropped));
+            sent += u64::from(!subscriber.is_cut);
+        }
+        drop(ways);
+        desk.step().emitted.add(sent);
+        match sent {
+            0 => desk.step().dropped[DropReason::Undeliverable as usize].add(1),
+            _ => desk.step().delivered.add(1),
+        }
+        if !dropped.is_empty() {
+            desk.undeliverable();
+            discard(dropped);
+        }
+    }
+
+    fn send_error(&mut self, error: StreamError, desk: &Desk<Ways<T>>) {
+        let mut dropped = Vec::new();
+        let mut ways = desk.ways();
+        if ways.subscribers.is_empty() {
+            desk.step().errors_absorbed.add(1);
+            desk.undeliverable();
+        }
+        for subscriber in &mut ways.subscribers {
+            desk.step().errors_out.add(1);
+            desk.pushed(subscriber.send(Err(error.clone()), desk, &mut dropped));
+        }
+        drop(ways);
+        discard(dropped);
+    }
+}
+
+impl<T: Clone + Send + 'static> Work for Broadcaster<T> {
+    type Item = T;
+    type Ways = Ways<T>;
+
+    fn item(&mut self, item: T, desk: &Desk<Ways<T>>) {
+        self.look_around(desk);
+        if !self.had_subscriber && self.settings.no_subscriber == NoSubscriber::Wait {
+            *self.held = Some(item);
+            desk.ways().door.is_held = true;
+            return desk.pushed(true);
+        }
+        self.send(item, desk);
+    }
+
+    fn error(&mut self, error: StreamError, desk: &Desk<Ways<T>>) {
+        self.look_around(desk);
+        self.send_error(error, desk);
+    }
+
+    fn tend(&mut self, desk: &Desk<Ways<T>>) -> Option<Instant> {
+        self.look_around(desk);
+        if self.had_subscriber
+            && let Some(item) = self.held.take()
+        {
+            desk.ways().door.is_held = false;
+            self.send(item, desk);
+        }
+        None
+    }
+
+    fn discard(mut self) {
+        let replay = self.replay.take().into();
+        self.shared.finish(replay);
+    }
+}
+
+/// The ways out: to each subscriber, and the door by which they come.
+pub(super) struct Ways<T> {
+    subscribers: Vec<Subscriber<T>>,
+    door: Door<T>,
+    /// When the stage waited for room in any of them.
+    waits: Arc<Timing>,
+}
+
+impl<T> Ways<T> {
+    pub(super) fn new(stats: &StageStats, shared: &Arc<Shared<T>>) -> Self {
+        let door = Door { shared: Arc::clone(shared), has_hub: true, is_empty: true, is_held: false };
+        Self { subscribers: Vec::new(), door, waits: stats.open_outputs(SUBSCRIBER) }
+    }
+}
+
+impl<T: Send + 'static> own_loop::Ways for Ways<T> {
+    #[inline]
+    fn each(&self, mut look: impl FnMut(&dyn Way)) {
+        look(&self.door);
+        self.subscribers.iter().for_each(|subscriber| look(subscriber));
+    }
+
+    #[inline]
+    fn each_mut(&mut self, mut act: impl FnMut(&mut dyn Way)) {
+        act(&mut self.door);
+        self.subscribers.iter_mut().for_each(|subscriber| act(subscriber));
+    }
+}
+
+/// The way to a subscriber.
+struct Subscriber<T> {
+    branch: Branch<T>,
+    slow: SlowSubscriber,
+    /// With an edge that drops: what has found nothing that could go.
+    stuck: Held<Option<Result<T>>>,
+    is_cut: bool,
+}
+
+impl<T: Send + 'static> Subscriber<T> {
+    fn is_over(&self) -> bool {
+        self.is_cut || self.branch.is_gone()
+    }
+
+    fn let_go(mut self) {
+        self.branch.end(End::Finished);
+    }
+
+    /// Sends it, and says whether the loop is to look whether there was room. What goes for it is put into `dropped`.
+    fn send(&mut self, item: Result<T>, desk: &Desk<Ways<T>>, dropped: &mut Vec<T>) -> bool {
+        match self.slow {
+            SlowSubscriber::DropOldest => {
+                self.offer(item, &desk.error_of(ErrorKind::Failed), dropped);
+                self.stuck.is_some()
+            }
+            SlowSubscriber::Disconnect if self.branch.is_full() => {
+                self.is_cut = true;
+                dropped.extend(item.ok());
+                self.branch.end(End::Cut(cut_error(&desk.thread.token, &desk.thread.stats, TooSlow)));
+                false
+            }
+            SlowSubscriber::Block | SlowSubscriber::Disconnect => self.branch.push(item),
+        }
+    }
+
+    /// `template` is what a gap is made of.
+    fn offer(&mut self, item: Result<T>, template: &StreamError, dropped: &mut Vec<T>) {
+        let widen = |error: &StreamError| error.downcast_ref::<Lagged>().is_some_and(Lagged::add_one);
+        let gap = |missed| {
+            let gap = StreamError::new(ErrorKind::Failed, template.stage()).with_time(template.time());
+            gap.with_source(Lagged { missed: AtomicU64::new(missed) })
+        };
+        match self.branch.offer_leaving_gap(item, widen, gap, dropped) {
+            Ok(()) => {}
+            Err((Refused::Full, item)) => *self.stuck = Some(item),
+            Err((Refused::Closed, item)) => dropped.extend(item.ok()),
+        }
+    }
+}
+
+impl<T: Send + 'static> Way for Subscriber<T> {
+    fn start(&mut self, thread: &StageThread) {
+        self.branch.start(thread);
+    }
+
+    /// One that has gone is no reason to end.
+    fn is_gone(&self) -> bool {
+        true
+    }
+
+    fn hand_over(&mut self) {
+        self.branch.hand_over();
+        if let Some(item) = self.stuck.take() {
+            if self.branch.is_gone() {
+                return guard_drop(item);
+            }
+            let mut dropped = Vec::new();
+            self.offer(item, &StreamError::new(ErrorKind::Failed, SUBSCRIBER), &mut dropped);
+            discard(dropped);
+        }
+    }
+
+    #[inline]
+    fn hand_over_if_hungry(&mut self) -> bool {
+        self.branch.hand_over_if_hungry()
+    }
+
+    #[inline]
+    fn is_stuck(&self) -> bool {
+        self.branch.is_stuck() || self.stuck.is_some()
+    }
+
+    fn may_have_room(&self) -> bool {
+        self.branch.may_have_room()
+    }
+
+    fn want_room(&self, wake: &Arc<Wake>) -> bool {
+        self.branch.want_room(wake)
+    }
+
+    fn note_wait(&self, phase: Phase, now: Instant) {
+        self.branch.note_wait(phase, now);
+    }
+
+    fn put_mark(&mut self, mark: StreamError) {
+        self.branch.put_mark(mark);
+    }
+
+    fn end(&mut self, end: End) {
+        self.branch.end(end);
+    }
+}
+
+/// By which subscribers come. It is stuck while an item waits for the first of them.
+struct Door<T> {
+    shared: Arc<Shared<T>>,
+    has_hub: bool,
+    /// There is no subscriber.
+    is_empty: bool,
+    is_held: bool,
+}
+
+impl<T: Send + 'static> Way for Door<T> {
+    fn start(&mut self, _: &StageThread) {}
+
+    /// Whether none will come any more, and none is there.
+    fn is_gone(&self) -> bool {
+        !self.has_hub && self.is_empty
+    }
+
+    fn hand_over(&mut self) {}
+
+    fn hand_over_if_hungry(&mut self) -> bool {
+        false
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.is_held
+    }
+
+    fn may_have_room(&self) -> bool {
+        self.shared.has_news()
+    }
+
+    /// The hub wakes the thread of the stage at any time.
+    fn want_room(&self, _: &Arc<Wake>) -> bool {
+        self.shared.has_news()
+    }
+
+    fn note_wait(&self, _: Phase, _: Instant) {}
+
+    fn put_mark(&mut self, mark: StreamError) {
+        mark.complete_mark();
+    }
+
+    fn end(&mut self, end: End) {
+        self.shared.set_end(end);
+    }
+}
