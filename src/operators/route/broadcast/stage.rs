@@ -58,7 +58,8 @@ pub(super) struct Broadcaster<T> {
     /// The last items, for subscribers to come.
     replay: Held<VecDeque<T>>,
     had_subscriber: bool,
-    held: Held<Option<T>>,
+    /// What waits for the first subscriber.
+    held: Held<Option<Result<T>>>,
     copies: Held<Vec<T>>,
 }
 
@@ -109,6 +110,23 @@ impl<T: Clone + Send + 'static> Broadcaster<T> {
         branch.hand_over();
         let slow = self.settings.slow;
         desk.ways().subscribers.push(Subscriber { branch, slow, stuck: Held::default(), is_cut: false });
+    }
+
+    fn take(&mut self, item: Result<T>, desk: &Desk<Ways<T>>) {
+        self.look_around(desk);
+        if !self.had_subscriber && self.settings.no_subscriber == NoSubscriber::Wait {
+            *self.held = Some(item);
+            desk.ways().door.is_held = true;
+            return desk.pushed(true);
+        }
+        self.pass(item, desk);
+    }
+
+    fn pass(&mut self, item: Result<T>, desk: &Desk<Ways<T>>) {
+        match item {
+            Ok(item) => self.send(item, desk),
+            Err(error) => self.send_error(error, desk),
+        }
     }
 
     /// Sends an item to all subscribers, who have been admitted.
@@ -174,18 +192,11 @@ impl<T: Clone + Send + 'static> Work for Broadcaster<T> {
     type Ways = Ways<T>;
 
     fn item(&mut self, item: T, desk: &Desk<Ways<T>>) {
-        self.look_around(desk);
-        if !self.had_subscriber && self.settings.no_subscriber == NoSubscriber::Wait {
-            *self.held = Some(item);
-            desk.ways().door.is_held = true;
-            return desk.pushed(true);
-        }
-        self.send(item, desk);
+        self.take(Ok(item), desk);
     }
 
     fn error(&mut self, error: StreamError, desk: &Desk<Ways<T>>) {
-        self.look_around(desk);
-        self.send_error(error, desk);
+        self.take(Err(error), desk);
     }
 
     fn tend(&mut self, desk: &Desk<Ways<T>>) -> Option<Instant> {
@@ -194,7 +205,7 @@ impl<T: Clone + Send + 'static> Work for Broadcaster<T> {
             && let Some(item) = self.held.take()
         {
             desk.ways().door.is_held = false;
-            self.send(item, desk);
+            self.pass(item, desk);
         }
         None
     }

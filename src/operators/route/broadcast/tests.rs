@@ -51,6 +51,16 @@ fn the_first_item_waits_for_the_first_subscriber() {
 }
 
 #[test]
+fn an_error_waits_for_the_first_subscriber_as_well() {
+    let (clock, pipeline) = virtual_pipeline();
+    let numbers = Stream::from_iter(&pipeline, ["x", "1"]).try_map(|text: &&str| text.parse::<u32>());
+    let hub = numbers.broadcast();
+    clock.settle();
+    let mut first = hub.subscribe();
+    assert_eq!(now(&clock, &mut first), [Err(0), Ok(1)]);
+}
+
+#[test]
 fn without_subscribers_items_can_be_discarded_and_replayed() {
     let (clock, pipeline) = virtual_pipeline();
     let (sender, items) = Stream::channel(&pipeline, 16);
