@@ -1,7 +1,7 @@
 //! Stream processing with threads and bounded channels, without an async runtime.
 //!
 //! A program builds a pipeline out of small processors. Each is a stage with its own thread or threads; between two
-//! stages lies a bounded edge; one token stops them all.
+//! stages is a bounded channel; one token stops them all.
 //!
 //! ![Lines of a file are parsed, enriched by a pool, and loaded in batches; failures go to a file][picture]
 //!
@@ -18,7 +18,7 @@
 //!         .dead_letters();
 //!     failed.spawn_for_each(|letter| {
 //!         let (line, error) = letter.unwrap().into_item::<&str>().unwrap();
-//!         println!("{line:?} was put aside: {error}");
+//!         println!("{line:?} was put aside: {error:#}");
 //!     });
 //!
 //!     let batches = readings.batch(BatchConfig { max_size: 2, max_latency: Duration::from_secs(1) });

@@ -289,7 +289,8 @@ impl Report {
         self.stages.iter().map(|stage| stage.abandoned() + stage.outputs.iter().map(left).sum::<u64>()).sum()
     }
 
-    /// Whether it ran to its end: not cancelled, not cut, not drained, not still running.
+    /// Whether it ran to its end: not cancelled, not cut, not drained, not still running. A service that ends by a drain asks
+    /// for [`Outcome::Drained`] instead.
     pub fn is_complete(&self) -> bool {
         matches!(self.outcome, Outcome::Completed)
     }

@@ -399,7 +399,7 @@ impl<T: Send + 'static> Stream<T> {
     /// An error that the source gives, an error or a panic of the closure that builds it, and a panic of the source are failures.
     /// They are logged, the first one of each row, and counted as [`failed_calls`](crate::StepReport::failed_calls) in the report;
     /// none of them is an error item. A source that ends is complete, and so is the stream: let it give an error if an end is
-    /// a failure. Errors that concern single items belong into the items: give `Ok(Err(error))`, and
+    /// a failure. Errors that concern single items belong in the items: give `Ok(Err(error))`, and
     /// [`lift`](Stream::lift) the stream.
     ///
     /// This is what `RestartSource.onFailuresWithBackoff` does in Akka, except that the pauses begin anew with the first item, not
