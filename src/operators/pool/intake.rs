@@ -90,16 +90,16 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                     (taken, Some(filled))
                 };
                 let spare = filled.is_some() && taken > 1;
-                // In this order: invariant 3 of `slots.rs`.
+                // All of this before another worker can have them: invariant 3 of `slots.rs`.
                 shift.take(taken);
-                drop(filled);
-                shift.supply().stream.as_ref().inspect(|stream| stream.settle());
                 self.step().received.add(data);
                 self.step().errors_in.add(taken - data - marks);
                 if marks > 0 {
                     // Who completes one of them sees this.
                     self.delivers.store(true, Ordering::Relaxed);
                 }
+                drop(filled);
+                shift.supply().stream.as_ref().inspect(|stream| stream.settle());
                 if spare {
                     self.crew.leave_spare();
                 }
