@@ -11,7 +11,7 @@ use crate::clock::earlier;
 use crate::clock::wait::{Channel, Waiter, Wake};
 use crate::edge::{EdgeReceiver, End, Polled};
 use crate::error::StreamError;
-use crate::panic::{Guarded, PanicPayload, guard_drop};
+use crate::panic::{Guarded, Held, PanicPayload, guard_drop};
 use crate::pipeline::Scope;
 use crate::pipeline::recording::Stamper;
 use crate::pipeline::stall::Watch;
@@ -104,6 +104,8 @@ pub(crate) struct Foreign<T> {
     pub(crate) stamper: Stamper,
     /// Follows the item that was taken last.
     pub(crate) stamp: Option<StreamError>,
+    /// What [`look_ahead`](Input::look_ahead) has taken.
+    pub(crate) ahead: Held<Option<T>>,
 }
 
 impl<T: Send + 'static> Input<T> {
@@ -131,6 +133,17 @@ impl<T: Send + 'static> Input<T> {
         }
     }
 
+    /// Whether the next poll finds something other than the end. Unlike [`may_have_items`](Self::may_have_items) it is no hint:
+    /// if it is false, nothing is taken that comes in the meantime. Only a receive tells whether a channel without a buffer has
+    /// something, so an item is taken in advance.
+    pub(crate) fn look_ahead(&mut self) -> bool {
+        match self {
+            // The caller has asked beside: there is something, or the end.
+            Input::Edge(edge) => edge.may_have_items(),
+            Input::Foreign(foreign) => foreign.look_ahead(),
+        }
+    }
+
     /// Makes the consumer hungry: true if there is something already.
     pub(crate) fn ask(&self) -> bool {
         match self {
@@ -146,7 +159,7 @@ impl<T: Send + 'static> Input<T> {
             // The thread is woken by a drain anyway; the channel itself is watched by the park.
             Input::Foreign(foreign) => {
                 waiter.expect_foreign();
-                foreign.stamp.is_some() || foreign.scope.is_draining()
+                foreign.has_taken() || foreign.scope.is_draining()
             }
         }
     }
@@ -156,7 +169,7 @@ impl<T: Send + 'static> Input<T> {
     pub(crate) fn arm(&self, wake: &Arc<Wake>) -> bool {
         match self {
             Input::Edge(edge) => edge.want_items(wake),
-            Input::Foreign(foreign) => foreign.stamp.is_some() || foreign.scope.is_draining(),
+            Input::Foreign(foreign) => foreign.has_taken() || foreign.scope.is_draining(),
         }
     }
 
@@ -353,7 +366,27 @@ impl<A: Inputs, B: Inputs> Inputs for (A, B) {
 impl<T> Foreign<T> {
     /// Whether a poll finds something: a stamp does not wait for the next item.
     fn has_items(&self) -> bool {
-        self.stamp.is_some() || !self.receiver.is_empty()
+        self.has_taken() || !self.receiver.is_empty()
+    }
+
+    /// Whether there is something that is no longer in the channel.
+    fn has_taken(&self) -> bool {
+        self.stamp.is_some() || self.ahead.is_some()
+    }
+
+    #[cold]
+    fn look_ahead(&mut self) -> bool {
+        if !self.has_taken() && !self.scope.is_draining() {
+            *self.ahead = self.receiver.try_recv().ok();
+        }
+        self.has_taken()
+    }
+
+    fn taken(&mut self, item: T) -> Polled<T> {
+        let step = &self.stats.steps[0];
+        Counter::add(&step.emitted, 1);
+        self.stamp = self.stamper.due();
+        Polled::Item(Ok(item))
     }
 
     #[cold]
@@ -361,16 +394,14 @@ impl<T> Foreign<T> {
         if let Some(stamp) = self.stamp.take() {
             return Polled::Item(Err(stamp));
         }
+        if let Some(item) = self.ahead.take() {
+            return self.taken(item);
+        }
         if self.scope.is_draining() {
             return Polled::Ended(End::Finished);
         }
         match self.receiver.try_recv() {
-            Ok(item) => {
-                let step = &self.stats.steps[0];
-                Counter::add(&step.emitted, 1);
-                self.stamp = self.stamper.due();
-                Polled::Item(Ok(item))
-            }
+            Ok(item) => self.taken(item),
             Err(TryRecvError::Empty) => Polled::Empty,
             Err(TryRecvError::Disconnected) => Polled::Ended(End::Finished),
         }

@@ -83,6 +83,21 @@ fn inputs_that_are_each_in_order_are_sorted_together() {
 }
 
 #[test]
+fn a_channel_without_a_buffer_is_an_input_like_any_other() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([behind], [slow]) = channels(&pipeline);
+    let (ahead, fast) = crossbeam_channel::bounded(0);
+    let windows = Recorder::new(slow.merge([Stream::from_receiver(&pipeline, fast)]).through(&tens()));
+    send(&clock, &behind, [1]);
+    [15, 100].map(|time| ahead.send(time).unwrap());
+    clock.settle();
+    send(&clock, &behind, [2, 9, 10]);
+    assert_eq!(come(&windows), [[1, 2, 9]]);
+    drop((ahead, behind));
+    assert_eq!(come(&windows), [vec![10, 15], vec![100]]);
+}
+
+#[test]
 fn an_item_that_is_behind_its_own_input_is_late() {
     let (clock, pipeline) = virtual_pipeline();
     let ([left, right], [one, other]) = channels(&pipeline);

@@ -86,7 +86,8 @@ impl<T: Send + 'static> Merge<T> {
                 }
                 continue;
             }
-            if is_asked && input.may_have_items() {
+            // What is taken without this counts for the input before it.
+            if is_asked && input.look_ahead() {
                 self.herald.found_filled(self.current);
                 if let Some(news) = self.herald.next_news() {
                     return self.say(news);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
-use crate::panic::{Guarded, guard_drop};
+use crate::panic::{Guarded, Held, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::pipeline::recording::Stamper;
 use crate::stage::input::{Foreign, Input};
@@ -32,7 +32,7 @@ impl<T: Send + 'static> Stream<T> {
         let scope = Arc::clone(token.scope());
         let stamper = Stamper::new(&stats, token.clock());
         let receiver = Guarded::new(receiver, guard_drop);
-        let foreign = Foreign { receiver, scope, stats, stamper, stamp: None };
+        let foreign = Foreign { receiver, scope, stats, stamper, stamp: None, ahead: Held::default() };
         Self::from_input(Input::Foreign(foreign), token, feeder)
     }
 }
