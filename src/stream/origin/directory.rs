@@ -1,6 +1,6 @@
 //! [`Directory`]: the files of a folder.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -113,9 +113,18 @@ pub(super) struct Walk {
     state: State,
     /// The folders that this walk has visited.
     visited: HashSet<PathBuf>,
-    /// What the last walk has found, or could not read, and what this one has; only if there is another one.
-    before: HashSet<PathBuf>,
-    now: HashSet<PathBuf>,
+    /// What the last walk has met, and what this one has; only if there is another one.
+    before: HashMap<PathBuf, Known>,
+    now: HashMap<PathBuf, Known>,
+}
+
+/// What is known of a path.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// It was found.
+    found: bool,
+    /// It was told that it cannot be read, and it could not since.
+    told: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -144,8 +153,8 @@ impl Walk {
             open: Vec::new(),
             state: State::Starts,
             visited: HashSet::new(),
-            before: HashSet::new(),
-            now: HashSet::new(),
+            before: HashMap::new(),
+            now: HashMap::new(),
         }
     }
 
@@ -212,18 +221,24 @@ impl Walk {
         Ok(())
     }
 
-    /// Whether the last walk has not met it.
+    /// Whether the last walk has not found it.
     fn is_new(&mut self, path: &Path) -> bool {
         if self.directory.watch.is_none() {
             return true;
         }
-        self.now.insert(path.to_owned());
-        !self.before.contains(path)
+        let before = self.before.get(path).copied().unwrap_or_default();
+        self.now.insert(path.to_owned(), Known { found: true, told: false });
+        !before.found
     }
 
-    /// What cannot be read is told once.
+    /// What cannot be read is told once, until it can be. What is not there is new when it has come back.
     fn fails(&mut self, path: PathBuf, source: io::Error) -> Option<FileError> {
-        self.is_new(&path).then(|| FileError::Unreadable { path: path.into(), source })
+        let before = self.before.get(&path).copied().unwrap_or_default();
+        if self.directory.watch.is_some() {
+            let found = before.found && source.kind() != io::ErrorKind::NotFound;
+            self.now.insert(path.clone(), Known { found, told: true });
+        }
+        (!before.told).then(|| FileError::Unreadable { path: path.into(), source })
     }
 
     /// As [`Feed::wait`].

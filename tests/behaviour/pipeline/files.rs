@@ -121,6 +121,32 @@ fn new_files_of_a_watched_folder_come_once_each() {
 }
 
 #[test]
+#[cfg(unix)]
+fn what_could_not_be_read_is_found_when_it_can_be() {
+    let folder = Folder::new();
+    let (clock, pipeline) = virtual_pipeline();
+    fs::create_dir(folder.path("in")).unwrap();
+    std::os::unix::fs::symlink(folder.path("later"), folder.path("in/link")).unwrap();
+    let mut paths = Stream::directory(&pipeline, Directory::new(folder.path("in")).watch(ms(100)));
+    let mut now = || {
+        clock.settle();
+        let found: Vec<_> = std::iter::from_fn(|| paths.try_recv().ok()).collect();
+        clock.advance(ms(100));
+        clock.settle();
+        names(&folder, found)
+    };
+    let nothing: [&str; 0] = [];
+    // It leads nowhere. Told once.
+    assert_eq!(now(), ["!in/link"]);
+    assert_eq!(now(), nothing);
+    folder.write("later", "");
+    // The walk of the last advance came before that.
+    assert_eq!(now(), nothing);
+    assert_eq!(now(), ["in/link"]);
+    assert_eq!(now(), nothing);
+}
+
+#[test]
 fn lines_of_a_watched_folder_come_as_its_files_do() {
     let folder = Folder::new();
     folder.write("a", "1\n2");
