@@ -104,7 +104,7 @@ impl<F> Restart<F> {
     }
 
     /// Sets how many attempts in a row may fail, the first one included: the last error then cuts the stream. An attempt that
-    /// sends an item begins a new row. Defaults to no limit. With 1 nothing is restarted, except after items were sent.
+    /// sends an item begins a new row, of which it is the first if it fails later. Defaults to no limit. With 1 nothing is restarted.
     ///
     /// # Panics
     /// If `attempts` is 0.
