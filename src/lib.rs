@@ -55,7 +55,7 @@
 //! | look at them | [`Tap`] |
 //! | take some of them | [`Take`], [`TakeWhile`], [`Skip`], [`SkipWhile`], [`Sample`], [`Dedupe`] |
 //! | handle several together | [`Batcher`], [`Chunk`] |
-//! | put items together by their time | [`TumblingWindow`], [`SlidingWindow`], [`SessionWindow`], each also with [`folds`] |
+//! | put items together by their time | [`TumblingWindow`], [`SlidingWindow`], [`SessionWindow`], each also with [`folds`], and [corrections](TumblingWindow::with_corrections) for what comes late |
 //! | make one value of many | [`Aggregate`], [`Stream::fold_by`] |
 //! | the top ten, distinct users, percentiles | [`folds`], in a window, an [`Aggregate`] or at the end |
 //! | put items in the order of their times | [`SortByTime`] |

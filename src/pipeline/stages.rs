@@ -58,9 +58,11 @@ impl Stages {
     #[cold]
     fn sum_up(&mut self, now: Instant) {
         let ended: Vec<_> = self.listed.extract_if(.., has_ended).map(|stats| StageReport::of(&stats, now)).collect();
-        // The first of a name keeps it; numbers are not used again.
-        ended.iter().filter(|row| row.name != row.given_name).for_each(|row| _ = self.names.remove(&row.name));
+        let numbered: Vec<_> =
+            ended.iter().filter(|row| row.name != row.given_name).map(|row| row.name.clone()).collect();
         let renamed = summary::add(&mut self.ended, ended);
+        // Of a row that is gone. The numbers go on, so no later stage has its name.
+        numbered.iter().filter(|name| renamed.get(name).is_some()).for_each(|name| _ = self.names.remove(name));
         for stats in &self.listed {
             stats.inputs.lock().iter_mut().for_each(|input| renamed.apply(&mut input.stage));
             stats.outputs.lock().iter().for_each(|output| output.gauge.rename_reader(|name| renamed.apply(name)));

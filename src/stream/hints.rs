@@ -21,13 +21,14 @@ pub trait UseConsume {}
 pub trait EndTheStageBeforeAPool {}
 
 macro_rules! use_consume {
-    ($($method:ident$(<$($generic:ident $(: $bound:path)?),*>)?($($closure:ty)?)),* $(,)?) => {
+    ($($method:ident<$($generic:ident $(: $bound:path)?),*>($($closure:ident)?)),* $(,)?) => {
         #[doc(hidden)]
         #[allow(missing_docs)]
         impl<T: Send + 'static> Stream<T> {
-            $(pub fn $method$(<$($generic $(: $bound)?),*>)?(self $(, _: $closure)?)
+            $(pub fn $method<$($generic),*>(self $(, _: $closure)?)
             where
                 Self: UseConsume,
+                $($($generic: $bound,)?)*
             {
             })*
         }
@@ -35,7 +36,8 @@ macro_rules! use_consume {
 }
 
 use_consume! {
-    sum<S>(), product<S>(), min(), max(), last(), any(fn(T) -> bool), all(fn(T) -> bool), position(fn(T) -> bool), find(fn(&T) -> bool),
+    sum<S>(), product<S>(), min<>(), max<>(), last<>(),
+    any<F: FnMut(T) -> bool>(F), all<F: FnMut(T) -> bool>(F), position<F: FnMut(T) -> bool>(F), find<F: FnMut(&T) -> bool>(F),
 }
 
 macro_rules! end_the_stage {

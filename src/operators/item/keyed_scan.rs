@@ -157,6 +157,9 @@ where
     /// At the end of the input it is called for every key that is left; return `None` for [`Removal::Ended`] to emit
     /// nothing then. A second call replaces the first closure.
     ///
+    /// Behind a merge, windows of event time take an item that is emitted here for one of the input whose item came last. So do
+    /// not give it a time beyond that of the item that led to it.
+    ///
     /// ```
     /// use streamz::{Pipeline, Removal, Scan, Stream};
     ///

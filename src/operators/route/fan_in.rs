@@ -45,8 +45,9 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// This holds through stages that process each item by itself (maps, filters, `flat_map`, buffers, pools, routers, further
 /// merges), and for merges of merges. A pool that does not keep the order disorders each stream: allow for that in the
-/// lateness. Behind a stage that puts items together, such as a batch, and behind an operator of your own, windows do not
-/// know their origin, and one watermark counts for all.
+/// lateness. One watermark counts for all behind a stage that puts items together, such as a batch, behind an operator of
+/// your own, and behind [`GroupBy`](crate::GroupBy), [`Broadcast`](crate::Broadcast), [`Join`](crate::Join), `chain`, `zip`,
+/// [`Interleave`](crate::Interleave) and [`MergeSorted`](crate::MergeSorted).
 ///
 /// What the faster streams are ahead lies in open windows: as much as they send until the slowest has come as far, or for
 /// as long as the idle timeout if that sends nothing. With an aggregate it is one state for each window. If the items

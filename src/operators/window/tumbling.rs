@@ -110,7 +110,8 @@ impl<T, K, F, C> TumblingWindow<T, K, EventTime<F>, C> {
     ///
     /// Items must be `Clone`, or with [`aggregate`](Self::aggregate), which has to come before this, the states: each emission
     /// gives away a copy. If that panics, an error item takes the place of that emission; the window stays. A window with
-    /// [`max_count`](Self::max_count) items is emitted when it is full, and not kept.
+    /// [`max_count`](Self::max_count) items is emitted when it is full, and not kept: what comes for the same time after that is
+    /// another window with the same bounds, whose revisions count from 0 as well.
     ///
     /// An item counts as delivered when its window is first emitted, or by the correction that has it. With
     /// [delivery](crate::delivery), its record is acknowledged only when the window is forgotten, so that a restart does not

@@ -91,7 +91,8 @@ pub enum SlowSubscriber {
     /// [`Lagged`](crate::Lagged) and says how many are missing. Each item that is dropped is counted as undelivered in the report.
     DropOldest,
     /// Cuts the stream behind what is in it: its last error is of kind [`Cancelled`](crate::ErrorKind::Cancelled), from
-    /// [`TooSlow`](crate::TooSlow). The outcome of the pipeline does not change.
+    /// [`TooSlow`](crate::TooSlow). The outcome of the pipeline does not change. The buffer is what a subscriber may lag behind;
+    /// with a buffer of 0 it is cut unless it waits at that moment.
     Disconnect,
 }
 

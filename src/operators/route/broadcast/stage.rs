@@ -340,7 +340,12 @@ impl<T: Send + 'static> Way for Subscriber<T> {
     }
 
     fn put_mark(&mut self, mark: StreamError) {
-        self.branch.put_mark(mark);
+        if self.is_cut {
+            // What it missed was dropped on purpose, and is counted.
+            mark.complete_mark();
+        } else {
+            self.branch.put_mark(mark);
+        }
     }
 
     fn end(&mut self, end: End) {
