@@ -89,7 +89,7 @@ fn a_channel_without_a_buffer_is_an_input_like_any_other() {
     let (ahead, fast) = crossbeam_channel::bounded(0);
     let windows = Recorder::new(slow.merge([Stream::from_receiver(&pipeline, fast)]).through(&tens()));
     send(&clock, &behind, [1]);
-    [15, 100].map(|time| ahead.send(time).unwrap());
+    [15, 100].into_iter().for_each(|time| ahead.send(time).unwrap());
     clock.settle();
     send(&clock, &behind, [2, 9, 10]);
     assert_eq!(come(&windows), [[1, 2, 9]]);
