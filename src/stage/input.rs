@@ -104,8 +104,8 @@ pub(crate) struct Foreign<T> {
     pub(crate) stamper: Stamper,
     /// Follows the item that was taken last.
     pub(crate) stamp: Option<StreamError>,
-    /// What [`look_ahead`](Input::look_ahead) has taken.
-    pub(crate) ahead: Held<Option<T>>,
+    /// What [`look_ahead`](Input::look_ahead) has taken. In a box, because streams are moved and items may be large.
+    pub(crate) ahead: Held<Option<Box<T>>>,
 }
 
 impl<T: Send + 'static> Input<T> {
@@ -377,7 +377,7 @@ impl<T> Foreign<T> {
     #[cold]
     fn look_ahead(&mut self) -> bool {
         if !self.has_taken() && !self.scope.is_draining() {
-            *self.ahead = self.receiver.try_recv().ok();
+            *self.ahead = self.receiver.try_recv().ok().map(Box::new);
         }
         self.has_taken()
     }
@@ -395,7 +395,7 @@ impl<T> Foreign<T> {
             return Polled::Item(Err(stamp));
         }
         if let Some(item) = self.ahead.take() {
-            return self.taken(item);
+            return self.taken(*item);
         }
         if self.scope.is_draining() {
             return Polled::Ended(End::Finished);
