@@ -90,7 +90,7 @@ impl Stages {
 
 /// Whether nothing will be counted any more: neither the stage nor a reader of its outputs is left.
 fn has_ended(stats: &mut Arc<StageStats>) -> bool {
-    // The list is locked, so nobody can get hold of a stage that only the list holds.
+    // The list is locked, so no thread can get hold of a stage that only the list holds.
     Arc::get_mut(stats)
         .is_some_and(|stats| stats.outputs.get_mut().iter_mut().all(|output| Arc::get_mut(&mut output.gauge).is_some()))
 }

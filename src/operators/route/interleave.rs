@@ -54,7 +54,7 @@ pub struct Interleave<T> {
 }
 
 impl<T: Send + 'static> Interleave<T> {
-    /// An item of each in turn. The stage is called `interleave` unless it is given another name.
+    /// An item of each in turn. Default name: `interleave`.
     #[allow(clippy::new_without_default)] // `default` would not say what of
     pub fn new() -> Self {
         Self { options: Options::new("interleave"), segment_size: 1, types: PhantomData }

@@ -91,7 +91,7 @@ where
     K: Ord + Send + 'static,
     F: Fn(&T) -> K + Send + Sync + 'static,
 {
-    /// A merge of any number of streams by `key`. The stage is called `merge_sorted` unless it is given another name.
+    /// A merge of any number of streams by `key`. Default name: `merge_sorted`.
     pub fn new(key: F) -> Self {
         Self { key: Arc::new(key), options: Options::new("merge_sorted"), types: PhantomData }
     }

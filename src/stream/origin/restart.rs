@@ -402,7 +402,7 @@ impl<T: Send + 'static> Stream<T> {
     /// a failure. Errors that concern single items belong in the items: give `Ok(Err(error))`, and
     /// [`lift`](Stream::lift) the stream.
     ///
-    /// This is what `RestartSource.onFailuresWithBackoff` does in Akka, except that the pauses begin anew with the first item, not
+    /// This is what `RestartSource.onFailuresWithBackoff` does in Akka, except that the pauses start over with the first item, not
     /// after a time. A source that fails right after each first item is therefore restarted for ever.
     ///
     /// # Ordering
