@@ -123,7 +123,7 @@ impl PipelineBuilder {
     /// Defaults to 10 s; zero and `Duration::MAX` mean never.
     ///
     /// Whoever waits for the pipeline looks: [`join`](Pipeline::join) and [`drain_within`](Pipeline::drain_within), a sink, an
-    /// iterator, [`recv`](crate::Stream::recv) and [`Sender::send`](crate::Sender::send). A pipeline that nobody waits for is not watched, nor is one on a
+    /// iterator, [`recv`](crate::Stream::recv) and [`Sender::send`](crate::Sender::send). A pipeline without such a waiter is not watched, nor is one on a
     /// [`ManualClock`](crate::ManualClock). It warns once in its life, also if it is merely waiting for work: for requests, or
     /// for the next hour. The warning comes after one to one and a half times this long without progress.
     pub fn stall_warning(mut self, after: Duration) -> Self {

@@ -231,7 +231,7 @@ pub struct OutputReport {
     pub blocked: Duration,
     /// The stage, sink or consumer that reads it. `None` for a stream from which a caller has not yet received anything.
     pub reader: Option<Arc<str>>,
-    /// Whether the stage, or a [`Sender`](crate::Sender) of a channel, waits for room in it at this moment. A branch that nobody reads shows here.
+    /// Whether the stage, or a [`Sender`](crate::Sender) of a channel, waits for room in it at this moment. A branch that is not read shows here.
     pub is_blocking: bool,
 }
 
