@@ -4,7 +4,8 @@
 //! |---|---|
 //! | write a first pipeline | [`quickstart`] |
 //! | find a short answer | [`cookbook`] |
-//! | decide what becomes of failures | [`error_handling`] |
+//! | find an operator | [`operators`] |
+//! | decide how to handle failures | [`error_handling`] |
 //! | test a pipeline without sleeping | [`testing`] |
 //! | lose nothing when the process is killed | [`delivery`] |
 //! | watch a running pipeline in a terminal | [`live`] |
@@ -28,6 +29,7 @@ macro_rules! guide {
         #[doc = "[best practices]: crate::guides::best_practices"]
         #[doc = "[operations]: crate::guides::operations"]
         #[doc = "[cookbook]: crate::guides::cookbook"]
+        #[doc = "[operators]: crate::guides::operators"]
         #[doc = "[performance]: crate::guides::performance"]
         #[doc = "[from Go]: crate::guides::from_go"]
         #[doc = "[from Go, patterns]: crate::guides::from_go_patterns"]
@@ -60,6 +62,7 @@ guide!(live, "live.md");
 guide!(best_practices, "best-practices.md");
 guide!(operations, "operations.md");
 guide!(cookbook, "cookbook.md");
+guide!(operators, "operators.md");
 guide!(performance, "performance.md");
 guide!(from_go, "from-go.md");
 guide!(

@@ -102,7 +102,7 @@ fn definition(line: &str) -> Option<(&str, &str)> {
     Some((label, target.split_whitespace().next()?))
 }
 
-fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
+pub(super) fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if name.starts_with('.') || name == "target" {

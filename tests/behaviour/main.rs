@@ -18,6 +18,7 @@ mod circuit_breaker;
 mod dead_letters;
 mod delivery;
 mod diagrams;
+mod documents;
 mod event_time;
 mod hedge;
 mod keyed;

@@ -259,6 +259,39 @@ fn the_plain_loop_gives_the_same() {
     assert_eq!(place.dead_letters(), plain.dead_letters());
 }
 
+/// A line of its output without what differs from run to run: times, rates, and the spaces that line them up.
+fn steady(line: &str) -> String {
+    let is_time = |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && word.ends_with('s');
+    if line.contains(" rows/s") || line.contains("bottleneck:") {
+        return String::new();
+    }
+    line.split_whitespace().filter(|word| !is_time(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// With `STREAMZ_UPDATE_DOCS=1` what it prints is copied into the README instead.
+#[test]
+fn the_readme_shows_what_it_prints() {
+    let (begin, end) = ("<!-- output of etl -->\n```text\n", "```\n");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(&path).unwrap();
+    let (before, rest) = readme.split_once(begin).unwrap();
+    let (shown, after) = rest.split_once(end).unwrap();
+
+    let place = Place::new();
+    let mut command = etl(["--database"]);
+    command.arg(place.database()).arg("--dead-letters").arg(place.path("failed.jsonl"));
+    let ran = program::run(command);
+    assert_eq!(ran.code, Some(0), "{} {}", ran.stdout, ran.stderr);
+    // Before that it names its files.
+    let (_, printed) = ran.stdout.split_once("\n\n").unwrap();
+    if std::env::var_os("STREAMZ_UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{before}{begin}{printed}{end}{after}")).unwrap();
+    } else {
+        let steady = |text: &str| text.lines().map(steady).collect::<Vec<_>>();
+        assert_eq!(steady(shown), steady(printed));
+    }
+}
+
 #[test]
 fn the_data_says_of_itself_what_its_readme_says() {
     let readme = fs::read_to_string(data("README.md")).unwrap();

@@ -1,0 +1,288 @@
+//! What the Markdown files say of this repository is so: the commands they quote exist, the files they name are there, and the
+//! figures of the README are those of `docs/performance.md`.
+//!
+//! With `STREAMZ_UPDATE_DOCS=1` the figures are copied into the README instead:
+//!
+//! ```sh
+//! STREAMZ_UPDATE_DOCS=1 cargo test --test behaviour documents
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::links;
+
+/// Where the packages are.
+const PACKAGES: &[&str] = &[
+    ".",
+    "benches/peers",
+    "connectors/journal",
+    "connectors/kafka",
+    "connectors/redis",
+    "connectors/suite",
+    "examples",
+    "loom",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What cargo can be asked for in a package.
+struct Package {
+    name: String,
+    folder: PathBuf,
+    features: BTreeSet<String>,
+}
+
+impl Package {
+    fn read(folder: &str) -> Self {
+        let folder = root().join(folder);
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        let (_, package) = manifest.split_once("[package]").unwrap();
+        let name = package.split('"').nth(1).unwrap().to_owned();
+        let features = manifest.split_once("[features]\n").map_or("", |(_, rest)| rest);
+        let lines = features.lines().take_while(|line| !line.starts_with('['));
+        let features = lines.filter_map(|line| line.split_once(" = ")).map(|(name, _)| name.to_owned()).collect();
+        Self { name, folder, features }
+    }
+
+    /// Whether it has a target of this kind: `example`, `test` or `bench`.
+    fn has(&self, kind: &str, name: &str) -> bool {
+        // The examples are a package whose folder has that name.
+        let folder = if kind == "example" && self.folder.ends_with("examples") {
+            self.folder.clone()
+        } else {
+            self.folder.join(if kind == "bench" { "benches".to_owned() } else { format!("{kind}s") })
+        };
+        folder.join(name).with_extension("rs").exists() || folder.join(name).join("main.rs").exists()
+    }
+
+    /// Whether a word occurs in its tests, or in the path of one.
+    fn has_tests_with(&self, word: &str) -> bool {
+        ["src", "tests"].iter().any(|folder| {
+            let mut files = Vec::new();
+            sources(&self.folder.join(folder), &mut files);
+            let inside = |file: &PathBuf| file.strip_prefix(&self.folder).unwrap().to_string_lossy().contains(word);
+            files.iter().any(|file| inside(file) || fs::read_to_string(file).unwrap().contains(word))
+        })
+    }
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The lines of shell code of a page, and its spans of code.
+fn code(source: &str) -> Vec<String> {
+    let (mut code, mut fence) = (Vec::new(), None);
+    for line in source.lines() {
+        match (line.trim_start().strip_prefix("```"), &fence) {
+            (Some(language), None) => fence = Some(language.to_owned()),
+            (Some(_), Some(_)) => fence = None,
+            (None, Some(language)) if language == "sh" => {
+                code.push(line.split(" #").next().unwrap_or(line).trim().to_owned());
+            }
+            (None, Some(_)) => {}
+            (None, None) => code.extend(line.split('`').skip(1).step_by(2).map(str::to_owned)),
+        }
+    }
+    code
+}
+
+/// A word that stands for something, such as NAME.
+fn is_placeholder(word: &str) -> bool {
+    word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+}
+
+/// What is wrong with a command, if it is one of cargo's.
+fn check_command(packages: &[Package], command: &str) -> Result<(), String> {
+    let mut words = command.split_whitespace().skip_while(|&word| word != "cargo").skip(1).peekable();
+    words.next_if(|word| word.starts_with('+'));
+    let Some(subcommand) = words.next() else { return Ok(()) };
+    match subcommand {
+        "run" | "test" | "bench" | "build" | "check" | "clippy" | "doc" | "fmt" | "package" | "publish" => {}
+        // Of other programs, or of other packages.
+        "add" | "deny" | "install" | "mutants" | "public-api" | "semver-checks" => return Ok(()),
+        _ => return Err(format!("no command `cargo {subcommand}`")),
+    }
+    let (mut chosen, mut targets, mut features, mut filters) = (None, Vec::new(), Vec::new(), Vec::new());
+    while let Some(word) = words.next() {
+        match word {
+            "--" => {
+                if targets.contains(&("test", "conformance")) {
+                    filters.extend(words);
+                }
+                break;
+            }
+            "-p" | "--package" => {
+                chosen = words.next().map(|name| packages.iter().find(|package| package.name == name))
+            }
+            "--manifest-path" => {
+                let folder = words.next().and_then(|path| Path::new(path).parent()).map(|folder| root().join(folder));
+                chosen = folder.map(|folder| packages.iter().find(|package| package.folder == folder));
+            }
+            "--example" => targets.push(("example", words.next().unwrap_or(""))),
+            "--test" => targets.push(("test", words.next().unwrap_or(""))),
+            "--bench" => targets.push(("bench", words.next().unwrap_or(""))),
+            "--features" => features.extend(words.next().unwrap_or("").split(',')),
+            _ if word.starts_with('-') => {}
+            _ if subcommand == "test" => filters.push(word),
+            _ => return Err(format!("`{word}` is not expected")),
+        }
+    }
+    let chosen = match chosen {
+        Some(None) => return Err("no such package".to_owned()),
+        Some(Some(package)) => std::slice::from_ref(package),
+        None => packages,
+    };
+    for (kind, name) in targets.into_iter().filter(|(_, name)| !is_placeholder(name)) {
+        if !chosen.iter().any(|package| package.has(kind, name)) {
+            return Err(format!("no {kind} `{name}`"));
+        }
+    }
+    if let Some(feature) = features.iter().find(|&&name| !chosen.iter().any(|package| package.features.contains(name)))
+    {
+        return Err(format!("no feature `{feature}`"));
+    }
+    for word in filters.into_iter().filter(|word| !word.starts_with('-') && !is_placeholder(word)) {
+        let path = word.replace("::", "/");
+        if !chosen.iter().any(|package| package.has_tests_with(word) || package.has_tests_with(&path)) {
+            return Err(format!("no test with `{word}` in its name"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether it is a path in this repository, or below the page's folder, that is not there.
+fn is_lost(page: &Path, span: &str) -> bool {
+    let folders = [".ci/", ".cargo/", "benches/", "connectors/", "docs/", "examples/", "loom/", "src/", "tests/"];
+    let is_path = span.chars().all(|c| c.is_ascii_alphanumeric() || "./_-".contains(c));
+    let is_path = is_path && folders.iter().any(|folder| span.starts_with(folder));
+    let is_real = !span.split(['/', '.']).any(|part| !part.is_empty() && is_placeholder(part));
+    is_path && is_real && !root().join(span).exists() && !page.with_file_name(span).exists()
+}
+
+#[test]
+fn every_command_and_path_in_the_documents_exists() {
+    let packages: Vec<Package> = PACKAGES.iter().map(|folder| Package::read(folder)).collect();
+    let mut files = Vec::new();
+    links::pages(root(), &mut files);
+    let (mut commands, mut wrong) = (0, Vec::new());
+    // The changelog tells of what was.
+    for file in files.iter().filter(|file| !file.ends_with("CHANGELOG.md")) {
+        let name = file.strip_prefix(root()).unwrap().display();
+        for code in code(&fs::read_to_string(file).unwrap()) {
+            if code.split_whitespace().any(|word| word == "cargo") {
+                commands += 1;
+                wrong.extend(check_command(&packages, &code).err().map(|what| format!("{name}: `{code}`: {what}")));
+            } else if is_lost(file, &code) {
+                wrong.push(format!("{name}: `{code}` is not there"));
+            }
+        }
+    }
+    assert!(commands > 80, "only {commands} commands were found");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn knows_a_command_that_does_not_exist() {
+    let packages: Vec<Package> = PACKAGES.iter().map(|folder| Package::read(folder)).collect();
+    for good in [
+        "cargo run --release --example etl -- --help",
+        "cargo run --release --example NAME",
+        "STREAMZ_UPDATE_DOCS=1 cargo test --test behaviour documents",
+        "cargo test --test conformance -- cancel Batcher",
+        "cargo +nightly bench -p streamz --bench observed --features metrics,tracing --no-run",
+        "cargo test --manifest-path loom/Cargo.toml --locked",
+    ] {
+        assert_eq!(check_command(&packages, good), Ok(()), "{good}");
+    }
+    for bad in [
+        "cargo rnu",
+        "cargo run --example tle",
+        "cargo test --test behaviour no_test_has_this_na\u{6d}e",
+        "cargo test --test conformance -- no_promise_has_this_na\u{6d}e",
+        "cargo bench --bench observed --features metrix",
+        "cargo test -p streamz-pulsar",
+        "cargo test -p streamz-journal --test manual_clock",
+        "cargo check --manifest-path looms/Cargo.toml",
+    ] {
+        assert!(check_command(&packages, bad).is_err(), "{bad}");
+    }
+    let page = root().join("loom/README.md");
+    for there in ["docs/design.md", "docs/patterns/NAME.md", "src/models.rs", "src/operators", "no-such.md"] {
+        assert!(!is_lost(&page, there), "{there}");
+    }
+    assert!(is_lost(&page, "docs/no-such.md"));
+    assert_eq!(code("`a` b `c`\n```sh\nd # e\n```\n```text\nf\n```\n"), ["a", "c", "d"]);
+}
+
+/// The works that the README shows, and what it calls them.
+const WORKS: &[(&str, &str)] = &[
+    ("hop", "source, map, sink on three threads"),
+    ("chain5", "source, five maps, sink on seven threads"),
+    ("chain5-fused", "the same on one thread"),
+    ("pool-0.3us-ordered", "0.3 µs of computing, two workers, in order"),
+    ("pool-0.3us-unordered-2", "0.3 µs of computing, two workers, in any order"),
+    ("pool-sleep", "1 ms of waiting, 50 workers, in order"),
+];
+
+/// The columns, each with the names that the system has in the tables, the best form of it first.
+const SYSTEMS: &[(&str, &[&str])] = &[
+    ("streamz", &["streamz-fused", "streamz"]),
+    ("by hand", &["crossbeam"]),
+    ("rayon", &["rayon"]),
+    ("pariter", &["pariter"]),
+    ("tokio", &["tokio"]),
+    ("renoir", &["renoir"]),
+];
+
+/// The medians of a work, by system, as the performance page prints them.
+fn medians(page: &str, work: &str) -> BTreeMap<String, String> {
+    let (_, section) = page.split_once(&format!("\n### {work}\n")).unwrap_or_else(|| panic!("no figures of `{work}`"));
+    let section = section.split("\n### ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>())
+        .map(|cells| (cells[1].to_owned(), cells[3].to_owned()))
+        .collect()
+}
+
+fn figures(page: &str) -> String {
+    let names: Vec<&str> = SYSTEMS.iter().map(|(name, _)| *name).collect();
+    let mut table = format!("| work | {} |\n|---|{}\n", names.join(" | "), "--:|".repeat(names.len()));
+    for (work, meaning) in WORKS {
+        let medians = medians(page, work);
+        let median =
+            |systems: &[&str]| systems.iter().find_map(|&system| medians.get(system)).map_or("", String::as_str);
+        let cells: Vec<&str> = SYSTEMS.iter().map(|(_, systems)| median(systems)).collect();
+        assert!(!cells[0].is_empty(), "`{work}` has no figure of streamz");
+        table.push_str(&format!("| {meaning} | {} |\n", cells.join(" | ")));
+    }
+    table
+}
+
+#[test]
+fn the_readme_has_the_figures_of_the_performance_page() {
+    let (begin, end) =
+        ("<!-- figures of docs/performance.md: begin -->\n", "<!-- figures of docs/performance.md: end -->");
+    let path = root().join("README.md");
+    let readme = fs::read_to_string(&path).unwrap();
+    let (before, rest) = readme.split_once(begin).unwrap();
+    let (shown, after) = rest.split_once(end).unwrap();
+    let expected = format!("\n{}\n", figures(&fs::read_to_string(root().join("docs/performance.md")).unwrap()));
+    if std::env::var_os("STREAMZ_UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{before}{begin}{expected}{end}{after}")).unwrap();
+    } else {
+        let hint = "STREAMZ_UPDATE_DOCS=1 cargo test --test behaviour documents";
+        assert!(shown == expected, "the figures of the README are others: {hint}\n{expected}");
+    }
+}
