@@ -26,9 +26,20 @@ impl Samples {
         (nanos().fold(f64::INFINITY, f64::min), nanos().fold(0.0, f64::max))
     }
 
+    /// The time of the slowest run divided by that of the fastest.
+    pub(crate) fn spread(&self) -> f64 {
+        let (min, max) = self.extremes();
+        max / min
+    }
+
     /// The median of the ratios of each round, which is steadier than the ratio of the medians.
     pub(crate) fn ratio_to(&self, reference: &Self) -> Option<f64> {
-        median(self.runs.iter().zip(&reference.runs).map(|(run, other)| Some(run.nanos / other.nanos)))
+        median(self.ratios_to(reference).map(Some))
+    }
+
+    /// The ratio of each round.
+    fn ratios_to(&self, reference: &Self) -> impl Iterator<Item = f64> {
+        self.runs.iter().zip(&reference.runs).map(|(run, other)| run.nanos / other.nanos)
     }
 
     fn median_peak(&self) -> Option<f64> {
@@ -45,6 +56,10 @@ impl Figure {
     pub(crate) fn of(&self, samples: &[Samples]) -> Option<f64> {
         match *self {
             Self::Ratio(system, other) => find(samples, system)?.ratio_to(find(samples, other)?),
+            Self::WorstRatio(system, other) => {
+                find(samples, system)?.ratios_to(find(samples, other)?).max_by(f64::total_cmp)
+            }
+            Self::Spread(system) => Some(find(samples, system)?.spread()),
             Self::Nanos(system) => find(samples, system)?.median(|run| Some(run.nanos)),
             Self::PeakRatio(system, other) => {
                 Some(find(samples, system)?.median_peak()? / find(samples, other)?.median_peak()?)

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::work::Work;
+use crate::work::{Job, Work};
 
 /// Compares streamz with its peers.
 #[derive(Parser)]
@@ -38,6 +38,9 @@ enum Command {
         /// How many rounds the work on one item spins, where it spins; measured here unless given.
         #[arg(long)]
         spin_rounds: Option<u32>,
+        /// How many workers there are, instead of as many as in the table.
+        #[arg(long)]
+        workers: Option<usize>,
     },
 }
 
@@ -76,7 +79,9 @@ impl Comparison {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
-        Some(Command::Run { work, system, items, spin_rounds }) => one_run(&work, &system, items, spin_rounds),
+        Some(Command::Run { work, system, items, spin_rounds, workers }) => {
+            one_run(&work, &system, items, spin_rounds, workers)
+        }
         None => compare(&arguments.comparison),
     };
     match outcome {
@@ -88,10 +93,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn one_run(work: &str, system: &str, items: u64, spin_rounds: Option<u32>) -> Result<(), String> {
+fn one_run(
+    work: &str,
+    system: &str,
+    items: u64,
+    spin_rounds: Option<u32>,
+    workers: Option<usize>,
+) -> Result<(), String> {
     let work = works::find(work)?;
+    let entry = work.entry(system)?;
     let spin_rounds = spin_rounds.unwrap_or_else(|| work.spin_rounds(steps::rounds_per_microsecond));
-    println!("{}", run::here(work.entry(system)?, items, spin_rounds));
+    let job = Job { workers: workers.unwrap_or(entry.workers), ..entry.job(items, spin_rounds) };
+    println!("{}", run::here(entry, &job));
     Ok(())
 }
 

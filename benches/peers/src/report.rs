@@ -11,7 +11,7 @@ use crate::work::{Goal, Work};
 pub(crate) fn section(work: &Work, measured: &Measured, good: bool) -> String {
     let Measured { samples, others } = measured;
     let mut text = format!("### {}\n\n{}\n\n{}\n", work.name, work.about, table(work, samples));
-    let _ = writeln!(text, "- Processors busy with something else meanwhile: {}.", known(*others, short));
+    let _ = writeln!(text, "- CPU cores busy with other work: {}.", known(*others, short));
     for note in work.notes {
         let _ = writeln!(text, "- {note}");
     }
@@ -36,6 +36,7 @@ fn table(work: &Work, samples: &[Samples]) -> String {
         &format!("{}, median", work.unit),
         "min",
         "max",
+        "max / min",
         &format!("ratio to {}", work.reference),
         "cpu / wall",
         "peak MiB",
@@ -47,7 +48,7 @@ fn table(work: &Work, samples: &[Samples]) -> String {
     aligned(&rows)
 }
 
-fn row(line: &Samples, reference: Option<&Samples>) -> [String; 10] {
+fn row(line: &Samples, reference: Option<&Samples>) -> [String; 11] {
     let per_thousand = |count: u64| count as f64 * 1e3 / line.items as f64;
     let (min, max) = line.extremes();
     [
@@ -56,6 +57,7 @@ fn row(line: &Samples, reference: Option<&Samples>) -> [String; 10] {
         known(line.median(|run| Some(run.nanos)), short),
         short(min),
         short(max),
+        format!("{:.2}", line.spread()),
         known(reference.and_then(|reference| line.ratio_to(reference)), |ratio| format!("{ratio:.3}")),
         known(line.median(|run| run.cpu.map(|cpu| cpu / run.wall)), |cpus| format!("{cpus:.2}")),
         known(line.median(|run| run.peak_kib.map(|kib| kib as f64 / 1024.0)), |mib| format!("{mib:.1}")),
@@ -90,7 +92,7 @@ fn with_commas(count: u64) -> String {
 }
 
 /// A Markdown table with columns of even width: the first to the left, the others to the right.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();

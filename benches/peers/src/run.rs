@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use crate::usage::{Others, Usage, peak_kib};
-use crate::work::{Entry, Work};
+use crate::work::{Entry, Job, Work};
 
 /// What was measured in one run. Counts of the system are `None` where it does not tell.
 pub(crate) struct Run {
@@ -22,15 +22,14 @@ pub(crate) struct Run {
 }
 
 /// Runs an entry in this process: from building the pipeline until all its threads have ended.
-pub(crate) fn here(entry: &Entry, items: u64, spin_rounds: u32) -> Run {
-    let job = entry.job(items, spin_rounds);
+pub(crate) fn here(entry: &Entry, job: &Job) -> Run {
     let (usage, started) = (Usage::now(), Instant::now());
-    let outcome = (entry.run)(&job);
+    let outcome = (entry.run)(job);
     let wall = started.elapsed();
     let used = usage.zip(Usage::now()).map(|(before, after)| after.since(before));
     Run {
         checksum: outcome.checksum,
-        nanos: outcome.nanos.unwrap_or(wall.as_secs_f64() * 1e9 / items as f64),
+        nanos: outcome.nanos.unwrap_or(wall.as_secs_f64() * 1e9 / job.items as f64),
         wall: wall.as_secs_f64(),
         cpu: used.map(|used| used.cpu.as_secs_f64()),
         peak_kib: peak_kib(),
@@ -88,7 +87,7 @@ pub(crate) struct Samples {
 /// All runs of a work.
 pub(crate) struct Measured {
     pub(crate) samples: Vec<Samples>,
-    /// How many processors were busy with something else meanwhile, on average.
+    /// How many CPU cores were busy with other work, on average.
     pub(crate) others: Option<f64>,
 }
 
@@ -131,7 +130,7 @@ impl Plan<'_> {
             }
         }
         progress("");
-        Ok(Measured { samples, others: others.and_then(|others| others.processors()) })
+        Ok(Measured { samples, others: others.and_then(|others| others.cores()) })
     }
 
     fn items(&self, entry: &Entry) -> u64 {

@@ -13,7 +13,7 @@ pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     /// Switches because a thread waited.
     pub(crate) waits: u64,
-    /// Switches because another thread was given the processor.
+    /// Switches because another thread was given the CPU core.
     pub(crate) preempted: u64,
 }
 
@@ -80,14 +80,14 @@ impl Others {
         Some(Self { since: Instant::now(), used: used_by_others()? })
     }
 
-    /// How many processors were busy with something else since then, on average.
-    pub(crate) fn processors(&self) -> Option<f64> {
+    /// How many CPU cores were busy with other work since then, on average.
+    pub(crate) fn cores(&self) -> Option<f64> {
         let used = used_by_others()?.saturating_sub(self.used);
         Some(used.as_secs_f64() / self.since.elapsed().as_secs_f64())
     }
 }
 
-/// The processor time of the whole machine, that which its host took away too, without our own; only Linux tells.
+/// The CPU time of the whole machine, including what its host took away, without our own; only Linux tells.
 fn used_by_others() -> Option<Duration> {
     /// All that matters of the first line of `/proc/stat` is in hundredths of a second: user, nice, system, idle, waiting
     /// for disks, interrupts, soft interrupts, stolen.

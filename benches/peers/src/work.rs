@@ -116,6 +116,10 @@ pub(crate) struct Goal {
 pub(crate) enum Figure {
     /// The median of the first system's time divided by the second's in the same round.
     Ratio(&'static str, &'static str),
+    /// The largest of these ratios.
+    WorstRatio(&'static str, &'static str),
+    /// The time of the slowest round divided by that of the fastest.
+    Spread(&'static str),
     /// The median time for an item, in ns.
     Nanos(&'static str),
     /// The median peak memory of the first system divided by that of the second.

@@ -1,11 +1,15 @@
 //! The works, a family in each file.
 
 mod chain;
+mod channels;
 mod fused;
 mod idle;
+mod keyed_window;
 mod memory;
 mod pool;
+mod routes;
 mod runtime;
+mod small;
 
 use crate::work::Work;
 
@@ -14,12 +18,21 @@ pub(crate) const ALL: &[&Work] = &[
     &chain::HOP,
     &chain::CHAIN5,
     &fused::CHAIN5_FUSED,
+    &routes::MERGE,
+    &routes::ROUTER,
+    &routes::FAN_OUT,
     &pool::compute::TINY_ORDERED,
     &pool::compute::TINY_UNORDERED_2,
     &pool::compute::TINY_UNORDERED_8,
     &pool::compute::LONG_ORDERED,
+    &pool::keyed::KEYED,
+    &pool::breaker::OPEN,
+    &pool::breaker::CALL,
     &pool::waiting::SLEEP,
     &pool::waiting::SKEW,
+    &keyed_window::FEW_KEYS,
+    &keyed_window::MANY_KEYS,
+    &small::PIPELINE_100,
     &idle::IDLE_LATENCY,
     &memory::MEMORY,
 ];

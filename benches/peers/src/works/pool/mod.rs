@@ -1,6 +1,8 @@
 //! Work on several items at a time.
 
+pub(super) mod breaker;
 pub(super) mod compute;
+pub(super) mod keyed;
 mod ordered;
 mod schedule;
 mod unordered;
@@ -9,9 +11,8 @@ pub(super) mod waiting;
 use std::thread;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
 use crate::steps::CAPACITY;
+use crate::works::channels::Channel;
 
 /// What a pool does with an item.
 trait Task: Fn(u64) -> u64 + Copy + Send + Sync + 'static {}
@@ -19,22 +20,26 @@ trait Task: Fn(u64) -> u64 + Copy + Send + Sync + 'static {}
 impl<F: Fn(u64) -> u64 + Copy + Send + Sync + 'static> Task for F {}
 
 /// A source and workers by hand: numbered results in any order.
-fn by_hand(items: u64, workers: usize, task: impl Task) -> (Receiver<(u64, u64)>, Vec<JoinHandle<()>>) {
-    fn work(input: &Receiver<u64>, output: &Sender<(u64, u64)>, task: impl Task) {
-        // The items are their own numbers.
-        input.iter().for_each(|n| output.send((n, task(n))).unwrap());
-    }
-    let (sender, input) = bounded(CAPACITY);
-    let (output, results) = bounded(CAPACITY);
-    let mut threads = vec![thread::spawn(move || (0..items).for_each(|n| sender.send(n).unwrap()))];
+fn by_hand<C: Channel<Receiver<u64>: Clone>>(
+    items: u64,
+    workers: usize,
+    task: impl Task,
+) -> (C::Receiver<(u64, u64)>, Vec<JoinHandle<()>>) {
+    let (sender, input) = C::bounded(CAPACITY);
+    let (output, results) = C::bounded(CAPACITY);
+    let mut threads = vec![thread::spawn(move || (0..items).for_each(|n| C::send(&sender, n)))];
     for _ in 0..workers {
         let (input, output) = (input.clone(), output.clone());
-        threads.push(thread::spawn(move || work(&input, &output, task)));
+        // The items are their own numbers.
+        threads.push(thread::spawn(move || C::iter(&input).for_each(|n| C::send(&output, (n, task(n))))));
     }
     (results, threads)
 }
 
+/// How many items are handed over at a time where several are.
+const CHUNK: usize = 64;
+
 /// A rayon pool of that many threads.
-fn rayon_pool(workers: usize) -> rayon::ThreadPool {
+pub(super) fn rayon_pool(workers: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(workers).build().expect("rayon starts its threads")
 }

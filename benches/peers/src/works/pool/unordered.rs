@@ -1,22 +1,27 @@
 //! The systems when results may come in any order. Each function adds them up.
 
+use std::ops::Range;
+
 use futures::{StreamExt, stream};
-use rayon::iter::{IntoParallelIterator, ParallelBridge, ParallelIterator};
+use orx_parallel::{IntoParIter, IterIntoParIter, Par};
+use par_stream::ParStreamExt;
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelBridge, ParallelIterator};
 use renoir::prelude::{RuntimeConfig, StreamContext};
 use streamz::{AsyncMapper, CancelToken, Pipeline, Stream};
 
-use super::{Task, by_hand, rayon_pool};
+use super::{CHUNK, Task, rayon_pool};
 use crate::steps::{CAPACITY, add};
 use crate::work::Job;
+use crate::works::channels::Channel;
 use crate::works::runtime;
 
 pub(super) fn plain_loop(job: &Job, task: impl Task) -> u64 {
     (0..job.items).map(task).fold(0, add)
 }
 
-pub(super) fn crossbeam(job: &Job, task: impl Task) -> u64 {
-    let (results, threads) = by_hand(job.items, job.workers, task);
-    let sum = results.iter().fold(0, |sum, (_, result)| add(sum, result));
+pub(super) fn by_hand<C: Channel<Receiver<u64>: Clone>>(job: &Job, task: impl Task) -> u64 {
+    let (results, threads) = super::by_hand::<C>(job.items, job.workers, task);
+    let sum = C::iter(&results).fold(0, |sum, (_, result)| add(sum, result));
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     sum
 }
@@ -26,8 +31,59 @@ pub(super) fn rayon(job: &Job, task: impl Task) -> u64 {
     rayon_pool(job.workers).install(|| items.into_par_iter().map(task).reduce(|| 0, add))
 }
 
+/// Splits the items into pieces of no less than a chunk.
+pub(super) fn rayon_chunks(job: &Job, task: impl Task) -> u64 {
+    let items: Vec<u64> = (0..job.items).collect();
+    let pieces = items.into_par_iter().with_min_len(CHUNK);
+    rayon_pool(job.workers).install(|| pieces.map(task).reduce(|| 0, add))
+}
+
 pub(super) fn rayon_bridge(job: &Job, task: impl Task) -> u64 {
     rayon_pool(job.workers).install(|| (0..job.items).par_bridge().map(task).reduce(|| 0, add))
+}
+
+/// Takes a chunk at a time from the iterator.
+pub(super) fn rayon_bridge_chunks(job: &Job, task: impl Task) -> u64 {
+    let chunks = (0..job.items).step_by(CHUNK).map(|first| first..job.items.min(first + CHUNK as u64));
+    let sum = |chunk: Range<u64>| chunk.map(task).fold(0, add);
+    rayon_pool(job.workers).install(|| chunks.par_bridge().map(sum).reduce(|| 0, add))
+}
+
+pub(super) fn orx_parallel(job: &Job, task: impl Task) -> u64 {
+    let items: Vec<u64> = (0..job.items).collect();
+    items.into_par().num_threads(job.workers).map(task).reduce(add).unwrap_or(0)
+}
+
+/// Over any iterator, as `par_bridge` is.
+pub(super) fn orx_parallel_iter(job: &Job, task: impl Task) -> u64 {
+    (0..job.items).iter_into_par().num_threads(job.workers).map(task).reduce(add).unwrap_or(0)
+}
+
+pub(super) fn par_stream(job: &Job, task: impl Task) -> u64 {
+    let workers = job.workers;
+    let items = 0..job.items;
+    // Its workers are started on the runtime that they are made in.
+    runtime::tokio(workers).block_on(async move {
+        stream::iter(items)
+            .par_map_unordered(runtime::par_params(workers, CAPACITY), move |n| move || task(n))
+            .fold(0, async |sum, result| add(sum, result))
+            .await
+    })
+}
+
+/// An item for it is a chunk of ours.
+pub(super) fn par_stream_chunks(job: &Job, task: impl Task) -> u64 {
+    let chunk = move |items: Vec<u64>| move || items.into_iter().map(task).fold(0, add);
+    let workers = job.workers;
+    let items = 0..job.items;
+    // Its workers are started on the runtime that they are made in.
+    runtime::tokio(workers).block_on(async move {
+        stream::iter(items)
+            .ready_chunks(CHUNK)
+            .par_map_unordered(runtime::par_params(workers, CAPACITY / CHUNK), chunk)
+            .fold(0, async |sum, part| add(sum, part))
+            .await
+    })
 }
 
 pub(super) fn tokio(job: &Job, task: impl Task) -> u64 {
@@ -36,6 +92,17 @@ pub(super) fn tokio(job: &Job, task: impl Task) -> u64 {
             .map(|n| tokio::spawn(async move { task(n) }))
             .buffer_unordered(CAPACITY)
             .fold(0, async |sum, result| add(sum, result.unwrap())),
+    )
+}
+
+/// A task for each chunk.
+pub(super) fn tokio_chunks(job: &Job, task: impl Task) -> u64 {
+    runtime::tokio(job.workers).block_on(
+        stream::iter(0..job.items)
+            .ready_chunks(CHUNK)
+            .map(|items| tokio::spawn(async move { items.into_iter().map(task).fold(0, add) }))
+            .buffer_unordered(CAPACITY / CHUNK)
+            .fold(0, async |sum, part| add(sum, part.unwrap())),
     )
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::{Task, ordered, schedule};
 use crate::steps::{CAPACITY, mix, step};
 use crate::work::{Bound, Entry, Figure, Goal, Job, Outcome, Work};
+use crate::works::channels::Crossbeam;
 use crate::works::runtime;
 
 /// How long a worker sleeps for an item.
@@ -22,7 +23,7 @@ pub(in crate::works) static SLEEP: Work = Work {
     reference: "limit",
     entries: &[
         Entry::new("limit", 20_000, 50, |job| bare_threads(job, sleeping(even)).into()),
-        Entry::new("crossbeam", 20_000, 50, |job| ordered::crossbeam(job, sleeping(even)).into()),
+        Entry::new("crossbeam", 20_000, 50, |job| ordered::by_hand::<Crossbeam>(job, sleeping(even)).into()),
         Entry::new("rayon", 20_000, 50, |job| ordered::rayon(job, sleeping(even)).into()),
         Entry::new("pariter", 20_000, 50, |job| ordered::pariter(job, sleeping(even)).into()),
         Entry::new("tokio", 20_000, 50, |job| tokio(job, even).into()),
@@ -46,7 +47,7 @@ pub(in crate::works) static SKEW: Work = Work {
     reference: "limit",
     entries: &[
         Entry::new("limit", 8_000, 16, perfect_schedule),
-        Entry::new("crossbeam", 8_000, 16, |job| ordered::crossbeam(job, sleeping(skewed)).into()),
+        Entry::new("crossbeam", 8_000, 16, |job| ordered::by_hand::<Crossbeam>(job, sleeping(skewed)).into()),
         Entry::new("rayon", 8_000, 16, |job| ordered::rayon(job, sleeping(skewed)).into()),
         Entry::new("pariter", 8_000, 16, |job| ordered::pariter(job, sleeping(skewed)).into()),
         Entry::new("tokio", 8_000, 16, |job| tokio(job, skewed).into()),
