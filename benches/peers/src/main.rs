@@ -3,6 +3,7 @@
 //! Without arguments it runs everything and prints the tables; `--write` also puts them into `docs/performance.md`.
 
 mod figures;
+mod instructions;
 mod machine;
 mod page;
 mod report;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::instructions::Then;
 use crate::work::{Job, Work};
 
 /// Compares streamz with its peers.
@@ -41,6 +43,18 @@ enum Command {
         /// How many workers there are, instead of as many as in the table.
         #[arg(long)]
         workers: Option<usize>,
+    },
+    /// Counts the instructions per item with valgrind, and compares them with `instructions.md`.
+    Instructions {
+        /// How often each row is counted; the median is taken.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
+        /// Fails if an item takes over 5 % more instructions than in the file.
+        #[arg(long)]
+        check: bool,
+        /// Replaces the file.
+        #[arg(long, conflicts_with = "check")]
+        write: bool,
     },
 }
 
@@ -82,6 +96,16 @@ fn main() -> ExitCode {
         Some(Command::Run { work, system, items, spin_rounds, workers }) => {
             one_run(&work, &system, items, spin_rounds, workers)
         }
+        Some(Command::Instructions { rounds, check, write }) => instructions::run(
+            rounds,
+            &if write {
+                Then::Write
+            } else if check {
+                Then::Check
+            } else {
+                Then::Print
+            },
+        ),
         None => compare(&arguments.comparison),
     };
     match outcome {
