@@ -16,9 +16,10 @@ use super::operator::{Settings, SlowSubscriber};
 use super::stage::SUBSCRIBER;
 use crate::clock::wait::Wake;
 use crate::edge::{EdgeSender, End};
-use crate::panic::{self, Held};
+use crate::error::{ErrorKind, PanicMessage, Result};
+use crate::panic::{self, Held, PanicPayload};
 use crate::pipeline::CancelToken;
-use crate::pipeline::stats::StageStats;
+use crate::stage::operator::sealed::Context;
 use crate::stream::Stream;
 use crate::stream::start::{Registered, output_of};
 
@@ -47,7 +48,7 @@ impl<T> Drop for Handle<T> {
 
 pub(super) struct Shared<T> {
     token: CancelToken,
-    stats: Arc<StageStats>,
+    context: Context,
     settings: Settings,
     /// Set under the lock when the state has changed: a hint to the stage.
     has_news: AtomicBool,
@@ -101,7 +102,7 @@ impl<T: Clone + Send + 'static> Shared<T> {
     pub(super) fn new(registered: &Registered, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             token: registered.token.clone(),
-            stats: Arc::clone(&registered.stats),
+            context: registered.context(),
             settings,
             // So that the stage takes a first look, with which it leaves its wake.
             has_news: AtomicBool::new(true),
@@ -126,13 +127,30 @@ impl<T: Clone + Send + 'static> Shared<T> {
     fn serve(&self, mut sender: EdgeSender<T>) {
         let over = self.over.lock();
         let Some((replay, end)) = &*over else { return };
-        let copies = panic::catch(|| replay.to_vec());
+        let copies = copies_of(replay.iter());
         let end = end.clone();
         drop(over);
-        self.stats.steps[0].emitted.add_shared(copies.as_ref().map_or(0, |copies| copies.len() as u64));
-        copies.into_iter().flatten().for_each(|item| sender.gather(Ok(item)));
+        let step = &self.context.stats.steps[0];
+        match copies {
+            Ok(copies) => {
+                step.emitted.add_shared(copies.len() as u64);
+                copies.into_iter().for_each(|item| sender.gather(Ok(item)));
+            }
+            Err(payload) => {
+                step.errors_out.add_shared(1);
+                let error = self.context.error(ErrorKind::Panicked, 0).with_source(PanicMessage::from(payload));
+                sender.gather(Err(error));
+            }
+        }
         sender.end(end);
     }
+}
+
+/// Copies of what is replayed. If `clone` panics, those that were made before are dropped after it, one by one.
+pub(super) fn copies_of<'a, T: Clone + 'a>(items: impl Iterator<Item = &'a T>) -> Result<Vec<T>, PanicPayload> {
+    let mut copies = Held::from(Vec::new());
+    panic::catch(|| copies.extend(items.cloned()))?;
+    Ok(copies.take())
 }
 
 impl<T: Clone + Send + 'static> Hub<T> {
@@ -150,8 +168,8 @@ impl<T: Clone + Send + 'static> Hub<T> {
         let lossy = slow == SlowSubscriber::DropOldest;
         let capacity = buffer.unwrap_or(shared.token.scope().default_capacity()).saturating_add(replay);
         let capacity = if lossy { capacity.max(3) } else { capacity };
-        shared.stats.sum_up_outputs(SUBSCRIBER);
-        let (sender, stream) = output_of(&shared.token, &shared.stats, SUBSCRIBER, Some(capacity), lossy);
+        shared.context.stats.sum_up_outputs(SUBSCRIBER);
+        let (sender, stream) = output_of(&shared.token, &shared.context.stats, SUBSCRIBER, Some(capacity), lossy);
         let mut late = Some(sender);
         shared.tell(|state| {
             if !state.is_over {
@@ -167,6 +185,6 @@ impl<T: Clone + Send + 'static> Hub<T> {
 
 impl<T> fmt::Debug for Hub<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub").field("stage", &self.handle.0.stats.name).finish_non_exhaustive()
+        f.debug_struct("Hub").field("stage", &self.handle.0.context.stats.name).finish_non_exhaustive()
     }
 }

@@ -49,7 +49,9 @@ use crate::stream::start::{Registered, spawn_loop};
 ///
 /// # Errors
 /// An error item goes to each subscriber; clones of an error share the item that it carries, so the first one to
-/// [take](crate::StreamError::take_item) it has it. If `clone` panics, the item becomes such an error. If the input was cut, so are all streams.
+/// [take](crate::StreamError::take_item) it has it. If `clone` panics, the item becomes such an error. If it panics on an item that is to be
+/// replayed, the new subscriber gets an error item of kind [`Panicked`](crate::ErrorKind::Panicked) instead of the replay. If the input was cut, so
+/// are all streams.
 ///
 /// # Ending
 /// The end of the input ends all streams. A subscriber that comes after it gets what is replayed and then the end. When all hubs and all
