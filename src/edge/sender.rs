@@ -169,6 +169,11 @@ impl<T> EdgeSender<T> {
         self.edge.is_gone()
     }
 
+    /// Counts an item that the edge has not accepted and that is dropped for want of a consumer.
+    pub(crate) fn lose(&self, item: &Result<T>) {
+        self.edge.count_undelivered(std::iter::once(item));
+    }
+
     fn give_up(&mut self) {
         self.edge.count_undelivered(self.open.iter());
         self.marks = 0;

@@ -54,6 +54,11 @@ impl<T> Branch<T> {
         self.sender.is_full()
     }
 
+    /// An item that was counted as emitted is dropped, because there is no consumer or no time to wait for room.
+    pub(crate) fn lose(&self, item: &Result<T>) {
+        self.sender.lose(item);
+    }
+
     /// On an eager edge, where a push leaves nothing behind: see [`Edge::offer_in_place_of_oldest`].
     ///
     /// [`Edge::offer_in_place_of_oldest`]: crate::edge::Edge::offer_in_place_of_oldest

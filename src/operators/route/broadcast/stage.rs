@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::hub::Shared;
+use super::hub::{Shared, copies_of};
 use super::operator::{NoSubscriber, Settings, SlowSubscriber};
 use crate::clock::wait::Wake;
 use crate::edge::{EdgeSender, End, Refused};
@@ -92,7 +92,7 @@ impl<T: Clone + Send + 'static> Broadcaster<T> {
 
     fn admit(&mut self, sender: EdgeSender<T>, desk: &Desk<Ways<T>>) {
         self.had_subscriber = true;
-        let copies = panic::catch(|| self.replay.iter().cloned().collect::<Vec<T>>());
+        let copies = copies_of(self.replay.iter());
         let mut branch = Branch::with_waits(sender, Arc::clone(&desk.ways().waits));
         branch.start(&desk.thread);
         match copies {
@@ -260,7 +260,15 @@ impl<T: Send + 'static> Subscriber<T> {
     }
 
     fn let_go(mut self) {
-        self.branch.end(End::Finished);
+        self.finish(End::Finished);
+    }
+
+    fn finish(&mut self, end: End) {
+        if let Some(item) = self.stuck.take() {
+            self.branch.lose(&item);
+            guard_drop(item);
+        }
+        self.branch.end(end);
     }
 
     /// Sends it, and says whether the loop is to look whether there was room. What goes for it is put into `dropped`.
@@ -290,7 +298,10 @@ impl<T: Send + 'static> Subscriber<T> {
         match self.branch.offer_leaving_gap(item, widen, gap, dropped) {
             Ok(()) => {}
             Err((Refused::Full, item)) => *self.stuck = Some(item),
-            Err((Refused::Closed, item)) => dropped.extend(item.ok()),
+            Err((Refused::Closed, item)) => {
+                self.branch.lose(&item);
+                dropped.extend(item.ok());
+            }
         }
     }
 }
@@ -308,9 +319,6 @@ impl<T: Send + 'static> Way for Subscriber<T> {
     fn hand_over(&mut self) {
         self.branch.hand_over();
         if let Some(item) = self.stuck.take() {
-            if self.branch.is_gone() {
-                return guard_drop(item);
-            }
             let mut dropped = Vec::new();
             self.offer(item, &StreamError::new(ErrorKind::Failed, SUBSCRIBER), &mut dropped);
             discard(dropped);
@@ -349,7 +357,7 @@ impl<T: Send + 'static> Way for Subscriber<T> {
     }
 
     fn end(&mut self, end: End) {
-        self.branch.end(end);
+        self.finish(end);
     }
 }
 

@@ -1,5 +1,10 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
 use super::*;
-use crate::{ErrorKind, ManualClock, Pipeline, Sender, Stream, StreamError};
+use crate::{ErrorKind, ManualClock, PanicMessage, Pipeline, Sender, Stream, StreamError};
 
 fn virtual_pipeline() -> (ManualClock, Pipeline) {
     let clock = ManualClock::new();
@@ -58,6 +63,45 @@ fn an_error_waits_for_the_first_subscriber_as_well() {
     clock.settle();
     let mut first = hub.subscribe();
     assert_eq!(now(&clock, &mut first), [Err(0), Ok(1)]);
+}
+
+/// Cannot be cloned once it is told so.
+#[derive(Debug)]
+struct Brittle(Arc<AtomicBool>);
+
+impl Clone for Brittle {
+    fn clone(&self) -> Self {
+        assert!(!self.0.load(Ordering::Relaxed), "it breaks");
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// No subscriber takes an incomplete replay for a complete one, be the input open or not.
+#[test]
+fn a_replay_that_cannot_be_cloned_is_an_error_item() {
+    for has_ended in [false, true] {
+        let (clock, pipeline) = virtual_pipeline();
+        let (sender, items) = Stream::channel(&pipeline, 16);
+        let hub = items.through_hub(&Broadcast::new().with_replay(2));
+        let first = hub.subscribe();
+        let breaks = Arc::new(AtomicBool::new(false));
+        sender.send(Brittle(Arc::clone(&breaks))).unwrap();
+        let sender = (!has_ended).then_some(sender);
+        clock.settle();
+        breaks.store(true, Ordering::Relaxed);
+        let late = hub.subscribe();
+        clock.settle();
+        drop(sender);
+        let late: Vec<_> = late.into_iter().collect();
+        let [Err(error)] = &late[..] else { panic!("ended {has_ended}: {late:?}") };
+        assert_eq!((error.kind(), error.stage()), (ErrorKind::Panicked, "broadcast"));
+        assert_eq!(error.downcast_ref::<PanicMessage>().unwrap().to_string(), "it breaks");
+        drop((hub, first));
+        let report = pipeline.join();
+        let stage = report.stage("broadcast").unwrap();
+        assert!(stage.steps[0].balances());
+        assert_eq!((stage.emitted(), stage.steps[0].errors_out), (1, 1), "ended {has_ended}");
+    }
 }
 
 #[test]
@@ -164,6 +208,56 @@ fn with_losses_each_item_comes_or_is_counted_as_missing() {
     }
     assert_eq!(next, 20_000);
     assert!(pipeline.join().is_complete());
+}
+
+/// When it is cloned, the stream of a subscriber is dropped.
+struct Leaving(Arc<Mutex<Option<Stream<Leaving>>>>);
+
+impl Clone for Leaving {
+    fn clone(&self) -> Self {
+        drop(self.0.lock().take());
+        Self(Arc::clone(&self.0))
+    }
+}
+
+#[test]
+fn an_item_for_a_subscriber_that_leaves_is_undelivered() {
+    for slow in [SlowSubscriber::Block, SlowSubscriber::DropOldest, SlowSubscriber::Disconnect] {
+        let (clock, pipeline) = virtual_pipeline();
+        let (sender, items) = Stream::channel(&pipeline, 16);
+        let hub = items.through_hub(&Broadcast::new().with_slow_subscriber(slow));
+        let (leaving, staying) = (Arc::new(Mutex::new(Some(hub.subscribe()))), hub.subscribe());
+        sender.send(Leaving(Arc::clone(&leaving))).unwrap();
+        clock.settle();
+        drop((sender, hub));
+        assert_eq!(staying.count().unwrap(), 1);
+        let report = pipeline.join();
+        let stage = report.stage("broadcast").unwrap();
+        assert_eq!((stage.emitted(), stage.outputs[0].undelivered), (2, 1), "{slow:?}");
+    }
+}
+
+#[test]
+fn an_item_that_waits_behind_errors_is_undelivered_at_the_end() {
+    for is_cancelled in [false, true] {
+        let (clock, pipeline) = virtual_pipeline();
+        let (sender, items) = Stream::channel(&pipeline, 16);
+        let lossy = Broadcast::new().with_buffer_size(3).with_slow_subscriber(SlowSubscriber::DropOldest);
+        let hub = items.through_hub(&lossy);
+        let slow = hub.subscribe();
+        for _ in 0..3 {
+            sender.send_error(StreamError::new(ErrorKind::Failed, "origin")).unwrap();
+        }
+        send(&clock, &sender, [1]);
+        if is_cancelled {
+            pipeline.cancel();
+        }
+        drop(slow);
+        drop((sender, hub));
+        let report = pipeline.join();
+        let stage = report.stage("broadcast").unwrap();
+        assert_eq!((stage.emitted(), stage.outputs[0].undelivered), (1, 1), "cancelled {is_cancelled}");
+    }
 }
 
 #[test]
