@@ -68,10 +68,10 @@ pub(crate) struct Case<'a> {
     endless: bool,
     child: CancelToken,
     readings: Vec<Reading>,
-    feeders: Vec<JoinHandle<()>>,
+    pub(crate) feeders: Vec<JoinHandle<()>>,
     actors: Vec<JoinHandle<()>>,
-    held: Vec<Box<dyn Any + Send>>,
-    delivered: Vec<Delivered>,
+    pub(crate) held: Vec<Box<dyn Any + Send>>,
+    pub(crate) delivered: Vec<Delivered>,
     /// All that comes out of the sources comes to a sink, unless the pipeline is stopped.
     pub(crate) all_read: bool,
     /// An end of the pipeline may stop it.

@@ -6,8 +6,8 @@
 use std::rc::Rc;
 
 use streamz::{
-    AsyncMapper, Buffer, CancelToken, DeadLetter, DeadLetterQueue, FailureLimit, FanOut, Mapper, Overflow, Partition,
-    Pipeline, Processor, Router, Split, Stream,
+    AsyncMapper, Broadcast, Buffer, CancelToken, DeadLetter, DeadLetterQueue, FailureLimit, FanOut, Mapper,
+    NoSubscriber, Overflow, Partition, Pipeline, Processor, Router, SlowSubscriber, Split, Stream,
 };
 
 use crate::case::{Branch, Case};
@@ -21,7 +21,7 @@ use crate::trace::Trace;
 
 type Fork = fn(&mut Case<'_>, &Pipeline, Branch) -> Vec<Branch>;
 
-const MENU: &[Fork] = &[dead_letters, fan_out, split, partition, routes];
+const MENU: &[Fork] = &[dead_letters, fan_out, split, partition, routes, broadcast];
 
 /// Something random that forks a stream.
 pub(crate) fn random(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
@@ -80,6 +80,54 @@ fn fan_out(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Bran
         _ => items_only(&from, pipeline, stream, Box::new(|input| only(input, is_data))),
     };
     streams.into_iter().enumerate().map(way).collect()
+}
+
+/// All items go to each subscriber, if all of them are replayed; else each may miss some at the start or, if it is slow, on
+/// the way. Error items are not replayed.
+fn broadcast(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
+    let rng = &mut case.rng;
+    let (n, late, keeps_hub, buffer) = (rng.usize(1..4), rng.usize(..3), rng.bool(), capacity(rng));
+    // Copies that are kept are no part of a record.
+    let replay = if case.delivered.is_empty() { [0, 2, usize::MAX][rng.usize(..3)] } else { 0 };
+    let slow = match rng.u8(..6) {
+        0 => SlowSubscriber::DropOldest,
+        1 => SlowSubscriber::Disconnect,
+        _ => SlowSubscriber::Block,
+    };
+    let no_subscriber = if rng.bool() { NoSubscriber::Wait } else { NoSubscriber::Discard };
+    case.all_read &= slow == SlowSubscriber::Block && no_subscriber == NoSubscriber::Wait && late == 0;
+    let mut broadcast =
+        Broadcast::new().with_replay(replay).with_slow_subscriber(slow).with_no_subscriber(no_subscriber);
+    if let Some(items) = buffer {
+        broadcast = broadcast.with_buffer_size(items);
+    }
+    let (token, (from, stream)) = (branch.stream.token().clone(), branch.open());
+    let hub = broadcast.process(&token, stream);
+    let feeder = last_stage(pipeline);
+    case.log.note(format!(
+        "{} -> {feeder}: {n} subscribers, {late} later, hub kept {keeps_hub}, {buffer:?}, replay {replay}, {slow:?}, \
+         {no_subscriber:?}",
+        from.feeder
+    ));
+    let is_whole = slow == SlowSubscriber::Block && replay == usize::MAX;
+    let branches = (0..n).map(|_| {
+        let branch = items_only(&from, pipeline, hub.subscribe(), Box::new(|input| only(input, is_data)));
+        Branch { drops: branch.drops || !is_whole, ..branch }
+    });
+    let branches = branches.collect();
+    // They come and go while items flow, or after the end.
+    for _ in 0..late {
+        let (hub, count) = (hub.clone(), case.rng.usize(..10));
+        case.feeders.push(std::thread::spawn(move || {
+            for item in hub.subscribe().into_iter().take(count) {
+                item.inspect_err(|error| _ = error.with_item_ref(Item::account)).ok();
+            }
+        }));
+    }
+    if keeps_hub {
+        case.held.push(Box::new(hub));
+    }
+    branches
 }
 
 /// The even ones and the rest, and with those the errors.

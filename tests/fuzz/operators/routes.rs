@@ -1,9 +1,12 @@
 //! Several ways through, as one processor.
 
 use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
-use streamz::{BoxProcessor, GroupBy, Partition, Processor, ProcessorFn, Router, Stream, Switch};
+use streamz::{
+    BoxProcessor, GroupBy, Interleave, Join, JoinSide, Partition, Processor, ProcessorFn, Router, Stream, Switch,
+};
 
 use super::{Op, Wire, boxed_up, capacity, panics};
 use crate::common::faults::{Fault, Faults};
@@ -11,7 +14,8 @@ use crate::common::item::Item;
 use crate::common::seen::{Kind, Seen};
 use crate::expected::Model;
 
-const MENU: &[fn(&mut Rng) -> Op] = &[router, router, switch, partition, group_by, zip, chain];
+const MENU: &[fn(&mut Rng) -> Op] =
+    &[router, router, switch, partition, group_by, zip, chain, join, merge_sorted, interleave];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -89,6 +93,66 @@ fn zip(_: &mut Rng) -> Op {
         one.zip(other).map(|(item, _copy): (Item, Item)| item)
     });
     Op { any_order: true, ..Op::whole("zip of two copies".to_owned(), wire, <[Seen]>::to_vec) }
+}
+
+/// Two copies, joined by the rest of the value and the place in the stream.
+fn join(rng: &mut Rng) -> Op {
+    let (within, keys) = (rng.usize(..3), rng.u64(1..4));
+    let most = 2 * within + 2 + rng.usize(..5);
+    type Numbered = (u64, Item);
+    let side = move || {
+        let time = |(number, _): &Numbered| SystemTime::UNIX_EPOCH + Duration::from_secs(*number);
+        JoinSide::new(move |(_, item): &Numbered| item.value() % keys, time, Duration::ZERO)
+    };
+    let wire: Wire = Box::new(move |stream| {
+        let [one, other] = stream.enumerate().fan_out();
+        let join = Join::new(side(), side(), Duration::from_secs(within as u64)).with_max_items(most);
+        one.join(other, &join).map(|((_, item), _partner): (Numbered, Numbered)| item)
+    });
+    let model = move |input: &[Seen]| {
+        let values = || input.iter().filter_map(|seen| if let Seen::Value(value) = seen { Some(*value) } else { None });
+        let mut out: Vec<Seen> = input.iter().filter(|seen| !matches!(seen, Seen::Value(_))).cloned().collect();
+        for (place, value) in values().enumerate() {
+            let partners = values()
+                .enumerate()
+                .filter(|(other, of)| place.abs_diff(*other) <= within && of % keys == value % keys);
+            out.extend(partners.map(|_| Seen::Value(value)));
+        }
+        out
+    };
+    let what = format!("join of two copies within {within}, {keys} keys, {most} items at most");
+    Op { ordered: false, any_order: within == 0, ..Op::whole(what, wire, model) }
+}
+
+/// The first of each two.
+fn halve(stream: Stream<Item>) -> Stream<Item> {
+    stream.enumerate().filter_map(|(number, item): (u64, Item)| (number % 2 == 0).then_some(item))
+}
+
+/// Two copies, merged by their places in the stream.
+fn merge_sorted(_: &mut Rng) -> Op {
+    let wire: Wire = Box::new(|stream| {
+        let [one, other] = stream.enumerate().fan_out();
+        let merged = one.merge_sorted([other], |(number, _): &(u64, Item)| *number);
+        halve(merged.map(|(_, item): (u64, Item)| item))
+    });
+    Op { any_order: true, ..Op::whole("sorted merge of two copies".to_owned(), wire, <[Seen]>::to_vec) }
+}
+
+/// Two copies in turn, or one between two streams that are empty.
+fn interleave(rng: &mut Rng) -> Op {
+    let (segment_size, has_copies) = (rng.usize(1..4), rng.bool());
+    let wire: Wire = Box::new(move |stream| {
+        let token = stream.token().clone();
+        if has_copies {
+            let [one, other] = stream.fan_out();
+            return halve(one.interleave([other]));
+        }
+        let empty = || Stream::from_iter(&token, Vec::new());
+        Interleave::new().with_segment_size(segment_size).process(&token, [empty(), stream, empty()])
+    });
+    let what = format!("interleave, {segment_size} at a time, of copies: {has_copies}");
+    Op { any_order: true, ..Op::whole(what, wire, <[Seen]>::to_vec) }
 }
 
 /// Between two streams that are empty.
