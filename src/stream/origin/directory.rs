@@ -1,9 +1,10 @@
 //! [`Directory`]: the files of a folder.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::vec;
@@ -78,8 +79,9 @@ impl Directory {
 
     /// Looks again and again for files that are new, this long after it has looked at everything. Defaults to looking once.
     ///
-    /// A file is known by its path; one that was removed and has come back is a new one. It is found as soon as it is there:
-    /// write to a file under another name, or elsewhere, and rename it when it is complete.
+    /// A file is known by its path; one that was removed and has come back is a new one. The files of a folder that could not be read
+    /// for a time are not. A file is found as soon as it is there: write to a file under another name, or elsewhere, and rename it
+    /// when it is complete.
     ///
     /// # Panics
     /// If `interval` is zero.
@@ -113,9 +115,10 @@ pub(super) struct Walk {
     state: State,
     /// The folders that this walk has visited.
     visited: HashSet<PathBuf>,
-    /// What the last walk has met, and what this one has; only if there is another one.
-    before: HashMap<PathBuf, Known>,
-    now: HashMap<PathBuf, Known>,
+    /// What the last walk has met, and what this one has; only if there is another one. In order, so that what is in a folder
+    /// follows it.
+    before: BTreeMap<PathBuf, Known>,
+    now: BTreeMap<PathBuf, Known>,
 }
 
 /// What is known of a path.
@@ -153,8 +156,8 @@ impl Walk {
             open: Vec::new(),
             state: State::Starts,
             visited: HashSet::new(),
-            before: HashMap::new(),
-            now: HashMap::new(),
+            before: BTreeMap::new(),
+            now: BTreeMap::new(),
         }
     }
 
@@ -231,12 +234,18 @@ impl Walk {
         !before.found
     }
 
-    /// What cannot be read is told once, until it can be. What is not there is new when it has come back.
+    /// What cannot be read is told once, until it can be. What is not there is new when it has come back, but what is in a folder
+    /// that cannot be read may still be there.
     fn fails(&mut self, path: PathBuf, source: io::Error) -> Option<FileError> {
         let before = self.before.get(&path).copied().unwrap_or_default();
         if self.directory.watch.is_some() {
-            let found = before.found && source.kind() != io::ErrorKind::NotFound;
-            self.now.insert(path.clone(), Known { found, told: true });
+            let is_gone = source.kind() == io::ErrorKind::NotFound;
+            if !is_gone {
+                let behind = self.before.range::<Path, _>((Bound::Excluded(&*path), Bound::Unbounded));
+                let within = behind.take_while(|(other, _)| other.starts_with(&path));
+                self.now.extend(within.map(|(other, known)| (other.clone(), *known)));
+            }
+            self.now.insert(path.clone(), Known { found: before.found && !is_gone, told: true });
         }
         (!before.told).then(|| FileError::Unreadable { path: path.into(), source })
     }

@@ -147,6 +147,43 @@ fn what_could_not_be_read_is_found_when_it_can_be() {
 }
 
 #[test]
+#[cfg(unix)]
+fn files_of_a_folder_that_was_unreadable_do_not_come_again() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("in/sub/deep")).unwrap();
+    ["in/sub/a", "in/sub/deep/b", "in/suburb"].into_iter().for_each(|name| folder.write(name, ""));
+    let (clock, pipeline) = virtual_pipeline();
+    let directory = Directory::new(folder.path("in")).recursive().watch(ms(100));
+    let mut paths = Stream::directory(&pipeline, directory);
+    let mut next = || {
+        clock.settle();
+        let found: Vec<_> = std::iter::from_fn(|| paths.try_recv().ok()).collect();
+        names(&folder, found)
+    };
+    let nothing: [&str; 0] = [];
+    assert_eq!(next(), ["in/sub/a", "in/sub/deep/b", "in/suburb"]);
+    // A link to itself: there is something, but it cannot be read.
+    fs::rename(folder.path("in/sub"), folder.path("away")).unwrap();
+    std::os::unix::fs::symlink("sub", folder.path("in/sub")).unwrap();
+    for told in [&["!in/sub"][..], &[]] {
+        clock.advance(ms(100));
+        assert_eq!(next(), told);
+    }
+    folder.remove("in/sub");
+    fs::rename(folder.path("away"), folder.path("in/sub")).unwrap();
+    folder.write("in/sub/deep/c", "");
+    clock.advance(ms(100));
+    assert_eq!(next(), ["in/sub/deep/c"]);
+    // A folder that was gone has new files when it is back.
+    fs::rename(folder.path("in/sub"), folder.path("away")).unwrap();
+    clock.advance(ms(100));
+    assert_eq!(next(), nothing);
+    fs::rename(folder.path("away"), folder.path("in/sub")).unwrap();
+    clock.advance(ms(100));
+    assert_eq!(next(), ["in/sub/a", "in/sub/deep/b", "in/sub/deep/c"]);
+}
+
+#[test]
 fn lines_of_a_watched_folder_come_as_its_files_do() {
     let folder = Folder::new();
     folder.write("a", "1\n2");
