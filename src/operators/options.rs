@@ -126,4 +126,15 @@ macro_rules! opaque_debug {
     };
 }
 
-pub(crate) use {common_options, opaque_debug, stage};
+/// `Debug` for a live handle: what its methods say at this moment.
+macro_rules! live_debug {
+    ($type:ident: $($method:ident),+) => {
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($type))$(.field(stringify!($method), &self.$method()))+.finish()
+            }
+        }
+    };
+}
+
+pub(crate) use {common_options, live_debug, opaque_debug, stage};

@@ -8,11 +8,11 @@ use streamz::{
     AdaptiveConcurrency, AsyncMapper, Batcher, BoxProcessor, Buffer, Bulkhead, CallTimeout, CancelToken, Cancelled,
     Cause, Chunk, Circuit, CircuitBreaker, CircuitStats, Clock, Combine, ConcurrencyStats, Custom, DeadLetter,
     DeadLetterQueue, Dedupe, DedupeStats, DlqOutput, DlqStats, Enumerate, ErrorKind, FailureLimit, Fallback,
-    FallibleMapper, Filter, FilterMap, FlatMap, Flatten, Fused, Hedge, HedgeStats, KeyedBatcher, Layered, ManualClock,
-    MapErr, Mapper, Outcome, OutputReport, PanicMessage, ParMapper, Pipeline, PipelineBuilder, ProcessorFn, RateLimit,
-    Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError, Sender, Skip, SkipWhile, Stage,
-    StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap, TapStats, Task, Then,
-    TryRecvError,
+    FallibleMapper, Filter, FilterMap, FlatMap, Flatten, Fused, Hedge, HedgeStats, KeyedBatcher, Layered, LimitStats,
+    ManualClock, MapErr, Mapper, Outcome, OutputReport, PanicMessage, ParMapper, Pipeline, PipelineBuilder,
+    ProcessorFn, RateLimit, Recover, RecvTimeoutError, Report, Retry, RetryStats, Sample, Scan, SendError, Sender,
+    Skip, SkipWhile, Stage, StageReport, StepReport, Stream, StreamError, SystemClock, Take, TakeWhile, Tap, TapStats,
+    Task, Then, TryRecvError,
 };
 use streamz::{
     Aggregate, Interleave, Join, JoinSide, MergeSorted, NotSorted, Pair, SessionWindow, SlidingWindow, TooFarAhead,
@@ -90,6 +90,7 @@ fn errors_and_what_is_told_are_shared() {
     is_shared::<RetryStats>();
     is_shared::<ConcurrencyStats>();
     is_shared::<HedgeStats>();
+    is_shared::<LimitStats>();
     is_shared::<DedupeStats>();
     is_shared::<streamz::KeyedScanStats>();
     is_shared::<TapStats>();

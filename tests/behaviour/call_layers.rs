@@ -7,8 +7,8 @@ use std::time::Duration;
 use streamz::testing::Recorder;
 use streamz::{
     AsyncMapper, Bulkhead, Call, CallError, CallFailure, CallLayer, CallStage, CallTimeout, CancelToken,
-    CircuitBreaker, CircuitState, ErrorKind, Fallback, Layered, ManualClock, Mapper, Processor, RateLimit, Rejection,
-    Retry, Stream,
+    CircuitBreaker, CircuitState, ErrorKind, Fallback, Layered, LimitStats, ManualClock, Mapper, Processor, RateLimit,
+    Rejection, Retry, Stream,
 };
 
 use crate::{ms, virtual_pipeline};
@@ -286,6 +286,43 @@ fn rate_limit_key_that_panics_fails_the_item() {
     assert!(results[0].is_ok() && results[2].is_ok());
 }
 
+/// Admitted, rejected; in progress, waiting; delayed, keys.
+fn counts(stats: &LimitStats) -> [u64; 6] {
+    [stats.admitted(), stats.rejected(), stats.in_progress(), stats.waiting(), stats.delayed(), stats.keys()]
+}
+
+#[test]
+fn rate_limit_counts_calls_waits_and_keys() {
+    let (clock, pipeline) = virtual_pipeline();
+    let calls = AsyncMapper::new(waits).with_workers(4).with_ordered(false);
+    let limited = RateLimit::new(calls, 1.0).with_key(|item| item / 100, 100).with_max_wait(ms(1_500));
+    let stats = limited.stats();
+    assert_eq!(counts(&stats), [0; 6]);
+    // The second of the first key waits for a second, and the third would wait for two.
+    let results = Recorder::new(Stream::from_iter(&pipeline, [100, 100, 100, 200]).through(&limited));
+    clock.settle();
+    assert_eq!((counts(&stats), stats.waited()), ([2, 1, 2, 1, 0, 2], ms(0)));
+    clock.advance(ms(500));
+    assert_eq!(counts(&stats), [2, 1, 0, 1, 0, 2]);
+    clock.advance(ms(1_000));
+    assert_eq!((counts(&limited.clone().stats()), stats.waited()), ([3, 1, 0, 0, 1, 2], ms(1_000)));
+    drop(results);
+    // Setting the limit anew starts new counts.
+    assert_eq!(counts(&limited.with_burst(2).stats()), [0; 6]);
+}
+
+#[test]
+fn rate_limit_wait_that_is_cancelled_is_counted_as_a_wait_only() {
+    let (clock, pipeline) = virtual_pipeline();
+    let limited = RateLimit::new(AsyncMapper::new(waits).with_workers(2), 1.0);
+    let results = Recorder::new(Stream::from_iter(&pipeline, [0, 0]).through(&limited));
+    clock.advance(ms(400));
+    pipeline.cancel();
+    pipeline.join();
+    assert_eq!((counts(&limited.stats()), limited.stats().waited()), ([1, 0, 0, 0, 1, 1], ms(400)));
+    drop(results);
+}
+
 #[test]
 #[should_panic(expected = "`per_second` must be greater than zero and finite, not NaN")]
 fn rate_limit_of_no_number_is_refused() {
@@ -318,7 +355,7 @@ fn begins(items: &[u64], layered: impl FnOnce(AsyncMapperOf<u64>) -> Bulkhead<As
     clock.advance(ms(100_000));
     assert_eq!(results.items().len(), items.len());
     // It keeps no gate for a key without calls.
-    assert!(format!("{bulkhead:?}").contains("gates: 0"), "{bulkhead:?}");
+    assert_eq!(bulkhead.stats().keys(), 0);
     let mut begun = std::mem::take(&mut *begun.lock().unwrap());
     begun.sort();
     begun
@@ -354,6 +391,23 @@ fn bulkhead_is_one_for_all_runs_and_gives_up_after_the_longest_wait() {
 }
 
 #[test]
+fn bulkhead_counts_calls_waits_and_keys() {
+    let (clock, pipeline) = virtual_pipeline();
+    let calls = AsyncMapper::new(waits).with_workers(4).with_ordered(false);
+    let bulkhead = Bulkhead::new(calls, 1).with_key(|item| *item).with_max_wait(ms(300));
+    let stats = bulkhead.stats();
+    let results = Recorder::new(Stream::from_iter(&pipeline, [500, 500, 501]).through(&bulkhead));
+    clock.settle();
+    assert_eq!((counts(&stats), stats.waited()), ([2, 0, 2, 1, 0, 2], ms(0)));
+    clock.advance(ms(1_000));
+    assert_eq!((counts(&bulkhead.clone().stats()), stats.waited()), ([2, 1, 0, 0, 1, 0], ms(300)));
+    let shown =
+        "LimitStats { admitted: 2, rejected: 1, in_progress: 0, waiting: 0, delayed: 1, waited: 300ms, keys: 0 }";
+    assert_eq!(format!("{stats:?}"), shown);
+    drop(results);
+}
+
+#[test]
 fn bulkhead_without_waiting_rejects_at_once() {
     let (clock, pipeline) = virtual_pipeline();
     let bulkhead = Bulkhead::new(AsyncMapper::new(waits).with_workers(1), 1).with_max_wait(Duration::ZERO);
@@ -364,6 +418,7 @@ fn bulkhead_without_waiting_rejects_at_once() {
     let rejected: Vec<_> =
         other.timed_outputs().into_iter().map(|(at, result)| (at, result.unwrap_err().kind())).collect();
     assert_eq!(rejected, [(ms(0), ErrorKind::Rejected); 2]);
+    assert_eq!(counts(&bulkhead.stats()), [1, 2, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -372,10 +427,11 @@ fn bulkhead_has_room_again_after_a_panic() {
         assert_ne!(*item, 1, "one");
         streamz::ok(*item)
     });
-    let call = Bulkhead::new(calls, 1).with_max_wait(Duration::ZERO).to_call();
-    let token = CancelToken::new();
+    let bulkhead = Bulkhead::new(calls, 1).with_max_wait(Duration::ZERO);
+    let (call, token) = (bulkhead.to_call(), CancelToken::new());
     assert_eq!(call.call(&token, &1).unwrap_err().kind(), ErrorKind::Panicked);
     assert_eq!(call.call(&token, &2).unwrap(), 2);
+    assert_eq!(counts(&bulkhead.stats()), [2, 0, 0, 0, 0, 0]);
 }
 
 #[test]

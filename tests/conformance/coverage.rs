@@ -34,6 +34,7 @@ const NO_OPERATORS: &[&str] = &[
     "KeyOf",
     "Lagged",
     "KeyedScanStats",
+    "LimitStats",
     "NotSorted",
     "OutOfOrder",
     "NoSubscriber",

@@ -16,6 +16,7 @@ use super::gate::{Gate, Permit};
 use super::gradient::{Begun, Gradient};
 use crate::error::Result;
 use crate::operators::call::{PoolOptions, call_stage, pool_options};
+use crate::operators::options::live_debug;
 use crate::operators::pool::combine::combine;
 use crate::operators::{Call, CallError, CallFailure, CallStage};
 use crate::panic;
@@ -316,16 +317,7 @@ impl ConcurrencyStats {
     }
 }
 
-impl fmt::Debug for ConcurrencyStats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConcurrencyStats")
-            .field("limit", &self.limit())
-            .field("in_progress", &self.in_progress())
-            .field("waiting", &self.waiting())
-            .field("base_latency", &self.base_latency())
-            .finish()
-    }
-}
+live_debug! { ConcurrencyStats: limit, in_progress, waiting, base_latency }
 
 /// Shares the limit.
 impl<S: CallStage + Clone> Clone for AdaptiveConcurrency<S> {

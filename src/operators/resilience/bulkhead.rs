@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::gate::{Gate, NotEntered};
 use super::layered::LayerCall;
+use super::limit_stats::LimitStats;
 use crate::error::Result;
 use crate::operators::call::{KeyHash, PoolOptions, call_stage, hash_by, hash_by_ref, pool_options};
 use crate::operators::pool::combine::combine;
@@ -43,7 +44,8 @@ use crate::pipeline::CancelToken;
 /// The name and the behaviour are those of resilience4j's bulkhead.
 ///
 /// # One limit
-/// All runs of a bulkhead, and its clones, share its limit, for what they call is the same.
+/// All runs of a bulkhead, and its clones, share its limit, for what they call is the same. [`stats`](Self::stats) counts the calls of
+/// all of them.
 ///
 /// # Ordering
 /// That of the pool. Calls that wait are let in in the order in which they came.
@@ -79,7 +81,8 @@ impl<S: CallStage> Bulkhead<S> {
     #[track_caller]
     pub fn new(inner: S, max_calls: usize) -> Self {
         assert!(max_calls > 0, "`max_calls` must be at least 1");
-        let layer = BulkheadLayer { key: None, max_calls, max_wait: None, gates: Arc::default() };
+        let layer =
+            BulkheadLayer { key: None, max_calls, max_wait: None, gates: Arc::default(), stats: LimitStats::default() };
         Self { pool: inner.pool(), inner, layer }
     }
 
@@ -108,6 +111,11 @@ impl<S: CallStage> Bulkhead<S> {
         self
     }
 
+    /// The counts of all runs, live.
+    pub fn stats(&self) -> LimitStats {
+        self.layer.stats.clone()
+    }
+
     fn layered(&self) -> LayerCall<S::Call, BulkheadLayer<S::In>> {
         LayerCall::new(self.inner.to_call(), Arc::new(self.layer.clone()))
     }
@@ -123,6 +131,7 @@ pub struct BulkheadLayer<In> {
     max_calls: usize,
     max_wait: Option<Duration>,
     gates: Arc<Gates>,
+    stats: LimitStats,
 }
 
 /// The gate of each key that has calls, and how many, by the hash of the key.
@@ -134,10 +143,24 @@ impl<C: Call> CallLayer<C> for BulkheadLayer<C::In> {
 
     fn call(&self, inner: &C, cancel: &CancelToken, item: &C::In) -> Result<C::Out, CallError<C::Error>> {
         let visit = Visit::new(self, self.key.as_ref().map_or(0, |key| key(item)));
-        let failure = match visit.gate.enter(cancel, self.max_wait) {
-            Ok(_inside) => return inner.call(cancel, item),
+        let entered = match visit.gate.try_enter() {
+            Some(permit) => Ok(permit),
+            None if self.max_wait.is_some_and(|wait| wait.is_zero()) => Err(NotEntered::Full),
+            None => {
+                let _waiting = self.stats.wait(cancel);
+                visit.gate.enter(cancel, self.max_wait)
+            }
+        };
+        let failure = match entered {
+            Ok(_inside) => {
+                let _in_progress = self.stats.admit();
+                return inner.call(cancel, item);
+            }
             Err(NotEntered::Cancelled) => CallFailure::Cancelled,
-            Err(NotEntered::Full) => CallFailure::Rejected(Rejection::BulkheadFull { max_calls: self.max_calls }),
+            Err(NotEntered::Full) => {
+                self.stats.reject();
+                CallFailure::Rejected(Rejection::BulkheadFull { max_calls: self.max_calls })
+            }
         };
         Err(CallError::raised(cancel, failure, 0))
     }
@@ -146,6 +169,7 @@ impl<C: Call> CallLayer<C> for BulkheadLayer<C::In> {
 /// A call at the gate of its key. The last one takes the gate out of the map.
 struct Visit<'a> {
     gates: &'a Gates,
+    stats: &'a LimitStats,
     key: u64,
     gate: Arc<Gate>,
 }
@@ -155,16 +179,20 @@ impl<'a> Visit<'a> {
         let mut gates = layer.gates.lock();
         let (gate, visits) = gates.entry(key).or_insert_with(|| (Arc::new(Gate::new(layer.max_calls)), 0));
         *visits += 1;
-        Self { gates: &layer.gates, key, gate: Arc::clone(gate) }
+        let gate = Arc::clone(gate);
+        layer.stats.set_keys(gates.len());
+        Self { gates: &layer.gates, stats: &layer.stats, key, gate }
     }
 }
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut entry) = self.gates.lock().entry(self.key) {
+        let mut gates = self.gates.lock();
+        if let Entry::Occupied(mut entry) = gates.entry(self.key) {
             entry.get_mut().1 -= 1;
             if entry.get().1 == 0 {
                 entry.remove();
+                self.stats.set_keys(gates.len());
             }
         }
     }
@@ -172,11 +200,11 @@ impl Drop for Visit<'_> {
 
 impl<In> Clone for BulkheadLayer<In> {
     fn clone(&self) -> Self {
-        Self { key: self.key.clone(), gates: Arc::clone(&self.gates), ..*self }
+        Self { key: self.key.clone(), gates: Arc::clone(&self.gates), stats: self.stats.clone(), ..*self }
     }
 }
 
-/// Shares the limit.
+/// Shares the limit and the statistics.
 impl<S: CallStage + Clone> Clone for Bulkhead<S> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), pool: self.pool.clone(), layer: self.layer.clone() }
@@ -195,7 +223,7 @@ impl<In> fmt::Debug for BulkheadLayer<In> {
             .field("keyed", &self.key.is_some())
             .field("max_calls", &self.max_calls)
             .field("max_wait", &self.max_wait)
-            .field("gates", &self.gates.lock().len())
+            .field("stats", &self.stats)
             .finish_non_exhaustive()
     }
 }

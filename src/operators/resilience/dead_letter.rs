@@ -1,13 +1,12 @@
 //! [`DeadLetterQueue`]: puts failed items aside.
 
-use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::edge::{Gauge, Refused};
 use crate::error::{Result, StreamError};
-use crate::operators::options::{Options, common_options, opaque_debug};
+use crate::operators::options::{Options, common_options, live_debug, opaque_debug};
 use crate::panic::{self, guard_drop};
 use crate::pipeline::stats::{Counter, DropReason, StageKind};
 use crate::pipeline::{CancelToken, Cause};
@@ -191,16 +190,7 @@ impl DlqStats {
     }
 }
 
-impl fmt::Debug for DlqStats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DlqStats")
-            .field("items", &self.items())
-            .field("failed", &self.failed())
-            .field("dropped", &self.dropped())
-            .field("undeliverable", &self.undeliverable())
-            .finish()
-    }
-}
+live_debug! { DlqStats: items, failed, dropped, undeliverable }
 
 impl<T: Send + 'static> DeadLetterQueue<T> {
     /// A lossless queue. It is called `dead_letters` unless it is given another name.

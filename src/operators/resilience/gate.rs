@@ -56,17 +56,22 @@ impl Gate {
         Self { state: Mutex::new(State { limit, inside: 0, queue: VecDeque::new(), next: 0 }) }
     }
 
+    /// Enters if there is room and no call waits.
+    pub(super) fn try_enter(&self) -> Option<Permit<'_>> {
+        let mut state = self.state.lock();
+        let has_room = state.queue.is_empty() && state.inside < state.limit;
+        state.inside += usize::from(has_room);
+        has_room.then(|| Permit { gate: self, inside: state.inside })
+    }
+
     /// Waits until there is room: for `max_wait` at most, or as long as it takes.
     pub(super) fn enter(&self, cancel: &CancelToken, max_wait: Option<Duration>) -> Result<Permit<'_>, NotEntered> {
-        let mut state = self.state.lock();
-        if state.queue.is_empty() && state.inside < state.limit {
-            state.inside += 1;
-            return Ok(Permit { gate: self, inside: state.inside });
+        if let Some(permit) = self.try_enter() {
+            return Ok(permit);
         }
         if max_wait.is_some_and(|wait| wait.is_zero()) {
             return Err(NotEntered::Full);
         }
-        drop(state);
         let limit = max_wait.map_or(Limit::Unlimited, |wait| Limit::after(wait, cancel.clock()));
         let waiter = limit.waiter(cancel.clock());
         let _registered = cancel.register(waiter.wake());

@@ -19,6 +19,7 @@ use crate::clock::account::WaitFor;
 use crate::clock::wait::Waiter;
 use crate::clock::{Limit, earlier};
 use crate::operators::call::{PoolOptions, call_stage, pool_options};
+use crate::operators::options::live_debug;
 use crate::operators::pool::combine::combine;
 use crate::operators::{Call, CallError, CallFailure, CallStage};
 use crate::panic::guard_drop;
@@ -322,16 +323,7 @@ impl HedgeStats {
     }
 }
 
-impl fmt::Debug for HedgeStats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HedgeStats")
-            .field("hedges", &self.hedges())
-            .field("wins", &self.wins())
-            .field("over_budget", &self.over_budget())
-            .field("without_thread", &self.without_thread())
-            .finish()
-    }
-}
+live_debug! { HedgeStats: hedges, wins, over_budget, without_thread }
 
 /// Shares the budget, the times of the last calls, and the statistics.
 impl<S: CallStage + Clone> Clone for Hedge<S> {

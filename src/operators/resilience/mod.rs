@@ -16,6 +16,8 @@ pub(super) mod hedge;
 mod helpers;
 mod latencies;
 pub(super) mod layered;
+mod limit_stats;
+mod occupancy;
 mod race;
 pub(super) mod rate_limit;
 pub(super) mod retry;
@@ -29,5 +31,6 @@ pub use dead_letter::{DeadLetter, DeadLetterQueue, DlqOutput, DlqStats, FailureL
 pub use fallback::Fallback;
 pub use hedge::{Hedge, HedgeStats};
 pub use layered::Layered;
+pub use limit_stats::LimitStats;
 pub use rate_limit::RateLimit;
 pub use retry::{Retry, RetryStats};

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::buckets::Buckets;
 use super::layered::LayerCall;
+use super::limit_stats::LimitStats;
 use crate::error::Result;
 use crate::operators::call::{KeyHash, PoolOptions, call_stage, hash_by, hash_by_ref, pool_options};
 use crate::operators::limit::Rate;
@@ -53,7 +54,8 @@ use crate::pipeline::CancelToken;
 /// The technique is the generic cell rate algorithm, as that of [`Throttle`](crate::Throttle), with turns that are reserved.
 ///
 /// # One limit
-/// All runs of a `RateLimit`, and its clones, share its limit, for what they call is the same.
+/// All runs of a `RateLimit`, and its clones, share its limit, for what they call is the same. [`stats`](Self::stats) counts the
+/// calls of all of them.
 ///
 /// # Ordering
 /// That of the pool. If it is kept, what comes after a delayed item waits for it, up to the window.
@@ -99,6 +101,7 @@ impl<S: CallStage> RateLimit<S> {
             key: None,
             max_wait: None,
             buckets: Arc::new(Mutex::new(Buckets::new(Rate::new(per_second, burst), 1))),
+            stats: LimitStats::default(),
         };
         Self { pool: inner.pool(), inner, per_second, burst, max_keys: 1, layer }
     }
@@ -164,11 +167,17 @@ impl<S: CallStage> RateLimit<S> {
         self
     }
 
-    /// Starts with full buckets, which are shared with no clone made before.
+    /// Starts with full buckets and no counts, which are shared with no clone or handle made before.
     fn unused(mut self) -> Self {
         let buckets = Buckets::new(Rate::new(self.per_second, self.burst), self.max_keys);
         self.layer.buckets = Arc::new(Mutex::new(buckets));
+        self.layer.stats = LimitStats::default();
         self
+    }
+
+    /// The counts of all runs, live. To be taken after the burst and the key are set: these start new ones.
+    pub fn stats(&self) -> LimitStats {
+        self.layer.stats.clone()
     }
 
     fn layered(&self) -> LayerCall<S::Call, RateLayer<S::In>> {
@@ -185,6 +194,7 @@ pub struct RateLayer<In> {
     key: Option<KeyHash<In>>,
     max_wait: Option<Duration>,
     buckets: Arc<Mutex<Buckets>>,
+    stats: LimitStats,
 }
 
 impl<C: Call> CallLayer<C> for RateLayer<C::In> {
@@ -194,34 +204,48 @@ impl<C: Call> CallLayer<C> for RateLayer<C::In> {
     fn call(&self, inner: &C, cancel: &CancelToken, item: &C::In) -> Result<C::Out, CallError<C::Error>> {
         let key = self.key.as_ref().map_or(0, |key| key(item));
         let now = cancel.now();
-        let reserved = self.buckets.lock().reserve(key, now, |at| {
+        let mut buckets = self.buckets.lock();
+        let reserved = buckets.reserve(key, now, |at| {
             let is_later_than = |limit| at > limit;
             at > now
                 && (self.max_wait.and_then(|wait| now.checked_add(wait)).is_some_and(is_later_than)
                     || cancel.deadline().is_some_and(|deadline| at >= deadline))
         });
+        self.stats.set_keys(buckets.len());
+        drop(buckets);
         let turn = match reserved {
             Ok(turn) => turn,
             Err(at) => {
+                self.stats.reject();
                 let wait = at.map_or(Duration::MAX, |at| at - now);
                 return Err(CallError::raised(cancel, CallFailure::Rejected(Rejection::RateLimited { wait }), 0));
             }
         };
-        if turn.at > now && cancel.sleep(turn.at - now).is_err() {
-            self.buckets.lock().give_back(turn);
-            return Err(CallError::new(CallFailure::Cancelled, 0));
+        if turn.at > now {
+            let waiting = self.stats.wait(cancel);
+            if cancel.sleep(turn.at - now).is_err() {
+                self.buckets.lock().give_back(turn);
+                return Err(CallError::new(CallFailure::Cancelled, 0));
+            }
+            drop(waiting);
         }
+        let _in_progress = self.stats.admit();
         inner.call(cancel, item)
     }
 }
 
 impl<In> Clone for RateLayer<In> {
     fn clone(&self) -> Self {
-        Self { key: self.key.clone(), max_wait: self.max_wait, buckets: Arc::clone(&self.buckets) }
+        Self {
+            key: self.key.clone(),
+            max_wait: self.max_wait,
+            buckets: Arc::clone(&self.buckets),
+            stats: self.stats.clone(),
+        }
     }
 }
 
-/// Shares the limit.
+/// Shares the limit and the statistics.
 impl<S: CallStage + Clone> Clone for RateLimit<S> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), pool: self.pool.clone(), layer: self.layer.clone(), ..*self }
@@ -243,8 +267,8 @@ impl<In> fmt::Debug for RateLayer<In> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLayer")
             .field("keyed", &self.key.is_some())
-            .field("keys", &self.buckets.lock().len())
             .field("max_wait", &self.max_wait)
+            .field("stats", &self.stats)
             .finish_non_exhaustive()
     }
 }

@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::budget::Budget;
+use super::occupancy::Occupancy;
 use crate::clock::Backoff;
 use crate::error::Result;
 use crate::operators::call::{PoolOptions, call_stage, pool_options};
+use crate::operators::options::live_debug;
 use crate::operators::pool::combine::combine;
 use crate::operators::{Call, CallError, CallFailure, CallStage};
 use crate::panic;
@@ -297,7 +298,7 @@ impl<C: Call> RetryCall<C> {
                 Ok(None) => break,
                 Err(payload) => return Err(CallError::new(CallFailure::Panicked(payload.into()), attempts)),
             };
-            let waiting = Waiting::new(&self.counts);
+            let waiting = self.counts.waiting.enter();
             let slept = token.sleep(pause);
             drop(waiting);
             if slept.is_err() {
@@ -368,27 +369,11 @@ pub struct RetryStats {
 #[derive(Default)]
 struct Counts {
     retries: Counter,
-    waiting: AtomicU64,
+    waiting: Occupancy,
     recovered: Counter,
     exhausted: Counter,
     out_of_time: Counter,
     over_budget: Counter,
-}
-
-/// One retry that waits; it is counted until this is dropped.
-struct Waiting<'a>(&'a AtomicU64);
-
-impl<'a> Waiting<'a> {
-    fn new(counts: &'a Counts) -> Self {
-        counts.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(&counts.waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl RetryStats {
@@ -399,7 +384,7 @@ impl RetryStats {
 
     /// Retries that wait at present.
     pub fn waiting(&self) -> u64 {
-        self.counts.waiting.load(Ordering::Relaxed)
+        self.counts.waiting.get()
     }
 
     /// Items for which a retry brought a result.
@@ -424,18 +409,7 @@ impl RetryStats {
     }
 }
 
-impl fmt::Debug for RetryStats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RetryStats")
-            .field("retries", &self.retries())
-            .field("waiting", &self.waiting())
-            .field("recovered", &self.recovered())
-            .field("exhausted", &self.exhausted())
-            .field("out_of_time", &self.out_of_time())
-            .field("over_budget", &self.over_budget())
-            .finish()
-    }
-}
+live_debug! { RetryStats: retries, waiting, recovered, exhausted, out_of_time, over_budget }
 
 impl<E> Clone for Rules<E> {
     fn clone(&self) -> Self {

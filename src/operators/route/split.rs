@@ -1,13 +1,12 @@
 //! [`Split`]: one stream into two.
 
-use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, LazyLock};
 
 use super::counts::{Runs, share};
 use super::distribute::{Plan, Rule, Ways, distribute};
 use crate::error::{ErrorKind, PanicMessage};
-use crate::operators::options::{Options, common_options, opaque_debug};
+use crate::operators::options::{Options, common_options, live_debug, opaque_debug};
 use crate::panic::{self, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::stream::Stream;
@@ -111,15 +110,7 @@ impl SplitStats {
     }
 }
 
-impl fmt::Debug for SplitStats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SplitStats")
-            .field("matched", &self.matched())
-            .field("rest", &self.rest())
-            .field("undeliverable", &self.undeliverable())
-            .finish_non_exhaustive()
-    }
-}
+live_debug! { SplitStats: matched, rest, undeliverable }
 
 impl<T, P> Split<T, P>
 where

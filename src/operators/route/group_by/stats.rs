@@ -1,8 +1,8 @@
 //! [`GroupByStats`]: how many groups there are, and how they ended.
 
-use std::fmt;
 use std::sync::Arc;
 
+use crate::operators::options::live_debug;
 use crate::pipeline::stats::Counter;
 
 /// Live statistics of a [`GroupBy`](crate::GroupBy), across all its runs; made by [`GroupBy::stats`](crate::GroupBy::stats). Clones
@@ -53,14 +53,4 @@ impl GroupByStats {
     }
 }
 
-impl fmt::Debug for GroupByStats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GroupByStats")
-            .field("started", &self.started())
-            .field("live", &self.live())
-            .field("expired", &self.expired())
-            .field("evicted", &self.evicted())
-            .field("rejected", &self.rejected())
-            .finish()
-    }
-}
+live_debug! { GroupByStats: started, live, expired, evicted, rejected }
