@@ -176,6 +176,20 @@ mod tests {
         assert_eq!(value, golden, "{value:#}");
     }
 
+    /// What was added since is absent, and what will be added is ignored.
+    #[test]
+    fn a_report_of_another_version_is_read() {
+        let mut value: serde_json::Value = serde_json::from_str(include_str!("../tests/common/report.json")).unwrap();
+        let is_removed =
+            |object: &mut serde_json::Value, field| object.as_object_mut().unwrap().remove(field).is_some();
+        for stage in value["stages"].as_array_mut().unwrap() {
+            assert!(is_removed(stage, "merged") && is_removed(&mut stage["steps"][0], "failed_calls"));
+            stage["of_later"] = 7.into();
+        }
+        let report: Report = serde_json::from_value(value).unwrap();
+        assert_eq!((report.stages[0].merged, report.stages[0].failed_calls(), report.stages[0].emitted()), (0, 0, 10));
+    }
+
     #[test]
     fn a_diagnosis_is_read_back() {
         let report: Report = serde_json::from_str(include_str!("../tests/common/report.json")).unwrap();
@@ -186,5 +200,14 @@ mod tests {
         let (text, read) = round_trip(&diagnosis);
         assert_eq!(text, r#"{"findings":[{"kind":"at_work","stage":"source","threads":1,"longest_seconds":12.0}]}"#);
         assert_eq!(read, diagnosis);
+    }
+
+    #[test]
+    fn durations_of_a_finding_are_seconds() {
+        let [stage, output, consumer] = ["map", "", "recv"].map(Into::into);
+        let away = crate::Finding::Away { stage, output, consumer, away: Duration::from_millis(1_500) };
+        let (text, read) = round_trip(&away);
+        assert_eq!(text, r#"{"kind":"away","stage":"map","output":"","consumer":"recv","away_seconds":1.5}"#);
+        assert_eq!(read, away);
     }
 }

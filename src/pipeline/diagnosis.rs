@@ -51,6 +51,7 @@ pub enum Finding {
         /// The consumer.
         consumer: Arc<str>,
         /// How long ago it took its last item.
+        #[cfg_attr(feature = "serde", serde(rename = "away_seconds", with = "crate::data::seconds"))]
         away: Duration,
     },
     /// These stages wait for one another: each for the next one, the last one for the first. The shape of a diamond whose

@@ -49,7 +49,8 @@ pub enum Outcome {
 /// With the feature `serde` it can be serialized, with all its parts, and read back. Durations are numbers of seconds, and their
 /// fields are named after the unit: `busy_seconds`. Outcomes and causes are objects with a `kind` and, where there is more to
 /// say, a `detail`. See [`StreamError`] for errors. What does not come back are latencies and ages, and the type of a cause of a
-/// cancellation: it is an error with the same text.
+/// cancellation: it is an error with the same text. What an earlier version has written can be read: fields that it did not have are
+/// empty or zero.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -198,6 +199,7 @@ pub struct StepReport {
     ///
     /// If there are more of these than [`failed`](Self::failed) items, the others were made good in the step itself: by a
     /// [`Retry`](crate::Retry), a [`Fallback`](crate::Fallback) or [`combine`](crate::Combine).
+    #[cfg_attr(feature = "serde", serde(default))]
     pub failed_calls: u64,
 }
 
