@@ -36,7 +36,7 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
         keep_alive: Option<Duration>,
         name: Arc<str>,
     ) -> Self {
-        let (settled, pauses) = (Vec::new(), Pauses::new());
+        let (settled, pauses) = (Vec::new(), Pauses::default());
         Self { acker, ledger, config, keep_alive, name, settled, due: None, lease: None, pauses }
     }
 

@@ -183,7 +183,7 @@ fn write<O: Outbox>(
     feeder: &str,
     mut refused: impl FnMut(O::Record, BoxError) -> Result<(), BoxError>,
 ) -> Result<(), BoxError> {
-    let mut pauses = Pauses::new();
+    let mut pauses = Pauses::default();
     loop {
         let before = batch.len();
         let outcome = guarded(|| outbox.write(&mut batch));

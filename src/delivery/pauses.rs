@@ -3,21 +3,19 @@
 use std::time::{Duration, Instant};
 
 use super::inbox::StoreError;
+use crate::clock::Backoff;
 use crate::trace::event;
 
-/// The first pause, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const BACKOFF: Backoff = Backoff { base: Duration::from_millis(100), max: Some(Duration::from_secs(5)), jitter: false };
 
+#[derive(Default)]
 pub(super) struct Pauses {
-    next: Duration,
+    /// Calls that have failed in a row.
+    failures: u32,
     until: Option<Instant>,
 }
 
 impl Pauses {
-    pub(super) fn new() -> Self {
-        Self { next: PAUSES.0, until: None }
-    }
-
     /// Whether the last call failed.
     pub(super) fn is_pausing(&self) -> bool {
         self.until.is_some()
@@ -41,14 +39,12 @@ impl Pauses {
 
     /// A call has failed; says when it is to be made again.
     pub(super) fn next(&mut self, now: Instant) -> Instant {
-        let until = now + self.next;
-        self.next = (self.next * 2).min(PAUSES.1);
-        self.until = Some(until);
-        until
+        self.failures = self.failures.saturating_add(1);
+        *self.until.insert(now + BACKOFF.full(self.failures))
     }
 
     /// A call has succeeded.
     pub(super) fn over(&mut self) {
-        *self = Self::new();
+        *self = Self::default();
     }
 }

@@ -264,7 +264,7 @@ impl<T: Send + 'static> Stream<T> {
             token,
             fetched: Vec::new().into_iter(),
             receipts: Vec::new(),
-            pauses: Pauses::new(),
+            pauses: Pauses::default(),
             stall: Stall::No,
             ended: false,
         });
