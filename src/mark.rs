@@ -37,14 +37,14 @@ pub(crate) trait Epoch: Send + Sync {
 pub(crate) enum Label {
     /// What comes now is of that origin, or of one that is not known.
     Follows(Option<usize>),
-    /// How that input fares from now on.
-    Fares(usize, Fare),
+    /// The state of that input from now on.
+    State(usize, InputState),
 }
 
-/// Whether something is to be expected of an input.
+/// Whether an input of a merge is expected to have more items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fare {
-    /// As is at the start.
+pub(crate) enum InputState {
+    /// As at the start.
     Active,
     /// It has had nothing for some time.
     Idle,

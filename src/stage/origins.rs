@@ -10,7 +10,7 @@
 //!    sends its own.
 //! 4. Labels are sent only if they are asked for, which is done when a window is built. What was sent before, and what
 //!    comes after `Follows(None)`, comes from an input that is not known: it must not move the watermark of any.
-//! 5. At most [`MOST`] labels of a merge are under way, apart from those that say how an input fares. While there are
+//! 5. At most [`MOST`] labels of a merge are under way, apart from those that say in which state an input is. While there are
 //!    more, what follows is of unknown origin.
 
 use std::sync::Arc;

@@ -6,8 +6,8 @@
 //!   has none.
 //! - An input is idle when it has had nothing, whenever it was looked at, for as long as the idle timeout. It is active again
 //!   before its next item. One that has ended is not idle.
-//! - Of an input that is a merge itself, its own labels are translated. How its inputs fare is what it says; while it has
-//!   nothing at all for long, they are all idle.
+//! - The labels of an input that is a merge itself are translated: it says in which state its own inputs are. When it has had nothing
+//!   at all for long, they are all idle.
 //! - Until it is asked, it sends nothing but keeps track of what it would have to say.
 
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::clock::wait::Wake;
 use crate::clock::{Clock, earlier};
 use crate::error::StreamError;
-use crate::mark::{Fare, Label};
+use crate::mark::{InputState, Label};
 use crate::stage::origins::{Labels, Origins};
 
 pub(super) struct Herald {
@@ -28,8 +28,8 @@ pub(super) struct Herald {
     idle_timeout: Option<Duration>,
     /// Of the inputs that have not ended, in their order.
     ways: Vec<Way>,
-    /// How each origin fares; for those of a merge, what that says.
-    fares: Vec<Fare>,
+    /// The state of each origin; for those of a merge, as it says.
+    states: Vec<InputState>,
     is_asked: bool,
     labels: Labels,
     /// What is to be said before the next item.
@@ -76,9 +76,9 @@ impl Herald {
             }
         };
         let ways = inputs.into_iter().map(way).collect();
-        let fares = vec![Fare::Active; origins.count()];
+        let states = vec![InputState::Active; origins.count()];
         let (labels, news) = (Labels::default(), VecDeque::new());
-        Self { origins, clock, idle_timeout, ways, fares, is_asked: false, labels, news }
+        Self { origins, clock, idle_timeout, ways, states, is_asked: false, labels, news }
     }
 
     /// For a merge whose inputs come and go: it says nothing, and drops the labels that it receives.
@@ -94,8 +94,8 @@ impl Herald {
     pub(super) fn is_asked(&mut self) -> bool {
         if !self.is_asked && self.origins.are_asked_for() {
             self.is_asked = true;
-            let fares = self.fares.iter().enumerate().filter(|(_, fare)| **fare != Fare::Active);
-            self.news = fares.map(|(origin, fare)| Label::Fares(origin, *fare)).collect();
+            let states = self.states.iter().enumerate().filter(|(_, state)| **state != InputState::Active);
+            self.news = states.map(|(origin, state)| Label::State(origin, *state)).collect();
         }
         self.is_asked
     }
@@ -110,8 +110,8 @@ impl Herald {
         let way = &mut self.ways[input];
         way.empty_since = None;
         if std::mem::take(&mut way.is_idle) {
-            for origin in way.origins.clone().filter(|origin| self.fares[*origin] == Fare::Active) {
-                self.news.push_back(Label::Fares(origin, Fare::Active));
+            for origin in way.origins.clone().filter(|origin| self.states[*origin] == InputState::Active) {
+                self.news.push_back(Label::State(origin, InputState::Active));
             }
         }
     }
@@ -128,8 +128,8 @@ impl Herald {
         way.empty_since.get_or_insert(now);
         if way.idle_at(self.idle_timeout).is_some_and(|at| at <= now) {
             way.is_idle = true;
-            for origin in way.origins.clone().filter(|origin| self.fares[*origin] == Fare::Active) {
-                self.news.push_back(Label::Fares(origin, Fare::Idle));
+            for origin in way.origins.clone().filter(|origin| self.states[*origin] == InputState::Active) {
+                self.news.push_back(Label::State(origin, InputState::Idle));
             }
         }
     }
@@ -152,9 +152,9 @@ impl Herald {
             return;
         }
         for origin in self.ways.remove(input).origins {
-            self.fares[origin] = Fare::Ended;
+            self.states[origin] = InputState::Ended;
             if self.is_asked {
-                self.news.push_back(Label::Fares(origin, Fare::Ended));
+                self.news.push_back(Label::State(origin, InputState::Ended));
             }
         }
     }
@@ -170,11 +170,11 @@ impl Herald {
                 way.current = origin.map(|origin| way.origins.start + origin);
                 self.is_asked.then(|| self.labels.before(way.current)).flatten()
             }
-            Label::Fares(origin, fare) => {
+            Label::State(origin, state) => {
                 let origin = way.origins.start + origin;
-                self.fares[origin] = fare;
-                let is_news = self.is_asked && (!way.is_idle || fare == Fare::Ended);
-                is_news.then(|| self.labels.mark(Label::Fares(origin, fare)))
+                self.states[origin] = state;
+                let is_news = self.is_asked && (!way.is_idle || state == InputState::Ended);
+                is_news.then(|| self.labels.mark(Label::State(origin, state)))
             }
         }
     }

@@ -12,7 +12,7 @@
 //! never idle: the whole is at most what its input has had, and its input has had nothing later.
 
 use super::time::Nanos;
-use crate::mark::{Fare, Label};
+use crate::mark::{InputState, Label};
 
 #[derive(Debug, Clone)]
 pub(super) struct Watermarks {
@@ -29,13 +29,13 @@ pub(super) struct Watermarks {
 struct Input {
     /// The greatest time that was seen.
     greatest: Option<Nanos>,
-    fare: Fare,
+    state: InputState,
 }
 
 impl Watermarks {
     pub(super) fn new(inputs: usize) -> Self {
         Self {
-            inputs: vec![Input { greatest: None, fare: Fare::Active }; inputs],
+            inputs: vec![Input { greatest: None, state: InputState::Active }; inputs],
             current: None,
             greatest: None,
             low: None,
@@ -66,9 +66,9 @@ impl Watermarks {
     pub(super) fn note(&mut self, label: Label) {
         match label {
             Label::Follows(origin) => self.current = origin,
-            Label::Fares(origin, fare) => {
+            Label::State(origin, state) => {
                 if let Some(input) = self.inputs.get_mut(origin) {
-                    input.fare = fare;
+                    input.state = state;
                     self.raise();
                 }
             }
@@ -76,7 +76,7 @@ impl Watermarks {
     }
 
     fn raise(&mut self) {
-        let active = self.inputs.iter().filter(|input| input.fare == Fare::Active);
+        let active = self.inputs.iter().filter(|input| input.state == InputState::Active);
         let low = active.map(|input| input.greatest).min();
         // `None` is less than any time.
         self.low = self.low.max(low.unwrap_or(self.greatest));
@@ -88,15 +88,15 @@ mod tests {
     use super::*;
 
     /// What there is after each of these.
-    fn lows(inputs: usize, events: &[(usize, Result<Nanos, Fare>)]) -> Vec<Option<Nanos>> {
+    fn lows(inputs: usize, events: &[(usize, Result<Nanos, InputState>)]) -> Vec<Option<Nanos>> {
         let mut watermarks = Watermarks::new(inputs);
-        let mut low = |(input, event): &(usize, Result<Nanos, Fare>)| {
+        let mut low = |(input, event): &(usize, Result<Nanos, InputState>)| {
             match event {
                 Ok(time) => {
                     watermarks.note(Label::Follows(Some(*input)));
                     watermarks.advance(*time);
                 }
-                Err(fare) => watermarks.note(Label::Fares(*input, *fare)),
+                Err(state) => watermarks.note(Label::State(*input, *state)),
             }
             watermarks.low()
         };
@@ -111,21 +111,22 @@ mod tests {
 
     #[test]
     fn an_input_that_is_idle_or_has_ended_holds_back_nothing() {
-        for fare in [Fare::Idle, Fare::Ended] {
-            let events = [(0, Ok(5)), (1, Ok(3)), (1, Err(fare)), (0, Ok(8))];
+        for state in [InputState::Idle, InputState::Ended] {
+            let events = [(0, Ok(5)), (1, Ok(3)), (1, Err(state)), (0, Ok(8))];
             assert_eq!(lows(2, &events), [None, Some(3), Some(5), Some(8)]);
         }
     }
 
     #[test]
     fn if_none_is_active_it_is_the_greatest() {
-        let events = [(0, Ok(5)), (1, Ok(3)), (0, Err(Fare::Idle)), (1, Err(Fare::Ended))];
+        let events = [(0, Ok(5)), (1, Ok(3)), (0, Err(InputState::Idle)), (1, Err(InputState::Ended))];
         assert_eq!(lows(2, &events), [None, Some(3), Some(3), Some(5)]);
     }
 
     #[test]
     fn one_that_comes_back_does_not_move_it_back() {
-        let events = [(0, Ok(5)), (1, Err(Fare::Idle)), (1, Err(Fare::Active)), (1, Ok(2)), (0, Ok(9)), (1, Ok(7))];
+        let events =
+            [(0, Ok(5)), (1, Err(InputState::Idle)), (1, Err(InputState::Active)), (1, Ok(2)), (0, Ok(9)), (1, Ok(7))];
         assert_eq!(lows(2, &events), [None, Some(5), Some(5), Some(5), Some(5), Some(7)]);
     }
 
@@ -134,7 +135,7 @@ mod tests {
         let mut watermarks = Watermarks::new(1);
         watermarks.advance(4);
         assert_eq!(watermarks.low(), None);
-        watermarks.note(Label::Fares(0, Fare::Idle));
+        watermarks.note(Label::State(0, InputState::Idle));
         assert_eq!(watermarks.low(), Some(4));
     }
 }
