@@ -20,6 +20,7 @@ mod summary;
 mod table;
 mod task;
 mod text;
+mod threads;
 pub(crate) mod timing;
 mod token;
 

@@ -47,6 +47,7 @@ pub const DEFAULT_STACK_SIZE: usize = 8 * 1024 * 1024;
 /// - [`abort`](Self::abort) stops everything now.
 /// - Dropping a pipeline that has not finished cancels it and waits until its threads are gone. On one of its own
 ///   threads it only cancels.
+/// - A program that builds the same pipeline repeatedly [reuses threads](PipelineBuilder::reuse_threads).
 ///
 /// [`Pipeline::run`] makes a pipeline for the time of a closure and joins it at the end. Use [`Pipeline::new`] for one that
 /// outlives the function that makes it, as that of a service does.
@@ -116,6 +117,23 @@ impl PipelineBuilder {
     /// With 0, only streams that are fed and read by threads of the caller's work.
     pub fn max_threads(mut self, threads: usize) -> Self {
         self.settings.max_threads = threads;
+        self
+    }
+
+    /// Sets whether the stages may share threads with stages of earlier and later pipelines. Defaults to true.
+    ///
+    /// Creating a thread takes longer than a small pipeline does. So when a program starts a thread of the same name for the
+    /// second time (the name of the pipeline, the stage and its index), that thread does not end with its stage: it waits up to
+    /// 5 seconds for the next stage of that name and stack size. At most 256 threads of the process wait. They belong to no
+    /// pipeline: [`join`](Pipeline::join) does not wait for them, [`threads`](Pipeline::threads) does not count them, and the
+    /// process may exit at any time. A pipeline that runs once, or whose name differs each time, has threads of its own.
+    ///
+    /// A stage may find what an earlier one left on the thread: the values of a `thread_local!`, a priority, an affinity.
+    /// Thread-locals are dropped when the thread ends, which may be seconds after `join` has returned, and never if the
+    /// process exits first. With `false` each thread is a new one, and `join` returns after it has ended. Choose that if a
+    /// closure needs fresh thread-locals, or has one whose `Drop` matters, such as a buffer that is flushed.
+    pub fn reuse_threads(mut self, reuse: bool) -> Self {
+        self.settings.reuse_threads = reuse;
         self
     }
 
@@ -269,6 +287,7 @@ impl Pipeline {
             capacity: DEFAULT_CAPACITY,
             stack_size: DEFAULT_STACK_SIZE,
             max_threads: usize::MAX,
+            reuse_threads: true,
             stall_limit: Some(STALL_LIMIT),
             latencies: Latencies::default(),
         };

@@ -30,6 +30,7 @@ use super::report::{Outcome, Report, StageReport};
 use super::stages::{NewStage, Stages};
 use super::stall::Watch;
 use super::stats::{StageKind, StageStats};
+use super::threads::{Job, THREADS};
 use crate::clock::wait::{Waiter, Wake};
 use crate::clock::{Clock, Limit, earlier};
 use crate::error::StreamError;
@@ -55,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) stack_size: usize,
     /// How many threads may run at a time.
     pub(crate) max_threads: usize,
+    /// Whether they may have served other pipelines, and may serve others afterwards.
+    pub(crate) reuse_threads: bool,
     /// How long without progress until whoever waits says so; `None` for never.
     pub(crate) stall_limit: Option<Duration>,
     /// Which stages record how long their items take.
@@ -580,9 +583,17 @@ impl Place {
 
     /// Starts the thread. It belongs to the scope: see [`Scope::spawn`].
     pub(crate) fn spawn(self, body: impl FnOnce(io::Result<()>) + Send + 'static) {
-        let scope = Arc::clone(&self.membership.scope);
-        if let Some(handle) = self.start(body, |builder, run| builder.spawn(run)) {
-            scope.keep_handle(handle);
+        let (scope, name) = (Arc::clone(&self.membership.scope), Arc::clone(&self.name));
+        let Settings { stack_size, reuse_threads, .. } = scope.settings;
+        let refused = self.refusal();
+        let job: Job = Box::new(move |started| self.run(started, body));
+        let started = match refused {
+            None => THREADS.run(&name, stack_size, reuse_threads, job),
+            Some(error) => Err((error, job)),
+        };
+        match started {
+            Ok(handle) => handle.into_iter().for_each(|handle| scope.keep_handle(handle)),
+            Err((error, job)) => job(Err(error)),
         }
     }
 
@@ -595,50 +606,59 @@ impl Place {
         threads: &'scope thread::Scope<'scope, '_>,
         body: impl FnOnce(io::Result<()>) + Send + 'scope,
     ) {
-        _ = self.start(body, |builder, run| builder.spawn_scoped(threads, run));
-    }
-
-    fn start<'a, H>(
-        self,
-        body: impl FnOnce(io::Result<()>) + Send + 'a,
-        spawn: impl FnOnce(thread::Builder, Box<dyn FnOnce() + Send + 'a>) -> io::Result<H>,
-    ) -> Option<H> {
-        let (scope, name) = (Arc::clone(&self.membership.scope), Arc::clone(&self.name));
-        let is_allowed = self.is_allowed;
+        if let Some(error) = self.refusal() {
+            return self.run(Err(error), body);
+        }
+        let builder =
+            thread::Builder::new().name(self.name.to_string()).stack_size(self.membership.scope.settings.stack_size);
         // Kept outside the thread's closure, which a failed spawn destroys.
-        let work = Arc::new(Mutex::new(Some((body, self))));
+        let work = Arc::new(Mutex::new(Some((self, body))));
         let theirs = Arc::clone(&work);
         let run = move || {
-            let Some((body, Place { membership, waiter, name, .. })) = theirs.lock().take() else { return };
+            let taken = theirs.lock().take();
             drop(theirs);
-            let waiter = waiter.install();
-            HOME.set(membership.scope.address());
-            if let Err(payload) = panic::catch(|| membership.scope.span.run_thread(&name, || body(Ok(())))) {
-                membership.scope.fault(&payload);
+            if let Some((place, body)) = taken {
+                place.run(Ok(()), body);
             }
-            // The last acts, in this order: whoever joins is woken while this thread still counts as running.
+        };
+        if let Err(error) = builder.spawn_scoped(threads, run) {
+            let taken = work.lock().take();
+            if let Some((place, body)) = taken {
+                place.run(Err(error), body);
+            }
+        }
+    }
+
+    /// Why the pipeline may not have the thread, if so.
+    fn refusal(&self) -> Option<io::Error> {
+        let scope = &self.membership.scope;
+        (!self.is_allowed).then(|| {
+            let most = scope.settings.max_threads;
+            io::Error::other(format!("pipeline `{}` has {most} threads already, the most it may have", scope.name))
+        })
+    }
+
+    /// Calls `body` on the thread that was started; or on another one, with the error why there is none.
+    fn run(self, started: io::Result<()>, body: impl FnOnce(io::Result<()>)) {
+        let Self { membership, waiter, name, .. } = self;
+        if let Err(error) = started {
+            event!(error, { thread = %name, error = %error }, "streamz: cannot start thread `{name}`: {error}");
+            body(Err(error));
+            // After the call: until its streams are cut, the pipeline has not ended.
             drop(membership);
-            drop(waiter);
-            Waiter::uninstall();
-        };
-        let Settings { stack_size, max_threads, .. } = scope.settings;
-        let spawned = if is_allowed {
-            spawn(thread::Builder::new().name(name.to_string()).stack_size(stack_size), Box::new(run))
-        } else {
-            let message = format!("pipeline `{}` has {max_threads} threads already, the most it may have", scope.name);
-            Err(io::Error::other(message))
-        };
-        spawned
-            .map_err(|error| {
-                let taken = work.lock().take();
-                if let Some((body, place)) = taken {
-                    event!(error, { thread = %name, error = %error }, "streamz: cannot start thread `{name}`: {error}");
-                    body(Err(error));
-                    // After the call: until its streams are cut, the pipeline has not ended.
-                    drop(place);
-                }
-            })
-            .ok()
+            return;
+        }
+        let waiter = waiter.install();
+        HOME.set(membership.scope.address());
+        if let Err(payload) = panic::catch(|| membership.scope.span.run_thread(&name, || body(Ok(())))) {
+            membership.scope.fault(&payload);
+        }
+        // The thread may go on to another pipeline.
+        HOME.set(0);
+        // The last acts, in this order: whoever joins is woken while this thread still counts as running.
+        drop(membership);
+        drop(waiter);
+        Waiter::uninstall();
     }
 }
 

@@ -82,7 +82,8 @@ pub(crate) fn run(seed: u64, log: &Log) {
     let mut rng = Rng::with_seed(seed);
     let ending = Ending::random(&mut rng);
     let clock = rng.bool().then(|| ManualClock::new().with_watchdog(crate::LIMIT));
-    let name = threads::unique_name('f');
+    // With a name that other cases have as well, stages run on threads that have served these.
+    let name = if rng.bool() { threads::unique_name('f') } else { "shared".to_owned() };
     let mut builder = Pipeline::builder(name.as_str());
     if let Some(clock) = &clock {
         builder = builder.clock(clock);
@@ -116,7 +117,9 @@ pub(crate) fn run(seed: u64, log: &Log) {
     };
     let census = case.census.clone();
     let delivered = case.run(pipeline);
-    threads::wait_until_gone(&name);
+    if name != "shared" {
+        threads::wait_until_gone(&name);
+    }
     for Delivered { fates, .. } in delivered {
         fates.check().unwrap_or_else(|what| panic!("{what}"));
         let settled = fates.acknowledged().len() + fates.given_back().len();
