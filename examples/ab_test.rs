@@ -1,4 +1,4 @@
-//! A/B test: a tenth of the users get the new shop, always the same ones, and each variant is measured by itself.
+//! A/B test: always the same tenth of the users gets the new shop, and each variant is measured separately.
 
 mod common;
 
@@ -28,7 +28,7 @@ pub struct Response {
 }
 
 // [pattern]
-/// What was measured of a variant. Clones are the same.
+/// The measurements of a variant. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics(Arc<Mutex<Measured>>);
 
@@ -40,14 +40,14 @@ pub struct Measured {
     pub took: Duration,
 }
 
-/// What answers: the shop as it was, or the new one. It says whether the user has bought something.
+/// The shop that answers: the old one, or the new one. It says whether the user has bought something.
 pub trait Shop: Fn(&CancelToken, &Request) -> Result<bool, BoxError> + Send + Sync + 'static {}
 impl<F: Fn(&CancelToken, &Request) -> Result<bool, BoxError> + Send + Sync + 'static> Shop for F {}
 
-/// Whether a user is among the `percent` that get the new variant. The same user is always on the same side of an experiment; another
+/// Whether a user is among the `percent` that get the new variant. A user always gets the same variant of an experiment; another
 /// experiment divides the users differently.
 pub fn is_in_b(experiment: &str, user: &str, percent: u64) -> bool {
-    // FNV-1a, and the finalizer of MurmurHash3, without which similar names would get similar numbers.
+    // FNV-1a, followed by the finalizer of MurmurHash3; without it similar names would get similar numbers.
     let bytes = experiment.bytes().chain([0]).chain(user.bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
@@ -73,7 +73,7 @@ fn variant(name: &'static str, workers: usize, shop: impl Shop) -> (BoxProcessor
     (serve.with_workers(workers).with_name(name).then(measure).boxed(), metrics)
 }
 
-/// Gives 10 % of the users to `b`, the others to `a`. The responses of both come out as one stream.
+/// Sends 10 % of the users to `b`, the others to `a`. The responses of both are merged into one stream.
 pub fn ab_test(requests: Stream<Request>, a: impl Shop, b: impl Shop) -> (Stream<Response>, [Metrics; 2]) {
     let (serve_a, metrics_a) = variant("variant-a", 15, a);
     let (serve_b, metrics_b) = variant("variant-b", 5, b);
@@ -102,10 +102,10 @@ impl Measured {
     }
 }
 
-/// A shop with its share of users who buy and the time of a call; one call in a hundred fails.
+/// A shop with the share of users who buy, and the duration of a call; one call in a hundred fails.
 fn shop(seed: u64, rate: f64, millis: std::ops::Range<u32>) -> impl Shop {
     move |cancel: &CancelToken, request: &Request| {
-        // What a request meets does not depend on which thread serves it, nor when.
+        // The outcome of a request does not depend on its thread or its time.
         let mut data = Data::seeded(seed + u64::from(request.id));
         cancel.sleep(Duration::from_millis(data.between(millis.clone()).into()))?;
         if data.chance(0.01) { Err("the shop is closed".into()) } else { Ok(data.chance(rate)) }
@@ -146,7 +146,7 @@ fn open_both_shops(page: &Page) -> Result<(), BoxError> {
         }),
     );
     let is_clear = b.rate() - b.uncertainty() > a.rate() + a.uncertainty();
-    page.say(if is_clear { "\nThe new shop sells more.\n" } else { "\nTo tell, more requests are needed.\n" });
+    page.say(if is_clear { "\nThe new shop sells more.\n" } else { "\nMore requests are needed to tell.\n" });
 
     page.check_eq("every request was answered, or came back", answered.len() + failed.len(), requests.len());
     let mut sides = HashMap::new();
@@ -158,16 +158,16 @@ fn open_both_shops(page: &Page) -> Result<(), BoxError> {
         of.iter().filter(|user| is(user)).count() as f64 / of.len() as f64
     };
     let is_in = |user: &str| is_in_b("new shop", user, 10);
-    page.check("about a tenth of the users have seen the new one", (0.08..0.12).contains(&share(&is_in, &|_| true)));
+    page.check("about a tenth of the users have seen the new shop", (0.08..0.12).contains(&share(&is_in, &|_| true)));
     let other = |user: &str| is_in_b("another test", user, 10);
-    page.check("another test takes a tenth of these, too", (0.04..0.16).contains(&share(&other, &is_in)));
+    page.check("another test chooses a tenth of these, too", (0.04..0.16).contains(&share(&other, &is_in)));
     let count = |variant| answered.iter().filter(|it| it.variant == variant).count() as u32;
     page.check_eq(
-        "each variant was measured by itself",
+        "each variant was measured separately",
         [a.answered, b.answered],
         [count("variant-a"), count("variant-b")],
     );
     page.check_eq("failures were measured, too", (a.failed + b.failed) as usize, failed.len());
-    page.check("the pipeline came to its end", report.is_complete());
+    page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use streamz::prelude::*;
 use streamz::{AggregateWindow, BoxError, DeadLetter, Keyed, folds};
 
-/// A line of the file: a flight, with what is needed here. What was cancelled has no `dep_delay`.
+/// A line of the file: the fields of a flight that are needed here. A cancelled flight has no `dep_delay`.
 #[derive(Debug, Deserialize)]
 struct Flight {
     carrier: String,
@@ -31,7 +31,7 @@ struct Flight {
 pub struct Departure {
     pub flight: (String, u32),
     pub origin: String,
-    /// When it was to leave, and how many minutes later it did.
+    /// The scheduled departure, and the delay in minutes.
     pub planned: SystemTime,
     pub delay: i64,
 }
@@ -50,14 +50,14 @@ pub type Hour = Keyed<String, AggregateWindow<f64>>;
 // [pattern]
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Sums up the departures of each hour and airport. They may come out of order by `lateness`, and more than once.
+/// Sums up the departures of each hour and airport. They may be out of order by `lateness`, and duplicated.
 pub fn by_hour_and_origin(departures: Stream<Departure>, lateness: Duration) -> (Stream<Hour>, Stream<DeadLetter>) {
-    // Who delivers at least once delivers some twice. A flight has one departure a day.
+    // At-least-once delivery has duplicates. A flight has one departure a day.
     let once =
         Dedupe::new(|departure: &Departure| (departure.flight.clone(), departure.planned)).with_max_keys(100_000);
     let by_hour = TumblingWindow::new(HOUR)
         .with_event_time(Departure::time, lateness)
-        // Should the source fall silent, what is there is sent after a while.
+        // If the source goes quiet, open windows are emitted after a while.
         .with_idle_timeout(Duration::from_secs(600))
         .with_key(|departure: &Departure| departure.origin.clone())
         .aggregate_by(folds::average(|departure: &Departure| departure.delay as f64));
@@ -77,22 +77,22 @@ fn analyse_january(page: &Page) -> Result<(), BoxError> {
     chart(page, &hours);
     let in_sql = by_sql(&departures)?;
     page.say(format_args!("\n{} departures in {} windows\n", departures.len(), hours.len()));
-    page.check("nothing was too late with an allowed lateness of 24 h", late == 0);
+    page.check("no event was late with an allowed lateness of 24 h", late == 0);
     page.check("SQLite finds the same hours, counts and means", hours == in_sql);
 
-    // The file has each day by the clock, and a flight that left after midnight still in its planned day, at the top. To the
-    // windows it is a leap ahead, after which all the rest of the day seems to be late.
+    // The file is sorted by time of day, and lists a flight that left after midnight at the top of its scheduled day. To the
+    // windows this is a jump ahead, after which the rest of the day seems to be late.
     let (strict, late) = analyse(&departures, HOUR)?;
     let counted: u64 = strict.values().map(|(count, _)| count).sum();
-    page.say(format_args!("With an allowed lateness of 1 h, {late} of them are put aside as too late.\n"));
-    page.check("what is too late is not lost", counted + late == departures.len() as u64 && late > 0);
+    page.say(format_args!("With an allowed lateness of 1 h, {late} of them are late and put aside.\n"));
+    page.check("late events are not lost", counted + late == departures.len() as u64 && late > 0);
     Ok(())
 }
 
-/// What is known of each hour and origin: departures and mean delay.
+/// The departures and the mean delay of each hour and origin.
 type Hours = BTreeMap<(Timestamp, String), (u64, f64)>;
 
-/// Runs the pipeline over all departures, some of which are delivered twice. Also gives how many were too late.
+/// Runs the pipeline over all departures, some of which are delivered twice. Also returns the number of late events.
 fn analyse(departures: &[Departure], lateness: Duration) -> Result<(Hours, u64), BoxError> {
     let mut data = Data::seeded(2);
     let delivered: Vec<_> = departures
@@ -107,7 +107,7 @@ fn analyse(departures: &[Departure], lateness: Duration) -> Result<(Hours, u64),
     });
     let mut all = Hours::new();
     hours.try_for_each(|Keyed { key, window }| {
-        // A late item of a window that was sent could make a second one; here the watermark forbids it.
+        // A late item of an emitted window could create a second one; here the watermark prevents it.
         let before = all.insert((Timestamp::try_from(window.start)?, key), (window.count, window.result));
         if before.is_none() { Ok::<_, BoxError>(()) } else { Err("an hour came twice".into()) }
     })?;
@@ -136,7 +136,7 @@ fn read() -> Result<Vec<Departure>, BoxError> {
     Ok(departures)
 }
 
-/// The same by other means.
+/// The same result, computed by SQLite.
 fn by_sql(departures: &[Departure]) -> Result<Hours, BoxError> {
     let mut database = rusqlite::Connection::open_in_memory()?;
     database.execute("CREATE TABLE departures (origin TEXT, planned INTEGER, delay INTEGER)", [])?;

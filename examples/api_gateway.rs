@@ -1,6 +1,6 @@
-//! Pattern 3, API gateway: HTTP requests go through a pipeline, and each gets its answer.
+//! API gateway: HTTP requests go through a pipeline, and each gets its answer.
 //!
-//! Clients, gateway and the service behind it are real, on the loopback: `cargo run --release --example api_gateway`.
+//! Clients, gateway and service talk HTTP over the loopback: `cargo run --release --example api_gateway`.
 
 mod common;
 #[path = "common/http.rs"]
@@ -45,7 +45,7 @@ impl Request {
 }
 
 // [pattern]
-/// Answers every request, whatever happens. `service` is given up to ten requests at once.
+/// Answers every request, whatever happens. `service` receives up to ten requests at once.
 pub fn gateway(
     requests: Stream<Request>,
     service: impl Fn(&CancelToken, &[Request]) -> Result<Vec<Response>, BoxError> + Send + Sync + 'static,
@@ -58,7 +58,7 @@ pub fn gateway(
     let calls = AsyncMapper::new(call).with_name("service").with_workers(20).with_timeout(Duration::from_millis(250));
     let guarded =
         CircuitBreaker::new(calls).with_count_window(10).min_requests(5).recovery_timeout(Duration::from_millis(300));
-    // A batch that fails is ten requests without an answer, unless each is given one.
+    // If a batch fails, each of its requests still gets an answer.
     let answered = guarded.combine(|batch, result| {
         Ok(result.unwrap_or_else(|error| {
             let (status, text) = match error.kind() {
@@ -70,7 +70,7 @@ pub fn gateway(
         }))
     });
 
-    // What is not valid is answered here, before it takes the place of what is.
+    // Invalid requests are answered here, so that they do not use up the rate.
     let (valid, invalid) = requests.split(Request::is_valid);
     let served = valid
         .through(&Throttle::new(1_000.0).with_burst(10))
@@ -82,7 +82,7 @@ pub fn gateway(
 }
 // [/pattern]
 
-/// The gateway's side that speaks HTTP: brings each answer to who has asked for it.
+/// The HTTP side of the gateway: returns each answer to its client.
 struct Front {
     requests: Sender<Request>,
     waiting: Waiting,
@@ -108,7 +108,7 @@ impl Front {
     }
 }
 
-/// The service: a line for each endpoint that it is asked about. It is down for a while.
+/// The service: returns a line for each requested endpoint. It is down for a while.
 fn service(age: Duration, endpoints: &str) -> Answer {
     match age.as_millis() {
         600..1_400 => Answer::new(500, "down"),
@@ -157,7 +157,7 @@ fn serve(page: &Page) -> Result<(), BoxError> {
     });
     let server = Server::start(40, move |_, question| front.ask(&question.path, &question.text))?;
 
-    // Each client asks again and again, for two and a half seconds; every 25th time it forgets its key.
+    // Each client sends requests for two and a half seconds; every 25th has no key.
     let outcomes = std::thread::scope(|scope| {
         let clients = (0..40).map(|seed| {
             let (server, token) = (&server, pipeline.token());
@@ -176,7 +176,7 @@ fn serve(page: &Page) -> Result<(), BoxError> {
         clients.into_iter().filter_map(|client| client.join().ok()).flatten().collect::<Vec<_>>()
     });
     let took = pipeline.now().saturating_duration_since(start);
-    // With the server goes the last sender, and so ends the stream.
+    // The server owns the last sender, so dropping it ends the stream.
     drop(server);
     let report = pipeline.join();
     drop(behind);
@@ -198,23 +198,23 @@ fn serve(page: &Page) -> Result<(), BoxError> {
     let of = |status| by_status.get(&status).copied().unwrap_or(0);
     page.check("every request was answered", outcomes.iter().all(|(.., answer)| answer.is_ok()));
     page.check(
-        "each with its own answer",
+        "each request got its own answer",
         outcomes.iter().all(|(endpoint, _, answer)| {
             answer.as_ref().is_ok_and(|it| it.status != 200 || it.text == format!("all about {endpoint}"))
         }),
     );
     page.check_eq(
-        "those without a key, and no others, with 401",
+        "exactly those without a key got 401",
         of(401),
         outcomes.iter().filter(|(_, key, _)| key.is_empty()).count(),
     );
-    page.check("while the service was down it was left alone", of(503) > 0);
+    page.check("while the service was down, it was not called", of(503) > 0);
     let valid = outcomes.len() - of(401);
     page.check(
-        "no more than 1,000 in a second",
+        "no more than 1,000 requests in a second",
         took >= Duration::from_micros(1_000 * (valid as u64).saturating_sub(10)),
     );
-    page.check("the service was asked for several at once", calls < valid as u64);
+    page.check("calls of the service combined several requests", calls < valid as u64);
     page.check("all items are accounted for", report.is_complete());
     Ok(())
 }

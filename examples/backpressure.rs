@@ -1,4 +1,4 @@
-//! Back-pressure in tiers: a small queue for every day, a larger one for bursts, and shedding when there is too much.
+//! Back-pressure in tiers: a small queue for normal load, a larger one for bursts, and shedding under overload.
 
 mod common;
 
@@ -12,7 +12,7 @@ use streamz::prelude::*;
 use streamz::testing::{Recorder, TestSource};
 use streamz::{BoxError, ManualClock, StreamStats};
 
-/// An order, which should be for something.
+/// An order; its amount should not be zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
     pub id: u64,
@@ -20,14 +20,14 @@ pub struct Order {
 }
 
 // [pattern]
-/// Room in front of the workers, for the ups and downs of every second.
+/// Room in front of the workers, for normal fluctuations.
 pub const TIER_1: usize = 20;
 /// Room for a burst.
 pub const TIER_2: usize = 400;
-/// Room for what is more than a burst; when that is used up as well, new orders are turned away.
+/// Room for more than a burst; when it is full as well, new orders are refused.
 pub const TIER_3: usize = 600;
 
-/// Processes orders with four workers. The source never waits: `on_shed` is given what there is no room for.
+/// Processes orders with four workers. The source never waits: `on_shed` receives the orders that find no room.
 pub fn process_in_tiers<F>(
     orders: Stream<Order>,
     on_shed: impl Fn(Order) + Send + Sync + 'static,
@@ -37,7 +37,7 @@ pub fn process_in_tiers<F>(
 where
     F: Fn(&CancelToken, &Order) -> Result<u64, BoxError> + Send + Sync + 'static,
 {
-    // Queues fill from the workers back, so what may be lost stands first and what is used daily last.
+    // Queues fill from the workers backwards, so the tier that may drop comes first, and the tier for normal load last.
     let workers = AsyncMapper::new(service).with_workers(4).with_ordered(false).with_queue_size(TIER_1);
     let monitor = Monitor::new(Duration::from_secs(1)).on_stats(on_stats).with_capacity(TIER_2);
     orders
@@ -48,7 +48,7 @@ where
 }
 // [/pattern]
 
-/// How many orders there is room for: in the tiers, and in the hands of the monitor, the filter and the four workers.
+/// How many orders there is room for: in the tiers, in the monitor, in the filter, and in the four workers.
 pub const ROOM: usize = TIER_1 + TIER_2 + TIER_3 + 1 + 1 + 4;
 
 fn main() -> ExitCode {
@@ -81,7 +81,7 @@ fn take_orders(page: &Page) -> Result<(), BoxError> {
     }));
     let (mut sent, mut processed, mut rows) = (0, 0, Vec::new());
     for tenth in 0..60 {
-        // The workers can do 40 in a tenth of a second.
+        // The workers process 40 in a tenth of a second.
         let come = match tenth {
             10 => 400,
             20..30 => 200,
@@ -109,7 +109,7 @@ fn take_orders(page: &Page) -> Result<(), BoxError> {
     let (shed, done) = (shed.load(Ordering::Relaxed), processed + done.items().len() as u64);
     page.check_eq("every order was either processed or turned away and told", done + shed, sent);
     page.check("the overload was shed, and most was processed", shed > 0 && done > sent / 2);
-    page.check("somebody was told that it stalls", alerts.load(Ordering::Relaxed) > 0);
-    page.check("the pipeline came to its end", report.is_complete());
+    page.check("the monitor reported the stall", alerts.load(Ordering::Relaxed) > 0);
+    page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Content routing: each event goes to all who are concerned by it: people on call, the usual handling, analytics.
+//! Content routing: each event goes to all receivers that need it: people on call, order processing, analytics.
 
 mod common;
 
@@ -29,7 +29,7 @@ pub struct Event {
     pub millis: u32,
 }
 
-/// Who is concerned. A call that waits does so with the token.
+/// The receivers. Calls wait through the token.
 pub trait Services: Send + Sync + 'static {
     fn alert(&self, cancel: &CancelToken, event: &Event) -> Result<(), BoxError>;
     fn handle(&self, cancel: &CancelToken, event: &Event) -> Result<(), BoxError>;
@@ -37,7 +37,7 @@ pub trait Services: Send + Sync + 'static {
 }
 
 // [pattern]
-/// What comes out of the routes: one type for all, though each does something else.
+/// The output of the routes: one type for all, though each does something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
     Alerted(u32),
@@ -49,7 +49,7 @@ fn is_critical(event: &Event) -> bool {
     event.is_urgent || event.kind == Kind::Error
 }
 
-/// Sends each event to every route that it matches. The routes are called `critical`, `normal` and `analytics`.
+/// Sends each event to every route that matches it. The routes are called `critical`, `normal` and `analytics`.
 pub fn route<S: Services>(cancel: &CancelToken, events: Stream<Event>, services: &Arc<S>) -> RouterOutput<Done> {
     let [on_call, usual, store] = [(); 3].map(|()| Arc::clone(services));
     let alert = AsyncMapper::new(move |cancel: &CancelToken, event: &Event| {
@@ -61,7 +61,7 @@ pub fn route<S: Services>(cancel: &CancelToken, events: Stream<Event>, services:
     let record = AsyncMapper::new(move |cancel: &CancelToken, batch: &Vec<Event>| {
         store.record(cancel, batch).map(|()| Done::Recorded(batch.iter().map(|event| event.id).collect()))
     });
-    // A route may be a pipeline of its own, with other types inside.
+    // A route may be a whole pipeline, with other types inside.
     let batch = Batcher::new(BatchConfig { max_size: 1_000, max_latency: Duration::from_secs(5) });
     let analytics = batch.then(record.with_workers(1).with_name("record"));
 
@@ -70,13 +70,13 @@ pub fn route<S: Services>(cancel: &CancelToken, events: Stream<Event>, services:
         .add_route("critical", is_critical, alert.with_workers(20).with_name("alert"))
         .add_route("normal", |event| !is_critical(event), handle.with_workers(10).with_name("handle"))
         .add_route("analytics", |event: &Event| event.wants_metrics, analytics)
-        // How many events may wait for a route before it holds up the others.
+        // How many events may wait for a route before it blocks the others.
         .with_buffer_size(100)
         .process_to_routes(cancel, events)
 }
 // [/pattern]
 
-/// Pages people in vain for every 500th event; keeps the metrics in SQLite.
+/// Fails to page anyone for every 500th event; stores the metrics in SQLite.
 struct Office {
     metrics: Mutex<Connection>,
 }
@@ -110,7 +110,7 @@ impl Services for Office {
 }
 
 fn main() -> ExitCode {
-    common::run("Content routing: each event to all who are concerned by it", a_day_of_events)
+    common::run("Content routing: each event to all receivers that need it", a_day_of_events)
 }
 
 fn a_day_of_events(page: &Page) -> Result<(), BoxError> {
@@ -173,15 +173,15 @@ fn a_day_of_events(page: &Page) -> Result<(), BoxError> {
     let alerted = done.iter().filter_map(|done| if let Done::Alerted(id) = done { Some(*id) } else { None });
     let handled = handled.iter().filter_map(|done| if let Done::Handled(id) = done { Some(*id) } else { None });
     page.check(
-        "every critical event was alerted, in order, or came back with the reason",
+        "every critical event was alerted, in order, or failed with the reason",
         alerted.eq(ids(is_critical).filter(|id| !lost.contains(id))) && lost.iter().all(|id| id % 500 == 0),
     );
-    page.check("the others, and they alone, were handled as usual", handled.eq(ids(|event| !is_critical(event))));
+    page.check("exactly the other events were processed normally", handled.eq(ids(|event| !is_critical(event))));
     page.check(
-        "all that want metrics are recorded, whatever else happens to them",
+        "all events with metrics are recorded, whatever else happens to them",
         batches.into_iter().flatten().copied().eq(ids(|event| event.wants_metrics)),
     );
     page.check_eq("no event was left over", stats.unmatched(), 0);
-    page.check("the pipeline came to its end", report.is_complete());
+    page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Pattern 9, dead letters: orders that fail are stored in SQLite, and replayed when the cause is gone.
+//! Dead letters: orders that fail are stored in SQLite, and replayed when the cause is gone.
 //!
 //! `cargo run --release --example dead_letters`
 
@@ -37,7 +37,7 @@ pub enum ShippingError {
     Empty,
 }
 
-/// What is kept of an order that failed.
+/// The record of a failed order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedOrder {
     pub order: Order,
@@ -47,7 +47,7 @@ pub struct FailedOrder {
 }
 
 // [pattern]
-/// Two streams, to be read together: what was shipped, and what was not, with the reason.
+/// Two streams, to be read at the same time: shipped orders, and failed ones with the reason.
 pub fn ship(
     orders: Stream<Order>,
     call: impl Fn(&CancelToken, &Order) -> Result<Shipped, ShippingError> + Send + Sync + 'static,
@@ -63,19 +63,19 @@ fn failed_order(letter: DeadLetter) -> Result<FailedOrder, StreamError> {
     Ok(FailedOrder { order, reason, attempts: error.attempts(), time: error.time() })
 }
 
-/// Saves failed orders, up to a hundred in a transaction, and none later than a second after it came.
+/// Saves failed orders, up to a hundred in a transaction, and none later than a second after its arrival.
 pub fn store(failed: Stream<FailedOrder>, save: impl Fn(&[FailedOrder]) -> Result<(), BoxError> + Send + 'static) {
     let batches = failed.batch(BatchConfig { max_size: 100, max_latency: Duration::from_secs(1) }).named("store");
     let token = batches.token().clone();
     batches.spawn_for_each(move |batch| {
         let saved = batch.map_err(BoxError::from).and_then(|batch| save(&batch));
-        // Orders that are neither shipped nor saved would be lost: stop everything, and say why.
+        // Orders that are neither shipped nor saved would be lost: stop everything, and report the reason.
         saved.unwrap_or_else(|error| token.cancel_because(error));
     });
 }
 // [/pattern]
 
-/// Where failed orders wait: a table that outlives the program.
+/// The table of failed orders, which outlives the program.
 pub struct Store {
     database: Mutex<Connection>,
 }
@@ -98,7 +98,7 @@ impl Store {
         Ok(Self { database: Mutex::new(database) })
     }
 
-    /// All or none. An order that is there already has failed once more.
+    /// Saves all or none. An order that is already there has failed once more.
     pub fn save(&self, failed: &[FailedOrder]) -> Result<(), BoxError> {
         let mut database = self.database.lock();
         let transaction = database.transaction()?;
@@ -129,7 +129,7 @@ impl Store {
         Ok(())
     }
 
-    /// How many wait for which reason, and how often they have been tried at most.
+    /// The number of waiting orders by reason, and the maximum number of attempts.
     pub fn reasons(&self) -> Result<Vec<(String, u32, u32)>, BoxError> {
         let database = self.database.lock();
         let mut select =
@@ -149,7 +149,7 @@ pub fn depots(closed: &[&str]) -> impl Fn(&CancelToken, &Order) -> Result<Shippe
     }
 }
 
-/// Ships orders; what fails is in the store afterwards, and what was shipped is not. The ids of the latter.
+/// Ships orders. Failed orders are in the store afterwards, shipped ones are not. Returns the ids of shipped orders.
 pub fn day(orders: Vec<Order>, closed: &[&str], kept: &Arc<Store>) -> Result<Vec<u32>, BoxError> {
     let failures = Arc::clone(kept);
     let mut ids = Vec::new();
@@ -158,7 +158,7 @@ pub fn day(orders: Vec<Order>, closed: &[&str], kept: &Arc<Store>) -> Result<Vec
         store(failed, move |batch| failures.save(batch));
         shipped.named("shipped").try_for_each(|shipped| {
             ids.push(shipped.order);
-            // Only now: should the program end before, the order is tried again.
+            // Only now: if the program dies before this, the order is shipped again.
             kept.remove(shipped.order)
         })
     });
@@ -203,7 +203,7 @@ fn three_days(page: &Page) -> Result<(), BoxError> {
     let left: HashSet<u32> = next.iter().map(|order| order.id).collect();
     let balanced = orders.iter().all(|order| of_shipped.contains(&order.id) != left.contains(&order.id));
     page.check("all orders are accounted for after three days", balanced);
-    page.check("what can never be shipped is left for a person", next.iter().all(|order| order.parcels == 0));
-    page.check("and has been tried each day", store.reasons()?.iter().all(|(_, _, tries)| *tries == 3));
+    page.check("orders that can never be shipped are left for a person", next.iter().all(|order| order.parcels == 0));
+    page.check("and were tried each day", store.reasons()?.iter().all(|(_, _, tries)| *tries == 3));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Geographic partitions: each request is served, and its data kept, in the region that it comes from.
+//! Geographic partitions: each request is served, and its data stored, in its own region.
 
 mod common;
 
@@ -25,14 +25,14 @@ pub struct Response {
 }
 
 // [pattern]
-/// Where requests are served.
+/// The regions in which requests are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Region {
     UsWest,
     UsEast,
     Eu,
     Asia,
-    /// Whatever comes from elsewhere, or says nothing of where it comes from.
+    /// All other regions, and ids without a region.
     Other,
 }
 
@@ -40,7 +40,7 @@ impl Region {
     /// In the order of the partitions.
     pub const ALL: [Self; 5] = [Self::UsWest, Self::UsEast, Self::Eu, Self::Asia, Self::Other];
 
-    /// The region that an id begins with.
+    /// The region at the beginning of an id.
     pub fn of(id: &str) -> Self {
         let mut parts = id.split('-');
         match (parts.next(), parts.next(), parts.next()) {
@@ -53,7 +53,7 @@ impl Region {
     }
 }
 
-/// Serves each request in its region, with what `server` makes for that region. Gives a stream of responses per region.
+/// Serves each request in its region, with the processor that `server` makes for that region. Returns a stream of responses per region.
 pub fn distribute<P>(
     cancel: &CancelToken,
     requests: Stream<Request>,
@@ -72,7 +72,7 @@ where
 }
 // [/pattern]
 
-/// A data centre: a database that holds what was served there.
+/// A data centre: a database with the requests served there.
 struct Centre {
     region: Region,
     database: Mutex<Connection>,
@@ -99,7 +99,7 @@ impl Centre {
 }
 
 fn main() -> ExitCode {
-    common::run("Geographic partitions: each request is served where it comes from", around_the_world)
+    common::run("Geographic partitions: each request is served in its own region", around_the_world)
 }
 
 fn around_the_world(page: &Page) -> Result<(), BoxError> {
@@ -159,6 +159,6 @@ fn around_the_world(page: &Page) -> Result<(), BoxError> {
     let of = |id: &str| responses.iter().find(|(_, it)| it.id == id).map(|(region, _)| *region);
     let strange = ["nonsense", "us", "us-north-1", ""].map(of);
     page.check_eq("ids without a region belong to none, and not to the first", strange, [Some(Region::Other); 4]);
-    page.check("the pipeline came to its end", report.is_complete());
+    page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }

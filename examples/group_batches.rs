@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use streamz::prelude::*;
 use streamz::{BoxError, CallError};
 
-/// What is to be charged.
+/// An order to be charged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     pub id: u32,
@@ -20,33 +20,33 @@ pub struct Order {
     pub cents: u32,
 }
 
-/// What became of an order.
+/// The outcome of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     Paid,
     Declined,
-    /// The call for its batch failed: the bank has said nothing about it.
+    /// The call for its batch failed: the bank did not answer.
     NotCharged(String),
 }
 
 // [pattern]
-/// The largest batch, and how long the first order of one may wait for company.
+/// The largest batch, and how long the first order of a batch may wait.
 const BATCH: BatchConfig = BatchConfig { max_size: 50, max_latency: Duration::from_millis(100) };
 
-/// Charges orders in batches of one customer each. `bank` is called for one batch, and answers for each order in it.
+/// Charges orders in batches of one customer each. `bank` is called once per batch, and answers for each order in it.
 pub fn charge_in_batches<B>(orders: Stream<Order>, bank: B) -> Stream<(Order, Answer)>
 where
     B: Fn(&[Order]) -> Result<Vec<Answer>, String> + Send + Sync + 'static,
 {
     // A batch for each customer, each with its own time limit; at most 1,000 are open.
     let by_customer = Batcher::new(BATCH).with_key(|order: &Order| order.customer, 1_000);
-    // One call at a time for each customer, different customers side by side.
+    // One call at a time for each customer, different customers in parallel.
     let customer = |batch: &Vec<Order>| batch[0].customer;
     let charge = AsyncMapper::keyed(customer, move |_: &CancelToken, batch: &Vec<Order>| match bank(batch) {
         Ok(answers) if answers.len() != batch.len() => Err("the bank forgot some".to_owned()),
         answers => answers,
     });
-    // What failed was the call for one batch, so only its orders are without an answer.
+    // The call for one batch failed, so only its orders have no answer.
     let charge = charge.with_workers(4).with_name("charge").combine(|batch, answers| {
         let answers = answers.unwrap_or_else(|error| vec![Answer::NotCharged(reason(error)); batch.len()]);
         Ok(batch.into_iter().zip(answers).collect::<Vec<_>>())
@@ -60,7 +60,7 @@ fn reason(error: CallError<String>) -> String {
     error.into_error().unwrap_or_else(|| format!("{kind:?}"))
 }
 
-/// A bank that refuses customer 13 altogether, and is asked for more than 400.00 in vain. Keeps the batches it was given.
+/// A bank that fails for customer 13, and declines more than 400.00. Records its batches.
 fn bank(seen: Arc<Mutex<Vec<Vec<Order>>>>) -> impl Fn(&[Order]) -> Result<Vec<Answer>, String> + Send + Sync {
     move |batch| {
         seen.lock().push(batch.to_vec());
@@ -125,10 +125,10 @@ fn charge_a_day(page: &Page) -> Result<(), BoxError> {
     let mut last = HashMap::new();
     let in_order =
         batches.iter().flatten().all(|order| last.insert(order.customer, order.id).is_none_or(|id| id < order.id));
-    page.check("the orders of a customer are charged in their order", in_order);
+    page.check("the orders of a customer are charged in order", in_order);
     let of_13 = orders.iter().filter(|order| order.customer == 13).count();
     page.check_eq("the bank's refusal of one customer does not affect the others", not_charged, of_13);
-    page.check("calls are few: at least 20 orders in each, on average", batches.len() * 20 <= orders.len());
-    page.check("the pipeline came to its end", report.is_complete());
+    page.check("there are few calls: at least 20 orders in each, on average", batches.len() * 20 <= orders.len());
+    page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }

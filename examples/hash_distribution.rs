@@ -1,4 +1,4 @@
-//! Load distribution by hash: all requests of a session go to one worker, and a further worker moves few sessions.
+//! Load distribution by hash: all requests of a session go to one worker, and adding a worker moves few sessions.
 
 mod common;
 
@@ -26,7 +26,7 @@ pub struct Response {
 
 // [pattern]
 /// Serves requests with `workers` workers, of four threads each. `serve` is told which worker it works for; a session is
-/// always served by the same one, its requests one at a time and in order.
+/// always served by the same worker, its requests one at a time and in order.
 pub fn distribute<F>(requests: Stream<Request>, workers: usize, serve: F) -> Stream<Response>
 where
     F: Fn(usize, &CancelToken, &Request) -> Result<Response, BoxError> + Send + Sync + 'static,
@@ -34,7 +34,7 @@ where
     let serve = Arc::new(serve);
     let worker = move |index| {
         let serve = Arc::clone(&serve);
-        // Several sessions at a time, but of each only one request.
+        // Several sessions at a time, but one request of each.
         AsyncMapper::keyed_by_ref(
             |request: &Request| request.session.as_str(),
             move |cancel: &CancelToken, request: &Request| serve(index, cancel, request),
@@ -50,10 +50,10 @@ where
 }
 // [/pattern]
 
-/// Workers that keep the sessions they have seen, as a cache does.
+/// Workers that cache the sessions they have seen.
 #[derive(Default)]
 struct Fleet {
-    /// What each worker has in memory: sessions, and how many of their requests it has served.
+    /// The sessions in the memory of each worker, with the number of requests served.
     memory: Mutex<HashMap<(usize, String), u32>>,
 }
 
@@ -64,7 +64,7 @@ impl Fleet {
     }
 }
 
-/// One day with that number of workers: the responses.
+/// The responses of one day with the given number of workers.
 fn day(requests: &[Request], workers: usize) -> Result<(Vec<Response>, Fleet), BoxError> {
     let fleet = Arc::new(Fleet::default());
     let pipeline = Pipeline::new("day");
@@ -78,7 +78,7 @@ fn day(requests: &[Request], workers: usize) -> Result<(Vec<Response>, Fleet), B
     Ok((responses, Arc::into_inner(fleet).ok_or("somebody still serves")?))
 }
 
-/// Where each session is if its place is its hash modulo the number of workers: what one writes by hand.
+/// The worker of each session by the hash modulo the number of workers: the hand-written solution.
 fn by_remainder(requests: &[Request], workers: usize) -> Result<BTreeMap<String, usize>, BoxError> {
     let pipeline = Pipeline::new("remainder");
     let place = Partition::new(|request: &Request| request.session.clone()).with_partitions(workers);
@@ -87,7 +87,7 @@ fn by_remainder(requests: &[Request], workers: usize) -> Result<BTreeMap<String,
 }
 
 fn main() -> ExitCode {
-    common::run("Load distribution by hash: every session has its worker", two_days)
+    common::run("Load distribution by hash: each session keeps its worker", two_days)
 }
 
 fn two_days(page: &Page) -> Result<(), BoxError> {
@@ -127,7 +127,7 @@ fn two_days(page: &Page) -> Result<(), BoxError> {
         before.iter().filter(|(session, worker)| after[*session] != **worker).count() as f64 / before.len() as f64
     };
     let (jump, remainder) = (moved(&before, &after), moved(&by_remainder(&requests, 5)?, &by_remainder(&requests, 6)?));
-    page.say("\nA sixth worker comes. Sessions that move, and lose what was in memory:\n");
+    page.say("\nA sixth worker is added. Sessions that move, and lose their data in memory:\n");
     page.table(
         &["place", "moved", ""],
         [("consistent hash", jump), ("hash modulo workers", remainder)]
@@ -141,7 +141,7 @@ fn two_days(page: &Page) -> Result<(), BoxError> {
     page.check_eq("each session was served by one worker only", memory.len(), before.len());
     page.check("the responses of a session are in order", in_order);
     page.check(
-        "who moves, moves to the new worker",
+        "sessions that move go to the new worker",
         before.iter().all(|(session, worker)| after[session] == *worker || after[session] == 5),
     );
     page.check("about one session in six moves", (0.13..0.20).contains(&jump));

@@ -1,4 +1,4 @@
-//! Load-balanced partitions: tasks are divided evenly among workers, and a monitor says when they are not.
+//! Load-balanced partitions: tasks are divided evenly among workers, and a monitor reports when they are not.
 
 mod common;
 
@@ -25,17 +25,17 @@ pub struct Done {
 }
 
 // [pattern]
-/// How the tasks were divided until now.
+/// How the tasks have been divided so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Balance {
     pub per_worker: Vec<u64>,
-    /// The standard deviation of these, divided by their mean: 0.0 is even.
+    /// The standard deviation of the counts, divided by their mean: 0.0 is even.
     pub unevenness: f64,
     /// More than three times as uneven as chance makes it.
     pub is_uneven: bool,
 }
 
-/// Divides tasks among workers by the hash of `key`; each worker does one after another. Reports every 30 s how even that is.
+/// Divides tasks among workers by the hash of `key`; each worker does one after another. Reports every 30 s how even the division is.
 pub fn balance<F>(
     pipeline: &Pipeline,
     tasks: Stream<Task>,
@@ -78,7 +78,7 @@ struct Ran {
 }
 
 impl Ran {
-    /// What `start` makes of the tasks, until the last one is done.
+    /// Runs the pipeline that `start` builds for the tasks, until the last one is done.
     fn run(
         tasks: &[Task],
         start: impl FnOnce(&Pipeline, Stream<Task>, &Desk) -> Stream<Done>,
@@ -98,7 +98,7 @@ impl Ran {
     }
 }
 
-/// Where workers note how long they were busy, and the monitor what it has found.
+/// The busy time of the workers, and the findings of the monitor.
 #[derive(Clone, Default)]
 struct Desk {
     busy: Arc<Mutex<Vec<Duration>>>,
@@ -153,7 +153,7 @@ fn three_ways(page: &Page) -> Result<(), BoxError> {
         );
         if let Some(report) = ran.reports.last() {
             let warning = if report.is_uneven { "UNEVEN" } else { "even, as far as chance allows" };
-            page.say(format_args!("\nwhat the monitor said last: {:.2}, {warning}", report.unevenness));
+            page.say(format_args!("\nlast report of the monitor: {:.2}, {warning}", report.unevenness));
         }
     }
     page.say("\nWhen the last task was done:\n");
@@ -178,12 +178,8 @@ fn three_ways(page: &Page) -> Result<(), BoxError> {
     page.check_eq("divided by task: no warning, in a report every 30 s", verdicts(&by_task), expected(&by_task, false));
     page.check_eq("divided by customer: always a warning", verdicts(&by_customer), expected(&by_customer, true));
     let all: Duration = tasks.iter().map(|task| task.takes).sum();
-    page.check_eq(
-        "all have worked as long in sum",
-        [&by_task, &by_customer].map(|ran| ran.busy.iter().sum()),
-        [all; 2],
-    );
+    page.check_eq("the total work is the same", [&by_task, &by_customer].map(|ran| ran.busy.iter().sum()), [all; 2]);
     let is_ranked = pooled.took <= by_task.took && by_task.took < by_customer.took;
-    page.check("the pool is done first, then the even division, then the uneven one", is_ranked);
+    page.check("the pool finishes first, then the even division, then the uneven one", is_ranked);
     Ok(())
 }

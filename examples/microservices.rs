@@ -1,6 +1,6 @@
-//! Pattern 10b, microservice router: requests that need one or several services, each with protection of its own.
+//! Microservice router: requests that need one or several services, each with its own protection.
 //!
-//! The services are real, on the loopback; one of them is down for a while:
+//! The services speak HTTP over the loopback; one of them is down for a while:
 //! `cargo run --release --example microservices`.
 
 mod common;
@@ -18,11 +18,11 @@ use http::{Answer, Client, Server};
 use streamz::prelude::*;
 use streamz::{BoxError, CallError};
 
-/// What a client wants: who asks, and for what.
+/// A request of a client: who asks, and for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub id: u32,
-    /// `user` or `order`; others are not known here.
+    /// `user` or `order`; other kinds are unknown.
     pub service: &'static str,
     pub requires_auth: bool,
     pub include_user: bool,
@@ -33,7 +33,7 @@ impl Request {
         self.service == "user" || self.include_user
     }
 
-    /// The services that have a part in the answer.
+    /// The services that contribute to the answer.
     pub fn parts(&self) -> Vec<&'static str> {
         let known = [("auth", self.requires_auth), ("user", self.wants_user()), ("order", self.service == "order")];
         let parts: Vec<_> = known.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| name).collect();
@@ -41,7 +41,7 @@ impl Request {
     }
 }
 
-/// What one service has to say to a request.
+/// The answer of one service to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     pub request: u32,
@@ -52,9 +52,9 @@ pub struct Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     Answered,
-    /// The service was asked, and failed.
+    /// The service was called, and failed.
     Failed,
-    /// The service was not asked, because it had failed too often.
+    /// The service was not called, because it had failed too often.
     NotAsked,
     /// There is no such service.
     Unknown,
@@ -67,7 +67,7 @@ impl Part {
 }
 
 // [pattern]
-/// Asks each service that a request needs; for each there is a [`Part`], whatever happens. `ask` is told which service.
+/// Asks each service that a request needs; there is a [`Part`] for each, whatever happens. `ask` is told which service.
 pub fn services<A>(ask: A) -> Router<Request, Part>
 where
     A: Fn(&CancelToken, &Request, &'static str) -> Result<(), BoxError> + Clone + Send + Sync + 'static,
@@ -77,10 +77,10 @@ where
         let call = move |cancel: &CancelToken, request: &Request| ask(cancel, request, service);
         AsyncMapper::new(call).with_name(service).with_workers(workers).with_timeout(Duration::from_secs(1))
     };
-    // Cheap, and often busy for a moment: try again, and soon stop.
+    // Cheap, and often busy for a moment: retry, and stop soon.
     let auth = Retry::new(pool("auth", 5)).max_attempts(3).base_delay(Duration::from_millis(10));
     let auth = CircuitBreaker::new(auth).failure_threshold(0.3).with_count_window(20);
-    // Good to have: when it is down, do without it.
+    // Optional: when it is down, continue without it.
     let user = CircuitBreaker::new(pool("user", 10)).failure_threshold(0.5).with_count_window(20);
     let user = user.recovery_timeout(Duration::from_millis(400));
     // Slow, and never down.
@@ -96,7 +96,7 @@ where
         .with_default(Mapper::new(|request: Request| Part::new(&request, "none", Outcome::Unknown)))
 }
 
-/// Makes a part of the answer also of a call that has failed.
+/// Makes a part of the answer even from a failed call.
 fn part(service: &'static str) -> impl Fn(Request, Result<(), CallError<BoxError>>) -> Combined + Send + Sync {
     move |request, result| {
         let outcome = match result {
@@ -168,7 +168,7 @@ fn serve(page: &Page) -> Result<(), BoxError> {
             [name.to_owned(), items.to_string(), bar(items as f64, 1_200.0, 24), answered, failed, not_asked]
         }),
     );
-    page.say(format_args!("\n{} requests were for a service that is not there\n", stats.items("default")));
+    page.say(format_args!("\n{} requests were for an unknown service\n", stats.items("default")));
 
     let complete = |request: &Request| {
         let mut got: Vec<_> = answers.get(&request.id).into_iter().flatten().map(|part| part.service).collect();
@@ -179,7 +179,7 @@ fn serve(page: &Page) -> Result<(), BoxError> {
     };
     page.check("every request got a part from each service it needs, once", requests.iter().all(complete));
     page.check(
-        "while `user` was down it was soon left alone",
+        "while `user` was down, calls to it stopped soon",
         count("user", Outcome::NotAsked) > count("user", Outcome::Failed),
     );
     let well = |service: &str| count(service, Outcome::Answered) as f64 / stats.items(service) as f64;
@@ -192,7 +192,7 @@ fn serve(page: &Page) -> Result<(), BoxError> {
         answers[&request.id].iter().any(|part| part.service == "user" && part.outcome == Outcome::Answered)
     };
     page.check(
-        "and it was asked again afterwards",
+        "and it was called again afterwards",
         late.clone().filter(|it| user_answered(it)).count() * 2 > late.count(),
     );
     page.check("all items are accounted for", report.is_complete());

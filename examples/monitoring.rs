@@ -1,4 +1,4 @@
-//! Multi-level monitoring: what goes in, what comes out and how each stage fares, scraped as Prometheus text over HTTP.
+//! Monitoring at several levels: input, output and the state of each stage, scraped as Prometheus text over HTTP.
 
 mod common;
 #[path = "common/http.rs"]
@@ -31,23 +31,23 @@ pub struct Done {
 }
 
 // [pattern]
-/// Installs the recorder of this program. What it holds is what a scrape gets.
+/// Installs the recorder of this program. A scrape returns its contents.
 pub fn install() -> Result<PrometheusHandle, BoxError> {
     let times = Matcher::Full("events_sampled_processing_seconds".into());
     let builder = PrometheusBuilder::new().set_buckets_for_metric(times, &[0.002, 0.005, 0.01, 0.02])?;
     Ok(builder.install_recorder()?)
 }
 
-/// Processes events with ten workers. The observers only look: what comes out is what would come out without them.
+/// Processes events with ten workers. The observers only look: the output is the same without them.
 pub fn observed(
     pipeline: &Pipeline,
     events: Stream<Event>,
     process: impl Fn(&CancelToken, &Event) -> Result<(), BoxError> + Send + Sync + 'static,
 ) -> Stream<Done> {
     let every = Duration::from_millis(100);
-    // What each stage counts, how full its output is and where its time goes.
+    // The counts of each stage, how full its output is, and where its time goes.
     pipeline.export_metrics(every);
-    // What only this program knows: rates and ages at two levels, and how long an event takes.
+    // Measurements that only this program can make: rates and ages at two levels, and how long an event takes.
     let name = pipeline.report().name;
     let level = |level: &'static str| {
         let name = Arc::clone(&name);
@@ -65,7 +65,7 @@ pub fn observed(
         process(cancel, event)?;
         Ok::<_, BoxError>(Done { event: *event, took: cancel.now().saturating_duration_since(start) })
     };
-    // A tenth is enough for times. Nothing is sampled that is to be counted.
+    // A tenth is enough for times. Counts are never sampled.
     let times = metrics::histogram!("events_sampled_processing_seconds", "pipeline" => Arc::clone(&name));
     let sample = Tap::sampled(0.1, move |done: &Done| times.record(done.took));
     events
@@ -78,7 +78,7 @@ pub fn observed(
 /// The stages in the order in which an event goes through them.
 pub const STAGES: [&str; 5] = ["raw", "process", "processed", "sample", "store"];
 
-/// The stage that holds up the others: the one behind the last stage that waits for room.
+/// The stage that blocks the others: the one downstream of the last stage that waits for room.
 pub fn to_blame(scrape: &Samples, pipeline: &str) -> Option<&'static str> {
     let waits =
         |stage: &str| scrape.value("streamz_output_blocking", &[("pipeline", pipeline), ("stage", stage)]) == Some(1.0);
@@ -86,7 +86,7 @@ pub fn to_blame(scrape: &Samples, pipeline: &str) -> Option<&'static str> {
 }
 // [/pattern]
 
-/// What a scrape has found.
+/// The values of a scrape.
 #[derive(Debug)]
 pub struct Samples(Scrape);
 
@@ -119,7 +119,7 @@ impl Samples {
 const EVENTS: u64 = 2_000;
 
 fn main() -> ExitCode {
-    common::run("Multi-level monitoring: 2,000 events, a consumer that stalls, scraped over HTTP", watch)
+    common::run("Monitoring: 2,000 events and a consumer that stalls, scraped over HTTP", watch)
 }
 
 fn watch(page: &Page) -> Result<(), BoxError> {
@@ -135,7 +135,7 @@ fn watch(page: &Page) -> Result<(), BoxError> {
         cancel.sleep(Duration::from_millis(1 + event.id % 7))?;
         if event.id.is_multiple_of(50) { Err("it cannot be read".into()) } else { Ok(()) }
     });
-    // After 600 the store stalls, until somebody has noticed.
+    // After 600 events the store stalls, until a scrape has noticed.
     let (noticed, notice) = bounded::<()>(1);
     let stored = Arc::new(Mutex::new((Vec::new(), 0)));
     let store = Arc::clone(&stored);
@@ -159,7 +159,7 @@ fn watch(page: &Page) -> Result<(), BoxError> {
             (stage("streamz_stage_received_items_total", "store"), level("events_per_second", "processed"));
         let stalled = level("events_stalled_seconds", "raw");
         let to_blame = to_blame(&scrape, "observed").unwrap_or_default();
-        // That somebody is waited for at one moment says nothing; that an item has waited so long does.
+        // Waiting at a single moment says nothing; waiting for this long does.
         if stalled >= 0.2 && to_blame == "store" {
             named = true;
             let _ = noticed.try_send(());
@@ -197,23 +197,19 @@ fn watch(page: &Page) -> Result<(), BoxError> {
             == counts
     });
     let (ids, failed) = &*stored.lock();
-    page.check("the last scrape says of every stage what the pipeline's report says", stages);
+    page.check("the last scrape agrees with the report for every stage", stages);
     page.check(
-        "the store was given every good event once, in order",
+        "the store got every good event once, in order",
         ids.iter().copied().eq((0..EVENTS).filter(|id| id % 50 != 0)),
     );
+    page.check_eq("missing events came as errors: the observers took nothing", ids.len() as u64 + failed, EVENTS);
     page.check_eq(
-        "what is missing there came as an error: the observers took nothing",
-        ids.len() as u64 + failed,
-        EVENTS,
-    );
-    page.check_eq(
-        "every error was seen, though but a tenth was sampled",
+        "every error was seen, although only a tenth was sampled",
         of("streamz_stage_received_errors_total", "sample"),
         Some(40.0),
     );
     page.check("counters only grew", only_grew);
     page.check("the store was named while it stalled", named);
-    page.check("the pipeline came to its end", report.is_complete());
+    page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Pattern 10, multi-stage routing: events are routed by type, and what comes of them by priority.
+//! Multi-stage routing: events are routed by type, and the results by priority.
 //!
 //! The time is virtual: `cargo run --release --example multi_stage_routing`.
 
@@ -43,12 +43,12 @@ pub struct Handled {
     /// The route that handled it.
     pub by: &'static str,
     pub note: String,
-    /// From when it happened to when it was handled.
+    /// The time from the event to the end of its processing.
     pub took: Duration,
 }
 
 // [pattern]
-/// The first stage: each type of event has a pipeline of its own, and they all end in the same type.
+/// The first stage: each type of event has its own pipeline, and all of them emit the same type.
 pub fn by_type() -> Router<Event, Ranked> {
     Router::new()
         .with_name("by type")
@@ -58,8 +58,7 @@ pub fn by_type() -> Router<Event, Ranked> {
         .with_default(Mapper::new(unknown_event))
 }
 
-/// The second stage: each priority has workers of its own. A crowd of normal events may wait without standing in the way
-/// of a critical one.
+/// The second stage: each priority has its own workers. Many normal events may wait without blocking a critical one.
 pub fn by_priority<H>(handle: H) -> Router<Ranked, Handled>
 where
     H: Fn(&CancelToken, &Ranked, &'static str) -> Result<Handled, BoxError> + Clone + Send + Sync + 'static,
@@ -107,7 +106,7 @@ pub fn handle(cancel: &CancelToken, ranked: &Ranked, by: &'static str) -> Result
 }
 
 fn main() -> ExitCode {
-    common::run("Multi-stage routing: ten seconds of events, with a crowd in the third", |page| {
+    common::run("Multi-stage routing: ten seconds of events, with a burst in the third", |page| {
         const KINDS: [&str; 8] = [
             "user.login",
             "user.login",
@@ -173,12 +172,12 @@ fn main() -> ExitCode {
         page.check("each by the workers of its priority", handled.iter().all(right));
         let unknown = events.iter().filter(|(_, event)| event.kind.starts_with("weather.")).count();
         page.check_eq(
-            "an unknown type is noted, not lost",
+            "events of an unknown type are kept",
             handled.iter().filter(|it| it.note.contains("unknown")).count(),
             unknown,
         );
         let quick = |name: &str| waits.get(name).is_some_and(|times| times.last() == Some(&WORK));
-        page.check("no critical or high event waited for the crowd", quick("critical") && quick("high"));
+        page.check("no critical or high event waited for the burst", quick("critical") && quick("high"));
         page.check("all items are accounted for", report.is_complete());
         Ok(())
     })

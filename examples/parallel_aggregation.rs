@@ -1,4 +1,4 @@
-//! Parallel aggregation: three figures of the same minute, each on a thread of its own, come together again.
+//! Parallel aggregation: three figures of the same minute, each computed on its own thread, are combined.
 
 mod common;
 
@@ -10,7 +10,7 @@ use common::{Data, Page, bar};
 use streamz::prelude::*;
 use streamz::{BoxError, folds};
 
-/// Something that happened in a shop.
+/// An event in a shop.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     pub time: SystemTime,
@@ -19,7 +19,7 @@ pub struct Event {
     pub cents: u64,
 }
 
-/// All that is known of a minute.
+/// All figures of a minute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Minute {
     pub start: SystemTime,
@@ -37,15 +37,15 @@ enum Figure {
     Users(usize),
 }
 
-/// Computes three figures of each minute, each in a stage of its own, and puts them together. Times may be out of order by
+/// Computes three figures of each minute, each in its own stage, and combines them. Times may be out of order by
 /// ten seconds.
 pub fn minutes(events: Stream<Event>) -> Stream<Minute> {
-    // The same minutes for all three: by the time of the event, not by when it came to the one or the other.
+    // The same minutes for all three: by the time of the event, not by its arrival in one or the other.
     let window = || {
         TumblingWindow::new(Duration::from_secs(60))
             .with_event_time(|event: &Event| event.time, Duration::from_secs(10))
     };
-    // Each window starts with a state of its own.
+    // Each window starts with a new state.
     let count = window().aggregate(BTreeMap::new, |counts, event| *counts.entry(event.kind).or_default() += 1);
     let revenue =
         window().aggregate_by(folds::sum(|event: &Event| if event.kind == "purchase" { event.cents } else { 0 }));
@@ -61,12 +61,12 @@ pub fn minutes(events: Stream<Event>) -> Stream<Minute> {
     counts.merge([revenues, users]).stage("join", |s| s.scan(Parts::default, Parts::add).filter_map(|minute| minute))
 }
 
-/// Minutes of which some figures are still to come.
+/// Minutes for which some figures are missing.
 #[derive(Debug, Default)]
 struct Parts(BTreeMap<SystemTime, (Minute, u32)>);
 
 impl Parts {
-    /// Adds a figure; gives the minute if it was the last of its three.
+    /// Adds a figure; returns the minute if it was the last of its three.
     fn add(&mut self, (start, figure): (SystemTime, Figure)) -> Option<Minute> {
         let new = || (Minute { start, events: BTreeMap::new(), revenue: 0, users: 0 }, 0);
         let (minute, figures) = self.0.entry(start).or_insert_with(new);
@@ -105,16 +105,16 @@ fn analyse(page: &Page) -> Result<(), BoxError> {
     page.say("");
 
     page.check(
-        "every minute is there, once and complete, in order",
+        "there is one complete result for each minute, in order",
         found.iter().map(|it| it.start).is_sorted_by(|a, b| a < b),
     );
-    page.check("the last ones came as well", found == one_after_the_other(&events));
+    page.check("the last minutes are included", found == one_after_the_other(&events));
     page.check_eq(
         "no event was lost or counted twice",
         found.iter().flat_map(|it| it.events.values()).sum(),
         events.len() as u64,
     );
-    page.check("the pipeline came to its end", report.is_complete());
+    page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }
 
@@ -134,7 +134,7 @@ pub fn one_after_the_other(events: &[Event]) -> Vec<Minute> {
     minutes.into_values().map(|(minute, _)| minute).collect()
 }
 
-/// What happens from 12:00 to 12:15, not quite in order.
+/// The events from 12:00 to 12:15, not quite in order.
 fn a_quarter_of_an_hour() -> Vec<Event> {
     let mut data = Data::seeded(18);
     let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(43_200);

@@ -1,6 +1,6 @@
-//! Pattern 5, retry inside a circuit breaker: payments through an HTTP service that fails, slows down and recovers.
+//! Retry inside a circuit breaker: payments through an HTTP service that fails, slows down and recovers.
 //!
-//! The service is a real one, on the loopback: `cargo run --release --example payments`.
+//! The service speaks HTTP over the loopback: `cargo run --release --example payments`.
 
 mod common;
 #[path = "common/http.rs"]
@@ -19,7 +19,7 @@ use streamz::{BoxError, Circuit, CircuitState};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// The service knows an order by it: the same order, asked for again, is charged once.
+    /// Identifies the order for the service: an order that is sent again is charged once.
     pub id: u32,
     pub cents: u32,
 }
@@ -40,13 +40,13 @@ pub enum PaymentError {
 }
 
 impl PaymentError {
-    /// Whether it may go away by itself. What may not is no fault of the service.
+    /// Whether the error may be temporary. A permanent error is not the service's fault.
     pub fn is_transient(&self) -> bool {
         !matches!(self, PaymentError::Declined)
     }
 }
 
-/// The outcome of the orders. The streams must be read together.
+/// The outcomes of the orders. The streams must be read at the same time.
 pub struct Payments {
     pub paid: Stream<Receipt>,
     pub failed: Stream<DeadLetter>,
@@ -54,7 +54,7 @@ pub struct Payments {
 }
 
 // [pattern]
-/// A call may take 150 ms. With three attempts and the pauses between them a payment takes 600 ms at most, and the recovery
+/// A call may take 150 ms. With three attempts and the pauses between them, a payment takes 600 ms at most; the recovery
 /// time is longer than that.
 pub fn pay(
     orders: Stream<Order>,
@@ -80,7 +80,7 @@ pub fn pay(
 }
 // [/pattern]
 
-/// How the service is, so long after its start.
+/// The state of the service, by the time since its start.
 fn weather(age: Duration) -> Weather {
     match age.as_millis() {
         1_000..2_000 => Weather::Down,
@@ -104,7 +104,7 @@ pub struct Bank {
 
 #[derive(Default)]
 struct Ledger {
-    /// What each order was charged.
+    /// The amount charged for each order.
     charged: HashMap<u32, u32>,
     requests: Vec<u32>,
 }
@@ -130,7 +130,7 @@ impl Bank {
         if cents > 49_000 {
             return Answer::new(402, "declined");
         }
-        // An order that was charged before is not charged again; whether its receipt arrived then is not known here.
+        // An order that was charged before is not charged again; the service does not know whether its receipt arrived.
         self.ledger.lock().charged.entry(id).or_insert(cents);
         Answer::new(200, "charged")
     }
@@ -149,13 +149,13 @@ fn charge(client: &Client, url: &str, cancel: &CancelToken, order: &Order) -> Re
     }
 }
 
-/// The orders that came out, by what became of them.
+/// The orders by their outcome.
 #[derive(Default)]
 struct Books {
     paid: Vec<u32>,
     declined: Vec<u32>,
     refused: Vec<u32>,
-    /// Asked for, without an answer: some may have been charged all the same.
+    /// Sent, without an answer: some may have been charged anyway.
     in_doubt: Vec<u32>,
     strange: usize,
 }
@@ -247,22 +247,25 @@ fn pay_a_few_seconds(page: &Page) -> Result<(), BoxError> {
     let mut ids: Vec<u32> =
         [&books.paid, &books.declined, &books.refused, &books.in_doubt].into_iter().flatten().copied().collect();
     ids.sort_unstable();
-    page.check("every order was paid or is a dead letter, once", books.strange == 0 && ids == Vec::from_iter(0..550));
-    page.check("what was paid was charged", books.paid.iter().all(|id| charged.contains_key(id)));
+    page.check(
+        "every order was paid or is a dead letter, exactly once",
+        books.strange == 0 && ids == Vec::from_iter(0..550),
+    );
+    page.check("every paid order was charged", books.paid.iter().all(|id| charged.contains_key(id)));
     page.check_eq(
-        "what was charged was paid, or is in doubt and known to be",
+        "every charged order was paid, or is listed as unanswered",
         charged.len(),
         books.paid.len() + in_doubt_and_charged,
     );
     let requested: HashSet<u32> = requests.into_iter().collect();
-    page.check("the service saw nothing of what was refused", books.refused.iter().all(|id| !requested.contains(id)));
+    page.check("the service did not see rejected orders", books.refused.iter().all(|id| !requested.contains(id)));
     let changes = changes.lock();
     page.check(
-        "the circuit opened, and is closed in the end",
+        "the circuit opened, and is closed at the end",
         changes.first() == Some(&CircuitState::Open) && changes.last() == Some(&CircuitState::Closed),
     );
     let well = |id: &u32| books.paid.contains(id) || books.declined.contains(id);
-    page.check("most of the last 50 orders went through", (500..550).filter(well).count() > 25);
+    page.check("most of the last 50 orders succeeded", (500..550).filter(well).count() > 25);
     page.check("all items are accounted for", report.is_complete());
     Ok(())
 }

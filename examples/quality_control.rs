@@ -1,4 +1,4 @@
-//! Quality control: good and bad products are summed up apart, and an alarm tells when too many are bad of late.
+//! Quality control: good and bad products are summed up separately, and an alarm rings when too many recent ones are bad.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::{Data, Page, bar};
 use streamz::prelude::*;
 use streamz::{AggregateWindow, BoxError};
 
-/// What came off the line.
+/// A product of the line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Product {
     pub score: f64,
@@ -23,27 +23,27 @@ pub struct Stats {
     pub defects: BTreeMap<&'static str, u64>,
 }
 
-/// What the control says.
+/// The output of the control.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
     /// The number of good products, and their mean score.
     Passed(u64, f64),
-    /// The number of bad products, their mean score, and what was wrong.
+    /// The number of bad products, their mean score, and their defects.
     Rejected(u64, f64, BTreeMap<&'static str, u64>),
-    /// The share of good ones among the last products is too small.
+    /// The share of good products among the last ones is too small.
     Alarm(f64),
 }
 
 // [pattern]
-/// A product is good from this score on.
+/// A product with at least this score is good.
 const GOOD: f64 = 0.95;
-/// The share of good products that is required, and over how many products in a row.
+/// The required share of good products, and the number of consecutive products it is computed over.
 const LATELY: usize = 500;
 const MIN_SHARE: f64 = 0.9;
 
 /// Sums up good and bad products by the hundred, and raises an alarm when too few are good.
 pub fn control(products: Stream<Product>) -> Stream<Finding> {
-    // Each window begins with fresh statistics.
+    // Each window begins with new statistics.
     let by_hundreds = Aggregate::new(Stats::default, |stats: &mut Stats, product: &Product| {
         stats.score += product.score;
         product.defects.iter().for_each(|defect| *stats.defects.entry(defect).or_default() += 1);
@@ -59,7 +59,7 @@ pub fn control(products: Stream<Product>) -> Stream<Finding> {
         let share = w.result as f64 / w.count as f64;
         (share < MIN_SHARE).then_some(Finding::Alarm(share))
     });
-    // It ends when all three have ended, so the last, short windows are there.
+    // It ends when all three have ended, so it includes the last, short windows.
     passed.merge([rejected, alarms])
 }
 // [/pattern]
@@ -76,7 +76,7 @@ fn control_a_shift(page: &Page) -> Result<(), BoxError> {
     let mut data = Data::seeded(19);
     let products: Vec<Product> = (0..10_000)
         .map(|n| {
-            // Between 6,000 and 8,000 a tool is worn out; then it is replaced.
+            // A tool is worn out from product 6,000 to 8,000; then it is replaced.
             let worn = (6_000..8_000).contains(&n);
             if data.chance(if worn { 0.3 } else { 0.04 }) {
                 let usual = *data.pick(&["scratch", "dent", "colour"]);
@@ -110,7 +110,7 @@ fn control_a_shift(page: &Page) -> Result<(), BoxError> {
         defects.iter().map(|(defect, n)| [(*defect).to_owned(), n.to_string(), bar(*n as f64, most, 40)]),
     );
     let shares: Vec<String> = alarms.iter().map(|share| format!("{:.0}%", share * 100.0)).collect();
-    page.say(format_args!("\n{} alarms, at a share of good ones of {}\n", alarms.len(), shares.join(", ")));
+    page.say(format_args!("\n{} alarms, at these shares of good products: {}\n", alarms.len(), shares.join(", ")));
 
     let good = products.iter().filter(|product| product.score >= GOOD).count() as u64;
     page.check_eq("every product is in one batch", (passed, rejected), (good, products.len() as u64 - good));
@@ -118,7 +118,7 @@ fn control_a_shift(page: &Page) -> Result<(), BoxError> {
     page.check_eq("every defect is counted once", defects.values().sum(), in_all);
     page.check_eq("the alarm rang for the worn tool, and for nothing else", alarms.len(), 4);
     let overall = good as f64 / products.len() as f64;
-    page.check("though over the whole shift the share was good enough", overall >= MIN_SHARE);
-    page.check("the pipeline came to its end", report.is_complete());
+    page.check("although the share over the whole shift was good enough", overall >= MIN_SHARE);
+    page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }

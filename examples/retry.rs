@@ -1,4 +1,4 @@
-//! Pattern 8, retry: a service that fails now and then is called again, after pauses that grow.
+//! Retry: failed calls to an unreliable service are retried with exponential backoff.
 //!
 //! The time is virtual, so the pauses cost nothing: `cargo run --example retry`.
 
@@ -32,7 +32,7 @@ pub enum ServiceError {
 }
 
 // [pattern]
-/// Ten orders at a time, each up to five times; the pauses are 100, 200, 400 and 800 ms, each shortened by up to one half.
+/// Ten orders at a time, each tried up to five times; the pauses are 100, 200, 400 and 800 ms, each shortened by up to one half.
 pub fn resilient(
     call: impl Fn(&CancelToken, &Order) -> Result<Processed, ServiceError> + Send + Sync + 'static,
 ) -> Retry<impl CallStage<In = Order, Out = Processed, Error = ServiceError>> {
@@ -46,10 +46,10 @@ pub fn resilient(
 }
 // [/pattern]
 
-/// How long the service takes for an answer of either kind.
+/// The time the service takes for any answer.
 pub const LATENCY: Duration = Duration::from_millis(40);
 
-/// A service that is busy, for each order, as often as was laid down beforehand.
+/// A service that is busy a given number of times for each order.
 #[derive(Debug, Default)]
 pub struct Service {
     busy: HashMap<u32, u32>,
@@ -73,7 +73,7 @@ impl Service {
         if attempt <= busy as usize { Err(ServiceError::Busy) } else { Ok(Processed { order: order.id }) }
     }
 
-    /// When it was called for an order.
+    /// The times of the calls for an order.
     pub fn calls(&self, order: u32) -> Vec<Instant> {
         self.calls.lock().unwrap().get(&order).cloned().unwrap_or_default()
     }
@@ -130,14 +130,14 @@ fn main() -> ExitCode {
             Err(error) => error.with_item_ref(|order: &Order| order.id).unwrap_or(u32::MAX),
         };
         let ids: Vec<u32> = outputs.iter().map(of_output).collect();
-        page.check("every order came out once, in order, with a result or an error", ids == Vec::from_iter(0..300));
+        page.check("every order has one result or error, in order", ids == Vec::from_iter(0..300));
         let failed = outputs.iter().filter_map(|(_, output)| output.as_ref().err());
-        page.check("an order that failed was tried five times", failed.clone().all(|error| error.attempts() == 5));
-        page.check("some failed, and most of those that were busy at first did not", {
+        page.check("failed orders were tried five times", failed.clone().all(|error| error.attempts() == 5));
+        page.check("some orders failed, and most orders that met a busy service did not", {
             let failed = failed.count() as u64;
             failed == stats.exhausted() && failed > 0 && stats.recovered() > 10 * failed
         });
-        page.check("the pauses grow as laid down", (0..300).all(|id| as_laid_down(&service.pauses(id))));
+        page.check("the pauses grow as configured", (0..300).all(|id| as_laid_down(&service.pauses(id))));
         page.check("all items are accounted for", report.is_complete());
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! Pattern 8b, retry by error class: what was refused is not asked for again, what was lost is.
+//! Retry by error class: rejected requests are not retried, lost ones are.
 //!
 //! The time is virtual, so the pauses cost nothing: `cargo run --release --example retry_by_class`.
 
@@ -30,7 +30,7 @@ pub enum ApiError {
 pub const ERRORS: [ApiError; 5] =
     [ApiError::Unauthorized, ApiError::NotFound, ApiError::RateLimited, ApiError::TimedOut, ApiError::ConnectionLost];
 
-/// A request, and what will happen to it: which error, and how often.
+/// A request, with the error it will meet, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
     pub id: u32,
@@ -44,7 +44,7 @@ pub struct Response {
 }
 
 // [pattern]
-/// Five requests at a time; how often one is made depends on what went wrong.
+/// Five requests at a time; the number of attempts depends on the error.
 pub fn by_class(
     call: impl Fn(&CancelToken, &Request) -> Result<Response, ApiError> + Send + Sync + 'static,
 ) -> Retry<impl CallStage<In = Request, Out = Response, Error = ApiError>> {
@@ -54,15 +54,15 @@ pub fn by_class(
         .on_error(|error, attempt| match error {
             // The answer will be the same.
             ApiError::Unauthorized | ApiError::NotFound => false,
-            // To ask again is part of the trouble: twice more, no further.
+            // More requests make it worse: two retries, no more.
             ApiError::RateLimited => attempt <= 2,
-            // No server has refused it.
+            // No server has rejected it.
             ApiError::TimedOut | ApiError::ConnectionLost => true,
         })
 }
 // [/pattern]
 
-/// How many calls an error of this class is worth.
+/// The maximum number of calls for an error of this class.
 pub fn worth(error: ApiError) -> u32 {
     match error {
         ApiError::Unauthorized | ApiError::NotFound => 1,
@@ -71,7 +71,7 @@ pub fn worth(error: ApiError) -> u32 {
     }
 }
 
-/// A service to which happens what the requests say.
+/// A service that fails as the requests prescribe.
 pub fn service() -> impl Fn(&CancelToken, &Request) -> Result<Response, ApiError> {
     let calls = Mutex::new(HashMap::<u32, u32>::new());
     move |_, request| {
@@ -83,7 +83,7 @@ pub fn service() -> impl Fn(&CancelToken, &Request) -> Result<Response, ApiError
 }
 
 fn main() -> ExitCode {
-    common::run("Retry by error class: 500 requests, each with its trouble", |page| {
+    common::run("Retry by error class: 500 requests, each with its own kind of failure", |page| {
         let mut data = Data::seeded(88);
         let request = |id| Request { id, error: *data.pick(&ERRORS), times: data.between(0..=6).saturating_sub(1) };
         let requests: Vec<Request> = (0..500).map(request).collect();
@@ -122,7 +122,7 @@ fn main() -> ExitCode {
         page.say(format_args!("\n{} retries in {took:.1?} of virtual time\n", retry.stats().retries()));
 
         page.check(
-            "every request came out once, in order",
+            "every request has one outcome, in order",
             outputs.len() == 500
                 && pairs.iter().all(|(request, output)| match output {
                     Ok(response) => response.request == request.id,
@@ -130,11 +130,11 @@ fn main() -> ExitCode {
                 }),
         );
         page.check(
-            "a request is answered exactly if its class was worth enough calls",
+            "a request succeeds exactly if its class allows enough calls",
             pairs.iter().all(|(request, output)| output.is_ok() == (request.times < worth(request.error))),
         );
         page.check(
-            "one that is given up has had all its calls, and says why",
+            "a failed request has used all its calls, and has the reason",
             pairs.iter().all(|(request, output)| {
                 output.as_ref().err().is_none_or(|error| {
                     error.attempts() == worth(request.error) && error.downcast_ref() == Some(&request.error)

@@ -1,4 +1,4 @@
-//! Session state: each activity updates the state of its session; finished and abandoned ones are forgotten.
+//! Session state: each activity updates the state of its session; finished and abandoned ones are removed.
 
 mod common;
 
@@ -11,7 +11,7 @@ use streamz::prelude::*;
 use streamz::testing::{Recorder, TestSource};
 use streamz::{BoxError, Custom, Emit, ManualClock, Operator};
 
-/// What somebody did in a shop.
+/// An activity of a visitor in a shop.
 #[derive(Debug, Clone)]
 pub struct Activity {
     pub session: u32,
@@ -21,12 +21,12 @@ pub struct Activity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     View,
-    /// Puts something that costs this many cents into the basket.
+    /// Adds an article with this price in cents to the basket.
     Add(u32),
     Pay,
 }
 
-/// How a session stands.
+/// The state of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
     pub session: u32,
@@ -39,16 +39,15 @@ pub struct Update {
 pub enum Status {
     Active,
     Paid,
-    /// Nothing came for 30 minutes, or the input ended.
+    /// There was no activity for 30 minutes, or the input ended.
     Abandoned,
 }
 
 // [pattern]
-/// How long nothing must come for a session to be given up.
+/// After this time without activity, a session expires.
 const IDLE: Duration = Duration::from_secs(1800);
 
-/// Gives an update for each activity, and one for each session that is given up. Four threads, each with the sessions that
-/// fall to it.
+/// Emits an update for each activity, and one for each expired session. Four threads, each with its own sessions.
 pub fn follow_sessions(activities: Stream<Activity>) -> Stream<Update> {
     let by_session = Partition::new(|activity: &Activity| activity.session)
         .with_partitions(4)
@@ -60,7 +59,7 @@ pub fn follow_sessions(activities: Stream<Activity>) -> Stream<Update> {
 #[derive(Debug, Default)]
 struct Sessions {
     open: HashMap<u32, Session>,
-    /// When each of them is to be given up: the first is the next.
+    /// When each session expires, the next one first.
     due: BTreeSet<(Instant, u32)>,
     ended: bool,
 }
@@ -106,7 +105,7 @@ impl Operator for Sessions {
         self.ended = true;
     }
 
-    /// At the end all that are open are given up, as far as there is room.
+    /// At the end, all open sessions are emitted, as far as there is room.
     fn resume(&mut self, out: &mut impl Emit<Update>) -> bool {
         while self.ended && !self.due.is_empty() && !out.is_full() {
             self.give_up_next(out);
@@ -119,7 +118,7 @@ impl Sessions {
     fn give_up_next(&mut self, out: &mut impl Emit<Update>) {
         let Some((_, id)) = self.due.pop_first() else { return };
         if let Some(Session { actions, cents, .. }) = self.open.remove(&id) {
-            // Made of no activity in particular: each has had its own update.
+            // Settles no activity: each activity has had its own update.
             out.emit_from(Update { session: id, status: Status::Abandoned, actions, cents }, 0);
         }
     }
@@ -133,7 +132,7 @@ fn main() -> ExitCode {
 fn follow_a_day(page: &Page) -> Result<(), BoxError> {
     let day = a_day();
     let activities = day.len();
-    // A day passes in a moment: the program moves the time.
+    // A day passes in a moment: the program controls the time.
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("shop").clock(&clock).build();
     let (source, stream) = TestSource::new(&pipeline);
@@ -157,7 +156,7 @@ fn follow_a_day(page: &Page) -> Result<(), BoxError> {
         }
         closed.entry(update.session).or_default().push(update);
     }
-    page.say("\nSessions that came to an end, by the hour:\n");
+    page.say("\nSessions that ended, by the hour:\n");
     let most = by_hour.iter().map(|(paid, abandoned)| paid + abandoned).max().unwrap_or(0);
     page.table(
         &["hour", "paid", "abandoned", ""],
@@ -183,11 +182,11 @@ fn follow_a_day(page: &Page) -> Result<(), BoxError> {
         updates.len() == activities + ends.iter().filter(|it| it.status == Status::Abandoned).count(),
     );
     page.check_eq("every session came to one end, with no need for the input to end", ends.len(), 3_000);
-    page.check("the pipeline came to its end", report.is_complete());
+    page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }
 
-/// What 3,000 visitors do between 8 and 20 o'clock, in the order of time.
+/// The activities of 3,000 visitors between 8 and 20 o'clock, by time.
 fn a_day() -> Vec<(Duration, Activity)> {
     let mut data = Data::seeded(14);
     let mut day = Vec::new();

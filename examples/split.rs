@@ -11,7 +11,7 @@ use streamz::prelude::*;
 use streamz::{BoxError, SplitOutput, SplitStats};
 use thiserror::Error;
 
-/// What somebody has typed in.
+/// The input of a visitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignUp {
     pub id: u32,
@@ -20,7 +20,7 @@ pub struct SignUp {
     pub age: u8,
 }
 
-/// What is wrong with it.
+/// The reason for a rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Error)]
 pub enum Fault {
     #[error("no name")]
@@ -31,7 +31,7 @@ pub enum Fault {
     TooYoung,
 }
 
-/// A bad one, with the reason and the time.
+/// A rejected sign-up, with the reason and the time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     pub sign_up: SignUp,
@@ -39,7 +39,7 @@ pub struct Rejected {
     pub time: SystemTime,
 }
 
-/// A good one, with what was found out about it.
+/// An accepted sign-up, with additional data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub id: u32,
@@ -47,7 +47,7 @@ pub struct Member {
 }
 
 // [pattern]
-/// The two ways out, and how many went which way.
+/// The two outputs, and their counts.
 pub struct Validated {
     pub members: Stream<Member>,
     pub rejected: Stream<Rejected>,
@@ -61,7 +61,7 @@ where
     E: Fn(&SignUp) -> Result<Member, BoxError> + Send + Sync + 'static,
 {
     let clock = cancel.clock().clone();
-    // The verdict travels with the item, so that no one needs to ask again for the reason.
+    // The verdict travels with the item, so the reason need not be computed again.
     let checked = sign_ups.map(move |sign_up: SignUp| match check(&sign_up) {
         Ok(()) => Ok(sign_up),
         Err(fault) => Err(Rejected { sign_up, fault, time: clock.wall() }),
@@ -89,7 +89,7 @@ pub fn check(sign_up: &SignUp) -> Result<(), Fault> {
     }
 }
 
-/// The country by the last part of the address.
+/// The country, from the last part of the address.
 fn enrich(sign_up: &SignUp) -> Result<Member, BoxError> {
     let country = match sign_up.email.rsplit('.').next() {
         Some("de") => "Germany",
@@ -110,7 +110,7 @@ fn sign_ups(data: &mut Data, n: u32) -> Vec<SignUp> {
 }
 
 fn main() -> ExitCode {
-    common::run("Split: good sign-ups go on, bad ones are kept with the reason", sign_up_day)
+    common::run("Split: good sign-ups continue, bad ones are kept with the reason", sign_up_day)
 }
 
 fn sign_up_day(page: &Page) -> Result<(), BoxError> {
@@ -141,17 +141,17 @@ fn sign_up_day(page: &Page) -> Result<(), BoxError> {
     page.check_eq("every sign-up took one of the two ways", members.len() + rejected.len(), input.len());
     page.check_eq("the counts say the same", (stats.matched(), stats.rest()), (count(&members), count(&rejected)));
     page.check(
-        "each of the bad ones is there, in order, with the reason",
+        "all rejected sign-ups are kept, in order, with the reason",
         rejected
             .iter()
             .map(|it| (&it.sign_up, it.fault))
             .eq(input.iter().filter_map(|it| Some((it, check(it).err()?)))),
     );
     page.check(
-        "the good ones are there, in order",
+        "all accepted sign-ups are complete, in order",
         members.iter().map(|it| it.id).eq(input.iter().filter(|it| check(it).is_ok()).map(|it| it.id)),
     );
-    page.check("the pipeline came to its end", report.is_complete());
+    page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }
 

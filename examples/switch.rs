@@ -1,4 +1,4 @@
-//! Switch: each log entry is dealt with in one of three ways, and one stream of results comes out.
+//! Switch: each log entry takes one of three routes, and the results form one stream.
 
 mod common;
 
@@ -40,7 +40,7 @@ pub struct Processed {
     pub action: Action,
 }
 
-/// Who is told.
+/// The receivers.
 pub trait Services: Send + Sync + 'static {
     fn alert(&self, entry: &Entry) -> Result<(), BoxError>;
     fn analyze(&self, entry: &Entry) -> Result<(), BoxError>;
@@ -55,7 +55,7 @@ fn is_about_security(entry: &Entry) -> bool {
     ["unauthorized", "authentication failed"].iter().any(|text| entry.message.contains(text))
 }
 
-/// Deals with each entry in the first way that fits it. What is critical and about security is alerted *and* analyzed.
+/// Sends each entry to the first case that matches. A critical entry about security is alerted *and* analyzed.
 pub fn process<S: Services>(logs: Stream<Entry>, services: &Arc<S>) -> (Stream<Processed>, RouteStats) {
     let [on_call, guard] = [(); 2].map(|()| Arc::clone(services));
     let alert = AsyncMapper::new(move |_: &CancelToken, entry: &Entry| {
@@ -78,7 +78,7 @@ pub fn process<S: Services>(logs: Stream<Entry>, services: &Arc<S>) -> (Stream<P
 }
 // [/pattern]
 
-/// Keeps the alerts, and counts who was refused how often.
+/// Records the alerts, and counts rejections by address.
 #[derive(Default)]
 struct Office {
     alerts: Mutex<Vec<Entry>>,
@@ -97,7 +97,7 @@ impl Services for Office {
     }
 }
 
-/// Log entries of a quiet day, on which one address tries 300 passwords.
+/// The log entries of a quiet day, on which one address tries 300 passwords.
 fn entries(data: &mut Data) -> Vec<Entry> {
     let mut entry = |id| {
         let (level, message) = match data.between(..1_000) {
@@ -120,7 +120,7 @@ fn entries(data: &mut Data) -> Vec<Entry> {
 }
 
 fn main() -> ExitCode {
-    common::run("Switch: each log entry is dealt with in one of three ways", a_day_of_logs)
+    common::run("Switch: each log entry takes one of three routes", a_day_of_logs)
 }
 
 fn a_day_of_logs(page: &Page) -> Result<(), BoxError> {
@@ -143,7 +143,7 @@ fn a_day_of_logs(page: &Page) -> Result<(), BoxError> {
     let (alerts, refused) = (office.alerts.lock(), office.refused.lock());
     let mut suspicious: Vec<(&String, &u32)> = refused.iter().collect();
     suspicious.sort_by_key(|&(_, times)| std::cmp::Reverse(times));
-    page.say("\nRefused most often:\n");
+    page.say("\nRejected most often:\n");
     let most = f64::from(*suspicious.first().map_or(&1, |(_, times)| *times));
     page.table(
         &["address", "times", ""],
@@ -164,7 +164,7 @@ fn a_day_of_logs(page: &Page) -> Result<(), BoxError> {
     page.check_eq("every entry was dealt with in one way", processed.len(), entries.len());
     page.check_eq("what is critical was alerted, in order", with(Action::Alerted), those(&is_critical));
     page.check_eq(
-        "what is about security, and not critical, was analyzed, in order",
+        "security entries that are not critical were analyzed, in order",
         with(Action::Analyzed),
         those(&|it| is_about_security(it) && !is_critical(it)),
     );
@@ -172,6 +172,6 @@ fn a_day_of_logs(page: &Page) -> Result<(), BoxError> {
     let about_security = entries.iter().filter(|it| is_about_security(it)).count();
     page.check_eq("no security entry was missed", refused.values().sum::<u32>() as usize, about_security);
     page.check("the address with the passwords stands out", suspicious[0] == (&"203.0.113.66".to_owned(), &300));
-    page.check("the pipeline came to its end", report.is_complete());
+    page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }

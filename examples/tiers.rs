@@ -22,7 +22,7 @@ pub enum Tier {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     pub id: u32,
-    /// What the customer has paid for.
+    /// The tier of the customer.
     pub customer: Tier,
     pub total: u32,
 }
@@ -33,14 +33,14 @@ pub struct Processed {
     pub tier: Tier,
 }
 
-/// Processes one order, or with the economy tier many in one call. Waits with the token.
+/// Processes one order, or many economy orders in one call. Waits through the token.
 pub trait Service: Send + Sync + 'static {
     fn one(&self, cancel: &CancelToken, tier: Tier, order: &Order) -> Result<Processed, BoxError>;
     fn many(&self, cancel: &CancelToken, orders: &[Order]) -> Result<Vec<Processed>, BoxError>;
 }
 
 // [pattern]
-/// Orders one by one: how many workers there are, and how many orders may wait for them.
+/// Single orders: the number of workers, and how many orders may wait for them.
 fn one_by_one<S: Service>(
     service: &Arc<S>,
     tier: Tier,
@@ -49,12 +49,12 @@ fn one_by_one<S: Service>(
 ) -> BoxProcessor<Order, Processed> {
     let service = Arc::clone(service);
     let pool = AsyncMapper::new(move |cancel: &CancelToken, order: &Order| service.one(cancel, tier, order));
-    // Unordered: an order that takes long keeps back no other.
+    // Unordered: a slow order does not delay the others.
     let pool = pool.with_workers(workers).with_ordered(false).with_name(format!("{tier:?}"));
     Buffer::new(queue).then(pool).boxed()
 }
 
-/// A hundred orders in one call, or what has come within 30 s of the first; then single results again.
+/// A hundred orders in one call, or all that arrive within 30 s of the first; then single results again.
 fn in_batches<S: Service>(service: &Arc<S>) -> BoxProcessor<Order, Processed> {
     let service = Arc::clone(service);
     let pool = AsyncMapper::new(move |cancel: &CancelToken, orders: &Vec<Order>| service.many(cancel, orders));
@@ -75,7 +75,7 @@ pub fn process<S: Service>(orders: Stream<Order>, service: &Arc<S>) -> (Stream<P
 }
 // [/pattern]
 
-/// Takes 200 ms for a premium order, 500 ms for another, and for a batch a second and 10 ms for each.
+/// Takes 200 ms for a premium order, 500 ms for a standard one, and for a batch a second plus 10 ms per order.
 #[derive(Default)]
 struct Warehouse {
     batches: Mutex<Vec<usize>>,
@@ -160,14 +160,14 @@ fn five_minutes(page: &Page) -> Result<(), BoxError> {
     let upgraded: Vec<u32> = orders.iter().filter(|order| is_upgraded(order)).map(|order| order.id).collect();
     let premium = |id| processed.iter().any(|(_, it)| it.id == id && it.tier == Tier::Premium);
     page.check(
-        "large orders are premium, whoever sends them",
+        "large orders are premium, whatever the customer's tier",
         !upgraded.is_empty() && upgraded.into_iter().all(premium),
     );
-    page.check("no premium order has waited", tiers[0].1.iter().all(|wait| *wait == ms(200)));
-    page.check("no standard order has waited", tiers[1].1.iter().all(|wait| *wait == ms(500)));
+    page.check("no premium order waited", tiers[0].1.iter().all(|wait| *wait == ms(200)));
+    page.check("no standard order waited", tiers[1].1.iter().all(|wait| *wait == ms(500)));
     page.check("no economy order took more than 30 s and its call", tiers[2].1.iter().all(|wait| *wait <= ms(32_000)));
     page.check("no batch is larger than 100", batches.iter().all(|&orders| orders <= 100));
     page.check_eq("the counts say the same", stats.items("default"), economy as u64);
-    page.check("the pipeline came to its end", report.is_complete());
+    page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }

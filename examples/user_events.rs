@@ -1,4 +1,4 @@
-//! Keyed partitions: the events of a user are processed in order, those of different users side by side.
+//! Keyed partitions: the events of a user are processed in order, those of different users in parallel.
 
 mod common;
 
@@ -13,7 +13,7 @@ use streamz::prelude::*;
 use streamz::testing::{Recorder, TestSource};
 use streamz::{BoxError, ManualClock};
 
-/// What a user did; `number` counts the events of this user.
+/// An event of a user; `number` counts the events of this user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserEvent {
     pub user: u32,
@@ -22,38 +22,38 @@ pub struct UserEvent {
     pub takes: Duration,
 }
 
-/// What processes an event: it may wait, and need not know of the others.
+/// Processes an event: it may wait, and need not know the others.
 pub trait Service: Fn(&CancelToken, &UserEvent) -> Result<UserEvent, BoxError> + Send + Sync + 'static {}
 
 impl<F: Fn(&CancelToken, &UserEvent) -> Result<UserEvent, BoxError> + Send + Sync + 'static> Service for F {}
 
 // [pattern]
-/// Four partitions, each with a worker of its own: a user is in one of them, always the same.
+/// Four partitions, each with its own worker: a user is always in the same one.
 pub fn by_partition(events: Stream<UserEvent>, service: impl Service) -> Stream<UserEvent> {
     let service = Arc::new(service);
     let by_user =
         Partition::new(|event: &UserEvent| event.user).with_partitions(4).with_buffer_size(100).each(|index| {
             let service = Arc::clone(&service);
-            // One worker: with two, a user's next event would begin before the one before is done.
+            // One worker: with two, a user's next event would begin before the current one is done.
             let process = AsyncMapper::new(move |cancel: &CancelToken, event: &UserEvent| service(cancel, event));
             process.with_workers(1).with_name(format!("partition-{index}"))
         });
     events.through(&by_user)
 }
 
-/// Four workers that take what comes, except that a user's next event waits for the one before.
+/// Four workers that take the next event, except that a user's next event waits for the current one.
 pub fn by_key(events: Stream<UserEvent>, service: impl Service) -> Stream<UserEvent> {
     let process = AsyncMapper::keyed(|event: &UserEvent| event.user, service);
     events.through(&process.with_workers(4).with_ordered(false))
 }
 // [/pattern]
 
-/// When each event was begun and done.
+/// When each event was started and finished.
 #[derive(Clone, Default)]
 pub struct Diary(Arc<Mutex<Vec<(UserEvent, Duration, Duration)>>>);
 
 impl Diary {
-    /// A service that waits as long as the event says, and writes down when.
+    /// A service that waits as long as the event says, and records the times.
     pub fn service(&self, clock: &ManualClock) -> impl Service {
         let (diary, clock) = (self.clone(), clock.clone());
         move |cancel: &CancelToken, event: &UserEvent| {
@@ -73,7 +73,7 @@ impl Diary {
     /// Whether each user's events were processed in order, each after the one before was done.
     pub fn is_in_order(&self) -> bool {
         let mut last = HashMap::new();
-        // By user and number, so what remains to be seen is that the times follow one another.
+        // Sorted by user and number, so only the times remain to be checked.
         self.entries().iter().all(|(event, begun, done)| {
             let before = last.insert(event.user, (event.number, *done));
             before.is_none_or(|(number, done)| number + 1 == event.number && done <= *begun)
@@ -115,18 +115,18 @@ fn process_both_ways(page: &Page) -> Result<(), BoxError> {
             [name.to_owned(), format!("{:.2} s", time.as_secs_f64()), share]
         }),
     );
-    page.say("\nA partition is as slow as the users that fell to it; free workers take whoever is next.\n");
+    page.say("\nA partition is as slow as its users; free workers take the next event.\n");
 
     page.check_eq("every event was processed, by partition", partitions.entries().len(), events.len());
     page.check_eq("and by key", keyed.entries().len(), events.len());
     page.check("each user's events were processed one at a time and in order, by partition", partitions.is_in_order());
     page.check("and by key", keyed.is_in_order());
-    page.check("different users were processed side by side", times < work / 2 && keyed_times < work / 2);
-    page.check("free workers are done sooner than partitions", keyed_times < times);
+    page.check("different users were processed in parallel", times < work / 2 && keyed_times < work / 2);
+    page.check("free workers finish sooner than partitions", keyed_times < times);
     Ok(())
 }
 
-/// Runs one of the two over all events; tells what was done when, and how long it took.
+/// Runs one of the two on all events; returns the times of each event, and the total time.
 fn run(
     events: &[UserEvent],
     pipeline_of: impl Fn(Stream<UserEvent>, Box<dyn Service>) -> Stream<UserEvent>,

@@ -237,6 +237,34 @@ fn knows_a_command_that_does_not_exist() {
     assert_eq!(code("`a` b `c`\n```sh\nd # e\n```\n```text\nf\n```\n"), ["a", "c", "d"]);
 }
 
+/// The counts, versions and features that the README names are those of the repository.
+#[test]
+fn the_readme_counts_right() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let patterns = fs::read_dir(root().join("docs/patterns")).unwrap().count();
+    assert!(readme.contains(&format!("[{patterns} patterns](docs/patterns.md)")), "there are {patterns} patterns");
+
+    let operators = fs::read_to_string(root().join("docs/operators.md")).unwrap();
+    let first_cells =
+        operators.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
+    let operators: usize = first_cells.map(|cell| cell.split(", ").count()).sum();
+    assert!(readme.contains("More than 50 operators") && operators > 50, "there are {operators} operators");
+
+    let oldest = |folder: &str| {
+        let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+        let (_, version) = manifest.split_once("\nrust-version = \"").unwrap();
+        version.split('"').next().unwrap().to_owned()
+    };
+    let (library, journal, examples) = (oldest("."), oldest("connectors/journal"), oldest("examples"));
+    assert_eq!(journal, examples);
+    let sentence = format!("It needs Rust {library} or later (`streamz-journal` and the examples: {journal}).");
+    assert!(readme.contains(&sentence), "the README does not say: {sentence}");
+
+    for feature in Package::read(".").features {
+        assert!(readme.contains(&format!("\n| `{feature}` | ")), "the README does not name the feature `{feature}`");
+    }
+}
+
 /// The works that the README shows, and what it calls them.
 const WORKS: &[(&str, &str)] = &[
     ("hop", "source, map, sink on three threads"),

@@ -41,7 +41,7 @@ fn build_ab_test_pipeline(cancel: &CancelToken, requests: Stream<Request>) -> St
         .with_name("ab-test-router");
     let mut outputs = ab_router.process_to_routes(cancel, requests);
 
-    // Each variant is observed by itself; then both are one stream again.
+    // Each variant is observed separately; then both are merged.
     let monitored = ["variant-b", "default"].map(|variant| {
         let monitor = Tap::new(move |_: &Response| *METRICS.lock().unwrap().entry(variant).or_default() += 1);
         monitor.process(cancel, outputs.take(variant))

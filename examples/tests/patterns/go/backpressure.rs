@@ -31,7 +31,7 @@ fn expensive_processing(cancel: &CancelToken, order: &Order) -> Result<Processed
 
 // [pattern]
 fn build_resilient_pipeline(cancel: &CancelToken, input: Stream<Order>) -> Stream<ProcessedOrder> {
-    // Tier 1: the normal ups and downs. Tier 2: bursts. Tier 3: overload, where new orders are dropped.
+    // Tier 1: normal fluctuations. Tier 2: bursts. Tier 3: overload, where new orders are dropped.
     let buffer1 = Buffer::new(100);
     let buffer2 = Buffer::new(10_000);
     let dropper = DroppingBuffer::new(50_000);

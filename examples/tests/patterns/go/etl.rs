@@ -41,7 +41,7 @@ fn log_throughput(stats: StreamStats) {
 
 // [pattern]
 fn build_etl_pipeline(cancel: &CancelToken, raw_data: Stream<String>) -> Stream<Vec<EnrichedRecord>> {
-    // Extract: what cannot be parsed is filtered out.
+    // Extract: lines that do not parse are filtered out.
     let parser = FilterMap::new(|raw: String| parse_record(&raw)).with_name("parse");
 
     // Transform.

@@ -21,7 +21,7 @@ fn create_processor(served_in: &'static str) -> BoxProcessor<Request, Response> 
 }
 
 // [pattern]
-/// The region that an id begins with: `us-west-12345`, say.
+/// The region at the beginning of an id, such as `us-west-12345`.
 fn geo_partitioner(key: &str, _partitions: usize) -> usize {
     let mut parts = key.split('-');
     match (parts.next(), parts.next()) {

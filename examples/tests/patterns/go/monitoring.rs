@@ -30,7 +30,7 @@ fn build_observable_pipeline(cancel: &CancelToken, events: Stream<Event>) -> Str
     let output_monitor = Monitor::new(Duration::from_secs(1))
         .on_stats(|stats| OUTPUT_RATE.lock().unwrap().push(stats.rate))
         .with_name("output");
-    // Looks at one item in a hundred and at every error, and takes nothing away.
+    // Sees one item in a hundred and every error, and takes nothing.
     let error_monitor = Tap::sampled(0.01, |_: &ProcessedEvent| _ = SAMPLED.fetch_add(1, Ordering::Relaxed))
         .on_error(|_| _ = ERRORS.fetch_add(1, Ordering::Relaxed));
 

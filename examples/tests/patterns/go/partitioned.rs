@@ -34,7 +34,7 @@ fn build_partitioned_pipeline(
     let partitions = output.partitions.into_iter().enumerate();
     partitions
         .map(|(index, partition)| {
-            // Two workers, but of each user one event at a time.
+            // Two workers, but one event at a time of each user.
             let processor = AsyncMapper::keyed(|event: &UserEvent| event.user_id, process_user_event)
                 .with_workers(2)
                 .with_name(format!("partition-{index}"));

@@ -50,7 +50,7 @@ fn build_resilient_pipeline(cancel: &CancelToken, orders: Stream<Order>) -> Stre
         .base_delay(Duration::from_millis(100))
         .max_delay(Duration::from_secs(5))
         .with_jitter(true)
-        // Only what may be better the next time.
+        // Only errors that may be temporary.
         .on_error(|error, _attempt| is_retryable_error(error));
 
     let protected = CircuitBreaker::new(retry_processor)

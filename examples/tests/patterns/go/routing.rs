@@ -36,7 +36,7 @@ fn build_routing_pipeline(cancel: &CancelToken, events: Stream<Event>) -> Router
             |event: &Event| event.priority == "critical" || event.kind == "error",
             critical_processor,
         )
-        // All routes end in one type, so batches are taken apart again.
+        // All routes emit one type, so batches are flattened.
         .add_route("analytics", |event: &Event| event.collect_metrics, analytics_processor.then(Flatten::new()))
         .with_default(normal_processor)
         .with_buffer_size(100);

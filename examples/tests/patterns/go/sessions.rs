@@ -36,7 +36,7 @@ fn build_session_pipeline(cancel: &CancelToken, activities: Stream<Activity>) ->
     let partitioner =
         Partition::new(|activity: &Activity| activity.session_id).with_partitions(20).with_name("session-partitioner");
 
-    // Each partition has the states of its own sessions, and a thread.
+    // Each partition has the states of its own sessions, and its own thread.
     let follow = |_partition| {
         Scan::new(HashMap::<u32, SessionState>::new, |sessions, activity: Activity| {
             let state = sessions.entry(activity.session_id).or_default();
