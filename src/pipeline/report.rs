@@ -453,7 +453,8 @@ impl OutputReport {
     /// Adds another output of the stage that has the same name.
     fn add_alike(&mut self, other: Self) {
         self.queued += other.queued;
-        self.capacity += other.capacity;
+        // Each may be unbounded.
+        self.capacity = self.capacity.saturating_add(other.capacity);
         self.undelivered += other.undelivered;
         self.blocked += other.blocked;
         self.is_blocking |= other.is_blocking;

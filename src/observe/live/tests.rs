@@ -143,6 +143,17 @@ fn what_needs_attention_stands_out() {
 }
 
 #[test]
+fn queues_without_a_bound_are_shown_together() {
+    let unbounded = |seconds| {
+        let mut report = orders(seconds);
+        report.stages[2].outputs.iter_mut().for_each(|output| output.capacity = usize::MAX);
+        report
+    };
+    let screen = screen(&history((0..=12).map(unbounded)), 80, 24);
+    assert!(screen.iter().any(|line| line.starts_with("dead letters")), "{screen:#?}");
+}
+
+#[test]
 fn a_view_that_is_frozen_says_so() {
     let history = history((0..=12).map(orders));
     let mut view = View::default();

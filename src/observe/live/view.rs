@@ -310,7 +310,9 @@ impl Row<'_> {
             Some(output) => std::slice::from_ref(output),
             None => &self.stage.outputs,
         };
-        outputs.iter().fold((0, 0), |(queued, capacity), output| (queued + output.queued, capacity + output.capacity))
+        outputs.iter().fold((0, 0), |(queued, capacity), output| {
+            (queued + output.queued, output.capacity.saturating_add(capacity))
+        })
     }
 }
 

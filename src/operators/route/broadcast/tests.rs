@@ -119,6 +119,21 @@ fn without_subscribers_items_can_be_discarded_and_replayed() {
 }
 
 #[test]
+fn subscribers_without_a_bound_can_be_reported_together() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (sender, items) = Stream::channel(&pipeline, 16);
+    let hub = items.through_hub(&Broadcast::new().with_buffer_size(usize::MAX));
+    let subscribers = [hub.subscribe(), hub.subscribe()];
+    send(&clock, &sender, 0..3);
+    let report = pipeline.report();
+    let outputs = &report.stage("broadcast").unwrap().outputs;
+    let [all] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!((all.queued, all.capacity), (6, usize::MAX));
+    drop((sender, hub, subscribers));
+    pipeline.join();
+}
+
+#[test]
 fn a_subscriber_after_the_end_gets_what_is_replayed_and_the_end() {
     let (clock, pipeline) = virtual_pipeline();
     let hub = Stream::from_iter(&pipeline, 0..5).through_hub(&Broadcast::new().with_replay(3));
