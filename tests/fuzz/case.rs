@@ -68,8 +68,8 @@ pub(crate) struct Case<'a> {
     endless: bool,
     child: CancelToken,
     readings: Vec<Reading>,
-    pub(crate) feeders: Vec<JoinHandle<()>>,
-    actors: Vec<JoinHandle<()>>,
+    feeders: Vec<JoinHandle<()>>,
+    pub(crate) actors: Vec<JoinHandle<()>>,
     pub(crate) held: Vec<Box<dyn Any + Send>>,
     pub(crate) delivered: Vec<Delivered>,
     /// All that comes out of the sources comes to a sink, unless the pipeline is stopped.

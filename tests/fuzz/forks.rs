@@ -115,10 +115,10 @@ fn broadcast(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Br
         Branch { drops: branch.drops || !is_whole, ..branch }
     });
     let branches = branches.collect();
-    // They come and go while items flow, or after the end.
+    // They come and go while items flow, or after the end. The final report is taken when they have dropped their streams.
     for _ in 0..late {
         let (hub, count) = (hub.clone(), case.rng.usize(..10));
-        case.feeders.push(std::thread::spawn(move || {
+        case.actors.push(std::thread::spawn(move || {
             for item in hub.subscribe().into_iter().take(count) {
                 item.inspect_err(|error| _ = error.with_item_ref(Item::account)).ok();
             }
