@@ -117,7 +117,12 @@ pub(crate) fn run(seed: u64, log: &Log) {
     };
     let census = case.census.clone();
     let delivered = case.run(pipeline);
-    if name != "shared" {
+    if name == "shared" {
+        // A thread that is kept for reuse may be the last to let go of the pipeline, and of the error that cancelled it.
+        while census.check().is_err() {
+            std::thread::yield_now();
+        }
+    } else {
         threads::wait_until_gone(&name);
     }
     for Delivered { fates, .. } in delivered {
