@@ -5,6 +5,7 @@
 //! most 2 n / `CHUNK` + 1 chunks, however they came.
 
 use std::collections::VecDeque;
+use std::vec;
 
 use crate::sync::CHUNK;
 
@@ -51,7 +52,16 @@ impl<I> Queue<I> {
     pub(super) fn append(&mut self, open: &mut Vec<I>, count: usize) {
         match self.chunks.back_mut() {
             _ if count == 0 => {}
-            Some(tail) if tail.len() + count <= CHUNK => tail.extend(open.drain(..count)),
+            Some(tail) if tail.len() + count <= CHUNK => {
+                if count < open.len() {
+                    tail.extend(open.drain(..count));
+                } else {
+                    // A copy of memory, which `extend` is not.
+                    let mut moved = VecDeque::from(std::mem::take(open));
+                    tail.append(&mut moved);
+                    *open = moved.into();
+                }
+            }
             _ => {
                 let mut chunk = self.empty_chunk();
                 if count < open.len() {
@@ -123,7 +133,7 @@ impl<I> Queue<I> {
 /// Items that were taken from a queue together.
 pub(super) struct Batch<I> {
     /// What is being worked off.
-    head: VecDeque<I>,
+    head: vec::IntoIter<I>,
     /// What comes after it; none of them is empty.
     chunks: VecDeque<VecDeque<I>>,
     /// What has been worked off.
@@ -132,12 +142,12 @@ pub(super) struct Batch<I> {
 
 impl<I> Batch<I> {
     pub(super) fn new() -> Self {
-        Self { head: VecDeque::new(), chunks: VecDeque::new(), spent: Vec::new() }
+        Self { head: Vec::new().into_iter(), chunks: VecDeque::new(), spent: Vec::new() }
     }
 
     #[inline(always)]
     pub(super) fn pop(&mut self) -> Option<I> {
-        match self.head.pop_front() {
+        match self.head.next() {
             Some(item) => Some(item),
             None => self.pop_further(),
         }
@@ -145,19 +155,21 @@ impl<I> Batch<I> {
 
     #[cold]
     fn pop_further(&mut self) -> Option<I> {
-        let spent = std::mem::replace(&mut self.head, self.chunks.pop_front()?);
+        let next = Vec::from(self.chunks.pop_front()?);
+        // Collected where the items were: what comes out is the empty buffer. Only speed depends on that.
+        let spent: Vec<I> = std::mem::replace(&mut self.head, next.into_iter()).take(0).collect();
         if spent.capacity() > 0 {
-            self.spent.push(spent.into());
+            self.spent.push(spent);
         }
-        self.head.pop_front()
+        self.head.next()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.head.is_empty() && self.chunks.is_empty()
+        self.head.as_slice().is_empty() && self.chunks.is_empty()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &I> + Clone {
-        self.head.iter().chain(self.chunks.iter().flatten())
+        self.head.as_slice().iter().chain(self.chunks.iter().flatten())
     }
 }
 

@@ -54,14 +54,16 @@ impl<T> EdgeSender<T> {
     }
 
     /// Emits an item that others follow at once, with [`hand_over`](Self::hand_over) after the last: a consumer that is
-    /// hungry is better served with all of them.
-    #[inline]
-    pub(crate) fn gather(&mut self, item: Result<T>) {
+    /// hungry is better served with all of them. Returns whether it handed over, or tried to.
+    #[inline(always)]
+    pub(crate) fn gather(&mut self, item: Result<T>) -> bool {
         debug_assert!(!is_mark(&item), "it is not counted as one");
         self.open.push(item);
-        if self.open.len() >= self.full_at {
+        let due = self.open.len() >= self.full_at;
+        if due {
             self.hand_over();
         }
+        due
     }
 
     /// Emits a mark. It never waits for room itself, but it stays behind what does.

@@ -13,7 +13,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::input::{AT_THE_FEED, Feed};
+use super::burst::{AT_THE_FEED, Burst};
+use super::input::Feed;
 use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, Shaped, give, panicked};
 use super::thread::StageThread;
@@ -63,12 +64,6 @@ impl<T> Output<T> {
             correction: 0,
             marked: (0, false),
         }
-    }
-
-    /// Whether the consumer waits for what is in the open chunk.
-    #[inline]
-    fn is_awaited(&self) -> bool {
-        self.edge.is_hungry() && !self.sender.borrow().is_handed_over()
     }
 
     /// For a stage that could not start.
@@ -143,6 +138,157 @@ impl<T> Sink<T> for Output<T> {
             step.delivered.add(emitted.wrapping_add(std::mem::take(&mut self.correction)));
         }
     }
+}
+
+/// At most `most` turns.
+///
+/// Not inlined: as arguments the parts of the driver are known not to overlap, so that what does not change stays in registers.
+#[inline(never)]
+fn run_burst<O: Operator, F: Feed<Item = O::In>>(
+    op: &mut O,
+    feed: &mut F,
+    out: &mut Output<O::Out>,
+    thread: &StageThread,
+    received: &mut u64,
+    most: u32,
+) -> Burst {
+    let mut out = BurstOutput::new(out, received);
+    for _ in 0..most {
+        // Says whose panic it is if the feed unwinds; the mark of a step takes its place in `give`.
+        out.mark(AT_THE_FEED, false);
+        match feed.poll_unguarded() {
+            Polled::Item(Ok(item)) => {
+                // Before the call: an item whose call panics has been received, and fails.
+                out.received += 1;
+                give(op, Ok(item), &mut out);
+            }
+            Polled::Item(Err(error)) => return Burst::Error(error),
+            Polled::Empty => return Burst::Empty,
+            Polled::Ended(end) => return Burst::Ended(end),
+        }
+        if out.handed_over || out.edge.is_gone() || out.is_awaited() || thread.is_alarmed() {
+            break;
+        }
+    }
+    Burst::Over
+}
+
+/// The way out during a burst. What changes with each item lies here, where the compiler can keep it in registers, and goes
+/// back where it belongs when the burst is over, also by a panic.
+///
+/// An emission does not look whether the consumer is hungry: it is the last thing that a plain operator does in a call, and the
+/// driver looks after each call.
+struct BurstOutput<'a, T> {
+    sender: &'a RefCell<EdgeSender<T>>,
+    edge: &'a Edge<T>,
+    context: &'a Context,
+    last_step: usize,
+    received: u64,
+    emitted: u64,
+    correction: u64,
+    handed_over: bool,
+    marked: (usize, bool),
+    home: Home<'a>,
+}
+
+/// Where it belongs.
+struct Home<'a> {
+    received: &'a mut u64,
+    emitted: &'a mut u64,
+    correction: &'a mut u64,
+    handed_over: &'a mut bool,
+    marked: &'a mut (usize, bool),
+}
+
+impl<'a, T> BurstOutput<'a, T> {
+    fn new(out: &'a mut Output<T>, received: &'a mut u64) -> Self {
+        let Output { sender, edge, context, last_step, handed_over, emitted, correction, marked, .. } = out;
+        Self {
+            sender,
+            edge,
+            context,
+            last_step: *last_step,
+            received: *received,
+            emitted: *emitted,
+            correction: *correction,
+            handed_over: *handed_over,
+            marked: *marked,
+            home: Home { received, emitted, correction, handed_over, marked },
+        }
+    }
+
+    /// Whether the consumer waits for what is in the open chunk.
+    #[inline]
+    fn is_awaited(&self) -> bool {
+        self.edge.is_hungry() && !self.sender.borrow().is_handed_over()
+    }
+}
+
+impl<T> Drop for BurstOutput<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        let home = &mut self.home;
+        *home.received = self.received;
+        *home.emitted = self.emitted;
+        *home.correction = self.correction;
+        *home.handed_over = self.handed_over;
+        *home.marked = self.marked;
+    }
+}
+
+impl<T> Sink<T> for BurstOutput<'_, T> {
+    fn erased(&mut self) -> &mut dyn Sink<T> {
+        self
+    }
+
+    #[inline(always)]
+    fn put(&mut self, item: Result<T>) {
+        self.emitted += u64::from(item.is_ok());
+        self.handed_over |= self.sender.borrow_mut().gather(item);
+    }
+
+    #[cold]
+    fn put_mark(&mut self, mark: StreamError) {
+        self.context.note_mark(&mark);
+        self.sender.borrow_mut().put_mark(mark);
+    }
+
+    fn full(&mut self) -> bool {
+        false
+    }
+
+    fn close(&mut self) {}
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+
+    #[inline]
+    fn step(&self) -> usize {
+        self.last_step
+    }
+
+    #[inline]
+    fn context(&self) -> &Context {
+        self.context
+    }
+
+    #[inline]
+    fn mark(&mut self, step: usize, is_item: bool) {
+        self.marked = (step, is_item);
+    }
+
+    fn marked(&self) -> (usize, bool) {
+        self.marked
+    }
+
+    #[inline]
+    fn correct(&mut self, delivered: u64) {
+        self.correction = self.correction.wrapping_add(delivered);
+    }
+
+    /// The counters are brought up to date when the burst is over.
+    fn sync(&mut self) {}
 }
 
 /// Why a stage ends before its input does.
@@ -299,43 +445,32 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             }
             let turns = if F::NEEDS_ROOM { 1 } else { TURNS };
             let (begun, most) = self.stopwatch.begin(self.thread.stretch(turns));
-            let (op, feed, out, thread, received) =
-                (self.turns.op_mut(), &mut self.feed, &mut self.out, &self.thread, &mut self.received);
-            let polled = panic::catch(|| {
-                for _ in 0..most {
-                    // Says whose panic it is if the feed unwinds; the mark of a step takes its place in `give`.
-                    out.mark(AT_THE_FEED, false);
-                    match feed.poll_unguarded() {
-                        Polled::Item(item) => {
-                            match &item {
-                                // Before the call: an item whose call panics has been received, and fails.
-                                Ok(_) => *received += 1,
-                                Err(error) => thread.count_error(error),
-                            }
-                            give(op, item, out);
-                        }
-                        other => return Some(other),
-                    }
-                    if out.handed_over || out.edge.is_gone() || out.is_awaited() || thread.is_alarmed() {
-                        break;
-                    }
-                }
-                None
-            });
+            let burst = self.burst(most);
             self.stopwatch.finish(begun, || self.received);
             self.stamp();
-            match polled {
-                Ok(None | Some(Polled::Item(_))) => {}
-                Ok(Some(Polled::Empty)) => self.wait_for_input(),
-                Ok(Some(Polled::Ended(end))) => return self.end(end),
-                Err(payload) if self.out.marked.0 == AT_THE_FEED => {
-                    let end = self.feed.panicked(payload);
-                    return self.end(end);
+            match burst {
+                Burst::Over => {}
+                Burst::Empty => self.wait_for_input(),
+                Burst::Ended(end) => return self.end(end),
+                Burst::Error(error) => {
+                    self.thread.count_error(&error);
+                    self.turns.give(Err(error), &mut self.out);
                 }
-                Err(payload) => _ = panicked(self.turns.op_mut(), &mut self.out, payload),
             }
             self.make_room()?;
         }
+    }
+
+    fn burst(&mut self, most: u32) -> Burst {
+        let Self { turns, feed, out, thread, received, .. } = self;
+        let burst = panic::catch(|| run_burst(turns.op_mut(), feed, out, thread, received, most));
+        burst.unwrap_or_else(|payload| {
+            if self.out.marked.0 == AT_THE_FEED {
+                return Burst::Ended(self.feed.panicked(payload));
+            }
+            panicked(self.turns.op_mut(), &mut self.out, payload);
+            Burst::Over
+        })
     }
 
     fn end(&mut self, end: End) -> Result<End, Stop> {
@@ -508,6 +643,8 @@ mod tests {
         let (sender, mut receiver) = edge(8, false);
         let stats = Arc::new(StageStats::new("stage".into(), StageKind::Processor, &["stage".into()], 1));
         let mut out = Output::new(sender, Context { stats, clock: Clock::default() });
+        let mut received = 0;
+        let mut out = BurstOutput::new(&mut out, &mut received);
         assert!(!out.is_awaited());
         // The first look at the room hands over.
         out.put(Ok(0));

@@ -86,9 +86,6 @@ pub(crate) trait Feed {
     }
 }
 
-/// Marks, in place of a step, that a panic is the feed's.
-pub(super) const AT_THE_FEED: usize = usize::MAX - 1;
-
 pub(crate) enum Input<T> {
     Edge(EdgeReceiver<T>),
     Foreign(Foreign<T>),

@@ -3,6 +3,7 @@
 //! Knows edges, pipelines and the clock, and nothing of streams or of any operator.
 
 pub(crate) mod branch;
+mod burst;
 pub(crate) mod driver;
 pub(crate) mod erased;
 pub(crate) mod fuse;

@@ -12,7 +12,8 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
-use super::input::{AT_THE_FEED, Feed};
+use super::burst::{AT_THE_FEED, Burst};
+use super::input::Feed;
 use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, Shaped, give, panicked};
 use super::thread::StageThread;
@@ -94,17 +95,6 @@ struct Outbox<T> {
     quota: u32,
     closed: bool,
     marked: (usize, bool),
-}
-
-/// What a burst came to.
-enum Burst {
-    Empty,
-    Ended(End),
-    /// An error item came. It is not given to the operator within a burst: the calls that it takes are not inlined, and
-    /// what they are given the address of cannot be kept in registers.
-    Error(StreamError),
-    /// It is time to look around, or the caller has enough.
-    Over,
 }
 
 /// Marks, in place of a step, that a panic is the caller's.

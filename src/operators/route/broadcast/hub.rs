@@ -134,12 +134,12 @@ impl<T: Clone + Send + 'static> Shared<T> {
         match copies {
             Ok(copies) => {
                 step.emitted.add_shared(copies.len() as u64);
-                copies.into_iter().for_each(|item| sender.gather(Ok(item)));
+                copies.into_iter().for_each(|item| _ = sender.gather(Ok(item)));
             }
             Err(payload) => {
                 step.errors_out.add_shared(1);
                 let error = self.context.error(ErrorKind::Panicked, 0).with_source(PanicMessage::from(payload));
-                sender.gather(Err(error));
+                let _ = sender.gather(Err(error));
             }
         }
         sender.end(end);
