@@ -55,6 +55,12 @@ pub(super) trait Panes<T, Tag>: Clone + Send + Sync + 'static {
 
     /// May panic.
     fn window(&self, pane: Self::Pane, start: Nanos, end: Nanos, count: u64) -> Self::Made;
+
+    /// How many of the `count` items of a pane have not been settled.
+    #[inline]
+    fn unsettled(&self, _pane: &Self::Pane, count: u64) -> u64 {
+        count
+    }
 }
 
 /// Panes that several windows can share.

@@ -1,26 +1,65 @@
-//! [`Correcting`]: windows that are kept for some time after they were emitted, and emitted again when more comes.
+//! Windows with corrections: kept for some time after they were emitted, and emitted again when a late item arrives.
+//!
+//! # What must hold
+//!
+//! - A window is emitted as soon as it has an item that was not emitted with it before and the watermark has reached its end.
+//!   So it is emitted for the first time when its end comes, and then once for each late item.
+//! - An emission gives away a copy. The original stays until the watermark is `keep` beyond the end of the window.
+//! - An item is late if none of its windows is kept any longer. So what is kept, and which items are late, is exactly as for
+//!   windows without corrections whose lateness is greater by `keep`, and so are the results that are not replaced by others.
+//! - An item is settled when it is emitted for the first time with the last of its windows.
+//!
+//! [`Correcting`] turns the shape of tumbling windows and of sessions into one with corrections. These windows do not
+//! overlap, so each is one [`Piece`], and what is known about its emissions ([`Kept`]) lies in the piece. Sliding windows share
+//! their pieces, and so need a table of emissions beside them: see `correcting/sliding.rs`.
 
-use std::collections::VecDeque;
+pub(super) mod sliding;
+
+use std::ops::Range;
+use std::time::SystemTime;
 
 use super::content::{Content, Folded, Items, Panes, Tagged, Unfit};
 use super::operator::{At, Closed, Layout, Shape};
-use super::time::{NEVER, Nanos, Tag};
-use super::tumbling::Tumbling;
+use super::pieces::{Piece, Pieces};
+use super::time::{NEVER, Nanos, Tag, to_time};
 use crate::folds::Fold;
-use crate::operators::epochs::Epoch;
-use crate::panic::Held;
 
-/// A window that may be emitted more than once: see [`with_corrections`](crate::TumblingWindow::with_corrections).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A window that may be emitted more than once: see [`with_corrections`](crate::windows::Windows::with_corrections).
+///
+/// To keep a table of results by key and bounds up to date, remove the results that it [replaces](Self::replaces), and
+/// insert its window:
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::time::SystemTime;
+/// use streamz::{Keyed, Revised, Window};
+///
+/// type Visits = BTreeMap<(String, SystemTime), Vec<u64>>;
+///
+/// fn apply(visits: &mut Visits, Keyed { key, window: Revised { window, replaces, .. } }: Keyed<String, Revised<Window<u64>>>) {
+///     for bounds in replaces {
+///         visits.remove(&(key.clone(), bounds.start));
+///     }
+///     visits.insert((key, window.start), window.items);
+/// }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Revised<W> {
-    /// The window, with all that has come for it so far.
+    /// The window, with all items that have arrived for it so far.
     pub window: W,
-    /// How many times it was emitted before: 0 for the first time.
+    /// How many times it was emitted before: 0 for the first time. For a session that was joined from several, the greatest
+    /// of theirs.
     pub revision: u32,
+    /// The bounds of the results that this one replaces, all of them emitted before with the same key; in the order of their
+    /// starts. Empty if it is not a correction.
+    ///
+    /// A tumbling or sliding window replaces its last revision, which has the same bounds. A session may have had other
+    /// bounds, and replaces several results if it was joined from several.
+    pub replaces: Vec<Range<SystemTime>>,
 }
 
 impl<W> Revised<W> {
-    /// Whether it takes the place of an earlier one, with the same bounds and key.
+    /// Whether it replaces results that were emitted before.
     pub fn is_correction(&self) -> bool {
         self.revision > 0
     }
@@ -47,6 +86,38 @@ where
     }
 }
 
+/// A pane and what was emitted of it.
+pub(super) struct Kept<P> {
+    pane: P,
+    /// How many of its items have not been emitted.
+    unsent: u64,
+    emissions: Emissions,
+}
+
+/// What was emitted of a window.
+#[derive(Default)]
+pub(super) struct Emissions {
+    /// The last revision.
+    revision: Option<u32>,
+    /// The results that stand, in the order of their starts.
+    standing: Vec<Range<SystemTime>>,
+}
+
+impl Emissions {
+    /// The window is emitted. Not called before it has been made, which may fail.
+    fn revise<W>(&mut self, window: W, start: Nanos, end: Nanos) -> Revised<W> {
+        let revision = self.revision.map_or(0, |last| last.saturating_add(1));
+        self.revision = Some(revision);
+        let replaces = std::mem::replace(&mut self.standing, vec![to_time(start)..to_time(end)]);
+        Revised { window, revision, replaces }
+    }
+
+    fn join(&mut self, mut later: Self) {
+        self.revision = self.revision.max(later.revision);
+        self.standing.append(&mut later.standing);
+    }
+}
+
 /// The window holds what `C` says, and is emitted as a [`Revised`] one.
 #[derive(Debug, Clone)]
 pub struct Corrected<C>(pub(super) C);
@@ -56,160 +127,145 @@ impl<T, G, C: Content<T, G>> Content<T, G> for Corrected<C> {
 }
 
 impl<T, G, C: Content<T, G>> Panes<T, G> for Corrected<C> {
-    type Pane = C::Pane;
+    type Pane = Kept<C::Pane>;
     type Made = Revised<C::Window>;
 
-    fn open(&self, tag: G, item: T) -> Result<C::Pane, Box<Unfit<T>>> {
-        self.0.open(tag, item)
+    fn open(&self, tag: G, item: T) -> Result<Self::Pane, Box<Unfit<T>>> {
+        Ok(Kept { pane: self.0.open(tag, item)?, unsent: 1, emissions: Emissions::default() })
     }
 
-    fn add(&self, pane: &mut C::Pane, tag: G, item: T) -> Result<(), Box<Unfit<T>>> {
-        self.0.add(pane, tag, item)
+    fn add(&self, kept: &mut Self::Pane, tag: G, item: T) -> Result<(), Box<Unfit<T>>> {
+        self.0.add(&mut kept.pane, tag, item)?;
+        kept.unsent += 1;
+        Ok(())
     }
 
-    fn merge(&self, pane: &mut C::Pane, later: C::Pane) {
-        self.0.merge(pane, later);
+    fn merge(&self, kept: &mut Self::Pane, later: Self::Pane) {
+        self.0.merge(&mut kept.pane, later.pane);
+        kept.unsent += later.unsent;
+        kept.emissions.join(later.emissions);
     }
 
-    fn window(&self, pane: C::Pane, start: Nanos, end: Nanos, count: u64) -> Revised<C::Window> {
-        Revised { window: self.0.window(pane, start, end, count), revision: 0 }
+    fn window(&self, mut kept: Self::Pane, start: Nanos, end: Nanos, count: u64) -> Revised<C::Window> {
+        kept.emissions.revise(self.0.window(kept.pane, start, end, count), start, end)
+    }
+
+    fn unsettled(&self, kept: &Self::Pane, _count: u64) -> u64 {
+        kept.unsent
     }
 }
 
-/// Consecutive windows that are kept for some time after their end.
+/// Shapes whose windows do not overlap: each is one piece, and those of a key end in the order in which they begin.
+pub(super) trait Apart: Clone + Send + Sync + 'static {
+    /// When the window ends.
+    fn end<P>(&self, piece: &Piece<P>) -> Nanos;
+}
+
+/// Windows that are kept for some time after their end, and otherwise lie in time as `H` says.
 ///
-/// Those of a key lie in the order of their times. One is emitted when its end has come; from then on each item is emitted
-/// at once, with all before it. So those that were emitted come first, and what is held is what lies in the others.
+/// Pieces without unsent items come first, because the watermark has reached their ends, but not those of the others.
 #[derive(Debug, Clone)]
-pub struct Correcting {
-    tumbling: Tumbling,
+pub struct Correcting<H> {
+    shape: H,
     keep: Nanos,
 }
 
-/// What a key has open.
-pub(super) struct Open<P>(Held<VecDeque<Kept<P>>>);
-
-struct Kept<P> {
-    start: Nanos,
-    count: u64,
-    /// `None` if it has not been emitted.
-    revision: Option<u32>,
-    /// Of its first item. It holds back marks until the window is forgotten: what it is made of is needed until then.
-    _epoch: Epoch,
-    pane: P,
-}
-
-impl<P> Default for Open<P> {
-    fn default() -> Self {
-        Self(Held::default())
-    }
-}
-
-impl Correcting {
-    pub(super) fn new(tumbling: Tumbling, keep: Nanos) -> Self {
-        Self { tumbling, keep }
+impl<H> Correcting<H> {
+    pub(super) fn new(shape: H, keep: Nanos) -> Self {
+        Self { shape, keep }
     }
 
-    fn end(&self, start: Nanos) -> Nanos {
-        start + self.tumbling.size
+    /// When the window is to be emitted or forgotten.
+    fn due_of<P>(&self, piece: &Piece<Kept<P>>) -> Nanos
+    where
+        H: Apart,
+    {
+        self.shape.end(piece) + if piece.pane.unsent == 0 { self.keep } else { 0 }
     }
 
-    /// When something is to be done about a window: it is emitted or forgotten.
-    fn due_of<P>(&self, kept: &Kept<P>) -> Nanos {
-        self.end(kept.start) + if kept.revision.is_some() { self.keep } else { 0 }
+    /// Which window is due first: the oldest, or the oldest of those with unsent items.
+    fn next<P>(&self, open: &Pieces<Kept<P>>) -> Option<usize>
+    where
+        H: Apart,
+    {
+        let unsent = open.count_before(|piece| piece.pane.unsent == 0);
+        let due = |index: usize| open.get(index).map(|piece| (self.due_of(piece), index));
+        [0, unsent].into_iter().filter_map(due).min().map(|(_, index)| index)
     }
 
-    /// Which window is due first: the oldest, or the oldest of those that were not emitted.
-    fn next<P>(&self, open: &Open<P>) -> Option<usize> {
-        let unsent = open.0.partition_point(|kept| kept.revision.is_some());
-        [0, unsent].into_iter().filter(|index| *index < open.0.len()).min_by_key(|index| self.due_of(&open.0[*index]))
-    }
-
-    /// Emits a window as it is. `settled` of its items have not been before.
-    fn emit<T, G, C: Again<T, G>>(
-        &self,
-        content: &C,
-        kept: &mut Kept<C::Pane>,
-        settled: u64,
-    ) -> Closed<Revised<C::Window>> {
-        let revision = kept.revision.map_or(0, |last| last.saturating_add(1));
-        kept.revision = Some(revision);
-        let (start, end) = (kept.start, self.end(kept.start));
-        Closed::new(settled, || {
-            let window = content.window(content.again(&kept.pane), start, end, kept.count);
-            Some(Revised { window, revision })
+    fn emit<T, G, C: Again<T, G>>(&self, content: &C, piece: &mut Piece<Kept<C::Pane>>) -> Closed<Revised<C::Window>>
+    where
+        H: Apart,
+    {
+        let (start, end, count) = (piece.start, self.shape.end(piece), piece.count);
+        let Kept { pane, unsent, emissions } = &mut piece.pane;
+        Closed::new(std::mem::take(unsent), || {
+            let window = content.window(content.again(pane), start, end, count);
+            Some(emissions.revise(window, start, end))
         })
     }
 }
 
-impl<T, G, C: Again<T, G>> Shape<T, G, Corrected<C>> for Correcting {}
+impl<T, G, C, H> Shape<T, G, Corrected<C>> for Correcting<H>
+where
+    C: Again<T, G>,
+    H: Apart + Layout<T, G, Corrected<C>, Open = Pieces<Kept<C::Pane>>>,
+{
+}
 
-impl<T, G, C: Again<T, G>> Layout<T, G, Corrected<C>> for Correcting {
-    type Open = Open<C::Pane>;
+impl<T, G, C, H> Layout<T, G, Corrected<C>> for Correcting<H>
+where
+    C: Again<T, G>,
+    H: Apart + Layout<T, G, Corrected<C>, Open = Pieces<Kept<C::Pane>>>,
+{
+    type Open = H::Open;
 
     fn bounded(&self, max_count: u64) -> Self {
-        Self { tumbling: Tumbling { max_count, ..self.tumbling }, keep: self.keep }
+        Self { shape: self.shape.bounded(max_count), keep: self.keep }
     }
 
     fn add(
         &self,
         content: &Corrected<C>,
         open: &mut Self::Open,
-        (time, tag, epoch): At<'_, G>,
+        at: At<'_, G>,
         item: T,
         limit: Nanos,
         closed: &mut Vec<Closed<Revised<C::Window>>>,
     ) -> Result<bool, Box<Unfit<T>>> {
-        let content = &content.0;
-        let start = self.tumbling.start(time);
-        let index = open.0.partition_point(|kept| kept.start < start);
-        let is_new = open.0.get(index).is_none_or(|kept| kept.start != start);
-        if is_new {
-            let pane = content.open(tag, item)?;
-            open.0.insert(index, Kept { start, count: 1, revision: None, _epoch: epoch.clone(), pane });
-        } else {
-            let kept = &mut open.0[index];
-            content.add(&mut kept.pane, tag, item)?;
-            kept.count += 1;
+        let time = at.0;
+        let is_earlier = self.shape.add(content, open, at, item, limit, closed)?;
+        let after = open.count_before(|piece| piece.start <= time);
+        let Some(piece) = after.checked_sub(1).and_then(|index| open.get_mut(index)) else { return Ok(is_earlier) };
+        let is_first_unsent = piece.pane.unsent == 1;
+        if piece.pane.unsent > 0 && self.shape.end(piece) <= limit {
+            closed.push(self.emit(&content.0, piece));
         }
-        let kept = &mut open.0[index];
-        if kept.revision.is_some() || self.end(start) <= limit {
-            closed.push(self.emit(content, kept, 1));
-        } else if kept.count >= self.tumbling.max_count
-            && let Some(Kept { count, pane, .. }) = open.0.remove(index)
-        {
-            let end = self.end(start);
-            closed.push(Closed::new(count, || {
-                Some(Revised { window: content.window(pane, start, end, count), revision: 0 })
-            }));
-        }
-        Ok(is_new)
+        // A late item may have joined a window that was emitted with one that is due later than the joined one.
+        Ok(is_earlier || is_first_unsent || time < limit)
     }
 
-    fn is_late(&self, _open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool {
-        self.end(self.tumbling.start(time)) + self.keep <= limit
+    fn is_late(&self, open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool {
+        self.shape.is_late(open, time, limit - self.keep)
     }
 
     fn due(&self, open: &Self::Open) -> Nanos {
-        self.next(open).map_or(NEVER, |index| self.due_of(&open.0[index]))
+        self.next(open).and_then(|index| open.get(index)).map_or(NEVER, |piece| self.due_of(piece))
     }
 
     fn close(&self, content: &Corrected<C>, open: &mut Self::Open) -> Closed<Revised<C::Window>> {
-        let nothing = Closed { window: Ok(None), settled: 0 };
-        let Some(index) = self.next(open) else { return nothing };
-        let kept = &mut open.0[index];
-        if kept.revision.is_none() {
-            let count = kept.count;
-            return self.emit(&content.0, kept, count);
+        let Some(index) = self.next(open) else { return Closed { window: Ok(None), settled: 0 } };
+        if let Some(piece) = open.get_mut(index).filter(|piece| piece.pane.unsent > 0) {
+            return self.emit(&content.0, piece);
         }
-        let gone = open.0.remove(index);
+        let forgotten = open.remove(index);
         Closed::new(0, || {
-            drop(gone);
+            drop(forgotten);
             None
         })
     }
 
     fn is_empty(open: &Self::Open) -> bool {
-        open.0.is_empty()
+        open.is_empty()
     }
 }

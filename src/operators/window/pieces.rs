@@ -64,9 +64,12 @@ impl<P> Pieces<P> {
         self.before.iter().chain(self.last.iter())
     }
 
-    /// How many pieces, from the front on, `is_before` says yes to. The newest are looked at first.
+    /// How many pieces, from the front on, `is_before` holds of. It must hold of no piece after them.
     pub(super) fn count_before(&self, is_before: impl Fn(&Piece<P>) -> bool) -> usize {
-        self.len() - self.iter().rev().take_while(|piece| !is_before(piece)).count()
+        match &*self.last {
+            Some(last) if is_before(last) => self.len(),
+            _ => self.before.partition_point(is_before),
+        }
     }
 
     pub(super) fn insert(&mut self, index: usize, piece: Piece<P>) {

@@ -4,6 +4,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::content::{Content, FoldedBy, Items, Unfit, Window};
+use super::correcting::Apart;
 use super::keys::{ByKey, Keyed};
 use super::operator::{At, Closed, Layout, Shape};
 use super::pieces::{Piece, Pieces};
@@ -172,13 +173,8 @@ impl Session {
         }
     }
 
-    /// When it is over.
-    fn end<P>(&self, piece: &Piece<P>) -> Nanos {
-        (piece.end + self.gap).min(piece.start.saturating_add(self.max_duration))
-    }
-
     fn window<T, Tag, C: Content<T, Tag>>(&self, content: &C, piece: Option<Piece<C::Pane>>) -> Closed<C::Window> {
-        let settled = piece.as_ref().map_or(0, |piece| piece.count);
+        let settled = piece.as_ref().map_or(0, |piece| content.unsettled(&piece.pane, piece.count));
         Closed::new(settled, || {
             piece.map(|piece| {
                 let end = self.end(&piece);
@@ -205,17 +201,24 @@ impl Session {
         // Removed before the merge, which is user code: if it panics, the later session is gone and its items have failed.
         let Some(later) = open.remove(index + 1) else { return };
         let Some(piece) = open.get_mut(index) else { return };
-        let joined = Closed::new(later.count, || {
+        let count = later.count;
+        let joined = Closed::new(content.unsettled(&later.pane, count), || {
             content.merge(&mut piece.pane, later.pane);
             None
         });
         if joined.window.is_ok() {
             piece.epoch.keep_older(later.epoch);
-            piece.count += joined.settled;
+            piece.count += count;
             piece.end = piece.end.max(next.1);
         } else {
             closed.push(joined);
         }
+    }
+}
+
+impl Apart for Session {
+    fn end<P>(&self, piece: &Piece<P>) -> Nanos {
+        (piece.end + self.gap).min(piece.start.saturating_add(self.max_duration))
     }
 }
 

@@ -17,6 +17,7 @@
 //! slices of their own, and a window that was closed remembers from which part on its rest begins.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::WindowConfig;
@@ -171,9 +172,9 @@ shorthand! {
 /// A piece is a slice.
 #[derive(Debug, Clone)]
 pub struct Sliding {
-    size: Nanos,
-    slide: Nanos,
-    max_count: u64,
+    pub(super) size: Nanos,
+    pub(super) slide: Nanos,
+    pub(super) max_count: u64,
 }
 
 /// What one key has open.
@@ -200,16 +201,28 @@ impl<P> Default for Open<P> {
 
 impl Sliding {
     /// The start and end of the slice that covers `time`.
-    fn slice(&self, time: Nanos) -> (Nanos, Nanos) {
-        let start = time.div_euclid(self.slide) * self.slide;
+    pub(super) fn slice(&self, time: Nanos) -> (Nanos, Nanos) {
+        let start = self.last_window(time);
         // A window ends in the middle of it, unless the slide divides the size.
         let cut = start + self.size % self.slide;
         if time < cut { (start, cut) } else { (cut, start + self.slide) }
     }
 
     /// The start of the first window that ends after `time`, and so covers it.
-    fn first_window(&self, time: Nanos) -> Nanos {
+    pub(super) fn first_window(&self, time: Nanos) -> Nanos {
         (time - self.size).div_euclid(self.slide) * self.slide + self.slide
+    }
+
+    /// The start of the last window that covers `time`.
+    pub(super) fn last_window(&self, time: Nanos) -> Nanos {
+        time.div_euclid(self.slide) * self.slide
+    }
+
+    /// The starts of windows in a range that begins with one.
+    pub(super) fn starts(&self, range: Range<Nanos>) -> impl Iterator<Item = Nanos> + use<> {
+        let slide = self.slide;
+        std::iter::successors(Some(range.start), move |start| Some(start + slide))
+            .take_while(move |start| *start < range.end)
     }
 
     /// The start of the window that is to be sent next.
@@ -219,8 +232,7 @@ impl Sliding {
 
     /// The starts of the windows that cover `time` and are still to be sent.
     fn windows<P>(&self, open: &Open<P>, time: Nanos) -> impl Iterator<Item = Nanos> + use<P> {
-        let (first, slide) = (self.first_window(time).max(open.floor), self.slide);
-        std::iter::successors(Some(first), move |start| Some(start + slide)).take_while(move |start| *start <= time)
+        self.starts(self.first_window(time).max(open.floor)..time + 1)
     }
 
     /// Counts an item, and closes the windows that are full.
@@ -325,8 +337,7 @@ impl<T, Tag, C: Content<T, Tag> + Shared<T, Tag>> Layout<T, Tag, C> for Sliding 
     }
 
     fn is_late(&self, _open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool {
-        let last = time.div_euclid(self.slide) * self.slide;
-        last + self.size <= limit
+        self.last_window(time) + self.size <= limit
     }
 
     fn due(&self, open: &Self::Open) -> Nanos {

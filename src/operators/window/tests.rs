@@ -560,46 +560,86 @@ fn a_max_jump_of_zero_is_refused() {
     let _ = window.with_max_jump(Duration::ZERO);
 }
 
-/// Of each window the last revision that came, in the order of their ends; and how many were corrections.
-fn last_revisions<S>(stage: &S, events: &[Event]) -> (Vec<Seen>, usize)
+/// What a table holds that follows the corrections, which items are late, and how many results were replaced.
+fn table_and_late<S>(stage: &S, events: &[Event]) -> (Vec<Seen>, Vec<u32>, usize)
 where
     S: Stage<In = Event, Out = Keyed<u8, Revised<Window<Event>>>>,
 {
     let mut run = Harness::new(stage);
-    events.iter().for_each(|event| run.item(*event));
-    run.end();
-    let (mut last, mut corrections) = (std::collections::BTreeMap::new(), 0);
-    for Keyed { key, window: Revised { window, revision } } in run.items() {
-        corrections += usize::from(revision > 0);
-        let bounds = (window.end, key);
-        let before = last.insert(bounds, (revision, one(Keyed { key, window })));
-        assert_eq!(revision, before.map_or(0, |(revision, _)| revision + 1));
+    let (mut table, mut late, mut replaced) = (Vec::<(u32, Seen)>::new(), Vec::new(), 0);
+    let mut follow = |outputs: Vec<crate::Result<Keyed<u8, Revised<Window<Event>>>>>| {
+        for output in outputs {
+            let Keyed { key, window: Revised { window, revision, replaces } } = match output {
+                Ok(revised) => revised,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Late);
+                    late.push(error.take_item::<Event>().unwrap().2);
+                    continue;
+                }
+            };
+            assert_eq!(revision > 0, !replaces.is_empty());
+            assert!(replaces.is_sorted_by_key(|bounds| bounds.start));
+            let last = replaces.iter().map(|bounds| {
+                let is_it = |(_, seen): &(u32, Seen)| {
+                    (seen.0, seen.1, seen.2) == (key, millis(bounds.start), millis(bounds.end))
+                };
+                // The newest, if one that was full has the same bounds.
+                table.remove(table.iter().rposition(is_it).expect("it was emitted and not replaced")).0
+            });
+            assert_eq!(last.max().map_or(0, |last| last + 1), revision);
+            replaced += replaces.len();
+            table.push((revision, one(Keyed { key, window })));
+        }
+    };
+    for event in events {
+        run.item(*event);
+        follow(run.outputs());
     }
+    run.end();
+    follow(run.outputs());
     let step = &run.steps()[0];
-    assert_eq!((step.delivered, step.failed, step.held()), (events.len() as u64, 0, 0));
-    (last.into_values().map(|(_, seen)| seen).collect(), corrections)
+    assert_eq!((step.delivered, step.failed, step.held()), ((events.len() - late.len()) as u64, late.len() as u64, 0));
+    let mut table: Vec<_> = table.into_iter().map(|(_, seen)| seen).collect();
+    table.sort();
+    (table, late, replaced)
 }
 
+/// The same windows with `allowed` as lateness instead, for any disorder: the table comes to the same, and the same items are
+/// late.
 #[test]
-fn with_corrections_the_last_revisions_are_those_of_sorted_items() {
-    let mut corrected = 0;
-    for seed in 0..300 {
-        let mut rng = Rng::with_seed(seed);
-        let lateness = rng.u64(1..60);
-        let (events, size) = (disordered(&mut rng, lateness), rng.i64(1..40));
-        let window = TumblingWindow::new(ms(size as u64)).with_key(|event: &Event| event.1);
-        let window = window.with_event_time(time, Duration::ZERO).with_corrections(ms(lateness));
-        let (mut seen, corrections) = last_revisions(&window, &events);
-        let mut expected = hopping(&sorted(&events), size, size);
-        // Items of the same time lie in the order of their arrival.
-        let order = |seen: &mut Vec<Seen>| {
-            seen.iter_mut().for_each(|seen| seen.3.sort());
-            seen.sort();
+fn corrections_come_to_what_a_longer_lateness_gives() {
+    let mut replaced = [0; 3];
+    for seed in 0..1_000 {
+        let rng = &mut Rng::with_seed(seed);
+        let events = disordered(rng, 100);
+        let (size, slide) = (rng.u64(1..60), rng.u64(1..60));
+        let (size, slide) = (ms(size.max(slide)), ms(size.min(slide)));
+        let (lateness, allowed) = (ms(rng.u64(0..60)), ms(rng.u64(1..60)));
+        let most = if rng.bool() { rng.usize(1..5) } else { usize::MAX };
+        let longest = if rng.bool() { ms(rng.u64(1..120)) } else { ms(1_000_000) };
+        let key = |event: &Event| event.1;
+        let in_order = |(mut windows, late): (Vec<Seen>, Vec<u32>)| {
+            windows.sort();
+            (windows, late)
         };
-        order(&mut seen);
-        order(&mut expected);
-        assert_eq!(seen, expected, "seed {seed}");
-        corrected += corrections;
+
+        let tumbling = || TumblingWindow::new(size).with_key(key).max_count(most);
+        let expected = in_order(windows_and_late(&tumbling().with_event_time(time, lateness + allowed), &events));
+        let seen = table_and_late(&tumbling().with_event_time(time, lateness).with_corrections(allowed), &events);
+        assert_eq!((seen.0, seen.1), expected, "tumbling, seed {seed}");
+        replaced[0] += seen.2;
+
+        let sliding = || SlidingWindow::new(size).with_slide(slide).with_key(key).max_count(most);
+        let expected = in_order(windows_and_late(&sliding().with_event_time(time, lateness + allowed), &events));
+        let seen = table_and_late(&sliding().with_event_time(time, lateness).with_corrections(allowed), &events);
+        assert_eq!((seen.0, seen.1), expected, "sliding, seed {seed}");
+        replaced[1] += seen.2;
+
+        let session = || SessionWindow::new(key).with_gap(slide).with_max_duration(longest).max_count(most);
+        let expected = in_order(windows_and_late(&session().with_event_time(time, lateness + allowed), &events));
+        let seen = table_and_late(&session().with_event_time(time, lateness).with_corrections(allowed), &events);
+        assert_eq!((seen.0, seen.1), expected, "sessions, seed {seed}");
+        replaced[2] += seen.2;
     }
-    assert!(corrected > 300);
+    assert!(replaced.iter().all(|replaced| *replaced > 1_000), "{replaced:?}");
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::WindowConfig;
 use super::content::{Content, Folded, Items, Unfit, Window};
-use super::correcting::{Corrected, Correcting};
+use super::correcting::Apart;
 use super::keys::NoKey;
 use super::operator::{At, Closed, Layout, Shape};
 use super::pieces::{Piece, Pieces};
-use super::time::{ArrivalTime, EventTime, Nanos, span};
+use super::time::{ArrivalTime, Nanos, span};
 use super::windows::Windows;
 use crate::folds::FoldWith;
 use crate::operators::shorthand;
@@ -95,59 +95,6 @@ impl<T> TumblingWindow<T> {
     }
 }
 
-impl<T, K, F, C> TumblingWindow<T, K, EventTime<F>, C> {
-    /// Keeps each window for `allowed` after it was emitted, and emits it again, whole, for each item that still comes for it:
-    /// as a [`Revised`](crate::Revised) window, which says whether it is a correction.
-    ///
-    /// A window is emitted for the first time when the watermark has reached its end, and forgotten when the watermark is
-    /// `allowed` beyond that, at the end of the input, and after a
-    /// [silence](crate::windows::Windows::with_idle_timeout). Until then no item of its time is late. What comes for a window that
-    /// had no items is emitted at once, with revision 0. So whoever stores the results by bounds and key, and replaces what
-    /// is there, ends up with what all items in time make.
-    ///
-    /// The lateness given to [`with_event_time`](Self::with_event_time) delays the results; this does not. Flink calls it
-    /// *allowed lateness*, and Beam a trigger with accumulating panes.
-    ///
-    /// Items must be `Clone`, or with [`aggregate`](Self::aggregate), which has to come before this, the states: each emission
-    /// gives away a copy. If that panics, an error item takes the place of that emission; the window stays. A window with
-    /// [`max_count`](Self::max_count) items is emitted when it is full, and not kept: what comes for the same time after that is
-    /// another window with the same bounds, whose revisions count from 0 as well.
-    ///
-    /// An item counts as delivered when its window is first emitted, or by the correction that has it. With
-    /// [delivery](crate::delivery), its record is acknowledged only when the window is forgotten, so that a restart does not
-    /// correct a result by one that lacks items.
-    ///
-    /// Corrections are emitted as they come. So the order of ends is that of the first emissions only.
-    ///
-    /// *Memory.* In addition to the open windows, those of the time `allowed`, for each key.
-    ///
-    /// ```
-    /// use std::time::{Duration, SystemTime};
-    /// use streamz::{Pipeline, Stream, TumblingWindow};
-    ///
-    /// let seconds = Duration::from_secs;
-    /// let counts = TumblingWindow::new(seconds(10))
-    ///     .with_event_time(move |second: &u64| SystemTime::UNIX_EPOCH + seconds(*second), Duration::ZERO)
-    ///     .aggregate(|| 0, |count, _| *count += 1)
-    ///     .with_corrections(seconds(60));
-    /// let pipeline = Pipeline::new("late");
-    /// let counts = Stream::from_iter(&pipeline, [1, 2, 11, 3, 25]).through(&counts).collect::<Vec<_>>()?;
-    /// let seen: Vec<_> = counts.iter().map(|count| (count.window.result, count.revision)).collect();
-    /// assert_eq!(seen, [(2, 0), (3, 1), (1, 0), (1, 0)]);
-    /// assert!(counts[1].is_correction());
-    /// # Ok::<(), streamz::StreamError>(())
-    /// ```
-    ///
-    /// # Panics
-    /// If `allowed` is zero or more than 10,000 years.
-    #[track_caller]
-    #[doc(alias("allowed_lateness", "late", "update", "retraction"))]
-    pub fn with_corrections(self, allowed: Duration) -> Windows<Correcting, T, K, EventTime<F>, Corrected<C>> {
-        let keep = span("allowed", allowed);
-        self.reshaped(|tumbling| Correcting::new(tumbling, keep), Corrected)
-    }
-}
-
 impl<T, K, S> TumblingWindow<T, K, S, Items> {
     /// Keeps a state for each window instead of its items, and sends [`AggregateWindow`](crate::AggregateWindow)s.
     ///
@@ -189,19 +136,25 @@ shorthand! {
 /// A piece is a window, from its start to its end.
 #[derive(Debug, Clone)]
 pub struct Tumbling {
-    pub(super) size: Nanos,
-    pub(super) max_count: u64,
+    size: Nanos,
+    max_count: u64,
 }
 
 impl Tumbling {
     /// When the window of that time begins.
-    pub(super) fn start(&self, time: Nanos) -> Nanos {
+    fn start(&self, time: Nanos) -> Nanos {
         time.div_euclid(self.size) * self.size
     }
 }
 
+impl Apart for Tumbling {
+    fn end<P>(&self, piece: &Piece<P>) -> Nanos {
+        piece.end
+    }
+}
+
 fn close<T, Tag, C: Content<T, Tag>>(content: &C, piece: Option<Piece<C::Pane>>) -> Closed<C::Window> {
-    let settled = piece.as_ref().map_or(0, |piece| piece.count);
+    let settled = piece.as_ref().map_or(0, |piece| content.unsettled(&piece.pane, piece.count));
     Closed::new(settled, || piece.map(|piece| content.window(piece.pane, piece.start, piece.end, piece.count)))
 }
 

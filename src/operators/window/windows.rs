@@ -39,6 +39,7 @@ pub use super::operator::Shape;
 use super::operator::WindowOperator;
 pub use super::session::Session;
 pub use super::sliding::Sliding;
+use super::time::span;
 pub use super::time::{ArrivalTime, EventTime, TimeSource};
 pub use super::tumbling::Tumbling;
 use crate::folds::Fold;
@@ -88,17 +89,6 @@ impl<H, T, K> Windows<H, T, K, ArrivalTime, Items> {
 }
 
 impl<H, T, K, S, C> Windows<H, T, K, S, C> {
-    /// The same, with windows that lie in another way and hold something else.
-    pub(super) fn reshaped<G, D>(
-        self,
-        shape: impl FnOnce(H) -> G,
-        content: impl FnOnce(C) -> D,
-    ) -> Windows<G, T, K, S, D> {
-        let Self { shape: own, keying, time, content: held, max_count, max_keys, options, types } = self;
-        let (shape, content) = (shape(own), content(held));
-        Windows { shape, keying, time, content, max_count, max_keys, options, types }
-    }
-
     common_options! {
         with_name: options.name,
         /// Sets how many windows may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
@@ -238,6 +228,79 @@ impl<H, T, K, F, C> Windows<H, T, K, EventTime<F>, C> {
     pub fn with_max_jump(mut self, max_jump: Duration) -> Self {
         self.time.set_max_jump(max_jump);
         self
+    }
+}
+
+impl<H, T, K, F, C> Windows<H, T, K, EventTime<F>, C> {
+    /// Keeps each window for the duration `allowed` after it was emitted, and emits it again, whole, for each late item that
+    /// arrives for it: as a [`Revised`](crate::Revised) window, which names the results that it replaces.
+    ///
+    /// A window is emitted for the first time when the watermark has reached its end, and forgotten when the watermark is
+    /// `allowed` beyond that, at the end of the input, and after a
+    /// [silence](Self::with_idle_timeout). Until then no item of its time is late. The first item that arrives late for a window
+    /// without items emits it at once, with revision 0. So a table in which each result replaces those that it names ends
+    /// up with what the windows would be if the lateness given to [`with_event_time`](Self::with_event_time) were longer by
+    /// `allowed`, and the same items are late. That lateness delays the results; this one does not. Flink calls it
+    /// *allowed lateness*; in Beam it is a trigger with accumulating and retracting panes.
+    ///
+    /// - *Tumbling windows.* A correction replaces the last result with the same bounds.
+    /// - *Sliding windows.* The same. A late item emits each window that covers it, one after the other: up to `size / slide` of
+    ///   them.
+    /// - *Sessions.* A late item may extend a session that was emitted, or join several of them. The correction names the
+    ///   bounds of each. If the session ends after the watermark now, its correction is emitted when the watermark has reached
+    ///   that end; until then the old results stand.
+    ///
+    /// Items must be `Clone`, because each emission gives away a copy. With `aggregate`, which must be called before this as
+    /// all methods that change the windows, the states of tumbling windows and sessions must be `Clone`; those of sliding
+    /// windows are merged into a new one. If that panics, an error item takes the place of the emission; the window stays,
+    /// and its next emission replaces the results that still stand. A window with [`max_count`](Self::max_count) items is emitted
+    /// when it is full, and not kept: items that arrive later for the same time make another window, which may have the
+    /// same bounds and begins with revision 0.
+    ///
+    /// An item counts as delivered when it is emitted for the first time with the last of its windows. With
+    /// [delivery](crate::delivery), its record is acknowledged only when the window is forgotten, so that a restart does not
+    /// correct a result by one that lacks items.
+    ///
+    /// Corrections are emitted when the late item arrives. So only the first emissions are in the order of their ends.
+    ///
+    /// *Memory.* In addition to the open windows, those of the duration `allowed`, for each key; for each of them about 100
+    /// bytes, and its items or state, which sliding windows share. Kept windows count for [`with_max_keys`](Self::with_max_keys).
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use std::time::{Duration, SystemTime};
+    /// use streamz::{Pipeline, Revised, SessionWindow, Stream};
+    ///
+    /// let seconds = Duration::from_secs;
+    /// let visits = SessionWindow::new(|_: &u64| ())
+    ///     .with_gap(seconds(10))
+    ///     .with_event_time(move |second: &u64| SystemTime::UNIX_EPOCH + seconds(*second), Duration::ZERO)
+    ///     .with_corrections(seconds(60));
+    /// let pipeline = Pipeline::new("late");
+    /// let (mut table, mut replaced) = (BTreeMap::new(), Vec::new());
+    /// // 9 comes late, and joins two visits that were emitted.
+    /// for visit in Stream::from_iter(&pipeline, [1, 15, 40, 9]).through(&visits) {
+    ///     let Revised { window, replaces, .. } = visit?.window;
+    ///     replaced.push(replaces.len());
+    ///     for bounds in replaces {
+    ///         table.remove(&bounds.start);
+    ///     }
+    ///     table.insert(window.start, window.items);
+    /// }
+    /// assert_eq!(replaced, [0, 0, 2, 0]);
+    /// assert_eq!(table.into_values().collect::<Vec<_>>(), [vec![1, 9, 15], vec![40]]);
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If `allowed` is zero or more than 10,000 years.
+    #[track_caller]
+    #[doc(alias("allowed_lateness", "late", "update", "retraction", "accumulating"))]
+    pub fn with_corrections(self, allowed: Duration) -> Windows<Correcting<H>, T, K, EventTime<F>, Corrected<C>> {
+        let keep = span("allowed", allowed);
+        let Self { shape, keying, time, content, max_count, max_keys, options, types } = self;
+        let (shape, content) = (Correcting::new(shape, keep), Corrected(content));
+        Windows { shape, keying, time, content, max_count, max_keys, options, types }
     }
 }
 

@@ -109,6 +109,25 @@ pub fn register(registry: &mut Registry) {
     );
     registry.add(
         Subject::new(
+            "SlidingWindow with corrections",
+            &[],
+            (|item| item, |revised: &Revised<Window<Item>>| Seen::of::<Vec<Item>>(&revised.window.items)),
+            |site| {
+                let time = move |item: &Item| {
+                    site.faults.panic_only(item.value());
+                    time(item)
+                };
+                let windows = SlidingWindow::new(seconds(5)).with_slide(seconds(2));
+                windows.with_event_time(time, Duration::ZERO).with_corrections(seconds(6))
+            },
+            |input, faults| models::windows(input, faults, Failing::BeforeItsTime, (5, 2), second),
+        )
+        .closure(Closure::Panics)
+        .holds(1)
+        .room(|_| 16),
+    );
+    registry.add(
+        Subject::new(
             "SlidingWindow that sums",
             &[],
             (|item| item, |window: &AggregateWindow<u64>| Seen::Value(window.result)),
@@ -141,6 +160,28 @@ pub fn register(registry: &mut Registry) {
                 };
                 let sessions = SessionWindow::new(key).with_gap(seconds(2));
                 sessions.with_event_time(time, Duration::ZERO)
+            },
+            |input, faults| models::sessions(input, faults, 2, second, |value| value / 3),
+        )
+        .closure(Closure::Panics)
+        .holds(4)
+        .room(|_| 16),
+    );
+    registry.add(
+        Subject::new(
+            "SessionWindow with corrections",
+            &[],
+            (
+                |item| item,
+                |keyed: &Keyed<u64, Revised<Window<Item>>>| Seen::of::<Vec<Item>>(&keyed.window.window.items),
+            ),
+            |site| {
+                let key = move |item: &Item| {
+                    site.faults.panic_only(item.value());
+                    item.value() / 3
+                };
+                let sessions = SessionWindow::new(key).with_gap(seconds(2));
+                sessions.with_event_time(time, Duration::ZERO).with_corrections(seconds(6))
             },
             |input, faults| models::sessions(input, faults, 2, second, |value| value / 3),
         )

@@ -1,11 +1,12 @@
 //! Items put together by their time, and taken apart again.
 
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
 use streamz::{
     Aggregate, AggregateWindow, AsyncMapper, BoxProcessor, Buffer, CancelToken, FanIn, Keyed, Mapper, Partition,
-    Processor, SessionWindow, SlidingWindow, Stage, Stream, TumblingWindow, Unbatcher, Window,
+    Processor, Revised, SessionWindow, SlidingWindow, Stage, Stream, TumblingWindow, Unbatcher, Window,
 };
 
 use super::{Op, Wire, capacity, dawdle, panics, through};
@@ -13,8 +14,20 @@ use crate::common::faults::{Faults, panic_on_purpose};
 use crate::common::item::Item;
 use crate::common::seen::{Kind, Seen};
 
-const MENU: &[fn(&mut Rng) -> Op] =
-    &[tumbling, tumbling_keyed, sliding, session, joined, event_time, late, jumps, sliding_states, aggregate, merged];
+const MENU: &[fn(&mut Rng) -> Op] = &[
+    tumbling,
+    tumbling_keyed,
+    sliding,
+    session,
+    joined,
+    event_time,
+    corrected,
+    late,
+    jumps,
+    sliding_states,
+    aggregate,
+    merged,
+];
 
 pub(super) fn random(rng: &mut Rng) -> Op {
     MENU[rng.usize(..MENU.len())](rng)
@@ -139,6 +152,56 @@ fn event_time(rng: &mut Rng) -> Op {
     let window = window.with_idle_timeout(idle);
     let what = format!("tumbling windows of {size:?} by value, idle after {idle:?}, {faults:?}");
     each(what, wire(rng, window, items), faults, 1)
+}
+
+/// A window, and the bounds of those that it replaces.
+type Correction = (Range<SystemTime>, Vec<Item>, Vec<Range<SystemTime>>);
+
+fn correction(Revised { window, replaces, .. }: Revised<Window<Item>>) -> Correction {
+    (window.start..window.end, window.items, replaces)
+}
+
+/// The values are the times, in any order, and each window is emitted as soon as it can be: a table that follows the
+/// corrections has each item in as many results as cover it.
+fn corrected(rng: &mut Rng) -> Op {
+    fn follow<W: Stage<In = Item>>(
+        window: W,
+        correction: impl Fn(W::Out) -> Correction + Send + Sync + 'static,
+    ) -> impl Stage<In = Item, Out = AggregateWindow<Vec<(Range<SystemTime>, Vec<Item>)>>> {
+        let table = Aggregate::new(Vec::new, |table: &mut Vec<_>, (bounds, items, replaces): &Correction| {
+            for replaced in replaces {
+                table.swap_remove(table.iter().position(|(bounds, _)| bounds == replaced).expect("it was emitted"));
+            }
+            table.push((bounds.clone(), items.clone()));
+        });
+        window.fuse(Mapper::new(correction)).fuse(table)
+    }
+    let items = |table: AggregateWindow<Vec<(Range<SystemTime>, Vec<Item>)>>| {
+        table.result.into_iter().flat_map(|(_, items)| items).collect()
+    };
+    let (size, kind, faults) = (Duration::from_secs(rng.u64(1..20)), rng.u8(..3), panics(rng));
+    let time = move |item: &Item| {
+        faults.panic_only(item.value());
+        seconds(item.value())
+    };
+    let what = format!("corrected windows of kind {kind} and {size:?} by value, {faults:?}");
+    let (none, always) = (Duration::ZERO, Duration::from_secs(1_000_000_000));
+    match kind {
+        0 => {
+            let window = TumblingWindow::new(size).with_event_time(time, none).with_corrections(always);
+            each(what, wire(rng, follow(window, correction), items), faults, 1)
+        }
+        1 => {
+            let window = SlidingWindow::new(size * 3).with_slide(size).with_event_time(time, none);
+            each(what, wire(rng, follow(window.with_corrections(always), correction), items), faults, 3)
+        }
+        _ => {
+            let window = SessionWindow::new(|_: &Item| ()).with_gap(size).with_event_time(time, none);
+            let window = window.with_corrections(always);
+            let correction = |Keyed { window, .. }: Keyed<(), Revised<Window<Item>>>| correction(window);
+            each(what, wire(rng, follow(window, correction), items), faults, 1)
+        }
+    }
 }
 
 /// What belongs to a window that ended before something that came earlier is too late.

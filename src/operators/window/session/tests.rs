@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::testing::Harness;
-use crate::{ErrorKind, Keyed, ManualClock, Pipeline, Stream, StreamError, Window};
+use crate::windows::EventTime;
+use crate::{ErrorKind, Keyed, ManualClock, Operator, Pipeline, Revised, Stream, StreamError, Window};
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -36,11 +37,11 @@ fn seen(sessions: Vec<Keyed<char, Window<(char, u64)>>>) -> Vec<Session> {
     sessions.into_iter().map(one).collect()
 }
 
-fn by_time(
-    gap: u64,
-    lateness: u64,
-) -> SessionWindow<(char, u64), ByKey<char, Letter>, impl super::super::time::TimeSource<(char, u64)>> {
-    by_letter(gap).with_event_time(|(_, n)| ManualClock::new().wall() + ms(*n), ms(lateness))
+type Time = fn(&(char, u64)) -> SystemTime;
+
+fn by_time(gap: u64, lateness: u64) -> SessionWindow<(char, u64), ByKey<char, Letter>, EventTime<Time>> {
+    let time: Time = |(_, n)| ManualClock::new().wall() + ms(*n);
+    by_letter(gap).with_event_time(time, ms(lateness))
 }
 
 /// D-42: of the Go counterpart, sessions up to a quarter of the gap further apart are one.
@@ -220,4 +221,86 @@ fn a_gap_of_zero_is_refused() {
 #[should_panic(expected = "`max_duration` must be greater than zero")]
 fn a_duration_of_zero_is_refused() {
     let _ = by_letter(1).with_max_duration(ms(0));
+}
+
+/// Key, items, revision, and the bounds of what it replaces.
+type Correction = (char, Vec<u64>, u32, Vec<(u64, u64)>);
+
+type Corrected = Keyed<char, Revised<Window<(char, u64)>>>;
+
+fn corrections(run: &mut Harness<impl Operator<Out = Corrected>>) -> Vec<Correction> {
+    let one = |Keyed { key, window: Revised { window, revision, replaces } }: Corrected| {
+        let items = window.items.into_iter().map(|(_, n)| n).collect();
+        let bounds = |range: std::ops::Range<SystemTime>| (millis(range.start), millis(range.end));
+        (key, items, revision, replaces.into_iter().map(bounds).collect())
+    };
+    run.items().into_iter().map(one).collect()
+}
+
+#[test]
+fn a_late_item_that_joins_emitted_sessions_replaces_each() {
+    let mut run = Harness::new(&by_time(10, 0).with_corrections(ms(100)));
+    [('a', 1), ('b', 1), ('a', 15), ('a', 60)].into_iter().for_each(|item| run.item(item));
+    assert_eq!(
+        corrections(&mut run),
+        [('a', vec![1], 0, vec![]), ('b', vec![1], 0, vec![]), ('a', vec![15], 0, vec![])]
+    );
+    run.item(('a', 9));
+    assert_eq!(corrections(&mut run), [('a', vec![1, 9, 15], 1, vec![(1, 11), (15, 25)])]);
+    // The joined one is extended on both sides: one result stands.
+    run.item(('a', 20));
+    assert_eq!(corrections(&mut run), [('a', vec![1, 9, 15, 20], 2, vec![(1, 25)])]);
+    run.item(('a', 0));
+    assert_eq!(corrections(&mut run), [('a', vec![0, 1, 9, 15, 20], 3, vec![(1, 30)])]);
+    // Of its own, and too late for what was emitted.
+    run.item(('b', 40));
+    assert_eq!(corrections(&mut run), [('b', vec![40], 0, vec![])]);
+    run.end();
+    assert_eq!(corrections(&mut run), [('a', vec![60], 0, vec![])]);
+    let step = &run.steps()[0];
+    assert_eq!((step.delivered, step.failed, step.held()), (8, 0, 0));
+}
+
+#[test]
+fn a_session_that_goes_on_is_corrected_when_it_ends() {
+    let mut run = Harness::new(&by_time(10, 0).with_corrections(ms(100)));
+    // 10 is emitted when 21 has come; 19 joins it with 21, which is open.
+    [('a', 10), ('a', 21)].into_iter().for_each(|item| run.item(item));
+    assert_eq!(corrections(&mut run), [('a', vec![10], 0, vec![])]);
+    run.item(('a', 19));
+    assert_eq!(corrections(&mut run), []);
+    run.item(('b', 31));
+    assert_eq!(corrections(&mut run), [('a', vec![10, 19, 21], 1, vec![(10, 20)])]);
+}
+
+#[test]
+fn a_session_is_forgotten_after_the_allowed_time() {
+    let mut run = Harness::new(&by_time(10, 0).with_corrections(ms(20)));
+    // With 9 it ends at 19, so that it is kept until the watermark is 39.
+    [('a', 0), ('b', 29), ('a', 9), ('b', 38), ('a', 8)].into_iter().for_each(|item| run.item(item));
+    let revisions: Vec<_> =
+        corrections(&mut run).into_iter().map(|(_, items, revision, _)| (items, revision)).collect();
+    assert_eq!(revisions, [(vec![0], 0), (vec![0, 9], 1), (vec![0, 8, 9], 2)]);
+    run.item(('b', 39));
+    run.item(('a', 9));
+    assert_eq!(run.outputs().pop().unwrap().unwrap_err().kind(), ErrorKind::Late);
+    run.end();
+    assert_eq!(corrections(&mut run), [('b', vec![29, 38, 39], 0, vec![])]);
+}
+
+#[test]
+fn sessions_that_cannot_be_joined_fail_only_unsent_items() {
+    let time = |(_, n): &(char, u64)| ManualClock::new().wall() + ms(*n);
+    let counts = by_letter(10).with_event_time(time, ms(0));
+    let counts =
+        counts.aggregate(|| 0, |count, _| *count += 1, |_: &mut u64, _| panic!("no")).with_corrections(ms(100));
+    let mut run = Harness::new(&counts);
+    [('a', 1), ('a', 15), ('b', 40), ('a', 9)].into_iter().for_each(|item| run.item(item));
+    let outputs: Vec<_> = run.outputs().into_iter().map(|output| output.ok().map(|keyed| keyed.window)).collect();
+    let seen: Vec<_> = outputs.iter().flatten().map(|seen| (seen.window.result, seen.replaces.len())).collect();
+    // The state of the later session is lost; the result that was emitted of it stands.
+    assert_eq!((seen, outputs.len()), (vec![(1, 0), (1, 0), (2, 1)], 4));
+    run.end();
+    let step = &run.steps()[0];
+    assert_eq!((step.delivered, step.failed, step.held()), (4, 0, 0));
 }

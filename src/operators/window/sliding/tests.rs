@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::testing::Harness;
-use crate::{ErrorKind, ManualClock, Pipeline, Stream, StreamError, Window, folds};
+use crate::windows::EventTime;
+use crate::{ErrorKind, ManualClock, Operator, Pipeline, Revised, Stream, StreamError, Window, folds};
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -28,7 +29,7 @@ fn seen<T>(windows: Vec<Window<T>>) -> Vec<(i64, i64, Vec<T>)> {
     windows.into_iter().map(|window| (millis(window.start), millis(window.end), window.items)).collect()
 }
 
-fn by_time(size: u64, slide: u64) -> SlidingWindow<u64, NoKey, impl super::super::time::TimeSource<u64>> {
+fn by_time(size: u64, slide: u64) -> SlidingWindow<u64, NoKey, EventTime<impl Fn(&u64) -> SystemTime + Send + Sync>> {
     SlidingWindow::new(ms(size))
         .with_slide(ms(slide))
         .with_event_time(|n: &u64| ManualClock::new().wall() + ms(*n), ms(0))
@@ -290,4 +291,75 @@ fn a_slide_that_leaves_gaps_is_refused() {
 #[should_panic(expected = "`slide` must be greater than zero")]
 fn a_slide_of_zero_is_refused() {
     let _ = SlidingWindow::<u8>::new(ms(10)).with_slide(ms(0));
+}
+
+/// Start, items, revision, and the starts of what it replaces.
+fn corrections<T>(run: &mut Harness<impl Operator<Out = Revised<Window<T>>>>) -> Vec<(i64, Vec<T>, u32, Vec<i64>)> {
+    let one = |Revised { window, revision, replaces }: Revised<Window<T>>| {
+        let replaces = replaces.into_iter().map(|bounds| millis(bounds.start)).collect();
+        (millis(window.start), window.items, revision, replaces)
+    };
+    run.items().into_iter().map(one).collect()
+}
+
+#[test]
+fn a_late_item_emits_each_window_that_covers_it() {
+    let mut run = Harness::new(&by_time(20, 10).with_corrections(ms(10)));
+    [1, 25].into_iter().for_each(|n| run.item(n));
+    assert_eq!(corrections(&mut run), [(-10, vec![1], 0, vec![]), (0, vec![1], 0, vec![])]);
+    // Of the windows of 3, that from -10 was forgotten at 20; of those of 12, that from 10 is open.
+    run.item(3);
+    run.item(12);
+    assert_eq!(corrections(&mut run), [(0, vec![1, 3], 1, vec![0]), (0, vec![1, 3, 12], 2, vec![0])]);
+    run.item(30);
+    assert_eq!(corrections(&mut run), [(10, vec![12, 25], 0, vec![])]);
+    // 9 is late, and 11 is not.
+    run.item(9);
+    assert_eq!(run.outputs().pop().unwrap().unwrap_err().kind(), ErrorKind::Late);
+    run.item(11);
+    assert_eq!(corrections(&mut run), [(10, vec![11, 12, 25], 1, vec![10])]);
+    run.end();
+    assert_eq!(corrections(&mut run), [(20, vec![25, 30], 0, vec![]), (30, vec![30], 0, vec![])]);
+    let step = &run.steps()[0];
+    assert_eq!((step.delivered, step.failed, step.held()), (6, 1, 0));
+}
+
+#[test]
+fn corrections_wait_for_room_and_hold_their_item() {
+    let mut run = Harness::new(&by_time(50, 10).with_corrections(ms(1_000))).with_capacity(2);
+    [100, 1_000].into_iter().for_each(|n| run.item(n));
+    while !run.items().is_empty() {}
+    run.item(99);
+    let mut emitted = Vec::new();
+    loop {
+        // All that there was room for.
+        let held = run.steps()[0].held();
+        let items = run.items();
+        assert!(items.len() <= 2 && held >= 1);
+        if items.is_empty() {
+            break;
+        }
+        emitted.extend(items.into_iter().map(|revised| (millis(revised.window.start), revised.revision)));
+    }
+    assert_eq!(emitted, [(50, 0), (60, 1), (70, 1), (80, 1), (90, 1)]);
+}
+
+#[test]
+fn a_correction_whose_merge_panics_leaves_what_it_would_replace() {
+    let merge = |sum: &mut u64, later: &u64| {
+        *sum += later;
+        assert_ne!(*sum, 5, "five");
+    };
+    let sums = by_time(10, 10).aggregate(|| 0, |sum, n| *sum += n, merge).with_corrections(ms(100));
+    let mut run = Harness::new(&sums);
+    [1, 20, 4, 2].into_iter().for_each(|n| run.item(n));
+    let seen: Vec<_> = run
+        .outputs()
+        .into_iter()
+        .map(|output| output.ok().map(|sum| (sum.window.result, sum.revision, sum.replaces.len())))
+        .collect();
+    assert_eq!(seen, [Some((1, 0, 0)), None, Some((7, 1, 1))]);
+    run.end();
+    let step = &run.steps()[0];
+    assert_eq!((step.delivered, step.failed, step.held()), (3, 1, 0));
 }
