@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::operators::window::time::{EventTime, Times};
+use crate::operators::window::time::{EventTime, Times, time_options};
 
 /// One of the two streams of a [`Join`](crate::Join): how to read the key and the time of an item of type `T`, and how far
 /// out of order the items may come.
@@ -55,40 +55,16 @@ where
 }
 
 impl<T, K, F, G> JoinSide<T, K, F, G> {
-    /// Lets the watermark of this stream follow that of the other one when no item of this stream has been accepted for
-    /// `idle_timeout`, by the pipeline's clock. Defaults to never, as does `Duration::MAX`: then items of the other stream
-    /// wait for partners until this stream continues or ends.
-    ///
-    /// Set it for a stream that may be silent while the other one is not. An item that comes after the silence is late if it
-    /// is older than the watermark of the other stream. If both streams are silent, time has come to the greater of their
-    /// watermarks.
-    ///
-    /// While the output is full no input is taken, and the timeout does not run; it starts again when there is room.
-    ///
-    /// # Panics
-    /// If `idle_timeout` is zero.
-    #[track_caller]
-    pub fn with_idle_timeout(mut self, idle_timeout: Duration) -> Self {
-        self.time.set_idle_timeout(idle_timeout);
-        self
-    }
-
-    /// Refuses items whose time is more than `max_ahead` later than the present time of the pipeline's clock: see
-    /// [`Windows::with_max_ahead`](crate::windows::Windows::with_max_ahead). Defaults to no limit.
-    pub fn with_max_ahead(mut self, max_ahead: Duration) -> Self {
-        self.time.set_max_ahead(max_ahead);
-        self
-    }
-
-    /// Refuses items whose time is more than `max_jump` later than the greatest time accepted so far in this stream: see
-    /// [`Windows::with_max_jump`](crate::windows::Windows::with_max_jump). Defaults to no limit.
-    ///
-    /// # Panics
-    /// If `max_jump` is zero.
-    #[track_caller]
-    pub fn with_max_jump(mut self, max_jump: Duration) -> Self {
-        self.time.set_max_jump(max_jump);
-        self
+    time_options! {
+        /// Lets the watermark of this stream follow that of the other one when no item of this stream has been accepted for
+        /// `idle_timeout`, by the pipeline's clock. Defaults to never, as does `Duration::MAX`: then items of the other stream
+        /// wait for partners until this stream continues or ends.
+        ///
+        /// Set it for a stream that may be silent while the other one is not. An item that comes after the silence is late if it
+        /// is older than the watermark of the other stream. If both streams are silent, time has come to the greater of their
+        /// watermarks.
+        ///
+        /// While the output is full no input is taken, and the timeout does not run; it starts again when there is room.
     }
 }
 

@@ -8,7 +8,7 @@ use crate::clock::from_nanos;
 use crate::error::{ErrorKind, StreamError};
 use crate::operators::epochs::{Epoch, Epochs};
 use crate::operators::options::{Options, common_options};
-use crate::operators::window::time::{END, EventTime, NEVER, Nanos, TimeSource};
+use crate::operators::window::time::{END, EventTime, NEVER, Nanos, TimeSource, time_options};
 use crate::panic::Held;
 use crate::stage::operator::{Emit, Operator};
 use crate::stage::origins::Origins;
@@ -120,34 +120,10 @@ impl<T, F> SortByTime<T, F> {
         self
     }
 
-    /// Emits all that is held when no item has come for `idle_timeout`, by the pipeline's clock. Defaults to never, as
-    /// does `Duration::MAX`: then the last items of a stream that pauses wait for the next ones. While the output is
-    /// full no input is taken, and the timeout does not run; it starts again when there is room.
-    ///
-    /// # Panics
-    /// If `idle_timeout` is zero.
-    #[track_caller]
-    pub fn with_idle_timeout(mut self, idle_timeout: Duration) -> Self {
-        self.time.set_idle_timeout(idle_timeout);
-        self
-    }
-
-    /// Refuses items whose time is more than `max_ahead` later than the present time of the pipeline's clock. Defaults
-    /// to no limit. See [`TumblingWindow::with_max_ahead`](crate::TumblingWindow::with_max_ahead).
-    pub fn with_max_ahead(mut self, max_ahead: Duration) -> Self {
-        self.time.set_max_ahead(max_ahead);
-        self
-    }
-
-    /// Refuses items whose time is more than `max_jump` later than the greatest time accepted so far. Defaults to no
-    /// limit. See [`TumblingWindow::with_max_jump`](crate::TumblingWindow::with_max_jump).
-    ///
-    /// # Panics
-    /// If `max_jump` is zero.
-    #[track_caller]
-    pub fn with_max_jump(mut self, max_jump: Duration) -> Self {
-        self.time.set_max_jump(max_jump);
-        self
+    time_options! {
+        /// Emits all that is held when no item has come for `idle_timeout`, by the pipeline's clock. Defaults to never, as
+        /// does `Duration::MAX`: then the last items of a stream that pauses wait for the next ones. While the output is
+        /// full no input is taken, and the timeout does not run; it starts again when there is room.
     }
 }
 

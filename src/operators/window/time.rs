@@ -424,6 +424,42 @@ impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> Times<T> for EventTime<
     }
 }
 
+/// The setters of an operator whose items have a time, in an `impl` block: for a field `time: EventTime<..>`. What the timeout
+/// does is for the operator to say. [`Windows`](super::windows::Windows) explain the others.
+macro_rules! time_options {
+    ($(#[$idle:meta])+) => {
+        $(#[$idle])+
+        ///
+        /// # Panics
+        /// If `idle_timeout` is zero.
+        #[track_caller]
+        pub fn with_idle_timeout(mut self, idle_timeout: std::time::Duration) -> Self {
+            self.time.set_idle_timeout(idle_timeout);
+            self
+        }
+
+        /// Refuses items whose time is more than `max_ahead` later than the present time of the pipeline's clock. Defaults
+        /// to no limit. See [`Windows::with_max_ahead`](crate::windows::Windows::with_max_ahead).
+        pub fn with_max_ahead(mut self, max_ahead: std::time::Duration) -> Self {
+            self.time.set_max_ahead(max_ahead);
+            self
+        }
+
+        /// Refuses items whose time is more than `max_jump` later than the greatest time accepted so far in this stream.
+        /// Defaults to no limit. See [`Windows::with_max_jump`](crate::windows::Windows::with_max_jump).
+        ///
+        /// # Panics
+        /// If `max_jump` is zero.
+        #[track_caller]
+        pub fn with_max_jump(mut self, max_jump: std::time::Duration) -> Self {
+            self.time.set_max_jump(max_jump);
+            self
+        }
+    };
+}
+
+pub(in crate::operators) use time_options;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use crate::clock::from_nanos;
 use crate::operators::folds::{Fold, FoldWith};
 use crate::operators::options::{Options, common_options};
 use crate::operators::window::content::{AggregateWindow, Folded};
-use crate::operators::window::time::{ArrivalTime, EventTime, TimeSource, span};
+use crate::operators::window::time::{ArrivalTime, EventTime, TimeSource, span, time_options};
 
 /// Folds many items into one value: `T` in, [`AggregateWindow<A>`] out.
 ///
@@ -123,35 +123,11 @@ impl<T, F: Fold<T>> Aggregate<T, F> {
 }
 
 impl<T, F: Fold<T>, G> Aggregate<T, F, EventTime<G>> {
-    /// Folds all that is kept, and sends the open window, when no item has come for `idle_timeout`, by the pipeline's clock.
-    /// While the output is full no input is taken, and the timeout does not run; it starts again when there is room.
-    /// Defaults to never, as does `Duration::MAX`. The next window begins at the time of the last item; an older one that
-    /// comes later and is not too late goes there.
-    ///
-    /// # Panics
-    /// If `idle_timeout` is zero.
-    #[track_caller]
-    pub fn with_idle_timeout(mut self, idle_timeout: Duration) -> Self {
-        self.time.set_idle_timeout(idle_timeout);
-        self
-    }
-
-    /// Refuses items whose time is more than `max_ahead` later than the present time of the pipeline's clock. Defaults to
-    /// no limit. See [`TumblingWindow::with_max_ahead`](crate::TumblingWindow::with_max_ahead).
-    pub fn with_max_ahead(mut self, max_ahead: Duration) -> Self {
-        self.time.set_max_ahead(max_ahead);
-        self
-    }
-
-    /// Refuses items whose time is more than `max_jump` later than the greatest time accepted so far. Defaults to no
-    /// limit. See [`TumblingWindow::with_max_jump`](crate::TumblingWindow::with_max_jump).
-    ///
-    /// # Panics
-    /// If `max_jump` is zero.
-    #[track_caller]
-    pub fn with_max_jump(mut self, max_jump: Duration) -> Self {
-        self.time.set_max_jump(max_jump);
-        self
+    time_options! {
+        /// Folds all that is kept, and sends the open window, when no item has come for `idle_timeout`, by the pipeline's clock.
+        /// While the output is full no input is taken, and the timeout does not run; it starts again when there is room.
+        /// Defaults to never, as does `Duration::MAX`. The next window begins at the time of the last item; an older one that
+        /// comes later and is not too late goes there.
     }
 }
 
