@@ -66,6 +66,8 @@ impl Pipeline {
     /// | `streamz_step_abandoned_items_total` | counter | `stage`, `step` | received items that were held at a stop |
     /// | `streamz_step_absorbed_errors_total` | counter | `stage`, `step` | received error items that were not sent on |
     /// | `streamz_step_failed_calls_total` | counter | `stage`, `step` | calls that had no result, each attempt counted |
+    /// | `streamz_step_evicted_keys_total` | counter | `stage`, `step` | keys whose state ended early, because of too many |
+    /// | `streamz_step_expired_keys_total` | counter | `stage`, `step` | keys that were not used for their time to live |
     /// | `streamz_step_held_items` | gauge | `stage`, `step` | received items that are held |
     /// | `streamz_output_queued_items` | gauge | `stage`, `branch` | items that wait for the consumer |
     /// | `streamz_output_capacity_items` | gauge | `stage`, `branch` | items that may wait for the consumer |
@@ -199,6 +201,9 @@ metrics! {
     ABANDONED = counter("streamz_step_abandoned_items_total", Count, "received items that were held at a stop");
     ABSORBED = counter("streamz_step_absorbed_errors_total", Count, "received error items that were not sent on");
     FAILED_CALLS = counter("streamz_step_failed_calls_total", Count, "calls that had no result, each attempt counted");
+    EVICTED_KEYS =
+        counter("streamz_step_evicted_keys_total", Count, "keys whose state ended early, because of too many");
+    EXPIRED_KEYS = counter("streamz_step_expired_keys_total", Count, "keys that were not used for their time to live");
     HELD = gauge("streamz_step_held_items", Count, "received items that are held");
     QUEUED = gauge("streamz_output_queued_items", Count, "items that wait for the consumer");
     CAPACITY = gauge("streamz_output_capacity_items", Count, "items that may wait for the consumer");
@@ -363,6 +368,8 @@ impl Series<'_> {
                 series.count(&ABANDONED, step.abandoned);
                 series.count(&ABSORBED, step.errors_absorbed);
                 series.count(&FAILED_CALLS, step.failed_calls);
+                series.count(&EVICTED_KEYS, step.evicted_keys);
+                series.count(&EXPIRED_KEYS, step.expired_keys);
                 series.set(&HELD, step.held() as f64);
                 for &(reason, dropped) in &step.dropped {
                     series.with("reason", reason.as_str(), |series| series.count(&DROPPED, dropped));

@@ -201,6 +201,13 @@ pub struct StepReport {
     /// [`Retry`](crate::Retry), a [`Fallback`](crate::Fallback) or [`combine`](crate::Combine).
     #[cfg_attr(feature = "serde", serde(default))]
     pub failed_calls: u64,
+    /// Keys that a step with a state for each key evicted because there were too many: their state, batch or window ended
+    /// early. Zero for other steps. A growing number says that `max_keys` is too small.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub evicted_keys: u64,
+    /// Keys that it removed because they were not used for their time to live.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub expired_keys: u64,
 }
 
 /// One input of a stage in a [`Report`]: an output of another stage.
@@ -402,6 +409,8 @@ impl StepReport {
             errors_out: stats.errors_out.get(),
             errors_absorbed: stats.errors_absorbed.get(),
             failed_calls: stats.failed_calls.get(),
+            evicted_keys: stats.evicted_keys.get(),
+            expired_keys: stats.expired_keys.get(),
         }
     }
 

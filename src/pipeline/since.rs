@@ -124,6 +124,8 @@ impl StepReport {
             errors_out: count(|step| step.errors_out),
             errors_absorbed: count(|step| step.errors_absorbed),
             failed_calls: count(|step| step.failed_calls),
+            evicted_keys: count(|step| step.evicted_keys),
+            expired_keys: count(|step| step.expired_keys),
         }
     }
 }
@@ -169,6 +171,8 @@ mod tests {
             errors_out: count * 10,
             errors_absorbed: count * 11,
             failed_calls: count * 18,
+            evicted_keys: count * 19,
+            expired_keys: count * 20,
             ..step
         };
         let output = OutputReport {

@@ -105,6 +105,9 @@ pub(crate) struct StepStats {
     pub(crate) errors_absorbed: Counter,
     /// Written by all threads that make calls for the stage; no part of the balance.
     pub(crate) failed_calls: Counter,
+    /// No part of the balance, nor is the next.
+    pub(crate) evicted_keys: Counter,
+    pub(crate) expired_keys: Counter,
     /// How often in a row the operator has panicked without getting anywhere, and what it had done by then.
     futile: Counter,
     done: Counter,
@@ -128,6 +131,8 @@ impl StepStats {
             errors_out: Counter::default(),
             errors_absorbed: Counter::default(),
             failed_calls: Counter::default(),
+            evicted_keys: Counter::default(),
+            expired_keys: Counter::default(),
             futile: Counter::default(),
             done: Counter::default(),
         }

@@ -112,6 +112,8 @@ impl StepReport {
         self.errors_out += other.errors_out;
         self.errors_absorbed += other.errors_absorbed;
         self.failed_calls += other.failed_calls;
+        self.evicted_keys += other.evicted_keys;
+        self.expired_keys += other.expired_keys;
         for &(reason, count) in &other.dropped {
             match self.dropped.iter_mut().find(|(before, _)| *before == reason) {
                 Some((_, before)) => *before += count,
@@ -157,6 +159,8 @@ mod tests {
             errors_out: 9 * n,
             errors_absorbed: 10 * n,
             failed_calls: 11 * n,
+            evicted_keys: 12 * n,
+            expired_keys: 13 * n,
         }
     }
 

@@ -271,6 +271,16 @@ pub trait Emit<T>: sealed::Sink<T> {
         self.stats().dropped[reason as usize].add(count);
     }
 
+    /// Counts `keys` whose state was removed early because there were too many; settles nothing.
+    fn evicted_keys(&mut self, keys: u64) {
+        self.stats().evicted_keys.add(keys);
+    }
+
+    /// Counts `keys` whose state was removed because they were not used for their time to live; settles nothing.
+    fn expired_keys(&mut self, keys: u64) {
+        self.stats().expired_keys.add(keys);
+    }
+
     /// Counts a received error item that is not sent on.
     fn absorbed(&mut self) {
         self.stats().errors_absorbed.add(1);
