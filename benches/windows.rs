@@ -1,5 +1,6 @@
 //! What windows cost for each item: `TumblingWindow`, `SlidingWindow`, `SessionWindow` and `Aggregate`, beside plain loops that
-//! do the same.
+//! do the same. With many keys, also what other state by key costs: `Batcher::with_key`, `Dedupe` and `Scan::with_key`. The loops
+//! use a `HashMap` with the hasher of the standard library, as the operators do.
 //!
 //! Everything runs on one thread, source and end included, so that no hop is measured. Items are u64; their times are their
 //! numbers, in milliseconds, except where the time of arrival is used, which costs looks at the clock. Time per iteration
@@ -7,13 +8,16 @@
 
 mod common;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
 use common::{configured, step};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use streamz::{Aggregate, Inline, Pipeline, SessionWindow, SlidingWindow, Stage, TumblingWindow, Window, folds};
+use streamz::{
+    Aggregate, BatchConfig, Batcher, Dedupe, Inline, Pipeline, Scan, SessionWindow, SlidingWindow, Stage,
+    TumblingWindow, Window, folds,
+};
 
 const ITEMS: u64 = 1_000_000;
 
@@ -205,18 +209,166 @@ fn sessions(items: u64, keys: u64) -> u64 {
     Inline::from_iter(&pipeline, 0..items).with(count).fold(0, |sum, keyed| sum + keyed.window.result).unwrap()
 }
 
-fn keyed(c: &mut Criterion) {
-    for keys in [1_000, 100_000, 1_000_000] {
-        // Enough rounds for sessions to end all the time.
-        let items = ITEMS.max(8 * keys);
-        let mut group = c.benchmark_group(format!("sessions, {keys} keys at a time"));
-        group.throughput(Throughput::Elements(items));
-        for (name, run) in [("loop", sessions_loop as fn(u64, u64) -> u64), ("streamz", sessions)] {
-            group.bench_function(BenchmarkId::from_parameter(name), |b| {
-                b.iter(|| assert_eq!(run(items, keys), items));
-            });
+/// A random one of `keys` keys.
+fn random_key(n: u64, keys: u64) -> u64 {
+    (step(n ^ step(n)) % keys).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// About a third of the items have the key of an earlier one.
+fn recurring_key(n: u64, keys: u64) -> u64 {
+    random_key(n, keys).wrapping_add(n / keys * (keys / 2))
+}
+
+/// All items through one stage; adds up what `value` says of what comes out.
+fn keyed_through<S: Stage<In = u64>>(items: u64, stage: S, value: impl Fn(S::Out) -> u64) -> u64 {
+    let pipeline = Pipeline::new("bench");
+    Inline::from_iter(&pipeline, 0..items).with(stage).fold(0u64, |sum, out| sum.wrapping_add(value(out))).unwrap()
+}
+
+/// A window has two items of each key, more or less.
+fn keyed_tumbling_loop(items: u64, keys: u64) -> u64 {
+    let (mut open, mut sum, mut end): (HashMap<u64, u64>, u64, u64) = (HashMap::new(), 0, 2 * keys);
+    for n in 0..items {
+        if n >= end {
+            open.drain().for_each(|window| sum += black_box(window).1);
+            end += 2 * keys;
         }
-        group.finish();
+        *open.entry(random_key(n, keys)).or_insert(0) += 1;
+    }
+    sum + open.into_values().sum::<u64>()
+}
+
+fn keyed_tumbling(items: u64, keys: u64) -> u64 {
+    let windows = TumblingWindow::new(ms(2 * keys)).with_key(move |n: &u64| random_key(*n, keys));
+    let counts = windows.with_max_keys(usize::MAX).with_event_time(time, ms(0)).aggregate_by(folds::count());
+    keyed_through(items, counts, |keyed| keyed.window.result)
+}
+
+/// As tumbling windows, but one begins every quarter: each item is in four windows.
+fn keyed_sliding_loop(items: u64, keys: u64) -> u64 {
+    // The slides of each key, with their starts and counts.
+    type Slides = HashMap<u64, VecDeque<(u64, u64)>>;
+    fn close(open: &mut Slides, end: u64, keys: u64) -> u64 {
+        let mut sum = 0;
+        open.retain(|key, slides| {
+            sum += black_box((key, slides.iter().map(|(_, count)| count).sum::<u64>())).1;
+            if slides.front().is_some_and(|(start, _)| start + 2 * keys <= end) {
+                slides.pop_front();
+            }
+            !slides.is_empty()
+        });
+        sum
+    }
+    let (mut open, mut sum, mut end) = (Slides::new(), 0, keys / 2);
+    for n in 0..items {
+        if n >= end {
+            sum += close(&mut open, end, keys);
+            end += keys / 2;
+        }
+        let slides = open.entry(random_key(n, keys)).or_default();
+        match slides.back_mut().filter(|(start, _)| *start == end - keys / 2) {
+            Some((_, count)) => *count += 1,
+            None => slides.push_back((end - keys / 2, 1)),
+        }
+    }
+    while !open.is_empty() {
+        sum += close(&mut open, end, keys);
+        end += keys / 2;
+    }
+    sum
+}
+
+fn keyed_sliding(items: u64, keys: u64) -> u64 {
+    let windows =
+        SlidingWindow::new(ms(2 * keys)).with_slide(ms(keys / 2)).with_key(move |n: &u64| random_key(*n, keys));
+    let counts = windows.with_max_keys(usize::MAX).with_event_time(time, ms(0)).aggregate_by(folds::count());
+    keyed_through(items, counts, |keyed| keyed.window.result)
+}
+
+fn batches_loop(items: u64, keys: u64) -> u64 {
+    let (mut open, mut sum): (HashMap<u64, Vec<u64>>, u64) = (HashMap::new(), 0);
+    for n in 0..items {
+        let key = random_key(n, keys);
+        let batch = open.entry(key).or_default();
+        batch.push(n);
+        if batch.len() == 4 {
+            sum += open.remove(&key).map_or(0, |batch| black_box(batch).len() as u64);
+        }
+    }
+    sum + open.into_values().map(|batch| batch.len() as u64).sum::<u64>()
+}
+
+fn batches(items: u64, keys: u64) -> u64 {
+    let batches = Batcher::new(BatchConfig { max_size: 4, max_latency: Duration::ZERO });
+    let batches = batches.with_key(move |n: &u64| random_key(*n, keys), usize::MAX);
+    keyed_through(items, batches, |batch| batch.len() as u64)
+}
+
+/// Remembers as many keys as there are.
+fn dedupe_loop(items: u64, keys: u64) -> u64 {
+    let (mut seen, mut ages, mut passed): (HashSet<u64>, VecDeque<u64>, u64) = (HashSet::new(), VecDeque::new(), 0);
+    for n in 0..items {
+        let key = recurring_key(n, keys);
+        if seen.insert(key) {
+            ages.push_back(key);
+            if ages.len() as u64 > keys {
+                ages.pop_front().is_some_and(|oldest| seen.remove(&oldest));
+            }
+            passed += 1;
+        }
+    }
+    passed
+}
+
+fn dedupe(items: u64, keys: u64) -> u64 {
+    keyed_through(items, Dedupe::new(move |n: &u64| recurring_key(*n, keys)).with_max_keys(keys as usize), |_| 1)
+}
+
+fn totals_loop(items: u64, keys: u64) -> u64 {
+    let (mut totals, mut sum): (HashMap<u64, u64>, u64) = (HashMap::new(), 0);
+    for n in 0..items {
+        let total = totals.entry(random_key(n, keys)).or_insert(0);
+        *total += n;
+        sum = sum.wrapping_add(*total);
+    }
+    sum
+}
+
+fn totals(items: u64, keys: u64) -> u64 {
+    let add = |total: &mut u64, n: u64| {
+        *total += n;
+        *total
+    };
+    keyed_through(items, Scan::new(|| 0, add).with_key(move |n: &u64| random_key(*n, keys), usize::MAX), |total| total)
+}
+
+fn keyed(c: &mut Criterion) {
+    type Run = fn(u64, u64) -> u64;
+    // With how many items for each key windows end all the time.
+    let works: [(&str, u64, Run, Run); 6] = [
+        ("sessions", 8, sessions_loop, sessions),
+        ("tumbling", 4, keyed_tumbling_loop, keyed_tumbling),
+        ("sliding", 4, keyed_sliding_loop, keyed_sliding),
+        ("batches", 4, batches_loop, batches),
+        ("dedupe", 4, dedupe_loop, dedupe),
+        ("scan", 4, totals_loop, totals),
+    ];
+    for (work, rounds, plain, operator) in works {
+        for keys in [1_000, 1_000_000] {
+            let items = ITEMS.max(rounds * keys);
+            let mut expected = None;
+            let mut group = c.benchmark_group(format!("{work}, {keys} keys at a time"));
+            group.throughput(Throughput::Elements(items));
+            for (name, run) in [("loop", plain), ("streamz", operator)] {
+                group.bench_function(BenchmarkId::from_parameter(name), |b| {
+                    b.iter(|| {
+                        let sum = run(items, keys);
+                        assert_eq!(sum, *expected.get_or_insert(sum));
+                    });
+                });
+            }
+            group.finish();
+        }
     }
 }
 

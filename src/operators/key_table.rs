@@ -11,10 +11,17 @@
 //! 3. A key is dropped under a guard.
 //!
 //! A key that is not equal to itself is never found; each of its items has an entry of its own.
+//!
+//! # Layout
+//!
+//! Entries lie in a vector, and their places in an index of 8 bytes each: 32 bits of the hash, and the slot. With a million
+//! keys a look at memory is what costs, and this takes two: one for the index, one for the entry. `indexmap` and Python's
+//! `dict` are laid out like this. The index is probed linearly, and a removal shifts back what follows it (Knuth, *The Art of
+//! Computer Programming*, volume 3, section 6.4, algorithm R), so it holds no tombstones, and the hashes in it are all it
+//! takes to grow it.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
-use std::num::NonZeroUsize;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::num::NonZeroU32;
 
 use crate::panic::{self, PanicPayload};
 
@@ -22,22 +29,22 @@ use crate::panic::{self, PanicPayload};
 ///
 /// It is the index of the entry plus one, so that an `Option<Slot>` takes no more room than a `Slot`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Slot(NonZeroUsize);
+pub(crate) struct Slot(NonZeroU32);
 
 impl Slot {
     /// Of a table with a single entry.
-    pub(crate) const ONLY: Self = Self(NonZeroUsize::MIN);
+    pub(crate) const ONLY: Self = Self(NonZeroU32::MIN);
 
     #[inline]
     fn index(self) -> usize {
-        self.0.get() - 1
+        self.0.get() as usize - 1
     }
 }
 
 /// A key and its hash.
 #[derive(Debug)]
 pub(crate) struct Probe<K> {
-    hash: u64,
+    hash: u32,
     key: K,
 }
 
@@ -56,18 +63,99 @@ pub(crate) struct KeyPanicked(pub(crate) PanicPayload);
 /// See the top of this file.
 pub(crate) struct KeyTable<K, V> {
     hasher: RandomState,
-    /// The first entry of each hash.
-    chains: HashMap<u64, Slot, BuildHasherDefault<AsItIs>>,
+    index: Index,
     entries: Vec<Option<Entry<K, V>>>,
     free: Vec<Slot>,
 }
 
 struct Entry<K, V> {
-    hash: u64,
-    /// The next one of the same hash.
-    next: Option<Slot>,
+    hash: u32,
     key: K,
     value: V,
+}
+
+/// Where the entry of each hash is.
+#[derive(Default)]
+struct Index {
+    /// As many as a power of two, or none. At most three quarters of them are taken.
+    buckets: Vec<Bucket>,
+    taken: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    hash: u32,
+    slot: Option<Slot>,
+}
+
+impl Bucket {
+    const FREE: Self = Self { hash: 0, slot: None };
+}
+
+impl Index {
+    /// The number of buckets less one.
+    #[inline]
+    fn mask(&self) -> usize {
+        self.buckets.len().wrapping_sub(1)
+    }
+
+    /// The first slot of that hash that `is_it`.
+    #[inline]
+    fn find(&self, hash: u32, mut is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
+        let mut at = hash as usize & self.mask();
+        loop {
+            let bucket = self.buckets.get(at)?;
+            let slot = bucket.slot?;
+            if bucket.hash == hash && is_it(slot) {
+                return Some(slot);
+            }
+            at = (at + 1) & self.mask();
+        }
+    }
+
+    fn insert(&mut self, hash: u32, slot: Slot) {
+        if self.taken >= self.buckets.len() / 4 * 3 {
+            let room = (self.buckets.len() * 2).max(8);
+            let old = std::mem::replace(&mut self.buckets, vec![Bucket::FREE; room]);
+            old.into_iter().filter(|bucket| bucket.slot.is_some()).for_each(|bucket| self.put(bucket));
+        }
+        self.put(Bucket { hash, slot: Some(slot) });
+        self.taken += 1;
+    }
+
+    /// There is a free bucket.
+    fn put(&mut self, bucket: Bucket) {
+        let mut at = bucket.hash as usize & self.mask();
+        while self.buckets[at].slot.is_some() {
+            at = (at + 1) & self.mask();
+        }
+        self.buckets[at] = bucket;
+    }
+
+    /// The slot is in it.
+    fn remove(&mut self, hash: u32, slot: Slot) {
+        let mask = self.mask();
+        let mut hole = hash as usize & mask;
+        while self.buckets[hole].slot != Some(slot) {
+            hole = (hole + 1) & mask;
+        }
+        let mut next = hole;
+        loop {
+            next = (next + 1) & mask;
+            let bucket = self.buckets[next];
+            if bucket.slot.is_none() {
+                break;
+            }
+            // It may move back to the hole unless it would then lie before its first place.
+            let distance = |from: usize| next.wrapping_sub(from) & mask;
+            if distance(bucket.hash as usize) >= distance(hole) {
+                self.buckets[hole] = bucket;
+                hole = next;
+            }
+        }
+        self.buckets[hole] = Bucket::FREE;
+        self.taken -= 1;
+    }
 }
 
 impl<K> Probe<K> {
@@ -82,7 +170,7 @@ impl<K> Probe<K> {
 
 impl<K, V> Default for KeyTable<K, V> {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), chains: HashMap::default(), entries: Vec::new(), free: Vec::new() }
+        Self { hasher: RandomState::new(), index: Index::default(), entries: Vec::new(), free: Vec::new() }
     }
 }
 
@@ -106,42 +194,36 @@ impl<K, V> KeyTable<K, V> {
     }
 
     /// Adds the entry of a key that was not found.
+    ///
+    /// # Panics
+    /// If there are 2^32 - 1 of them.
     pub(crate) fn insert(&mut self, Probe { hash, key }: Probe<K>, value: V) -> Slot {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(None);
-            // A vector that has an entry has a length.
-            Slot(NonZeroUsize::new(self.entries.len()).unwrap_or(NonZeroUsize::MIN))
-        });
-        let next = self.chains.insert(hash, slot);
-        self.entries[slot.index()] = Some(Entry { hash, next, key, value });
+        let entry = Some(Entry { hash, key, value });
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.entries[slot.index()] = entry;
+                slot
+            }
+            None => {
+                self.entries.push(entry);
+                let number = u32::try_from(self.entries.len()).ok().and_then(NonZeroU32::new);
+                Slot(number.expect("there are fewer than 2^32 keys"))
+            }
+        };
+        self.index.insert(hash, slot);
         slot
     }
 
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<(K, V)> {
-        let Entry { hash, next, key, value } = self.entries.get_mut(slot.index())?.take()?;
+        let Entry { hash, key, value } = self.entries.get_mut(slot.index())?.take()?;
+        self.index.remove(hash, slot);
         self.free.push(slot);
-        let first = self.chains.get(&hash).copied();
-        if first == Some(slot) {
-            match next {
-                Some(next) => _ = self.chains.insert(hash, next),
-                None => _ = self.chains.remove(&hash),
-            }
-        } else {
-            let mut before = first;
-            while let Some(entry) = before.and_then(|before| self.entries[before.index()].as_mut()) {
-                before = entry.next;
-                if before == Some(slot) {
-                    entry.next = next;
-                    break;
-                }
-            }
-        }
         Some((key, value))
     }
 
     /// Takes everything out. The keys are dropped, each under a guard of its own.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = V> {
-        self.chains.clear();
+        self.index = Index::default();
         self.free.clear();
         // A key and a value are dropped apart.
         std::mem::take(&mut self.entries).into_iter().flatten().map(|entry| {
@@ -155,7 +237,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
     #[inline]
     pub(crate) fn probe(&self, key: K) -> Result<Probe<K>, KeyPanicked> {
         match panic::catch(|| self.hasher.hash_one(&key)) {
-            Ok(hash) => Ok(Probe { hash, key }),
+            Ok(hash) => Ok(Probe { hash: (hash >> 32) as u32, key }),
             Err(payload) => {
                 panic::guard_drop(key);
                 Err(KeyPanicked(payload))
@@ -179,16 +261,10 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         }
     }
 
-    fn search(&self, probe: &Probe<K>) -> Option<Slot> {
-        let mut next = self.chains.get(&probe.hash).copied();
-        while let Some(slot) = next {
-            let entry = self.entries[slot.index()].as_ref()?;
-            if entry.key == probe.key {
-                return Some(slot);
-            }
-            next = entry.next;
-        }
-        None
+    #[inline]
+    fn search(&self, Probe { hash, key }: &Probe<K>) -> Option<Slot> {
+        let is_it = |slot: Slot| self.entries[slot.index()].as_ref().is_some_and(|entry| entry.key == *key);
+        self.index.find(*hash, is_it)
     }
 }
 
@@ -234,6 +310,31 @@ mod tests {
     impl Hash for Parity {
         fn hash<H: Hasher>(&self, state: &mut H) {
             (self.0 % 2).hash(state);
+        }
+    }
+
+    /// The first place of each hash decides where it may lie; with few buckets they meet, and go around the end.
+    #[test]
+    fn the_index_finds_what_it_holds_whatever_was_removed() {
+        for seed in 0..200 {
+            let rng = &mut fastrand::Rng::with_seed(seed);
+            let (mut index, mut list) = (Index::default(), Vec::<(u32, Slot)>::new());
+            for number in 1..=200 {
+                if rng.bool() || list.len() < 5 {
+                    let hash = if rng.bool() { rng.u32(..4).wrapping_sub(2) } else { rng.u32(..) };
+                    let slot = Slot(NonZeroU32::new(number).unwrap());
+                    index.insert(hash, slot);
+                    list.push((hash, slot));
+                } else {
+                    let (hash, slot) = list.swap_remove(rng.usize(..list.len()));
+                    index.remove(hash, slot);
+                    assert_eq!(index.find(hash, |other| other == slot), None);
+                }
+                for &(hash, slot) in &list {
+                    assert_eq!(index.find(hash, |other| other == slot), Some(slot), "seed {seed}");
+                }
+                assert_eq!(index.taken, list.len());
+            }
         }
     }
 

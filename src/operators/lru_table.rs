@@ -2,7 +2,8 @@
 //!
 //! The entries form a doubly linked list in the order of their last use, as in a common LRU cache. Every operation on the
 //! order takes constant time: no key costs a look at the others, and nothing is scanned for what has expired, because with
-//! one time to live for all keys the order of last use is the order of expiry.
+//! one time to live for all keys the order of last use is the order of expiry. What counts as a use, and the time that goes with
+//! it, is up to the operator.
 //!
 //! As in a [`KeyTable`], only [`probe`](LruTable::probe) and [`find`](LruTable::find) call the code of a key.
 
@@ -20,8 +21,8 @@ pub(crate) struct LruTable<K, V> {
 
 struct Node<V> {
     value: V,
-    /// When the key was last used; `None` if keys do not expire, and the clock is not read.
-    used: Option<Instant>,
+    /// That goes with the last use; `None` if the clock is not read.
+    time: Option<Instant>,
     older: Option<Slot>,
     newer: Option<Slot>,
 }
@@ -38,6 +39,11 @@ impl<K, V> LruTable<K, V> {
     }
 
     #[inline]
+    pub(crate) fn get(&self, slot: Slot) -> Option<&V> {
+        self.table.get(slot).map(|node| &node.value)
+    }
+
+    #[inline]
     pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut V> {
         self.table.get_mut(slot).map(|node| &mut node.value)
     }
@@ -46,10 +52,10 @@ impl<K, V> LruTable<K, V> {
         self.table.key(slot)
     }
 
-    /// When the key was last used.
+    /// The time that was given with the last use of the key.
     #[inline]
-    pub(crate) fn used(&self, slot: Slot) -> Option<Instant> {
-        self.table.get(slot)?.used
+    pub(crate) fn time(&self, slot: Slot) -> Option<Instant> {
+        self.table.get(slot)?.time
     }
 
     /// The key that was not used for longest.
@@ -59,21 +65,21 @@ impl<K, V> LruTable<K, V> {
     }
 
     /// Adds the entry of a key that was not found, as the newest.
-    pub(crate) fn insert(&mut self, probe: Probe<K>, value: V, now: Option<Instant>) -> Slot {
-        let slot = self.table.insert(probe, Node { value, used: now, older: None, newer: None });
+    pub(crate) fn insert(&mut self, probe: Probe<K>, value: V, time: Option<Instant>) -> Slot {
+        let slot = self.table.insert(probe, Node { value, time, older: None, newer: None });
         self.append(slot);
         slot
     }
 
     /// The key is used now: makes it the newest.
     #[inline]
-    pub(crate) fn touch(&mut self, slot: Slot, now: Option<Instant>) {
+    pub(crate) fn touch(&mut self, slot: Slot, time: Option<Instant>) {
         if self.newest != Some(slot) {
             self.unlink(slot);
             self.append(slot);
         }
         if let Some(node) = self.table.get_mut(slot) {
-            node.used = now;
+            node.time = time;
         }
     }
 

@@ -1,6 +1,6 @@
 //! [`KeyedBatcher`]: a batch for each key.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +8,8 @@ use std::time::Instant;
 use super::BatchConfig;
 use super::open::{Limits, Open};
 use crate::error::{ErrorKind, PanicMessage, StreamError};
-use crate::operators::key_table::{KeyTable, Place, Slot};
+use crate::operators::key_table::{Place, Slot};
+use crate::operators::lru_table::LruTable;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::panic;
 use crate::stage::operator::{Emit, Operator};
@@ -19,7 +20,8 @@ use crate::stage::operator::{Emit, Operator};
 /// only. What completes a batch is as for a [`Batcher`](crate::Batcher), with two differences:
 ///
 /// - An item whose key would be one too many ends the batch that was opened first. So at most `max_keys` batches are
-///   open at a time, however many keys there are.
+///   open at a time, however many keys there are. The report counts them
+///   ([`evicted_keys`](crate::StepReport::evicted_keys)).
 /// - An error item ends *all* open batches, in the order in which they were opened, so that it overtakes none of the items
 ///   before it. So does the end of the input. On a stream with many errors batches stay short; take the errors out
 ///   first if that matters.
@@ -89,8 +91,7 @@ impl<T, K: Eq + Hash, F: Fn(&T) -> K> KeyedBatcher<T, K, F> {
             limits: self.limits.clone(),
             key: Arc::clone(&self.key),
             max_keys: self.max_keys,
-            open: KeyTable::default(),
-            order: BTreeMap::new(),
+            open: LruTable::default(),
             opened: 0,
             held: 0,
             marks: VecDeque::new(),
@@ -112,11 +113,9 @@ pub struct KeyedBatcherOperator<T, K, F> {
     limits: Limits<T>,
     key: Arc<F>,
     max_keys: usize,
-    /// The open batches, each with its number.
-    open: KeyTable<K, (u64, Open<T>)>,
-    /// The same by number, that is in the order of their opening. They are all given the same time, so this is also
-    /// the order in which they fall due: one look at the front tells the next timer, and the oldest.
-    order: BTreeMap<u64, (Option<Instant>, Slot)>,
+    /// The open batches, each with its number and its due time, in the order of their opening. They are all given the same
+    /// duration, so this is also the order in which they fall due.
+    open: LruTable<K, (u64, Open<T>)>,
     opened: u64,
     held: u64,
     /// Marks, each with the number of the last batch that had been opened when it came.
@@ -129,34 +128,27 @@ pub struct KeyedBatcherOperator<T, K, F> {
 impl<T, K, F> KeyedBatcherOperator<T, K, F> {
     /// Sends the batch of a key, which is forgotten.
     fn flush(&mut self, slot: Slot, out: &mut impl Emit<Vec<T>>) {
-        if let Some((key, (number, open))) = self.open.remove(slot) {
-            self.order.remove(&number);
+        if let Some((key, (_, open))) = self.open.remove(slot) {
             self.send(open, out);
             panic::guard_drop(key);
         }
     }
 
     fn flush_oldest(&mut self, out: &mut impl Emit<Vec<T>>) {
-        if let Some((_, (_, slot))) = self.order.pop_first() {
-            self.flush(slot, out);
+        if let Some(oldest) = self.open.oldest() {
+            self.flush(oldest, out);
         }
     }
 
     /// Sends the batch of a key that goes on with an empty one.
     fn restart(&mut self, slot: Slot, out: &mut impl Emit<Vec<T>>) {
-        let number = self.enter(slot, out);
-        if let Some((old, open)) = self.open.get_mut(slot) {
-            self.order.remove(&std::mem::replace(old, number));
+        self.opened += 1;
+        self.open.touch(slot, self.limits.due(|| out.now()));
+        if let Some((number, open)) = self.open.get_mut(slot) {
+            *number = self.opened;
             let full = std::mem::replace(open, Open::with_room_for(0));
             self.send(full, out);
         }
-    }
-
-    /// Gives a batch its number and its time.
-    fn enter(&mut self, slot: Slot, out: &impl Emit<Vec<T>>) -> u64 {
-        self.opened += 1;
-        self.order.insert(self.opened, (self.limits.due(|| out.now()), slot));
-        self.opened
     }
 
     fn send(&mut self, mut open: Open<T>, out: &mut impl Emit<Vec<T>>) {
@@ -167,7 +159,7 @@ impl<T, K, F> KeyedBatcherOperator<T, K, F> {
 
     #[cold]
     fn release_marks(&mut self, out: &mut impl Emit<Vec<T>>) {
-        let oldest = self.order.first_key_value().map_or(u64::MAX, |(number, _)| *number);
+        let oldest = self.open.oldest().and_then(|slot| self.open.get(slot)).map_or(u64::MAX, |(number, _)| *number);
         while self.marks.front().is_some_and(|(last, _)| *last < oldest) {
             self.marks.pop_front().into_iter().for_each(|(_, mark)| out.put_mark(mark));
         }
@@ -175,11 +167,11 @@ impl<T, K, F> KeyedBatcherOperator<T, K, F> {
 
     /// Goes on as far as there is room; true if there is more.
     fn flush_all(&mut self, out: &mut impl Emit<Vec<T>>) -> bool {
-        while !self.order.is_empty() {
+        while let Some(oldest) = self.open.oldest() {
             if out.is_full() {
                 return true;
             }
-            self.flush_oldest(out);
+            self.flush(oldest, out);
         }
         self.flushing = false;
         if let Some(error) = self.error.take() {
@@ -224,11 +216,12 @@ where
             }
             Place::Free(probe) => {
                 if self.open.len() >= self.max_keys {
+                    out.evicted_keys(1);
                     self.flush_oldest(out);
                 }
-                let slot = self.open.insert(probe, (self.opened + 1, Open::with_room_for(0)));
-                self.enter(slot, out);
-                slot
+                self.opened += 1;
+                let (batch, due) = ((self.opened, Open::with_room_for(0)), self.limits.due(|| out.now()));
+                self.open.insert(probe, batch, due)
             }
         };
         let Some((_, open)) = self.open.get_mut(slot) else { unreachable!("it has just been found") };
@@ -267,7 +260,7 @@ where
 
     /// It goes on when all batches that are open now have been sent.
     fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<Vec<T>>) -> Option<StreamError> {
-        if self.order.is_empty() {
+        if self.open.oldest().is_none() {
             return Some(mark);
         }
         self.marks.push_back((self.opened, mark));
@@ -276,7 +269,7 @@ where
 
     #[inline]
     fn next_wake(&self) -> Option<Instant> {
-        self.order.first_key_value().and_then(|(_, (due, _))| *due)
+        self.open.time(self.open.oldest()?)
     }
 
     #[inline]
@@ -351,7 +344,7 @@ mod tests {
             batcher.item(item);
         }
         assert_eq!(batcher.items(), [[('a', 0), ('a', 1)]]);
-        assert_eq!(batcher.steps()[0].held(), 3);
+        assert_eq!((batcher.steps()[0].held(), batcher.steps()[0].evicted_keys), (3, 1));
     }
 
     #[test]

@@ -27,8 +27,9 @@ use crate::stage::operator::{Emit, Operator};
 /// - the input ends.
 ///
 /// By default a removed state is dropped. [`on_removal`](Self::on_removal) is given each one with its key and the
-/// reason, and may emit an item made of it. [`stats`](Self::stats) counts the states that expired and those that were
-/// evicted.
+/// reason, and may emit an item made of it. The report counts the states that expired and those that were evicted
+/// ([`expired_keys`](crate::StepReport::expired_keys), [`evicted_keys`](crate::StepReport::evicted_keys)), and so does
+/// [`stats`](Self::stats).
 ///
 /// Each run has keys and states of its own.
 ///
@@ -53,7 +54,7 @@ use crate::stage::operator::{Emit, Operator};
 /// the place of what it would have emitted, and the state is gone.
 ///
 /// # Memory
-/// At most `max_keys` keys and states, with some 70 bytes beside each. As with any vector that grows, up to twice as
+/// At most `max_keys` keys and states, and about 50 bytes for each. As with any vector that grows, up to twice as
 /// much is allocated. The room of a removed state is used again, and is not given back before the end of the run.
 ///
 /// # Source
@@ -231,7 +232,7 @@ impl<In, Out: Send + 'static, K, S, G, I, F> KeyedScanOperator<In, Out, K, S, G,
     /// When the state expires, if it does. A time too far off to be told is as good as never.
     #[inline]
     fn expiry(&self, slot: Slot) -> Option<Instant> {
-        self.states.used(slot)?.checked_add(self.ttl?)
+        self.states.time(slot)?.checked_add(self.ttl?)
     }
 
     #[inline]
@@ -250,8 +251,14 @@ impl<In, Out: Send + 'static, K, S, G, I, F> KeyedScanOperator<In, Out, K, S, G,
     /// A state was removed.
     fn conclude(&self, key: Option<&K>, state: S, why: Removal, out: &mut impl Emit<Out>) {
         match why {
-            Removal::Expired => self.stats.expired.add_shared(1),
-            Removal::Evicted => self.stats.evicted.add_shared(1),
+            Removal::Expired => {
+                self.stats.expired.add_shared(1);
+                out.expired_keys(1);
+            }
+            Removal::Evicted => {
+                self.stats.evicted.add_shared(1);
+                out.evicted_keys(1);
+            }
             Removal::Ended => {}
         }
         let (Some(on_removal), Some(key)) = (&self.on_removal, key) else { return panic::guard_drop(state) };
@@ -443,6 +450,8 @@ mod tests {
         }
         assert_eq!(run.items(), [('a', 1), ('b', 2), ('a', 4), ('B', 2_002), ('c', 4), ('A', 2_004), ('b', 5)]);
         assert_eq!((stats.evicted(), stats.expired()), (2, 0));
+        let step = &run.steps()[0];
+        assert_eq!((step.evicted_keys, step.expired_keys), (2, 0));
     }
 
     #[test]
@@ -463,6 +472,8 @@ mod tests {
         run.item(('a', 4));
         assert_eq!(run.items(), [('a', 4)]);
         assert_eq!((stats.evicted(), stats.expired()), (0, 1));
+        let step = &run.steps()[0];
+        assert_eq!((step.evicted_keys, step.expired_keys), (0, 1));
     }
 
     /// The clock may pass the expiry between the driver's look at the timer and the item.

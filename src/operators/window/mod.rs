@@ -2,11 +2,13 @@
 //!
 //! They are one type ([`windows::Windows`]) and one operator ([`operator`]), made of four parts: which items go together
 //! ([`keys`]), when an item happened ([`time`]), what a window holds ([`content`]), and how windows lie in time
-//! ([`operator::Shape`], one in the file of each window). [`Aggregate`] has an operator of its own.
+//! ([`operator::Shape`], one in the file of each window; [`correcting`] turns each into one that is emitted again). [`Aggregate`]
+//! has an operator of its own.
 
 pub(super) mod aggregate;
 mod content;
 mod correcting;
+mod due;
 mod keys;
 pub(super) mod operator;
 mod pieces;

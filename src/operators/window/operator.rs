@@ -13,11 +13,11 @@
 //! - `held` counts the items that lie in the table: those that are in no window that has been sent, and those that are
 //!   in one and will be in another. An item is settled by the last window that has it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::content::{Content, Unfit};
+use super::due::{Due, DueList};
 use super::keys::{Keying, Keys, Label, Table};
 use super::time::{END, NEVER, Nanos, Refusal, Tag, TimeSource};
 use crate::error::{ErrorKind, PanicMessage, StreamError};
@@ -96,7 +96,7 @@ where
     shape: H,
     max_keys: usize,
     table: K::Table<Entry<H::Open>>,
-    due: BTreeMap<Due, Slot>,
+    due: DueList,
     /// The first of them.
     next: Nanos,
     opened: u64,
@@ -110,9 +110,6 @@ where
     closed: Vec<Closed<C::Window>>,
 }
 
-/// When, and the number of the key; of two that are due together the key that came first goes first.
-type Due = (Nanos, u64);
-
 type ProbeOf<T, K, O> = <<K as Keys<T>>::Table<Entry<O>> as Table<<K as Keys<T>>::Key, Entry<O>>>::Probe;
 
 /// An item that has not been put into its window.
@@ -124,8 +121,18 @@ struct Waiting<T, K: Keying<T>, O: Send + 'static> {
 
 /// What lies under a key.
 struct Entry<O> {
-    due: Due,
+    /// The time with which it is listed.
+    at: Nanos,
+    /// Of the key.
+    number: u64,
     open: O,
+}
+
+impl<O> Entry<O> {
+    /// Where it is listed. As a field it would take 8 bytes more, which is much with a million keys.
+    fn due(&self) -> Due {
+        (self.at, self.number)
+    }
 }
 
 impl<T, K, S, C, H> WindowOperator<T, K, S, C, H>
@@ -144,7 +151,7 @@ where
             shape,
             max_keys,
             table: K::Table::default(),
-            due: BTreeMap::new(),
+            due: DueList::default(),
             next: NEVER,
             opened: 0,
             limit: Nanos::MIN,
@@ -178,8 +185,8 @@ where
         let really = self.shape.due(&entry.open);
         if really > due.0 {
             // The session was extended since: only now is its entry moved to where it belongs.
-            entry.due.0 = really;
-            self.due.insert(entry.due, slot);
+            entry.at = really;
+            self.due.insert(entry.due(), slot);
             return;
         }
         let closed = self.shape.close(&self.content, &mut entry.open);
@@ -188,14 +195,14 @@ where
                 self.send_last(key, Some(closed), out);
             }
         } else {
-            entry.due.0 = self.shape.due(&entry.open);
-            self.due.insert(entry.due, slot);
+            entry.at = self.shape.due(&entry.open);
+            self.due.insert(entry.due(), slot);
             self.send(slot, closed, out);
         }
     }
 
     fn look_ahead(&mut self) {
-        let next = self.due.first_key_value().map_or(NEVER, |((at, _), _)| *at);
+        let next = self.due.first().unwrap_or(NEVER);
         if next != self.next {
             self.next = next;
             self.time.set_due(next);
@@ -314,9 +321,9 @@ where
         // after the insertion, which might close those of this one.
         self.make_room_for_a_key(out);
         self.opened += 1;
-        let due = (self.shape.due(&open), self.opened);
-        let slot = self.table.insert(probe, Entry { due, open });
-        self.due.insert(due, slot);
+        let (at, number) = (self.shape.due(&open), self.opened);
+        let slot = self.table.insert(probe, Entry { at, number, open });
+        self.due.insert((at, number), slot);
         self.follow_up(slot, out);
     }
 
@@ -325,17 +332,17 @@ where
         let closed = std::mem::take(&mut self.closed);
         let Some(entry) = self.table.get_mut(slot) else { unreachable!("it has just been used") };
         if H::is_empty(&entry.open) {
-            self.due.remove(&entry.due);
+            self.due.remove(&entry.due());
             if let Some((key, _)) = self.table.remove(slot) {
                 self.send_last(key, closed, out);
             }
         } else {
             let due = self.shape.due(&entry.open);
-            if due < entry.due.0 {
+            if due < entry.at {
                 // Removed under the time it is listed with, which is then changed.
-                self.due.remove(&entry.due);
-                entry.due.0 = due;
-                self.due.insert(entry.due, slot);
+                self.due.remove(&entry.due());
+                entry.at = due;
+                self.due.insert(entry.due(), slot);
             }
             for closed in closed {
                 self.send(slot, closed, out);
@@ -351,8 +358,8 @@ where
             let Some(entry) = self.table.get_mut(slot) else { continue };
             let really = self.shape.due(&entry.open);
             if really > due.0 {
-                entry.due.0 = really;
-                self.due.insert(entry.due, slot);
+                entry.at = really;
+                self.due.insert(entry.due(), slot);
                 continue;
             }
             // All that the key has: were it only one of several windows, what comes would not know that it was closed.
@@ -362,6 +369,7 @@ where
                 while !H::is_empty(&entry.open) {
                     closed.push(shape.close(content, &mut entry.open));
                 }
+                out.evicted_keys(1);
                 self.send_last(key, closed, out);
             }
         }

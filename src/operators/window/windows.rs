@@ -131,7 +131,8 @@ impl<H, T, L, F, S, C> Windows<H, T, ByKey<L, F>, S, C> {
     /// Sets how many keys may have open windows at a time. Defaults to 1,000,000. `usize::MAX` means no limit.
     ///
     /// If one more key appears, all windows of the key whose window would be closed next are closed early. Nothing is
-    /// lost, but a key may then have two windows where it would have had one.
+    /// lost, but a key may then have two windows where it would have had one. The report counts such keys
+    /// ([`evicted_keys`](crate::StepReport::evicted_keys)).
     ///
     /// # Panics
     /// If `max_keys` is 0.

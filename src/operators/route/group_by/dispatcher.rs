@@ -142,7 +142,7 @@ where
 
     /// When the group expires, if it does.
     fn expiry(&self, slot: Slot) -> Option<Instant> {
-        self.groups.used(slot)?.checked_add(self.limits.idle_timeout?)
+        self.groups.time(slot)?.checked_add(self.limits.idle_timeout?)
     }
 
     /// Ends the groups that have been idle for too long.
@@ -154,6 +154,7 @@ where
             match self.groups.get_mut(oldest).map(|group| group.state) {
                 Some(State::Open) => {
                     self.counts.expired.add_shared(1);
+                    desk.step().expired_keys.add(1);
                     self.close(oldest, desk);
                     self.groups.touch(oldest, Some(now));
                 }
@@ -257,6 +258,7 @@ where
             GroupOverflow::Evict => {
                 if let Some(oldest) = self.groups.oldest() {
                     self.counts.evicted.add_shared(1);
+                    desk.step().evicted_keys.add(1);
                     self.close(oldest, desk);
                 }
                 self.hold(Waiting::Place(probe), item, desk);

@@ -76,9 +76,11 @@ fn more_keys_than_groups_evict_one_another_and_lose_nothing() {
             assert!(own.is_sorted(), "{own:?}");
         }
         assert_eq!(output.len(), 500);
-        assert!(pipeline.join().is_complete());
+        let report = pipeline.join();
+        assert!(report.is_complete());
         let stats = groups.stats();
         assert_eq!(stats.evicted(), stats.started() - max_groups as u64);
+        assert_eq!(report.stage("group_by").unwrap().steps[0].evicted_keys, stats.evicted());
     }
 }
 

@@ -304,7 +304,8 @@ fn one_key_too_many_closes_the_window_that_is_due_next() {
     assert_eq!(run.items().iter().map(|keyed| keyed.window.items.clone()).collect::<Vec<_>>(), [[1, 1]]);
     run.item(1);
     assert_eq!(run.items().iter().map(|keyed| keyed.key).collect::<Vec<_>>(), [2]);
-    assert_eq!(run.steps()[0].held(), 2);
+    let step = &run.steps()[0];
+    assert_eq!((step.held(), step.evicted_keys), (2, 2));
 }
 
 #[test]
