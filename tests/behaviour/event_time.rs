@@ -65,6 +65,45 @@ fn an_input_that_is_ahead_makes_nothing_of_the_others_late() {
 }
 
 #[test]
+fn a_branch_that_is_not_read_makes_nothing_late_in_the_others() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([ahead, behind], [fast, slow]) = channels(&pipeline);
+    let [read, left] = fast.merge([slow]).fan_out();
+    drop(left);
+    let windows = Recorder::new(read.through(&tens()));
+    send(&clock, &ahead, [0, 15, 100]);
+    send(&clock, &behind, [1, 9, 10]);
+    assert_eq!(come(&windows), [[0, 1, 9]]);
+    drop((ahead, behind));
+    assert_eq!(come(&windows), [vec![10, 15], vec![100]]);
+}
+
+#[test]
+fn each_subscriber_of_a_broadcast_knows_the_inputs() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([ahead, behind], [fast, slow]) = channels(&pipeline);
+    let hub = fast.merge([slow]).broadcast();
+    let first = Recorder::new(hub.subscribe().through(&tens()));
+    send(&clock, &ahead, [0, 100]);
+    send(&clock, &behind, [1]);
+    // The last item came from the input that is behind, and so does the next one.
+    let second = Recorder::new(hub.subscribe().through(&tens()));
+    send(&clock, &behind, [9]);
+    send(&clock, &ahead, [101]);
+    send(&clock, &behind, [10]);
+    assert_eq!((come(&first), come(&second)), (vec![vec![0, 1, 9]], vec![vec![9]]));
+    drop(ahead);
+    send(&clock, &behind, [110]);
+    // One that comes now waits for no input that has ended.
+    let third = Recorder::new(hub.subscribe().through(&tens()));
+    send(&clock, &behind, [111, 120]);
+    assert_eq!(come(&first), [vec![10], vec![100, 101], vec![110, 111]]);
+    assert_eq!(come(&third), [[111]]);
+    drop((behind, hub));
+    clock.settle();
+}
+
+#[test]
 fn inputs_that_are_each_in_order_are_sorted_together() {
     let (clock, pipeline) = virtual_pipeline();
     let ([ahead, behind], [fast, slow]) = channels(&pipeline);
