@@ -7,14 +7,18 @@
 //! - An input that has nothing when its turn comes is asked, so that its producer hands over the next item at once, although
 //!   the stage is busy with the other one.
 //! - The operator hears that an input has ended before anything else is read: see `steering.rs`.
+//! - A label of a merge (see `stage/origins.rs`) reaches the operator with the side that it came from: see [`side_of`].
 //! - If an input is cut, the output is cut: what has no partner yet cannot be told from what has none.
 
 use std::time::Instant;
 
 use crate::clock::wait::Waiter;
 use crate::edge::{End, Polled};
+use crate::error::StreamError;
+use crate::mark::Label;
 use crate::operators::steering::Steering;
 use crate::stage::input::{Feed, Input, Inputs, announcer};
+use crate::stage::origins::Labels;
 use crate::stage::thread::StageThread;
 
 /// An item of one of the inputs.
@@ -53,21 +57,22 @@ impl Turn {
 pub(super) struct Sides<L, R> {
     inputs: (Option<Input<L>>, Option<Input<R>>),
     steering: Steering,
+    labels: Labels,
 }
 
 impl<L: Send + 'static, R: Send + 'static> Sides<L, R> {
     pub(super) fn new(left: Input<L>, right: Input<R>, steering: Steering) -> Self {
-        Self { inputs: (Some(left), Some(right)), steering }
+        Self { inputs: (Some(left), Some(right)), steering, labels: Labels::default() }
     }
 
     #[inline]
     fn poll_left(&mut self, is_beside: bool) -> Polled<Arrived<L, R>> {
-        poll((LEFT, &mut self.inputs.0), is_beside, &self.steering, Arrived::Left)
+        poll((LEFT, &mut self.inputs.0), is_beside, (&self.steering, &self.labels), Arrived::Left)
     }
 
     #[inline]
     fn poll_right(&mut self, is_beside: bool) -> Polled<Arrived<L, R>> {
-        poll((RIGHT, &mut self.inputs.1), is_beside, &self.steering, Arrived::Right)
+        poll((RIGHT, &mut self.inputs.1), is_beside, (&self.steering, &self.labels), Arrived::Right)
     }
 }
 
@@ -76,7 +81,7 @@ impl<L: Send + 'static, R: Send + 'static> Sides<L, R> {
 fn poll<T: Send + 'static, O>(
     (number, input): (usize, &mut Option<Input<T>>),
     is_beside: bool,
-    steering: &Steering,
+    (steering, labels): (&Steering, &Labels),
     arrived: impl FnOnce(T) -> O,
 ) -> Polled<O> {
     let Some(open) = input else { return Polled::Empty };
@@ -84,7 +89,7 @@ fn poll<T: Send + 'static, O>(
         return Polled::Empty;
     }
     match open.poll() {
-        Polled::Item(item) => Polled::Item(item.map(arrived)),
+        Polled::Item(item) => Polled::Item(item.map(arrived).map_err(|error| of_side(error, number, labels))),
         Polled::Empty => Polled::Empty,
         Polled::Ended(End::Finished) => {
             *input = None;
@@ -92,6 +97,30 @@ fn poll<T: Send + 'static, O>(
             Polled::Empty
         }
         Polled::Ended(cut) => Polled::Ended(cut),
+    }
+}
+
+/// Stands for an origin that is not known: no merge has so many inputs.
+const UNKNOWN: usize = usize::MAX >> 1;
+
+/// An error item or a mark of that side.
+#[inline]
+fn of_side(error: StreamError, side: usize, labels: &Labels) -> StreamError {
+    let Some(label) = error.label() else { return error };
+    error.complete_mark();
+    let of_side = |origin: usize| 2 * origin + side;
+    labels.mark(match label {
+        Label::Follows(origin) => Label::Follows(Some(of_side(origin.unwrap_or(UNKNOWN)))),
+        Label::State(origin, state) => Label::State(of_side(origin), state),
+    })
+}
+
+/// From which side a label came, and what the merge there said.
+pub(super) fn side_of(label: Label) -> (usize, Label) {
+    match label {
+        Label::Follows(None) => unreachable!("each label that the feed gives has a side"),
+        Label::Follows(Some(origin)) => (origin % 2, Label::Follows(Some(origin / 2).filter(|it| *it != UNKNOWN))),
+        Label::State(origin, state) => (origin % 2, Label::State(origin / 2, state)),
     }
 }
 

@@ -188,10 +188,12 @@ where
     pub fn process(&self, cancel: &CancelToken, left: Stream<A::Item>, right: Stream<B::Item>) -> Stream<M::Output> {
         let registered = Registered::with_pair(cancel, (&left, &right), self.name());
         let steering = Steering::new(cancel.now());
+        let mut left_lane = Lane::new(self.left.clone(), self.before, self.after);
+        let mut right_lane = Lane::new(self.right.clone(), self.after, self.before);
+        left.origins().into_iter().for_each(|origins| left_lane.attach(origins));
+        right.origins().into_iter().for_each(|origins| right_lane.attach(origins));
         let feed = Sides::new(left.into_input(), right.into_input(), steering.clone());
-        let left = Lane::new(self.left.clone(), self.before, self.after);
-        let right = Lane::new(self.right.clone(), self.after, self.before);
-        let operator = JoinOperator::<_, _, M>::new(left, right, self.max_items, steering);
+        let operator = JoinOperator::<_, _, M>::new(left_lane, right_lane, self.max_items, steering);
         spawn_driver(registered, self.options.capacity, operator, feed)
     }
 }

@@ -2,14 +2,17 @@
 //! have the same key.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::side::Side;
+use crate::mark::Label;
 use crate::operators::epochs::Epoch;
 use crate::operators::key_table::Slot;
 use crate::operators::window::time::{END, NEVER, Nanos, Times};
 use crate::panic::Held;
 use crate::stage::operator::Emit;
+use crate::stage::origins::Origins;
 
 /// The source of the error for an item that a join had to give up: more than `max_items` items of its stream waited for
 /// partners. The kind of the error is [`Failed`](crate::ErrorKind::Failed).
@@ -110,6 +113,18 @@ impl<S: Side> Lane<S> {
         clock.accepted();
         self.reached = self.reached.max(clock.watermark());
         self.is_idle = false;
+    }
+
+    /// The items come from a merge with these inputs.
+    pub(super) fn attach(&mut self, origins: &Arc<Origins>) {
+        self.side.time_mut().attach(origins);
+    }
+
+    /// The merge says something of its inputs: time may pass.
+    pub(super) fn note(&mut self, label: Label) {
+        let clock = self.side.time_mut();
+        clock.note(label);
+        self.reached = self.reached.max(clock.watermark());
     }
 
     /// Follows the other input, if this one is idle.

@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 use std::mem;
 use std::time::Instant;
 
-use super::feed::{Arrived, LEFT, Turn};
+use super::feed::{Arrived, LEFT, Turn, side_of};
 use super::joins::Emits;
 use super::lane::{Lane, Line, Stored, TooManyHeld, insert};
 use super::side::Side;
@@ -444,8 +444,18 @@ where
         !(left && right)
     }
 
-    fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<M::Out>) -> Option<StreamError> {
-        self.epochs.end(mark)
+    fn take_mark(&mut self, mark: StreamError, out: &mut impl Emit<M::Out>) -> Option<StreamError> {
+        let Some(label) = mark.label() else { return self.epochs.end(mark) };
+        mark.complete_mark();
+        let Self { left, right, .. } = self;
+        match side_of(label) {
+            (LEFT, label) => left.note(label),
+            (_, label) => right.note(label),
+        }
+        left.follow(right.watermark());
+        right.follow(left.watermark());
+        self.go_on(out);
+        None
     }
 
     #[inline]

@@ -40,8 +40,8 @@ where
     ///
     /// The items of this stream may come out of order, by up to `allowed_lateness`. The *watermark* of the stream is the
     /// greatest time seen in it less `allowed_lateness`. An item that is older than the watermark is *late*. With a lateness
-    /// of zero, the stream must be sorted by time. A stream that was merged of others has one watermark for all of them, so
-    /// the lateness has to cover what they are apart.
+    /// of zero, the stream must be sorted by time. In a stream that was [merged](crate::FanIn#event-time) from others, each of them has a
+    /// watermark of its own, and the watermark of the stream is the least of these; so the lateness need not cover how far they are apart.
     ///
     /// An item on which `key`, its `Hash` or `Eq`, or `time` panics becomes an error item that carries it. So does one
     /// whose time is more than 30,000 years off.

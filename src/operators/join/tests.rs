@@ -24,6 +24,48 @@ fn delivered(report: &Report) -> u64 {
     report.stage("join").unwrap().steps[0].delivered
 }
 
+/// Each of its inputs is in order, but one is far ahead of the other.
+#[test]
+fn a_side_that_is_a_merge_has_a_watermark_for_each_input() {
+    for is_left in [true, false] {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("join").clock(&clock).build();
+        let [(fast, fast_events), (slow, slow_events), (other, events)] =
+            [(); 3].map(|()| Stream::channel(&pipeline, 64));
+        let merged = fast_events.merge([slow_events]);
+        let join = Join::new(side(0), side(0), Duration::ZERO).outer();
+        let mut output = if is_left { merged.join(events, &join) } else { events.join(merged, &join) };
+        clock.settle();
+        let send = |sender: &Sender<Event>, times: &[u64]| {
+            times.iter().for_each(|time| sender.send((*time, 1, 0)).unwrap());
+            clock.settle();
+        };
+        // Of the merge, and of the other side.
+        let mut pairs = || -> Vec<(Option<u64>, Option<u64>)> {
+            let seen = std::iter::from_fn(|| output.try_recv().ok()).map(|pair| times(pair.unwrap()));
+            seen.map(|(left, right)| if is_left { (left, right) } else { (right, left) }).collect()
+        };
+        send(&fast, &[1, 5, 9]);
+        send(&slow, &[1]);
+        send(&other, &[1, 3, 5, 9]);
+        let mut first = pairs();
+        first.sort();
+        let both = |time| (Some(time), Some(time));
+        assert_eq!(first, [both(1), both(1), both(5), both(9)], "left {is_left}");
+        // Only now has the merge passed what has no partner.
+        send(&slow, &[5]);
+        assert_eq!(pairs(), [(None, Some(3)), both(5)], "left {is_left}");
+        // An input that has ended holds nothing back.
+        drop(slow);
+        send(&other, &[12]);
+        send(&fast, &[10, 13]);
+        assert_eq!(pairs(), [(Some(10), None), (None, Some(12))], "left {is_left}");
+        drop((fast, other));
+        clock.settle();
+        pipeline.join();
+    }
+}
+
 /// A pipeline in virtual time, with senders for both inputs of a join.
 struct Bench {
     clock: ManualClock,

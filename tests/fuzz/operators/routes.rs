@@ -98,15 +98,19 @@ fn zip(_: &mut Rng) -> Op {
 /// Two copies, joined by the rest of the value and the place in the stream.
 fn join(rng: &mut Rng) -> Op {
     let (within, keys) = (rng.usize(..3), rng.u64(1..4));
-    let most = 2 * within + 2 + rng.usize(..5);
+    let bound = rng.bool().then(|| 2 * within + 2 + rng.usize(..5));
     type Numbered = (u64, Item);
     let side = move || {
         let time = |(number, _): &Numbered| SystemTime::UNIX_EPOCH + Duration::from_secs(*number);
         JoinSide::new(move |(_, item): &Numbered| item.value() % keys, time, Duration::ZERO)
     };
     let wire: Wire = Box::new(move |stream| {
+        // Behind a merge, items wait for the input that is behind, however many there are. A stage that puts items together has
+        // one watermark.
+        let stream = if bound.is_some() { stream.chunk(1).flatten() } else { stream };
         let [one, other] = stream.enumerate().fan_out();
-        let join = Join::new(side(), side(), Duration::from_secs(within as u64)).with_max_items(most);
+        let join = Join::new(side(), side(), Duration::from_secs(within as u64));
+        let join = join.with_max_items(bound.unwrap_or(usize::MAX));
         one.join(other, &join).map(|((_, item), _partner): (Numbered, Numbered)| item)
     });
     let model = move |input: &[Seen]| {
@@ -120,7 +124,7 @@ fn join(rng: &mut Rng) -> Op {
         }
         out
     };
-    let what = format!("join of two copies within {within}, {keys} keys, {most} items at most");
+    let what = format!("join of two copies within {within}, {keys} keys, {bound:?} items at most");
     Op { ordered: false, any_order: within == 0, ..Op::whole(what, wire, model) }
 }
 
