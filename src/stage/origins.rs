@@ -13,6 +13,7 @@
 //! 5. At most [`MOST`] labels of a merge are under way, apart from those that say in which state an input is. While there are
 //!    more, what follows is of unknown origin.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 
 use crate::clock::wait::Wake;
 use crate::error::StreamError;
-use crate::mark::{Epoch, Label, Mark};
+use crate::mark::{Epoch, InputState, Label, Mark};
 
 /// How many labels of a merge may be under way.
 const MOST: usize = 1024;
@@ -101,6 +102,28 @@ impl Labels {
 
     pub(crate) fn mark(&self, label: Label) -> StreamError {
         StreamError::mark(Mark::new(Arc::new(Tag { label, _alive: Arc::clone(&self.alive) })))
+    }
+}
+
+/// What a merge has said so far, for a stream that begins in the middle.
+#[derive(Default)]
+pub(crate) struct Said {
+    current: Option<usize>,
+    states: BTreeMap<usize, InputState>,
+}
+
+impl Said {
+    pub(crate) fn note(&mut self, label: Label) {
+        match label {
+            Label::Follows(origin) => self.current = origin,
+            Label::State(origin, state) => _ = self.states.insert(origin, state),
+        }
+    }
+
+    /// What such a stream is told first.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = Label> {
+        let states = self.states.iter().map(|(origin, state)| Label::State(*origin, *state));
+        states.chain(self.current.map(|origin| Label::Follows(Some(origin))))
     }
 }
 

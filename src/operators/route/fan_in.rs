@@ -36,8 +36,8 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What comes from one stream stays in order. Between streams there is none.
 ///
 /// # Event time
-/// Windows of event time behind the merge know from which of the streams an item comes, so each stream has a watermark of
-/// its own: streams that are in order lose nothing because another one is faster. The time of the whole is that of the
+/// Windows of event time and a [`Join`](crate::Join) behind the merge know from which of the streams an item comes, so each stream has a
+/// watermark of its own: streams that are in order lose nothing because another one is faster. The time of the whole is that of the
 /// stream that is furthest behind. A stream that has ended, in whatever way, does not hold it back, and neither does one
 /// that has had nothing for [`with_idle_timeout`](Self::with_idle_timeout). If such a stream continues, it is waited for
 /// again, but those of its items whose windows have been closed are late. While none holds it back, the greatest time counts
@@ -46,7 +46,7 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// This holds through stages that process each item by itself (maps, filters, `flat_map`, buffers, pools, routers, further
 /// merges), and for merges of merges. A pool that does not keep the order disorders each stream: allow for that in the
 /// lateness. One watermark counts for all behind a stage that puts items together, such as a batch, behind an operator of
-/// your own, and behind [`GroupBy`](crate::GroupBy), [`Broadcast`](crate::Broadcast), [`Join`](crate::Join), `chain`, `zip`,
+/// your own, and behind [`GroupBy`](crate::GroupBy), [`Join`](crate::Join) (for what it emits), `chain`, `zip`,
 /// [`Interleave`](crate::Interleave) and [`MergeSorted`](crate::MergeSorted).
 ///
 /// What the faster streams are ahead lies in open windows: as much as they send until the slowest has come as far, or for

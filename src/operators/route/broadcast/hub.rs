@@ -20,6 +20,7 @@ use crate::error::{ErrorKind, PanicMessage, Result};
 use crate::panic::{self, Held, PanicPayload};
 use crate::pipeline::CancelToken;
 use crate::stage::operator::sealed::Context;
+use crate::stage::origins::Origins;
 use crate::stream::Stream;
 use crate::stream::start::{Registered, output_of};
 
@@ -49,6 +50,7 @@ impl<T> Drop for Handle<T> {
 pub(super) struct Shared<T> {
     token: CancelToken,
     context: Context,
+    origins: Option<Arc<Origins>>,
     settings: Settings,
     /// Set under the lock when the state has changed: a hint to the stage.
     has_news: AtomicBool,
@@ -103,6 +105,7 @@ impl<T: Clone + Send + 'static> Shared<T> {
         Arc::new(Self {
             token: registered.token.clone(),
             context: registered.context(),
+            origins: registered.origins.clone(),
             settings,
             // So that the stage takes a first look, with which it leaves its wake.
             has_news: AtomicBool::new(true),
@@ -179,7 +182,7 @@ impl<T: Clone + Send + 'static> Hub<T> {
         if let Some(sender) = late {
             shared.serve(sender);
         }
-        stream
+        stream.with_origins(shared.origins.clone())
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! - Subscribers that have arrived are admitted before an item is sent.
 //! - `clone` is the user's: it runs under a guard, and never while the ways are borrowed or the state is locked.
+//! - A subscriber that comes later is told what a merge has said before, after what is replayed: of that the origin is not known.
 //! - The stage ends when neither a hub nor a subscriber is left.
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use crate::panic::{self, Held, discard, guard_drop};
 use crate::pipeline::stats::{DropReason, StageStats};
 use crate::pipeline::timing::{Phase, Timing};
 use crate::stage::branch::Branch;
+use crate::stage::origins::{Labels, Said};
 use crate::stage::own_loop::{self, Desk, Way, Work};
 use crate::stage::thread::{StageThread, cut_error};
 
@@ -109,7 +111,10 @@ impl<T: Clone + Send + 'static> Broadcaster<T> {
         // There is room for all of it: nothing waits in the open chunk.
         branch.hand_over();
         let slow = self.settings.slow;
-        desk.ways().subscribers.push(Subscriber { branch, slow, stuck: Held::default(), is_cut: false });
+        let mut ways = desk.ways();
+        let Door { said, labels, .. } = &ways.door;
+        said.labels().for_each(|label| branch.put_mark(labels.mark(label)));
+        ways.subscribers.push(Subscriber { branch, slow, stuck: Held::default(), is_cut: false });
     }
 
     fn take(&mut self, item: Result<T>, desk: &Desk<Ways<T>>) {
@@ -226,7 +231,14 @@ pub(super) struct Ways<T> {
 
 impl<T> Ways<T> {
     pub(super) fn new(stats: &StageStats, shared: &Arc<Shared<T>>) -> Self {
-        let door = Door { shared: Arc::clone(shared), has_hub: true, is_empty: true, is_held: false };
+        let door = Door {
+            shared: Arc::clone(shared),
+            has_hub: true,
+            is_empty: true,
+            is_held: false,
+            said: Said::default(),
+            labels: Labels::default(),
+        };
         Self { subscribers: Vec::new(), door, waits: stats.open_outputs(SUBSCRIBER) }
     }
 }
@@ -368,6 +380,8 @@ struct Door<T> {
     /// There is no subscriber.
     is_empty: bool,
     is_held: bool,
+    said: Said,
+    labels: Labels,
 }
 
 impl<T: Send + 'static> Way for Door<T> {
@@ -400,6 +414,7 @@ impl<T: Send + 'static> Way for Door<T> {
     fn note_wait(&self, _: Phase, _: Instant) {}
 
     fn put_mark(&mut self, mark: StreamError) {
+        mark.label().into_iter().for_each(|label| self.said.note(label));
         mark.complete_mark();
     }
 

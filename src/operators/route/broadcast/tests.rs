@@ -165,8 +165,12 @@ fn a_cut_reaches_each_subscriber_also_a_late_one() {
 #[test]
 fn the_slowest_subscriber_holds_back_the_others() {
     let (clock, pipeline) = virtual_pipeline();
-    let hub = Stream::from_iter(&pipeline, 0..100).through_hub(&Broadcast::new().with_buffer_size(2));
+    let (sender, items) = Stream::channel(&pipeline, 100);
+    let hub = items.through_hub(&Broadcast::new().with_buffer_size(2));
+    // Both are there before the first item.
     let (mut quick, mut slow) = (hub.subscribe(), hub.subscribe());
+    send(&clock, &sender, 0..100);
+    drop(sender);
     assert_eq!(now(&clock, &mut quick), oks(0..2));
     // The third item finds room in one of the two, and the fourth is not taken.
     assert_eq!(now(&clock, &mut quick), oks(2..3));
