@@ -189,6 +189,46 @@ fn closed_opens_when_the_share_of_failures_among_the_last_calls_reaches_the_thre
 }
 
 #[test]
+fn counts_agree_with_a_plain_list_of_the_last_calls() {
+    let token = CancelToken::with_clock(&ManualClock::new());
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (window, bad) = (random.usize(1..8), random.f64() * 0.6);
+        let call = AsyncMapper::new(|cancel: &CancelToken, &(fails, is_slow): &(bool, bool)| {
+            cancel.sleep(ms(if is_slow { 10 } else { 9 })).unwrap();
+            if fails { Err(ApiError::Down) } else { Ok(()) }
+        });
+        let breaker = CircuitBreaker::new(call)
+            .with_count_window(window)
+            .min_requests(window as u64)
+            .failure_threshold(1.0)
+            .slow_call(ms(10), 1.0);
+        let (call, mut all) = (breaker.to_call(), Vec::new());
+        for n in 0..100 {
+            let made = (random.f64() < bad, random.f64() < bad);
+            all.push(made);
+            _ = call.call(&token, &made);
+            let last = all.iter().rev().take(window);
+            let count = |which: fn(&(bool, bool)) -> bool| last.clone().filter(|call| which(call)).count() as u64;
+            let (requests, failures, slow) = (count(|_| true), count(|call| call.0), count(|call| call.1));
+            let stats = breaker.stats();
+            assert_eq!(
+                (stats.requests, stats.failures, stats.slow),
+                (requests, failures, slow),
+                "seed {seed}, call {n}"
+            );
+            let in_a_row = all.iter().rev().take_while(|call| call.0).count() as u64;
+            assert_eq!(stats.consecutive_failures, in_a_row, "seed {seed}, call {n}");
+            let is_open = requests == window as u64 && failures.max(slow) == requests;
+            assert_eq!(stats.state, if is_open { Open } else { Closed }, "seed {seed}, call {n}");
+            if is_open {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn open_refuses_until_the_recovery_time_has_passed_and_no_longer() {
     let open = Calls(4, Fail);
     steps("to the moment", same, &[open, Advance(99), Refused, Is(Open), Advance(1), Begin(1), Is(HalfOpen)]);

@@ -79,6 +79,14 @@ impl CallWindow {
         self.sums
     }
 
+    /// Whether another call that neither fails nor is slow would change nothing: it would be one of as many.
+    pub(super) fn is_steady(&self) -> bool {
+        match self.kept {
+            Kept::Calls { most, .. } => self.sums == Sums { requests: most as u64, ..Sums::default() },
+            Kept::Time { .. } => false,
+        }
+    }
+
     /// Takes in a call that ended at what `now` says, which is asked only if it matters.
     pub(super) fn add(&mut self, call: Judged, now: impl FnOnce() -> Instant) {
         match &mut self.kept {
@@ -151,10 +159,15 @@ mod tests {
             (GOOD, sums(3, 1, 1)),
             (GOOD, sums(3, 0, 1)),
             (BAD, sums(3, 1, 0)),
+            (GOOD, sums(3, 1, 0)),
+            (GOOD, sums(3, 1, 0)),
+            (GOOD, sums(3, 0, 0)),
         ] {
+            assert!(!window.is_steady());
             window.add(call, never);
             assert_eq!(window.sums(), expected);
         }
+        assert!(window.is_steady());
         window.clear();
         assert_eq!(window.sums(), sums(0, 0, 0));
     }

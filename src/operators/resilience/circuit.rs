@@ -3,6 +3,8 @@
 //! # What must hold
 //!
 //! - All of the state is behind one lock. No hook is called, and no clock but the token's read, while it is held.
+//! - What most calls need to know of it is also in the [`Sign`], which they read without the lock: see `circuit_sign.rs`. Every
+//!   change of the state goes through [`Circuit::update`], which brings the sign up to date.
 //! - Each change of the phase begins a new *generation*. A call is let in with the number of the present one, and its
 //!   result counts only if that is still the present one when it returns: what was begun in an earlier phase says
 //!   nothing about this one.
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 
 use super::call_window::{CallWindow, Judged, Span};
+use super::circuit_sign::{Reading, Sign};
 use crate::panic;
 use crate::pipeline::CancelToken;
 use crate::trace::{event, note};
@@ -99,6 +102,7 @@ pub struct Circuit {
 
 struct Shared {
     rules: Rules,
+    sign: Sign,
     state: Mutex<State>,
 }
 
@@ -193,7 +197,7 @@ impl Circuit {
             events: VecDeque::new(),
             telling: false,
         };
-        Self { shared: Arc::new(Shared { rules, state: Mutex::new(state) }) }
+        Self { shared: Arc::new(Shared { rules, sign: Sign::new(state.sign()), state: Mutex::new(state) }) }
     }
 
     pub(super) fn rules(&self) -> &Rules {
@@ -206,7 +210,9 @@ impl Circuit {
         let shared = Arc::get_mut(&mut self.shared);
         let shared = shared.expect("the options of a breaker must be set before it is used, cloned, or watched");
         change(&mut shared.rules);
-        shared.state.get_mut().window = CallWindow::new(shared.rules.span);
+        let state = shared.state.get_mut();
+        state.window = CallWindow::new(shared.rules.span);
+        shared.sign.show(state.sign());
     }
 
     /// The state, as of the last call. An open circuit stays so until a call comes.
@@ -235,75 +241,66 @@ impl Circuit {
     }
 
     fn force(&self, phase: impl FnOnce() -> Phase) {
+        self.update(|state| {
+            state.enter(phase());
+            state.window.clear();
+        });
+    }
+
+    /// Changes the state under its lock, and tells the events that come of it.
+    fn update<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.shared.state.lock();
-        state.enter(phase());
-        state.window.clear();
+        let result = change(&mut state);
+        self.shared.sign.show(state.sign());
+        let tell = !state.events.is_empty();
         drop(state);
-        self.tell();
+        if tell {
+            self.tell();
+        }
+        result
     }
 
     /// Leave to make a call; `None` if it is refused.
+    #[inline]
     pub(super) fn admit(&self, token: &CancelToken) -> Option<Permit> {
-        let rules = &self.shared.rules;
-        let mut state = self.shared.state.lock();
-        let mut probe = None;
-        let admitted = match &mut state.phase {
-            Phase::Closed | Phase::ForcedClosed => true,
-            Phase::ForcedOpen => false,
-            Phase::Open { until } => {
-                let recovered = until.is_some_and(|until| token.now() >= until);
-                if recovered {
-                    let mut round = Round::default();
-                    probe = Some(round.let_in(token, rules));
-                    state.enter(Phase::HalfOpen(round));
-                    state.window.clear();
-                }
-                recovered
-            }
-            Phase::HalfOpen(round) => {
-                if round.is_overdue(token) {
-                    state.count(Judged { failed: true, slow: rules.slow.is_some() }, token);
-                    state.open(token, rules);
-                    false
-                } else if round.succeeded + round.out.len() < rules.half_open_requests {
-                    probe = Some(round.let_in(token, rules));
-                    true
-                } else {
-                    false
-                }
-            }
+        let sign = self.shared.sign.read();
+        let (generation, probe) = match sign.admits() {
+            true => (sign.generation(), None),
+            false => self.consult(token)?,
         };
-        state.rejected += u64::from(!admitted);
-        let generation = state.generation;
-        let tell = !state.events.is_empty();
-        drop(state);
-        if tell {
-            self.tell();
-        }
-        admitted.then(|| Permit { generation, probe, begun: rules.slow.map(|_| token.now()) })
+        Some(Permit { generation, probe, begun: self.shared.rules.slow.map(|_| token.now()) })
     }
 
     /// A call has returned.
+    #[inline]
     pub(super) fn settle(&self, permit: &Permit, verdict: Verdict, token: &CancelToken) {
-        let rules = &self.shared.rules;
-        let slow = match (rules.slow, permit.begun) {
-            (Some((limit, _)), Some(begun)) => token.now().saturating_duration_since(begun) >= limit,
-            _ => false,
-        };
-        let mut state = self.shared.state.lock();
-        if permit.generation == state.generation {
-            state.settle(permit, verdict, slow, token, rules);
+        let took = permit.begun.map(|begun| token.now().saturating_duration_since(begun));
+        let slow = self.shared.rules.slow.zip(took).is_some_and(|((limit, _), took)| took >= limit);
+        let sign = self.shared.sign.read();
+        let changes_nothing = sign.is_steady() && verdict == Verdict::Success && !slow;
+        if sign.generation() == permit.generation && !changes_nothing {
+            self.record(permit, verdict, slow, token);
         }
-        let tell = !state.events.is_empty();
-        drop(state);
-        if tell {
-            self.tell();
-        }
+    }
+
+    /// Asks the state itself.
+    #[inline(never)]
+    fn consult(&self, token: &CancelToken) -> Option<(u64, Option<u64>)> {
+        self.update(|state| state.admit(token, &self.shared.rules))
+    }
+
+    #[inline(never)]
+    fn record(&self, permit: &Permit, verdict: Verdict, slow: bool, token: &CancelToken) {
+        self.update(|state| {
+            if permit.generation == state.generation {
+                state.settle(permit, verdict, slow, token, &self.shared.rules);
+            }
+        });
     }
 
     /// Tells what has happened, unless somebody is at it.
     fn tell(&self) {
-        let Shared { rules, state: shared } = &*self.shared;
+        let Shared { rules, state: shared, .. } = &*self.shared;
         loop {
             let mut state = shared.lock();
             if state.telling {
@@ -333,6 +330,39 @@ impl Circuit {
 }
 
 impl State {
+    /// Its generation, and the number of the probe, if a call is let in.
+    fn admit(&mut self, token: &CancelToken, rules: &Rules) -> Option<(u64, Option<u64>)> {
+        let mut probe = None;
+        let admitted = match &mut self.phase {
+            Phase::Closed | Phase::ForcedClosed => true,
+            Phase::ForcedOpen => false,
+            Phase::Open { until } => {
+                let recovered = until.is_some_and(|until| token.now() >= until);
+                if recovered {
+                    let mut round = Round::default();
+                    probe = Some(round.let_in(token, rules));
+                    self.enter(Phase::HalfOpen(round));
+                    self.window.clear();
+                }
+                recovered
+            }
+            Phase::HalfOpen(round) => {
+                if round.is_overdue(token) {
+                    self.count(Judged { failed: true, slow: rules.slow.is_some() }, token);
+                    self.open(token, rules);
+                    false
+                } else if round.succeeded + round.out.len() < rules.half_open_requests {
+                    probe = Some(round.let_in(token, rules));
+                    true
+                } else {
+                    false
+                }
+            }
+        };
+        self.rejected += u64::from(!admitted);
+        admitted.then_some((self.generation, probe))
+    }
+
     fn settle(&mut self, permit: &Permit, verdict: Verdict, slow: bool, token: &CancelToken, rules: &Rules) {
         if let (Phase::HalfOpen(round), Some(probe)) = (&mut self.phase, permit.probe) {
             round.out.retain(|&(number, _)| number != probe);
@@ -353,9 +383,11 @@ impl State {
             }
             _ => {
                 let sums = self.window.sums();
-                let too_slow = rules.slow.is_some_and(|(_, share)| rate(sums.slow, sums.requests) >= share);
-                let too_bad = rate(sums.failures, sums.requests) >= rules.failure_threshold;
-                if sums.requests >= rules.min_requests && (too_bad || too_slow) {
+                let reaches = |part: u64, share: f64| part > 0 && rate(part, sums.requests) >= share;
+                let too_slow = || rules.slow.is_some_and(|(_, share)| reaches(sums.slow, share));
+                if sums.requests >= rules.min_requests
+                    && (reaches(sums.failures, rules.failure_threshold) || too_slow())
+                {
                     self.open(token, rules);
                 }
             }
@@ -387,6 +419,16 @@ impl State {
         if from != to {
             self.events.push_back(Event::Changed(from, to));
         }
+    }
+
+    /// What a call may know of it without the lock.
+    fn sign(&self) -> Reading {
+        let (admits, is_steady) = match self.phase {
+            Phase::Closed => (true, self.window.is_steady()),
+            Phase::ForcedClosed => (true, true),
+            Phase::Open { .. } | Phase::HalfOpen(_) | Phase::ForcedOpen => (false, false),
+        };
+        Reading::new(self.generation, admits, is_steady)
     }
 
     fn stats(&self) -> CircuitStats {

@@ -300,6 +300,7 @@ struct Admitted<'a> {
 }
 
 impl Drop for Admitted<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.circuit.settle(&self.permit, self.verdict, self.cancel);
     }

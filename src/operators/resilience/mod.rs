@@ -8,6 +8,7 @@ pub(super) mod call_timeout;
 mod call_window;
 mod circuit;
 pub(super) mod circuit_breaker;
+mod circuit_sign;
 mod dead_letter;
 pub(super) mod fallback;
 mod gate;
