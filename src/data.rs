@@ -84,6 +84,7 @@ mod tests {
     use serde::Serialize;
     use serde::de::DeserializeOwned;
 
+    use crate::error::Details;
     use crate::{Cause, ErrorKind, ManualClock, Outcome, Pipeline, Report, Stream, StreamError};
 
     /// Writes it, reads it back, and finds that it is written in the same way.
@@ -96,12 +97,12 @@ mod tests {
 
     fn error() -> StreamError {
         let disk = StreamError::new(ErrorKind::TimedOut, "disk").with_source("disk full");
-        StreamError::new(ErrorKind::Failed, "load")
-            .with_item(7_u32)
-            .with_attempts(3)
+        Details::new(ErrorKind::Failed, "load".into())
             .with_step(Some("sum".into()))
+            .with_attempts(3)
             .with_time(std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(1_709_210_096_250))
             .with_source(disk)
+            .about(7_u32)
     }
 
     #[test]

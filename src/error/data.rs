@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::utc::{self, Utc};
-use super::{ErrorKind, StreamError};
+use super::{Details, ErrorKind, StreamError};
 use crate::data::{Text, causes_of};
 
 #[derive(Serialize, Deserialize)]
@@ -40,11 +40,11 @@ impl<'de> Deserialize<'de> for StreamError {
         let data = Data::deserialize(deserializer)?;
         let time = utc::parse(&data.time)
             .ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(&data.time), &"a time in UTC"))?;
-        let error = Self::new(data.kind, &*data.stage)
-            .with_step(data.step.as_deref().map(Into::into))
+        let details = Details::new(data.kind, data.stage.into())
+            .with_step(data.step.map(Into::into))
             .with_attempts(data.attempts)
-            .with_time(time)
-            .edit(|inner| inner.item_type = data.item_type.map(|name| Cow::Owned(name.into_owned())));
+            .with_time(time);
+        let error = details.about_lost(data.item_type.map(Into::into));
         Ok(match Text::chain(data.causes) {
             Some(source) => error.with_source(source),
             None => error,

@@ -1,13 +1,13 @@
 //! [`StreamError`]: what failed, where, and the item it failed on.
 
 use std::any::Any;
-use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+use std::{fmt, mem};
 
 use parking_lot::Mutex;
 
+use super::inner::{Details, Holding, Inner, Reason, Slot};
 use crate::mark::{Label, Mark};
 
 /// A boxed error, the form in which a [`StreamError`] keeps its source.
@@ -65,24 +65,10 @@ impl fmt::Display for ErrorKind {
 /// millisecond below: `2024-02-29T12:34:56.250Z`), `item_type`, and `causes`, the texts of the source and of all behind it.
 /// One that is read back says the same in all of these. It carries no item, and its sources are texts.
 ///
-/// A `StreamError` is one pointer wide. Clones share everything, including the item: whoever calls
+/// An error and its item are one allocation. Clones share everything, including the item: whoever calls
 /// [`take_item`](Self::take_item) first has it.
 pub struct StreamError {
-    pub(super) inner: Arc<Inner>,
-}
-
-pub(super) struct Inner {
-    pub(super) kind: ErrorKind,
-    pub(super) stage: Arc<str>,
-    pub(super) step: Option<Arc<str>>,
-    pub(super) attempts: u32,
-    pub(super) time: SystemTime,
-    pub(super) source: Option<BoxError>,
-    item: Mutex<Option<Box<dyn Any + Send>>>,
-    /// Of an error that was read back it is the text that was written.
-    pub(super) item_type: Option<Cow<'static, str>>,
-    /// It is not an error, but a mark on its way: see `mark.rs`.
-    mark: Option<Mark>,
+    pub(super) inner: Arc<Inner<dyn Slot>>,
 }
 
 impl StreamError {
@@ -91,47 +77,47 @@ impl StreamError {
     /// Operators get theirs from [`Emit::fail`](crate::Emit::fail), which knows the stage and the time. The time
     /// of an error made here is the Unix epoch unless [`with_time`](Self::with_time) sets it.
     pub fn new(kind: ErrorKind, stage: impl Into<Arc<str>>) -> Self {
-        Self::from_inner(Inner {
-            kind,
-            stage: stage.into(),
-            step: None,
-            attempts: 1,
-            time: SystemTime::UNIX_EPOCH,
-            source: None,
-            item: Mutex::new(None),
-            item_type: None,
-            mark: None,
-        })
+        Details::new(kind, stage.into()).into()
     }
 
     /// A mark, in the form in which it travels.
     pub(crate) fn mark(mark: Mark) -> Self {
-        Self::new(ErrorKind::Internal, "mark").edit(|inner| inner.mark = Some(mark))
+        let details = Details::new(ErrorKind::Internal, Arc::default());
+        Details { reason: Reason::Mark(mark), ..details }.into()
+    }
+
+    fn as_mark(&self) -> Option<&Mark> {
+        match &self.details().reason {
+            Reason::Mark(mark) => Some(mark),
+            _ => None,
+        }
     }
 
     #[inline]
     pub(crate) fn is_mark(&self) -> bool {
-        self.inner.mark.is_some()
+        self.as_mark().is_some()
     }
 
     /// The mark, if it is one.
-    pub(crate) fn into_mark(self) -> Result<Mark, Self> {
+    pub(crate) fn into_mark(mut self) -> Result<Mark, Self> {
         if !self.is_mark() {
             return Err(self);
         }
         // A clone of a mark has an `Inner` of its own.
-        let mark = Arc::into_inner(self.inner).and_then(|inner| inner.mark);
-        mark.map_or_else(|| unreachable!("a mark is not shared"), Ok)
+        match Arc::get_mut(&mut self.inner).map(|inner| mem::replace(&mut inner.details.reason, Reason::None)) {
+            Some(Reason::Mark(mark)) => Ok(mark),
+            _ => unreachable!("a mark is not shared"),
+        }
     }
 
     /// If it is a stamp: when the item before it was emitted.
     pub(crate) fn emitted(&self) -> Option<Instant> {
-        self.inner.mark.as_ref()?.emitted()
+        self.as_mark()?.emitted()
     }
 
     /// If it is a label of a merge: what it says.
     pub(crate) fn label(&self) -> Option<Label> {
-        self.inner.mark.as_ref()?.label()
+        self.as_mark()?.label()
     }
 
     /// If it is a mark: everything before it has been processed.
@@ -142,14 +128,15 @@ impl StreamError {
         }
     }
 
-    fn from_inner(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
+    #[inline]
+    pub(super) fn details(&self) -> &Details {
+        &self.inner.details
     }
 
-    /// Only while the error is not shared yet, that is while it is being built.
-    pub(super) fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+    /// Only while the error is not shared.
+    fn edit(mut self, change: impl FnOnce(&mut Details)) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
-            change(inner);
+            change(&mut inner.details);
         }
         self
     }
@@ -157,105 +144,105 @@ impl StreamError {
     /// Sets the error that was the reason. Has no effect on an error that has been cloned.
     pub fn with_source(self, source: impl Into<BoxError>) -> Self {
         let source = source.into();
-        self.edit(|inner| inner.source = Some(source))
+        self.edit(|details| details.reason = Reason::Source(source))
     }
 
     /// Adds the item that failed. Has no effect on an error that has been cloned.
-    pub fn with_item<T: Send + 'static>(self, item: T) -> Self {
-        self.edit(|inner| {
-            inner.item = Mutex::new(Some(Box::new(item)));
-            inner.item_type = Some(Cow::Borrowed(std::any::type_name::<T>()));
-        })
+    pub fn with_item<T: Send + 'static>(mut self, item: T) -> Self {
+        match Arc::get_mut(&mut self.inner) {
+            // What is left here is dropped with `self`.
+            Some(inner) => inner.details.take().about(item),
+            None => self,
+        }
     }
 
     /// Sets how many attempts were made. Has no effect on an error that has been cloned.
     pub fn with_attempts(self, attempts: u32) -> Self {
-        self.edit(|inner| inner.attempts = attempts)
+        self.edit(|details| details.attempts = attempts)
     }
 
     /// Sets when it happened. Has no effect on an error that has been cloned.
     pub fn with_time(self, time: SystemTime) -> Self {
-        self.edit(|inner| inner.time = time)
-    }
-
-    /// Names the step inside a fused stage. Has no effect on an error that has been cloned.
-    pub(crate) fn with_step(self, step: Option<Arc<str>>) -> Self {
-        self.edit(|inner| inner.step = step)
+        self.edit(|details| details.time = time)
     }
 
     /// What sort of failure it was.
     pub fn kind(&self) -> ErrorKind {
-        self.inner.kind
+        self.details().kind
     }
 
     /// The name of the stage in which it happened.
     pub fn stage(&self) -> &str {
-        &self.inner.stage
+        &self.details().stage
     }
 
     /// The name of the step in which it happened, if the stage is made of several fused ones.
     pub fn step(&self) -> Option<&str> {
-        self.inner.step.as_deref()
+        self.details().step.as_deref()
     }
 
     /// How many times the call was made: 1 unless something retried it.
     pub fn attempts(&self) -> u32 {
-        self.inner.attempts
+        self.details().attempts
     }
 
     /// When it happened, by the wall time of the pipeline's clock.
     pub fn time(&self) -> SystemTime {
-        self.inner.time
+        self.details().time
     }
 
     /// Whether the stream was cut here: see [`ErrorKind::Cancelled`].
     pub fn is_cancelled(&self) -> bool {
-        self.inner.kind == ErrorKind::Cancelled
+        self.kind() == ErrorKind::Cancelled
+    }
+
+    pub(super) fn boxed_source(&self) -> Option<&BoxError> {
+        match &self.details().reason {
+            Reason::Source(source) => Some(source),
+            _ => None,
+        }
     }
 
     /// The source error, if it is an `E`.
     pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
-        self.inner.source.as_deref().and_then(|source| source.downcast_ref::<E>())
+        self.boxed_source().and_then(|source| source.downcast_ref::<E>())
     }
 
     /// The type of the failed item, if the error was given one (also after it was taken).
     pub fn item_type(&self) -> Option<&str> {
-        self.inner.item_type.as_deref()
+        self.inner.slot.item_type()
+    }
+
+    /// The item, if it is a `T`, or where it was.
+    fn slot<T: 'static>(&self) -> Option<&Mutex<Option<T>>> {
+        let slot: &dyn Any = &self.inner.slot;
+        slot.downcast_ref::<Holding<T>>().map(|Holding(item)| item)
     }
 
     /// Whether the error still carries an item, and it is a `T`.
     pub fn has_item<T: 'static>(&self) -> bool {
-        self.inner.item.lock().as_ref().is_some_and(|item| item.is::<T>())
+        self.slot::<T>().is_some_and(|item| item.lock().is_some())
     }
 
-    /// Takes the failed item out, if it is a `T` and nobody took it before.
+    /// Takes the failed item out, if it is a `T` and has not been taken yet.
     pub fn take_item<T: 'static>(&self) -> Option<T> {
-        let mut item = self.inner.item.lock();
-        if !item.as_ref().is_some_and(|item| item.is::<T>()) {
-            return None;
-        }
-        let taken = item.take()?.downcast::<T>().ok()?;
-        drop(item);
-        Some(*taken)
+        self.slot::<T>()?.lock().take()
     }
 
-    /// Shows the failed item to `f`, if it is a `T` and nobody took it.
+    /// Shows the failed item to `f`, if it is a `T` and has not been taken yet.
     ///
     /// The item is set aside while `f` looks at it: another look at the same time finds none.
     pub fn with_item_ref<T: 'static, R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
-        struct PutBack<'a>(&'a StreamError, Option<Box<dyn Any + Send>>);
-        impl Drop for PutBack<'_> {
+        struct PutBack<'a, T>(&'a Mutex<Option<T>>, Option<T>);
+        impl<T> Drop for PutBack<'_, T> {
             fn drop(&mut self) {
-                *self.0.inner.item.lock() = self.1.take();
+                *self.0.lock() = self.1.take();
             }
         }
-        let mut slot = self.inner.item.lock();
-        if !slot.as_ref().is_some_and(|item| item.is::<T>()) {
-            return None;
-        }
-        let aside = PutBack(self, slot.take());
-        drop(slot);
-        aside.1.as_ref().and_then(|item| item.downcast_ref::<T>()).map(f)
+        let slot = self.slot::<T>()?;
+        let item = slot.lock().take()?;
+        let aside = PutBack(slot, Some(item));
+        aside.1.as_ref().map(f)
     }
 
     /// Whether both are the same error: clones of one another.
@@ -266,7 +253,7 @@ impl StreamError {
 
 impl Clone for StreamError {
     fn clone(&self) -> Self {
-        match &self.inner.mark {
+        match self.as_mark() {
             None => Self { inner: Arc::clone(&self.inner) },
             // Each copy is to be completed or lost by itself.
             Some(mark) => Self::mark(mark.clone()),
@@ -276,7 +263,7 @@ impl Clone for StreamError {
 
 impl std::error::Error for StreamError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.inner.source.as_deref().map(|source| source as _)
+        self.boxed_source().map(|source| &**source as _)
     }
 }
 
@@ -304,10 +291,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_one_pointer_and_can_be_shared() {
+    fn is_no_burden_to_a_result_and_can_be_shared() {
         fn shared<T: Send + Sync + Clone + 'static>() {}
         shared::<StreamError>();
-        assert_eq!(size_of::<StreamError>(), size_of::<usize>());
+        assert_eq!(size_of::<Result<u64>>(), 2 * size_of::<u64>());
+        assert_eq!(size_of::<Result<String>>(), size_of::<String>());
     }
 
     #[test]

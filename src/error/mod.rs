@@ -3,7 +3,10 @@
 #[cfg(feature = "serde")]
 mod data;
 mod error;
+mod inner;
 mod text;
 mod utc;
+
+pub(crate) use inner::Details;
 
 pub use error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};

@@ -25,22 +25,22 @@ impl fmt::Display for StreamError {
 impl fmt::Debug for StreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
-            let inner = &*self.inner;
+            let details = self.details();
             return f
                 .debug_struct("StreamError")
-                .field("kind", &inner.kind)
-                .field("stage", &inner.stage)
-                .field("step", &inner.step)
-                .field("attempts", &inner.attempts)
-                .field("time", &format_args!("{}", Utc(inner.time)))
-                .field("source", &inner.source)
-                .field("item_type", &inner.item_type)
+                .field("kind", &details.kind)
+                .field("stage", &details.stage)
+                .field("step", &details.step)
+                .field("attempts", &details.attempts)
+                .field("time", &format_args!("{}", Utc(details.time)))
+                .field("source", &self.boxed_source())
+                .field("item_type", &self.item_type())
                 .finish();
         }
         let mut line = OneLine(f);
         self.write_summary(&mut line)?;
-        if self.inner.time != SystemTime::UNIX_EPOCH {
-            write!(line, " at {}", Utc(self.inner.time))?;
+        if self.time() != SystemTime::UNIX_EPOCH {
+            write!(line, " at {}", Utc(self.time()))?;
         }
         self.write_item_type(&mut line)?;
         self.write_reasons(&mut line)
@@ -50,22 +50,22 @@ impl fmt::Debug for StreamError {
 /// The parts of an error's text.
 impl StreamError {
     fn write_summary(&self, f: &mut impl fmt::Write) -> fmt::Result {
-        let inner = &*self.inner;
-        match inner.kind {
-            ErrorKind::Cancelled => return write!(f, "stream cut short after stage `{}`", inner.stage),
-            kind => write!(f, "stage `{}` {kind}", inner.stage)?,
+        let details = self.details();
+        match details.kind {
+            ErrorKind::Cancelled => return write!(f, "stream cut short after stage `{}`", details.stage),
+            kind => write!(f, "stage `{}` {kind}", details.stage)?,
         }
-        if let Some(step) = &inner.step {
+        if let Some(step) = &details.step {
             write!(f, " in step `{step}`")?;
         }
-        if inner.attempts > 1 {
-            write!(f, " after {} attempts", inner.attempts)?;
+        if details.attempts > 1 {
+            write!(f, " after {} attempts", details.attempts)?;
         }
         Ok(())
     }
 
     fn write_item_type(&self, f: &mut impl fmt::Write) -> fmt::Result {
-        self.inner.item_type.as_deref().map_or(Ok(()), |item| write!(f, " (item: {item})"))
+        self.item_type().map_or(Ok(()), |item| write!(f, " (item: {item})"))
     }
 
     fn write_reasons(&self, f: &mut impl fmt::Write) -> fmt::Result {
@@ -103,6 +103,7 @@ impl fmt::Write for OneLine<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Details;
 
     #[test]
     fn says_where_and_leaves_the_reason_to_its_source() {
@@ -114,11 +115,11 @@ mod tests {
         let disk = StreamError::new(ErrorKind::Failed, "write")
             .with_item(7_u32)
             .with_source(std::io::Error::other("disk\nfull"));
-        StreamError::new(ErrorKind::Failed, "load")
+        Details::new(ErrorKind::Failed, "load".into())
             .with_step(Some("sum".into()))
             .with_attempts(3)
-            .with_item(String::from("x"))
             .with_source(disk)
+            .about(String::from("x"))
     }
 
     #[test]

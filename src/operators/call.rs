@@ -243,18 +243,18 @@ impl<E: Into<BoxError>> CallError<E> {
             ErrorKind::Cancelled => ErrorKind::Failed,
             kind => kind,
         };
-        let error = context.error(kind, 0).with_attempts(self.attempts);
-        let error = match self.failure {
-            CallFailure::Failed(source) => error.with_source(source),
-            CallFailure::Panicked(message) => error.with_source(message),
+        let details = context.details(kind, 0).with_attempts(self.attempts);
+        let details = match self.failure {
+            CallFailure::Failed(source) => details.with_source(source),
+            CallFailure::Panicked(message) => details.with_source(message),
             CallFailure::TimedOut { limit, error: source } => {
-                error.with_source(CallTimedOut { limit, source: source.map(Into::into) })
+                details.with_source(CallTimedOut { limit, source: source.map(Into::into) })
             }
-            CallFailure::CircuitOpen => error,
-            CallFailure::Rejected(rejection) => error.with_source(rejection),
-            CallFailure::Cancelled => error.with_source("the call says that it was cancelled"),
+            CallFailure::CircuitOpen => details,
+            CallFailure::Rejected(rejection) => details.with_source(rejection),
+            CallFailure::Cancelled => details.with_source("the call says that it was cancelled"),
         };
-        error.with_item(item)
+        details.about(item)
     }
 }
 

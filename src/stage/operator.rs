@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock::Clock;
-use crate::error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
+use crate::error::{BoxError, Details, ErrorKind, PanicMessage, Result, StreamError};
 use crate::panic::{self, PanicPayload};
 use crate::pipeline::stats::{DropReason, StageStats, StepStats};
 
@@ -234,7 +234,7 @@ pub trait Emit<T>: sealed::Sink<T> {
 
     /// Sends an error item in place of `item`, which it carries; settles one received item as failed.
     fn fail<I: Send + 'static>(&mut self, kind: ErrorKind, source: impl Into<BoxError>, item: I) {
-        let error = self.error_of(kind).with_source(source).with_item(item);
+        let error = self.context().details(kind, self.step()).with_source(source).about(item);
         self.stats().failed.add(1);
         self.error(error);
     }
@@ -408,10 +408,15 @@ pub(crate) mod sealed {
             self.stats.recordings.note_mark(mark.emitted(), &self.clock);
         }
 
-        pub(crate) fn error(&self, kind: ErrorKind, step: usize) -> StreamError {
-            StreamError::new(kind, Arc::clone(&self.stats.name))
+        /// An error of `kind` in that step, at the present time: to be completed.
+        pub(crate) fn details(&self, kind: ErrorKind, step: usize) -> Details {
+            Details::new(kind, Arc::clone(&self.stats.name))
                 .with_step(self.stats.step_name(step))
                 .with_time(self.clock.wall())
+        }
+
+        pub(crate) fn error(&self, kind: ErrorKind, step: usize) -> StreamError {
+            self.details(kind, step).into()
         }
     }
 }

@@ -26,7 +26,7 @@ use super::operator::sealed::Context;
 use super::thread::{StageThread, spawn_error};
 use crate::clock::wait::{BeforePark, Wake};
 use crate::edge::{End, Polled};
-use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
+use crate::error::{Details, ErrorKind, PanicMessage, Result, StreamError};
 use crate::mark::Mark;
 use crate::panic;
 use crate::pipeline::CancelToken;
@@ -173,7 +173,11 @@ impl<W: Ways> Desk<W> {
     }
 
     pub(crate) fn error_of(&self, kind: ErrorKind) -> StreamError {
-        self.context.error(kind, 0)
+        self.details_of(kind).into()
+    }
+
+    pub(crate) fn details_of(&self, kind: ErrorKind) -> Details {
+        self.context.details(kind, 0)
     }
 
     /// To be told when something is dropped because its consumer has gone.

@@ -122,7 +122,7 @@ impl<T: Send + 'static> Ways<'_, T> {
     /// Sends an error item in place of the item, which it carries.
     #[cold]
     pub(super) fn fail(&mut self, kind: ErrorKind, source: impl Into<BoxError>, item: T) {
-        let error = self.desk.error_of(kind).with_source(source).with_item(item);
+        let error = self.desk.details_of(kind).with_source(source).about(item);
         self.desk.step().failed.add(1);
         self.tally.counts.failed.add(1);
         self.error(error);

@@ -325,7 +325,7 @@ where
     #[cold]
     fn fail(&mut self, kind: ErrorKind, source: impl Into<BoxError>, item: T, desk: &Desk<Ways<T, R>>) {
         desk.step().failed.add(1);
-        self.send_error(desk.error_of(kind).with_source(source).with_item(item), desk);
+        self.send_error(desk.details_of(kind).with_source(source).about(item), desk);
     }
 
     fn send_error(&mut self, error: StreamError, desk: &Desk<Ways<T, R>>) {
