@@ -1,5 +1,5 @@
-//! What it costs to guard a call that does nothing: a retry that is not needed, a breaker closed and open, a fallback, all of
-//! them, and calls by key. As a call by itself; and for each item of a pipeline with a pool of two workers in order, beside
+//! What it costs to guard a call that does nothing: a retry that is not needed, a breaker closed and open, a limit that is not
+//! reached, a fallback, and calls by key. As a call by itself; and for each item of a pipeline with a pool of two workers in order, beside
 //! the plain `AsyncMapper`, and beside the same by hand with threads, crossbeam channels and a map that puts the results in
 //! order. 300,000 items of 8 bytes, every channel and edge with room for 1,024.
 
@@ -11,13 +11,14 @@ use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use common::{CAPACITY, configured, mix, step};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use streamz::{
-    AsyncMapper, Call, CallStage, CancelToken, CircuitBreaker, Fallback, Pipeline, Processor, Retry, Stream,
-    StreamError,
+    AdaptiveConcurrency, AsyncMapper, Bulkhead, Call, CallStage, CallTimeout, CancelToken, CircuitBreaker, Fallback,
+    Hedge, Layered, Pipeline, Processor, RateLimit, Retry, Stream, StreamError,
 };
 
 type Group<'a> = BenchmarkGroup<'a, criterion::measurement::WallTime>;
@@ -28,6 +29,8 @@ type LaneOf = fn(&RandomState, u64) -> u64;
 const ITEMS: u64 = 300_000;
 const WORKERS: usize = 2;
 const KEYS: u64 = 1_000;
+/// A time that never passes here.
+const LONG: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("refused")]
@@ -41,6 +44,10 @@ fn work(n: u64) -> Result<u64, Refused> {
 
 fn mapper() -> AsyncMapper<u64, u64, Refused, impl Fn(&CancelToken, &u64) -> Result<u64, Refused>> {
     AsyncMapper::new(|_: &CancelToken, n: &u64| work(*n)).with_workers(WORKERS)
+}
+
+fn failing() -> AsyncMapper<u64, u64, Refused, impl Fn(&CancelToken, &u64) -> Result<u64, Refused>> {
+    AsyncMapper::new(|_: &CancelToken, n: &u64| Err(black_box(*n)).map_err(|_| Refused)).with_workers(WORKERS)
 }
 
 fn keyed(keys: u64) -> AsyncMapper<u64, u64, Refused, impl Fn(&CancelToken, &u64) -> Result<u64, Refused>> {
@@ -165,12 +172,26 @@ fn calls(c: &mut Criterion) {
     bench("retry unused, with a budget", &|n| budget.call(&token, &n).is_ok());
     let closed = CircuitBreaker::new(mapper()).to_call();
     bench("breaker closed", &|n| closed.call(&token, &n).is_ok());
-    let timed = CircuitBreaker::new(mapper()).with_time_window(std::time::Duration::from_secs(10)).to_call();
+    let timed = CircuitBreaker::new(mapper()).with_time_window(Duration::from_secs(10)).to_call();
     bench("breaker closed, window of time", &|n| timed.call(&token, &n).is_ok());
     let open = open(mapper()).to_call();
     bench("breaker open", &|n| open.call(&token, &n).is_ok());
     let fallback = Fallback::new(mapper(), |_, n, _| Some(*n)).to_call();
     bench("fallback unused", &|n| fallback.call(&token, &n).is_ok());
+    let layered = Layered::from_fn(mapper(), |call, cancel, n: &u64| call.call(cancel, n)).to_call();
+    bench("layered", &|n| layered.call(&token, &n).is_ok());
+    let limited = CallTimeout::new(mapper(), LONG).to_call();
+    bench("call timeout", &|n| limited.call(&token, &n).is_ok());
+    let bulkhead = Bulkhead::new(mapper(), WORKERS).to_call();
+    bench("bulkhead with room", &|n| bulkhead.call(&token, &n).is_ok());
+    let keyed_bulkhead = Bulkhead::new(mapper(), WORKERS).with_key(|n: &u64| n % KEYS).to_call();
+    bench("bulkhead with room, by key", &|n| keyed_bulkhead.call(&token, &n).is_ok());
+    let rate_limit = RateLimit::new(mapper(), 1e12).to_call();
+    bench("rate limit that never waits", &|n| rate_limit.call(&token, &n).is_ok());
+    let adaptive = AdaptiveConcurrency::new(mapper()).to_call();
+    bench("adaptive concurrency", &|n| adaptive.call(&token, &n).is_ok());
+    let failing = failing().to_call();
+    bench("failing", &|n| failing.call(&token, &n).is_ok());
     let by_hand = Mutex::new(Breaker::default());
     bench("breaker closed by hand", &|n| guarded(&by_hand, n).is_ok());
     group.finish();
@@ -197,6 +218,13 @@ fn pools(c: &mut Criterion) {
     bench(&mut group, "fallback(breaker(retry))", expected, &|| {
         run(&Fallback::new(CircuitBreaker::new(Retry::new(mapper())), |_, n, _| Some(*n)))
     });
+    bench(&mut group, "failing", refused, &|| run(&failing()));
+    bench(&mut group, "failing by hand", refused, &|| by_hand(None, || |n| Err(black_box(n)).map_err(|_| Refused)));
+    bench(&mut group, "call timeout", expected, &|| run(&CallTimeout::new(mapper(), LONG)));
+    bench(&mut group, "bulkhead with room", expected, &|| run(&Bulkhead::new(mapper(), WORKERS)));
+    bench(&mut group, "rate limit that never waits", expected, &|| run(&RateLimit::new(mapper(), 1e12)));
+    bench(&mut group, "adaptive concurrency", expected, &|| run(&AdaptiveConcurrency::new(mapper())));
+    bench(&mut group, "hedge unused", expected, &|| run(&Hedge::new(mapper(), LONG)));
     bench(&mut group, "combined", expected, &|| run(&mapper().combine(|n, result| result.map_err(|error| (n, error)))));
     bench(&mut group, "keyed, 1,000 keys", expected, &|| run(&keyed(KEYS)));
     bench(&mut group, "keyed, 1,000 keys, by hand", expected, &|| by_hand(Some(hash), || work));

@@ -229,7 +229,6 @@ impl<C: Call> Call for AdaptiveCall<C> {
             Ok(_) => Verdict::Success,
             Err(error) => self.judge(&error.failure),
         };
-        drop(admitted);
         result
     }
 }

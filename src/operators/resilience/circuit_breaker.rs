@@ -263,7 +263,6 @@ impl<C: Call> Call for BreakerCall<C> {
             Ok(_) => Verdict::Success,
             Err(error) => self.judge(&error.failure),
         };
-        drop(admitted);
         result
     }
 }
