@@ -233,8 +233,9 @@ where
         self.state.lock().results.is_ready()
     }
 
-    pub(super) fn take_ready(&self) -> VecDeque<Done<Out>> {
-        self.state.lock().results.take_run()
+    /// Moves all results whose turn it is to `ready`, which is empty.
+    pub(super) fn take_ready(&self, ready: &mut VecDeque<Done<Out>>) {
+        self.state.lock().results.take_run(ready);
     }
 
     /// Takes runs that are overdue apart: what they have finished can be passed on, and what they have not begun can be taken

@@ -49,47 +49,38 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     pub(super) fn take(&self, own: usize, length: usize, raw: &mut Vec<Numbered<Result<In>>>) -> Taken {
         let mut shift = self.crew.lock();
         let Some(stream) = &mut shift.supply().stream else { return Taken::Nothing(Why::Ended, shift.relieve()) };
-        let room = usize::try_from(self.crew.room()).unwrap_or(usize::MAX);
+        let room = self.crew.room();
         if room == 0 {
             return Taken::Nothing(Why::WindowFull, shift.relieve());
         }
         // No more than one's share of what is there, so that a few items are shared out.
         let share = if length > 1 { stream.len().div_ceil(self.slots.len()) } else { 1 };
-        let most = length.min(share).min(room).max(1);
+        let most = (length.min(share).max(1) as u64).min(room);
         match stream.poll() {
             Polled::Item(first) => {
                 let next = self.crew.taken();
-                let (mut data, mut marks) = (0, 0);
-                let mut number = next;
-                let mut count = |item: &Result<In>| {
-                    match item {
+                let (mut number, mut data, mut marks) = (next, 0, 0);
+                let mut slot = if self.keyed.is_some() { None } else { Some(self.slots.fill(own)) };
+                let mut item = first;
+                loop {
+                    match &item {
                         Ok(_) => data += 1,
-                        Err(mark) if mark.is_mark() => {
-                            marks += 1;
-                            self.note_label(mark, number);
-                        }
-                        Err(_) => {}
+                        Err(error) => marks += self.note_mark(error, number),
+                    }
+                    match &mut slot {
+                        Some(slot) => slot.push(number, Job::new(item)),
+                        None => raw.push((number, item)),
                     }
                     number += 1;
-                };
-                count(&first);
-                let mut further = std::iter::from_fn(|| match stream.poll() {
-                    Polled::Item(item) => {
-                        count(&item);
-                        Some(item)
+                    if number - next == most {
+                        break;
                     }
                     // An end comes again.
-                    Polled::Empty | Polled::Ended(_) => None,
-                });
-                let further = further.by_ref().take(most - 1);
-                let (taken, filled) = if self.keyed.is_some() {
-                    raw.extend((next..).zip(std::iter::once(first).chain(further)));
-                    (raw.len() as u64, None)
-                } else {
-                    let (taken, filled) = self.slots.fill(own, next, Job::new(first), further.map(Job::new));
-                    (taken, Some(filled))
-                };
-                let spare = filled.is_some() && taken > 1;
+                    let Polled::Item(further) = stream.poll() else { break };
+                    item = further;
+                }
+                let taken = number - next;
+                let spare = slot.is_some() && taken > 1;
                 // All of this before another worker can have them: invariant 3 of `slots.rs`.
                 shift.take(taken);
                 self.step().received.add(data);
@@ -98,7 +89,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                     // Who completes one of them sees this.
                     self.delivers.store(true, Ordering::Relaxed);
                 }
-                drop(filled);
+                drop(slot);
                 shift.supply().stream.as_ref().inspect(|stream| stream.settle());
                 if spare {
                     self.crew.leave_spare();
@@ -126,14 +117,15 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
     }
 
-    /// Under the input lock.
+    /// How many marks this is: one, whose label is noted, or none. Under the input lock.
     #[cold]
-    fn note_label(&self, mark: &StreamError, number: u64) {
+    fn note_mark(&self, error: &StreamError, number: u64) -> u64 {
         if let Some(runs) = &self.runs
-            && let Some(Label::Follows(origin)) = mark.label()
+            && let Some(Label::Follows(origin)) = error.label()
         {
             runs.lock().begin(number, origin);
         }
+        u64::from(error.is_mark())
     }
 
     /// Waits until there may be something to take.

@@ -1,5 +1,6 @@
 //! The way out of a pool: the results, in order if that is asked for.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
@@ -16,7 +17,15 @@ use crate::stage::thread::StageThread;
 
 impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     /// Invariant 3. It may have to wait for room, and so demands that another worker keeps watch.
-    pub(super) fn complete(&self, thread: &StageThread, done: &mut Vec<Numbered<Ready<Out>>>, _: &Relieved) {
+    ///
+    /// Leaves both buffers empty: `done`, and `run`, which is empty before, too.
+    pub(super) fn complete(
+        &self,
+        thread: &StageThread,
+        done: &mut Vec<Numbered<Ready<Out>>>,
+        run: &mut VecDeque<Ready<Out>>,
+        _: &Relieved,
+    ) {
         let mut output = self.output.lock();
         output.completed += done.len() as u64;
         if self.delivers.load(Ordering::Relaxed) && !output.results.is_ordered() {
@@ -38,7 +47,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         };
         while all && (output.results.is_ready() || output.held_marks > 0) {
             let held_marks = std::mem::take(&mut output.held_marks);
-            let mut run = output.results.take_run();
+            output.results.take_run(run);
             drop(output);
             if held_marks > 0 {
                 self.crew.pass(held_marks);
@@ -121,6 +130,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     }
 
     /// False if there is nothing to pass on, because the work was cancelled.
+    #[inline]
     fn gather(&self, sender: &mut EdgeSender<Out>, result: Ready<Out>) -> bool {
         let step = self.step();
         match result {

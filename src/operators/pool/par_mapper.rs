@@ -292,7 +292,7 @@ where
 
     fn next_result(&mut self) -> Option<Done<Out>> {
         if self.ready.is_empty() {
-            self.ready = self.desk.take_ready();
+            self.desk.take_ready(&mut self.ready);
         }
         self.ready.pop_front()
     }

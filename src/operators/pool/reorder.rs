@@ -30,7 +30,10 @@ impl<T> Reorder<T> {
         match self {
             Self::Ordered { head, slots } => {
                 let index = usize::try_from(sequence - *head).expect("the window fits in memory");
-                if slots.len() <= index {
+                if slots.len() == index {
+                    return slots.push_back(Some(result));
+                }
+                if slots.len() < index {
                     slots.resize_with(index + 1, || None);
                 }
                 debug_assert!(slots[index].is_none(), "sequence number {sequence} was completed twice");
@@ -93,11 +96,11 @@ impl<T> Reorder<T> {
         }
     }
 
-    /// All whose turn it is.
-    pub(super) fn take_run(&mut self) -> VecDeque<T> {
+    /// Moves all results whose turn it is to `run`, which is empty.
+    pub(super) fn take_run(&mut self, run: &mut VecDeque<T>) {
         match self {
-            Self::Ordered { .. } => std::iter::from_fn(|| self.pop()).collect(),
-            Self::Unordered { results } => std::mem::take(results),
+            Self::Ordered { .. } => run.extend(std::iter::from_fn(|| self.pop())),
+            Self::Unordered { results } => std::mem::swap(results, run),
         }
     }
 }
@@ -105,6 +108,12 @@ impl<T> Reorder<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn run<T>(reorder: &mut Reorder<T>) -> Vec<T> {
+        let mut run = VecDeque::new();
+        reorder.take_run(&mut run);
+        run.into()
+    }
 
     #[test]
     fn ordered_results_wait_for_those_before_them() {
@@ -114,7 +123,7 @@ mod tests {
         reorder.insert(1, 'b');
         assert_eq!(reorder.pop(), None);
         reorder.insert(0, 'a');
-        assert_eq!(reorder.take_run(), ['a', 'b', 'c']);
+        assert_eq!(run(&mut reorder), ['a', 'b', 'c']);
         reorder.insert(3, 'd');
         assert_eq!(reorder.pop(), Some('d'));
     }
@@ -137,7 +146,7 @@ mod tests {
         reorder.insert(3, 'd');
         assert!(!reorder.let_pass(&[(2, 'c')]));
         reorder.insert_all(&mut vec![(2, 'c'), (4, 'e')]);
-        assert_eq!(reorder.take_run(), ['c', 'd', 'e']);
+        assert_eq!(run(&mut reorder), ['c', 'd', 'e']);
         assert!(reorder.let_pass(&[(5, 'f')]));
     }
 }

@@ -35,12 +35,17 @@ struct Slot<In, Out> {
     done: Vec<Numbered<Out>>,
 }
 
-/// A slot that has been filled: nothing is stolen from it before this is dropped, which is to be done when the items have been
+/// A slot that is being filled: nothing is stolen from it before this is dropped, which must wait until the items have been
 /// counted.
-#[must_use = "the items must be counted first"]
-pub(super) struct Filled<'a, In, Out>(
-    #[expect(dead_code, reason = "it is held, and not used")] MutexGuard<'a, Slot<In, Out>>,
-);
+#[must_use = "the items must be counted before it is dropped"]
+pub(super) struct Filling<'a, In, Out>(MutexGuard<'a, Slot<In, Out>>);
+
+impl<In, Out> Filling<'_, In, Out> {
+    #[inline]
+    pub(super) fn push(&mut self, number: u64, item: In) {
+        self.0.todo.push_back((number, item));
+    }
+}
 
 impl<In, Out> Slots<In, Out> {
     pub(super) fn new(workers: usize) -> Self {
@@ -48,23 +53,9 @@ impl<In, Out> Slots<In, Out> {
         Self((0..workers).map(|_| slot()).collect())
     }
 
-    /// Puts a run into the worker's own slot, `first` with the number `number`. Returns how many items it was, and what keeps
-    /// other workers from them.
-    pub(super) fn fill(
-        &self,
-        own: usize,
-        number: u64,
-        first: In,
-        further: impl Iterator<Item = In>,
-    ) -> (u64, Filled<'_, In, Out>) {
-        let mut slot = self.0[own].lock();
-        slot.todo.push_back((number, first));
-        let mut next = number + 1;
-        for item in further {
-            slot.todo.push_back((next, item));
-            next += 1;
-        }
-        (next - number, Filled(slot))
+    /// Begins to put a run into the worker's own slot.
+    pub(super) fn fill(&self, own: usize) -> Filling<'_, In, Out> {
+        Filling(self.0[own].lock())
     }
 
     /// Puts items into the worker's own slot, which is empty, in ascending order.
@@ -79,6 +70,7 @@ impl<In, Out> Slots<In, Out> {
     }
 
     /// The same, and leaves the result of the item before.
+    #[inline]
     pub(super) fn swap(&self, own: usize, done: Numbered<Out>) -> Option<Numbered<In>> {
         let mut slot = self.0[own].lock();
         slot.done.push(done);
@@ -148,6 +140,7 @@ impl<In, Out> Slots<In, Out> {
 }
 
 impl<In, Out> Slot<In, Out> {
+    #[inline]
     fn next(&mut self) -> Option<Numbered<In>> {
         let next = self.todo.pop_front();
         self.at_work = next.as_ref().map(|&(number, _)| number);

@@ -23,6 +23,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             pool: self,
             thread,
             done: Vec::new(),
+            run: VecDeque::new(),
             raw: Vec::new(),
             last_seen: vec![None; self.slots.len()],
             looked_at: thread.index(),
@@ -71,8 +72,9 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
 struct Worker<'a, In: Send + 'static, Out: Send + 'static> {
     pool: &'a Pool<In, Out>,
     thread: &'a StageThread,
-    /// A buffer for what is about to be emitted; empty in between.
+    /// Buffers for what is about to be emitted; empty in between.
     done: Vec<Numbered<Ready<Out>>>,
+    run: VecDeque<Ready<Out>>,
     /// What has been taken and is to be sorted.
     raw: Vec<Numbered<Result<In>>>,
     /// What each worker was last seen to have in hand, and which of them was looked at.
@@ -171,7 +173,7 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
     fn flush(&mut self, slot: usize, relieved: &Relieved) {
         self.pool.slots.take_done(slot, &mut self.done);
         if !self.done.is_empty() {
-            self.pool.complete(self.thread, &mut self.done, relieved);
+            self.pool.complete(self.thread, &mut self.done, &mut self.run, relieved);
         }
     }
 
@@ -181,7 +183,7 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
             self.pool.slots.take_done(slot, &mut self.done);
         }
         if !self.done.is_empty() {
-            self.pool.complete(self.thread, &mut self.done, relieved);
+            self.pool.complete(self.thread, &mut self.done, &mut self.run, relieved);
         }
     }
 
