@@ -1,5 +1,7 @@
 //! Pipelines of a hundred items: what it costs to build one, to start it, and to wait for its end.
 
+use std::hint::black_box;
+
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use streamz::{Inline, Pipeline};
 
@@ -19,9 +21,7 @@ pub(super) static PIPELINE_100: Work = Work {
     expected: |job| job.items.wrapping_mul(chain::plain_loop(LENGTH, 1)),
     reference: "std-mpsc",
     entries: &[
-        Entry::new("loop", 1_000_000, 1, |job| {
-            repeated(job, || std::hint::black_box(chain::plain_loop(LENGTH, 1))).into()
-        }),
+        Entry::new("loop", 1_000_000, 1, |job| repeated(job, || chain::plain_loop(black_box(LENGTH), 1)).into()),
         Entry::new("std-mpsc", 2_000, 1, |job| repeated(job, by_hand::<Std>).into()),
         Entry::new("crossbeam", 2_000, 1, |job| repeated(job, by_hand::<Crossbeam>).into()),
         Entry::new("pariter", 2_000, 1, |job| repeated(job, || chain::pariter(LENGTH, 1)).into()),

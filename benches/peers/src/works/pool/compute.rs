@@ -25,7 +25,7 @@ pub(in crate::works) static TINY_ORDERED: Work = Work {
     entries: &[
         Entry::new("loop", 2_000_000, 1, |job| ordered::plain_loop(job, spinning(job)).into()),
         Entry::new("crossbeam", 2_000_000, 2, |job| ordered::by_hand::<Crossbeam>(job, spinning(job)).into()),
-        Entry::new("flume", 2_000_000, 2, |job| ordered::by_hand::<Flume>(job, spinning(job)).into()),
+        Entry::new("flume", 1_000_000, 2, |job| ordered::by_hand::<Flume>(job, spinning(job)).into()),
         Entry::new("kanal", 2_000_000, 2, |job| ordered::by_hand::<Kanal>(job, spinning(job)).into()),
         Entry::new("rayon", 3_000_000, 2, |job| ordered::rayon(job, spinning(job)).into()),
         Entry::new("rayon:chunks", 3_000_000, 2, |job| ordered::rayon_chunks(job, spinning(job)).into()),
@@ -103,7 +103,7 @@ const fn tiny_unordered(workers: usize) -> [Entry; 16] {
     [
         Entry::new("loop", 2_000_000, 1, |job| unordered::plain_loop(job, spinning(job)).into()),
         Entry::new("crossbeam", 2_000_000, workers, |job| unordered::by_hand::<Crossbeam>(job, spinning(job)).into()),
-        Entry::new("flume", 2_000_000, workers, |job| unordered::by_hand::<Flume>(job, spinning(job)).into()),
+        Entry::new("flume", 1_000_000, workers, |job| unordered::by_hand::<Flume>(job, spinning(job)).into()),
         Entry::new("kanal", 2_000_000, workers, |job| unordered::by_hand::<Kanal>(job, spinning(job)).into()),
         Entry::new("rayon", 3_000_000, workers, |job| unordered::rayon(job, spinning(job)).into()),
         Entry::new("rayon:chunks", 3_000_000, workers, |job| unordered::rayon_chunks(job, spinning(job)).into()),
