@@ -71,6 +71,26 @@ impl Figure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::work::Entry;
+
+    static ENTRIES: [Entry; 2] = [Entry::new("one", 1, 1, |_| 0.into()), Entry::new("other", 1, 1, |_| 0.into())];
+
+    fn samples(entry: usize, nanos: [f64; 3]) -> Samples {
+        let line = |nanos| {
+            format!("checksum=0 ns_per_item={nanos} seconds=1 cpu_seconds=n/a peak_kib=n/a waits=n/a preempted=n/a")
+        };
+        let runs = nanos.iter().map(|nanos| line(nanos).parse().unwrap()).collect();
+        Samples { entry: &ENTRIES[entry], items: 1, runs }
+    }
+
+    #[test]
+    fn ratios_are_those_of_each_round() {
+        let samples = [samples(0, [2.0, 6.0, 3.0]), samples(1, [1.0, 2.0, 4.0])];
+        assert_eq!(Figure::Ratio("one", "other").of(&samples), Some(2.0));
+        assert_eq!(Figure::WorstRatio("one", "other").of(&samples), Some(3.0));
+        assert_eq!(Figure::Spread("one").of(&samples), Some(3.0));
+        assert_eq!(Figure::Ratio("one", "absent").of(&samples), None);
+    }
 
     #[test]
     fn the_median_lies_in_the_middle() {
