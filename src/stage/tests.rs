@@ -222,7 +222,7 @@ impl Look {
 fn hands_over<Out>(stage: &'static str, third: Result<u32>, run: impl FnOnce(Stream<u32>, Look) -> Out) {
     let pipeline = Pipeline::new("open");
     let (mut sender, receiver) = edge(8, false);
-    [Ok(0), Ok(1), third].into_iter().for_each(|item| sender.gather(item));
+    [Ok(0), Ok(1), third].into_iter().for_each(|item| _ = sender.gather(item));
     sender.end(crate::edge::End::Finished);
     let (seen, was_seen) = channel();
     let look = Look { stage, token: pipeline.token(), seen };

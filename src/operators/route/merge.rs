@@ -232,7 +232,7 @@ mod tests {
         };
         // A new edge hands over its first item at once.
         quiet.push(Ok(0));
-        (0..200).for_each(|n| busy.gather(Ok(n)));
+        (0..200).for_each(|n| _ = busy.gather(Ok(n)));
         busy.hand_over();
         take(RUN + 2); // a run of one, the only item of the other, and one more
         quiet.push(Ok(1));
