@@ -43,6 +43,11 @@ impl<T> Branch<T> {
         self.sender.is_gone()
     }
 
+    /// Whether something has been sent since the last mark.
+    pub(crate) fn has_sent(&self) -> bool {
+        self.sent
+    }
+
     /// Emits. What there is no room for makes the branch stuck. Returns whether it handed over, or tried to.
     #[inline]
     pub(crate) fn push(&mut self, item: Result<T>) -> bool {

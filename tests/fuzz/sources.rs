@@ -107,7 +107,7 @@ pub(crate) fn random(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length
 impl Source {
     /// A stream of the numbers from 0 on, whose stage was the last one to be made.
     fn new(pipeline: &Pipeline, stream: Stream<Item>, what: String) -> Self {
-        let input = Given::Counted { stage: last_stage(pipeline) };
+        let input = Given::Counted { stage: last_source(pipeline) };
         Self { stream, what, input, feeders: Vec::new(), open: None, delivered: None }
     }
 }
@@ -133,7 +133,7 @@ fn deliver(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length) 
                 .collect(),
         ),
     };
-    let delivered = Delivered { fates, stage: last_stage(pipeline), strict };
+    let delivered = Delivered { fates, stage: last_source(pipeline), strict };
     Source { input, delivered: Some(delivered), ..source }
 }
 
@@ -229,10 +229,19 @@ fn restarting(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Lengt
     Source::new(pipeline, stream, format!("restarting after {run}, from the start {from_the_start}, {length:?}"))
 }
 
-/// The last stage that was made.
+/// The last stage that was made, unless a `group_by` makes others just now.
 pub(crate) fn last_stage(pipeline: &Pipeline) -> String {
+    last_of(pipeline, &[StageKind::Source, StageKind::Processor])
+}
+
+/// The last source that was made.
+fn last_source(pipeline: &Pipeline) -> String {
+    last_of(pipeline, &[StageKind::Source])
+}
+
+fn last_of(pipeline: &Pipeline, kinds: &[StageKind]) -> String {
     let report = pipeline.report();
-    let stage = report.stages.iter().rev().find(|stage| matches!(stage.kind, StageKind::Source | StageKind::Processor));
+    let stage = report.stages.iter().rev().find(|stage| kinds.contains(&stage.kind));
     stage.expect("a stage").name.to_string()
 }
 
@@ -240,7 +249,7 @@ fn lines(rng: &mut Rng, pipeline: &Pipeline, census: &Census) -> Source {
     let count = rng.u64(..50);
     let text: String = (0..count).map(|value| format!("{value}\n")).collect();
     let lines = Stream::lines(pipeline, Cursor::new(text));
-    let input = Given::Counted { stage: last_stage(pipeline) };
+    let input = Given::Counted { stage: last_source(pipeline) };
     let census = census.clone();
     let parse =
         Mapper::fallible(move |line: &String| line.parse().map(|value| census.item(value)).map_err(|_| Refused(0)));

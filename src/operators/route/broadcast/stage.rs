@@ -5,6 +5,8 @@
 //! - Subscribers that have arrived are admitted before an item is sent.
 //! - `clone` is the user's: it runs under a guard, and never while the ways are borrowed or the state is locked.
 //! - A subscriber that comes later is told what a merge has said before, after what is replayed: of that the origin is not known.
+//! - A subscriber that has left, or was cut, takes the next mark with it if it was sent something since the last one: whether that
+//!   has been processed is not known.
 //! - The stage ends when neither a hub nor a subscriber is left.
 
 use std::collections::VecDeque;
@@ -82,7 +84,13 @@ impl<T: Clone + Send + 'static> Broadcaster<T> {
         let mut ways = desk.ways();
         let gone: Vec<_> = ways.subscribers.extract_if(.., |subscriber| subscriber.is_over()).collect();
         drop(ways);
-        gone.into_iter().for_each(Subscriber::let_go);
+        for subscriber in gone {
+            // The next mark is behind that, and no longer finds the branch.
+            if subscriber.branch.has_sent() {
+                desk.undeliverable();
+            }
+            subscriber.let_go();
+        }
         if self.shared.has_news() {
             let (arrived, has_hub) = self.shared.take_news(desk.thread.wake());
             desk.ways().door.has_hub = has_hub;
@@ -360,8 +368,8 @@ impl<T: Send + 'static> Way for Subscriber<T> {
     }
 
     fn put_mark(&mut self, mark: StreamError) {
-        if self.is_cut {
-            // What it missed was dropped on purpose, and is counted.
+        if self.is_cut && !self.branch.has_sent() {
+            // What it missed was dropped on purpose, and is counted. What it was sent before, it may still process.
             mark.complete_mark();
         } else {
             self.branch.put_mark(mark);

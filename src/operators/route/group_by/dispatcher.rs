@@ -189,7 +189,9 @@ where
     fn group_ended(&mut self, slot: Slot, desk: &Desk<Ways<T, R>>) {
         let Some(group) = self.groups.get_mut(slot) else { return };
         let was = std::mem::replace(&mut group.state, State::Ended);
-        desk.ways().remove(group.way);
+        if desk.ways().remove(group.way) {
+            desk.undeliverable();
+        }
         if was == State::Open {
             return self.ended.push_back(slot);
         }
@@ -419,15 +421,18 @@ impl<T, R> Ways<T, R> {
         index
     }
 
-    /// Removes the way to a group whose output has drained.
-    fn remove(&mut self, index: usize) {
-        if let Some(mut member) = self.members[index].take() {
-            self.free.push(index);
-            member.branch.end(End::Finished);
-            for mark in member.marks {
-                self.errors.put_mark(mark);
-            }
+    /// Removes the way to a group whose output has drained. Returns whether items that were sent to it since the last mark may have
+    /// been lost, because the group ended before its input did.
+    #[must_use]
+    fn remove(&mut self, index: usize) -> bool {
+        let Some(mut member) = self.members[index].take() else { return false };
+        self.free.push(index);
+        let has_lost = !member.is_closing && member.branch.has_sent();
+        member.branch.end(End::Finished);
+        for mark in member.marks {
+            self.errors.put_mark(mark);
         }
+        has_lost
     }
 }
 
