@@ -312,7 +312,7 @@ fn dedupe_loop(items: u64, keys: u64) -> u64 {
         if seen.insert(key) {
             ages.push_back(key);
             if ages.len() as u64 > keys {
-                ages.pop_front().is_some_and(|oldest| seen.remove(&oldest));
+                let _ = ages.pop_front().is_some_and(|oldest| seen.remove(&oldest));
             }
             passed += 1;
         }

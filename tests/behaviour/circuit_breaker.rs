@@ -190,7 +190,7 @@ fn closed_opens_when_the_share_of_failures_among_the_last_calls_reaches_the_thre
 
 #[test]
 fn counts_agree_with_a_plain_list_of_the_last_calls() {
-    let token = CancelToken::with_clock(&ManualClock::new());
+    let token = CancelToken::with_clock(ManualClock::new());
     for seed in 0..200 {
         let mut random = fastrand::Rng::with_seed(seed);
         let (window, bad) = (random.usize(1..8), random.f64() * 0.6);
