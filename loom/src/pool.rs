@@ -132,11 +132,20 @@ impl Pool {
         if room == 0 {
             return Err((Why::WindowFull, shift.relieve()));
         }
-        let mut run = Vec::new();
-        while (run.len() as u64) < self.scene.run.min(room) {
+        let next = self.crew.taken();
+        let (mut count, mut raw, mut filling) = (0, Vec::new(), None);
+        while count < self.scene.run.min(room) {
             match stream.poll() {
-                Polled::Item(item) => run.push(item.unwrap()),
-                Polled::Empty | Polled::Ended(_) if !run.is_empty() => break,
+                Polled::Item(item) => {
+                    let (number, item) = (next + count, item.unwrap());
+                    if self.scene.keyed {
+                        raw.push((number, item));
+                    } else {
+                        filling.get_or_insert_with(|| self.slots.fill(own)).push(number, item);
+                    }
+                    count += 1;
+                }
+                Polled::Empty | Polled::Ended(_) if count > 0 => break,
                 Polled::Empty => {
                     stream.settle();
                     stream.ask();
@@ -152,16 +161,8 @@ impl Pool {
                 }
             }
         }
-        let (next, count) = (self.crew.taken(), run.len() as u64);
-        let (mut raw, mut filled) = (Vec::new(), None);
-        if self.scene.keyed {
-            raw = (next..).zip(run).collect();
-        } else {
-            let mut items = run.into_iter();
-            filled = Some(self.slots.fill(own, next, items.next().unwrap(), items).1);
-        }
         shift.take(count);
-        drop(filled);
+        drop(filling);
         shift.supply().0.as_ref().inspect(|stream| stream.settle());
         if !self.scene.keyed && count > 1 {
             self.crew.leave_spare();
@@ -211,9 +212,10 @@ impl Pool {
         self.slots.take_done(slot, &mut done);
         let mut results = self.results.lock();
         results.insert_all(&mut done);
-        let count = results.take_run().len();
-        if count > 0 {
-            self.crew.pass(count as u64);
+        let mut run = VecDeque::new();
+        results.take_run(&mut run);
+        if !run.is_empty() {
+            self.crew.pass(run.len() as u64);
         }
     }
 
