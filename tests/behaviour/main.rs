@@ -27,6 +27,7 @@ mod latency;
 mod layers;
 mod links;
 mod logged;
+mod packages;
 mod partition;
 mod pictures;
 mod pipeline;
