@@ -1,5 +1,5 @@
-//! What the Markdown files say of this repository is so: the commands they quote exist, the files they name are there, and the
-//! figures of the README are those of `docs/performance.md`.
+//! What the Markdown files, comments and scripts say of this repository is so: the commands they quote exist, with their options, the
+//! files they name are there, and the figures of the README are those of `docs/performance.md`.
 //!
 //! With `STREAMZ_UPDATE_DOCS=1` the figures are copied into the README instead:
 //!
@@ -59,6 +59,25 @@ impl Package {
         folder.join(name).with_extension("rs").exists() || folder.join(name).join("main.rs").exists()
     }
 
+    /// Whether the sources of its program, or of an example, have an option of this name: clap makes `--dead-letters` of `dead_letters`.
+    fn has_option(&self, example: Option<&str>, option: &str) -> bool {
+        let mut files = Vec::new();
+        match example {
+            Some(name) => {
+                for folder in [self.folder.clone(), self.folder.join("examples")] {
+                    files.push(folder.join(name).with_extension("rs"));
+                    sources(&folder.join(name), &mut files);
+                }
+            }
+            None => sources(&self.folder.join("src"), &mut files),
+        }
+        let (option, field) = (format!("{option}\""), format!("{}:", option[2..].replace('-', "_")));
+        let is_in = |file: &PathBuf| {
+            fs::read_to_string(file).is_ok_and(|source| source.contains(&option) || source.contains(&field))
+        };
+        option == "--help\"" || files.iter().any(is_in)
+    }
+
     /// Whether a word occurs in its tests, or in the path of one.
     fn has_tests_with(&self, word: &str) -> bool {
         ["src", "tests"].iter().any(|folder| {
@@ -70,7 +89,7 @@ impl Package {
     }
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+pub(super) fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
         let path = entry.path();
         if path.is_dir() {
@@ -82,7 +101,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// The lines of shell code of a page, and its spans of code.
-fn code(source: &str) -> Vec<String> {
+pub(super) fn code(source: &str) -> Vec<String> {
     let (mut code, mut fence) = (Vec::new(), None);
     for line in source.lines() {
         match (line.trim_start().strip_prefix("```"), &fence) {
@@ -98,15 +117,36 @@ fn code(source: &str) -> Vec<String> {
     code
 }
 
+/// The comments of a source, as a page.
+fn comments(source: &str) -> String {
+    let mut page = String::new();
+    for line in source.lines().map(str::trim_start).filter(|line| line.starts_with("//")) {
+        let text = line.trim_start_matches('/').trim_start_matches('!');
+        page.push_str(text.strip_prefix(' ').unwrap_or(text));
+        page.push('\n');
+    }
+    page
+}
+
+/// The lines of a shell script or of a workflow that call cargo.
+fn calls(script: &str) -> Vec<String> {
+    let lines = script.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let lines = lines.filter(|line| line.split(' ').any(|word| word == "cargo"));
+    lines.map(|line| line.split(" # ").next().unwrap().replace('"', "")).collect()
+}
+
 /// A word that stands for something, such as NAME.
 fn is_placeholder(word: &str) -> bool {
-    word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+    word.contains(['$', '{']) || word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
 }
 
 /// What is wrong with a command, if it is one of cargo's.
 fn check_command(packages: &[Package], command: &str) -> Result<(), String> {
     let mut words = command.split_whitespace().skip_while(|&word| word != "cargo").skip(1).peekable();
     words.next_if(|word| word.starts_with('+'));
+    if words.peek().is_some_and(|word| word.starts_with('-')) {
+        return Ok(());
+    }
     let Some(subcommand) = words.next() else { return Ok(()) };
     match subcommand {
         "run" | "test" | "bench" | "build" | "check" | "clippy" | "doc" | "fmt" | "package" | "publish" => {}
@@ -115,26 +155,32 @@ fn check_command(packages: &[Package], command: &str) -> Result<(), String> {
         _ => return Err(format!("no command `cargo {subcommand}`")),
     }
     let (mut chosen, mut targets, mut features, mut filters) = (None, Vec::new(), Vec::new(), Vec::new());
+    let mut options = Vec::new();
     while let Some(word) = words.next() {
         match word {
             "--" => {
                 if targets.contains(&("test", "conformance")) {
                     filters.extend(words);
+                } else if subcommand == "run" {
+                    options.extend(words.take_while(|word| *word != ">").filter(|word| word.starts_with("--")));
                 }
                 break;
             }
+            "--exclude" | "--target-dir" | "--to" => _ = words.next(),
             "-p" | "--package" => {
                 chosen = words.next().map(|name| packages.iter().find(|package| package.name == name))
             }
             "--manifest-path" => {
-                let folder = words.next().and_then(|path| Path::new(path).parent()).map(|folder| root().join(folder));
+                let path = words.next().filter(|path| !is_placeholder(path));
+                let folder = path.and_then(|path| Path::new(path).parent()).map(|folder| root().join(folder));
                 chosen = folder.map(|folder| packages.iter().find(|package| package.folder == folder));
             }
             "--example" => targets.push(("example", words.next().unwrap_or(""))),
             "--test" => targets.push(("test", words.next().unwrap_or(""))),
             "--bench" => targets.push(("bench", words.next().unwrap_or(""))),
             "--features" => features.extend(words.next().unwrap_or("").split(',')),
-            _ if word.starts_with('-') => {}
+            "|" | "||" | "&&" | ">" => break,
+            _ if word.starts_with('-') || is_placeholder(word) => {}
             _ if subcommand == "test" => filters.push(word),
             _ => return Err(format!("`{word}` is not expected")),
         }
@@ -144,9 +190,15 @@ fn check_command(packages: &[Package], command: &str) -> Result<(), String> {
         Some(Some(package)) => std::slice::from_ref(package),
         None => packages,
     };
-    for (kind, name) in targets.into_iter().filter(|(_, name)| !is_placeholder(name)) {
+    for &(kind, name) in targets.iter().filter(|(_, name)| !is_placeholder(name)) {
         if !chosen.iter().any(|package| package.has(kind, name)) {
             return Err(format!("no {kind} `{name}`"));
+        }
+    }
+    let example = targets.iter().find(|(kind, _)| *kind == "example").map(|(_, name)| *name);
+    for option in options.into_iter().filter(|_| !example.is_some_and(is_placeholder)) {
+        if !chosen.iter().any(|package| package.has_option(example, option)) {
+            return Err(format!("no option `{option}`"));
         }
     }
     if let Some(feature) = features.iter().find(|&&name| !chosen.iter().any(|package| package.features.contains(name)))
@@ -154,8 +206,7 @@ fn check_command(packages: &[Package], command: &str) -> Result<(), String> {
         return Err(format!("no feature `{feature}`"));
     }
     for word in filters.into_iter().filter(|word| !word.starts_with('-') && !is_placeholder(word)) {
-        let path = word.replace("::", "/");
-        if !chosen.iter().any(|package| package.has_tests_with(word) || package.has_tests_with(&path)) {
+        if !chosen.iter().any(|package| word.split("::").all(|part| package.has_tests_with(part))) {
             return Err(format!("no test with `{word}` in its name"));
         }
     }
@@ -188,19 +239,33 @@ fn every_command_and_path_in_the_documents_exists() {
     }
     let library: Vec<String> = library.iter().map(|file| file.to_string_lossy().into_owned()).collect();
     let (mut commands, mut wrong) = (0, Vec::new());
+    let mut check = |file: &Path, code: String| {
+        let (name, is_design) = (file.strip_prefix(root()).unwrap().display(), file.ends_with("docs/design.md"));
+        if code.split_whitespace().any(|word| word == "cargo") {
+            commands += 1;
+            wrong.extend(check_command(&packages, &code).err().map(|what| format!("{name}: `{code}`: {what}")));
+        } else if is_lost(file, &code) || is_design && is_unknown(&library, &code) {
+            wrong.push(format!("{name}: `{code}` is not there"));
+        }
+    };
     // The changelog tells of what was.
     for file in files.iter().filter(|file| !file.ends_with("CHANGELOG.md")) {
-        let (name, is_design) = (file.strip_prefix(root()).unwrap().display(), file.ends_with("docs/design.md"));
-        for code in code(&fs::read_to_string(file).unwrap()) {
-            if code.split_whitespace().any(|word| word == "cargo") {
-                commands += 1;
-                wrong.extend(check_command(&packages, &code).err().map(|what| format!("{name}: `{code}`: {what}")));
-            } else if is_lost(file, &code) || is_design && is_unknown(&library, &code) {
-                wrong.push(format!("{name}: `{code}` is not there"));
-            }
+        code(&fs::read_to_string(file).unwrap()).into_iter().for_each(|code| check(file, code));
+    }
+    let mut files = Vec::new();
+    for folder in ["benches", "connectors", "examples", "loom", "src", "tests"] {
+        sources(&root().join(folder), &mut files);
+    }
+    // This file quotes what does not exist.
+    for file in files.iter().filter(|file| !file.ends_with("documents.rs")) {
+        code(&comments(&fs::read_to_string(file).unwrap())).into_iter().for_each(|code| check(file, code));
+    }
+    for folder in [".ci", ".github/workflows"] {
+        for file in fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
+            calls(&fs::read_to_string(&file).unwrap()).into_iter().for_each(|call| check(&file, call));
         }
     }
-    assert!(commands > 80, "only {commands} commands were found");
+    assert!(commands > 130, "only {commands} commands were found");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
@@ -214,6 +279,9 @@ fn knows_a_command_that_does_not_exist() {
         "cargo test --test conformance -- cancel Batcher",
         "cargo +nightly bench -p streamz --bench observed --features metrics,tracing --no-run",
         "cargo test --manifest-path loom/Cargo.toml --locked",
+        "cargo run --release --example etl -- --json --picture > picture.mmd",
+        "cargo run --release --manifest-path benches/peers/Cargo.toml -- instructions --check",
+        "step cargo fmt --all --manifest-path $package/Cargo.toml -- --check",
     ] {
         assert_eq!(check_command(&packages, good), Ok(()), "{good}");
     }
@@ -226,6 +294,7 @@ fn knows_a_command_that_does_not_exist() {
         "cargo test -p streamz-pulsar",
         "cargo test -p streamz-journal --test manual_clock",
         "cargo check --manifest-path looms/Cargo.toml",
+        "cargo run --example etl -- --no-such-option",
     ] {
         assert!(check_command(&packages, bad).is_err(), "{bad}");
     }
@@ -234,6 +303,8 @@ fn knows_a_command_that_does_not_exist() {
         assert!(!is_lost(&page, there), "{there}");
     }
     assert!(is_lost(&page, "docs/no-such.md"));
+    assert_eq!(comments("let a; // b\n//! c\n    /// `d`\n"), "c\n`d`\n");
+    assert_eq!(calls("# cargo a\nstep cargo b \"$c\" # d\n"), ["step cargo b $c"]);
     assert_eq!(code("`a` b `c`\n```sh\nd # e\n```\n```text\nf\n```\n"), ["a", "c", "d"]);
 }
 

@@ -15,6 +15,7 @@ mod adaptive_concurrency;
 mod auto_traits;
 mod call_layers;
 mod circuit_breaker;
+mod claims;
 mod dead_letters;
 mod delivery;
 mod diagrams;

@@ -36,8 +36,8 @@ pub enum Synchronous {
     /// default: a crash of the process is what this crate is for, and a commit takes microseconds.
     #[default]
     Normal,
-    /// At each commit. Nothing is lost when the machine loses power either, as far as the disk keeps its word. A commit takes
-    /// as long as a sync of the disk, often milliseconds, so make batches large.
+    /// At each commit, which then survives a power failure if the disk honours the sync. A commit takes as long as a sync of the
+    /// disk, often milliseconds, so make batches large.
     Full,
 }
 

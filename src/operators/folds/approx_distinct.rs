@@ -24,7 +24,7 @@ use super::fold::Fold;
 ///
 /// # Source
 /// HyperLogLog by P. Flajolet and others (2007), in the implementation of [Apache
-/// DataSketches](https://datasketches.apache.org). Parts of overlapping windows are merged without loss.
+/// DataSketches](https://datasketches.apache.org). The error is the same after the parts of overlapping windows are merged.
 ///
 /// # Panics
 /// If `precision` is not in `4..=21`.

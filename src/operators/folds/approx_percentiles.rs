@@ -18,7 +18,7 @@ use super::percentiles::check;
 ///
 /// # Source
 /// An [HDR histogram](https://hdrhistogram.github.io/HdrHistogram/) by Gil Tene. Its error is bounded for each value,
-/// and parts of overlapping windows are merged without loss; of a t-digest neither is true.
+/// also after the parts of overlapping windows are merged; a t-digest promises neither.
 ///
 /// # Panics
 /// If a percent is not in `0.0..=100.0`, or `digits` is not in `1..=5`.

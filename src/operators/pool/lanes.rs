@@ -12,7 +12,7 @@
 //!    has items.
 //! 3. The lock is a leaf (see the order in `workers.rs`): nothing else is locked, no user value dropped and no user code called while it is held.
 //!
-//! Keys are known by a hash of 64 bits. Two keys with the same hash share a lane, and lose nothing but time.
+//! Keys are known by a hash of 64 bits. Two keys with the same hash share a lane: their items wait for one another.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};

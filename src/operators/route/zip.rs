@@ -131,8 +131,8 @@ impl<T: Send + 'static> Stream<T> {
     /// Pairs each item with one of another stream: the first with the first, the second with the second. Ends when one of them
     /// has ended and the other one has given its next item, or ended, too. Default name: `zip`.
     ///
-    /// The item without a partner is counted as filtered. So nothing is lost between the last pair and the end: the error items
-    /// that follow the last partner in the other stream pass.
+    /// The item without a partner is counted as filtered. The error items that follow the last partner in the other stream are
+    /// forwarded.
     ///
     /// ```
     /// use streamz::{Pipeline, Stream};
