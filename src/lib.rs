@@ -117,6 +117,8 @@
 //! pipeline hangs or is slow, see [`guides::operations`].
 //!
 #![doc = include_str!("../docs/pictures/overview.rustdoc")]
+// docs.rs marks what needs a feature; it has the nightly compiler that this takes.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unnameable_types)]
 

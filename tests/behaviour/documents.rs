@@ -179,7 +179,7 @@ fn check_command(packages: &[Package], command: &str) -> Result<(), String> {
             "--test" => targets.push(("test", words.next().unwrap_or(""))),
             "--bench" => targets.push(("bench", words.next().unwrap_or(""))),
             "--features" => features.extend(words.next().unwrap_or("").split(',')),
-            "|" | "||" | "&&" | ">" => break,
+            "|" | "||" | "&&" | ">" | ";;" => break,
             _ if word.starts_with('-') || is_placeholder(word) => {}
             _ if subcommand == "test" => filters.push(word),
             _ => return Err(format!("`{word}` is not expected")),
