@@ -91,7 +91,7 @@
 //! A stage has one thread, a pool one for each worker; steps of a [`Stream::stage`] share one, and those of an
 //! [`Inline`] piece need none of their own. A stream holds at most its
 //! [capacity](PipelineBuilder::capacity) of items, each stage what it has in hand, and operators that keep more say
-//! how much. Nothing runs while there is nothing to do.
+//! how much. The thread of a stage that has nothing to do is parked.
 //!
 //! # Testing
 //!
