@@ -69,6 +69,11 @@ impl Mark {
         self.0.as_ref()?.label()
     }
 
+    /// Whether it stands behind records, and neither is a stamp nor a label: with these nothing can be lost.
+    pub(crate) fn is_of_records(&self) -> bool {
+        self.emitted().is_none() && self.label().is_none()
+    }
+
     /// Everything before this copy has been processed.
     pub(crate) fn complete(mut self) {
         self.0 = None;
@@ -109,6 +114,19 @@ pub(crate) mod testing {
     impl Probe {
         pub(crate) fn mark(&self) -> StreamError {
             StreamError::mark(Mark::new(Arc::new(self.clone())))
+        }
+
+        /// A label, which stands behind no records.
+        pub(crate) fn label() -> StreamError {
+            struct Says;
+            impl Epoch for Says {
+                fn lose(&self) {}
+
+                fn label(&self) -> Option<Label> {
+                    Some(Label::Follows(Some(0)))
+                }
+            }
+            StreamError::mark(Mark::new(Arc::new(Says)))
         }
 
         pub(crate) fn is_lost(&self) -> bool {

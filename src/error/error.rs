@@ -120,6 +120,11 @@ impl StreamError {
         self.as_mark()?.label()
     }
 
+    /// See [`Mark::is_of_records`].
+    pub(crate) fn is_mark_of_records(&self) -> bool {
+        self.as_mark().is_some_and(Mark::is_of_records)
+    }
+
     /// If it is a mark: everything before it has been processed.
     #[cold]
     pub(crate) fn complete_mark(self) {

@@ -18,7 +18,7 @@ pub(crate) struct Branch<T> {
     sender: EdgeSender<T>,
     /// When the stage waited for room in it.
     waits: Arc<Timing>,
-    /// Something has been sent since the last mark.
+    /// Something has been sent since the last mark that stands behind records.
     sent: bool,
 }
 
@@ -43,7 +43,7 @@ impl<T> Branch<T> {
         self.sender.is_gone()
     }
 
-    /// Whether something has been sent since the last mark.
+    /// Whether something has been sent since the last mark that stands behind records.
     pub(crate) fn has_sent(&self) -> bool {
         self.sent
     }
@@ -128,7 +128,9 @@ impl<T> Way for Branch<T> {
     }
 
     fn put_mark(&mut self, mark: StreamError) {
-        let sent = std::mem::take(&mut self.sent);
+        let sent = self.sent;
+        // A label or a stamp says nothing of what was sent before it.
+        self.sent &= !mark.is_mark_of_records();
         if self.is_gone() && !sent {
             // Nothing was meant for it.
             return mark.complete_mark();
@@ -175,5 +177,16 @@ mod tests {
         branch.put_mark(behind_none.mark());
         assert!(behind_an_item.is_lost());
         assert!(behind_none.is_complete(), "nothing was meant for the branch");
+    }
+
+    #[test]
+    fn a_label_between_an_item_and_its_mark_does_not_hide_the_loss() {
+        let (mut branch, receiver) = branch();
+        branch.push(Ok(0));
+        branch.put_mark(Probe::label());
+        drop(receiver);
+        let mark = Probe::default();
+        branch.put_mark(mark.mark());
+        assert!(mark.is_lost());
     }
 }

@@ -12,7 +12,8 @@
 //! - *Panics.* One that the work does not catch itself becomes an error item. The work and the input are dropped under a
 //!   guard.
 //! - *Marks* (see `mark.rs`). An item has been settled when the work has returned, so a mark goes on at once, a copy to each
-//!   way. If something since the last one was dropped because its consumer has gone, it is lost, unless it is a label.
+//!   way. If something since the last one was dropped because its consumer has gone, it is lost; labels and
+//!   stamps pass, and do not count as the last one.
 //! - *The end.* All ways are ended in the same way, also when the stage has got no thread.
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -189,8 +190,8 @@ impl<W: Ways> Desk<W> {
     /// A mark has come: each way gets a copy of its own.
     #[cold]
     fn put_mark(&self, mark: Mark) {
-        // A label is about what follows it, whatever was dropped before.
-        if mark.label().is_none() && self.undeliverable.take() {
+        // What was dropped is to be told to the next mark that stands behind records, and to no other.
+        if mark.is_of_records() && self.undeliverable.take() {
             // Dropped, and so lost.
             return;
         }
