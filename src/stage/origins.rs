@@ -16,6 +16,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -29,7 +30,8 @@ const MOST: usize = 1024;
 /// The inputs of a merge, told apart down to those of the merges before it.
 #[allow(unnameable_types, reason = "the argument of a hidden method")]
 pub struct Origins {
-    count: usize,
+    /// For each of them, how long it may have nothing before it is idle.
+    idle_timeouts: Vec<Option<Duration>>,
     /// A window wants labels. Set under the lock of `wake`; a look without it may see it some time later.
     asked: AtomicBool,
     /// Of the merge's thread, once it has waited.
@@ -39,18 +41,29 @@ pub struct Origins {
 }
 
 impl Origins {
-    pub(crate) fn of<'a>(inputs: impl IntoIterator<Item = Option<&'a Arc<Origins>>>) -> Arc<Self> {
-        let (mut count, mut nested) = (0, Vec::new());
+    /// The idle timeout is that of the inputs that are no merges themselves.
+    pub(crate) fn of<'a>(
+        inputs: impl IntoIterator<Item = Option<&'a Arc<Origins>>>,
+        idle_timeout: Option<Duration>,
+    ) -> Arc<Self> {
+        let (mut idle_timeouts, mut nested) = (Vec::new(), Vec::new());
         for input in inputs {
-            count += input.map_or(1, |origins| origins.count);
+            match input {
+                Some(origins) => idle_timeouts.extend_from_slice(&origins.idle_timeouts),
+                None => idle_timeouts.push(idle_timeout),
+            }
             nested.extend(input.cloned());
         }
-        Arc::new(Self { count, asked: AtomicBool::new(false), wake: Mutex::default(), nested })
+        Arc::new(Self { idle_timeouts, asked: AtomicBool::new(false), wake: Mutex::default(), nested })
     }
 
     /// How many there are. They are numbered from 0 on.
     pub(crate) fn count(&self) -> usize {
-        self.count
+        self.idle_timeouts.len()
+    }
+
+    pub(crate) fn idle_timeouts(&self) -> &[Option<Duration>] {
+        &self.idle_timeouts
     }
 
     /// Asks for labels.
@@ -135,7 +148,7 @@ struct Tag {
 
 impl std::fmt::Debug for Origins {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Origins").field("count", &self.count).finish_non_exhaustive()
+        f.debug_struct("Origins").field("count", &self.count()).finish_non_exhaustive()
     }
 }
 
@@ -179,9 +192,10 @@ mod tests {
 
     #[test]
     fn inputs_of_nested_merges_are_told_apart() {
-        let inner = Origins::of([None, None, None]);
-        let outer = Origins::of([None, Some(&inner), Some(&inner)]);
+        let inner = Origins::of([None, None, None], None);
+        let outer = Origins::of([None, Some(&inner), Some(&inner)], Some(Duration::MAX));
         assert_eq!(outer.count(), 7);
+        assert_eq!(outer.idle_timeouts().iter().filter(|timeout| timeout.is_some()).count(), 1);
         assert!(!inner.are_asked_for());
         outer.ask();
         assert!(inner.are_asked_for() && outer.are_asked_for());

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use streamz::testing::Recorder;
 use streamz::{
-    Aggregate, AsyncMapper, BatchConfig, Batcher, ErrorKind, FanIn, ManualClock, Pipeline, Processor, Scan, Sender,
-    SessionWindow, SlidingWindow, SortByTime, Stream, TumblingWindow, Window,
+    Aggregate, AsyncMapper, BatchConfig, Batcher, ErrorKind, FanIn, GroupBy, ManualClock, Pipeline, Processor, Removal,
+    Scan, Sender, SessionWindow, SlidingWindow, SortByTime, Stream, TumblingWindow, Window,
 };
 
 use super::{ms, virtual_pipeline, virtual_pipeline_of};
@@ -351,6 +351,171 @@ fn every_kind_of_window_waits_for_the_input_that_is_behind() {
     check(by_key, |keyed| keyed.window.items.len() as u64);
     let sums = Aggregate::new(|| 0, |_: &mut u64, _: &u64| ()).with_time_window(seconds(10));
     check(sums.with_event_time(at, Duration::ZERO), |window| window.count);
+}
+
+/// An item that a keyed scan makes of a removed state stems from items of any input.
+#[test]
+fn what_a_keyed_scan_makes_of_a_state_moves_no_watermark() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([left, right], [one, other]) = channels(&pipeline);
+    // A removed state tells when it was evicted or expired: a time that is ahead of both inputs.
+    let scan = Scan::new(|| (), |(), time: u64| time)
+        .with_key(|time: &u64| *time, 1)
+        .with_ttl(seconds(5))
+        .on_removal(|_, (), why| (why != Removal::Ended).then_some(500));
+    let windows = Recorder::new(one.merge([other]).through(&scan).through(&tens()));
+    send(&clock, &left, [1, 12]);
+    send(&clock, &right, [2, 13]);
+    clock.advance(seconds(5));
+    send(&clock, &left, [14, 31]);
+    send(&clock, &right, [15, 32]);
+    drop((left, right));
+    clock.settle();
+    assert_eq!(come(&windows), [vec![1, 2], vec![12, 13, 14, 15], vec![31, 32], vec![500; 7]]);
+}
+
+/// All items of an input may be removed on the way to a window, which then must not wait for it for ever.
+#[test]
+fn an_input_that_is_filtered_out_holds_back_nothing_after_the_timeout() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([left, beats], [one, other]) = channels(&pipeline);
+    let windows = Recorder::new(one.merge([other]).filter(|time| *time < 1_000).through(&tens()));
+    let round = |time: u64, beat: u64| {
+        send(&clock, &left, [time]);
+        send(&clock, &beats, [beat]);
+        clock.advance(seconds(4));
+        come(&windows)
+    };
+    for time in [5, 25, 35] {
+        assert!(round(time, 9_999).is_empty());
+    }
+    // Nothing has come of it for 12 s.
+    assert_eq!(round(36, 9_999), [[5], [25]]);
+    // It counts again as soon as something of it comes.
+    assert!(round(38, 39).is_empty());
+    assert!(round(50, 39).is_empty());
+    assert_eq!(round(51, 40), [[35, 36, 38, 39, 39]]);
+}
+
+#[test]
+fn streams_that_are_read_in_turn_are_told_apart() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([ahead, behind], [fast, slow]) = channels(&pipeline);
+    let windows = Recorder::new(fast.interleave([slow]).through(&tens()));
+    send(&clock, &ahead, [0, 15, 100]);
+    send(&clock, &behind, [1, 9, 10]);
+    assert_eq!(come(&windows), [[0, 1, 9]]);
+    drop(behind);
+    clock.settle();
+    send(&clock, &ahead, [101]);
+    assert_eq!(come(&windows), [[10, 15]]);
+    drop(ahead);
+    clock.settle();
+    assert_eq!(come(&windows), [[100, 101]]);
+}
+
+#[test]
+fn merges_that_are_chained_keep_their_inputs_apart() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([first, ahead, behind, last], [one, fast, slow, four]) = channels(&pipeline);
+    let windows = Recorder::new(one.chain([fast.merge([slow]), four]).through(&tens()));
+    // A stream whose turn has not come holds back nothing.
+    send(&clock, &first, [1, 12]);
+    assert_eq!(come(&windows), [[1]]);
+    send(&clock, &ahead, [13, 35, 100]);
+    send(&clock, &behind, [14, 21]);
+    drop(first);
+    clock.settle();
+    assert_eq!(come(&windows), [[12, 13, 14]]);
+    drop(ahead);
+    send(&clock, &behind, [36, 45]);
+    assert_eq!(come(&windows), [vec![21], vec![35, 36]]);
+    send(&clock, &last, [46, 102, 120]);
+    drop(behind);
+    clock.settle();
+    drop(last);
+    clock.settle();
+    let (come, late): (Vec<_>, Vec<_>) = outputs(&windows).into_iter().partition(|output| output.is_ok());
+    // As in any stream, what is older than what came before it is late.
+    assert_eq!(late.into_iter().filter_map(|late| late.unwrap_err().take_item::<u64>()).collect::<Vec<_>>(), [46]);
+    assert_eq!(
+        come.into_iter().map(|window| window.unwrap().items).collect::<Vec<_>>(),
+        [vec![45], vec![100, 102], vec![120]]
+    );
+}
+
+#[test]
+fn pairs_keep_the_inputs_of_the_merged_side_apart() {
+    for is_first in [true, false] {
+        let (clock, pipeline) = virtual_pipeline();
+        let ([ahead, behind], [fast, slow]) = channels(&pipeline);
+        let (merged, numbers) = (fast.merge([slow]), Stream::from_iter(&pipeline, 0_u32..));
+        let times = match is_first {
+            true => merged.zip(numbers).map(|(time, _)| time),
+            false => numbers.zip(merged).map(|(_, time)| time),
+        };
+        let windows = Recorder::new(times.through(&tens()));
+        send(&clock, &ahead, [0, 15, 100]);
+        assert!(come(&windows).is_empty(), "{is_first}");
+        send(&clock, &behind, [1, 9, 10]);
+        assert_eq!(come(&windows), [[0, 1, 9]], "{is_first}");
+        send(&clock, &behind, [11, 20]);
+        assert_eq!(come(&windows), [[10, 11, 15]], "{is_first}");
+    }
+}
+
+/// Of two merges, the first counts; the labels of the other one would name inputs that there are not.
+#[test]
+fn pairs_of_two_merges_have_the_inputs_of_the_first() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([ahead, behind, other, another], [fast, slow, third, fourth]) = channels(&pipeline);
+    let pairs = fast.merge([slow]).zip(third.merge([fourth])).map(|(time, _)| time);
+    let windows = Recorder::new(pairs.through(&tens()));
+    for time in 0..10 {
+        send(&clock, &other, [time]);
+        send(&clock, &another, [100 + time]);
+    }
+    send(&clock, &ahead, [0, 15, 100]);
+    assert!(come(&windows).is_empty());
+    send(&clock, &behind, [1, 9, 10]);
+    assert_eq!(come(&windows), [[0, 1, 9]]);
+}
+
+#[test]
+fn windows_in_a_group_tell_the_inputs_of_the_merge_before_it_apart() {
+    let (clock, pipeline) = virtual_pipeline();
+    let ([ahead, behind, ended], [fast, slow, third]) = channels(&pipeline);
+    let groups = GroupBy::new(|time: &u64| time % 2, |_, group: Stream<u64>| group.through(&tens()));
+    let windows = Recorder::new(fast.merge([slow, third]).through(&groups));
+    send(&clock, &ended, [2]);
+    drop(ended);
+    send(&clock, &ahead, [0, 14, 100]);
+    send(&clock, &behind, [4, 8, 10]);
+    assert_eq!(come(&windows), [[0, 2, 4, 8]]);
+    // This group begins only now, behind the ends of two inputs.
+    drop(ahead);
+    send(&clock, &behind, [11, 15, 21, 102]);
+    let mut rest = come(&windows);
+    rest.sort();
+    assert_eq!(rest, [[10, 14], [11, 15]]);
+}
+
+/// On threads that run as they like: one source waits now and then, and so is behind by an unknown part of the other.
+#[test]
+fn nothing_of_two_sources_in_order_is_late_whatever_their_speeds() {
+    let pipeline = Pipeline::new("skew");
+    let fast = Stream::from_iter(&pipeline, 0..50_000_u64);
+    let slow = Stream::from_iter(
+        &pipeline,
+        (0..50_000_u64).inspect(|n| {
+            if n % 100 == 0 {
+                std::thread::yield_now();
+            }
+        }),
+    );
+    let minutes = TumblingWindow::new(seconds(60)).with_event_time(at, Duration::ZERO);
+    let windows = fast.merge([slow]).through(&minutes).collect::<Vec<_>>().unwrap();
+    assert_eq!(windows.iter().map(|window| window.items.len()).sum::<usize>(), 100_000);
 }
 
 /// Batches mix items of all inputs: what is late behind them is what is late without a merge.

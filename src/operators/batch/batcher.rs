@@ -50,6 +50,10 @@ impl Default for BatchConfig {
 ///
 /// There are no empty batches. [`with_key`](Self::with_key) makes a batcher with one batch for each key.
 ///
+/// # Event time
+/// Behind a [merge](crate::FanIn#event-time), a batch has items of several streams. So windows behind it, also behind batches that
+/// are flattened again, have one watermark for all of them: put windows first, or batch each stream before the merge.
+///
 /// # Back-pressure
 /// While the output is full no input is taken, and a batch whose time has come waits for room. 16 batches may wait in
 /// the output unless [`with_capacity`](Self::with_capacity) sets another number: batches are big, so the pipeline's

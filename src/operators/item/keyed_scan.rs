@@ -5,14 +5,16 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{ErrorKind, PanicMessage};
+use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::mark::Label;
 use crate::operators::key_table::{KeyPanicked, Place, Slot};
 use crate::operators::lru_table::LruTable;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::panic::{self, PanicPayload};
 use crate::pipeline::stats::Counter;
-use crate::stage::operator::sealed::Shape;
+use crate::stage::operator::sealed::{Origins, Shape};
 use crate::stage::operator::{Emit, Operator};
+use crate::stage::origins::Labels;
 
 /// Turns each item into another with the help of a state that all items of its key share: a running total for each
 /// customer, say. Made by [`Scan::with_key`](crate::Scan::with_key).
@@ -158,8 +160,8 @@ where
     /// At the end of the input it is called for every key that is left; return `None` for [`Removal::Ended`] to emit
     /// nothing then. A second call replaces the first closure.
     ///
-    /// Behind a merge, windows of event time take an item that is emitted here for one of the input whose item came last. So do
-    /// not give it a time beyond that of the item that led to it.
+    /// Behind a merge, windows of event time take an item that is emitted here for one of no input: it moves the watermark of none
+    /// of them.
     ///
     /// ```
     /// use streamz::{Pipeline, Removal, Scan, Stream};
@@ -194,6 +196,7 @@ where
             stats: self.stats.clone(),
             states: LruTable::default(),
             ended: false,
+            speaker: None,
             types: PhantomData,
         }
     }
@@ -225,7 +228,25 @@ pub struct KeyedScanOperator<In, Out, K, S, G, I, F> {
     states: LruTable<K, S>,
     /// All states are being removed.
     ended: bool,
+    /// Behind a merge, if anything is made of removed states.
+    speaker: Option<Box<Speaker>>,
     types: PhantomData<fn(In)>,
+}
+
+/// Tells items of the input, which have the origin that the merge says, from what is made of removed states, which has none.
+#[derive(Default)]
+struct Speaker {
+    current: Option<usize>,
+    labels: Labels,
+}
+
+/// What comes next is of that origin, if there is a merge before.
+#[inline]
+fn announce<T>(speaker: &mut Option<Box<Speaker>>, of_input: bool, out: &mut impl Emit<T>) {
+    if let Some(speaker) = speaker {
+        let origin = speaker.current.filter(|_| of_input);
+        speaker.labels.before(origin).into_iter().for_each(|label| out.put_mark(label));
+    }
 }
 
 impl<In, Out: Send + 'static, K, S, G, I, F> KeyedScanOperator<In, Out, K, S, G, I, F> {
@@ -243,13 +264,14 @@ impl<In, Out: Send + 'static, K, S, G, I, F> KeyedScanOperator<In, Out, K, S, G,
     /// Removes a state, and emits what is made of it.
     fn remove(&mut self, slot: Slot, why: Removal, out: &mut impl Emit<Out>) {
         if let Some((key, state)) = self.states.remove(slot) {
-            self.conclude(Some(&key), state, why, out);
+            let made = self.conclude(Some(&key), state, why, out);
+            self.emit_made(made, out);
             panic::guard_drop(key);
         }
     }
 
-    /// A state was removed.
-    fn conclude(&self, key: Option<&K>, state: S, why: Removal, out: &mut impl Emit<Out>) {
+    /// A state was removed. Returns what is made of it.
+    fn conclude(&self, key: Option<&K>, state: S, why: Removal, out: &mut impl Emit<Out>) -> Option<Out> {
         match why {
             Removal::Expired => {
                 self.stats.expired.add_shared(1);
@@ -261,10 +283,20 @@ impl<In, Out: Send + 'static, K, S, G, I, F> KeyedScanOperator<In, Out, K, S, G,
             }
             Removal::Ended => {}
         }
-        let (Some(on_removal), Some(key)) = (&self.on_removal, key) else { return panic::guard_drop(state) };
-        match panic::catch(|| on_removal(key, state, why)) {
-            Ok(made) => made.into_iter().for_each(|made| out.emit_from(made, 0)),
-            Err(payload) => panicked(payload, out),
+        let (Some(on_removal), Some(key)) = (&self.on_removal, key) else {
+            panic::guard_drop(state);
+            return None;
+        };
+        panic::catch(|| on_removal(key, state, why)).unwrap_or_else(|payload| {
+            panicked(payload, out);
+            None
+        })
+    }
+
+    fn emit_made(&mut self, made: Option<Out>, out: &mut impl Emit<Out>) {
+        if let Some(made) = made {
+            announce(&mut self.speaker, false, out);
+            out.emit_from(made, 0);
         }
     }
 
@@ -320,11 +352,13 @@ where
                     };
                     if let Some(state) = self.states.get_mut(slot) {
                         let state = std::mem::replace(state, fresh);
-                        self.conclude(self.states.key(slot), state, Removal::Expired, out);
+                        let made = self.conclude(self.states.key(slot), state, Removal::Expired, out);
+                        self.emit_made(made, out);
                     }
                 }
                 self.states.touch(slot, now);
                 let Some(state) = self.states.get_mut(slot) else { unreachable!("it has just been found") };
+                announce(&mut self.speaker, true, out);
                 out.emit((self.f)(state, item));
             }
             Place::Free(probe) => {
@@ -352,6 +386,7 @@ where
                     self.remove(oldest, if is_expired { Removal::Expired } else { Removal::Evicted }, out);
                 }
                 self.states.insert(probe, state, now);
+                announce(&mut self.speaker, true, out);
                 out.emit(made);
             }
         }
@@ -377,6 +412,25 @@ where
     #[inline]
     fn next_wake(&self) -> Option<Instant> {
         self.expiry(self.states.oldest()?)
+    }
+
+    fn attach(&mut self, _: &Arc<Origins>) -> bool {
+        self.speaker = self.on_removal.is_some().then(Box::default);
+        true
+    }
+
+    /// It holds no items, so a mark passes at once.
+    fn take_mark(&mut self, mark: StreamError, out: &mut impl Emit<Out>) -> Option<StreamError> {
+        if let Some(speaker) = &mut self.speaker
+            && let Some(Label::Follows(origin)) = mark.label()
+        {
+            mark.complete_mark();
+            speaker.current = origin;
+            // At once: that nothing of an input comes behind its label is news, too.
+            announce(&mut self.speaker, true, out);
+            return None;
+        }
+        Some(mark)
     }
 
     fn discard(self) {

@@ -121,9 +121,9 @@ impl<S: Side> Lane<S> {
     }
 
     /// The merge says something of its inputs: time may pass.
-    pub(super) fn note(&mut self, label: Label) {
+    pub(super) fn note<O>(&mut self, label: Label, out: &impl Emit<O>) {
         let clock = self.side.time_mut();
-        clock.note(label);
+        clock.note(label, out);
         self.reached = self.reached.max(clock.watermark());
     }
 

@@ -449,8 +449,8 @@ where
         mark.complete_mark();
         let Self { left, right, .. } = self;
         match side_of(label) {
-            (LEFT, label) => left.note(label),
-            (_, label) => right.note(label),
+            (LEFT, label) => left.note(label, out),
+            (_, label) => right.note(label, out),
         }
         left.follow(right.watermark());
         right.follow(left.watermark());

@@ -1,7 +1,10 @@
 //! [`Stream::chain`]: several streams, one after another.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use super::fan_in::IDLE_TIMEOUT;
+use super::herald::Herald;
 use crate::clock::wait::Waiter;
 use crate::edge::{End, Polled};
 use crate::pipeline::stats::StageKind;
@@ -16,6 +19,27 @@ use crate::stream::start::{Registered, spawn_driver};
 struct Chained<T> {
     /// In reverse: the last is read.
     inputs: Vec<Input<T>>,
+    /// If one of them stems from a merge. The inputs of those that are not read yet are idle.
+    herald: Option<Herald>,
+}
+
+impl<T> Chained<T> {
+    fn new(inputs: Vec<Input<T>>, mut herald: Option<Herald>) -> Self {
+        if let Some(herald) = &mut herald {
+            (0..inputs.len().saturating_sub(1)).for_each(|input| herald.waits_for_its_turn(input));
+        }
+        Self { inputs, herald }
+    }
+
+    /// The one that was read has ended.
+    #[cold]
+    fn next(&mut self) {
+        drop(self.inputs.pop());
+        if let Some(herald) = &mut self.herald {
+            herald.ended(self.inputs.len());
+            self.inputs.len().checked_sub(1).into_iter().for_each(|next| herald.found_filled(next));
+        }
+    }
 }
 
 impl<T: Send + 'static> Feed for Chained<T> {
@@ -23,9 +47,25 @@ impl<T: Send + 'static> Feed for Chained<T> {
 
     #[inline]
     fn poll(&mut self) -> Polled<T> {
-        while let Some(input) = self.inputs.last_mut() {
+        while let Some(current) = self.inputs.len().checked_sub(1) {
+            let input = &mut self.inputs[current];
+            let Some(herald) = &mut self.herald else {
+                match input.poll() {
+                    Polled::Ended(End::Finished) => self.next(),
+                    polled => return polled,
+                }
+                continue;
+            };
+            if let Some(label) = herald.say_before(current) {
+                return Polled::Item(Err(label));
+            }
             match input.poll() {
-                Polled::Ended(End::Finished) => drop(self.inputs.pop()),
+                Polled::Item(Err(mark)) if mark.is_mark() => {
+                    if let Some(mark) = herald.translate(current, mark) {
+                        return Polled::Item(Err(mark));
+                    }
+                }
+                Polled::Ended(End::Finished) => self.next(),
                 polled => return polled,
             }
         }
@@ -39,6 +79,10 @@ impl<T: Send + 'static> Feed for Chained<T> {
         hint: impl FnMut() -> bool,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
+        let register = |waiter: &Waiter| {
+            let want = |herald: &Herald| herald.want_to_know(waiter.wake());
+            register(waiter) | self.herald.as_ref().is_some_and(want)
+        };
         match self.inputs.last() {
             Some(input) => input.wait(thread, until, hint, register),
             None => thread.wait(Phase::Idle, until, hint, register),
@@ -69,6 +113,10 @@ impl<T: Send + 'static> Stream<T> {
     /// # Ok::<(), streamz::StreamError>(())
     /// ```
     ///
+    /// # Event time
+    /// The output is one stream with one watermark, so an item of the next stream that is older than the last of this one may be
+    /// late. Streams that stem from a [merge](crate::FanIn#event-time) keep a watermark for each of its inputs.
+    ///
     /// # Ordering
     /// All of this stream, then all of the next. Errors pass in their place.
     ///
@@ -87,9 +135,14 @@ impl<T: Send + 'static> Stream<T> {
     pub fn chain(self, others: impl IntoIterator<Item = Stream<T>>) -> Stream<T> {
         let token = self.token().clone();
         let streams: Vec<Stream<T>> = std::iter::once(self).chain(others).collect();
-        let registered = Registered::with_inputs(&token, &streams, "chain", StageKind::Processor, &[], 1);
+        let mut registered = Registered::with_inputs(&token, &streams, "chain", StageKind::Processor, &[], 1);
+        let herald = streams
+            .iter()
+            .any(|stream| stream.origins().is_some())
+            .then(|| Herald::new(streams.iter().rev().map(Stream::origins), token.clock().clone(), Some(IDLE_TIMEOUT)));
+        registered.origins = herald.as_ref().map(|herald| Arc::clone(herald.origins()));
         let inputs = streams.into_iter().rev().map(Stream::into_input).collect();
-        spawn_driver(registered, None, Pass::new(), Chained { inputs })
+        spawn_driver(registered, None, Pass::new(), Chained::new(inputs, herald))
     }
 }
 

@@ -44,10 +44,18 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// that was seen.
 ///
 /// This holds through stages that process each item by itself (maps, filters, `flat_map`, buffers, pools, routers, further
-/// merges), and for merges of merges. A pool that does not keep the order disorders each stream: allow for that in the
-/// lateness. One watermark counts for all behind a stage that puts items together, such as a batch, behind an operator of
-/// your own, and behind [`GroupBy`](crate::GroupBy), [`Join`](crate::Join) (for what it emits), `chain`, `zip`,
-/// [`Interleave`](crate::Interleave) and [`MergeSorted`](crate::MergeSorted).
+/// merges), for merges of merges, in the groups of a [`GroupBy`](crate::GroupBy), and through
+/// [`Interleave`](crate::Interleave), [`zip`](Stream::zip) and [`chain`](Stream::chain), which say what they tell apart. A pool that
+/// does not keep the order disorders each stream: allow for that in the lateness. One watermark counts for all
+///
+/// - behind a batch, also if it is flattened again, because a batch has items of several streams. Put the window before the
+///   batch, or batch each stream before the merge;
+/// - behind [`MergeSorted`](crate::MergeSorted), which is right if the streams are sorted by time;
+/// - behind a [`GroupBy`](crate::GroupBy) or a [`Join`](crate::Join), for what these emit, and behind an operator of your own.
+///
+/// A filter, or a router, may let nothing of a stream pass. Windows wait for such a stream as long as for an idle one: if nothing of it
+/// has come for the idle timeout, although the merge has passed it on, it no longer holds them back. (An unordered pool between
+/// the filter and the window hides that: put the filter behind the pool.)
 ///
 /// What the faster streams are ahead lies in open windows: as much as they send until the slowest has come as far, or for
 /// as long as the idle timeout if that sends nothing. With an aggregate it is one state for each window. If the items

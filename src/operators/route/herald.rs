@@ -62,7 +62,7 @@ impl Herald {
         clock: Clock,
         idle_timeout: Option<Duration>,
     ) -> Self {
-        let origins = Origins::of(inputs.clone());
+        let origins = Origins::of(inputs.clone(), idle_timeout);
         let mut from = 0;
         let way = |nested: Option<&Arc<Origins>>| {
             let range = from..from + nested.map_or(1, |origins| origins.count());
@@ -96,6 +96,10 @@ impl Herald {
             self.is_asked = true;
             let states = self.states.iter().enumerate().filter(|(_, state)| **state != InputState::Active);
             self.news = states.map(|(origin, state)| Label::State(origin, *state)).collect();
+            for way in self.ways.iter().filter(|way| way.is_idle) {
+                let active = way.origins.clone().filter(|origin| self.states[*origin] == InputState::Active);
+                self.news.extend(active.map(|origin| Label::State(origin, InputState::Idle)));
+            }
         }
         self.is_asked
     }
@@ -103,6 +107,19 @@ impl Herald {
     /// What is to be sent before anything else.
     pub(super) fn next_news(&mut self) -> Option<StreamError> {
         self.news.pop_front().map(|label| self.labels.mark(label))
+    }
+
+    /// The input is not read yet, and holds nothing back before [`found_filled`](Self::found_filled).
+    pub(super) fn waits_for_its_turn(&mut self, input: usize) {
+        self.ways[input].is_idle = true;
+    }
+
+    /// For a merge that reads its inputs in a fixed order: what is to be said before `input` is read.
+    pub(super) fn say_before(&mut self, input: usize) -> Option<StreamError> {
+        if !self.is_asked() {
+            return None;
+        }
+        self.next_news().or_else(|| self.before(input))
     }
 
     /// The input has something.

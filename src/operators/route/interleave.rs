@@ -1,7 +1,11 @@
 //! [`Interleave`]: several streams in turn.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Instant;
+
+use super::fan_in::IDLE_TIMEOUT;
+use super::herald::Herald;
 
 use crate::clock::wait::Waiter;
 use crate::edge::{End, Polled};
@@ -31,6 +35,10 @@ use crate::stream::start::{Registered, spawn_driver};
 /// assert_eq!(pairs, [0, 1, 10, 11, 20, 21, 2, 3, 22, 23, 4, 24]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
+///
+/// # Event time
+/// Windows of event time and a [`Join`](crate::Join) behind it know from which of the streams an item comes, as behind a
+/// [`FanIn`](crate::FanIn#event-time): streams that are in order lose nothing because the times of another one are ahead.
 ///
 /// # Ordering
 /// In turn. An error item passes when it is met, in its stream's turn, and does not use the turn up.
@@ -85,9 +93,11 @@ impl<T: Send + 'static> Interleave<T> {
     #[track_caller]
     pub fn process(&self, cancel: &CancelToken, streams: impl IntoIterator<Item = Stream<T>>) -> Stream<T> {
         let streams: Vec<Stream<T>> = streams.into_iter().collect();
-        let registered = Registered::with_inputs(cancel, &streams, self.name(), StageKind::Processor, &[], 1);
+        let mut registered = Registered::with_inputs(cancel, &streams, self.name(), StageKind::Processor, &[], 1);
+        let herald = Herald::new(streams.iter().map(Stream::origins), cancel.clock().clone(), Some(IDLE_TIMEOUT));
+        registered.origins = Some(Arc::clone(herald.origins()));
         let inputs = streams.into_iter().map(Stream::into_input).collect();
-        let feed = InTurns { inputs, current: 0, left: self.segment_size, segment_size: self.segment_size };
+        let feed = InTurns { inputs, current: 0, left: self.segment_size, segment_size: self.segment_size, herald };
         spawn_driver(registered, self.options.capacity, Pass::new(), feed)
     }
 }
@@ -123,6 +133,7 @@ struct InTurns<T> {
     /// How many items the current one may still give.
     left: usize,
     segment_size: usize,
+    herald: Herald,
 }
 
 impl<T> InTurns<T> {
@@ -138,7 +149,15 @@ impl<T: Send + 'static> Feed for InTurns<T> {
     #[inline]
     fn poll(&mut self) -> Polled<T> {
         while let Some(input) = self.inputs.get_mut(self.current) {
+            if let Some(label) = self.herald.say_before(self.current) {
+                return Polled::Item(Err(label));
+            }
             match input.poll() {
+                Polled::Item(Err(mark)) if mark.is_mark() => {
+                    if let Some(mark) = self.herald.translate(self.current, mark) {
+                        return Polled::Item(Err(mark));
+                    }
+                }
                 Polled::Item(item) => {
                     self.left -= usize::from(item.is_ok());
                     if self.left == 0 {
@@ -148,6 +167,7 @@ impl<T: Send + 'static> Feed for InTurns<T> {
                 }
                 Polled::Ended(End::Finished) => {
                     self.inputs.remove(self.current);
+                    self.herald.ended(self.current);
                     self.start_turn(self.current);
                 }
                 polled => return polled,
@@ -163,6 +183,7 @@ impl<T: Send + 'static> Feed for InTurns<T> {
         hint: impl FnMut() -> bool,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
+        let register = |waiter: &Waiter| register(waiter) | self.herald.want_to_know(waiter.wake());
         match self.inputs.get(self.current) {
             Some(input) => input.wait(thread, until, hint, register),
             None => thread.wait(Phase::Idle, until, hint, register),

@@ -52,6 +52,9 @@ use crate::stream::start::{Registered, spawn_driver};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 ///
+/// # Event time
+/// The output is one stream with one watermark. If the key is the time, nothing of it is late.
+///
 /// # Ordering
 /// By key; items with equal keys in the order of the streams. An error item passes when it is met, so it stays between the
 /// items of its own stream.

@@ -7,8 +7,10 @@ use std::time::Instant;
 
 use crate::clock::wait::Waiter;
 use crate::edge::{End, Polled};
+use crate::error::StreamError;
 use crate::panic::{Held, guard_drop};
 use crate::stage::input::{Feed, Input, Inputs, announcer};
+use crate::stage::operator::sealed::Shape;
 use crate::stage::thread::StageThread;
 use crate::stage::{Emit, Operator};
 use crate::stream::Stream;
@@ -23,9 +25,13 @@ enum Side<A, B> {
 ///
 /// When the first has ended, the second keeps its turn until it gives an item, which has no partner, or ends: so the errors
 /// and marks behind its last partner pass.
+///
+/// A pair has the origin of the item of one input: the labels of the other one go.
 struct InTurn<A, B> {
     inputs: (Input<A>, Input<B>),
     turn: Turn,
+    /// Whether the labels of the first input are the ones that pass.
+    is_first_labelled: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,10 +49,18 @@ impl<A: Send + 'static, B: Send + 'static> Feed for InTurn<A, B> {
     #[inline]
     fn poll(&mut self) -> Polled<Side<A, B>> {
         loop {
+            let is_first = self.turn == Turn::First;
             let polled = match self.turn {
                 Turn::First => side(self.inputs.0.poll(), Side::First),
                 Turn::Second | Turn::Last => side(self.inputs.1.poll(), Side::Second),
                 Turn::Over => return Polled::Ended(End::Finished),
+            };
+            let polled = match polled {
+                Polled::Item(Err(mark)) if mark.label().is_some() && is_first != self.is_first_labelled => {
+                    mark.complete_mark();
+                    continue;
+                }
+                polled => polled,
             };
             self.turn = match (&polled, self.turn) {
                 (Polled::Item(Ok(_)), Turn::First) => Turn::Second,
@@ -103,6 +117,8 @@ impl<A: Send + 'static, B: Send + 'static> Operator for Pair<A, B> {
     type In = Side<A, B>;
     type Out = (A, B);
 
+    const SHAPE: Shape = Shape::KEEPS_ORIGINS;
+
     #[inline]
     fn item(&mut self, item: Side<A, B>, out: &mut impl Emit<(A, B)>) {
         match (item, self.first.take()) {
@@ -124,6 +140,15 @@ impl<A: Send + 'static, B: Send + 'static> Operator for Pair<A, B> {
 
     fn held(&self) -> u64 {
         u64::from(self.first.is_some())
+    }
+
+    /// A label is about the pair that is made next, and does not wait for it.
+    fn take_mark(&mut self, mark: StreamError, out: &mut impl Emit<(A, B)>) -> Option<StreamError> {
+        if mark.label().is_some() {
+            out.put_mark(mark);
+            return None;
+        }
+        Some(mark)
     }
 }
 
@@ -148,6 +173,10 @@ impl<T: Send + 'static> Stream<T> {
     /// Kept. The streams are read in turn, an item of each; the error items that arrive before it pass on their own. An error
     /// in place of an item moves the partners of all that follow: where that matters, pair the items before they can fail.
     ///
+    /// # Event time
+    /// If one of the streams stems from a [merge](crate::FanIn#event-time), windows behind the pairs keep a watermark for each of its
+    /// inputs. If both do, the inputs of this one count: take the time of a pair from its first item.
+    ///
     /// # Back-pressure
     /// The faster stream waits for the slower one. Streams from one stage, such as those of a [`fan_out`](Self::fan_out), can
     /// be zipped if each of them has one item for each item of the other; if a filter thins one out, the other fills up and
@@ -164,8 +193,10 @@ impl<T: Send + 'static> Stream<T> {
     #[track_caller]
     pub fn zip<U: Send + 'static>(self, other: Stream<U>) -> Stream<(T, U)> {
         let token = self.token().clone();
-        let registered = Registered::with_pair(&token, (&self, &other), "zip");
-        let feed = InTurn { inputs: (self.into_input(), other.into_input()), turn: Turn::First };
+        let mut registered = Registered::with_pair(&token, (&self, &other), "zip");
+        let is_first_labelled = self.origins().is_some();
+        registered.origins = self.origins().or(other.origins()).cloned();
+        let feed = InTurn { inputs: (self.into_input(), other.into_input()), turn: Turn::First, is_first_labelled };
         let pair = Pair { first: Held::default(), second: std::marker::PhantomData };
         spawn_driver(registered, None, pair, feed)
     }

@@ -260,7 +260,7 @@ where
     fn take_mark(&mut self, mark: StreamError, out: &mut impl Emit<T>) -> Option<StreamError> {
         let Some(label) = mark.label() else { return self.epochs.end(mark) };
         mark.complete_mark();
-        self.time.note(label);
+        self.time.note(label, out);
         self.limit = self.time.watermark();
         self.go_on(out);
         None

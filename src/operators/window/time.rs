@@ -171,7 +171,7 @@ pub(in crate::operators) trait Times<T>: Clone + Send + Sync + 'static {
     fn attach(&mut self, _origins: &Arc<Origins>) {}
 
     /// The merge says something of its inputs.
-    fn note(&mut self, _label: Label) {}
+    fn note<O>(&mut self, _label: Label, _out: &impl Emit<O>) {}
 
     /// The present time, if it is known without an item.
     fn begin<O>(&mut self, out: &impl Emit<O>) -> Option<Nanos>;
@@ -346,12 +346,12 @@ impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> TimeSource<T> for Event
 impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> Times<T> for EventTime<F> {
     fn attach(&mut self, origins: &Arc<Origins>) {
         origins.ask();
-        self.inputs = Some(Box::new(Watermarks::new(origins.count())));
+        self.inputs = Some(Box::new(Watermarks::new(origins.idle_timeouts())));
     }
 
-    fn note(&mut self, label: Label) {
+    fn note<O>(&mut self, label: Label, out: &impl Emit<O>) {
         if let Some(inputs) = &mut self.inputs {
-            inputs.note(label);
+            inputs.note(label, out.now());
         }
     }
 

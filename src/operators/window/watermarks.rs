@@ -7,9 +7,14 @@
 //! - If none is active, none holds it back: then it is the greatest time that was seen.
 //! - It never goes back: an input that is active again and behind does not move it.
 //! - An item of unknown origin moves none of them.
+//! - An input of which nothing has come for the whole idle timeout, although its labels did, is *thinned out*: on the way here all of
+//!   its items are removed. It counts as idle until one comes. Labels keep their places, so a stage that is slow cannot be mistaken
+//!   for one that removes items.
 //!
 //! So an item is not older than the whole if it is not older than what came before it from its own input, as long as that was
 //! never idle: the whole is at most what its input has had, and its input has had nothing later.
+
+use std::time::{Duration, Instant};
 
 use super::time::Nanos;
 use crate::mark::{InputState, Label};
@@ -19,6 +24,9 @@ pub(super) struct Watermarks {
     inputs: Vec<Input>,
     /// Whose items come at present.
     current: Option<usize>,
+    /// When the last label came, and whether an item has since.
+    label_at: Option<Instant>,
+    has_come: bool,
     /// That was seen, whatever it stems from.
     greatest: Option<Nanos>,
     /// Of the whole.
@@ -30,13 +38,30 @@ struct Input {
     /// The greatest time that was seen.
     greatest: Option<Nanos>,
     state: InputState,
+    idle_timeout: Option<Duration>,
+    /// Nothing has come since, although its labels did.
+    empty_since: Option<Instant>,
+    is_thinned_out: bool,
+}
+
+impl Input {
+    fn new(idle_timeout: Option<Duration>) -> Self {
+        Self { greatest: None, state: InputState::Active, idle_timeout, empty_since: None, is_thinned_out: false }
+    }
+
+    fn is_active(&self) -> bool {
+        self.state == InputState::Active && !self.is_thinned_out
+    }
 }
 
 impl Watermarks {
-    pub(super) fn new(inputs: usize) -> Self {
+    /// As many inputs as there are idle timeouts.
+    pub(super) fn new(idle_timeouts: &[Option<Duration>]) -> Self {
         Self {
-            inputs: vec![Input { greatest: None, state: InputState::Active }; inputs],
+            inputs: idle_timeouts.iter().copied().map(Input::new).collect(),
             current: None,
+            label_at: None,
+            has_come: false,
             greatest: None,
             low: None,
         }
@@ -53,6 +78,10 @@ impl Watermarks {
     pub(super) fn advance(&mut self, time: Nanos) {
         self.greatest = self.greatest.max(Some(time));
         let Some(input) = self.current.and_then(|current| self.inputs.get_mut(current)) else { return };
+        if !self.has_come {
+            self.has_come = true;
+            (input.empty_since, input.is_thinned_out) = (None, false);
+        }
         if input.greatest.is_none_or(|greatest| greatest < time) {
             let was_lowest = input.greatest <= self.low;
             input.greatest = Some(time);
@@ -63,9 +92,10 @@ impl Watermarks {
     }
 
     /// The merge says something of its inputs.
-    pub(super) fn note(&mut self, label: Label) {
+    pub(super) fn note(&mut self, label: Label, now: Instant) {
+        self.look_for_items(now);
         match label {
-            Label::Follows(origin) => self.current = origin,
+            Label::Follows(origin) => (self.current, self.has_come) = (origin, false),
             Label::State(origin, state) => {
                 if let Some(input) = self.inputs.get_mut(origin) {
                     input.state = state;
@@ -75,8 +105,22 @@ impl Watermarks {
         }
     }
 
+    /// Whether something of the current input has come since the last label.
+    fn look_for_items(&mut self, now: Instant) {
+        let label_at = self.label_at.replace(now);
+        let Some(input) = self.current.and_then(|current| self.inputs.get_mut(current)) else { return };
+        if self.has_come || input.is_thinned_out {
+            return;
+        }
+        let since = *input.empty_since.get_or_insert(label_at.unwrap_or(now));
+        if input.idle_timeout.is_some_and(|timeout| now.saturating_duration_since(since) >= timeout) {
+            input.is_thinned_out = true;
+            self.raise();
+        }
+    }
+
     fn raise(&mut self) {
-        let active = self.inputs.iter().filter(|input| input.state == InputState::Active);
+        let active = self.inputs.iter().filter(|input| input.is_active());
         let low = active.map(|input| input.greatest).min();
         // `None` is less than any time.
         self.low = self.low.max(low.unwrap_or(self.greatest));
@@ -89,14 +133,15 @@ mod tests {
 
     /// What there is after each of these.
     fn lows(inputs: usize, events: &[(usize, Result<Nanos, InputState>)]) -> Vec<Option<Nanos>> {
-        let mut watermarks = Watermarks::new(inputs);
+        let now = Instant::now();
+        let mut watermarks = Watermarks::new(&vec![None; inputs]);
         let mut low = |(input, event): &(usize, Result<Nanos, InputState>)| {
             match event {
                 Ok(time) => {
-                    watermarks.note(Label::Follows(Some(*input)));
+                    watermarks.note(Label::Follows(Some(*input)), now);
                     watermarks.advance(*time);
                 }
-                Err(state) => watermarks.note(Label::State(*input, *state)),
+                Err(state) => watermarks.note(Label::State(*input, *state), now),
             }
             watermarks.low()
         };
@@ -132,10 +177,28 @@ mod tests {
 
     #[test]
     fn an_item_of_unknown_origin_counts_only_if_none_is_active() {
-        let mut watermarks = Watermarks::new(1);
+        let mut watermarks = Watermarks::new(&[None]);
         watermarks.advance(4);
         assert_eq!(watermarks.low(), None);
-        watermarks.note(Label::State(0, InputState::Idle));
+        watermarks.note(Label::State(0, InputState::Idle), Instant::now());
         assert_eq!(watermarks.low(), Some(4));
+    }
+
+    #[test]
+    fn an_input_of_which_only_labels_come_is_thinned_out_after_its_timeout() {
+        let (begin, timeout) = (Instant::now(), Duration::from_secs(10));
+        let mut watermarks = Watermarks::new(&[None, Some(timeout)]);
+        let mut lows = |seconds, of_second: Option<Nanos>| {
+            let now = begin + Duration::from_secs(seconds);
+            watermarks.note(Label::Follows(Some(1)), now);
+            of_second.into_iter().for_each(|time| watermarks.advance(time));
+            watermarks.note(Label::Follows(Some(0)), now);
+            watermarks.advance(100 + Nanos::from(seconds));
+            watermarks.low()
+        };
+        assert_eq!((lows(0, Some(3)), lows(9, None), lows(18, None)), (Some(3), Some(3), Some(3)));
+        assert_eq!((lows(19, None), lows(20, None)), (Some(119), Some(120)));
+        // It holds back the whole again, which never goes back.
+        assert_eq!((lows(21, Some(8)), lows(22, Some(121)), lows(23, None)), (Some(120), Some(121), Some(121)));
     }
 }

@@ -12,6 +12,7 @@
 //!   ending goes the way of the errors once the group has drained, and so behind all that came out of it.
 //! - *User code* (key, `build`, `Hash`, `Eq`, drops) runs under a guard, and never while the ways are borrowed: a closure that
 //!   waits makes the hook of the thread hand them over.
+//! - A group that begins later is told what a merge has said before.
 //! - The stage ends when its consumer has gone, which is the merge; groups that have gone are no reason.
 
 use std::collections::{HashSet, VecDeque};
@@ -32,6 +33,7 @@ use crate::pipeline::stats::{DropReason, StageStats};
 use crate::pipeline::timing::{Phase, Timing};
 use crate::stage::branch::Branch;
 use crate::stage::input::Input;
+use crate::stage::origins::{Labels, Origins, Said};
 use crate::stage::own_loop::{self, Desk, Way, Work};
 use crate::stage::thread::StageThread;
 use crate::stream::Stream;
@@ -104,6 +106,9 @@ pub(super) struct Dispatcher<T, K, R, F, G> {
     exchange: Arc<Exchange<R>>,
     /// The statistics of the stage that merges the groups.
     gather: Arc<StageStats>,
+    /// Which inputs the groups can tell apart.
+    origins: Option<Arc<Origins>>,
+    labels: Labels,
 }
 
 impl<T, K, R, F, G> Dispatcher<T, K, R, F, G>
@@ -120,6 +125,7 @@ where
         counts: Arc<Counts>,
         exchange: Arc<Exchange<R>>,
         gather: Arc<StageStats>,
+        origins: Option<Arc<Origins>>,
     ) -> Self {
         Self {
             key,
@@ -133,6 +139,8 @@ where
             counts,
             exchange,
             gather,
+            origins,
+            labels: Labels::default(),
         }
     }
 
@@ -280,6 +288,7 @@ where
         let (token, stats) = (&desk.thread.token, &desk.thread.stats);
         stats.sum_up_outputs(GROUP);
         let (mut sender, input) = output_of::<T>(token, stats, GROUP, self.limits.buffer, false);
+        let input = input.with_origins(self.origins.clone());
         let output = match panic::catch(|| (self.build)(probe.key(), input)) {
             Ok(output) => self.join(output, desk),
             Err(payload) => Err((ErrorKind::Panicked, PanicMessage::from(payload).into())),
@@ -288,6 +297,7 @@ where
             Ok(output) => {
                 let mut branch = Branch::with_waits(sender, Arc::clone(&desk.ways().waits));
                 branch.start(&desk.thread);
+                desk.ways().holding.said.labels().for_each(|label| branch.put_mark(self.labels.mark(label)));
                 let way = desk.ways().add(Member { branch, marks: Vec::new(), is_closing: false });
                 let slot = self.groups.insert(probe, Group { way, state: State::Open }, now);
                 self.counts.started.add_shared(1);
@@ -408,7 +418,7 @@ pub(super) struct Ways<T, R> {
 impl<T, R> Ways<T, R> {
     pub(super) fn new(errors: EdgeSender<R>, stats: &StageStats, exchange: &Arc<Exchange<R>>) -> Self {
         let waits = stats.open_outputs(GROUP);
-        let holding = Holding { is_held: false, exchange: Arc::clone(exchange) };
+        let holding = Holding { is_held: false, exchange: Arc::clone(exchange), said: Said::default() };
         Self { errors: Branch::new(errors, stats), members: Vec::new(), free: Vec::new(), holding, waits }
     }
 
@@ -513,7 +523,9 @@ impl<T> Way for Member<T> {
     }
 
     fn put_mark(&mut self, mark: StreamError) {
-        if self.is_closing {
+        if self.is_closing && mark.label().is_some() {
+            mark.complete_mark();
+        } else if self.is_closing {
             self.marks.push(mark);
         } else {
             self.branch.put_mark(mark);
@@ -529,6 +541,8 @@ impl<T> Way for Member<T> {
 struct Holding<R> {
     is_held: bool,
     exchange: Arc<Exchange<R>>,
+    /// For groups that begin later.
+    said: Said,
 }
 
 impl<R> Way for Holding<R> {
@@ -560,6 +574,7 @@ impl<R> Way for Holding<R> {
     fn note_wait(&self, _: Phase, _: Instant) {}
 
     fn put_mark(&mut self, mark: StreamError) {
+        mark.label().into_iter().for_each(|label| self.said.note(label));
         mark.complete_mark();
     }
 

@@ -63,6 +63,11 @@ use crate::stream::{Processor, Stream};
 /// starts when the output of the earlier one has drained. Between keys there is no order. Error items of the input belong to no
 /// key; they bypass the groups.
 ///
+/// # Event time
+/// Windows of event time within a group tell the inputs of a [merge](crate::FanIn#event-time) before the `GroupBy` apart. Behind the
+/// `GroupBy` one watermark counts for all groups, some of which may be far behind others: an item that was held up in its group may be
+/// late there. So put windows and joins into the groups, or in front of the `GroupBy`.
+///
 /// # Back-pressure
 /// A group that is full holds up all, as does an output that is not read. All groups are read as long as the output is, so groups
 /// cannot block one another for want of a reader, however many there are. Two things wait for a group to drain: a key that needs its place,
@@ -222,6 +227,7 @@ where
             self.stats.counts(),
             Arc::clone(&exchange),
             Arc::clone(&gather.stats),
+            own.origins.clone(),
         );
         let feed = Gather::new(errors.into_input(), cancel.clock().clone(), &exchange);
         let output = spawn_driver(gather, self.options.capacity, Pass::new(), feed);

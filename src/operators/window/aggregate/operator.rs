@@ -287,7 +287,7 @@ where
         let Some(label) = mark.label() else { return self.epochs.end(mark) };
         mark.complete_mark();
         if S::Tag::ORDERS {
-            self.time.note(label);
+            self.time.note(label, out);
             let watermark = self.time.watermark();
             (self.limit, self.passed) = (watermark, watermark);
             self.go_on(out);
