@@ -10,6 +10,7 @@ use super::latency::Latency;
 use super::node::Cause;
 use super::scope::Scope;
 use super::stats::{Counter, DropReason, OutputStats, StageKind, StageStats, StepStats};
+use super::summary::Common;
 use super::timing::Timing;
 use crate::error::StreamError;
 
@@ -68,7 +69,11 @@ pub struct Report {
     /// A pipeline that is used for one job after the other does not keep them all. From the 256th stage on, stages that have
     /// ended are added to the row of an earlier one of the same given name and kind, with inputs that are alike; see
     /// [`merged`](StageReport::merged). These rows come first. So the report of a thousand like jobs is as long as that of a few
-    /// hundred stages, if jobs do not give their stages names of their own, such as a job's number.
+    /// hundred stages.
+    ///
+    /// That holds also if each job gives its stages names of their own. When there are more than 256 such rows, those of stages of the same
+    /// kind, with inputs that are alike, are added up if their names differ only in parts with digits, and if that is not enough,
+    /// whatever their names are. `import-17` and `import-18` become `import-*`: the row's name has a `*` where the names differ.
     pub stages: Vec<StageReport>,
     /// The messages of threads that died from a fault in this library. Normally empty.
     pub faults: Vec<String>,
@@ -84,6 +89,9 @@ pub struct StageReport {
     /// The name that it was given, which other stages may have been given, too.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) given_name: Arc<str>,
+    /// If the stages that are counted here had different names: what these have in common.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) common: Option<Common>,
     /// How many later stages that have ended are counted in this row, besides the one that gives it its name. Counts, times and
     /// what is left in the outputs are sums then; `threads` is that of the stage that had most.
     #[cfg_attr(feature = "serde", serde(default))]
@@ -318,6 +326,7 @@ impl StageReport {
         Self {
             name: Arc::clone(&stats.name),
             given_name: Arc::clone(&stats.given_name),
+            common: None,
             kind: stats.kind,
             merged: 0,
             threads: stats.threads.len(),

@@ -186,6 +186,7 @@ mod tests {
         };
         StageReport {
             given_name: name.into(),
+            common: None,
             merged: 0,
             steps: empty.steps.into_iter().map(step).collect(),
             idle: SECOND * n * 14,

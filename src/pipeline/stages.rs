@@ -58,14 +58,25 @@ impl Stages {
     #[cold]
     fn sum_up(&mut self, now: Instant) {
         let ended: Vec<_> = self.listed.extract_if(.., has_ended).map(|stats| StageReport::of(&stats, now)).collect();
-        let numbered: Vec<_> =
-            ended.iter().filter(|row| row.name != row.given_name).map(|row| row.name.clone()).collect();
-        let renamed = summary::add(&mut self.ended, ended);
-        // Of a row that is gone. The numbers go on, so no later stage has its name.
-        numbered.iter().filter(|name| renamed.get(name).is_some()).for_each(|name| _ = self.names.remove(name));
-        for stats in &self.listed {
-            stats.inputs.lock().iter_mut().for_each(|input| renamed.apply(&mut input.stage));
-            stats.outputs.lock().iter().for_each(|output| output.gauge.rename_reader(|name| renamed.apply(name)));
+        let mut all_renamed = vec![summary::add(&mut self.ended, ended, &[])];
+        let mut fold = |is_similar: fn(&str, &str) -> bool| {
+            if self.ended.len() > ROWS {
+                let mut rows = std::mem::take(&mut self.ended);
+                all_renamed.push(summary::fold(&mut rows, is_similar, |name| self.unique(name)));
+                self.ended = rows;
+            }
+        };
+        fold(summary::differ_in_numbers);
+        fold(|_, _| true);
+        for renamed in all_renamed {
+            // Of a row that is gone. While a name is still given, its numbers go on, so no later stage has that of an earlier one.
+            for name in renamed.gone().filter(|gone| self.ended.iter().all(|row| row.given_name != **gone)) {
+                self.names.remove(name);
+            }
+            for stats in &self.listed {
+                stats.inputs.lock().iter_mut().for_each(|input| renamed.apply(&mut input.stage));
+                stats.outputs.lock().iter().for_each(|output| output.gauge.rename_reader(|name| renamed.apply(name)));
+            }
         }
         // Most of them may be at work: then it would be in vain each time.
         self.sum_up_at = ROWS.max(2 * self.listed.len());
@@ -175,6 +186,59 @@ mod tests {
         assert!(merged.map(|row| &*row.name).eq(["source", "grow", "grow-2", "filter", "collect"]), "{report}");
         let names = pipeline.scope().names();
         assert!(names < 3 * ROWS, "{names} names");
+    }
+
+    /// A job that names all of its stages: `name` is part of the names.
+    fn named_job(pipeline: &Pipeline, name: &str) {
+        let numbers = Stream::from_iter(&pipeline.named(format!("read {name}")), 0..10);
+        let grown = numbers.named(format!("grow {name}")).map(|n: u32| n + 1);
+        let even = grown.named(format!("{name}.even")).filter(|n| n % 2 == 0);
+        assert_eq!(even.named(name.to_owned()).collect::<Vec<_>>().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn jobs_with_names_of_their_own_keep_few_rows_and_all_counts() {
+        let word = |n: u64| n.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect::<String>();
+        let namings: [(&dyn Fn(u64) -> String, [&str; 4]); 2] = [
+            (&|n| format!("job-{n}"), ["read job-*", "grow job-*", "job-*.even", "job-*"]),
+            (&|n| word(n), ["read *", "grow *", "*.even", "*"]),
+        ];
+        for (naming, rows) in namings {
+            let pipeline = Pipeline::new("named");
+            // Stages of one name are not mistaken for those of jobs, however many rows there are.
+            jobs(&pipeline, 100);
+            let mut reports = Vec::new();
+            for n in 0..1_500 {
+                named_job(&pipeline, &naming(n));
+                if [200, 1_000].contains(&(n + 1)) {
+                    reports.push(pipeline.report());
+                }
+            }
+            let report = pipeline.join();
+            assert_eq!(report.stage("grow").unwrap().received(), 1_000);
+            for name in rows {
+                let row = report.stage(name).unwrap_or_else(|| panic!("no {name} in {report}"));
+                assert!(row.merged > 1_000 && *row.steps[0].name == *name, "{row:?}");
+            }
+            // The other jobs have 100 times 10 from the source, 30 to processors, and 5 to the sink.
+            let expect = |report: &Report, named: u64, others: u64| {
+                check_graph(report);
+                let sum = |kind, count: fn(&StageReport) -> u64| {
+                    report.stages.iter().filter(|row| row.kind == kind).map(count).sum::<u64>()
+                };
+                assert_eq!(sum(StageKind::Source, StageReport::emitted), 10 * (named + others), "{report}");
+                let received = |kind| sum(kind, StageReport::received);
+                assert_eq!(received(StageKind::Processor), 20 * named + 30 * others, "{report}");
+                assert_eq!(received(StageKind::Sink), 5 * (named + others), "{report}");
+            };
+            expect(&report, 1_500, 100);
+            for (earlier, jobs) in reports.iter().zip([200, 1_000]) {
+                expect(earlier, jobs, 100);
+                expect(&report.since(earlier), 1_500 - jobs, 0);
+            }
+            let names = pipeline.scope().names();
+            assert!(report.stages.len().max(names) < 4 * ROWS, "{} rows, {names} names", report.stages.len());
+        }
     }
 
     #[test]

@@ -7,6 +7,11 @@
 //!   that it was added to.
 //! - *Rows that are added are alike*: the same given name, kind, steps and outputs, and inputs that are alike. So two places of a
 //!   job stay apart, even if their stages were given the same name.
+//! - *The number of rows is bounded*, also if every job names its stages in its own way: when there are too many, rows that differ in
+//!   nothing but the name are [folded](fold). Such a row has what the names have in [common](Common) in place of a name, and takes
+//!   what fits. A row that stands for several stages of one name already is left alone.
+//! - *Nothing is kept of a name that is gone*, so a later stage may have it again. It then has a row of its own, and an earlier
+//!   report that still has the row of the first one is compared with that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,30 +39,175 @@ impl Renamed {
             *name = Arc::clone(now);
         }
     }
+
+    fn apply_to(&self, rows: &mut [StageReport]) {
+        for row in rows {
+            row.inputs.iter_mut().for_each(|input| self.apply(&mut input.stage));
+            row.outputs.iter_mut().flat_map(|output| &mut output.reader).for_each(|reader| self.apply(reader));
+        }
+    }
+
+    /// The names of the rows that are gone.
+    pub(super) fn gone(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.keys()
+    }
 }
 
-/// Adds each row of `ended` to the row that it is like. One without such a row becomes a row itself.
-pub(super) fn add(rows: &mut Vec<StageReport>, mut ended: Vec<StageReport>) -> Renamed {
+/// What the names of several stages have in common: how they begin, and how they end.
+#[derive(Debug, Clone)]
+pub(super) struct Common {
+    begin: Arc<str>,
+    end: Arc<str>,
+    /// The bytes of the shortest name.
+    shortest: usize,
+}
+
+impl Common {
+    /// One name has all of itself in common.
+    fn of(row: &StageReport) -> Self {
+        let name = || Arc::clone(&row.given_name);
+        let alone = || Self { begin: name(), end: name(), shortest: row.given_name.len() };
+        row.common.clone().unwrap_or_else(alone)
+    }
+
+    fn with(&self, other: &Self) -> Self {
+        let shortest = self.shortest.min(other.shortest);
+        let equal = |(one, other): &(char, char)| one == other;
+        let bytes = |pairs: &mut dyn Iterator<Item = (char, char)>| pairs.map(|(one, _)| one.len_utf8()).sum::<usize>();
+        let begin = bytes(&mut self.begin.chars().zip(other.begin.chars()).take_while(equal));
+        let begin = whole_words(&self.begin[..begin], str::trim_end_matches, str::trim_end_matches);
+        let end = bytes(&mut self.end.chars().rev().zip(other.end.chars().rev()).take_while(equal));
+        let end = whole_words(&self.end[self.end.len() - end..], str::trim_start_matches, str::trim_start_matches);
+        // In the shortest, they must not overlap.
+        let fits = |cut: &usize| end.is_char_boundary(*cut) && end.len() - cut + begin.len() <= shortest;
+        let cut = (0..=end.len()).find(fits).unwrap_or(end.len());
+        Self { begin: begin.into(), end: end[cut..].into(), shortest }
+    }
+
+    fn fits(&self, name: &str) -> bool {
+        name.len() >= self.begin.len() + self.end.len() && name.starts_with(&*self.begin) && name.ends_with(&*self.end)
+    }
+
+    fn fits_all_of(&self, other: &Self) -> bool {
+        other.shortest >= self.begin.len() + self.end.len()
+            && other.begin.starts_with(&*self.begin)
+            && other.end.ends_with(&*self.end)
+    }
+
+    fn reads_as(&self, other: &Self) -> bool {
+        (&self.begin, &self.end) == (&other.begin, &other.end)
+    }
+
+    fn name(&self) -> String {
+        format!("{}*{}", self.begin, self.end)
+    }
+}
+
+/// A common part of two names without the word or number that is cut apart at its end. Of a part that is one word, only a number
+/// is left out.
+fn whole_words<'a>(
+    part: &'a str,
+    trim_word: impl Fn(&'a str, fn(char) -> bool) -> &'a str,
+    trim_number: impl Fn(&'a str, fn(char) -> bool) -> &'a str,
+) -> &'a str {
+    match trim_word(part, char::is_alphanumeric) {
+        "" => trim_number(part, |letter| letter.is_ascii_digit()),
+        words => words,
+    }
+}
+
+/// The name with each word that has a digit in it left out, and what stands for such words.
+fn without_numbers(name: &str) -> String {
+    let words = name.split_inclusive(|letter: char| !letter.is_alphanumeric());
+    let plain = words.map(|word| match word.contains(|letter: char| letter.is_ascii_digit()) {
+        true => word.trim_start_matches(char::is_alphanumeric),
+        false => word,
+    });
+    plain.collect::<String>().replace('*', "")
+}
+
+/// Takes the row out of the list that comes next if upstream goes first: what a row is like depends on what its inputs are like.
+fn next_upstream(rows: &mut Vec<StageReport>) -> StageReport {
+    let is_pending = |name: &Arc<str>| rows.iter().any(|other| other.name == *name);
+    let is_next = |row: &StageReport| !row.inputs.iter().any(|input| is_pending(&input.stage));
+    rows.remove(rows.iter().position(is_next).unwrap_or(0))
+}
+
+/// Adds each row of `ended` to the row that it is like. One without such a row becomes a row itself; if one of `folded` would have
+/// taken it, under the name of that.
+pub(super) fn add(rows: &mut Vec<StageReport>, mut ended: Vec<StageReport>, folded: &[&StageReport]) -> Renamed {
     let mut renamed = Renamed::default();
     while !ended.is_empty() {
-        // Upstream first: what a row is like depends on what its inputs are like.
-        let is_pending = |name: &Arc<str>| ended.iter().any(|other| other.name == *name);
-        let is_next = |row: &StageReport| !row.inputs.iter().any(|input| is_pending(&input.stage));
-        let mut row = ended.remove(ended.iter().position(is_next).unwrap_or(0));
+        let mut row = next_upstream(&mut ended);
         row.inputs.iter_mut().for_each(|input| renamed.apply(&mut input.stage));
-        match rows.iter_mut().find(|other| other.is_like(&row)) {
-            Some(other) => {
+        let like = rows.iter().position(|other| other.is_like(&row));
+        match like.or_else(|| rows.iter().position(|other| other.takes_in(&row))) {
+            Some(index) => {
+                rows[index].add(&row);
+                renamed.0.insert(row.name, Arc::clone(&rows[index].name));
+            }
+            None => {
+                if let Some(other) = folded.iter().find(|other| other.takes_in(&row)) {
+                    row.rename(other.common.clone());
+                    renamed.0.insert(row.set_name(Arc::clone(&other.name)), Arc::clone(&other.name));
+                }
+                rows.push(row);
+            }
+        }
+    }
+    renamed.apply_to(rows);
+    renamed
+}
+
+/// Adds up rows whose names are similar, and that differ in nothing else. `unique` makes a name of its own of a name.
+pub(super) fn fold(
+    rows: &mut Vec<StageReport>,
+    is_similar: impl Fn(&str, &str) -> bool,
+    mut unique: impl FnMut(&str) -> Arc<str>,
+) -> Renamed {
+    let mut renamed = Renamed::default();
+    let mut pending = std::mem::take(rows);
+    let mut widened = Vec::new();
+    while !pending.is_empty() {
+        let mut row = next_upstream(&mut pending);
+        row.inputs.iter_mut().for_each(|input| renamed.apply(&mut input.stage));
+        let takes = |other: &StageReport| {
+            other.is_single()
+                && row.is_single()
+                && other.is_placed_as(&row)
+                && is_similar(&other.given_name, &row.given_name)
+        };
+        match rows.iter().position(takes) {
+            Some(index) => {
+                let other = &mut rows[index];
+                let common = Common::of(other).with(&Common::of(&row));
+                if other.common.as_ref().is_none_or(|before| !before.reads_as(&common)) {
+                    widened.push(index);
+                }
+                other.rename(Some(common));
                 other.add(&row);
                 renamed.0.insert(row.name, Arc::clone(&other.name));
             }
             None => rows.push(row),
         }
     }
-    for row in rows {
-        row.inputs.iter_mut().for_each(|input| renamed.apply(&mut input.stage));
-        row.outputs.iter_mut().flat_map(|output| &mut output.reader).for_each(|reader| renamed.apply(reader));
+    widened.sort_unstable();
+    widened.dedup();
+    // Not before: they are known by their old names, and each of them may have been widened several times.
+    for index in widened {
+        let row = &mut rows[index];
+        let name = unique(&row.given_name);
+        let before = row.set_name(name);
+        renamed.0.values_mut().filter(|name| **name == before).for_each(|name| *name = Arc::clone(&row.name));
+        renamed.0.insert(before, Arc::clone(&row.name));
     }
+    renamed.apply_to(rows);
     renamed
+}
+
+/// Whether two names differ in nothing but numbers.
+pub(super) fn differ_in_numbers(one: &str, other: &str) -> bool {
+    without_numbers(one) == without_numbers(other)
 }
 
 impl Report {
@@ -68,7 +218,8 @@ impl Report {
         let gone: Vec<_> = earlier.stages.extract_if(.., is_gone).collect();
         let takes = |row: &mut StageReport| self.stage(&row.name).is_some_and(|now| now.merged > 0);
         let mut rows: Vec<_> = earlier.stages.extract_if(.., takes).collect();
-        let renamed = add(&mut rows, gone);
+        let folded: Vec<_> = self.stages.iter().filter(|row| row.common.is_some()).collect();
+        let renamed = add(&mut rows, gone, &folded);
         earlier.stages.append(&mut rows);
         (earlier, renamed)
     }
@@ -77,13 +228,46 @@ impl Report {
 impl StageReport {
     /// Whether both are the same place of two jobs.
     fn is_like(&self, other: &Self) -> bool {
+        self.given_name == other.given_name && self.is_placed_as(other)
+    }
+
+    /// The same, whatever their names are.
+    fn is_placed_as(&self, other: &Self) -> bool {
         let shape = |row: &Self| (row.kind, row.steps.len(), row.outputs.len());
         let has_one_step = self.steps.len() == 1;
-        self.given_name == other.given_name
-            && shape(self) == shape(other)
+        shape(self) == shape(other)
             && self.inputs == other.inputs
             && (has_one_step || self.steps.iter().zip(&other.steps).all(|(one, other)| one.name == other.name))
             && self.outputs.iter().zip(&other.outputs).all(|(one, other)| one.name == other.name)
+    }
+
+    /// Whether it stands for different names, and takes that one as well.
+    fn takes_in(&self, other: &Self) -> bool {
+        let fits = |common: &Common| match &other.common {
+            Some(others) => common.fits_all_of(others),
+            None => common.fits(&other.given_name),
+        };
+        self.common.as_ref().is_some_and(fits) && self.is_placed_as(other)
+    }
+
+    /// Whether no name is known of which it counts several stages.
+    fn is_single(&self) -> bool {
+        self.merged == 0 || self.common.is_some()
+    }
+
+    fn rename(&mut self, common: Option<Common>) {
+        if let Some(common) = &common {
+            self.given_name = common.name().into();
+        }
+        self.common = common;
+    }
+
+    /// The only step of a stage has its name.
+    fn set_name(&mut self, name: Arc<str>) -> Arc<str> {
+        if let [step] = self.steps.as_mut_slice() {
+            step.name = Arc::clone(&name);
+        }
+        std::mem::replace(&mut self.name, name)
     }
 
     fn add(&mut self, other: &Self) {
@@ -161,6 +345,39 @@ mod tests {
             failed_calls: 11 * n,
             evicted_keys: 12 * n,
             expired_keys: 13 * n,
+        }
+    }
+
+    fn common(names: &[&str]) -> String {
+        let alone = |name: &&str| Common { begin: (*name).into(), end: (*name).into(), shortest: name.len() };
+        let all = names.iter().map(alone).reduce(|one, other| one.with(&other)).unwrap();
+        assert!(names.iter().all(|name| all.fits(name)), "{names:?}: {all:?}");
+        all.name()
+    }
+
+    #[test]
+    fn names_have_whole_words_in_common() {
+        assert_eq!(common(&["import-17", "import-18", "import-9"]), "import-*");
+        assert_eq!(common(&["read a1.csv", "read b1.csv"]), "read *.csv");
+        assert_eq!(common(&["job-1-parse", "job-12-parse"]), "job-*-parse");
+        assert_eq!(common(&["tenant7", "tenant71"]), "tenant*");
+        assert_eq!(common(&["ann", "bob"]), "*");
+        // They overlap in the shortest.
+        assert_eq!(common(&["aa", "aaa"]), "aa*");
+        assert_eq!(common(&["größe-ä", "größe-ö", "größe-"]), "größe-*");
+        assert_eq!(common(&["", "x"]), "*");
+    }
+
+    #[test]
+    fn names_that_differ_in_numbers_only_are_told() {
+        for (one, other, same) in [
+            ("import-17", "import-18", true),
+            ("import-*.csv", "import-18.csv", true),
+            ("job 3f2a-11 parse", "job 9c1-77 parse", true),
+            ("import-17", "export-17", false),
+            ("parse", "filter", false),
+        ] {
+            assert_eq!(differ_in_numbers(one, other), same, "{one} and {other}");
         }
     }
 
