@@ -7,7 +7,7 @@ use std::time::Duration;
 use streamz::delivery::{Acker, Delivery, DeliveryConfig, Inbox, Outbox, StoreError};
 use streamz::{
     Aggregate, AsyncMapper, BatchConfig, Batcher, BoxError, Broadcast, CancelToken, Cause, Custom, Delay, Emit,
-    ErrorKind, FanOut, ManualClock, Operator, Outcome, Pipeline, SessionWindow, Stream, TumblingWindow,
+    ErrorKind, FanOut, GroupBy, ManualClock, Operator, Outcome, Pipeline, SessionWindow, Stream, TumblingWindow,
 };
 
 use crate::logged;
@@ -259,6 +259,30 @@ fn a_record_for_a_subscriber_that_has_left_is_not_acknowledged() {
     drop(leaves);
     assert_eq!(take_all(&clock, &mut stays), 2);
     assert!(store.acknowledged().is_empty(), "record 0 was sent to both");
+}
+
+/// The same for a group that ends by itself: the mark comes with a record of another group.
+#[test]
+fn a_record_for_a_group_that_has_left_is_not_acknowledged() {
+    let slow = |time: fn(u64) -> Duration| {
+        AsyncMapper::new(move |token: &CancelToken, n: &u64| {
+            let _ = token.sleep(time(*n));
+            streamz::ok(*n)
+        })
+        .with_workers(1)
+    };
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(3);
+    let records = deliver(&pipeline, &store, DeliveryConfig { epoch: 3, ..one_by_one() });
+    // Of the first group, the second record is still in it when it ends.
+    let groups = GroupBy::new(|n: &u64| *n == 2, move |_, group: Stream<u64>| group.through(&slow(|_| ms(10))).take(1));
+    let mut rest = records.through(&slow(|n| ms(if n == 2 { 20 } else { 0 }))).through(&groups);
+    clock.settle();
+    clock.advance(ms(20));
+    assert!(pipeline.report().stages.iter().any(|stage| &*stage.name == "take-2"), "{}", pipeline.report());
+    clock.advance(ms(10));
+    assert_eq!(take_all(&clock, &mut rest), 2);
+    assert!(store.acknowledged().is_empty(), "record 1 was dropped");
 }
 
 #[test]
