@@ -38,7 +38,7 @@ use crate::stream::start::{Registered, spawn_driver};
 ///
 /// # Event time
 /// Windows of event time and a [`Join`](crate::Join) behind it know from which of the streams an item comes, as behind a
-/// [`FanIn`](crate::FanIn#event-time): streams that are in order lose nothing because the times of another one are ahead.
+/// [`FanIn`](crate::FanIn#event-time). So no item of a stream that is in order is late because the times of another one are ahead.
 ///
 /// # Ordering
 /// In turn. An error item passes when it is met, in its stream's turn, and does not use the turn up.
