@@ -122,6 +122,15 @@ pub fn report() {
     writeln!(out, "progress").and_then(|()| out.flush()).expect("the test has gone");
 }
 
+/// Ends this process when the one that started it has gone, be it by a signal.
+pub fn end_with_parent() {
+    spawn(|| {
+        // It writes nothing; the end of its life closes the pipe.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        std::process::exit(1);
+    });
+}
+
 /// A worker process. Killed when dropped.
 #[derive(Debug)]
 pub struct Worker {
@@ -135,7 +144,7 @@ impl Worker {
     pub fn start(main: &str, variables: &[(&str, &OsStr)], progress: &Sender<()>) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["--exact", main, "--ignored", "--nocapture"]).envs(variables.iter().copied());
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("a process");
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a process");
         let lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
         let progress = progress.clone();
         // The runner of the tests prints something, too, and in the first line before it.

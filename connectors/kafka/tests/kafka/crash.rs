@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use streamz::delivery::{DeliveryConfig, Outbox, StoreError};
 use streamz::{AsyncMapper, BatchConfig, BoxError, CallStage, CancelToken, DeadLetter, Pipeline, Retry, Stream};
-use streamz_connector_suite::crash::{Worker, report};
+use streamz_connector_suite::crash::{Worker, end_with_parent, report};
 use streamz_kafka::{KafkaInbox, KafkaOutbox, NewRecord, Record};
 
 use crate::common::{Cluster, GROUP, MAX_POLL_INTERVAL, PATIENCE, SESSION, TOPIC, now};
+use crate::own_process::in_own_process;
 
 const SERVERS: &str = "STREAMZ_KAFKA_TEST_SERVERS";
 const DONE: &str = "done";
@@ -58,6 +59,7 @@ fn call() -> impl Fn(&CancelToken, &Record) -> Result<u32, BoxError> + Send + Sy
 
 /// Copies records through calls that are retried, windows and batches, until it is killed.
 fn work(calls: impl CallStage<In = Record, Out = u32, Error = BoxError>) {
+    end_with_parent();
     let servers = std::env::var(SERVERS).expect("run by another test");
     let inbox = KafkaInbox::builder(&*servers, TOPIC, GROUP)
         .property("session.timeout.ms", SESSION)
@@ -153,15 +155,21 @@ fn wait_for_the_rest(cluster: &Cluster, reports: &Receiver<()>) {
 
 #[test]
 fn a_worker_that_is_killed_loses_nothing() {
-    kill_workers(1, "crash::worker_with_an_unordered_pool");
+    in_own_process("crash::a_worker_that_is_killed_loses_nothing", || {
+        kill_workers(1, "crash::worker_with_an_unordered_pool")
+    });
 }
 
 #[test]
 fn two_workers_that_are_killed_lose_nothing() {
-    kill_workers(2, "crash::worker_with_a_keyed_pool");
+    in_own_process("crash::two_workers_that_are_killed_lose_nothing", || {
+        kill_workers(2, "crash::worker_with_a_keyed_pool")
+    });
 }
 
 #[test]
 fn four_workers_that_are_killed_lose_nothing() {
-    kill_workers(4, "crash::worker_with_an_unordered_pool");
+    in_own_process("crash::four_workers_that_are_killed_lose_nothing", || {
+        kill_workers(4, "crash::worker_with_an_unordered_pool")
+    });
 }

@@ -6,5 +6,6 @@ mod delivery;
 mod examples;
 mod faults;
 mod outbox;
+mod own_process;
 mod rebalance;
 mod suite;

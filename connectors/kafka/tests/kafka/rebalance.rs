@@ -9,6 +9,7 @@ use streamz_connector_suite::log::logged;
 use streamz_kafka::{KafkaInbox, KafkaMonitor, NewRecord};
 
 use crate::common::{Cluster, GROUP, Got, PATIENCE, TOPIC, acknowledge, fetch, fetch_all, now, number, numbers, until};
+use crate::own_process::in_own_process;
 
 const STEP: Duration = Duration::from_millis(50);
 
@@ -158,48 +159,50 @@ fn a_cooperative_rebalance_keeps_what_stays() {
 /// Consumers come and go while records are appended and processed in odd order.
 #[test]
 fn consumers_that_come_and_go_lose_nothing() {
-    const EACH: u32 = 3_000;
-    let cluster = Cluster::with_topic(4);
-    let appended = AtomicBool::new(false);
-    let consume = |wait: u64, stay: Option<u64>| {
-        let start = now();
-        until("its start", || start.elapsed() >= Duration::from_secs(wait));
-        let inbox = cluster.inbox(TOPIC, GROUP).commit_interval(Duration::from_millis(20));
-        let mut inbox = inbox.revoke_wait(Duration::from_millis(300)).connect().unwrap();
-        let mut acker = inbox.acker().unwrap();
-        let (mut held, mut done) = (Vec::<Got>::new(), Vec::new());
-        until("the end", || {
-            let some = fetch(&mut inbox, 40, STEP);
-            let is_quiet = some.is_empty();
-            held.extend(some);
-            // The last ones first, and a few are held for longer.
-            let some = held.split_off(if is_quiet { 0 } else { held.len() / 8 });
-            done.extend(some.iter().map(|got| (got.record.partition(), number(got))));
-            acknowledge(&mut acker, some.iter().rev());
-            match stay {
-                Some(stay) => start.elapsed() >= Duration::from_secs(wait + stay),
-                None => is_quiet && appended.load(Ordering::Acquire) && cluster.lag(TOPIC, GROUP) == 0,
-            }
-        });
-        done
-    };
-    let mut done: Vec<(i32, u32)> = std::thread::scope(|scope| {
-        let consume = &consume;
-        let consumers =
-            [(0, None), (0, Some(7)), (4, Some(8))].map(|(wait, stay)| scope.spawn(move || consume(wait, stay)));
-        let mut outbox = cluster.outbox(TOPIC);
-        for n in (0..EACH).step_by(50) {
-            let of = |partition| (n..n + 50).map(move |n| NewRecord::new(n.to_string()).with_partition(partition));
-            outbox.write(&mut (0..4).flat_map(of).collect()).unwrap();
+    in_own_process("rebalance::consumers_that_come_and_go_lose_nothing", || {
+        const EACH: u32 = 3_000;
+        let cluster = Cluster::with_topic(4);
+        let appended = AtomicBool::new(false);
+        let consume = |wait: u64, stay: Option<u64>| {
             let start = now();
-            until("a pause", || start.elapsed() > Duration::from_millis(150));
-        }
-        appended.store(true, Ordering::Release);
-        consumers.into_iter().flat_map(|consumer| consumer.join().unwrap()).collect()
+            until("its start", || start.elapsed() >= Duration::from_secs(wait));
+            let inbox = cluster.inbox(TOPIC, GROUP).commit_interval(Duration::from_millis(20));
+            let mut inbox = inbox.revoke_wait(Duration::from_millis(300)).connect().unwrap();
+            let mut acker = inbox.acker().unwrap();
+            let (mut held, mut done) = (Vec::<Got>::new(), Vec::new());
+            until("the end", || {
+                let some = fetch(&mut inbox, 40, STEP);
+                let is_quiet = some.is_empty();
+                held.extend(some);
+                // The last ones first, and a few are held for longer.
+                let some = held.split_off(if is_quiet { 0 } else { held.len() / 8 });
+                done.extend(some.iter().map(|got| (got.record.partition(), number(got))));
+                acknowledge(&mut acker, some.iter().rev());
+                match stay {
+                    Some(stay) => start.elapsed() >= Duration::from_secs(wait + stay),
+                    None => is_quiet && appended.load(Ordering::Acquire) && cluster.lag(TOPIC, GROUP) == 0,
+                }
+            });
+            done
+        };
+        let mut done: Vec<(i32, u32)> = std::thread::scope(|scope| {
+            let consume = &consume;
+            let consumers =
+                [(0, None), (0, Some(7)), (4, Some(8))].map(|(wait, stay)| scope.spawn(move || consume(wait, stay)));
+            let mut outbox = cluster.outbox(TOPIC);
+            for n in (0..EACH).step_by(50) {
+                let of = |partition| (n..n + 50).map(move |n| NewRecord::new(n.to_string()).with_partition(partition));
+                outbox.write(&mut (0..4).flat_map(of).collect()).unwrap();
+                let start = now();
+                until("a pause", || start.elapsed() > Duration::from_millis(150));
+            }
+            appended.store(true, Ordering::Release);
+            consumers.into_iter().flat_map(|consumer| consumer.join().unwrap()).collect()
+        });
+        let count = done.len();
+        done.sort_unstable();
+        done.dedup();
+        assert_eq!(done.len(), 4 * EACH as usize);
+        println!("{} of {} came twice", count - done.len(), done.len());
     });
-    let count = done.len();
-    done.sort_unstable();
-    done.dedup();
-    assert_eq!(done.len(), 4 * EACH as usize);
-    println!("{} of {} came twice", count - done.len(), done.len());
 }
