@@ -173,14 +173,14 @@ mod tests {
         let stages = value["stages"].as_array_mut().unwrap();
         assert_eq!(stages.len(), 3);
         stages.truncate(2);
-        let golden: serde_json::Value = serde_json::from_str(include_str!("report.json")).unwrap();
+        let golden: serde_json::Value = serde_json::from_str(include_str!("data/report.json")).unwrap();
         assert_eq!(value, golden, "{value:#}");
     }
 
     /// What was added since is absent, and what will be added is ignored.
     #[test]
     fn a_report_of_another_version_is_read() {
-        let mut value: serde_json::Value = serde_json::from_str(include_str!("report.json")).unwrap();
+        let mut value: serde_json::Value = serde_json::from_str(include_str!("data/report.json")).unwrap();
         let is_removed =
             |object: &mut serde_json::Value, field| object.as_object_mut().unwrap().remove(field).is_some();
         for stage in value["stages"].as_array_mut().unwrap() {
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_diagnosis_is_read_back() {
-        let report: Report = serde_json::from_str(include_str!("report.json")).unwrap();
+        let report: Report = serde_json::from_str(include_str!("data/report.json")).unwrap();
         let mut stages = report.stages.clone();
         stages[0].at_work = 1;
         stages[0].at_work_for = Duration::from_secs(12);
