@@ -168,7 +168,8 @@ fn check_command(packages: &[Package], command: &str) -> Result<(), String> {
             }
             "--exclude" | "--target-dir" | "--to" => _ = words.next(),
             "-p" | "--package" => {
-                chosen = words.next().map(|name| packages.iter().find(|package| package.name == name))
+                let name = words.next().filter(|name| !is_placeholder(name));
+                chosen = name.map(|name| packages.iter().find(|package| package.name == name))
             }
             "--manifest-path" => {
                 let path = words.next().filter(|path| !is_placeholder(path));
