@@ -23,7 +23,7 @@ impl Archive {
         let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
         let name = manifest.split_once("\nname = \"").unwrap().1.split('"').next().unwrap();
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["package", "--list", "--allow-dirty", "--offline", "--package", name]).current_dir(&folder);
+        cargo.args(["package", "--list", "--allow-dirty", "--package", name]).current_dir(&folder);
         let ran = cargo.output().unwrap();
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         let files = String::from_utf8(ran.stdout).unwrap().lines().map(|line| line.replace('\\', "/")).collect();
