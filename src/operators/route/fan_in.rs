@@ -50,8 +50,10 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// - behind a batch, also if it is flattened again, because a batch has items of several streams. Put the window before the
 ///   batch, or batch each stream before the merge;
-/// - behind [`MergeSorted`](crate::MergeSorted), which is right if the streams are sorted by time;
-/// - behind a [`GroupBy`](crate::GroupBy) or a [`Join`](crate::Join), for what these emit, and behind an operator of your own.
+/// - behind [`MergeSorted`](crate::MergeSorted) by time, [`SortByTime`](crate::SortByTime), windows and aggregates, whose output is
+///   in order;
+/// - behind a [`GroupBy`](crate::GroupBy), a [`Join`](crate::Join) or a [`Debounce`](crate::Debounce), for what these emit, and
+///   behind an operator of your own.
 ///
 /// A filter, or a router, may let nothing of a stream pass. Windows wait for such a stream as long as for an idle one: if nothing of it
 /// has come for the idle timeout, although the merge has passed it on, it no longer holds them back. (An unordered pool between
