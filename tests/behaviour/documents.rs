@@ -149,7 +149,8 @@ fn check_command(packages: &[Package], command: &str) -> Result<(), String> {
     }
     let Some(subcommand) = words.next() else { return Ok(()) };
     match subcommand {
-        "run" | "test" | "bench" | "build" | "check" | "clippy" | "doc" | "fmt" | "package" | "publish" => {}
+        "run" | "test" | "bench" | "build" | "check" | "clippy" | "doc" | "fmt" | "package" | "publish" | "rustdoc" => {
+        }
         // Of other programs, or of other packages.
         "add" | "deny" | "install" | "mutants" | "public-api" | "semver-checks" => return Ok(()),
         _ => return Err(format!("no command `cargo {subcommand}`")),
