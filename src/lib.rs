@@ -122,23 +122,27 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unnameable_types)]
 
+// First those with methods of `Stream`, in the order in which its documentation shows them: see `stream/method_group.rs`.
+mod stream;
+
+mod operators;
+
+pub mod delivery;
+
 mod clock;
 mod compile_fail;
 #[cfg(feature = "serde")]
 mod data;
-pub mod delivery;
 mod edge;
 mod error;
 pub mod guides;
 mod mark;
 mod observe;
-mod operators;
 mod panic;
 pub mod patterns;
 mod pipeline;
 pub mod prelude;
 mod stage;
-mod stream;
 mod sync;
 pub mod testing;
 mod trace;

@@ -40,6 +40,13 @@
 //! - [`Pipeline::join`](crate::Pipeline::join) waits until everything that the stages and ends have processed is acknowledged,
 //!   but not for records in a stream that nothing reads: those are given out again.
 
+crate::stream::method_group! {
+    /// # Records of a store
+    ///
+    /// Sources and sinks that acknowledge what has been processed: see [`delivery`](crate::delivery).
+    mod records
+}
+
 mod acker;
 mod config;
 mod dead_letters;

@@ -21,8 +21,8 @@ use crate::pipeline::CancelToken;
 use crate::stage::operator::sealed::Context;
 use crate::stream::Processor;
 
-/// One call for one item: what the workers of an [`AsyncMapper`](crate::AsyncMapper) run, and what layers such as
-/// [`Retry`](crate::Retry) and [`CircuitBreaker`](crate::CircuitBreaker) wrap.
+/// Makes one call for one item: the workers of an [`AsyncMapper`](crate::AsyncMapper) run it, and it is wrapped by
+/// layers such as [`Retry`](crate::Retry) and [`CircuitBreaker`](crate::CircuitBreaker).
 ///
 /// The token tells it to stop; the item is given by reference, so that it can be tried again, and put aside if it fails.
 /// [`CallStage::to_call`] makes one of a processor: to make the call outside of a pipeline, for example in a test. To put
@@ -42,7 +42,7 @@ pub trait Call: Send + Sync + 'static {
     fn call(&self, cancel: &CancelToken, item: &Self::In) -> Result<Self::Out, CallError<Self::Error>>;
 }
 
-/// Code around a [`Call`]: what a [`Layered`](crate::Layered) runs in place of the call that it wraps.
+/// Runs code of your own around a [`Call`], as part of a [`Layered`](crate::Layered).
 ///
 /// A layer decides whether, when, how often and with which token the inner call is made, and what its result means. Closures
 /// of the same parameters are layers; implement the trait for a layer that is used in several places. It has a type parameter
@@ -110,16 +110,17 @@ where
     }
 }
 
-/// Why a [`Call`] has no result.
+/// Says why a [`Call`] has no result.
 #[derive(Debug, Clone)]
 pub struct CallError<E> {
     /// What went wrong.
     pub failure: CallFailure<E>,
-    /// How many times the call itself was made: 1 unless a layer retried it, 0 if a layer did not let it through.
+    /// The number of times that the call itself was made: 1 unless a layer retried it, 0 if a layer did not let it
+    /// through.
     pub attempts: u32,
 }
 
-/// The ways in which a [`Call`] can fail.
+/// Lists the ways in which a [`Call`] can fail.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum CallFailure<E> {
@@ -129,7 +130,7 @@ pub enum CallFailure<E> {
     Panicked(PanicMessage),
     /// A time limit passed.
     TimedOut {
-        /// The limit.
+        /// The time limit.
         limit: Duration,
         /// The error that the call returned after the limit had passed, or with which the attempt before had failed.
         error: Option<E>,
@@ -142,7 +143,7 @@ pub enum CallFailure<E> {
     Cancelled,
 }
 
-/// The limit that rejected a call; the source of an error of kind [`Rejected`](ErrorKind::Rejected).
+/// Names the limit that rejected a call; the source of an error of kind [`Rejected`](ErrorKind::Rejected).
 ///
 /// ```
 /// use streamz::{ErrorKind, Rejection, StreamError};
@@ -163,25 +164,25 @@ pub enum Rejection {
     /// The call would have had to wait for a [`RateLimit`](crate::RateLimit) longer than it may.
     #[error("the rate limit allows the call in {wait:?}")]
     RateLimited {
-        /// How long it would have had to wait.
+        /// The time that the call would have had to wait.
         wait: Duration,
     },
     /// A [`Bulkhead`](crate::Bulkhead) had no room within the time that the call may wait.
     #[error("{max_calls} calls are in progress, which is the limit")]
     BulkheadFull {
-        /// How many calls may be in progress.
+        /// The number of calls that may be in progress.
         max_calls: usize,
     },
 }
 
 impl<E> CallError<E> {
-    /// An error for which another one was already counted, as a layer makes it of the error of the call that it wraps.
+    /// Creates an error that has already been counted: a layer makes one out of the error of the call that it wraps.
     pub fn new(failure: CallFailure<E>, attempts: u32) -> Self {
         Self { failure, attempts }
     }
 
-    /// A failure at its origin, such as a call that a layer refuses. The stage that gave the token counts it among its failed
-    /// calls, unless it is [`Cancelled`](CallFailure::Cancelled), which is not a failure.
+    /// Creates the error of a new failure, such as a call that a layer refuses. The stage that gave the token counts it
+    /// among its failed calls, unless it is [`Cancelled`](CallFailure::Cancelled), which is not a failure.
     pub fn raised(cancel: &CancelToken, failure: CallFailure<E>, attempts: u32) -> Self {
         if !matches!(failure, CallFailure::Cancelled) {
             cancel.call_failed();
@@ -189,7 +190,7 @@ impl<E> CallError<E> {
         Self::new(failure, attempts)
     }
 
-    /// The error that the call itself returned, if it did.
+    /// Returns the error that the call itself returned, if it did.
     pub fn error(&self) -> Option<&E> {
         match &self.failure {
             CallFailure::Failed(error) => Some(error),
@@ -198,7 +199,7 @@ impl<E> CallError<E> {
         }
     }
 
-    /// The error that the call itself returned, if it did.
+    /// Returns the error that the call itself returned, if it did.
     pub fn into_error(self) -> Option<E> {
         match self.failure {
             CallFailure::Failed(error) => Some(error),
@@ -207,22 +208,22 @@ impl<E> CallError<E> {
         }
     }
 
-    /// Whether the call was not made because a circuit breaker was open.
+    /// Returns whether the call was not made because a circuit breaker was open.
     pub fn is_circuit_open(&self) -> bool {
         matches!(self.failure, CallFailure::CircuitOpen)
     }
 
-    /// Whether the call's token was cancelled.
+    /// Returns whether the call's token was cancelled.
     pub fn is_cancelled(&self) -> bool {
         matches!(self.failure, CallFailure::Cancelled)
     }
 
-    /// Whether a limit was reached, and the call was not made.
+    /// Returns whether a limit was reached, so that the call was not made.
     pub fn is_rejected(&self) -> bool {
         matches!(self.failure, CallFailure::Rejected(_))
     }
 
-    /// The kind of the error item that this failure becomes.
+    /// Returns the kind of the error item that this failure becomes.
     pub fn kind(&self) -> ErrorKind {
         match self.failure {
             CallFailure::Failed(_) => ErrorKind::Failed,
@@ -276,10 +277,10 @@ struct CallTimedOut {
     source: Option<BoxError>,
 }
 
-/// A processor that makes a [`Call`] for each item on a pool of workers, and so can be wrapped in layers such as
-/// [`Retry`](crate::Retry) and [`CircuitBreaker`](crate::CircuitBreaker). Implemented by the library only: by
-/// [`AsyncMapper`](crate::AsyncMapper), [`Mapper::fallible`](crate::Mapper::fallible), and the layers themselves. A layer of your
-/// own is a [`CallLayer`], which [`Layered`](crate::Layered) makes one of these.
+/// Makes a [`Call`] for each item on a pool of workers, and so can be wrapped in layers such as [`Retry`](crate::Retry)
+/// and [`CircuitBreaker`](crate::CircuitBreaker). Implemented by the library only: by
+/// [`AsyncMapper`](crate::AsyncMapper), [`Mapper::fallible`](crate::Mapper::fallible), and the layers themselves. A
+/// layer of your own is a [`CallLayer`], which [`Layered`](crate::Layered) makes one of these.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` makes no call that could be tried again or guarded",
     note = "wrap an `AsyncMapper`, a `Mapper::fallible`, or another layer such as `Retry` or `CircuitBreaker`"
@@ -291,8 +292,8 @@ pub trait CallStage: Processor + sealed::Pooled {
     /// The call.
     type Call: Call<In = Self::In, Out = Self::Out, Error = Self::Error>;
 
-    /// The call by itself, as one run makes it. What is shared by all runs, such as the state of a circuit breaker, is
-    /// shared with it, too.
+    /// Returns the call by itself, as one run makes it. State that all runs share, such as that of a circuit breaker,
+    /// is shared with it, too.
     ///
     /// # Panics
     /// If two options contradict one another.
@@ -368,9 +369,9 @@ macro_rules! pool_options {
             with_capacity: pool.options.capacity
         }
 
-        /// Sets the number of worker threads: how many calls may be in progress. Defaults to the number of processors,
-        /// which suits work that computes; work that waits wants more. A [`Mapper::fallible`](crate::Mapper::fallible)
-        /// that is wrapped has one.
+        /// Sets the number of worker threads, and thereby how many calls may be in progress. Defaults to the number of
+        /// processors, which suits work that computes; work that waits wants more. A
+        /// [`Mapper::fallible`](crate::Mapper::fallible) that is wrapped has one.
         ///
         /// # Panics
         /// If `workers` is 0.
@@ -381,8 +382,8 @@ macro_rules! pool_options {
             self
         }
 
-        /// Sets whether results come out in the order of the input. Defaults to true. Without order a slow item holds up
-        /// no other.
+        /// Sets whether results come out in the order of the input. Defaults to true. Without order, a slow item does
+        /// not hold up the others.
         pub fn with_ordered(mut self, ordered: bool) -> Self {
             self.pool.ordered = ordered;
             self
@@ -413,12 +414,13 @@ macro_rules! pool_options {
 
 /// `Processor` and `CallStage` for a layer: a type with a field `pool` and a method `layered(&self)` that makes its call.
 ///
-/// The generics and bounds are given once: `call_stage! { [S] Retry<S> where { S: CallStage } S => RetryCall<S::Call> }`.
+/// The generics and bounds are given once, then what the call takes, returns and fails with, and its type:
+/// `call_stage! { [S] Retry<S> where { S: CallStage } S::In => S::Out, S::Error, RetryCall<S::Call> }`.
 macro_rules! call_stage {
-    ([$($generic:ident),*] $type:ty where { $($bounds:tt)* } $stage:ident => $call:ty) => {
+    ([$($generic:ident),*] $type:ty where { $($bounds:tt)* } $in:ty => $out:ty, $error:ty, $call:ty) => {
         impl<$($generic),*> $crate::Processor for $type where $($bounds)* {
-            type In = $stage::In;
-            type Out = <$call as $crate::Call>::Out;
+            type In = $in;
+            type Out = $out;
 
             #[track_caller]
             fn process(
@@ -435,13 +437,13 @@ macro_rules! call_stage {
         }
 
         impl<$($generic),*> $crate::operators::call::sealed::Pooled for $type where $($bounds)* {
-            fn pool(&self) -> $crate::operators::call::PoolOptions<$stage::In> {
+            fn pool(&self) -> $crate::operators::call::PoolOptions<$in> {
                 self.pool.clone()
             }
         }
 
         impl<$($generic),*> $crate::CallStage for $type where $($bounds)* {
-            type Error = <$call as $crate::Call>::Error;
+            type Error = $error;
             type Call = $call;
 
             #[track_caller]

@@ -7,7 +7,7 @@ use super::options::{Options, common_options, stage};
 use crate::pipeline::name::checked;
 use crate::stage::operator::Operator;
 
-/// A processor that runs an [`Operator`] written by the user.
+/// Runs an [`Operator`] of your own as a stage.
 ///
 /// The factory makes a fresh operator for each run, so that runs share no state. See [`Operator`] for an example.
 #[must_use = "a processor does nothing until it is given a stream"]
@@ -22,7 +22,7 @@ where
     F: Fn() -> O + Send + Sync + 'static,
     O: Operator,
 {
-    /// A processor called `name` that runs what `factory` makes.
+    /// Creates a processor named `name` that runs the operators that `factory` makes.
     ///
     /// # Panics
     /// If `name` contains a NUL byte.

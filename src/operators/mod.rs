@@ -1,24 +1,34 @@
 //! The operators, one a file, in folders by kind.
 
+// The order is that of the groups of methods: see `method_group.rs`.
+mod item;
+
+mod resilience;
+
+mod pool;
+
 mod batch;
+
+mod window;
+
+pub mod folds;
+
+mod flow;
+
+mod route;
+
+mod join;
+
 mod call;
 mod custom;
 mod epochs;
-mod flow;
-pub mod folds;
-mod item;
-mod join;
 mod key_table;
 mod limit;
 mod lru_table;
 pub mod ops;
 mod options;
-mod pool;
-mod resilience;
-mod route;
 mod shorthand;
 mod steering;
-mod window;
 
 pub use batch::*;
 pub use call::{Call, CallError, CallFailure, CallLayer, CallStage, Rejection};

@@ -1,20 +1,44 @@
 //! Streams: what users hold. Processors, sources, ends, and the sending side.
 
-mod box_stage;
-mod consumer;
-mod ends;
-mod hints;
+mod method_group;
+
+pub(crate) use method_group::method_group;
+
+// The order is that of the groups of methods: see `method_group.rs`.
+pub(crate) mod origin;
+
+mod stream;
+
+mod receiver;
+
+method_group! {
+    /// # Sharing a thread
+    ///
+    /// Cheap steps that run on one thread, without queues between them.
+    mod sharing
+}
+
 mod inline;
+mod steps;
+
+method_group! {
+    /// # Sinks
+    ///
+    /// These consume the stream, on the calling thread or, with [`spawn`](Self::spawn), on another one.
+    mod sinks
+}
+
+mod ends;
 mod items;
 mod iter;
-pub(crate) mod origin;
-mod processor;
-mod receiver;
-mod sender;
 mod spawned;
+
+mod box_stage;
+mod consumer;
+mod hints;
+mod processor;
+mod sender;
 pub(crate) mod start;
-mod steps;
-mod stream;
 
 pub use box_stage::BoxStage;
 pub use inline::{FromIter, FromLines, Inline, Origin};

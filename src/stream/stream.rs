@@ -19,22 +19,42 @@ use crate::pipeline::{CancelToken, Cause, InputReport, Membership};
 use crate::stage::input::{self, Input};
 use crate::stage::origins::Origins;
 
-/// The receiving end of a bounded channel of items and errors; what flows from one stage to the next.
+/// Receives the items and errors of one stage: the consumer's end of the bounded queue between two stages.
 ///
-/// A stream has one consumer. It comes from a [source](Self#impl-Stream<T>), goes [`through`](Self::through) processors
-/// (or their shorthands: `map`, `filter`, `batch`, ..), and ends in one of the ends: `for_each`, `collect`, `fold`, ..,
-/// or a `for` loop. Dropping it tells the stage that feeds it to stop, and so everything upstream.
+/// A stream has one consumer. It comes from a source, goes [`through`](Self::through) processors or their shorthands, such as
+/// [`map`](Self::map), and ends in a sink, such as [`for_each`](Self::for_each), or in a `for` loop. Dropping it stops the
+/// stage that feeds it, and so everything upstream.
+///
+/// # Methods by purpose
+///
+/// | group | methods |
+/// |---|---|
+/// | [Sources](#sources) | [`from_iter`](Self::from_iter), [`from_fn`](Self::from_fn), [`from_receiver`](Self::from_receiver), [`channel`](Self::channel), [`interval`](Self::interval), [`lines`](Stream::lines), [`byte_lines`](Stream::byte_lines), [`file_lines`](Stream::file_lines), [`directory`](Stream::directory), [`follow`](Stream::follow), [`follow_lines`](Stream::follow_lines), [`restarting`](Self::restarting) |
+/// | [Names, scope and processors](#names-scope-and-processors) | [`named`](Self::named), [`with_token`](Self::with_token), [`token`](Self::token), [`through`](Self::through) |
+/// | [Receiving item by item](#receiving-item-by-item) | [`recv`](Self::recv), [`try_recv`](Self::try_recv), [`recv_timeout`](Self::recv_timeout), [`into_receiver`](Self::into_receiver) |
+/// | [Sharing a thread](#sharing-a-thread) | [`stage`](Self::stage), [`inline`](Self::inline) |
+/// | [Sinks](#sinks) | [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each), [`collect`](Self::collect), [`fold`](Self::fold), [`reduce`](Self::reduce), [`count`](Self::count), [`first`](Self::first), [`consume`](Self::consume), [`spawn`](Self::spawn), [`spawn_for_each`](Self::spawn_for_each) |
+/// | [Changing items](#changing-items) | [`map`](Self::map), [`filter_map`](Self::filter_map), [`flat_map`](Self::flat_map), [`flatten`](Self::flatten), [`scan`](Self::scan), [`enumerate`](Self::enumerate) |
+/// | [Selecting items](#selecting-items) | [`filter`](Self::filter), [`dedupe`](Self::dedupe), [`take`](Self::take), [`take_while`](Self::take_while), [`skip`](Self::skip), [`skip_while`](Self::skip_while), [`sample`](Self::sample) |
+/// | [Looking at items](#looking-at-items) | [`tap`](Self::tap), [`inspect_err`](Self::inspect_err), `measure_age` (feature `latency`) |
+/// | [Errors and failures](#errors-and-failures) | [`try_map`](Self::try_map), [`lift`](Stream::lift), [`map_err`](Self::map_err), [`on_errors`](Self::on_errors), [`dead_letters`](Self::dead_letters) |
+/// | [Parallel work](#parallel-work) | [`async_map`](Self::async_map), [`par_map`](Self::par_map) |
+/// | [Batches](#batches) | [`batch`](Self::batch), [`chunk`](Self::chunk) |
+/// | [Windows and folds](#windows-and-folds) | [`tumbling_window`](Self::tumbling_window), [`sliding_window`](Self::sliding_window), [`session_window`](Self::session_window), [`fold_by`](Self::fold_by) |
+/// | [Rate, time and buffers](#rate-time-and-buffers) | [`throttle`](Self::throttle), [`debounce`](Self::debounce), [`delay`](Self::delay), [`timeout`](Self::timeout), [`monitor`](Self::monitor), [`buffer`](Self::buffer), [`dropping_buffer`](Self::dropping_buffer), [`sliding_buffer`](Self::sliding_buffer) |
+/// | [One stream into several](#one-stream-into-several) | [`split`](Self::split), [`partition`](Self::partition), [`fan_out`](Self::fan_out), [`broadcast`](Self::broadcast), [`through_hub`](Self::through_hub), [`group_by`](Self::group_by) |
+/// | [Several streams into one](#several-streams-into-one) | [`fan_in`](Self::fan_in), [`merge`](Self::merge), [`chain`](Self::chain), [`zip`](Self::zip), [`interleave`](Self::interleave), [`merge_sorted`](Self::merge_sorted), [`join`](Self::join) |
+/// | [Records of a store](#records-of-a-store) | [`deliver`](Self::deliver), [`deliver_to`](Self::deliver_to), [`deliver_through`](Self::deliver_through), [`replay`](Self::replay), [`into_records`](Stream::into_records) |
 ///
 /// # Complete or cut
 ///
-/// A stream whose sources came to their end, or were drained, just ends. One that was cut (cancelled, timed out, the
-/// pipeline dropped) yields one last error of kind [`Cancelled`](crate::ErrorKind::Cancelled), with the
-/// [`Cause`] as its source, and then ends. So `for row in stream { let row = row?; .. }` cannot take half
-/// for the whole.
+/// A stream whose sources have ended, or were drained, simply ends. One that was cut (cancelled, timed out, or its pipeline
+/// dropped) yields one last error of kind [`Cancelled`](crate::ErrorKind::Cancelled), with the [`Cause`] as its source, and
+/// then ends. So `for row in stream { let row = row?; .. }` cannot mistake a truncated stream for a complete one.
 ///
 /// # Memory
 ///
-/// At most `capacity` items wait in a stream; the stage that feeds it has one more in hand while it is blocked.
+/// At most `capacity` items wait in a stream; while it is full, the stage that feeds it holds one more.
 #[must_use = "dropping a stream stops the stages that feed it"]
 pub struct Stream<T> {
     /// `None` once the end has been seen.
@@ -107,7 +127,10 @@ impl<T: Send + 'static> Stream<T> {
     pub(crate) fn origins(&self) -> Option<&Arc<Origins>> {
         self.origins.as_ref()
     }
+}
 
+/// # Names, scope and processors
+impl<T: Send + 'static> Stream<T> {
     /// Names what is built next: the stage, sink or [`Inline`](crate::Inline) piece that reads the stream. Its threads, errors
     /// and reports have that name.
     ///
@@ -240,7 +263,12 @@ impl<T: Send + 'static> Stream<T> {
             edge.set_capacity(items);
         }
     }
+}
 
+/// # Receiving item by item
+///
+/// For a consumer that is not a sink: it takes each item itself, or through a channel.
+impl<T: Send + 'static> Stream<T> {
     /// Takes the next item; waits for it. `None` at the end. The last thing before the end of a stream that was cut
     /// is an error of kind [`Cancelled`](crate::ErrorKind::Cancelled).
     pub fn recv(&mut self) -> Option<Result<T>> {

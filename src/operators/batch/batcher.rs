@@ -11,7 +11,7 @@ use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 use crate::stage::operator::{Emit, Operator};
 
-/// When a [`Batcher`] sends a batch on.
+/// Sets the limits that complete a batch of a [`Batcher`].
 ///
 /// ```
 /// use streamz::BatchConfig;
@@ -21,11 +21,12 @@ use crate::stage::operator::{Emit, Operator};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchConfig {
-    /// How many items a batch has at most. Defaults to 100. At least 1, with which every item is a batch of its own;
-    /// with `usize::MAX` only time, weight and the end of the input complete a batch, and memory has no other bound.
+    /// The greatest number of items in a batch. Defaults to 100. At least 1, with which every item is a batch of its
+    /// own; with `usize::MAX` only time, weight and the end of the input complete a batch, and memory has no other
+    /// bound.
     pub max_size: usize,
-    /// How long the first item of a batch waits at most for the batch to be sent. Defaults to one second. Zero and
-    /// `Duration::MAX` mean no limit.
+    /// The longest time that the first item of a batch waits for the batch to be emitted. Defaults to one second. Zero
+    /// and `Duration::MAX` mean no limit.
     pub max_latency: Duration,
 }
 
@@ -85,7 +86,7 @@ pub struct Batcher<T> {
 }
 
 impl<T> Batcher<T> {
-    /// A batcher with these limits. It is called `batch` unless it is given another name.
+    /// Creates a batcher with the given limits. Default name: `batch`.
     ///
     /// # Panics
     /// If `max_size` is 0.
@@ -98,11 +99,12 @@ impl<T> Batcher<T> {
     common_options! {
         with_name: options.name,
         /// Sets how many batches may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity): batches are big. With 0 every batch is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity), because batches are big. With 0, every batch is handed over
+        /// directly.
         with_capacity(batches): options.capacity,
     }
 
-    /// Also limits the weight of a batch: its bytes, say. Defaults to no limit.
+    /// Also limits the weight of a batch, such as its size in bytes. Defaults to no limit.
     ///
     /// An item that would make the batch heavier than `max_weight` starts the next one, so no batch is too heavy, except
     /// that an item which is too heavy by itself makes a batch of its own. A batch that weighs exactly `max_weight` is
@@ -126,7 +128,7 @@ impl<T> Batcher<T> {
         self
     }
 
-    /// A batcher that gathers the items of each key apart, with at most `max_keys` batches open at a time.
+    /// Gathers the items of each key into separate batches, of which at most `max_keys` are open at a time.
     ///
     /// # Panics
     /// If `max_keys` is 0.
@@ -149,7 +151,7 @@ stage! {
     T => Vec<T>, BatcherOperator<T>
 }
 
-/// What a [`Batcher`] and a [`Chunk`](super::Chunk) run.
+/// Runs a [`Batcher`] and a [`Chunk`](super::Chunk) as an [`Operator`](crate::Operator).
 pub struct BatcherOperator<T> {
     limits: Limits<T>,
     open: Open<T>,

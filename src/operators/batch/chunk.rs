@@ -8,7 +8,7 @@ use super::{BatchConfig, CAPACITY};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 
-/// Gathers items into chunks of exactly `n`: `T` in, `Vec<T>` out.
+/// Gathers items into chunks of exactly `n` items: `T` in, `Vec<T>` out.
 ///
 /// Two things make a chunk shorter: the end of the input, with which the rest is sent, and an error item, which must not
 /// overtake the items before it and so ends the chunk they are in. Time does not: a chunk waits for its last item for
@@ -32,7 +32,7 @@ pub struct Chunk<T> {
 }
 
 impl<T> Chunk<T> {
-    /// Chunks of `n` items. It is called `chunk` unless it is given another name.
+    /// Creates chunks of `n` items. Default name: `chunk`.
     ///
     /// # Panics
     /// If `n` is 0.
@@ -46,7 +46,8 @@ impl<T> Chunk<T> {
     common_options! {
         with_name: options.name,
         /// Sets how many batches may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity): batches are big. With 0 every batch is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity), because batches are big. With 0, every batch is handed over
+        /// directly.
         with_capacity(batches): options.capacity,
     }
 
@@ -61,7 +62,7 @@ stage! {
 }
 
 shorthand! {
-    /// Gathers items into chunks of exactly `n`: a [`Chunk`].
+    /// Gathers items into chunks of exactly `n` items: a [`Chunk`].
     #[doc(alias("chunks"))]
     pub fn chunk(self, n: usize) -> Chunk<T> => Stream<Vec<T>> {
         Chunk::new(n)

@@ -14,7 +14,7 @@ use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::panic;
 use crate::stage::operator::{Emit, Operator};
 
-/// Gathers the items of each key into batches of their own; made by [`Batcher::with_key`](crate::Batcher::with_key).
+/// Gathers the items of each key into separate batches; made by [`Batcher::with_key`](crate::Batcher::with_key).
 ///
 /// Each key has its own batch, with its own time limit from its own first item, and every batch holds items of one key
 /// only. What completes a batch is as for a [`Batcher`](crate::Batcher), with two differences:
@@ -72,7 +72,8 @@ impl<T, K: Eq + Hash, F: Fn(&T) -> K> KeyedBatcher<T, K, F> {
     common_options! {
         with_name: options.name,
         /// Sets how many batches may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity): batches are big. With 0 every batch is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity), because batches are big. With 0, every batch is handed over
+        /// directly.
         with_capacity(batches): options.capacity,
     }
 
@@ -108,7 +109,7 @@ stage! {
     T => Vec<T>, KeyedBatcherOperator<T, K, F>
 }
 
-/// What a [`KeyedBatcher`] runs.
+/// Runs a [`KeyedBatcher`] as an [`Operator`](crate::Operator).
 pub struct KeyedBatcherOperator<T, K, F> {
     limits: Limits<T>,
     key: Arc<F>,

@@ -10,7 +10,7 @@ use crate::pipeline::CancelToken;
 use crate::stream::Processor;
 use crate::stream::Stream;
 
-/// Makes room for `n` more items between two stages, so that the first can work ahead of the second.
+/// Adds room for `n` items between two stages, so that the first can work ahead of the second.
 ///
 /// It evens out bursts. When the room is used up the stage before it waits, as without it; nothing is dropped. For
 /// buffers that drop rather than wait there are others.
@@ -45,7 +45,7 @@ pub struct Buffer<T> {
 }
 
 impl<T> Buffer<T> {
-    /// Room for `n` more items; with 0 it changes nothing. It is called `buffer` unless it is given another name.
+    /// Adds room for `n` items; 0 changes nothing. Default name: `buffer`.
     pub fn new(n: usize) -> Self {
         Self { n, name: "buffer".into(), types: PhantomData }
     }
@@ -76,7 +76,7 @@ impl<T: Send + 'static> Processor for Buffer<T> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Makes room for `n` more items: a [`Buffer`].
+    /// Adds room for `n` items behind the previous stage: a [`Buffer`].
     ///
     /// # Panics
     /// If the pipeline has finished.

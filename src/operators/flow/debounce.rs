@@ -51,8 +51,8 @@ pub struct Debounce<T> {
 }
 
 impl<T> Debounce<T> {
-    /// Sets how long it must be quiet. What is too large to add, such as `Duration::MAX`, never passes: only the last item,
-    /// and one before an error item, go on. It is called `debounce` unless it is given another name.
+    /// Sets how long it must be quiet. A duration too large to add, such as `Duration::MAX`, never passes: then only
+    /// the last item, and one before an error item, are emitted. Default name: `debounce`.
     ///
     /// # Panics
     /// If `quiet` is zero.
@@ -74,7 +74,7 @@ stage! {
     T => T, DebounceOperator<T>
 }
 
-/// What a [`Debounce`] runs.
+/// Runs a [`Debounce`] as an [`Operator`](crate::Operator).
 pub struct DebounceOperator<T> {
     quiet: Duration,
     pending: Option<T>,
@@ -131,7 +131,7 @@ impl<T: Send + 'static> Operator for DebounceOperator<T> {
 }
 
 shorthand! {
-    /// Passes an item when nothing has come after it for `quiet`: a [`Debounce`].
+    /// Emits an item when no other has followed it for `quiet`: a [`Debounce`].
     ///
     /// # Panics
     /// If `quiet` is zero.

@@ -14,7 +14,7 @@ use crate::stage::operator::{Emit, Operator};
 /// How many items are held unless something else is asked for.
 const MAX_ITEMS: usize = 1_024;
 
-/// Passes everything on a fixed time after it came: the stream, shifted.
+/// Delays everything, error items included, by a fixed time.
 ///
 /// The time counts from the moment at which the stage takes an item, so gaps between items stay as they are. Error items
 /// are shifted like items, so that they keep their place. When the input ends, the output ends when the last item has had
@@ -57,15 +57,15 @@ pub struct Delay<T> {
 }
 
 impl<T> Delay<T> {
-    /// Shifts everything by `by`. Zero changes nothing; what is too large to add, such as `Duration::MAX`, holds
-    /// everything until a drain. It is called `delay` unless it is given another name.
+    /// Delays everything by `by`. Zero changes nothing; a duration too large to add, such as `Duration::MAX`, holds
+    /// everything until a drain. Default name: `delay`.
     pub fn new(by: Duration) -> Self {
         Self { by, max_items: MAX_ITEMS, options: Options::new("delay"), types: PhantomData }
     }
 
     common_options!();
 
-    /// Sets how many items are held at most, error items included. Defaults to 1,024. With 1 each item waits alone.
+    /// Sets the greatest number of items held, error items included. Defaults to 1,024. With 1, each item waits alone.
     ///
     /// # Panics
     /// If `max_items` is 0.
@@ -94,7 +94,7 @@ stage! {
     T => T, DelayOperator<T>
 }
 
-/// What a [`Delay`] runs.
+/// Runs a [`Delay`] as an [`Operator`](crate::Operator).
 pub struct DelayOperator<T> {
     by: Duration,
     max_items: usize,
@@ -181,7 +181,7 @@ impl<T: Send + 'static> Operator for DelayOperator<T> {
 }
 
 shorthand! {
-    /// Passes everything on `by` later: a [`Delay`].
+    /// Delays everything by `by`: a [`Delay`].
     pub fn delay(self, by: Duration) -> Delay<T> => Stream<T> {
         Delay::new(by)
     }

@@ -55,16 +55,16 @@ pub struct DroppingBuffer<T> {
 }
 
 impl<T> DroppingBuffer<T> {
-    /// Room for `n` items; with 0 an item passes only if the consumer waits for one at that moment. It is called
-    /// `dropping_buffer` unless it is given another name.
+    /// Creates a buffer of `n` items; with 0, an item is forwarded only if the consumer is waiting for one at that
+    /// moment. Default name: `dropping_buffer`.
     pub fn new(n: usize) -> Self {
         Self { n, name: "dropping_buffer".into(), on_drop: None }
     }
 
     common_options! { with_name: name }
 
-    /// Calls `f` with each item that is dropped, on the stage's thread: while `f` is slow, nothing is taken. A panic in `f`
-    /// is logged and does no harm.
+    /// Calls `f` with each item that is dropped, on the stage's thread: while `f` runs, no input is taken. A panic in
+    /// `f` is logged and otherwise ignored.
     pub fn on_drop(mut self, f: impl Fn(T) + Send + Sync + 'static) -> Self {
         self.on_drop = Some(Arc::new(f));
         self
@@ -88,7 +88,7 @@ impl<T: Send + 'static> Processor for DroppingBuffer<T> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Makes room for `n` items, and drops what comes when that is used up: a [`DroppingBuffer`].
+    /// Buffers up to `n` items, and drops new items while it is full: a [`DroppingBuffer`].
     ///
     /// # Panics
     /// If the pipeline has finished.

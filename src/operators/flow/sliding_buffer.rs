@@ -67,7 +67,7 @@ pub struct SlidingBuffer<T> {
 }
 
 impl<T> SlidingBuffer<T> {
-    /// Room for `n` items. It is called `sliding_buffer` unless it is given another name.
+    /// Creates a buffer of `n` items. Default name: `sliding_buffer`.
     ///
     /// # Panics
     /// If `n` is 0.
@@ -79,8 +79,8 @@ impl<T> SlidingBuffer<T> {
 
     common_options! { with_name: name }
 
-    /// Calls `f` with each item that is dropped, on the stage's thread: while `f` is slow, nothing is taken. A panic in `f`
-    /// is logged and does no harm.
+    /// Calls `f` with each item that is dropped, on the stage's thread: while `f` runs, no input is taken. A panic in
+    /// `f` is logged and otherwise ignored.
     pub fn on_drop(mut self, f: impl Fn(T) + Send + Sync + 'static) -> Self {
         self.on_drop = Some(Arc::new(f));
         self
@@ -106,7 +106,7 @@ impl<T: Send + 'static> Processor for SlidingBuffer<T> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Makes room for `n` items, of which the oldest goes when that is used up: a [`SlidingBuffer`].
+    /// Buffers up to `n` items, and evicts the oldest item when it is full: a [`SlidingBuffer`].
     ///
     /// # Panics
     /// If `n` is 0, or the pipeline has finished.

@@ -146,7 +146,7 @@ stage! {
     T => T, ThrottleOperator<T>
 }
 
-/// What a [`Throttle`] runs.
+/// Runs a [`Throttle`] as an [`Operator`](crate::Operator).
 pub struct ThrottleOperator<T> {
     limit: Limit,
     drops: bool,

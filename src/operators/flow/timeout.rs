@@ -9,8 +9,8 @@ use crate::operators::shorthand;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Passes everything, and emits an error item of kind [`TimedOut`](ErrorKind::TimedOut) when no item has arrived for a given
-/// time.
+/// Forwards everything, and emits an error item of kind [`TimedOut`](ErrorKind::TimedOut) when no item has arrived for
+/// a given time.
 ///
 /// It does so once for each silence: the next item, or error item, ends the silence and restarts the time. The first silence
 /// counts from the start of the run, so that a source which never gives anything is noticed too. The time is over when
@@ -63,8 +63,8 @@ pub struct Timeout<T> {
 struct Silence(Duration);
 
 impl<T> Timeout<T> {
-    /// Tells of a silence that lasts for `after`. What is too large to add, such as `Duration::MAX`, is never over. It is
-    /// called `timeout` unless it is given another name.
+    /// Reports a silence that has lasted for `after`. A duration too large to add, such as `Duration::MAX`, never
+    /// passes. Default name: `timeout`.
     ///
     /// # Panics
     /// If `after` is zero.
@@ -86,7 +86,7 @@ stage! {
     T => T, TimeoutOperator<T>
 }
 
-/// What a [`Timeout`] runs.
+/// Runs a [`Timeout`] as an [`Operator`](crate::Operator).
 pub struct TimeoutOperator<T> {
     after: Duration,
     due: Option<Instant>,
@@ -134,7 +134,7 @@ impl<T: Send + 'static> Operator for TimeoutOperator<T> {
 }
 
 shorthand! {
-    /// Passes everything, and an error item when nothing has come for `after`: a [`Timeout`].
+    /// Forwards everything, and emits an error item when no item has arrived for `after`: a [`Timeout`].
     ///
     /// # Panics
     /// If `after` is zero.

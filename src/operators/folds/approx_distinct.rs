@@ -6,7 +6,8 @@ use datasketches::hll::{HllSketch, HllType, HllUnion};
 
 use super::fold::Fold;
 
-/// Estimates how many different keys there are, in a fixed room, however many there are. Needs the feature `sketches`.
+/// Estimates the number of different keys in a fixed amount of memory, however many there are. Requires the feature
+/// `sketches`.
 ///
 /// The room is 2<sup>`precision`</sup> bytes, and the standard error 1.04 divided by the square root of that number: two
 /// estimates of three are off by no more than that, and nineteen of twenty by no more than twice as much.

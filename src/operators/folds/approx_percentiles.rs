@@ -6,7 +6,7 @@ use super::fold::Fold;
 use super::percentiles::check;
 
 /// Estimates the given percentiles of what `of` returns for each item, in the order in which they are given; `None` if
-/// there is no item. Needs the feature `sketches`.
+/// there is no item. Requires the feature `sketches`.
 ///
 /// Each estimate differs from the exact value, which is that of [`percentiles`](super::percentiles()), by at most one
 /// part in 10<sup>`digits`</sup>: with 2 digits, a p99 of 1,000 is reported as 990 to 1,010. Values are whole numbers:

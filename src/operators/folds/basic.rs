@@ -5,13 +5,13 @@ use std::ops::AddAssign;
 use super::closures::MergeWith;
 use super::fold::Fold;
 
-/// How many items there are.
+/// Counts the items.
 pub fn count<T>() -> impl Fold<T, State = u64, Result = u64> {
     MergeWith::new(|| 0, |count: &mut u64, _: &T| *count += 1, |count: &mut u64, later: &u64| *count += later)
 }
 
-/// The sum of what `of` says of each item; `N::default()` if there is none. As with every `+`, it is yours to choose a type
-/// that the sum fits in: where it does not, the addition panics in debug builds and wraps in others.
+/// Sums up what `of` returns for each item; `N::default()` if there is none. As with every `+`, choose a type that the
+/// sum fits into: on overflow the addition panics in debug builds and wraps in others.
 pub fn sum<T, N>(of: impl Fn(&T) -> N + Send + Sync + 'static) -> impl Fold<T, State = N, Result = N>
 where
     N: Default + AddAssign + Clone + Send + 'static,
@@ -23,13 +23,13 @@ where
     )
 }
 
-/// The mean of what `of` says of each item; not a number ([`f64::NAN`]) if there is none.
+/// Computes the mean of what `of` returns for each item; not a number ([`f64::NAN`]) if there is none.
 pub fn average<T>(of: impl Fn(&T) -> f64 + Send + Sync + 'static) -> impl Fold<T, Result = f64> {
     Average(of)
 }
 
-/// The least and the greatest of what `of` says of each item; `None` if there is none. A value that cannot be compared, such
-/// as not-a-number, is passed over unless there is no other.
+/// Finds the least and the greatest of what `of` returns for each item; `None` if there is none. A value that cannot be
+/// compared, such as not-a-number, is ignored unless there is no other.
 pub fn min_max<T, N>(
     of: impl Fn(&T) -> N + Send + Sync + 'static,
 ) -> impl Fold<T, State = Option<(N, N)>, Result = Option<(N, N)>>

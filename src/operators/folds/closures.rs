@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::fold::Fold;
 
-/// A fold of closures for windows that are never made of several states.
+/// Folds with two closures, for windows that never merge states.
 pub struct FoldWith<A, I, F> {
     init: I,
     fold: F,
@@ -44,7 +44,7 @@ where
     }
 }
 
-/// A fold of closures.
+/// Folds and merges with closures.
 pub struct MergeWith<A, I, F, M> {
     fold: FoldWith<A, I, F>,
     merge: M,

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use super::fold::Fold;
 use crate::panic::Held;
 
-/// How many different keys there are. Exact.
+/// Counts the different keys exactly.
 ///
 /// # Memory
 /// Every key, once in each window, and up to some two bytes and a key's size for the free places of the table. Where

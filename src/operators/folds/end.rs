@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::stream::Stream;
 
 impl<T: Send + 'static> Stream<T> {
-    /// Makes one value of all items with one of the [`folds`](crate::folds), on this thread. Stops the pipeline at the
-    /// first error item.
+    /// Folds all items into one value with one of the [`folds`](crate::folds), on the calling thread. Stops the
+    /// pipeline at the first error item.
     ///
     /// To get a value now and then, or one for each stretch of time, use an [`Aggregate`](crate::Aggregate) or a
     /// window.

@@ -1,6 +1,6 @@
 //! [`Fold`]: one value made of many items.
 
-/// Makes one value of many items, step by step.
+/// Folds many items into one value, step by step.
 ///
 /// Any method may panic. What that means for the item or the window is documented where the fold is used.
 pub trait Fold<T>: Send + Sync + 'static {
@@ -9,16 +9,16 @@ pub trait Fold<T>: Send + Sync + 'static {
     /// The value that is made.
     type Result: Send + 'static;
 
-    /// The state before the first item.
+    /// Returns the state before the first item.
     fn init(&self) -> Self::State;
 
-    /// Takes an item into account.
+    /// Adds an item to the state.
     fn fold(&self, state: &mut Self::State, item: &T);
 
-    /// Takes into account all items that `later` was made of: the outcome must be as if they had been folded into
-    /// `state` one by one. Windows that overlap or grow together need this; others never call it.
+    /// Adds all items of a later state: the outcome must be as if they had been folded into `state` one by one. Windows
+    /// that overlap or grow together need this; others never call it.
     fn merge(&self, state: &mut Self::State, later: &Self::State);
 
-    /// Makes the result.
+    /// Turns the state into the result.
     fn finish(&self, state: Self::State) -> Self::Result;
 }

@@ -8,8 +8,8 @@ use super::fold::Fold;
 use super::top::at_least_1;
 use crate::panic::{self, Held};
 
-/// The `k` keys that most items have, with the number of their items; the most frequent first, and of equally frequent
-/// ones the one that came first. Exact.
+/// Finds the `k` most frequent keys exactly, with the number of their items; the most frequent first, and of equally
+/// frequent ones the one that came first.
 ///
 /// # Memory
 /// Every key of the window, not only `k` of them, with 16 bytes for each and the free places of the table. Where there
@@ -101,19 +101,19 @@ where
     }
 }
 
-/// A key and an estimate of how many items have it: see [`approx_most_frequent`].
+/// Holds a key and an estimate of how many items have it: see [`approx_most_frequent`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Frequency<K> {
-    /// What the items have in common.
+    /// The key that the items share.
     pub key: K,
-    /// How many items have it, at most.
+    /// The estimated number of items with the key, which is never too low.
     pub count: u64,
-    /// By how much `count` may be too high: at least `count - max_error` items have the key.
+    /// The amount by which `count` may be too high: at least `count - max_error` items have the key.
     pub max_error: u64,
 }
 
-/// Estimates the `k` keys that most items have, with the number of their items; the most frequent first. Keeps no more
-/// than `counters` keys, however many there are.
+/// Estimates the `k` most frequent keys, with the number of their items; the most frequent first. Keeps no more than
+/// `counters` keys, however many there are.
 ///
 /// Of `n` items, every key that more than `n / counters` of them have is among the counted ones. No count is too low,
 /// and none is too high by more than `n / counters`; [`Frequency::max_error`] says how much it may be for each key. As

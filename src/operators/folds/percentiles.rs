@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 use super::fold::Fold;
 use crate::panic::Held;
 
-/// The given percentiles of what `of` returns for each item, in the order in which they are given; `None` if there is
-/// no value. Exact.
+/// Computes the given percentiles of what `of` returns for each item exactly, in the order in which they are given;
+/// `None` if there is no value.
 ///
 /// Each is one of the values, by the *nearest rank*: the least value that is not exceeded by `percent` percent of all.
 /// 50 is the median, 0 the least value, 100 the greatest. A value that cannot be compared, such as not-a-number, is

@@ -3,7 +3,8 @@
 use super::fold::Fold;
 use crate::panic::{self, Held};
 
-/// What `of` returns for each item, in the order of `by`, the least first; equal ones in the order in which they came.
+/// Collects what `of` returns for each item, sorted by `by`, the least first; equal ones in the order in which they
+/// came.
 ///
 /// `T::clone` keeps whole items. To sort a stream by the time of its items, without windows, use a
 /// [`SortByTime`](crate::SortByTime).

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::fold::Fold;
 use crate::panic::{self, Held};
 
-/// The `k` greatest values that `of` returns, greatest first; fewer if there are fewer items. Exact.
+/// Finds the `k` greatest values that `of` returns, exactly, greatest first; fewer if there are fewer items.
 ///
 /// For the least ones, return a [`Reverse`](std::cmp::Reverse). To know what the values belong to, return a tuple that
 /// begins with the value, or use [`top_by`]. A value that is equal to another is a value of its own. One that cannot be
@@ -37,8 +37,8 @@ where
     Top { k: at_least_1(k), by: of, of: |_: &T| (), result: values }
 }
 
-/// What `of` returns for the `k` items for which `by` is greatest, greatest first; of equal ones those that came first.
-/// Exact.
+/// Finds the `k` items for which `by` is greatest, exactly, and returns what `of` returns for them, greatest first; of
+/// equal ones those that came first.
 ///
 /// `of` is called only for items that are among the greatest so far: `T::clone` keeps whole items. Otherwise as
 /// [`top`].

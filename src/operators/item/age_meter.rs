@@ -10,7 +10,7 @@ use crate::panic::guard_drop;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Records how old each item is, by a time that it carries, and passes it on.
+/// Records the age of each item, by a time that it carries, and forwards it.
 ///
 /// The age is the present wall time of the pipeline's clock less the time that the closure returns: of when an order was
 /// placed, a file was written, a message was sent. A time in the future counts as an age of zero. The report has the
@@ -46,7 +46,7 @@ pub struct AgeMeter<T, F> {
 }
 
 impl<T, F: Fn(&T) -> SystemTime> AgeMeter<T, F> {
-    /// Measures from the time that `time_of` returns. Default name: `age`.
+    /// Measures the age of each item from the time that `time_of` returns. Default name: `age`.
     pub fn new(time_of: F) -> Self {
         Self { time_of: Arc::new(time_of), options: Options::new("age"), types: PhantomData }
     }
@@ -63,7 +63,7 @@ stage! {
     T => T, AgeMeterOperator<T, F>
 }
 
-/// What an [`AgeMeter`] runs.
+/// Runs an [`AgeMeter`] as an [`Operator`](crate::Operator).
 pub struct AgeMeterOperator<T, F> {
     time_of: Arc<F>,
     types: PhantomData<fn(T)>,
@@ -94,7 +94,7 @@ where
 }
 
 shorthand! {
-    /// Records how old each item is, by the time that `time_of` returns, and passes it on: an [`AgeMeter`].
+    /// Records the age of each item, by the time that `time_of` returns, and forwards it: an [`AgeMeter`].
     pub fn measure_age<F>(self, time_of: F) -> AgeMeter<T, F> => Stream<T>
     where
         F: Fn(&T) -> std::time::SystemTime + Send + Sync + 'static,

@@ -17,7 +17,7 @@ use crate::stage::operator::{Emit, Operator};
 /// How many keys are remembered unless something else is asked for.
 const MAX_KEYS: usize = 1_000_000;
 
-/// Passes the first item of each key; those whose key was seen before are counted as filtered.
+/// Keeps the first item of each key; later items with the same key are counted as filtered.
 ///
 /// A key is remembered until its time is up ([`with_ttl`](Self::with_ttl); by default that never happens), or until there
 /// are more keys than are to be remembered ([`with_max_keys`](Self::with_max_keys)): then the oldest is forgotten, which
@@ -68,7 +68,8 @@ pub struct DedupeStats {
 }
 
 impl DedupeStats {
-    /// How many keys were forgotten before their time because there were too many. An item with such a key passes again.
+    /// Returns the number of keys that were evicted early because there were too many. An item with such a key is kept
+    /// again.
     pub fn evicted(&self) -> u64 {
         self.evicted.get()
     }
@@ -79,7 +80,7 @@ where
     K: Eq + Hash,
     F: Fn(&T) -> K,
 {
-    /// Passes one item of each key. It is called `dedupe` unless it is given another name.
+    /// Keeps one item of each key. Default name: `dedupe`.
     pub fn new(key: F) -> Self {
         let memory = Memory { ttl: None, max_keys: MAX_KEYS, refresh: false };
         let (stats, options) = (DedupeStats::default(), Options::new("dedupe"));
@@ -88,8 +89,8 @@ where
 
     common_options!();
 
-    /// Sets how long a key is remembered: an item passes again when at least that much time has gone by. Defaults to
-    /// for ever, as does `Duration::MAX`.
+    /// Sets how long a key is remembered: after that time, an item with the key is kept again. Defaults to no limit, as
+    /// does `Duration::MAX`.
     ///
     /// # Panics
     /// If `ttl` is zero.
@@ -100,8 +101,8 @@ where
         self
     }
 
-    /// Sets how many keys are remembered at most; the oldest makes room for a new one. Defaults to 1,000,000. With 1,
-    /// equal neighbours become one. `usize::MAX` means no bound: memory then grows with the number of keys.
+    /// Sets the greatest number of keys that are remembered; a new key evicts the oldest. Defaults to 1,000,000. With
+    /// 1, only equal neighbours are removed. `usize::MAX` means no bound: memory then grows with the number of keys.
     ///
     /// # Panics
     /// If `max_keys` is 0.
@@ -112,15 +113,14 @@ where
         self
     }
 
-    /// Sets whether a duplicate makes its key young again, so that it is remembered until it was not seen for the whole
-    /// time to live, and the key that is forgotten for want of room is the one not seen for longest. Defaults to
-    /// `false`.
+    /// Sets whether a duplicate refreshes its key: then a key expires when it has not been seen for the whole time to
+    /// live, and the key that has not been seen for longest is evicted. Defaults to `false`.
     pub fn refresh_on_duplicate(mut self, refresh: bool) -> Self {
         self.memory.refresh = refresh;
         self
     }
 
-    /// A live view of its statistics, over all its runs.
+    /// Returns live statistics, across all runs.
     pub fn stats(&self) -> DedupeStats {
         self.stats.clone()
     }
@@ -143,7 +143,7 @@ stage! {
     T => T, DedupeOperator<T, K, F>
 }
 
-/// What a [`Dedupe`] runs.
+/// Runs a [`Dedupe`] as an [`Operator`](crate::Operator).
 pub struct DedupeOperator<T, K, F> {
     key: Arc<F>,
     memory: Memory,
@@ -218,7 +218,7 @@ where
 }
 
 shorthand! {
-    /// Passes the first item of each key: a [`Dedupe`].
+    /// Keeps the first item of each key: a [`Dedupe`].
     #[doc(alias("distinct", "unique"))]
     pub fn dedupe<K, F>(self, key: F) -> Dedupe<T, K, F> => Stream<T>
     where

@@ -26,7 +26,7 @@ pub struct Enumerate<T> {
 }
 
 impl<T> Enumerate<T> {
-    /// Numbers the items. Default name: `enumerate`.
+    /// Creates an operator that numbers the items. Default name: `enumerate`.
     #[allow(clippy::new_without_default)] // `default` would not say what of
     pub fn new() -> Self {
         Self { options: Options::new("enumerate"), types: PhantomData }
@@ -44,7 +44,7 @@ stage! {
     T => (u64, T), EnumerateOperator<T>
 }
 
-/// What an [`Enumerate`] runs.
+/// Runs an [`Enumerate`] as an [`Operator`](crate::Operator).
 pub struct EnumerateOperator<T> {
     next: u64,
     types: PhantomData<fn(T)>,

@@ -9,7 +9,7 @@ use crate::panic;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Passes the items for which a predicate holds; the others are counted as filtered.
+/// Keeps the items for which a predicate returns `true`; the others are counted as filtered.
 ///
 /// An item on which the predicate panics goes on as an error item that carries it.
 ///
@@ -31,8 +31,7 @@ pub struct Filter<T, P> {
 }
 
 impl<T, P: Fn(&T) -> bool> Filter<T, P> {
-    /// A filter that passes the items for which `predicate` is true. It is called `filter` unless it is given another
-    /// name.
+    /// Creates a filter that keeps the items for which `predicate` returns `true`. Default name: `filter`.
     pub fn new(predicate: P) -> Self {
         Self { predicate: Arc::new(predicate), options: Options::new("filter"), types: PhantomData }
     }
@@ -49,7 +48,7 @@ stage! {
     T => T, FilterOperator<T, P>
 }
 
-/// What a [`Filter`] runs.
+/// Runs a [`Filter`] as an [`Operator`](crate::Operator).
 pub struct FilterOperator<T, P> {
     predicate: Arc<P>,
     types: PhantomData<fn(T)>,
@@ -79,7 +78,7 @@ where
 }
 
 shorthand! {
-    /// Passes the items for which `predicate` is true: a [`Filter`].
+    /// Keeps the items for which `predicate` returns `true`: a [`Filter`].
     pub fn filter<P>(self, predicate: P) -> Filter<T, P> => Stream<T>
     where
         P: Fn(&T) -> bool + Send + Sync + 'static,

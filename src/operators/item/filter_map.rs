@@ -8,7 +8,7 @@ use crate::operators::shorthand;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Turns each item into another, or into nothing.
+/// Turns each item into another one, or drops it.
 ///
 /// The closure takes the item by value. An item for which it returns `None` is counted as filtered. If it panics, the
 /// item is gone; an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes its place. Where a missing result is
@@ -34,7 +34,7 @@ pub struct FilterMap<In, Out, F> {
 }
 
 impl<In, Out, F: Fn(In) -> Option<Out>> FilterMap<In, Out, F> {
-    /// Passes on what `f` makes of the items. It is called `filter_map` unless it is given another name.
+    /// Emits the item that `f` returns, if it returns one. Default name: `filter_map`.
     pub fn new(f: F) -> Self {
         Self { f: Arc::new(f), options: Options::new("filter_map"), types: PhantomData }
     }
@@ -53,7 +53,7 @@ stage! {
     In => Out, FilterMapOperator<In, Out, F>
 }
 
-/// What a [`FilterMap`] runs.
+/// Runs a [`FilterMap`] as an [`Operator`](crate::Operator).
 pub struct FilterMapOperator<In, Out, F> {
     f: Arc<F>,
     types: PhantomData<fn(In) -> Out>,
@@ -80,7 +80,7 @@ where
 }
 
 shorthand! {
-    /// Turns each item into another, or into nothing: a [`FilterMap`].
+    /// Turns each item into another one, or drops it: a [`FilterMap`].
     pub fn filter_map<Out, F>(self, f: F) -> FilterMap<T, Out, F> => Stream<Out>
     where
         Out: Send + 'static,

@@ -53,7 +53,7 @@ pub struct FlatMap<In, I, F> {
 }
 
 impl<In, I: IntoIterator, F: Fn(In) -> I> FlatMap<In, I, F> {
-    /// Sends on the items of what `f` returns. It is called `flat_map` unless it is given another name.
+    /// Emits the items of the iterator that `f` returns. Default name: `flat_map`.
     pub fn new(f: F) -> Self {
         Self { f: Arc::new(f), options: Options::new("flat_map"), types: PhantomData }
     }
@@ -74,7 +74,7 @@ stage! {
     In => I::Item, FlatMapOperator<In, I, F>
 }
 
-/// What a [`FlatMap`] runs.
+/// Runs a [`FlatMap`] as an [`Operator`](crate::Operator).
 pub struct FlatMapOperator<In, I: IntoIterator, F> {
     f: Arc<F>,
     unfolding: Unfolding<I::IntoIter>,

@@ -9,7 +9,7 @@ use crate::operators::shorthand;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Sends on what is in each item, which may be anything that can be iterated: a `Vec`, an `Option`, a range.
+/// Emits the elements of each item, which may be anything that can be iterated: a `Vec`, an `Option`, a range.
 ///
 /// It is [`FlatMap`](crate::FlatMap) without a closure, and all that is said there holds: items are taken out lazily, an
 /// empty one is counted as filtered, a panic of the iterator fails the item.
@@ -31,7 +31,7 @@ pub struct Flatten<C> {
     types: PhantomData<fn(C)>,
 }
 
-/// The reverse of a [`Batcher`](crate::Batcher): sends on the items of each batch. It is [`Flatten`] for `Vec<T>`.
+/// Undoes a [`Batcher`](crate::Batcher): emits the items of each batch. An alias of [`Flatten`] for `Vec<T>`.
 ///
 /// ```
 /// use streamz::{Pipeline, Stream, Unbatcher};
@@ -47,7 +47,7 @@ pub struct Flatten<C> {
 pub type Unbatcher<T> = Flatten<Vec<T>>;
 
 impl<C: IntoIterator> Flatten<C> {
-    /// It is called `flatten` unless it is given another name.
+    /// Default name: `flatten`.
     pub fn new() -> Self {
         Self { options: Options::new("flatten"), types: PhantomData }
     }
@@ -70,7 +70,7 @@ stage! {
     C => C::Item, FlattenOperator<C>
 }
 
-/// What a [`Flatten`] runs.
+/// Runs a [`Flatten`] as an [`Operator`](crate::Operator).
 pub struct FlattenOperator<C: IntoIterator> {
     unfolding: Unfolding<C::IntoIter>,
 }
@@ -108,7 +108,7 @@ where
 }
 
 shorthand! {
-    /// Sends on what is in each item, which can be iterated: a [`Flatten`].
+    /// Emits the elements of each item, which can be iterated: a [`Flatten`].
     pub fn flatten(self) -> Flatten<T> => Stream<T::Item>
     where
         T: IntoIterator<Item: Send + 'static, IntoIter: Send + 'static>,

@@ -16,8 +16,8 @@ use crate::stage::operator::sealed::{Origins, Shape};
 use crate::stage::operator::{Emit, Operator};
 use crate::stage::origins::Labels;
 
-/// Turns each item into another with the help of a state that all items of its key share: a running total for each
-/// customer, say. Made by [`Scan::with_key`](crate::Scan::with_key).
+/// Turns each item into another one with a state that all items of its key share, such as a running total for each
+/// customer. Made by [`Scan::with_key`](crate::Scan::with_key).
 ///
 /// A key gets its state, made by `init`, with its first item. The state is removed, and the key starts afresh with its
 /// next item, when
@@ -95,13 +95,13 @@ pub struct KeyedScan<In, Out, K, S, G, I, F> {
 
 type OnRemoval<K, S, Out> = Arc<dyn Fn(&K, S, Removal) -> Option<Out> + Send + Sync>;
 
-/// Why a [`KeyedScan`] removed the state of a key.
+/// Says why a [`KeyedScan`] removed the state of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Removal {
-    /// The key was not used for the [time to live](KeyedScan::with_ttl).
+    /// The key had no item for the [time to live](KeyedScan::with_ttl).
     Expired,
-    /// There were too many keys, and this one was not used for longest.
+    /// There were too many keys, and this one was the least recently used.
     Evicted,
     /// The input has ended.
     Ended,
@@ -115,12 +115,12 @@ pub struct KeyedScanStats {
 }
 
 impl KeyedScanStats {
-    /// How many states were removed because their key was not used for the time to live.
+    /// Returns the number of states that were removed because their key had no item for the time to live.
     pub fn expired(&self) -> u64 {
         self.expired.get()
     }
 
-    /// How many states were removed because there were too many keys.
+    /// Returns the number of states that were removed because there were too many keys.
     pub fn evicted(&self) -> u64 {
         self.evicted.get()
     }
@@ -154,8 +154,8 @@ where
         self
     }
 
-    /// Calls `f` with each state that is removed, its key and the reason, on the stage's thread. If it returns an item,
-    /// that is emitted.
+    /// Calls `f` with each state that is removed, its key and the reason, on the stage's thread. If `f` returns an
+    /// item, it is emitted.
     ///
     /// At the end of the input it is called for every key that is left; return `None` for [`Removal::Ended`] to emit
     /// nothing then. A second call replaces the first closure.
@@ -180,7 +180,7 @@ where
         self
     }
 
-    /// A live view of its statistics, over all its runs.
+    /// Returns live statistics, across all runs.
     pub fn stats(&self) -> KeyedScanStats {
         self.stats.clone()
     }
@@ -215,7 +215,7 @@ stage! {
     In => Out, KeyedScanOperator<In, Out, K, S, G, I, F>
 }
 
-/// What a [`KeyedScan`] runs.
+/// Runs a [`KeyedScan`] as an [`Operator`](crate::Operator).
 pub struct KeyedScanOperator<In, Out, K, S, G, I, F> {
     key: Arc<G>,
     init: Arc<I>,

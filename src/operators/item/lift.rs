@@ -8,7 +8,7 @@ use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Turns each `Ok` into an item and each `Err` into an error item; what [`Stream::lift`](crate::Stream::lift) adds.
+/// Turns each `Ok` into an item and each `Err` into an error item; made by [`Stream::lift`](crate::Stream::lift).
 ///
 /// A [`StreamError`] is kept as it is, with its stage, time and item. One that says that
 /// [its stream was cut](StreamError::is_cancelled) becomes the source of a new one: this stream goes on.
@@ -20,7 +20,7 @@ pub struct Lift<T, E> {
 }
 
 impl<T, E> Lift<T, E> {
-    /// It is called `lift` unless it is given another name.
+    /// Default name: `lift`.
     pub fn new() -> Self {
         Self { options: Options::new("lift"), types: PhantomData }
     }
@@ -43,7 +43,7 @@ stage! {
     Result<T, E> => T, LiftOperator<T, E>
 }
 
-/// What a [`Lift`] runs.
+/// Runs a [`Lift`] as an [`Operator`](crate::Operator).
 pub struct LiftOperator<T, E> {
     types: PhantomData<fn(T, E)>,
 }

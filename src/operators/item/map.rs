@@ -8,7 +8,7 @@ use crate::operators::shorthand;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Turns each item into another with a closure that cannot fail.
+/// Turns each item into another one with a closure that cannot fail.
 ///
 /// The closure takes the item by value. If it panics, the item is gone; an error item of kind
 /// [`Panicked`](crate::ErrorKind::Panicked) takes its place. For closures that can fail there is
@@ -40,7 +40,7 @@ pub struct Mapper<In, Out, F> {
 }
 
 impl<In, Out, F: Fn(In) -> Out> Mapper<In, Out, F> {
-    /// A mapper that calls `f`. It is called `map` unless it is given another name.
+    /// Creates a mapper that calls `f`. Default name: `map`.
     pub fn new(f: F) -> Self {
         Self { f: Arc::new(f), options: Options::new("map"), types: PhantomData }
     }
@@ -59,7 +59,7 @@ stage! {
     In => Out, MapperOperator<In, Out, F>
 }
 
-/// What a [`Mapper`] runs.
+/// Runs a [`Mapper`] as an [`Operator`](crate::Operator).
 pub struct MapperOperator<In, Out, F> {
     f: Arc<F>,
     types: PhantomData<fn(In) -> Out>,
@@ -84,7 +84,7 @@ where
 }
 
 shorthand! {
-    /// Turns each item into another: a [`Mapper`].
+    /// Turns each item into another one: a [`Mapper`].
     pub fn map<Out, F>(self, f: F) -> Mapper<T, Out, F> => Stream<Out>
     where
         Out: Send + 'static,

@@ -10,7 +10,8 @@ use crate::panic;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Replaces each error item by what a closure makes of it, to add context or to change its kind. Items pass.
+/// Replaces each error item by the result of a closure, to add context or to change its kind. Items are forwarded
+/// unchanged.
 ///
 /// The closure takes the error by value and returns the one that takes its place; an error that it returns unchanged keeps
 /// its item. To turn errors into items, use [`Recover`](crate::Recover); to look at them, [`Tap`](crate::Tap).
@@ -42,7 +43,7 @@ pub struct MapErr<T, F> {
 }
 
 impl<T, F: Fn(StreamError) -> StreamError> MapErr<T, F> {
-    /// Replaces each error by what `f` makes of it. Default name: `map_err`.
+    /// Replaces each error by the one that `f` returns for it. Default name: `map_err`.
     pub fn new(f: F) -> Self {
         Self { f: Arc::new(f), options: Options::new("map_err"), types: PhantomData }
     }
@@ -59,7 +60,7 @@ stage! {
     T => T, MapErrOperator<T, F>
 }
 
-/// What a [`MapErr`] runs.
+/// Runs a [`MapErr`] as an [`Operator`](crate::Operator).
 pub struct MapErrOperator<T, F> {
     f: Arc<F>,
     types: PhantomData<fn(T)>,
@@ -88,7 +89,7 @@ where
 }
 
 shorthand! {
-    /// Replaces each error item by what `f` makes of it: a [`MapErr`].
+    /// Replaces each error item by the one that `f` returns for it: a [`MapErr`].
     pub fn map_err<F>(self, f: F) -> MapErr<T, F> => Stream<T>
     where
         F: Fn(StreamError) -> StreamError + Send + Sync + 'static,

@@ -11,7 +11,7 @@ use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 use crate::trace::event;
 
-/// Turns error items into items, where it can.
+/// Turns error items into items where a closure returns one.
 ///
 /// Each error item is shown to a closure. If it returns an item, that takes the error's place; if it returns `None`, the
 /// error goes on as it is. Items pass. The failed item is in the error wherever the stage that made it still had it:
@@ -45,7 +45,7 @@ pub struct Recover<T, F> {
 }
 
 impl<T, F: Fn(&StreamError) -> Option<T>> Recover<T, F> {
-    /// Puts what `f` returns in the place of an error. It is called `recover` unless it is given another name.
+    /// Replaces an error by the item that `f` returns for it, if any. Default name: `recover`.
     pub fn new(f: F) -> Self {
         Self { f: Arc::new(f), options: Options::new("recover"), types: PhantomData }
     }
@@ -62,7 +62,7 @@ stage! {
     T => T, RecoverOperator<T, F>
 }
 
-/// What a [`Recover`] runs.
+/// Runs a [`Recover`] as an [`Operator`](crate::Operator).
 pub struct RecoverOperator<T, F> {
     f: Arc<F>,
     warned: bool,
@@ -114,7 +114,7 @@ where
 }
 
 shorthand! {
-    /// Turns error items into items, where `f` returns one: a [`Recover`].
+    /// Turns error items into items where `f` returns one: a [`Recover`].
     #[doc(alias("or_else", "recover", "catch"))]
     pub fn on_errors<F>(self, f: F) -> Recover<T, F> => Stream<T>
     where

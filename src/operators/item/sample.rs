@@ -8,7 +8,7 @@ use crate::operators::shorthand;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Passes a random share of the items; the others are counted as filtered.
+/// Keeps a random share of the items; the others are counted as filtered.
 ///
 /// Each item is decided for itself, so the share is met on average, not exactly. Error items are never dropped. To look
 /// at a share of the items without taking the others from the stream, use [`Tap::sampled`](crate::Tap::sampled).
@@ -32,8 +32,7 @@ pub struct Sample<T> {
 }
 
 impl<T> Sample<T> {
-    /// Passes an item with probability `rate`: 0.0 passes none, 1.0 all. It is called `sample` unless it is given another
-    /// name.
+    /// Keeps each item with probability `rate`: 0.0 keeps none, 1.0 all. Default name: `sample`.
     ///
     /// # Panics
     /// If `rate` is not from 0.0 to 1.0.
@@ -44,8 +43,8 @@ impl<T> Sample<T> {
 
     common_options!();
 
-    /// Makes the choice repeatable: with the same seed, every run passes the same places of its input. Defaults to a
-    /// new seed for each run.
+    /// Makes the choice repeatable: with the same seed, every run keeps the items at the same positions of its input.
+    /// Defaults to a new seed for each run.
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.chance.set_seed(seed);
         self
@@ -61,7 +60,7 @@ stage! {
     T => T, SampleOperator<T>
 }
 
-/// What a [`Sample`] runs.
+/// Runs a [`Sample`] as an [`Operator`](crate::Operator).
 pub struct SampleOperator<T> {
     dice: Dice,
     types: PhantomData<fn(T)>,
@@ -85,7 +84,7 @@ impl<T: Send + 'static> Operator for SampleOperator<T> {
 }
 
 shorthand! {
-    /// Passes a random share of the items: a [`Sample`].
+    /// Keeps a random share of the items: a [`Sample`].
     ///
     /// # Panics
     /// If `rate` is not from 0.0 to 1.0.

@@ -11,7 +11,7 @@ use crate::panic::guard_drop;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Turns each item into another with the help of a state that lasts for the run: a running sum, say.
+/// Turns each item into another one with a state that lasts for the run, such as a running sum.
 ///
 /// Each run has a state of its own, made by `init` when the run starts. The closure is given the state to change and
 /// the item by value, and returns what to emit: one item for each. To emit something now and then, and at the end, use
@@ -47,7 +47,7 @@ where
     I: Fn() -> S,
     F: Fn(&mut S, In) -> Out,
 {
-    /// Emits what `f` makes of the state and each item. Default name: `scan`.
+    /// Emits what `f` returns for the state and each item. Default name: `scan`.
     ///
     /// `init` is called once for each run, in [`process`](crate::Processor::process), on the caller's thread: if it
     /// panics, so does that.
@@ -90,7 +90,7 @@ stage! {
     In => Out, ScanOperator<In, Out, S, F>
 }
 
-/// What a [`Scan`] runs.
+/// Runs a [`Scan`] as an [`Operator`](crate::Operator).
 pub struct ScanOperator<In, Out, S, F> {
     state: S,
     f: Arc<F>,
@@ -121,7 +121,7 @@ where
 }
 
 shorthand! {
-    /// Turns each item into another with the help of a state, made by `init`: a [`Scan`].
+    /// Turns each item into another one with a state that `init` makes: a [`Scan`].
     pub fn scan<Out, S, I, F>(self, init: I, f: F) -> Scan<T, Out, S, I, F> => Stream<Out>
     where
         Out: Send + 'static,

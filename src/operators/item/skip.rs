@@ -7,7 +7,7 @@ use crate::operators::shorthand;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Leaves out the first `n` items and passes the rest.
+/// Skips the first `n` items.
 ///
 /// What it leaves out is counted as filtered. Error items pass and do not count.
 ///
@@ -28,7 +28,7 @@ pub struct Skip<T> {
 }
 
 impl<T> Skip<T> {
-    /// Leaves out the first `n` items; with 0, none. It is called `skip` unless it is given another name.
+    /// Skips the first `n` items; 0 skips none. Default name: `skip`.
     pub fn new(n: usize) -> Self {
         Self { n, options: Options::new("skip"), types: PhantomData }
     }
@@ -45,7 +45,7 @@ stage! {
     T => T, SkipOperator<T>
 }
 
-/// What a [`Skip`] runs.
+/// Runs a [`Skip`] as an [`Operator`](crate::Operator).
 pub struct SkipOperator<T> {
     left: usize,
     types: PhantomData<fn(T)>,
@@ -70,7 +70,7 @@ impl<T: Send + 'static> Operator for SkipOperator<T> {
 }
 
 shorthand! {
-    /// Leaves out the first `n` items: a [`Skip`].
+    /// Skips the first `n` items: a [`Skip`].
     pub fn skip(self, n: usize) -> Skip<T> => Stream<T> {
         Skip::new(n)
     }

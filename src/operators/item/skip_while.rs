@@ -9,7 +9,7 @@ use crate::panic;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Leaves out items for as long as a predicate holds, and passes all from the first for which it does not.
+/// Skips items as long as a predicate returns `true`, and forwards all others from the first for which it does not.
 ///
 /// From then on the predicate is not asked again. What it leaves out is counted as filtered. Error items pass. An item
 /// on which the predicate panics goes on as an error item that carries it, and changes nothing.
@@ -33,7 +33,7 @@ pub struct SkipWhile<T, P> {
 }
 
 impl<T, P: Fn(&T) -> bool> SkipWhile<T, P> {
-    /// Leaves items out while `predicate` is true. It is called `skip_while` unless it is given another name.
+    /// Skips items as long as `predicate` returns `true`. Default name: `skip_while`.
     pub fn new(predicate: P) -> Self {
         Self { predicate: Arc::new(predicate), options: Options::new("skip_while"), types: PhantomData }
     }
@@ -50,7 +50,7 @@ stage! {
     T => T, SkipWhileOperator<T, P>
 }
 
-/// What a [`SkipWhile`] runs.
+/// Runs a [`SkipWhile`] as an [`Operator`](crate::Operator).
 pub struct SkipWhileOperator<T, P> {
     predicate: Arc<P>,
     skipping: bool,
@@ -87,7 +87,7 @@ where
 }
 
 shorthand! {
-    /// Leaves items out while `predicate` is true: a [`SkipWhile`].
+    /// Skips items as long as `predicate` returns `true`: a [`SkipWhile`].
     pub fn skip_while<P>(self, predicate: P) -> SkipWhile<T, P> => Stream<T>
     where
         P: Fn(&T) -> bool + Send + Sync + 'static,

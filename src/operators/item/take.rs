@@ -7,7 +7,7 @@ use crate::operators::shorthand;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Passes the first `n` items and ends.
+/// Forwards the first `n` items and ends.
 ///
 /// The output ends right after the n-th item, whether or not another one comes; the input is dropped, and everything
 /// upstream that feeds only this stage stops. `Take::new(0)` ends at once, without waiting for an item. Nothing of the
@@ -34,7 +34,7 @@ pub struct Take<T> {
 }
 
 impl<T> Take<T> {
-    /// Passes the first `n` items. It is called `take` unless it is given another name.
+    /// Forwards the first `n` items. Default name: `take`.
     pub fn new(n: usize) -> Self {
         Self { n, options: Options::new("take"), types: PhantomData }
     }
@@ -51,7 +51,7 @@ stage! {
     T => T, TakeOperator<T>
 }
 
-/// What a [`Take`] runs.
+/// Runs a [`Take`] as an [`Operator`](crate::Operator).
 pub struct TakeOperator<T> {
     left: usize,
     types: PhantomData<fn(T)>,
@@ -80,7 +80,7 @@ impl<T: Send + 'static> Operator for TakeOperator<T> {
 }
 
 shorthand! {
-    /// Passes the first `n` items and ends: a [`Take`].
+    /// Forwards the first `n` items and ends: a [`Take`].
     #[doc(alias("limit"))]
     pub fn take(self, n: usize) -> Take<T> => Stream<T> {
         Take::new(n)

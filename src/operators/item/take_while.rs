@@ -9,7 +9,7 @@ use crate::panic;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Passes items for as long as a predicate holds, and ends at the first for which it does not.
+/// Forwards items as long as a predicate returns `true`, and ends at the first for which it does not.
 ///
 /// That item does not pass and is counted as filtered. The output ends at once; the input is dropped, unread, and
 /// everything upstream that feeds only this stage stops, as with [`Take`](crate::Take).
@@ -34,7 +34,7 @@ pub struct TakeWhile<T, P> {
 }
 
 impl<T, P: Fn(&T) -> bool> TakeWhile<T, P> {
-    /// Passes items while `predicate` is true. It is called `take_while` unless it is given another name.
+    /// Forwards items as long as `predicate` returns `true`. Default name: `take_while`.
     pub fn new(predicate: P) -> Self {
         Self { predicate: Arc::new(predicate), options: Options::new("take_while"), types: PhantomData }
     }
@@ -51,7 +51,7 @@ stage! {
     T => T, TakeWhileOperator<T, P>
 }
 
-/// What a [`TakeWhile`] runs.
+/// Runs a [`TakeWhile`] as an [`Operator`](crate::Operator).
 pub struct TakeWhileOperator<T, P> {
     predicate: Arc<P>,
     types: PhantomData<fn(T)>,
@@ -82,7 +82,7 @@ where
 }
 
 shorthand! {
-    /// Passes items while `predicate` is true, and ends: a [`TakeWhile`].
+    /// Forwards items as long as `predicate` returns `true`, then ends: a [`TakeWhile`].
     pub fn take_while<P>(self, predicate: P) -> TakeWhile<T, P> => Stream<T>
     where
         P: Fn(&T) -> bool + Send + Sync + 'static,

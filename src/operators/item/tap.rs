@@ -15,7 +15,7 @@ use crate::trace::event;
 
 type ErrorHook = Arc<dyn Fn(&StreamError) + Send + Sync>;
 
-/// Shows each item to a closure and passes it on: for logs, metrics, debugging.
+/// Shows each item to a closure and forwards it: for logs, metrics and debugging.
 ///
 /// The closure runs on the stage's thread, before the item goes on: a slow one slows the stream down. It cannot take
 /// anything from the stream, not even by a panic: the item goes on all the same. Panics are counted in
@@ -59,14 +59,14 @@ pub struct TapStats {
 }
 
 impl TapStats {
-    /// How often one of its closures has panicked.
+    /// Returns how often one of its closures has panicked.
     pub fn panics(&self) -> u64 {
         self.panics.get()
     }
 }
 
 impl<T, F: Fn(&T)> Tap<T, F> {
-    /// Shows every item to `f`. It is called `tap` unless it is given another name.
+    /// Shows every item to `f`. Default name: `tap`.
     pub fn new(f: F) -> Self {
         Self {
             f: Arc::new(f),
@@ -78,8 +78,8 @@ impl<T, F: Fn(&T)> Tap<T, F> {
         }
     }
 
-    /// Shows a random share of the items to `f`; all of them pass. Each item is shown with probability `rate`: 0.0 shows
-    /// none, 1.0 all.
+    /// Shows a random share of the items to `f`, and forwards all of them. Each item is shown with probability `rate`:
+    /// 0.0 shows none, 1.0 all.
     ///
     /// # Panics
     /// If `rate` is not from 0.0 to 1.0.
@@ -90,8 +90,8 @@ impl<T, F: Fn(&T)> Tap<T, F> {
 
     common_options!();
 
-    /// Makes the choice of [`sampled`](Self::sampled) repeatable: with the same seed, every run shows the same places of
-    /// its input. Defaults to a new seed for each run. Without effect on a tap that shows every item.
+    /// Makes the choice of [`sampled`](Self::sampled) repeatable: with the same seed, every run shows the items at the
+    /// same positions of its input. Defaults to a new seed for each run. Has no effect on a tap that shows every item.
     pub fn with_seed(mut self, seed: u64) -> Self {
         if let Some(chance) = &mut self.chance {
             chance.set_seed(seed);
@@ -99,13 +99,13 @@ impl<T, F: Fn(&T)> Tap<T, F> {
         self
     }
 
-    /// Shows every error item to `f`, also where only a share of the items is shown. Defaults to no one.
+    /// Shows every error item to `f`, even if only a share of the items is shown. Defaults to no closure.
     pub fn on_error(mut self, f: impl Fn(&StreamError) + Send + Sync + 'static) -> Self {
         self.on_error = Some(Arc::new(f));
         self
     }
 
-    /// A live view of its statistics, over all its runs.
+    /// Returns live statistics, across all runs.
     pub fn stats(&self) -> TapStats {
         self.stats.clone()
     }
@@ -127,7 +127,7 @@ stage! {
     T => T, TapOperator<T, F>
 }
 
-/// What a [`Tap`] runs.
+/// Runs a [`Tap`] as an [`Operator`](crate::Operator).
 pub struct TapOperator<T, F> {
     f: Arc<F>,
     on_error: Option<ErrorHook>,
@@ -188,7 +188,7 @@ where
 }
 
 shorthand! {
-    /// Shows each item to `f` and passes it on: a [`Tap`].
+    /// Shows each item to `f` and forwards it: a [`Tap`].
     #[doc(alias("inspect", "peek"))]
     pub fn tap<F>(self, f: F) -> Tap<T, F> => Stream<T>
     where
@@ -199,7 +199,7 @@ shorthand! {
 }
 
 shorthand! {
-    /// Shows each error item to `f` and passes it on: a [`Tap`] for errors.
+    /// Shows each error item to `f` and forwards it: a [`Tap`] for errors.
     #[doc(alias("tap_err", "on_error"))]
     pub fn inspect_err<F>(self, f: F) -> Tap<T, fn(&T)> => Stream<T>
     where

@@ -14,7 +14,7 @@ use crate::pipeline::CancelToken;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// Turns each item into another with a closure that can fail; made by [`Mapper::fallible`].
+/// Turns each item into another one with a closure that can fail; made by [`Mapper::fallible`].
 ///
 /// Wrapped in a [`Retry`](crate::Retry), [`CircuitBreaker`](crate::CircuitBreaker) or [`Fallback`](crate::Fallback), it is a
 /// call, made by a pool of one worker unless more are asked for.
@@ -26,7 +26,7 @@ pub struct FallibleMapper<In, Out, E, F> {
 }
 
 impl Mapper<(), (), ()> {
-    /// A mapper whose closure takes the item by reference and can fail.
+    /// Creates a mapper whose closure takes the item by reference and can fail.
     ///
     /// An item for which `f` returns an error, or panics, goes on as an error item that carries it, of kind
     /// [`Failed`](ErrorKind::Failed) or [`Panicked`](ErrorKind::Panicked).
@@ -68,7 +68,7 @@ stage! {
     In => Out, FallibleMapperOperator<In, Out, E, F>
 }
 
-/// What a [`FallibleMapper`] runs.
+/// Runs a [`FallibleMapper`] as an [`Operator`](crate::Operator).
 pub struct FallibleMapperOperator<In, Out, E, F> {
     f: Arc<F>,
     types: PhantomData<fn(In) -> (Out, E)>,
@@ -162,7 +162,7 @@ where
 }
 
 shorthand! {
-    /// Turns each item into another, or into an error item that carries it: a [`FallibleMapper`].
+    /// Turns each item into another one, or into an error item that carries it: a [`FallibleMapper`].
     #[doc(alias("and_then", "map_ok"))]
     pub fn try_map<Out, E, F>(self, f: F) -> FallibleMapper<T, Out, E, F> => Stream<Out>
     where

@@ -18,8 +18,8 @@ use crate::stream::start::{Registered, spawn_driver};
 /// How many items of each input may be in the state by default.
 const MAX_ITEMS: usize = 1_000_000;
 
-/// Joins two streams: pairs each item of the left one with each item of the right one that has the same key and happened at
-/// about the same time.
+/// Joins two streams by key and time: pairs each item of the left stream with each item of the right one that has the
+/// same key and happened at about the same time.
 ///
 /// This is the join that Kafka Streams calls a `KStream`-`KStream` join with `JoinWindows`, and Flink an interval join: the
 /// times of two partners differ by at most `within`, wherever they lie. A join of tumbling windows, in contrast, misses
@@ -96,8 +96,7 @@ pub struct Join<A, B, M = Inner> {
 }
 
 impl<A, B> Join<A, B> {
-    /// Creates an inner join of partners whose times differ by at most `within`. The stage is called `join` unless it is
-    /// given another name.
+    /// Creates an inner join of partners whose times differ by at most `within`. Default name: `join`.
     ///
     /// With zero, partners have the same time.
     ///
@@ -110,12 +109,13 @@ impl<A, B> Join<A, B> {
         Self { left, right, before: within, after: within, max_items: MAX_ITEMS, options, kind: PhantomData }
     }
 
-    /// Also emits the items of the left stream that find no partner, and all as `(L, Option<R>)`.
+    /// Makes it a left join: also emits the items of the left stream that find no partner, and all as `(L, Option<R>)`.
     pub fn left(self) -> Join<A, B, Left> {
         self.of_kind()
     }
 
-    /// Also emits the items of both streams that find no partner, and all as [`Pair`](crate::Pair)s.
+    /// Makes it an outer join: also emits the items of both streams that find no partner, and all as
+    /// [`Pair`](crate::Pair)s.
     #[doc(alias = "full")]
     pub fn outer(self) -> Join<A, B, Outer> {
         self.of_kind()
@@ -152,7 +152,7 @@ impl<A, B, M> Join<A, B, M> {
         self
     }
 
-    /// Sets how many items of each stream may be in the state. Defaults to 1,000,000. `usize::MAX` means no limit.
+    /// Sets how many items of each stream may be held in the state. Defaults to 1,000,000. `usize::MAX` means no limit.
     ///
     /// A stream that has that many, and so is far ahead of the other one, is not read until the other one has caught up. Only
     /// if both have that many is there no one to wait for. Then the oldest item of the stream that is behind leaves the state,
@@ -168,7 +168,7 @@ impl<A, B, M> Join<A, B, M> {
         self
     }
 
-    /// The name that the stage has in reports and errors.
+    /// Returns the name of the stage in reports and errors.
     pub fn name(&self) -> &str {
         &self.options.name
     }

@@ -4,7 +4,7 @@
 
 pub use super::side::Side;
 
-/// What an outer join emits: a pair, or an item that found no partner.
+/// Holds what an outer join emits: a pair, or an item that found no partner.
 ///
 /// ```
 /// use streamz::Pair;
@@ -25,7 +25,7 @@ pub enum Pair<L, R> {
 }
 
 impl<L, R> Pair<L, R> {
-    /// The item of the left stream, if there is one.
+    /// Returns the item of the left stream, if there is one.
     pub fn left(self) -> Option<L> {
         match self {
             Self::Both(left, _) | Self::Left(left) => Some(left),
@@ -33,7 +33,7 @@ impl<L, R> Pair<L, R> {
         }
     }
 
-    /// The item of the right stream, if there is one.
+    /// Returns the item of the right stream, if there is one.
     pub fn right(self) -> Option<R> {
         match self {
             Self::Both(_, right) | Self::Right(right) => Some(right),
@@ -41,7 +41,7 @@ impl<L, R> Pair<L, R> {
         }
     }
 
-    /// The items of both streams, where they are there.
+    /// Returns the items of both streams, as far as they are there.
     pub fn into_options(self) -> (Option<L>, Option<R>) {
         match self {
             Self::Both(left, right) => (Some(left), Some(right)),
@@ -51,7 +51,7 @@ impl<L, R> Pair<L, R> {
     }
 }
 
-/// A kind of join: [`Inner`], [`Left`] or [`Outer`]. Sealed.
+/// Selects the kind of a join: [`Inner`], [`Left`] or [`Outer`]. Sealed.
 #[allow(private_bounds)] // by which it is sealed
 pub trait JoinKind<L, R>: Emits<L, R, Out = Self::Output> {
     /// What it emits.
@@ -64,22 +64,22 @@ pub(super) trait Emits<L, R>: Send + Sync + 'static {
 
     fn both(left: L, right: R) -> Self::Out;
 
-    /// Of an item of the left stream without a partner; gives it back if such items are not emitted.
+    /// Makes the output for an item of the left stream without a partner; gives it back if such items are not emitted.
     fn left(left: L) -> Result<Self::Out, L>;
 
-    /// The same for an item of the right stream.
+    /// Makes the output for an item of the right stream without a partner; gives it back if such items are not emitted.
     fn right(right: R) -> Result<Self::Out, R>;
 }
 
-/// Emits `(L, R)`: pairs, and nothing without a partner.
+/// Emits only pairs, as `(L, R)`.
 #[derive(Debug, Clone, Copy)]
 pub struct Inner;
 
-/// Emits `(L, Option<R>)`: each item of the left stream, with each of its partners or with none.
+/// Emits each item of the left stream, with each of its partners or with none, as `(L, Option<R>)`.
 #[derive(Debug, Clone, Copy)]
 pub struct Left;
 
-/// Emits [`Pair`]: each item of both streams, with each of its partners or with none.
+/// Emits each item of both streams, with each of its partners or with none, as a [`Pair`].
 #[derive(Debug, Clone, Copy)]
 pub struct Outer;
 

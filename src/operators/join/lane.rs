@@ -14,12 +14,12 @@ use crate::panic::Held;
 use crate::stage::operator::Emit;
 use crate::stage::origins::Origins;
 
-/// The source of the error for an item that a join had to give up: more than `max_items` items of its stream waited for
-/// partners. The kind of the error is [`Failed`](crate::ErrorKind::Failed).
+/// Reports an item that a join had to give up, because more than `max_items` items of its stream waited for partners;
+/// the source of its error. The kind of the error is [`Failed`](crate::ErrorKind::Failed).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("more than {max_items} items of its stream wait for partners")]
 pub struct TooManyHeld {
-    /// What was set by [`with_max_items`](crate::Join::with_max_items).
+    /// The limit that [`with_max_items`](crate::Join::with_max_items) set.
     pub max_items: usize,
 }
 

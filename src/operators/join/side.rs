@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::operators::window::time::{EventTime, Times, time_options};
 
-/// One of the two streams of a [`Join`](crate::Join): how to read the key and the time of an item of type `T`, and how far
-/// out of order the items may come.
+/// Describes one of the two streams of a [`Join`](crate::Join): how to read the key and the time of an item, and how
+/// far out of order items may arrive.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -36,7 +36,7 @@ where
     F: Fn(&T) -> K + Send + Sync + 'static,
     G: Fn(&T) -> SystemTime + Send + Sync + 'static,
 {
-    /// Takes the key of an item from `key` and its time, when it happened, from `time`.
+    /// Reads the key of an item with `key`, and the time at which it happened with `time`.
     ///
     /// The items of this stream may come out of order, by up to `allowed_lateness`. The *watermark* of the stream is the
     /// greatest time seen in it less `allowed_lateness`. An item that is older than the watermark is *late*. With a lateness
@@ -68,7 +68,7 @@ impl<T, K, F, G> JoinSide<T, K, F, G> {
     }
 }
 
-/// One of the two streams of a join: a [`JoinSide`]. Sealed.
+/// Stands for one of the two streams of a join: a [`JoinSide`]. Sealed.
 #[allow(private_bounds)] // by which it is sealed
 pub trait Side: Reads<<Self as Side>::Item, <Self as Side>::Key> {
     /// The items.

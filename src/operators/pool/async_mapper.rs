@@ -84,7 +84,7 @@ impl<In, Out, E, F> AsyncMapper<In, Out, E, F>
 where
     F: Fn(&CancelToken, &In) -> Result<Out, E>,
 {
-    /// A mapper that calls `f`. It is called `async_map` unless it is given another name.
+    /// Creates a mapper that calls `f`. Default name: `async_map`.
     pub fn new(f: F) -> Self {
         Self {
             f: Arc::new(f),
@@ -98,7 +98,7 @@ where
     }
 
     pool_options!();
-    combine!();
+    combine! { In, Out, E }
 
     /// Sets how long one call may take. Defaults to no limit.
     ///
@@ -118,9 +118,9 @@ where
 }
 
 impl AsyncMapper<(), (), (), ()> {
-    /// A mapper that makes the calls for the items of one key one at a time, and in order; those for different keys side by
-    /// side. It is called `async_map` unless it is given another name, and can be wrapped like any other: with a
-    /// [`Retry`](crate::Retry) around it, the next item of a key waits until the one before has been settled.
+    /// Creates a mapper that calls `f` for the items of one key one at a time and in order, and for different keys in
+    /// parallel. Default name: `async_map`. It can be wrapped like any other: with a [`Retry`](crate::Retry) around it,
+    /// the next item of a key waits until the one before has been settled.
     ///
     /// ```
     /// use std::collections::HashMap;
@@ -167,7 +167,7 @@ impl AsyncMapper<(), (), (), ()> {
         Self::with_lanes(hash_by(key), f)
     }
 
-    /// As [`keyed`](Self::keyed), for keys that are borrowed from the item: `|event: &Event| event.user.as_str()`.
+    /// Does what [`keyed`](Self::keyed) does, with keys borrowed from the item: `|event: &Event| event.user.as_str()`.
     pub fn keyed_by_ref<In, Out, E, K, F>(
         key: impl Fn(&In) -> &K + Send + Sync + 'static,
         f: F,

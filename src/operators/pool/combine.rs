@@ -12,8 +12,8 @@ use crate::pipeline::CancelToken;
 use crate::stream::Processor;
 use crate::stream::Stream;
 
-/// A call whose result is put together with its item; made by `combine`, of [`AsyncMapper`](crate::AsyncMapper::combine) and of
-/// all that wraps a call.
+/// Combines each item with the result of its call; made by [`AsyncMapper::combine`](crate::AsyncMapper::combine) and
+/// the same method of everything that wraps a call.
 ///
 /// The closure is called once for each item, on the worker, after the last attempt. It is given the item by value, which
 /// spares the clone that a call, which sees it by reference, would have to make; and what the call returned. It gives back
@@ -101,21 +101,17 @@ where
     }
 }
 
-/// The method `combine`, in an `impl` block of a type that is a [`CallStage`].
+/// The method `combine`, in an `impl` block of a type that is a [`CallStage`]: with what its call takes, returns and fails
+/// with.
 macro_rules! combine {
-    () => {
-        /// Puts each item together with what the call returned for it: see [`Combine`](crate::Combine).
+    ($in:ty, $out:ty, $error:ty) => {
+        /// Combines each item with the result of its call: see [`Combine`](crate::Combine).
         pub fn combine<Made, G>(self, f: G) -> $crate::Combine<Self, Made, G>
         where
             Self: $crate::CallStage,
             Made: Send + 'static,
-            G: Fn(
-                    <Self as $crate::Processor>::In,
-                    Result<<Self as $crate::Processor>::Out, $crate::CallError<<Self as $crate::CallStage>::Error>>,
-                ) -> Result<
-                    Made,
-                    (<Self as $crate::Processor>::In, $crate::CallError<<Self as $crate::CallStage>::Error>),
-                > + Send
+            G: Fn($in, Result<$out, $crate::CallError<$error>>) -> Result<Made, ($in, $crate::CallError<$error>)>
+                + Send
                 + Sync
                 + 'static,
         {

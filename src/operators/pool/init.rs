@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::panic::{discard, guard_drop};
 use crate::pipeline::CancelToken;
 
-/// Gives each worker of a pool a state of its own: a connection, a buffer, a random number generator.
+/// Gives each worker of a pool its own state, such as a connection, a buffer or a random number generator.
 ///
 /// It makes a closure for [`AsyncMapper`](crate::AsyncMapper), [`async_map`](crate::Stream::async_map) and whatever else
 /// takes one that is given a token and an item. Each call has a state to itself while it runs. Before a call for which none is

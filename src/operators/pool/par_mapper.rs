@@ -24,8 +24,8 @@ use crate::stream::Processor;
 use crate::stream::Stream;
 use crate::stream::start::Registered;
 
-/// Turns each item into another on a rayon pool: for work that computes, in several stages that should share the
-/// processors instead of having threads of their own.
+/// Turns each item into another one on a rayon pool: for computations in several stages that share the processors
+/// instead of having threads of their own.
 ///
 /// The closure takes the item by value. If it panics, an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes the
 /// place of the item. Work that waits does not belong on a rayon pool: use [`AsyncMapper`](crate::AsyncMapper).
@@ -84,7 +84,7 @@ const DEFAULT_WINDOW: usize = 1024;
 const PATIENCE: Duration = Duration::from_millis(10);
 
 impl<In, Out, F: Fn(In) -> Out> ParMapper<In, Out, F> {
-    /// A mapper that calls `f` on rayon's global pool. It is called `par_map` unless it is given another name.
+    /// Creates a mapper that calls `f` on rayon's global pool. Default name: `par_map`.
     pub fn new(f: F) -> Self {
         Self {
             f: Arc::new(f),
@@ -384,7 +384,7 @@ impl Patience {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Turns each item into another on rayon's global pool, in order: a [`ParMapper`].
+    /// Turns each item into another one on rayon's global pool, in order: a [`ParMapper`].
     ///
     /// # Panics
     /// If the pipeline has finished.

@@ -23,7 +23,7 @@ use crate::panic;
 use crate::pipeline::CancelToken;
 use crate::trace::event;
 
-/// Limits the calls in progress to what the service can work on, which it finds out by itself.
+/// Limits the calls in progress to as many as the service can handle, a number that it measures by itself.
 ///
 /// A fixed number of workers is right for one state of the service. When it slows down, the calls that it cannot work on wait in
 /// its queues, and every call takes longer. This layer measures the latency of the calls, and holds calls back as soon as more of
@@ -124,17 +124,17 @@ impl Shared {
 }
 
 impl<S: CallStage> AdaptiveConcurrency<S> {
-    /// A limit for the calls of `inner`. The stage keeps the name and the pool of `inner` unless it is given others.
+    /// Limits the calls of `inner` adaptively. Keeps the stage name and the pool of `inner` unless you set others.
     pub fn new(inner: S) -> Self {
         let rules = Rules { initial: 4, min: 1, max: usize::MAX };
         Self { pool: inner.pool(), inner, rules, shared: Arc::new(Shared::new(rules)), ignore_if: None }
     }
 
     pool_options!();
-    combine!();
+    combine! { S::In, S::Out, S::Error }
 
-    /// Sets the limit at the start. Defaults to 4. It is raised to the minimum, or lowered to the maximum, if it is not
-    /// between them.
+    /// Sets the limit at the start. Defaults to 4. A value outside the minimum and maximum is moved to the nearer of
+    /// them.
     ///
     /// # Panics
     /// If `calls` is 0; and, as all setters of the limit, if the layer has been cloned, watched or used.
@@ -144,7 +144,7 @@ impl<S: CallStage> AdaptiveConcurrency<S> {
         self.with_rules(|rules| rules.initial = calls)
     }
 
-    /// Sets how many calls may be in progress however slow or broken the service is. Defaults to 1.
+    /// Sets the lower bound of the limit, which holds however slow or broken the service is. Defaults to 1.
     ///
     /// # Panics
     /// If `calls` is 0; and, when the layer is used, if it is more than the maximum.
@@ -154,7 +154,7 @@ impl<S: CallStage> AdaptiveConcurrency<S> {
         self.with_rules(|rules| rules.min = calls)
     }
 
-    /// Sets how many calls may be in progress at most. Defaults to no maximum: the number of workers is one.
+    /// Sets the upper bound of the limit. Defaults to none: then the number of workers bounds it.
     ///
     /// # Panics
     /// If `calls` is 0.
@@ -173,8 +173,8 @@ impl<S: CallStage> AdaptiveConcurrency<S> {
         self
     }
 
-    /// Does not lower the limit for calls that returned an error for which `f` returns true: errors that are not caused by
-    /// overload, such as "no such order". They are passed on like all others. Defaults to counting all.
+    /// Ignores errors for which `f` returns `true`: they are not caused by overload, such as "no such order", and do
+    /// not lower the limit. They are forwarded like all others. Defaults to ignoring none.
     pub fn ignore_if(mut self, f: impl Fn(&S::Error) -> bool + Send + Sync + 'static) -> Self {
         self.ignore_if = Some(Arc::new(f));
         self
@@ -191,15 +191,15 @@ impl<S: CallStage> AdaptiveConcurrency<S> {
         }
     }
 
-    /// The limit and the calls of all runs, live. To be taken after the limits are set.
+    /// Returns live statistics, across all runs. Call it after the limits are set.
     pub fn stats(&self) -> ConcurrencyStats {
         ConcurrencyStats { shared: Arc::clone(&self.shared) }
     }
 }
 
-call_stage! { [S] AdaptiveConcurrency<S> where { S: CallStage } S => AdaptiveCall<S::Call> }
+call_stage! { [S] AdaptiveConcurrency<S> where { S: CallStage } S::In => S::Out, S::Error, AdaptiveCall<S::Call> }
 
-/// A call that an [`AdaptiveConcurrency`] may hold back.
+/// Makes a call when an [`AdaptiveConcurrency`] admits it.
 pub struct AdaptiveCall<C: Call> {
     inner: C,
     shared: Arc<Shared>,
@@ -287,30 +287,31 @@ impl Drop for Admitted<'_> {
     }
 }
 
-/// The limit of an [`AdaptiveConcurrency`] and its calls at present: a live handle. Clones show the same.
+/// Live statistics of an [`AdaptiveConcurrency`]: its limit and its calls. Clones show the same numbers.
 #[derive(Clone)]
 pub struct ConcurrencyStats {
     shared: Arc<Shared>,
 }
 
 impl ConcurrencyStats {
-    /// How many calls the service can take at a time, as far as it is known. While the latency without a queue is measured,
-    /// half of them are let in; this is not shown here.
+    /// Returns the present limit: how many calls the service can handle at a time, as far as known. While the latency
+    /// without a queue is being measured, half as many are admitted; this value does not show that.
     pub fn limit(&self) -> usize {
         self.shared.gradient.lock().limit()
     }
 
-    /// Calls in progress.
+    /// Returns the number of calls in progress.
     pub fn in_progress(&self) -> usize {
         self.shared.gate.inside()
     }
 
-    /// Calls that are held back.
+    /// Returns the number of calls that are waiting to be admitted.
     pub fn waiting(&self) -> usize {
         self.shared.gate.waiting()
     }
 
-    /// The mean latency of a call without a queue, as it was last measured; `None` before the first window of calls has ended.
+    /// Returns the mean latency of a call without a queue, as last measured; `None` before the first window of calls
+    /// has ended.
     pub fn base_latency(&self) -> Option<Duration> {
         self.shared.gradient.lock().base()
     }

@@ -18,7 +18,8 @@ use crate::operators::pool::combine::combine;
 use crate::operators::{Call, CallError, CallFailure, CallLayer, CallStage, Rejection};
 use crate::pipeline::CancelToken;
 
-/// Limits how many calls are in progress at a time; also for each key. A call beyond the limit waits, or is rejected.
+/// Limits how many calls are in progress at a time, in total or for each key. A call beyond the limit waits, or is
+/// rejected.
 ///
 /// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
 /// another layer. Together they are one stage with one pool; each worker runs the whole nest. The number of workers limits
@@ -73,8 +74,8 @@ pub struct Bulkhead<S: CallStage> {
 }
 
 impl<S: CallStage> Bulkhead<S> {
-    /// Lets at most `max_calls` calls of `inner` be in progress at a time. The stage keeps the name and the pool of `inner`
-    /// unless it is given others.
+    /// Allows at most `max_calls` calls of `inner` at a time. Keeps the stage name and the pool of `inner` unless you
+    /// set others.
     ///
     /// # Panics
     /// If `max_calls` is 0.
@@ -87,9 +88,9 @@ impl<S: CallStage> Bulkhead<S> {
     }
 
     pool_options!();
-    combine!();
+    combine! { S::In, S::Out, S::Error }
 
-    /// Limits the calls of each key on their own.
+    /// Limits the calls of each key separately.
     ///
     /// A key is known by a 64-bit hash with a random seed; should the hashes of two keys be equal, they share a limit. `key` is
     /// called once for each call. A panic in it fails the item.
@@ -98,20 +99,21 @@ impl<S: CallStage> Bulkhead<S> {
         self
     }
 
-    /// As [`with_key`](Self::with_key), for keys that are borrowed from the item: `|page: &Page| page.host.as_str()`.
+    /// Does what [`with_key`](Self::with_key) does, with keys borrowed from the item: `|page: &Page|
+    /// page.host.as_str()`.
     pub fn with_key_by_ref<K: Hash + ?Sized>(mut self, key: impl Fn(&S::In) -> &K + Send + Sync + 'static) -> Self {
         self.layer.key = Some(hash_by_ref(key));
         self
     }
 
-    /// Sets how long a call may wait to be let in. Defaults to no limit. A call that has waited for so long is rejected; with
-    /// zero no call waits.
+    /// Sets how long a call may wait to be admitted. Defaults to no limit. A call that has waited that long is
+    /// rejected; with zero, no call waits.
     pub fn with_max_wait(mut self, max_wait: Duration) -> Self {
         self.layer.max_wait = Some(max_wait);
         self
     }
 
-    /// The counts of all runs, live.
+    /// Returns live statistics, across all runs.
     pub fn stats(&self) -> LimitStats {
         self.layer.stats.clone()
     }
@@ -122,10 +124,10 @@ impl<S: CallStage> Bulkhead<S> {
 }
 
 call_stage! {
-    [S] Bulkhead<S> where { S: CallStage } S => LayerCall<S::Call, BulkheadLayer<S::In>>
+    [S] Bulkhead<S> where { S: CallStage } S::In => S::Out, S::Error, LayerCall<S::Call, BulkheadLayer<S::In>>
 }
 
-/// What a [`Bulkhead`] puts around a call.
+/// Wraps a call for a [`Bulkhead`].
 pub struct BulkheadLayer<In> {
     key: Option<KeyHash<In>>,
     max_calls: usize,

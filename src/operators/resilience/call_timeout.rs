@@ -11,7 +11,7 @@ use crate::operators::pool::combine::combine;
 use crate::operators::{Call, CallError, CallFailure, CallLayer, CallStage};
 use crate::pipeline::CancelToken;
 
-/// Limits how long a call may take: cancels its token at the deadline, and fails the item if it then returns no result.
+/// Limits the duration of a call: cancels its token at the deadline, and fails the item if it then returns no result.
 ///
 /// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
 /// another layer. Together they are one stage with one pool; each worker runs the whole nest. The time is that of everything
@@ -70,8 +70,8 @@ pub struct CallTimeout<S: CallStage> {
 }
 
 impl<S: CallStage> CallTimeout<S> {
-    /// Limits each call of `inner` to the time `limit`. A limit too long to add never passes. The stage keeps the name and
-    /// the pool of `inner` unless it is given others.
+    /// Limits each call of `inner` to the duration `limit`. A limit too long to add never passes. Keeps the stage name
+    /// and the pool of `inner` unless you set others.
     ///
     /// # Panics
     /// If `limit` is zero.
@@ -82,7 +82,7 @@ impl<S: CallStage> CallTimeout<S> {
     }
 
     pool_options!();
-    combine!();
+    combine! { S::In, S::Out, S::Error }
 
     fn layered(&self) -> LayerCall<S::Call, TimeoutLayer> {
         LayerCall::new(self.inner.to_call(), Arc::new(TimeoutLayer { limit: self.limit }))
@@ -90,10 +90,10 @@ impl<S: CallStage> CallTimeout<S> {
 }
 
 call_stage! {
-    [S] CallTimeout<S> where { S: CallStage } S => LayerCall<S::Call, TimeoutLayer>
+    [S] CallTimeout<S> where { S: CallStage } S::In => S::Out, S::Error, LayerCall<S::Call, TimeoutLayer>
 }
 
-/// What a [`CallTimeout`] puts around a call.
+/// Wraps a call for a [`CallTimeout`].
 #[derive(Debug)]
 pub struct TimeoutLayer {
     limit: Duration,

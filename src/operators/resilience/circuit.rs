@@ -28,17 +28,17 @@ use crate::panic;
 use crate::pipeline::CancelToken;
 use crate::trace::{event, note};
 
-/// The state of a circuit breaker.
+/// Names the state of a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CircuitState {
     /// Calls are made.
     Closed,
-    /// Calls are refused. The first one that comes after the recovery time makes it half-open.
+    /// Calls are rejected. The first one after the recovery time makes it half-open.
     Open,
-    /// A few calls are let in to see how it goes; the others are refused.
+    /// A few calls are admitted as probes; the others are rejected.
     HalfOpen,
-    /// Calls are refused until [`Circuit::reset`] is called.
+    /// Calls are rejected until [`Circuit::reset`] is called.
     ForcedOpen,
     /// Calls are made, and nothing is counted, until [`Circuit::reset`] is called.
     ForcedClosed,
@@ -56,33 +56,33 @@ impl fmt::Display for CircuitState {
     }
 }
 
-/// What a circuit breaker has counted.
+/// Holds the counts of a circuit breaker.
 ///
 /// Requests, successes, failures and slow calls are those in the window over which the rates are taken. While the circuit is
 /// open, they are those that opened it; while it is half-open, those of the probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CircuitStats {
-    /// The state.
+    /// The state of the circuit.
     pub state: CircuitState,
-    /// Calls that have returned, or as probes should have.
+    /// The number of calls that have returned, or are overdue probes.
     pub requests: u64,
-    /// Those of them that brought a result.
+    /// The number of these calls that returned a result.
     pub successes: u64,
-    /// Those of them that failed.
+    /// The number of these calls that failed.
     pub failures: u64,
-    /// Those of them that were slow, with a result or without.
+    /// The number of these calls that were slow, with a result or without.
     pub slow: u64,
-    /// Failures since the last success.
+    /// The number of failures since the last success.
     pub consecutive_failures: u64,
-    /// Calls refused since the breaker was made.
+    /// The number of calls rejected since the breaker was created.
     pub rejected: u64,
-    /// When a call last failed, by the wall time of its clock.
+    /// The wall time of the clock at which a call last failed.
     pub last_failure: Option<SystemTime>,
 }
 
 impl CircuitStats {
-    /// The share of failures among the requests, 0.0 to 1.0; 0.0 before there were any.
+    /// Returns the share of failures among the requests, 0.0 to 1.0; 0.0 before the first request.
     pub fn failure_rate(&self) -> f64 {
         rate(self.failures, self.requests)
     }
@@ -93,8 +93,7 @@ fn rate(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// A handle to the state of a [`CircuitBreaker`](crate::CircuitBreaker), to look at and to force it. Clones are the same
-/// circuit.
+/// Reads and forces the state of a [`CircuitBreaker`](crate::CircuitBreaker). Clones share the same circuit.
 #[derive(Clone)]
 pub struct Circuit {
     shared: Arc<Shared>,
@@ -215,27 +214,27 @@ impl Circuit {
         shared.sign.show(state.sign());
     }
 
-    /// The state, as of the last call. An open circuit stays so until a call comes.
+    /// Returns the state as of the last call. An open circuit stays open until a call arrives.
     pub fn state(&self) -> CircuitState {
         self.shared.state.lock().phase.name()
     }
 
-    /// The counts, as of the last call.
+    /// Returns the counts as of the last call.
     pub fn stats(&self) -> CircuitStats {
         self.shared.state.lock().stats()
     }
 
-    /// Refuses all calls from now on, until [`reset`](Self::reset). Calls in progress go on.
+    /// Rejects all calls from now on, until [`reset`](Self::reset). Calls in progress continue.
     pub fn force_open(&self) {
         self.force(|| Phase::ForcedOpen);
     }
 
-    /// Lets all calls pass from now on and counts nothing, until [`reset`](Self::reset).
+    /// Admits all calls from now on and counts nothing, until [`reset`](Self::reset).
     pub fn force_closed(&self) {
         self.force(|| Phase::ForcedClosed);
     }
 
-    /// Closes the circuit and begins to count afresh, whatever its state.
+    /// Closes the circuit and resets its counts, whatever its state.
     pub fn reset(&self) {
         self.force(|| Phase::Closed);
     }

@@ -91,16 +91,16 @@ pub struct CircuitBreaker<S: CallStage> {
 type IgnoreIf<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
 
 impl<S: CallStage> CircuitBreaker<S> {
-    /// A closed breaker around `inner`. The stage keeps the name and the pool of `inner` unless it is given others.
+    /// Creates a closed breaker around `inner`. Keeps the stage name and the pool of `inner` unless you set others.
     pub fn new(inner: S) -> Self {
         Self { pool: inner.pool(), inner, circuit: Circuit::new(), ignore_if: None }
     }
 
     pool_options!();
-    combine!();
+    combine! { S::In, S::Out, S::Error }
 
-    /// Sets the share of failures that opens the circuit. Defaults to 0.5. It is enough to reach it. With 1.0 the circuit
-    /// opens only if all calls in the window have failed.
+    /// Sets the share of failures that opens the circuit. Defaults to 0.5. Reaching the share is enough. With 1.0, the
+    /// circuit opens only if all calls in the window have failed.
     ///
     /// # Panics
     /// If `share` is not greater than 0.0 and at most 1.0; and, as all setters of a breaker's rules, if the breaker has been
@@ -112,7 +112,7 @@ impl<S: CallStage> CircuitBreaker<S> {
         self
     }
 
-    /// Sets how many calls must be in the window before the shares count. Defaults to 10.
+    /// Sets how many calls must be in the window before the shares are evaluated. Defaults to 10.
     ///
     /// # Panics
     /// If `calls` is 0; and, when the breaker is used, if it is more than the window holds.
@@ -135,8 +135,8 @@ impl<S: CallStage> CircuitBreaker<S> {
         self
     }
 
-    /// Sets how many calls must succeed while the circuit is half-open until it closes. No more are in progress then.
-    /// Defaults to 3.
+    /// Sets how many calls must succeed while the circuit is half-open before it closes. No more than that are in
+    /// progress then. Defaults to 3.
     ///
     /// # Panics
     /// If `calls` is 0.
@@ -147,7 +147,7 @@ impl<S: CallStage> CircuitBreaker<S> {
         self
     }
 
-    /// Takes the shares over the last `calls` calls. This is the default, with 100.
+    /// Evaluates the shares over the last `calls` calls. This is the default, with 100.
     ///
     /// # Panics
     /// If `calls` is 0.
@@ -158,8 +158,8 @@ impl<S: CallStage> CircuitBreaker<S> {
         self
     }
 
-    /// Takes the shares over the calls that returned in the last `time`, to a tenth of it, instead of over a number of
-    /// calls.
+    /// Evaluates the shares over the calls that returned within the last `time`, to a tenth of it, instead of over a
+    /// number of calls.
     ///
     /// # Panics
     /// If `time` is zero.
@@ -170,7 +170,7 @@ impl<S: CallStage> CircuitBreaker<S> {
         self
     }
 
-    /// Opens the circuit also when the share of calls that took `time` or longer, with a result or without, reaches
+    /// Also opens the circuit when the share of calls that took `time` or longer, with a result or without, reaches
     /// `share`. Defaults to no such limit.
     ///
     /// # Panics
@@ -183,14 +183,14 @@ impl<S: CallStage> CircuitBreaker<S> {
         self
     }
 
-    /// Does not count calls that returned an error for which `f` returns true: errors that say nothing about the health of
-    /// what is called, such as "no such order". They are passed on like all others. Defaults to counting all.
+    /// Ignores errors for which `f` returns `true`: they say nothing about the health of the service, such as "no such
+    /// order", and are not counted. They are forwarded like all others. Defaults to ignoring none.
     pub fn ignore_if(mut self, f: impl Fn(&S::Error) -> bool + Send + Sync + 'static) -> Self {
         self.ignore_if = Some(Arc::new(f));
         self
     }
 
-    /// Calls `f` with the state before and after, at each change.
+    /// Calls `f` with the old and the new state at each change.
     #[track_caller]
     pub fn on_state_change(mut self, f: impl Fn(CircuitState, CircuitState) + Send + Sync + 'static) -> Self {
         self.circuit.set(|rules| rules.on_state_change = Some(Box::new(f)));
@@ -205,17 +205,17 @@ impl<S: CallStage> CircuitBreaker<S> {
         self
     }
 
-    /// A handle to the state, for a display or an operator's switch. To be taken after the rules are set.
+    /// Returns a handle to the state, for a dashboard or a manual switch. Call it after the rules are set.
     pub fn circuit(&self) -> Circuit {
         self.circuit.clone()
     }
 
-    /// The state, as of the last call.
+    /// Returns the state as of the last call.
     pub fn state(&self) -> CircuitState {
         self.circuit.state()
     }
 
-    /// The counts, as of the last call.
+    /// Returns the counts as of the last call.
     pub fn stats(&self) -> CircuitStats {
         self.circuit.stats()
     }
@@ -237,10 +237,10 @@ fn check_share(name: &str, share: f64) {
 }
 
 call_stage! {
-    [S] CircuitBreaker<S> where { S: CallStage } S => BreakerCall<S::Call>
+    [S] CircuitBreaker<S> where { S: CallStage } S::In => S::Out, S::Error, BreakerCall<S::Call>
 }
 
-/// A call that a [`CircuitBreaker`] guards.
+/// Makes a call through a [`CircuitBreaker`].
 pub struct BreakerCall<C: Call> {
     inner: C,
     circuit: Circuit,

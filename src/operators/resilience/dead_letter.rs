@@ -64,30 +64,31 @@ pub struct DeadLetterQueue<T> {
 
 type Hook = Arc<dyn Fn(&StreamError) + Send + Sync>;
 
-/// What a [`DeadLetterQueue`] does when the stream of failures has no room.
+/// Selects what a [`DeadLetterQueue`] does when the stream of failures has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// Waits: nothing is lost.
+    /// Waits for room, so that nothing is lost.
     #[default]
     Block,
-    /// Drops the failure at hand, and counts it.
+    /// Drops the new failure, and counts it.
     DropNewest,
-    /// Drops the oldest failure that waits, and counts it.
+    /// Evicts the oldest waiting failure, and counts it.
     DropOldest,
 }
 
-/// When a [`DeadLetterQueue`] stops the pipeline because too much fails.
+/// Sets when a [`DeadLetterQueue`] stops the pipeline because of too many failures.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum FailureLimit {
     /// More than this many failures.
     Count(u64),
-    /// A larger share of failures than `ratio` (0.0 to 1.0) among all that came, once `min_items` have come.
+    /// A larger share of failures than `ratio` (0.0 to 1.0) among all items and failures, once there were `min_items`
+    /// of them.
     Ratio {
         /// The largest share that is tolerated.
         ratio: f64,
-        /// How many items and failures must have come before the share counts.
+        /// The number of items and failures after which the share is evaluated.
         min_items: u64,
     },
 }
@@ -102,19 +103,19 @@ impl FailureLimit {
     }
 }
 
-/// A failed item, put aside by a [`DeadLetterQueue`].
+/// Holds a failed item, set aside by a [`DeadLetterQueue`].
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     error: StreamError,
 }
 
 impl DeadLetter {
-    /// What went wrong and where, with the item inside.
+    /// Returns the error: what went wrong and where, with the item inside.
     pub fn error(&self) -> &StreamError {
         &self.error
     }
 
-    /// The failed item and the error.
+    /// Takes the failed item out, and returns it with the error.
     ///
     /// # Errors
     /// The letter itself, if the error carries no item, or one of another type: see
@@ -133,7 +134,7 @@ impl From<DeadLetter> for StreamError {
     }
 }
 
-/// What a [`DeadLetterQueue`] makes of a stream.
+/// Holds the two streams that a [`DeadLetterQueue`] splits a stream into.
 #[derive(Debug)]
 #[must_use = "dropping both streams stops what feeds them"]
 pub struct DlqOutput<T> {
@@ -141,11 +142,11 @@ pub struct DlqOutput<T> {
     pub items: Stream<T>,
     /// The failures.
     pub failed: Stream<DeadLetter>,
-    /// The counts of this run, live.
+    /// Live statistics of this run.
     pub stats: DlqStats,
 }
 
-/// The counts of one run of a [`DeadLetterQueue`]: a live handle. Clones show the same run.
+/// Live statistics of one run of a [`DeadLetterQueue`]. Clones show the same numbers.
 #[derive(Clone)]
 pub struct DlqStats {
     counts: Arc<Counts>,
@@ -162,28 +163,28 @@ struct Counts {
 }
 
 impl DlqStats {
-    /// Items that came.
+    /// Returns the number of items that arrived.
     pub fn items(&self) -> u64 {
         self.counts.items.get()
     }
 
-    /// Failures that came, whatever became of them.
+    /// Returns the number of failures that arrived, whether or not they were delivered.
     pub fn failed(&self) -> u64 {
         self.counts.failed.get()
     }
 
-    /// Failures dropped because there was no room for them: only with an [`Overflow`] that drops.
+    /// Returns the number of failures dropped for lack of room: only with an [`Overflow`] that drops.
     pub fn dropped(&self) -> u64 {
         self.counts.dropped.get()
     }
 
-    /// Failures that nobody will see: their stream was dropped before or after they came, or everything was stopped.
+    /// Returns the number of failures that were never read, because their stream was dropped or everything was stopped.
     pub fn undeliverable(&self) -> u64 {
         // Those that came after the stream was dropped, and those that waited in it.
         self.counts.undeliverable.get() + self.failed.undelivered.load(Ordering::Relaxed)
     }
 
-    /// The share of failures among all that came, 0.0 to 1.0; 0.0 before anything came.
+    /// Returns the share of failures among all items and failures, 0.0 to 1.0; 0.0 before the first of them.
     pub fn failure_ratio(&self) -> f64 {
         let (items, failed) = (self.items(), self.failed());
         if items + failed == 0 { 0.0 } else { failed as f64 / (items + failed) as f64 }
@@ -193,7 +194,7 @@ impl DlqStats {
 live_debug! { DlqStats: items, failed, dropped, undeliverable }
 
 impl<T: Send + 'static> DeadLetterQueue<T> {
-    /// A lossless queue. It is called `dead_letters` unless it is given another name.
+    /// Creates a lossless queue. Default name: `dead_letters`.
     #[allow(clippy::new_without_default)] // `default` would not say what of
     pub fn new() -> Self {
         Self {
@@ -217,16 +218,16 @@ impl<T: Send + 'static> DeadLetterQueue<T> {
         self
     }
 
-    /// Sets what happens when the stream of failures has no room. Defaults to waiting, so that none is lost.
+    /// Sets what to do when the stream of failures has no room. Defaults to waiting, so that none is lost.
     pub fn with_overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
         self
     }
 
-    /// Cancels the token of the stage's own scope, with cause [`Cause::TooManyFailures`], when more fails than `limit`
-    /// says: the one that [`process`](Self::process) is given. That is the whole pipeline, or with a child token only
-    /// that part of it. Defaults to no limit. What is on its way at that moment is abandoned;
-    /// [`on_failure`](Self::on_failure) has seen every failure.
+    /// Cancels the token that [`process`](Self::process) is given, with cause [`Cause::TooManyFailures`], when more
+    /// items fail than `limit` allows. That stops the whole pipeline, or with a child token only that part of it.
+    /// Defaults to no limit. Items in flight at that moment are abandoned; [`on_failure`](Self::on_failure) has seen
+    /// every failure.
     ///
     /// # Panics
     /// If a ratio is not between 0.0 and 1.0.
@@ -239,7 +240,7 @@ impl<T: Send + 'static> DeadLetterQueue<T> {
         self
     }
 
-    /// Calls `f` for each failure, on the stage's thread, before anything else is done with it. A panic in `f` is logged.
+    /// Calls `f` for each failure, on the stage's thread, before anything else happens to it. A panic in `f` is logged.
     pub fn on_failure(mut self, f: impl Fn(&StreamError) + Send + Sync + 'static) -> Self {
         self.on_failure = Some(Arc::new(f));
         self
@@ -419,7 +420,8 @@ impl<T: Send + 'static> Work for Splitter<T> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Splits off the failures: a lossless [`DeadLetterQueue`]. The two streams must be read together.
+    /// Splits off the failures into a second stream: a lossless [`DeadLetterQueue`]. The two streams must be read
+    /// together.
     ///
     /// # Panics
     /// If the pipeline has finished.

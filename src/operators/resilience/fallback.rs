@@ -10,7 +10,7 @@ use crate::operators::{Call, CallError, CallFailure, CallStage};
 use crate::panic;
 use crate::pipeline::CancelToken;
 
-/// Asks for another result when a call has failed: a cached one, a default, or that of another service.
+/// Replaces the result of a failed call by another one: a cached value, a default, or the result of another service.
 ///
 /// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible),
 /// or another wrapper, such as a [`CircuitBreaker`](crate::CircuitBreaker). Together they are one stage with one pool. The
@@ -60,13 +60,14 @@ impl<S: CallStage, F> Fallback<S, F>
 where
     F: Fn(&CancelToken, &S::In, &CallError<S::Error>) -> Option<S::Out> + Send + Sync + 'static,
 {
-    /// Asks `f` when `inner` has failed. The stage keeps the name and the pool of `inner` unless it is given others.
+    /// Asks `f` for a result when a call of `inner` has failed. Keeps the stage name and the pool of `inner` unless you
+    /// set others.
     pub fn new(inner: S, f: F) -> Self {
         Self { pool: inner.pool(), inner, f: Arc::new(f) }
     }
 
     pool_options!();
-    combine!();
+    combine! { S::In, S::Out, S::Error }
 
     fn layered(&self) -> FallbackCall<S::Call, F> {
         FallbackCall { inner: self.inner.to_call(), f: Arc::clone(&self.f) }
@@ -78,10 +79,10 @@ call_stage! {
         S: CallStage,
         F: Fn(&CancelToken, &S::In, &CallError<S::Error>) -> Option<S::Out> + Send + Sync + 'static
     }
-    S => FallbackCall<S::Call, F>
+    S::In => S::Out, S::Error, FallbackCall<S::Call, F>
 }
 
-/// A call with a [`Fallback`].
+/// Makes a call, and asks the [`Fallback`] if it fails.
 pub struct FallbackCall<C, F> {
     inner: C,
     f: Arc<F>,

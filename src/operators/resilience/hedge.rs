@@ -26,7 +26,7 @@ use crate::panic::guard_drop;
 use crate::pipeline::CancelToken;
 use crate::pipeline::stats::Counter;
 
-/// Makes a call a second time if it takes long, and takes the first result.
+/// Makes a slow call a second time, and takes the first result.
 ///
 /// Some calls take far longer than others for reasons that have nothing to do with them: a busy replica, a lost packet, a garbage
 /// collection. A second try a little later is likely to be faster. If it begins after the time within which 95 % of the calls return,
@@ -135,19 +135,19 @@ impl Shared {
 }
 
 impl<S: CallStage<In: Clone, Error: Send>> Hedge<S> {
-    /// Makes a second try for a call of `inner` that has not returned after `delay`. With a delay of zero both begin together, as far
-    /// as the budget goes. The stage keeps the name and the pool of `inner` unless it is given others.
+    /// Starts a second try of a call of `inner` that has not returned after `delay`. With a delay of zero, both start
+    /// together, as far as the budget allows. Keeps the stage name and the pool of `inner` unless you set others.
     pub fn new(inner: S, delay: Duration) -> Self {
         let funding = (0.1, 10);
         Self { pool: inner.pool(), inner, delay, percentile: None, funding, shared: Shared::new(funding) }
     }
 
     pool_options!();
-    combine!();
+    combine! { S::In, S::Out, S::Error }
 
-    /// Makes the second try after the time within which this share of the last calls returned: with 0.95, for the slowest 5 % of
-    /// them. The delay given to [`new`](Self::new) is used until 20 calls have returned. Of a call with two tries the time until the
-    /// first result counts. Defaults to that delay for good.
+    /// Starts the second try after the time within which the given share of the recent calls returned: with 0.95, for
+    /// the slowest 5 % of calls. The delay given to [`new`](Self::new) is used until 20 calls have returned. For a call
+    /// with two tries, the time until the first result counts. Defaults to always using that delay.
     ///
     /// # Panics
     /// If `share` is not greater than 0.0 and less than 1.0.
@@ -172,8 +172,8 @@ impl<S: CallStage<In: Clone, Error: Send>> Hedge<S> {
         self.fund()
     }
 
-    /// Sets how many second tries the [budget](Self::with_budget) has at the start, and saves at most. Defaults to 10. With 0 it
-    /// starts empty, and saves one at most.
+    /// Sets how many second tries the [budget](Self::with_budget) starts with, and can save up. Defaults to 10. With 0,
+    /// it starts empty, and saves up one at most.
     #[track_caller]
     pub fn with_budget_reserve(mut self, tries: u32) -> Self {
         self.funding.1 = tries;
@@ -198,15 +198,15 @@ impl<S: CallStage<In: Clone, Error: Send>> Hedge<S> {
         }
     }
 
-    /// The counts of all runs, live. To be taken after the budget is set.
+    /// Returns live statistics, across all runs. Call it after the budget is set.
     pub fn stats(&self) -> HedgeStats {
         HedgeStats { shared: Arc::clone(&self.shared) }
     }
 }
 
-call_stage! { [S] Hedge<S> where { S: CallStage<In: Clone, Error: Send> } S => HedgeCall<S::Call> }
+call_stage! { [S] Hedge<S> where { S: CallStage<In: Clone, Error: Send> } S::In => S::Out, S::Error, HedgeCall<S::Call> }
 
-/// A call for which a [`Hedge`] may make a second try.
+/// Makes a call with up to two tries, for a [`Hedge`].
 pub struct HedgeCall<C: Call> {
     inner: Arc<C>,
     delay: Duration,
@@ -295,29 +295,30 @@ impl<C: Call> Drop for HedgeCall<C> {
     }
 }
 
-/// The counts of a [`Hedge`]: a live handle. Clones show the same.
+/// Live statistics of a [`Hedge`]. Clones show the same numbers.
 #[derive(Clone)]
 pub struct HedgeStats {
     shared: Arc<Shared>,
 }
 
 impl HedgeStats {
-    /// Calls for which a second try was made.
+    /// Returns the number of calls for which a second try was made.
     pub fn hedges(&self) -> u64 {
         self.shared.counts.hedges.get()
     }
 
-    /// Calls for which the second try brought the result.
+    /// Returns the number of calls for which the second try brought the result.
     pub fn wins(&self) -> u64 {
         self.shared.counts.wins.get()
     }
 
-    /// Calls for which a second try was not made because the [budget](Hedge::with_budget) was spent.
+    /// Returns the number of calls without a second try because the [budget](Hedge::with_budget) was spent.
     pub fn over_budget(&self) -> u64 {
         self.shared.counts.over_budget.get()
     }
 
-    /// Tries for which there was no [thread](Hedge#threads): calls that could not be hedged, and second tries that were not made.
+    /// Returns the number of tries without a [thread](Hedge#threads): calls that could not be hedged, and second tries
+    /// that were not made.
     pub fn without_thread(&self) -> u64 {
         self.shared.counts.without_thread.get()
     }

@@ -10,7 +10,8 @@ use crate::operators::{Call, CallError, CallFailure, CallLayer, CallStage};
 use crate::panic;
 use crate::pipeline::CancelToken;
 
-/// Puts a layer of your own around a call: to measure or log it, to change its token, to cache, replace or refuse its result.
+/// Wraps a call in a layer of your own: to measure or log it, to change its token, to cache, replace or reject its
+/// result.
 ///
 /// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
 /// another layer, such as a [`Retry`](crate::Retry). Together they are one stage with one pool; each worker runs the whole
@@ -74,14 +75,14 @@ pub struct Layered<S: CallStage, L> {
 }
 
 impl<S: CallStage, L: CallLayer<S::Call>> Layered<S, L> {
-    /// Puts `layer` around `inner`. The stage keeps the name and the pool of `inner` unless it is given others.
+    /// Wraps `inner` in `layer`. Keeps the stage name and the pool of `inner` unless you set others.
     ///
     /// Clones and runs share the layer.
     pub fn new(inner: S, layer: L) -> Self {
         Self { pool: inner.pool(), inner, layer: Arc::new(layer) }
     }
 
-    /// Puts a closure around `inner`; like [`new`](Self::new), but the types of the closure's parameters are inferred.
+    /// Wraps `inner` in a closure; like [`new`](Self::new), but the types of the closure's parameters are inferred.
     pub fn from_fn<Out, E>(inner: S, layer: L) -> Self
     where
         Out: Send + 'static,
@@ -92,7 +93,7 @@ impl<S: CallStage, L: CallLayer<S::Call>> Layered<S, L> {
     }
 
     pool_options!();
-    combine!();
+    combine! { S::In, L::Out, L::Error }
 
     fn layered(&self) -> LayerCall<S::Call, L> {
         LayerCall::new(self.inner.to_call(), Arc::clone(&self.layer))
@@ -100,10 +101,10 @@ impl<S: CallStage, L: CallLayer<S::Call>> Layered<S, L> {
 }
 
 call_stage! {
-    [S, L] Layered<S, L> where { S: CallStage, L: CallLayer<S::Call> } S => LayerCall<S::Call, L>
+    [S, L] Layered<S, L> where { S: CallStage, L: CallLayer<S::Call> } S::In => L::Out, L::Error, LayerCall<S::Call, L>
 }
 
-/// A call with a layer around it.
+/// Makes a call through a layer.
 pub struct LayerCall<C, L> {
     inner: C,
     layer: Arc<L>,

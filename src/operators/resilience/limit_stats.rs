@@ -9,7 +9,8 @@ use crate::operators::options::live_debug;
 use crate::pipeline::CancelToken;
 use crate::pipeline::stats::Counter;
 
-/// The counts of a [`RateLimit`](crate::RateLimit) or a [`Bulkhead`](crate::Bulkhead): a live handle. Clones show the same.
+/// Live statistics of a [`RateLimit`](crate::RateLimit) or a [`Bulkhead`](crate::Bulkhead). Clones show the same
+/// numbers.
 ///
 /// The counts are those of all runs and clones of the layer, as its limit is. Each method reads one of them at the time of the call,
 /// so several are not one snapshot.
@@ -33,38 +34,38 @@ struct Counts {
 }
 
 impl LimitStats {
-    /// Calls that were made, those in progress included.
+    /// Returns the number of calls that were made, including those in progress.
     pub fn admitted(&self) -> u64 {
         self.counts.admitted.get()
     }
 
-    /// Calls that were [rejected](crate::ErrorKind::Rejected) instead of being made.
+    /// Returns the number of calls that were [rejected](crate::ErrorKind::Rejected) instead of being made.
     pub fn rejected(&self) -> u64 {
         self.counts.rejected.get()
     }
 
-    /// Calls in progress.
+    /// Returns the number of calls in progress.
     pub fn in_progress(&self) -> u64 {
         self.counts.in_progress.get()
     }
 
-    /// Calls that are waiting to be admitted.
+    /// Returns the number of calls that are waiting to be admitted.
     pub fn waiting(&self) -> u64 {
         self.counts.waiting.get()
     }
 
-    /// Calls that have waited. Those that are still waiting do not count yet.
+    /// Returns the number of calls that have waited. Those that are still waiting do not count yet.
     pub fn delayed(&self) -> u64 {
         self.counts.delayed.get()
     }
 
-    /// How long these calls have waited in total. Divided by [`delayed`](Self::delayed), it is the mean wait.
+    /// Returns the total time that these calls have waited. Divided by [`delayed`](Self::delayed), it is the mean wait.
     pub fn waited(&self) -> Duration {
         Duration::from_nanos(self.counts.waited.get())
     }
 
-    /// Keys that have an entry in the table of the layer, as of its last call: those with a limit that is in use. Without keys it is
-    /// 1 or 0.
+    /// Returns the number of keys in the table of the layer, as of its last call: those whose limit is in use. Without
+    /// keys, it is 1 or 0.
     pub fn keys(&self) -> u64 {
         self.counts.keys.load(Ordering::Relaxed)
     }

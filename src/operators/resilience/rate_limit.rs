@@ -17,7 +17,8 @@ use crate::operators::pool::combine::combine;
 use crate::operators::{Call, CallError, CallFailure, CallLayer, CallStage, Rejection};
 use crate::pipeline::CancelToken;
 
-/// Limits the rate of calls by delaying them, or by rejecting those that would have to wait too long; also for each key.
+/// Limits the rate of calls, in total or for each key, by delaying calls, or by rejecting those that would have to wait
+/// too long.
 ///
 /// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
 /// another layer. Together they are one stage with one pool; each worker runs the whole nest. *Inside* a
@@ -89,8 +90,8 @@ pub struct RateLimit<S: CallStage> {
 }
 
 impl<S: CallStage> RateLimit<S> {
-    /// Limits the calls of `inner` to `per_second`: any positive number, so 0.1 is one call in ten seconds. The stage keeps the
-    /// name and the pool of `inner` unless it is given others.
+    /// Limits the calls of `inner` to `per_second` calls per second: any positive number, so 0.1 is one call in ten
+    /// seconds. Keeps the stage name and the pool of `inner` unless you set others.
     ///
     /// # Panics
     /// If `per_second` is not greater than zero and finite.
@@ -107,7 +108,7 @@ impl<S: CallStage> RateLimit<S> {
     }
 
     pool_options!();
-    combine!();
+    combine! { S::In, S::Out, S::Error }
 
     /// Sets how many calls may follow one another without delay after a pause. Defaults to one call plus the calls of
     /// 20 milliseconds, rounded down: 1 for rates below 50 per second, 21 for 1,000.
@@ -121,7 +122,7 @@ impl<S: CallStage> RateLimit<S> {
         self.unused()
     }
 
-    /// Limits the calls of each key on their own. At most `max_keys` keys are kept apart.
+    /// Limits the calls of each key separately, for at most `max_keys` keys.
     ///
     /// A key is evicted when it is idle: when it has had no call for so long that the next one would find its whole burst. If
     /// more than `max_keys` keys are in use, a new one shares the turns of the key that is idle soonest. No key ever exceeds
@@ -139,7 +140,8 @@ impl<S: CallStage> RateLimit<S> {
         self.keyed(max_keys)
     }
 
-    /// As [`with_key`](Self::with_key), for keys that are borrowed from the item: `|event: &Event| event.user.as_str()`.
+    /// Does what [`with_key`](Self::with_key) does, with keys borrowed from the item: `|event: &Event|
+    /// event.user.as_str()`.
     ///
     /// # Panics
     /// If `max_keys` is 0.
@@ -175,7 +177,7 @@ impl<S: CallStage> RateLimit<S> {
         self
     }
 
-    /// The counts of all runs, live. To be taken after the burst and the key are set: these start new ones.
+    /// Returns live statistics, across all runs. Call it after the burst and the key are set: these start new counts.
     pub fn stats(&self) -> LimitStats {
         self.layer.stats.clone()
     }
@@ -186,10 +188,10 @@ impl<S: CallStage> RateLimit<S> {
 }
 
 call_stage! {
-    [S] RateLimit<S> where { S: CallStage } S => LayerCall<S::Call, RateLayer<S::In>>
+    [S] RateLimit<S> where { S: CallStage } S::In => S::Out, S::Error, LayerCall<S::Call, RateLayer<S::In>>
 }
 
-/// What a [`RateLimit`] puts around a call.
+/// Wraps a call for a [`RateLimit`].
 pub struct RateLayer<In> {
     key: Option<KeyHash<In>>,
     max_wait: Option<Duration>,

@@ -18,7 +18,7 @@ use crate::panic;
 use crate::pipeline::CancelToken;
 use crate::pipeline::stats::Counter;
 
-/// Retries a failed call, with growing pauses between the attempts.
+/// Retries a failed call with exponential backoff.
 ///
 /// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible),
 /// or another wrapper. Together they are one stage with one pool, in which each worker makes its call as often as needed.
@@ -107,8 +107,8 @@ struct Rules<E> {
 const DEFAULT_RESERVE: u32 = 10;
 
 impl<S: CallStage> Retry<S> {
-    /// Makes a call that failed up to two more times. The stage keeps the name and the pool of `inner` unless it is given
-    /// others.
+    /// Retries a failed call of `inner`, up to twice by default. Keeps the stage name and the pool of `inner` unless
+    /// you set others.
     pub fn new(inner: S) -> Self {
         let backoff = Backoff { base: Duration::from_millis(100), max: None, jitter: true };
         Self {
@@ -122,9 +122,9 @@ impl<S: CallStage> Retry<S> {
     }
 
     pool_options!();
-    combine!();
+    combine! { S::In, S::Out, S::Error }
 
-    /// Sets how often the call is made at most, the first time included. Defaults to 3. With 1 nothing is tried again.
+    /// Sets the greatest number of attempts, including the first. Defaults to 3. With 1, nothing is retried.
     ///
     /// # Panics
     /// If `attempts` is 0.
@@ -135,8 +135,9 @@ impl<S: CallStage> Retry<S> {
         self
     }
 
-    /// Sets the pause before the first retry. Defaults to 100 ms. Before retry `k` the pause is `delay * 2^(k-1)`, up to
-    /// [`max_delay`](Self::max_delay), which is never less than this unless you set it. With zero there are no pauses.
+    /// Sets the pause before the first retry. Defaults to 100 ms. Before retry `k` the pause is `delay * 2^(k-1)`, up
+    /// to [`max_delay`](Self::max_delay), which is never less than this unless you set it. With zero, there are no
+    /// pauses.
     pub fn base_delay(mut self, delay: Duration) -> Self {
         self.rules.backoff.base = delay;
         self
@@ -151,30 +152,30 @@ impl<S: CallStage> Retry<S> {
         self
     }
 
-    /// Sets whether each pause is shortened by a random part of up to one half, so that calls that failed together do not
-    /// come again together. Defaults to true.
+    /// Sets whether each pause is shortened by a random part of up to one half, so that calls that failed together are
+    /// not retried together. Defaults to true.
     pub fn with_jitter(mut self, jitter: bool) -> Self {
         self.rules.backoff.jitter = jitter;
         self
     }
 
-    /// Makes the jitter repeatable: each run draws the same numbers. Which retry gets which of them is up to the order
-    /// in which the workers come; with one worker that is repeatable, too.
+    /// Makes the jitter repeatable: each run draws the same numbers. The order in which the workers draw them may vary;
+    /// with one worker, it is repeatable, too.
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Asks `f` whether a call that returned an error is to be made again. It is given the error, as it is, and the number
-    /// of the attempt, from 1; it is called after the last one, too. Defaults to yes.
+    /// Asks `f` whether to retry a call that returned an error. It is given the error itself and the number of the
+    /// attempt, from 1; it is called after the last attempt, too. Defaults to always retrying.
     pub fn on_error(mut self, f: impl Fn(&S::Error, u32) -> bool + Send + Sync + 'static) -> Self {
         self.rules.on_error = Some(Arc::new(f));
         self
     }
 
-    /// Allows at most `share` retries for each call, on average, so that many failures do not multiply the load on what
-    /// fails. Defaults to no limit; 0.1 to 0.2 is usual. Retries count when they are decided upon, that is while they wait,
-    /// too. A call that may not be made again fails with the error it has.
+    /// Allows at most `share` retries for each call, on average, so that many failures do not multiply the load on a
+    /// failing service. Defaults to no limit; 0.1 to 0.2 is usual. A retry counts from the moment it is decided upon,
+    /// so during its pause, too. A call that may not be retried fails with its last error.
     ///
     /// Over any `n` calls there are at most `reserve + share * n` retries; the [reserve](Self::with_budget_reserve) is 10.
     /// Without a reserve the first retry comes after `1 / share` calls.
@@ -192,8 +193,8 @@ impl<S: CallStage> Retry<S> {
         self.fund()
     }
 
-    /// Sets how many retries the [budget](Self::with_budget) has at the start, and saves at most. Defaults to 10. With 0 it
-    /// starts empty, and saves one at most.
+    /// Sets how many retries the [budget](Self::with_budget) starts with, and can save up. Defaults to 10. With 0, it
+    /// starts empty, and saves up one at most.
     pub fn with_budget_reserve(mut self, retries: u32) -> Self {
         self.funding = Some((self.funding.map_or(0.0, |(share, _)| share), retries));
         self.fund()
@@ -204,7 +205,7 @@ impl<S: CallStage> Retry<S> {
         self
     }
 
-    /// Sets how long all attempts for one item may take together, pauses included. Defaults to no limit.
+    /// Sets the total time for all attempts of one item, pauses included. Defaults to no limit.
     ///
     /// The limit is passed to the calls as the deadline of their token. An item whose last attempt it cuts short fails with
     /// kind [`TimedOut`](crate::ErrorKind::TimedOut). If the next pause would not end before the limit, the item fails at
@@ -219,7 +220,7 @@ impl<S: CallStage> Retry<S> {
         self
     }
 
-    /// The counts of all runs, live.
+    /// Returns live statistics, across all runs.
     pub fn stats(&self) -> RetryStats {
         self.stats.clone()
     }
@@ -240,10 +241,10 @@ impl<S: CallStage> Retry<S> {
 }
 
 call_stage! {
-    [S] Retry<S> where { S: CallStage } S => RetryCall<S::Call>
+    [S] Retry<S> where { S: CallStage } S::In => S::Out, S::Error, RetryCall<S::Call>
 }
 
-/// A call that a [`Retry`] makes.
+/// Makes a call with the attempts of a [`Retry`].
 pub struct RetryCall<C: Call> {
     inner: C,
     rules: Rules<C::Error>,
@@ -360,7 +361,7 @@ impl<C: Call> RetryCall<C> {
     }
 }
 
-/// The counts of a [`Retry`]: a live handle. Clones show the same.
+/// Live statistics of a [`Retry`]. Clones show the same numbers.
 #[derive(Clone, Default)]
 pub struct RetryStats {
     counts: Arc<Counts>,
@@ -377,33 +378,33 @@ struct Counts {
 }
 
 impl RetryStats {
-    /// Calls that were made, or are about to be made, once more.
+    /// Returns the number of retries that were made, or are about to be made.
     pub fn retries(&self) -> u64 {
         self.counts.retries.get()
     }
 
-    /// Retries that wait at present.
+    /// Returns the number of retries that are waiting at present.
     pub fn waiting(&self) -> u64 {
         self.counts.waiting.get()
     }
 
-    /// Items for which a retry brought a result.
+    /// Returns the number of items for which a retry brought a result.
     pub fn recovered(&self) -> u64 {
         self.counts.recovered.get()
     }
 
-    /// Items that failed in [as many attempts](Retry::max_attempts) as are made.
+    /// Returns the number of items that failed in [all attempts](Retry::max_attempts).
     pub fn exhausted(&self) -> u64 {
         self.counts.exhausted.get()
     }
 
-    /// Items that were given up because the next pause would have been too long for a
-    /// [time limit](Retry::with_total_timeout).
+    /// Returns the number of items that were given up because the next pause would have exceeded a [time
+    /// limit](Retry::with_total_timeout).
     pub fn out_of_time(&self) -> u64 {
         self.counts.out_of_time.get()
     }
 
-    /// Items that were given up because the [budget](Retry::with_budget) was spent.
+    /// Returns the number of items that were given up because the [budget](Retry::with_budget) was spent.
     pub fn over_budget(&self) -> u64 {
         self.counts.over_budget.get()
     }

@@ -80,7 +80,7 @@ pub struct FanIn<T> {
 }
 
 impl<T: Send + 'static> FanIn<T> {
-    /// A merge of any number of streams. It is called `fan_in` unless it is given another name.
+    /// A merge of any number of streams. Default name: `fan_in`.
     #[allow(clippy::new_without_default)] // `default` would not say what of
     pub fn new() -> Self {
         Self { options: Options::new("fan_in"), idle_timeout: Some(IDLE_TIMEOUT), types: PhantomData }

@@ -54,7 +54,7 @@ pub struct FanOut<T> {
 }
 
 impl<T: Clone + Send + 'static> FanOut<T> {
-    /// Sends every item to `n` streams. It is called `fan_out` unless it is given another name.
+    /// Sends every item to `n` streams. Default name: `fan_out`.
     ///
     /// # Panics
     /// If `n` is 0.

@@ -3,24 +3,38 @@
 //! A stage with several ways out is a *distributor* (`distribute.rs`) and a rule; one with several ways in is the usual
 //! driver on a *merge* (`merge.rs`).
 
+use crate::stream::method_group;
+
+method_group! {
+    /// # One stream into several
+    mod splitting
+}
+
 mod broadcast;
-mod chain;
-mod counts;
-mod distribute;
-mod fan_in;
 mod fan_out;
 mod group_by;
-mod hash;
-mod herald;
-mod interleave;
-mod merge;
-mod merge_sorted;
 mod partition;
 mod router;
 mod split;
-mod stats;
 mod switch;
+
+method_group! {
+    /// # Several streams into one
+    mod merging
+}
+
+mod chain;
+mod fan_in;
+mod interleave;
+mod merge_sorted;
 mod zip;
+
+mod counts;
+mod distribute;
+mod hash;
+mod herald;
+mod merge;
+mod stats;
 
 pub use broadcast::{Broadcast, Hub, Lagged, NoSubscriber, SlowSubscriber, TooSlow};
 pub use fan_in::FanIn;

@@ -240,8 +240,8 @@ where
     K: 'static,
     F: Fn(&T) -> K + Send + Sync + 'static,
 {
-    /// Partitions by the key that `key` makes of an item; there are 4 unless it is given another number. It is called
-    /// `partition` unless it is given another name.
+    /// Partitions by the key that `key` makes of an item; there are 4 unless it is given another number. Default name:
+    /// `partition`.
     pub fn new(key: F) -> Self {
         Self::of(ByValue(key, PhantomData))
     }

@@ -128,8 +128,7 @@ impl<Out> fmt::Debug for RouterOutput<Out> {
 }
 
 impl<In: Send + 'static, Out: Send + 'static> Router<In, Out> {
-    /// A router without routes, which sends an item to the first that matches. It is called `router` unless it is given
-    /// another name.
+    /// A router without routes, which sends an item to the first that matches. Default name: `router`.
     #[allow(clippy::new_without_default)] // `default` would not say what of
     pub fn new() -> Self {
         Self::named("router")

@@ -117,7 +117,7 @@ where
     T: Send + 'static,
     P: Fn(&T) -> bool + Send + Sync + 'static,
 {
-    /// Splits by `predicate`. It is called `split` unless it is given another name.
+    /// Splits by `predicate`. Default name: `split`.
     pub fn new(predicate: P) -> Self {
         let (options, runs) = (Options::new("split"), Runs::default());
         Self { predicate: Arc::new(predicate), options, buffer: None, runs, types: PhantomData }

@@ -37,7 +37,7 @@ pub struct Switch<In, Out> {
 }
 
 impl<In: Send + 'static, Out: Send + 'static> Switch<In, Out> {
-    /// A switch without cases. It is called `switch` unless it is given another name.
+    /// A switch without cases. Default name: `switch`.
     #[allow(clippy::new_without_default)] // `default` would not say what of
     pub fn new() -> Self {
         Self { router: Router::named("switch") }

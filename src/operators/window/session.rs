@@ -67,7 +67,7 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     F: Fn(&T) -> K + Send + Sync + 'static,
 {
-    /// Sessions of the items that have the same key. It is called `session_window` unless it is given another name.
+    /// Sessions of the items that have the same key. Default name: `session_window`.
     ///
     /// An item on which `key` panics, or the `Hash` or `Eq` of its key, becomes an error item that carries it. If the
     /// `Clone` of a key panics, the session is in the error item, and its items count as failed. For sessions without a key

@@ -78,8 +78,7 @@ use crate::operators::shorthand;
 pub type SlidingWindow<T, K = NoKey, S = ArrivalTime, C = Items> = Windows<Sliding, T, K, S, C>;
 
 impl<T> SlidingWindow<T> {
-    /// Creates windows of length `size`, one every [slide](Self::with_slide). The stage is called `sliding_window` unless
-    /// it is given another name.
+    /// Creates windows of length `size`, one every [slide](Self::with_slide). Default name: `sliding_window`.
     ///
     /// # Panics
     /// If `size` is zero or more than 10,000 years.

@@ -169,7 +169,7 @@ where
     }
 }
 
-/// What a [`SortByTime`] runs.
+/// Runs a [`SortByTime`] as an [`Operator`](crate::Operator).
 pub struct SortByTimeOperator<T, S> {
     time: S,
     max_items: usize,

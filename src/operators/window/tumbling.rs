@@ -69,7 +69,7 @@ use crate::operators::shorthand;
 pub type TumblingWindow<T, K = NoKey, S = ArrivalTime, C = Items> = Windows<Tumbling, T, K, S, C>;
 
 impl<T> TumblingWindow<T> {
-    /// Creates windows of length `size`. The stage is called `tumbling_window` unless it is given another name.
+    /// Creates windows of length `size`. Default name: `tumbling_window`.
     ///
     /// # Panics
     /// If `size` is zero or more than 10,000 years.

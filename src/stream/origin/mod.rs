@@ -9,6 +9,15 @@
 //! and [`Site::died`] says so: half the input must not pass for all of it, whatever stands behind the source. An item that
 //! is broken while the source lives is an error item, made by [`Site::error`].
 
+super::method_group! {
+    /// # Sources
+    ///
+    /// Functions that create a stream. The first argument is the pipeline, or a token of it.
+    mod sources
+}
+
+mod iter;
+
 mod directory;
 mod file_line;
 mod files;
@@ -16,7 +25,6 @@ mod follow;
 mod foreign;
 mod from_fn;
 mod interval;
-mod iter;
 mod line_reader;
 mod lines;
 mod restart;

@@ -14,42 +14,42 @@ use crate::pipeline::stats::StageKind;
 use crate::stream::start::{Registered, spawn_driver};
 use crate::stream::{Processor, Stream};
 
-/// What went through a [`Monitor`] since its last report.
+/// Describes the items that went through a [`Monitor`] since its last report.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct StreamStats {
-    /// Items, error items not counted.
+    /// The number of items, without error items.
     pub count: u64,
-    /// Error items.
+    /// The number of error items.
     pub errors: u64,
-    /// Items since the run began.
+    /// The number of items since the run began.
     pub total: u64,
-    /// Items per second, over `elapsed`.
+    /// The number of items per second, over `elapsed`.
     pub rate: f64,
-    /// How long the items took from when they were taken until there was room for them in the output: the mean. Zero if
-    /// there were none. An item that finds room at once takes no time.
+    /// The mean time that items waited for room in the output. Zero if there were none. An item that finds room at once
+    /// takes no time.
     pub avg_latency: Duration,
-    /// The shortest.
+    /// The shortest such time.
     pub min_latency: Duration,
-    /// The longest.
+    /// The longest such time.
     pub max_latency: Duration,
-    /// How long the item at hand has been waiting for room by now. Zero if none waits.
+    /// The time for which the current item has been waiting for room. Zero if none is waiting.
     pub stalled: Duration,
-    /// How old the items were when they went on, by their [own times](Monitor::with_timestamp): the mean. `None` if
-    /// none told its time.
+    /// The mean age of the items when they were emitted, by their [own times](Monitor::with_timestamp). `None` if no
+    /// item had a time.
     pub avg_age: Option<Duration>,
-    /// The age of the oldest.
+    /// The age of the oldest item. `None` if no item had a time.
     pub max_age: Option<Duration>,
     /// The time since the last report, or since the run began.
     pub elapsed: Duration,
-    /// When this was the state of things.
+    /// The time at which these counts were taken.
     pub last_update: SystemTime,
 }
 
 pub(super) type OnStats = Arc<dyn Fn(StreamStats) + Send + Sync>;
 pub(super) type Timestamp<T> = Arc<dyn Fn(&T) -> SystemTime + Send + Sync>;
 
-/// Passes everything on, and reports at regular times how much that was, and how long it took.
+/// Forwards everything, and reports throughput, latency and stalls at a fixed interval.
 ///
 /// A report is given to [`on_stats`](Self::on_stats) at each whole multiple of the interval, counted from the start of the
 /// run, whether anything came or not, and also while the consumer stalls: that is when one wants to know. A last one follows
@@ -108,8 +108,8 @@ pub struct Monitor<T> {
 }
 
 impl<T> Monitor<T> {
-    /// Reports every `interval`. What is too large to add, such as `Duration::MAX`, leaves the last report only. It is
-    /// called `monitor` unless it is given another name.
+    /// Reports every `interval`. With one too large to add, such as `Duration::MAX`, only the last report is made.
+    /// Default name: `monitor`.
     ///
     /// # Panics
     /// If `interval` is zero.
@@ -121,15 +121,15 @@ impl<T> Monitor<T> {
 
     common_options!();
 
-    /// Sets who is given the reports. Defaults to no one: then it only passes everything on.
+    /// Calls `f` with each report. Defaults to no closure: then items are only forwarded.
     pub fn on_stats(mut self, f: impl Fn(StreamStats) + Send + Sync + 'static) -> Self {
         self.on_stats = Some(Arc::new(f));
         self
     }
 
-    /// Tells when an item began, so that its age is known when it goes on: by the wall time of the pipeline's clock. An
-    /// item from the future has no age, that is zero. If `f` panics on an item, that item passes without an age, and the
-    /// first time in each run is logged. Defaults to no ages.
+    /// Measures the age of each item when it is emitted: from the time that `f` returns to the wall time of the
+    /// pipeline's clock. An item from the future has an age of zero. If `f` panics on an item, that item is forwarded
+    /// without an age, and the first such panic in each run is logged. Defaults to no ages.
     pub fn with_timestamp(mut self, f: impl Fn(&T) -> SystemTime + Send + Sync + 'static) -> Self {
         self.timestamp = Some(Arc::new(f));
         self
@@ -166,7 +166,7 @@ impl<T: Send + 'static> Processor for Monitor<T> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Calls `on_stats` every `interval` with what has passed through: a [`Monitor`].
+    /// Calls `on_stats` every `interval` with the statistics of the items forwarded since the last call: a [`Monitor`].
     ///
     /// # Panics
     /// If `interval` is zero, or the pipeline has finished.

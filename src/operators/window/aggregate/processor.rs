@@ -76,7 +76,7 @@ where
     I: Fn() -> A + Send + Sync + 'static,
     F: Fn(&mut A, &T) + Send + Sync + 'static,
 {
-    /// Folds items with `fold` into a state that `init` makes. It is called `aggregate` unless it is given another name.
+    /// Folds items with `fold` into a state that `init` makes. Default name: `aggregate`.
     pub fn new(init: I, fold: F) -> Self {
         Self::by(FoldWith::new(init, fold))
     }
