@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::inbox::StoreError;
 
-/// How [`Stream::deliver`](crate::Stream::deliver) takes records and acknowledges them.
+/// Sets how [`Stream::deliver`](crate::Stream::deliver) takes records and acknowledges them.
 ///
 /// ```
 /// use streamz::delivery::DeliveryConfig;
@@ -14,35 +14,35 @@ use super::inbox::StoreError;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryConfig {
-    /// How many records are fetched at most in one call. Defaults to 512. At least 1.
+    /// The greatest number of records fetched in one call. Defaults to 512. At least 1.
     pub fetch: usize,
-    /// How long a fetch waits at most for the first record. Defaults to 250 ms. A cancel or a drain is seen when the fetch
-    /// returns, so this bounds how long they take.
+    /// The longest time that a fetch waits for the first record. Defaults to 250 ms. A cancel or a drain is seen when
+    /// the fetch returns, so this bounds how long they take.
     pub wait: Duration,
-    /// After how many records at most a mark follows, the unit in which records are acknowledged. Defaults to 64. At least
-    /// 1, with which each record is acknowledged on its own, at several times the cost. A mark also follows the last record
-    /// of each fetch.
+    /// The greatest number of records between two marks, the unit in which records are acknowledged. Defaults to 64. At
+    /// least 1, with which each record is acknowledged on its own, at several times the cost. A mark also follows the
+    /// last record of each fetch.
     pub epoch: usize,
-    /// How many records may be fetched and not acknowledged yet; when there are so many, none is fetched. Defaults to
-    /// 65,536. At least 1.
+    /// The greatest number of records that are fetched and not acknowledged yet; at the limit, none is fetched.
+    /// Defaults to 65,536. At least 1.
     ///
     /// This bounds how many records are processed twice after a crash. It must be larger than what the stages hold: a
     /// window that is closed by a later record never closes if that record is not fetched. The log warns when the limit has
     /// been reached and nothing has been acknowledged for 30 s.
     pub max_unacked: usize,
-    /// How long an acknowledgement waits at most for others, to go with them in one call. Defaults to 10 ms. With zero each
-    /// goes as soon as the one before it has returned. [`fetch`](Self::fetch) records do not wait, nor do all that may be in
-    /// flight; with `Duration::MAX` nothing else is acknowledged before the source ends.
+    /// The longest time that an acknowledgement waits for others, to be sent with them in one call. Defaults to 10 ms.
+    /// With zero each goes as soon as the one before it has returned. [`fetch`](Self::fetch) records do not wait, nor
+    /// do all that may be in flight; with `Duration::MAX` nothing else is acknowledged before the source ends.
     pub ack_interval: Duration,
-    /// How often the leases of the records in flight are extended. Defaults to `None`: every third of the
-    /// [lease](super::Inbox::lease), or every 10 s if the inbox does not tell its lease. Zero means never, for records that
-    /// are always processed well within their lease.
+    /// The interval at which the leases of the records in flight are extended. Defaults to `None`: every third of the
+    /// [lease](super::Inbox::lease), or every 10 s if the inbox does not tell its lease. Zero means never, for records
+    /// that are always processed well within their lease.
     ///
     /// Must be at most a third of the lease, so that a lease still holds if one call fails or is late.
     pub keep_alive: Option<Duration>,
-    /// How many times a record is given out before it is put aside: from then on it is an error item of kind
-    /// [`Failed`](crate::ErrorKind::Failed) whose source is [`TooManyDeliveries`](super::TooManyDeliveries), and carries the
-    /// record. Defaults to `None`, no limit. For records that kill the process.
+    /// The number of times that a record is delivered before it is set aside: from then on it is an error item of kind
+    /// [`Failed`](crate::ErrorKind::Failed) whose source is [`TooManyDeliveries`](super::TooManyDeliveries), and
+    /// carries the record. Defaults to `None`, no limit. For records that kill the process.
     ///
     /// It counts crashes of others, too: a record may have been in flight each time without being at fault. So do not
     /// choose it too small; 5 is a good value.

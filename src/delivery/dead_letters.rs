@@ -7,7 +7,7 @@ use crate::operators::{Custom, DeadLetter};
 use crate::stage::operator::{Emit, Operator};
 use crate::stream::Stream;
 
-/// A record that a store gave out, and that can be written to the same store again with other headers.
+/// Describes a record that a store delivered, and that can be written to the same store again with other headers.
 ///
 /// Implement it for the record of an [`Inbox`](super::Inbox), so that failed records can be
 /// [put aside](Stream::into_records) and [replayed](Stream::replay).
@@ -15,21 +15,21 @@ pub trait StoredRecord: Send + 'static {
     /// What an [`Outbox`](super::Outbox) of the same store takes.
     type New: Send + 'static;
 
-    /// The topic, stream or table that the record comes from.
+    /// Returns the topic, stream or table that the record comes from.
     fn topic(&self) -> &str;
 
-    /// The position of the record in its topic, as text.
+    /// Returns the position of the record in its topic, as text.
     fn position(&self) -> String;
 
-    /// The value of a header, if the record has it.
+    /// Returns the value of a header, if the record has it.
     fn header(&self, name: &str) -> Option<&[u8]>;
 
-    /// Makes the same record for an outbox: with its key, payload and headers, except the headers in `removed`, and with
-    /// those in `added`.
+    /// Creates the same record for an outbox: with its key, payload and headers, except the headers in `removed`, and
+    /// with those in `added`.
     fn rewrite(self, removed: &[&str], added: Vec<(&'static str, String)>) -> Self::New;
 }
 
-/// Why a record is a dead letter, and where it came from.
+/// Describes why a record is a dead letter, and where it came from.
 ///
 /// A dead letter is the failed record with its key, payload and headers as they were, and these headers added. All values
 /// are text; numbers are decimal.
@@ -52,28 +52,28 @@ pub struct Failure {
     pub reason: String,
     /// The stage in which the record failed.
     pub stage: String,
-    /// How many attempts were made: see [`StreamError::attempts`].
+    /// The number of attempts that were made: see [`StreamError::attempts`].
     pub attempts: u32,
     /// The topic that the record came from.
     pub topic: String,
     /// The position of the record in that topic.
     pub position: String,
-    /// How many times the record had been replayed before it failed.
+    /// The number of times that the record had been replayed before it failed.
     pub replays: u32,
 }
 
 impl Failure {
-    /// The header of [`reason`](Self::reason).
+    /// Names the header of [`reason`](Self::reason).
     pub const REASON: &str = "streamz-reason";
-    /// The header of [`stage`](Self::stage).
+    /// Names the header of [`stage`](Self::stage).
     pub const STAGE: &str = "streamz-stage";
-    /// The header of [`attempts`](Self::attempts).
+    /// Names the header of [`attempts`](Self::attempts).
     pub const ATTEMPTS: &str = "streamz-attempts";
-    /// The header of [`topic`](Self::topic).
+    /// Names the header of [`topic`](Self::topic).
     pub const TOPIC: &str = "streamz-topic";
-    /// The header of [`position`](Self::position).
+    /// Names the header of [`position`](Self::position).
     pub const POSITION: &str = "streamz-position";
-    /// The header of [`replays`](Self::replays). A replayed record keeps it, so that the next failure counts on.
+    /// Names the header of [`replays`](Self::replays). A replayed record keeps it, so that the next failure counts on.
     pub const REPLAYS: &str = "streamz-replays";
 
     const ALL: [&str; 6] = [Self::REASON, Self::STAGE, Self::ATTEMPTS, Self::TOPIC, Self::POSITION, Self::REPLAYS];
@@ -108,7 +108,7 @@ impl Failure {
         })
     }
 
-    /// The headers that describe the failure, for a dead letter in a format of your own.
+    /// Returns the headers that describe the failure, for a dead letter in a format of your own.
     pub fn headers(&self) -> Vec<(&'static str, String)> {
         let mut headers = vec![
             (Self::REASON, self.reason.clone()),
@@ -123,12 +123,12 @@ impl Failure {
         headers
     }
 
-    /// The dead letter: `record` with these headers, in place of those of an earlier failure.
+    /// Turns `record` into a dead letter: adds these headers, in place of those of an earlier failure.
     pub fn put_aside<R: StoredRecord>(&self, record: R) -> R::New {
         record.rewrite(&Self::ALL, self.headers())
     }
 
-    /// The record as it was before it failed, with one more replay in [`REPLAYS`](Self::REPLAYS).
+    /// Returns the record as it was before it failed, with one more replay in [`REPLAYS`](Self::REPLAYS).
     pub fn replay<R: StoredRecord>(&self, letter: R) -> R::New {
         let replays = self.replays.saturating_add(1);
         letter.rewrite(&Self::ALL, vec![(Self::REPLAYS, replays.to_string())])
@@ -164,7 +164,8 @@ fn reason(error: &StreamError) -> String {
 }
 
 impl DeadLetter {
-    /// Makes a record of it, to be written to a topic of dead letters: the failed record with the headers of a [`Failure`].
+    /// Turns the dead letter into a record for a topic of dead letters: the failed record with the headers of a
+    /// [`Failure`].
     ///
     /// # Errors
     /// The letter itself, if it does not carry an `R`: the record failed after it had become something else, or another

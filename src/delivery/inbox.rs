@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::error::{BoxError, PanicMessage};
 use crate::panic;
 
-/// Where records come from that must not be lost: a queue, log or table that keeps a record until it has been
-/// acknowledged, and gives it out again if it was not.
+/// Reads records that must not be lost from a queue, log or table, which keeps a record until it has been acknowledged,
+/// and delivers it again if it was not.
 ///
 /// Implement it for a store of your own. [`Stream::deliver`](crate::Stream::deliver) calls it from one thread, and its
 /// [`Acker`] from another.
@@ -20,8 +20,8 @@ pub trait Inbox: Send + 'static {
     /// The way back to the store.
     type Acker: Acker<Receipt = Self::Receipt>;
 
-    /// Takes up to `max` records, and adds them to `records` in the order of the store. If there are none, waits for up to
-    /// `wait`, and returns as soon as there are some.
+    /// Fetches up to `max` records, and adds them to `records` in the order of the store. If there are none, waits for
+    /// up to `wait`, and returns as soon as there are some.
     ///
     /// The store does not give a record to anyone else before it was given back, or its lease has expired. While this
     /// blocks, the pipeline cannot be cancelled, so it must not take much longer than `wait`.
@@ -37,52 +37,53 @@ pub trait Inbox: Send + 'static {
         records: &mut Vec<Delivery<Self::Record, Self::Receipt>>,
     ) -> Result<(), StoreError>;
 
-    /// Whether there will never be any more records: the stream then ends. Asked after each fetch. Defaults to `false`.
+    /// Returns whether there will be no more records, so that the stream ends. Called after each fetch. Defaults to
+    /// `false`.
     fn is_exhausted(&self) -> bool {
         false
     }
 
-    /// How long the store keeps a record for this consumer without hearing from it. [`Stream::deliver`](crate::Stream::deliver)
-    /// then has leases [extended](Acker::keep_alive) in time, and refuses a
-    /// [`keep_alive`](super::DeliveryConfig::keep_alive) that is too long. Asked once, when the stream is made. Defaults to
-    /// `None`: the store has no leases, or they have no fixed length.
+    /// Returns how long the store reserves a record for this consumer without hearing from it.
+    /// [`Stream::deliver`](crate::Stream::deliver) then has leases [extended](Acker::keep_alive) in time, and refuses a
+    /// [`keep_alive`](super::DeliveryConfig::keep_alive) that is too long. Asked once, when the stream is made.
+    /// Defaults to `None`: the store has no leases, or they have no fixed length.
     fn lease(&self) -> Option<Duration> {
         None
     }
 
-    /// The way back to the store, which is used on a thread of its own. Called once, when the stream is made.
+    /// Returns the acker of the store, which is used on a thread of its own. Called once, when the stream is created.
     ///
     /// # Errors
     /// If the store cannot be reached: [`Stream::deliver`](crate::Stream::deliver) then fails.
     fn acker(&mut self) -> Result<Self::Acker, StoreError>;
 }
 
-/// A record as the store gave it out.
+/// Holds a record as the store delivered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delivery<R, P> {
     /// The record.
     pub record: R,
-    /// What the store needs to acknowledge it.
+    /// The receipt with which the store acknowledges the record.
     pub receipt: P,
-    /// How many times the store has given it out, this time included. 1 if the store does not count.
+    /// The number of times that the store has delivered the record, including this time. 1 if the store does not count.
     pub attempt: u32,
 }
 
 impl<R, P> Delivery<R, P> {
-    /// A record that is given out for the first time.
+    /// Creates a delivery for the first time.
     pub fn new(record: R, receipt: P) -> Self {
         Self { record, receipt, attempt: 1 }
     }
 
-    /// Sets how many times the record has been given out.
+    /// Sets how many times the record has been delivered.
     pub fn with_attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
         self
     }
 }
 
-/// Tells a store what became of its records.
+/// Reports the outcome of records to their store.
 ///
 /// All calls come from one thread of the pipeline. A call may block; records wait for it only when
 /// [`max_unacked`](super::DeliveryConfig::max_unacked) is reached.
@@ -90,8 +91,8 @@ pub trait Acker: Send + 'static {
     /// As of the [`Inbox`].
     type Receipt;
 
-    /// Acknowledges records: they have been processed, and are not given out again. Takes out of `receipts` what has been
-    /// acknowledged; what is left when it fails is tried again.
+    /// Acknowledges records that have been processed, so that they are not delivered again. Removes acknowledged
+    /// receipts from `receipts`; those left after a failure are tried again.
     ///
     /// The receipts of one fetch may come in any order and in several calls.
     ///
@@ -100,7 +101,7 @@ pub trait Acker: Send + 'static {
     /// [permanent](StoreError::permanent) one cancels the pipeline.
     fn acknowledge(&mut self, receipts: &mut Vec<Self::Receipt>) -> Result<(), StoreError>;
 
-    /// Gives records back that were not processed, so that they are given out again at once instead of when their lease
+    /// Gives back records that were not processed, so that they are delivered again at once instead of when their lease
     /// expires. Does nothing by default.
     ///
     /// # Errors
@@ -120,7 +121,7 @@ pub trait Acker: Send + 'static {
     }
 }
 
-/// What went wrong in a store, and whether it is worth trying again.
+/// Describes an error of a store, and whether to try again.
 ///
 /// It shows as the error it was made of. That one should name the store, the stream and, if there is one, the position.
 pub struct StoreError {
@@ -136,29 +137,31 @@ enum Kind {
 }
 
 impl StoreError {
-    /// The same call may succeed later: the server is down, the file is locked, the disk is full.
+    /// Creates an error after which the same call may succeed later: the server is down, the file is locked, the disk
+    /// is full.
     pub fn transient(reason: impl Into<BoxError>) -> Self {
         Self { kind: Kind::Transient, reason: reason.into() }
     }
 
-    /// It will not: the password is wrong, the key is not a stream, the table is missing.
+    /// Creates an error after which the same call will never succeed: the password is wrong, the key is not a stream,
+    /// the table is missing.
     pub fn permanent(reason: impl Into<BoxError>) -> Self {
         Self { kind: Kind::Permanent, reason: reason.into() }
     }
 
-    /// An [`Outbox`](super::Outbox) will never take the record at this index of the batch, as [`write`](super::Outbox::write)
-    /// has left it: it is too large, or not allowed. The others of the batch may be written. From an inbox or an acker, it
-    /// counts as [permanent](Self::permanent).
+    /// Creates an error for a record that an [`Outbox`](super::Outbox) will never take, at this index of the batch as
+    /// [`write`](super::Outbox::write) has left it: it is too large, or not allowed. The others of the batch may be
+    /// written. From an inbox or an acker, it counts as [permanent](Self::permanent).
     pub fn refused(index: usize, reason: impl Into<BoxError>) -> Self {
         Self { kind: Kind::Refused(index), reason: reason.into() }
     }
 
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         self.kind == Kind::Transient
     }
 
-    /// The index in the batch of the record that the store [refuses](Self::refused).
+    /// Returns the index in the batch of the record that the store [refuses](Self::refused).
     pub fn refused_index(&self) -> Option<usize> {
         match self.kind {
             Kind::Refused(index) => Some(index),
@@ -166,7 +169,7 @@ impl StoreError {
         }
     }
 
-    /// The error that it was made of.
+    /// Returns the error that was given as the reason.
     pub fn into_reason(self) -> BoxError {
         self.reason
     }

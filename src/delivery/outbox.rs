@@ -14,7 +14,7 @@ use crate::stage::{Emit, Operator};
 use crate::stream::start::{Registered, spawn_driver};
 use crate::stream::{Stage, Stream};
 
-/// Where records go that must not be lost: a store that has kept what it was given when `write` returns.
+/// Writes records that must not be lost to a store, which has saved them when `write` returns.
 ///
 /// [`Stream::deliver_to`](crate::Stream::deliver_to) and [`Stream::deliver_through`](crate::Stream::deliver_through) write
 /// batches to it. What came from an [`Inbox`](super::Inbox) is
@@ -47,7 +47,7 @@ impl<O: Outbox + ?Sized> Outbox for &mut O {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Writes the items to a store, in batches, on the calling thread; returns how many there were. Stops the pipeline at
+    /// Writes the items to a store, in batches, on the calling thread, and returns their number. Stops the pipeline at
     /// the first error item, as [`try_for_each`](Self::try_for_each) does.
     ///
     /// Together with [`deliver`](Self::deliver): a record is acknowledged at its source when what was made of it has been
@@ -78,8 +78,8 @@ impl<T: Send + 'static> Stream<T> {
         Ok(written)
     }
 
-    /// Writes the items to a store, in batches, on a thread of its own, and continues with how many records of each batch
-    /// were written. Stage name: `write`.
+    /// Writes the items to a store, in batches, on a thread of its own, and emits the number of records written in each
+    /// batch. Stage name: `write`.
     ///
     /// As [`deliver_to`](Self::deliver_to), but a record that the store [refuses](StoreError::refused) becomes an error item of
     /// kind [`Failed`](ErrorKind::Failed) that carries the record, and error items of the input pass. So

@@ -13,7 +13,7 @@ use crate::pipeline::CancelToken;
 use crate::stage::operator::{Emit, Operator};
 use crate::stream::Stream;
 
-/// Which dead letters [`Stream::replay`] replays, and how many.
+/// Selects which dead letters [`Stream::replay`] replays, and how many.
 #[must_use = "it does nothing until it is given to `Stream::replay`"]
 pub struct Replay<R> {
     filter: Option<Filter<R>>,
@@ -30,7 +30,7 @@ impl<R> Default for Replay<R> {
 }
 
 impl<R> Replay<R> {
-    /// All dead letters.
+    /// Replays all dead letters.
     pub fn new() -> Self {
         Self::default()
     }
@@ -68,7 +68,7 @@ impl<R> fmt::Debug for Replay<R> {
     }
 }
 
-/// The reason of an error item for a record that has no headers of a [`Failure`].
+/// Reports a record without the headers of a [`Failure`], as the reason of its error item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "it is not a dead letter: it has no header `{}`, `{}` or `{}`",
@@ -165,8 +165,8 @@ impl<R: StoredRecord> Operator for Replayed<R> {
 }
 
 impl<R: Send + 'static> Stream<R> {
-    /// The records of an inbox of dead letters, as they were before they failed, to be written to the topic that they came
-    /// from: with [`deliver_to`](Self::deliver_to), which returns how many were replayed.
+    /// Reads dead letters from an inbox and emits the records as they were before they failed, to be written to the
+    /// topic that they came from: with [`deliver_to`](Self::deliver_to), which returns how many were replayed.
     ///
     /// A letter is acknowledged after its record has been written, so each is replayed at least once. The replayed record
     /// has the key, payload and headers of the failed one. [`Failure::REPLAYS`] counts its replays, so that a filter can

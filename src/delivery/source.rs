@@ -21,15 +21,15 @@ use crate::stream::Stream;
 use crate::stream::origin::Site;
 use crate::trace::event;
 
-/// The reason of an error item for a record that has been given out more than
-/// [`max_deliveries`](DeliveryConfig::max_deliveries) times.
+/// Reports a record that has been delivered more than [`max_deliveries`](DeliveryConfig::max_deliveries) times, as the
+/// reason of its error item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("delivered {attempt} times, and allowed {most}")]
 #[non_exhaustive]
 pub struct TooManyDeliveries {
-    /// How many times the store has given it out.
+    /// The number of times that the store has delivered the record.
     pub attempt: u32,
-    /// How many times it was to be tried.
+    /// The greatest number of deliveries that was allowed.
     pub most: u32,
 }
 
@@ -222,8 +222,8 @@ impl<I: Inbox> Feed for Records<I> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// The records of an [`Inbox`], each of which is acknowledged when all that was made of it has been processed: by the
-    /// end of the stream, whatever stands between.
+    /// Emits the records of an [`Inbox`], each of which is acknowledged when everything made from it has been
+    /// processed: by the sink, whatever operators are in between.
     ///
     /// Two threads belong to it: one fetches, the other one acknowledges, and has a task of its own in the
     /// [`Report`](crate::Report), `deliver-ack`: records *received* there have been processed or lost, those *delivered* have been

@@ -13,7 +13,7 @@ use crate::pipeline::name::checked;
 use crate::stage::Pass;
 use crate::stage::erased::ErasedOperator;
 
-/// A stage as a value whose type says only what it takes and makes; made by [`Processor::boxed_stage`].
+/// Erases the type of a stage except for its input and output; made by [`Processor::boxed_stage`].
 ///
 /// A [`BoxProcessor`](crate::BoxProcessor) has threads of its own. A `BoxStage` can share one with others, so a pipeline that
 /// is put together at run time, as from a configuration file, can run its cheap steps on one thread.
@@ -61,7 +61,8 @@ impl<In: Send + 'static, Out: Send + 'static> BoxStage<In, Out> {
 }
 
 impl<T: Send + 'static> BoxStage<T, T> {
-    /// One stage of several, which share a thread; `name` is that of the whole. Of no stages it is one that passes everything on.
+    /// Fuses several stages into one, which share a thread; `name` is the name of the whole. With no stages, the result
+    /// forwards everything.
     ///
     /// Stages of different types are fused one by one: `first.fuse(second).boxed_stage()`.
     ///

@@ -106,7 +106,7 @@ impl<T: Send + 'static> Stream<T> {
 }
 
 impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
-    /// As [`Stream::for_each`], after the steps.
+    /// Runs the steps, then does what [`Stream::for_each`] does.
     #[track_caller]
     pub fn for_each(self, mut f: impl FnMut(Result<C::Out>)) -> Result<Tally> {
         let mut reader = self.read("for_each");
@@ -122,7 +122,7 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
         }
     }
 
-    /// As [`Stream::try_for_each`], after the steps.
+    /// Runs the steps, then does what [`Stream::try_for_each`] does.
     #[track_caller]
     pub fn try_for_each<E: Into<BoxError>>(self, mut f: impl FnMut(C::Out) -> Result<(), E>) -> Result<Tally> {
         let mut reader = self.read("try_for_each");
@@ -148,31 +148,31 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
         }
     }
 
-    /// As [`Stream::collect`], after the steps.
+    /// Runs the steps, then does what [`Stream::collect`] does.
     #[track_caller]
     pub fn collect<B: FromIterator<C::Out>>(self) -> Result<B> {
         self.consume_as("collect", |items| items.collect())
     }
 
-    /// As [`Stream::fold`], after the steps.
+    /// Runs the steps, then does what [`Stream::fold`] does.
     #[track_caller]
     pub fn fold<A>(self, init: A, f: impl FnMut(A, C::Out) -> A) -> Result<A> {
         self.consume_as("fold", |items| items.fold(init, f))
     }
 
-    /// As [`Stream::reduce`], after the steps.
+    /// Runs the steps, then does what [`Stream::reduce`] does.
     #[track_caller]
     pub fn reduce(self, f: impl FnMut(C::Out, C::Out) -> C::Out) -> Result<Option<C::Out>> {
         self.consume_as("reduce", |items| items.reduce(f))
     }
 
-    /// As [`Stream::count`], after the steps.
+    /// Runs the steps, then does what [`Stream::count`] does.
     #[track_caller]
     pub fn count(self) -> Result<u64> {
         self.consume_as("count", |items| items.fold(0, |count, _| count + 1))
     }
 
-    /// As [`Stream::first`], after the steps.
+    /// Runs the steps, then does what [`Stream::first`] does.
     #[track_caller]
     pub fn first(self) -> Result<Option<C::Out>> {
         self.consume_as("first", |mut items| items.next())

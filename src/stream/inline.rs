@@ -17,8 +17,8 @@ use crate::stage::input::{Feed, Input};
 use crate::stage::reader::{Reader, Running};
 use crate::stage::thread::StageThread;
 
-/// Steps that run on the thread of whoever takes what comes out: the way to save a hop where the work between two hops
-/// would be less than the hop.
+/// Runs steps on the thread of their consumer, which saves a hop between threads where the steps would cost less than
+/// the hop.
 ///
 /// A piece begins with a stream ([`Stream::inline`]) or with a source ([`Inline::from_iter`], [`Inline::lines`]). Then come
 /// steps, by the same shorthands as those of a stream, or [`with`](Self::with) any single-threaded stage. It ends in one of
@@ -65,7 +65,7 @@ pub struct Inline<O, C> {
     name: Option<Cow<'static, str>>,
 }
 
-/// What an [`Inline`] piece begins with: a [`Stream`], or a source. Sealed.
+/// Provides the input of an [`Inline`] piece: a [`Stream`], or a source. Sealed.
 #[allow(private_bounds)] // by which it is sealed
 pub trait Origin: Open<Made = <Self as Origin>::Item> {
     /// What comes out of it.
@@ -82,13 +82,13 @@ pub(crate) trait Open {
     fn open(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> (Registered, Self::Feed);
 }
 
-/// The items of an iterator, as the beginning of an [`Inline`] piece.
+/// Starts an [`Inline`] piece with the items of an iterator.
 pub struct FromIter<I> {
     items: I,
     token: CancelToken,
 }
 
-/// The lines of a reader, as the beginning of an [`Inline`] piece.
+/// Starts an [`Inline`] piece with the lines of a reader.
 pub struct FromLines<R, T = String> {
     reader: LineReader<R>,
     token: CancelToken,
@@ -154,8 +154,8 @@ impl<R: BufRead + Send + 'static, T: FromLine> Open for FromLines<R, T> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// What follows runs on the thread of the sink, or of the stage that it is made into: an [`Inline`] piece. It has the
-    /// [name](Self::named) that the stream was given.
+    /// Runs the following steps on the thread of the sink, or of the stage that they become: an [`Inline`] piece. It
+    /// has the [name](Self::named) that the stream was given.
     pub fn inline(self) -> Inline<Self, NoSteps<T>> {
         let mut origin = self;
         let name = origin.take_name();
@@ -168,7 +168,7 @@ where
     I: Iterator + Send + 'static,
     I::Item: Send + 'static,
 {
-    /// Begins with the items of an iterator; otherwise as [`Stream::from_iter`].
+    /// Starts with the items of an iterator; otherwise as [`Stream::from_iter`].
     pub fn from_iter(cancel: &CancelToken, items: impl IntoIterator<IntoIter = I, Item = I::Item>) -> Self {
         let origin = FromIter { items: items.into_iter(), token: cancel.clone() };
         Inline { origin, chain: NoSteps::new(), steps: StepNames::default(), name: None }
@@ -176,14 +176,14 @@ where
 }
 
 impl<R: BufRead + Send + 'static> Inline<FromLines<R>, NoSteps<String>> {
-    /// Begins with the lines of a reader; otherwise as [`Stream::lines`].
+    /// Starts with the lines of a reader; otherwise as [`Stream::lines`].
     pub fn lines(cancel: &CancelToken, reader: impl IntoLineReader<Reader = R>) -> Self {
         Self::from_lines(cancel, reader)
     }
 }
 
 impl<R: BufRead + Send + 'static> Inline<FromLines<R, Line>, NoSteps<Line>> {
-    /// Begins with the lines of a reader; otherwise as [`Stream::byte_lines`].
+    /// Starts with the lines of a reader; otherwise as [`Stream::byte_lines`].
     pub fn byte_lines(cancel: &CancelToken, reader: impl IntoLineReader<Reader = R>) -> Self {
         Self::from_lines(cancel, reader)
     }

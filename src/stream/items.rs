@@ -10,7 +10,7 @@ use crate::error::{Result, StreamError};
 use crate::pipeline::Cause;
 use crate::stage::reader::Reader;
 
-/// The items of a stream up to its first error; given to the closure of [`Stream::consume`].
+/// Iterates over the items of a stream up to its first error, in the closure of [`Stream::consume`].
 ///
 /// Methods that take the whole iterator by value, such as `sum` and `for_each`, are the fastest: with them, the closure is called
 /// from within the loop that reads the stream. It yields nothing more once it has returned `None`.
@@ -22,8 +22,8 @@ pub struct Items<'a, O: Origin, C: Chain<In = O::Item>> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Gives the items to `f` as an [`Iterator`], on the calling thread, and returns what `f` returns: for `sum`, `min`, `max`,
-    /// `last`, `find`, `any`, `partition`, and the methods of other crates.
+    /// Passes the items to `f` as an [`Iterator`], on the calling thread, and returns the result of `f`: for `sum`,
+    /// `min`, `max`, `last`, `find`, `any`, `partition`, and the methods of other crates.
     ///
     /// The iterator ends at the first error, which is then returned in place of the result of `f`. If `f` returns before
     /// the end, the stream is dropped, so that its sources stop. It is to a stream what itertools' `process_results` is to an
@@ -74,7 +74,7 @@ impl<T: Send + 'static> Stream<T> {
 }
 
 impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
-    /// As [`Stream::consume`], after the steps.
+    /// Runs the steps, then does what [`Stream::consume`] does.
     #[track_caller]
     pub fn consume<R>(self, f: impl FnOnce(Items<'_, O, C>) -> R) -> Result<R> {
         self.consume_as("consume", f)

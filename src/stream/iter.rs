@@ -12,8 +12,8 @@ use crate::stage::input::Input;
 use crate::stage::reader::Reader;
 use crate::stage::thread::StageThread;
 
-/// Iterates over a stream on the calling thread: yields items and error items, and for a stream that was cut one last
-/// error. Dropping it drops the stream.
+/// Iterates over a stream on the calling thread: yields items and error items, and one last error if the stream was
+/// cut. Dropping it drops the stream.
 #[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct IntoIter<T: Send + 'static> {
     /// `None` once the stream has ended.

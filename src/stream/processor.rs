@@ -12,7 +12,7 @@ use crate::pipeline::name::checked;
 use crate::stage::Operator;
 use crate::stage::fuse::FusedOperator;
 
-/// Turns a stream into another: one stage of a pipeline, or several behind one name.
+/// Turns a stream into another one: as one stage of a pipeline, or as several behind one name.
 ///
 /// A processor is configured once and may be used many times; each call of [`process`](Self::process) starts a run of
 /// its own, with its own threads and state.
@@ -43,10 +43,10 @@ pub trait Processor: Send + Sync + 'static {
     #[track_caller]
     fn process(&self, cancel: &CancelToken, input: Stream<Self::In>) -> Stream<Self::Out>;
 
-    /// The name that the stage has in reports and errors, and that its threads carry.
+    /// Returns the name of the stage in reports and errors, and of its threads.
     fn name(&self) -> &str;
 
-    /// One processor of two, each with its own threads.
+    /// Chains two processors into one; each keeps its own threads.
     fn then<P>(self, next: P) -> Then<Self, P>
     where
         Self: Sized,
@@ -55,7 +55,7 @@ pub trait Processor: Send + Sync + 'static {
         Then::new(self, next)
     }
 
-    /// One stage of two that share a single thread: for steps too cheap to deserve one each.
+    /// Fuses two stages into one on a single thread: for steps too cheap for a thread each.
     ///
     /// The hop between the two then costs a function call. The report shows both as steps of one stage.
     ///
@@ -70,8 +70,8 @@ pub trait Processor: Send + Sync + 'static {
         Fused::new(self, next)
     }
 
-    /// The stage as a value whose type says only what it takes and makes, for pipelines whose steps are known at run time only.
-    /// It can still be [fused](Self::fuse); see [`BoxStage`].
+    /// Erases the type of the stage except for its input and output, for pipelines whose steps are known only at run
+    /// time. It can still be [fused](Self::fuse); see [`BoxStage`].
     fn boxed_stage(self) -> BoxStage<Self::In, Self::Out>
     where
         Self: Sized + Stage,
@@ -79,7 +79,7 @@ pub trait Processor: Send + Sync + 'static {
         BoxStage::new(self)
     }
 
-    /// The processor as a trait object, for places that hold processors of different types.
+    /// Boxes the processor as a trait object, for places that hold processors of different types.
     fn boxed(self) -> BoxProcessor<Self::In, Self::Out>
     where
         Self: Sized,
@@ -88,7 +88,7 @@ pub trait Processor: Send + Sync + 'static {
     }
 }
 
-/// A processor that is an [`Operator`] on one thread, and so can be fused with others.
+/// Runs an [`Operator`] on one thread, and so can be fused with other stages.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `Stage`: a processor with one thread, which can be fused",
     note = "pools, routers and processors of several stages have threads of their own: to put one behind another, use `then`",
@@ -98,10 +98,10 @@ pub trait Stage: Processor {
     /// The state machine.
     type Op: Operator<In = Self::In, Out = Self::Out>;
 
-    /// A fresh state machine, for one run.
+    /// Creates the operator for one run.
     fn start(&self) -> Self::Op;
 
-    /// How many items may wait in its output; `None` for the pipeline's default.
+    /// Returns how many items may wait in the output; `None` for the pipeline's default.
     fn capacity(&self) -> Option<usize> {
         None
     }
@@ -121,7 +121,7 @@ pub trait Stage: Processor {
     }
 }
 
-/// A processor as a trait object.
+/// Boxes a processor as a trait object.
 pub type BoxProcessor<In, Out> = Box<dyn Processor<In = In, Out = Out>>;
 
 impl<P: Processor + ?Sized> Processor for Box<P> {
@@ -158,7 +158,7 @@ impl<In: Send + 'static, Out: Send + 'static> fmt::Debug for dyn Processor<In = 
     }
 }
 
-/// Two processors, one after the other; made by [`Processor::then`].
+/// Chains two processors; made by [`Processor::then`].
 #[derive(Debug, Clone)]
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct Then<A, B> {
@@ -189,7 +189,7 @@ impl<A: Processor, B: Processor<In = A::Out>> Processor for Then<A, B> {
     }
 }
 
-/// Two stages on one thread; made by [`Processor::fuse`].
+/// Runs two stages on one thread; made by [`Processor::fuse`].
 #[derive(Debug, Clone)]
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct Fused<A, B> {
@@ -262,7 +262,7 @@ impl<A: Stage, B: Stage<In = A::Out>> Stage for Fused<A, B> {
     }
 }
 
-/// A processor from a closure that builds its stages; the way to give a part of a pipeline a name and a type.
+/// Builds a processor from a closure that builds its stages, which gives a part of a pipeline a name and a type.
 ///
 /// ```
 /// use streamz::{Pipeline, ProcessorFn, Processor, Stream};
@@ -288,7 +288,7 @@ impl<In, Out, F> ProcessorFn<In, Out, F>
 where
     F: Fn(&CancelToken, Stream<In>) -> Stream<Out> + Send + Sync + 'static,
 {
-    /// A processor called `name` that is what `build` makes of a stream.
+    /// Creates a processor named `name` whose stages `build` builds.
     ///
     /// # Panics
     /// If `name` contains a NUL byte.

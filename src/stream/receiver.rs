@@ -31,7 +31,7 @@ use crate::stage::thread::{StageThread, cut_error, spawn_error};
 use crate::trace::event;
 
 impl<T: Send + 'static> Stream<T> {
-    /// Turns the stream into a crossbeam channel of the given capacity, for `select!` over it and other channels.
+    /// Turns the stream into a crossbeam channel of the given capacity, for a `select!` with other channels.
     ///
     /// A thread of the pipeline sends the items to the channel. When the channel is disconnected, [`StreamReceiver::cut`]
     /// tells whether the stream was complete.
@@ -257,7 +257,7 @@ impl Drop for Handle {
     }
 }
 
-/// A stream as a crossbeam channel; made by [`Stream::into_receiver`].
+/// Receives a stream through a crossbeam channel; made by [`Stream::into_receiver`].
 ///
 /// It has the methods of the [`Receiver`], and dereferences to it for code that takes one, such as `select!`. Clones share
 /// the channel: each item goes to one of them.
@@ -278,19 +278,19 @@ pub struct StreamReceiver<T> {
 }
 
 impl<T> StreamReceiver<T> {
-    /// Why the stream was cut, once the channel is disconnected; `None` if it was complete.
+    /// Returns why the stream was cut, once the channel is disconnected; `None` if it was complete.
     pub fn cut(&self) -> Option<StreamError> {
         self.cut.get().cloned()
     }
 
-    /// Stops what feeds the stream, although clones may be left. They receive what is in the channel; then it is
-    /// disconnected, and [`cut`](Self::cut) gives an error of kind [`Cancelled`](crate::ErrorKind::Cancelled) unless the
-    /// stream had ended before.
+    /// Stops the stages that feed the stream, even if clones are left. They receive what is in the channel; then it is
+    /// disconnected, and [`cut`](Self::cut) gives an error of kind [`Cancelled`](crate::ErrorKind::Cancelled) unless
+    /// the stream had ended before.
     pub fn close(self) {
         self.handle.interest.end();
     }
 
-    /// Receives the next item; waits for it. See [`Receiver::recv`].
+    /// Receives the next item, waiting for it. See [`Receiver::recv`].
     pub fn recv(&self) -> Result<Result<T>, RecvError> {
         self.receiver.recv()
     }
@@ -300,12 +300,12 @@ impl<T> StreamReceiver<T> {
         self.receiver.try_recv()
     }
 
-    /// Receives the next item; waits for it up to `timeout` of real time. See [`Receiver::recv_timeout`].
+    /// Receives the next item, waiting up to `timeout` of real time. See [`Receiver::recv_timeout`].
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Result<T>, RecvTimeoutError> {
         self.receiver.recv_timeout(timeout)
     }
 
-    /// Receives the next item; waits for it until `deadline`, in real time. See [`Receiver::recv_deadline`].
+    /// Receives the next item, waiting until `deadline` of real time. See [`Receiver::recv_deadline`].
     pub fn recv_deadline(&self, deadline: Instant) -> Result<Result<T>, RecvTimeoutError> {
         self.receiver.recv_deadline(deadline)
     }

@@ -16,7 +16,7 @@ use crate::pipeline::stats::StageStats;
 use crate::pipeline::{CancelToken, Drain};
 use crate::stage::thread::noted_cut;
 
-/// The pushing end of a stream made by [`Stream::channel`](crate::Stream::channel).
+/// Sends items into a stream; made by [`Stream::channel`](crate::Stream::channel).
 ///
 /// The stream ends when the last clone is dropped, when [`finish`](Self::finish) is called on any, or when the pipeline
 /// is drained; from then on, items are given back. A thread that panics while it holds the last clone cuts the
@@ -35,25 +35,25 @@ struct Shared<T> {
     stamper: Stamper,
 }
 
-/// An item that could not be sent, and why.
+/// Returns an item that could not be sent, and says why.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError<T> {
-    /// Nobody takes items any more: the consumer is gone, the stream was ended, or the pipeline is drained or cancelled.
+    /// The stream takes no more items: its consumer is gone, it was ended, or the pipeline is drained or cancelled.
     Closed(T),
     /// There was no room, at once or within the time allowed.
     Full(T),
 }
 
 impl<T> SendError<T> {
-    /// The item.
+    /// Returns the item.
     pub fn into_inner(self) -> T {
         match self {
             SendError::Closed(item) | SendError::Full(item) => item,
         }
     }
 
-    /// Whether it may work later.
+    /// Returns whether the stream was full, so that sending may succeed later.
     pub fn is_full(&self) -> bool {
         matches!(self, SendError::Full(_))
     }
@@ -89,7 +89,7 @@ impl<T: Send + 'static> Sender<T> {
         Self { shared }
     }
 
-    /// Sends an item; waits for room.
+    /// Sends an item, waiting for room.
     ///
     /// # Errors
     /// The item, if the stream is closed, also while waiting.
@@ -105,7 +105,8 @@ impl<T: Send + 'static> Sender<T> {
         self.try_send_result(Ok(item)).map_err(data_back)
     }
 
-    /// Sends an item; waits for room up to `timeout`, by the pipeline's clock. A timeout too large to add never passes.
+    /// Sends an item, waiting for room up to `timeout`, by the pipeline's clock. A timeout too large to add never
+    /// passes.
     ///
     /// # Errors
     /// The item, if there was no room in time or the stream is closed.
@@ -114,7 +115,7 @@ impl<T: Send + 'static> Sender<T> {
         self.send_result(Ok(item), limit).map_err(data_back)
     }
 
-    /// Sends an error item, for whoever reads from a source that can fail; waits for room.
+    /// Sends an error item, waiting for room: for a source of your own that can fail.
     ///
     /// # Errors
     /// The error, if the stream is closed, also while waiting.
@@ -130,13 +131,13 @@ impl<T: Send + 'static> Sender<T> {
         self.try_send_result(Err(error)).map_err(error_back)
     }
 
-    /// Ends the stream after what was sent, although clones may be left.
+    /// Ends the stream after the items sent so far, even if clones are left.
     pub fn finish(self) {
         self.shared.edge.finish();
     }
 
-    /// Cuts the stream after what was sent, although clones may be left: for a source that has died of `reason`, and whose
-    /// items must not pass for all there are.
+    /// Cuts the stream after the items sent so far, even if clones are left: for a source that failed with `reason`,
+    /// whose items must not be mistaken for a complete input.
     ///
     /// The last error of the stream is of kind [`Cancelled`](crate::ErrorKind::Cancelled) and has `reason` as its source. The
     /// pipeline is not cancelled; its outcome is [`Cut`](crate::Outcome::Cut). Does nothing if the stream has ended.
@@ -159,12 +160,12 @@ impl<T: Send + 'static> Sender<T> {
         self.shared.cut(reason);
     }
 
-    /// Whether the stream takes no more items.
+    /// Returns whether the stream takes no more items.
     pub fn is_closed(&self) -> bool {
         self.shared.edge.is_closed() || self.shared.token.is_cancelled()
     }
 
-    /// The token of the stream.
+    /// Returns the token of the stream.
     pub fn token(&self) -> &CancelToken {
         &self.shared.token
     }

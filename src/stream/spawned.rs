@@ -17,8 +17,8 @@ use crate::stage::thread::StageThread;
 use crate::trace::event;
 
 impl<T: Send + 'static> Stream<T> {
-    /// Gives the stream to `end` on a thread that the pipeline owns, and returns a [`Task`] to wait for the result: for streams
-    /// that must be read at the same time.
+    /// Runs `end` with the stream on a thread that the pipeline owns, and returns a [`Task`] to wait for the result:
+    /// for streams that must be read at the same time.
     ///
     /// `end` may be any sink, with any steps before it, or a closure that reads the stream by hand. It returns `()` or a
     /// [`Result`](std::result::Result). An error stops what it would stop here: a sink cancels the stream's
@@ -57,8 +57,8 @@ impl<T: Send + 'static> Stream<T> {
         task
     }
 
-    /// As [`for_each`](Self::for_each) on a thread that the pipeline owns, for a stream that is read at the same time as
-    /// others and has no result. For one that has, see [`spawn`](Self::spawn).
+    /// Does what [`for_each`](Self::for_each) does, on a thread that the pipeline owns: for a stream that must be read
+    /// at the same time as others. For a result, use [`spawn`](Self::spawn).
     ///
     /// If the stream was cut, the last call of `f` receives the error that says why. A panic in `f` cancels the
     /// pipeline. If the thread cannot be started, the pipeline is cancelled, too, and `f` is not called.

@@ -11,7 +11,7 @@ use crate::pipeline::name::checked;
 use crate::stage::fuse::FusedOperator;
 use crate::stage::{Operator, Pass};
 
-/// The steps of one stage, being put together in [`Stream::stage`].
+/// Collects the steps of one stage, in the closure of [`Stream::stage`].
 ///
 /// It has the same shorthands as a [`Stream`], but a step added here shares the thread of the others.
 #[must_use = "steps are built up to be returned from the closure of `Stream::stage`"]
@@ -54,7 +54,7 @@ impl StepNames {
     }
 }
 
-/// What [`Steps`], or an [`Inline`](crate::Inline) piece, hold so far: nothing, or a stage. Sealed.
+/// Holds the steps so far of [`Steps`] or of an [`Inline`](crate::Inline) piece: none, or a stage. Sealed.
 #[allow(private_bounds)] // by which it is sealed
 pub trait Chain: Links<Takes = <Self as Chain>::In, Makes = <Self as Chain>::Out> {
     /// What goes into the first step.
@@ -83,7 +83,7 @@ pub(crate) trait Links {
     fn discard(self);
 }
 
-/// No step yet.
+/// Holds no step yet.
 #[derive(Debug)]
 pub struct NoSteps<T>(PhantomData<fn(T)>);
 
@@ -93,7 +93,7 @@ impl<T> NoSteps<T> {
     }
 }
 
-/// The steps so far, as one stage.
+/// Holds the steps so far, as one stage.
 #[derive(Debug)]
 pub struct Only<S>(S);
 
@@ -181,7 +181,7 @@ impl<C: Chain> Steps<C> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Adds one stage that is made of several steps on a single thread.
+    /// Adds one stage of several steps, which share a single thread.
     ///
     /// ```
     /// use streamz::{Pipeline, Stream};

@@ -73,10 +73,10 @@ pub struct Stream<T> {
     consumer: Option<Consumer>,
 }
 
-/// Why [`Stream::try_recv`] has nothing to give.
+/// Says why [`Stream::try_recv`] returned no item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TryRecvError {
-    /// Nothing is there now.
+    /// There is no item now.
     #[error("nothing to receive now")]
     Empty,
     /// The stream has ended.
@@ -84,10 +84,10 @@ pub enum TryRecvError {
     Ended,
 }
 
-/// Why [`Stream::recv_timeout`] has nothing to give.
+/// Says why [`Stream::recv_timeout`] returned no item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecvTimeoutError {
-    /// Nothing came in time.
+    /// No item arrived in time.
     #[error("nothing received in time")]
     Timeout,
     /// The stream has ended.
@@ -180,13 +180,13 @@ impl<T: Send + 'static> Stream<T> {
         (cancel.unnamed(), self)
     }
 
-    /// The token in whose scope the next stage is started.
+    /// Returns the token in whose scope the next stage is started.
     pub fn token(&self) -> &CancelToken {
         &self.token
     }
 
-    /// Narrows the scope of what follows: `cancel` may be cancelled alone, with all that is built on this stream from now
-    /// on.
+    /// Narrows the scope of the stages that follow: cancelling `cancel` stops only what is built on this stream from
+    /// now on.
     ///
     /// # Panics
     /// If `cancel` belongs to another pipeline than the stream, or to none.
@@ -269,8 +269,8 @@ impl<T: Send + 'static> Stream<T> {
 ///
 /// For a consumer that is not a sink: it takes each item itself, or through a channel.
 impl<T: Send + 'static> Stream<T> {
-    /// Takes the next item; waits for it. `None` at the end. The last thing before the end of a stream that was cut
-    /// is an error of kind [`Cancelled`](crate::ErrorKind::Cancelled).
+    /// Takes the next item, waiting for it. `None` at the end. A stream that was cut ends with an error of kind
+    /// [`Cancelled`](crate::ErrorKind::Cancelled).
     pub fn recv(&mut self) -> Option<Result<T>> {
         self.recv_within(Limit::Unlimited).ok()
     }
@@ -278,16 +278,15 @@ impl<T: Send + 'static> Stream<T> {
     /// Takes the next item if there is one now. Never blocks.
     ///
     /// # Errors
-    /// Tells apart that there is none now, and that the stream has ended.
+    /// If there is no item now, or the stream has ended.
     pub fn try_recv(&mut self) -> Result<Result<T>, TryRecvError> {
         self.poll()
     }
 
-    /// Takes the next item; waits for it up to `timeout`, by the pipeline's clock. A timeout too large to add never
-    /// passes.
+    /// Takes the next item, waiting up to `timeout` by the pipeline's clock. A timeout too large to add never passes.
     ///
     /// # Errors
-    /// Tells apart that there was none in time, and that the stream has ended.
+    /// If no item arrived in time, or the stream has ended.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Result<T>, RecvTimeoutError> {
         self.recv_within(Limit::after(timeout, self.token.clock()))
     }

@@ -116,7 +116,7 @@ impl<T> Sink<T> for Collected<T> {
 }
 
 impl<O: Operator> Harness<O> {
-    /// The operator of `stage`, freshly started, with room for any number of outputs.
+    /// Starts the operator of `stage`, with room for any number of outputs.
     pub fn new<S: Stage<Op = O>>(stage: &S) -> Self {
         let mut steps = Vec::new();
         stage.step_names(&mut steps);
@@ -150,7 +150,7 @@ impl<O: Operator> Harness<O> {
         self
     }
 
-    /// Gives the operator an item; if it is waiting for its time, when that has come.
+    /// Gives the operator an item, or holds it back while the operator waits for a time.
     ///
     /// # Panics
     /// If the operator still has more to say about what it was given before, and waits for room: no stage gives it an item
@@ -162,7 +162,8 @@ impl<O: Operator> Harness<O> {
         self.run();
     }
 
-    /// Gives the operator items at given times, counted from when the harness was made, and moves the time to each of them.
+    /// Gives the operator items at given times, counted from the creation of the harness, and moves the time to each of
+    /// them.
     ///
     /// # Panics
     /// If a time lies in the past, or as [`item`](Self::item).
@@ -174,7 +175,7 @@ impl<O: Operator> Harness<O> {
         }
     }
 
-    /// Gives the operator an error item; if it is waiting for its time, when that has come.
+    /// Gives the operator an error item, or holds it back while the operator waits for a time.
     ///
     /// # Panics
     /// As [`item`](Self::item).
@@ -185,7 +186,7 @@ impl<O: Operator> Harness<O> {
         self.run();
     }
 
-    /// Tells the operator that its input has ended; if it is waiting for its time, when that has come.
+    /// Tells the operator that its input has ended, or holds that back while the operator waits for a time.
     ///
     /// # Panics
     /// As [`item`](Self::item).
@@ -218,7 +219,7 @@ impl<O: Operator> Harness<O> {
         self.clock.advance(target - self.clock.now());
     }
 
-    /// Moves the time forward to `time`, counted from when the harness was made.
+    /// Moves the time forward to `time`, counted from the creation of the harness.
     ///
     /// # Panics
     /// If it lies in the past.
@@ -229,12 +230,12 @@ impl<O: Operator> Harness<O> {
         self.advance(by);
     }
 
-    /// Takes what the operator has emitted; makes room for more.
+    /// Takes what the operator has emitted, which makes room for more.
     pub fn outputs(&mut self) -> Vec<Result<O::Out>> {
         self.timed_outputs().into_iter().map(|(_, output)| output).collect()
     }
 
-    /// Takes what the operator has emitted, and when; makes room for more.
+    /// Takes what the operator has emitted and when, which makes room for more.
     pub fn timed_outputs(&mut self) -> Vec<(Duration, Result<O::Out>)> {
         let taken = self.out.items.drain(..).collect();
         self.has_more = false;
@@ -242,7 +243,7 @@ impl<O: Operator> Harness<O> {
         taken
     }
 
-    /// Takes what the operator has emitted; makes room for more.
+    /// Takes what the operator has emitted, which makes room for more.
     ///
     /// # Panics
     /// If there is an error item among it.
@@ -251,7 +252,7 @@ impl<O: Operator> Harness<O> {
         self.timed_items().into_iter().map(|(_, item)| item).collect()
     }
 
-    /// Takes what the operator has emitted, and when; makes room for more.
+    /// Takes what the operator has emitted and when, which makes room for more.
     ///
     /// # Panics
     /// If there is an error item among it.
@@ -264,22 +265,22 @@ impl<O: Operator> Harness<O> {
         self.timed_outputs().into_iter().map(unwrap).collect()
     }
 
-    /// Whether the operator has said that nothing more will come.
+    /// Returns whether the operator has finished.
     pub fn is_finished(&self) -> bool {
         self.out.closed
     }
 
-    /// How long from now until the operator wants to be woken.
+    /// Returns the time from now until the operator's next timer.
     pub fn next_wake(&self) -> Option<Duration> {
         self.turns.next_wake().map(|wake| wake.saturating_duration_since(self.clock.now()))
     }
 
-    /// The clock that the operator sees.
+    /// Returns the clock that the operator sees.
     pub fn clock(&self) -> &ManualClock {
         &self.clock
     }
 
-    /// The counters of each step.
+    /// Returns the counters of each step.
     pub fn steps(&self) -> Vec<StepReport> {
         self.out.context.stats.steps.iter().map(StepReport::of).collect()
     }

@@ -12,7 +12,7 @@ use crate::clock::ManualClock;
 use crate::error::Result;
 use crate::stream::Stream;
 
-/// The end of a pipeline under test: takes everything at once and notes the virtual time at which it came.
+/// Reads a pipeline under test to its end, and records the virtual time of each item.
 ///
 /// For tables of (time, item) in and (time, item) out: see [`TestSource::play`](crate::testing::TestSource::play), where
 /// there is an example. It reads on a thread of the pipeline, so that it sees what comes while the clock is moved over
@@ -37,7 +37,7 @@ impl<T> Drop for Ended<T> {
 }
 
 impl<T: Send + 'static> Recorder<T> {
-    /// A recorder at the end of `stream`.
+    /// Creates a recorder that reads `stream`.
     ///
     /// # Panics
     /// If the stream's pipeline is not on a [`ManualClock`], or has finished.
@@ -50,15 +50,15 @@ impl<T: Send + 'static> Recorder<T> {
         Self { shared, clock }
     }
 
-    /// Takes what has come since the last time, and the times at which it came. If the stream was cut, the error that says
-    /// so is the last.
+    /// Takes what has arrived since the last call, with the time of each item. If the stream was cut, the error of the
+    /// cut is the last.
     #[track_caller]
     pub fn timed_outputs(&self) -> Vec<(Duration, Result<T>)> {
         self.clock.settle();
         std::mem::take(&mut *self.shared.outputs.lock())
     }
 
-    /// Takes what has come since the last time, and the times at which it came.
+    /// Takes what has arrived since the last call, with the time of each item.
     ///
     /// # Panics
     /// If an error item is among it, or the stream was cut.
@@ -71,7 +71,7 @@ impl<T: Send + 'static> Recorder<T> {
         self.timed_outputs().into_iter().map(unwrap).collect()
     }
 
-    /// Takes the items that have come since the last time.
+    /// Takes the items that have arrived since the last call.
     ///
     /// # Panics
     /// If an error item is among them, or the stream was cut.
@@ -80,7 +80,7 @@ impl<T: Send + 'static> Recorder<T> {
         self.timed_items().into_iter().map(|(_, item)| item).collect()
     }
 
-    /// Whether the stream has ended, complete or cut.
+    /// Returns whether the stream has ended, complete or cut.
     #[track_caller]
     pub fn is_ended(&self) -> bool {
         self.clock.settle();

@@ -8,7 +8,7 @@ use crate::clock::ManualClock;
 use crate::error::StreamError;
 use crate::stream::{Stream, TryRecvError};
 
-/// The end of a pipeline under test: takes what a test expects, and names what came instead.
+/// Checks the output of a pipeline under test item by item, and reports what arrived instead of what was expected.
 ///
 /// Each call first lets the pipeline do all it can do at the present moment of its [`ManualClock`], then looks at what is
 /// there. None waits, none moves the time unless its name says so, and each panics at the caller's line if things are not
@@ -57,7 +57,7 @@ enum Came<T> {
 }
 
 impl<T: Send + 'static> TestSink<T> {
-    /// A sink at the end of `stream`.
+    /// Creates a sink that reads `stream`.
     ///
     /// # Panics
     /// If the stream's pipeline is not on a [`ManualClock`].
@@ -67,7 +67,7 @@ impl<T: Send + 'static> TestSink<T> {
         Self { stream, clock }
     }
 
-    /// The stream, for an end of another kind.
+    /// Returns the stream, for a sink of another kind.
     pub fn into_stream(self) -> Stream<T> {
         self.stream
     }
@@ -91,7 +91,7 @@ impl<T: Send + 'static> TestSink<T> {
 }
 
 impl<T: fmt::Debug + Send + 'static> TestSink<T> {
-    /// Expects an item, and gives it.
+    /// Expects an item, and returns it.
     ///
     /// # Panics
     /// If something else comes, or nothing.
@@ -130,7 +130,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
         expected.into_iter().for_each(|expected| self.expect_next(expected));
     }
 
-    /// Moves the time by `wait`; expects `expected` to come at that very moment, and nothing before.
+    /// Moves the time by `wait`, and expects `expected` to arrive at exactly that moment, and nothing before.
     ///
     /// # Panics
     /// If something else comes, or nothing, or it comes too soon. If `wait` is zero.
@@ -145,7 +145,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
         self.expect_next(expected);
     }
 
-    /// Takes all items that are there now.
+    /// Takes all items that have arrived.
     ///
     /// # Panics
     /// If an error item is among them, or the stream was cut.
@@ -161,7 +161,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
         }
     }
 
-    /// Expects an error item, and gives it.
+    /// Expects an error item, and returns it.
     ///
     /// # Panics
     /// If something else comes, or nothing. The last word of a stream that was cut is no error item: see
@@ -174,7 +174,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
         }
     }
 
-    /// Expects an error item that carries `item`, and gives it. The item stays in it.
+    /// Expects an error item that carries `item`, and returns it with the item still inside.
     ///
     /// # Panics
     /// If something else comes, or nothing.
@@ -186,7 +186,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
         }
     }
 
-    /// Expects that nothing comes at the present moment, and that the stream has not ended.
+    /// Expects that nothing arrives at the present moment, and that the stream has not ended.
     ///
     /// # Panics
     /// If anything comes, or the stream has ended.
@@ -198,8 +198,8 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
         }
     }
 
-    /// Moves the time by `wait`; expects that nothing comes until then, that moment included, and that the stream does not
-    /// end.
+    /// Moves the time by `wait`, and expects that nothing arrives up to and including that moment, and that the stream
+    /// does not end.
     ///
     /// # Panics
     /// If anything comes, or the stream ends.
@@ -222,8 +222,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
         }
     }
 
-    /// Expects the stream to be cut here, and gives the error that says why; its source is a
-    /// [`Cause`](crate::Cause).
+    /// Expects the stream to be cut here, and returns the error of the cut; its source is a [`Cause`](crate::Cause).
     ///
     /// # Panics
     /// If anything else comes, or nothing, or the stream has ended complete.

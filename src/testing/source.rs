@@ -9,7 +9,7 @@ use crate::error::{BoxError, Result, StreamError};
 use crate::pipeline::CancelToken;
 use crate::stream::{SendError, Sender, Stream};
 
-/// A source that a test pushes items, errors and the end into.
+/// Feeds a pipeline under test with items, errors and an end that the test pushes.
 ///
 /// Each call returns when the pipeline has done all it can do with what it was given, at the present moment of its
 /// [`ManualClock`]. No call waits for room, for a test that reads the pipeline itself would wait for itself: where there is
@@ -42,7 +42,7 @@ pub struct TestSource<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> TestSource<T> {
-    /// A source, and the stream that it feeds, with the pipeline's default capacity.
+    /// Creates a source and the stream that it feeds, with the pipeline's default capacity.
     ///
     /// # Panics
     /// If the pipeline of `cancel` is not on a [`ManualClock`], or has finished.
@@ -51,8 +51,8 @@ impl<T: Send + 'static> TestSource<T> {
         Self::with_capacity(cancel, cancel.scope().default_capacity())
     }
 
-    /// A source, and the stream that it feeds, in which at most `items` wait. With 0 there is room for an item only while
-    /// the pipeline waits for one.
+    /// Creates a source and the stream that it feeds, in which at most `items` wait. With 0, there is room for an item
+    /// only while the pipeline waits for one.
     ///
     /// # Panics
     /// If the pipeline of `cancel` is not on a [`ManualClock`], or has finished.
@@ -82,7 +82,7 @@ impl<T: Send + 'static> TestSource<T> {
         items.into_iter().for_each(|item| self.push(item));
     }
 
-    /// Pushes items at given times, counted from when the clock was made, and moves the clock to each of them.
+    /// Pushes items at given times, counted from the creation of the clock, and moves the clock to each of them.
     ///
     /// ```
     /// use std::time::Duration;
@@ -125,7 +125,7 @@ impl<T: Send + 'static> TestSource<T> {
         pushed
     }
 
-    /// Pushes an error item: what a step before would have sent on in place of an item that failed.
+    /// Pushes an error item, as a previous step would emit it in place of an item that failed.
     ///
     /// ```
     /// use streamz::testing::{TestSink, TestSource};
@@ -157,7 +157,7 @@ impl<T: Send + 'static> TestSource<T> {
         pushed
     }
 
-    /// Ends the stream, after what was pushed.
+    /// Ends the stream after the items pushed so far.
     #[track_caller]
     pub fn end(self) {
         let Self { sender, clock, .. } = self;
@@ -165,7 +165,7 @@ impl<T: Send + 'static> TestSource<T> {
         clock.settle();
     }
 
-    /// Cuts the stream, after what was pushed: what a source does whose token is cancelled. The last error has the
+    /// Cuts the stream after the items pushed so far, like a source whose token is cancelled. The last error has the
     /// [`Cause`](crate::Cause) as its source. The pipeline itself is not cancelled.
     ///
     /// ```
@@ -189,8 +189,8 @@ impl<T: Send + 'static> TestSource<T> {
         clock.settle();
     }
 
-    /// Cuts the stream, after what was pushed: what a source does that dies half-way. The last error has `reason` as its
-    /// source.
+    /// Cuts the stream after the items pushed so far, like a source that fails half-way. The last error has `reason` as
+    /// its source.
     ///
     /// ```
     /// use std::io::{Error, ErrorKind};
@@ -212,14 +212,15 @@ impl<T: Send + 'static> TestSource<T> {
         clock.settle();
     }
 
-    /// Whether the pipeline takes no more: it was cancelled or drained, or nobody reads the stream any more.
+    /// Returns whether the pipeline takes no more items: it was cancelled or drained, or the stream has lost its
+    /// consumer.
     #[track_caller]
     pub fn is_closed(&self) -> bool {
         self.clock.settle();
         self.sender.is_closed()
     }
 
-    /// The sending end, for code that pushes by itself.
+    /// Returns the sender of the stream, for code that pushes by itself.
     pub fn sender(&self) -> &Sender<T> {
         &self.sender
     }

@@ -99,7 +99,7 @@ impl<T: Send + 'static> Feed for Chained<T> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Puts other streams behind this one: each is read to its end before the next. Default name: `chain`.
+    /// Appends other streams to this one: each is read to its end before the next. Default name: `chain`.
     ///
     /// To read them at the same time, use [`merge`](Self::merge).
     ///

@@ -80,7 +80,7 @@ pub struct FanIn<T> {
 }
 
 impl<T: Send + 'static> FanIn<T> {
-    /// A merge of any number of streams. Default name: `fan_in`.
+    /// Creates a merge of any number of streams. Default name: `fan_in`.
     #[allow(clippy::new_without_default)] // `default` would not say what of
     pub fn new() -> Self {
         Self { options: Options::new("fan_in"), idle_timeout: Some(IDLE_TIMEOUT), types: PhantomData }
@@ -88,7 +88,7 @@ impl<T: Send + 'static> FanIn<T> {
 
     common_options!();
 
-    /// Sets how long an input may have nothing before it stops holding back event time. Defaults to 10 seconds, by the
+    /// Sets how long an input may be idle before it stops holding back event time. Defaults to 10 seconds, by the
     /// pipeline's clock. `Duration::MAX` means never.
     ///
     /// This matters to windows of event time behind the merge only: see [above](Self#event-time).
@@ -102,7 +102,7 @@ impl<T: Send + 'static> FanIn<T> {
         self
     }
 
-    /// The name that the stage has in reports and errors.
+    /// Returns the name of the stage in reports and errors.
     pub fn name(&self) -> &str {
         &self.options.name
     }

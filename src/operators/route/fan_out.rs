@@ -67,16 +67,16 @@ impl<T: Clone + Send + 'static> FanOut<T> {
     common_options! {
         with_name: options.name,
         /// Sets how many items may wait in each branch for a slow consumer. Defaults to the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity); with 0, every item is handed over directly.
         with_buffer_size(items): buffer,
     }
 
-    /// The name that the stage has in reports and errors.
+    /// Returns the name of the stage in reports and errors.
     pub fn name(&self) -> &str {
         &self.options.name
     }
 
-    /// Starts a run: gives `n` streams, which the report calls `0` to `n - 1`.
+    /// Starts a run, and returns `n` streams, which the report names `0` to `n - 1`.
     ///
     /// # Panics
     /// If `cancel` belongs to no pipeline, to one that has finished, or to another one than `input`.

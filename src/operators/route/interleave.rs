@@ -62,7 +62,7 @@ pub struct Interleave<T> {
 }
 
 impl<T: Send + 'static> Interleave<T> {
-    /// An item of each in turn. Default name: `interleave`.
+    /// Creates a reader that takes one item of each stream in turn. Default name: `interleave`.
     #[allow(clippy::new_without_default)] // `default` would not say what of
     pub fn new() -> Self {
         Self { options: Options::new("interleave"), segment_size: 1, types: PhantomData }
@@ -70,7 +70,8 @@ impl<T: Send + 'static> Interleave<T> {
 
     common_options!();
 
-    /// Sets how many items of a stream make a turn. Defaults to 1. With `usize::MAX` each stream is read to its end.
+    /// Sets how many items of a stream are read in its turn. Defaults to 1. With `usize::MAX`, each stream is read to
+    /// its end.
     ///
     /// # Panics
     /// If `segment_size` is 0.
@@ -81,7 +82,7 @@ impl<T: Send + 'static> Interleave<T> {
         self
     }
 
-    /// The name that the stage has in reports and errors.
+    /// Returns the name of the stage in reports and errors.
     pub fn name(&self) -> &str {
         &self.options.name
     }
@@ -103,7 +104,7 @@ impl<T: Send + 'static> Interleave<T> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Reads this stream and others in turn, an item of each: an [`Interleave`].
+    /// Reads this stream and others in turn, one item of each: an [`Interleave`].
     ///
     /// ```
     /// use streamz::{Pipeline, Stream};

@@ -31,7 +31,7 @@ use crate::stage::{Emit, Operator};
 use crate::stream::Stream;
 use crate::stream::start::{Registered, spawn_driver};
 
-/// Merges streams that are sorted by a key into one that is.
+/// Merges streams that are sorted by a key into one sorted stream.
 ///
 /// `key` returns the key of an item, and is called once for each; keys are compared by `Ord`. For descending order use
 /// [`std::cmp::Reverse`]. The streams may have any length; the output ends when all have ended. If there are none, at once.
@@ -79,12 +79,11 @@ pub struct MergeSorted<T, K, F> {
     types: PhantomData<fn(T) -> K>,
 }
 
-/// The source of the error for an item that is less than the one before it in a stream that
-/// [`MergeSorted`] merges.
+/// Reports an item that is less than the one before it in an input of a [`MergeSorted`]; the source of its error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("stream {stream} is not sorted: the item is less than the one before it")]
 pub struct NotSorted {
-    /// The number of the stream, counted from 0.
+    /// The index of the stream, counted from 0.
     pub stream: usize,
 }
 
@@ -94,14 +93,14 @@ where
     K: Ord + Send + 'static,
     F: Fn(&T) -> K + Send + Sync + 'static,
 {
-    /// A merge of any number of streams by `key`. Default name: `merge_sorted`.
+    /// Creates a merge of any number of streams by `key`. Default name: `merge_sorted`.
     pub fn new(key: F) -> Self {
         Self { key: Arc::new(key), options: Options::new("merge_sorted"), types: PhantomData }
     }
 
     common_options!();
 
-    /// The name that the stage has in reports and errors.
+    /// Returns the name of the stage in reports and errors.
     pub fn name(&self) -> &str {
         &self.options.name
     }
@@ -123,7 +122,7 @@ where
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Merges this stream with others, all sorted by `key`, into one that is: a [`MergeSorted`].
+    /// Merges this stream with others, all sorted by `key`, into one sorted stream: a [`MergeSorted`].
     ///
     /// ```
     /// use streamz::{Pipeline, Stream};

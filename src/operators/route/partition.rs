@@ -69,32 +69,32 @@ pub struct Partition<T, F, P = ByHash> {
     types: PhantomData<fn(T)>,
 }
 
-/// Gives the key of an item: a closure that returns it, or one that returns a reference ([`Partition::by_ref`]). Sealed.
+/// Returns the key of an item: a closure that returns it by value, or by reference ([`Partition::by_ref`]). Sealed.
 #[allow(private_bounds)] // by which it is sealed
 pub trait KeyOf<T>: sealed::Key<T, Made = <Self as KeyOf<T>>::Key> {
     /// The key of an item.
     type Key: ?Sized;
 }
 
-/// Gives a key's place among `n` partitions: by hash, or by a closure `Fn(&key, n) -> index`. Sealed.
+/// Selects one of `n` partitions for a key: by hash, or by a closure `Fn(&key, n) -> index`. Sealed.
 #[allow(private_bounds)] // by which it is sealed
 pub trait Partitioner<K: ?Sized>: sealed::Place<K> {}
 
-/// A key that is made of the item.
+/// Computes the key from the item.
 #[derive(Debug, Clone, Copy)]
 pub struct ByValue<F, K>(F, PhantomData<fn() -> K>);
 
-/// A key that is borrowed from the item.
+/// Borrows the key from the item.
 pub struct ByRef<F, K: ?Sized>(F, PhantomData<fn() -> Box<K>>);
 
-/// The default rule: a fixed hash, modulo the number of partitions or by jump consistent hashing.
+/// Selects partitions by the default rule: a fixed hash, modulo the number of partitions or by jump consistent hashing.
 #[derive(Debug, Clone, Copy)]
 pub struct ByHash {
     seed: u64,
     is_consistent: bool,
 }
 
-/// A rule of the user's.
+/// Selects partitions by a closure of your own.
 #[derive(Debug, Clone, Copy)]
 pub struct ByRule<F>(F);
 
@@ -161,17 +161,17 @@ struct NoSuchPartition {
     partitions: usize,
 }
 
-/// What a [`Partition`] makes of a stream.
+/// Holds the partitions of a stream, made by a [`Partition`].
 #[derive(Debug)]
 #[must_use = "dropping all partitions stops what feeds them"]
 pub struct PartitionOutput<T> {
     /// The partitions, by index.
     pub partitions: Vec<Stream<T>>,
-    /// The counts of this run, live.
+    /// Live statistics of this run.
     pub stats: PartitionStats,
 }
 
-/// The counts of a [`Partition`], live: of one run, or of all. Clones show the same.
+/// Live statistics of a [`Partition`], of one run or of all. Clones show the same numbers.
 #[derive(Clone)]
 pub struct PartitionStats {
     partitions: usize,
@@ -179,40 +179,42 @@ pub struct PartitionStats {
 }
 
 impl PartitionStats {
-    /// How many partitions there are.
+    /// Returns the number of partitions.
     pub fn num_partitions(&self) -> usize {
         self.partitions
     }
 
-    /// All items that came; errors are not among them.
+    /// Returns the number of items that arrived, without error items.
     pub fn total_items(&self) -> u64 {
         self.runs.sum(self.partitions).received
     }
 
-    /// Items that went to each partition.
+    /// Returns the number of items that went to each partition.
     pub fn items_per_partition(&self) -> Vec<u64> {
         self.runs.sum(self.partitions).ways.iter().map(|way| way.items).collect()
     }
 
-    /// Items that became errors, because the key closure or the partitioner panicked or gave an index that does not exist.
+    /// Returns the number of items that became errors, because the key closure or the partitioner panicked or returned
+    /// an index that does not exist.
     pub fn failed(&self) -> u64 {
         self.runs.sum(self.partitions).failed
     }
 
-    /// Items of each partition that nobody will see, because it was dropped or everything was stopped.
+    /// Returns the number of items of each partition that were never read, because it was dropped or everything was
+    /// stopped.
     pub fn undeliverable(&self) -> Vec<u64> {
         self.runs.sum(self.partitions).ways.iter().map(|way| way.undeliverable).collect()
     }
 
-    /// The partitions in which the stage waits for room at this moment.
+    /// Returns the partitions in which the stage is waiting for room at this moment.
     pub fn blocking(&self) -> Vec<usize> {
         let ways = self.runs.sum(self.partitions).ways.into_iter().enumerate();
         ways.filter(|(_, way)| way.is_blocking).map(|(index, _)| index).collect()
     }
 
-    /// How uneven the partitions are: the coefficient of variation of their counts, that is the standard deviation divided
-    /// by the mean. 0.0 if all are equal, or nothing has come; for n partitions at most the square root of n - 1, if one
-    /// has everything. Chance alone makes about the square root of n / items.
+    /// Returns how uneven the partitions are: the coefficient of variation of their counts, which is the standard
+    /// deviation divided by the mean. 0.0 if all are equal, or no item has arrived; for n partitions, at most the
+    /// square root of n - 1, if one has everything. Chance alone causes about the square root of n / items.
     pub fn distribution_balance(&self) -> f64 {
         let counts = self.items_per_partition();
         let mean = counts.iter().sum::<u64>() as f64 / counts.len() as f64;
@@ -240,7 +242,7 @@ where
     K: 'static,
     F: Fn(&T) -> K + Send + Sync + 'static,
 {
-    /// Partitions by the key that `key` makes of an item; there are 4 unless it is given another number. Default name:
+    /// Partitions items by the key that `key` returns, into 4 partitions unless you set another number. Default name:
     /// `partition`.
     pub fn new(key: F) -> Self {
         Self::of(ByValue(key, PhantomData))
@@ -253,7 +255,7 @@ where
     K: ?Sized + 'static,
     F: Fn(&T) -> &K + Send + Sync + 'static,
 {
-    /// Partitions by a key that is a part of the item: no copy is made of it. Otherwise as [`new`](Self::new).
+    /// Partitions items by a key that is a part of the item, without copying it. Otherwise as [`new`](Self::new).
     pub fn by_ref(key: F) -> Self {
         Self::of(ByRef(key, PhantomData))
     }
@@ -272,16 +274,16 @@ impl<T, F> Partition<T, F> {
         }
     }
 
-    /// Changes where all keys go. Defaults to 0. What comes out of a partition needs another seed to be partitioned again
-    /// by the same key, or all of it would go the same way.
+    /// Sets the seed of the hash. Defaults to 0. To partition the items of a partition once more by the same key, use
+    /// another seed: with the same one, all of them would go to the same place.
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.partitioner = Arc::new(ByHash { seed, ..*self.partitioner });
         self
     }
 
-    /// Places keys by the [jump consistent hash](https://arxiv.org/abs/1406.2294) of Lamping and Veach: when the number of
-    /// partitions goes from n to n + 1, only one key in n + 1 moves, and that to the new partition. It takes a little longer,
-    /// with the logarithm of n.
+    /// Selects partitions by the [jump consistent hash](https://arxiv.org/abs/1406.2294) of Lamping and Veach: when the
+    /// number of partitions goes from n to n + 1, only one key in n + 1 moves, and all of these move to the new
+    /// partition. It takes a little longer, growing with the logarithm of n.
     pub fn with_consistent_hashing(mut self) -> Self {
         self.partitioner = Arc::new(ByHash { is_consistent: true, ..*self.partitioner });
         self
@@ -289,7 +291,7 @@ impl<T, F> Partition<T, F> {
 }
 
 impl<T: Send + 'static, F: KeyOf<T>, P: 'static> Partition<T, F, P> {
-    /// Sets how many partitions there are. Defaults to 4.
+    /// Sets the number of partitions. Defaults to 4.
     ///
     /// # Panics
     /// If `partitions` is 0.
@@ -300,8 +302,8 @@ impl<T: Send + 'static, F: KeyOf<T>, P: 'static> Partition<T, F, P> {
         self
     }
 
-    /// Places keys by `partitioner`, which is given the key and the number of partitions and says which, counted from 0. An
-    /// index that does not exist makes an error item of the item.
+    /// Selects partitions by `partitioner`, which is given the key and the number of partitions, and returns an index
+    /// counted from 0. An index that does not exist turns the item into an error item.
     pub fn with_partitioner<R>(self, partitioner: R) -> Partition<T, F, ByRule<R>>
     where
         R: Fn(&F::Key, usize) -> usize + Send + Sync + 'static,
@@ -313,16 +315,16 @@ impl<T: Send + 'static, F: KeyOf<T>, P: 'static> Partition<T, F, P> {
     common_options! {
         with_name: options.name,
         /// Sets how many items may wait in each branch for a slow consumer. Defaults to the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity); with 0, every item is handed over directly.
         with_buffer_size(items): buffer,
     }
 
-    /// The name that the stage has in reports and errors.
+    /// Returns the name of the stage in reports and errors.
     pub fn name(&self) -> &str {
         &self.options.name
     }
 
-    /// A live view of its counts, over all its runs.
+    /// Returns live statistics, across all runs.
     pub fn stats(&self) -> PartitionStats {
         PartitionStats { partitions: self.partitions, runs: self.runs.clone() }
     }
@@ -334,7 +336,7 @@ where
     F: KeyOf<T>,
     P: Partitioner<F::Key>,
 {
-    /// Starts a run: gives the partitions, which the report calls `0`, `1` and so on.
+    /// Starts a run, and returns the partitions, which the report names `0`, `1` and so on.
     ///
     /// # Panics
     /// If `cancel` belongs to no pipeline, to one that has finished, or to another one than `input`.
@@ -350,8 +352,8 @@ where
         PartitionOutput { partitions, stats }
     }
 
-    /// One processor that partitions, sends partition i through what `processor(i)` has made, and merges what comes out. The
-    /// items of one key stay in order.
+    /// Builds one processor that partitions a stream, sends partition `i` through the processor that `processor(i)`
+    /// returns, and merges the outputs. The items of one key stay in order.
     pub fn each<Q: Processor<In = T>>(self, processor: impl FnMut(usize) -> Q) -> PartitionEach<T, F, P, Q> {
         let processors = (0..self.partitions).map(processor).collect();
         PartitionEach { partition: self, processors, capacity: None }
@@ -386,7 +388,7 @@ where
     }
 }
 
-/// Partitions, processes each partition, and merges what comes out; made by [`Partition::each`].
+/// Partitions a stream, processes each partition, and merges the outputs; made by [`Partition::each`].
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct PartitionEach<T, F, P, Q> {
     partition: Partition<T, F, P>,
@@ -397,11 +399,11 @@ pub struct PartitionEach<T, F, P, Q> {
 impl<T: Send + 'static, F: KeyOf<T>, P: 'static, Q> PartitionEach<T, F, P, Q> {
     common_options! {
         /// Sets how many items may wait in the merged output for a slow consumer. Defaults to the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity); with 0, every item is handed over directly.
         with_capacity(items): capacity,
     }
 
-    /// A live view of the counts of the partitions, over all runs.
+    /// Returns live statistics of the partitions, across all runs.
     pub fn stats(&self) -> PartitionStats {
         self.partition.stats()
     }
@@ -432,7 +434,7 @@ where
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Divides the stream into `partitions` by a key, which must be read together: a [`Partition`].
+    /// Divides the stream by a key into `partitions` streams, which must be read together: a [`Partition`].
     ///
     /// # Panics
     /// If the pipeline has finished, or `partitions` is 0.

@@ -80,16 +80,16 @@ type Predicate<In> = Arc<dyn Fn(&In) -> bool + Send + Sync>;
 /// The name of the route that [`Router::with_default`] makes.
 const DEFAULT: &str = "default";
 
-/// What a [`Router`] makes of a stream: a stream for each route.
+/// Holds a stream for each route of a [`Router`].
 #[must_use = "dropping all routes stops what feeds them"]
 pub struct RouterOutput<Out> {
     routes: Vec<(Arc<str>, Option<Stream<Out>>)>,
-    /// The counts of this run, live.
+    /// Live statistics of this run.
     pub stats: RouteStats,
 }
 
 impl<Out: Send + 'static> RouterOutput<Out> {
-    /// Takes the stream of a route; that of the default route is called `default`.
+    /// Takes the stream of a route; the default route is named `default`.
     ///
     /// Streams that are not taken are dropped with the output. All that are kept must be read together.
     ///
@@ -104,7 +104,7 @@ impl<Out: Send + 'static> RouterOutput<Out> {
         stream.take().unwrap_or_else(|| panic!("route `{name}` has been taken already"))
     }
 
-    /// The names of the routes, in order.
+    /// Returns the names of the routes, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().map(|(name, _)| &**name)
     }
@@ -128,7 +128,7 @@ impl<Out> fmt::Debug for RouterOutput<Out> {
 }
 
 impl<In: Send + 'static, Out: Send + 'static> Router<In, Out> {
-    /// A router without routes, which sends an item to the first that matches. Default name: `router`.
+    /// Creates a router without routes, which sends each item to the first route that matches. Default name: `router`.
     #[allow(clippy::new_without_default)] // `default` would not say what of
     pub fn new() -> Self {
         Self::named("router")
@@ -149,10 +149,10 @@ impl<In: Send + 'static, Out: Send + 'static> Router<In, Out> {
     common_options! {
         with_name: options.name,
         /// Sets how many items may wait in each route for a slow consumer. Defaults to the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity); with 0, every item is handed over directly.
         with_buffer_size(items): buffer,
         /// Sets how many items may wait in the merged output for a slow consumer. Defaults to the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity); with 0, every item is handed over directly.
         with_capacity(items): capacity,
     }
 
@@ -177,14 +177,14 @@ impl<In: Send + 'static, Out: Send + 'static> Router<In, Out> {
         self
     }
 
-    /// Sets what is done with items that match no route, and with errors. Defaults to nothing: such items are dropped and
-    /// counted, and errors go to the first route. A second call replaces what the first has set.
+    /// Sets the processor for items that match no route, and for errors. Defaults to none: such items are dropped and
+    /// counted, and errors go to the first route. A second call replaces the first.
     pub fn with_default<P: Processor<In = In, Out = Out>>(mut self, processor: P) -> Self {
         self.default = Some(processor.boxed());
         self
     }
 
-    /// Sends an item to each route that it matches: clones, one fewer than there are matches.
+    /// Sends each item to all routes that match. Clones it once for each match after the first.
     pub fn all_matches(mut self) -> Self
     where
         In: Clone,
@@ -193,19 +193,20 @@ impl<In: Send + 'static, Out: Send + 'static> Router<In, Out> {
         self
     }
 
-    /// Sends an item to the first route that it matches. That is so unless [`all_matches`](Self::all_matches) was called.
+    /// Sends each item to the first route that matches. This is the default; it undoes
+    /// [`all_matches`](Self::all_matches).
     pub fn first_match(mut self) -> Self {
         self.copy = None;
         self
     }
 
-    /// The names of the routes, in order, the default last.
+    /// Returns the names of the routes, in order, the default last.
     fn names(&self) -> Vec<Arc<str>> {
         let names = self.routes.iter().map(|route| Arc::clone(&route.name));
         names.chain(self.default.iter().map(|_| DEFAULT.into())).collect()
     }
 
-    /// A live view of its counts, over all its runs.
+    /// Returns live statistics, across all runs.
     pub fn stats(&self) -> RouteStats {
         RouteStats::new(self.names(), self.runs.clone())
     }
@@ -236,7 +237,7 @@ impl<In: Send + 'static, Out: Send + 'static> Router<In, Out> {
         RouterOutput { routes, stats: RouteStats::new(names, Runs::of(&counts)) }
     }
 
-    /// Starts a run that merges what comes out of the routes; the same as [`Processor::process`].
+    /// Starts a run that merges the outputs of the routes; the same as [`Processor::process`].
     ///
     /// # Panics
     /// As [`process_to_routes`](Self::process_to_routes).

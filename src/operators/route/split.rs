@@ -11,7 +11,7 @@ use crate::panic::{self, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::stream::Stream;
 
-/// Splits a stream in two: the items for which a predicate holds, and the rest.
+/// Splits a stream in two: the items for which a predicate returns `true`, and the rest.
 ///
 /// Error items go to the rest. So does the error item, with the item in it, that comes of a predicate that panics.
 ///
@@ -52,19 +52,19 @@ pub struct Split<T, P> {
     types: PhantomData<fn(T)>,
 }
 
-/// What a [`Split`] makes of a stream.
+/// Holds the two streams that a [`Split`] makes.
 #[derive(Debug)]
 #[must_use = "dropping both streams stops what feeds them"]
 pub struct SplitOutput<T> {
-    /// The items for which the predicate holds.
+    /// The items for which the predicate returned `true`.
     pub matched: Stream<T>,
-    /// The others, and the errors.
+    /// The other items, and the errors.
     pub rest: Stream<T>,
-    /// The counts of this run, live.
+    /// Live statistics of this run.
     pub stats: SplitStats,
 }
 
-/// The counts of a [`Split`], live: of one run, or of all. Clones show the same.
+/// Live statistics of a [`Split`], of one run or of all. Clones show the same numbers.
 #[derive(Clone)]
 pub struct SplitStats {
     runs: Runs,
@@ -77,34 +77,34 @@ const REST: usize = 1;
 static NAMES: LazyLock<[Arc<str>; 2]> = LazyLock::new(|| ["matched".into(), "rest".into()]);
 
 impl SplitStats {
-    /// Items for which the predicate holds.
+    /// Returns the number of items for which the predicate returned `true`.
     pub fn matched(&self) -> u64 {
         self.runs.sum(2).ways[MATCHED].items
     }
 
-    /// Items for which it does not.
+    /// Returns the number of items for which the predicate returned `false`.
     pub fn rest(&self) -> u64 {
         self.runs.sum(2).ways[REST].items
     }
 
-    /// All items that came, with those on which the predicate panicked.
+    /// Returns the number of items that arrived, including those on which the predicate panicked.
     pub fn total_items(&self) -> u64 {
         self.runs.sum(2).received
     }
 
-    /// The share of the items that matched, 0.0 to 1.0; 0.0 before anything came.
+    /// Returns the share of items that matched, 0.0 to 1.0; 0.0 before the first item.
     pub fn matched_ratio(&self) -> f64 {
         let sum = self.runs.sum(2);
         share(sum.ways[MATCHED].items, sum.received)
     }
 
-    /// The share of those that did not, 0.0 to 1.0; 0.0 before anything came.
+    /// Returns the share of items that did not match, 0.0 to 1.0; 0.0 before the first item.
     pub fn rest_ratio(&self) -> f64 {
         let sum = self.runs.sum(2);
         share(sum.ways[REST].items, sum.received)
     }
 
-    /// Items that nobody will see, because their stream was dropped or everything was stopped.
+    /// Returns the number of items that were never read, because their stream was dropped or everything was stopped.
     pub fn undeliverable(&self) -> u64 {
         self.runs.sum(2).ways.iter().map(|way| way.undeliverable).sum()
     }
@@ -117,7 +117,7 @@ where
     T: Send + 'static,
     P: Fn(&T) -> bool + Send + Sync + 'static,
 {
-    /// Splits by `predicate`. Default name: `split`.
+    /// Splits items by `predicate`. Default name: `split`.
     pub fn new(predicate: P) -> Self {
         let (options, runs) = (Options::new("split"), Runs::default());
         Self { predicate: Arc::new(predicate), options, buffer: None, runs, types: PhantomData }
@@ -126,16 +126,16 @@ where
     common_options! {
         with_name: options.name,
         /// Sets how many items may wait in each branch for a slow consumer. Defaults to the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity); with 0, every item is handed over directly.
         with_buffer_size(items): buffer,
     }
 
-    /// The name that the stage has in reports and errors.
+    /// Returns the name of the stage in reports and errors.
     pub fn name(&self) -> &str {
         &self.options.name
     }
 
-    /// A live view of its counts, over all its runs.
+    /// Returns live statistics, across all runs.
     pub fn stats(&self) -> SplitStats {
         SplitStats { runs: self.runs.clone() }
     }
@@ -171,8 +171,8 @@ where
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Splits off the items for which `predicate` is true: a [`Split`]. The second stream has the others, and the errors. The
-    /// two must be read together.
+    /// Splits the stream in two by `predicate`: a [`Split`]. The first stream has the items for which it returns
+    /// `true`, the second the others and the errors. The two must be read together.
     ///
     /// # Panics
     /// If the pipeline has finished.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::counts::{Runs, Sum, WaySum, share};
 
-/// The counts of a [`Router`](crate::Router) or [`Switch`](crate::Switch), live: of one run, or of all. Clones show the same.
+/// Live statistics of a [`Router`](crate::Router) or [`Switch`](crate::Switch), of one run or of all. Clones show the
+/// same numbers.
 ///
 /// Counts are brought up to date with every chunk that is handed over, and before the router waits.
 #[derive(Clone)]
@@ -34,27 +35,27 @@ impl RouteStats {
         (sum, way)
     }
 
-    /// The names of the routes, in order, the default last.
+    /// Returns the names of the routes, in order, the default last.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(|name| &**name)
     }
 
-    /// All items that came; errors are not among them.
+    /// Returns the number of items that arrived, without error items.
     pub fn total_items(&self) -> u64 {
         self.sum().received
     }
 
-    /// Items that matched no route and were dropped, because there is no default.
+    /// Returns the number of items that matched no route and were dropped, because there is no default.
     pub fn unmatched(&self) -> u64 {
         self.sum().unmatched
     }
 
-    /// Items on which a predicate panicked.
+    /// Returns the number of items on which a predicate panicked.
     pub fn failed(&self) -> u64 {
         self.sum().failed
     }
 
-    /// Items that went to the route of that name.
+    /// Returns the number of items that went to the named route.
     ///
     /// # Panics
     /// If there is no such route.
@@ -63,7 +64,7 @@ impl RouteStats {
         self.way(name).1.items
     }
 
-    /// The share of all items that went to the route of that name, 0.0 to 1.0; 0.0 before anything came.
+    /// Returns the share of all items that went to the named route, 0.0 to 1.0; 0.0 before the first item.
     ///
     /// # Panics
     /// If there is no such route.
@@ -73,7 +74,8 @@ impl RouteStats {
         share(way.items, sum.received)
     }
 
-    /// Items for the route of that name that its processor will not see, because it had ended, or everything was stopped.
+    /// Returns the number of items for the named route that its processor never received, because it had ended or
+    /// everything was stopped.
     ///
     /// # Panics
     /// If there is no such route.
@@ -82,7 +84,7 @@ impl RouteStats {
         self.way(name).1.undeliverable
     }
 
-    /// How long the router has waited for room in the route of that name, the wait in progress included.
+    /// Returns how long the router has waited for room in the named route, including the wait in progress.
     ///
     /// # Panics
     /// If there is no such route.
@@ -91,7 +93,7 @@ impl RouteStats {
         self.way(name).1.blocked
     }
 
-    /// The routes in which the router waits for room at this moment.
+    /// Returns the routes in which the router is waiting for room at this moment.
     pub fn blocking(&self) -> Vec<&str> {
         let ways = self.sum().ways.into_iter();
         ways.zip(self.names()).filter(|(way, _)| way.is_blocking).map(|(_, name)| name).collect()

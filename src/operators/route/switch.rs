@@ -9,7 +9,7 @@ use crate::pipeline::CancelToken;
 use crate::stream::Processor;
 use crate::stream::Stream;
 
-/// Sends each item to the first case that it matches, and merges what comes out: the `match` among the operators.
+/// Sends each item to the first case that matches, and merges the outputs, like a `match` expression.
 ///
 /// It is a [`Router`] under the names of a switch, and all that is said there about processors, errors, order,
 /// back-pressure and memory holds here. An item that matches no case goes to the default; without one it is dropped and
@@ -37,7 +37,7 @@ pub struct Switch<In, Out> {
 }
 
 impl<In: Send + 'static, Out: Send + 'static> Switch<In, Out> {
-    /// A switch without cases. Default name: `switch`.
+    /// Creates a switch without cases. Default name: `switch`.
     #[allow(clippy::new_without_default)] // `default` would not say what of
     pub fn new() -> Self {
         Self { router: Router::named("switch") }
@@ -46,10 +46,10 @@ impl<In: Send + 'static, Out: Send + 'static> Switch<In, Out> {
     common_options! {
         with_name: router.options.name,
         /// Sets how many items may wait in front of each case. Defaults to the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity); with 0, every item is handed over directly.
         with_buffer_size(items): router.buffer,
         /// Sets how many items may wait in the merged output for a slow consumer. Defaults to the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity); with 0, every item is handed over directly.
         with_capacity(items): router.capacity,
     }
 
@@ -67,13 +67,13 @@ impl<In: Send + 'static, Out: Send + 'static> Switch<In, Out> {
         Self { router: self.router.add_route(name, condition, processor) }
     }
 
-    /// Sets what is done with items that match no case, and with errors. Defaults to nothing: such items are dropped and
+    /// Sets the processor for items that match no case, and for errors. Defaults to none: such items are dropped and
     /// counted, and errors go to the first case.
     pub fn with_default<P: Processor<In = In, Out = Out>>(self, processor: P) -> Self {
         Self { router: self.router.with_default(processor) }
     }
 
-    /// A live view of its counts, over all its runs.
+    /// Returns live statistics, across all runs.
     pub fn stats(&self) -> RouteStats {
         self.router.stats()
     }

@@ -153,8 +153,8 @@ impl<A: Send + 'static, B: Send + 'static> Operator for Pair<A, B> {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// Pairs each item with one of another stream: the first with the first, the second with the second. Ends when one of them
-    /// has ended and the other one has given its next item, or ended, too. Default name: `zip`.
+    /// Pairs the items of two streams by position: the first with the first, the second with the second. Ends when one
+    /// of them has ended and the other one has given its next item, or ended, too. Default name: `zip`.
     ///
     /// The item without a partner is counted as filtered. The error items that follow the last partner in the other stream are
     /// forwarded.

@@ -7,33 +7,33 @@ use super::time::{Nanos, Tag, to_time};
 use crate::folds::{Fold, MergeWith};
 use crate::panic::{self, Held, PanicPayload};
 
-/// The items of a stretch of time.
+/// Holds the items of a window of time.
 ///
 /// `start` belongs to it and `end` does not: `start <= time < end` for the time of each item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Window<T> {
-    /// When it begins.
+    /// The start of the window.
     pub start: SystemTime,
-    /// When the next one begins, or would begin.
+    /// The end of the window: when the next one begins, or would begin.
     pub end: SystemTime,
-    /// Its items, in the order of time; items of the same time in the order in which they came.
+    /// The items, in the order of time; items of the same time in the order in which they arrived.
     pub items: Vec<T>,
 }
 
-/// What a fold made of the items of a window.
+/// Holds the result of a fold over the items of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AggregateWindow<A> {
-    /// What came of the fold.
+    /// The result of the fold.
     pub result: A,
-    /// When the window begins.
+    /// The start of the window.
     pub start: SystemTime,
-    /// When the next one begins, or would begin.
+    /// The end of the window: when the next one begins, or would begin.
     pub end: SystemTime,
-    /// How many items were folded.
+    /// The number of items that were folded.
     pub count: u64,
 }
 
-/// What a window holds: its [`Items`], or the state of a fold, [`Folded`]. Sealed.
+/// Selects what a window holds: its [`Items`], or the state of a fold, [`Folded`]. Sealed.
 #[allow(private_bounds)] // by which it is sealed
 pub trait Content<T, Tag>: Panes<T, Tag, Made = <Self as Content<T, Tag>>::Window> {
     /// What is emitted when a window is closed.
@@ -78,7 +78,7 @@ pub(super) struct Unfit<T> {
     pub(super) payload: PanicPayload,
 }
 
-/// The window holds its items, and is emitted as a [`Window`].
+/// Keeps the items of a window, which is emitted as a [`Window`].
 #[derive(Debug, Clone, Copy)]
 pub struct Items;
 
@@ -134,7 +134,7 @@ impl<T: Clone + Send + 'static, G: Tag> Shared<T, G> for Items {
     }
 }
 
-/// The window holds the state of a [fold](crate::folds), and is emitted as an [`AggregateWindow`].
+/// Keeps the state of a [fold](crate::folds) for a window, which is emitted as an [`AggregateWindow`].
 pub struct Folded<F>(Arc<F>);
 
 /// The state of a fold of closures.

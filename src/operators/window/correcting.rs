@@ -24,7 +24,8 @@ use super::pieces::{Piece, Pieces};
 use super::time::{NEVER, Nanos, Tag, to_time};
 use crate::folds::Fold;
 
-/// A window that may be emitted more than once: see [`with_corrections`](crate::windows::Windows::with_corrections).
+/// Holds a window that may be emitted more than once: see
+/// [`with_corrections`](crate::windows::Windows::with_corrections).
 ///
 /// To keep a table of results by key and bounds up to date, remove the results that it [replaces](Self::replaces), and
 /// insert its window:
@@ -47,8 +48,8 @@ use crate::folds::Fold;
 pub struct Revised<W> {
     /// The window, with all items that have arrived for it so far.
     pub window: W,
-    /// How many times it was emitted before: 0 for the first time. For a session that was joined from several, the greatest
-    /// of theirs.
+    /// The number of times that the window was emitted before: 0 for the first time. For a session that was joined from
+    /// several, the greatest of theirs.
     pub revision: u32,
     /// The bounds of the results that this one replaces, all of them emitted before with the same key; in the order of their
     /// starts. Empty if it is not a correction.
@@ -59,7 +60,7 @@ pub struct Revised<W> {
 }
 
 impl<W> Revised<W> {
-    /// Whether it replaces results that were emitted before.
+    /// Returns whether the window replaces results that were emitted before.
     pub fn is_correction(&self) -> bool {
         self.revision > 0
     }
@@ -118,7 +119,7 @@ impl Emissions {
     }
 }
 
-/// The window holds what `C` says, and is emitted as a [`Revised`] one.
+/// Keeps what `C` selects for a window, which is emitted as a [`Revised`] window.
 #[derive(Debug, Clone)]
 pub struct Corrected<C>(pub(super) C);
 
@@ -161,7 +162,7 @@ pub(super) trait Apart: Clone + Send + Sync + 'static {
     fn end<P>(&self, piece: &Piece<P>) -> Nanos;
 }
 
-/// Windows that are kept for some time after their end, and otherwise lie in time as `H` says.
+/// Keeps windows of shape `H` for some time after their end.
 ///
 /// Pieces without unsent items come first, because the watermark has reached their ends, but not those of the others.
 #[derive(Debug, Clone)]

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use crate::operators::key_table::{KeyPanicked, KeyTable, Place, Probe, Slot};
 
-/// A window of the items that have the same key.
+/// Holds a window of items with the same key, and that key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Keyed<K, W> {
-    /// What the items have in common.
+    /// The key that the items share.
     pub key: K,
-    /// Their window.
+    /// The window of these items.
     pub window: W,
 }
 
-/// Whether each key has windows of its own: [`NoKey`] or [`ByKey`]. Sealed.
+/// Selects whether each key has windows of its own: [`NoKey`] or [`ByKey`]. Sealed.
 #[allow(private_bounds)] // by which it is sealed
 pub trait Keying<T>: Keys<T> {
     /// What is emitted for a window of type `W`.
@@ -62,7 +62,7 @@ pub(super) trait Table<K, V>: Default + Send + 'static {
     fn len(&self) -> usize;
 }
 
-/// One window for each stretch of time.
+/// Puts items of all keys into the same windows.
 #[derive(Debug, Clone, Copy)]
 pub struct NoKey;
 
@@ -116,7 +116,7 @@ impl<V: Send + 'static> Table<(), V> for Option<V> {
     }
 }
 
-/// A window for each key of type `K` and each stretch of time, where `F` tells the key of an item.
+/// Keeps separate windows for each key of type `K`, which a closure of type `F` returns.
 pub struct ByKey<K, F> {
     key: Arc<F>,
     types: PhantomData<fn() -> K>,

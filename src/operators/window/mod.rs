@@ -39,7 +39,7 @@ pub use sort_by_time::{OutOfOrder, SortByTime};
 pub use time::{TooFarAhead, TooLate};
 pub use tumbling::TumblingWindow;
 
-/// How long windows are and how often they begin.
+/// Sets how long windows are and how often they begin.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,12 +50,12 @@ pub use tumbling::TumblingWindow;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowConfig {
-    /// How long a window is. Defaults to one minute. Greater than zero and at most 10,000 years.
+    /// The length of a window. Defaults to one minute. Greater than zero and at most 10,000 years.
     pub size: Duration,
-    /// How long after the start of a window the next one starts. Defaults to `None`, which means the size: then windows
-    /// do not overlap. Greater than zero and at most the size.
+    /// The time from the start of a window to the start of the next one. Defaults to `None`, which means the size: then
+    /// windows do not overlap. Greater than zero and at most the size.
     pub slide: Option<Duration>,
-    /// How many items a window has at most. Defaults to `None`: as many as come. At least 1.
+    /// The greatest number of items in a window. Defaults to `None`, no limit. At least 1.
     pub max_count: Option<usize>,
 }
 

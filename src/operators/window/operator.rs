@@ -27,7 +27,7 @@ use crate::panic::{self, PanicPayload};
 use crate::stage::operator::{Emit, Operator};
 use crate::stage::origins::Origins;
 
-/// How windows lie in time: [`Tumbling`](super::windows::Tumbling), [`Sliding`](super::windows::Sliding) or
+/// Selects how windows lie in time: [`Tumbling`](super::windows::Tumbling), [`Sliding`](super::windows::Sliding) or
 /// [`Session`](super::windows::Session). Sealed.
 #[allow(private_bounds)] // by which it is sealed
 pub trait Shape<T, Tag, C: Content<T, Tag>>: Layout<T, Tag, C> {}

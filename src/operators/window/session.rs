@@ -16,7 +16,8 @@ use crate::operators::shorthand;
 /// How long a silence ends a session, unless something else is asked for.
 const GAP: Duration = Duration::from_secs(30 * 60);
 
-/// Groups the items of each key that follow one another closely: `T` in, [`Keyed<K, Window<T>>`](crate::Keyed) out.
+/// Groups the items of each key into sessions, which end after a gap without items: `T` in, [`Keyed<K,
+/// Window<T>>`](crate::Keyed) out.
 ///
 /// Two items of a key that are less than the [`gap`](Self::with_gap) apart are in one session; if they are the gap apart or
 /// more, and no other item lies between them, they are in two. A session begins at its first item and ends a gap after its
@@ -67,7 +68,7 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     F: Fn(&T) -> K + Send + Sync + 'static,
 {
-    /// Sessions of the items that have the same key. Default name: `session_window`.
+    /// Creates sessions of items with the same key. Default name: `session_window`.
     ///
     /// An item on which `key` panics, or the `Hash` or `Eq` of its key, becomes an error item that carries it. If the
     /// `Clone` of a key panics, the session is in the error item, and its items count as failed. For sessions without a key
@@ -89,8 +90,8 @@ impl<T, K, S, C> SessionWindow<T, K, S, C> {
         self
     }
 
-    /// Sets the greatest duration of a session; when it is reached, the session is sent, and the next item begins another
-    /// one. Defaults to no limit: then a key that is never inactive has one session that never ends, and grows.
+    /// Sets the greatest duration of a session; when it is reached, the session is emitted, and the next item begins
+    /// another one. Defaults to no limit: then a key that is never inactive has one session that never ends, and grows.
     ///
     /// With event time, where a session that is too long is cut may depend on the order in which its items come.
     ///
@@ -104,7 +105,7 @@ impl<T, K, S, C> SessionWindow<T, K, S, C> {
 }
 
 impl<T, K, S> SessionWindow<T, K, S, Items> {
-    /// Keeps a state for each session instead of its items, and sends [`AggregateWindow`](crate::AggregateWindow)s.
+    /// Keeps a state for each session instead of its items, and emits [`AggregateWindow`](crate::AggregateWindow)s.
     ///
     /// `init` makes the state of a session, `fold` changes it for each item, in the order in which they come, and `merge`
     /// adds to a state that of a later session, when an item out of order joins the two; only event time needs it. The
@@ -124,7 +125,7 @@ impl<T, K, S> SessionWindow<T, K, S, Items> {
 }
 
 shorthand! {
-    /// Groups the items of each key that follow one another closely: a [`SessionWindow`].
+    /// Groups the items of each key into sessions, which end after a gap without items: a [`SessionWindow`].
     pub fn session_window<K, F>(
         self,
         key: F,

@@ -89,7 +89,7 @@ impl<T> SlidingWindow<T> {
         Self::with_shape("sliding_window", shape, NoKey)
     }
 
-    /// The windows that `config` describes.
+    /// Creates the windows that `config` describes.
     ///
     /// # Panics
     /// If `size` is zero or more than 10,000 years; if `slide` is zero or greater than the size; if `max_count` is 0.
@@ -105,7 +105,7 @@ impl<T> SlidingWindow<T> {
 }
 
 impl<T, K, S, C> SlidingWindow<T, K, S, C> {
-    /// Sets how long after the start of a window the next one starts. Defaults to the size.
+    /// Sets the time from the start of a window to the start of the next one. Defaults to the size.
     ///
     /// # Panics
     /// If `slide` is zero or greater than the size: items between two windows would be in none. To look at a part of the
@@ -120,7 +120,7 @@ impl<T, K, S, C> SlidingWindow<T, K, S, C> {
 }
 
 impl<T, K, S> SlidingWindow<T, K, S, Items> {
-    /// Keeps states instead of items, and sends [`AggregateWindow`](crate::AggregateWindow)s.
+    /// Keeps the states of a fold instead of items, and emits [`AggregateWindow`](crate::AggregateWindow)s.
     ///
     /// `init` makes the state of a slice of time, `fold` changes it for each item, in the order in which they come, and
     /// `merge` adds to a state that of a later slice, as if its items had been folded one by one. The result is the state.

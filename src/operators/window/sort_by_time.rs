@@ -16,7 +16,7 @@ use crate::stage::origins::Origins;
 /// How many items are held unless something else is asked for.
 const MAX_ITEMS: usize = 100_000;
 
-/// Emits items in the order of their times, if none comes later than allowed.
+/// Sorts items by their times, within an allowed lateness.
 ///
 /// The time of an item is what a closure returns for it. An item is held until the *watermark*, the greatest time seen
 /// less `allowed_lateness`, has reached its time. Then all items that may come before it have come, and it is emitted.
@@ -77,11 +77,12 @@ pub struct SortByTime<T, F> {
     types: std::marker::PhantomData<fn(T)>,
 }
 
-/// The source of an error of kind [`Late`](crate::ErrorKind::Late) that a [`SortByTime`] makes: how late the item came.
+/// Reports how late an item arrived at a [`SortByTime`]; the source of an error of kind
+/// [`Late`](crate::ErrorKind::Late).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{by:?} older than an item that was emitted before it")]
 pub struct OutOfOrder {
-    /// By how much the item is older than the last one that was emitted.
+    /// The time by which the item is older than the last one that was emitted.
     pub by: Duration,
 }
 
@@ -89,8 +90,8 @@ impl<T, F> SortByTime<T, F>
 where
     F: Fn(&T) -> SystemTime + Send + Sync + 'static,
 {
-    /// Sorts items by what `time` returns for them, each of which may come up to `allowed_lateness` after a younger
-    /// one. Default name: `sort_by_time`.
+    /// Sorts items by the time that `time` returns; each may arrive up to `allowed_lateness` after a younger one.
+    /// Default name: `sort_by_time`.
     ///
     /// With an `allowed_lateness` of zero no item is held: every one that is older than the one before it is late. With
     /// a very long one everything is sorted at the end, or as far as there is room.
@@ -107,7 +108,7 @@ where
 impl<T, F> SortByTime<T, F> {
     common_options!();
 
-    /// Sets how many items are held at most. Defaults to 100,000. When there would be more, the oldest is emitted
+    /// Sets the greatest number of items held. Defaults to 100,000. When there would be more, the oldest is emitted
     /// before the watermark has reached it; an item that is older and comes after that is late. With `usize::MAX` there
     /// is no bound: memory then grows with the number of items within the allowed lateness.
     ///

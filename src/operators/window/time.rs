@@ -75,21 +75,22 @@ fn to_duration(nanos: Nanos) -> Duration {
     from_nanos(nanos.max(0) as u128)
 }
 
-/// The source of an error of kind [`Late`](crate::ErrorKind::Late): how late the item came.
+/// Reports how late an item arrived; the source of an error of kind [`Late`](crate::ErrorKind::Late).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{by:?} older than the watermark, and its window is closed")]
 pub struct TooLate {
-    /// By how much the item is older than the watermark: its lateness beyond the allowed one.
+    /// The time by which the item is older than the watermark: its lateness beyond the allowed one.
     pub by: Duration,
 }
 
-/// The source of the error for an item whose time lies too far in the future: see
-/// [`with_max_ahead`](crate::TumblingWindow::with_max_ahead) and [`with_max_jump`](crate::TumblingWindow::with_max_jump).
-/// The kind of the error is [`Failed`](crate::ErrorKind::Failed).
+/// Reports an item whose time lies too far in the future, as the source of its error: see
+/// [`with_max_ahead`](crate::TumblingWindow::with_max_ahead) and
+/// [`with_max_jump`](crate::TumblingWindow::with_max_jump). The kind of the error is
+/// [`Failed`](crate::ErrorKind::Failed).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{by:?} later than what is accepted")]
 pub struct TooFarAhead {
-    /// By how much the time of the item is later than the latest that would have been accepted.
+    /// The time by which the item is later than the latest that would have been accepted.
     pub by: Duration,
 }
 
@@ -158,7 +159,7 @@ impl Tag for Nanos {
     }
 }
 
-/// What the time of an item is: [`ArrivalTime`] or [`EventTime`]. Sealed.
+/// Selects what the time of an item is: [`ArrivalTime`] or [`EventTime`]. Sealed.
 #[allow(private_bounds)] // by which it is sealed
 pub trait TimeSource<T>: Times<T> {
     /// What a window remembers of the time of each item.
@@ -204,7 +205,7 @@ pub(in crate::operators) trait Times<T>: Clone + Send + Sync + 'static {
     fn rung(&mut self, now: Instant) -> Nanos;
 }
 
-/// The time of an item is that at which it arrives, by the pipeline's clock.
+/// Takes the time at which an item arrives, by the pipeline's clock.
 #[derive(Debug, Clone, Default)]
 pub struct ArrivalTime {
     /// The same moment in both measures.
@@ -268,7 +269,7 @@ impl<T> Times<T> for ArrivalTime {
     }
 }
 
-/// The time of an item is what a closure of type `F` returns for it.
+/// Takes the time that a closure of type `F` returns for an item.
 pub struct EventTime<F> {
     time: Arc<F>,
     lateness: Nanos,

@@ -79,7 +79,7 @@ impl<T> TumblingWindow<T> {
         Self::with_shape("tumbling_window", shape, NoKey)
     }
 
-    /// The windows that `config` describes.
+    /// Creates the windows that `config` describes.
     ///
     /// # Panics
     /// If `size` is zero or more than 10,000 years; if `slide` is given and is not the size; if `max_count` is 0.
@@ -96,7 +96,7 @@ impl<T> TumblingWindow<T> {
 }
 
 impl<T, K, S> TumblingWindow<T, K, S, Items> {
-    /// Keeps a state for each window instead of its items, and sends [`AggregateWindow`](crate::AggregateWindow)s.
+    /// Keeps a state for each window instead of its items, and emits [`AggregateWindow`](crate::AggregateWindow)s.
     ///
     /// `init` makes the state of a window, `fold` changes it for each item, in the order in which they come, and the
     /// result is the state. If `fold` panics, the item goes on as an error item that carries it, and the state stays as

@@ -54,8 +54,8 @@ const CAPACITY: usize = 16;
 /// How many keys may have open windows by default.
 const MAX_KEYS: usize = 1_000_000;
 
-/// Windows of items of type `T`: an alias of this is [`TumblingWindow`](crate::TumblingWindow),
-/// [`SlidingWindow`](crate::SlidingWindow) or [`SessionWindow`](crate::SessionWindow); see there.
+/// Groups items of type `T` into windows; its aliases are [`TumblingWindow`](crate::TumblingWindow),
+/// [`SlidingWindow`](crate::SlidingWindow) and [`SessionWindow`](crate::SessionWindow).
 ///
 /// - `H`, the [`Shape`], says how windows lie in time: [`Tumbling`], [`Sliding`] or [`Session`].
 /// - `K`, the [`Keying`], says whether each key has windows of its own: [`NoKey`] or [`ByKey`].
@@ -92,7 +92,7 @@ impl<H, T, K, S, C> Windows<H, T, K, S, C> {
     common_options! {
         with_name: options.name,
         /// Sets how many windows may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity): windows are big. With 0 every window is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity): windows are big. With 0, every window is handed over directly.
         with_capacity(windows): options.capacity,
     }
 
@@ -233,8 +233,8 @@ impl<H, T, K, F, C> Windows<H, T, K, EventTime<F>, C> {
 }
 
 impl<H, T, K, F, C> Windows<H, T, K, EventTime<F>, C> {
-    /// Keeps each window for the duration `allowed` after it was emitted, and emits it again, whole, for each late item that
-    /// arrives for it: as a [`Revised`](crate::Revised) window, which names the results that it replaces.
+    /// Keeps each window for the duration `allowed` after it was emitted, and emits it again, complete, for each late
+    /// item that arrives for it: as a [`Revised`](crate::Revised) window, which names the results that it replaces.
     ///
     /// A window is emitted for the first time when the watermark has reached its end, and forgotten when the watermark is
     /// `allowed` beyond that, at the end of the input, and after a
@@ -306,7 +306,8 @@ impl<H, T, K, F, C> Windows<H, T, K, EventTime<F>, C> {
 }
 
 impl<H, T, K, S> Windows<H, T, K, S, Items> {
-    /// As `aggregate`, with one of the ready-made [`folds`](crate::folds), or with one of your own.
+    /// Folds the items of each window with one of the ready-made [`folds`](crate::folds), or with one of your own,
+    /// instead of keeping them.
     pub fn aggregate_by<F: Fold<T>>(self, fold: F) -> Windows<H, T, K, S, Folded<F>> {
         let content = Folded::new(fold);
         let Self { shape, keying, time, max_count, max_keys, options, types, .. } = self;

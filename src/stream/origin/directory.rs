@@ -23,7 +23,7 @@ use crate::stage::input::Feed;
 use crate::stage::thread::StageThread;
 use crate::stream::Stream;
 
-/// Which files of a folder [`Stream::directory`] finds, or [`Stream::file_lines`] reads.
+/// Selects the files of a folder that [`Stream::directory`] finds, or [`Stream::file_lines`] reads.
 ///
 /// ```
 /// use streamz::{Directory, Pipeline, Stream};
@@ -57,12 +57,12 @@ pub struct Directory {
 type Filter = Box<dyn FnMut(&Path) -> bool + Send>;
 
 impl Directory {
-    /// The files in a folder, in the order of their names.
+    /// Selects the files in a folder, in the order of their names.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), recursive: false, filter: None, watch: None }
     }
 
-    /// Also finds the files in the folders within, where these come in the order of the names. Defaults to leaving folders out.
+    /// Also finds the files in subfolders, each at the place of its name. Defaults to ignoring subfolders.
     ///
     /// Each folder is visited once, so that symbolic links that lead back to one do no harm.
     pub fn recursive(mut self) -> Self {
@@ -77,7 +77,7 @@ impl Directory {
         self
     }
 
-    /// Looks again and again for files that are new, this long after it has looked at everything. Defaults to looking once.
+    /// Keeps looking for new files, pausing for `interval` after each walk. Defaults to looking once.
     ///
     /// A file is known by its path; one that was removed and has come back is a new one. The files of a folder that could not be read
     /// for a time are not. A file is found as soon as it is there: write to a file under another name, or elsewhere, and rename it
@@ -311,7 +311,7 @@ impl Feed for Paths {
 }
 
 impl Stream<PathBuf> {
-    /// The paths of the files in a folder, on a thread of its own.
+    /// Emits the paths of the files in a folder, on a thread of its own.
     ///
     /// Takes the path of a folder, or a [`Directory`] with options of its own. Files are what leads to regular files, also through
     /// symbolic links. The folder is read when the source starts, and each folder within when its turn comes.

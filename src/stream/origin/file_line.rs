@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use super::line_reader::{Line, LineError};
 
-/// A line of a file, and where it stands.
+/// Holds a line of a file, and its position.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct FileLine {
     /// The file, by the name under which the source knows it.
     pub path: Arc<Path>,
-    /// Its number, counted from 1 at the place where reading began: see [`start`](Self::start).
+    /// The number of the line, counted from 1 at the place where reading began: see [`start`](Self::start).
     pub number: u64,
     /// The offset in the file at which reading began; 0 for its beginning, in which case [`number`](Self::number) is the
     /// number of the line in the file.
     pub start: u64,
-    /// The offset of what follows the line: where to continue later.
+    /// The offset behind the line, at which to continue later.
     pub end: u64,
-    /// Its bytes without the line end. Of a line that is too long, the beginning.
+    /// The bytes of the line without its end; the beginning of a line that is too long.
     pub bytes: Vec<u8>,
     /// Whether the line is too long, so that its end is missing here. Only error items carry such lines.
     pub is_truncated: bool,
@@ -31,7 +31,7 @@ impl FileLine {
         Self { path: Arc::clone(path), number, start, end, bytes, is_truncated }
     }
 
-    /// The line as text.
+    /// Returns the line as text.
     ///
     /// # Errors
     /// If it is not UTF-8.
@@ -40,36 +40,36 @@ impl FileLine {
     }
 }
 
-/// What is wrong with a file, or with a line of it: the source of the error items of a source that reads files.
+/// Describes an error of a file or of one of its lines; the source of the error items of sources that read files.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
     /// The file cannot be opened or read.
     #[error("cannot read {}", path.display())]
     Unreadable {
-        /// The file.
+        /// The path of the file.
         path: Arc<Path>,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A line is not what it should be.
+    /// A line is too long, or not UTF-8.
     #[error("bad line at {}:{}", path.display(), source.number())]
     Line {
-        /// The file.
+        /// The path of the file.
         path: Arc<Path>,
-        /// What is wrong with the line, and its number.
+        /// The error of the line, with its number.
         source: LineError,
     },
     /// A [followed](crate::Follow) file was rotated faster than it was read, and a file in between is gone.
     #[error("lines of {} may be missing: it was rotated faster than it was read", path.display())]
     Lost {
-        /// The file.
+        /// The path of the file.
         path: Arc<Path>,
     },
 }
 
 impl FileError {
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         match self {
             Self::Unreadable { path, .. } | Self::Line { path, .. } | Self::Lost { path } => path,

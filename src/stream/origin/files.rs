@@ -25,7 +25,7 @@ const BLOCK: usize = 64 * 1024;
 /// The maximum length of a line unless set otherwise.
 const MAX_LEN: usize = 1 << 20;
 
-/// Which files [`Stream::file_lines`] reads: one, several, or those of a [`Directory`].
+/// Selects the files that [`Stream::file_lines`] reads: one, several, or those of a [`Directory`].
 ///
 /// ```
 /// use streamz::{Files, Pipeline, Stream};
@@ -58,13 +58,13 @@ enum Names {
 }
 
 impl Files {
-    /// One file.
+    /// Selects one file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path: PathBuf = path.into();
         Self::list([path])
     }
 
-    /// Several files, in this order. The iterator is asked for the next one when the last one has been read.
+    /// Selects several files, in this order. The iterator is asked for the next one when the last one has been read.
     pub fn list<I>(paths: I) -> Self
     where
         I: IntoIterator<Item: Into<PathBuf> + 'static>,
@@ -73,12 +73,12 @@ impl Files {
         Self { names: Names::List(Box::new(paths.into_iter().map(Into::into))), max_len: MAX_LEN }
     }
 
-    /// The files of a folder.
+    /// Selects the files of a folder.
     pub fn of_directory(directory: impl Into<Directory>) -> Self {
         Self { names: Names::Walk(Box::new(Walk::new(directory.into()))), max_len: MAX_LEN }
     }
 
-    /// Sets how many bytes a line may have, its end not counted. Defaults to 1 MiB; 0 allows empty lines only.
+    /// Sets the greatest length of a line in bytes, without its end. Defaults to 1 MiB; 0 allows empty lines only.
     pub fn with_max_len(mut self, bytes: usize) -> Self {
         self.max_len = bytes;
         self

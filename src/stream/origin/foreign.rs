@@ -12,7 +12,7 @@ use crate::stream::Stream;
 use crate::stream::start::Registered;
 
 impl<T: Send + 'static> Stream<T> {
-    /// Reads a crossbeam channel. The first stage reads the channel itself; there is no thread in between.
+    /// Reads a crossbeam channel. The first stage reads the channel directly, without a thread in between.
     ///
     /// The stream ends when all senders of the channel are gone, and counts as complete: the channel cannot say why they
     /// are gone. If that matters, send the reason as a last item, or feed the stream with a

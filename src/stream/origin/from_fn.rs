@@ -68,7 +68,8 @@ where
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// The items that `f` returns, one call for each, on a thread of their own: until it returns `None`, or an error.
+    /// Emits the items that `f` returns, one for each call, on a thread of its own, until it returns `None` or an
+    /// error.
     ///
     /// The state is the closure's. It is given the token of the pipeline, so that it can wait through
     /// [`CancelToken::sleep`], and see that no more is wanted where it waits for something else.

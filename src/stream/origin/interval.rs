@@ -18,7 +18,7 @@ use crate::stage::{Emit, Operator};
 use crate::stream::Stream;
 use crate::stream::start::{Registered, spawn_driver};
 
-/// The options of [`Stream::interval`]: how often it ticks, and what a slow consumer finds.
+/// Configures [`Stream::interval`]: its period, and what happens to ticks while the consumer is slow.
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,7 +49,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// A tick every `period`.
+    /// Ticks every `period`.
     ///
     /// # Panics
     /// If `period` is zero.
@@ -59,14 +59,14 @@ impl Interval {
         Self::from(period)
     }
 
-    /// Sets what happens to ticks that come due while there is no room for them. Defaults to [`MissedTicks::Skip`].
+    /// Sets what happens to ticks that fall due while there is no room for them. Defaults to [`MissedTicks::Skip`].
     pub fn with_missed_ticks(mut self, missed: MissedTicks) -> Self {
         self.missed = missed;
         self
     }
 
-    /// Sets how many ticks may wait for a slow consumer. Defaults to 1; with 0 a tick is made only while the consumer waits
-    /// for one, so that it never finds a stale one.
+    /// Sets how many ticks may wait for a slow consumer. Defaults to 1; with 0, a tick is emitted only while the
+    /// consumer is waiting for one, so that it never receives a stale one.
     ///
     /// The capacity of the pipeline does not apply: ticks that wait are stale. A stage behind the interval has an output of
     /// its own, in which the results of ticks wait.
@@ -77,7 +77,7 @@ impl Interval {
 }
 
 impl From<Duration> for Interval {
-    /// As [`Interval::new`], except that a period of zero is refused by [`Stream::interval`].
+    /// Does what [`Interval::new`] does, except that [`Stream::interval`] refuses a period of zero.
     fn from(period: Duration) -> Self {
         Self { period, missed: MissedTicks::default(), capacity: 1 }
     }
@@ -155,8 +155,7 @@ impl Feed for Silence {
 }
 
 impl Stream<u64> {
-    /// Emits one item every period, on a thread of its own: the number of the tick, counted from 1, which comes one period
-    /// from now.
+    /// Emits the number of each tick, once every period, on a thread of its own; tick 1 comes one period from now.
     ///
     /// Takes the period, or an [`Interval`] with options of its own. Ticks are due at whole multiples of the period and do
     /// not drift. By default one tick waits for a slow consumer, and those that come due meanwhile are left out, and their

@@ -100,7 +100,7 @@ where
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// The items of an iterator, on a thread of its own.
+    /// Emits the items of an iterator, on a thread of its own.
     ///
     /// The iterator may block; each item is handed over as soon as it is there. One that knows its length (a range, a
     /// vector) does not wait for others: once it has proved to be quick, its items may go in small chunks, and one may

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, BufRead};
 use std::str::Utf8Error;
 
-/// Cuts the bytes of a reader into lines of bounded length.
+/// Splits the bytes of a reader into lines of bounded length.
 ///
 /// A line ends with `\n` or `\r\n`; the end is not part of it. The last line may lack its end, and then a `\r` at its end
 /// is part of it. A `\r` elsewhere is a byte like any other: text whose lines end in `\r` alone is one line. An empty
@@ -43,19 +43,19 @@ pub struct LineReader<R> {
     pub(super) read_errors: ReadErrors,
 }
 
-/// A line of a [`LineReader`].
+/// Holds a line of a [`LineReader`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Line {
-    /// Its number, counted from 1.
+    /// The number of the line, counted from 1.
     pub number: u64,
-    /// Its bytes without the line end. Of a line that is too long, the beginning.
+    /// The bytes of the line without its end; the beginning of a line that is too long.
     pub bytes: Vec<u8>,
-    /// Whether it is longer than [allowed](LineReader::with_max_len), so that its end is missing here.
+    /// Whether the line is longer than [allowed](LineReader::with_max_len), so that its end is missing here.
     pub is_truncated: bool,
 }
 
-/// What is wrong with a line: the source of its error item.
+/// Describes an error of a line; the source of its error item.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LineError {
@@ -64,7 +64,7 @@ pub enum LineError {
     TooLong {
         /// The number of the line, counted from 1.
         number: u64,
-        /// How many bytes are allowed.
+        /// The greatest length in bytes.
         max_len: usize,
     },
     /// The line is not UTF-8.
@@ -72,7 +72,7 @@ pub enum LineError {
     NotUtf8 {
         /// The number of the line, counted from 1.
         number: u64,
-        /// Where it is not.
+        /// The error of the conversion, with its position.
         source: Utf8Error,
     },
 }
@@ -86,7 +86,7 @@ impl LineError {
     }
 }
 
-/// What an error of the reader means for the stream of its lines.
+/// Selects what an error of the reader means for the stream of its lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ReadErrors {
@@ -112,7 +112,7 @@ impl<R: BufRead> LineReader<R> {
         Self { reader, cutter, buffered: 0, consumed: 0, ended: false, read_errors: ReadErrors::default() }
     }
 
-    /// Sets how many bytes a line may have, its end not counted. Defaults to 1 MiB; 0 allows empty lines only.
+    /// Sets the greatest length of a line in bytes, without its end. Defaults to 1 MiB; 0 allows empty lines only.
     ///
     /// A longer line is truncated to this length and reported as soon as it is known to be too long. The rest of it is
     /// skipped.
@@ -129,7 +129,7 @@ impl<R: BufRead> LineReader<R> {
         self
     }
 
-    /// Begins in the middle of a line: skips to the first line end, and counts from there.
+    /// Skips the rest of the first line, for a reader that begins in the middle of one, and counts lines from there.
     pub fn skip_partial(mut self) -> Self {
         self.cutter.skips = true;
         self
@@ -150,8 +150,8 @@ impl<R: BufRead> LineReader<R> {
         }
     }
 
-    /// Reads the next line, if all of it is there: for a file that still grows. `None` if the reader has come to its end
-    /// before the line did; the part that is there is kept, and a later call reads on.
+    /// Reads the next line if it is complete: for a file that still grows. `None` if the reader ends before the line
+    /// does; that part is kept, and a later call continues.
     ///
     /// # Errors
     /// As [`next_line`](Self::next_line).
@@ -165,17 +165,17 @@ impl<R: BufRead> LineReader<R> {
         }
     }
 
-    /// How many bytes it holds of a line whose end has not been read.
+    /// Returns how many bytes are held of a line whose end has not been read.
     pub fn partial_len(&self) -> usize {
         self.cutter.partial.len()
     }
 
-    /// The reader.
+    /// Returns a reference to the reader.
     pub fn get_ref(&self) -> &R {
         &self.reader
     }
 
-    /// The reader, which may be changed: bytes that are read here are missing in the lines.
+    /// Returns a mutable reference to the reader; bytes that are read through it are missing in the lines.
     pub fn get_mut(&mut self) -> &mut R {
         &mut self.reader
     }

@@ -12,13 +12,13 @@ use crate::pipeline::CancelToken;
 use crate::stage::input::Feed;
 use crate::stream::Stream;
 
-/// What [`Stream::lines`] reads: a reader, or a [`LineReader`] with options of its own. Sealed.
+/// Converts into the reader of [`Stream::lines`]: a plain reader, or a [`LineReader`] with options. Sealed.
 #[allow(private_bounds)] // by which it is sealed
 pub trait IntoLineReader: sealed::Sealed {
     /// The reader below.
     type Reader: BufRead + Send + 'static;
 
-    /// Makes the line reader.
+    /// Converts into a line reader.
     fn into_line_reader(self) -> LineReader<Self::Reader>;
 }
 
@@ -38,7 +38,7 @@ impl<R: BufRead + Send + 'static> IntoLineReader for LineReader<R> {
     }
 }
 
-/// What a line becomes in a stream: a [`String`], or a [`Line`] with its bytes and its number. Sealed.
+/// Converts from a line of a reader: into a [`String`], or a [`Line`] with its bytes and its number. Sealed.
 #[allow(private_bounds)] // by which it is sealed
 pub trait FromLine: sealed::FromLine {}
 

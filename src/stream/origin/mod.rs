@@ -104,8 +104,8 @@ impl<T: Send + 'static> Stream<T> {
         spawn_driver(registered, None, Pass::new(), feed)
     }
 
-    /// A stream that is fed by hand, and the [`Sender`] that feeds it. At most `capacity` items wait in it; with 0 each is
-    /// handed over directly to a consumer that waits for it, or has looked for it in vain.
+    /// Creates a stream and the [`Sender`] that feeds it. At most `capacity` items wait in it; with 0, each is handed
+    /// over directly to a consumer that waits for it, or has just looked for one.
     ///
     /// # Panics
     /// If `cancel` belongs to no pipeline, or to one that has finished.

@@ -19,7 +19,7 @@ use crate::stage::thread::StageThread;
 use crate::stream::Stream;
 use crate::trace::event;
 
-/// How [`Stream::restarting`] builds a source, and when it builds it again.
+/// Sets how [`Stream::restarting`] builds a source, and when it rebuilds it.
 ///
 /// A closure makes the source: anything that can be iterated over and gives results, such as the lines of a connection. When that
 /// gives an error, or cannot be made, it is dropped, and made again after a pause.
@@ -57,7 +57,7 @@ pub struct Restart<F> {
     stats: RestartStats,
 }
 
-/// What the closure of a [`Restart`] is told.
+/// Describes an attempt to build a source, for the closure of a [`Restart`].
 #[derive(Debug, Clone)]
 pub struct RestartAttempt {
     token: CancelToken,
@@ -66,17 +66,18 @@ pub struct RestartAttempt {
 }
 
 impl RestartAttempt {
-    /// How many attempts have failed since the last item was sent, including the one that sent it: 0 at first.
+    /// Returns the number of attempts that failed since the last item was sent, including the one that sent it: 0 at
+    /// first.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// How many items have been sent so far: where to continue, for a source whose positions are numbers.
+    /// Returns the number of items sent so far: where to continue, for a source whose positions are numbers.
     pub fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// The token of the source, so that a closure or a source that waits can be interrupted.
+    /// Returns the token of the source, with which a closure or a source that waits can be interrupted.
     pub fn token(&self) -> &CancelToken {
         &self.token
     }
@@ -144,14 +145,14 @@ impl<F> Restart<F> {
         self
     }
 
-    /// Skips the items that have been sent already, for a source that begins at the beginning each time: as many items as
-    /// that are dropped after a restart. Defaults to sending all that a source gives.
+    /// Skips as many items after a restart as have been sent already, for a source that starts from the beginning each
+    /// time. Defaults to sending all items.
     pub fn skip_sent(mut self) -> Self {
         self.skips_sent = true;
         self
     }
 
-    /// The counts, live.
+    /// Returns live statistics.
     pub fn stats(&self) -> RestartStats {
         self.stats.clone()
     }
@@ -168,7 +169,7 @@ impl<F> fmt::Debug for Restart<F> {
     }
 }
 
-/// The counts of a [`Restart`]: a live handle. Clones show the same.
+/// Live statistics of a [`Restart`]. Clones show the same numbers.
 #[derive(Clone, Default)]
 pub struct RestartStats {
     counts: Arc<Counts>,
@@ -183,22 +184,22 @@ struct Counts {
 }
 
 impl RestartStats {
-    /// Attempts that failed: the source could not be built, gave an error, or panicked.
+    /// Returns the number of attempts that failed: the source could not be built, returned an error, or panicked.
     pub fn failures(&self) -> u64 {
         self.counts.failures.get()
     }
 
-    /// Sources that were built after a failure.
+    /// Returns the number of sources that were built after a failure.
     pub fn restarts(&self) -> u64 {
         self.counts.restarts.get()
     }
 
-    /// Items that were [skipped](Restart::skip_sent) because they had been sent before.
+    /// Returns the number of items that were [skipped](Restart::skip_sent) because they had been sent before.
     pub fn skipped(&self) -> u64 {
         self.counts.skipped.get()
     }
 
-    /// Whether it waits for the next attempt.
+    /// Returns whether the source is waiting for the next attempt.
     pub fn is_waiting(&self) -> bool {
         self.counts.is_waiting.load(Ordering::Relaxed)
     }
@@ -394,7 +395,8 @@ where
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// The items of a source that is built again, after a pause, when it fails; on a thread of its own. See [`Restart`].
+    /// Emits the items of a source that is rebuilt after a pause when it fails, on a thread of its own. See
+    /// [`Restart`].
     ///
     /// An error that the source gives, an error or a panic of the closure that builds it, and a panic of the source are failures.
     /// They are logged, the first one of each row, and counted as [`failed_calls`](crate::StepReport::failed_calls) in the report;

@@ -24,7 +24,7 @@ use crate::stage::origins::Origins;
 use crate::stream::Stream;
 use crate::stream::start::{Registered, output_of};
 
-/// Makes streams for the subscribers of a [`Broadcast`](crate::Broadcast). Clones are the same hub.
+/// Creates streams for the subscribers of a [`Broadcast`](crate::Broadcast). Clones share the same hub.
 ///
 /// As long as there is a hub, subscribers may come, so the stage does not stop when the last one has left.
 #[must_use = "when all hubs and all streams of subscribers have been dropped, the stage stops"]
@@ -161,7 +161,8 @@ impl<T: Clone + Send + 'static> Hub<T> {
         Self { handle: Arc::new(Handle(Arc::clone(shared))) }
     }
 
-    /// A stream for one more subscriber: what is replayed, if anything, then every item that the stage takes from now on.
+    /// Returns a stream for a new subscriber: the replayed items, if any, then every item that the stage takes from now
+    /// on.
     ///
     /// It may be called on any thread, and never waits for an item or for room. After the end of the input, the stream has what
     /// is replayed, and ends as the others have.

@@ -10,7 +10,7 @@ use crate::pipeline::stats::StageKind;
 use crate::stream::Stream;
 use crate::stream::start::{Registered, spawn_loop};
 
-/// Sends every item to all subscribers, which may come and go at any time.
+/// Sends every item to all subscribers, which may join and leave at any time.
 ///
 /// It gives a [`Hub`], whose [`subscribe`](Hub::subscribe) makes a stream for one more subscriber, on any thread and while items flow.
 /// For a number of readers that is known when the pipeline is built, a [`FanOut`](crate::FanOut) is simpler.
@@ -82,15 +82,16 @@ pub(super) struct Settings {
     pub(super) no_subscriber: NoSubscriber,
 }
 
-/// What a [`Broadcast`] does when the stream of a subscriber is full.
+/// Selects what a [`Broadcast`] does when the stream of a subscriber is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum SlowSubscriber {
-    /// Waits, and so do the other subscribers.
+    /// Waits for room, and so do the other subscribers.
     #[default]
     Block,
-    /// Drops the oldest items in the stream, and puts an error item of kind [`Failed`](crate::ErrorKind::Failed) in their place, whose source is
-    /// [`Lagged`](crate::Lagged) and says how many are missing. Each item that is dropped is counted as undelivered in the report.
+    /// Evicts the oldest items in the stream, and puts an error item of kind [`Failed`](crate::ErrorKind::Failed) in
+    /// their place, whose source is [`Lagged`](crate::Lagged) and says how many are missing. Each item that is dropped
+    /// is counted as undelivered in the report.
     DropOldest,
     /// Cuts the stream behind what is in it: its last error is of kind [`Cancelled`](crate::ErrorKind::Cancelled), from
     /// [`TooSlow`](crate::TooSlow). The outcome of the pipeline does not change. The buffer is what a subscriber may lag behind;
@@ -98,20 +99,20 @@ pub enum SlowSubscriber {
     Disconnect,
 }
 
-/// What a [`Broadcast`] does with items that come before the first subscriber.
+/// Selects what a [`Broadcast`] does with items that arrive before the first subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum NoSubscriber {
-    /// Waits for the first subscriber, with one item in hand.
+    /// Waits for the first subscriber, holding one item.
     #[default]
     Wait,
-    /// Drops them, and counts them as [undeliverable](crate::DropReason::Undeliverable). Those to be
+    /// Drops the items, and counts them as [undeliverable](crate::DropReason::Undeliverable). Those to be
     /// [replayed](Broadcast::with_replay) are kept all the same.
     Discard,
 }
 
 impl<T: Clone + Send + 'static> Broadcast<T> {
-    /// A broadcast to any number of subscribers. Default name: `broadcast`.
+    /// Creates a broadcast to any number of subscribers. Default name: `broadcast`.
     #[allow(clippy::new_without_default)] // `default` would not say what of
     pub fn new() -> Self {
         Self { options: Options::new("broadcast"), settings: Settings::default(), types: PhantomData }
@@ -125,30 +126,30 @@ impl<T: Clone + Send + 'static> Broadcast<T> {
         with_buffer_size(items): settings.buffer,
     }
 
-    /// Sets how many items a new subscriber gets of those that came before it: the last `n`, or all if there were fewer. Defaults to 0.
+    /// Sets how many earlier items a new subscriber receives: the last `n`, or all if there were fewer. Defaults to 0.
     pub fn with_replay(mut self, n: usize) -> Self {
         self.settings.replay = n;
         self
     }
 
-    /// Sets what is done when the stream of a subscriber is full. Defaults to [`SlowSubscriber::Block`].
+    /// Sets what to do when the stream of a subscriber is full. Defaults to [`SlowSubscriber::Block`].
     pub fn with_slow_subscriber(mut self, slow: SlowSubscriber) -> Self {
         self.settings.slow = slow;
         self
     }
 
-    /// Sets what is done with items that come before the first subscriber. Defaults to [`NoSubscriber::Wait`].
+    /// Sets what to do with items that arrive before the first subscriber. Defaults to [`NoSubscriber::Wait`].
     pub fn with_no_subscriber(mut self, no_subscriber: NoSubscriber) -> Self {
         self.settings.no_subscriber = no_subscriber;
         self
     }
 
-    /// The name that the stage has in reports and errors.
+    /// Returns the name of the stage in reports and errors.
     pub fn name(&self) -> &str {
         &self.options.name
     }
 
-    /// Starts a run. Streams of subscribers are in the scope of `cancel`.
+    /// Starts a run, and returns its hub. Streams of subscribers are in the scope of `cancel`.
     ///
     /// # Panics
     /// If `cancel` belongs to no pipeline, to one that has finished, or to another one than `input`.
@@ -164,7 +165,7 @@ impl<T: Clone + Send + 'static> Broadcast<T> {
 }
 
 impl<T: Clone + Send + 'static> Stream<T> {
-    /// Sends every item to subscribers that may come at any time: a [`Broadcast`].
+    /// Sends every item to subscribers that may join at any time: a [`Broadcast`].
     ///
     /// # Panics
     /// If the pipeline has finished.
@@ -173,7 +174,7 @@ impl<T: Clone + Send + 'static> Stream<T> {
         self.through_hub(&Broadcast::new())
     }
 
-    /// Sends every item to subscribers that may come at any time, as `broadcast` says.
+    /// Sends every item to subscribers that may join at any time, with the options of `broadcast`.
     ///
     /// # Panics
     /// If the pipeline has finished.

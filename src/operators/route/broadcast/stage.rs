@@ -30,7 +30,8 @@ use crate::stage::thread::{StageThread, cut_error};
 /// The name of the outputs.
 pub(super) const SUBSCRIBER: &str = "subscriber";
 
-/// Items are missing here in the stream of a subscriber, because it was too slow: see [`SlowSubscriber::DropOldest`].
+/// Reports that items are missing at this place in the stream of a subscriber, because it was too slow: see
+/// [`SlowSubscriber::DropOldest`].
 #[derive(Debug, Default, thiserror::Error)]
 #[error("{} items are missing here, because the subscriber was too slow", self.missed())]
 pub struct Lagged {
@@ -38,7 +39,7 @@ pub struct Lagged {
 }
 
 impl Lagged {
-    /// How many items are missing. As long as the subscriber has not taken the error, it may grow.
+    /// Returns the number of missing items, which may grow until the subscriber takes the error.
     pub fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)
     }
@@ -50,7 +51,7 @@ impl Lagged {
     }
 }
 
-/// The stream of a subscriber was cut, because it was full: see [`SlowSubscriber::Disconnect`].
+/// Reports that the stream of a subscriber was cut because it was full: see [`SlowSubscriber::Disconnect`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the subscriber was too slow")]
 #[non_exhaustive]

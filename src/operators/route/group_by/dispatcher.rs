@@ -42,12 +42,12 @@ use crate::stream::start::output_of;
 /// The name of the way to the groups.
 const GROUP: &str = "group";
 
-/// An item was rejected by a [`GroupBy`](crate::GroupBy), because its key would need one group too many.
+/// Reports that a [`GroupBy`](crate::GroupBy) rejected an item, because its key would need one group too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("there are {max_groups} groups already, as many as allowed")]
 #[non_exhaustive]
 pub struct TooManyGroups {
-    /// How many are allowed.
+    /// The number of groups that are allowed.
     pub max_groups: usize,
 }
 

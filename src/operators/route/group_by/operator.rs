@@ -111,20 +111,20 @@ pub struct GroupBy<T, K, Out, F, G> {
     types: PhantomData<fn(T) -> (K, Out)>,
 }
 
-/// What a [`GroupBy`] does with an item whose key would need one group too many.
+/// Selects what a [`GroupBy`] does with an item whose key would need one group too many.
 ///
 /// In each case a group that ended by itself gives up its place first, and a group that is ending is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum GroupOverflow {
-    /// Ends the group whose last item came first, gracefully, and waits until its output has drained. Nothing is lost. With more
-    /// keys in use than groups, this makes a new group for almost every item.
+    /// Ends the least recently used group gracefully, and waits until its output has drained. Nothing is lost. With
+    /// more keys in use than groups, this makes a new group for almost every item.
     #[default]
     Evict,
-    /// Makes an error item of the item, of kind [`Rejected`](crate::ErrorKind::Rejected).
+    /// Turns the item into an error item of kind [`Rejected`](crate::ErrorKind::Rejected).
     Reject,
-    /// Waits until a group ends, and with it all that is behind the item. Without an
-    /// [idle timeout](GroupBy::with_idle_timeout), and with groups that do not end by themselves, it waits for ever.
+    /// Waits until a group ends, and holds up all items behind this one. Without an [idle
+    /// timeout](GroupBy::with_idle_timeout), and with groups that do not end by themselves, it waits for ever.
     Wait,
 }
 
@@ -136,7 +136,8 @@ where
     F: Fn(&T) -> K + Send + Sync + 'static,
     G: Fn(&K, Stream<T>) -> Stream<Out> + Send + Sync + 'static,
 {
-    /// Groups items by `key`, and sends those of each key through what `build` makes of their stream. Default name: `group_by`.
+    /// Groups items by `key`, and sends those of each key through the pipeline that `build` makes of their stream.
+    /// Default name: `group_by`.
     pub fn new(key: F, build: G) -> Self {
         Self {
             key: Arc::new(key),
@@ -153,14 +154,15 @@ where
         /// has the same name with `-merge` behind it.
         with_name: options.name,
         /// Sets how many items may wait in the merged output for a slow consumer. Defaults to the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity); with 0, every item is handed over directly.
         with_capacity(items): options.capacity,
         /// Sets how many items may wait in the input of each group. Defaults to the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity); with 0 every item is handed over directly.
+        /// [capacity](crate::PipelineBuilder::capacity); with 0, every item is handed over directly.
         with_buffer_size(items): limits.buffer,
     }
 
-    /// Sets how many groups there may be at a time. Defaults to 64. Groups that are ending count until their output has drained.
+    /// Sets the greatest number of groups at a time. Defaults to 64. Groups that are ending count until their output
+    /// has drained.
     ///
     /// Each group has a thread for each of its stages: leave room for all of them below
     /// [`max_threads`](crate::PipelineBuilder::max_threads).
@@ -174,7 +176,7 @@ where
         self
     }
 
-    /// Ends a group when no item has come for it for that long. By default groups do not expire, as with `Duration::MAX`.
+    /// Ends a group that has received no item for the given time. Defaults to no expiry, as does `Duration::MAX`.
     ///
     /// An item that comes exactly `timeout` after the one before it starts a new group.
     ///
@@ -187,13 +189,13 @@ where
         self
     }
 
-    /// Sets what is done with an item whose key would need one group too many. Defaults to [`GroupOverflow::Evict`].
+    /// Sets what to do with an item whose key would need one group too many. Defaults to [`GroupOverflow::Evict`].
     pub fn with_overflow(mut self, overflow: GroupOverflow) -> Self {
         self.limits.overflow = overflow;
         self
     }
 
-    /// A live view of its statistics, over all its runs.
+    /// Returns live statistics, across all runs.
     pub fn stats(&self) -> GroupByStats {
         self.stats.clone()
     }

@@ -20,30 +20,30 @@ pub(super) struct Counts {
 }
 
 impl GroupByStats {
-    /// How many groups have been started.
+    /// Returns the number of groups that have been started.
     pub fn started(&self) -> u64 {
         self.0.started.get()
     }
 
-    /// How many groups there are now. Those that are ending count until their output has drained; those that ended by
-    /// themselves, until their place is needed.
+    /// Returns the number of groups there are now. Those that are ending count until their output has drained; those
+    /// that ended by themselves, until their place is needed.
     pub fn live(&self) -> u64 {
         // Removed first: it is never ahead of a `started` that is read after it.
         let removed = self.0.removed.get();
         self.started().saturating_sub(removed)
     }
 
-    /// How many groups were ended because they were idle.
+    /// Returns the number of groups that were ended because they were idle.
     pub fn expired(&self) -> u64 {
         self.0.expired.get()
     }
 
-    /// How many groups were ended to make room for another key.
+    /// Returns the number of groups that were ended to make room for another key.
     pub fn evicted(&self) -> u64 {
         self.0.evicted.get()
     }
 
-    /// How many items became errors because there were too many groups.
+    /// Returns the number of items that became errors because there were too many groups.
     pub fn rejected(&self) -> u64 {
         self.0.rejected.get()
     }

@@ -76,7 +76,7 @@ where
     I: Fn() -> A + Send + Sync + 'static,
     F: Fn(&mut A, &T) + Send + Sync + 'static,
 {
-    /// Folds items with `fold` into a state that `init` makes. Default name: `aggregate`.
+    /// Folds items with `fold` into a state that `init` creates. Default name: `aggregate`.
     pub fn new(init: I, fold: F) -> Self {
         Self::by(FoldWith::new(init, fold))
     }
@@ -100,7 +100,7 @@ impl<T, F: Fold<T>> Aggregate<T, F> {
         Self { fold, limits, time, options, types: PhantomData }
     }
 
-    /// Takes the time of each item from what `time` says, instead of the clock.
+    /// Takes the time of each item from `time` instead of from the clock.
     ///
     /// Items may come out of order, up to `allowed_lateness`. They are kept until the *watermark*, the greatest time
     /// seen less `allowed_lateness`, has come to them, and then folded in the order of their times: so what comes out is
@@ -124,10 +124,10 @@ impl<T, F: Fold<T>> Aggregate<T, F> {
 
 impl<T, F: Fold<T>, G> Aggregate<T, F, EventTime<G>> {
     time_options! {
-        /// Folds all that is kept, and sends the open window, when no item has come for `idle_timeout`, by the pipeline's clock.
-        /// While the output is full no input is taken, and the timeout does not run; it starts again when there is room.
-        /// Defaults to never, as does `Duration::MAX`. The next window begins at the time of the last item; an older one that
-        /// comes later and is not too late goes there.
+        /// Folds all held items, and emits the open window, when no item has arrived for `idle_timeout`, by the
+        /// pipeline's clock. While the output is full no input is taken, and the timeout does not run; it starts again
+        /// when there is room. Defaults to never, as does `Duration::MAX`. The next window begins at the time of the
+        /// last item; an older one that comes later and is not too late goes there.
     }
 }
 
@@ -155,8 +155,8 @@ impl<T, F: Fold<T>, S> Aggregate<T, F, S> {
         self
     }
 
-    /// Sets whether a window whose time is up is also sent when it has no items: what `init` makes, with a count of 0.
-    /// Defaults to `false`; then no timer runs while nothing comes.
+    /// Sets whether to emit a window whose time is up even if it has no items: with the state that `init` creates, and
+    /// a count of 0. Defaults to `false`; then no timer runs while no item arrives.
     ///
     /// A long silence makes many empty windows; with event time they all come when it is over.
     ///
@@ -166,7 +166,7 @@ impl<T, F: Fold<T>, S> Aggregate<T, F, S> {
         self
     }
 
-    /// Sends a window when `trigger` says so of its state. It is asked after each item.
+    /// Emits a window when `trigger` returns `true` for its state. It is called after each item.
     pub fn with_trigger(mut self, trigger: impl Fn(&F::State) -> bool + Send + Sync + 'static) -> Self {
         self.limits.trigger = Some(Arc::new(trigger));
         self

@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// The maximum length of a line unless set otherwise.
 const MAX_LEN: usize = 1 << 20;
 
-/// Which files [`Stream::follow`] follows, and how.
+/// Selects the files that [`Stream::follow`] follows, and how.
 ///
 /// ```
 /// use std::io::Write;
@@ -66,7 +66,7 @@ pub struct Follow {
 
 pub(super) type OnEvent = Box<dyn FnMut(&Path, FollowEvent) + Send>;
 
-/// Where reading begins in a file that is there already.
+/// Selects where reading begins in an existing file.
 ///
 /// A file that comes later, under a name that is followed, is read from its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -83,15 +83,15 @@ pub enum FollowStart {
     Offset(u64),
 }
 
-/// What happens to a followed file, for [`Follow::on_event`].
+/// Describes what happens to a followed file, for [`Follow::on_event`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FollowEvent {
-    /// The file is there, and is read.
+    /// The file exists, and is being read.
     Opened,
-    /// The file is not there at the start. It is opened when it comes.
+    /// The file does not exist at the start. It is opened when it appears.
     Missing,
-    /// Another file has the name now.
+    /// Another file now has the name.
     Rotated,
     /// The file was rotated this many times since the last look, which is more than once; comes after
     /// [`Rotated`](Self::Rotated).
@@ -147,7 +147,7 @@ impl Follow {
         self
     }
 
-    /// Sets how many bytes a line may have, its end not counted. Defaults to 1 MiB; 0 allows empty lines only.
+    /// Sets the greatest length of a line in bytes, without its end. Defaults to 1 MiB; 0 allows empty lines only.
     pub fn with_max_len(mut self, bytes: usize) -> Self {
         self.max_len = bytes;
         self
@@ -167,7 +167,7 @@ impl Follow {
         self
     }
 
-    /// The counts, live.
+    /// Returns live statistics.
     pub fn stats(&self) -> FollowStats {
         self.stats.clone()
     }
@@ -187,7 +187,7 @@ impl fmt::Debug for Follow {
 
 from_path!(Follow);
 
-/// The counts of a [`Follow`]: a live handle. Clones show the same.
+/// Live statistics of a [`Follow`]. Clones show the same numbers.
 #[derive(Clone, Default)]
 pub struct FollowStats {
     pub(super) counts: Arc<Counts>,
@@ -202,23 +202,23 @@ pub(super) struct Counts {
 }
 
 impl FollowStats {
-    /// How often a file was replaced by another one of its name.
+    /// Returns how often a file was replaced by another one of its name.
     pub fn rotations(&self) -> u64 {
         self.counts.rotations.get()
     }
 
-    /// How often a file was emptied.
+    /// Returns how often a file was emptied.
     pub fn truncations(&self) -> u64 {
         self.counts.truncations.get()
     }
 
-    /// How often lines may have been lost: see [`FileError::Lost`](crate::FileError::Lost).
+    /// Returns how often lines may have been lost: see [`FileError::Lost`](crate::FileError::Lost).
     pub fn losses(&self) -> u64 {
         self.counts.losses.get()
     }
 
-    /// How many files ended within a line when they were last read to their end, or when the source ended. Such a line has
-    /// not been emitted.
+    /// Returns how many files ended within a line when they were last read to their end, or when the source ended. Such
+    /// a line has not been emitted.
     pub fn unfinished(&self) -> u64 {
         self.counts.unfinished.load(Ordering::Relaxed)
     }
@@ -279,7 +279,7 @@ impl Stream<String> {
 }
 
 impl Stream<FileLine> {
-    /// Reads files as they grow: as [`follow`](Stream::follow), except that the lines say where they stand, and need not be
+    /// Reads files as they grow, like [`follow`](Stream::follow), as lines that carry their position and need not be
     /// UTF-8.
     ///
     /// # Panics

@@ -204,7 +204,7 @@ impl Tail {
         Ok(None)
     }
 
-    /// Another file has the name now.
+    /// Another file now has the name.
     fn turn_to(&mut self, place: Place, shared: &mut Shared) {
         self.told = None;
         self.is_at_end = true;
