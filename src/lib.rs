@@ -1,7 +1,7 @@
 //! Stream processing with threads and bounded channels, without an async runtime.
 //!
-//! A program builds a pipeline out of small processors. Each is a stage with its own thread or threads; between two
-//! stages is a bounded channel; one token stops them all.
+//! A program builds a pipeline out of small processors. Each is a stage with one or more threads of its own. A bounded
+//! queue connects two stages, and one token stops them all.
 //!
 //! ![Lines of a file are parsed, enriched by a pool, and loaded in batches; failures go to a file][picture]
 //!
@@ -18,7 +18,7 @@
 //!         .dead_letters();
 //!     failed.spawn_for_each(|letter| {
 //!         let (line, error) = letter.unwrap().into_item::<&str>().unwrap();
-//!         println!("{line:?} was put aside: {error:#}");
+//!         println!("{line:?} was set aside: {error:#}");
 //!     });
 //!
 //!     let batches = readings.batch(BatchConfig { max_size: 2, max_latency: Duration::from_secs(1) });
@@ -33,88 +33,94 @@
 //!
 //! # The six ideas
 //!
-//! - [`Stream`] is the receiving end between two stages: items and errors, one consumer. [`Sender`] is the other end, for
-//!   code that pushes.
-//! - [`Processor`] turns a stream into another. It is configured once and may be used many times.
+//! - [`Stream`] is the consumer's end of the queue between two stages: it yields items and errors. [`Sender`] is the other
+//!   end, for code that pushes.
+//! - [`Processor`] turns a stream into another one. It is configured once and may be used many times.
 //! - [`CancelToken`] tells everything to stop, and says why.
 //! - [`StreamError`] travels in place of an item that failed, and carries it.
 //! - [`Pipeline`] owns the token and every thread: [`run`](Pipeline::run), [`join`](Pipeline::join),
 //!   [`drain`](CancelToken::drain), [`abort`](Pipeline::abort), [`report`](Pipeline::report).
-//! - [`Operator`] is a stage without its thread: what to implement for an operator of your own, with
-//!   [`Custom`] around it.
+//! - [`Operator`] is a stage without its thread. Implement it for an operator of your own, and run it with [`Custom`].
 //!
-//! # Choosing
+//! # Choosing an operator
 //!
-//! | you want to | use |
+//! Most operators are also methods of a stream: [`Stream`] lists them by purpose.
+//!
+//! | to do this | use |
 //! |---|---|
-//! | change, drop, or multiply items | [`Mapper`], [`Filter`], [`FilterMap`], [`FlatMap`], [`Flatten`], [`Scan`] |
-//! | keep a state for each key | [`Scan::with_key`] |
-//! | fail some of them | [`Mapper::fallible`]; then [`DeadLetterQueue`] or [`Recover`] |
-//! | change the errors, or look at them | [`MapErr`], [`Stream::inspect_err`] |
-//! | number them | [`Enumerate`] |
-//! | look at them | [`Tap`] |
-//! | take some of them | [`Take`], [`TakeWhile`], [`Skip`], [`SkipWhile`], [`Sample`], [`Dedupe`] |
-//! | handle several together | [`Batcher`], [`Chunk`] |
-//! | put items together by their time | [`TumblingWindow`], [`SlidingWindow`], [`SessionWindow`], each also with [`folds`], and [corrections](TumblingWindow::with_corrections) for what comes late |
-//! | make one value of many | [`Aggregate`], [`Stream::fold_by`] |
-//! | the top ten, distinct users, percentiles | [`folds`], in a window, an [`Aggregate`] or at the end |
-//! | put items in the order of their times | [`SortByTime`] |
-//! | wait for each (requests, disks) | [`AsyncMapper`]; in order for each key: [`AsyncMapper::keyed`] |
-//! | retry a failed call, stop calling what fails, fall back to another | [`Retry`], [`CircuitBreaker`], [`Fallback`] around an [`AsyncMapper`] |
-//! | limit calls: per second, at a time, in duration; also for each key | [`RateLimit`], [`Bulkhead`], [`CallTimeout`] around an [`AsyncMapper`] |
-//! | put code of your own around each call | [`Layered`], [`CallLayer`] |
-//! | make as many calls at a time as a service can take | [`AdaptiveConcurrency`] around an [`AsyncMapper`] |
-//! | cut the time of the slowest calls by a second try | [`Hedge`] around an [`AsyncMapper`] |
-//! | compute on all processors | [`ParMapper`] |
-//! | even out bursts | [`Buffer`]; with loss, [`DroppingBuffer`], [`SlidingBuffer`] |
-//! | go slower, or later | [`Throttle`], [`Debounce`], [`Delay`] |
-//! | notice a silence | [`Timeout`] |
-//! | be told how fast it goes, and that it stalls | [`Monitor`] |
-//! | share one thread among cheap steps | [`Stream::stage`], [`Processor::fuse`] |
-//! | run steps on the thread of a source or an end | [`Inline`] |
-//! | send items different ways | [`Split`], [`Router`], [`Switch`], [`Partition`], [`FanOut`] |
-//! | subscribe while items flow | [`Broadcast`], [`Hub`] |
-//! | give each key a sub-pipeline of its own | [`GroupBy`] |
-//! | make one stream of several | [`FanIn`]; one after another: [`Stream::chain`]; in pairs: [`Stream::zip`] |
-//! | merge sorted streams; read several in turn | [`MergeSorted`]; [`Interleave`] |
-//! | join two streams by key and time | [`Join`] |
-//! | get one value: a sum, a maximum, the first that fits | [`Stream::consume`], [`Stream::fold`], [`Stream::reduce`] |
-//! | read a stream on another thread | [`Stream::spawn`] |
 //! | read files, or all files of a folder | [`Stream::file_lines`], [`Stream::directory`] |
 //! | read a file that grows and is rotated | [`Stream::follow`] |
-//! | make items in a closure | [`Stream::from_fn`] |
+//! | generate items with a closure | [`Stream::from_fn`] |
 //! | restart a source that fails | [`Stream::restarting`] |
+//! | **Items** | |
+//! | change, drop or multiply items | [`Mapper`], [`Filter`], [`FilterMap`], [`FlatMap`], [`Flatten`] |
+//! | keep a state, in total or for each key | [`Scan`], [`Scan::with_key`] |
+//! | number items | [`Enumerate`] |
+//! | look at items | [`Tap`] |
+//! | select items | [`Take`], [`TakeWhile`], [`Skip`], [`SkipWhile`], [`Sample`], [`Dedupe`] |
+//! | **Failures** | |
+//! | let items fail, and handle the failures | [`Mapper::fallible`]; then [`DeadLetterQueue`] or [`Recover`] |
+//! | change or log errors | [`MapErr`], [`Stream::inspect_err`] |
+//! | **Parallel work** | |
+//! | wait for requests or disks on many threads | [`AsyncMapper`]; in order for each key: [`AsyncMapper::keyed`] |
+//! | retry a failed call, stop calling a failing service, fall back | [`Retry`], [`CircuitBreaker`], [`Fallback`] around an [`AsyncMapper`] |
+//! | limit calls: per second, at a time, in duration, in total or for each key | [`RateLimit`], [`Bulkhead`], [`CallTimeout`] around an [`AsyncMapper`] |
+//! | find out how many calls a service can handle | [`AdaptiveConcurrency`] around an [`AsyncMapper`] |
+//! | shorten the slowest calls with a second try | [`Hedge`] around an [`AsyncMapper`] |
+//! | run your own code around each call | [`Layered`], [`CallLayer`] |
+//! | compute on all processors | [`ParMapper`] |
+//! | **Groups and time** | |
+//! | handle several items together | [`Batcher`], [`Chunk`] |
+//! | group items by time | [`TumblingWindow`], [`SlidingWindow`], [`SessionWindow`], with [`folds`], and with [corrections](TumblingWindow::with_corrections) for late items |
+//! | fold many items into one value | [`Aggregate`], [`Stream::fold_by`] |
+//! | find the top ten, distinct users, percentiles | [`folds`], in a window, in an [`Aggregate`] or at the end |
+//! | sort items by their times | [`SortByTime`] |
+//! | **Rate and buffers** | |
+//! | absorb bursts | [`Buffer`]; with loss: [`DroppingBuffer`], [`SlidingBuffer`] |
+//! | slow down or delay items | [`Throttle`], [`Debounce`], [`Delay`] |
+//! | detect silence | [`Timeout`] |
+//! | measure throughput, and detect stalls | [`Monitor`] |
+//! | **Several streams** | |
+//! | route items to different streams | [`Split`], [`Router`], [`Switch`], [`Partition`], [`FanOut`] |
+//! | add subscribers while items flow | [`Broadcast`], [`Hub`] |
+//! | give each key a sub-pipeline of its own | [`GroupBy`] |
+//! | merge streams | [`FanIn`]; sorted: [`MergeSorted`]; in turn: [`Interleave`]; one after another: [`Stream::chain`] |
+//! | pair or join two streams | by position: [`Stream::zip`]; by key and time: [`Join`] |
+//! | **Structure** | |
+//! | share one thread among cheap steps | [`Stream::stage`], [`Processor::fuse`] |
+//! | run steps on the thread of a source or a sink | [`Inline`] |
 //! | name a part of a pipeline | [`ProcessorFn`], [`Processor::then`] |
+//! | get one value: a sum, a maximum, the first match | [`Stream::consume`], [`Stream::fold`], [`Stream::reduce`] |
+//! | consume a stream on another thread | [`Stream::spawn`] |
 //!
 //! # Threads and memory
 //!
-//! A stage has one thread, a pool one for each worker; steps of a [`Stream::stage`] share one, and those of an
-//! [`Inline`] piece need none of their own. A stream holds at most its
-//! [capacity](PipelineBuilder::capacity) of items, each stage what it has in hand, and operators that keep more say
-//! how much. The thread of a stage that has nothing to do is parked.
+//! A stage has one thread, a pool one for each worker. The steps of a [`Stream::stage`] share one; those of an [`Inline`]
+//! piece need none of their own. A stream holds at most its [capacity](PipelineBuilder::capacity) of items, and each stage
+//! the items that it is processing; operators that hold more document how many. Nothing runs while there is nothing to do.
 //!
 //! # Testing
 //!
-//! Give the pipeline a [`ManualClock`] and move the time yourself. [`testing`] has a source and an end for such tests,
-//! and a way to run an operator alone.
+//! Give the pipeline a [`ManualClock`] and move the time yourself. [`testing`] has a source and a sink for such tests, and a
+//! way to run an operator alone.
 //!
 //! # Features
 //!
 //! All are off by default.
 //!
-//! - `latency`: how long items and calls take in each stage and how old the items are when they leave it, as
-//!   [`StageReport::latency`] and [`StageReport::age`], where [the pipeline's builder](PipelineBuilder) is told to record it.
-//! - `live`: a view of the running pipeline on the terminal, by `pipeline.live()`.
-//! - `metrics`: `Pipeline::export_metrics` exports the counts of every stage to the recorder of the `metrics` facade.
-//! - `serde`: a [`Report`] with all its parts, a [`Diagnosis`] and a [`StreamError`] can be serialized, and read back.
-//! - `sketches`: folds that estimate in a fixed room, `folds::approx_count_distinct` and `folds::approx_percentiles`.
-//! - `tracing`: a span for each pipeline and each of its threads, and events with fields, for the subscriber of
-//!   [`tracing`](https://docs.rs/tracing). As long as there is none, `log` gets the records that it gets without the feature.
+//! | feature | adds |
+//! |---|---|
+//! | `latency` | times of items and calls in each stage, and ages of items, as [`StageReport::latency`] and [`StageReport::age`], if [the pipeline's builder](PipelineBuilder) turns them on |
+//! | `live` | a view of the running pipeline on the terminal: `Pipeline::live` |
+//! | `metrics` | the counts of every stage for the recorder of the `metrics` facade: `Pipeline::export_metrics` |
+//! | `serde` | serialization of a [`Report`] with all its parts, a [`Diagnosis`] and a [`StreamError`], both ways |
+//! | `sketches` | folds that estimate in a fixed amount of memory: `folds::approx_count_distinct`, `folds::approx_percentiles` |
+//! | `tracing` | a span for each pipeline and each of its threads, and events with fields, for a subscriber of [`tracing`](https://docs.rs/tracing). Without a subscriber, `log` gets the same records as without the feature |
 //!
 //! # More
 //!
-//! The [`guides`] lead from the first pipeline to how it works and what it costs; the [`patterns`] are whole programs. When a
-//! pipeline hangs or is slow, see [`guides::operations`].
+//! The [`guides`] lead from the first pipeline to how it works and what it costs; the [`patterns`] are complete programs.
+//! If a pipeline hangs or is slow, see [`guides::operations`].
 //!
 #![doc = include_str!("../docs/pictures/overview.rustdoc")]
 // docs.rs marks what needs a feature; it has the nightly compiler that this takes.
@@ -168,9 +174,9 @@ pub use stream::{
     Stream, StreamReceiver, Then, TryRecvError,
 };
 
-/// The parameters of [`Steps`] and [`Inline`]: which steps these have so far, and what they begin with.
+/// Type parameters of [`Steps`] and [`Inline`]: the steps that they have so far, and their input.
 ///
-/// They are named where a function takes or returns such a value, and nowhere else.
+/// Name them only where a function takes or returns such a value.
 pub mod steps {
     pub use crate::stream::{Chain, FromIter, FromLines, NoSteps, Only, Origin};
 }
@@ -180,7 +186,7 @@ pub mod steps {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// `Ok` with a [`BoxError`], so that a closure with `?` in it needs no annotation.
+/// Returns `Ok` with the error type [`BoxError`], so that a closure with `?` in it needs no annotation.
 ///
 /// ```
 /// let half = |text: &str| streamz::ok(text.parse::<u32>()? / 2);

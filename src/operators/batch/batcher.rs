@@ -78,7 +78,7 @@ impl Default for BatchConfig {
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
-#[doc(alias("group_within", "chunks_timeout", "buffer_time", "micro_batch", "bufferTimeout"))]
+#[doc(alias("group_within", "chunks_timeout", "buffer_time", "micro_batch", "bufferTimeout", "buffer", "chunk", "bulk"))]
 pub struct Batcher<T> {
     config: BatchConfig,
     limits: Limits<T>,
@@ -228,7 +228,7 @@ impl<T: Send + 'static> Operator for BatcherOperator<T> {
 
 shorthand! {
     /// Gathers items into batches: a [`Batcher`].
-    #[doc(alias("chunks_timeout", "group_within"))]
+    #[doc(alias("chunks_timeout", "group_within", "buffer", "micro_batch"))]
     pub fn batch(self, config: BatchConfig) -> Batcher<T> => Stream<Vec<T>> {
         Batcher::new(config)
     }

@@ -25,7 +25,7 @@ use crate::operators::shorthand;
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
-#[doc(alias("buffer_count", "chunks", "grouped"))]
+#[doc(alias("buffer_count", "chunks", "grouped", "batch", "tuples"))]
 pub struct Chunk<T> {
     limits: Limits<T>,
     options: Options,

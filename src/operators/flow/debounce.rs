@@ -43,7 +43,7 @@ use crate::stage::operator::{Emit, Operator};
 /// assert_eq!(debounce.timed_items(), [(ms(249), "sea"), (ms(300), "seal")]);
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
-#[doc(alias("settle", "quiet_period"))]
+#[doc(alias("settle", "quiet_period", "throttleWithTimeout"))]
 pub struct Debounce<T> {
     quiet: Duration,
     options: Options,

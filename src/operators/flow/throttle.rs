@@ -71,7 +71,7 @@ use crate::stage::operator::{Emit, Operator};
 /// The technique is the generic cell rate algorithm, as in ATM networks (ITU-T I.371) and many rate limiters since; time is
 /// counted in fractions of a nanosecond.
 #[must_use = "a processor does nothing until it is given a stream"]
-#[doc(alias("rate_limit", "limiter", "token_bucket", "pace"))]
+#[doc(alias("rate_limit", "limiter", "token_bucket", "pace", "rate limit", "leaky_bucket", "shaping"))]
 pub struct Throttle<T> {
     per_second: f64,
     burst: usize,

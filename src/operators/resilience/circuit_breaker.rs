@@ -80,7 +80,7 @@ use crate::trace::event;
 /// Hooks are called with no lock held, one at a time, in the order of what they tell. A panic in one is logged. A panic in
 /// `ignore_if` is logged, and the error counts.
 #[must_use = "a processor does nothing until it is given a stream"]
-#[doc(alias("breaker", "trip"))]
+#[doc(alias("breaker", "trip", "circuit breaker", "fail_fast"))]
 pub struct CircuitBreaker<S: CallStage> {
     inner: S,
     pool: PoolOptions<S::In>,

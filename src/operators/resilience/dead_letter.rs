@@ -52,7 +52,7 @@ use crate::trace::event;
 /// # Cancellation
 /// Both streams are cut. Cancellation itself is never a dead letter.
 #[must_use = "a processor does nothing until it is given a stream"]
-#[doc(alias("DLQ", "dlq", "poison"))]
+#[doc(alias("DLQ", "dlq", "poison", "dead letter", "quarantine"))]
 pub struct DeadLetterQueue<T> {
     options: Options,
     failed_buffer: usize,

@@ -79,7 +79,7 @@ use crate::pipeline::CancelToken;
 /// That of the pool, and with a key some 100 bytes for each key that has had a call in the last `burst / rate` seconds, up to
 /// `max_keys`: see [`with_key`](Self::with_key).
 #[must_use = "a processor does nothing until it is given a stream"]
-#[doc(alias("rate_limiter", "throttle", "token_bucket", "leaky_bucket", "quota", "governor"))]
+#[doc(alias("rate_limiter", "throttle", "token_bucket", "leaky_bucket", "quota", "governor", "rate limit"))]
 pub struct RateLimit<S: CallStage> {
     inner: S,
     pool: PoolOptions<S::In>,

@@ -82,7 +82,7 @@ use crate::pipeline::stats::Counter;
 /// # Panics
 /// A panic in `on_error` fails the item with kind [`Panicked`](crate::ErrorKind::Panicked).
 #[must_use = "a processor does nothing until it is given a stream"]
-#[doc(alias("backoff", "exponential_backoff", "jitter"))]
+#[doc(alias("backoff", "exponential_backoff", "jitter", "repeat", "retry_backoff"))]
 pub struct Retry<S: CallStage> {
     inner: S,
     pool: PoolOptions<S::In>,

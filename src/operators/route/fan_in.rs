@@ -71,7 +71,7 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The output is cut. If one of the streams was cut, the others are read to their ends, and then the output is cut as
 /// well, with the error of the first that was: a merged stream is complete only if all its parts are.
 #[must_use = "a processor does nothing until it is given streams"]
-#[doc(alias("union", "select_all", "merge_all"))]
+#[doc(alias("union", "select_all", "merge_all", "gather", "mux"))]
 pub struct FanIn<T> {
     options: Options,
     /// `None` for never.

@@ -45,7 +45,7 @@ use crate::stream::Stream;
 /// # Memory
 /// Each stream holds up to its [buffer size](Self::with_buffer_size) of clones. Clone what is large into an `Arc` before.
 #[must_use = "a processor does nothing until it is given a stream"]
-#[doc(alias("tee", "broadcast", "duplicate", "publish"))]
+#[doc(alias("tee", "broadcast", "duplicate", "publish", "scatter", "scatter_gather", "copy"))]
 pub struct FanOut<T> {
     options: Options,
     buffer: Option<usize>,

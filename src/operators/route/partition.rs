@@ -58,7 +58,7 @@ use crate::stream::Stream;
 /// # Memory
 /// Each partition holds up to its [buffer size](Self::with_buffer_size) of items.
 #[must_use = "a processor does nothing until it is given a stream"]
-#[doc(alias("shard", "group_by", "groupBy", "key_by"))]
+#[doc(alias("shard", "group_by", "groupBy", "key_by", "scatter", "hash_partition"))]
 pub struct Partition<T, F, P = ByHash> {
     key: Arc<F>,
     partitioner: Arc<P>,

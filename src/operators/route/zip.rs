@@ -190,6 +190,7 @@ impl<T: Send + 'static> Stream<T> {
     ///
     /// # Panics
     /// If the pipeline has finished, or the other stream belongs to another pipeline.
+    #[doc(alias("zip_with", "pair", "combine"))]
     #[track_caller]
     pub fn zip<U: Send + 'static>(self, other: Stream<U>) -> Stream<(T, U)> {
         let token = self.token().clone();

@@ -61,6 +61,7 @@ const GAP: Duration = Duration::from_secs(30 * 60);
 /// assert_eq!(found, [("ann", 2), ("bob", 2), ("ann", 1)]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
+#[doc(alias("sessionize", "inactivity_gap"))]
 pub type SessionWindow<T, K, S = ArrivalTime, C = Items> = Windows<Session, T, K, S, C>;
 
 impl<T, K, F> SessionWindow<T, ByKey<K, F>>

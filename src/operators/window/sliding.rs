@@ -75,6 +75,7 @@ use crate::operators::shorthand;
 /// assert_eq!(items, [vec![11, 12], vec![11, 12, 18], vec![18]]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
+#[doc(alias("hopping", "HoppingWindow", "overlapping", "rolling"))]
 pub type SlidingWindow<T, K = NoKey, S = ArrivalTime, C = Items> = Windows<Sliding, T, K, S, C>;
 
 impl<T> SlidingWindow<T> {

@@ -66,6 +66,7 @@ use crate::operators::shorthand;
 /// assert_eq!(windows[1].items, [(12, 22.0)]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
+#[doc(alias("fixed_window", "windowed", "time_window"))]
 pub type TumblingWindow<T, K = NoKey, S = ArrivalTime, C = Items> = Windows<Tumbling, T, K, S, C>;
 
 impl<T> TumblingWindow<T> {

@@ -67,7 +67,7 @@ use crate::stream::start::{Registered, spawn_loop};
 /// # Source
 /// What a subscriber may miss, and how it learns of it, follows `tokio::sync::broadcast` (`Lagged`); `with_replay` is Reactor's `replay(n)`.
 #[must_use = "it does nothing until it is given a stream"]
-#[doc(alias("publish", "multicast", "share", "replay", "topic", "subject"))]
+#[doc(alias("publish", "multicast", "share", "replay", "topic", "subject", "pubsub", "fan_out", "tee"))]
 pub struct Broadcast<T> {
     options: Options,
     settings: Settings,
