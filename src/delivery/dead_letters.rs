@@ -9,8 +9,8 @@ use crate::stream::Stream;
 
 /// Describes a record that a store delivered, and that can be written to the same store again with other headers.
 ///
-/// Implement it for the record of an [`Inbox`](super::Inbox), so that failed records can be
-/// [put aside](Stream::into_records) and [replayed](Stream::replay).
+/// Implement it for the record of an [`Inbox`](super::Inbox), so that failed records can be [set
+/// aside](Stream::into_records) and [replayed](Stream::replay).
 pub trait StoredRecord: Send + 'static {
     /// What an [`Outbox`](super::Outbox) of the same store takes.
     type New: Send + 'static;

@@ -1,29 +1,30 @@
-//! Delivery that survives a crash: what is taken from a store is acknowledged there only when it has been processed.
+//! Delivers records at least once: a record is acknowledged at its store only when it has been processed, so it
+//! survives a crash.
 //!
-//! [`Stream::deliver`](crate::Stream::deliver) reads records from an [`Inbox`]: a queue, log or table that keeps a record
-//! until it has been acknowledged. Everything behind it stays as it is: the same operators, closures and types. A record
-//! that a crash, a cancel or an error kept from being processed is given out again. So each record is processed *at least
-//! once*; after a clean end or a drain, exactly once.
+//! [`Stream::deliver`](crate::Stream::deliver) reads records from an [`Inbox`]: a queue, log or table that keeps a
+//! record until it has been acknowledged. Everything behind it stays as it is: the same operators, closures and types.
+//! A record that was not processed because of a crash, a cancel or an error is delivered again. So each record is
+//! processed *at least once*; after a clean end or a drain, exactly once.
 //!
 //! # How it works
 //!
-//! After at most [`epoch`](DeliveryConfig::epoch) records, and whenever the source is about to wait, it puts a *mark* into
-//! the stream. Each stage holds a mark back until everything that it received before has been settled, and passes it on
-//! behind what was made of that. A stage with several outputs passes a copy to each. An end completes a mark when
-//! everything before it has been processed; when all copies of it are complete, the records are acknowledged. This is the
-//! barrier of Chandy and Lamport ("Distributed snapshots", 1985), as Flink uses it, except that nothing is saved and
-//! inputs need not be aligned: a mark only counts.
+//! After at most [`epoch`](DeliveryConfig::epoch) records, and whenever the source is about to wait, it puts a *mark*
+//! into the stream. Each stage holds a mark back until everything that it received before has been settled, and passes
+//! it on behind what was made of that. A stage with several outputs passes a copy to each. A sink completes a mark when
+//! everything before it has been processed; when all copies of it are complete, the records are acknowledged. This is
+//! the barrier of Chandy and Lamport ("Distributed snapshots", 1985), as Flink uses it, except that nothing is saved
+//! and inputs need not be aligned: a mark only counts.
 //!
 //! # What counts as processed
 //!
 //! | a record | is acknowledged |
 //! |---|---|
-//! | was processed by the end: its closure has returned | yes |
+//! | was processed by the sink: its closure has returned | yes |
 //! | was removed by a filter, `dedupe`, a dropping buffer, a sample | yes |
-//! | became an error item that the end, `Recover` or the reader of the dead letters has handled | yes, after that |
+//! | became an error item that the sink, `Recover` or the reader of the dead letters has handled | yes, after that |
 //! | is held in a batch, window, session, delay, pool | when it comes out and has been processed |
 //! | was multiplied by `flat_map`, a fan-out, a router | when all of it has been processed |
-//! | was in flight at a cancel, in a stream that was cut, or behind an end that stopped at an error | no: it is given out again |
+//! | was in flight at a cancel, in a stream that was cut, or behind a sink that stopped at an error | no: it is delivered again |
 //! | went to a stream that was dropped | no |
 //!
 //! # Dead letters
@@ -33,12 +34,12 @@
 //!
 //! # Limits
 //!
-//! - Duplicates: after a crash, up to [`max_unacked`](DeliveryConfig::max_unacked) records come again. What the end does
-//!   must bear that.
+//! - Duplicates: after a crash, up to [`max_unacked`](DeliveryConfig::max_unacked) records come again. The work of the
+//!   sink must tolerate that.
 //! - [`Stream::into_receiver`](crate::Stream::into_receiver) does not know when its items have been processed. Records that
 //!   leave the pipeline that way are never acknowledged.
-//! - [`Pipeline::join`](crate::Pipeline::join) waits until everything that the stages and ends have processed is acknowledged,
-//!   but not for records in a stream that nothing reads: those are given out again.
+//! - [`Pipeline::join`](crate::Pipeline::join) waits until everything that the stages and sinks have processed is
+//!   acknowledged, but not for records in a stream that has no consumer: those are delivered again.
 
 crate::stream::method_group! {
     /// # Records of a store

@@ -16,9 +16,9 @@ use crate::stream::{Stage, Stream};
 
 /// Writes records that must not be lost to a store, which has saved them when `write` returns.
 ///
-/// [`Stream::deliver_to`](crate::Stream::deliver_to) and [`Stream::deliver_through`](crate::Stream::deliver_through) write
-/// batches to it. What came from an [`Inbox`](super::Inbox) is
-/// acknowledged there only after what was made of it has been written here.
+/// [`Stream::deliver_to`](crate::Stream::deliver_to) and [`Stream::deliver_through`](crate::Stream::deliver_through)
+/// write batches to it. A record of an [`Inbox`](super::Inbox) is acknowledged there only after everything made from it
+/// has been written here.
 pub trait Outbox {
     /// What it takes.
     type Record;
@@ -50,9 +50,9 @@ impl<T: Send + 'static> Stream<T> {
     /// Writes the items to a store, in batches, on the calling thread, and returns their number. Stops the pipeline at
     /// the first error item, as [`try_for_each`](Self::try_for_each) does.
     ///
-    /// Together with [`deliver`](Self::deliver): a record is acknowledged at its source when what was made of it has been
-    /// written here. What stands between the write and the acknowledgement, a crash for one, writes it twice: give the store
-    /// a key by which it can tell.
+    /// Together with [`deliver`](Self::deliver): a record is acknowledged at its source when everything made from it
+    /// has been written here. Anything that interrupts between the write and the acknowledgement, such as a crash,
+    /// causes a second write: give the store a key by which it can recognize duplicates.
     ///
     /// A batch is written when it has `max_size` items, or `max_latency` after its first one. Nothing is taken while one
     /// is being written, so a slow store slows the pipeline down. Memory: one batch.

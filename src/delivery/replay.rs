@@ -174,7 +174,7 @@ impl<R: Send + 'static> Stream<R> {
     ///
     /// The stream ends when the limit is reached, when the inbox is exhausted, and at a drain. To replay slowly, put a
     /// [`Throttle`](crate::Throttle) between. A record that is not a dead letter becomes an error item with the reason
-    /// [`NotADeadLetter`]; an error item stops `deliver_to`, so remove it before to go on.
+    /// [`NotADeadLetter`]; an error item stops `deliver_to`, so remove it first to continue.
     ///
     /// # Ordering
     /// In the order of the inbox. The records come behind those that are in their topic.

@@ -24,9 +24,9 @@ use crate::stream::Processor;
 /// Makes one call for one item: the workers of an [`AsyncMapper`](crate::AsyncMapper) run it, and it is wrapped by
 /// layers such as [`Retry`](crate::Retry) and [`CircuitBreaker`](crate::CircuitBreaker).
 ///
-/// The token tells it to stop; the item is given by reference, so that it can be tried again, and put aside if it fails.
-/// [`CallStage::to_call`] makes one of a processor: to make the call outside of a pipeline, for example in a test. To put
-/// code of your own around a call, see [`Layered`](crate::Layered).
+/// The token tells it to stop; the item is given by reference, so that it can be retried, and set aside if it fails.
+/// [`CallStage::to_call`] makes one of a processor: to make the call outside of a pipeline, for example in a test. To
+/// put code of your own around a call, see [`Layered`](crate::Layered).
 pub trait Call: Send + Sync + 'static {
     /// What it is given.
     type In: Send + 'static;

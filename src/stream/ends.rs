@@ -17,10 +17,10 @@ impl<T: Send + 'static> Stream<T> {
     ///
     /// # Back-pressure
     /// Nothing is read while `f` runs. It may wait through this library, for example in
-    /// [`Sender::send`](crate::Sender::send) or [`Stream::recv`](crate::Stream::recv): upstream stages are told of the
-    /// room in the input first. While it blocks in something else (a lock, a socket, another library's channel), they
-    /// may not know of the room until half of the capacity is free. So `f` must not wait there for what an upstream
-    /// stage does next. The same goes for the closures of the other sinks.
+    /// [`Sender::send`](crate::Sender::send) or [`Stream::recv`](crate::Stream::recv): upstream stages first learn
+    /// about the room in the input. While it blocks in something else (a lock, a socket, another library's channel),
+    /// they may not learn about the room until half of the capacity is free. So `f` must not wait there for the next
+    /// action of an upstream stage. The same holds for the closures of the other sinks.
     ///
     /// # Panics
     /// If `f` panics; the pipeline winds down.

@@ -25,8 +25,8 @@ use crate::stage::thread::StageThread;
 /// the ends of a stream, which runs all of it on the calling thread; or it is given one thread by
 /// [`spawn`](Self::spawn). Nothing runs before that.
 ///
-/// So the first steps of a pipeline can share the thread of its source, the last ones that of its end, and a whole
-/// pipeline of cheap steps can be a loop:
+/// So the first steps of a pipeline can share the thread of its source, the last ones the thread of its sink, and a
+/// whole pipeline of cheap steps can be one loop:
 ///
 /// ```
 /// use streamz::{Inline, Pipeline};
@@ -47,8 +47,9 @@ use crate::stage::thread::StageThread;
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 ///
-/// Everything else is as for a stage of its own: errors pass in order, a panic in a step fails its item alone, counts are
-/// kept for each step, cancellation stops it between two items. A panic in the closure of an end goes on to the caller.
+/// Everything else is as for a stage of its own: errors stay in order, a panic in a step fails only its item, each step
+/// has its own counts, and cancellation stops the piece between two items. A panic in the closure of a sink propagates
+/// to the caller.
 ///
 /// # Back-pressure
 /// A step may wait through this library. While it blocks in something else (a lock, a socket, another library's channel),

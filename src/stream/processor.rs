@@ -19,12 +19,13 @@ use crate::stage::fuse::FusedOperator;
 ///
 /// What every processor of this library keeps, unless its documentation says otherwise:
 ///
-/// - *Ending.* When the input ends, what is held is flushed in order, then the output ends. When the token is cancelled,
-///   the stage stops promptly, whatever it waits for, and the output is cut. When the consumer goes, the stage stops and
-///   drops its input, so that everything upstream winds down.
-/// - *Errors are items.* They pass in order, untouched, and are never part of a batch or a count of data.
-/// - *Panics* of a closure become error items; the stage lives on.
-/// - *Order* is kept. *Back-pressure* is blocking. *Memory* is bounded: the capacities and what the stage holds.
+/// - *Ending.* When the input ends, held items are flushed in order, then the output ends. When the token is cancelled,
+///   the stage stops promptly, whatever it is waiting for, and the output is cut. When the consumer is dropped, the
+///   stage stops and drops its input, so that everything upstream stops.
+/// - *Errors are items.* They are forwarded in order, unchanged, and are never part of a batch or of a count of data.
+/// - *Panics* of a closure become error items; the stage continues.
+/// - *Order* is kept. *Back-pressure* is blocking. *Memory* is bounded by the capacities and the items that the stage
+///   holds.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a processor",
     note = "to make a processor from an `Operator`, use `Custom::new(name, || operator)`",

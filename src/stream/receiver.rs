@@ -33,8 +33,8 @@ use crate::trace::event;
 impl<T: Send + 'static> Stream<T> {
     /// Turns the stream into a crossbeam channel of the given capacity, for a `select!` with other channels.
     ///
-    /// A thread of the pipeline sends the items to the channel. When the channel is disconnected, [`StreamReceiver::cut`]
-    /// tells whether the stream was complete.
+    /// A thread of the pipeline sends the items to the channel. When the channel is disconnected,
+    /// [`StreamReceiver::cut`] returns whether the stream was complete.
     ///
     /// # Cancellation
     /// Dropping the receiver stops the stages that feed it. After a `select!` over it, a quiet source is stopped at its next

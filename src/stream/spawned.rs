@@ -20,12 +20,12 @@ impl<T: Send + 'static> Stream<T> {
     /// Runs `end` with the stream on a thread that the pipeline owns, and returns a [`Task`] to wait for the result:
     /// for streams that must be read at the same time.
     ///
-    /// `end` may be any sink, with any steps before it, or a closure that reads the stream by hand. It returns `()` or a
-    /// [`Result`](std::result::Result). An error stops what it would stop here: a sink cancels the stream's
-    /// [token](Self::token) at the first error item, and any other error that `end` returns does the same, as does a panic.
-    /// If the thread cannot be started, the token is cancelled, too, and `end` is not called.
+    /// `end` may be any sink, with any steps before it, or a closure that reads the stream by hand. It returns `()` or
+    /// a [`Result`](std::result::Result). An error has the same effect as it would here: a sink cancels the stream's
+    /// [token](Self::token) at the first error item, and any other error that `end` returns does the same, as does a
+    /// panic. If the thread cannot be started, the token is cancelled, too, and `end` is not called.
     ///
-    /// A [name](Self::named) given to the stream is that of the sink, and of the thread.
+    /// The sink and its thread have the [name](Self::named) of the stream.
     ///
     /// ```
     /// use streamz::{Pipeline, Stream};

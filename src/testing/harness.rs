@@ -16,9 +16,9 @@ use crate::stage::turn::{Next, Turns};
 
 /// Runs an operator step by step on the calling thread, with virtual time: for tests of operators that need no pipeline.
 ///
-/// It does what the thread of a stage does, and in the same order: timers that are due go before the next item, an
-/// operator that has more to say is asked to go on when there is room, a panic becomes an error item, and after each call
-/// the books are checked: received = settled + held.
+/// It does the same as the thread of a stage, in the same order: due timers fire before the next item, an operator with
+/// more output continues when there is room, and a panic becomes an error item. After each call, it checks that the
+/// counts add up: received = settled + held.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -153,8 +153,7 @@ impl<O: Operator> Harness<O> {
     /// Gives the operator an item, or holds it back while the operator waits for a time.
     ///
     /// # Panics
-    /// If the operator still has more to say about what it was given before, and waits for room: no stage gives it an item
-    /// then.
+    /// If the operator still has output for an earlier item and waits for room: no stage gives it an item then.
     #[track_caller]
     pub fn item(&mut self, item: O::In) {
         self.assert_at_rest();

@@ -14,9 +14,9 @@ use crate::stream::Stream;
 
 /// Reads a pipeline under test to its end, and records the virtual time of each item.
 ///
-/// For tables of (time, item) in and (time, item) out: see [`TestSource::play`](crate::testing::TestSource::play), where
-/// there is an example. It reads on a thread of the pipeline, so that it sees what comes while the clock is moved over
-/// several timers. Times are counted from when the [`ManualClock`] was made.
+/// For tables of (time, item) in and (time, item) out: see [`TestSource::play`](crate::testing::TestSource::play),
+/// where there is an example. It reads on a thread of the pipeline, so that it also records items that arrive while the
+/// clock is moved over several timers. Times are counted from the creation of the [`ManualClock`].
 pub struct Recorder<T> {
     shared: Arc<Shared<T>>,
     clock: ManualClock,

@@ -11,9 +11,9 @@ use crate::stream::{SendError, Sender, Stream};
 
 /// Feeds a pipeline under test with items, errors and an end that the test pushes.
 ///
-/// Each call returns when the pipeline has done all it can do with what it was given, at the present moment of its
-/// [`ManualClock`]. No call waits for room, for a test that reads the pipeline itself would wait for itself: where there is
-/// none, [`push`](Self::push) panics and [`try_push`](Self::try_push) says so.
+/// Each call returns when the pipeline has done everything it can at the present moment of its [`ManualClock`]. No call
+/// waits for room, because a test that reads the pipeline itself would wait for itself: if there is none,
+/// [`push`](Self::push) panics and [`try_push`](Self::try_push) returns an error.
 ///
 /// ```
 /// use streamz::testing::{TestSink, TestSource};

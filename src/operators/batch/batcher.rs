@@ -106,9 +106,9 @@ impl<T> Batcher<T> {
 
     /// Also limits the weight of a batch, such as its size in bytes. Defaults to no limit.
     ///
-    /// An item that would make the batch heavier than `max_weight` starts the next one, so no batch is too heavy, except
-    /// that an item which is too heavy by itself makes a batch of its own. A batch that weighs exactly `max_weight` is
-    /// sent at once. An item on which `weigh` panics goes on as an error item that carries it.
+    /// An item that would make the batch heavier than `max_weight` starts the next one, so only an item that is too
+    /// heavy by itself makes a batch that is too heavy, alone. A batch that weighs exactly `max_weight` is emitted at
+    /// once. An item on which `weigh` panics becomes an error item that carries it.
     ///
     /// ```
     /// use streamz::{BatchConfig, Batcher, Pipeline, Stream};

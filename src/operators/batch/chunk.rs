@@ -10,9 +10,9 @@ use crate::operators::shorthand;
 
 /// Gathers items into chunks of exactly `n` items: `T` in, `Vec<T>` out.
 ///
-/// Two things make a chunk shorter: the end of the input, with which the rest is sent, and an error item, which must not
-/// overtake the items before it and so ends the chunk they are in. Time does not: a chunk waits for its last item for
-/// ever. For a limit in time or weight use a [`Batcher`](crate::Batcher).
+/// Two things make a chunk shorter: the end of the input, which emits the rest, and an error item, which must not
+/// overtake the items before it and so ends their chunk. Time does not: a chunk waits for its last item without limit.
+/// For a limit in time or weight, use a [`Batcher`](crate::Batcher).
 ///
 /// What is said of the [`Batcher`](crate::Batcher) about back-pressure, cancellation and memory holds here as well.
 ///

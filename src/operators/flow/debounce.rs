@@ -12,21 +12,21 @@ use crate::stage::operator::{Emit, Operator};
 /// Emits an item when no other has followed it for a given time: the last item of each burst.
 ///
 /// Each item takes the place of the one before it, which is counted as dropped because
-/// [superseded](DropReason::Superseded), and the quiet time starts anew. It is over when exactly that much time has gone
-/// by; an item that comes at that very moment finds the one before it sent. So a stream that is never quiet passes
-/// nothing. When the input ends, or is drained, the last item goes at once.
+/// [superseded](DropReason::Superseded), and the quiet time starts again. It ends when exactly that much time has
+/// passed; an item that arrives at exactly that moment finds the one before it emitted. So a stream that is never quiet
+/// emits nothing. When the input ends, or is drained, the last item is emitted at once.
 ///
-/// An error item ends the wait as well: the item at hand goes on before it, so that the two stay in order. Errors are
+/// An error item ends the wait as well: the held item is emitted before it, so that the two stay in order. Errors are
 /// never dropped.
 ///
 /// # Ordering
 /// Kept.
 ///
 /// # Back-pressure
-/// While the output is full no input is taken, and nothing is superseded. Quiet time passes all the same.
+/// While the output is full, no input is taken, and nothing is superseded. Quiet time passes nevertheless.
 ///
 /// # Cancellation
-/// The item at hand is counted as abandoned.
+/// The held item is counted as abandoned.
 ///
 /// # Memory
 /// One item, and the output's capacity.

@@ -16,9 +16,9 @@ const MAX_ITEMS: usize = 1_024;
 
 /// Delays everything, error items included, by a fixed time.
 ///
-/// The time counts from the moment at which the stage takes an item, so gaps between items stay as they are. Error items
-/// are shifted like items, so that they keep their place. When the input ends, the output ends when the last item has had
-/// its time; a drain waits for no time: what is held goes on at once, and so does what comes after it.
+/// The time counts from the moment at which the stage takes an item, so gaps between items stay as they are. Error
+/// items are delayed like items, so that they keep their place. When the input ends, the output ends after the delay of
+/// the last item. A drain does not wait: held items are emitted at once, and so are those that follow.
 ///
 /// # Ordering
 /// Kept.

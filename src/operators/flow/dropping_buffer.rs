@@ -15,8 +15,8 @@ use crate::stream::start::{Registered, spawn_driver};
 
 /// Buffers up to `n` items for a slow consumer, and drops new items while it is full.
 ///
-/// What comes before it never waits for the consumer. Its own output is the buffer, so the number is exact: while nobody
-/// takes anything, the first `n` items are kept and no other. What is dropped is counted as
+/// The stage before it never waits for the consumer. Its own output is the buffer, so the number is exact: while the
+/// consumer takes nothing, the first `n` items are kept and no others. Dropped items are counted as
 /// [overflow](DropReason::Overflow), and shown to [`on_drop`](Self::on_drop). To keep the newest items, use a
 /// [`SlidingBuffer`](crate::SlidingBuffer); to drop nothing, a [`Buffer`](crate::Buffer).
 ///
@@ -27,8 +27,8 @@ use crate::stream::start::{Registered, spawn_driver};
 /// Kept.
 ///
 /// # Back-pressure
-/// None for items. An error item is never dropped: if there is no room it waits for some, and while it does, nothing is
-/// taken from the input. What has come meanwhile is then dropped or not by the room that there is.
+/// None for items. An error item is never dropped: if there is no room, it waits, and meanwhile no input is taken. The
+/// items that have queued up by then are dropped or kept according to the room there is.
 ///
 /// # Cancellation
 /// What waits in the buffer is counted as undelivered.

@@ -26,10 +26,11 @@ use crate::stream::start::{Registered, spawn_loop};
 
 /// Buffers up to `n` items for a slow consumer, and evicts the oldest item when it is full.
 ///
-/// What comes before it never waits for the consumer, who always finds the latest there is. Its own output is the buffer, so
-/// the number is exact: while nobody takes anything, the last `n` items are kept and no other. What is dropped is counted as
-/// [overflow](DropReason::Overflow), and shown to [`on_drop`](Self::on_drop). With `n` = 1 it keeps the latest item. To
-/// keep the oldest items, use a [`DroppingBuffer`](crate::DroppingBuffer); to drop nothing, a [`Buffer`](crate::Buffer).
+/// The stage before it never waits for the consumer, which always finds the latest items. Its own output is the buffer,
+/// so the number is exact: while the consumer takes nothing, the last `n` items are kept and no others. Dropped items
+/// are counted as [overflow](DropReason::Overflow), and shown to [`on_drop`](Self::on_drop). With `n` = 1 it keeps the
+/// latest item. To keep the oldest items, use a [`DroppingBuffer`](crate::DroppingBuffer); to drop nothing, a
+/// [`Buffer`](crate::Buffer).
 ///
 /// It is a stage with a thread of its own, and cannot be fused: where the consumer shares its thread there is nothing to
 /// buffer. (A `Buffer` behind it adds to its room, and so does a stage with a queue size of its own set another.)
@@ -38,9 +39,9 @@ use crate::stream::start::{Registered, spawn_loop};
 /// Kept.
 ///
 /// # Back-pressure
-/// None for items. An error item is never dropped: one that comes when there is no room takes that of the oldest item. When
-/// there is nothing but errors in the buffer, another one waits for room, and while it does, nothing is taken from the
-/// input; an item that finds nothing but errors is itself the oldest one, and goes.
+/// None for items. An error item is never dropped: if there is no room, it evicts the oldest item. If the buffer holds
+/// only errors, another error waits for room, and meanwhile no input is taken; a new item is then the oldest item, and
+/// is dropped itself.
 ///
 /// # Cancellation
 /// What waits in the buffer is counted as undelivered.

@@ -24,8 +24,8 @@ use crate::stage::operator::{Emit, Operator};
 /// To limit the calls of a pool, so that retries count, or the calls for each key, see [`RateLimit`](crate::RateLimit).
 ///
 /// Each run has its own limit: two streams through one throttle have twice the rate. A drain does not lift the limit,
-/// because what it protects still needs protection; use [`drain_within`](crate::Pipeline::drain_within) to limit the time
-/// that a drain may take.
+/// because the service behind it still needs protection; use [`drain_within`](crate::Pipeline::drain_within) to limit
+/// the time that a drain may take.
 ///
 /// # How exact it is
 /// The limit applies at the moment an item enters the output. It is never exceeded there, but a consumer that pauses finds

@@ -17,13 +17,12 @@ use crate::stage::operator::{Emit, Operator};
 /// exactly that much has gone by; an item that comes at that very moment is too late, and follows the error. The end of
 /// the input ends the silence as well.
 ///
-/// Only a silence of the input counts. While the output is full, or a step behind this one on the same thread takes its
-/// time, no input is taken and the time does not run; it counts anew when there is room. Nothing is dropped, and nothing
-/// is interrupted: it watches the gaps between items. To limit the time of a call, use
-/// [`AsyncMapper::with_timeout`](crate::AsyncMapper::with_timeout) or [`CallTimeout`](crate::CallTimeout);
-/// to stop a pipeline after a time,
-/// [`PipelineBuilder::timeout`](crate::PipelineBuilder::timeout); to stop it when it falls silent, end it in
-/// [`try_for_each`](crate::Stream::try_for_each) or another end that stops at the first error.
+/// Only a silence of the input counts. While the output is full, or a later step on the same thread is slow, no input
+/// is taken and the time does not run; it starts again when there is room. Nothing is dropped or interrupted: only the
+/// gaps between items are watched. To limit the time of a call, use
+/// [`AsyncMapper::with_timeout`](crate::AsyncMapper::with_timeout) or [`CallTimeout`](crate::CallTimeout); to stop a
+/// pipeline after a time, [`PipelineBuilder::timeout`](crate::PipelineBuilder::timeout); to stop it when it falls
+/// silent, end it in [`try_for_each`](crate::Stream::try_for_each) or another sink that stops at the first error.
 ///
 /// # Ordering
 /// Kept.

@@ -20,7 +20,7 @@ use super::fold::Fold;
 /// | 16 | 64 KiB | 0.4 % |
 ///
 /// While there are few keys, memory is less and the estimate is nearly exact. The same keys give the same estimate in
-/// every run: the hash has no random seed, so whoever chooses the keys can deceive it. For an exact number, use
+/// every run: the hash has no random seed, so an attacker who chooses the keys can distort it. For an exact number, use
 /// [`count_distinct`](super::count_distinct).
 ///
 /// # Source

@@ -115,14 +115,15 @@ pub struct Frequency<K> {
 /// Estimates the `k` most frequent keys, with the number of their items; the most frequent first. Keeps no more than
 /// `counters` keys, however many there are.
 ///
-/// Of `n` items, every key that more than `n / counters` of them have is among the counted ones. No count is too low,
-/// and none is too high by more than `n / counters`; [`Frequency::max_error`] says how much it may be for each key. As
-/// long as there are no more than `counters` different keys, everything is exact. Ten times `k` is a common choice for
-/// data in which few keys have most of the items; where all keys are about equally frequent, no number of counters
-/// below that of the keys tells them apart.
+/// Every key of more than `n / counters` of `n` items is among the counted ones. No count is too low, and none is too
+/// high by more than `n / counters`; [`Frequency::max_error`] gives the bound for each key. As long as there are no
+/// more than `counters` different keys, all counts are exact. Ten times `k` is a common choice for data in which few
+/// keys have most of the items; where all keys are about equally frequent, no number of counters below that of the keys
+/// tells them apart.
 ///
 /// # Memory
-/// `counters` keys, kept twice, and some 100 bytes for each of them. An item costs the logarithm of `counters`.
+/// `counters` keys, kept twice, and about 100 bytes for each of them. The time for an item grows with the logarithm of
+/// `counters`.
 ///
 /// # Source
 /// Space-Saving by A. Metwally, D. Agrawal and A. El Abbadi, "Efficient computation of frequent and top-k elements in

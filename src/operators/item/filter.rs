@@ -11,7 +11,7 @@ use crate::stage::operator::{Emit, Operator};
 
 /// Keeps the items for which a predicate returns `true`; the others are counted as filtered.
 ///
-/// An item on which the predicate panics goes on as an error item that carries it.
+/// An item on which the predicate panics becomes an error item that carries it.
 ///
 /// ```
 /// use streamz::{Filter, Pipeline, Stream};

@@ -16,12 +16,12 @@ use crate::stage::operator::{Emit, Operator};
 /// or endless: back-pressure and cancellation reach into it. It runs on the stage's thread, which takes no further
 /// input and fires no timer of its own while the iterator has more. One that blocks holds the stage up.
 ///
-/// The closure takes the item by value. A received item is in the books as held until its iterator has ended; then it
-/// is counted as delivered, or as filtered if nothing came of it.
+/// The closure takes the item by value. A received item is counted as held until its iterator has ended; then it is
+/// counted as delivered, or as filtered if the iterator was empty.
 ///
 /// # Panics of the closure and of the iterator
-/// Become an error item of kind [`Panicked`](crate::ErrorKind::Panicked), and the received item counts as failed. What the
-/// iterator has given before that has been sent on; what it might have given after that is lost with it.
+/// Become an error item of kind [`Panicked`](crate::ErrorKind::Panicked), and the received item counts as failed. The
+/// items that the iterator returned before have been emitted; those that it might have returned later are lost.
 ///
 /// # Memory
 /// One iterator at a time.

@@ -53,7 +53,7 @@ use crate::stage::origins::Labels;
 /// [`Panicked`](crate::ErrorKind::Panicked) takes its place. The state stays as the closure left it; a key whose first
 /// item panics gets none, and evicts none. An item on which the key closure or `init` panics, or the `Hash`, `Eq` or
 /// `Drop` of its key, becomes an error item that carries it. If `on_removal` panics, an error item of that kind takes
-/// the place of what it would have emitted, and the state is gone.
+/// the place of its item, and the state is lost.
 ///
 /// # Memory
 /// At most `max_keys` keys and states, and about 50 bytes for each. As with any vector that grows, up to twice as
@@ -157,7 +157,7 @@ where
     /// Calls `f` with each state that is removed, its key and the reason, on the stage's thread. If `f` returns an
     /// item, it is emitted.
     ///
-    /// At the end of the input it is called for every key that is left; return `None` for [`Removal::Ended`] to emit
+    /// At the end of the input, `f` is called for every remaining key; return `None` for [`Removal::Ended`] to emit
     /// nothing then. A second call replaces the first closure.
     ///
     /// Behind a merge, windows of event time take an item that is emitted here for one of no input: it moves the watermark of none

@@ -10,8 +10,8 @@ use crate::stage::operator::{Emit, Operator};
 
 /// Turns each `Ok` into an item and each `Err` into an error item; made by [`Stream::lift`](crate::Stream::lift).
 ///
-/// A [`StreamError`] is kept as it is, with its stage, time and item. One that says that
-/// [its stream was cut](StreamError::is_cancelled) becomes the source of a new one: this stream goes on.
+/// A [`StreamError`] is kept as it is, with its stage, time and item. One that reports that [its stream was
+/// cut](StreamError::is_cancelled) becomes the source of a new error, since this stream continues.
 #[must_use = "a processor does nothing until it is given a stream"]
 #[doc(alias("transpose"))]
 pub struct Lift<T, E> {

@@ -13,17 +13,17 @@ use crate::trace::event;
 
 /// Turns error items into items where a closure returns one.
 ///
-/// Each error item is shown to a closure. If it returns an item, that takes the error's place; if it returns `None`, the
-/// error goes on as it is. Items pass. The failed item is in the error wherever the stage that made it still had it:
-/// [`StreamError::take_item`] has it out, and an error left without it goes on without it.
+/// Each error item is shown to a closure. If it returns an item, that item replaces the error; if it returns `None`,
+/// the error is forwarded. Items are forwarded unchanged. The error contains the failed item if the failing stage still
+/// had it: [`StreamError::take_item`] takes it out, and then the error is forwarded without it.
 ///
 /// An error is of one received item or of none, and was counted where it was made: this stage counts how many error
 /// items came in and how many went out, and its recovered items as emitted, not as received.
 ///
-/// If the closure panics, the error goes on, and the first panic of each run is logged as a warning.
+/// If the closure panics, the error is forwarded, and the first panic of each run is logged as a warning.
 ///
-/// A stream that was cut stays cut: the last error, which says so, is not an item of the stream and is not shown. That
-/// includes the error of a source that died.
+/// A stream that was cut stays cut: its last error is not an item of the stream and is not shown to the closure. That
+/// includes the error of a source that failed for good.
 ///
 /// ```
 /// use streamz::{Mapper, Pipeline, Recover, Stream};

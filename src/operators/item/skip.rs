@@ -9,7 +9,7 @@ use crate::stage::operator::{Emit, Operator};
 
 /// Skips the first `n` items.
 ///
-/// What it leaves out is counted as filtered. Error items pass and do not count.
+/// Skipped items are counted as filtered. Error items are forwarded and do not count.
 ///
 /// ```
 /// use streamz::{Pipeline, Skip, Stream};

@@ -11,8 +11,8 @@ use crate::stage::operator::{Emit, Operator};
 
 /// Skips items as long as a predicate returns `true`, and forwards all others from the first for which it does not.
 ///
-/// From then on the predicate is not asked again. What it leaves out is counted as filtered. Error items pass. An item
-/// on which the predicate panics goes on as an error item that carries it, and changes nothing.
+/// From then on, the predicate is not called again. Skipped items are counted as filtered. Error items are forwarded.
+/// An item on which the predicate panics becomes an error item that carries it, and changes nothing.
 ///
 /// ```
 /// use streamz::{Pipeline, SkipWhile, Stream};

@@ -17,8 +17,8 @@ type ErrorHook = Arc<dyn Fn(&StreamError) + Send + Sync>;
 
 /// Shows each item to a closure and forwards it: for logs, metrics and debugging.
 ///
-/// The closure runs on the stage's thread, before the item goes on: a slow one slows the stream down. It cannot take
-/// anything from the stream, not even by a panic: the item goes on all the same. Panics are counted in
+/// The closure runs on the stage's thread, before the item is forwarded: a slow one slows the stream down. It cannot
+/// remove anything from the stream, not even by a panic: the item is forwarded nevertheless. Panics are counted in
 /// [`stats`](Self::stats), and the first of each run is logged as a warning.
 ///
 /// Error items are shown to [`on_error`](Self::on_error) only, and pass as well.

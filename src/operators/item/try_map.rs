@@ -28,7 +28,7 @@ pub struct FallibleMapper<In, Out, E, F> {
 impl Mapper<(), (), ()> {
     /// Creates a mapper whose closure takes the item by reference and can fail.
     ///
-    /// An item for which `f` returns an error, or panics, goes on as an error item that carries it, of kind
+    /// An item for which `f` returns an error, or panics, becomes an error item that carries it, of kind
     /// [`Failed`](ErrorKind::Failed) or [`Panicked`](ErrorKind::Panicked).
     ///
     /// ```

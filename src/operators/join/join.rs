@@ -64,16 +64,16 @@ const MAX_ITEMS: usize = 1_000_000;
 /// ```
 ///
 /// # Ordering
-/// A pair is emitted when the later of the two arrives; pairs that come of one item are in the order of the partners' times.
-/// An item without a partner is emitted when the watermark of the other stream has passed the last time at which one could
-/// have come, or at the end of that stream. Error items pass at once.
+/// A pair is emitted when the later of the two arrives; the pairs of one item are in the order of the partners' times.
+/// An item without a partner is emitted when the watermark of the other stream has passed the last time at which one
+/// could have come, or at the end of that stream. Error items are forwarded at once.
 ///
 /// # Back-pressure
-/// While the output is full no input is taken. The stream whose watermark is behind is read first. The other one waits if it
-/// has [`max_items`](Self::with_max_items) items in the state. So two branches of one stream can be joined, unless one of
-/// them gives nothing for longer than that: then the branch that is ahead fills up, and the pipeline stands still until the
-/// other one continues. [`Report::diagnosis`](crate::Report::diagnosis) then names the stages that wait for one another; an
-/// [idle timeout](crate::JoinSide::with_idle_timeout) for the branch that is silent avoids it.
+/// While the output is full no input is taken. The stream whose watermark is behind is read first. The other one waits
+/// if it has [`max_items`](Self::with_max_items) items in the state. So two branches of one stream can be joined,
+/// unless one of them emits nothing for longer than that: then the branch that is ahead fills up, and the pipeline
+/// stalls until the other one continues. [`Report::diagnosis`](crate::Report::diagnosis) then names the stages that
+/// wait for one another. An [idle timeout](crate::JoinSide::with_idle_timeout) for the branch that is silent avoids it.
 ///
 /// # Cancellation
 /// The output is cut, and the items in the state are dropped and counted as abandoned. So it is as soon as one of the streams

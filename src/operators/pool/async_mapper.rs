@@ -20,12 +20,12 @@ use crate::stream::Stream;
 
 /// Calls a closure for each item on a pool of worker threads: for work that waits (requests, disks) or computes for long.
 ///
-/// Nothing about it is `async`: the closure is a plain function that blocks its worker. The name is that of the Go library.
-/// Give it as many workers as there are calls to be made at a time, and with [`with_init`](crate::with_init) each a
-/// connection.
+/// Nothing about it is `async`: the closure is a plain function that blocks its worker. The name is that of the Go
+/// library. Use as many workers as calls should be in progress at a time, and [`with_init`](crate::with_init) to give
+/// each a connection.
 ///
 /// The closure is given a token and a reference to the item, and may fail. An item for which it returns an error, or on
-/// which it panics, goes on as an error item that carries the item, in its place; the worker lives on.
+/// which it panics, becomes an error item that carries the item, in its place; the worker continues.
 ///
 /// ```
 /// use streamz::{AsyncMapper, CancelToken, Pipeline, Stream};
@@ -45,23 +45,23 @@ use crate::stream::Stream;
 /// # Back-pressure
 /// Workers take their own input, and stop taking when the window is full or the output is.
 ///
-/// They take items one by one, and pass each result on at once. Only where hundreds of items in a row were so quick that this
-/// would cost more than the work are they taken in runs of some 50 microseconds, and their results passed on together. One
-/// run that took long makes the next ones shorter; after two in succession they are taken one by one again.
-/// What a worker has taken and not begun, or finished and not passed on, is taken over by others as soon as they have
-/// nothing to do; so a slow item after many quick ones holds up no other, unless all workers are in slow calls, or
-/// there is but one.
+/// Workers take items one by one, and emit each result at once. Only if hundreds of items in a row were so quick that
+/// this would cost more than the work, they take items in runs of about 50 microseconds, and emit their results
+/// together. A run that took long makes the next ones shorter; after two in succession, items are taken one by one
+/// again. Other workers take over the items that a worker has taken and not begun, or finished and not emitted, as soon
+/// as they have nothing else to do. So a slow item after many quick ones does not hold up the others, unless all
+/// workers are in slow calls, or there is only one.
 ///
 /// # Cancellation
 /// Idle and blocked workers stop at once. A call in progress is not interrupted: it sees the cancellation through its
-/// token, in [`CancelToken::sleep`] and [`CancelToken::check`]. What it returns after that is dropped, and its
-/// item counted as abandoned; cancellation is not a failure. The token is also cancelled when the consumer of the results
-/// goes, with [`Cause::ConsumerGone`](crate::Cause::ConsumerGone): so `take(1)` does not wait for calls whose results it does
-/// not need.
+/// token, in [`CancelToken::sleep`] and [`CancelToken::check`]. What it returns after that is dropped, and its item
+/// counted as abandoned; cancellation is not a failure. The token is also cancelled when the consumer of the results is
+/// dropped, with [`Cause::ConsumerGone`](crate::Cause::ConsumerGone): so `take(1)` does not wait for calls whose
+/// results it does not need.
 ///
 /// # Memory
-/// At most [`window`](Self::with_window) items are being worked on or finished and waiting for their turn, whatever
-/// the speed of a single call.
+/// At most [`window`](Self::with_window) items are in progress, or finished and waiting for their turn, however slow a
+/// single call is.
 #[must_use = "a processor does nothing until it is given a stream"]
 #[doc(alias(
     "worker_pool",
@@ -102,10 +102,11 @@ where
 
     /// Sets how long one call may take. Defaults to no limit.
     ///
-    /// The limit is passed to the call as the deadline of its token: a call that waits through its token ends at once. One
-    /// that returns an error after the deadline fails with kind [`TimedOut`](crate::ErrorKind::TimedOut); one that returns a
-    /// result all the same keeps it. A call that never looks at its token is not interrupted. To limit the time of a call
-    /// together with what is around it, such as a wait for a rate limit, see [`CallTimeout`](crate::CallTimeout).
+    /// The limit is passed to the call as the deadline of its token: a call that waits through its token ends at once.
+    /// One that returns an error after the deadline fails with kind [`TimedOut`](crate::ErrorKind::TimedOut); one that
+    /// returns a result nevertheless keeps it. A call that never checks its token is not interrupted. To limit the time
+    /// of a call together with what is around it, such as a wait for a rate limit, see
+    /// [`CallTimeout`](crate::CallTimeout).
     ///
     /// # Panics
     /// If `timeout` is zero.
@@ -142,16 +143,16 @@ impl AsyncMapper<(), (), (), ()> {
     /// # Ok::<(), streamz::StreamError>(())
     /// ```
     ///
-    /// `key` is called for each item when it is taken, and should be quick: no item that came after it is begun meanwhile.
-    /// Where the key lies in the item there is [`keyed_by_ref`](Self::keyed_by_ref).
+    /// `key` is called for each item when it is taken, and should be quick: while it runs, no later item is started.
+    /// For a key that is a part of the item, there is [`keyed_by_ref`](Self::keyed_by_ref).
     ///
     /// # Ordering
     /// As that of any other mapper; with [`with_ordered(false)`](Self::with_ordered) the calls for one key are made in
     /// order, but their results may overtake one another.
     ///
     /// # Back-pressure
-    /// The items of a busy key wait, and others go past them, until the [window](Self::with_window) is full. Of what may be
-    /// begun, a worker takes what came first, so a busy key keeps no other from its turn.
+    /// The items of a busy key wait, and others overtake them, until the [window](Self::with_window) is full. Workers
+    /// take the oldest item that may be started, so a busy key does not starve the others.
     ///
     /// # Memory
     /// What waits for its key is part of the window, and there are at most as many keys in the table as the window

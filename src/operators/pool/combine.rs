@@ -15,11 +15,11 @@ use crate::stream::Stream;
 /// Combines each item with the result of its call; made by [`AsyncMapper::combine`](crate::AsyncMapper::combine) and
 /// the same method of everything that wraps a call.
 ///
-/// The closure is called once for each item, on the worker, after the last attempt. It is given the item by value, which
-/// spares the clone that a call, which sees it by reference, would have to make; and what the call returned. It gives back
-/// either the result, or both item and error, which then go on as an error item.
+/// The closure is called once for each item, on the worker, after the last attempt. It is given the item by value and
+/// what the call returned; this saves the clone that a call, which is given a reference, would need. It returns either
+/// the result, or both item and error, which then become an error item.
 ///
-/// The report counts a failed call in [`failed_calls`](crate::StepReport::failed_calls), whatever the closure makes of it.
+/// The report counts a failed call in [`failed_calls`](crate::StepReport::failed_calls), whatever the closure returns.
 ///
 /// ```
 /// use streamz::{AsyncMapper, CancelToken, Pipeline, Stream};
@@ -49,16 +49,16 @@ use crate::stream::Stream;
 /// A combined call is not a call any more: wrap first, combine last.
 ///
 /// # Ordering
-/// That of the pool.
+/// Same as the pool.
 ///
 /// # Back-pressure
-/// That of the pool.
+/// Same as the pool.
 ///
 /// # Cancellation
 /// The items of cancelled calls are abandoned; the closure does not see them.
 ///
 /// # Memory
-/// That of the pool.
+/// Same as the pool.
 ///
 /// # Panics
 /// If the closure panics, the item is gone: an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes its place.

@@ -10,9 +10,9 @@ use crate::pipeline::CancelToken;
 
 /// Gives each worker of a pool its own state, such as a connection, a buffer or a random number generator.
 ///
-/// It makes a closure for [`AsyncMapper`](crate::AsyncMapper), [`async_map`](crate::Stream::async_map) and whatever else
-/// takes one that is given a token and an item. Each call has a state to itself while it runs. Before a call for which none is
-/// free, `init` makes one. So there are at most as many as calls run at a time, however many items come.
+/// It makes a closure for [`AsyncMapper`](crate::AsyncMapper), [`async_map`](crate::Stream::async_map) and everything
+/// else that takes such a closure of a token and an item. Each call has a state to itself while it runs. Before a call
+/// for which none is free, `init` creates one. So there are never more states than calls in progress at a time.
 ///
 /// ```
 /// use streamz::{CancelToken, Pipeline, Stream, with_init};

@@ -31,8 +31,9 @@ use crate::stream::start::Registered;
 /// place of the item. Work that waits does not belong on a rayon pool: use [`AsyncMapper`](crate::AsyncMapper).
 ///
 /// Items are handed to the pool one by one, or in small runs if they turn out to be so cheap that handing them over
-/// would cost more than the work: a run is sized to take about 50 microseconds, by the time the last ones took. A run that
-/// takes longer is broken up: the results it has are sent, and other threads of the pool take the items it has not begun.
+/// would cost more than the work: a run is sized to take about 50 microseconds, by the time the last ones took. A run
+/// that takes longer is split: its results are emitted, and other threads of the pool take the items that it has not
+/// begun.
 ///
 /// ```
 /// use streamz::{ParMapper, Pipeline, Stream};

@@ -54,15 +54,16 @@ use crate::trace::event;
 /// [Envoy](https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/adaptive_concurrency_filter):
 ///
 /// - It starts at the [initial limit](Self::with_initial_limit), and doubles until latencies rise.
-/// - After each window of calls it becomes `limit * base / latency` plus 4 % of it or one call, whichever is more; `base` is the
-///   mean latency without a queue. It falls to no less than half, and grows by no more than a tenth and that headroom.
+/// - After each window of calls it becomes `limit * base / latency` plus 4 % of it or one call, whichever is more;
+///   `base` is the mean latency without a queue. It shrinks to no less than half, and grows by no more than a tenth
+///   plus that headroom.
 /// - It grows only if it was reached. So it does not grow much beyond the number of workers, whatever the
 ///   [maximum](Self::with_max_limit).
 /// - Every 40 windows, and sooner after a change, half of the limit is allowed for one window, to measure the base. This tells a
 ///   queue from a service that has become slower by itself. It costs 1 % to 2 % of the throughput.
-/// - A failed call takes a tenth of it, or one call if that is more. Calls that were begun before that count no more. What fails
-///   for other reasons than overload should be [ignored](Self::ignore_if): failures of more than about one call in a hundred
-///   keep the limit low.
+/// - A failed call reduces it by a tenth, or by one call if that is more. Calls that were begun before that no longer
+///   count. Failures for other reasons than overload should be [ignored](Self::ignore_if): failures of more than about
+///   one call in a hundred keep the limit low.
 ///
 /// A window is three rounds of calls if all take about the same time. If latencies vary by as much as their mean, it is 1,000 calls,
 /// or three rounds if that is more. A change of the service is seen after one window or two.
@@ -78,7 +79,7 @@ use crate::trace::event;
 /// All runs and clones share the limit, since they call the same service. [`stats`](Self::stats) shows it.
 ///
 /// # Ordering
-/// That of the pool. Calls are let in in the order in which their workers ask.
+/// Same as the pool. Calls are admitted in the order in which their workers ask.
 ///
 /// # Back-pressure
 /// A call that is held back occupies its worker. When all workers have one, nothing more is taken.
@@ -87,7 +88,7 @@ use crate::trace::event;
 /// Ends the wait of a call that is held back at once; it is not made.
 ///
 /// # Memory
-/// That of the pool.
+/// Same as the pool.
 ///
 /// # Panics
 /// A panic in `ignore_if` is logged, and the error counts.

@@ -49,22 +49,22 @@ use crate::pipeline::CancelToken;
 /// all of them.
 ///
 /// # Ordering
-/// That of the pool. Calls that wait are let in in the order in which they came.
+/// Same as the pool. Waiting calls are admitted in the order in which they arrived.
 ///
 /// # Back-pressure
-/// A worker that waits makes no other call; the other workers go on. With a key, many calls of one busy key can occupy all
-/// workers. Give the pool more workers, or set a [longest wait](Self::with_max_wait).
+/// A waiting worker makes no other call; the other workers continue. With a key, many calls of one busy key can occupy
+/// all workers. Give the pool more workers, or set a [longest wait](Self::with_max_wait).
 ///
 /// # Errors
-/// With [`with_max_wait`](Self::with_max_wait), a call that has waited for so long is not made. Its item fails with kind
+/// With [`with_max_wait`](Self::with_max_wait), a call that has waited that long is not made. Its item fails with kind
 /// [`Rejected`](crate::ErrorKind::Rejected), the source [`Rejection::BulkheadFull`] and 0 attempts.
 ///
 /// # Cancellation
 /// Ends a wait at once; the call is not made. A cancelled call that is in progress keeps its place until it returns.
 ///
 /// # Memory
-/// That of the pool, and with a key some 150 bytes for each key that has a call in progress or waiting: at most one for each
-/// worker of all runs.
+/// Same as the pool, and with a key some 150 bytes for each key that has a call in progress or waiting: at most one for
+/// each worker of all runs.
 #[must_use = "a processor does nothing until it is given a stream"]
 #[doc(alias("concurrency_limit", "semaphore", "max_concurrent", "max_in_flight"))]
 pub struct Bulkhead<S: CallStage> {

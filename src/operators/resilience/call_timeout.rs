@@ -13,11 +13,11 @@ use crate::pipeline::CancelToken;
 
 /// Limits the duration of a call: cancels its token at the deadline, and fails the item if it then returns no result.
 ///
-/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
-/// another layer. Together they are one stage with one pool; each worker runs the whole nest. The time is that of everything
-/// inside: the waits of a [`RateLimit`](crate::RateLimit) or a [`Bulkhead`](crate::Bulkhead), and all attempts of a
-/// [`Retry`](crate::Retry) with its pauses. Where only the call itself is to be limited, its own
-/// [`AsyncMapper::with_timeout`](crate::AsyncMapper::with_timeout) does the same.
+/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a
+/// [`Mapper::fallible`](crate::Mapper::fallible), or another layer. Together they are one stage with one pool; each
+/// worker runs all the layers. The limit covers everything inside: the waits of a [`RateLimit`](crate::RateLimit) or a
+/// [`Bulkhead`](crate::Bulkhead), and all attempts of a [`Retry`](crate::Retry) with its pauses. Where only the call
+/// itself is to be limited, its own [`AsyncMapper::with_timeout`](crate::AsyncMapper::with_timeout) does the same.
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,25 +42,25 @@ use crate::pipeline::CancelToken;
 /// [`PipelineBuilder::timeout`](crate::PipelineBuilder::timeout).
 ///
 /// # What happens at the deadline
-/// The token of the call is cancelled. A call that waits through its token, in [`CancelToken::sleep`] or in a layer of this
-/// library, ends at once. A thread cannot be interrupted, though: a call that never looks at its token takes as long as it
-/// takes, and its worker makes no other call. So give sockets and clients time limits of their own; [`CancelToken::deadline`]
-/// tells the call how much time is left.
+/// The token of the call is cancelled. A call that waits through its token, in [`CancelToken::sleep`] or in a layer of
+/// this library, ends at once. A thread cannot be interrupted, though: a call that never checks its token is not cut
+/// short, and its worker makes no other call. So give sockets and clients time limits of their own;
+/// [`CancelToken::deadline`] tells the call how much time is left.
 ///
 /// A call that returns an error after the deadline fails with kind [`TimedOut`](crate::ErrorKind::TimedOut); one that returns a
 /// result keeps it.
 ///
 /// # Ordering
-/// That of the pool.
+/// Same as the pool.
 ///
 /// # Back-pressure
-/// That of the pool.
+/// Same as the pool.
 ///
 /// # Cancellation
 /// As the call that is wrapped. If the stage is cancelled as well, the call counts as cancelled.
 ///
 /// # Memory
-/// That of the pool.
+/// Same as the pool.
 #[must_use = "a processor does nothing until it is given a stream"]
 #[doc(alias("timeout", "deadline", "time_limiter"))]
 pub struct CallTimeout<S: CallStage> {

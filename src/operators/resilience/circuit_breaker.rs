@@ -64,7 +64,7 @@ use crate::trace::event;
 /// a handle to it.
 ///
 /// # Ordering
-/// That of the pool. Refused items keep their place like results.
+/// Same as the pool. Rejected items keep their place like results.
 ///
 /// # Back-pressure
 /// A refused call takes no time: while the circuit is open, items go through as fast as they are taken. To slow the
@@ -74,7 +74,7 @@ use crate::trace::event;
 /// As the call that is wrapped.
 ///
 /// # Memory
-/// That of the pool, and two bytes for each call of a window of calls.
+/// Same as the pool, and two bytes for each call of a window of calls.
 ///
 /// # Panics
 /// Hooks are called with no lock held, one at a time, in the order of what they tell. A panic in one is logged. A panic in

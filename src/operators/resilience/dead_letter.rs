@@ -18,8 +18,8 @@ use crate::trace::event;
 
 /// Splits a stream into its items and its failures.
 ///
-/// Items go on in one stream; each error item becomes a [`DeadLetter`] in the other, with the failed item in it, to
-/// be stored, looked at or tried again. Nothing is lost unless [`with_overflow`](Self::with_overflow) allows it.
+/// Items continue in one stream; each error item becomes a [`DeadLetter`] in the other, with the failed item in it, to
+/// be stored, inspected or retried. Nothing is lost unless [`with_overflow`](Self::with_overflow) allows it.
 ///
 /// The two streams are bounded, so they must be read together: one of them on a thread of the pipeline, for
 /// example with [`Stream::spawn_for_each`].
@@ -45,9 +45,9 @@ use crate::trace::event;
 /// Each of the two streams is in the order of the input.
 ///
 /// # Back-pressure
-/// The stage waits for room in whichever stream the next item belongs to; meanwhile the other gets nothing new. If
-/// `failed` is dropped, failures are counted as [undeliverable](DlqStats::undeliverable) and logged, and block nothing. If
-/// `items` is dropped, items are counted as dropped and block nothing. If both are, the stage stops.
+/// The stage waits for room in the stream that the next item belongs to; meanwhile, the other receives nothing new. If
+/// `failed` is dropped, failures are counted as [undeliverable](DlqStats::undeliverable) and logged, and block nothing.
+/// If `items` is dropped, items are counted as dropped and block nothing. If both are, the stage stops.
 ///
 /// # Cancellation
 /// Both streams are cut. Cancellation itself is never a dead letter.

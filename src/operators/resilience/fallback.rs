@@ -35,16 +35,17 @@ use crate::pipeline::CancelToken;
 /// To handle errors of other stages, too, there is [`Recover`](crate::Recover).
 ///
 /// # Ordering
-/// That of the pool.
+/// Same as the pool.
 ///
 /// # Back-pressure
 /// The closure runs in the place of the call, on the worker, for as long as it takes.
 ///
 /// # Cancellation
-/// A call that was cancelled has not failed, and the closure is not asked. Its token tells it when it should stop itself.
+/// A call that was cancelled has not failed, and the closure is not called. The closure should stop when its own token
+/// is cancelled.
 ///
 /// # Memory
-/// That of the pool.
+/// Same as the pool.
 ///
 /// # Panics
 /// A panic in the closure fails the item with kind [`Panicked`](crate::ErrorKind::Panicked).

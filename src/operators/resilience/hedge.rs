@@ -28,8 +28,8 @@ use crate::pipeline::stats::Counter;
 
 /// Makes a slow call a second time, and takes the first result.
 ///
-/// Some calls take far longer than others for reasons that have nothing to do with them: a busy replica, a lost packet, a garbage
-/// collection. A second try a little later is likely to be faster. If it begins after the time within which 95 % of the calls return,
+/// Some calls take far longer than others for unrelated reasons: a busy replica, a lost packet, a garbage collection. A
+/// second try a little later is likely to be faster. If it begins after the time within which 95 % of the calls return,
 /// it costs 5 % more calls and may cut the slowest ones to a fraction.
 ///
 /// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
@@ -78,22 +78,22 @@ use crate::pipeline::stats::Counter;
 /// tower's `hedge`.
 ///
 /// # Ordering
-/// That of the pool. In a [keyed](crate::AsyncMapper::keyed) pool a try that has lost may still be in progress when the call for the
-/// next item of its key begins.
+/// Same as the pool. In a [keyed](crate::AsyncMapper::keyed) pool a try that has lost may still be in progress when the
+/// call for the next item of its key begins.
 ///
 /// # Back-pressure
 /// A worker waits until its call has been answered. Tries that have lost may still be in progress, so there may be twice as many calls
 /// as workers; a limit for the service belongs inside of this layer.
 ///
 /// # Cancellation
-/// Ends the wait at once, and is passed on to both tries. Their threads end when they return.
+/// Ends the wait at once, and cancels both tries. Their threads end when they return.
 ///
 /// # Delivery
 /// An item is done when its result is: a record of [`Stream::deliver`](crate::Stream::deliver) may be acknowledged while a try that has
 /// lost is still in progress. That try changes nothing that the other one has not done, for the calls are idempotent.
 ///
 /// # Memory
-/// That of the pool, a clone of the item for each try, and the times of the last 256 calls.
+/// Same as the pool, a clone of the item for each try, and the times of the last 256 calls.
 ///
 /// # Panics
 /// A panic in a try is a failure of that try.

@@ -51,7 +51,7 @@ use crate::pipeline::CancelToken;
 /// as the key of [`AsyncMapper::keyed`](crate::AsyncMapper::keyed), refer to it; to change it, map the stream before the pool.
 ///
 /// # Ordering
-/// That of the pool.
+/// Same as the pool.
 ///
 /// # Back-pressure
 /// The layer runs on the worker, for as long as it takes. While it waits, the worker makes no other call.
@@ -61,7 +61,7 @@ use crate::pipeline::CancelToken;
 /// [cancelled](CallFailure::Cancelled) call, which is not a failure.
 ///
 /// # Memory
-/// That of the pool.
+/// Same as the pool.
 ///
 /// # Panics
 /// A panic in the layer fails the item with kind [`Panicked`](crate::ErrorKind::Panicked). A panic in the wrapped call is an

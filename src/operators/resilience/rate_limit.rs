@@ -52,32 +52,33 @@ use crate::pipeline::CancelToken;
 /// another without delay. The turns keep to the limit exactly. A thread may be woken late, though, by some 0.1 milliseconds
 /// and more on a busy machine, so that a late call and a punctual one are closer to each other than their turns.
 ///
-/// The technique is the generic cell rate algorithm, as that of [`Throttle`](crate::Throttle), with turns that are reserved.
+/// The technique is the generic cell rate algorithm, as in [`Throttle`](crate::Throttle), with reserved turns.
 ///
 /// # One limit
 /// All runs of a `RateLimit`, and its clones, share its limit, for what they call is the same. [`stats`](Self::stats) counts the
 /// calls of all of them.
 ///
 /// # Ordering
-/// That of the pool. If it is kept, what comes after a delayed item waits for it, up to the window.
+/// Same as the pool. If the order is kept, the items after a delayed one wait for it, up to the window.
 ///
 /// # Back-pressure
-/// A worker that waits makes no other call; the other workers go on. With a key, many calls of one busy key can occupy all
-/// workers. [`AsyncMapper::keyed`](crate::AsyncMapper::keyed) prevents that: one call of each key is on a worker at a time.
+/// A waiting worker makes no other call; the other workers continue. With a key, many calls of one busy key can occupy
+/// all workers. [`AsyncMapper::keyed`](crate::AsyncMapper::keyed) prevents that: one call of each key is on a worker at
+/// a time.
 ///
 /// # Errors
-/// With [`with_max_wait`](Self::with_max_wait), a call that would have to wait for longer is not made and takes no turn. Its
-/// item fails at once, with kind [`Rejected`](crate::ErrorKind::Rejected), the source
-/// [`Rejection::RateLimited`] and 0 attempts. So does a call whose turn comes after the deadline of its token: that of the
-/// pipeline, or of a layer outside such as [`CallTimeout`](crate::CallTimeout).
+/// With [`with_max_wait`](Self::with_max_wait), a call that would have to wait longer is not made and takes no turn.
+/// Its item fails at once, with kind [`Rejected`](crate::ErrorKind::Rejected), the source [`Rejection::RateLimited`]
+/// and 0 attempts. So does a call whose turn comes after the deadline of its token: that of the pipeline, or of a layer
+/// outside such as [`CallTimeout`](crate::CallTimeout).
 ///
 /// # Cancellation
 /// Ends a wait at once; the call is not made. It gives its turn back if no call of the same key has a later one; otherwise
 /// the turn is lost.
 ///
 /// # Memory
-/// That of the pool, and with a key some 100 bytes for each key that has had a call in the last `burst / rate` seconds, up to
-/// `max_keys`: see [`with_key`](Self::with_key).
+/// Same as the pool, and with a key some 100 bytes for each key that has had a call in the last `burst / rate` seconds,
+/// up to `max_keys`: see [`with_key`](Self::with_key).
 #[must_use = "a processor does nothing until it is given a stream"]
 #[doc(alias("rate_limiter", "throttle", "token_bucket", "leaky_bucket", "quota", "governor", "rate limit"))]
 pub struct RateLimit<S: CallStage> {
@@ -124,11 +125,11 @@ impl<S: CallStage> RateLimit<S> {
 
     /// Limits the calls of each key separately, for at most `max_keys` keys.
     ///
-    /// A key is evicted when it is idle: when it has had no call for so long that the next one would find its whole burst. If
-    /// more than `max_keys` keys are in use, a new one shares the turns of the key that is idle soonest. No key ever exceeds
-    /// its limit, but some wait longer than they would have to. So choose `max_keys` greater than the number of keys that
-    /// have calls within `burst / rate` seconds. A key is known by a 64-bit hash with a random seed; should the hashes of two
-    /// keys be equal, they share a limit.
+    /// A key is evicted when it is idle: when it has had no call for long enough that the next one would find its whole
+    /// burst. If more than `max_keys` keys are in use, a new one shares the turns of the key that is idle soonest. No
+    /// key ever exceeds its limit, but some wait longer than they would have to. So choose `max_keys` greater than the
+    /// number of keys that have calls within `burst / rate` seconds. A key is known by a 64-bit hash with a random
+    /// seed; should the hashes of two keys be equal, they share a limit.
     ///
     /// `key` is called once for each call. A panic in it fails the item.
     ///

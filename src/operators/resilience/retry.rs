@@ -20,10 +20,10 @@ use crate::pipeline::stats::Counter;
 
 /// Retries a failed call with exponential backoff.
 ///
-/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible),
-/// or another wrapper. Together they are one stage with one pool, in which each worker makes its call as often as needed.
-/// The item that fails in the end goes on as an error item that carries it, with the last error and the number of
-/// [attempts](crate::StreamError::attempts).
+/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a
+/// [`Mapper::fallible`](crate::Mapper::fallible), or another wrapper. Together they are one stage with one pool, in
+/// which each worker makes its call as often as needed. An item that finally fails becomes an error item that carries
+/// it, with the last error and the number of [attempts](crate::StreamError::attempts).
 ///
 /// ```
 /// use std::time::Duration;
@@ -66,18 +66,18 @@ use crate::pipeline::stats::Counter;
 /// | was cancelled | never |
 ///
 /// # Ordering
-/// That of the pool. If it is kept, what comes after an item that is tried again waits for it, up to the window.
+/// Same as the pool. If the order is kept, the items after a retried one wait for it, up to the window.
 ///
 /// # Back-pressure
-/// A worker that waits before a retry makes no other call meanwhile; the other workers go on. Give the pool as many workers
-/// as calls may be waiting.
+/// A worker that waits before a retry makes no other call; the other workers continue. Give the pool enough workers for
+/// the calls that may be waiting.
 ///
 /// # Cancellation
 /// Ends a wait at once. A cancelled call is no failure: it is neither tried again nor an error item; see
 /// [`AsyncMapper`](crate::AsyncMapper).
 ///
 /// # Memory
-/// That of the pool.
+/// Same as the pool.
 ///
 /// # Panics
 /// A panic in `on_error` fails the item with kind [`Panicked`](crate::ErrorKind::Panicked).

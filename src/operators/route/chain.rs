@@ -125,8 +125,8 @@ impl<T: Send + 'static> Stream<T> {
     /// two sides of a [`split`](Self::split), must not be chained: the first never ends while the other waits.
     ///
     /// # Cancellation
-    /// The output is cut. If one of the streams was cut, the output is cut where that stream was, and the following are dropped:
-    /// what comes after a gap is not emitted.
+    /// The output is cut. If one of the streams was cut, the output is cut where that stream was, and the following are
+    /// dropped: nothing is emitted after a gap.
     ///
     /// # Panics
     /// If the pipeline has finished, or one of the streams belongs to another.

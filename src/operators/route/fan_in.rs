@@ -18,8 +18,9 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Merges several streams into one.
 ///
-/// It passes on whatever is there, in turn: while several streams have items, none of them gives more than 64 in a row.
-/// Errors pass like items, each once. The merged stream ends when all have ended; if there are none, at once.
+/// It forwards available items in turn: while several streams have items, none of them contributes more than 64 in a
+/// row. Errors are forwarded like items, each once. The merged stream ends when all streams have ended; with no
+/// streams, at once.
 ///
 /// ```
 /// use streamz::{FanIn, Pipeline, Stream};
@@ -33,15 +34,15 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 ///
 /// # Ordering
-/// What comes from one stream stays in order. Between streams there is none.
+/// The items of one stream stay in order. Between streams, no order is kept.
 ///
 /// # Event time
-/// Windows of event time and a [`Join`](crate::Join) behind the merge know from which of the streams an item comes, so each stream has a
-/// watermark of its own: streams that are in order lose nothing because another one is faster. The time of the whole is that of the
-/// stream that is furthest behind. A stream that has ended, in whatever way, does not hold it back, and neither does one
-/// that has had nothing for [`with_idle_timeout`](Self::with_idle_timeout). If such a stream continues, it is waited for
-/// again, but those of its items whose windows have been closed are late. While none holds it back, the greatest time counts
-/// that was seen.
+/// Windows of event time and a [`Join`](crate::Join) behind the merge know from which of the streams an item comes, so
+/// each stream has a watermark of its own: streams that are in order lose nothing because another one is faster. The
+/// time of the whole is that of the stream that is furthest behind. A stream that has ended, in whatever way, does not
+/// hold it back, and neither does one that has had nothing for [`with_idle_timeout`](Self::with_idle_timeout). If such
+/// a stream continues, event time waits for it again, but its items for closed windows are late. While no stream holds
+/// it back, event time follows the greatest time seen.
 ///
 /// This holds through stages that process each item by itself (maps, filters, `flat_map`, buffers, pools, routers, further
 /// merges), for merges of merges, in the groups of a [`GroupBy`](crate::GroupBy), and through

@@ -15,7 +15,7 @@ use crate::stream::Stream;
 /// only, so that it is seen once when the streams are merged again.
 ///
 /// The streams are bounded, so they must be read together: by further stages, which have threads of their own, or with
-/// [`Stream::spawn_for_each`]. One that nobody reads stops the others when it is full; the
+/// [`Stream::spawn_for_each`]. One that is not read stops the others when it is full; the
 /// [report](crate::StageReport::blocking) names it.
 ///
 /// ```

@@ -21,10 +21,11 @@ use crate::stream::start::{Registered, spawn_driver};
 
 /// Reads several streams in turn: an item of the first, one of the second, and so on.
 ///
-/// When a stream has ended, the turns go on with the others; the output ends when all have ended. If there are none, at once.
+/// When a stream has ended, the others continue in turn; the output ends when all have ended, and with no streams, at
+/// once.
 ///
-/// The output depends on the streams alone, and not on how fast they are. Where that does not matter, use
-/// [`FanIn`](crate::FanIn), which does not wait for a stream that has nothing.
+/// The output depends only on the streams, not on how fast they are. Where that does not matter, use
+/// [`FanIn`](crate::FanIn), which does not wait for an idle stream.
 ///
 /// ```
 /// use streamz::{Interleave, Pipeline, Stream};

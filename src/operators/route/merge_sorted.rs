@@ -36,8 +36,8 @@ use crate::stream::start::{Registered, spawn_driver};
 /// `key` returns the key of an item, and is called once for each; keys are compared by `Ord`. For descending order use
 /// [`std::cmp::Reverse`]. The streams may have any length; the output ends when all have ended. If there are none, at once.
 ///
-/// The output is sorted whatever comes in: an item whose key is less than that of the item before it in the same stream
-/// becomes an error item of kind [`Failed`](crate::ErrorKind::Failed) that carries it, with [`NotSorted`] as its source.
+/// The output is always sorted: an item whose key is less than that of the item before it in the same stream becomes an
+/// error item of kind [`Failed`](crate::ErrorKind::Failed) that carries it, with [`NotSorted`] as its source.
 ///
 /// If `key` or the comparison of a key panics, the item becomes an error item that carries it.
 ///
@@ -61,8 +61,8 @@ use crate::stream::start::{Registered, spawn_driver};
 ///
 /// # Back-pressure
 /// All streams wait for the one whose next item is not known. Streams that come from one stage, such as those of a
-/// [`fan_out`](Stream::fan_out) or [`partition`](crate::Partition), can be merged as long as none of them gives nothing for
-/// longer than the others can be buffered. Otherwise the pipeline stands still;
+/// [`fan_out`](Stream::fan_out) or [`partition`](crate::Partition), can be merged as long as none of them is silent for
+/// longer than the others can be buffered. Otherwise the pipeline stalls;
 /// [`Report::diagnosis`](crate::Report::diagnosis) then names the stages that wait for one another.
 ///
 /// # Cancellation

@@ -27,8 +27,8 @@ use crate::stream::Stream;
 /// An item on which the key closure or the partitioner panics, or for which the partitioner gives an index that does not
 /// exist, becomes an error item that carries it. Error items go to partition 0.
 ///
-/// The partitions are bounded, so they must be read together: by further stages, or with [`Stream::spawn_for_each`]. One
-/// that nobody reads stops the others when it is full; [`stats`](Self::stats) and the report name it.
+/// The partitions are bounded, so they must be read together: by further stages, or with [`Stream::spawn_for_each`].
+/// One that is not read stops the others when it is full; [`stats`](Self::stats) and the report name it.
 /// [`each`](Self::each) makes one processor of partitioning, processing and merging.
 ///
 /// ```

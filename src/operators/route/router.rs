@@ -23,9 +23,9 @@ use crate::stream::{BoxProcessor, Processor};
 /// [`all_matches`](Self::all_matches) to each. One that matches none goes to the [default](Self::with_default) route; without
 /// one it is dropped, and counted as unmatched in [`stats`](Self::stats) and in the report.
 ///
-/// As a [`Processor`] the router merges what comes out of its routes; [`process_to_routes`](Self::process_to_routes) gives
-/// a stream for each. Error items go to the default route, without one to the first, and only there. So does the error
-/// item, with the item in it, that comes of a predicate that panics.
+/// As a [`Processor`], the router merges the outputs of its routes; [`process_to_routes`](Self::process_to_routes)
+/// returns a stream for each. Error items go only to the default route, or to the first if there is none. If a
+/// predicate panics, its item goes there too, in an error item.
 ///
 /// ```
 /// use streamz::{Mapper, Pipeline, Router, Stream};
@@ -42,7 +42,8 @@ use crate::stream::{BoxProcessor, Processor};
 /// ```
 ///
 /// # Ordering
-/// Each route gets its items in order, and what comes from one route keeps its order. Between routes there is none.
+/// Each route receives its items in order, and the output of one route keeps its order. Between routes, no order is
+/// kept.
 ///
 /// # Back-pressure
 /// A route that is full holds up the router, hence all routes; [`stats`](Self::stats) and the report name it. Give routes
@@ -54,8 +55,8 @@ use crate::stream::{BoxProcessor, Processor};
 /// All routes are cut, and so is what is merged of them.
 ///
 /// # Memory
-/// Each route holds up to its [buffer size](Self::with_buffer_size) of items, besides what its processor holds; merged,
-/// the [capacity](Self::with_capacity) comes on top.
+/// Each route holds up to its [buffer size](Self::with_buffer_size) of items, besides what its processor holds; if
+/// merged, plus the [capacity](Self::with_capacity).
 #[must_use = "a processor does nothing until it is given a stream"]
 #[doc(alias("content_based_router", "demux", "dispatch"))]
 pub struct Router<In, Out> {

@@ -13,10 +13,10 @@ use crate::stream::Stream;
 
 /// Splits a stream in two: the items for which a predicate returns `true`, and the rest.
 ///
-/// Error items go to the rest. So does the error item, with the item in it, that comes of a predicate that panics.
+/// Error items go to the rest. If the predicate panics, its item goes there too, in an error item.
 ///
 /// The two streams are bounded, so they must be read together: one of them by further stages, or with
-/// [`Stream::spawn_for_each`]. One that nobody reads stops the other when it is full; the
+/// [`Stream::spawn_for_each`]. One that is not read stops the other when it is full; the
 /// [report](crate::StageReport::blocking) names it.
 ///
 /// ```
@@ -36,9 +36,9 @@ use crate::stream::Stream;
 /// Each of the two streams is in the order of the input.
 ///
 /// # Back-pressure
-/// The stage waits for room in whichever stream the next item belongs to; meanwhile the other gets nothing new. One that has
-/// been dropped blocks nothing: its items are counted as [undeliverable](SplitStats::undeliverable). If the rest has
-/// been dropped, errors go to the matched ones. If both have been, the stage stops.
+/// The stage waits for room in the stream that the next item belongs to; meanwhile, the other receives nothing new. One
+/// that has been dropped blocks nothing: its items are counted as [undeliverable](SplitStats::undeliverable). If the
+/// rest has been dropped, errors go to the matched ones. If both have been, the stage stops.
 ///
 /// # Cancellation
 /// Both streams are cut.

@@ -170,8 +170,9 @@ impl<T: Send + 'static> Stream<T> {
     /// ```
     ///
     /// # Ordering
-    /// Kept. The streams are read in turn, an item of each; the error items that arrive before it pass on their own. An error
-    /// in place of an item moves the partners of all that follow: where that matters, pair the items before they can fail.
+    /// Kept. The streams are read in turn, an item of each; the error items that arrive before it are forwarded alone.
+    /// An error in place of an item moves the partners of all that follow: where that matters, pair the items before
+    /// they can fail.
     ///
     /// # Event time
     /// If one of the streams stems from a [merge](crate::FanIn#event-time), windows behind the pairs keep a watermark for each of its

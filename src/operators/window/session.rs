@@ -24,8 +24,8 @@ const GAP: Duration = Duration::from_secs(30 * 60);
 /// last. It is also ended by [`with_max_duration`](Self::with_max_duration), [`max_count`](Self::max_count),
 /// [`with_max_keys`](Self::with_max_keys) and the end of the input.
 ///
-/// The time of an item is that of its arrival, unless [`with_event_time`](Self::with_event_time) says otherwise. With event
-/// time a key may have several sessions open, and an item that comes out of order may join two of them to one.
+/// The time of an item is that of its arrival, unless [`with_event_time`](Self::with_event_time) is set. With event
+/// time, a key may have several open sessions, and an item that arrives out of order may join two of them.
 ///
 /// An item counts as delivered when its session is sent.
 ///
@@ -41,8 +41,9 @@ const GAP: Duration = Duration::from_secs(30 * 60);
 /// The items of open sessions are dropped, and counted as abandoned.
 ///
 /// # Memory
-/// The items of the open sessions, or one state for each of them, the key of each, and the sessions in the output. The cost per item does not depend on how many sessions are open, and none is looked at before it may be due.
-/// When the last session of a key is sent, nothing is left of the key.
+/// The items of the open sessions, or one state for each of them, the key of each, and the sessions in the output. The
+/// cost per item does not depend on how many sessions are open, and none is looked at before it may be due. When the
+/// last session of a key has been emitted, the key takes no memory.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -112,7 +113,7 @@ impl<T, K, S> SessionWindow<T, K, S, Items> {
     /// adds to a state that of a later session, when an item out of order joins the two; only event time needs it. The
     /// result is the state. There are ready-made [`folds`](crate::folds) for [`aggregate_by`](Self::aggregate_by).
     ///
-    /// If `fold` panics, the item goes on as an error item that carries it, and the state stays as it was left: change it
+    /// If `fold` panics, the item becomes an error item that carries it, and the state stays as it was left: change it
     /// last. If `merge` panics, an error item takes the place of the later session, and its items count as failed.
     pub fn aggregate<A, I, F, M>(self, init: I, fold: F, merge: M) -> SessionWindow<T, K, S, FoldedBy<A, I, F, M>>
     where

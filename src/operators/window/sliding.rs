@@ -56,10 +56,10 @@ use crate::operators::shorthand;
 /// The items of open windows are dropped, and counted as abandoned.
 ///
 /// # Memory
-/// Each item once, until its last window has been sent; it is cloned when a window is sent, for all but the last. With
+/// Each item once, until its last window has been emitted; it is cloned for each of its windows but the last. With
 /// [`aggregate`](Self::aggregate) there is one state, or two if the slide does not divide the size, for each slide in a
-/// window; an item is folded once, and a window costs one merge for each of these states. All this for each key, if there
-/// are keys, and beside the windows in the output.
+/// window; an item is folded once, and a window costs one merge for each of these states. All this for each key, if
+/// there are keys, and beside the windows in the output.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -128,9 +128,9 @@ impl<T, K, S> SlidingWindow<T, K, S, Items> {
     /// For something that cannot be merged, take the windows of items and fold each with a
     /// [`Mapper`](crate::Mapper). There are ready-made [`folds`](crate::folds) for [`aggregate_by`](Self::aggregate_by).
     ///
-    /// If `fold` panics, the item goes on as an error item that carries it, and the state stays as it was left: change it
-    /// last. If `merge` panics, the window becomes an error item, and the items that it was the last one for count
-    /// as failed.
+    /// If `fold` panics, the item becomes an error item that carries it, and the state stays as it was left: change it
+    /// last. If `merge` panics, the window becomes an error item, and the items that it was the last one for count as
+    /// failed.
     ///
     /// ```
     /// use std::time::Duration;

@@ -41,7 +41,8 @@ const MAX_ITEMS: usize = 100_000;
 /// Items come in the order of their times. Error items pass at once, and so overtake items that are held.
 ///
 /// # Back-pressure
-/// While the output is full, no input is taken and no item is emitted. What is due goes on as soon as there is room.
+/// While the output is full, no input is taken and no item is emitted. Items that are due are emitted as soon as there
+/// is room.
 ///
 /// # Cancellation
 /// The items that are held are dropped, and counted as abandoned. At the end of the input, or when the pipeline is

@@ -19,16 +19,16 @@ use crate::operators::shorthand;
 /// in UTC, whenever the run began. An item exactly at the end of a window belongs to the next. A window without
 /// items is not sent.
 ///
-/// The time of an item is that of its arrival, unless [`with_event_time`](Self::with_event_time) says otherwise. Then a
-/// window is sent when its end has come, also if no item comes any more; it does not become longer when the consumer is
-/// slow, and nor does any later one. Times of arrival are measured from the start of the run on, with a clock that never
-/// jumps: setting the calendar of the machine tears no window.
+/// The time of an item is that of its arrival, unless [`with_event_time`](Self::with_event_time) is set. Then a window
+/// is emitted at its end, even if no more items arrive. A slow consumer lengthens neither this window nor any later
+/// one. Times of arrival are measured from the start of the run with a monotonic clock: setting the system time does
+/// not affect windows.
 ///
-/// A window is also sent when it has [`max_count`](Self::max_count) items, and at the end of the input.
-/// [`with_key`](Self::with_key) keeps windows for each key apart; [`aggregate`](Self::aggregate) keeps a state instead of
-/// the items. For other windows see [`SlidingWindow`](crate::SlidingWindow), which overlap,
-/// [`SessionWindow`](crate::SessionWindow), which end when nothing has come for a while, and
-/// [`Aggregate`](crate::Aggregate), which counts.
+/// A window is also emitted when it has [`max_count`](Self::max_count) items, and at the end of the input.
+/// [`with_key`](Self::with_key) keeps windows for each key apart; [`aggregate`](Self::aggregate) keeps a state instead
+/// of the items. For other windows see [`SlidingWindow`](crate::SlidingWindow), which overlap,
+/// [`SessionWindow`](crate::SessionWindow), which end after a gap without items, and [`Aggregate`](crate::Aggregate),
+/// which counts.
 ///
 /// An item counts as delivered when its window is sent.
 ///
@@ -100,9 +100,8 @@ impl<T, K, S> TumblingWindow<T, K, S, Items> {
     /// Keeps a state for each window instead of its items, and emits [`AggregateWindow`](crate::AggregateWindow)s.
     ///
     /// `init` makes the state of a window, `fold` changes it for each item, in the order in which they come, and the
-    /// result is the state. If `fold` panics, the item goes on as an error item that carries it, and the state stays as
-    /// it was left: change it last. There are ready-made [`folds`](crate::folds) for
-    /// [`aggregate_by`](Self::aggregate_by).
+    /// result is the state. If `fold` panics, the item becomes an error item that carries it, and the state stays as it
+    /// was left: change it last. There are ready-made [`folds`](crate::folds) for [`aggregate_by`](Self::aggregate_by).
     ///
     /// ```
     /// use std::time::Duration;

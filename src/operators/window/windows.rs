@@ -152,8 +152,8 @@ impl<H, T, K, C> Windows<H, T, K, ArrivalTime, C> {
     /// watermark has reached its end. So the output is the same as if the items had been sorted by time first. With a
     /// lateness of zero, the items must come in order.
     ///
-    /// If the items come from several streams that were merged, each of them has a watermark of its own, and that of the
-    /// slowest counts: see [`FanIn`](crate::FanIn#event-time). So the streams may be as far apart as they like.
+    /// If the items come from several streams that were merged, each of them has a watermark of its own, and that of
+    /// the slowest counts: see [`FanIn`](crate::FanIn#event-time). So the streams may be arbitrarily far apart.
     ///
     /// An item that is older than the watermark still goes into its window if that is open. It is *late* if none of its
     /// windows is. A late item becomes an error item of kind [`Late`](crate::ErrorKind::Late) that carries

@@ -324,8 +324,9 @@ impl Stream<PathBuf> {
     /// order with each look.
     ///
     /// # Errors
-    /// What cannot be read, or has vanished, is an error item of kind [`Failed`](ErrorKind::Failed) with a [`FileError`] that
-    /// names it, and the rest goes on. A watched folder tells it once.
+    /// A file or folder that cannot be read, or has vanished, becomes an error item of kind
+    /// [`Failed`](ErrorKind::Failed) with a [`FileError`] that names it, and the walk continues. A watched folder
+    /// reports each of them once.
     ///
     /// # Cancellation
     /// Stops between two files, and ends a wait at once. So does a drain.

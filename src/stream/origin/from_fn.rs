@@ -98,7 +98,8 @@ impl<T: Send + 'static> Stream<T> {
     /// faster. For one that is to survive its errors, [`restarting`](Stream::restarting).
     ///
     /// # Back-pressure
-    /// `f` is called only when there is room for what it returns. With a capacity of 0 that is while the consumer waits for it.
+    /// `f` is called only when there is room for what it returns. With a capacity of 0, that is only while the consumer
+    /// waits for an item.
     ///
     /// # Errors
     /// An error, or a panic, cuts the stream: the last error is of kind [`Cancelled`](crate::ErrorKind::Cancelled) and has the

@@ -157,9 +157,9 @@ impl Feed for Silence {
 impl Stream<u64> {
     /// Emits the number of each tick, once every period, on a thread of its own; tick 1 comes one period from now.
     ///
-    /// Takes the period, or an [`Interval`] with options of its own. Ticks are due at whole multiples of the period and do
-    /// not drift. By default one tick waits for a slow consumer, and those that come due meanwhile are left out, and their
-    /// numbers with them: a consumer that has stalled finds at most one stale tick, and then the present one.
+    /// Takes the period, or an [`Interval`] with more options. Ticks are due at whole multiples of the period and do
+    /// not drift. By default, one tick waits for a slow consumer, and those that fall due in the meantime are skipped
+    /// together with their numbers: a consumer that has stalled finds at most one stale tick, and then the present one.
     ///
     /// # Cancellation
     /// A drain ends the stream at once; a tick that waits is still delivered.

@@ -404,8 +404,8 @@ impl<T: Send + 'static> Stream<T> {
     /// a failure. Errors that concern single items belong in the items: give `Ok(Err(error))`, and
     /// [`lift`](Stream::lift) the stream.
     ///
-    /// This is what `RestartSource.onFailuresWithBackoff` does in Akka, except that the pauses start over with the first item, not
-    /// after a time. A source that fails right after each first item is therefore restarted for ever.
+    /// This is what `RestartSource.onFailuresWithBackoff` does in Akka, except that the pauses start over with the
+    /// first item, not after a time. A source that fails right after each first item is therefore restarted endlessly.
     ///
     /// # Ordering
     /// Items come in the order in which the sources give them.

@@ -55,9 +55,9 @@ pub(super) type Timestamp<T> = Arc<dyn Fn(&T) -> SystemTime + Send + Sync>;
 /// run, whether anything came or not, and also while the consumer stalls: that is when one wants to know. A last one follows
 /// when the run is over, however it ended, before [`join`](crate::Pipeline::join) returns.
 ///
-/// The closure is called on a thread of its own. While a call is slow, items go on, and reports that fall due during the
-/// call are skipped: the next one covers all the time since. A panic in the closure is logged, once, and does no harm.
-/// (A call that never returns keeps the pipeline from finishing.)
+/// The closure is called on a thread of its own. During a slow call, items continue to flow, and reports that fall due
+/// are skipped: the next one covers all the time since the last one. A panic in the closure is logged, once, and
+/// otherwise ignored. (A call that never returns keeps the pipeline from finishing.)
 ///
 /// Latency here is the time an item waits for room in the output: back-pressure. It is next to nothing as long as
 /// there is room, and then not even the clock is read. How long items have been on their way altogether is known if they

@@ -42,10 +42,10 @@ use crate::stream::start::{Registered, spawn_loop};
 /// Each subscriber gets the items in the order of the input.
 ///
 /// # Back-pressure
-/// The slowest subscriber sets the pace, unless [`with_slow_subscriber`](Self::with_slow_subscriber) says otherwise. An item is sent to all before
-/// the stage waits for any. Until the first subscriber comes, the stage waits with the first item in hand, unless
-/// [`with_no_subscriber`](Self::with_no_subscriber) says otherwise; when the last has left, items are dropped and counted as
-/// [undeliverable](crate::DropReason::Undeliverable).
+/// The slowest subscriber sets the pace, unless [`with_slow_subscriber`](Self::with_slow_subscriber) is set. An item is
+/// sent to all before the stage waits for any. Until the first subscriber arrives, the stage waits, holding the first
+/// item, unless [`with_no_subscriber`](Self::with_no_subscriber) is set; when the last has left, items are dropped and
+/// counted as [undeliverable](crate::DropReason::Undeliverable).
 ///
 /// # Errors
 /// An error item goes to each subscriber; clones of an error share the item that it carries, so the first one to

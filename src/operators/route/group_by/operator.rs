@@ -69,10 +69,10 @@ use crate::stream::{Processor, Stream};
 /// late there. So put windows and joins into the groups, or in front of the `GroupBy`.
 ///
 /// # Back-pressure
-/// A group that is full holds up all, as does an output that is not read. All groups are read as long as the output is, so groups
-/// cannot block one another for want of a reader, however many there are. Two things wait for a group to drain: a key that needs its place,
-/// and its own key when it comes back; the other keys wait with them. So do not make a group wait for what only another group, or a later item of the input,
-/// brings about.
+/// A full group holds up all others, as does an output that is not read. All groups are read as long as the output is,
+/// so groups cannot block one another for lack of a reader, however many there are. Two things wait for a group to
+/// drain: a key that needs its place, and its own key when it comes back; the other keys wait with them. So do not make
+/// a group wait for what only another group, or a later item of the input, brings about.
 ///
 /// # Errors
 /// An item becomes an error item that carries it, and its key gets no group, if
@@ -90,9 +90,9 @@ use crate::stream::{Processor, Stream};
 /// the output is cut with the group's error: it is complete only if all groups are.
 ///
 /// # Threads and memory
-/// Two threads, and one for each stage of each group; a group whose `build` returns the stream as it is has none. Each group holds
-/// what its stages and their outputs hold, and its input up to the [buffer size](Self::with_buffer_size). An item costs the
-/// dispatcher a look at each live group. A key that has no group takes no memory.
+/// Two threads, and one for each stage of each group; a group whose `build` returns the stream as it is has none. Each
+/// group holds what its stages and their outputs hold, and its input up to the [buffer size](Self::with_buffer_size).
+/// For each item, the dispatcher checks every live group. A key that has no group takes no memory.
 ///
 /// The report lists each stage of each group, until there are 256 stages in all; from then on, those that have ended are added up
 /// by name. So give the stages of all groups the same names.
@@ -113,7 +113,7 @@ pub struct GroupBy<T, K, Out, F, G> {
 
 /// Selects what a [`GroupBy`] does with an item whose key would need one group too many.
 ///
-/// In each case a group that ended by itself gives up its place first, and a group that is ending is waited for.
+/// In each case, a group that ended by itself gives up its place first, and the stage waits for a group that is ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum GroupOverflow {

@@ -44,8 +44,8 @@ use crate::operators::window::time::{ArrivalTime, EventTime, TimeSource, span, t
 /// The state of the open window is dropped, and its items are counted as abandoned.
 ///
 /// # Panics of the closures
-/// If `init` or `fold` panics, the item goes on as an error item that carries it, and the state stays as it was left:
-/// change it last. A trigger that panics makes an error item, and the window goes on.
+/// If `init` or `fold` panics, the item becomes an error item that carries it, and the state stays as it was left:
+/// change it last. A trigger that panics causes an error item, and the window continues.
 ///
 /// # Memory
 /// One state; with event time also the items that are younger than the watermark. Beside it the values in the output.
@@ -103,7 +103,7 @@ impl<T, F: Fold<T>> Aggregate<T, F> {
     /// Takes the time of each item from `time` instead of from the clock.
     ///
     /// Items may come out of order, up to `allowed_lateness`. They are kept until the *watermark*, the greatest time
-    /// seen less `allowed_lateness`, has come to them, and then folded in the order of their times: so what comes out is
+    /// seen less `allowed_lateness`, has reached them, and then folded in the order of their times: so the result is
     /// the same as if they had been sorted first. The first window begins at the time of the first item.
     ///
     /// An item that is older than the watermark is folded at once, after younger ones, if it belongs to the open

@@ -238,9 +238,9 @@ impl fmt::Debug for FollowStats {
 impl Stream<String> {
     /// Reads files as they grow, on a thread of its own: each line, as text, once it has its line end.
     ///
-    /// Takes a path, or a [`Follow`] with options of its own. Rotation by renaming, by copying and emptying, and by deleting are
-    /// noticed: the rest of the old file is read before the new one, and no line is read twice. The stream does not end by
-    /// itself, unless it is told to [stop at the end](Follow::stop_at_end).
+    /// Takes a path, or a [`Follow`] with more options. Rotation by renaming, by copying and emptying, and by deleting
+    /// are noticed: the rest of the old file is read before the new one, and no line is read twice. The stream does not
+    /// end by itself, unless [`stop_at_end`](Follow::stop_at_end) is set.
     ///
     /// What is done is what `tail -F` does, by polling, so that it also works where the system cannot tell of changes, such as
     /// on network drives. A file is known by its device and number and, like in Vector, by its first 256 bytes, by which
