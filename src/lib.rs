@@ -21,7 +21,8 @@
 //!         println!("{line:?} was set aside: {error:#}");
 //!     });
 //!
-//!     let batches = readings.batch(BatchConfig { max_size: 2, max_latency: Duration::from_secs(1) });
+//!     let config = BatchConfig { max_size: 2, max_latency: Duration::from_secs(1) };
+//!     let batches = readings.batch(config);
 //!     batches.map(|batch: Vec<f64>| batch.iter().sum::<f64>()).collect::<Vec<_>>()
 //! });
 //! assert_eq!(sums?, [42.5, 21.5]);

@@ -39,7 +39,8 @@ use crate::error::PanicMessage;
 /// streamz::locate_panics();
 ///
 /// let pipeline = Pipeline::new("careful");
-/// let error = Stream::from_iter(&pipeline, [4_u32, 0, 5]).map(|n| 20 / n).collect::<Vec<_>>().unwrap_err();
+/// let quotients = Stream::from_iter(&pipeline, [4_u32, 0, 5]).map(|n| 20 / n);
+/// let error = quotients.collect::<Vec<_>>().unwrap_err();
 /// // Such as: stage `map` panicked: attempt to divide by zero (src/main.rs:7:71)
 /// let text = format!("{error:#}");
 /// assert!(text.contains("panicked: attempt to divide by zero ("), "{text}");

@@ -63,7 +63,8 @@ use super::real_now;
 /// let clock = ManualClock::new();
 /// let pipeline = Pipeline::builder("test").clock(&clock).build();
 /// let (input, stream) = Stream::channel(&pipeline, 16);
-/// let mut batches = stream.batch(BatchConfig { max_size: 100, max_latency: Duration::from_secs(1) });
+/// let config = BatchConfig { max_size: 100, max_latency: Duration::from_secs(1) };
+/// let mut batches = stream.batch(config);
 ///
 /// input.send(7)?;
 /// clock.advance(Duration::from_millis(999));

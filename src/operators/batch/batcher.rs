@@ -115,7 +115,8 @@ impl<T> Batcher<T> {
     ///
     /// let pipeline = Pipeline::new("lines");
     /// let by_bytes = Batcher::new(BatchConfig::default()).with_weight(|line: &&str| line.len(), 8);
-    /// let batches = Stream::from_iter(&pipeline, ["abc", "defg", "hi"]).through(&by_bytes).collect::<Vec<_>>()?;
+    /// let words = Stream::from_iter(&pipeline, ["abc", "defg", "hi"]);
+    /// let batches = words.through(&by_bytes).collect::<Vec<_>>()?;
     /// assert_eq!(batches, [vec!["abc", "defg"], vec!["hi"]]);
     /// # Ok::<(), streamz::StreamError>(())
     /// ```

@@ -35,7 +35,8 @@ use super::fold::Fold;
 ///
 /// let pipeline = Pipeline::new("visits");
 /// let users = (0..100_000).map(|visit| visit % 20_000);
-/// let count = Stream::from_iter(&pipeline, users).fold_by(folds::approx_count_distinct(14, |user: &u32| *user))?;
+/// let distinct = folds::approx_count_distinct(14, |user: &u32| *user);
+/// let count = Stream::from_iter(&pipeline, users).fold_by(distinct)?;
 /// assert!((19_500..20_500).contains(&count));
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

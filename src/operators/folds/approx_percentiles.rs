@@ -28,7 +28,8 @@ use super::percentiles::check;
 ///
 /// let pipeline = Pipeline::new("latencies");
 /// let micros = Stream::from_iter(&pipeline, 1..=200_000_u64);
-/// let [median, p99] = micros.fold_by(folds::approx_percentiles([50.0, 99.0], 2, |micros: &u64| *micros))?.unwrap();
+/// let percentiles = folds::approx_percentiles([50.0, 99.0], 2, |micros: &u64| *micros);
+/// let [median, p99] = micros.fold_by(percentiles)?.unwrap();
 /// assert!((100_000..=101_000).contains(&median));
 /// assert!((198_000..=200_000).contains(&p99));
 /// # Ok::<(), streamz::StreamError>(())

@@ -17,7 +17,8 @@ use crate::panic::Held;
 ///
 /// let pipeline = Pipeline::new("visits");
 /// let visits = [("ann", "/"), ("bob", "/"), ("ann", "/cart")];
-/// let users = Stream::from_iter(&pipeline, visits).fold_by(folds::count_distinct(|visit: &(&str, &str)| visit.0))?;
+/// let distinct = folds::count_distinct(|visit: &(&str, &str)| visit.0);
+/// let users = Stream::from_iter(&pipeline, visits).fold_by(distinct)?;
 /// assert_eq!(users, 2);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

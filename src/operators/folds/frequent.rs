@@ -23,7 +23,8 @@ use crate::panic::{self, Held};
 ///
 /// let pipeline = Pipeline::new("words");
 /// let words = ["to", "be", "or", "not", "to", "be", "to"];
-/// let most = Stream::from_iter(&pipeline, words).fold_by(folds::most_frequent(2, |word: &&str| *word))?;
+/// let top_two = folds::most_frequent(2, |word: &&str| *word);
+/// let most = Stream::from_iter(&pipeline, words).fold_by(top_two)?;
 /// assert_eq!(most, [("to", 3), ("be", 2)]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

@@ -24,8 +24,9 @@
 //!
 //! // (second, delay in minutes)
 //! let flights = [(3, 10.0), (5, 20.0), (65, 0.0)];
+//! let time = |flight: &(u64, f64)| SystemTime::UNIX_EPOCH + Duration::from_secs(flight.0);
 //! let by_minute = TumblingWindow::new(Duration::from_secs(60))
-//!     .with_event_time(|flight: &(u64, f64)| SystemTime::UNIX_EPOCH + Duration::from_secs(flight.0), Duration::ZERO)
+//!     .with_event_time(time, Duration::ZERO)
 //!     .aggregate_by(folds::average(|flight: &(u64, f64)| flight.1));
 //! let pipeline = Pipeline::new("flights");
 //! let means = Stream::from_iter(&pipeline, flights).through(&by_minute).collect::<Vec<_>>()?;

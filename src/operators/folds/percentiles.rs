@@ -24,7 +24,8 @@ use crate::panic::Held;
 ///
 /// let pipeline = Pipeline::new("latencies");
 /// let millis = Stream::from_iter(&pipeline, (1..=200).map(f64::from));
-/// let [median, p99] = millis.fold_by(folds::percentiles([50.0, 99.0], |millis: &f64| *millis))?.unwrap();
+/// let percentiles = folds::percentiles([50.0, 99.0], |millis: &f64| *millis);
+/// let [median, p99] = millis.fold_by(percentiles)?.unwrap();
 /// assert_eq!((median, p99), (100.0, 198.0));
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

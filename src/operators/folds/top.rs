@@ -23,7 +23,8 @@ use crate::panic::{self, Held};
 ///
 /// let pipeline = Pipeline::new("scores");
 /// let scores = [(7, "ann"), (9, "bob"), (8, "cid"), (2, "dan")];
-/// let best = Stream::from_iter(&pipeline, scores).fold_by(folds::top(2, |score: &(u32, &str)| *score))?;
+/// let top_two = folds::top(2, |score: &(u32, &str)| *score);
+/// let best = Stream::from_iter(&pipeline, scores).fold_by(top_two)?;
 /// assert_eq!(best, [(9, "bob"), (8, "cid")]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

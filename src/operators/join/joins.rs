@@ -9,7 +9,11 @@ pub use super::side::Side;
 /// ```
 /// use streamz::Pair;
 ///
-/// let pairs = [Pair::Both("order", "payment"), Pair::Left("unpaid order"), Pair::Right("stray payment")];
+/// let pairs = [
+///     Pair::Both("order", "payment"),
+///     Pair::Left("unpaid order"),
+///     Pair::Right("stray payment"),
+/// ];
 /// assert_eq!(pairs.map(|pair| pair.left()), [Some("order"), Some("unpaid order"), None]);
 /// assert_eq!(pairs.map(|pair| pair.right()), [Some("payment"), None, Some("stray payment")]);
 /// ```
