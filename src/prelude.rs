@@ -5,7 +5,8 @@
 //! ```
 //! use streamz::*;
 //!
-//! let twice = |text: &str| -> std::result::Result<u32, BoxError> { Ok(text.parse::<u32>()? * 2) };
+//! let twice =
+//!     |text: &str| -> std::result::Result<u32, BoxError> { Ok(text.parse::<u32>()? * 2) };
 //! assert!(matches!(twice("4"), Ok(8)));
 //! assert!(matches!(twice("four"), Err(_)) && Some(1).is_some());
 //! ```

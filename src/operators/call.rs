@@ -51,7 +51,9 @@ pub trait Call: Send + Sync + 'static {
 /// ```
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicU64, Ordering};
-/// use streamz::{AsyncMapper, Call, CallError, CallLayer, CancelToken, Layered, Pipeline, Stream};
+/// use streamz::{
+///     AsyncMapper, Call, CallError, CallLayer, CancelToken, Layered, Pipeline, Stream,
+/// };
 ///
 /// /// Counts the calls that have no result.
 /// struct CountFailures(Arc<AtomicU64>);
@@ -60,8 +62,15 @@ pub trait Call: Send + Sync + 'static {
 ///     type Out = C::Out;
 ///     type Error = C::Error;
 ///
-///     fn call(&self, inner: &C, cancel: &CancelToken, item: &C::In) -> Result<C::Out, CallError<C::Error>> {
-///         inner.call(cancel, item).inspect_err(|_| _ = self.0.fetch_add(1, Ordering::Relaxed))
+///     fn call(
+///         &self,
+///         inner: &C,
+///         cancel: &CancelToken,
+///         item: &C::In,
+///     ) -> Result<C::Out, CallError<C::Error>> {
+///         inner
+///             .call(cancel, item)
+///             .inspect_err(|_| _ = self.0.fetch_add(1, Ordering::Relaxed))
 ///     }
 /// }
 ///

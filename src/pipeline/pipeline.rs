@@ -159,9 +159,16 @@ impl PipelineBuilder {
     /// use streamz::{AsyncMapper, CancelToken, Latencies, ManualClock, Pipeline, Stream};
     ///
     /// let clock = ManualClock::new();
-    /// let pipeline = Pipeline::builder("orders").clock(&clock).latencies(Latencies::of(["fetch"])).build();
-    /// let fetch = AsyncMapper::new(|cancel: &CancelToken, order: &u64| cancel.sleep(Duration::from_millis(10 * order)));
-    /// Stream::from_iter(&pipeline, 1..=10).through(&fetch.with_name("fetch")).spawn_for_each(drop);
+    /// let pipeline = Pipeline::builder("orders")
+    ///     .clock(&clock)
+    ///     .latencies(Latencies::of(["fetch"]))
+    ///     .build();
+    /// let fetch = AsyncMapper::new(|cancel: &CancelToken, order: &u64| {
+    ///     cancel.sleep(Duration::from_millis(10 * order))
+    /// });
+    /// Stream::from_iter(&pipeline, 1..=10)
+    ///     .through(&fetch.with_name("fetch"))
+    ///     .spawn_for_each(drop);
     /// clock.advance(Duration::from_secs(1));
     ///
     /// let report = pipeline.join();
@@ -329,7 +336,8 @@ impl Pipeline {
     /// assert!(pipeline.join_timeout(Duration::ZERO).is_none());
     /// sender.send("hello").unwrap();
     /// drop(sender);
-    /// let report = pipeline.join_timeout(Duration::from_secs(10)).expect("nothing feeds it any more");
+    /// let report =
+    ///     pipeline.join_timeout(Duration::from_secs(10)).expect("nothing feeds it any more");
     /// assert!(report.is_complete());
     /// ```
     ///

@@ -23,11 +23,14 @@ use crate::stage::erased::ErasedOperator;
 ///
 /// /// One step of a pipeline, as the configuration has it.
 /// fn step(config: &str) -> Result<BoxStage<i64, i64>, String> {
-///     let (kind, number) = config.split_once(' ').ok_or_else(|| format!("no argument: {config:?}"))?;
+///     let (kind, number) =
+///         config.split_once(' ').ok_or_else(|| format!("no argument: {config:?}"))?;
 ///     let number: i64 = number.parse().map_err(|error| format!("{number:?}: {error}"))?;
 ///     match kind {
 ///         "add" => Ok(Mapper::new(move |n| n + number).with_name("add").boxed_stage()),
-///         "at-least" => Ok(Filter::new(move |n| *n >= number).with_name("at-least").boxed_stage()),
+///         "at-least" => {
+///             Ok(Filter::new(move |n| *n >= number).with_name("at-least").boxed_stage())
+///         }
 ///         _ => Err(format!("no such step: {kind:?}")),
 ///     }
 /// }

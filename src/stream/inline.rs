@@ -211,10 +211,17 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
     /// use streamz::{Inline, Pipeline};
     ///
     /// let (sum, report) = Pipeline::run("sum", |pipeline| {
-    ///     Inline::from_iter(&pipeline.named("numbers"), 0..9).named("odd").filter(|n| n % 2 == 1).named("sum").fold(0, |a, b| a + b)
+    ///     Inline::from_iter(&pipeline.named("numbers"), 0..9)
+    ///         .named("odd")
+    ///         .filter(|n| n % 2 == 1)
+    ///         .named("sum")
+    ///         .fold(0, |a, b| a + b)
     /// });
     /// assert_eq!(sum?, 16);
-    /// assert_eq!(report.stages.iter().map(|stage| &*stage.name).collect::<Vec<_>>(), ["numbers", "sum"]);
+    /// assert_eq!(
+    ///     report.stages.iter().map(|stage| &*stage.name).collect::<Vec<_>>(),
+    ///     ["numbers", "sum"]
+    /// );
     /// assert_eq!(&*report.stage("sum").unwrap().steps[0].name, "odd");
     /// # Ok::<(), streamz::StreamError>(())
     /// ```

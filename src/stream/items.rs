@@ -37,10 +37,12 @@ impl<T: Send + 'static> Stream<T> {
     /// assert_eq!(numbers().consume(|items| items.max())?, Some(5));
     /// assert_eq!(numbers().consume(|items| items.sum::<u64>())?, 14);
     /// assert_eq!(numbers().consume(|mut items| items.find(|n| n % 2 == 0))?, Some(4));
-    /// let (small, large): (Vec<_>, Vec<_>) = numbers().consume(|items| items.partition(|n| *n < 3))?;
+    /// let (small, large): (Vec<_>, Vec<_>) =
+    ///     numbers().consume(|items| items.partition(|n| *n < 3))?;
     /// assert_eq!((small, large), (vec![1, 1], vec![3, 4, 5]));
     ///
-    /// let failing = Stream::from_iter(&pipeline, ["1", "x"]).try_map(|text: &&str| text.parse::<u64>());
+    /// let failing =
+    ///     Stream::from_iter(&pipeline, ["1", "x"]).try_map(|text: &&str| text.parse::<u64>());
     /// assert_eq!(failing.consume(|items| items.sum::<u64>()).unwrap_err().stage(), "map");
     /// # Ok::<(), streamz::StreamError>(())
     /// ```

@@ -25,7 +25,10 @@ use crate::stage::turn::{Next, Turns};
 /// use streamz::testing::Harness;
 /// use streamz::{BatchConfig, Batcher};
 ///
-/// let mut batcher = Harness::new(&Batcher::new(BatchConfig { max_size: 2, max_latency: Duration::from_secs(1) }));
+/// let mut batcher = Harness::new(&Batcher::new(BatchConfig {
+///     max_size: 2,
+///     max_latency: Duration::from_secs(1),
+/// }));
 /// batcher.item(1);
 /// assert!(batcher.outputs().is_empty());
 /// batcher.advance(Duration::from_secs(1));

@@ -203,7 +203,10 @@ impl<T: Send + 'static> TestSource<T> {
     /// source.push(1);
     /// source.die(Error::from(ErrorKind::ConnectionReset));
     /// sink.expect_next(1);
-    /// assert_eq!(sink.expect_cut().downcast_ref::<Error>().unwrap().kind(), ErrorKind::ConnectionReset);
+    /// assert_eq!(
+    ///     sink.expect_cut().downcast_ref::<Error>().unwrap().kind(),
+    ///     ErrorKind::ConnectionReset
+    /// );
     /// ```
     #[track_caller]
     pub fn die(self, reason: impl Into<BoxError>) {

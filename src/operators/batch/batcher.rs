@@ -114,7 +114,8 @@ impl<T> Batcher<T> {
     /// use streamz::{BatchConfig, Batcher, Pipeline, Stream};
     ///
     /// let pipeline = Pipeline::new("lines");
-    /// let by_bytes = Batcher::new(BatchConfig::default()).with_weight(|line: &&str| line.len(), 8);
+    /// let by_bytes =
+    ///     Batcher::new(BatchConfig::default()).with_weight(|line: &&str| line.len(), 8);
     /// let words = Stream::from_iter(&pipeline, ["abc", "defg", "hi"]);
     /// let batches = words.through(&by_bytes).collect::<Vec<_>>()?;
     /// assert_eq!(batches, [vec!["abc", "defg"], vec!["hi"]]);

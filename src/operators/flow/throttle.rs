@@ -65,7 +65,10 @@ use crate::stage::operator::{Emit, Operator};
 /// let mut throttle = Harness::new(&Throttle::new(10.0).with_burst(2));
 /// throttle.play([(ms(0), 'a'), (ms(0), 'b'), (ms(0), 'c'), (ms(1), 'd')]);
 /// throttle.advance(ms(1_000));
-/// assert_eq!(throttle.timed_items(), [(ms(0), 'a'), (ms(0), 'b'), (ms(100), 'c'), (ms(200), 'd')]);
+/// assert_eq!(
+///     throttle.timed_items(),
+///     [(ms(0), 'a'), (ms(0), 'b'), (ms(100), 'c'), (ms(200), 'd')]
+/// );
 /// ```
 ///
 /// The technique is the generic cell rate algorithm, as in ATM networks (ITU-T I.371) and many rate limiters since; time is

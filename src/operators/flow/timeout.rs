@@ -45,7 +45,10 @@ use crate::stage::operator::{Emit, Operator};
 /// let mut timeout = Harness::new(&Timeout::new(ms(100)));
 /// timeout.play([(ms(99), 1), (ms(400), 2)]);
 /// let outputs = timeout.timed_outputs();
-/// assert_eq!(outputs.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [ms(99), ms(199), ms(400)]);
+/// assert_eq!(
+///     outputs.iter().map(|(at, _)| *at).collect::<Vec<_>>(),
+///     [ms(99), ms(199), ms(400)]
+/// );
 /// assert_eq!(outputs[1].1.as_ref().unwrap_err().kind(), ErrorKind::TimedOut);
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]

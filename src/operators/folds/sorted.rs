@@ -17,7 +17,8 @@ use crate::panic::{self, Held};
 ///
 /// let pipeline = Pipeline::new("words");
 /// let by_length = folds::sorted_by(|word: &&str| word.len(), |word| *word);
-/// let sorted = Stream::from_iter(&pipeline, ["not", "to", "question", "be"]).fold_by(by_length)?;
+/// let sorted =
+///     Stream::from_iter(&pipeline, ["not", "to", "question", "be"]).fold_by(by_length)?;
 /// assert_eq!(sorted, ["to", "be", "not", "question"]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

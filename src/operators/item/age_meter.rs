@@ -31,9 +31,16 @@ use crate::stage::operator::{Emit, Operator};
 /// let placed = pipeline.clock().wall();
 /// clock.advance(Duration::from_secs(90));
 ///
-/// Stream::from_iter(&pipeline, [("tea", placed)]).inline().measure_age(|order| order.1).named("load").for_each(drop)?;
+/// Stream::from_iter(&pipeline, [("tea", placed)])
+///     .inline()
+///     .measure_age(|order| order.1)
+///     .named("load")
+///     .for_each(drop)?;
 /// let report = pipeline.join();
-/// assert_eq!(report.stage("load").unwrap().age.as_ref().unwrap().max, Duration::from_secs(90));
+/// assert_eq!(
+///     report.stage("load").unwrap().age.as_ref().unwrap().max,
+///     Duration::from_secs(90)
+/// );
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 ///

@@ -15,7 +15,9 @@ use crate::stage::operator::{Emit, Operator};
 /// use streamz::{Enumerate, Pipeline, Stream};
 ///
 /// let pipeline = Pipeline::new("lines");
-/// let lines = Stream::from_iter(&pipeline, ["a", "b"]).through(&Enumerate::new()).collect::<Vec<_>>()?;
+/// let lines = Stream::from_iter(&pipeline, ["a", "b"])
+///     .through(&Enumerate::new())
+///     .collect::<Vec<_>>()?;
 /// assert_eq!(lines, [(0, "a"), (1, "b")]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

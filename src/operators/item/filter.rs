@@ -17,7 +17,9 @@ use crate::stage::operator::{Emit, Operator};
 /// use streamz::{Filter, Pipeline, Stream};
 ///
 /// let pipeline = Pipeline::new("evens");
-/// let evens = Stream::from_iter(&pipeline, 0..6).through(&Filter::new(|n| n % 2 == 0)).collect::<Vec<_>>()?;
+/// let evens = Stream::from_iter(&pipeline, 0..6)
+///     .through(&Filter::new(|n| n % 2 == 0))
+///     .collect::<Vec<_>>()?;
 /// assert_eq!(evens, [0, 2, 4]);
 /// assert_eq!(pipeline.join().stage("filter").unwrap().removed(), 3);
 /// # Ok::<(), streamz::StreamError>(())

@@ -75,7 +75,9 @@ use crate::stage::origins::Labels;
 /// .with_key(|(customer, _)| *customer, 100_000)
 /// .with_ttl(Duration::from_secs(3_600));
 /// let pipeline = Pipeline::new("orders");
-/// let seen = Stream::from_iter(&pipeline, [("ann", 5), ("bob", 7), ("ann", 1)]).through(&totals).collect::<Vec<_>>()?;
+/// let seen = Stream::from_iter(&pipeline, [("ann", 5), ("bob", 7), ("ann", 1)])
+///     .through(&totals)
+///     .collect::<Vec<_>>()?;
 /// assert_eq!(seen, [("ann", 5), ("bob", 7), ("ann", 6)]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
@@ -171,7 +173,10 @@ where
     ///     .with_key(|word| *word, 1_000)
     ///     .on_removal(|word, count, why| Some(Some((*word, count, why))));
     /// let pipeline = Pipeline::new("words");
-    /// let words = Stream::from_iter(&pipeline, ["a", "b", "a"]).through(&counts).flatten().collect::<Vec<_>>()?;
+    /// let words = Stream::from_iter(&pipeline, ["a", "b", "a"])
+    ///     .through(&counts)
+    ///     .flatten()
+    ///     .collect::<Vec<_>>()?;
     /// assert_eq!(words, [("b", 1, Removal::Ended), ("a", 2, Removal::Ended)]);
     /// # Ok::<(), streamz::StreamError>(())
     /// ```

@@ -26,14 +26,19 @@ use crate::stage::operator::{Emit, Operator};
 /// let pipeline = Pipeline::new("readings");
 /// let named = MapErr::new(|error: StreamError| {
 ///     let line = error.take_item::<&str>().unwrap_or_default();
-///     StreamError::new(ErrorKind::Failed, "readings").with_source(format!("{line:?} is no number")).with_item(line)
+///     StreamError::new(ErrorKind::Failed, "readings")
+///         .with_source(format!("{line:?} is no number"))
+///         .with_item(line)
 /// });
 /// let error = Stream::from_iter(&pipeline, ["20.5", "oops"])
 ///     .try_map(|line: &&str| line.parse::<f64>())
 ///     .through(&named)
 ///     .collect::<Vec<_>>()
 ///     .unwrap_err();
-/// assert_eq!(format!("{error:#}"), "stage `readings` failed (item: &str): \"oops\" is no number");
+/// assert_eq!(
+///     format!("{error:#}"),
+///     "stage `readings` failed (item: &str): \"oops\" is no number"
+/// );
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct MapErr<T, F> {

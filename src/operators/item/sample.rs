@@ -19,7 +19,9 @@ use crate::stage::operator::{Emit, Operator};
 /// use streamz::{Pipeline, Sample, Stream};
 ///
 /// let pipeline = Pipeline::new("events");
-/// let share = Stream::from_iter(&pipeline, 0..10_000).through(&Sample::new(0.1).with_seed(1)).count()?;
+/// let share = Stream::from_iter(&pipeline, 0..10_000)
+///     .through(&Sample::new(0.1).with_seed(1))
+///     .count()?;
 /// assert!((900..1_100).contains(&share));
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

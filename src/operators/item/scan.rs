@@ -29,7 +29,9 @@ use crate::stage::operator::{Emit, Operator};
 ///     *sum
 /// });
 /// let pipeline = Pipeline::new("sums");
-/// let sums = Stream::from_iter(&pipeline, [1, 2, 3]).through(&running_sum).collect::<Vec<_>>()?;
+/// let sums = Stream::from_iter(&pipeline, [1, 2, 3])
+///     .through(&running_sum)
+///     .collect::<Vec<_>>()?;
 /// assert_eq!(sums, [1, 3, 6]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

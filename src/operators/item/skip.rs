@@ -15,7 +15,9 @@ use crate::stage::operator::{Emit, Operator};
 /// use streamz::{Pipeline, Skip, Stream};
 ///
 /// let pipeline = Pipeline::new("rows");
-/// let rows = Stream::from_iter(&pipeline, ["header", "1", "2"]).through(&Skip::new(1)).collect::<Vec<_>>()?;
+/// let rows = Stream::from_iter(&pipeline, ["header", "1", "2"])
+///     .through(&Skip::new(1))
+///     .collect::<Vec<_>>()?;
 /// assert_eq!(rows, ["1", "2"]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

@@ -20,7 +20,8 @@ use crate::stage::operator::{Emit, Operator};
 /// use streamz::{Pipeline, Stream, Take};
 ///
 /// let pipeline = Pipeline::new("first");
-/// let first = Stream::from_iter(&pipeline, 1_u64..).through(&Take::new(3)).collect::<Vec<_>>()?;
+/// let first =
+///     Stream::from_iter(&pipeline, 1_u64..).through(&Take::new(3)).collect::<Vec<_>>()?;
 /// assert_eq!(first, [1, 2, 3]);
 /// assert!(pipeline.join().is_complete());
 /// # Ok::<(), streamz::StreamError>(())

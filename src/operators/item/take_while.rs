@@ -21,7 +21,9 @@ use crate::stage::operator::{Emit, Operator};
 /// use streamz::{Pipeline, Stream, TakeWhile};
 ///
 /// let pipeline = Pipeline::new("small");
-/// let small = Stream::from_iter(&pipeline, 1..).through(&TakeWhile::new(|n| *n < 4)).collect::<Vec<i32>>()?;
+/// let small = Stream::from_iter(&pipeline, 1..)
+///     .through(&TakeWhile::new(|n| *n < 4))
+///     .collect::<Vec<i32>>()?;
 /// assert_eq!(small, [1, 2, 3]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

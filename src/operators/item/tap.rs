@@ -36,7 +36,8 @@ type ErrorHook = Arc<dyn Fn(&StreamError) + Send + Sync>;
 ///     }
 /// });
 /// let pipeline = Pipeline::new("lines");
-/// let lines = Stream::from_iter(&pipeline, ["ab", "cde"]).through(&meter).collect::<Vec<_>>()?;
+/// let lines =
+///     Stream::from_iter(&pipeline, ["ab", "cde"]).through(&meter).collect::<Vec<_>>()?;
 /// assert_eq!(lines, ["ab", "cde"]);
 /// assert_eq!(bytes.load(Ordering::Relaxed), 5);
 /// # Ok::<(), streamz::StreamError>(())

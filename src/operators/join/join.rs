@@ -47,13 +47,25 @@ const MAX_ITEMS: usize = 1_000_000;
 /// struct Payment(u64, &'static str, u32);
 ///
 /// let at = |seconds: &u64| SystemTime::UNIX_EPOCH + Duration::from_secs(*seconds);
-/// let orders = JoinSide::new(|order: &Order| order.1, move |order: &Order| at(&order.0), Duration::ZERO);
-/// let payments = JoinSide::new(|payment: &Payment| payment.1, move |payment: &Payment| at(&payment.0), Duration::ZERO);
+/// let orders = JoinSide::new(
+///     |order: &Order| order.1,
+///     move |order: &Order| at(&order.0),
+///     Duration::ZERO,
+/// );
+/// let payments = JoinSide::new(
+///     |payment: &Payment| payment.1,
+///     move |payment: &Payment| at(&payment.0),
+///     Duration::ZERO,
+/// );
 /// let payment_of_order = Join::new(orders, payments, Duration::from_secs(60)).left();
 ///
 /// let pipeline = Pipeline::new("shop");
-/// let orders = Stream::from_iter(&pipeline, [Order(10, "a"), Order(20, "b"), Order(30, "c")]);
-/// let payments = Stream::from_iter(&pipeline, [Payment(15, "a", 50), Payment(80, "b", 70), Payment(95, "c", 20)]);
+/// let orders =
+///     Stream::from_iter(&pipeline, [Order(10, "a"), Order(20, "b"), Order(30, "c")]);
+/// let payments = Stream::from_iter(
+///     &pipeline,
+///     [Payment(15, "a", 50), Payment(80, "b", 70), Payment(95, "c", 20)],
+/// );
 /// let mut joined = orders.join(payments, &payment_of_order).collect::<Vec<_>>()?;
 ///
 /// joined.sort_by_key(|(order, _)| order.0);

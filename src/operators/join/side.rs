@@ -20,8 +20,12 @@ use crate::operators::window::time::{EventTime, Times, time_options};
 ///     placed: SystemTime,
 /// }
 ///
-/// let orders = JoinSide::new(|order: &Order| order.id, |order: &Order| order.placed, Duration::from_secs(10))
-///     .with_idle_timeout(Duration::from_secs(60));
+/// let orders = JoinSide::new(
+///     |order: &Order| order.id,
+///     |order: &Order| order.placed,
+///     Duration::from_secs(10),
+/// )
+/// .with_idle_timeout(Duration::from_secs(60));
 /// ```
 #[must_use = "it is given to a `Join`"]
 pub struct JoinSide<T, K, F, G> {

@@ -32,7 +32,10 @@ use crate::stream::Stream;
 ///
 /// let pipeline = Pipeline::new("sizes");
 /// let sizes = Stream::from_iter(&pipeline, ["a", "bc", "def"])
-///     .through(&AsyncMapper::new(|_cancel: &CancelToken, name: &&str| streamz::ok(name.len())).with_workers(2))
+///     .through(
+///         &AsyncMapper::new(|_cancel: &CancelToken, name: &&str| streamz::ok(name.len()))
+///             .with_workers(2),
+///     )
 ///     .collect::<Vec<_>>()?;
 /// assert_eq!(sizes, [1, 2, 3]);
 /// # Ok::<(), streamz::StreamError>(())
@@ -135,7 +138,8 @@ impl AsyncMapper<(), (), (), ()> {
     ///     balances.lock().unwrap().insert(account, before + amount);
     ///     streamz::ok((account, before + amount))
     /// };
-    /// let mapper = AsyncMapper::keyed(|&(account, _): &(&str, i64)| account, book).with_workers(4);
+    /// let mapper =
+    ///     AsyncMapper::keyed(|&(account, _): &(&str, i64)| account, book).with_workers(4);
     /// let pipeline = Pipeline::new("accounts");
     /// let bookings = [("a", 1), ("b", 10), ("a", 2), ("a", 3)];
     /// let booked = Stream::from_iter(&pipeline, bookings).through(&mapper).collect::<Vec<_>>()?;

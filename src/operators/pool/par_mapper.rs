@@ -39,7 +39,9 @@ use crate::stream::start::Registered;
 /// use streamz::{ParMapper, Pipeline, Stream};
 ///
 /// let pipeline = Pipeline::new("squares");
-/// let squares = Stream::from_iter(&pipeline, 0..4u64).through(&ParMapper::new(|n| n * n)).collect::<Vec<_>>()?;
+/// let squares = Stream::from_iter(&pipeline, 0..4u64)
+///     .through(&ParMapper::new(|n| n * n))
+///     .collect::<Vec<_>>()?;
 /// assert_eq!(squares, [0, 1, 4, 9]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

@@ -22,10 +22,15 @@ use crate::pipeline::CancelToken;
 /// ```
 /// use std::time::Duration;
 /// use streamz::testing::Recorder;
-/// use streamz::{AsyncMapper, Bulkhead, CallTimeout, CancelToken, ErrorKind, ManualClock, Pipeline, Stream};
+/// use streamz::{
+///     AsyncMapper, Bulkhead, CallTimeout, CancelToken, ErrorKind, ManualClock, Pipeline,
+///     Stream,
+/// };
 ///
 /// let secs = Duration::from_secs;
-/// let calls = AsyncMapper::new(|cancel: &CancelToken, n: &u64| cancel.sleep(Duration::from_secs(*n)).map(|()| *n));
+/// let calls = AsyncMapper::new(|cancel: &CancelToken, n: &u64| {
+///     cancel.sleep(Duration::from_secs(*n)).map(|()| *n)
+/// });
 /// // Two seconds for the call, and for its wait until no other is in progress.
 /// let limited = CallTimeout::new(Bulkhead::new(calls.with_workers(2), 1), secs(2));
 ///
@@ -35,7 +40,10 @@ use crate::pipeline::CancelToken;
 /// clock.advance(secs(10));
 /// let results = results.timed_outputs();
 /// assert_eq!((results[0].0, results[0].1.as_ref().ok()), (secs(1), Some(&1)));
-/// assert_eq!((results[1].0, results[1].1.as_ref().unwrap_err().kind()), (secs(2), ErrorKind::TimedOut));
+/// assert_eq!(
+///     (results[1].0, results[1].1.as_ref().unwrap_err().kind()),
+///     (secs(2), ErrorKind::TimedOut)
+/// );
 /// ```
 ///
 /// To notice that a stream is silent, see [`Timeout`](crate::Timeout); to stop a pipeline after a time,

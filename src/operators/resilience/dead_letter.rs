@@ -28,7 +28,8 @@ use crate::trace::event;
 /// use streamz::{DeadLetterQueue, Pipeline, Stream};
 ///
 /// let pipeline = Pipeline::new("parse");
-/// let numbers = Stream::from_iter(&pipeline, ["1", "x", "3"]).try_map(|text: &&str| text.parse::<i32>());
+/// let numbers = Stream::from_iter(&pipeline, ["1", "x", "3"])
+///     .try_map(|text: &&str| text.parse::<i32>());
 /// let output = DeadLetterQueue::new().process(&pipeline, numbers);
 /// let (letters, received) = std::sync::mpsc::channel();
 /// output.failed.spawn_for_each(move |letter| {

@@ -25,7 +25,10 @@ use crate::pipeline::CancelToken;
 ///     (error.is_circuit_open() || text.is_empty()).then_some(0)
 /// });
 /// let pipeline = Pipeline::new("numbers");
-/// let results: Vec<_> = Stream::from_iter(&pipeline, ["1", "", "x"]).through(&fallback).into_iter().collect();
+/// let results: Vec<_> = Stream::from_iter(&pipeline, ["1", "", "x"])
+///     .through(&fallback)
+///     .into_iter()
+///     .collect();
 /// assert_eq!(*results[1].as_ref().unwrap(), 0);
 /// assert_eq!(results[2].as_ref().unwrap_err().take_item::<&str>(), Some("x"));
 /// ```

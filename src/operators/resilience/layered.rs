@@ -22,10 +22,14 @@ use crate::pipeline::CancelToken;
 /// use std::sync::mpsc;
 /// use std::time::Duration;
 /// use streamz::testing::Recorder;
-/// use streamz::{AsyncMapper, Call, CancelToken, Layered, ManualClock, Pipeline, Retry, Stream};
+/// use streamz::{
+///     AsyncMapper, Call, CancelToken, Layered, ManualClock, Pipeline, Retry, Stream,
+/// };
 ///
 /// let (slow, log) = mpsc::channel();
-/// let fetch = AsyncMapper::new(|cancel: &CancelToken, id: &u64| cancel.sleep(Duration::from_secs(*id)).map(|()| *id));
+/// let fetch = AsyncMapper::new(|cancel: &CancelToken, id: &u64| {
+///     cancel.sleep(Duration::from_secs(*id)).map(|()| *id)
+/// });
 /// let logged = Layered::from_fn(fetch.with_workers(2), move |call, cancel, id| {
 ///     let begun = cancel.now();
 ///     let result = call.call(cancel, id);

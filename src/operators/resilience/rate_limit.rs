@@ -31,7 +31,9 @@ use crate::pipeline::CancelToken;
 /// use streamz::{AsyncMapper, CancelToken, ManualClock, Pipeline, RateLimit, Stream};
 ///
 /// // At most two calls per second for each customer.
-/// let calls = AsyncMapper::new(|_: &CancelToken, &(customer, order): &(&str, u32)| streamz::ok((customer, order)));
+/// let calls = AsyncMapper::new(|_: &CancelToken, &(customer, order): &(&str, u32)| {
+///     streamz::ok((customer, order))
+/// });
 /// let limited = RateLimit::new(calls.with_workers(8).with_ordered(false), 2.0)
 ///     .with_burst(1)
 ///     .with_key(|(customer, _)| *customer, 10_000);

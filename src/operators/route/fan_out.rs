@@ -24,7 +24,8 @@ use crate::stream::Stream;
 /// let pipeline = Pipeline::new("copies");
 /// let numbers = Stream::from_iter(&pipeline, 1..=4u64);
 /// let [hundreds, squares] = numbers.fan_out();
-/// let mut both = hundreds.map(|n| n * 100).merge([squares.map(|n| n * n)]).collect::<Vec<_>>()?;
+/// let mut both =
+///     hundreds.map(|n| n * 100).merge([squares.map(|n| n * n)]).collect::<Vec<_>>()?;
 /// both.sort();
 /// assert_eq!(both, [1, 4, 9, 16, 100, 200, 300, 400]);
 /// assert_eq!(FanOut::<u64>::new(2).name(), "fan_out");

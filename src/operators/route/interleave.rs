@@ -31,8 +31,12 @@ use crate::stream::start::{Registered, spawn_driver};
 /// use streamz::{Interleave, Pipeline, Stream};
 ///
 /// let pipeline = Pipeline::new("turns");
-/// let streams = [0..5, 10..12, 20..25].map(|numbers| Stream::from_iter(&pipeline, numbers));
-/// let pairs = Interleave::new().with_segment_size(2).process(&pipeline, streams).collect::<Vec<_>>()?;
+/// let streams =
+///     [0..5, 10..12, 20..25].map(|numbers| Stream::from_iter(&pipeline, numbers));
+/// let pairs = Interleave::new()
+///     .with_segment_size(2)
+///     .process(&pipeline, streams)
+///     .collect::<Vec<_>>()?;
 /// assert_eq!(pairs, [0, 1, 10, 11, 20, 21, 2, 3, 22, 23, 4, 24]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

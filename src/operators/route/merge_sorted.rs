@@ -47,7 +47,9 @@ use crate::stream::start::{Registered, spawn_driver};
 /// let pipeline = Pipeline::new("merge");
 /// let streams = [vec![(1, "a"), (4, "a")], vec![(1, "b"), (2, "b")], vec![(3, "c")]];
 /// let streams = streams.map(|events| Stream::from_iter(&pipeline, events));
-/// let merged = MergeSorted::new(|(time, _): &(u32, &str)| *time).process(&pipeline, streams).collect::<Vec<_>>()?;
+/// let merged = MergeSorted::new(|(time, _): &(u32, &str)| *time)
+///     .process(&pipeline, streams)
+///     .collect::<Vec<_>>()?;
 /// assert_eq!(merged, [(1, "a"), (1, "b"), (2, "b"), (3, "c"), (4, "a")]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
@@ -129,7 +131,9 @@ impl<T: Send + 'static> Stream<T> {
     ///
     /// let pipeline = Pipeline::new("merge");
     /// let numbers = |numbers| Stream::from_iter(&pipeline, numbers);
-    /// let merged = numbers([1, 4, 5]).merge_sorted([numbers([2, 3, 9])], |n| *n).collect::<Vec<_>>()?;
+    /// let merged = numbers([1, 4, 5])
+    ///     .merge_sorted([numbers([2, 3, 9])], |n| *n)
+    ///     .collect::<Vec<_>>()?;
     /// assert_eq!(merged, [1, 2, 3, 4, 5, 9]);
     /// # Ok::<(), streamz::StreamError>(())
     /// ```

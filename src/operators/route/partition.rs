@@ -39,7 +39,8 @@ use crate::stream::Stream;
 ///     .with_partitions(2)
 ///     .each(|_| Mapper::new(|(user, visits): (String, u32)| format!("{user}: {visits}")));
 /// let visits = [("ann", 1), ("bob", 7), ("ann", 2)].map(|(user, n)| (user.to_owned(), n));
-/// let seen = Stream::from_iter(&pipeline, visits).through(&count_by_user).collect::<Vec<_>>()?;
+/// let seen =
+///     Stream::from_iter(&pipeline, visits).through(&count_by_user).collect::<Vec<_>>()?;
 /// let ann: Vec<_> = seen.iter().filter(|line| line.starts_with("ann")).collect();
 /// assert_eq!(ann, ["ann: 1", "ann: 2"]);
 /// # Ok::<(), streamz::StreamError>(())

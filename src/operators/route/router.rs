@@ -32,9 +32,14 @@ use crate::stream::{BoxProcessor, Processor};
 ///
 /// let pipeline = Pipeline::new("orders");
 /// let router = Router::new()
-///     .add_route("large", |total| *total >= 100, Mapper::new(|total: u32| format!("{total} by hand")))
+///     .add_route(
+///         "large",
+///         |total| *total >= 100,
+///         Mapper::new(|total: u32| format!("{total} by hand")),
+///     )
 ///     .with_default(Mapper::new(|total: u32| format!("{total} by machine")));
-/// let mut handled = Stream::from_iter(&pipeline, [20, 150]).through(&router).collect::<Vec<_>>()?;
+/// let mut handled =
+///     Stream::from_iter(&pipeline, [20, 150]).through(&router).collect::<Vec<_>>()?;
 /// handled.sort();
 /// assert_eq!(handled, ["150 by hand", "20 by machine"]);
 /// assert_eq!(router.stats().match_rate("large"), 0.5);

@@ -24,7 +24,8 @@ use crate::stream::Stream;
 ///
 /// let pipeline = Pipeline::new("orders");
 /// let split = Split::new(|total: &u32| *total >= 100);
-/// let large_and_small = split.process(&pipeline, Stream::from_iter(&pipeline, [20, 150, 99, 100]));
+/// let large_and_small =
+///     split.process(&pipeline, Stream::from_iter(&pipeline, [20, 150, 99, 100]));
 /// large_and_small.rest.spawn_for_each(|small| assert!(small.unwrap() < 100));
 /// assert_eq!(large_and_small.matched.collect::<Vec<_>>()?, [150, 100]);
 /// pipeline.join();

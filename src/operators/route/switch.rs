@@ -24,9 +24,13 @@ use crate::stream::Stream;
 ///     .case("debug", |line| line.starts_with("D"), Mapper::new(|_: &str| 0))
 ///     .with_default(Mapper::new(|_: &str| 1));
 /// let lines = ["E disk full", "D poll", "I started", "D poll"];
-/// let weight = Stream::from_iter(&pipeline, lines).through(&switch).fold(0, |sum, n| sum + n)?;
+/// let weight =
+///     Stream::from_iter(&pipeline, lines).through(&switch).fold(0, |sum, n| sum + n)?;
 /// assert_eq!(weight, 12);
-/// assert_eq!((switch.stats().match_rate("debug"), switch.stats().match_rate("default")), (0.5, 0.25));
+/// assert_eq!(
+///     (switch.stats().match_rate("debug"), switch.stats().match_rate("default")),
+///     (0.5, 0.25)
+/// );
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[derive(Debug)]

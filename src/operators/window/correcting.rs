@@ -37,7 +37,13 @@ use crate::folds::Fold;
 ///
 /// type Visits = BTreeMap<(String, SystemTime), Vec<u64>>;
 ///
-/// fn apply(visits: &mut Visits, Keyed { key, window: Revised { window, replaces, .. } }: Keyed<String, Revised<Window<u64>>>) {
+/// fn apply(
+///     visits: &mut Visits,
+///     Keyed { key, window: Revised { window, replaces, .. } }: Keyed<
+///         String,
+///         Revised<Window<u64>>,
+///     >,
+/// ) {
 ///     for bounds in replaces {
 ///         visits.remove(&(key.clone(), bounds.start));
 ///     }

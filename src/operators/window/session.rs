@@ -54,7 +54,10 @@ const GAP: Duration = Duration::from_secs(30 * 60);
 /// let clicks = [("ann", 0), ("bob", 3), ("ann", 20), ("ann", 50), ("bob", 32)];
 /// let visits = SessionWindow::new(|(who, _): &(&str, u64)| *who)
 ///     .with_gap(minutes(30))
-///     .with_event_time(move |(_, when): &(&str, u64)| SystemTime::UNIX_EPOCH + minutes(*when), minutes(20))
+///     .with_event_time(
+///         move |(_, when): &(&str, u64)| SystemTime::UNIX_EPOCH + minutes(*when),
+///         minutes(20),
+///     )
 ///     .aggregate(|| 0, |clicks, _| *clicks += 1, |clicks, later| *clicks += later);
 /// let pipeline = Pipeline::new("visits");
 /// let mut visits = Stream::from_iter(&pipeline, clicks).through(&visits).collect::<Vec<_>>()?;

@@ -70,7 +70,9 @@ use crate::operators::shorthand;
 ///     .with_slide(seconds(5))
 ///     .with_event_time(move |time: &u64| SystemTime::UNIX_EPOCH + seconds(*time), seconds(0));
 /// let pipeline = Pipeline::new("readings");
-/// let windows = Stream::from_iter(&pipeline, [11, 12, 18]).through(&last_ten).collect::<Vec<_>>()?;
+/// let windows = Stream::from_iter(&pipeline, [11, 12, 18])
+///     .through(&last_ten)
+///     .collect::<Vec<_>>()?;
 /// let items: Vec<_> = windows.into_iter().map(|window| window.items).collect();
 /// assert_eq!(items, [vec![11, 12], vec![11, 12, 18], vec![18]]);
 /// # Ok::<(), streamz::StreamError>(())
@@ -136,13 +138,17 @@ impl<T, K, S> SlidingWindow<T, K, S, Items> {
     /// use std::time::Duration;
     /// use streamz::{Pipeline, SlidingWindow, Stream};
     ///
-    /// let longest = SlidingWindow::new(Duration::from_secs(3600)).with_slide(Duration::from_secs(60)).aggregate(
-    ///     || 0,
-    ///     |longest, word: &&str| *longest = word.len().max(*longest),
-    ///     |longest, later| *longest = *later.max(longest),
-    /// );
+    /// let longest = SlidingWindow::new(Duration::from_secs(3600))
+    ///     .with_slide(Duration::from_secs(60))
+    ///     .aggregate(
+    ///         || 0,
+    ///         |longest, word: &&str| *longest = word.len().max(*longest),
+    ///         |longest, later| *longest = *later.max(longest),
+    ///     );
     /// let pipeline = Pipeline::new("words");
-    /// let windows = Stream::from_iter(&pipeline, ["to", "be", "or", "not"]).through(&longest).collect::<Vec<_>>()?;
+    /// let windows = Stream::from_iter(&pipeline, ["to", "be", "or", "not"])
+    ///     .through(&longest)
+    ///     .collect::<Vec<_>>()?;
     /// assert!(windows.len() >= 60);
     /// assert_eq!(windows.iter().map(|window| window.result).max(), Some(3));
     /// # Ok::<(), streamz::StreamError>(())

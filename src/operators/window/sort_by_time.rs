@@ -65,7 +65,9 @@ const MAX_ITEMS: usize = 100_000;
 ///     Duration::from_secs(5),
 /// );
 /// let pipeline = Pipeline::new("events");
-/// let sorted = Stream::from_iter(&pipeline, [3, 1, 2, 9, 8, 4]).through(&in_order).collect::<Vec<_>>()?;
+/// let sorted = Stream::from_iter(&pipeline, [3, 1, 2, 9, 8, 4])
+///     .through(&in_order)
+///     .collect::<Vec<_>>()?;
 /// assert_eq!(sorted, [1, 2, 3, 4, 8, 9]);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

@@ -59,7 +59,9 @@ use crate::operators::shorthand;
 /// let by_ten_seconds = TumblingWindow::new(Duration::from_secs(10))
 ///     .with_event_time(move |(time, _): &(u64, f64)| at(*time), Duration::from_secs(5));
 /// let pipeline = Pipeline::new("readings");
-/// let windows = Stream::from_iter(&pipeline, readings).through(&by_ten_seconds).collect::<Vec<_>>()?;
+/// let windows = Stream::from_iter(&pipeline, readings)
+///     .through(&by_ten_seconds)
+///     .collect::<Vec<_>>()?;
 ///
 /// assert_eq!((windows[0].start, windows[0].end), (at(0), at(10)));
 /// assert_eq!(windows[0].items, [(1, 20.5), (4, 21.0), (9, 21.5)]);
@@ -110,7 +112,9 @@ impl<T, K, S> TumblingWindow<T, K, S, Items> {
     /// let longest = TumblingWindow::new(Duration::from_secs(3600))
     ///     .aggregate(|| 0, |longest, word: &&str| *longest = word.len().max(*longest));
     /// let pipeline = Pipeline::new("words");
-    /// let windows = Stream::from_iter(&pipeline, ["to", "be", "or", "not"]).through(&longest).collect::<Vec<_>>()?;
+    /// let windows = Stream::from_iter(&pipeline, ["to", "be", "or", "not"])
+    ///     .through(&longest)
+    ///     .collect::<Vec<_>>()?;
     /// assert_eq!(windows.iter().map(|window| window.result).max(), Some(3));
     /// assert_eq!(windows.iter().map(|window| window.count).sum::<u64>(), 4);
     /// # Ok::<(), streamz::StreamError>(())

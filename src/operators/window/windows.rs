@@ -16,12 +16,18 @@
 //! }
 //!
 //! struct Config {
-//!     windows: TumblingWindow<Click, ByKey<u64, fn(&Click) -> u64>, EventTime<fn(&Click) -> SystemTime>>,
+//!     windows: TumblingWindow<
+//!         Click,
+//!         ByKey<u64, fn(&Click) -> u64>,
+//!         EventTime<fn(&Click) -> SystemTime>,
+//!     >,
 //! }
 //!
 //! let user: fn(&Click) -> u64 = |click| click.user;
 //! let time: fn(&Click) -> SystemTime = |click| click.time;
-//! let windows = TumblingWindow::new(Duration::from_secs(60)).with_key(user).with_event_time(time, Duration::ZERO);
+//! let windows = TumblingWindow::new(Duration::from_secs(60))
+//!     .with_key(user)
+//!     .with_event_time(time, Duration::ZERO);
 //! let config = Config { windows };
 //! ```
 //!
@@ -275,7 +281,10 @@ impl<H, T, K, F, C> Windows<H, T, K, EventTime<F>, C> {
     /// let seconds = Duration::from_secs;
     /// let visits = SessionWindow::new(|_: &u64| ())
     ///     .with_gap(seconds(10))
-    ///     .with_event_time(move |second: &u64| SystemTime::UNIX_EPOCH + seconds(*second), Duration::ZERO)
+    ///     .with_event_time(
+    ///         move |second: &u64| SystemTime::UNIX_EPOCH + seconds(*second),
+    ///         Duration::ZERO,
+    ///     )
     ///     .with_corrections(seconds(60));
     /// let pipeline = Pipeline::new("late");
     /// let (mut table, mut replaced) = (BTreeMap::new(), Vec::new());

@@ -28,7 +28,10 @@ use crate::stream::start::{Registered, spawn_driver};
 /// let pipeline = Pipeline::builder("ticks").clock(&clock).build();
 /// let second = Duration::from_secs(1);
 /// let mut ticks = Stream::interval(&pipeline, second);
-/// let mut all = Stream::interval(&pipeline, Interval::new(second).with_missed_ticks(MissedTicks::Burst));
+/// let mut all = Stream::interval(
+///     &pipeline,
+///     Interval::new(second).with_missed_ticks(MissedTicks::Burst),
+/// );
 ///
 /// // The consumer stalls for ten seconds.
 /// clock.advance(Duration::from_millis(10_500));
@@ -36,7 +39,8 @@ use crate::stream::start::{Registered, spawn_driver};
 ///     clock.settle();
 ///     ticks.try_recv().ok()?.ok()
 /// };
-/// let numbers = |ticks: &mut Stream<u64>| std::iter::from_fn(|| next(ticks)).collect::<Vec<_>>();
+/// let numbers =
+///     |ticks: &mut Stream<u64>| std::iter::from_fn(|| next(ticks)).collect::<Vec<_>>();
 /// assert_eq!(numbers(&mut ticks), [1, 10]);
 /// assert_eq!(numbers(&mut all), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
 /// ```

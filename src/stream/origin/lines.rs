@@ -203,13 +203,17 @@ impl Stream<Line> {
     ///
     /// let pipeline = Pipeline::new("latin-1");
     /// let text = &b"caf\xe9\na line that is too long\nend"[..];
-    /// let mut lines = Stream::byte_lines(&pipeline, LineReader::new(text).with_max_len(10)).into_iter();
+    /// let mut lines =
+    ///     Stream::byte_lines(&pipeline, LineReader::new(text).with_max_len(10)).into_iter();
     ///
     /// let line = lines.next().unwrap()?;
     /// assert_eq!((line.number, &line.bytes[..]), (1, &b"caf\xe9"[..]));
     ///
     /// let error = lines.next().unwrap().unwrap_err();
-    /// assert_eq!(error.downcast_ref::<LineError>().unwrap().to_string(), "line 2 is longer than 10 bytes");
+    /// assert_eq!(
+    ///     error.downcast_ref::<LineError>().unwrap().to_string(),
+    ///     "line 2 is longer than 10 bytes"
+    /// );
     /// assert_eq!(error.take_item::<Line>().unwrap().bytes, b"a line tha");
     ///
     /// assert_eq!(lines.next().unwrap()?.bytes, b"end");

@@ -29,12 +29,16 @@ use crate::trace::event;
 /// use streamz::{Pipeline, Restart, Stream};
 ///
 /// /// A log that is read from any position, over a connection that breaks now and then.
-/// fn read_from(position: u64, failures: u32) -> Result<impl Iterator<Item = Result<u64, &'static str>>, &'static str> {
+/// fn read_from(
+///     position: u64,
+///     failures: u32,
+/// ) -> Result<impl Iterator<Item = Result<u64, &'static str>>, &'static str> {
 ///     if failures == 1 {
 ///         return Err("connection refused");
 ///     }
 ///     let breaks_at = if position < 4 { position + 2 } else { u64::MAX };
-///     Ok((position..6).map(move |n| if n < breaks_at { Ok(n) } else { Err("connection reset") }))
+///     Ok((position..6)
+///         .map(move |n| if n < breaks_at { Ok(n) } else { Err("connection reset") }))
 /// }
 ///
 /// let pipeline = Pipeline::new("log");

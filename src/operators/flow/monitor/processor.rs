@@ -84,7 +84,8 @@ pub(super) type Timestamp<T> = Arc<dyn Fn(&T) -> SystemTime + Send + Sync>;
 /// use streamz::{ManualClock, Monitor, Pipeline, Stream};
 ///
 /// let (sender, reports) = std::sync::mpsc::channel();
-/// let monitor = Monitor::new(Duration::from_secs(2)).on_stats(move |stats| drop(sender.send(stats)));
+/// let monitor = Monitor::new(Duration::from_secs(2))
+///     .on_stats(move |stats| drop(sender.send(stats)));
 ///
 /// let clock = ManualClock::new();
 /// let pipeline = Pipeline::builder("watched").clock(&clock).build();

@@ -48,11 +48,18 @@ use crate::stream::{Processor, Stream};
 ///
 /// let pipeline = Pipeline::new("orders");
 /// let orders = [("ann", 5), ("bob", 7), ("ann", 1), ("ann", 3)];
-/// let per_customer = GroupBy::new(|(customer, _): &(&str, u32)| *customer, |customer, orders| {
-///     let customer = *customer;
-///     orders.map(|(_, amount)| amount).chunk(2).map(move |amounts| (customer, amounts))
-/// });
-/// let mut batches = Stream::from_iter(&pipeline, orders).through(&per_customer).collect::<Vec<_>>()?;
+/// let per_customer = GroupBy::new(
+///     |(customer, _): &(&str, u32)| *customer,
+///     |customer, orders| {
+///         let customer = *customer;
+///         orders
+///             .map(|(_, amount)| amount)
+///             .chunk(2)
+///             .map(move |amounts| (customer, amounts))
+///     },
+/// );
+/// let mut batches =
+///     Stream::from_iter(&pipeline, orders).through(&per_customer).collect::<Vec<_>>()?;
 /// batches.sort();
 /// assert_eq!(batches, [("ann", vec![3]), ("ann", vec![5, 1]), ("bob", vec![7])]);
 /// # Ok::<(), streamz::StreamError>(())

@@ -90,7 +90,9 @@ impl<T, F: Fold<T>> Aggregate<T, F> {
     ///
     /// let means = Aggregate::by(folds::average(|n: &f64| *n)).with_count_window(3);
     /// let pipeline = Pipeline::new("means");
-    /// let windows = Stream::from_iter(&pipeline, [1.0, 2.0, 6.0]).through(&means).collect::<Vec<_>>()?;
+    /// let windows = Stream::from_iter(&pipeline, [1.0, 2.0, 6.0])
+    ///     .through(&means)
+    ///     .collect::<Vec<_>>()?;
     /// assert_eq!(windows[0].result, 3.0);
     /// # Ok::<(), streamz::StreamError>(())
     /// ```
