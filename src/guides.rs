@@ -1,4 +1,4 @@
-//! Guides, from the first pipeline to what happens below it.
+//! Guides that lead from the first pipeline to its internals.
 //!
 //! | you want to | read |
 //! |---|---|

@@ -1,7 +1,7 @@
-//! What the processors of this library run: the operators that are their [`Stage::Op`](crate::Stage::Op), and the calls that
-//! are their [`CallStage::Call`](crate::CallStage::Call).
+//! Names the operators and calls that the processors of this library run: their [`Stage::Op`](crate::Stage::Op) and
+//! [`CallStage::Call`](crate::CallStage::Call).
 //!
-//! You need these names only to write down the type of something that holds such an operator or call; a processor makes it
+//! Use these names only to write the type of something that holds such an operator or call; a processor creates it
 //! in [`Stage::start`](crate::Stage::start) or [`CallStage::to_call`](crate::CallStage::to_call).
 
 pub use super::batch::batcher::BatcherOperator;

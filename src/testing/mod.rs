@@ -1,9 +1,9 @@
-//! For testing pipelines and operators, without sleeps and without tolerances.
+//! Tests pipelines and operators without sleeps and without tolerances.
 //!
 //! | to test | use |
 //! |---|---|
 //! | a pipeline or a part of it, step by step | a [`TestSource`] before it, a [`TestSink`] behind it |
-//! | when things come out of it | a [`TestSource`] and a [`Recorder`] |
+//! | the times at which it emits items | a [`TestSource`] and a [`Recorder`] |
 //! | an operator alone, without threads | a [`Harness`] |
 //!
 //! All of them run on a [`ManualClock`]. The [guide](crate::guides::testing) shows how.

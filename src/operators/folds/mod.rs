@@ -1,4 +1,4 @@
-//! Ways to make one value of many items, for the windows, [`Aggregate`](crate::Aggregate) and whole streams.
+//! Folds many items into one value: in windows, in an [`Aggregate`](crate::Aggregate), or over a whole stream.
 //!
 //! | fold | result | memory |
 //! |---|---|---|
@@ -12,10 +12,10 @@
 //! | `approx_percentiles` (feature `sketches`) | the same, with a bound on the error | a fixed number of bytes |
 //! | [`sorted_by`] | all values, in order | every value |
 //!
-//! A tuple of folds is a fold, of which the result is the tuple of their results: `(count(), average(..))`. Others are
-//! closures, or a [`Fold`] of your own. [`Stream::fold_by`](crate::Stream::fold_by) uses a fold on a whole stream.
+//! A tuple of folds is a fold whose result is the tuple of their results: `(count(), average(..))`. For other folds, use
+//! closures, or implement [`Fold`]. [`Stream::fold_by`](crate::Stream::fold_by) uses a fold on a whole stream.
 //!
-//! Memory is that of one window, and for each key where windows have keys. Overlapping windows share theirs in pieces: see
+//! The memory is that of one window, for each key if windows have keys. Overlapping windows share theirs in pieces: see
 //! [`SlidingWindow`](crate::SlidingWindow).
 //!
 //! ```

@@ -1,6 +1,6 @@
-//! The kinds of [`Join`](crate::Join): which items a join emits without a partner, and as what.
+//! Defines the kinds of [`Join`](crate::Join): which items it emits without a partner, and as which type.
 //!
-//! You need these names only to write down the type of a join, for example as that of a field.
+//! Use these names only to write the type of a join, for example for a field.
 
 pub use super::side::Side;
 

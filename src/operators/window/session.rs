@@ -144,9 +144,11 @@ shorthand! {
     }
 }
 
-/// A piece is a session, from the time of its first item to that of its last. Two of them have no time in common: an item
-/// goes to the last session that begins before it, or to the one after that, and those that come too close are joined. So
-/// they end in the order in which they begin.
+/// Shapes windows as sessions, which end after a gap without items: the windows of a [`SessionWindow`].
+///
+/// Sessions of one key do not overlap, so they end in the order in which they begin. An item belongs to the last session
+/// that begins before it, or to the one after that; sessions that come too close are joined.
+// A piece is a session, from the time of its first item to that of its last.
 #[derive(Debug, Clone)]
 pub struct Session {
     gap: Nanos,

@@ -175,7 +175,8 @@ shorthand! {
     }
 }
 
-/// A piece is a slice.
+/// Shapes windows of a fixed size that may overlap: the windows of a [`SlidingWindow`].
+// A piece is a slice.
 #[derive(Debug, Clone)]
 pub struct Sliding {
     pub(super) size: Nanos,

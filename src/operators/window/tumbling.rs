@@ -137,7 +137,8 @@ shorthand! {
     }
 }
 
-/// A piece is a window, from its start to its end.
+/// Shapes consecutive windows of a fixed size: the windows of a [`TumblingWindow`].
+// A piece is a window, from its start to its end.
 #[derive(Debug, Clone)]
 pub struct Tumbling {
     size: Nanos,

@@ -1,9 +1,9 @@
-//! [`Windows`], the one type behind tumbling, sliding and session windows, and the types that it is made of.
+//! Defines [`Windows`], the type behind tumbling, sliding and session windows, and its type parameters.
 //!
 //! [`TumblingWindow`](crate::TumblingWindow), [`SlidingWindow`](crate::SlidingWindow) and
 //! [`SessionWindow`](crate::SessionWindow) are aliases of [`Windows`]. Each method that changes what a window does, such as
-//! [`with_key`](Windows::with_key), changes a parameter of the type. You need the names in this module only to write such
-//! a type down, for example as that of a field:
+//! [`with_key`](Windows::with_key), changes a parameter of the type. Use the names in this module only to write such
+//! a type, for example for a field:
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
@@ -31,7 +31,7 @@
 //! let config = Config { windows };
 //! ```
 //!
-//! Where a closure has no name, take the whole as `impl Processor<In = Click, Out = ..>`.
+//! If a closure has no name, write the whole as `impl Processor<In = Click, Out = ..>`.
 
 use std::fmt;
 use std::hash::Hash;
