@@ -22,8 +22,8 @@
 //! | was processed by the sink: its closure has returned | yes |
 //! | was removed by a filter, `dedupe`, a dropping buffer, a sample | yes |
 //! | became an error item that the sink, `Recover` or the reader of the dead letters has handled | yes, after that |
-//! | is held in a batch, window, session, delay, pool | when it comes out and has been processed |
-//! | was multiplied by `flat_map`, a fan-out, a router | when all of it has been processed |
+//! | is held in a batch, window, session, delay, pool | when it has been emitted and processed |
+//! | was multiplied by `flat_map`, a fan-out, a router | when all resulting items have been processed |
 //! | was in flight at a cancel, in a stream that was cut, or behind a sink that stopped at an error | no: it is delivered again |
 //! | went to a stream that was dropped | no |
 //!

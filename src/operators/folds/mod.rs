@@ -6,8 +6,8 @@
 //! | [`top()`], [`top_by`] | the `k` greatest | `k` values |
 //! | [`most_frequent`] | the `k` most frequent keys, with their counts | every key |
 //! | [`approx_most_frequent`] | the same, with a bound on the error | a fixed number of keys |
-//! | [`count_distinct`] | how many keys there are | every key |
-//! | `approx_count_distinct` (feature `sketches`) | an estimate of it | a fixed number of bytes |
+//! | [`count_distinct`] | the number of different keys | every key |
+//! | `approx_count_distinct` (feature `sketches`) | an estimate of that number | a fixed number of bytes |
 //! | [`percentiles()`] | median, p99 and the like | every value |
 //! | `approx_percentiles` (feature `sketches`) | the same, with a bound on the error | a fixed number of bytes |
 //! | [`sorted_by`] | all values, in order | every value |

@@ -39,12 +39,12 @@ use crate::trace::event;
 ///
 /// # The states
 ///
-/// | state | calls | ends |
+/// | state | calls | ends, and changes to |
 /// |---|---|---|
-/// | closed | are made | when, among the last calls, at least [`min_requests`](Self::min_requests), the share of failures reaches [`failure_threshold`](Self::failure_threshold), or that of slow calls theirs: open |
-/// | open | are refused | with the first call that comes [`recovery_timeout`](Self::recovery_timeout) later: half-open, and this is the first probe |
-/// | half-open | up to [`half_open_requests`](Self::half_open_requests) are made, as probes; the others are refused | with the first probe that fails or is slow: open, for as long again. When all have succeeded: closed, with nothing counted |
-/// | forced | as [`Circuit`] was told | with [`Circuit::reset`]: closed |
+/// | closed | are made | when, among the recent calls, there are at least [`min_requests`](Self::min_requests) and the share of failures reaches [`failure_threshold`](Self::failure_threshold), or the share of slow calls its limit: open |
+/// | open | are rejected | with the first call after the [`recovery_timeout`](Self::recovery_timeout): half-open, and this call is the first probe |
+/// | half-open | up to [`half_open_requests`](Self::half_open_requests) are made, as probes; the others are rejected | with the first probe that fails or is slow: open, for the same time again. When all have succeeded: closed, with nothing counted |
+/// | forced | as forced through [`Circuit`] | with [`Circuit::reset`]: closed |
 ///
 /// A probe that has not returned after the recovery time counts as failed, when the next call comes. So choose a recovery
 /// time that is longer than a call can take.

@@ -59,10 +59,10 @@ use crate::pipeline::stats::Counter;
 ///
 /// # What is hedged
 ///
-/// | the first try | |
+/// | the first try | then |
 /// |---|---|
-/// | returns before the delay, with a result or an error | nothing more happens; to repeat a failed call is up to [`Retry`](crate::Retry) |
-/// | takes longer | a second try begins, if the [budget](Self::with_budget) and the threads allow it |
+/// | returns before the delay, with a result or an error | no second try is made; to retry a failed call, use [`Retry`](crate::Retry) |
+/// | takes longer | a second try starts, if the [budget](Self::with_budget) and the threads allow it |
 ///
 /// The first result wins, and the token of the other try is cancelled. If a try fails, the other one is waited for. If both fail, the
 /// item fails with the later error, after two [attempts](crate::StreamError::attempts).

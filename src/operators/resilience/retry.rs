@@ -56,13 +56,13 @@ use crate::pipeline::stats::Counter;
 /// assert_eq!(*results[1].as_ref().unwrap(), 70); // after two attempts that found the service busy
 /// ```
 ///
-/// # What is tried again
+/// # What is retried
 ///
-/// | the call | |
+/// | the call | is retried |
 /// |---|---|
-/// | returned an error | if [`on_error`](Self::on_error) says so; by default always |
-/// | ran into [its time limit](crate::AsyncMapper::with_timeout) | always |
-/// | panicked, or was not let through by a [`CircuitBreaker`](crate::CircuitBreaker) or a limit inside | never |
+/// | returned an error | if [`on_error`](Self::on_error) returns `true`; by default always |
+/// | exceeded [its time limit](crate::AsyncMapper::with_timeout) | always |
+/// | panicked, or was rejected by a [`CircuitBreaker`](crate::CircuitBreaker) or a limit inside | never |
 /// | was cancelled | never |
 ///
 /// # Ordering
