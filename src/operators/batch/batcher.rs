@@ -38,15 +38,15 @@ impl Default for BatchConfig {
 
 /// Gathers items into batches: `T` in, `Vec<T>` out.
 ///
-/// A batch is sent as soon as one of these is true:
+/// A batch is emitted as soon as one of these is true:
 ///
 /// - it has [`max_size`](BatchConfig::max_size) items;
 /// - [`max_latency`](BatchConfig::max_latency) has passed since its *first* item, no matter how many came after it: a
-///   steady trickle cannot postpone it. It is passed when exactly that much time has gone by; an item that comes at that
-///   very moment belongs to the next batch;
-/// - its weight is used up ([`with_weight`](Self::with_weight));
-/// - an error item comes: it follows the batch, so that it does not overtake the items that came before it. It is never
-///   part of a batch;
+///   steady trickle cannot postpone it. It ends when exactly that much time has passed; an item that arrives at exactly
+///   that moment belongs to the next batch;
+/// - it has reached its weight ([`with_weight`](Self::with_weight));
+/// - an error item arrives: it follows the batch, so that it does not overtake the items that came before it. It is
+///   never part of a batch;
 /// - the input ends, or is drained: a drain does not wait for the time limit.
 ///
 /// There are no empty batches. [`with_key`](Self::with_key) makes a batcher with one batch for each key.
@@ -56,9 +56,9 @@ impl Default for BatchConfig {
 /// are flattened again, have one watermark for all of them: put windows first, or batch each stream before the merge.
 ///
 /// # Back-pressure
-/// While the output is full no input is taken, and a batch whose time has come waits for room. 16 batches may wait in
-/// the output unless [`with_capacity`](Self::with_capacity) sets another number: batches are big, so the pipeline's
-/// capacity, which is meant for single items, does not apply.
+/// While the output is full, no input is taken, and a batch that is due waits for room. 16 batches may wait in the
+/// output unless [`with_capacity`](Self::with_capacity) sets another number: the pipeline's capacity, which is meant
+/// for single items, does not apply.
 ///
 /// # Cancellation
 /// The items of the unfinished batch are dropped, and counted as abandoned.

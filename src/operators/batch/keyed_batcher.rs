@@ -33,8 +33,8 @@ use crate::stage::operator::{Emit, Operator};
 ///
 /// # Panics of the closures
 /// An item on which the key or the weight panics, or the `Hash`, `Eq` or `Drop` of its key, becomes an error item that
-/// carries it, after all open batches. If the key of a batch panics when it is dropped after the batch was sent, that has
-/// no further consequences.
+/// carries it, after all open batches. If the key of a batch panics when it is dropped after the batch was emitted,
+/// that has no further consequences.
 ///
 /// # Memory
 /// `max_keys` open batches of at most `max_size` items each, the key of each of them, and the batches in the output.

@@ -12,8 +12,8 @@ use crate::stream::Stream;
 
 /// Adds room for `n` items between two stages, so that the first can work ahead of the second.
 ///
-/// It evens out bursts. When the room is used up the stage before it waits, as without it; nothing is dropped. For
-/// buffers that drop rather than wait there are others.
+/// It absorbs bursts. When it is full, the stage before it waits; nothing is dropped. To drop items instead, use a
+/// [`DroppingBuffer`](crate::DroppingBuffer) or a [`SlidingBuffer`](crate::SlidingBuffer).
 ///
 /// It is no stage of its own: no thread, no hop. The stream that it is given may hold that many more items, and the report
 /// shows them as queued in the output of the stage before it. Only where the stream is a foreign channel

@@ -20,7 +20,7 @@ use crate::stage::operator::{Emit, Operator};
 /// never dropped.
 ///
 /// # Ordering
-/// Kept.
+/// The order is kept.
 ///
 /// # Back-pressure
 /// While the output is full, no input is taken, and nothing is superseded. Quiet time passes nevertheless.

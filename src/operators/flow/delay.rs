@@ -21,11 +21,11 @@ const MAX_ITEMS: usize = 1_024;
 /// the last item. A drain does not wait: held items are emitted at once, and so are those that follow.
 ///
 /// # Ordering
-/// Kept.
+/// The order is kept.
 ///
 /// # Back-pressure
-/// While it holds as many items as it may ([`with_max_items`](Self::with_max_items)) it takes no more, and the gap before
-/// the next one grows. That is the rate it can sustain: `max_items` in the time of the delay.
+/// While it holds [`max_items`](Self::with_max_items) items, it takes no more, and the gap before the next one grows.
+/// So the rate that it can sustain is `max_items` in the time of the delay.
 ///
 /// # Cancellation
 /// Ends the wait at once; the items it holds are counted as abandoned.

@@ -20,18 +20,18 @@ use crate::stream::start::{Registered, spawn_driver};
 /// [overflow](DropReason::Overflow), and shown to [`on_drop`](Self::on_drop). To keep the newest items, use a
 /// [`SlidingBuffer`](crate::SlidingBuffer); to drop nothing, a [`Buffer`](crate::Buffer).
 ///
-/// It is a stage with a thread of its own, and cannot be fused: where the consumer shares its thread there is nothing to
-/// buffer. (A `Buffer` behind it adds to its room, and so does a stage with a queue size of its own set another.)
+/// It is a stage with a thread of its own, and cannot be fused: where the consumer shares its thread there is nothing
+/// to buffer. (A `Buffer` behind it adds to its capacity, and a stage behind it with its own queue size replaces it.)
 ///
 /// # Ordering
-/// Kept.
+/// The order is kept.
 ///
 /// # Back-pressure
 /// None for items. An error item is never dropped: if there is no room, it waits, and meanwhile no input is taken. The
 /// items that have queued up by then are dropped or kept according to the room there is.
 ///
 /// # Cancellation
-/// What waits in the buffer is counted as undelivered.
+/// Items that wait in the buffer are counted as undelivered.
 ///
 /// # Memory
 /// `n` items, error items included.

@@ -32,11 +32,11 @@ use crate::stream::start::{Registered, spawn_loop};
 /// latest item. To keep the oldest items, use a [`DroppingBuffer`](crate::DroppingBuffer); to drop nothing, a
 /// [`Buffer`](crate::Buffer).
 ///
-/// It is a stage with a thread of its own, and cannot be fused: where the consumer shares its thread there is nothing to
-/// buffer. (A `Buffer` behind it adds to its room, and so does a stage with a queue size of its own set another.)
+/// It is a stage with a thread of its own, and cannot be fused: where the consumer shares its thread there is nothing
+/// to buffer. (A `Buffer` behind it adds to its capacity, and a stage behind it with its own queue size replaces it.)
 ///
 /// # Ordering
-/// Kept.
+/// The order is kept.
 ///
 /// # Back-pressure
 /// None for items. An error item is never dropped: if there is no room, it evicts the oldest item. If the buffer holds
@@ -44,7 +44,7 @@ use crate::stream::start::{Registered, spawn_loop};
 /// is dropped itself.
 ///
 /// # Cancellation
-/// What waits in the buffer is counted as undelivered.
+/// Items that wait in the buffer are counted as undelivered.
 ///
 /// # Memory
 /// `n` items, error items included.

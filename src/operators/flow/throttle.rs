@@ -13,9 +13,9 @@ use crate::stage::operator::{Emit, Operator};
 
 /// Limits the rate by delaying items; none are dropped.
 ///
-/// In *any* period `t`, at most `burst + rate * t` items are emitted. The first item is emitted at once. After a pause, up to
-/// `burst` items follow one another without delay; what a longer pause leaves unused is lost. Rates below one per second
-/// work like any other. [`dropping`](Self::dropping) drops the excess items instead of delaying them.
+/// In *any* period `t`, at most `burst + rate * t` items are emitted. The first item is emitted at once. After a pause,
+/// up to `burst` items follow one another without delay; a longer pause does not allow for more. Rates below one per
+/// second work like any other. [`dropping`](Self::dropping) drops the excess items instead of delaying them.
 ///
 /// The default burst is one item plus the items of 20 milliseconds, rounded down: 1 for rates below 50 per second, 21 for
 /// 1,000 and 20,001 for a million. For a minimum distance of `1 / rate` between any two items, set a
@@ -31,15 +31,15 @@ use crate::stage::operator::{Emit, Operator};
 /// The limit applies at the moment an item enters the output. It is never exceeded there, but a consumer that pauses finds
 /// all items that have gathered in the output.
 ///
-/// An operating system wakes a thread late: by about 0.1 milliseconds when it is idle, and by several when other threads
-/// want the processors. The throttle does not spin to avoid that. It makes up for the delay from its burst: with the default
-/// burst and enough input it keeps at least 99 % of its rate, measured at 1,000, 100,000 and 1,000,000 items per second, alone
-/// and beside two busy threads on two processors (`cargo bench --bench flow`). Its neighbours wait for a processor, too, so
-/// edges need room for what moves in that time: at a million items per second beside busy threads, 65,536 items were enough,
-/// and 1,024 were not, with or without a throttle.
+/// An operating system wakes a thread late: by about 0.1 milliseconds when it is idle, and by several when other
+/// threads compete for the processors. The throttle does not spin to avoid that. It makes up for the delay from its
+/// burst: with the default burst and enough input it keeps at least 99 % of its rate, measured at 1,000, 100,000 and
+/// 1,000,000 items per second, alone and beside two busy threads on two processors (`cargo bench --bench flow`). Its
+/// neighbours wait for a processor, too, so edges need room for what moves in that time: at a million items per second
+/// beside busy threads, 65,536 items were enough, and 1,024 were not, with or without a throttle.
 ///
-/// With a burst of 1, lost time cannot be made up, and each item takes a wake-up: about 90 % are left of 1,000 items per
-/// second, and no rate brings more than some 10,000 to 40,000.
+/// With a burst of 1, lost time cannot be made up, and each item takes a wake-up: at 1,000 items per second, about 90 %
+/// of the rate is reached, and no setting exceeds about 10,000 to 40,000 items per second.
 ///
 /// Under a [`ManualClock`](crate::ManualClock) each item is emitted at its exact nanosecond.
 ///

@@ -12,10 +12,10 @@ use crate::stage::operator::{Emit, Operator};
 /// Forwards everything, and emits an error item of kind [`TimedOut`](ErrorKind::TimedOut) when no item has arrived for
 /// a given time.
 ///
-/// It does so once for each silence: the next item, or error item, ends the silence and restarts the time. The first silence
-/// counts from the start of the run, so that a source which never gives anything is noticed too. The time is over when
-/// exactly that much has gone by; an item that comes at that very moment is too late, and follows the error. The end of
-/// the input ends the silence as well.
+/// It does so once for each silence: the next item, or error item, ends the silence and restarts the time. The first
+/// silence counts from the start of the run, so that a source that never emits anything is noticed, too. The time ends
+/// when exactly that much has passed; an item that arrives at exactly that moment is too late, and follows the error.
+/// The end of the input ends the silence as well.
 ///
 /// Only a silence of the input counts. While the output is full, or a later step on the same thread is slow, no input
 /// is taken and the time does not run; it starts again when there is room. Nothing is dropped or interrupted: only the
@@ -25,10 +25,10 @@ use crate::stage::operator::{Emit, Operator};
 /// silent, end it in [`try_for_each`](crate::Stream::try_for_each) or another sink that stops at the first error.
 ///
 /// # Ordering
-/// Kept.
+/// The order is kept.
 ///
 /// # Back-pressure
-/// As in any stage: while the output is full no input is taken.
+/// As in any stage: while the output is full, no input is taken.
 ///
 /// # Cancellation
 /// Nothing is held that could be lost.

@@ -14,13 +14,12 @@ use crate::stage::operator::{Emit, Operator};
 ///
 /// The age is the present wall time of the pipeline's clock less the time that the closure returns, such as when an
 /// order was placed, a file was written, or a message was sent. A time in the future counts as an age of zero. The
-/// report has the distribution as the [`age`](crate::StageReport::age) of the stage. It stands in place of the age
-/// since the source emitted the item, and does not need
-/// [`PipelineBuilder::latencies`](crate::PipelineBuilder::latencies). If a stage has several of these among its steps,
-/// it is the distribution of all.
+/// report has the distribution as the [`age`](crate::StageReport::age) of the stage. It replaces the age since the
+/// source emitted the item, and does not need [`PipelineBuilder::latencies`](crate::PipelineBuilder::latencies). If a
+/// stage has several of these among its steps, it is the distribution of all.
 ///
-/// Every item is measured, which costs some 50 ns and the call of the closure. To spend no thread on it, make it a step of a
-/// [`Stream::stage`](crate::Stream::stage) or [`Inline`](crate::Inline).
+/// Every item is measured, which costs about 50 ns plus the call of the closure. To save the thread, make it a step of
+/// a [`Stream::stage`](crate::Stream::stage) or [`Inline`](crate::Inline).
 ///
 /// ```
 /// use std::time::Duration;

@@ -19,18 +19,19 @@ const MAX_KEYS: usize = 1_000_000;
 
 /// Keeps the first item of each key; later items with the same key are counted as filtered.
 ///
-/// A key is remembered until its time is up ([`with_ttl`](Self::with_ttl); by default that never happens), or until there
-/// are more keys than are to be remembered ([`with_max_keys`](Self::with_max_keys)): then the oldest is forgotten, which
-/// is counted in the report ([`evicted_keys`](crate::StepReport::evicted_keys)) and in [`stats`](Self::stats). The age of a key counts from the last item that *passed* with it;
-/// duplicates do not make it younger, unless [`refresh_on_duplicate`](Self::refresh_on_duplicate) says so.
+/// A key is remembered until its time is up ([`with_ttl`](Self::with_ttl); by default that never happens), or until
+/// there are too many keys ([`with_max_keys`](Self::with_max_keys)): then the oldest is evicted, which is counted in
+/// the report ([`evicted_keys`](crate::StepReport::evicted_keys)) and in [`stats`](Self::stats). The age of a key
+/// counts from the last item that *passed* with it; duplicates do not refresh it, unless
+/// [`refresh_on_duplicate`](Self::refresh_on_duplicate) is set.
 ///
-/// Each run remembers keys of its own. Error items pass. An item on which the key closure panics, or the `Hash`, `Eq` or
-/// `Drop` of its key, becomes an error item that carries it. A panic in the `Drop` of a key that is forgotten has no
-/// further consequences.
+/// Each run remembers its own keys. Error items are forwarded. An item on which the key closure panics, or the `Hash`,
+/// `Eq` or `Drop` of its key, becomes an error item that carries it. A panic in the `Drop` of a key that is forgotten
+/// has no further consequences.
 ///
 /// # Memory
-/// Each remembered key, and about 50 bytes for it. Expired keys are removed when the next item arrives, oldest first, without a
-/// look at the others.
+/// Each remembered key, and about 50 bytes for it. Expired keys are removed when the next item arrives, oldest first,
+/// without visiting the others.
 ///
 /// ```
 /// use streamz::{Dedupe, Pipeline, Stream};

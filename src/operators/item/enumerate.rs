@@ -9,7 +9,7 @@ use crate::stage::operator::{Emit, Operator};
 
 /// Pairs each item with its number, counted from 0 in each run.
 ///
-/// Error items pass and have no number. Order is kept, and nothing is held.
+/// Error items are forwarded without a number. The order is kept, and nothing is held.
 ///
 /// ```
 /// use streamz::{Enumerate, Pipeline, Stream};

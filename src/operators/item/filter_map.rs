@@ -11,7 +11,7 @@ use crate::stage::operator::{Emit, Operator};
 /// Turns each item into another one, or drops it.
 ///
 /// The closure takes the item by value. An item for which it returns `None` is counted as filtered. If it panics, the
-/// item is gone; an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes its place. Where a missing result is
+/// item is lost; an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes its place. If a missing result is
 /// a failure rather than a choice, use [`Mapper::fallible`](crate::Mapper::fallible): it keeps the item and the reason.
 ///
 /// ```

@@ -12,16 +12,17 @@ use crate::stage::operator::{Emit, Operator};
 
 /// Turns each item into the items of an iterator.
 ///
-/// The iterator is read lazily: one item at a time, and only while there is room for it in the output. So it may be huge,
-/// or endless: back-pressure and cancellation reach into it. It runs on the stage's thread, which takes no further
-/// input and fires no timer of its own while the iterator has more. One that blocks holds the stage up.
+/// The iterator is read lazily: one item at a time, and only while there is room for it in the output. So it may be
+/// huge, or endless: back-pressure and cancellation reach into it. It runs on the stage's thread, which takes no
+/// further input and fires no timer while the iterator has more items. An iterator that blocks holds up the stage.
 ///
 /// The closure takes the item by value. A received item is counted as held until its iterator has ended; then it is
 /// counted as delivered, or as filtered if the iterator was empty.
 ///
 /// # Panics of the closure and of the iterator
-/// Become an error item of kind [`Panicked`](crate::ErrorKind::Panicked), and the received item counts as failed. The
-/// items that the iterator returned before have been emitted; those that it might have returned later are lost.
+/// A panic becomes an error item of kind [`Panicked`](crate::ErrorKind::Panicked), and the received item counts as
+/// failed. The items that the iterator returned before have been emitted; those that it might have returned later are
+/// lost.
 ///
 /// # Memory
 /// One iterator at a time.

@@ -11,8 +11,8 @@ use crate::stage::operator::{Emit, Operator};
 
 /// Emits the elements of each item, which may be anything that can be iterated: a `Vec`, an `Option`, a range.
 ///
-/// It is [`FlatMap`](crate::FlatMap) without a closure, and all that is said there holds: items are taken out lazily, an
-/// empty one is counted as filtered, a panic of the iterator fails the item.
+/// It is a [`FlatMap`](crate::FlatMap) without a closure, with the same rules: elements are taken out lazily, an empty
+/// item is counted as filtered, and a panic of the iterator fails the item.
 ///
 /// ```
 /// use streamz::{Flatten, Pipeline, Stream};

@@ -19,26 +19,26 @@ use crate::stage::origins::Labels;
 /// Turns each item into another one with a state that all items of its key share, such as a running total for each
 /// customer. Made by [`Scan::with_key`](crate::Scan::with_key).
 ///
-/// A key gets its state, made by `init`, with its first item. The state is removed, and the key starts afresh with its
+/// A key gets its state, made by `init`, with its first item. The state is removed, and the key gets a new one with its
 /// next item, when
 ///
-/// - the key was not used for the time to live ([`with_ttl`](Self::with_ttl); by default that never happens). The time
-///   counts from its last item, by the pipeline's clock, and is exact: the state is removed when the time has passed, not
-///   when the next item comes;
-/// - a new key would exceed `max_keys`. Then the key that was not used for longest is evicted;
+/// - the key had no item for the time to live ([`with_ttl`](Self::with_ttl); by default that never happens). The time
+///   counts from its last item, by the pipeline's clock, and is exact: the state is removed when the time has passed,
+///   not when the next item arrives;
+/// - a new key would exceed `max_keys`. Then the least recently used key is evicted;
 /// - the input ends.
 ///
 /// By default a removed state is dropped. [`on_removal`](Self::on_removal) is given each one with its key and the
-/// reason, and may emit an item made of it. The report counts the states that expired and those that were evicted
+/// reason, and may return an item to emit. The report counts the states that expired and those that were evicted
 /// ([`expired_keys`](crate::StepReport::expired_keys), [`evicted_keys`](crate::StepReport::evicted_keys)), and so does
 /// [`stats`](Self::stats).
 ///
-/// Each run has keys and states of its own.
+/// Each run has its own keys and states.
 ///
 /// # Ordering
-/// One item comes out for each that goes in, in order. What is made of an evicted state goes before the item that
-/// evicted it. Expired states come in the order in which they expire, and at the end the keys come in the order of
-/// their last use, oldest first. Error items pass, and use no key.
+/// One item comes out for each that goes in, in order. The item of an evicted state precedes the output of the item
+/// that evicted it. Expired states follow in the order in which they expire, and at the end, keys follow in the order
+/// of their last use, oldest first. Error items are forwarded, and use no key.
 ///
 /// # Back-pressure
 /// While the output is full, no input is taken and no state is removed; those that have expired are removed as soon as
@@ -49,15 +49,15 @@ use crate::stage::origins::Labels;
 /// States are dropped and `on_removal` is not called.
 ///
 /// # Panics of the closures
-/// If the closure of the `Scan` panics, the item is gone, and an error item of kind
+/// If the closure of the `Scan` panics, the item is lost, and an error item of kind
 /// [`Panicked`](crate::ErrorKind::Panicked) takes its place. The state stays as the closure left it; a key whose first
 /// item panics gets none, and evicts none. An item on which the key closure or `init` panics, or the `Hash`, `Eq` or
 /// `Drop` of its key, becomes an error item that carries it. If `on_removal` panics, an error item of that kind takes
 /// the place of its item, and the state is lost.
 ///
 /// # Memory
-/// At most `max_keys` keys and states, and about 50 bytes for each. As with any vector that grows, up to twice as
-/// much is allocated. The room of a removed state is used again, and is not given back before the end of the run.
+/// At most `max_keys` keys and states, and about 50 bytes for each. As with any vector that grows, up to twice as much
+/// is allocated. The memory of a removed state is reused, and freed at the end of the run.
 ///
 /// # Source
 /// The keys form a linked list in the order of their last use, as in the usual LRU cache. With one time to live for all
@@ -162,8 +162,8 @@ where
     /// At the end of the input, `f` is called for every remaining key; return `None` for [`Removal::Ended`] to emit
     /// nothing then. A second call replaces the first closure.
     ///
-    /// Behind a merge, windows of event time take an item that is emitted here for one of no input: it moves the watermark of none
-    /// of them.
+    /// Behind a merge, windows of event time assign an item that is emitted here to no input: it does not move their
+    /// watermarks.
     ///
     /// ```
     /// use streamz::{Pipeline, Removal, Scan, Stream};

@@ -10,9 +10,8 @@ use crate::stage::operator::{Emit, Operator};
 
 /// Turns each item into another one with a closure that cannot fail.
 ///
-/// The closure takes the item by value. If it panics, the item is gone; an error item of kind
-/// [`Panicked`](crate::ErrorKind::Panicked) takes its place. For closures that can fail there is
-/// [`Mapper::fallible`].
+/// The closure takes the item by value. If it panics, the item is lost; an error item of kind
+/// [`Panicked`](crate::ErrorKind::Panicked) takes its place. For closures that can fail there is [`Mapper::fallible`].
 ///
 /// ```
 /// use streamz::{Mapper, Pipeline, Stream};

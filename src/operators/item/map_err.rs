@@ -16,9 +16,9 @@ use crate::stage::operator::{Emit, Operator};
 /// The closure takes the error by value and returns the one that takes its place; an error that it returns unchanged keeps
 /// its item. To turn errors into items, use [`Recover`](crate::Recover); to look at them, [`Tap`](crate::Tap).
 ///
-/// Order is kept, and nothing is held. The last error of a stream that was cut is no item of the stream and is not given
-/// to the closure. If the closure panics, an error item of kind [`Panicked`](ErrorKind::Panicked) takes the place of the
-/// error, without its item.
+/// Order is kept, and nothing is held. The last error of a stream that was cut is not an item of the stream and is not
+/// given to the closure. If the closure panics, an error item of kind [`Panicked`](ErrorKind::Panicked) takes the place
+/// of the error, without its item.
 ///
 /// ```
 /// use streamz::{ErrorKind, MapErr, Pipeline, Stream, StreamError};

@@ -10,10 +10,10 @@ use crate::stage::operator::{Emit, Operator};
 
 /// Keeps a random share of the items; the others are counted as filtered.
 ///
-/// Each item is decided for itself, so the share is met on average, not exactly. Error items are never dropped. To look
-/// at a share of the items without taking the others from the stream, use [`Tap::sampled`](crate::Tap::sampled).
+/// Each item is decided independently, so the share is met on average, not exactly. Error items are never dropped. To
+/// look at a share of the items without taking the others from the stream, use [`Tap::sampled`](crate::Tap::sampled).
 ///
-/// (Elsewhere *sample* often means the latest item at fixed intervals. This is not that.)
+/// (In other libraries, *sample* often means the latest item at fixed intervals, which this is not.)
 ///
 /// ```
 /// use streamz::{Pipeline, Sample, Stream};

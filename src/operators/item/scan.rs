@@ -13,13 +13,13 @@ use crate::stage::operator::{Emit, Operator};
 
 /// Turns each item into another one with a state that lasts for the run, such as a running sum.
 ///
-/// Each run has a state of its own, made by `init` when the run starts. The closure is given the state to change and
-/// the item by value, and returns what to emit: one item for each. To emit something now and then, and at the end, use
+/// Each run has its own state, created by `init` when the run starts. The closure is given a mutable reference to the
+/// state and the item by value, and returns the item to emit. To emit only now and then, and at the end, use
 /// [`Aggregate`](crate::Aggregate). For a state per key, with a bound on the keys and a time to live, use
 /// [`with_key`](Self::with_key).
 ///
-/// If the closure panics, the item is gone, and an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes its
-/// place. The state stays as the closure left it: change it last.
+/// If the closure panics, the item is lost, and an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes
+/// its place. The state stays as the closure left it: change it last.
 ///
 /// ```
 /// use streamz::{Pipeline, Scan, Stream};
@@ -52,7 +52,7 @@ where
     /// Emits what `f` returns for the state and each item. Default name: `scan`.
     ///
     /// `init` is called once for each run, in [`process`](crate::Processor::process), on the caller's thread: if it
-    /// panics, so does that.
+    /// panics, that call panics.
     pub fn new(init: I, f: F) -> Self {
         Self { init, f: Arc::new(f), options: Options::new("scan"), types: PhantomData }
     }
@@ -61,9 +61,9 @@ where
 
     /// Gives each key a state of its own: see [`KeyedScan`].
     ///
-    /// At most `max_keys` states are kept, and a new key evicts the one that was not used for longest. With
-    /// `usize::MAX` there is no bound: memory then grows with the number of keys, unless they
-    /// [expire](KeyedScan::with_ttl). `init` is called for each new key, on the stage's thread.
+    /// At most `max_keys` states are kept, and a new key evicts the least recently used one. With `usize::MAX` there is
+    /// no bound: memory then grows with the number of keys, unless they [expire](KeyedScan::with_ttl). `init` is called
+    /// for each new key, on the stage's thread.
     ///
     /// # Panics
     /// If `max_keys` is 0.

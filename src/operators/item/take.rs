@@ -10,11 +10,11 @@ use crate::stage::operator::{Emit, Operator};
 /// Forwards the first `n` items and ends.
 ///
 /// The output ends right after the n-th item, whether or not another one comes; the input is dropped, and everything
-/// upstream that feeds only this stage stops. `Take::new(0)` ends at once, without waiting for an item. Nothing of the
-/// rest of the input is read, so endless sources are fine; what is on its way at that moment is counted as
-/// undelivered by the stages upstream.
+/// upstream that feeds only this stage stops. `Take::new(0)` ends at once, without waiting for an item. The rest of the
+/// input is not read, so endless sources are fine; items in flight at that moment are counted as undelivered by the
+/// stages upstream.
 ///
-/// Error items pass and do not count, until the end.
+/// Error items are forwarded and do not count, until the end.
 ///
 /// ```
 /// use streamz::{Pipeline, Stream, Take};

@@ -11,11 +11,11 @@ use crate::stage::operator::{Emit, Operator};
 
 /// Forwards items as long as a predicate returns `true`, and ends at the first for which it does not.
 ///
-/// That item does not pass and is counted as filtered. The output ends at once; the input is dropped, unread, and
-/// everything upstream that feeds only this stage stops, as with [`Take`](crate::Take).
+/// That item is counted as filtered. The output ends at once; the input is dropped, unread, and everything upstream
+/// that feeds only this stage stops, as with [`Take`](crate::Take).
 ///
-/// Error items pass. An item on which the predicate panics becomes an error item that carries it, and does not end the
-/// stream.
+/// Error items are forwarded. An item on which the predicate panics becomes an error item that carries it, and does not
+/// end the stream.
 ///
 /// ```
 /// use streamz::{Pipeline, Stream, TakeWhile};

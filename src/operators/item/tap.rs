@@ -21,7 +21,7 @@ type ErrorHook = Arc<dyn Fn(&StreamError) + Send + Sync>;
 /// remove anything from the stream, not even by a panic: the item is forwarded nevertheless. Panics are counted in
 /// [`stats`](Self::stats), and the first of each run is logged as a warning.
 ///
-/// Error items are shown to [`on_error`](Self::on_error) only, and pass as well.
+/// Error items are shown only to [`on_error`](Self::on_error), and forwarded as well.
 ///
 /// ```
 /// use std::sync::Arc;

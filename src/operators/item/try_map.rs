@@ -16,8 +16,8 @@ use crate::stage::operator::{Emit, Operator};
 
 /// Turns each item into another one with a closure that can fail; made by [`Mapper::fallible`].
 ///
-/// Wrapped in a [`Retry`](crate::Retry), [`CircuitBreaker`](crate::CircuitBreaker) or [`Fallback`](crate::Fallback), it is a
-/// call, made by a pool of one worker unless more are asked for.
+/// Wrapped in a [`Retry`](crate::Retry), [`CircuitBreaker`](crate::CircuitBreaker) or [`Fallback`](crate::Fallback), it
+/// is a call, made by a pool of one worker unless you set more.
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct FallibleMapper<In, Out, E, F> {
     f: Arc<F>,

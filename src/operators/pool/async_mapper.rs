@@ -42,7 +42,7 @@ use crate::stream::Stream;
 /// ```
 ///
 /// # Ordering
-/// Results come out in the order of the input, or with [`with_ordered(false)`](Self::with_ordered) as they are
+/// Results are emitted in the order of the input, or with [`with_ordered(false)`](Self::with_ordered) as they are
 /// finished. Error items of the input keep their place like results.
 ///
 /// # Back-pressure
@@ -57,10 +57,10 @@ use crate::stream::Stream;
 ///
 /// # Cancellation
 /// Idle and blocked workers stop at once. A call in progress is not interrupted: it sees the cancellation through its
-/// token, in [`CancelToken::sleep`] and [`CancelToken::check`]. What it returns after that is dropped, and its item
-/// counted as abandoned; cancellation is not a failure. The token is also cancelled when the consumer of the results is
-/// dropped, with [`Cause::ConsumerGone`](crate::Cause::ConsumerGone): so `take(1)` does not wait for calls whose
-/// results it does not need.
+/// token, in [`CancelToken::sleep`] and [`CancelToken::check`]. Its later result is dropped, and its item counted as
+/// abandoned; cancellation is not a failure. The token is also cancelled when the consumer of the results is dropped,
+/// with [`Cause::ConsumerGone`](crate::Cause::ConsumerGone): so `take(1)` does not wait for calls whose results it does
+/// not need.
 ///
 /// # Memory
 /// At most [`window`](Self::with_window) items are in progress, or finished and waiting for their turn, however slow a
@@ -151,7 +151,7 @@ impl AsyncMapper<(), (), (), ()> {
     /// For a key that is a part of the item, there is [`keyed_by_ref`](Self::keyed_by_ref).
     ///
     /// # Ordering
-    /// As that of any other mapper; with [`with_ordered(false)`](Self::with_ordered) the calls for one key are made in
+    /// As for any other mapper; with [`with_ordered(false)`](Self::with_ordered), the calls for one key are made in
     /// order, but their results may overtake one another.
     ///
     /// # Back-pressure
@@ -159,8 +159,8 @@ impl AsyncMapper<(), (), (), ()> {
     /// take the oldest item that may be started, so a busy key does not starve the others.
     ///
     /// # Memory
-    /// What waits for its key is part of the window, and there are at most as many keys in the table as the window
-    /// holds items. A key is forgotten as soon as none of its items is left.
+    /// Items that wait for their key are part of the window, and there are at most as many keys in the table as the
+    /// window holds items. A key is forgotten as soon as none of its items is left.
     ///
     /// # Panics
     /// A panic in `key` fails the item, with kind [`Panicked`](crate::ErrorKind::Panicked).

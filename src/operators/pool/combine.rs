@@ -46,7 +46,7 @@ use crate::stream::Stream;
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 ///
-/// A combined call is not a call any more: wrap first, combine last.
+/// A combined call is no longer a call: wrap first, combine last.
 ///
 /// # Ordering
 /// Same as the pool.
@@ -61,7 +61,8 @@ use crate::stream::Stream;
 /// Same as the pool.
 ///
 /// # Panics
-/// If the closure panics, the item is gone: an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes its place.
+/// If the closure panics, the item is lost: an error item of kind [`Panicked`](crate::ErrorKind::Panicked) takes its
+/// place.
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct Combine<S: CallStage, Out, F> {
     inner: S,

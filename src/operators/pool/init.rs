@@ -38,7 +38,7 @@ use crate::pipeline::CancelToken;
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 ///
-/// Calls take the state that was given back last, so under a light load the same few are used.
+/// Calls take the most recently used state, so under a light load only a few are used.
 ///
 /// # Panics
 /// A panic in `init` or `f` fails the item, as it does in any call. The state of a call that panicked is dropped.

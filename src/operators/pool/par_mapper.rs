@@ -47,7 +47,7 @@ use crate::stream::start::Registered;
 /// ```
 ///
 /// # Ordering
-/// Results come out in the order of the input.
+/// Results are emitted in the order of the input.
 ///
 /// # Back-pressure
 /// Nothing is taken from the input while [`window`](Self::with_window) items are in progress or wait for their turn. With

@@ -25,9 +25,10 @@ use crate::trace::event;
 
 /// Limits the calls in progress to as many as the service can handle, a number that it measures by itself.
 ///
-/// A fixed number of workers is right for one state of the service. When it slows down, the calls that it cannot work on wait in
-/// its queues, and every call takes longer. This layer measures the latency of the calls, and holds calls back as soon as more of
-/// them make each slower but not the whole faster. Give the pool as many workers as may be useful at the best of times.
+/// A fixed number of workers is right for one state of the service. When it slows down, excess calls wait in its
+/// queues, and every call takes longer. This layer measures the latency of calls, and holds calls back as soon as more
+/// of them make each call slower without increasing the throughput. Give the pool as many workers as may be useful in
+/// the best case.
 ///
 /// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
 /// another wrapper. Together they are one stage with one pool; a call that is held back waits on its worker.
@@ -70,10 +71,10 @@ use crate::trace::event;
 ///
 /// # What counts
 ///
-/// Latencies of successful calls, without the time for which they were held back. A failure is an error that
-/// [`ignore_if`](Self::ignore_if) does not name, or a call that ran into [its time limit](crate::AsyncMapper::with_timeout).
-/// Panics, cancelled calls, and those that a layer inside has refused count as neither. Where a [`Retry`](crate::Retry) is
-/// involved, put it around this layer: otherwise its pauses are part of the latency.
+/// The latencies of successful calls count, without the time for which they were held back. A failure is an error that
+/// [`ignore_if`](Self::ignore_if) does not ignore, or a call that exceeded [its time
+/// limit](crate::AsyncMapper::with_timeout). Panics, cancelled calls, and those that a layer inside has rejected count
+/// as neither. Put a [`Retry`](crate::Retry) around this layer: otherwise its pauses are part of the latency.
 ///
 /// # One limit
 /// All runs and clones share the limit, since they call the same service. [`stats`](Self::stats) shows it.
@@ -82,7 +83,7 @@ use crate::trace::event;
 /// Same as the pool. Calls are admitted in the order in which their workers ask.
 ///
 /// # Back-pressure
-/// A call that is held back occupies its worker. When all workers have one, nothing more is taken.
+/// A call that is held back occupies its worker. When all workers are occupied, no input is taken.
 ///
 /// # Cancellation
 /// Ends the wait of a call that is held back at once; it is not made.

@@ -21,10 +21,11 @@ use crate::pipeline::CancelToken;
 /// Limits how many calls are in progress at a time, in total or for each key. A call beyond the limit waits, or is
 /// rejected.
 ///
-/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
-/// another layer. Together they are one stage with one pool; each worker runs the whole nest. The number of workers limits
-/// the calls of one run anyway. A bulkhead limits those of all runs together, those for each key, or a part of a nest:
-/// inside a [`Retry`](crate::Retry) a call that waits for its next attempt takes no place.
+/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a
+/// [`Mapper::fallible`](crate::Mapper::fallible), or another layer. Together they are one stage with one pool; each
+/// worker runs all the layers. The number of workers limits the calls of one run anyway. A bulkhead limits those of all
+/// runs together, those for each key, or a part of a nest: inside a [`Retry`](crate::Retry), a call that waits for its
+/// next attempt does not count.
 ///
 /// ```
 /// use streamz::{AsyncMapper, Bulkhead, CancelToken, Pipeline, Stream};
@@ -39,14 +40,15 @@ use crate::pipeline::CancelToken;
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 ///
-/// For one call of each key at a time, [`AsyncMapper::keyed`](crate::AsyncMapper::keyed) is better: there the items wait, not
-/// the workers. A limit that follows what the service can take is [`AdaptiveConcurrency`](crate::AdaptiveConcurrency).
+/// For one call of each key at a time, [`AsyncMapper::keyed`](crate::AsyncMapper::keyed) is better: there the items
+/// wait, not the workers. For a limit that follows the capacity of the service, use
+/// [`AdaptiveConcurrency`](crate::AdaptiveConcurrency).
 ///
 /// The name and the behaviour are those of resilience4j's bulkhead.
 ///
 /// # One limit
-/// All runs of a bulkhead, and its clones, share its limit, for what they call is the same. [`stats`](Self::stats) counts the calls of
-/// all of them.
+/// All runs of a bulkhead, and its clones, share its limit, because they call the same service. [`stats`](Self::stats)
+/// counts the calls of all of them.
 ///
 /// # Ordering
 /// Same as the pool. Waiting calls are admitted in the order in which they arrived.
@@ -63,8 +65,8 @@ use crate::pipeline::CancelToken;
 /// Ends a wait at once; the call is not made. A cancelled call that is in progress keeps its place until it returns.
 ///
 /// # Memory
-/// Same as the pool, and with a key some 150 bytes for each key that has a call in progress or waiting: at most one for
-/// each worker of all runs.
+/// Same as the pool, and with a key about 150 bytes for each key that has a call in progress or waiting: at most one
+/// for each worker of all runs.
 #[must_use = "a processor does nothing until it is given a stream"]
 #[doc(alias("concurrency_limit", "semaphore", "max_concurrent", "max_in_flight"))]
 pub struct Bulkhead<S: CallStage> {

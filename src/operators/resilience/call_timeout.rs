@@ -16,8 +16,8 @@ use crate::pipeline::CancelToken;
 /// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a
 /// [`Mapper::fallible`](crate::Mapper::fallible), or another layer. Together they are one stage with one pool; each
 /// worker runs all the layers. The limit covers everything inside: the waits of a [`RateLimit`](crate::RateLimit) or a
-/// [`Bulkhead`](crate::Bulkhead), and all attempts of a [`Retry`](crate::Retry) with its pauses. Where only the call
-/// itself is to be limited, its own [`AsyncMapper::with_timeout`](crate::AsyncMapper::with_timeout) does the same.
+/// [`Bulkhead`](crate::Bulkhead), and all attempts of a [`Retry`](crate::Retry) with its pauses. To limit only the call
+/// itself, its own [`AsyncMapper::with_timeout`](crate::AsyncMapper::with_timeout) does the same.
 ///
 /// ```
 /// use std::time::Duration;
@@ -65,7 +65,7 @@ use crate::pipeline::CancelToken;
 /// Same as the pool.
 ///
 /// # Cancellation
-/// As the call that is wrapped. If the stage is cancelled as well, the call counts as cancelled.
+/// As for the wrapped call. If the stage is cancelled as well, the call counts as cancelled.
 ///
 /// # Memory
 /// Same as the pool.

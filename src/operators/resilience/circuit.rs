@@ -58,8 +58,8 @@ impl fmt::Display for CircuitState {
 
 /// Holds the counts of a circuit breaker.
 ///
-/// Requests, successes, failures and slow calls are those in the window over which the rates are taken. While the circuit is
-/// open, they are those that opened it; while it is half-open, those of the probes.
+/// Requests, successes, failures and slow calls are counted in the window over which the rates are evaluated. While the
+/// circuit is open, they are the counts that opened it; while it is half-open, those of the probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CircuitStats {

@@ -16,10 +16,11 @@ use crate::trace::event;
 
 /// Rejects calls for a while after too many have failed, so that the service can recover and callers fail fast.
 ///
-/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible),
-/// a [`Retry`](crate::Retry), or another wrapper. Together they are one stage with one pool; each worker runs the whole nest.
-/// While the circuit is open, items become error items of kind [`CircuitOpen`](crate::ErrorKind::CircuitOpen) at once; they
-/// carry the item, so a [`DeadLetterQueue`](crate::DeadLetterQueue) can put it aside for later.
+/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a
+/// [`Mapper::fallible`](crate::Mapper::fallible), a [`Retry`](crate::Retry), or another wrapper. Together they are one
+/// stage with one pool; each worker runs all the layers. While the circuit is open, items become error items of kind
+/// [`CircuitOpen`](crate::ErrorKind::CircuitOpen) at once; they carry the item, so a
+/// [`DeadLetterQueue`](crate::DeadLetterQueue) can set it aside for later.
 ///
 /// ```
 /// use streamz::{AsyncMapper, CancelToken, CircuitBreaker, ErrorKind, Pipeline, Retry, Stream};
@@ -46,38 +47,38 @@ use crate::trace::event;
 /// | half-open | up to [`half_open_requests`](Self::half_open_requests) are made, as probes; the others are rejected | with the first probe that fails or is slow: open, for the same time again. When all have succeeded: closed, with nothing counted |
 /// | forced | as forced through [`Circuit`] | with [`Circuit::reset`]: closed |
 ///
-/// A probe that has not returned after the recovery time counts as failed, when the next call comes. So choose a recovery
-/// time that is longer than a call can take.
+/// A probe that has not returned after the recovery time counts as failed when the next call arrives. So choose a
+/// recovery time that is longer than any call.
 ///
 /// Results of calls that were begun in an earlier state do not count in this one.
 ///
 /// # What counts
 ///
-/// A failure is an error that [`ignore_if`](Self::ignore_if) does not name, a call that ran into
-/// [its time limit](crate::AsyncMapper::with_timeout), or a panic. Neither a failure nor a success is a call that was
-/// cancelled (also one by a time limit *around* the breaker), an error that is ignored, or one that a breaker or a limit
-/// inside did not let through; such a probe gives its place back.
+/// A failure is an error that [`ignore_if`](Self::ignore_if) does not ignore, a call that exceeded [its time
+/// limit](crate::AsyncMapper::with_timeout), or a panic. Neither a failure nor a success is a call that was cancelled
+/// (also one by a time limit *around* the breaker), an error that is ignored, or one that a breaker or a limit inside
+/// rejected; such a probe gives its place back.
 ///
 /// # One state
 ///
-/// All runs of a breaker, and its clones, share its state, for what they call is the same. [`circuit`](Self::circuit) is
-/// a handle to it.
+/// All runs of a breaker, and its clones, share its state, because they call the same service.
+/// [`circuit`](Self::circuit) is a handle to it.
 ///
 /// # Ordering
 /// Same as the pool. Rejected items keep their place like results.
 ///
 /// # Back-pressure
-/// A refused call takes no time: while the circuit is open, items go through as fast as they are taken. To slow the
+/// A rejected call takes no time: while the circuit is open, items are processed as fast as they arrive. To slow the
 /// source down instead, retry around the breaker, or throttle.
 ///
 /// # Cancellation
-/// As the call that is wrapped.
+/// As for the wrapped call.
 ///
 /// # Memory
 /// Same as the pool, and two bytes for each call of a window of calls.
 ///
 /// # Panics
-/// Hooks are called with no lock held, one at a time, in the order of what they tell. A panic in one is logged. A panic in
+/// Hooks are called without holding a lock, one at a time, in the order of events. A panic in one is logged. A panic in
 /// `ignore_if` is logged, and the error counts.
 #[must_use = "a processor does nothing until it is given a stream"]
 #[doc(alias("breaker", "trip", "circuit breaker", "fail_fast"))]

@@ -12,10 +12,10 @@ use crate::pipeline::CancelToken;
 
 /// Replaces the result of a failed call by another one: a cached value, a default, or the result of another service.
 ///
-/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible),
-/// or another wrapper, such as a [`CircuitBreaker`](crate::CircuitBreaker). Together they are one stage with one pool. The
-/// closure is given the token, the item and what went wrong; it returns the other result, or `None` to let the item fail as
-/// it would have without it.
+/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a
+/// [`Mapper::fallible`](crate::Mapper::fallible), or another wrapper, such as a
+/// [`CircuitBreaker`](crate::CircuitBreaker). Together they are one stage with one pool. The closure is given the
+/// token, the item and the error; it returns the other result, or `None` to let the item fail with that error.
 ///
 /// ```
 /// use streamz::{CircuitBreaker, Fallback, Mapper, Pipeline, Stream};
@@ -35,13 +35,13 @@ use crate::pipeline::CancelToken;
 ///
 /// The report counts the failed calls, in [`failed_calls`](crate::StepReport::failed_calls), with and without another result.
 ///
-/// To handle errors of other stages, too, there is [`Recover`](crate::Recover).
+/// To handle errors of other stages, too, use [`Recover`](crate::Recover).
 ///
 /// # Ordering
 /// Same as the pool.
 ///
 /// # Back-pressure
-/// The closure runs in the place of the call, on the worker, for as long as it takes.
+/// The closure runs in place of the call, on the worker, which it occupies.
 ///
 /// # Cancellation
 /// A call that was cancelled has not failed, and the closure is not called. The closure should stop when its own token

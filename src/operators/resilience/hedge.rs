@@ -29,12 +29,13 @@ use crate::pipeline::stats::Counter;
 /// Makes a slow call a second time, and takes the first result.
 ///
 /// Some calls take far longer than others for unrelated reasons: a busy replica, a lost packet, a garbage collection. A
-/// second try a little later is likely to be faster. If it begins after the time within which 95 % of the calls return,
-/// it costs 5 % more calls and may cut the slowest ones to a fraction.
+/// second try a little later is likely to be faster. If it starts after the time within which 95 % of the calls return,
+/// it costs 5 % more calls and may reduce the slowest ones to a fraction of their time.
 ///
-/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
-/// another wrapper. Together they are one stage with one pool. The calls must be idempotent: the service may carry out both
-/// tries, the one that has lost, too. Items are cloned for each try; put large ones in an `Arc`.
+/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a
+/// [`Mapper::fallible`](crate::Mapper::fallible), or another wrapper. Together they are one stage with one pool. The
+/// calls must be idempotent: the service may carry out both tries, including the one that lost. Items are cloned for
+/// each try; put large ones in an `Arc`.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,11 +69,11 @@ use crate::pipeline::stats::Counter;
 /// item fails with the later error, after two [attempts](crate::StreamError::attempts).
 ///
 /// # Threads
-/// The tries run on threads of the pipeline beside the workers, so that a result is not held up by a try that has lost and does not
-/// look at its token. They are started when needed, used again, and joined with the pipeline; there are at most two for each worker,
-/// those of tries that have lost and not returned included. If a try cannot have one, because of that or of
-/// [`max_threads`](crate::PipelineBuilder::max_threads), the first is made by the worker itself, without a second, and the second is
-/// not made. Outside of a pipeline nothing is hedged.
+/// The tries run on threads of the pipeline beside the workers, so that a losing try that does not check its token
+/// cannot hold up a result. They are started when needed, reused, and joined with the pipeline; there are at most two
+/// for each worker, including those of losing tries that have not returned. If a try cannot get one, because of that or
+/// of [`max_threads`](crate::PipelineBuilder::max_threads), the first is made by the worker itself, without a second,
+/// and the second is not made. Outside of a pipeline nothing is hedged.
 ///
 /// The technique is that of [The Tail at Scale](https://research.google/pubs/the-tail-at-scale/) (Dean and Barroso, 2013), as in
 /// tower's `hedge`.

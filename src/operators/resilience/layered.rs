@@ -13,10 +13,10 @@ use crate::pipeline::CancelToken;
 /// Wraps a call in a layer of your own: to measure or log it, to change its token, to cache, replace or reject its
 /// result.
 ///
-/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
-/// another layer, such as a [`Retry`](crate::Retry). Together they are one stage with one pool; each worker runs the whole
-/// nest. The layer is a closure, or a type that implements [`CallLayer`]. It is given the call that it wraps, the token and
-/// the item, and returns the result.
+/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a
+/// [`Mapper::fallible`](crate::Mapper::fallible), or another layer, such as a [`Retry`](crate::Retry). Together they
+/// are one stage with one pool; each worker runs all the layers. The layer is a closure, or a type that implements
+/// [`CallLayer`]. It is given the call that it wraps, the token and the item, and returns the result.
 ///
 /// ```
 /// use std::sync::mpsc;
@@ -58,11 +58,11 @@ use crate::pipeline::CancelToken;
 /// Same as the pool.
 ///
 /// # Back-pressure
-/// The layer runs on the worker, for as long as it takes. While it waits, the worker makes no other call.
+/// The layer runs on the worker. While it waits, the worker makes no other call.
 ///
 /// # Cancellation
-/// A layer stops as the calls do: through its token. An error that it returns after its token has been cancelled counts as a
-/// [cancelled](CallFailure::Cancelled) call, which is not a failure.
+/// A layer stops like a call: through its token. An error that it returns after its token has been cancelled counts as
+/// a [cancelled](CallFailure::Cancelled) call, which is not a failure.
 ///
 /// # Memory
 /// Same as the pool.

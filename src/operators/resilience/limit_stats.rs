@@ -12,8 +12,8 @@ use crate::pipeline::stats::Counter;
 /// Live statistics of a [`RateLimit`](crate::RateLimit) or a [`Bulkhead`](crate::Bulkhead). Clones show the same
 /// numbers.
 ///
-/// The counts are those of all runs and clones of the layer, as its limit is. Each method reads one of them at the time of the call,
-/// so several are not one snapshot.
+/// The counts cover all runs and clones of the layer, as its limit does. Each method reads one count at the time of the
+/// call, so several of them are not a snapshot.
 ///
 /// A call is admitted at once, or it waits and is then admitted, rejected or cancelled, or it is rejected at once.
 #[derive(Clone, Default)]

@@ -20,10 +20,10 @@ use crate::pipeline::CancelToken;
 /// Limits the rate of calls, in total or for each key, by delaying calls, or by rejecting those that would have to wait
 /// too long.
 ///
-/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a [`Mapper::fallible`](crate::Mapper::fallible), or
-/// another layer. Together they are one stage with one pool; each worker runs the whole nest. *Inside* a
-/// [`Retry`](crate::Retry) each attempt counts, as it does for the service that is called; outside, each item counts once. To
-/// limit the rate of a stream, see [`Throttle`](crate::Throttle).
+/// It wraps a call, not a stream: an [`AsyncMapper`](crate::AsyncMapper), a
+/// [`Mapper::fallible`](crate::Mapper::fallible), or another layer. Together they are one stage with one pool; each
+/// worker runs all the layers. *Inside* a [`Retry`](crate::Retry), each attempt counts, as it does for the service;
+/// outside, each item counts once. To limit the rate of a stream, see [`Throttle`](crate::Throttle).
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,16 +49,17 @@ use crate::pipeline::CancelToken;
 /// assert_eq!(done, [(now, ("ann", 1)), (now, ("bob", 3)), (later, ("ann", 2))]);
 /// ```
 ///
-/// In *any* period `t`, at most `burst + rate * t` calls have their turn. A call that comes too soon waits for its turn on its
-/// worker; the calls of a key have their turns in the order in which they came. After a pause up to `burst` calls follow one
-/// another without delay. The turns keep to the limit exactly. A thread may be woken late, though, by some 0.1 milliseconds
-/// and more on a busy machine, so that a late call and a punctual one are closer to each other than their turns.
+/// In *any* period `t`, at most `burst + rate * t` calls have their turn. A call that arrives too early waits for its
+/// turn on its worker; the calls of a key take turns in the order of their arrival. After a pause, up to `burst` calls
+/// follow one another without delay. The turns keep to the limit exactly. A thread may be woken late, though, by some
+/// 0.1 milliseconds and more on a busy machine, so that a late call and a punctual one are closer to each other than
+/// their turns.
 ///
 /// The technique is the generic cell rate algorithm, as in [`Throttle`](crate::Throttle), with reserved turns.
 ///
 /// # One limit
-/// All runs of a `RateLimit`, and its clones, share its limit, for what they call is the same. [`stats`](Self::stats) counts the
-/// calls of all of them.
+/// All runs of a `RateLimit`, and its clones, share its limit, because they call the same service.
+/// [`stats`](Self::stats) counts the calls of all of them.
 ///
 /// # Ordering
 /// Same as the pool. If the order is kept, the items after a delayed one wait for it, up to the window.
@@ -79,8 +80,8 @@ use crate::pipeline::CancelToken;
 /// the turn is lost.
 ///
 /// # Memory
-/// Same as the pool, and with a key some 100 bytes for each key that has had a call in the last `burst / rate` seconds,
-/// up to `max_keys`: see [`with_key`](Self::with_key).
+/// Same as the pool, and with a key about 100 bytes for each key that has had a call in the last `burst / rate`
+/// seconds, up to `max_keys`: see [`with_key`](Self::with_key).
 #[must_use = "a processor does nothing until it is given a stream"]
 #[doc(alias("rate_limiter", "throttle", "token_bucket", "leaky_bucket", "quota", "governor", "rate limit"))]
 pub struct RateLimit<S: CallStage> {

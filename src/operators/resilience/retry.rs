@@ -73,7 +73,7 @@ use crate::pipeline::stats::Counter;
 /// the calls that may be waiting.
 ///
 /// # Cancellation
-/// Ends a wait at once. A cancelled call is no failure: it is neither tried again nor an error item; see
+/// Ends a wait at once. A cancelled call is not a failure: it is neither retried nor does it become an error item; see
 /// [`AsyncMapper`](crate::AsyncMapper).
 ///
 /// # Memory
@@ -207,9 +207,9 @@ impl<S: CallStage> Retry<S> {
 
     /// Sets the total time for all attempts of one item, pauses included. Defaults to no limit.
     ///
-    /// The limit is passed to the calls as the deadline of their token. An item whose last attempt it cuts short fails with
-    /// kind [`TimedOut`](crate::ErrorKind::TimedOut). If the next pause would not end before the limit, the item fails at
-    /// once, with the error that it has; so it does before a deadline of the pipeline.
+    /// The limit is passed to the calls as the deadline of their token. If it cuts the last attempt short, the item
+    /// fails with kind [`TimedOut`](crate::ErrorKind::TimedOut). If the next pause would not end before the limit, the
+    /// item fails at once, with the error that it has; so it does before a deadline of the pipeline.
     ///
     /// # Panics
     /// If `timeout` is zero.

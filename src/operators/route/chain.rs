@@ -118,11 +118,12 @@ impl<T: Send + 'static> Stream<T> {
     /// late. Streams that stem from a [merge](crate::FanIn#event-time) keep a watermark for each of its inputs.
     ///
     /// # Ordering
-    /// All of this stream, then all of the next. Errors pass in their place.
+    /// All items of this stream, then all of the next. Errors keep their place.
     ///
     /// # Back-pressure
-    /// A stream whose turn has not come fills up, and what feeds it waits. So streams that come from one stage, such as the
-    /// two sides of a [`split`](Self::split), must not be chained: the first never ends while the other waits.
+    /// A stream that waits for its turn fills up, and the stage that feeds it waits. So streams that come from one
+    /// stage, such as the two sides of a [`split`](Self::split), must not be chained: the first never ends while the
+    /// other waits.
     ///
     /// # Cancellation
     /// The output is cut. If one of the streams was cut, the output is cut where that stream was, and the following are

@@ -40,14 +40,14 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Windows of event time and a [`Join`](crate::Join) behind the merge know from which of the streams an item comes, so
 /// each stream has a watermark of its own: streams that are in order lose nothing because another one is faster. The
 /// time of the whole is that of the stream that is furthest behind. A stream that has ended, in whatever way, does not
-/// hold it back, and neither does one that has had nothing for [`with_idle_timeout`](Self::with_idle_timeout). If such
-/// a stream continues, event time waits for it again, but its items for closed windows are late. While no stream holds
-/// it back, event time follows the greatest time seen.
+/// hold it back, and neither does one that has been idle for [`with_idle_timeout`](Self::with_idle_timeout). If such a
+/// stream continues, event time waits for it again, but its items for closed windows are late. While no stream holds it
+/// back, event time follows the greatest time seen.
 ///
-/// This holds through stages that process each item by itself (maps, filters, `flat_map`, buffers, pools, routers, further
-/// merges), for merges of merges, in the groups of a [`GroupBy`](crate::GroupBy), and through
-/// [`Interleave`](crate::Interleave), [`zip`](Stream::zip) and [`chain`](Stream::chain), which say what they tell apart. A pool that
-/// does not keep the order disorders each stream: allow for that in the lateness. One watermark counts for all
+/// This holds through stages that process each item by itself (maps, filters, `flat_map`, buffers, pools, routers,
+/// further merges), for merges of merges, in the groups of a [`GroupBy`](crate::GroupBy), and through
+/// [`Interleave`](crate::Interleave), [`zip`](Stream::zip) and [`chain`](Stream::chain), which document how. A pool
+/// that does not keep the order disorders each stream: allow for that in the lateness. One watermark counts for all
 ///
 /// - behind a batch, also if it is flattened again, because a batch has items of several streams. Put the window before the
 ///   batch, or batch each stream before the merge;
@@ -56,17 +56,17 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// - behind a [`GroupBy`](crate::GroupBy), a [`Join`](crate::Join) or a [`Debounce`](crate::Debounce), for what these emit, and
 ///   behind an operator of your own.
 ///
-/// A filter, or a router, may let nothing of a stream pass. Windows wait for such a stream as long as for an idle one: if nothing of it
-/// has come for the idle timeout, although the merge has passed it on, it no longer holds them back. (An unordered pool between
-/// the filter and the window hides that: put the filter behind the pool.)
+/// A filter or a router may drop all items of a stream. Windows wait for such a stream as long as for an idle one: if
+/// none of its items has arrived for the idle timeout, although the merge has forwarded them, it no longer holds the
+/// windows back. (An unordered pool between the filter and the window hides that: put the filter behind the pool.)
 ///
-/// What the faster streams are ahead lies in open windows: as much as they send until the slowest has come as far, or for
-/// as long as the idle timeout if that sends nothing. With an aggregate it is one state for each window. If the items
+/// The items by which faster streams are ahead are held in open windows, until the slowest stream has caught up, or
+/// until the idle timeout if it is silent. With an aggregate, that is one state for each window. If the items
 /// themselves are too many, slow the faster streams down before the merge, for instance with a
 /// [`Throttle`](crate::Throttle).
 ///
 /// # Back-pressure
-/// While the output is full nothing is read, so all streams wait.
+/// While the output is full, no stream is read, so all wait.
 ///
 /// # Cancellation
 /// The output is cut. If one of the streams was cut, the others are read to their ends, and then the output is cut as

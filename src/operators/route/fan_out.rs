@@ -36,15 +36,15 @@ use crate::stream::Stream;
 /// Each of the streams is in the order of the input.
 ///
 /// # Back-pressure
-/// The slowest reader sets the pace. An item is sent to all before the stage waits for any, so the others can be ahead of
-/// it by what fits into their streams. A stream that has been dropped is left out from then on; when the first has been, errors
-/// go to the next. When all have been, the stage stops.
+/// The slowest reader sets the pace. An item is sent to all before the stage waits for any, so the others can be ahead
+/// of it by what fits into their streams. A stream that has been dropped receives nothing more; if it is the first,
+/// errors go to the next. When all have been dropped, the stage stops.
 ///
 /// # Cancellation
-/// All streams are cut. What was sent and not read is counted as undelivered.
+/// All streams are cut. Items that were sent and not read are counted as undelivered.
 ///
 /// # Memory
-/// Each stream holds up to its [buffer size](Self::with_buffer_size) of clones. Clone what is large into an `Arc` before.
+/// Each stream holds up to its [buffer size](Self::with_buffer_size) of clones. Put large items into an `Arc` first.
 #[must_use = "a processor does nothing until it is given a stream"]
 #[doc(alias("tee", "broadcast", "duplicate", "publish", "scatter", "scatter_gather", "copy"))]
 pub struct FanOut<T> {

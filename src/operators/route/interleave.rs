@@ -46,18 +46,18 @@ use crate::stream::start::{Registered, spawn_driver};
 /// [`FanIn`](crate::FanIn#event-time). So no item of a stream that is in order is late because the times of another one are ahead.
 ///
 /// # Ordering
-/// In turn. An error item passes when it is met, in its stream's turn, and does not use the turn up.
+/// In turn. An error item is forwarded in its stream's turn, and does not use up the turn.
 ///
 /// # Back-pressure
-/// A stream is only read in its turn, so all wait for the one whose turn it is. Streams from one stage, such as those of a
-/// [`fan_out`](Stream::fan_out), can be interleaved if they are about equally long; if one gives nothing, the other fills up and
-/// the stage before waits forever.
+/// A stream is only read in its turn, so all wait for the one whose turn it is. Streams from one stage, such as those
+/// of a [`fan_out`](Stream::fan_out), can be interleaved if they are about equally long; if one is silent, the other
+/// fills up and the stage before them waits forever.
 ///
 /// # Cancellation
 /// The output is cut, as it is where one of the streams was cut.
 ///
 /// # Memory
-/// None of its own.
+/// No additional memory.
 #[must_use = "a processor does nothing until it is given streams"]
 #[doc(alias("round robin", "alternate", "roundrobin"))]
 pub struct Interleave<T> {

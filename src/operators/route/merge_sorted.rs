@@ -34,7 +34,8 @@ use crate::stream::start::{Registered, spawn_driver};
 /// Merges streams that are sorted by a key into one sorted stream.
 ///
 /// `key` returns the key of an item, and is called once for each; keys are compared by `Ord`. For descending order use
-/// [`std::cmp::Reverse`]. The streams may have any length; the output ends when all have ended. If there are none, at once.
+/// [`std::cmp::Reverse`]. The streams may have any length; the output ends when all have ended, and with no streams, at
+/// once.
 ///
 /// The output is always sorted: an item whose key is less than that of the item before it in the same stream becomes an
 /// error item of kind [`Failed`](crate::ErrorKind::Failed) that carries it, with [`NotSorted`] as its source.
@@ -55,11 +56,11 @@ use crate::stream::start::{Registered, spawn_driver};
 /// ```
 ///
 /// # Event time
-/// The output is one stream with one watermark. If the key is the time, nothing of it is late.
+/// The output is one stream with one watermark. If the key is the time, none of its items is late.
 ///
 /// # Ordering
-/// By key; items with equal keys in the order of the streams. An error item passes when it is met, so it stays between the
-/// items of its own stream.
+/// By key; items with equal keys in the order of the streams. An error item is forwarded when it is reached, so it
+/// stays between the items of its own stream.
 ///
 /// # Back-pressure
 /// All streams wait for the one whose next item is not known. Streams that come from one stage, such as those of a
@@ -68,7 +69,7 @@ use crate::stream::start::{Registered, spawn_driver};
 /// [`Report::diagnosis`](crate::Report::diagnosis) then names the stages that wait for one another.
 ///
 /// # Cancellation
-/// The output is cut, as it is where one of the streams was cut: what would come next is not known. The items that are held
+/// The output is cut, as it is where one of the streams was cut: the next item is not known. The items that are held
 /// are dropped and counted as abandoned.
 ///
 /// # Memory

@@ -18,18 +18,18 @@ use crate::stream::Stream;
 
 /// Divides a stream into partitions by a key: items with the same key go to the same partition, in order.
 ///
-/// By default a key's place is its hash modulo the number of partitions. The hash is fixed: a key has the same place in
-/// every run and in every process, as long as its type implements [`Hash`] in the same way. Slices, vectors and arrays of
-/// integers longer than a byte do so only on machines of the same byte order; numbers, strings, bytes and tuples of them on all.
-/// [`with_consistent_hashing`](Self::with_consistent_hashing) keeps most keys in place when the number changes, and
-/// [`with_partitioner`](Self::with_partitioner) takes any other rule.
+/// By default, the partition of a key is its hash modulo the number of partitions. The hash is fixed: a key has the
+/// same partition in every run and in every process, as long as its type implements [`Hash`] in the same way. Slices,
+/// vectors and arrays of integers longer than a byte do so only on machines of the same byte order; numbers, strings,
+/// bytes and tuples of them on all. [`with_consistent_hashing`](Self::with_consistent_hashing) keeps the partition of
+/// most keys when the number changes, and [`with_partitioner`](Self::with_partitioner) accepts any other rule.
 ///
 /// An item on which the key closure or the partitioner panics, or for which the partitioner gives an index that does not
 /// exist, becomes an error item that carries it. Error items go to partition 0.
 ///
 /// The partitions are bounded, so they must be read together: by further stages, or with [`Stream::spawn_for_each`].
 /// One that is not read stops the others when it is full; [`stats`](Self::stats) and the report name it.
-/// [`each`](Self::each) makes one processor of partitioning, processing and merging.
+/// [`each`](Self::each) combines partitioning, processing and merging into one processor.
 ///
 /// ```
 /// use streamz::{Mapper, Partition, Pipeline, Stream};
@@ -47,11 +47,11 @@ use crate::stream::Stream;
 /// ```
 ///
 /// # Ordering
-/// Each partition is in the order of the input. Between partitions there is no order.
+/// Each partition is in the order of the input. Between partitions, no order is kept.
 ///
 /// # Back-pressure
-/// A partition that is full holds up all. One that has been dropped blocks nothing: its items are counted as undeliverable.
-/// If it is partition 0, errors go to the next. When all have been dropped, the stage stops.
+/// A full partition holds up all others. One that has been dropped blocks nothing: its items are counted as
+/// undeliverable. If it is partition 0, errors go to the next. When all have been dropped, the stage stops.
 ///
 /// # Cancellation
 /// All partitions are cut.

@@ -17,11 +17,11 @@ use crate::stream::{BoxProcessor, Processor};
 /// Sends each item to the processor whose route it matches.
 ///
 /// A route has a name, a predicate, and a processor of any kind: a mapper, a batcher, a pool, several in a row, a
-/// [boxed](Processor::boxed) one. All of them make the same type, which may be another than they are given.
+/// [boxed](Processor::boxed) one. All of them have the same output type, which may differ from the input type.
 ///
 /// The routes are tried in the order in which they were added. An item goes to the first that matches, or with
-/// [`all_matches`](Self::all_matches) to each. One that matches none goes to the [default](Self::with_default) route; without
-/// one it is dropped, and counted as unmatched in [`stats`](Self::stats) and in the report.
+/// [`all_matches`](Self::all_matches) to each. An item that matches none goes to the [default](Self::with_default)
+/// route; without one it is dropped, and counted as unmatched in [`stats`](Self::stats) and in the report.
 ///
 /// As a [`Processor`], the router merges the outputs of its routes; [`process_to_routes`](Self::process_to_routes)
 /// returns a stream for each. Error items go only to the default route, or to the first if there is none. If a
@@ -51,13 +51,13 @@ use crate::stream::{BoxProcessor, Processor};
 /// kept.
 ///
 /// # Back-pressure
-/// A route that is full holds up the router, hence all routes; [`stats`](Self::stats) and the report name it. Give routes
-/// of different speed a larger [buffer](Self::with_buffer_size). A route that has ended, because its processor wants no more or
-/// its stream was dropped, blocks nothing: its items are counted as undeliverable. If it is the one of the errors, those
-/// go to the next. When all routes have ended, the router stops.
+/// A full route holds up the router, and so all routes; [`stats`](Self::stats) and the report name it. Give routes of
+/// different speeds a larger [buffer](Self::with_buffer_size). A route that has ended, because its processor takes no
+/// more or its stream was dropped, blocks nothing: its items are counted as undeliverable. If it is the route of the
+/// errors, they go to the next. When all routes have ended, the router stops.
 ///
 /// # Cancellation
-/// All routes are cut, and so is what is merged of them.
+/// All routes are cut, and so is the merged output.
 ///
 /// # Memory
 /// Each route holds up to its [buffer size](Self::with_buffer_size) of items, besides what its processor holds; if

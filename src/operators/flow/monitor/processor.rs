@@ -51,24 +51,23 @@ pub(super) type Timestamp<T> = Arc<dyn Fn(&T) -> SystemTime + Send + Sync>;
 
 /// Forwards everything, and reports throughput, latency and stalls at a fixed interval.
 ///
-/// A report is given to [`on_stats`](Self::on_stats) at each whole multiple of the interval, counted from the start of the
-/// run, whether anything came or not, and also while the consumer stalls: that is when one wants to know. A last one follows
-/// when the run is over, however it ended, before [`join`](crate::Pipeline::join) returns.
+/// A report is given to [`on_stats`](Self::on_stats) at each whole multiple of the interval, counted from the start of
+/// the run, whether or not items arrived, and also while the consumer stalls. A last one follows when the run has
+/// ended, in whatever way, before [`join`](crate::Pipeline::join) returns.
 ///
 /// The closure is called on a thread of its own. During a slow call, items continue to flow, and reports that fall due
 /// are skipped: the next one covers all the time since the last one. A panic in the closure is logged, once, and
 /// otherwise ignored. (A call that never returns keeps the pipeline from finishing.)
 ///
-/// Latency here is the time an item waits for room in the output: back-pressure. It is next to nothing as long as
-/// there is room, and then not even the clock is read. How long items have been on their way altogether is known if they
-/// tell when they began: [`with_timestamp`](Self::with_timestamp). There are no percentiles; give the times to a histogram
-/// of your choice in a [`Tap`](crate::Tap) where they are wanted. What every stage has done is in the
-/// [`report`](crate::Pipeline::report), without a monitor.
+/// Latency here is the time an item waits for room in the output: back-pressure. While there is room, it is zero, and
+/// the clock is not even read. The total age of items is known if they carry a time:
+/// [`with_timestamp`](Self::with_timestamp). There are no percentiles; for these, feed a histogram of your choice in a
+/// [`Tap`](crate::Tap). The counts of every stage are in the [`report`](crate::Pipeline::report), without a monitor.
 ///
-/// Each run has counts and reports of its own.
+/// Each run has its own counts and reports.
 ///
 /// # Ordering
-/// Kept.
+/// The order is kept.
 ///
 /// # Back-pressure
 /// As in any stage.

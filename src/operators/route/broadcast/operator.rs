@@ -58,7 +58,7 @@ use crate::stream::start::{Registered, spawn_loop};
 /// streams have been dropped, the stage stops, and so does everything upstream. So drop the hub when no more subscribers will come.
 ///
 /// # Cancellation
-/// All streams are cut. What was sent and not read is counted as undelivered.
+/// All streams are cut. Items that were sent and not read are counted as undelivered.
 ///
 /// # Memory
 /// Each subscriber's stream holds up to its [buffer size](Self::with_buffer_size), and the stage what it replays. The report
