@@ -123,7 +123,7 @@ pub trait Acker: Send + 'static {
 
 /// Describes an error of a store, and whether to try again.
 ///
-/// It shows as the error it was made of. That one should name the store, the stream and, if there is one, the position.
+/// It is displayed as its reason, which should name the store, the stream and, if there is one, the position.
 pub struct StoreError {
     kind: Kind,
     reason: BoxError,

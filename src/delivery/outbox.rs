@@ -81,9 +81,9 @@ impl<T: Send + 'static> Stream<T> {
     /// Writes the items to a store, in batches, on a thread of its own, and emits the number of records written in each
     /// batch. Stage name: `write`.
     ///
-    /// As [`deliver_to`](Self::deliver_to), but a record that the store [refuses](StoreError::refused) becomes an error item of
-    /// kind [`Failed`](ErrorKind::Failed) that carries the record, and error items of the input pass. So
-    /// [`dead_letters`](Self::dead_letters) behind it splits off all that failed, wherever it did:
+    /// As [`deliver_to`](Self::deliver_to), but a record that the store [refuses](StoreError::refused) becomes an error
+    /// item of kind [`Failed`](ErrorKind::Failed) that carries the record, and error items of the input are forwarded.
+    /// So [`dead_letters`](Self::dead_letters) behind it splits off all failures, wherever they happened:
     ///
     /// ```
     /// use streamz::delivery::{Outbox, StoreError};
@@ -122,7 +122,7 @@ impl<T: Send + 'static> Stream<T> {
     /// acknowledged.
     ///
     /// # Cancellation
-    /// Seen between two calls of the store, and in a pause. What was not written by then is abandoned.
+    /// Seen between two calls of the store, and in a pause. Records that were not written by then are abandoned.
     ///
     /// # Panics
     /// If `max_size` is 0.

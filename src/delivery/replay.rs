@@ -177,7 +177,7 @@ impl<R: Send + 'static> Stream<R> {
     /// [`NotADeadLetter`]; an error item stops `deliver_to`, so remove it first to continue.
     ///
     /// # Ordering
-    /// In the order of the inbox. The records come behind those that are in their topic.
+    /// In the order of the inbox. The records follow those that are in their topic.
     ///
     /// # Errors
     /// As [`deliver`](Self::deliver).

@@ -240,9 +240,9 @@ impl<T: Send + 'static> Stream<T> {
     /// If the inbox cannot make its acker, or [`keep_alive`](DeliveryConfig::keep_alive) is more than a third of the inbox's
     /// lease.
     ///
-    /// When the store fails for a time, it is called again and again with growing
-    /// pauses of 0.1 s to 5 s, and the log says so once. If it fails for good, or a fetch panics, the stream is cut: the
-    /// last error is of kind [`Cancelled`](ErrorKind::Cancelled) with the reason as its source.
+    /// When the store fails for a time, it is called again with growing pauses of 0.1 s to 5 s, and the log says so
+    /// once. If it fails for good, or a fetch panics, the stream is cut: the last error is of kind
+    /// [`Cancelled`](ErrorKind::Cancelled) with the reason as its source.
     ///
     /// # Panics
     /// If a number in `config` is 0, or `cancel` belongs to no pipeline or to one that has finished.

@@ -15,8 +15,8 @@ use crate::stage::erased::ErasedOperator;
 
 /// Erases the type of a stage except for its input and output; made by [`Processor::boxed_stage`].
 ///
-/// A [`BoxProcessor`](crate::BoxProcessor) has threads of its own. A `BoxStage` can share one with others, so a pipeline that
-/// is put together at run time, as from a configuration file, can run its cheap steps on one thread.
+/// A [`BoxProcessor`](crate::BoxProcessor) has threads of its own. A `BoxStage` can share one with others, so a
+/// pipeline that is built at run time, for example from a configuration file, can run its cheap steps on one thread.
 ///
 /// ```
 /// use streamz::{BoxStage, Filter, Mapper, Pipeline, Processor, Stream};
@@ -50,9 +50,9 @@ use crate::stage::erased::ErasedOperator;
 /// Order, errors, back-pressure, cancellation and counts are those of the stage inside. So is the memory bound, and one
 /// allocation for each run is added.
 ///
-/// *Cost.* Boxed steps are called through vtables, each guarded against panics: about 25 ns for each step of an item, where steps
-/// that are fused by type take about 1 ns each. A thread for each step costs about twice as much time of the processors, and a
-/// queue between each two. If some steps always follow each other, fuse them by type and box the whole.
+/// *Cost.* Boxed steps are called through vtables, each guarded against panics: about 25 ns for each step of an item,
+/// where steps that are fused by type take about 1 ns each. A thread for each step costs about twice as much processor
+/// time, and a queue between every two. If some steps always follow each other, fuse them by type and box the whole.
 #[must_use = "a processor does nothing until it is given a stream"]
 #[doc(alias("dyn", "dynamic", "erased", "config"))]
 pub struct BoxStage<In, Out>(Box<dyn Erased<In, Out>>);

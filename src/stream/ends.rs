@@ -35,7 +35,7 @@ impl<T: Send + 'static> Stream<T> {
     /// the first error.
     ///
     /// # Errors
-    /// That first error, or if the stream was cut, the one that says why.
+    /// That first error, or, if the stream was cut, the error of the cut.
     ///
     /// # Panics
     /// If `f` panics; the pipeline winds down.
@@ -47,8 +47,8 @@ impl<T: Send + 'static> Stream<T> {
     /// Collects the items. Stops the pipeline at the first error item.
     ///
     /// # Errors
-    /// The first error item, or if the stream was cut, the error that says why. What was collected before is
-    /// dropped, as one value: if two of its items panic in their `Drop`, the process aborts.
+    /// The first error item, or, if the stream was cut, the error of the cut. What was collected before is dropped, as
+    /// one value: if two of its items panic in their `Drop`, the process aborts.
     #[doc(alias = "try_collect")]
     #[track_caller]
     pub fn collect<B: FromIterator<T>>(self) -> Result<B> {
@@ -58,7 +58,7 @@ impl<T: Send + 'static> Stream<T> {
     /// Folds the items into one value. Stops the pipeline at the first error item.
     ///
     /// # Errors
-    /// The first error item, or if the stream was cut, the error that says why.
+    /// The first error item, or, if the stream was cut, the error of the cut.
     #[track_caller]
     pub fn fold<A>(self, init: A, f: impl FnMut(A, T) -> A) -> Result<A> {
         self.inline().fold(init, f)
@@ -79,7 +79,7 @@ impl<T: Send + 'static> Stream<T> {
     /// ```
     ///
     /// # Errors
-    /// The first error item, or if the stream was cut, the error that says why.
+    /// The first error item, or, if the stream was cut, the error of the cut.
     #[track_caller]
     pub fn reduce(self, f: impl FnMut(T, T) -> T) -> Result<Option<T>> {
         self.inline().reduce(f)
@@ -88,7 +88,7 @@ impl<T: Send + 'static> Stream<T> {
     /// Counts the items. Stops the pipeline at the first error item.
     ///
     /// # Errors
-    /// The first error item, or if the stream was cut, the error that says why.
+    /// The first error item, or, if the stream was cut, the error of the cut.
     #[track_caller]
     pub fn count(self) -> Result<u64> {
         self.inline().count()

@@ -20,10 +20,10 @@ use crate::stage::thread::StageThread;
 /// Runs steps on the thread of their consumer, which saves a hop between threads where the steps would cost less than
 /// the hop.
 ///
-/// A piece begins with a stream ([`Stream::inline`]) or with a source ([`Inline::from_iter`], [`Inline::lines`]). Then come
-/// steps, by the same shorthands as those of a stream, or [`with`](Self::with) any single-threaded stage. It ends in one of
-/// the ends of a stream, which runs all of it on the calling thread; or it is given one thread by
-/// [`spawn`](Self::spawn). Nothing runs before that.
+/// A piece begins with a stream ([`Stream::inline`]) or with a source ([`Inline::from_iter`], [`Inline::lines`]). Then
+/// come steps, by the same shorthands as those of a stream, or [`with`](Self::with) any single-threaded stage. It ends
+/// in a sink, which runs all of it on the calling thread, or in [`spawn`](Self::spawn), which gives it a thread.
+/// Nothing runs before that.
 ///
 /// So the first steps of a pipeline can share the thread of its source, the last ones the thread of its sink, and a
 /// whole pipeline of cheap steps can be one loop:
@@ -52,10 +52,10 @@ use crate::stage::thread::StageThread;
 /// to the caller.
 ///
 /// # Back-pressure
-/// A step may wait through this library. While it blocks in something else (a lock, a socket, another library's channel),
-/// results of earlier items may not have been handed over yet, and upstream stages may not know of the room in the input.
-/// So it must not wait there for what other stages do with either. A source of this piece has the same limit: give one that
-/// blocks a thread of its own.
+/// A step may wait through this library. While it blocks in something else (a lock, a socket, another library's
+/// channel), results of earlier items may not have been handed over yet, and upstream stages may not know about the
+/// room in the input. So it must not wait there for what other stages do with either. A source of this piece has the
+/// same limit: give a source that blocks a thread of its own.
 #[must_use = "nothing runs until the piece is given to an end or a thread"]
 #[doc(alias("fuse_with_source"))]
 pub struct Inline<O, C> {

@@ -48,8 +48,8 @@ impl<T: Send + 'static> Stream<T> {
     /// ```
     ///
     /// # Errors
-    /// The first error item, which also stops the pipeline as in [`try_for_each`](Self::try_for_each), or if the stream was
-    /// cut, the error that says why. An error that comes after `f` has returned is not seen.
+    /// The first error item, which also stops the pipeline as in [`try_for_each`](Self::try_for_each), or, if the
+    /// stream was cut, the error of the cut. Errors that arrive after `f` has returned are not seen.
     ///
     /// # Back-pressure
     /// Items are read as `f` asks for them, in order; see [`for_each`](Self::for_each) for what `f` may wait for.

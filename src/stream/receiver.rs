@@ -34,7 +34,7 @@ impl<T: Send + 'static> Stream<T> {
     /// Turns the stream into a crossbeam channel of the given capacity, for a `select!` with other channels.
     ///
     /// A thread of the pipeline sends the items to the channel. When the channel is disconnected,
-    /// [`StreamReceiver::cut`] returns whether the stream was complete.
+    /// [`StreamReceiver::cut`] tells whether the stream was complete.
     ///
     /// # Cancellation
     /// Dropping the receiver stops the stages that feed it. After a `select!` over it, a quiet source is stopped at its next
@@ -264,11 +264,12 @@ impl Drop for Handle {
 ///
 /// # Dropping it
 ///
-/// When the last clone is dropped, or one is [closed](Self::close), what feeds the stream stops, also while it has no items.
+/// When the last clone is dropped, or one is [closed](Self::close), the stages that feed the stream stop, even while it
+/// has no items.
 ///
-/// A plain [`Receiver`] that was cloned out of it keeps the stream going on its own, and the library cannot see it. So once
-/// the receiver has been dereferenced, dropping it is noticed when the next item comes: call [`close`](Self::close)
-/// if none may come.
+/// A plain [`Receiver`] that was cloned out of it keeps the stream running, and the library cannot see it. So once the
+/// receiver has been dereferenced, dropping it is noticed only at the next item: call [`close`](Self::close) if there
+/// may be none.
 #[must_use = "dropping the receiver stops the stages that feed it"]
 pub struct StreamReceiver<T> {
     // Dropped before the handle.

@@ -20,8 +20,8 @@ impl<T: Send + 'static> Stream<T> {
     /// Runs `end` with the stream on a thread that the pipeline owns, and returns a [`Task`] to wait for the result:
     /// for streams that must be read at the same time.
     ///
-    /// `end` may be any sink, with any steps before it, or a closure that reads the stream by hand. It returns `()` or
-    /// a [`Result`](std::result::Result). An error has the same effect as it would here: a sink cancels the stream's
+    /// `end` may be any sink, with any steps before it, or a closure that reads the stream itself. It returns `()` or a
+    /// [`Result`](std::result::Result). An error has the same effect as it would here: a sink cancels the stream's
     /// [token](Self::token) at the first error item, and any other error that `end` returns does the same, as does a
     /// panic. If the thread cannot be started, the token is cancelled, too, and `end` is not called.
     ///

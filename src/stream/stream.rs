@@ -134,9 +134,10 @@ impl<T: Send + 'static> Stream<T> {
     /// Names what is built next: the stage, sink or [`Inline`](crate::Inline) piece that reads the stream. Its threads, errors
     /// and reports have that name.
     ///
-    /// It takes precedence over the default name of a shorthand and over the name that a processor was configured with. A
-    /// processor that is made of several has it for its first stage. Sources are named by
-    /// [`CancelToken::named`](crate::CancelToken::named). A stage with the name of another is numbered: `load`, `load-2`.
+    /// It takes precedence over the default name of a shorthand and over the name that a processor was configured with.
+    /// A processor of several stages uses it for the first. Sources are named by
+    /// [`CancelToken::named`](crate::CancelToken::named). A stage with the name of another is numbered: `load`,
+    /// `load-2`.
     ///
     /// ```
     /// use streamz::{Pipeline, Stream};

@@ -10,16 +10,16 @@ use crate::stream::{Stream, TryRecvError};
 
 /// Checks the output of a pipeline under test item by item, and reports what arrived instead of what was expected.
 ///
-/// Each call first lets the pipeline do all it can do at the present moment of its [`ManualClock`], then looks at what is
-/// there. None waits, none moves the time unless its name says so, and each panics at the caller's line if things are not
-/// as expected:
+/// Each call first lets the pipeline do all it can do at the present moment of its [`ManualClock`], then checks what
+/// has arrived. No call waits, none moves the time unless its name says so, and each panics at the caller's line if its
+/// expectation is not met:
 ///
 /// ```text
 /// expected the item 3 from stage `batch` at 50ms, but nothing came; the next timer is due in 10ms
 /// ```
 ///
-/// Nothing is taken before it is asked for, so that a test sees back-pressure as a slow consumer would cause it.
-/// A [`Recorder`](crate::testing::Recorder) is a fast one. To drop the sink is to stop reading.
+/// Items are taken only when a call asks for them, so that a test sees back-pressure as a slow consumer would cause it.
+/// A [`Recorder`](crate::testing::Recorder) is a fast consumer. Dropping the sink stops reading.
 ///
 /// ```
 /// use std::time::Duration;
@@ -94,7 +94,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
     /// Expects an item, and returns it.
     ///
     /// # Panics
-    /// If something else comes, or nothing.
+    /// If something else arrives, or nothing.
     #[track_caller]
     pub fn expect_item(&mut self) -> T {
         match self.look() {
@@ -106,7 +106,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
     /// Expects `expected` to be the next item.
     ///
     /// # Panics
-    /// If something else comes, or nothing.
+    /// If something else arrives, or nothing.
     #[track_caller]
     pub fn expect_next<E: fmt::Debug>(&mut self, expected: E)
     where
@@ -121,7 +121,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
     /// Expects these items, one after the other.
     ///
     /// # Panics
-    /// If something else comes, or nothing.
+    /// If something else arrives, or nothing.
     #[track_caller]
     pub fn expect_all<E: fmt::Debug>(&mut self, expected: impl IntoIterator<Item = E>)
     where
@@ -133,7 +133,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
     /// Moves the time by `wait`, and expects `expected` to arrive at exactly that moment, and nothing before.
     ///
     /// # Panics
-    /// If something else comes, or nothing, or it comes too soon. If `wait` is zero.
+    /// If something else arrives, or nothing, or it comes too soon. If `wait` is zero.
     #[track_caller]
     pub fn expect_next_after<E: fmt::Debug>(&mut self, wait: Duration, expected: E)
     where
@@ -164,7 +164,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
     /// Expects an error item, and returns it.
     ///
     /// # Panics
-    /// If something else comes, or nothing. The last word of a stream that was cut is no error item: see
+    /// If something else arrives, or nothing. The last error of a stream that was cut is not an error item: see
     /// [`expect_cut`](Self::expect_cut).
     #[track_caller]
     pub fn expect_error(&mut self) -> StreamError {
@@ -177,7 +177,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
     /// Expects an error item that carries `item`, and returns it with the item still inside.
     ///
     /// # Panics
-    /// If something else comes, or nothing.
+    /// If something else arrives, or nothing.
     #[track_caller]
     pub fn expect_error_with<I: PartialEq + fmt::Debug + 'static>(&mut self, item: I) -> StreamError {
         match self.look() {
@@ -189,7 +189,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
     /// Expects that nothing arrives at the present moment, and that the stream has not ended.
     ///
     /// # Panics
-    /// If anything comes, or the stream has ended.
+    /// If anything arrives, or the stream has ended.
     #[track_caller]
     pub fn expect_nothing(&mut self) {
         match self.look() {
@@ -202,7 +202,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
     /// does not end.
     ///
     /// # Panics
-    /// If anything comes, or the stream ends.
+    /// If anything arrives, or the stream ends.
     #[track_caller]
     pub fn expect_nothing_for(&mut self, wait: Duration) {
         self.expect_nothing();
@@ -213,7 +213,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
     /// Expects the stream to have ended, complete.
     ///
     /// # Panics
-    /// If anything else comes, or nothing, or the stream was cut.
+    /// If anything else arrives, or nothing, or the stream was cut.
     #[track_caller]
     pub fn expect_end(&mut self) {
         match self.look() {
@@ -225,7 +225,7 @@ impl<T: fmt::Debug + Send + 'static> TestSink<T> {
     /// Expects the stream to be cut here, and returns the error of the cut; its source is a [`Cause`](crate::Cause).
     ///
     /// # Panics
-    /// If anything else comes, or nothing, or the stream has ended complete.
+    /// If anything else arrives, or nothing, or the stream has ended complete.
     #[track_caller]
     pub fn expect_cut(&mut self) -> StreamError {
         match self.look() {

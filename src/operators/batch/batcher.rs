@@ -78,7 +78,16 @@ impl Default for BatchConfig {
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 #[must_use = "a processor does nothing until it is given a stream"]
-#[doc(alias("group_within", "chunks_timeout", "buffer_time", "micro_batch", "bufferTimeout", "buffer", "chunk", "bulk"))]
+#[doc(alias(
+    "group_within",
+    "chunks_timeout",
+    "buffer_time",
+    "micro_batch",
+    "bufferTimeout",
+    "buffer",
+    "chunk",
+    "bulk"
+))]
 pub struct Batcher<T> {
     config: BatchConfig,
     limits: Limits<T>,

@@ -14,7 +14,7 @@ use crate::operators::shorthand;
 /// overtake the items before it and so ends their chunk. Time does not: a chunk waits for its last item without limit.
 /// For a limit in time or weight, use a [`Batcher`](crate::Batcher).
 ///
-/// What is said of the [`Batcher`](crate::Batcher) about back-pressure, cancellation and memory holds here as well.
+/// Back-pressure, cancellation and memory are as for a [`Batcher`](crate::Batcher).
 ///
 /// ```
 /// use streamz::{Chunk, Pipeline, Stream};

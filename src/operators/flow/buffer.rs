@@ -15,10 +15,10 @@ use crate::stream::Stream;
 /// It absorbs bursts. When it is full, the stage before it waits; nothing is dropped. To drop items instead, use a
 /// [`DroppingBuffer`](crate::DroppingBuffer) or a [`SlidingBuffer`](crate::SlidingBuffer).
 ///
-/// It is no stage of its own: no thread, no hop. The stream that it is given may hold that many more items, and the report
-/// shows them as queued in the output of the stage before it. Only where the stream is a foreign channel
-/// ([`Stream::from_receiver`]), whose capacity is not ours to change, does a stage called `buffer` take the items out of
-/// the channel and hold up to `n`.
+/// It is not a stage: it needs no thread and no hop. The stream that it is given may hold `n` more items, and the
+/// report shows them as queued in the output of the stage before it. Only where the stream is a foreign channel
+/// ([`Stream::from_receiver`]), whose capacity cannot be changed, a stage named `buffer` takes the items out of the
+/// channel and holds up to `n`.
 ///
 /// # Memory
 /// `n` items, while the consumer is slow.

@@ -8,8 +8,7 @@ impl<T: Send + 'static> Stream<T> {
     /// Folds all items into one value with one of the [`folds`](crate::folds), on the calling thread. Stops the
     /// pipeline at the first error item.
     ///
-    /// To get a value now and then, or one for each stretch of time, use an [`Aggregate`](crate::Aggregate) or a
-    /// window.
+    /// To get a value from time to time, or one for each period, use an [`Aggregate`](crate::Aggregate) or a window.
     ///
     /// # Errors
     /// The first error item, or if the stream was cut, the error that says why.

@@ -28,10 +28,10 @@ const MAX_ITEMS: usize = 1_000_000;
 /// An inner join emits pairs, as `(L, R)`. [`left`](Self::left) and [`outer`](Self::outer) also emit items that find no
 /// partner. There is no right join; swap the streams.
 ///
-/// Each stream has a [watermark](crate::JoinSide::new) of its own, so a stream that is ahead of the other does not make its items
-/// late. A late item becomes an error item of kind [`Late`](crate::ErrorKind::Late) that carries it; its source is
-/// [`TooLate`](crate::TooLate). Whether an item is late depends on its own stream alone, and so which items are emitted does
-/// not depend on how fast the streams are, unless one has an [idle timeout](crate::JoinSide::with_idle_timeout).
+/// Each stream has a [watermark](crate::JoinSide::new) of its own, so a stream that is ahead of the other does not make
+/// its items late. A late item becomes an error item of kind [`Late`](crate::ErrorKind::Late) that carries it; its
+/// source is [`TooLate`](crate::TooLate). Whether an item is late depends only on its own stream, so the emitted items
+/// do not depend on how fast the streams are, unless one has an [idle timeout](crate::JoinSide::with_idle_timeout).
 ///
 /// An item counts as delivered when it is in a pair or is emitted without a partner, else as filtered. Items are cloned, once
 /// for each pair: put large ones into an `Arc`. If a clone panics, an error item of kind
@@ -81,15 +81,15 @@ const MAX_ITEMS: usize = 1_000_000;
 /// could have come, or at the end of that stream. Error items are forwarded at once.
 ///
 /// # Back-pressure
-/// While the output is full no input is taken. The stream whose watermark is behind is read first. The other one waits
+/// While the output is full, no input is taken. The stream whose watermark is behind is read first. The other one waits
 /// if it has [`max_items`](Self::with_max_items) items in the state. So two branches of one stream can be joined,
 /// unless one of them emits nothing for longer than that: then the branch that is ahead fills up, and the pipeline
 /// stalls until the other one continues. [`Report::diagnosis`](crate::Report::diagnosis) then names the stages that
 /// wait for one another. An [idle timeout](crate::JoinSide::with_idle_timeout) for the branch that is silent avoids it.
 ///
 /// # Cancellation
-/// The output is cut, and the items in the state are dropped and counted as abandoned. So it is as soon as one of the streams
-/// was cut: an item cannot be said to have no partner after that.
+/// The output is cut, and the items in the state are dropped and counted as abandoned. The same happens as soon as one
+/// of the streams is cut: after that, no item can be known to have no partner.
 ///
 /// # Memory
 /// The items of each stream that are not older than the watermark of the other less `within`, at most
@@ -166,10 +166,10 @@ impl<A, B, M> Join<A, B, M> {
 
     /// Sets how many items of each stream may be held in the state. Defaults to 1,000,000. `usize::MAX` means no limit.
     ///
-    /// A stream that has that many, and so is far ahead of the other one, is not read until the other one has caught up. Only
-    /// if both have that many is there no one to wait for. Then the oldest item of the stream that is behind leaves the state,
-    /// for each item that enters it: as an error item of kind [`Failed`](crate::ErrorKind::Failed) that carries it, with
-    /// [`TooManyHeld`](crate::TooManyHeld) as its source, whether it has found a partner or not.
+    /// A stream that has that many, and so is far ahead of the other one, is not read until the other one has caught
+    /// up. If both have that many, waiting would not help. Then the oldest item of the stream that is behind leaves the
+    /// state for each item that enters it: as an error item of kind [`Failed`](crate::ErrorKind::Failed) that carries
+    /// it, with [`TooManyHeld`](crate::TooManyHeld) as its source, whether it has found a partner or not.
     ///
     /// # Panics
     /// If `max_items` is 0.

@@ -42,10 +42,11 @@ where
 {
     /// Reads the key of an item with `key`, and the time at which it happened with `time`.
     ///
-    /// The items of this stream may come out of order, by up to `allowed_lateness`. The *watermark* of the stream is the
-    /// greatest time seen in it less `allowed_lateness`. An item that is older than the watermark is *late*. With a lateness
-    /// of zero, the stream must be sorted by time. In a stream that was [merged](crate::FanIn#event-time) from others, each of them has a
-    /// watermark of its own, and the watermark of the stream is the least of these; so the lateness need not cover how far they are apart.
+    /// The items of this stream may arrive out of order, by up to `allowed_lateness`. The *watermark* of the stream is
+    /// the greatest time seen in it less `allowed_lateness`. An item that is older than the watermark is *late*. With a
+    /// lateness of zero, the stream must be sorted by time. In a stream that was [merged](crate::FanIn#event-time) from
+    /// others, each of them has a watermark of its own, and the watermark of the stream is the least of these; so the
+    /// lateness need not cover the distance between them.
     ///
     /// An item on which `key`, its `Hash` or `Eq`, or `time` panics becomes an error item that carries it. So does one
     /// whose time is more than 30,000 years off.
@@ -68,7 +69,8 @@ impl<T, K, F, G> JoinSide<T, K, F, G> {
         /// is older than the watermark of the other stream. If both streams are silent, time has come to the greater of their
         /// watermarks.
         ///
-        /// While the output is full no input is taken, and the timeout does not run; it starts again when there is room.
+        /// While the output is full, no input is taken, and the timeout does not run; it starts again when there is
+        /// room.
     }
 }
 

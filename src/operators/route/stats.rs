@@ -9,7 +9,7 @@ use super::counts::{Runs, Sum, WaySum, share};
 /// Live statistics of a [`Router`](crate::Router) or [`Switch`](crate::Switch), of one run or of all. Clones show the
 /// same numbers.
 ///
-/// Counts are brought up to date with every chunk that is handed over, and before the router waits.
+/// Counts are updated with every chunk that is handed over, and before the router waits.
 #[derive(Clone)]
 pub struct RouteStats {
     names: Arc<[Arc<str>]>,

@@ -171,7 +171,7 @@ impl<T: Send + 'static> Stream<T> {
     ///
     /// # Ordering
     /// Kept. The streams are read in turn, an item of each; the error items that arrive before it are forwarded alone.
-    /// An error in place of an item moves the partners of all that follow: where that matters, pair the items before
+    /// An error in place of an item shifts the partners of all that follow: where that matters, pair the items before
     /// they can fail.
     ///
     /// # Event time
@@ -179,12 +179,12 @@ impl<T: Send + 'static> Stream<T> {
     /// inputs. If both do, the inputs of this one count: take the time of a pair from its first item.
     ///
     /// # Back-pressure
-    /// The faster stream waits for the slower one. Streams from one stage, such as those of a [`fan_out`](Self::fan_out), can
-    /// be zipped if each of them has one item for each item of the other; if a filter thins one out, the other fills up and
-    /// the stage before waits forever.
+    /// The faster stream waits for the slower one. Streams from one stage, such as those of a
+    /// [`fan_out`](Self::fan_out), can be zipped if each of them has one item for each item of the other; if a filter
+    /// thins out one of them, the other fills up and the stage before them waits forever.
     ///
     /// # Memory
-    /// One item is held while its partner is waited for.
+    /// One item is held while it waits for its partner.
     ///
     /// # Cancellation
     /// The output is cut, as it is where one of the streams was cut.

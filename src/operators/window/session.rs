@@ -27,15 +27,15 @@ const GAP: Duration = Duration::from_secs(30 * 60);
 /// The time of an item is that of its arrival, unless [`with_event_time`](Self::with_event_time) is set. With event
 /// time, a key may have several open sessions, and an item that arrives out of order may join two of them.
 ///
-/// An item counts as delivered when its session is sent.
+/// An item counts as delivered when its session is emitted.
 ///
 /// # Ordering
-/// Sessions come in the order of their ends; those that end together in the order in which their keys came up. The items
-/// in a session come in the order of their times. Error items pass at once: one that comes after an item goes before the
-/// session of that item. They end no session and do not keep one alive.
+/// Sessions come in the order of their ends; those that end together, in the order in which their keys first appeared.
+/// The items in a session come in the order of their times. Error items are forwarded at once: one that arrives after
+/// an item precedes the session of that item. They neither end a session nor keep one open.
 ///
 /// # Back-pressure
-/// While the output is full no input is taken, and a session whose time has come waits for room.
+/// While the output is full, no input is taken, and a session that is due waits for room.
 ///
 /// # Cancellation
 /// The items of open sessions are dropped, and counted as abandoned.
@@ -112,8 +112,8 @@ impl<T, K, S, C> SessionWindow<T, K, S, C> {
 impl<T, K, S> SessionWindow<T, K, S, Items> {
     /// Keeps a state for each session instead of its items, and emits [`AggregateWindow`](crate::AggregateWindow)s.
     ///
-    /// `init` makes the state of a session, `fold` changes it for each item, in the order in which they come, and `merge`
-    /// adds to a state that of a later session, when an item out of order joins the two; only event time needs it. The
+    /// `init` makes the state of a session, `fold` changes it for each item, in the order of arrival, and `merge` adds
+    /// to a state that of a later session, when an item out of order joins the two; only event time needs it. The
     /// result is the state. There are ready-made [`folds`](crate::folds) for [`aggregate_by`](Self::aggregate_by).
     ///
     /// If `fold` panics, the item becomes an error item that carries it, and the state stays as it was left: change it

@@ -50,7 +50,7 @@ use crate::operators::shorthand;
 /// times. Error items pass at once: one that comes after an item goes before the windows of that item. They close no window.
 ///
 /// # Back-pressure
-/// While the output is full no input is taken, and windows whose time has come wait for room.
+/// While the output is full, no input is taken, and windows whose time has come wait for room.
 ///
 /// # Cancellation
 /// The items of open windows are dropped, and counted as abandoned.
@@ -125,10 +125,10 @@ impl<T, K, S, C> SlidingWindow<T, K, S, C> {
 impl<T, K, S> SlidingWindow<T, K, S, Items> {
     /// Keeps the states of a fold instead of items, and emits [`AggregateWindow`](crate::AggregateWindow)s.
     ///
-    /// `init` makes the state of a slice of time, `fold` changes it for each item, in the order in which they come, and
-    /// `merge` adds to a state that of a later slice, as if its items had been folded one by one. The result is the state.
-    /// For something that cannot be merged, take the windows of items and fold each with a
-    /// [`Mapper`](crate::Mapper). There are ready-made [`folds`](crate::folds) for [`aggregate_by`](Self::aggregate_by).
+    /// `init` makes the state of a slice of time, `fold` changes it for each item, in the order of arrival, and `merge`
+    /// adds to a state that of a later slice, as if its items had been folded one by one. The result is the state. For
+    /// something that cannot be merged, take the windows of items and fold each with a [`Mapper`](crate::Mapper). There
+    /// are ready-made [`folds`](crate::folds) for [`aggregate_by`](Self::aggregate_by).
     ///
     /// If `fold` panics, the item becomes an error item that carries it, and the state stays as it was left: change it
     /// last. If `merge` panics, the window becomes an error item, and the items that it was the last one for count as

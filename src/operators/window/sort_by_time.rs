@@ -125,9 +125,9 @@ impl<T, F> SortByTime<T, F> {
     }
 
     time_options! {
-        /// Emits all that is held when no item has come for `idle_timeout`, by the pipeline's clock. Defaults to never, as
-        /// does `Duration::MAX`: then the last items of a stream that pauses wait for the next ones. While the output is
-        /// full no input is taken, and the timeout does not run; it starts again when there is room.
+        /// Emits all that is held when no item has come for `idle_timeout`, by the pipeline's clock. Defaults to never,
+        /// as does `Duration::MAX`: then the last items of a stream that pauses wait for the next ones. While the
+        /// output is full, no input is taken, and the timeout does not run; it starts again when there is room.
     }
 }
 

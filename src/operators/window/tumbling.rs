@@ -30,15 +30,15 @@ use crate::operators::shorthand;
 /// [`SessionWindow`](crate::SessionWindow), which end after a gap without items, and [`Aggregate`](crate::Aggregate),
 /// which counts.
 ///
-/// An item counts as delivered when its window is sent.
+/// An item counts as delivered when its window is emitted.
 ///
 /// # Ordering
-/// Windows come in the order of their ends, the items in a window in the order of their times.
-/// Error items pass at once: one that comes after an item goes before the window of that item. They close no window.
+/// Windows come in the order of their ends, the items in a window in the order of their times. Error items are
+/// forwarded at once: one that arrives after an item precedes the window of that item. They do not close windows.
 ///
 /// # Back-pressure
-/// While the output is full no input is taken, and a window whose time has come waits for room. With the time of arrival,
-/// what has waited before this stage counts from when it comes in.
+/// While the output is full, no input is taken, and a window that is due waits for room. With the time of arrival,
+/// items that have waited before this stage count from the moment they enter it.
 ///
 /// # Cancellation
 /// The items of open windows are dropped, and counted as abandoned.
@@ -101,9 +101,9 @@ impl<T> TumblingWindow<T> {
 impl<T, K, S> TumblingWindow<T, K, S, Items> {
     /// Keeps a state for each window instead of its items, and emits [`AggregateWindow`](crate::AggregateWindow)s.
     ///
-    /// `init` makes the state of a window, `fold` changes it for each item, in the order in which they come, and the
-    /// result is the state. If `fold` panics, the item becomes an error item that carries it, and the state stays as it
-    /// was left: change it last. There are ready-made [`folds`](crate::folds) for [`aggregate_by`](Self::aggregate_by).
+    /// `init` makes the state of a window, `fold` changes it for each item, in the order of arrival, and the result is
+    /// the state. If `fold` panics, the item becomes an error item that carries it, and the state stays as it was left:
+    /// change it last. There are ready-made [`folds`](crate::folds) for [`aggregate_by`](Self::aggregate_by).
     ///
     /// ```
     /// use std::time::Duration;

@@ -63,10 +63,10 @@ const MAX_KEYS: usize = 1_000_000;
 /// Groups items of type `T` into windows; its aliases are [`TumblingWindow`](crate::TumblingWindow),
 /// [`SlidingWindow`](crate::SlidingWindow) and [`SessionWindow`](crate::SessionWindow).
 ///
-/// - `H`, the [`Shape`], says how windows lie in time: [`Tumbling`], [`Sliding`] or [`Session`].
-/// - `K`, the [`Keying`], says whether each key has windows of its own: [`NoKey`] or [`ByKey`].
-/// - `S`, the [`TimeSource`], says what the time of an item is: [`ArrivalTime`] or [`EventTime`].
-/// - `C`, the [`Content`], says what a window holds: [`Items`], or the state of a fold, [`Folded`].
+/// - `H`, the [`Shape`], selects how windows lie in time: [`Tumbling`], [`Sliding`] or [`Session`].
+/// - `K`, the [`Keying`], selects whether each key has windows of its own: [`NoKey`] or [`ByKey`].
+/// - `S`, the [`TimeSource`], selects what the time of an item is: [`ArrivalTime`] or [`EventTime`].
+/// - `C`, the [`Content`], selects what a window holds: [`Items`], or the state of a fold, [`Folded`].
 #[must_use = "a processor does nothing until it is given a stream"]
 pub struct Windows<H, T, K, S, C> {
     pub(super) shape: H,
@@ -153,10 +153,10 @@ impl<H, T, L, F, S, C> Windows<H, T, ByKey<L, F>, S, C> {
 impl<H, T, K, C> Windows<H, T, K, ArrivalTime, C> {
     /// Takes the time of each item from `time` instead of from the clock: when it happened, not when it arrived.
     ///
-    /// Items may come out of order, by up to `allowed_lateness`. This has no default, because only you can know it. The
-    /// *watermark* is the greatest time seen so far less `allowed_lateness`; a window is emitted as soon as the
+    /// Items may come out of order, by up to `allowed_lateness`. This has no default, because it depends on your data.
+    /// The *watermark* is the greatest time seen so far less `allowed_lateness`; a window is emitted as soon as the
     /// watermark has reached its end. So the output is the same as if the items had been sorted by time first. With a
-    /// lateness of zero, the items must come in order.
+    /// lateness of zero, the items must arrive in order.
     ///
     /// If the items come from several streams that were merged, each of them has a watermark of its own, and that of
     /// the slowest counts: see [`FanIn`](crate::FanIn#event-time). So the streams may be arbitrarily far apart.
@@ -191,10 +191,10 @@ impl<H, T, K, F, C> Windows<H, T, K, EventTime<F>, C> {
     /// Closes all open windows when no item has come for `idle_timeout`, by the pipeline's clock. Defaults to never, as
     /// does `Duration::MAX`: then the last windows are emitted when a later item comes, or at the end of the input.
     ///
-    /// Only accepted items count; one that is late or fails does not delay the closing. While the output
-    /// is full no input is taken, and the timeout does not run; it starts again when there is room. What is
-    /// accepted as not too late stays the same: an item that comes after the silence and belongs to a window
-    /// that was closed makes another one with the same bounds.
+    /// Only accepted items count; one that is late or fails does not delay the closing. While the output is full, no
+    /// input is taken, and the timeout does not run; it starts again when there is room. What is accepted as not too
+    /// late stays the same: an item that comes after the silence and belongs to a window that was closed makes another
+    /// one with the same bounds.
     ///
     /// # Panics
     /// If `idle_timeout` is zero.
@@ -224,7 +224,7 @@ impl<H, T, K, F, C> Windows<H, T, K, EventTime<F>, C> {
     ///
     /// A refused item becomes an error item as for [`with_max_ahead`](Self::with_max_ahead).
     ///
-    /// This looks at the data alone, so it also works in a replay. It has two limits. The first item is always
+    /// This depends only on the data, so it also works in a replay. It has two limits. The first item is always
     /// accepted; if its time is wrong, those that follow are late. And a real gap in the data that is longer than
     /// `max_jump` cannot be told from a wrong time: everything after the gap is refused. Choose a `max_jump` that is
     /// longer than any gap that you expect.

@@ -64,7 +64,7 @@ impl Directory {
 
     /// Also finds the files in subfolders, each at the place of its name. Defaults to ignoring subfolders.
     ///
-    /// Each folder is visited once, so that symbolic links that lead back to one do no harm.
+    /// Each folder is visited once, so symbolic links that lead back to a folder cause no loop.
     pub fn recursive(mut self) -> Self {
         self.recursive = true;
         self
@@ -79,9 +79,9 @@ impl Directory {
 
     /// Keeps looking for new files, pausing for `interval` after each walk. Defaults to looking once.
     ///
-    /// A file is known by its path; one that was removed and has come back is a new one. The files of a folder that could not be read
-    /// for a time are not. A file is found as soon as it is there: write to a file under another name, or elsewhere, and rename it
-    /// when it is complete.
+    /// A file is known by its path; one that was removed and has come back is a new one. The files of a folder that
+    /// could not be read for a time are not. A file is found as soon as it exists: write it under another name, or
+    /// elsewhere, and rename it when it is complete.
     ///
     /// # Panics
     /// If `interval` is zero.
@@ -313,15 +313,15 @@ impl Feed for Paths {
 impl Stream<PathBuf> {
     /// Emits the paths of the files in a folder, on a thread of its own.
     ///
-    /// Takes the path of a folder, or a [`Directory`] with options of its own. Files are what leads to regular files, also through
-    /// symbolic links. The folder is read when the source starts, and each folder within when its turn comes.
+    /// Takes the path of a folder, or a [`Directory`] with more options. Regular files are found, also through symbolic
+    /// links. The folder is read when the source starts, and each subfolder when its turn comes.
     ///
     /// To read several files at a time, read them in a pool: `.async_map(n, ..)` has at most `n` open, and keeps the order.
     /// For their lines, one file after the other, see [`file_lines`](Stream::file_lines).
     ///
     /// # Ordering
-    /// By name, byte by byte; a folder within has its place by its name. New files of a [watched](Directory::watch) folder come in that
-    /// order with each look.
+    /// By name, byte by byte; a subfolder has the place of its name. New files of a [watched](Directory::watch) folder
+    /// follow in that order with each walk.
     ///
     /// # Errors
     /// A file or folder that cannot be read, or has vanished, becomes an error item of kind
@@ -332,8 +332,8 @@ impl Stream<PathBuf> {
     /// Stops between two files, and ends a wait at once. So does a drain.
     ///
     /// # Memory
-    /// The paths in the folder that is looked at and in those around it; if it is watched or recursive, also those of all folders,
-    /// and if it is watched of all files.
+    /// The paths in the current folder and in its parents; if it is watched or recursive, also those of all folders,
+    /// and if it is watched, those of all files.
     ///
     /// # Panics
     /// If `cancel` belongs to no pipeline, or to one that has finished.

@@ -241,9 +241,9 @@ impl Feed for Reading {
 impl Stream<FileLine> {
     /// Reads the lines of files, one file after the other, on a thread of its own. Each line knows its file and its number.
     ///
-    /// Takes the path of a file, a [`Directory`], or [`Files`] with options of its own. A file is read to its present end; for
-    /// one that grows, see [`follow`](Stream::follow). At most one file is open. To read several at a time, read them in a pool: see
-    /// [`Stream::directory`].
+    /// Takes the path of a file, a [`Directory`], or [`Files`] with more options. A file is read to its present end;
+    /// for one that grows, see [`follow`](Stream::follow). At most one file is open. To read several at a time, read
+    /// them in a pool: see [`Stream::directory`].
     ///
     /// # Errors
     /// Error items are of kind [`Failed`](ErrorKind::Failed) and have a [`FileError`] as their source, which names the file:

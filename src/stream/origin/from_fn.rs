@@ -71,8 +71,8 @@ impl<T: Send + 'static> Stream<T> {
     /// Emits the items that `f` returns, one for each call, on a thread of its own, until it returns `None` or an
     /// error.
     ///
-    /// The state is the closure's. It is given the token of the pipeline, so that it can wait through
-    /// [`CancelToken::sleep`], and see that no more is wanted where it waits for something else.
+    /// The closure keeps its own state. It is given the token of the pipeline, with which it can wait through
+    /// [`CancelToken::sleep`], and notice a cancellation where it waits for something else.
     ///
     /// ```
     /// use streamz::{CancelToken, Pipeline, Stream};
@@ -94,8 +94,8 @@ impl<T: Send + 'static> Stream<T> {
     /// # Ok::<(), streamz::StreamError>(())
     /// ```
     ///
-    /// For a closure that neither fails nor waits there is [`from_iter`](Stream::from_iter) with [`std::iter::from_fn`], which is
-    /// faster. For one that is to survive its errors, [`restarting`](Stream::restarting).
+    /// For a closure that neither fails nor waits, use [`from_iter`](Stream::from_iter) with [`std::iter::from_fn`],
+    /// which is faster. To survive its errors, use [`restarting`](Stream::restarting).
     ///
     /// # Back-pressure
     /// `f` is called only when there is room for what it returns. With a capacity of 0, that is only while the consumer
@@ -107,8 +107,8 @@ impl<T: Send + 'static> Stream<T> {
     /// [`lift`](Stream::lift) the stream.
     ///
     /// # Cancellation
-    /// Stops between two calls, and so does a drain. A call in progress ends when it returns; an error that it returns after a
-    /// cancellation is not told.
+    /// Stops between two calls, and so does a drain. A call in progress ends when it returns; an error that it returns
+    /// after a cancellation is not reported.
     ///
     /// # Memory
     /// Holds no items.

@@ -72,8 +72,8 @@ impl Interval {
     /// Sets how many ticks may wait for a slow consumer. Defaults to 1; with 0, a tick is emitted only while the
     /// consumer is waiting for one, so that it never receives a stale one.
     ///
-    /// The capacity of the pipeline does not apply: ticks that wait are stale. A stage behind the interval has an output of
-    /// its own, in which the results of ticks wait.
+    /// The capacity of the pipeline does not apply: ticks that wait are stale. A stage behind the interval has its own
+    /// output, in which the results of ticks wait.
     pub fn with_capacity(mut self, ticks: usize) -> Self {
         self.capacity = ticks;
         self

@@ -165,20 +165,20 @@ impl<R: BufRead, T: FromLine> Feed for Lines<R, T> {
 impl Stream<String> {
     /// Reads the lines of a reader as text, on a thread of its own.
     ///
-    /// Takes any [`BufRead`], or a [`LineReader`] with options of its own, which also says what a line is. A line of more
-    /// than 1 MiB, or of more than the `LineReader` allows, becomes an error item of kind
-    /// [`Failed`](ErrorKind::Failed) with [`LineError::TooLong`] as its source and the beginning of the line as its item,
-    /// a `Vec<u8>`; the rest of the line is skipped. A line that is not UTF-8 becomes an error item with
-    /// [`LineError::NotUtf8`] and all its bytes. Reading continues after both.
+    /// Takes any [`BufRead`], or a [`LineReader`] with more options, which also defines what a line is. A line of more
+    /// than 1 MiB, or of more than the `LineReader` allows, becomes an error item of kind [`Failed`](ErrorKind::Failed)
+    /// with [`LineError::TooLong`] as its source and the beginning of the line as its item, a `Vec<u8>`; the rest of
+    /// the line is skipped. A line that is not UTF-8 becomes an error item with [`LineError::NotUtf8`] and all its
+    /// bytes. Reading continues after both.
     ///
     /// Lines that have been read are handed over before the reader is asked for more. The reader is not read again after
     /// its end.
     ///
     /// # Errors
-    /// An error of the reader other than [`Interrupted`](io::ErrorKind::Interrupted), or a panic, cuts the stream: the last
-    /// error is of kind [`Cancelled`](ErrorKind::Cancelled) and has the [`io::Error`] or the [`PanicMessage`] as its source.
-    /// That includes [`WouldBlock`](io::ErrorKind::WouldBlock): the reader must block. Use
-    /// [`LineReader::with_read_errors`] for a reader whose errors are to be survived.
+    /// An error of the reader other than [`Interrupted`](io::ErrorKind::Interrupted), or a panic, cuts the stream: the
+    /// last error is of kind [`Cancelled`](ErrorKind::Cancelled) and has the [`io::Error`] or the [`PanicMessage`] as
+    /// its source. That includes [`WouldBlock`](io::ErrorKind::WouldBlock): the reader must block. Use
+    /// [`LineReader::with_read_errors`] to survive errors of the reader.
     ///
     /// # Cancellation
     /// Stops between two reads, also within a line. A drain takes effect when the line has been read. A read that blocks in

@@ -21,8 +21,8 @@ use crate::trace::event;
 
 /// Sets how [`Stream::restarting`] builds a source, and when it rebuilds it.
 ///
-/// A closure makes the source: anything that can be iterated over and gives results, such as the lines of a connection. When that
-/// gives an error, or cannot be made, it is dropped, and made again after a pause.
+/// A closure builds the source: anything that can be iterated over and yields results, such as the lines of a
+/// connection. When the source yields an error, or cannot be built, it is dropped, and rebuilt after a pause.
 ///
 /// ```
 /// use std::time::Duration;
@@ -90,9 +90,9 @@ impl RestartAttempt {
 impl<F> Restart<F> {
     /// Builds the source with `factory`, which is called on the thread of the source, for the first time and after each failure.
     ///
-    /// What has been sent is not remembered: `factory` continues where the last source ended, by the
-    /// [number of items sent](RestartAttempt::sent) or by a position of your own, which the source may store before it returns
-    /// an item. One that always begins at the beginning is made to continue by [`skip_sent`](Self::skip_sent).
+    /// Sent items are not remembered: `factory` continues where the last source ended, by the [number of items
+    /// sent](RestartAttempt::sent) or by a position of your own, which the source may store before it returns an item.
+    /// A source that always starts from the beginning continues with [`skip_sent`](Self::skip_sent).
     pub fn new<I, T, E, O>(factory: F) -> Self
     where
         F: FnMut(&RestartAttempt) -> Result<I, O> + Send + 'static,
@@ -402,17 +402,17 @@ impl<T: Send + 'static> Stream<T> {
     /// Emits the items of a source that is rebuilt after a pause when it fails, on a thread of its own. See
     /// [`Restart`].
     ///
-    /// An error that the source gives, an error or a panic of the closure that builds it, and a panic of the source are failures.
-    /// They are logged, the first one of each row, and counted as [`failed_calls`](crate::StepReport::failed_calls) in the report;
-    /// none of them is an error item. A source that ends is complete, and so is the stream: let it give an error if an end is
-    /// a failure. Errors that concern single items belong in the items: give `Ok(Err(error))`, and
-    /// [`lift`](Stream::lift) the stream.
+    /// An error that the source yields, an error or a panic of the closure that builds it, and a panic of the source
+    /// are failures. They are logged, the first one of each row, and counted as
+    /// [`failed_calls`](crate::StepReport::failed_calls) in the report; none of them is an error item. A source that
+    /// ends is complete, and so is the stream: let it yield an error if its end is a failure. Errors that concern
+    /// single items belong in the items: yield `Ok(Err(error))`, and [`lift`](Stream::lift) the stream.
     ///
     /// This is what `RestartSource.onFailuresWithBackoff` does in Akka, except that the pauses start over with the
     /// first item, not after a time. A source that fails right after each first item is therefore restarted endlessly.
     ///
     /// # Ordering
-    /// Items come in the order in which the sources give them.
+    /// Items are emitted in the order in which the sources yield them.
     ///
     /// # Back-pressure
     /// The source is asked for one item ahead of a full output at most.
@@ -422,8 +422,8 @@ impl<T: Send + 'static> Stream<T> {
     /// [`Cancelled`](crate::ErrorKind::Cancelled) and has the last failure as its source.
     ///
     /// # Cancellation
-    /// Ends a pause at once, and so does a drain. A source that blocks is not interrupted, unless it looks at the
-    /// [token](RestartAttempt::token) it is given.
+    /// Ends a pause at once, and so does a drain. A source that blocks is not interrupted, unless it checks the
+    /// [token](RestartAttempt::token) that it is given.
     ///
     /// # Memory
     /// Holds no items.

@@ -26,7 +26,7 @@ use crate::stream::start::{Registered, output_of};
 
 /// Creates streams for the subscribers of a [`Broadcast`](crate::Broadcast). Clones share the same hub.
 ///
-/// As long as there is a hub, subscribers may come, so the stage does not stop when the last one has left.
+/// As long as there is a hub, subscribers may join, so the stage does not stop when the last one has left.
 #[must_use = "when all hubs and all streams of subscribers have been dropped, the stage stops"]
 pub struct Hub<T> {
     handle: Arc<Handle<T>>,
@@ -164,8 +164,8 @@ impl<T: Clone + Send + 'static> Hub<T> {
     /// Returns a stream for a new subscriber: the replayed items, if any, then every item that the stage takes from now
     /// on.
     ///
-    /// It may be called on any thread, and never waits for an item or for room. After the end of the input, the stream has what
-    /// is replayed, and ends as the others have.
+    /// It may be called on any thread, and never waits for an item or for room. After the end of the input, the stream
+    /// yields the replayed items, and ends as the others have.
     pub fn subscribe(&self) -> Stream<T> {
         let shared = &*self.handle.0;
         let Settings { buffer, replay, slow, .. } = shared.settings;

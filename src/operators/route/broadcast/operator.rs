@@ -12,12 +12,14 @@ use crate::stream::start::{Registered, spawn_loop};
 
 /// Sends every item to all subscribers, which may join and leave at any time.
 ///
-/// It gives a [`Hub`], whose [`subscribe`](Hub::subscribe) makes a stream for one more subscriber, on any thread and while items flow.
-/// For a number of readers that is known when the pipeline is built, a [`FanOut`](crate::FanOut) is simpler.
+/// It gives a [`Hub`], whose [`subscribe`](Hub::subscribe) makes a stream for one more subscriber, on any thread and
+/// while items flow. If the number of readers is known when the pipeline is built, a [`FanOut`](crate::FanOut) is
+/// simpler.
 ///
-/// A subscriber gets the items that the stage takes from its input after `subscribe` has returned, and before them the last ones if the stage
-/// [replays](Self::with_replay) them. Each gets a clone, one fewer than there are subscribers, if nothing is replayed: put what is large into an `Arc`
-/// before. One that is dropped leaves without disturbing the others.
+/// A subscriber gets the items that the stage takes from its input after `subscribe` has returned, and before them the
+/// last ones if the stage [replays](Self::with_replay) them. An item is cloned for each subscriber but one, or for each
+/// if it may be replayed: put large items into an `Arc` first. A subscriber that is dropped leaves without disturbing
+/// the others.
 ///
 /// ```
 /// use streamz::{Broadcast, Pipeline, Stream};
@@ -54,8 +56,9 @@ use crate::stream::start::{Registered, spawn_loop};
 /// are all streams.
 ///
 /// # Ending
-/// The end of the input ends all streams. A subscriber that comes after it gets what is replayed and then the end. When all hubs and all
-/// streams have been dropped, the stage stops, and so does everything upstream. So drop the hub when no more subscribers will come.
+/// The end of the input ends all streams. A subscriber that joins after it receives the replayed items and then the
+/// end. When all hubs and all streams have been dropped, the stage stops, and so does everything upstream. So drop the
+/// hub when no more subscribers will join.
 ///
 /// # Cancellation
 /// All streams are cut. Items that were sent and not read are counted as undelivered.

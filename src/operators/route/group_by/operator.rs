@@ -17,22 +17,22 @@ use crate::stream::{Processor, Stream};
 
 /// Gives each key a sub-pipeline of its own, built when the key is first seen, and merges their outputs into one stream.
 ///
-/// `build` is given the key and a stream of its items, and returns the stream that comes out: any chain of stages, with batches,
-/// pools, retries, rate limits or timers of its own. It runs on the dispatcher's thread, for the first item of a key, and must not
-/// read the stream itself.
+/// `build` is given the key and a stream of its items, and returns the output stream: any chain of stages, with
+/// batches, pools, retries, rate limits or timers of its own. It runs on the dispatcher's thread, for the first item of
+/// a key, and must not read the stream itself.
 ///
 /// A group ends when
 ///
-/// - no item came for it for the [idle timeout](Self::with_idle_timeout) (by default that never happens). The time counts from
-///   its last item, by the pipeline's clock;
+/// - it has received no item for the [idle timeout](Self::with_idle_timeout) (by default that never happens). The time
+///   counts from its last item, by the pipeline's clock;
 /// - it is evicted, because there are [as many groups as allowed](Self::with_max_groups) and another key comes: see
 ///   [`with_overflow`](Self::with_overflow);
 /// - the input ends;
 /// - its stream ends by itself, as behind a `take(10)`.
 ///
-/// In the first three cases it ends *gracefully*: its input closes, what is in it is processed, what its stages hold is flushed, and
-/// its threads end. A key that comes back after that gets a new group. A group that ended by itself is remembered, so that
-/// `take(10)` means ten items for each key: further items of its key are dropped, and counted as
+/// In the first three cases it ends *gracefully*: its input closes, the items in it are processed, its stages are
+/// flushed, and its threads end. A key that appears again gets a new group. A group that ended by itself is remembered,
+/// so that `take(10)` means ten items for each key: further items of its key are dropped, and counted as
 /// [undeliverable](crate::DropReason::Undeliverable). It is forgotten when it expires, or when its place is needed.
 ///
 /// # Which to use
@@ -78,8 +78,8 @@ use crate::stream::{Processor, Stream};
 /// # Back-pressure
 /// A full group holds up all others, as does an output that is not read. All groups are read as long as the output is,
 /// so groups cannot block one another for lack of a reader, however many there are. Two things wait for a group to
-/// drain: a key that needs its place, and its own key when it comes back; the other keys wait with them. So do not make
-/// a group wait for what only another group, or a later item of the input, brings about.
+/// drain: a key that needs its place, and its own key when it appears again; the other keys wait with them. So do not
+/// make a group wait for something that only another group, or a later item of the input, can cause.
 ///
 /// # Errors
 /// An item becomes an error item that carries it, and its key gets no group, if
@@ -90,16 +90,17 @@ use crate::stream::{Processor, Stream};
 ///   [as many as it may have](crate::PipelineBuilder::max_threads) ([`Internal`](crate::ErrorKind::Internal); the source says so);
 /// - `build` returns a stream of another pipeline ([`Failed`](crate::ErrorKind::Failed)).
 ///
-/// The next item of the key tries again.
+/// The next item of the key starts another attempt.
 ///
 /// # Cancellation
 /// All groups and the output are cut. If only a group is cut, because `build` gave it a token of its own, the others run to their ends, and then
 /// the output is cut with the group's error: it is complete only if all groups are.
 ///
 /// # Threads and memory
-/// Two threads, and one for each stage of each group; a group whose `build` returns the stream as it is has none. Each
-/// group holds what its stages and their outputs hold, and its input up to the [buffer size](Self::with_buffer_size).
-/// For each item, the dispatcher checks every live group. A key that has no group takes no memory.
+/// Two threads, and one for each stage of each group; a group whose `build` returns the stream unchanged has none. Each
+/// group holds the items of its stages and their outputs, and its input up to the [buffer
+/// size](Self::with_buffer_size). For each item, the dispatcher checks every live group. A key that has no group takes
+/// no memory.
 ///
 /// The report lists each stage of each group, until there are 256 stages in all; from then on, those that have ended are added up
 /// by name. So give the stages of all groups the same names.

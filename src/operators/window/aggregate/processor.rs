@@ -13,7 +13,7 @@ use crate::operators::window::time::{ArrivalTime, EventTime, TimeSource, span, t
 
 /// Folds many items into one value: `T` in, [`AggregateWindow<A>`] out.
 ///
-/// A window is sent as soon as one of these is true, of those that were asked for:
+/// A window is emitted as soon as one of these conditions is met, as far as it is set:
 ///
 /// - it has the number of items that was set ([`with_count_window`](Self::with_count_window));
 /// - it has lasted the time that was set ([`with_time_window`](Self::with_time_window)); an item that comes at that very
@@ -21,24 +21,24 @@ use crate::operators::window::time::{ArrivalTime, EventTime, TimeSource, span, t
 /// - its state satisfies a condition ([`with_trigger`](Self::with_trigger));
 /// - the input ends.
 ///
-/// If nothing was asked for, there is one value, at the end of the input.
+/// If none is set, there is one value, at the end of the input.
 ///
-/// Windows follow one another without a gap: the first begins with the run, and each other one when the one before it was
-/// sent, at which moment its time starts to run. (For windows that begin on the hour, use a
-/// [`TumblingWindow`](crate::TumblingWindow).) One that is sent for another reason than its time ends at that moment: when
-/// its last item came, or the input ended. So it lasts no time at all if all its items came in the same instant.
-/// A window without items is not sent, unless [`with_empty_windows`](Self::with_empty_windows) says so.
+/// Windows follow one another without a gap: the first begins with the run, and each other one when the one before it
+/// is emitted, at which moment its time starts to run. (For windows that begin on the hour, use a
+/// [`TumblingWindow`](crate::TumblingWindow).) One that is emitted for another reason than its time ends at that
+/// moment: when its last item arrived, or the input ended. So its duration is zero if all its items arrived in the same
+/// instant. A window without items is not emitted, unless [`with_empty_windows`](Self::with_empty_windows) is set.
 ///
-/// Each window has a state of its own, made by `init` when its first item comes, and moved out when it is sent: nothing
-/// leaks from one window to the next. An item counts as delivered when its window is sent.
+/// Each window has its own state, created by `init` when its first item arrives, and moved out when it is emitted:
+/// nothing leaks from one window to the next. An item counts as delivered when its window is emitted.
 ///
 /// # Ordering
-/// Items are folded in order. Error items pass at once: one that comes after an item goes before the window of that
-/// item. They close no window.
+/// Items are folded in order. Error items are forwarded at once: one that arrives after an item precedes the window of
+/// that item. They do not close windows.
 ///
 /// # Back-pressure
-/// While the output is full no input is taken, and a window whose time has come waits for room; it does not become longer
-/// by that, and nor does the next one.
+/// While the output is full, no input is taken, and a window that is due waits for room; this lengthens neither that
+/// window nor the next one.
 ///
 /// # Cancellation
 /// The state of the open window is dropped, and its items are counted as abandoned.
@@ -127,7 +127,7 @@ impl<T, F: Fold<T>> Aggregate<T, F> {
 impl<T, F: Fold<T>, G> Aggregate<T, F, EventTime<G>> {
     time_options! {
         /// Folds all held items, and emits the open window, when no item has arrived for `idle_timeout`, by the
-        /// pipeline's clock. While the output is full no input is taken, and the timeout does not run; it starts again
+        /// pipeline's clock. While the output is full, no input is taken, and the timeout does not run; it starts again
         /// when there is room. Defaults to never, as does `Duration::MAX`. The next window begins at the time of the
         /// last item; an older one that comes later and is not too late goes there.
     }
@@ -160,7 +160,7 @@ impl<T, F: Fold<T>, S> Aggregate<T, F, S> {
     /// Sets whether to emit a window whose time is up even if it has no items: with the state that `init` creates, and
     /// a count of 0. Defaults to `false`; then no timer runs while no item arrives.
     ///
-    /// A long silence makes many empty windows; with event time they all come when it is over.
+    /// A long silence makes many empty windows; with event time, all of them are emitted when it ends.
     ///
     /// [`process`](crate::Processor::process) panics if this is set and [`with_time_window`](Self::with_time_window) is not.
     pub fn with_empty_windows(mut self, empty: bool) -> Self {

@@ -68,7 +68,7 @@ pub(super) type OnEvent = Box<dyn FnMut(&Path, FollowEvent) + Send>;
 
 /// Selects where reading begins in an existing file.
 ///
-/// A file that comes later, under a name that is followed, is read from its beginning.
+/// A file that appears later under a followed name is read from its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum FollowStart {
@@ -242,8 +242,8 @@ impl Stream<String> {
     /// are noticed: the rest of the old file is read before the new one, and no line is read twice. The stream does not
     /// end by itself, unless [`stop_at_end`](Follow::stop_at_end) is set.
     ///
-    /// What is done is what `tail -F` does, by polling, so that it also works where the system cannot tell of changes, such as
-    /// on network drives. A file is known by its device and number and, like in Vector, by its first 256 bytes, by which
+    /// It works like `tail -F`, by polling, so that it also works where the system does not report changes, such as on
+    /// network drives. A file is known by its device and number and, like in Vector, by its first 256 bytes, by which
     /// it is noticed that a file was emptied and has grown beyond its old length since.
     ///
     /// # Ordering
@@ -260,7 +260,7 @@ impl Stream<String> {
     /// - a line that is too long or not UTF-8; it carries the [`FileLine`];
     /// - a file that cannot be read, once, until it can be read again;
     /// - lines that may be missing, because rotated files were deleted before they were read. What is written between
-    ///   the copying and the emptying of a file is lost without an error item: no one can see it.
+    ///   the copying and the emptying of a file is lost without an error item: it cannot be detected.
     ///
     /// # Cancellation
     /// Ends a wait at once, and reading between two blocks. So does a drain: what has not been read stays in the files.
