@@ -29,7 +29,8 @@ use crate::stream::Stream;
 /// # fn name_of(customer: u32) -> Result<String, &'static str> {
 /// #     if customer == 9 { Err("no such customer") } else { Ok(format!("customer {customer}")) }
 /// # }
-/// let names = AsyncMapper::new(|_: &CancelToken, order: &Order| name_of(order.customer)).with_workers(4);
+/// let names = AsyncMapper::new(|_: &CancelToken, order: &Order| name_of(order.customer))
+///     .with_workers(4);
 /// let strict = names.clone().combine(|order, name| match name {
 ///     Ok(name) => Ok((name, order.lines)),
 ///     Err(error) => Err((order, error)),
@@ -38,7 +39,8 @@ use crate::stream::Stream;
 ///
 /// let orders = || [3, 9].map(|customer| Order { customer, lines: vec!["tea".to_owned()] });
 /// let pipeline = Pipeline::new("orders");
-/// let results: Vec<_> = Stream::from_iter(&pipeline, orders()).through(&strict).into_iter().collect();
+/// let named = Stream::from_iter(&pipeline, orders()).through(&strict);
+/// let results: Vec<_> = named.into_iter().collect();
 /// assert_eq!(results[0].as_ref().unwrap().0, "customer 3");
 /// assert_eq!(results[1].as_ref().unwrap_err().take_item::<Order>().unwrap().customer, 9);
 /// let named = Stream::from_iter(&pipeline, orders()).through(&lenient).collect::<Vec<_>>()?;

@@ -35,7 +35,8 @@ use crate::pipeline::CancelToken;
 /// let calls = AsyncMapper::new(fetch).with_workers(16);
 /// let polite = Bulkhead::new(calls, 2).with_key(|(host, _)| *host);
 /// let pipeline = Pipeline::new("crawler");
-/// let pages = Stream::from_iter(&pipeline, [("a.org", 1), ("a.org", 2), ("a.org", 3), ("b.org", 1)]);
+/// let pages = [("a.org", 1), ("a.org", 2), ("a.org", 3), ("b.org", 1)];
+/// let pages = Stream::from_iter(&pipeline, pages);
 /// assert_eq!(pages.through(&polite).count()?, 4);
 /// # Ok::<(), streamz::StreamError>(())
 /// ```

@@ -27,15 +27,19 @@ use crate::trace::event;
 ///
 /// # fn charge(_: &CancelToken, _: &u32) -> Result<String, std::io::Error> { Err(std::io::ErrorKind::Other.into()) }
 /// let calls = AsyncMapper::new(charge).with_workers(10);
-/// let breaker = CircuitBreaker::new(Retry::new(calls).max_attempts(3).base_delay(std::time::Duration::ZERO))
+/// let retry = Retry::new(calls).max_attempts(3).base_delay(std::time::Duration::ZERO);
+/// let breaker = CircuitBreaker::new(retry)
 ///     .failure_threshold(0.5)
 ///     .min_requests(10)
 ///     .on_open(|stats| println!("{} of {} payments failed", stats.failures, stats.requests));
 ///
 /// let pipeline = Pipeline::new("payments");
 /// let results = Stream::from_iter(&pipeline, 0..1_000u32).through(&breaker).into_iter();
-/// let refused = results.filter(|result| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::CircuitOpen));
-/// assert!(refused.count() >= 980); // ten failed, and at most those that the other workers had begun by then
+/// let rejected = results
+///     .filter_map(Result::err)
+///     .filter(|error| error.kind() == ErrorKind::CircuitOpen);
+/// // Ten failed, and at most those that the other workers had begun by then.
+/// assert!(rejected.count() >= 980);
 /// ```
 ///
 /// # The states

@@ -44,16 +44,19 @@ use crate::pipeline::stats::Counter;
 /// #                            |left| left.checked_sub(1)).is_ok() => Err(ApiError::Busy),
 /// #     _ => Ok(order * 10),
 /// # };
-/// let calls = AsyncMapper::new(move |_: &CancelToken, order: &u32| charge(order)).with_workers(10);
+/// let calls = AsyncMapper::new(move |_: &CancelToken, order: &u32| charge(order))
+///     .with_workers(10);
 /// let retry = Retry::new(calls)
 ///     .max_attempts(5)
 ///     .base_delay(Duration::from_micros(100))
 ///     .on_error(|error, _attempt| matches!(error, ApiError::Busy));
 ///
 /// let pipeline = Pipeline::new("payments");
-/// let results: Vec<_> = Stream::from_iter(&pipeline, [0, 7]).through(&retry).into_iter().collect();
+/// let charged = Stream::from_iter(&pipeline, [0, 7]).through(&retry);
+/// let results: Vec<_> = charged.into_iter().collect();
 /// assert_eq!(results[0].as_ref().unwrap_err().attempts(), 1); // an unknown order stays unknown
-/// assert_eq!(*results[1].as_ref().unwrap(), 70); // after two attempts that found the service busy
+/// // After two attempts that found the service busy.
+/// assert_eq!(*results[1].as_ref().unwrap(), 70);
 /// ```
 ///
 /// # What is retried

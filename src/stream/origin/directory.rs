@@ -26,19 +26,22 @@ use crate::stream::Stream;
 /// Selects the files of a folder that [`Stream::directory`] finds, or [`Stream::file_lines`] reads.
 ///
 /// ```
-/// use streamz::{Directory, Pipeline, Stream};
+/// use std::{fs, path::PathBuf};
+/// use streamz::{CancelToken, Directory, Pipeline, Stream};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = std::env::temp_dir().join(format!("streamz-doc-directory-{}", std::process::id()));
 /// # std::fs::create_dir_all(dir.join("b"))?;
 /// for name in ["a.csv", "b/c.csv", "b/notes.txt", "d.csv"] {
-///     std::fs::write(dir.join(name), name)?;
+///     fs::write(dir.join(name), name)?;
 /// }
 ///
 /// let pipeline = Pipeline::new("import");
-/// let tables = Directory::new(&dir).recursive().with_filter(|path| path.extension().is_some_and(|it| it == "csv"));
+/// let tables = Directory::new(&dir)
+///     .recursive()
+///     .with_filter(|path| path.extension().is_some_and(|it| it == "csv"));
 /// let texts = Stream::directory(&pipeline, tables)
-///     .async_map(4, |_: &streamz::CancelToken, path: &std::path::PathBuf| std::fs::read_to_string(path)) // four at a time
+///     .async_map(4, |_: &CancelToken, path: &PathBuf| fs::read_to_string(path)) // four at a time
 ///     .collect::<Vec<_>>()?;
 /// assert_eq!(texts, ["a.csv", "b/c.csv", "d.csv"]);
 /// # std::fs::remove_dir_all(&dir)?;
