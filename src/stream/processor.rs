@@ -17,7 +17,7 @@ use crate::stage::fuse::FusedOperator;
 /// A processor is configured once and may be used many times; each call of [`process`](Self::process) starts a run of
 /// its own, with its own threads and state.
 ///
-/// Unless its documentation says otherwise, every processor of this library guarantees:
+/// Unless its documentation says otherwise, every processor of this library keeps these rules:
 ///
 /// - *Ending.* When the input ends, held items are flushed in order, then the output ends. When the token is cancelled,
 ///   the stage stops promptly, whatever it is waiting for, and the output is cut. When the consumer is dropped, the
