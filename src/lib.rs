@@ -129,7 +129,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unnameable_types)]
 
-// First those with methods of `Stream`, in the order in which its documentation shows them: see `stream/method_group.rs`.
+// First those with methods of `Stream`, in the order in which its documentation shows them: see `stream/mod.rs`.
 mod stream;
 
 mod operators;

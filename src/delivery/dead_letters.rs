@@ -202,6 +202,9 @@ impl<R: StoredRecord> Operator for IntoRecords<R> {
     }
 }
 
+/// # Records of a store
+///
+/// Sources and sinks that acknowledge what has been processed: see [`delivery`](crate::delivery).
 impl Stream<DeadLetter> {
     /// Turns dead letters into records for an [`Outbox`](super::Outbox): each is the failed record with the headers of a
     /// [`Failure`]. `R` is the record of the inbox.

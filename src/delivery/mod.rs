@@ -41,13 +41,6 @@
 //! - [`Pipeline::join`](crate::Pipeline::join) waits until everything that the stages and sinks have processed is
 //!   acknowledged, but not for records in a stream that has no consumer: those are delivered again.
 
-crate::stream::method_group! {
-    /// # Records of a store
-    ///
-    /// Sources and sinks that acknowledge what has been processed: see [`delivery`](crate::delivery).
-    mod records
-}
-
 mod acker;
 mod config;
 mod dead_letters;

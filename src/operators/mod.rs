@@ -1,6 +1,6 @@
 //! The operators, one a file, in folders by kind.
 
-// The order is that of the groups of methods: see `method_group.rs`.
+// The order is that of the methods in the documentation of `Stream`: see `stream/mod.rs`.
 mod item;
 
 mod resilience;

@@ -18,8 +18,11 @@
 ///     }
 /// }
 /// ```
+///
+/// The first of a group of methods has the heading of the group before it: `group { /// # Batches }`, on three lines.
 macro_rules! shorthand {
     (
+        $(group { $(#[$group:meta])+ })?
         $(#[$doc:meta])*
         pub fn $name:ident $(<$($generic:ident),*>)? (self $(, $arg:ident: $arg_type:ty)* $(,)?)
             -> $stage:ty => Stream<$out:ty>
@@ -27,7 +30,7 @@ macro_rules! shorthand {
     ) => {
         $crate::operators::shorthand! {
             @bounds
-            [[$(#[$doc])*] $name [$($($generic),*)?] [$($arg: $arg_type),*] [$stage] [$out]]
+            [[$($(#[$group])+)?] [$(#[$doc])*] $name [$($($generic),*)?] [$($arg: $arg_type),*] [$stage] [$out]]
             []
             $($rest)+
         }
@@ -43,9 +46,11 @@ macro_rules! shorthand {
 
     (
         @methods
-        [$(#[$doc:meta])*] $name:ident [$($generic:ident),*] [$($arg:ident: $arg_type:ty),*] [$stage:ty] [$out:ty]
+        [$(#[$group:meta])*] [$(#[$doc:meta])*]
+        $name:ident [$($generic:ident),*] [$($arg:ident: $arg_type:ty),*] [$stage:ty] [$out:ty]
         [$($bounds:tt)*] $make:expr
     ) => {
+        $(#[$group])*
         impl<T: Send + 'static> $crate::Stream<T> {
             $(#[$doc])*
             #[track_caller]

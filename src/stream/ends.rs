@@ -9,6 +9,9 @@ use crate::error::{BoxError, ErrorKind, Result, StreamError};
 use crate::pipeline::Cause;
 use crate::stage::Tally;
 
+/// # Sinks
+///
+/// These consume the stream, on the calling thread or, with [`spawn`](Self::spawn), on another one.
 impl<T: Send + 'static> Stream<T> {
     /// Calls `f` for each item and each error item, on the calling thread, until the stream ends.
     ///

@@ -154,6 +154,9 @@ impl<R: BufRead + Send + 'static, T: FromLine> Open for FromLines<R, T> {
     }
 }
 
+/// # Sharing a thread
+///
+/// Cheap steps that run on one thread, without queues between them.
 impl<T: Send + 'static> Stream<T> {
     /// Runs the following steps on the thread of the sink, or of the stage that they become: an [`Inline`] piece. It
     /// has the [name](Self::named) that the stream was given.

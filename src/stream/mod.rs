@@ -1,32 +1,15 @@
 //! Streams: what users hold. Processors, sources, ends, and the sending side.
 
-mod method_group;
-
-pub(crate) use method_group::method_group;
-
-// The order is that of the groups of methods: see `method_group.rs`.
+// rustdoc shows the methods of `Stream` in the order in which their modules are declared; the first `impl` block of a group
+// has its heading.
 pub(crate) mod origin;
 
 mod stream;
 
 mod receiver;
 
-method_group! {
-    /// # Sharing a thread
-    ///
-    /// Cheap steps that run on one thread, without queues between them.
-    mod sharing
-}
-
 mod inline;
 mod steps;
-
-method_group! {
-    /// # Sinks
-    ///
-    /// These consume the stream, on the calling thread or, with [`spawn`](Self::spawn), on another one.
-    mod sinks
-}
 
 mod ends;
 mod items;

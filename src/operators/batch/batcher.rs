@@ -238,6 +238,9 @@ impl<T: Send + 'static> Operator for BatcherOperator<T> {
 }
 
 shorthand! {
+    group {
+        /// # Batches
+    }
     /// Gathers items into batches: a [`Batcher`].
     #[doc(alias("chunks_timeout", "group_within", "buffer", "micro_batch"))]
     pub fn batch(self, config: BatchConfig) -> Batcher<T> => Stream<Vec<T>> {

@@ -3,11 +3,6 @@
 //! They share how a batch is limited and gathered ([`open`]), and what to do with an error item: it ends the batches
 //! that are open, so that it stays behind the items that came before it, and follows them.
 
-crate::stream::method_group! {
-    /// # Batches
-    mod batches
-}
-
 pub(super) mod batcher;
 mod chunk;
 pub(super) mod keyed_batcher;

@@ -75,6 +75,7 @@ impl<T: Send + 'static> Processor for Buffer<T> {
     }
 }
 
+/// # Rate, time and buffers
 impl<T: Send + 'static> Stream<T> {
     /// Adds room for `n` items behind the previous stage: a [`Buffer`].
     ///

@@ -1,10 +1,5 @@
 //! Operators that govern how fast items flow, and where they may wait.
 
-crate::stream::method_group! {
-    /// # Rate, time and buffers
-    mod pace
-}
-
 mod buffer;
 pub(super) mod debounce;
 pub(super) mod delay;

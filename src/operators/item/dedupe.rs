@@ -219,6 +219,9 @@ where
 }
 
 shorthand! {
+    group {
+        /// # Selecting items
+    }
     /// Keeps the first item of each key: a [`Dedupe`].
     #[doc(alias("distinct", "unique"))]
     pub fn dedupe<K, F>(self, key: F) -> Dedupe<T, K, F> => Stream<T>

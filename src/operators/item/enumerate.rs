@@ -67,6 +67,9 @@ impl<T: Send + 'static> Operator for EnumerateOperator<T> {
 }
 
 shorthand! {
+    group {
+        /// # Changing items
+    }
     /// Pairs each item with its number, counted from 0: an [`Enumerate`].
     pub fn enumerate(self) -> Enumerate<T> => Stream<(u64, T)> {
         Enumerate::new()

@@ -74,6 +74,7 @@ where
     }
 }
 
+/// # Errors and failures
 impl<T: Send + 'static, E: Into<BoxError> + 'static> Stream<Result<T, E>> {
     /// Turns each `Err` among the items into an error item. A [`StreamError`] is kept as it is; see [`Lift`].
     ///

@@ -3,13 +3,6 @@
 //! What one does not pass on, it drops before it says so: a drop that panics then fails the item, which is not settled
 //! yet.
 
-use crate::stream::method_group;
-
-method_group! {
-    /// # Changing items
-    mod changing
-}
-
 pub(super) mod enumerate;
 pub(super) mod filter_map;
 pub(super) mod flat_map;
@@ -17,11 +10,6 @@ pub(super) mod flatten;
 pub(super) mod keyed_scan;
 pub(super) mod map;
 pub(super) mod scan;
-
-method_group! {
-    /// # Selecting items
-    mod selecting
-}
 
 mod chance;
 pub(super) mod dedupe;
@@ -32,19 +20,10 @@ pub(super) mod skip_while;
 pub(super) mod take;
 pub(super) mod take_while;
 
-method_group! {
-    /// # Looking at items
-    mod looking
-}
+pub(super) mod tap;
 
 #[cfg(feature = "latency")]
 pub(super) mod age_meter;
-pub(super) mod tap;
-
-method_group! {
-    /// # Errors and failures
-    mod failures
-}
 
 pub(super) mod lift;
 pub(super) mod map_err;

@@ -189,6 +189,9 @@ where
 }
 
 shorthand! {
+    group {
+        /// # Looking at items
+    }
     /// Shows each item to `f` and forwards it: a [`Tap`].
     #[doc(alias("inspect", "peek"))]
     pub fn tap<F>(self, f: F) -> Tap<T, F> => Stream<T>

@@ -275,6 +275,9 @@ where
     }
 }
 
+/// # Parallel work
+///
+/// Pools of worker threads.
 impl<T: Send + 'static> Stream<T> {
     /// Calls `f` for each item, `workers` at a time, in order: an [`AsyncMapper`].
     ///

@@ -1,12 +1,5 @@
 //! Operators that work on several items at a time.
 
-crate::stream::method_group! {
-    /// # Parallel work
-    ///
-    /// Pools of worker threads.
-    mod parallel
-}
-
 pub(super) mod async_mapper;
 mod barriers;
 pub(super) mod calls;

@@ -98,6 +98,7 @@ impl<T: Send + 'static> Feed for Chained<T> {
     }
 }
 
+/// # Several streams into one
 impl<T: Send + 'static> Stream<T> {
     /// Appends other streams to this one: each is read to its end before the next. Default name: `chain`.
     ///

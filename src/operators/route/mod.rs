@@ -3,13 +3,6 @@
 //! A stage with several ways out is a *distributor* (`distribute.rs`) and a rule; one with several ways in is the usual
 //! driver on a *merge* (`merge.rs`).
 
-use crate::stream::method_group;
-
-method_group! {
-    /// # One stream into several
-    mod splitting
-}
-
 mod broadcast;
 mod fan_out;
 mod group_by;
@@ -17,11 +10,6 @@ mod partition;
 mod router;
 mod split;
 mod switch;
-
-method_group! {
-    /// # Several streams into one
-    mod merging
-}
 
 mod chain;
 mod fan_in;

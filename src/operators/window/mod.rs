@@ -5,11 +5,6 @@
 //! ([`operator::Shape`], one in the file of each window; [`correcting`] turns each into one that is emitted again). [`Aggregate`]
 //! has an operator of its own.
 
-crate::stream::method_group! {
-    /// # Windows and folds
-    mod windows_and_folds
-}
-
 pub(super) mod aggregate;
 mod content;
 mod correcting;

@@ -130,6 +130,9 @@ impl<T, K, S> SessionWindow<T, K, S, Items> {
 }
 
 shorthand! {
+    group {
+        /// # Windows and folds
+    }
     /// Groups the items of each key into sessions, which end after a gap without items: a [`SessionWindow`].
     pub fn session_window<K, F>(
         self,

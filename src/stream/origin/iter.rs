@@ -99,6 +99,9 @@ where
     }
 }
 
+/// # Sources
+///
+/// Functions that create a stream. The first argument is the pipeline, or a token of it.
 impl<T: Send + 'static> Stream<T> {
     /// Emits the items of an iterator, on a thread of its own.
     ///

@@ -9,13 +9,6 @@
 //! and [`Site::died`] says so: half the input must not pass for all of it, whatever stands behind the source. An item that
 //! is broken while the source lives is an error item, made by [`Site::error`].
 
-super::method_group! {
-    /// # Sources
-    ///
-    /// Functions that create a stream. The first argument is the pipeline, or a token of it.
-    mod sources
-}
-
 mod iter;
 
 mod directory;

@@ -167,6 +167,7 @@ impl<T: Clone + Send + 'static> Broadcast<T> {
     }
 }
 
+/// # One stream into several
 impl<T: Clone + Send + 'static> Stream<T> {
     /// Sends every item to subscribers that may join at any time: a [`Broadcast`].
     ///
