@@ -19,7 +19,7 @@ take() {
 mkdir -p docs/pictures/rustdoc
 take crate index.html 1280 1500
 take crate-narrow index.html 420 1500
-take stream struct.Stream.html 1280 1900
+take stream struct.Stream.html 1280 1560
 take stream-narrow struct.Stream.html 420 1500
 take operator struct.Retry.html 1280 1500
 take pattern patterns/retry/index.html 1280 1500
