@@ -39,7 +39,8 @@ fn folder() -> PathBuf {
 /// The diagrams, without the ends of their file names.
 fn diagrams() -> BTreeSet<PathBuf> {
     let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|file| file.file_name() != Some(OsStr::new("README.md"))).map(|file| file.with_extension("")).collect()
+    let files = files.filter(|file| file.is_file() && file.file_name() != Some(OsStr::new("README.md")));
+    files.map(|file| file.with_extension("")).collect()
 }
 
 /// FNV-1a.

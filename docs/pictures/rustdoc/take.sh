@@ -2,7 +2,7 @@
 # Takes the pictures in docs/pictures/rustdoc: pages of the documentation as a browser shows them, wide and narrow.
 # Needs chromium and pngquant.
 set -eu
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 cargo doc -p streamz --all-features --no-deps
 profile=$(mktemp -d)
 trap 'rm -rf "$profile"' EXIT
@@ -16,7 +16,6 @@ take() {
     pngquant --force --strip --output "$picture" 64 "$picture"
 }
 
-mkdir -p docs/pictures/rustdoc
 take crate index.html 1280 1500
 take crate-narrow index.html 420 1500
 take stream struct.Stream.html 1280 1560
