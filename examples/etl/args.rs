@@ -110,6 +110,10 @@ pub(crate) struct Args {
     /// Do the same work as a plain loop in one thread, for comparison
     #[arg(long, conflicts_with_all = ["workers", "live"])]
     pub(crate) sequential: bool,
+
+    /// With --sequential: have all rows in memory before the clock starts, and only load them. No pipeline can be faster
+    #[arg(long, requires = "sequential")]
+    pub(crate) preload: bool,
 }
 
 impl Args {

@@ -16,7 +16,7 @@ use crate::dead_letters::Reasons;
 use crate::fingerprint::Source;
 use crate::position::{Earlier, Position};
 use crate::settled::Settled;
-use crate::tables::Enriched;
+use crate::tables::{Airport, Enriched};
 
 /// Every column but the key may be NULL: what is not available in the input is not available here.
 const SCHEMA: &str = "
@@ -208,23 +208,24 @@ impl Database {
     }
 
     /// Stores rows and the position behind them in one transaction, or nothing at all.
-    pub(crate) fn store(&mut self, rows: &[Settled], counts: &Counts) -> Result<(), BoxError> {
-        let line = rows.last().map_or(self.line, Settled::line);
-        self.transact(rows, line, None)?;
-        let loaded = rows.iter().filter(|row| matches!(row, Settled::Row(_))).count() as u64;
-        counts.loaded.add(loaded);
-        counts.failed.add(rows.len() as u64 - loaded);
+    pub(crate) fn store(&mut self, batch: &[Settled], counts: &Counts) -> Result<(), BoxError> {
+        let line = batch.iter().map(|settled| settled.line).fold(self.line, u64::max);
+        self.transact(batch, line, None)?;
+        for settled in batch {
+            counts.loaded.add(settled.rows.len() as u64);
+            counts.failed.add(settled.letters.len() as u64);
+        }
         Ok(())
     }
 
-    fn transact(&mut self, settled: &[Settled], line: u64, rows: Option<u64>) -> Result<(), BoxError> {
+    fn transact(&mut self, batch: &[Settled], line: u64, rows: Option<u64>) -> Result<(), BoxError> {
         let cannot_write = || cannot("write to", &self.path);
         let position = Position { line, rows, input: self.source.fingerprint() };
         let immediate = TransactionBehavior::Immediate;
         let transaction = self.connection.transaction_with_behavior(immediate).map_err(cannot_write())?;
         // First: it fails if another run has taken over, which may have stored these rows.
         self.progress.store(&transaction, serde_json::to_string(&position)?)?;
-        insert(&transaction, settled).map_err(cannot_write())?;
+        insert(&transaction, batch).map_err(cannot_write())?;
         transaction.commit().map_err(cannot_write())?;
         self.line = line;
         Ok(())
@@ -272,63 +273,74 @@ fn replace(path: &Path) -> io::Result<()> {
     File::create_new(path).map(drop)
 }
 
-fn insert(transaction: &Connection, settled: &[Settled]) -> rusqlite::Result<()> {
+fn insert(transaction: &Connection, batch: &[Settled]) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(INSERT)?;
+    let mut before = None;
+    for row in batch.iter().flat_map(|settled| &settled.rows) {
+        bind(&mut insert, row, before)?;
+        insert.raw_execute()?;
+        before = Some(row);
+    }
     let mut insert_letter = transaction.prepare_cached(INSERT_LETTER)?;
-    for row in settled {
-        match row {
-            Settled::Row(row) => {
-                bind(&mut insert, row)?;
-                insert.raw_execute()?;
-            }
-            Settled::Letter(letter) => {
-                insert_letter.execute((number(letter.line), &letter.json, &*letter.category))?;
-            }
-        }
+    for letter in batch.iter().flat_map(|settled| &settled.letters) {
+        insert_letter.execute((number(letter.line), &letter.json, &*letter.category))?;
     }
     Ok(())
 }
 
-fn bind(insert: &mut Statement<'_>, enriched: &Enriched) -> rusqlite::Result<()> {
-    let Enriched { line, flight, airline, origin, dest } = enriched;
-    let mut values = Values { insert, index: 0 };
-    values.add(number(*line))?;
-    values.add(flight.year)?;
-    values.add(flight.month)?;
-    values.add(flight.day)?;
-    values.add(flight.dep_time)?;
-    values.add(flight.sched_dep_time)?;
-    values.add(flight.dep_delay)?;
-    values.add(flight.arr_time)?;
-    values.add(flight.sched_arr_time)?;
-    values.add(flight.arr_delay)?;
-    values.add(flight.carrier.as_deref())?;
-    values.add(airline.as_ref().map(|airline| &*airline.name))?;
-    values.add(flight.flight)?;
-    values.add(flight.tailnum.as_deref())?;
-    for (code, airport) in [(&flight.origin, origin), (&flight.dest, dest)] {
-        values.add(code.as_deref())?;
-        values.add(airport.as_ref().map(|airport| &*airport.name))?;
-        values.add(airport.as_ref().map(|airport| airport.lat))?;
-        values.add(airport.as_ref().map(|airport| airport.lon))?;
-    }
-    values.add(flight.air_time)?;
-    values.add(flight.distance)?;
-    values.add(flight.hour)?;
-    values.add(flight.minute)?;
-    values.add(flight.time_hour.as_deref())
+/// Binds the columns of a row. Those that are as in the row `before` are bound already.
+fn bind(insert: &mut Statement<'_>, row: &Enriched, before: Option<&Enriched>) -> rusqlite::Result<()> {
+    let mut columns = Columns { insert, row, before, index: 0 };
+    columns.add(|row| number(row.line))?;
+    columns.add(|row| row.flight.year)?;
+    columns.add(|row| row.flight.month)?;
+    columns.add(|row| row.flight.day)?;
+    columns.add(|row| row.flight.dep_time)?;
+    columns.add(|row| row.flight.sched_dep_time)?;
+    columns.add(|row| row.flight.dep_delay)?;
+    columns.add(|row| row.flight.arr_time)?;
+    columns.add(|row| row.flight.sched_arr_time)?;
+    columns.add(|row| row.flight.arr_delay)?;
+    columns.add(|row| row.flight.carrier.as_deref())?;
+    columns.add(|row| row.airline.map(|airline| &*airline.name))?;
+    columns.add(|row| row.flight.flight)?;
+    columns.add(|row| row.flight.tailnum.as_deref())?;
+    columns.add(|row| row.flight.origin.as_deref())?;
+    columns.add_airport(|row| row.origin)?;
+    columns.add(|row| row.flight.dest.as_deref())?;
+    columns.add_airport(|row| row.dest)?;
+    columns.add(|row| row.flight.air_time)?;
+    columns.add(|row| row.flight.distance)?;
+    columns.add(|row| row.flight.hour)?;
+    columns.add(|row| row.flight.minute)?;
+    columns.add(|row| row.flight.time_hour.as_deref())
 }
 
-/// The parameters of a statement, one after the other.
-struct Values<'a, 's> {
+/// The columns of a row, one after the other.
+///
+/// SQLite keeps what is bound to a statement. To bind a text means to copy it, and many columns repeat from row to row: the
+/// date, the airport and its name. So they are compared, which costs less.
+struct Columns<'a, 's> {
     insert: &'a mut Statement<'s>,
+    row: &'a Enriched,
+    before: Option<&'a Enriched>,
     index: usize,
 }
 
-impl Values<'_, '_> {
-    fn add(&mut self, value: impl ToSql) -> rusqlite::Result<()> {
+impl<'a> Columns<'a, '_> {
+    fn add<T: ToSql + PartialEq>(&mut self, column: impl Fn(&'a Enriched) -> T) -> rusqlite::Result<()> {
         self.index += 1;
+        let value = column(self.row);
+        if self.before.is_some_and(|before| column(before) == value) {
+            return Ok(());
+        }
         self.insert.raw_bind_parameter(self.index, value)
+    }
+
+    fn add_airport(&mut self, airport: impl Fn(&Enriched) -> Option<&'static Airport>) -> rusqlite::Result<()> {
+        self.add(|row| airport(row).map(|airport| &*airport.name))?;
+        self.add(|row| airport(row).map(|airport| airport.lat))?;
+        self.add(|row| airport(row).map(|airport| airport.lon))
     }
 }
 

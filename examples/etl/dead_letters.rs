@@ -1,6 +1,5 @@
 //! The file for rows that could not be loaded.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
@@ -8,11 +7,11 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use streamz::{BoxError, Line, Result, StreamError};
+use streamz::{BoxError, Result, StreamError};
 
 use crate::args::failure;
 use crate::database::Database;
-use crate::flight::{Reason, Row};
+use crate::transform::Failed;
 
 /// How many rows failed, by the sort of reason.
 pub(crate) type Reasons = BTreeMap<String, u64>;
@@ -24,7 +23,7 @@ pub(crate) struct Letter {
     /// What the file says of it.
     pub(crate) json: String,
     /// The sort of reason.
-    pub(crate) category: Cow<'static, str>,
+    pub(crate) category: Box<str>,
 }
 
 /// The file. It shows a row as soon as it has failed; the database stores it too, together with the rows around it. So
@@ -58,40 +57,16 @@ impl DeadLetters {
         file.flush().map_err(cannot_write())
     }
 
-    /// Writes a row.
-    pub(crate) fn write(&mut self, line: &Line, stage: &str, reason: &Reason) -> Result<Letter, BoxError> {
-        self.write_entry(line, stage, &reason.to_string(), reason.category().into())
-    }
-
-    /// Each is written at once: a row that fails is to be seen when it fails, and there should not be many.
-    fn write_entry(
-        &mut self,
-        line: &Line,
-        stage: &str,
-        reason: &str,
-        category: Cow<'static, str>,
-    ) -> Result<Letter, BoxError> {
+    /// Writes a row. At once: a row that fails is to be seen when it fails, and there should not be many.
+    pub(crate) fn write(&mut self, failed: &Failed) -> Result<Letter, BoxError> {
+        let Failed { line, stage, reason } = failed;
         let raw = String::from_utf8_lossy(&line.bytes);
-        let mut json = serde_json::to_string(&Entry { line: line.number, stage, reason, raw: &raw })?;
+        let entry = Entry { line: line.number, stage, reason: &reason.to_string(), raw: &raw };
+        let mut json = serde_json::to_string(&entry)?;
         json.push('\n');
         self.file.write_all(json.as_bytes()).map_err(failure("cannot write to dead-letter file", &self.path))?;
         json.pop();
-        Ok(Letter { line: line.number, json, category })
-    }
-
-    /// Writes the row that a stage of the pipeline has failed on.
-    pub(crate) fn write_failure(&mut self, error: &StreamError) -> Result<Letter, BoxError> {
-        let (reason, category): (_, Cow<'static, str>) = match error.downcast_ref::<Reason>() {
-            Some(reason) => (reason.to_string(), reason.category().into()),
-            // A panic, say: not foreseen, and so told in full.
-            None => (describe(error), error.kind().to_string().into()),
-        };
-        let mut write = |line: &Line| self.write_entry(line, error.stage(), &reason, category.clone());
-        let written = error
-            .with_item_ref(|line: &Line| write(line))
-            .or_else(|| error.with_item_ref(|row: &Row| write(&row.line)));
-        // What carries no row is a fault of the job.
-        written.unwrap_or_else(|| Err(describe(error).into()))
+        Ok(Letter { line: line.number, json, category: reason.category().into() })
     }
 }
 

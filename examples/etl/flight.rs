@@ -1,16 +1,14 @@
 //! From a line to a flight, or to the reason why it is none.
 
 use std::fmt;
-use std::sync::Arc;
 
 use compact_str::CompactString;
 use csv_core::ReadRecordResult;
 use jiff::Timestamp;
 use jiff::civil::Date;
-use streamz::{Custom, Emit, ErrorKind, Line, Operator, Result, Stage};
+use streamz::{Line, Result};
 
 use crate::columns::{self, HeaderError};
-use crate::counts::Counts;
 use crate::lines::MAX_LINE;
 
 /// The columns that a file of flights must have.
@@ -107,11 +105,14 @@ pub(crate) enum Reason {
     UnknownAirline(Box<str>),
     #[error("unknown airport: `{column}` is {code:?}")]
     UnknownAirport { column: &'static str, code: Box<str> },
+    /// A panic, say: told in full.
+    #[error("{message}")]
+    Unforeseen { category: Box<str>, message: Box<str> },
 }
 
 impl Reason {
     /// What rows are counted by.
-    pub(crate) fn category(&self) -> &'static str {
+    pub(crate) fn category(&self) -> &str {
         match self {
             Reason::TooLong => "line too long",
             Reason::NotUtf8 => "not UTF-8",
@@ -122,6 +123,7 @@ impl Reason {
             Reason::NoSuchDate(_) => "no such date",
             Reason::UnknownAirline(_) => "unknown airline",
             Reason::UnknownAirport { .. } => "unknown airport",
+            Reason::Unforeseen { category, .. } => category,
         }
     }
 }
@@ -298,41 +300,6 @@ impl Flight {
         match narrow().map(|(year, month, day)| Date::new(year, month, day)) {
             Some(Ok(_)) => Ok(()),
             _ => Err(Reason::NoSuchDate(format!("{year:04}-{month:02}-{day:02}").into())),
-        }
-    }
-}
-
-/// A flight and the line it comes from: the line goes along, so that a later stage can say which row it failed on.
-#[derive(Debug)]
-pub(crate) struct Row {
-    pub(crate) line: Line,
-    pub(crate) flight: Flight,
-}
-
-/// The stage that parses, and drops cancelled flights.
-///
-/// An operator of our own rather than a closure: it keeps the buffers of its parser, and passes the line on by value.
-pub(crate) fn parse_stage(layout: Layout, counts: Arc<Counts>) -> impl Stage<In = Line, Out = Row> {
-    Custom::new("parse", move || Parse { parser: FlightParser::new(layout), counts: Arc::clone(&counts) })
-}
-
-struct Parse {
-    parser: FlightParser,
-    counts: Arc<Counts>,
-}
-
-impl Operator for Parse {
-    type In = Line;
-    type Out = Row;
-
-    fn item(&mut self, line: Line, out: &mut impl Emit<Row>) {
-        match self.parser.parse(&line) {
-            Ok(flight) if flight.is_cancelled() => {
-                self.counts.cancelled_flights.add(1);
-                out.filtered(1);
-            }
-            Ok(flight) => out.emit(Row { line, flight }),
-            Err(reason) => out.fail(ErrorKind::Failed, reason, line),
         }
     }
 }

@@ -17,6 +17,9 @@ use crate::interruptible::Stop;
 /// The longest line that is kept, in bytes. A flight has about 100.
 pub(crate) const MAX_LINE: usize = 8 * 1024;
 
+/// How many rows go through the pipeline as one item, at most.
+const CHUNK: usize = 200;
+
 /// The rows of an input, after its header.
 ///
 /// A row is a line. In CSV a quoted field may contain a line break; that of a flight has no use for one, and an
@@ -72,6 +75,30 @@ impl Lines {
     pub(crate) fn fault(&self) -> Arc<Mutex<Option<BoxError>>> {
         Arc::clone(&self.fault)
     }
+
+    /// The rows in chunks. A chunk holds what is there without waiting for input, so that none waits for those that follow.
+    pub(crate) fn chunks(mut self) -> impl Iterator<Item = Vec<Line>> {
+        std::iter::from_fn(move || {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            chunk.push(self.next()?);
+            while chunk.len() < CHUNK
+                && let Ok(Some(line)) = self.reader.next_buffered_line()
+            {
+                chunk.extend(self.row(line));
+            }
+            Some(chunk)
+        })
+    }
+
+    /// A row is a line that is not blank.
+    fn row(&mut self, line: Line) -> Option<Line> {
+        self.number = line.number;
+        if line.bytes.is_empty() {
+            return None;
+        }
+        self.counts.read.add(1);
+        Some(line)
+    }
 }
 
 impl Iterator for Lines {
@@ -84,10 +111,8 @@ impl Iterator for Lines {
             }
             match self.reader.next_line() {
                 Ok(Some(line)) => {
-                    self.number = line.number;
-                    if !line.bytes.is_empty() {
-                        self.counts.read.add(1);
-                        return Some(line);
+                    if let Some(row) = self.row(line) {
+                        return Some(row);
                     }
                 }
                 Ok(None) => {

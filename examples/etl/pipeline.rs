@@ -1,31 +1,35 @@
 //! The job as a pipeline.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use streamz::{
-    AsyncMapper, BatchConfig, BoxError, CancelToken, Cause, Inline, Mapper, Outcome, Pipeline, Recover, Result,
-    StreamError,
+    AsyncMapper, BatchConfig, Batcher, BoxError, CancelToken, Cause, Line, Mapper, Outcome, Pipeline, Result, Stream,
+    StreamError, with_init,
 };
 
 use crate::counts::Counts;
 use crate::database::Database;
 use crate::dead_letters::describe;
-use crate::flight::{Row, parse_stage};
 use crate::settled::{self, Settled};
+use crate::transform::{Transform, Transformed};
 use crate::{Ended, Job, listen_to_ctrl_c};
 
+/// A batch has fewer chunks than rows, unless they come one by one.
 const BATCH: BatchConfig = BatchConfig { max_size: settled::BATCH, max_latency: Duration::from_secs(1) };
 
+/// How many chunks of rows wait on each edge, at most: two batches of them.
+const CAPACITY: usize = 10;
+
 pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
-    let Job { lines, layout, stop, tables, dead_letters, database, counts, progress, workers, live } = job;
+    let Job { lines, layout, stop, tables, dead_letters, database, counts, progress, workers, live, preload: _ } = job;
     let reader_fault = lines.fault();
     let dead_letters = Mutex::new(dead_letters);
     let database = Arc::new(Mutex::new(database));
 
-    // Room for the next batch while one is being loaded.
-    let pipeline = Pipeline::builder("etl").capacity(2 * BATCH.max_size).build();
+    let pipeline = Pipeline::builder("etl").capacity(CAPACITY).build();
     listen_to_ctrl_c(stop.clone(), pipeline.token(), progress.clone())?;
     if let Some(update) = progress.updater(&counts, Counts::progress) {
         pipeline.every(Duration::from_millis(100), update);
@@ -33,33 +37,42 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
     let live = live.then(|| pipeline.live());
 
     // [pattern]
-    let enrich = AsyncMapper::new(move |_: &CancelToken, row: &Row| tables.enrich(row).map(Settled::Row));
-    // A row that failed becomes an item again, in the place that it has in the input.
-    let put_aside = Recover::new({
+    // What crosses an edge is a chunk of rows: a hop, a place in the window of the pool and a call are paid once for all of them.
+    let transform = {
+        let counts = Arc::clone(&counts);
+        with_init(
+            move || Transform::new(layout, &tables, &counts),
+            |transform: &mut Transform, _: &CancelToken, lines: &Vec<Line>| Ok::<_, Infallible>(transform.rows(lines)),
+        )
+    };
+    // Failed rows leave here, and stay with those around them, so that they are stored in the same transaction.
+    let put_aside = {
         let token = pipeline.token();
-        move |error: &StreamError| match dead_letters.lock().write_failure(error) {
-            Ok(letter) => Some(Settled::Letter(letter)),
-            Err(fault) => {
-                token.cancel_because(fault);
-                None
-            }
+        move |Transformed { rows, failed, line }| {
+            let mut dead_letters = dead_letters.lock();
+            let letters = failed.iter().map(|failed| dead_letters.write(failed)).collect::<Result<_, _>>();
+            let letters = letters.map_err(|fault| token.cancel_because(fault)).ok()?;
+            Some(Settled { rows, letters, line })
         }
-    });
+    };
+    let batch = Batcher::new(BATCH).with_weight(Settled::len, settled::BATCH);
     let load = Mapper::fallible({
         let (database, counts) = (Arc::clone(&database), Arc::clone(&counts));
         // The lock is never waited for: only this stage loads. It is there because a closure of a stage may be shared.
         move |batch: &Vec<Settled>| database.lock().store(batch, &counts)
     });
 
-    // Reading and parsing share a thread: a row takes less time than it would to hand it over.
-    let settled = Inline::from_iter(&pipeline, lines)
-        .with(parse_stage(layout, Arc::clone(&counts)))
-        .spawn("parse")
-        .through(&enrich.with_workers(workers).with_name("enrich"))
-        .through(&put_aside.with_name("put aside"));
+    let settled = Stream::from_iter(&pipeline, lines.chunks())
+        .through(&AsyncMapper::new(transform).with_workers(workers).with_window(CAPACITY).with_name("transform"))
+        .inline()
+        // A panic fails all rows of a chunk.
+        .on_errors(Transformed::recover)
+        .named("write")
+        .filter_map(put_aside)
+        .spawn("put aside");
     // Batches are made and loaded right here. The first one that cannot be loaded stops the pipeline; why it stopped is
     // asked below.
-    let _ = settled.named("load").inline().batch(BATCH).with(load.with_name("insert")).count();
+    let _ = settled.named("load").inline().with(batch).with(load.with_name("insert")).count();
     // [/pattern]
 
     // Should it have stopped early, the reader may still be waiting for input.
@@ -78,7 +91,7 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
     }
     // All threads are gone, and with them the other owners.
     let database = Arc::into_inner(database).ok_or("the database is still in use")?.into_inner();
-    Ok((Ended { report: Some(report), aborted, fault }, database))
+    Ok((Ended { report: Some(report), aborted, fault, began: None }, database))
 }
 
 /// What a stage that is meant to stop the job says of itself is enough; where it happened, its message tells.

@@ -1,27 +1,24 @@
-//! A row that is ready to be stored.
+//! Rows that are ready to be stored.
 
 use crate::dead_letters::Letter;
 use crate::tables::Enriched;
 
-/// How many of them are stored in one transaction.
+/// How many of them are stored in one transaction, at most.
 pub(crate) const BATCH: usize = 1000;
 
-/// A row whose outcome is known: one that will be loaded, or one that failed.
+/// Rows from consecutive lines, whose outcome is known: some will be loaded, the others failed.
 ///
-/// Both travel in one stream and are stored in one transaction, in the order of the input. So the line of the last one in a
-/// batch says how far the job has come.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are rows, which lie side by side in a batch")]
-pub(crate) enum Settled {
-    Row(Enriched),
-    Letter(Letter),
+/// Both are stored in one transaction, in the order of the input. So the last line says how far the job has come.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    pub(crate) rows: Vec<Enriched>,
+    pub(crate) letters: Vec<Letter>,
+    /// The line of the last row, or 0; all rows before it are stored too, or are cancelled flights.
+    pub(crate) line: u64,
 }
 
 impl Settled {
-    pub(crate) fn line(&self) -> u64 {
-        match self {
-            Self::Row(row) => row.line,
-            Self::Letter(letter) => letter.line,
-        }
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len() + self.letters.len()
     }
 }

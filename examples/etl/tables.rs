@@ -7,7 +7,7 @@ use streamz::{BoxError, Result};
 
 use crate::args::failure;
 use crate::columns::{self, HeaderError};
-use crate::flight::{Flight, Reason, Row, excerpt};
+use crate::flight::{Flight, Reason, excerpt};
 use crate::input;
 
 #[derive(Debug)]
@@ -53,8 +53,7 @@ impl Tables {
 
     /// Looks up what the codes of a flight stand for. A code that is not available stays without an answer; one that is
     /// not known is a failure.
-    pub(crate) fn enrich(&self, row: &Row) -> Result<Enriched, Reason> {
-        let flight = &row.flight;
+    pub(crate) fn enrich(&self, line: u64, flight: Flight) -> Result<Enriched, Reason> {
         let airline = match &flight.carrier {
             None => None,
             Some(code) => match self.airlines.get(code.as_str()) {
@@ -66,8 +65,8 @@ impl Tables {
             airline,
             origin: self.airport("origin", flight.origin.as_deref())?,
             dest: self.airport("dest", flight.dest.as_deref())?,
-            line: row.line.number,
-            flight: flight.clone(),
+            line,
+            flight,
         })
     }
 

@@ -38,7 +38,7 @@ fn stages_are_shown_and_follow_the_size_of_the_terminal() {
     let rows: Vec<&str> = screen.lines().skip_while(|line| !line.contains(VIEW)).collect();
     assert!(rows[0].starts_with("etl  running"), "{screen}");
     assert!(rows[1].starts_with("stage "), "{screen}");
-    let names = ["source", "parse", "enrich", "put aside", "load"];
+    let names = ["source", "transform", "put aside", "load"];
     assert!(names.iter().zip(&rows[2..]).all(|(name, row)| row.starts_with(name)), "{screen}");
     assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
 

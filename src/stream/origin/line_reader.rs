@@ -165,6 +165,41 @@ impl<R: BufRead> LineReader<R> {
         }
     }
 
+    /// Reads the next line, if its end is in the buffer of the reader. Returns `None` if the reader would have to be read;
+    /// [`next_line`](Self::next_line) does that, and continues with the part of the line that is there.
+    ///
+    /// For a caller that collects several lines, and processes those that are there before it waits for more.
+    ///
+    /// ```
+    /// use std::io::BufReader;
+    /// use streamz::LineReader;
+    ///
+    /// let mut reader = LineReader::new(BufReader::with_capacity(8, &b"a\nb\nc, d\ne\n"[..]));
+    /// let mut chunks = Vec::new();
+    /// while let Some(line) = reader.next_line()? {
+    ///     let mut chunk = vec![line.number];
+    ///     while let Some(line) = reader.next_buffered_line()? {
+    ///         chunk.push(line.number);
+    ///     }
+    ///     chunks.push(chunk);
+    /// }
+    /// assert_eq!(chunks, [vec![1, 2], vec![3, 4]]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`next_line`](Self::next_line). A reader that has bytes in its buffer is not read, so it has no reason to fail.
+    pub fn next_buffered_line(&mut self) -> io::Result<Option<Line>> {
+        while self.buffered > 0 {
+            match self.look()? {
+                Step::Line(line) => return Ok(Some(line)),
+                Step::More => {}
+                Step::Nothing => self.buffered = 0,
+            }
+        }
+        Ok(None)
+    }
+
     /// Returns how many bytes are held of a line whose end has not been read.
     pub fn partial_len(&self) -> usize {
         self.cutter.partial.len()
@@ -392,6 +427,23 @@ mod tests {
         assert_eq!(reader.next_line().unwrap().unwrap().bytes, b"ab");
         assert_eq!(reader.next_line().unwrap_err().kind(), ErrorKind::WouldBlock);
         assert_eq!(reader.next_line().unwrap().unwrap().bytes, b"cd");
+    }
+
+    #[test]
+    fn a_buffered_line_is_given_without_a_read() {
+        // A read after the last piece panics.
+        let mut reader = script([Ok(&b"a\nb\r\nc"[..]), Ok(b"d\n"), Ok(b"e\nf")], 9);
+        assert_eq!(reader.next_buffered_line().unwrap(), None);
+        let mut lines = Vec::new();
+        for buffered in [&["b"][..], &[], &[]] {
+            lines.push(reader.next_line().unwrap().unwrap().bytes);
+            for text in buffered {
+                assert_eq!(reader.next_buffered_line().unwrap().unwrap().bytes, text.as_bytes());
+            }
+            assert_eq!(reader.next_buffered_line().unwrap(), None);
+        }
+        assert_eq!(lines, [b"a".to_vec(), b"cd".to_vec(), b"e".to_vec()]);
+        assert_eq!(reader.partial_len(), 1);
     }
 
     #[test]

@@ -166,7 +166,7 @@ fn killed_in_the_middle(place: &Place, file: &Path, more: &[&str]) {
     in_time(move || {
         let mut letters = fs::File::open(pipe).unwrap();
         first_line(&mut letters);
-        wait_for_position(&mut child, &database, |line| line > 2000);
+        wait_for_position(&mut child, &database, |line| line > 0);
         kill(child);
     });
     fs::remove_file(letters).unwrap();
@@ -184,7 +184,7 @@ fn either_mode_continues_what_the_other_began_also_gzip() {
             let file = place.write("in", content);
             killed_in_the_middle(&place, &file, first);
             let ran = place.run(&file, &[&["--resume"], second].concat());
-            assert!(json(&ran)["resumed_after"].as_u64().unwrap() > 2000);
+            assert!(json(&ran)["resumed_after"].as_u64().unwrap() > 0);
             assert_same(&place, &ran, &expected);
         }
     }
@@ -204,12 +204,12 @@ fn a_file_may_be_moved_or_come_through_a_pipe() {
     fs::copy(place.database(), &copy).unwrap();
     fs::rename(&file, place.path("moved.csv")).unwrap();
     let ran = place.run_stdin(text.as_bytes(), &["--resume"]);
-    assert!(json(&ran)["resumed_after"].as_u64().unwrap() > 2000);
+    assert!(json(&ran)["resumed_after"].as_u64().unwrap() > 0);
     assert_same(&place, &ran, &expected);
 
     fs::rename(&copy, place.database()).unwrap();
     let ran = place.run(&place.path("moved.csv"), &["--resume"]);
-    assert!(json(&ran)["resumed_after"].as_u64().unwrap() > 2000);
+    assert!(json(&ran)["resumed_after"].as_u64().unwrap() > 0);
     assert_same(&place, &ran, &expected);
 }
 
