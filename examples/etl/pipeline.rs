@@ -20,8 +20,9 @@ use crate::{Ended, Job, listen_to_ctrl_c};
 /// A batch has fewer chunks than rows, unless they come one by one.
 const BATCH: BatchConfig = BatchConfig { max_size: settled::BATCH, max_latency: Duration::from_secs(1) };
 
-/// How many chunks of rows wait on each edge, at most: two batches of them.
-const CAPACITY: usize = 10;
+/// How many chunks of rows wait on each edge, at most: where other programs want the processors too, each thread has enough
+/// to do until the others have their turn again. A chunk takes up to 60 kB.
+const CAPACITY: usize = 32;
 
 pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
     let Job { lines, layout, stop, tables, dead_letters, database, counts, progress, workers, live, preload: _ } = job;
