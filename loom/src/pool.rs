@@ -8,13 +8,14 @@ use loom::sync::Condvar;
 use loom::sync::atomic::AtomicU64 as Count;
 use loom::thread::{self, JoinHandle};
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::clock::wait::Wake;
 use crate::crew::{Crew, Relieved, Supply};
 use crate::edge::{EdgeReceiver, EdgeSender, End, Polled, edge};
-use crate::lanes::{Lane, Lanes};
+use crate::lanes::{Lane, Lanes, Run};
 use crate::models::check;
-use crate::reorder::Reorder;
+use crate::reorder::{Reorder, Span};
 use crate::slots::{Numbered, Slots};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, fence};
 
@@ -24,15 +25,45 @@ pub struct Scene {
     pub items: usize,
     /// How many of them are there before the workers begin.
     pub early: usize,
-    /// How many of them, from the first on, are slow.
+    /// How many of them are slow, and which is the first.
     pub slow: usize,
+    pub first_slow: usize,
     pub workers: usize,
     /// How many items are taken at a time.
     pub run: u64,
     pub window: u64,
     pub ordered: bool,
     pub keyed: bool,
+    /// All that are not slow have one key, if the pool is keyed.
+    pub one_key: bool,
 }
+
+impl Scene {
+    /// One item that is there, one that is slow.
+    pub const PLAIN: Self = Self {
+        items: 2,
+        early: 1,
+        slow: 1,
+        first_slow: 0,
+        workers: 2,
+        run: 1,
+        window: 10,
+        ordered: false,
+        keyed: false,
+        one_key: false,
+    };
+
+    fn is_slow(&self, item: usize) -> bool {
+        (self.first_slow..self.first_slow + self.slow).contains(&item)
+    }
+
+    /// Items are their own numbers.
+    fn lane_of(&self, item: usize) -> Lane {
+        Lane::of(if self.one_key && !self.is_slow(item) { 100 } else { item as u64 + 1 })
+    }
+}
+
+impl Span for () {}
 
 struct Intake(Option<EdgeReceiver<usize>>);
 
@@ -56,7 +87,7 @@ struct Pool {
 }
 
 /// What has been taken and is to be sorted.
-type Raw = Vec<Numbered<usize>>;
+type Raw = Vec<usize>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Why {
@@ -83,14 +114,13 @@ impl Pool {
         (Arc::new(pool), sender)
     }
 
-    /// One item after the other, each of a key of its own.
     fn call(&self, item: usize) {
         let mut begun = self.begun.lock().unwrap();
         *begun += 1;
         if *begun == self.scene.items {
             self.all_begun.notify_all();
         }
-        while item < self.scene.slow && *begun < self.scene.items {
+        while self.scene.is_slow(item) && *begun < self.scene.items {
             begun = self.all_begun.wait(begun).unwrap();
         }
     }
@@ -102,11 +132,14 @@ impl Pool {
                 continue;
             }
             match self.take(own) {
-                Ok((raw, mut relieved)) => {
+                Ok((first, raw, mut relieved)) => {
+                    let next;
                     if self.scene.keyed {
-                        relieved = self.sort(own, raw, relieved);
+                        (next, relieved) = self.sort(own, first, raw, relieved);
+                    } else {
+                        next = self.slots.next(own);
                     }
-                    self.process(own, self.slots.next(own), &relieved);
+                    self.process(own, next, &relieved);
                 }
                 Err((why, relieved)) => {
                     let all_sorted = self.is_all_sorted();
@@ -125,70 +158,66 @@ impl Pool {
         }
     }
 
-    fn take(&self, own: usize) -> Result<(Raw, Relieved), (Why, Relieved)> {
+    fn take(&self, own: usize) -> Result<(u64, Raw, Relieved), (Why, Relieved)> {
         let mut shift = self.crew.lock();
         let Some(stream) = &mut shift.supply().0 else { return Err((Why::Ended, shift.relieve())) };
         let room = self.crew.room();
         if room == 0 {
             return Err((Why::WindowFull, shift.relieve()));
         }
-        let next = self.crew.taken();
-        let (mut count, mut raw, mut filling) = (0, Vec::new(), None);
-        while count < self.scene.run.min(room) {
-            match stream.poll() {
-                Polled::Item(item) => {
-                    let (number, item) = (next + count, item.unwrap());
-                    if self.scene.keyed {
-                        raw.push((number, item));
-                    } else {
-                        filling.get_or_insert_with(|| self.slots.fill(own)).push(number, item);
-                    }
-                    count += 1;
-                }
-                Polled::Empty | Polled::Ended(_) if count > 0 => break,
-                Polled::Empty => {
-                    stream.settle();
-                    stream.ask();
-                    return Err((Why::Empty, shift.relieve()));
-                }
-                Polled::Ended(_) => {
-                    let stream = shift.supply().0.take();
-                    self.ended.store(true, Ordering::Release);
-                    fence(Ordering::SeqCst);
-                    let relieved = shift.dismiss_resting();
-                    drop(stream);
-                    return Err((Why::Ended, relieved));
-                }
+        let mut run = Vec::new();
+        match stream.poll() {
+            Polled::Item(item) => run.push(item),
+            Polled::Empty => {
+                stream.settle();
+                stream.ask();
+                return Err((Why::Empty, shift.relieve()));
+            }
+            Polled::Ended(_) => {
+                let stream = shift.supply().0.take();
+                self.ended.store(true, Ordering::Release);
+                fence(Ordering::SeqCst);
+                let relieved = shift.dismiss_resting();
+                drop(stream);
+                return Err((Why::Ended, relieved));
             }
         }
+        stream.poll_until(self.scene.run.min(room) as usize, &mut run);
+        let (next, count) = (self.crew.taken(), run.len() as u64);
+        let (mut raw, items) = (Raw::new(), run.into_iter().map(Result::unwrap));
         shift.take(count);
-        drop(filling);
+        if self.scene.keyed {
+            raw = items.collect();
+        } else {
+            self.slots.fill(own, next, items);
+        }
         shift.supply().0.as_ref().inspect(|stream| stream.settle());
         if !self.scene.keyed && count > 1 {
             self.crew.leave_spare();
         }
-        Ok((raw, shift.relieve()))
+        Ok((next, raw, shift.relieve()))
     }
 
-    fn sort(&self, own: usize, raw: Raw, relieved: Relieved) -> Relieved {
+    fn sort(&self, own: usize, first: u64, raw: Raw, relieved: Relieved) -> (Option<Numbered<usize>>, Relieved) {
         let count = raw.len() as u64;
         let mut ready = VecDeque::new();
-        let keyed = raw.into_iter().map(|(number, item)| (number, Some(Lane::of(number + 1)), item));
-        self.lanes.arrive(keyed, &mut ready);
+        let run = raw.into_iter().map(|item| (Some(self.scene.lane_of(item)), item)).collect();
+        self.lanes.arrive(first, Run(run), &mut ready);
         let more = ready.len() > 1;
-        self.slots.put(own, &mut ready);
+        let next = self.slots.put(own, &mut ready);
         self.sorted.fetch_add(count, Ordering::Release);
         fence(Ordering::SeqCst);
         if more {
             self.crew.leave_spare();
         }
-        if self.ended.load(Ordering::Relaxed) {
+        let relieved = if self.ended.load(Ordering::Relaxed) {
             self.crew.lock().dismiss_resting()
         } else if more {
             self.crew.lock().relieve()
         } else {
             relieved
-        }
+        };
+        (next, relieved)
     }
 
     fn is_all_sorted(&self) -> bool {
@@ -198,18 +227,28 @@ impl Pool {
     fn process(&self, own: usize, mut next: Option<Numbered<usize>>, _: &Relieved) {
         while let Some((number, item)) = next {
             self.call(item);
-            if self.scene.keyed {
-                assert!(self.lanes.leave(Lane::of(number + 1)).is_none());
+            let lane = self.scene.keyed.then(|| self.scene.lane_of(item));
+            next = self.slots.swap(own, (number, ()), lane);
+            if next.is_none() {
+                next = self.flush(own, own..own + 1);
             }
-            next = self.slots.swap(own, (number, ()));
-            self.flush(own);
         }
     }
 
-    /// Results leave the window; one worker at a time.
-    fn flush(&self, slot: usize) {
-        let mut done = Vec::new();
-        self.slots.take_done(slot, &mut done);
+    /// Results leave the window; one worker at a time. Returns what may be begun now.
+    fn flush(&self, own: usize, slots: Range<usize>) -> Option<Numbered<usize>> {
+        let (mut done, mut left, mut ready, mut next) = (Vec::new(), Vec::new(), VecDeque::new(), None);
+        slots.for_each(|slot| self.slots.take_done(slot, &mut done, &mut left));
+        if !left.is_empty() {
+            self.lanes.leave(&mut left, &mut ready);
+            let more = ready.len() > 1;
+            if !ready.is_empty() {
+                next = self.slots.put(own, &mut ready);
+            }
+            if more {
+                _ = self.leave_spare();
+            }
+        }
         let mut results = self.results.lock();
         results.insert_all(&mut done);
         let mut run = VecDeque::new();
@@ -217,6 +256,7 @@ impl Pool {
         if !run.is_empty() {
             self.crew.pass(run.len() as u64);
         }
+        next
     }
 
     fn steal_or_flush(&self, own: usize, relieved: Relieved) -> bool {
@@ -227,8 +267,10 @@ impl Pool {
             return true;
         }
         let empty = self.slots.are_empty();
-        (0..self.scene.workers).for_each(|slot| self.flush(slot));
-        !empty
+        let next = self.flush(own, 0..self.scene.workers);
+        let found = next.is_some();
+        self.process(own, next, &relieved);
+        found || !empty
     }
 
     fn steal_spare(&self, own: usize) -> bool {
@@ -281,16 +323,18 @@ pub fn no_item_waits_while_a_worker_rests(scene: Scene, preemptions: usize) {
 /// All rest but one, which has taken two slow items; the third comes when both of them are, or are about to be, in
 /// progress. So the one that keeps watch is woken to take over.
 pub fn a_thief_leaves_another_on_watch(keyed: bool, preemptions: usize) {
-    let scene = Scene { items: 3, early: 2, slow: 2, workers: 3, run: 2, window: 10, ordered: false, keyed };
+    let scene = Scene { items: 3, early: 2, slow: 2, workers: 3, run: 2, keyed, ..Scene::PLAIN };
     check(preemptions, move || {
         let (pool, mut sender) = Pool::new(scene);
         (0..2).for_each(|item| _ = sender.push(Ok(item)));
         let wakes = [(); 2].map(|()| Arc::new(Wake::new()));
-        let (raw, mut relieved) = pool.take(0).ok().unwrap();
+        let (number, raw, mut relieved) = pool.take(0).ok().unwrap();
+        let first;
         if keyed {
-            relieved = pool.sort(0, raw, relieved);
+            (first, relieved) = pool.sort(0, number, raw, relieved);
+        } else {
+            first = pool.slots.next(0);
         }
-        let first = pool.slots.next(0);
         // As if they had found nothing before the run was put into the slot.
         pool.crew.take_spare();
         wakes.iter().for_each(|wake| assert!(!pool.crew.lock().rest(wake, || false)));

@@ -2,8 +2,7 @@
 
 use streamz_loom::pool::{self, Scene};
 
-const SCENE: Scene =
-    Scene { items: 2, early: 1, slow: 1, workers: 2, run: 1, window: 10, ordered: false, keyed: false };
+const SCENE: Scene = Scene::PLAIN;
 
 fn in_each_pool(scene: Scene, preemptions: usize) {
     for keyed in [false, true] {
@@ -21,6 +20,14 @@ fn an_item_that_comes_during_a_slow_call_is_begun() {
 fn the_rest_of_a_run_is_begun_during_a_slow_call() {
     in_each_pool(Scene { early: 2, run: 2, ..SCENE }, 2);
     in_each_pool(Scene { items: 3, early: 2, run: 2, ..SCENE }, 2);
+}
+
+/// The first item has been worked off, but its worker is in a slow call when the third comes, which has its key.
+#[test]
+fn the_next_of_a_key_is_begun_during_a_slow_call() {
+    let scene = Scene { items: 3, first_slow: 1, keyed: true, one_key: true, ..SCENE };
+    pool::no_item_waits_while_a_worker_rests(Scene { early: 2, run: 2, ..scene }, 2);
+    pool::no_item_waits_while_a_worker_rests(Scene { early: 3, run: 3, ..scene }, 2);
 }
 
 #[test]

@@ -153,6 +153,17 @@ impl<I> Batch<I> {
         }
     }
 
+    /// Adds up to `most` items to `taken`.
+    pub(super) fn take_into(&mut self, most: usize, taken: &mut Vec<I>) {
+        let full = taken.len() + most;
+        while taken.len() < full
+            && let Some(item) = self.pop()
+        {
+            taken.push(item);
+            taken.extend(self.head.by_ref().take(full - taken.len()));
+        }
+    }
+
     #[cold]
     fn pop_further(&mut self) -> Option<I> {
         let next = Vec::from(self.chunks.pop_front()?);

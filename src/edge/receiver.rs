@@ -29,14 +29,32 @@ impl<T> EdgeReceiver<T> {
     #[inline(always)]
     pub(crate) fn poll(&mut self) -> Polled<T> {
         let Some(item) = self.batch.pop() else { return self.refill() };
-        self.taken = self.taken.wrapping_add(1);
+        self.count_taken(1);
+        Polled::Item(item)
+    }
+
+    /// Takes items until there are none, or `items` has `most` of them.
+    pub(crate) fn poll_until(&mut self, most: usize, items: &mut Vec<Result<T>>) {
+        while items.len() < most
+            && let Polled::Item(item) = self.poll()
+        {
+            items.push(item);
+            let before = items.len();
+            self.batch.take_into(most - before, items);
+            self.count_taken(items.len() - before);
+        }
+    }
+
+    /// After they were taken out of the batch.
+    #[inline(always)]
+    fn count_taken(&mut self, count: usize) {
+        self.taken = self.taken.wrapping_add(count);
         // In this order and without a fence, which would cost more than the whole poll: a producer that has set the flag just
         // now may be missed here. The next poll sees it, or `settle` does, before this thread parks: invariant 4.
         self.edge.gauge.taken.store(self.taken, Ordering::Release);
         if self.edge.room_wanted.load(Ordering::Relaxed) && self.edge.has_worthwhile_room() {
             self.edge.announce_room();
         }
-        Polled::Item(item)
     }
 
     #[cold]

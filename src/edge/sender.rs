@@ -66,6 +66,28 @@ impl<T> EdgeSender<T> {
         due
     }
 
+    /// How many items there is room for beyond the open chunk. Looks if it knows of room for less than `wanted`.
+    pub(crate) fn room_for(&mut self, wanted: usize) -> usize {
+        if self.credit < self.open.len() + wanted {
+            let credit = self.edge.room(&self.edge.state.lock());
+            self.set_credit(credit);
+        }
+        self.credit.saturating_sub(self.open.len())
+    }
+
+    /// As [`gather`](Self::gather), for the first `count` of several items, for which there is [room](Self::room_for).
+    pub(crate) fn gather_first(&mut self, items: &mut Vec<Result<T>>, count: usize) {
+        debug_assert!(!items.iter().any(is_mark), "it is not counted as one");
+        if self.open.is_empty() && count == items.len() {
+            std::mem::swap(&mut self.open, items);
+        } else {
+            self.open.extend(items.drain(..count));
+        }
+        if self.open.len() >= self.full_at {
+            self.hand_over();
+        }
+    }
+
     /// Emits a mark. It never waits for room itself, but it stays behind what does.
     ///
     /// As a rule it goes into the open chunk, and is handed over as the items around it are: invariant 3 holds for it, too.

@@ -35,6 +35,41 @@ fn never_takes_more_than_its_capacity_whatever_the_chunks() {
 }
 
 #[test]
+fn several_items_at_a_time_keep_the_order_and_the_capacity() {
+    let mut random = fastrand::Rng::with_seed(3);
+    for capacity in [0, 1, 2, 63, 64, 65, 200] {
+        let (mut sender, mut receiver) = edge(capacity, false);
+        let (mut made, mut waiting, mut seen) = (0, Vec::new(), Vec::new());
+        while seen.len() < 2_000 {
+            match random.u8(..4) {
+                0 if waiting.is_empty() => {
+                    let count = random.usize(1..150);
+                    waiting.extend((made..made + count).map(Ok));
+                    made += count;
+                }
+                1 => {
+                    let room = sender.room_for(waiting.len());
+                    let count = room.min(waiting.len());
+                    sender.gather_first(&mut waiting, count);
+                    sender.hand_over();
+                    assert!(!sender.is_stuck() && sender.is_handed_over());
+                }
+                2 => _ = receiver.ask(),
+                _ => {
+                    let (mut items, most) = (Vec::new(), random.usize(1..150));
+                    receiver.poll_until(most, &mut items);
+                    assert!(items.len() <= most);
+                    seen.extend(items.into_iter().map(Result::unwrap));
+                    receiver.settle();
+                }
+            }
+            assert!(receiver.shared().gauge().len() <= capacity.max(1));
+        }
+        assert!(seen.iter().copied().eq(0..seen.len()));
+    }
+}
+
+#[test]
 fn an_item_waits_for_company_only_while_nobody_asks_for_it() {
     let (mut sender, mut receiver) = edge(100, false);
     assert!(!receiver.ask());

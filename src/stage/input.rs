@@ -10,7 +10,7 @@ use super::thread::StageThread;
 use crate::clock::earlier;
 use crate::clock::wait::{Channel, Waiter, Wake};
 use crate::edge::{EdgeReceiver, End, Polled};
-use crate::error::StreamError;
+use crate::error::{Result, StreamError};
 use crate::panic::{Guarded, Held, PanicPayload, guard_drop};
 use crate::pipeline::Scope;
 use crate::pipeline::recording::Stamper;
@@ -112,6 +112,20 @@ impl<T: Send + 'static> Input<T> {
         match self {
             Input::Edge(edge) => edge.poll(),
             Input::Foreign(foreign) => foreign.poll(),
+        }
+    }
+
+    /// Takes items until there are none, or `items` has `most` of them.
+    pub(crate) fn poll_until(&mut self, most: usize, items: &mut Vec<Result<T>>) {
+        match self {
+            Input::Edge(edge) => edge.poll_until(most, items),
+            Input::Foreign(foreign) => {
+                while items.len() < most
+                    && let Polled::Item(item) = foreign.poll()
+                {
+                    items.push(item);
+                }
+            }
         }
     }
 

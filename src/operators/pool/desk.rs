@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rayon::ThreadPool;
 
-use super::reorder::Reorder;
+use super::reorder::{Reorder, Span};
 use super::run_length::{RUN_TIME, RunLength};
 use super::slots::Numbered;
 use crate::clock::wait::Wake;
@@ -47,6 +47,8 @@ pub(super) enum Done<Out> {
     /// An error item that was in the input.
     Passed(StreamError),
 }
+
+impl<Out> Span for Done<Out> {}
 
 impl<F> Work<F> {
     pub(super) fn process<In, Out>(&self, item: Result<In>) -> Done<Out>

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use super::crew::{Relieved, Supply};
-use super::slots::Numbered;
 use super::workers::{Job, Pool};
 use crate::clock::wait::{Waiter, Wake};
 use crate::edge::{End, Polled};
-use crate::error::{Result, StreamError};
+use crate::error::Result;
 use crate::mark::Label;
 use crate::panic;
 use crate::pipeline::timing::Phase;
@@ -31,8 +30,8 @@ impl<In: Send + 'static> Supply for Intake<In> {
 
 /// What a look at the input came to.
 pub(super) enum Taken {
-    /// There is a run in the slot, or in the hands of the worker.
-    Run(Relieved),
+    /// There is a run in the slot, or in the hands of the worker, that begins with this number.
+    Run(u64, Relieved),
     Nothing(Why, Relieved),
 }
 
@@ -45,8 +44,9 @@ pub(super) enum Why {
 }
 
 impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
-    /// Takes a run of at most `length` items, into `raw` if they are to be sorted. Invariants 1 and 2.
-    pub(super) fn take(&self, own: usize, length: usize, raw: &mut Vec<Numbered<Result<In>>>) -> Taken {
+    /// Takes a run of at most `length` items: into the slot, or into `raw` if they are to be sorted. `raw` is empty before.
+    /// Invariants 1 and 2.
+    pub(super) fn take(&self, own: usize, length: usize, raw: &mut Vec<Result<In>>) -> Taken {
         let mut shift = self.crew.lock();
         let Some(stream) = &mut shift.supply().stream else { return Taken::Nothing(Why::Ended, shift.relieve()) };
         let room = self.crew.room();
@@ -55,46 +55,24 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
         // No more than one's share of what is there, so that a few items are shared out.
         let share = if length > 1 { stream.len().div_ceil(self.slots.len()) } else { 1 };
-        let most = (length.min(share).max(1) as u64).min(room);
+        let most = length.min(share).max(1).min(usize::try_from(room).unwrap_or(usize::MAX));
         match stream.poll() {
             Polled::Item(first) => {
-                let next = self.crew.taken();
-                let (mut number, mut data, mut marks) = (next, 0, 0);
-                let mut slot = if self.keyed.is_some() { None } else { Some(self.slots.fill(own)) };
-                let mut item = first;
-                loop {
-                    match &item {
-                        Ok(_) => data += 1,
-                        Err(error) => marks += self.note_mark(error, number),
-                    }
-                    match &mut slot {
-                        Some(slot) => slot.push(number, Job::new(item)),
-                        None => raw.push((number, item)),
-                    }
-                    number += 1;
-                    if number - next == most {
-                        break;
-                    }
-                    // An end comes again.
-                    let Polled::Item(further) = stream.poll() else { break };
-                    item = further;
-                }
-                let taken = number - next;
-                let spare = slot.is_some() && taken > 1;
-                // All of this before another worker can have them: invariant 3 of `slots.rs`.
+                raw.push(first);
+                // An end comes again.
+                stream.poll_until(most, raw);
+                let (first, taken) = (self.crew.taken(), raw.len() as u64);
+                self.note_taken(raw, first);
+                // Before another worker can have them: invariant 3 of `slots.rs`.
                 shift.take(taken);
-                self.step().received.add(data);
-                self.step().errors_in.add(taken - data - marks);
-                if marks > 0 {
-                    // Who completes one of them sees this.
-                    self.delivers.store(true, Ordering::Relaxed);
+                if self.keyed.is_none() {
+                    self.slots.fill(own, first, raw.drain(..).map(Job::new));
                 }
-                drop(slot);
                 shift.supply().stream.as_ref().inspect(|stream| stream.settle());
-                if spare {
+                if self.keyed.is_none() && taken > 1 {
                     self.crew.leave_spare();
                 }
-                Taken::Run(shift.relieve())
+                Taken::Run(first, shift.relieve())
             }
             Polled::Empty => {
                 stream.settle();
@@ -117,15 +95,32 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
     }
 
-    /// How many marks this is: one, whose label is noted, or none. Under the input lock.
-    #[cold]
-    fn note_mark(&self, error: &StreamError, number: u64) -> u64 {
-        if let Some(runs) = &self.runs
-            && let Some(Label::Follows(origin)) = error.label()
-        {
-            runs.lock().begin(number, origin);
+    /// Counts a run that begins with the number `first`. Under the input lock.
+    fn note_taken(&self, run: &[Result<In>], first: u64) {
+        let errors = run.iter().filter(|item| item.is_err()).count() as u64;
+        self.step().received.add(run.len() as u64 - errors);
+        if errors > 0 {
+            self.note_errors(run, first, errors);
         }
-        u64::from(error.is_mark())
+    }
+
+    #[cold]
+    fn note_errors(&self, run: &[Result<In>], first: u64, errors: u64) {
+        let mut count = 0;
+        for (number, item) in (first..).zip(run) {
+            let Err(mark) = item else { continue };
+            count += u64::from(mark.is_mark());
+            if let Some(runs) = &self.runs
+                && let Some(Label::Follows(origin)) = mark.label()
+            {
+                runs.lock().begin(number, origin);
+            }
+        }
+        self.step().errors_in.add(errors - count);
+        if count > 0 {
+            // Who completes one of them sees this.
+            self.delivers.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Waits until there may be something to take.

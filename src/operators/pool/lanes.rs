@@ -1,7 +1,7 @@
 //! [`Lanes`]: who may be begun, when the items of one key must be worked on one at a time and in order.
 //!
-//! Each key has a lane. An item whose lane is free occupies it and may be begun at once; others wait in it. Whoever has
-//! worked an item off gives its lane to the next one in it.
+//! Each key has a lane. An item whose lane is free occupies it and may be begun at once; others wait in it. Whoever passes on
+//! the result of an item gives its lane to the next one in it: see invariant 8 of `workers.rs`.
 //!
 //! # What must hold
 //!
@@ -19,7 +19,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::num::NonZeroU64;
 
-use super::reorder::Reorder;
+use super::reorder::{Reorder, Span};
 use super::slots::Numbered;
 use crate::operators::key_table::AsItIs;
 use crate::sync::Mutex;
@@ -38,46 +38,69 @@ impl Lane {
 pub(super) struct Lanes<T>(Mutex<State<T>>);
 
 struct State<T> {
-    arriving: Reorder<(u64, Option<Lane>, T)>,
+    /// The number of the next item to enter its lane.
+    entered: u64,
+    arriving: Reorder<Run<T>>,
     busy: HashMap<Lane, VecDeque<Numbered<T>>, BuildHasherDefault<AsItIs>>,
+}
+
+/// Items with consecutive numbers, and their lanes.
+pub(super) struct Run<T>(pub(super) Vec<(Option<Lane>, T)>);
+
+impl<T> Span for Run<T> {
+    fn span(&self) -> u64 {
+        self.0.len() as u64
+    }
 }
 
 impl<T> Lanes<T> {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State { arriving: Reorder::new(true), busy: HashMap::default() }))
+        Self(Mutex::new(State { entered: 0, arriving: Reorder::new(true), busy: HashMap::default() }))
     }
 
-    /// Takes in items whose lanes have been found, and adds to `ready` those that may be begun now, in ascending order.
-    /// Those without a lane may be begun when their turn has come.
-    pub(super) fn arrive(
-        &self,
-        items: impl Iterator<Item = (u64, Option<Lane>, T)>,
-        ready: &mut VecDeque<Numbered<T>>,
-    ) {
+    /// Takes in a run of items whose lanes have been found, and adds to `ready` those that may be begun now, in ascending
+    /// order. Those without a lane may be begun when their turn has come.
+    pub(super) fn arrive(&self, first: u64, run: Run<T>, ready: &mut VecDeque<Numbered<T>>) {
         let state = &mut *self.0.lock();
-        for item in items {
-            state.arriving.insert(item.0, item);
+        let mut next = (first, run);
+        if !state.arriving.let_pass(std::slice::from_ref(&next)) {
+            state.arriving.insert(first, next.1);
+            let Some(run) = state.arriving.pop() else { return };
+            next = (state.entered, run);
         }
-        while let Some((number, lane, item)) = state.arriving.pop() {
-            match lane.map(|lane| state.busy.entry(lane)) {
-                Some(Entry::Occupied(mut waiting)) => waiting.get_mut().push_back((number, item)),
-                Some(Entry::Vacant(free)) => {
-                    free.insert(VecDeque::new());
-                    ready.push_back((number, item));
+        loop {
+            let Run(items) = next.1;
+            state.entered = next.0 + items.len() as u64;
+            for (number, (lane, item)) in (next.0..).zip(items) {
+                match lane.map(|lane| state.busy.entry(lane)) {
+                    Some(Entry::Occupied(mut waiting)) => waiting.get_mut().push_back((number, item)),
+                    Some(Entry::Vacant(free)) => {
+                        free.insert(VecDeque::new());
+                        ready.push_back((number, item));
+                    }
+                    None => ready.push_back((number, item)),
                 }
-                None => ready.push_back((number, item)),
+            }
+            let Some(run) = state.arriving.pop() else { return };
+            next = (state.entered, run);
+        }
+    }
+
+    /// For each of these lanes an item has been worked off. Adds the next one of each to `ready`, if there is one, in ascending
+    /// order: it may be begun now. `lanes` is empty afterwards.
+    pub(super) fn leave(&self, lanes: &mut Vec<Lane>, ready: &mut VecDeque<Numbered<T>>) {
+        let state = &mut *self.0.lock();
+        for lane in lanes.drain(..) {
+            if let Entry::Occupied(mut waiting) = state.busy.entry(lane) {
+                match waiting.get_mut().pop_front() {
+                    Some(next) => ready.push_back(next),
+                    None => _ = waiting.remove(),
+                }
             }
         }
-    }
-
-    /// An item of this lane has been worked off: returns the next one of it, if there is one, which may be begun now.
-    pub(super) fn leave(&self, lane: Lane) -> Option<Numbered<T>> {
-        let state = &mut *self.0.lock();
-        let next = state.busy.get_mut(&lane).and_then(VecDeque::pop_front);
-        if next.is_none() {
-            state.busy.remove(&lane);
+        if ready.len() > 1 {
+            ready.make_contiguous().sort_unstable_by_key(|(number, _)| *number);
         }
-        next
     }
 
     /// Takes all that is left, for a pool that stops.
@@ -87,7 +110,7 @@ impl<T> Lanes<T> {
         let busy = std::mem::take(&mut state.busy);
         drop(state);
         let waiting = busy.into_values().flatten().map(|(_, item)| item);
-        waiting.chain(arriving.into_all().map(|(_, _, item)| item)).collect()
+        waiting.chain(arriving.into_all().flat_map(|Run(items)| items).map(|(_, item)| item)).collect()
     }
 }
 
@@ -98,12 +121,15 @@ mod tests {
     fn arrive(lanes: &Lanes<char>, items: &[(u64, u64, char)]) -> Vec<char> {
         let mut ready = VecDeque::new();
         let lane = |lane: u64| (lane > 0).then(|| Lane::of(lane));
-        lanes.arrive(items.iter().map(|&(number, key, item)| (number, lane(key), item)), &mut ready);
+        let run = items.iter().map(|&(_, key, item)| (lane(key), item)).collect();
+        lanes.arrive(items[0].0, Run(run), &mut ready);
         ready.into_iter().map(|(_, item)| item).collect()
     }
 
     fn leave(lanes: &Lanes<char>, key: u64) -> Option<char> {
-        lanes.leave(Lane::of(key)).map(|(_, item)| item)
+        let mut ready = VecDeque::new();
+        lanes.leave(&mut vec![Lane::of(key)], &mut ready);
+        ready.pop_front().map(|(_, item)| item)
     }
 
     #[test]
@@ -123,6 +149,16 @@ mod tests {
         assert_eq!(arrive(&lanes, &[(0, 1, 'a')]), ['a']);
         assert_eq!(arrive(&lanes, &[(1, 0, 'b')]), ['b', 'd']);
         assert_eq!(leave(&lanes, 1), Some('c'));
+    }
+
+    #[test]
+    fn the_next_of_several_lanes_come_in_ascending_order() {
+        let lanes = Lanes::new();
+        arrive(&lanes, &[(0, 1, 'a'), (1, 2, 'b'), (2, 3, 'c'), (3, 2, 'd'), (4, 1, 'e')]);
+        let (mut left, mut ready) = ([1, 2, 3].map(Lane::of).to_vec(), VecDeque::new());
+        lanes.leave(&mut left, &mut ready);
+        assert_eq!(ready, [(3, 'd'), (4, 'e')]);
+        assert!(left.is_empty());
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use super::crew::Relieved;
+use super::reorder::Span;
 use super::slots::Numbered;
 use super::workers::{Outcome, Pool, PoolOutput, Ready};
 use crate::edge::{EdgeSender, End};
-use crate::error::StreamError;
+use crate::error::{Result, StreamError};
 use crate::mark::Label;
-use crate::panic;
+use crate::panic::{self, Held};
 use crate::pipeline::timing::Phase;
 use crate::stage::thread::StageThread;
 
@@ -27,7 +28,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         _: &Relieved,
     ) {
         let mut output = self.output.lock();
-        output.completed += done.len() as u64;
+        output.completed += done.iter().map(|(_, result)| result.span()).sum::<u64>();
         if self.delivers.load(Ordering::Relaxed) && !output.results.is_ordered() {
             self.hold_marks(&mut output, done);
         }
@@ -72,7 +73,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     fn hold_marks(&self, output: &mut PoolOutput<Out>, done: &mut Vec<Numbered<Ready<Out>>>) {
         let PoolOutput { results, marks, held_marks, completed, labels, .. } = output;
         let (mut arrived, mut runs) = (Vec::new(), self.runs.as_ref().map(Mutex::lock));
-        for (number, result) in done.drain(..) {
+        let each = done.drain(..).flat_map(|(first, result)| (first..).zip(result.into_each()));
+        for (number, result) in each {
             let origin = runs.as_mut().and_then(|runs| runs.complete(number));
             match result {
                 Ready::Passed(mark) if matches!(mark.label(), Some(Label::Follows(_))) => {
@@ -105,6 +107,13 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     ) -> bool {
         let mut moved = 0;
         while let Some(result) = run.next() {
+            if let Ready::Many(items) = result {
+                if !self.emit_many(thread, sender, items, &mut moved) {
+                    panic::discard(run);
+                    return false;
+                }
+                continue;
+            }
             let is_counted = !matches!(result, Ready::Held(_));
             let passed = self.gather(sender, result);
             moved += u64::from(passed && is_counted);
@@ -113,7 +122,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 // The one in hand still belongs to the window.
                 self.crew.pass(std::mem::replace(&mut moved, 1) - 1);
             }
-            if !passed || is_stuck && !self.wait_for_room(thread, sender) {
+            if !passed || is_stuck && !self.wait_for_room(thread, sender, false) {
                 panic::discard(run);
                 return false;
             }
@@ -127,6 +136,34 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             std::thread::yield_now();
         }
         true
+    }
+
+    /// The same for results without a fault. All that there is room for are counted and handed over together. `moved` counts
+    /// those that are still to be told to leave the window.
+    fn emit_many(
+        &self,
+        thread: &StageThread,
+        sender: &mut EdgeSender<Out>,
+        mut items: Held<Vec<Result<Out>>>,
+        moved: &mut u64,
+    ) -> bool {
+        let step = self.step();
+        loop {
+            let count = sender.room_for(items.len()).min(items.len());
+            // Before they are handed over: the consumer may read the counters.
+            step.delivered.add(count as u64);
+            step.emitted.add(count as u64);
+            sender.gather_first(&mut items, count);
+            *moved += count as u64;
+            if items.is_empty() {
+                return true;
+            }
+            sender.hand_over();
+            self.crew.pass(std::mem::take(moved));
+            if !self.wait_for_room(thread, sender, true) {
+                return false;
+            }
+        }
     }
 
     /// False if there is nothing to pass on, because the work was cancelled.
@@ -146,6 +183,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             }
             // Counted with the rest by the last worker to leave.
             Ready::Outcome(Outcome::Abandoned) => return false,
+            Ready::Many(_) => unreachable!("these are emitted together"),
             Ready::Held(mark) => self.put_mark(sender, mark),
             Ready::Passed(mark) if mark.is_mark() => self.put_mark(sender, mark),
             Ready::Passed(error) => {
@@ -162,14 +200,14 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         sender.put_mark(mark);
     }
 
-    /// Waits until nothing is stuck: false if a stop came first.
-    fn wait_for_room(&self, thread: &StageThread, sender: &mut EdgeSender<Out>) -> bool {
+    /// Waits until nothing is stuck, and there is room for `more`: false if a stop came first.
+    fn wait_for_room(&self, thread: &StageThread, sender: &mut EdgeSender<Out>, more: bool) -> bool {
         loop {
             if self.is_halted(thread) {
                 return false;
             }
             sender.hand_over();
-            if !sender.is_stuck() {
+            if !(sender.is_stuck() || more && sender.is_full()) {
                 return true;
             }
             let wake = thread.wake();

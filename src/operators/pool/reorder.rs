@@ -2,18 +2,36 @@
 
 use std::collections::VecDeque;
 
+/// What has a number; or several numbers in a row, if it is several results put together.
+pub(super) trait Span: Sized {
+    /// How many numbers it stands for, from its own on.
+    fn span(&self) -> u64 {
+        1
+    }
+
+    /// Makes it one that others can join, if up to `more` follow.
+    fn begin(self, _more: usize) -> Self {
+        self
+    }
+
+    /// Takes in the one with the next number, or gives it back.
+    fn join(&mut self, next: Self) -> Option<Self> {
+        Some(next)
+    }
+}
+
 /// Takes results by sequence number and gives them back in that order, or as they come if order is not asked for.
 ///
 /// # What must hold
 ///
-/// Ordered: slot `i` belongs to the number `head + i`; a number is inserted once, and not below `head`. The number of
-/// slots never exceeds (greatest number given out - head + 1), which whoever gives out the numbers bounds by the window.
+/// Ordered: slot `i` belongs to the number `head + i`; a number is inserted once, and not below `head`. What stands for
+/// several numbers is in the slot of the first, and the others are empty or not there yet. The number of slots never exceeds (greatest number given out - head + 1), which whoever gives out the numbers bounds by the window.
 pub(super) enum Reorder<T> {
     Ordered { head: u64, slots: VecDeque<Option<T>> },
     Unordered { results: VecDeque<T> },
 }
 
-impl<T> Reorder<T> {
+impl<T: Span> Reorder<T> {
     pub(super) fn new(ordered: bool) -> Self {
         if ordered {
             Self::Ordered { head: 0, slots: VecDeque::new() }
@@ -29,7 +47,7 @@ impl<T> Reorder<T> {
     pub(super) fn insert(&mut self, sequence: u64, result: T) {
         match self {
             Self::Ordered { head, slots } => {
-                let index = usize::try_from(sequence - *head).expect("the window fits in memory");
+                let index = to_index(sequence - *head);
                 if slots.len() == index {
                     return slots.push_back(Some(result));
                 }
@@ -48,8 +66,12 @@ impl<T> Reorder<T> {
         match self {
             Self::Ordered { head, slots } => {
                 let result = slots.front_mut()?.take()?;
-                slots.pop_front();
-                *head += 1;
+                let span = result.span();
+                match span {
+                    1 => drop(slots.pop_front()),
+                    _ => drop(slots.drain(..slots.len().min(to_index(span)))),
+                }
+                *head += span;
                 Some(result)
             }
             Self::Unordered { results } => results.pop_front(),
@@ -86,9 +108,11 @@ impl<T> Reorder<T> {
         match self {
             Self::Ordered { head, slots } => {
                 let (Some(first), Some(last)) = (results.first(), results.last()) else { return true };
-                let pass = first.0 == *head && slots.is_empty() && last.0 - first.0 + 1 == results.len() as u64;
+                let end = last.0 + last.1.span();
+                let is_next = first.0 == *head && slots.is_empty();
+                let pass = is_next && end - first.0 == results.iter().map(|(_, result)| result.span()).sum::<u64>();
                 if pass {
-                    *head = last.0 + 1;
+                    *head = end;
                 }
                 pass
             }
@@ -105,11 +129,25 @@ impl<T> Reorder<T> {
     }
 }
 
+/// Within the window.
+fn to_index(numbers: u64) -> usize {
+    usize::try_from(numbers).expect("the window fits in memory")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run<T>(reorder: &mut Reorder<T>) -> Vec<T> {
+    impl Span for char {}
+
+    /// Several in a row.
+    impl Span for std::ops::Range<u64> {
+        fn span(&self) -> u64 {
+            self.end - self.start
+        }
+    }
+
+    fn run<T: Span>(reorder: &mut Reorder<T>) -> Vec<T> {
         let mut run = VecDeque::new();
         reorder.take_run(&mut run);
         run.into()
@@ -148,5 +186,30 @@ mod tests {
         reorder.insert_all(&mut vec![(2, 'c'), (4, 'e')]);
         assert_eq!(run(&mut reorder), ['c', 'd', 'e']);
         assert!(reorder.let_pass(&[(5, 'f')]));
+    }
+
+    #[test]
+    fn several_in_a_row_take_the_place_of_each() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..1_000 {
+            let mut starts: Vec<u64> = (0..20).filter(|_| random.bool()).collect();
+            starts.insert(0, 0);
+            starts.dedup();
+            let ends = starts.iter().skip(1).copied().chain([20]);
+            let mut rows: Vec<_> = starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect();
+            random.shuffle(&mut rows);
+            let mut reorder = Reorder::new(true);
+            let mut out = Vec::new();
+            for row in rows {
+                let row = vec![(row.start, row)];
+                if reorder.let_pass(&row) {
+                    out.extend(row.into_iter().flat_map(|(_, row)| row));
+                    continue;
+                }
+                reorder.insert_all(&mut { row });
+                out.extend(run(&mut reorder).into_iter().flatten());
+            }
+            assert!(out.into_iter().eq(0..20));
+        }
     }
 }

@@ -19,9 +19,11 @@ use std::collections::VecDeque;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{Mutex, MutexGuard};
+use super::lanes::Lane;
+use super::reorder::Span;
+use crate::sync::Mutex;
 
-/// An item or a result with its sequence number.
+/// An item or a result with its sequence number. Results with consecutive numbers may be put together, under the first of them.
 pub(super) type Numbered<T> = (u64, T);
 
 pub(super) struct Slots<In, Out>(Box<[Shared<In, Out>]>);
@@ -33,35 +35,33 @@ struct Slot<In, Out> {
     /// The number of the item that the worker has in hand.
     at_work: Option<u64>,
     done: Vec<Numbered<Out>>,
+    /// The lanes of what is finished and has not been passed on, if the pool is keyed.
+    left: Vec<Lane>,
 }
 
-/// A slot that is being filled: nothing is stolen from it before this is dropped, which must wait until the items have been
-/// counted.
-#[must_use = "the items must be counted before it is dropped"]
-pub(super) struct Filling<'a, In, Out>(MutexGuard<'a, Slot<In, Out>>);
-
-impl<In, Out> Filling<'_, In, Out> {
-    #[inline]
-    pub(super) fn push(&mut self, number: u64, item: In) {
-        self.0.todo.push_back((number, item));
-    }
-}
-
-impl<In, Out> Slots<In, Out> {
+impl<In, Out: Span> Slots<In, Out> {
     pub(super) fn new(workers: usize) -> Self {
-        let slot = || CachePadded::new(Mutex::new(Slot { todo: VecDeque::new(), at_work: None, done: Vec::new() }));
+        let slot = || {
+            CachePadded::new(Mutex::new(Slot {
+                todo: VecDeque::new(),
+                at_work: None,
+                done: Vec::new(),
+                left: Vec::new(),
+            }))
+        };
         Self((0..workers).map(|_| slot()).collect())
     }
 
-    /// Begins to put a run into the worker's own slot.
-    pub(super) fn fill(&self, own: usize) -> Filling<'_, In, Out> {
-        Filling(self.0[own].lock())
+    /// Puts a run into the worker's own slot, which is empty. The items have consecutive numbers, and have been counted.
+    pub(super) fn fill(&self, own: usize, first: u64, items: impl Iterator<Item = In>) {
+        self.0[own].lock().todo.extend((first..).zip(items));
     }
 
-    /// Puts items into the worker's own slot, which is empty, in ascending order.
-    pub(super) fn put(&self, own: usize, items: &mut VecDeque<Numbered<In>>) {
+    /// Puts items into the worker's own slot, which is empty, in ascending order; and takes the first of what is there then.
+    pub(super) fn put(&self, own: usize, items: &mut VecDeque<Numbered<In>>) -> Option<Numbered<In>> {
         let mut slot = self.0[own].lock();
         slot.todo.append(items);
+        slot.next()
     }
 
     /// Takes the next item from the worker's own slot.
@@ -69,20 +69,14 @@ impl<In, Out> Slots<In, Out> {
         self.0[own].lock().next()
     }
 
-    /// The same, and leaves the result of the item before.
+    /// The same, and leaves the result of the item before, and its lane.
     #[inline]
-    pub(super) fn swap(&self, own: usize, done: Numbered<Out>) -> Option<Numbered<In>> {
+    pub(super) fn swap(&self, own: usize, done: Numbered<Out>, lane: Option<Lane>) -> Option<Numbered<In>> {
         let mut slot = self.0[own].lock();
-        slot.done.push(done);
-        slot.next()
-    }
-
-    /// The same, when there is one more item to do: of all the one with the lowest number is the next.
-    pub(super) fn swap_with(&self, own: usize, done: Numbered<Out>, more: Numbered<In>) -> Option<Numbered<In>> {
-        let mut slot = self.0[own].lock();
-        slot.done.push(done);
-        let place = slot.todo.partition_point(|&(number, _)| number < more.0);
-        slot.todo.insert(place, more);
+        slot.finish(done);
+        if let Some(lane) = lane {
+            slot.left.push(lane);
+        }
         slot.next()
     }
 
@@ -105,14 +99,15 @@ impl<In, Out> Slots<In, Out> {
         self.0[worker].lock().at_work
     }
 
-    /// Takes what is finished in one slot.
-    pub(super) fn take_done(&self, slot: usize, done: &mut Vec<Numbered<Out>>) {
+    /// Takes what is finished in one slot, and the lanes of it.
+    pub(super) fn take_done(&self, slot: usize, done: &mut Vec<Numbered<Out>>, left: &mut Vec<Lane>) {
         let mut slot = self.0[slot].lock();
         if done.is_empty() {
             std::mem::swap(done, &mut slot.done);
         } else {
             done.append(&mut slot.done);
         }
+        left.append(&mut slot.left);
     }
 
     /// Whether no slot holds anything.
@@ -139,28 +134,24 @@ impl<In, Out> Slots<In, Out> {
     }
 }
 
-impl<In, Out> Slot<In, Out> {
+impl<In, Out: Span> Slot<In, Out> {
+    #[inline]
+    fn finish(&mut self, (number, result): Numbered<Out>) {
+        let result = match self.done.last_mut() {
+            Some((first, last)) if *first + last.span() == number => last.join(result),
+            _ => Some(result),
+        };
+        if let Some(result) = result {
+            // Only what has the next number can join it.
+            let follows = self.todo.front().is_some_and(|(next, _)| *next == number + 1);
+            self.done.push((number, if follows { result.begin(self.todo.len()) } else { result }));
+        }
+    }
+
     #[inline]
     fn next(&mut self) -> Option<Numbered<In>> {
         let next = self.todo.pop_front();
         self.at_work = next.as_ref().map(|&(number, _)| number);
         next
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_the_items_in_a_slot_the_oldest_is_the_next() {
-        for (more, expected) in [(1, [1, 2, 4, 6]), (3, [2, 3, 4, 6]), (5, [2, 4, 5, 6]), (7, [2, 4, 6, 7])] {
-            let slots = Slots::new(1);
-            slots.put(0, &mut [2, 4, 6].map(|number| (number, ())).into());
-            let first = slots.swap_with(0, (0, 'a'), (more, ()));
-            let others = std::iter::from_fn(|| slots.swap(0, (0, 'b')));
-            let order: Vec<u64> = first.into_iter().chain(others).map(|(number, ())| number).collect();
-            assert_eq!(order, expected);
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::crew::Relieved;
 use super::intake::{Taken, Why};
-use super::lanes::Lane;
+use super::lanes::{self, Lane};
 use super::run_length::RunLength;
 use super::slots::Numbered;
 use super::workers::{Job, Keyed, Outcome, Pool, Ready, Site};
@@ -25,6 +25,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             done: Vec::new(),
             run: VecDeque::new(),
             raw: Vec::new(),
+            left: Vec::new(),
+            ready: VecDeque::new(),
             last_seen: vec![None; self.slots.len()],
             looked_at: thread.index(),
         };
@@ -40,15 +42,21 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 continue;
             }
             match self.take(thread.index(), most, &mut worker.raw) {
-                Taken::Run(mut relieved) => {
+                Taken::Run(first, mut relieved) => {
                     let begun = length.map(|_| real_now());
-                    if let Some(keyed) = &self.keyed {
-                        relieved = worker.sort(keyed, relieved);
-                    }
-                    let items = worker.process(self.slots.next(thread.index()), &relieved, &site, work);
+                    let next = match &self.keyed {
+                        None => self.slots.next(thread.index()),
+                        Some(keyed) => {
+                            let (next, sorted) = worker.sort(keyed, first, relieved);
+                            relieved = sorted;
+                            next
+                        }
+                    };
+                    let items = worker.process(next, &relieved, &site, work);
                     if let (Some(length), Some(begun)) = (&mut length, begun) {
                         length.adapt(begun.elapsed(), items);
-                        worker.flush_stalled(&relieved);
+                        let next = worker.flush_stalled(&relieved);
+                        worker.process(next, &relieved, &site, work);
                     }
                 }
                 Taken::Nothing(why, relieved) => {
@@ -76,7 +84,10 @@ struct Worker<'a, In: Send + 'static, Out: Send + 'static> {
     done: Vec<Numbered<Ready<Out>>>,
     run: VecDeque<Ready<Out>>,
     /// What has been taken and is to be sorted.
-    raw: Vec<Numbered<Result<In>>>,
+    raw: Vec<Result<In>>,
+    /// The lanes of what is about to be emitted, and what may be begun for that; empty in between.
+    left: Vec<Lane>,
+    ready: VecDeque<Numbered<Job<In>>>,
     /// What each worker was last seen to have in hand, and which of them was looked at.
     last_seen: Vec<Option<u64>>,
     looked_at: usize,
@@ -102,13 +113,9 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
                 Job::Pass(error) => (Ready::Passed(error), None),
                 Job::Fail(error) => (Ready::Outcome(Outcome::Failed(error)), None),
             };
-            match lane.and_then(|lane| self.pool.keyed.as_ref()?.lanes.leave(lane)) {
-                None => next = self.pool.slots.swap(own, (number, result)),
-                Some(follower) => {
-                    next = self.pool.slots.swap_with(own, (number, result), follower);
-                    // The lane's followers may keep this run growing: its results must not wait for its end.
-                    self.flush(own, relieved);
-                }
+            next = self.pool.slots.swap(own, (number, result), lane);
+            if next.is_none() {
+                next = self.flush(own, relieved);
             }
             if next.is_some() && self.pool.is_halted(self.thread) {
                 // Dropped outside of any lock; it is counted with the rest.
@@ -116,31 +123,29 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
                 return items;
             }
         }
-        self.flush(own, relieved);
         items
     }
 
-    /// Invariant 8: finds the lanes of what has been taken, and puts what may be begun into the slot.
-    fn sort(&mut self, keyed: &Keyed<In>, relieved: Relieved) -> Relieved {
+    /// Invariant 8: finds the lanes of what has been taken, and puts what may be begun into the slot. Returns the first of it.
+    fn sort(&mut self, keyed: &Keyed<In>, first: u64, relieved: Relieved) -> (Option<Numbered<Job<In>>>, Relieved) {
         let pool = self.pool;
         let count = self.raw.len() as u64;
-        let key = |(number, item): Numbered<Result<In>>| match item {
-            Err(error) => (number, None, Job::Pass(error)),
+        let key = |item: Result<In>| match item {
+            Err(error) => (None, Job::Pass(error)),
             Ok(item) => match panic::catch(|| Lane::of((keyed.lane_of)(&item))) {
-                Ok(lane) => (number, Some(lane), Job::Work(item, Some(lane))),
+                Ok(lane) => (Some(lane), Job::Work(item, Some(lane))),
                 Err(payload) => {
                     let error = pool.context.error(ErrorKind::Panicked, 0);
                     let error = error.with_source(PanicMessage::from(payload)).with_item(item);
-                    (number, None, Job::Fail(error))
+                    (None, Job::Fail(error))
                 }
             },
         };
         // Before the lock of the lanes: this calls user code.
-        let keyed_items: Vec<_> = self.raw.drain(..).map(key).collect();
-        let mut ready = VecDeque::new();
-        keyed.lanes.arrive(keyed_items.into_iter(), &mut ready);
-        let more = ready.len() > 1;
-        pool.slots.put(self.thread.index(), &mut ready);
+        let run = lanes::Run(self.raw.drain(..).map(key).collect());
+        keyed.lanes.arrive(first, run, &mut self.ready);
+        let more = self.ready.len() > 1;
+        let next = pool.slots.put(self.thread.index(), &mut self.ready);
         // After `put`, Release: who reads that all is sorted (Acquire, `is_all_sorted`) finds it in the slots.
         keyed.sorted.fetch_add(count, Ordering::Release);
         // Store `sorted`, fence, load `ended`; pairs with `take`: store `ended`, fence, load `sorted`. One of the two sees the
@@ -149,42 +154,60 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         if more {
             pool.crew.leave_spare();
         }
-        if pool.ended.load(Ordering::Relaxed) {
+        let relieved = if pool.ended.load(Ordering::Relaxed) {
             pool.crew.lock().dismiss_resting()
         } else if more {
             pool.crew.lock().relieve()
         } else {
             relieved
-        }
+        };
+        (next, relieved)
     }
 
     /// Invariant 7, at the end of a run: flushes for one of the others, if it is still with the item that it was last seen
     /// with.
-    fn flush_stalled(&mut self, relieved: &Relieved) {
+    fn flush_stalled(&mut self, relieved: &Relieved) -> Option<Numbered<Job<In>>> {
         let other = (self.looked_at + 1) % self.last_seen.len();
         self.looked_at = other;
         let at_work = self.pool.slots.at_work(other);
-        if at_work.is_some() && std::mem::replace(&mut self.last_seen[other], at_work) == at_work {
-            self.flush(other, relieved);
-        }
+        let is_stalled = at_work.is_some() && std::mem::replace(&mut self.last_seen[other], at_work) == at_work;
+        if is_stalled { self.flush(other, relieved) } else { None }
     }
 
-    /// Emits what is finished in one slot.
-    fn flush(&mut self, slot: usize, relieved: &Relieved) {
-        self.pool.slots.take_done(slot, &mut self.done);
-        if !self.done.is_empty() {
-            self.pool.complete(self.thread, &mut self.done, &mut self.run, relieved);
-        }
+    /// Emits what is finished in one slot. In a keyed pool, returns what may be begun now: see [`complete`](Self::complete).
+    fn flush(&mut self, slot: usize, relieved: &Relieved) -> Option<Numbered<Job<In>>> {
+        self.pool.slots.take_done(slot, &mut self.done, &mut self.left);
+        self.complete(relieved)
     }
 
     /// Emits what is finished in all slots.
-    fn flush_all(&mut self, relieved: &Relieved) {
+    fn flush_all(&mut self, relieved: &Relieved) -> Option<Numbered<Job<In>>> {
         for slot in 0..self.pool.slots.len() {
-            self.pool.slots.take_done(slot, &mut self.done);
+            self.pool.slots.take_done(slot, &mut self.done, &mut self.left);
+        }
+        self.complete(relieved)
+    }
+
+    /// Emits results. Before that it frees their lanes, and puts what may be begun now into the slot, which is empty. Returns
+    /// the first of that, for this worker to begin.
+    fn complete(&mut self, relieved: &Relieved) -> Option<Numbered<Job<In>>> {
+        let mut next = None;
+        if let Some(keyed) = &self.pool.keyed
+            && !self.left.is_empty()
+        {
+            keyed.lanes.leave(&mut self.left, &mut self.ready);
+            let more = self.ready.len() > 1;
+            if !self.ready.is_empty() {
+                next = self.pool.slots.put(self.thread.index(), &mut self.ready);
+            }
+            if more {
+                _ = self.leave_spare();
+            }
         }
         if !self.done.is_empty() {
             self.pool.complete(self.thread, &mut self.done, &mut self.run, relieved);
         }
+        next
     }
 
     /// Steals an item that another worker has taken and not begun, and processes it; if there is none, emits what is finished
@@ -202,8 +225,8 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         }
         // Before the flush, which empties them: then there was something, and this worker looks once more before it rests.
         let empty = self.pool.slots.are_empty();
-        self.flush_all(&relieved);
-        !empty
+        let next = self.flush_all(&relieved);
+        self.process(next, &relieved, site, work) > 0 || !empty
     }
 
     /// In a keyed pool: steals before anything new is taken. What lies in the slots of others has a lower number than what is

@@ -27,8 +27,9 @@
 //! 8. *Keys.* In a keyed pool a worker finds the lanes of what it has taken before it begins any of it, and puts what may be
 //!    begun (`lanes.rs`) into its slot. Between that and the pop the items are in its hands alone. `sorted` counts those
 //!    that have got beyond: when it equals `next`, all that may be begun is in a slot or being worked on, and the rest waits
-//!    for one of those. So nobody leaves before. A worker that ends an item takes its lane's next one into its slot, and goes
-//!    on with the lowest number there: so the slot holds as many as before, and nobody need be woken.
+//!    for one of those. So nobody leaves before. A finished item has its lane until its result is passed on (invariant 7).
+//!    Whoever does that takes the next ones of the lanes into its slot before it sends anything, and goes on with the lowest
+//!    number there. A worker rests only after it has done that for all slots.
 //! 9. *Stop.* Calls in progress are told by their token, which is also cancelled when the consumer goes. The first worker that sees a stop condition halts all. The last one to leave counts what was abandoned and
 //!    cuts the output, if it was not finished. Once a result was not passed on because of a stop, no later one is: what has
 //!    come out of a stream that was cut has no holes.
@@ -59,13 +60,13 @@ use super::crew::Crew;
 use super::intake::Intake;
 use super::lanes::{Lane, Lanes};
 use super::latch::CountLatch;
-use super::reorder::Reorder;
+use super::reorder::{Reorder, Span};
 use super::runs::Runs;
 use super::slots::Slots;
 use crate::edge::{Edge, EdgeSender, End};
 use crate::error::{Result, StreamError};
 use crate::operators::call::KeyHash;
-use crate::panic;
+use crate::panic::{self, Held};
 use crate::pipeline::stats::StepStats;
 use crate::pipeline::timing::Phase;
 use crate::pipeline::{CancelToken, Cause, Place};
@@ -86,10 +87,56 @@ pub(super) enum Outcome<Out> {
 /// A result on its way to the output.
 pub(super) enum Ready<Out> {
     Outcome(Outcome<Out>),
+    /// Results without a fault, of items that follow one another: the way out takes them all at once.
+    Many(Held<Vec<Result<Out>>>),
     /// An error item that was in the input.
     Passed(StreamError),
     /// A mark that was held back. It has left the window already.
     Held(StreamError),
+}
+
+impl<Out> Ready<Out> {
+    /// One for each number.
+    pub(super) fn into_each(self) -> impl Iterator<Item = Self> {
+        let (items, one) = match self {
+            Ready::Many(mut items) => (items.take(), None),
+            result => (Vec::new(), Some(result)),
+        };
+        items.into_iter().filter_map(Result::ok).map(|item| Ready::Outcome(Outcome::Done(item))).chain(one)
+    }
+}
+
+impl<Out> Span for Ready<Out> {
+    #[inline]
+    fn span(&self) -> u64 {
+        match self {
+            Ready::Many(items) => items.len() as u64,
+            _ => 1,
+        }
+    }
+
+    #[inline]
+    fn begin(self, more: usize) -> Self {
+        match self {
+            Ready::Outcome(Outcome::Done(item)) if more > 0 => {
+                let mut items = Vec::with_capacity(more + 1);
+                items.push(Ok(item));
+                Ready::Many(Held::from(items))
+            }
+            result => result,
+        }
+    }
+
+    #[inline]
+    fn join(&mut self, next: Self) -> Option<Self> {
+        match (self, next) {
+            (Ready::Many(items), Ready::Outcome(Outcome::Done(item))) => {
+                items.push(Ok(item));
+                None
+            }
+            (_, next) => Some(next),
+        }
+    }
 }
 
 /// What there is to do.
