@@ -18,7 +18,7 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -594,38 +594,6 @@ impl Place {
         match started {
             Ok(handle) => handle.into_iter().for_each(|handle| scope.keep_handle(handle)),
             Err((error, job)) => job(Err(error)),
-        }
-    }
-
-    /// Starts the thread within `threads`, so that `body` may borrow.
-    ///
-    /// The end of `threads` joins it, which the manual clock does not see: whoever opened `threads` has to wait for the end
-    /// of `body` first, in a way that the clock sees.
-    pub(crate) fn spawn_scoped<'scope>(
-        self,
-        threads: &'scope thread::Scope<'scope, '_>,
-        body: impl FnOnce(io::Result<()>) + Send + 'scope,
-    ) {
-        if let Some(error) = self.refusal() {
-            return self.run(Err(error), body);
-        }
-        let builder =
-            thread::Builder::new().name(self.name.to_string()).stack_size(self.membership.scope.settings.stack_size);
-        // Kept outside the thread's closure, which a failed spawn destroys.
-        let work = Arc::new(Mutex::new(Some((self, body))));
-        let theirs = Arc::clone(&work);
-        let run = move || {
-            let taken = theirs.lock().take();
-            drop(theirs);
-            if let Some((place, body)) = taken {
-                place.run(Ok(()), body);
-            }
-        };
-        if let Err(error) = builder.spawn_scoped(threads, run) {
-            let taken = work.lock().take();
-            if let Some((place, body)) = taken {
-                place.run(Err(error), body);
-            }
         }
     }
 

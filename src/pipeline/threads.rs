@@ -211,10 +211,11 @@ impl Idle {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::sync::Barrier;
     use std::thread::{self, ThreadId};
 
     use super::*;
-    use crate::{Pipeline, Stream};
+    use crate::{AsyncMapper, CancelToken, Pipeline, Stream};
 
     const HOUR: Duration = Duration::from_secs(3600);
     const STACK: usize = 1 << 20;
@@ -348,5 +349,33 @@ mod tests {
         // A thread may still be on its way to the list when the pipeline has been joined: then there is another one.
         let mut used = HashSet::new();
         while used.insert(run()) {}
+    }
+
+    #[test]
+    fn every_worker_of_a_pool_gets_a_thread_that_served_before() {
+        // Each worker has one of the two items: the calls wait for each other.
+        let run = || {
+            let both = Arc::new(Barrier::new(2));
+            let call = move |_: &CancelToken, _: &u32| {
+                both.wait();
+                crate::ok((thread::current().name().map(str::to_owned), thread::current().id()))
+            };
+            let pipeline = Pipeline::new("pooled");
+            let numbers = Stream::from_iter(&pipeline, 0..2_u32);
+            let threads = numbers.through(&AsyncMapper::new(call).with_workers(2)).collect::<Vec<_>>().unwrap();
+            pipeline.join();
+            threads
+        };
+        // A thread may still be on its way to the list when the pipeline has been joined: then there is another one.
+        let (mut used, mut again) = (HashSet::new(), HashSet::new());
+        for (name, id) in (0..1_000).flat_map(|_| run()) {
+            if !used.insert(id) {
+                again.insert(name);
+            }
+            if again.len() == 2 {
+                return;
+            }
+        }
+        panic!("only these: {again:?}");
     }
 }

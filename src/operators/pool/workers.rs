@@ -246,49 +246,56 @@ where
     places.extract_if(.., |(_, place)| !place.is_allowed()).for_each(|(_, place)| place.spawn(|_| ()));
     place.spawn(move |started| {
         let Registered { token, stats, .. } = registered;
+        let team = Arc::new(Team { pool, work });
         match started {
             Ok(()) => {
                 let thread = StageThread::new(token, stats, first);
-                run(&pool, &thread, places, &work);
-                pool.finish(|| thread.cut());
+                run(&team, &thread, places);
+                team.pool.finish(|| thread.cut());
             }
-            Err(error) => pool.finish(|| spawn_error(&token, &stats, &error)),
+            Err(error) => team.pool.finish(|| spawn_error(&token, &stats, &error)),
         }
-        // The closures may own values whose drop panics.
-        panic::guard_drop(work);
-        panic::guard_drop(pool);
+        // The others have let go of it. The closures may own values whose drop panics.
+        if let Some(Team { pool, work }) = Arc::into_inner(team) {
+            panic::guard_drop(work);
+            panic::guard_drop(pool);
+        }
     });
     stream
 }
 
-/// Worker 0 is the stage's own thread; the others borrow from it and have left when this returns.
-fn run<In, Out, W>(pool: &Pool<In, Out>, thread: &StageThread, others: Vec<(usize, Place)>, work: &W)
+/// What all workers share.
+struct Team<In, Out, W> {
+    pool: Pool<In, Out>,
+    work: W,
+}
+
+/// Worker 0 is the stage's own thread; the others have left, and let go of the team, when this returns.
+fn run<In, Out, W>(team: &Arc<Team<In, Out, W>>, thread: &StageThread, others: Vec<(usize, Place)>)
 where
     In: Send + 'static,
     Out: Send + 'static,
-    W: Fn(&Site<'_>, In) -> Outcome<Out> + Sync,
+    W: Fn(&Site<'_>, In) -> Outcome<Out> + Send + Sync + 'static,
 {
-    let (token, stats) = (&thread.token, &thread.stats);
-    let running = CountLatch::new(Arc::clone(thread.wake()));
-    let running = &running;
-    std::thread::scope(|threads| {
-        for (index, place) in others {
-            // Before the spawn: the worker may have left by the time it returns.
-            running.enter();
-            place.spawn_scoped(threads, move |started| {
-                // Without this one, the others do the work.
-                if started.is_ok() {
-                    pool.run_worker(&StageThread::new(token.clone(), Arc::clone(stats), index), work);
-                }
-                running.leave();
-            });
-        }
-        pool.run_worker(thread, work);
-        // The join at the end of the scope is a wait that virtual time does not see; this one it sees.
-        while !running.is_open() {
-            thread.wait_regardless(Phase::Idle, || running.is_open());
-        }
-    });
+    let running = Arc::new(CountLatch::new(Arc::clone(thread.wake())));
+    for (index, place) in others {
+        let (team, running) = (Arc::clone(team), Arc::clone(&running));
+        let (token, stats) = (thread.token.clone(), Arc::clone(&thread.stats));
+        // Before the spawn: the worker may have left by the time it returns.
+        running.enter();
+        place.spawn(move |started| {
+            // Without this one, the others do the work.
+            if started.is_ok() {
+                team.pool.run_worker(&StageThread::new(token, stats, index), &team.work);
+            }
+            drop(team);
+            running.leave();
+        });
+    }
+    team.pool.run_worker(thread, &team.work);
+    while !running.is_open() {
+        thread.wait_regardless(Phase::Idle, || running.is_open());
+    }
 }
 
 impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
