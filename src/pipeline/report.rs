@@ -71,9 +71,10 @@ pub struct Report {
     /// [`merged`](StageReport::merged). These rows come first. So the report of a thousand like jobs is as long as that of a few
     /// hundred stages.
     ///
-    /// That holds also if each job gives its stages names of their own. When there are more than 256 such rows, those of stages of the same
-    /// kind, with inputs that are alike, are added up if their names differ only in parts with digits, and if that is not enough,
-    /// whatever their names are. `import-17` and `import-18` become `import-*`: the row's name has a `*` where the names differ.
+    /// That holds also if each job gives its stages names of their own. When there are more than 256 rows, those of stages of the same
+    /// kind, with inputs that are alike, are added up if their names differ only in words with digits, and if that is not enough,
+    /// whatever their names are. Rows of names that came again are spared until there are 1,024. `import-17` and `import-18` become
+    /// `import-*`: the row's name has a `*` where the names differ.
     pub stages: Vec<StageReport>,
     /// The messages of threads that died from a fault in this library. Normally empty.
     pub faults: Vec<String>,

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::recording::Latencies;
 use super::report::StageReport;
 use super::stats::{StageKind, StageStats};
-use super::summary;
+use super::summary::{self, Similar};
 
 /// Up to this many stages each has a row of its own in the report.
 pub(super) const ROWS: usize = 256;
@@ -59,15 +59,13 @@ impl Stages {
     fn sum_up(&mut self, now: Instant) {
         let ended: Vec<_> = self.listed.extract_if(.., has_ended).map(|stats| StageReport::of(&stats, now)).collect();
         let mut all_renamed = vec![summary::add(&mut self.ended, ended, &[])];
-        let mut fold = |is_similar: fn(&str, &str) -> bool| {
-            if self.ended.len() > ROWS {
+        for (most, similar) in [(ROWS, Similar::Numbered), (ROWS, Similar::Single), (4 * ROWS, Similar::All)] {
+            if self.ended.len() > most {
                 let mut rows = std::mem::take(&mut self.ended);
-                all_renamed.push(summary::fold(&mut rows, is_similar, |name| self.unique(name)));
+                all_renamed.push(summary::fold(&mut rows, similar, |name| self.unique(name)));
                 self.ended = rows;
             }
-        };
-        fold(summary::differ_in_numbers);
-        fold(|_, _| true);
+        }
         for renamed in all_renamed {
             // Of a row that is gone. While a name is still given, its numbers go on, so no later stage has that of an earlier one.
             for name in renamed.gone().filter(|gone| self.ended.iter().all(|row| row.given_name != **gone)) {
@@ -239,6 +237,26 @@ mod tests {
             let names = pipeline.scope().names();
             assert!(report.stages.len().max(names) < 4 * ROWS, "{} rows, {names} names", report.stages.len());
         }
+    }
+
+    #[test]
+    fn many_names_that_come_again_keep_a_bounded_number_of_rows() {
+        let pipeline = Pipeline::new("tenants");
+        let mut earlier = None;
+        for n in 0..800 {
+            (0..2).for_each(|_| named_job(&pipeline, &format!("tenant {n}")));
+            if n == 100 {
+                earlier = Some(pipeline.report());
+            }
+        }
+        let report = pipeline.join();
+        check_graph(&report);
+        assert!(report.stages.len().max(pipeline.scope().names()) < 8 * ROWS, "{}", report.stages.len());
+        let processed = |report: &Report| {
+            let rows = report.stages.iter().filter(|row| row.kind == StageKind::Processor);
+            rows.map(StageReport::received).sum::<u64>()
+        };
+        assert_eq!((processed(&report), processed(&report.since(&earlier.unwrap()))), (1_600 * 20, 1_398 * 20));
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!   job stay apart, even if their stages were given the same name.
 //! - *The number of rows is bounded*, also if every job names its stages in its own way: when there are too many, rows that differ in
 //!   nothing but the name are [folded](fold). Such a row has what the names have in [common](Common) in place of a name, and takes
-//!   what fits. A row that stands for several stages of one name already is left alone.
+//!   what fits. Rows that stand for several stages of one name are the last to be folded.
 //! - *Nothing is kept of a name that is gone*, so a later stage may have it again. It then has a row of its own, and an earlier
 //!   report that still has the row of the first one is compared with that.
 
@@ -159,24 +159,37 @@ pub(super) fn add(rows: &mut Vec<StageReport>, mut ended: Vec<StageReport>, fold
     renamed
 }
 
+/// Which rows are added up although their names differ.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Similar {
+    /// Rows of stages that were given their names once, if these differ in nothing but numbers.
+    Numbered,
+    /// Whatever their names are.
+    Single,
+    /// Also rows that stand for several stages of one name.
+    All,
+}
+
+impl Similar {
+    fn are(self, one: &StageReport, other: &StageReport) -> bool {
+        let are_single = one.is_single() && other.is_single();
+        match self {
+            Similar::Numbered => are_single && differ_in_numbers(&one.given_name, &other.given_name),
+            Similar::Single => are_single,
+            Similar::All => true,
+        }
+    }
+}
+
 /// Adds up rows whose names are similar, and that differ in nothing else. `unique` makes a name of its own of a name.
-pub(super) fn fold(
-    rows: &mut Vec<StageReport>,
-    is_similar: impl Fn(&str, &str) -> bool,
-    mut unique: impl FnMut(&str) -> Arc<str>,
-) -> Renamed {
+pub(super) fn fold(rows: &mut Vec<StageReport>, similar: Similar, mut unique: impl FnMut(&str) -> Arc<str>) -> Renamed {
     let mut renamed = Renamed::default();
     let mut pending = std::mem::take(rows);
     let mut widened = Vec::new();
     while !pending.is_empty() {
         let mut row = next_upstream(&mut pending);
         row.inputs.iter_mut().for_each(|input| renamed.apply(&mut input.stage));
-        let takes = |other: &StageReport| {
-            other.is_single()
-                && row.is_single()
-                && other.is_placed_as(&row)
-                && is_similar(&other.given_name, &row.given_name)
-        };
+        let takes = |other: &StageReport| other.is_placed_as(&row) && similar.are(other, &row);
         match rows.iter().position(takes) {
             Some(index) => {
                 let other = &mut rows[index];
@@ -206,7 +219,7 @@ pub(super) fn fold(
 }
 
 /// Whether two names differ in nothing but numbers.
-pub(super) fn differ_in_numbers(one: &str, other: &str) -> bool {
+fn differ_in_numbers(one: &str, other: &str) -> bool {
     without_numbers(one) == without_numbers(other)
 }
 
