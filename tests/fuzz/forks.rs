@@ -87,6 +87,7 @@ fn fan_out(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Bran
 fn broadcast(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Branch> {
     let rng = &mut case.rng;
     let (n, late, keeps_hub, buffer) = (rng.usize(1..4), rng.usize(..3), rng.bool(), capacity(rng));
+    let reads_errors = rng.bool();
     // Copies that are kept are no part of a record.
     let replay = if case.delivered.is_empty() { [0, 2, usize::MAX][rng.usize(..3)] } else { 0 };
     let slow = match rng.u8(..6) {
@@ -95,8 +96,8 @@ fn broadcast(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Br
         _ => SlowSubscriber::Block,
     };
     let no_subscriber = if rng.bool() { NoSubscriber::Wait } else { NoSubscriber::Discard };
-    // No branch has a reader for error items, so a record that comes as one is not acknowledged.
-    case.all_read = false;
+    // A record that comes as an error item is acknowledged only if each subscriber reads those, too.
+    case.all_read &= slow == SlowSubscriber::Block && no_subscriber == NoSubscriber::Wait && late == 0 && reads_errors;
     let mut broadcast =
         Broadcast::new().with_replay(replay).with_slow_subscriber(slow).with_no_subscriber(no_subscriber);
     if let Some(items) = buffer {
@@ -107,12 +108,18 @@ fn broadcast(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Br
     let feeder = last_stage(pipeline);
     case.log.note(format!(
         "{} -> {feeder}: {n} subscribers, {late} later, hub kept {keeps_hub}, {buffer:?}, replay {replay}, {slow:?}, \
-         {no_subscriber:?}",
+         {no_subscriber:?}, errors read {reads_errors}",
         from.feeder
     ));
     let is_whole = slow == SlowSubscriber::Block && replay == usize::MAX;
     let branches = (0..n).map(|_| {
-        let branch = items_only(&from, pipeline, hub.subscribe(), Box::new(|input| only(input, is_data)));
+        let (items, failed) = hub.subscribe().dead_letters();
+        if reads_errors {
+            failed.spawn_for_each(|letter| _ = letter.error().with_item_ref(Item::account));
+        } else {
+            drop(failed);
+        }
+        let branch = from.way_out(items, &last_stage(pipeline), Box::new(|input| only(input, is_data)));
         Branch { drops: branch.drops || !is_whole, ..branch }
     });
     let branches = branches.collect();
