@@ -4,7 +4,7 @@
 //! stream in place of an error item, in [`StreamError`](crate::StreamError), so that it takes the same way as what it
 //! follows and costs the items nothing. User code never sees one.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. A stage passes a mark on only behind everything that was made of what it received before the mark.
 //! 2. A mark may be copied, and every copy is a mark of its own: the epoch is over when all of them are.

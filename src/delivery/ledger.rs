@@ -1,6 +1,6 @@
 //! [`Ledger`]: which records are in flight, and what became of the others.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. Every receipt that the source enters comes out once: as *settled* or as *lost*. It lies in its epoch until the last
 //!    copy of the epoch's mark goes, wherever that is, and then here until the acker takes it.

@@ -3,7 +3,7 @@
 //! The stages count for the report already, so an export is a report, taken and handed over on a thread of its own: it costs
 //! an item nothing.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - A counter is told what it has grown by since the last export. So it never goes back, and pipelines of one name add up.
 //! - The last export comes after every other thread of the pipeline has ended, so it has the final counts.

@@ -1,6 +1,6 @@
 //! [`Call`]: what the workers of a pool run, and what layers such as a retry or a circuit breaker wrap.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - A layer makes a call of a call: one processor, one pool, and each worker runs the whole nest for its item.
 //! - Whether a call was cancelled is decided by its token when it returns, not by what it returns: an error that comes after

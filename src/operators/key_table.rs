@@ -3,7 +3,7 @@
 //! `Hash`, `Eq` and `Drop` of a key are the user's, and may panic. In a `HashMap` they are called by every operation, also
 //! when a window is closed long after the item in hand; a panic there loses what lies under the key.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. An entry is known by its slot. Whatever is done with a slot calls no code of the key.
 //! 2. `Hash` is called once for each item, by [`probe`](KeyTable::probe), and `Eq` by [`find`](KeyTable::find). Both are

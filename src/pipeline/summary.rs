@@ -1,6 +1,6 @@
-//! Rows of a report that stand for several stages: a stage that has ended is added to the row of an earlier one like it.
+//! Report rows that represent several stages: a stage that has ended is added to the row of an earlier one like it.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - *Nothing is counted twice or left out.* A row that is added to another is no longer listed itself.
 //! - *The graph stays whole.* Whatever names a row that was added, as its input or as the reader of its output, names the row
@@ -29,7 +29,7 @@ impl Renamed {
         self.0.is_empty()
     }
 
-    /// The row that counts for the one of that name, unless that is itself.
+    /// The row that includes the row with this name, unless that is itself.
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<str>> {
         self.0.get(name)
     }
@@ -211,7 +211,8 @@ pub(super) fn differ_in_numbers(one: &str, other: &str) -> bool {
 }
 
 impl Report {
-    /// An earlier report with the rows that it would have by now: those that were added to others since are added here, too.
+    /// An earlier report with the rows that it would have now: those that were added to others since are added here,
+    /// too.
     pub(crate) fn catch_up(&self, earlier: &Self) -> (Self, Renamed) {
         let mut earlier = earlier.clone();
         let is_gone = |row: &mut StageReport| self.stage(&row.name).is_none();
@@ -328,7 +329,7 @@ mod tests {
     use super::*;
     use crate::pipeline::stats::DropReason;
 
-    /// Each count is another multiple of `n`.
+    /// Each count is a different multiple of `n`.
     fn step(n: u64) -> StepReport {
         StepReport {
             name: "step".into(),

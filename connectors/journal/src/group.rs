@@ -1,6 +1,6 @@
 //! The progress of a consumer group, in the tables `groups` and `held`.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. A position below the group's `next` is acknowledged if and only if no row of `held` covers it. So what has been
 //!    acknowledged costs nothing, however much it is, and in whatever order: only what is in flight has rows.

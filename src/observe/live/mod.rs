@@ -17,7 +17,7 @@
 //! prints scrolls above the panel, into the scrollback, and needs no coordination. Each frame is one write, which begins with
 //! saving the cursor and ends with restoring it.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - The terminal is in the state in which it was found whenever the program may end: before a signal is raised, when the
 //!   handle is dropped, and when the thread of the view unwinds.

@@ -199,7 +199,7 @@ fn every_size_has_room_for_what_it_shows() {
     }
 }
 
-/// The orders of the twelfth second, ten seconds later, and nobody reads the failed ones.
+/// The orders of the twelfth second, ten seconds later; the failed ones are not read.
 fn stalled() -> Report {
     let mut report = orders(12);
     report.elapsed += Duration::from_secs(10);
@@ -214,13 +214,13 @@ fn a_pipeline_that_stands_still_says_why() {
     let screen = screen(&history, 80, 24);
     assert_eq!(
         screen[screen.len() - 2..],
-        ["no progress for 10s: nobody reads `dead letters -> failed` (256 of 256); `dead", "letters` waits for it"]
+        ["no progress for 10s: `dead letters -> failed` is not read (256 of 256); `dead", "letters` waits for it"]
     );
     // Where there are few rows, that is what they are for.
     let screen = screen_of(&mut View::default(), &history, 40, 5);
     assert_eq!(
         screen,
-        ["orders  running  22s", "no progress for 10s: nobody reads `dead", "letters -> failed` (256 of 256); `dead …",]
+        ["orders  running  22s", "no progress for 10s: `dead", "letters -> failed` is not read (256 of 256); `dead …",]
     );
 }
 

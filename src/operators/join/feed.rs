@@ -1,6 +1,6 @@
 //! [`Sides`]: the two inputs of a join, of which the operator decides which one is read.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - The input whose watermark is behind is read first, so that the other one fills the state no more than it must. If it
 //!   has nothing, the other one is read, unless its items in the state are as many as there may be.

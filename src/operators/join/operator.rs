@@ -1,6 +1,6 @@
 //! [`JoinOperator`]: matches the items of two inputs.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - An item that arrives is paired with all its partners in the state, and then put into the state itself. So each pair is
 //!   emitted once, when the later of the two arrives.

@@ -4,7 +4,7 @@
 //! still missing: without marks nobody keeps track of that. So when a worker completes a mark, all items that have been
 //! *taken* by then count as before it. How many of those are missing is known: those taken less those completed.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. `missing` is the number of items below `before` that have not been completed. Numbers are taken in order and each is
 //!    completed once, so it falls to zero when, and only when, all of them have.

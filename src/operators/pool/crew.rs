@@ -4,7 +4,7 @@
 //! finds nothing in either *rests*. The input knows one wake at a time, so one of those at rest *keeps watch* for all of
 //! them. Each worker that is woken *looks*: it takes something, or rests again.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. *Watch.* Whenever the lock is free and a worker rests, one of those at rest keeps watch, or one has been woken and
 //!    looks. While there is something to take, one looks.

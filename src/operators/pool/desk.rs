@@ -3,7 +3,7 @@
 //! The stage's thread puts runs of items on the desk. A task takes one run when it begins, works through it, and puts the
 //! results on the desk.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. *A task that has not begun owns nothing.* It takes its run and the closure from the desk when it begins, and finds
 //!    neither on a desk that was closed. So a stop waits for calls in progress, and for nothing else that keeps the pool.

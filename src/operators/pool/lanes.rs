@@ -3,7 +3,7 @@
 //! Each key has a lane. An item whose lane is free occupies it and may be begun at once; others wait in it. Whoever has
 //! worked an item off gives its lane to the next one in it.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. Items enter their lanes in the order of their numbers, whoever found their keys first. One whose predecessor has not
 //!    arrived waits for it; whoever brings that one takes both along.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 /// Takes results by sequence number and gives them back in that order, or as they come if order is not asked for.
 ///
-/// # What must hold
+/// # Invariants
 ///
 /// Ordered: slot `i` belongs to the number `head + i`; a number is inserted once, and not below `head`. The number of
 /// slots never exceeds (greatest number given out - head + 1), which whoever gives out the numbers bounds by the window.

@@ -4,7 +4,7 @@
 //! Then the pool notes for which numbers it holds, and puts a label of its own before each result whose origin is another
 //! than that of the one before.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. A run begins with the number of its label and ends before that of the next. All its numbers are taken after the label,
 //!    under the input lock, so whoever completes one finds the run.

@@ -4,7 +4,7 @@
 //! what it has finished and not passed on: so neither waits for a call that turns out slow, as long as another worker
 //! is free to take it.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. An item is in one place: in the input, in a slot, or in the hands of one worker.
 //! 2. Each slot has a lock of its own. No thread holds two, and one that holds one takes no other lock (the order of all

@@ -4,7 +4,7 @@
 //! quickly done are taken in runs, and their results passed on together: see `slots.rs`. The way in is in `intake.rs`, the
 //! way out in `outlet.rs`, a worker's loop in `worker.rs`.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. *Numbers.* An item gets its sequence number together with the pop, under the input lock, so the numbers are in the
 //!    order of the input.

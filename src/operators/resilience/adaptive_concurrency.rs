@@ -1,6 +1,6 @@
 //! [`AdaptiveConcurrency`]: as many calls at a time as the service can take.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - No call is in progress without a permit of the gate, whose limit is what the gradient allows after each call.
 //! - The gate is told of a limit under the lock of the gradient, so that it has the last one. User code runs under no lock.

@@ -3,7 +3,7 @@
 //! A call reserves its turn and waits for it, as in Guava's `RateLimiter` and Go's `x/time/rate`: calls for one key have
 //! their turns in the order in which they came, and nothing has to wake them.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. A key whose bucket is full is as one that has never been seen, so it is forgotten.
 //! 2. If all keys are in use, a new one takes the place of the one whose bucket is full soonest, and takes over its bucket as it is.

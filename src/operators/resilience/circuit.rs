@@ -1,6 +1,6 @@
 //! [`Circuit`]: the state of a circuit breaker.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - All of the state is behind one lock. No hook is called, and no clock but the token's read, while it is held.
 //! - What most calls need to know of it is also in the [`Sign`], which they read without the lock: see `circuit_sign.rs`. Every

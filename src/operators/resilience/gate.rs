@@ -1,6 +1,6 @@
 //! [`Gate`]: lets a limited number of calls in at a time.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - No call is let in while as many as the limit, or more, are inside. A limit that is lowered sends no call away.
 //! - Calls are let in in the order in which they came: one that arrives while others wait, waits behind them.

@@ -16,7 +16,7 @@
 //! longer windows rather than wrong limits. And failed calls lower the limit at once, as in TCP and in Vector's adaptive
 //! request concurrency (AIMD).
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - `min <= allowed <= limit <= max`, always.
 //! - A failure lowers the limit by at least 1, unless it is the minimum. Failures of calls that were begun before the last such

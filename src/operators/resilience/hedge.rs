@@ -1,6 +1,6 @@
 //! [`Hedge`]: a second try for a call that takes long.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - Both tries run on threads of their own, and the worker waits for an answer. So a try that has lost holds up no result, even if
 //!   it does not look at its token.

@@ -1,6 +1,6 @@
 //! [`Helpers`]: threads that make calls for the workers of a pool.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - They are threads of the pipeline: counted, bounded by its `max_threads`, seen by virtual time, and joined. They do not keep it
 //!   alive: they end when they are closed, and when the pipeline is about to end, but never before the job in hand is done.

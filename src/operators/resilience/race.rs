@@ -1,6 +1,6 @@
 //! [`Race`]: two tries of a call on threads of their own, and the caller that waits for their answers.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - Each try answers once, also if it panics. Its item is dropped before that, so that the caller's is the last.
 //! - The tokens of the tries are cancelled when the race is dropped: the loser's, or both if the caller has given up.

@@ -3,7 +3,7 @@
 //! The loop is the one of all such stages (`stage/own_loop.rs`): an item is sent to all the ways it belongs to before the
 //! stage waits for room in any of them, so a slow reader keeps no item from the others, only the next one.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - An item that is sent on nowhere is counted: as undeliverable if those who were to read it have gone, else by the rule.
 //! - An error item goes one way: that of the errors, or if nobody reads it any more, the next that is read.

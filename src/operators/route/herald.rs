@@ -1,6 +1,6 @@
 //! [`Herald`]: what a merge tells the windows behind it about its inputs.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - Before an item comes the label of its origin, unless that was the last one. An item of which the origin is not known
 //!   has none.

@@ -1,6 +1,6 @@
 //! [`Merge`]: several inputs as one, on one thread.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - *Order.* What comes from one input comes in its order.
 //! - *Fair.* An input gives at most [`RUN`] items in a row while another has something. Its turn ends, too, when it has

@@ -1,6 +1,6 @@
 //! [`MergeSorted`]: several sorted streams as one.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - One item of each input, its *head*, is held until it is the smallest. An item is emitted when every input that has not
 //!   ended has a head; then the input that it came from is read, and no other. So there is exactly one input to wait for.

@@ -1,6 +1,6 @@
 //! Windows with corrections: kept for some time after they were emitted, and emitted again when a late item arrives.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - A window is emitted as soon as it has an item that was not emitted with it before and the watermark has reached its end.
 //!   So it is emitted for the first time when its end comes, and then once for each late item.

@@ -1,6 +1,6 @@
 //! [`WindowOperator`]: what all windows run.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - Windows whose end time has reached are closed before the item in hand is put into its own. If there is no room for
 //!   all of them at once, the item waits in `waiting`, and no other is taken.

@@ -1,6 +1,6 @@
 //! [`TimeSource`]: when an item happened, and how far time has come.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! Times are nanoseconds since the Unix epoch. Time has *come* to the watermark: a window may be closed as soon as the
 //! watermark has reached its end, and it is before the item in hand is put into its own. An item that is older than the

@@ -1,6 +1,6 @@
 //! [`Watermarks`]: how far time has come in each input of a merge, and so in all of them.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - The time of the whole is the least of the inputs that are *active*: not idle, and not at their end. One that has not had
 //!   an item yet has not begun, and neither has the whole.

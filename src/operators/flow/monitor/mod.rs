@@ -4,7 +4,7 @@
 //! the user's closure. So the report comes on time whatever the stage waits for, and the stage goes on whatever the closure
 //! does.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - Neither thread resets a count while the other writes it: quick counts only grow, and the rest is taken under a lock. So
 //!   the sum of all reports is what went through.

@@ -1,6 +1,6 @@
 //! [`Hub`]: where subscribers come from; and what it shares with the stage.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - A subscriber that arrives is in [`State::arrived`] before `subscribe` returns, and the stage looks there before it sends an item. So
 //!   it gets every item that was sent into the input after that.

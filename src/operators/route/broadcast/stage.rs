@@ -1,6 +1,6 @@
 //! [`Broadcaster`]: sends each item to all subscribers there are.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - Subscribers that have arrived are admitted before an item is sent.
 //! - `clone` is the user's: it runs under a guard, and never while the ways are borrowed or the state is locked.

@@ -2,7 +2,7 @@
 //!
 //! The loop is the one of all stages with several ways out (`stage/own_loop.rs`).
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - *One group at a time for a key.* An item whose key has a group that is ending is held back until that has drained; so the
 //!   order of a key holds across its groups.

@@ -1,6 +1,6 @@
 //! [`Gather`]: the outputs of all groups as one stream; and the [`Exchange`] between it and the dispatcher.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - A group has ended when its output was read to its end. The dispatcher is told so, and is woken.
 //! - The first input is that of the errors, and belongs to no group. It ends last of all that the dispatcher does, so when it has
