@@ -1,4 +1,4 @@
-//! What is given out, acknowledged and given back.
+//! Delivering, acknowledging and giving back records.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ fn what_is_given_back_comes_again_in_the_same_process() {
     acknowledge(&mut acker, &all[..20]);
     acknowledge(&mut acker, &all[40..50]);
     acker.give_back(all[30..42].iter().map(|got| got.receipt).collect()).unwrap();
-    // 30 to 39: the others have been acknowledged, or are in flight. Then what had not been read before.
+    // 30 to 39: the others have been acknowledged, or are in flight. Then the records not read before.
     let again = fetch_all(&mut inbox, 50);
     assert_eq!(numbers(&again), (30..40).chain(60..100).collect::<Vec<_>>());
     assert!(again[..10].iter().all(|got| got.attempt == 2));
@@ -149,11 +149,11 @@ fn a_bounded_inbox_ends_at_the_newest_record() {
         cluster.outbox(OTHER).write(&mut numbers.map(record).collect()).unwrap();
     };
     let bounded = || cluster.inbox(TOPIC, GROUP).and_topic(OTHER).bounded(true).connect().unwrap();
-    // Nothing is there: it need not even join the group.
+    // There are no records: it need not even join the group.
     let start = now();
     assert!(drain(&mut bounded()).is_empty());
     assert!(start.elapsed() < Duration::from_secs(2));
-    // Two of the five partitions are empty, and stay so.
+    // Two of the five partitions stay empty.
     cluster.append(0, 0..100);
     cluster.append(1, 100..110);
     write_other(110..150);
@@ -165,7 +165,7 @@ fn a_bounded_inbox_ends_at_the_newest_record() {
     let mut found = numbers(&all);
     found.sort_unstable();
     assert_eq!(found, (0..150).collect::<Vec<_>>());
-    // What was not processed comes again in the next run, with what was added.
+    // Records that were not processed are redelivered in the next run, with the added ones.
     acknowledge(&mut acker, all.iter().filter(|got| number(got) != 5));
     drop((first, acker));
     let mut second = bounded();
@@ -215,7 +215,7 @@ fn a_bounded_inbox_without_partitions_ends_with_the_group() {
         all.extend(other.join().unwrap());
         all
     });
-    // While members join, the mock refuses commits, so a record may come twice.
+    // While members join, the mock refuses commits, so a record may be redelivered.
     all.sort_unstable();
     all.dedup();
     assert_eq!(all, (0..50).collect::<Vec<_>>());
@@ -254,7 +254,7 @@ fn a_consumer_that_fetches_nothing_stays_in_the_group() {
     let rest = fetch_all(&mut inbox, 900);
     acknowledge(&mut acker, &rest);
     assert_eq!(cluster.lag(TOPIC, GROUP), 0);
-    assert!(fetch(&mut inbox, 10, Duration::from_millis(500)).is_empty(), "a record came twice");
+    assert!(fetch(&mut inbox, 10, Duration::from_millis(500)).is_empty(), "a record was delivered twice");
 }
 
 #[test]

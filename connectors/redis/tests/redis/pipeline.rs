@@ -53,7 +53,7 @@ fn a_cancelled_pipeline_gives_back_what_it_has_not_processed() {
     assert!(outcome.is_err());
     pipeline.join();
     let mut other = inbox(&server, "b").connect().expect("an inbox");
-    // At once, for the lease is a minute.
+    // At once, because the lease is a minute.
     let mut again = fetch_now(&mut other);
     assert!(attempts(&again).iter().all(|attempt| *attempt == 2));
     again.append(&mut fetch_now(&mut other));
@@ -92,7 +92,7 @@ fn a_pipeline_goes_on_after_a_crash_of_the_server() {
     assert_eq!(pending(&mut server.client(), "s", "g"), 0);
 }
 
-/// Whether there are all two thousand; removes repetitions.
+/// Whether there are all two thousand; removes duplicates.
 fn complete(seen: &mut Vec<String>) -> bool {
     seen.sort();
     seen.dedup();
