@@ -1,4 +1,4 @@
-//! What `src/edge/mod.rs` promises, in every interleaving.
+//! The invariants of `src/edge/mod.rs`, in every interleaving.
 
 use streamz_loom::models::{self, Mode};
 

@@ -1,4 +1,4 @@
-//! The page that holds the figures: `docs/performance.md`.
+//! The page with the figures: `docs/performance.md`.
 
 use std::path::Path;
 
