@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_the_same_when_it_is_read_back() {
+    fn an_error_keeps_its_text_when_deserialized() {
         let (text, read) = round_trip(&error());
         assert_eq!(
             text,

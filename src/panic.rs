@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_panics_when_dropped_does_no_harm() {
+    fn a_payload_may_panic_when_dropped() {
         assert!(catch(|| std::panic::panic_any(Bomb)).is_err());
     }
 
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn values_whose_drops_panic_are_dropped_while_another_panic_unwinds() {
+    fn panicking_drops_during_another_panic_do_not_abort() {
         let said = catch(|| {
             let _held = Held::from(vec![Bomb, Bomb]);
             panic!("first");

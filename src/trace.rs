@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_is_said_once_and_a_loss_with_its_size() {
+    fn a_drain_is_logged_once_and_a_loss_with_its_size() {
         let lines = said(|| {
             let clock = ManualClock::new();
             let pipeline = Pipeline::builder("drained").clock(&clock).build();
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_breaker_says_its_changes_where_they_happen() {
+    fn a_breaker_reports_changes_where_they_happen() {
         let lines = said(|| {
             let pipeline = Pipeline::new("broken");
             let call = |_: &CancelToken, _: &u32| Err::<u32, BoxError>("no".into());

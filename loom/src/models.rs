@@ -177,7 +177,7 @@ pub fn a_call_may_emit_more_than_there_is_room_for(capacity: usize, mode: Mode, 
 }
 
 /// An operator that asks before it emits never has an item too many.
-pub fn who_asks_first_is_never_stuck(capacity: usize, mode: Mode, count: usize, preemptions: usize) {
+pub fn an_operator_that_asks_first_is_never_stuck(capacity: usize, mode: Mode, count: usize, preemptions: usize) {
     check(preemptions, move || {
         let (mut producer, mut consumer) = pair(capacity, mode);
         let feed = thread::spawn(move || {
@@ -247,7 +247,7 @@ pub fn no_room_is_kept_while_the_consumer_blocks(capacity: usize, mode: Mode, ta
 
 /// A producer that computes for long checks after each call whether its consumer has become hungry: then it hands over,
 /// without a wait for room, a full chunk or the end. The consumer has asked before the last check, as the ghost shows.
-pub fn the_hungry_are_fed_after_the_call(preemptions: usize) {
+pub fn a_hungry_consumer_is_served_after_the_call(preemptions: usize) {
     check(preemptions, || {
         let (mut producer, mut consumer) = pair(4, Mode::Lazy);
         let asked = Arc::new(Wake::new());
@@ -276,7 +276,7 @@ pub fn the_hungry_are_fed_after_the_call(preemptions: usize) {
 }
 
 /// The consumer leaves after `taken` items: the producer is notified, and each item is accounted for.
-pub fn the_books_balance_when_the_consumer_goes(
+pub fn the_counts_add_up_when_the_consumer_leaves(
     capacity: usize,
     mode: Mode,
     count: usize,
@@ -312,7 +312,7 @@ pub fn the_books_balance_when_the_consumer_goes(
 }
 
 /// The producer is stopped while items are stuck, and cuts the stream: items handed over arrive, the rest are counted.
-pub fn a_cut_loses_nothing_in_silence(capacity: usize, mode: Mode, count: usize, preemptions: usize) {
+pub fn a_cut_counts_every_lost_item(capacity: usize, mode: Mode, count: usize, preemptions: usize) {
     check(preemptions, move || {
         let (mut producer, mut consumer) = pair(capacity, mode);
         let feed = thread::spawn(move || {
@@ -346,7 +346,7 @@ pub fn the_capacity_may_change(from: usize, to: usize, mode: Mode, count: usize,
 
 /// A buffer that keeps the latest items: a new item evicts the oldest in one step, and no producer ever waits. Each
 /// item takes exactly one way, order is preserved, and the last one is among those kept.
-pub fn a_new_item_takes_the_place_of_the_oldest(capacity: usize, count: usize, preemptions: usize) {
+pub fn a_new_item_evicts_the_oldest(capacity: usize, count: usize, preemptions: usize) {
     check(preemptions, move || {
         let (mut producer, mut consumer) = pair(capacity, Mode::Eager);
         let feed = thread::spawn(move || {
@@ -379,7 +379,7 @@ pub fn a_new_item_takes_the_place_of_the_oldest(capacity: usize, count: usize, p
 
 /// The same with error items, which are never evicted: an item that finds only errors waits for room, and an evicted
 /// item is returned. The consumer may leave, too.
-pub fn errors_are_displaced_by_nothing(capacity: usize, stays: bool, preemptions: usize) {
+pub fn errors_are_never_evicted(capacity: usize, stays: bool, preemptions: usize) {
     check(preemptions, move || {
         let (producer, mut consumer) = pair(capacity, Mode::Eager);
         let mut producer = producer.watch();
@@ -511,7 +511,7 @@ pub fn a_sender_gives_up_and_another_is_served(capacity: usize, each: usize, pre
 
 /// The consumer leaves while two senders wait for room: both get their items back, and accepted items are accounted
 /// for.
-pub fn senders_are_told_when_the_consumer_goes(capacity: usize, preemptions: usize) {
+pub fn senders_wake_when_the_consumer_leaves(capacity: usize, preemptions: usize) {
     check(preemptions, move || {
         let (mut sender, receiver) = edge(capacity, false);
         sender.release();

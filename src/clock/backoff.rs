@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_retry_waits_for_the_base_and_each_further_one_twice_as_long_up_to_the_most() {
+    fn delays_start_at_the_base_and_double_up_to_the_maximum() {
         let backoff = backoff(Duration::from_millis(100), Duration::from_secs(30));
         let delays: Vec<u128> = (1..=11).map(|retry| backoff.full(retry).as_millis()).collect();
         assert_eq!(delays, [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]);

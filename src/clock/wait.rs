@@ -418,7 +418,7 @@ mod tests {
 
     /// Only a thread that counts as running may change anything for others.
     #[test]
-    fn who_gets_an_item_from_a_parked_thread_finds_it_running() {
+    fn the_receiver_of_an_item_finds_its_parked_sender_running() {
         for _ in 0..200 {
             let manual = ManualClock::new();
             let clock = Clock::from(&manual);
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_room_in_a_channel_sends_nothing_while_it_is_parked() {
+    fn a_parked_sender_to_a_channel_sends_nothing() {
         let manual = ManualClock::new();
         let clock = Clock::from(&manual);
         let (sender, receiver) = bounded(1);

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn filter_passes_over_and_limit_counts_what_is_replayed() {
+    fn the_filter_skips_records_and_the_limit_counts_replays() {
         let reason = |n: u64| if n.is_multiple_of(3) { "no money" } else { "no account" };
         let memory = Memory::with((0..40).map(|n| letter(n, reason(n))));
         let replay = || Replay::new().with_filter(|failure, _| failure.reason == "no money").with_limit(7);

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_order_whatever_goes_in_and_never_has_two_small_chunks_side_by_side() {
+    fn order_is_kept_and_small_chunks_are_never_adjacent() {
         let mut random = fastrand::Rng::with_seed(1);
         let (mut queue, mut batch, mut next, mut expected) = (Queue::new(), Batch::new(), 0, 0);
         for _ in 0..20_000 {
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_out_of_the_middle_leaves_no_small_chunks_behind_either() {
+    fn removal_from_the_middle_leaves_no_adjacent_small_chunks() {
         let mut random = fastrand::Rng::with_seed(2);
         let (mut queue, mut expected) = (Queue::new(), Vec::new());
         for next in 0..20_000 {

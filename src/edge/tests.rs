@@ -35,7 +35,7 @@ fn never_takes_more_than_its_capacity_whatever_the_chunks() {
 }
 
 #[test]
-fn an_item_waits_for_company_only_while_nobody_asks_for_it() {
+fn items_are_collected_only_while_the_consumer_is_not_hungry() {
     let (mut sender, mut receiver) = edge(100, false);
     assert!(!receiver.ask());
     sender.push(Ok('a')); // the consumer is hungry
@@ -58,7 +58,7 @@ fn an_eager_edge_shows_every_item_at_once() {
 }
 
 #[test]
-fn with_capacity_zero_there_is_room_only_for_one_who_asks() {
+fn with_capacity_zero_there_is_room_only_for_a_hungry_consumer() {
     let (mut sender, mut receiver) = edge(0, false);
     assert!(sender.is_full());
     sender.push(Ok(1));
@@ -83,7 +83,7 @@ fn the_end_comes_after_the_last_item() {
 }
 
 #[test]
-fn a_producer_that_goes_without_a_word_has_cut_the_stream() {
+fn a_producer_dropped_before_the_end_cuts_the_stream() {
     let (mut sender, mut receiver) = edge(10, false);
     sender.push(Ok(1));
     drop(sender);
@@ -92,7 +92,7 @@ fn a_producer_that_goes_without_a_word_has_cut_the_stream() {
 }
 
 #[test]
-fn what_nobody_took_is_counted_wherever_it_was() {
+fn undelivered_items_are_counted_wherever_they_were() {
     let (mut sender, mut receiver) = edge(5, false);
     (0..3).for_each(|n| _ = sender.push(Ok(n)));
     sender.hand_over();
@@ -134,7 +134,7 @@ fn a_lower_capacity_holds_from_the_next_chunk_on() {
 }
 
 #[test]
-fn a_lower_capacity_loses_nothing_that_nobody_waits_for() {
+fn a_lowered_capacity_keeps_promised_room() {
     for capacity in [0, 1, 2] {
         let (mut sender, mut receiver) = edge(100, false);
         (0..10).for_each(|n| _ = sender.push(Ok(n)));
@@ -176,7 +176,7 @@ fn a_producer_waits_only_for_room_that_may_come() {
 
 /// The edge accepts nothing once the consumer has left, or the stream has ended.
 #[test]
-fn what_is_offered_to_a_closed_edge_comes_back_and_a_mark_is_lost() {
+fn a_closed_edge_returns_items_and_loses_marks() {
     for gone in [true, false] {
         let (mut sender, receiver) = edge(1, true);
         let _receiver = if gone {
@@ -198,7 +198,7 @@ fn what_is_offered_to_a_closed_edge_comes_back_and_a_mark_is_lost() {
 
 /// A consumer that leaves has processed everything before a mark only if it was never given an item.
 #[test]
-fn a_consumer_that_goes_completes_the_marks_that_came_before_any_item() {
+fn a_leaving_consumer_completes_marks_before_the_first_item() {
     for eager in [false, true] {
         let (mut sender, mut receiver) = edge(8, eager);
         let (first, second) = (Probe::default(), Probe::default());

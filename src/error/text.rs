@@ -106,7 +106,7 @@ mod tests {
     use crate::error::Details;
 
     #[test]
-    fn says_where_and_leaves_the_reason_to_its_source() {
+    fn says_where_and_leaves_the_cause_to_its_source() {
         let error = StreamError::new(ErrorKind::Failed, "load").with_attempts(3).with_source("disk full");
         assert_eq!(error.to_string(), "stage `load` failed after 3 attempts");
         assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "disk full");

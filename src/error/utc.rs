@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "serde")]
-    fn what_is_written_can_be_read() {
+    fn written_values_can_be_read() {
         for millis in [0, 951_782_400_001, 1_709_251_199_999, 4_107_542_400_000, 253_402_300_800_000] {
             for time in [
                 SystemTime::UNIX_EPOCH + Duration::from_millis(millis),

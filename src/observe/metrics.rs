@@ -637,7 +637,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cancelled_pipeline_abandons_is_exported() {
+    fn items_abandoned_by_a_cancelled_pipeline_are_exported() {
         let (_clock, pipeline) = manual("abandons");
         let (source, numbers) = TestSource::new(&pipeline);
         let batches = numbers.batch(crate::BatchConfig { max_size: 10, max_latency: NEVER });

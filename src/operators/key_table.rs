@@ -315,7 +315,7 @@ mod tests {
 
     /// The first place of each hash decides where it may lie; with few buckets they meet, and go around the end.
     #[test]
-    fn the_index_finds_what_it_holds_whatever_was_removed() {
+    fn the_index_finds_its_keys_after_any_removal() {
         for seed in 0..200 {
             let rng = &mut fastrand::Rng::with_seed(seed);
             let (mut index, mut list) = (Index::default(), Vec::<(u32, Slot)>::new());
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_a_list_on_random_calls_also_where_hashes_collide() {
+    fn agrees_with_a_list_on_random_calls_despite_collisions() {
         for seed in 0..100 {
             let rng = &mut fastrand::Rng::with_seed(seed);
             let (mut table, mut list) = (KeyTable::default(), Vec::<(u32, Slot, u32)>::new());

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interval_of_whole_nanoseconds_is_exact_and_no_other_is_too_short() {
+    fn intervals_are_exact_in_nanoseconds_or_rounded_up() {
         for (rate, nanos) in [(0.1, 10_000_000_000), (0.5, 2_000_000_000), (1.0, 1_000_000_000), (1e6, 1_000), (1e9, 1)]
         {
             assert_eq!(interval(rate), nanos << PLACES, "{rate}");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_extreme_rates_do_no_harm() {
+    fn extreme_rates_are_handled() {
         let now = crate::clock::real_now();
         for (rate, burst, count) in [
             (f64::MIN_POSITIVE, 1, 1),

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_is_named_with_its_branch_and_its_fill() {
+    fn an_unread_output_is_named_with_its_fill_level() {
         let split = stage("split", 0, &[("matched", Some("sink"), 0, false), ("rest", None, 8, true)]);
         assert_eq!(
             diagnosis(vec![split, stage("sink", 0, &[])]),

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_and_what_has_not_begun_set_no_pace() {
+    fn tasks_and_idle_stages_do_not_limit_the_pace() {
         let task = stage("task", StageKind::Task, "", 1, [0, 1_000, 0]);
         assert_eq!(pace([task, source([0, 0, 0]), map([0, 0, 0])]), "none yet");
     }

@@ -571,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_holds_what_it_has_not_settled() {
+    fn a_step_holds_its_unsettled_items() {
         assert_eq!(step(55_021).total_dropped(), 1_000);
         assert_eq!([55_020, 55_021, 55_030].map(|received| step(received).held()), [0, 0, 9]);
         assert_eq!([55_020, 55_021, 55_022].map(|received| step(received).balances()), [false, true, false]);

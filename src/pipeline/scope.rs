@@ -768,7 +768,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_that_have_gone_are_forgotten() {
+    fn sources_that_have_ended_are_forgotten() {
         let pipeline = Pipeline::new("forgets");
         let scope = pipeline.scope();
         let kept: Arc<dyn Drain> = Arc::new(Source);

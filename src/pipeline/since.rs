@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_and_times_are_differences_and_levels_are_the_later_ones() {
+    fn counts_and_times_are_subtracted_and_levels_are_the_later() {
         let (earlier, later) = (report(10, vec![stage("map", 3)]), report(30, vec![stage("map", 8)]));
         let interval = later.since(&earlier);
         let mut expected = report(20, vec![stage("map", 5)]);

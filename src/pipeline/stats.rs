@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_neither_sent_on_nor_lost_is_unsettled() {
+    fn items_neither_forwarded_nor_lost_are_unsettled() {
         let step = StepStats::new("step".into());
         step.received.add(100_000);
         step.emitted.add(9);

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_comes_again_gets_the_same_thread() {
+    fn a_recurring_name_gets_the_same_thread() {
         let threads = threads(HOUR);
         let first = threads.on("map", STACK, true);
         let second = threads.on("map", STACK, true);

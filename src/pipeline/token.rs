@@ -291,7 +291,7 @@ mod tests {
     use crate::ManualClock;
 
     #[test]
-    fn a_child_is_cancelled_with_its_parent_and_not_the_other_way_round() {
+    fn a_child_is_cancelled_with_its_parent_but_not_vice_versa() {
         let parent = CancelToken::new();
         let child = parent.child();
         let sibling = parent.child();

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_goes_the_way_of_the_items_while_there_is_a_consumer() {
+    fn a_mark_takes_the_branch_of_its_items_with_a_consumer() {
         let (mut branch, mut receiver) = branch();
         for items in [1, 0] {
             let mark = Probe::default();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_for_a_consumer_that_has_gone_is_lost_only_behind_items() {
+    fn a_mark_for_a_lost_consumer_is_lost_only_behind_items() {
         let (mut branch, receiver) = branch();
         branch.push(Ok(0));
         drop(receiver);

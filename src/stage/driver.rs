@@ -639,7 +639,7 @@ mod tests {
     use crate::pipeline::stats::StageStats;
 
     #[test]
-    fn an_output_is_awaited_while_its_consumer_asks_for_what_is_not_handed_over() {
+    fn an_output_is_awaited_while_its_consumer_is_hungry() {
         let (sender, mut receiver) = edge(8, false);
         let stats = Arc::new(StageStats::new("stage".into(), StageKind::Processor, &["stage".into()], 1));
         let mut out = Output::new(sender, Context { stats, clock: Clock::default() });

@@ -575,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_and_error_items_find_each_operator_however_they_are_fused() {
+    fn marks_and_errors_reach_each_operator_however_fused() {
         let lag = || Custom::new("lag", Lag::default);
         let map = || Mapper::new(|n: u32| n);
         keeps_marks_in_place(&lag(), 1);
@@ -658,7 +658,7 @@ mod tests {
 
     /// After each call, the harness compares what each step holds with what it has received and settled.
     #[test]
-    fn what_waits_between_fused_operators_keeps_its_order_and_is_held_by_the_second() {
+    fn items_between_fused_operators_are_ordered_and_held() {
         let burst = || Custom::new("burst", || Burst);
         let echo = || Custom::new("echo", Echo::default);
         let lag = || Custom::new("lag", Lag::default);

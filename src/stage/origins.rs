@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_too_many_labels_is_of_unknown_origin() {
+    fn items_behind_too_many_labels_have_unknown_origin() {
         let mut labels = Labels::default();
         let mut under_way: Vec<_> = (0..=MOST).filter_map(|n| labels.before(Some(n % 2))).collect();
         assert_eq!(under_way.len(), MOST + 1);

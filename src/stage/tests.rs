@@ -163,7 +163,7 @@ fn an_end_announces_room_before_its_closure_waits() {
 }
 
 #[test]
-fn what_returns_to_its_caller_has_announced_room() {
+fn calls_that_return_have_announced_room() {
     announces_room("iteration", Ok(0), |stream, wait| {
         stream.into_iter().for_each(|_| wait());
         None
@@ -187,7 +187,7 @@ fn what_returns_to_its_caller_has_announced_room() {
 }
 
 #[test]
-fn an_end_whose_closure_panics_leaves_no_hook_behind() {
+fn a_sink_whose_closure_panics_leaves_no_hook_behind() {
     let pipeline = Pipeline::new("panics");
     let stream = Stream::from_iter(&pipeline, 0..3);
     assert!(crate::panic::catch(|| stream.for_each(|_| panic!("the closure"))).is_err());

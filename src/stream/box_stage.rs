@@ -238,7 +238,7 @@ mod tests {
 
     /// Timers, what is held, and what comes out in bursts, between boxed steps.
     #[test]
-    fn boxed_steps_do_what_the_steps_do() {
+    fn boxed_steps_behave_like_the_steps() {
         let batch = || Batcher::new(BatchConfig { max_size: 4, max_latency: Duration::from_secs(1) });
         let twice = || FlatMap::new(|n: u32| [n, n]);
         let by_type = twice().fuse(batch()).fuse(Flatten::<Vec<u32>>::new()).fuse(Take::new(7));

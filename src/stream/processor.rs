@@ -330,7 +330,7 @@ mod tests {
     use crate::{Pipeline, Skip, Take};
 
     #[test]
-    fn a_fused_stage_has_the_capacity_of_the_whole_or_of_its_last_step_that_asks_for_one() {
+    fn a_fused_stage_has_its_own_capacity_or_its_last_steps() {
         let capacity_of = |stage: Fused<Take<u8>, Skip<u8>>| {
             let pipeline = Pipeline::builder("fused").capacity(9).build();
             let _output = Stream::from_iter(&pipeline, []).through(&stage.with_name("whole"));

@@ -396,7 +396,7 @@ mod tests {
 
     /// It is less than what is worth announcing at once; who returns to its caller, or blocks, announces it.
     #[test]
-    fn room_for_a_single_item_is_announced_before_the_consumer_pauses() {
+    fn room_for_one_item_is_announced_before_the_consumer_pauses() {
         let mut not_told = Vec::new();
         for (what, take) in TAKES {
             let pipeline = Pipeline::new("room");

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn each_item_has_the_moment_at_which_it_came_also_in_one_leap() {
+    fn each_item_has_its_arrival_time_even_if_the_clock_jumps() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("test").clock(&clock).build();
         let recorder = Recorder::new(Stream::interval(&pipeline, ms(40)));
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_in_and_what_comes_out_as_tables() {
+    fn inputs_and_outputs_as_tables() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("test").clock(&clock).build();
         let (source, stream) = TestSource::new(&pipeline);

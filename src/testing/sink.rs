@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn names_what_came_instead() {
+    fn names_the_actual_item() {
         let pipeline = pipeline();
         let (source, stream) = TestSource::new(&pipeline);
         source.push(4);
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn says_when_nothing_came_and_when_something_might() {
+    fn says_whether_nothing_came_or_something_might() {
         let pipeline = pipeline();
         let (source, stream) = TestSource::new(&pipeline);
         let batches = stream.batch(BatchConfig { max_size: 9, max_latency: ms(60) });
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_can_be_read_by_another_end() {
+    fn the_rest_can_be_read_by_another_sink() {
         let pipeline = pipeline();
         let mut sink = TestSink::new(Stream::from_iter(&pipeline, 0..5));
         sink.expect_next(0);

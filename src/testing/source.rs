@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pushed_comes_out_in_order_items_and_errors() {
+    fn pushed_items_and_errors_are_received_in_order() {
         let pipeline = pipeline();
         let (source, stream) = TestSource::new(&pipeline);
         let mut sink = TestSink::new(stream);
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "the pipeline takes no more: cancelled: enough")]
-    fn pushing_into_a_cancelled_pipeline_is_refused_and_says_why() {
+    fn pushing_into_a_cancelled_pipeline_fails_with_the_reason() {
         let pipeline = pipeline();
         let (source, _stream) = TestSource::new(&pipeline);
         pipeline.cancel_because("enough");
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_closed_when_the_consumer_goes_also_through_stages() {
+    fn it_closes_with_its_consumer_even_through_stages() {
         let pipeline = pipeline();
         let (source, stream) = TestSource::new(&pipeline);
         let sink = TestSink::new(stream.map(|n: i32| n).take(5));
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_comes_after_what_was_pushed_and_cuts_nothing_else() {
+    fn a_cut_comes_after_pushed_items_and_cuts_nothing_else() {
         let pipeline = pipeline();
         let (source, stream) = TestSource::new(&pipeline);
         let mut sink = TestSink::new(stream.map(|n: i32| n + 1));

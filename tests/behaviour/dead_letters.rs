@@ -53,7 +53,7 @@ fn nothing_is_lost_when_the_failures_are_read_first() {
 }
 
 #[test]
-fn failures_that_nobody_reads_block_the_stage_but_not_its_cancellation() {
+fn unread_failures_block_the_stage_but_not_its_cancellation() {
     let (clock, pipeline) = virtual_pipeline();
     let output = DeadLetterQueue::new().with_failed_buffer_size(3).process(&pipeline, halves(&pipeline, 0..1_000));
     output.items.spawn_for_each(drop);
@@ -183,7 +183,7 @@ fn a_ratio_that_is_none_is_refused() {
 
 // D-18: the failures of a second run were never delivered, and two runs at once sent on a closed channel.
 #[test]
-fn every_run_has_failures_of_its_own() {
+fn every_run_has_its_own_failures() {
     let queue = DeadLetterQueue::new();
     for _ in 0..2 {
         let pipelines = [Pipeline::new("one"), Pipeline::new("another")];

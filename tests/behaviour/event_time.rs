@@ -50,7 +50,7 @@ fn outputs<T: Send + 'static>(recorder: &Recorder<T>) -> Vec<streamz::Result<T>>
 }
 
 #[test]
-fn an_input_that_is_ahead_makes_nothing_of_the_others_late() {
+fn an_input_that_is_ahead_makes_no_other_items_late() {
     let (clock, pipeline) = virtual_pipeline();
     let ([ahead, behind], [fast, slow]) = channels(&pipeline);
     let windows = Recorder::new(fast.merge([slow]).through(&tens()));
@@ -161,7 +161,7 @@ fn an_input_that_has_ended_holds_back_nothing() {
 }
 
 #[test]
-fn an_input_that_ended_before_the_window_was_built_holds_back_nothing() {
+fn an_input_that_ended_earlier_holds_back_no_window() {
     let (clock, pipeline) = virtual_pipeline();
     let ([left, right], [one, other]) = channels(&pipeline);
     let merged = one.merge([other]);
@@ -210,7 +210,7 @@ fn an_idle_input_holds_back_nothing_after_exactly_the_timeout() {
 }
 
 #[test]
-fn what_an_idle_input_still_had_is_late() {
+fn the_remaining_items_of_an_idle_input_are_late() {
     let (clock, pipeline) = virtual_pipeline();
     let ([left, idle], [one, other]) = channels(&pipeline);
     let windows = Recorder::new(one.merge([other]).through(&tens()));
@@ -278,7 +278,7 @@ const KEEPING: &[(&str, Between)] = &[
 ];
 
 #[test]
-fn stages_between_the_merge_and_the_window_may_do_anything_in_order() {
+fn any_ordered_stages_may_be_between_merge_and_window() {
     for (what, between) in KEEPING {
         let (clock, pipeline) = virtual_pipeline();
         let ([ahead, behind], [fast, slow]) = channels(&pipeline);
@@ -520,7 +520,7 @@ fn nothing_of_two_sources_in_order_is_late_whatever_their_speeds() {
 
 /// Batches mix items of all inputs: what is late behind them is what is late without a merge.
 #[test]
-fn behind_a_stage_that_mixes_them_inputs_are_not_told_apart() {
+fn inputs_are_not_distinguished_behind_a_mixing_stage() {
     let (clock, pipeline) = virtual_pipeline();
     let ([ahead, behind], [fast, slow]) = channels(&pipeline);
     let mixed =

@@ -45,7 +45,7 @@ fn total(retry: Retry<impl CallStage<In = u32, Out = (), Error = ApiError>>) -> 
 }
 
 #[test]
-fn a_call_is_made_again_until_it_works_and_its_result_may_be_of_another_type() {
+fn a_call_is_retried_until_it_succeeds() {
     let (clock, pipeline) = virtual_pipeline();
     let retry = Retry::new(AsyncMapper::new(busy(&Arc::default())).with_workers(3)).with_jitter(false);
     let results: Stream<String> = Stream::from_iter(&pipeline, [0, 1, 2]).through(&retry);
@@ -58,7 +58,7 @@ fn a_call_is_made_again_until_it_works_and_its_result_may_be_of_another_type() {
 
 // D-21: the first pause was twice the base, and large attempt numbers had none.
 #[test]
-fn the_pauses_are_base_times_two_to_the_power_of_the_retries_before_up_to_the_most() {
+fn delays_double_from_the_base_up_to_the_maximum() {
     let retry = |attempts| Retry::new(AsyncMapper::new(never)).max_attempts(attempts).with_jitter(false);
     assert_eq!(total(retry(1)), Duration::ZERO);
     assert_eq!(total(retry(2)), ms(100));
@@ -70,7 +70,7 @@ fn the_pauses_are_base_times_two_to_the_power_of_the_retries_before_up_to_the_mo
 }
 
 #[test]
-fn jitter_shortens_each_pause_by_up_to_one_half_and_repeats_with_its_seed() {
+fn jitter_shortens_delays_by_up_to_half_and_follows_its_seed() {
     let pauses = |seed| {
         let clock = ManualClock::new();
         let times = Arc::new(Mutex::new(Vec::new()));
@@ -94,7 +94,7 @@ fn jitter_shortens_each_pause_by_up_to_one_half_and_repeats_with_its_seed() {
 
 // D-21, D-6: the classifier saw texts of the library, never the error, so it could not tell one from another.
 #[test]
-fn the_true_error_reaches_on_error_with_the_number_of_the_attempt() {
+fn on_error_gets_the_original_error_and_the_attempt() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&asked);
     let call =
@@ -118,7 +118,7 @@ fn the_true_error_reaches_on_error_with_the_number_of_the_attempt() {
 
 // D-6, D-21: one item at a time, whatever the number of workers of what is wrapped.
 #[test]
-fn all_workers_work_and_one_that_waits_for_its_retry_stops_no_other() {
+fn a_worker_that_waits_for_its_retry_stops_no_other() {
     let (clock, pipeline) = virtual_pipeline();
     let calls =
         AsyncMapper::new(|cancel: &CancelToken, item: &u32| -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
@@ -139,7 +139,7 @@ fn all_workers_work_and_one_that_waits_for_its_retry_stops_no_other() {
 }
 
 #[test]
-fn what_comes_after_an_item_that_is_tried_again_waits_for_it_up_to_the_window() {
+fn later_items_wait_for_a_retried_one_within_the_window() {
     let (clock, pipeline) = virtual_pipeline();
     let counts = Arc::default();
     let retry = Retry::new(AsyncMapper::new(busy(&counts)).with_workers(2)).with_jitter(false).with_window(5);
@@ -337,7 +337,7 @@ fn attempts_of_nested_retries_are_all_counted() {
 }
 
 #[test]
-fn an_item_is_combined_by_value_with_the_result_of_its_last_attempt() {
+fn an_item_is_combined_with_the_result_of_its_last_attempt() {
     /// Cannot be cloned.
     struct Order(u32);
     let counts = Arc::default();
@@ -407,7 +407,7 @@ fn failed_calls_are_counted_whatever_makes_good_for_them() {
 }
 
 #[test]
-fn calls_cut_by_a_time_limit_have_failed_and_cancelled_ones_have_not() {
+fn timed_out_calls_have_failed_and_cancelled_ones_have_not() {
     let nap = |limit| AsyncMapper::new(|cancel: &CancelToken, _: &u32| cancel.sleep(ms(100))).with_timeout(limit);
     let counts = |retry: &Retry<_>, stop: fn(&Pipeline)| {
         let (clock, pipeline) = virtual_pipeline();

@@ -63,7 +63,7 @@ fn a_sender_that_is_alive_while_the_pipeline_is_joined() {
 }
 
 #[test]
-fn a_branch_that_is_held_and_not_read_while_the_pipeline_is_joined() {
+fn a_branch_held_but_not_read_during_a_join() {
     let pipeline = pipeline("has-a-branch");
     let warning = warning(&pipeline);
     let (small, large) = Stream::from_iter(&pipeline, 0..1_000).split(|n| *n < 500);
@@ -203,7 +203,7 @@ fn a_pipeline_on_a_manual_clock_is_not_watched() {
 }
 
 #[test]
-fn a_pipeline_that_is_dropped_at_work_says_what_is_lost() {
+fn a_pipeline_dropped_while_running_logs_its_lost_items() {
     let pipeline = pipeline("dropped");
     let (sender, numbers) = Stream::channel(&pipeline, 16);
     (0..10).for_each(|n: u32| sender.send(n).unwrap());

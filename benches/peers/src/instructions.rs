@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_total_is_found_in_what_cachegrind_says() {
+    fn the_total_is_found_in_cachegrinds_output() {
         assert_eq!(total("==7== Cachegrind\n==7== I refs:        1,234,567\n"), Some(1_234_567));
         assert_eq!(total("==7== I   refs:      12\n"), Some(12));
         assert_eq!(total("nothing"), None);

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_two_versions_our_own_is_told() {
+    fn of_two_versions_the_one_in_use_is_reported() {
         let lock = "name = \"flume\"\nversion = \"0.10.1\"\n\nname = \"flume\"\nversion = \"0.12.0\"\n\n\
                     name = \"kanal\"\nversion = \"0.1.1\"\n\n\
                     name = \"peers\"\ndependencies = [\n \"flume 0.12.0\",\n \"kanal\",\n]\n\nname = \"x\"\n";

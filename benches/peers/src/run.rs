@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_child_prints_is_what_its_parent_reads() {
+    fn a_parent_reads_what_its_child_prints() {
         let line = "checksum=7 ns_per_item=1.5 seconds=0.25 cpu_seconds=n/a peak_kib=3000 waits=n/a preempted=2";
         assert_eq!(line.parse::<Run>().unwrap().to_string(), line);
     }

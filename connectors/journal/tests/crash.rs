@@ -42,7 +42,7 @@ fn report(number: u64) {
 }
 
 #[test]
-#[ignore = "run by `what_a_killed_writer_had_appended_is_there`"]
+#[ignore = "run by `records_of_a_killed_writer_are_there`"]
 fn child_that_appends() {
     let journal = Journal::open(variable("JOURNAL")).unwrap();
     let mut writer = journal.writer("t").unwrap();
@@ -58,7 +58,7 @@ fn child_that_appends() {
 }
 
 #[test]
-fn what_a_killed_writer_had_appended_is_there() {
+fn records_of_a_killed_writer_are_there() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test.journal");
     for _ in 0..15 {

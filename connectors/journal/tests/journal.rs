@@ -48,7 +48,7 @@ fn read_looks_without_taking() {
 }
 
 #[test]
-fn topics_have_positions_of_their_own() {
+fn topics_have_separate_positions() {
     let bench = Bench::new();
     for (topic, count) in [("a", 3), ("b'; --", 5), ("", 1), ("a", 2)] {
         let batch = vec![Record::new(topic); count];
@@ -61,7 +61,7 @@ fn topics_have_positions_of_their_own() {
 }
 
 #[test]
-fn a_new_group_starts_where_it_is_told() {
+fn a_new_group_starts_at_its_configured_position() {
     let bench = Bench::new();
     bench.append(0..10);
     let cases = [(Start::Earliest, 1), (Start::Latest, 12), (Start::At(4), 4), (Start::At(-5), 1), (Start::At(99), 12)];
@@ -80,7 +80,7 @@ fn a_new_group_starts_where_it_is_told() {
 }
 
 #[test]
-fn what_is_acknowledged_takes_no_room() {
+fn acknowledged_records_take_no_room() {
     let bench = Bench::new();
     let rows = || bench.sqlite().query_row("SELECT count(*) FROM held", [], |row| row.get::<_, i64>(0)).unwrap();
     bench.append(0..10_000);
@@ -159,7 +159,7 @@ fn a_fetch_that_waits_sees_a_lease_expire() {
 }
 
 #[test]
-fn a_fetch_that_waits_sees_what_is_appended_here_and_elsewhere() {
+fn a_waiting_fetch_sees_records_appended_here_and_elsewhere() {
     let bench = Bench::new();
     assert_eq!(fetch_while(&bench, || bench.append(0..1)), 1);
     let elsewhere = Journal::open(bench.path()).unwrap();
@@ -184,7 +184,7 @@ fn a_consumer_gets_its_own_records_back_after_their_lease() {
 }
 
 #[test]
-fn a_restarted_consumer_may_take_over_what_it_had() {
+fn a_restarted_consumer_may_take_over_its_records() {
     let bench = Bench::new();
     bench.append(0..10);
     let (mut dead, mut other) = (bench.inbox("worker-1"), bench.inbox("worker-2"));
@@ -198,7 +198,7 @@ fn a_restarted_consumer_may_take_over_what_it_had() {
 }
 
 #[test]
-fn dropping_an_inbox_gives_back_what_was_not_handed_out() {
+fn dropping_an_inbox_returns_undelivered_records() {
     let bench = Bench::new();
     let record = Record::new([b'x'; 100]);
     bench.journal.writer("t").unwrap().append(&vec![record; 50]).unwrap();
@@ -247,7 +247,7 @@ fn a_clock_that_jumps_loses_nothing() {
 }
 
 #[test]
-fn a_bounded_inbox_ends_at_what_was_the_newest_record() {
+fn a_bounded_inbox_ends_at_the_record_that_was_newest() {
     let bench = Bench::new();
     bench.append(0..10);
     let mut inbox = bench.journal.inbox("t", "g", options("job").bounded(true)).unwrap();
@@ -302,7 +302,7 @@ fn a_bounded_inbox_takes_nothing_beyond_its_bound() {
 }
 
 #[test]
-fn a_bounded_inbox_leaves_the_living_what_they_hold() {
+fn a_bounded_inbox_leaves_live_consumers_their_records() {
     let bench = Bench::new();
     bench.append(0..10);
     let mut living = bench.inbox("living");
@@ -398,7 +398,7 @@ fn limits_of_age_and_bytes_count_from_the_oldest() {
 }
 
 #[test]
-fn what_is_trimmed_unacknowledged_is_counted_as_skipped() {
+fn trimmed_unacknowledged_records_count_as_skipped() {
     let bench = Bench::new();
     bench.append(0..100);
     let mut inbox = bench.inbox("a");

@@ -173,7 +173,7 @@ fn play(seed: u64) {
 }
 
 #[test]
-fn random_calls_do_what_the_model_does() {
+fn random_calls_agree_with_the_model() {
     let seeds = std::env::var("STREAMZ_JOURNAL_SEED").map_or(0..60, |seed| {
         let seed = seed.parse().unwrap();
         seed..seed + 1

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_name_brokers_topic_group_and_what_it_is_about() {
+    fn messages_name_brokers_topic_group_and_subject() {
         let place = Place { brokers: "a:9092".into(), topics: "orders".into(), group: Some("billing".into()) };
         let error = Error::of_code(&place, "commit", Code::CoordinatorLoadInProgress).about("partition 3 at 17");
         let text = error.to_string();

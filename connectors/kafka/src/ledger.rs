@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_due_until_it_is_committed() {
+    fn an_offset_is_due_until_it_is_committed() {
         let ledger = assigned(2);
         let mut receipts = read(&ledger, 0, 5..10);
         read(&ledger, 1, 0..10);
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_before_a_rebalance_is_not_given_out_after_it() {
+    fn records_read_before_a_rebalance_are_not_delivered_after_it() {
         let ledger = assigned(1);
         let Known { slot, generation, .. } = ledger.known("orders", 0, 0);
         ledger.retire(&list(1));
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_when_all_is_settled_given_back_or_over() {
+    fn a_wait_ends_when_all_is_settled_returned_or_closed() {
         let ledger = assigned(1);
         let mut receipts = read(&ledger, 0, 0..10);
         assert_eq!(ledger.wait_until_settled(&list(1), clock::now()), 10);

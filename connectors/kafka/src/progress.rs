@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_comes_again_and_nothing_else_does() {
+    fn only_returned_records_are_redelivered() {
         let mut progress = given_out(0, 10);
         (0..5).for_each(|offset| progress.settle(offset));
         progress.settle(8);

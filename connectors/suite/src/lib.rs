@@ -109,14 +109,14 @@ macro_rules! suite {
     ($store:ty) => {
         $crate::suite! { $store, tests:
             records_come_in_order
-            fetch_gives_no_more_than_asked_for
-            acknowledged_records_do_not_come_again
-            records_of_a_dead_consumer_come_again
+            fetch_returns_no_more_than_requested
+            acknowledged_records_are_not_redelivered
+            records_of_a_dead_consumer_are_redelivered
             attempts_are_counted
             acknowledgements_come_in_any_order
             acknowledging_twice_does_no_harm
-            what_is_given_back_comes_again_at_once
-            inboxes_tell_their_lease
+            returned_records_are_redelivered_at_once
+            inboxes_report_their_lease
             keep_alive_extends_leases
             leases_expire_without_keep_alive
             groups_are_independent
@@ -124,7 +124,7 @@ macro_rules! suite {
             consumers_in_threads_lose_nothing
             fetch_waits_for_its_limit
             fetch_sees_what_is_appended_while_it_waits
-            payloads_are_kept_as_they_are
+            payloads_are_stored_unchanged
             outbox_writes_all_of_a_batch
             outbox_reports_refused_records_one_by_one
             progress_survives_a_restart
@@ -133,10 +133,10 @@ macro_rules! suite {
             a_drained_pipeline_has_acknowledged_everything
             a_cancelled_pipeline_loses_nothing
             a_sink_that_stops_acknowledges_nothing_it_did_not_process
-            failures_are_acknowledged_when_they_are_put_aside
-            records_given_out_too_often_are_put_aside
+            failures_are_acknowledged_when_they_are_stored
+            records_delivered_too_often_are_dead_letters
             a_bounded_pipeline_ends_by_itself
-            what_is_written_elsewhere_is_acknowledged
+            records_written_elsewhere_are_acknowledged
             dead_letters_say_what_failed_and_where_it_was
             records_that_cannot_be_decoded_are_dead_letters
             dead_letters_are_replayed_up_to_a_limit

@@ -119,7 +119,7 @@ pub fn a_sink_that_stops_acknowledges_nothing_it_did_not_process<S: Store>(store
 }
 
 /// A failed record is acknowledged when it has been stored elsewhere.
-pub fn failures_are_acknowledged_when_they_are_put_aside<S: Store>(store: &S) {
+pub fn failures_are_acknowledged_when_they_are_stored<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..200));
     let pipeline = Pipeline::builder("failures").timeout(S::PATIENCE * 3).build();
     let token = pipeline.token();
@@ -153,7 +153,7 @@ pub fn failures_are_acknowledged_when_they_are_put_aside<S: Store>(store: &S) {
 }
 
 /// A record that has been delivered too often comes as an error.
-pub fn records_given_out_too_often_are_put_aside<S: Store>(store: &S) {
+pub fn records_delivered_too_often_are_dead_letters<S: Store>(store: &S) {
     if !S::COUNTS_ATTEMPTS {
         return;
     }
@@ -214,7 +214,7 @@ pub fn a_bounded_pipeline_ends_by_itself<S: Store>(store: &S) {
 }
 
 /// From a topic to another one.
-pub fn what_is_written_elsewhere_is_acknowledged<S: Store>(store: &S) {
+pub fn records_written_elsewhere_are_acknowledged<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..300));
     let pipeline = Pipeline::builder("copy").timeout(S::PATIENCE * 3).build();
     let token = pipeline.token();

@@ -88,7 +88,7 @@ pub fn records_come_in_order<S: Store>(store: &S) {
 }
 
 /// `max` is never exceeded.
-pub fn fetch_gives_no_more_than_asked_for<S: Store>(store: &S) {
+pub fn fetch_returns_no_more_than_requested<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..20));
     let mut inbox = store.inbox(TOPIC, GROUP, "a");
     let mut all = fetch_all::<S>(&mut inbox, 1);
@@ -101,7 +101,7 @@ pub fn fetch_gives_no_more_than_asked_for<S: Store>(store: &S) {
 }
 
 /// Not to this consumer, nor to the next one.
-pub fn acknowledged_records_do_not_come_again<S: Store>(store: &S) {
+pub fn acknowledged_records_are_not_redelivered<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..100));
     let mut inbox = store.inbox(TOPIC, GROUP, "a");
     let mut acker = acker(&mut inbox);
@@ -115,7 +115,7 @@ pub fn acknowledged_records_do_not_come_again<S: Store>(store: &S) {
 }
 
 /// All records that it had not acknowledged, and none that it had.
-pub fn records_of_a_dead_consumer_come_again<S: Store>(store: &S) {
+pub fn records_of_a_dead_consumer_are_redelivered<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..100));
     let mut inbox = store.inbox(TOPIC, GROUP, "a");
     let mut first = acker(&mut inbox);
@@ -190,7 +190,7 @@ pub fn acknowledging_twice_does_no_harm<S: Store>(store: &S) {
 }
 
 /// To any consumer of the group.
-pub fn what_is_given_back_comes_again_at_once<S: Store>(store: &S) {
+pub fn returned_records_are_redelivered_at_once<S: Store>(store: &S) {
     if !S::GIVES_BACK {
         return;
     }
@@ -208,7 +208,7 @@ pub fn what_is_given_back_comes_again_at_once<S: Store>(store: &S) {
 }
 
 /// So that a pipeline extends it in time.
-pub fn inboxes_tell_their_lease<S: Store>(store: &S) {
+pub fn inboxes_report_their_lease<S: Store>(store: &S) {
     store.append(TOPIC, &[]);
     let inbox = store.inbox(TOPIC, GROUP, "a");
     assert_eq!(inbox.lease(), S::HAS_LEASES.then_some(S::LEASE));
@@ -354,7 +354,7 @@ pub fn fetch_sees_what_is_appended_while_it_waits<S: Store>(store: &S) {
 }
 
 /// Empty, binary, and large ones.
-pub fn payloads_are_kept_as_they_are<S: Store>(store: &S) {
+pub fn payloads_are_stored_unchanged<S: Store>(store: &S) {
     let large: Vec<u8> = (0..500_000u32).map(|n| (n % 251) as u8).collect();
     let payloads = [Vec::new(), vec![0], (0..=255).collect(), b"\r\n*1\r\n".to_vec(), large, "grün ✓".into()];
     let records: Vec<_> = payloads.iter().map(|payload| (b"key \0\xff".to_vec(), payload.clone())).collect();

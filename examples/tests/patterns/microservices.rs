@@ -61,7 +61,7 @@ fn rig() -> Rig {
 }
 
 #[test]
-fn each_service_that_a_request_needs_answers_once_and_an_unknown_one_is_noted() {
+fn each_service_answers_once_and_an_unknown_one_is_reported() {
     let rig = rig();
     let requests = [
         request(0, "order", true, true),

@@ -28,7 +28,7 @@ fn ids(letters: &[DeadLetter]) -> Vec<u32> {
 }
 
 #[test]
-fn the_circuit_opens_after_ten_orders_spares_the_service_and_closes_when_it_is_well_again() {
+fn the_circuit_opens_after_ten_orders_and_closes_on_recovery() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("payments").clock(&clock).build();
     let (is_down, calls) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));

@@ -66,7 +66,7 @@ fn by_key_a_busy_user_holds_up_no_other() {
 }
 
 #[test]
-fn a_failed_event_is_an_error_item_and_the_user_goes_on() {
+fn a_failed_event_is_an_error_item_and_its_user_continues() {
     for way in WAYS {
         let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
         let (source, stream) = TestSource::new(&pipeline);

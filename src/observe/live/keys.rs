@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn other_keys_are_ignored_whole() {
+    fn sequences_of_other_keys_are_ignored() {
         assert_eq!(read(b"x\x1b[3~\x1b[1;5qj"), [Key::Down]);
         assert_eq!(read(b"\x1b"), []);
         assert_eq!(read(b"\x1b["), []);

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn removing_gives_the_whole_screen_back_once() {
+    fn removing_restores_the_whole_screen_once() {
         let mut panel = Panel::default();
         draw(&mut panel, SIZE, 2);
         let mut out = Vec::new();

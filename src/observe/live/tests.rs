@@ -128,7 +128,7 @@ fn is_printed(lines: &[Line], style: &str, text: &str) -> bool {
 }
 
 #[test]
-fn what_needs_attention_stands_out() {
+fn problems_stand_out() {
     let lines = |history: &History| View::default().lines(history, "running", 80, 18);
     let running = lines(&history((0..=12).map(orders)));
     assert!(is_printed(&running, "0;33", "████████"), "a full queue");
@@ -189,7 +189,7 @@ fn small_screens_show_names_and_rates() {
 }
 
 #[test]
-fn every_size_has_room_for_what_it_shows() {
+fn every_size_has_room_for_its_content() {
     let history = history((0..=12).map(orders).chain([stalled()]));
     for rows in [1, 2, 3, 4, 5, 6, 24, 100] {
         for columns in (1..=140).chain([200, 300]) {

@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_at_a_cancel_is_counted_as_abandoned() {
+    fn items_held_at_a_cancel_are_counted_as_abandoned() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("cancel").clock(&clock).build();
         let (input, stream) = Stream::channel(&pipeline, 8);

@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_fall_due_together_come_in_the_order_of_their_opening() {
+    fn batches_due_together_come_in_the_order_they_were_opened() {
         let mut batcher = Harness::new(&by_letter(BatchConfig { max_size: 100, max_latency: ms(50) }, 100));
         let letters = ['q', 'a', 'z', 'k'];
         letters.into_iter().for_each(|letter| batcher.item((letter, 0)));
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_follows_all_items_before_it_even_if_there_is_no_room() {
+    fn an_error_follows_all_earlier_items_even_without_room() {
         let keyed = by_letter(BatchConfig { max_size: 100, max_latency: ms(0) }, 100);
         let mut batcher = Harness::new(&keyed).with_capacity(2);
         for item in [('c', 0), ('a', 0), ('b', 0), ('c', 1)] {
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_plain_way_on_random_input() {
+    fn agrees_with_the_simple_implementation_on_random_input() {
         for seed in 0..200 {
             let mut random = fastrand::Rng::with_seed(seed);
             let max_keys = random.usize(1..6);

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_belongs_to_the_token_it_was_given() {
+    fn the_output_belongs_to_the_given_token() {
         let pipeline = Pipeline::new("tokens");
         let (_input, stream) = Stream::<u8>::channel(&pipeline, 1);
         let child = pipeline.child();

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_goes_when_its_quiet_time_is_over_to_the_nanosecond() {
+    fn an_item_is_sent_exactly_after_its_quiet_period() {
         type Times = &'static [(u64, char)];
         let cases: &[(Times, u64, Times)] = &[
             (&[(0, 'a')], 1_000, &[(100, 'a')]),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_superseded_item_is_counted_and_an_error_sends_the_one_at_hand_before_it() {
+    fn superseded_items_are_counted_and_an_error_flushes_the_last() {
         let mut debounce = Harness::new(&Debounce::new(ns(100)));
         debounce.item(1);
         debounce.item(2);
@@ -195,7 +195,7 @@ mod tests {
 
     /// The input ends at the very moment at which the quiet time does.
     #[test]
-    fn the_last_item_goes_once_whether_the_end_or_its_time_comes_first() {
+    fn the_last_item_is_sent_once_at_its_time_or_at_the_end() {
         for by_end in [false, true] {
             let clock = ManualClock::new();
             let pipeline = Pipeline::builder("both").clock(&clock).build();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn time_passes_while_the_consumer_stalls_and_what_is_taken_then_is_due_from_then_on() {
+    fn after_a_stall_the_quiet_period_starts_with_the_next_item() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("stalled").clock(&clock).build();
         let (sender, stream) = Stream::channel(&pipeline, 10);

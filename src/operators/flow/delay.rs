@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn every_item_comes_out_exactly_that_much_later_also_after_the_end_of_the_input() {
+    fn every_item_is_delayed_exactly_even_after_the_input_ended() {
         let delay = Delay::new(ns(100));
         assert_eq!(
             outputs(&delay, &[(0, 'a'), (1, 'b'), (1, 'c'), (99, 'd'), (100, 'e'), (250, 'f')]),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn with_no_room_the_next_item_is_taken_when_the_oldest_has_gone() {
+    fn a_full_delay_takes_the_next_item_once_the_oldest_leaves() {
         let delay = Delay::new(ns(100)).with_max_items(2);
         assert_eq!(
             outputs(&delay, &[(0, 'a'), (10, 'b'), (20, 'c'), (30, 'd'), (40, 'e')]),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancel_ends_the_wait_also_after_the_end_of_the_input() {
+    fn a_cancel_ends_the_wait_even_after_the_end_of_the_input() {
         for ended in [false, true] {
             let clock = ManualClock::new();
             let pipeline = Pipeline::builder("cancelled").clock(&clock).build();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn on_the_thread_of_an_end_it_is_exact_as_well() {
+    fn it_is_also_exact_on_the_thread_of_a_sink() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("inline").clock(&clock).build();
         let (reader, seen, times) = (pipeline.token(), Mutex::new(Vec::new()), clock.clone());

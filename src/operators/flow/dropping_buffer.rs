@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_item_waits_for_room_and_what_comes_behind_it_is_judged_then() {
+    fn an_error_item_waits_for_room_and_later_items_behind_it() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("errors").clock(&clock).build();
         let (sender, stream) = Stream::channel(&pipeline, 10);

@@ -292,7 +292,7 @@ mod tests {
     /// The consumer takes what it can while the stage pushes, with room for one: whoever comes first, nobody hangs, and all
     /// is accounted for.
     #[test]
-    fn a_consumer_that_empties_it_at_the_wrong_moment_hangs_nobody() {
+    fn a_consumer_that_drains_it_at_any_moment_blocks_no_sender() {
         for round in 0..20 {
             let pipeline = Pipeline::builder("race").capacity(round % 3).build();
             let dropped = Arc::new(Mutex::new(Vec::new()));
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_item_takes_the_place_of_the_oldest_item_and_keeps_its_own() {
+    fn an_error_item_evicts_the_oldest_item_and_is_never_evicted() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("errors").clock(&clock).build();
         let (sender, stream) = Stream::channel(&pipeline, 20);

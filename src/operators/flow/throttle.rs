@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn every_item_goes_at_its_nanosecond() {
+    fn every_item_is_sent_at_its_exact_nanosecond() {
         let cases: &[(f64, usize, &[u64], &[u64])] = &[
             // The first at once, the others an interval apart.
             (1e6, 1, &[0, 0, 0, 0], &[0, 1_000, 2_000, 3_000]),
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn no_stretch_of_time_has_more_than_the_burst_and_the_rate_allow() {
+    fn no_interval_exceeds_the_burst_and_the_rate() {
         for seed in 0..2_000 {
             let mut random = Rng::with_seed(seed);
             // Any rate from 0.1 to a million.
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_longer_than_the_limit_demands() {
+    fn no_item_waits_longer_than_the_limit_requires() {
         for seed in 0..1_000 {
             let mut random = Rng::with_seed(seed);
             // A rate whose interval is a whole number of nanoseconds.
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_drops_what_comes_too_soon_and_says_what() {
+    fn dropping_drops_items_above_the_rate_and_reports_them() {
         let dropped = Arc::new(Mutex::new(Vec::new()));
         let notes = Arc::clone(&dropped);
         let throttle = Throttle::new(1_000.0).with_burst(2).dropping().on_drop(move |n| {
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_pipeline_the_times_are_the_same_and_the_consumer_has_each_at_once() {
+    fn in_a_pipeline_each_item_arrives_at_its_exact_time() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("throttled").clock(&clock).build();
         let (seen, times) = (Arc::new(Mutex::new(Vec::new())), clock.clone());

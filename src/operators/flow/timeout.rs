@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn every_silence_is_told_once_and_at_its_nanosecond() {
+    fn every_silence_is_reported_once_at_its_exact_nanosecond() {
         type Times = &'static [(u64, char)];
         let cases: &[(Times, Times)] = &[
             // From the start, and once.
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_says_what_it_is_about() {
+    fn the_error_names_its_subject() {
         let mut timeout = Harness::new(&Timeout::<u8>::new(Duration::from_secs(2)).with_name("feed"));
         timeout.advance(Duration::from_secs(2));
         let error = timeout.outputs().remove(0).unwrap_err();

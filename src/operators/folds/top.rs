@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compared_is_left_out() {
+    fn values_that_cannot_be_compared_are_left_out() {
         let numbers = [f64::NAN, 1.0, f64::NAN, 3.0, 2.0, f64::NAN];
         assert_eq!(result(top(2, |n: &f64| *n), &numbers), [3.0, 2.0]);
         assert_eq!(result(top(5, |n: &f64| *n), &numbers), [3.0, 2.0, 1.0]);

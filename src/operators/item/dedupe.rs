@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_plain_way_on_random_input() {
+    fn agrees_with_the_simple_implementation_on_random_input() {
         for seed in 0..200 {
             let mut random = fastrand::Rng::with_seed(seed);
             let (ttl, max_keys, refresh) = (random.u64(1..40), random.usize(1..8), random.bool());

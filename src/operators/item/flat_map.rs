@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_books_are_right_at_any_moment() {
+    fn statistics_add_up_at_any_moment() {
         let pipeline = Pipeline::new("books");
         let mut numbers = Stream::from_iter(&pipeline, 0..1_000_u64)
             .stage("unfold", |s| s.flat_map(|n| 0..n % 50).map(|n| n).flat_map(|n| 0..n % 3));
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_from_the_iterator_after_a_later_step_has_finished() {
+    fn the_iterator_is_not_read_after_a_later_step_has_finished() {
         let (read, numbers) = counted_numbers();
         let steps = FlatMap::new(numbers).fuse(Take::new(3)).fuse(Mapper::new(|n: u64| n));
         let mut steps = Harness::new(&steps);
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_ones_fused_in_any_place_end_when_the_consumer_has_enough() {
+    fn endless_iterators_end_in_any_place_with_their_consumer() {
         for capacity in [0, 1, 2, 256] {
             let pipeline = Pipeline::builder("fused").capacity(capacity).build();
             let numbers: Vec<u64> = Stream::from_iter(&pipeline, [0_u64])

@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_a_state_of_its_own_in_each_run() {
+    fn each_key_has_its_own_state_in_each_run() {
         let sums = sums(10);
         for _ in 0..2 {
             let mut run = Harness::new(&sums);
@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_the_states_come_by_last_use_as_far_as_there_is_room() {
+    fn at_the_end_states_are_emitted_by_last_use_as_room_allows() {
         let mut run = Harness::new(&emitting(10)).with_capacity(1);
         for key in ['a', 'b', 'a'] {
             run.item((key, 1));
@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_panics_leaves_its_state_and_costs_no_other_key_its_own() {
+    fn a_panic_keeps_the_state_of_its_key_and_of_all_others() {
         let mut run = Harness::new(&emitting(1));
         run.item(('a', 1));
         run.error(StreamError::new(ErrorKind::Failed, "before"));
@@ -631,7 +631,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_plain_way_on_random_input() {
+    fn agrees_with_the_simple_implementation_on_random_input() {
         for seed in 0..200 {
             let mut random = fastrand::Rng::with_seed(seed);
             let (ttl, max_keys, room) = (random.u64(1..40), random.usize(1..8), random.usize(1..4));

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_whose_item_panics_when_dropped_goes_on_as_one_error() {
+    fn an_error_whose_item_panics_when_dropped_stays_one_error() {
         let mut run = Harness::new(&Recover::new(|_| Some(Touchy(1))).fuse(Mapper::new(|item: Touchy| item.0)));
         run.error(StreamError::new(ErrorKind::Failed, "before").with_item(Touchy(2)));
         let outputs = run.outputs();

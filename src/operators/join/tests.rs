@@ -199,7 +199,7 @@ fn a_stream_that_is_far_ahead_waits_for_the_other() {
 }
 
 #[test]
-fn the_oldest_goes_as_an_error_where_both_have_too_many() {
+fn the_oldest_fails_when_both_sides_have_too_many() {
     let mut bench = Bench::new(&Join::new(side(0), side(0), seconds(100)).with_max_items(2).outer());
     for time in 0..3 {
         bench.left(time, time);
@@ -219,7 +219,7 @@ fn the_oldest_goes_as_an_error_where_both_have_too_many() {
 }
 
 #[test]
-fn an_input_that_ends_lets_go_of_what_waits_for_it() {
+fn an_input_that_ends_releases_waiting_items() {
     let mut bench = Bench::new(&Join::new(side(0), side(0), seconds(10)).outer());
     bench.left(5, 1);
     bench.expect(&[]);
@@ -349,7 +349,7 @@ fn agrees_with_a_nested_loop_on_random_streams() {
 }
 
 #[test]
-fn an_inner_join_and_a_left_join_leave_out_what_has_no_partner() {
+fn inner_and_left_joins_leave_out_items_without_partners() {
     let (left, right): ([Event; 3], [Event; 3]) =
         ([(1, 1, 0), (2, 2, 0), (3, 3, 0)], [(1, 1, 0), (2, 3, 0), (3, 4, 0)]);
     let run = |pipeline: &Pipeline| [left, right].map(|events| Stream::from_iter(pipeline, events));

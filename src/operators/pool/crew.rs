@@ -254,7 +254,7 @@ mod tests {
 
     /// Also if the window is full, when no item can wake it.
     #[test]
-    fn one_at_rest_is_woken_for_what_is_left_in_a_slot() {
+    fn a_resting_worker_is_woken_for_items_left_in_a_slot() {
         for taken in [0, 9] {
             let crew = Crew::at_rest(9, 3);
             crew.lock().take(taken);

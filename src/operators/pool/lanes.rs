@@ -126,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn hashes_that_differ_in_one_bit_have_lanes_of_their_own() {
+    fn hashes_that_differ_in_one_bit_have_separate_lanes() {
         let hashes = || (0..64).map(|bit| (1 << 40 | 1 << 20) ^ (1 << bit));
         let lanes: std::collections::HashSet<Lane> = hashes().chain([1 << 40 | 1 << 20]).map(Lane::of).collect();
         assert_eq!(lanes.len(), 65);
     }
 
     #[test]
-    fn what_is_left_can_be_taken_out() {
+    fn the_rest_can_be_taken_out() {
         let lanes = Lanes::new();
         arrive(&lanes, &[(0, 1, 'a'), (1, 1, 'b'), (3, 1, 'd')]);
         let mut left = lanes.clear();

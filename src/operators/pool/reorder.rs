@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn results_pass_those_that_wait_only_if_it_is_their_turn_and_none_is_missing() {
+    fn results_pass_waiting_ones_only_in_turn_and_none_is_lost() {
         let mut reorder = Reorder::new(true);
         assert!(!reorder.let_pass(&[(1, 'b')]));
         assert!(!reorder.let_pass(&[(0, 'a'), (2, 'c')]));

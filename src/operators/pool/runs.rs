@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_completed_in_any_order_comes_from_where_its_run_does() {
+    fn results_completed_in_any_order_keep_their_origin() {
         let mut runs = Runs::default();
         assert_eq!(runs.complete(0), None);
         runs.begin(1, Some(7));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_forgotten_when_it_is_over() {
+    fn a_finished_run_is_forgotten() {
         let mut runs = Runs::default();
         for number in (0..100).step_by(2) {
             runs.begin(number, Some(0));

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_exceeds_its_rate_however_many_there_are_and_whatever_is_given_back() {
+    fn no_key_exceeds_its_rate_even_if_permits_are_returned() {
         for seed in 0..500 {
             let (rng, start) = (&mut Rng::with_seed(seed), crate::clock::real_now());
             let (burst, max_keys, keys) = (rng.usize(1..4), rng.usize(1..6), rng.u64(1..10));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_beyond_the_bound_takes_over_the_bucket_that_is_full_soonest() {
+    fn a_key_beyond_the_bound_replaces_the_bucket_full_soonest() {
         let (start, us) = (crate::clock::real_now(), Duration::from_micros);
         let mut buckets = Buckets::new(rate(1), 2);
         let mut at = |key| turn(&mut buckets, key, start).at - start;
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_turn_is_given_back_whole_and_one_before_it_is_lost() {
+    fn the_last_turn_is_refunded_and_an_earlier_one_is_lost() {
         let (start, us) = (crate::clock::real_now(), Duration::from_micros);
         let mut buckets = Buckets::new(rate(1), 1);
         let turns: Vec<Turn> = (0..3).map(|_| turn(&mut buckets, 1, start)).collect();

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn no_stream_gives_more_than_64_in_a_row_while_another_has_something() {
+    fn no_stream_sends_over_64_in_a_row_while_another_has_items() {
         let (clock, pipeline) = virtual_pipeline();
         let (senders, streams) = inputs(&pipeline, 3);
         for (n, sender) in senders.iter().enumerate() {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn when_one_is_cut_the_others_are_read_to_their_ends_and_the_whole_is_cut() {
+    fn after_one_input_is_cut_the_others_are_read_to_their_ends() {
         let pipeline = Pipeline::new("merge");
         let child = pipeline.child();
         let (_kept, cut) = Stream::channel(&pipeline, 4);

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_of_a_key_is_the_same_for_ever() {
+    fn the_hash_of_a_key_never_changes() {
         let golden: [(u64, u64); 9] = [
             (fixed_hash(0, &0u64), 0x0000_0000_0000_0000),
             (fixed_hash(0, &1u64), 0x37e8_d294_6949_7cd2),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn from_n_to_one_more_partition_only_one_key_in_so_many_moves_and_only_to_the_new_one() {
+    fn adding_a_partition_moves_few_keys_and_only_to_the_new_one() {
         const KEYS: u64 = 20_000;
         for n in 1..40 {
             let mut moved = 0;

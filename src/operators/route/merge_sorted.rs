@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_out_of_order_is_an_error_that_carries_it_and_the_output_is_sorted() {
+    fn an_item_out_of_order_fails_and_the_output_stays_sorted() {
         let pipeline = Pipeline::new("merge");
         let numbers = |list: &[u32]| Stream::from_iter(&pipeline, list.to_vec());
         let merged = numbers(&[1, 5, 4, 6]).merge_sorted([numbers(&[2, 3, 9])], |n| *n);
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_stream_cuts_the_output_and_what_is_held_is_abandoned() {
+    fn a_cut_stream_cuts_the_output_and_abandons_held_items() {
         let pipeline = Pipeline::new("merge");
         let broken = Stream::from_iter(&pipeline, (0..5).inspect(|n| assert!(*n < 2, "broken")));
         let merged = Stream::from_iter(&pipeline, 1u32..).merge_sorted([broken], |n| *n);

@@ -207,7 +207,7 @@ mod tests {
     use crate::{ErrorKind, Pipeline, Stream, StreamError};
 
     #[test]
-    fn pairs_end_with_the_shorter_stream_and_every_item_is_accounted_for() {
+    fn pairs_end_with_the_shorter_stream_and_no_item_is_lost() {
         for (left, right, filtered) in [(10, 7, 1), (7, 10, 1), (5, 5, 0), (0, 3, 1), (3, 0, 1), (0, 0, 0)] {
             let pipeline = Pipeline::builder("zip").capacity(3).build();
             let numbers = |n| Stream::from_iter(&pipeline, 0..n);

@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_waits_for_the_watermark_and_equal_times_keep_their_order() {
+    fn items_wait_for_the_watermark_and_ties_keep_their_order() {
         let mut run = Harness::new(&sorted(5));
         for event in [(13, 0), (10, 1), (10, 2), (14, 3)] {
             run.item(event);
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_emits_what_is_held() {
+    fn silence_emits_held_items() {
         let mut run = Harness::new(&sorted(1_000).with_idle_timeout(seconds(3)));
         [(3, 0), (1, 1)].into_iter().for_each(|event| run.item(event));
         run.advance(seconds(3) - Duration::from_nanos(1));
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_waits_for_room_and_keeps_its_order() {
+    fn due_items_wait_for_room_in_order() {
         let mut run = Harness::new(&sorted(5)).with_capacity(1);
         [(2, 0), (1, 1), (3, 2), (99, 3)].into_iter().for_each(|event| run.item(event));
         let seen: Vec<_> = (0..3).flat_map(|_| run.items()).collect();
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_plain_way_on_random_input() {
+    fn agrees_with_the_simple_implementation_on_random_input() {
         for seed in 0..300 {
             let rng = &mut fastrand::Rng::with_seed(seed);
             let (lateness, most, room) = (rng.u64(..20), rng.usize(1..30), rng.usize(1..4));

@@ -133,7 +133,7 @@ fn for_any_disorder(case: impl Fn(&mut Rng, Duration, &[Event]) -> (Vec<Seen>, V
 }
 
 #[test]
-fn for_any_disorder_within_the_lateness_tumbling_windows_are_those_of_the_sorted_input() {
+fn disorder_within_lateness_does_not_change_tumbling_windows() {
     for_any_disorder(|rng, lateness, events| {
         let size = rng.u64(1..60);
         let window = TumblingWindow::new(ms(size)).with_key(|event: &Event| event.1).with_event_time(time, lateness);
@@ -142,7 +142,7 @@ fn for_any_disorder_within_the_lateness_tumbling_windows_are_those_of_the_sorted
 }
 
 #[test]
-fn for_any_disorder_within_the_lateness_sliding_windows_are_those_of_the_sorted_input() {
+fn disorder_within_lateness_does_not_change_sliding_windows() {
     for_any_disorder(|rng, lateness, events| {
         let (size, slide) = (rng.u64(1..60), rng.u64(1..60));
         let (size, slide) = (size.max(slide), size.min(slide));
@@ -153,7 +153,7 @@ fn for_any_disorder_within_the_lateness_sliding_windows_are_those_of_the_sorted_
 }
 
 #[test]
-fn for_any_disorder_within_the_lateness_sessions_are_those_of_the_sorted_input() {
+fn disorder_within_lateness_does_not_change_sessions() {
     for_any_disorder(|rng, lateness, events| {
         let gap = rng.u64(1..60);
         let window = SessionWindow::new(|event: &Event| event.1).with_gap(ms(gap)).with_event_time(time, lateness);
@@ -206,7 +206,7 @@ fn windows_of<S: Stage<In = Event, Out = Keyed<u8, Window<Event>>>>(stage: &S, e
 }
 
 #[test]
-fn by_arrival_random_sessions_and_windows_are_those_of_the_plain_way() {
+fn by_arrival_random_windows_match_the_simple_implementation() {
     for seed in 0..500 {
         let rng = &mut Rng::with_seed(seed);
         let events = disordered(rng, 0);
@@ -239,7 +239,7 @@ fn by_arrival_random_sessions_and_windows_are_those_of_the_plain_way() {
 
 /// With a limit to the items of a window and to the keys, only this can be foretold: nothing is lost or doubled.
 #[test]
-fn whatever_closes_windows_early_every_item_is_in_as_many_as_cover_it() {
+fn windows_closed_early_still_cover_every_item() {
     for seed in 0..500 {
         let rng = &mut Rng::with_seed(seed);
         let lateness = [0, 30][rng.usize(..2)];
@@ -346,7 +346,7 @@ impl std::hash::Hash for Rude {
 /// Whenever a key panics: it all comes to an end, the books balance, no window comes too early or twice, and the other keys
 /// have theirs on time.
 #[test]
-fn a_key_that_panics_at_any_moment_harms_no_other() {
+fn a_key_that_panics_at_any_moment_affects_no_other() {
     fn play<S, O>(stage: &S, panics_at: u32) -> bool
     where
         S: Stage<In = (u8, u64), Out = Keyed<Rude, Window<(u8, u64)>>, Op = O>,
@@ -414,7 +414,7 @@ where
 /// With more disorder than is allowed: as Flink does it, an item goes into those of its windows that end after the
 /// watermark, and is late if there is none.
 #[test]
-fn an_item_goes_into_those_of_its_windows_that_are_open() {
+fn a_late_item_is_added_to_its_open_windows() {
     for seed in 0..1_000 {
         let rng = &mut Rng::with_seed(seed);
         let events = disordered(rng, 100);
@@ -489,7 +489,7 @@ fn an_item_joins_open_sessions_or_begins_one_that_is_not_over() {
 }
 
 #[test]
-fn an_item_goes_into_the_open_window_of_an_aggregate() {
+fn a_late_item_is_added_to_an_open_aggregate_window() {
     let at = |n: &u64| SystemTime::UNIX_EPOCH + ms(*n);
     let list = || Aggregate::new(Vec::new, |list: &mut Vec<u64>, n: &u64| list.push(*n)).with_event_time(at, ms(5));
     let seen = |stage: &Aggregate<_, _, _>, items: &[u64]| {
@@ -511,7 +511,7 @@ fn an_item_goes_into_the_open_window_of_an_aggregate() {
 }
 
 #[test]
-fn an_item_too_far_ahead_of_the_clock_fails_and_makes_no_other_late() {
+fn an_item_far_ahead_of_the_clock_fails_and_makes_none_late() {
     let clock_time = |n: &u64| ManualClock::new().wall() + ms(*n);
     let window = TumblingWindow::new(ms(10)).with_event_time(clock_time, ms(0)).with_max_ahead(ms(50));
     let mut run = Harness::new(&window);
@@ -534,7 +534,7 @@ fn an_item_too_far_ahead_of_the_clock_fails_and_makes_no_other_late() {
 }
 
 #[test]
-fn an_item_too_far_ahead_of_the_data_fails_and_makes_no_other_late() {
+fn an_item_far_ahead_of_the_data_fails_and_makes_none_late() {
     let at = |n: &u64| SystemTime::UNIX_EPOCH + ms(*n);
     let carried = |outputs: Vec<crate::Result<_>>| -> Vec<u64> {
         let errors = outputs.into_iter().filter_map(Result::err);
@@ -607,7 +607,7 @@ where
 /// The same windows with `allowed` as lateness instead, for any disorder: the table comes to the same, and the same items are
 /// late.
 #[test]
-fn corrections_come_to_what_a_longer_lateness_gives() {
+fn corrections_equal_the_result_of_a_longer_lateness() {
     let mut replaced = [0; 3];
     for seed in 0..1_000 {
         let rng = &mut Rng::with_seed(seed);

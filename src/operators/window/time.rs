@@ -465,7 +465,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_survive_the_way_there_and_back_on_both_sides_of_the_epoch() {
+    fn times_round_trip_on_both_sides_of_the_epoch() {
         for nanos in [0, 1, -1, 999_999_999, -1_000_000_001, YEAR * 1_000, -YEAR * 300] {
             assert_eq!(to_nanos(to_time(nanos)), nanos);
         }

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_stages_of_one_name_the_one_that_reads_the_output_is_linked() {
+    fn of_two_stages_with_one_name_the_reader_is_linked() {
         let stages = vec![stage("a", &[], &["same"]), stage("same", &[], &[]), stage("same", &["a"], &[])];
         assert_eq!(drawn(stages), (vec![0, 1, 2], vec![(0, 2)]));
     }

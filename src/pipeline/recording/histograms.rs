@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_longer_than_a_year_counts_as_a_year_in_the_percentiles() {
+    fn percentiles_count_durations_over_a_year_as_a_year() {
         let (year, recorder) = (Duration::from_nanos(HIGHEST), Recorder::default());
         recorder.record(Duration::MAX, 1);
         recorder.record(2 * year, 2);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_threads_have_recorded_is_put_together() {
+    fn recordings_of_all_threads_are_combined() {
         let recorders: [Recorder; 3] = Default::default();
         assert!(Histograms::merged(&recorders).is_none());
         recorders[0].record(micros(1), 9);

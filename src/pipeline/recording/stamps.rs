@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_follows_the_first_item_and_then_one_after_each_interval() {
+    fn a_stamp_follows_the_first_item_and_each_interval() {
         let clock = ManualClock::new();
         let mut stamps = stamps(&clock, Some(EVERY));
         for _ in 0..3 {

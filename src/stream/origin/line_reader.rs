@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_read_is_made_again_and_other_errors_are_told() {
+    fn interrupted_reads_are_retried_and_other_errors_reported() {
         let interrupted = || Err(ErrorKind::Interrupted.into());
         let mut reader = script(
             [Ok(&b"a"[..]), interrupted(), interrupted(), Ok(b"b\nc"), Err(ErrorKind::WouldBlock.into()), Ok(b"d\n")],

@@ -94,7 +94,7 @@ fn a_line_comes_when_it_has_its_end() {
 }
 
 #[test]
-fn lines_say_where_they_stand_and_reading_continues_there() {
+fn lines_have_positions_and_reading_continues_there() {
     let folder = Folder::new();
     folder.write("log", "one\ntwo\n");
     let (_, pipeline) = virtual_pipeline();
@@ -114,7 +114,7 @@ fn lines_say_where_they_stand_and_reading_continues_there() {
 }
 
 #[test]
-fn reading_begins_where_it_is_told() {
+fn reading_starts_at_the_given_position() {
     let starts = [
         (FollowStart::Beginning, "1:one\n2:two\n3:three"),
         (FollowStart::End, "1:four"),
@@ -264,7 +264,7 @@ fn an_emptied_file_that_has_outgrown_itself_is_noticed() {
 }
 
 #[test]
-fn what_was_copied_before_emptying_is_read_from_the_copy() {
+fn data_copied_before_truncation_is_read_from_the_copy() {
     let folder = Folder::new();
     folder.write("log.1", "sunday\n");
     folder.write("log", "monday one\nmon");
@@ -300,7 +300,7 @@ fn a_file_may_come_later_and_so_may_its_folder() {
 }
 
 #[test]
-fn what_cannot_be_read_is_one_error_item_and_may_come_back() {
+fn an_unreadable_file_is_one_error_item_and_may_come_back() {
     let folder = Folder::new();
     fs::create_dir(folder.path("log")).unwrap();
     let mut run = Run::new(folder.log());

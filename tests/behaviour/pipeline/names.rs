@@ -125,7 +125,7 @@ fn a_name_for_a_step_that_does_not_follow_is_refused() {
 }
 
 #[test]
-fn what_is_repeated_or_spawned_on_a_named_token_has_its_name() {
+fn tasks_on_a_named_token_have_its_name() {
     let pipeline = Pipeline::new("tasks");
     pipeline.named("heartbeat").every(SECOND, || {});
     pipeline.named("given").spawn("own", |cancel| drop(Stream::from_iter(cancel, 0..3)));

@@ -136,7 +136,7 @@ fn one_attempt_restarts_nothing() {
 }
 
 #[test]
-fn a_source_that_begins_at_the_beginning_skips_what_was_sent() {
+fn a_restarted_source_skips_items_already_sent() {
     let (clock, pipeline) = virtual_pipeline();
     let mut end = 0;
     let restart = Restart::new(move |_| {

@@ -8,7 +8,7 @@ use streamz_kafka::{KafkaAcker, KafkaInbox, NewRecord, Record};
 use crate::common::{Cluster, GROUP, Got, SESSION, TOPIC, acknowledge, fetch, fetch_all, now, number, numbers, until};
 
 #[test]
-fn what_was_acknowledged_out_of_order_commits_the_prefix() {
+fn out_of_order_acknowledgements_commit_the_prefix() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 0..100);
     let mut inbox = cluster.connect();
@@ -25,7 +25,7 @@ fn what_was_acknowledged_out_of_order_commits_the_prefix() {
 }
 
 #[test]
-fn a_restart_goes_on_at_the_commit() {
+fn a_restart_continues_at_the_commit() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 0..100);
     for start in [0, 30, 60] {
@@ -39,7 +39,7 @@ fn a_restart_goes_on_at_the_commit() {
 }
 
 #[test]
-fn the_end_commits_what_was_acknowledged() {
+fn the_end_commits_acknowledged_records() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 0..100);
     let mut inbox = cluster.inbox(TOPIC, GROUP).commit_interval(Duration::from_secs(3600)).connect().unwrap();
@@ -67,7 +67,7 @@ fn commits_are_made_in_intervals_without_another_call() {
 }
 
 #[test]
-fn what_is_given_back_comes_again_in_the_same_process() {
+fn returned_records_are_redelivered_in_the_same_process() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 0..100);
     let mut inbox = cluster.connect();
@@ -116,7 +116,7 @@ fn headers_can_be_left_out() {
 }
 
 #[test]
-fn what_was_put_back_counts_its_attempts() {
+fn records_put_back_count_their_attempts() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 7..8);
     let mut inbox = cluster.connect();
@@ -181,7 +181,7 @@ fn a_bounded_inbox_ends_at_the_newest_record() {
 }
 
 #[test]
-fn a_bounded_inbox_gives_out_what_is_given_back() {
+fn a_bounded_inbox_redelivers_returned_records() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 0..50);
     let mut inbox = cluster.inbox(TOPIC, GROUP).bounded(true).connect().unwrap();

@@ -13,7 +13,7 @@ fn reason(error: StoreError) -> Error {
 }
 
 #[test]
-fn nobody_listens_at_the_start() {
+fn connect_fails_without_a_broker() {
     let inbox = KafkaInbox::builder("127.0.0.1:1", TOPIC, GROUP).connect_timeout(Duration::from_millis(300));
     let error = inbox.connect().expect_err("no broker");
     assert!(error.is_transient());

@@ -56,7 +56,7 @@ fn a_write_waits_for_room_in_the_queue() {
 }
 
 #[test]
-fn what_the_client_sends_again_is_stored_once() {
+fn records_resent_by_the_client_are_stored_once() {
     let cluster = Cluster::with_topic(1);
     let mut outbox = cluster.outbox(TOPIC);
     cluster.mock(|mock| {

@@ -63,7 +63,7 @@ fn acknowledgements_of_an_older_generation_are_ignored() {
 }
 
 #[test]
-fn a_revocation_waits_for_what_is_in_flight() {
+fn a_revocation_waits_for_records_in_flight() {
     let cluster = &Cluster::with_topic(2);
     logged(cluster.servers());
     (0..2).for_each(|partition| cluster.append(partition, 0..100));
@@ -95,7 +95,7 @@ fn a_revocation_waits_for_what_is_in_flight() {
 
 /// Up to the broker: with the newer group protocol, the mock accepts commits during a rebalance, as a broker does.
 #[test]
-fn a_revocation_commits_what_was_in_flight() {
+fn a_revocation_commits_records_in_flight() {
     let cluster = &Cluster::with_topic(2);
     logged(cluster.servers());
     (0..2).for_each(|partition| cluster.append(partition, 0..100));
@@ -130,7 +130,7 @@ fn a_revocation_commits_what_was_in_flight() {
 }
 
 #[test]
-fn a_cooperative_rebalance_keeps_what_stays() {
+fn a_cooperative_rebalance_keeps_retained_partitions() {
     let cluster = Cluster::with_topic(2);
     (0..2).for_each(|partition| cluster.append(partition, 0..100));
     let inbox = || {

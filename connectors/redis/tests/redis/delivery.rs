@@ -36,7 +36,7 @@ fn a_record_keeps_its_fields_and_order() {
 }
 
 #[test]
-fn what_was_acknowledged_does_not_come_again() {
+fn acknowledged_records_are_not_redelivered() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..5);
@@ -146,7 +146,7 @@ fn keep_alive_holds_the_lease() {
 }
 
 #[test]
-fn a_consumer_does_not_take_over_what_it_is_processing() {
+fn a_consumer_does_not_take_over_records_in_progress() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..5);
@@ -159,7 +159,7 @@ fn a_consumer_does_not_take_over_what_it_is_processing() {
 }
 
 #[test]
-fn what_was_taken_away_during_processing_does_not_come_back() {
+fn records_taken_over_in_progress_are_not_taken_back() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..5);
@@ -178,7 +178,7 @@ fn what_was_taken_away_during_processing_does_not_come_back() {
 }
 
 #[test]
-fn what_was_given_back_comes_again_at_once() {
+fn returned_records_are_redelivered_at_once() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..4);
@@ -267,7 +267,7 @@ fn several_streams_are_read_in_equal_shares() {
 }
 
 #[test]
-fn a_group_starts_where_it_is_told_to() {
+fn a_group_starts_at_its_configured_position() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     let ids = add(&mut client, "s", 0..3);
@@ -332,7 +332,7 @@ fn a_bounded_inbox_waits_for_the_leases_of_the_dead() {
 }
 
 #[test]
-fn a_bounded_inbox_leaves_to_others_what_they_keep() {
+fn a_bounded_inbox_leaves_others_the_records_they_hold() {
     let Some(server) = Server::start(&[]) else { return };
     add(&mut server.client(), "s", 0..5);
     let mut other = inbox(&server, "a").connect().expect("an inbox");

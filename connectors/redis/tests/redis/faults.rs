@@ -48,7 +48,7 @@ fn an_absent_server_is_reported_at_once() {
 }
 
 #[test]
-fn what_is_no_address_is_refused_for_good() {
+fn an_invalid_address_is_a_permanent_error() {
     for (url, word) in [("nonsense", "URL"), ("http://localhost", "URL"), ("redis://localhost/x", "database")] {
         let text = permanent(connect(url));
         assert!(text.contains("cannot use the address") && text.contains(word), "{text}");
@@ -73,7 +73,7 @@ fn answering(answers: &'static [&str]) -> (String, JoinHandle<()>) {
 }
 
 #[test]
-fn what_is_no_redis_server_is_refused_for_good() {
+fn a_server_other_than_redis_is_a_permanent_error() {
     let (url, server) = answering(&["HTTP/1.1 400 Bad Request\r\n\r\n"]);
     let text = permanent(connect(&url));
     assert!(text.contains("cannot connect"), "{text}");
@@ -81,7 +81,7 @@ fn what_is_no_redis_server_is_refused_for_good() {
 }
 
 #[test]
-fn a_reply_that_makes_no_sense_is_an_error() {
+fn an_invalid_reply_is_an_error() {
     let (url, server) = answering(&["+PONG\r\n", "+OK\r\n", ":5\r\n"]);
     let text = permanent(connect(&url));
     assert!(text.contains("cannot look up the group: the server's reply does not have the expected form"), "{text}");
@@ -350,7 +350,7 @@ fn a_clock_that_was_set_back_loses_nothing() {
 }
 
 #[test]
-fn records_whose_reply_was_cut_come_again() {
+fn records_whose_reply_was_cut_are_redelivered() {
     let Some(server) = Server::start(&[]) else { return };
     let proxy = Proxy::start(server.port());
     let inbox = RedisInbox::builder(proxy.url(), "s", "g").consumer("a").claim_interval(LONG * 10);

@@ -52,7 +52,7 @@ fn a_record_that_is_empty_or_too_large_is_refused() {
 }
 
 #[test]
-fn a_full_server_keeps_what_it_took_and_takes_the_rest_later() {
+fn a_full_server_keeps_accepted_records_and_takes_the_rest() {
     let Some(server) = Server::start(&["--maxmemory-policy", "noeviction"]) else { return };
     let mut client = server.client();
     let info: String = cmd("INFO").arg("memory").query(&mut client).expect("INFO");
@@ -79,7 +79,7 @@ fn a_full_server_keeps_what_it_took_and_takes_the_rest_later() {
 }
 
 #[test]
-fn a_cut_connection_confirms_only_what_was_answered() {
+fn a_cut_connection_confirms_only_answered_records() {
     let Some(server) = Server::start(&[]) else { return };
     let proxy = Proxy::start(server.port());
     let mut outbox = RedisOutbox::builder(proxy.url(), "s").connect().expect("an outbox");

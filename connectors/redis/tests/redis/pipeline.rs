@@ -14,7 +14,7 @@ fn inbox(server: &Server, consumer: &str) -> RedisInboxBuilder {
 }
 
 #[test]
-fn a_pipeline_acknowledges_what_it_has_processed() {
+fn a_pipeline_acknowledges_processed_records() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..1000);
@@ -35,7 +35,7 @@ fn a_pipeline_acknowledges_what_it_has_processed() {
 }
 
 #[test]
-fn a_cancelled_pipeline_gives_back_what_it_has_not_processed() {
+fn a_cancelled_pipeline_returns_unprocessed_records() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..1000);
@@ -65,7 +65,7 @@ fn a_cancelled_pipeline_gives_back_what_it_has_not_processed() {
 }
 
 #[test]
-fn a_pipeline_goes_on_after_a_crash_of_the_server() {
+fn a_pipeline_continues_after_a_crash_of_the_server() {
     let Some(mut server) = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]) else { return };
     add(&mut server.client(), "s", 0..2000);
     let inbox = inbox(&server, "a").connect().expect("an inbox");

@@ -217,7 +217,7 @@ fn does_not_grow_as_long_as_the_limit_is_not_reached() {
 }
 
 #[test]
-fn a_failure_lowers_the_limit_once_for_all_calls_that_were_begun_before() {
+fn a_failure_lowers_the_limit_once_for_all_earlier_calls() {
     let mut gradient = Gradient::new(30, 1, 100);
     let begun: Vec<Begun> = (1..=30).map(|in_progress| gradient.begin(in_progress)).collect();
     for &call in &begun {
@@ -233,7 +233,7 @@ fn a_failure_lowers_the_limit_once_for_all_calls_that_were_begun_before() {
 }
 
 #[test]
-fn failures_lower_the_limit_to_the_minimum_and_successes_raise_it_again() {
+fn failures_lower_the_limit_and_successes_raise_it_again() {
     let mut gradient = Gradient::new(30, 3, 100);
     for _ in 0..40 {
         let call = gradient.begin(1);
@@ -248,7 +248,7 @@ fn failures_lower_the_limit_to_the_minimum_and_successes_raise_it_again() {
 }
 
 #[test]
-fn calls_that_take_no_time_do_no_harm() {
+fn instant_calls_raise_the_limit_to_its_maximum() {
     let mut gradient = Gradient::new(4, 1, 50);
     for _ in 0..10_000 {
         let call = gradient.begin(gradient.allowed());
@@ -259,7 +259,7 @@ fn calls_that_take_no_time_do_no_harm() {
 
 /// Whatever the calls do.
 #[test]
-fn the_limit_stays_between_its_bounds_and_grows_only_when_it_is_reached() {
+fn the_limit_stays_in_bounds_and_grows_only_when_reached() {
     for seed in 0..50 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (min, max) = (rng.usize(1..10), rng.usize(10..60));

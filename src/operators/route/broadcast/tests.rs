@@ -29,7 +29,7 @@ fn oks(items: impl IntoIterator<Item = u32>) -> Vec<Result<u32, u64>> {
 }
 
 #[test]
-fn a_subscriber_gets_what_comes_after_it() {
+fn a_subscriber_gets_items_after_it_subscribed() {
     let (clock, pipeline) = virtual_pipeline();
     let (sender, items) = Stream::channel(&pipeline, 16);
     let hub = items.broadcast();
@@ -134,7 +134,7 @@ fn subscribers_without_a_bound_can_be_reported_together() {
 }
 
 #[test]
-fn a_subscriber_after_the_end_gets_what_is_replayed_and_the_end() {
+fn a_subscriber_after_the_end_gets_the_replay_and_the_end() {
     let (clock, pipeline) = virtual_pipeline();
     let hub = Stream::from_iter(&pipeline, 0..5).through_hub(&Broadcast::new().with_replay(3));
     assert_eq!(hub.subscribe().count().unwrap(), 5);
@@ -147,7 +147,7 @@ fn a_subscriber_after_the_end_gets_what_is_replayed_and_the_end() {
 }
 
 #[test]
-fn a_cut_reaches_each_subscriber_also_a_late_one() {
+fn a_cut_reaches_each_subscriber_even_a_late_one() {
     let (clock, pipeline) = virtual_pipeline();
     let (sender, items) = Stream::channel(&pipeline, 16);
     let hub = items.broadcast();
@@ -184,7 +184,7 @@ fn the_slowest_subscriber_holds_back_the_others() {
 }
 
 #[test]
-fn a_slow_subscriber_can_lose_the_oldest_and_is_told() {
+fn a_slow_subscriber_can_lose_the_oldest_items_with_an_error() {
     let (clock, pipeline) = virtual_pipeline();
     let (sender, items) = Stream::channel(&pipeline, 16);
     let lossy = Broadcast::new().with_buffer_size(4).with_slow_subscriber(SlowSubscriber::DropOldest);

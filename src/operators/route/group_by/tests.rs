@@ -184,7 +184,7 @@ fn a_stage_that_waits_for_a_place_can_be_cancelled() {
 }
 
 #[test]
-fn a_group_that_ends_by_itself_is_remembered_until_its_place_is_needed() {
+fn an_ended_group_is_remembered_until_its_place_is_needed() {
     let (clock, pipeline) = virtual_pipeline();
     let (sender, items) = Stream::channel(&pipeline, 16);
     let groups = GroupBy::new(key, |_, items| items.take(1)).with_max_groups(1);

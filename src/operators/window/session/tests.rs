@@ -46,7 +46,7 @@ fn by_time(gap: u64, lateness: u64) -> SessionWindow<(char, u64), ByKey<char, Le
 
 /// D-42: of the Go counterpart, sessions up to a quarter of the gap further apart are one.
 #[test]
-fn to_the_nanosecond_less_than_the_gap_apart_is_one_session_and_the_gap_is_two() {
+fn a_pause_of_exactly_the_gap_separates_two_sessions() {
     let mut run = Harness::new(&by_letter(50));
     run.item(('a', 0));
     run.advance(ms(50) - ns(1));
@@ -79,7 +79,7 @@ fn a_session_that_was_extended_is_not_closed_by_its_old_timer() {
 }
 
 #[test]
-fn keys_have_sessions_of_their_own_and_those_that_end_together_come_in_the_order_of_their_keys() {
+fn each_key_has_sessions_and_simultaneous_ends_are_in_key_order() {
     let mut run = Harness::new(&by_letter(50));
     run.item(('q', 0));
     run.advance(ms(10));
@@ -105,7 +105,7 @@ fn a_session_that_lasts_too_long_is_cut() {
 }
 
 #[test]
-fn an_item_exactly_the_maximum_duration_later_begins_another_session() {
+fn an_item_at_the_maximum_duration_starts_another_session() {
     let session = SessionWindow::new(|_: &u64| ()).with_gap(ms(51)).with_max_duration(ms(100));
     let at = |n: &u64| ManualClock::new().wall() + ms(*n);
     let mut run = Harness::new(&session.with_event_time(at, ms(1_000)));
@@ -188,7 +188,7 @@ fn nothing_is_left_of_a_key_when_its_session_has_been_sent() {
 
 /// D-27, D-41: of the Go counterpart, sessions are sent with a lock held, and at cancel to a consumer that has gone.
 #[test]
-fn sessions_whose_consumer_stalls_wait_and_a_cancel_abandons_them() {
+fn sessions_wait_for_a_stalled_consumer_until_cancelled() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("stall").clock(&clock).build();
     let (input, stream) = Stream::channel(&pipeline, 100);
@@ -262,7 +262,7 @@ fn a_late_item_that_joins_emitted_sessions_replaces_each() {
 }
 
 #[test]
-fn a_session_that_goes_on_is_corrected_when_it_ends() {
+fn an_extended_session_is_corrected_when_it_ends() {
     let mut run = Harness::new(&by_time(10, 0).with_corrections(ms(100)));
     // 10 is emitted when 21 has come; 19 joins it with 21, which is open.
     [('a', 10), ('a', 21)].into_iter().for_each(|item| run.item(item));
