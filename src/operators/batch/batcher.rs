@@ -1,4 +1,4 @@
-//! [`Batcher`]: gathers items into batches by number, weight and time.
+//! [`Batcher`]: collects items into batches by number, weight and time.
 
 use std::hash::Hash;
 use std::time::{Duration, Instant};

@@ -98,7 +98,7 @@ mod tests {
     use crate::{ManualClock, Pipeline};
     use std::time::Duration;
 
-    /// How many items a source gets rid of while nobody reads.
+    /// The number of items that a source can emit without a consumer.
     fn accepted(build: impl FnOnce(&Pipeline) -> (crate::Sender<u32>, Stream<u32>)) -> usize {
         let pipeline = Pipeline::new("full");
         let (input, stream) = build(&pipeline);

@@ -1,4 +1,4 @@
-//! [`Debounce`]: an item once nothing has come after it for a while.
+//! [`Debounce`]: emits an item after a period without further items.
 
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
@@ -158,13 +158,13 @@ mod tests {
         type Times = &'static [(u64, char)];
         let cases: &[(Times, u64, Times)] = &[
             (&[(0, 'a')], 1_000, &[(100, 'a')]),
-            // One nanosecond before it is over starts it anew; at its end does not.
+            // One nanosecond before its end restarts it; at its end does not.
             (&[(0, 'a'), (99, 'b')], 1_000, &[(199, 'b')]),
             (&[(0, 'a'), (100, 'b')], 1_000, &[(100, 'a'), (200, 'b')]),
             (&[(0, 'a'), (101, 'b')], 1_000, &[(100, 'a'), (201, 'b')]),
             // Never quiet.
             (&[(0, 'a'), (60, 'b'), (120, 'c'), (180, 'd')], 200, &[(200, 'd')]),
-            // A long silence, and together.
+            // A long silence, then two items at once.
             (&[(0, 'a'), (900, 'b'), (900, 'c')], 950, &[(100, 'a'), (950, 'c')]),
             (&[], 500, &[]),
         ];
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!((step.received, step.delivered, &*step.dropped), (2, 1, &[(DropReason::Superseded, 1)][..]));
     }
 
-    /// The input ends at the very moment at which the quiet time does.
+    /// The input ends exactly when the quiet period does.
     #[test]
     fn the_last_item_is_sent_once_at_its_time_or_at_the_end() {
         for by_end in [false, true] {

@@ -1,4 +1,4 @@
-//! [`Timeout`]: an error item when nothing comes for a while.
+//! [`Timeout`]: an error item after a period without input.
 
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
@@ -90,7 +90,7 @@ stage! {
 pub struct TimeoutOperator<T> {
     after: Duration,
     due: Option<Instant>,
-    /// The time is to count anew, as soon as there is room: before that the stage does not listen.
+    /// The time must restart as soon as there is room: before that the stage does not read its input.
     anew: bool,
     types: PhantomData<fn(T)>,
 }
@@ -156,7 +156,7 @@ mod tests {
         Duration::from_nanos(nanos)
     }
 
-    /// What came out and when; 'T' for the error item.
+    /// The emitted items and their times; 'T' for the error item.
     fn outputs(timeout: &mut Harness<TimeoutOperator<char>>) -> Vec<(u64, char)> {
         let one = |(at, output): (Duration, Result<char, StreamError>)| {
             let item = output.unwrap_or_else(|error| if error.kind() == ErrorKind::TimedOut { 'T' } else { 'E' });
@@ -172,7 +172,7 @@ mod tests {
             // From the start, and once.
             (&[], &[(100, 'T')]),
             (&[(99, 'a')], &[(99, 'a'), (199, 'T')]),
-            // Exactly at the end of it is too late.
+            // Exactly at its end is too late.
             (&[(100, 'a')], &[(100, 'T'), (100, 'a'), (200, 'T')]),
             (&[(0, 'a'), (99, 'b'), (198, 'c')], &[(0, 'a'), (99, 'b'), (198, 'c'), (298, 'T')]),
             (&[(50, 'a'), (5_000, 'b')], &[(50, 'a'), (150, 'T'), (5_000, 'b'), (5_100, 'T')]),
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(seen, [0, 1, 2]);
     }
 
-    /// Whatever comes next on this thread, and for however long it keeps the stage from its input, and wherever it runs.
+    /// Whatever step is next on this thread, however long it keeps the stage from its input, and wherever it runs.
     #[test]
     fn a_step_behind_it_that_waits_is_no_silence_of_the_input() {
         let errors = |build: fn(Stream<u32>) -> Stream<u32>| {

@@ -1,4 +1,4 @@
-//! Folds that keep a number or two.
+//! Folds that keep one or two numbers.
 
 use std::ops::AddAssign;
 
@@ -37,7 +37,7 @@ where
     N: PartialOrd + Clone + Send + 'static,
 {
     fn include<N: PartialOrd>(range: &mut Option<(N, N)>, low: N, high: N) {
-        // What cannot be compared with itself gives way to whatever comes.
+        // A value that cannot be compared with itself is replaced by any other.
         let odd = |value: &N| value.partial_cmp(value).is_none();
         match range {
             None => *range = Some((low, high)),

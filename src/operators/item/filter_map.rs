@@ -1,4 +1,4 @@
-//! [`FilterMap`]: turns items into others and leaves some out, in one step.
+//! [`FilterMap`]: converts items and leaves some out, in one step.
 
 use std::marker::PhantomData;
 use std::sync::Arc;

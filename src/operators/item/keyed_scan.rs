@@ -250,7 +250,7 @@ fn announce<T>(speaker: &mut Option<Box<Speaker>>, of_input: bool, out: &mut imp
 }
 
 impl<In, Out: Send + 'static, K, S, G, I, F> KeyedScanOperator<In, Out, K, S, G, I, F> {
-    /// When the state expires, if it does. A time too far off to be told is as good as never.
+    /// When the state expires, if it does. A time out of range means never.
     #[inline]
     fn expiry(&self, slot: Slot) -> Option<Instant> {
         self.states.time(slot)?.checked_add(self.ttl?)
@@ -261,7 +261,7 @@ impl<In, Out: Send + 'static, K, S, G, I, F> KeyedScanOperator<In, Out, K, S, G,
         now.is_some_and(|now| self.expiry(slot).is_some_and(|expiry| expiry <= now))
     }
 
-    /// Removes a state, and emits what is made of it.
+    /// Removes a state, and emits its result.
     fn remove(&mut self, slot: Slot, why: Removal, out: &mut impl Emit<Out>) {
         if let Some((key, state)) = self.states.remove(slot) {
             let made = self.conclude(Some(&key), state, why, out);
@@ -300,7 +300,7 @@ impl<In, Out: Send + 'static, K, S, G, I, F> KeyedScanOperator<In, Out, K, S, G,
         }
     }
 
-    /// Goes on as far as there is room; true if there is more.
+    /// Continues as far as there is room. Returns true if there is more.
     fn remove_all(&mut self, out: &mut impl Emit<Out>) -> bool {
         while let Some(oldest) = self.states.oldest() {
             if out.is_full() {
@@ -312,7 +312,7 @@ impl<In, Out: Send + 'static, K, S, G, I, F> KeyedScanOperator<In, Out, K, S, G,
     }
 }
 
-/// A panic takes the place of what would have been emitted.
+/// A panic replaces the item that would have been emitted.
 #[cold]
 fn panicked<T>(payload: PanicPayload, out: &mut impl Emit<T>) {
     out.error(out.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload)));
@@ -344,7 +344,7 @@ where
         let now = self.ttl.map(|_| out.now());
         match place {
             Place::Taken(slot) => {
-                // The timer has removed those whose time was up when the driver looked: it may have come since.
+                // The timer has removed those that had expired when the driver checked: others may have expired since.
                 if self.is_expired(slot, now) {
                     let fresh = match panic::catch(|| (self.init)()) {
                         Ok(fresh) => fresh,
@@ -369,7 +369,7 @@ where
                         return out.fail_panicked(payload.into(), item);
                     }
                 };
-                // Before an old key makes room: an item that fails is to cost no other key its state.
+                // Before an old key is evicted: an item that fails must not cost another key its state.
                 let made = match panic::catch(|| (self.f)(&mut state, item)) {
                     Ok(made) => made,
                     Err(payload) => {
@@ -470,7 +470,7 @@ mod tests {
         scan.with_key((|(key, _)| *key) as fn(&Item) -> char, max_keys)
     }
 
-    /// Running sums; a removed one comes with an upper-case key and what stands for the reason added to it.
+    /// Running sums; a removed one has an upper-case key, and a number for the reason added to it.
     fn emitting(max_keys: usize) -> Sums {
         sums(max_keys).on_removal(|key, sum, why| Some((key.to_ascii_uppercase(), sum + mark(why))))
     }
@@ -530,10 +530,10 @@ mod tests {
         assert_eq!((step.evicted_keys, step.expired_keys), (0, 1));
     }
 
-    /// The clock may pass the expiry between the driver's look at the timer and the item.
+    /// The clock may pass the expiry between the driver's check of the timer and the item.
     #[test]
     fn an_item_that_comes_before_the_timer_finds_a_new_state() {
-        // The key closure is called after the look at the timer.
+        // The key closure is called after the check of the timer.
         let clock = Arc::new(std::sync::OnceLock::<crate::ManualClock>::new());
         let key = {
             let clock = Arc::clone(&clock);
@@ -636,7 +636,8 @@ mod tests {
             let mut random = fastrand::Rng::with_seed(seed);
             let (ttl, max_keys, room) = (random.u64(1..40), random.usize(1..8), random.usize(1..4));
             let mut run = Harness::new(&emitting(max_keys).with_ttl(ms(ttl))).with_capacity(room);
-            // The plain way: a list of keys with their sums and times, oldest first, that is searched each time.
+            // The simple implementation: a list of keys with their sums and times, oldest first, that is searched each
+            // time.
             let mut list: Vec<(u64, char, u32)> = Vec::new();
             let (mut expected, mut seen, mut now) = (Vec::new(), Vec::new(), 0);
             let mut take_all = |run: &mut Harness<_>| {

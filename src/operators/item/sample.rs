@@ -1,4 +1,4 @@
-//! [`Sample`]: passes a random share of the items.
+//! [`Sample`]: forwards a random share of the items.
 
 use std::marker::PhantomData;
 

@@ -1,4 +1,4 @@
-//! [`Scan`]: turns each item into another with the help of a state.
+//! [`Scan`]: converts each item with the help of a state.
 
 use std::hash::Hash;
 use std::marker::PhantomData;

@@ -1,4 +1,4 @@
-//! [`Tap`]: looks at the items and leaves the stream as it is.
+//! [`Tap`]: inspects the items and leaves the stream unchanged.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::testing::Harness;
 
-    /// A place to note what was seen, and a closure that notes it.
+    /// A list of notes, and a closure that adds to it.
     fn notes<T: Clone + Send + 'static>() -> (Arc<Mutex<Vec<T>>>, impl Fn(&T) + Send + Sync + 'static) {
         let notes = Arc::new(Mutex::new(Vec::new()));
         let book = Arc::clone(&notes);

@@ -52,19 +52,19 @@ impl<L, R> Pair<L, R> {
 }
 
 /// A kind of join: [`Inner`], [`Left`] or [`Outer`]. Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // what seals it
 pub trait JoinKind<L, R>: Emits<L, R, Out = Self::Output> {
     /// What it emits.
     type Output: Send + 'static;
 }
 
-/// What a [`JoinKind`] makes of items.
+/// The items that a [`JoinKind`] emits.
 pub(super) trait Emits<L, R>: Send + Sync + 'static {
     type Out: Send + 'static;
 
     fn both(left: L, right: R) -> Self::Out;
 
-    /// Of an item of the left stream without a partner; gives it back if such items are not emitted.
+    /// The output for an item of the left stream without a partner; returns it if such items are not emitted.
     fn left(left: L) -> Result<Self::Out, L>;
 
     /// The same for an item of the right stream.

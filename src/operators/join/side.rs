@@ -69,7 +69,7 @@ impl<T, K, F, G> JoinSide<T, K, F, G> {
 }
 
 /// One of the two streams of a join: a [`JoinSide`]. Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // what seals it
 pub trait Side: Reads<<Self as Side>::Item, <Self as Side>::Key> {
     /// The items.
     type Item: Clone + Send + 'static;
@@ -77,7 +77,7 @@ pub trait Side: Reads<<Self as Side>::Item, <Self as Side>::Key> {
     type Key: Eq + Hash + Send + 'static;
 }
 
-/// What a [`Side`] can do.
+/// The functions of a [`Side`].
 pub(super) trait Reads<T, K>: Clone + Send + 'static {
     type Time: Times<T>;
 

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use super::*;
 use crate::{ErrorKind, ManualClock, Pipeline, Report, Result, Sender, Stream, StreamError, TooLate, TryRecvError};
 
-/// A time in seconds, a key, and a number that tells it from others.
+/// A time in seconds, a key, and a number that distinguishes it from others.
 type Event = (u64, u64, usize);
 
 type Side = JoinSide<Event, u64, fn(&Event) -> u64, fn(&Event) -> SystemTime>;
@@ -52,7 +52,7 @@ fn a_side_that_is_a_merge_has_a_watermark_for_each_input() {
         first.sort();
         let both = |time| (Some(time), Some(time));
         assert_eq!(first, [both(1), both(1), both(5), both(9)], "left {is_left}");
-        // Only now has the merge passed what has no partner.
+        // Only now has the merge passed the items without a partner.
         send(&slow, &[5]);
         assert_eq!(pairs(), [(None, Some(3)), both(5)], "left {is_left}");
         // An input that has ended holds nothing back.
@@ -95,7 +95,7 @@ impl Bench {
         self.clock.settle();
     }
 
-    /// The times of what has come out.
+    /// The times of the items emitted so far.
     fn out(&mut self) -> Vec<Result<(Option<u64>, Option<u64>)>> {
         self.clock.settle();
         std::iter::from_fn(|| self.output.try_recv().ok()).map(|seen| seen.map(times)).collect()
@@ -242,12 +242,12 @@ fn an_idle_input_follows_the_other() {
     bench.expect(&[(Some(5), None)]);
     bench.left(27, 1);
     bench.expect(&[(Some(15), None), (Some(16), None)]);
-    // What the silent one sends now is measured by the other one.
+    // Subsequent items of the silent input are measured by the other one.
     bench.right(26, 1);
     assert_eq!(bench.out().remove(0).unwrap_err().kind(), ErrorKind::Late);
     bench.right(27, 1);
     bench.expect(&[(Some(27), Some(27))]);
-    // It is not idle any more.
+    // It is no longer idle.
     bench.left(50, 1);
     bench.expect(&[]);
 }
@@ -303,7 +303,7 @@ fn a_clone_that_panics_costs_the_pair_and_nothing_else() {
     assert_eq!(delivered(&report), 6, "{report}");
 }
 
-/// All pairs, and what has none, by looking at each pair of items.
+/// All pairs, and the items without one, by comparing each pair of items.
 fn nested_loop(left: &[Event], right: &[Event], before: u64, after: u64) -> Vec<Pair<Event, Event>> {
     let is_pair =
         |one: &Event, other: &Event| one.1 == other.1 && other.0 + before >= one.0 && other.0 <= one.0 + after;

@@ -72,7 +72,7 @@ fn reports_are_punctual_and_show_the_time_a_consumer_stalls() {
     sender.send(4).unwrap();
     clock.settle();
     assert_eq!(pipeline.threads(), 2);
-    // One waits: a cancel ends that, and is told of as well.
+    // One item waits: a cancellation ends that, and is reported as well.
     pipeline.cancel();
     clock.settle();
     assert_eq!(pipeline.threads(), 0);
@@ -104,7 +104,7 @@ fn a_slow_callback_blocks_nothing_and_the_next_report_is_full() {
     let (go_on, may_go_on) = mpsc::channel::<()>();
     let may_go_on = Mutex::new(Some(may_go_on));
     let monitor = Monitor::new(Duration::from_micros(10)).on_stats(move |_| {
-        // The first call waits until everything has gone through.
+        // The first call waits until everything has passed.
         if let Some(may_go_on) = may_go_on.lock().take() {
             started.send(()).unwrap();
             may_go_on.recv().unwrap();
@@ -154,7 +154,7 @@ fn ages_are_reported_for_items_with_a_valid_time() {
     let (sender, stream) = Stream::channel(&pipeline, 10);
     let stream = stream.through(&monitor);
     clock.advance(ms(500));
-    // 400 ms old, 100 ms old, from the future, and one that does not say.
+    // 400 ms old, 100 ms old, from the future, and one whose closure panics.
     [100, 400, 600, 13].into_iter().for_each(|millis| sender.send(millis).unwrap());
     clock.advance(ms(1_500));
     let ages: Vec<_> = reports.try_iter().map(|stats| (stats.count, stats.avg_age, stats.max_age)).collect();
