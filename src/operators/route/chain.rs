@@ -17,7 +17,7 @@ use crate::stream::start::{Registered, spawn_driver};
 
 /// Reads each input to its end before the next.
 struct Chained<T> {
-    /// In reverse: the last is read.
+    /// In reverse: the last one is being read.
     inputs: Vec<Input<T>>,
     /// If one of them stems from a merge. The inputs of those that are not read yet are idle.
     herald: Option<Herald>,

@@ -13,7 +13,7 @@ use crate::stage::Pass;
 use crate::stream::Stream;
 use crate::stream::start::{Registered, spawn_driver};
 
-/// How long an input may have nothing before windows no longer wait for it.
+/// How long an input may have no items before windows no longer wait for it.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Merges several streams into one.
@@ -214,7 +214,7 @@ mod tests {
         let pipeline = Pipeline::new("merge");
         let (sender, quiet) = Stream::channel(&pipeline, 4);
         let endless = Stream::from_iter(&pipeline, std::iter::repeat(0));
-        // The map's closure never waits: what it has made for the merge must not lie in its open chunk.
+        // The map's closure never waits: the items it has made for the merge must not stay in its open chunk.
         let mut merged = endless.merge([quiet.map(|n: u32| n)]);
         for n in 1..50 {
             sender.send(n).unwrap();

@@ -1,7 +1,7 @@
-//! [`Stream::zip`]: two streams as one of pairs.
+//! [`Stream::zip`]: combines two streams into one of pairs.
 //!
-//! The feed gives the items of both inputs in turn, and an operator puts two together. So each item is received and settled as
-//! in every other stage, and only the input whose turn it is has to be waited for.
+//! The feed returns the items of both inputs in turn, and an operator combines two. So each item is received and
+//! settled as in every other stage, and only the input whose turn it is has to be waited for.
 
 use std::time::Instant;
 
@@ -21,7 +21,8 @@ enum Side<A, B> {
     Second(B),
 }
 
-/// An item of the first input, one of the second, and so on. Errors are given in between, when the input has its turn.
+/// An item of the first input, one of the second, and so on. Errors are returned in between, when the input has its
+/// turn.
 ///
 /// When the first has ended, the second keeps its turn until it gives an item, which has no partner, or ends: so the errors
 /// and marks behind its last partner pass.
@@ -107,7 +108,7 @@ fn side<T, S>(polled: Polled<T>, of: impl FnOnce(T) -> S) -> Polled<S> {
     }
 }
 
-/// Puts the two items of a turn together.
+/// Combines the two items of a turn.
 struct Pair<A, B> {
     first: Held<Option<A>>,
     second: std::marker::PhantomData<fn(B)>,

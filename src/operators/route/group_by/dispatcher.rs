@@ -1,6 +1,6 @@
 //! [`Dispatcher`]: sends each item to the group of its key.
 //!
-//! The loop is the one of all stages with several ways out (`stage/own_loop.rs`).
+//! The loop is the one of all stages with several outputs (`stage/own_loop.rs`).
 //!
 //! # Invariants
 //!
@@ -39,7 +39,7 @@ use crate::stage::thread::StageThread;
 use crate::stream::Stream;
 use crate::stream::start::output_of;
 
-/// The name of the way to the groups.
+/// The name of the output to the groups.
 const GROUP: &str = "group";
 
 /// An item was rejected by a [`GroupBy`](crate::GroupBy), because its key would need one group too many.
@@ -56,7 +56,7 @@ pub struct TooManyGroups {
 #[error("the group's stream belongs to pipeline `{0}`, which is another one")]
 struct OtherPipeline(Arc<str>);
 
-/// What a [`GroupBy`](crate::GroupBy) was told.
+/// The options of a [`GroupBy`](crate::GroupBy).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) max_groups: usize,
@@ -96,7 +96,7 @@ pub(super) struct Dispatcher<T, K, R, F, G> {
     limits: Limits,
     /// In the order of their last items.
     groups: LruTable<K, Group>,
-    /// How many of them are closing.
+    /// The number of closing groups.
     closing: usize,
     /// Those of them that ended by themselves, in that order.
     ended: VecDeque<Slot>,
@@ -166,7 +166,7 @@ where
                     self.close(oldest, desk);
                     self.groups.touch(oldest, Some(now));
                 }
-                // It is looked at again later.
+                // It is checked again later.
                 Some(State::Closing) => self.groups.touch(oldest, Some(now)),
                 Some(State::Ended) => {
                     self.ended.retain(|slot| *slot != oldest);
@@ -221,7 +221,7 @@ where
         }
     }
 
-    /// Holds the item back: the stage takes nothing more until [`Work::tend`] has settled it.
+    /// Holds the item back: the stage accepts nothing more until [`Work::tend`] has settled it.
     fn hold(&mut self, waiting: Waiting<K>, item: T, desk: &Desk<Ways<T, R>>) {
         self.held = Some(waiting);
         *self.held_item = Some(item);
@@ -229,7 +229,7 @@ where
         desk.pushed(true);
     }
 
-    /// An item whose key has a group.
+    /// Handles an item whose key has a group.
     fn known(&mut self, slot: Slot, item: T, now: Option<Instant>, desk: &Desk<Ways<T, R>>) {
         let Some(group) = self.groups.get_mut(slot) else { return guard_drop(item) };
         let (way, state) = (group.way, group.state);
@@ -250,7 +250,7 @@ where
         guard_drop(item);
     }
 
-    /// An item whose key has no group.
+    /// Handles an item whose key has no group.
     fn unknown(&mut self, probe: Probe<K>, item: T, now: Option<Instant>, desk: &Desk<Ways<T, R>>) {
         if self.groups.len() >= self.limits.max_groups {
             match self.ended.pop_front() {
@@ -262,7 +262,7 @@ where
         self.start(probe, item, now, desk);
     }
 
-    /// There are as many groups as allowed, all of them open.
+    /// The maximum number of groups exists, all of them open.
     fn overflow(&mut self, probe: Probe<K>, item: T, desk: &Desk<Ways<T, R>>) {
         match self.limits.overflow {
             GroupOverflow::Evict => {
@@ -282,7 +282,7 @@ where
         }
     }
 
-    /// Builds a group and gives it its first item.
+    /// Builds a group and sends it its first item.
     #[cold]
     fn start(&mut self, probe: Probe<K>, item: T, now: Option<Instant>, desk: &Desk<Ways<T, R>>) {
         let (token, stats) = (&desk.thread.token, &desk.thread.stats);
@@ -320,7 +320,7 @@ where
         }
         output.is_read_by(&self.gather);
         let mut inputs = self.gather.inputs.lock();
-        // Groups that have ended have handed their names on, see `pipeline/summary.rs`.
+        // Groups that have ended have passed their names on, see `pipeline/summary.rs`.
         let mut seen = HashSet::new();
         inputs.retain(|input| seen.insert((Arc::clone(&input.stage), Arc::clone(&input.output))));
         drop(inputs);
@@ -405,13 +405,13 @@ where
     }
 }
 
-/// The ways out: to the merge for errors, and to each group.
+/// The outputs: to the merge for errors, and to each group.
 pub(super) struct Ways<T, R> {
     errors: Branch<R>,
     members: Vec<Option<Member<T>>>,
     free: Vec<usize>,
     holding: Holding<R>,
-    /// When the stage waited for room in any group.
+    /// The time that the stage waited for room in any group.
     waits: Arc<Timing>,
 }
 
@@ -431,8 +431,8 @@ impl<T, R> Ways<T, R> {
         index
     }
 
-    /// Removes the way to a group whose output has drained. Returns whether items that were sent to it since the last mark may have
-    /// been lost, because the group ended before its input did.
+    /// Removes the output to a group whose output has drained. Returns whether items that were sent to it since the
+    /// last mark may have been lost, because the group ended before its input did.
     #[must_use]
     fn remove(&mut self, index: usize) -> bool {
         let Some(mut member) = self.members[index].take() else { return false };
@@ -463,16 +463,16 @@ impl<T: Send + 'static, R: Send + 'static> own_loop::Ways for Ways<T, R> {
     }
 }
 
-/// The way to a group.
+/// The output to a group.
 struct Member<T> {
     branch: Branch<T>,
-    /// Those that came when the group was ending.
+    /// Marks that arrived while the group was ending.
     marks: Vec<StreamError>,
     is_closing: bool,
 }
 
 impl<T> Member<T> {
-    /// Ends the input of the group, behind what has been sent.
+    /// Ends the input of the group, behind the items sent.
     fn close(&mut self) {
         self.is_closing = true;
         self.end_if_closing();
@@ -490,7 +490,7 @@ impl<T> Way for Member<T> {
         self.branch.start(thread);
     }
 
-    /// A group that has gone is no reason to end.
+    /// A lost group is no reason to end.
     fn is_gone(&self) -> bool {
         true
     }
@@ -537,7 +537,7 @@ impl<T> Way for Member<T> {
     }
 }
 
-/// Stands for the item that is held back: it is stuck as long as there is one.
+/// Stands for the item that is held back: it is stuck while there is one.
 struct Holding<R> {
     is_held: bool,
     exchange: Arc<Exchange<R>>,

@@ -21,7 +21,7 @@ fn virtual_pipeline() -> (ManualClock, Pipeline) {
     (clock, pipeline)
 }
 
-/// A group that numbers its items, and emits how many there were when it ends.
+/// A group that numbers its items, and emits their count when it ends.
 fn numbered(name: &str, items: Stream<Item>) -> Stream<(String, u32, u32)> {
     let name = name.to_owned();
     items.through(&Scan::new(
@@ -33,7 +33,7 @@ fn numbered(name: &str, items: Stream<Item>) -> Stream<(String, u32, u32)> {
     ))
 }
 
-/// What has come by now.
+/// The items received so far.
 fn now<T: Send + 'static>(clock: &ManualClock, output: &mut Stream<T>) -> Vec<T> {
     clock.settle();
     std::iter::from_fn(|| output.try_recv().ok()).map(Result::unwrap).collect()
@@ -112,7 +112,7 @@ fn an_idle_group_ends_and_its_key_gets_a_new_one() {
     assert!(pipeline.join().is_complete());
 }
 
-/// The first group of the key is still at work when the key comes back.
+/// The first group of the key is still running when the key returns.
 #[test]
 fn a_key_that_comes_back_waits_for_the_end_of_its_earlier_group() {
     let (clock, pipeline) = virtual_pipeline();
