@@ -1,4 +1,4 @@
-//! [`BoxStage`]: a stage whose type is known at run time only.
+//! [`BoxStage`]: a stage whose type is known only at run time.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -158,7 +158,7 @@ impl<S: Stage> Erased<S::In, S::Out> for S {
     }
 }
 
-/// The stage of no steps.
+/// The stage without steps.
 struct PassOn<T>(PhantomData<fn(T)>);
 
 impl<T: Send + 'static> Processor for PassOn<T> {
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(counts, [(10, 5, 5, 0), (5, 4, 0, 1), (4, 3, 0, 1), (3, 3, 0, 0)]);
     }
 
-    /// Timers, what is held, and what comes out in bursts, between boxed steps.
+    /// Timers, held items, and items emitted in bursts, between boxed steps.
     #[test]
     fn boxed_steps_behave_like_the_steps() {
         let batch = || Batcher::new(BatchConfig { max_size: 4, max_latency: Duration::from_secs(1) });

@@ -1,4 +1,4 @@
-//! Streams: what users hold. Processors, sources, ends, and the sending side.
+//! Streams: the types that users hold. Processors, sources, sinks, and the sending side.
 
 mod box_stage;
 mod consumer;

@@ -1,4 +1,4 @@
-//! [`Processor`] and [`Stage`], and the processors that are made of others.
+//! [`Processor`] and [`Stage`], and the processors composed of others.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -245,8 +245,8 @@ impl<A: Stage, B: Stage<In = A::Out>> Stage for Fused<A, B> {
         FusedOperator::new(self.first.start(), self.second.start())
     }
 
-    /// Unless it was set for the whole, what the last step asks for that asks for anything: a batch that is only mapped is
-    /// still big.
+    /// Unless it was set for the whole stage, that of the last step that sets one: a batch that is only mapped is still
+    /// big.
     fn capacity(&self) -> Option<usize> {
         self.capacity.or_else(|| self.second.capacity()).or_else(|| self.first.capacity())
     }

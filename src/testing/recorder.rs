@@ -1,4 +1,4 @@
-//! [`Recorder`]: what came out of a pipeline under test, and when.
+//! [`Recorder`]: the output of a pipeline under test, with times.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ struct Shared<T> {
     ended: AtomicBool,
 }
 
-/// Notes the end when the reader lets go of it.
+/// Notes the end when the reader drops it.
 struct Ended<T>(Arc<Shared<T>>);
 
 impl<T> Drop for Ended<T> {

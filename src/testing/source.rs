@@ -1,4 +1,4 @@
-//! [`TestSource`]: the way into a pipeline under test.
+//! [`TestSource`]: the input of a pipeline under test.
 
 use std::fmt;
 use std::time::Duration;
@@ -37,7 +37,7 @@ use crate::stream::{SendError, Sender, Stream};
 pub struct TestSource<T: Send + 'static> {
     sender: Sender<T>,
     clock: ManualClock,
-    /// The stream's own, below the pipeline's: what cuts this stream and no other.
+    /// The stream's own token, below the pipeline's: cancelling it cuts only this stream.
     token: CancelToken,
 }
 

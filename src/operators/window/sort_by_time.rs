@@ -1,4 +1,4 @@
-//! [`SortByTime`]: puts items that come a little out of order into the order of their times.
+//! [`SortByTime`]: sorts slightly disordered items by their times.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::panic::Held;
 use crate::stage::operator::{Emit, Operator};
 use crate::stage::origins::Origins;
 
-/// How many items are held unless something else is asked for.
+/// The number of items held, unless another is set.
 const MAX_ITEMS: usize = 100_000;
 
 /// Emits items in the order of their times, if none comes later than allowed.
@@ -177,9 +177,9 @@ pub struct SortByTimeOperator<T, S> {
     held: Held<BTreeMap<(Nanos, u64), (T, Epoch)>>,
     epochs: Epochs,
     arrived: u64,
-    /// Items up to this time are to be emitted.
+    /// Items up to this time must be emitted.
     limit: Nanos,
-    /// The time of the last item that was emitted.
+    /// The time of the last emitted item.
     last: Nanos,
 }
 
@@ -188,7 +188,7 @@ where
     T: Send + 'static,
     S: TimeSource<T>,
 {
-    /// Emits what is due, as far as there is room; true if there is more.
+    /// Emits due items, as far as there is room. Returns true if there is more.
     fn go_on(&mut self, out: &mut impl Emit<T>) -> bool {
         loop {
             let has_no_room = self.held.len() > self.max_items;
@@ -247,7 +247,7 @@ where
         if self.go_on(out) {
             return true;
         }
-        // Not before all that is due has been sent: a mark must not pass an item that came before it.
+        // Not before everything due has been sent: a mark must not pass an item that came before it.
         self.epochs.release(out);
         !self.time.listen(out)
     }
@@ -398,7 +398,7 @@ mod tests {
             let rng = &mut fastrand::Rng::with_seed(seed);
             let (lateness, most, room) = (rng.u64(..20), rng.usize(1..30), rng.usize(1..4));
             let mut run = Harness::new(&sorted(lateness).with_max_items(most)).with_capacity(room);
-            // The plain way: a list that is sorted each time.
+            // The simple implementation: a list that is sorted each time.
             let mut held: Vec<Event> = Vec::new();
             let (mut expected, mut late, mut greatest, mut last) = (Vec::new(), 0, 0, 0);
             let mut seen = Vec::new();

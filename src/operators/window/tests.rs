@@ -1,4 +1,4 @@
-//! Windows beside the plain way to make them: sort everything, then look at all of it for each window.
+//! Windows compared with a simple implementation: sort everything, then scan all of it for each window.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use super::*;
 use crate::testing::Harness;
 use crate::{Aggregate, AggregateWindow, ErrorKind, ManualClock, Pipeline, Stage, Stream, Throttle, folds};
 
-/// When, whose, and a number to tell it by.
+/// The time, the key, and a number to identify it.
 type Event = (u64, u8, u32);
 
 fn ms(millis: u64) -> Duration {
@@ -45,7 +45,8 @@ fn disordered(rng: &mut Rng, lateness: u64) -> Vec<Event> {
 /// The key, the start, the end, and the items.
 type Seen = (u8, i64, i64, Vec<u32>);
 
-/// What the window makes of the events, one after the other; every window must come as soon as it can, and in order.
+/// The windows that the stage makes of the events, one after the other; every window must come as soon as it can, and
+/// in order.
 fn windows<S>(stage: &S, events: &[Event], lateness: Duration) -> Vec<Seen>
 where
     S: Stage<In = Event, Out = Keyed<u8, Window<Event>>>,
@@ -115,13 +116,13 @@ fn sessions(events: &[Event], gap: i64, max_duration: i64) -> Vec<Seen> {
     all
 }
 
-/// Of windows that end together, only the order of the keys may depend on the order of arrival.
+/// Of windows that end at the same time, only the order of the keys may depend on the order of arrival.
 fn by_end(mut windows: Vec<Seen>) -> Vec<Seen> {
     windows.sort_by_key(|window| (window.2, window.0));
     windows
 }
 
-/// Random events with a random lateness, and with what else a case draws; many times.
+/// Random events with a random lateness, and with other random choices of a case; many times.
 fn for_any_disorder(case: impl Fn(&mut Rng, Duration, &[Event]) -> (Vec<Seen>, Vec<Seen>)) {
     for seed in 0..1_000 {
         let rng = &mut Rng::with_seed(seed);
@@ -237,7 +238,7 @@ fn by_arrival_random_windows_match_the_simple_implementation() {
     }
 }
 
-/// With a limit to the items of a window and to the keys, only this can be foretold: nothing is lost or doubled.
+/// With a limit to the items of a window and to the keys, only this can be predicted: nothing is lost or duplicated.
 #[test]
 fn windows_closed_early_still_cover_every_item() {
     for seed in 0..500 {
@@ -271,7 +272,7 @@ fn windows_closed_early_still_cover_every_item() {
     }
 }
 
-/// A silence is one of the input: that nobody takes what comes out is none, and splits no window.
+/// Only the input can be silent: a stalled consumer is not a silence, and splits no window.
 #[test]
 fn a_consumer_that_stalls_is_no_silence() {
     fn run(count: impl FnOnce(Stream<u64>) -> Stream<u64>) -> Vec<u64> {
@@ -343,8 +344,8 @@ impl std::hash::Hash for Rude {
     }
 }
 
-/// Whenever a key panics: it all comes to an end, the books balance, no window comes too early or twice, and the other keys
-/// have theirs on time.
+/// Whenever a key panics: all items are accounted for, no window comes too early or twice, and the other keys have
+/// theirs on time.
 #[test]
 fn a_key_that_panics_at_any_moment_affects_no_other() {
     fn play<S, O>(stage: &S, panics_at: u32) -> bool
@@ -394,7 +395,7 @@ fn a_key_that_panics_at_any_moment_affects_no_other() {
     assert!(panics.iter().all(|count| *count >= 12), "{panics:?}");
 }
 
-/// What a window stage makes of the events, and the numbers of those that are late.
+/// The windows that a stage makes of the events, and the numbers of the late ones.
 fn windows_and_late<S>(stage: &S, events: &[Event]) -> (Vec<Seen>, Vec<u32>)
 where
     S: Stage<In = Event, Out = Keyed<u8, Window<Event>>>,
@@ -411,8 +412,8 @@ where
     (windows.into_iter().flatten().map(one).collect(), late.collect())
 }
 
-/// With more disorder than is allowed: as Flink does it, an item goes into those of its windows that end after the
-/// watermark, and is late if there is none.
+/// With more disorder than is allowed: as in Flink, an item is added to those of its windows that end after the
+/// watermark, and is late if there are none.
 #[test]
 fn a_late_item_is_added_to_its_open_windows() {
     for seed in 0..1_000 {
@@ -448,8 +449,8 @@ fn a_late_item_is_added_to_its_open_windows() {
     }
 }
 
-/// With more disorder than is allowed: an item goes into an open session that takes it, or begins one, unless that would
-/// be over already.
+/// With more disorder than is allowed: an item is added to an open session that takes it, or starts one, unless that
+/// would have ended already.
 #[test]
 fn an_item_joins_open_sessions_or_begins_one_that_is_not_over() {
     for seed in 0..1_000 {
@@ -501,7 +502,7 @@ fn a_late_item_is_added_to_an_open_aggregate_window() {
         let windows = windows.into_iter().flatten();
         (windows.map(|w| (millis(w.start), millis(w.end), w.result)).collect::<Vec<_>>(), late)
     };
-    // Nothing has been folded before the second one: it begins the first window. The watermark comes to 115.
+    // Nothing has been folded before the second one: it starts the first window. The watermark moves to 115.
     let items = [100, 94, 107, 97, 93, 120, 110, 95];
     let lasting = seen(&list().with_time_window(ms(20)), &items);
     assert_eq!(lasting, (vec![(94, 114, vec![94, 100, 97, 107]), (114, 120, vec![120])], vec![93, 110, 95]));
@@ -542,7 +543,7 @@ fn an_item_far_ahead_of_the_data_fails_and_makes_none_late() {
     };
     let sums = Aggregate::by(folds::count()).with_count_window(1).with_event_time(at, ms(0)).with_max_jump(ms(50));
     let mut run = Harness::new(&sums);
-    // From the greatest time that was accepted, whatever the clock says.
+    // From the latest accepted time, whatever the clock shows.
     [100, 150, 201, 200, 251, 250].into_iter().for_each(|n| run.item(n));
     assert_eq!(carried(run.outputs()), [201, 251]);
     let never = TumblingWindow::new(ms(10)).with_event_time(at, ms(0));
@@ -560,7 +561,7 @@ fn a_max_jump_of_zero_is_refused() {
     let _ = window.with_max_jump(Duration::ZERO);
 }
 
-/// What a table holds that follows the corrections, which items are late, and how many results were replaced.
+/// The table that results from the corrections, the late items, and the number of replaced results.
 fn table_and_late<S>(stage: &S, events: &[Event]) -> (Vec<Seen>, Vec<u32>, usize)
 where
     S: Stage<In = Event, Out = Keyed<u8, Revised<Window<Event>>>>,
@@ -604,8 +605,8 @@ where
     (table, late, replaced)
 }
 
-/// The same windows with `allowed` as lateness instead, for any disorder: the table comes to the same, and the same items are
-/// late.
+/// Compared with the same windows with `allowed` as lateness, for any disorder: the table is the same, and the same
+/// items are late.
 #[test]
 fn corrections_equal_the_result_of_a_longer_lateness() {
     let mut replaced = [0; 3];

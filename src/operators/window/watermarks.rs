@@ -1,18 +1,18 @@
-//! [`Watermarks`]: how far time has come in each input of a merge, and so in all of them.
+//! [`Watermarks`]: the time reached in each input of a merge, and so in all of them.
 //!
 //! # Invariants
 //!
-//! - The time of the whole is the least of the inputs that are *active*: not idle, and not at their end. One that has not had
-//!   an item yet has not begun, and neither has the whole.
-//! - If none is active, none holds it back: then it is the greatest time that was seen.
-//! - It never goes back: an input that is active again and behind does not move it.
+//! - The watermark of the merge is the minimum of the inputs that are *active*: not idle, and not at their end. An
+//!   input that has not had an item yet has not started, and neither has the merge.
+//! - If none is active, none holds it back: then it is the latest time seen.
+//! - It never goes back: an input that becomes active again and is behind does not move it.
 //! - An item of unknown origin moves none of them.
 //! - An input of which nothing has come for the whole idle timeout, although its labels did, is *thinned out*: on the way here all of
 //!   its items are removed. It counts as idle until one comes. Labels keep their places, so a stage that is slow cannot be mistaken
 //!   for one that removes items.
 //!
-//! So an item is not older than the whole if it is not older than what came before it from its own input, as long as that was
-//! never idle: the whole is at most what its input has had, and its input has had nothing later.
+//! So an item is not older than the watermark if it is not older than all earlier items of its own input, as long as
+//! that was never idle: the watermark is at most the latest time of its input.
 
 use std::time::{Duration, Instant};
 
@@ -22,20 +22,20 @@ use crate::mark::{InputState, Label};
 #[derive(Debug, Clone)]
 pub(super) struct Watermarks {
     inputs: Vec<Input>,
-    /// Whose items come at present.
+    /// The input of the current items.
     current: Option<usize>,
     /// When the last label came, and whether an item has since.
     label_at: Option<Instant>,
     has_come: bool,
     /// That was seen, whatever it stems from.
     greatest: Option<Nanos>,
-    /// Of the whole.
+    /// The watermark of the merge.
     low: Option<Nanos>,
 }
 
 #[derive(Debug, Clone)]
 struct Input {
-    /// The greatest time that was seen.
+    /// The latest time seen.
     greatest: Option<Nanos>,
     state: InputState,
     idle_timeout: Option<Duration>,
@@ -67,7 +67,7 @@ impl Watermarks {
         }
     }
 
-    /// How far the whole has come.
+    /// The watermark of the merge.
     #[inline]
     pub(super) fn low(&self) -> Option<Nanos> {
         self.low
@@ -131,7 +131,7 @@ impl Watermarks {
 mod tests {
     use super::*;
 
-    /// What there is after each of these.
+    /// The watermark after each of these.
     fn lows(inputs: usize, events: &[(usize, Result<Nanos, InputState>)]) -> Vec<Option<Nanos>> {
         let now = Instant::now();
         let mut watermarks = Watermarks::new(&vec![None; inputs]);

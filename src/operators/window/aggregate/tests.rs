@@ -50,7 +50,7 @@ fn without_any_limit_there_is_one_value_at_the_end() {
     assert!(run.items().is_empty());
     run.end();
     assert_eq!(seen(run.items()), [(0, 10, 10, 4)]);
-    // And none of nothing.
+    // And none for no items.
     let mut run = Harness::new(&sums());
     run.end();
     assert!(run.items().is_empty());
@@ -70,7 +70,7 @@ fn an_item_exactly_at_a_boundary_is_in_the_next_window() {
     assert_eq!(seen(run.items()), [(10, 20, 4, 1)]);
 }
 
-/// D-8: of the Go counterpart, the time of a window is not counted anew after one that was full.
+/// D-8: in the Go counterpart, the time of a window is not restarted after one that was full.
 #[test]
 fn after_a_full_window_the_time_restarts() {
     let mut run = Harness::new(&sums().with_time_window(ms(10)).with_count_window(2));
@@ -84,7 +84,7 @@ fn after_a_full_window_the_time_restarts() {
     assert_eq!(seen(run.items()), [(7, 17, 4, 1)]);
 }
 
-/// D-7: of the Go counterpart, all windows share what the first state was given.
+/// D-7: in the Go counterpart, all windows share the first state.
 #[test]
 fn no_state_leaks_from_one_window_to_the_next() {
     let by_letter = Aggregate::new(HashMap::new, |counts: &mut HashMap<char, u32>, letter| {
@@ -160,7 +160,7 @@ fn a_stalled_consumer_stretches_and_shifts_no_window() {
     clock.advance(ms(5));
     drop(input);
     let all: Vec<_> = std::iter::from_fn(|| windows.recv()).map(Result::unwrap).collect();
-    // What could not be taken in, for want of room, came later by the clock.
+    // Items that could not be taken in, for lack of room, arrived later by the clock.
     assert_eq!(seen(all), [(0, 10, 0, 1), (10, 20, 1, 1), (40, 45, 5, 2)]);
     pipeline.join();
 }

@@ -68,8 +68,8 @@ fn items_are_in_all_their_windows_despite_too_many_keys() {
     assert_eq!(times, [3; 4]);
 }
 
-/// D-43: of the Go counterpart, a window exists only if an item came in its own first slide, so that [50, 150) is
-/// never made here.
+/// D-43: in the Go counterpart, a window exists only if an item came in its own first slide, so that [50, 150) is never
+/// made here.
 #[test]
 fn sparse_items_are_in_every_window_that_covers_them() {
     let mut run = Harness::new(&by_time(100, 50));
@@ -111,7 +111,8 @@ fn a_slide_that_does_not_divide_the_size_counts_items_once() {
     }
 }
 
-/// D-28: of the Go counterpart, windows that end together come in random order, and a cancel loses them uncounted.
+/// D-28: in the Go counterpart, windows that end together come in random order, and a cancellation loses them
+/// uncounted.
 #[test]
 fn windows_are_sent_in_order_of_their_ends_even_at_the_end() {
     let mut run = Harness::new(&by_time(100, 10).with_key(|n: &u64| n % 3));
@@ -293,7 +294,7 @@ fn a_slide_of_zero_is_refused() {
     let _ = SlidingWindow::<u8>::new(ms(10)).with_slide(ms(0));
 }
 
-/// Start, items, revision, and the starts of what it replaces.
+/// Start, items, revision, and the starts of the replaced results.
 fn corrections<T>(run: &mut Harness<impl Operator<Out = Revised<Window<T>>>>) -> Vec<(i64, Vec<T>, u32, Vec<i64>)> {
     let one = |Revised { window, revision, replaces }: Revised<Window<T>>| {
         let replaces = replaces.into_iter().map(|bounds| millis(bounds.start)).collect();
@@ -332,7 +333,7 @@ fn corrections_wait_for_room_and_hold_their_item() {
     run.item(99);
     let mut emitted = Vec::new();
     loop {
-        // All that there was room for.
+        // As many as there was room for.
         let held = run.steps()[0].held();
         let items = run.items();
         assert!(items.len() <= 2 && held >= 1);

@@ -16,7 +16,7 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A time of the harness's clock: so long after its start.
+/// A time of the harness's clock, as the duration since its start.
 fn at(since_start: Duration) -> SystemTime {
     ManualClock::new().wall() + since_start
 }
@@ -25,7 +25,7 @@ fn window<T>(start: Duration, end: Duration, items: impl Into<Vec<T>>) -> Window
     Window { start: at(start), end: at(end), items: items.into() }
 }
 
-/// A time of day zero of the calendar: so many milliseconds after its beginning.
+/// A time of day zero of the calendar, in milliseconds since its beginning.
 fn day_0(millis: &u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + ms(*millis)
 }
@@ -89,7 +89,7 @@ fn empty_windows_are_not_sent_and_need_no_timer() {
     assert_eq!(run.items(), [window(start, start + ms(10), [2])]);
 }
 
-/// D-29: of the Go counterpart, a slow consumer stretches windows, and the end of one is not the start of the next.
+/// D-29: in the Go counterpart, a slow consumer stretches windows, and the end of one is not the start of the next.
 #[test]
 fn a_stalled_consumer_stretches_and_shifts_no_window() {
     let clock = ManualClock::new();
@@ -110,7 +110,7 @@ fn a_stalled_consumer_stretches_and_shifts_no_window() {
     pipeline.join();
 }
 
-/// D-41: of the Go counterpart, a flush at cancel waits for a consumer that has gone.
+/// D-41: in the Go counterpart, a flush on cancellation waits for a consumer that has left.
 #[test]
 fn cancelling_flushes_nothing_and_abandons_held_items() {
     let clock = ManualClock::new();
@@ -144,7 +144,7 @@ fn fused_windows_that_are_due_together_come_in_key_order() {
 
 #[test]
 fn a_clock_that_jumps_closes_due_windows_before_the_next_item() {
-    // Not by the timer: a harness does not fire it while the clock is moved behind its back.
+    // Not by the timer: a harness does not fire it while the clock is moved directly.
     let mut run = Harness::new(&TumblingWindow::new(ms(10)).with_key(|(key, _): &(char, u32)| *key));
     run.item(('b', 0));
     run.item(('a', 0));
@@ -271,7 +271,7 @@ fn silence_closes_open_windows_if_configured() {
     run.advance(ms(1));
     assert_eq!(of_day_0(run.items()), [(0, 10, vec![1]), (10, 20, vec![11])]);
     assert_eq!(run.next_wake(), None);
-    // What comes after that is late only if it would have been late anyway.
+    // Later items are late only if they would have been late anyway.
     run.item(6);
     run.end();
     assert_eq!(of_day_0(run.items()), [(0, 10, vec![6])]);
@@ -340,7 +340,7 @@ fn a_panic_fails_its_item_alone_wherever_it_comes_from() {
 fn an_item_older_than_the_watermark_enters_its_open_window() {
     let by_time = TumblingWindow::new(ms(10)).with_event_time(day_0, ms(5));
     let mut run = Harness::new(&by_time);
-    // The watermark comes to 23, and later to 30.
+    // The watermark moves to 23, and later to 30.
     for time in [28, 20, 22, 35, 29] {
         run.item(time);
     }
@@ -391,7 +391,7 @@ fn a_count_of_0_is_refused() {
     let _ = TumblingWindow::<u8>::new(ms(1)).max_count(0);
 }
 
-/// What came: the items of each window, and its revision.
+/// The items of each emitted window, and its revision.
 fn revisions<T>(run: &mut Harness<impl crate::Operator<Out = Revised<Window<T>>>>) -> Vec<(Vec<T>, u32)> {
     run.items().into_iter().map(|revised| (revised.window.items, revised.revision)).collect()
 }
@@ -406,7 +406,7 @@ fn a_window_is_revised_for_each_late_item_until_it_expires() {
     run.item(3);
     run.item(2);
     assert_eq!(revisions(&mut run), [(vec![1, 3], 1), (vec![1, 2, 3], 2)]);
-    // The watermark is one short of the end of the first window and what is allowed.
+    // The watermark is one short of the end of the first window plus the allowed lateness.
     run.item(24);
     run.item(9);
     assert_eq!(revisions(&mut run), [(vec![12], 0), (vec![1, 2, 3, 9], 3)]);
