@@ -1,18 +1,19 @@
-//! [`Lanes`]: who may be begun, when the items of one key must be worked on one at a time and in order.
+//! [`Lanes`]: which items may start, if the items of one key must be processed one at a time and in order.
 //!
-//! Each key has a lane. An item whose lane is free occupies it and may be begun at once; others wait in it. Whoever has
-//! worked an item off gives its lane to the next one in it.
+//! Each key has a lane. An item whose lane is free occupies it and may start at once; others wait in it. A worker that
+//! has processed an item passes its lane to the next one in it.
 //!
 //! # Invariants
 //!
-//! 1. Items enter their lanes in the order of their numbers, whoever found their keys first. One whose predecessor has not
-//!    arrived waits for it; whoever brings that one takes both along.
-//! 2. A lane is in the table if and only if one of its items may be begun, is being worked on, or has been dropped by a
-//!    pool that stops. What waits behind it is in ascending order. So the table has at most as many lanes as the window
-//!    has items.
-//! 3. The lock is a leaf (see the order in `workers.rs`): nothing else is locked, no user value dropped and no user code called while it is held.
+//! 1. Items enter their lanes in the order of their numbers, whichever worker found their keys first. An item whose
+//!    predecessor has not arrived waits for it; the worker that brings that one takes both along.
+//! 2. A lane is in the table if and only if one of its items may start, is being processed, or has been dropped by a
+//!    stopping pool. The items waiting in it are in ascending order. So the table has at most as many lanes as the
+//!    window has items.
+//! 3. The lock is a leaf (see the order in `workers.rs`): while it is held, nothing else is locked, no user value
+//!    dropped and no user code called.
 //!
-//! Keys are known by a hash of 64 bits. Two keys with the same hash share a lane: their items wait for one another.
+//! Keys are identified by a hash of 64 bits. Two keys with the same hash share a lane: their items wait for each other.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -47,8 +48,8 @@ impl<T> Lanes<T> {
         Self(Mutex::new(State { arriving: Reorder::new(true), busy: HashMap::default() }))
     }
 
-    /// Takes in items whose lanes have been found, and adds to `ready` those that may be begun now, in ascending order.
-    /// Those without a lane may be begun when their turn has come.
+    /// Takes in items whose lanes have been found, and adds to `ready` those that may start now, in ascending order.
+    /// Those without a lane may start when their turn has come.
     pub(super) fn arrive(
         &self,
         items: impl Iterator<Item = (u64, Option<Lane>, T)>,
@@ -70,7 +71,7 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// An item of this lane has been worked off: returns the next one of it, if there is one, which may be begun now.
+    /// An item of this lane has been processed. Returns the next one in it, if there is one, which may start now.
     pub(super) fn leave(&self, lane: Lane) -> Option<Numbered<T>> {
         let state = &mut *self.0.lock();
         let next = state.busy.get_mut(&lane).and_then(VecDeque::pop_front);
@@ -80,7 +81,7 @@ impl<T> Lanes<T> {
         next
     }
 
-    /// Takes all that is left, for a pool that stops.
+    /// Takes everything that is left, for a stopping pool.
     pub(super) fn clear(&self) -> Vec<T> {
         let mut state = self.0.lock();
         let arriving = std::mem::replace(&mut state.arriving, Reorder::new(true));

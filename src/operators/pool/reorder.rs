@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
-/// Takes results by sequence number and gives them back in that order, or as they come if order is not asked for.
+/// Takes results by sequence number and returns them in that order, or as they come if order is not requested.
 ///
 /// # Invariants
 ///
 /// Ordered: slot `i` belongs to the number `head + i`; a number is inserted once, and not below `head`. The number of
-/// slots never exceeds (greatest number given out - head + 1), which whoever gives out the numbers bounds by the window.
+/// slots never exceeds (largest number assigned - head + 1), which the code that assigns the numbers bounds by the
+/// window.
 pub(super) enum Reorder<T> {
     Ordered { head: u64, slots: VecDeque<Option<T>> },
     Unordered { results: VecDeque<T> },
@@ -56,7 +57,7 @@ impl<T> Reorder<T> {
         }
     }
 
-    /// All there are, also those whose turn has not come.
+    /// All results, including those whose turn has not come.
     pub(super) fn into_all(self) -> impl Iterator<Item = T> {
         let (slots, results) = match self {
             Self::Ordered { slots, .. } => (slots, VecDeque::new()),
@@ -80,8 +81,8 @@ impl<T> Reorder<T> {
         }
     }
 
-    /// Whether these results, in ascending order, may go past those that wait here, because it is their turn and nobody
-    /// waits. They count as taken in and given back then.
+    /// Whether these results, in ascending order, may pass those that wait here, because it is their turn and none
+    /// waits before them. They then count as inserted and returned.
     pub(super) fn let_pass(&mut self, results: &[(u64, T)]) -> bool {
         match self {
             Self::Ordered { head, slots } => {
