@@ -31,7 +31,7 @@ impl Data {
     /// A number below `n`, small ones far more often, as with customers, words or pages: with 100, the first ten come in
     /// half of all cases.
     pub fn skewed(&mut self, n: usize) -> usize {
-        // The logarithm of what comes out is evenly spread.
+        // The logarithm of the result is uniformly distributed.
         let place = (n as f64 + 1.0).powf(self.rng.f64());
         (place as usize - 1).min(n - 1)
     }

@@ -1,4 +1,4 @@
-//! Reading from what may keep one waiting for ever, such as a terminal or a pipe, so that the wait can be ended.
+//! Reading from a source that may block forever, such as a terminal or a pipe, so that the wait can be ended.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ fn stopped() -> io::Error {
     io::Error::other("stopped")
 }
 
-/// Reads on a thread of its own, so that whoever waits for the bytes can be told to stop.
+/// Reads on its own thread, so that a thread that waits for the bytes can be told to stop.
 ///
 /// A read that blocks in the operating system cannot be interrupted, and the thread it blocks cannot be joined. So that
 /// thread does nothing else and is not joined; it ends with the program. Everything that is counted on happens on

@@ -13,8 +13,8 @@ use streamz::BoxError;
 /// Runs an example: prints its title, lets it work, and says whether its promises were kept. Answers `--help`.
 ///
 /// The exit status is 0 if they were kept; 1 if one was broken, none was checked, the work failed, or its output could not
-/// be written; 2 if there are arguments, which no example has besides `--help`. That standard output is not read
-/// (`| head -1`) is no failure: the work goes on in silence and the promises count as ever.
+/// be written; 2 if there are arguments, of which no example has any but `--help`. That standard output is not read
+/// (`| head -1`) is not a failure: the work continues silently and the promises still count.
 pub fn run(title: &str, work: impl FnOnce(&Page) -> Result<(), BoxError>) -> ExitCode {
     let mut args = std::env::args_os();
     let program = args.next().map(PathBuf::from).unwrap_or_default();
@@ -78,14 +78,14 @@ fn usage(name: &str) -> String {
 }
 
 /// Where a program shows what it does, and where its promises are checked. Clones are the same page, so that any stage may
-/// write on it; each call is written in one piece.
+/// write on it; each call is written as a whole.
 #[derive(Clone)]
 pub struct Page {
     inner: Arc<Mutex<Inner>>,
 }
 
 struct Inner {
-    /// `None` when its reader has gone, or it cannot be written.
+    /// `None` when its reader has closed it, or it cannot be written.
     out: Option<Box<dyn Write + Send>>,
     kept: usize,
     broken: usize,
@@ -144,7 +144,7 @@ impl Page {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
-    /// Why the page could not be written, once; that it is not read is no fault.
+    /// Why the page could not be written, once; that it is not read is not an error.
     fn fault(&self) -> Option<io::Error> {
         let fault = self.inner.lock().fault.take();
         if let Some(fault) = &fault {

@@ -33,7 +33,7 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 ///
 /// A producer appends payments to a journal, a SQLite file, or to a server. Three worker processes take them, check them in a pool, write the
 /// good ones to a topic `done` and the bad ones to a topic `dead`. A record is acknowledged after it has been written there.
-/// Meanwhile a process is killed (SIGKILL) at random moments, and started again. At the end each payment must be in one of the
+/// During the run a process is killed (SIGKILL) at random moments, and started again. At the end each payment must be in one of the
 /// two topics.
 #[derive(Debug, Clone, Parser)]
 struct Args {
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        // Whoever read the output has seen enough.
+        // The reader of the output has closed it.
         Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("durable: {error}");

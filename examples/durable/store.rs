@@ -19,7 +19,7 @@ pub(crate) trait Store: Sized + 'static {
     /// A consumer of a group that has each record for [`LEASE`].
     fn inbox(&self, topic: &str, group: &str, consumer: &str) -> Fallible<Self::Inbox>;
 
-    /// A consumer for somebody who reads a topic from its start, and acknowledges nothing.
+    /// A consumer that reads a topic from its start, and acknowledges nothing.
     fn reader(&self, topic: &str) -> Fallible<Self::Inbox>;
 
     fn outbox(&self, topic: &str) -> Fallible<Self::Outbox>;

@@ -29,7 +29,7 @@ impl Examiner {
 
 /// As a step of a pipeline: records in, alerts out. The tables are there to be read when it has ended.
 ///
-/// The lock is never waited for. It is there because who reads the tables is another than who fills them.
+/// The lock is never waited for. It is there because the tables are read on another thread than they are filled.
 pub(crate) struct Examine(pub(crate) Arc<Mutex<Examiner>>);
 
 impl Operator for Examine {

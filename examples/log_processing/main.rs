@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  read ─▶ parse ───▶ examine ─▶ once ─▶ not too often ─▶ say ──▶ report
-//! (files, gzip,  │    counts     repeats  so many in       │
+//! (files, gzip,  │    counts     repeats  a number in      │
 //!  pipe, or what │    every      are left  a minute        └──▶ malformed lines, put aside
 //!  grows)        │    request      out
 //!    one thread ─┴─ another

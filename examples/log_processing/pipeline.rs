@@ -62,7 +62,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
             fault.get_or_insert(error);
         }
         if output.is_closed() && args.ends_unheard() {
-            // The receiver has gone.
+            // The receiver has been dropped.
             stop.set();
             token.drain();
         }

@@ -278,7 +278,7 @@ impl Summary {
         let threats = tables.threats().map(|(threat, count)| [threat.describe().to_owned(), grouped(count)]);
         let threats = threats.collect::<Vec<_>>();
         if !threats.is_empty() {
-            writeln!(f, "\n{}", table(&["nobody does this by mistake", "requests"], threats))?;
+            writeln!(f, "\n{}", table(&["attack patterns", "requests"], threats))?;
         }
         Ok(())
     }

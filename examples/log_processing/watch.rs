@@ -33,7 +33,7 @@ const BELIEVED: u64 = 30;
 /// time of its beginning.
 pub(crate) const BACK: i64 = 60;
 
-/// Something that somebody should know.
+/// An alert.
 #[derive(Debug, Clone)]
 pub(crate) struct Alert {
     pub(crate) what: What,

@@ -32,7 +32,7 @@ impl Pauses {
             event!(
                 warn,
                 { stage = %name, error = %error },
-                "streamz: `{name}` cannot {what}, and goes on trying: {error}"
+                "streamz: `{name}` cannot {what}, and keeps retrying: {error}"
             );
         }
     }

@@ -24,7 +24,7 @@ use crate::trace::event;
 /// The reason of an error item for a record that has been given out more than
 /// [`max_deliveries`](DeliveryConfig::max_deliveries) times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("delivered {attempt} times, and allowed {most}")]
+#[error("delivered {attempt} times, more than the allowed {most}")]
 #[non_exhaustive]
 pub struct TooManyDeliveries {
     /// How many times the store has given it out.

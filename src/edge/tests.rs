@@ -167,7 +167,7 @@ fn a_producer_waits_only_for_room_that_may_come() {
     assert!(sender.want_room(waiter.wake()), "there is room");
     let (sender, receiver) = full();
     drop(receiver);
-    assert!(sender.want_room(waiter.wake()), "the consumer has gone");
+    assert!(sender.want_room(waiter.wake()), "the consumer has left");
     let (sender, _receiver) = full();
     sender.shared().finish();
     assert!(sender.want_room(waiter.wake()), "the stream has ended");

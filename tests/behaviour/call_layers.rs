@@ -307,7 +307,7 @@ fn rate_limit_counts_calls_waits_and_keys() {
     clock.advance(ms(1_000));
     assert_eq!((counts(&limited.clone().stats()), stats.waited()), ([3, 1, 0, 0, 1, 2], ms(1_000)));
     drop(results);
-    // Setting the limit anew starts new counts.
+    // Setting the limit again starts new counts.
     assert_eq!(counts(&limited.with_burst(2).stats()), [0; 6]);
 }
 

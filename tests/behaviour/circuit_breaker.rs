@@ -32,7 +32,7 @@ enum Do {
     Panic,
     /// An error that is ignored.
     Unknown,
-    /// Its token is cancelled meanwhile.
+    /// Its token is cancelled during the call.
     Cancelled,
 }
 

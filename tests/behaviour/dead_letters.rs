@@ -1,4 +1,4 @@
-//! `DeadLetterQueue`: nothing that failed is lost, whoever reads what first.
+//! `DeadLetterQueue`: no failure is lost, in whatever order the outputs are read.
 
 use std::sync::{Arc, Mutex};
 

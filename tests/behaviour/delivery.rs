@@ -218,7 +218,7 @@ fn a_report_counts_error_items_and_no_marks() {
 /// Its items are dropped, and what was made of a record has not been processed.
 #[test]
 fn a_record_for_a_dropped_branch_is_not_acknowledged() {
-    // The store cannot be reached before the branch has gone.
+    // The store cannot be reached before the branch has been dropped.
     let out_of_reach = || {
         let store = Store::with(6);
         store.state().fetches = Some(0);
@@ -509,7 +509,7 @@ fn only_the_open_ones_are_kept<Out: Send + 'static>(of: impl FnOnce(Stream<u64>)
     assert!(store.state().given_back.is_empty());
 }
 
-/// Takes what there is, and what comes because of that.
+/// Takes the available items, and those that come because of that.
 fn take_all<T: Send + 'static>(clock: &ManualClock, stream: &mut Stream<T>) -> usize {
     let mut taken = 0;
     loop {
@@ -540,7 +540,7 @@ fn an_open_batch_keeps_its_own_records_only() {
 fn a_failed_item_does_not_settle_an_older_held_one() {
     let fold = |sum: &mut u64, n: &u64| if *n == 1 { panic!("one") } else { *sum += n };
     let sums = Aggregate::new(|| 0, fold).with_count_window(3);
-    // 0 2 3 are a window, and so are 4 and what comes after it.
+    // 0 2 3 are a window, and so are 4 and all later items.
     only_the_open_ones_are_kept(|records| records.through(&sums), &[0, 1, 2, 3]);
     let (clock, pipeline) = on_a_clock();
     let store = Store::with(2);
@@ -561,7 +561,7 @@ fn an_open_window_keeps_its_own_records_only() {
     let tumbling = TumblingWindow::new(Duration::from_secs(2));
     let tumbling = tumbling.with_event_time(at_second, Duration::ZERO);
     only_the_open_ones_are_kept(|records| records.through(&tumbling), &[0, 1, 2, 3]);
-    // A session of the keys 0 and 1 that goes on, and one of 2 that is over.
+    // A session of the keys 0 and 1 that continues, and one of 2 that has ended.
     let sessions = SessionWindow::new(|n: &u64| n / 2).with_gap(Duration::from_millis(500));
     let sessions = sessions.with_event_time(at_second, Duration::ZERO);
     only_the_open_ones_are_kept(|records| records.through(&sessions), &[0, 1, 2, 3]);

@@ -14,7 +14,7 @@ use streamz::{
 use crate::common::threads;
 use crate::{ms, virtual_pipeline};
 
-/// What a try does: it takes so many milliseconds, and then works or fails.
+/// A try: it takes this number of milliseconds, and then succeeds or fails.
 type Try = (u64, bool);
 
 /// The tries of each item, as they are to go, and what was seen of them.

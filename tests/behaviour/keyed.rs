@@ -159,7 +159,7 @@ fn different_keys_run_in_parallel_and_equal_ones_in_turn() {
 fn a_hot_key_keeps_no_other_from_its_turn_within_the_window() {
     let (clock, pipeline) = virtual_pipeline();
     let watch = Arc::<Watch>::default();
-    // Nine of ten items are of the hot key, whose calls take for ever.
+    // Nine of ten items are of the hot key, whose calls never return.
     let events = (0..).map(|number| match number % 10 {
         9 => Event { key: number, number, work: 1 },
         _ => Event { key: 0, number, work: 1_000_000 },

@@ -457,7 +457,7 @@ type Change = fn(&ManualClock, &CancelToken);
 fn the_outcome_is_fixed_when_the_last_thread_ends() {
     let changes: [(&str, Change); 4] = [
         ("the deadline", |clock, _| clock.advance(60 * SECOND)),
-        ("a look after the deadline", |clock, token| {
+        ("a check after the deadline", |clock, token| {
             clock.advance(60 * SECOND);
             assert!(token.is_cancelled());
         }),

@@ -413,7 +413,7 @@ fn a_slow_item_in_a_run_does_not_delay_the_rest() {
         let window = usize::try_from(WINDOW).unwrap();
         let mut results =
             Stream::from_iter(&pipeline, 0..3 * QUICK).through(&mapper.with_workers(3).with_window(window));
-        // What comes before the slow one comes out, whoever had it in hand.
+        // Items before the slow one are emitted, whichever worker had them.
         for n in 0..slow {
             assert_eq!(results.recv().unwrap().unwrap(), n);
         }
@@ -756,7 +756,7 @@ fn a_busy_worker_emits_the_results_of_a_slow_one() {
     pipeline.join();
 }
 
-/// The clock stands still after the first item: a call that is not told would sleep for ever.
+/// The clock stands still after the first item: a call that is not notified would sleep forever.
 #[test]
 fn calls_in_progress_learn_that_their_consumer_has_left() {
     let (clock, pipeline) = virtual_pipeline();

@@ -60,7 +60,7 @@ fn fan_out_makes_one_copy_fewer_than_there_are_readers() {
     assert_eq!(
         clones.load(Ordering::Relaxed),
         10,
-        "one clone for the second reader, none for the third, which has gone"
+        "one clone for the second reader, none for the third, which has left"
     );
 }
 
@@ -332,7 +332,7 @@ fn split_sends_errors_to_the_rest() {
 fn an_item_never_waits_for_others_that_take_another_branch() {
     let pipeline = Pipeline::new("routes");
     let (sender, input) = Stream::channel(&pipeline, 200);
-    // All are there before the first is taken, so the stage never waits; each of the others takes a while, the last for ever.
+    // All are there before the first is taken, so the stage never waits; each of the others takes a while, the last never returns.
     (0..200).for_each(|n| sender.send(n).unwrap());
     let done = Arc::new(AtomicUsize::new(0));
     let is_done = Arc::clone(&done);

@@ -1,4 +1,4 @@
-//! An operator of one's own with a timer: joins lines that belong together, such as the lines of a stack trace, and lets go of
+//! A user-defined operator with a timer: joins lines that belong together, such as the lines of a stack trace, and lets go of
 //! an entry when nothing has been added for a second.
 
 use std::time::{Duration, Instant};

@@ -20,7 +20,7 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Takes so long, and fails for number 13. Whoever has an even number buys.
+/// Takes the given time, and fails for number 13. Users with an even number buy.
 fn shop(millis: u64) -> impl Fn(&CancelToken, &Request) -> Result<bool, BoxError> + Send + Sync + 'static {
     move |cancel, request| {
         cancel.sleep(ms(millis))?;

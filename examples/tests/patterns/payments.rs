@@ -48,7 +48,7 @@ fn the_circuit_opens_after_ten_orders_and_closes_on_recovery() {
     let (paid, failed) = (Recorder::new(payments.paid), Recorder::new(payments.failed));
     let made = || calls.load(Ordering::Relaxed);
 
-    // A card that is declined is asked for once, and is no fault of the service.
+    // A declined card is charged once, and is not a failure of the service.
     source.push_all((0..20).map(|id| Order { id, cents: 0 }));
     clock.settle();
     let letters = failed.items();

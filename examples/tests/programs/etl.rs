@@ -813,7 +813,7 @@ mod linux {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// The ways in which an input may arrive.
+    /// The kinds of input.
     #[derive(Debug, Clone, Copy)]
     enum Way {
         File,

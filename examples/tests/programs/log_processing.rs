@@ -584,7 +584,7 @@ fn a_clock_that_is_wrong_does_not_blind_the_watch() {
         (burst(|second| (second == 240).then(|| wrong.clone())), back)
     });
     let first = (line("b", 0, "/", 200).replace("2026", "2036") + &burst(|_| None), 1);
-    // Each request once more, by a machine whose clock is off by some minutes.
+    // Each request again, from a machine whose clock is off by some minutes.
     let machines = [2, 3, 60].map(|off| (burst(|second| Some(line("b", second + off * 60, "/", 200))), 359));
     for (text, back) in lone.into_iter().chain([first]).chain(machines) {
         let report = report(text, &[]);

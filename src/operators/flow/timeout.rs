@@ -59,7 +59,7 @@ pub struct Timeout<T> {
 
 /// The source of the error item.
 #[derive(Debug, thiserror::Error)]
-#[error("nothing came for {0:?}")]
+#[error("no input for {0:?}")]
 struct Silence(Duration);
 
 impl<T> Timeout<T> {
@@ -202,7 +202,7 @@ mod tests {
         timeout.advance(Duration::from_secs(2));
         let error = timeout.outputs().remove(0).unwrap_err();
         assert_eq!((error.kind(), error.stage()), (ErrorKind::TimedOut, "feed"));
-        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "nothing came for 2s");
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "no input for 2s");
     }
 
     #[test]

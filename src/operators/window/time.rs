@@ -87,7 +87,7 @@ pub struct TooLate {
 /// [`with_max_ahead`](crate::TumblingWindow::with_max_ahead) and [`with_max_jump`](crate::TumblingWindow::with_max_jump).
 /// The kind of the error is [`Failed`](crate::ErrorKind::Failed).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{by:?} later than what is accepted")]
+#[error("{by:?} later than accepted")]
 pub struct TooFarAhead {
     /// By how much the time of the item is later than the latest that would have been accepted.
     pub by: Duration,

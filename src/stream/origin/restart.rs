@@ -325,7 +325,7 @@ where
             event!(
                 warn,
                 { stage = %name, error = %reason },
-                "streamz: `{name}` has failed, and is started again: {reason}"
+                "streamz: `{name}` has failed and is restarted: {reason}"
             );
         }
         counts.is_waiting.store(true, Ordering::Relaxed);

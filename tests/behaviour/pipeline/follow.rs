@@ -162,7 +162,7 @@ fn a_renamed_file_is_read_to_its_end_before_the_new_one() {
     folder.append("log", "seven\n");
     folder.append("log.1", "six\neig");
     assert_eq!(run.look(), ["5:six", "2:seven"]);
-    // With the next rotation that is over, and what has no end is a line.
+    // With the next rotation that ends, and the incomplete line becomes a line.
     folder.rename("log", "log.2");
     folder.write("log", "nine\n");
     assert_eq!(run.look(), ["6:eig", "1:nine"]);

@@ -1,4 +1,4 @@
-//! The producer of a stream is told when its reader has gone, also while it has nothing to send.
+//! The producer of a stream is notified when its consumer has left, even while it has nothing to send.
 
 use std::any::Any;
 
@@ -15,7 +15,7 @@ const LOOKS: &[Look] = &[
         assert_eq!(receiver.recv().unwrap().unwrap(), 1);
     }),
     ("after all items", |receiver| assert_eq!((&receiver).into_iter().take(2).count(), 2)),
-    ("after a look in vain", |receiver| {
+    ("after a receive that found nothing", |receiver| {
         assert_eq!(receiver.iter().take(2).count(), 2);
         assert!(receiver.try_recv().is_err() && receiver.is_empty() && !receiver.clone().is_full());
     }),

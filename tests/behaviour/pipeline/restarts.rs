@@ -78,7 +78,7 @@ fn a_source_that_fails_is_built_again_after_a_pause() {
     assert_eq!((stage.failed_calls(), stage.emitted(), stage.failed()), (3, 5, 0));
     // The first of each row.
     let lines = logged::with("`flaky feed`");
-    assert_eq!(lines, ["streamz: `flaky feed` has failed, and is started again: reset"; 2]);
+    assert_eq!(lines, ["streamz: `flaky feed` has failed and is restarted: reset"; 2]);
 }
 
 #[test]

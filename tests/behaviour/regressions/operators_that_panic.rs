@@ -1,4 +1,4 @@
-//! Operators that panic in any of their calls: nothing is lost, and nothing goes on for ever.
+//! Operators that panic in any of their calls: nothing is lost, and nothing runs forever.
 
 use std::time::Instant;
 
@@ -108,7 +108,7 @@ fn items_kept_after_a_panic_at_the_end_have_failed() {
     }
 }
 
-/// Holds every item until its timer fires, which panics for ever.
+/// Holds every item until its timer fires, which always panics.
 struct Broken {
     due: Option<Instant>,
     held: u64,

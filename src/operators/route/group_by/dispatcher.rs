@@ -44,7 +44,7 @@ const GROUP: &str = "group";
 
 /// An item was rejected by a [`GroupBy`](crate::GroupBy), because its key would need one group too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there are {max_groups} groups already, as many as allowed")]
+#[error("the maximum of {max_groups} groups is reached")]
 #[non_exhaustive]
 pub struct TooManyGroups {
     /// How many are allowed.
@@ -53,7 +53,7 @@ pub struct TooManyGroups {
 
 /// `build` returned a stream that cannot be merged with the others.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the group's stream belongs to pipeline `{0}`, which is another one")]
+#[error("the group's stream belongs to another pipeline, `{0}`")]
 struct OtherPipeline(Arc<str>);
 
 /// The options of a [`GroupBy`](crate::GroupBy).
