@@ -66,14 +66,15 @@ pub struct Report {
     pub elapsed: Duration,
     /// The stages, in the order in which they were built.
     ///
-    /// A pipeline that is used for one job after the other does not keep them all. From the 256th stage on, stages that have
-    /// ended are added to the row of an earlier one of the same given name and kind, with inputs that are alike; see
-    /// [`merged`](StageReport::merged). These rows come first. So the report of a thousand like jobs is as long as that of a few
-    /// hundred stages.
+    /// A pipeline that is used for one job after another does not keep them all. From the 256th stage on, stages that
+    /// have ended are added to the row of an earlier one of the same given name and kind, with similar inputs; see
+    /// [`merged`](StageReport::merged). These rows come first. So the report of a thousand similar jobs is as long as
+    /// that of a few hundred stages.
     ///
-    /// That holds also if each job gives its stages names of their own. When there are more than 256 such rows, those of stages of the same
-    /// kind, with inputs that are alike, are added up if their names differ only in parts with digits, and if that is not enough,
-    /// whatever their names are. `import-17` and `import-18` become `import-*`: the row's name has a `*` where the names differ.
+    /// This also holds if each job gives its stages names of their own. When there are more than 256 such rows, those
+    /// of stages of the same kind, with similar inputs, are added up if their names differ only in parts with digits,
+    /// and if that is not enough, whatever their names are. `import-17` and `import-18` become `import-*`: the row's
+    /// name has a `*` where the names differ.
     pub stages: Vec<StageReport>,
     /// The messages of threads that died of a bug in this library. Normally empty.
     pub faults: Vec<String>,
@@ -89,11 +90,12 @@ pub struct StageReport {
     /// The name that it was given. Other stages may have the same.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) given_name: Arc<str>,
-    /// If the stages that are counted here had different names: what these have in common.
+    /// If the stages counted here had different names: their common part.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) common: Option<Common>,
-    /// How many later stages that have ended are counted in this row, besides the one that gives it its name. Counts, times and
-    /// what is left in the outputs are sums then; `threads` is that of the stage that had most.
+    /// The number of later stages that have ended and are counted in this row, in addition to the one that gives it its
+    /// name. Counts, times and items left in the outputs are then sums; `threads` is the largest number that any of the
+    /// stages had.
     #[cfg_attr(feature = "serde", serde(default))]
     pub merged: u64,
     /// The kind of stage.

@@ -69,7 +69,8 @@ impl Stages {
         fold(summary::differ_in_numbers);
         fold(|_, _| true);
         for renamed in all_renamed {
-            // Of a row that is gone. While a name is still given, its numbers go on, so no later stage has that of an earlier one.
+            // Names of removed rows. While a given name is in use, its numbering continues, so no later stage has the
+            // name of an earlier one.
             for name in renamed.gone().filter(|gone| self.ended.iter().all(|row| row.given_name != **gone)) {
                 self.names.remove(name);
             }
@@ -205,7 +206,7 @@ mod tests {
         ];
         for (naming, rows) in namings {
             let pipeline = Pipeline::new("named");
-            // Stages of one name are not mistaken for those of jobs, however many rows there are.
+            // Stages with one name are not mistaken for those of jobs, however many rows there are.
             jobs(&pipeline, 100);
             let mut reports = Vec::new();
             for n in 0..1_500 {

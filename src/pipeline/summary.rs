@@ -3,15 +3,15 @@
 //! # Invariants
 //!
 //! - *Nothing is counted twice or left out.* A row that is added to another is no longer listed itself.
-//! - *The graph stays whole.* Whatever names a row that was added, as its input or as the reader of its output, names the row
-//!   that it was added to.
-//! - *Rows that are added are alike*: the same given name, kind, steps and outputs, and inputs that are alike. So two places of a
-//!   job stay apart, even if their stages were given the same name.
-//! - *The number of rows is bounded*, also if every job names its stages in its own way: when there are too many, rows that differ in
-//!   nothing but the name are [folded](fold). Such a row has what the names have in [common](Common) in place of a name, and takes
-//!   what fits. A row that stands for several stages of one name already is left alone.
-//! - *Nothing is kept of a name that is gone*, so a later stage may have it again. It then has a row of its own, and an earlier
-//!   report that still has the row of the first one is compared with that.
+//! - *The graph stays whole.* Everything that refers to an added row, as its input or as the reader of its output,
+//!   refers to the row that it was added to.
+//! - *Added rows are alike*: the same given name, kind, steps and outputs, and similar inputs. So two places of a job
+//!   stay apart, even if their stages were given the same name.
+//! - *The number of rows is bounded*, even if every job names its stages in its own way: when there are too many, rows
+//!   that differ only in their names are [folded](fold). Such a row has the [common](Common) part of the names as its
+//!   name, and takes in rows whose names fit. A row that already stands for several stages with one name is left alone.
+//! - *Nothing is kept of a removed name*, so a later stage may have it again. It then has a row of its own, and an
+//!   earlier report that still has the row of the first one is compared with that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,23 +47,23 @@ impl Renamed {
         }
     }
 
-    /// The names of the rows that are gone.
+    /// The names of the removed rows.
     pub(super) fn gone(&self) -> impl Iterator<Item = &Arc<str>> {
         self.0.keys()
     }
 }
 
-/// What the names of several stages have in common: how they begin, and how they end.
+/// The common part of the names of several stages: their beginning, and their end.
 #[derive(Debug, Clone)]
 pub(super) struct Common {
     begin: Arc<str>,
     end: Arc<str>,
-    /// The bytes of the shortest name.
+    /// The length of the shortest name, in bytes.
     shortest: usize,
 }
 
 impl Common {
-    /// One name has all of itself in common.
+    /// A single name is its own common part.
     fn of(row: &StageReport) -> Self {
         let name = || Arc::clone(&row.given_name);
         let alone = || Self { begin: name(), end: name(), shortest: row.given_name.len() };
@@ -103,8 +103,8 @@ impl Common {
     }
 }
 
-/// A common part of two names without the word or number that is cut apart at its end. Of a part that is one word, only a number
-/// is left out.
+/// A common part of two names without the word or number that is cut at its end. From a part that is one word, only a
+/// number is removed.
 fn whole_words<'a>(
     part: &'a str,
     trim_word: impl Fn(&'a str, fn(char) -> bool) -> &'a str,
@@ -116,7 +116,7 @@ fn whole_words<'a>(
     }
 }
 
-/// The name with each word that has a digit in it left out, and what stands for such words.
+/// The name without words that contain a digit, and without the placeholder for such words.
 fn without_numbers(name: &str) -> String {
     let words = name.split_inclusive(|letter: char| !letter.is_alphanumeric());
     let plain = words.map(|word| match word.contains(|letter: char| letter.is_ascii_digit()) {
@@ -126,15 +126,15 @@ fn without_numbers(name: &str) -> String {
     plain.collect::<String>().replace('*', "")
 }
 
-/// Takes the row out of the list that comes next if upstream goes first: what a row is like depends on what its inputs are like.
+/// Takes the next row out of the list, upstream first: what a row resembles depends on its inputs.
 fn next_upstream(rows: &mut Vec<StageReport>) -> StageReport {
     let is_pending = |name: &Arc<str>| rows.iter().any(|other| other.name == *name);
     let is_next = |row: &StageReport| !row.inputs.iter().any(|input| is_pending(&input.stage));
     rows.remove(rows.iter().position(is_next).unwrap_or(0))
 }
 
-/// Adds each row of `ended` to the row that it is like. One without such a row becomes a row itself; if one of `folded` would have
-/// taken it, under the name of that.
+/// Adds each row of `ended` to the row that it resembles. If there is none, it becomes a row itself; if one of `folded`
+/// would have taken it in, under the name of that one.
 pub(super) fn add(rows: &mut Vec<StageReport>, mut ended: Vec<StageReport>, folded: &[&StageReport]) -> Renamed {
     let mut renamed = Renamed::default();
     while !ended.is_empty() {
@@ -159,7 +159,7 @@ pub(super) fn add(rows: &mut Vec<StageReport>, mut ended: Vec<StageReport>, fold
     renamed
 }
 
-/// Adds up rows whose names are similar, and that differ in nothing else. `unique` makes a name of its own of a name.
+/// Adds up rows whose names are similar, and that differ in nothing else. `unique` makes a name unique.
 pub(super) fn fold(
     rows: &mut Vec<StageReport>,
     is_similar: impl Fn(&str, &str) -> bool,
@@ -193,7 +193,7 @@ pub(super) fn fold(
     }
     widened.sort_unstable();
     widened.dedup();
-    // Not before: they are known by their old names, and each of them may have been widened several times.
+    // Not earlier: they are identified by their old names, and each of them may have been widened several times.
     for index in widened {
         let row = &mut rows[index];
         let name = unique(&row.given_name);
@@ -205,7 +205,7 @@ pub(super) fn fold(
     renamed
 }
 
-/// Whether two names differ in nothing but numbers.
+/// Whether two names differ only in numbers.
 pub(super) fn differ_in_numbers(one: &str, other: &str) -> bool {
     without_numbers(one) == without_numbers(other)
 }
@@ -242,7 +242,7 @@ impl StageReport {
             && self.outputs.iter().zip(&other.outputs).all(|(one, other)| one.name == other.name)
     }
 
-    /// Whether it stands for different names, and takes that one as well.
+    /// Whether it stands for different names, and takes that one in as well.
     fn takes_in(&self, other: &Self) -> bool {
         let fits = |common: &Common| match &other.common {
             Some(others) => common.fits_all_of(others),
@@ -251,7 +251,7 @@ impl StageReport {
         self.common.as_ref().is_some_and(fits) && self.is_placed_as(other)
     }
 
-    /// Whether no name is known of which it counts several stages.
+    /// Whether it does not stand for several stages with one name.
     fn is_single(&self) -> bool {
         self.merged == 0 || self.common.is_some()
     }

@@ -32,7 +32,7 @@ const MOST: usize = 1024;
 pub struct Origins {
     /// For each of them, how long it may have nothing before it is idle.
     idle_timeouts: Vec<Option<Duration>>,
-    /// A window wants labels. Set under the lock of `wake`; a look without it may see it some time later.
+    /// A window requests labels. Set under the lock of `wake`; a reader without the lock may see it some time later.
     asked: AtomicBool,
     /// The wake of the merge's thread, once it has waited.
     wake: Mutex<Option<Arc<Wake>>>,
@@ -41,7 +41,7 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// The idle timeout is that of the inputs that are no merges themselves.
+    /// The idle timeout applies to the inputs that are not merges themselves.
     pub(crate) fn of<'a>(
         inputs: impl IntoIterator<Item = Option<&'a Arc<Origins>>>,
         idle_timeout: Option<Duration>,
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_of_nested_merges_are_told_apart() {
+    fn inputs_of_nested_merges_are_distinguished() {
         let inner = Origins::of([None, None, None], None);
         let outer = Origins::of([None, Some(&inner), Some(&inner)], Some(Duration::MAX));
         assert_eq!(outer.count(), 7);

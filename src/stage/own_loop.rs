@@ -3,18 +3,18 @@
 //!
 //! The way such a stage handles an item is its [`Work`]; its outputs are its [`Ways`]. Everything else is here, once:
 //!
-//! - *Stop conditions*: the token is cancelled, or the consumers of all ways have gone. What was received and not settled is
-//!   then counted as abandoned.
-//! - *Waits.* Before the thread parks, for input, for room, or in a closure of the user's, all ways have been handed over and
-//!   the room made in the input has been announced.
-//! - *Room.* An item goes to all the ways it belongs to before the stage waits for room in any of them; then it waits for
-//!   all that are stuck at once.
-//! - *Panics.* One that the work does not catch itself becomes an error item. The work and the input are dropped under a
-//!   guard.
-//! - *Marks* (see `mark.rs`). An item has been settled when the work has returned, so a mark goes on at once, a copy to each
-//!   way. If something since the last one was dropped because its consumer has gone, it is lost; labels and
-//!   stamps pass, and do not count as the last one.
-//! - *The end.* All ways are ended in the same way, also when the stage has got no thread.
+//! - *Stop conditions*: the token is cancelled, or the consumers of all outputs have left. Items that were received and
+//!   not settled are then counted as abandoned.
+//! - *Waits.* Before the thread parks, for input, for room, or in a user's closure, all outputs have been handed over
+//!   and the room made in the input has been announced.
+//! - *Room.* An item goes to all its outputs before the stage waits for room in any of them; then it waits for all that
+//!   are stuck at once.
+//! - *Panics.* A panic that the work does not catch itself becomes an error item. The work and the input are dropped
+//!   under a guard.
+//! - *Marks* (see `mark.rs`). An item has been settled when the work has returned, so a mark is forwarded at once, a
+//!   copy to each output. If anything since the last one was dropped because its consumer has left, the mark is lost;
+//!   labels and stamps pass, and do not count as the last one.
+//! - *The end.* All outputs are ended in the same way, even if there was no thread for the stage.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
@@ -190,7 +190,7 @@ impl<W: Ways> Desk<W> {
     /// Handles a mark: each output receives its own copy.
     #[cold]
     fn put_mark(&self, mark: Mark) {
-        // What was dropped is to be told to the next mark that stands behind records, and to no other.
+        // Drops are reported to the next mark that stands behind records, and to no other.
         if mark.is_of_records() && self.undeliverable.take() {
             // Dropped, and so lost.
             return;

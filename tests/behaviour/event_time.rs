@@ -376,7 +376,7 @@ fn what_a_keyed_scan_makes_of_a_state_moves_no_watermark() {
 
 /// All items of an input may be removed on the way to a window, which then must not wait for it for ever.
 #[test]
-fn an_input_that_is_filtered_out_holds_back_nothing_after_the_timeout() {
+fn a_filtered_out_input_holds_nothing_back_after_its_timeout() {
     let (clock, pipeline) = virtual_pipeline();
     let ([left, beats], [one, other]) = channels(&pipeline);
     let windows = Recorder::new(one.merge([other]).filter(|time| *time < 1_000).through(&tens()));
@@ -482,7 +482,7 @@ fn pairs_of_two_merges_have_the_inputs_of_the_first() {
 }
 
 #[test]
-fn windows_in_a_group_tell_the_inputs_of_the_merge_before_it_apart() {
+fn windows_in_a_group_distinguish_the_inputs_of_the_merge() {
     let (clock, pipeline) = virtual_pipeline();
     let ([ahead, behind, ended], [fast, slow, third]) = channels(&pipeline);
     let groups = GroupBy::new(|time: &u64| time % 2, |_, group: Stream<u64>| group.through(&tens()));
@@ -502,7 +502,7 @@ fn windows_in_a_group_tell_the_inputs_of_the_merge_before_it_apart() {
 
 /// On threads that run as they like: one source waits now and then, and so is behind by an unknown part of the other.
 #[test]
-fn nothing_of_two_sources_in_order_is_late_whatever_their_speeds() {
+fn nothing_of_two_ordered_sources_is_late_at_any_speed() {
     let pipeline = Pipeline::new("skew");
     let fast = Stream::from_iter(&pipeline, 0..50_000_u64);
     let slow = Stream::from_iter(

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_of_which_only_labels_come_is_thinned_out_after_its_timeout() {
+    fn an_input_that_sends_only_labels_becomes_idle() {
         let (begin, timeout) = (Instant::now(), Duration::from_secs(10));
         let mut watermarks = Watermarks::new(&[None, Some(timeout)]);
         let mut lows = |seconds, of_second: Option<Nanos>| {
