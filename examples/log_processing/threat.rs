@@ -1,4 +1,4 @@
-//! Requests that are not made by mistake.
+//! Requests that attack or probe a server.
 
 use serde::Serialize;
 

@@ -53,7 +53,7 @@ pub(crate) enum What {
     Errors { count: u16, window: u32 },
     /// Many different paths of one client.
     Scan { paths: u16, window: u32 },
-    /// A request that is not made by mistake.
+    /// A request that attacks or probes the server.
     Probe { threat: Threat },
 }
 

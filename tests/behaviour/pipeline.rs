@@ -796,7 +796,7 @@ fn a_stage_without_a_thread_is_not_complete() {
     for (kind, processor) in kinds() {
         let pipeline = Pipeline::builder("none").max_threads(0).build();
         let error = three(&pipeline).through(&processor).collect::<Vec<_>>().expect_err(kind);
-        assert!(internal(&error).to_string().contains("has 0 threads already"), "{kind}");
+        assert!(internal(&error).to_string().contains("its maximum of 0 threads"), "{kind}");
         let report = pipeline.join();
         assert!(matches!(&report.outcome, Outcome::Cut(cut) if cut.is_cancelled()), "{kind}: {report}");
     }

@@ -246,7 +246,8 @@ fn a_group_without_its_threads_fails_its_items_and_says_why() {
     let error = output.iter().find_map(|item| item.as_ref().err()).unwrap();
     assert_eq!((error.kind(), error.take_item::<Item>()), (ErrorKind::Internal, Some(("b", 2))));
     assert!(
-        error.to_string().contains("has 5 threads already") || format!("{error:#}").contains("has 5 threads already"),
+        error.to_string().contains("its maximum of 5 threads")
+            || format!("{error:#}").contains("its maximum of 5 threads"),
         "{error:?}"
     );
     assert_eq!(output.iter().flatten().count(), 2);
