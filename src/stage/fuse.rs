@@ -4,7 +4,7 @@
 //!
 //! The second operator receives nothing while it has more to emit. So the boundary between the two is full while the
 //! second has more, while items wait at the boundary, or while the output is full. An operator that asks `is_full` and
-//! returns loses nothing, and items emitted without asking wait at the boundary, in order.
+//! returns is resumed later, and items emitted without asking wait at the boundary, in order.
 //!
 //! While the second operator waits for its time, the boundary is closed in the same way, and the first one's timers do
 //! not fire: its items could only pile up. The fused operator is waiting when one of the two is, and the second is not

@@ -137,7 +137,7 @@ impl RedisInbox {
         Ok(())
     }
 
-    /// Creates groups that have disappeared, so that no record in flight here is lost.
+    /// Recreates groups that have disappeared, so that nothing is lost that was in flight here.
     fn rejoin(&mut self) -> Result<(), Error> {
         for stream in 0..self.known.len() {
             let oldest = self.shared.in_flight()[stream].first().copied();
