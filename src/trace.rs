@@ -263,7 +263,11 @@ mod tests {
             *infos[2],
             format!("INFO: pipeline `drained` has ended pipeline=drained outcome=pipeline dropped lost=2 {span}")
         );
-        assert!(infos[3].starts_with("WARN: streamz: pipeline `drained` was dropped with 2 unprocessed items"), "{}", infos[3]);
+        assert!(
+            infos[3].starts_with("WARN: streamz: pipeline `drained` was dropped with 2 unprocessed items"),
+            "{}",
+            infos[3]
+        );
         assert!(infos[3].contains(" pipeline=drained lost=2"), "{}", infos[3]);
     }
 

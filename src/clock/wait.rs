@@ -464,7 +464,7 @@ mod tests {
 
     /// Dropped values are the user's, and their drop may take any time.
     #[test]
-    fn an_item_for_which_there_is_no_receiver_comes_back() {
+    fn an_item_without_a_receiver_is_returned() {
         for capacity in [0, 1] {
             let manual = ManualClock::new();
             let clock = Clock::from(&manual);

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spent_chunk_is_filled_again() {
+    fn a_used_chunk_is_filled_again() {
         let (mut queue, mut batch) = (Queue::new(), Batch::new());
         queue.append(&mut (0..CHUNK).collect(), CHUNK);
         let buffer = queue.chunks[0].as_slices().0.as_ptr();

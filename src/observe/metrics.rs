@@ -687,7 +687,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exporter_lets_no_deadline_pass() {
+    fn an_exporter_does_not_notice_a_deadline() {
         seen();
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("deadline").clock(&clock).timeout(SECOND).build();

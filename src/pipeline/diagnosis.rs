@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_waits_for_a_call_is_no_cycle() {
+    fn a_chain_that_waits_for_a_call_is_not_a_cycle() {
         let stages = vec![
             stage("source", 0, &[("", Some("fetch"), 8, true)]),
             stage("fetch", 3, &[("", Some("sink"), 0, false)]),

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_outside_of_the_library_is_no_bottleneck() {
+    fn a_consumer_outside_the_library_is_not_a_bottleneck() {
         let waits = "none: `map` waits for its consumer";
         let consumer = stage("recv", StageKind::Consumer, "map", 1, [10, 990, 0]);
         assert_eq!(pace([source([0, 10, 990]), map([0, 20, 980]), consumer]), waits, "busy between its calls");

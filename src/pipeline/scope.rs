@@ -757,7 +757,7 @@ mod tests {
 
     /// A deadline counts once a stage has seen it, and a report is not a stage.
     #[test]
-    fn a_report_lets_no_deadline_pass() {
+    fn a_report_does_not_notice_a_deadline() {
         let (clock, second) = (crate::ManualClock::new(), Duration::from_secs(1));
         let pipeline = Pipeline::builder("looked at").clock(&clock).timeout(second).build();
         let open = crate::Stream::from_iter(&pipeline, 0..10);

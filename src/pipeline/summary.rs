@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_differ_in_numbers_only_are_told() {
+    fn names_that_differ_only_in_numbers_are_recognized() {
         for (one, other, same) in [
             ("import-17", "import-18", true),
             ("import-*.csv", "import-18.csv", true),

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_character_is_wider_than_is_believed() {
+    fn no_character_is_wider_than_its_upper_bound() {
         let wider = (char::MIN..=char::MAX).filter(|c| c.width().unwrap_or(0) > char_width(*c));
         assert_eq!(wider.map(|c| format!("{:x}", u32::from(c))).collect::<Vec<_>>(), [""; 0]);
         assert_eq!(["", "ä", "東京", "a\u{301}", "…"].map(width), [0, 1, 4, 1, 1]);

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_timeout_is_no_deadline() {
+    fn an_endless_timeout_is_not_a_deadline() {
         assert_eq!(CancelToken::new().with_timeout(Duration::MAX).deadline(), None);
     }
 

@@ -106,7 +106,7 @@ fn a_stage_announces_room_before_its_closure_waits() {
 }
 
 #[test]
-fn an_end_announces_room_before_its_closure_waits() {
+fn a_sink_announces_room_before_its_closure_waits() {
     announces_room("for_each", Ok(0), |stream, wait| {
         stream.for_each(|_| wait()).unwrap();
         None

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_has_the_name_and_the_steps_theirs() {
+    fn the_stage_has_its_name_and_the_steps_theirs() {
         let steps = ["a", "b", "c"].map(|name| Mapper::new(|n: u32| n).with_name(name).boxed_stage());
         let whole = fused(steps);
         let mut names = Vec::new();

@@ -256,7 +256,7 @@ fn rate_limit_wait_ends_without_the_call_on_cancellation() {
 }
 
 #[test]
-fn rate_limit_gives_the_turn_of_a_cancelled_call_back() {
+fn rate_limit_returns_the_turn_of_a_cancelled_call() {
     let clock = ManualClock::new();
     let calls = Arc::default();
     let call = RateLimit::new(noting(&calls, &clock), 1.0).to_call();
@@ -362,7 +362,7 @@ fn begins(items: &[u64], layered: impl FnOnce(AsyncMapperOf<u64>) -> Bulkhead<As
 }
 
 #[test]
-fn bulkhead_lets_the_next_call_in_when_one_returns() {
+fn bulkhead_admits_the_next_call_when_one_returns() {
     assert_eq!(begins(&[7; 5], |calls| Bulkhead::new(calls, 2)), [(0, 7), (0, 7), (1, 7), (1, 7), (2, 7)]);
 }
 

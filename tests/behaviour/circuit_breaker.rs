@@ -238,7 +238,7 @@ fn open_refuses_exactly_until_the_recovery_time_has_passed() {
 
 // D-17: an extra call ended the round, a failed first probe let the others through.
 #[test]
-fn half_open_lets_in_so_many_probes_and_decides_by_them() {
+fn half_open_admits_a_number_of_probes_and_decides_by_them() {
     let open = [Calls(4, Fail), Advance(100)];
     let with = |steps: &[Step]| [&open[..], steps].concat();
     steps("no more than allowed", same, &with(&[Begin(1), Begin(2), Refused, Refused, Is(HalfOpen)]));

@@ -177,7 +177,7 @@ fn cancellation_is_never_a_dead_letter() {
 
 #[test]
 #[should_panic(expected = "`ratio` must be between 0.0 and 1.0, not 1.5")]
-fn a_ratio_that_is_none_is_refused() {
+fn an_invalid_ratio_is_refused() {
     let _ = DeadLetterQueue::<u32>::new().with_limit(FailureLimit::Ratio { ratio: 1.5, min_items: 1 });
 }
 

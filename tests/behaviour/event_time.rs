@@ -398,7 +398,7 @@ fn a_filtered_out_input_holds_nothing_back_after_its_timeout() {
 }
 
 #[test]
-fn streams_that_are_read_in_turn_are_told_apart() {
+fn streams_that_are_read_in_turn_are_distinguished() {
     let (clock, pipeline) = virtual_pipeline();
     let ([ahead, behind], [fast, slow]) = channels(&pipeline);
     let windows = Recorder::new(fast.interleave([slow]).through(&tens()));

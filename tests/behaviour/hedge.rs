@@ -236,7 +236,7 @@ fn without_a_thread_the_call_is_made_by_the_worker() {
 }
 
 #[test]
-fn threads_are_used_again_and_end_with_the_stage() {
+fn threads_are_reused_and_end_with_the_stage() {
     let name = threads::unique_name('h');
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder(name.as_str()).clock(&clock).build();

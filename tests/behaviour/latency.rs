@@ -131,7 +131,7 @@ fn the_items_of_every_kind_of_stage_are_measured() {
 }
 
 #[test]
-fn waits_for_input_and_for_room_are_no_part_of_an_items_time() {
+fn waits_for_input_and_room_are_not_part_of_an_items_time() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).capacity(1).latencies(Latencies::all()).build();
     let (slow_source, slow_sink) = (pipeline.token(), pipeline.token());

@@ -1031,7 +1031,7 @@ fn a_struct_can_drain_its_pipeline_on_drop() {
 }
 
 #[test]
-fn a_pipeline_is_joined_as_often_as_one_likes() {
+fn a_pipeline_can_be_joined_repeatedly() {
     let pipeline = Pipeline::new("again");
     assert!(pipeline.is_finished());
     let numbers = Stream::from_iter(&pipeline, 0..3);

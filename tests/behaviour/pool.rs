@@ -31,7 +31,7 @@ fn a_pool_has_its_default_name_or_the_given_one() {
 }
 
 #[test]
-fn an_error_before_the_timeout_is_no_timeout() {
+fn an_error_before_the_timeout_is_not_a_timeout() {
     let (_clock, pipeline) = virtual_pipeline();
     let mapper = AsyncMapper::new(|_: &CancelToken, _: &u64| Err::<u64, _>("refused")).with_timeout(ms(10));
     let result = Stream::from_iter(&pipeline, [1]).through(&mapper).recv().unwrap();

@@ -155,7 +155,7 @@ fn later_items_wait_for_a_retried_one_within_the_window() {
 }
 
 #[test]
-fn cancelling_ends_a_pause_at_once_and_is_no_failure() {
+fn cancelling_ends_a_delay_at_once_and_is_not_a_failure() {
     let (clock, pipeline) = virtual_pipeline();
     let retry = Retry::new(AsyncMapper::new(never).with_workers(4)).base_delay(Duration::from_secs(20));
     let results = Stream::from_iter(&pipeline, 0..9).through(&retry);
@@ -174,7 +174,7 @@ fn cancelling_ends_a_pause_at_once_and_is_no_failure() {
 }
 
 #[test]
-fn a_cancelled_call_is_not_made_again() {
+fn a_cancelled_call_is_not_retried() {
     let made = Arc::new(AtomicUsize::new(0));
     let call = AsyncMapper::new({
         let made = Arc::clone(&made);
@@ -191,7 +191,7 @@ fn a_cancelled_call_is_not_made_again() {
 }
 
 #[test]
-fn a_panic_is_not_tried_again_and_neither_is_one_of_on_error() {
+fn a_panic_is_not_retried_nor_is_one_of_on_error() {
     let pipeline = Pipeline::new("retry");
     let call = Mapper::fallible(|item: &u32| match item {
         0 => panic!("in the call"),
@@ -216,7 +216,7 @@ fn a_panic_is_not_tried_again_and_neither_is_one_of_on_error() {
 }
 
 #[test]
-fn a_call_that_ran_into_its_own_time_limit_is_made_again() {
+fn a_call_that_hit_its_own_time_limit_is_retried() {
     let clock = ManualClock::new();
     let made = AtomicU32::new(0);
     let call = AsyncMapper::new(move |cancel: &CancelToken, _: &u32| {
@@ -374,7 +374,7 @@ fn a_longest_pause_below_the_first_is_refused_when_it_is_used() {
 
 #[test]
 #[should_panic(expected = "`share` must be finite and at least 0.0, not -0.5")]
-fn a_budget_that_is_none_is_refused() {
+fn an_invalid_budget_is_refused() {
     let _ = Retry::new(AsyncMapper::new(never)).with_budget(-0.5);
 }
 
@@ -387,7 +387,7 @@ fn failures<P: Processor<In = u32>>(pool: &P) -> (u64, u64) {
 }
 
 #[test]
-fn failed_calls_are_counted_whatever_makes_good_for_them() {
+fn failed_calls_are_counted_even_if_recovered() {
     let never = || AsyncMapper::new(never).with_workers(1);
     assert_eq!(failures(&never()), (5, 5), "as they are");
     assert_eq!(failures(&never().combine(|n, result| Ok((n, result.ok())))), (0, 5), "combined");

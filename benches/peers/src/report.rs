@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_as_many_digits_as_mean_something() {
+    fn numbers_have_only_meaningful_digits() {
         assert_eq!([1.234, 56.78, 999.94, 1_234_567.0].map(short), ["1.23", "56.8", "999.9", "1,234,567"]);
         assert_eq!([0, 100, 1000].map(with_commas), ["0", "100", "1,000"]);
     }

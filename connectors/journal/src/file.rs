@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_is_set_up_as_asked_for() {
+    fn a_connection_has_the_requested_settings() {
         let directory = tempfile::tempdir().unwrap();
         for (synchronous, number) in [(Synchronous::Normal, 1), (Synchronous::Full, 2)] {
             let file = connect(&directory.path().join("file"), Duration::from_secs(1), synchronous).unwrap();

@@ -36,7 +36,7 @@ fn an_empty_file_becomes_a_journal() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused_and_left_alone() {
+fn a_file_other_than_a_database_is_refused_and_left_alone() {
     let directory = directory();
     let path = directory.path().join("notes.txt");
     let text = "not a database ".repeat(100);
@@ -46,7 +46,7 @@ fn a_file_that_is_no_database_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_database_of_something_else_is_refused_and_left_alone() {
+fn a_foreign_database_is_refused_and_left_alone() {
     let directory = directory();
     let path = directory.path().join("app.db");
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE users (name TEXT)").unwrap();

@@ -103,7 +103,7 @@ fn acknowledged_records_take_no_room() {
 }
 
 #[test]
-fn an_expired_lease_gives_records_to_another_with_attempt_2() {
+fn an_expired_lease_redelivers_records_with_attempt_2() {
     let bench = Bench::new();
     bench.append(0..10);
     let (mut dead, mut other) = (bench.inbox("dead"), bench.inbox("other"));

@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_ledger_gives_out_nothing_beyond_the_ends() {
+    fn a_bounded_ledger_delivers_nothing_beyond_its_ends() {
         let ledger = Ledger::default();
         let end = |partition, offset| End { topic: "orders".into(), partition, offset };
         let open = |ledger: &Ledger| {

@@ -69,7 +69,7 @@ fn late_items_are_reported_by_each_of_the_three_aggregates() {
 }
 
 #[test]
-fn nothing_in_gives_nothing_out() {
+fn no_input_gives_no_output() {
     let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
     let (source, found) = run(&pipeline);
     source.end();

@@ -95,7 +95,7 @@ fn the_circuit_opens_after_ten_orders_and_closes_on_recovery() {
 }
 
 #[test]
-fn a_call_that_takes_too_long_is_given_up_and_tried_again() {
+fn a_call_that_takes_too_long_is_abandoned_and_retried() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("payments").clock(&clock).build();
     let slow = |cancel: &CancelToken, _: &Order| match cancel.sleep(ms(400)) {

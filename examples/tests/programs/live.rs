@@ -66,7 +66,7 @@ fn ctrl_c_reaches_the_program_and_the_terminal_is_restored() {
 }
 
 #[test]
-fn leaving_the_view_lets_the_program_run() {
+fn closing_the_view_lets_the_program_run() {
     let Some((terminal, input)) = etl("--json > out.json") else { return };
     terminal.until(VIEW);
     terminal.press(&["q"]);

@@ -238,7 +238,7 @@ fn each_malformed_line_is_put_aside_with_where_and_why() {
 }
 
 #[test]
-fn bytes_that_are_no_text_and_endless_lines_stop_nothing() {
+fn invalid_text_and_endless_lines_stop_nothing() {
     let mut text = good(0).into_bytes();
     text.extend(b"a - - [\xff\xfe\n");
     text.extend(vec![b'x'; 64 * 1024]);

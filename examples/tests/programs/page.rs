@@ -67,7 +67,7 @@ fn success_needs_promises_and_none_of_them_broken() {
 }
 
 #[test]
-fn a_reader_that_went_is_no_failure_and_a_full_disk_is() {
+fn a_closed_output_is_not_a_failure_and_a_full_disk_is() {
     for (kind, well) in [(ErrorKind::BrokenPipe, true), (ErrorKind::StorageFull, false)] {
         let page = Page::new(Failing(kind));
         page.say("title");

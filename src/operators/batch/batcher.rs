@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_latency_of_zero_or_the_greatest_is_no_limit() {
+    fn a_latency_of_zero_or_the_maximum_means_no_limit() {
         for max_latency in [Duration::ZERO, Duration::MAX, Duration::MAX - Duration::from_nanos(1)] {
             let mut batcher = batcher(10, max_latency);
             batcher.item(1);
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_batches_may_wait_unless_told_otherwise() {
+    fn sixteen_batches_may_wait_by_default() {
         let capacity = |batcher: Batcher<u8>| {
             let pipeline = Pipeline::new("capacity");
             let (_input, stream) = Stream::channel(&pipeline, 1);

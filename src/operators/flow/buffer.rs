@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_no_stage_and_may_be_used_again() {
+    fn a_buffer_is_not_a_stage_and_may_be_reused() {
         let buffer = Buffer::new(5);
         for _ in 0..2 {
             let pipeline = Pipeline::new("stages");

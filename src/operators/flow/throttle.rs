@@ -523,7 +523,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "`per_second` must be greater than zero and finite, not NaN")]
-    fn a_rate_that_is_no_number_is_refused() {
+    fn a_rate_that_is_not_a_number_is_refused() {
         let _ = Throttle::<u8>::new(f64::NAN);
     }
 

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_that_stalls_is_no_silence_of_the_input() {
+    fn a_stalled_consumer_is_not_a_silence_of_the_input() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("stalled").clock(&clock).build();
         let (sender, stream) = Stream::channel(&pipeline, 10);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_takes_its_time_is_none_either() {
+    fn a_slow_step_is_not_a_silence_either() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("slow").clock(&clock).build();
         let token = pipeline.token();
@@ -244,7 +244,7 @@ mod tests {
 
     /// Whatever step is next on this thread, however long it keeps the stage from its input, and wherever it runs.
     #[test]
-    fn a_step_behind_it_that_waits_is_no_silence_of_the_input() {
+    fn a_waiting_step_behind_it_is_not_a_silence_of_the_input() {
         let errors = |build: fn(Stream<u32>) -> Stream<u32>| {
             let clock = ManualClock::new();
             let pipeline = Pipeline::builder("waits").clock(&clock).build();
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn nor_is_a_reader_on_the_same_thread_that_takes_its_time() {
+    fn nor_is_a_slow_reader_on_the_same_thread() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("reader").clock(&clock).build();
         let (sender, stream) = Stream::channel(&pipeline, 10);

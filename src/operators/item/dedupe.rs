@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn with_refresh_the_key_not_seen_for_longest_goes() {
+    fn with_refresh_the_least_recently_seen_key_is_evicted() {
         let mut dedupe = Harness::new(&numbers().with_max_keys(2).refresh_on_duplicate(true));
         [1, 2, 1, 3, 1, 2].into_iter().for_each(|n| dedupe.item(n));
         assert_eq!(dedupe.items(), [1, 2, 3, 2]);

@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "`rate` must be from 0.0 to 1.0, not NaN")]
-    fn a_rate_that_is_no_share_is_refused() {
+    fn a_rate_out_of_range_is_refused() {
         let _ = Sample::<u8>::new(f64::NAN);
     }
 }

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn none_needs_none() {
+    fn taking_none_needs_no_items() {
         assert!(Harness::new(&Take::<u8>::new(0)).is_finished());
         // In a pipeline whose source is silent, alone and in any place of a fused stage.
         let pipeline = Pipeline::new("quiet");

@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "`rate` must be from 0.0 to 1.0, not 1.5")]
-    fn a_rate_that_is_no_share_is_refused() {
+    fn a_rate_out_of_range_is_refused() {
         let _ = Tap::sampled(1.5, |_: &u8| {});
     }
 }

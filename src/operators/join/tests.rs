@@ -125,7 +125,7 @@ fn a_pair_comes_with_the_later_of_its_items() {
 }
 
 #[test]
-fn an_item_without_partner_comes_when_none_can_come_any_more() {
+fn an_item_without_partner_is_emitted_when_none_can_come() {
     let mut bench = Bench::new(&Join::new(side(0), side(3), seconds(10)).outer());
     bench.left(5, 1);
     bench.left(100, 2);
@@ -160,7 +160,7 @@ fn a_late_item_is_an_error_that_carries_it() {
 }
 
 #[test]
-fn a_stream_that_is_ahead_makes_none_of_the_other_late() {
+fn a_stream_that_is_ahead_makes_no_items_of_another_late() {
     let pipeline = Pipeline::builder("join").capacity(4).build();
     let events = |n: u64| Stream::from_iter(&pipeline, (0..n).map(|time| (time, time % 3, 0)));
     let (senders, slow) = Stream::channel(&pipeline, 1);

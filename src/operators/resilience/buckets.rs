@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_the_turns_that_it_would_have_alone() {
+    fn each_key_has_the_same_turns_as_without_others() {
         for seed in 0..200 {
             let (rng, start) = (&mut Rng::with_seed(seed), crate::clock::real_now());
             let rate = rate(rng.usize(1..4));

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_let_in_in_order_as_room_is_made() {
+    fn calls_are_admitted_in_order_as_room_is_made() {
         let (clock, pipeline) = pipeline();
         let gate = Arc::new(Gate::new(2));
         let visits: Vec<_> = (0..5)
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_raised_lets_in_those_that_wait() {
+    fn raising_the_limit_admits_waiting_calls() {
         let (clock, pipeline) = pipeline();
         let gate = Arc::new(Gate::new(1));
         let visits: Vec<_> = (0..4).map(|_| visitor(&pipeline, &gate, None)).collect();
@@ -279,7 +279,7 @@ mod tests {
     /// It is cancelled at the moment of its admission: whichever of the two its thread sees first, the place is not
     /// lost.
     #[test]
-    fn a_call_that_is_let_in_and_cancelled_at_once_makes_room_again() {
+    fn a_call_admitted_and_cancelled_at_once_makes_room_again() {
         let (clock, pipeline) = pipeline();
         let gate = Arc::new(Gate::new(1));
         let first = visitor(&pipeline, &gate, None);

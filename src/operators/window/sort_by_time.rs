@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn one_item_too_many_makes_the_oldest_go_before_its_time() {
+    fn one_item_too_many_evicts_the_oldest_early() {
         let mut run = Harness::new(&sorted(1_000).with_max_items(2));
         [(3, 0), (1, 1), (2, 2)].into_iter().for_each(|event| run.item(event));
         assert_eq!(run.items(), [(1, 1)]);

@@ -163,7 +163,7 @@ fn disorder_within_lateness_does_not_change_sessions() {
 }
 
 #[test]
-fn a_state_comes_to_the_same_as_the_items_would() {
+fn a_state_equals_the_fold_of_its_items() {
     type Outcome = (u8, i64, i64, u64, Option<(u32, u32)>, u64);
     fn outcome<S>(stage: &S, events: &[Event]) -> Vec<Outcome>
     where
@@ -274,7 +274,7 @@ fn windows_closed_early_still_cover_every_item() {
 
 /// Only the input can be silent: a stalled consumer is not a silence, and splits no window.
 #[test]
-fn a_consumer_that_stalls_is_no_silence() {
+fn a_stalled_consumer_is_not_a_silence() {
     fn run(count: impl FnOnce(Stream<u64>) -> Stream<u64>) -> Vec<u64> {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("stall").clock(&clock).capacity(1).build();

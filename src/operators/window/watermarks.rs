@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_input_that_is_behind_holds_back_the_whole() {
+    fn the_input_that_is_behind_holds_back_the_watermark() {
         let events = [(0, Ok(5)), (1, Ok(3)), (0, Ok(9)), (1, Ok(2)), (1, Ok(7)), (1, Ok(12))];
         assert_eq!(lows(2, &events), [None, Some(3), Some(3), Some(3), Some(7), Some(9)]);
     }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn if_none_is_active_it_is_the_greatest() {
+    fn without_active_inputs_it_is_the_maximum() {
         let events = [(0, Ok(5)), (1, Ok(3)), (0, Err(InputState::Idle)), (1, Err(InputState::Ended))];
         assert_eq!(lows(2, &events), [None, Some(3), Some(3), Some(5)]);
     }

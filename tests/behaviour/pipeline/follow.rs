@@ -249,7 +249,7 @@ fn an_emptied_file_is_read_from_its_beginning() {
 }
 
 #[test]
-fn an_emptied_file_that_has_outgrown_itself_is_noticed() {
+fn a_truncated_file_that_has_grown_again_is_noticed() {
     let folder = Folder::new();
     folder.write("log", "");
     let mut run = Run::new(folder.log());

@@ -41,7 +41,7 @@ fn every_source_has_the_name_of_its_token() {
 }
 
 #[test]
-fn a_name_is_that_of_one_stage_and_of_none_behind_it() {
+fn a_name_applies_to_one_stage_and_none_downstream() {
     let pipeline = Pipeline::new("once");
     let config = BatchConfig { max_size: 2, max_latency: SECOND };
     let token = pipeline.named("read");

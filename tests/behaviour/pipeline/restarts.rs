@@ -38,7 +38,7 @@ fn items(clock: &ManualClock, stream: &mut Stream<u64>) -> Vec<u64> {
 }
 
 #[test]
-fn a_source_that_fails_is_built_again_after_a_pause() {
+fn a_failed_source_is_rebuilt_after_a_delay() {
     logged::keep();
     let (clock, pipeline) = virtual_pipeline();
     let mut runs = [(0, Then::Fails), (0, Then::Panics), (3, Then::Fails), (2, Then::Ends)].into_iter();
@@ -82,7 +82,7 @@ fn a_source_that_fails_is_built_again_after_a_pause() {
 }
 
 #[test]
-fn a_source_that_cannot_be_built_is_tried_again() {
+fn a_source_that_cannot_be_built_is_retried() {
     let (clock, pipeline) = virtual_pipeline();
     let restart = Restart::new(|attempt: &RestartAttempt| match attempt.failures() {
         0 => Err("refused"),

@@ -192,7 +192,7 @@ fn unread_dead_letters_may_panic_when_dropped() {
 }
 
 #[test]
-fn items_for_which_there_is_no_reader_may_panic_when_dropped() {
+fn items_without_a_reader_may_panic_when_dropped() {
     let pipeline = Pipeline::new("split");
     let (left, right) = Stream::from_iter(&pipeline, 0..100).map(|n| (n, Mine)).split(|(n, _)| n % 2 == 0);
     drop(left);

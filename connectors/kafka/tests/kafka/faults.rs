@@ -109,7 +109,7 @@ fn a_topic_that_is_made_within_its_grace_is_read() {
 }
 
 #[test]
-fn a_commit_that_fails_is_made_again() {
+fn a_failed_commit_is_retried() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 0..100);
     let mut inbox = cluster.connect();

@@ -363,7 +363,7 @@ fn delete_acknowledged_empties_the_stream() {
 }
 
 #[test]
-fn the_monitor_tells_of_backlog_and_flight() {
+fn the_monitor_reports_backlog_and_flight() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..10);
