@@ -129,7 +129,7 @@ impl<T> Way for Branch<T> {
 
     fn put_mark(&mut self, mark: StreamError) {
         let sent = self.sent;
-        // A label or a stamp says nothing of what was sent before it.
+        // A label or a stamp says nothing about items sent before it.
         self.sent &= !mark.is_mark_of_records();
         if self.is_gone() && !sent {
             // It was sent nothing to settle.

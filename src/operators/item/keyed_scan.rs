@@ -233,14 +233,15 @@ pub struct KeyedScanOperator<In, Out, K, S, G, I, F> {
     types: PhantomData<fn(In)>,
 }
 
-/// Tells items of the input, which have the origin that the merge says, from what is made of removed states, which has none.
+/// Distinguishes items of the input, which have the origin that the merge reports, from results of removed states,
+/// which have none.
 #[derive(Default)]
 struct Speaker {
     current: Option<usize>,
     labels: Labels,
 }
 
-/// What comes next is of that origin, if there is a merge before.
+/// Subsequent items are of that origin, if there is a merge upstream.
 #[inline]
 fn announce<T>(speaker: &mut Option<Box<Speaker>>, of_input: bool, out: &mut impl Emit<T>) {
     if let Some(speaker) = speaker {
@@ -426,7 +427,7 @@ where
         {
             mark.complete_mark();
             speaker.current = origin;
-            // At once: that nothing of an input comes behind its label is news, too.
+            // At once: the window must also learn that nothing of an input follows its label.
             announce(&mut self.speaker, true, out);
             return None;
         }

@@ -114,7 +114,7 @@ impl Herald {
         self.ways[input].is_idle = true;
     }
 
-    /// For a merge that reads its inputs in a fixed order: what is to be said before `input` is read.
+    /// For a merge that reads its inputs in a fixed order: the labels to send before `input` is read.
     pub(super) fn say_before(&mut self, input: usize) -> Option<StreamError> {
         if !self.is_asked() {
             return None;

@@ -27,11 +27,11 @@ enum Side<A, B> {
 /// When the first has ended, the second keeps its turn until it gives an item, which has no partner, or ends: so the errors
 /// and marks behind its last partner pass.
 ///
-/// A pair has the origin of the item of one input: the labels of the other one go.
+/// A pair has the origin of the item of one input: the labels of the other input are dropped.
 struct InTurn<A, B> {
     inputs: (Input<A>, Input<B>),
     turn: Turn,
-    /// Whether the labels of the first input are the ones that pass.
+    /// Whether the labels of the first input are forwarded.
     is_first_labelled: bool,
 }
 
@@ -143,7 +143,7 @@ impl<A: Send + 'static, B: Send + 'static> Operator for Pair<A, B> {
         u64::from(self.first.is_some())
     }
 
-    /// A label is about the pair that is made next, and does not wait for it.
+    /// A label describes the pair that is made next, and does not wait for it.
     fn take_mark(&mut self, mark: StreamError, out: &mut impl Emit<(A, B)>) -> Option<StreamError> {
         if mark.label().is_some() {
             out.put_mark(mark);

@@ -7,9 +7,9 @@
 //! - If none is active, none holds it back: then it is the latest time seen.
 //! - It never goes back: an input that becomes active again and is behind does not move it.
 //! - An item of unknown origin moves none of them.
-//! - An input of which nothing has come for the whole idle timeout, although its labels did, is *thinned out*: on the way here all of
-//!   its items are removed. It counts as idle until one comes. Labels keep their places, so a stage that is slow cannot be mistaken
-//!   for one that removes items.
+//! - An input of which nothing has arrived for the whole idle timeout, although its labels did, is *thinned out*: all
+//!   of its items are removed on the way. It counts as idle until one arrives. Labels keep their places, so a slow
+//!   stage cannot be mistaken for one that removes items.
 //!
 //! So an item is not older than the watermark if it is not older than all earlier items of its own input, as long as
 //! that was never idle: the watermark is at most the latest time of its input.
@@ -24,10 +24,10 @@ pub(super) struct Watermarks {
     inputs: Vec<Input>,
     /// The input of the current items.
     current: Option<usize>,
-    /// When the last label came, and whether an item has since.
+    /// When the last label came, and whether an item has come since.
     label_at: Option<Instant>,
     has_come: bool,
-    /// That was seen, whatever it stems from.
+    /// The latest time seen, whatever its origin.
     greatest: Option<Nanos>,
     /// The watermark of the merge.
     low: Option<Nanos>,
@@ -39,7 +39,7 @@ struct Input {
     greatest: Option<Nanos>,
     state: InputState,
     idle_timeout: Option<Duration>,
-    /// Nothing has come since, although its labels did.
+    /// No item has come since, although its labels did.
     empty_since: Option<Instant>,
     is_thinned_out: bool,
 }
@@ -91,7 +91,7 @@ impl Watermarks {
         }
     }
 
-    /// The merge says something of its inputs.
+    /// Processes a label of the merge.
     pub(super) fn note(&mut self, label: Label, now: Instant) {
         self.look_for_items(now);
         match label {
@@ -105,7 +105,7 @@ impl Watermarks {
         }
     }
 
-    /// Whether something of the current input has come since the last label.
+    /// Whether an item of the current input has come since the last label.
     fn look_for_items(&mut self, now: Instant) {
         let label_at = self.label_at.replace(now);
         let Some(input) = self.current.and_then(|current| self.inputs.get_mut(current)) else { return };

@@ -4,16 +4,17 @@
 //!
 //! # Invariants
 //!
-//! - *One group at a time for a key.* An item whose key has a group that is ending is held back until that has drained; so the
-//!   order of a key holds across its groups.
-//! - *The bound.* There are at most `max_groups` entries. An entry goes when its group has drained and not before, so
-//!   there are no more threads than the bound says.
-//! - *Nothing is lost when a group ends.* A way that is stuck is ended when it has found room. A mark that comes for a group that is
-//!   ending goes the way of the errors once the group has drained, and so behind all that came out of it.
-//! - *User code* (key, `build`, `Hash`, `Eq`, drops) runs under a guard, and never while the ways are borrowed: a closure that
-//!   waits makes the hook of the thread hand them over.
-//! - A group that begins later is told what a merge has said before.
-//! - The stage ends when its consumer has gone, which is the merge; groups that have gone are no reason.
+//! - *One group at a time for a key.* An item whose key has a group that is ending is held back until that group has
+//!   drained; so the order of a key holds across its groups.
+//! - *The bound.* There are at most `max_groups` entries. An entry is removed when its group has drained and not
+//!   before, so there are no more threads than the bound allows.
+//! - *Nothing is lost when a group ends.* An output that is stuck is ended when it has found room. A mark that arrives
+//!   for a group that is ending goes to the output for errors once the group has drained, and so behind everything that
+//!   the group emitted.
+//! - *User code* (key, `build`, `Hash`, `Eq`, drops) runs under a guard, and never while the outputs are borrowed: a
+//!   closure that waits makes the hook of the thread hand them over.
+//! - A group that starts later receives the earlier labels of a merge.
+//! - The stage ends when its consumer has left, which is the merge; lost groups are no reason.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::Hash;
@@ -106,7 +107,7 @@ pub(super) struct Dispatcher<T, K, R, F, G> {
     exchange: Arc<Exchange<R>>,
     /// The statistics of the stage that merges the groups.
     gather: Arc<StageStats>,
-    /// Which inputs the groups can tell apart.
+    /// The inputs that the groups can distinguish.
     origins: Option<Arc<Origins>>,
     labels: Labels,
 }
