@@ -70,7 +70,7 @@ impl Mark {
         self.0.as_ref()?.label()
     }
 
-    /// Whether it stands behind records, and is neither a stamp nor a label: losing one of those loses nothing.
+    /// Whether it stands behind records, and is neither a stamp nor a label: losing one of those does no harm.
     pub(crate) fn is_of_records(&self) -> bool {
         self.emitted().is_none() && self.label().is_none()
     }
