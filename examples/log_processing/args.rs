@@ -222,7 +222,7 @@ pub(crate) fn is_std(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// For `map_err`: what could not be done to which file, and why.
+/// For `map_err`: which operation failed on which file, and why.
 pub(crate) fn failure<E: std::error::Error>(what: &str, path: &Path) -> impl FnOnce(E) -> BoxError {
     move |error| format!("{what} {}: {error}", path.display()).into()
 }

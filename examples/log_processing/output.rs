@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use streamz::{BoxError, Result};
 
-/// Where results are written. Clones are the same.
+/// Where results are written. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Output {
     closed: Arc<AtomicBool>,
