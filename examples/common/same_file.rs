@@ -102,7 +102,6 @@ impl Outputs {
     /// # Errors
     /// If one cannot be opened, is the same as another one, or is one of `used`: other files that the program reads or
     /// writes, with their names in messages. Files that were created in vain are removed.
-    /// name it has in a message. What was created for nothing is removed.
     pub(crate) fn open<'a>(
         outputs: impl IntoIterator<Item = (&'static str, &'static str, &'a Path)>,
         used: impl FnOnce() -> Vec<(String, Identity)>,
