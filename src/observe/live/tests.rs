@@ -220,7 +220,7 @@ fn a_pipeline_that_stands_still_says_why() {
     let screen = screen_of(&mut View::default(), &history, 40, 5);
     assert_eq!(
         screen,
-        ["orders  running  22s", "no progress for 10s: `dead", "letters -> failed` is not read (256 of 256); `dead …",]
+        ["orders  running  22s", "no progress for 10s: `dead letters ->", "failed` is not read (256 of 256); `dead…"]
     );
 }
 
