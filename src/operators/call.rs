@@ -415,8 +415,8 @@ macro_rules! pool_options {
 /// Implements `Processor` and `CallStage` for a layer: a type with a field `pool` and a method `layered(&self)` that
 /// makes its call.
 ///
-/// The generics and bounds are given once: `call_stage! { [S] Retry<S> where { S: CallStage } S => RetryCall<S::Call>
-/// }`.
+/// The generics and bounds are given once:
+/// `call_stage! { [S] Retry<S> where { S: CallStage } S => RetryCall<S::Call> }`.
 macro_rules! call_stage {
     ([$($generic:ident),*] $type:ty where { $($bounds:tt)* } $stage:ident => $call:ty) => {
         impl<$($generic),*> $crate::Processor for $type where $($bounds)* {

@@ -3,8 +3,8 @@
 //! The gradient of latencies, as in Netflix's [concurrency-limits](https://github.com/Netflix/concurrency-limits) and
 //! [Envoy](https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/adaptive_concurrency_filter).
 //! While a service has capacity left, its latency does not depend on the number of calls in progress. Beyond that,
-//! calls queue, and the latency grows in proportion. So with the latency without a queue as the `base`, `limit * base /
-//! latency` is the number of calls that the service really processes. The next limit is that number plus a small queue,
+//! calls queue, and the latency grows in proportion. So with the latency without a queue as the `base`,
+//! `limit * base / latency` is the number of calls that the service really processes. The next limit is that number plus a small queue,
 //! the headroom, by which the limit grows while there is no queue.
 //!
 //! Everything depends on the base. An average over the past, as in Netflix's `Gradient2`, rises during a long overload,
