@@ -1,7 +1,7 @@
-//! What it costs to guard a call that does nothing: a retry that is not needed, a breaker closed and open, a limit that is not
-//! reached, a fallback, and calls by key. As a call by itself; and for each item of a pipeline with a pool of two workers in order, beside
-//! the plain `AsyncMapper`, and beside the same by hand with threads, crossbeam channels and a map that puts the results in
-//! order. 300,000 items of 8 bytes, every channel and edge with room for 1,024.
+//! The cost of guarding a call that does nothing: a retry that is not needed, a breaker closed and open, a limit that
+//! is not reached, a fallback, and calls by key. As a single call; and for each item of a pipeline with a pool of two
+//! workers in order, compared with the plain `AsyncMapper`, and with the same written by hand with threads, crossbeam
+//! channels and a map that orders the results. 300,000 items of 8 bytes, every channel and edge with room for 1,024.
 
 mod common;
 
@@ -23,7 +23,7 @@ use streamz::{
 
 type Group<'a> = BenchmarkGroup<'a, criterion::measurement::WallTime>;
 
-/// Tells which worker a key belongs to.
+/// Returns the worker for a key.
 type LaneOf = fn(&RandomState, u64) -> u64;
 
 const ITEMS: u64 = 300_000;
@@ -36,7 +36,7 @@ const LONG: Duration = Duration::from_secs(60);
 #[error("refused")]
 struct Refused;
 
-/// What is called: it works, but the compiler does not know.
+/// The call: it always succeeds, but the compiler does not know.
 #[inline]
 fn work(n: u64) -> Result<u64, Refused> {
     if black_box(n) == u64::MAX { Err(Refused) } else { Ok(step(n)) }
@@ -60,7 +60,7 @@ fn open<S: CallStage>(inner: S) -> CircuitBreaker<S> {
     breaker
 }
 
-/// The checksum of a run, with one for each item that was refused.
+/// The checksum of a run, with one for each refused item.
 fn run(processor: &impl Processor<In = u64, Out = u64>) -> u64 {
     let pipeline = Pipeline::builder("bench").capacity(CAPACITY).build();
     let results = Stream::from_iter(&pipeline, 0..ITEMS).through(processor);
@@ -70,8 +70,8 @@ fn run(processor: &impl Processor<In = u64, Out = u64>) -> u64 {
     sum
 }
 
-/// The same by hand: a source, workers that read its channel, and results put in order by who reads them. With `lane` each
-/// worker has a channel of its own, so that a key is always worked on by the same one.
+/// The same by hand: a source, workers that read its channel, and results ordered by their reader. With `lane` each
+/// worker has its own channel, so that a key is always processed by the same one.
 fn by_hand<W>(lane: Option<LaneOf>, work: impl Fn() -> W) -> u64
 where
     W: FnMut(u64) -> Result<u64, Refused> + Send + 'static,
@@ -106,7 +106,7 @@ where
     sum
 }
 
-/// The shortest retry that deserves the name: three attempts, no waiting, since none is needed here.
+/// The shortest useful retry: three attempts, no delay, since none is needed here.
 fn retry_by_hand(n: u64) -> Result<u64, Refused> {
     let mut last = Err(Refused);
     for _ in 0..3 {
@@ -150,7 +150,7 @@ fn breaker_by_hand(open: bool) -> u64 {
     })
 }
 
-/// The calls by themselves, on one thread.
+/// Single calls, on one thread.
 fn calls(c: &mut Criterion) {
     let mut group = c.benchmark_group("a call by itself");
     group.throughput(Throughput::Elements(1));

@@ -1,5 +1,5 @@
-//! How long it takes from `cancel` until every thread has been joined: a pipeline of five stages that is idle, and one
-//! in which every stage is blocked on a full output.
+//! The time from `cancel` until every thread has been joined: for an idle pipeline of five stages, and for one in which
+//! every stage is blocked on a full output.
 
 mod common;
 

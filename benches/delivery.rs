@@ -1,7 +1,7 @@
-//! What delivery costs for each record: a chain of three maps, with a thread each, from an iterator and from an inbox that is
-//! always full, with a mark after 1 to 256 records.
+//! The cost of delivery for each record: a chain of three maps, with a thread each, from an iterator and from an inbox
+//! that is always full, with a mark after 1 to 256 records.
 //!
-//! u64 items; capacity 1024 everywhere. The iterator does not know its length, as no inbox does. Time per iteration
+//! u64 items; capacity 1024 everywhere. The iterator does not know its length, like an inbox. Time per iteration
 //! divided by the items is time per item.
 
 mod common;
@@ -16,7 +16,7 @@ use streamz::{Pipeline, Stream};
 const ITEMS: u64 = 1_000_000;
 const STAGES: usize = 3;
 
-/// Gives numbers, and forgets what is acknowledged.
+/// Delivers numbers, and ignores acknowledgements.
 struct Numbers {
     next: u64,
     end: u64,

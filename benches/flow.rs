@@ -1,9 +1,9 @@
-//! What the operators cost that govern the flow, beside a loop that does the same; how near a throttle comes to its rate;
-//! and what a key costs in `Dedupe` and in a batcher by key, with few of them and with many.
+//! The cost of flow-control operators, compared with a loop that does the same; how close a throttle comes to its rate;
+//! and the cost of a key in `Dedupe` and in a batcher by key, with few and with many keys.
 //!
-//! u64 items; capacity 1024 except around the throttles. Operators that can share a thread run on the one that reads them, so no hop is
-//! counted; the others have hops, and stand beside a stage that does nothing. Time per iteration divided by the items is
-//! time per item; for the throttle, the figure to look at is items per second.
+//! u64 items; capacity 1024 except around the throttles. Operators that can share a thread run on the thread that reads
+//! them, so no hop is counted; the others have hops, and are compared with a stage that does nothing. Time per
+//! iteration divided by the items is time per item; for the throttle, the relevant figure is items per second.
 
 mod common;
 
@@ -38,7 +38,7 @@ fn inline<S: Stage<In = u64, Out = u64>>(stage: S) -> u64 {
     sum
 }
 
-/// With a thread of its own, between two hops.
+/// With its own thread, between two hops.
 fn threaded<P: Processor<In = u64, Out = u64>>(processor: &P) -> u64 {
     let pipeline = pipeline();
     let sum = Stream::from_iter(&pipeline, 0..ITEMS).through(processor).fold(0, mix).unwrap();
@@ -121,7 +121,7 @@ fn each(c: &mut Criterion) {
     });
     group.bench_function("dropping buffer", |b| b.iter(|| assert_eq!(threaded(&DroppingBuffer::new(room)), all)));
     group.bench_function("sliding buffer", |b| b.iter(|| assert_eq!(threaded(&SlidingBuffer::new(room)), all)));
-    // These drop most of what comes.
+    // These drop most items.
     group.bench_function("dropping buffer of 64", |b| b.iter(|| threaded(&DroppingBuffer::new(64))));
     group.bench_function("sliding buffer of 64", |b| b.iter(|| threaded(&SlidingBuffer::new(64))));
     let monitor = Monitor::new(Duration::from_millis(10)).on_stats(|stats| _ = black_box(stats));
@@ -141,7 +141,7 @@ fn about_a_second(rate: f64, burst: Option<usize>) -> u64 {
 /// The items of about a second, through a throttle between two threads that could go much faster; timed from the first item.
 fn throttled(rate: f64, burst: Option<usize>) -> (u64, Duration) {
     let count = about_a_second(rate, burst);
-    // Room for what moves while a neighbour waits for a processor.
+    // Room for items that are moved while a neighbour waits for a core.
     let pipeline = Pipeline::builder("bench").capacity(65_536).build();
     let throttle = Throttle::new(rate);
     let throttle = if let Some(burst) = burst { throttle.with_burst(burst) } else { throttle };
@@ -155,7 +155,7 @@ fn throttled(rate: f64, burst: Option<usize>) -> (u64, Duration) {
     (count, took)
 }
 
-/// Threads that keep processors busy until they are dropped.
+/// Threads that keep cores busy until they are dropped.
 struct Busy {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -207,7 +207,7 @@ fn shares(c: &mut Criterion) {
                 });
                 drop(load);
                 shares.sort_by(f64::total_cmp);
-                // There is none if the command line has chosen another.
+                // Empty if the command line has selected another bench.
                 if let Some(least) = shares.first() {
                     let median = shares[shares.len() / 2];
                     println!(
@@ -233,7 +233,7 @@ fn keys(c: &mut Criterion) {
             });
         });
         group.bench_function("dedupe", |b| b.iter(|| deduped(items, Dedupe::new(key).with_max_keys(live as usize))));
-        // Half of the keys are new or forgotten each time.
+        // Each time, half of the keys are new or have been evicted.
         let wider = move |n: &u64| step(*n) % (2 * live);
         group.bench_function("dedupe, as many evicted as kept", |b| {
             b.iter(|| deduped(items, Dedupe::new(wider).with_max_keys(live as usize)));

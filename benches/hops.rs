@@ -1,4 +1,4 @@
-//! What a hop costs: source, map, sink, and chains of 1, 3 and 10 maps; a thread each, fused, by hand, and as a loop.
+//! The cost of a hop: source, map, sink, and chains of 1, 3 and 10 maps; a thread each, fused, by hand, and as a loop.
 //!
 //! u64 items; capacity 1024 everywhere. Time per iteration divided by the items is time per item.
 
@@ -10,7 +10,7 @@ use streamz::{BoxProcessor, Mapper, Pipeline, Processor, Stream};
 
 const ITEMS: u64 = 1_000_000;
 
-/// Runs that many items through that many stages.
+/// Runs the given number of items through the given number of stages.
 type System = fn(u64, usize) -> u64;
 
 /// A thread for each stage.

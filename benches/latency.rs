@@ -1,4 +1,4 @@
-//! What recording latencies costs each item: a hop (source, map, sink) and a chain of five maps, a thread each.
+//! The cost of recording latencies for each item: a hop (source, map, sink) and a chain of five maps, a thread each.
 //!
 //! u64 items; capacity 1024. Time per iteration divided by the items is time per item. Run it without and with the feature:
 //!

@@ -1,5 +1,5 @@
-//! What it costs each item to be observed: a hop (source, map, sink) and a chain of five maps, a thread each, alone, with metrics
-//! exported every 10 ms, and in the spans of a subscriber of `tracing`.
+//! The cost of being observed for each item: a hop (source, map, sink) and a chain of five maps, a thread each, alone,
+//! with metrics exported every 10 ms, and in the spans of a subscriber of `tracing`.
 //!
 //! u64 items; capacity 1024. Time per iteration divided by the items is time per item.
 //!
@@ -19,7 +19,7 @@ use tracing::{Event, Metadata, Subscriber};
 
 const ITEMS: u64 = 1_000_000;
 
-/// Wants everything, and does nothing with it.
+/// Enables everything, and does nothing with it.
 struct Deaf;
 
 impl Subscriber for Deaf {

@@ -1,5 +1,5 @@
-//! What a pool costs and gains: `AsyncMapper` with 0, 0.3 and 20 microseconds of work, ordered and not, with one worker
-//! and with two, beside the plain loop.
+//! The costs and gains of a pool: `AsyncMapper` with 0, 0.3 and 20 microseconds of work, ordered and not, with one
+//! worker and with two, compared with the plain loop.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn plain_loop(items: u64, rounds: u32) -> u64 {
     (0..items).fold(0, |sum: u64, n| sum.wrapping_add(spin(n, rounds)))
 }
 
-/// How many rounds of `spin` take a microsecond here.
+/// The number of rounds of `spin` in a microsecond on this machine.
 #[allow(clippy::disallowed_methods)] // a bench measures real time
 fn rounds_per_microsecond() -> f64 {
     let rounds = 20_000_000;

@@ -1,5 +1,5 @@
-//! What routing costs: a router with 4 routes, partitions by 4, partitions with a sum for each 1,000 items, fan-out to 3, and a
-//! split, all merged again; beside the same threads and channels by hand.
+//! The cost of routing: a router with 4 routes, 4 partitions, partitions with a sum for each 1,000 items, fan-out to 3,
+//! and a split, all merged again; compared with the same threads and channels by hand.
 //!
 //! u64 items; capacity 1024 everywhere. Time per iteration divided by the items is time per item of the source.
 
@@ -14,14 +14,14 @@ use streamz::{BatchConfig, Batcher, FanIn, FanOut, Mapper, Partition, Pipeline, 
 
 const ITEMS: u64 = 500_000;
 
-/// How many items there are in a sum.
+/// The number of items in a sum.
 const SUM_OF: usize = 1_000;
 
 fn pipeline() -> Pipeline {
     Pipeline::builder("bench").capacity(CAPACITY).build()
 }
 
-/// Sums up what comes out, in whatever order.
+/// Sums up the items, in any order.
 fn sum(stream: Stream<u64>) -> u64 {
     stream.fold(0u64, |sum, n| sum.wrapping_add(n)).unwrap()
 }
@@ -36,7 +36,7 @@ fn key(n: u64) -> u64 {
     n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32
 }
 
-/// A source, a thread that gives each item to `place`, one for each way out that runs `work`, and a merge, by hand.
+/// By hand: a source, a thread that passes each item to `place`, one for each output that runs `work`, and a merge.
 fn by_hand(
     ways: usize,
     mut place: impl FnMut(u64, &[Sender<u64>]) + Send + 'static,
@@ -47,7 +47,7 @@ fn by_hand(
     threads.push(thread::spawn(move || (0..ITEMS).for_each(|n| source.send(n).unwrap())));
     let (outputs, inputs): (Vec<Sender<u64>>, Vec<Receiver<u64>>) = (0..ways).map(|_| bounded(CAPACITY)).unzip();
     threads.push(thread::spawn(move || items.iter().for_each(|n| place(n, &outputs))));
-    // One channel for all of them is the merge: a thread less than in a pipeline.
+    // One channel for all of them is the merge: one thread less than in a pipeline.
     let (merged, results) = bounded(CAPACITY);
     for input in inputs {
         let merged = merged.clone();
@@ -139,7 +139,7 @@ fn split() -> u64 {
     sum
 }
 
-/// The name of a piece of work, it by hand, and it by streamz.
+/// The name of a piece of work, its version by hand, and its version with streamz.
 type Work = (&'static str, fn() -> u64, fn() -> u64);
 
 fn routes(c: &mut Criterion) {

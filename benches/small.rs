@@ -1,7 +1,7 @@
-//! What a pipeline costs beside its items: three stages over 100 items, from building it to having joined it.
+//! The fixed cost of a pipeline: three stages over 100 items, from building to joining.
 //!
-//! Source and two maps on a thread each, read by the caller; the same by hand with channels of the standard library; and three
-//! threads that do nothing. The pipeline also with new threads each time, as its first run has them.
+//! Source and two maps on a thread each, read by the caller; the same by hand with channels of the standard library;
+//! and three threads that do nothing. The pipeline is also measured with new threads each time, as in its first run.
 
 mod common;
 

@@ -1,10 +1,10 @@
-//! What windows cost for each item: `TumblingWindow`, `SlidingWindow`, `SessionWindow` and `Aggregate`, beside plain loops that
-//! do the same. With many keys, also what other state by key costs: `Batcher::with_key`, `Dedupe` and `Scan::with_key`. The loops
-//! use a `HashMap` with the hasher of the standard library, as the operators do.
+//! The cost of windows for each item: `TumblingWindow`, `SlidingWindow`, `SessionWindow` and `Aggregate`, compared with
+//! plain loops that do the same. With many keys, also the cost of other state by key: `Batcher::with_key`, `Dedupe` and
+//! `Scan::with_key`. The loops use a `HashMap` with the hasher of the standard library, as the operators do.
 //!
-//! Everything runs on one thread, source and end included, so that no hop is measured. Items are u64; their times are their
-//! numbers, in milliseconds, except where the time of arrival is used, which costs looks at the clock. Time per iteration
-//! divided by the items is time per item.
+//! Everything runs on one thread, including source and sink, so no hop is measured. Items are u64; their times are
+//! their numbers, in milliseconds, except where the time of arrival is used, which costs reads of the clock. Time per
+//! iteration divided by the items is time per item.
 
 mod common;
 
@@ -21,7 +21,7 @@ use streamz::{
 
 const ITEMS: u64 = 1_000_000;
 
-/// Long windows, in milliseconds, so that the items are what costs.
+/// Long windows, in milliseconds, so that the items dominate the cost.
 const SIZE: u64 = 60_000;
 const SLIDE: u64 = 1_000;
 
@@ -33,7 +33,7 @@ fn time(n: &u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + ms(*n)
 }
 
-/// All items through one stage; adds up what `value` says of what comes out.
+/// All items through one stage; adds up `value` of each output item.
 fn through<S: Stage<In = u64>>(stage: S, value: impl Fn(S::Out) -> u64) -> u64 {
     let pipeline = Pipeline::new("bench");
     Inline::from_iter(&pipeline, 0..ITEMS).with(stage).fold(0u64, |sum, out| sum.wrapping_add(value(out))).unwrap()
@@ -99,7 +99,7 @@ fn sliding_sum_loop() -> u64 {
     sum
 }
 
-/// Every item into each of its windows: what is not done here.
+/// Every item into each of its windows: the naive version, for comparison.
 fn sliding_sum_naive_loop() -> u64 {
     let (mut open, mut sum): (VecDeque<(u64, u64)>, u64) = (VecDeque::new(), 0);
     for n in 0..ITEMS {
@@ -157,7 +157,7 @@ fn windows(c: &mut Criterion) {
     group.bench_function("loop over windows", |b| b.iter(|| assert_eq!(sliding_sum_naive_loop(), expected)));
     let sliding = || SlidingWindow::new(ms(SIZE)).with_slide(ms(SLIDE));
     group.bench_function("streamz, arrival", |b| {
-        // The clock says how many windows each item is in.
+        // The clock determines how many windows each item is in.
         b.iter(|| black_box(through(sliding().aggregate_by(sum()), |window| window.result)));
     });
     group.bench_function("streamz, event time", |b| {
@@ -167,19 +167,19 @@ fn windows(c: &mut Criterion) {
     group.finish();
 }
 
-/// Item `n` when about `keys` sessions are open: each key has four items, `keys` items apart, and then rests for ever.
+/// Item `n` when about `keys` sessions are open: each key has four items, `keys` items apart, and then no more.
 fn key(n: u64, keys: u64) -> u64 {
     let (round, slot) = (n / keys, n % keys);
-    // Which key a slot has changes at different times for different slots.
+    // The key of a slot changes at different times for different slots.
     let key = slot + keys * ((round + slot % 4) / 4);
-    // Spread, so that neighbours in time are none in memory.
+    // Spread, so that neighbours in time are not neighbours in memory.
     key.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// A session is over when two rounds have passed without an item of its key.
+/// A session ends when two rounds have passed without an item of its key.
 fn sessions_loop(items: u64, keys: u64) -> u64 {
     let mut open: HashMap<u64, (u64, u64)> = HashMap::new();
-    // Looked at in the order of time: when each key was last seen, as far as that was known.
+    // In order of time: when each key was last seen, as known at the time.
     let (mut due, mut closed): (VecDeque<(u64, u64)>, u64) = (VecDeque::new(), 0);
     for n in 0..items {
         while let Some((at, key)) = due.front().copied().filter(|(at, _)| at + 2 * keys <= n) {
@@ -219,13 +219,13 @@ fn recurring_key(n: u64, keys: u64) -> u64 {
     random_key(n, keys).wrapping_add(n / keys * (keys / 2))
 }
 
-/// All items through one stage; adds up what `value` says of what comes out.
+/// All items through one stage; adds up `value` of each output item.
 fn keyed_through<S: Stage<In = u64>>(items: u64, stage: S, value: impl Fn(S::Out) -> u64) -> u64 {
     let pipeline = Pipeline::new("bench");
     Inline::from_iter(&pipeline, 0..items).with(stage).fold(0u64, |sum, out| sum.wrapping_add(value(out))).unwrap()
 }
 
-/// A window has two items of each key, more or less.
+/// A window has about two items of each key.
 fn keyed_tumbling_loop(items: u64, keys: u64) -> u64 {
     let (mut open, mut sum, mut end): (HashMap<u64, u64>, u64, u64) = (HashMap::new(), 0, 2 * keys);
     for n in 0..items {
@@ -244,7 +244,7 @@ fn keyed_tumbling(items: u64, keys: u64) -> u64 {
     keyed_through(items, counts, |keyed| keyed.window.result)
 }
 
-/// As tumbling windows, but one begins every quarter: each item is in four windows.
+/// As tumbling windows, but one starts every quarter: each item is in four windows.
 fn keyed_sliding_loop(items: u64, keys: u64) -> u64 {
     // The slides of each key, with their starts and counts.
     type Slides = HashMap<u64, VecDeque<(u64, u64)>>;
@@ -304,7 +304,7 @@ fn batches(items: u64, keys: u64) -> u64 {
     keyed_through(items, batches, |batch| batch.len() as u64)
 }
 
-/// Remembers as many keys as there are.
+/// Remembers up to `keys` keys.
 fn dedupe_loop(items: u64, keys: u64) -> u64 {
     let (mut seen, mut ages, mut passed): (HashSet<u64>, VecDeque<u64>, u64) = (HashSet::new(), VecDeque::new(), 0);
     for n in 0..items {
@@ -344,7 +344,7 @@ fn totals(items: u64, keys: u64) -> u64 {
 
 fn keyed(c: &mut Criterion) {
     type Run = fn(u64, u64) -> u64;
-    // With how many items for each key windows end all the time.
+    // The number of items for each key with which windows end continuously.
     let works: [(&str, u64, Run, Run); 6] = [
         ("sessions", 8, sessions_loop, sessions),
         ("tumbling", 4, keyed_tumbling_loop, keyed_tumbling),

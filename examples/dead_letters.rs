@@ -98,7 +98,7 @@ impl Store {
         Ok(Self { database: Mutex::new(database) })
     }
 
-    /// Saves all or none. An order that is already there has failed once more.
+    /// Saves all or none. An order that is already there has failed again.
     pub fn save(&self, failed: &[FailedOrder]) -> Result<(), BoxError> {
         let mut database = self.database.lock();
         let transaction = database.transaction()?;

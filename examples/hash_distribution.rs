@@ -75,7 +75,7 @@ fn day(requests: &[Request], workers: usize) -> Result<(Vec<Response>, Fleet), B
     let stream = Stream::from_iter(&pipeline, requests.to_vec());
     let responses = distribute(stream, workers, serve).collect::<Vec<_>>()?;
     pipeline.join();
-    Ok((responses, Arc::into_inner(fleet).ok_or("somebody still serves")?))
+    Ok((responses, Arc::into_inner(fleet).ok_or("a server is still in use")?))
 }
 
 /// The worker of each session by the hash modulo the number of workers: the hand-written solution.

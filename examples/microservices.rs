@@ -18,7 +18,7 @@ use http::{Answer, Client, Server};
 use streamz::prelude::*;
 use streamz::{BoxError, CallError};
 
-/// A request of a client: who asks, and for what.
+/// A request of a client: its sender, and its subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub id: u32,

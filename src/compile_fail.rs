@@ -22,7 +22,7 @@
 //! let second = stream.map(|n: i32| n + 2);
 //! ```
 //!
-//! What comes out of one processor must fit into the next:
+//! The output of one processor must fit into the next:
 //! ```compile_fail,E0271
 //! use streamz::{Mapper, Processor};
 //! let _ = Mapper::new(|n: u32| n.to_string()).then(Mapper::new(|n: u32| n));
@@ -43,7 +43,7 @@
 //! let _ = Stream::from_iter(&pipeline, 0..3).through(&Echo);
 //! ```
 //!
-//! A mapper that cannot fail makes no call that could be tried again:
+//! A mapper that cannot fail makes no call that could be retried:
 //! ```compile_fail,E0277
 //! use streamz::{Mapper, Retry};
 //! let _ = Retry::new(Mapper::new(|n: u32| n + 1));
@@ -54,7 +54,7 @@
 //! let _ = Retry::new(Mapper::fallible(|text: &String| text.parse::<u32>()));
 //! ```
 //!
-//! A stage has a thread that may outlive what its closure borrows:
+//! A stage has a thread that may outlive the borrows of its closure:
 //! ```compile_fail,E0373
 //! use streamz::{Pipeline, Stream};
 //! let factor = 3;
@@ -62,7 +62,7 @@
 //!     Stream::from_iter(pipeline, 0..9).map(|n: i32| n * factor).fold(0, |sum, n| sum + n)
 //! });
 //! ```
-//! a sink on the calling thread has not:
+//! a sink on the calling thread has none:
 //! ```
 //! use streamz::{Pipeline, Stream};
 //! let factor = 3;
@@ -71,7 +71,7 @@
 //! });
 //! ```
 //!
-//! What runs to its end returns nothing or a `Result`:
+//! A closure that runs once returns nothing or a `Result`:
 //! ```compile_fail,E0277
 //! use streamz::Pipeline;
 //! let (four, _) = Pipeline::run("four", |_| 2 + 2);

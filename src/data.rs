@@ -1,10 +1,11 @@
-//! How values look as data, where serde's derives cannot say it: durations in seconds, errors as the texts of their causes.
+//! The serialized form of values that serde's derives cannot express: durations in seconds, errors as the texts of
+//! their causes.
 
 use std::error::Error;
 use std::fmt;
 
-/// `#[serde(with = "seconds")]`: a duration as a number of seconds. It comes back to the nanosecond up to a month, and after
-/// that to 16 digits.
+/// `#[serde(with = "seconds")]`: a duration as a number of seconds. Up to a month, deserializing restores it to the
+/// nanosecond; longer ones have a precision of 16 digits.
 pub(crate) mod seconds {
     use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub(crate) mod seconds {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
-        // The greatest duration is rounded up when it is written.
+        // The longest duration is rounded up when it is written.
         if seconds >= Duration::MAX.as_secs_f64() {
             return Ok(Duration::MAX);
         }
@@ -51,7 +52,7 @@ pub(crate) fn causes_of(error: &(dyn Error + 'static)) -> Vec<String> {
     std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect()
 }
 
-/// What is left of an error that was written and read.
+/// An error that was serialized and deserialized.
 #[derive(Debug)]
 pub(crate) struct Text {
     text: String,
@@ -59,7 +60,7 @@ pub(crate) struct Text {
 }
 
 impl Text {
-    /// Each is the source of the one before it.
+    /// Links errors, each the source of the one before it.
     pub(crate) fn chain(texts: Vec<String>) -> Option<Self> {
         texts.into_iter().rev().fold(None, |source, text| Some(Self { text, source: source.map(Box::new) }))
     }
@@ -87,7 +88,7 @@ mod tests {
     use crate::error::Details;
     use crate::{Cause, ErrorKind, ManualClock, Outcome, Pipeline, Report, Stream, StreamError};
 
-    /// Writes it, reads it back, and finds that it is written in the same way.
+    /// Serializes it, deserializes it, and checks that it is serialized in the same way again.
     fn round_trip<T: Serialize + DeserializeOwned>(value: &T) -> (String, T) {
         let text = serde_json::to_string(value).unwrap();
         let read: T = serde_json::from_str(&text).unwrap();
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_the_same_when_it_is_read_back() {
+    fn an_error_keeps_its_text_when_deserialized() {
         let (text, read) = round_trip(&error());
         assert_eq!(
             text,
@@ -154,7 +155,7 @@ mod tests {
         assert!(matches!(read, Outcome::Cancelled(Cause::DrainTimedOut(Duration::MAX))), "{text}");
     }
 
-    /// One stage of each sort of a report.
+    /// A report with one stage of each kind.
     fn report() -> Report {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("shape").clock(&clock).capacity(8).build();
@@ -177,7 +178,7 @@ mod tests {
         assert_eq!(value, golden, "{value:#}");
     }
 
-    /// What was added since is absent, and what will be added is ignored.
+    /// Fields added since are absent, and future fields are ignored.
     #[test]
     fn a_report_of_another_version_is_read() {
         let mut value: serde_json::Value = serde_json::from_str(include_str!("data/report.json")).unwrap();

@@ -16,8 +16,8 @@
 //! | see the patterns of its document in both languages | [`from_go_patterns`] |
 //! | know how it works | [`design`] |
 
-// The pages link to each other by reference. The first definition of a reference counts: here those of rustdoc, before
-// those of the page, which are for who reads the file.
+// The pages link to each other by reference. If a reference is defined twice, the first definition counts: here those
+// for rustdoc, before those of the page, which are for readers of the file.
 
 macro_rules! guide {
     ($name:ident, $file:literal $(, $pattern:ident)*) => {

@@ -1,16 +1,17 @@
-//! [`Mark`]: stands behind a group of records, an *epoch*, in the stream.
+//! [`Mark`]: follows a group of records, an *epoch*, in the stream.
 //!
-//! The source puts a mark behind the records of each epoch; see `delivery/mod.rs` for the whole. A mark travels in a
-//! stream in place of an error item, in [`StreamError`](crate::StreamError), so that it takes the same way as what it
-//! follows and costs the items nothing. User code never sees one.
+//! The source puts a mark behind the records of each epoch; see `delivery/mod.rs` for the whole mechanism. A mark
+//! travels in a stream in place of an error item, in [`StreamError`](crate::StreamError), so that it takes the same way
+//! as the records before it and costs the items nothing. User code never sees one.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! 1. A stage passes a mark on only behind everything that was made of what it received before the mark.
-//! 2. A mark may be copied, and every copy is a mark of its own: the epoch is over when all of them are.
-//! 3. A copy ends in one of two ways. The sink that has processed all before it *completes* it. A copy that is dropped in
-//!    any other way, because a stage was cut or its consumer has gone, *loses* the epoch.
-//! 4. So an epoch that was not lost when its last copy goes has been processed whole. That is when it tells the ledger.
+//! 1. A stage forwards a mark only behind everything that was made of the items it received before the mark.
+//! 2. A mark may be copied, and every copy is a mark of its own: the epoch ends when all of them have ended.
+//! 3. A copy ends in one of two ways. The sink that has processed everything before it *completes* it. A copy that is
+//!    dropped in any other way, because a stage was cut or its consumer has left, *loses* the epoch.
+//! 4. So an epoch that has not been lost when its last copy ends has been processed entirely. It then notifies the
+//!    ledger.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,21 +22,21 @@ pub(crate) trait Epoch: Send + Sync {
     /// One of the copies was lost.
     fn lose(&self);
 
-    /// If it is a stamp, which only tells the ages of items: when the item before it was emitted.
+    /// For a stamp, which only measures the ages of items: when the item before it was emitted.
     fn emitted(&self) -> Option<Instant> {
         None
     }
 
-    /// If it only says where the items behind it come from.
+    /// For a label, which only says where the items behind it come from.
     fn label(&self) -> Option<Label> {
         None
     }
 }
 
-/// What a merge says of its inputs.
+/// The information that a merge sends about its inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Label {
-    /// What comes now is of that origin, or of one that is not known.
+    /// Subsequent items are of that origin, or of an unknown one.
     Follows(Option<usize>),
     /// The state of that input from now on.
     State(usize, InputState),
@@ -46,7 +47,7 @@ pub(crate) enum Label {
 pub(crate) enum InputState {
     /// As at the start.
     Active,
-    /// It has had nothing for some time.
+    /// It has had no items for some time.
     Idle,
     Ended,
 }
@@ -69,7 +70,7 @@ impl Mark {
         self.0.as_ref()?.label()
     }
 
-    /// Whether it stands behind records, and neither is a stamp nor a label: with these nothing can be lost.
+    /// Whether it stands behind records, and is neither a stamp nor a label: losing one of those does no harm.
     pub(crate) fn is_of_records(&self) -> bool {
         self.emitted().is_none() && self.label().is_none()
     }

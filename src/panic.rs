@@ -2,9 +2,9 @@
 //!
 //! # Values whose drop panics
 //!
-//! A panic in the `Drop` of a user's value is reported by the panic hook and goes no further: it is no fault of the
-//! library and stops no stage. A second panic while the first unwinds aborts the process, and dropping a collection, or a
-//! struct with two such fields, does just that. Hence the rules:
+//! A panic in the `Drop` of a user's value is reported by the panic hook and goes no further: it is not a bug of the
+//! library and stops no stage. A second panic while the first unwinds aborts the process, and dropping a collection, or
+//! a struct with two such fields, may cause exactly that. Hence the rules:
 //!
 //! - Several values are never dropped together: use [`discard`], or keep them in a [`Held`].
 //! - A single one is dropped under [`guard_drop`], or kept in a [`Guarded`], unless a guard around the call turns its panic
@@ -20,12 +20,12 @@ use std::vec;
 
 use crate::error::PanicMessage;
 
-/// Adds the file and the line of a panic to the message that its error item and the log carry.
+/// Adds the file and line of a panic to the message of its error item and of the log.
 ///
 /// Rust tells the location of a panic only to the panic hook, which belongs to the application, so a library must not
-/// replace it unasked. This installs a hook that notes the location and then calls the hook that was there before. Call it
-/// once at the start of `main`, after installing a hook of your own; further calls do nothing. Without it a message is the
-/// text of the panic alone, and the location is only in what the hook prints.
+/// replace it without being asked. This function installs a hook that notes the location and then calls the previous
+/// hook. Call it once at the start of `main`, after installing a hook of your own; further calls do nothing. Without it
+/// a message is only the text of the panic, and the location is only in the output of the hook.
 ///
 /// The hook costs nothing until a thread panics. A panic that continues on another thread, as rayon's do, has no location.
 ///
@@ -52,7 +52,7 @@ pub fn locate_panics() {
         panic::set_hook(Box::new(move |info| {
             if let (Some(text), Some(location)) = (text_of(info.payload()), info.location()) {
                 let noted = Noted { text: text.to_owned(), location: location.to_string() };
-                // The slot is gone while the values of the thread are dropped.
+                // The slot no longer exists while the thread-locals are dropped.
                 _ = LAST.try_with(|last| last.replace(Some(noted)));
             }
             before(info);
@@ -60,9 +60,9 @@ pub fn locate_panics() {
     });
 }
 
-/// The last panic of a thread that has not been described yet.
+/// The last panic of a thread, if it has not been described yet.
 struct Noted {
-    /// Tells it from another that reached the thread without its hook, by `resume_unwind`.
+    /// Distinguishes it from another panic that reached the thread without its hook, by `resume_unwind`.
     text: String,
     location: String,
 }
@@ -71,7 +71,7 @@ thread_local! {
     static LAST: RefCell<Option<Noted>> = const { RefCell::new(None) };
 }
 
-/// What a panic left behind.
+/// The payload of a caught panic.
 pub(crate) struct PanicPayload {
     message: String,
 }
@@ -88,22 +88,22 @@ impl From<PanicPayload> for PanicMessage {
     }
 }
 
-/// Calls `f`; if it panics, says what the panic said.
+/// Calls `f`; if it panics, returns the payload.
 ///
-/// Unwind safety is asserted: what `f` may have left half done is either dropped by the caller or is user state that
-/// is documented to be seen again after a panic, as with `Mutex::clear_poison`.
+/// Unwind safety is asserted: state that `f` may have left half done is either dropped by the caller or is user state
+/// that is documented to be used again after a panic, as with `Mutex::clear_poison`.
 #[inline]
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, PanicPayload> {
     catch_unwind(AssertUnwindSafe(f)).map_err(describe)
 }
 
-/// Drops a user's value; a panic in its `Drop` ends here.
+/// Drops a user's value; catches a panic in its `Drop`.
 #[inline]
 pub(crate) fn guard_drop<T>(value: T) {
     let _ = try_drop(value);
 }
 
-/// As [`guard_drop`], where a panic has consequences.
+/// As [`guard_drop`], for callers to whom a panic matters.
 #[inline]
 pub(crate) fn try_drop<T>(value: T) -> Result<(), PanicPayload> {
     // Most items have nothing to drop.
@@ -115,8 +115,8 @@ pub(crate) fn discard<C: IntoIterator>(items: C) {
     items.into_iter().for_each(guard_drop);
 }
 
-/// Drops an iterator. What is left in one over a vector or a deque is dropped item by item; of others only the first panic
-/// is caught, for a second one, in the same drop, ends the process.
+/// Drops an iterator. The rest of an iterator over a vector or a deque is dropped item by item; of others only the
+/// first panic is caught, because a second one in the same drop aborts the process.
 pub(crate) fn discard_iterator<I: Iterator<Item: 'static> + 'static>(items: I) {
     let mut items = Some(items);
     let any: &mut dyn Any = &mut items;
@@ -130,13 +130,13 @@ pub(crate) fn discard_iterator<I: Iterator<Item: 'static> + 'static>(items: I) {
 
 /// A collection that drops its items one by one. An operator that holds items keeps them in this.
 ///
-/// `Held<Option<T>>` guards a single value. The items of a map are pairs: where both halves are the user's, drop them
-/// apart.
+/// `Held<Option<T>>` guards a single value. The items of a map are pairs: if both halves are user values, drop them
+/// separately.
 #[derive(Debug, Default)]
 pub(crate) struct Held<C: Default + IntoIterator>(C);
 
 impl<C: Default + IntoIterator> Held<C> {
-    /// The collection itself, for one who drops its items properly.
+    /// Takes the collection itself, for a caller that drops its items one by one.
     pub(crate) fn take(&mut self) -> C {
         std::mem::take(&mut self.0)
     }
@@ -179,7 +179,7 @@ impl<C: Default + IntoIterator> Drop for Held<C> {
     }
 }
 
-/// A value that is dropped under a guard, also while a panic unwinds.
+/// A value that is dropped under a guard, even while a panic unwinds.
 pub(crate) struct Guarded<T> {
     /// `None` only while it is dropped.
     value: Option<T>,
@@ -187,7 +187,7 @@ pub(crate) struct Guarded<T> {
 }
 
 impl<T> Guarded<T> {
-    /// `discard` drops it: [`guard_drop`] does, unless it has several parts whose drops may panic.
+    /// `discard` drops it: use [`guard_drop`], unless it has several parts whose drops may panic.
     pub(crate) fn new(value: T, discard: fn(T)) -> Self {
         Self { value: Some(value), discard }
     }
@@ -229,12 +229,12 @@ pub(crate) fn describe(payload: Box<dyn Any + Send>) -> PanicPayload {
         (Some(text), _) => text.to_owned(),
         (None, _) => "panicked with a payload that is not text".to_owned(),
     };
-    // The payload is a user value, and its drop may panic in turn: one level of that is caught, more is their affair.
+    // The payload is a user value, and its drop may panic in turn: one level of that is caught, further ones are not.
     let _ = catch_unwind(AssertUnwindSafe(move || drop(payload)));
     PanicPayload { message }
 }
 
-/// What a payload says, if it is text.
+/// The message of a payload, if it is text.
 pub(crate) fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
     let text = payload.downcast_ref::<&'static str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_panics_when_dropped_does_no_harm() {
+    fn a_payload_may_panic_when_dropped() {
         assert!(catch(|| std::panic::panic_any(Bomb)).is_err());
     }
 
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn values_whose_drops_panic_are_dropped_while_another_panic_unwinds() {
+    fn panicking_drops_during_another_panic_do_not_abort() {
         let said = catch(|| {
             let _held = Held::from(vec![Bomb, Bomb]);
             panic!("first");

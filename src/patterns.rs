@@ -25,8 +25,8 @@
 #![doc = ""]
 #![doc = include_str!("../docs/patterns.md")]
 
-// Pages link to each other by name. As in the guides: of two definitions of a link the first counts, and that is the one for
-// rustdoc.
+// Pages link to each other by name. As in the guides, the first of two definitions of a link counts, which is the one
+// for rustdoc.
 
 macro_rules! pattern {
     ($($name:ident)*) => { pattern! { @[$($name)*] $($name)* } };

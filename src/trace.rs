@@ -1,18 +1,20 @@
-//! Where the library says what it does: to `tracing`, if that feature is on and a subscriber is there, else to `log`.
+//! The library's log: to `tracing`, if that feature is on and there is a subscriber, otherwise to `log`.
 //!
-//! Everything that is logged goes through [`event`], whose fields only `tracing` sees. What is of use to a subscriber alone goes
-//! through [`note`] and [`Span`], which do nothing without the feature. None of it is called for an item.
+//! Everything that is logged goes through [`event`], whose fields only `tracing` sees. Information that only a
+//! subscriber needs goes through [`note`] and [`Span`], which do nothing without the feature. None of it is called for
+//! an item.
 //!
-//! The feature may be turned on by another crate than the one that reads the log. So `log` keeps its records, word for word,
-//! where there is no subscriber. The feature `log` of `tracing` would do much the same, but add the fields to the text, and
-//! records for each span; and once a single thread had a subscriber for a moment, all others would be silent.
+//! The feature may be enabled by a crate other than the one that reads the log. So `log` keeps its records, word for
+//! word, if there is no subscriber. The feature `log` of `tracing` would do much the same, but would add the fields to
+//! the text, and records for each span; and if a single thread had a subscriber for a moment, all others would be
+//! silent afterwards.
 
 #[cfg(feature = "tracing")]
 pub(crate) use with_tracing::{Span, is_on};
 #[cfg(not(feature = "tracing"))]
 pub(crate) use without::{Span, is_on};
 
-/// Says something that is always worth a line: `event!(warn, { stage = %name }, "streamz: `{name}` is not read")`.
+/// Logs an event that is always worth a line: `event!(warn, { stage = %name }, "streamz: `{name}` is not read")`.
 macro_rules! event {
     ($level:ident, { $($fields:tt)+ }, $($text:tt)+) => {
         if $crate::trace::is_on() {
@@ -23,7 +25,7 @@ macro_rules! event {
     };
 }
 
-/// Says something to a subscriber of `tracing` alone.
+/// Sends an event only to a subscriber of `tracing`.
 macro_rules! note {
     ($level:ident, { $($fields:tt)+ }, $($text:tt)+) => {
         if $crate::trace::is_on() {
@@ -57,12 +59,12 @@ mod with_tracing {
 
     /// Whether the calling thread has a subscriber: its own, or that of the process.
     pub(crate) fn is_on() -> bool {
-        // Without any subscriber the level is off, which is quick to tell.
+        // Without any subscriber the level is off, which is cheap to check.
         LevelFilter::current() != LevelFilter::OFF
             && tracing::dispatcher::get_default(|dispatch| !dispatch.is::<NoSubscriber>())
     }
 
-    /// The span of a pipeline, and the subscriber of the thread that built it. Its threads have the same one.
+    /// The span of a pipeline, and the subscriber of the thread that built it, which its threads share.
     #[derive(Debug)]
     pub(crate) struct Span(Option<(Dispatch, tracing::Span)>);
 
@@ -76,7 +78,7 @@ mod with_tracing {
             }))
         }
 
-        /// Runs a thread of the pipeline in a span of its own.
+        /// Runs a thread of the pipeline in its own span.
         pub(crate) fn run_thread<R>(&self, name: &str, body: impl FnOnce() -> R) -> R {
             let Some((dispatch, pipeline)) = &self.0 else { return body() };
             tracing::dispatcher::with_default(dispatch, || {
@@ -89,7 +91,7 @@ mod with_tracing {
             })
         }
 
-        /// Runs what says something about the whole pipeline, on any thread.
+        /// Runs code that logs about the whole pipeline, on any thread.
         pub(crate) fn run<R>(&self, body: impl FnOnce() -> R) -> R {
             match &self.0 {
                 Some((dispatch, span)) => tracing::dispatcher::with_default(dispatch, || span.in_scope(body)),
@@ -208,7 +210,7 @@ mod tests {
         fn record_follows_from(&self, _: &Id, _: &Id) {}
     }
 
-    /// What is said while it runs.
+    /// Returns what is logged while it runs.
     fn said(run: impl FnOnce()) -> Vec<String> {
         let seen = Seen::default();
         tracing::subscriber::with_default(seen.clone(), run);
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_is_said_once_and_a_loss_with_its_size() {
+    fn a_drain_is_logged_once_and_a_loss_with_its_size() {
         let lines = said(|| {
             let clock = ManualClock::new();
             let pipeline = Pipeline::builder("drained").clock(&clock).build();
@@ -261,12 +263,16 @@ mod tests {
             *infos[2],
             format!("INFO: pipeline `drained` has ended pipeline=drained outcome=pipeline dropped lost=2 {span}")
         );
-        assert!(infos[3].starts_with("WARN: streamz: pipeline `drained` was dropped with 2 items"), "{}", infos[3]);
+        assert!(
+            infos[3].starts_with("WARN: streamz: pipeline `drained` was dropped with 2 unprocessed items"),
+            "{}",
+            infos[3]
+        );
         assert!(infos[3].contains(" pipeline=drained lost=2"), "{}", infos[3]);
     }
 
     #[test]
-    fn a_breaker_says_its_changes_where_they_happen() {
+    fn a_breaker_reports_changes_where_they_happen() {
         let lines = said(|| {
             let pipeline = Pipeline::new("broken");
             let call = |_: &CancelToken, _: &u32| Err::<u32, BoxError>("no".into());
@@ -283,7 +289,7 @@ mod tests {
         );
     }
 
-    /// Another thread that has one, as in the other tests, makes no difference.
+    /// A subscriber of another thread, as in the other tests, makes no difference.
     #[test]
     fn a_thread_without_a_subscriber_logs() {
         let seen = Seen::default();

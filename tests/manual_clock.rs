@@ -96,7 +96,7 @@ fn once(scenario: fn(&Pipeline, &ManualClock, &Diary)) -> Vec<String> {
 }
 
 #[test]
-fn an_interval_ticks_at_whole_multiples_and_at_no_other_time() {
+fn an_interval_ticks_only_at_whole_multiples() {
     always(
         &["999 ms: after 999", "1000 ms: \"tick 1\"", "3500 ms: \"tick 2\"", "3500 ms: \"tick 3\""],
         |pipeline, clock, diary| {
@@ -113,7 +113,7 @@ fn an_interval_ticks_at_whole_multiples_and_at_no_other_time() {
 }
 
 #[test]
-fn a_batch_is_due_from_its_first_item_and_an_item_at_that_moment_is_in_the_next() {
+fn a_batch_is_timed_from_its_first_item_and_excludes_its_end() {
     always(&["10 ms: [0, 4, 9]", "20 ms: [10, 11]", "25 ms: [25]"], |pipeline, clock, diary| {
         let (input, items) = Stream::channel(pipeline, 16);
         let mut batches = items.batch(batches(10));
@@ -136,7 +136,7 @@ fn a_batch_is_due_from_its_first_item_and_an_item_at_that_moment_is_in_the_next(
 }
 
 #[test]
-fn timers_that_are_due_together_fire_in_the_order_of_their_stages() {
+fn timers_due_together_fire_in_the_order_of_their_stages() {
     always(&["10 ms: first [1]", "10 ms: second [2]", "10 ms: third [3]"], |pipeline, clock, diary| {
         for (name, item) in [("first", 1), ("second", 2), ("third", 3)] {
             let (input, items) = Stream::channel(pipeline, 1);
@@ -183,14 +183,14 @@ fn latencies_of_stages_in_a_row_add_up() {
 }
 
 #[test]
-fn calls_that_sleep_end_at_their_time_and_come_out_in_order() {
+fn sleeping_calls_end_on_time_and_are_emitted_in_order() {
     always(&["5 ms: 5", "5 ms: 1", "5 ms: 2", "5 ms: 1", "8 ms: 4"], |pipeline, clock, diary| {
         sleeping_calls(pipeline, clock, diary, true);
     });
 }
 
 #[test]
-fn calls_that_sleep_come_out_as_they_end_if_order_is_not_asked_for() {
+fn unordered_calls_that_sleep_come_out_as_they_end() {
     always(&["1 ms: 1", "3 ms: 2", "4 ms: 1", "5 ms: 5", "8 ms: 4"], |pipeline, clock, diary| {
         sleeping_calls(pipeline, clock, diary, false);
     });
@@ -237,7 +237,7 @@ fn a_consumer_that_stalls_misses_the_same_ticks_every_time() {
 }
 
 #[test]
-fn a_sender_waits_for_room_as_long_as_it_is_told_to() {
+fn a_sender_waits_for_room_within_its_limit() {
     let expected = &["0 ms: sent a", "0 ms: sent b", "4 ms: no room for c", "10 ms: sent c", "10 ms: done"];
     always(expected, |pipeline, _, diary| {
         let (input, items) = Stream::channel(pipeline, 1);
@@ -279,7 +279,7 @@ fn a_receiver_that_waits_lets_time_pass_up_to_its_limit() {
 }
 
 #[test]
-fn a_guest_that_sleeps_moves_the_time_for_everybody() {
+fn a_sleeping_guest_moves_the_time_for_all_threads() {
     let expected = &["300 ms: slept", "300 ms: 1", "300 ms: 2", "300 ms: 3", "1000 ms: over"];
     always(expected, |pipeline, clock, diary| {
         let mut ticks = Stream::interval(pipeline, ms(100)).map(|tick| tick);
@@ -297,7 +297,7 @@ fn a_guest_that_sleeps_moves_the_time_for_everybody() {
 }
 
 #[test]
-fn a_stage_that_moves_the_time_is_told_that_it_must_not() {
+fn a_stage_must_not_move_the_time() {
     // The panic is wanted, and many times: it is not shown.
     let show = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -338,7 +338,7 @@ fn a_foreign_channel_is_read_before_time_passes() {
 }
 
 #[test]
-fn every_is_called_at_whole_multiples_and_makes_one_call_for_all_it_missed() {
+fn every_runs_at_whole_multiples_and_skips_missed_calls() {
     let expected = &["10 ms: beat", "20 ms: beat", "55 ms: long beat over", "55 ms: beat", "60 ms: beat"];
     always(expected, |pipeline, clock, diary| {
         let (token, inner) = (pipeline.token(), diary.clone());
@@ -389,7 +389,7 @@ fn a_drain_within_its_limit_ends_when_the_work_is_done() {
 }
 
 #[test]
-fn a_deadline_comes_before_what_is_due_at_the_same_moment() {
+fn a_deadline_comes_before_timers_due_at_the_same_moment() {
     let expected = &["1 ms: 1", "2 ms: 2", "3 ms: cancelled: deadline passed"];
     always(expected, |pipeline, clock, diary| {
         let child = pipeline.with_timeout(ms(3));
@@ -482,7 +482,7 @@ fn no_tick_is_left_out_for_which_a_channel_has_room() {
 }
 
 #[test]
-fn a_limit_that_never_comes_lets_time_pass() {
+fn a_limit_that_never_passes_lets_time_pass() {
     for never in [Duration::MAX, Duration::from_secs(1 << 40)] {
         let run = watchdog::run(Duration::from_secs(60), "never", move || {
             let clock = ManualClock::new();
@@ -551,7 +551,7 @@ fn a_limit_that_never_comes_waits_for_timers_to_be_set() {
 
 /// It is refused before any timer fires: an interval would tick for centuries first.
 #[test]
-fn an_advance_beyond_the_range_of_the_clock_is_refused_and_changes_nothing() {
+fn an_advance_beyond_the_clocks_range_changes_nothing() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("range").clock(&clock).build();
     let mut late = Stream::from_iter(&pipeline, [1]).delay(ms(10));

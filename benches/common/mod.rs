@@ -1,4 +1,4 @@
-//! What the benches share: the work, and the same pipelines written by hand.
+//! Shared parts of the benches: the work, and the same pipelines written by hand.
 
 use std::hint::black_box;
 use std::thread;
@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, bounded};
 /// Every channel and every edge has this capacity, so that only the code differs.
 pub(crate) const CAPACITY: usize = 1024;
 
-/// The one step that all chains are made of.
+/// The only step of all chains.
 #[inline]
 pub(crate) fn step(n: u64) -> u64 {
     n.wrapping_mul(6_364_136_223_846_793_005).rotate_left(17)
@@ -28,7 +28,7 @@ pub(crate) fn spin(n: u64, rounds: u32) -> u64 {
     (0..rounds).fold(n, |n, _| black_box(n.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (n >> 29)))
 }
 
-/// Few samples of long runs: a pipeline's threads need time to find their pace.
+/// Few samples of long runs: a pipeline's threads need time to reach a steady state.
 pub(crate) fn configured() -> Criterion {
     Criterion::default()
         .sample_size(15)

@@ -1,8 +1,8 @@
-//! Data that looks like something and is the same in every run.
+//! Realistic data that is the same in every run.
 
 use std::ops::RangeBounds;
 
-/// A source of made-up values. Two with the same seed give the same.
+/// A source of random values. The same seed gives the same values.
 #[derive(Debug, Clone)]
 pub struct Data {
     rng: fastrand::Rng,
@@ -13,7 +13,7 @@ impl Data {
         Self { rng: fastrand::Rng::with_seed(seed) }
     }
 
-    /// A number of a range, each as likely.
+    /// A number of a range, uniformly distributed.
     pub fn between(&mut self, range: impl RangeBounds<u32>) -> u32 {
         self.rng.u32(range)
     }
@@ -23,20 +23,20 @@ impl Data {
         self.rng.f64() < share
     }
 
-    /// One of a list, each as likely.
+    /// An element of a list, uniformly distributed.
     pub fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
         &list[self.rng.usize(..list.len())]
     }
 
-    /// A number below `n`, small ones far more often, as with customers, words or pages: with 100, the first ten come in
-    /// half of all cases.
+    /// A number below `n`, with small ones far more frequent, as with customers, words or pages: with 100, the first
+    /// ten are half of all.
     pub fn skewed(&mut self, n: usize) -> usize {
-        // The logarithm of what comes out is evenly spread.
+        // The logarithm of the result is uniformly distributed.
         let place = (n as f64 + 1.0).powf(self.rng.f64());
         (place as usize - 1).min(n - 1)
     }
 
-    /// Puts a list in another order.
+    /// Shuffles a list.
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         self.rng.shuffle(list);
     }

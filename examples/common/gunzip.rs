@@ -8,16 +8,16 @@ use flate2::bufread::GzDecoder;
 /// The first two bytes of every gzip file.
 pub(crate) const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// The unpacked bytes of a reader that gives gzip.
+/// The decompressed bytes of a reader of gzip.
 ///
-/// Bytes after the last member that are neither gzip nor zeros make one read fail with [`Garbage`]; all that stood before
-/// them has been read then, and the next read is at the end.
+/// Bytes after the last member that are neither gzip nor zeros make one read fail with [`Garbage`]; everything before
+/// them has been read by then, and the next read is at the end.
 pub(crate) struct Gunzip<R> {
     /// `None` after the last one.
     member: Option<GzDecoder<R>>,
 }
 
-/// What follows the last member is not gzip. The text before it is complete.
+/// The bytes after the last member are not gzip. The text before them is complete.
 #[derive(Debug)]
 pub(crate) struct Garbage;
 
@@ -60,7 +60,7 @@ impl<R: BufRead> Read for Gunzip<R> {
     }
 }
 
-/// The next byte that is no zero, which stays where it is; nothing at the end.
+/// The next byte that is not zero, which is not consumed; `None` at the end.
 fn after_zeros(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
     loop {
         let available = match reader.fill_buf() {

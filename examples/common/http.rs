@@ -1,4 +1,4 @@
-//! HTTP over loopback: a [`Server`] that lives in the program, on a port of its own, and a [`Client`].
+//! HTTP over loopback: a [`Server`] inside the program, on its own port, and a [`Client`].
 #![allow(dead_code, unreachable_pub, reason = "each example uses its own part of it")]
 
 use std::sync::Arc;
@@ -20,14 +20,14 @@ impl Answer {
     }
 }
 
-/// What a server is asked.
+/// A request to a server.
 #[derive(Debug, Clone)]
 pub struct Question {
     pub path: String,
     pub text: String,
 }
 
-/// Answers on a free port of the loopback until it is dropped; that waits for its threads.
+/// Answers on a free port of the loopback interface until it is dropped; dropping it waits for its threads.
 pub struct Server {
     http: Arc<tiny_http::Server>,
     stop: CancelToken,
@@ -35,8 +35,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts to answer, as many questions at a time as there are `threads`. The token is for waiting: dropping the server
-    /// ends that.
+    /// Starts to answer up to `threads` requests at a time. The token is for waiting: dropping the server cancels it.
     pub fn start(
         threads: usize,
         answer: impl Fn(&CancelToken, &Question) -> Answer + Send + Sync + 'static,
@@ -52,7 +51,7 @@ impl Server {
                         Ok(_) => answer(&stop, &Question { path: request.url().to_owned(), text }),
                         Err(error) => Answer::new(400, error.to_string()),
                     };
-                    // Who asked may have gone: that is his business.
+                    // The client may have disconnected, which does not matter here.
                     let response = tiny_http::Response::from_string(answer.text).with_status_code(answer.status);
                     let _ = request.respond(response);
                 }
@@ -76,7 +75,7 @@ impl Drop for Server {
     }
 }
 
-/// Keeps connections, for use on many threads. Clones share them.
+/// Reuses connections, for use on many threads. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Client {
     agent: ureq::Agent,
@@ -85,20 +84,21 @@ pub struct Client {
 impl Client {
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        // No proxy, whatever the environment says: this is all on one machine.
+        // No proxy, whatever the environment says: everything is on one machine.
         let config =
             ureq::Agent::config_builder().http_status_as_error(false).proxy(None).max_idle_connections_per_host(32);
         Self { agent: config.build().into() }
     }
 
-    /// Asks, and waits for the answer until the deadline of the token, if it has one. Whatever the status is, it is an answer.
+    /// Sends a request, and waits for the answer until the deadline of the token, if it has one. Every status counts as
+    /// an answer.
     pub fn post(&self, cancel: &CancelToken, url: &str, text: &str) -> Result<Answer, ureq::Error> {
         let mut response = self.agent.post(url).config().timeout_global(time_left(cancel)).build().send(text)?;
         let text = response.body_mut().read_to_string()?;
         Ok(Answer::new(response.status().as_u16(), text))
     }
 
-    /// As [`post`](Self::post), without saying anything.
+    /// As [`post`](Self::post), without a body.
     pub fn get(&self, cancel: &CancelToken, url: &str) -> Result<Answer, ureq::Error> {
         let mut response = self.agent.get(url).config().timeout_global(time_left(cancel)).build().call()?;
         let text = response.body_mut().read_to_string()?;
@@ -108,6 +108,6 @@ impl Client {
 
 fn time_left(cancel: &CancelToken) -> Option<Duration> {
     let left = cancel.deadline().map(|deadline| deadline.saturating_duration_since(cancel.now()));
-    // Zero would be no limit.
+    // Zero would mean no limit.
     left.map(|left| left.max(Duration::from_millis(1)))
 }

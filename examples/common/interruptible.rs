@@ -1,4 +1,4 @@
-//! Reading from what may keep one waiting for ever, such as a terminal or a pipe, so that the wait can be ended.
+//! Reading from a source that may block forever, such as a terminal or a pipe, so that the wait can be ended.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 const BLOCK: usize = 64 * 1024;
 
-/// Tells the readers that no more is wanted. Clones are the same.
+/// Tells the readers to stop. Clones share the state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stop {
     inner: Arc<Inner>,
@@ -18,7 +18,7 @@ pub(crate) struct Stop {
 #[derive(Debug, Default)]
 struct Inner {
     is_set: AtomicBool,
-    /// To wake readers that wait for input.
+    /// Wakes readers that wait for input.
     readers: Mutex<Vec<SyncSender<Block>>>,
 }
 
@@ -28,7 +28,7 @@ impl Stop {
     pub(crate) fn set(&self) {
         self.inner.is_set.store(true, Ordering::Release);
         for reader in &*self.inner.readers.lock() {
-            // After the store. If there is no room, the reader does not wait, and sees the flag before it waits again.
+            // After the store. If there is no room, the reader is not waiting, and sees the flag before it waits again.
             let _ = reader.try_send(Err(stopped()));
         }
     }
@@ -42,17 +42,17 @@ fn stopped() -> io::Error {
     io::Error::other("stopped")
 }
 
-/// Reads on a thread of its own, so that whoever waits for the bytes can be told to stop.
+/// Reads on its own thread, so that a thread that waits for the bytes can be told to stop.
 ///
 /// A read that blocks in the operating system cannot be interrupted, and the thread it blocks cannot be joined. So that
-/// thread does nothing else and is not joined; it ends with the program. Everything that is counted on happens on
-/// the other side of the channel.
+/// thread does nothing else and is not joined; it ends with the program. Everything that matters happens on the other
+/// side of the channel.
 pub(crate) fn interruptible(
     mut source: impl Read + Send + 'static,
     stop: &Stop,
 ) -> io::Result<impl Read + Send + 'static> {
     let (sender, blocks) = sync_channel(4);
-    // Before the reader first looks at the flag: it either sees it or can be woken.
+    // Before the reader first checks the flag: it either sees it or can be woken.
     stop.inner.readers.lock().push(sender.clone());
     std::thread::Builder::new().name("input".to_owned()).spawn(move || {
         let mut more = true;

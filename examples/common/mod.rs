@@ -1,6 +1,7 @@
-//! What the example programs share: the [`Page`] they speak to and check their promises with, and repeatable [`Data`].
+//! Shared parts of the example programs: the [`Page`] that they print to and check their promises with, and repeatable
+//! [`Data`].
 //!
-//! A program is one call of [`run`]; it exits with 0 only if its work went through and every promise was kept:
+//! A program is one call of [`run`]; it exits with 0 only if its work succeeded and every promise was kept:
 //!
 //! ```ignore
 //! mod common;

@@ -1,4 +1,4 @@
-//! [`Page`]: what a program shows and what it promises.
+//! [`Page`]: the output and the promises of a program.
 
 use std::ffi::OsString;
 use std::fmt::{self, Debug, Display};
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use streamz::BoxError;
 
-/// Runs an example: prints its title, lets it work, and says whether its promises were kept. Answers `--help`.
+/// Runs an example: prints its title, runs it, and reports whether its promises were kept. Answers `--help`.
 ///
 /// The exit status is 0 if they were kept; 1 if one was broken, none was checked, the work failed, or its output could not
-/// be written; 2 if there are arguments, which no example has besides `--help`. That standard output is not read
-/// (`| head -1`) is no failure: the work goes on in silence and the promises count as ever.
+/// be written; 2 if there are arguments, of which no example has any but `--help`. That standard output is not read
+/// (`| head -1`) is not a failure: the work continues silently and the promises still count.
 pub fn run(title: &str, work: impl FnOnce(&Page) -> Result<(), BoxError>) -> ExitCode {
     let mut args = std::env::args_os();
     let program = args.next().map(PathBuf::from).unwrap_or_default();
@@ -40,7 +40,7 @@ pub fn run(title: &str, work: impl FnOnce(&Page) -> Result<(), BoxError>) -> Exi
     if page.close() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What the command line of an example asks for.
+/// The request on the command line of an example.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked {
     Work,
@@ -48,7 +48,7 @@ pub enum Asked {
     Unknown(OsString),
 }
 
-/// Reads the arguments of an example. An unknown one is told even beside `--help`.
+/// Reads the arguments of an example. An unknown one is reported even in addition to `--help`.
 pub fn asked(args: impl IntoIterator<Item = OsString>) -> Asked {
     let mut asked = Asked::Work;
     for argument in args {
@@ -77,15 +77,15 @@ fn usage(name: &str) -> String {
     format!("Usage: {name} [--help]\n       cargo run --release --example {name} [-- --help]")
 }
 
-/// Where a program shows what it does, and where its promises are checked. Clones are the same page, so that any stage may
-/// write on it; each call is written in one piece.
+/// Where a program prints its results, and where its promises are checked. Clones share the page, so that any stage may
+/// write to it; each call is written as a whole.
 #[derive(Clone)]
 pub struct Page {
     inner: Arc<Mutex<Inner>>,
 }
 
 struct Inner {
-    /// `None` when its reader has gone, or it cannot be written.
+    /// `None` when its reader has closed it, or it cannot be written.
     out: Option<Box<dyn Write + Send>>,
     kept: usize,
     broken: usize,
@@ -112,12 +112,12 @@ impl Page {
         self.say(table(headings, rows));
     }
 
-    /// Checks a promise and says how it stands: `✓ every order took one branch`.
+    /// Checks a promise and prints the result: `✓ every order took one branch`.
     pub fn check(&self, promise: impl Display, kept: bool) {
         self.note(&promise, kept, "");
     }
 
-    /// Checks that what was found is what was expected; shows both if it is not.
+    /// Checks that the result is the expected one; prints both if it is not.
     #[expect(clippy::needless_pass_by_value, reason = "callers give what they have just computed")]
     pub fn check_eq<T: PartialEq + Debug>(&self, promise: impl Display, found: T, expected: T) {
         let kept = found == expected;
@@ -144,7 +144,7 @@ impl Page {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
-    /// Why the page could not be written, once; that it is not read is no fault.
+    /// Why the page could not be written, once; that it is not read is not an error.
     fn fault(&self) -> Option<io::Error> {
         let fault = self.inner.lock().fault.take();
         if let Some(fault) = &fault {
@@ -153,7 +153,7 @@ impl Page {
         fault
     }
 
-    /// Sums up, and says whether all is well.
+    /// Prints a summary, and returns whether all checks passed.
     pub fn close(&self) -> bool {
         let mut inner = self.inner.lock();
         let (kept, broken) = (inner.kept, inner.broken);
@@ -184,7 +184,7 @@ impl fmt::Debug for Page {
     }
 }
 
-/// A table with a line of headings. Columns of numbers stand to the right.
+/// A table with a line of headings. Columns of numbers are aligned right.
 pub fn table<R, C>(headings: &[&str], rows: impl IntoIterator<Item = R>) -> String
 where
     R: IntoIterator<Item = C>,
@@ -234,7 +234,7 @@ impl Display for Table<'_> {
     }
 }
 
-/// A bar of at most `width` characters that shows how much `value` is of `most`.
+/// A bar of at most `width` characters that shows `value` as a part of `most`.
 pub fn bar(value: f64, most: f64, width: usize) -> String {
     let share = if most > 0.0 { (value / most).clamp(0.0, 1.0) } else { 0.0 };
     let eighths = (share * 8.0 * width as f64).round() as usize;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar on standard error, if that is a terminal. Clones are the same bar.
+/// A bar on standard error, if that is a terminal. Clones share the bar.
 #[derive(Clone)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// A bar for an input of `size` bytes. Without a size it shows only how much was read.
+    /// A bar for an input of `size` bytes. Without a size it shows only the number of bytes read.
     pub(crate) fn new(wanted: bool, size: Option<u64>) -> Self {
         let template = match size {
             Some(_) => "{bar:30} {percent:>3} %  {msg}  {bytes_per_sec}  {elapsed}, {eta} left",
@@ -25,7 +25,7 @@ impl Progress {
         Self { bar }
     }
 
-    /// A closure that updates the bar, if there is one. `look` returns how many bytes were read, and a message.
+    /// A closure that updates the bar, if there is one. `look` returns the number of bytes read, and a message.
     pub(crate) fn updater<T: Send + Sync + 'static>(
         &self,
         counts: &Arc<T>,
@@ -39,7 +39,7 @@ impl Progress {
         })
     }
 
-    /// Runs `write`, which writes to the terminal, without spoiling the bar.
+    /// Runs `write`, which writes to the terminal, without disturbing the bar.
     pub(crate) fn suspend<R>(&self, write: impl FnOnce() -> R) -> R {
         match &self.bar {
             Some(bar) => bar.suspend(write),

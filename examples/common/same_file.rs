@@ -1,14 +1,14 @@
-//! Tells whether two names mean the same file, so that no output destroys an input.
+//! Detects whether two names refer to the same file, so that no output destroys an input.
 //!
-//! A file is what its device and its number in it say, whatever it is called: another name, a symbolic or a hard link, and
-//! `/dev/stdin` are the same file. [`Outputs`] opens files to write without emptying them, compares each with all inputs
-//! and all other outputs, and empties them only when none of them is another.
+//! A file is identified by its device and its number there, whatever its name: another name, a symbolic or a hard link,
+//! and `/dev/stdin` are the same file. [`Outputs`] opens files for writing without truncating them, compares each with
+//! all inputs and all other outputs, and truncates them only when all of them differ.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// What a file is, by whatever name.
+/// The identity of a file, independent of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     #[cfg(unix)]
@@ -18,13 +18,13 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// The file of that name. `None` if there is none, or if it does no harm to read and write it at once: a terminal,
-    /// `/dev/null`.
+    /// The file of that name. `None` if there is none, or if reading and writing it at the same time does no harm: a
+    /// terminal, `/dev/null`.
     pub(crate) fn of_path(path: &Path) -> Option<Self> {
         Self::new(path, &std::fs::metadata(path).ok()?)
     }
 
-    /// What standard input reads, where that can be known.
+    /// The file that standard input reads, where that is known.
     pub(crate) fn of_stdin() -> Option<Self> {
         #[cfg(unix)]
         return Self::of_descriptor(&io::stdin(), |_| true);
@@ -32,8 +32,8 @@ impl Identity {
         None
     }
 
-    /// What standard output and standard error write, if that is a file: they may well be the socket that standard input
-    /// reads.
+    /// The files that standard output and standard error write to, if they are files: they may well be the socket that
+    /// standard input reads.
     pub(crate) fn of_std_outputs() -> Vec<(&'static str, Self)> {
         #[cfg(unix)]
         return [
@@ -67,7 +67,7 @@ impl Identity {
     }
 }
 
-/// Files to write that are none of the inputs, and all different.
+/// Files to write that are different from all inputs and from each other.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     opened: Vec<Opened>,
@@ -80,7 +80,7 @@ struct Opened {
     path: PathBuf,
     file: File,
     identity: Option<Identity>,
-    /// Whether it was not there before.
+    /// Whether it did not exist before.
     is_new: bool,
 }
 
@@ -96,12 +96,12 @@ pub(crate) enum Refusal {
 }
 
 impl Outputs {
-    /// Opens the files, given as option, what they are for, and path; creates those that are not there. Their content
-    /// stays until [`take`](Self::take).
+    /// Opens the files, given as option, purpose, and path; creates those that do not exist. Their content stays until
+    /// [`take`](Self::take).
     ///
     /// # Errors
-    /// If one cannot be opened, is another one, or is one of `used`: what the program reads or writes otherwise, under the
-    /// name it has in a message. What was created for nothing is removed.
+    /// If one cannot be opened, is the same as another one, or is one of `used`: other files that the program reads or
+    /// writes, with their names in messages. Files that were created in vain are removed.
     pub(crate) fn open<'a>(
         outputs: impl IntoIterator<Item = (&'static str, &'static str, &'a Path)>,
         used: impl FnOnce() -> Vec<(String, Identity)>,
@@ -142,7 +142,7 @@ impl Outputs {
         Ok(())
     }
 
-    /// Empties the output of an option, and gives it; `None` if that option was not given.
+    /// Truncates the output of an option, and returns it; `None` if that option was not given.
     pub(crate) fn take(&mut self, option: &str) -> io::Result<Option<(File, PathBuf)>> {
         let Some(index) = self.opened.iter().position(|it| it.option == option) else { return Ok(None) };
         let Opened { file, path, .. } = self.opened.swap_remove(index);
@@ -154,13 +154,13 @@ impl Outputs {
     }
 }
 
-/// Opens a file to write without emptying it; also whether it has been created.
+/// Opens a file for writing without truncating it; also returns whether it has been created.
 fn open(path: &Path) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.write(true);
     match options.clone().create_new(true).open(path) {
         Ok(file) => Ok((file, true)),
-        // A link that leads to nothing is there, too.
+        // A dangling link also counts as existing.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok((options.create(true).open(path)?, false)),
         Err(error) => Err(error),
     }

@@ -1,4 +1,4 @@
-//! The count at the end.
+//! The final count.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::Fallible;
 use crate::store::{Store, read};
 use crate::work::Topics;
 
-/// What became of the payments.
+/// The outcomes of the payments.
 #[derive(Debug)]
 pub(crate) struct Found {
     payments: u64,

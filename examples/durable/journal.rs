@@ -43,7 +43,7 @@ impl Store for InJournal {
 
     fn group(&self, topic: &str, group: &str) -> Fallible<Group> {
         let Some(status) = self.0.group_status(topic, group)? else {
-            // Until the first worker has come, nothing has been taken.
+            // Until the first worker has started, nothing has been taken.
             let all = self.len(topic)?;
             return Ok(Group { backlog: Some(all), in_flight: Some(0), redelivered: Some(0), unacknowledged: all });
         };

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct InKafka {
     brokers: String,
-    /// A client that is no member of the group.
+    /// A client that is not a member of the group.
     observer: BaseConsumer,
 }
 
@@ -30,8 +30,8 @@ impl InKafka {
         Ok(Self { brokers: brokers.to_owned(), observer })
     }
 
-    /// Makes the topics with as many partitions as it takes. Brokers that do not let us do so make them at the first write,
-    /// with as many as they think right.
+    /// Creates the topics with the required number of partitions. Brokers that do not allow that create them at the
+    /// first write, with their own number.
     pub(crate) fn prepare(&self, topics: &[&str]) -> Fallible<()> {
         let new: Vec<_> =
             topics.iter().map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1))).collect();
@@ -46,7 +46,7 @@ impl InKafka {
     }
 
     fn builder(&self, topic: &str, group: &str) -> KafkaInboxBuilder {
-        // The least that brokers allow by default: that long it takes until others have what a killed worker had.
+        // The minimum that brokers allow by default: the time until others receive the records of a killed worker.
         let inbox = KafkaInbox::builder(&*self.brokers, topic, group).property("session.timeout.ms", "6000");
         inbox.property("heartbeat.interval.ms", "500").commit_interval(Duration::from_millis(100))
     }
@@ -99,7 +99,7 @@ impl Store for InKafka {
             let from = if let Offset::Offset(offset) = element.offset() { offset } else { low };
             unacknowledged += u64::try_from(high - from)?;
         }
-        // What lies behind the committed offset may be with a consumer or not; only that consumer knows.
+        // Records after the committed offset may be with a consumer or not; only that consumer knows.
         Ok(Group { unacknowledged, ..Group::default() })
     }
 
@@ -115,7 +115,7 @@ impl Store for InKafka {
         record.payload().unwrap_or_default()
     }
 
-    /// Brokers that do not let us remove topics keep them.
+    /// Brokers that do not allow removing topics keep them.
     fn remove(&self, topics: &[&str]) -> Fallible<()> {
         if let Err(error) = pollster::block_on(self.admin()?.delete_topics(topics, &options())) {
             eprintln!("durable: the topics {} stay: {error}", topics.join(", "));

@@ -1,5 +1,5 @@
-//! Payments that survive crashes: a producer and three workers, each a process of its own, share a journal and are killed
-//! again and again. At the end every payment is counted.
+//! Payments that survive crashes: a producer and three workers, each a separate process, share a journal and are
+//! repeatedly killed. At the end every payment is counted.
 //!
 //! `cargo run --release --example durable` runs all of it, and needs no server. With `-- --redis redis://localhost` the same
 //! runs on Redis. Kafka's client takes minutes to compile, so it is a feature:
@@ -33,7 +33,7 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 ///
 /// A producer appends payments to a journal, a SQLite file, or to a server. Three worker processes take them, check them in a pool, write the
 /// good ones to a topic `done` and the bad ones to a topic `dead`. A record is acknowledged after it has been written there.
-/// Meanwhile a process is killed (SIGKILL) at random moments, and started again. At the end each payment must be in one of the
+/// During the run a process is killed (SIGKILL) at random moments, and started again. At the end each payment must be in one of the
 /// two topics.
 #[derive(Debug, Clone, Parser)]
 struct Args {
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        // Whoever read the output has seen enough.
+        // The reader of the output has closed it.
         Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("durable: {error}");
@@ -138,7 +138,7 @@ fn on_kafka(_: &str, _: &Args) -> Fallible<bool> {
         .into())
 }
 
-/// What this process does. False if something is missing.
+/// The work of this process. Returns false if something is missing.
 fn play<S: Store>(store: &S, args: &Args) -> Fallible<bool> {
     let topics = Topics::of_run(&args.run);
     match args.role {
@@ -148,7 +148,7 @@ fn play<S: Store>(store: &S, args: &Args) -> Fallible<bool> {
     }
 }
 
-/// A process that is started again when it has been killed.
+/// A process that is restarted when it has been killed.
 struct Process {
     role: Role,
     name: String,
@@ -174,7 +174,7 @@ impl Process {
         Ok(Self { role, name, child: command.stdin(Stdio::null()).spawn()? })
     }
 
-    /// Kills it without a warning, and starts it again.
+    /// Kills it without a warning, and restarts it.
     fn kill_and_restart(&mut self, args: &Args) -> Fallible<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -191,7 +191,7 @@ impl Drop for Process {
     }
 }
 
-/// Starts the others, kills them, shows how it goes, and counts at the end. False if something is missing.
+/// Starts the others, kills them, shows the progress, and counts at the end. Returns false if something is missing.
 fn supervise<S: Store>(store: &S, topics: &Topics, args: &Args) -> Fallible<bool> {
     let mut out = io::stdout().lock();
     writeln!(out, "{} payments, 1 producer, {} workers, {} kills\n", args.payments, args.workers, args.kills)?;
@@ -221,10 +221,10 @@ fn supervise<S: Store>(store: &S, topics: &Topics, args: &Args) -> Fallible<bool
         if is_over {
             break;
         }
-        // What is killed before it has begun shows nothing, so there is some progress between two kills.
+        // A process that is killed before it has started shows nothing, so there is some progress between two kills.
         if kills < args.kills && Instant::now() >= next_kill && (kills == 0 || progress.acknowledged() > last) {
             let victim = rng.usize(..processes.len());
-            // The producer may have done its work.
+            // The producer may have finished.
             if processes[victim].child.try_wait()?.is_none() {
                 processes[victim].kill_and_restart(args)?;
                 kills += 1;
@@ -232,7 +232,7 @@ fn supervise<S: Store>(store: &S, topics: &Topics, args: &Args) -> Fallible<bool
             }
             next_kill = Instant::now() + Duration::from_millis(rng.u64(50..400));
         }
-        // This is a program that watches others: it has nothing to wait for but the time.
+        // This program watches others: it can only wait for time to pass.
         work::pause(Duration::from_millis(20));
     }
     drop(processes);

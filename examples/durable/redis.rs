@@ -55,7 +55,7 @@ impl Store for InRedis {
     fn group(&self, topic: &str, group: &str) -> Fallible<Group> {
         let mut monitor = self.monitor.borrow_mut();
         if monitor.is_none() {
-            // An inbox that fetches nothing is no consumer yet.
+            // An inbox that has not fetched anything is not a consumer yet.
             *monitor = Some(RedisInbox::builder(&*self.url, topic, group).connect()?.monitor());
         }
         let status = monitor.as_mut().expect("a monitor").status()?.pop().ok_or("a stream without a status")?;

@@ -1,4 +1,4 @@
-//! [`Store`]: what the program needs of the place where its records are kept.
+//! [`Store`]: the program's interface to the place where its records are stored.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use streamz::delivery::{Inbox, Outbox, StoredRecord};
 
 use crate::Fallible;
 
-/// How long what a worker takes is kept for it.
+/// How long records are reserved for the worker that took them.
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
 
-/// A journal, or a server. Topics and groups are made when they are first used.
+/// A journal, or a server. Topics and groups are created when they are first used.
 pub(crate) trait Store: Sized + 'static {
     type Inbox: Inbox<Record = Self::Taken>;
     type Taken: StoredRecord<New = Self::New> + Sync;
@@ -19,15 +19,15 @@ pub(crate) trait Store: Sized + 'static {
     /// A consumer of a group that has each record for [`LEASE`].
     fn inbox(&self, topic: &str, group: &str, consumer: &str) -> Fallible<Self::Inbox>;
 
-    /// A consumer for somebody who reads a topic from its start, and acknowledges nothing.
+    /// A consumer that reads a topic from its start, and acknowledges nothing.
     fn reader(&self, topic: &str) -> Fallible<Self::Inbox>;
 
     fn outbox(&self, topic: &str) -> Fallible<Self::Outbox>;
 
-    /// How many records a topic has.
+    /// The number of records in a topic.
     fn len(&self, topic: &str) -> Fallible<u64>;
 
-    /// How a group is doing.
+    /// The state of a group.
     fn group(&self, topic: &str, group: &str) -> Fallible<Group>;
 
     fn record(key: &[u8], payload: &[u8]) -> Self::New;
@@ -36,24 +36,24 @@ pub(crate) trait Store: Sized + 'static {
 
     fn payload(record: &Self::Taken) -> &[u8];
 
-    /// Removes all that the program has made.
+    /// Removes everything that the program has created.
     fn remove(&self, topics: &[&str]) -> Fallible<()>;
 }
 
-/// How a group is doing in a topic. `None` for what the store does not know.
+/// The state of a group in a topic. `None` for values that the store does not know.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     /// Records that no consumer has taken.
     pub(crate) backlog: Option<u64>,
     pub(crate) in_flight: Option<u64>,
     pub(crate) redelivered: Option<u64>,
-    /// Records that are not acknowledged: the backlog and what is in flight.
+    /// Records that are not acknowledged: the backlog and the records in flight.
     pub(crate) unacknowledged: u64,
 }
 
 /// Calls `each` with the number in each record of a topic.
 pub(crate) fn read<S: Store>(store: &S, topic: &str, mut each: impl FnMut(u64) -> Fallible<()>) -> Fallible<()> {
-    /// A group that is new takes some seconds to form in Kafka.
+    /// A new group takes some seconds to form in Kafka.
     const ROUNDS: u32 = 30;
     let mut left = store.len(topic)?;
     if left == 0 {

@@ -1,4 +1,4 @@
-//! What the processes do.
+//! The work of the processes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ pub(crate) const GROUP: &str = "workers";
 
 /// One payment in this many is for an account that does not exist.
 const BROKEN: u64 = 500;
-/// How many payments are written at a time.
+/// The number of payments written at a time.
 const BATCH: usize = 100;
 
 /// The names of the topics.
@@ -36,7 +36,7 @@ impl Topics {
     }
 }
 
-/// Writes the payments that are not there yet: after a crash it looks which ones are.
+/// Writes the missing payments: after a crash it checks which ones these are.
 pub(crate) fn produce<S: Store>(store: &S, topics: &Topics, payments: u64) -> Fallible<()> {
     let mut is_there = vec![false; usize::try_from(payments)?];
     read(store, &topics.payments, |number| {

@@ -34,7 +34,7 @@ pub(crate) const COLUMNS: [&str; 19] = [
     "time_hour",
 ];
 
-/// What stands for a missing value, besides an empty field.
+/// Represents a missing value, like an empty field.
 const NOT_AVAILABLE: &str = "NA";
 
 /// Where the columns stand in a file.

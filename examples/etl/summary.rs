@@ -129,7 +129,7 @@ impl fmt::Display for Summary<'_> {
     }
 }
 
-/// Prints to standard output. A reader that has gone is no failure: the work has been done.
+/// Prints to standard output. A closed output is not a failure: the work has been done.
 fn print(text: &str) -> Result<(), BoxError> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {

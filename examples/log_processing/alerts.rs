@@ -1,4 +1,4 @@
-//! From what is found wrong to what is worth saying: once, and not too often.
+//! From findings to alerts: each once, and not too often.
 
 use compact_str::CompactString;
 use hashlink::LruCache;
@@ -10,13 +10,13 @@ use crate::progress::Progress;
 use crate::threat::Threat;
 use crate::watch::{Alert, What};
 
-/// Alerts with the same key say the same.
+/// Alerts with the same key have the same meaning.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     kind: &'static str,
     threat: Option<Threat>,
     client: Option<CompactString>,
-    /// Until the time of the log has come to the next multiple of `repeat` seconds.
+    /// Until the time of the log has reached the next multiple of `repeat` seconds.
     period: i64,
 }
 
@@ -38,13 +38,13 @@ impl Alert {
     }
 }
 
-/// Passes a limited number of alerts in each minute of the log; drops and counts the others.
+/// Forwards a limited number of alerts in each minute of the log; drops and counts the others.
 ///
-/// A [`Throttle`](streamz::Throttle) goes by the clock of the pipeline, and a log of a week takes seconds to read: so this
-/// is an operator of our own.
+/// A [`Throttle`](streamz::Throttle) uses the clock of the pipeline, and reading a log of a week takes seconds: so this
+/// is a custom operator.
 pub(crate) struct PerMinute {
     max: u32,
-    /// How many have passed in each minute, of the latest ones: time does not always go on.
+    /// The number of alerts in each of the latest minutes: time in a log may go back.
     minutes: LruCache<i64, u32>,
 }
 
@@ -75,10 +75,10 @@ pub(crate) fn utc(time: i64) -> String {
     jiff::Timestamp::from_second(time).map_or_else(|_| format!("{time} s"), |time| time.to_string())
 }
 
-/// How many alerts are kept for the report.
+/// The number of alerts kept for the report.
 const KEPT: usize = 1000;
 
-/// The alerts that were said.
+/// The alerts that were emitted.
 pub(crate) struct Said {
     names: Vec<String>,
     output: Output,

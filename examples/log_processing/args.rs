@@ -151,7 +151,7 @@ pub(crate) struct Args {
     #[arg(skip)]
     pub(crate) folder: PathBuf,
 
-    /// Whether the result is still needed although the reader of standard output has gone.
+    /// Whether the result is still needed although standard output has been closed.
     #[arg(skip)]
     pub(crate) to_the_end: bool,
 }
@@ -172,7 +172,7 @@ fn factor(text: &str) -> Result<f64, String> {
 }
 
 impl Args {
-    /// Whether there is nothing more to do once the reader of standard output has gone.
+    /// Whether there is nothing more to do once standard output has been closed.
     pub(crate) fn ends_unheard(&self) -> bool {
         let leaves_files = self.rejects.is_some() || (self.json.is_some() && !self.json_on_stdout());
         self.follow || !(leaves_files || self.to_the_end)
@@ -222,7 +222,7 @@ pub(crate) fn is_std(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// For `map_err`: what could not be done to which file, and why.
+/// For `map_err`: which operation failed on which file, and why.
 pub(crate) fn failure<E: std::error::Error>(what: &str, path: &Path) -> impl FnOnce(E) -> BoxError {
     move |error| format!("{what} {}: {error}", path.display()).into()
 }

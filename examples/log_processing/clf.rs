@@ -5,11 +5,11 @@
 //! client      user   time                         request                      status bytes
 //! ```
 //!
-//! A virtual host may stand before the client, as `vhost_combined` has it: `www.example.org:80 192.0.2.7 - frank [..`. The
-//! client may be a list of addresses. Anything else before the time means that the client is not where it seems to be (a
-//! line that came through syslog, say), and the line is refused.
+//! The client may be preceded by a virtual host, as in `vhost_combined`: `www.example.org:80 192.0.2.7 - frank [..`.
+//! The client may be a list of addresses. Anything else before the time means that the client is not where it seems to
+//! be (in a line that came through syslog, for example), and the line is refused.
 //!
-//! What stands behind the bytes is not looked at, so any format that begins like this can be read.
+//! Anything after the bytes is ignored, so any format that begins like this can be read.
 
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
@@ -39,7 +39,7 @@ pub(crate) fn read(line: &str) -> Result<Fields<'_>, Reason> {
     })
 }
 
-/// What stands before and behind the first `] "`. A search for the quote alone is faster.
+/// The parts before and after the first `] "`. Searching for the quote alone is faster.
 fn at_request(line: &str) -> Option<(&str, &str)> {
     let mut from = 0;
     loop {
@@ -51,7 +51,7 @@ fn at_request(line: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// What stands before and behind the last ` [`: the name of a user may contain anything. A time has nearly always the same
+/// The parts before and after the last ` [`: the name of a user may contain anything. A time nearly always has the same
 /// length.
 fn at_time(before: &str) -> Option<(&str, &str)> {
     match before.len().checked_sub(" [10/Oct/2000:13:55:36 -0700".len()) {
@@ -60,10 +60,10 @@ fn at_time(before: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// The client in what stands before the time: `client ident user`, perhaps behind a virtual host.
+/// The client in the part before the time: `client ident user`, perhaps after a virtual host.
 fn client_of(who: &str) -> Result<&str, Reason> {
     let (first, rest) = word(who);
-    // Hardly any client tells its ident, so nearly always a hyphen stands there. The name of a user may have spaces.
+    // Hardly any client sends its ident, so it is nearly always a hyphen. The name of a user may have spaces.
     if !matches!(rest.as_bytes(), [] | [b'-'] | [b'-', b' ', ..]) {
         let (second, behind) = word(rest);
         let (ident, user) = word(behind);
@@ -83,7 +83,7 @@ fn client_of(who: &str) -> Result<&str, Reason> {
     client(first).ok_or_else(|| Reason::Client(excerpt(first)))
 }
 
-/// The first word, and what follows it. A list goes on behind a comma.
+/// The first word, and the rest. A list continues after a comma.
 fn word(text: &str) -> (&str, &str) {
     let mut end = 0;
     loop {
@@ -95,12 +95,12 @@ fn word(text: &str) -> (&str, &str) {
     }
 }
 
-/// A status. One that was never sent, because the client had gone, is written as 0 or a hyphen.
+/// A status. If none was sent, because the client had disconnected, it is written as 0 or a hyphen.
 pub(crate) fn status(text: &str) -> Option<u16> {
     if text == "-" { Some(0) } else { text.parse().ok() }
 }
 
-/// Where the quote is that no backslash stands before.
+/// The position of the first quote without a backslash before it.
 fn end_of_quoted(text: &str) -> Option<usize> {
     let mut from = 0;
     loop {
@@ -113,7 +113,7 @@ fn end_of_quoted(text: &str) -> Option<usize> {
     }
 }
 
-/// What is asked for in a request, which should be a method, a target and a version, but may be anything a client has sent.
+/// The target of a request, which should be a method, a target and a version, but may be anything a client has sent.
 pub(crate) fn target(request: &str) -> &str {
     let Some((_, target)) = request.split_once(' ') else { return "" };
     match target.rsplit_once(' ') {

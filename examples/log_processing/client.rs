@@ -1,4 +1,4 @@
-//! What names a client: an address, a host, or a list of addresses that proxies have added to.
+//! The name of a client: an address, a host, or a list of addresses to which proxies have added theirs.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -7,7 +7,8 @@ const MAX_HOST: usize = 253;
 
 /// The client that a field names, without its port; nothing if the field names none.
 ///
-/// Of a list, as in `X-Forwarded-For`, it is the first address: each proxy adds the one that it was asked by.
+/// Of a list, as in `X-Forwarded-For`, it is the first address: each proxy adds the address from which it received the
+/// request.
 pub(crate) fn client(field: &str) -> Option<&str> {
     address(field).or_else(|| is_host(field).then_some(field)).or_else(|| first(field))
 }
@@ -27,7 +28,7 @@ pub(crate) fn address(text: &str) -> Option<&str> {
         return (is_v6(address) && port_fits).then_some(address);
     }
     match text.rsplit_once(':') {
-        // nginx says so of a socket in the file system.
+        // nginx writes that for a socket in the file system.
         Some(("unix", "")) => Some(text),
         Some((address, port)) if !address.contains(':') => {
             (is_port(port) && address.parse::<IpAddr>().is_ok()).then_some(address)
@@ -37,14 +38,14 @@ pub(crate) fn address(text: &str) -> Option<&str> {
     }
 }
 
-/// Whether it may be the name of a host. What ends in a number is an address that is none, or a date.
+/// Whether it may be the name of a host. A name that ends in a number is an invalid address, or a date.
 fn is_host(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     let last = name.rsplit('.').next().unwrap_or_default();
     text.len() <= MAX_HOST && is_name(name) && last.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
-/// Whether it may be a virtual host, as servers write it: a name, often with its port, or what stands for any host.
+/// Whether it may be a virtual host, as servers write it: a name, often with its port, or the placeholder for any host.
 pub(crate) fn is_virtual_host(text: &str) -> bool {
     let name = text.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(text, |(name, _)| name);
     matches!(name, "-" | "_" | "*") || is_name(name) || address(text).is_some()
@@ -59,7 +60,7 @@ fn is_port(text: &str) -> bool {
     !text.is_empty() && text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The first address of a list. A proxy that knows none adds a word.
+/// The first address of a list. A proxy that does not know the address adds a word.
 fn first(list: &str) -> Option<&str> {
     let mut parts = list.split(',').map(str::trim_ascii).peekable();
     let unknown = |part: &str| matches!(part, "" | "-" | "unknown");

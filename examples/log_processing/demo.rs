@@ -1,4 +1,4 @@
-//! A log with a known truth: made from a seed, with attacks and malformed lines in known places.
+//! A log with known content: generated from a seed, with attacks and malformed lines in known places.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,14 +20,14 @@ use crate::report::Summary;
 
 const SEED: u64 = 20_260_314;
 
-/// 2026-03-14T09:00:00Z, and how long the log is.
+/// 2026-03-14T09:00:00Z, and the duration of the log.
 const START: i64 = 1_773_478_800;
 const MINUTES: i64 = 240;
 
-/// How many requests a minute usually has.
+/// The usual number of requests per minute.
 const USUAL: u32 = 200;
 
-/// Who has been planted, and in which minute.
+/// The planted attackers, and the minutes of their attacks.
 const SCANNER: (&str, i64) = ("203.0.113.9", 43);
 const GUESSER: (&str, i64) = ("198.51.100.23", 97);
 const BURST: i64 = 150;
@@ -52,12 +52,12 @@ const MALFORMED: [&[u8]; 9] = [
     b"Segmentation fault (core dumped)",
 ];
 
-/// Makes the log, works through it, and checks what was found.
+/// Generates the log, processes it, and checks the findings.
 pub(crate) fn run(given: &Args) -> Result<ExitCode, BoxError> {
     let folder = tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
     let made = Made::new();
     let files = made.write(folder.path()).map_err(|error| format!("cannot write the log: {error}"))?;
-    // The truth is known for what is usual.
+    // Only the usual options have known findings.
     let mut args = Args::parse_from(["log_processing"]);
     args.files = files.clone();
     args.folder = folder.path().to_owned();
@@ -143,7 +143,7 @@ impl Made {
                 made.push(file, line.as_bytes());
             }
         }
-        // No log line, and too long for memory if it went on like that.
+        // Not a log line, and too long for memory if it continued like that.
         made.push(2, &vec![b'x'; 200_000]);
         made.malformed += 1;
         made
@@ -172,7 +172,7 @@ impl Made {
     }
 }
 
-/// What happens in a minute, in the order of time.
+/// The events of a minute, in the order of time.
 fn requests(minute: i64, data: &mut Data) -> Vec<Request> {
     let start = START + minute * 60;
     let count = data.between(USUAL - 40..=USUAL + 40) * if minute == BURST { 6 } else { 1 };
@@ -196,7 +196,7 @@ fn requests(minute: i64, data: &mut Data) -> Vec<Request> {
     requests
 }
 
-/// What visitors do.
+/// The behaviour of visitors.
 fn visit(start: i64, data: &mut Data) -> Request {
     let visitor = data.skewed(3000);
     let client = format!("10.{}.{}.{}", visitor % 7, visitor / 250, visitor % 250);

@@ -1,4 +1,4 @@
-//! The one place that every record comes to: counting and watching.
+//! The place that every record reaches: counting and watching.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::record::Record;
 use crate::tables::Tables;
 use crate::watch::{Alert, Watch};
 
-/// Counts requests and looks for what is wrong.
+/// Counts requests and looks for attacks.
 pub(crate) struct Examiner {
     pub(crate) tables: Tables,
     pub(crate) watch: Watch,
@@ -27,9 +27,9 @@ impl Examiner {
     }
 }
 
-/// As a step of a pipeline: records in, alerts out. The tables are there to be read when it has ended.
+/// As a step of a pipeline: records in, alerts out. The tables can be read when it has ended.
 ///
-/// The lock is never waited for. It is there because who reads the tables is another than who fills them.
+/// The lock is never waited for. It is there because the tables are read on another thread than they are filled.
 pub(crate) struct Examine(pub(crate) Arc<Mutex<Examiner>>);
 
 impl Operator for Examine {

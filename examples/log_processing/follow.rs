@@ -1,4 +1,4 @@
-//! Files that grow: the library follows them. Here is what their lines are called, and what is said about the files.
+//! Files that grow: the library follows them. This module adds the names of lines, and messages about the files.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -13,7 +13,7 @@ use crate::args::Args;
 use crate::input::{self, Reading};
 use crate::lines::{Line, MAX_LINE};
 
-/// Told what happens to the files.
+/// Receives messages about the files.
 pub(crate) type Notes = fn(&str);
 
 /// The files, ready to be followed.
@@ -23,7 +23,7 @@ pub(crate) struct Growing {
     reading: Arc<Reading>,
 }
 
-/// What the files are called, and how to say something about one.
+/// The names of the files, and a way to report a message about one.
 #[derive(Clone)]
 pub(crate) struct Files {
     paths: Vec<PathBuf>,
@@ -32,7 +32,7 @@ pub(crate) struct Files {
 }
 
 impl Growing {
-    /// Follows files from their end, or from their beginning. One that is not there may come.
+    /// Follows files from their end, or from their beginning. A missing file may appear later.
     pub(crate) fn new(args: &Args, reading: &Arc<Reading>, notes: Notes) -> Result<Self, BoxError> {
         let files = Files { paths: args.files.clone(), names: input::names(args), notes };
         for (path, name) in files.paths.iter().zip(&files.names) {
@@ -59,7 +59,7 @@ impl Growing {
         Stream::follow_lines(pipeline, self.follow)
     }
 
-    /// What makes a line of this program of a line of the library.
+    /// Converts a line of the library into a line of this program.
     pub(crate) fn translation(&self) -> impl Fn(FileLine) -> Line + Send + Sync + use<> {
         let (files, reading) = (self.files.clone(), Arc::clone(&self.reading));
         move |line| {
@@ -90,7 +90,7 @@ impl Files {
         (self.notes)(&format!("{what} {}", self.name(path)));
     }
 
-    /// Notes what is wrong with a file, if that is what the error says. Perhaps it can be read later.
+    /// Notes a problem with a file, if the error describes one. Perhaps the file can be read later.
     pub(crate) fn add_fault(&self, error: &StreamError, reading: &Reading) -> bool {
         let (fault, what, name) = match error.downcast_ref::<FileError>() {
             Some(FileError::Unreadable { path, source }) => {

@@ -16,24 +16,24 @@ use crate::lines::{Line, lines};
 
 const BLOCK: usize = 128 * 1024;
 
-/// How many bytes tell what a file is.
+/// The number of bytes that identify the type of a file.
 pub(crate) const START: u64 = 4;
 
-/// How the reading goes. There is one writer.
+/// The progress of reading. There is one writer.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
     lines: AtomicU64,
-    /// As they lie on disk.
+    /// As stored on disk.
     bytes: AtomicU64,
-    /// Lines that had begun where a file could not be read further.
+    /// Incomplete lines at the point where a file could not be read further.
     unfinished: AtomicU64,
     /// Whether everything was read to its end.
     at_end: AtomicBool,
-    /// What could not be read.
+    /// The inputs that could not be read.
     faults: Mutex<Vec<String>>,
 }
 
-// Relaxed: these are figures to look at; the final ones are read after the thread that wrote them was joined.
+// Relaxed: these are figures for display; the final ones are read after the thread that wrote them was joined.
 impl Reading {
     pub(crate) fn lines(&self) -> u64 {
         self.lines.load(Ordering::Relaxed)
@@ -64,7 +64,7 @@ impl Reading {
         self.lines.store(self.lines() + 1, Ordering::Relaxed);
     }
 
-    /// Notes a fault; true if it is a new one.
+    /// Notes a fault. Returns true if it is a new one.
     pub(crate) fn add_fault(&self, fault: String) -> bool {
         let mut faults = self.faults.lock();
         let is_new = !faults.contains(&fault);
@@ -75,7 +75,7 @@ impl Reading {
     }
 }
 
-/// What the files are called in messages.
+/// The names of the files in messages.
 pub(crate) fn names(args: &Args) -> Vec<String> {
     let name = |file: &PathBuf| match file.strip_prefix(&args.folder) {
         _ if is_std(file) => "standard input".to_owned(),
@@ -85,7 +85,7 @@ pub(crate) fn names(args: &Args) -> Vec<String> {
     args.files.iter().map(name).collect()
 }
 
-/// Looks whether all files can be opened, and how many bytes they have, if that can be known.
+/// Checks whether all files can be opened, and how many bytes they have, if that can be known.
 pub(crate) fn check(files: &[PathBuf]) -> Result<Option<u64>, BoxError> {
     let mut size = Some(0);
     for path in files {
@@ -101,14 +101,15 @@ fn meta(path: &Path) -> Result<std::fs::Metadata, BoxError> {
     if meta.is_dir() {
         return Err(format!("cannot read {}: it is a directory", path.display()).into());
     }
-    // What is no file may have one reader only, and waits for its writer: it is opened when its turn comes.
+    // Anything but a regular file may allow only one reader, and waits for its writer: it is opened when its turn
+    // comes.
     if meta.is_file() {
         File::open(path).map_err(failure("cannot open", path))?;
     }
     Ok(meta)
 }
 
-/// All lines of all files. One that cannot be read further is left for the next; the fault is noted.
+/// All lines of all files. If a file cannot be read further, the next one follows; the fault is noted.
 pub(crate) struct Lines {
     files: Vec<PathBuf>,
     names: Vec<String>,
@@ -137,11 +138,11 @@ impl Lines {
         } else if std::fs::metadata(path)?.is_file() {
             Box::new(File::open(path)?)
         } else {
-            // A named pipe, say, makes one wait as standard input does, and for its writer already when it is opened.
+            // A named pipe, for example, blocks like standard input, and even opening it waits for its writer.
             Box::new(interruptible(ToOpen { path: path.to_owned(), file: None }, &self.stop)?)
         };
         let mut bytes = Counted { bytes, reading: Arc::clone(&self.reading) };
-        // A pipe may give one byte at a time, so these are asked for until they are there.
+        // A pipe may return one byte at a time, so these are read until they are there.
         let mut start = Vec::new();
         bytes.by_ref().take(START).read_to_end(&mut start)?;
         let is_gzip = is_gzip(&start)?;
@@ -181,11 +182,11 @@ impl Iterator for Lines {
                     return Some(Line::new(open.file, false, line));
                 }
                 Ok(None) => self.open = None,
-                // What came before is whole.
+                // Earlier lines are complete.
                 Err(error) if Garbage::is(&error) => {
                     self.reading.add_fault(format!("{}: {error}", self.names[open.file as usize]));
                 }
-                // The part of a line that came before is no line.
+                // The part of a line before that is not a line.
                 Err(error) => {
                     let (file, number) = (open.file, open.number);
                     self.reading.unfinished.fetch_add(u64::from(open.reader.partial_len() > 0), Ordering::Relaxed);
@@ -201,7 +202,7 @@ impl Iterator for Lines {
 /// Whether a file that starts like this is gzip.
 ///
 /// # Errors
-/// If it is packed in a way that cannot be undone here: its bytes are no lines.
+/// If it is compressed in a way that is not supported: its bytes are not lines.
 pub(crate) fn is_gzip(start: &[u8]) -> io::Result<bool> {
     let others: [(&str, &[u8]); 4] =
         [("zstd", b"\x28\xb5\x2f\xfd"), ("xz", b"\xfd7zX"), ("bzip2", b"BZh"), ("zip", b"PK\x03\x04")];

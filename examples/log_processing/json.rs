@@ -1,5 +1,5 @@
-//! Access logs as JSON lines: one object for each request, by the names that are in use for its fields, by nginx, Caddy,
-//! Traefik, Envoy and others.
+//! Access logs as JSON lines: one object for each request, with the field names used by nginx, Caddy, Traefik, Envoy
+//! and others.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,12 +10,12 @@ use crate::clf::{self, target};
 use crate::client::client;
 use crate::record::{Fields, Reason, excerpt};
 
-/// What is looked at in an object. Of several fields that mean the same, the first counts.
+/// The relevant fields of an object. Of several fields with the same meaning, the first counts.
 #[derive(Default)]
 struct Entry<'a> {
     time: Option<Value<'a>>,
     client: Option<Value<'a>>,
-    /// Who is connected: the client, or the last proxy on the way to it.
+    /// The connected peer: the client, or the last proxy on the way to it.
     peer: Option<Value<'a>>,
     path: Option<Value<'a>>,
     /// `GET /path HTTP/1.1`, instead of a path; or an object with some of the other fields.
@@ -28,7 +28,7 @@ enum Value<'a> {
     Null,
     Whole(i128),
     Broken(f64),
-    /// Lies in the line if nothing in it is escaped.
+    /// Borrowed from the line if nothing in it is escaped.
     Text(Cow<'a, str>),
     Object(Box<Entry<'a>>),
     Other,
@@ -105,7 +105,7 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 }
 
-/// Reads an object into an entry, which keeps what was there before an error.
+/// Reads an object into an entry, which keeps the fields before an error.
 struct Filling<'e, 'a>(&'e mut Entry<'a>);
 
 impl<'de> DeserializeSeed<'de> for Filling<'_, 'de> {
@@ -137,7 +137,8 @@ impl<'de> Visitor<'de> for Filling<'_, 'de> {
     }
 }
 
-/// Reads an object and gives its fields to `make`. If the end of the line was cut off, what stands before it must do.
+/// Reads an object and passes its fields to `make`. If the end of the line was cut off, the part before it must
+/// suffice.
 pub(crate) fn read<R>(
     line: &str,
     is_cut: bool,
@@ -196,7 +197,7 @@ fn seconds(time: &Value<'_>) -> Result<i64, Reason> {
         Value::Whole(number) => epoch(*number),
         Value::Broken(number) => epoch(number.floor() as i128),
         Value::Text(text) => {
-            // nginx has seconds with three decimals, as text.
+            // nginx writes seconds with three decimals, as text.
             let whole = text.split_once('.').filter(|(_, broken)| broken.bytes().all(|byte| byte.is_ascii_digit()));
             let number = whole.map_or(&**text, |(whole, _)| whole).parse::<u64>();
             match number {
@@ -209,8 +210,8 @@ fn seconds(time: &Value<'_>) -> Result<i64, Reason> {
     seconds.ok_or_else(|| Reason::Time(time.describe()))
 }
 
-/// Seconds since 1970. What would be a date after the year 5000 is taken for milliseconds, then for microseconds, then for
-/// nanoseconds.
+/// Seconds since 1970. A number that would be a date after the year 5000 is interpreted as milliseconds, then as
+/// microseconds, then as nanoseconds.
 fn epoch(number: i128) -> Option<i64> {
     const FAR: u128 = 100_000_000_000;
     let units = [1, 1000, 1_000_000, 1_000_000_000];

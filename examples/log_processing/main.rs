@@ -1,8 +1,8 @@
-//! A log processor: counts what an access log says, and finds bursts and suspicious clients in it.
+//! A log processor: counts the requests of an access log, and finds bursts and suspicious clients in it.
 //!
 //! ```text
 //!  read ─▶ parse ───▶ examine ─▶ once ─▶ not too often ─▶ say ──▶ report
-//! (files, gzip,  │    counts     repeats  so many in       │
+//! (files, gzip,  │    counts     repeats  a number in      │
 //!  pipe, or what │    every      are left  a minute        └──▶ malformed lines, put aside
 //!  grows)        │    request      out
 //!    one thread ─┴─ another
@@ -10,18 +10,18 @@
 //!
 //! What the example is about:
 //!
-//! - *Nothing vanishes.* Every line that was read is counted once: `read = parsed + malformed`, also when the job was
-//!   interrupted. A malformed line travels to the end as an error that carries it, and lands in the rejects with
+//! - *Nothing vanishes.* Every line that was read is counted once: `read = parsed + malformed`, even when the job was
+//!   interrupted. A malformed line travels to the sink as an error that carries it, and is written to the rejects with
 //!   `file:line` and the reason.
-//! - *Memory does not depend on the input.* Tables have a bound; what was forgotten to keep it is counted and reported.
-//! - *The time of the log.* Windows, repeats and rates go by the time that the lines tell, so that a log of last week gives
-//!   the alerts that it would have given last week, and the same ones each time.
-//! - *Following.* With `--follow` the source is [`Stream::follow_lines`](streamz::Stream::follow_lines). Files may be renamed and
-//!   created again, or emptied. Ctrl-C drains the pipeline: what was read is in the report.
+//! - *Memory does not depend on the input.* Tables are bounded; evictions are counted and reported.
+//! - *The time of the log.* Windows, repeats and rates use the time in the lines, so that a log of last week gives the
+//!   alerts that it would have given last week, and the same ones each time.
+//! - *Following.* With `--follow` the source is [`Stream::follow_lines`](streamz::Stream::follow_lines). Files may be
+//!   renamed and created again, or truncated. Ctrl-C drains the pipeline: everything read is in the report.
 //! - *Steps that are too cheap for a thread* share one: reading and parsing here, everything else there.
 //!
-//! `cargo run --release --example log_processing` makes a log with attacks in it, works through it, and checks what it has
-//! found; `-- --help` shows the options.
+//! `cargo run --release --example log_processing` generates a log with attacks in it, processes it, and checks the
+//! findings; `-- --help` shows the options.
 #![forbid(unsafe_code)]
 
 mod alerts;
@@ -72,7 +72,7 @@ use streamz::{BoxError, CancelToken, Clock, Report, Result};
 use tables::Tables;
 use watch::Backwards;
 
-/// What the shell shows for a program that was ended by Ctrl-C.
+/// The exit status that a shell shows for a program that was ended by Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
 /// The work, ready to start: the inputs can be read, the outputs exist.
@@ -87,7 +87,7 @@ struct Job {
     progress: Progress,
 }
 
-/// Where the lines come from.
+/// The source of the lines.
 enum Source {
     Files(Lines),
     Growing(Growing),
@@ -99,21 +99,21 @@ struct Ended {
     backwards: Backwards,
     rejects: Rejects,
     said: Said,
-    /// Alerts that had been said before.
+    /// Alerts that were repetitions.
     repeated: u64,
-    /// Alerts that were too many for their minute.
+    /// Alerts beyond the limit of their minute.
     held_back: u64,
-    /// Alerts that were forgotten for want of room, and may have been said again.
+    /// Alerts that were forgotten for lack of room, and may have been repeated.
     forgotten: u64,
-    /// Lines that had begun and not ended, which are no lines yet.
+    /// Incomplete lines, which do not count as lines yet.
     unfinished: u64,
-    /// What each stage did; a plain loop has no stages.
+    /// The statistics of each stage; a plain loop has no stages.
     report: Option<Report>,
     /// Whether the user has ended it.
     interrupted: bool,
-    /// Whether lines that had been read may have been given up.
+    /// Whether lines that had been read may have been discarded.
     is_cut: bool,
-    /// What stopped it before its time, other than the user.
+    /// The reason why it stopped early, other than the user.
     fault: Option<BoxError>,
 }
 
@@ -127,7 +127,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Does the job, and writes what there is to say about it.
+/// Does the job, and prints the results.
 fn run(args: &Args) -> Result<Summary, BoxError> {
     args.check()?;
     let (stop, reading, names) = (Stop::default(), Arc::new(Reading::default()), input::names(args));
@@ -155,8 +155,8 @@ fn run(args: &Args) -> Result<Summary, BoxError> {
     Ok(summary)
 }
 
-/// From now on the first Ctrl-C ends the reading, so that what was read is reported; should even that hang (in a write to a
-/// pipe that is not read, say) the second ends the program on the spot.
+/// From now on the first Ctrl-C ends the reading, so that everything read is reported; if even that hangs (in a write
+/// to a pipe that is not read, for example) the second ends the program at once.
 fn listen_to_ctrl_c(stop: &Stop, token: CancelToken, args: &Args, progress: &Progress) -> Result<Stop, BoxError> {
     let interrupted = Stop::default();
     let (stop, pressed, progress) = (stop.clone(), interrupted.clone(), progress.clone());

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use streamz::{BoxError, Result};
 
-/// Where results are written. Clones are the same.
+/// Where results are written. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Output {
     closed: Arc<AtomicBool>,
 }
 
 impl Output {
-    /// Writes a line, or several. A reader that has gone is no failure, and is remembered.
+    /// Writes a line, or several. A closed output is not a failure, and is remembered.
     pub(crate) fn say(&self, text: &str) -> Result<(), BoxError> {
         if self.is_closed() {
             return Ok(());
@@ -28,7 +28,7 @@ impl Output {
         }
     }
 
-    /// Whether the reader has gone.
+    /// Whether the output has been closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }

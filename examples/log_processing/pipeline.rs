@@ -17,11 +17,11 @@ use crate::record::{Record, parse};
 use crate::watch::Alert;
 use crate::{Ended, Job, Source, listen_to_ctrl_c};
 
-/// How many records may wait between the two threads: where other programs want the processors too, each has enough to do
-/// until it is its turn again. A record takes about a hundred bytes.
+/// The number of records that may wait between the two threads: if other programs want the cores too, each has enough
+/// to do until it is its turn again. A record takes about a hundred bytes.
 const ROOM: usize = 4096;
 
-/// Alerts that are remembered as said; the oldest is forgotten first, and may then be said again.
+/// The number of remembered alerts; the oldest is forgotten first, and may then be repeated.
 const MAX_ALERTS: usize = 10_000;
 
 pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
@@ -49,7 +49,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
 
     let mut said = Said::new(&args, names, output.clone(), progress.clone());
     let (token, mut fault) = (pipeline.token(), None);
-    // All of this is quick, and runs right here. A malformed line passes the steps as an error that carries the line.
+    // All of this is fast, and runs right here. A malformed line passes the steps as an error that carries the line.
     let alerts = records(&pipeline, source, args.format).named("say").inline();
     let told = alerts.with(examine).with(once).with(not_too_often).for_each(|item| {
         let done = match item {
@@ -62,13 +62,13 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
             fault.get_or_insert(error);
         }
         if output.is_closed() && args.ends_unheard() {
-            // The receiver has gone.
+            // The receiver has been dropped.
             stop.set();
             token.drain();
         }
     });
 
-    // Should it have stopped early, the reader may still be waiting for input.
+    // If it has stopped early, the reader may still be waiting for input.
     stop.set();
     let report = pipeline.join();
     drop(live);
@@ -95,21 +95,21 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     })
 }
 
-/// Reading and parsing share a thread: a line takes less time than it would to hand it over.
+/// Reading and parsing share a thread: parsing a line takes less time than handing it over.
 fn records(pipeline: &Pipeline, source: Source, format: Format) -> Stream<Record> {
     let parse = Mapper::fallible(move |line: &Line| parse(line, format)).with_name("parse line");
     match source {
         Source::Files(lines) => Inline::from_iter(pipeline, lines).with(parse).spawn("parse"),
         Source::Growing(growing) => {
             let translate = growing.translation();
-            // Of a line that is too long, the beginning is a line, too.
+            // The beginning of a line that is too long is parsed, too.
             let whole_or_not = |error: &StreamError| error.take_item::<FileLine>();
             growing.lines(pipeline).inline().on_errors(whole_or_not).map(translate).with(parse).spawn("parse")
         }
     }
 }
 
-/// How many items a step has left out.
+/// The number of items that a step has left out.
 fn removed(report: &Report, name: &str) -> u64 {
     let steps = report.stages.iter().flat_map(|stage| &stage.steps);
     steps.filter(|step| &*step.name == name).map(|step| step.filtered + step.total_dropped()).sum()

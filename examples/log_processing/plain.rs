@@ -1,4 +1,4 @@
-//! The same count by other means: a plain loop that shares no code with the rest, to check it against.
+//! The same counts by other means: a plain loop that shares no code with the rest, for comparison.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -7,7 +7,7 @@ use crate::lines::{At, Line, MAX_LINE};
 use crate::threat::Threat;
 use crate::{clf, json};
 
-/// How much of a path is kept: tables of paths must not grow with the wit of an attacker.
+/// The maximum stored length of a path: an attacker must not be able to make tables of paths grow.
 const MAX_PATH: usize = 256;
 
 /// One request.
@@ -17,7 +17,7 @@ pub(crate) struct Record {
     /// Seconds since 1970 in UTC.
     pub(crate) time: i64,
     pub(crate) client: CompactString,
-    /// What was asked for, without the query; empty if that cannot be told.
+    /// The requested path, without the query; empty if that is unknown.
     pub(crate) path: CompactString,
     /// 100 to 999; 0 if none was sent.
     pub(crate) status: u16,
@@ -25,7 +25,7 @@ pub(crate) struct Record {
     pub(crate) threat: Option<Threat>,
 }
 
-/// Why a line is no record.
+/// Why a line is not a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Reason {
     #[error("blank line")]
@@ -56,23 +56,23 @@ pub(crate) enum Reason {
     Field(&'static str),
 }
 
-/// What a line says, before it is put into the shape of a record.
+/// The content of a line, before it is converted to a record.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
     pub(crate) client: &'a str,
     pub(crate) time: i64,
-    /// As the client asked for it.
+    /// As the client requested it.
     pub(crate) target: &'a str,
     pub(crate) status: u16,
     pub(crate) bytes: u64,
 }
 
-/// Reads a line in the given format, or in the one that it looks like.
+/// Reads a line in the given format, or in the format that it seems to have.
 pub(crate) fn parse(line: &Line, format: Format) -> Result<Record, Reason> {
     let bytes = &line.bytes;
     let parsed = match std::str::from_utf8(bytes) {
         Ok(text) => parse_text(line, text, format),
-        // What is not UTF-8 mostly stands in the name of a browser, which does not matter here.
+        // Invalid UTF-8 is mostly in the name of a browser, which does not matter here.
         Err(_) => parse_text(line, &String::from_utf8_lossy(bytes), format).map_err(|reason| match reason {
             Reason::TooLong | Reason::Return => reason,
             _ => Reason::NotUtf8,
@@ -84,12 +84,12 @@ pub(crate) fn parse(line: &Line, format: Format) -> Result<Record, Reason> {
 fn parse_text(line: &Line, text: &str, format: Format) -> Result<Record, Reason> {
     // Some programs begin a file with a byte order mark.
     let text = if line.at.number == 1 { text.trim_start_matches('\u{feff}') } else { text };
-    // A file that was emptied while a program wrote on where it was has a hole.
+    // A file that was truncated while a program continued to write at its old position has a hole.
     let text = text.trim_start_matches('\0').trim_ascii();
     if text.is_empty() {
         return Err(if line.is_truncated { Reason::TooLong } else { Reason::Blank });
     }
-    // Not `contains`, which looks at one byte after the other until it finds it: here there is nothing to find.
+    // Not `contains`, which searches byte by byte: here there is usually nothing to find.
     if text.bytes().fold(false, |found, byte| found | (byte == b'\r')) {
         return Err(Reason::Return);
     }
@@ -106,11 +106,11 @@ fn parse_text(line: &Line, text: &str, format: Format) -> Result<Record, Reason>
         let text = if is_cut { text.rsplit_once(' ').map_or("", |(text, _)| text) } else { text };
         clf::read(text).and_then(|fields| record(line.at, &fields))
     };
-    // What was cut off may be nothing that is looked at.
+    // The part that was cut off may not be needed.
     parsed.map_err(|reason| if is_cut { Reason::TooLong } else { reason })
 }
 
-/// Whether every other byte is zero, more or less, as in western text in UTF-16.
+/// Whether approximately every other byte is zero, as in western text in UTF-16.
 fn is_utf16(bytes: &[u8]) -> bool {
     let zeros = bytes.iter().filter(|byte| **byte == 0).count();
     bytes.len() >= 8 && zeros * 3 >= bytes.len() && zeros * 3 <= bytes.len() * 2
@@ -127,7 +127,7 @@ fn record(at: At, fields: &Fields<'_>) -> Result<Record, Reason> {
     Ok(Record { at, time, client: client.into(), path: path.into(), status, bytes, threat: Threat::of(target) })
 }
 
-/// The beginning of a text that may be anything, fit to be printed.
+/// The beginning of a text that may be anything, made printable.
 pub(crate) fn excerpt(text: &str) -> String {
     let start: String = text.chars().take(40).flat_map(char::escape_debug).collect();
     if text.chars().nth(40).is_some() { format!("`{start}..`") } else { format!("`{start}`") }

@@ -1,4 +1,4 @@
-//! Malformed lines, put aside.
+//! Malformed lines, stored in a file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,21 +12,21 @@ use crate::args::failure;
 use crate::lines::Line;
 use crate::record::Reason;
 
-/// How many are shown in the report.
+/// The number of lines shown in the report.
 const SHOWN: usize = 3;
 
-/// How many sorts of reasons are told apart.
+/// The number of kinds of reasons that are distinguished.
 const SORTS: usize = 20;
 
-/// The file for malformed lines, if one is wanted, and how many there were.
+/// The file for malformed lines, if requested, and their number.
 pub(crate) struct Rejects {
     file: Option<(File, PathBuf)>,
     names: Vec<String>,
     buffer: Vec<u8>,
     pub(crate) count: u64,
-    /// By the sort of reason.
+    /// By the kind of reason.
     pub(crate) reasons: BTreeMap<String, u64>,
-    /// The first ones: where, and what was wrong.
+    /// The first ones: the position, and the problem.
     pub(crate) first: Vec<(String, String)>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Rejects {
 struct Entry<'a> {
     at: &'a str,
     reason: &'a str,
-    /// What is not UTF-8 in it is replaced: JSON has no way to say it.
+    /// Invalid UTF-8 in it is replaced, because JSON cannot represent it.
     raw: &'a str,
 }
 
@@ -45,7 +45,7 @@ impl Rejects {
         Self { file, names, buffer: Vec::new(), count: 0, reasons, first }
     }
 
-    /// Adds a line, and counts it once it is written. Each is written at once: who follows a log wants to see it.
+    /// Adds a line, and counts it once it is written. Each is written at once, for users who follow the file.
     pub(crate) fn add(&mut self, line: &Line, reason: &Reason) -> Result<(), BoxError> {
         let at = line.at.describe(&self.names);
         let text = reason.to_string();
@@ -71,12 +71,12 @@ impl Rejects {
     pub(crate) fn add_error(&mut self, error: &StreamError) -> Result<(), BoxError> {
         let reason = error.downcast_ref::<Reason>();
         let added = reason.and_then(|reason| error.with_item_ref(|line: &Line| self.add(line, reason)));
-        // What is not the fault of a line is a fault of the program.
+        // An error that is not caused by a line is a bug of the program.
         added.unwrap_or_else(|| Err(describe(error).into()))
     }
 }
 
-/// An error and what it came from.
+/// An error and its causes.
 pub(crate) fn describe(error: &StreamError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),

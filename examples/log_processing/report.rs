@@ -20,7 +20,7 @@ use crate::tables::{CLASSES, Evicted};
 use crate::watch::{BACK, Moment};
 use crate::{Ended, INTERRUPTED};
 
-/// All there is to say about a run.
+/// The results of a run.
 pub(crate) struct Summary {
     args: Args,
     pub(crate) ended: Ended,
@@ -41,7 +41,7 @@ impl Summary {
         summary
     }
 
-    /// What is no failure, and is not as it should be.
+    /// Warnings: not failures, but unusual.
     fn warnings(&self) -> Vec<String> {
         let Ended { tables, rejects, backwards, said, .. } = &self.ended;
         let mut warnings = Vec::new();
@@ -64,7 +64,7 @@ impl Summary {
         warnings
     }
 
-    /// Writes the reports that were asked for, and complains about what went wrong.
+    /// Writes the requested reports, and prints errors.
     pub(crate) fn write(&mut self, output: &Output, json: Option<(File, PathBuf)>) {
         let said = match (self.args.json_on_stdout(), self.args.quiet) {
             (true, _) => output.say(&self.to_json().to_string()),
@@ -82,7 +82,7 @@ impl Summary {
         if let (true, Some(report)) = (self.args.stages, &self.ended.report) {
             note(&format!("what the stages did\n{report}"));
         }
-        // Where the report is not seen, and where it is hardly one.
+        // If the report is not shown, or is nearly empty.
         if self.args.quiet || self.ended.tables.requests == 0 {
             self.warnings().iter().for_each(|warning| note(&format!("warning: {warning}")));
         }
@@ -103,7 +103,8 @@ impl Summary {
         self.faults.is_empty() && self.is_complete()
     }
 
-    /// Whether all there was has been read and counted. What grows is never complete, and is when the user says so.
+    /// Whether all input has been read and counted. A growing file is never complete, and counts as such when the user
+    /// ends the job.
     fn is_complete(&self) -> bool {
         (self.at_end || self.args.follow) && self.faults.is_empty()
     }
@@ -232,7 +233,7 @@ impl Summary {
         let minutes = &self.ended.tables.minutes;
         let (Some((first, _)), Some((last, _))) = (minutes.iter().next(), minutes.iter().last()) else { return Ok(()) };
         let fits = |length: &&i64| last.div_euclid(**length) - first.div_euclid(**length) < ROWS;
-        // What is longer than that has gaps, of which there are no rows.
+        // A longer log has gaps, for which there are no rows.
         let rows = |length: i64| {
             let mut rows: Vec<i64> = minutes.iter().map(|(minute, _)| minute.div_euclid(length)).collect();
             rows.dedup();
@@ -278,7 +279,7 @@ impl Summary {
         let threats = tables.threats().map(|(threat, count)| [threat.describe().to_owned(), grouped(count)]);
         let threats = threats.collect::<Vec<_>>();
         if !threats.is_empty() {
-            writeln!(f, "\n{}", table(&["nobody does this by mistake", "requests"], threats))?;
+            writeln!(f, "\n{}", table(&["attack patterns", "requests"], threats))?;
         }
         Ok(())
     }
@@ -302,7 +303,7 @@ impl Summary {
             let alerts = plural(self.ended.forgotten, "alert");
             writeln!(f, "forgotten for want of room: {alerts}, which may have been said again")?;
         }
-        // If there is no request they are told on standard error.
+        // If there are no requests, they are printed on standard error.
         for warning in self.warnings().iter().filter(|_| tables.requests > 0) {
             writeln!(f, "warning: {warning}")?;
         }
@@ -328,7 +329,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// With a comma before each three digits.
+/// With a comma between groups of three digits.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -359,7 +360,7 @@ fn size(bytes: u64) -> String {
     format!("{at_least}{size:.0} {}", units[unit])
 }
 
-/// What fits into a column.
+/// The text cut to the width of a column.
 fn shortened(text: String) -> String {
     const WIDTH: usize = 50;
     if text.chars().count() <= WIDTH { text } else { text.chars().take(WIDTH - 2).chain("..".chars()).collect() }

@@ -17,7 +17,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     let mut update = progress.updater(&reading, Reading::progress);
 
     let mut examiner = Examiner::new(&args);
-    // Without a bound: who has little memory and many attackers uses the pipeline.
+    // Without a bound: with little memory and many attackers, use the pipeline.
     let mut known = HashSet::new();
     let mut per_minute = PerMinute::new(args.alerts_per_minute);
     let mut said = Said::new(&args, names, output, progress.clone());

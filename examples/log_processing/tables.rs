@@ -1,4 +1,4 @@
-//! What is counted, in tables that do not grow with the log.
+//! The counts, in tables that do not grow with the log.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use crate::record::Record;
 use crate::threat::Threat;
 use crate::watch::ClientWatch;
 
-/// How many minutes are kept: a week.
+/// The number of minutes stored: a week.
 const MAX_MINUTES: usize = 7 * 24 * 60;
 
-/// The counts of everything, and what is known of each client, path and minute.
+/// The total counts, and the counts of each client, path and minute.
 pub(crate) struct Tables {
     pub(crate) requests: u64,
-    /// [`u64::MAX`] stands for that or more, here and for each client: sizes come from outside, and may be any number.
+    /// [`u64::MAX`] means that or more, here and for each client: sizes come from outside, and may be any number.
     pub(crate) bytes: u64,
     /// Of the earliest and the latest request.
     pub(crate) span: Option<(i64, i64)>,
@@ -54,7 +54,7 @@ impl Tables {
         }
     }
 
-    /// Counts a request; returns what is known of its client, and of the minutes.
+    /// Counts a request; returns the counts of its client, and of the minutes.
     pub(crate) fn add(&mut self, record: &Record) -> (&mut Client, &Minutes) {
         let is_error = u64::from(record.status >= 400);
         self.requests += 1;
@@ -78,7 +78,7 @@ impl Tables {
         (client, &self.minutes)
     }
 
-    /// How often each status occurred, of those that did.
+    /// How often each status occurred.
     pub(crate) fn statuses(&self) -> impl Iterator<Item = (u16, u64)> {
         (0..).zip(self.statuses.iter().copied()).filter(|&(_, count)| count > 0)
     }
@@ -87,7 +87,7 @@ impl Tables {
         self.threats.iter().map(|(threat, count)| (*threat, *count))
     }
 
-    /// Where the tables contradict each other. They do not.
+    /// Contradictions between the tables. There are none.
     pub(crate) fn contradiction(&self) -> Option<String> {
         let statuses: u64 = self.statuses.iter().sum();
         let minutes = self.minutes.iter().map(|(_, minute)| minute.iter().sum::<u64>()).sum::<u64>();
@@ -104,7 +104,7 @@ impl Tables {
     }
 }
 
-/// What was forgotten to make room.
+/// The entries that were evicted to make room.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub(crate) struct Evicted {
     pub(crate) keys: u64,
@@ -128,7 +128,7 @@ pub(crate) struct Bounded<V> {
 
 impl<V: Default> Bounded<V> {
     fn new(max_keys: usize) -> Self {
-        // The bound is kept here, so that what goes can be counted.
+        // The bound is enforced here, so that evictions can be counted.
         Self { entries: LruCache::new_unbounded(), max_keys, evicted: Evicted::default() }
     }
 
@@ -152,7 +152,7 @@ impl<V: Default> Bounded<V> {
         self.entries.iter()
     }
 
-    /// The first `n` in descending order of a number; of equal ones, in the order of their keys.
+    /// The first `n` in descending order of a number; equal ones in the order of their keys.
     pub(crate) fn top(&self, n: usize, number: impl Fn(&V) -> u64) -> Vec<(&CompactString, &V)> {
         let mut entries: Vec<_> = self.iter().filter(|(_, value)| number(value) > 0).collect();
         let order = |(a_key, a): &(&CompactString, &V), (b_key, b): &(&CompactString, &V)| {
@@ -167,7 +167,7 @@ impl<V: Default> Bounded<V> {
     }
 }
 
-/// How many requests of each class there were: 1xx, 2xx, 3xx, 4xx, 5xx, and beyond.
+/// The number of requests of each class: 1xx, 2xx, 3xx, 4xx, 5xx, and beyond.
 pub(crate) type Classes = [u64; 6];
 
 pub(crate) const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];

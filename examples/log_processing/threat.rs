@@ -1,22 +1,22 @@
-//! Requests that are not made by mistake.
+//! Requests that attack or probe a server.
 
 use serde::Serialize;
 
-/// What a request was after.
+/// The purpose of a suspicious request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Threat {
-    /// Files outside of what is served.
+    /// Files outside the served directory.
     Traversal,
-    /// The database behind the program.
+    /// The database behind the application.
     SqlInjection,
-    /// The browsers of others.
+    /// The browsers of other users.
     Scripting,
     /// Passwords, keys, backups.
     Secrets,
 }
 
-/// Pieces of targets, in lower case and without escapes.
+/// Patterns in targets, in lower case and without escapes.
 const SIGNS: [(Threat, &[&str]); 4] = [
     (Threat::Traversal, &["../", "..\\", "/etc/passwd", "/proc/self"]),
     (Threat::SqlInjection, &["union select", "union all select", "' or ", "'or'", "; drop table", "sleep("]),
@@ -25,9 +25,9 @@ const SIGNS: [(Threat, &[&str]); 4] = [
 ];
 
 impl Threat {
-    /// What a request for `target` is after, if anything.
+    /// The suspicious purpose of a request for `target`, if any.
     pub(crate) fn of(target: &str) -> Option<Self> {
-        // Nearly all targets are plain words between slashes, in which none of the signs can be.
+        // Nearly all targets are plain words between slashes, which cannot contain any of the patterns.
         let odd = |byte| matches!(byte, b'%' | b'\'' | b'<' | b'(' | b';' | b':' | b'+' | b'\\' | b' ');
         if !target.bytes().any(odd) && !is_hunted(target) {
             return None;
@@ -36,7 +36,7 @@ impl Threat {
         SIGNS.iter().find(|(_, signs)| signs.iter().any(|sign| plain.contains(sign))).map(|(threat, _)| *threat)
     }
 
-    /// As it stands in JSON.
+    /// As written in JSON.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Traversal => "traversal",

@@ -1,11 +1,12 @@
-//! What is looked for: bursts, and clients that behave as no visitor does.
+//! Detection of bursts, and of clients that behave unlike any visitor.
 //!
-//! Everything goes by the time of the log. Each request is judged at once, against what lies within the window before it:
-//! a [`TumblingWindow`](streamz::TumblingWindow) would tell at its end, and would see half of what lies across its border.
+//! Everything uses the time of the log. Each request is judged at once, against the window before it: a
+//! [`TumblingWindow`](streamz::TumblingWindow) would report at its end, and would see half of an event that crosses its
+//! boundary.
 //!
-//! Times are what some clock said. Lines may be a little out of order, two machines may not agree, and one line may be off
-//! by years. So nothing here moves on to the latest time, or begins again when time goes back: a minute is compared with the
-//! minutes before it, and a client is watched by two clocks at a time.
+//! Times come from unknown clocks. Lines may be slightly out of order, two machines may not agree, and one line may be
+//! off by years. So nothing here moves on to the latest time, or restarts when time goes back: a minute is compared
+//! with the minutes before it, and a client is watched by two clocks at a time.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -19,25 +20,25 @@ use crate::record::Record;
 use crate::tables::{Client, Minutes};
 use crate::threat::Threat;
 
-/// How many minutes make the usual number of requests, and how many of them must have been seen.
+/// The number of minutes that define the usual number of requests, and how many of them must have been seen.
 const USUAL: (usize, usize) = (10, 5);
 
-/// A minute with so few requests is no burst, whatever is usual.
+/// A minute needs more requests than this to be a burst, whatever is usual.
 const MIN_BURST: u64 = 30;
 
-/// How many requests before a silence, and in order, it takes to believe in it. Otherwise a clock may be wrong, or two may
-/// take turns.
+/// The number of ordered requests before a silence that makes the silence credible. Otherwise a clock may be wrong, or
+/// two may take turns.
 const BELIEVED: u64 = 30;
 
-/// By how many seconds time may go back without being noticed: many servers write a line at the end of a request, with the
-/// time of its beginning.
+/// The number of seconds by which time may go back without being noticed: many servers write a line at the end of a
+/// request, with the time of its beginning.
 pub(crate) const BACK: i64 = 60;
 
-/// Something that somebody should know.
+/// An alert.
 #[derive(Debug, Clone)]
 pub(crate) struct Alert {
     pub(crate) what: What,
-    /// No client for a burst.
+    /// Empty for a burst.
     pub(crate) client: Option<CompactString>,
     pub(crate) time: i64,
     /// The line that showed it.
@@ -53,7 +54,7 @@ pub(crate) enum What {
     Errors { count: u16, window: u32 },
     /// Many different paths of one client.
     Scan { paths: u16, window: u32 },
-    /// A request that is not made by mistake.
+    /// A request that attacks or probes the server.
     Probe { threat: Threat },
 }
 
@@ -77,18 +78,18 @@ impl What {
     }
 }
 
-/// Looks at each request, and finds what there is to find.
+/// Examines each request, and reports findings.
 pub(crate) struct Watch {
     window: i64,
     max_errors: usize,
     max_paths: usize,
     pace: Pace,
-    /// The request before.
+    /// The previous request.
     previous: Option<Moment>,
     pub(crate) backwards: Backwards,
 }
 
-/// A time of the log, and the line that tells it.
+/// A time of the log, and its line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) time: i64,
@@ -99,21 +100,21 @@ pub(crate) struct Moment {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Backwards {
     pub(crate) count: u64,
-    /// From where to where it first did.
+    /// From where to where it first went back.
     pub(crate) first: Option<(Moment, Moment)>,
-    /// How many requests there were since it last did.
+    /// The number of requests since it last went back.
     since: Option<u64>,
 }
 
-/// What is remembered of a client: no more than it takes to see that a limit is reached, also when the clocks of two
+/// The state of a client: no more than is needed to detect that a limit is reached, even when the clocks of two
 /// machines take turns.
 #[derive(Debug, Default)]
 pub(crate) struct ClientWatch {
     /// The times of its latest errors.
     errors: VecDeque<i64>,
-    /// The paths it has asked for, as hashes, and when it last did.
+    /// The requested paths, as hashes, with the time of the last request.
     paths: Vec<(u64, i64)>,
-    /// The latest time of each of the two clocks that were heard last: times that are a window apart are told by two.
+    /// The latest time of each of the two most recent clocks: times that are a window apart belong to two clocks.
     clocks: [i64; 2],
 }
 
@@ -129,8 +130,8 @@ impl Watch {
         }
     }
 
-    /// Looks at a request and what is known of its client; calls `found` for each thing that is wrong now, as long as it
-    /// is wrong. The request has been counted in `minutes`.
+    /// Examines a request with the state of its client; calls `found` for each current finding. The request has been
+    /// counted in `minutes`.
     pub(crate) fn see(
         &mut self,
         record: &Record,
@@ -171,7 +172,7 @@ impl Watch {
 }
 
 impl ClientWatch {
-    /// Notes an error; true if it and at least `max - 1` others lie within the window.
+    /// Notes an error. Returns true if it and at least `max - 1` others are within the window.
     fn too_many_errors(&mut self, time: i64, window: i64, max: usize) -> bool {
         // Of two clocks that take turns, one has at least half of the errors.
         if self.errors.len() == 2 * max {
@@ -181,7 +182,7 @@ impl ClientWatch {
         self.errors.len() >= max && within(self.errors.iter().copied(), time, window) >= max
     }
 
-    /// Notes a path; true if it is a new one, and at least the `max`-th within the window.
+    /// Notes a path. Returns true if it is a new one, and at least the `max`-th within the window.
     fn too_many_paths(&mut self, path: &str, time: i64, window: i64, max: usize) -> bool {
         self.hear(time, window);
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(path);
@@ -193,14 +194,14 @@ impl ClientWatch {
             self.paths.retain(|(_, last)| self.clocks.iter().any(|clock| (clock - last).abs() < window));
         }
         if self.paths.len() == 2 * max {
-            // As many as it takes are enough, for each clock.
+            // For each clock, no more than necessary.
             self.paths.remove(0);
         }
         self.paths.push((hash, time));
         self.paths.len() >= max && within(self.paths.iter().map(|(_, last)| *last), time, window) >= max
     }
 
-    /// Moves the clock that told this time, or puts a new one in the place of the one that was not heard for longest.
+    /// Moves the clock of this time, or replaces the least recent clock.
     fn hear(&mut self, time: i64, window: i64) {
         if (time - self.clocks[0]).abs() >= window {
             self.clocks.swap(0, 1);
@@ -209,23 +210,23 @@ impl ClientWatch {
     }
 }
 
-/// How many of these times lie in the window that ends with the latest of them that is less than a window ahead of `time`.
-/// Both the window and what is ahead are half open: of two times a window apart, one is within.
+/// The number of these times in the window that ends with the latest of them that is less than a window ahead of
+/// `time`. Both the window and the part ahead are half open: of two times a window apart, one is within.
 fn within(times: impl Iterator<Item = i64> + Clone, time: i64, window: i64) -> usize {
     let end = times.clone().filter(|it| *it < time + window).fold(time, i64::max);
     times.filter(|it| *it <= end && end - *it < window).count()
 }
 
-/// How many requests a minute may have, by what is usual before it.
+/// The maximum number of requests in a minute, given the usual number.
 struct Pace {
     factor: f64,
-    /// The minute that was judged last, with what is usual and what is the limit in it.
+    /// The last judged minute, with its usual number and its limit.
     minute: i64,
     limit: Option<(u64, u64)>,
 }
 
 impl Pace {
-    /// If there are more requests in the minute that was added to last than is usual, returns what is usual, and the limit.
+    /// If the minute that was added to last has more requests than usual, returns the usual number and the limit.
     fn exceeded(&mut self, minutes: &Minutes, in_order: bool) -> Option<(u64, u64)> {
         let (minute, count) = minutes.last();
         if minute != self.minute {
@@ -238,8 +239,8 @@ impl Pace {
         self.limit.filter(|&(_, limit)| count > limit)
     }
 
-    /// The mean of the minutes before, if enough of them are known. Those without requests are known, too, if what comes
-    /// is in order.
+    /// The mean of the previous minutes, if enough of them are known. Minutes without requests are known, too, if the
+    /// lines are in order.
     fn usual(minutes: &Minutes, minute: i64, in_order: bool) -> Option<f64> {
         let (mut sum, mut known, mut earlier) = (0, 0, 0);
         for (before, count) in minutes.before(minute) {

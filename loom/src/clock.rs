@@ -1,9 +1,9 @@
-//! What the edge knows of the clock: whom it wakes.
+//! The part of the clock that the edge needs: waking a thread.
 
 pub(crate) mod wait {
     use loom::sync::Notify;
 
-    /// A sticky token, as the real one: it makes the thread's present or next park return.
+    /// A sticky token, as the real one: makes the thread's current or next park return.
     pub(crate) struct Wake(Notify);
 
     impl Wake {

@@ -1,4 +1,4 @@
-//! What the edge knows of errors: that there are some.
+//! The part of errors that the edge needs: that they exist.
 
 pub(crate) type Result<T, E = StreamError> = std::result::Result<T, E>;
 

@@ -1,8 +1,8 @@
-//! The edge of streamz and the crew of its pools on loom: the very files of the library, compiled against another `sync`,
-//! and models that try every interleaving of their threads, and every value that a load may see.
+//! The edge of streamz and the crew of its pools on loom: the files of the library itself, compiled against another
+//! `sync`, and models that try every interleaving of their threads, and every value that a load may see.
 //!
-//! A lost wake-up shows as a deadlock, which loom finds; a lost, doubled or reordered item, or one beyond the capacity, as
-//! a failed assertion. `cargo test --manifest-path loom/Cargo.toml` runs all of it.
+//! A lost wake-up shows as a deadlock, which loom finds; a lost, doubled or reordered item, or one beyond the capacity,
+//! as a failed assertion. `cargo test --manifest-path loom/Cargo.toml` runs all models.
 
 // The models need less of these files than the library does, and this crate exports none of what the library does.
 #![allow(dead_code, unreachable_pub)]
@@ -23,7 +23,7 @@ mod crew;
 #[path = "../../src/operators/pool/lanes.rs"]
 mod lanes;
 
-// The library hands out what is in there.
+// The library exports its content.
 #[allow(unreachable_pub)]
 #[path = "../../src/operators/key_table.rs"]
 mod key_table;

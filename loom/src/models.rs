@@ -1,4 +1,4 @@
-//! The two sides of an edge as the stages play them, and what must come of it.
+//! The two sides of an edge as stages use them, and the invariants that must hold.
 
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize as Ghost, Ordering::SeqCst};
@@ -12,7 +12,7 @@ use crate::edge::{Edge, EdgeReceiver, EdgeSender, End, Polled, Refused, edge};
 use crate::error::StreamError;
 use crate::sync::{Arc, Ordering};
 
-/// When a producer shows its items.
+/// When a producer hands over its items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// In chunks.
@@ -23,8 +23,8 @@ pub enum Mode {
     AtOnce,
 }
 
-/// Runs `model` in every interleaving with at most `preemptions`, where a thread loses the processor although it could
-/// have gone on.
+/// Runs `model` in every interleaving with at most `preemptions`, in which a thread loses its core although it could
+/// have continued.
 pub(crate) fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound.get_or_insert(preemptions);
@@ -42,7 +42,7 @@ fn pair(capacity: usize, mode: Mode) -> (Producer, Consumer) {
 struct Producer {
     sender: EdgeSender<usize>,
     wake: Arc<Wake>,
-    /// The most that may be under way.
+    /// The maximum number of items in flight.
     room: usize,
 }
 
@@ -52,13 +52,13 @@ impl Producer {
         self
     }
 
-    /// Emits an item and waits for room: false if the consumer has gone.
+    /// Emits an item and waits for room. Returns false if the consumer has left.
     fn send(&mut self, item: usize) -> bool {
         self.sender.push(Ok(item));
         self.settle()
     }
 
-    /// Waits until what was emitted has found room.
+    /// Waits until all emitted items have found room.
     fn settle(&mut self) -> bool {
         while self.sender.is_stuck() {
             if self.sender.is_gone() {
@@ -74,7 +74,7 @@ impl Producer {
         !self.sender.is_gone()
     }
 
-    /// This side writes `sent`, and `taken` only grows: what it reads here was true at some moment.
+    /// This side writes `sent`, and `taken` only grows: the values it reads here were true at some moment.
     fn assert_within_capacity(&self) {
         let gauge = self.sender.shared().gauge();
         assert!(gauge.len() <= self.room, "{} items in an edge for {}", gauge.len(), self.room);
@@ -93,7 +93,7 @@ struct Consumer {
     room: usize,
 }
 
-/// What the consumer was told last.
+/// The last thing that the consumer received.
 #[derive(Debug, PartialEq, Eq)]
 enum Last {
     Finished,
@@ -105,12 +105,12 @@ impl Consumer {
         Self { receiver, wake: Arc::new(Wake::new()), taken: 0, room }
     }
 
-    /// The next item; waits for it.
+    /// Receives the next item; waits for it.
     fn recv(&mut self) -> Result<usize, Last> {
         self.recv_any().map(Result::unwrap)
     }
 
-    /// The next item or error item; waits for it.
+    /// Receives the next item or error item; waits for it.
     fn recv_any(&mut self) -> Result<crate::error::Result<usize>, Last> {
         loop {
             // This side writes `taken`, so what is read of `sent` can only be too small.
@@ -133,7 +133,7 @@ impl Consumer {
         }
     }
 
-    /// Everything up to the end.
+    /// Receives everything up to the end.
     fn collect(&mut self) -> (Vec<usize>, Last) {
         let mut items = Vec::new();
         loop {
@@ -177,7 +177,7 @@ pub fn a_call_may_emit_more_than_there_is_room_for(capacity: usize, mode: Mode, 
 }
 
 /// An operator that asks before it emits never has an item too many.
-pub fn who_asks_first_is_never_stuck(capacity: usize, mode: Mode, count: usize, preemptions: usize) {
+pub fn an_operator_that_asks_first_is_never_stuck(capacity: usize, mode: Mode, count: usize, preemptions: usize) {
     check(preemptions, move || {
         let (mut producer, mut consumer) = pair(capacity, mode);
         let feed = thread::spawn(move || {
@@ -197,7 +197,7 @@ pub fn who_asks_first_is_never_stuck(capacity: usize, mode: Mode, count: usize, 
     });
 }
 
-/// The producer blocks in something of its own until its consumer has seen the item before: it has handed over.
+/// The producer blocks elsewhere until its consumer has received the previous item: it has handed over.
 pub fn no_item_waits_while_its_producer_blocks(capacity: usize, mode: Mode, preemptions: usize) {
     check(preemptions, move || {
         let (mut producer, mut consumer) = pair(capacity, mode);
@@ -207,7 +207,7 @@ pub fn no_item_waits_while_its_producer_blocks(capacity: usize, mode: Mode, pree
             thread::spawn(move || {
                 for item in 0..2 {
                     assert!(producer.send(item));
-                    // What the hook does that is called before a thread parks.
+                    // As the hook does that is called before a thread parks.
                     producer.sender.hand_over();
                     seen.park();
                 }
@@ -224,7 +224,7 @@ pub fn no_item_waits_while_its_producer_blocks(capacity: usize, mode: Mode, pree
     });
 }
 
-/// The consumer blocks in something of its own until its producer has got on: it has announced the room it made.
+/// The consumer blocks elsewhere until its producer has made progress: it has announced the room it made.
 pub fn no_room_is_kept_while_the_consumer_blocks(capacity: usize, mode: Mode, taken: usize, preemptions: usize) {
     check(preemptions, move || {
         let (mut producer, mut consumer) = pair(capacity, mode);
@@ -245,9 +245,9 @@ pub fn no_room_is_kept_while_the_consumer_blocks(capacity: usize, mode: Mode, ta
     });
 }
 
-/// A producer that computes for long looks after each call whether its consumer has become hungry: it needs no room, no
-/// full chunk and no end to hand over then. The consumer has asked before the last look, as the ghost says.
-pub fn the_hungry_are_fed_after_the_call(preemptions: usize) {
+/// A producer that computes for long checks after each call whether its consumer has become hungry: then it hands over,
+/// without a wait for room, a full chunk or the end. The consumer has asked before the last check, as the ghost shows.
+pub fn a_hungry_consumer_is_served_after_the_call(preemptions: usize) {
     check(preemptions, || {
         let (mut producer, mut consumer) = pair(4, Mode::Lazy);
         let asked = Arc::new(Wake::new());
@@ -256,7 +256,7 @@ pub fn the_hungry_are_fed_after_the_call(preemptions: usize) {
             thread::spawn(move || {
                 producer.sender.hand_over(); // nothing yet
                 producer.sender.push(Ok(7));
-                asked.park(); // the call, during which the consumer asks: what it stored is seen after it
+                asked.park(); // the call, during which the consumer asks: its store is seen after it
                 producer.sender.hand_over_if_hungry();
                 assert!(producer.sender.is_handed_over());
                 producer.finish();
@@ -275,8 +275,8 @@ pub fn the_hungry_are_fed_after_the_call(preemptions: usize) {
     });
 }
 
-/// The consumer goes after `taken` items: the producer is told, and each item is accounted for.
-pub fn the_books_balance_when_the_consumer_goes(
+/// The consumer leaves after `taken` items: the producer is notified, and each item is accounted for.
+pub fn the_counts_add_up_when_the_consumer_leaves(
     capacity: usize,
     mode: Mode,
     count: usize,
@@ -311,8 +311,8 @@ pub fn the_books_balance_when_the_consumer_goes(
     });
 }
 
-/// The producer is stopped while items are stuck, and says so: what was handed over arrives, the rest is counted.
-pub fn a_cut_loses_nothing_in_silence(capacity: usize, mode: Mode, count: usize, preemptions: usize) {
+/// The producer is stopped while items are stuck, and cuts the stream: items handed over arrive, the rest are counted.
+pub fn a_cut_counts_every_lost_item(capacity: usize, mode: Mode, count: usize, preemptions: usize) {
     check(preemptions, move || {
         let (mut producer, mut consumer) = pair(capacity, mode);
         let feed = thread::spawn(move || {
@@ -344,9 +344,9 @@ pub fn the_capacity_may_change(from: usize, to: usize, mode: Mode, count: usize,
     });
 }
 
-/// A buffer that keeps the latest: a new item takes the place of the oldest in one step, and no producer ever waits. Each
-/// goes one way, order is kept, and the last one is among what is kept.
-pub fn a_new_item_takes_the_place_of_the_oldest(capacity: usize, count: usize, preemptions: usize) {
+/// A buffer that keeps the latest items: a new item evicts the oldest in one step, and no producer ever waits. Each
+/// item takes exactly one way, order is preserved, and the last one is among those kept.
+pub fn a_new_item_evicts_the_oldest(capacity: usize, count: usize, preemptions: usize) {
     check(preemptions, move || {
         let (mut producer, mut consumer) = pair(capacity, Mode::Eager);
         let feed = thread::spawn(move || {
@@ -360,7 +360,7 @@ pub fn a_new_item_takes_the_place_of_the_oldest(capacity: usize, count: usize, p
                         displaced.extend(oldest);
                     }
                     Err((Refused::Full, _)) => panic!("there is an older one"),
-                    Err((Refused::Closed, _)) => panic!("nobody has gone"),
+                    Err((Refused::Closed, _)) => panic!("the consumer has not left"),
                 }
                 producer.assert_within_capacity();
             }
@@ -377,9 +377,9 @@ pub fn a_new_item_takes_the_place_of_the_oldest(capacity: usize, count: usize, p
     });
 }
 
-/// The same with error items, which nothing displaces: one that finds no other than errors waits for room, and an item that
-/// does is given back. The consumer, too, may go.
-pub fn errors_are_displaced_by_nothing(capacity: usize, stays: bool, preemptions: usize) {
+/// The same with error items, which are never evicted: an item that finds only errors waits for room, and an evicted
+/// item is returned. The consumer may leave, too.
+pub fn errors_are_never_evicted(capacity: usize, stays: bool, preemptions: usize) {
     check(preemptions, move || {
         let (producer, mut consumer) = pair(capacity, Mode::Eager);
         let mut producer = producer.watch();
@@ -432,7 +432,7 @@ fn error() -> StreamError {
     StreamError::new(ErrorKind::Internal, "a stage")
 }
 
-/// What [`crate::edge::Edge::offer`] is for: senders that are clones of one another.
+/// The use of [`crate::edge::Edge::offer`]: senders that are clones of each other.
 fn offer(edge: &Edge<usize>, wake: &Arc<Wake>, item: usize, counted: &Ghost) -> bool {
     let mut refused = Ok(item);
     let room = edge.room_wanted(wake);
@@ -448,7 +448,7 @@ fn offer(edge: &Edge<usize>, wake: &Arc<Wake>, item: usize, counted: &Ghost) -> 
     }
 }
 
-/// Two threads feed one edge; whoever is last ends it.
+/// Two threads feed one edge; the last one ends it.
 pub fn two_senders_share_an_edge(capacity: usize, each: usize, preemptions: usize) {
     check(preemptions, move || {
         let (mut sender, receiver) = edge(capacity, false);
@@ -509,8 +509,9 @@ pub fn a_sender_gives_up_and_another_is_served(capacity: usize, each: usize, pre
     });
 }
 
-/// The consumer goes while two senders wait for room: both get their items back, and what was taken in is accounted for.
-pub fn senders_are_told_when_the_consumer_goes(capacity: usize, preemptions: usize) {
+/// The consumer leaves while two senders wait for room: both get their items back, and accepted items are accounted
+/// for.
+pub fn senders_wake_when_the_consumer_leaves(capacity: usize, preemptions: usize) {
     check(preemptions, move || {
         let (mut sender, receiver) = edge(capacity, false);
         sender.release();

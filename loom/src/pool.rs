@@ -1,8 +1,8 @@
-//! The workers of a pool as `src/operators/pool/worker.rs` plays them, and what must come of it: an item that may be begun
-//! is begun while a worker rests, whatever the others are at.
+//! The workers of a pool, modelled on `src/operators/pool/worker.rs`, and the invariant that must hold: an item that
+//! may be started is started while a worker rests, whatever the others are doing.
 //!
-//! Some calls are slow: they do not return before all other items have been begun. An item that no worker is told of is a
-//! deadlock.
+//! Some calls are slow: they do not return before all other items have been started. An item of which no worker is
+//! notified is a deadlock.
 
 use loom::sync::Condvar;
 use loom::sync::atomic::AtomicU64 as Count;
@@ -19,17 +19,17 @@ use crate::reorder::{Reorder, Span};
 use crate::slots::{Numbered, Slots};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, fence};
 
-/// A pool, and what its input is.
+/// A pool and its input.
 #[derive(Debug, Clone, Copy)]
 pub struct Scene {
     pub items: usize,
-    /// How many of them are there before the workers begin.
+    /// The number of items that exist before the workers start.
     pub early: usize,
     /// How many of them are slow, and which is the first.
     pub slow: usize,
     pub first_slow: usize,
     pub workers: usize,
-    /// How many items are taken at a time.
+    /// The number of items taken at a time.
     pub run: u64,
     pub window: u64,
     pub ordered: bool,
@@ -80,7 +80,7 @@ struct Pool {
     lanes: Lanes<usize>,
     sorted: Count,
     ended: AtomicBool,
-    /// The emitter's.
+    /// Belongs to the emitter.
     results: Mutex<Reorder<()>>,
     begun: loom::sync::Mutex<usize>,
     all_begun: Condvar,
@@ -288,7 +288,7 @@ impl Pool {
         self.crew.lock().relieve()
     }
 
-    /// True if it must not park.
+    /// Returns true if it must not park.
     fn rest(&self, wake: &Arc<Wake>, why: Why) -> bool {
         let mut shift = self.crew.lock();
         let is_open = shift.supply().0.as_ref().map(|stream| stream.settle()).is_some();
@@ -306,7 +306,7 @@ fn spawn(pool: &Arc<Pool>, own: usize, wake: Arc<Wake>) -> JoinHandle<()> {
     thread::spawn(move || pool.work(own, &wake))
 }
 
-/// Items come while the workers are at any point of their loops.
+/// Items arrive while the workers are at any point of their loops.
 pub fn no_item_waits_while_a_worker_rests(scene: Scene, preemptions: usize) {
     check(preemptions, move || {
         let (pool, mut sender) = Pool::new(scene);
@@ -320,8 +320,8 @@ pub fn no_item_waits_while_a_worker_rests(scene: Scene, preemptions: usize) {
     });
 }
 
-/// All rest but one, which has taken two slow items; the third comes when both of them are, or are about to be, in
-/// progress. So the one that keeps watch is woken to take over.
+/// All rest but one, which has taken two slow items; the third arrives when both of them are, or are about to be, in
+/// progress. So the one on watch is woken to take over.
 pub fn a_thief_leaves_another_on_watch(keyed: bool, preemptions: usize) {
     let scene = Scene { items: 3, early: 2, slow: 2, workers: 3, run: 2, keyed, ..Scene::PLAIN };
     check(preemptions, move || {
@@ -356,8 +356,8 @@ pub fn a_thief_leaves_another_on_watch(keyed: bool, preemptions: usize) {
     });
 }
 
-/// A worker moves the window and then does something that takes for ever, as an emitter does that waits for room in the
-/// output. Another finds the window full and rests: it is woken, and sees that the window has moved.
+/// A worker moves the window and then blocks forever, as an emitter does that waits for room in the output. Another one
+/// finds the window full and rests: it is woken, and sees that the window has moved.
 pub fn a_worker_that_waits_for_the_window_is_woken_by_its_move(preemptions: usize) {
     check(preemptions, || {
         let (mut sender, receiver) = edge(2, false);

@@ -1,14 +1,14 @@
-//! Loom's counterparts of what the edge and the pools synchronize with.
+//! Loom's counterparts of the synchronization primitives of the edge and the pools.
 
 use std::ops::{Deref, DerefMut};
 
 pub(crate) use loom::sync::Arc;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
-/// Few enough items that a model of three or four has whole chunks and parts of one.
+/// Small enough that a model of three or four items has whole and partial chunks.
 pub(crate) const CHUNK: usize = 2;
 
-/// A lock without poisoning, as parking_lot's.
+/// A lock without poisoning, like parking_lot's.
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
 pub(crate) struct MutexGuard<'a, T>(loom::sync::MutexGuard<'a, T>);

@@ -1,4 +1,4 @@
-//! What `src/edge/mod.rs` promises, in every interleaving.
+//! The invariants of `src/edge/mod.rs`, in every interleaving.
 
 use streamz_loom::models::{self, Mode};
 
@@ -23,8 +23,8 @@ fn a_call_may_emit_more_than_there_is_room_for() {
 }
 
 #[test]
-fn who_asks_first_is_never_stuck() {
-    in_each_mode(&[0, 1, 2], |capacity, mode| models::who_asks_first_is_never_stuck(capacity, mode, 3, 2));
+fn an_operator_that_asks_first_is_never_stuck() {
+    in_each_mode(&[0, 1, 2], |capacity, mode| models::an_operator_that_asks_first_is_never_stuck(capacity, mode, 3, 2));
 }
 
 #[test]
@@ -42,22 +42,22 @@ fn no_room_is_kept_while_the_consumer_blocks() {
 }
 
 #[test]
-fn the_hungry_are_fed_after_the_call() {
-    models::the_hungry_are_fed_after_the_call(2);
+fn a_hungry_consumer_is_served_after_the_call() {
+    models::a_hungry_consumer_is_served_after_the_call(2);
 }
 
 #[test]
-fn the_books_balance_when_the_consumer_goes() {
+fn the_counts_add_up_when_the_consumer_leaves() {
     for taken in [0, 1] {
         in_each_mode(&[0, 1, 2], |capacity, mode| {
-            models::the_books_balance_when_the_consumer_goes(capacity, mode, 3, taken, 2);
+            models::the_counts_add_up_when_the_consumer_leaves(capacity, mode, 3, taken, 2);
         });
     }
 }
 
 #[test]
-fn a_cut_loses_nothing_in_silence() {
-    in_each_mode(&[0, 1, 2], |capacity, mode| models::a_cut_loses_nothing_in_silence(capacity, mode, 3, 2));
+fn a_cut_counts_every_lost_item() {
+    in_each_mode(&[0, 1, 2], |capacity, mode| models::a_cut_counts_every_lost_item(capacity, mode, 3, 2));
 }
 
 #[test]
@@ -68,14 +68,14 @@ fn the_capacity_may_change() {
 }
 
 #[test]
-fn a_new_item_takes_the_place_of_the_oldest() {
-    _ = [1, 2].map(|capacity| models::a_new_item_takes_the_place_of_the_oldest(capacity, 3, 2));
+fn a_new_item_evicts_the_oldest() {
+    _ = [1, 2].map(|capacity| models::a_new_item_evicts_the_oldest(capacity, 3, 2));
 }
 
 #[test]
-fn errors_are_displaced_by_nothing() {
+fn errors_are_never_evicted() {
     for stays in [true, false] {
-        _ = [1, 2].map(|capacity| models::errors_are_displaced_by_nothing(capacity, stays, 2));
+        _ = [1, 2].map(|capacity| models::errors_are_never_evicted(capacity, stays, 2));
     }
 }
 
@@ -90,6 +90,6 @@ fn a_sender_gives_up_and_another_is_served() {
 }
 
 #[test]
-fn senders_are_told_when_the_consumer_goes() {
-    _ = [0, 1].map(|capacity| models::senders_are_told_when_the_consumer_goes(capacity, 1));
+fn senders_wake_when_the_consumer_leaves() {
+    _ = [0, 1].map(|capacity| models::senders_wake_when_the_consumer_leaves(capacity, 1));
 }

@@ -1,4 +1,4 @@
-//! What `src/operators/pool/crew.rs` promises, in every interleaving.
+//! The invariants of `src/operators/pool/crew.rs`, in every interleaving.
 
 use streamz_loom::pool::{self, Scene};
 

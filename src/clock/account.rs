@@ -1,9 +1,9 @@
-//! Accounts: on what the waits of the calling thread are booked.
+//! Accounts: where the waits of the calling thread are recorded.
 //!
-//! The time of a stage is its work, unless its thread waits. It waits on its own behalf, which the stage books itself, or
-//! because a closure of the user's sends, receives or sleeps through this library. The second kind is booked here: whoever
-//! calls closures opens an account on its thread, and every park pauses all accounts of the thread. There are several if a
-//! closure reads a stream of its own.
+//! The time of a stage is its work, unless its thread waits. It waits on its own behalf, which the stage records
+//! itself, or because a user's closure sends, receives or sleeps through this library. The second kind is recorded
+//! here: code that calls closures opens an account on its thread, and every park pauses all accounts of the thread.
+//! There are several if a closure reads a stream itself.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use std::sync::Arc;
 /// What a thread waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaitFor {
-    /// An item, or whatever else others do.
+    /// An item, or anything else that other threads do.
     Others,
     /// Room in a stream.
     Room,
     /// A time.
     Time,
-    /// What another thread does in its place: it is as busy as that one.
+    /// Work that another thread does in its place: it is as busy as that one.
     Work,
 }
 
@@ -25,7 +25,7 @@ pub(crate) trait Account: Send + Sync {
     /// The thread is about to wait.
     fn pause(&self, what: WaitFor);
 
-    /// The wait is over.
+    /// The wait has ended.
     fn resume(&self);
 }
 
@@ -54,7 +54,7 @@ impl Drop for Open {
     }
 }
 
-/// Waits, and books the time.
+/// Waits, and records the time.
 pub(super) fn paused<R>(what: WaitFor, wait: impl FnOnce() -> R) -> R {
     OPEN.with_borrow(|accounts| accounts.iter().for_each(|account| account.pause(what)));
     let result = wait();

@@ -1,4 +1,4 @@
-//! [`Backoff`]: how long to wait before a retry or a restart.
+//! [`Backoff`]: the delay before a retry or a restart.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use super::from_nanos;
 
 const DEFAULT_MAX: Duration = Duration::from_secs(30);
 
-/// The delay before retry `k` is `base * 2^(k-1)`, at most `max`; with jitter something between half and all of that.
+/// The delay before retry `k` is `base * 2^(k-1)`, at most `max`; with jitter, a random value between half and all of
+/// that.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Backoff {
     pub(crate) base: Duration,
@@ -16,11 +17,11 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The delay before retry `retry`, counted from 1, without jitter. Right for every number up to the greatest.
+    /// The delay before retry `retry`, counted from 1, without jitter. Correct for every number up to the maximum.
     pub(crate) fn full(&self, retry: u32) -> Duration {
         let max = self.max.unwrap_or(DEFAULT_MAX.max(self.base));
         let (base, doublings) = (self.base.as_nanos(), retry.saturating_sub(1));
-        // As long as the highest bit stays inside, nothing is lost by the shift.
+        // As long as the highest bit stays inside, the shift loses nothing.
         let nanos = if doublings < base.leading_zeros() { base << doublings } else { u128::MAX };
         if base == 0 {
             Duration::ZERO
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_retry_waits_for_the_base_and_each_further_one_twice_as_long_up_to_the_most() {
+    fn delays_start_at_the_base_and_double_up_to_the_maximum() {
         let backoff = backoff(Duration::from_millis(100), Duration::from_secs(30));
         let delays: Vec<u128> = (1..=11).map(|retry| backoff.full(retry).as_millis()).collect();
         assert_eq!(delays, [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]);

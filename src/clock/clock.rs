@@ -1,24 +1,24 @@
-//! [`Clock`]: the system's time, or one that a test moves.
+//! [`Clock`]: the system time, or a time that a test controls.
 
 use std::fmt;
 use std::time::{Instant, SystemTime};
 
 use super::{Hold, ManualClock};
 
-/// The source of time of a pipeline: the system's, or one that a test moves by hand.
+/// The source of time of a pipeline: the system time, or a time that a test controls.
 ///
-/// Clones share one time.
+/// Clones share the same time.
 #[derive(Clone)]
 pub struct Clock {
     pub(crate) manual: Option<ManualClock>,
 }
 
-/// The clock of the operating system; what a pipeline uses unless it is given another.
+/// The clock of the operating system; the default of a pipeline.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
 impl Clock {
-    /// The present moment, for measuring spans. Never goes back.
+    /// Returns the current time, for measuring durations. Never goes back.
     pub fn now(&self) -> Instant {
         match &self.manual {
             None => real_now(),
@@ -26,7 +26,7 @@ impl Clock {
         }
     }
 
-    /// The present date and time.
+    /// Returns the current date and time.
     pub fn wall(&self) -> SystemTime {
         match &self.manual {
             None => real_wall(),
@@ -38,7 +38,7 @@ impl Clock {
         self.manual.is_some()
     }
 
-    /// Until the hold is dropped, virtual time does not pass: for work that a thread which is not one of ours does.
+    /// Until the hold is dropped, virtual time does not pass: for work on a thread that this library did not start.
     pub(crate) fn hold(&self, what: &'static str) -> Option<Hold> {
         self.manual.as_ref().map(|manual| manual.hold(what))
     }

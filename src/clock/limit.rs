@@ -1,4 +1,4 @@
-//! [`Limit`]: how long a wait may last.
+//! [`Limit`]: the maximum duration of a wait.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use super::Clock;
 use super::wait::Waiter;
 
-/// How long a wait may last.
+/// The maximum duration of a wait.
 ///
-/// "No limit" and "a limit that never comes" differ under virtual time: a thread of the caller's that waits with a limit
+/// "No limit" and "a limit that never passes" differ under virtual time: a thread of the caller that waits with a limit
 /// lets time pass, whatever the limit is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Limit {
-    /// Until something else ends it.
+    /// The wait lasts until something else ends it.
     Unlimited,
     At(Instant),
     /// A time span that is too large to add.

@@ -1,30 +1,30 @@
 //! [`ManualClock`]: virtual time for real threads.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! A *seat* is a thread's place at the clock. It is taken before the thread is spawned and given back as the
-//! thread's last act. A seat is *running* or *parked*.
+//! A *seat* is a thread's place at the clock. It is taken before the thread is spawned and released as the thread's
+//! last act. A seat is *running* or *parked*.
 //!
 //! 1. Every park and every wake of a seated thread goes through the one lock of this file.
-//! 2. Whoever wakes a parked seat marks it running in the same critical section. (If the woken thread did that
-//!    itself, there would be a moment in which a thread that has work to do is counted as parked.)
+//! 2. A thread that wakes a parked seat marks it running in the same critical section. (If the woken thread did that
+//!    itself, a thread that has work to do would be counted as parked for a moment.)
 //! 3. A wake posted to a running seat stays with it: its next park returns at once. So a thread that registers for a
 //!    condition, checks it, and parks cannot miss the condition coming true in between.
-//! 4. Whoever makes a condition true posts the wakes for it before it parks or gives its seat back. Together with
-//!    2 this means: if no seat is running, no condition that a parked thread waits for is true, except that its time
-//!    came. That state is called *quiescent*.
-//! 5. The time moves only in a quiescent state, to the earliest deadline of a parked seat. Then that one seat is
-//!    woken (of several that are due, the one seated first), and the next quiescent state is waited for.
+//! 4. A thread that makes a condition true posts the wakes for it before it parks or releases its seat. Together with 2
+//!    this means: if no seat is running, no condition that a parked thread waits for is true, except that its time has
+//!    come. That state is called *quiescent*.
+//! 5. Time moves only in a quiescent state, to the earliest deadline of a parked seat. Then that one seat is woken (if
+//!    several are due, the one seated first), and the next quiescent state is awaited.
 //!
-//! From 4 and 5: between two moves of the time every stage has done all it can do, whatever the scheduler does, and
+//! From 4 and 5: between two moves of the time every stage has done everything it can, whatever the scheduler does, and
 //! `advance` returns in such a state too.
 //!
-//! *Holds* count as running seats that never park: work handed to a foreign thread pool takes a hold with it and
-//! drops it after it has posted its wake.
+//! *Holds* count as running seats that never park: work passed to a foreign thread pool takes a hold with it and drops
+//! it after it has posted its wake.
 //!
-//! A seat may wait for a channel that is not ours; it then leaves a *probe* that tells whether the channel is ready.
-//! The wake by such a channel does not pass through here, so a state counts as quiescent only if no probe of a
-//! parked seat says ready; the woken thread marks itself running ([`Seat::rise`]).
+//! A seat may wait for a foreign channel; it then leaves a *probe* that tells whether the channel is ready. A wake by
+//! such a channel does not pass through here, so a state counts as quiescent only if no probe of a parked seat says
+//! ready; the woken thread marks itself running ([`Seat::rise`]).
 //!
 //! 6. A thread that a foreign channel has woken touches nothing before it has marked itself running: neither the
 //!    channel, or its probe would say "not ready" while it is still counted as parked, nor anything else. So it waits
@@ -33,10 +33,10 @@
 //!    hands the item over, while the receiver is still inside its call.
 //!
 //! Threads of the caller (a test's main thread) are *guests*: they have a seat only while they park and are never
-//! counted as running. A guest that waits with a limit moves the time itself, by rule 5, up to its limit or until it
-//! is woken: otherwise a test that waits with a time limit would wait for ever. If its limit is beyond the range of the
-//! clock it never comes: the guest moves the time for the others as long as they have timers, and sleeps in between.
-//! It is woken whenever the last running seat parks, to look again.
+//! counted as running. A guest that waits with a limit moves the time itself, by rule 5, until its limit passes or it
+//! is woken: otherwise a test that waits with a time limit would wait forever. A limit beyond the range of the clock
+//! never passes: the guest moves the time for the others as long as they have timers, and sleeps in between. It is
+//! woken to check again whenever the last running seat parks.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,10 +51,10 @@ use super::real_now;
 
 /// A clock that stands still until a test moves it.
 ///
-/// Give it to a pipeline with [`PipelineBuilder::clock`](crate::PipelineBuilder::clock). The pipeline's threads are
-/// real; only the time they see is not. [`advance`](Self::advance) fires timers in order, lets every stage do all it
-/// can between any two of them, and returns when every stage of the pipeline waits again. So a test needs no sleeps
-/// and no tolerances:
+/// Pass it to a pipeline with [`PipelineBuilder::clock`](crate::PipelineBuilder::clock). The pipeline's threads are
+/// real; only the time they see is not. [`advance`](Self::advance) fires timers in order, lets every stage do
+/// everything it can between any two of them, and returns when every stage of the pipeline waits again. So a test needs
+/// no sleeps and no tolerances:
 ///
 /// ```
 /// use std::time::Duration;
@@ -81,18 +81,18 @@ use super::real_now;
 /// # Limits
 ///
 /// - A stage that blocks in foreign code (a lock or channel that is not this library's, a real sleep) counts as
-///   running. `advance` waits for it and, after [a real-time limit](Self::with_watchdog), panics and names it.
-/// - A limit beyond the range of the clock, such as [`Duration::MAX`], never comes. Until the wait is over, virtual time
+///   running. `advance` waits for it and, after [a real-time limit](Self::with_watchdog), panics with its name.
+/// - A limit beyond the range of the clock, such as [`Duration::MAX`], never passes. Until the wait ends, virtual time
 ///   passes for everything else, as long as any timer is set.
 /// - A wait without a limit ([`recv`](crate::Stream::recv), [`join`](crate::Pipeline::join), `collect`) does not move
-///   the time. If what it waits for needs time to pass, it waits for ever, unless another thread moves it.
-/// - A thread of the test that waits with a time limit goes on when every stage waits again, also if what it waits for came
-///   sooner: a pipeline that never comes to rest keeps it until the watchdog panics.
+///   the time. If it can only end after time has passed, it waits forever, unless another thread moves the time.
+/// - A thread of the test that waits with a time limit continues when every stage waits again, even if the event it
+///   waits for came sooner: a pipeline that never comes to rest keeps it waiting until the watchdog panics.
 /// - Threads that a test starts itself are not waited for. Start them with
 ///   [`CancelToken::spawn`](crate::CancelToken::spawn), or join them before moving the time.
-/// - Hops carry one item at a time under this clock, so throughput is not what it is in production.
+/// - Edges carry one item at a time under this clock, so throughput differs from production.
 ///
-/// Clones share one time.
+/// Clones share the same time.
 #[derive(Clone)]
 #[doc(alias("fake_clock", "mock_time", "virtual_time", "TestScheduler"))]
 pub struct ManualClock {
@@ -103,7 +103,7 @@ pub struct ManualClock {
 struct Shared {
     base: Instant,
     base_wall: SystemTime,
-    /// A copy of `State::now` for readers that do not hold the lock. Written under the lock only.
+    /// A copy of `State::now` for readers that do not hold the lock. Written only under the lock.
     nanos: AtomicU64,
     state: Mutex<State>,
     /// Notified when the last running seat parks or leaves, and when a guest is woken.
@@ -113,14 +113,14 @@ struct Shared {
 #[derive(Default)]
 struct State {
     now: Duration,
-    /// Running seats and holds.
+    /// The number of running seats and holds.
     running: usize,
     next_id: u64,
     seats: BTreeMap<u64, SeatState>,
     holds: BTreeMap<u64, &'static str>,
 }
 
-/// The latest virtual moment.
+/// The latest virtual time.
 const END_OF_TIME: Duration = Duration::from_nanos(u64::MAX);
 
 struct SeatState {
@@ -139,12 +139,12 @@ struct Parked {
     moves_time: bool,
 }
 
-/// What a thread waits for, apart from a wake.
+/// The events that a thread waits for, apart from a wake.
 #[derive(Default)]
 pub(crate) struct Wait {
     pub(super) deadline: Option<Instant>,
     pub(super) probe: Option<Probe>,
-    /// It has a limit that never comes.
+    /// It has a limit that never passes.
     pub(super) never: bool,
 }
 
@@ -152,12 +152,12 @@ pub(crate) struct Wait {
 pub(crate) type Probe = Box<dyn Fn() -> bool + Send>;
 
 impl ManualClock {
-    /// A clock that stands at an arbitrary instant; its wall time is 2000-01-01 00:00:00 UTC.
+    /// Creates a clock that stands at an arbitrary instant; its wall time is 2000-01-01 00:00:00 UTC.
     pub fn new() -> Self {
         Self::starting_at(SystemTime::UNIX_EPOCH + Duration::from_secs(946_684_800))
     }
 
-    /// A clock whose wall time starts at `wall`.
+    /// Creates a clock whose wall time starts at `wall`.
     pub fn starting_at(wall: SystemTime) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -171,21 +171,21 @@ impl ManualClock {
         }
     }
 
-    /// Sets for how long, in real time, [`advance`](Self::advance) waits for a running stage before it panics and
-    /// names it. Defaults to 30 s.
+    /// Sets how long, in real time, [`advance`](Self::advance) waits for a running stage before it panics with its
+    /// name. Defaults to 30 s.
     pub fn with_watchdog(mut self, limit: Duration) -> Self {
         self.watchdog = limit;
         self
     }
 
-    /// The present virtual moment.
+    /// Returns the current virtual time.
     pub fn now(&self) -> Instant {
         self.shared.base + self.elapsed()
     }
 
-    /// The virtual time that has passed since the clock was made.
+    /// Returns the virtual time that has passed since the clock was created.
     pub fn elapsed(&self) -> Duration {
-        // Acquire pairs with the Release in `set_now`: who sees a time also sees what happened before it came.
+        // Acquire pairs with the Release in `set_now`: a thread that sees a time also sees what happened before it.
         Duration::from_nanos(self.shared.nanos.load(Ordering::Acquire))
     }
 
@@ -193,8 +193,9 @@ impl ManualClock {
         self.shared.base_wall + self.elapsed()
     }
 
-    /// Moves the time forward by `by`, firing the timers that fall due on the way, each at its own moment, and returns
-    /// when every stage waits again. Timers that are due together fire in the order in which their stages were made.
+    /// Moves the time forward by `by`, firing the timers that fall due on the way, each at its own time, and returns
+    /// when every stage waits again. Timers that are due at the same time fire in the order in which their stages were
+    /// built.
     ///
     /// # Panics
     /// If called on a thread of a pipeline that uses this clock, if a stage keeps running for longer than the
@@ -206,7 +207,7 @@ impl ManualClock {
         let target = state.now.checked_add(by).filter(|&target| target <= END_OF_TIME);
         let target = target.expect("virtual time beyond its range");
         while self.step(&mut state, target) {}
-        // Somebody else may have moved the time further meanwhile.
+        // Another thread may have moved the time further by now.
         let target = target.max(state.now);
         self.set_now(&mut state, target);
     }
@@ -220,19 +221,19 @@ impl ManualClock {
         self.advance(Duration::ZERO);
     }
 
-    /// How long from now until the next timer of a stage is due.
+    /// The time until the next timer of a stage is due.
     pub(crate) fn next_timer(&self) -> Option<Duration> {
         let state = self.shared.state.lock();
         let (due, _) = state.earliest(Duration::MAX)?;
         Some(due.saturating_sub(state.now))
     }
 
-    /// Rule 5, once: false if no deadline up to `target` is left.
+    /// Applies rule 5 once. Returns false if no deadline up to `target` is left.
     fn step(&self, state: &mut MutexGuard<'_, State>, target: Duration) -> bool {
         self.wait_until_quiescent(state);
         let Some((due, id)) = state.earliest(target) else { return false };
         let now = state.now.max(due);
-        // Time first: a thread that is woken finds that its time has come.
+        // The time first: a woken thread must find that its time has come.
         self.set_now(state, now);
         state.wake(id);
         self.shared.changed.notify_all();
@@ -273,7 +274,7 @@ impl ManualClock {
         Hold { clock: self.clone(), id }
     }
 
-    /// How many seats and holds count as running.
+    /// The number of seats and holds that count as running.
     #[cfg(test)]
     pub(crate) fn running(&self) -> usize {
         self.shared.state.lock().running
@@ -305,7 +306,8 @@ impl State {
             })
     }
 
-    /// The parked seat whose time comes first, if that is at or before `target`; of several the one seated first.
+    /// The parked seat whose time comes first, if that is at or before `target`; if there are several, the one seated
+    /// first.
     fn earliest(&self, target: Duration) -> Option<(Duration, u64)> {
         self.seats
             .iter()
@@ -342,7 +344,7 @@ impl State {
     }
 }
 
-/// A thread's place at the clock. Shared with those who may wake the thread, so it is given back explicitly.
+/// A thread's place at the clock. Shared with threads that may wake it, so it is released explicitly.
 pub(crate) struct Seat {
     clock: ManualClock,
     id: u64,
@@ -362,8 +364,8 @@ impl Seat {
         }
     }
 
-    /// Parks until a wake is posted, the deadline has come, or the probe says ready. `sleep` blocks the thread until one of
-    /// these may be the case; before it touches a foreign channel, it calls [`rise`](Self::rise).
+    /// Parks until a wake is posted, the deadline has come, or the probe says ready. `sleep` blocks the thread until
+    /// one of these may be true; before it touches a foreign channel, it calls [`rise`](Self::rise).
     pub(crate) fn park(&self, wait: Wait, mut sleep: impl FnMut()) {
         let shared = &*self.clock.shared;
         let deadline = wait.deadline.map(|at| self.clock.deadline(at));
@@ -396,7 +398,7 @@ impl Seat {
         }
     }
 
-    /// A guest's wait with a limit: it moves the time itself. `None` is a limit that never comes.
+    /// The wait of a guest with a limit, which moves the time itself. `None` is a limit that never passes.
     fn pass_time<'a>(&'a self, mut state: MutexGuard<'a, State>, limit: Option<Duration>, mut sleep: impl FnMut()) {
         let woken = |state: &State| {
             let parked = state.seats.get(&self.id).and_then(|seat| seat.parked.as_ref());
@@ -419,12 +421,12 @@ impl Seat {
         }
     }
 
-    /// The thread counts as running again, if it does not already: invariant 6.
+    /// Counts the thread as running again, if it does not already: invariant 6.
     pub(crate) fn rise(&self) {
         let shared = &*self.clock.shared;
         let mut state = shared.state.lock();
         let seat = state.seat(self.id);
-        // The caller looks at everything again, so it has heard of this, too.
+        // The caller checks everything again, so it has noticed this, too.
         seat.token = false;
         if seat.parked.take().is_some() && !seat.guest {
             state.running += 1;
@@ -434,7 +436,7 @@ impl Seat {
 }
 
 impl Seat {
-    /// Gives the seat back. Wakes posted to it from now on go nowhere.
+    /// Releases the seat. Wakes posted to it from now on have no effect.
     pub(crate) fn leave(&self) {
         let shared = &*self.clock.shared;
         let mut state = shared.state.lock();

@@ -1,4 +1,4 @@
-//! Where a pipeline takes its time from.
+//! The source of time of a pipeline.
 //!
 //! Operators read the time and set their timers through the clock of their pipeline, never through the operating
 //! system, so that a test can give a pipeline a [`ManualClock`] and move the time itself.

@@ -1,14 +1,14 @@
-//! [`Notify`]: what unblocks a thread, wherever it is blocked.
+//! [`Notify`]: unblocks a thread, wherever it is blocked.
 
 use std::sync::OnceLock;
 
 use crossbeam_channel::Sender;
 use crossbeam_utils::sync::Unparker;
 
-/// What actually unblocks a thread, wherever it is blocked.
+/// Unblocks a thread, wherever it is blocked.
 pub(crate) struct Notify {
     pub(super) unparker: Unparker,
-    /// Made when the thread first waits for a foreign channel: that wait is a `Select`, which no unpark ends.
+    /// Created when the thread first waits for a foreign channel: that wait is a `Select`, which no unpark ends.
     pub(super) signal: OnceLock<Sender<()>>,
 }
 

@@ -1,8 +1,8 @@
-//! Arithmetic of times.
+//! Arithmetic on times.
 
 use std::time::{Duration, Instant};
 
-/// The duration of `nanos` nanoseconds; the longest there is if they do not fit.
+/// The duration of `nanos` nanoseconds; the maximum if they do not fit.
 pub(crate) fn from_nanos(nanos: u128) -> Duration {
     const SECOND: u128 = 1_000_000_000;
     u64::try_from(nanos / SECOND).map_or(Duration::MAX, |seconds| Duration::new(seconds, (nanos % SECOND) as u32))
@@ -16,7 +16,7 @@ pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant>
     }
 }
 
-/// What an interval does about ticks that came due while the one before could not be delivered.
+/// How an interval handles ticks that came due while an earlier one could not be delivered.
 ///
 /// The policies are those of tokio's `MissedTickBehavior`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -26,25 +26,24 @@ pub enum MissedTicks {
     /// multiple of the period. The default.
     #[default]
     Skip,
-    /// Makes up for them: they come one after another without a pause, until the interval has caught up. Every number
-    /// comes.
+    /// Catches up: they come one after another without a pause, until the interval has caught up. No number is missing.
     Burst,
-    /// Shifts all that follow: the late tick comes at once, and the next a whole period later. Numbers count the ticks, not
-    /// the periods.
+    /// Shifts all later ticks: the late tick comes at once, and the next a whole period later. Numbers count the ticks,
+    /// not the periods.
     Delay,
 }
 
-/// Due times at whole multiples of a period after a start, as long as none is missed.
+/// Due times at whole multiples of a period after a start, unless one is missed.
 pub(crate) struct Ticks {
     period: Duration,
     missed: MissedTicks,
-    /// `None` when the next one would be beyond the range of the clock.
+    /// `None` if the next one would be beyond the range of the clock.
     pub(crate) next: Option<Instant>,
     count: u64,
 }
 
 impl Ticks {
-    /// Skips the ticks that are missed.
+    /// Creates ticks that skip missed ones.
     pub(crate) fn new(start: Instant, period: Duration) -> Self {
         Self::with_missed(start, period, MissedTicks::Skip)
     }
@@ -53,10 +52,10 @@ impl Ticks {
         Self { period, missed, next: start.checked_add(period), count: 0 }
     }
 
-    /// The number of the tick that is due, counted from 1, once for each.
+    /// Returns the number of the tick that is due, counted from 1, once for each.
     pub(crate) fn take(&mut self, now: Instant) -> Option<u64> {
         let due = self.next.filter(|&next| next <= now)?;
-        // From where the next tick is one period away.
+        // The time from which the next tick is one period away.
         let (missed, from) = match self.missed {
             MissedTicks::Skip => self.last_due(due, now),
             MissedTicks::Burst => (0, due),
@@ -67,7 +66,7 @@ impl Ticks {
         Some(self.count)
     }
 
-    /// How many ticks came due after `due` and up to `now`, and when the last of them did.
+    /// The number of ticks that came due after `due` and up to `now`, and when the last of them did.
     fn last_due(&self, due: Instant, now: Instant) -> (u64, Instant) {
         let (late, period) = (now.duration_since(due).as_nanos(), self.period.as_nanos());
         let since = Duration::from_nanos(u64::try_from(late % period).unwrap_or(u64::MAX));
@@ -93,7 +92,7 @@ mod tests {
         Duration::from_nanos(nanos)
     }
 
-    /// Numbers and next due times of the ticks that are taken at these times.
+    /// Numbers and next due times of ticks taken at these times.
     fn taken<const N: usize>(missed: MissedTicks, at: [u64; N]) -> [Option<(u64, Duration)>; N] {
         let start = real_now();
         let mut ticks = Ticks::with_missed(start, ns(10), missed);
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_of_more_periods_than_a_small_number_holds_leaves_no_tick_behind() {
+    fn a_stall_of_over_u32_periods_leaves_no_tick_behind() {
         let start = real_now();
         let mut ticks = Ticks::new(start, ns(1));
         let stall = Duration::from_secs(10);

@@ -1,22 +1,22 @@
-//! Waiting, in one place.
+//! All waiting, in one place.
 //!
 //! Every thread that waits does so on its one [`Waiter`]; every reason to wake it (an item came, room was made,
-//! cancellation, drain) posts a token to its [`Wake`]. Tokens are sticky and mean nothing but "look again". A wait is
-//! therefore always the same three steps:
+//! cancellation, drain) posts a token to its [`Wake`]. Tokens are sticky and only mean "check again". So a wait always
+//! consists of the same three steps:
 //!
 //! 1. register the wake with everything that may end the wait,
 //! 2. check all of it again,
-//! 3. park, and start over.
+//! 3. park, and start again.
 //!
 //! Each registration and each change of a condition happens under the lock that guards that condition, so either the
 //! check sees the change or the change sees the registration; in the second case the token makes the park return at
 //! once. Any number of reasons costs one park, and none costs anything while the thread runs.
 //!
-//! Whoever makes a condition true posts the wakes for it before it parks, ends, or returns to its caller.
+//! A thread that makes a condition true posts the wakes for it before it parks, ends, or returns to its caller.
 //!
-//! A list of wakes must not grow with the number of waits. Whoever may have any number of threads over time (users do:
-//! senders, readers, joiners) takes its wake back when a wait ends, by a guard. A thread of a stage may leave its wake
-//! behind, where there is a place for one of each of the stage's threads and no more: a stale one costs a spurious wake.
+//! A list of wakes must not grow with the number of waits. Callers that may have any number of threads over time (users
+//! do: senders, readers, joiners) remove their wake when a wait ends, with a guard. A thread of a stage may leave its
+//! wake behind, where there is one place per thread of the stage: a stale one costs a spurious wake.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
@@ -31,25 +31,25 @@ use super::account::{WaitFor, paused};
 use super::notify::Notify;
 use super::{Clock, ManualClock, Probe, Seat, Wait};
 
-/// How many pauses a thread that found nothing makes before it looks again.
+/// The number of pauses that a thread makes before it checks again, after it found nothing.
 const HEAD_START: usize = 32;
 
-/// How often a thread yields before it parks: in all about as long as it takes to be woken again, so that waiting in vain
-/// costs at most as much as parking at once would have (Karlin et al., "Competitive randomized algorithms for
+/// How often a thread yields before it parks. In total this takes about as long as being woken again, so waiting in
+/// vain costs at most as much as parking at once would have (Karlin et al., "Competitive randomized algorithms for
 /// nonuniform problems", 1990).
 const YIELDS: u32 = 100;
 
-/// After how many waits without a yield it is tried again whether one helps.
+/// The number of waits without a yield after which yielding is tried again.
 const TRY_AGAIN: u32 = 16;
 
-/// The handle by which others wake a thread.
+/// The handle with which other threads wake a thread.
 pub(crate) struct Wake {
     notify: Arc<Notify>,
     seat: Option<Seat>,
 }
 
 impl Wake {
-    /// Makes the thread's present or next park return.
+    /// Makes the thread's current or next park return.
     pub(crate) fn post(&self) {
         match &self.seat {
             None => self.notify.notify(),
@@ -71,15 +71,15 @@ pub(crate) struct Waiter {
     guest: bool,
     signal: OnceCell<Receiver<()>>,
     patience: Cell<Patience>,
-    /// Its present wait has a limit that never comes.
+    /// Its current wait has a limit that never passes.
     never: Cell<bool>,
 }
 
-/// How often it is worth to yield, as the last waits have shown.
+/// How often yielding is worthwhile, judging by the last waits.
 #[derive(Clone, Copy)]
 struct Patience {
     yields: u32,
-    /// Waits that have gone by without one.
+    /// Waits that have passed without one.
     without: u32,
 }
 
@@ -103,11 +103,11 @@ thread_local! {
     static BEFORE_PARK: RefCell<Vec<Rc<dyn Fn()>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls a hook before its thread parks, wherever that is: also in a closure of the user's that sends, sleeps or receives.
-/// What a stage has open, and the room it has made, must not wait for that.
+/// Calls a hook before its thread parks, wherever that is: even in a user's closure that sends, sleeps or receives. The
+/// open chunk of a stage, and the room it has made, must not be delayed by that.
 ///
-/// It belongs to the thread that made it, and the hook goes when it is dropped: an end of a stream visits a thread, and
-/// may visit it within another.
+/// It belongs to the thread that created it, and the hook is removed when it is dropped: a sink visits a thread, and
+/// may do so within another sink.
 #[must_use = "dropping it takes the hook away"]
 pub(crate) struct BeforePark(Rc<dyn Fn()>);
 
@@ -126,22 +126,22 @@ impl Drop for BeforePark {
     }
 }
 
-/// How many hooks the calling thread has.
+/// The number of hooks of the calling thread.
 #[cfg(test)]
 pub(crate) fn hooks() -> usize {
     BEFORE_PARK.with_borrow(Vec::len)
 }
 
-/// Calls what is to be called before the calling thread blocks, wherever that may be.
+/// Calls the hooks before the calling thread blocks, wherever that may be.
 pub(crate) fn before_blocking() {
     // Cloned, so that a hook may do anything.
     let hooks = BEFORE_PARK.with_borrow(Vec::clone);
     hooks.iter().for_each(|hook| hook());
 }
 
-/// The receiving end of a foreign channel, whatever its items are.
+/// The receiving end of a foreign channel, of any item type.
 pub(crate) trait Channel {
-    /// Adds it to those that `select` waits for.
+    /// Adds it to the channels that `select` waits for.
     fn watch<'a>(&'a self, select: &mut Select<'a>);
 
     /// Another handle of the same channel.
@@ -159,7 +159,7 @@ impl<T: Send + 'static> Channel for Receiver<T> {
 }
 
 impl Waiter {
-    /// A waiter for a thread about to be spawned: it counts as running from now on.
+    /// Creates a waiter for a thread about to be spawned: it counts as running from now on.
     pub(crate) fn for_thread(clock: &Clock, name: Arc<str>) -> Self {
         Self::new(clock, name, false)
     }
@@ -185,14 +185,14 @@ impl Waiter {
         waiter
     }
 
-    /// Takes the calling thread's waiter away; when its last user lets go, its seat is given back.
+    /// Removes the calling thread's waiter; its seat is released with the last reference.
     pub(crate) fn uninstall() {
-        // Dropped outside the borrow: giving the seat back takes the clock's lock.
+        // Dropped outside the borrow: releasing the seat takes the clock's lock.
         let waiter = CURRENT.with_borrow_mut(Option::take);
         drop(waiter);
     }
 
-    /// The calling thread's waiter, or one made for a thread that is not ours.
+    /// The calling thread's waiter, or a new one if the thread is not ours.
     pub(crate) fn current(clock: &Clock) -> Rc<Self> {
         let own = CURRENT.with_borrow(|current| current.as_ref().filter(|own| own.is_at(clock)).map(Rc::clone));
         if let Some(own) = own {
@@ -220,7 +220,7 @@ impl Waiter {
         &self.wake
     }
 
-    /// Says whether the waits to come have a limit that never comes.
+    /// Sets whether subsequent waits have a limit that never passes.
     pub(super) fn set_never(&self, never: bool) {
         self.never.set(never);
     }
@@ -230,9 +230,10 @@ impl Waiter {
         self.park_for(WaitFor::Others, deadline);
     }
 
-    /// As [`park`](Self::park), for somebody who knows what the wait is for.
+    /// As [`park`](Self::park), for a caller that knows what the wait is for.
     pub(crate) fn park_for(&self, what: WaitFor, deadline: Option<Instant>) {
-        // While the thread still counts as running: what the hooks hand over wakes other threads (rule 4 of `manual.rs`).
+        // While the thread still counts as running: items that the hooks hand over wake other threads (rule 4 of
+        // `manual.rs`).
         before_blocking();
         paused(what, || match &self.wake.seat {
             Some(seat) => seat.park(self.wait(deadline, None), || self.parker.park()),
@@ -243,7 +244,7 @@ impl Waiter {
         });
     }
 
-    /// Makes wakes reach a wait for a foreign channel. To be called before the conditions are checked.
+    /// Makes wakes reach a wait for a foreign channel. Must be called before the conditions are checked.
     pub(crate) fn expect_foreign(&self) -> &Receiver<()> {
         self.signal.get_or_init(|| {
             let (tx, rx) = bounded(1);
@@ -274,11 +275,11 @@ impl Waiter {
         });
     }
 
-    /// As [`park`](Self::park), and also until the foreign `channel` may take the item or is disconnected; the caller then
-    /// tries to send it.
+    /// As [`park`](Self::park), and also until the foreign `channel` may accept the item or is disconnected; the caller
+    /// then tries to send it.
     ///
-    /// To a channel without capacity nothing can be sent that is not on offer while its receiver looks. There the item is
-    /// sent in here, and gone afterwards.
+    /// A channel without capacity accepts only an item that is on offer while its receiver waits. In that case the item
+    /// is sent in here, and has been taken out afterwards.
     pub(crate) fn park_for_room<T: Send + 'static>(
         &self,
         channel: &Sender<T>,
@@ -317,7 +318,7 @@ impl Waiter {
         });
     }
 
-    /// Blocks in `sleep`, which a wake ends through the signal channel that it is given.
+    /// Blocks in `sleep`, which a wake ends through the signal channel that it receives.
     fn park_in(
         &self,
         probe: impl Fn() -> bool + Send + 'static,
@@ -327,8 +328,8 @@ impl Waiter {
         before_blocking();
         let signal = self.expect_foreign();
         let mut sleep = |deadline| {
-            // The wake is used up: the caller looks again after this, and sees what it was posted for. A later one makes the
-            // next sleep return at once.
+            // The wake is consumed: the caller checks again after this, and sees why it was posted. A later one makes
+            // the next sleep return at once.
             sleep(signal, deadline);
             let _ = signal.try_recv();
         };
@@ -349,8 +350,8 @@ impl Waiter {
         }
     }
 
-    /// Lets the other side gather a few items: each look costs both sides a cache line, and being hungry makes the producer
-    /// hand over single items. About a microsecond, a fraction of what a park costs.
+    /// Lets the other side collect a few items: each check costs both sides a cache line, and being hungry makes the
+    /// producer hand over single items. About a microsecond, a fraction of the cost of a park.
     pub(crate) fn head_start(&self) {
         if self.wake.seat.is_none() {
             for _ in 0..HEAD_START {
@@ -359,10 +360,10 @@ impl Waiter {
         }
     }
 
-    /// Looks at `ready` a few times, yielding the processor in between, before the caller goes on to park.
+    /// Checks `ready` a few times, yielding the processor in between, before the caller parks.
     ///
-    /// No busy spins: on a machine with fewer processors than threads they hold up the very thread that is waited for, and
-    /// with processors to spare a yield returns at once and is as good as a short spin.
+    /// No busy spins: on a machine with fewer processors than threads they delay the very thread that is waited for,
+    /// and with idle processors a yield returns at once and is as good as a short spin.
     ///
     /// Not under virtual time, where every wait is a park.
     pub(crate) fn spin(&self, mut ready: impl FnMut() -> bool) -> bool {
@@ -415,9 +416,9 @@ pub(crate) fn seated_at(clock: &ManualClock) -> bool {
 mod tests {
     use super::*;
 
-    /// Nothing but what counts as running may make a difference for others.
+    /// Only a thread that counts as running may change anything for others.
     #[test]
-    fn who_gets_an_item_from_a_parked_thread_finds_it_running() {
+    fn the_receiver_of_an_item_finds_its_parked_sender_running() {
         for _ in 0..200 {
             let manual = ManualClock::new();
             let clock = Clock::from(&manual);
@@ -442,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_room_in_a_channel_sends_nothing_while_it_is_parked() {
+    fn a_parked_sender_to_a_channel_sends_nothing() {
         let manual = ManualClock::new();
         let clock = Clock::from(&manual);
         let (sender, receiver) = bounded(1);
@@ -461,9 +462,9 @@ mod tests {
         assert_eq!(thread.join().unwrap(), Some(1));
     }
 
-    /// Whatever is dropped is the user's, and its drop may take any time.
+    /// Dropped values are the user's, and their drop may take any time.
     #[test]
-    fn an_item_for_which_there_is_no_receiver_comes_back() {
+    fn an_item_without_a_receiver_is_returned() {
         for capacity in [0, 1] {
             let manual = ManualClock::new();
             let clock = Clock::from(&manual);

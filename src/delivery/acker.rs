@@ -19,11 +19,11 @@ pub(super) struct Clerk<A: Acker> {
     config: DeliveryConfig,
     keep_alive: Option<Duration>,
     name: Arc<str>,
-    /// Settled, and to be acknowledged.
+    /// Settled receipts to be acknowledged.
     settled: Vec<A::Receipt>,
-    /// When that is to be done.
+    /// When they are due.
     due: Option<Instant>,
-    /// When leases are to be extended.
+    /// When leases must be extended.
     lease: Option<Instant>,
     pauses: Pauses,
 }
@@ -40,14 +40,14 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
         Self { acker, ledger, config, keep_alive, name, settled, due: None, lease: None, pauses }
     }
 
-    /// Works until nothing is in flight and nothing more will come. When all stages have ended and the pipeline is joined, it
-    /// does not wait for what lies in streams that others hold: that is given out again.
+    /// Works until nothing is in flight and nothing more will come. When all stages have ended and the pipeline is
+    /// joined, it does not wait for records in streams that others hold: these are redelivered.
     pub(super) fn run(mut self, token: &CancelToken, stats: &StepStats) {
         let waiter = Waiter::current(token.clock());
         let _registered = token.register(waiter.wake());
         self.plan_lease(token.now());
         loop {
-            // Before the look at what has been settled: what the stages have settled is among it.
+            // Before the check of settled records, so that it includes those that the stages have settled.
             let is_closing = token.scope().is_closing();
             let now = token.now();
             self.keep_alive(now, token);
@@ -66,7 +66,7 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
         }
     }
 
-    /// How many more settled records are worth getting up for.
+    /// The number of further settled records that is worth waking up for.
     fn enough(&self) -> usize {
         match self.due {
             None => 1,
@@ -75,7 +75,8 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
         }
     }
 
-    /// How many settled records do not wait for others: when all that may be in flight are settled, none will come.
+    /// The number of settled records that do not wait for others: when everything that may be in flight is settled,
+    /// none will come.
     fn full(&self) -> usize {
         self.config.fetch.min(self.config.max_unacked)
     }
@@ -118,7 +119,7 @@ impl<A: Acker<Receipt: Send + 'static>> Clerk<A> {
         match outcome {
             Ok(()) => {
                 self.pauses.over();
-                // What it has left is not worth another call at once.
+                // The records it has left are not worth another call at once.
                 self.due = if self.settled.is_empty() { None } else { Some(self.pauses.next(token.now())) };
             }
             Err(error) if error.is_transient() => {

@@ -66,7 +66,7 @@ impl Default for DeliveryConfig {
 /// How often leases of unknown length are extended.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// How many times a lease is extended, at least, before it would expire.
+/// The minimum number of times that a lease is extended before it would expire.
 const CALLS_PER_LEASE: u32 = 3;
 
 impl DeliveryConfig {

@@ -151,7 +151,7 @@ fn reason(error: &StreamError) -> String {
     let mut reason = cause.map_or_else(|| error.to_string(), ToString::to_string);
     while let Some(next) = cause.and_then(Error::source) {
         let text = next.to_string();
-        // Some errors show their causes themselves.
+        // Some errors include their causes in their text.
         if !reason.ends_with(&text) {
             reason.push_str(": ");
             reason.push_str(&text);

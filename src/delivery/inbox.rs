@@ -175,7 +175,7 @@ impl StoreError {
     }
 }
 
-/// Calls a store. A panic is an error that does not go away.
+/// Calls a store. A panic is a permanent error.
 pub(super) fn guarded<R>(call: impl FnOnce() -> Result<R, StoreError>) -> Result<R, StoreError> {
     panic::catch(call).unwrap_or_else(|payload| Err(StoreError::permanent(PanicMessage::from(payload))))
 }

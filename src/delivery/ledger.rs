@@ -1,13 +1,13 @@
-//! [`Ledger`]: which records are in flight, and what became of the others.
+//! [`Ledger`]: the records in flight, and the outcome of the others.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! 1. Every receipt that the source enters comes out once: as *settled* or as *lost*. It lies in its epoch until the last
-//!    copy of the epoch's mark goes, wherever that is, and then here until the acker takes it.
-//! 2. `unacked` counts receipts from the fetch until the acker is done with them, so the source that looks at it before it
-//!    fetches never goes beyond its limit.
+//! 1. Every receipt that the source enters comes out once: as *settled* or as *lost*. It is in its epoch until the last
+//!    copy of the epoch's mark is dropped, wherever that is, and then here until the acker takes it.
+//! 2. `unacked` counts receipts from the fetch until the acker is done with them, so a source that checks it before it
+//!    fetches never exceeds its limit.
 //! 3. It is *over* when the source has ended and `unacked` is zero. The acker stays until then.
-//! 4. Wakes are taken under the lock together with the change, and posted after it: as everywhere.
+//! 4. Wakes are taken under the lock together with the change, and posted after it, as everywhere.
 //!
 //! One lock guards all of it. It is taken twice for each epoch and for each call of the acker, not for each record.
 
@@ -30,7 +30,7 @@ struct State<P> {
     source_has_ended: bool,
     source: Option<Arc<Wake>>,
     acker: Option<Arc<Wake>>,
-    /// How many settled records the acker waits for.
+    /// The number of settled records that the acker waits for.
     enough: usize,
 }
 
@@ -48,7 +48,7 @@ impl<P: Send + 'static> Ledger<P> {
         Arc::new(Self { state: Mutex::new(state) })
     }
 
-    /// How many records have been fetched and not been acknowledged or given back.
+    /// The number of records that have been fetched and not been acknowledged or given back.
     pub(super) fn unacked(&self) -> usize {
         self.state.lock().unacked
     }
@@ -67,7 +67,7 @@ impl<P: Send + 'static> Ledger<P> {
         }))
     }
 
-    /// Fetched records that did not get into the stream.
+    /// Loses fetched records that did not get into the stream.
     pub(super) fn lose(&self, receipts: Vec<P>) {
         self.settle(receipts, true);
     }
@@ -80,7 +80,7 @@ impl<P: Send + 'static> Ledger<P> {
         post(wake, state);
     }
 
-    /// Registers the source for room: true if fewer than `max` records are in flight, so that it must not park.
+    /// Registers the source for room. Returns true if fewer than `max` records are in flight, so that it must not park.
     pub(super) fn want_room(&self, max: usize, wake: &Arc<Wake>) -> bool {
         let mut state = self.state.lock();
         if state.unacked < max {
@@ -98,7 +98,8 @@ impl<P: Send + 'static> Ledger<P> {
         post(wake, state);
     }
 
-    /// Registers the acker for `enough` settled records, lost ones, or the end: true if there are, so that it must not park.
+    /// Registers the acker for `enough` settled records, lost ones, or the end. Returns true if there are any, so that
+    /// it must not park.
     pub(super) fn want_work(&self, enough: usize, wake: &Arc<Wake>) -> bool {
         let mut state = self.state.lock();
         state.enough = enough;
@@ -107,8 +108,7 @@ impl<P: Send + 'static> Ledger<P> {
         found
     }
 
-    /// Takes the receipts that have been settled, and those that were lost. They count as unacked until
-    /// [`done`](Self::done).
+    /// Takes the settled and the lost receipts. They count as unacked until [`done`](Self::done).
     pub(super) fn take(&self) -> (Vec<P>, Vec<P>) {
         let mut state = self.state.lock();
         (std::mem::take(&mut state.settled), std::mem::take(&mut state.lost))
@@ -154,11 +154,11 @@ fn post<P>(wake: Option<Arc<Wake>>, state: MutexGuard<'_, State<P>>) {
     }
 }
 
-/// An epoch whose mark is on its way.
+/// An epoch whose mark is in flight.
 struct Open<P: Send + 'static> {
     /// Never locked: threads share the epoch only until the last of them drops it. The mutex makes it `Sync`.
     receipts: Mutex<Vec<P>>,
-    /// Relaxed will do: the last copy to go sees what was stored before any other one went.
+    /// Relaxed suffices: the last copy to be dropped sees everything stored before any other one was dropped.
     lost: AtomicBool,
     ledger: Arc<Ledger<P>>,
 }

@@ -140,7 +140,7 @@ impl<T: Send + 'static> Stream<T> {
     }
 }
 
-/// Writes each batch, and continues with how many records were written.
+/// Writes each batch, and forwards the number of records written.
 struct Writer<O> {
     outbox: O,
     token: CancelToken,
@@ -175,7 +175,7 @@ impl<O: Outbox<Record: Send + 'static> + Send + 'static> Operator for Writer<O> 
     }
 }
 
-/// Writes a batch, however long that takes. What the store refuses goes to `refused`, which may end it.
+/// Writes a batch, however long that takes. Records that the store refuses are passed to `refused`, which may end it.
 fn write<O: Outbox>(
     outbox: &mut O,
     mut batch: Vec<O::Record>,
@@ -192,7 +192,7 @@ fn write<O: Outbox>(
         }
         match outcome {
             Ok(()) if batch.is_empty() => return Ok(()),
-            // What it has left out is tried again, but not at once.
+            // Records left out are retried, but not at once.
             Ok(()) => {}
             Err(error) if error.is_transient() => pauses.warn(feeder, "write what it makes", &error),
             Err(error) => match error.refused_index().filter(|index| *index < batch.len()) {
@@ -202,7 +202,7 @@ fn write<O: Outbox>(
                     if batch.is_empty() {
                         return Ok(());
                     }
-                    // A pause of no length, which sees a cancel.
+                    // A pause of zero length, which notices a cancellation.
                     token.sleep(Duration::ZERO)?;
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! [`Pauses`]: growing pauses between calls of a store that fails.
+//! [`Pauses`]: backoff between calls of a failing store.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ impl Pauses {
         self.until.is_some()
     }
 
-    /// When the call is to be made again, if the last one failed.
+    /// When the call must be retried, if the last one failed.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
     }
@@ -32,12 +32,12 @@ impl Pauses {
             event!(
                 warn,
                 { stage = %name, error = %error },
-                "streamz: `{name}` cannot {what}, and goes on trying: {error}"
+                "streamz: `{name}` cannot {what}, and keeps retrying: {error}"
             );
         }
     }
 
-    /// A call has failed; says when it is to be made again.
+    /// Records a failed call. Returns when it must be retried.
     pub(super) fn next(&mut self, now: Instant) -> Instant {
         self.failures = self.failures.saturating_add(1);
         *self.until.insert(now + BACKOFF.full(self.failures))

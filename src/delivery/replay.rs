@@ -1,4 +1,4 @@
-//! [`Stream::replay`]: dead letters, as the records that they were.
+//! [`Stream::replay`]: dead letters, turned back into their records.
 
 use std::fmt;
 use std::time::Duration;
@@ -79,15 +79,15 @@ impl<R> fmt::Debug for Replay<R> {
 #[non_exhaustive]
 pub struct NotADeadLetter;
 
-/// What is done with a dead letter.
+/// The decision about a dead letter.
 enum Choice<R: StoredRecord> {
     Replay(R::New),
     PassOver,
     Fail(ErrorKind, BoxError, R),
 }
 
-/// An inbox of dead letters that decides about each when it is fetched: a limit that is applied further downstream would
-/// leave letters behind it in flight.
+/// An inbox of dead letters that decides about each when it is fetched: a limit that is applied further downstream
+/// would leave letters behind it in flight.
 struct Letters<I: Inbox> {
     inbox: I,
     filter: Option<Filter<I::Record>>,
@@ -148,7 +148,7 @@ impl<I: Inbox<Record: StoredRecord>> Inbox for Letters<I> {
     }
 }
 
-/// Does what was decided.
+/// Carries out the decisions.
 struct Replayed<R>(std::marker::PhantomData<fn(R)>);
 
 impl<R: StoredRecord> Operator for Replayed<R> {
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use crate::{BatchConfig, Pipeline};
 
-    /// Letters in memory, and what was said about them: positions.
+    /// Letters in memory, and the calls made for their positions.
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<State>>);
 
@@ -215,9 +215,9 @@ mod tests {
         letters: std::collections::VecDeque<Note>,
         acknowledged: Vec<u64>,
         written: Vec<Note>,
-        /// The write that fails, for a time.
+        /// The write that fails, temporarily.
         fails: Option<usize>,
-        /// How many had been acknowledged at each write.
+        /// The number of acknowledged letters at each write.
         acknowledged_at_write: Vec<usize>,
     }
 
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn filter_passes_over_and_limit_counts_what_is_replayed() {
+    fn the_filter_skips_records_and_the_limit_counts_replays() {
         let reason = |n: u64| if n.is_multiple_of(3) { "no money" } else { "no account" };
         let memory = Memory::with((0..40).map(|n| letter(n, reason(n))));
         let replay = || Replay::new().with_filter(|failure, _| failure.reason == "no money").with_limit(7);
@@ -320,7 +320,7 @@ mod tests {
         {
             let state = memory.0.lock().unwrap();
             assert_eq!(positions(&state.written), [0, 3, 6, 9, 12, 15, 18]);
-            // Nothing behind the last one has been taken.
+            // Nothing after the last one has been taken.
             assert_eq!(state.acknowledged, (0..=18).collect::<Vec<_>>());
             assert_eq!(state.letters.len(), 21);
         }

@@ -24,7 +24,7 @@ use crate::trace::event;
 /// Reports a record that has been delivered more than [`max_deliveries`](DeliveryConfig::max_deliveries) times, as the
 /// reason of its error item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("delivered {attempt} times, and allowed {most}")]
+#[error("delivered {attempt} times, more than the allowed {most}")]
 #[non_exhaustive]
 pub struct TooManyDeliveries {
     /// The number of times that the store has delivered the record.
@@ -33,23 +33,23 @@ pub struct TooManyDeliveries {
     pub most: u32,
 }
 
-/// Gives records one by one, and a mark behind those of each epoch.
+/// Emits records one by one, and a mark behind those of each epoch.
 struct Records<I: Inbox> {
     inbox: I,
     config: DeliveryConfig,
     ledger: Arc<Ledger<I::Receipt>>,
     site: Site,
     token: CancelToken,
-    /// Fetched and not yet given.
+    /// Fetched and not yet emitted.
     fetched: std::vec::IntoIter<Delivery<I::Record, I::Receipt>>,
-    /// Of the records that were given since the last mark.
+    /// The receipts of the records emitted since the last mark.
     receipts: Vec<I::Receipt>,
     pauses: Pauses,
     stall: Stall,
     ended: bool,
 }
 
-/// How long `max_unacked` records are in flight without an acknowledgement before the log says so.
+/// How long `max_unacked` records are in flight without an acknowledgement before it is logged.
 const STALLED: Duration = Duration::from_secs(30);
 
 /// Whether nothing is fetched because nothing is acknowledged.
@@ -76,7 +76,8 @@ impl<I: Inbox> Records<I> {
         }
     }
 
-    /// A mark follows the last record of a fetch. No more than is needed: many epochs may be in flight.
+    /// Starts an epoch; a mark follows the last record of a fetch. Allocates no more than needed: many epochs may be in
+    /// flight.
     #[cold]
     fn begin_epoch(&mut self) {
         self.receipts.reserve_exact(self.config.epoch.min(self.fetched.len() + 1));
@@ -88,7 +89,8 @@ impl<I: Inbox> Records<I> {
         Polled::Item(Err(self.site.error(complete, ErrorKind::Failed)))
     }
 
-    /// An epoch has ended, a drain has begun, or what the fetch gave has been given, which may be all for a long time.
+    /// An epoch has ended, a drain has begun, or all fetched records have been emitted, which may be all for a long
+    /// time.
     #[cold]
     fn poll_further(&mut self) -> Polled<I::Record> {
         if !self.receipts.is_empty() {
@@ -105,7 +107,7 @@ impl<I: Inbox> Records<I> {
         Polled::Item(Err(StreamError::mark(self.ledger.mark(receipts))))
     }
 
-    /// How many more records may be in flight.
+    /// The number of further records that may be in flight.
     fn room(&self) -> usize {
         self.config.max_unacked.saturating_sub(self.ledger.unacked())
     }
@@ -144,7 +146,7 @@ impl<I: Inbox> Records<I> {
         }
         let (most, wait) = (room.min(self.config.fetch), self.config.wait);
         let mut records = Vec::with_capacity(most);
-        // Hands over what is open.
+        // Hands over the open chunk.
         before_blocking();
         let fetched = guarded(|| self.inbox.fetch(most, wait, &mut records));
         self.ledger.fetched(records.len());

@@ -1,4 +1,4 @@
-//! [`Gauge`]: how full an edge is.
+//! [`Gauge`]: the fill level of an edge.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,12 +23,12 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
-    /// From now on it is read by that stage.
+    /// Records the stage that reads it from now on.
     pub(crate) fn set_reader(&self, name: &Arc<str>) {
         *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(name));
     }
 
-    /// The stage that reads it may have another name by now.
+    /// The stage that reads it may have changed its name.
     pub(crate) fn rename_reader(&self, rename: impl FnOnce(&mut Arc<str>)) {
         if let Some(reader) = &mut *self.reader.lock().unwrap_or_else(PoisonError::into_inner) {
             rename(reader);
@@ -39,13 +39,14 @@ impl Gauge {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many items take room. Marks are not among them, except those that the consumer has taken with its batch.
+    /// The number of items that occupy room. Marks are not among them, except those that the consumer has taken with
+    /// its batch.
     pub(crate) fn items(&self) -> usize {
-        // A hint: a mark may come or go between the two looks.
+        // A hint: a mark may come or go between the two reads.
         self.len().saturating_sub(self.marks.load(Ordering::Relaxed))
     }
 
-    /// How many items and marks have been handed over and not been taken.
+    /// The number of items and marks that have been handed over and not been taken.
     pub(crate) fn len(&self) -> usize {
         // Taken first: `sent` is never behind a `taken` that was read before it.
         let taken = self.taken.load(Ordering::Acquire);

@@ -1,47 +1,49 @@
-//! The edge: what lies between two stages.
+//! The edge: the queue between two stages.
 //!
-//! Items wait in a queue of chunks behind one lock. Neither side takes the lock for every item: the producer gathers an
-//! *open chunk* of its own and hands it over; the consumer takes all chunks there are and works that *batch* off. The
-//! spent chunks go back to the producer, so a running edge allocates nothing and copies no item.
+//! Items wait in a queue of chunks behind one lock. Neither side takes the lock for every item: the producer collects
+//! items in an *open chunk* of its own and hands that over; the consumer takes all available chunks as one *batch* and
+//! processes them. Used chunks are returned to the producer, so a running edge allocates nothing and copies no large
+//! item.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! 1. *Order.* The queue is first in, first out, and so are chunk and batch. What is in the batch is older than what is
-//!    in the queue, and that is older than what is in the open chunk.
-//! 2. *Capacity.* `sent - taken <= capacity`, where `sent` counts what was ever put into the queue and `taken` what was
-//!    ever taken out of the batch. Items in the batch still count, whatever the chunks. The open chunk counts too, except
-//!    for what one call of an operator emits beyond the room there is: that is the producer's item in hand.
-//!    With capacity 0 there is room for one item, and only while the consumer asks for it.
-//!    A capacity that is lowered holds from the producer's next chunk on: what a producer has been promised it is given,
-//!    for it does not wait for that any more.
+//! 1. *Order.* The queue is first in, first out, and so are chunk and batch. Items in the batch are older than those in
+//!    the queue, and these are older than those in the open chunk.
+//! 2. *Capacity.* `sent - taken <= capacity`, where `sent` counts all items ever put into the queue and `taken` all
+//!    items ever taken out of the batch. Items in the batch still count, whatever the chunks. The open chunk counts
+//!    too, except for items that one call of an operator emits beyond the available room: these are the producer's item
+//!    in hand. With capacity 0 there is room for one item, and only while the consumer asks for it. A lowered capacity
+//!    applies from the producer's next chunk on: room that a producer has been promised stays its own, because it no
+//!    longer waits for it.
 //! 3. *No item waits for company.* The producer hands over when its chunk is full, when the consumer is hungry, and
-//!    before it parks or ends. `hungry` is set under the lock by a consumer that found nothing and asks; one that is about
-//!    to wait asks within a microsecond or so. The producer reads it without the lock after each emission and each
-//!    call; it may see it one look late. So an item waits at most for one call of the producer's own closure.
-//!    Producers that may wait elsewhere (sources, pools) hand over at once.
-//! 4. *Nobody waits for room that is there.* A producer that found no room sets `room_wanted` under the lock and looks at
-//!    `taken` again; the consumer reads the flag after each item it takes. Without a fence either may miss the other's
-//!    store, so the consumer looks again after its next item, and under the lock (or behind a fence) before it parks, asks
-//!    for more, or returns to a caller: the announcement may come late by one call of the consumer's closure.
-//! 5. *Wakes.* A side that parks leaves its wake here under the lock after it has looked; the other side takes it under the
-//!    lock together with the change it was waiting for, and posts it after unlocking.
-//! 6. *The end is explicit.* A producer says `finish` or `cut`, after its last item. One that goes without a word
+//!    before it parks or ends. `hungry` is set under the lock by a consumer that found nothing and asks; a consumer
+//!    that is about to wait asks within a microsecond or so. The producer reads it without the lock after each emission
+//!    and each call, and may see it one check late. So an item waits at most for one call of the producer's own
+//!    closure. Producers that may wait elsewhere (sources, pools) hand over at once.
+//! 4. *No producer waits for room that exists.* A producer that found no room sets `room_wanted` under the lock and
+//!    reads `taken` again; the consumer reads the flag after each item it takes. Without a fence either may miss the
+//!    other's store, so the consumer checks again after its next item, and under the lock (or behind a fence) before it
+//!    parks, asks for more, or returns to a caller: the announcement may come late by one call of the consumer's
+//!    closure.
+//! 5. *Wakes.* A side that parks leaves its wake here under the lock after it has checked; the other side takes it
+//!    under the lock together with the change it was waiting for, and posts it after unlocking.
+//! 6. *The end is explicit.* A producer calls `finish` or `cut` after its last item. One that is dropped without either
 //!    has cut the stream. The consumer sees the end only when queue and batch are empty.
-//! 7. *A consumer that goes* empties queue and batch by popping, outside the lock; the data items it finds are counted as
-//!    undelivered. Items offered after that are given back to the producer, which counts them in the same place. So
-//!    emitted = taken + undelivered, exactly.
+//! 7. *A consumer that leaves* empties queue and batch by popping, outside the lock; the data items it finds are
+//!    counted as undelivered. Items offered after that are returned to the producer, which counts them in the same
+//!    place. So emitted = taken + undelivered, exactly.
 //! 8. No user value is dropped and no wake posted while the lock is held.
-//! 9. *What nobody will see* is dropped item by item. One whose drop panics harms neither the others nor the thread, which
-//!    may have other ways out.
-//! 10. *Registrations are bounded.* The consumer has one wake here. Each thread of the producing stage has one in `owners`
-//!     until the stream ends, and one in `wanting_room` once it has waited; the stage has one `when_gone`. A sender has one
-//!     in `wanting_room` while it waits:
-//!     senders come and go, so each takes its wake back ([`RoomWanted`]).
-//! 11. *Marks* (see `mark.rs`) are no items: they are not counted as undelivered, need no room, take none in the queue, and
-//!     keep their place. One that a consumer which goes has not seen is lost, unless no item was ever before it.
+//! 9. *Undelivered items* are dropped one by one. An item whose drop panics affects neither the others nor the thread,
+//!    which may have other outputs.
+//! 10. *Registrations are bounded.* The consumer has one wake here. Each thread of the producing stage has one in
+//!     `owners` until the stream ends, and one in `wanting_room` once it has waited; the stage has one `when_gone`. A
+//!     sender has one in `wanting_room` while it waits: senders come and go, so each removes its own ([`RoomWanted`]).
+//! 11. *Marks* (see `mark.rs`) are not items: they are not counted as undelivered, need no room, occupy none in the
+//!     queue, and keep their place. If the consumer leaves before it has seen a mark, the mark is lost, unless there
+//!     was never an item before it.
 //!
-//! Under virtual time the edge is *eager*: chunks of one, batches of one. Then 3 and 4 hold without the "late by one
-//! call", and what is seen at a given moment does not depend on the scheduler.
+//! Under virtual time the edge is *eager*: chunks of one, batches of one. Then 3 and 4 hold without the delay of one
+//! call, and what is visible at a given moment does not depend on the scheduler.
 
 mod gauge;
 mod queue;
@@ -70,7 +72,7 @@ pub(crate) enum End {
     Cut(StreamError),
 }
 
-/// What a look at the way in found.
+/// The result of polling an input.
 pub(crate) enum Polled<T> {
     Item(Result<T>),
     Empty,
@@ -81,7 +83,7 @@ pub(crate) struct Edge<T> {
     hungry: CachePadded<AtomicBool>,
     room_wanted: CachePadded<AtomicBool>,
     gone: AtomicBool,
-    /// The producer has said its last word. A hint; the word itself is in the state.
+    /// The producer has ended the stream. A hint; the end itself is in the state.
     ended: AtomicBool,
     eager: bool,
     gauge: Arc<Gauge>,
@@ -95,20 +97,21 @@ struct State<T> {
     capacity: usize,
     /// Marks in the queue, which take no room there.
     marks: usize,
-    /// The capacity was lowered since the producer last looked: the room it remembers is not there for its next chunk.
+    /// The capacity was lowered since the producer last checked: the room it remembers does not apply to its next
+    /// chunk.
     shrunk: bool,
     end: Option<End>,
-    /// The consumer, while it is parked or about to.
+    /// The wake of the consumer, while it is parked or about to park.
     consumer: Option<Arc<Wake>>,
-    /// Producers that are parked for room, or about to.
+    /// Wakes of producers that are parked for room, or about to park.
     wanting_room: Vec<Arc<Wake>>,
-    /// Threads to wake when the consumer goes.
+    /// Threads to wake when the consumer leaves.
     owners: Vec<Arc<Wake>>,
-    /// What else is to be done then.
+    /// Called when the consumer leaves.
     when_gone: Option<Box<dyn FnOnce() + Send>>,
 }
 
-/// Makes an edge; `eager` as explained at the top.
+/// Creates an edge; `eager` as explained at the top.
 pub(crate) fn edge<T>(capacity: usize, eager: bool) -> (EdgeSender<T>, EdgeReceiver<T>) {
     let gauge = Arc::new(Gauge::default());
     gauge.capacity.store(capacity, Ordering::Relaxed);
@@ -147,7 +150,7 @@ impl<T> Edge<T> {
         &self.gauge
     }
 
-    /// Invariant 2. The lock makes `sent` exact; `taken` can only grow meanwhile.
+    /// Invariant 2. The lock makes `sent` exact; `taken` can only grow in the meantime.
     fn room(&self, state: &State<T>) -> usize {
         let in_flight = state.sent.wrapping_sub(self.gauge.taken.load(Ordering::Acquire));
         if state.capacity == 0 {
@@ -157,11 +160,11 @@ impl<T> Edge<T> {
         }
     }
 
-    /// Moves what there is room for from `chunk` into the queue and wakes the consumer.
+    /// Moves as many items of `chunk` into the queue as there is room for, and wakes the consumer.
     ///
-    /// `credit` is room that the producer knows of from an earlier look. While it suffices, `taken` is not looked at:
-    /// the consumer writes it for every item, and reading it would cost both sides a cache miss each time. It is enough for the
-    /// `marks` of the chunk as well, which need no room.
+    /// `credit` is room that the producer knows of from an earlier check. While it suffices, `taken` is not read: the
+    /// consumer writes it for every item, and reading it would cost both sides a cache miss each time. It also suffices
+    /// for the `marks` of the chunk, which need no room.
     fn accept(
         &self,
         mut state: MutexGuard<'_, State<T>>,
@@ -169,7 +172,7 @@ impl<T> Edge<T> {
         chunk: &mut Vec<Result<T>>,
         marks: &mut usize,
     ) -> usize {
-        // Covered by credit, it is in the edge by right, and nobody waits for room for it: also if the capacity has been
+        // A chunk covered by credit is in the edge by right and needs no wait for room, even if the capacity has been
         // lowered since the credit was given.
         let covered = credit >= chunk.len();
         let shrunk = std::mem::take(&mut state.shrunk);
@@ -196,12 +199,12 @@ impl<T> Edge<T> {
         left
     }
 
-    /// `count` items have been put into the queue: counts them and wakes the consumer.
+    /// Counts `count` items that have been put into the queue, and wakes the consumer.
     #[inline]
     fn accepted(&self, mut state: MutexGuard<'_, State<T>>, count: usize) {
         state.sent = state.sent.wrapping_add(count);
         self.gauge.sent.store(state.sent, Ordering::Release);
-        // The consumer is hungry no more. Written only if it changes, for the consumer watches it.
+        // The consumer is no longer hungry. Written only if it changes, because the consumer watches it.
         if self.hungry.load(Ordering::Relaxed) {
             self.hungry.store(false, Ordering::Relaxed);
         }
@@ -212,12 +215,12 @@ impl<T> Edge<T> {
         }
     }
 
-    /// For a producer that is one of any number, over time: its wish for room ends with the wait.
+    /// For one of a varying number of producers: its registration for room ends with the wait.
     pub(crate) fn room_wanted<'a>(&'a self, wake: &'a Arc<Wake>) -> RoomWanted<'a, T> {
         RoomWanted { edge: self, wake }
     }
 
-    /// Invariant 4, the producer's side: true if there is room after all.
+    /// Invariant 4, the producer's side. Returns true if there is room after all.
     pub(crate) fn want_room(&self, wake: &Arc<Wake>) -> bool {
         let mut state = self.state.lock();
         self.room_wanted.store(true, Ordering::Relaxed);
@@ -231,7 +234,7 @@ impl<T> Edge<T> {
         false
     }
 
-    /// Whether there is room enough to be worth waking a producer for. A hint, without the lock.
+    /// Whether there is enough room to be worth waking a producer. A hint, without the lock.
     pub(crate) fn has_worthwhile_room(&self) -> bool {
         let capacity = self.gauge.capacity.load(Ordering::Relaxed);
         if capacity == 0 {
@@ -259,7 +262,7 @@ impl<T> Edge<T> {
         }
     }
 
-    /// Whether the consumer waits for an item; it may be seen a little late.
+    /// Whether the consumer waits for an item. May be out of date by a moment.
     #[inline]
     pub(crate) fn is_hungry(&self) -> bool {
         self.hungry.load(Ordering::Relaxed)
@@ -276,11 +279,11 @@ impl<T> Edge<T> {
             return;
         }
         state.end = Some(end);
-        // A copy for those that look without the lock. After the last `sent`, which the same lock guards.
+        // A copy for readers without the lock. Stored after the last `sent`, which the same lock guards.
         self.ended.store(true, Ordering::Release);
         let consumer = state.consumer.take();
         let wakes = std::mem::take(&mut state.wanting_room);
-        // The producer has said its last word, and need not be told of anything.
+        // The producer has ended the stream and needs no more notifications.
         let unneeded = (std::mem::take(&mut state.owners), state.when_gone.take());
         drop(state);
         drop(unneeded);
@@ -295,12 +298,12 @@ impl<T> Edge<T> {
         T: 'a,
     {
         let data = items.filter(|item| item.is_ok()).count();
-        // Both sides may come here, each once.
+        // Both sides may get here, once each.
         self.gauge.undelivered.fetch_add(data as u64, Ordering::Relaxed);
     }
 
-    /// Offers one item without a chunk of one's own: for producers that share an edge. Calls `accepted` under the lock if
-    /// it was taken in.
+    /// Offers one item without an open chunk, for producers that share an edge. Calls `accepted` under the lock if the
+    /// item was accepted.
     pub(crate) fn offer(&self, item: Result<T>, accepted: impl FnOnce()) -> Result<(), (Refused, Result<T>)> {
         let mut state = self.state.lock();
         if self.is_gone() || state.end.is_some() {
@@ -315,9 +318,9 @@ impl<T> Edge<T> {
         Ok(())
     }
 
-    /// As [`offer`](Self::offer), but where there is no room the oldest data item goes, and is given back. It is only known
-    /// on an eager edge, where nothing is in a batch. `accepted` is told whether one goes. Refused for want of room is
-    /// what finds nothing but errors.
+    /// As [`offer`](Self::offer), but if there is no room, evicts and returns the oldest data item. Only an eager edge,
+    /// which has nothing in a batch, knows which that is. `accepted` is told whether an item is evicted. Refuses the
+    /// item as `Full` if the edge holds only error items.
     pub(crate) fn offer_in_place_of_oldest(
         &self,
         item: Result<T>,
@@ -342,12 +345,12 @@ impl<T> Edge<T> {
         Ok(oldest)
     }
 
-    /// As [`offer_in_place_of_oldest`](Self::offer_in_place_of_oldest), but an error item stands where items are missing. Where
-    /// there is no room, the two oldest items are evicted, and `gap(2)` takes their place. If the first thing in the queue is such
-    /// an error already, which `widen` finds and adds one to, a single item is evicted: the oldest, or if there is none the new
-    /// one. Evicted items are added to `dropped`, and count as undelivered.
+    /// As [`offer_in_place_of_oldest`](Self::offer_in_place_of_oldest), but with an error item in the place of missing
+    /// items. If there is no room, the two oldest items are evicted, and `gap(2)` takes their place. If the first entry
+    /// of the queue is such an error already, which `widen` detects and increments, a single item is evicted: the
+    /// oldest, or if there is none, the new one. Evicted items are added to `dropped`, and count as undelivered.
     ///
-    /// Refused for want of room is what finds too few items to evict.
+    /// Refuses the item as `Full` if there are too few items to evict.
     pub(crate) fn offer_leaving_gap(
         &self,
         item: Result<T>,
@@ -386,12 +389,13 @@ impl<T> Edge<T> {
         Ok(())
     }
 
-    /// Puts a mark in, whether there is room or not: their number is bounded where they are made. It takes no room from the
-    /// items behind it while it is in the queue, so a buffer that drops items keeps as many with marks as without.
+    /// Adds a mark, whether there is room or not: the number of marks is bounded where they are created. While it is in
+    /// the queue, it takes no room from the items behind it, so a buffer that drops items holds the same number with
+    /// marks as without.
     pub(crate) fn put_mark(&self, mark: StreamError) {
         let mut state = self.state.lock();
         if self.is_gone() || state.end.is_some() {
-            // Dropped, and so lost, outside of the lock.
+            // Dropped, and so lost, outside the lock.
             drop(state);
             return;
         }
@@ -416,14 +420,14 @@ impl<T> Edge<T> {
         self.end(End::Cut(error));
     }
 
-    /// From now on `wake` is posted when the consumer goes.
+    /// From now on `wake` is posted when the consumer leaves.
     pub(crate) fn watch(&self, wake: &Arc<Wake>) {
         push_unique(&mut self.state.lock().owners, wake);
     }
 
-    /// Calls `react` once the consumer has gone, on the thread that drops it or, if it has gone already, on this one: for those
-    /// who wait for something else meanwhile. It is dropped uncalled when the producer has said its last word before. A second
-    /// one takes the place of the first.
+    /// Calls `react` once the consumer has left, on the thread that drops it, or on this one if it has left already.
+    /// For callers that wait for something else. It is dropped without being called if the producer ends the stream
+    /// first. A second call replaces the first.
     pub(crate) fn when_gone(&self, react: impl FnOnce() + Send + 'static) {
         let mut state = self.state.lock();
         if self.is_gone() {
@@ -435,7 +439,7 @@ impl<T> Edge<T> {
         drop(before);
     }
 
-    /// Why the stream was cut, if it was and nothing is left in it.
+    /// Why the stream was cut, if it was and the edge is empty.
     pub(crate) fn cut_error(&self) -> Option<StreamError> {
         let state = self.state.lock();
         match &state.end {
@@ -450,13 +454,13 @@ impl<T> Edge<T> {
         self.state.lock().wanting_room.len()
     }
 
-    /// Whether nothing more is accepted.
+    /// Whether the edge accepts no more items.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_gone() || self.state.lock().end.is_some()
     }
 }
 
-/// How many of a chunk fit into the given room, and how many of those are marks.
+/// Returns how many items of a chunk fit into the given room, and how many of those are marks.
 fn fitting<T>(chunk: &[Result<T>], room: usize) -> (usize, usize) {
     let (mut items, mut marks) = (0, 0);
     for item in chunk {
@@ -473,14 +477,14 @@ fn is_mark<T>(item: &Result<T>) -> bool {
     matches!(item, Err(error) if error.is_mark())
 }
 
-/// A wish for room, from the first look to the end of the wait.
+/// A registration for room, from the first check to the end of the wait.
 pub(crate) struct RoomWanted<'a, T> {
     edge: &'a Edge<T>,
     wake: &'a Arc<Wake>,
 }
 
 impl<T> RoomWanted<'_, T> {
-    /// Registers for room: true if there is some, so that the caller must not park.
+    /// Registers for room. Returns true if there is some, so that the caller must not park.
     pub(crate) fn is_met(&self) -> bool {
         self.edge.want_room(self.wake)
     }

@@ -1,22 +1,22 @@
 //! [`Queue`] and [`Batch`]: items in chunks, first in, first out.
 //!
-//! Whole chunks go in and out without a look at their items, and come back empty to be filled again, so a running edge
-//! allocates nothing. Two chunks that lie side by side hold more than [`CHUNK`] items together: a queue of n items has at
-//! most 2 n / `CHUNK` + 1 chunks, however they came.
+//! Whole chunks go in and out without a look at their items, and are returned empty to be filled again, so a running
+//! edge allocates nothing. Two adjacent chunks hold more than [`CHUNK`] items together: a queue of n items has at most
+//! 2 n / `CHUNK` + 1 chunks, however the items arrived.
 
 use std::collections::VecDeque;
 use std::vec;
 
 use crate::sync::CHUNK;
 
-/// In bytes, on most machines; where it is another, only speed depends on it.
+/// The size of a cache line in bytes, on most machines. On others only speed depends on it.
 const CACHE_LINE: usize = 64;
 
 /// A chunk is filled as a vector and emptied as a deque. Turning one into the other is free.
 pub(super) struct Queue<I> {
     /// None of them is empty.
     chunks: VecDeque<VecDeque<I>>,
-    /// Empty ones, to be filled again.
+    /// Empty chunks, to be filled again.
     spare: Vec<Vec<I>>,
 }
 
@@ -46,9 +46,10 @@ impl<I> Queue<I> {
 
     /// Moves the first `count` items of `open` to the end of the queue.
     ///
-    /// Small ones are copied, not handed over with their buffer: the producer goes on writing to memory that only it has in
-    /// its cache, and the lines that the consumer has read last change hands all at once, not one by one with each item.
-    /// That halves the cost of a hop. One that fills a cache line or more has no neighbours to wait for, and copying costs.
+    /// Small items are copied, not handed over with their buffer: the producer continues to write to memory that only
+    /// it has in its cache, and the lines that the consumer has read last change hands all at once, not one by one with
+    /// each item. That halves the cost of a hop. An item that fills a cache line or more has no neighbours to wait for,
+    /// and copying it costs more.
     pub(super) fn append(&mut self, open: &mut Vec<I>, count: usize) {
         match self.chunks.back_mut() {
             _ if count == 0 => {}
@@ -85,7 +86,7 @@ impl<I> Queue<I> {
         item
     }
 
-    /// Takes out the first item that is one of those `wanted`.
+    /// Takes out the first item that `wanted` accepts.
     pub(super) fn remove_first(&mut self, wanted: impl Fn(&I) -> bool) -> Option<I> {
         let find = |chunk: &VecDeque<I>| chunk.iter().position(&wanted);
         let (index, place) = self.chunks.iter().enumerate().find_map(|(index, chunk)| Some((index, find(chunk)?)))?;
@@ -98,13 +99,13 @@ impl<I> Queue<I> {
         item
     }
 
-    /// Puts `item` in the place of the first that is one of those `wanted`, and takes that out.
+    /// Replaces the first item that `wanted` accepts with `item`, and returns it.
     pub(super) fn replace_first(&mut self, wanted: impl Fn(&I) -> bool, item: I) -> Option<I> {
         let first = self.chunks.iter_mut().flatten().find(|item| wanted(item))?;
         Some(std::mem::replace(first, item))
     }
 
-    /// Makes one chunk of this one and the next if they are small enough. Each time there is one chunk less.
+    /// Merges this chunk and the next if they are small enough. Each time there is one chunk less.
     fn join(&mut self, index: usize) {
         let len = |index: usize| self.chunks.get(index).map_or(CHUNK, VecDeque::len);
         if len(index) + len(index.wrapping_add(1)) <= CHUNK
@@ -115,7 +116,7 @@ impl<I> Queue<I> {
         }
     }
 
-    /// Gives all items away to a batch that is empty, and takes its spent chunks back.
+    /// Moves all items to an empty batch, and takes its used chunks back.
     pub(super) fn give_all(&mut self, batch: &mut Batch<I>) {
         std::mem::swap(&mut self.chunks, &mut batch.chunks);
         if self.spare.is_empty() {
@@ -132,11 +133,11 @@ impl<I> Queue<I> {
 
 /// Items that were taken from a queue together.
 pub(super) struct Batch<I> {
-    /// What is being worked off.
+    /// The chunk that is being consumed.
     head: vec::IntoIter<I>,
-    /// What comes after it; none of them is empty.
+    /// The chunks after it; none of them is empty.
     chunks: VecDeque<VecDeque<I>>,
-    /// What has been worked off.
+    /// The consumed chunks.
     spent: Vec<Vec<I>>,
 }
 
@@ -167,7 +168,7 @@ impl<I> Batch<I> {
     #[cold]
     fn pop_further(&mut self) -> Option<I> {
         let next = Vec::from(self.chunks.pop_front()?);
-        // Collected where the items were: what comes out is the empty buffer. Only speed depends on that.
+        // Collected in place: the result is the empty buffer. Only speed depends on that.
         let spent: Vec<I> = std::mem::replace(&mut self.head, next.into_iter()).take(0).collect();
         if spent.capacity() > 0 {
             self.spent.push(spent);
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_order_whatever_goes_in_and_never_has_two_small_chunks_side_by_side() {
+    fn order_is_kept_and_small_chunks_are_never_adjacent() {
         let mut random = fastrand::Rng::with_seed(1);
         let (mut queue, mut batch, mut next, mut expected) = (Queue::new(), Batch::new(), 0, 0);
         for _ in 0..20_000 {
@@ -208,7 +209,7 @@ mod tests {
                     queue.append(&mut chunk, count);
                     next += count;
                 }
-                // What is in the batch is older.
+                // Items in the batch are older.
                 3 if batch.is_empty() => {
                     if let Some(item) = queue.pop() {
                         assert_eq!(item, expected);
@@ -227,14 +228,14 @@ mod tests {
                 }
             }
             assert_eq!(batch.iter().chain(queue.iter()).count(), next - expected);
-            // The head may have been eaten into.
+            // The head may have been partly consumed.
             assert!(chunks(&queue).windows(2).skip(1).all(|pair| pair[0] + pair[1] > CHUNK), "{:?}", chunks(&queue));
         }
         assert!(expected > 10_000);
     }
 
     #[test]
-    fn what_is_taken_out_of_the_middle_leaves_no_small_chunks_behind_either() {
+    fn removal_from_the_middle_leaves_no_adjacent_small_chunks() {
         let mut random = fastrand::Rng::with_seed(2);
         let (mut queue, mut expected) = (Queue::new(), Vec::new());
         for next in 0..20_000 {
@@ -248,14 +249,14 @@ mod tests {
             if random.u8(..8) == 0 {
                 assert_eq!(queue.pop(), Some(expected.remove(0)));
             }
-            // The head may have been eaten into.
+            // The head may have been partly consumed.
             assert!(chunks(&queue).windows(2).skip(1).all(|pair| pair[0] + pair[1] > CHUNK), "{:?}", chunks(&queue));
         }
         assert!(queue.iter().eq(&expected));
     }
 
     #[test]
-    fn a_spent_chunk_is_filled_again() {
+    fn a_used_chunk_is_filled_again() {
         let (mut queue, mut batch) = (Queue::new(), Batch::new());
         queue.append(&mut (0..CHUNK).collect(), CHUNK);
         let buffer = queue.chunks[0].as_slices().0.as_ptr();
@@ -263,7 +264,7 @@ mod tests {
         queue.push(CHUNK);
         while batch.pop().is_some() {}
         queue.give_all(&mut batch);
-        assert_eq!(batch.pop(), Some(CHUNK)); // the first chunk is spent now
+        assert_eq!(batch.pop(), Some(CHUNK)); // the first chunk has been consumed now
         queue.give_all(&mut batch);
         queue.push(7);
         assert_eq!(queue.chunks[0].as_slices().0.as_ptr(), buffer);

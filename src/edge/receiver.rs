@@ -12,7 +12,7 @@ use crate::sync::{Arc, Ordering};
 pub(crate) struct EdgeReceiver<T> {
     edge: Arc<Edge<T>>,
     batch: Batch<Result<T>>,
-    /// What the gauge's `taken` says; this is its only writer.
+    /// A copy of the gauge's `taken`; this is its only writer.
     taken: usize,
 }
 
@@ -80,7 +80,7 @@ impl<T> EdgeReceiver<T> {
             }
             None => state.end.as_ref().map_or(Polled::Empty, |end| Polled::Ended(end.clone())),
         };
-        // Under the lock the flag is exact: whoever wants room has set it and looked, or will look after us.
+        // Under the lock the flag is exact: a producer that wants room has set it and checked, or will check after us.
         if edge.room_wanted.load(Ordering::Relaxed) && edge.has_worthwhile_room() {
             edge.room_wanted.store(false, Ordering::Relaxed);
             wakes = std::mem::take(&mut state.wanting_room);
@@ -96,20 +96,20 @@ impl<T> EdgeReceiver<T> {
         edge.gauge.sent.load(Ordering::Acquire) != self.taken || edge.ended.load(Ordering::Acquire)
     }
 
-    /// Makes the consumer hungry, unless there is something: true then.
+    /// Makes the consumer hungry, unless the edge has something for it. Returns true in that case.
     pub(crate) fn ask(&self) -> bool {
         self.ask_and(|_| {})
     }
 
-    /// `then` is done in the critical section in which nothing was found.
+    /// Runs `then` in the critical section in which nothing was found.
     fn ask_and(&self, then: impl FnOnce(&mut State<T>)) -> bool {
         let edge = &*self.edge;
         let mut state = edge.state.lock();
         if self.is_served(&state) {
             return true;
         }
-        // Relaxed: it is a hint to those that look without the lock. Who hands over resets it under the lock, and takes the wake
-        // that `then` leaves there.
+        // Relaxed: a hint to readers without the lock. A producer that hands over resets it under the lock, and takes
+        // the wake that `then` leaves there.
         edge.hungry.store(true, Ordering::Relaxed);
         then(&mut state);
         let mut wakes = Vec::new();
@@ -127,7 +127,7 @@ impl<T> EdgeReceiver<T> {
         !self.batch.is_empty() || !state.queue.is_empty() || state.end.is_some()
     }
 
-    /// Registers for items: true if there are some, or the end, so that the caller must not park.
+    /// Registers for items. Returns true if there are some, or the end, so that the caller must not park.
     pub(crate) fn want_items(&self, wake: &Arc<Wake>) -> bool {
         self.ask_and(|state| state.consumer = Some(Arc::clone(wake)))
     }
@@ -142,13 +142,13 @@ impl<T> EdgeReceiver<T> {
         self.edge.settle();
     }
 
-    /// Makes room for `more` items beside those there is room for already.
+    /// Makes room for `more` items in addition to the existing room.
     pub(crate) fn add_capacity(&self, more: usize) {
         self.change_capacity(|capacity| capacity.saturating_add(more));
     }
 
-    /// Room for `items` from now on. Fewer than before: what waits already may stay, and so may the open chunk that the
-    /// producer fills at the moment.
+    /// Sets the capacity to `items`. If that is fewer than before, queued items may stay, and so may the open chunk
+    /// that the producer is filling.
     pub(crate) fn set_capacity(&self, items: usize) {
         self.change_capacity(|_| items);
     }
@@ -169,7 +169,8 @@ impl<T> Drop for EdgeReceiver<T> {
     fn drop(&mut self) {
         let edge = &*self.edge;
         let mut state = edge.state.lock();
-        // Under the lock: whoever puts something into the queue has looked at it under the lock, so nothing comes after this.
+        // Under the lock: a producer that puts something into the queue has checked this flag under the lock, so
+        // nothing is added after this.
         edge.gone.store(true, Ordering::Release);
         let mut queue = std::mem::replace(&mut state.queue, Queue::new());
         let mut wakes = std::mem::take(&mut state.owners);
@@ -184,8 +185,8 @@ impl<T> Drop for EdgeReceiver<T> {
         if let Some(react) = when_gone {
             react();
         }
-        // The items themselves are dropped last, in order: their drops are user code, and what waits has been woken.
-        // Invariant 11. What has been taken into the batch begins with something that was taken out of it.
+        // The items themselves are dropped last, in order: their drops are user code, and all waiting threads have been
+        // woken. Invariant 11: anything in the batch comes after something that was taken out of it.
         while self.taken == 0 && queue.iter().next().is_some_and(is_mark) {
             queue.pop().and_then(Result::err).into_iter().for_each(StreamError::complete_mark);
         }

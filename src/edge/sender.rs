@@ -12,10 +12,10 @@ pub(crate) struct EdgeSender<T> {
     open: Vec<Result<T>>,
     /// How many of the open chunk are marks.
     marks: usize,
-    /// How many items there was room for, beyond the open chunk, at the last look.
+    /// Room beyond the open chunk, as of the last check.
     credit: usize,
     at_once: bool,
-    /// How long the open chunk may become.
+    /// The maximum length of the open chunk.
     full_at: usize,
     ended: bool,
 }
@@ -29,7 +29,8 @@ impl<T> EdgeSender<T> {
         &self.edge
     }
 
-    /// From now on every item is handed over at once, or none is: for producers that may wait elsewhere after an emission.
+    /// From now on every item is handed over at once, or none is: for producers that may wait elsewhere after an
+    /// emission.
     pub(crate) fn set_at_once(&mut self, at_once: bool) {
         self.at_once = at_once;
         self.set_credit(self.credit);
@@ -40,8 +41,8 @@ impl<T> EdgeSender<T> {
         self.full_at = if self.at_once || self.edge.eager { 0 } else { CHUNK.min(credit) };
     }
 
-    /// Emits. What there is no room for stays in the open chunk: see [`is_stuck`](Self::is_stuck). Returns whether it handed
-    /// over, or tried to.
+    /// Emits an item. If there is no room for it, it stays in the open chunk: see [`is_stuck`](Self::is_stuck). Returns
+    /// whether it handed over, or tried to.
     #[inline(always)]
     pub(crate) fn push(&mut self, item: Result<T>) -> bool {
         debug_assert!(!is_mark(&item), "it is not counted as one");
@@ -53,8 +54,8 @@ impl<T> EdgeSender<T> {
         due
     }
 
-    /// Emits an item that others follow at once, with [`hand_over`](Self::hand_over) after the last: a consumer that is
-    /// hungry is better served with all of them. Returns whether it handed over, or tried to.
+    /// Emits an item that others follow at once, with [`hand_over`](Self::hand_over) after the last: a hungry consumer
+    /// is better served with all of them. Returns whether it handed over, or tried to.
     #[inline(always)]
     pub(crate) fn gather(&mut self, item: Result<T>) -> bool {
         debug_assert!(!is_mark(&item), "it is not counted as one");
@@ -90,13 +91,13 @@ impl<T> EdgeSender<T> {
 
     /// Emits a mark. It never waits for room itself, but it stays behind what does.
     ///
-    /// As a rule it goes into the open chunk, and is handed over as the items around it are: invariant 3 holds for it, too.
+    /// Usually it goes into the open chunk and is handed over with the items around it: invariant 3 applies to it, too.
     #[cold]
     pub(crate) fn put_mark(&mut self, mark: StreamError) {
         if self.open.len() < self.full_at && self.has_emitted() {
             self.open.push(Err(mark));
             self.marks += 1;
-            // What it takes from the open chunk's credit is given back: it needs no room.
+            // Restores the credit that it takes from the open chunk, because it needs no room.
             self.set_credit(self.credit + 1);
             if self.open.len() >= self.full_at || self.edge.is_hungry() {
                 self.hand_over();
@@ -112,26 +113,27 @@ impl<T> EdgeSender<T> {
         }
     }
 
-    /// Whether something was ever emitted: invariant 11 looks for marks that came before all items in the queue.
+    /// Whether anything was ever emitted: invariant 11 looks for marks that came before all items in the queue.
     fn has_emitted(&self) -> bool {
         !self.open.is_empty() || self.edge.gauge.sent.load(Ordering::Relaxed) > 0
     }
 
-    /// Hands over what there is room for.
+    /// Hands over as many items as there is room for.
     #[cold]
     pub(crate) fn hand_over(&mut self) {
         if self.open.is_empty() {
             return;
         }
         let mut state = self.edge.state.lock();
-        // Under the lock: what is put into the queue after the consumer has emptied it stays there unseen.
+        // Under the lock: an item that is put into the queue after the consumer has emptied it would stay there
+        // unnoticed.
         if self.edge.is_gone() {
             drop(state);
             self.give_up();
             return;
         }
         if self.full_at == 0 && std::mem::take(&mut state.shrunk) {
-            // What is handed over at once was not gathered on credit.
+            // Items handed over at once were not collected on credit.
             self.credit = 0;
         }
         let credit = self.edge.accept(state, self.credit, &mut self.open, &mut self.marks);
@@ -148,13 +150,13 @@ impl<T> EdgeSender<T> {
         due
     }
 
-    /// Whether nothing is left in the open chunk.
+    /// Whether the open chunk is empty.
     #[inline]
     pub(crate) fn is_handed_over(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Whether items had to stay behind for want of room.
+    /// Whether items had to stay behind for lack of room.
     #[inline]
     pub(crate) fn is_stuck(&self) -> bool {
         self.open.len() > self.credit
@@ -174,17 +176,17 @@ impl<T> EdgeSender<T> {
         self.open.len() >= self.credit
     }
 
-    /// A hint, without the lock, that room may have been made: enough of it to be worth getting up for.
+    /// A hint, without the lock, that enough room may have been made to be worth resuming for.
     pub(crate) fn may_have_room(&self) -> bool {
         self.is_gone() || self.edge.has_worthwhile_room()
     }
 
-    /// Registers for room: true if there is some, so that the caller must not park.
+    /// Registers for room. Returns true if there is some, so that the caller must not park.
     pub(crate) fn want_room(&self, wake: &Arc<Wake>) -> bool {
         self.edge.want_room(wake)
     }
 
-    /// From now on `wake` is posted when the consumer goes.
+    /// From now on `wake` is posted when the consumer leaves.
     pub(crate) fn watch(&self, wake: &Arc<Wake>) {
         self.edge.watch(wake);
     }
@@ -193,7 +195,7 @@ impl<T> EdgeSender<T> {
         self.edge.is_gone()
     }
 
-    /// Counts an item that the edge has not accepted and that is dropped for want of a consumer.
+    /// Counts an item that the edge has not accepted and that is dropped because there is no consumer.
     pub(crate) fn lose(&self, item: &Result<T>) {
         self.edge.count_undelivered(std::iter::once(item));
     }
@@ -204,8 +206,8 @@ impl<T> EdgeSender<T> {
         discard(self.open.drain(..));
     }
 
-    /// Ends the stream after what was emitted. What there is no room for is lost, and counted: a stage that finishes in
-    /// good order has waited for room before.
+    /// Ends the stream after the emitted items. Items without room are lost, and counted: a stage that finishes
+    /// normally has waited for room before.
     pub(crate) fn end(&mut self, end: End) {
         if std::mem::replace(&mut self.ended, true) {
             return;
@@ -215,7 +217,7 @@ impl<T> EdgeSender<T> {
         self.edge.end(end);
     }
 
-    /// Lets go of the edge without a word about its end: somebody else feeds it from now on.
+    /// Releases the edge without ending the stream: another producer feeds it from now on.
     pub(crate) fn release(&mut self) {
         self.ended = true;
     }

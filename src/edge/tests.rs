@@ -1,4 +1,4 @@
-//! What the edge promises, and that no wake is lost.
+//! What the edge promises, and that no wake-up is lost.
 
 use super::*;
 use crate::clock::Clock;
@@ -93,7 +93,7 @@ fn an_eager_edge_shows_every_item_at_once() {
 }
 
 #[test]
-fn with_capacity_zero_there_is_room_only_for_one_who_asks() {
+fn with_capacity_zero_there_is_room_only_for_a_hungry_consumer() {
     let (mut sender, mut receiver) = edge(0, false);
     assert!(sender.is_full());
     sender.push(Ok(1));
@@ -118,7 +118,7 @@ fn the_end_comes_after_the_last_item() {
 }
 
 #[test]
-fn a_producer_that_goes_without_a_word_has_cut_the_stream() {
+fn a_producer_dropped_before_the_end_cuts_the_stream() {
     let (mut sender, mut receiver) = edge(10, false);
     sender.push(Ok(1));
     drop(sender);
@@ -127,7 +127,7 @@ fn a_producer_that_goes_without_a_word_has_cut_the_stream() {
 }
 
 #[test]
-fn what_nobody_took_is_counted_wherever_it_was() {
+fn undelivered_items_are_counted_wherever_they_were() {
     let (mut sender, mut receiver) = edge(5, false);
     (0..3).for_each(|n| _ = sender.push(Ok(n)));
     sender.hand_over();
@@ -158,7 +158,7 @@ fn a_lower_capacity_holds_from_the_next_chunk_on() {
     assert!(!sender.is_stuck());
     assert_eq!(drain(&mut receiver), [4]);
 
-    // One that hands over at once keeps to it from the next item on.
+    // A sender set to hand over at once does so from the next item on.
     let (mut sender, mut receiver) = edge(10, false);
     sender.set_at_once(true);
     sender.push(Ok(0));
@@ -169,7 +169,7 @@ fn a_lower_capacity_holds_from_the_next_chunk_on() {
 }
 
 #[test]
-fn a_lower_capacity_loses_nothing_that_nobody_waits_for() {
+fn a_lowered_capacity_keeps_promised_room() {
     for capacity in [0, 1, 2] {
         let (mut sender, mut receiver) = edge(100, false);
         (0..10).for_each(|n| _ = sender.push(Ok(n)));
@@ -181,7 +181,7 @@ fn a_lower_capacity_loses_nothing_that_nobody_waits_for() {
     }
 }
 
-/// A producer registers for room only while it has to wait: there is none, and the edge is open at both ends.
+/// A producer is registered for room only while it has to wait: here there is room, and both ends of the edge are open.
 #[test]
 fn a_producer_waits_only_for_room_that_may_come() {
     let clock = Clock::default();
@@ -202,16 +202,16 @@ fn a_producer_waits_only_for_room_that_may_come() {
     assert!(sender.want_room(waiter.wake()), "there is room");
     let (sender, receiver) = full();
     drop(receiver);
-    assert!(sender.want_room(waiter.wake()), "the consumer has gone");
+    assert!(sender.want_room(waiter.wake()), "the consumer has left");
     let (sender, _receiver) = full();
     sender.shared().finish();
     assert!(sender.want_room(waiter.wake()), "the stream has ended");
     assert_eq!(sender.shared().waiting_for_room(), 0);
 }
 
-/// Nothing more is taken in once the consumer has gone, or the stream has ended.
+/// The edge accepts nothing once the consumer has left, or the stream has ended.
 #[test]
-fn what_is_offered_to_a_closed_edge_comes_back_and_a_mark_is_lost() {
+fn a_closed_edge_returns_items_and_loses_marks() {
     for gone in [true, false] {
         let (mut sender, receiver) = edge(1, true);
         let _receiver = if gone {
@@ -231,9 +231,9 @@ fn what_is_offered_to_a_closed_edge_comes_back_and_a_mark_is_lost() {
     }
 }
 
-/// A consumer that goes has processed everything before a mark only if it never was given an item.
+/// A consumer that leaves has processed everything before a mark only if it was never given an item.
 #[test]
-fn a_consumer_that_goes_completes_the_marks_that_came_before_any_item() {
+fn a_leaving_consumer_completes_marks_before_the_first_item() {
     for eager in [false, true] {
         let (mut sender, mut receiver) = edge(8, eager);
         let (first, second) = (Probe::default(), Probe::default());
@@ -255,7 +255,7 @@ fn a_consumer_that_goes_completes_the_marks_that_came_before_any_item() {
     }
 }
 
-/// Marks take no room from the items behind them, also if they had to wait for room together with items.
+/// Marks take no room from the items behind them, even if they had to wait for room together with items.
 #[test]
 fn a_mark_behind_an_item_that_waits_takes_no_room() {
     let (mut sender, mut receiver) = edge(2, true);
@@ -277,7 +277,7 @@ fn a_mark_behind_an_item_that_waits_takes_no_room() {
     assert_eq!(drain(&mut receiver), [3, 4]);
 }
 
-/// It takes no room from the items of its chunk, nor from those that come while it is in the queue.
+/// A mark takes no room from the items of its chunk, nor from those that arrive while it is in the queue.
 #[test]
 fn a_mark_travels_with_the_open_chunk_and_takes_no_room() {
     let (mut sender, mut receiver) = edge(4, false);
@@ -299,7 +299,7 @@ fn a_mark_travels_with_the_open_chunk_and_takes_no_room() {
     assert_eq!(drain(&mut receiver), [2, 3, 4, 5]);
 }
 
-/// One that asks has processed all that it was given.
+/// A consumer that asks has processed all items it was given.
 #[test]
 fn a_mark_does_not_stay_behind_when_the_consumer_asks() {
     let (mut sender, mut receiver) = edge(8, false);
@@ -310,7 +310,7 @@ fn a_mark_does_not_stay_behind_when_the_consumer_asks() {
     assert!(matches!(receiver.poll(), Polled::Item(Err(mark)) if mark.is_mark()));
 }
 
-/// Two threads that park on every occasion: neither is ever left parked.
+/// Two threads park at every opportunity: neither is ever left parked.
 #[test]
 fn no_wake_is_lost() {
     const ITEMS: u32 = 20_000;

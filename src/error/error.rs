@@ -10,13 +10,13 @@ use parking_lot::Mutex;
 use super::inner::{Details, Holding, Inner, Reason, Slot};
 use crate::mark::{Label, Mark};
 
-/// A boxed error, the form in which a [`StreamError`] keeps its source.
+/// A boxed error, the type of a [`StreamError`]'s source.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// What a stream carries: an item or the error that took its place.
+/// The content of a stream: an item, or the error that replaces it.
 pub type Result<T, E = StreamError> = std::result::Result<T, E>;
 
-/// What sort of failure a [`StreamError`] reports: the cases a caller would treat differently.
+/// The kind of failure that a [`StreamError`] reports: the cases a caller would treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -24,9 +24,9 @@ pub type Result<T, E = StreamError> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// A closure or a source returned an error for this item.
     Failed,
-    /// A closure panicked on this item; the message is the panic's payload.
+    /// A closure panicked on this item; the source has the message of the panic.
     Panicked,
-    /// A call or a wait took longer than it was allowed to.
+    /// A call or a wait exceeded its time limit.
     TimedOut,
     /// The circuit breaker was open, so the call was not made.
     CircuitOpen,
@@ -34,9 +34,9 @@ pub enum ErrorKind {
     Rejected,
     /// The item came too late for the window it belongs to.
     Late,
-    /// The stream was cut before its end; this is the last thing it yields.
+    /// The stream was cut before its end; nothing follows this error.
     Cancelled,
-    /// A stage could not start, or died from a fault in this library: the source of the error that cuts its output.
+    /// A stage could not start, or died of a bug in this library: the source of the error that cuts its output.
     Internal,
 }
 
@@ -55,32 +55,32 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// An error that travels in a stream in place of the item it is about.
+/// An error that travels in a stream in place of the item it concerns.
 ///
-/// It says which stage failed and how, keeps the error that was the reason, and carries the failed item itself
-/// wherever the stage still had it, so that a dead-letter queue at the far end can put it aside or retry it. The
-/// stage is the one where the failure happened; no later stage overwrites it.
+/// It says which stage failed and how, keeps the causing error, and carries the failed item itself wherever the stage
+/// still had it, so that a dead-letter queue downstream can store or retry it. The stage is the one where the failure
+/// happened; no later stage overwrites it.
 ///
-/// With the feature `serde` it can be serialized as data: `kind`, `stage`, `step`, `attempts`, `time` (in UTC, to the
-/// millisecond below: `2024-02-29T12:34:56.250Z`), `item_type`, and `causes`, the texts of the source and of all behind it.
-/// One that is read back says the same in all of these. It carries no item, and its sources are texts.
+/// With the feature `serde` it can be serialized as data: `kind`, `stage`, `step`, `attempts`, `time` (in UTC, rounded
+/// down to the millisecond: `2024-02-29T12:34:56.250Z`), `item_type`, and `causes`, the texts of all sources. A
+/// deserialized error has the same values. It carries no item, and its sources are texts.
 ///
-/// An error and its item are one allocation. Clones share everything, including the item: whoever calls
-/// [`take_item`](Self::take_item) first has it.
+/// An error and its item are one allocation. Clones share everything, including the item: the first call of
+/// [`take_item`](Self::take_item) on any of them takes it.
 pub struct StreamError {
     pub(super) inner: Arc<Inner<dyn Slot>>,
 }
 
 impl StreamError {
-    /// An error of `kind` that happened in `stage`, for tests and for processors made from closures.
+    /// Creates an error of `kind` that happened in `stage`, for tests and for processors made from closures.
     ///
-    /// Operators get theirs from [`Emit::fail`](crate::Emit::fail), which knows the stage and the time. The time
-    /// of an error made here is the Unix epoch unless [`with_time`](Self::with_time) sets it.
+    /// Operators create theirs with [`Emit::fail`](crate::Emit::fail), which knows the stage and the time. The time of
+    /// an error created here is the Unix epoch unless [`with_time`](Self::with_time) sets it.
     pub fn new(kind: ErrorKind, stage: impl Into<Arc<str>>) -> Self {
         Details::new(kind, stage.into()).into()
     }
 
-    /// A mark, in the form in which it travels.
+    /// Creates a mark, in the form in which it travels.
     pub(crate) fn mark(mark: Mark) -> Self {
         let details = Details::new(ErrorKind::Internal, Arc::default());
         Details { reason: Reason::Mark(mark), ..details }.into()
@@ -110,12 +110,12 @@ impl StreamError {
         }
     }
 
-    /// If it is a stamp: when the item before it was emitted.
+    /// For a stamp: when the item before it was emitted.
     pub(crate) fn emitted(&self) -> Option<Instant> {
         self.as_mark()?.emitted()
     }
 
-    /// If it is a label of a merge: what it says.
+    /// For a label of a merge: its content.
     pub(crate) fn label(&self) -> Option<Label> {
         self.as_mark()?.label()
     }
@@ -146,7 +146,7 @@ impl StreamError {
         self
     }
 
-    /// Sets the error that was the reason. Has no effect on an error that has been cloned.
+    /// Sets the error that caused it. Has no effect on an error that has been cloned.
     pub fn with_source(self, source: impl Into<BoxError>) -> Self {
         let source = source.into();
         self.edit(|details| details.reason = Reason::Source(source))
@@ -155,48 +155,48 @@ impl StreamError {
     /// Adds the item that failed. Has no effect on an error that has been cloned.
     pub fn with_item<T: Send + 'static>(mut self, item: T) -> Self {
         match Arc::get_mut(&mut self.inner) {
-            // What is left here is dropped with `self`.
+            // The rest is dropped with `self`.
             Some(inner) => inner.details.take().about(item),
             None => self,
         }
     }
 
-    /// Sets how many attempts were made. Has no effect on an error that has been cloned.
+    /// Sets the number of attempts. Has no effect on an error that has been cloned.
     pub fn with_attempts(self, attempts: u32) -> Self {
         self.edit(|details| details.attempts = attempts)
     }
 
-    /// Sets when it happened. Has no effect on an error that has been cloned.
+    /// Sets the time of the failure. Has no effect on an error that has been cloned.
     pub fn with_time(self, time: SystemTime) -> Self {
         self.edit(|details| details.time = time)
     }
 
-    /// What sort of failure it was.
+    /// Returns the kind of failure.
     pub fn kind(&self) -> ErrorKind {
         self.details().kind
     }
 
-    /// The name of the stage in which it happened.
+    /// Returns the name of the stage in which it happened.
     pub fn stage(&self) -> &str {
         &self.details().stage
     }
 
-    /// The name of the step in which it happened, if the stage is made of several fused ones.
+    /// Returns the name of the step in which it happened, if the stage consists of several fused steps.
     pub fn step(&self) -> Option<&str> {
         self.details().step.as_deref()
     }
 
-    /// How many times the call was made: 1 unless something retried it.
+    /// Returns how many times the call was made: 1 unless it was retried.
     pub fn attempts(&self) -> u32 {
         self.details().attempts
     }
 
-    /// When it happened, by the wall time of the pipeline's clock.
+    /// Returns the time of the failure, by the wall time of the pipeline's clock.
     pub fn time(&self) -> SystemTime {
         self.details().time
     }
 
-    /// Whether the stream was cut here: see [`ErrorKind::Cancelled`].
+    /// Returns whether the stream was cut here: see [`ErrorKind::Cancelled`].
     pub fn is_cancelled(&self) -> bool {
         self.kind() == ErrorKind::Cancelled
     }
@@ -208,23 +208,23 @@ impl StreamError {
         }
     }
 
-    /// The source error, if it is an `E`.
+    /// Returns the source error, if it is an `E`.
     pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
         self.boxed_source().and_then(|source| source.downcast_ref::<E>())
     }
 
-    /// The type of the failed item, if the error was given one (also after it was taken).
+    /// Returns the type of the failed item, if the error was given one (even after it was taken).
     pub fn item_type(&self) -> Option<&str> {
         self.inner.slot.item_type()
     }
 
-    /// The item, if it is a `T`, or where it was.
+    /// The item, if it is a `T`, or its empty place.
     fn slot<T: 'static>(&self) -> Option<&Mutex<Option<T>>> {
         let slot: &dyn Any = &self.inner.slot;
         slot.downcast_ref::<Holding<T>>().map(|Holding(item)| item)
     }
 
-    /// Whether the error still carries an item, and it is a `T`.
+    /// Returns whether the error still carries an item, and it is a `T`.
     pub fn has_item<T: 'static>(&self) -> bool {
         self.slot::<T>().is_some_and(|item| item.lock().is_some())
     }
@@ -234,9 +234,9 @@ impl StreamError {
         self.slot::<T>()?.lock().take()
     }
 
-    /// Shows the failed item to `f`, if it is a `T` and has not been taken yet.
+    /// Calls `f` with the failed item, if it is a `T` and has not been taken yet.
     ///
-    /// The item is set aside while `f` looks at it: another look at the same time finds none.
+    /// The item is set aside during the call: a concurrent call finds none.
     pub fn with_item_ref<T: 'static, R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
         struct PutBack<'a, T>(&'a Mutex<Option<T>>, Option<T>);
         impl<T> Drop for PutBack<'_, T> {
@@ -250,7 +250,7 @@ impl StreamError {
         aside.1.as_ref().map(f)
     }
 
-    /// Whether both are the same error: clones of one another.
+    /// Returns whether both are the same error: clones of each other.
     pub fn ptr_eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
@@ -260,7 +260,7 @@ impl Clone for StreamError {
     fn clone(&self) -> Self {
         match self.as_mark() {
             None => Self { inner: Arc::clone(&self.inner) },
-            // Each copy is to be completed or lost by itself.
+            // Each copy is completed or lost by itself.
             Some(mark) => Self::mark(mark.clone()),
         }
     }
@@ -284,8 +284,8 @@ impl PanicMessage {
         Self { message }
     }
 
-    /// What the panic said, or a placeholder if its payload was not text. The file and the line follow in parentheses after
-    /// [`locate_panics`](crate::locate_panics).
+    /// Returns the message of the panic, or a placeholder if its payload was not text. The file and the line follow in
+    /// parentheses after [`locate_panics`](crate::locate_panics).
     pub fn message(&self) -> &str {
         &self.message
     }

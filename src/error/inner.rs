@@ -1,4 +1,4 @@
-//! What a [`StreamError`] points to: its details and its item, in one allocation.
+//! The allocation behind a [`StreamError`]: its details and its item.
 
 use std::any::{Any, type_name};
 use std::mem;
@@ -15,7 +15,7 @@ pub(super) struct Inner<S: ?Sized> {
     pub(super) slot: S,
 }
 
-/// What an error says, apart from its item. Also an error under construction, for which nothing is allocated yet.
+/// The content of an error, apart from its item. Also an error under construction, for which nothing is allocated yet.
 pub(crate) struct Details {
     pub(super) kind: ErrorKind,
     pub(super) attempts: u32,
@@ -28,7 +28,7 @@ pub(crate) struct Details {
 pub(super) enum Reason {
     None,
     Source(BoxError),
-    /// It is not an error, but a mark on its way: see `mark.rs`.
+    /// Not an error, but a mark in transit: see `mark.rs`.
     Mark(Mark),
 }
 
@@ -40,7 +40,7 @@ pub(super) trait Slot: Any + Send + Sync {
 /// An item, until it is taken.
 pub(super) struct Holding<T>(pub(super) Mutex<Option<T>>);
 
-/// There never was an item here. An error that was read back still knows the type of its item.
+/// There never was an item here. A deserialized error still knows the type of its item.
 pub(super) struct Empty {
     pub(super) item_type: Option<Box<str>>,
 }
@@ -88,13 +88,13 @@ impl Details {
         mem::replace(self, Self::new(ErrorKind::Internal, Arc::default()))
     }
 
-    /// The error, with the item that failed.
+    /// The error, with the failed item.
     #[inline]
     pub(crate) fn about<T: Send + 'static>(self, item: T) -> StreamError {
         StreamError { inner: Arc::new(Inner { details: self, slot: Holding(Mutex::new(Some(item))) }) }
     }
 
-    /// The error, without an item, of which the type may be known all the same.
+    /// The error, without an item, whose type may be known nevertheless.
     pub(super) fn about_lost(self, item_type: Option<Box<str>>) -> StreamError {
         StreamError { inner: Arc::new(Inner { details: self, slot: Empty { item_type } }) }
     }
@@ -110,7 +110,7 @@ impl From<Details> for StreamError {
 mod tests {
     use super::*;
 
-    /// The GNU allocator takes back up to 128 bytes, of which it needs 8, from another thread without a lock.
+    /// The GNU allocator takes back up to 128 bytes, of which it needs 8 itself, from another thread without a lock.
     #[test]
     fn an_error_with_a_small_item_is_a_small_allocation() {
         let counts = 2 * size_of::<usize>();

@@ -1,4 +1,4 @@
-//! What a [`StreamError`] looks like in a log, on a terminal, and in a debugger.
+//! The text of a [`StreamError`] in a log, on a terminal, and in a debugger.
 
 use std::fmt::{self, Write as _};
 use std::time::SystemTime;
@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use super::utc::Utc;
 use super::{ErrorKind, StreamError};
 
-/// `{}` says which stage failed and how, and leaves the reason to [`source`](std::error::Error::source). `{:#}` adds the
-/// type of the item and every reason down to the first:
-/// ``stage `load` failed after 3 attempts (item: shop::Order): cannot write: disk full``.
+/// `{}` says which stage failed and how, and leaves the cause to [`source`](std::error::Error::source). `{:#}` adds the
+/// type of the item and the whole chain of causes: ``stage `load` failed after 3 attempts (item: shop::Order): cannot
+/// write: disk full``.
 impl fmt::Display for StreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_summary(f)?;
@@ -71,7 +71,7 @@ impl StreamError {
     fn write_reasons(&self, f: &mut impl fmt::Write) -> fmt::Result {
         let mut next = std::error::Error::source(self);
         while let Some(reason) = next {
-            // An error of another stage has an item too, and writes its own reasons.
+            // An error of another stage has an item too, and writes its own causes.
             if let Some(error) = reason.downcast_ref::<StreamError>() {
                 return write!(f, ": {error:#}");
             }
@@ -82,7 +82,7 @@ impl StreamError {
     }
 }
 
-/// Escapes control characters in what is written through it.
+/// Escapes control characters in the text written through it.
 struct OneLine<'a, 'b>(&'a mut fmt::Formatter<'b>);
 
 impl fmt::Write for OneLine<'_, '_> {
@@ -106,7 +106,7 @@ mod tests {
     use crate::error::Details;
 
     #[test]
-    fn says_where_and_leaves_the_reason_to_its_source() {
+    fn says_where_and_leaves_the_cause_to_its_source() {
         let error = StreamError::new(ErrorKind::Failed, "load").with_attempts(3).with_source("disk full");
         assert_eq!(error.to_string(), "stage `load` failed after 3 attempts");
         assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "disk full");

@@ -1,11 +1,11 @@
-//! [`Utc`]: a time as people read it.
+//! [`Utc`]: a time in readable form.
 
 use std::fmt;
 use std::time::SystemTime;
 
-/// Writes a time in UTC, to the millisecond below, as ISO 8601 has it: `2024-02-29T12:34:56.250Z`.
+/// Writes a time in UTC, rounded down to the millisecond, in the format of ISO 8601: `2024-02-29T12:34:56.250Z`.
 ///
-/// Years before 0 or after 9999 have a sign, as the standard asks for.
+/// Years before 0 or after 9999 have a sign, as the standard requires.
 pub(super) struct Utc(pub(super) SystemTime);
 
 impl fmt::Display for Utc {
@@ -27,10 +27,10 @@ impl fmt::Display for Utc {
     }
 }
 
-/// Year, month and day of the given day since 1970-01-01, in the Gregorian calendar.
+/// The year, month and day of the given day since 1970-01-01, in the Gregorian calendar.
 ///
-/// The method is that of Howard Hinnant's [`civil_from_days`](https://howardhinnant.github.io/date_algorithms.html): years
-/// begin in March, so that the leap day is the last of its year.
+/// The method is that of Howard Hinnant's [`civil_from_days`](https://howardhinnant.github.io/date_algorithms.html):
+/// years begin in March, so that the leap day is the last of its year.
 fn civil(days: i128) -> (i128, i128, i128) {
     const ERA: i128 = 146_097;
     let days = days + 719_468;
@@ -43,11 +43,11 @@ fn civil(days: i128) -> (i128, i128, i128) {
     (days.div_euclid(ERA) * 400 + year + i128::from(month <= 2), month, day)
 }
 
-/// Reads what [`Utc`] writes, and the same with other fractions of a second.
+/// Parses the output of [`Utc`], with any number of digits after the second.
 #[cfg(feature = "serde")]
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    // From the end, for a year may have a sign.
+    // From the end, because a year may have a sign.
     let mut date = date.rsplitn(3, '-');
     let (day, month, year) = (number(date.next()?)?, number(date.next()?)?, date.next()?.parse::<i64>().ok()?.into());
     let days = days(year, month, day);
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "serde")]
-    fn what_is_written_can_be_read() {
+    fn written_values_can_be_read() {
         for millis in [0, 951_782_400_001, 1_709_251_199_999, 4_107_542_400_000, 253_402_300_800_000] {
             for time in [
                 SystemTime::UNIX_EPOCH + Duration::from_millis(millis),

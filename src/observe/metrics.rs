@@ -1,14 +1,14 @@
 //! Exports the counts of a pipeline to the `metrics` facade.
 //!
-//! The stages count for the report already, so an export is a report, taken and handed over on a thread of its own: it costs
-//! an item nothing.
+//! The stages count for the report anyway, so an export is a report, taken and exported on its own thread: it costs the
+//! items nothing.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - A counter is told what it has grown by since the last export. So it never goes back, and pipelines of one name add up.
+//! - A counter receives its growth since the last export. So it never goes back, and pipelines of the same name add up.
 //! - The last export comes after every other thread of the pipeline has ended, so it has the final counts.
-//! - No handle of a recorder is kept: a recorder may forget a series that has not changed for long, and a handle to that would
-//!   count into the void.
+//! - No handle of a recorder is kept: a recorder may remove a series that has not changed for long, and a handle to it
+//!   would then have no effect.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,39 +23,39 @@ use crate::pipeline::{CancelToken, Latency, Outcome, Pipeline, Renamed, Report, 
 use crate::trace::event;
 
 impl Pipeline {
-    /// Exports what every stage counts to the recorder of the [`metrics`] facade: at once, then every `period`,
+    /// Exports the statistics of every stage to the recorder of the [`metrics`] facade: at once, then every `period`,
     /// and a last time when the pipeline has ended.
     ///
-    /// Install the recorder first; what is exported before that is lost. The export runs on a thread of the pipeline, which
-    /// the report does not list. It costs the stages nothing, neither keeps the pipeline alive nor cancels it, and ends with
-    /// it: when the pipeline is joined, or is cancelled or dropped and its other threads have ended. [`join`](Self::join)
-    /// returns after the last export, which does not wait for the period, so no counts are missing. What is taken from a
-    /// stream after that is not exported.
+    /// Install the recorder first; anything exported before that is lost. The export runs on a thread of the pipeline,
+    /// which the report does not list. It costs the stages nothing, neither keeps the pipeline alive nor cancels it,
+    /// and ends with it: when the pipeline is joined, or is cancelled or dropped and its other threads have ended.
+    /// [`join`](Self::join) returns after the last export, which does not wait for the period, so no counts are
+    /// missing. Items taken from a stream after that are not exported.
     ///
-    /// A period of `Duration::MAX` exports at the beginning and at the end only. Under a
-    /// [`ManualClock`](crate::ManualClock) the period is virtual time. If there is no thread for it, or the recorder panics,
-    /// that is logged and the export ends.
+    /// With a period of `Duration::MAX`, it exports only at the beginning and at the end. Under a
+    /// [`ManualClock`](crate::ManualClock) the period is virtual time. If there is no thread for it, or the recorder
+    /// panics, that is logged and the export ends.
     ///
     /// # Metrics
     ///
-    /// Each has the label `pipeline`. The others are given in the table; `branch` is empty for a stage with one output, and
-    /// `step` is the name of the stage unless several steps share it. The meaning of each number is that of the field of the
-    /// same name in [`StageReport`], [`StepReport`](crate::StepReport) and
+    /// Every metric has the label `pipeline`. The table lists the others; `branch` is empty for a stage with one
+    /// output, and `step` is the name of the stage unless several steps share it. Each number has the meaning of the
+    /// field of the same name in [`StageReport`], [`StepReport`](crate::StepReport) and
     /// [`OutputReport`](crate::OutputReport).
     ///
     /// | metric | type | labels | meaning |
     /// |---|---|---|---|
     /// | `streamz_pipeline_running` | gauge | | 1 while the pipeline runs, 0 when it has ended |
     /// | `streamz_pipeline_ends_total` | counter | `outcome` | pipelines that have ended |
-    /// | `streamz_pipeline_faults_total` | counter | | threads that died from a fault in streamz |
+    /// | `streamz_pipeline_faults_total` | counter | | threads that died of a bug in streamz |
     /// | `streamz_stage_received_items_total` | counter | `stage` | items that a stage received |
     /// | `streamz_stage_emitted_items_total` | counter | `stage` | items that a stage emitted |
     /// | `streamz_stage_received_errors_total` | counter | `stage` | error items that a stage received |
     /// | `streamz_stage_emitted_errors_total` | counter | `stage` | error items that a stage emitted |
     /// | `streamz_stage_time_microseconds_total` | counter | `stage`, `state` | time of the threads of a stage, in each state |
     /// | `streamz_stage_threads` | gauge | `stage` | threads of a stage |
-    /// | `streamz_stage_working_threads` | gauge | `stage` | threads of a stage that are at work |
-    /// | `streamz_stage_longest_work_seconds` | gauge | `stage` | longest time that a thread has been at work since its last wait |
+    /// | `streamz_stage_working_threads` | gauge | `stage` | threads of a stage that are busy |
+    /// | `streamz_stage_longest_work_seconds` | gauge | `stage` | longest time that a thread has been busy since its last wait |
     /// | `streamz_stage_senders` | gauge | `stage` | senders that feed a channel |
     /// | `streamz_stage_latency_seconds` | gauge | `stage`, `quantile` | time of an item or a call since the last export |
     /// | `streamz_stage_age_seconds` | gauge | `stage`, `quantile` | age of items that left a stage since the last export |
@@ -64,10 +64,10 @@ impl Pipeline {
     /// | `streamz_step_failed_items_total` | counter | `stage`, `step` | received items that became errors |
     /// | `streamz_step_dropped_items_total` | counter | `stage`, `step`, `reason` | received items that were dropped |
     /// | `streamz_step_abandoned_items_total` | counter | `stage`, `step` | received items that were held at a stop |
-    /// | `streamz_step_absorbed_errors_total` | counter | `stage`, `step` | received error items that were not sent on |
-    /// | `streamz_step_failed_calls_total` | counter | `stage`, `step` | calls that had no result, each attempt counted |
-    /// | `streamz_step_evicted_keys_total` | counter | `stage`, `step` | keys whose state ended early, because of too many |
-    /// | `streamz_step_expired_keys_total` | counter | `stage`, `step` | keys that were not used for their time to live |
+    /// | `streamz_step_absorbed_errors_total` | counter | `stage`, `step` | received error items that were not forwarded |
+    /// | `streamz_step_failed_calls_total` | counter | `stage`, `step` | calls without a result, each attempt counted |
+    /// | `streamz_step_evicted_keys_total` | counter | `stage`, `step` | keys evicted because there were too many |
+    /// | `streamz_step_expired_keys_total` | counter | `stage`, `step` | keys not used within their time to live |
     /// | `streamz_step_held_items` | gauge | `stage`, `step` | received items that are held |
     /// | `streamz_output_queued_items` | gauge | `stage`, `branch` | items that wait for the consumer |
     /// | `streamz_output_capacity_items` | gauge | `stage`, `branch` | items that may wait for the consumer |
@@ -75,19 +75,20 @@ impl Pipeline {
     /// | `streamz_output_blocked_microseconds_total` | counter | `stage`, `branch` | time that a stage waited for room |
     /// | `streamz_output_blocking` | gauge | `stage`, `branch` | 1 while the stage waits for room |
     ///
-    /// Latencies and ages are there for stages that [record](crate::PipelineBuilder) them, which takes the feature `latency`. `quantile`
-    /// is `0.5`, `0.9`, `0.99` or `1`, of what came since the last export; if nothing came, the value stays. (A histogram of
-    /// the facade is told each value, so an export would take a time and a memory that grow with the number of items.)
+    /// Latencies and ages exist for stages that [record](crate::PipelineBuilder) them, which takes the feature
+    /// `latency`. `quantile` is `0.5`, `0.9`, `0.99` or `1`, of the values since the last export; without new ones, the
+    /// value stays. (A histogram of the facade receives each value, so the time and memory of an export would grow with
+    /// the number of items.)
     ///
-    /// `state` is `busy`, `idle`, `asleep` or `blocked`; the four add up to the time that the threads have lived. Times are
-    /// counted in microseconds, for the counters of the facade are integers. `outcome` is `completed`, `drained`, `cut`,
-    /// `cancelled`, or `open` if a stream was still to be read. `reason` is that of [`DropReason`](crate::DropReason). The
-    /// thread of a delivery that acknowledges is a stage, too: what it *delivered* has been acknowledged, what it
-    /// *abandoned* was given back.
+    /// `state` is `busy`, `idle`, `asleep` or `blocked`; the four add up to the lifetime of the threads. Times are
+    /// counted in microseconds, because the counters of the facade are integers. `outcome` is `completed`, `drained`,
+    /// `cut`, `cancelled`, or `open` if a stream had not been read to its end. `reason` is that of
+    /// [`DropReason`](crate::DropReason). The acknowledging thread of a delivery is a stage, too: records it
+    /// *delivered* have been acknowledged, records it *abandoned* were returned.
     ///
-    /// Counters are told what they have grown by. So they add up over pipelines of the same name, whether they run one after
-    /// another or side by side. Of two that run side by side, a gauge shows the one that was exported last: give them
-    /// different names. A second call for the same pipeline counts everything twice.
+    /// Counters receive their growth. So they add up over pipelines of the same name, whether these run one after
+    /// another or at the same time. For two that run at the same time, a gauge shows the one that was exported last:
+    /// give them different names. A second call for the same pipeline counts everything twice.
     ///
     /// # Panics
     /// If `period` is zero or the pipeline has finished.
@@ -128,7 +129,7 @@ impl Pipeline {
     }
 }
 
-/// Exports until the pipeline is over.
+/// Exports until the pipeline has ended.
 fn export(token: &CancelToken, waiter: &Waiter, period: Duration) {
     let scope = token.scope();
     let _registered = token.register(waiter.wake());
@@ -174,22 +175,22 @@ macro_rules! metrics {
     };
 }
 
-// The table of `export_metrics` says the same; a test compares them.
+// Must match the table of `export_metrics`; a test compares them.
 metrics! {
     RUNNING = gauge("streamz_pipeline_running", Count, "1 while the pipeline runs, 0 when it has ended");
     ENDS = counter("streamz_pipeline_ends_total", Count, "pipelines that have ended");
-    FAULTS = counter("streamz_pipeline_faults_total", Count, "threads that died from a fault in streamz");
+    FAULTS = counter("streamz_pipeline_faults_total", Count, "threads that died of a bug in streamz");
     RECEIVED = counter("streamz_stage_received_items_total", Count, "items that a stage received");
     EMITTED = counter("streamz_stage_emitted_items_total", Count, "items that a stage emitted");
     ERRORS_IN = counter("streamz_stage_received_errors_total", Count, "error items that a stage received");
     ERRORS_OUT = counter("streamz_stage_emitted_errors_total", Count, "error items that a stage emitted");
     TIME = counter("streamz_stage_time_microseconds_total", Microseconds, "time of the threads of a stage, in each state");
     THREADS = gauge("streamz_stage_threads", Count, "threads of a stage");
-    WORKING = gauge("streamz_stage_working_threads", Count, "threads of a stage that are at work");
+    WORKING = gauge("streamz_stage_working_threads", Count, "threads of a stage that are busy");
     LONGEST_WORK = gauge(
         "streamz_stage_longest_work_seconds",
         Seconds,
-        "longest time that a thread has been at work since its last wait"
+        "longest time that a thread has been busy since its last wait"
     );
     SENDERS = gauge("streamz_stage_senders", Count, "senders that feed a channel");
     LATENCY = gauge("streamz_stage_latency_seconds", Seconds, "time of an item or a call since the last export");
@@ -199,11 +200,11 @@ metrics! {
     FAILED = counter("streamz_step_failed_items_total", Count, "received items that became errors");
     DROPPED = counter("streamz_step_dropped_items_total", Count, "received items that were dropped");
     ABANDONED = counter("streamz_step_abandoned_items_total", Count, "received items that were held at a stop");
-    ABSORBED = counter("streamz_step_absorbed_errors_total", Count, "received error items that were not sent on");
-    FAILED_CALLS = counter("streamz_step_failed_calls_total", Count, "calls that had no result, each attempt counted");
+    ABSORBED = counter("streamz_step_absorbed_errors_total", Count, "received error items that were not forwarded");
+    FAILED_CALLS = counter("streamz_step_failed_calls_total", Count, "calls without a result, each attempt counted");
     EVICTED_KEYS =
-        counter("streamz_step_evicted_keys_total", Count, "keys whose state ended early, because of too many");
-    EXPIRED_KEYS = counter("streamz_step_expired_keys_total", Count, "keys that were not used for their time to live");
+        counter("streamz_step_evicted_keys_total", Count, "keys evicted because there were too many");
+    EXPIRED_KEYS = counter("streamz_step_expired_keys_total", Count, "keys not used within their time to live");
     HELD = gauge("streamz_step_held_items", Count, "received items that are held");
     QUEUED = gauge("streamz_output_queued_items", Count, "items that wait for the consumer");
     CAPACITY = gauge("streamz_output_capacity_items", Count, "items that may wait for the consumer");
@@ -230,9 +231,9 @@ fn describe() {
 /// Exports the reports of one pipeline, one after another.
 #[derive(Default)]
 struct Exporter {
-    /// What each counter was last told.
+    /// The last exported value of each counter.
     counted: HashMap<Key, u64>,
-    /// How each distribution of a stage stood at the last export.
+    /// The state of each distribution of a stage at the last export.
     latencies: HashMap<(&'static str, Arc<str>), Latency>,
     last: Option<Report>,
 }
@@ -242,7 +243,7 @@ impl Exporter {
         self.export_as(report, true);
     }
 
-    /// The last one.
+    /// The last export.
     fn export_end(&mut self, report: &Report) {
         self.export_as(report, false);
         let labels =
@@ -264,7 +265,7 @@ impl Exporter {
         });
     }
 
-    /// What the counters of a row were told counts as told to those of the row that it was added to.
+    /// Counts exported for a row count as exported for the row that it was added to.
     fn merge(&mut self, renamed: &Renamed) {
         if renamed.is_empty() {
             return;
@@ -303,7 +304,7 @@ struct Series<'a> {
 }
 
 impl Series<'_> {
-    /// Calls `export` with one label more.
+    /// Calls `export` with one more label.
     fn with(&mut self, label: &'static str, value: impl Into<SharedString>, export: impl FnOnce(&mut Self)) {
         self.labels.push(Label::new(label, value));
         export(self);
@@ -314,14 +315,14 @@ impl Series<'_> {
         Key::from_parts(metric.name, self.labels.clone())
     }
 
-    /// The counter stands at `value`.
+    /// Exports `value` as the total of the counter.
     fn count(&mut self, metric: &Metric, value: u64) {
         debug_assert_eq!(metric.kind, Kind::Counter);
         let key = self.key(metric);
-        // Also if it has not changed: one that stands at zero is to be seen.
+        // Even if it has not changed: a counter at zero must be visible.
         let counter = self.recorder.register_counter(&key, &METADATA);
         let counted = self.exporter.counted.entry(key).or_insert(0);
-        // A time may seem to be shorter by the moment between two looks at the clock.
+        // A time may seem to shrink by the moment between two reads of the clock.
         counter.increment(value.saturating_sub(*counted));
         *counted = value.max(*counted);
     }
@@ -331,7 +332,7 @@ impl Series<'_> {
         self.recorder.register_gauge(&self.key(metric), &METADATA).set(value);
     }
 
-    /// The distribution of a stage stands so by now, if it is recorded.
+    /// Exports the distribution of a stage, if it is recorded.
     fn latency(&mut self, metric: &Metric, stage: &Arc<str>, latency: Option<&Latency>) {
         let Some(latency) = latency else { return };
         let added = match self.exporter.latencies.insert((metric.name, Arc::clone(stage)), latency.clone()) {
@@ -418,7 +419,7 @@ mod tests {
     /// Only at the beginning and at the end.
     const NEVER: Duration = Duration::MAX;
 
-    /// A recorder that keeps the value of each series, under `name{label=value,..}`.
+    /// A recorder that stores the value of each series, under `name{label=value,..}`.
     #[derive(Default)]
     struct Seen {
         values: Mutex<BTreeMap<String, f64>>,
@@ -426,7 +427,7 @@ mod tests {
         described: Mutex<BTreeMap<String, (Kind, Option<Unit>)>>,
     }
 
-    /// One for all tests, which tell their series by the name of the pipeline.
+    /// One recorder for all tests, which identify their series by the name of the pipeline.
     fn seen() -> &'static Seen {
         static SEEN: LazyLock<&'static Seen> = LazyLock::new(|| {
             let seen: &'static Seen = Box::leak(Box::default());
@@ -452,7 +453,7 @@ mod tests {
         }
     }
 
-    /// A series of it.
+    /// A handle to one of its series.
     struct Handle {
         seen: &'static Seen,
         series: String,
@@ -506,7 +507,7 @@ mod tests {
         }
 
         fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {
-            unreachable!("there is none");
+            unreachable!("the export uses none");
         }
 
         fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
@@ -518,7 +519,7 @@ mod tests {
         }
 
         fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-            unreachable!("there is none");
+            unreachable!("the export uses none");
         }
     }
 
@@ -636,7 +637,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cancelled_pipeline_abandons_is_exported() {
+    fn items_abandoned_by_a_cancelled_pipeline_are_exported() {
         let (_clock, pipeline) = manual("abandons");
         let (source, numbers) = TestSource::new(&pipeline);
         let batches = numbers.batch(crate::BatchConfig { max_size: 10, max_latency: NEVER });
@@ -656,7 +657,7 @@ mod tests {
             while !token.scope().is_closing() {
                 waiter.park(None);
             }
-            // The exporter has been woken, too, and would be done by now.
+            // The exporter has been woken, too, and would have finished by now.
             token.sleep(SECOND).unwrap();
             stats.delivered.add(5);
         });
@@ -686,12 +687,12 @@ mod tests {
     }
 
     #[test]
-    fn an_exporter_lets_no_deadline_pass() {
+    fn an_exporter_does_not_notice_a_deadline() {
         seen();
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("deadline").clock(&clock).timeout(SECOND).build();
         pipeline.export_metrics(SECOND);
-        // No stage is at work, but the pipeline has not ended.
+        // No stage is running, but the pipeline has not ended.
         let open = Stream::from_iter(&pipeline, 0..10);
         clock.advance(SECOND * 5);
         assert!(pipeline.join().is_complete());

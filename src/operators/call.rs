@@ -1,14 +1,15 @@
-//! [`Call`]: what the workers of a pool run, and what layers such as a retry or a circuit breaker wrap.
+//! [`Call`]: run by the workers of a pool, and wrapped by layers such as a retry or a circuit breaker.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - A layer makes a call of a call: one processor, one pool, and each worker runs the whole nest for its item.
-//! - Whether a call was cancelled is decided by its token when it returns, not by what it returns: an error that comes after
-//!   the cancellation is [`Cancelled`](CallFailure::Cancelled), whatever it says. A result that comes all the same is a
-//!   result for the layers around it; the pool drops it if its stage was cancelled.
-//! - Each failure is counted once, where it arises ([`CallError::raised`]), so that a layer cannot hide it. A call that is cut
-//!   short by a deadline that a layer has set is counted by that layer.
-//! - A deadline that a layer has set for what it wraps comes out of that layer as [`TimedOut`](CallFailure::TimedOut).
+//! - A layer turns a call into another call: one processor, one pool, and each worker runs all layers for its item.
+//! - Whether a call was cancelled is decided by its token when it returns, not by its result: an error that comes after
+//!   the cancellation is [`Cancelled`](CallFailure::Cancelled), whatever its type. A successful result counts as such
+//!   for the layers around it; the pool drops it if its stage was cancelled.
+//! - Each failure is counted once, where it arises ([`CallError::raised`]), so that a layer cannot hide it. A call that
+//!   is cut short by the deadline of a layer is counted by that layer.
+//! - If a layer sets a deadline for the call it wraps, and it passes, the layer returns
+//!   [`TimedOut`](CallFailure::TimedOut).
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -141,7 +142,7 @@ pub enum CallFailure<E> {
     TimedOut {
         /// The time limit.
         limit: Duration,
-        /// The error that the call returned after the limit had passed, or with which the attempt before had failed.
+        /// The error that the call returned after the limit had passed, or the error of the previous attempt.
         error: Option<E>,
     },
     /// A circuit breaker was open: the call was not made.
@@ -246,10 +247,10 @@ impl<E> CallError<E> {
 }
 
 impl<E: Into<BoxError>> CallError<E> {
-    /// The error item for `item`, in the stage of `context`.
+    /// Creates the error item for `item`, in the stage of `context`.
     pub(crate) fn into_stream_error<T: Send + 'static>(self, context: &Context, item: T) -> StreamError {
         let kind = match self.kind() {
-            // The stage itself goes on: this is about the item alone, and must not look like the end of the stream.
+            // The stage itself continues: this concerns only the item, and must not look like the end of the stream.
             ErrorKind::Cancelled => ErrorKind::Failed,
             kind => kind,
         };
@@ -278,7 +279,7 @@ impl<E> fmt::Display for CallError<E> {
     }
 }
 
-/// A call took longer than it is allowed to.
+/// A call exceeded its time limit.
 #[derive(Debug, thiserror::Error)]
 #[error("no result within {limit:?}")]
 struct CallTimedOut {
@@ -294,7 +295,7 @@ struct CallTimedOut {
     message = "`{Self}` makes no call that could be tried again or guarded",
     note = "wrap an `AsyncMapper`, a `Mapper::fallible`, or another layer such as `Retry` or `CircuitBreaker`"
 )]
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // what seals it
 pub trait CallStage: Processor + sealed::Pooled {
     /// The error of the call itself.
     type Error: Into<BoxError> + 'static;
@@ -314,13 +315,13 @@ pub(crate) mod sealed {
     use super::PoolOptions;
     use crate::stream::Processor;
 
-    /// Seals [`CallStage`](super::CallStage), and gives the settings of the pool to a wrapper.
+    /// Seals [`CallStage`](super::CallStage), and passes the settings of the pool to a wrapper.
     pub(crate) trait Pooled: Processor {
         fn pool(&self) -> PoolOptions<Self::In>;
     }
 }
 
-/// Tells the hash of an item's key.
+/// Returns the hash of an item's key.
 pub(crate) type KeyHash<In> = Arc<dyn Fn(&In) -> u64 + Send + Sync>;
 
 pub(crate) fn hash_by<In, K: Hash>(key: impl Fn(&In) -> K + Send + Sync + 'static) -> KeyHash<In> {
@@ -340,7 +341,7 @@ pub(crate) struct PoolOptions<In> {
     pub(crate) ordered: bool,
     pub(crate) window: Option<usize>,
     pub(crate) queue_size: Option<usize>,
-    /// Tells the lane of an item: see `operators/pool/lanes.rs`.
+    /// Returns the lane of an item: see `operators/pool/lanes.rs`.
     pub(crate) lane_of: Option<KeyHash<In>>,
 }
 
@@ -421,7 +422,8 @@ macro_rules! pool_options {
     };
 }
 
-/// `Processor` and `CallStage` for a layer: a type with a field `pool` and a method `layered(&self)` that makes its call.
+/// Implements `Processor` and `CallStage` for a layer: a type with a field `pool` and a method `layered(&self)` that
+/// makes its call.
 ///
 /// The generics and bounds are given once, then what the call takes, returns and fails with, and its type:
 /// `call_stage! { [S] Retry<S> where { S: CallStage } S::In => S::Out, S::Error, RetryCall<S::Call> }`.

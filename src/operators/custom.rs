@@ -1,4 +1,4 @@
-//! [`Custom`]: a processor from an operator of one's own.
+//! [`Custom`]: a processor from a user-defined operator.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,8 +1,9 @@
-//! [`Epochs`]: marks in an operator that lets go of its items in any order.
+//! [`Epochs`]: marks in an operator that releases its items in any order.
 //!
-//! Such an operator keeps its items in groups, each of which it sends as a whole: batches, sessions, panes. A group has a
-//! token of the epoch in which it was begun, and keeps it as long as it lives. When a mark comes, the present epoch ends. The
-//! mark may go on when no group of that epoch or an earlier one is left: whatever came before it lay in one of them.
+//! Such an operator holds its items in groups, each of which it emits as a whole: batches, sessions, panes. A group
+//! holds a token of the epoch in which it was started, for as long as it lives. When a mark arrives, the current epoch
+//! ends. The mark may be forwarded when no group of that epoch or an earlier one is left: all earlier items were in one
+//! of them.
 //!
 //! A group may get items of later epochs as well; their marks wait for it in their turn, because marks keep their order.
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use crate::error::StreamError;
 use crate::stage::Emit;
 
-/// Says when a group was begun. Alive as long as the group is.
+/// Records when a group was started. Alive as long as the group is.
 #[derive(Clone)]
 pub(crate) struct Epoch(Arc<u64>);
 
@@ -35,13 +36,13 @@ impl Epochs {
         Self { present: Epoch(Arc::new(0)), waiting: VecDeque::new() }
     }
 
-    /// The token of a group that begins now.
+    /// The token of a group that starts now.
     #[inline]
     pub(crate) fn present(&self) -> &Epoch {
         &self.present
     }
 
-    /// A mark has come. Gives it back if there are no groups.
+    /// Receives a mark. Returns it if there are no groups.
     #[cold]
     pub(crate) fn end(&mut self, mark: StreamError) -> Option<StreamError> {
         if self.waiting.is_empty() && is_over(&self.present) {
@@ -52,7 +53,8 @@ impl Epochs {
         None
     }
 
-    /// Passes on the marks of epochs that are over. To be called after each call in which groups may have gone.
+    /// Forwards the marks of epochs that have ended. Must be called after each call in which groups may have been
+    /// removed.
     #[inline]
     pub(crate) fn release<T>(&mut self, out: &mut impl Emit<T>) {
         while self.waiting.front().is_some_and(|(epoch, _)| is_over(epoch)) {

@@ -1,38 +1,38 @@
 //! [`KeyTable`]: a map that calls the code of its keys only where a panic does no harm.
 //!
-//! `Hash`, `Eq` and `Drop` of a key are the user's, and may panic. In a `HashMap` they are called by every operation, also
-//! when a window is closed long after the item in hand; a panic there loses what lies under the key.
+//! `Hash`, `Eq` and `Drop` of a key are the user's, and may panic. A `HashMap` calls them in every operation, even when
+//! a window is closed long after the current item; a panic there loses the value of the key.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! 1. An entry is known by its slot. Whatever is done with a slot calls no code of the key.
+//! 1. An entry is identified by its slot. No operation on a slot calls code of the key.
 //! 2. `Hash` is called once for each item, by [`probe`](KeyTable::probe), and `Eq` by [`find`](KeyTable::find). Both are
 //!    guarded and change nothing.
 //! 3. A key is dropped under a guard.
 //!
-//! A key that is not equal to itself is never found; each of its items has an entry of its own.
+//! A key that is not equal to itself is never found; each of its items has its own entry.
 //!
 //! # Layout
 //!
-//! Entries lie in a vector, and their places in an index of 8 bytes each: 32 bits of the hash, and the slot. With a million
-//! keys a look at memory is what costs, and this takes two: one for the index, one for the entry. `indexmap` and Python's
-//! `dict` are laid out like this. The index is probed linearly, and a removal shifts back what follows it (Knuth, *The Art of
-//! Computer Programming*, volume 3, section 6.4, algorithm R), so it holds no tombstones, and the hashes in it are all it
-//! takes to grow it.
+//! Entries are in a vector, and their places in an index of 8 bytes each: 32 bits of the hash, and the slot. With a
+//! million keys the dominant cost is memory access, and this takes two: one for the index, one for the entry.
+//! `indexmap` and Python's `dict` have the same layout. The index is probed linearly, and a removal shifts back the
+//! following entries (Knuth, *The Art of Computer Programming*, volume 3, section 6.4, algorithm R), so it holds no
+//! tombstones, and its hashes suffice to grow it.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::num::NonZeroU32;
 
 use crate::panic::{self, PanicPayload};
 
-/// Where an entry lies, until it is removed.
+/// The place of an entry, until it is removed.
 ///
-/// It is the index of the entry plus one, so that an `Option<Slot>` takes no more room than a `Slot`.
+/// It is the index of the entry plus one, so that an `Option<Slot>` is no larger than a `Slot`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot(NonZeroU32);
 
 impl Slot {
-    /// Of a table with a single entry.
+    /// The slot of a table with a single entry.
     pub(crate) const ONLY: Self = Self(NonZeroU32::MIN);
 
     #[inline]
@@ -48,7 +48,7 @@ pub(crate) struct Probe<K> {
     key: K,
 }
 
-/// Where a key is, or that it is not there.
+/// The place of a key, or that it is absent.
 #[derive(Debug)]
 pub(crate) enum Place<P> {
     /// Its entry.
@@ -74,10 +74,10 @@ struct Entry<K, V> {
     value: V,
 }
 
-/// Where the entry of each hash is.
+/// The places of the entries by hash.
 #[derive(Default)]
 struct Index {
-    /// As many as a power of two, or none. At most three quarters of them are taken.
+    /// Their number is a power of two, or zero. At most three quarters of them are occupied.
     buckets: Vec<Bucket>,
     taken: usize,
 }
@@ -99,7 +99,7 @@ impl Index {
         self.buckets.len().wrapping_sub(1)
     }
 
-    /// The first slot of that hash that `is_it`.
+    /// The first slot of that hash for which `is_it` returns true.
     #[inline]
     fn find(&self, hash: u32, mut is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
         let mut at = hash as usize & self.mask();
@@ -123,7 +123,7 @@ impl Index {
         self.taken += 1;
     }
 
-    /// There is a free bucket.
+    /// Adds a bucket; there must be a free one.
     fn put(&mut self, bucket: Bucket) {
         let mut at = bucket.hash as usize & self.mask();
         while self.buckets[at].slot.is_some() {
@@ -132,7 +132,7 @@ impl Index {
         self.buckets[at] = bucket;
     }
 
-    /// The slot is in it.
+    /// Removes a slot, which must be in it.
     fn remove(&mut self, hash: u32, slot: Slot) {
         let mask = self.mask();
         let mut hole = hash as usize & mask;
@@ -146,7 +146,7 @@ impl Index {
             if bucket.slot.is_none() {
                 break;
             }
-            // It may move back to the hole unless it would then lie before its first place.
+            // It may move back to the hole unless that is before its first place.
             let distance = |from: usize| next.wrapping_sub(from) & mask;
             if distance(bucket.hash as usize) >= distance(hole) {
                 self.buckets[hole] = bucket;
@@ -221,11 +221,11 @@ impl<K, V> KeyTable<K, V> {
         Some((key, value))
     }
 
-    /// Takes everything out. The keys are dropped, each under a guard of its own.
+    /// Takes everything out. The keys are dropped, each under its own guard.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = V> {
         self.index = Index::default();
         self.free.clear();
-        // A key and a value are dropped apart.
+        // A key and a value are dropped separately.
         std::mem::take(&mut self.entries).into_iter().flatten().map(|entry| {
             panic::guard_drop(entry.key);
             entry.value
@@ -245,7 +245,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         }
     }
 
-    /// Looks for a key. One that was found is dropped; if that panics it counts as a panic of the search.
+    /// Looks up a key. If it is found, `probe` is dropped; a panic in that counts as a panic of the lookup.
     #[inline]
     pub(crate) fn find(&self, probe: Probe<K>) -> Result<Place<Probe<K>>, KeyPanicked> {
         match panic::catch(|| self.search(&probe)) {
@@ -275,7 +275,7 @@ impl<K, V> Drop for KeyTable<K, V> {
     }
 }
 
-/// For what is a hash already.
+/// For keys that are hashes already.
 #[derive(Default)]
 pub(crate) struct AsItIs(u64);
 
@@ -313,9 +313,9 @@ mod tests {
         }
     }
 
-    /// The first place of each hash decides where it may lie; with few buckets they meet, and go around the end.
+    /// The first place of each hash decides where it may be; with few buckets they collide, and wrap around the end.
     #[test]
-    fn the_index_finds_what_it_holds_whatever_was_removed() {
+    fn the_index_finds_its_keys_after_any_removal() {
         for seed in 0..200 {
             let rng = &mut fastrand::Rng::with_seed(seed);
             let (mut index, mut list) = (Index::default(), Vec::<(u32, Slot)>::new());
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_a_list_on_random_calls_also_where_hashes_collide() {
+    fn agrees_with_a_list_on_random_calls_despite_collisions() {
         for seed in 0..100 {
             let rng = &mut fastrand::Rng::with_seed(seed);
             let (mut table, mut list) = (KeyTable::default(), Vec::<(u32, Slot, u32)>::new());

@@ -1,26 +1,26 @@
 //! [`Rate`]: at most `burst + rate * t` items, or calls, in any period `t`.
 //!
-//! It is the *generic cell rate algorithm* (ITU-T I.371; the virtual-scheduling form), which is a token bucket that keeps
-//! one number: the moment at which the bucket is full again. An item may go once that moment is no further away than the
-//! burst less one allows, and puts it off by one interval. So for the first and the last of any `k` items that went,
-//! `last - first >= (k - burst) * interval`: no stretch of time has more than `burst + rate * time`.
+//! It is the *generic cell rate algorithm* (ITU-T I.371; the virtual-scheduling form), which is a token bucket that
+//! stores one number: the time at which the bucket is full again. An item is admitted once that time is no further away
+//! than the burst less one allows, and postpones it by one interval. So for the first and the last of any `k` admitted
+//! items, `last - first >= (k - burst) * interval`: no interval has more than `burst + rate * time`.
 //!
-//! Time is counted in 2^-32 nanoseconds, in integers, and the interval is rounded up to the next of them: no sum of many
-//! drifts, and no rate is exceeded. (An item goes at a whole nanosecond, also where its turn comes between two.)
+//! Time is counted in 2^-32 nanoseconds, in integers, and the interval is rounded up to the next of them: long sums do
+//! not drift, and no rate is exceeded. (An item is admitted at a whole nanosecond, even if its turn comes between two.)
 
 use std::time::{Duration, Instant};
 
-/// How many binary places a nanosecond has.
+/// The number of binary places of a nanosecond.
 const PLACES: u32 = 32;
 
-/// No interval is longer than any clock goes, and no sum overflows: an item goes at `2^96` at most.
+/// No interval exceeds the range of any clock, and no sum overflows: an item is admitted at `2^96` at most.
 const LONGEST: u128 = 1 << 96;
 const MOST_TOLERANCE: u128 = 1 << 126;
 
 const SECOND: f64 = 1e9 * (1u64 << PLACES) as f64;
 
-/// The default burst is what this part of a second brings, and one item: longer than a thread is usually kept waiting for a
-/// processor.
+/// The default burst is the number of items in this fraction of a second, plus one: longer than a thread usually waits
+/// for a core.
 const BURSTS_PER_SECOND: f64 = 50.0;
 
 /// Time since the start of a limit, in 2^-32 nanoseconds.
@@ -29,12 +29,12 @@ pub(super) type Ticks = u128;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rate {
     interval: Ticks,
-    /// How far the moment at which the bucket is full may lie ahead of an item that goes.
+    /// The maximum by which the full time may be ahead of an item that is admitted.
     tolerance: Ticks,
 }
 
 impl Rate {
-    /// The burst of a rate for which none is chosen.
+    /// The burst of a rate for which none is set.
     ///
     /// # Panics
     /// If `per_second` is not positive and finite.
@@ -54,13 +54,13 @@ impl Rate {
         Self { interval, tolerance: interval.saturating_mul(burst as u128 - 1).min(MOST_TOLERANCE) }
     }
 
-    /// From when on the next item may go if the bucket is full at `full_at`.
+    /// The time from which the next item is admitted if the bucket is full at `full_at`.
     #[inline]
     pub(super) fn due(self, full_at: Ticks) -> Ticks {
         full_at.saturating_sub(self.tolerance)
     }
 
-    /// When the bucket is full again if the next item is admitted at `now`. The item may go later, when it is
+    /// When the bucket is full again if the next item is admitted at `now`. The item may be emitted later, when it is
     /// [due](Self::due).
     #[inline]
     pub(super) fn take(self, full_at: Ticks, now: Ticks) -> Ticks {
@@ -74,7 +74,7 @@ pub(super) fn ticks(start: Instant, now: Instant) -> Ticks {
     now.saturating_duration_since(start).as_nanos() << PLACES
 }
 
-/// The first moment of the clock that is no earlier than `at`; `None` if it is beyond the clock's range.
+/// The first time of the clock that is no earlier than `at`; `None` if it is beyond the clock's range.
 #[inline]
 pub(super) fn instant(start: Instant, at: Ticks) -> Option<Instant> {
     let nanos = (at >> PLACES) + u128::from(at & ((1 << PLACES) - 1) > 0);
@@ -95,15 +95,15 @@ impl Limit {
         Self { rate, start: None, full_at: 0 }
     }
 
-    /// The moment from which on the next item may go; `None` if that is beyond the range of the clock. The time counts from
-    /// the first time that this is asked.
+    /// The time from which the next item is admitted; `None` if that is beyond the range of the clock. Time starts with
+    /// the first call.
     #[inline]
     pub(super) fn due(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
         let start = *self.start.get_or_insert_with(now);
         instant(start, self.rate.due(self.full_at))
     }
 
-    /// An item goes at `now`, which it may.
+    /// Admits an item at `now`, which must be allowed.
     pub(super) fn take(&mut self, now: Instant) {
         let start = *self.start.get_or_insert(now);
         self.full_at = self.rate.take(self.full_at, ticks(start, now));
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interval_of_whole_nanoseconds_is_exact_and_no_other_is_too_short() {
+    fn intervals_are_exact_in_nanoseconds_or_rounded_up() {
         for (rate, nanos) in [(0.1, 10_000_000_000), (0.5, 2_000_000_000), (1.0, 1_000_000_000), (1e6, 1_000), (1e9, 1)]
         {
             assert_eq!(interval(rate), nanos << PLACES, "{rate}");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_extreme_rates_do_no_harm() {
+    fn extreme_rates_are_handled() {
         let now = crate::clock::real_now();
         for (rate, burst, count) in [
             (f64::MIN_POSITIVE, 1, 1),

@@ -1,9 +1,9 @@
-//! [`LruTable`]: a [`KeyTable`] that knows which key was not used for longest.
+//! [`LruTable`]: a [`KeyTable`] that tracks the least recently used key.
 //!
-//! The entries form a doubly linked list in the order of their last use, as in a common LRU cache. Every operation on the
-//! order takes constant time: no key costs a look at the others, and nothing is scanned for what has expired, because with
-//! one time to live for all keys the order of last use is the order of expiry. What counts as a use, and the time that goes with
-//! it, is up to the operator.
+//! The entries form a doubly linked list in the order of their last use, as in a common LRU cache. Every operation on
+//! the order takes constant time: no key costs a scan of the others, and nothing is scanned for expired keys, because
+//! with one time to live for all keys the order of last use is the order of expiry. The operator decides what counts as
+//! a use, and which time goes with it.
 //!
 //! As in a [`KeyTable`], only [`probe`](LruTable::probe) and [`find`](LruTable::find) call the code of a key.
 
@@ -21,7 +21,7 @@ pub(crate) struct LruTable<K, V> {
 
 struct Node<V> {
     value: V,
-    /// That goes with the last use; `None` if the clock is not read.
+    /// The time of the last use; `None` if the clock is not read.
     time: Option<Instant>,
     older: Option<Slot>,
     newer: Option<Slot>,
@@ -58,7 +58,7 @@ impl<K, V> LruTable<K, V> {
         self.table.get(slot)?.time
     }
 
-    /// The key that was not used for longest.
+    /// The least recently used key.
     #[inline]
     pub(crate) fn oldest(&self) -> Option<Slot> {
         self.oldest
@@ -71,7 +71,7 @@ impl<K, V> LruTable<K, V> {
         slot
     }
 
-    /// The key is used now: makes it the newest.
+    /// Marks the key as used: makes it the newest.
     #[inline]
     pub(crate) fn touch(&mut self, slot: Slot, time: Option<Instant>) {
         if self.newest != Some(slot) {

@@ -75,7 +75,8 @@ macro_rules! common_options {
     };
 }
 
-/// `Processor` and `Stage` for a type with a field `options` and a method `operator(&self)` that makes its operator.
+/// Implements `Processor` and `Stage` for a type with a field `options` and a method `operator(&self)` that makes its
+/// operator.
 ///
 /// The generics and bounds are given once: `stage! { [T, P] Filter<T, P> where { .. } T => T, FilterOp<T, P> }`.
 macro_rules! stage {
@@ -112,7 +113,7 @@ macro_rules! stage {
     };
 }
 
-/// `Debug` for a type that holds closures: its name, and the fields that are named.
+/// Implements `Debug` for a type that holds closures: its name, and the named fields.
 macro_rules! opaque_debug {
     ([$($generic:ident),*] $type:ty $(: $($field:ident),+)?) => {
         impl<$($generic),*> std::fmt::Debug for $type {
@@ -126,7 +127,7 @@ macro_rules! opaque_debug {
     };
 }
 
-/// `Debug` for a live handle: what its methods say at this moment.
+/// Implements `Debug` for a live handle: the current results of its methods.
 macro_rules! live_debug {
     ($type:ident: $($method:ident),+) => {
         impl std::fmt::Debug for $type {

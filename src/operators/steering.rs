@@ -1,9 +1,9 @@
 //! [`Steering`]: how an operator with several inputs decides which of them is read.
 //!
-//! The feed reads the inputs, and the operator holds their items, so that each is received and settled as in every other
-//! stage. The operator sets the turn; the feed reads by it. That an input has ended is told by no item: the feed says that
-//! it is empty and does not wait, and the operator asks to be woken at a time that has come. So it hears of the end before
-//! anything else is read.
+//! The feed reads the inputs, and the operator holds their items, so that each is received and settled as in every
+//! other stage. The operator sets the turn; the feed reads accordingly. No item tells that an input has ended: the feed
+//! reports that it is empty and does not wait, and the operator asks to be woken at a past time. So it is told of the
+//! end before anything else is read.
 //!
 //! Both run on the stage's thread, so every access is relaxed.
 
@@ -18,13 +18,13 @@ const NONE: usize = usize::MAX;
 #[derive(Clone)]
 pub(super) struct Steering {
     shared: Arc<Shared>,
-    /// A time that has come.
+    /// A time in the past.
     begun: Instant,
 }
 
 struct Shared {
     turn: AtomicUsize,
-    /// The input that has ended, until the operator knows of it.
+    /// The input that has ended, until the operator has been told.
     ended: AtomicUsize,
 }
 
@@ -34,7 +34,7 @@ impl Steering {
         Self { shared: Arc::new(Shared { turn: AtomicUsize::new(0), ended: AtomicUsize::new(NONE) }), begun: now }
     }
 
-    /// For the feed: what the operator has set last.
+    /// For the feed: the turn that the operator has set last.
     #[inline]
     pub(super) fn turn(&self) -> usize {
         self.shared.turn.load(Ordering::Relaxed)
@@ -50,7 +50,7 @@ impl Steering {
         self.shared.ended.store(input, Ordering::Relaxed);
     }
 
-    /// For the feed: whether the operator is to hear of an end before anything else happens.
+    /// For the feed: whether the operator must be told of an end before anything else happens.
     #[inline]
     pub(super) fn has_news(&self) -> bool {
         self.shared.ended.load(Ordering::Relaxed) != NONE
@@ -62,7 +62,7 @@ impl Steering {
         self.has_news().then_some(self.begun)
     }
 
-    /// For the operator's `timer`: the input that has ended, if it is that for which the operator was woken.
+    /// For the operator's `timer`: the input that has ended, if that is why the operator was woken.
     pub(super) fn take_ended(&self) -> Option<usize> {
         Some(self.shared.ended.swap(NONE, Ordering::Relaxed)).filter(|input| *input != NONE)
     }

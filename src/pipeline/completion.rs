@@ -1,4 +1,4 @@
-//! [`Completion`]: the outcome of a closure that runs to its end.
+//! [`Completion`]: the outcome of a closure that runs once.
 
 use std::convert::Infallible;
 
@@ -6,19 +6,19 @@ use std::convert::Infallible;
 /// [`CancelToken::spawn`](crate::CancelToken::spawn): nothing, or a [`Result`].
 ///
 /// The trait is sealed. It is implemented for `()` and for every `Result`.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // what seals it
 #[diagnostic::on_unimplemented(
     message = "the closure must return `()` or a `Result`, not `{Self}`",
     note = "wrap the value: `streamz::ok(value)`"
 )]
 pub trait Completion: Settled<Good = <Self as Completion>::Value, Bad = <Self as Completion>::Error> {
-    /// The value on success.
+    /// The value returned on success.
     type Value;
-    /// The error on failure; [`Infallible`] for `()`.
+    /// The error returned on failure; [`Infallible`] for `()`.
     type Error;
 }
 
-/// What the library does with a completion.
+/// How the library inspects a completion.
 pub(crate) trait Settled {
     type Good;
     type Bad;

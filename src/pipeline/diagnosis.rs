@@ -1,8 +1,8 @@
 //! [`Diagnosis`]: what a pipeline that makes no progress waits for.
 //!
-//! A pure function of a [`Report`]. It follows the waits that are bounded by room: a stage that waits for room in an output
-//! waits for the stage that reads it, and a stage that waits for input waits for those whose outputs it reads and finds
-//! empty. What stands at the end of such a chain is a finding; so is a chain that comes back to where it began.
+//! A pure function of a [`Report`]. It follows the waits that are bounded by room: a stage that waits for room in an
+//! output waits for the stage that reads it, and a stage that waits for input waits for the stages whose outputs it
+//! reads and finds empty. The end of such a chain is a finding; so is a chain that returns to its start.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::report::{OutputReport, Report, StageReport};
 use super::stats::StageKind;
 
-/// What a pipeline that makes no progress waits for; made by [`Report::diagnosis`].
+/// What a pipeline that makes no progress waits for; returned by [`Report::diagnosis`].
 ///
-/// Its `Display` is one sentence for each finding, joined by semicolons.
+/// Its `Display` is one sentence per finding, joined by semicolons.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -28,16 +28,16 @@ pub struct Diagnosis {
 #[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Finding {
-    /// An output is full, its stage waits for room in it, and nothing has ever read it. A caller may hold the stream.
+    /// An output is full, its stage waits for room in it, and it has never been read. A caller may hold the stream.
     #[non_exhaustive]
     Unread {
         /// The stage that waits.
         stage: Arc<str>,
-        /// The branch; empty if the stage has but one output.
+        /// The branch; empty if the stage has only one output.
         output: Arc<str>,
-        /// How many items are in it.
+        /// The number of queued items.
         queued: usize,
-        /// How many it holds at most.
+        /// The capacity of the output.
         capacity: usize,
     },
     /// An output is full, its stage waits for room in it, and the code that [takes its items one by
@@ -50,33 +50,33 @@ pub enum Finding {
         output: Arc<str>,
         /// The consumer.
         consumer: Arc<str>,
-        /// How long ago it took its last item.
+        /// The time since it took its last item.
         #[cfg_attr(feature = "serde", serde(rename = "away_seconds", with = "crate::data::seconds"))]
         away: Duration,
     },
-    /// These stages wait for one another: each for the next one, the last one for the first. The shape of a diamond whose
+    /// These stages wait for each other: each for the next one, the last one for the first. Typical of a diamond whose
     /// branches are read in another order than they are filled.
     #[non_exhaustive]
     Cycle {
-        /// The stages, each with how it waits for the next one.
+        /// The stages, each with what it waits for.
         stages: Vec<(Arc<str>, String)>,
     },
-    /// What follows a channel waits for items that its senders may still send.
+    /// The stages behind a channel wait for items that its senders may still send.
     #[non_exhaustive]
     Senders {
         /// The stage of the channel.
         stage: Arc<str>,
-        /// How many [`Sender`](crate::Sender)s there are.
+        /// The number of [`Sender`](crate::Sender)s.
         senders: usize,
     },
-    /// Threads of a stage are at work on an item: in a call, or computing.
+    /// Threads of a stage are busy with an item: in a call, or computing.
     #[non_exhaustive]
     AtWork {
         /// The stage.
         stage: Arc<str>,
-        /// How many of its threads.
+        /// The number of busy threads.
         threads: usize,
-        /// Since when the first of them has been.
+        /// The time for which the first of them has been busy.
         #[cfg_attr(feature = "serde", serde(rename = "longest_seconds", with = "crate::data::seconds"))]
         longest: Duration,
     },
@@ -87,7 +87,7 @@ impl fmt::Display for Finding {
         match self {
             Self::Unread { stage, output, queued, capacity } => {
                 let arrow = if output.is_empty() { "" } else { " -> " };
-                write!(f, "nobody reads `{stage}{arrow}{output}` ({queued} of {capacity}); `{stage}` waits for it")
+                write!(f, "`{stage}{arrow}{output}` is not read ({queued} of {capacity}); `{stage}` waits for it")
             }
             Self::Away { stage, output, consumer, away } => {
                 let arrow = if output.is_empty() { "" } else { " -> " };
@@ -97,7 +97,7 @@ impl fmt::Display for Finding {
                 )
             }
             Self::Cycle { stages } => {
-                f.write_str("these wait for one another: ")?;
+                f.write_str("stages wait for each other: ")?;
                 for (index, (stage, why)) in stages.iter().enumerate() {
                     let comma = if index == 0 { "" } else { ", " };
                     write!(f, "{comma}`{stage}` {why}")?;
@@ -106,9 +106,9 @@ impl fmt::Display for Finding {
             }
             Self::Senders { stage, senders: 1 } => write!(f, "1 sender of `{stage}` is alive"),
             Self::Senders { stage, senders } => write!(f, "{senders} senders of `{stage}` are alive"),
-            Self::AtWork { stage, threads: 1, longest } => write!(f, "`{stage}` has been at work for {longest:.1?}"),
+            Self::AtWork { stage, threads: 1, longest } => write!(f, "`{stage}` has been busy for {longest:.1?}"),
             Self::AtWork { stage, threads, longest } => {
-                write!(f, "`{stage}`: {threads} threads are at work, one of them for {longest:.1?}")
+                write!(f, "`{stage}`: {threads} threads are busy, the longest for {longest:.1?}")
             }
         }
     }
@@ -125,10 +125,11 @@ impl fmt::Display for Diagnosis {
 }
 
 impl Report {
-    /// What the pipeline waits for, if it makes no progress.
+    /// Returns what the pipeline waits for, if it makes no progress.
     ///
-    /// Of a pipeline that does make progress it tells who is at work at this moment, and which senders are alive. Whoever
-    /// waits for a pipeline [logs it](crate::PipelineBuilder::stall_warning) when there is no progress for long.
+    /// For a pipeline that does make progress, it names the stages that are busy at this moment, and the senders that
+    /// are alive. A thread that waits for a pipeline [logs the diagnosis](crate::PipelineBuilder::stall_warning) if
+    /// there is no progress for long.
     pub fn diagnosis(&self) -> Diagnosis {
         let outputs = || self.stages.iter().flat_map(|stage| stage.outputs.iter().map(move |output| (stage, output)));
         let unread = outputs().filter(|(_, output)| output.is_blocking && output.reader.is_none());
@@ -149,7 +150,7 @@ impl Report {
                 away: consumer.at_work_for,
             })
         });
-        // What a consumer does between two calls is of interest only where a stage waits for it.
+        // What a consumer does between two calls matters only where a stage waits for it.
         let at_work = self.stages.iter().filter(|stage| stage.at_work > 0 && !stage.is_away());
         let at_work = at_work.map(|stage| Finding::AtWork {
             stage: Arc::clone(&stage.name),
@@ -160,13 +161,13 @@ impl Report {
         Diagnosis { findings: unread.chain(away).chain(cycle).chain(senders).chain(at_work).collect() }
     }
 
-    /// For whom a stage waits, and how: at most one of each, for any of them is enough to hold it up.
+    /// The stages that a stage waits for, and how: at most one of each, because any of them is enough to hold it up.
     fn waits_for<'a>(&'a self, stage: &'a StageReport) -> impl Iterator<Item = (&'a StageReport, String)> {
         let for_room = stage.outputs.iter().filter(|output| output.is_blocking).filter_map(|output| {
             let reader = self.stage(output.reader.as_deref()?)?;
             Some((reader, format!("waits for room in {}", place(stage, output))))
         });
-        // One that waits for room, or is at work, does not wait for input.
+        // A stage that waits for room, or is busy, does not wait for input.
         let is_idle = stage.at_work == 0 && !stage.outputs.iter().any(|output| output.is_blocking);
         let feeders = self.stages.iter().filter(move |_| is_idle).flat_map(move |feeder| {
             let empty = |output: &&OutputReport| output.queued == 0 && output.reader.as_ref() == Some(&stage.name);
@@ -176,7 +177,7 @@ impl Report {
             .chain(feeders.map(|(feeder, output)| (feeder, format!("waits for an item of {}", place(feeder, output)))))
     }
 
-    /// The first chain of waits that comes back to where it began.
+    /// The first chain of waits that returns to its start.
     fn cycle(&self) -> Option<Vec<(Arc<str>, String)>> {
         self.stages.iter().find_map(|start| {
             let mut path = Vec::new();
@@ -205,7 +206,7 @@ impl StageReport {
         self.kind == StageKind::Consumer && self.at_work > 0
     }
 
-    /// Whether nothing of what it sent is left.
+    /// Whether everything it sent has been taken.
     fn is_drained(&self) -> bool {
         self.outputs.iter().all(|output| output.queued == 0)
     }
@@ -222,7 +223,8 @@ mod tests {
     use crate::pipeline::report::Outcome;
     use crate::pipeline::stats::{StageKind, StageStats};
 
-    /// A stage with outputs, each a branch with its reader, how many of its 8 places are taken, and whether it is waited for.
+    /// A stage with outputs, each a branch with its reader, the number of its 8 places that are taken, and whether the
+    /// stage waits for it.
     fn stage(name: &str, at_work: usize, outputs: &[(&str, Option<&str>, usize, bool)]) -> StageReport {
         let stats = StageStats::new(name.into(), StageKind::Processor, &[name.into()], 1);
         let output = |&(branch, reader, queued, is_blocking): &(&str, Option<&str>, usize, bool)| OutputReport {
@@ -245,17 +247,17 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_is_named_with_its_branch_and_its_fill() {
+    fn an_unread_output_is_named_with_its_fill_level() {
         let split = stage("split", 0, &[("matched", Some("sink"), 0, false), ("rest", None, 8, true)]);
         assert_eq!(
             diagnosis(vec![split, stage("sink", 0, &[])]),
-            "nobody reads `split -> rest` (8 of 8); `split` waits for it"
+            "`split -> rest` is not read (8 of 8); `split` waits for it"
         );
         assert_eq!(
             diagnosis(vec![stage("map", 0, &[("", None, 8, true)])]),
-            "nobody reads `map` (8 of 8); `map` waits for it"
+            "`map` is not read (8 of 8); `map` waits for it"
         );
-        // Full, and nothing waits for room; or no room is wanted.
+        // Full, but nothing waits for room; or room is not needed.
         assert_eq!(diagnosis(vec![stage("map", 0, &[("", None, 8, false)])]), "");
     }
 
@@ -276,14 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_waits_for_a_call_is_no_cycle() {
+    fn a_chain_that_waits_for_a_call_is_not_a_cycle() {
         let stages = vec![
             stage("source", 0, &[("", Some("fetch"), 8, true)]),
             stage("fetch", 3, &[("", Some("sink"), 0, false)]),
             stage("sink", 0, &[]),
         ];
-        assert_eq!(diagnosis(stages), "`fetch`: 3 threads are at work, one of them for 12.0s");
-        assert_eq!(diagnosis(vec![stage("fetch", 1, &[])]), "`fetch` has been at work for 12.0s");
+        assert_eq!(diagnosis(stages), "`fetch`: 3 threads are busy, the longest for 12.0s");
+        assert_eq!(diagnosis(vec![stage("fetch", 1, &[])]), "`fetch` has been busy for 12.0s");
     }
 
     #[test]

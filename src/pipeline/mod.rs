@@ -1,4 +1,4 @@
-//! Pipelines: who owns the threads, who tells them to stop, and what was counted.
+//! Pipelines: ownership of threads, cancellation, and statistics.
 
 mod completion;
 mod diagnosis;

@@ -1,8 +1,8 @@
-//! Names of pipelines and stages: their threads carry them, and the operating system takes no NUL byte in a name.
+//! Names of pipelines and stages. Threads are named after them, so a name must not contain a NUL byte.
 
-/// Returns the name, if it can be that of a thread.
+/// Returns the name, if it is a valid thread name.
 ///
-/// Every setter that takes a name calls this, so that a bad name is refused where it is given and not in the call that
+/// Every setter that takes a name calls this, so an invalid name is refused where it is given and not in the call that
 /// starts the thread.
 #[track_caller]
 pub(crate) fn checked<N: AsRef<str>>(name: impl Into<N>) -> N {

@@ -1,4 +1,4 @@
-//! In place of `recording` where the feature `latency` is off: the same names, and nothing behind them.
+//! Takes the place of `recording` if the feature `latency` is off: the same names, without effect.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,7 +78,7 @@ impl Stamper {
     }
 }
 
-/// There is none.
+/// Never exists without the feature.
 #[derive(Debug, Clone)]
 pub(super) enum Snapshot {}
 

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::clock::wait::Wake;
 use crate::error::StreamError;
 
-/// Why something was cancelled.
+/// Why a token was cancelled.
 #[derive(Debug, Clone, thiserror::Error)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(tag = "kind", content = "detail", rename_all = "snake_case"))]
@@ -43,28 +43,28 @@ pub enum Cause {
         /// Items and failures so far.
         seen: u64,
     },
-    /// The consumer of a stage has gone: what its calls in progress would return is not needed. Only the token of such a call
-    /// has this cause.
+    /// The consumer of a stage has left: the results of its calls in progress are not needed. Only the token of such a
+    /// call has this cause.
     #[error("its consumer has gone")]
     ConsumerGone,
-    /// An end that stops at the first error met one.
+    /// A sink that stops at the first error received one.
     #[error("stopped at the first error: {0}")]
     Failed(#[source] StreamError),
 }
 
-/// One token. Nodes know their parents only: whoever waits registers with the node and all its ancestors, so a child
+/// One token. Nodes know only their parents: a waiting thread registers with the node and all its ancestors, so a child
 /// costs one allocation and leaves nothing behind.
 pub(crate) struct Node {
-    /// Written under the lock, after the cause; Release, so that who reads `true` finds the cause.
+    /// Written under the lock, after the cause. Release, so that a thread that reads `true` finds the cause.
     cancelled: AtomicBool,
     pub(super) deadline: Option<Instant>,
     pub(super) clock: Clock,
     parent: Option<Arc<Node>>,
-    /// Set before anything happens to any of the tokens that share it, those with one root, that a stage must know of: one
-    /// look for each item is enough as long as nothing does. The token of a call, which may be cancelled often, has no stages
-    /// below it as a rule, and then sets no alarm.
+    /// Set before any token that shares it (those with the same root) changes in a way that a stage must notice: while
+    /// it is not set, one check per item is enough. The token of a call, which may be cancelled often, usually has no
+    /// stages below it, and then sets no alarm.
     alarm: Arc<AtomicBool>,
-    /// The stage whose calls are given this token, or one below it.
+    /// The stage whose calls receive this token, or one below it.
     calls_of: Option<Arc<StageStats>>,
     state: Mutex<NodeState>,
 }
@@ -88,13 +88,13 @@ impl Node {
         Self { cancelled, deadline, clock, parent, alarm, calls_of: None, state: Mutex::default() }
     }
 
-    /// A child for the calls of a stage.
+    /// Creates a child for the calls of a stage.
     pub(super) fn for_calls(parent: &Arc<Self>, stats: &Arc<StageStats>) -> Self {
         let node = Self::new(parent.clock.clone(), None, Some(Arc::clone(parent)));
         Self { calls_of: Some(Arc::clone(stats)), ..node }
     }
 
-    /// The stage for which a call with this token is made.
+    /// The stage on whose behalf a call with this token is made.
     pub(super) fn calls_of(&self) -> Option<&StageStats> {
         self.lineage().find_map(|node| node.calls_of.as_deref())
     }
@@ -109,7 +109,7 @@ impl Node {
             self.alarm.store(true, Ordering::Release);
         }
         self.cancelled.store(true, Ordering::Release);
-        // Who registers from now on takes the lock after us, and so sees the flag.
+        // A thread that registers from now on takes the lock after us, and so sees the flag.
         let wakes = std::mem::take(&mut state.wakes);
         drop(state);
         for wake in wakes {
@@ -122,7 +122,7 @@ impl Node {
         for node in self.lineage() {
             let mut state = node.state.lock();
             state.has_stages = true;
-            // Either it comes after this, under the same lock, and sets the alarm; or it came before.
+            // If it was not cancelled before, a cancellation comes after this, under the same lock, and sets the alarm.
             if state.cause.is_some() {
                 self.raise_alarm();
             }
@@ -153,8 +153,8 @@ impl Node {
         node.state.lock().cause.clone()
     }
 
-    /// As [`cause`](Self::cause), for this token alone and as far as it has been noticed: a deadline that has passed since
-    /// the last look is no cause yet.
+    /// As [`cause`](Self::cause), for this token alone and as far as it has been noticed: a deadline that has passed
+    /// since the last check is not a cause yet.
     pub(super) fn recorded_cause(&self) -> Option<Cause> {
         self.state.lock().cause.clone()
     }
@@ -181,7 +181,7 @@ impl Node {
 /// See [`CancelToken::register`](crate::CancelToken::register).
 pub(crate) struct Registration {
     pub(super) node: Arc<Node>,
-    /// Where a drain is watched for, too.
+    /// The scope whose drain is watched, too.
     pub(super) scope: Option<Arc<Scope>>,
     pub(super) wake: Arc<Wake>,
 }

@@ -1,13 +1,13 @@
-//! [`Pace`]: what sets the pace of a pipeline.
+//! [`Pace`]: what limits the pace of a pipeline.
 //!
-//! Each candidate has a share of the report's time in which it held up the others, and the largest share wins:
+//! Each candidate has a share of the report's time during which it held up the others, and the largest share wins:
 //!
-//! - A stage: the time in which its threads could not take the next item, because of the one they had.
-//! - A source: the time in which its reader waited for an item, as far as the source itself did not wait for room.
+//! - A stage: the time in which its threads could not take the next item, because they were occupied with one.
+//! - A source: the time in which its reader waited for an item, unless the source itself waited for room.
 //! - A consumer: the time between two of its calls, or the time in which the last stage waited for room.
 //!
-//! The shares are those of the life of the pipeline, not of the life of the candidate: a source that has worked for
-//! microseconds has held up nothing, however busy it was. Work of a source without a thread counts as its reader's.
+//! The shares are those of the life of the pipeline, not of the candidate: a source that has worked for microseconds
+//! has held up nothing, however busy it was. The work of a source without a thread counts as its reader's.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,37 +15,37 @@ use std::time::Duration;
 use super::report::{Report, StageReport};
 use super::stats::StageKind;
 
-/// What sets the pace of a pipeline; made by [`Report::pace`].
+/// What limits the pace of a pipeline; returned by [`Report::pace`].
 ///
-/// Its `Display` is what a printed report says after `bottleneck:`.
+/// Its `Display` is the text after `bottleneck:` in a printed report.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Pace<'a> {
-    /// Nothing has taken any time yet.
+    /// No stage has spent any time yet.
     Unknown,
     /// This stage, the bottleneck: most of the time, its threads are occupied with items.
     Stage(&'a StageReport),
     /// This source: most of the time, the stage that reads it waits for an item.
     Source(&'a StageReport),
-    /// The consumer of this stage: code outside of the library that takes items one by one, or does not take them. The stage
-    /// is the consumer itself if nothing but a foreign channel feeds it.
+    /// The consumer of this stage: code outside the library that takes items one by one, or does not take them. It is
+    /// the consumer's own stage if that is fed only by a foreign channel.
     Consumer(&'a StageReport),
 }
 
 impl Report {
-    /// Returns what sets the pace of the pipeline: a stage, a source, or a consumer outside of the library.
+    /// Returns what limits the pace of the pipeline: a stage, a source, or a consumer outside the library.
     ///
-    /// It is judged by shares of the [`elapsed`](Self::elapsed) time, so for a report of an [interval](Self::since) it is
-    /// what set the pace in that interval. Tasks are left out.
+    /// It is judged by shares of the [`elapsed`](Self::elapsed) time, so a report of an [interval](Self::since) tells
+    /// what limited the pace in that interval. Tasks are left out.
     pub fn pace(&self) -> Pace<'_> {
         let all = self.stages.iter().flat_map(|stage| self.candidates(stage));
         let slowest = all.filter(|(share, _)| *share > 0.0).max_by(|(a, _), (b, _)| a.total_cmp(b));
         slowest.map_or(Pace::Unknown, |(_, pace)| pace)
     }
 
-    /// Returns the bottleneck: the stage that [sets the pace](Self::pace).
+    /// Returns the bottleneck: the stage that [limits the pace](Self::pace).
     ///
-    /// `None` if a source or a consumer does, or if nothing has been done yet.
+    /// Returns `None` if a source or a consumer does, or if no stage has spent any time yet.
     pub fn bottleneck(&self) -> Option<&StageReport> {
         match self.pace() {
             Pace::Stage(stage) => Some(stage),
@@ -53,8 +53,8 @@ impl Report {
         }
     }
 
-    /// Returns which part of the pipeline's life a stage spent in this way, on average over its threads: 0.0 to 1.0. The row of
-    /// several stages that ran at a time could have more.
+    /// Returns the part of the pipeline's life that a stage spent in this way, on average over its threads: 0.0 to 1.0.
+    /// Without the limit, a row of several stages that ran at the same time could exceed it.
     pub(super) fn share(&self, stage: &StageReport, part: Duration) -> f64 {
         let whole = self.elapsed.as_secs_f64() * stage.threads as f64;
         if whole > 0.0 { (part.as_secs_f64() / whole).min(1.0) } else { 0.0 }
@@ -71,19 +71,19 @@ impl Report {
                 Some((share(stage.occupied()), Pace::Consumer(feeder.unwrap_or(stage))))
             }
         };
-        // A sink that waits for room hands items to somebody outside; a stream may not have been read yet.
+        // A sink that waits for room hands items to code outside; a stream may not have been read yet.
         let handed_out = (stage.kind == StageKind::Sink).then_some(stage.blocked);
         let unread = stage.outputs.iter().filter(|output| output.reader.is_none()).map(|output| output.blocked);
         let outside = handed_out.into_iter().chain(unread).map(move |blocked| (share(blocked), Pace::Consumer(stage)));
         outside.chain(itself)
     }
 
-    /// The share of time for which a source was waited for.
+    /// The share of time during which its reader waited for a source.
     fn awaited(&self, source: &StageReport) -> f64 {
         let reads = |stage: &&StageReport| stage.inputs.iter().any(|input| input.stage == source.name);
         let idle = |reader: &StageReport| self.share(reader, reader.idle.saturating_sub(reader.asleep));
         let wanted = self.stages.iter().filter(reads).map(idle).fold(0.0, f64::max);
-        // One without a thread does not know when it waits for room.
+        // A source without a thread does not know when it waits for room.
         if source.threads == 0 {
             wanted
         } else {
@@ -137,7 +137,7 @@ mod tests {
         stage("sink", StageKind::Sink, "map", 1, spent)
     }
 
-    /// What sets the pace of a pipeline that ran for a second.
+    /// Returns what limits the pace of a pipeline that ran for a second.
     fn pace(stages: impl IntoIterator<Item = StageReport>) -> String {
         let stages = stages.into_iter().collect();
         let name = "pace".into();
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(pace([source([0, 100, 900]), map([0, 100, 900]), sink([100, 900, 0])]), "sink");
     }
 
-    /// Three threads that are busy for 600 ms each have more room than one that is for 700.
+    /// Three threads that are each busy for 600 ms have more spare time than one that is busy for 700 ms.
     #[test]
     fn the_time_of_several_threads_counts_as_their_average() {
         let pool = stage("pool", StageKind::Processor, "source", 3, [1_200, 1_800, 0]);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_outside_of_the_library_is_no_bottleneck() {
+    fn a_consumer_outside_the_library_is_not_a_bottleneck() {
         let waits = "none: `map` waits for its consumer";
         let consumer = stage("recv", StageKind::Consumer, "map", 1, [10, 990, 0]);
         assert_eq!(pace([source([0, 10, 990]), map([0, 20, 980]), consumer]), waits, "busy between its calls");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_and_what_has_not_begun_set_no_pace() {
+    fn tasks_and_idle_stages_do_not_limit_the_pace() {
         let task = stage("task", StageKind::Task, "", 1, [0, 1_000, 0]);
         assert_eq!(pace([task, source([0, 0, 0]), map([0, 0, 0])]), "none yet");
     }

@@ -15,42 +15,45 @@ use crate::clock::Limit;
 use crate::panic;
 use crate::trace::event;
 
-/// How many items may wait between two stages unless something else is asked for.
+/// The capacity of an edge, unless another is set: 256 items.
 pub const DEFAULT_CAPACITY: usize = 256;
 
-/// How long a pipeline may stand still before the log says so.
+/// The time without progress after which a pipeline logs a warning.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
 
-/// The stack size of a pipeline's threads in bytes, unless [`stack_size`](PipelineBuilder::stack_size) sets another: 8 MiB.
+/// The stack size of a pipeline's threads in bytes, unless [`stack_size`](PipelineBuilder::stack_size) sets another: 8
+/// MiB.
 ///
-/// Items are moved by value, and each step that an item goes through has copies of it on the stack. With this size, items
-/// of up to 64 KiB fit in debug and release builds: through every operator, and through a stage of up to eight fused steps,
-/// or four if it puts items together and takes them apart again (`chunk`, `flatten`). Optimized builds take items of four
-/// times that size. Larger items overflow the stack, which ends the process: put them in a `Box`, a `Vec` or an `Arc`. That
-/// is also faster, from a few hundred bytes.
+/// Items are moved by value, and each step that an item passes through has copies of it on the stack. With this size,
+/// items of up to 64 KiB fit in debug and release builds: through every operator, and through a stage of up to eight
+/// fused steps, or four if it groups items and flattens them again (`chunk`, `flatten`). Optimized builds handle items
+/// four times that size. Larger items overflow the stack, which ends the process: put them in a `Box`, a `Vec` or an
+/// `Arc`. That is also faster, from a few hundred bytes.
 ///
-/// A stage is built on the thread that asks for it. An operator that keeps a large value inside itself, such as the state of
-/// an [`Aggregate`](crate::Aggregate) or the iterator over an array in [`FlatMap`](crate::FlatMap), needs stack there, too.
+/// A stage is built on the calling thread. An operator that keeps a large value inside itself, such as the state of an
+/// [`Aggregate`](crate::Aggregate) or the iterator over an array in [`FlatMap`](crate::FlatMap), needs stack there,
+/// too.
 pub const DEFAULT_STACK_SIZE: usize = 8 * 1024 * 1024;
 
 /// Owns a token and every thread that is started under it.
 ///
-/// One pipeline may be used for any number of jobs, one after the other or at a time: its report sums up stages that have
-/// [ended](crate::StageReport::merged) when there are many. A pipeline for each job gives each job a report and an end of its own.
+/// A pipeline may run any number of jobs, one after the other or at the same time: its report sums up stages that have
+/// [ended](crate::StageReport::merged) when there are many. Creating a pipeline for each job gives each job its own
+/// report and outcome.
 ///
 /// Stages are built on the pipeline's token, to which it dereferences: `Stream::from_iter(&pipeline, ..)`. Each gets
-/// its threads at once and starts to work; nothing waits for the pipeline to be complete.
+/// its threads at once and starts to work, before the rest of the pipeline is built.
 ///
-/// - [`join`](Self::join) waits for the end of the work, [`join_timeout`](Self::join_timeout) for a time.
-/// - [`drain`](CancelToken::drain) stops the sources; what is in flight is finished.
-/// - [`drain_within`](Self::drain_within) does both, and gives up after a time.
+/// - [`join`](Self::join) waits for the end of the work, [`join_timeout`](Self::join_timeout) for a limited time.
+/// - [`drain`](CancelToken::drain) stops the sources; items in flight are processed.
+/// - [`drain_within`](Self::drain_within) does both, and aborts after a time limit.
 /// - [`abort`](Self::abort) stops everything now.
-/// - Dropping a pipeline that has not finished cancels it and waits until its threads are gone. On one of its own
+/// - Dropping a pipeline that has not finished cancels it and waits until its threads have ended. On one of its own
 ///   threads it only cancels.
 /// - A program that builds the same pipeline repeatedly [reuses threads](PipelineBuilder::reuse_threads).
 ///
-/// [`Pipeline::run`] makes a pipeline for the time of a closure and joins it at the end. Use [`Pipeline::new`] for one that
-/// outlives the function that makes it, as that of a service does.
+/// [`Pipeline::run`] creates a pipeline for the duration of a closure and joins it at the end. Use [`Pipeline::new`]
+/// for one that outlives the function that creates it, as in a service.
 ///
 /// ```
 /// use streamz::{Pipeline, Stream};
@@ -67,7 +70,7 @@ pub struct Pipeline {
     token: CancelToken,
 }
 
-/// Sets a [`Pipeline`] up; made by [`Pipeline::builder`].
+/// Configures a [`Pipeline`]; created by [`Pipeline::builder`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct PipelineBuilder {
@@ -78,14 +81,14 @@ pub struct PipelineBuilder {
 }
 
 impl PipelineBuilder {
-    /// The clock of every stage. Defaults to the system's; tests give a [`ManualClock`](crate::ManualClock).
+    /// Sets the clock of every stage. Defaults to the system clock; tests pass a [`ManualClock`](crate::ManualClock).
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();
         self
     }
 
-    /// How many items may wait between two stages that ask for nothing else. Defaults to
-    /// [`DEFAULT_CAPACITY`]. With 0 every item is handed over directly, which costs a thread switch each.
+    /// Sets the capacity of edges that set none of their own. Defaults to [`DEFAULT_CAPACITY`]. With 0 every item is
+    /// handed over directly, which costs a thread switch each.
     pub fn capacity(mut self, items: usize) -> Self {
         self.settings.capacity = items;
         self
@@ -94,27 +97,29 @@ impl PipelineBuilder {
     /// Sets the stack size of every thread of the pipeline. Defaults to [`DEFAULT_STACK_SIZE`]; the environment variable
     /// `RUST_MIN_STACK` has no effect on these threads.
     ///
-    /// The memory is reserved and not used until it is needed: a thread of 8 MiB that needs 20 KiB costs 20 KiB, and 8 MiB
-    /// of address space. The operating system rounds small values up to its minimum. A size that it cannot provide leaves
-    /// the stage without a thread, as [`max_threads`](Self::max_threads) does.
+    /// The memory is reserved and not used until it is needed: a thread of 8 MiB that needs 20 KiB costs 20 KiB, and 8
+    /// MiB of address space. The operating system rounds small values up to its minimum. If it cannot provide a size,
+    /// the stage has no thread, as with [`max_threads`](Self::max_threads).
     ///
     /// See [`DEFAULT_STACK_SIZE`] for the size of items that fit. Rayon's threads, on which a
-    /// [`ParMapper`](crate::ParMapper) computes, and threads of the caller, on which an end runs, have stacks of their own.
+    /// [`ParMapper`](crate::ParMapper) computes, and threads of the caller, on which a sink runs, have stacks of their
+    /// own.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.settings.stack_size = bytes;
         self
     }
 
-    /// Limits how many threads the pipeline may have at a time. Defaults to as many as the operating system provides.
+    /// Limits the number of threads that the pipeline may have at a time. Defaults to as many as the operating system
+    /// provides.
     ///
-    /// A stage for which there is no thread left does not start: its output is cut by an error whose source is of kind
-    /// [`Internal`](crate::ErrorKind::Internal), and the [outcome](crate::Outcome) is [`Cut`](crate::Outcome::Cut). A pool
-    /// that gets only some of its workers runs with those. [`spawn_for_each`](crate::Stream::spawn_for_each),
-    /// [`into_receiver`](crate::Stream::into_receiver), [`spawn`](CancelToken::spawn) and [`every`](CancelToken::every) cancel the
-    /// pipeline. The same happens when the operating system provides no more threads, but for a pool: if it is refused the
-    /// first of its threads, it is cut as a stage is, without an attempt at the others.
+    /// A stage for which no thread is left does not start: its output is cut by an error whose source is of kind
+    /// [`Internal`](crate::ErrorKind::Internal), and the [outcome](crate::Outcome) is [`Cut`](crate::Outcome::Cut). A
+    /// pool that gets only some of its workers runs with those. [`spawn_for_each`](crate::Stream::spawn_for_each),
+    /// [`into_receiver`](crate::Stream::into_receiver), [`spawn`](CancelToken::spawn) and [`every`](CancelToken::every)
+    /// cancel the pipeline. The same happens when the operating system provides no more threads, except for a pool: if
+    /// it is refused the first of its threads, it is cut like any stage, without an attempt at the others.
     ///
-    /// With 0, only streams that are fed and read by threads of the caller's work.
+    /// With 0, only streams that are fed and read by the caller's threads work.
     pub fn max_threads(mut self, threads: usize) -> Self {
         self.settings.max_threads = threads;
         self
@@ -122,37 +127,42 @@ impl PipelineBuilder {
 
     /// Sets whether the stages may share threads with stages of earlier and later pipelines. Defaults to true.
     ///
-    /// Creating a thread takes longer than a small pipeline does. So when a program starts a thread of the same name for the
-    /// second time (the name of the pipeline, the stage and its index), that thread does not end with its stage: it waits up to
-    /// 5 seconds for the next stage of that name and stack size. At most 256 threads of the process wait. They belong to no
-    /// pipeline: [`join`](Pipeline::join) does not wait for them, [`threads`](Pipeline::threads) does not count them, and the
-    /// process may exit at any time. A pipeline that runs once, or whose name differs each time, has threads of its own.
+    /// Creating a thread takes longer than running a small pipeline. So when a program starts a thread of the same name
+    /// for the second time (the name of the pipeline, the stage and its index), that thread does not end with its
+    /// stage: it waits up to 5 seconds for the next stage of that name and stack size. At most 256 threads of the
+    /// process wait. They belong to no pipeline: [`join`](Pipeline::join) does not wait for them,
+    /// [`threads`](Pipeline::threads) does not count them, and the process may exit at any time. A pipeline that runs
+    /// once, or whose name differs each time, has threads of its own.
     ///
-    /// A stage may find what an earlier one left on the thread: the values of a `thread_local!`, a priority, an affinity.
-    /// Thread-locals are dropped when the thread ends, which may be seconds after `join` has returned, and never if the
-    /// process exits first. With `false` each thread is a new one, and `join` returns after it has ended. Choose that if a
-    /// closure needs fresh thread-locals, or has one whose `Drop` matters, such as a buffer that is flushed.
+    /// A stage may find what an earlier one left on the thread: the values of a `thread_local!`, a priority, an
+    /// affinity. Thread-locals are dropped when the thread ends, which may be seconds after `join` has returned, and
+    /// never if the process exits first. With `false` each thread is a new one, and `join` returns after it has ended.
+    /// Choose that if a closure needs fresh thread-locals, or has one whose `Drop` matters, such as a buffer that is
+    /// flushed on drop.
     pub fn reuse_threads(mut self, reuse: bool) -> Self {
         self.settings.reuse_threads = reuse;
         self
     }
 
-    /// Sets after how long without any progress the log warns, and says what the pipeline [waits for](crate::Report::diagnosis).
-    /// Defaults to 10 s; zero and `Duration::MAX` mean never.
+    /// Sets the time without any progress after which the log warns and says what the pipeline [waits
+    /// for](crate::Report::diagnosis). Defaults to 10 s; zero and `Duration::MAX` mean never.
     ///
-    /// Whoever waits for the pipeline looks: [`join`](Pipeline::join) and [`drain_within`](Pipeline::drain_within), a sink, an
-    /// iterator, [`recv`](crate::Stream::recv) and [`Sender::send`](crate::Sender::send). A pipeline without such a waiter is not watched, nor is one on a
-    /// [`ManualClock`](crate::ManualClock). It warns once in its life, also if it is merely waiting for work: for requests, or
-    /// for the next hour. The warning comes after one to one and a half times this long without progress.
+    /// The check runs on threads that wait for the pipeline: in [`join`](Pipeline::join),
+    /// [`drain_within`](Pipeline::drain_within), a sink, an iterator, [`recv`](crate::Stream::recv) or
+    /// [`Sender::send`](crate::Sender::send). A pipeline without such a thread is not watched, nor is one on a
+    /// [`ManualClock`](crate::ManualClock). It warns once in its life, even if it is merely waiting for work: for
+    /// requests, or for the next hour. The warning comes after one to one and a half times this period without
+    /// progress.
     pub fn stall_warning(mut self, after: Duration) -> Self {
         self.settings.stall_limit = Some(after).filter(|after| !after.is_zero() && *after < Duration::MAX);
         self
     }
 
-    /// Sets which stages record how long each item, or each call, takes ([`StageReport::latency`](crate::StageReport::latency)), and
-    /// how old items are when they leave the stage ([`StageReport::age`](crate::StageReport::age)). Defaults to none.
+    /// Sets which stages record how long each item, or each call, takes
+    /// ([`StageReport::latency`](crate::StageReport::latency)), and how old items are when they leave the stage
+    /// ([`StageReport::age`](crate::StageReport::age)). Defaults to none.
     ///
-    /// A stage uses up to 50 KiB for each of its threads, and 50 KiB for ages.
+    /// A stage uses up to 50 KiB per thread, and 50 KiB for ages.
     ///
     /// ```
     /// use std::time::Duration;
@@ -181,13 +191,13 @@ impl PipelineBuilder {
         self
     }
 
-    /// Cancels the pipeline when it has run for that long. Defaults to never.
+    /// Cancels the pipeline when it has run for the given duration. Defaults to never.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Makes the pipeline.
+    /// Creates the pipeline.
     pub fn build(self) -> Pipeline {
         let deadline = self.timeout.and_then(|timeout| self.clock.now().checked_add(timeout));
         let root = Node::root(self.clock.clone(), deadline);
@@ -233,14 +243,14 @@ impl PipelineBuilder {
 impl Pipeline {
     /// Runs `work` with a new pipeline, joins it, and returns what `work` returned together with the report.
     ///
-    /// All threads of the pipeline have ended when `run` returns, whatever `work` returns and also if it panics. With
-    /// [`Pipeline::new`] that takes a call of [`join`](Self::join), and what has not been processed when a pipeline is
-    /// dropped without it is lost.
+    /// All threads of the pipeline have ended when `run` returns, whatever `work` returns and even if it panics. With
+    /// [`Pipeline::new`] that takes a call of [`join`](Self::join); dropping the pipeline without it discards all items
+    /// that have not been processed.
     ///
-    /// `work` runs on the calling thread. It returns `()` or a [`Result`], and may borrow; stages run on threads of their
-    /// own, so their closures and items are `'static`. An error that it returns cancels what still runs, such as a source
-    /// without an end; the [cause](Cause) is the text of the error. Read or drop each stream, and drop or finish each
-    /// [`Sender`](crate::Sender), before `work` returns: one that it returns makes `run` wait forever.
+    /// `work` runs on the calling thread. It returns `()` or a [`Result`], and may borrow; stages run on threads of
+    /// their own, so their closures and items are `'static`. An error that it returns cancels whatever is still
+    /// running, such as an endless source; the [cause](Cause) is the text of the error. Read or drop each stream, and
+    /// drop or finish each [`Sender`](crate::Sender), before `work` returns: if it returns one, `run` waits forever.
     ///
     /// ```
     /// use streamz::{Pipeline, Stream};
@@ -274,8 +284,8 @@ impl Pipeline {
         Self::builder(name).run(work)
     }
 
-    /// Makes a pipeline on the system clock. Its threads are named after it. Call [`join`](Self::join) at the end, or use
-    /// [`run`](Self::run), which does.
+    /// Creates a pipeline on the system clock. Its threads are named after it. Call [`join`](Self::join) at the end, or
+    /// use [`run`](Self::run), which does.
     ///
     /// # Panics
     /// If `name` contains a NUL byte.
@@ -284,7 +294,7 @@ impl Pipeline {
         Self::builder(name).build()
     }
 
-    /// For a pipeline with options.
+    /// Returns a builder for a pipeline with options.
     ///
     /// # Panics
     /// If `name` contains a NUL byte.
@@ -301,17 +311,18 @@ impl Pipeline {
         PipelineBuilder { name: checked(name), clock: Clock::default(), settings, timeout: None }
     }
 
-    /// The pipeline's own token, for those who need it by value: a signal handler, say.
+    /// Returns the pipeline's own token by value: for a signal handler, for example.
     pub fn token(&self) -> CancelToken {
         self.token.clone()
     }
 
     /// Waits until every thread of the pipeline has ended.
     ///
-    /// Streams that end nowhere must be read or dropped first: a stage whose output is full and not read does not end.
-    /// Likewise every [`Sender`](crate::Sender) must be dropped or finished: a stage that may still be fed does not end.
+    /// Read or drop all streams first: a stage whose output is full and not read does not end. Likewise drop or finish
+    /// every [`Sender`](crate::Sender): a stage that may still be fed does not end.
     ///
-    /// After it the pipeline is finished: no stage can be added, and a second call returns the same report at once.
+    /// After the call, the pipeline is finished: no stage can be added, and a second call returns the same report at
+    /// once.
     ///
     /// # Panics
     /// If called on a thread of the pipeline itself.
@@ -321,10 +332,11 @@ impl Pipeline {
         self.report()
     }
 
-    /// As [`join`](Self::join), but for at most `limit`; `None` if the pipeline has not ended by then. It goes on as before.
+    /// As [`join`](Self::join), but waits for at most `limit`. Returns `None` if the pipeline has not ended by then; it
+    /// continues as before.
     ///
-    /// Calls of [`every`](CancelToken::every) stop when the rest of the pipeline has ended while somebody waits, also in this way.
-    /// With zero it does not wait. A limit too large to add never passes.
+    /// Calls of [`every`](CancelToken::every) stop once the rest of the pipeline has ended while a thread waits,
+    /// including in this call. With zero it does not wait. A limit too large to add never passes.
     ///
     /// ```
     /// use std::time::Duration;
@@ -349,14 +361,15 @@ impl Pipeline {
         self.token.scope().join(within).then(|| self.report())
     }
 
-    /// Whether the work has ended: no stage is at work and no stream is left to be read, so that [`join`](Self::join) would
-    /// return at once. So it is before the first stage is built, and it can change: stages may be added until the `join`.
+    /// Returns whether the work has ended: no stage is running and no stream remains to be read, so that
+    /// [`join`](Self::join) would return at once. This is also true before the first stage is built, and it can change:
+    /// stages may be added until the `join`.
     pub fn is_finished(&self) -> bool {
         self.token.scope().is_at_rest()
     }
 
-    /// Stops the sources, waits for the work in flight up to `limit`, and aborts what is left then. A limit too large to add
-    /// never passes.
+    /// Stops the sources, waits up to `limit` for the work in flight, and then aborts the rest. A limit too large to
+    /// add never passes.
     ///
     /// # Panics
     /// If called on a thread of the pipeline itself.
@@ -380,18 +393,19 @@ impl Pipeline {
         self.join()
     }
 
-    /// What each stage has done so far. Any [token](CancelToken::report) of the pipeline can tell, too.
+    /// Returns the statistics of each stage so far. Any [token](CancelToken::report) of the pipeline can return them,
+    /// too.
     pub fn report(&self) -> Report {
         self.token.report()
     }
 
-    /// How many threads of the pipeline have not ended.
+    /// Returns the number of threads of the pipeline that have not ended.
     pub fn threads(&self) -> usize {
         self.token.scope().live_threads()
     }
 }
 
-// What a panic may leave half done in them is behind locks and atomics.
+// Anything that a panic may leave half done in it is behind locks and atomics.
 impl UnwindSafe for Pipeline {}
 impl RefUnwindSafe for Pipeline {}
 
@@ -409,7 +423,7 @@ impl Drop for Pipeline {
         if scope.is_finished() {
             return;
         }
-        // Also if no thread is left: a sender or a stream may be, and is to learn of it.
+        // Even if no thread is left: a sender or a stream may be, and must learn of it.
         self.token.cancel_with(Cause::Dropped);
         if scope.is_home() {
             return;
@@ -420,7 +434,7 @@ impl Drop for Pipeline {
             event!(
                 warn,
                 { pipeline = %scope.name(), lost = lost },
-                "streamz: pipeline `{}` was dropped with {lost} items that had not been processed",
+                "streamz: pipeline `{}` was dropped with {lost} unprocessed items",
                 scope.name()
             );
         }

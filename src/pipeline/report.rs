@@ -1,4 +1,4 @@
-//! [`Report`]: what a pipeline did, or is doing.
+//! [`Report`]: what a pipeline has done so far.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,44 +14,44 @@ use super::summary::Common;
 use super::timing::Timing;
 use crate::error::StreamError;
 
-/// How a pipeline came to its end, or that it has not.
+/// How a pipeline ended, or that it is still running.
 ///
-/// The outcome is fixed when the last thread ends and the last stream has been read; [`Pipeline::join`](crate::Pipeline::join)
-/// does not change it, nor does a cancellation, a drain, or a deadline that comes later. (A stage that is added after that
-/// sets the pipeline running again, until it is joined.)
+/// The outcome is fixed when the last thread ends and the last stream has been read.
+/// [`Pipeline::join`](crate::Pipeline::join) does not change it, nor does a later cancellation, drain or deadline.
+/// (Adding a stage after that sets the pipeline running again, until it is joined.)
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(tag = "kind", content = "detail", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Threads are still at work, or a stream is still to be read.
+    /// Threads are still running, or a stream has not been read to its end.
     Running,
-    /// Every stage came to its end by itself, because its input ended or because nobody wanted its output any more, and no
-    /// stream was cut.
+    /// Every stage ended by itself, because its input ended or because its output was no longer needed, and no stream
+    /// was cut.
     Completed,
-    /// A part of it was cut (a source died, a child token was cancelled, a thread could not be started); the rest came to
-    /// its end.
+    /// A part of it was cut (a source died, a child token was cancelled, a thread could not be started); the rest ended
+    /// normally.
     Cut(StreamError),
-    /// The sources were stopped by a drain; everything that was in flight was processed.
+    /// The sources were stopped by a drain; all items in flight were processed.
     Drained,
-    /// It was cancelled; what was in flight was abandoned.
+    /// It was cancelled; items in flight were abandoned.
     Cancelled(Cause),
 }
 
-/// A snapshot of a pipeline: what went through each stage and where the time went.
+/// A snapshot of a pipeline: the items that passed through each stage, and how its time was spent.
 ///
 /// Times include the interval in progress, so a stage that has been blocked for an hour shows that hour.
 ///
-/// `{}` prints a table of the stages, and what the [pace](Self::pace) of the pipeline depends on. No line is longer than 80
+/// `{}` prints a table of the stages, and what [limits the pace](Self::pace) of the pipeline. No line is longer than 80
 /// columns: counts from ten million on are rounded to four digits and times to three, long names are shortened. `{:#}`
-/// shortens and rounds nothing, and has more columns: rates per second, and what was asleep, abandoned and undelivered.
-/// [`to_mermaid`](Self::to_mermaid) and [`to_dot`](Self::to_dot) draw it.
+/// shortens and rounds nothing, and has more columns: rates per second, time asleep, and abandoned and undelivered
+/// items. [`to_mermaid`](Self::to_mermaid) and [`to_dot`](Self::to_dot) draw it.
 ///
-/// With the feature `serde` it can be serialized, with all its parts, and read back. Durations are numbers of seconds, and their
-/// fields are named after the unit: `busy_seconds`. Outcomes and causes are objects with a `kind` and, where there is more to
-/// say, a `detail`. See [`StreamError`] for errors. What does not come back are latencies and ages, and the type of a cause of a
-/// cancellation: it is an error with the same text. What an earlier version has written can be read: fields that it did not have are
-/// empty or zero.
+/// With the feature `serde` it can be serialized, with all its parts, and deserialized. Durations are numbers of
+/// seconds, and their fields are named after the unit: `busy_seconds`. Outcomes and causes are objects with a `kind`
+/// and, where there are details, a `detail`. See [`StreamError`] for errors. Latencies and ages are not deserialized,
+/// and the cause of a cancellation loses its type: it becomes an error with the same text. Reports written by an
+/// earlier version can be read: fields that it did not have are empty or zero.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -60,23 +60,23 @@ pub struct Report {
     pub name: Arc<str>,
     /// How it ended.
     pub outcome: Outcome,
-    /// From the building of the pipeline to its end, or to now. The end is when its last thread ended, or the last end on a
-    /// thread of the caller's.
+    /// The time from the building of the pipeline to its end, or to now. It ends when its last thread ends, or the last
+    /// sink on a thread of the caller.
     #[cfg_attr(feature = "serde", serde(rename = "elapsed_seconds", with = "crate::data::seconds"))]
     pub elapsed: Duration,
-    /// The stages, in the order in which they were made.
+    /// The stages, in the order in which they were built.
     ///
-    /// A pipeline that is used for one job after the other does not keep them all. From the 256th stage on, stages that have
-    /// ended are added to the row of an earlier one of the same given name and kind, with inputs that are alike; see
-    /// [`merged`](StageReport::merged). These rows come first. So the report of a thousand like jobs is as long as that of a few
-    /// hundred stages.
+    /// A pipeline that is used for one job after another does not keep them all. From the 256th stage on, stages that
+    /// have ended are added to the row of an earlier one of the same given name and kind, with similar inputs; see
+    /// [`merged`](StageReport::merged). These rows come first. So the report of a thousand similar jobs is as long as
+    /// that of a few hundred stages.
     ///
     /// That holds also if each job gives its stages names of their own. When there are more than 256 rows, those of stages of the same
     /// kind, with inputs that are alike, are added up if their names differ only in words with digits, and if that is not enough,
     /// whatever their names are. Rows of names that came again are spared until there are 1,024. `import-17` and `import-18` become
     /// `import-*`: the row's name has a `*` where the names differ.
     pub stages: Vec<StageReport>,
-    /// The messages of threads that died from a fault in this library. Normally empty.
+    /// The messages of threads that died of a bug in this library. Normally empty.
     pub faults: Vec<String>,
 }
 
@@ -87,19 +87,20 @@ pub struct Report {
 pub struct StageReport {
     /// The stage's name, unique in its pipeline.
     pub name: Arc<str>,
-    /// The name that it was given, which other stages may have been given, too.
+    /// The name that it was given. Other stages may have the same.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) given_name: Arc<str>,
-    /// If the stages that are counted here had different names: what these have in common.
+    /// If the stages counted here had different names: their common part.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) common: Option<Common>,
-    /// How many later stages that have ended are counted in this row, besides the one that gives it its name. Counts, times and
-    /// what is left in the outputs are sums then; `threads` is that of the stage that had most.
+    /// The number of later stages that have ended and are counted in this row, in addition to the one that gives it its
+    /// name. Counts, times and items left in the outputs are then sums; `threads` is the largest number that any of the
+    /// stages had.
     #[cfg_attr(feature = "serde", serde(default))]
     pub merged: u64,
-    /// What sort of stage it is.
+    /// The kind of stage.
     pub kind: StageKind,
-    /// How many threads it has.
+    /// The number of threads.
     pub threads: usize,
     /// The outputs that it reads.
     pub inputs: Vec<InputReport>,
@@ -114,7 +115,7 @@ pub struct StageReport {
     /// [`Throttle`](crate::Throttle) or a full [`Delay`](crate::Delay) waits.
     #[cfg_attr(feature = "serde", serde(rename = "asleep_seconds", with = "crate::data::seconds"))]
     pub asleep: Duration,
-    /// Time spent working, summed over its threads. Time that a closure spends waiting outside of this library, for a
+    /// Time spent working, summed over its threads. Time that a closure spends waiting outside this library, for a
     /// network or a lock, counts as work.
     #[cfg_attr(feature = "serde", serde(rename = "busy_seconds", with = "crate::data::seconds"))]
     pub busy: Duration,
@@ -122,52 +123,56 @@ pub struct StageReport {
     /// [`Sender::send`](crate::Sender::send) in a closure.
     #[cfg_attr(feature = "serde", serde(rename = "blocked_seconds", with = "crate::data::seconds"))]
     pub blocked: Duration,
-    /// The time of an item in the stage, or of a call. `None` unless the pipeline was
-    /// [told to record it](crate::PipelineBuilder), with the feature `latency`, or if there was none yet.
+    /// The times of items in the stage, or of calls. `None` if the pipeline was not [told to record
+    /// it](crate::PipelineBuilder), with the feature `latency`, or if nothing has been measured yet.
     ///
-    /// - *A pool*: from when a worker begins an item to its result, with all retries and their pauses. Every item is measured.
-    /// - *Another stage*: the time that its thread spends on an item, in all steps that are fused. That is taking it from the
-    ///   input, the closures, and handing over what they emit, but not a wait for input or for room. For operators
-    ///   that hold items or emit many for one, such as batches, windows and flat maps, it is the call in which they are given
-    ///   the item.
-    /// - *A source over an iterator*: the time that `next` takes to make an item, waits included.
+    /// - *A pool*: from the moment a worker starts an item to its result, with all retries and their pauses. Every item
+    ///   is measured.
+    /// - *Another stage*: the time that its thread spends on an item, in all fused steps. This includes taking it from
+    ///   the input, the closures, and handing over what they emit, but not a wait for input or for room. For operators
+    ///   that hold items or emit many for one, such as batches, windows and flat maps, it is the time of the call that
+    ///   receives the item.
+    /// - *A source over an iterator*: the time that `next` takes to produce an item, waits included.
     /// - *A sink*: the time of its closure for an item. `collect`, `first`, iterators and
     ///   [`into_receiver`](crate::Stream::into_receiver) have no closure, and no latency.
     ///
-    /// Items that fail count; error items do not. A wait of a closure, such as a sleep, is part of the time. Outside of pools,
-    /// where items take less than 5 µs one of 64 is measured, and counts for the 63 that were skipped before it. With a
+    /// Failed items count; error items do not. A wait inside a closure, such as a sleep, is part of the time. Outside
+    /// pools, if items take less than 5 µs, one in 64 is measured, and also counts for the 63 skipped before it. With a
     /// [`ManualClock`](crate::ManualClock) every item is measured.
     #[cfg_attr(feature = "serde", serde(skip_deserializing))]
     pub latency: Option<Latency>,
-    /// The age of items when they leave the stage; of a sink, when it has processed them. `None` unless the pipeline was told to
-    /// record it, as for [`latency`](Self::latency).
+    /// The age of items when they leave the stage; for a sink, when it has processed them. `None` if the pipeline was
+    /// not told to record it, as for [`latency`](Self::latency).
     ///
-    /// The age is the time since a source emitted the item, waits in streams and for room included. It is sampled: behind an
-    /// item, and at most every 10 ms, a source sends a stamp, which passes a stage when everything that came before it has been
-    /// settled. So
+    /// The age is the time since a source emitted the item, including waits in streams and for room. It is sampled:
+    /// behind an item, and at most every 10 ms, a source sends a stamp, which passes a stage when all earlier items
+    /// have been settled. So
     ///
     /// - the age is that of the slowest item up to the stamp: an unordered pool holds the stamp for it;
-    /// - a batch holds stamps until its items leave, and a window until it is closed. Then the age contains the
-    ///   time for which the result was put together. An operator of your own holds them as it holds the marks of a
+    /// - a batch holds stamps until its items leave, and a window until it closes. Then the age contains the time
+    ///   during which the result was collected. An operator of your own holds them as it holds the marks of a
     ///   [delivery](crate::delivery);
-    /// - a stage passes on the stamps of items that it removes. With several outputs, each output gets a copy, and with several
-    ///   inputs, the stamps of all come out;
-    /// - a source has at most 1,024 stamps under way, and sends no more while they are. `count` is the number of stamps.
+    /// - a stage forwards the stamps of items that it removes. With several outputs, each output gets a copy, and with
+    ///   several inputs, the stamps of all inputs are forwarded;
+    /// - a source has at most 1,024 stamps in flight, and sends no more until some arrive. `count` is the number of
+    ///   stamps.
     ///
     /// For a [`Sender`](crate::Sender), the age begins when the item is in the stream, after a wait for room; for
     /// [`from_receiver`](crate::Stream::from_receiver), when the item is taken from the channel. Items that a sink reads
     /// [inline](crate::Inline) from a source have no age.
     /// With a [`ManualClock`](crate::ManualClock) a stamp follows every item.
     ///
-    /// To measure the age by a time that the items carry, add a step with `measure_age`. Then this is the age by that time.
+    /// To measure the age by a time that the items carry, add a step with `measure_age`. Then this is the age by that
+    /// time.
     #[cfg_attr(feature = "serde", serde(skip_deserializing))]
     pub age: Option<Latency>,
-    /// How many of its threads are at work at this moment: they do not wait for anything that this library knows of.
+    /// The number of its threads that are busy at this moment: they do not wait for anything that this library knows
+    /// of.
     pub at_work: usize,
-    /// The longest time for which one of those has been at work since its last wait.
+    /// The longest time for which one of those has been busy since its last wait.
     #[cfg_attr(feature = "serde", serde(rename = "at_work_for_seconds", with = "crate::data::seconds"))]
     pub at_work_for: Duration,
-    /// How many [`Sender`](crate::Sender)s feed it, if it is a channel.
+    /// The number of [`Sender`](crate::Sender)s that feed it, if it is a channel.
     pub senders: usize,
     /// The outputs of the stage.
     pub outputs: Vec<OutputReport>,
@@ -180,13 +185,13 @@ pub struct StageReport {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct StepReport {
-    /// The step's name; the stage's name if there is but one.
+    /// The step's name; the stage's name if it is the only step.
     pub name: Arc<str>,
-    /// Items it was given, error items not counted.
+    /// Received items, not counting error items.
     pub received: u64,
-    /// Items it sent on, error items not counted. A batch is one item.
+    /// Emitted items, not counting error items. A batch is one item.
     pub emitted: u64,
-    /// Received items that went into the output. For a step that makes one item of each this equals `emitted`.
+    /// Received items that went into the output. For a step that makes one item of each, this equals `emitted`.
     pub delivered: u64,
     /// Received items that it removed because that is its purpose.
     pub filtered: u64,
@@ -196,25 +201,25 @@ pub struct StepReport {
     pub dropped: Vec<(DropReason, u64)>,
     /// Received items that it held when it was stopped.
     pub abandoned: u64,
-    /// Error items it was given.
+    /// Received error items.
     pub errors_in: u64,
-    /// Error items it sent on: those passed through and those it made.
+    /// Emitted error items: those forwarded and those it created.
     pub errors_out: u64,
-    /// Error items that it was given and did not send on: recovered from, or dropped for want of room or of a reader.
+    /// Error items that it received and did not emit: recovered from, or dropped for lack of room or of a consumer.
     pub errors_absorbed: u64,
-    /// Calls that had no result: they returned an error, panicked, ran into a time limit, or were refused, by a
-    /// [`CircuitBreaker`](crate::CircuitBreaker) for example. Every attempt counts. For a [`Restart`](crate::Restart), the
-    /// failures of its source. Zero for other steps that make no [`Call`](crate::Call).
+    /// Calls without a result: they returned an error, panicked, timed out, or were refused, for example by a
+    /// [`CircuitBreaker`](crate::CircuitBreaker). Every attempt counts. For a [`Restart`](crate::Restart), the failures
+    /// of its source. Zero for other steps that make no [`Call`](crate::Call).
     ///
-    /// If there are more of these than [`failed`](Self::failed) items, the others were made good in the step itself: by a
+    /// If this exceeds the number of [`failed`](Self::failed) items, the step itself recovered from the others: with a
     /// [`Retry`](crate::Retry), a [`Fallback`](crate::Fallback) or [`combine`](crate::Combine).
     #[cfg_attr(feature = "serde", serde(default))]
     pub failed_calls: u64,
-    /// Keys that a step with a state for each key evicted because there were too many: their state, batch or window ended
-    /// early. Zero for other steps. A growing number says that `max_keys` is too small.
+    /// Keys that a step with a state per key evicted because there were too many: their state, batch or window ended
+    /// early. Zero for other steps. A growing number shows that `max_keys` is too small.
     #[cfg_attr(feature = "serde", serde(default))]
     pub evicted_keys: u64,
-    /// Keys that it removed because they were not used for their time to live.
+    /// Keys that it removed because they were not used within their time to live.
     #[cfg_attr(feature = "serde", serde(default))]
     pub expired_keys: u64,
 }
@@ -237,24 +242,25 @@ pub struct InputReport {
 pub struct OutputReport {
     /// The branch; empty for a stage without branches. Names are unique within a stage.
     pub name: Arc<str>,
-    /// Items that wait for the consumer, error items included. The marks of a [delivery](crate::delivery) are not counted,
-    /// except on the system clock those that the consumer has taken together with items and not reached yet.
+    /// Items that wait for the consumer, including error items. The marks of a [delivery](crate::delivery) are not
+    /// counted, except, on the system clock, those that the consumer has taken together with items and not reached yet.
     pub queued: usize,
-    /// How many may wait.
+    /// The capacity: how many items may wait.
     pub capacity: usize,
-    /// Data items that were emitted and never taken, because the consumer went or the stage was stopped.
+    /// Data items that were emitted and never taken, because the consumer left or the stage was stopped.
     pub undelivered: u64,
-    /// How long the stage has waited for room in it, the wait in progress included.
+    /// The time for which the stage has waited for room in it, including the wait in progress.
     #[cfg_attr(feature = "serde", serde(rename = "blocked_seconds", with = "crate::data::seconds"))]
     pub blocked: Duration,
     /// The stage, sink or consumer that reads it. `None` for a stream from which a caller has not yet received anything.
     pub reader: Option<Arc<str>>,
-    /// Whether the stage, or a [`Sender`](crate::Sender) of a channel, waits for room in it at this moment. A branch that is not read shows here.
+    /// Whether the stage, or a [`Sender`](crate::Sender) of a channel, waits for room in it at this moment. This shows
+    /// a branch that is not read.
     pub is_blocking: bool,
 }
 
 impl CancelToken {
-    /// What each stage of the token's pipeline has done so far: for whoever watches a pipeline while it runs.
+    /// Returns the statistics of each stage of the token's pipeline so far, for watching a pipeline while it runs.
     ///
     /// ```
     /// use std::time::Duration;
@@ -301,19 +307,19 @@ impl Report {
         }
     }
 
-    /// Items that were in a stage or in a stream when it was stopped, or still are in a stream that gives out nothing more.
+    /// Items that were in a stage or in a stream when it was stopped, or are still in a stream that emits nothing more.
     pub(super) fn lost(&self) -> u64 {
         let left = |output: &OutputReport| output.undelivered + output.queued as u64;
         self.stages.iter().map(|stage| stage.abandoned() + stage.outputs.iter().map(left).sum::<u64>()).sum()
     }
 
-    /// Whether it ran to its end: not cancelled, not cut, not drained, not still running. A service that ends by a drain asks
-    /// for [`Outcome::Drained`] instead.
+    /// Returns whether the pipeline completed: not cancelled, not cut, not drained, not still running. A service that
+    /// ends by a drain checks for [`Outcome::Drained`] instead.
     pub fn is_complete(&self) -> bool {
         matches!(self.outcome, Outcome::Completed)
     }
 
-    /// The stage of that name.
+    /// Returns the stage with this name.
     pub fn stage(&self, name: &str) -> Option<&StageReport> {
         self.stages.iter().find(|stage| &*stage.name == name)
     }
@@ -346,27 +352,27 @@ impl StageReport {
         }
     }
 
-    /// The ways out in which the stage waits for room at this moment, by name.
+    /// Returns the names of the outputs in which the stage waits for room at this moment.
     pub fn blocking(&self) -> impl Iterator<Item = &str> {
         self.outputs.iter().filter(|output| output.is_blocking).map(|output| &*output.name)
     }
 
-    /// Items that came in: what the first step received.
+    /// Returns the number of items that the first step received.
     pub fn received(&self) -> u64 {
         self.steps.first().map_or(0, |step| step.received)
     }
 
-    /// Items that went out: what the last step emitted.
+    /// Returns the number of items that the last step emitted.
     pub fn emitted(&self) -> u64 {
         self.steps.last().map_or(0, |step| step.emitted)
     }
 
-    /// Items that any step turned into errors.
+    /// Returns the number of items that any step turned into errors.
     pub fn failed(&self) -> u64 {
         sum(self.steps.iter().map(|step| step.failed))
     }
 
-    /// Calls that had no result: see [`StepReport::failed_calls`].
+    /// Returns the number of calls without a result: see [`StepReport::failed_calls`].
     pub fn failed_calls(&self) -> u64 {
         sum(self.steps.iter().map(|step| step.failed_calls))
     }
@@ -376,23 +382,23 @@ impl StageReport {
         Some(self.failed_calls()).filter(|&calls| calls > self.failed())
     }
 
-    /// Items that any step removed on purpose or dropped.
+    /// Returns the number of items that any step removed on purpose or dropped.
     pub fn removed(&self) -> u64 {
         sum(self.steps.iter().map(|step| step.filtered.saturating_add(step.total_dropped())))
     }
 
-    /// Items that any step held when it was stopped.
+    /// Returns the number of items that any step held when it was stopped.
     pub fn abandoned(&self) -> u64 {
         sum(self.steps.iter().map(|step| step.abandoned))
     }
 
-    /// The share of its threads' time that the stage was busy, 0.0 to 1.0. That is the time since its threads started, not
-    /// since the pipeline was built.
+    /// Returns the share of its threads' time that the stage was busy, 0.0 to 1.0. That is the time since its threads
+    /// started, not since the pipeline was built.
     pub fn utilization(&self) -> f64 {
         self.share(self.busy)
     }
 
-    /// Time in which its threads could not take the next item because of the one that they had.
+    /// The time in which its threads could not take the next item because they were occupied with one.
     pub(super) fn occupied(&self) -> Duration {
         self.busy.saturating_add(self.asleep)
     }
@@ -424,17 +430,17 @@ impl StepReport {
         }
     }
 
-    /// Items dropped for any reason.
+    /// Returns the number of items dropped for any reason.
     pub fn total_dropped(&self) -> u64 {
         sum(self.dropped.iter().map(|&(_, count)| count))
     }
 
-    /// Items it holds, as the counters have it; 0 once the stage has ended.
+    /// Returns the number of items it holds, according to the counters; 0 once the stage has ended.
     pub fn held(&self) -> u64 {
         self.received.saturating_sub(self.settled())
     }
 
-    /// Whether every received item is accounted for and none is accounted for twice.
+    /// Returns whether every received item is accounted for exactly once.
     pub fn balances(&self) -> bool {
         self.received == self.settled()
     }
@@ -448,7 +454,7 @@ impl OutputReport {
     fn all(stats: &StageStats, now: Instant) -> Vec<Self> {
         let outputs = stats.outputs.lock().clone();
         match &outputs[..] {
-            // What the threads of the stage wait for is the one way out.
+            // The threads of the stage wait for its only output.
             [only] => {
                 let blocked = stats.threads.iter().map(|thread| thread.read(now).blocked).sum();
                 let has_blocked_senders = stats.blocked_senders.load(Ordering::Relaxed) > 0;
@@ -517,7 +523,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A stage whose threads have spent that many seconds each in one phase after the other.
+    /// A stage whose threads have each spent the given number of seconds in one phase after the other.
     fn stage(name: &str, kind: StageKind, threads: usize, phases: &[(Phase, u32)]) -> StageReport {
         let name = Arc::from(name);
         let stats = StageStats::new(Arc::clone(&name), kind, &[name], threads);
@@ -532,7 +538,7 @@ mod tests {
             }
             thread.end(now);
         }
-        // What comes after the end of a thread is no time of its.
+        // Time after the end of a thread does not count as its own.
         StageReport::of(&stats, now + SECOND)
     }
 
@@ -567,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_holds_what_it_has_not_settled() {
+    fn a_step_holds_its_unsettled_items() {
         assert_eq!(step(55_021).total_dropped(), 1_000);
         assert_eq!([55_020, 55_021, 55_030].map(|received| step(received).held()), [0, 0, 9]);
         assert_eq!([55_020, 55_021, 55_022].map(|received| step(received).balances()), [false, true, false]);

@@ -1,18 +1,18 @@
-//! The scope: what a pipeline knows of its threads and stages.
+//! The scope: the threads and stages of a pipeline.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - A thread is counted from before it is spawned until its last act, and its handle is kept until it is joined.
-//! - Only a thread outside the pipeline joins. A drop inside one of its threads cancels and nothing more.
+//! - A thread is counted from before it is spawned until its last act, and its handle is held until it is joined.
+//! - Only a thread outside the pipeline joins. A drop inside one of its threads only cancels.
 //! - The lock is held for bookkeeping only: no thread waits, wakes, spawns or runs user code under it. The order of locks is
 //!   scope, then the node of the root token, then the clock; see also `operators/pool/workers.rs`.
 //!
 //! # The end
 //!
-//! A pipeline has ended when none of its threads is left and no stream is open: no stream that still has to be read,
-//! and no reader on a thread of the caller. Whatever leaves last records when that was and what the outcome is, under
-//! the lock that counts them, and a later cancellation, drain or deadline changes neither. A new stage takes the
-//! record away; `join` makes it final.
+//! A pipeline has ended when it has no threads left and no stream is open: no stream that has yet to be read, and no
+//! reader on a thread of the caller. The last to leave records the time and the outcome, under the lock that counts
+//! them, and a later cancellation, drain or deadline changes neither. A new stage removes the record; `join` makes it
+//! final.
 
 use std::fmt;
 use std::io;
@@ -38,29 +38,29 @@ use crate::panic::{self, PanicPayload};
 use crate::trace::{self, event, note};
 
 thread_local! {
-    /// The address of the scope that the thread belongs to, 0 if to none.
+    /// The address of the scope that the thread belongs to, 0 if none.
     static HOME: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Something that is to stop when the pipeline is drained.
+/// Something that stops when the pipeline is drained.
 pub(crate) trait Drain: Send + Sync {
     fn drain(&self);
 }
 
-/// What the builder of a pipeline sets for its stages.
+/// The settings that a pipeline's builder makes for its stages.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// How many items may wait between two stages that ask for nothing else.
+    /// The capacity of edges that set none of their own.
     pub(crate) capacity: usize,
     /// The stack of each thread, in bytes.
     pub(crate) stack_size: usize,
-    /// How many threads may run at a time.
+    /// The maximum number of threads at a time.
     pub(crate) max_threads: usize,
     /// Whether they may have served other pipelines, and may serve others afterwards.
     pub(crate) reuse_threads: bool,
-    /// How long without progress until whoever waits says so; `None` for never.
+    /// The time without progress after which a waiting thread logs a warning; `None` for never.
     pub(crate) stall_limit: Option<Duration>,
-    /// Which stages record how long their items take.
+    /// Which stages record the times of their items.
     pub(crate) latencies: Latencies,
 }
 
@@ -72,9 +72,9 @@ pub(crate) struct Scope {
     settings: Settings,
     started: Instant,
     draining: AtomicBool,
-    /// Somebody has said that it makes no progress.
+    /// The warning about a stall has been logged.
     stall_is_told: AtomicBool,
-    /// How many of its threads have not ended; a copy for readers that do not hold the lock.
+    /// The number of its threads that have not ended; a copy for readers that do not hold the lock.
     live: AtomicUsize,
     state: Mutex<State>,
 }
@@ -82,15 +82,15 @@ pub(crate) struct Scope {
 #[derive(Default)]
 struct State {
     stages: Stages,
-    /// Threads that keep the pipeline alive, those that do not, and those that only look at it.
+    /// Threads that keep the pipeline alive, those that do not, and those that only observe it.
     keepers: usize,
     helpers: usize,
     observers: usize,
-    /// Streams that are still to be read, and readers on threads that are not the pipeline's.
+    /// Streams that have yet to be read, and readers on threads that are not the pipeline's.
     open: usize,
-    /// No keeper is left and somebody joins: helpers are to end.
+    /// No keeper is left and a caller joins: helpers must end.
     closing: bool,
-    /// What the last thread or reader recorded; not yet valid as long as streams are open.
+    /// The record of the last thread or reader; not valid while streams are open.
     ended: Option<Ended>,
     /// Joined: `ended` is final.
     finished: bool,
@@ -142,17 +142,17 @@ impl Scope {
         self.settings.capacity
     }
 
-    /// How long without progress is a stall, if it is watched at all.
+    /// The time without progress that counts as a stall, if the pipeline is watched at all.
     pub(super) fn stall_limit(&self) -> Option<Duration> {
         self.settings.stall_limit.filter(|_| !self.clock.is_manual())
     }
 
-    /// True for the first who asks.
+    /// True for the first caller.
     pub(super) fn may_warn_of_stall(&self) -> bool {
         !self.stall_is_told.swap(true, Ordering::Relaxed)
     }
 
-    /// How many of the pipeline's threads have not ended.
+    /// The number of the pipeline's threads that have not ended.
     pub(crate) fn live_threads(&self) -> usize {
         self.live.load(Ordering::Acquire)
     }
@@ -165,13 +165,13 @@ impl Scope {
         HOME.get() == self.address()
     }
 
-    /// Enters a stage into the books, under a name that no other stage of the pipeline has.
+    /// Registers a stage, under a name that no other stage of the pipeline has.
     ///
     /// # Panics
-    /// If the pipeline has finished, or the name cannot be that of a thread.
+    /// If the pipeline has finished, or the name is not a valid thread name.
     ///
-    /// The pipeline does not finish before the reservation that comes with the books is dropped: that is when the stage
-    /// has its threads.
+    /// The pipeline does not finish before the returned reservation is dropped, which happens when the stage has its
+    /// threads.
     #[track_caller]
     pub(crate) fn register(
         self: &Arc<Self>,
@@ -202,8 +202,9 @@ impl Scope {
         Membership { scope: Arc::clone(self), role: Role::Keeper, wake: None }
     }
 
-    /// As [`register`](Self::register), for a sink or consumer on a thread of the caller's. One that begins when the pipeline
-    /// has finished reads what is left, which may be why the stream was cut; the report, which is final, does not list it.
+    /// As [`register`](Self::register), for a sink or consumer on a thread of the caller. If it begins after the
+    /// pipeline has finished, it reads the remaining items, which may include the reason why the stream was cut; the
+    /// report, which is final, does not list it.
     #[track_caller]
     pub(crate) fn register_reader(
         self: &Arc<Self>,
@@ -219,7 +220,7 @@ impl Scope {
 
     /// Lists a caller that receives from a stream. Unlike a sink it does not keep `join` waiting.
     pub(crate) fn register_consumer(&self, name: &str) -> Arc<StageStats> {
-        // How long the caller takes for an item is its busy time.
+        // The time that the caller spends on an item is its busy time.
         let latencies = &Latencies::default();
         self.list(
             &mut self.state.lock(),
@@ -236,7 +237,7 @@ impl Scope {
         steps: &[Arc<str>],
         threads: usize,
     ) -> Option<(Arc<StageStats>, Membership)> {
-        // Processors of the user's own have not been asked before.
+        // Names of user-defined processors have not been checked before.
         let name = checked::<&str>(name);
         let mut state = self.state.lock();
         if state.finished {
@@ -248,7 +249,7 @@ impl Scope {
         Some((stats, Membership { scope: Arc::clone(self), role: Role::Keeper, wake: None }))
     }
 
-    /// A new stage of the report, unless that is final.
+    /// Adds a stage to the report, unless the report is final.
     fn list(&self, state: &mut State, stage: NewStage<'_>) -> Arc<StageStats> {
         if state.finished { stage.build(stage.name.into()) } else { state.stages.list(stage, || self.clock.now()) }
     }
@@ -257,51 +258,51 @@ impl Scope {
         self.state.lock().stages.listed().to_vec()
     }
 
-    /// As [`stages`](Self::stages), and the rows of those that are not listed any more.
+    /// As [`stages`](Self::stages), together with the rows of stages that are no longer listed.
     pub(super) fn all_stages(&self) -> (Vec<StageReport>, Vec<Arc<StageStats>>) {
         let state = self.state.lock();
         (state.stages.ended().to_vec(), state.stages.listed().to_vec())
     }
 
     /// Starts a thread that the scope owns. `body` is called with `Ok` on the new thread, or with the error on this one
-    /// if there is no new thread: either way it is called, so that it can end its streams properly.
+    /// if there is no new thread: it is called in either case, so that it can end its streams properly.
     ///
     /// A thread that does not `keep` the pipeline alive must end when [`is_closing`](Self::is_closing).
     pub(crate) fn spawn(self: &Arc<Self>, name: &str, keep: bool, body: impl FnOnce(io::Result<()>) + Send + 'static) {
         self.place(name, keep).spawn(body);
     }
 
-    /// As [`spawn`](Self::spawn), for a thread that looks at the pipeline from outside. It must end when
-    /// [`watch_end`](Self::watch_end) says that the pipeline is over, which is after all others have ended.
+    /// As [`spawn`](Self::spawn), for a thread that observes the pipeline from outside. It must end when
+    /// [`watch_end`](Self::watch_end) says that the pipeline has ended, which is after all others have ended.
     #[cfg(feature = "metrics")]
     pub(crate) fn spawn_observer(self: &Arc<Self>, name: &str, body: impl FnOnce(io::Result<()>) + Send + 'static) {
         self.place_as(name, Role::Observer).spawn(body);
     }
 
-    /// Reserves a place for a thread, which counts from now on as if it ran: also at the clock and for `max_threads`.
+    /// Reserves a place for a thread. From now on it counts as if it ran, including at the clock and for `max_threads`.
     pub(crate) fn place(self: &Arc<Self>, name: &str, keep: bool) -> Place {
         self.place_as(name, if keep { Role::Keeper } else { Role::Helper })
     }
 
     fn place_as(self: &Arc<Self>, name: &str, role: Role) -> Place {
-        // What Linux shows of it is 15 bytes: what tells most comes first.
+        // Linux shows 15 bytes of it, so the most specific part comes first.
         let name: Arc<str> = format!("{name} {}", self.name).into();
         let waiter = Waiter::for_thread(&self.clock, Arc::clone(&name));
         let (membership, others) = self.enter(role, Arc::clone(waiter.wake()));
         Place { membership, waiter, name, is_allowed: others < self.settings.max_threads }
     }
 
-    /// Counts a thread that is about to be spawned; says how many others there are.
+    /// Counts a thread that is about to be spawned. Returns how many others there are.
     fn enter(self: &Arc<Self>, role: Role, wake: Arc<Wake>) -> (Membership, usize) {
         let mut state = self.state.lock();
         *state.count(role) += 1;
-        // Before the thread can look: a drain either finds the wake, or was there before and the thread sees it.
+        // Before the thread can check: either a drain finds the wake, or the drain came first and the thread sees it.
         state.wakes.push(Arc::clone(&wake));
         let others = self.live.fetch_add(1, Ordering::AcqRel);
         (Membership { scope: Arc::clone(self), role, wake: Some(wake) }, others)
     }
 
-    /// Counts a stream that is to be read, until the membership is dropped. It does not keep `join` waiting.
+    /// Counts a stream that has yet to be read, until the membership is dropped. It does not delay `join`.
     pub(crate) fn open_stream(self: &Arc<Self>) -> Membership {
         self.open(Role::Stream)
     }
@@ -320,7 +321,7 @@ impl Scope {
         let mut ended = Vec::new();
         let mut state = self.state.lock();
         state.handles.push(handle);
-        // A pipeline may start and end threads for as long as it lives: join those that have ended, now and then.
+        // A pipeline may start and end threads throughout its life: occasionally join those that have ended.
         if state.handles.len().is_power_of_two() {
             ended = state.handles.extract_if(.., |handle| handle.is_finished()).collect();
         }
@@ -328,8 +329,8 @@ impl Scope {
         join_all(ended);
     }
 
-    /// A thread of ours died although it catches the panics of user code: a fault in this library. Keep what it said
-    /// and stop the rest; its streams have been cut by then.
+    /// Records a thread that died although it catches the panics of user code: a bug in this library. Keeps its message
+    /// and stops the rest; its streams have been cut by then.
     pub(crate) fn fault(&self, payload: &PanicPayload) {
         let message = payload.message().to_owned();
         event!(
@@ -347,7 +348,7 @@ impl Scope {
         self.root.recorded_cause()
     }
 
-    /// A stream was cut; of several the first is remembered.
+    /// Records that a stream was cut; only the first is kept.
     pub(crate) fn note_cut(&self, error: &StreamError) {
         self.state.lock().cut.get_or_insert_with(|| error.clone());
     }
@@ -356,7 +357,7 @@ impl Scope {
         self.state.lock().faults.clone()
     }
 
-    /// From now until it is dropped or the pipeline drains: `source.drain()` is called when it does.
+    /// From now until `source` is dropped or the pipeline drains: `source.drain()` is called when it does.
     pub(crate) fn on_drain(&self, source: Weak<dyn Drain>) {
         let mut state = self.state.lock();
         if state.drains.len().is_power_of_two() {
@@ -374,7 +375,7 @@ impl Scope {
 
     pub(crate) fn drain(&self) {
         let mut state = self.state.lock();
-        // Under the lock, so that `on_drain` cannot fall between the store and the look at the list.
+        // Under the lock, so that `on_drain` cannot fall between the store and the read of the list.
         let is_first = !self.draining.swap(true, Ordering::AcqRel);
         let sources = std::mem::take(&mut state.drains);
         let wakes = state.wakes.clone();
@@ -390,8 +391,8 @@ impl Scope {
         }
     }
 
-    /// From now on a drain posts `wake`, until [`unwatch_drain`](Self::unwatch_drain) is called as many times: for waiters
-    /// that may not be threads of the pipeline, which it wakes anyway.
+    /// From now on a drain posts `wake`, until [`unwatch_drain`](Self::unwatch_drain) is called the same number of
+    /// times: for waiting threads that may not belong to the pipeline, whose own threads it wakes anyway.
     pub(super) fn watch_drain(&self, wake: &Arc<Wake>) {
         self.state.lock().wakes.push(Arc::clone(wake));
     }
@@ -401,7 +402,7 @@ impl Scope {
         self.state.lock().stages.names()
     }
 
-    /// How many wakes a drain would post.
+    /// The number of wakes that a drain would post.
     #[cfg(test)]
     pub(crate) fn waiting_for_drain(&self) -> usize {
         self.state.lock().wakes.len()
@@ -409,7 +410,7 @@ impl Scope {
 
     pub(super) fn unwatch_drain(&self, wake: &Arc<Wake>) {
         let mut state = self.state.lock();
-        // From the end, for most waits are short.
+        // From the end, because most waits are short.
         if let Some(index) = state.wakes.iter().rposition(|other| Arc::ptr_eq(other, wake)) {
             state.wakes.swap_remove(index);
         }
@@ -420,12 +421,13 @@ impl Scope {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Whether threads that do not keep the pipeline alive are to end.
+    /// Whether threads that do not keep the pipeline alive must end.
     pub(crate) fn is_closing(&self) -> bool {
         self.state.lock().closing
     }
 
-    /// Waits until every thread has ended and has been joined, or until the limit has passed: false if that came first.
+    /// Waits until every thread has ended and has been joined, or until the limit has passed. Returns false if the
+    /// limit passed first.
     ///
     /// # Panics
     /// On a thread of the pipeline itself.
@@ -437,7 +439,7 @@ impl Scope {
         loop {
             let mut state = self.state.lock();
             if state.keepers == 0 && !state.closing {
-                // Under the lock that `is_closing` takes; the wakes after it, so that a helper that is woken sees it.
+                // Under the lock that `is_closing` takes; the wakes after it, so that a woken helper sees it.
                 state.closing = true;
                 let wakes = state.wakes.clone();
                 drop(state);
@@ -465,9 +467,9 @@ impl Scope {
         }
     }
 
-    /// Whether only observers are left and nothing more will start: the pipeline is joined, or was cancelled. If not, `wake`
-    /// is posted once when that may have changed, unless [`unwatch_end`](Self::unwatch_end) is called first. A cancellation
-    /// does not post it.
+    /// Whether only observers are left and nothing more will start: the pipeline is joined, or was cancelled. If not,
+    /// `wake` is posted once when that may have changed, unless [`unwatch_end`](Self::unwatch_end) is called first. A
+    /// cancellation does not post it.
     #[cfg(feature = "metrics")]
     pub(crate) fn watch_end(&self, wake: &Arc<Wake>) -> bool {
         let mut state = self.state.lock();
@@ -485,7 +487,7 @@ impl Scope {
         self.state.lock().forget_joiner(wake);
     }
 
-    /// Makes the end final; true for the first who does.
+    /// Makes the end final. Returns true for the first caller.
     fn finish(&self, state: &mut State) -> bool {
         if state.finished {
             return false;
@@ -508,7 +510,7 @@ impl Scope {
         });
     }
 
-    /// What was recorded holds, unless the pipeline has been cancelled since: a stream that was open then is cut.
+    /// The record stands, unless the pipeline has been cancelled since: a stream that was open then is cut.
     fn record_cancellation(&self, state: &mut State) {
         if state.ended.is_none() || self.root.recorded_cause().is_some() {
             self.record_end(state);
@@ -532,7 +534,7 @@ impl Scope {
         if state.finished || state.keepers + state.open == 0 { state.ended.clone() } else { None }
     }
 
-    /// Whether nothing is at work or to be read at this moment.
+    /// Whether nothing is running or has yet to be read at this moment.
     pub(super) fn is_at_rest(&self) -> bool {
         let state = self.state.lock();
         state.keepers + state.open == 0
@@ -565,13 +567,13 @@ impl State {
     }
 }
 
-/// A thread that is counted and not yet started. The place is given back if it is dropped.
+/// A thread that is counted and not yet started. Dropping it releases the place.
 pub(crate) struct Place {
-    // In this order, as at the end of a thread: whoever joins is woken while this one still counts as running.
+    // In this order, as at the end of a thread: a joining thread is woken while this one still counts as running.
     membership: Membership,
     waiter: Waiter,
     name: Arc<str>,
-    /// Within `max_threads`.
+    /// Whether it is within `max_threads`.
     is_allowed: bool,
 }
 
@@ -602,11 +604,11 @@ impl Place {
         let scope = &self.membership.scope;
         (!self.is_allowed).then(|| {
             let most = scope.settings.max_threads;
-            io::Error::other(format!("pipeline `{}` has {most} threads already, the most it may have", scope.name))
+            io::Error::other(format!("pipeline `{}` already has its maximum of {most} threads", scope.name))
         })
     }
 
-    /// Calls `body` on the thread that was started; or on another one, with the error why there is none.
+    /// Calls `body` on the started thread; or on the calling one, with the error, if there is none.
     fn run(self, started: io::Result<()>, body: impl FnOnce(io::Result<()>)) {
         let Self { membership, waiter, name, .. } = self;
         if let Err(error) = started {
@@ -621,9 +623,9 @@ impl Place {
         if let Err(payload) = panic::catch(|| membership.scope.span.run_thread(&name, || body(Ok(())))) {
             membership.scope.fault(&payload);
         }
-        // The thread may go on to another pipeline.
+        // The thread may be reused by another pipeline.
         HOME.set(0);
-        // The last acts, in this order: whoever joins is woken while this thread still counts as running.
+        // The last acts, in this order: a joining thread is woken while this thread still counts as running.
         drop(membership);
         drop(waiter);
         Waiter::uninstall();
@@ -632,7 +634,7 @@ impl Place {
 
 fn join_all(handles: Vec<JoinHandle<()>>) {
     for handle in handles {
-        // The closure catches every panic, so there is no payload to look at.
+        // The closure catches every panic, so there is no payload to inspect.
         let _ = handle.join();
     }
 }
@@ -640,20 +642,20 @@ fn join_all(handles: Vec<JoinHandle<()>>) {
 /// What is counted.
 #[derive(Clone, Copy)]
 enum Role {
-    /// A thread that keeps the pipeline alive, or a stage whose threads are still to come.
+    /// A thread that keeps the pipeline alive, or a stage whose threads have yet to start.
     Keeper,
     /// A thread that does not.
     Helper,
-    /// A thread that looks at the pipeline, and stays until all keepers and helpers have gone.
+    /// A thread that observes the pipeline, and stays until all keepers and helpers have left.
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "only the exporter is one"))]
     Observer,
-    /// A stream that is to be read.
+    /// A stream that has yet to be read.
     Stream,
     /// A reader on a thread that is not the pipeline's.
     Reader,
 }
 
-/// What a scope counts, until it is dropped. A thread has one, with its wake, from before it is spawned until
+/// Something that a scope counts, until it is dropped. A thread has one, with its wake, from before it is spawned until
 /// its last act.
 pub(crate) struct Membership {
     scope: Arc<Scope>,
@@ -704,9 +706,9 @@ mod tests {
     #[test]
     fn a_thread_that_dies_is_a_fault_and_cancels_the_pipeline() {
         let pipeline = Pipeline::new("fault");
-        pipeline.scope().spawn("dies", true, |_| panic!("a fault in the library"));
+        pipeline.scope().spawn("dies", true, |_| panic!("a bug in the library"));
         let report = pipeline.join();
-        assert_eq!(report.faults, ["a fault in the library"]);
+        assert_eq!(report.faults, ["a bug in the library"]);
         assert!(matches!(report.outcome, Outcome::Cancelled(Cause::Because(_))), "{report}");
     }
 
@@ -721,9 +723,9 @@ mod tests {
         assert!(matches!(pipeline.join().outcome, Outcome::Cancelled(Cause::Requested)));
     }
 
-    /// A deadline counts once a stage has seen it, and a report is no stage.
+    /// A deadline counts once a stage has seen it, and a report is not a stage.
     #[test]
-    fn a_report_lets_no_deadline_pass() {
+    fn a_report_does_not_notice_a_deadline() {
         let (clock, second) = (crate::ManualClock::new(), Duration::from_secs(1));
         let pipeline = Pipeline::builder("looked at").clock(&clock).timeout(second).build();
         let open = crate::Stream::from_iter(&pipeline, 0..10);
@@ -734,7 +736,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_that_have_gone_are_forgotten() {
+    fn sources_that_have_ended_are_forgotten() {
         let pipeline = Pipeline::new("forgets");
         let scope = pipeline.scope();
         let kept: Arc<dyn Drain> = Arc::new(Source);

@@ -1,6 +1,6 @@
 //! [`Report::since`]: what a pipeline did between two reports.
 //!
-//! The result is a report again, so everything that reads one works for an interval as well: the table, the bottleneck, the
+//! The result is a report, so everything that reads one works for an interval as well: the table, the bottleneck, the
 //! shares of time.
 
 use std::time::Duration;
@@ -11,18 +11,19 @@ use super::report::{OutputReport, Report, StageReport, StepReport};
 impl Report {
     /// Returns a report of the interval between an earlier report of the same pipeline and this one.
     ///
-    /// - Counts, times, latencies and `elapsed` are differences. A stage that `earlier` does not list counts from zero. `faults` are the
-    ///   new ones.
-    /// - Everything that describes a moment is that of this report: the outcome, `queued`, `capacity`, `reader`, `is_blocking`,
-    ///   `at_work`, `at_work_for`, `senders`.
+    /// - Counts, times, latencies and `elapsed` are differences. A stage that `earlier` does not list counts from zero.
+    ///   `faults` contains the new ones.
+    /// - Everything that describes a moment is taken from this report: the outcome, `queued`, `capacity`, `reader`,
+    ///   `is_blocking`, `at_work`, `at_work_for`, `senders`.
     ///
     /// So [`bottleneck`](Self::bottleneck) and [`utilization`](StageReport::utilization) are those of the interval, and
     /// [`per_second`](Self::per_second) turns a count into a rate. [`held`](StepReport::held) and
     /// [`balances`](StepReport::balances) have no meaning for an interval: a stage may settle items that it received before.
     ///
-    /// Stages are matched by name, and a stage that was [added to another row](StageReport::merged) since counts there. A difference that would be negative is zero, so two reports in the wrong order give an
-    /// interval without length in which nothing happened. The reports of two different pipelines give a result without
-    /// meaning. Neither panics.
+    /// Stages are matched by name, and a stage that was [added to another row](StageReport::merged) in the meantime
+    /// counts there. A difference that would be negative is zero, so two reports in the wrong order give an empty
+    /// interval in which nothing happened. The reports of two different pipelines give a meaningless result. Neither
+    /// panics.
     ///
     /// ```
     /// use std::time::Duration;
@@ -62,16 +63,16 @@ impl Report {
         }
     }
 
-    /// Returns `count` divided by the report's [`elapsed`](Self::elapsed) in seconds, 0.0 if no time has passed.
+    /// Returns `count` divided by the report's [`elapsed`](Self::elapsed) in seconds, or 0.0 if no time has passed.
     ///
-    /// For a report of an [interval](Self::since) that is the rate in the interval, for any other the average over the life of
-    /// the pipeline.
+    /// For a report of an [interval](Self::since), this is the rate in the interval; for any other, the average over
+    /// the life of the pipeline.
     pub fn per_second(&self, count: u64) -> f64 {
         if self.elapsed.is_zero() { 0.0 } else { count as f64 / self.elapsed.as_secs_f64() }
     }
 }
 
-/// What was added. Two reports in the wrong order have nothing added.
+/// The difference. Two reports in the wrong order have none.
 fn latency_since(later: Option<&Latency>, earlier: Option<&Latency>) -> Option<Latency> {
     match earlier {
         Some(earlier) => later?.since(earlier),
@@ -154,7 +155,7 @@ mod tests {
         Report { name: "report".into(), outcome: Outcome::Running, elapsed: SECOND * seconds, stages, faults }
     }
 
-    /// A stage each of whose counts and times is `n` times another number.
+    /// A stage in which each count and time is a different multiple of `n`.
     fn stage(name: &str, n: u32) -> StageReport {
         let stats = StageStats::new(name.into(), StageKind::Processor, &[name.into(), "step".into()], 1);
         let empty = StageReport::of(&stats, real_now());
@@ -206,20 +207,20 @@ mod tests {
         }
     }
 
-    /// What a report of one stage as a whole must look like.
+    /// What a report of a whole stage must look like.
     fn shown(report: &Report) -> String {
         format!("{report:?}")
     }
 
     #[test]
-    fn counts_and_times_are_differences_and_levels_are_the_later_ones() {
+    fn counts_and_times_are_subtracted_and_levels_are_the_later() {
         let (earlier, later) = (report(10, vec![stage("map", 3)]), report(30, vec![stage("map", 8)]));
         let interval = later.since(&earlier);
         let mut expected = report(20, vec![stage("map", 5)]);
         expected.faults = vec!["1".into(), "2".into()];
         let StageReport { at_work, at_work_for, senders, outputs, steps, .. } = &mut expected.stages[0];
         (*at_work, *at_work_for, *senders, outputs[0].queued) = (8, SECOND * 8, 8, 8);
-        // The other reason was the same before.
+        // The other reason had the same count before.
         steps.iter_mut().for_each(|step| step.dropped.truncate(1));
         assert_eq!(shown(&interval), shown(&expected));
         assert_eq!(interval.per_second(interval.stages[0].received()), 0.25);

@@ -1,6 +1,6 @@
-//! [`Stages`]: the stages of a pipeline, each with a name of its own.
+//! [`Stages`]: the stages of a pipeline, each with a unique name.
 //!
-//! A pipeline may be used for any number of jobs, so it cannot keep every stage: when there are many, those that have ended are
+//! A pipeline may run any number of jobs, so it cannot keep every stage: when there are many, those that have ended are
 //! summed up, see `summary.rs`.
 
 use std::collections::HashMap;
@@ -12,16 +12,16 @@ use super::report::StageReport;
 use super::stats::{StageKind, StageStats};
 use super::summary::{self, Similar};
 
-/// Up to this many stages each has a row of its own in the report.
+/// Up to this number, each stage has a row of its own in the report.
 pub(super) const ROWS: usize = 256;
 
 pub(super) struct Stages {
-    /// Rows of stages that have ended and were looked at by [`sum_up`](Self::sum_up).
+    /// Rows of ended stages that [`sum_up`](Self::sum_up) has processed.
     ended: Vec<StageReport>,
     listed: Vec<Arc<StageStats>>,
-    /// How often each name was asked for.
+    /// The number of times that each name was requested.
     names: HashMap<Arc<str>, usize>,
-    /// The next time at so many.
+    /// The number of stages at which they are summed up next.
     sum_up_at: usize,
 }
 
@@ -32,7 +32,7 @@ impl Default for Stages {
 }
 
 impl Stages {
-    /// A new stage, under a name that no other stage of the pipeline has.
+    /// Adds a stage, under a name that no other stage of the pipeline has.
     pub(super) fn list(&mut self, stage: NewStage<'_>, now: impl FnOnce() -> Instant) -> Arc<StageStats> {
         if self.listed.len() >= self.sum_up_at {
             self.sum_up(now());
@@ -67,7 +67,8 @@ impl Stages {
             }
         }
         for renamed in all_renamed {
-            // Of a row that is gone. While a name is still given, its numbers go on, so no later stage has that of an earlier one.
+            // Names of removed rows. While a given name is in use, its numbering continues, so no later stage has the
+            // name of an earlier one.
             for name in renamed.gone().filter(|gone| self.ended.iter().all(|row| row.given_name != **gone)) {
                 self.names.remove(name);
             }
@@ -76,7 +77,7 @@ impl Stages {
                 stats.outputs.lock().iter().for_each(|output| output.gauge.rename_reader(|name| renamed.apply(name)));
             }
         }
-        // Most of them may be at work: then it would be in vain each time.
+        // Most of them may be running: then it would be in vain each time.
         self.sum_up_at = ROWS.max(2 * self.listed.len());
     }
 
@@ -87,7 +88,7 @@ impl Stages {
             return name.into();
         }
         let numbered = format!("{name}-{count}");
-        // A stage may have been given that very name.
+        // A stage may have been given this exact name.
         if self.names.contains_key(numbered.as_str()) {
             self.unique(&numbered)
         } else {
@@ -97,14 +98,14 @@ impl Stages {
     }
 }
 
-/// Whether nothing will be counted any more: neither the stage nor a reader of its outputs is left.
+/// Whether nothing will be counted any more: neither the stage nor a reader of its outputs remains.
 fn has_ended(stats: &mut Arc<StageStats>) -> bool {
-    // The list is locked, so no thread can get hold of a stage that only the list holds.
+    // The list is locked, so no thread can obtain a stage that only the list holds.
     Arc::get_mut(stats)
         .is_some_and(|stats| stats.outputs.get_mut().iter_mut().all(|output| Arc::get_mut(&mut output.gauge).is_some()))
 }
 
-/// What is known of a stage before it has a name of its own.
+/// The description of a stage before it has a unique name.
 #[derive(Clone, Copy)]
 pub(super) struct NewStage<'a> {
     pub(super) name: &'a str,
@@ -116,7 +117,7 @@ pub(super) struct NewStage<'a> {
 }
 
 impl NewStage<'_> {
-    /// Under that name.
+    /// Builds the statistics under this name.
     pub(super) fn build(self, name: Arc<str>) -> Arc<StageStats> {
         let own = [Arc::clone(&name)];
         let steps = if self.steps.len() > 1 { self.steps } else { &own };
@@ -132,7 +133,7 @@ mod tests {
     use crate::Stream;
     use crate::pipeline::{Pipeline, Report};
 
-    /// Its two maps have the same name, and different places.
+    /// Its two maps have the same name, but are in different places.
     fn job(pipeline: &Pipeline) {
         let numbers = Stream::from_iter(pipeline, 0..10).named("grow").map(|n: u32| n + 1);
         let grown = numbers.named("grow").map(|n| n + 1).filter(|n| n % 2 == 0);
@@ -143,7 +144,7 @@ mod tests {
         (0..count).for_each(|_| job(pipeline));
     }
 
-    /// Per place of a job: what it received, by the number of rows for it.
+    /// Per place of a job: the items it received, divided by the number of its rows.
     fn received(report: &Report) -> [u64; 4] {
         let behind = |upstream: &str, row: &StageReport| {
             row.inputs
@@ -203,7 +204,7 @@ mod tests {
         ];
         for (naming, rows) in namings {
             let pipeline = Pipeline::new("named");
-            // Stages of one name are not mistaken for those of jobs, however many rows there are.
+            // Stages with one name are not mistaken for those of jobs, however many rows there are.
             jobs(&pipeline, 100);
             let mut reports = Vec::new();
             for n in 0..1_500 {

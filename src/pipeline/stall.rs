@@ -1,10 +1,10 @@
-//! [`Watch`]: says when a pipeline makes no progress, and why.
+//! [`Watch`]: logs that a pipeline makes no progress, and why.
 //!
-//! Whoever waits from outside looks up at whole multiples of half the
-//! [limit](super::PipelineBuilder::stall_warning), counted from the start of its wait. If nothing has changed since a look
-//! that is at least the limit ago, that is a stall. So it is noticed after one to one and a half times the limit, counted
-//! from the last progress or the start of the wait, whichever is later. This needs no thread, a wait shorter than half the
-//! limit never looks, and a pipeline warns once.
+//! A thread that waits from outside checks at whole multiples of half the
+//! [limit](super::PipelineBuilder::stall_warning), counted from the start of its wait. If nothing has changed since a
+//! check at least the limit ago, that is a stall. So a stall is noticed after one to one and a half times the limit,
+//! counted from the last progress or the start of the wait, whichever is later. This needs no thread, a wait shorter
+//! than half the limit never checks, and a pipeline warns once.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -14,27 +14,28 @@ use super::report::Report;
 use super::scope::Scope;
 use crate::trace::event;
 
-/// Of one waiter.
+/// The watch of one waiting thread.
 pub(crate) struct Watch {
     /// `None` for never.
     next: Cell<Option<Instant>>,
-    /// What had been done, and the first look that found it so.
+    /// The progress so far, and the first check that found it so.
     seen: Cell<Option<(u64, Instant)>>,
 }
 
 impl Watch {
-    /// For a wait that begins now. Under virtual time nothing is watched: a stall there is seen by the test.
+    /// Starts a watch for a wait that begins now. Under virtual time nothing is watched: a test notices a stall by
+    /// itself.
     pub(crate) fn start(scope: &Scope, now: Instant) -> Self {
         let next = scope.stall_limit().and_then(|limit| now.checked_add(limit / 2));
         Self { next: Cell::new(next), seen: Cell::new(None) }
     }
 
-    /// When it looks up next.
+    /// The time of the next check.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.next.get()
     }
 
-    /// To be called when a wait has come to nothing.
+    /// Called when a wait ends without a result.
     pub(crate) fn look(&self, scope: &Scope) {
         let (Some(next), Some(limit)) = (self.next.get(), scope.stall_limit()) else { return };
         let now = scope.clock().now();
@@ -47,7 +48,7 @@ impl Watch {
         self.next.set(now.checked_add(limit / 2));
     }
 
-    /// Whether nothing has been done for the limit.
+    /// Whether there was no progress for the limit.
     fn is_stall(&self, done: u64, now: Instant, limit: Duration) -> bool {
         match self.seen.get() {
             Some((before, since)) if before == done => now.saturating_duration_since(since) >= limit,
@@ -59,7 +60,7 @@ impl Watch {
     }
 }
 
-/// Grows with all that is done in the pipeline.
+/// Grows with everything done in the pipeline.
 fn progress(scope: &Scope) -> u64 {
     let mut done = 0_u64;
     for stage in scope.stages() {
@@ -69,7 +70,7 @@ fn progress(scope: &Scope) -> u64 {
             }
         }
         for output in stage.outputs.lock().iter() {
-            // Relaxed: a count that is missed now is seen by the next look.
+            // Relaxed: a count that is missed now is seen by the next check.
             let (sent, taken) = (output.gauge.sent.load(Ordering::Relaxed), output.gauge.taken.load(Ordering::Relaxed));
             done = done.wrapping_add(sent as u64).wrapping_add(taken as u64);
         }

@@ -1,17 +1,17 @@
 //! Counters: what went in and out of each stage and step.
 //!
-//! Each counter has one writer at a time: the stage's one thread, or in a pool whoever holds the lock under which the
-//! counted thing happens. So counting is a plain load and store, and readers may look at any time.
+//! Each counter has one writer at a time: the stage's one thread, or in a pool the holder of the lock under which the
+//! counted event happens. So counting is a plain load and store, and readers may read at any time.
 //!
-//! The balance that must hold for every step, at every moment between two calls of its operator:
+//! The balance that holds for every step, at every moment between two calls of its operator:
 //!
 //! ```text
 //! received = delivered + filtered + failed + dropped + abandoned + held
 //! ```
 //!
 //! where *delivered* counts items that went into the output (for a batcher the items in the batches, not the batches;
-//! those are *emitted*), and *held* is what the operator says it holds. Error items that pass through are counted
-//! apart, as *passed errors*; an error that the step itself makes of an item counts as *failed*.
+//! those are *emitted*), and *held* is the operator's own count of the items it holds. Forwarded error items are
+//! counted separately, as *passed errors*; an error that the step itself makes of an item counts as *failed*.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::report::InputReport;
 use super::timing::Timing;
 use crate::edge::Gauge;
 
-/// A counter, which anyone may read.
+/// A counter, which any thread may read.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -32,7 +32,7 @@ impl Counter {
     /// For a counter that has one writer at a time.
     #[inline]
     pub(crate) fn add(&self, n: u64) {
-        // One writer: no update can come between the load and the store. Readers want no order.
+        // One writer: no update can come between the load and the store. Readers need no ordering.
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
@@ -56,17 +56,17 @@ impl fmt::Debug for Counter {
     }
 }
 
-/// Why a stage dropped an item that it could have passed on.
+/// Why a stage dropped an item that it could have forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum DropReason {
-    /// A buffer was full, and the policy was to drop rather than to wait.
+    /// A buffer was full, and its policy was to drop rather than to wait.
     Overflow,
-    /// The branch it was meant for is gone.
+    /// The branch it was meant for no longer exists.
     Undeliverable,
-    /// A newer item took its place.
+    /// A newer item replaced it.
     Superseded,
     /// It exceeded a rate.
     RateLimited,
@@ -78,7 +78,7 @@ impl DropReason {
     pub(crate) const ALL: [Self; 5] =
         [Self::Overflow, Self::Undeliverable, Self::Superseded, Self::RateLimited, Self::Unmatched];
 
-    /// The reason in words: `rate limited`, for example.
+    /// Returns the reason in words: `rate limited`, for example.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Overflow => "overflow",
@@ -103,17 +103,17 @@ pub(crate) struct StepStats {
     pub(crate) errors_in: Counter,
     pub(crate) errors_out: Counter,
     pub(crate) errors_absorbed: Counter,
-    /// Written by all threads that make calls for the stage; no part of the balance.
+    /// Written by all threads that make calls for the stage; not part of the balance.
     pub(crate) failed_calls: Counter,
-    /// No part of the balance, nor is the next.
+    /// Not part of the balance, nor is the next.
     pub(crate) evicted_keys: Counter,
     pub(crate) expired_keys: Counter,
-    /// How often in a row the operator has panicked without getting anywhere, and what it had done by then.
+    /// The number of panics in a row without progress, and the progress until then.
     futile: Counter,
     done: Counter,
 }
 
-/// How many panics in a row without any progress there must be before an operator counts as stuck.
+/// The number of panics in a row without any progress after which an operator counts as stuck.
 const PATIENCE: u64 = 16;
 
 impl StepStats {
@@ -138,13 +138,13 @@ impl StepStats {
         }
     }
 
-    /// What the operator of the step has visibly done: it grows with whatever it emits or settles.
+    /// The visible progress of the operator of the step: grows with everything it emits or settles.
     fn progress(&self) -> u64 {
         let settled = self.received.get().wrapping_sub(self.unsettled());
         settled.wrapping_add(self.emitted.get()).wrapping_add(self.errors_out.get())
     }
 
-    /// Notes a panic, before its error item is counted; false if the operator is stuck.
+    /// Notes a panic, before its error item is counted. Returns false if the operator is stuck.
     pub(crate) fn may_go_on(&self) -> bool {
         let done = self.progress();
         if done == self.done.get() {
@@ -152,12 +152,12 @@ impl StepStats {
         } else {
             self.futile.set(1);
         }
-        // What is counted next is the error item of this panic, which is no progress.
+        // The error item of this panic is counted next, and is no progress.
         self.done.set(done.wrapping_add(1));
         self.futile.get() < PATIENCE
     }
 
-    /// What the step must be holding, if the balance is right.
+    /// The number of items that the step must hold, according to the balance.
     pub(crate) fn unsettled(&self) -> u64 {
         self.received.get().wrapping_sub(self.settled())
     }
@@ -181,7 +181,7 @@ impl StepStats {
         let cure = if difference < 0 {
             "return what it still has from `held`, and settle the rest with `emit_from`, `filtered`, `dropped` or `failed`"
         } else {
-            "settle an item once: `emit` settles one, `emit_from(item, 0)` none, and what is settled is no longer `held`"
+            "settle an item once: `emit` settles one, `emit_from(item, 0)` none, and a settled item is no longer `held`"
         };
         panic!(
             "step `{name}` miscounts: it received {received}, settled {settled} and holds {held}, \
@@ -190,7 +190,7 @@ impl StepStats {
     }
 }
 
-/// What a stage does with items.
+/// How a stage handles items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -202,7 +202,7 @@ pub enum StageKind {
     Processor,
     /// Takes items and emits none: `for_each`, `collect`, `fold` and the like.
     Sink,
-    /// Code outside of the library that takes items one by one, with [`recv`](crate::Stream::recv) or from an
+    /// Code outside the library that takes items one by one, with [`recv`](crate::Stream::recv) or from an
     /// [iterator](crate::IntoIter). It is idle during a call that waits, and busy between two calls.
     Consumer,
     /// Work on a thread of the pipeline that has no items of its own: [`spawn`](crate::CancelToken::spawn),
@@ -210,13 +210,13 @@ pub enum StageKind {
     Task,
 }
 
-/// One way out of a stage.
+/// One output of a stage.
 #[derive(Clone)]
 pub(crate) struct OutputStats {
-    /// Empty if there is but one.
+    /// Empty if it is the only one.
     pub(crate) name: Arc<str>,
     pub(crate) gauge: Arc<Gauge>,
-    /// When the stage waited for room in it; kept for stages with several ways out only.
+    /// The time that the stage waited for room in it; only for stages with several outputs.
     pub(crate) waits: Arc<Timing>,
 }
 
@@ -232,7 +232,7 @@ pub struct StageStats {
     /// The outputs that it reads.
     pub(crate) inputs: Mutex<Vec<InputReport>>,
     pub(crate) outputs: Mutex<Vec<OutputStats>>,
-    /// How many senders of a channel there are.
+    /// The number of senders of a channel.
     pub(crate) senders: AtomicUsize,
     /// How many of them wait for room.
     pub(crate) blocked_senders: AtomicUsize,
@@ -240,15 +240,15 @@ pub struct StageStats {
 }
 
 impl StageStats {
-    /// For outputs of one name that come and go: stands for those that have gone. When the stage waits for any of them is to be
-    /// noted in what it returns.
+    /// For outputs of one name that come and go: adds one that stands for those that have gone. Waits of the stage for
+    /// any of them are recorded in the returned timing.
     pub(crate) fn open_outputs(&self, name: &str) -> Arc<Timing> {
         let waits = Arc::new(Timing::new());
         self.outputs.lock().push(OutputStats { name: name.into(), gauge: Arc::default(), waits: Arc::clone(&waits) });
         waits
     }
 
-    /// Adds up those of them that have gone.
+    /// Sums up those outputs that have gone.
     pub(crate) fn sum_up_outputs(&self, name: &str) {
         let mut outputs = self.outputs.lock();
         let Some(sum) = outputs.iter().position(|output| *output.name == *name) else { return };
@@ -273,18 +273,18 @@ impl StageStats {
         }
     }
 
-    /// Of a stage that was given that name, with the latencies that the pipeline is to record of it.
+    /// For a stage that was given this name, with the latencies that the pipeline records for it.
     pub(super) fn given(self, name: &str, which: &Latencies) -> Self {
         let recordings = Recordings::new(which, [name, &self.name], self.threads.len(), self.kind);
         Self { given_name: name.into(), recordings, ..self }
     }
 
-    /// How often the operators have panicked in vain lately: grows with each panic that makes one stuck.
+    /// Grows with each panic that leaves an operator stuck.
     pub(crate) fn futile(&self) -> u64 {
         self.steps.iter().map(|step| step.futile.get().saturating_sub(PATIENCE - 1)).sum()
     }
 
-    /// The step in which an error happened, if that says more than the stage's name.
+    /// The step in which an error happened, if that is more specific than the stage's name.
     pub(crate) fn step_name(&self, step: usize) -> Option<Arc<str>> {
         (self.steps.len() > 1).then(|| Arc::clone(&self.steps[step].name))
     }
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_neither_sent_on_nor_lost_is_unsettled() {
+    fn items_neither_forwarded_nor_lost_are_unsettled() {
         let step = StepStats::new("step".into());
         step.received.add(100_000);
         step.emitted.add(9);
@@ -323,7 +323,7 @@ mod tests {
         assert!(many.contains("received 0, settled 1 and holds 2, which is +3; settle an item once"), "{many}");
     }
 
-    /// Whatever it settles or emits in between is progress; the error item of a panic is none.
+    /// Everything it settles or emits in between is progress; the error item of a panic is not.
     #[test]
     fn an_operator_is_stuck_after_sixteen_panics_without_progress() {
         let step = StepStats::new("step".into());

@@ -1,6 +1,6 @@
-//! Rows of a report that stand for several stages: a stage that has ended is added to the row of an earlier one like it.
+//! Report rows that represent several stages: a stage that has ended is added to the row of an earlier one like it.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - *Nothing is counted twice or left out.* A row that is added to another is no longer listed itself.
 //! - *The graph stays whole.* Whatever names a row that was added, as its input or as the reader of its output, names the row
@@ -29,7 +29,7 @@ impl Renamed {
         self.0.is_empty()
     }
 
-    /// The row that counts for the one of that name, unless that is itself.
+    /// The row that includes the row with this name, unless that is itself.
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<str>> {
         self.0.get(name)
     }
@@ -47,23 +47,23 @@ impl Renamed {
         }
     }
 
-    /// The names of the rows that are gone.
+    /// The names of the removed rows.
     pub(super) fn gone(&self) -> impl Iterator<Item = &Arc<str>> {
         self.0.keys()
     }
 }
 
-/// What the names of several stages have in common: how they begin, and how they end.
+/// The common part of the names of several stages: their beginning, and their end.
 #[derive(Debug, Clone)]
 pub(super) struct Common {
     begin: Arc<str>,
     end: Arc<str>,
-    /// The bytes of the shortest name.
+    /// The length of the shortest name, in bytes.
     shortest: usize,
 }
 
 impl Common {
-    /// One name has all of itself in common.
+    /// A single name is its own common part.
     fn of(row: &StageReport) -> Self {
         let name = || Arc::clone(&row.given_name);
         let alone = || Self { begin: name(), end: name(), shortest: row.given_name.len() };
@@ -103,8 +103,8 @@ impl Common {
     }
 }
 
-/// A common part of two names without the word or number that is cut apart at its end. Of a part that is one word, only a number
-/// is left out.
+/// A common part of two names without the word or number that is cut at its end. From a part that is one word, only a
+/// number is removed.
 fn whole_words<'a>(
     part: &'a str,
     trim_word: impl Fn(&'a str, fn(char) -> bool) -> &'a str,
@@ -116,7 +116,7 @@ fn whole_words<'a>(
     }
 }
 
-/// The name with each word that has a digit in it left out, and what stands for such words.
+/// The name without words that contain a digit, and without the placeholder for such words.
 fn without_numbers(name: &str) -> String {
     let words = name.split_inclusive(|letter: char| !letter.is_alphanumeric());
     let plain = words.map(|word| match word.contains(|letter: char| letter.is_ascii_digit()) {
@@ -126,15 +126,15 @@ fn without_numbers(name: &str) -> String {
     plain.collect::<String>().replace('*', "")
 }
 
-/// Takes the row out of the list that comes next if upstream goes first: what a row is like depends on what its inputs are like.
+/// Takes the next row out of the list, upstream first: what a row resembles depends on its inputs.
 fn next_upstream(rows: &mut Vec<StageReport>) -> StageReport {
     let is_pending = |name: &Arc<str>| rows.iter().any(|other| other.name == *name);
     let is_next = |row: &StageReport| !row.inputs.iter().any(|input| is_pending(&input.stage));
     rows.remove(rows.iter().position(is_next).unwrap_or(0))
 }
 
-/// Adds each row of `ended` to the row that it is like. One without such a row becomes a row itself; if one of `folded` would have
-/// taken it, under the name of that.
+/// Adds each row of `ended` to the row that it resembles. If there is none, it becomes a row itself; if one of `folded`
+/// would have taken it in, under the name of that one.
 pub(super) fn add(rows: &mut Vec<StageReport>, mut ended: Vec<StageReport>, folded: &[&StageReport]) -> Renamed {
     let mut renamed = Renamed::default();
     while !ended.is_empty() {
@@ -206,7 +206,7 @@ pub(super) fn fold(rows: &mut Vec<StageReport>, similar: Similar, mut unique: im
     }
     widened.sort_unstable();
     widened.dedup();
-    // Not before: they are known by their old names, and each of them may have been widened several times.
+    // Not earlier: they are identified by their old names, and each of them may have been widened several times.
     for index in widened {
         let row = &mut rows[index];
         let name = unique(&row.given_name);
@@ -224,7 +224,8 @@ fn differ_in_numbers(one: &str, other: &str) -> bool {
 }
 
 impl Report {
-    /// An earlier report with the rows that it would have by now: those that were added to others since are added here, too.
+    /// An earlier report with the rows that it would have now: those that were added to others since are added here,
+    /// too.
     pub(crate) fn catch_up(&self, earlier: &Self) -> (Self, Renamed) {
         let mut earlier = earlier.clone();
         let is_gone = |row: &mut StageReport| self.stage(&row.name).is_none();
@@ -254,7 +255,7 @@ impl StageReport {
             && self.outputs.iter().zip(&other.outputs).all(|(one, other)| one.name == other.name)
     }
 
-    /// Whether it stands for different names, and takes that one as well.
+    /// Whether it stands for different names, and takes that one in as well.
     fn takes_in(&self, other: &Self) -> bool {
         let fits = |common: &Common| match &other.common {
             Some(others) => common.fits_all_of(others),
@@ -263,7 +264,7 @@ impl StageReport {
         self.common.as_ref().is_some_and(fits) && self.is_placed_as(other)
     }
 
-    /// Whether no name is known of which it counts several stages.
+    /// Whether it does not stand for several stages with one name.
     fn is_single(&self) -> bool {
         self.merged == 0 || self.common.is_some()
     }
@@ -341,7 +342,7 @@ mod tests {
     use super::*;
     use crate::pipeline::stats::DropReason;
 
-    /// Each count is another multiple of `n`.
+    /// Each count is a different multiple of `n`.
     fn step(n: u64) -> StepReport {
         StepReport {
             name: "step".into(),
@@ -382,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_differ_in_numbers_only_are_told() {
+    fn names_that_differ_only_in_numbers_are_recognized() {
         for (one, other, same) in [
             ("import-17", "import-18", true),
             ("import-*.csv", "import-18.csv", true),

@@ -1,7 +1,7 @@
 //! Prints a [`Report`] as a table of its stages.
 //!
-//! The normal form fits into 80 columns, whatever names and numbers there are: numbers have at most seven digits, names are
-//! shortened to the room that is left, sentences are wrapped. The wide form shortens nothing.
+//! The normal form fits into 80 columns, whatever the names and numbers: numbers have at most seven digits, names are
+//! shortened to the available room, sentences are wrapped. The wide form shortens nothing.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::text::{self, fit, printable, width, wrap};
 /// The width of the normal form.
 const COLUMNS: usize = 80;
 
-/// In the normal form of its width, with `{:#}` as wide as it takes and with more columns.
+/// Normally 80 columns wide; with `{:#}` as wide as necessary and with more columns.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let form = if f.alternate() { Form::Wide } else { Form::Normal };
@@ -59,7 +59,7 @@ impl Form {
         wrap(sentence, indent, if self == Self::Wide { usize::MAX } else { COLUMNS })
     }
 
-    /// The titles of the columns; those of a row are in the same order.
+    /// The titles of the columns; the cells of a row are in the same order.
     fn titles(self) -> Vec<&'static str> {
         match self {
             Self::Normal => vec!["in", "out", "removed", "failed", "idle", "busy", "blocked", "queue"],
@@ -82,7 +82,7 @@ impl Form {
     }
 }
 
-/// A label, and for some of the titles a cell.
+/// A label, and a cell for some of the titles.
 struct Row {
     label: String,
     cells: Vec<(&'static str, String)>,
@@ -138,7 +138,7 @@ impl Report {
             if stage.steps.len() > 1 {
                 rows.extend(stage.steps.iter().map(|step| self.step_row(step, form)));
             }
-            // Of several outputs, each: one that is not read is to be seen.
+            // Several outputs are listed one by one, so that one that is not read is visible.
             if stage.outputs.len() > 1 {
                 rows.extend(stage.outputs.iter().map(|output| output_row(output, form)));
             }
@@ -151,7 +151,7 @@ impl Report {
         let mut cells =
             self.counts(form, [stage.received(), stage.emitted(), stage.removed(), stage.failed(), stage.abandoned()]);
         let times = [("idle", stage.idle), ("asleep", stage.asleep), ("busy", stage.busy), ("blocked", stage.blocked)];
-        // How a task spends its time is its own affair.
+        // The way a task spends its time says nothing about the pipeline.
         let is_known = |title: &str| stage.kind != StageKind::Task || title != "busy";
         cells.extend(times.into_iter().filter(|(title, _)| is_known(title)).map(|(title, t)| (title, form.time(t))));
         if !stage.outputs.is_empty() {
@@ -183,7 +183,7 @@ impl Report {
         titles.into_iter().zip(counts.map(|count| form.count(count))).chain(rates).collect()
     }
 
-    /// What sets the pace, and if it is a stage, how much of the time.
+    /// What limits the pace, and if it is a stage, for what part of the time.
     pub(crate) fn verdict(&self) -> String {
         let pace = self.pace();
         let Pace::Stage(stage) = pace else { return pace.to_string() };
@@ -218,7 +218,7 @@ mod tests {
     use crate::pipeline::report::{InputReport, Outcome};
     use crate::pipeline::stats::{DropReason, StageStats};
 
-    /// A report without sense.
+    /// A report of random values.
     struct Fuzz(fastrand::Rng);
 
     impl Fuzz {

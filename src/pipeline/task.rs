@@ -1,7 +1,7 @@
-//! [`Task`]: work on a thread of the pipeline, and what it returns.
+//! [`Task`]: work on a thread of the pipeline, and its result.
 //!
-//! The thread keeps a [`Promise`], which it fulfils exactly once: with what the work returned, or with the error that says
-//! why it returned nothing. Whoever joins the task waits for that alone, so a task can be joined on any thread, also on
+//! The thread holds a [`Promise`], which it fulfils exactly once: with the result of the work, or with the error that
+//! says why there is none. Joining the task waits only for that, so a task can be joined on any thread, including
 //! another one of the pipeline.
 
 use std::fmt;
@@ -20,10 +20,11 @@ use crate::error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
 use crate::panic::{self, Guarded, Held, guard_drop};
 use crate::trace::event;
 
-/// Work on a thread that the pipeline owns; made by [`CancelToken::spawn`] and [`Stream::spawn`](crate::Stream::spawn).
+/// Work on a thread that the pipeline owns; returned by [`CancelToken::spawn`] and
+/// [`Stream::spawn`](crate::Stream::spawn).
 ///
 /// [`join`](Self::join) waits for the work and returns its result. The pipeline itself waits for every task as well, so
-/// dropping a `Task` is fine where the result is not needed: the work continues, an error or a panic in it still cancels,
+/// a `Task` may be dropped if the result is not needed: the work continues, an error or a panic in it still cancels,
 /// and its value is dropped.
 #[doc(alias("JoinHandle", "future"))]
 pub struct Task<T> {
@@ -50,9 +51,10 @@ impl<T> Task<T> {
     /// Waits until the work has ended and returns its result.
     ///
     /// # Errors
-    /// What the work returned: a [`StreamError`] as it is, any other error as the source of one of kind
-    /// [`Failed`](ErrorKind::Failed), or of kind [`Cancelled`](ErrorKind::Cancelled) for [`Cancelled`].
-    /// Kind [`Panicked`](ErrorKind::Panicked) if the work panicked, [`Internal`](ErrorKind::Internal) if it got no thread.
+    /// The error of the work: a [`StreamError`] as it is, any other error as the source of one of kind
+    /// [`Failed`](ErrorKind::Failed), or of kind [`Cancelled`](ErrorKind::Cancelled) for [`Cancelled`]. Kind
+    /// [`Panicked`](ErrorKind::Panicked) if the work panicked, [`Internal`](ErrorKind::Internal) if there was no thread
+    /// for it.
     ///
     /// # Back-pressure
     /// A task that reads one of several streams waits for items that arrive only if the others are read, too. So read the
@@ -72,7 +74,7 @@ impl<T> Task<T> {
         }
     }
 
-    /// Whether the work has ended, so that [`join`](Self::join) does not wait.
+    /// Returns whether the work has ended, so that [`join`](Self::join) does not wait.
     pub fn is_finished(&self) -> bool {
         self.shared.lock().is_finished
     }
@@ -87,7 +89,7 @@ impl<T> fmt::Debug for Task<T> {
     }
 }
 
-/// What the thread of a task keeps.
+/// The part that the thread of a task holds.
 struct Promise<T> {
     name: Arc<str>,
     shared: Arc<Shared<T>>,
@@ -105,7 +107,7 @@ impl<T> Promise<T> {
 }
 
 impl<T> Drop for Promise<T> {
-    /// A thread that dies, by a fault in this library, fulfils nothing.
+    /// A thread that dies of a bug in this library fulfils nothing.
     fn drop(&mut self) {
         if !self.shared.lock().is_finished {
             self.fulfil(Err(StreamError::new(ErrorKind::Internal, Arc::clone(&self.name))));
@@ -116,10 +118,10 @@ impl<T> Drop for Promise<T> {
 impl CancelToken {
     /// Runs `work` on a thread that the pipeline owns, and returns a [`Task`] to wait for its result.
     ///
-    /// Use it for what must happen beside the caller, also in a [`Processor`](crate::Processor) that needs threads of its own.
-    /// To read a stream on another thread, [`Stream::spawn`](crate::Stream::spawn) is shorter. The work is given this token,
-    /// and the pipeline is not finished before it returns. It ends the sooner after a cancellation the more often it looks
-    /// at the token. The report lists it as a [`Task`](StageKind::Task) called `name`.
+    /// Use it for work that runs beside the caller, also in a [`Processor`](crate::Processor) that needs threads of its
+    /// own. To read a stream on another thread, [`Stream::spawn`](crate::Stream::spawn) is shorter. The work receives
+    /// this token, and the pipeline does not finish before the work returns. The more often it checks the token, the
+    /// sooner it ends after a cancellation. The report lists it as a [`Task`](StageKind::Task) called `name`.
     ///
     /// `work` returns `()` or a [`Result`]. An error cancels this token, with the error as the [cause](Cause), and so does a
     /// panic.
@@ -178,8 +180,8 @@ impl CancelToken {
         task
     }
 
-    /// Runs `work` on a thread of the pipeline, which is called `thread`, as the `sort` of thing with this name. The
-    /// pipeline must not finish meanwhile.
+    /// Runs `work` on a thread of the pipeline called `thread`, as a stage of kind `sort` with this name. The pipeline
+    /// must not finish in the meantime.
     pub(crate) fn start<R>(
         &self,
         sort: &'static str,
@@ -221,7 +223,7 @@ impl CancelToken {
                     Err(error_of(ErrorKind::Internal, said.into()))
                 }
             };
-            // A stream that was cut needs nobody to stop it.
+            // A stream that was cut needs no further cancellation.
             if let Err(error) = &result
                 && !error.is_cancelled()
             {
@@ -232,17 +234,17 @@ impl CancelToken {
         task
     }
 
-    /// Calls `work` every `period`, on a thread that the pipeline owns, until the pipeline is cancelled, or is joined and
-    /// the rest of it has ended. For reports and heartbeats: it does not keep the pipeline alive.
+    /// Calls `work` every `period`, on a thread that the pipeline owns, until the pipeline is cancelled, or is joined
+    /// and the rest of it has ended. For reports and heartbeats: it does not keep the pipeline alive.
     ///
-    /// The first call comes one period from now. Calls are due at whole multiples of the period; those that were
-    /// missed because one took longer are skipped. A panic in `work` ends the calls and cancels the pipeline.
+    /// The first call comes one period from now. Calls are due at whole multiples of the period; those missed because
+    /// an earlier one took longer are skipped. A panic in `work` ends the calls and cancels the pipeline.
     ///
     /// # Panics
     /// If `period` is zero, or the token belongs to no pipeline or to one that has finished.
     #[track_caller]
     pub fn every(&self, period: Duration, work: impl FnMut() + Send + 'static) {
-        // What it owns is dropped when the rest of the pipeline has ended: that must not cancel it.
+        // Its captured values are dropped when the rest of the pipeline has ended: that must not cancel it.
         let mut work = Guarded::new(work, guard_drop);
         assert!(!period.is_zero(), "`period` must be greater than zero");
         self.spawn_helper(self.name().map_or("every", |name| name), move |cancel, _| {
@@ -258,7 +260,7 @@ impl CancelToken {
         });
     }
 
-    /// Runs work that does not keep the pipeline alive, and may count what it does in the statistics of the task.
+    /// Runs work that does not keep the pipeline alive, and may count its progress in the statistics of the task.
     #[track_caller]
     pub(crate) fn spawn_helper(&self, name: &str, work: impl FnOnce(&CancelToken, &StepStats) + Send + 'static) {
         let (stats, reservation) = self.scope().register(name, StageKind::Task, &[], 1);
@@ -281,7 +283,7 @@ impl CancelToken {
 
 /// Calls `work` as the task with these statistics.
 fn counted<R>(stats: &Arc<StageStats>, token: &CancelToken, work: impl FnOnce() -> R) -> R {
-    /// Notes the end also of one that panics.
+    /// Also notes the end of a task that panics.
     struct End<'a>(&'a StageStats, &'a CancelToken);
     impl Drop for End<'_> {
         fn drop(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The columns that a name or a sentence takes on a terminal, at most.
+/// Returns an upper bound of the columns that a name or a sentence occupies on a terminal.
 pub(super) fn width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
@@ -11,7 +11,7 @@ pub(super) fn width(text: &str) -> usize {
 fn char_width(c: char) -> usize {
     match u32::from(c) {
         0x0300..=0x036f => 0,
-        // Khmer, of which terminals make two and three.
+        // Khmer characters that terminals show as two and three.
         0x17a4 | 0x17d8 => 3,
         0x1100..=0x115f
         | 0x231a..=0x232a
@@ -35,12 +35,12 @@ fn char_width(c: char) -> usize {
     }
 }
 
-/// The text on one line: with control characters replaced.
+/// The text on one line, with control characters replaced.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// The text in at most `most` columns. What does not fit is cut out of the middle: names often differ at their ends.
+/// The text in at most `most` columns. Characters are cut from the middle: names often differ at their ends.
 pub(super) fn fit(text: &str, most: usize) -> String {
     if width(text) <= most {
         return text.to_owned();
@@ -64,7 +64,7 @@ fn start(text: impl Iterator<Item = char>, most: usize) -> Vec<char> {
     text.take_while(fits).collect()
 }
 
-/// A sentence in lines of at most `most` columns, indented by `indent`, those after the first by two more.
+/// A sentence in lines of at most `most` columns, indented by `indent`; all lines but the first by two more.
 pub(super) fn wrap(text: &str, indent: usize, most: usize) -> String {
     let mut lines = " ".repeat(indent);
     let (mut column, mut is_new) = (indent, true);
@@ -77,7 +77,7 @@ pub(super) fn wrap(text: &str, indent: usize, most: usize) -> String {
             lines.push_str(&" ".repeat(indent + 2));
             column = indent + 2;
         }
-        // Of a word that is longer than a line, as much as there is room for in each.
+        // A word that is longer than a line is split.
         while column + width(&word) > most {
             let part = start(word.chars(), most - column);
             lines.extend(&part);
@@ -95,12 +95,12 @@ pub(super) fn wrap(text: &str, indent: usize, most: usize) -> String {
 
 const POWERS: [(f64, &str); 6] = [(1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"), (1e15, "P"), (1e18, "E")];
 
-/// A count in at most seven columns: exact below ten million, in four digits from there.
+/// A count in at most seven columns: exact below ten million, rounded to four digits above.
 pub(super) fn count(n: u64) -> String {
     if n < 10_000_000 { n.to_string() } else { scaled(n as f64, 4) }
 }
 
-/// A count in at most five columns: exact below ten thousand, in three digits from there.
+/// A count in at most five columns: exact below ten thousand, rounded to three digits above.
 pub(super) fn short(n: usize) -> String {
     if n < 10_000 { n.to_string() } else { scaled(n as f64, 3) }
 }
@@ -111,7 +111,7 @@ fn scaled(n: f64, digits: usize) -> String {
     format!("{}{unit}", rounded(n / power, digits))
 }
 
-/// A time in at most six columns: in three digits below a minute, and in its two greatest units from there.
+/// A time in at most six columns: with three digits below a minute, and in its two greatest units above.
 pub(super) fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match time.as_nanos() {
@@ -136,7 +136,7 @@ fn long(seconds: u64) -> String {
     }
 }
 
-/// A number below a thousand in so many digits.
+/// A number below a thousand, with `digits` digits.
 fn rounded(value: f64, digits: usize) -> String {
     let shorter = (0..digits).rev().map(|decimals| format!("{value:.decimals$}"));
     let mut fitting = shorter.filter(|text| text.bytes().filter(u8::is_ascii_digit).count() <= digits);
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_character_is_wider_than_is_believed() {
+    fn no_character_is_wider_than_its_upper_bound() {
         let wider = (char::MIN..=char::MAX).filter(|c| c.width().unwrap_or(0) > char_width(*c));
         assert_eq!(wider.map(|c| format!("{:x}", u32::from(c))).collect::<Vec<_>>(), [""; 0]);
         assert_eq!(["", "ä", "東京", "a\u{301}", "…"].map(width), [0, 1, 4, 1, 1]);

@@ -1,23 +1,23 @@
 //! Operating-system threads that serve one stage after another.
 //!
-//! To create a thread and to end it costs more than a small pipeline does. A thread whose job has ended therefore waits for the
-//! next one: that of a stage with the same thread name, because the standard library cannot rename a thread, and `top`, a
-//! debugger and the message of a panic show its name. A service that builds a pipeline for each request has the same names
+//! Creating and ending a thread costs more than running a small pipeline. So a thread whose job has ended waits for the
+//! next one: a stage with the same thread name, because the standard library cannot rename a thread, and `top`, a
+//! debugger and panic messages show its name. A service that builds a pipeline for each request uses the same names
 //! each time.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - A thread serves jobs of one name and one stack size only.
-//! - A name that is new to the process gets a thread that ends with its job, and that the caller joins. From the second time
-//!   on the name is expected to come again. So a program that runs a pipeline once has no idle threads, and all
-//!   thread-locals of its stages are gone when it has been joined.
-//! - A thread is idle exactly as long as it is listed. Whoever takes it from the list gives it a job: a thread that tires of
-//!   waiting and is no longer listed knows that a job is on its way.
-//! - An idle thread leaves after [`LINGER`]. At most [`MOST_IDLE`] are idle, and at most [`MOST_NAMES`] names are known.
+//! - A thread serves jobs of only one name and stack size.
+//! - A name that is new to the process gets a thread that ends with its job, and that the caller joins. From the second
+//!   time on, the name is expected to recur. So a program that runs a pipeline once has no idle threads, and all
+//!   thread-locals of its stages have been dropped when it has been joined.
+//! - A thread is idle exactly while it is listed. Taking it from the list implies giving it a job: a thread whose wait
+//!   times out and that is no longer listed knows that a job is on its way.
+//! - An idle thread ends after [`LINGER`]. At most [`MOST_IDLE`] are idle, and at most [`MOST_NAMES`] names are known.
 //! - No job is run, dropped or waited for under the lock of the list.
-//! - A child process that was forked has none of the threads of its parent, so it starts with an empty list.
+//! - A forked child process has none of the threads of its parent, so it starts with an empty list.
 //!
-//! An idle thread belongs to no pipeline. It is joined by nobody: the process may exit while it waits.
+//! An idle thread belongs to no pipeline and is never joined: the process may exit while it waits.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,13 +30,13 @@ use parking_lot::{Condvar, Mutex};
 /// How long a thread waits for its next job, in real time.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How many threads may wait.
+/// The maximum number of idle threads.
 const MOST_IDLE: usize = 256;
 
-/// How many names are known.
+/// The maximum number of known names.
 const MOST_NAMES: usize = 1024;
 
-/// What a thread runs. It is called on this thread, or with the error on that of the caller, and catches its own panics.
+/// A thread's work. It is called on this thread, or with the error on that of the caller, and catches its own panics.
 pub(super) type Job = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// The threads of the process.
@@ -49,7 +49,7 @@ pub(super) struct Threads {
 
 struct Idle {
     process: u32,
-    /// The idle threads of each name, the last one to come at the end.
+    /// The idle threads of each name, the most recent at the end.
     names: BTreeMap<Arc<str>, Vec<Worker>>,
     count: usize,
 }
@@ -68,7 +68,7 @@ struct Desk {
     given: Condvar,
 }
 
-/// What is known of a name.
+/// The result of looking up a name.
 enum Found {
     Idle(Worker),
     /// No thread is idle, but the name was used before.
@@ -81,11 +81,11 @@ impl Threads {
         Self { linger, idle: Mutex::new(Idle { process: 0, names: BTreeMap::new(), count: 0 }) }
     }
 
-    /// Runs `job` on a thread of that name: on an idle one, or on a new one. One that will not be used again is returned,
-    /// to be joined. Without `reuse`, that is a new one each time.
+    /// Runs `job` on a thread of that name: an idle one, or a new one. Returns a thread that will not be used again, to
+    /// be joined. Without `reuse`, that is a new one each time.
     ///
     /// # Errors
-    /// If the operating system provides no thread; the job comes back.
+    /// If the operating system provides no thread; returns the job.
     pub(super) fn run(
         &'static self,
         name: &Arc<str>,
@@ -104,7 +104,7 @@ impl Threads {
         };
         let worker = Worker { name: Arc::clone(name), stack_size, desk: Arc::default() };
         let desk = Arc::clone(&worker.desk);
-        // Not in the closure, which a failed spawn destroys.
+        // Outside the closure, which a failed spawn destroys.
         desk.put(job);
         let work = move || if is_known { self.serve(&worker) } else { worker.desk.take().into_iter().for_each(call) };
         match Builder::new().name(name.to_string()).stack_size(stack_size).spawn(work) {
@@ -116,7 +116,7 @@ impl Threads {
         }
     }
 
-    /// The life of a thread whose name comes again.
+    /// The life of a thread whose name recurs.
     fn serve(&self, worker: &Worker) {
         let mut next = worker.desk.take();
         while let Some(job) = next {
@@ -126,7 +126,7 @@ impl Threads {
         }
     }
 
-    /// Waits for a job. If none comes, the thread is not listed any more.
+    /// Waits for a job. If none comes, the thread is no longer listed.
     fn next_job(&self, worker: &Worker) -> Option<Job> {
         let job = worker.desk.wait_for(self.linger);
         if job.is_some() || self.idle.lock().leave(worker) { job } else { Some(worker.desk.wait()) }
@@ -186,7 +186,7 @@ impl Idle {
         }
     }
 
-    /// Lists a thread that has nothing to do. False if there are too many.
+    /// Lists an idle thread. Returns false if there are too many.
     fn enter(&mut self, worker: &Worker) -> bool {
         if self.count >= MOST_IDLE {
             return false;
@@ -196,7 +196,7 @@ impl Idle {
         true
     }
 
-    /// Takes a thread off the list. False if it has been taken for a job.
+    /// Takes a thread off the list. Returns false if it has been taken for a job.
     fn leave(&mut self, worker: &Worker) -> bool {
         let Some(workers) = self.names.get_mut(&worker.name) else { return false };
         let index = workers.iter().position(|other| Arc::ptr_eq(&other.desk, &worker.desk));
@@ -220,7 +220,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
     const STACK: usize = 1 << 20;
 
-    /// Threads that wait for so long, and that no other test uses.
+    /// Threads that linger for this long, and that no other test uses.
     fn threads(linger: Duration) -> &'static Threads {
         Box::leak(Box::new(Threads::new(linger)))
     }
@@ -231,7 +231,7 @@ mod tests {
             idle.names.get(name).map_or(0, |all| all.iter().filter(|worker| worker.stack_size == stack_size).count())
         }
 
-        /// The thread of a job. When this returns, it has ended or is idle.
+        /// Runs a job and returns its thread, which has ended or is idle by then.
         fn on(&'static self, name: &str, stack_size: usize, reuse: bool) -> ThreadId {
             let (said, says) = crossbeam_channel::bounded(1);
             let job: Job = Box::new(move |started| {
@@ -252,11 +252,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_comes_again_gets_the_same_thread() {
+    fn a_recurring_name_gets_the_same_thread() {
         let threads = threads(HOUR);
         let first = threads.on("map", STACK, true);
         let second = threads.on("map", STACK, true);
-        assert_ne!(first, second, "a new name is not expected to come again");
+        assert_ne!(first, second, "a new name is not expected to recur");
         assert_eq!(threads.on("map", STACK, true), second);
         let large = threads.on("map", 2 * STACK, true);
         assert_ne!(large, second);
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_job_that_comes_as_the_thread_leaves_is_run() {
-        // It is not listed, as if it had just been taken off the list by `run`.
+        // It is not listed, as if `run` had just taken it off the list.
         let (threads, worker) = (threads(Duration::ZERO), worker("map"));
         let desk = Arc::clone(&worker.desk);
         let waiting = thread::spawn(move || threads.next_job(&worker).is_some());

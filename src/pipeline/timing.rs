@@ -1,6 +1,6 @@
-//! [`Timing`]: where the time of each thread of a stage goes.
+//! [`Timing`]: how each thread of a stage spends its time.
 //!
-//! The clock is read only around waits that really happen; what is left of a thread's time is *busy*.
+//! The clock is read only around actual waits; the rest of a thread's time is *busy*.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::stats::StageStats;
 use crate::clock::Clock;
 use crate::clock::account::{self, Account, WaitFor};
 
-/// What a thread of a stage is doing.
+/// The state of a thread of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Busy,
@@ -27,7 +27,7 @@ pub(crate) enum Phase {
     BlockedElsewhere,
 }
 
-/// Where the time of one thread went. The clock is read around real waits only; `busy` is the rest.
+/// How one thread spent its time. The clock is read only around actual waits; `busy` is the rest.
 pub(crate) struct Timing(Mutex<TimingState>);
 
 #[derive(Clone, Copy)]
@@ -41,7 +41,7 @@ struct TimingState {
     since: Option<Instant>,
 }
 
-/// How long a thread has been in each phase.
+/// The time that a thread has spent in each phase.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spent {
     pub(crate) busy: Duration,
@@ -81,7 +81,7 @@ impl Timing {
         state.ended = Some(now);
     }
 
-    /// How long it has been working since its last wait, if it works at this moment.
+    /// How long it has been working since its last wait, if it is working at this moment.
     pub(crate) fn working_for(&self, now: Instant) -> Option<Duration> {
         let state = self.0.lock();
         let since = state.since.filter(|_| state.started.is_some() && state.ended.is_none())?;
@@ -89,12 +89,12 @@ impl Timing {
         is_working.then(|| now.saturating_duration_since(since))
     }
 
-    /// Whether it waits for room at this moment.
+    /// Whether it is waiting for room at this moment.
     pub(crate) fn is_blocked(&self) -> bool {
         self.0.lock().phase == Phase::Blocked
     }
 
-    /// A closure of the stage is about to wait. If the stage itself waits, that goes on.
+    /// A closure of the stage is about to wait. If the stage itself is waiting, it continues to.
     fn pause(&self, phase: Phase, now: impl FnOnce() -> Instant) {
         let mut state = self.0.lock();
         if state.phase == Phase::Busy {
@@ -103,7 +103,7 @@ impl Timing {
         }
     }
 
-    /// The closure goes on.
+    /// The closure continues.
     fn resume(&self, now: impl FnOnce() -> Instant) {
         let mut state = self.0.lock();
         if state.in_closure {
@@ -112,7 +112,7 @@ impl Timing {
         }
     }
 
-    /// The interval in progress included.
+    /// Includes the interval in progress.
     pub(crate) fn read(&self, now: Instant) -> Spent {
         let mut state = *self.0.lock();
         let Some(started) = state.started else { return Spent::default() };
@@ -163,8 +163,8 @@ impl Account for ThreadAccount {
 }
 
 impl StageStats {
-    /// From now until the account is dropped: the calling thread, which is that thread of the stage, does not count as busy
-    /// while a closure of the stage waits.
+    /// From now until the account is dropped: the calling thread, which is that thread of the stage, does not count as
+    /// busy while a closure of the stage waits.
     pub(crate) fn open_account(self: &Arc<Self>, thread: usize, clock: &Clock) -> account::Open {
         account::Open::new(Arc::new(ThreadAccount { stats: Arc::clone(self), thread, clock: clock.clone() }))
     }

@@ -1,4 +1,4 @@
-//! [`CancelToken`]: what tells a pipeline to stop.
+//! [`CancelToken`]: tells a pipeline to stop.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -15,7 +15,7 @@ use crate::clock::wait::Wake;
 use crate::clock::{Clock, Limit, earlier};
 use crate::error::BoxError;
 
-/// The error of a wait that was ended by cancellation.
+/// The error of a wait that ended because of a cancellation.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(transparent)]
 pub struct Cancelled {
@@ -29,14 +29,14 @@ impl Cancelled {
     }
 }
 
-/// Tells work to stop: goes through every stage of a pipeline and into every call that its workers make.
+/// Tells work to stop: reaches every stage of a pipeline and every call that its workers make.
 ///
 /// A token is cancelled once, with a [`Cause`], and stays cancelled. A [`child`](Self::child) is cancelled with its
 /// parent, never the other way round. A token may have a deadline, by the clock of its pipeline.
 ///
 /// Tokens come from a [`Pipeline`](crate::Pipeline), which dereferences to its own token, and from
-/// [`child`](Self::child); only those can host stages. [`CancelToken::new`] makes one without a pipeline, a bare
-/// signal: for testing calls, or as something to wait on.
+/// [`child`](Self::child); only those can host stages. [`CancelToken::new`] creates one without a pipeline, a bare
+/// signal: for testing calls, or to wait on.
 ///
 /// Clones are the same token.
 #[derive(Clone)]
@@ -44,12 +44,12 @@ impl Cancelled {
 pub struct CancelToken {
     node: Arc<Node>,
     scope: Option<Arc<Scope>>,
-    /// Of what is built on it next.
+    /// The name of whatever is built on it next.
     name: Option<Arc<str>>,
 }
 
 impl CancelToken {
-    /// A token without a pipeline, on the system clock. It signals, but cannot host stages.
+    /// Creates a token without a pipeline, on the system clock. It signals, but cannot host stages.
     pub fn new() -> Self {
         Self::with_clock(Clock::default())
     }
@@ -63,19 +63,19 @@ impl CancelToken {
         Self { node, scope: Some(scope), name: None }
     }
 
-    /// A token that is cancelled when this one is, and can be cancelled alone.
+    /// Returns a token that is cancelled when this one is, and can be cancelled alone.
     #[must_use = "a child that nobody holds cancels nothing"]
     pub fn child(&self) -> Self {
         self.child_until(None)
     }
 
-    /// A child that is also cancelled once `timeout` has passed. A timeout too large to add never passes.
+    /// Returns a child that is also cancelled once `timeout` has passed. A timeout too large to add never passes.
     #[must_use = "the deadline is the child's, not this token's"]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         self.child_until(self.now().checked_add(timeout))
     }
 
-    /// A child that is also cancelled at `deadline`.
+    /// Returns a child that is also cancelled at `deadline`.
     #[must_use = "the deadline is the child's, not this token's"]
     pub fn with_deadline(&self, deadline: Instant) -> Self {
         self.child_until(Some(deadline))
@@ -86,25 +86,27 @@ impl CancelToken {
         Self { node: Arc::new(node), scope: self.scope.clone(), name: None }
     }
 
-    /// A child for the calls that a stage makes: [`call_failed`](Self::call_failed) of it, and of the tokens below it, counts
-    /// in the statistics of that stage.
+    /// Creates a child for the calls that a stage makes: [`call_failed`](Self::call_failed) on it, and on the tokens
+    /// below it, counts in the statistics of that stage.
     pub(crate) fn for_calls(&self, stats: &Arc<StageStats>) -> Self {
         Self { node: Arc::new(Node::for_calls(&self.node, stats)), scope: self.scope.clone(), name: None }
     }
 
-    /// Counts a failed call that was given this token. A call outside of a stage is counted nowhere.
+    /// Counts a failed call that was given this token. A call outside a stage is not counted.
     pub(crate) fn call_failed(&self) {
         if let Some(stats) = self.node.calls_of() {
             stats.steps[0].failed_calls.add_shared(1);
         }
     }
 
-    /// The same token, with a name for the source that is built on it next: `Stream::lines(&pipeline.named("orders"), file)`.
+    /// Returns the same token, with a name for the source that is built on it next:
+    /// `Stream::lines(&pipeline.named("orders"), file)`.
     ///
-    /// What reads a stream is named by [`Stream::named`](crate::Stream::named). A name given here is that of anything else that
-    /// is built on a token: sources, [`Inline`](crate::Inline) ones too, and [`every`](Self::every). It takes precedence over the
-    /// default and, if this token is given to [`Processor::process`](crate::Processor::process), over the processor's own
-    /// name. What is built behind that is not affected. Several things that are built on it are numbered.
+    /// The stage that reads a stream is named by [`Stream::named`](crate::Stream::named). A name given here applies to
+    /// anything else that is built on a token: sources, including [`Inline`](crate::Inline) ones, and
+    /// [`every`](Self::every). It takes precedence over the default and, if this token is given to
+    /// [`Processor::process`](crate::Processor::process), over the processor's own name. Stages built downstream of it
+    /// are not affected. If several things are built on the token, they are numbered.
     ///
     /// ```
     /// use streamz::{Pipeline, Stream};
@@ -123,7 +125,7 @@ impl CancelToken {
         Self { name: Some(checked(name)), ..self.clone() }
     }
 
-    /// The name that what is built on the token next is to have.
+    /// The name for whatever is built on the token next.
     pub(crate) fn name(&self) -> Option<&Arc<str>> {
         self.name.as_ref()
     }
@@ -133,13 +135,13 @@ impl CancelToken {
         Self { name: None, ..self.clone() }
     }
 
-    /// Cancels this token and all below it. Stages stop promptly, whatever they wait for; what they hold is counted
-    /// as abandoned. Does nothing if the token is cancelled already.
+    /// Cancels this token and all below it. Stages stop promptly, whatever they wait for; items that they hold are
+    /// counted as abandoned. Does nothing if the token is cancelled already.
     pub fn cancel(&self) {
         self.node.cancel(Cause::Requested);
     }
 
-    /// As [`cancel`](Self::cancel), with a reason for those who ask.
+    /// As [`cancel`](Self::cancel), with a reason, which [`cause`](Self::cause) returns.
     pub fn cancel_because(&self, reason: impl Into<BoxError>) {
         self.node.cancel(Cause::Because(Arc::from(reason.into())));
     }
@@ -148,39 +150,39 @@ impl CancelToken {
         self.node.cancel(cause);
     }
 
-    /// Whether this token, or one above it, has been cancelled or is past its deadline.
+    /// Returns whether this token, or one above it, has been cancelled or is past its deadline.
     #[inline]
     pub fn is_cancelled(&self) -> bool {
         self.node.lineage().any(Node::is_cancelled_itself)
     }
 
-    /// For a stage that is built on this token: set as soon as this token or any of its kin that has stages has been cancelled
-    /// or the pipeline drained, and from then on. Deadlines are not part of it.
+    /// For a stage that is built on this token: a flag that is set, and stays set, as soon as this token or a related
+    /// one that has stages has been cancelled or the pipeline drained. Deadlines do not set it.
     pub(crate) fn alarm(&self) -> Arc<AtomicBool> {
         self.node.alarm()
     }
 
-    /// Why the token was cancelled; `None` if it is not.
+    /// Returns why the token was cancelled, or `None` if it is not.
     pub fn cause(&self) -> Option<Cause> {
         self.node.cause()
     }
 
-    /// `Err` with the cause if the token is cancelled: for `cancel.check()?` between the steps of a long call.
+    /// Returns `Err` with the cause if the token is cancelled: for `cancel.check()?` between the steps of a long call.
     pub fn check(&self) -> Result<(), Cancelled> {
         self.cause().map_or(Ok(()), |cause| Err(Cancelled { cause }))
     }
 
-    /// The earliest deadline of this token and those above it.
+    /// Returns the earliest deadline of this token and those above it.
     pub fn deadline(&self) -> Option<Instant> {
         self.node.lineage().filter_map(|node| node.deadline).min()
     }
 
-    /// The present moment of the token's clock.
+    /// Returns the current time of the token's clock.
     pub fn now(&self) -> Instant {
         self.node.clock.now()
     }
 
-    /// The token's clock.
+    /// Returns the token's clock.
     pub fn clock(&self) -> &Clock {
         &self.node.clock
     }
@@ -210,12 +212,13 @@ impl CancelToken {
         }
     }
 
-    /// From now until the registration is dropped, cancellation posts `wake`.
+    /// From now until the registration is dropped, a cancellation posts `wake`.
     pub(crate) fn register(&self, wake: &Arc<Wake>) -> Registration {
         self.register_in(None, wake)
     }
 
-    /// The same for a thread that may not be one of the pipeline's, which a drain wakes anyway: a drain posts `wake`, too.
+    /// The same for a thread that may not belong to the pipeline, whose own threads a drain wakes anyway: a drain posts
+    /// `wake`, too.
     pub(crate) fn register_guest(&self, wake: &Arc<Wake>) -> Registration {
         self.register_in(self.scope.clone(), wake)
     }
@@ -230,7 +233,7 @@ impl CancelToken {
         Registration { node: Arc::clone(&self.node), scope, wake: Arc::clone(wake) }
     }
 
-    /// Asks the sources of the token's pipeline to stop; what is in flight is processed and flushed to the end. Does
+    /// Asks the sources of the token's pipeline to stop; items in flight are processed and flushed to the sinks. Does
     /// not wait. On a token without a pipeline it does nothing.
     pub fn drain(&self) {
         if let Some(scope) = &self.scope {
@@ -239,7 +242,7 @@ impl CancelToken {
         }
     }
 
-    /// Whether [`drain`](Self::drain) was called on a token of the same pipeline.
+    /// Returns whether [`drain`](Self::drain) was called on a token of the same pipeline.
     #[inline]
     pub fn is_draining(&self) -> bool {
         self.scope.as_ref().is_some_and(|scope| scope.is_draining())
@@ -250,7 +253,7 @@ impl CancelToken {
         self.scope.as_ref()
     }
 
-    /// As [`try_scope`](Self::try_scope), where there must be one.
+    /// As [`try_scope`](Self::try_scope), for a token that must have one.
     ///
     /// # Panics
     /// If the token does not come from a pipeline.
@@ -269,7 +272,7 @@ impl Default for CancelToken {
     }
 }
 
-// What a panic may leave half done in it is behind locks and atomics.
+// Anything that a panic may leave half done in it is behind locks and atomics.
 impl UnwindSafe for CancelToken {}
 impl RefUnwindSafe for CancelToken {}
 
@@ -288,7 +291,7 @@ mod tests {
     use crate::ManualClock;
 
     #[test]
-    fn a_child_is_cancelled_with_its_parent_and_not_the_other_way_round() {
+    fn a_child_is_cancelled_with_its_parent_but_not_vice_versa() {
         let parent = CancelToken::new();
         let child = parent.child();
         let sibling = parent.child();
@@ -321,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_timeout_is_no_deadline() {
+    fn an_endless_timeout_is_not_a_deadline() {
         assert_eq!(CancelToken::new().with_timeout(Duration::MAX).deadline(), None);
     }
 

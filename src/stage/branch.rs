@@ -1,6 +1,6 @@
-//! [`Branch`]: one way out of a stage that has several.
+//! [`Branch`]: one output of a stage that has several.
 //!
-//! One whose consumer has gone takes nothing more and is never stuck; what was meant for it is dropped and counted as
+//! A branch whose consumer has left accepts nothing more and is never stuck; its items are dropped and counted as
 //! undelivered.
 
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::pipeline::timing::{Phase, Timing};
 
 pub(crate) struct Branch<T> {
     sender: EdgeSender<T>,
-    /// When the stage waited for room in it.
+    /// The time that the stage waited for room in it.
     waits: Arc<Timing>,
     /// Something has been sent since the last mark that stands behind records.
     sent: bool,
 }
 
 impl<T> Branch<T> {
-    /// A way out of the stage that `stats` belong to.
+    /// Creates an output of the stage that `stats` belong to.
     pub(crate) fn new(sender: EdgeSender<T>, stats: &StageStats) -> Self {
         let gauge = sender.shared().gauge();
         let outputs = stats.outputs.lock();
@@ -33,7 +33,7 @@ impl<T> Branch<T> {
         Self::with_waits(sender, waits)
     }
 
-    /// A way out whose waits are counted elsewhere.
+    /// Creates an output whose waits are counted elsewhere.
     pub(crate) fn with_waits(sender: EdgeSender<T>, waits: Arc<Timing>) -> Self {
         Self { sender, waits, sent: false }
     }
@@ -48,7 +48,7 @@ impl<T> Branch<T> {
         self.sent
     }
 
-    /// Emits. What there is no room for makes the branch stuck. Returns whether it handed over, or tried to.
+    /// Emits an item. If there is no room, the branch is stuck. Returns whether it handed over, or tried to.
     #[inline]
     pub(crate) fn push(&mut self, item: Result<T>) -> bool {
         self.sent = true;
@@ -59,7 +59,7 @@ impl<T> Branch<T> {
         self.sender.is_full()
     }
 
-    /// An item that was counted as emitted is dropped, because there is no consumer or no time to wait for room.
+    /// Drops an item that was counted as emitted, because there is no consumer or no time to wait for room.
     pub(crate) fn lose(&self, item: &Result<T>) {
         self.sender.lose(item);
     }
@@ -129,10 +129,10 @@ impl<T> Way for Branch<T> {
 
     fn put_mark(&mut self, mark: StreamError) {
         let sent = self.sent;
-        // A label or a stamp says nothing of what was sent before it.
+        // A label or a stamp says nothing about items sent before it.
         self.sent &= !mark.is_mark_of_records();
         if self.is_gone() && !sent {
-            // Nothing was meant for it.
+            // It was sent nothing to settle.
             return mark.complete_mark();
         }
         self.sender.put_mark(mark);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_goes_the_way_of_the_items_while_there_is_a_consumer() {
+    fn a_mark_takes_the_branch_of_its_items_with_a_consumer() {
         let (mut branch, mut receiver) = branch();
         for items in [1, 0] {
             let mark = Probe::default();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_for_a_consumer_that_has_gone_is_lost_only_behind_items() {
+    fn a_mark_for_a_lost_consumer_is_lost_only_behind_items() {
         let (mut branch, receiver) = branch();
         branch.push(Ok(0));
         drop(receiver);
@@ -176,7 +176,7 @@ mod tests {
         branch.put_mark(behind_an_item.mark());
         branch.put_mark(behind_none.mark());
         assert!(behind_an_item.is_lost());
-        assert!(behind_none.is_complete(), "nothing was meant for the branch");
+        assert!(behind_none.is_complete(), "nothing was sent to the branch");
     }
 
     #[test]

@@ -3,17 +3,17 @@
 use crate::edge::End;
 use crate::error::StreamError;
 
-/// Why a burst is over.
+/// Why a burst ended.
 pub(super) enum Burst {
     /// The feed has nothing at the moment.
     Empty,
     Ended(End),
-    /// An error item came. It is not given to the operator within a burst: the calls that it takes are not inlined, and
-    /// what they are given the address of cannot be kept in registers.
+    /// An error item arrived. It is not passed to the operator within a burst: the necessary calls are not inlined, and
+    /// anything whose address they take cannot be kept in registers.
     Error(StreamError),
-    /// It is time to look around.
+    /// It is time to check the surroundings.
     Over,
 }
 
-/// Marks, in place of a step, that a panic is the feed's.
+/// Set in place of a step: a panic belongs to the feed.
 pub(super) const AT_THE_FEED: usize = usize::MAX - 1;

@@ -1,12 +1,12 @@
 //! The driver: runs an operator on a thread of its own.
 //!
-//! Before each [turn](super::turn) it looks at the *stop conditions*: the token is cancelled, or the consumer has gone. After
-//! a stop nothing more is emitted, and what the operator holds is counted as abandoned. Then it *hands over* what the
-//! consumer is hungry for. After each call of the operator its output is brought to rest: what it emitted is in the edge or
-//! in the open chunk, and nothing is left behind for want of room.
+//! Before each [turn](super::turn) it checks the *stop conditions*: the token is cancelled, or the consumer has left.
+//! After a stop nothing more is emitted, and items that the operator holds are counted as abandoned. Then it *hands
+//! over* items if the consumer is hungry. After each call of the operator its output is settled: everything it emitted
+//! is in the edge or in the open chunk, and nothing waits for room.
 //!
-//! The stage parks in three places only: for input (and timers), and for a time, both with the open chunk handed over; and
-//! for room. Before each it announces the room it has made in its input.
+//! The stage parks in only three places: for input (and timers), and for a time, both after the open chunk has been
+//! handed over; and for room. Before each it announces the room it has made in its input.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -27,24 +27,24 @@ use crate::pipeline::recording::{Stamper, Stopwatch};
 use crate::pipeline::stats::StageKind;
 use crate::pipeline::timing::Phase;
 
-/// How often an operator may ask in one call whether the output is full before it is told that it is, so that an endless
-/// one comes back to the driver, which looks at cancellation and timers.
+/// How often an operator may ask in one call whether the output is full before the answer is yes, so that an endless
+/// operator returns to the driver, which checks cancellation and timers.
 const QUOTA: u32 = 1024;
 
-/// The output of a stage with one way out.
+/// The output of a stage that has only one.
 pub(crate) struct Output<T> {
-    /// Shared with the thread's hook, which hands over what is open before the thread parks in a closure of the user's.
+    /// Shared with the thread's hook, which hands over the open chunk before the thread parks in a user's closure.
     sender: Rc<RefCell<EdgeSender<T>>>,
     edge: Arc<Edge<T>>,
     context: Context,
     last_step: usize,
     quota: u32,
     closed: bool,
-    /// Something was handed over, or should have been: the driver is to look whether there was room.
+    /// Items were handed over, or should have been: the driver must check whether there was room.
     handed_over: bool,
-    /// Items emitted since the counters were brought up to date.
+    /// Items emitted since the counters were last updated.
     emitted: u64,
-    /// What they count as delivered beyond one each; wraps.
+    /// How much their number of delivered items differs from one each; wraps.
     correction: u64,
     marked: (usize, bool),
 }
@@ -91,7 +91,7 @@ impl<T> Sink<T> for Output<T> {
 
     #[inline]
     fn full(&mut self) -> bool {
-        // Each look costs: an operator whose items all go down a filter must come back to the driver as well.
+        // Each check costs: an operator whose items are all removed by a filter must return to the driver as well.
         self.quota = self.quota.saturating_sub(1);
         self.quota == 0 || self.closed || self.sender.borrow_mut().is_full()
     }
@@ -133,16 +133,16 @@ impl<T> Sink<T> for Output<T> {
         let emitted = std::mem::take(&mut self.emitted);
         let step = &self.context.stats.steps[self.last_step];
         step.emitted.add(emitted);
-        // A source has received nothing, so nothing of that was delivered.
+        // A source has received nothing, so nothing received was delivered.
         if self.context.stats.kind != StageKind::Source {
             step.delivered.add(emitted.wrapping_add(std::mem::take(&mut self.correction)));
         }
     }
 }
 
-/// At most `most` turns.
+/// Runs at most `most` turns.
 ///
-/// Not inlined: as arguments the parts of the driver are known not to overlap, so that what does not change stays in registers.
+/// Not inlined: as arguments, the parts of the driver are known not to overlap, so constant values stay in registers.
 #[inline(never)]
 fn run_burst<O: Operator, F: Feed<Item = O::In>>(
     op: &mut O,
@@ -154,7 +154,7 @@ fn run_burst<O: Operator, F: Feed<Item = O::In>>(
 ) -> Burst {
     let mut out = BurstOutput::new(out, received);
     for _ in 0..most {
-        // Says whose panic it is if the feed unwinds; the mark of a step takes its place in `give`.
+        // Attributes a panic to the feed while it is polled; the mark of a step replaces it in `give`.
         out.mark(AT_THE_FEED, false);
         match feed.poll_unguarded() {
             Polled::Item(Ok(item)) => {
@@ -173,11 +173,11 @@ fn run_burst<O: Operator, F: Feed<Item = O::In>>(
     Burst::Over
 }
 
-/// The way out during a burst. What changes with each item lies here, where the compiler can keep it in registers, and goes
-/// back where it belongs when the burst is over, also by a panic.
+/// The output during a burst. Everything that changes with each item is stored here, where the compiler can keep it in
+/// registers, and is written back when the burst ends, even by a panic.
 ///
-/// An emission does not look whether the consumer is hungry: it is the last thing that a plain operator does in a call, and the
-/// driver looks after each call.
+/// An emission does not check whether the consumer is hungry: it is the last thing that a plain operator does in a
+/// call, and the driver checks after each call.
 struct BurstOutput<'a, T> {
     sender: &'a RefCell<EdgeSender<T>>,
     edge: &'a Edge<T>,
@@ -191,7 +191,7 @@ struct BurstOutput<'a, T> {
     home: Home<'a>,
 }
 
-/// Where it belongs.
+/// Where the values are written back to.
 struct Home<'a> {
     received: &'a mut u64,
     emitted: &'a mut u64,
@@ -217,7 +217,7 @@ impl<'a, T> BurstOutput<'a, T> {
         }
     }
 
-    /// Whether the consumer waits for what is in the open chunk.
+    /// Whether the consumer waits for the content of the open chunk.
     #[inline]
     fn is_awaited(&self) -> bool {
         self.edge.is_hungry() && !self.sender.borrow().is_handed_over()
@@ -287,7 +287,7 @@ impl<T> Sink<T> for BurstOutput<'_, T> {
         self.correction = self.correction.wrapping_add(delivered);
     }
 
-    /// The counters are brought up to date when the burst is over.
+    /// The counters are updated at the end of the burst.
     fn sync(&mut self) {}
 }
 
@@ -302,21 +302,21 @@ pub(crate) struct Driver<O: Operator, F> {
     feed: F,
     out: Output<O::Out>,
     thread: StageThread,
-    /// What the feed last said about it.
+    /// The feed's last answer.
     at_once: bool,
-    /// Items received since the counters were brought up to date.
+    /// Items received since the counters were last updated.
     received: u64,
-    /// Looks around since then.
+    /// Checks of the surroundings since then.
     looks: u32,
     stopwatch: Stopwatch,
     stamper: Stamper,
-    /// How many of the emitted items were there at the last look for a stamp.
+    /// The number of emitted items at the last check for a stamp.
     stamped: u64,
     /// For closures of the operator that wait.
     _hook: BeforePark,
 }
 
-/// How many items may pass before the counters are brought up to date.
+/// The number of items between two updates of the counters.
 const TURNS: u32 = 64;
 
 impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
@@ -351,7 +351,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     pub(crate) fn run(mut self) {
         let end = match self.work() {
             Ok(end) => end,
-            // Nobody will see how it ended, but the edge is told all the same.
+            // This end has no consumer, but the edge is told all the same.
             Err(Stop::Cancelled | Stop::ConsumerGone) => End::Cut(self.thread.cut()),
         };
         // Before the edge ends: a consumer that has seen the end may read the final counts. The operator and the feed are
@@ -395,7 +395,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         self.check()?;
         self.out.handed_over |= self.out.sender.borrow_mut().hand_over_if_hungry();
         self.looks += 1;
-        // What has been handed over, the consumer may look up in the counters.
+        // The consumer may compare handed-over items with the counters.
         if self.looks >= TURNS || self.out.handed_over {
             self.publish();
         }
@@ -429,7 +429,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         Ok(None)
     }
 
-    /// The same for a plain operator, which has no timers and nothing left to say after a call: many turns under one
+    /// The same for a plain operator, which has no timers and nothing left to emit after a call: many turns under one
     /// guard.
     fn work_in_bursts(&mut self) -> Result<End, Stop> {
         loop {
@@ -481,19 +481,19 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         Ok(end)
     }
 
-    /// What a source has emitted is followed by a stamp, if one is due.
+    /// Emits a stamp behind the items of a source, if one is due.
     #[inline]
     fn stamp(&mut self) {
         if self.stamper.is_on() && self.out.emitted > self.stamped {
             self.stamped = self.out.emitted;
-            // Not through the output, which would note it: nothing has an age here.
+            // Not through the output, which would record it: items have no age here.
             if let Some(stamp) = self.stamper.due() {
                 self.out.sender.borrow_mut().put_mark(stamp);
             }
         }
     }
 
-    /// Hands over at once, or not, as the feed wants it.
+    /// Hands over at once, or not, as the feed requires.
     #[inline]
     fn follow_the_feed(&mut self) {
         if self.feed.is_at_once() != self.at_once {
@@ -507,14 +507,14 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         match item {
             Ok(_) => {
                 self.received += 1;
-                // The guard looks at what has been received.
+                // The guard compares the counts of received and settled items.
                 self.thread.stats.steps[0].received.add(1);
             }
             Err(error) => self.thread.count_error(error),
         }
     }
 
-    /// Brings the shared counters up to date.
+    /// Updates the shared counters.
     fn publish(&mut self) {
         self.looks = 0;
         self.stamped = 0;
@@ -540,7 +540,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         Ok(())
     }
 
-    /// There is room for more when this returns.
+    /// Returns when there is room for another item.
     fn make_room_for_more(&mut self) -> Result<(), Stop> {
         self.make_room()?;
         self.check()?;
@@ -551,7 +551,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         Ok(())
     }
 
-    /// What was emitted has found room when this returns.
+    /// Returns when all emitted items have found room.
     #[inline]
     fn make_room(&mut self) -> Result<(), Stop> {
         self.stamp();
@@ -562,7 +562,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
 
     #[inline]
     fn wait_if_stuck(&mut self) -> Result<(), Stop> {
-        // There was room for what has not been handed over yet.
+        // Items that have not been handed over yet have room.
         if self.out.handed_over && self.out.sender.borrow_mut().is_stuck() {
             self.wait_for_room(false)?;
         }
@@ -570,8 +570,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     }
 
     fn wait_for_input(&mut self) {
-        // Counters first, since the consumer that is woken by the hand-over may read them. Then the room: upstream may wait
-        // for it, and this thread is about to park.
+        // Counters first, because the consumer that is woken by the hand-over may read them. Then the room: upstream
+        // may wait for it, and this thread is about to park.
         self.publish();
         self.out.sender.borrow_mut().hand_over();
         self.feed.settle();
@@ -581,7 +581,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         self.stopwatch.waited();
     }
 
-    /// Waits for an operator's time, while it can take nothing.
+    /// Waits until the operator's time, while it can take nothing.
     fn wait_for_time(&mut self, until: Option<Instant>) {
         self.publish();
         self.out.sender.borrow_mut().hand_over();
@@ -591,7 +591,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         self.thread.wait_for_time(until, || edge.is_gone());
     }
 
-    /// Returns when there is room for everything that was emitted, and if `more`, for another item.
+    /// Returns when there is room for all emitted items, and if `more`, for another item.
     #[cold]
     fn wait_for_room(&mut self, more: bool) -> Result<(), Stop> {
         self.publish();
@@ -604,8 +604,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
                 return Ok(());
             }
             self.feed.settle();
-            // Borrowed while the thread is parked: its hook finds the sender taken and has nothing to do, as what is open was
-            // handed over just now.
+            // Borrowed while the thread is parked: its hook finds the sender borrowed and has nothing to do, because
+            // the open chunk has just been handed over.
             let out = self.out.sender.borrow();
             let wake = self.thread.wake();
             self.thread.wait(Phase::Blocked, None, || out.may_have_room(), |_| out.want_room(wake));
@@ -639,18 +639,18 @@ mod tests {
     use crate::pipeline::stats::StageStats;
 
     #[test]
-    fn an_output_is_awaited_while_its_consumer_asks_for_what_is_not_handed_over() {
+    fn an_output_is_awaited_while_its_consumer_is_hungry() {
         let (sender, mut receiver) = edge(8, false);
         let stats = Arc::new(StageStats::new("stage".into(), StageKind::Processor, &["stage".into()], 1));
         let mut out = Output::new(sender, Context { stats, clock: Clock::default() });
         let mut received = 0;
         let mut out = BurstOutput::new(&mut out, &mut received);
         assert!(!out.is_awaited());
-        // The first look at the room hands over.
+        // The first check of the room hands over.
         out.put(Ok(0));
         assert!(matches!(receiver.poll(), Polled::Item(Ok(0))));
         out.put(Ok(1));
-        assert!(!out.is_awaited(), "nothing asks for it");
+        assert!(!out.is_awaited(), "no consumer asks for it");
         assert!(!receiver.ask());
         assert!(out.is_awaited());
         out.sender.borrow_mut().hand_over();

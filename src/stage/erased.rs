@@ -1,11 +1,11 @@
-//! [`ErasedOperator`]: an operator whose type is known at run time only.
+//! [`ErasedOperator`]: an operator whose type is known only at run time.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - To its surroundings it is a composite: it guards the operator inside against panics, and keeps its timer and its marks, as
+//! - From outside it is a composite: it guards the inner operator against panics, and keeps its timer and its marks, as
 //!   a [`FusedOperator`](super::fuse::FusedOperator) does for its parts.
-//! - What the operator emits takes one call through a vtable, however deep erased operators are nested: the output is erased
-//!   once, and what is erased gives itself on.
+//! - Emitting an item takes one call through a vtable, however deep erased operators are nested: the output is erased
+//!   once, and an erased output passes itself on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use super::operator::{Emit, Operator, Shaped, Timer, give, guarded, resumed};
 use crate::error::{Result, StreamError};
 
 /// An operator of any type from `In` to `Out`.
-#[allow(unnameable_types, reason = "what a stage runs is named by no user")]
+#[allow(unnameable_types, reason = "users never name the operator of a stage")]
 pub struct ErasedOperator<In, Out> {
     inner: Box<dyn Erased<In, Out>>,
     steps: usize,
     is_plain: bool,
-    /// It may have something to say. A plain one never has after an item, and is not asked.
+    /// It may have something to emit. A plain one never has after an item, and is not asked.
     pending: bool,
 }
 
@@ -132,7 +132,7 @@ trait Erased<In, Out>: Send {
     fn discard(self: Box<Self>);
 }
 
-/// An operator with what its surroundings would keep for it if they knew its type.
+/// An operator with the state that its surroundings would keep for it if they knew its type.
 struct Part<O> {
     op: O,
     timer: Timer,

@@ -1,26 +1,28 @@
 //! Fusing: two operators as one.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! The second operator is never given anything while it has more to say. So the boundary between the two is full while
-//! the second has more, while items wait at the boundary, or while the output is full; an operator that asks
-//! `is_full` and returns comes to no harm, and what one emits without asking waits at the boundary, in order.
+//! The second operator receives nothing while it has more to emit. So the boundary between the two is full while the
+//! second has more, while items wait at the boundary, or while the output is full. An operator that asks `is_full` and
+//! returns is resumed later, and items emitted without asking wait at the boundary, in order.
 //!
-//! While the second operator is waiting for its time the boundary is closed in the same way, and the first one's timers
-//! rest: what it would say could only pile up. The whole is waiting when one of the two is, and the second is not ended
-//! before the first has said that it is not, or not any more.
+//! While the second operator waits for its time, the boundary is closed in the same way, and the first one's timers do
+//! not fire: its items could only pile up. The fused operator is waiting when one of the two is, and the second is not
+//! ended before the first has stopped waiting.
 //!
-//! `resume` always works from the end to the front: first the second operator says what it has, then it is given what
-//! waits at the boundary, then the first operator is resumed. When the first has nothing more and has ended (its input
-//! did, or it said `finish`), the second is ended, once, and resumed until it has nothing more; if it was the
-//! first that said `finish`, the whole is finished after that. One that said `finish` is not called again: the
-//! first finds its output full from then on, and what waits before the second stays there and is counted as abandoned.
-//! What the first one still holds when it was ended and has no more to say has failed, before the second is ended.
+//! `resume` always works from the end to the front: the second operator emits what it has, then it receives the items
+//! that wait at the boundary, then the first operator is resumed. When the first has nothing more and has ended (its
+//! input did, or it called `finish`), the second is ended, once, and resumed until it has nothing more; if the first
+//! called `finish`, the fused operator is finished after that. An operator that called `finish` is not called again:
+//! the first finds its output full from then on, and items before the second stay there and are counted as abandoned.
+//! Items that the first one still holds after its end, when it has no more to emit, have failed before the second is
+//! ended.
 //!
-//! Items that go over the boundary are counted in a plain field, and the shared counters are brought up to date by
-//! `publish` (when the stage parks or hands over) and `sync` (when a panic must be accounted for). If both operators are
-//! plain, nothing can wait at the boundary and nobody needs to be resumed: an item goes straight through. If the first
-//! one is also one to one, what went over the boundary is what it was given without what failed there: `publish` reckons.
+//! Items that cross the boundary are counted in a plain field, and the shared counters are updated by `publish` (when
+//! the stage parks or hands over) and `sync` (when a panic must be accounted for). If both operators are plain, nothing
+//! can wait at the boundary and neither needs to be resumed: an item passes straight through. If the first one is also
+//! one to one, the items that crossed the boundary are those it received less those that failed there: `publish`
+//! derives the number.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -41,7 +43,7 @@ pub struct FusedOperator<A: Operator, B: Operator<In = A::Out>> {
     rest: Rest<B>,
     /// The first operator has been ended or has finished; only `resume` is left for it.
     closing: bool,
-    /// It has nothing more to say after that, and what it had left has failed.
+    /// It has nothing more to emit after that, and the items it had left have failed.
     first_is_over: bool,
 }
 
@@ -51,15 +53,15 @@ struct Rest<B: Operator> {
     timer: Timer,
     marks: Marks,
     waiting: VecDeque<Result<B::In>>,
-    /// The second operator has more to say.
+    /// The second operator has more to emit.
     pending: bool,
     /// The second operator has been ended.
     ended: bool,
-    /// The first operator said `finish`.
+    /// The first operator has called `finish`.
     finished: bool,
-    /// Items that went over the boundary since the counters were brought up to date.
+    /// Items that crossed the boundary since the counters were last updated.
     passed: u64,
-    /// What they count as delivered beyond one each; wraps.
+    /// How much their number of delivered items differs from one each; wraps.
     correction: u64,
 }
 
@@ -81,10 +83,10 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
         Self { first, timer: Timer::default(), marks: Marks::default(), rest, closing: false, first_is_over: false }
     }
 
-    /// Whether `publish` can tell what went over the boundary.
+    /// Whether `publish` can derive how many items crossed the boundary.
     const RECKONED: bool = Self::PLAIN && A::ONE_TO_ONE;
 
-    /// When the first operator wants to be woken, unless it is not to be called.
+    /// When the first operator wants to be woken, unless it must not be called.
     #[inline]
     fn first_wake(&self) -> Option<Instant> {
         if self.rest.finished || self.first_is_over || self.rest.is_waiting() {
@@ -102,7 +104,7 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
     fn give_first(&mut self, item: Result<A::In>, out: &mut impl Emit<B::Out>) {
         let link = &mut self.rest.link(out, Self::PLAIN, Self::RECKONED);
         if Self::PLAIN {
-            // Whoever calls this guards the two as one.
+            // The caller guards the two as one.
             give(&mut self.first, item, link);
         } else {
             match item {
@@ -117,7 +119,7 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
         }
     }
 
-    /// Counts what went from the one to the other; `entry` is the second's first step.
+    /// Counts the items that passed from one to the other; `entry` is the second's first step.
     fn count_passed(&mut self, stats: &Stats, entry: usize) {
         if Self::RECKONED {
             let step = &stats.steps[entry - 1];
@@ -128,8 +130,8 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
 }
 
 impl<B: Operator> Rest<B> {
-    /// The way to the second operator. `plain` if both are: then one guard around the two does. `reckoned` if nobody needs
-    /// to count.
+    /// The output of the first operator. `plain` if both are: then one guard around the two suffices. `reckoned` if no
+    /// count is needed.
     #[inline(always)]
     fn link<'a, E: Emit<B::Out>>(&'a mut self, out: &'a mut E, plain: bool, reckoned: bool) -> Link<'a, B, E> {
         Link { rest: self, out, plain, reckoned }
@@ -172,7 +174,7 @@ impl<B: Operator> Rest<B> {
         }
     }
 
-    /// Brings the boundary to rest: false if the second operator must wait for room or for its time, or has finished.
+    /// Empties the boundary. Returns false if the second operator must wait for room or for its time, or has finished.
     #[inline]
     fn clear<E: Emit<B::Out>>(&mut self, out: &mut E) -> bool {
         loop {
@@ -222,8 +224,8 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         self.give_first(Err(error), out);
     }
 
-    /// One timer for each call, the earlier one first; of two that are due together the first operator's, so that what
-    /// it flushes is there when the second one's fires.
+    /// One timer for each call, the earlier one first; if two are due at the same time, the first operator's, so that
+    /// the second one's finds the items that it flushes.
     fn timer(&mut self, now: Instant, out: &mut impl Emit<B::Out>) {
         match (self.first_wake(), self.rest.timer.next_wake(&self.rest.second)) {
             (Some(first), second) if second.is_none_or(|second| first <= second) => {
@@ -237,7 +239,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         }
     }
 
-    /// The first one is told first: what it lets go of then, the second one lets through.
+    /// The first one is told first: the second one lets the items that it then emits pass.
     fn drain(&mut self, out: &mut impl Emit<B::Out>) {
         self.timer.reset();
         self.rest.timer.reset();
@@ -264,7 +266,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     fn resume(&mut self, out: &mut impl Emit<B::Out>) -> bool {
         loop {
             if !self.rest.clear(out) {
-                // Room does not help one that is waiting for its time.
+                // Room does not help an operator that waits for its time.
                 return self.rest.pending && !out.is_closed();
             }
             if self.rest.ended {
@@ -285,7 +287,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
                     return true;
                 }
             } else if self.rest.pending || !self.rest.waiting.is_empty() || self.rest.is_waiting() {
-                // What the first one just said must go through before it can be ended.
+                // The items that the first has just emitted must pass before it can be ended.
             } else if self.first_is_waiting() {
                 return false;
             } else if self.closing && !self.rest.finished && !self.first_is_over {
@@ -388,7 +390,7 @@ impl<B: Operator, E: Emit<B::Out>> Link<'_, B, E> {
     #[inline]
     fn put_guarded(&mut self, item: Result<B::In>) {
         if !self.rest.second.is_plain() {
-            // The guard of one that is not plain looks at what it has received.
+            // The guard of an operator that is not plain checks the items it has received.
             self.rest.count_passed(&self.out.context().stats, self.entry());
         }
         if self.rest.pending || !self.rest.waiting.is_empty() || self.rest.is_waiting() || self.out.is_closed() {
@@ -404,7 +406,7 @@ impl<B: Operator, E: Emit<B::Out>> Sink<B::In> for Link<'_, B, E> {
         self
     }
 
-    // A run of plain operators is to become straight code, however long it is.
+    // A sequence of plain operators is meant to become straight-line code, however long it is.
     #[inline(always)]
     fn put(&mut self, item: Result<B::In>) {
         match &item {
@@ -516,7 +518,7 @@ mod tests {
         assert!(pipeline.join().stages.iter().all(|stage| stage.abandoned() == 0));
     }
 
-    /// Passes each item on when the next one comes, and absorbs error items.
+    /// Forwards each item when the next one comes, and absorbs error items.
     #[derive(Default)]
     struct Lag(Option<u32>);
 
@@ -545,7 +547,7 @@ mod tests {
         }
     }
 
-    /// Gives it items, each with an error item and a mark behind it. A mark comes out when the item before it has, and an
+    /// Sends it items, each with an error item and a mark behind it. A mark comes out once the item before it has; an
     /// error item does not.
     fn keeps_marks_in_place<S: Stage<In = u32, Out = u32>>(stage: &S, lags: usize) {
         let mut run = Harness::new(stage);
@@ -573,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_and_error_items_find_each_operator_however_they_are_fused() {
+    fn marks_and_errors_reach_each_operator_however_fused() {
         let lag = || Custom::new("lag", Lag::default);
         let map = || Mapper::new(|n: u32| n);
         keeps_marks_in_place(&lag(), 1);
@@ -591,7 +593,7 @@ mod tests {
         keeps_marks_in_place(&BoxStage::fused("all", [erased_lag(), erased_map(), erased_lag(), erased_lag()]), 3);
     }
 
-    /// Emits three items for each, at once and whether there is room or not.
+    /// Emits three items for each, at once, whether there is room or not.
     struct Burst;
 
     impl Operator for Burst {
@@ -656,7 +658,7 @@ mod tests {
 
     /// After each call, the harness compares what each step holds with what it has received and settled.
     #[test]
-    fn what_waits_between_fused_operators_keeps_its_order_and_is_held_by_the_second() {
+    fn items_between_fused_operators_are_ordered_and_held() {
         let burst = || Custom::new("burst", || Burst);
         let echo = || Custom::new("echo", Echo::default);
         let lag = || Custom::new("lag", Lag::default);

@@ -1,4 +1,4 @@
-//! [`Feed`]: where a stage gets its items from; [`Input`], the way in that most have: an edge or a foreign channel; and
+//! [`Feed`]: where a stage gets its items from; [`Input`], the usual kind: an edge or a foreign channel; and
 //! [`Inputs`], several of these that are waited for together.
 
 use std::sync::Arc;
@@ -22,15 +22,14 @@ use crate::pipeline::timing::Phase;
 pub(crate) trait Feed {
     type Item: Send + 'static;
 
-    /// Whether it is to be asked for an item only when there is room for it. Otherwise an item may wait in the hands of the
-    /// stage.
+    /// Whether it is polled only when there is room for an item. Otherwise an item may wait inside the stage.
     const NEEDS_ROOM: bool = false;
 
-    /// Takes the next item, if there is one. A source may block here, in code of the user's.
+    /// Takes the next item, if there is one. A source may block here, in user code.
     fn poll(&mut self) -> Polled<Self::Item>;
 
-    /// As [`poll`](Self::poll), but a panic of the user's code goes on to the caller, who has a guard of its own around
-    /// many turns and gives it back to [`panicked`](Self::panicked): a guard for each item costs as much as a cheap step.
+    /// As [`poll`](Self::poll), but a panic of user code unwinds to the caller, which has its own guard around many
+    /// turns and passes it to [`panicked`](Self::panicked): a guard for each item costs as much as a cheap step.
     #[inline(always)]
     fn poll_unguarded(&mut self) -> Polled<Self::Item> {
         self.poll()
@@ -38,10 +37,10 @@ pub(crate) trait Feed {
 
     /// How the feed ends after a panic in [`poll_unguarded`](Self::poll_unguarded).
     fn panicked(&mut self, payload: PanicPayload) -> End {
-        unreachable!("this feed guards what is the user's itself: {}", payload.message())
+        unreachable!("this feed guards user code itself: {}", payload.message())
     }
 
-    /// Whether a drain has ended it. To be asked before `poll`, once and then whenever the token's alarm is set.
+    /// Whether a drain has ended it. Called before `poll`, once and then whenever the token's alarm is set.
     fn is_drained(&self) -> bool {
         false
     }
@@ -58,21 +57,21 @@ pub(crate) trait Feed {
         thread.wait(Phase::Idle, until, hint, register);
     }
 
-    /// Whether an item is to be handed over as soon as it is there, because the next `poll` may take any time.
+    /// Whether an item must be handed over at once, because the next `poll` may take any time.
     fn is_at_once(&mut self) -> bool {
         false
     }
 
-    /// The stage had to wait for room: time has passed for which the feed is not to blame.
+    /// The stage had to wait for room: the feed is not responsible for the time that has passed.
     fn paused(&mut self) {}
 
-    /// Brings the books of a source up to date: it has made `made` items since the last time.
+    /// Updates the statistics of a source: it has made `made` items since the last call.
     fn publish(&mut self, _made: u64) {}
 
     /// Announces the room that was made: before parking and before returning to a caller.
     fn settle(&self) {}
 
-    /// Drops it. A panic of what is the user's in it ends here.
+    /// Drops it. A panic of user code in it is caught here.
     fn discard(self)
     where
         Self: Sized,
@@ -80,7 +79,7 @@ pub(crate) trait Feed {
         guard_drop(self);
     }
 
-    /// What [`settle`](Self::settle) does, for somebody who has no hold of the feed.
+    /// Returns what [`settle`](Self::settle) does, for callers without access to the feed.
     fn announcer(&self) -> Box<dyn Fn()> {
         Box::new(|| {})
     }
@@ -91,17 +90,18 @@ pub(crate) enum Input<T> {
     Foreign(Foreign<T>),
 }
 
-/// A channel that is not ours, read by its consumer directly.
+/// A foreign channel, read by its consumer directly.
 pub(crate) struct Foreign<T> {
-    /// What is left in the channel is dropped with its last handle, which may be this one.
+    /// Items left in the channel are dropped with its last handle, which may be this one.
     pub(crate) receiver: Guarded<Receiver<T>>,
     pub(crate) scope: Arc<Scope>,
-    /// The source's books: nobody else is there to keep them.
+    /// The source's statistics, which have no other writer.
     pub(crate) stats: Arc<StageStats>,
     pub(crate) stamper: Stamper,
-    /// Follows the item that was taken last.
+    /// The stamp that follows the item taken last.
     pub(crate) stamp: Option<StreamError>,
-    /// What [`look_ahead`](Input::look_ahead) has taken. In a box, because streams are moved and items may be large.
+    /// The item that [`look_ahead`](Input::look_ahead) has taken. In a box, because streams are moved and items may be
+    /// large.
     pub(crate) ahead: Held<Option<Box<T>>>,
 }
 
@@ -144,18 +144,18 @@ impl<T: Send + 'static> Input<T> {
         }
     }
 
-    /// Whether the next poll finds something other than the end. Unlike [`may_have_items`](Self::may_have_items) it is no hint:
-    /// if it is false, nothing is taken that comes in the meantime. Only a receive tells whether a channel without a buffer has
-    /// something, so an item is taken in advance.
+    /// Whether the next poll finds something other than the end. Unlike [`may_have_items`](Self::may_have_items) this
+    /// is not a hint: if it is false, nothing that arrives in the meantime is taken. Only a receive shows whether a
+    /// channel without a buffer has something, so an item is taken in advance.
     pub(crate) fn look_ahead(&mut self) -> bool {
         match self {
-            // The caller has asked beside: there is something, or the end.
+            // The caller has asked before: the edge has an item, or the end.
             Input::Edge(edge) => edge.may_have_items(),
             Input::Foreign(foreign) => foreign.look_ahead(),
         }
     }
 
-    /// Makes the consumer hungry: true if there is something already.
+    /// Makes the consumer hungry. Returns true if there is something already.
     pub(crate) fn ask(&self) -> bool {
         match self {
             Input::Edge(edge) => edge.ask(),
@@ -163,11 +163,11 @@ impl<T: Send + 'static> Input<T> {
         }
     }
 
-    /// Registers for items: true if a poll may find something, so that the caller must not park.
+    /// Registers for items. Returns true if a poll may find something, so that the caller must not park.
     pub(crate) fn want_items(&self, waiter: &Waiter) -> bool {
         match self {
             Input::Edge(edge) => edge.want_items(waiter.wake()),
-            // The thread is woken by a drain anyway; the channel itself is watched by the park.
+            // A drain wakes the thread anyway; the park watches the channel itself.
             Input::Foreign(foreign) => {
                 waiter.expect_foreign();
                 foreign.has_taken() || foreign.scope.is_draining()
@@ -175,8 +175,8 @@ impl<T: Send + 'static> Input<T> {
         }
     }
 
-    /// Registers another thread's wake for items: true if there are some. A foreign channel is watched by each reader
-    /// itself.
+    /// Registers another thread's wake for items. Returns true if there are some. Each reader watches a foreign channel
+    /// by itself.
     pub(crate) fn arm(&self, wake: &Arc<Wake>) -> bool {
         match self {
             Input::Edge(edge) => edge.want_items(wake),
@@ -200,12 +200,12 @@ impl<T: Send + 'static> Input<T> {
         }
     }
 
-    /// For a consumer that has other inputs to go on with: makes it hungry here, unless it is so already. False if there is
-    /// something.
+    /// For a consumer that has other inputs to continue with: makes it hungry here, unless it already is. Returns false
+    /// if there is something.
     pub(crate) fn ask_beside(&self) -> bool {
         match self {
             Input::Edge(edge) => !edge.may_have_items() && (edge.shared().is_hungry() || !edge.ask()),
-            // A channel is watched by looking.
+            // A channel is watched by polling it.
             Input::Foreign(_) => false,
         }
     }
@@ -250,7 +250,8 @@ pub(crate) trait Inputs {
     /// A hint that a poll of one of them would find something.
     fn may_have_items(&self) -> bool;
 
-    /// Registers with each of them, whatever the others say: true if a poll of one of them may find something.
+    /// Registers with each of them, even after one has answered true. Returns true if a poll of one of them may find
+    /// something.
     fn want_items(&self, waiter: &Waiter) -> bool;
 
     /// Adds the foreign channels among them.
@@ -259,7 +260,7 @@ pub(crate) trait Inputs {
     /// Announces the room that was made in each of them.
     fn settle(&self);
 
-    /// Adds what announces the room in each of them, for a caller that has no access to the inputs.
+    /// Adds the functions that announce the room in each of them, for a caller that has no access to the inputs.
     fn announcers(&self, found: &mut Vec<Box<dyn Fn()>>);
 }
 
@@ -270,7 +271,7 @@ pub(crate) fn announcer(inputs: &impl Inputs) -> Box<dyn Fn()> {
     Box::new(move || all.iter().for_each(|one| one()))
 }
 
-/// Parks until one of `inputs`, which have been registered with, may have something.
+/// Parks until one of `inputs`, which the caller has registered with, may have something.
 pub(crate) fn park(inputs: &impl Inputs, waiter: &Waiter, deadline: Option<Instant>) {
     let mut channels = Vec::new();
     inputs.channels(&mut channels);
@@ -326,7 +327,7 @@ impl<I: Inputs> Inputs for Vec<I> {
     }
 }
 
-/// One that may have ended.
+/// An input that may have ended.
 impl<I: Inputs> Inputs for Option<I> {
     fn may_have_items(&self) -> bool {
         self.as_ref().is_some_and(I::may_have_items)
@@ -380,7 +381,7 @@ impl<T> Foreign<T> {
         self.has_taken() || !self.receiver.is_empty()
     }
 
-    /// Whether there is something that is no longer in the channel.
+    /// Whether there is something that was taken from the channel.
     fn has_taken(&self) -> bool {
         self.stamp.is_some() || self.ahead.is_some()
     }
@@ -435,7 +436,7 @@ impl StageThread {
                 return;
             }
             let found = inputs.want_items(waiter);
-            // After the registrations: what changed before them is seen here, what changes later posts the wake.
+            // After the registrations: earlier changes are seen here, later ones post the wake.
             if !(register(waiter) || found || self.is_stopped()) {
                 let next = self.watch.as_ref().and_then(Watch::next);
                 park(inputs, waiter, earlier(earlier(until, self.deadline), next));

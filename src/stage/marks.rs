@@ -1,7 +1,7 @@
-//! [`Marks`]: the marks that wait at an operator until what came before them has been settled. See `mark.rs`.
+//! [`Marks`]: marks that wait at an operator until everything before them has been settled. See `mark.rs`.
 //!
-//! An operator that settles its items in the order in which it received them needs no help: the first `n` items have been
-//! settled when `n` have been. One that does not, and holds items, takes its marks itself
+//! An operator that settles its items in the order in which it received them needs no help: the first `n` items have
+//! been settled when `n` have been. One that does not, and holds items, takes its marks itself
 //! ([`Operator::take_mark`]), or the marks wait until it holds nothing.
 
 use std::collections::VecDeque;
@@ -9,15 +9,15 @@ use std::collections::VecDeque;
 use super::operator::{Emit, Operator};
 use crate::error::StreamError;
 
-/// For one operator that is not fused of others, and not plain: a plain one has settled everything when it returns.
+/// For one operator that is neither fused nor plain: a plain one has settled everything when it returns.
 #[derive(Default)]
 pub(crate) struct Marks {
-    /// How many items the operator had received when the mark came.
+    /// The number of items that the operator had received when the mark came.
     waiting: VecDeque<(u64, StreamError)>,
 }
 
 impl Marks {
-    /// A mark has come.
+    /// Adds a mark.
     #[cold]
     pub(crate) fn arrive<O: Operator, E: Emit<O::Out>>(&mut self, mark: StreamError, op: &mut O, out: &mut E) {
         if let Some(mark) = op.take_mark(mark, out) {
@@ -27,7 +27,7 @@ impl Marks {
         }
     }
 
-    /// Passes on the marks whose time has come. To be called after each call of the operator.
+    /// Forwards the marks whose items have been settled. Called after each call of the operator.
     #[inline]
     pub(crate) fn release<O: Operator, E: Emit<O::Out>>(&mut self, op: &O, out: &mut E) {
         if !self.waiting.is_empty() {
@@ -46,7 +46,7 @@ impl Marks {
         }
     }
 
-    /// The operator holds nothing any more that will come out.
+    /// Forwards all marks: the operator holds nothing more that it will emit.
     pub(crate) fn release_all<T, E: Emit<T>>(&mut self, out: &mut E) {
         self.waiting.drain(..).for_each(|(_, mark)| out.put_mark(mark));
     }

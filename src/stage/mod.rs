@@ -1,6 +1,6 @@
-//! Stages: an [`Operator`], and the driver that runs it between a way in and an edge.
+//! Stages: an [`Operator`], and the driver that runs it between an input and an edge.
 //!
-//! Knows edges, pipelines and the clock, and nothing of streams or of any operator.
+//! Knows edges, pipelines and the clock, but neither streams nor any particular operator.
 
 pub(crate) mod branch;
 mod burst;

@@ -1,4 +1,4 @@
-//! [`Operator`]: a stage as a plain state machine, and [`Emit`]: what it speaks to.
+//! [`Operator`]: a stage as a plain state machine, and [`Emit`]: its output.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,40 +8,40 @@ use crate::error::{BoxError, Details, ErrorKind, PanicMessage, Result, StreamErr
 use crate::panic::{self, PanicPayload};
 use crate::pipeline::stats::{DropReason, StageStats, StepStats};
 
-/// A processor without its thread: a state machine that is given items and emits items.
+/// A processor without its thread: a state machine that receives items and emits items.
 ///
 /// An operator has no threads, channels or clocks of its own. The driver calls it, one call at a time, on the stage's
-/// thread; a test may call it step by step with a [`Harness`](crate::testing::Harness). Make a processor of it with
-/// [`Custom`](crate::Custom).
+/// thread; a test may call it step by step with a [`Harness`](crate::testing::Harness). [`Custom`](crate::Custom) turns
+/// it into a processor.
 ///
 /// # The protocol
 ///
-/// - [`item`](Self::item) and [`error`](Self::error) are called in the order of the input, [`end`](Self::end) once after
-///   the last of them. None of the three is called while the operator has more to say.
+/// - [`item`](Self::item) and [`error`](Self::error) are called in the order of the input, [`end`](Self::end) once
+///   after the last of them. None of the three is called while the operator has more to emit.
 /// - After every call, and once before the first, [`resume`](Self::resume) is called until it returns `false`, each
 ///   time when there is room in the output. An operator that emits at most a few items per call can ignore this and
-///   [`Emit::is_full`]. One that may emit many returns when the output is full and goes on in `resume`; so it obeys
-///   back-pressure and cancellation.
-/// - An operator that holds something for a time and can take nothing meanwhile says that it
-///   [is waiting](Self::is_waiting): then neither of the three is called before its timer has. After `end` it is woken
-///   for as long as it says so.
-/// - After a call in which the operator said [`finish`](Emit::finish), it is not called again. What it still holds is
-///   counted as abandoned.
+///   [`Emit::is_full`]. One that may emit many returns when the output is full and continues in `resume`; this gives
+///   back-pressure and prompt cancellation.
+/// - An operator that holds something for a time and can take nothing in the meantime declares that it [is
+///   waiting](Self::is_waiting): then none of the three is called before its timer has been. After `end`, its timer is
+///   called for as long as it is waiting.
+/// - After a call in which the operator called [`finish`](Emit::finish), it is not called again. Items that it still
+///   holds are counted as abandoned.
 /// - [`timer`](Self::timer) is called when the time that [`next_wake`](Self::next_wake) last returned has come, before
 ///   any further item.
-/// - When the stage is cancelled, or its consumer goes, the operator is dropped without a further call.
-/// - A call that panics becomes an error item of kind [`Panicked`](ErrorKind::Panicked), and the next call follows. Call
-///   user code before you change your own state. After a panic in `resume`, `resume` is called again; so is a timer that
-///   is still due. After 16 panics in a row in which nothing was emitted or settled, `resume` counts as having returned
-///   `false`, and the timer is not called before the next item, error item or end.
-/// - What the operator still holds when it has been ended and has no more to say counts as failed, with one error item
-///   for all of it.
+/// - When the stage is cancelled, or its consumer leaves, the operator is dropped without a further call.
+/// - A call that panics becomes an error item of kind [`Panicked`](ErrorKind::Panicked), and the next call follows.
+///   Call user code before you change your own state. After a panic in `resume`, `resume` is called again; so is a
+///   timer that is still due. After 16 panics in a row in which nothing was emitted or settled, `resume` counts as
+///   having returned `false`, and the timer is not called before the next item, error item or end.
+/// - Items that the operator still holds when it has been ended and has no more to emit count as failed, with one error
+///   item for all of them.
 ///
 /// # Accounting
 ///
-/// Each received item is settled once: [`Emit::emit`] settles one, [`Emit::emit_from`] as many as it is told,
-/// [`Emit::fail`], [`Emit::filtered`] and [`Emit::dropped`] likewise. What is not settled yet is
-/// [`held`](Self::held). Debug builds check that received = settled + held after every call.
+/// Each received item is settled once: [`Emit::emit`] settles one, [`Emit::emit_from`] the given number, and
+/// [`Emit::fail`], [`Emit::filtered`] and [`Emit::dropped`] likewise. Items not settled yet are [`held`](Self::held).
+/// Debug builds check that received = settled + held after every call.
 ///
 /// ```
 /// use streamz::{Custom, Emit, Operator, Pipeline, Stream};
@@ -86,96 +86,97 @@ use crate::pipeline::stats::{DropReason, StageStats, StepStats};
 /// # Ok::<(), streamz::StreamError>(())
 /// ```
 pub trait Operator: Send + 'static {
-    /// What it is given.
+    /// The type of the items it receives.
     type In: Send + 'static;
-    /// What it emits.
+    /// The type of the items it emits.
     type Out: Send + 'static;
 
-    /// What the library may take for granted of it.
+    /// What the library may assume about it.
     #[doc(hidden)]
     const SHAPE: sealed::Shape = sealed::Shape::ANY;
 
-    /// The next item of the input.
+    /// Receives the next item of the input.
     fn item(&mut self, item: Self::In, out: &mut impl Emit<Self::Out>);
 
-    /// The next thing in the input is an error item. Passes it on unless overridden.
+    /// Receives an error item of the input. Forwards it unless overridden.
     fn error(&mut self, error: StreamError, out: &mut impl Emit<Self::Out>) {
         out.error(error);
     }
 
-    /// The time asked for by [`next_wake`](Self::next_wake) has come. It is `now`, which may be later.
+    /// Called when the time returned by [`next_wake`](Self::next_wake) has come. `now` may be later than that.
     fn timer(&mut self, _now: Instant, _out: &mut impl Emit<Self::Out>) {}
 
-    /// The input has ended: emit what is held.
+    /// Called when the input has ended. Emits the items still held.
     fn end(&mut self, _out: &mut impl Emit<Self::Out>) {}
 
-    /// There is room, at the start or again: go on emitting. Returns whether there is still more.
+    /// Called when there is room, at the start or again. Continues emitting, and returns whether there is still more.
     fn resume(&mut self, _out: &mut impl Emit<Self::Out>) -> bool {
         false
     }
 
-    /// When [`timer`](Self::timer) is to be called next. Asked after every call.
+    /// Returns when [`timer`](Self::timer) is to be called next. Asked after every call.
     fn next_wake(&self) -> Option<Instant> {
         None
     }
 
-    /// Whether it waits for the moment that [`next_wake`](Self::next_wake) says and can take nothing before it: neither an
-    /// item, nor an error item, nor the end. Asked after every call, and after [`end`](Self::end) as well: then the output
-    /// does not end before it says no.
+    /// Returns whether the operator waits for the time returned by [`next_wake`](Self::next_wake) and can take nothing
+    /// before it: no item, no error item, and not the end. Asked after every call, including [`end`](Self::end): the
+    /// output does not end while this returns `true`.
     fn is_waiting(&self) -> bool {
         false
     }
 
-    /// The pipeline is being drained: from now on nothing is to be held back only because its time has not come. Called at
-    /// most once, between any two other calls; what is left of the input, and its end, come after it.
+    /// Called when the pipeline is being drained: from now on, the operator should hold back nothing merely because its
+    /// time has not come. Called at most once, between any two other calls; the rest of the input, and its end, come
+    /// after it.
     fn drain(&mut self, _out: &mut impl Emit<Self::Out>) {}
 
-    /// How many received items are not settled yet.
+    /// Returns the number of received items that are not settled yet.
     fn held(&self) -> u64 {
         0
     }
 
-    /// Whether it settles all items in the order in which it received them, also those that fail or are removed. Defaults to
-    /// `false`.
+    /// Returns whether it settles all items in the order in which it received them, including those that fail or are
+    /// removed. Defaults to `false`.
     ///
-    /// Only [delivery](crate::delivery) asks. The mark behind some records may pass an operator when these have been settled.
-    /// As long as an operator holds items, that is known only if it settles them in order; otherwise marks wait until it holds
-    /// nothing, and records are acknowledged no sooner. An operator that holds back error items must not be used with
-    /// delivery: they are not among what it [holds](Self::held), so marks would pass them.
+    /// Only [delivery](crate::delivery) uses this. The mark behind some records may pass an operator when these have
+    /// been settled. While an operator holds items, that is known only if it settles them in order; otherwise marks
+    /// wait until it holds nothing, and records are acknowledged later. An operator that holds back error items must
+    /// not be used with delivery: they are not among the items it [holds](Self::held), so marks would pass them.
     fn settles_in_order(&self) -> bool {
         false
     }
 
-    /// A mark has come. Gives it back unless the operator holds it itself, and passes it on when everything that it was
-    /// given before has been settled, error items included.
+    /// Receives a mark. Returns it unless the operator holds it itself and forwards it when everything that it received
+    /// before has been settled, error items included.
     #[doc(hidden)]
     fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<Self::Out>) -> Option<StreamError> {
         Some(mark)
     }
 
-    /// How many steps are fused in it.
+    /// The number of fused steps.
     #[doc(hidden)]
     #[inline(always)]
     fn steps(&self) -> usize {
         1
     }
 
-    /// Whether it is [plain](Shaped::PLAIN), or is made of erased parts that are.
+    /// Whether it is [plain](Shaped::PLAIN), or consists of erased parts that are.
     #[doc(hidden)]
     #[inline(always)]
     fn is_plain(&self) -> bool {
         Self::SHAPE.plain
     }
 
-    /// Called before anything else, if its input has labels: these say what its items stem from. Returns whether its output has
-    /// them as well: see `origins.rs`.
+    /// Called before anything else, if its input has labels: these identify the origin of its items. Returns whether
+    /// its output has them as well: see `origins.rs`.
     #[doc(hidden)]
     fn attach(&mut self, _origins: &Arc<sealed::Origins>) -> bool {
         Self::SHAPE.keeps_origins
     }
 
-    /// Brings what is counted inside up to date in `stats`, and tells `note` what each step holds; `last` is the index of
-    /// the operator's last step.
+    /// Updates `stats` from the counts inside, and calls `note` with the number of items that each step holds; `last`
+    /// is the index of the operator's last step.
     #[doc(hidden)]
     fn publish(&mut self, _stats: &sealed::Stats, last: usize, note: Option<sealed::Note<'_>>) {
         if let Some(note) = note {
@@ -183,7 +184,7 @@ pub trait Operator: Send + 'static {
         }
     }
 
-    /// Puts an error item into the output that is not the operator's own.
+    /// Emits an error item on behalf of the operator.
     #[doc(hidden)]
     fn utter(&mut self, what: sealed::Utterance, out: &mut impl Emit<Self::Out>) {
         match what {
@@ -193,8 +194,8 @@ pub trait Operator: Send + 'static {
         }
     }
 
-    /// Drops the operator. One with several parts whose drops may panic, because they are the user's, drops them one by
-    /// one: see `panic.rs`.
+    /// Drops the operator. One with several parts whose drops may panic, because they are user values, drops them one
+    /// by one: see `panic.rs`.
     #[doc(hidden)]
     fn discard(self)
     where
@@ -204,48 +205,48 @@ pub trait Operator: Send + 'static {
     }
 }
 
-/// Where an [`Operator`] sends what it makes. Implemented by the library only.
+/// The output of an [`Operator`]. Implemented only by the library.
 ///
-/// Nothing here blocks: what is emitted beyond the room there is waits until the call returns, and the driver waits then.
-#[allow(private_bounds)] // by which it is sealed
+/// Nothing here blocks: items emitted beyond the available room wait until the call returns, and the driver waits then.
+#[allow(private_bounds)] // what seals it
 pub trait Emit<T>: sealed::Sink<T> {
-    /// Sends `item` on; settles one received item.
+    /// Emits `item`; settles one received item.
     #[inline(always)]
     fn emit(&mut self, item: T) {
         self.put(Ok(item));
     }
 
-    /// Sends on `item`, which was made of `settled` received items: a batch of as many, or 0 for one more item made
-    /// of a received one that is settled by another call.
+    /// Emits `item`, which was made of `settled` received items: their number for a batch, or 0 for an additional item
+    /// made of a received one that another call settles.
     #[inline]
     fn emit_from(&mut self, item: T, settled: u64) {
         if settled != 1 {
-            // What is put counts as one delivered.
+            // Each `put` counts as one delivered item.
             self.correct(settled.wrapping_sub(1));
         }
         self.put(Ok(item));
     }
 
-    /// Sends an error item on; settles nothing.
+    /// Emits an error item; settles nothing.
     fn error(&mut self, error: StreamError) {
         self.stats().errors_out.add(1);
         self.put(Err(error));
     }
 
-    /// Sends an error item in place of `item`, which it carries; settles one received item as failed.
+    /// Emits an error item in place of `item`, which it carries; settles one received item as failed.
     fn fail<I: Send + 'static>(&mut self, kind: ErrorKind, source: impl Into<BoxError>, item: I) {
         let error = self.context().details(kind, self.step()).with_source(source).about(item);
         self.stats().failed.add(1);
         self.error(error);
     }
 
-    /// Sends an error item of kind [`Panicked`](ErrorKind::Panicked) that carries `item`; settles one received item as
+    /// Emits an error item of kind [`Panicked`](ErrorKind::Panicked) that carries `item`; settles one received item as
     /// failed.
     fn fail_panicked<I: Send + 'static>(&mut self, payload: PanicMessage, item: I) {
         self.fail(ErrorKind::Panicked, payload, item);
     }
 
-    /// An error of `kind` that names this stage, this step and the present time: to be completed and given to
+    /// Creates an error of `kind` that names this stage, this step and the current time: complete it and pass it to
     /// [`error`](Self::error).
     fn error_of(&self, kind: ErrorKind) -> StreamError {
         self.context().error(kind, self.step())
@@ -281,22 +282,22 @@ pub trait Emit<T>: sealed::Sink<T> {
         self.stats().expired_keys.add(keys);
     }
 
-    /// Counts a received error item that is not sent on.
+    /// Counts a received error item that is not forwarded.
     fn absorbed(&mut self) {
         self.stats().errors_absorbed.add(1);
     }
 
-    /// Whether one more item would have to wait: the moment to return and go on in [`Operator::resume`].
+    /// Returns whether one more item would have to wait: then return, and continue in [`Operator::resume`].
     fn is_full(&mut self) -> bool {
         self.full()
     }
 
-    /// Ends the output after what was emitted: nothing more will come, and the input is not needed any more.
+    /// Ends the output after the emitted items: nothing more will come, and the input is no longer needed.
     fn finish(&mut self) {
         self.close();
     }
 
-    /// The present moment of the pipeline's clock.
+    /// Returns the current time of the pipeline's clock.
     fn now(&self) -> Instant {
         self.context().clock.now()
     }
@@ -304,17 +305,17 @@ pub trait Emit<T>: sealed::Sink<T> {
 
 impl<T, S: sealed::Sink<T> + ?Sized> Emit<T> for S {}
 
-/// The shape of an operator, in words.
+/// The shape of an operator.
 pub(crate) trait Shaped: Operator {
     /// Whether it has parts, which it guards and whose timers and marks it keeps.
     const COMPOSITE: bool = Self::SHAPE.composite;
 
-    /// Whether the operator says at most one thing for each item or error item, as the last thing it does in that call,
-    /// and nothing otherwise: it holds nothing, has no timers, and never calls `finish`. A run of plain operators is
-    /// fused into straight code, with one guard around it.
+    /// Whether the operator emits at most one item or error item for each that it receives, as the last thing it does
+    /// in that call, and nothing otherwise: it holds nothing, has no timers, and never calls `finish`. A sequence of
+    /// plain operators is fused into straight-line code, with one guard around it.
     const PLAIN: bool = Self::SHAPE.plain;
 
-    /// Whether it also emits exactly one item for each item, unless it panics: then nobody needs to count them.
+    /// Whether it also emits exactly one item for each item, unless it panics: then they need not be counted.
     const ONE_TO_ONE: bool = Self::SHAPE.one_to_one;
 }
 
@@ -336,12 +337,12 @@ pub(crate) mod sealed {
     impl Shape {
         pub(crate) const ANY: Self = Self { composite: false, plain: false, one_to_one: false, keeps_origins: false };
         pub(crate) const COMPOSITE: Self = Self { composite: true, ..Self::ANY };
-        /// What it makes of an item does not change places with a mark: see `origins.rs`. Plain ones are like that.
+        /// Items made of an item do not change places with a mark: see `origins.rs`. True for plain operators.
         pub(crate) const KEEPS_ORIGINS: Self = Self { keeps_origins: true, ..Self::ANY };
         pub(crate) const PLAIN: Self = Self { plain: true, ..Self::KEEPS_ORIGINS };
         pub(crate) const ONE_TO_ONE: Self = Self { one_to_one: true, ..Self::PLAIN };
 
-        /// Of two that are fused.
+        /// The shape of two fused operators.
         pub(crate) const fn with(self, second: Self) -> Self {
             Self {
                 composite: true,
@@ -355,60 +356,60 @@ pub(crate) mod sealed {
     pub(crate) use crate::pipeline::stats::StageStats as Stats;
     pub(crate) use crate::stage::origins::Origins;
 
-    /// Is told the index of a step, and how many items it holds.
+    /// Called with the index of a step, and the number of items it holds.
     pub(crate) type Note<'a> = &'a mut dyn FnMut(usize, u64);
 
-    /// What is said in an operator's place.
+    /// What can be emitted on behalf of an operator.
     #[allow(unnameable_types, reason = "the argument of a hidden method")]
     #[derive(Debug)]
     pub enum Utterance {
-        /// It has been ended and has no more to say: what it still holds is lost, and fails.
+        /// It has been ended and has no more to emit: items that it still holds are lost, and fail.
         Unsettled,
         /// This error, from the step with this index, counted from the operator's first.
         Error(usize, StreamError),
     }
 
-    /// The few things an output must be able to do; `Emit` is made of them.
+    /// The few primitives of an output; `Emit` is built on them.
     pub(crate) trait Sink<T> {
-        /// The output as a trait object. What is one gives itself, not one around it.
+        /// The output as a trait object. An erased output returns itself, not a new wrapper.
         fn erased(&mut self) -> &mut dyn Sink<T>;
-        /// Takes what is emitted. An item counts as emitted, and as one delivered, sooner or later: see `sync`.
+        /// Takes an emitted item. It counts as emitted, and as one delivered, sooner or later: see `sync`.
         fn put(&mut self, item: Result<T>);
         /// Takes a mark: see `mark.rs`. It is not counted, and needs no room.
         fn put_mark(&mut self, mark: StreamError);
         fn full(&mut self) -> bool;
         fn close(&mut self);
         fn is_closed(&self) -> bool;
-        /// The index of the step that speaks here.
+        /// The index of the step that emits here.
         fn step(&self) -> usize;
         fn context(&self) -> &Context;
         /// Notes that a plain operator is about to be called: its step, and whether with an item.
         fn mark(&mut self, step: usize, is_item: bool);
         fn marked(&self) -> (usize, bool);
-        /// Adds to what the next item that is put counts as delivered. The sum wraps, so minus one is possible; it
-        /// stays with the count of what was put, because nobody is to see the one without the other.
+        /// Adds to the number of items that the next `put` counts as delivered. The sum wraps, so minus one is
+        /// possible; it is published together with the count of puts, so that neither is visible without the other.
         fn correct(&mut self, delivered: u64);
-        /// Brings the counters of what was put up to date.
+        /// Updates the counters of emitted items.
         fn sync(&mut self);
         fn stats(&self) -> &StepStats {
             &self.context().stats.steps[self.step()]
         }
     }
 
-    /// What an operator's surroundings know.
+    /// What the surroundings of an operator know.
     pub(crate) struct Context {
         pub(crate) stats: Arc<StageStats>,
         pub(crate) clock: Clock,
     }
 
     impl Context {
-        /// A mark leaves the stage: what came before it has been settled.
+        /// Records that a mark leaves the stage: everything before it has been settled.
         #[cold]
         pub(crate) fn note_mark(&self, mark: &StreamError) {
             self.stats.recordings.note_mark(mark.emitted(), &self.clock);
         }
 
-        /// An error of `kind` in that step, at the present time: to be completed.
+        /// Creates an error of `kind` in that step, at the current time: to be completed.
         pub(crate) fn details(&self, kind: ErrorKind, step: usize) -> Details {
             Details::new(kind, Arc::clone(&self.stats.name))
                 .with_step(self.stats.step_name(step))
@@ -421,7 +422,7 @@ pub(crate) mod sealed {
     }
 }
 
-/// Gives an operator what is next in its input.
+/// Passes the next entry of its input to an operator.
 #[inline(always)]
 pub(crate) fn give<O: Operator, E: Emit<O::Out>>(op: &mut O, item: Result<O::In>, out: &mut E) {
     if O::PLAIN && !O::COMPOSITE {
@@ -429,7 +430,7 @@ pub(crate) fn give<O: Operator, E: Emit<O::Out>>(op: &mut O, item: Result<O::In>
     }
     match item {
         Ok(item) => op.item(item, out),
-        // Others are given their marks by `Marks`, and those that are fused find out inside.
+        // Others receive their marks from `Marks`, and fused ones determine it inside.
         Err(mark) if O::PLAIN && !O::COMPOSITE && mark.is_mark() => out.put_mark(mark),
         Err(error) => op.error(error, out),
     }
@@ -437,8 +438,9 @@ pub(crate) fn give<O: Operator, E: Emit<O::Out>>(op: &mut O, item: Result<O::In>
 
 /// Calls an operator; a panic becomes an error item in its output.
 ///
-/// A single operator is guarded as one, and so is a run of plain ones: a panic unwinds through calls that had nothing left
-/// to do. Other fused operators guard their parts themselves, so that the panic of one does not unwind through another.
+/// A single operator is guarded as one, and so is a sequence of plain ones: a panic unwinds through calls that had
+/// nothing left to do. Other fused operators guard their parts themselves, so that the panic of one does not unwind
+/// through another.
 #[inline]
 pub(crate) fn guarded<O: Operator, E: Emit<O::Out>, R: Default>(
     op: &mut O,
@@ -457,10 +459,10 @@ pub(crate) fn guarded<O: Operator, E: Emit<O::Out>, R: Default>(
     }
 }
 
-/// Lets an operator go on; true if it may have more to say.
+/// Resumes an operator. Returns true if it may have more to emit.
 ///
-/// One that panics may: what it holds must not be lost by that. But one that panics time and again and gets nowhere is
-/// not asked any more.
+/// An operator that panics may have more: the items it holds must not be lost. But one that panics repeatedly without
+/// progress is not called any more.
 #[inline]
 pub(crate) fn resumed<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E) -> bool {
     if O::COMPOSITE && !O::PLAIN {
@@ -472,8 +474,8 @@ pub(crate) fn resumed<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E) -> 
     }
 }
 
-/// The timer of an operator. One that panics time and again and gets nowhere is left alone until the operator is called
-/// for another reason; else it would be due for ever.
+/// The timer of an operator. One that panics repeatedly without progress is not called until the operator is called for
+/// another reason; otherwise it would be due forever.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     muted: bool,
@@ -485,7 +487,7 @@ impl Timer {
         if self.muted { None } else { op.next_wake() }
     }
 
-    /// Whether the operator can take nothing before its timer was called.
+    /// Whether the operator can take nothing before its timer is called.
     #[inline]
     pub(crate) fn is_waited_for<O: Operator>(&self, op: &O) -> bool {
         !self.muted && op.is_waiting()
@@ -494,18 +496,18 @@ impl Timer {
     pub(crate) fn fire<O: Operator, E: Emit<O::Out>>(&mut self, op: &mut O, now: Instant, out: &mut E) {
         let before = out.context().stats.futile();
         guarded(op, out, |op, out| op.timer(now, out));
-        // The parts of a fused one have timers of their own.
+        // The parts of a fused operator have timers of their own.
         self.muted = !O::COMPOSITE && out.context().stats.futile() > before;
     }
 
-    /// The operator has been given something.
+    /// The operator has received something.
     #[inline]
     pub(crate) fn reset(&mut self) {
         self.muted = false;
     }
 }
 
-/// Settles as failed whatever the step that speaks here has received and not settled.
+/// Settles as failed everything that this step has received and not settled.
 #[cold]
 fn fail_unsettled<T>(out: &mut impl Emit<T>) {
     out.sync();
@@ -518,15 +520,15 @@ fn fail_unsettled<T>(out: &mut impl Emit<T>) {
     }
 }
 
-/// Makes a panic an error item; false if the operator has panicked time and again and got nowhere.
+/// Turns a panic into an error item. Returns false if the operator has panicked repeatedly without progress.
 #[cold]
 pub(crate) fn panicked<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E, payload: PanicPayload) -> bool {
     let (step, lost) = if O::PLAIN {
-        // A plain operator panics before it says anything, and keeps nothing.
+        // A plain operator panics before it emits anything, and keeps nothing.
         let (step, is_item) = out.marked();
         (step, u64::from(is_item))
     } else {
-        // What the call had received and neither settled nor kept went down with it.
+        // Items that the call had received and neither settled nor kept are lost with it.
         out.sync();
         (out.step(), out.stats().unsettled().saturating_sub(op.held()))
     };
@@ -536,7 +538,7 @@ pub(crate) fn panicked<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E, pa
     let may_go_on = stats.may_go_on();
     let error = context.error(ErrorKind::Panicked, step).with_source(PanicMessage::from(payload));
     let first = out.step() + 1 - op.steps();
-    // The steps after it are given the error, and may panic in turn. Each time that is a later one.
+    // The later steps receive the error, and may panic in turn; each time it is a later one.
     match panic::catch(|| op.utter(sealed::Utterance::Error(step - first, error), out)) {
         Ok(()) => may_go_on,
         Err(payload) => panicked(op, out, payload),

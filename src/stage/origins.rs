@@ -1,17 +1,17 @@
-//! [`Origins`]: which input of a merge an item comes from, for windows of event time that are built behind the merge.
+//! [`Origins`]: which input of a merge an item comes from, for event-time windows downstream of the merge.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! 1. A stream that has [`Origins`] carries the labels of the merge they belong to, of no other one, and between two labels
-//!    that say [`Label::Follows`] only what was made of items of the input that the first of the two names.
-//! 2. So a stage hands them down only if it keeps that apart: what it makes of an item does not change places with a mark.
-//!    Every other stage hands down none, and a window behind it goes by what it sees, without labels.
-//! 3. A merge of merged streams tells all their inputs apart, and it is the only one that does: it takes their labels in and
-//!    sends its own.
-//! 4. Labels are sent only if they are asked for, which is done when a window is built. What was sent before, and what
-//!    comes after `Follows(None)`, comes from an input that is not known: it must not move the watermark of any.
-//! 5. At most [`MOST`] labels of a merge are under way, apart from those that say in which state an input is. While there are
-//!    more, what follows is of unknown origin.
+//! 1. A stream that has [`Origins`] carries the labels of the merge they belong to, and of no other. Everything between
+//!    two [`Label::Follows`] was made of items of the input that the first of them names.
+//! 2. So a stage forwards them only if it keeps that apart: items it makes of an item do not change places with a mark.
+//!    All other stages forward none, and a window downstream of them uses what it sees, without labels.
+//! 3. A merge of merged streams tells all their inputs apart, and it is the only one that does: it receives their
+//!    labels and sends its own.
+//! 4. Labels are sent only if they are requested, which happens when a window is built. Items sent before, and items
+//!    after `Follows(None)`, come from an unknown input: they must not move the watermark of any.
+//! 5. At most [`MOST`] labels of a merge are in flight, apart from those that report the state of an input. While there
+//!    are more, the origin of subsequent items is unknown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::clock::wait::Wake;
 use crate::error::StreamError;
 use crate::mark::{Epoch, InputState, Label, Mark};
 
-/// How many labels of a merge may be under way.
+/// The maximum number of labels of a merge in flight.
 const MOST: usize = 1024;
 
 /// The inputs of a merge, told apart down to those of the merges before it.
@@ -32,16 +32,16 @@ const MOST: usize = 1024;
 pub struct Origins {
     /// For each of them, how long it may have nothing before it is idle.
     idle_timeouts: Vec<Option<Duration>>,
-    /// A window wants labels. Set under the lock of `wake`; a look without it may see it some time later.
+    /// A window requests labels. Set under the lock of `wake`; a reader without the lock may see it some time later.
     asked: AtomicBool,
-    /// Of the merge's thread, once it has waited.
+    /// The wake of the merge's thread, once it has waited.
     wake: Mutex<Option<Arc<Wake>>>,
     /// Those of its inputs that are merges themselves.
     nested: Vec<Arc<Origins>>,
 }
 
 impl Origins {
-    /// The idle timeout is that of the inputs that are no merges themselves.
+    /// The idle timeout applies to the inputs that are not merges themselves.
     pub(crate) fn of<'a>(
         inputs: impl IntoIterator<Item = Option<&'a Arc<Origins>>>,
         idle_timeout: Option<Duration>,
@@ -57,7 +57,7 @@ impl Origins {
         Arc::new(Self { idle_timeouts, asked: AtomicBool::new(false), wake: Mutex::default(), nested })
     }
 
-    /// How many there are. They are numbered from 0 on.
+    /// The number of inputs. They are numbered from 0.
     pub(crate) fn count(&self) -> usize {
         self.idle_timeouts.len()
     }
@@ -66,17 +66,17 @@ impl Origins {
         &self.idle_timeouts
     }
 
-    /// Asks for labels.
+    /// Requests labels.
     pub(crate) fn ask(&self) {
         let wake = self.wake.lock();
         self.asked.store(true, Ordering::Relaxed);
         let wake = wake.clone();
-        // A merge that has nothing to do begins to count how long its inputs have been idle.
+        // A merge that has nothing to do starts to measure how long its inputs have been idle.
         wake.inspect(|wake| wake.post());
         self.nested.iter().for_each(|origins| origins.ask());
     }
 
-    /// Before the merge parks: it is to be woken when labels are asked for. True if they have been.
+    /// Called before the merge parks, so that it is woken when labels are requested. Returns true if they have been.
     pub(crate) fn want_to_know(&self, own: &Arc<Wake>) -> bool {
         let mut wake = self.wake.lock();
         if wake.is_none() {
@@ -90,7 +90,7 @@ impl Origins {
     }
 }
 
-/// Puts labels into marks, and counts those under way.
+/// Puts labels into marks, and counts those in flight.
 #[derive(Default)]
 pub(crate) struct Labels {
     /// Each of them has a clone.
@@ -100,10 +100,11 @@ pub(crate) struct Labels {
 }
 
 impl Labels {
-    /// The mark to be sent before something of this origin, unless what is before it is of the same one.
+    /// The mark to send before something of this origin, unless the item before it has the same one.
     pub(crate) fn before(&mut self, origin: Option<usize>) -> Option<StreamError> {
         let under_way = Arc::strong_count(&self.alive) - 1;
-        // Half of them must have arrived before there are more: otherwise those that find room might be of one input only.
+        // Half of them must have arrived before more are sent: otherwise those that find room might all be of one
+        // input.
         self.is_saturated = under_way > if self.is_saturated { MOST / 2 } else { MOST };
         let origin = origin.filter(|_| !self.is_saturated);
         if origin == self.last {
@@ -118,7 +119,7 @@ impl Labels {
     }
 }
 
-/// What a merge has said so far, for a stream that begins in the middle.
+/// The labels that a merge has sent so far, for a stream that begins in the middle.
 #[derive(Default)]
 pub(crate) struct Said {
     current: Option<usize>,
@@ -133,14 +134,14 @@ impl Said {
         }
     }
 
-    /// What such a stream is told first.
+    /// The labels that such a stream receives first.
     pub(crate) fn labels(&self) -> impl Iterator<Item = Label> {
         let states = self.states.iter().map(|(origin, state)| Label::State(*origin, *state));
         states.chain(self.current.map(|origin| Label::Follows(Some(origin))))
     }
 }
 
-/// Is of no consequence when it is lost: then its stream is.
+/// Losing it does no harm: its stream is lost as well.
 struct Tag {
     label: Label,
     _alive: Arc<()>,
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_too_many_labels_is_of_unknown_origin() {
+    fn items_behind_too_many_labels_have_unknown_origin() {
         let mut labels = Labels::default();
         let mut under_way: Vec<_> = (0..=MOST).filter_map(|n| labels.before(Some(n % 2))).collect();
         assert_eq!(under_way.len(), MOST + 1);
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_of_nested_merges_are_told_apart() {
+    fn inputs_of_nested_merges_are_distinguished() {
         let inner = Origins::of([None, None, None], None);
         let outer = Origins::of([None, Some(&inner), Some(&inner)], Some(Duration::MAX));
         assert_eq!(outer.count(), 7);

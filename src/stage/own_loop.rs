@@ -1,20 +1,20 @@
-//! The loop of a stage that is not an operator with one edge behind it: one with several ways out, or with a way out that
+//! The loop of a stage that is not an operator with one output edge: one with several outputs, or with an output that
 //! works in another way.
 //!
-//! What such a stage does with an item is its [`Work`]; where that goes, its [`Ways`]. Everything else is here, once:
+//! The way such a stage handles an item is its [`Work`]; its outputs are its [`Ways`]. Everything else is here, once:
 //!
-//! - *Stop conditions*: the token is cancelled, or the consumers of all ways have gone. What was received and not settled is
-//!   then counted as abandoned.
-//! - *Waits.* Before the thread parks, for input, for room, or in a closure of the user's, all ways have been handed over and
-//!   the room made in the input has been announced.
-//! - *Room.* An item goes to all the ways it belongs to before the stage waits for room in any of them; then it waits for
-//!   all that are stuck at once.
-//! - *Panics.* One that the work does not catch itself becomes an error item. The work and the input are dropped under a
-//!   guard.
-//! - *Marks* (see `mark.rs`). An item has been settled when the work has returned, so a mark goes on at once, a copy to each
-//!   way. If something since the last one was dropped because its consumer has gone, it is lost; labels and
-//!   stamps pass, and do not count as the last one.
-//! - *The end.* All ways are ended in the same way, also when the stage has got no thread.
+//! - *Stop conditions*: the token is cancelled, or the consumers of all outputs have left. Items that were received and
+//!   not settled are then counted as abandoned.
+//! - *Waits.* Before the thread parks, for input, for room, or in a user's closure, all outputs have been handed over
+//!   and the room made in the input has been announced.
+//! - *Room.* An item goes to all its outputs before the stage waits for room in any of them; then it waits for all that
+//!   are stuck at once.
+//! - *Panics.* A panic that the work does not catch itself becomes an error item. The work and the input are dropped
+//!   under a guard.
+//! - *Marks* (see `mark.rs`). An item has been settled when the work has returned, so a mark is forwarded at once, a
+//!   copy to each output. If anything since the last one was dropped because its consumer has left, the mark is lost;
+//!   labels and stamps pass, and do not count as the last one.
+//! - *The end.* All outputs are ended in the same way, even if there was no thread for the stage.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
@@ -35,21 +35,21 @@ use crate::pipeline::recording::Stopwatch;
 use crate::pipeline::stats::StepStats;
 use crate::pipeline::timing::Phase;
 
-/// How many items may pass before the counters are brought up to date.
+/// The number of items between two updates of the counters.
 const TURNS: u32 = 64;
 
-/// One way out.
+/// One output.
 pub(crate) trait Way {
-    /// The stage runs on this thread from now on, which is to be woken when the consumer goes.
+    /// Called once the stage runs on this thread, which must be woken when the consumer leaves.
     fn start(&mut self, thread: &StageThread);
 
-    /// Whether the consumer has gone.
+    /// Whether the consumer has left.
     fn is_gone(&self) -> bool;
 
-    /// Hands over what there is room for.
+    /// Hands over as many items as there is room for.
     fn hand_over(&mut self);
 
-    /// Hands over what the consumer is hungry for. Returns whether it did, or tried to.
+    /// Hands over items if the consumer is hungry. Returns whether it did, or tried to.
     fn hand_over_if_hungry(&mut self) -> bool;
 
     /// Whether something waits for room.
@@ -58,26 +58,26 @@ pub(crate) trait Way {
     /// A hint, without a lock, that there may be room.
     fn may_have_room(&self) -> bool;
 
-    /// Registers for room: true if there is some, so that the caller must not park.
+    /// Registers for room. Returns true if there is some, so that the caller must not park.
     fn want_room(&self, wake: &Arc<Wake>) -> bool;
 
-    /// The stage waits for room here, or does so no more.
+    /// The stage starts or stops waiting for room here.
     fn note_wait(&self, phase: Phase, now: Instant);
 
-    /// Sends a mark, which needs no room. It is lost if something that was sent since the last one may have been dropped
-    /// because the consumer has gone.
+    /// Sends a mark, which needs no room. It is lost if anything sent since the last one may have been dropped because
+    /// the consumer has left.
     fn put_mark(&mut self, mark: StreamError);
 
-    /// Ends the stream after what was sent.
+    /// Ends the stream after the sent items.
     fn end(&mut self, end: End);
 }
 
-/// All ways out of a stage.
+/// All outputs of a stage.
 pub(crate) trait Ways: Send + 'static {
-    /// Shows one after the other to `look`.
+    /// Calls `look` with each of them.
     fn each(&self, look: impl FnMut(&dyn Way));
 
-    /// The same, to change them.
+    /// Calls `act` with each of them, to change it.
     fn each_mut(&mut self, act: impl FnMut(&mut dyn Way));
 }
 
@@ -107,8 +107,8 @@ impl<A: Way + Send + 'static, B: Way + Send + 'static> Ways for (A, B) {
     }
 }
 
-/// What a stage does with what it receives. It never waits: what there is no room for makes a way
-/// [stuck](Way::is_stuck). It may hold one item back in this manner, until [`tend`](Self::tend) settles it.
+/// The way a stage handles the items it receives. It never waits: an item without room makes an output
+/// [stuck](Way::is_stuck). It may hold back one item in this way, until [`tend`](Self::tend) settles it.
 pub(crate) trait Work: Send + 'static {
     type Item: Send + 'static;
     type Ways: Ways;
@@ -116,23 +116,23 @@ pub(crate) trait Work: Send + 'static {
     /// Settles one item, which has been counted as received.
     fn item(&mut self, item: Self::Item, desk: &Desk<Self::Ways>);
 
-    /// Deals with an error item, which has been counted as received, or was made here of a panic.
+    /// Handles an error item, which has been counted as received, or was made here of a panic.
     fn error(&mut self, error: StreamError, desk: &Desk<Self::Ways>);
 
-    /// Does what is due, before each turn and between the waits for room, and says when there will be something to do again at
-    /// the latest. An item that was held back is settled here.
+    /// Does what is due, before each turn and between waits for room, and returns when it has to be called again at the
+    /// latest. An item that was held back is settled here.
     #[inline]
     fn tend(&mut self, _desk: &Desk<Self::Ways>) -> Option<Instant> {
         None
     }
 
-    /// Brings counters of its own up to date.
+    /// Updates its own counters.
     fn publish(&mut self, _desk: &Desk<Self::Ways>) {}
 
-    /// Counters of its own have to follow: items were lost by a panic.
+    /// Corrects its own counters: items were lost by a panic.
     fn lost(&mut self, _items: u64) {}
 
-    /// Drops it, after the end. One with several parts whose drops may panic drops them one by one.
+    /// Drops it, after the end. If it has several parts whose drops may panic, drops them one by one.
     fn discard(self)
     where
         Self: Sized,
@@ -141,26 +141,26 @@ pub(crate) trait Work: Send + 'static {
     }
 }
 
-/// What the work has at hand.
+/// The access that the work has to its stage.
 pub(crate) struct Desk<W> {
-    /// Shared with the thread's hook, which hands over what is open before the thread parks in a closure of the user's.
+    /// Shared with the thread's hook, which hands over the open chunk before the thread parks in a user's closure.
     ways: Rc<RefCell<W>>,
     pub(crate) thread: StageThread,
     context: Context,
-    /// Something was handed over, or should have been: the loop is to look whether there was room.
+    /// Items were handed over, or should have been: the loop must check whether there was room.
     handed_over: Cell<bool>,
-    /// Something was dropped since the last mark because its consumer has gone.
+    /// Something was dropped since the last mark because its consumer has left.
     undeliverable: Cell<bool>,
 }
 
 impl<W: Ways> Desk<W> {
-    /// The ways out, for as long as no code of the user's is called.
+    /// Borrows the outputs. No user code may be called while they are borrowed.
     #[inline]
     pub(crate) fn ways(&self) -> RefMut<'_, W> {
         self.ways.borrow_mut()
     }
 
-    /// To be told what each push to a way returns.
+    /// Must be called with the result of each push to an output.
     #[inline]
     pub(crate) fn pushed(&self, handed_over: bool) {
         if handed_over {
@@ -181,16 +181,16 @@ impl<W: Ways> Desk<W> {
         self.context.details(kind, 0)
     }
 
-    /// To be told when something is dropped because its consumer has gone.
+    /// Must be called when something is dropped because its consumer has left.
     #[inline]
     pub(crate) fn undeliverable(&self) {
         self.undeliverable.set(true);
     }
 
-    /// A mark has come: each way gets a copy of its own.
+    /// Handles a mark: each output receives its own copy.
     #[cold]
     fn put_mark(&self, mark: Mark) {
-        // What was dropped is to be told to the next mark that stands behind records, and to no other.
+        // Drops are reported to the next mark that stands behind records, and to no other.
         if mark.is_of_records() && self.undeliverable.take() {
             // Dropped, and so lost.
             return;
@@ -214,7 +214,7 @@ impl<W: Ways> Desk<W> {
         any
     }
 
-    /// Hands over what is awaited. Says whether there is a reason to leave the burst.
+    /// Hands over to hungry consumers. Returns whether there is a reason to leave the burst.
     #[inline]
     fn look_around(&self) -> bool {
         let (mut all_gone, mut handed_over) = (true, self.handed_over.get());
@@ -230,7 +230,7 @@ impl<W: Ways> Desk<W> {
         self.ways.borrow_mut().each_mut(|way| way.hand_over());
     }
 
-    /// Parks until there may be room in one of the ways that are stuck. All have been handed over.
+    /// Parks until there may be room in one of the stuck outputs. All have been handed over.
     fn park_for_room(&self, until: Option<Instant>) {
         let ways = self.ways.borrow();
         let note = |phase| {
@@ -243,7 +243,7 @@ impl<W: Ways> Desk<W> {
         };
         let any = |holds: &dyn Fn(&dyn Way) -> bool| {
             let mut found = false;
-            // With each of them, whatever the others say: the first that has room is served.
+            // With each of them, even after one has room: the first with room is served.
             ways.each(|way| found |= way.is_stuck() && holds(way));
             found
         };
@@ -263,7 +263,7 @@ impl<W: Ways> Desk<W> {
     }
 }
 
-/// The token was cancelled, or nobody reads any more.
+/// The token was cancelled, or no output has a consumer any more.
 struct Stopped;
 
 struct OwnLoop<W: Work> {
@@ -273,7 +273,7 @@ struct OwnLoop<W: Work> {
     stopwatch: Stopwatch,
 }
 
-/// Runs a stage on the calling thread, which was made for it; or ends it, if there is no such thread.
+/// Runs a stage on the calling thread, which was created for it; or ends it, if there is no such thread.
 pub(crate) fn run<W: Work>(
     started: io::Result<()>,
     token: CancelToken,
@@ -308,7 +308,7 @@ pub(crate) fn run<W: Work>(
 impl<W: Work> OwnLoop<W> {
     fn run(mut self) {
         let end = self.work().unwrap_or_else(|Stopped| End::Cut(self.desk.thread.cut()));
-        // As in the driver: all is counted before the ways end, and values of the user are dropped after it.
+        // As in the driver: everything is counted before the outputs end, and user values are dropped after it.
         self.work.publish(&self.desk);
         let step = self.desk.step();
         step.abandoned.add(step.unsettled());
@@ -331,7 +331,7 @@ impl<W: Work> OwnLoop<W> {
                 for _ in 0..most {
                     match input.poll() {
                         Polled::Item(Ok(item)) => {
-                            // Before the call: `panicked` fails what was received and not settled.
+                            // Before the call: `panicked` fails the items that were received and not settled.
                             desk.step().received.add(1);
                             work.item(item, desk);
                         }
@@ -368,7 +368,7 @@ impl<W: Work> OwnLoop<W> {
         if self.desk.thread.is_stopped() || self.desk.is_gone() { Err(Stopped) } else { Ok(()) }
     }
 
-    /// Something panicked that is no closure: a value of the user's that was dropped, for one. An item that was not settled
+    /// Handles a panic outside closures: of a user's value that was dropped, for example. An item that was not settled
     /// yet is lost.
     #[cold]
     fn panicked(&mut self, message: PanicMessage) {
@@ -389,7 +389,7 @@ impl<W: Work> OwnLoop<W> {
         self.stopwatch.waited();
     }
 
-    /// Returns when everything that was sent has found room.
+    /// Returns when all sent items have found room.
     #[cold]
     fn wait_for_room(&mut self) -> Result<(), Stopped> {
         self.work.publish(&self.desk);

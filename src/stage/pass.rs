@@ -1,11 +1,11 @@
-//! [`Pass`]: the operator that does nothing, for a source or an end that is a stage without steps.
+//! [`Pass`]: the operator that does nothing, for a source or a sink that is a stage without steps.
 
 use std::marker::PhantomData;
 
 use super::operator::sealed::Shape;
 use super::operator::{Emit, Operator};
 
-/// Passes everything on.
+/// Forwards everything.
 pub(crate) struct Pass<T>(PhantomData<fn(T)>);
 
 impl<T> Pass<T> {

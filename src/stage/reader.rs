@@ -1,11 +1,10 @@
-//! The reader: runs the last steps of a stream on the thread that takes what comes out.
+//! The reader: runs the last steps of a stream on the thread that takes their output.
 //!
-//! It is a driver without an edge behind it: it makes a [turn](super::turn) when it is asked for the next item, and there is
-//! none left.
-//! The last step is the end itself, which only passes on; what comes out of it has been delivered.
+//! It is a driver without an output edge: it makes a [turn](super::turn) when it is asked for the next item and has
+//! none left. The last step is the sink itself, which only forwards; its output counts as delivered.
 //!
-//! What the caller does with an item, it does outside of any guard: a panic there is the caller's. Where its closure is
-//! called from within a guard, to make one loop of a plain operator and it, the panic is sent on.
+//! The caller processes an item outside any guard: a panic there is the caller's. Where its closure is called from
+//! within a guard, to run it and a plain operator in one loop, the panic is resumed.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -24,11 +23,11 @@ use crate::error::{Result, StreamError};
 use crate::panic::{self, Guarded, Held};
 use crate::pipeline::recording::Stopwatch;
 
-/// A reader on the thread that runs it to its end: what the user's closures wait for there, in its steps or between two items,
-/// finds the room announced.
+/// A reader on the thread that runs it to its end: when user code waits there, in its steps or between two items, the
+/// room has been announced.
 pub(crate) struct Running<O: Operator, F: Feed<Item = O::In>> {
     reader: Reader<O, F>,
-    /// Goes after the reader.
+    /// Dropped after the reader.
     _hook: BeforePark,
 }
 
@@ -55,40 +54,40 @@ impl<O: Operator, F: Feed<Item = O::In>> DerefMut for Running<O, F> {
     }
 }
 
-/// As for the driver: how often an operator may ask in one call whether there is room.
+/// As in the driver: how often an operator may ask in one call whether there is room.
 const QUOTA: u32 = 1024;
 
-/// How many items may pass before the counters are brought up to date.
+/// The number of items between two updates of the counters.
 const TURNS: u32 = 256;
 
 pub(crate) struct Reader<O: Operator, F: Feed<Item = O::In>> {
     turns: Turns<O>,
-    /// Guarded, for a panic of the caller's may unwind through the reader.
+    /// Guarded, because a panic of the caller may unwind through the reader.
     feed: Guarded<F>,
     thread: StageThread,
     out: Outbox<O::Out>,
-    /// Items received since the counters were brought up to date.
+    /// Items received since the counters were last updated.
     received: u64,
     tally: Tally,
-    /// How many items of the tally the counters know of.
+    /// The number of items of the tally that the counters include.
     published: u64,
     stopwatch: Stopwatch,
 }
 
-/// What went through an end that saw its stream to the last item.
+/// The items that passed through a sink that read its stream to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Tally {
-    /// Items.
+    /// The number of items.
     pub items: u64,
-    /// Error items.
+    /// The number of error items.
     pub errors: u64,
 }
 
-/// What the operator said and nobody has taken yet.
+/// The operator's output that has not been taken yet.
 struct Outbox<T> {
     next: Held<Option<Result<T>>>,
-    /// What it said beyond one item in one call.
+    /// Anything it emitted beyond one item in one call.
     more: Held<VecDeque<Result<T>>>,
     context: Context,
     last_step: usize,
@@ -97,13 +96,13 @@ struct Outbox<T> {
     marked: (usize, bool),
 }
 
-/// Marks, in place of a step, that a panic is the caller's.
+/// Set in place of a step: a panic belongs to the caller.
 const AT_THE_CALLER: usize = usize::MAX;
 
-/// The way to the caller's closure for a plain operator, whose last act in a call is to emit.
+/// Leads to the caller's closure for a plain operator, whose last act in a call is to emit.
 ///
-/// All that changes with each item lies here during a burst, where the compiler can keep it in registers, and goes back
-/// where it belongs when the burst is over, also by a panic.
+/// Everything that changes with each item is stored here during a burst, where the compiler can keep it in registers,
+/// and is written back when the burst ends, even by a panic.
 struct Direct<'a, T, A, F> {
     f: &'a mut F,
     state: Option<A>,
@@ -131,8 +130,8 @@ impl<T, A, F: FnMut(A, Result<T>) -> Option<A>> Sink<T> for Direct<'_, T, A, F> 
 
     #[inline(always)]
     fn put(&mut self, item: Result<T>) {
-        // Both before the call: an item has been delivered even if the caller panics over it, and `burst` then knows whose
-        // panic it is.
+        // Both before the call: an item has been delivered even if the caller panics over it, and `burst` then knows
+        // whose panic it is.
         count_delivered(&mut self.tally, &item);
         self.marked.0 = AT_THE_CALLER;
         if let Some(state) = self.state.take() {
@@ -140,7 +139,7 @@ impl<T, A, F: FnMut(A, Result<T>) -> Option<A>> Sink<T> for Direct<'_, T, A, F> 
         }
     }
 
-    /// The caller has been given everything before it.
+    /// The caller has received everything before it.
     fn put_mark(&mut self, mark: StreamError) {
         self.context().note_mark(&mark);
         mark.complete_mark();
@@ -197,7 +196,7 @@ impl<T> Outbox<T> {
                 *self.next = self.more.pop_front();
             }
             match next {
-                // Whoever asks for what is behind a mark has processed what is before it.
+                // A caller that asks for the next entry after a mark has processed everything before it.
                 Some(Err(mark)) if mark.is_mark() => {
                     self.context.note_mark(&mark);
                     mark.complete_mark();
@@ -258,7 +257,7 @@ impl<T> Sink<T> for Outbox<T> {
         self.marked
     }
 
-    // The end delivers one by one, when an item is taken.
+    // The sink delivers one by one, when an item is taken.
     fn correct(&mut self, _delivered: u64) {}
 
     fn sync(&mut self) {}
@@ -297,7 +296,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         self.tally
     }
 
-    /// The next item; waits for it.
+    /// Returns the next item; waits for it.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Result<O::Out>, End> {
         loop {
@@ -339,13 +338,13 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         }
     }
 
-    /// Gives `f` one item after another, and the state that it returned for the one before. Returns when the stream ends,
-    /// and what `f` says last; or when it returns `None`, for it has enough.
+    /// Calls `f` with one item after another, and the state that it returned for the one before. Returns when the
+    /// stream ends, with the last result of `f`; or when `f` returns `None`, because it needs no more.
     #[inline]
     pub(crate) fn fold<A>(&mut self, init: A, mut f: impl FnMut(A, Result<O::Out>) -> Option<A>) -> Option<(A, End)> {
         let mut state = Some(init);
         let end = loop {
-            // For a plain operator, what a panic has left.
+            // What a panic has left, for a plain operator.
             while let Some(item) = self.out.take() {
                 let item = self.delivered(item);
                 state = f(state?, item);
@@ -378,7 +377,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         state.map(|state| (state, end))
     }
 
-    /// Many turns of a plain operator under one guard, with `f` called from within.
+    /// Runs many turns of a plain operator under one guard, with `f` called from within.
     #[inline]
     fn burst<A>(
         &mut self,
@@ -398,7 +397,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                 home: (state, tally, received, out),
             };
             for _ in 0..most {
-                // As in the driver: says whose panic it is if the feed unwinds.
+                // As in the driver: attributes a panic to the feed while it is polled.
                 direct.mark(AT_THE_FEED, false);
                 match feed.poll_unguarded() {
                     Polled::Item(Ok(item)) => {
@@ -421,7 +420,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         }));
         burst.unwrap_or_else(|payload| {
             match self.out.marked.0 {
-                // Not ours: it goes on as if it had never been caught.
+                // The caller's panic: it continues as if it had never been caught.
                 AT_THE_CALLER => resume_unwind(payload),
                 AT_THE_FEED => return Burst::Ended(self.feed.panicked(panic::describe(payload))),
                 _ => _ = panicked(self.turns.op_mut(), &mut self.out, panic::describe(payload)),
@@ -430,7 +429,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         })
     }
 
-    /// Calls a closure of the sink's. Its time is that of an item, if it `is_data` that it is given.
+    /// Calls a closure of the sink. Its time counts as that of an item if it receives one (`is_data`).
     #[inline]
     pub(crate) fn timed<R>(&mut self, is_data: bool, call: impl FnOnce() -> R) -> R {
         let (begun, _) = self.stopwatch.begin(1);
@@ -463,7 +462,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             Ok(_) => {
                 self.received += 1;
                 if !O::PLAIN {
-                    // The guard looks at what has been received.
+                    // The guard compares the counts of received and settled items.
                     first.received.add(1);
                 }
             }
@@ -483,13 +482,13 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         self.thread.wait_for_time(until, is_news);
     }
 
-    /// To be called before the caller does anything that may take long, or is to see the books balanced.
+    /// Must be called before the caller does anything that may take long, or reads the counters.
     pub(crate) fn settle(&mut self) {
         self.publish();
         self.feed.settle();
     }
 
-    /// Brings the shared counters up to date.
+    /// Updates the shared counters.
     #[cold]
     fn publish(&mut self) {
         let stats = &self.out.context.stats;

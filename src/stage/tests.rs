@@ -1,5 +1,5 @@
-//! What a closure finds done when it waits through the library: its stage has announced the room that it made in its input,
-//! and has handed over what it emitted before.
+//! State of a stage when a closure of it waits through the library: the stage has announced the room that it made in
+//! its input, and has handed over the items it emitted before.
 //!
 //! The closures here park, as `send`, `recv` and `sleep` do.
 
@@ -15,25 +15,25 @@ use crate::edge::edge;
 use crate::error::Result;
 use crate::{CancelToken, DeadLetterQueue, ErrorKind, Pipeline, SlidingBuffer, Stream, StreamError};
 
-/// How long a wait takes that nothing ends.
+/// The duration of a wait that nothing ends.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Waits once, where it is called first.
 type Wait = Arc<dyn Fn() + Send + Sync>;
 
-/// What is left to do when the closure has waited.
+/// The remaining work after the closure has waited.
 type Then = Option<Box<dyn FnOnce()>>;
 
 fn failure() -> StreamError {
     StreamError::new(ErrorKind::Failed, "origin")
 }
 
-/// A waiter that can be taken to another thread before it waits.
+/// A waiter that can be moved to another thread before it waits.
 fn waiter() -> Waiter {
     Waiter::for_thread(&Clock::default(), "probe".into())
 }
 
-/// Parks the calling thread; says whether a wake ended that.
+/// Parks the calling thread; returns whether a wake ended that.
 fn is_woken(waiter: &Waiter) -> bool {
     let clock = Clock::default();
     let deadline = clock.now() + LIMIT;
@@ -41,7 +41,7 @@ fn is_woken(waiter: &Waiter) -> bool {
     clock.now() < deadline
 }
 
-/// A stream whose edge is full, and a wait for room in it. The room that taking one to three items makes is not worth
+/// A stream whose edge is full, and a wait for room in it. The room made by taking one to three items is not worth
 /// announcing by itself.
 fn full(pipeline: &Pipeline, first: Result<u32>) -> (Stream<u32>, Wait, Receiver<bool>) {
     let (mut sender, receiver) = edge(8, false);
@@ -50,7 +50,7 @@ fn full(pipeline: &Pipeline, first: Result<u32>) -> (Stream<u32>, Wait, Receiver
     sender.hand_over();
     let waiter = waiter();
     assert!(!sender.want_room(waiter.wake()), "the edge must be full for this case to mean anything");
-    // It ends when what is in it has been read, and not before room was announced: that would wake the waiter, too.
+    // It ends when its content has been read, and not before room was announced: that would wake the waiter, too.
     let (announced, was_announced) = channel();
     let once = Mutex::new(Some((waiter, sender)));
     let wait = move || {
@@ -100,13 +100,13 @@ fn a_stage_announces_room_before_its_closure_waits() {
     });
     announces_room("sliding buffer", Ok(0), |stream, wait| {
         let kept = stream.through(&SlidingBuffer::new(1).on_drop(move |_| wait()));
-        // Not read before: then nothing would be dropped.
+        // Not read before: otherwise nothing would be dropped.
         Some(Box::new(move || assert!(kept.count().unwrap() > 0)))
     });
 }
 
 #[test]
-fn an_end_announces_room_before_its_closure_waits() {
+fn a_sink_announces_room_before_its_closure_waits() {
     announces_room("for_each", Ok(0), |stream, wait| {
         stream.for_each(|_| wait()).unwrap();
         None
@@ -142,15 +142,15 @@ fn an_end_announces_room_before_its_closure_waits() {
         stream.spawn_for_each(move |_| wait());
         None
     });
-    announces_room("a step of an inline piece", Ok(0), |stream, wait| {
+    announces_room("an inline step", Ok(0), |stream, wait| {
         stream.inline().map(move |_| wait()).count().unwrap();
         None
     });
-    announces_room("a step of an inline piece that is not plain", Ok(0), |stream, wait| {
+    announces_room("an inline step that is not plain", Ok(0), |stream, wait| {
         stream.inline().flat_map(move |_| [wait()]).first().unwrap();
         None
     });
-    announces_room("an end within an end", Ok(0), |stream, wait| {
+    announces_room("a sink within a sink", Ok(0), |stream, wait| {
         let inner = Pipeline::new("inner");
         stream
             .for_each(|_| {
@@ -159,11 +159,11 @@ fn an_end_announces_room_before_its_closure_waits() {
             .unwrap();
         None
     });
-    assert_eq!(hooks(), 0, "an end leaves its hook behind");
+    assert_eq!(hooks(), 0, "a sink leaves its hook behind");
 }
 
 #[test]
-fn what_returns_to_its_caller_has_announced_room() {
+fn calls_that_return_have_announced_room() {
     announces_room("iteration", Ok(0), |stream, wait| {
         stream.into_iter().for_each(|_| wait());
         None
@@ -187,14 +187,14 @@ fn what_returns_to_its_caller_has_announced_room() {
 }
 
 #[test]
-fn an_end_whose_closure_panics_leaves_no_hook_behind() {
+fn a_sink_whose_closure_panics_leaves_no_hook_behind() {
     let pipeline = Pipeline::new("panics");
     let stream = Stream::from_iter(&pipeline, 0..3);
     assert!(crate::panic::catch(|| stream.for_each(|_| panic!("the closure"))).is_err());
     assert_eq!(hooks(), 0);
 }
 
-/// What is in the outputs of `stage` before and after a closure of it waits.
+/// The number of items in the outputs of `stage` before and after a closure of it waits.
 #[derive(Clone)]
 struct Look {
     stage: &'static str,
@@ -217,7 +217,8 @@ impl Look {
     }
 }
 
-/// `run` makes a stage of this name that sends on 0 and 1, and then has its closure look. Gives what nobody reads so far.
+/// `run` builds a stage of this name that forwards 0 and 1, and then calls the closure that counts. Returns the outputs
+/// that are not read yet.
 #[track_caller]
 fn hands_over<Out>(stage: &'static str, third: Result<u32>, run: impl FnOnce(Stream<u32>, Look) -> Out) {
     let pipeline = Pipeline::new("open");

@@ -1,4 +1,4 @@
-//! What a thread of a stage has at hand: its waiter, its token, its account of time.
+//! The context of a thread of a stage: its waiter, its token, its account of time.
 
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
@@ -25,22 +25,22 @@ pub(crate) struct StageThread {
     pub(super) deadline: Option<Instant>,
     /// Nothing has been cancelled unless this is set.
     alarm: Arc<AtomicBool>,
-    /// `None` for an end that is read by whoever holds it, on this thread now and on another later.
+    /// `None` for a sink that is read by its owner, on this thread now and on another later.
     home: Option<Home>,
-    /// As long as an end without a home is there, the pipeline has not ended.
+    /// While a sink without a home exists, the pipeline has not ended.
     _open: Option<Membership>,
 }
 
-/// The thread that the stage lives on.
+/// The thread that the stage runs on.
 struct Home {
     wake: Arc<Wake>,
-    /// Once for the thread's life, and not for each wait.
+    /// Once for the thread's life, not for each wait.
     _registered: Registration,
     _account: account::Open,
 }
 
 impl StageThread {
-    /// For the calling thread, which is thread number `index` of the stage and stays it.
+    /// For the calling thread, which is and remains thread number `index` of the stage.
     pub(crate) fn new(token: CancelToken, stats: Arc<StageStats>, index: usize) -> Self {
         let waiter = Waiter::current(token.clock());
         let home = Home {
@@ -51,7 +51,7 @@ impl StageThread {
         Self::start(token, stats, index, Some(home), None)
     }
 
-    /// For whatever thread calls.
+    /// For any calling thread.
     pub(crate) fn visiting(token: CancelToken, stats: Arc<StageStats>, index: usize) -> Self {
         let open = token.scope().open_reader();
         Self::start(token, stats, index, None, Some(open))
@@ -71,12 +71,12 @@ impl StageThread {
         Self { watch, deadline: token.deadline(), alarm: token.alarm(), token, stats, index, home, _open: open }
     }
 
-    /// For an end that calls closures on a thread that is not the pipeline's: to be kept for as long as it does.
+    /// For a sink that calls closures on a thread that is not the pipeline's: must be held for as long as it does.
     pub(crate) fn open_account(&self) -> account::Open {
         self.stats.open_account(self.index, self.token.clock())
     }
 
-    /// Counts an error item of the input. A source makes its errors itself, and a mark is none.
+    /// Counts an error item of the input. A source makes its errors itself, and a mark is not an error.
     #[cold]
     pub(super) fn count_error(&self, error: &StreamError) {
         if self.stats.kind != StageKind::Source && !error.is_mark() {
@@ -84,12 +84,12 @@ impl StageThread {
         }
     }
 
-    /// For the times of its items.
+    /// Measures the times of its items.
     pub(crate) fn stopwatch(&self) -> Stopwatch {
         Stopwatch::new(&self.stats, self.index, self.token.clock())
     }
 
-    /// For a source: what tells the ages of its items.
+    /// For a source: creates the stamps that measure the ages of its items.
     pub(super) fn stamper(&self) -> Stamper {
         Stamper::new(&self.stats, self.token.clock())
     }
@@ -100,26 +100,26 @@ impl StageThread {
     }
 
     /// # Panics
-    /// If the stage lives on no thread.
+    /// If the stage runs on no thread.
     pub(crate) fn wake(&self) -> &Arc<Wake> {
         match &self.home {
             Some(home) => &home.wake,
-            None => unreachable!("only a stage with a thread of its own is woken by others"),
+            None => unreachable!("only a stage with its own thread is woken by others"),
         }
     }
 
-    /// For how many items it may go on without a look at [`is_stopped`](Self::is_stopped), as long as it
+    /// The number of items for which it may continue without checking [`is_stopped`](Self::is_stopped), as long as it
     /// [has not been alarmed](Self::is_alarmed).
     #[inline]
     pub(crate) fn stretch(&self, most: u32) -> u32 {
         if self.deadline.is_some() { 1 } else { most }
     }
 
-    /// Whether something has happened of which it should know.
+    /// Whether something has happened that it should check.
     #[inline]
     pub(crate) fn is_alarmed(&self) -> bool {
-        // Set before the flag it stands for, of a cancellation or a drain, and never cleared. So a thread that could see the
-        // flag looks at it; one that sees only the alarm looks at the flag again the next time.
+        // Set before the flag it stands for, of a cancellation or a drain, and never cleared. So a thread that could
+        // see the flag checks it; one that sees only the alarm checks the flag again the next time.
         self.alarm.load(Ordering::Acquire)
     }
 
@@ -128,8 +128,8 @@ impl StageThread {
         (self.alarm.load(Ordering::Acquire) || self.deadline.is_some()) && self.token.is_cancelled()
     }
 
-    /// Waits until something may have changed. `hint` is looked at without locks for a moment; `register` leaves the
-    /// wake with all that is waited for and says whether any of it has come true already.
+    /// Waits until something may have changed. `hint` is polled without locks for a moment; `register` leaves the wake
+    /// with everything that is waited for and returns whether any of it has come true already.
     pub(crate) fn wait(
         &self,
         phase: Phase,
@@ -138,17 +138,18 @@ impl StageThread {
         register: impl FnOnce(&Waiter) -> bool,
     ) {
         self.wait_in(phase, |waiter| {
-            // The last check comes after the registration: what changed before is seen, what changes later posts the wake.
+            // The last check comes after the registration: earlier changes are seen, later ones post the wake.
             if !waiter.spin(|| hint() || self.is_stopped()) && !register(waiter) && !self.is_stopped() {
                 waiter.park(earlier(until, self.deadline));
             }
         });
     }
 
-    /// Waits for a time before which the stage can take no item, or until something else may have changed; returns the time after the wait.
+    /// Waits for a time before which the stage can take no item, or until something else may have changed. Returns the
+    /// time after the wait.
     pub(crate) fn wait_for_time(&self, until: Option<Instant>, hint: impl Fn() -> bool) -> Instant {
         self.wait_in(Phase::Asleep, |waiter| {
-            // A time comes no sooner for being looked for: it parks at once.
+            // Polling does not make a time come sooner: it parks at once.
             if !hint() && !self.is_stopped() {
                 waiter.park(earlier(until, self.deadline));
             }
@@ -171,8 +172,8 @@ impl StageThread {
         });
     }
 
-    /// Waits until a foreign channel has taken `item`, or something else may have changed: then the item comes back. So it
-    /// does if `is_unwanted`, after whose change the wake is posted.
+    /// Waits until a foreign channel has taken `item`, or something else may have changed: then the item is returned.
+    /// So it is if `is_unwanted`; when that changes, the wake must be posted.
     pub(crate) fn send_to_foreign<T: Send + 'static>(
         &self,
         channel: &Sender<T>,
@@ -189,7 +190,8 @@ impl StageThread {
         item.map_or(Ok(()), Err)
     }
 
-    /// Waits until `done`, also after a stop: for work that cannot be interrupted. Whoever makes it true posts the wake.
+    /// Waits until `done`, even after a stop: for work that cannot be interrupted. The thread that makes it true posts
+    /// the wake.
     pub(crate) fn wait_regardless(&self, phase: Phase, done: impl Fn() -> bool) {
         self.wait_in(phase, |waiter| {
             if !waiter.spin(&done) && !done() {
@@ -208,30 +210,30 @@ impl StageThread {
         timing.enter(Phase::Busy, self.token.now());
     }
 
-    /// The error with which a stream ends that is cut here, because of the token.
+    /// The error that ends a stream that is cut here, because of the token.
     pub(crate) fn cut(&self) -> StreamError {
         let Some(cause) = self.token.cause() else {
-            // The consumer has gone: nobody will see this.
+            // The consumer has left: the error will not be seen.
             return cut_error(&self.token, &self.stats, Cause::Requested);
         };
         noted_cut(&self.token, &self.stats, cause)
     }
 }
 
-/// The last error of a stream that is cut. Its kind is `Cancelled` whatever the reason, so that a consumer can tell it from
-/// an error item.
+/// The last error of a stream that is cut. Its kind is always `Cancelled`, so that a consumer can tell it from an error
+/// item.
 pub(crate) fn cut_error(token: &CancelToken, stats: &StageStats, reason: impl Into<BoxError>) -> StreamError {
     StreamError::new(ErrorKind::Cancelled, Arc::clone(&stats.name)).with_source(reason).with_time(token.clock().wall())
 }
 
-/// As [`cut_error`], for a stream that somebody may still read: the report is to know of it.
+/// As [`cut_error`], for a stream that may still be read: noted in the report.
 pub(crate) fn noted_cut(token: &CancelToken, stats: &StageStats, reason: impl Into<BoxError>) -> StreamError {
     let error = cut_error(token, stats, reason);
     token.scope().note_cut(&error);
     error
 }
 
-/// The error with which a stream ends whose stage has no thread.
+/// The error that ends a stream whose stage has no thread.
 pub(crate) fn spawn_error(token: &CancelToken, stats: &StageStats, error: &std::io::Error) -> StreamError {
     let internal = StreamError::new(ErrorKind::Internal, Arc::clone(&stats.name))
         .with_source(format!("cannot start a thread: {error}"))

@@ -1,14 +1,14 @@
-//! [`Turns`]: an operator, what it has been told, and what it is to be told next.
+//! [`Turns`]: an operator, the calls it has received, and the one that is next.
 //!
-//! This is the loop of every stage that runs an operator, written once: the driver and the reader run it on a thread, and
-//! the harness of the tests without one. What differs is what they do while the operator waits, for input, for room or for
+//! This is the loop of every stage that runs an operator, written once: the driver and the reader run it on a thread,
+//! and the test harness without one. They differ in what they do while the operator waits: for input, for room or for
 //! its time.
 //!
 //! # One turn
 //!
-//! 1. *More to say.* An operator that was called is resumed until it has nothing more to say. Only then is it given
-//!    anything else.
-//! 2. *The end.* When it was told of the end and waits for nothing, what it has kept fails, and it is over.
+//! 1. *More to emit.* An operator that was called is resumed until it has nothing more to emit. Only then does it
+//!    receive anything else.
+//! 2. *The end.* When it was told of the end and waits for nothing, the items it has kept fail, and it has finished.
 //! 3. *A drain*, of which it is told once.
 //! 4. *A timer* that is due. Timers go before items: an item that arrives at the moment a timer is due finds it fired.
 //! 5. *The input*: an item, an error item, a mark, or the end; unless the operator is waiting for its time.
@@ -22,34 +22,34 @@ use crate::error::Result;
 use crate::panic::Guarded;
 
 pub(crate) struct Turns<O: Operator> {
-    /// Guarded, for a panic of the caller's may unwind through a reader.
+    /// Guarded, because a panic of the caller may unwind through a reader.
     op: Guarded<O>,
     timer: Timer,
     marks: Marks,
-    /// It is to be resumed. A plain operator never is.
+    /// It must be resumed. A plain operator never has to.
     pending: bool,
     told_of_drain: bool,
     told_of_end: bool,
-    /// What it had left after the end has failed.
+    /// The items it had left after the end have failed.
     is_settled: bool,
 }
 
-/// What a turn came to.
+/// The result of a turn.
 pub(crate) enum Next {
     /// The operator was called.
     Called,
-    /// It was called, and has more to say when there is room.
+    /// It was called, and has more to emit when there is room.
     More,
     /// It can take nothing before that time, if there is one, or before it is told of a drain.
     Asleep(Option<Instant>),
-    /// It is ready for what comes next in its input.
+    /// It is ready for the next entry of its input.
     Input,
-    /// Nothing more will come of it.
+    /// It will emit nothing more.
     Over,
 }
 
 impl<O: Operator> Turns<O> {
-    /// An operator may have something to say before its first item: that there will be nothing, for one.
+    /// An operator may have something to emit before its first item: that there will be nothing, for example.
     pub(crate) fn new(op: O) -> Self {
         Self {
             op: Guarded::new(op, O::discard),
@@ -72,7 +72,7 @@ impl<O: Operator> Turns<O> {
         &mut self.op
     }
 
-    /// The next turn, up to the input. `is_draining` is asked until it has said yes.
+    /// Takes the next turn, up to the input. `is_draining` is called until it has returned true.
     #[inline]
     pub(crate) fn next<E: Emit<O::Out>>(&mut self, out: &mut E, is_draining: impl FnOnce() -> bool) -> Next {
         if out.is_closed() {
@@ -99,13 +99,13 @@ impl<O: Operator> Turns<O> {
         }
     }
 
-    /// Gives it what is next in its input.
+    /// Passes it the next entry of its input.
     #[inline]
     pub(crate) fn give<E: Emit<O::Out>>(&mut self, item: Result<O::In>, out: &mut E) {
         match item {
             Err(mark) if !O::COMPOSITE && !O::PLAIN && mark.is_mark() => {
                 self.marks.arrive(mark, &mut *self.op, out);
-                // A mark that it takes may give it something to say.
+                // A mark that it takes may give it something to emit.
                 self.pending = true;
             }
             item => self.call(out, |op, out| give(op, item, out)),
@@ -145,7 +145,7 @@ impl<O: Operator> Turns<O> {
         if self.pending {
             return Next::More;
         }
-        // Only now: what the operator still had to say goes before the marks.
+        // Only now: the operator's remaining items go before the marks.
         self.marks.release(&*self.op, out);
         Next::Called
     }
@@ -156,13 +156,13 @@ impl<O: Operator> Turns<O> {
             return Next::Over;
         }
         self.is_settled = true;
-        // In this order: the error item for what was kept goes before the marks that waited for it.
+        // In this order: the error item for the kept items goes before the marks that waited for them.
         self.op.utter(Utterance::Unsettled, out);
         self.marks.release_all(out);
         Next::Called
     }
 
-    /// Whether it is to be resumed before anything else.
+    /// Whether it must be resumed before anything else.
     #[inline]
     pub(crate) fn is_pending(&self) -> bool {
         self.pending
@@ -176,7 +176,7 @@ impl<O: Operator> Turns<O> {
         self.told_of_end
     }
 
-    /// Whether what it has left does not count any more: it has failed.
+    /// Whether the items it has left no longer count: they have failed.
     pub(crate) fn is_settled(&self) -> bool {
         self.is_settled
     }
@@ -187,7 +187,7 @@ impl<O: Operator> Turns<O> {
         self.timer.next_wake(self.op())
     }
 
-    /// Drops the operator. What a user's value does when it is dropped is no fault of ours.
+    /// Drops the operator. A panic in a user's drop is not a bug of this library.
     pub(crate) fn discard(self) {
         drop(self.op);
     }

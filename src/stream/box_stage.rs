@@ -1,4 +1,4 @@
-//! [`BoxStage`]: a stage whose type is known at run time only.
+//! [`BoxStage`]: a stage whose type is known only at run time.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -162,7 +162,7 @@ impl<S: Stage> Erased<S::In, S::Out> for S {
     }
 }
 
-/// The stage of no steps.
+/// The stage without steps.
 struct PassOn<T>(PhantomData<fn(T)>);
 
 impl<T: Send + 'static> Processor for PassOn<T> {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_has_the_name_and_the_steps_theirs() {
+    fn the_stage_has_its_name_and_the_steps_theirs() {
         let steps = ["a", "b", "c"].map(|name| Mapper::new(|n: u32| n).with_name(name).boxed_stage());
         let whole = fused(steps);
         let mut names = Vec::new();
@@ -240,9 +240,9 @@ mod tests {
         assert_eq!(counts, [(10, 5, 5, 0), (5, 4, 0, 1), (4, 3, 0, 1), (3, 3, 0, 0)]);
     }
 
-    /// Timers, what is held, and what comes out in bursts, between boxed steps.
+    /// Timers, held items, and items emitted in bursts, between boxed steps.
     #[test]
-    fn boxed_steps_do_what_the_steps_do() {
+    fn boxed_steps_behave_like_the_steps() {
         let batch = || Batcher::new(BatchConfig { max_size: 4, max_latency: Duration::from_secs(1) });
         let twice = || FlatMap::new(|n: u32| [n, n]);
         let by_type = twice().fuse(batch()).fuse(Flatten::<Vec<u32>>::new()).fuse(Take::new(7));

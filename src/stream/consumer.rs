@@ -1,7 +1,7 @@
 //! [`Consumer`]: the row in the report of code that takes items from a [`Stream`](super::Stream) one by one.
 //!
-//! The library calls no closure there, so it sees the calls only. From a call that finds nothing to the one that finds
-//! something the consumer is idle; the rest of its time it is busy with what it has taken.
+//! The library calls no closure there, so it only sees the calls. The consumer is idle from a call that finds nothing
+//! to the one that finds something; the rest of its time it is busy with the items it has taken.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The sinks that run on the calling thread: `for_each`, `collect`, `fold` and so on.
+//! The sinks that run on the calling thread: `for_each`, `collect`, `fold` and others.
 
 use std::sync::Arc;
 

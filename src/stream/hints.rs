@@ -1,5 +1,5 @@
-//! Methods that do not exist, so that the compiler can say what to use in their place. Without them it says that a stream is no
-//! iterator, and suggests `into_iter`, whose items are results.
+//! Methods that do not exist, so that the compiler can suggest what to use instead. Without them it says that a stream
+//! is not an iterator, and suggests `into_iter`, whose items are results.
 
 use super::{Chain, Steps, Stream};
 

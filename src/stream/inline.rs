@@ -1,4 +1,4 @@
-//! [`Inline`]: a piece of a pipeline that has no thread of its own yet.
+//! [`Inline`]: a part of a pipeline that has no thread of its own yet.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -73,12 +73,12 @@ pub trait Origin: Open<Made = <Self as Origin>::Item> {
     type Item: Send + 'static;
 }
 
-/// What an origin can do.
+/// The functions of an origin.
 pub(crate) trait Open {
     type Made: Send + 'static;
     type Feed: Feed<Item = Self::Made> + Send + 'static;
 
-    /// Enters the stage that reads it, and gives what that reads.
+    /// Registers the stage that reads it, and returns the input of that stage.
     #[track_caller]
     fn open(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> (Registered, Self::Feed);
 }
@@ -252,7 +252,7 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
         spawn_driver(registered, capacity, operator, feed)
     }
 
-    /// Reads what comes out on the calling thread, to its end.
+    /// Reads its output on the calling thread, to the end.
     #[track_caller]
     pub(super) fn read(mut self, name: &str) -> Running<C::AtEnd, O::Feed> {
         let own = self.steps.take_next();

@@ -95,7 +95,8 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
 }
 
 impl<O: Origin, C: Chain<In = O::Item>> Items<'_, O, C> {
-    /// Keeps the error that ends the iterator. One of an item stops the pipeline; of a cut there is nothing left to stop.
+    /// Stores the error that ends the iterator. That of an item stops the pipeline; after a cut there is nothing left
+    /// to stop.
     #[cold]
     fn fail(&mut self, error: StreamError, is_item: bool) {
         if is_item {

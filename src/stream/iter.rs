@@ -41,7 +41,7 @@ impl<T: Send + 'static> Iterator for IntoIter<T> {
         let reader = self.reader.as_mut()?;
         match reader.next() {
             Ok(item) => {
-                // The caller may take any time before it comes back: count and announce the room now.
+                // The caller may take any time before its next call: count and announce the room now.
                 reader.settle();
                 Some(item)
             }

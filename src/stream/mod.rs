@@ -1,4 +1,4 @@
-//! Streams: what users hold. Processors, sources, ends, and the sending side.
+//! Streams: the types that users hold. Processors, sources, sinks, and the sending side.
 
 // rustdoc shows the methods of `Stream` in the order in which their modules are declared; the first `impl` block of a group
 // has its heading.

@@ -1,4 +1,4 @@
-//! [`Processor`] and [`Stage`], and the processors that are made of others.
+//! [`Processor`] and [`Stage`], and the processors composed of others.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -246,8 +246,8 @@ impl<A: Stage, B: Stage<In = A::Out>> Stage for Fused<A, B> {
         FusedOperator::new(self.first.start(), self.second.start())
     }
 
-    /// Unless it was set for the whole, what the last step asks for that asks for anything: a batch that is only mapped is
-    /// still big.
+    /// Unless it was set for the whole stage, that of the last step that sets one: a batch that is only mapped is still
+    /// big.
     fn capacity(&self) -> Option<usize> {
         self.capacity.or_else(|| self.second.capacity()).or_else(|| self.first.capacity())
     }
@@ -331,7 +331,7 @@ mod tests {
     use crate::{Pipeline, Skip, Take};
 
     #[test]
-    fn a_fused_stage_has_the_capacity_of_the_whole_or_of_its_last_step_that_asks_for_one() {
+    fn a_fused_stage_has_its_own_capacity_or_its_last_steps() {
         let capacity_of = |stage: Fused<Take<u8>, Skip<u8>>| {
             let pipeline = Pipeline::builder("fused").capacity(9).build();
             let _output = Stream::from_iter(&pipeline, []).through(&stage.with_name("whole"));

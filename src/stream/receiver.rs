@@ -1,8 +1,8 @@
-//! [`StreamReceiver`]: a stream as a channel of crossbeam's.
+//! [`StreamReceiver`]: a stream as a crossbeam channel.
 //!
-//! A thread of the pipeline reads the stream and sends what comes to the channel. It must learn of it when the receiver is
-//! dropped, also while it has nothing to send; a channel tells its sender no sooner than at the next item. So the handles
-//! share an [`Interest`], on which the thread waits beside its input.
+//! A thread of the pipeline reads the stream and sends its items to the channel. It must notice when the receiver is
+//! dropped, even while it has nothing to send; a channel notifies its sender no sooner than at the next item. So the
+//! handles share an [`Interest`], on which the thread waits in addition to its input.
 
 use std::fmt;
 use std::ops::Deref;
@@ -85,13 +85,14 @@ impl<T: Send + 'static> Stream<T> {
                 let _ = cut.set(spawn_error(&token, &stats, &error));
                 return token.cancel_because(error);
             }
-            // What is left in the channel goes with its last handle, which may be this one: values of the user's.
+            // Items left in the channel, which are user values, are dropped with its last handle, which may be this
+            // one.
             let sender = Guarded::new(sender, guard_drop);
             interest.watch(Waiter::current(token.clock()).wake());
             let site = (token.clone(), Arc::clone(&stats));
             let feed = WhileWanted { input, interest: Arc::clone(&interest), site, has_warned: false };
             let mut reader = on_own_thread(feed, &token, &stats);
-            // Before the channel is disconnected, which is when the sender goes.
+            // Before the channel is disconnected, which happens when the sender is dropped.
             if let Err(error) = pass_on(&mut reader, &sender, &interest) {
                 let _ = cut.set(error);
             }
@@ -101,7 +102,7 @@ impl<T: Send + 'static> Stream<T> {
     }
 }
 
-/// Sends everything to the channel, until its receiver goes.
+/// Sends everything to the channel, until its receiver is dropped.
 fn pass_on<T: Send + 'static>(
     reader: &mut Reader<Pass<T>, WhileWanted<T>>,
     sender: &Sender<Result<T>>,
@@ -124,7 +125,7 @@ fn pass_on<T: Send + 'static>(
                     guard_drop(item);
                     return Err(reader.thread().cut());
                 }
-                // The reader says what comes next: the end.
+                // The reader determines what comes next: the end.
                 Err(TrySendError::Full(item)) if interest.is_over() => break guard_drop(item),
                 Err(TrySendError::Full(item)) => item,
             };
@@ -137,7 +138,7 @@ fn pass_on<T: Send + 'static>(
     }
 }
 
-/// Whether anybody still wants the stream.
+/// Whether the stream still has a consumer.
 #[derive(Default)]
 struct Interest {
     /// Written under the lock.
@@ -146,13 +147,13 @@ struct Interest {
 }
 
 impl Interest {
-    /// From now on `wake` is posted when the interest is over.
+    /// From now on `wake` is posted when the interest ends.
     fn watch(&self, wake: &Arc<Wake>) {
         *self.reader.lock() = Some(Arc::clone(wake));
     }
 
-    /// Release and Acquire, for the lock is not taken here. A reader that has called [`watch`](Self::watch) and then sees
-    /// `false` is going to be woken.
+    /// Release and Acquire, because the lock is not taken here. A reader that has called [`watch`](Self::watch) and
+    /// then sees `false` will be woken.
     fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
     }
@@ -169,7 +170,7 @@ impl Interest {
     }
 }
 
-/// The way in of the thread: the stream, until nobody wants it any more.
+/// The input of the thread: the stream, until it has no consumer any more.
 struct WhileWanted<T> {
     input: Input<T>,
     interest: Arc<Interest>,
@@ -179,14 +180,14 @@ struct WhileWanted<T> {
 }
 
 impl<T> WhileWanted<T> {
-    /// For clones of a receiver that was closed. The report is not told: no consumer was left that misses anything.
+    /// For clones of a receiver that was closed. Not reported, because no consumer misses anything.
     #[cold]
     fn closed(&self) -> End {
         let (token, stats) = &self.site;
         End::Cut(cut_error(token, stats, "the receiver was closed"))
     }
 
-    /// Nobody can tell when what is in the channel has been processed.
+    /// It is unknown when the items in the channel have been processed.
     #[cold]
     fn lose(&mut self, mark: StreamError) {
         let (token, stats) = &self.site;
@@ -250,7 +251,7 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // The count of the clones orders this after whatever they have stored.
+        // The count of the clones orders this after everything they have stored.
         if !*self.was_borrowed.get_mut() {
             self.interest.end();
         }

@@ -231,14 +231,14 @@ impl Drop for Blocked<'_> {
 }
 
 impl<T> Shared<T> {
-    /// A stream that has ended already, or that nobody reads any more, is not cut.
+    /// A stream that has ended already, or that has no consumer any more, is not cut.
     fn cut(&self, reason: impl Into<BoxError>) {
         if !self.edge.is_closed() {
             self.edge.cut(noted_cut(&self.token, &self.stats, reason));
         }
     }
 
-    /// Something was sent. What comes in between from a clone only makes the stamp a little late.
+    /// Something was sent. An item that a clone sends in between only makes the stamp a little late.
     #[inline]
     fn stamp(&self, is_data: bool) {
         if is_data && let Some(stamp) = self.stamper.due() {
@@ -269,7 +269,7 @@ fn error_back<T>(refused: SendError<Result<T>>) -> SendError<StreamError> {
     }
 }
 
-/// A drain ends the stream; what was sent before is still delivered.
+/// A drain ends the stream; items sent before are still delivered.
 impl<T: Send + 'static> Drain for Shared<T> {
     fn drain(&self) {
         self.edge.finish();
@@ -285,7 +285,7 @@ impl<T: Send + 'static> Clone for Sender<T> {
 
 impl<T: Send + 'static> Drop for Sender<T> {
     fn drop(&mut self) {
-        // AcqRel: whoever ends the stream does so after all that the other clones did.
+        // AcqRel: the thread that ends the stream does so after everything that the other clones did.
         if self.shared.stats.senders.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
@@ -300,7 +300,7 @@ impl<T: Send + 'static> Drop for Sender<T> {
     }
 }
 
-// As a stream is.
+// Like a stream.
 impl<T: Send + 'static> UnwindSafe for Sender<T> {}
 impl<T: Send + 'static> RefUnwindSafe for Sender<T> {}
 
@@ -395,9 +395,9 @@ mod tests {
         ("into_receiver", |stream| Box::new(stream.into_receiver(1))),
     ];
 
-    /// It is less than what is worth announcing at once; who returns to its caller, or blocks, announces it.
+    /// It is less than is worth announcing at once; a consumer that returns to its caller, or blocks, announces it.
     #[test]
-    fn room_for_a_single_item_is_announced_before_the_consumer_pauses() {
+    fn room_for_one_item_is_announced_before_the_consumer_pauses() {
         let mut not_told = Vec::new();
         for (what, take) in TAKES {
             let pipeline = Pipeline::new("room");
@@ -408,7 +408,7 @@ mod tests {
             let waiting = std::thread::spawn(move || sent.send(input.send(10)));
             wait_until_blocked(&edge);
             let held = take(stream);
-            // No one else takes anything, so a sender that has not been told waits for ever.
+            // Nothing else is taken, so a sender that has not been notified waits forever.
             if is_sent.recv_timeout(Duration::from_secs(10)) != Ok(Ok(())) {
                 not_told.push(what);
             }

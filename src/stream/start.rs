@@ -1,7 +1,7 @@
-//! Entering a stage in its pipeline, and starting it.
+//! Registering a stage with its pipeline, and starting it.
 //!
-//! Here, and nowhere else, a stage, a source or a sink gets its name: that of the stream that it reads, if it was
-//! [`named`](Stream::named), else that of the token on which it is built, else its own.
+//! Only here does a stage, a source or a sink get its name: that of the stream that it reads, if it was
+//! [`named`](Stream::named), otherwise that of the token on which it is built, otherwise its own.
 
 use std::sync::Arc;
 
@@ -18,18 +18,18 @@ use crate::stage::origins::Origins;
 use crate::stage::own_loop::{self, Work};
 use crate::stage::thread::{StageThread, spawn_error};
 
-/// The books of a stage that is about to start, and where it stands.
+/// Statistics and registration of a stage that is about to start.
 pub(crate) struct Registered {
     pub(crate) token: CancelToken,
     pub(crate) stats: Arc<StageStats>,
-    /// What its outputs have labels of.
+    /// The merge whose labels its outputs carry.
     pub(crate) origins: Option<Arc<Origins>>,
-    /// Kept until the stage has its threads.
+    /// Held until the stage has its threads.
     pub(crate) reservation: Membership,
 }
 
 impl Registered {
-    /// Enters a stage with one input.
+    /// Registers a stage with one input.
     #[track_caller]
     pub(crate) fn with_input<T: Send + 'static>(
         cancel: &CancelToken,
@@ -44,7 +44,7 @@ impl Registered {
         Self { origins, ..registered }
     }
 
-    /// Enters a stage with any number of inputs.
+    /// Registers a stage with any number of inputs.
     #[track_caller]
     pub(crate) fn with_inputs<T: Send + 'static>(
         cancel: &CancelToken,
@@ -65,7 +65,7 @@ impl Registered {
         Self { token: cancel.unnamed(), stats, origins: None, reservation }
     }
 
-    /// Enters a stage with two inputs, which may be of different types, and one thread.
+    /// Registers a stage with two inputs, which may be of different types, and one thread.
     #[track_caller]
     pub(crate) fn with_pair<T: Send + 'static, U: Send + 'static>(
         cancel: &CancelToken,
@@ -83,7 +83,7 @@ impl Registered {
         Self { token: cancel.unnamed(), stats, origins: None, reservation }
     }
 
-    /// Enters a sink or consumer on the thread of the caller. The pipeline may have finished.
+    /// Registers a sink or consumer on the thread of the caller. The pipeline may have finished.
     #[track_caller]
     pub(crate) fn reader<T: Send + 'static>(
         input: &Stream<T>,
@@ -98,7 +98,7 @@ impl Registered {
         Self { token, stats, origins: input.origins().cloned(), reservation }
     }
 
-    /// Enters a stage that reads this one, a source without a thread, on its own thread.
+    /// Registers a stage that reads this one, a source without a thread, on its own thread.
     #[track_caller]
     pub(crate) fn read_by(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> Self {
         let (stats, reservation) = self.token.scope().register(name, kind, steps, 1);
@@ -113,7 +113,7 @@ impl Registered {
         Self { token: cancel.unnamed(), stats, origins: None, reservation }
     }
 
-    /// A way out of the stage.
+    /// Creates an output of the stage.
     pub(crate) fn output<T: Send + 'static>(
         &self,
         branch: &str,
@@ -122,7 +122,7 @@ impl Registered {
         self.output_with(branch, capacity, false)
     }
 
-    /// A way out of the stage, eager if asked for and under virtual time.
+    /// Creates an output of the stage, eager if requested and under virtual time.
     pub(crate) fn output_with<T: Send + 'static>(
         &self,
         branch: &str,
@@ -133,7 +133,7 @@ impl Registered {
         (sender, stream.with_origins(self.origins.clone()))
     }
 
-    /// Shows an operator that it is to run the inputs of the merge that its input stems from.
+    /// Passes the inputs of the merge that its input comes from to an operator that will run here.
     pub(crate) fn attach<O: Operator>(&mut self, op: &mut O) {
         self.origins = self.origins.take().filter(|origins| op.attach(origins));
     }
@@ -148,7 +148,7 @@ impl Registered {
     }
 }
 
-/// A way out of a stage, which may be at work already.
+/// Creates an output of a stage, which may already be running.
 pub(crate) fn output_of<T: Send + 'static>(
     token: &CancelToken,
     stats: &StageStats,
@@ -176,7 +176,8 @@ fn check<T: Send + 'static>(scope: &Arc<Scope>, name: &str, input: &Stream<T>) {
     );
 }
 
-/// Starts a stage: one thread that runs the driver. What [`Processor::process`](super::Processor::process) of every [`Stage`] does.
+/// Starts a stage: one thread that runs the driver. Implements [`Processor::process`](super::Processor::process) for
+/// every [`Stage`].
 #[track_caller]
 pub(crate) fn launch<S: Stage>(stage: &S, cancel: &CancelToken, input: Stream<S::In>) -> Stream<S::Out> {
     let mut steps = Vec::new();
@@ -185,7 +186,7 @@ pub(crate) fn launch<S: Stage>(stage: &S, cancel: &CancelToken, input: Stream<S:
     spawn_driver(registered, stage.capacity(), stage.start(), input.into_input())
 }
 
-/// Runs an operator on a thread of its own.
+/// Runs an operator on its own thread.
 pub(crate) fn spawn_driver<O, F>(
     mut registered: Registered,
     capacity: Option<usize>,
@@ -217,7 +218,7 @@ where
     stream
 }
 
-/// Runs a stage with a loop of its own on a thread.
+/// Runs a stage with its own loop on a thread.
 pub(crate) fn spawn_loop<W: Work>(registered: Registered, input: Stream<W::Item>, ways: W::Ways, work: W) {
     let name = registered.thread_name(0);
     let scope = Arc::clone(registered.token.scope());

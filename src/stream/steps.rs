@@ -33,7 +33,7 @@ impl StepNames {
         self.next = Some(checked(name));
     }
 
-    /// Takes the name that was meant for what follows.
+    /// Takes the name that was meant for the next step.
     pub(super) fn take_next(&mut self) -> Option<Cow<'static, str>> {
         self.next.take()
     }
@@ -68,13 +68,13 @@ pub trait Chain: Links<Takes = <Self as Chain>::In, Makes = <Self as Chain>::Out
     fn with<S: Stage<In = Self::Out>>(self, step: S) -> Self::With<S>;
 }
 
-/// What a chain can do.
+/// The functions of a chain.
 pub(crate) trait Links {
     type Takes: Send + 'static;
     type Makes: Send + 'static;
-    /// What a thread of its own runs.
+    /// The operator that a separate thread runs.
     type Op: Operator<In = Self::Takes, Out = Self::Makes>;
-    /// What a sink runs: the steps, and the sink itself as the last one.
+    /// The operator that a sink runs: the steps, and the sink itself as the last one.
     type AtEnd: Operator<In = Self::Takes, Out = Self::Makes>;
 
     fn operator(&self) -> Self::Op;

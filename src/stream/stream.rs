@@ -63,13 +63,13 @@ pub struct Stream<T> {
     open: Option<Membership>,
     pub(super) token: CancelToken,
     feeder: Arc<str>,
-    /// Which of the feeder's outputs it is; empty if that has no branches.
+    /// The output of the feeder; empty if that has no branches.
     branch: Arc<str>,
-    /// The name of what reads it.
+    /// The name of its reader.
     next_name: Option<Cow<'static, str>>,
-    /// The inputs of the merge it stems from, if its items can be told apart by them.
+    /// The inputs of the merge it comes from, if its items can be told apart by them.
     origins: Option<Arc<Origins>>,
-    /// As soon as the caller has received from it.
+    /// Present once the caller has received from it.
     consumer: Option<Consumer>,
 }
 
@@ -114,12 +114,12 @@ impl<T: Send + 'static> Stream<T> {
         }
     }
 
-    /// Names the output of its feeder that it is.
+    /// Sets which output of its feeder it is.
     pub(super) fn of_branch(self, branch: Arc<str>) -> Self {
         Self { branch, ..self }
     }
 
-    /// Says what its labels stand for, if it has any: see `origins.rs`.
+    /// Sets the meaning of its labels, if it has any: see `origins.rs`.
     pub(crate) fn with_origins(self, origins: Option<Arc<Origins>>) -> Self {
         Self { origins, ..self }
     }
@@ -163,12 +163,12 @@ impl<T: Send + 'static> Stream<T> {
         self
     }
 
-    /// The name that what reads it is to have.
+    /// The name for its reader.
     pub(crate) fn next_name(&self) -> Option<&str> {
         self.next_name.as_deref()
     }
 
-    /// Takes the name away: it goes elsewhere.
+    /// Takes the name out, to be used elsewhere.
     pub(super) fn take_name(&mut self) -> Option<Cow<'static, str>> {
         self.next_name.take()
     }
@@ -216,7 +216,7 @@ impl<T: Send + 'static> Stream<T> {
         processor.process(&token, self)
     }
 
-    /// Adds a processor that is not used again, and may be the last to own what its closures own.
+    /// Adds a processor that is not used again, and may hold the last references to the values of its closures.
     #[track_caller]
     pub(crate) fn through_once<P: Processor<In = T>>(self, processor: P) -> Stream<P::Out> {
         let output = self.through(&processor);
@@ -237,7 +237,7 @@ impl<T: Send + 'static> Stream<T> {
         &self.feeder
     }
 
-    /// What a stage reads from. A stream whose end its owner has seen already is an ended one for the stage, too.
+    /// The input of a stage. A stream whose end its owner has already seen is an ended one for the stage, too.
     pub(crate) fn into_input(mut self) -> Input<T> {
         self.consumer = None;
         self.input.take().unwrap_or_else(|| {
@@ -247,7 +247,7 @@ impl<T: Send + 'static> Stream<T> {
         })
     }
 
-    /// More room, if the stream comes from a stage of ours.
+    /// Adds capacity, if the stream comes from a stage of ours.
     pub(crate) fn add_capacity(&self, items: usize) -> bool {
         match &self.input {
             Some(Input::Edge(edge)) => {
@@ -258,7 +258,7 @@ impl<T: Send + 'static> Stream<T> {
         }
     }
 
-    /// Room for that many, if the stream comes from a stage of ours.
+    /// Sets the capacity, if the stream comes from a stage of ours.
     pub(crate) fn set_capacity(&self, items: usize) {
         if let Some(Input::Edge(edge)) = &self.input {
             edge.set_capacity(items);
@@ -339,7 +339,7 @@ impl<T: Send + 'static> Stream<T> {
         }
         let polled = loop {
             match input.poll() {
-                // Whoever asks for what is behind a mark has processed what is before it.
+                // A caller that asks for the next entry after a mark has processed everything before it.
                 Polled::Item(Err(mark)) if mark.is_mark() => mark.complete_mark(),
                 polled => break polled,
             }
@@ -352,7 +352,7 @@ impl<T: Send + 'static> Stream<T> {
             }
             Polled::Empty => {
                 consumer.found_nothing();
-                // The next look may come at any time: ask now.
+                // The next poll may come at any time: ask now.
                 input.ask();
                 Err(TryRecvError::Empty)
             }
@@ -366,7 +366,7 @@ impl<T: Send + 'static> Stream<T> {
         }
     }
 
-    /// Enters the caller in the report, unless there is nothing left to receive.
+    /// Registers the caller with the report, unless there is nothing left to receive.
     #[cold]
     fn enter_consumer(&mut self) {
         if self.input.is_some() {
@@ -383,7 +383,7 @@ impl<T: Send + 'static> Stream<T> {
         self.open = None;
     }
 
-    /// The last error of a stream whose reader was told to stop.
+    /// The last error of a stream whose reader was stopped.
     fn cut_here(&self) -> StreamError {
         StreamError::new(ErrorKind::Cancelled, Arc::clone(&self.feeder))
             .with_source(self.token.cause().unwrap_or(Cause::Requested))
@@ -391,8 +391,8 @@ impl<T: Send + 'static> Stream<T> {
     }
 }
 
-// What a panic may leave half done in it is behind locks and atomics; its items are not shown to others before they are
-// whole.
+// Anything that a panic may leave half done in it is behind locks and atomics; its items are not visible to others
+// before they are whole.
 impl<T> UnwindSafe for Stream<T> {}
 impl<T> RefUnwindSafe for Stream<T> {}
 

@@ -44,9 +44,9 @@ pub struct Harness<O: Operator> {
     turns: Turns<O>,
     clock: ManualClock,
     out: Collected<O::Out>,
-    /// The operator has more to say, and waits for room.
+    /// The operator has more to emit, and waits for room.
     has_more: bool,
-    /// What the operator cannot take yet, because it is waiting for its time.
+    /// Input that the operator cannot take yet, because it is waiting for its time.
     input: VecDeque<Result<O::In>>,
     /// The input has ended.
     ended: bool,
@@ -56,7 +56,7 @@ pub struct Harness<O: Operator> {
 struct Collected<T> {
     /// With the time at which each was emitted.
     items: VecDeque<(Duration, Result<T>)>,
-    /// How many items may wait in `items` before it says that it is full.
+    /// The number of items that may wait in `items` before the output is full.
     capacity: usize,
     closed: bool,
     clock: ManualClock,
@@ -77,7 +77,7 @@ impl<T> Sink<T> for Collected<T> {
         self.items.push_back((self.clock.elapsed(), item));
     }
 
-    /// Only this library's own tests can give the operator one.
+    /// Only this library's own tests can send a mark to the operator.
     fn put_mark(&mut self, mark: StreamError) {
         self.put(Err(mark));
     }
@@ -297,7 +297,7 @@ impl<O: Operator> Harness<O> {
         self.turns.next_wake().filter(|&wake| !self.is_over && !self.has_more && wake <= target)
     }
 
-    /// What a stage does at the present moment.
+    /// Does what a stage would do at the current time.
     fn run(&mut self) {
         while !self.has_more {
             match self.turns.next(&mut self.out, || false) {
@@ -327,7 +327,7 @@ impl<O: Operator> Harness<O> {
         }
     }
 
-    /// The books balance after each call.
+    /// The counts add up after each call.
     fn check(&mut self) {
         let (stats, last) = (&self.out.context.stats, self.out.step());
         self.turns.op_mut().publish(stats, last, None);

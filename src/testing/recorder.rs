@@ -1,4 +1,4 @@
-//! [`Recorder`]: what came out of a pipeline under test, and when.
+//! [`Recorder`]: the output of a pipeline under test, with times.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ struct Shared<T> {
     ended: AtomicBool,
 }
 
-/// Notes the end when the reader lets go of it.
+/// Notes the end when the reader drops it.
 struct Ended<T>(Arc<Shared<T>>);
 
 impl<T> Drop for Ended<T> {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn each_item_has_the_moment_at_which_it_came_also_in_one_leap() {
+    fn each_item_has_its_arrival_time_even_if_the_clock_jumps() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("test").clock(&clock).build();
         let recorder = Recorder::new(Stream::interval(&pipeline, ms(40)));
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_in_and_what_comes_out_as_tables() {
+    fn inputs_and_outputs_as_tables() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("test").clock(&clock).build();
         let (source, stream) = TestSource::new(&pipeline);

@@ -1,4 +1,4 @@
-//! [`TestSink`]: the way out of a pipeline under test.
+//! [`TestSink`]: the output of a pipeline under test.
 
 use std::fmt;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub struct TestSink<T> {
     clock: ManualClock,
 }
 
-/// What a look at a stream finds.
+/// The result of polling a stream.
 enum Came<T> {
     Item(T),
     Error(StreamError),
@@ -72,10 +72,10 @@ impl<T: Send + 'static> TestSink<T> {
         self.stream
     }
 
-    /// What is next, if anything is.
+    /// Returns what is next, if there is anything.
     #[track_caller]
     fn look(&mut self) -> Came<T> {
-        // The second look is for edges without capacity, which hand over to a consumer that has looked in vain.
+        // The second poll is for edges without capacity, which hand over to a consumer that has polled in vain.
         for _ in 0..2 {
             self.clock.settle();
             match self.stream.try_recv() {
@@ -270,7 +270,7 @@ mod tests {
         Pipeline::builder("test").clock(ManualClock::new()).build()
     }
 
-    /// What a test says that expects the wrong thing of `stream`.
+    /// The panic message of a test that expects the wrong thing of `stream`.
     fn complaint<T: fmt::Debug + Send + 'static>(stream: Stream<T>, test: impl FnOnce(&mut TestSink<T>)) -> String {
         let mut sink = TestSink::new(stream);
         let payload = crate::panic::catch(|| test(&mut sink)).expect_err("it should complain");
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn names_what_came_instead() {
+    fn names_the_actual_item() {
         let pipeline = pipeline();
         let (source, stream) = TestSource::new(&pipeline);
         source.push(4);
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn says_when_nothing_came_and_when_something_might() {
+    fn says_whether_nothing_came_or_something_might() {
         let pipeline = pipeline();
         let (source, stream) = TestSource::new(&pipeline);
         let batches = stream.batch(BatchConfig { max_size: 9, max_latency: ms(60) });
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_can_be_read_by_another_end() {
+    fn the_rest_can_be_read_by_another_sink() {
         let pipeline = pipeline();
         let mut sink = TestSink::new(Stream::from_iter(&pipeline, 0..5));
         sink.expect_next(0);

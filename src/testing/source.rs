@@ -1,4 +1,4 @@
-//! [`TestSource`]: the way into a pipeline under test.
+//! [`TestSource`]: the input of a pipeline under test.
 
 use std::fmt;
 use std::time::Duration;
@@ -37,7 +37,7 @@ use crate::stream::{SendError, Sender, Stream};
 pub struct TestSource<T: Send + 'static> {
     sender: Sender<T>,
     clock: ManualClock,
-    /// The stream's own, below the pipeline's: what cuts this stream and no other.
+    /// The stream's own token, below the pipeline's: cancelling it cuts only this stream.
     token: CancelToken,
 }
 
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pushed_comes_out_in_order_items_and_errors() {
+    fn pushed_items_and_errors_are_received_in_order() {
         let pipeline = pipeline();
         let (source, stream) = TestSource::new(&pipeline);
         let mut sink = TestSink::new(stream);
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "the pipeline takes no more: cancelled: enough")]
-    fn pushing_into_a_cancelled_pipeline_is_refused_and_says_why() {
+    fn pushing_into_a_cancelled_pipeline_fails_with_the_reason() {
         let pipeline = pipeline();
         let (source, _stream) = TestSource::new(&pipeline);
         pipeline.cancel_because("enough");
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_closed_when_the_consumer_goes_also_through_stages() {
+    fn it_closes_with_its_consumer_even_through_stages() {
         let pipeline = pipeline();
         let (source, stream) = TestSource::new(&pipeline);
         let sink = TestSink::new(stream.map(|n: i32| n).take(5));
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_comes_after_what_was_pushed_and_cuts_nothing_else() {
+    fn a_cut_comes_after_pushed_items_and_cuts_nothing_else() {
         let pipeline = pipeline();
         let (source, stream) = TestSource::new(&pipeline);
         let mut sink = TestSink::new(stream.map(|n: i32| n + 1));

@@ -40,7 +40,7 @@ impl streamz::folds::Fold<Local> for Folding {
 }
 
 #[test]
-fn what_one_holds_of_a_pipeline_is_shared() {
+fn handles_of_a_pipeline_are_send_and_sync() {
     is_shared::<Pipeline>();
     is_shared::<PipelineBuilder>();
     is_shared::<CancelToken>();
@@ -50,7 +50,7 @@ fn what_one_holds_of_a_pipeline_is_shared() {
 }
 
 #[test]
-fn ends_go_to_another_thread() {
+fn sinks_and_sources_are_send() {
     is_send::<streamz::IntoIter<Vec<u8>>>();
     is_shared::<Sender<Item>>();
     is_send::<Stream<Item>>();
@@ -69,7 +69,7 @@ fn sources_go_to_another_thread() {
 }
 
 #[test]
-fn errors_and_what_is_told_are_shared() {
+fn errors_and_reports_are_send_and_sync() {
     is_shared::<StreamError>();
     is_shared::<ErrorKind>();
     is_shared::<PanicMessage>();
@@ -160,7 +160,7 @@ fn processors_are_shared_whatever_their_items() {
 }
 
 #[test]
-fn what_tests_use_goes_to_another_thread() {
+fn test_helpers_are_send() {
     is_send::<Harness<<Take<Item> as Stage>::Op>>();
     is_send::<(TestSource<Item>, TestSink<Item>)>();
     is_shared::<Recorder<Item>>();

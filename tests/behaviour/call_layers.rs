@@ -88,7 +88,7 @@ fn a_layer_may_change_the_result_and_the_error() {
 }
 
 #[test]
-fn a_layer_may_answer_without_the_call_or_call_twice_with_another_item() {
+fn a_layer_may_skip_the_call_or_repeat_it_with_another_item() {
     let calls = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&calls);
     let call = Mapper::fallible(move |item: &u64| {
@@ -122,7 +122,7 @@ fn a_panic_in_a_layer_fails_the_item_and_the_worker_lives_on() {
 }
 
 #[test]
-fn an_error_after_the_cancellation_is_no_failure_whatever_the_layer_makes_of_it() {
+fn an_error_after_a_cancellation_is_never_a_failure() {
     let token = CancelToken::with_clock(ManualClock::new());
     for panics in [false, true] {
         let layered = Layered::from_fn(AsyncMapper::new(waits), move |call, cancel, item| {
@@ -138,7 +138,7 @@ fn an_error_after_the_cancellation_is_no_failure_whatever_the_layer_makes_of_it(
 }
 
 #[test]
-fn a_rejected_call_is_not_retried_and_does_not_count_for_a_breaker() {
+fn a_rejected_call_is_not_retried_nor_counted_by_a_breaker() {
     let attempts = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&attempts);
     let rejects = Layered::from_fn(AsyncMapper::new(waits), move |_, cancel, _| -> Result<u64, CallError<Busy>> {
@@ -186,7 +186,7 @@ fn rate_limit_inside_a_retry_counts_each_attempt() {
 }
 
 #[test]
-fn rate_limit_by_key_limits_each_key_alone_and_other_workers_go_on() {
+fn rate_limit_by_key_limits_each_key_separately() {
     let (clock, pipeline) = virtual_pipeline();
     let calls = Arc::default();
     let mapper = noting(&calls, &clock).with_workers(3).with_ordered(false);
@@ -213,7 +213,7 @@ fn rate_limit_is_one_for_all_runs_and_clones() {
 }
 
 #[test]
-fn rate_limit_rejects_at_once_what_would_wait_too_long() {
+fn rate_limit_rejects_calls_that_would_wait_too_long() {
     let clock = ManualClock::new();
     let calls = Arc::default();
     let limited = |wait| RateLimit::new(noting(&calls, &clock), 1.0).with_burst(2).with_max_wait(wait).to_call();
@@ -240,7 +240,7 @@ fn rate_limit_rejects_at_once_what_would_wait_too_long() {
 }
 
 #[test]
-fn rate_limit_wait_ends_with_the_pipeline_and_the_call_is_not_made() {
+fn rate_limit_wait_ends_without_the_call_on_cancellation() {
     let (clock, pipeline) = virtual_pipeline();
     let calls = Arc::default();
     let limited = RateLimit::new(noting(&calls, &clock).with_workers(2), 0.001);
@@ -256,7 +256,7 @@ fn rate_limit_wait_ends_with_the_pipeline_and_the_call_is_not_made() {
 }
 
 #[test]
-fn rate_limit_gives_the_turn_of_a_cancelled_call_back() {
+fn rate_limit_returns_the_turn_of_a_cancelled_call() {
     let clock = ManualClock::new();
     let calls = Arc::default();
     let call = RateLimit::new(noting(&calls, &clock), 1.0).to_call();
@@ -307,7 +307,7 @@ fn rate_limit_counts_calls_waits_and_keys() {
     clock.advance(ms(1_000));
     assert_eq!((counts(&limited.clone().stats()), stats.waited()), ([3, 1, 0, 0, 1, 2], ms(1_000)));
     drop(results);
-    // Setting the limit anew starts new counts.
+    // Setting the limit again starts new counts.
     assert_eq!(counts(&limited.with_burst(2).stats()), [0; 6]);
 }
 
@@ -362,7 +362,7 @@ fn begins(items: &[u64], layered: impl FnOnce(AsyncMapperOf<u64>) -> Bulkhead<As
 }
 
 #[test]
-fn bulkhead_lets_the_next_call_in_when_one_returns() {
+fn bulkhead_admits_the_next_call_when_one_returns() {
     assert_eq!(begins(&[7; 5], |calls| Bulkhead::new(calls, 2)), [(0, 7), (0, 7), (1, 7), (1, 7), (2, 7)]);
 }
 
@@ -373,7 +373,7 @@ fn bulkhead_by_key_limits_each_key_alone() {
 }
 
 #[test]
-fn bulkhead_is_one_for_all_runs_and_gives_up_after_the_longest_wait() {
+fn bulkhead_is_shared_by_runs_and_rejects_after_max_wait() {
     let (clock, pipeline) = virtual_pipeline();
     let calls = AsyncMapper::new(waits).with_workers(1);
     let bulkhead = Bulkhead::new(calls, 1).with_max_wait(ms(300));
@@ -453,7 +453,7 @@ fn bulkhead_without_room_is_refused() {
 }
 
 #[test]
-fn call_timeout_covers_everything_inside_and_keeps_a_result_that_is_late() {
+fn call_timeout_covers_its_layers_and_keeps_a_late_result() {
     let clock = ManualClock::new();
     let token = CancelToken::with_clock(&clock);
     let limited = RateLimit::new(AsyncMapper::new(waits), 1.0);
@@ -474,7 +474,7 @@ fn call_timeout_covers_everything_inside_and_keeps_a_result_that_is_late() {
 }
 
 #[test]
-fn call_timeout_is_retried_and_counts_for_a_breaker_outside_but_a_cancelled_stage_is_none() {
+fn call_timeout_is_a_failure_but_a_cancellation_is_not() {
     let clock = ManualClock::new();
     let limited = CallTimeout::new(Mapper::fallible(|item: &u64| streamz::ok(*item)), ms(1)).to_call();
     assert_eq!(limited.call(&CancelToken::with_clock(&clock), &3).unwrap(), 3);

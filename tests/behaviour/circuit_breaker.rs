@@ -32,7 +32,7 @@ enum Do {
     Panic,
     /// An error that is ignored.
     Unknown,
-    /// Its token is cancelled meanwhile.
+    /// Its token is cancelled during the call.
     Cancelled,
 }
 
@@ -160,7 +160,7 @@ fn same(breaker: Breaker) -> Breaker {
 
 // D-16: the rate was cumulative, "exceeds" was "reaches", cancellation was a failure, a slow call was one.
 #[test]
-fn closed_opens_when_the_share_of_failures_among_the_last_calls_reaches_the_threshold() {
+fn closed_opens_at_the_threshold_of_recent_failures() {
     steps("too few calls", same, &[Calls(3, Fail), Is(Closed), Calls(1, Work), Is(Open), Refused]);
     steps("below", same, &[Calls(3, Work), Calls(1, Fail), Is(Closed), Calls(9, Work), Calls(1, Fail), Is(Closed)]);
     steps("reached", same, &[Calls(2, Work), Calls(1, Fail), Is(Closed), Calls(1, Fail), Is(Open)]);
@@ -229,7 +229,7 @@ fn counts_agree_with_a_plain_list_of_the_last_calls() {
 }
 
 #[test]
-fn open_refuses_until_the_recovery_time_has_passed_and_no_longer() {
+fn open_refuses_exactly_until_the_recovery_time_has_passed() {
     let open = Calls(4, Fail);
     steps("to the moment", same, &[open, Advance(99), Refused, Is(Open), Advance(1), Begin(1), Is(HalfOpen)]);
     steps("without calls it stays open", same, &[open, Advance(100_000), Is(Open), Begin(1), Is(HalfOpen)]);
@@ -238,7 +238,7 @@ fn open_refuses_until_the_recovery_time_has_passed_and_no_longer() {
 
 // D-17: an extra call ended the round, a failed first probe let the others through.
 #[test]
-fn half_open_lets_in_so_many_probes_and_decides_by_them() {
+fn half_open_admits_a_number_of_probes_and_decides_by_them() {
     let open = [Calls(4, Fail), Advance(100)];
     let with = |steps: &[Step]| [&open[..], steps].concat();
     steps("no more than allowed", same, &with(&[Begin(1), Begin(2), Refused, Refused, Is(HalfOpen)]));
@@ -286,7 +286,7 @@ fn half_open_lets_in_so_many_probes_and_decides_by_them() {
 }
 
 #[test]
-fn a_probe_that_never_returns_counts_as_failed_after_the_recovery_time() {
+fn a_probe_that_never_returns_fails_after_the_recovery_time() {
     steps(
         "overdue",
         same,
@@ -444,7 +444,7 @@ fn slow_calls_open_it_and_a_slow_probe_reopens_it() {
 }
 
 #[test]
-fn a_window_of_time_forgets_what_is_older() {
+fn a_time_window_forgets_older_calls() {
     let window = |breaker: Breaker| breaker.with_time_window(ms(1_000));
     steps("within", window, &[Calls(3, Fail), Advance(999), Calls(1, Work), Is(Open)]);
     steps(
@@ -571,7 +571,7 @@ fn the_state_is_one_for_all_runs_and_clones() {
 }
 
 #[test]
-fn hooks_are_told_everything_in_order_with_the_counts_and_may_panic_or_use_the_circuit() {
+fn hooks_see_all_changes_in_order_and_may_use_the_circuit() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let handle: Arc<Mutex<Option<Circuit>>> = Arc::default();
     let (tell, tell_too, own) = (Arc::clone(&told), Arc::clone(&told), Arc::clone(&handle));
@@ -598,7 +598,7 @@ fn hooks_are_told_everything_in_order_with_the_counts_and_may_panic_or_use_the_c
 
 // D-16: a healthy service that took 100 ms was "failing"; the last failure of a fresh breaker was in 1754.
 #[test]
-fn a_slow_healthy_service_is_healthy_and_a_fresh_breaker_has_nothing_to_tell() {
+fn a_slow_service_is_healthy_and_a_new_breaker_reports_none() {
     let clock = ManualClock::new();
     let call = AsyncMapper::new(|cancel: &CancelToken, _: &u32| cancel.sleep(Duration::from_secs(60)));
     let breaker = CircuitBreaker::new(call);
@@ -638,7 +638,7 @@ fn a_breaker_around_a_retry_counts_an_item_once() {
 }
 
 #[test]
-fn a_retry_around_a_breaker_counts_each_attempt_and_gives_up_when_it_opens() {
+fn a_retry_around_a_breaker_gives_up_when_it_opens() {
     let call = Mapper::fallible(|_: &u32| Err::<(), _>(ApiError::Down));
     let breaker = CircuitBreaker::new(call).min_requests(6);
     let circuit = breaker.circuit();
@@ -652,7 +652,7 @@ fn a_retry_around_a_breaker_counts_each_attempt_and_gives_up_when_it_opens() {
 }
 
 #[test]
-fn a_fallback_answers_for_what_failed_and_for_what_was_refused() {
+fn a_fallback_answers_for_failed_and_refused_calls() {
     let (clock, pipeline) = virtual_pipeline();
     let service = Service::default();
     service.down.store(true, Ordering::SeqCst);
@@ -685,7 +685,7 @@ fn a_fallback_inside_keeps_the_breaker_from_seeing_failures() {
 }
 
 #[test]
-fn a_fallback_that_panics_fails_the_item_and_a_cancelled_call_asks_for_none() {
+fn a_panicking_fallback_fails_the_item() {
     let call = Mapper::fallible(|_: &u32| Err::<u32, _>(ApiError::Down));
     let fallback = Fallback::new(call, |_, _, _| panic!("in the fallback"));
     let error = fallback.to_call().call(&CancelToken::new(), &1).unwrap_err();

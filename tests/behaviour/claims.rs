@@ -100,7 +100,7 @@ const CLAIMS: &[(&str, &str, Proofs)] = &[
         "nothing vanishes",
         &[
             ("examples/tests/programs/etl.rs", "the_shipped_data_is_loaded_as_an_independent_count_says"),
-            ("examples/tests/programs/etl.rs", "an_interrupt_in_the_middle_of_a_file_ends_it_early_and_loses_nothing"),
+            ("examples/tests/programs/etl.rs", "an_interrupt_within_a_file_loses_nothing"),
         ],
     ),
     (
@@ -108,10 +108,7 @@ const CLAIMS: &[(&str, &str, Proofs)] = &[
         "nothing vanishes",
         &[
             ("examples/tests/programs/log_processing.rs", "the_counts_are_those_of_a_calculation"),
-            (
-                "examples/tests/programs/log_processing.rs",
-                "an_interrupt_reports_what_was_read_though_the_input_is_silent",
-            ),
+            ("examples/tests/programs/log_processing.rs", "an_interrupt_reports_results_while_the_input_is_silent"),
         ],
     ),
     ("src/guides.rs", "lose nothing", &[("examples/tests/programs/durable.rs", "killed_processes_lose_nothing")]),
@@ -119,7 +116,7 @@ const CLAIMS: &[(&str, &str, Proofs)] = &[
     (
         "src/operators/route/fan_in.rs",
         "lose nothing",
-        &[("tests/behaviour/event_time.rs", "an_input_that_is_ahead_makes_nothing_of_the_others_late")],
+        &[("tests/behaviour/event_time.rs", "an_input_that_is_ahead_makes_no_other_items_late")],
     ),
     ("src/operators/route/group_by/dispatcher.rs", "nothing is lost", EVICTED_GROUPS),
     ("src/operators/route/group_by/operator.rs", "nothing is lost", EVICTED_GROUPS),
@@ -131,7 +128,7 @@ const CLAIMS: &[(&str, &str, Proofs)] = &[
     (
         "src/operators/window/windows.rs",
         "nothing is lost",
-        &[("src/operators/window/tests.rs", "whatever_closes_windows_early_every_item_is_in_as_many_as_cover_it")],
+        &[("src/operators/window/tests.rs", "windows_closed_early_still_cover_every_item")],
     ),
 ];
 

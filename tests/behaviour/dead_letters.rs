@@ -1,4 +1,4 @@
-//! `DeadLetterQueue`: nothing that failed is lost, whoever reads what first.
+//! `DeadLetterQueue`: no failure is lost, in whatever order the outputs are read.
 
 use std::sync::{Arc, Mutex};
 
@@ -53,7 +53,7 @@ fn nothing_is_lost_when_the_failures_are_read_first() {
 }
 
 #[test]
-fn failures_that_nobody_reads_block_the_stage_but_not_its_cancellation() {
+fn unread_failures_block_the_stage_but_not_its_cancellation() {
     let (clock, pipeline) = virtual_pipeline();
     let output = DeadLetterQueue::new().with_failed_buffer_size(3).process(&pipeline, halves(&pipeline, 0..1_000));
     output.items.spawn_for_each(drop);
@@ -177,13 +177,13 @@ fn cancellation_is_never_a_dead_letter() {
 
 #[test]
 #[should_panic(expected = "`ratio` must be between 0.0 and 1.0, not 1.5")]
-fn a_ratio_that_is_none_is_refused() {
+fn an_invalid_ratio_is_refused() {
     let _ = DeadLetterQueue::<u32>::new().with_limit(FailureLimit::Ratio { ratio: 1.5, min_items: 1 });
 }
 
 // D-18: the failures of a second run were never delivered, and two runs at once sent on a closed channel.
 #[test]
-fn every_run_has_failures_of_its_own() {
+fn every_run_has_its_own_failures() {
     let queue = DeadLetterQueue::new();
     for _ in 0..2 {
         let pipelines = [Pipeline::new("one"), Pipeline::new("another")];

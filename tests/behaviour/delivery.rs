@@ -217,8 +217,8 @@ fn a_report_counts_error_items_and_no_marks() {
 
 /// Its items are dropped, and what was made of a record has not been processed.
 #[test]
-fn a_record_for_a_branch_that_has_gone_is_not_acknowledged() {
-    // The store cannot be reached before the branch has gone.
+fn a_record_for_a_dropped_branch_is_not_acknowledged() {
+    // The store cannot be reached before the branch has been dropped.
     let out_of_reach = || {
         let store = Store::with(6);
         store.state().fetches = Some(0);
@@ -303,7 +303,7 @@ fn no_more_is_fetched_than_may_be_in_flight() {
 }
 
 #[test]
-fn a_store_that_fails_for_a_time_is_called_again_after_growing_pauses() {
+fn a_store_that_fails_temporarily_is_retried_with_backoff() {
     let (clock, pipeline) = on_a_clock();
     let store = Store::with(2);
     store.state().fetch_errors = (0..3).map(|_| StoreError::transient("the server is down")).collect();
@@ -353,7 +353,7 @@ fn an_acker_that_fails_for_good_cancels_the_pipeline() {
 }
 
 #[test]
-fn acknowledgements_are_gathered_and_the_lease_is_kept_alive() {
+fn acknowledgements_are_batched_and_the_lease_is_extended() {
     let (clock, pipeline) = on_a_clock();
     let store = Store::with(10);
     let config = DeliveryConfig { max_unacked: 8, ack_interval: ms(10), keep_alive: Some(ms(100)), ..one_by_one() };
@@ -369,7 +369,7 @@ fn acknowledgements_are_gathered_and_the_lease_is_kept_alive() {
 }
 
 #[test]
-fn a_limit_below_what_a_stage_holds_is_logged_once() {
+fn a_limit_below_a_stages_held_records_is_logged_once() {
     logged::keep();
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("holds-all").clock(&clock).build();
@@ -453,7 +453,7 @@ fn a_keep_alive_too_long_for_the_lease_is_refused() {
 }
 
 #[test]
-fn what_a_cancel_keeps_from_being_processed_is_given_back() {
+fn a_cancel_returns_unprocessed_records() {
     let (clock, pipeline) = on_a_clock();
     let store = Store::with(10);
     let mut records = deliver(&pipeline, &store, open_end(6)).map(|n| n);
@@ -513,7 +513,7 @@ fn only_the_open_ones_are_kept<Out: Send + 'static>(of: impl FnOnce(Stream<u64>)
     assert!(store.state().given_back.is_empty());
 }
 
-/// Takes what there is, and what comes because of that.
+/// Takes the available items, and those that come because of that.
 fn take_all<T: Send + 'static>(clock: &ManualClock, stream: &mut Stream<T>) -> usize {
     let mut taken = 0;
     loop {
@@ -541,10 +541,10 @@ fn an_open_batch_keeps_its_own_records_only() {
 }
 
 #[test]
-fn an_item_that_fails_does_not_stand_for_an_older_one_that_is_held() {
+fn a_failed_item_does_not_settle_an_older_held_one() {
     let fold = |sum: &mut u64, n: &u64| if *n == 1 { panic!("one") } else { *sum += n };
     let sums = Aggregate::new(|| 0, fold).with_count_window(3);
-    // 0 2 3 are a window, and so are 4 and what comes after it.
+    // 0 2 3 are a window, and so are 4 and all later items.
     only_the_open_ones_are_kept(|records| records.through(&sums), &[0, 1, 2, 3]);
     let (clock, pipeline) = on_a_clock();
     let store = Store::with(2);
@@ -565,14 +565,14 @@ fn an_open_window_keeps_its_own_records_only() {
     let tumbling = TumblingWindow::new(Duration::from_secs(2));
     let tumbling = tumbling.with_event_time(at_second, Duration::ZERO);
     only_the_open_ones_are_kept(|records| records.through(&tumbling), &[0, 1, 2, 3]);
-    // A session of the keys 0 and 1 that goes on, and one of 2 that is over.
+    // A session of the keys 0 and 1 that continues, and one of 2 that has ended.
     let sessions = SessionWindow::new(|n: &u64| n / 2).with_gap(Duration::from_millis(500));
     let sessions = sessions.with_event_time(at_second, Duration::ZERO);
     only_the_open_ones_are_kept(|records| records.through(&sessions), &[0, 1, 2, 3]);
 }
 
 #[test]
-fn in_an_unordered_pool_a_slow_call_keeps_the_records_before_and_those_taken_with_it() {
+fn in_an_unordered_pool_a_slow_call_delays_its_marks() {
     let (clock, pipeline) = on_a_clock();
     let store = Store::with(9);
     let calls = AsyncMapper::new(|cancel: &streamz::CancelToken, n: &u64| {
@@ -592,7 +592,7 @@ fn in_an_unordered_pool_a_slow_call_keeps_the_records_before_and_those_taken_wit
 
 /// The marks behind the slow call wait, and are no part of what the window limits.
 #[test]
-fn beside_a_slow_call_an_unordered_pool_goes_on_whatever_its_window() {
+fn an_unordered_pool_continues_beside_a_slow_call() {
     fn call(cancel: &CancelToken, n: &u64) -> Result<u64, BoxError> {
         if *n == 3 {
             cancel.sleep(ms(1_000))?;
@@ -645,12 +645,12 @@ impl Operator for Hoarder {
 }
 
 #[test]
-fn an_operator_of_the_users_that_holds_items_keeps_all_that_came_after_them() {
+fn a_custom_operator_that_holds_items_holds_later_marks() {
     only_the_open_ones_are_kept(|records| records.through(&Custom::new("hoard", Hoarder::default)), &[]);
 }
 
 #[test]
-fn what_leaves_through_a_foreign_channel_is_never_acknowledged() {
+fn records_sent_to_a_foreign_channel_are_not_acknowledged() {
     let pipeline = Pipeline::new("foreign");
     let store = Store::with(5);
     let receiver = deliver(&pipeline, &store, one_by_one()).into_receiver(10);
@@ -662,7 +662,7 @@ fn what_leaves_through_a_foreign_channel_is_never_acknowledged() {
 }
 
 #[test]
-fn records_are_acknowledged_after_they_have_been_written_elsewhere() {
+fn records_are_acknowledged_after_they_have_been_rewritten() {
     let (_clock, pipeline) = on_a_clock();
     let (from, to) = (Store::with(10), Store::default());
     to.state().write_errors = (0..2).map(|_| StoreError::transient("the file is locked")).collect();
@@ -682,7 +682,7 @@ fn records_are_acknowledged_after_they_have_been_written_elsewhere() {
 }
 
 #[test]
-fn what_the_outbox_refuses_for_good_is_not_acknowledged() {
+fn permanently_refused_records_are_not_acknowledged() {
     let pipeline = Pipeline::new("refuses");
     let (from, to) = (Store::with(10), Store::default());
     to.state().write_errors.push_back(StoreError::permanent("record 1 is too large"));
@@ -695,7 +695,7 @@ fn what_the_outbox_refuses_for_good_is_not_acknowledged() {
 }
 
 #[test]
-fn a_refused_record_becomes_a_dead_letter_and_the_rest_is_written() {
+fn a_refused_record_is_a_dead_letter_and_the_rest_is_written() {
     let (clock, pipeline) = on_a_clock();
     let (from, to) = (Store::with(10), Store::default());
     to.state().refuses = vec![1, 2, 4, 5, 6, 7];
@@ -743,7 +743,7 @@ fn a_refused_record_ends_a_sink_and_is_not_acknowledged() {
 }
 
 #[test]
-fn a_stage_whose_store_fails_for_good_cancels_the_pipeline() {
+fn a_permanent_store_failure_cancels_the_pipeline() {
     let (clock, pipeline) = on_a_clock();
     let (from, to) = (Store::with(10), Store::default());
     // In the first call, and after it has waited.
@@ -810,7 +810,7 @@ fn marks_take_no_room_from_the_items_in_a_buffer() {
 }
 
 #[test]
-fn marks_do_not_count_towards_what_a_delay_may_hold() {
+fn marks_do_not_count_towards_the_limit_of_a_delay() {
     let (clock, pipeline) = on_a_clock();
     let store = Store::with(11);
     let out = deliver(&pipeline, &store, open_end(10)).through(&Delay::new(ms(10)).with_max_items(4));
@@ -836,7 +836,7 @@ fn marks_do_not_count_as_queued_in_a_report() {
 }
 
 #[test]
-fn the_report_counts_what_is_acknowledged_and_given_back() {
+fn the_report_counts_acknowledged_and_returned_records() {
     let (clock, pipeline) = on_a_clock();
     let store = Store::with(10);
     let mut records = deliver(&pipeline, &store, open_end(6));
@@ -867,7 +867,7 @@ fn all_that_may_be_in_flight_does_not_wait_for_others() {
 
 /// The thread that feeds the receiver waits for room, and finds a mark for each record behind that.
 #[test]
-fn any_number_of_marks_in_a_row_may_leave_through_a_foreign_channel() {
+fn a_foreign_channel_passes_any_number_of_marks_in_a_row() {
     let pipeline = Pipeline::new("foreign");
     let store = Store::with(60_000);
     let few = deliver(&pipeline, &store, one_by_one()).filter(|n| *n < 2);
@@ -882,7 +882,7 @@ fn any_number_of_marks_in_a_row_may_leave_through_a_foreign_channel() {
 }
 
 #[test]
-fn a_named_source_names_what_acknowledges_for_it() {
+fn a_named_source_names_its_acknowledging_thread() {
     let pipeline = Pipeline::new("named");
     let records = Stream::deliver(&pipeline.named("orders"), Store::with(3), one_by_one()).unwrap();
     assert_eq!(records.count().unwrap(), 3);

@@ -50,7 +50,7 @@ fn outputs<T: Send + 'static>(recorder: &Recorder<T>) -> Vec<streamz::Result<T>>
 }
 
 #[test]
-fn an_input_that_is_ahead_makes_nothing_of_the_others_late() {
+fn an_input_that_is_ahead_makes_no_other_items_late() {
     let (clock, pipeline) = virtual_pipeline();
     let ([ahead, behind], [fast, slow]) = channels(&pipeline);
     let windows = Recorder::new(fast.merge([slow]).through(&tens()));
@@ -161,7 +161,7 @@ fn an_input_that_has_ended_holds_back_nothing() {
 }
 
 #[test]
-fn an_input_that_ended_before_the_window_was_built_holds_back_nothing() {
+fn an_input_that_ended_earlier_holds_back_no_window() {
     let (clock, pipeline) = virtual_pipeline();
     let ([left, right], [one, other]) = channels(&pipeline);
     let merged = one.merge([other]);
@@ -210,7 +210,7 @@ fn an_idle_input_holds_back_nothing_after_exactly_the_timeout() {
 }
 
 #[test]
-fn what_an_idle_input_still_had_is_late() {
+fn the_remaining_items_of_an_idle_input_are_late() {
     let (clock, pipeline) = virtual_pipeline();
     let ([left, idle], [one, other]) = channels(&pipeline);
     let windows = Recorder::new(one.merge([other]).through(&tens()));
@@ -278,7 +278,7 @@ const KEEPING: &[(&str, Between)] = &[
 ];
 
 #[test]
-fn stages_between_the_merge_and_the_window_may_do_anything_in_order() {
+fn any_ordered_stages_may_be_between_merge_and_window() {
     for (what, between) in KEEPING {
         let (clock, pipeline) = virtual_pipeline();
         let ([ahead, behind], [fast, slow]) = channels(&pipeline);
@@ -376,7 +376,7 @@ fn what_a_keyed_scan_makes_of_a_state_moves_no_watermark() {
 
 /// All items of an input may be removed on the way to a window, which then must not wait for it for ever.
 #[test]
-fn an_input_that_is_filtered_out_holds_back_nothing_after_the_timeout() {
+fn a_filtered_out_input_holds_nothing_back_after_its_timeout() {
     let (clock, pipeline) = virtual_pipeline();
     let ([left, beats], [one, other]) = channels(&pipeline);
     let windows = Recorder::new(one.merge([other]).filter(|time| *time < 1_000).through(&tens()));
@@ -398,7 +398,7 @@ fn an_input_that_is_filtered_out_holds_back_nothing_after_the_timeout() {
 }
 
 #[test]
-fn streams_that_are_read_in_turn_are_told_apart() {
+fn streams_that_are_read_in_turn_are_distinguished() {
     let (clock, pipeline) = virtual_pipeline();
     let ([ahead, behind], [fast, slow]) = channels(&pipeline);
     let windows = Recorder::new(fast.interleave([slow]).through(&tens()));
@@ -482,7 +482,7 @@ fn pairs_of_two_merges_have_the_inputs_of_the_first() {
 }
 
 #[test]
-fn windows_in_a_group_tell_the_inputs_of_the_merge_before_it_apart() {
+fn windows_in_a_group_distinguish_the_inputs_of_the_merge() {
     let (clock, pipeline) = virtual_pipeline();
     let ([ahead, behind, ended], [fast, slow, third]) = channels(&pipeline);
     let groups = GroupBy::new(|time: &u64| time % 2, |_, group: Stream<u64>| group.through(&tens()));
@@ -502,7 +502,7 @@ fn windows_in_a_group_tell_the_inputs_of_the_merge_before_it_apart() {
 
 /// On threads that run as they like: one source waits now and then, and so is behind by an unknown part of the other.
 #[test]
-fn nothing_of_two_sources_in_order_is_late_whatever_their_speeds() {
+fn nothing_of_two_ordered_sources_is_late_at_any_speed() {
     let pipeline = Pipeline::new("skew");
     let fast = Stream::from_iter(&pipeline, 0..50_000_u64);
     let slow = Stream::from_iter(
@@ -520,7 +520,7 @@ fn nothing_of_two_sources_in_order_is_late_whatever_their_speeds() {
 
 /// Batches mix items of all inputs: what is late behind them is what is late without a merge.
 #[test]
-fn behind_a_stage_that_mixes_them_inputs_are_not_told_apart() {
+fn inputs_are_not_distinguished_behind_a_mixing_stage() {
     let (clock, pipeline) = virtual_pipeline();
     let ([ahead, behind], [fast, slow]) = channels(&pipeline);
     let mixed =

@@ -14,7 +14,7 @@ use streamz::{
 use crate::common::threads;
 use crate::{ms, virtual_pipeline};
 
-/// What a try does: it takes so many milliseconds, and then works or fails.
+/// A try: it takes this number of milliseconds, and then succeeds or fails.
 type Try = (u64, bool);
 
 /// The tries of each item, as they are to go, and what was seen of them.
@@ -236,7 +236,7 @@ fn without_a_thread_the_call_is_made_by_the_worker() {
 }
 
 #[test]
-fn threads_are_used_again_and_end_with_the_stage() {
+fn threads_are_reused_and_end_with_the_stage() {
     let name = threads::unique_name('h');
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder(name.as_str()).clock(&clock).build();

@@ -90,7 +90,7 @@ fn number(result: Result<Event, StreamError>) -> u32 {
 }
 
 #[test]
-fn for_any_schedule_the_items_of_a_key_are_worked_on_one_at_a_time_and_in_order() {
+fn items_of_a_key_run_in_order_under_any_schedule() {
     for seed in 0..150 {
         let rng = &mut Rng::with_seed(seed);
         let count = if seed.is_multiple_of(10) { 3_000 } else { rng.u32(1..300) };
@@ -140,7 +140,7 @@ fn no_worker_waits_while_there_is_an_item_whose_key_is_free() {
 }
 
 #[test]
-fn different_keys_go_side_by_side_and_equal_ones_one_after_the_other() {
+fn different_keys_run_in_parallel_and_equal_ones_in_turn() {
     for (keys, time) in [(10, 10), (5, 20), (1, 100)] {
         let (clock, pipeline) = virtual_pipeline();
         let watch = Arc::<Watch>::default();
@@ -159,7 +159,7 @@ fn different_keys_go_side_by_side_and_equal_ones_one_after_the_other() {
 fn a_hot_key_keeps_no_other_from_its_turn_within_the_window() {
     let (clock, pipeline) = virtual_pipeline();
     let watch = Arc::<Watch>::default();
-    // Nine of ten items are of the hot key, whose calls take for ever.
+    // Nine of ten items are of the hot key, whose calls never return.
     let events = (0..).map(|number| match number % 10 {
         9 => Event { key: number, number, work: 1 },
         _ => Event { key: 0, number, work: 1_000_000 },
@@ -247,7 +247,7 @@ fn a_key_that_cannot_be_found_fails_its_item_alone() {
 }
 
 #[test]
-fn what_waits_for_its_key_when_the_pool_stops_is_abandoned() {
+fn items_waiting_for_their_key_at_a_stop_are_abandoned() {
     let (clock, pipeline) = virtual_pipeline();
     let watch = Arc::<Watch>::default();
     let events = (0..).map(|number| Event { key: 0, number, work: 10 });
@@ -266,7 +266,7 @@ fn soon<T>(receiver: &Receiver<T>) -> T {
 }
 
 #[test]
-fn what_a_slow_key_has_held_up_is_begun_by_all_workers_at_once() {
+fn items_delayed_by_a_slow_key_start_on_all_workers_at_once() {
     for ended in [false, true] {
         // First, so that it goes last: a failure opens the gates before it waits for the workers.
         let pipeline = Pipeline::new("keyed");
@@ -303,7 +303,7 @@ fn what_a_slow_key_has_held_up_is_begun_by_all_workers_at_once() {
 }
 
 #[test]
-fn what_may_be_begun_is_begun_before_what_came_later() {
+fn eligible_items_start_before_later_ones() {
     let pipeline = Pipeline::new("keyed");
     let (asked, asks) = unbounded();
     let (open, gate) = bounded::<()>(0);

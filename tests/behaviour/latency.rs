@@ -47,7 +47,7 @@ fn every_call_of_a_pool_is_measured() {
 }
 
 #[test]
-fn the_printed_report_tells_what_was_recorded() {
+fn the_printed_report_shows_recorded_latencies() {
     let (clock, pipeline) = recorded(Latencies::of(["async_map"]));
     Stream::from_iter(&pipeline, vec![10; 50]).through(&AsyncMapper::new(nap)).spawn_for_each(drop);
     clock.advance(ms(1_000));
@@ -131,7 +131,7 @@ fn the_items_of_every_kind_of_stage_are_measured() {
 }
 
 #[test]
-fn waits_for_input_and_for_room_are_no_part_of_an_items_time() {
+fn waits_for_input_and_room_are_not_part_of_an_items_time() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).capacity(1).latencies(Latencies::all()).build();
     let (slow_source, slow_sink) = (pipeline.token(), pipeline.token());
@@ -284,7 +284,7 @@ fn each_branch_and_each_kind_of_source_has_ages() {
 }
 
 #[test]
-fn the_age_of_a_received_item_begins_when_it_is_taken_from_its_channel() {
+fn the_age_of_a_received_item_begins_at_its_channel() {
     let (clock, pipeline) = recorded(Latencies::all());
     let channel = || crossbeam_channel::bounded(16);
     let [(one, first), (other, second), (third, last)] = [channel(), channel(), channel()];
@@ -362,7 +362,7 @@ fn stamps_are_not_counted_as_items_or_errors() {
 }
 
 #[test]
-fn what_was_added_between_two_reports() {
+fn the_latency_between_two_reports() {
     let (clock, pipeline) = recorded(Latencies::all());
     let (sender, stream) = Stream::channel(&pipeline, 16);
     stream.through(&AsyncMapper::new(nap)).spawn_for_each(drop);

@@ -55,7 +55,7 @@ fn check(folder: &Path, layer: Option<usize>, upward: &mut Vec<String>) {
 }
 
 #[test]
-fn every_folder_imports_only_what_is_below_it() {
+fn every_folder_imports_only_from_folders_below() {
     let mut upward = Vec::new();
     check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), None, &mut upward);
     assert!(upward.is_empty(), "{upward:#?}");

@@ -57,7 +57,7 @@ impl Archive {
 }
 
 #[test]
-fn archives_have_what_their_sources_include() {
+fn archives_contain_all_included_files() {
     for (folder, _) in CRATES {
         let archive = Archive::of(folder);
         let included = archive.included();

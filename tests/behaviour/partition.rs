@@ -20,7 +20,7 @@ fn counts(partitions: Vec<Stream<u64>>) -> Vec<u64> {
 }
 
 #[test]
-fn the_same_key_goes_to_the_same_partition_in_order_in_every_run() {
+fn a_key_goes_to_the_same_partition_in_order_in_every_run() {
     let partition = Partition::new(|(key, _): &(u64, u64)| *key).with_partitions(3);
     let mut places = BTreeMap::new();
     for _ in 0..2 {
@@ -99,7 +99,7 @@ fn the_balance_is_the_standard_deviation_over_the_mean() {
 }
 
 #[test]
-fn an_index_that_does_not_exist_and_a_key_that_panics_are_error_items_in_partition_0() {
+fn bad_indexes_and_panicking_keys_fail_in_partition_0() {
     let pipeline = Pipeline::new("partition");
     let key = |n: &u64| if *n == 7 { panic!("seven") } else { *n };
     let partition = Partition::new(key).with_partitions(2).with_partitioner(|n, partitions| {
@@ -136,7 +136,7 @@ fn each_partitions_processes_and_merges_as_one_processor() {
 }
 
 #[test]
-fn a_seed_changes_where_keys_go_and_consistent_hashing_is_stable() {
+fn a_seed_moves_keys_and_consistent_hashing_is_stable() {
     let place = |seed, consistent| {
         let pipeline = Pipeline::builder("partition").capacity(1_000).build();
         let mut partition = Partition::new(|n: &u64| *n).with_seed(seed);
@@ -152,7 +152,7 @@ fn a_seed_changes_where_keys_go_and_consistent_hashing_is_stable() {
 }
 
 #[test]
-fn a_dropped_partition_blocks_no_other_and_one_that_nobody_reads_is_named() {
+fn a_dropped_partition_blocks_none_and_an_unread_one_is_named() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("partition").clock(&clock).capacity(2).build();
     let partition = Partition::new(|n: &u64| *n).with_partitions(3).with_partitioner(|n, _| (n % 3) as usize);

@@ -117,7 +117,7 @@ fn pace_drawn(spent: [[u64; 3]; 3]) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn what_sets_the_pace_is_marked_if_it_is_no_stage() {
+fn a_source_or_consumer_that_limits_the_pace_is_marked() {
     let slow_source = pace_drawn([[0, 1_000, 0], [1_000, 0, 0], [1_000, 0, 0]]);
     assert_eq!(slow_source.0[0], r#"    s0("source<br/>3 out<br/>busy 100 %<br/>the slowest")"#);
     assert_eq!(slow_source.0[1..], ["    classDef slow fill:#d0ebff,color:#000", "    class s0 slow"]);

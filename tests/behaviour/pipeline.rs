@@ -38,7 +38,7 @@ fn slowly(stream: Stream<u64>) -> Stream<u64> {
 }
 
 #[test]
-fn join_reports_what_every_stage_did() {
+fn join_reports_every_stage() {
     let pipeline = Pipeline::new("report");
     let odds = Stream::from_iter(&pipeline, 0..100u64).filter(|n| n % 2 == 0).map(|n| n + 1);
     let sum = odds.named("sum").fold(0, |a, n| a + n);
@@ -64,7 +64,7 @@ fn reasons_for_a_drop_have_words() {
 }
 
 #[test]
-fn stages_of_one_name_are_told_apart() {
+fn stages_with_the_same_name_are_distinguished() {
     let pipeline = Pipeline::new("names");
     let stream = Stream::from_iter(&pipeline, 0..3).map(|n: i32| n).map(|n| n).map(|n| n);
     assert_eq!(stream.count().unwrap(), 3);
@@ -101,7 +101,7 @@ fn an_item_does_not_wait_for_the_next_of_a_slow_iterator() {
 }
 
 #[test]
-fn a_drain_finishes_what_is_in_flight() {
+fn a_drain_finishes_items_in_flight() {
     let (clock, pipeline) = virtual_pipeline();
     let (sender, stream) = Stream::channel(&pipeline, 100);
     let mut results = slowly(stream);
@@ -238,7 +238,7 @@ fn a_task_that_panics_cancels_the_pipeline() {
 }
 
 #[test]
-fn every_calls_at_each_period_and_does_not_keep_the_pipeline_alive() {
+fn every_calls_each_period_and_does_not_delay_the_end() {
     let (clock, pipeline) = virtual_pipeline();
     let calls = Arc::new(AtomicUsize::new(0));
     pipeline.every(ms(10), {
@@ -256,7 +256,7 @@ fn every_calls_at_each_period_and_does_not_keep_the_pipeline_alive() {
 }
 
 #[test]
-fn the_first_error_stops_an_end_that_wants_none() {
+fn the_first_error_stops_try_for_each() {
     let pipeline = Pipeline::new("first");
     let stream = Stream::from_iter(&pipeline, 0..).try_map(|n: &i64| if *n == 3 { Err("three") } else { Ok(*n) });
     let error = stream.try_for_each(|_| Ok::<(), BoxError>(())).unwrap_err();
@@ -265,7 +265,7 @@ fn the_first_error_stops_an_end_that_wants_none() {
 }
 
 #[test]
-fn an_error_of_the_end_itself_stops_it() {
+fn an_error_of_the_sink_itself_stops_it() {
     let pipeline = Pipeline::new("own");
     let error = Stream::from_iter(&pipeline, 0..)
         .try_for_each(|n: u64| if n < 10 { Ok(()) } else { Err("ten is enough") })
@@ -321,7 +321,7 @@ fn a_receiver_can_be_selected_over() {
 }
 
 #[test]
-fn a_sender_waits_for_room_and_gives_back_what_it_cannot_send() {
+fn a_sender_waits_for_room_and_returns_unsent_items() {
     let (clock, pipeline) = virtual_pipeline();
     let (sender, mut stream) = Stream::channel(&pipeline, 2);
     sender.send(1).unwrap();
@@ -371,7 +371,7 @@ fn a_feeder_that_panics_cuts_the_stream() {
 }
 
 #[test]
-fn a_feeder_that_was_cancelled_alone_cuts_the_stream_and_the_report_says_so() {
+fn a_feeder_cancelled_alone_cuts_the_stream_and_is_reported() {
     let pipeline = Pipeline::new("cut");
     let child = pipeline.child();
     let (sender, stream) = Stream::channel(&child, 4);
@@ -390,7 +390,7 @@ fn a_feeder_that_was_cancelled_alone_cuts_the_stream_and_the_report_says_so() {
 }
 
 #[test]
-fn a_sender_that_goes_after_the_end_cuts_nothing() {
+fn a_sender_dropped_after_the_end_cuts_nothing() {
     let pipeline = Pipeline::new("complete");
     let child = pipeline.child();
     let (sender, stream) = Stream::channel(&child, 4);
@@ -404,7 +404,7 @@ fn a_sender_that_goes_after_the_end_cuts_nothing() {
 }
 
 #[test]
-fn a_child_token_stops_its_part_and_what_feeds_it() {
+fn a_child_token_stops_its_part_and_upstream() {
     let pipeline = Pipeline::new("child");
     let child = pipeline.child();
     let stream = Stream::from_iter(&pipeline, 0u64..).with_token(&child).map(|n| n);
@@ -457,7 +457,7 @@ type Change = fn(&ManualClock, &CancelToken);
 fn the_outcome_is_fixed_when_the_last_thread_ends() {
     let changes: [(&str, Change); 4] = [
         ("the deadline", |clock, _| clock.advance(60 * SECOND)),
-        ("a look after the deadline", |clock, token| {
+        ("a check after the deadline", |clock, token| {
             clock.advance(60 * SECOND);
             assert!(token.is_cancelled());
         }),
@@ -719,7 +719,7 @@ fn a_pipeline_lasts_until_its_consumer_is_done() {
 }
 
 #[test]
-fn a_stream_from_which_a_caller_has_received_is_read_by_the_next_stage() {
+fn a_stream_can_be_passed_on_after_a_caller_received_from_it() {
     let pipeline = Pipeline::new("header");
     let mut lines = Stream::from_iter(&pipeline, 0..10);
     assert_eq!(lines.recv().unwrap().unwrap(), 0);
@@ -796,7 +796,7 @@ fn a_stage_without_a_thread_is_not_complete() {
     for (kind, processor) in kinds() {
         let pipeline = Pipeline::builder("none").max_threads(0).build();
         let error = three(&pipeline).through(&processor).collect::<Vec<_>>().expect_err(kind);
-        assert!(internal(&error).to_string().contains("has 0 threads already"), "{kind}");
+        assert!(internal(&error).to_string().contains("its maximum of 0 threads"), "{kind}");
         let report = pipeline.join();
         assert!(matches!(&report.outcome, Outcome::Cut(cut) if cut.is_cancelled()), "{kind}: {report}");
     }
@@ -820,7 +820,7 @@ fn a_source_or_branch_without_a_thread_is_not_complete() {
 type Start = fn(&Pipeline);
 
 #[test]
-fn what_runs_beside_the_stages_cancels_the_pipeline_if_it_gets_no_thread() {
+fn a_task_without_a_thread_cancels_the_pipeline() {
     let starts: [(&str, Start); 4] = [
         ("spawn_for_each", |pipeline| three(pipeline).spawn_for_each(|_| panic!("there is no thread to call it"))),
         ("spawn", |pipeline| {
@@ -871,7 +871,7 @@ fn a_thread_that_has_ended_makes_room_for_another() {
 }
 
 #[test]
-fn a_stack_that_the_system_cannot_provide_leaves_the_stage_without_a_thread() {
+fn a_stack_size_that_is_refused_cuts_the_stage() {
     let pipeline = Pipeline::builder("huge").stack_size(usize::MAX / 4).build();
     let error = Stream::from_iter(&pipeline, 0..3).count().unwrap_err();
     internal(&error);
@@ -1013,7 +1013,7 @@ impl Drop for Service {
 }
 
 #[test]
-fn a_struct_with_a_drop_of_its_own_drains_its_pipeline() {
+fn a_struct_can_drain_its_pipeline_on_drop() {
     let (report, reports) = std::sync::mpsc::channel();
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let pipeline = Pipeline::new("service");
@@ -1031,7 +1031,7 @@ fn a_struct_with_a_drop_of_its_own_drains_its_pipeline() {
 }
 
 #[test]
-fn a_pipeline_is_joined_as_often_as_one_likes() {
+fn a_pipeline_can_be_joined_repeatedly() {
     let pipeline = Pipeline::new("again");
     assert!(pipeline.is_finished());
     let numbers = Stream::from_iter(&pipeline, 0..3);

@@ -19,7 +19,7 @@ fn nap(cancel: &CancelToken, item: &u64) -> Result<u64, streamz::Cancelled> {
 }
 
 #[test]
-fn a_pool_is_named_after_what_it_does_or_as_it_was_told() {
+fn a_pool_has_its_default_name_or_the_given_one() {
     let double = || AsyncMapper::new(|_: &CancelToken, n: &u64| streamz::ok(2 * n));
     let pair = |n: u64, doubled: Result<u64, _>| doubled.map(|doubled| (n, doubled)).map_err(|error| (n, error));
     let (one, many) = (double(), ParMapper::new(|n: u64| n));
@@ -31,7 +31,7 @@ fn a_pool_is_named_after_what_it_does_or_as_it_was_told() {
 }
 
 #[test]
-fn an_error_before_the_timeout_is_no_timeout() {
+fn an_error_before_the_timeout_is_not_a_timeout() {
     let (_clock, pipeline) = virtual_pipeline();
     let mapper = AsyncMapper::new(|_: &CancelToken, _: &u64| Err::<u64, _>("refused")).with_timeout(ms(10));
     let result = Stream::from_iter(&pipeline, [1]).through(&mapper).recv().unwrap();
@@ -76,7 +76,7 @@ fn every_worker_works() {
 }
 
 #[test]
-fn a_slow_item_lets_the_others_go_on_as_far_as_the_window_and_no_further() {
+fn a_slow_item_lets_the_others_continue_within_the_window() {
     let (clock, pipeline) = virtual_pipeline();
     let started = Arc::new(AtomicUsize::new(0));
     let mapper = AsyncMapper::new({
@@ -96,7 +96,7 @@ fn a_slow_item_lets_the_others_go_on_as_far_as_the_window_and_no_further() {
 }
 
 #[test]
-fn without_a_reader_no_more_is_taken_than_window_and_capacity_hold() {
+fn without_a_consumer_intake_stops_at_window_and_capacity() {
     let (clock, pipeline) = virtual_pipeline();
     let started = Arc::new(AtomicUsize::new(0));
     let mapper = AsyncMapper::new({
@@ -134,7 +134,7 @@ fn a_failed_call_keeps_its_place_and_its_item() {
 }
 
 #[test]
-fn a_call_past_its_time_limit_is_told_and_fails_as_timed_out() {
+fn a_call_past_its_time_limit_is_cancelled_and_times_out() {
     let (clock, pipeline) = virtual_pipeline();
     let mapper = AsyncMapper::new(nap).with_workers(2).with_timeout(ms(50));
     let results = Stream::from_iter(&pipeline, [49, 51]).through(&mapper);
@@ -186,7 +186,7 @@ fn a_pool_may_read_a_foreign_channel_itself() {
 
 // D-33: the feeder of a mapper that was cancelled while it was idle sat in its loop, and its workers with it.
 #[test]
-fn an_idle_pool_that_is_cancelled_ends_its_output_though_its_input_stays_open() {
+fn cancelling_an_idle_pool_ends_its_output_at_once() {
     let (clock, pipeline) = virtual_pipeline();
     let (input, stream) = Stream::channel(&pipeline, 4);
     let results = stream.through(&AsyncMapper::new(nap).with_workers(3));
@@ -200,7 +200,7 @@ fn an_idle_pool_that_is_cancelled_ends_its_output_though_its_input_stays_open() 
 
 // D-34: the size of the queue was stored and never used.
 #[test]
-fn the_queue_in_front_of_the_workers_is_as_long_as_was_asked_for() {
+fn the_queue_before_the_workers_has_the_requested_length() {
     let (clock, pipeline) = virtual_pipeline();
     let (input, stream) = Stream::channel(&pipeline, 100);
     let results = stream.map(|n: u64| n).through(&AsyncMapper::new(nap).with_workers(2).with_queue_size(3));
@@ -215,7 +215,7 @@ fn the_queue_in_front_of_the_workers_is_as_long_as_was_asked_for() {
 
 // D-35: the item in an error was the result, and each stage that an error passed wrote its own name over the first.
 #[test]
-fn an_error_keeps_its_item_and_its_stage_through_pools_that_change_the_type() {
+fn errors_keep_item_and_stage_through_typed_pools() {
     let pipeline = Pipeline::new("pool");
     let parse = AsyncMapper::new(|_: &CancelToken, text: &&str| text.parse::<u32>()).with_name("parse");
     let results = Stream::from_iter(&pipeline, ["1", "x"])
@@ -279,7 +279,7 @@ fn an_item_that_panics_when_dropped_fails_alone() {
 }
 
 #[test]
-fn an_abandoned_item_that_panics_when_dropped_is_no_fault() {
+fn an_abandoned_item_may_panic_when_dropped() {
     let (clock, pipeline) = virtual_pipeline();
     let results = Stream::from_iter(&pipeline, [Touchy(2)])
         .async_map(1, |cancel: &CancelToken, item: &Touchy| nap(cancel, &item.0));
@@ -322,7 +322,7 @@ fn par_map_keeps_order_and_survives_panics() {
 }
 
 #[test]
-fn par_map_on_a_pool_of_ones_own_waits_for_its_tasks_before_it_ends() {
+fn par_map_on_a_custom_pool_ends_after_its_tasks() {
     let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
     let pipeline = Pipeline::new("par");
     let busy = Arc::new(AtomicUsize::new(0));
@@ -348,7 +348,7 @@ fn par_map_on_a_pool_of_ones_own_waits_for_its_tasks_before_it_ends() {
 const QUICK: u64 = 5_000;
 
 #[test]
-fn items_taken_in_runs_come_out_once_and_in_order() {
+fn items_taken_in_runs_are_emitted_once_and_in_order() {
     for workers in [1, 2, 5] {
         for window in [workers, 7, 100, 5_000].into_iter().filter(|&window| window >= workers) {
             let pipeline = Pipeline::new("runs");
@@ -399,7 +399,7 @@ fn a_slow_item_in_a_run_holds_up_no_other_result() {
 }
 
 #[test]
-fn a_slow_item_in_a_run_keeps_the_others_from_no_worker_and_no_more_than_the_window_is_begun() {
+fn a_slow_item_in_a_run_does_not_delay_the_rest() {
     const WINDOW: u64 = 700;
     for slow in [QUICK, QUICK + 1, QUICK + 40] {
         let (open, pass) = gated(slow);
@@ -413,7 +413,7 @@ fn a_slow_item_in_a_run_keeps_the_others_from_no_worker_and_no_more_than_the_win
         let window = usize::try_from(WINDOW).unwrap();
         let mut results =
             Stream::from_iter(&pipeline, 0..3 * QUICK).through(&mapper.with_workers(3).with_window(window));
-        // What comes before the slow one comes out, whoever had it in hand.
+        // Items before the slow one are emitted, whichever worker had them.
         for n in 0..slow {
             assert_eq!(results.recv().unwrap().unwrap(), n);
         }
@@ -431,7 +431,7 @@ fn a_slow_item_in_a_run_keeps_the_others_from_no_worker_and_no_more_than_the_win
 }
 
 #[test]
-fn what_is_left_of_a_run_when_the_pool_stops_is_abandoned_and_dropped_once() {
+fn the_rest_of_a_stopped_run_is_abandoned_and_dropped_once() {
     struct Counted(Arc<AtomicUsize>);
     impl Drop for Counted {
         fn drop(&mut self) {
@@ -490,7 +490,7 @@ fn cancel_without_a_fault(pipeline: Pipeline, results: Stream<Bomb>, stage: &str
 }
 
 #[test]
-fn results_that_wait_for_their_turn_at_a_stop_may_panic_when_dropped() {
+fn results_waiting_at_a_stop_may_panic_when_dropped() {
     let (clock, pipeline) = virtual_pipeline();
     let mapper = AsyncMapper::new(|cancel: &CancelToken, n: &u64| {
         nap(cancel, &(1_000 * u64::from(*n == 0)))?;
@@ -517,7 +517,7 @@ fn results_that_wait_for_room_at_a_stop_may_panic_when_dropped() {
 }
 
 #[test]
-fn closures_may_own_what_panics_when_dropped() {
+fn closures_may_own_values_that_panic_when_dropped() {
     let pipeline = Pipeline::new("captures");
     let (of_key, of_call, of_map) = (Bomb, Bomb, Bomb);
     let key = move |n: &u64| {
@@ -560,7 +560,7 @@ fn busy_pool() -> (Arc<rayon::ThreadPool>, crossbeam_channel::Sender<()>) {
 }
 
 #[test]
-fn par_map_keeps_no_result_and_no_item_behind_a_slow_one_in_a_run() {
+fn par_map_holds_nothing_back_behind_a_slow_item_in_a_run() {
     for slow in [0, 3, 7] {
         let pipeline = Pipeline::new("slow in a run");
         let (open, pass) = gated(slow);
@@ -614,7 +614,7 @@ fn par_map_does_not_wait_for_the_work_of_others_when_it_stops() {
 }
 
 #[test]
-fn par_map_goes_on_when_others_keep_its_pool_busy() {
+fn par_map_continues_while_its_pool_is_busy() {
     let pipeline = Pipeline::new("busy pool");
     let (pool, gate) = busy_pool();
     let results = Stream::from_iter(&pipeline, 0..1_000u32).through(&ParMapper::new(|n| n + 1).with_pool(pool));
@@ -641,7 +641,7 @@ fn a_par_map_may_run_in_the_closure_of_another_on_the_same_pool() {
 }
 
 #[test]
-fn a_par_map_may_run_in_the_closure_of_another_under_virtual_time() {
+fn a_par_map_may_run_inside_another_under_virtual_time() {
     let (clock, outer) = virtual_pipeline();
     let pool = rayon_pool(1);
     let inner = Arc::clone(&pool);
@@ -651,7 +651,7 @@ fn a_par_map_may_run_in_the_closure_of_another_under_virtual_time() {
 }
 
 #[test]
-fn a_pipeline_with_a_par_map_may_be_read_on_a_thread_of_its_pool() {
+fn a_par_map_may_be_read_on_a_thread_of_its_own_pool() {
     let (pool, pipeline) = (rayon_pool(1), Pipeline::new("read on the pool"));
     let mapper = ParMapper::new(|n| n + 1).with_pool(Arc::clone(&pool));
     let results = Stream::from_iter(&pipeline, 0..100u64).through(&mapper);
@@ -659,7 +659,7 @@ fn a_pipeline_with_a_par_map_may_be_read_on_a_thread_of_its_pool() {
 }
 
 #[test]
-fn a_pipeline_may_be_stopped_while_a_closure_of_its_par_map_runs_another() {
+fn a_pipeline_with_nested_par_maps_can_be_stopped() {
     let (pool, outer) = (rayon_pool(1), Pipeline::new("outer"));
     let inner = Arc::clone(&pool);
     let (began, begun) = crossbeam_channel::unbounded();
@@ -695,7 +695,7 @@ fn par_map_takes_no_more_than_window_and_capacity_hold() {
 }
 
 #[test]
-fn results_of_a_par_map_that_wait_at_a_stop_may_panic_when_dropped() {
+fn par_map_results_waiting_at_a_stop_may_panic_when_dropped() {
     // Behind one that is slow, and for room.
     for (slow, capacity) in [(true, 100), (false, 1)] {
         let pipeline = Pipeline::new("bombs");
@@ -723,7 +723,7 @@ thread_local! {
 }
 
 #[test]
-fn a_worker_that_never_rests_looks_after_the_results_of_a_slow_one() {
+fn a_busy_worker_emits_the_results_of_a_slow_one() {
     const ITEMS: u64 = 200_000;
     let pipeline = Pipeline::new("never rests");
     let (open, gate) = crossbeam_channel::bounded::<()>(0);
@@ -756,9 +756,9 @@ fn a_worker_that_never_rests_looks_after_the_results_of_a_slow_one() {
     pipeline.join();
 }
 
-/// The clock stands still after the first item: a call that is not told would sleep for ever.
+/// The clock stands still after the first item: a call that is not notified would sleep forever.
 #[test]
-fn calls_in_progress_are_told_that_their_consumer_has_gone() {
+fn calls_in_progress_learn_that_their_consumer_has_left() {
     let (clock, pipeline) = virtual_pipeline();
     let causes = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&causes);

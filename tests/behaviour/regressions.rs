@@ -14,7 +14,7 @@ use crate::ms;
 
 /// All of its items go down a filter on the same thread, so it never finds its output full.
 #[test]
-fn an_endless_operator_whose_items_are_all_filtered_can_be_cancelled() {
+fn an_endless_operator_can_be_cancelled_behind_a_filter() {
     let pipeline = Pipeline::new("endless");
     let (started, has_started) = std::sync::mpsc::sync_channel(1);
     let none = Stream::from_iter(&pipeline, [0u64]).stage("none", move |s| {
@@ -30,7 +30,7 @@ fn an_endless_operator_whose_items_are_all_filtered_can_be_cancelled() {
 }
 
 #[test]
-fn an_item_is_handed_over_while_its_operator_goes_on_without_end() {
+fn an_endless_operator_still_hands_over_its_items() {
     let pipeline = Pipeline::new("endless");
     let mut some =
         Stream::from_iter(&pipeline, [0u64]).stage("some", |s| s.flat_map(|n| n..).filter(|n| *n == 0 || *n == 1_000));
@@ -64,7 +64,7 @@ fn pipelines_meet_over_a_channel_without_capacity() {
 
 /// The closure sends into a second stream, which its reader reads in turn with the first.
 #[test]
-fn what_was_emitted_does_not_wait_while_the_closure_waits() {
+fn emitted_items_are_handed_over_while_the_closure_waits() {
     for _ in 0..50 {
         let pipeline = Pipeline::new("two streams");
         let (side, mut side_stream) = Stream::channel(&pipeline, 1);
@@ -82,7 +82,7 @@ fn what_was_emitted_does_not_wait_while_the_closure_waits() {
 }
 
 #[test]
-fn virtual_time_never_goes_back_whoever_moves_it() {
+fn virtual_time_never_goes_back() {
     for _ in 0..200 {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("busy").clock(&clock).build();
@@ -111,7 +111,7 @@ fn virtual_time_never_goes_back_whoever_moves_it() {
 }
 
 #[test]
-fn a_wait_for_a_foreign_channel_ends_when_the_item_is_there_and_not_at_its_limit() {
+fn a_wait_for_a_foreign_channel_ends_with_the_item() {
     let clock = ManualClock::new();
     let (one, other) =
         (Pipeline::builder("one").clock(&clock).build(), Pipeline::builder("other").clock(&clock).build());
@@ -157,7 +157,7 @@ impl Drop for Bomb {
 }
 
 #[test]
-fn a_task_on_a_rayon_pool_survives_an_item_that_panics_when_dropped() {
+fn a_rayon_task_survives_an_item_that_panics_when_dropped() {
     let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
     let pipeline = Pipeline::new("bomb");
     let (entered, has_entered) = std::sync::mpsc::channel();
@@ -224,7 +224,7 @@ fn a_pipeline_may_feed_another_whose_thread_reads_it() {
 }
 
 #[test]
-fn what_the_steps_of_an_end_hold_when_it_stops_is_counted_as_abandoned() {
+fn items_held_by_a_sinks_steps_at_a_stop_are_abandoned() {
     let pipeline = Pipeline::new("abandoned");
     let token = pipeline.child();
     let stop = token.clone();

@@ -45,7 +45,7 @@ fn total(retry: Retry<impl CallStage<In = u32, Out = (), Error = ApiError>>) -> 
 }
 
 #[test]
-fn a_call_is_made_again_until_it_works_and_its_result_may_be_of_another_type() {
+fn a_call_is_retried_until_it_succeeds() {
     let (clock, pipeline) = virtual_pipeline();
     let retry = Retry::new(AsyncMapper::new(busy(&Arc::default())).with_workers(3)).with_jitter(false);
     let results: Stream<String> = Stream::from_iter(&pipeline, [0, 1, 2]).through(&retry);
@@ -58,7 +58,7 @@ fn a_call_is_made_again_until_it_works_and_its_result_may_be_of_another_type() {
 
 // D-21: the first pause was twice the base, and large attempt numbers had none.
 #[test]
-fn the_pauses_are_base_times_two_to_the_power_of_the_retries_before_up_to_the_most() {
+fn delays_double_from_the_base_up_to_the_maximum() {
     let retry = |attempts| Retry::new(AsyncMapper::new(never)).max_attempts(attempts).with_jitter(false);
     assert_eq!(total(retry(1)), Duration::ZERO);
     assert_eq!(total(retry(2)), ms(100));
@@ -70,7 +70,7 @@ fn the_pauses_are_base_times_two_to_the_power_of_the_retries_before_up_to_the_mo
 }
 
 #[test]
-fn jitter_shortens_each_pause_by_up_to_one_half_and_repeats_with_its_seed() {
+fn jitter_shortens_delays_by_up_to_half_and_follows_its_seed() {
     let pauses = |seed| {
         let clock = ManualClock::new();
         let times = Arc::new(Mutex::new(Vec::new()));
@@ -94,7 +94,7 @@ fn jitter_shortens_each_pause_by_up_to_one_half_and_repeats_with_its_seed() {
 
 // D-21, D-6: the classifier saw texts of the library, never the error, so it could not tell one from another.
 #[test]
-fn the_true_error_reaches_on_error_with_the_number_of_the_attempt() {
+fn on_error_gets_the_original_error_and_the_attempt() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&asked);
     let call =
@@ -118,7 +118,7 @@ fn the_true_error_reaches_on_error_with_the_number_of_the_attempt() {
 
 // D-6, D-21: one item at a time, whatever the number of workers of what is wrapped.
 #[test]
-fn all_workers_work_and_one_that_waits_for_its_retry_stops_no_other() {
+fn a_worker_that_waits_for_its_retry_stops_no_other() {
     let (clock, pipeline) = virtual_pipeline();
     let calls =
         AsyncMapper::new(|cancel: &CancelToken, item: &u32| -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
@@ -139,7 +139,7 @@ fn all_workers_work_and_one_that_waits_for_its_retry_stops_no_other() {
 }
 
 #[test]
-fn what_comes_after_an_item_that_is_tried_again_waits_for_it_up_to_the_window() {
+fn later_items_wait_for_a_retried_one_within_the_window() {
     let (clock, pipeline) = virtual_pipeline();
     let counts = Arc::default();
     let retry = Retry::new(AsyncMapper::new(busy(&counts)).with_workers(2)).with_jitter(false).with_window(5);
@@ -155,7 +155,7 @@ fn what_comes_after_an_item_that_is_tried_again_waits_for_it_up_to_the_window() 
 }
 
 #[test]
-fn cancelling_ends_a_pause_at_once_and_is_no_failure() {
+fn cancelling_ends_a_delay_at_once_and_is_not_a_failure() {
     let (clock, pipeline) = virtual_pipeline();
     let retry = Retry::new(AsyncMapper::new(never).with_workers(4)).base_delay(Duration::from_secs(20));
     let results = Stream::from_iter(&pipeline, 0..9).through(&retry);
@@ -174,7 +174,7 @@ fn cancelling_ends_a_pause_at_once_and_is_no_failure() {
 }
 
 #[test]
-fn a_cancelled_call_is_not_made_again() {
+fn a_cancelled_call_is_not_retried() {
     let made = Arc::new(AtomicUsize::new(0));
     let call = AsyncMapper::new({
         let made = Arc::clone(&made);
@@ -191,7 +191,7 @@ fn a_cancelled_call_is_not_made_again() {
 }
 
 #[test]
-fn a_panic_is_not_tried_again_and_neither_is_one_of_on_error() {
+fn a_panic_is_not_retried_nor_is_one_of_on_error() {
     let pipeline = Pipeline::new("retry");
     let call = Mapper::fallible(|item: &u32| match item {
         0 => panic!("in the call"),
@@ -216,7 +216,7 @@ fn a_panic_is_not_tried_again_and_neither_is_one_of_on_error() {
 }
 
 #[test]
-fn a_call_that_ran_into_its_own_time_limit_is_made_again() {
+fn a_call_that_hit_its_own_time_limit_is_retried() {
     let clock = ManualClock::new();
     let made = AtomicU32::new(0);
     let call = AsyncMapper::new(move |cancel: &CancelToken, _: &u32| {
@@ -337,7 +337,7 @@ fn attempts_of_nested_retries_are_all_counted() {
 }
 
 #[test]
-fn an_item_is_combined_by_value_with_the_result_of_its_last_attempt() {
+fn an_item_is_combined_with_the_result_of_its_last_attempt() {
     /// Cannot be cloned.
     struct Order(u32);
     let counts = Arc::default();
@@ -374,7 +374,7 @@ fn a_longest_pause_below_the_first_is_refused_when_it_is_used() {
 
 #[test]
 #[should_panic(expected = "`share` must be finite and at least 0.0, not -0.5")]
-fn a_budget_that_is_none_is_refused() {
+fn an_invalid_budget_is_refused() {
     let _ = Retry::new(AsyncMapper::new(never)).with_budget(-0.5);
 }
 
@@ -387,7 +387,7 @@ fn failures<P: Processor<In = u32>>(pool: &P) -> (u64, u64) {
 }
 
 #[test]
-fn failed_calls_are_counted_whatever_makes_good_for_them() {
+fn failed_calls_are_counted_even_if_recovered() {
     let never = || AsyncMapper::new(never).with_workers(1);
     assert_eq!(failures(&never()), (5, 5), "as they are");
     assert_eq!(failures(&never().combine(|n, result| Ok((n, result.ok())))), (0, 5), "combined");
@@ -407,7 +407,7 @@ fn failed_calls_are_counted_whatever_makes_good_for_them() {
 }
 
 #[test]
-fn calls_cut_by_a_time_limit_have_failed_and_cancelled_ones_have_not() {
+fn timed_out_calls_have_failed_and_cancelled_ones_have_not() {
     let nap = |limit| AsyncMapper::new(|cancel: &CancelToken, _: &u32| cancel.sleep(ms(100))).with_timeout(limit);
     let counts = |retry: &Retry<_>, stop: fn(&Pipeline)| {
         let (clock, pipeline) = virtual_pipeline();

@@ -20,7 +20,7 @@ fn thirds() -> Router<u32, u32> {
 }
 
 #[test]
-fn the_first_route_that_matches_has_the_item_and_the_default_the_rest() {
+fn the_first_matching_route_gets_an_item_or_the_default() {
     let pipeline = Pipeline::new("router");
     let router = Router::new()
         .add_route("small", |n| *n < 10, same())
@@ -87,7 +87,7 @@ impl Clone for Counted {
 }
 
 #[test]
-fn all_matches_makes_no_clone_too_many() {
+fn all_matches_clones_only_as_often_as_needed() {
     let pipeline = Pipeline::new("router");
     let number = || Mapper::new(|item: Counted| item.0);
     let router = Router::new()
@@ -135,7 +135,7 @@ fn routes_are_processors_of_any_kind_and_may_change_the_type() {
 }
 
 #[test]
-fn errors_go_to_the_default_or_the_first_route_and_come_out_once() {
+fn errors_go_once_to_the_default_or_the_first_route() {
     for (router, route) in [(thirds().with_default(same()), "default"), (thirds(), "zero")] {
         let pipeline = Pipeline::new("router");
         let (sender, input) = Stream::channel(&pipeline, 8);
@@ -152,7 +152,7 @@ fn errors_go_to_the_default_or_the_first_route_and_come_out_once() {
 }
 
 #[test]
-fn a_predicate_that_panics_makes_an_error_item_with_the_item_in_it() {
+fn a_panicking_predicate_fails_its_item() {
     for all in [false, true] {
         let pipeline = Pipeline::new("router");
         let router = Router::new().add_route("any", |_| true, same()).add_route(
@@ -186,7 +186,7 @@ fn a_predicate_that_panics_makes_an_error_item_with_the_item_in_it() {
 }
 
 #[test]
-fn a_route_that_ends_early_holds_up_no_other_and_its_items_are_counted() {
+fn a_route_that_ends_early_blocks_no_other() {
     let (clock, pipeline) = virtual_pipeline_of(4);
     let router = Router::new().add_route("few", |n| n % 2 == 0, Take::new(3)).with_default(same());
     let (sender, input) = Stream::channel(&pipeline, 4);
@@ -211,7 +211,7 @@ fn a_route_that_ends_early_holds_up_no_other_and_its_items_are_counted() {
 }
 
 #[test]
-fn a_route_whose_processor_panics_on_each_item_holds_up_no_other() {
+fn a_route_that_always_panics_blocks_no_other() {
     let pipeline = Pipeline::new("router");
     let router = Router::new()
         .add_route("bad", |n| n % 2 == 0, Mapper::new(|n: u32| if n < u32::MAX { panic!("bad {n}") } else { n }))
@@ -244,7 +244,7 @@ fn a_part_of_the_routes_that_is_cut_makes_the_merged_output_cut() {
 }
 
 #[test]
-fn statistics_name_the_route_that_nobody_reads_while_it_blocks() {
+fn statistics_name_the_unread_route_while_it_blocks() {
     let (clock, pipeline) = virtual_pipeline_of(2);
     let router = thirds().with_default(same());
     let mut output = router.process_to_routes(&pipeline, Stream::from_iter(&pipeline, 0..));
@@ -262,7 +262,7 @@ fn statistics_name_the_route_that_nobody_reads_while_it_blocks() {
 }
 
 #[test]
-fn an_item_that_is_cancelled_in_the_middle_is_counted_on_every_route() {
+fn items_cancelled_half_way_are_counted_on_every_route() {
     let (clock, pipeline) = virtual_pipeline_of(1);
     let router = Router::new().add_route("a", |_| true, same()).add_route("b", |_| true, same()).all_matches();
     let output = router.process_to_routes(&pipeline, Stream::from_iter(&pipeline, 0..));
@@ -297,7 +297,7 @@ fn a_switch_may_be_used_again_and_has_no_key_that_is_lost() {
 }
 
 #[test]
-fn each_item_is_counted_where_it_went_whatever_becomes_of_the_routes() {
+fn each_item_is_counted_on_its_route_however_routes_end() {
     for seed in 0..60 {
         let mut random = fastrand::Rng::with_seed(seed);
         let pipeline = Pipeline::builder("router").capacity([0, 1, 2, 7, 256][random.usize(..5)]).build();

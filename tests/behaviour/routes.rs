@@ -60,7 +60,7 @@ fn fan_out_makes_one_copy_fewer_than_there_are_readers() {
     assert_eq!(
         clones.load(Ordering::Relaxed),
         10,
-        "one clone for the second reader, none for the third, which has gone"
+        "one clone for the second reader, none for the third, which has left"
     );
 }
 
@@ -92,7 +92,7 @@ fn fan_out_leaves_out_a_branch_that_was_dropped() {
 }
 
 #[test]
-fn fan_out_sends_errors_one_way_and_to_the_next_when_nobody_reads_that_one() {
+fn fan_out_sends_errors_to_the_first_branch_with_a_consumer() {
     let (clock, pipeline) = virtual_pipeline_of(8);
     let (sender, input) = Stream::<u8>::channel(&pipeline, 8);
     let [mut first, mut second] = input.fan_out();
@@ -108,7 +108,7 @@ fn fan_out_sends_errors_one_way_and_to_the_next_when_nobody_reads_that_one() {
 }
 
 #[test]
-fn a_clone_that_panics_makes_one_error_item_and_is_sent_nowhere_else() {
+fn a_clone_that_panics_makes_only_one_error_item() {
     #[derive(Debug)]
     struct Fragile(u32);
     impl Clone for Fragile {
@@ -132,7 +132,7 @@ fn a_clone_that_panics_makes_one_error_item_and_is_sent_nowhere_else() {
 }
 
 #[test]
-fn the_report_names_the_branch_that_nobody_reads_while_it_blocks() {
+fn the_report_names_the_unread_branch_while_it_blocks() {
     let (clock, pipeline) = virtual_pipeline_of(3);
     let split = Split::new(|n: &u32| n.is_multiple_of(2));
     let output = split.process(&pipeline, Stream::from_iter(&pipeline, 0..));
@@ -177,7 +177,7 @@ fn the_inputs_of_a_stage_name_the_branches_that_it_reads() {
 }
 
 #[test]
-fn split_counts_what_was_sent_and_what_could_not_be_delivered() {
+fn split_counts_sent_and_undelivered_items() {
     let pipeline = Pipeline::new("routes");
     let split = Split::new(|n: &u32| *n < 250);
     assert_eq!((split.stats().total_items(), split.stats().matched_ratio()), (0, 0.0));
@@ -214,7 +214,7 @@ fn dropping_all_branches_stops_the_source() {
 }
 
 #[test]
-fn cancel_cuts_all_branches_also_while_one_of_them_blocks() {
+fn cancel_cuts_all_branches_even_while_one_of_them_blocks() {
     let (clock, pipeline) = virtual_pipeline_of(2);
     let streams = FanOut::new(3).process(&pipeline, Stream::from_iter(&pipeline, 0..));
     clock.settle();
@@ -229,7 +229,7 @@ fn cancel_cuts_all_branches_also_while_one_of_them_blocks() {
 }
 
 #[test]
-fn an_item_does_not_wait_for_company_while_a_predicate_waits() {
+fn an_item_is_handed_over_while_a_predicate_waits() {
     let (clock, pipeline) = virtual_pipeline_of(8);
     let token = pipeline.token();
     let slow = move |n: &u32| {
@@ -245,7 +245,7 @@ fn an_item_does_not_wait_for_company_while_a_predicate_waits() {
 }
 
 #[test]
-fn fan_out_and_fan_in_of_random_branches_keep_all_items_and_the_order_of_each_branch() {
+fn random_fan_outs_lose_no_item_and_keep_the_branch_order() {
     for seed in 0..200 {
         let mut random = fastrand::Rng::with_seed(seed);
         let capacity = [0, 1, 2, 16, 256][random.usize(..5)];
@@ -277,7 +277,7 @@ impl Drop for Touchy {
 }
 
 #[test]
-fn a_branch_that_goes_with_an_item_that_panics_when_dropped_takes_no_other_with_it() {
+fn a_lost_branch_with_a_panicking_drop_affects_no_other() {
     let (clock, pipeline) = virtual_pipeline_of(1);
     let items = Stream::from_iter(&pipeline, [0, 2, 1, 3, 5].map(Touchy));
     let (matched, rest) = items.split(|item| item.0.is_multiple_of(2));
@@ -290,7 +290,7 @@ fn a_branch_that_goes_with_an_item_that_panics_when_dropped_takes_no_other_with_
 }
 
 #[test]
-fn an_item_that_panics_when_dropped_is_no_fault_of_the_stage_that_nobody_reads_any_more() {
+fn a_panicking_drop_does_not_fail_a_stage_without_consumer() {
     let (clock, pipeline) = virtual_pipeline_of(1);
     let stream = Stream::from_iter(&pipeline, [0, 2].map(Touchy)).map(|item| item);
     clock.settle();
@@ -300,7 +300,7 @@ fn an_item_that_panics_when_dropped_is_no_fault_of_the_stage_that_nobody_reads_a
 }
 
 #[test]
-fn items_that_panic_when_dropped_in_front_of_a_stage_that_is_cancelled_are_no_fault() {
+fn panicking_drops_before_a_cancelled_stage_are_no_fault() {
     let (clock, pipeline) = virtual_pipeline_of(2);
     let (sender, input) = Stream::channel(&pipeline, 8);
     let output = input.map(|item: Touchy| item);
@@ -329,10 +329,10 @@ fn split_sends_errors_to_the_rest() {
 }
 
 #[test]
-fn an_item_does_not_wait_for_company_while_all_others_go_another_way() {
+fn an_item_never_waits_for_others_that_take_another_branch() {
     let pipeline = Pipeline::new("routes");
     let (sender, input) = Stream::channel(&pipeline, 200);
-    // All are there before the first is taken, so the stage never waits; each of the others takes a while, the last for ever.
+    // All are there before the first is taken, so the stage never waits; each of the others takes a while, the last never returns.
     (0..200).for_each(|n| sender.send(n).unwrap());
     let done = Arc::new(AtomicUsize::new(0));
     let is_done = Arc::clone(&done);
@@ -353,7 +353,7 @@ fn an_item_does_not_wait_for_company_while_all_others_go_another_way() {
 }
 
 #[test]
-fn a_run_that_goes_on_is_counted_although_another_has_begun() {
+fn a_running_job_is_counted_although_another_has_started() {
     let (clock, pipeline) = virtual_pipeline_of(8);
     let split = Split::new(|n: &u32| n.is_multiple_of(2));
     let run = || {

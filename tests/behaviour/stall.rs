@@ -34,7 +34,7 @@ fn stands(token: &CancelToken, because: &str) {
     }
 }
 
-const UNREAD: &str = "nobody reads `split -> rest` (4 of 4); `split` waits for it";
+const UNREAD: &str = "`split -> rest` is not read (4 of 4); `split` waits for it";
 
 #[test]
 fn two_streams_of_a_split_that_are_read_one_after_the_other() {
@@ -63,7 +63,7 @@ fn a_sender_that_is_alive_while_the_pipeline_is_joined() {
 }
 
 #[test]
-fn a_branch_that_is_held_and_not_read_while_the_pipeline_is_joined() {
+fn a_branch_held_but_not_read_during_a_join() {
     let pipeline = pipeline("has-a-branch");
     let warning = warning(&pipeline);
     let (small, large) = Stream::from_iter(&pipeline, 0..1_000).split(|n| *n < 500);
@@ -111,7 +111,7 @@ fn a_sender_that_waits_for_room() {
     sender.send(4).unwrap_err();
     drop(numbers);
     let line = warning.join().unwrap();
-    assert!(line.contains("nobody reads `channel` (4 of 4); `channel` waits for it"), "{line}");
+    assert!(line.contains("`channel` is not read (4 of 4); `channel` waits for it"), "{line}");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_diamond_that_is_read_in_the_wrong_order() {
     // What is small is read to its end before what is large, and there is no end of it before what is large has been read.
     let (small, large) = Stream::from_iter(&pipeline, 100..1_000).split(|n| *n < 100);
     small.map(|n| n + 1).chain([large]).spawn_for_each(drop);
-    let cycle = "these wait for one another: `split` waits for room in `split -> rest` (4 of 4), `chain` waits for an item of \
+    let cycle = "stages wait for each other: `split` waits for room in `split -> rest` (4 of 4), `chain` waits for an item of \
                  `map` (0 of 4), `map` waits for an item of `split -> matched` (0 of 4)";
     stands(&pipeline.token(), cycle);
     let report = pipeline.report();
@@ -139,7 +139,7 @@ fn diamond(name: &str, reader: &str, read: impl FnOnce(Stream<u64>, Stream<u64>)
     let (even, odd) = Stream::from_iter(&pipeline, (0..1_000).map(|n| 2 * n)).split(|n| n % 2 == 0);
     read(even, odd).spawn_for_each(drop);
     let cycle = format!(
-        "these wait for one another: `split` waits for room in `split -> matched` (4 of 4), \
+        "stages wait for each other: `split` waits for room in `split -> matched` (4 of 4), \
          `{reader}` waits for an item of `split -> rest` (0 of 4)"
     );
     stands(&pipeline.token(), &cycle);
@@ -161,7 +161,7 @@ fn a_join_names_the_branch_that_it_waits_for() {
     diamond("join", "join", |even, odd| even.join(odd, &join).map(|(n, _)| n));
 }
 
-const BOTH: &str = "`fetch`: 2 threads are at work, one of them for ";
+const BOTH: &str = "`fetch`: 2 threads are busy, the longest for ";
 
 #[test]
 fn calls_that_do_not_return() {
@@ -203,7 +203,7 @@ fn a_pipeline_on_a_manual_clock_is_not_watched() {
 }
 
 #[test]
-fn a_pipeline_that_is_dropped_at_work_says_what_is_lost() {
+fn a_pipeline_dropped_while_running_logs_its_lost_items() {
     let pipeline = pipeline("dropped");
     let (sender, numbers) = Stream::channel(&pipeline, 16);
     (0..10).for_each(|n: u32| sender.send(n).unwrap());

@@ -15,7 +15,7 @@ fn at(second: &u64) -> SystemTime {
 }
 
 #[test]
-fn what_comes_too_late_is_a_dead_letter_with_the_item_in_it() {
+fn a_late_item_is_a_dead_letter_that_carries_it() {
     let pipeline = Pipeline::new("late");
     let by_minute = TumblingWindow::new(seconds(60)).with_event_time(at, seconds(10));
     let (windows, failed) = Stream::from_iter(&pipeline, [5, 70, 59, 75, 64, 70]).through(&by_minute).dead_letters();

@@ -32,7 +32,7 @@ pub fn check(report: &Report) -> Result<(), String> {
     Ok(())
 }
 
-/// The part of it that holds also while somebody has a stream of the pipeline in hand.
+/// The part of it that holds even while a stream of the pipeline is held.
 pub fn check_steps(report: &Report) -> Result<(), String> {
     if !report.faults.is_empty() {
         return Err(format!("faults: {:?}\n{report}", report.faults));

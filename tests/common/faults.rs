@@ -73,7 +73,7 @@ pub fn panic_on_purpose() -> ! {
     panic_any(OnPurpose)
 }
 
-/// Keeps panics on purpose off the screen; others are shown as ever.
+/// Keeps panics on purpose off the screen; others are shown as usual.
 pub fn silence() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,4 +1,4 @@
-//! An outbox in memory that confirms late, refuses records, fails for a time, and fails for good.
+//! An outbox in memory that confirms late, refuses records, fails temporarily, and fails permanently.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,7 @@ pub struct Shelf {
     pub census: Census,
     /// It refuses the records on which this fails, and those on which it panics.
     pub refuses: Faults,
-    /// It fails for good on the first record with this value, or panics.
+    /// It fails permanently on the first record with this value, or panics.
     pub fails_at: Option<(u64, Fault)>,
     /// Of these calls, one fails for a time after it has written half of its batch.
     pub fails_in: Option<u64>,

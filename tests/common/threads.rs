@@ -44,7 +44,7 @@ pub fn count_of_ours() -> usize {
 
 /// Waits until none of the pipeline's threads is left.
 ///
-/// A thread that has been joined stays on the system's list for a moment; one that leaks stays for ever, and the
+/// A thread that has been joined stays on the system's list for a moment; one that leaks stays forever, and the
 /// watchdog of the test finds it here.
 pub fn wait_until_gone(name: &str) {
     while !of_pipeline(name).is_empty() {

@@ -253,7 +253,7 @@ impl<Out: Send + 'static> Output<Out> {
     }
 }
 
-/// Puts `events` through the operator and returns what comes out, with the error items in and out.
+/// Sends `events` through the operator and returns its output, with the error items in and out.
 pub fn put_through<In, Out>(
     subject: &Arc<Subject<In, Out>>,
     time: Time,

@@ -20,7 +20,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// For closures that are given a token: waits if it is told to, for ever unless it is cancelled.
+    /// For closures that are given a token: waits if it is told to, forever unless it is cancelled.
     pub fn wait(&self, cancel: &CancelToken) {
         if self.asleep {
             let _ = cancel.sleep(Duration::from_secs(1_000_000));

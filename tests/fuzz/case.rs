@@ -38,7 +38,7 @@ pub(crate) struct Branch {
     pub(crate) drops: bool,
 }
 
-/// A stream that somebody reads.
+/// A stream that is read.
 struct Reading {
     seen: Arc<Mutex<Read>>,
     thread: Option<JoinHandle<()>>,
@@ -64,7 +64,7 @@ pub(crate) struct Case<'a> {
     pub(crate) census: Census,
     clock: Option<ManualClock>,
     ending: Ending,
-    /// Something goes on for ever unless it is stopped, and time cannot be waited for on a manual clock.
+    /// Something runs forever unless it is stopped, and time cannot be waited for on a manual clock.
     endless: bool,
     child: CancelToken,
     readings: Vec<Reading>,
@@ -573,7 +573,7 @@ impl Reading {
     /// Compares what came out with what should have.
     fn check(&self, report: &Report, is_final: bool, over: bool, drained: bool) {
         let read = self.seen.lock().unwrap();
-        // This one is told of a cut, but not of a good end: that shows in the report.
+        // This one is told of a cut, but not of a normal end, which is in the report.
         let told_of_cut = read.seen.iter().any(Seen::is_cut);
         let complete = read.complete || (over && self.what == "spawn_for_each" && !told_of_cut);
         let Some((all, whole)) = self.trace.foretell(&Facts { report, is_final, complete, drained }) else { return };

@@ -45,7 +45,7 @@ impl Branch {
 }
 
 impl From {
-    /// One of the ways out of a stage that stands behind the branch.
+    /// One of the outputs of a stage behind the branch.
     fn way_out(&self, stream: Stream<Item>, feeder: &str, model: Model) -> Branch {
         Branch {
             stream,

@@ -14,7 +14,7 @@
 //! STREAMZ_FUZZ_SEED=123 cargo test --test fuzz                    # one case, again and again: threads differ
 //! ```
 //!
-//! A new operator joins in with one function and one line in `operators`, or in `forks` if it has several ways out.
+//! A new operator joins in with one function and one line in `operators`, or in `forks` if it has several outputs.
 
 mod case;
 #[path = "../common/mod.rs"]
@@ -45,7 +45,7 @@ const DEFAULT_CASES: u64 = 2_000;
 /// number by STREAMZ_FUZZ_LANES.
 const LANES: u64 = 4;
 
-/// What the case at hand is made of, for the report of its failure.
+/// The parts of the current case, for the report of its failure.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 

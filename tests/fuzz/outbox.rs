@@ -14,7 +14,7 @@ use crate::common::seen::{Kind, Seen};
 use crate::sources::last_stage;
 use crate::trace::Trace;
 
-/// An outbox, and whether it may fail for good.
+/// An outbox, and whether it may fail permanently.
 pub(crate) fn random(rng: &mut Rng, census: &Census) -> (Shelf, bool) {
     let mut shelf = Shelf::new(census.clone());
     if rng.bool() {

@@ -40,7 +40,7 @@ pub(crate) struct Delivered {
 /// What a source gives, as far as it can be told.
 #[derive(Debug, Clone)]
 pub(crate) enum Given {
-    /// The numbers from 0 on, as many as that stage has let out when all is over.
+    /// The numbers from 0 on, as many as that stage has emitted in the end.
     Counted {
         stage: String,
     },

@@ -17,7 +17,7 @@ pub(crate) enum Trace {
     Merged(Vec<Rc<Trace>>),
 }
 
-/// What is known when all is over.
+/// The results in the end.
 pub(crate) struct Facts<'a> {
     pub(crate) report: &'a Report,
     /// The report cannot change any more.

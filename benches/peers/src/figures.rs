@@ -3,7 +3,7 @@
 use crate::run::{Run, Samples};
 use crate::work::Figure;
 
-/// The value in the middle; `None` of nothing, or if one of them is unknown.
+/// The median; `None` without values, or if one of them is unknown.
 pub(crate) fn median(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
     let mut values = values.into_iter().collect::<Option<Vec<_>>>()?;
     values.sort_by(f64::total_cmp);
@@ -20,7 +20,7 @@ impl Samples {
         median(self.runs.iter().map(value))
     }
 
-    /// The least and the most time for an item.
+    /// The shortest and the longest time for an item.
     pub(crate) fn extremes(&self) -> (f64, f64) {
         let nanos = || self.runs.iter().map(|run| run.nanos);
         (nanos().fold(f64::INFINITY, f64::min), nanos().fold(0.0, f64::max))
@@ -52,7 +52,7 @@ pub(crate) fn find<'a>(samples: &'a [Samples], system: &str) -> Option<&'a Sampl
 }
 
 impl Figure {
-    /// The figure, if the systems it needs have been run.
+    /// The figure, if the necessary systems have been run.
     pub(crate) fn of(&self, samples: &[Samples]) -> Option<f64> {
         match *self {
             Self::Ratio(system, other) => find(samples, system)?.ratio_to(find(samples, other)?),

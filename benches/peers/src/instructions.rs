@@ -1,8 +1,9 @@
-//! How many instructions an item takes: figures that depend neither on the speed of the machine nor on what else it does.
+//! Instructions per item: figures that depend neither on the speed of the machine nor on its load.
 //!
-//! [Valgrind](https://valgrind.org)'s cachegrind counts those of a run with few items and of one with more; the difference,
-//! divided by the items that it has more, is an item's. It runs one thread at a time, so that the counts of two runs are
-//! nearly the same, and so that they say nothing of contention. The median of several runs is compared with a file.
+//! [Valgrind](https://valgrind.org)'s cachegrind counts those of a run with few items and of one with more; the
+//! difference, divided by the additional items, is the count for one item. It runs one thread at a time, so the counts
+//! of two runs are nearly the same, and say nothing about contention. The median of several runs is compared with a
+//! file.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,13 +15,13 @@ use crate::report::aligned;
 use crate::run::Run;
 use crate::works;
 
-/// How much more than in the file is a failure, in percent.
+/// The excess over the file that counts as a failure, in percent.
 const TOLERANCE: f64 = 5.0;
 
-/// How many items the longer run has for each of the shorter.
+/// The ratio of the items of the longer run to those of the shorter one.
 const LONGER: u64 = 5;
 
-/// What is counted: work, system, and the items of the shorter run, of which a thread has to switch many times.
+/// The rows: work, system, and the items of the shorter run, enough for a thread to switch many times.
 const ROWS: [(&str, &str, u64); 14] = [
     ("hop", "streamz", 50_000),
     ("chain5", "streamz", 50_000),
@@ -38,7 +39,7 @@ const ROWS: [(&str, &str, u64); 14] = [
     ("pipeline-100", "streamz", 100),
 ];
 
-/// What is done with the counts.
+/// How to use the counts.
 pub(crate) enum Then {
     Print,
     /// Fails if one is too high.
@@ -82,13 +83,13 @@ fn count((work, system, few): (&'static str, &'static str, u64), rounds: u32) ->
     Ok(Counted { work, system, per_item: middle, spread: (highest - lowest) / middle * 100.0 })
 }
 
-/// All instructions of a run in a process of its own.
+/// All instructions of a run in its own process.
 fn of_run(work: &str, system: &str, items: u64) -> Result<u64, String> {
     let this = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let output = Command::new("valgrind")
         .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
         .arg(this)
-        // The work on an item counts nothing.
+        // Work on an item is not counted.
         .args(["run", work, system, &items.to_string(), "--spin-rounds", "0"])
         .output()
         .map_err(|error| format!("cannot start valgrind, which has to be installed: {error}"))?;
@@ -104,13 +105,13 @@ fn of_run(work: &str, system: &str, items: u64) -> Result<u64, String> {
     total(&stderr).ok_or_else(|| format!("no count of instructions in what valgrind says: {stderr}"))
 }
 
-/// The count in what cachegrind says: `==7== I refs:        1,234`, or `I   refs:`.
+/// The count in cachegrind's output: `==7== I refs:        1,234`, or `I   refs:`.
 fn total(said: &str) -> Option<u64> {
     let line = said.lines().find(|line| line.contains(" I ") && line.contains("refs:"))?;
     line.split_once("refs:")?.1.trim().replace(',', "").parse().ok()
 }
 
-/// Every row beside that of the file.
+/// Every row compared with that of the file.
 fn comparison(counted: &[Counted], reference: &str) -> String {
     let header = ["work", "system", "in the file", "now", "change, %", "spread, %"];
     let mut rows = vec![header.map(str::to_owned)];
@@ -148,7 +149,7 @@ fn check(counted: &[Counted], reference: &str) -> Result<(), String> {
     if faults.is_empty() { Ok(()) } else { Err(format!("more than {TOLERANCE} % too many instructions:{faults}")) }
 }
 
-/// What the file says of a row.
+/// The count of a row in the file.
 fn in_file(reference: &str, work: &str, system: &str) -> Option<f64> {
     reference.lines().find_map(|line| {
         let mut cells = line.split('|').map(str::trim).skip(1);
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_total_is_found_in_what_cachegrind_says() {
+    fn the_total_is_found_in_cachegrinds_output() {
         assert_eq!(total("==7== Cachegrind\n==7== I refs:        1,234,567\n"), Some(1_234_567));
         assert_eq!(total("==7== I   refs:      12\n"), Some(12));
         assert_eq!(total("nothing"), None);

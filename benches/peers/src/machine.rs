@@ -1,4 +1,4 @@
-//! What the figures were measured on, and with what.
+//! The machine and the software that the figures were measured with.
 
 use std::num::NonZeroUsize;
 use std::process::Command;
@@ -20,7 +20,7 @@ const PEERS: [&str; 11] = [
     "tokio",
 ];
 
-/// A few lines of Markdown. To be taken before the first run: the load is that of others.
+/// A few lines of Markdown. Must be called before the first run, so that the load is that of other programs.
 pub(crate) fn facts(rounds: u32) -> String {
     let crates: Vec<_> = PEERS.iter().filter_map(|name| Some(format!("{name} {}", locked_version(name)?))).collect();
     format!(
@@ -37,7 +37,8 @@ pub(crate) fn facts(rounds: u32) -> String {
     )
 }
 
-/// What counts of instructions depend on, as a line of Markdown: the compiler, and the code of the system's libraries.
+/// Everything that counts of instructions depend on, as a line of Markdown: the compiler, and the code of the system's
+/// libraries.
 pub(crate) fn versions() -> String {
     format!(
         "- streamz {}; {}; {}; {}\n",
@@ -66,7 +67,7 @@ fn cpu_model() -> Option<String> {
     Some(name.trim().to_owned())
 }
 
-/// How many threads wanted to run in the last minute.
+/// The number of threads that wanted to run in the last minute.
 fn load() -> Option<String> {
     file("/proc/loadavg")?.split_whitespace().next().map(str::to_owned)
 }
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_two_versions_our_own_is_told() {
+    fn of_two_versions_the_one_in_use_is_reported() {
         let lock = "name = \"flume\"\nversion = \"0.10.1\"\n\nname = \"flume\"\nversion = \"0.12.0\"\n\n\
                     name = \"kanal\"\nversion = \"0.1.1\"\n\n\
                     name = \"peers\"\ndependencies = [\n \"flume 0.12.0\",\n \"kanal\",\n]\n\nname = \"x\"\n";

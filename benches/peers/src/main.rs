@@ -37,16 +37,16 @@ enum Command {
         work: String,
         system: String,
         items: u64,
-        /// How many rounds the work on one item spins, where it spins; measured here unless given.
+        /// The rounds that the work on one item spins, if it spins; measured unless given.
         #[arg(long)]
         spin_rounds: Option<u32>,
-        /// How many workers there are, instead of as many as in the table.
+        /// The number of workers, instead of that in the table.
         #[arg(long)]
         workers: Option<usize>,
     },
     /// Counts the instructions per item with valgrind, and compares them with `instructions.md`.
     Instructions {
-        /// How often each row is counted; the median is taken.
+        /// The number of times each row is counted; the median is used.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
         /// Fails if an item takes over 5 % more instructions than in the file.
@@ -63,16 +63,16 @@ struct Comparison {
     /// How often each system runs, in turn.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// One round of few items: checks the checksums; the figures mean nothing.
+    /// Runs one round of few items: checks the checksums; the figures are meaningless.
     #[arg(long, conflicts_with_all = ["rounds", "long", "write"])]
     quick: bool,
-    /// Runs that take half a minute each, too.
+    /// Includes runs that take half a minute each.
     #[arg(long)]
     long: bool,
-    /// Only these works.
+    /// Runs only these works.
     #[arg(long, value_delimiter = ',', value_name = "WORK")]
     works: Vec<String>,
-    /// Only these systems; `streamz` stands for `streamz:1` and `streamz:2`, too.
+    /// Runs only these systems; `streamz` includes `streamz:1` and `streamz:2`.
     #[arg(long, value_delimiter = ',', value_name = "SYSTEM")]
     systems: Vec<String>,
     /// Replaces the figures in `docs/performance.md`.
@@ -81,7 +81,7 @@ struct Comparison {
 }
 
 impl Comparison {
-    /// The works that were asked for.
+    /// The requested works.
     fn chosen(&self) -> Result<Vec<&'static Work>, String> {
         if self.works.is_empty() {
             return Ok(works::ALL.to_vec());

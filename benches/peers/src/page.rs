@@ -1,4 +1,4 @@
-//! The page that holds the figures: `docs/performance.md`.
+//! The page with the figures: `docs/performance.md`.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_lies_between_the_marks_is_replaced() {
+    fn only_text_between_the_markers_is_replaced() {
         let page = format!("guide\n{BEGIN}\nold\n{END}\nmore\n");
         assert_eq!(replaced(&page, "new\n"), Some(format!("guide\n{BEGIN}\n\nnew\n\n{END}\nmore\n")));
         assert_eq!(replaced("no marks", "new"), None);

@@ -1,5 +1,4 @@
-//! The section of one work: what it is, its table, what to know about it, and its goals; Markdown that reads well in a
-//! terminal.
+//! The section of one work: its description, its table, notes, and its goals; Markdown that reads well in a terminal.
 
 use std::fmt::Write as _;
 
@@ -22,7 +21,7 @@ pub(crate) fn section(work: &Work, measured: &Measured, good: bool) -> String {
     text
 }
 
-/// The goal and what came of it; nothing if its systems have not been run.
+/// The goal and its result; nothing if its systems have not been run.
 fn verdict(goal: &Goal, samples: &[Samples]) -> Option<String> {
     let figure = goal.figure.of(samples)?;
     let reached = if goal.bound.holds(figure) { "reached" } else { "not reached" };
@@ -70,7 +69,7 @@ fn known(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or_else(|| "n/a".to_owned(), show)
 }
 
-/// As many digits as mean something.
+/// As many digits as are meaningful.
 fn short(value: f64) -> String {
     match value {
         ..10.0 => format!("{value:.2}"),
@@ -91,7 +90,7 @@ fn with_commas(count: u64) -> String {
     text
 }
 
-/// A Markdown table with columns of even width: the first to the left, the others to the right.
+/// A Markdown table with columns of even width: the first aligned left, the others right.
 pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
@@ -120,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_as_many_digits_as_mean_something() {
+    fn numbers_have_only_meaningful_digits() {
         assert_eq!([1.234, 56.78, 999.94, 1_234_567.0].map(short), ["1.23", "56.8", "999.9", "1,234,567"]);
         assert_eq!([0, 100, 1000].map(with_commas), ["0", "100", "1,000"]);
     }

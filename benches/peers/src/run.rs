@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::usage::{Others, Usage, peak_kib};
 use crate::work::{Entry, Job, Work};
 
-/// What was measured in one run. Counts of the system are `None` where it does not tell.
+/// The measurements of one run. Counts of the system are `None` if it does not report them.
 pub(crate) struct Run {
     pub(crate) checksum: u64,
     pub(crate) nanos: f64,
@@ -77,7 +77,7 @@ fn if_known<T: FromStr>(text: &str) -> Result<Option<T>, String> {
     if text == UNKNOWN { Ok(None) } else { number(text).map(Some) }
 }
 
-/// All runs of one entry, a round each.
+/// All runs of one entry, one per round.
 pub(crate) struct Samples {
     pub(crate) entry: &'static Entry,
     pub(crate) items: u64,
@@ -96,13 +96,13 @@ pub(crate) struct Plan<'a> {
     pub(crate) rounds: u32,
     pub(crate) quick: bool,
     pub(crate) long: bool,
-    /// All of them if it is empty.
+    /// Empty for all of them.
     pub(crate) systems: &'a [String],
     pub(crate) spin_rounds: u32,
 }
 
 impl Plan<'_> {
-    /// Runs the systems of a work in turn, a process for each run, and compares every checksum.
+    /// Runs the systems of a work in turn, each run in its own process, and compares every checksum.
     pub(crate) fn carry_out(&self, work: &'static Work) -> Result<Measured, String> {
         let wanted = |entry: &&Entry| entry.is_one_of(self.systems) && (self.long || !entry.long);
         let mut samples: Vec<_> = work
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_child_prints_is_what_its_parent_reads() {
+    fn a_parent_reads_what_its_child_prints() {
         let line = "checksum=7 ns_per_item=1.5 seconds=0.25 cpu_seconds=n/a peak_kib=3000 waits=n/a preempted=2";
         assert_eq!(line.parse::<Run>().unwrap().to_string(), line);
     }

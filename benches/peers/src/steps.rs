@@ -1,4 +1,4 @@
-//! What is done with each item, and the checksums.
+//! The work on each item, and the checksums.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 /// The capacity of every channel, edge and window, in items, where a system lets it be set.
 pub(crate) const CAPACITY: usize = 1024;
 
-/// The cheap step that all chains are made of.
+/// The cheap step of all chains.
 #[inline]
 pub(crate) fn step(n: u64) -> u64 {
     (n ^ (n >> 7)).wrapping_add(0x9E37_79B9_7F4A_7C15)
@@ -24,13 +24,13 @@ pub(crate) fn add(sum: u64, n: u64) -> u64 {
     sum.wrapping_add(n)
 }
 
-/// Work that takes as long as it has rounds.
+/// Work whose duration is proportional to its rounds.
 #[inline]
 pub(crate) fn spin(n: u64, rounds: u32) -> u64 {
     (0..rounds).fold(n, |n, _| n.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (n >> 29))
 }
 
-/// How many rounds of [`spin`] take a microsecond here: the fastest of a few tries.
+/// The number of rounds of [`spin`] in a microsecond on this machine: the fastest of a few tries.
 pub(crate) fn rounds_per_microsecond() -> f64 {
     const ROUNDS: u32 = 10_000_000;
     let fastest = (0..5).map(|n| {

@@ -1,4 +1,4 @@
-//! What the process has used so far, as far as the system tells.
+//! The resources that the process has used so far, as far as the system reports them.
 
 use std::time::{Duration, Instant};
 
@@ -7,24 +7,24 @@ use nix::sys::resource::{UsageWho, getrusage};
 #[cfg(unix)]
 use nix::sys::time::TimeVal;
 
-/// Processor time and context switches of all threads, those that have ended too.
+/// CPU time and context switches of all threads, including those that have ended.
 #[derive(Clone, Copy)]
 pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     /// Switches because a thread waited.
     pub(crate) waits: u64,
-    /// Switches because another thread was given the CPU core.
+    /// Switches because another thread received the CPU core.
     pub(crate) preempted: u64,
 }
 
 impl Usage {
-    /// What this process has used.
+    /// The usage of this process.
     #[cfg(unix)]
     pub(crate) fn now() -> Option<Self> {
         Self::of(UsageWho::RUSAGE_SELF)
     }
 
-    /// What the child processes that have ended used.
+    /// The usage of the child processes that have ended.
     #[cfg(unix)]
     fn of_children() -> Option<Self> {
         Self::of(UsageWho::RUSAGE_CHILDREN)
@@ -61,7 +61,7 @@ impl Usage {
     }
 }
 
-/// The most memory that this process has had, in KiB; only Linux tells.
+/// The peak memory of this process, in KiB; only Linux reports it.
 pub(crate) fn peak_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -75,7 +75,7 @@ pub(crate) struct Others {
 }
 
 impl Others {
-    /// Begins to watch; `None` if the system does not tell.
+    /// Starts to watch; `None` if the system does not report it.
     pub(crate) fn watch() -> Option<Self> {
         Some(Self { since: Instant::now(), used: used_by_others()? })
     }
@@ -87,10 +87,10 @@ impl Others {
     }
 }
 
-/// The CPU time of the whole machine, including what its host took away, without our own; only Linux tells.
+/// The CPU time of the whole machine, including the time stolen by its host, without our own; only Linux reports it.
 fn used_by_others() -> Option<Duration> {
-    /// All that matters of the first line of `/proc/stat` is in hundredths of a second: user, nice, system, idle, waiting
-    /// for disks, interrupts, soft interrupts, stolen.
+    /// The relevant values of the first line of `/proc/stat`, in hundredths of a second: user, nice, system, idle,
+    /// waiting for disks, interrupts, soft interrupts, stolen.
     const BUSY: [usize; 6] = [0, 1, 2, 5, 6, 7];
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
     let columns = stat.lines().next()?.split_whitespace().skip(1).map(str::parse);

@@ -1,20 +1,20 @@
-//! What a work is: the systems that do it, and the goal.
+//! A work: the systems that do it, and the goal.
 
 use std::time::Duration;
 
-/// What one run is given.
+/// The input of one run.
 #[derive(Clone, Copy)]
 pub(crate) struct Job {
     pub(crate) items: u64,
     pub(crate) workers: usize,
-    /// How many rounds the work on one item spins, where it spins.
+    /// The rounds that the work on one item spins, if it spins.
     pub(crate) spin_rounds: u32,
 }
 
-/// What one run gives.
+/// The result of one run.
 pub(crate) struct Outcome {
     pub(crate) checksum: u64,
-    /// Nanoseconds per item; `None` if they are the time of the whole run divided by the items.
+    /// Nanoseconds per item; `None` if they are the time of the whole run divided by the number of items.
     pub(crate) nanos: Option<f64>,
 }
 
@@ -27,25 +27,25 @@ impl From<u64> for Outcome {
 /// The same work for several systems.
 pub(crate) struct Work {
     pub(crate) name: &'static str,
-    /// What is done, in one or two sentences.
+    /// The work, in one or two sentences.
     pub(crate) about: &'static str,
-    /// What the figures are.
+    /// The unit of the figures.
     pub(crate) unit: &'static str,
-    /// How long the work on one item spins; zero where it does not.
+    /// How long the work on one item spins; zero if it does not.
     pub(crate) spin: Duration,
-    /// The checksum that every run must give: that of the plain loop.
+    /// The checksum that every run must return: that of the plain loop.
     pub(crate) expected: fn(&Job) -> u64,
     /// The system that the others are compared with.
     pub(crate) reference: &'static str,
     pub(crate) entries: &'static [Entry],
     pub(crate) goals: &'static [Goal],
-    /// What a reader of the table must know.
+    /// Notes for readers of the table.
     pub(crate) notes: &'static [&'static str],
     pub(crate) max_rounds: u32,
 }
 
 impl Work {
-    /// What most works have in common.
+    /// Common values of most works.
     pub(crate) const BASE: Self = Self {
         name: "",
         about: "",
@@ -59,7 +59,7 @@ impl Work {
         max_rounds: u32::MAX,
     };
 
-    /// How many rounds one item spins; does not ask for the speed of the machine if it need not know.
+    /// The rounds that one item spins; does not ask for the speed of the machine if it is not needed.
     pub(crate) fn spin_rounds(&self, per_microsecond: impl FnOnce() -> f64) -> u32 {
         if self.spin.is_zero() { 0 } else { (self.spin.as_secs_f64() * 1e6 * per_microsecond()).round() as u32 }
     }
@@ -74,13 +74,13 @@ impl Work {
 
 /// One system at one work: a line of the table.
 pub(crate) struct Entry {
-    /// The system; after a colon what makes it differ from the same system in another line.
+    /// The system; after a colon, the difference to the same system in another line.
     pub(crate) system: &'static str,
-    /// As many as make a run last about half a second.
+    /// Enough for a run of about half a second.
     pub(crate) items: u64,
     pub(crate) workers: usize,
     pub(crate) run: fn(&Job) -> Outcome,
-    /// Runs only if it is asked for.
+    /// Runs only on request.
     pub(crate) long: bool,
 }
 
@@ -89,7 +89,7 @@ impl Entry {
         Self { system, items, workers, run, long: false }
     }
 
-    /// The entry, to be run only if it is asked for.
+    /// The entry, to be run only on request.
     pub(crate) const fn long(mut self) -> Self {
         self.long = true;
         self
@@ -105,14 +105,14 @@ impl Entry {
     }
 }
 
-/// What we want to reach.
+/// A goal of ours.
 pub(crate) struct Goal {
     pub(crate) text: &'static str,
     pub(crate) figure: Figure,
     pub(crate) bound: Bound,
 }
 
-/// What is computed from the runs.
+/// A value computed from the runs.
 pub(crate) enum Figure {
     /// The median of the first system's time divided by the second's in the same round.
     Ratio(&'static str, &'static str),
@@ -126,7 +126,7 @@ pub(crate) enum Figure {
     PeakRatio(&'static str, &'static str),
 }
 
-/// Where a figure has to lie.
+/// The range in which a figure has to be.
 #[derive(Clone, Copy)]
 pub(crate) enum Bound {
     AtMost(f64),

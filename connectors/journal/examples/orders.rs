@@ -1,12 +1,12 @@
-//! Orders that are billed without losing one: a topic, a pipeline that acknowledges, and a topic of those that failed.
+//! Bills orders without losing one: a topic, a pipeline that acknowledges, and a topic of failed orders.
 //!
 //! ```sh
 //! cargo run -p streamz-journal --example orders
 //! cargo run -p streamz-journal --example orders -- orders.journal
 //! ```
 //!
-//! Without an argument, the file is a temporary one. With one, kill the program at any moment and start it again: it goes on
-//! with what had not been billed.
+//! Without an argument, the file is a temporary one. With one, kill the program at any moment and start it again: it
+//! continues with the orders that had not been billed.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let path = std::env::args().nth(1).map_or_else(|| directory.path().join("orders.journal"), PathBuf::from);
     let journal = Journal::open(path)?;
 
-    // A shop does this, in a process of its own.
+    // A shop does this, in its own process.
     let orders: Vec<_> =
         (1..=1_000).map(|n| Record::new(format!("{}", n % 331)).with_key(format!("customer-{}", n % 9))).collect();
     journal.writer("orders")?.append(&orders)?;
@@ -35,21 +35,21 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         .through(&AsyncMapper::new(|_: &CancelToken, order: &Entry| bill(order)).with_workers(4))
         .dead_letters();
     let batches = BatchConfig { max_size: 100, max_latency: Duration::from_millis(50) };
-    // An order that fails is acknowledged when it lies in another topic, with the reason in its headers.
+    // A failed order is acknowledged when it has been written to another topic, with the reason in its headers.
     let (put_aside, limits) = (journal.writer("orders.failed")?, batches.clone());
     pipeline.spawn("failed orders", move |_| {
         if let Err(error) = failures.into_records::<Entry>().deliver_to(put_aside, limits) {
-            eprintln!("failed orders cannot be put aside: {error}");
+            eprintln!("cannot store failed orders: {error}");
         }
     });
-    // An order that was billed is acknowledged when its bill lies in a topic, too.
+    // A billed order is acknowledged when its bill has been written to a topic, too.
     let billed = bills.deliver_to(journal.writer("bills")?, batches)?;
     println!("{}", pipeline.join());
 
     println!("billed in this run: {billed}");
     for order in journal.read("orders.failed", 0, 3)? {
         if let Some(failure) = Failure::read(&order) {
-            println!("put aside: order {}: {}", failure.position, failure.reason);
+            println!("failed: order {}: {}", failure.position, failure.reason);
         }
     }
     for topic in journal.status()? {
@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 
 fn bill(order: &Entry) -> Result<Record, Box<dyn Error + Send + Sync>> {
     match std::str::from_utf8(&order.payload)?.parse()? {
-        0u64 => Err("there is nothing to pay".into()),
+        0u64 => Err("nothing to pay".into()),
         euros => Ok(Record::new(format!("order {}: {euros} euros", order.position)).with_key(order.key.clone())),
     }
 }

@@ -1,4 +1,5 @@
-//! How fast a journal is: appending, the bare loop of fetching and acknowledging, and a pipeline beside it.
+//! Measures the speed of a journal: appending, a bare loop of fetching and acknowledging, and a pipeline for
+//! comparison.
 //!
 //! ```sh
 //! cargo run --release -p streamz-journal --example speed
@@ -16,10 +17,10 @@ use streamz::prelude::*;
 use streamz_connector_suite::speed::{Outcome, compare};
 use streamz_journal::{Journal, JournalInboxOptions, Record, Retention, Synchronous};
 
-/// Records in a transaction, and in a fetch.
+/// The number of records per transaction, and per fetch.
 const BATCH: usize = 512;
 const PAYLOAD: usize = 100;
-/// Each is measured this many times, in turn.
+/// The number of measurements of each variant, in turn.
 const ROUNDS: usize = 7;
 
 fn main() -> Outcome<()> {
@@ -85,7 +86,7 @@ fn append(journal: &Journal, topic: &str, count: usize) -> Outcome<Duration> {
     })
 }
 
-/// Several consumers of one group, each with a journal of its own, as processes have.
+/// Several consumers of one group, each with its own journal, as processes have.
 fn consume(
     path: &Path,
     group: &str,
@@ -102,11 +103,11 @@ fn consume(
 }
 
 fn options() -> JournalInboxOptions {
-    // How long the end of a bounded inbox may have to wait for another consumer.
+    // The maximum time that the end of a bounded inbox waits for another consumer.
     JournalInboxOptions::new().bounded(true).lease(Duration::from_secs(1))
 }
 
-/// What a pipeline is compared with.
+/// The baseline that a pipeline is compared with.
 fn bare_loop(journal: &Journal, topic: &str, group: &str) -> Outcome<usize> {
     let mut inbox = journal.inbox(topic, group, options())?;
     let mut acker = inbox.acker()?;

@@ -1,4 +1,4 @@
-//! [`JournalAcker`]: acknowledges what a [`JournalInbox`](crate::JournalInbox) gave out.
+//! [`JournalAcker`]: acknowledges the records of a [`JournalInbox`](crate::JournalInbox).
 
 use std::sync::Arc;
 
@@ -10,20 +10,21 @@ use crate::group::{self, Owner};
 use crate::journal::{Shared, write};
 use crate::retention::{self, Turn};
 
-/// What a [`JournalAcker`] needs to know of a record.
+/// Identifies a delivered record to a [`JournalAcker`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub struct Receipt {
     /// The position of the record.
     pub position: i64,
-    /// How many times it has been given out, this time included.
+    /// How many times it has been delivered, including this time.
     pub attempt: u32,
 }
 
 /// Acknowledges records, gives them back, and extends their lease. Has a connection of its own.
 ///
-/// An acknowledgement counts whoever holds the record: if the lease expired and another consumer has the record now, it has
-/// been processed nevertheless. What is given back after that, or whose lease is extended, is left alone.
+/// An acknowledgement counts whichever consumer holds the record: if the lease has expired and another consumer has the
+/// record now, it has been processed nevertheless. Giving a record back after that, or extending its lease, has no
+/// effect.
 #[derive(Debug)]
 pub struct JournalAcker {
     shared: Arc<Shared>,

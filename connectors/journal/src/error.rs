@@ -1,4 +1,4 @@
-//! [`JournalError`]: what went wrong, where, and whether to try again.
+//! [`JournalError`]: what failed, where, and whether to retry.
 
 use std::error::Error;
 use std::fmt;
@@ -8,9 +8,9 @@ use std::sync::Arc;
 use rusqlite::ErrorCode;
 use streamz::delivery::StoreError;
 
-/// A failed call of a journal: it names the file and, where there are any, the topic, the group and the position.
+/// A failed call of a journal. It names the file and, if applicable, the topic, the group and the position.
 ///
-/// Its message is complete: it includes that of SQLite. It becomes a [`StoreError`] with `?`.
+/// Its message is complete: it includes SQLite's message. It converts into a [`StoreError`] with `?`.
 #[derive(Debug)]
 pub struct JournalError {
     inner: Box<Inner>,
@@ -24,33 +24,34 @@ struct Inner {
     reason: Reason,
 }
 
-/// What sort of failure a [`JournalError`] reports.
+/// The kind of failure that a [`JournalError`] reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JournalErrorKind {
-    /// Another process held the lock for longer than the [busy timeout](crate::JournalOptions::busy_timeout). Transient.
+    /// Another process held the lock for longer than the [busy timeout](crate::JournalOptions::busy_timeout).
+    /// Transient.
     Busy,
-    /// The disk, or the database's own limit, is full. Transient.
+    /// The disk is full, or the database has reached its size limit. Transient.
     Full,
     /// Reading or writing the file failed. Transient.
     Io,
-    /// The file cannot be opened: a directory is missing, or permissions.
+    /// The file cannot be opened: a directory or a permission is missing.
     CannotOpen,
-    /// The file, or its directory, cannot be written.
+    /// The file, or its directory, is not writable.
     ReadOnly,
-    /// The file is not a SQLite database, belongs to something else, or is damaged.
+    /// The file is not a SQLite database, belongs to another application, or is damaged.
     NotAJournal,
-    /// A newer version of this crate made the file.
+    /// The file was created by a newer version of this crate.
     NewerSchema,
     /// A record is larger than [`max_record_bytes`](crate::JournalOptions::max_record_bytes).
     TooLarge,
     /// Another instance of the job has taken over: see [`Progress`](crate::Progress).
     TakenOver,
-    /// SQLite reports something else: a table is missing, say.
+    /// Another error of SQLite: a table is missing, for example.
     Other,
 }
 
-/// Why a call failed, without the place.
+/// Why a call failed, without its place.
 #[derive(Debug)]
 pub(crate) enum Reason {
     Sqlite(rusqlite::Error),
@@ -73,7 +74,7 @@ pub(crate) struct Place {
     pub(crate) path: Arc<Path>,
     pub(crate) topic: Option<Arc<str>>,
     pub(crate) group: Option<Arc<str>>,
-    /// The job, in a database that is no journal.
+    /// The job, in a database that is not a journal.
     pub(crate) job: Option<Arc<str>>,
 }
 
@@ -94,7 +95,7 @@ impl Place {
         Self { group: Some(group.into()), ..self.clone() }
     }
 
-    /// An error of a call made here.
+    /// Creates an error of a call made here.
     pub(crate) fn error(&self, what: &'static str, reason: impl Into<Reason>) -> JournalError {
         self.error_at(what, None, reason)
     }
@@ -111,7 +112,7 @@ impl Place {
 }
 
 impl JournalError {
-    /// What sort of failure it is.
+    /// Returns the kind of failure.
     pub fn kind(&self) -> JournalErrorKind {
         match &self.inner.reason {
             Reason::NotAJournal => JournalErrorKind::NotAJournal,
@@ -123,29 +124,29 @@ impl JournalError {
         }
     }
 
-    /// Whether the same call may succeed later: the kind is [`Busy`](JournalErrorKind::Busy),
+    /// Returns whether the same call may succeed later: the kind is [`Busy`](JournalErrorKind::Busy),
     /// [`Full`](JournalErrorKind::Full) or [`Io`](JournalErrorKind::Io).
     pub fn is_transient(&self) -> bool {
         use JournalErrorKind as Kind;
         matches!(self.kind(), Kind::Busy | Kind::Full | Kind::Io)
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.inner.place.path
     }
 
-    /// The topic, if the call was about one.
+    /// Returns the topic, if the call concerned one.
     pub fn topic(&self) -> Option<&str> {
         self.inner.place.topic.as_deref()
     }
 
-    /// The consumer group, if the call was made for one.
+    /// Returns the consumer group, if the call was made for one.
     pub fn group(&self) -> Option<&str> {
         self.inner.place.group.as_deref()
     }
 
-    /// The first position that the call was about, if it was about any.
+    /// Returns the first position that the call concerned, if any.
     pub fn position(&self) -> Option<i64> {
         self.inner.position
     }

@@ -1,15 +1,16 @@
-//! Opens the file, and makes its tables.
+//! Opens the file, and creates its tables.
 //!
 //! # The schema
 //!
 //! - `topics`: a row for each topic. The records at `first <= position < next` exist.
-//! - `records_N`: the records of topic number `N`. A table for each topic, so that each is appended to at its end.
+//! - `records_N`: the records of topic number `N`. Each topic has its own table, so records are always appended at the
+//!   end of one.
 //! - `groups`: a row for each consumer group; positions below `next` have been taken.
 //! - `held`: ranges of positions that a group has taken and not acknowledged. See `group.rs`.
 //!
-//! The numbers of topics and groups are never used again, so a handle of one that was removed does not touch another.
+//! The numbers of topics and groups are never reused, so a handle of a removed one does not affect another.
 //!
-//! `application_id` says that the file is a journal, `user_version` is the version of the schema.
+//! `application_id` marks the file as a journal, `user_version` is the version of the schema.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -58,19 +59,19 @@ const TABLES: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// How large the write-ahead log may grow before it is copied into the file, in pages of 4 KiB. SQLite's default is 1,000.
-/// Each time costs two or three syncs of the disk.
+/// The size of the write-ahead log at which it is copied into the file, in pages of 4 KiB. SQLite's default is 1,000.
+/// Each copy costs two or three syncs of the disk.
 const CHECKPOINT_PAGES: i64 = 4_000;
 
-/// To what size a log that has grown is cut back, in bytes.
+/// The size to which a log that has grown is truncated, in bytes.
 const LOG_BYTES: i64 = 64 << 20;
 
-/// A connection to the journal in a file. Creates the file and the tables if they are missing.
+/// Connects to the journal in a file. Creates the file and the tables if they are missing.
 pub(crate) fn connect(path: &Path, busy_timeout: Duration, synchronous: Synchronous) -> Result<Connection, Reason> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut file = Connection::open_with_flags(path, flags)?;
     set_busy_timeout(&mut file, busy_timeout)?;
-    // Before anything is changed: the file may belong to something else.
+    // Before anything is changed: the file may belong to another application.
     let is_new = look(&file.transaction()?)?;
     if file.is_readonly("main")? {
         return Err(read_only().into());
@@ -86,8 +87,8 @@ pub(crate) fn connect(path: &Path, busy_timeout: Duration, synchronous: Synchron
     Ok(file)
 }
 
-/// Sets how long a call waits for a lock that another connection holds. SQLite's own handler first sleeps for a millisecond, in
-/// which the other one may have committed twenty times.
+/// Sets how long a call waits for a lock that another connection holds. SQLite's own handler first sleeps for a
+/// millisecond, in which the other one may have committed twenty times.
 pub(crate) fn set_busy_timeout(file: &mut Connection, timeout: Duration) -> rusqlite::Result<()> {
     let mut start = now();
     file.busy_handler(Some(move |tries: i32| {
@@ -105,8 +106,8 @@ pub(crate) fn set_busy_timeout(file: &mut Connection, timeout: Duration) -> rusq
     }))
 }
 
-/// Whether the file is empty. Refuses one that is not a journal, or too new. Looks in a transaction, as another process may be
-/// making the tables.
+/// Returns whether the file is empty. Refuses a file that is not a journal, or too new. Checks in a transaction,
+/// because another process may be creating the tables.
 fn look(file: &Transaction<'_>) -> Result<bool, Reason> {
     let number = |pragma| file.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let tables = file.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
@@ -119,7 +120,7 @@ fn look(file: &Transaction<'_>) -> Result<bool, Reason> {
     }
 }
 
-/// Changing the mode of the file for the first time needs it alone, and SQLite does not wait for that by itself.
+/// Changing the mode of the file for the first time needs exclusive access, for which SQLite does not wait by itself.
 fn use_wal(file: &Connection, busy_timeout: Duration) -> Result<(), Reason> {
     let deadline = now().checked_add(busy_timeout);
     loop {
@@ -170,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_is_set_up_as_asked_for() {
+    fn a_connection_has_the_requested_settings() {
         let directory = tempfile::tempdir().unwrap();
         for (synchronous, number) in [(Synchronous::Normal, 1), (Synchronous::Full, 2)] {
             let file = connect(&directory.path().join("file"), Duration::from_secs(1), synchronous).unwrap();

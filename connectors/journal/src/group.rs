@@ -1,31 +1,34 @@
 //! The progress of a consumer group, in the tables `groups` and `held`.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! 1. A position below the group's `next` is acknowledged if and only if no row of `held` covers it. So what has been
-//!    acknowledged costs nothing, however much it is, and in whatever order: only what is in flight has rows.
+//! 1. A position below the group's `next` is acknowledged if and only if no row of `held` covers it. So acknowledged
+//!    records cost nothing, however many there are, and in whatever order they were acknowledged: only records in
+//!    flight have rows.
 //! 2. The ranges of a group do not overlap, and lie below `next`.
-//! 3. A range is free if it has expired (`expires <= now`); one that was given back has expired long ago ([`FREE`]).
-//!    `look_at` is no later than the earliest `expires`, so before that time the ranges need not be looked at.
+//! 3. A range is free if it has expired (`expires <= now`); one that was given back counts as expired long ago
+//!    ([`FREE`]). `look_at` is no later than the earliest `expires`, so the ranges need not be checked before that
+//!    time.
 //! 4. Every function here runs in a transaction that has the write lock from its beginning.
 //!
 //! # Clocks
 //!
-//! Leases are measured in wall time, the one time that processes share. If it jumps ahead, leases expire early: records are
-//! given out twice. If it jumps back, they would expire late, by as much as the jump: `looked`, the latest time at which
-//! the ranges were looked at, shows it, and each lease that has more left than its whole length starts again.
+//! Leases are measured in wall time, the only time that processes share. If it jumps ahead, leases expire early:
+//! records are delivered twice. If it jumps back, they would expire late, by as much as the jump: `looked`, the latest
+//! time at which the ranges were checked, reveals it, and each lease that has more left than its whole length is
+//! restarted.
 
 use rusqlite::{Connection, Row, params};
 
-/// The time at which a range expires that was given back: earlier than any clock shows.
+/// The expiry time of a range that was given back: earlier than any clock shows.
 const FREE: i64 = i64::MIN;
 
-/// Who takes records.
+/// A consumer that takes records.
 #[derive(Debug, Clone)]
 pub(crate) struct Owner {
     /// Different for each inbox that is opened.
     pub(crate) id: i64,
-    /// The name of the consumer, for people.
+    /// The readable name of the consumer.
     pub(crate) consumer: String,
     /// In milliseconds.
     pub(crate) lease: i64,
@@ -36,7 +39,7 @@ pub(crate) struct Owner {
 pub(crate) struct Held {
     pub(crate) first: i64,
     pub(crate) last: i64,
-    /// How many times it has been given out.
+    /// How many times it has been delivered.
     pub(crate) attempt: u32,
     pub(crate) owner: i64,
     pub(crate) expires: i64,
@@ -60,7 +63,7 @@ impl Held {
     }
 }
 
-/// How far a group has come.
+/// The progress of a group.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor {
     /// The first position that has not been taken.
@@ -86,18 +89,18 @@ impl Cursor {
     }
 }
 
-/// What a consumer took.
+/// The records that a consumer took.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     /// In the order of their positions.
     pub(crate) ranges: Vec<Held>,
-    /// Until when ranges that others hold are leased, if all that is left below the bound is held by others.
+    /// The time until which ranges of other consumers are leased, if they hold everything that remains below the bound.
     pub(crate) others_until: Option<i64>,
-    /// Whether everything below the bound has been taken by someone.
+    /// Whether every record below the bound has been taken by a consumer.
     pub(crate) at_end: bool,
 }
 
-/// Takes up to `max` records with positions below `bound`: first what has become free, then what no one has had.
+/// Takes up to `max` records with positions below `bound`: first those that have become free, then those never taken.
 pub(crate) fn take(
     file: &Connection,
     group: i64,
@@ -157,12 +160,13 @@ pub(crate) fn take(
     Ok(taken)
 }
 
-/// Acknowledges the positions from `first` to `last`, whoever holds them. What is not held has been acknowledged.
+/// Acknowledges the positions from `first` to `last`, whichever consumer holds them. Positions that are not held have
+/// been acknowledged.
 pub(crate) fn acknowledge(file: &Connection, group: i64, first: i64, last: i64) -> rusqlite::Result<()> {
     cut(file, group, first, last, |_| true).map(drop)
 }
 
-/// Gives back the positions from `first` to `last`, as far as they are still held from that attempt. Each attempt is made by
+/// Gives back the positions from `first` to `last`, if they are still held from that attempt. Each attempt is made by
 /// one consumer.
 pub(crate) fn give_back(file: &Connection, group: i64, attempt: u32, first: i64, last: i64) -> rusqlite::Result<()> {
     let mut given = cut(file, group, first, last, |range| range.attempt == attempt)?;
@@ -176,13 +180,13 @@ pub(crate) fn give_back(file: &Connection, group: i64, attempt: u32, first: i64,
     Ok(())
 }
 
-/// The lease of what `owner` holds starts again.
+/// Restarts the lease of everything that `owner` holds.
 pub(crate) fn keep_alive(file: &Connection, group: i64, owner: &Owner, now: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE held SET expires = ?3 WHERE group_id = ?1 AND owner = ?2 AND expires > ?4";
     file.prepare_cached(sql)?.execute([group, owner.id, now.saturating_add(owner.lease), FREE]).map(drop)
 }
 
-/// Frees what all consumers of a name hold.
+/// Frees everything that the consumers of this name hold.
 pub(crate) fn free(file: &Connection, group: i64, consumer: &str) -> rusqlite::Result<()> {
     let sql = "UPDATE held SET expires = ?3 WHERE group_id = ?1 AND consumer = ?2";
     if file.prepare_cached(sql)?.execute((group, consumer, FREE))? > 0 {
@@ -191,12 +195,12 @@ pub(crate) fn free(file: &Connection, group: i64, consumer: &str) -> rusqlite::R
     Ok(())
 }
 
-/// A range has become free.
+/// Notes that a range has become free.
 fn look_soon(file: &Connection, group: i64) -> rusqlite::Result<()> {
     file.prepare_cached("UPDATE groups SET look_at = ?2 WHERE id = ?1")?.execute([group, FREE]).map(drop)
 }
 
-/// Takes the positions from `first` to `last` out of the ranges that are `wanted`, and returns what was taken out.
+/// Removes the positions from `first` to `last` from the `wanted` ranges, and returns what was removed.
 fn cut(
     file: &Connection,
     group: i64,
@@ -206,7 +210,7 @@ fn cut(
 ) -> rusqlite::Result<Vec<Held>> {
     let mut found = Vec::new();
     {
-        // Backwards: as they do not overlap, the first one that ends too early is the last to be looked at.
+        // Backwards: because they do not overlap, the scan can stop at the first one that ends too early.
         let sql = "SELECT first, last, attempt, owner, expires, lease, consumer FROM held
             WHERE group_id = ?1 AND first <= ?2 ORDER BY first DESC";
         let mut select = file.prepare_cached(sql)?;
@@ -259,7 +263,7 @@ fn insert(file: &Connection, group: i64, range: &Held, consumer: &str) -> rusqli
     file.prepare_cached(sql)?.execute(values).map(drop)
 }
 
-/// The records below `cut` do not exist any more.
+/// Adjusts the group: the records below `cut` no longer exist.
 pub(crate) fn skip(file: &Connection, group: i64, cut: i64) -> rusqlite::Result<()> {
     let gone: u64 = self::cut(file, group, i64::MIN, cut - 1, |_| true)?.iter().map(Held::len).sum();
     let gone = i64::try_from(gone).unwrap_or(i64::MAX);

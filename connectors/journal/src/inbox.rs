@@ -39,22 +39,22 @@ impl Default for JournalInboxOptions {
 }
 
 impl JournalInboxOptions {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the name under which [`GroupStatus`](crate::GroupStatus) shows what this consumer holds. Two consumers may have
-    /// the same name. Default name: `process-` and the number of the process.
+    /// Sets the name under which [`GroupStatus`](crate::GroupStatus) lists what this consumer holds. Two consumers may
+    /// have the same name. Default name: `process-` and the process ID.
     pub fn consumer(mut self, name: impl Into<String>) -> Self {
         self.consumer = name.into();
         self
     }
 
-    /// Sets how long what this consumer has taken is kept for it. If it has neither acknowledged a record nor extended its
-    /// lease by then, the record is given to any consumer of the group. Defaults to 30 s; a pipeline extends leases
-    /// [in time](streamz::delivery::DeliveryConfig::keep_alive). Precise to the millisecond; with zero, records are given out
-    /// again at once, for as long as they have not been acknowledged.
+    /// Sets how long records are reserved for the consumer that has taken them. If it has neither acknowledged a record
+    /// nor extended its lease by then, the record is delivered to any consumer of the group. Defaults to 30 s; a
+    /// pipeline extends leases [in time](streamz::delivery::DeliveryConfig::keep_alive). Precise to the millisecond;
+    /// with zero, records are redelivered at once, until they are acknowledged.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
@@ -66,46 +66,47 @@ impl JournalInboxOptions {
         self
     }
 
-    /// Makes the inbox end at the record that is the newest now: the stream ends when all records up to it have been given
-    /// out. For batch jobs. Defaults to `false`.
+    /// Makes the inbox end at the newest record of this moment: the stream ends when all records up to it have been
+    /// delivered. For batch jobs. Defaults to `false`.
     ///
-    /// What another consumer of the group holds at that point is waited for as long as its lease, which it may have died
-    /// with; what a consumer that lives still holds then is left to it.
+    /// For records that another consumer of the group holds at that point, the inbox waits as long as their lease, in
+    /// case that consumer has died; records that a live consumer still holds then are left to it.
     pub fn bounded(mut self, bounded: bool) -> Self {
         self.bounded = bounded;
         self
     }
 
-    /// Takes over at once what an earlier consumer of the same name holds, instead of waiting for its lease. Defaults to
-    /// `false`.
+    /// Takes over at once what an earlier consumer of the same name holds, instead of waiting for its lease to expire.
+    /// Defaults to `false`.
     ///
-    /// For a process that is restarted under its old name. Give every consumer that runs a name of its own then: one that
-    /// is still running goes on with what it has, and its records come twice.
+    /// For a process that is restarted under its old name. In that case, give every running consumer a name of its own:
+    /// one that is still running continues with its records, and they are processed twice.
     pub fn take_over(mut self, take_over: bool) -> Self {
         self.take_over = take_over;
         self
     }
 
-    /// Sets how many bytes of keys, payloads and headers one fetch reads at most; at least one record is read. Defaults to 8 MiB.
+    /// Sets the maximum number of bytes of keys, payloads and headers that one fetch reads; at least one record is
+    /// read. Defaults to 8 MiB.
     pub fn fetch_bytes(mut self, bytes: usize) -> Self {
         self.fetch_bytes = bytes;
         self
     }
 }
 
-/// The records of a topic, for one consumer of a group. Made by [`Journal::inbox`](crate::Journal::inbox); give it to
-/// [`Stream::deliver`](streamz::Stream::deliver).
+/// The records of a topic, for one consumer of a group. Returned by [`Journal::inbox`](crate::Journal::inbox); pass it
+/// to [`Stream::deliver`](streamz::Stream::deliver).
 ///
 /// # Ordering
-/// A fetch gives records in the order of their positions: first those that are given out again, then new ones. With a single
+/// A fetch returns records in the order of their positions: first redelivered ones, then new ones. With a single
 /// consumer and no crash, that is the order in which they were appended.
 ///
 /// # Memory
 /// One fetch: [`fetch_bytes`](JournalInboxOptions::fetch_bytes) and a record.
 ///
 /// # Cancellation
-/// A fetch that waits looks for records every 2 to 25 ms, and at once when this process appends some. It cannot be
-/// interrupted before its limit. When the inbox is dropped, what it has taken and not handed out is given back.
+/// A waiting fetch checks for records every 2 to 25 ms, and at once when this process appends some. It cannot be
+/// interrupted before its time limit. Dropping the inbox gives back the records that it has taken and not delivered.
 #[derive(Debug)]
 pub struct JournalInbox {
     shared: Arc<Shared>,
@@ -117,11 +118,11 @@ pub struct JournalInbox {
     owner: Owner,
     select: String,
     fetch_bytes: usize,
-    /// Taken, and not read yet.
+    /// Taken, but not read yet.
     taken: VecDeque<Held>,
-    /// The first position that is not wanted.
+    /// The first position beyond the end of the inbox.
     bound: i64,
-    /// When nothing is left to be taken below the bound, until when the leases of others are waited for.
+    /// How long to wait for the leases of other consumers, once nothing is left to take below the bound.
     others_until: Option<i64>,
     exhausted: bool,
 }
@@ -129,7 +130,7 @@ pub struct JournalInbox {
 /// How long a fetch waits for the write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long it sleeps between two looks, at first and at most.
+/// The pause between two checks, at first and at most.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
 
 impl JournalInbox {
@@ -176,7 +177,7 @@ impl JournalInbox {
         let Self { shared, file, group, owner, bound, .. } = self;
         let cursor = Cursor::read(file, *group)?;
         let at_end = cursor.next >= *bound;
-        // Most looks find nothing, and need no write lock.
+        // Most checks find nothing, and need no write lock.
         if cursor.next >= cursor.end.min(*bound) && !cursor.must_look(shared.now()) && !at_end {
             return Ok(());
         }
@@ -191,7 +192,7 @@ impl JournalInbox {
         Ok(())
     }
 
-    /// Reads what has been taken, up to `max` records.
+    /// Reads up to `max` of the taken records.
     fn read(&mut self, max: usize, out: &mut Vec<Delivery<Entry, Receipt>>) -> rusqlite::Result<()> {
         let Self { file, name, select, taken, fetch_bytes, .. } = self;
         let mut select = file.prepare_cached(select)?;
@@ -214,7 +215,7 @@ impl JournalInbox {
         Ok(())
     }
 
-    /// Gives back what was taken and not read.
+    /// Gives back the records that were taken and not read.
     fn give_back(&mut self) -> rusqlite::Result<()> {
         let Self { file, group, taken, .. } = self;
         write(file, |file| {
@@ -245,13 +246,13 @@ impl Inbox for JournalInbox {
         let start = file::now();
         let mut interval = INTERVALS.0;
         loop {
-            // Before the look: what changes after it is seen by the next one.
+            // Before the check: the next one sees later changes.
             let seen = self.shared.changed.count();
             let version = self.data_version().map_err(|e| self.error("fetch", e))?;
             if self.taken.is_empty() {
                 self.take(max).map_err(|e| self.error("fetch", e))?;
             }
-            self.read(max, records).map_err(|e| self.error("read what was fetched", e))?;
+            self.read(max, records).map_err(|e| self.error("read the records", e))?;
             if !records.is_empty() || self.exhausted {
                 return Ok(());
             }
@@ -290,7 +291,7 @@ impl Inbox for JournalInbox {
 impl Drop for JournalInbox {
     fn drop(&mut self) {
         if !self.taken.is_empty() {
-            // If it fails, the lease does its work in its own time.
+            // If it fails, the lease expires in time.
             let _ = self.give_back();
             self.shared.changed.notify();
         }

@@ -1,4 +1,4 @@
-//! [`Journal`]: a file, and what can be done with it.
+//! [`Journal`]: a file with topics of records.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::retention::{self, Retention};
 use crate::status::{self, GroupStatus, TopicStatus};
 use crate::writer::Writer;
 
-/// How to open a journal. [`Journal::open`] uses the defaults.
+/// Options for opening a journal. [`Journal::open`] uses the defaults.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens until `open` is called"]
 pub struct JournalOptions {
@@ -31,13 +31,13 @@ pub struct JournalOptions {
 /// When a commit waits for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Synchronous {
-    /// Not at each commit. What was appended or acknowledged survives when the process is killed, because it has been handed
-    /// to the operating system. When the machine loses power, the last commits may be missing; the file is not damaged. The
-    /// default: a crash of the process is what this crate is for, and a commit takes microseconds.
+    /// Not at each commit. Appended records and acknowledgements survive when the process is killed, because they have
+    /// been passed to the operating system. When the machine loses power, the last commits may be missing; the file is
+    /// not damaged. The default: this crate is meant for crashes of the process, and a commit takes microseconds.
     #[default]
     Normal,
-    /// At each commit, which then survives a power failure if the disk honours the sync. A commit takes as long as a sync of the
-    /// disk, often milliseconds, so make batches large.
+    /// At each commit, which then survives a power failure if the disk honours the sync. A commit takes as long as a
+    /// sync of the disk, often milliseconds, so use large batches.
     Full,
 }
 
@@ -63,7 +63,7 @@ impl Default for JournalOptions {
 }
 
 impl JournalOptions {
-    /// Sets how long a call waits for other processes that are writing. Defaults to 5 s; zero fails at once. A fetch waits
+    /// Sets how long a call waits while other processes are writing. Defaults to 5 s; zero fails at once. A fetch waits
     /// for at most 0.5 s, so that the pipeline can be cancelled.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
@@ -76,31 +76,32 @@ impl JournalOptions {
         self
     }
 
-    /// Sets how large a record may be: its key, its payload and its headers, in bytes. Defaults to 16 MiB. SQLite allows about 1 GB.
+    /// Sets the maximum size of a record: its key, its payload and its headers, in bytes. Defaults to 16 MiB. SQLite
+    /// allows about 1 GB.
     pub fn max_record_bytes(mut self, bytes: usize) -> Self {
         self.max_record_bytes = bytes;
         self
     }
 
-    /// Sets what this process removes as it goes: after every 4,096 records that a writer appends or a consumer
-    /// acknowledges. Defaults to nothing. See [`Journal::trim`].
+    /// Sets which records this process removes automatically: after every 4,096 records that a writer appends or a
+    /// consumer acknowledges. Defaults to none. See [`Journal::trim`].
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = retention;
         self
     }
 
-    /// Sets the clock by which leases are measured and records are stamped. Defaults to the system's. For tests: with a
-    /// [`ManualClock`](streamz::ManualClock), leases expire when the test moves the time. How long a fetch waits is measured
-    /// in real time in any case.
+    /// Sets the clock that measures leases and timestamps records. Defaults to the system clock. For tests: with a
+    /// [`ManualClock`](streamz::ManualClock), leases expire when the test moves the time. The wait of a fetch is always
+    /// measured in real time.
     pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
         self.clock = clock.into();
         self
     }
 
-    /// Opens the journal in the file at `path`, or makes one there. Its directory must exist.
+    /// Opens the journal in the file at `path`, or creates it. Its directory must exist.
     ///
     /// # Errors
-    /// If the file cannot be opened or written, is no journal, or was made by a newer version of this crate.
+    /// If the file cannot be opened or written, is not a journal, or was created by a newer version of this crate.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Journal, JournalError> {
         let path: Arc<Path> = Arc::from(path.as_ref());
         let place = Place::new(Arc::clone(&path));
@@ -112,10 +113,10 @@ impl JournalOptions {
 
 /// A journal: topics of records in one SQLite file.
 ///
-/// Any number of threads and processes on one machine may use the same file. Clones share one connection, which is used for
-/// the methods here; each [`Writer`], [`JournalInbox`] and acker has one of its own.
+/// Any number of threads and processes on one machine may use the same file. Clones share one connection, which the
+/// methods here use; each [`Writer`], [`JournalInbox`] and acker has one of its own.
 ///
-/// A topic is made by the first call that names it.
+/// The first call that names a topic creates it.
 #[derive(Debug, Clone)]
 pub struct Journal {
     pub(crate) shared: Arc<Shared>,
@@ -130,7 +131,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Another connection.
+    /// Opens another connection.
     pub(crate) fn connect(&self, place: &Place) -> Result<Connection, JournalError> {
         let JournalOptions { busy_timeout, synchronous, .. } = self.options;
         file::connect(&place.path, busy_timeout, synchronous).map_err(|e| place.error("open it", e))
@@ -141,21 +142,21 @@ impl Shared {
     }
 }
 
-/// Where a consumer group starts that does not exist yet. One that exists goes on where it is.
+/// Where a new consumer group starts. An existing one continues where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Start {
-    /// At the oldest record that is kept. The default.
+    /// At the oldest record in the topic. The default.
     #[default]
     Earliest,
-    /// Behind the newest record.
+    /// After the newest record.
     Latest,
-    /// At this position. One that has been trimmed stands for the oldest that is kept.
+    /// At this position. If that record has been trimmed, at the oldest one left.
     At(i64),
 }
 
 impl Journal {
-    /// Opens the journal in the file at `path`, or makes one there, with the defaults of [`JournalOptions`].
+    /// Opens the journal in the file at `path`, or creates it, with the defaults of [`JournalOptions`].
     ///
     /// # Errors
     /// As [`JournalOptions::open`].
@@ -163,36 +164,36 @@ impl Journal {
         JournalOptions::default().open(path)
     }
 
-    /// How to open a journal.
+    /// Returns options for opening a journal.
     pub fn options() -> JournalOptions {
         JournalOptions::default()
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.shared.place.path
     }
 
-    /// A writer that appends to `topic`.
+    /// Returns a writer that appends to `topic`.
     ///
     /// # Errors
-    /// If another connection cannot be opened, or the topic cannot be made.
+    /// If another connection cannot be opened, or the topic cannot be created.
     pub fn writer(&self, topic: &str) -> Result<Writer, JournalError> {
         Writer::open(Arc::clone(&self.shared), topic)
     }
 
-    /// The records of `topic` for the consumer group `group`, which is made if it does not exist.
+    /// Returns the records of `topic` for the consumer group `group`, which is created if it does not exist.
     ///
-    /// Each record goes to one consumer of a group; each group gets all records.
+    /// Each record goes to one consumer of a group; each group receives all records.
     ///
     /// # Errors
-    /// If another connection cannot be opened, or the topic or the group cannot be made.
+    /// If another connection cannot be opened, or the topic or the group cannot be created.
     pub fn inbox(&self, topic: &str, group: &str, options: JournalInboxOptions) -> Result<JournalInbox, JournalError> {
         JournalInbox::open(Arc::clone(&self.shared), topic, group, options)
     }
 
-    /// Reads up to `max` records of `topic` from position `from`, without a group: nothing is taken or acknowledged. For
-    /// looking at what is there, and for jobs that keep their [`Progress`](crate::Progress) in a database of their own.
+    /// Reads up to `max` records of `topic` from position `from`, without a group: no record is taken or acknowledged.
+    /// For inspection, and for jobs that store their [`Progress`](crate::Progress) in their own database.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -208,14 +209,14 @@ impl Journal {
         read(&mut self.shared.file.lock()).map_err(|e| place.error_at("read", Some(from), e))
     }
 
-    /// Removes records of `topic` that `retention` does not keep, from the oldest on, and says how many.
+    /// Removes the oldest records of `topic` that `retention` does not keep, and returns how many.
     ///
-    /// Never removes what a group has not acknowledged, unless `retention` says so; without any group, all records are
-    /// unacknowledged. Works in transactions of 4,096 records, so that others can write in between. The space is used
-    /// for new records; the file does not get smaller.
+    /// Never removes records that a group has not acknowledged, unless `retention` says so; without any group, all
+    /// records are unacknowledged. Works in transactions of 4,096 records, so that other connections can write in
+    /// between. The space is reused for new records; the file does not shrink.
     ///
     /// # Errors
-    /// If the file cannot be written. What was removed before that stays removed.
+    /// If the file cannot be written. Records removed before that stay removed.
     pub fn trim(&self, topic: &str, retention: &Retention) -> Result<u64, JournalError> {
         let place = self.shared.place.topic(topic);
         let found = find_topic(&self.shared.file.lock(), topic).map_err(|e| place.error("trim", e))?;
@@ -223,7 +224,7 @@ impl Journal {
         let mut removed = 0;
         loop {
             let now = self.shared.now();
-            // Locked each time, so that other calls get their turn.
+            // Locked each time, so that other calls are not held up.
             let count = write(&mut self.shared.file.lock(), |file| retention::trim_some(file, id, retention, now));
             match count.map_err(|e| place.error("trim", e))? {
                 0 => return Ok(removed),
@@ -232,9 +233,9 @@ impl Journal {
         }
     }
 
-    /// Forgets a group, so that it no longer keeps records from being trimmed. Returns whether there was one.
+    /// Removes a group, so that it no longer prevents records from being trimmed. Returns whether it existed.
     ///
-    /// Do it when no consumer uses it: those that do take nothing more, and fail.
+    /// Call it when the group has no consumers: those that still use it receive nothing more, and fail.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -249,7 +250,8 @@ impl Journal {
         removed.map_err(|e| self.shared.place.topic(topic).group(group).error("remove the group", e))
     }
 
-    /// All topics and their groups, in the order in which they were made. For a table, and for alerts.
+    /// Returns the state of all topics and their groups, in the order in which they were created. For a table, and for
+    /// alerts.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -258,7 +260,7 @@ impl Journal {
         status::all(&mut self.shared.file.lock(), now).map_err(|e| self.shared.place.error("read the status", e))
     }
 
-    /// The state of one group, or `None` if there is no such topic or group.
+    /// Returns the state of one group, or `None` if there is no such topic or group.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -269,8 +271,8 @@ impl Journal {
     }
 }
 
-/// Runs `work` in a transaction that has the write lock from the beginning: one that reads first and writes later fails if
-/// another process writes in between.
+/// Runs `work` in a transaction that has the write lock from the beginning: one that reads first and writes later fails
+/// if another process writes in between.
 pub(crate) fn write<R, E: From<rusqlite::Error>>(
     file: &mut Connection,
     work: impl FnOnce(&Transaction<'_>) -> Result<R, E>,
@@ -285,7 +287,7 @@ pub(crate) fn find_topic(file: &Connection, topic: &str) -> rusqlite::Result<Opt
     file.prepare_cached("SELECT id FROM topics WHERE name = ?1")?.query_row([topic], |row| row.get(0)).optional()
 }
 
-/// The number of the topic, which is made if it does not exist.
+/// Returns the number of the topic, which is created if it does not exist.
 pub(crate) fn make_topic(file: &mut Connection, topic: &str) -> Result<i64, Reason> {
     if let Some(id) = find_topic(file, topic)? {
         return Ok(id);
@@ -315,7 +317,7 @@ pub(crate) fn find_group(file: &Connection, topic: &str, group: &str) -> rusqlit
     file.prepare_cached(sql)?.query_row([topic, group], |row| row.get(0)).optional()
 }
 
-/// The number of the group, which is made if it does not exist.
+/// Returns the number of the group, which is created if it does not exist.
 pub(crate) fn make_group(file: &mut Connection, topic: i64, group: &str, start: Start) -> Result<i64, Reason> {
     write(file, |file| {
         let sql = "SELECT id FROM groups WHERE topic = ?1 AND name = ?2";
@@ -335,7 +337,7 @@ pub(crate) fn make_group(file: &mut Connection, topic: i64, group: &str, start: 
     })
 }
 
-/// The table of the records of a topic.
+/// The name of the table with the records of a topic.
 pub(crate) fn records(topic: i64) -> String {
     format!("records_{topic}")
 }
@@ -358,7 +360,7 @@ fn damaged(column: usize) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, "the headers are damaged".into())
 }
 
-/// Tells the consumers in this process that there may be something for them. Those in other processes look by themselves.
+/// Notifies the consumers in this process of possible new records. Those in other processes poll.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     count: Mutex<u64>,

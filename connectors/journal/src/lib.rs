@@ -1,9 +1,9 @@
 //! A durable queue in a SQLite file, for [`streamz`] pipelines that must survive a crash. It needs no server.
 //!
-//! A [`Journal`] is a file with named topics. A [`Writer`] appends [`Record`]s to a topic. A [`JournalInbox`] takes them for a
-//! consumer group, and a record is given out again until it has been acknowledged. With
-//! [`Stream::deliver`](streamz::Stream::deliver), the pipeline acknowledges a record when everything that was made of it
-//! has been processed; with [`Stream::deliver_to`](streamz::Stream::deliver_to), what it makes goes to another topic.
+//! A [`Journal`] is a file with named topics. A [`Writer`] appends [`Record`]s to a topic. A [`JournalInbox`] takes
+//! them for a consumer group, and a record is redelivered until it has been acknowledged. With
+//! [`Stream::deliver`](streamz::Stream::deliver), the pipeline acknowledges a record when everything made of it has
+//! been processed; with [`Stream::deliver_to`](streamz::Stream::deliver_to), its results are written to another topic.
 //!
 //! ```
 //! use std::time::Duration;
@@ -32,25 +32,25 @@
 //!
 //! # Delivery
 //!
-//! - A record that has been appended is given to each group **at least once**. It comes again if its consumer died, gave it
+//! - An appended record is delivered to each group **at least once**. It is redelivered if its consumer died, gave it
 //!   back, or let its lease expire; [`Delivery::attempt`](streamz::delivery::Delivery::attempt) counts.
-//! - A record that has been acknowledged does not come again, in whatever order acknowledgements come.
-//! - A killed process leaves at most [`max_unacked`](streamz::delivery::DeliveryConfig::max_unacked) records that come again.
-//!   They do when their lease expires, or at once if the process is started again with
+//! - An acknowledged record is not redelivered, in whatever order acknowledgements come.
+//! - A killed process leaves at most [`max_unacked`](streamz::delivery::DeliveryConfig::max_unacked) records to be
+//!   redelivered. This happens when their lease expires, or at once if the process is restarted with
 //!   [`take_over`](JournalInboxOptions::take_over).
 //! - To write to a SQLite database **exactly once**, store the position with the rows: see [`Progress`].
 //!
-//! What a crash can take away:
+//! What a crash can lose:
 //!
 //! | what happens | with [`Synchronous::Normal`] | with [`Synchronous::Full`] |
 //! |---|---|---|
 //! | the process is killed | nothing | nothing |
-//! | the machine loses power | the last commits: appended records, and acknowledgements, whose records come again | nothing |
+//! | the machine loses power | the last commits: appended records, and acknowledgements, whose records are redelivered | nothing |
 //!
 //! # Dead letters
 //!
-//! [`Stream::into_records`](streamz::Stream::into_records) makes [`Record`]s of what failed, and
-//! [`Stream::replay`](streamz::Stream::replay) puts them back. [`Entry`] is the record that both ask for.
+//! [`Stream::into_records`](streamz::Stream::into_records) turns failures into [`Record`]s, and
+//! [`Stream::replay`](streamz::Stream::replay) puts them back. [`Entry`] is the record type for both.
 //!
 //! ```
 //! use streamz::delivery::{DeliveryConfig, Failure, Replay};
@@ -90,38 +90,39 @@
 //!
 //! # Ordering
 //!
-//! Positions in a topic are consecutive, in the order of the commits. A consumer gets records in the order of their
-//! positions, except for those that come again, which it gets first. Several consumers of a group work side by side, so
-//! records with the same key may be processed at the same time. If the order of a key matters, spread the keys over several
+//! Positions in a topic are consecutive, in the order of the commits. A consumer receives records in the order of their
+//! positions, except for redelivered ones, which come first. Several consumers of a group work in parallel, so records
+//! with the same key may be processed at the same time. If the order per key matters, distribute the keys over several
 //! topics, and give each topic one consumer.
 //!
 //! # Leases and clocks
 //!
-//! A consumer holds what it has taken for the time of its [lease](JournalInboxOptions::lease), and extends it as long as it
-//! lives. Leases are measured by the system's clock, the one time that processes share. No jump of that clock loses a record:
+//! A consumer holds the records it has taken for the duration of its [lease](JournalInboxOptions::lease), and extends
+//! it for as long as it lives. Leases are measured by the system clock, the only time that processes share. No jump of
+//! that clock loses a record:
 //!
-//! - If it jumps ahead, leases expire early, and records that are still being processed come twice.
-//! - If it jumps back, leases start again at the next look of any consumer: what a dead process held comes again later, by at
-//!   most one lease.
+//! - If it jumps ahead, leases expire early, and records that are still being processed are redelivered.
+//! - If it jumps back, leases restart when any consumer checks next: the records of a dead process are redelivered
+//!   later, by at most one lease.
 //!
 //! # Memory and disk
 //!
-//! An inbox holds one fetch. The progress of a group is one row, and one for each range of records in flight; what has been
-//! acknowledged costs nothing. A record takes its key, its payload and about 20 bytes in the file, and stays there until it is
-//! removed: see [`Retention`]. Before they are copied into the file, changes lie beside it, in a log of 16 MB or more
-//! (`-wal`); do not delete that log, and do not copy the file without it.
+//! An inbox holds one fetch. The progress of a group is one row, and one for each range of records in flight;
+//! acknowledged records cost nothing. A record takes its key, its payload and about 20 bytes in the file, and stays
+//! there until it is removed: see [`Retention`]. Before changes are copied into the file, they are stored beside it, in
+//! a log of 16 MB or more (`-wal`); do not delete that log, and do not copy the file without it.
 //!
 //! # Errors
 //!
-//! A [`JournalError`] names the file, the topic, the group and the position. A busy or full disk, a locked file and a failed read
-//! or write are [transient](JournalError::is_transient): the pipeline logs the error and tries again. Everything else is
-//! permanent. A failed call has changed nothing.
+//! A [`JournalError`] names the file, the topic, the group and the position. A busy or full disk, a locked file and a
+//! failed read or write are [transient](JournalError::is_transient): the pipeline logs the error and retries.
+//! Everything else is permanent. A failed call has changed nothing.
 //!
 //! # Limits
 //!
 //! - One machine. SQLite's log does not work on network file systems.
-//! - One transaction at a time writes to a file, however many topics there are. Put topics with much traffic into files of their
-//!   own.
+//! - One transaction at a time writes to a file, however many topics there are. Put topics with much traffic into
+//!   separate files.
 //! - Consumers in other processes notice new records within 25 ms.
 //! - After a `fork`, open the journal again.
 #![forbid(unsafe_code)]
@@ -146,7 +147,7 @@ pub use journal::{Journal, JournalOptions, Start, Synchronous};
 pub use progress::Progress;
 pub use record::{Entry, Record};
 pub use retention::Retention;
-/// The SQLite client, whose types [`Progress`] takes.
+/// The SQLite client, whose types [`Progress`] uses.
 pub use rusqlite;
 pub use status::{ConsumerStatus, GroupStatus, TopicStatus};
 pub use writer::Writer;

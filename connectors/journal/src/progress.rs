@@ -7,11 +7,11 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::{JournalError, Place, Reason};
 
-/// How far a job has come, kept in the database that it writes to.
+/// The position of a job, stored in the database that it writes to.
 ///
-/// A job that stores its rows and its position *in one transaction* writes each row exactly once: after a crash both are
-/// there or neither is, and the job goes on behind the position. That works with any source that can be read from a
-/// position: a topic of a journal ([`Journal::read`](crate::Journal::read)), a line number of a file, an offset.
+/// A job that stores its rows and its position *in one transaction* writes each row exactly once: after a crash both
+/// are there or neither is, and the job continues after the position. That works with any source that can be read from
+/// a position: a topic of a journal ([`Journal::read`](crate::Journal::read)), a line number of a file, an offset.
 ///
 /// ```
 /// use rusqlite::Connection;
@@ -40,12 +40,12 @@ use crate::error::{JournalError, Place, Reason};
 /// ```
 ///
 /// # Two instances
-/// Each instance that opens the progress of a job takes over from the one before. If that is still running, its next
-/// [`store`](Self::store) fails, and with it its transaction: the two never both write.
+/// Each instance that opens the progress of a job takes over from the previous one. If that is still running, its next
+/// [`store`](Self::store) fails, and so does its transaction: the two never both write.
 ///
 /// # With a consumer group
-/// The sink of a pipeline can store its progress, too, if the pipeline keeps the order of the records and is the only consumer
-/// of its group. What the group gives out again after a crash then lies at or below the position, and the sink skips it.
+/// The sink of a pipeline can store its progress, too, if the pipeline keeps the order of the records and is the only
+/// consumer of its group. Records redelivered after a crash are then at or below the position, and the sink skips them.
 ///
 /// # Several positions
 /// A source with several positions, such as the partitions of a topic, has a job for each: `import/3`.
@@ -60,7 +60,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Takes over the progress of `job` in the database of `connection`. Makes the table if it is missing.
+    /// Takes over the progress of `job` in the database of `connection`. Creates the table if it is missing.
     ///
     /// # Errors
     /// If the database cannot be written.
@@ -80,8 +80,8 @@ impl Progress {
         Ok(Self { place, job: job.into(), instance })
     }
 
-    /// The position that `job` stored last in the database of `connection`, without taking the job over and without
-    /// writing. `None` if the job has not stored any yet.
+    /// Returns the position that `job` stored last in the database of `connection`, without taking the job over and
+    /// without writing. `None` if the job has not stored any yet.
     ///
     /// # Errors
     /// If the database cannot be read, or the position has another type.
@@ -94,7 +94,7 @@ impl Progress {
         look().map_err(|e| place(connection, job).error("load the progress", e))
     }
 
-    /// The position that was stored last, or `None` if the job has not stored any yet.
+    /// Returns the position that was stored last, or `None` if the job has not stored any yet.
     ///
     /// # Errors
     /// If the database cannot be read, or the position has another type.
@@ -105,8 +105,8 @@ impl Progress {
     /// Stores a position. Call it in the transaction that stores the rows, and commit that.
     ///
     /// # Errors
-    /// If another instance of the job has taken over ([`TakenOver`](crate::JournalErrorKind::TakenOver)), or the database
-    /// cannot be written. Then roll back.
+    /// If another instance of the job has taken over ([`TakenOver`](crate::JournalErrorKind::TakenOver)), or the
+    /// database cannot be written. In that case, roll back.
     pub fn store(&self, transaction: &Connection, position: impl ToSql) -> Result<(), JournalError> {
         let store = || -> Result<(), Reason> {
             let sql = "UPDATE streamz_progress SET position = ?3 WHERE job = ?1 AND instance = ?2";

@@ -1,7 +1,7 @@
-//! [`Record`] and [`Entry`]: what goes into a journal, and what comes out.
+//! [`Record`] and [`Entry`]: the input and the output of a journal.
 //!
-//! Headers are stored as one blob: for each, the length of its name in four bytes (little-endian), the name, the length of its
-//! value, the value. No headers are an empty blob.
+//! Headers are stored as one blob: for each, the length of its name in four bytes (little-endian), the name, the length
+//! of its value, the value. Without headers the blob is empty.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,18 +18,18 @@ use streamz::delivery::StoredRecord;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
-    /// What the record is about: records with the same key belong together. May be empty.
+    /// The subject of the record: records with the same key belong together. May be empty.
     pub key: Vec<u8>,
     /// The content. May be empty.
     pub payload: Vec<u8>,
-    /// Names and values that go with the payload, in order: the reason why it was put aside, an identifier for tracing.
+    /// Names and values that accompany the payload, in order: the reason why it failed, or an identifier for tracing.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// When it happened. `None` stands for the time at which it is appended. Stored in milliseconds.
+    /// When it happened. `None` means the time at which it is appended. Stored in milliseconds.
     pub time: Option<SystemTime>,
 }
 
 impl Record {
-    /// A record without a key, with the time at which it is appended.
+    /// Creates a record without a key, with the time at which it is appended.
     pub fn new(payload: impl Into<Vec<u8>>) -> Self {
         Self { payload: payload.into(), ..Self::default() }
     }
@@ -57,13 +57,13 @@ impl Record {
     }
 }
 
-/// A record that lies in a topic.
+/// A record in a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
     /// The name of its topic.
     pub topic: Arc<str>,
-    /// Where it is in its topic. The first record of a topic has position 1, each one after it the next number.
+    /// Its position in the topic. The first record of a topic has position 1, each later one the next number.
     pub position: i64,
     /// As in [`Record::key`].
     pub key: Vec<u8>,
@@ -76,7 +76,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The value of the first header of that name.
+    /// Returns the value of the first header with that name.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_slice())
     }
@@ -86,7 +86,7 @@ impl Entry {
     }
 }
 
-/// The same record, to be appended to another topic: all of it but its position.
+/// The same record without its position, to be appended to another topic.
 impl From<Entry> for Record {
     fn from(entry: Entry) -> Self {
         let Entry { key, payload, headers, time, .. } = entry;
@@ -109,7 +109,7 @@ impl StoredRecord for Entry {
         Entry::header(self, name)
     }
 
-    /// The time stays as well.
+    /// The time is kept as well.
     fn rewrite(self, removed: &[&str], added: Vec<(&'static str, String)>) -> Record {
         let mut record = Record::from(self);
         record.headers.retain(|(name, _)| !removed.contains(&name.as_str()));
@@ -132,7 +132,7 @@ pub(crate) fn encode_headers(headers: &[(String, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-/// `None` if they are damaged.
+/// Returns `None` if they are damaged.
 pub(crate) fn decode_headers(mut bytes: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     let mut part = || {
         let (length, rest) = bytes.split_first_chunk()?;
@@ -151,7 +151,7 @@ pub(crate) fn decode_headers(mut bytes: &[u8]) -> Option<Vec<(String, Vec<u8>)>>
     }
 }
 
-/// Milliseconds since the Unix epoch, as times are stored. What is out of range becomes the nearest that is not.
+/// Milliseconds since the Unix epoch, as times are stored. A time out of range becomes the nearest one in range.
 pub(crate) fn to_millis(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => duration_millis(after),

@@ -9,15 +9,15 @@ use crate::journal::{records, write};
 use crate::record::duration_millis;
 
 /// Which records of a topic are kept. A record is removed if it exceeds *any* of the limits and all groups have
-/// acknowledged it, and only from the oldest on.
+/// acknowledged it; removal starts at the oldest record.
 ///
 /// ```
 /// use std::time::Duration;
 /// use streamz_journal::Retention;
 ///
-/// // What all groups have acknowledged goes at once.
+/// // Records are removed once all groups have acknowledged them.
 /// let lean = Retention::acknowledged();
-/// // It stays for a day, for replays, but not more than a million records of it.
+/// // They are kept for a day, for replays, but not more than a million of them.
 /// let history = Retention::new().max_age(Duration::from_secs(86_400)).max_records(1_000_000);
 /// # assert_ne!(lean, history);
 /// ```
@@ -41,12 +41,12 @@ impl Retention {
         Self { max_records: u64::MAX, max_age: Duration::MAX, max_bytes: u64::MAX, even_unacknowledged: false }
     }
 
-    /// Keeps nothing but what a group has not acknowledged.
+    /// Keeps only records that a group has not acknowledged.
     pub fn acknowledged() -> Self {
         Self::new().max_records(0)
     }
 
-    /// Keeps this many records.
+    /// Keeps at most this number of records.
     pub fn max_records(mut self, records: u64) -> Self {
         self.max_records = records;
         self
@@ -58,14 +58,15 @@ impl Retention {
         self
     }
 
-    /// Keeps this many bytes of keys, payloads and headers. The file is larger, by about 20 bytes a record.
+    /// Keeps at most this number of bytes of keys, payloads and headers. The file is larger, by about 20 bytes a
+    /// record.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// Also removes records that a group has **not** acknowledged: they are lost for it. It then goes on behind them, and
-    /// counts them as [`skipped`](crate::GroupStatus::skipped).
+    /// Also removes records that a group has **not** acknowledged: the group loses them. It then continues after them,
+    /// and counts them as [`skipped`](crate::GroupStatus::skipped).
     pub fn even_unacknowledged(mut self) -> Self {
         self.even_unacknowledged = true;
         self
@@ -76,10 +77,10 @@ impl Retention {
     }
 }
 
-/// How many records are removed in one transaction: some milliseconds in which others wait.
+/// The number of records removed in one transaction, which takes some milliseconds in which other connections wait.
 const AT_ONCE: i64 = 4_096;
 
-/// After how many records a writer or an acker trims in passing. As it removes at most twice as many, it keeps up.
+/// The number of records after which a writer or an acker trims. As it removes at most twice as many, it keeps up.
 const EVERY: usize = 4_096;
 
 /// Counts until it is time to trim.
@@ -102,7 +103,7 @@ impl Turn {
     }
 }
 
-/// Trims a little. An error is left to the next call that matters.
+/// Trims a little. An error is ignored: the next call that matters reports it.
 pub(crate) fn trim_in_passing(file: &mut Connection, topic: i64, retention: &Retention, now: i64) {
     for _ in 0..2 {
         let removed = write(file, |file| trim_some(file, topic, retention, now));
@@ -112,7 +113,7 @@ pub(crate) fn trim_in_passing(file: &mut Connection, topic: i64, retention: &Ret
     }
 }
 
-/// Removes up to 4,096 records, and says how many. Zero if there is nothing to remove.
+/// Removes up to 4,096 records, and returns how many. Zero if there is nothing to remove.
 pub(crate) fn trim_some(file: &Connection, topic: i64, retention: &Retention, now: i64) -> rusqlite::Result<u64> {
     if retention.keeps_everything() {
         return Ok(0);

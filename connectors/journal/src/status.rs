@@ -1,4 +1,4 @@
-//! [`TopicStatus`] and [`GroupStatus`]: what to show, and what to alert on.
+//! [`TopicStatus`] and [`GroupStatus`]: for display and for alerts.
 
 use std::time::Duration;
 
@@ -13,18 +13,18 @@ use crate::journal::{find_group, records};
 pub struct TopicStatus {
     /// Its name.
     pub topic: String,
-    /// The position of the oldest record that is kept.
+    /// The position of the oldest record in the topic.
     pub first: i64,
     /// The position that the next record will have.
     pub next: i64,
-    /// How many bytes of keys, payloads and headers are kept.
+    /// The bytes of keys, payloads and headers in the topic.
     pub bytes: u64,
     /// Its consumer groups.
     pub groups: Vec<GroupStatus>,
 }
 
-/// The state of a consumer group. Each record from where the group started is counted in one of `backlog`, `in_flight`,
-/// `acknowledged` and `skipped`.
+/// The state of a consumer group. Each record from the start position of the group is counted in one of `backlog`,
+/// `in_flight`, `acknowledged` and `skipped`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupStatus {
@@ -32,48 +32,48 @@ pub struct GroupStatus {
     pub topic: String,
     /// Its name.
     pub group: String,
-    /// How many records could be taken now: those that no consumer has had, that were given back, and whose lease has
+    /// The number of records that could be taken now: those never taken, those given back, and those whose lease has
     /// expired. Alert when it grows.
     pub backlog: u64,
-    /// How many consumers have taken and not acknowledged, under a lease that has not expired.
+    /// The number of records that consumers have taken and not acknowledged, under a lease that has not expired.
     pub in_flight: u64,
-    /// How many have been acknowledged.
+    /// The number of acknowledged records.
     pub acknowledged: u64,
-    /// How many were removed before they had been acknowledged: see
+    /// The number of records that were removed before they had been acknowledged: see
     /// [`Retention::even_unacknowledged`](crate::Retention::even_unacknowledged). Alert when it is not 0.
     pub skipped: u64,
-    /// How many times a record was given out again. Alert when it grows all the time: a record may be killing its consumers.
+    /// The number of redeliveries. Alert when it grows continuously: a record may be killing its consumers.
     pub redelivered: u64,
     /// All records below this position have been acknowledged or skipped.
     pub low_water: i64,
-    /// How old the oldest record is that has not been acknowledged, by its time. `None` if there is none. Alert when it is
-    /// longer than a record may wait.
+    /// The age of the oldest unacknowledged record, by its time. `None` if there is none. Alert when it is longer than
+    /// a record may wait.
     pub oldest_unacknowledged: Option<Duration>,
     /// The consumers that hold records, by name.
     pub consumers: Vec<ConsumerStatus>,
 }
 
-/// What a consumer holds.
+/// The records that a consumer holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConsumerStatus {
     /// Its name.
     pub consumer: String,
-    /// How many records it holds.
+    /// The number of records it holds.
     pub in_flight: u64,
-    /// When the first of its leases expires, from now.
+    /// The time until the first of its leases expires.
     pub lease_left: Duration,
 }
 
 impl GroupStatus {
-    /// How many records have not been acknowledged: `backlog` and `in_flight`.
+    /// Returns the number of records that have not been acknowledged: `backlog` and `in_flight`.
     pub fn unacknowledged(&self) -> u64 {
         self.backlog + self.in_flight
     }
 }
 
 pub(crate) fn all(file: &mut Connection, now: i64) -> rusqlite::Result<Vec<TopicStatus>> {
-    // So that all of it is of one moment.
+    // In a transaction, so that all values are of the same moment.
     let file = file.transaction()?;
     let mut select = file.prepare_cached("SELECT id, name, first, next, bytes FROM topics ORDER BY id")?;
     let topics = select.query_map([], |row| {

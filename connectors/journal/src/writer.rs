@@ -11,13 +11,14 @@ use crate::journal::{Shared, make_topic, records, write};
 use crate::record::{Record, encode_headers, to_millis};
 use crate::retention::{self, Turn};
 
-/// Appends records to a topic. Made by [`Journal::writer`](crate::Journal::writer).
+/// Appends records to a topic. Returned by [`Journal::writer`](crate::Journal::writer).
 ///
-/// It is an [`Outbox`]: [`Stream::deliver_to`](streamz::Stream::deliver_to) writes to it, each batch in one transaction, all of it
-/// or nothing. A record that is too large is [refused](StoreError::refused), and the rest of its batch can be written.
+/// It is an [`Outbox`]: [`Stream::deliver_to`](streamz::Stream::deliver_to) writes to it, each batch in one
+/// transaction, entirely or not at all. A record that is too large is [refused](StoreError::refused), and the rest of
+/// its batch can be written.
 ///
 /// # Ordering
-/// The records of a batch have consecutive positions, in their order. Batches of several writers do not mix.
+/// The records of a batch have consecutive positions, in their order. Batches of several writers are not interleaved.
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
@@ -40,13 +41,14 @@ impl Writer {
         Ok(Self { shared, place, file, topic, insert, turn: Turn::default() })
     }
 
-    /// Appends a batch in one transaction, and returns the positions of its records. When it returns, the records survive a
-    /// crash of this process; whether they survive one of the machine depends on [`Synchronous`](crate::Synchronous).
+    /// Appends a batch in one transaction, and returns the positions of its records. When it returns, the records
+    /// survive a crash of this process; whether they survive a crash of the machine depends on
+    /// [`Synchronous`](crate::Synchronous).
     ///
     /// A transaction costs about as much as 50 small records, so append several hundred at a time where that is possible.
     ///
     /// # Errors
-    /// If a record is too large, or the file cannot be written. Nothing of the batch has been appended then.
+    /// If a record is too large, or the file cannot be written. Then nothing of the batch has been appended.
     pub fn append(&mut self, batch: &[Record]) -> Result<Range<i64>, JournalError> {
         let limit = self.shared.options.max_record_bytes;
         if let Some(index) = batch.iter().position(|record| record.bytes() > limit) {

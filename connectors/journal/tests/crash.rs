@@ -1,4 +1,4 @@
-//! Processes that are killed in the middle of appends and acknowledgements, and what is there afterwards.
+//! Processes that are killed in the middle of appends and acknowledgements, and the state they leave.
 #![cfg(unix)]
 
 mod common;
@@ -30,7 +30,7 @@ fn variable(name: &str) -> std::path::PathBuf {
     std::env::var_os(name).unwrap_or_else(|| panic!("`{name}` is not set; this is run by another test")).into()
 }
 
-/// What a child reports. The test runner prints something, too.
+/// The reports of a child. The test runner prints something, too.
 fn reports(child: &mut Child) -> impl Iterator<Item = u64> + use<> {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.map_while(Result::ok).filter_map(|line| line.rsplit_once("report ")?.1.parse().ok())
@@ -38,17 +38,17 @@ fn reports(child: &mut Child) -> impl Iterator<Item = u64> + use<> {
 
 fn report(number: u64) {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "report {number}").and_then(|()| out.flush()).expect("the parent has gone");
+    writeln!(out, "report {number}").and_then(|()| out.flush()).expect("the parent has died");
 }
 
 #[test]
-#[ignore = "run by `what_a_killed_writer_had_appended_is_there`"]
+#[ignore = "run by `records_of_a_killed_writer_are_there`"]
 fn child_that_appends() {
     let journal = Journal::open(variable("JOURNAL")).unwrap();
     let mut writer = journal.writer("t").unwrap();
     let mut random = fastrand::Rng::new();
     loop {
-        // The number of a record is its position, as far as this process alone appends.
+        // The number of a record is its position, as long as only this process appends.
         let next = journal.status().unwrap()[0].next;
         let batch: Vec<_> = (next..next + random.i64(1..64)).map(|n| Record::new(n.to_string())).collect();
         let positions = writer.append(&batch).unwrap();
@@ -58,7 +58,7 @@ fn child_that_appends() {
 }
 
 #[test]
-fn what_a_killed_writer_had_appended_is_there() {
+fn records_of_a_killed_writer_are_there() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test.journal");
     for _ in 0..15 {
@@ -130,7 +130,7 @@ fn a_killed_import_writes_each_row_once() {
     assert!(rows.iter().copied().eq(1..=COUNT), "{} rows, of {COUNT}", rows.len());
 }
 
-/// Writes down what it has processed, and then acknowledges it, in two parts.
+/// Writes down the records it has processed, and then acknowledges them, in two parts.
 #[test]
 #[ignore = "run by `killed_consumers_lose_nothing`"]
 fn child_that_consumes() {
@@ -186,7 +186,7 @@ fn journal_with(path: &Path, count: u32) -> Journal {
     journal
 }
 
-/// Kills workers, lets the last one come to the end with what the dead held, and counts.
+/// Kills workers, lets the last one finish with the records of the dead ones, and counts.
 fn killed_workers_lose_nothing(workers: usize, main: &str, pool: Pool) {
     const COUNT: u32 = 20_000;
     let directory = tempfile::tempdir().unwrap();
@@ -225,7 +225,7 @@ fn killed_consumers_lose_nothing() {
     let variables = [("JOURNAL", path.as_ref()), ("LOG", log.as_ref())];
     kill_at_random(2, 20, |_, progress| Worker::start("child_that_consumes", &variables, progress));
 
-    // The rest, with what the dead held.
+    // The rest, including the records of the dead ones.
     let mut inbox = journal.inbox("t", "g", JournalInboxOptions::new().bounded(true)).unwrap();
     let mut acker = inbox.acker().unwrap();
     let mut processed: Vec<u32> = fs::read_to_string(&log).unwrap().lines().map(|line| line.parse().unwrap()).collect();

@@ -1,4 +1,4 @@
-//! Files that are not what they should be, disks that are full, locks that are held.
+//! Damaged and foreign files, full disks, and locks that are held.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// Checks its kind, and that it names the file.
+/// Checks the kind, and that the error names the file.
 fn refused(path: &Path, kind: Kind) -> JournalError {
     let error = Journal::open(path).expect_err("the file was opened");
     assert_eq!(error.kind(), kind, "{error}");
@@ -36,7 +36,7 @@ fn an_empty_file_becomes_a_journal() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused_and_left_alone() {
+fn a_file_other_than_a_database_is_refused_and_left_alone() {
     let directory = directory();
     let path = directory.path().join("notes.txt");
     let text = "not a database ".repeat(100);
@@ -46,7 +46,7 @@ fn a_file_that_is_no_database_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_database_of_something_else_is_refused_and_left_alone() {
+fn a_foreign_database_is_refused_and_left_alone() {
     let directory = directory();
     let path = directory.path().join("app.db");
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE users (name TEXT)").unwrap();
@@ -88,7 +88,7 @@ fn a_file_that_cannot_be_written_is_refused() {
 
     let directory = directory();
     let path = directory.path().join("read-only");
-    // The WAL goes when the last connection does.
+    // The WAL is removed with the last connection.
     append(&Journal::open(&path).unwrap(), 0..3);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444)).unwrap();
     std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o555)).unwrap();
@@ -155,7 +155,7 @@ fn a_locked_file_is_busy_and_nothing_is_lost() {
         transient(acker.keep_alive(), &["extend the lease"]);
         transient(writer.write(&mut batch), &["topic `t`", "append"]);
         assert_eq!(batch.len(), 1);
-        // Looking takes no lock.
+        // Reading takes no lock.
         assert_eq!(journal.group_status("t", "g").unwrap().unwrap().in_flight, 5);
         assert_eq!(journal.read("t", 0, 100).unwrap().len(), 10);
     });
@@ -197,7 +197,7 @@ fn a_full_disk_is_transient_and_loses_nothing() {
     assert!(error.is_transient(), "{error}");
     assert!(matches!(error.kind(), Kind::Full | Kind::Io), "{error}");
 
-    // What was confirmed is there. With some room again, it all goes on.
+    // Confirmed records are there. Once there is room again, everything continues.
     assert_eq!(journal.read("t", 0, usize::MAX).unwrap().len(), written);
     let grown = Command::new("mount").args(["-o", "remount,size=16m"]).arg(disk).status();
     assert!(grown.unwrap().success());
@@ -266,7 +266,7 @@ fn a_removed_group_is_permanent() {
     assert!(!error.is_transient(), "{error}");
 }
 
-/// Damage in the file. The records before it are given out, and the error says where it is.
+/// Damage in the file. The records before it are delivered, and the error says where it is.
 #[test]
 fn damaged_headers_are_permanent_and_named() {
     let bench = Bench::new();

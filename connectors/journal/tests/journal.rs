@@ -28,7 +28,7 @@ fn records_are_kept_with_all_their_parts() {
     assert_eq!(entries[0].header("reason"), Some(&b"late"[..]));
     assert_eq!((entries[1].payload.len(), entries[1].time), (0, before));
     assert_eq!((entries[1].headers.len(), entries[1].header("reason")), (0, None));
-    // One without a time has that of the clock.
+    // A record without a time has that of the clock.
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(946_684_800);
     assert_eq!((&*entries[2].payload, entries[2].time), (&[0, 255][..], now));
     assert_eq!(Record::from(entries[0].clone()), batch[0]);
@@ -48,7 +48,7 @@ fn read_looks_without_taking() {
 }
 
 #[test]
-fn topics_have_positions_of_their_own() {
+fn topics_have_separate_positions() {
     let bench = Bench::new();
     for (topic, count) in [("a", 3), ("b'; --", 5), ("", 1), ("a", 2)] {
         let batch = vec![Record::new(topic); count];
@@ -61,7 +61,7 @@ fn topics_have_positions_of_their_own() {
 }
 
 #[test]
-fn a_new_group_starts_where_it_is_told() {
+fn a_new_group_starts_at_its_configured_position() {
     let bench = Bench::new();
     bench.append(0..10);
     let cases = [(Start::Earliest, 1), (Start::Latest, 12), (Start::At(4), 4), (Start::At(-5), 1), (Start::At(99), 12)];
@@ -74,13 +74,13 @@ fn a_new_group_starts_where_it_is_told() {
         let expected = if first < 12 { vec![first] } else { Vec::new() };
         assert_eq!(positions(&found), expected, "{start:?}");
     }
-    // One that exists goes on where it is.
+    // An existing group continues where it is.
     let mut late = bench.journal.inbox("t", "late", options("b").start(Start::Earliest)).unwrap();
     assert_eq!(positions(&fetch(&mut late, 10)), [11]);
 }
 
 #[test]
-fn what_is_acknowledged_takes_no_room() {
+fn acknowledged_records_take_no_room() {
     let bench = Bench::new();
     let rows = || bench.sqlite().query_row("SELECT count(*) FROM held", [], |row| row.get::<_, i64>(0)).unwrap();
     bench.append(0..10_000);
@@ -103,7 +103,7 @@ fn what_is_acknowledged_takes_no_room() {
 }
 
 #[test]
-fn an_expired_lease_gives_records_to_another_with_attempt_2() {
+fn an_expired_lease_redelivers_records_with_attempt_2() {
     let bench = Bench::new();
     bench.append(0..10);
     let (mut dead, mut other) = (bench.inbox("dead"), bench.inbox("other"));
@@ -119,7 +119,7 @@ fn an_expired_lease_gives_records_to_another_with_attempt_2() {
     assert_eq!(positions(&fetch(&mut other, 100)), [5, 6]);
     assert_eq!(bench.status().redelivered, 6);
 
-    // What the first one does now: it may acknowledge, but it neither keeps nor gives back what is not its own.
+    // The first consumer may acknowledge now, but it neither extends nor gives back what it no longer holds.
     late.keep_alive().unwrap();
     late.give_back(receipts(&held)).unwrap();
     assert!(fetch(&mut other, 100).is_empty());
@@ -127,10 +127,10 @@ fn an_expired_lease_gives_records_to_another_with_attempt_2() {
     assert_eq!(bench.status().unacknowledged(), 7);
 }
 
-/// Calls `change` when a fetch has found nothing and waits; returns how many records it then gave.
+/// Calls `change` when a fetch has found nothing and waits; returns how many records it then returned.
 fn fetch_while(bench: &Bench, change: impl FnOnce()) -> usize {
     let mut inbox = bench.inbox("a");
-    // A look at the ranges leaves its trace in this column.
+    // A check of the ranges leaves its trace in this column.
     let file = bench.sqlite();
     file.execute_batch("UPDATE groups SET look_at = -1").unwrap();
     let has_looked = || file.query_row("SELECT look_at <> -1 FROM groups", [], |row| row.get::<_, bool>(0)).unwrap();
@@ -159,7 +159,7 @@ fn a_fetch_that_waits_sees_a_lease_expire() {
 }
 
 #[test]
-fn a_fetch_that_waits_sees_what_is_appended_here_and_elsewhere() {
+fn a_waiting_fetch_sees_records_appended_here_and_elsewhere() {
     let bench = Bench::new();
     assert_eq!(fetch_while(&bench, || bench.append(0..1)), 1);
     let elsewhere = Journal::open(bench.path()).unwrap();
@@ -176,7 +176,7 @@ fn a_consumer_gets_its_own_records_back_after_their_lease() {
     bench.clock.advance(LEASE);
     let second = fetch(&mut inbox, 10);
     assert_eq!(second[0].attempt, 2);
-    // Of the first attempt: the second one is still on its way.
+    // Of the first attempt: the second one is still in flight.
     acker.give_back(receipts(&first)).unwrap();
     assert!(fetch(&mut inbox, 10).is_empty());
     acker.give_back(receipts(&second)).unwrap();
@@ -184,7 +184,7 @@ fn a_consumer_gets_its_own_records_back_after_their_lease() {
 }
 
 #[test]
-fn a_restarted_consumer_may_take_over_what_it_had() {
+fn a_restarted_consumer_may_take_over_its_records() {
     let bench = Bench::new();
     bench.append(0..10);
     let (mut dead, mut other) = (bench.inbox("worker-1"), bench.inbox("worker-2"));
@@ -198,7 +198,7 @@ fn a_restarted_consumer_may_take_over_what_it_had() {
 }
 
 #[test]
-fn dropping_an_inbox_gives_back_what_was_not_handed_out() {
+fn dropping_an_inbox_returns_undelivered_records() {
     let bench = Bench::new();
     let record = Record::new([b'x'; 100]);
     bench.journal.writer("t").unwrap().append(&vec![record; 50]).unwrap();
@@ -247,7 +247,7 @@ fn a_clock_that_jumps_loses_nothing() {
 }
 
 #[test]
-fn a_bounded_inbox_ends_at_what_was_the_newest_record() {
+fn a_bounded_inbox_ends_at_the_record_that_was_newest() {
     let bench = Bench::new();
     bench.append(0..10);
     let mut inbox = bench.journal.inbox("t", "g", options("job").bounded(true)).unwrap();
@@ -302,7 +302,7 @@ fn a_bounded_inbox_takes_nothing_beyond_its_bound() {
 }
 
 #[test]
-fn a_bounded_inbox_leaves_the_living_what_they_hold() {
+fn a_bounded_inbox_leaves_live_consumers_their_records() {
     let bench = Bench::new();
     bench.append(0..10);
     let mut living = bench.inbox("living");
@@ -358,7 +358,7 @@ fn trimming_never_touches_what_a_group_needs() {
     let mut acker = inbox.acker().unwrap();
     let mut slow = bench.journal.inbox("t", "slow", options("a")).unwrap();
     let mut slow_acker = slow.acker().unwrap();
-    // Groups are gone through by name: the one that needs most is in the middle.
+    // Groups are processed by name: the one that needs most is in the middle.
     bench.journal.inbox("t", "zealous", options("a").start(Start::Latest)).unwrap();
     let (all, some) = (fetch(&mut inbox, 5_000), fetch(&mut slow, 3_000));
     acknowledge(&mut acker, &all);
@@ -372,7 +372,7 @@ fn trimming_never_touches_what_a_group_needs() {
     assert!(bench.journal.remove_group("t", "slow").unwrap());
     assert!(!bench.journal.remove_group("t", "slow").unwrap());
     assert_eq!(trim(Retention::acknowledged()), 2_000);
-    // Positions go on.
+    // Positions continue.
     assert_eq!((first(), bench.journal.status().unwrap()[0].bytes), (5_001, 0));
     assert_eq!(bench.journal.writer("t").unwrap().append(&[Record::new("x")]).unwrap(), 5_001..5_002);
     assert_eq!(positions(&fetch(&mut inbox, 10)), [5_001]);
@@ -398,7 +398,7 @@ fn limits_of_age_and_bytes_count_from_the_oldest() {
 }
 
 #[test]
-fn what_is_trimmed_unacknowledged_is_counted_as_skipped() {
+fn trimmed_unacknowledged_records_count_as_skipped() {
     let bench = Bench::new();
     bench.append(0..100);
     let mut inbox = bench.inbox("a");

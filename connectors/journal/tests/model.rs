@@ -1,4 +1,4 @@
-//! Random calls, compared with a model that keeps a state for each record.
+//! Random calls, compared with a model that has a state for each record.
 
 mod common;
 
@@ -12,7 +12,7 @@ use streamz_journal::{JournalAcker, JournalInbox, Receipt};
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
     New,
-    /// With the number of times it has been given out, by whom, and until when.
+    /// With the number of deliveries, the consumer, and the end of the lease.
     Held {
         attempt: u32,
         owner: usize,
@@ -28,7 +28,7 @@ struct Consumer {
     id: usize,
     inbox: JournalInbox,
     acker: JournalAcker,
-    /// What it may still acknowledge or give back.
+    /// The records it may still acknowledge or give back.
     receipts: Vec<Receipt>,
 }
 
@@ -142,7 +142,7 @@ fn play(seed: u64) {
     for _ in 0..150 {
         let index = random.usize(..model.consumers.len());
         let mut consumer = model.consumers.remove(index).unwrap();
-        // Some of what it has, in any order.
+        // Some of its records, in any order.
         random.shuffle(&mut consumer.receipts);
         let mut some = consumer.receipts.split_off(random.usize(..=consumer.receipts.len()));
         if random.bool() {
@@ -173,7 +173,7 @@ fn play(seed: u64) {
 }
 
 #[test]
-fn random_calls_do_what_the_model_does() {
+fn random_calls_agree_with_the_model() {
     let seeds = std::env::var("STREAMZ_JOURNAL_SEED").map_or(0..60, |seed| {
         let seed = seed.parse().unwrap();
         seed..seed + 1

@@ -1,4 +1,4 @@
-//! A journal at both ends of a pipeline.
+//! A journal as source and sink of a pipeline.
 
 mod common;
 

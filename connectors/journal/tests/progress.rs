@@ -14,7 +14,7 @@ fn rows(database: &Connection) -> i64 {
 }
 
 #[test]
-fn a_job_starts_without_a_position_and_goes_on_from_it() {
+fn a_job_starts_without_a_position_and_continues_after_it() {
     let mut database = database();
     let progress = Progress::open(&database, "job").unwrap();
     assert_eq!(progress.load::<i64>(&database).unwrap(), None);
@@ -28,7 +28,7 @@ fn a_job_starts_without_a_position_and_goes_on_from_it() {
 }
 
 #[test]
-fn a_transaction_that_is_rolled_back_stores_neither_rows_nor_position() {
+fn a_rolled_back_transaction_stores_no_rows_and_no_position() {
     let mut database = database();
     let progress = Progress::open(&database, "job").unwrap();
     for commits in [true, false] {

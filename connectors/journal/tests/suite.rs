@@ -13,7 +13,7 @@ struct Sqlite {
 }
 
 impl Sqlite {
-    /// A connection of its own, as another process has.
+    /// A connection of its own, as in another process.
     fn journal(&self) -> Journal {
         Journal::options().clock(&self.clock).open(self.directory.path().join("suite.journal")).unwrap()
     }
@@ -79,7 +79,7 @@ impl Store for Sqlite {
 
     fn kill(&self, inbox: JournalInbox, acker: JournalAcker) {
         drop(acker);
-        // It would give back what it has taken and not handed out.
+        // Dropping it would give back the records that it has taken and not delivered.
         std::mem::forget(inbox);
     }
 

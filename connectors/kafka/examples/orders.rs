@@ -1,13 +1,13 @@
-//! Reads orders from a topic, writes an invoice for each to another topic, and puts aside what is not an order.
+//! Reads orders from a topic, writes an invoice for each to another topic, and stores invalid orders in a third.
 //!
 //! ```sh
 //! kafka-console-producer --bootstrap-server localhost:9092 --topic orders   # 9.90
 //! cargo run --manifest-path connectors/kafka/Cargo.toml --example orders -- localhost:9092
 //! ```
 //!
-//! Start it on as many machines as the topic has partitions, and they share the orders. After Ctrl-C or `kill -9`, another
-//! process finishes the orders that were in flight, or this one does when it starts again. With `--once` it ends when it has
-//! billed the orders that are there.
+//! Start it on as many machines as the topic has partitions, and they share the orders. After Ctrl-C or `kill -9`,
+//! another process finishes the orders that were in flight, or this one does when it starts again. With `--once` it
+//! ends when it has billed the existing orders.
 
 use std::error::Error;
 
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Returns how many invoices have been written, when the orders end.
+/// Returns the number of invoices written, when the orders end.
 pub(crate) fn bill(brokers: &str, orders: KafkaInbox) -> Result<u64, Box<dyn Error>> {
     let invoices = KafkaOutbox::builder(brokers, "invoices").connect()?;
     let dead = KafkaOutbox::builder(brokers, "orders-dead").connect()?;
@@ -43,7 +43,7 @@ pub(crate) fn bill(brokers: &str, orders: KafkaInbox) -> Result<u64, Box<dyn Err
     pipeline.spawn("dead letters", move |_| {
         // A dead letter is the order, with headers that say why it failed.
         if let Err(error) = failed.into_records::<Record>().deliver_to(dead, BatchConfig::default()) {
-            eprintln!("the dead letters cannot be written: {error}");
+            eprintln!("cannot write the dead letters: {error}");
             token.cancel();
         }
     });
@@ -54,9 +54,10 @@ pub(crate) fn bill(brokers: &str, orders: KafkaInbox) -> Result<u64, Box<dyn Err
 }
 
 fn invoice(order: &Record) -> Result<NewRecord, Box<dyn Error + Send + Sync>> {
-    let text = std::str::from_utf8(order.payload().ok_or("it has no payload")?)?;
+    let text = std::str::from_utf8(order.payload().ok_or("no payload")?)?;
     let total: f64 = text.trim().parse()?;
-    // The order may come again after a crash. Its invoice then has the same number, so that readers can tell.
+    // The order may be redelivered after a crash. Its invoice then has the same number, so that readers can detect the
+    // repetition.
     let number = format!("{}-{}", order.partition(), order.offset());
     let invoice = NewRecord::new(format!("please pay {total:.2}")).with_header("invoice", number);
     // With the same key, the invoices of a customer stay in order.

@@ -1,8 +1,8 @@
-//! Measures this crate beside a plain loop over the client:
+//! Compares this crate with a plain loop over the client:
 //! `cargo run --release --manifest-path connectors/kafka/Cargo.toml --example speed`.
 //!
 //! The broker is librdkafka's mock in the same process, so the numbers compare clients; they say nothing about a real
-//! broker. A run begins with the first record: joining a group takes 3 s.
+//! broker. A run begins with the first record, because joining a group takes 3 s.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use streamz_kafka::{KafkaInbox, KafkaOutbox, NewRecord, rdkafka};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// The mock keeps 5 MiB of a partition, and what is older is gone.
+/// The mock stores 5 MiB of a partition and drops older records.
 const PARTITIONS: usize = 30;
 const RECORDS: usize = PARTITIONS * 60 * BATCH;
 const WRITTEN: usize = 600 * BATCH;
@@ -69,7 +69,7 @@ fn main() -> Outcome<()> {
 
 type Run<'a> = (&'static str, &'a dyn Fn(&str) -> Outcome<Duration>);
 
-/// Runs all in turn, so that each has its share of what else the machine does, and compares those of the same round.
+/// Runs all in turn, so that other load on the machine affects all of them, and compares those of the same round.
 fn compare<const N: usize>(count: usize, runs: [Run<'_>; N]) -> Outcome<()> {
     let mut rounds = Vec::new();
     for round in 0..ROUNDS {
@@ -95,7 +95,7 @@ fn compare<const N: usize>(count: usize, runs: [Run<'_>; N]) -> Outcome<()> {
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "it is measured in real time")]
+#[expect(clippy::disallowed_methods, reason = "measures real time")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -106,7 +106,7 @@ fn config(servers: &str) -> ClientConfig {
     config
 }
 
-/// What a loop keeps of each record until it has a batch.
+/// The part of each record that a loop keeps until it has a batch.
 enum Keep {
     Nothing,
     /// The key and the payload.
@@ -196,7 +196,7 @@ fn bare_write(servers: &str) -> Outcome<Duration> {
         let key = (number % 1_000).to_string();
         producer.send(BaseRecord::to("written").payload(&PAYLOAD[..]).key(&key)).map_err(|(error, _)| error)?;
         if number % BATCH == BATCH - 1 {
-            // As an outbox must: nothing is ahead of what is stored.
+            // As an outbox must: all records have been stored.
             while producer.in_flight_count() > 0 {
                 producer.poll(Duration::ZERO);
             }

@@ -1,8 +1,8 @@
 //! [`End`]: where a bounded inbox ends.
 //!
-//! Offsets are no counts: those of transaction markers and of compacted records do not exist. So a partition is read to its
-//! end when the *position* of the client, which passes over them, has reached it; or when the group has committed it,
-//! or retention has deleted everything before it.
+//! Offsets are not counts: those of transaction markers and of compacted records do not exist. So a partition has been
+//! read to its end when the *position* of the client, which passes over them, has reached it; or when the group has
+//! committed it, or retention has deleted everything before it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +21,11 @@ use crate::session::is_unknown;
 pub(crate) struct End {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
-    /// Behind the last record; 0 if there is none.
+    /// The offset after the last record; 0 if there is none.
     pub(crate) offset: i64,
 }
 
-/// The ends of all partitions, as they are now.
+/// The current ends of all partitions.
 pub(crate) fn ends(client: &Client, topics: &[String], place: &Place, timeout: Duration) -> Result<Vec<End>, Error> {
     let failed = |cause: KafkaError| Error::of_client(place, "ask for offsets", &cause);
     let mut ends = Vec::new();
@@ -45,7 +45,7 @@ pub(crate) fn ends(client: &Client, topics: &[String], place: &Place, timeout: D
     Ok(ends)
 }
 
-/// Whether the client has read all of these partitions to their ends. Asks the brokers about those of which it has not.
+/// Whether the client has read all of these partitions to their ends. Asks the brokers about the others.
 pub(crate) fn is_reached(
     client: &Client,
     open: Vec<Open>,
@@ -79,10 +79,11 @@ pub(crate) fn is_reached(
     Ok(true)
 }
 
-/// Whether nothing of a partition will come, of which the client has not read the end.
+/// Whether a partition whose end the client has not read will bring nothing more.
 fn is_past(end: i64, committed: Option<i64>, (low, high): (i64, i64), starts_at_end: bool) -> bool {
     let is_done = match committed {
-        // Behind the last record is nonsense, from a topic of this name that was deleted. The client starts again.
+        // An offset beyond the last record is invalid; it is left from a topic of this name that was deleted. The
+        // client starts again.
         Some(committed) => (end..=high).contains(&committed),
         None => starts_at_end,
     };
@@ -107,7 +108,7 @@ mod tests {
             (Some(9), 0, 10, false, false),
             (Some(10), 0, 10, false, true),
             (Some(12), 0, 15, false, true),
-            // Retention has deleted what there was.
+            // Retention has deleted the records.
             (Some(3), 10, 12, false, true),
             (None, 9, 12, false, false),
             // The topic was deleted and created again.

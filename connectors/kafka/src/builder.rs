@@ -1,4 +1,4 @@
-//! [`KafkaInboxBuilder`]: how an inbox reads.
+//! [`KafkaInboxBuilder`]: options of an inbox.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,20 +23,21 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
 const LONGEST_IDLE: Duration = Duration::from_secs(1);
 
 /// Where a group begins in a partition for which it has no offset: a new group, a new partition, or one whose records
-/// from there on have been deleted by retention.
+/// from that offset on have been deleted by retention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Start {
-    /// With the first record that is there.
+    /// With the oldest record in the partition.
     #[default]
     Beginning,
-    /// With the first record that is added from then on. What is added before the group has its first offset is skipped.
+    /// With the first record that is added from then on. Records added before the group has its first offset are
+    /// skipped.
     End,
     /// Nowhere: the pipeline ends with an error.
     Fail,
 }
 
-/// Describes a [`KafkaInbox`]; made by [`KafkaInbox::builder`].
+/// Configures a [`KafkaInbox`]; created by [`KafkaInbox::builder`].
 #[must_use = "it does nothing until `connect` is called"]
 pub struct KafkaInboxBuilder {
     brokers: Arc<str>,
@@ -69,7 +70,7 @@ impl KafkaInboxBuilder {
         }
     }
 
-    /// Reads another topic, too. One that begins with `^` is a regular expression for names of topics.
+    /// Also reads another topic. One that begins with `^` is a regular expression for names of topics.
     pub fn and_topic(mut self, topic: impl Into<String>) -> Self {
         self.topics.push(topic.into());
         self
@@ -78,8 +79,8 @@ impl KafkaInboxBuilder {
     /// Sets a [property of the client](https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md), such as
     /// `security.protocol`, `group.instance.id` or `partition.assignment.strategy`.
     ///
-    /// `enable.auto.commit`, `enable.auto.offset.store`, `auto.offset.reset`, `bootstrap.servers` and `group.id` belong
-    /// to the inbox: [`connect`](Self::connect) refuses them.
+    /// `enable.auto.commit`, `enable.auto.offset.store`, `auto.offset.reset`, `bootstrap.servers` and `group.id` are
+    /// set by the inbox: [`connect`](Self::connect) refuses them.
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.push((name.into(), value.into()));
         self
@@ -93,42 +94,42 @@ impl KafkaInboxBuilder {
 
     /// Sets how often to commit. Defaults to 200 ms.
     ///
-    /// What was processed since the last commit is processed again after a crash, with what was in flight. With zero, each
-    /// call of the pipeline commits and waits for the result.
+    /// Records processed since the last commit are processed again after a crash, as are those in flight. With zero,
+    /// each acknowledgement of the pipeline commits and waits for the result.
     pub fn commit_interval(mut self, interval: Duration) -> Self {
         self.commit_interval = interval;
         self
     }
 
-    /// Sets how long to wait for what is in flight when a partition is taken away. Defaults to 5 s; at most half of
+    /// Sets how long to wait for records in flight when a partition is revoked. Defaults to 5 s; at most half of
     /// `max.poll.interval.ms`.
     ///
-    /// What is processed in that time is committed; what is not, the next consumer gets, too. All consumers of the group
-    /// wait for it. With zero, nothing is waited for.
+    /// Records processed within that time are committed; the others are delivered to the next consumer, too. All
+    /// consumers of the group wait for it. With zero, it does not wait.
     pub fn revoke_wait(mut self, wait: Duration) -> Self {
         self.revoke_wait = wait;
         self
     }
 
-    /// Sets how long [`connect`](Self::connect) may take. Defaults to 10 s.
+    /// Sets the maximum duration of [`connect`](Self::connect). Defaults to 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Sets how long a topic may be missing before that is an error that ends the pipeline. Defaults to 30 s.
+    /// Sets how long a topic may be missing before the pipeline ends with an error. Defaults to 30 s.
     pub fn unknown_topic_grace(mut self, grace: Duration) -> Self {
         self.unknown_topic = grace;
         self
     }
 
-    /// Makes the inbox end at the records that are the newest at [`connect`](Self::connect): the stream of the pipeline ends
-    /// when all records before that have been given out, of each partition that the consumer has. For batch jobs. Defaults
-    /// to `false`.
+    /// Makes the inbox end at the records that are the newest at [`connect`](Self::connect): the stream of the pipeline
+    /// ends when all earlier records have been delivered, of each partition that the consumer has. For batch jobs.
+    /// Defaults to `false`.
     ///
-    /// Records and partitions that are added later are left to the next run. A consumer with no partition, because there are
-    /// more consumers than partitions, ends when the group has committed everything; until then it can take over from
-    /// one that dies.
+    /// Records and partitions that are added later are left to the next run. A consumer without a partition, because
+    /// there are more consumers than partitions, ends when the group has committed everything; until then it can take
+    /// over from one that dies.
     ///
     /// `connect` asks the brokers for the end of each partition. It refuses patterns of topics, and topics that do not exist.
     pub fn bounded(mut self, bounded: bool) -> Self {
@@ -138,20 +139,20 @@ impl KafkaInboxBuilder {
 
     /// Sets whether to read the headers of records. Defaults to `true`.
     ///
-    /// Without them the inbox is faster, because librdkafka allocates a buffer to look for headers, even in records that
-    /// have none. Records then have no headers: the attempts of [`Record::put_back`](crate::Record::put_back) are not
-    /// counted, and dead letters cannot be [replayed](streamz::Stream::replay).
+    /// Without them the inbox is faster, because librdkafka allocates a buffer to look for headers, even in records
+    /// that have none. Records then have no headers: the attempts of [`Record::put_back`](crate::Record::put_back) are
+    /// not counted, and dead letters cannot be [replayed](streamz::Stream::replay).
     pub fn read_headers(mut self, read: bool) -> Self {
         self.read_headers = read;
         self
     }
 
-    /// Connects to the brokers, and begins to join the group. The first record comes when the group has let it in, which
-    /// for a new group takes 3 s with the brokers' defaults.
+    /// Connects to the brokers, and starts to join the group. The first record arrives when the group has admitted the
+    /// consumer, which takes 3 s for a new group with the brokers' defaults.
     ///
     /// # Errors
-    /// If a property is wrong, no broker can be reached within [`connect_timeout`](Self::connect_timeout), or they refuse
-    /// the password or the topic. A topic that does not exist yet is not an error here.
+    /// If a property is invalid, no broker can be reached within [`connect_timeout`](Self::connect_timeout), or they
+    /// refuse the password or the topic. A topic that does not exist yet is not an error here.
     pub fn connect(self) -> Result<KafkaInbox, StoreError> {
         Ok(self.session().map(KafkaInbox::new)?)
     }
@@ -214,7 +215,7 @@ impl KafkaInboxBuilder {
         client_config(&own, &self.properties, place)
     }
 
-    /// Whether the brokers can be reached and let us in.
+    /// Checks whether the brokers can be reached and accept the connection.
     fn check(&self, client: &Client) -> Result<(), Error> {
         let place = &client.context().place;
         for topic in &self.topics {
@@ -229,7 +230,7 @@ impl KafkaInboxBuilder {
                 }
                 Ok(None) => {}
                 Err(cause) => {
-                    // The reason is in an event.
+                    // The reason is reported as an event.
                     for _ in 0..100 {
                         client.poll(Duration::ZERO);
                     }
@@ -241,7 +242,7 @@ impl KafkaInboxBuilder {
     }
 }
 
-/// The properties of a client, of which some cannot be chosen.
+/// The properties of a client, some of which are fixed.
 pub(crate) fn client_config(
     own: &[(&str, &str)],
     chosen: &[(String, String)],
@@ -250,7 +251,7 @@ pub(crate) fn client_config(
     let mut config = ClientConfig::new();
     for (name, value) in chosen {
         if own.iter().any(|(taken, _)| taken == name) {
-            let reason = format!("property `{name}` is not for you to set");
+            let reason = format!("property `{name}` is set by this crate");
             return Err(Error::permanent(place, "make a client", reason));
         }
         config.set(name, value);

@@ -1,4 +1,4 @@
-//! The time of the machine: sessions and time limits of brokers know no other.
+//! Real time, the only time of a broker's sessions and time limits.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! [`Context`]: what the client calls, and commits.
+//! [`Context`]: the client's callbacks, and commits.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -19,21 +19,21 @@ use crate::ledger::Ledger;
 pub(crate) struct Context {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) place: Place,
-    /// How long to wait at a revocation for what is in flight.
+    /// How long to wait for records in flight at a revocation.
     pub(crate) revoke_wait: Duration,
     /// Records come with their headers.
     pub(crate) read_headers: bool,
-    /// The partitions are paused, so those that are added must be.
+    /// The partitions are paused, so added ones must be, too.
     pub(crate) is_paused: AtomicBool,
-    /// How many rebalances have been answered.
+    /// The number of rebalances that have been answered.
     pub(crate) rebalances: AtomicUsize,
     /// Held by a commit, so that a later one is not overtaken.
     pub(crate) committing: Mutex<()>,
-    /// What the client has said last about what is wrong.
+    /// The last problem that the client has reported.
     pub(crate) said: Said,
 }
 
-/// The last error that the client has reported: it says more than the error that a call returns.
+/// The last error that the client has reported: it is more specific than the error that a call returns.
 #[derive(Debug, Default)]
 pub(crate) struct Said(Mutex<Option<(Code, String)>>);
 
@@ -41,7 +41,7 @@ impl Said {
     pub(crate) fn say(&self, error: &KafkaError, reason: &str) {
         if let Some(code) = error.rdkafka_error_code() {
             let mut said = self.0.lock();
-            // That all brokers are down follows from something that was said before.
+            // That all brokers are down follows from an earlier report.
             if said.is_none() || code != Code::AllBrokersDown {
                 *said = Some((code, reason.to_owned()));
             }
@@ -55,7 +55,7 @@ impl Said {
 
 impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
-        // The client goes on by itself; what does not go away is returned by a poll.
+        // The client recovers by itself; a poll returns errors that persist.
         log::debug!("kafka {}: {error}: {reason}", self.place.brokers);
         self.said.say(&error, reason);
     }
@@ -80,7 +80,7 @@ impl ConsumerContext for Context {
         // Relaxed: it is only read by the thread that polls.
         self.rebalances.fetch_add(1, Ordering::Relaxed);
         let Rebalance::Assign(partitions) = rebalance else { return };
-        // Also resumed: one that was paused when it was lost is still paused when it comes back.
+        // Also resumed: a partition that was paused when it was lost is still paused when it is assigned again.
         let is_paused = self.is_paused.load(Ordering::Relaxed);
         let done = if is_paused { consumer.pause(partitions) } else { consumer.resume(partitions) };
         if let Err(error) = done {
@@ -95,24 +95,24 @@ impl Context {
         format!("kafka {brokers}, group `{}`", group.as_deref().unwrap_or_default())
     }
 
-    /// What was given out is given time to be processed, then the result is committed.
+    /// Waits for delivered records to be processed, then commits the result.
     fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
         if consumer.assignment_lost() {
-            log::warn!("{}: lost {}: what was in flight comes again", self.whose(), positions(partitions));
+            log::warn!("{}: lost {}: records in flight will be redelivered", self.whose(), positions(partitions));
         } else {
             let deadline = clock::now() + self.revoke_wait;
             let open = self.ledger.wait_until_settled(partitions, deadline);
             if open > 0 && !self.ledger.is_closing() {
-                log::warn!("{}: {open} records were not processed in time, and come again", self.whose());
+                log::warn!("{}: {open} records were not processed in time and will be redelivered", self.whose());
             }
             self.commit(consumer, Some(partitions)).unwrap_or_else(|error| log::warn!("{error}"));
         }
         self.ledger.retire(partitions);
     }
 
-    /// Commits what has been processed, of the given partitions or of all, and waits for the result.
+    /// Commits the processed records of the given partitions, or of all, and waits for the result.
     ///
-    /// The client does not tell the result of a commit that is not waited for, so each is; that is why a thread does it.
+    /// The client reports the result only of a commit that is waited for, so each one is; that is why a thread does it.
     pub(crate) fn commit(&self, consumer: &BaseConsumer<Self>, of: Option<&TopicPartitionList>) -> Result<(), Error> {
         let _one_at_a_time = self.committing.lock();
         let due = self.ledger.due(of);
@@ -129,7 +129,7 @@ impl Context {
     }
 }
 
-/// Partitions and offsets in words.
+/// Partitions and offsets as text.
 pub(crate) fn positions(list: &TopicPartitionList) -> String {
     let mut text = String::new();
     for (index, element) in list.elements().iter().enumerate() {

@@ -10,8 +10,8 @@ use crate::record::{NewRecord, text};
 
 /// An error of a Kafka store: where it happened, what was being done, and why it failed.
 ///
-/// The [`StoreError`]s of this crate are made of it. Its message names the brokers, the topic, and, if there are any, the
-/// group, partition and offset.
+/// The source of this crate's [`StoreError`]s. Its message names the brokers, the topic and, if applicable, the group,
+/// partition and offset.
 #[derive(Debug, Clone)]
 pub struct Error(Box<Parts>);
 
@@ -25,7 +25,7 @@ struct Parts {
     transient: bool,
 }
 
-/// Which brokers, topics and group.
+/// The brokers, topics and group.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) brokers: Arc<str>,
@@ -34,7 +34,7 @@ pub(crate) struct Place {
 }
 
 impl Error {
-    /// The client or a broker has failed.
+    /// An error of the client or a broker.
     pub(crate) fn of_client(place: &Place, action: &'static str, cause: &KafkaError) -> Self {
         let code = cause.rdkafka_error_code();
         let transient = match cause {
@@ -50,31 +50,31 @@ impl Error {
         Self(Box::new(Parts { place: place.clone(), action, subject: None, reason, code, transient }))
     }
 
-    /// A broker or the client has answered with a code.
+    /// An error code of a broker or the client.
     pub(crate) fn of_code(place: &Place, action: &'static str, code: Code) -> Self {
         let (reason, transient) = (code.to_string(), !is_permanent(code));
         Self(Box::new(Parts { place: place.clone(), action, subject: None, reason, code: Some(code), transient }))
     }
 
-    /// This crate itself has found the fault, and it will not go away.
+    /// A permanent error that this crate itself has detected.
     pub(crate) fn permanent(place: &Place, action: &'static str, reason: impl Into<String>) -> Self {
         let reason = reason.into();
         Self(Box::new(Parts { place: place.clone(), action, subject: None, reason, code: None, transient: false }))
     }
 
-    /// About which partitions and offsets it is.
+    /// Adds the partitions and offsets that it concerns.
     pub(crate) fn about(mut self, subject: impl Into<String>) -> Self {
         self.0.subject = Some(subject.into());
         self
     }
 
-    /// About which record it is.
+    /// Adds the record that it concerns.
     pub(crate) fn about_record(self, record: &NewRecord) -> Self {
         let key = record.key().map_or_else(|| "without a key".to_owned(), |key| format!("with key `{}`", text(key)));
         self.about(format!("a record {key} of {} bytes", record.size()))
     }
 
-    /// What the client has said about it before.
+    /// Adds the client's earlier report about it.
     pub(crate) fn because(mut self, said: Option<(Code, String)>) -> Self {
         if let Some((code, said)) = said {
             self.0.reason = format!("{}: {said}", self.0.reason);
@@ -88,27 +88,27 @@ impl Error {
         self
     }
 
-    /// The brokers, as they were configured.
+    /// Returns the brokers, as they were configured.
     pub fn brokers(&self) -> &str {
         &self.0.place.brokers
     }
 
-    /// The topic, or all of them with commas between.
+    /// Returns the topic, or all of them, separated by commas.
     pub fn topic(&self) -> &str {
         &self.0.place.topics
     }
 
-    /// The consumer group.
+    /// Returns the consumer group.
     pub fn group(&self) -> Option<&str> {
         self.0.place.group.as_deref()
     }
 
-    /// What the client or the broker has answered.
+    /// Returns the error code of the client or the broker.
     pub fn code(&self) -> Option<Code> {
         self.0.code
     }
 
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         self.0.transient
     }
@@ -137,7 +137,7 @@ impl From<Error> for StoreError {
     }
 }
 
-/// Whether a record itself is at fault: the same one will never be taken, and others may.
+/// Whether the record itself is at fault: it will always be refused, while others may be accepted.
 pub(crate) fn is_fault_of_record(code: Code) -> bool {
     matches!(
         code,
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_name_brokers_topic_group_and_what_it_is_about() {
+    fn messages_name_brokers_topic_group_and_subject() {
         let place = Place { brokers: "a:9092".into(), topics: "orders".into(), group: Some("billing".into()) };
         let error = Error::of_code(&place, "commit", Code::CoordinatorLoadInProgress).about("partition 3 at 17");
         let text = error.to_string();

@@ -14,18 +14,18 @@ use crate::session::Session;
 
 /// A consumer of a group, for [`Stream::deliver`](streamz::Stream::deliver).
 ///
-/// The brokers share the partitions of the topics among all consumers of the group. What has been processed is committed
-/// as one offset per partition, before which there is no gap.
+/// The brokers distribute the partitions of the topics among all consumers of the group. The progress of each partition
+/// is committed as one offset; all records before it have been processed.
 ///
 /// # Ordering
-/// Records of a partition come in order, so records of a key do; those of different partitions in any order.
+/// Records of a partition arrive in order, and so do records of a key; those of different partitions in any order.
 ///
 /// # Back-pressure
 /// While nothing is fetched, the partitions are paused after a moment, and the consumer stays in the group.
 ///
 /// # Cancellation
-/// When the inbox and its acker are dropped, what has been processed is committed, and the consumer leaves the group, so
-/// that others get its partitions at once. That waits for the brokers.
+/// When the inbox and its acker are dropped, processed records are committed, and the consumer leaves the group, so
+/// that its partitions are reassigned at once. That waits for the brokers.
 #[derive(Debug)]
 pub struct KafkaInbox {
     session: Arc<Session>,
@@ -33,8 +33,8 @@ pub struct KafkaInbox {
 }
 
 impl KafkaInbox {
-    /// Describes an inbox that reads a topic as a consumer of a group. `brokers` are some of the brokers, with ports and
-    /// commas between: `a:9092,b:9092`.
+    /// Returns a builder for an inbox that reads a topic as a consumer of a group. `brokers` lists some of the brokers,
+    /// with ports and separated by commas: `a:9092,b:9092`.
     pub fn builder(
         brokers: impl Into<Arc<str>>,
         topic: impl Into<String>,
@@ -47,7 +47,7 @@ impl KafkaInbox {
         Self { session: Arc::new(session), is_exhausted: false }
     }
 
-    /// Tells how the group is doing, also while the pipeline runs.
+    /// Returns a monitor of the group, which also works while the pipeline runs.
     pub fn monitor(&self) -> KafkaMonitor {
         KafkaMonitor::new(&self.session.core)
     }
@@ -58,8 +58,8 @@ impl Inbox for KafkaInbox {
     type Receipt = Receipt;
     type Acker = KafkaAcker;
 
-    /// Takes longer than `wait` during a rebalance: by the builder's
-    /// [`revoke_wait`](KafkaInboxBuilder::revoke_wait) at most.
+    /// Takes longer than `wait` during a rebalance: by at most the builder's
+    /// [`revoke_wait`](KafkaInboxBuilder::revoke_wait).
     fn fetch(
         &mut self,
         max: usize,

@@ -1,4 +1,4 @@
-//! [`Ledger`]: the partitions of this consumer, and what was given out of them.
+//! [`Ledger`]: the partitions of this consumer, and the records delivered from them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -20,11 +20,12 @@ pub(crate) struct Ledger {
     slots: Mutex<Slots>,
     /// A record was settled or given back, or the consumer is closing.
     changed: Condvar,
-    /// The consumer is closing. Apart from `changed`, so that the threads that wait for it sleep through settled records.
+    /// The consumer is closing. Separate from `changed`, so that the threads that wait for it are not woken by settled
+    /// records.
     closed: Condvar,
-    /// Changes with `Slots::generation`, for a look without the lock.
+    /// Changes with `Slots::generation`, for readers without the lock.
     generation: AtomicU32,
-    /// Nothing is waited for any more.
+    /// Waits end at once.
     closing: AtomicBool,
 }
 
@@ -32,9 +33,9 @@ pub(crate) struct Ledger {
 struct Slots {
     all: Vec<Slot>,
     generation: u32,
-    /// Of a bounded inbox.
+    /// The ends of a bounded inbox.
     ends: Option<Vec<End>>,
-    /// A commit on a thread of this crate has failed for good.
+    /// A commit on a thread of this crate has failed permanently.
     failed: Option<Error>,
 }
 
@@ -44,38 +45,38 @@ struct Slot {
     topic: Arc<str>,
     partition: i32,
     is_assigned: bool,
-    /// From here on nothing is given out.
+    /// Nothing is delivered from here on.
     end: i64,
     /// Changes when it is revoked.
     generation: u32,
-    /// Of this generation; `None` before the first record.
+    /// The progress in this generation; `None` before the first record.
     progress: Option<Progress>,
-    /// Up to where it has been committed, or where it began.
+    /// The committed offset, or the one where it began.
     committed: Option<i64>,
-    /// Records were given back, and are to be read again.
+    /// Records were given back, and must be read again.
     wants_replay: bool,
 }
 
-/// How the partition of a record is called in receipts.
+/// The identity of a record's partition in receipts.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) topic: Arc<str>,
-    /// What the client calls the topic.
+    /// The client's handle of the topic.
     pub(crate) address: usize,
     pub(crate) partition: i32,
     pub(crate) slot: u32,
     pub(crate) generation: u32,
 }
 
-/// A partition of which records before its end may still come.
+/// A partition that may still bring records before its end.
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) end: End,
-    /// Records were given back and have not been given out again.
+    /// Records were given back and have not been redelivered yet.
     pub(crate) is_replaying: bool,
 }
 
-/// How a partition is doing.
+/// The state of a partition.
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) topic: Arc<str>,
@@ -98,7 +99,7 @@ impl Slots {
         })
     }
 
-    /// A partition that was added later is not read by a bounded inbox.
+    /// A bounded inbox does not read a partition that was added later.
     fn end(&self, topic: &str, partition: i32) -> i64 {
         let Some(ends) = &self.ends else { return i64::MAX };
         ends.iter().find(|end| end.partition == partition && *end.topic == *topic).map_or(0, |end| end.offset)
@@ -134,18 +135,19 @@ impl Slot {
 impl Ledger {
     /// Changes with every rebalance.
     pub(crate) fn generation(&self) -> u32 {
-        // Acquire: whoever sees a generation also sees what it was made for; pairs with the store in `assign` and `retire`.
+        // Acquire: a thread that sees a generation also sees the change it stands for; pairs with the store in `assign`
+        // and `retire`.
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Gives out nothing beyond these ends. Called before the first assignment.
+    /// Delivers nothing beyond these ends. Called before the first assignment.
     pub(crate) fn bound(&self, ends: Vec<End>) {
         self.slots.lock().ends = Some(ends);
     }
 
-    /// Of which partitions a bounded inbox may still give out records: of those that this consumer has. While it has none,
-    /// because it has just joined, is in a rebalance, or there are more consumers than partitions, of all, so that it can
-    /// take over from others. `None` if it is not bounded.
+    /// The partitions of which a bounded inbox may still deliver records: those of this consumer. While it has none,
+    /// because it has just joined, is in a rebalance, or there are more consumers than partitions, these are all
+    /// partitions, so that it can take over from others. `None` if it is not bounded.
     pub(crate) fn open(&self) -> Option<Vec<Open>> {
         let slots = self.slots.lock();
         let ends = slots.ends.as_ref()?;
@@ -162,7 +164,7 @@ impl Ledger {
         Some(open.collect())
     }
 
-    /// How receipts call a partition.
+    /// The identity of a partition in receipts.
     pub(crate) fn known(&self, topic: &str, address: usize, partition: i32) -> Known {
         let mut slots = self.slots.lock();
         let index = slots.find(topic, partition);
@@ -171,7 +173,7 @@ impl Ledger {
         Known { topic, address, partition, slot: u32::try_from(index).expect("few partitions"), generation }
     }
 
-    /// Records were read, those from `start` on: keeps those that are to be given out, and counts them.
+    /// Called with the records read, those from `start` on: keeps those to be delivered, and counts them.
     pub(crate) fn give_out<T>(&self, read: &mut Vec<Delivery<T, Receipt>>, start: usize) {
         let slots = &mut *self.slots.lock();
         let mut resets: Vec<(u32, u32, u32)> = Vec::new();
@@ -190,7 +192,7 @@ impl Ledger {
                 continue;
             }
             let progress = slot.progress.get_or_insert_with(|| {
-                // Where it begins need not be committed.
+                // The offset where it begins need not be committed.
                 slot.committed = Some(offset);
                 Progress::starting_at(offset)
             });
@@ -198,11 +200,11 @@ impl Ledger {
                 Read::Skip => continue,
                 Read::GiveOut(times) => receipt.attempt = times,
                 Read::Reset => {
-                    log::warn!("`{}` partition {} goes on at offset {offset}, before", slot.topic, slot.partition);
+                    log::warn!("`{}` partition {} continues at offset {offset}, before", slot.topic, slot.partition);
                     slots.generation += 1;
                     slot.restart(slots.generation);
                     self.generation.store(slots.generation, Ordering::Release);
-                    // What was read behind it belongs to the new generation.
+                    // Records read after it belong to the new generation.
                     resets.push((receipt.slot, receipt.generation, slot.generation));
                     let mut progress = Progress::starting_at(offset);
                     progress.read(offset);
@@ -211,7 +213,7 @@ impl Ledger {
                     receipt.attempt = 1;
                 }
             }
-            // Its own count is that of a record that was put back.
+            // A record that was put back has a count of its own.
             *attempt = receipt.attempt.max(*attempt);
             if kept < index {
                 read.swap(kept, index);
@@ -221,7 +223,8 @@ impl Ledger {
         read.truncate(kept);
     }
 
-    /// Records have been processed. Those of an older generation are ignored: another consumer has them.
+    /// Records have been processed. Those of an older generation are ignored: their partition belongs to another
+    /// consumer.
     pub(crate) fn settle(&self, receipts: &mut Vec<Receipt>) {
         let mut slots = self.slots.lock();
         for receipt in receipts.drain(..) {
@@ -233,7 +236,7 @@ impl Ledger {
         self.changed.notify_all();
     }
 
-    /// Records were not processed.
+    /// Records have not been processed.
     pub(crate) fn give_back(&self, receipts: Vec<Receipt>) {
         let mut slots = self.slots.lock();
         for receipt in receipts {
@@ -246,7 +249,7 @@ impl Ledger {
         self.changed.notify_all();
     }
 
-    /// From where which partitions are to be read again.
+    /// The partitions to be read again, each with its first offset.
     pub(crate) fn replays(&self) -> Vec<(Arc<str>, i32, i64)> {
         let mut slots = self.slots.lock();
         let wanting = slots.all.iter_mut().filter(|slot| slot.wants_replay && slot.is_assigned);
@@ -258,7 +261,7 @@ impl Ledger {
             .collect()
     }
 
-    /// Going back has failed, and is tried again.
+    /// Seeking back has failed, and is retried.
     pub(crate) fn want_replay(&self, topic: &str, partition: i32) {
         let mut slots = self.slots.lock();
         if let Some(index) = slots.position(topic, partition) {
@@ -266,7 +269,7 @@ impl Ledger {
         }
     }
 
-    /// Partitions are this consumer's from now on.
+    /// Adds partitions that were assigned to this consumer.
     pub(crate) fn assign(&self, partitions: &TopicPartitionList) {
         let slots = &mut *self.slots.lock();
         for index in slots.of_list(partitions) {
@@ -277,7 +280,7 @@ impl Ledger {
         self.generation.store(slots.generation, Ordering::Release);
     }
 
-    /// Partitions are no longer this consumer's.
+    /// Retires partitions that were revoked.
     pub(crate) fn retire(&self, partitions: &TopicPartitionList) {
         let slots = &mut *self.slots.lock();
         for index in slots.of_list(partitions) {
@@ -288,7 +291,7 @@ impl Ledger {
         self.generation.store(slots.generation, Ordering::Release);
     }
 
-    /// Waits until nothing of the partitions is in flight, and returns how much still is.
+    /// Waits until none of the partitions has records in flight, and returns how many there still are.
     pub(crate) fn wait_until_settled(&self, partitions: &TopicPartitionList, deadline: Instant) -> u64 {
         let mut slots = self.slots.lock();
         let indices = slots.of_list(partitions);
@@ -302,7 +305,7 @@ impl Ledger {
         }
     }
 
-    /// Waits for the end of the consumer, and returns whether it has come.
+    /// Waits until the consumer is closed, and returns whether it is.
     pub(crate) fn wait_until_closing(&self, deadline: Instant) -> bool {
         let mut slots = self.slots.lock();
         while !self.is_closing() && clock::now() < deadline {
@@ -315,16 +318,16 @@ impl Ledger {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Nothing is waited for any more.
+    /// Ends all waits.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Release);
-        // A waiter has seen the flag or is parked, so no wake-up is lost.
+        // A waiting thread has either seen the flag or is parked, so no wake-up is lost.
         drop(self.slots.lock());
         self.changed.notify_all();
         self.closed.notify_all();
     }
 
-    /// What is to be committed, of the given partitions or of all.
+    /// The offsets to be committed, of the given partitions or of all.
     pub(crate) fn due(&self, of: Option<&TopicPartitionList>) -> TopicPartitionList {
         let mut slots = self.slots.lock();
         let indices = match of {
@@ -354,7 +357,7 @@ impl Ledger {
         }
     }
 
-    /// A commit on a thread of this crate has failed for good: the acker is to know.
+    /// A commit on a thread of this crate has failed permanently: the acker must learn of it.
     pub(crate) fn fail(&self, error: Error) {
         self.slots.lock().failed = Some(error);
     }
@@ -396,7 +399,7 @@ mod tests {
         ledger
     }
 
-    /// Records of a partition are read, and given out.
+    /// Reads and delivers records of a partition.
     fn read(ledger: &Ledger, partition: i32, offsets: impl IntoIterator<Item = i64>) -> Vec<Receipt> {
         let Known { slot, generation, .. } = ledger.known("orders", 0, partition);
         let receipts = offsets.into_iter().map(|offset| Receipt { slot, generation, offset, attempt: 1 });
@@ -411,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_is_due_until_it_is_committed() {
+    fn an_offset_is_due_until_it_is_committed() {
         let ledger = assigned(2);
         let mut receipts = read(&ledger, 0, 5..10);
         read(&ledger, 1, 0..10);
@@ -443,13 +446,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_before_a_rebalance_is_not_given_out_after_it() {
+    fn records_read_before_a_rebalance_are_not_delivered_after_it() {
         let ledger = assigned(1);
         let Known { slot, generation, .. } = ledger.known("orders", 0, 0);
         ledger.retire(&list(1));
         ledger.assign(&list(1));
         let stale = (0..5).map(|offset| Delivery::new((), Receipt { slot, generation, offset, attempt: 1 }));
-        // What the buffer held before stays.
+        // The previous content of the buffer stays.
         let mut read = vec![Delivery::new((), Receipt { slot, generation: generation + 2, offset: 9, attempt: 1 })];
         read.extend(stale);
         ledger.give_out(&mut read, 1);
@@ -461,7 +464,7 @@ mod tests {
         let ledger = assigned(1);
         let mut all = read(&ledger, 0, [100, 101, 0, 1, 2]);
         assert_eq!(all.iter().map(Receipt::offset).collect::<Vec<_>>(), [100, 101, 0, 1, 2]);
-        // The offsets of before belong to records that are gone.
+        // The earlier offsets belong to records that no longer exist.
         ledger.settle(&mut all.drain(..3).collect());
         assert_eq!(due(&ledger), [(0, 1)]);
         ledger.settle(&mut all);
@@ -469,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_ledger_gives_out_nothing_beyond_the_ends() {
+    fn a_bounded_ledger_delivers_nothing_beyond_its_ends() {
         let ledger = Ledger::default();
         let end = |partition, offset| End { topic: "orders".into(), partition, offset };
         let open = |ledger: &Ledger| {
@@ -491,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_when_all_is_settled_given_back_or_over() {
+    fn a_wait_ends_when_all_is_settled_returned_or_closed() {
         let ledger = assigned(1);
         let mut receipts = read(&ledger, 0, 0..10);
         assert_eq!(ledger.wait_until_settled(&list(1), clock::now()), 10);

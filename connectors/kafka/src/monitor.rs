@@ -1,4 +1,4 @@
-//! [`KafkaMonitor`]: how a consumer is doing.
+//! [`KafkaMonitor`]: the state of a consumer.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -11,16 +11,16 @@ use streamz::delivery::StoreError;
 use crate::error::Error;
 use crate::session::Core;
 
-/// Tells how a consumer is doing; made by [`KafkaInbox::monitor`](crate::KafkaInbox::monitor).
+/// Reports the state of a consumer; returned by [`KafkaInbox::monitor`](crate::KafkaInbox::monitor).
 ///
-/// Clones look at the same consumer. It does not keep the consumer alive: when the pipeline has ended, there is nothing
-/// to see.
+/// Clones report on the same consumer. A monitor does not keep the consumer alive: when the pipeline has ended, it
+/// reports nothing.
 #[derive(Clone)]
 pub struct KafkaMonitor {
     core: Weak<Core>,
 }
 
-/// How a consumer is doing in one partition.
+/// The state of a consumer in one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartitionStatus {
@@ -28,15 +28,15 @@ pub struct PartitionStatus {
     pub topic: Arc<str>,
     /// The partition of the topic.
     pub partition: i32,
-    /// The offset of the first record that is still there, and the one behind the last.
+    /// The offset of the oldest record in the partition.
     pub low: i64,
-    /// The offset behind the last record.
+    /// The offset after the last record.
     pub high: i64,
-    /// The offset at which the group would go on after a crash. `None` if it has none.
+    /// The offset at which the group would continue after a crash. `None` if it has none.
     pub committed: Option<i64>,
-    /// How many records the group has not committed.
+    /// The number of records that the group has not committed.
     pub lag: u64,
-    /// How many records are being processed.
+    /// The number of records that are being processed.
     pub in_flight: u64,
 }
 
@@ -45,7 +45,7 @@ impl KafkaMonitor {
         Self { core: Arc::downgrade(core) }
     }
 
-    /// The partitions that this consumer has, without asking the brokers.
+    /// Returns the partitions that this consumer has, without asking the brokers.
     pub fn assignment(&self) -> Vec<(Arc<str>, i32)> {
         let standings = self.core.upgrade().map(|core| core.context().ledger.standings()).unwrap_or_default();
         standings.into_iter().map(|it| (it.topic, it.partition)).collect()
@@ -55,7 +55,7 @@ impl KafkaMonitor {
     /// the backlog of the group.
     ///
     /// # Errors
-    /// If the brokers do not answer within the timeout, which is for each partition.
+    /// If the brokers do not answer within the timeout, which applies to each partition.
     pub fn status(&self, timeout: Duration) -> Result<Vec<PartitionStatus>, StoreError> {
         let Some(core) = self.core.upgrade() else { return Ok(Vec::new()) };
         let standings = core.context().ledger.standings();

@@ -1,4 +1,4 @@
-//! [`KafkaOutbox`]: a topic as a sink that confirms.
+//! [`KafkaOutbox`]: a topic as a sink with confirmations.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,28 +18,29 @@ use crate::context::Said;
 use crate::error::{Error, Place, is_fault_of_record};
 use crate::record::NewRecord;
 
-/// How long to wait for room in the client's queue before looking again.
+/// How long to wait for room in the client's queue before checking again.
 const ROOM: Duration = Duration::from_millis(10);
 
-/// Writes to a topic, and waits until the brokers have stored what was written.
+/// Writes to a topic, and waits until the brokers have stored the records.
 ///
-/// The producer is idempotent: what the client sends again after a broken connection is stored once, and records of a
-/// partition stay in order.
+/// The producer is idempotent: records that the client resends after a broken connection are stored once, and records
+/// of a partition stay in order.
 ///
 /// # Ordering
-/// Records with the same key go to the same partition, in the order of the batches. After a write that has timed out, what
-/// is written again comes behind what was stored.
+/// Records with the same key go to the same partition, in the order of the batches. After a write has timed out,
+/// records that are written again come after those that were stored.
 ///
 /// # Back-pressure
-/// A write returns when every record of the batch has been stored or refused, or has timed out. While the client's queue
-/// is full, it waits.
+/// A write returns when every record of the batch has been stored or refused, or has timed out. While the client's
+/// queue is full, it waits.
 ///
 /// # Errors
-/// A record that the brokers will never take, because it is too large or has no such partition, is
+/// A record that the brokers will never accept, because it is too large or has no such partition, is
 /// [refused](StoreError::refused): it stays in the batch, and the error names it. The others are written.
 ///
-/// A producer that can no longer tell what has been stored fails for good, for example because the brokers have lost its
-/// sequence numbers. The outbox replaces it, and what was not confirmed is written again: it may be stored twice.
+/// A producer that can no longer tell which records have been stored fails permanently, for example because the brokers
+/// have lost its sequence numbers. The outbox replaces it, and unconfirmed records are written again: they may be
+/// stored twice.
 pub struct KafkaOutbox {
     producer: ThreadedProducer<Reports>,
     config: ClientConfig,
@@ -47,7 +48,7 @@ pub struct KafkaOutbox {
     place: Place,
 }
 
-/// Describes a [`KafkaOutbox`]; made by [`KafkaOutbox::builder`].
+/// Configures a [`KafkaOutbox`]; created by [`KafkaOutbox::builder`].
 #[must_use = "it does nothing until `connect` is called"]
 pub struct KafkaOutboxBuilder {
     brokers: Arc<str>,
@@ -57,7 +58,7 @@ pub struct KafkaOutboxBuilder {
     connect_timeout: Duration,
 }
 
-/// What has become of the records of a batch.
+/// The outcomes of the records of a batch.
 #[derive(Default)]
 struct Reports {
     batch: Mutex<Batch>,
@@ -67,7 +68,7 @@ struct Reports {
 
 #[derive(Default)]
 struct Batch {
-    /// `None` for what has been stored.
+    /// `None` for a stored record.
     outcomes: Vec<Option<Code>>,
     open: usize,
     is_waiting_for_room: bool,
@@ -98,8 +99,8 @@ impl ProducerContext for Reports {
 }
 
 impl KafkaOutbox {
-    /// Describes an outbox that writes to a topic. `brokers` are some of the brokers, with ports and commas between:
-    /// `a:9092,b:9092`.
+    /// Returns a builder for an outbox that writes to a topic. `brokers` lists some of the brokers, with ports and
+    /// separated by commas: `a:9092,b:9092`.
     pub fn builder(brokers: impl Into<Arc<str>>, topic: impl Into<Arc<str>>) -> KafkaOutboxBuilder {
         KafkaOutboxBuilder {
             brokers: brokers.into(),
@@ -110,7 +111,7 @@ impl KafkaOutbox {
         }
     }
 
-    /// Replaces a producer that has failed for good, and returns the reason.
+    /// Replaces a producer that has failed permanently, and returns the reason.
     fn replace_failed(&mut self) -> Option<Error> {
         let (code, reason) = self.producer.client().fatal_error()?;
         let error = Error::of_code(&self.place, "write", code).because(Some((code, reason)));
@@ -125,10 +126,10 @@ impl KafkaOutbox {
         Some(error)
     }
 
-    /// Hands a batch to the client, and waits for all reports.
+    /// Passes a batch to the client, and waits for all reports.
     fn send(&self, records: &[NewRecord]) -> Vec<Option<Code>> {
         let reports = self.producer.context();
-        // What is not sent at all, because one before it could not be, is to be tried again.
+        // A record that is not sent, because an earlier one could not be, must be retried.
         let outcomes = vec![Some(Code::Retry); records.len()];
         *reports.batch.lock() = Batch { outcomes, ..Batch::default() };
         for (index, record) in records.iter().enumerate() {
@@ -141,7 +142,7 @@ impl KafkaOutbox {
         }
         let mut batch = reports.batch.lock();
         while batch.open > 0 {
-            // Each report comes, at the latest when the record times out.
+            // Each report arrives, at the latest when the record times out.
             reports.changed.wait(&mut batch);
         }
         std::mem::take(&mut batch.outcomes)
@@ -188,7 +189,7 @@ impl Outbox for KafkaOutbox {
                 refused = refused.or(Some((left.len(), error)));
             } else {
                 let first = if error.is_transient() { &mut later } else { &mut never };
-                // What was not sent says less than what could not be.
+                // A record that could not be sent tells more than one that was not sent.
                 if first.is_none() && code != Code::Retry {
                     *first = Some(error);
                 }
@@ -196,7 +197,7 @@ impl Outbox for KafkaOutbox {
             left.push(record);
         }
         *batch = left;
-        // First what is certain: the next call tells of the rest. After an error that is permanent there is none.
+        // The certain result first: the next call reports the rest. After a permanent error there is none.
         if let Some((index, error)) = refused {
             return Err(StoreError::refused(index, error));
         }
@@ -214,21 +215,21 @@ impl KafkaOutboxBuilder {
     /// Sets a [property of the client](https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md), such as
     /// `compression.type`, `security.protocol` or `message.max.bytes`.
     ///
-    /// `enable.idempotence`, `acks`, `message.timeout.ms` and `bootstrap.servers` belong to the outbox:
+    /// `enable.idempotence`, `acks`, `message.timeout.ms` and `bootstrap.servers` are set by the outbox:
     /// [`connect`](Self::connect) refuses them.
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.push((name.into(), value.into()));
         self
     }
 
-    /// Sets how long the brokers may take to store a record before the write fails, and is made again by the pipeline.
-    /// Defaults to 30 s; at least 1 ms. A cancel waits for it.
+    /// Sets how long the brokers may take to store a record before the write fails, and the pipeline retries it.
+    /// Defaults to 30 s; at least 1 ms. A cancellation waits for it.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.delivery_timeout = timeout;
         self
     }
 
-    /// Sets how long [`connect`](Self::connect) may take. Defaults to 10 s.
+    /// Sets the maximum duration of [`connect`](Self::connect). Defaults to 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -237,8 +238,8 @@ impl KafkaOutboxBuilder {
     /// Connects to the brokers.
     ///
     /// # Errors
-    /// If a property is wrong, no broker can be reached within [`connect_timeout`](Self::connect_timeout), or they refuse
-    /// the password or the topic.
+    /// If a property is invalid, no broker can be reached within [`connect_timeout`](Self::connect_timeout), or they
+    /// refuse the password or the topic.
     pub fn connect(self) -> Result<KafkaOutbox, StoreError> {
         Ok(self.outbox()?)
     }
@@ -254,7 +255,7 @@ impl KafkaOutboxBuilder {
         ];
         let mut properties = self.properties;
         if !properties.iter().any(|(name, _)| name == "linger.ms" || name == "queue.buffering.max.ms") {
-            // A write waits for all of its batch, so nothing else will come to wait for.
+            // A write waits for all of its batch, so lingering would wait in vain.
             properties.push(("linger.ms".into(), "1".into()));
         }
         let config = client_config(&own, &properties, &place)?;
@@ -267,7 +268,7 @@ impl KafkaOutboxBuilder {
             .find_map(|topic| topic.error().map(Code::from));
         if let Some(code) = code {
             let error = Error::of_code(&place, "write", code);
-            // A topic that is made by the first write has no leader at first.
+            // A topic that is created by the first write has no leader at first.
             if !error.is_transient() {
                 return Err(error);
             }

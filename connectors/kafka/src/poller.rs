@@ -1,4 +1,4 @@
-//! [`Poller`]: the side of the consumer that reads.
+//! [`Poller`]: the reading side of the consumer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,11 +17,11 @@ use crate::error::Error;
 use crate::ledger::Known;
 use crate::record::{Receipt, Record};
 
-/// Only one thread at a time polls: the one that fetches, or the one that keeps the consumer alive when nothing is
+/// Only one thread at a time polls: the one that fetches, or the one that keeps the consumer alive while nothing is
 /// fetched.
 #[derive(Debug)]
 pub(crate) struct Poller {
-    /// Read while nothing was fetched, and not given out yet.
+    /// Records read while nothing was fetched, and not delivered yet.
     early: Vec<Got>,
     /// The partitions seen since the last rebalance, and the one of the last record.
     known: Vec<Known>,
@@ -29,12 +29,12 @@ pub(crate) struct Poller {
     generation: u32,
     is_paused: bool,
     last_fetch: Instant,
-    /// A topic has been unknown since then.
+    /// Since when a topic has been unknown.
     unknown_since: Option<Instant>,
     trouble: Option<Error>,
 }
 
-/// The client, with the context that it calls.
+/// The client, with its context of callbacks.
 pub(crate) type Client = BaseConsumer<Context>;
 
 pub(crate) type Got = Delivery<Record, Receipt>;
@@ -89,12 +89,12 @@ impl Poller {
         }
     }
 
-    /// Whether nothing is left that was read and not given out.
+    /// Whether all records that were read have been delivered.
     pub(crate) fn is_empty(&self) -> bool {
         self.early.is_empty()
     }
 
-    /// What went wrong in a poll.
+    /// The error of the last polls, if any.
     pub(crate) fn take_trouble(&mut self) -> Option<Error> {
         self.trouble.take()
     }
@@ -120,13 +120,13 @@ impl Poller {
         Some(Delivery::new(record, receipt).with_attempt(attempt))
     }
 
-    /// The partition of a message. Mostly that of the message before, which is why the name of the topic, a string of C,
-    /// is not looked at.
+    /// The partition of a message. Usually that of the previous message, so the name of the topic, a C string, is not
+    /// compared.
     fn known(&mut self, client: &Client, message: &BorrowedMessage<'_>) -> &Known {
         let ledger = &client.context().ledger;
         let generation = ledger.generation();
         if generation != self.generation {
-            // What was read before is sorted out when it is given out. An address may now be that of another topic.
+            // Records read before are checked when they are delivered. An address may now belong to another topic.
             self.generation = generation;
             self.known.clear();
         }
@@ -137,7 +137,7 @@ impl Poller {
                 self.known.push(ledger.known(message.topic(), address, partition));
                 self.known.len() - 1
             });
-            // The records that are given out now are counted apart from those that another thread is dropping.
+            // The records delivered now are counted separately from those that another thread is dropping.
             let known = &mut self.known[self.last];
             known.topic = Arc::from(&*known.topic);
         }
@@ -153,7 +153,7 @@ impl Poller {
             Some(Code::PollExceeded) => {
                 log::warn!("kafka {}: not polled within `max.poll.interval.ms`", context.place.brokers);
             }
-            // One broker of several, or a connection that was idle: the client makes a new one.
+            // One broker of several, or a connection that was idle: the client reconnects.
             Some(Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut | Code::PartitionEOF) => {}
             _ => self.trouble = Some(Error::of_client(&context.place, "fetch", error).because(context.said.take())),
         }
@@ -185,11 +185,11 @@ impl Poller {
         }
     }
 
-    /// Goes back to records that were given back.
+    /// Seeks back to records that were given back.
     fn replay(&mut self, client: &Client) {
         let context = client.context();
         for (topic, partition, offset) in context.ledger.replays() {
-            // What was read behind them stays in order: it is read again.
+            // Records read after them stay in order: they are read again.
             self.early.retain(|got| got.record.topic() != &*topic || got.record.partition() != partition);
             let sought = client.seek(&topic, partition, Offset::Offset(offset), Duration::from_secs(1));
             if let Err(error) = sought {

@@ -2,35 +2,35 @@
 
 use std::collections::BTreeMap;
 
-/// The records of one partition that were given out, and which of them have been settled.
+/// The delivered records of one partition, and which of them have been settled.
 ///
-/// Kafka keeps one number per partition: everything before it has been processed. Records are settled in any order, so
-/// this keeps what was settled behind the first gap as ranges. In order, it is two numbers. Offsets that do not exist (of
-/// a compacted topic, or the marks of transactions) count as settled.
+/// Kafka stores one number per partition: everything before it has been processed. Records are settled in any order, so
+/// this type stores the records settled after the first gap as ranges. If they are settled in order, it is two numbers.
+/// Offsets that do not exist (of a compacted topic, or the markers of transactions) count as settled.
 #[derive(Debug)]
 pub(crate) struct Progress {
     /// Everything before it has been settled.
     prefix: i64,
-    /// Behind the last offset that was given out.
+    /// The offset after the last delivered one.
     end: i64,
-    /// What has been settled behind the prefix: first offset, and the one behind the last. They do not touch.
+    /// The ranges settled after the prefix: the first offset, and the one after the last. They are not adjacent.
     ahead: BTreeMap<i64, i64>,
-    /// How many offsets that is.
+    /// The number of offsets in them.
     ahead_len: i64,
-    /// Given back: offset, and how many times it was given out.
+    /// Records given back: the offset, and the number of deliveries.
     returned: BTreeMap<i64, u32>,
-    /// The partition is read again from an earlier offset. Until `end`, only what was returned is given out.
+    /// The partition is read again from an earlier offset. Until `end`, only returned records are delivered.
     replaying: bool,
 }
 
-/// What is to be done with a record that was read.
+/// How to handle a record that was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// It is given out, for the given time.
+    /// Deliver it, with this number of deliveries.
     GiveOut(u32),
-    /// It was given out before, and is being processed or has been.
+    /// It was delivered before, and is being processed or has been.
     Skip,
-    /// An offset that was not asked for: the topic was created again, or its offsets were reset.
+    /// An unexpected offset: the topic was created again, or its offsets were reset.
     Reset,
 }
 
@@ -45,13 +45,13 @@ impl Progress {
         self.prefix
     }
 
-    /// How many records have been given out, and neither settled nor given back.
+    /// The number of records that have been delivered, and neither settled nor given back.
     pub(crate) fn in_flight(&self) -> u64 {
         let open = self.end - self.prefix - self.ahead_len;
         u64::try_from(open).unwrap_or(0).saturating_sub(self.returned.len() as u64)
     }
 
-    /// A record was read from the partition.
+    /// Called for a record that was read from the partition.
     pub(crate) fn read(&mut self, offset: i64) -> Read {
         if offset >= self.end {
             let end = self.end;
@@ -69,7 +69,7 @@ impl Progress {
         }
     }
 
-    /// A record has been processed. Once is enough.
+    /// Settles a processed record. Settling it again has no effect.
     pub(crate) fn settle(&mut self, offset: i64) {
         if self.is_open(offset) {
             self.returned.remove(&offset);
@@ -77,21 +77,21 @@ impl Progress {
         }
     }
 
-    /// A record was not processed, and is to be given out again.
+    /// Returns a record that was not processed, to be redelivered.
     pub(crate) fn give_back(&mut self, offset: i64, attempts: u32) {
         if self.is_open(offset) {
             self.returned.insert(offset, attempts);
         }
     }
 
-    /// From where the partition is to be read again, if records were given back.
+    /// The offset from which the partition must be read again, if records were given back.
     pub(crate) fn replay(&mut self) -> Option<i64> {
         let first = self.returned.first_key_value().map(|(offset, _)| *offset)?;
         self.replaying = true;
         Some(first)
     }
 
-    /// Whether records were given back that have not been given out again.
+    /// Whether records were given back that have not been redelivered yet.
     pub(crate) fn is_replaying(&self) -> bool {
         !self.returned.is_empty()
     }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_comes_again_and_nothing_else_does() {
+    fn only_returned_records_are_redelivered() {
         let mut progress = given_out(0, 10);
         (0..5).for_each(|offset| progress.settle(offset));
         progress.settle(8);
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(progress.read(0), Read::Reset);
     }
 
-    /// Against a set of offsets.
+    /// Compared with a set of offsets.
     #[test]
     fn any_order_gives_the_prefix_of_a_plain_set() {
         let mut seed = 7_u64;

@@ -1,4 +1,4 @@
-//! [`Record`], [`NewRecord`] and [`Receipt`]: what travels between topics and pipelines.
+//! [`Record`], [`NewRecord`] and [`Receipt`]: the data exchanged between topics and pipelines.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ type Pairs = [(String, Option<Vec<u8>>)];
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     topic: Arc<str>,
-    /// The key and the payload behind it, in one piece.
+    /// The key, followed by the payload.
     bytes: Box<[u8]>,
     headers: Box<Pairs>,
     offset: i64,
@@ -51,56 +51,56 @@ impl Record {
         }
     }
 
-    /// The topic.
+    /// Returns the topic.
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// The partition of the topic.
+    /// Returns the partition of the topic.
     pub fn partition(&self) -> i32 {
         self.partition
     }
 
-    /// The position in the partition. Together with topic and partition it names the record for good.
+    /// Returns the position in the partition. Together with topic and partition it identifies the record permanently.
     pub fn offset(&self) -> i64 {
         self.offset
     }
 
-    /// When it was made or stored (as the topic is configured), in milliseconds since 1970.
+    /// Returns when it was created or stored (depending on the topic's configuration), in milliseconds since 1970.
     pub fn timestamp(&self) -> Option<i64> {
         self.timestamp
     }
 
-    /// The key, if it has one.
+    /// Returns the key, if it has one.
     pub fn key(&self) -> Option<&[u8]> {
         self.key_len.map(|len| &self.bytes[..len as usize])
     }
 
-    /// The payload. A record without one, a *tombstone*, deletes its key from a compacted topic.
+    /// Returns the payload. A record without one, a *tombstone*, deletes its key from a compacted topic.
     pub fn payload(&self) -> Option<&[u8]> {
         self.has_payload.then(|| &self.bytes[self.key_len.unwrap_or(0) as usize..])
     }
 
-    /// The headers, in order.
+    /// Returns the headers, in order.
     pub fn headers(&self) -> impl ExactSizeIterator<Item = (&str, Option<&[u8]>)> {
         self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()))
     }
 
-    /// The value of the last header of this name, which is the one that counts in Kafka.
+    /// Returns the value of the last header of this name, the one that counts in Kafka.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().rev().find(|(found, _)| found == name).and_then(|(_, value)| value.as_deref())
     }
 
-    /// How many times it has been put back by [`put_back`](Self::put_back), and 1 more.
+    /// Returns one more than the number of times it has been put back by [`put_back`](Self::put_back).
     pub fn attempt(&self) -> u32 {
         let text = self.header(ATTEMPT).and_then(|value| std::str::from_utf8(value).ok());
         text.and_then(|text| text.parse().ok()).filter(|attempt| *attempt > 0).unwrap_or(1)
     }
 
-    /// The same record for an outbox, with the next [`attempt`](Self::attempt) in the header [`ATTEMPT`].
+    /// Returns the same record for an outbox, with the next [`attempt`](Self::attempt) in the header [`ATTEMPT`].
     ///
-    /// It goes to the topic of the outbox, which is either the one that it came from or one for retries. It comes behind
-    /// the records that are there, so the order of its key is lost.
+    /// It goes to the topic of the outbox, which is either its original one or one for retries. It is appended after
+    /// the existing records, so the order of its key is lost.
     pub fn put_back(&self) -> NewRecord {
         let mut new = NewRecord::from(self);
         new.headers.retain(|(name, _)| name != ATTEMPT);
@@ -108,7 +108,7 @@ impl Record {
     }
 }
 
-/// Shows where it is from, its key, and the size of the payload.
+/// Shows its origin, its key, and the size of the payload.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
@@ -143,12 +143,12 @@ pub struct NewRecord {
 }
 
 impl NewRecord {
-    /// A record without a key: each goes to any partition.
+    /// Creates a record without a key: it goes to any partition.
     pub fn new(payload: impl Into<Vec<u8>>) -> Self {
         Self { payload: Some(payload.into()), ..Self::default() }
     }
 
-    /// A record without a payload, which deletes its key from a compacted topic.
+    /// Creates a record without a payload, which deletes its key from a compacted topic.
     pub fn tombstone(key: impl Into<Vec<u8>>) -> Self {
         Self { key: Some(key.into()), ..Self::default() }
     }
@@ -159,13 +159,13 @@ impl NewRecord {
         self
     }
 
-    /// Sets the topic, in place of that of the outbox.
+    /// Sets the topic, instead of that of the outbox.
     pub fn with_topic(mut self, topic: impl Into<Arc<str>>) -> Self {
         self.topic = Some(topic.into());
         self
     }
 
-    /// Sets the partition, in place of the one that the key leads to.
+    /// Sets the partition, instead of the one determined by the key.
     ///
     /// # Panics
     /// If it is negative.
@@ -176,7 +176,7 @@ impl NewRecord {
         self
     }
 
-    /// Sets the time, in milliseconds since 1970. Defaults to when it is written.
+    /// Sets the time, in milliseconds since 1970. Defaults to the time of the write.
     pub fn with_timestamp(mut self, millis: i64) -> Self {
         self.timestamp = Some(millis);
         self
@@ -188,17 +188,17 @@ impl NewRecord {
         self
     }
 
-    /// The key, if it has one.
+    /// Returns the key, if it has one.
     pub fn key(&self) -> Option<&[u8]> {
         self.key.as_deref()
     }
 
-    /// The payload, if it has one.
+    /// Returns the payload, if it has one.
     pub fn payload(&self) -> Option<&[u8]> {
         self.payload.as_deref()
     }
 
-    /// How many bytes it has, headers included.
+    /// Returns its size in bytes, including headers.
     pub fn size(&self) -> usize {
         let headers = self.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len));
         self.key.as_ref().map_or(0, Vec::len) + self.payload.as_ref().map_or(0, Vec::len) + headers.sum::<usize>()
@@ -216,7 +216,7 @@ impl NewRecord {
     }
 }
 
-/// Key, payload and headers; not the topic, partition and time.
+/// Copies key, payload and headers; not the topic, partition and time.
 impl From<&Record> for NewRecord {
     fn from(record: &Record) -> Self {
         Self {
@@ -244,7 +244,8 @@ impl StoredRecord for Record {
         Record::header(self, name)
     }
 
-    /// The count of [`put_back`](Self::put_back) starts again, or a replayed record would still have too many attempts.
+    /// The count of [`put_back`](Self::put_back) restarts, otherwise a replayed record would still have too many
+    /// attempts.
     fn rewrite(self, removed: &[&str], added: Vec<(&'static str, String)>) -> NewRecord {
         let mut new = NewRecord::from(&self);
         new.headers.retain(|(name, _)| name != ATTEMPT && !removed.contains(&name.as_str()));
@@ -268,19 +269,19 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
-/// What [`KafkaAcker`](crate::KafkaAcker) needs to acknowledge a record.
+/// Identifies a record to [`KafkaAcker`](crate::KafkaAcker) for its acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Receipt {
-    /// Which of the partitions of the inbox.
+    /// The index of the partition in the inbox.
     pub(crate) slot: u32,
-    /// Since which rebalance it has had the partition.
+    /// The rebalance since which the consumer has had the partition.
     pub(crate) generation: u32,
     pub(crate) offset: i64,
     pub(crate) attempt: u32,
 }
 
 impl Receipt {
-    /// The position of the record in its partition.
+    /// Returns the position of the record in its partition.
     pub fn offset(&self) -> i64 {
         self.offset
     }

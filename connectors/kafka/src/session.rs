@@ -16,10 +16,10 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::poller::{Client, Poller};
 
-/// How often the thread that polls looks whether it is needed.
+/// How often the polling thread checks whether it is needed.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long the brokers may take to answer a question in the course of a fetch.
+/// How long the brokers may take to answer a request during a fetch.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// Lives as long as the inbox or its acker.
@@ -41,7 +41,7 @@ pub(crate) struct Core {
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     pub(crate) commit_interval: Duration,
-    /// How long nothing is fetched before the partitions are paused.
+    /// The time without a fetch after which the partitions are paused.
     pub(crate) idle: Duration,
     pub(crate) unknown_topic: Duration,
     /// Where the group begins without an offset.
@@ -53,7 +53,7 @@ impl Core {
         self.client.context()
     }
 
-    /// Something was settled.
+    /// Called after a record was settled.
     pub(crate) fn settled(&self) -> Result<(), Error> {
         if let Some(error) = self.context().ledger.take_failure() {
             return Err(error);
@@ -81,7 +81,7 @@ impl Core {
         Ok(())
     }
 
-    /// Whether a bounded inbox, whose last fetch has found nothing, has given out everything.
+    /// Whether a bounded inbox, whose last fetch has found nothing, has delivered everything.
     pub(crate) fn has_reached_its_ends(&self) -> Result<bool, Error> {
         match self.context().ledger.open() {
             Some(open) => bound::is_reached(&self.client, open, self.limits.starts_at_end, ANSWER),
@@ -106,7 +106,7 @@ impl Core {
                 Ok(()) => has_failed = false,
                 Err(error) if !error.is_transient() => ledger.fail(error),
                 Err(error) => {
-                    // Once in a row.
+                    // Log once in a row.
                     if !std::mem::replace(&mut has_failed, true) {
                         log::warn!("{error}");
                     }
@@ -120,7 +120,7 @@ pub(crate) fn is_unknown(code: Code) -> bool {
     matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic)
 }
 
-/// What the brokers say about a topic.
+/// The brokers' error for a topic.
 pub(crate) fn topic_error(client: &Client, topic: &str, timeout: Duration) -> Result<Option<Code>, KafkaError> {
     match client.fetch_metadata(Some(topic), timeout) {
         Ok(metadata) => Ok(metadata.topics().iter().find_map(|it| it.error().map(Code::from))),
@@ -152,7 +152,7 @@ impl Session {
     }
 }
 
-/// Commits, and leaves the group. Waits for both; a broker that is gone makes that some seconds.
+/// Commits, and leaves the group. Waits for both; with an unreachable broker that takes some seconds.
 impl Drop for Session {
     fn drop(&mut self) {
         let context = self.core.context();
@@ -172,8 +172,8 @@ impl Session {
     /// Leaves the group before the client is closed.
     ///
     /// A client that closes during a rebalance may end before the callback has answered, and never acknowledges that
-    /// answer, so that closing it waits for ever (librdkafka's issue 4884). A client that is not closing acknowledges
-    /// every answer, so what is left of the rebalance is answered first. Once it has unsubscribed, no other follows.
+    /// answer, so that closing it waits forever (librdkafka's issue 4884). A client that is not closing acknowledges
+    /// every answer, so the rest of the rebalance is answered first. Once it has unsubscribed, no other follows.
     fn leave(&self) {
         let client = &self.core.client;
         client.unsubscribe();

@@ -5,7 +5,7 @@
 //! cargo run -p streamz-redis --example orders -- redis://localhost billing-1
 //! ```
 //!
-//! Ctrl-C or `kill -9`: what was not finished is done by another process, or by this one when it is started again.
+//! After Ctrl-C or `kill -9`, another process finishes the remaining orders, or this one does when it is restarted.
 
 use std::error::Error;
 
@@ -31,12 +31,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Stream::deliver(&pipeline, inbox, DeliveryConfig::default())?
         .filter_map(|order| {
             let Some(total) = order.get("total") else {
-                // It would not be better the next time, so it counts as processed.
+                // It would fail the next time, too, so it counts as processed.
                 eprintln!("{} has no total", order.id);
                 return None;
             };
             println!("{}: {}", order.id, total.escape_ascii());
-            // The ID is the same each time, so that readers can tell a repetition.
+            // The ID is the same each time, so that readers can detect a repetition.
             Some(Fields::new().with("order", order.id.to_string()).with("total", total))
         })
         // An order is acknowledged when its invoice has been written.

@@ -1,6 +1,6 @@
-//! Measures this crate beside a plain loop over the client: `cargo run --release -p streamz-redis --example speed`.
+//! Compares this crate with a plain loop over the client: `cargo run --release -p streamz-redis --example speed`.
 //!
-//! Starts a `redis-server`, or uses the one of the URL that is given as the argument (its streams `speed:*` are replaced).
+//! Starts a `redis-server`, or uses the one at the URL given as the argument (its streams `speed:*` are replaced).
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
@@ -50,7 +50,7 @@ fn main() -> Outcome<()> {
             ROUNDS,
             [
                 ("fetch and acknowledge, bare client", &mut |_| run(&|name| bare_loop(&server, name))),
-                ("the same, of the records only the IDs are read", &mut |_| run(&|name| raw_loop(&server, name))),
+                ("the same, reading only the IDs of records", &mut |_| run(&|name| raw_loop(&server, name))),
                 ("RedisInbox and RedisAcker", &mut |_| run(&|name| inbox_loop(&server.url, name))),
                 ("pipeline with a sink", &mut |_| run(&|name| pipeline(&server.url, name))),
             ],
@@ -123,7 +123,7 @@ fn consume(
     Ok(taken)
 }
 
-/// What one would write with the client alone.
+/// The loop that one would write with the client alone.
 fn bare_loop(server: &Server, consumer: &str) -> Outcome<usize> {
     let mut client = server.connect()?;
     let options = StreamReadOptions::default().group("speed", consumer).count(BATCH);
@@ -140,7 +140,7 @@ fn bare_loop(server: &Server, consumer: &str) -> Outcome<usize> {
     }
 }
 
-/// The least that one can do: the fields of the records stay where they are.
+/// The minimum: the fields of the records are not parsed.
 fn raw_loop(server: &Server, consumer: &str) -> Outcome<usize> {
     let mut client = server.connect()?;
     let mut read = cmd("XREADGROUP");

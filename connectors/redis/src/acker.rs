@@ -1,4 +1,4 @@
-//! [`RedisAcker`]: acknowledges, keeps leases, gives back.
+//! [`RedisAcker`]: acknowledges records, extends leases, gives records back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +12,18 @@ use crate::id::EntryId;
 use crate::record::Receipt;
 use crate::shared::Shared;
 
-/// How many entries one command names.
+/// The maximum number of entries in one command.
 const CHUNK: usize = 1000;
 
 /// Reports the outcome of records to Redis, for a [`RedisInbox`](crate::RedisInbox), on a connection of its own.
 ///
-/// - [`acknowledge`](Acker::acknowledge) sends XACK, in one exchange for all records. A record that was acknowledged
-///   already, or that another consumer has taken over, is acknowledged all the same.
+/// - [`acknowledge`](Acker::acknowledge) sends XACK, in one exchange for all records. A record that has already been
+///   acknowledged, or that another consumer has taken over, is acknowledged all the same.
 /// - [`keep_alive`](Acker::keep_alive) renews the leases of records in flight that are older than an eighth of a lease.
 ///   Leases that another consumer has taken over stay there.
-/// - [`give_back`](Acker::give_back) lets the leases of records expire at once. The next fetch of this inbox finds them;
-///   that of another one does after its [`claim_interval`](crate::RedisInboxBuilder::claim_interval) at the latest.
+/// - [`give_back`](Acker::give_back) lets the leases of records expire at once. The next fetch of this inbox finds
+///   them; that of another inbox does so after its [`claim_interval`](crate::RedisInboxBuilder::claim_interval) at the
+///   latest.
 #[derive(Debug)]
 pub struct RedisAcker {
     group: Group,
@@ -39,7 +40,7 @@ impl RedisAcker {
         Ok(acker)
     }
 
-    /// The entries among `ids`, which are in order, that are still this consumer's.
+    /// Returns the entries among `ids`, which are in order, that this consumer still holds.
     fn still_own(&mut self, stream: usize, ids: &[EntryId]) -> Result<Vec<EntryId>, Error> {
         let mut own = Vec::new();
         let mut after = ids.first().map(|first| first.before());
@@ -90,7 +91,7 @@ impl Acker for RedisAcker {
         if receipts.is_empty() {
             return Ok(());
         }
-        // Of one stream after the other: the usual inbox has one.
+        // One stream after the other: an inbox usually has only one.
         if receipts.iter().any(|receipt| receipt.stream != receipts[0].stream) {
             receipts.sort_by_key(|receipt| receipt.stream);
         }
@@ -105,7 +106,7 @@ impl Acker for RedisAcker {
             acknowledge.write_packed_command(&mut packed);
             calls += 1;
             if self.delete {
-                // Behind the acknowledgement: an entry that is deleted while it is pending counts as lost.
+                // After the acknowledgement: an entry that is deleted while it is pending counts as lost.
                 let mut delete = cmd("XDEL");
                 delete.arg(key);
                 ids().for_each(|id| _ = delete.arg(id));
@@ -113,7 +114,7 @@ impl Acker for RedisAcker {
                 calls += 1;
             }
         }
-        // What a failed exchange has acknowledged is acknowledged again: that does no harm.
+        // Records acknowledged by a failed exchange are acknowledged again, which does no harm.
         let outcome = self.group.link.exchange(&packed, calls, Duration::ZERO, |_, _| {});
         outcome.map_err(|failure| self.group.error_of_all("acknowledge records", failure).at(receipts[0].id))?;
         self.shared.settle(receipts);
@@ -124,7 +125,7 @@ impl Acker for RedisAcker {
     fn give_back(&mut self, mut receipts: Vec<Receipt>) -> Result<(), StoreError> {
         receipts.sort_unstable_by_key(|receipt| (receipt.stream, receipt.id));
         let outcome = receipts.chunk_by(|a, b| a.stream == b.stream).try_for_each(|of_stream| self.expire(of_stream));
-        // After that: what is in flight here is passed over by the inbox, and so not taken over too early.
+        // Only then: the inbox passes over records in flight here, and so does not take them over too early.
         self.shared.settle(&receipts);
         self.shared.give_back();
         Ok(outcome?)

@@ -1,4 +1,4 @@
-//! [`RedisInboxBuilder`]: how an inbox reads.
+//! [`RedisInboxBuilder`]: options of an inbox.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::id::EntryId;
 use crate::inbox::{Options, RedisInbox};
 use crate::link::{Address, Link, Timeouts, timeout_setters};
 
-/// What Redis can count.
+/// The shortest duration that Redis can represent.
 const SHORTEST: Duration = Duration::from_millis(1);
-/// As good as never, and can be added to and taken from any time.
+/// Practically never, and can be added to and subtracted from any time.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Where a group begins in a stream when it is created. An existing group continues where it was.
+/// Where a group begins in a stream when it is created. An existing group continues where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
     /// With the first entry of the stream.
@@ -26,7 +26,7 @@ pub enum Start {
     Earliest,
     /// With the first entry that is added from then on.
     Latest,
-    /// With the entry behind this one.
+    /// With the entry after this one.
     After(EntryId),
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Start {
     }
 }
 
-/// Describes a [`RedisInbox`]; made by [`RedisInbox::builder`].
+/// Configures a [`RedisInbox`]; created by [`RedisInbox::builder`].
 #[derive(Debug)]
 #[must_use = "it does nothing until `connect` is called"]
 pub struct RedisInboxBuilder {
@@ -66,7 +66,7 @@ impl RedisInboxBuilder {
         Self { server, streams: vec![stream], group, consumer: None, options, timeouts: Timeouts::default() }
     }
 
-    /// Reads another stream, too. Of each one, a fetch takes an equal share.
+    /// Also reads another stream. A fetch takes an equal share of each.
     ///
     /// All of them must be on the same server.
     pub fn and_stream(mut self, stream: impl Into<Arc<str>>) -> Self {
@@ -77,23 +77,24 @@ impl RedisInboxBuilder {
         self
     }
 
-    /// Sets the name of the consumer. Defaults to the host's name and the number of the process.
+    /// Sets the name of the consumer. Defaults to the host name and the process ID.
     ///
-    /// It must belong to one running inbox at a time: another one of the same name takes its records over. With a name that
-    /// stays the same across restarts, a restarted process takes over at once what it was processing when it crashed; with
-    /// a new name each time, that waits until its lease has expired, and Redis keeps the old names until
-    /// `XGROUP DELCONSUMER`.
+    /// Only one running inbox at a time may have it: another one of the same name takes its records over. With a name
+    /// that stays the same across restarts, a restarted process takes over at once the records it was processing when
+    /// it crashed; with a new name each time, it has to wait until their lease has expired, and Redis keeps the old
+    /// names until `XGROUP DELCONSUMER`.
     pub fn consumer(mut self, name: impl Into<Arc<str>>) -> Self {
         self.consumer = Some(name.into());
         self
     }
 
-    /// Sets after how long without a sign of life a record goes to another consumer. Defaults to 60 s; from 1 ms to
-    /// a year.
+    /// Sets the time without a sign of life after which a record goes to another consumer. Defaults to 60 s; from 1 ms
+    /// to a year.
     ///
     /// The pipeline gives a sign of life for all its records every third of a lease, or more often: see
-    /// [`keep_alive`](streamz::delivery::DeliveryConfig::keep_alive). All consumers of a group should use the same lease. It is measured by the server's clock: when that jumps ahead, records may be
-    /// delivered twice; when it is set back, they are taken over later.
+    /// [`keep_alive`](streamz::delivery::DeliveryConfig::keep_alive). All consumers of a group should use the same
+    /// lease. It is measured by the server's clock: if that jumps ahead, records may be delivered twice; if it is set
+    /// back, they are taken over later.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.options.lease = lease.clamp(SHORTEST, LONGEST);
         self
@@ -101,7 +102,7 @@ impl RedisInboxBuilder {
 
     /// Sets how often to look for records whose lease has expired. Defaults to 5 s; from 1 ms to a year.
     ///
-    /// The server goes through all pending records of the group each time.
+    /// The server scans all pending records of the group each time.
     pub fn claim_interval(mut self, interval: Duration) -> Self {
         self.options.claim_interval = interval.clamp(SHORTEST, LONGEST);
         self
@@ -122,31 +123,31 @@ impl RedisInboxBuilder {
 
     /// Sets whether to delete records from the stream after they have been acknowledged. Defaults to `false`.
     ///
-    /// For a stream that is a queue of one group; other groups miss what is deleted. Records that are deleted by someone
-    /// else while they are pending are not counted as [lost](crate::RedisMonitor::lost) then.
+    /// For a stream that is a queue of one group; other groups miss deleted records. Records that others delete while
+    /// they are pending are then not counted as [lost](crate::RedisMonitor::lost).
     pub fn delete_acknowledged(mut self, delete: bool) -> Self {
         self.options.delete = delete;
         self
     }
 
-    /// Makes the inbox end at the record that is the newest at [`connect`](Self::connect): the stream of the pipeline ends
-    /// when all records up to it have been given out. For batch jobs. Defaults to `false`. The last fetch may bring some
-    /// that are newer.
+    /// Makes the inbox end at the record that is the newest at [`connect`](Self::connect): the stream of the pipeline
+    /// ends when all records up to it have been delivered. For batch jobs. Defaults to `false`. The last fetch may
+    /// return some newer ones.
     ///
-    /// What another consumer of the group holds at that point is waited for as long as a lease, for it may have died; what
-    /// a consumer that lives still holds then is left to it.
+    /// For records that another consumer of the group holds at that point, the inbox waits for the duration of a lease,
+    /// in case that consumer has died; records that a live consumer still holds then are left to it.
     pub fn bounded(mut self, bounded: bool) -> Self {
         self.options.bounded = bounded;
         self
     }
 
-    timeout_setters!("A fetch that waits for records has this on top of the time it waits.");
+    timeout_setters!("For a fetch that waits for records, this comes on top of the time it waits.");
 
     /// Connects, and joins the group.
     ///
     /// # Errors
-    /// At once, and with the reason: if the server cannot be reached or refuses the password, the URL is not one, the key is
-    /// not a stream, or the group cannot be created.
+    /// If the server cannot be reached or refuses the password, the URL is invalid, the key is not a stream, or the
+    /// group cannot be created. The error comes at once and gives the reason.
     pub fn connect(self) -> Result<RedisInbox, StoreError> {
         let address = self.server.and_then(|info| Address::new(info, self.timeouts)).map_err(|cause| {
             let stream = Some(self.streams.join(", ").into());

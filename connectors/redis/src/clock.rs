@@ -1,4 +1,4 @@
-//! The time of the machine: leases and time limits of a server know no other.
+//! Real time, the only time of a server's leases and time limits.
 
 use std::time::Instant;
 

@@ -11,8 +11,8 @@ use crate::id::EntryId;
 
 /// An error of a Redis store: where it happened, what was being done, and why it failed.
 ///
-/// The [`StoreError`]s of this crate are made of it. Its message names the server without the password, the stream, the
-/// group and, if there is one, the entry.
+/// The source of this crate's [`StoreError`]s. Its message names the server without the password, the stream, the group
+/// and, if applicable, the entry.
 #[derive(Clone)]
 pub struct Error(Box<Parts>);
 
@@ -34,32 +34,32 @@ impl Error {
         self
     }
 
-    /// The server, without the password.
+    /// Returns the URL of the server, without the password.
     pub fn url(&self) -> &str {
         &self.0.place.url
     }
 
-    /// The key of the stream, or of all of them with commas between.
+    /// Returns the key of the stream, or all keys, separated by commas.
     pub fn stream(&self) -> Option<&str> {
         self.0.place.stream.as_deref()
     }
 
-    /// The consumer group.
+    /// Returns the consumer group.
     pub fn group(&self) -> Option<&str> {
         self.0.place.group.as_deref()
     }
 
-    /// The entry that it is about.
+    /// Returns the entry that it concerns.
     pub fn entry(&self) -> Option<EntryId> {
         self.0.entry
     }
 
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         self.0.failure.transient
     }
 
-    /// The error of the client or the server, unless this crate itself has found the fault.
+    /// Returns the error of the client or the server, or `None` if this crate itself has detected the problem.
     pub fn cause(&self) -> Option<&RedisError> {
         self.0.failure.redis()
     }
@@ -72,7 +72,7 @@ impl Error {
         self.is_code("ERR") && self.0.failure.detail().contains("no such key")
     }
 
-    /// Why the server or the client refuses, in more words than it uses itself.
+    /// Explains why the server or the client refuses.
     fn hint(&self) -> Option<&'static str> {
         let detail = self.0.failure.detail();
         match self.0.failure.redis()?.code() {
@@ -102,7 +102,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// As a `main` shows it that returns it.
+/// As shown by a `main` that returns it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Error({self})")
@@ -117,7 +117,7 @@ impl From<Error> for StoreError {
     }
 }
 
-/// The server, the stream and the group that something belongs to.
+/// The server, the stream and the group that an operation concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) url: Arc<str>,
@@ -138,7 +138,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why something failed, and whether it is worth trying again.
+/// Why something failed, and whether it is worth retrying.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     cause: Cause,
@@ -152,17 +152,17 @@ enum Cause {
 }
 
 impl Failure {
-    /// Of a call on a connection that stood.
+    /// From a call on an established connection.
     pub(crate) fn of_call(cause: RedisError) -> Self {
         let transient = match cause.kind() {
-            // A reply that makes no sense on a connection that did before: a new one starts clean.
+            // An invalid reply on a connection that worked before: a new connection starts clean.
             ErrorKind::Io | ErrorKind::Parse => true,
             _ => cause.code().is_some_and(|code| passes(code, cause.detail().unwrap_or_default())),
         };
         Self { cause: Cause::Redis(cause), transient }
     }
 
-    /// Of making a connection.
+    /// From connecting.
     pub(crate) fn of_connecting(cause: RedisError) -> Self {
         // TLS refuses the certificate, or the server does not speak Redis's protocol.
         let refused = cause.kind() == ErrorKind::Parse || io_kind(&cause) == Some(io::ErrorKind::InvalidData);
@@ -170,12 +170,12 @@ impl Failure {
         Self { transient: failure.transient && !refused, ..failure }
     }
 
-    /// Something that does not pass, and that the server does not report as an error.
+    /// A permanent failure that the server does not report as an error.
     pub(crate) fn found(fault: impl Into<String>) -> Self {
         Self { cause: Cause::Found(fault.into()), transient: false }
     }
 
-    /// As [`found`](Self::found), but it passes.
+    /// As [`found`](Self::found), but transient.
     pub(crate) fn found_for_now(fault: impl Into<String>) -> Self {
         Self { transient: true, ..Self::found(fault) }
     }
@@ -202,7 +202,7 @@ impl fmt::Display for Failure {
             Cause::Found(fault) => f.write_str(fault),
             Cause::Redis(cause) => match cause.code() {
                 Some(code) => write!(f, "{code} {}", self.detail()),
-                // The system says that it is "temporarily unavailable".
+                // The system's own message is "temporarily unavailable".
                 None if cause.is_timeout() => f.write_str("the server has not answered in time"),
                 None => cause.fmt(f),
             },
@@ -210,16 +210,16 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The kind of the I/O error that it was made of.
+/// The kind of the underlying I/O error.
 fn io_kind(cause: &RedisError) -> Option<io::ErrorKind> {
     let source = std::error::Error::source(cause)?.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
     source.downcast_ref::<io::Error>().map(io::Error::kind)
 }
 
-/// Whether an error reply tells of a state that passes.
+/// Whether an error reply describes a temporary state.
 fn passes(code: &str, detail: &str) -> bool {
     match code {
-        // Starts, fails over, is full, cannot save, runs a script.
+        // Starting, failing over, full, unable to save, running a script.
         "LOADING" | "MASTERDOWN" | "READONLY" | "CLUSTERDOWN" | "TRYAGAIN" | "OOM" | "MISCONF" | "BUSY"
         | "NOREPLICAS" => true,
         // The stream was removed while a call waited at it.

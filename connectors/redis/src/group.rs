@@ -1,4 +1,4 @@
-//! [`Group`]: the commands of a consumer group, on a connection of its own.
+//! [`Group`]: the commands of a consumer group, on its own connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +24,12 @@ pub(crate) struct Group {
     pub(crate) names: Arc<Names>,
 }
 
-/// Which pending entries are looked for.
+/// Which pending entries to look for.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Range {
     /// Only those that were delivered at least this long ago.
     pub(crate) idle: Option<Duration>,
-    /// Only those behind this one.
+    /// Only those after this one.
     pub(crate) after: Option<EntryId>,
     /// Only those of this consumer.
     pub(crate) own: bool,
@@ -45,7 +45,7 @@ impl Group {
         &self.names.streams[stream]
     }
 
-    /// How a stream is named in messages.
+    /// The name of a stream in messages.
     pub(crate) fn place(&self, stream: usize) -> Place {
         self.place_of(Arc::clone(self.key(stream)))
     }
@@ -65,12 +65,12 @@ impl Group {
         Error::new(self.place_of(self.names.streams.join(", ").into()), action, failure)
     }
 
-    /// The error for a reply of records that makes no sense.
+    /// The error for an invalid reply with records.
     pub(crate) fn unreadable(&self, stream: usize) -> Error {
         self.error(stream, "fetch records", Failure::found(reply::UNREADABLE))
     }
 
-    /// A call of a command that begins with a stream and the group.
+    /// Calls a command that begins with a stream and the group.
     fn call<R>(
         &mut self,
         stream: usize,
@@ -83,7 +83,7 @@ impl Group {
         outcome.map_err(|failure| self.error(stream, action, failure))
     }
 
-    /// Creates the group, and the stream if it is missing. Says whether the group was missing.
+    /// Creates the group, and the stream if it is missing. Returns whether the group was missing.
     pub(crate) fn create(&mut self, stream: usize, from: &str) -> Result<bool, Error> {
         let key = &**self.key(stream);
         let mut create = cmd("XGROUP");
@@ -101,7 +101,7 @@ impl Group {
         Ok(row.as_deref().and_then(|row| reply::find(row, "last-delivered-id")).and_then(reply::id))
     }
 
-    /// What XINFO says about the group, if it exists.
+    /// The reply of XINFO about the group, if it exists.
     pub(crate) fn info(&mut self, stream: usize) -> Result<Option<Vec<Pair>>, Error> {
         let mut info = cmd("XINFO");
         info.arg("GROUPS").arg(&**self.key(stream));
@@ -125,7 +125,7 @@ impl Group {
         }
     }
 
-    /// How many entries the stream holds.
+    /// The number of entries in the stream.
     pub(crate) fn length(&mut self, stream: usize) -> Result<u64, Error> {
         let mut length = cmd("XLEN");
         length.arg(&**self.key(stream));
@@ -184,7 +184,7 @@ impl Group {
         claim
     }
 
-    /// Which of the entries the stream does not have any more.
+    /// Returns the entries that are no longer in the stream.
     pub(crate) fn missing(&mut self, stream: usize, ids: &[EntryId]) -> Result<Vec<EntryId>, Error> {
         let mut packed = Vec::new();
         for id in ids {
@@ -208,7 +208,7 @@ impl Group {
     }
 }
 
-/// A duration as Redis takes it.
+/// A duration in Redis's unit.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(i64::MAX as u64 / 2)
 }

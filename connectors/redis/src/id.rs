@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use redis::{RedisWrite, ToRedisArgs};
 
-/// The position of an entry in a stream: the time in milliseconds at which it was added, and a number for those of the
-/// same millisecond. Shows as Redis writes it, such as `1732800000000-0`.
+/// The position of an entry in a stream: the time in milliseconds at which it was added, and a number within that
+/// millisecond. Displayed in Redis's format, such as `1732800000000-0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EntryId {
     /// The server's time in milliseconds since 1970.
@@ -20,7 +20,7 @@ impl EntryId {
     /// Before every entry.
     pub const MIN: Self = Self { millis: 0, sequence: 0 };
 
-    /// The ID with these parts.
+    /// Creates the ID with these parts.
     pub const fn new(millis: u64, sequence: u64) -> Self {
         Self { millis, sequence }
     }

@@ -23,19 +23,19 @@ use crate::shared::Shared;
 ///
 /// A fetch reads new records with XREADGROUP. Before that, whenever the
 /// [`claim_interval`](RedisInboxBuilder::claim_interval) has passed, it takes over records whose
-/// [lease](RedisInboxBuilder::lease) has expired: those of consumers that crashed, and those that were given back. On its
-/// first fetch, and on the first one of a new connection, it takes over what this consumer held before.
+/// [lease](RedisInboxBuilder::lease) has expired: those of consumers that crashed, and those that were given back. On
+/// its first fetch, and on the first one of a new connection, it takes over the records that this consumer held before.
 ///
 /// # Ordering
-/// New records of a stream come in its order. A record that is delivered again comes later than those that were behind it.
-/// With several consumers, each one's records are in order.
+/// New records of a stream arrive in its order. A redelivered record arrives after some that were behind it. With
+/// several consumers, each one's records are in order.
 ///
 /// # Errors
-/// - A lost connection, a server that is absent, loading, full, or does not answer in time: transient. The next fetch makes
-///   a new connection.
+/// - A lost connection, or a server that is unreachable, loading, full, or does not answer in time: transient. The next
+///   fetch makes a new connection.
 /// - A wrong password, a key that is not a stream, a command that the server refuses, Redis Cluster: permanent.
-/// - If the group has disappeared, it is created again where this inbox was, before its oldest record in flight. See
-///   [`create`](RedisInboxBuilder::create).
+/// - If the group has disappeared, it is created again at the position of this inbox, before its oldest record in
+///   flight. See [`create`](RedisInboxBuilder::create).
 ///
 /// # Examples
 /// ```no_run
@@ -54,9 +54,9 @@ pub struct RedisInbox {
     group: Group,
     options: Options,
     shared: Arc<Shared>,
-    /// Of each stream, the last entry that was delivered to the group, as far as is known here.
+    /// For each stream, the last entry that was delivered to the group, as far as this inbox knows.
     known: Vec<EntryId>,
-    /// Read, and too many for the fetch that read them.
+    /// Records read beyond the number requested by the fetch.
     spare: VecDeque<Delivery<Record, Receipt>>,
     search: Search,
     /// Where it ends, if it does.
@@ -64,15 +64,15 @@ pub struct RedisInbox {
     exhausted: bool,
 }
 
-/// Of each stream the last entry that is read, and then a time for what others hold.
+/// The last entry to read of each stream, and then a time for the records that others hold.
 #[derive(Debug)]
 struct Bound {
     last: Vec<EntryId>,
-    /// When what dead consumers held has expired.
+    /// When the leases of dead consumers have expired.
     closes: Option<Instant>,
 }
 
-/// What the builder sets.
+/// The settings of the builder.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) lease: Duration,
@@ -83,11 +83,11 @@ pub(crate) struct Options {
     pub(crate) bounded: bool,
 }
 
-/// More than this is not asked for at a time, however much is wanted: the server builds its reply in one piece.
+/// The maximum number requested at a time, however many are wanted: the server builds its reply in memory.
 const MOST: usize = 100_000;
 
 impl RedisInbox {
-    /// Starts to describe an inbox: the server, the key of the stream, and the name of the consumer group.
+    /// Returns a builder for an inbox: the server, the key of the stream, and the name of the consumer group.
     ///
     /// The server is a URL, such as `redis://user:password@host:6379/0`, or anything else that the `redis` crate can turn
     /// into its [`ConnectionInfo`](redis::ConnectionInfo). `rediss://` needs the feature `tls`.
@@ -117,12 +117,12 @@ impl RedisInbox {
         Ok(inbox)
     }
 
-    /// Returns a monitor of the group. It has a connection of its own, which it makes when it is first used.
+    /// Returns a monitor of the group. It has its own connection, which it makes on first use.
     pub fn monitor(&self) -> RedisMonitor {
         RedisMonitor::new(self.group.another(), Arc::clone(&self.shared))
     }
 
-    /// Sees to it that the group exists, and notes where it is.
+    /// Makes sure that the group exists, and notes its position.
     fn join(&mut self, stream: usize) -> Result<(), Error> {
         if self.options.create {
             self.group.create(stream, &self.options.start.to_string())?;
@@ -137,12 +137,12 @@ impl RedisInbox {
         Ok(())
     }
 
-    /// Creates groups that have disappeared, so that nothing is lost that was in flight here.
+    /// Recreates groups that have disappeared, so that nothing is lost that was in flight here.
     fn rejoin(&mut self) -> Result<(), Error> {
         for stream in 0..self.known.len() {
             let oldest = self.shared.in_flight()[stream].first().copied();
             let mut from = oldest.map_or(self.known[stream], |oldest| oldest.before().min(self.known[stream]));
-            // A stream that counts from the beginning again is another one.
+            // A stream whose IDs start again is another one.
             if self.group.last_added(stream)?.is_none_or(|last| last < from) {
                 from = EntryId::MIN;
             }
@@ -166,10 +166,10 @@ impl RedisInbox {
         let open: Vec<usize> = (0..names.streams.len()).filter(|stream| self.is_open(*stream)).collect();
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg(&*names.group).arg(&*names.consumer);
-        // The number is for each stream.
+        // The number applies to each stream.
         read.arg("COUNT").arg(most.div_ceil(open.len()));
         let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).min(u64::from(u32::MAX));
-        // Zero would mean without a limit.
+        // Zero would mean no limit.
         if millis > 0 {
             read.arg("BLOCK").arg(millis);
         }
@@ -196,7 +196,7 @@ impl RedisInbox {
         Ok(())
     }
 
-    /// Ends the inbox, when everything up to the bound has been given out. Before that, waits for the leases of other
+    /// Ends the inbox when everything up to the bound has been delivered. Before that, waits for the leases of other
     /// consumers, which may have died.
     fn close(&mut self, deadline: Instant) -> Result<(), Error> {
         let mut held = false;
@@ -209,9 +209,9 @@ impl RedisInbox {
         if !held || self.search.begun() >= closes {
             self.exhausted = true;
         } else {
-            // A search finds what has expired, the last one when all leases have that are not kept alive.
+            // A search finds expired leases; the last one comes when all leases that are not extended have expired.
             self.search.begin_by(closes.max(now));
-            // A fetch may return early, but not late, so it does not matter who else unparks this thread.
+            // A fetch may return early, but not late, so a stray unpark of this thread does no harm.
             std::thread::park_timeout(deadline.min(self.search.due()).saturating_duration_since(now));
         }
         Ok(())
@@ -232,7 +232,7 @@ impl RedisInbox {
                 return Err(self.group.unreadable(stream));
             };
             self.known[stream] = self.known[stream].max(id);
-            // After the group was created again, it gives out what is in flight here once more.
+            // After the group was created again, it redelivers the records in flight here.
             if !in_flight[stream].insert(id) {
                 continue;
             }
@@ -247,7 +247,7 @@ impl RedisInbox {
         Ok(())
     }
 
-    /// One step: takes over records, or reads new ones.
+    /// Takes one step: takes over records, or reads new ones.
     fn step(
         &mut self,
         most: usize,
@@ -256,7 +256,8 @@ impl RedisInbox {
     ) -> Result<(), Error> {
         if !self.group.link.is_open() {
             self.group.link.connect().map_err(|failure| self.group.error_of_all("connect", failure))?;
-            // What the lost connection was about to bring is held by this consumer, and not in flight here.
+            // The records that the lost connection was about to deliver are held by this consumer, and not in flight
+            // here.
             self.search.restart();
         }
         self.search.advance(&mut self.group, &self.shared, most, records)?;
@@ -292,7 +293,7 @@ impl Inbox for RedisInbox {
         while found.is_empty() && max > 0 {
             match self.step(max, deadline, &mut found) {
                 Ok(()) => {}
-                // What was found is in flight, so it must be handed over.
+                // The found records are in flight, so they must be delivered.
                 Err(_) if !found.is_empty() => {}
                 Err(error) if error.is_code("UNBLOCKED") => {}
                 Err(error) if error.is_code("NOGROUP") && self.options.create && !rejoined => {

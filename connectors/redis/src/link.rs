@@ -1,4 +1,4 @@
-//! [`Link`]: a connection that is made when it is needed, and thrown away when it fails.
+//! [`Link`]: a connection that is made on demand, and dropped when it fails.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use redis::{Cmd, Connection, ConnectionAddr, ConnectionInfo, RedisConnectionInfo
 
 use crate::error::Failure;
 
-/// How a server is reached.
+/// How to reach a server.
 #[derive(Clone)]
 pub(crate) struct Address {
-    /// Without the password, the user and the database: a link signs in itself, because the client hides why it was
-    /// refused.
+    /// Without the password, the user and the database: a link authenticates itself, because the client hides the
+    /// reason of a refusal.
     client: redis::Client,
     settings: RedisConnectionInfo,
     pub(crate) url: Arc<str>,
@@ -26,7 +26,7 @@ impl Address {
         choose_cryptography();
         let settings = info.redis_settings().clone();
         let url = show(info.addr(), &settings).into();
-        // Each call is one write, the end of which must not wait for the acknowledgement of its start.
+        // Each call is one write, whose end must not wait for the acknowledgement of its start.
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         let bare = RedisConnectionInfo::default().set_skip_set_lib_name();
         let client = redis::Client::open(info.set_redis_settings(bare).set_tcp_settings(tcp))?;
@@ -59,7 +59,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// For how long a server may keep silent.
+/// How long a server may take to answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeouts {
     pub(crate) connect: Duration,
@@ -72,10 +72,10 @@ impl Default for Timeouts {
     }
 }
 
-/// The setters of the [`Timeouts`] of a builder. What else is to be said of the second one is given.
+/// The setters for the [`Timeouts`] of a builder. `more` is additional documentation for the second one.
 macro_rules! timeout_setters {
     ($($more:literal)?) => {
-        /// Sets how long making a connection may take. Defaults to 2 s.
+        /// Sets the maximum time for connecting. Defaults to 2 s.
         ///
         /// # Panics
         /// If it is zero.
@@ -86,8 +86,8 @@ macro_rules! timeout_setters {
             self
         }
 
-        /// Sets how long the server may take for a reply. Defaults to 5 s. After that the connection is given up, with a
-        /// transient error.
+        /// Sets the maximum time for a reply of the server. Defaults to 5 s. After that the connection is dropped, with
+        /// a transient error.
         $(#[doc = $more])?
         ///
         /// # Panics
@@ -105,7 +105,7 @@ pub(crate) use timeout_setters;
 pub(crate) struct Link {
     address: Address,
     open: Option<Connection>,
-    /// The time limit that is set for replies.
+    /// The current time limit for replies.
     limit: Duration,
 }
 
@@ -115,7 +115,7 @@ impl Link {
         Self { address, open: None, limit }
     }
 
-    /// Another one to the same server.
+    /// Another link to the same server.
     pub(crate) fn another(&self) -> Self {
         Self::new(self.address.clone())
     }
@@ -124,7 +124,7 @@ impl Link {
         &self.address.url
     }
 
-    /// Whether the last connection still stands, as far as is known.
+    /// Whether the last connection is still open, as far as is known.
     pub(crate) fn is_open(&self) -> bool {
         self.open.is_some()
     }
@@ -144,8 +144,9 @@ impl Link {
         Ok(reply)
     }
 
-    /// Makes several calls in one go, and passes the replies of those that succeed to `each`, with their numbers. Fails with
-    /// the first error: if that is one of the connection, the rest is unknown, and the connection is closed.
+    /// Makes several calls in one exchange, and passes the replies of those that succeed to `each`, with their numbers.
+    /// Fails with the first error: if that is a connection error, the outcome of the rest is unknown, and the
+    /// connection is closed.
     pub(crate) fn exchange(
         &mut self,
         packed: &[u8],
@@ -168,7 +169,7 @@ impl Link {
                 let value = connection.recv_response()?;
                 answered += 1;
                 match value {
-                    // The replies that follow must be taken, or the next call gets them.
+                    // The remaining replies must be read, or the next call gets them.
                     Value::ServerError(error) => refused = refused.or(Some(RedisError::from(error))),
                     value => each(answered - 1, value),
                 }
@@ -177,7 +178,7 @@ impl Link {
         })();
         outcome.map_err(|cause: RedisError| {
             let failure = Failure::of_call(cause);
-            // A server that has become a replica may have given its name to another one.
+            // A server that has become a replica may have passed its name to another one.
             if answered < calls || failure.is("READONLY") {
                 self.open = None;
             }
@@ -192,12 +193,12 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Chooses ring for the process, unless the program has chosen. Otherwise rustls panics in a program in which another crate
-/// brings a second implementation.
+/// Selects ring for the process, unless the program has made a choice. Otherwise rustls panics in a program in which
+/// another crate enables a second implementation.
 #[cfg(feature = "tls")]
 fn choose_cryptography() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // If another thread was faster, its choice holds.
+        // If another thread was faster, its choice applies.
         _ = rustls::crypto::ring::default_provider().install_default();
     }
 }

@@ -1,4 +1,4 @@
-//! [`RedisMonitor`]: how a group is doing.
+//! [`RedisMonitor`]: the state of a group.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::group::{Group, Range};
 use crate::reply;
 use crate::shared::Shared;
 
-/// Tells how a consumer group is doing, on a connection of its own; made by
+/// Reports the state of a consumer group, on its own connection; returned by
 /// [`RedisInbox::monitor`](crate::RedisInbox::monitor).
 #[derive(Debug)]
 pub struct RedisMonitor {
@@ -18,23 +18,23 @@ pub struct RedisMonitor {
     shared: Arc<Shared>,
 }
 
-/// How a consumer group is doing in one stream.
+/// The state of a consumer group in one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupStatus {
     /// The key of the stream.
     pub stream: Arc<str>,
-    /// How many entries the stream holds, whether they have been processed or not.
+    /// The number of entries in the stream, processed or not.
     pub length: u64,
-    /// How many entries have not been delivered to the group yet. `None` if the server cannot say: before Redis 7, or after
-    /// entries were deleted from within the stream.
+    /// The number of entries that have not been delivered to the group yet. `None` if the server cannot tell: before
+    /// Redis 7, or after entries were deleted from within the stream.
     pub backlog: Option<u64>,
-    /// How many entries were delivered and have not been acknowledged, by all consumers.
+    /// The number of entries that were delivered and have not been acknowledged, for all consumers.
     pub in_flight: u64,
-    /// How long ago the first of those was delivered or last kept alive. If this is more than the lease, no consumer is
-    /// left that takes it over.
+    /// The time since the oldest of those was delivered or last extended. If this is more than the lease, there is no
+    /// consumer left to take it over.
     pub oldest_idle: Option<Duration>,
-    /// How many consumers the group knows, those included that are gone.
+    /// The number of consumers known to the group, including dead ones.
     pub consumers: u64,
 }
 
@@ -43,7 +43,7 @@ impl RedisMonitor {
         Self { group, shared }
     }
 
-    /// Asks the server. One entry for each stream of the inbox, in its order.
+    /// Asks the server. Returns one entry for each stream of the inbox, in its order.
     ///
     /// # Errors
     /// If the server cannot be reached or refuses to answer. If the group does not exist, its numbers are 0.
@@ -51,7 +51,7 @@ impl RedisMonitor {
         (0..self.group.names.streams.len()).map(|stream| Ok(self.status_of(stream)?)).collect()
     }
 
-    /// How many records the inbox has found deleted from the stream before they had been acknowledged: a
+    /// Returns how many records the inbox has found deleted from the stream before they had been acknowledged: a
     /// [`max_len`](crate::RedisOutboxBuilder::max_len) was too small for the backlog.
     pub fn lost(&self) -> u64 {
         self.shared.lost()

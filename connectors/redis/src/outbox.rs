@@ -12,22 +12,23 @@ use crate::link::{Address, Link, Timeouts, timeout_setters};
 use crate::record::Fields;
 use crate::reply;
 
-/// At most this many records, or a little more than this many bytes, are sent before their replies are read.
+/// At most this number of records, or slightly more than this number of bytes, are sent before their replies are read.
 const EXCHANGE: (usize, usize) = (1000, 1 << 20);
 
 /// Adds records to a Redis Stream, and confirms a batch when the server has answered for all of it.
 ///
-/// A confirmed record survives a crash of this process. Whether it survives one of the server depends on how that saves
-/// (`appendonly`, `appendfsync`), and whether it survives a failover on [`replicas`](RedisOutboxBuilder::replicas).
+/// A confirmed record survives a crash of this process. Whether it survives a crash of the server depends on the
+/// server's persistence (`appendonly`, `appendfsync`), and whether it survives a failover on
+/// [`replicas`](RedisOutboxBuilder::replicas).
 ///
 /// # Ordering
-/// In the order of the batch. If the server refuses some records of a batch and takes others, which happens when it runs
-/// full, those that are tried again come behind those.
+/// In the order of the batch. If the server refuses some records of a batch and accepts others, which happens when its
+/// memory is full, the retried ones come after the accepted ones.
 ///
 /// # Errors
-/// As with [`RedisInbox`](crate::RedisInbox). When a connection is lost in the middle of a batch, those records whose
-/// replies have arrived are confirmed. The others may or may not have been written; they are tried again, so they may be
-/// there twice.
+/// As with [`RedisInbox`](crate::RedisInbox). If a connection is lost in the middle of a batch, records whose replies
+/// have arrived are confirmed. The others may or may not have been written; they are retried, so they may be stored
+/// twice.
 ///
 /// # Examples
 /// ```no_run
@@ -44,12 +45,12 @@ pub struct RedisOutbox {
     stream: Arc<str>,
     max_len: Option<u64>,
     replicas: Option<Replicas>,
-    /// Whether enough replicas were there when last asked.
+    /// Whether there were enough replicas at the last check.
     replicated: bool,
     max_record_bytes: usize,
 }
 
-/// What Redis takes as one value, unless it is told otherwise (`proto-max-bulk-len`).
+/// The maximum size of a value in Redis, by default (`proto-max-bulk-len`).
 const MOST_BYTES: usize = 512 << 20;
 
 #[derive(Debug, Clone, Copy)]
@@ -59,8 +60,8 @@ struct Replicas {
 }
 
 impl RedisOutbox {
-    /// Starts to describe an outbox: the server, as for [`RedisInbox::builder`](crate::RedisInbox::builder), and the key of
-    /// the stream, which is created with the first record.
+    /// Returns a builder for an outbox: the server, as for [`RedisInbox::builder`](crate::RedisInbox::builder), and the
+    /// key of the stream, which is created with the first record.
     pub fn builder(server: impl redis::IntoConnectionInfo, stream: impl Into<Arc<str>>) -> RedisOutboxBuilder {
         RedisOutboxBuilder {
             server: server.into_connection_info(),
@@ -77,7 +78,7 @@ impl RedisOutbox {
         Error::new(place, action, failure)
     }
 
-    /// Why a record will never be taken: Redis refuses it, or closes the connection, each time it is sent.
+    /// Why a record will never be accepted: Redis refuses it, or closes the connection, each time it is sent.
     fn refusal(&self, fields: &Fields) -> Option<String> {
         let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
         if fields.is_empty() {
@@ -89,7 +90,7 @@ impl RedisOutbox {
         }
     }
 
-    /// Waits until enough replicas have what was written on this connection.
+    /// Waits until enough replicas have received everything written on this connection.
     fn replicate(&mut self, replicas: Replicas) -> Result<(), Error> {
         self.replicated = false;
         let mut wait = cmd("WAIT");
@@ -109,10 +110,10 @@ impl RedisOutbox {
         }
     }
 
-    /// Sends the first records of a batch, and says which of them were written.
+    /// Sends the first records of a batch, and reports which of them were written.
     fn send(&mut self, batch: &[Fields], written: &mut Vec<bool>) -> Result<(), Failure> {
         let mut packed = Vec::new();
-        // One for all, so that its buffers are there already.
+        // One for all, so that its buffers are reused.
         let mut add = Cmd::new();
         let before = written.len();
         for fields in batch.iter().take(EXCHANGE.0) {
@@ -149,7 +150,7 @@ impl Outbox for RedisOutbox {
         if let Some(replicas) = self.replicas
             && !(self.replicated && self.link.is_open())
         {
-            // Before anything is written: it would be written again with every attempt.
+            // Before anything is written: otherwise every attempt would write it again.
             self.replicate(replicas)?;
         }
         let mut written = Vec::with_capacity(batch.len());
@@ -167,7 +168,7 @@ impl Outbox for RedisOutbox {
     }
 }
 
-/// Describes a [`RedisOutbox`]; made by [`RedisOutbox::builder`].
+/// Configures a [`RedisOutbox`]; created by [`RedisOutbox::builder`].
 #[derive(Debug)]
 #[must_use = "it does nothing until `connect` is called"]
 pub struct RedisOutboxBuilder {
@@ -180,30 +181,31 @@ pub struct RedisOutboxBuilder {
 }
 
 impl RedisOutboxBuilder {
-    /// Sets about how many entries the stream keeps: Redis removes the oldest beyond that, in whole nodes of its tree
-    /// (`MAXLEN ~`). Without it, the stream grows without a limit.
+    /// Sets the approximate length of the stream: Redis removes the oldest entries beyond that, in whole nodes of its
+    /// tree (`MAXLEN ~`). Without it, the stream grows without limit.
     ///
-    /// It removes entries that have not been read or acknowledged, too: make it larger than the longest backlog. A
-    /// [`RedisInbox`](crate::RedisInbox) counts what it [lost](crate::RedisMonitor::lost) that way while it was pending, and
-    /// does not learn of what was removed before it was read.
+    /// This also removes entries that have not been read or acknowledged: choose it larger than the longest backlog. A
+    /// [`RedisInbox`](crate::RedisInbox) counts pending entries that it [lost](crate::RedisMonitor::lost) that way, but
+    /// does not learn of entries removed before they were read.
     pub fn max_len(mut self, entries: u64) -> Self {
         self.max_len = Some(entries);
         self
     }
 
-    /// Sets how large a record may be: the names and values of its fields, in bytes. Larger ones, and those without fields, are
-    /// [refused](StoreError::refused). Defaults to 512 MiB, what a server takes by default (`proto-max-bulk-len`); if it takes
-    /// less, set the same here. It closes the connection on a larger one, which would be sent again and again.
+    /// Sets the maximum size of a record: the names and values of its fields, in bytes. Larger ones, and those without
+    /// fields, are [refused](StoreError::refused). Defaults to 512 MiB, the default limit of a server
+    /// (`proto-max-bulk-len`); if the server's limit is lower, set the same here. The server closes the connection on a
+    /// larger record, which would be retried forever.
     pub fn max_record_bytes(mut self, bytes: usize) -> Self {
         self.max_record_bytes = bytes;
         self
     }
 
-    /// Confirms a batch only after this many replicas have it (`WAIT`), and asks each time for up to `timeout`. Without it,
-    /// the server's own answer counts, and a failover may lose what had not been copied.
+    /// Confirms a batch only when this number of replicas has it (`WAIT`), waiting for up to `timeout` each time.
+    /// Without it, the server's own answer suffices, and a failover may lose entries that had not been replicated.
     ///
-    /// With too few replicas, a write fails with a transient error, before it has written anything if possible. If they are
-    /// lost in between, the batch is tried again, and is there twice.
+    /// With too few replicas, a write fails with a transient error, before it has written anything if possible. If
+    /// replicas are lost in between, the batch is retried, and is stored twice.
     pub fn replicas(mut self, least: u32, timeout: Duration) -> Self {
         self.replicas = (least > 0).then_some(Replicas { least, timeout });
         self
@@ -214,8 +216,8 @@ impl RedisOutboxBuilder {
     /// Connects.
     ///
     /// # Errors
-    /// At once, and with the reason: if the server cannot be reached or refuses the password, or the URL is not one. Whether
-    /// the key is a stream shows at the first write.
+    /// If the server cannot be reached or refuses the password, or the URL is invalid. The error comes at once and
+    /// gives the reason. Whether the key is a stream is checked by the first write.
     pub fn connect(self) -> Result<RedisOutbox, StoreError> {
         let Self { server, stream, max_len, replicas, max_record_bytes, timeouts } = self;
         let address = server.and_then(|info| Address::new(info, timeouts)).map_err(|cause| {

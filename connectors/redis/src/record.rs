@@ -1,4 +1,4 @@
-//! [`Record`], [`Fields`] and [`Receipt`]: what travels between a stream and a pipeline.
+//! [`Record`], [`Fields`] and [`Receipt`]: the data exchanged between streams and pipelines.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::id::EntryId;
 /// The name of the field in which [`Fields::from_payload`] stores a payload.
 pub const PAYLOAD: &str = "payload";
 
-/// What the names of the fields begin with that [`Failure`](streamz::delivery::Failure) adds. They are not payloads.
+/// The prefix of the names of fields that [`Failure`](streamz::delivery::Failure) adds. They are not payloads.
 const HEADER: &[u8] = b"streamz-";
 
 /// The fields of an entry: names and values, in order. Both may be any bytes, and a name may occur more than once.
@@ -27,12 +27,12 @@ const HEADER: &[u8] = b"streamz-";
 pub struct Fields(pub(crate) Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Fields {
-    /// No fields. Redis refuses an entry without any, so add at least one.
+    /// Creates an empty list. Redis refuses an entry without fields, so add at least one.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A single field: a payload under the name [`PAYLOAD`].
+    /// Creates a single field: a payload with the name [`PAYLOAD`].
     pub fn from_payload(payload: impl Into<Vec<u8>>) -> Self {
         Self::new().with(PAYLOAD, payload)
     }
@@ -48,14 +48,14 @@ impl Fields {
         self.0.push((name.into(), value.into()));
     }
 
-    /// The value of the first field of this name.
+    /// Returns the value of the first field of this name.
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         let name = name.as_ref();
         self.iter().find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
-    /// The value of the field [`PAYLOAD`], or, if there is exactly one field, its value. Fields whose names begin with
-    /// `streamz-`, which a dead letter has, do not count.
+    /// Returns the value of the field [`PAYLOAD`], or, if there is exactly one field, its value. Fields whose names
+    /// begin with `streamz-`, which a dead letter has, do not count.
     pub fn payload(&self) -> Option<&[u8]> {
         self.payload_index().map(|index| &self.0[index].1[..])
     }
@@ -73,17 +73,17 @@ impl Fields {
         })
     }
 
-    /// The names and values, in order.
+    /// Returns the names and values, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
         self.0.iter().map(|(name, value)| (&name[..], &value[..]))
     }
 
-    /// How many fields there are.
+    /// Returns the number of fields.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -104,7 +104,7 @@ impl IntoIterator for Fields {
     }
 }
 
-/// What is text is shown as text.
+/// Shows text as text.
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter().map(|(name, value)| (Text(name), Text(value)))).finish()
@@ -132,12 +132,12 @@ pub struct Record {
 }
 
 impl Record {
-    /// The value of the first field of this name.
+    /// Returns the value of the first field of this name.
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         self.fields.get(name)
     }
 
-    /// The value of the field [`PAYLOAD`], or, if there is exactly one field, its value.
+    /// Returns the value of the field [`PAYLOAD`], or, if there is exactly one field, its value.
     pub fn payload(&self) -> Option<&[u8]> {
         self.fields.payload()
     }
@@ -148,7 +148,7 @@ impl Record {
     }
 }
 
-/// Headers are fields, behind those of the entry.
+/// Headers are fields after those of the entry.
 impl StoredRecord for Record {
     type New = Fields;
 
@@ -172,16 +172,16 @@ impl StoredRecord for Record {
     }
 }
 
-/// What [`RedisAcker`](crate::RedisAcker) needs to acknowledge a record.
+/// Identifies a record to [`RedisAcker`](crate::RedisAcker) for its acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Receipt {
-    /// Which of the streams of the inbox.
+    /// The index of the stream in the inbox.
     pub(crate) stream: usize,
     pub(crate) id: EntryId,
 }
 
 impl Receipt {
-    /// The position of the record.
+    /// Returns the position of the record.
     pub fn id(&self) -> EntryId {
         self.id
     }

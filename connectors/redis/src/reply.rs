@@ -1,23 +1,23 @@
-//! Reads the replies of the server.
+//! Parses the replies of the server.
 
 use redis::Value;
 
 use crate::id::EntryId;
 use crate::record::Fields;
 
-/// What is wrong with a reply that is not read.
+/// The failure for a reply that cannot be parsed.
 pub(crate) const UNREADABLE: &str = "the server's reply does not have the expected form";
 
 /// A name and its value.
 pub(crate) type Pair = (Vec<u8>, Value);
 
-/// An entry that is pending: read by a consumer, and not acknowledged.
+/// A pending entry: read by a consumer, and not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pending {
     pub(crate) id: EntryId,
-    /// How long ago it was delivered last, in milliseconds.
+    /// The time since its last delivery, in milliseconds.
     pub(crate) idle: u64,
-    /// How many times it has been delivered.
+    /// The number of deliveries.
     pub(crate) deliveries: u64,
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn streams(reply: Value) -> Option<Vec<(Vec<u8>, Vec<Value>)>> {
     }
 }
 
-/// An entry, with its fields if it still exists; or nothing, as old servers write an entry that does not.
+/// An entry, with its fields if it still exists; or nothing: old servers write nil for an entry that does not.
 pub(crate) fn entry(value: Value) -> Option<Option<(EntryId, Option<Fields>)>> {
     let Value::Array(parts) = value else {
         return (value == Value::Nil).then_some(None);

@@ -13,22 +13,23 @@ use crate::record::{Receipt, Record};
 use crate::reply;
 use crate::shared::Shared;
 
-/// Looks through the pending entries of the group from time to time.
+/// Searches the pending entries of the group periodically.
 ///
-/// - What is in flight in this process is passed over, even if another consumer has taken it over since: it is being
-///   processed here.
-/// - XAUTOCLAIM would not do: it also takes over what this consumer is processing, and its reply has no delivery counts.
+/// - Entries in flight in this process are passed over, even if another consumer has taken them over since: they are
+///   being processed here.
+/// - XAUTOCLAIM would not do: it also takes over entries that this consumer is processing, and its reply has no
+///   delivery counts.
 #[derive(Debug)]
 pub(crate) struct Search {
     lease: Duration,
     interval: Duration,
-    /// Whether entries are deleted after they have been acknowledged: then it is no loss if one is missing.
+    /// Whether entries are deleted after they have been acknowledged: then a missing one is not a loss.
     delete: bool,
-    /// The search that is under way.
+    /// The search in progress.
     cursor: Option<Cursor>,
-    /// When the next one begins.
+    /// When the next one starts.
     due: Instant,
-    /// When the last one for expired leases began.
+    /// When the last one for expired leases started.
     begun: Instant,
 }
 
@@ -37,12 +38,12 @@ pub(crate) struct Search {
 struct Cursor {
     stream: usize,
     after: Option<EntryId>,
-    /// Looks for what this consumer held before. What has expired comes after that.
+    /// Looks for entries that this consumer held before. Expired ones come after that.
     own: bool,
 }
 
 impl Search {
-    /// Begins with what this consumer held before.
+    /// Starts with the entries that this consumer held before.
     pub(crate) fn new(lease: Duration, interval: Duration, delete: bool) -> Self {
         let now = now();
         let mut search = Self { lease, interval, delete, cursor: None, due: now, begun: now };
@@ -50,22 +51,22 @@ impl Search {
         search
     }
 
-    /// Looks for what this consumer holds and this process does not know of, and then for expired leases.
+    /// Looks for entries that this consumer holds without this process knowing of them, and then for expired leases.
     pub(crate) fn restart(&mut self) {
         self.cursor = Some(Cursor { stream: 0, after: None, own: true });
     }
 
-    /// When there is something to do for [`advance`](Self::advance).
+    /// When [`advance`](Self::advance) has something to do.
     pub(crate) fn due(&self) -> Instant {
         self.due
     }
 
-    /// Lets the next search begin at this time at the latest.
+    /// Lets the next search start at this time at the latest.
     pub(crate) fn begin_by(&mut self, due: Instant) {
         self.due = self.due.min(due);
     }
 
-    /// When the last search for expired leases began.
+    /// When the last search for expired leases started.
     pub(crate) fn begun(&self) -> Instant {
         self.begun
     }
@@ -115,7 +116,7 @@ impl Search {
         Cursor { stream: 0, after: None, own: false }
     }
 
-    /// Takes over entries, which are in order and come with the number of their deliveries.
+    /// Takes over entries, which are in order and come with their delivery counts.
     fn take_over(
         &self,
         group: &mut Group,
@@ -130,7 +131,7 @@ impl Search {
         let mut entries = entries.iter();
         for value in group.claim(stream, idle, &ids)? {
             let entry = reply::entry(value).ok_or_else(|| group.unreadable(stream))?;
-            // A server before 7.0 writes nil for an entry that the stream does not have any more.
+            // A server before 7.0 writes nil for an entry that is no longer in the stream.
             let Some((id, Some(fields))) = entry else { continue };
             let mut deliveries = 0;
             for (skipped, count) in entries.by_ref() {
@@ -146,11 +147,11 @@ impl Search {
             records.push(Delivery::new(record, Receipt { stream, id }).with_attempt(attempt));
         }
         missing.extend(entries.map(|(id, _)| *id));
-        // Another consumer has taken them over or acknowledged them, or they do not exist any more.
+        // Another consumer has taken them over or acknowledged them, or they no longer exist.
         if missing.is_empty() { Ok(()) } else { self.forget(group, shared, stream, &missing) }
     }
 
-    /// Acknowledges those that the stream does not have any more, and says so.
+    /// Acknowledges those that are no longer in the stream, and logs it.
     fn forget(&self, group: &mut Group, shared: &Shared, stream: usize, ids: &[EntryId]) -> Result<(), Error> {
         let gone = group.missing(stream, ids)?;
         let Some(first) = gone.first() else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! [`Shared`]: what an inbox and its acker both know.
+//! [`Shared`]: the common state of an inbox and its acker.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,9 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::id::EntryId;
 use crate::record::Receipt;
 
-/// - An entry is in flight from the fetch that gave it out until it has been acknowledged or given back.
-/// - Only the inbox adds entries; only the acker removes them. So what the inbox finds in flight may just have been
-///   acknowledged, but what it does not find is not being processed by this process.
+/// - An entry is in flight from the fetch that delivered it until it has been acknowledged or given back.
+/// - Only the inbox adds entries; only the acker removes them. So an entry that the inbox finds in flight may just have
+///   been acknowledged, but one that it does not find is not being processed by this process.
 #[derive(Debug)]
 pub(crate) struct Shared {
     in_flight: Mutex<Vec<BTreeSet<EntryId>>>,
@@ -44,7 +44,7 @@ impl Shared {
 
     /// Whether entries were given back since the last call.
     pub(crate) fn take_given_back(&self) -> bool {
-        // Not a swap on each fetch: there is hardly ever anything.
+        // Not a swap on each fetch: it is almost always false.
         self.given_back.load(Ordering::Acquire) && self.given_back.swap(false, Ordering::AcqRel)
     }
 

@@ -1,7 +1,8 @@
 //! Worker processes that are killed while they work.
 //!
-//! A worker is the test program once more, with an ignored test as its main function that calls [`copy`]. A test starts
-//! some of them, [kills them at random](kill_at_random), lets the last records be copied, and [counts](check).
+//! A worker is another instance of the test program, with an ignored test as its main function that calls [`copy`]. A
+//! test starts some of them, [kills them at random](kill_at_random), lets the last records be copied, and
+//! [counts](check).
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
@@ -16,13 +17,14 @@ use streamz::delivery::{DeliveryConfig, Inbox, Outbox, StoreError, StoredRecord}
 use streamz::prelude::*;
 use streamz::{CallStage, Retry};
 
-/// How many records a worker has in flight at most, and so how many come twice at most when one is killed.
+/// The maximum number of records that a worker has in flight, and so the maximum number of redeliveries when one is
+/// killed.
 pub const MAX_UNACKED: usize = 500;
 
-/// A worker that says nothing for so long has failed.
+/// A worker that reports nothing for this time has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Which pool a worker has.
+/// The kind of pool of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
     /// Calls finish in any order.
@@ -36,8 +38,8 @@ pub fn is_dead(number: u32) -> bool {
     number % 10 == 3
 }
 
-/// Copies records from an inbox to an outbox, until the inbox ends or the pipeline is drained: through calls that are retried,
-/// windows, and batches. Some fail for good and go to `dead`. Calls `copied` after each batch.
+/// Copies records from an inbox to an outbox, until the inbox ends or the pipeline is drained: through retried calls,
+/// windows, and batches. Some fail permanently and go to `dead`. Calls `copied` after each batch.
 pub fn copy<I, O>(
     pipeline: &Pipeline,
     inbox: I,
@@ -88,7 +90,7 @@ fn finish<R, O>(
     pipeline.join();
 }
 
-/// A call that fails the first time for some records, and each time for others.
+/// A call that fails the first time for some records, and every time for others.
 fn call<R: Clone + 'static>(
     number: fn(&R) -> u32,
 ) -> impl Fn(&CancelToken, &R) -> Result<R, BoxError> + Send + Sync + 'static {
@@ -103,7 +105,7 @@ fn call<R: Clone + 'static>(
     }
 }
 
-/// Tells when something has been written.
+/// Reports each write.
 struct Reporting<O, F>(O, F);
 
 impl<O: Outbox, F: Fn()> Outbox for Reporting<O, F> {
@@ -119,7 +121,7 @@ impl<O: Outbox, F: Fn()> Outbox for Reporting<O, F> {
 /// Tells the test that started this process that it has made progress.
 pub fn report() {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "progress").and_then(|()| out.flush()).expect("the test has gone");
+    writeln!(out, "progress").and_then(|()| out.flush()).expect("the test has died");
 }
 
 /// Ends this process when the one that started it has gone, be it by a signal.
@@ -139,15 +141,15 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts this program again, with the ignored test `main` as its main function. Tells `progress` of each
-    /// [`report`].
+    /// Starts this program again, with the ignored test `main` as its main function. Sends each [`report`] to
+    /// `progress`.
     pub fn start(main: &str, variables: &[(&str, &OsStr)], progress: &Sender<()>) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["--exact", main, "--ignored", "--nocapture"]).envs(variables.iter().copied());
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a process");
         let lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
         let progress = progress.clone();
-        // The runner of the tests prints something, too, and in the first line before it.
+        // The test runner prints something, too, and in the first line before it.
         let reports = lines.filter(|line| line.ends_with("progress"));
         let reader = Some(spawn(move || reports.for_each(|_| progress.send(()).unwrap_or_default())));
         Self { process, reader }
@@ -166,12 +168,12 @@ impl Drop for Worker {
 /// Waits until the workers have reported this often.
 pub fn wait_for(reports: &Receiver<()>, count: usize) {
     for _ in 0..count {
-        reports.recv_timeout(PATIENCE).expect("the workers do nothing");
+        reports.recv_timeout(PATIENCE).expect("the workers make no progress");
     }
 }
 
-/// Starts workers with `start`, which is given a name, and kills one of them again and again after it and the others have
-/// made some progress. Another takes its place, half of the time under the same name. In the end all are killed.
+/// Starts workers with `start`, which receives a name, and repeatedly kills one of them after it and the others have
+/// made some progress. Another one replaces it, half of the time under the same name. In the end all are killed.
 pub fn kill_at_random(workers: usize, kills: usize, start: impl Fn(&str, &Sender<()>) -> Worker) {
     let (progress, reports) = channel();
     let mut group: Vec<Worker> = (0..workers).map(|number| start(&format!("worker-{number}"), &progress)).collect();
@@ -185,12 +187,12 @@ pub fn kill_at_random(workers: usize, kills: usize, start: impl Fn(&str, &Sender
     }
 }
 
-/// Checks that of the numbers below `count` none is missing in what was copied. Says how many came twice.
+/// Checks that of the numbers below `count` none is missing in `copied`. Prints how many came twice.
 pub fn check(copied: impl IntoIterator<Item = u32>, count: u32) {
     let mut times = BTreeMap::<u32, usize>::new();
     copied.into_iter().for_each(|number| *times.entry(number).or_default() += 1);
     let again: usize = times.values().map(|times| times - 1).sum();
-    println!("{again} of {count} came again");
+    println!("{again} of {count} were copied twice");
     let missing: Vec<u32> = (0..count).filter(|number| !times.contains_key(number)).collect();
     assert!(missing.is_empty(), "missing: {missing:?}");
 }

@@ -8,7 +8,7 @@
 //! streamz_connector_suite::suite!(Redis);
 //! ```
 //!
-//! What a store cannot do it says in its constants; a test that needs it checks less, or nothing.
+//! The constants declare what a store cannot do; a test that needs it checks less, or nothing.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -27,7 +27,7 @@ pub type RecordOf<S> = <<S as Store>::Inbox as Inbox>::Record;
 /// The acker of an inbox.
 pub type AckerOf<S> = <<S as Store>::Inbox as Inbox>::Acker;
 
-/// A store under test: one topic, stream or key named by the test, and what a test does to it.
+/// A store under test, and the operations that the tests need. A test names the topic, stream or key.
 pub trait Store: Sized + Sync {
     /// Takes records as a consumer of a group.
     type Inbox: Inbox<Record: Sync + StoredRecord<New = <Self::Outbox as Outbox>::Record>>;
@@ -36,19 +36,20 @@ pub trait Store: Sized + Sync {
 
     /// Its name in messages.
     const NAME: &'static str;
-    /// How long what a consumer takes is kept for it.
+    /// How long records are reserved for the consumer that took them.
     const LEASE: Duration;
-    /// How long it may take until a new consumer gets its first record.
+    /// The maximum time until a new consumer gets its first record.
     const PATIENCE: Duration = Duration::from_secs(20);
     /// Records come in the order in which they were appended. If not, those with the same key do.
     const TOTAL_ORDER: bool = true;
-    /// What is acknowledged does not come again, whatever comes before it is not acknowledged.
+    /// An acknowledged record is not redelivered, even if an earlier one is not acknowledged.
     const ACKNOWLEDGES_EACH: bool = true;
-    /// It counts how often a record has been given out.
+    /// It counts how often a record has been delivered.
     const COUNTS_ATTEMPTS: bool = true;
-    /// What is given back comes again at once.
+    /// A record that is given back is redelivered at once.
     const GIVES_BACK: bool = true;
-    /// A lease runs for what was taken, and `keep_alive` extends it. If not, the client keeps its membership by itself.
+    /// A lease covers each taken record, and `keep_alive` extends it. If not, the client maintains its membership
+    /// itself.
     const HAS_LEASES: bool = true;
 
     /// An empty store, or the reason why it cannot be tested here.
@@ -60,16 +61,16 @@ pub trait Store: Sized + Sync {
     /// A new consumer. The group starts at the oldest record.
     fn inbox(&self, topic: &str, group: &str, consumer: &str) -> Self::Inbox;
 
-    /// A consumer whose inbox ends at the record that is the newest now. `None` if there is no such thing.
+    /// A consumer whose inbox ends at the newest record of this moment. `None` if the store has no such inbox.
     fn bounded_inbox(&self, topic: &str, group: &str, consumer: &str) -> Option<Self::Inbox> {
         let _ = (topic, group, consumer);
         None
     }
 
-    /// A way to write to a topic.
+    /// Returns an outbox that writes to a topic.
     fn outbox(&self, topic: &str) -> Self::Outbox;
 
-    /// A record that the outbox refuses for good.
+    /// A record that the outbox refuses permanently.
     fn refused_record() -> <Self::Outbox as Outbox>::Record;
 
     /// A record for the outbox.
@@ -81,16 +82,16 @@ pub trait Store: Sized + Sync {
     /// The payload of a record.
     fn payload(record: &RecordOf<Self>) -> &[u8];
 
-    /// All payloads that lie in a topic, whatever was acknowledged.
+    /// All payloads in a topic, acknowledged or not.
     fn contents(&self, topic: &str) -> Vec<Vec<u8>>;
 
-    /// How many records the group has not acknowledged.
+    /// The number of records that the group has not acknowledged.
     fn unacknowledged(&self, topic: &str, group: &str) -> u64;
 
-    /// The consumer dies: nothing is given back, and no lease is extended.
+    /// Simulates the death of a consumer: it gives nothing back and extends no lease.
     fn kill(&self, inbox: Self::Inbox, acker: AckerOf<Self>);
 
-    /// Time passes for the leases.
+    /// Lets time pass for the leases.
     fn advance(&self, by: Duration);
 }
 
@@ -108,14 +109,14 @@ macro_rules! suite {
     ($store:ty) => {
         $crate::suite! { $store, tests:
             records_come_in_order
-            fetch_gives_no_more_than_asked_for
-            acknowledged_records_do_not_come_again
-            records_of_a_dead_consumer_come_again
+            fetch_returns_no_more_than_requested
+            acknowledged_records_are_not_redelivered
+            records_of_a_dead_consumer_are_redelivered
             attempts_are_counted
             acknowledgements_come_in_any_order
             acknowledging_twice_does_no_harm
-            what_is_given_back_comes_again_at_once
-            inboxes_tell_their_lease
+            returned_records_are_redelivered_at_once
+            inboxes_report_their_lease
             keep_alive_extends_leases
             leases_expire_without_keep_alive
             groups_are_independent
@@ -123,7 +124,7 @@ macro_rules! suite {
             consumers_in_threads_lose_nothing
             fetch_waits_for_its_limit
             fetch_sees_what_is_appended_while_it_waits
-            payloads_are_kept_as_they_are
+            payloads_are_stored_unchanged
             outbox_writes_all_of_a_batch
             outbox_reports_refused_records_one_by_one
             progress_survives_a_restart
@@ -132,10 +133,10 @@ macro_rules! suite {
             a_drained_pipeline_has_acknowledged_everything
             a_cancelled_pipeline_loses_nothing
             a_sink_that_stops_acknowledges_nothing_it_did_not_process
-            failures_are_acknowledged_when_they_are_put_aside
-            records_given_out_too_often_are_put_aside
+            failures_are_acknowledged_when_they_are_stored
+            records_delivered_too_often_are_dead_letters
             a_bounded_pipeline_ends_by_itself
-            what_is_written_elsewhere_is_acknowledged
+            records_written_elsewhere_are_acknowledged
             dead_letters_say_what_failed_and_where_it_was
             records_that_cannot_be_decoded_are_dead_letters
             dead_letters_are_replayed_up_to_a_limit
@@ -156,7 +157,7 @@ pub(crate) fn acker<I: Inbox>(inbox: &mut I) -> I::Acker {
     inbox.acker().unwrap_or_else(|error| panic!("no acker: {error}"))
 }
 
-/// Acknowledges, and checks that nothing is left.
+/// Acknowledges, and checks that no receipt is left.
 pub(crate) fn acknowledge<A: Acker>(acker: &mut A, mut receipts: Vec<A::Receipt>) {
     acker.acknowledge(&mut receipts).unwrap_or_else(|error| panic!("cannot acknowledge: {error}"));
     assert!(receipts.is_empty(), "{} receipts are left", receipts.len());

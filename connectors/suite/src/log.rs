@@ -1,4 +1,4 @@
-//! What was logged.
+//! Captures log lines.
 
 use std::sync::{Mutex, Once};
 
@@ -20,8 +20,8 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-/// The lines that mention `word`, an address for one, each behind its level: from `info` on. Call it once before what is to
-/// be logged.
+/// Returns the lines that mention `word`, an address for example, each behind its level: from `info` on. Call it once
+/// before the lines are logged.
 pub fn logged(word: &str) -> Vec<String> {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

@@ -59,7 +59,7 @@ pub fn a_drained_pipeline_has_acknowledged_everything<S: Store>(store: &S) {
     assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
 }
 
-/// What had been processed before the cancel and what the next pipeline gets are all records.
+/// The records processed before the cancellation and those that the next pipeline gets are all records.
 pub fn a_cancelled_pipeline_loses_nothing<S: Store>(store: &S) {
     const COUNT: u32 = 1_000;
     store.append(TOPIC, &numbered(0..COUNT));
@@ -86,7 +86,7 @@ pub fn a_cancelled_pipeline_loses_nothing<S: Store>(store: &S) {
         store.advance(S::LEASE * 2);
     }
     assert_eq!(seen, (0..COUNT).collect());
-    // What was processed by a run that was cancelled may come again.
+    // Records processed by a cancelled run may be redelivered.
     let mut inbox = store.inbox(TOPIC, GROUP, "rest");
     let mut acker = acker(&mut inbox);
     let left = usize::try_from(store.unacknowledged(TOPIC, GROUP)).expect("a number of records");
@@ -96,14 +96,14 @@ pub fn a_cancelled_pipeline_loses_nothing<S: Store>(store: &S) {
     assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
 }
 
-/// The record at which it stopped comes again, and so does all that was in flight.
+/// The record at which it stopped is redelivered, and so are all records in flight.
 pub fn a_sink_that_stops_acknowledges_nothing_it_did_not_process<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..200));
     let pipeline = Pipeline::builder("stopped").timeout(S::PATIENCE * 3).build();
     let mut seen = BTreeSet::new();
     let stopped = deliver(store, &pipeline, "a").try_for_each(|(_, number)| {
         if seen.len() == 100 {
-            return Err("the database has gone");
+            return Err("the database is gone");
         }
         seen.insert(number);
         Ok(())
@@ -118,8 +118,8 @@ pub fn a_sink_that_stops_acknowledges_nothing_it_did_not_process<S: Store>(store
     assert_eq!(seen.union(&rest).copied().collect::<BTreeSet<_>>(), (0..200).collect());
 }
 
-/// A record that fails is acknowledged when it has been put aside.
-pub fn failures_are_acknowledged_when_they_are_put_aside<S: Store>(store: &S) {
+/// A failed record is acknowledged when it has been stored elsewhere.
+pub fn failures_are_acknowledged_when_they_are_stored<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..200));
     let pipeline = Pipeline::builder("failures").timeout(S::PATIENCE * 3).build();
     let token = pipeline.token();
@@ -132,7 +132,7 @@ pub fn failures_are_acknowledged_when_they_are_put_aside<S: Store>(store: &S) {
     failed.spawn_for_each(move |letter| {
         let Ok(letter) = letter else { return };
         let ((key, number), _) = letter.into_item::<(Vec<u8>, u32)>().expect("the item");
-        outbox.write(&mut vec![S::record(&key, number.to_string().as_bytes())]).expect("it is put aside");
+        outbox.write(&mut vec![S::record(&key, number.to_string().as_bytes())]).expect("it is stored");
         put_aside.send(()).expect("the test waits");
     });
     done.spawn_for_each(move |item| {
@@ -152,8 +152,8 @@ pub fn failures_are_acknowledged_when_they_are_put_aside<S: Store>(store: &S) {
     assert_eq!(dead, (0..200).filter(|number| number % 10 == 3).collect::<Vec<_>>());
 }
 
-/// One that has been given out too often comes as an error.
-pub fn records_given_out_too_often_are_put_aside<S: Store>(store: &S) {
+/// A record that has been delivered too often comes as an error.
+pub fn records_delivered_too_often_are_dead_letters<S: Store>(store: &S) {
     if !S::COUNTS_ATTEMPTS {
         return;
     }
@@ -190,7 +190,7 @@ pub fn records_given_out_too_often_are_put_aside<S: Store>(store: &S) {
     assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
 }
 
-/// With everything processed and acknowledged that was there when it started, also when that is nothing.
+/// When every record that was there at the start has been processed and acknowledged, even if there was none.
 pub fn a_bounded_pipeline_ends_by_itself<S: Store>(store: &S) {
     for range in [0..0, 0..300] {
         store.append(TOPIC, &numbered(range.clone()));
@@ -198,7 +198,7 @@ pub fn a_bounded_pipeline_ends_by_itself<S: Store>(store: &S) {
         let pipeline = Pipeline::builder("bounded").timeout(S::PATIENCE * 3).build();
         let stream =
             Stream::deliver(&pipeline, inbox, config()).unwrap_or_else(|error| panic!("cannot deliver: {error}"));
-        // What comes out at the end only must not keep the end from coming. (It must be less than `max_unacked`.)
+        // Results that are emitted only at the end must not delay the end. (There must be fewer than `max_unacked`.)
         let numbers = stream
             .map(|record| number::<S>(&record))
             .batch(BatchConfig { max_size: 1_000_000, max_latency: Duration::MAX })
@@ -214,7 +214,7 @@ pub fn a_bounded_pipeline_ends_by_itself<S: Store>(store: &S) {
 }
 
 /// From a topic to another one.
-pub fn what_is_written_elsewhere_is_acknowledged<S: Store>(store: &S) {
+pub fn records_written_elsewhere_are_acknowledged<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..300));
     let pipeline = Pipeline::builder("copy").timeout(S::PATIENCE * 3).build();
     let token = pipeline.token();
@@ -237,13 +237,14 @@ pub fn what_is_written_elsewhere_is_acknowledged<S: Store>(store: &S) {
     assert_eq!(copies, (1_000..1_300).collect::<Vec<_>>());
 }
 
-/// All records of a topic, as a group of this name sees them.
+/// All records of a topic, as a group of this name receives them.
 fn read<S: Store>(store: &S, topic: &str, group: &str, count: usize) -> Vec<RecordOf<S>> {
     let mut inbox = store.inbox(topic, group, "reader");
     fetch_all::<S>(&mut inbox, count).into_iter().map(|delivery| delivery.record).collect()
 }
 
-/// A dead letter has the key and payload of its record, and says why it failed, in which stage, and where it lies.
+/// A dead letter has the key and payload of its record, and says why it failed, in which stage, and where the record
+/// is.
 pub fn dead_letters_say_what_failed_and_where_it_was<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..100));
     let positions: BTreeMap<_, _> =
@@ -282,7 +283,7 @@ pub fn dead_letters_say_what_failed_and_where_it_was<S: Store>(store: &S) {
     assert_eq!(numbers, (0..100).filter(|number| number % 10 == 3).collect());
 }
 
-/// A payload that is no text costs one record, not the pipeline. It is put aside as it is.
+/// A payload that is not text costs one record, not the pipeline. It is stored unchanged.
 pub fn records_that_cannot_be_decoded_are_dead_letters<S: Store>(store: &S) {
     const GARBAGE: &[u8] = &[0xff, 0x00, 0xfe];
     let mut records = numbered(0..50);
@@ -317,7 +318,7 @@ pub fn records_that_cannot_be_decoded_are_dead_letters<S: Store>(store: &S) {
     }
 }
 
-/// In two runs of one group, of which the second goes on where the first has ended.
+/// In two runs of one group, the second of which continues where the first has ended.
 pub fn dead_letters_are_replayed_up_to_a_limit<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..60));
     let error = StreamError::new(ErrorKind::Failed, "check").with_source("the server was down");

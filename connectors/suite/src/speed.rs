@@ -1,16 +1,17 @@
-//! Measures ways to do the same thing.
+//! Compares the speed of several ways to do the same thing.
 
 use std::error::Error;
 use std::time::Duration;
 
-/// What a program that measures returns.
+/// The result type of a program that measures.
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// A way to do it: its name, and what gives the time that it took in one round.
+/// A way to do it: its name, and a function that returns the time of one round.
 pub type Way<'a> = (&'a str, &'a mut dyn FnMut(usize) -> Outcome<Duration>);
 
-/// Runs all ways in turn, so that they share what else the machine does, and prints a row for each: records per second, and the
-/// ratio to the first way of the same round. Both are medians; behind them are the least and the greatest ratio.
+/// Runs all ways in turn, so that other load on the machine affects all of them, and prints a row for each: records per
+/// second, and the ratio to the first way of the same round. Both are medians; the minimum and maximum of the ratio
+/// follow.
 pub fn compare<const N: usize>(records: usize, rounds: usize, mut ways: [Way<'_>; N]) -> Outcome<()> {
     let mut times = [const { Vec::new() }; N];
     for round in 0..rounds {

@@ -43,7 +43,7 @@ pub(crate) fn fetch_all<S: Store>(inbox: &mut S::Inbox, count: usize) -> Vec<Del
     all
 }
 
-/// Whatever comes until there is nothing for a while.
+/// All records until there are none for a while.
 fn fetch_rest<S: Store>(inbox: &mut S::Inbox) -> Vec<DeliveryOf<S>> {
     let mut all = Vec::new();
     // A consumer that joins may have to wait for its first record.
@@ -88,7 +88,7 @@ pub fn records_come_in_order<S: Store>(store: &S) {
 }
 
 /// `max` is never exceeded.
-pub fn fetch_gives_no_more_than_asked_for<S: Store>(store: &S) {
+pub fn fetch_returns_no_more_than_requested<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..20));
     let mut inbox = store.inbox(TOPIC, GROUP, "a");
     let mut all = fetch_all::<S>(&mut inbox, 1);
@@ -101,7 +101,7 @@ pub fn fetch_gives_no_more_than_asked_for<S: Store>(store: &S) {
 }
 
 /// Not to this consumer, nor to the next one.
-pub fn acknowledged_records_do_not_come_again<S: Store>(store: &S) {
+pub fn acknowledged_records_are_not_redelivered<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..100));
     let mut inbox = store.inbox(TOPIC, GROUP, "a");
     let mut acker = acker(&mut inbox);
@@ -114,8 +114,8 @@ pub fn acknowledged_records_do_not_come_again<S: Store>(store: &S) {
     assert!(fetch_rest::<S>(&mut store.inbox(TOPIC, GROUP, "b")).is_empty());
 }
 
-/// All that it had not acknowledged, and what it had acknowledged does not.
-pub fn records_of_a_dead_consumer_come_again<S: Store>(store: &S) {
+/// All records that it had not acknowledged, and none that it had.
+pub fn records_of_a_dead_consumer_are_redelivered<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..100));
     let mut inbox = store.inbox(TOPIC, GROUP, "a");
     let mut first = acker(&mut inbox);
@@ -139,7 +139,7 @@ pub fn records_of_a_dead_consumer_come_again<S: Store>(store: &S) {
     assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
 }
 
-/// By the store, over several consumers.
+/// By the store, across several consumers.
 pub fn attempts_are_counted<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..10));
     for attempt in 1..=4 {
@@ -190,7 +190,7 @@ pub fn acknowledging_twice_does_no_harm<S: Store>(store: &S) {
 }
 
 /// To any consumer of the group.
-pub fn what_is_given_back_comes_again_at_once<S: Store>(store: &S) {
+pub fn returned_records_are_redelivered_at_once<S: Store>(store: &S) {
     if !S::GIVES_BACK {
         return;
     }
@@ -208,7 +208,7 @@ pub fn what_is_given_back_comes_again_at_once<S: Store>(store: &S) {
 }
 
 /// So that a pipeline extends it in time.
-pub fn inboxes_tell_their_lease<S: Store>(store: &S) {
+pub fn inboxes_report_their_lease<S: Store>(store: &S) {
     store.append(TOPIC, &[]);
     let inbox = store.inbox(TOPIC, GROUP, "a");
     assert_eq!(inbox.lease(), S::HAS_LEASES.then_some(S::LEASE));
@@ -233,7 +233,7 @@ pub fn keep_alive_extends_leases<S: Store>(store: &S) {
     assert_eq!(store.unacknowledged(TOPIC, GROUP), 0);
 }
 
-/// Not before, and then.
+/// Not earlier, and not later.
 pub fn leases_expire_without_keep_alive<S: Store>(store: &S) {
     if !S::HAS_LEASES {
         return;
@@ -267,7 +267,7 @@ pub fn groups_are_independent<S: Store>(store: &S) {
 /// Each record goes to one of them.
 pub fn consumers_of_a_group_share_the_records<S: Store>(store: &S) {
     if !S::HAS_LEASES {
-        // Which consumer has which partition is a matter of time; the connector tests it.
+        // Which consumer has which partition depends on timing; the connector tests it.
         return;
     }
     store.append(TOPIC, &numbered(0..100));
@@ -281,7 +281,7 @@ pub fn consumers_of_a_group_share_the_records<S: Store>(store: &S) {
     assert_eq!(set::<S>(&all), (0..100).collect());
 }
 
-/// Four consumers at once, with records that are appended meanwhile.
+/// Four consumers at once, while records are appended.
 pub fn consumers_in_threads_lose_nothing<S: Store>(store: &S) {
     const COUNT: u32 = 4_000;
     store.append(TOPIC, &numbered(0..100));
@@ -293,7 +293,7 @@ pub fn consumers_in_threads_lose_nothing<S: Store>(store: &S) {
         let deadline = clock.now() + S::PATIENCE * 3;
         let (mut mine, mut done) = (Vec::new(), Vec::new());
         let mut quiet = false;
-        // It ends when there is nothing for it and nothing with the others.
+        // It ends when there are no records for it and none with the others.
         while !(quiet && is_appended.load(Ordering::Acquire) && store.unacknowledged(TOPIC, GROUP) == 0) {
             assert!(clock.now() < deadline, "{} of {COUNT} are left", store.unacknowledged(TOPIC, GROUP));
             let some = fetch::<S>(&mut inbox, 37, Duration::from_millis(20));
@@ -301,7 +301,7 @@ pub fn consumers_in_threads_lose_nothing<S: Store>(store: &S) {
             mine.extend(numbers::<S>(&some));
             done.extend(receipts::<S>(some));
             match acker.acknowledge(&mut done) {
-                // While consumers come and go, a store may refuse for a moment.
+                // While consumers come and go, a store may refuse temporarily.
                 Err(error) if error.is_transient() => {}
                 result => result.unwrap_or_else(|error| panic!("cannot acknowledge: {error}")),
             }
@@ -318,13 +318,13 @@ pub fn consumers_in_threads_lose_nothing<S: Store>(store: &S) {
     });
     all.sort_unstable();
     if S::HAS_LEASES {
-        assert_eq!(all.len(), COUNT as usize, "a record came twice");
+        assert_eq!(all.len(), COUNT as usize, "a record was delivered twice");
     }
     all.dedup();
     assert_eq!(all, (0..COUNT).collect::<Vec<_>>());
 }
 
-/// With nothing to give, and no longer than that.
+/// With no records available, and no longer than that.
 pub fn fetch_waits_for_its_limit<S: Store>(store: &S) {
     store.append(TOPIC, &[]);
     let mut inbox = store.inbox(TOPIC, GROUP, "a");
@@ -354,7 +354,7 @@ pub fn fetch_sees_what_is_appended_while_it_waits<S: Store>(store: &S) {
 }
 
 /// Empty, binary, and large ones.
-pub fn payloads_are_kept_as_they_are<S: Store>(store: &S) {
+pub fn payloads_are_stored_unchanged<S: Store>(store: &S) {
     let large: Vec<u8> = (0..500_000u32).map(|n| (n % 251) as u8).collect();
     let payloads = [Vec::new(), vec![0], (0..=255).collect(), b"\r\n*1\r\n".to_vec(), large, "grün ✓".into()];
     let records: Vec<_> = payloads.iter().map(|payload| (b"key \0\xff".to_vec(), payload.clone())).collect();
@@ -367,7 +367,7 @@ pub fn payloads_are_kept_as_they_are<S: Store>(store: &S) {
     }
 }
 
-/// And takes out of it what was written.
+/// And removes the written records from it.
 pub fn outbox_writes_all_of_a_batch<S: Store>(store: &S) {
     let mut outbox = store.outbox(TOPIC);
     let mut batch: Vec<_> = (0..100).map(|n: u32| S::record(b"key", n.to_string().as_bytes())).collect();
@@ -395,7 +395,7 @@ pub fn outbox_reports_refused_records_one_by_one<S: Store>(store: &S) {
     assert_eq!(contents, [b"0", b"1", b"2"]);
 }
 
-/// Consumers come and go, each takes some and acknowledges some.
+/// Consumers come and go; each takes some records and acknowledges some.
 pub fn progress_survives_a_restart<S: Store>(store: &S) {
     store.append(TOPIC, &numbered(0..100));
     let mut done = BTreeSet::new();

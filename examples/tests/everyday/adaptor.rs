@@ -1,4 +1,4 @@
-//! Adaptors of one's own: a function for any stream, and a trait that adds a method to all streams.
+//! User-defined adaptors: a function for any stream, and a trait that adds a method to all streams.
 
 use std::fmt::Display;
 

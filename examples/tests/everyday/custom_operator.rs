@@ -1,4 +1,4 @@
-//! An operator of one's own with a timer: joins lines that belong together, such as the lines of a stack trace, and lets go of
+//! A user-defined operator with a timer: joins lines that belong together, such as the lines of a stack trace, and lets go of
 //! an entry when nothing has been added for a second.
 
 use std::time::{Duration, Instant};
@@ -81,7 +81,7 @@ fn lines_that_are_indented_belong_to_the_one_before() {
 }
 
 #[test]
-fn an_entry_comes_out_when_it_has_been_quiet_for_a_second() {
+fn an_entry_is_emitted_after_a_second_without_updates() {
     let stage = join_lines();
     let mut run = Harness::new(&stage);
     run.item("one".to_owned());

@@ -20,7 +20,7 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Takes so long, and fails for number 13. Whoever has an even number buys.
+/// Takes the given time, and fails for number 13. Users with an even number buy.
 fn shop(millis: u64) -> impl Fn(&CancelToken, &Request) -> Result<bool, BoxError> + Send + Sync + 'static {
     move |cancel, request| {
         cancel.sleep(ms(millis))?;
@@ -35,7 +35,7 @@ fn users() -> (String, String) {
 }
 
 #[test]
-fn a_tenth_of_the_users_is_in_b_for_ever_and_another_experiment_divides_them_anew() {
+fn a_fixed_tenth_is_in_b_and_differs_between_experiments() {
     let users: Vec<String> = (0..10_000).map(|n| format!("user-{n}")).collect();
     let in_b = |experiment: &'static str| users.iter().filter(move |user| is_in_b(experiment, user, 10));
     assert!((900..1_100).contains(&in_b("new shop").count()));
@@ -62,7 +62,7 @@ fn a_user_sees_one_variant_and_all_requests_are_answered() {
 }
 
 #[test]
-fn each_variant_is_measured_by_itself_with_its_times_and_failures_under_its_own_name() {
+fn each_variant_is_measured_separately_under_its_own_name() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).build();
     let (source, requests) = TestSource::new(&pipeline);
@@ -86,7 +86,7 @@ fn each_variant_is_measured_by_itself_with_its_times_and_failures_under_its_own_
 }
 
 #[test]
-fn when_nobody_wants_the_responses_any_more_everything_ends() {
+fn everything_ends_when_the_responses_are_dropped() {
     let pipeline = Pipeline::new("test");
     let endless = Stream::from_iter(&pipeline, (0..).map(|id| request(2 * id, id % 100)));
     let (mut responses, _) = ab_test(endless, shop(0), shop(0));

@@ -47,7 +47,7 @@ fn summaries(rig: &Rig) -> Vec<(u64, String, u64, f64)> {
 }
 
 #[test]
-fn departures_count_in_the_hour_in_which_they_happened_whatever_their_order() {
+fn departures_count_in_their_hour_in_any_order() {
     let ordered = [
         departure(1, "JFK", 5, 10),
         departure(2, "LGA", 30, -5),
@@ -86,7 +86,7 @@ fn an_hour_is_sent_when_nothing_of_it_can_come_any_more() {
 }
 
 #[test]
-fn what_is_delivered_twice_counts_once() {
+fn a_record_delivered_twice_counts_once() {
     let (_pipeline, rig) = rig(mins(15));
     rig.source.push_all([departure(1, "JFK", 10, 4), departure(1, "JFK", 10, 4), departure(2, "JFK", 10, 2)]);
     // The same flight on another day is another departure.
@@ -95,7 +95,7 @@ fn what_is_delivered_twice_counts_once() {
 }
 
 #[test]
-fn what_is_too_late_is_put_aside_with_by_how_much() {
+fn late_items_are_stored_with_their_lateness() {
     let (_pipeline, mut rig) = rig(mins(15));
     let late = departure(2, "JFK", 59, 0);
     rig.source.push_all([departure(1, "JFK", 75, 0), late.clone()]);
@@ -105,7 +105,7 @@ fn what_is_too_late_is_put_aside_with_by_how_much() {
 }
 
 #[test]
-fn a_source_that_falls_silent_holds_nothing_back_for_longer_than_ten_minutes() {
+fn a_silent_source_holds_results_back_for_10_min_at_most() {
     let (_pipeline, rig) = rig(mins(15));
     rig.source.push(departure(1, "EWR", 10, 0));
     rig.clock.advance(mins(10) - Duration::from_nanos(1));

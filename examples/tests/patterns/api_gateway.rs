@@ -49,7 +49,7 @@ impl Rig {
 }
 
 #[test]
-fn requests_wait_for_company_50_ms_at_most_and_invalid_ones_not_at_all() {
+fn requests_wait_50_ms_at_most_and_invalid_ones_not_at_all() {
     let rig = rig(all_well);
     rig.source.push_all([request(1), Request { key: String::new(), ..request(2) }, request(3)]);
     rig.source.push(Request { endpoint: String::new(), ..request(4) });
@@ -63,7 +63,7 @@ fn requests_wait_for_company_50_ms_at_most_and_invalid_ones_not_at_all() {
 }
 
 #[test]
-fn a_thousand_valid_requests_pass_in_a_second_and_invalid_ones_take_no_place() {
+fn invalid_requests_take_no_share_of_1000_per_second() {
     let rig = rig(all_well);
     let invalid = |id| Request { key: String::new(), ..request(id) };
     rig.source.push_all((0..4_000).map(|id| if id % 2 == 0 { request(id) } else { invalid(id) }));
@@ -102,7 +102,7 @@ fn each_request_of_a_failed_batch_is_answered() {
 }
 
 #[test]
-fn while_the_circuit_is_open_requests_are_refused_at_once_and_the_service_is_left_alone() {
+fn an_open_circuit_refuses_requests_without_calling() {
     let (is_down, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(0)));
     let (down, count) = (Arc::clone(&is_down), Arc::clone(&asked));
     let rig = rig(move |cancel, batch| {

@@ -45,14 +45,14 @@ fn push_at_once(count: usize) -> (Vec<u64>, usize, Vec<u64>) {
 }
 
 #[test]
-fn what_there_is_room_for_is_processed_and_exactly_the_rest_is_turned_away() {
+fn items_beyond_the_room_are_rejected_and_no_others() {
     let room = ROOM as u64;
     assert_eq!(push_at_once(ROOM), (vec![], 10, (0..room).collect()));
     assert_eq!(push_at_once(ROOM + 7), ((room..room + 7).collect(), 10, (0..room).collect()));
 }
 
 #[test]
-fn a_burst_that_fits_the_second_tier_disturbs_nobody() {
+fn a_burst_that_fits_the_second_tier_has_no_effect() {
     let (shed, stalled, done) = push_at_once(300);
     assert_eq!((shed.len(), stalled, done.len()), (0, 0, 300));
 }

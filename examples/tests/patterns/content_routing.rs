@@ -38,7 +38,7 @@ fn ms(n: u64) -> Duration {
 }
 
 #[test]
-fn an_event_goes_to_all_routes_it_matches_and_each_route_keeps_its_own_pace() {
+fn an_event_takes_all_matching_routes_at_their_own_pace() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).build();
     let (source, events) = TestSource::new(&pipeline);
@@ -63,7 +63,7 @@ fn an_event_goes_to_all_routes_it_matches_and_each_route_keeps_its_own_pace() {
 }
 
 #[test]
-fn a_slow_route_holds_up_the_others_only_when_its_buffer_is_full() {
+fn a_slow_route_blocks_others_only_when_its_buffer_is_full() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).build();
     let (source, events) = TestSource::new(&pipeline);

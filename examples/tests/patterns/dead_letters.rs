@@ -22,7 +22,7 @@ fn failed(id: u32, reason: &str, time: SystemTime) -> FailedOrder {
 }
 
 #[test]
-fn a_failed_order_is_kept_with_its_reason_and_time_and_saved_within_a_second() {
+fn a_failed_order_is_saved_with_its_reason_within_a_second() {
     let start = UNIX_EPOCH + Duration::from_secs(1_000_000);
     let clock = ManualClock::starting_at(start);
     let pipeline = Pipeline::builder("shipping").clock(&clock).build();
@@ -50,7 +50,7 @@ fn a_failed_order_is_kept_with_its_reason_and_time_and_saved_within_a_second() {
 
 // Both streams out of one loop, as one would write it by hand, stand still when one of them is not read.
 #[test]
-fn failures_that_nobody_wants_stop_no_success() {
+fn ignored_failures_do_not_block_successes() {
     let pipeline = Pipeline::new("shipping");
     let orders = (0..1_000).map(|id| order(id, if id % 2 == 0 { "Bern" } else { "Zug" }, 1));
     let (shipped, failures) = ship(Stream::from_iter(&pipeline, orders), depots(&["Bern"]));
@@ -71,7 +71,7 @@ fn failures_that_cannot_be_saved_stop_everything() {
 }
 
 #[test]
-fn what_was_stored_is_replayed_until_it_goes_through() {
+fn stored_items_are_replayed_until_they_succeed() {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Store::open(&folder.path().join("failed.sqlite")).unwrap());
     let orders = vec![order(1, "Bern", 1), order(2, "Zug", 1), order(3, "Genf", 1), order(4, "Genf", 0)];

@@ -19,7 +19,7 @@ fn request(id: &str) -> Request {
 }
 
 #[test]
-fn the_region_is_what_the_id_begins_with_and_a_strange_id_is_no_regions() {
+fn the_region_is_the_prefix_of_the_id() {
     let cases = [
         ("us-west-12345", Region::UsWest),
         ("us-east-1", Region::UsEast),
@@ -43,7 +43,7 @@ fn the_region_is_what_the_id_begins_with_and_a_strange_id_is_no_regions() {
 }
 
 #[test]
-fn each_request_is_served_in_its_region_in_order_and_by_its_threads_alone() {
+fn each_region_serves_its_requests_in_order_on_its_threads() {
     let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
     let (source, requests) = TestSource::new(&pipeline);
     let seen: Arc<Mutex<HashSet<(Region, String)>>> = Arc::default();

@@ -22,7 +22,7 @@ fn ms(n: u64) -> Duration {
 }
 
 #[test]
-fn a_batch_is_of_one_customer_and_waits_100_ms_from_its_own_first_order() {
+fn each_customers_batch_waits_100_ms_from_its_first_order() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).build();
     let (source, orders) = TestSource::new(&pipeline);

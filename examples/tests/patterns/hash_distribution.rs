@@ -35,7 +35,7 @@ fn places(workers: usize) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn a_session_has_one_worker_the_same_in_every_run_and_one_more_worker_moves_sessions_to_itself_only() {
+fn sessions_have_fixed_workers_and_a_new_worker_moves_few() {
     let (five, six) = (places(5), places(6));
     assert_eq!(five, places(5));
     assert!((0..5).all(|worker| (150..250).contains(&five.values().filter(|&&it| it == worker).count())));
@@ -45,7 +45,7 @@ fn a_session_has_one_worker_the_same_in_every_run_and_one_more_worker_moves_sess
 }
 
 #[test]
-fn the_requests_of_a_session_are_served_one_at_a_time_and_other_sessions_of_its_worker_meanwhile() {
+fn requests_of_a_session_are_served_one_at_a_time() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).build();
     let (source, requests) = TestSource::new(&pipeline);

@@ -33,7 +33,7 @@ fn reports(clock: &ManualClock) -> (Reports, impl FnMut(Balance) + Send + 'stati
 }
 
 #[test]
-fn tasks_are_divided_as_evenly_as_chance_allows_and_each_worker_does_its_own_in_order() {
+fn tasks_are_divided_evenly_and_done_in_order_per_worker() {
     let pipeline = Pipeline::new("test");
     let tasks = Stream::from_iter(&pipeline, (0..8_000).map(|id| task(id, 0)));
     let at_once = |worker, _: &CancelToken, task: &Task| Ok(Done { id: task.id, worker });
@@ -48,7 +48,7 @@ fn tasks_are_divided_as_evenly_as_chance_allows_and_each_worker_does_its_own_in_
 }
 
 #[test]
-fn the_balance_is_reported_every_30_s_and_no_more_once_the_pipeline_has_ended() {
+fn the_balance_is_reported_every_30_s_until_the_end() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).build();
     let (source, tasks) = TestSource::new(&pipeline);
@@ -74,7 +74,7 @@ fn the_balance_is_reported_every_30_s_and_no_more_once_the_pipeline_has_ended() 
 }
 
 #[test]
-fn a_busy_customer_is_found_uneven_if_tasks_are_divided_by_customer_and_not_if_by_task() {
+fn dividing_by_customer_is_uneven_and_by_task_is_not() {
     let verdict = |key: fn(&Task) -> u64| {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("test").clock(&clock).build();
@@ -93,7 +93,7 @@ fn a_busy_customer_is_found_uneven_if_tasks_are_divided_by_customer_and_not_if_b
 }
 
 #[test]
-fn before_the_first_task_the_balance_is_even_and_an_abort_ends_monitor_and_workers() {
+fn an_abort_ends_monitor_and_workers() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).build();
     let (source, tasks) = TestSource::new(&pipeline);

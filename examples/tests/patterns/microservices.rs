@@ -61,7 +61,7 @@ fn rig() -> Rig {
 }
 
 #[test]
-fn each_service_that_a_request_needs_answers_once_and_an_unknown_one_is_noted() {
+fn each_service_answers_once_and_an_unknown_one_is_reported() {
     let rig = rig();
     let requests = [
         request(0, "order", true, true),
@@ -83,7 +83,7 @@ fn each_service_that_a_request_needs_answers_once_and_an_unknown_one_is_noted() 
 }
 
 #[test]
-fn a_service_that_is_down_is_left_alone_and_holds_up_no_other() {
+fn a_failing_service_is_not_called_and_delays_no_other() {
     let rig = rig();
     rig.services.down.lock().push("user");
     rig.source.push_all((0..60).map(|id| request(id, "order", false, true)));
@@ -109,7 +109,7 @@ fn a_service_that_is_down_is_left_alone_and_holds_up_no_other() {
 }
 
 #[test]
-fn only_auth_is_tried_again() {
+fn only_auth_is_retried() {
     let rig = rig();
     *rig.services.down.lock() = vec!["auth", "user", "order"];
     rig.source.push(request(0, "order", true, true));

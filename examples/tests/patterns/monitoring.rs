@@ -40,7 +40,7 @@ fn exported() -> &'static PrometheusHandle {
 }
 
 #[test]
-fn a_scrape_over_http_says_what_the_report_says() {
+fn a_scrape_over_http_agrees_with_the_report() {
     let exported = exported();
     let (clock, pipeline) = manual("counted");
     let (source, events) = TestSource::new(&pipeline);
@@ -86,7 +86,7 @@ fn a_scrape_over_http_says_what_the_report_says() {
 }
 
 #[test]
-fn a_consumer_that_stalls_is_named_and_nobody_else() {
+fn only_the_stalled_consumer_is_named() {
     let exported = exported();
     let (clock, pipeline) = manual("stalled");
     let (source, events) = TestSource::with_capacity(&pipeline, 2_000);

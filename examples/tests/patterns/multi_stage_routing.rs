@@ -10,7 +10,7 @@ mod example;
 use example::{Event, Handled, Ranked, WORK, by_priority, by_type, handle};
 
 #[test]
-fn each_event_takes_the_route_of_its_type_and_then_of_its_priority() {
+fn each_event_is_routed_by_type_and_then_by_priority() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("events").clock(&clock).build();
     let kinds = [
@@ -58,7 +58,7 @@ fn a_crowd_of_normal_events_does_not_hold_up_a_critical_one() {
 }
 
 #[test]
-fn an_event_that_fails_goes_on_as_an_error_with_the_event_in_it() {
+fn a_failed_event_is_forwarded_as_an_error_with_the_event() {
     let pipeline = Pipeline::new("events");
     let time = pipeline.now();
     let refuse = |_: &CancelToken, ranked: &Ranked, by: &'static str| -> Result<Handled, BoxError> {

@@ -45,7 +45,7 @@ fn a_minute_has_all_its_figures_and_each_window_its_own_state() {
 }
 
 #[test]
-fn a_minute_is_sent_when_the_watermark_has_passed_it_in_all_three() {
+fn a_minute_is_sent_once_all_three_watermarks_passed_it() {
     let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
     let (source, found) = run(&pipeline);
     source.push_all([event(5, "view", 1, 0), event(69, "view", 1, 0)]);
@@ -55,7 +55,7 @@ fn a_minute_is_sent_when_the_watermark_has_passed_it_in_all_three() {
 }
 
 #[test]
-fn what_is_too_late_is_told_by_each_of_the_three_and_counted_by_none() {
+fn late_items_are_reported_by_each_of_the_three_aggregates() {
     let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
     let (source, found) = run(&pipeline);
     source.push_all([event(130, "view", 1, 0), event(80, "view", 1, 0)]);
@@ -69,7 +69,7 @@ fn what_is_too_late_is_told_by_each_of_the_three_and_counted_by_none() {
 }
 
 #[test]
-fn nothing_in_gives_nothing_out() {
+fn no_input_gives_no_output() {
     let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
     let (source, found) = run(&pipeline);
     source.end();

@@ -28,7 +28,7 @@ fn ids(letters: &[DeadLetter]) -> Vec<u32> {
 }
 
 #[test]
-fn the_circuit_opens_after_ten_orders_spares_the_service_and_closes_when_it_is_well_again() {
+fn the_circuit_opens_after_ten_orders_and_closes_on_recovery() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("payments").clock(&clock).build();
     let (is_down, calls) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
@@ -48,7 +48,7 @@ fn the_circuit_opens_after_ten_orders_spares_the_service_and_closes_when_it_is_w
     let (paid, failed) = (Recorder::new(payments.paid), Recorder::new(payments.failed));
     let made = || calls.load(Ordering::Relaxed);
 
-    // A card that is declined is asked for once, and is no fault of the service.
+    // A declined card is charged once, and is not a failure of the service.
     source.push_all((0..20).map(|id| Order { id, cents: 0 }));
     clock.settle();
     let letters = failed.items();
@@ -95,7 +95,7 @@ fn the_circuit_opens_after_ten_orders_spares_the_service_and_closes_when_it_is_w
 }
 
 #[test]
-fn a_call_that_takes_too_long_is_given_up_and_tried_again() {
+fn a_call_that_takes_too_long_is_abandoned_and_retried() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("payments").clock(&clock).build();
     let slow = |cancel: &CancelToken, _: &Order| match cancel.sleep(ms(400)) {

@@ -32,7 +32,7 @@ fn run(products: Vec<Product>) -> Vec<Finding> {
 }
 
 #[test]
-fn defects_are_counted_anew_in_each_batch_and_the_last_short_ones_are_there() {
+fn defects_are_counted_per_batch_including_the_last() {
     let mut products = vec![bad("dent"); 100];
     products.extend(vec![bad("scratch"); 30]);
     products.extend(vec![good(); 1_500]);
@@ -48,7 +48,7 @@ fn defects_are_counted_anew_in_each_batch_and_the_last_short_ones_are_there() {
 }
 
 #[test]
-fn the_alarm_goes_by_the_last_products_and_not_by_all_of_them() {
+fn the_alarm_considers_only_the_last_products() {
     // 60 bad ones in the middle of 10,000 good ones: 88 % of the 500 around them.
     let mut products = vec![good(); 5_000];
     products.extend(vec![bad("burr"); 60]);

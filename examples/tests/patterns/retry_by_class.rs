@@ -36,7 +36,7 @@ fn given_up(error: ApiError, times: u32) -> Option<u32> {
 }
 
 #[test]
-fn what_was_refused_is_asked_for_once() {
+fn refused_requests_are_made_once() {
     for error in [ApiError::Unauthorized, ApiError::NotFound] {
         assert_eq!([0, 1, 2].map(|times| given_up(error, times)), [None, Some(1), Some(1)]);
     }
@@ -49,7 +49,7 @@ fn a_rate_limit_is_worth_two_more_calls() {
 }
 
 #[test]
-fn what_was_lost_is_tried_as_often_as_anything_is() {
+fn timeouts_and_lost_connections_have_five_attempts() {
     for error in [ApiError::TimedOut, ApiError::ConnectionLost] {
         assert_eq!([0, 4, 5, 6].map(|times| given_up(error, times)), [None, None, Some(5), Some(5)]);
     }

@@ -73,7 +73,7 @@ fn a_session_is_given_up_30_minutes_after_its_last_activity() {
 }
 
 #[test]
-fn what_is_open_at_the_end_is_given_up_then() {
+fn open_sessions_are_abandoned_at_the_end() {
     let clock = ManualClock::new();
     // Room for one update: a flush is no excuse to take more.
     let pipeline = Pipeline::builder("test").clock(&clock).capacity(1).build();

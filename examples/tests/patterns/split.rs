@@ -35,7 +35,7 @@ fn start(cancel: &CancelToken, stream: Stream<SignUp>) -> (Validated, Arc<Atomic
 }
 
 #[test]
-fn each_sign_up_is_checked_once_and_goes_one_way_the_bad_ones_with_reason_and_time() {
+fn each_sign_up_is_checked_once_and_takes_one_branch() {
     let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(12 * 60 * 60);
     let clock = ManualClock::starting_at(noon);
     let pipeline = Pipeline::builder("test").clock(&clock).build();
@@ -64,7 +64,7 @@ fn each_sign_up_is_checked_once_and_goes_one_way_the_bad_ones_with_reason_and_ti
 }
 
 #[test]
-fn a_call_that_fails_leaves_its_sign_up_among_the_good_ones_as_an_error() {
+fn a_failed_call_sends_an_error_with_the_good_sign_ups() {
     let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
     let (source, stream) = TestSource::new(&pipeline);
     let (Validated { members, rejected, .. }, _) = start(&pipeline, stream);
@@ -78,7 +78,7 @@ fn a_call_that_fails_leaves_its_sign_up_among_the_good_ones_as_an_error() {
 }
 
 #[test]
-fn a_way_that_nobody_reads_stops_the_other_and_is_named_and_cancelling_ends_the_wait() {
+fn an_unread_branch_blocks_the_other_and_is_named() {
     let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
     let (source, stream) = TestSource::new(&pipeline);
     let (Validated { members: _members, rejected: _rejected, .. }, _) = start(&pipeline, stream);

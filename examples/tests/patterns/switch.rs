@@ -33,7 +33,7 @@ fn entry(id: u32, level: Level, message: &str) -> Entry {
 }
 
 #[test]
-fn the_first_case_that_fits_decides_and_what_fits_none_is_logged() {
+fn the_first_matching_case_decides_and_others_are_logged() {
     let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
     let (source, logs) = TestSource::new(&pipeline);
     let calls = Arc::new(Calls::default());
@@ -54,7 +54,7 @@ fn the_first_case_that_fits_decides_and_what_fits_none_is_logged() {
 }
 
 #[test]
-fn every_entry_comes_out_once_and_those_of_a_case_in_order() {
+fn every_entry_is_emitted_once_and_in_order_within_a_case() {
     let pipeline = Pipeline::new("test");
     let of = |id: u32| match id % 7 {
         0 => entry(id, Level::Error, "x"),
@@ -72,7 +72,7 @@ fn every_entry_comes_out_once_and_those_of_a_case_in_order() {
 }
 
 #[test]
-fn an_entry_whose_alert_failed_comes_out_as_an_error_and_is_not_taken_by_another_case() {
+fn a_failed_alert_is_an_error_and_takes_no_other_case() {
     let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
     let (source, logs) = TestSource::new(&pipeline);
     let calls = Arc::new(Calls::default());

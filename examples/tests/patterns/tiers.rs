@@ -39,7 +39,7 @@ fn ms(n: u64) -> Duration {
 }
 
 #[test]
-fn an_order_goes_to_its_customers_tier_or_by_its_size_to_a_better_one() {
+fn an_order_goes_to_its_customers_tier_or_a_better_one() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).build();
     let (source, orders) = TestSource::new(&pipeline);
@@ -62,7 +62,7 @@ fn an_order_goes_to_its_customers_tier_or_by_its_size_to_a_better_one() {
 }
 
 #[test]
-fn economy_orders_wait_30_s_for_company_or_for_the_hundredth_and_the_others_meanwhile_for_nothing() {
+fn economy_orders_wait_for_a_batch_and_others_do_not() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).build();
     let (source, orders) = TestSource::new(&pipeline);
@@ -99,7 +99,7 @@ fn a_crowd_in_one_tier_waits_in_its_own_queue() {
 }
 
 #[test]
-fn a_batch_that_fails_is_one_error_with_its_orders_in_it_and_the_next_is_not_concerned() {
+fn a_failed_batch_is_one_error_with_all_its_orders() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("test").clock(&clock).build();
     let (source, orders) = TestSource::new(&pipeline);

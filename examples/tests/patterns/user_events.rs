@@ -57,7 +57,7 @@ fn different_users_are_processed_side_by_side() {
 }
 
 #[test]
-fn by_key_a_busy_user_holds_up_no_other() {
+fn by_key_a_busy_user_delays_no_other() {
     let events = (1..=50).map(|number| event(0, number, 100)).chain((1..=30).map(|user| event(user, 1, 10)));
     let (_, done) = run(WAYS[1], events);
     let others = done.iter().filter(|(_, event)| event.user != 0).map(|(time, _)| *time);
@@ -66,7 +66,7 @@ fn by_key_a_busy_user_holds_up_no_other() {
 }
 
 #[test]
-fn a_failed_event_is_an_error_item_and_the_user_goes_on() {
+fn a_failed_event_is_an_error_item_and_its_user_continues() {
     for way in WAYS {
         let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
         let (source, stream) = TestSource::new(&pipeline);

@@ -45,7 +45,7 @@ fn on_a_redis_server_nothing_is_lost_and_nothing_is_left() {
 }
 
 #[test]
-fn a_server_that_cannot_be_reached_is_named_without_its_password() {
+fn an_unreachable_server_is_named_without_its_password() {
     let ran = program::run(command(program::program("durable"), ["--redis", "redis://me:secret@127.0.0.1:1"]));
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.starts_with("durable: cannot connect to redis://127.0.0.1:1: "), "{}", ran.stderr);
@@ -75,7 +75,7 @@ fn on_kafka_brokers_nothing_is_lost() {
 
 #[cfg(not(feature = "kafka"))]
 #[test]
-fn without_its_client_kafka_is_refused_with_the_command_that_builds_it() {
+fn without_its_client_kafka_names_the_build_command() {
     let ran = program::run(command(program::program("durable"), ["--kafka", "localhost:9092"]));
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("--features kafka --example durable -- --kafka"), "{}", ran.stderr);

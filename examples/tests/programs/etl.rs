@@ -293,7 +293,7 @@ fn the_readme_shows_what_it_prints() {
 }
 
 #[test]
-fn the_data_says_of_itself_what_its_readme_says() {
+fn the_data_agrees_with_its_readme() {
     let readme = fs::read_to_string(data("README.md")).unwrap();
     let text = january();
     assert_eq!(text.lines().count(), 27_004 + 1);
@@ -378,7 +378,7 @@ fn the_summary_counts_failures_by_their_reason() {
 }
 
 #[test]
-fn bytes_that_are_not_utf8_and_endless_lines_are_dead_letters_too() {
+fn invalid_utf8_and_endless_lines_are_dead_letters_too() {
     let place = Place::new();
     let mut input = csv(&[GOOD]).into_bytes();
     input.extend(b"2013,1,1,\xff\xfe\n");
@@ -399,7 +399,7 @@ fn bytes_that_are_not_utf8_and_endless_lines_are_dead_letters_too() {
 }
 
 #[test]
-fn what_is_not_available_is_null_and_midnight_may_be_2400() {
+fn missing_values_are_null_and_midnight_may_be_2400() {
     let place = Place::new();
     let mut midnight: Vec<&str> = GOOD.split(',').collect();
     (midnight[3], midnight[6]) = ("2400", "2400");
@@ -414,7 +414,7 @@ fn what_is_not_available_is_null_and_midnight_may_be_2400() {
 }
 
 #[test]
-fn line_ends_quotes_a_byte_order_mark_and_blank_lines_make_no_difference() {
+fn line_ends_quotes_and_blank_lines_make_no_difference() {
     let place = Place::new();
     let quoted: Vec<String> = GOOD.split(',').map(|field| format!("\"{field}\"")).collect();
     let header = HEADER.replace("year", "\"year\"");
@@ -466,7 +466,7 @@ fn utf16_big(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_not_a_file_of_flights_is_refused_before_anything_is_created() {
+fn a_file_without_flights_is_refused_before_the_start() {
     let binary: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     let all = HEADER.replace(',', "`, `");
     let others = format!("is not a file of flights: it has no columns `{}`", all.replace("carrier`, `", ""));
@@ -649,7 +649,7 @@ fn other_tables_can_be_given() {
 }
 
 #[test]
-fn a_gzip_file_that_is_cut_fails_after_what_could_be_read_is_loaded() {
+fn a_truncated_gzip_file_fails_after_its_rows_are_loaded() {
     let bytes = fs::read(data("flights-2013-01.csv.gz")).unwrap();
     for more in [&[][..], &["--sequential"]] {
         let place = Place::new();
@@ -665,7 +665,7 @@ fn a_gzip_file_that_is_cut_fails_after_what_could_be_read_is_loaded() {
 }
 
 #[test]
-fn what_follows_the_end_of_gzip_is_padding_or_told() {
+fn bytes_after_the_end_of_gzip_are_padding_or_an_error() {
     let whole = gzip(csv(&[GOOD, GOOD]).trim_end().as_bytes());
     for more in [&[][..], &["--sequential"]] {
         for zeros in [1, 1000, 200_000] {
@@ -756,7 +756,7 @@ fn wrong_arguments_are_refused() {
 }
 
 #[test]
-fn quiet_says_nothing() {
+fn quiet_prints_nothing() {
     let place = Place::new();
     let input = place.write("in.csv", csv(&[GOOD, BAD]));
     let mut command = etl(["--quiet", "--input"]);
@@ -778,7 +778,7 @@ fn a_picture_is_all_that_is_printed() {
 }
 
 #[test]
-fn that_nobody_reads_the_summary_is_no_failure() {
+fn a_closed_output_of_the_summary_is_not_a_failure() {
     let place = Place::new();
     let input = place.write("in.csv", csv(&[GOOD]));
     let mut child = place.command(&input, &[]).spawn().unwrap();
@@ -813,7 +813,7 @@ mod linux {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// The ways in which an input may arrive.
+    /// The kinds of input.
     #[derive(Debug, Clone, Copy)]
     enum Way {
         File,
@@ -1064,7 +1064,7 @@ mod linux {
     }
 
     #[test]
-    fn a_database_on_a_full_disk_stops_the_job_and_keeps_what_was_committed() {
+    fn a_full_disk_stops_the_job_and_keeps_committed_rows() {
         for more in ["", "--sequential"] {
             let place = Place::new();
             // No file may grow beyond 1,000 or 2,000 kB, by the shell's idea of a block: about a third of what it takes.
@@ -1086,7 +1086,7 @@ mod linux {
     }
 
     #[test]
-    fn the_first_interrupt_loads_what_was_read_though_the_input_is_silent() {
+    fn the_first_interrupt_loads_rows_while_the_input_is_silent() {
         for more in [&[][..], &["--sequential"]] {
             let place = Place::new();
             let letters = named_pipe(&place, "failed.jsonl");
@@ -1117,7 +1117,7 @@ mod linux {
     }
 
     #[test]
-    fn an_interrupt_in_the_middle_of_a_file_ends_it_early_and_loses_nothing() {
+    fn an_interrupt_within_a_file_loses_nothing() {
         let place = Place::new();
         let letters = named_pipe(&place, "failed.jsonl");
         // More than the pipe for the dead letters and all queues can take: the program waits for us until we read on.
@@ -1146,7 +1146,7 @@ mod linux {
     }
 
     #[test]
-    fn the_second_interrupt_gives_up_what_was_read_and_says_how_much() {
+    fn the_second_interrupt_discards_rows_and_reports_how_many() {
         let place = Place::new();
         let letters = named_pipe(&place, "failed.jsonl");
         let bad = "x".repeat(4000);

@@ -66,7 +66,7 @@ fn ctrl_c_reaches_the_program_and_the_terminal_is_restored() {
 }
 
 #[test]
-fn leaving_the_view_lets_the_program_run() {
+fn closing_the_view_lets_the_program_run() {
     let Some((terminal, input)) = etl("--json > out.json") else { return };
     terminal.until(VIEW);
     terminal.press(&["q"]);
@@ -79,7 +79,7 @@ fn leaving_the_view_lets_the_program_run() {
 }
 
 #[test]
-fn what_the_program_prints_stays_above_the_view() {
+fn the_programs_output_stays_above_the_view() {
     let line = "$PROGRAM --live --max-errors 2 - < input";
     let Some(terminal) = Terminal::start(program("log_processing"), line) else { return };
     let mut input = terminal.input();
@@ -166,7 +166,7 @@ fn the_view_comes_back_while_the_pipeline_drains() {
 }
 
 #[test]
-fn a_second_ctrl_c_restores_the_terminal_before_it_ends_the_program() {
+fn a_second_ctrl_c_restores_the_terminal_before_exit() {
     let Some((terminal, _input)) = start(&program_of_the_tests("drains_below_a_view")) else { return };
     terminal.until("drains  running");
     terminal.press(&["C-c"]);
@@ -177,7 +177,7 @@ fn a_second_ctrl_c_restores_the_terminal_before_it_ends_the_program() {
 }
 
 #[test]
-fn ctrl_z_gives_the_terminal_to_the_shell_and_fg_brings_the_view_back() {
+fn ctrl_z_returns_the_terminal_and_fg_restores_the_view() {
     let stopped = "code=$?\nstty -a > stopped\necho \"stopped $code\"\nread -r _\nfg";
     let line = format!("set -m\n{}\n{stopped}", program_of_the_tests("drains_below_a_view"));
     let Some((terminal, input)) = start(&line) else { return };

@@ -238,7 +238,7 @@ fn each_malformed_line_is_put_aside_with_where_and_why() {
 }
 
 #[test]
-fn bytes_that_are_no_text_and_endless_lines_stop_nothing() {
+fn invalid_text_and_endless_lines_stop_nothing() {
     let mut text = good(0).into_bytes();
     text.extend(b"a - - [\xff\xfe\n");
     text.extend(vec![b'x'; 64 * 1024]);
@@ -268,7 +268,7 @@ fn bytes_that_are_no_text_and_endless_lines_stop_nothing() {
 }
 
 #[test]
-fn line_ends_a_byte_order_mark_and_a_missing_last_end_make_no_difference() {
+fn line_ends_and_byte_order_marks_make_no_difference() {
     let text = format!("\u{feff}{}\r\n{}{}", good(0).trim_end(), good(1), good(2).trim_end());
     let report = report(text, &[]);
     assert_eq!((&report["read"], &report["parsed"]), (&json!(3), &json!(3)));
@@ -461,7 +461,7 @@ fn formats_of_many_servers_are_read() {
 }
 
 #[test]
-fn what_is_not_looked_at_may_be_anything() {
+fn ignored_fields_may_contain_anything() {
     let latin1 = |line: String| line.into_bytes().iter().map(|byte| if *byte == b'~' { 0xfc } else { *byte }).collect();
     let long = "x".repeat(70_000);
     let line = |rest: &str| format!("{}{rest}\n", good(0).trim_end());
@@ -584,7 +584,7 @@ fn a_clock_that_is_wrong_does_not_blind_the_watch() {
         (burst(|second| (second == 240).then(|| wrong.clone())), back)
     });
     let first = (line("b", 0, "/", 200).replace("2026", "2036") + &burst(|_| None), 1);
-    // Each request once more, by a machine whose clock is off by some minutes.
+    // Each request again, from a machine whose clock is off by some minutes.
     let machines = [2, 3, 60].map(|off| (burst(|second| Some(line("b", second + off * 60, "/", 200))), 359));
     for (text, back) in lone.into_iter().chain([first]).chain(machines) {
         let report = report(text, &[]);
@@ -657,7 +657,7 @@ fn a_timeline_shows_the_log_though_one_time_is_wrong() {
 }
 
 #[test]
-fn zeros_after_gzip_are_padding_and_anything_else_is_told() {
+fn zeros_after_gzip_are_padding_and_other_bytes_an_error() {
     let (head, tail) = (gzip(good(0).as_bytes()), gzip(good(1).trim_end().as_bytes()));
     let zeros = vec![0; 300_000];
     let cut = &tail[..tail.len() / 2];
@@ -763,7 +763,7 @@ fn a_minute_far_above_the_usual_is_a_burst() {
 }
 
 #[test]
-fn what_nobody_asks_for_by_mistake_is_an_alert_however_it_is_written() {
+fn probes_raise_alerts_however_they_are_written() {
     let cases = [
         ("/a/../../etc/passwd", Some("traversal")),
         ("/a/%2e%2e%2fb", Some("traversal")),
@@ -803,14 +803,14 @@ fn an_alert_is_not_repeated_and_not_too_many_come_in_a_minute() {
 }
 
 #[test]
-fn an_older_file_after_a_younger_one_is_watched_anew() {
+fn an_older_file_after_a_newer_one_is_watched_again() {
     let errors = |from: u32| (0..20).map(move |n| line("a", from + n, "/", 404)).collect::<String>();
     let report = report(errors(7200) + &errors(0), &[]);
     assert_eq!(alerts(&report), pairs([("errors", "a"), ("errors", "a")]));
 }
 
 #[test]
-fn tables_have_a_bound_and_what_is_forgotten_is_counted() {
+fn tables_are_bounded_and_evictions_are_counted() {
     // The one who comes again and again is kept; of the others, the last nine.
     let text: String = (0..100).map(|n| good(n) + &line(&format!("c{n}"), n, &format!("/{n}"), 200)).collect();
     let report = report(&text, &["--max-keys", "10"]);
@@ -842,7 +842,7 @@ fn beyond_a_week_the_oldest_minutes_are_forgotten() {
 }
 
 #[test]
-fn inputs_that_are_missing_or_unusable_are_named_before_anything_is_done() {
+fn missing_or_unusable_inputs_are_named_before_the_start() {
     let place = Place::new();
     place.write("a.log", good(0));
     fs::create_dir(place.path("folder")).unwrap();
@@ -910,7 +910,7 @@ fn a_log_is_never_written_over_by_another_name() {
 }
 
 #[test]
-fn a_gzip_file_that_is_cut_does_not_keep_the_next_one_from_being_read() {
+fn a_truncated_gzip_file_does_not_block_the_next_one() {
     let text: String = (0..3000).map(|n| line(&format!("client-{}", n * 7919 % 3001), n, "/", 200)).collect();
     let packed = gzip(text.as_bytes());
     for more in [&[][..], &["--sequential"]] {
@@ -947,7 +947,7 @@ fn wrong_arguments_are_refused() {
 }
 
 #[test]
-fn help_says_what_one_needs_to_know() {
+fn help_covers_the_essentials() {
     let ran = Place::new().run(&["--help"]);
     assert_eq!(ran.code, Some(0));
     for text in ["--follow", "Exit status:\n  0 ", "Memory:", "tail -F", "read = parsed + malformed"] {
@@ -957,7 +957,7 @@ fn help_says_what_one_needs_to_know() {
 }
 
 #[test]
-fn quiet_says_nothing_and_json_alone_is_one_line() {
+fn quiet_prints_nothing_and_json_prints_one_line() {
     let place = Place::new();
     place.write("a.log", probe("a", 0) + "oops\n");
     let ran = place.run(&["a.log", "--quiet"]);
@@ -1001,7 +1001,7 @@ fn control_characters_of_strangers_do_not_reach_the_terminal() {
 }
 
 #[test]
-fn that_nobody_reads_the_report_is_no_failure() {
+fn a_closed_output_of_the_report_is_not_a_failure() {
     let place = Place::new();
     place.write("a.log", probe("a", 0) + &probe("b", 1));
     let mut child = place.command(&["a.log", "--json", "report.json"]).spawn().unwrap();
@@ -1088,7 +1088,7 @@ mod linux {
     }
 
     #[test]
-    fn follow_begins_at_the_end_and_reads_what_comes() {
+    fn follow_starts_at_the_end_and_reads_new_lines() {
         let place = Place::new();
         place.write("a.log", probe("old", 0) + "an unfinished");
         let run = Follow::start(&place, &["a.log"]);
@@ -1192,7 +1192,7 @@ mod linux {
     }
 
     #[test]
-    fn follow_reads_what_was_renamed_twice_between_two_looks() {
+    fn follow_reads_files_renamed_twice_between_two_polls() {
         let place = Place::new();
         place.write("a.log", "");
         // It was there before, and is older.
@@ -1357,7 +1357,7 @@ mod linux {
     }
 
     #[test]
-    fn what_cannot_be_followed_is_named_at_once() {
+    fn a_file_that_cannot_be_followed_is_named_at_once() {
         let place = Place::new();
         place.write("a.gz", gzip(b"hello"));
         place.run(&["--follow", "a.gz"]).fails_with("error: cannot follow a.gz: a gzip file cannot be followed");
@@ -1365,7 +1365,7 @@ mod linux {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_any_more_is_named_and_may_come_back() {
+    fn an_unreadable_file_is_named_and_may_come_back() {
         let place = Place::new();
         place.write("a.log", "");
         let mut run = Follow::start(&place, &["a.log"]);
@@ -1384,7 +1384,7 @@ mod linux {
     }
 
     #[test]
-    fn follow_ends_when_nobody_reads_what_it_finds() {
+    fn follow_ends_with_its_consumer() {
         let place = Place::new();
         place.write("a.log", "");
         let mut child = place.command(&["--follow", "a.log", "--json", "report.json"]).spawn().unwrap();
@@ -1398,7 +1398,7 @@ mod linux {
     }
 
     #[test]
-    fn nothing_more_is_read_when_nobody_wants_the_result() {
+    fn reading_stops_when_the_result_is_dropped() {
         let place = Place::new();
         let mut child = place.command(&["-"]).stdin(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
@@ -1416,7 +1416,7 @@ mod linux {
     }
 
     #[test]
-    fn an_interrupt_reports_what_was_read_though_the_input_is_silent() {
+    fn an_interrupt_reports_results_while_the_input_is_silent() {
         for more in [&[][..], &["--sequential"]] {
             let place = Place::new();
             let args = [&["-", "--json", "report.json"], more].concat();

@@ -47,7 +47,7 @@ impl Write for Failing {
 }
 
 #[test]
-fn all_is_well_only_if_something_was_promised_and_nothing_broken() {
+fn success_needs_promises_and_none_of_them_broken() {
     let (kept, broken, empty) = (Paper::default(), Paper::default(), Paper::default());
     let page = Page::new(kept.clone());
     page.check("it balances", true);
@@ -67,7 +67,7 @@ fn all_is_well_only_if_something_was_promised_and_nothing_broken() {
 }
 
 #[test]
-fn a_reader_that_went_is_no_failure_and_a_full_disk_is() {
+fn a_closed_output_is_not_a_failure_and_a_full_disk_is() {
     for (kind, well) in [(ErrorKind::BrokenPipe, true), (ErrorKind::StorageFull, false)] {
         let page = Page::new(Failing(kind));
         page.say("title");
@@ -105,7 +105,7 @@ fn an_interruptible_reader_can_be_read_past_its_end() {
 }
 
 #[test]
-fn an_interruptible_reader_that_failed_or_was_stopped_makes_nobody_wait() {
+fn a_failed_or_stopped_interruptible_reader_never_blocks() {
     let stop = Stop::default();
     let script = Script([Ok(&b"x"[..]), Err(ErrorKind::InvalidData.into())].into());
     let mut reader = interruptible(script, &stop).unwrap();
@@ -128,7 +128,7 @@ fn arguments_other_than_help_are_refused() {
 }
 
 #[test]
-fn a_broken_promise_counts_though_nobody_reads() {
+fn a_broken_promise_counts_even_with_closed_output() {
     let page = Page::new(Failing(ErrorKind::BrokenPipe));
     page.check("it balances", false);
     page.check("in order", true);

@@ -1,4 +1,4 @@
-//! [`History`]: the last looks at a pipeline, and what they say about its speed.
+//! [`History`]: the last snapshots of a pipeline, and the rates derived from them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use crate::pipeline::{Report, StageReport};
 
-/// Over how long rates and shares are taken.
+/// The period over which rates and shares are measured.
 const SPAN: Duration = Duration::from_secs(1);
 
-/// How many columns of history are kept of each stage; no screen is wider.
+/// The number of columns of history that are stored per stage; no screen is wider.
 const COLUMNS: usize = 300;
 
-/// What is known of the pipeline, and was.
+/// The present and past state of the pipeline.
 pub(super) struct History {
-    /// The looks of the last [`SPAN`], and the one before them.
+    /// The snapshots of the last [`SPAN`], and the one before them.
     looks: VecDeque<Report>,
     /// What happened between the first and the last of these.
     interval: Report,
-    /// The look at the end of the last column of history.
+    /// The snapshot at the end of the last column of history.
     drawn: Report,
     /// The rate of each stage, one for each [`SPAN`].
     columns: HashMap<Arc<str>, VecDeque<f64>>,
-    /// What had been done at the last progress, and when that was.
+    /// The progress at the last change, and when that was.
     progress: (u64, Duration),
 }
 
@@ -61,7 +61,7 @@ impl History {
         self.looks.push_back(report);
     }
 
-    /// The last look.
+    /// The last snapshot.
     pub(super) fn now(&self) -> &Report {
         &self.looks[self.looks.len() - 1]
     }
@@ -78,18 +78,18 @@ impl History {
         rates.skip(known.saturating_sub(count)).copied()
     }
 
-    /// For how long nothing has been done.
+    /// The time since the last progress.
     pub(super) fn silence(&self) -> Duration {
         self.now().elapsed.saturating_sub(self.progress.1)
     }
 }
 
-/// What a stage handles: the items that come in, or go out if it is a source.
+/// The items that a stage handles: those that come in, or go out if it is a source.
 pub(super) fn throughput(stage: &StageReport) -> u64 {
     stage.received().max(stage.emitted())
 }
 
-/// Differs if anything was done between two looks.
+/// Differs if there was any progress between two snapshots.
 fn done(report: &Report) -> u64 {
     let steps = report.stages.iter().flat_map(|stage| &stage.steps);
     steps.fold(0, |sum, step| {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::observe::live::tests::{report, stage};
 
-    /// A pipeline that has received so many items after so many quarters of a second.
+    /// A pipeline that has received `received` items after `quarters` quarters of a second.
     fn look(quarters: u32, received: u64) -> Report {
         report(Duration::from_millis(250) * quarters, vec![stage("map", received, received)])
     }

@@ -1,4 +1,4 @@
-//! [`Key`]: what a key press means to the view.
+//! [`Key`]: the meaning of a key press to the view.
 
 /// A key that the view knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub(super) enum Key {
     Freeze,
     Up,
     Down,
-    /// One that makes the terminal send a signal, which the view has to do in its place.
+    /// A key with which the terminal sends a signal, which the view must do in its place.
     Control(Control),
 }
 
@@ -22,15 +22,15 @@ pub(super) enum Control {
     Suspend,
 }
 
-/// The keys in what was read from the terminal. `control` tells the bytes that stand for signals, which the user may have
-/// changed with stty. Other bytes, and sequences that were cut in two, are ignored.
+/// The keys in bytes read from the terminal. `control` identifies the bytes that stand for signals, which the user may
+/// have changed with stty. Other bytes, and sequences that were cut in two, are ignored.
 pub(super) fn keys(mut bytes: &[u8], control: impl Fn(u8) -> Option<Control>) -> Vec<Key> {
     let mut keys = Vec::new();
     while let [first, rest @ ..] = bytes {
         let (key, rest) = match (first, rest) {
             (0x1b, [b'[' | b'O', b'A', rest @ ..]) => (Some(Key::Up), rest),
             (0x1b, [b'[' | b'O', b'B', rest @ ..]) => (Some(Key::Down), rest),
-            // Another sequence of which no part is a key.
+            // Another sequence, no part of which is a key.
             (0x1b, [b'[' | b'O', rest @ ..]) => {
                 let end = rest.iter().position(|byte| (0x40..=0x7e).contains(byte));
                 (None, rest.get(end.map_or(rest.len(), |end| end + 1)..).unwrap_or_default())
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn other_keys_are_ignored_whole() {
+    fn sequences_of_other_keys_are_ignored() {
         assert_eq!(read(b"x\x1b[3~\x1b[1;5qj"), [Key::Down]);
         assert_eq!(read(b"\x1b"), []);
         assert_eq!(read(b"\x1b["), []);

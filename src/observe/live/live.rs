@@ -13,13 +13,13 @@ use crate::clock::real_now;
 use crate::pipeline::CancelToken;
 use crate::trace::event;
 
-/// How often the view looks at the pipeline.
+/// The time between two snapshots of the pipeline.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// A live view of a pipeline on the terminal; made by [`CancelToken::live`].
+/// A live view of a pipeline on the terminal; returned by [`CancelToken::live`].
 ///
-/// Dropping it removes the view and leaves the terminal as it was. That waits for the thread of the view, which takes no
-/// longer than a write to the terminal.
+/// Dropping it removes the view and restores the terminal. That waits for the thread of the view, which takes no longer
+/// than a write to the terminal.
 #[must_use = "dropping it removes the view"]
 pub struct Live {
     viewer: Option<(Stop, JoinHandle<()>)>,
@@ -43,42 +43,45 @@ impl CancelToken {
     ///
     /// # What it shows
     ///
-    /// A row for each stage, sources first, and one for each output of a stage that has several: items in and out per second,
-    /// the shares of the last second in which its threads were occupied or blocked, how full its output is, how many items failed,
-    /// and a line of history with a column for each second. Wider screens show the total counts, too. Below are the bottleneck
-    /// or, after three seconds without progress, what the pipeline [waits for](crate::Report::diagnosis).
+    /// A row for each stage, sources first, and one for each output of a stage that has several: items in and out per
+    /// second, the shares of the last second in which its threads were occupied or blocked, the fill level of its
+    /// output, the number of failed items, and a line of history with a column for each second. Wider screens show the
+    /// total counts, too. Below is the bottleneck or, after three seconds without progress, what the pipeline [waits
+    /// for](crate::Report::diagnosis).
     ///
-    /// # Where it shows it
+    /// # Where it is shown
     ///
-    /// On standard error, if that is a terminal and the variable `TERM` is neither `dumb` nor missing; otherwise nothing
-    /// happens at all. Standard output may be a pipe. The variable `NO_COLOR` turns colors off. A process has one view at a
-    /// time: while there is one, a second shows nothing. So far only Unix systems are supported; elsewhere it shows nothing.
+    /// On standard error, if that is a terminal and the variable `TERM` is neither `dumb` nor missing; otherwise
+    /// nothing is shown. Standard output may be a pipe. The variable `NO_COLOR` turns colors off. A process has one
+    /// view at a time: while there is one, a second shows nothing. So far only Unix systems are supported; elsewhere it
+    /// shows nothing.
     ///
-    /// The view takes the last rows of the screen, at most three quarters. The program's output, log lines and the messages
-    /// of panics appear above it, and stay when it is gone.
+    /// The view uses the last rows of the screen, at most three quarters. The program's output, log lines and panic
+    /// messages appear above it, and stay when it is removed.
     ///
     /// # Keys
     ///
-    /// `q` leaves the view and lets the pipeline run. `p` freezes the numbers. The arrows, or `k` and `j`, scroll if there
-    /// are more rows than fit.
+    /// `q` closes the view; the pipeline continues. `p` freezes the numbers. The arrows, or `k` and `j`, scroll if
+    /// there are more rows than fit.
     ///
-    /// Ctrl-C removes the view and then sends the signal that the terminal would have sent, so a program's own handler, or
-    /// the lack of one, works as ever. If the handler [drains](CancelToken::drain) the pipeline, the view comes back to show
-    /// the rest; a second Ctrl-C removes it for good. Ctrl-Z stops the program, and the view comes back with it.
+    /// Ctrl-C removes the view and then sends the signal that the terminal would have sent, so a program's own handler,
+    /// or the lack of one, works as usual. If the handler [drains](CancelToken::drain) the pipeline, the view reappears
+    /// to show the rest; a second Ctrl-C removes it permanently. Ctrl-Z stops the program; the view reappears when it
+    /// continues.
     ///
     /// A program that reads its standard input from the terminal should not use a view, which would take its keys.
     ///
     /// # Cost
     ///
-    /// A thread that looks at the [report](CancelToken::report) four times a second. The stages do nothing for it. It does not
-    /// keep the pipeline alive, and `join` does not wait for it.
+    /// One thread, which takes a [report](CancelToken::report) four times a second. The stages do no work for it. It
+    /// does not keep the pipeline alive, and `join` does not wait for it.
     ///
     /// # Panics
     /// If the token does not come from a pipeline.
     ///
-    /// A panic anywhere in the program leaves the terminal in order if the `Live` is dropped while the stack unwinds, or
-    /// later. A process that ends without dropping it does not: by [`std::process::exit`], by an abort, or killed by a signal
-    /// from outside that it does not handle.
+    /// After a panic anywhere in the program the terminal is restored if the `Live` is dropped while the stack unwinds,
+    /// or later. A process that ends without dropping it does not restore the terminal: by [`std::process::exit`], by
+    /// an abort, or killed by an external signal that it does not handle.
     #[track_caller]
     pub fn live(&self) -> Live {
         let (token, name) = (self.clone(), format!("live {}", self.scope().name()));
@@ -113,7 +116,7 @@ impl fmt::Debug for Live {
     }
 }
 
-/// Shows the view until there is a reason to end it. An error of the terminal is one.
+/// Shows the view until it has to end. A terminal error ends it, too.
 fn watch(token: &CancelToken, terminal: Terminal) {
     let viewer = Viewer {
         token,
@@ -154,7 +157,7 @@ impl Viewer<'_> {
                             match key {
                                 Key::Quit => return Ok(()),
                                 Key::Control(control) => {
-                                    // Not before the next look: by then the signal has been acted upon.
+                                    // Not before the next snapshot: by then the signal has been handled.
                                     may_show = false;
                                     if !self.pass_on(control)? {
                                         return Ok(());
@@ -188,7 +191,7 @@ impl Viewer<'_> {
         }
     }
 
-    /// Puts the terminal in order and sends the signal of a key. False if the view is to end.
+    /// Restores the terminal and sends the signal of a key. Returns false if the view must end.
     fn pass_on(&mut self, control: Control) -> io::Result<bool> {
         self.terminal.hide()?;
         self.terminal.raise(control);

@@ -1,4 +1,4 @@
-//! Where the view knows no terminal: everywhere but on Unix. It shows nothing there.
+//! Replaces the terminal on systems other than Unix. The view shows nothing there.
 
 use std::convert::Infallible;
 use std::io;
@@ -8,13 +8,13 @@ use super::keys::{Control, Key};
 use super::panel::Size;
 use super::text::Line;
 
-/// There is none.
+/// Never exists.
 pub(super) struct Terminal(Infallible);
 
 #[derive(Debug)]
 pub(super) struct Stop;
 
-#[allow(dead_code, reason = "never made")]
+#[allow(dead_code, reason = "never created")]
 pub(super) enum Event {
     Time,
     Keys(Vec<Key>),

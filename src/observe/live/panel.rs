@@ -1,9 +1,9 @@
 //! [`Panel`]: the last rows of the screen, as bytes for the terminal.
 //!
-//! While there is a panel the scrolling region ends above it, and the cursor is the program's: it stays where the program's
-//! next output belongs. Everything below the row of the cursor is blank or the panel's. So after a change of the size, which
-//! may have moved the old panel anywhere below the cursor and may have reset the region, erasing from the cursor to the end of
-//! the screen removes it, whatever the terminal did.
+//! While there is a panel the scrolling region ends above it, and the cursor is the program's: it stays where the
+//! program's next output belongs. Everything below the row of the cursor is blank or belongs to the panel. So after a
+//! change of the size, which may have moved the old panel anywhere below the cursor and may have reset the region,
+//! erasing from the cursor to the end of the screen removes the panel, whatever the terminal did.
 
 use std::io::Write;
 
@@ -17,21 +17,23 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// How many rows a panel may have: what the program prints keeps a quarter of the screen, and at least two rows.
+    /// The maximum number of rows of a panel: the program's output keeps a quarter of the screen, and at least two
+    /// rows.
     pub(super) fn room(self) -> usize {
         usize::from(self.rows - (self.rows / 4).max(2).min(self.rows))
     }
 }
 
-/// Where the panel is on the screen.
+/// The place of the panel on the screen.
 #[derive(Debug, Default)]
 pub(super) struct Panel {
-    /// The size of the screen, and how many rows the panel has.
+    /// The size of the screen, and the number of rows of the panel.
     shown: Option<(Size, u16)>,
 }
 
 impl Panel {
-    /// Appends the bytes that show `lines` as the last rows of the screen, not more than there is [room](Size::room) for.
+    /// Appends the bytes that show `lines` as the last rows of the screen, at most as many as there is
+    /// [room](Size::room) for.
     pub(super) fn draw(&mut self, size: Size, lines: &[Line], color: bool, out: &mut Vec<u8>) {
         let lines = &lines[..lines.len().min(size.room())];
         if lines.is_empty() {
@@ -41,10 +43,10 @@ impl Panel {
         if self.shown != Some((size, height)) {
             self.reserve(size, height, out);
         }
-        // Save the cursor; do not wrap, should the screen have become narrower since its size was read.
+        // Save the cursor; do not wrap, in case the screen has become narrower since its size was read.
         out.extend_from_slice(b"\x1b7\x1b[?7l");
         for (row, line) in (size.rows - height + 1..).zip(lines) {
-            // Erased before it is written: behind a full line the cursor stands on its last character.
+            // Erased before it is written: after a full line the cursor is on its last character.
             _ = write!(out, "\x1b[{row};1H\x1b[K");
             line.print(color, out);
         }
@@ -61,19 +63,19 @@ impl Panel {
         _ = write!(out, "\x1b[{height}A\x1b7\x1b[1;{}r\x1b8", size.rows - height);
     }
 
-    /// Appends the bytes that give the rows back.
+    /// Appends the bytes that release the rows.
     pub(super) fn remove(&mut self, out: &mut Vec<u8>) {
         if self.shown.take().is_some() {
             Self::clear(out);
         }
     }
 
-    /// Makes the whole screen scroll again, and erases what is below the cursor.
+    /// Makes the whole screen scroll again, and erases everything below the cursor.
     fn clear(out: &mut Vec<u8>) {
         out.extend_from_slice(b"\x1b7\x1b[r\x1b8\x1b[J");
     }
 
-    /// For a panel that is no longer the view's to remove: another program may have used the screen.
+    /// For a panel that the view may no longer remove: another program may have used the screen.
     pub(super) fn forget(&mut self) {
         self.shown = None;
     }
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn removing_gives_the_whole_screen_back_once() {
+    fn removing_restores_the_whole_screen_once() {
         let mut panel = Panel::default();
         draw(&mut panel, SIZE, 2);
         let mut out = Vec::new();

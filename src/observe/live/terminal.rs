@@ -20,14 +20,14 @@ use crate::clock::real_now;
 /// A process has one terminal, so it can have one view at a time.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Draws on standard error and reads keys from there. Only one exists at a time. Dropping it leaves the terminal as it was.
+/// Draws on standard error and reads keys from there. Only one exists at a time. Dropping it restores the terminal.
 pub(super) struct Terminal {
     stderr: Stderr,
-    /// Ends the waits when its other end is dropped.
+    /// Ends waits when its other end is dropped.
     stop: UnixStream,
     panel: Panel,
     color: bool,
-    /// The modes that were found, while others are set.
+    /// The original modes, while others are set.
     found: Option<Termios>,
 }
 
@@ -46,7 +46,7 @@ pub(super) enum Event {
 }
 
 impl Terminal {
-    /// `None` if standard error is no terminal or one that can do nothing, or if there is a view already.
+    /// Returns `None` if standard error is not a capable terminal, or if there is a view already.
     pub(super) fn open() -> Option<(Self, Stop)> {
         let stderr = io::stderr();
         let can_draw = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
@@ -54,7 +54,7 @@ impl Terminal {
             return None;
         }
         let (stop, other_end) = UnixStream::pair().ok()?;
-        // Nothing else is shared through it.
+        // It guards no other data.
         if IS_TAKEN.swap(true, Ordering::Relaxed) {
             return None;
         }
@@ -87,7 +87,7 @@ impl Terminal {
         self.write(&bytes)
     }
 
-    /// Gives the screen and the keyboard back. Both may be taken again.
+    /// Releases the screen and the keyboard. Both may be taken again.
     pub(super) fn hide(&mut self) -> io::Result<()> {
         let mut bytes = Vec::new();
         if self.is_ours() {
@@ -96,15 +96,15 @@ impl Terminal {
             self.give_keyboard_back()?;
             written
         } else {
-            // The shell has taken both, and has set the modes that it wants.
+            // The shell has taken both, and has set its own modes.
             self.panel.forget();
             self.found = None;
             Ok(())
         }
     }
 
-    /// One key at a time, not echoed, and the keys that send signals as bytes: the terminal has to be put right before.
-    /// Output modes are not touched. Where there is no controlling terminal, the view has no keys.
+    /// Reads one key at a time, not echoed, and the keys that send signals as bytes: the terminal has to be restored
+    /// before. Output modes are not touched. Without a controlling terminal, the view has no keys.
     fn take_keyboard(&mut self) -> io::Result<()> {
         if self.found.is_some() || self.foreground().is_none() {
             return Ok(());
@@ -112,7 +112,7 @@ impl Terminal {
         let found = tcgetattr(&self.stderr)?;
         let mut modes = found.clone();
         modes.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN);
-        // Ctrl-S would stop the drawing, and with it the reading of Ctrl-C.
+        // Ctrl-S would stop the drawing, and so the reading of Ctrl-C.
         modes.input_modes.remove(InputModes::IXON);
         modes.special_codes[SpecialCodeIndex::VMIN] = 1;
         modes.special_codes[SpecialCodeIndex::VTIME] = 0;
@@ -141,7 +141,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// Waits for a key, if the view has the keyboard, for the end of the view, or for the time.
+    /// Waits for a key, if the view has the keyboard, for the end of the view, or until the given time.
     pub(super) fn wait(&self, until: Instant) -> Event {
         loop {
             let left = until.saturating_duration_since(real_now());
@@ -183,11 +183,11 @@ impl Terminal {
             (SpecialCodeIndex::VQUIT, Control::Quit),
             (SpecialCodeIndex::VSUSP, Control::Suspend),
         ];
-        // A code of zero is none.
+        // A code of zero means that there is none.
         controls.into_iter().find(|(code, _)| codes[*code] == byte && byte != 0).map(|(_, control)| control)
     }
 
-    /// Sends what the terminal would have sent, to all the processes to which it would have sent it.
+    /// Sends the signal that the terminal would have sent, to all the processes that would have received it.
     pub(super) fn raise(&self, control: Control) {
         let signal = match control {
             Control::Interrupt => Signal::INT,
@@ -202,7 +202,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // If it fails there is no terminal any more.
+        // If it fails, the terminal no longer exists.
         _ = self.hide();
         IS_TAKEN.store(false, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The view of made-up reports, as text.
+//! The view of fabricated reports, as text.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(super) fn report(elapsed: Duration, stages: Vec<StageReport>) -> Report {
     Report { elapsed, stages, ..Pipeline::new("orders").report() }
 }
 
-/// A stage with so many items in and out.
+/// A stage with the given numbers of items in and out.
 pub(super) fn stage(name: &str, received: u64, emitted: u64) -> StageReport {
     let pipeline = Pipeline::new("template");
     assert_eq!(Stream::from_iter(&pipeline, 0..0).count().unwrap(), 0);
@@ -33,14 +33,14 @@ fn output(name: &str, template: &StageReport, queued: usize, capacity: usize) ->
     OutputReport { name: name.into(), queued, capacity, ..template.outputs[0].clone() }
 }
 
-/// The shares of its time that it was busy and blocked, in percent, after so many seconds of all its threads.
+/// Sets the shares of time that it was busy and blocked, in percent, after `seconds` of all its threads.
 fn timed(mut stage: StageReport, seconds: u64, busy: u64, blocked: u64) -> StageReport {
     let share = |percent| Duration::from_millis(10 * percent * seconds);
     (stage.busy, stage.blocked, stage.idle) = (share(busy), share(blocked), share(100 - busy - blocked));
     stage
 }
 
-/// Some orders on their way, after so many seconds.
+/// A pipeline of orders, after `seconds`.
 fn orders(seconds: u64) -> Report {
     let mut parse = timed(stage("parse", 0, 5_000 * seconds), seconds, 40, 55);
     parse.outputs = vec![output("", &parse, 256, 256)];
@@ -120,7 +120,7 @@ fn a_bottleneck_whose_closures_sleep_says_so() {
     assert_eq!(screen.last().unwrap(), "bottleneck: enrich (busy 0 %, asleep 97 % of the time)");
 }
 
-/// Whether the screen has that text in that style, as parameters of the escape sequence.
+/// Whether the screen contains the text in this style, given as parameters of the escape sequence.
 fn is_printed(lines: &[Line], style: &str, text: &str) -> bool {
     let mut out = Vec::new();
     lines.iter().for_each(|line| line.print(true, &mut out));
@@ -128,14 +128,14 @@ fn is_printed(lines: &[Line], style: &str, text: &str) -> bool {
 }
 
 #[test]
-fn what_needs_attention_stands_out() {
+fn problems_stand_out() {
     let lines = |history: &History| View::default().lines(history, "running", 80, 18);
     let running = lines(&history((0..=12).map(orders)));
     assert!(is_printed(&running, "0;33", "████████"), "a full queue");
-    assert!(is_printed(&running, "0;1", "▍·······"), "one with room");
+    assert!(is_printed(&running, "0;1", "▍·······"), "a queue with room");
     assert!(is_printed(&running, "0;31", "    36"), "items that have just failed");
     assert!(is_printed(&running, "0;1", "enrich x8   "), "the bottleneck");
-    assert!(is_printed(&running, "0", "parse       "), "no bottleneck");
+    assert!(is_printed(&running, "0", "parse       "), "not the bottleneck");
     let mut later = orders(13);
     later.stages[1].steps[0].failed = 36;
     let later = lines(&history((0..=12).map(orders).chain([later])));
@@ -189,7 +189,7 @@ fn small_screens_show_names_and_rates() {
 }
 
 #[test]
-fn every_size_has_room_for_what_it_shows() {
+fn every_size_has_room_for_its_content() {
     let history = history((0..=12).map(orders).chain([stalled()]));
     for rows in [1, 2, 3, 4, 5, 6, 24, 100] {
         for columns in (1..=140).chain([200, 300]) {
@@ -199,7 +199,7 @@ fn every_size_has_room_for_what_it_shows() {
     }
 }
 
-/// The orders of the twelfth second, ten seconds later, and nobody reads the failed ones.
+/// The orders of the twelfth second, ten seconds later; the failed ones are not read.
 fn stalled() -> Report {
     let mut report = orders(12);
     report.elapsed += Duration::from_secs(10);
@@ -214,13 +214,13 @@ fn a_pipeline_that_stands_still_says_why() {
     let screen = screen(&history, 80, 24);
     assert_eq!(
         screen[screen.len() - 2..],
-        ["no progress for 10s: nobody reads `dead letters -> failed` (256 of 256); `dead", "letters` waits for it"]
+        ["no progress for 10s: `dead letters -> failed` is not read (256 of 256); `dead", "letters` waits for it"]
     );
-    // Where there are few rows, that is what they are for.
+    // With few rows, the diagnosis takes them.
     let screen = screen_of(&mut View::default(), &history, 40, 5);
     assert_eq!(
         screen,
-        ["orders  running  22s", "no progress for 10s: nobody reads `dead", "letters -> failed` (256 of 256); `dead …",]
+        ["orders  running  22s", "no progress for 10s: `dead letters ->", "failed` is not read (256 of 256); `dead…"]
     );
 }
 

@@ -2,7 +2,7 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// How a piece of text looks.
+/// The style of a piece of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
     Plain,
@@ -10,7 +10,7 @@ pub(super) enum Style {
     Strong,
     /// Needs attention.
     Warning,
-    /// Has gone wrong.
+    /// Shows an error.
     Alarm,
     /// Stands out from everything else.
     Banner,
@@ -71,13 +71,13 @@ impl Line {
     }
 }
 
-/// How many columns it takes on the screen.
+/// The number of columns it occupies on the screen.
 pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// The text in exactly `width` columns: padded with spaces, or cut and marked with an ellipsis. Control characters, which
-/// might do anything to a terminal, are replaced.
+/// The text in exactly `width` columns: padded with spaces, or cut and marked with an ellipsis. Control characters,
+/// which might have any effect on a terminal, are replaced.
 pub(super) fn fit(text: &str, width: usize, align: Align) -> String {
     let text: String = text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect();
     let wanted = text.width();
@@ -128,7 +128,7 @@ pub(super) fn bar(share: f64, width: usize) -> String {
     "█".repeat(full) + &String::from_iter(part) + &"·".repeat(width - drawn)
 }
 
-/// A column for each value, as high as its share of the greatest one. Zero is blank.
+/// A column for each value, scaled to the maximum. Zero is blank.
 pub(super) fn sparkline(values: impl Iterator<Item = f64> + Clone) -> String {
     let greatest = values.clone().fold(0.0, f64::max);
     let column = |value: f64| match (value / greatest * 8.0).ceil() as u32 {

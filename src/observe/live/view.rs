@@ -1,4 +1,4 @@
-//! [`View`]: what is on the screen, as lines of text.
+//! [`View`]: the content of the screen, as lines of text.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,23 +8,23 @@ use super::keys::Key;
 use super::text::{Align, Line, Style, bar, fit, short, sparkline, time, width};
 use crate::pipeline::{OutputReport, Report, StageKind, StageReport};
 
-/// After how long without progress the view says what the pipeline waits for.
+/// The time without progress after which the view says what the pipeline waits for.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// From how full an output is worth a look.
+/// The fill level from which an output is highlighted.
 const NEARLY_FULL: f64 = 0.9;
 
-/// A narrower screen has one column in place of those for in and out.
+/// A narrower screen has one column instead of those for in and out.
 const NARROW: usize = 30;
 
 const KEYS: &str = "q leaves  p freezes";
 
-/// What the user has chosen to see.
+/// The part that the user has chosen to see.
 #[derive(Debug, Default)]
 pub(super) struct View {
-    /// The first row that is shown.
+    /// The first visible row.
     first: usize,
-    /// Whether the numbers stand still.
+    /// Whether the numbers are frozen.
     pub(super) is_frozen: bool,
 }
 
@@ -49,7 +49,7 @@ enum Column {
 
 use Column::*;
 
-/// The columns behind the name, with their titles, their widths, and from which width of the screen they are shown.
+/// The columns behind the name, with their titles, their widths, and the minimum width of the screen for showing them.
 const COLUMNS: [(Column, &str, usize, usize); 14] = [
     (Items, "items/s", 7, 14),
     (In, "in/s", 6, NARROW),
@@ -76,7 +76,7 @@ struct Row<'a> {
 }
 
 impl View {
-    /// Whether the key changes what is shown.
+    /// Handles a key that changes what is shown; ignores others.
     pub(super) fn press(&mut self, key: Key) {
         match key {
             Key::Up => self.first = self.first.saturating_sub(1),
@@ -86,7 +86,7 @@ impl View {
         }
     }
 
-    /// The lines for a screen that is `columns` wide and has `room` for so many of them.
+    /// The lines for a screen that is `columns` wide and has `room` for that number of lines.
     pub(super) fn lines(&mut self, history: &History, state: &str, columns: usize, room: usize) -> Vec<Line> {
         let (now, lately) = (history.now(), history.interval());
         let rows = rows(now, lately);
@@ -135,7 +135,8 @@ impl View {
     }
 }
 
-/// Stages in the order in which they were made. That order is topological: a stage can only be made of streams that exist.
+/// Stages in the order in which they were built. That order is topological: a stage can only be built on existing
+/// streams.
 fn rows<'a>(now: &'a Report, lately: &'a Report) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
     let items = |stage: &&StageReport| stage.kind != StageKind::Task;
@@ -150,13 +151,13 @@ fn rows<'a>(now: &'a Report, lately: &'a Report) -> Vec<Row<'a>> {
     rows
 }
 
-/// What sets the pace.
+/// What limits the pace.
 fn status(lately: &Report, columns: usize) -> Line {
     let style = if lately.bottleneck().is_some() { Style::Plain } else { Style::Faint };
     Line::of(style, format!("bottleneck: {}", lately.verdict()), columns)
 }
 
-/// What the pipeline waits for, if it makes no progress: at most two lines, and not the last that there is room for.
+/// What the pipeline waits for, if it makes no progress: at most two lines, and never all of the available ones.
 fn banner(history: &History, columns: usize, room: usize) -> Vec<Line> {
     if history.silence() < SILENCE || columns == 0 {
         return Vec::new();
@@ -186,7 +187,7 @@ fn wrap(text: &str, columns: usize, count: usize) -> Vec<String> {
     lines
 }
 
-/// Which columns there are, and how wide.
+/// The visible columns and their widths.
 struct Table {
     name: usize,
     columns: Vec<(Column, &'static str, usize)>,
@@ -209,7 +210,7 @@ impl Table {
             columns.iter().filter(|(column, ..)| *column != History).map(|(.., width)| 2 + width).sum();
         let longest = rows.iter().map(|row| width(&row.label())).max().unwrap_or(0).max("stage".len());
         let name = longest.min((screen / 4).max(12)).min(screen - numbers);
-        // The history is the last column, and gets what the others leave.
+        // The history is the last column, and takes the remaining width.
         if let Some((History, _, least)) = columns.last_mut() {
             match (screen - numbers - name).checked_sub(2) {
                 Some(left) if left >= *least => *least = left,
@@ -262,7 +263,7 @@ impl Row<'_> {
         }
     }
 
-    /// What stands in a column, if anything.
+    /// The content of a column, if any.
     fn cell(&self, column: Column, width: usize, history: &History) -> Option<(Style, String)> {
         let (queued, capacity) = self.fill();
         match column {
@@ -304,7 +305,7 @@ impl Row<'_> {
         }
     }
 
-    /// How many items wait behind it, and how many may.
+    /// The number of items queued behind it, and the capacity.
     fn fill(&self) -> (usize, usize) {
         let outputs = match self.output {
             Some(output) => std::slice::from_ref(output),
@@ -316,7 +317,7 @@ impl Row<'_> {
     }
 }
 
-/// A count of failures, if there are any; one that has just grown stands out.
+/// A count of failures, if there are any; one that has just grown is highlighted.
 fn failures(count: u64, lately: u64) -> Option<(Style, String)> {
     let style = if lately > 0 { Style::Alarm } else { Style::Warning };
     (count > 0).then(|| (style, short(count as f64)))

@@ -1,4 +1,4 @@
-//! [`Batcher`]: gathers items into batches by number, weight and time.
+//! [`Batcher`]: collects items into batches by number, weight and time.
 
 use std::hash::Hash;
 use std::time::{Duration, Instant};
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_latency_of_zero_or_the_greatest_is_no_limit() {
+    fn a_latency_of_zero_or_the_maximum_means_no_limit() {
         for max_latency in [Duration::ZERO, Duration::MAX, Duration::MAX - Duration::from_nanos(1)] {
             let mut batcher = batcher(10, max_latency);
             batcher.item(1);
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_at_a_cancel_is_counted_as_abandoned() {
+    fn items_held_at_a_cancel_are_counted_as_abandoned() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("cancel").clock(&clock).build();
         let (input, stream) = Stream::channel(&pipeline, 8);
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_batches_may_wait_unless_told_otherwise() {
+    fn sixteen_batches_may_wait_by_default() {
         let capacity = |batcher: Batcher<u8>| {
             let pipeline = Pipeline::new("capacity");
             let (_input, stream) = Stream::channel(&pipeline, 1);

@@ -114,20 +114,20 @@ pub struct KeyedBatcherOperator<T, K, F> {
     limits: Limits<T>,
     key: Arc<F>,
     max_keys: usize,
-    /// The open batches, each with its number and its due time, in the order of their opening. They are all given the same
-    /// duration, so this is also the order in which they fall due.
+    /// The open batches, each with its number and its due time, in the order in which they were opened. All have the
+    /// same duration, so this is also the order in which they fall due.
     open: LruTable<K, (u64, Open<T>)>,
     opened: u64,
     held: u64,
-    /// Marks, each with the number of the last batch that had been opened when it came.
+    /// Marks, each with the number of the last batch that had been opened when it arrived.
     marks: VecDeque<(u64, StreamError)>,
-    /// All that is open is on its way out; then this error.
+    /// All open batches are being sent; then this error.
     flushing: bool,
     error: Option<StreamError>,
 }
 
 impl<T, K, F> KeyedBatcherOperator<T, K, F> {
-    /// Sends the batch of a key, which is forgotten.
+    /// Sends the batch of a key, and removes the key.
     fn flush(&mut self, slot: Slot, out: &mut impl Emit<Vec<T>>) {
         if let Some((key, (_, open))) = self.open.remove(slot) {
             self.send(open, out);
@@ -141,7 +141,7 @@ impl<T, K, F> KeyedBatcherOperator<T, K, F> {
         }
     }
 
-    /// Sends the batch of a key that goes on with an empty one.
+    /// Sends the batch of a key that continues with an empty one.
     fn restart(&mut self, slot: Slot, out: &mut impl Emit<Vec<T>>) {
         self.opened += 1;
         self.open.touch(slot, self.limits.due(|| out.now()));
@@ -166,7 +166,7 @@ impl<T, K, F> KeyedBatcherOperator<T, K, F> {
         }
     }
 
-    /// Goes on as far as there is room; true if there is more.
+    /// Continues as far as there is room. Returns true if there is more.
     fn flush_all(&mut self, out: &mut impl Emit<Vec<T>>) -> bool {
         while let Some(oldest) = self.open.oldest() {
             if out.is_full() {
@@ -192,7 +192,7 @@ where
     type Out = Vec<T>;
 
     fn item(&mut self, item: T, out: &mut impl Emit<Vec<T>>) {
-        // All code of the user's comes first, while the item is whole and nothing has been changed.
+        // All user code comes first, while the item is whole and nothing has been changed.
         let weighed = self.limits.weigh(&item);
         let asked = weighed.and_then(|weight| {
             let key = panic::catch(|| (self.key)(&item))?;
@@ -259,7 +259,7 @@ where
         false
     }
 
-    /// It goes on when all batches that are open now have been sent.
+    /// The mark is forwarded when all batches that are open now have been sent.
     fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<Vec<T>>) -> Option<StreamError> {
         if self.open.oldest().is_none() {
             return Some(mark);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_fall_due_together_come_in_the_order_of_their_opening() {
+    fn batches_due_together_come_in_the_order_they_were_opened() {
         let mut batcher = Harness::new(&by_letter(BatchConfig { max_size: 100, max_latency: ms(50) }, 100));
         let letters = ['q', 'a', 'z', 'k'];
         letters.into_iter().for_each(|letter| batcher.item((letter, 0)));
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_follows_all_items_before_it_even_if_there_is_no_room() {
+    fn an_error_follows_all_earlier_items_even_without_room() {
         let keyed = by_letter(BatchConfig { max_size: 100, max_latency: ms(0) }, 100);
         let mut batcher = Harness::new(&keyed).with_capacity(2);
         for item in [('c', 0), ('a', 0), ('b', 0), ('c', 1)] {
@@ -388,13 +388,13 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_plain_way_on_random_input() {
+    fn agrees_with_the_simple_implementation_on_random_input() {
         for seed in 0..200 {
             let mut random = fastrand::Rng::with_seed(seed);
             let max_keys = random.usize(1..6);
             let config = BatchConfig { max_size: random.usize(1..5), max_latency: ms(random.u64(0..30)) };
             let mut batcher = Harness::new(&by_letter(config.clone(), max_keys));
-            // The plain way: a list of open batches, oldest first, that is searched each time.
+            // The simple implementation: a list of open batches, oldest first, that is searched each time.
             let mut open: Vec<(u64, Vec<(char, u32)>)> = Vec::new();
             let (mut expected, mut now) = (Vec::new(), 0);
             for n in 0..200 {

@@ -1,7 +1,7 @@
 //! Operators that group items.
 //!
-//! They share how a batch is limited and gathered ([`open`]), and what to do with an error item: it ends the batches
-//! that are open, so that it stays behind the items that came before it, and follows them.
+//! They share the limits of a batch and its collection ([`open`]), and the handling of an error item: it ends the open
+//! batches and follows them, so that it stays behind the items before it.
 
 pub(super) mod batcher;
 mod chunk;
@@ -12,6 +12,6 @@ pub use batcher::{BatchConfig, Batcher};
 pub use chunk::Chunk;
 pub use keyed_batcher::KeyedBatcher;
 
-/// How many batches the output holds by default. The pipeline's capacity is meant for single items; that many batches
-/// would take far too much memory.
+/// The number of batches that the output holds by default. The pipeline's capacity is meant for single items; that
+/// number of batches would take far too much memory.
 const CAPACITY: usize = 16;

@@ -1,4 +1,4 @@
-//! [`Open`]: a batch that is being gathered, and [`Limits`]: when it is complete.
+//! [`Open`]: a batch that is being collected, and [`Limits`]: when it is complete.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ impl<T> Limits<T> {
         self.max_weight = max_weight;
     }
 
-    /// What `item` weighs; 0 if there is no limit. Calls user code.
+    /// Returns the weight of `item`; 0 if there is no limit. Calls user code.
     #[inline]
     pub(super) fn weigh(&self, item: &T) -> Result<usize, PanicPayload> {
         match &self.weigh {
@@ -41,10 +41,10 @@ impl<T> Limits<T> {
         }
     }
 
-    /// When a batch is due whose first item came at the time that `now` tells. The clock is read only if it matters.
+    /// Returns when a batch is due whose first item arrived at `now`. The clock is read only if it matters.
     #[inline]
     pub(super) fn due(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
-        // A time too far off to be told is as good as never.
+        // A time out of range means never.
         self.max_latency.and_then(|latency| now().checked_add(latency))
     }
 }
@@ -55,7 +55,7 @@ impl<T> Clone for Limits<T> {
     }
 }
 
-/// A batch that is being gathered.
+/// A batch that is being collected.
 pub(super) struct Open<T> {
     pub(super) items: Held<Vec<T>>,
     weight: usize,
@@ -66,18 +66,18 @@ impl<T> Open<T> {
         Self { items: Vec::with_capacity(items).into(), weight: 0 }
     }
 
-    /// Whether an item of that weight belongs to the next batch. The first one never does, however heavy it is.
+    /// Whether an item of this weight belongs to the next batch. The first one never does, however heavy it is.
     #[inline]
     pub(super) fn is_too_full_for(&self, weight: usize, limits: &Limits<T>) -> bool {
         let is_too_heavy = self.weight.checked_add(weight).is_none_or(|sum| sum > limits.max_weight);
         is_too_heavy && !self.items.is_empty()
     }
 
-    /// Adds an item; true if the batch is complete now.
+    /// Adds an item. Returns true if the batch is complete now.
     #[inline]
     pub(super) fn add(&mut self, item: T, weight: usize, limits: &Limits<T>) -> bool {
         self.items.push(item);
-        // There is no overflow: this would be too heavy for any limit.
+        // An overflow is impossible: the sum would exceed any limit.
         self.weight += weight;
         self.items.len() >= limits.max_size || self.weight >= limits.max_weight
     }

@@ -99,7 +99,7 @@ mod tests {
     use crate::{ManualClock, Pipeline};
     use std::time::Duration;
 
-    /// How many items a source gets rid of while nobody reads.
+    /// The number of items that a source can emit without a consumer.
     fn accepted(build: impl FnOnce(&Pipeline) -> (crate::Sender<u32>, Stream<u32>)) -> usize {
         let pipeline = Pipeline::new("full");
         let (input, stream) = build(&pipeline);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_no_stage_and_may_be_used_again() {
+    fn a_buffer_is_not_a_stage_and_may_be_reused() {
         let buffer = Buffer::new(5);
         for _ in 0..2 {
             let pipeline = Pipeline::new("stages");
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_belongs_to_the_token_it_was_given() {
+    fn the_output_belongs_to_the_given_token() {
         let pipeline = Pipeline::new("tokens");
         let (_input, stream) = Stream::<u8>::channel(&pipeline, 1);
         let child = pipeline.child();

@@ -1,4 +1,4 @@
-//! [`Debounce`]: an item once nothing has come after it for a while.
+//! [`Debounce`]: emits an item after a period without further items.
 
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
@@ -154,17 +154,17 @@ mod tests {
     }
 
     #[test]
-    fn an_item_goes_when_its_quiet_time_is_over_to_the_nanosecond() {
+    fn an_item_is_sent_exactly_after_its_quiet_period() {
         type Times = &'static [(u64, char)];
         let cases: &[(Times, u64, Times)] = &[
             (&[(0, 'a')], 1_000, &[(100, 'a')]),
-            // One nanosecond before it is over starts it anew; at its end does not.
+            // One nanosecond before its end restarts it; at its end does not.
             (&[(0, 'a'), (99, 'b')], 1_000, &[(199, 'b')]),
             (&[(0, 'a'), (100, 'b')], 1_000, &[(100, 'a'), (200, 'b')]),
             (&[(0, 'a'), (101, 'b')], 1_000, &[(100, 'a'), (201, 'b')]),
             // Never quiet.
             (&[(0, 'a'), (60, 'b'), (120, 'c'), (180, 'd')], 200, &[(200, 'd')]),
-            // A long silence, and together.
+            // A long silence, then two items at once.
             (&[(0, 'a'), (900, 'b'), (900, 'c')], 950, &[(100, 'a'), (950, 'c')]),
             (&[], 500, &[]),
         ];
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_superseded_item_is_counted_and_an_error_sends_the_one_at_hand_before_it() {
+    fn superseded_items_are_counted_and_an_error_flushes_the_last() {
         let mut debounce = Harness::new(&Debounce::new(ns(100)));
         debounce.item(1);
         debounce.item(2);
@@ -193,9 +193,9 @@ mod tests {
         assert_eq!((step.received, step.delivered, &*step.dropped), (2, 1, &[(DropReason::Superseded, 1)][..]));
     }
 
-    /// The input ends at the very moment at which the quiet time does.
+    /// The input ends exactly when the quiet period does.
     #[test]
-    fn the_last_item_goes_once_whether_the_end_or_its_time_comes_first() {
+    fn the_last_item_is_sent_once_at_its_time_or_at_the_end() {
         for by_end in [false, true] {
             let clock = ManualClock::new();
             let pipeline = Pipeline::builder("both").clock(&clock).build();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn time_passes_while_the_consumer_stalls_and_what_is_taken_then_is_due_from_then_on() {
+    fn after_a_stall_the_quiet_period_starts_with_the_next_item() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("stalled").clock(&clock).build();
         let (sender, stream) = Stream::channel(&pipeline, 10);

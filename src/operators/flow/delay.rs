@@ -1,4 +1,4 @@
-//! [`Delay`]: everything a while later.
+//! [`Delay`]: delays everything by a fixed time.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -11,7 +11,7 @@ use crate::panic::Held;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// How many items are held unless something else is asked for.
+/// The number of items held, unless another is set.
 const MAX_ITEMS: usize = 1_024;
 
 /// Delays everything, error items included, by a fixed time.
@@ -102,7 +102,7 @@ pub struct DelayOperator<T> {
     held: Held<VecDeque<(Option<Instant>, Result<T>)>>,
     /// How many of them are items, not error items.
     items: u64,
-    /// How many are marks, which count towards no limit.
+    /// The number of marks, which count towards no limit.
     marks: usize,
     drained: bool,
     ended: bool,
@@ -131,7 +131,7 @@ impl<T: Send + 'static> Operator for DelayOperator<T> {
         self.hold(Err(error), out);
     }
 
-    /// One for each call, so that at most one waits for room in the output.
+    /// One per call, so that at most one waits for room in the output.
     fn timer(&mut self, _now: Instant, out: &mut impl Emit<T>) {
         match self.held.pop_front() {
             Some((_, Ok(item))) => {
@@ -147,7 +147,7 @@ impl<T: Send + 'static> Operator for DelayOperator<T> {
         }
     }
 
-    /// Error items are held as well. A mark goes on together with what is before it.
+    /// Error items are held as well. A mark is forwarded together with the item before it.
     fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<T>) -> Option<StreamError> {
         if self.held.is_empty() {
             return Some(mark);
@@ -206,7 +206,7 @@ mod tests {
         Duration::from_nanos(nanos)
     }
 
-    /// What comes out of a pipeline for what goes in, each with its time in nanoseconds.
+    /// The output of a pipeline for `input`, each item with its time in nanoseconds.
     fn outputs(delay: &Delay<char>, input: &[(u64, char)]) -> Vec<(u64, char)> {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("delay").clock(&clock).build();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn every_item_comes_out_exactly_that_much_later_also_after_the_end_of_the_input() {
+    fn every_item_is_delayed_exactly_even_after_the_input_ended() {
         let delay = Delay::new(ns(100));
         assert_eq!(
             outputs(&delay, &[(0, 'a'), (1, 'b'), (1, 'c'), (99, 'd'), (100, 'e'), (250, 'f')]),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn with_no_room_the_next_item_is_taken_when_the_oldest_has_gone() {
+    fn a_full_delay_takes_the_next_item_once_the_oldest_leaves() {
         let delay = Delay::new(ns(100)).with_max_items(2);
         assert_eq!(
             outputs(&delay, &[(0, 'a'), (10, 'b'), (20, 'c'), (30, 'd'), (40, 'e')]),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancel_ends_the_wait_also_after_the_end_of_the_input() {
+    fn a_cancel_ends_the_wait_even_after_the_end_of_the_input() {
         for ended in [false, true] {
             let clock = ManualClock::new();
             let pipeline = Pipeline::builder("cancelled").clock(&clock).build();
@@ -315,11 +315,11 @@ mod tests {
     }
 
     #[test]
-    fn on_the_thread_of_an_end_it_is_exact_as_well() {
+    fn it_is_also_exact_on_the_thread_of_a_sink() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("inline").clock(&clock).build();
         let (reader, seen, times) = (pipeline.token(), Mutex::new(Vec::new()), clock.clone());
-        // The thread of a pipeline, for one that is not waits without moving the time.
+        // On a thread of a pipeline, because other threads wait without moving the time.
         let (sender, receiver) = std::sync::mpsc::channel();
         pipeline.spawn("reader", move |_| {
             let delayed = Inline::from_iter(&reader, 0..4).delay(ms(7)).take(3).with(Delay::new(ms(5)));
@@ -331,13 +331,13 @@ mod tests {
         assert!(pipeline.join().is_complete());
     }
 
-    /// The reader is no thread of the pipeline, which a drain would wake.
+    /// The reader is not a thread of the pipeline, which a drain would wake.
     #[test]
     fn a_drain_ends_the_wait_of_a_reader_on_any_thread() {
         let pipeline = Pipeline::new("guest");
         let stream = Stream::from_iter(&pipeline, 0..3);
         let reader = std::thread::spawn(move || stream.inline().delay(Duration::MAX).collect::<Vec<_>>().unwrap());
-        // Its input has ended, and it waits for what never comes.
+        // Its input has ended, and it waits for a time that never comes.
         while pipeline.report().stages.last().is_none_or(|stage| stage.steps[0].received < 3) || pipeline.threads() > 0
         {
             std::thread::yield_now();

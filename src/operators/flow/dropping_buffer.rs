@@ -1,4 +1,4 @@
-//! [`DroppingBuffer`]: when it is full, what comes is dropped.
+//! [`DroppingBuffer`]: drops new items when full.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::{Buffer, ErrorKind, ManualClock, Pipeline, StreamError};
 
-    /// What is left of a thousand items when nobody takes anything, and the report's count of what is not.
+    /// The number of items left of a thousand without a consumer, and the report's count of dropped ones.
     fn kept(build: impl FnOnce(Stream<u32>) -> Stream<u32>, manual: bool) -> (Vec<u32>, u64) {
         let clock = ManualClock::new();
         let builder = Pipeline::builder("kept").capacity(16);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_item_waits_for_room_and_what_comes_behind_it_is_judged_then() {
+    fn an_error_item_waits_for_room_and_later_items_behind_it() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("errors").clock(&clock).build();
         let (sender, stream) = Stream::channel(&pipeline, 10);

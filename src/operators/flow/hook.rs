@@ -1,14 +1,14 @@
-//! [`DropHook`]: who is told of an item that is dropped.
+//! [`DropHook`]: receives the items that are dropped.
 
 use std::sync::Arc;
 
 use crate::panic;
 use crate::trace::event;
 
-/// What a user has given to `on_drop`.
+/// The closure that a user has passed to `on_drop`.
 pub(super) type OnDrop<T> = Arc<dyn Fn(T) + Send + Sync>;
 
-/// The hook of one run. What panics in it is logged, once, and does no harm.
+/// The hook of one run. A panic in it is logged, once, and has no other effect.
 pub(super) struct DropHook<T> {
     on_drop: Option<OnDrop<T>>,
     warned: bool,
@@ -19,7 +19,7 @@ impl<T> DropHook<T> {
         Self { on_drop: on_drop.cloned(), warned: false }
     }
 
-    /// Gives the item away, or drops it if nobody wants it.
+    /// Passes the item to the hook, or drops it if there is none.
     pub(super) fn call(&mut self, item: T, stage: &str) {
         let given = panic::catch(|| match &self.on_drop {
             Some(on_drop) => on_drop(item),

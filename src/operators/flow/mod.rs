@@ -1,4 +1,4 @@
-//! Operators that govern how fast items flow, and where they may wait.
+//! Operators that control how fast items flow, and where they may wait.
 
 mod buffer;
 pub(super) mod debounce;

@@ -1,9 +1,9 @@
-//! [`SlidingBuffer`]: when it is full, the oldest goes.
+//! [`SlidingBuffer`]: evicts the oldest item when full.
 //!
-//! The output's edge is the buffer, and an eager one: what the consumer has not asked for is in its queue, under its lock.
-//! Whether there is room, which item is the oldest, and that the new one takes its place is one critical section there, so
-//! it cannot happen that the consumer takes the oldest in between, and one too many goes, or that the stage waits for
-//! something that is not there. The stage waits for room only with an error item in hand.
+//! The output's edge is the buffer, and an eager one: items that the consumer has not asked for are in its queue, under
+//! its lock. Checking for room, finding the oldest item and replacing it is one critical section. So the consumer
+//! cannot take the oldest in between, which would evict one too many, and the stage never waits for room that exists.
+//! The stage waits for room only with an error item in hand.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -117,7 +117,7 @@ impl<T: Send + 'static> Stream<T> {
     }
 }
 
-/// The way out. Nothing is open in it but an error item that has found nothing but errors.
+/// The output. Nothing is open in it but an error item that has found only errors.
 struct Slot<T> {
     sender: EdgeSender<T>,
     stuck: Held<Option<StreamError>>,
@@ -125,7 +125,7 @@ struct Slot<T> {
 }
 
 impl<T> Slot<T> {
-    /// Puts it in, and gives back what has to go for that: the oldest item, or itself.
+    /// Inserts the item, and returns the one evicted for it: the oldest item, or itself.
     fn offer(&mut self, item: Result<T>) -> Option<T> {
         let (step, is_data) = (&self.stats.steps[0], item.is_ok());
         match self.sender.shared().offer_in_place_of_oldest(item, |displaces| count(step, is_data, displaces)) {
@@ -138,7 +138,7 @@ impl<T> Slot<T> {
                 *self.stuck = Some(error);
                 None
             }
-            // The consumer has gone, and the stage stops.
+            // The consumer has left, and the stage stops.
             Err((Refused::Closed, item)) => {
                 guard_drop(item);
                 None
@@ -158,13 +158,13 @@ impl<T> Way for Slot<T> {
 
     fn hand_over(&mut self) {
         if let Some(error) = self.stuck.take() {
-            // While it waited nothing was put in, so there are only errors that could make way.
+            // While it waited nothing was inserted, so the only possible candidates are errors.
             let displaced = self.offer(Err(error));
             debug_assert!(displaced.is_none());
         }
     }
 
-    /// The edge is eager: what is put in is handed over.
+    /// The edge is eager: every inserted item is handed over.
     fn hand_over_if_hungry(&mut self) -> bool {
         false
     }
@@ -181,10 +181,10 @@ impl<T> Way for Slot<T> {
         self.sender.want_room(wake)
     }
 
-    /// The stage has no other way out, and its own account says the same.
+    /// The stage has no other output, and its own account has the same times.
     fn note_wait(&self, _phase: Phase, _now: Instant) {}
 
-    /// An error item that is stuck has found room before anything else comes.
+    /// An error item that is stuck has found room before anything else arrives.
     fn put_mark(&mut self, mark: StreamError) {
         self.sender.put_mark(mark);
     }
@@ -201,7 +201,7 @@ struct Slider<T> {
 impl<T: Send + 'static> Slider<T> {
     fn offer(&mut self, item: Result<T>, desk: &Desk<Vec<Slot<T>>>) {
         let dropped = desk.ways()[0].offer(item);
-        // The loop waits for an error that is stuck before it goes on.
+        // The loop waits for a stuck error before it continues.
         desk.pushed(desk.ways()[0].is_stuck());
         if let Some(dropped) = dropped {
             self.hook.call(dropped, &desk.thread.stats.name);
@@ -222,10 +222,10 @@ impl<T: Send + 'static> Work for Slider<T> {
     }
 }
 
-/// Called under the edge's lock, so that nobody sees an item before it is counted.
+/// Called under the edge's lock, so that no item is visible before it is counted.
 fn count(step: &StepStats, is_data: bool, displaces: bool) {
     if displaces {
-        // It was counted as sent, and is not.
+        // It was counted as emitted, and is dropped.
         step.delivered.add(u64::MAX);
         step.emitted.add(u64::MAX);
         step.dropped[DropReason::Overflow as usize].add(1);
@@ -251,7 +251,7 @@ mod tests {
         StreamError::new(ErrorKind::Failed, "before")
     }
 
-    /// What is left of a thousand items when nobody takes anything, and the report's count of what is not.
+    /// The number of items left of a thousand without a consumer, and the report's count of dropped ones.
     fn kept(build: impl FnOnce(Stream<u32>) -> Stream<u32>, manual: bool) -> (Vec<u32>, u64) {
         let clock = ManualClock::new();
         let builder = Pipeline::builder("kept").capacity(16);
@@ -290,10 +290,10 @@ mod tests {
         assert_eq!(stream.collect::<Vec<_>>().unwrap(), (12..20).collect::<Vec<_>>());
     }
 
-    /// The consumer takes what it can while the stage pushes, with room for one: whoever comes first, nobody hangs, and all
-    /// is accounted for.
+    /// The consumer takes items while the stage pushes, with room for one: whichever comes first, neither blocks, and
+    /// every item is accounted for.
     #[test]
-    fn a_consumer_that_empties_it_at_the_wrong_moment_hangs_nobody() {
+    fn a_consumer_that_drains_it_at_any_moment_blocks_no_sender() {
         for round in 0..20 {
             let pipeline = Pipeline::builder("race").capacity(round % 3).build();
             let dropped = Arc::new(Mutex::new(Vec::new()));
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_item_takes_the_place_of_the_oldest_item_and_keeps_its_own() {
+    fn an_error_item_evicts_the_oldest_item_and_is_never_evicted() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("errors").clock(&clock).build();
         let (sender, stream) = Stream::channel(&pipeline, 20);
@@ -328,10 +328,10 @@ mod tests {
         (0..2).for_each(|n| sender.send(n).unwrap());
         sender.send_error(error()).unwrap();
         (2..4).for_each(|n| sender.send(n).unwrap());
-        // The error is the oldest thing there is, and stays.
+        // The error is the oldest entry, and stays.
         assert_eq!((next(true), next(true), next(true), next(false)), (None, Some(2), Some(3), None));
         assert_eq!(*dropped.lock(), [0, 1]);
-        // Nothing but errors: an item goes, an error waits.
+        // Only errors: an item is evicted, an error waits.
         (0..3).for_each(|_| sender.send_error(error()).unwrap());
         sender.send(4).unwrap();
         sender.send_error(error()).unwrap();
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(*dropped.lock(), [0, 1, 4]);
         assert_eq!(next(true), None);
         clock.settle();
-        // The error that waited has the place, and the item behind it has found none.
+        // The error that waited has taken the place, and the item behind it has found none.
         assert_eq!(*dropped.lock(), [0, 1, 4, 5]);
         assert_eq!((next(true), next(true), next(true)), (None, None, None));
         drop(sender);

@@ -156,10 +156,10 @@ pub struct ThrottleOperator<T> {
     hook: DropHook<T>,
     /// The item that waits for its time.
     held: Held<Option<T>>,
-    /// When it may go; `None` if never.
+    /// When it may be emitted; `None` for never.
     due: Option<Instant>,
-    /// Its time has come, or does not matter, but there may be no room. Time is told when there is: an item that waited
-    /// for room after it was let go would be followed by the next one too soon.
+    /// Its time has come, or does not matter, but there may be no room. Its time is taken when there is room: if the
+    /// item waited for room after its time was taken, the next one would follow too soon.
     stuck: bool,
 }
 
@@ -188,7 +188,7 @@ impl<T: Send + 'static> Operator for ThrottleOperator<T> {
         *self.held = Some(item);
         self.stuck = self.drops;
         if !self.drops {
-            // A moment that has passed will do: the time is told when the item goes.
+            // Any past time will do: the actual time is taken when the item is emitted.
             self.due = self.limit.due(|| out.now());
         }
     }
@@ -264,7 +264,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// When items come out that come in at `arrivals`, in nanoseconds.
+    /// The times, in nanoseconds, at which items are emitted that arrive at `arrivals`.
     fn times(throttle: &Throttle<usize>, arrivals: &[u64]) -> Vec<u64> {
         let mut throttle = Harness::new(throttle);
         throttle.play(arrivals.iter().enumerate().map(|(n, at)| (ns(*at), n)));
@@ -277,15 +277,16 @@ mod tests {
     }
 
     #[test]
-    fn every_item_goes_at_its_nanosecond() {
+    fn every_item_is_sent_at_its_exact_nanosecond() {
         let cases: &[(f64, usize, &[u64], &[u64])] = &[
             // The first at once, the others an interval apart.
             (1e6, 1, &[0, 0, 0, 0], &[0, 1_000, 2_000, 3_000]),
-            // One that comes exactly when the next may go, goes; one that comes a nanosecond sooner waits for it.
+            // An item that arrives exactly when the next is allowed is emitted; one that arrives a nanosecond sooner
+            // waits.
             (1e6, 1, &[5, 1_005, 2_004, 3_005], &[5, 1_005, 2_005, 3_005]),
-            // What a pause leaves unused is lost.
+            // Unused turns of a pause are lost.
             (1e6, 1, &[0, 50_000, 50_000, 50_001], &[0, 50_000, 51_000, 52_000]),
-            // With a burst it is not, up to the burst.
+            // With a burst they are not, up to the burst.
             (1e6, 3, &[0, 0, 0, 0, 0], &[0, 0, 0, 1_000, 2_000]),
             (1e6, 3, &[0, 0, 0, 0, 2_500, 2_500, 2_500], &[0, 0, 0, 1_000, 2_500, 3_000, 4_000]),
             // Fractions count, below one as well.
@@ -318,7 +319,7 @@ mod tests {
             let mut throttle = Harness::new(&Throttle::new(rate as f64)).with_capacity(2 * rate);
             (0..=rate / 50).for_each(|n| throttle.item(n));
             assert_eq!(throttle.items().len(), rate / 50 + 1);
-            // It gets its next items, and looks at the clock, only every 20 milliseconds.
+            // It gets its next items, and reads the clock, only every 20 milliseconds.
             for _ in 0..10 {
                 throttle.advance(ms(20));
                 (0..rate / 50).for_each(|n| throttle.item(n));
@@ -327,7 +328,7 @@ mod tests {
         }
     }
 
-    /// Random arrivals, sparse and dense by turns, of which the throttle lets go at a rate of about that.
+    /// Random arrivals, alternately sparse and dense, at about the rate that the throttle allows.
     fn arrivals(random: &mut Rng, rate: f64) -> Vec<u64> {
         let interval = (1e9 / rate) as u64 + 1;
         let mut now = random.u64(..interval);
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn no_stretch_of_time_has_more_than_the_burst_and_the_rate_allow() {
+    fn no_interval_exceeds_the_burst_and_the_rate() {
         for seed in 0..2_000 {
             let mut random = Rng::with_seed(seed);
             // Any rate from 0.1 to a million.
@@ -353,8 +354,8 @@ mod tests {
             let throttle = Throttle::new(rate).with_burst(burst);
             let throttle = if random.bool() { throttle } else { throttle.dropping() };
             let times = times(&throttle, &arrivals(&mut random, rate));
-            // The shortest half-open stretch with both of them is longer than the time between them by as little as you
-            // like. Counted in 2^-60: a rate is a whole number of these or too small to matter, and rounded down.
+            // The shortest half-open interval with both of them exceeds the time between them by an arbitrarily small
+            // amount. Counted in 2^-60: a rate is a whole number of these or too small to matter, and rounded down.
             let rate_in_units = (rate * 2f64.powi(60)) as u128;
             for (first, from) in times.iter().enumerate() {
                 for (last, to) in times.iter().enumerate().skip(first + burst) {
@@ -368,14 +369,14 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_longer_than_the_limit_demands() {
+    fn no_item_waits_longer_than_the_limit_requires() {
         for seed in 0..1_000 {
             let mut random = Rng::with_seed(seed);
             // A rate whose interval is a whole number of nanoseconds.
             let (rate, burst) = (5f64.powi(random.i32(0..9)) * 2f64.powi(random.i32(-3..9)), random.usize(1..6));
             let interval = (1e9 / rate) as u64;
             let arrivals = arrivals(&mut random, rate);
-            // The plain way: as soon as no stretch that ends here has too many.
+            // The simple implementation: as soon as no interval that ends here has too many.
             let mut expected: Vec<u64> = Vec::new();
             for (n, at) in arrivals.iter().enumerate() {
                 let after =
@@ -388,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_drops_what_comes_too_soon_and_says_what() {
+    fn dropping_drops_items_above_the_rate_and_reports_them() {
         let dropped = Arc::new(Mutex::new(Vec::new()));
         let notes = Arc::clone(&dropped);
         let throttle = Throttle::new(1_000.0).with_burst(2).dropping().on_drop(move |n| {
@@ -434,7 +435,7 @@ mod tests {
             throttle.item(2);
             throttle.advance(ms(10));
             assert_eq!(throttle.timed_items(), [(ms(0), 1)]);
-            // It went just now, not ten milliseconds ago.
+            // It was emitted just now, not ten milliseconds ago.
             assert_eq!(throttle.timed_items(), [(ms(11), 2)]);
             throttle.item(3);
             assert!(throttle.items().is_empty());
@@ -444,12 +445,12 @@ mod tests {
     }
 
     #[test]
-    fn in_a_pipeline_the_times_are_the_same_and_the_consumer_has_each_at_once() {
+    fn in_a_pipeline_each_item_arrives_at_its_exact_time() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("throttled").clock(&clock).build();
         let (seen, times) = (Arc::new(Mutex::new(Vec::new())), clock.clone());
         let notes = Arc::clone(&seen);
-        // A throttle among other steps, and one that is faster behind it.
+        // A throttle among other steps, and a faster one behind it.
         Stream::from_iter(&pipeline, 0..6)
             .stage("steps", |s| s.map(|n| n + 1).throttle(4.0).filter(|n| n % 2 == 0).throttle(1e6))
             .spawn_for_each(move |item| notes.lock().push((times.elapsed(), item.unwrap())));
@@ -525,7 +526,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "`per_second` must be greater than zero and finite, not NaN")]
-    fn a_rate_that_is_no_number_is_refused() {
+    fn a_rate_that_is_not_a_number_is_refused() {
         let _ = Throttle::<u8>::new(f64::NAN);
     }
 

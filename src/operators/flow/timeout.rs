@@ -1,4 +1,4 @@
-//! [`Timeout`]: an error item when nothing comes for a while.
+//! [`Timeout`]: an error item after a period without input.
 
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ pub struct Timeout<T> {
 
 /// The source of the error item.
 #[derive(Debug, thiserror::Error)]
-#[error("nothing came for {0:?}")]
+#[error("no input for {0:?}")]
 struct Silence(Duration);
 
 impl<T> Timeout<T> {
@@ -92,7 +92,7 @@ stage! {
 pub struct TimeoutOperator<T> {
     after: Duration,
     due: Option<Instant>,
-    /// The time is to count anew, as soon as there is room: before that the stage does not listen.
+    /// The time must restart as soon as there is room: before that the stage does not read its input.
     anew: bool,
     types: PhantomData<fn(T)>,
 }
@@ -158,7 +158,7 @@ mod tests {
         Duration::from_nanos(nanos)
     }
 
-    /// What came out and when; 'T' for the error item.
+    /// The emitted items and their times; 'T' for the error item.
     fn outputs(timeout: &mut Harness<TimeoutOperator<char>>) -> Vec<(u64, char)> {
         let one = |(at, output): (Duration, Result<char, StreamError>)| {
             let item = output.unwrap_or_else(|error| if error.kind() == ErrorKind::TimedOut { 'T' } else { 'E' });
@@ -168,13 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn every_silence_is_told_once_and_at_its_nanosecond() {
+    fn every_silence_is_reported_once_at_its_exact_nanosecond() {
         type Times = &'static [(u64, char)];
         let cases: &[(Times, Times)] = &[
             // From the start, and once.
             (&[], &[(100, 'T')]),
             (&[(99, 'a')], &[(99, 'a'), (199, 'T')]),
-            // Exactly at the end of it is too late.
+            // Exactly at its end is too late.
             (&[(100, 'a')], &[(100, 'T'), (100, 'a'), (200, 'T')]),
             (&[(0, 'a'), (99, 'b'), (198, 'c')], &[(0, 'a'), (99, 'b'), (198, 'c'), (298, 'T')]),
             (&[(50, 'a'), (5_000, 'b')], &[(50, 'a'), (150, 'T'), (5_000, 'b'), (5_100, 'T')]),
@@ -199,16 +199,16 @@ mod tests {
     }
 
     #[test]
-    fn the_error_says_what_it_is_about() {
+    fn the_error_names_its_subject() {
         let mut timeout = Harness::new(&Timeout::<u8>::new(Duration::from_secs(2)).with_name("feed"));
         timeout.advance(Duration::from_secs(2));
         let error = timeout.outputs().remove(0).unwrap_err();
         assert_eq!((error.kind(), error.stage()), (ErrorKind::TimedOut, "feed"));
-        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "nothing came for 2s");
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "no input for 2s");
     }
 
     #[test]
-    fn a_consumer_that_stalls_is_no_silence_of_the_input() {
+    fn a_stalled_consumer_is_not_a_silence_of_the_input() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("stalled").clock(&clock).build();
         let (sender, stream) = Stream::channel(&pipeline, 10);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_takes_its_time_is_none_either() {
+    fn a_slow_step_is_not_a_silence_either() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("slow").clock(&clock).build();
         let token = pipeline.token();
@@ -244,9 +244,9 @@ mod tests {
         assert_eq!(seen, [0, 1, 2]);
     }
 
-    /// Whatever comes next on this thread, and for however long it keeps the stage from its input, and wherever it runs.
+    /// Whatever step is next on this thread, however long it keeps the stage from its input, and wherever it runs.
     #[test]
-    fn a_step_behind_it_that_waits_is_no_silence_of_the_input() {
+    fn a_waiting_step_behind_it_is_not_a_silence_of_the_input() {
         let errors = |build: fn(Stream<u32>) -> Stream<u32>| {
             let clock = ManualClock::new();
             let pipeline = Pipeline::builder("waits").clock(&clock).build();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn nor_is_a_reader_on_the_same_thread_that_takes_its_time() {
+    fn nor_is_a_slow_reader_on_the_same_thread() {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("reader").clock(&clock).build();
         let (sender, stream) = Stream::channel(&pipeline, 10);

@@ -1,4 +1,4 @@
-//! [`approx_count_distinct`]: about how many keys there are.
+//! [`approx_count_distinct`]: the approximate number of keys.
 
 use std::hash::Hash;
 
@@ -55,7 +55,7 @@ struct ApproxDistinct<F> {
     key: F,
 }
 
-/// One byte a register: the quickest, and the one that is merged without conversion.
+/// One byte per register: the fastest type, and the one that is merged without conversion.
 const REGISTERS: HllType = HllType::Hll8;
 
 impl<T, K: Hash, F: Fn(&T) -> K + Send + Sync + 'static> Fold<T> for ApproxDistinct<F> {

@@ -1,4 +1,4 @@
-//! [`approx_percentiles`]: median, p99 and the like, in a fixed room.
+//! [`approx_percentiles`]: median, p99 and others, in constant memory.
 
 use hdrhistogram::Histogram;
 

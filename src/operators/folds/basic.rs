@@ -1,4 +1,4 @@
-//! Folds that keep a number or two.
+//! Folds that keep one or two numbers.
 
 use std::ops::AddAssign;
 
@@ -37,7 +37,7 @@ where
     N: PartialOrd + Clone + Send + 'static,
 {
     fn include<N: PartialOrd>(range: &mut Option<(N, N)>, low: N, high: N) {
-        // What cannot be compared with itself gives way to whatever comes.
+        // A value that cannot be compared with itself is replaced by any other.
         let odd = |value: &N| value.partial_cmp(value).is_none();
         match range {
             None => *range = Some((low, high)),
@@ -97,7 +97,7 @@ mod tests {
     use crate::operators::folds::check::result;
 
     #[test]
-    fn the_ready_made_folds_say_what_they_should_however_they_are_cut() {
+    fn built_in_folds_give_the_same_result_however_they_are_split() {
         assert_eq!(result(count(), &['a', 'b']), 2);
         assert_eq!(result(sum(|n: &u8| u64::from(*n)), &[200, 100]), 300);
         assert_eq!(result(sum(|n: &u8| u64::from(*n)), &[]), 0);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_passed_over() {
+    fn values_that_are_not_numbers_are_skipped() {
         assert_eq!(result(min_max(|n: &f64| *n), &[f64::NAN, 2.0, f64::NAN, 1.0]), Some((1.0, 2.0)));
     }
 }

@@ -1,8 +1,8 @@
-//! What a test asks of every fold.
+//! Checks that the tests of every fold make.
 
 use super::fold::Fold;
 
-/// Folds the items in one go, and in two halves that are merged: both must come to the same.
+/// Folds the items at once, and in two halves that are merged: both must give the same result.
 #[track_caller]
 pub(super) fn result<T, F: Fold<T, Result: PartialEq + std::fmt::Debug>>(fold: F, items: &[T]) -> F::Result {
     let state = |items: &[T]| {
@@ -20,7 +20,7 @@ pub(super) fn result<T, F: Fold<T, Result: PartialEq + std::fmt::Debug>>(fold: F
     whole
 }
 
-/// Folds the items in as many pieces, and merges them in order.
+/// Folds the items in `pieces` pieces, and merges them in order.
 pub(super) fn merged<T, F: Fold<T>>(fold: &F, items: &[T], pieces: usize) -> F::Result {
     let mut whole = fold.init();
     for piece in items.chunks(items.len().div_ceil(pieces).max(1)) {

@@ -1,4 +1,4 @@
-//! [`count_distinct`]: how many keys there are.
+//! [`count_distinct`]: the number of keys.
 
 use std::collections::HashSet;
 use std::hash::Hash;

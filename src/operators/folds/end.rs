@@ -1,4 +1,4 @@
-//! [`Stream::fold_by`]: a fold as the end of a stream.
+//! [`Stream::fold_by`]: a fold as the sink of a stream.
 
 use super::fold::Fold;
 use crate::error::Result;

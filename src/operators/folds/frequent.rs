@@ -1,4 +1,4 @@
-//! [`most_frequent`] and [`approx_most_frequent`]: the keys of most items.
+//! [`most_frequent`] and [`approx_most_frequent`]: the keys with the most items.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -54,7 +54,7 @@ struct Counts<K> {
 #[derive(Clone, Copy)]
 struct Count {
     items: u64,
-    /// Grows with each new key: tells which of two keys came first.
+    /// Grows with each new key: shows which of two keys came first.
     number: u64,
 }
 
@@ -74,7 +74,7 @@ where
         let fresh = Count { items: 0, number: state.next };
         let count = state.counts.entry((self.key)(item)).or_insert(fresh);
         count.items += 1;
-        // The number of a key that is known already is left out.
+        // The number of a known key is skipped.
         state.next += 1;
     }
 
@@ -169,9 +169,9 @@ struct SpaceSaving<F> {
 /// The counters, by their place and by their count.
 struct Summary<K> {
     counters: Held<Vec<Frequency<K>>>,
-    /// Where the counter of a key lies.
+    /// The place of the counter of a key.
     places: Held<HashMap<K, usize>>,
-    /// Each count with its place, so that the least comes first.
+    /// Each count with its place, the smallest first.
     order: BTreeSet<(u64, usize)>,
 }
 
@@ -183,7 +183,7 @@ impl<K: Eq + Hash + Clone> Summary<K> {
         Self { counters, places, order }
     }
 
-    /// The most that a key which is not counted may have.
+    /// The maximum count of a key that has no counter.
     fn floor(&self, most: usize) -> u64 {
         self.order.first().filter(|_| self.counters.len() >= most).map_or(0, |(count, _)| *count)
     }
@@ -192,7 +192,7 @@ impl<K: Eq + Hash + Clone> Summary<K> {
         self.counters.get(*self.places.get(key)?)
     }
 
-    /// Counts one more item of the key there.
+    /// Counts one more item for the key at this place.
     fn raise(&mut self, place: usize) {
         let count = &mut self.counters[place].count;
         self.order.remove(&(*count, place));
@@ -207,7 +207,7 @@ impl<K: Eq + Hash + Clone> Summary<K> {
         self.order.insert((1, place));
     }
 
-    /// Gives the counter with the least count to another key.
+    /// Reassigns the counter with the smallest count to another key.
     fn replace_least(&mut self, key: K) {
         let Some(&(least, place)) = self.order.first() else { return };
         let copy = key.clone();
@@ -245,7 +245,7 @@ where
         let (floor, later_floor) = (summary.floor(self.counters), later.floor(self.counters));
         let mut all = Held::from(summary.counters.to_vec());
         for counter in all.iter_mut() {
-            // Of a key that is not counted there may have been as many items as the least counted key has.
+            // A key without a counter may have had as many items as the smallest counter.
             let (count, error) =
                 later.get(&counter.key).map_or((later_floor, later_floor), |other| (other.count, other.max_error));
             counter.count += count;
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(most.finish(state), expected);
     }
 
-    /// In one piece, and in pieces that are merged.
+    /// In one piece, and in several that are merged.
     #[test]
     fn estimates_keep_their_bounds_on_random_input() {
         for seed in 0..300 {

@@ -1,4 +1,4 @@
-//! [`percentiles`]: median, p99 and the like.
+//! [`percentiles`]: median, p99 and others.
 
 use std::cmp::Ordering;
 
@@ -87,7 +87,7 @@ where
 
 /// The nearest rank, from 1 to `count`.
 fn rank(percent: f64, count: usize) -> usize {
-    // 99.9 is a little more than what it stands for: a whole rank must not be rounded up because of that.
+    // 99.9 is stored as slightly more: a whole rank must not be rounded up because of that.
     let exact = percent * count as f64 / 100.0;
     ((exact - exact * 4.0 * f64::EPSILON).ceil() as usize).clamp(1, count)
 }

@@ -1,4 +1,4 @@
-//! [`top`] and [`top_by`]: the `k` greatest.
+//! [`top`] and [`top_by`]: the `k` largest items.
 
 use std::cmp::Ordering;
 
@@ -85,7 +85,7 @@ pub(super) fn at_least_1(k: usize) -> usize {
 
 type Entries<N, V> = Vec<(N, V)>;
 
-/// The state has at most `k` entries, greatest first; of equal ones the earlier comes first.
+/// The state has at most `k` entries, the largest first; of equal ones the earlier comes first.
 struct Top<B, F, R> {
     k: usize,
     by: B,
@@ -126,7 +126,7 @@ where
 
     fn merge(&self, top: &mut Self::State, later: &Self::State) {
         top.extend(later.iter().cloned());
-        // Stable, and made for sorted runs, of which there are two.
+        // Stable, and fast for two sorted runs.
         top.sort_by(|(one, _), (other, _)| other.partial_cmp(one).unwrap_or(Ordering::Equal));
         top.truncate(self.k);
     }
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compared_is_left_out() {
+    fn values_that_cannot_be_compared_are_left_out() {
         let numbers = [f64::NAN, 1.0, f64::NAN, 3.0, 2.0, f64::NAN];
         assert_eq!(result(top(2, |n: &f64| *n), &numbers), [3.0, 2.0]);
         assert_eq!(result(top(5, |n: &f64| *n), &numbers), [3.0, 2.0, 1.0]);

@@ -2,8 +2,7 @@
 
 use super::fold::Fold;
 
-/// A tuple of folds of the same items. If one of them panics on an item, those before it have taken the item into
-/// account.
+/// A tuple of folds of the same items. If one of them panics on an item, those before it have already folded the item.
 macro_rules! tuple {
     ($($fold:ident $index:tt),+) => {
         impl<T, $($fold: Fold<T>),+> Fold<T> for ($($fold,)+) {

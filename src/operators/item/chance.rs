@@ -1,6 +1,6 @@
-//! [`Chance`]: a random choice at a given rate, repeatable if it is to be.
+//! [`Chance`]: a random choice at a given rate, repeatable on request.
 
-/// How often a [`Dice`] says yes.
+/// How often [`Dice`] return true.
 #[derive(Debug, Clone)]
 pub(super) struct Chance {
     rate: f64,
@@ -10,7 +10,7 @@ pub(super) struct Chance {
 impl Chance {
     #[track_caller]
     pub(super) fn new(rate: f64) -> Self {
-        // Not a number is in no range, so it is refused as well.
+        // NaN is in no range, so it is refused as well.
         assert!((0.0..=1.0).contains(&rate), "`rate` must be from 0.0 to 1.0, not {rate}");
         Self { rate, seed: None }
     }

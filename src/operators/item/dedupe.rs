@@ -1,4 +1,4 @@
-//! [`Dedupe`]: passes each key once.
+//! [`Dedupe`]: forwards the first item of each key.
 
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -14,7 +14,7 @@ use crate::pipeline::stats::Counter;
 use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
-/// How many keys are remembered unless something else is asked for.
+/// The number of remembered keys, unless another is set.
 const MAX_KEYS: usize = 1_000_000;
 
 /// Keeps the first item of each key; later items with the same key are counted as filtered.
@@ -53,10 +53,10 @@ pub struct Dedupe<T, K, F> {
     types: PhantomData<fn(T) -> K>,
 }
 
-/// What is to be remembered.
+/// The settings of the memory.
 #[derive(Debug, Clone)]
 struct Memory {
-    /// `None` for ever.
+    /// `None` for no expiry.
     ttl: Option<Duration>,
     max_keys: usize,
     refresh: bool,
@@ -155,7 +155,7 @@ pub struct DedupeOperator<T, K, F> {
 }
 
 impl<T, K, F> DedupeOperator<T, K, F> {
-    /// Removes what is too old at `now`. Afterwards every key that is in `seen` counts.
+    /// Removes keys that are too old at `now`. Afterwards every key in `seen` counts.
     #[inline]
     fn forget_old(&mut self, now: Option<Instant>, out: &mut impl Emit<T>) {
         let (Some(now), Some(ttl)) = (now, self.memory.ttl) else { return };
@@ -186,7 +186,7 @@ where
     const SHAPE: Shape = Shape::PLAIN;
 
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
-        // All code of the user's comes first, while the item is whole and nothing has been changed.
+        // All user code comes first, while the item is whole and nothing has been changed.
         let key = panic::catch(|| (self.key)(&item)).map_err(KeyPanicked);
         let probe = match key.and_then(|key| self.seen.probe(key)) {
             Ok(probe) => probe,
@@ -311,13 +311,13 @@ mod tests {
     }
 
     #[test]
-    fn with_refresh_the_key_not_seen_for_longest_goes() {
+    fn with_refresh_the_least_recently_seen_key_is_evicted() {
         let mut dedupe = Harness::new(&numbers().with_max_keys(2).refresh_on_duplicate(true));
         [1, 2, 1, 3, 1, 2].into_iter().for_each(|n| dedupe.item(n));
         assert_eq!(dedupe.items(), [1, 2, 3, 2]);
     }
 
-    /// Equal to nothing, not even to itself, and rude when dropped, if asked to be.
+    /// Not equal to anything, not even to itself, and panics when dropped on request.
     #[derive(Clone, Debug)]
     struct Odd {
         is_bomb: bool,
@@ -365,13 +365,13 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_plain_way_on_random_input() {
+    fn agrees_with_the_simple_implementation_on_random_input() {
         for seed in 0..200 {
             let mut random = fastrand::Rng::with_seed(seed);
             let (ttl, max_keys, refresh) = (random.u64(1..40), random.usize(1..8), random.bool());
             let dedupe = numbers().with_ttl(ms(ttl)).with_max_keys(max_keys).refresh_on_duplicate(refresh);
             let (stats, mut dedupe) = (dedupe.stats(), Harness::new(&dedupe));
-            // The plain way: a list of keys with their times, oldest first, that is searched each time.
+            // The simple implementation: a list of keys with their times, oldest first, that is searched each time.
             let mut list: Vec<(u64, u32)> = Vec::new();
             let (mut expected, mut evicted, mut now) = (Vec::new(), 0, 0);
             for _ in 0..300 {

@@ -1,4 +1,4 @@
-//! [`Filter`]: passes the items that match.
+//! [`Filter`]: forwards the items that match.
 
 use std::marker::PhantomData;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! [`FilterMap`]: turns items into others and leaves some out, in one step.
+//! [`FilterMap`]: converts items and leaves some out, in one step.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -100,7 +100,7 @@ mod tests {
     use crate::{ErrorKind, StreamError};
 
     #[test]
-    fn what_becomes_nothing_is_counted_as_filtered() {
+    fn items_mapped_to_nothing_are_counted_as_filtered() {
         let mut parse = Harness::new(&FilterMap::new(|text: &str| text.parse::<u32>().ok()));
         ["1", "x", "3"].into_iter().for_each(|text| parse.item(text));
         assert_eq!(parse.items(), [1, 3]);

@@ -117,10 +117,10 @@ where
     }
 }
 
-/// A received item that is being sent on as the items of an iterator; shared by all operators that do so.
+/// A received item that is being emitted as the items of an iterator; shared by all operators that do so.
 pub(super) struct Unfolding<I> {
     current: Option<I>,
-    /// The current iterator has given something.
+    /// The current iterator has returned an item.
     fruitful: bool,
 }
 
@@ -131,7 +131,7 @@ impl<I> Default for Unfolding<I> {
 }
 
 impl<I: Iterator> Unfolding<I> {
-    /// A new item; the one before has come to its end.
+    /// Starts a new item; the previous one has been finished.
     #[inline]
     pub(super) fn start(&mut self, items: impl IntoIterator<IntoIter = I>, out: &mut impl Emit<I::Item>) {
         self.current = Some(items.into_iter());
@@ -139,11 +139,11 @@ impl<I: Iterator> Unfolding<I> {
         self.go_on(out);
     }
 
-    /// Sends on what there is room for; true if there may be more.
+    /// Emits as many items as there is room for. Returns true if there may be more.
     #[inline]
     pub(super) fn go_on(&mut self, out: &mut impl Emit<I::Item>) -> bool {
         let Some(current) = &mut self.current else { return false };
-        // Asked before each item is made: one that there is no room for may cost a lot, or wait for ever.
+        // Asked before each item is made: one without room may cost a lot, or wait forever.
         while !out.is_full() {
             match panic::catch(|| current.next()) {
                 Ok(Some(item)) => {
@@ -159,7 +159,7 @@ impl<I: Iterator> Unfolding<I> {
                     out.failed(1);
                     out.error(error);
                     let broken = self.current.take();
-                    // One panic is reported; a second one, from the ruins, is not news.
+                    // One panic is reported; a second one, from the broken iterator, is not.
                     guard_drop(broken);
                     return false;
                 }
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!((step.received, step.emitted, step.delivered, step.filtered), (3, 5, 2, 1));
     }
 
-    /// The numbers from the one given, without end, and how many of them were made.
+    /// The numbers from the given one on, without end, and how many of them were made.
     fn counted_numbers()
     -> (Arc<AtomicU64>, impl Fn(u64) -> Box<dyn Iterator<Item = u64> + Send> + Send + Sync + 'static) {
         let read = Arc::new(AtomicU64::new(0));
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_books_are_right_at_any_moment() {
+    fn statistics_add_up_at_any_moment() {
         let pipeline = Pipeline::new("books");
         let mut numbers = Stream::from_iter(&pipeline, 0..1_000_u64)
             .stage("unfold", |s| s.flat_map(|n| 0..n % 50).map(|n| n).flat_map(|n| 0..n % 3));
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_from_the_iterator_after_a_later_step_has_finished() {
+    fn the_iterator_is_not_read_after_a_later_step_has_finished() {
         let (read, numbers) = counted_numbers();
         let steps = FlatMap::new(numbers).fuse(Take::new(3)).fuse(Mapper::new(|n: u64| n));
         let mut steps = Harness::new(&steps);
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_ones_fused_in_any_place_end_when_the_consumer_has_enough() {
+    fn endless_iterators_end_in_any_place_with_their_consumer() {
         for capacity in [0, 1, 2, 256] {
             let pipeline = Pipeline::builder("fused").capacity(capacity).build();
             let numbers: Vec<u64> = Stream::from_iter(&pipeline, [0_u64])

@@ -1,4 +1,4 @@
-//! [`Flatten`]: sends on what is in the items.
+//! [`Flatten`]: emits the content of the items.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -238,14 +238,15 @@ pub struct KeyedScanOperator<In, Out, K, S, G, I, F> {
     types: PhantomData<fn(In)>,
 }
 
-/// Tells items of the input, which have the origin that the merge says, from what is made of removed states, which has none.
+/// Distinguishes items of the input, which have the origin that the merge reports, from results of removed states,
+/// which have none.
 #[derive(Default)]
 struct Speaker {
     current: Option<usize>,
     labels: Labels,
 }
 
-/// What comes next is of that origin, if there is a merge before.
+/// Subsequent items are of that origin, if there is a merge upstream.
 #[inline]
 fn announce<T>(speaker: &mut Option<Box<Speaker>>, of_input: bool, out: &mut impl Emit<T>) {
     if let Some(speaker) = speaker {
@@ -255,7 +256,7 @@ fn announce<T>(speaker: &mut Option<Box<Speaker>>, of_input: bool, out: &mut imp
 }
 
 impl<In, Out: Send + 'static, K, S, G, I, F> KeyedScanOperator<In, Out, K, S, G, I, F> {
-    /// When the state expires, if it does. A time too far off to be told is as good as never.
+    /// When the state expires, if it does. A time out of range means never.
     #[inline]
     fn expiry(&self, slot: Slot) -> Option<Instant> {
         self.states.time(slot)?.checked_add(self.ttl?)
@@ -266,7 +267,7 @@ impl<In, Out: Send + 'static, K, S, G, I, F> KeyedScanOperator<In, Out, K, S, G,
         now.is_some_and(|now| self.expiry(slot).is_some_and(|expiry| expiry <= now))
     }
 
-    /// Removes a state, and emits what is made of it.
+    /// Removes a state, and emits its result.
     fn remove(&mut self, slot: Slot, why: Removal, out: &mut impl Emit<Out>) {
         if let Some((key, state)) = self.states.remove(slot) {
             let made = self.conclude(Some(&key), state, why, out);
@@ -305,7 +306,7 @@ impl<In, Out: Send + 'static, K, S, G, I, F> KeyedScanOperator<In, Out, K, S, G,
         }
     }
 
-    /// Goes on as far as there is room; true if there is more.
+    /// Continues as far as there is room. Returns true if there is more.
     fn remove_all(&mut self, out: &mut impl Emit<Out>) -> bool {
         while let Some(oldest) = self.states.oldest() {
             if out.is_full() {
@@ -317,7 +318,7 @@ impl<In, Out: Send + 'static, K, S, G, I, F> KeyedScanOperator<In, Out, K, S, G,
     }
 }
 
-/// A panic takes the place of what would have been emitted.
+/// A panic replaces the item that would have been emitted.
 #[cold]
 fn panicked<T>(payload: PanicPayload, out: &mut impl Emit<T>) {
     out.error(out.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload)));
@@ -349,7 +350,7 @@ where
         let now = self.ttl.map(|_| out.now());
         match place {
             Place::Taken(slot) => {
-                // The timer has removed those whose time was up when the driver looked: it may have come since.
+                // The timer has removed those that had expired when the driver checked: others may have expired since.
                 if self.is_expired(slot, now) {
                     let fresh = match panic::catch(|| (self.init)()) {
                         Ok(fresh) => fresh,
@@ -374,7 +375,7 @@ where
                         return out.fail_panicked(payload.into(), item);
                     }
                 };
-                // Before an old key makes room: an item that fails is to cost no other key its state.
+                // Before an old key is evicted: an item that fails must not cost another key its state.
                 let made = match panic::catch(|| (self.f)(&mut state, item)) {
                     Ok(made) => made,
                     Err(payload) => {
@@ -431,7 +432,7 @@ where
         {
             mark.complete_mark();
             speaker.current = origin;
-            // At once: that nothing of an input comes behind its label is news, too.
+            // At once: the window must also learn that nothing of an input follows its label.
             announce(&mut self.speaker, true, out);
             return None;
         }
@@ -475,7 +476,7 @@ mod tests {
         scan.with_key((|(key, _)| *key) as fn(&Item) -> char, max_keys)
     }
 
-    /// Running sums; a removed one comes with an upper-case key and what stands for the reason added to it.
+    /// Running sums; a removed one has an upper-case key, and a number for the reason added to it.
     fn emitting(max_keys: usize) -> Sums {
         sums(max_keys).on_removal(|key, sum, why| Some((key.to_ascii_uppercase(), sum + mark(why))))
     }
@@ -489,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_a_state_of_its_own_in_each_run() {
+    fn each_key_has_its_own_state_in_each_run() {
         let sums = sums(10);
         for _ in 0..2 {
             let mut run = Harness::new(&sums);
@@ -535,10 +536,10 @@ mod tests {
         assert_eq!((step.evicted_keys, step.expired_keys), (0, 1));
     }
 
-    /// The clock may pass the expiry between the driver's look at the timer and the item.
+    /// The clock may pass the expiry between the driver's check of the timer and the item.
     #[test]
     fn an_item_that_comes_before_the_timer_finds_a_new_state() {
-        // The key closure is called after the look at the timer.
+        // The key closure is called after the check of the timer.
         let clock = Arc::new(std::sync::OnceLock::<crate::ManualClock>::new());
         let key = {
             let clock = Arc::clone(&clock);
@@ -569,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_the_states_come_by_last_use_as_far_as_there_is_room() {
+    fn at_the_end_states_are_emitted_by_last_use_as_room_allows() {
         let mut run = Harness::new(&emitting(10)).with_capacity(1);
         for key in ['a', 'b', 'a'] {
             run.item((key, 1));
@@ -605,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_panics_leaves_its_state_and_costs_no_other_key_its_own() {
+    fn a_panic_keeps_the_state_of_its_key_and_of_all_others() {
         let mut run = Harness::new(&emitting(1));
         run.item(('a', 1));
         run.error(StreamError::new(ErrorKind::Failed, "before"));
@@ -636,12 +637,13 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_plain_way_on_random_input() {
+    fn agrees_with_the_simple_implementation_on_random_input() {
         for seed in 0..200 {
             let mut random = fastrand::Rng::with_seed(seed);
             let (ttl, max_keys, room) = (random.u64(1..40), random.usize(1..8), random.usize(1..4));
             let mut run = Harness::new(&emitting(max_keys).with_ttl(ms(ttl))).with_capacity(room);
-            // The plain way: a list of keys with their sums and times, oldest first, that is searched each time.
+            // The simple implementation: a list of keys with their sums and times, oldest first, that is searched each
+            // time.
             let mut list: Vec<(u64, char, u32)> = Vec::new();
             let (mut expected, mut seen, mut now) = (Vec::new(), Vec::new(), 0);
             let mut take_all = |run: &mut Harness<_>| {

@@ -75,7 +75,7 @@ where
 
     const SHAPE: Shape = Shape::ONE_TO_ONE;
 
-    // A run of plain operators is to become straight code, however long it is.
+    // A sequence of plain operators is meant to become straight-line code, however long it is.
     #[inline(always)]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
         out.emit((self.f)(item));

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_takes_the_place_of_the_error() {
+    fn a_panic_replaces_the_error() {
         let mut run = Harness::new(&MapErr::<u8, _>::new(|_| panic!("no luck")));
         run.error(StreamError::new(ErrorKind::Failed, "before").with_item(7_u8));
         let outputs = run.outputs();

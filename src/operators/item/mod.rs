@@ -1,7 +1,7 @@
-//! Operators that look at one item at a time.
+//! Operators that process one item at a time.
 //!
-//! What one does not pass on, it drops before it says so: a drop that panics then fails the item, which is not settled
-//! yet.
+//! An item that is not forwarded is dropped before it is counted: if its drop panics, it fails, because it is not
+//! settled yet.
 
 pub(super) mod enumerate;
 pub(super) mod filter_map;
@@ -67,7 +67,7 @@ mod tests {
         }
     }
 
-    /// What comes of 1, 2 and 3; `None` for a panic. Followed by a step that counts, too.
+    /// The results for 1, 2 and 3; `None` for a panic. Followed by a step that counts, too.
     #[track_caller]
     fn outputs<S: Stage<In = Touchy>>(stage: S, number: fn(S::Out) -> u32) -> Vec<Option<u32>> {
         let mut run = Harness::new(&stage.fuse(Mapper::new(number)));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_whose_item_panics_when_dropped_goes_on_as_one_error() {
+    fn an_error_whose_item_panics_when_dropped_stays_one_error() {
         let mut run = Harness::new(&Recover::new(|_| Some(Touchy(1))).fuse(Mapper::new(|item: Touchy| item.0)));
         run.error(StreamError::new(ErrorKind::Failed, "before").with_item(Touchy(2)));
         let outputs = run.outputs();

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_becomes_an_item_in_its_place_or_goes_on_as_it_is() {
+    fn an_error_becomes_an_item_or_is_forwarded_unchanged() {
         let recover = Recover::new(|error| error.with_item_ref(|n: &i32| *n)?.checked_neg().filter(|n| *n < 0));
         let mut recover = Harness::new(&recover);
         let hopeless = error(-2);

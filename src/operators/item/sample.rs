@@ -1,4 +1,4 @@
-//! [`Sample`]: passes a random share of the items.
+//! [`Sample`]: forwards a random share of the items.
 
 use std::marker::PhantomData;
 
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "`rate` must be from 0.0 to 1.0, not NaN")]
-    fn a_rate_that_is_no_share_is_refused() {
+    fn a_rate_out_of_range_is_refused() {
         let _ = Sample::<u8>::new(f64::NAN);
     }
 }

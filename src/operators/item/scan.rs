@@ -1,4 +1,4 @@
-//! [`Scan`]: turns each item into another with the help of a state.
+//! [`Scan`]: converts each item with the help of a state.
 
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn each_run_has_a_state_of_its_own() {
+    fn each_run_has_its_own_state() {
         let scan = Scan::new(|| 100, running_sum);
         let (mut one, mut other) = (Harness::new(&scan), Harness::new(&scan));
         for n in 1..=3 {

@@ -1,4 +1,4 @@
-//! [`SkipWhile`]: all from the first item that does not match.
+//! [`SkipWhile`]: all items from the first that does not match.
 
 use std::marker::PhantomData;
 use std::sync::Arc;

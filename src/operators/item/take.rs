@@ -70,7 +70,7 @@ impl<T: Send + 'static> Operator for TakeOperator<T> {
         out.emit(item);
     }
 
-    /// Called before the first item, too: so that taking none needs none.
+    /// Called before the first item, too, so that taking none needs none.
     #[inline]
     fn resume(&mut self, out: &mut impl Emit<T>) -> bool {
         if self.left == 0 {
@@ -120,9 +120,9 @@ mod tests {
     }
 
     #[test]
-    fn none_needs_none() {
+    fn taking_none_needs_no_items() {
         assert!(Harness::new(&Take::<u8>::new(0)).is_finished());
-        // In a pipeline whose source says nothing, alone and in any place of a fused stage.
+        // In a pipeline whose source is silent, alone and in any place of a fused stage.
         let pipeline = Pipeline::new("quiet");
         let (_quiet, stream) = Stream::<u8>::channel(&pipeline, 1);
         assert_eq!(stream.take(0).count().unwrap(), 0);

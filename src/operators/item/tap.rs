@@ -1,4 +1,4 @@
-//! [`Tap`]: looks at the items and leaves the stream as it is.
+//! [`Tap`]: inspects the items and leaves the stream unchanged.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::testing::Harness;
 
-    /// A place to note what was seen, and a closure that notes it.
+    /// A list of notes, and a closure that adds to it.
     fn notes<T: Clone + Send + 'static>() -> (Arc<Mutex<Vec<T>>>, impl Fn(&T) + Send + Sync + 'static) {
         let notes = Arc::new(Mutex::new(Vec::new()));
         let book = Arc::clone(&notes);
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "`rate` must be from 0.0 to 1.0, not 1.5")]
-    fn a_rate_that_is_no_share_is_refused() {
+    fn a_rate_out_of_range_is_refused() {
         let _ = Tap::sampled(1.5, |_: &u8| {});
     }
 }

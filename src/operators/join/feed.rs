@@ -1,14 +1,15 @@
-//! [`Sides`]: the two inputs of a join, of which the operator decides which one is read.
+//! [`Sides`]: the two inputs of a join; the operator decides which one is read.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - The input whose watermark is behind is read first, so that the other one fills the state no more than it must. If it
-//!   has nothing, the other one is read, unless its items in the state are as many as there may be.
-//! - An input that has nothing when its turn comes is asked, so that its producer hands over the next item at once, although
-//!   the stage is busy with the other one.
-//! - The operator hears that an input has ended before anything else is read: see `steering.rs`.
+//! - The input whose watermark is behind is read first, so that the other one fills the state no more than necessary.
+//!   If it has nothing, the other one is read, unless its items in the state have reached their maximum.
+//! - An input that has nothing when its turn comes is asked, so that its producer hands over the next item at once,
+//!   although the stage is busy with the other one.
+//! - The operator is told that an input has ended before anything else is read: see `steering.rs`.
 //! - A label of a merge (see `stage/origins.rs`) reaches the operator with the side that it came from: see [`side_of`].
-//! - If an input is cut, the output is cut: what has no partner yet cannot be told from what has none.
+//! - If an input is cut, the output is cut: items without a partner so far cannot be told from those that never get
+//!   one.
 
 use std::time::Instant;
 
@@ -53,7 +54,7 @@ impl Turn {
     }
 }
 
-/// The inputs. One that has ended is gone.
+/// The inputs. An input that has ended is removed.
 pub(super) struct Sides<L, R> {
     inputs: (Option<Input<L>>, Option<Input<R>>),
     steering: Steering,
@@ -76,7 +77,7 @@ impl<L: Send + 'static, R: Send + 'static> Sides<L, R> {
     }
 }
 
-/// Polls one of the inputs. `is_beside` if the other one is read in case that it has nothing.
+/// Polls one of the inputs. `is_beside` if the other one is read in case this one has nothing.
 #[inline]
 fn poll<T: Send + 'static, O>(
     (number, input): (usize, &mut Option<Input<T>>),
@@ -100,7 +101,7 @@ fn poll<T: Send + 'static, O>(
     }
 }
 
-/// Stands for an origin that is not known: no merge has so many inputs.
+/// Stands for an unknown origin: no merge has this many inputs.
 const UNKNOWN: usize = usize::MAX >> 1;
 
 /// An error item or a mark of that side.
@@ -115,7 +116,7 @@ fn of_side(error: StreamError, side: usize, labels: &Labels) -> StreamError {
     })
 }
 
-/// From which side a label came, and what the merge there said.
+/// The side from which a label came, and the label of the merge there.
 pub(super) fn side_of(label: Label) -> (usize, Label) {
     match label {
         Label::Follows(None) => unreachable!("each label that the feed gives has a side"),

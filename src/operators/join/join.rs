@@ -15,7 +15,7 @@ use crate::pipeline::CancelToken;
 use crate::stream::Stream;
 use crate::stream::start::{Registered, spawn_driver};
 
-/// How many items of each input may be in the state by default.
+/// The maximum number of items of each input in the state, by default.
 const MAX_ITEMS: usize = 1_000_000;
 
 /// Joins two streams by key and time: pairs each item of the left stream with each item of the right one that has the

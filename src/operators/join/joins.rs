@@ -62,7 +62,7 @@ pub trait JoinKind<L, R>: Emits<L, R, Out = Self::Output> {
     type Output: Send + 'static;
 }
 
-/// What a [`JoinKind`] makes of items.
+/// The items that a [`JoinKind`] emits.
 pub(super) trait Emits<L, R>: Send + Sync + 'static {
     type Out: Send + 'static;
 

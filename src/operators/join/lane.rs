@@ -29,17 +29,17 @@ pub(super) struct Stored<T> {
     /// It has found one.
     pub(super) matched: bool,
     pub(super) item: T,
-    /// In which it came. Kept until the item has been settled.
+    /// The epoch in which it came. Held until the item has been settled.
     pub(super) _epoch: Epoch,
 }
 
-/// When an item happened, and its number, which tells it from others of that time.
+/// When an item happened, and its number, which distinguishes it from others of that time.
 pub(super) type At = (Nanos, u64);
 
 /// The items of one input that have the same key, in the order of their times.
 pub(super) type Line<T> = Held<VecDeque<Stored<T>>>;
 
-/// Puts an item where it belongs. Most come in order.
+/// Inserts an item in its place. Most come in order.
 pub(super) fn insert<T>(line: &mut Line<T>, stored: Stored<T>) {
     let after = line.iter().rev().take_while(|other| other.at > stored.at).count();
     let index = line.len() - after;
@@ -49,11 +49,11 @@ pub(super) fn insert<T>(line: &mut Line<T>, stored: Stored<T>) {
 /// One input.
 pub(super) struct Lane<S: Side> {
     pub(super) side: S,
-    /// How much earlier than an item of this input a partner may be.
+    /// The maximum by which a partner may be earlier than an item of this input.
     back: Nanos,
-    /// How much later.
+    /// The maximum by which it may be later.
     ahead: Nanos,
-    /// Up to where time has come in this input: an item that is older is late.
+    /// The time that this input has reached: an older item is late.
     pub(super) reached: Nanos,
     /// Its watermark follows that of the other input.
     pub(super) is_idle: bool,
@@ -67,7 +67,7 @@ pub(super) struct Lane<S: Side> {
 
 impl<S: Side> Lane<S> {
     pub(super) fn new(mut side: S, back: Nanos, ahead: Nanos) -> Self {
-        // An input that has never given anything is silent from the start on.
+        // An input that has never had an item is silent from the start.
         side.time_mut().accepted();
         side.time_mut().set_due(0);
         Self {
@@ -83,7 +83,7 @@ impl<S: Side> Lane<S> {
         }
     }
 
-    /// How many of its items are in the state.
+    /// The number of its items in the state.
     pub(super) fn held(&self) -> usize {
         self.due.len()
     }
@@ -99,13 +99,13 @@ impl<S: Side> Lane<S> {
         other <= time + self.ahead
     }
 
-    /// Whether no item of the other input that is still to come can be a partner, if time has come to `reached` there.
+    /// Whether no future item of the other input can be a partner, if that input has reached `reached`.
     #[inline]
     pub(super) fn is_over(&self, time: Nanos, reached: Nanos) -> bool {
         reached > time + self.ahead
     }
 
-    /// An item of that time is accepted: time passes.
+    /// An item of this time is accepted: time advances.
     #[inline]
     pub(super) fn advance(&mut self, time: Nanos) {
         let clock = self.side.time_mut();
@@ -135,7 +135,7 @@ impl<S: Side> Lane<S> {
         }
     }
 
-    /// Its own watermark, whatever the other input says.
+    /// Its own watermark, independent of the other input.
     #[inline]
     pub(super) fn watermark(&self) -> Nanos {
         self.side.time().watermark()
@@ -147,7 +147,7 @@ impl<S: Side> Lane<S> {
         self.reached = END;
     }
 
-    /// When it is idle if nothing comes. `waiting` items of the other input wait for it.
+    /// When it becomes idle if nothing comes. `waiting` items of the other input wait for it.
     #[inline]
     pub(super) fn idle_at(&self, waiting: usize) -> Option<Instant> {
         self.side.time().wake().filter(|_| waiting > 0 && !self.is_idle && !self.has_ended)
@@ -171,13 +171,13 @@ impl<S: Side> Lane<S> {
         self.oldest = self.oldest.min(at.0);
     }
 
-    /// Whether no partner can come any more for the oldest item, if time has come to `reached` in the other input.
+    /// Whether no partner can come any more for the oldest item, if the other input has reached `reached`.
     #[inline]
     pub(super) fn is_due(&self, reached: Nanos) -> bool {
         self.oldest != NEVER && self.is_over(self.oldest, reached)
     }
 
-    /// Where the oldest item lies: the first of its line. It is no longer listed.
+    /// Removes the oldest item from the list and returns where it is: the first of its line.
     pub(super) fn pop_oldest(&mut self) -> Option<Slot> {
         let (_, slot) = self.due.pop_first()?;
         self.oldest = self.due.first_key_value().map_or(NEVER, |((time, _), _)| *time);

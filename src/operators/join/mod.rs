@@ -1,7 +1,7 @@
 //! Two streams joined by key and event time.
 //!
-//! [`Join`] is the processor, `operator.rs` matches the items, and `feed.rs` decides which input is read. What the types of
-//! the output are is in [`joins`].
+//! [`Join`] is the processor, `operator.rs` matches the items, and `feed.rs` decides which input is read. The types of
+//! the output are determined in [`joins`].
 
 mod feed;
 mod join;

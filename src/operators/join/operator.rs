@@ -1,16 +1,17 @@
 //! [`JoinOperator`]: matches the items of two inputs.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - An item that arrives is paired with all its partners in the state, and then put into the state itself. So each pair is
 //!   emitted once, when the later of the two arrives.
-//! - An item leaves the state when the watermark of the *other* input has passed the latest time at which a partner of it
-//!   may come. An item that is older than the watermark of its own input is late. So no pair is missed because an item has
-//!   left, and which pairs are emitted does not depend on how the inputs are interleaved.
-//! - An item is settled when it leaves the state: as delivered if it is in a pair or emitted on its own, else as filtered.
-//! - While an item is being paired, nothing enters or leaves the state, so its place among its partners stays valid. What is
-//!   to leave does so before.
-//! - User code is called under a guard, and before anything is changed for its item; that of a clone changes nothing.
+//! - An item leaves the state when the watermark of the *other* input has passed the latest time at which a partner of
+//!   it may come. An item that is older than the watermark of its own input is late. So no pair is missed because an
+//!   item has left, and the emitted pairs do not depend on how the inputs are interleaved.
+//! - An item is settled when it leaves the state: as delivered if it is in a pair or emitted on its own, otherwise as
+//!   filtered.
+//! - While an item is being paired, nothing enters or leaves the state, so its place among its partners stays valid.
+//!   Items that must leave do so before.
+//! - User code is called under a guard, and before anything is changed for its item; cloning changes nothing.
 
 use std::marker::PhantomData;
 use std::mem;
@@ -134,7 +135,7 @@ impl<L: Clone, R: Clone + Send + 'static, M: Emits<L, R>> View for FromRight<L, 
     }
 }
 
-/// An item has come: what is to be paired, unless it is refused. Time passes in its input.
+/// Receives an item, which is then paired unless it is refused. Time advances in its input.
 #[inline]
 fn receive<S: Side, T: Side, V: View<Mine = S::Item>>(
     mine: &mut Lane<S>,
@@ -157,7 +158,8 @@ fn receive<S: Side, T: Side, V: View<Mine = S::Item>>(
     let key = panic::catch(|| mine.side.key(&item)).map_err(KeyPanicked);
     match key.and_then(|key| table.probe(key)) {
         Ok(probe) => {
-            // All user code has been called but the `Eq` of the key: an item on which it panics does not make time pass.
+            // All user code has been called but the `Eq` of the key: an item on which it panics does not advance the
+            // time.
             mine.advance(time);
             theirs.follow(mine.watermark());
             Some(Arrival { item, time, under: Under::Sought(probe), next: 0, matched: false })
@@ -169,7 +171,7 @@ fn receive<S: Side, T: Side, V: View<Mine = S::Item>>(
     }
 }
 
-/// Pairs an item with its partners, and puts it into the state if more may come. Gives it back if there is no room for all
+/// Pairs an item with its partners, and adds it to the state if more may come. Returns it if there is no room for all
 /// pairs.
 #[inline]
 fn meet<S: Side, T: Side, V: View<Mine = S::Item, Theirs = T::Item>>(
@@ -182,7 +184,7 @@ fn meet<S: Side, T: Side, V: View<Mine = S::Item, Theirs = T::Item>>(
 ) -> Option<Arrival<S::Key, S::Item>> {
     let stays = !mine.is_over(arrival.time, theirs.reached);
     if let Under::Sought(probe) = arrival.under {
-        // Before the key is looked up, whose entry may go with it.
+        // Before the key is looked up, whose entry may be removed with it.
         if stays && mine.held() >= max_items {
             give_up_oldest::<S, V>(mine, table, max_items, out);
         }
@@ -250,7 +252,7 @@ fn meet<S: Side, T: Side, V: View<Mine = S::Item, Theirs = T::Item>>(
     None
 }
 
-/// One by one, for a panic of the second must not meet one in the drop of the first.
+/// One by one, because a panic of the second must not meet one in the drop of the first.
 #[inline]
 fn copies<T: Clone, U: Clone>(item: &T, partner: &U) -> Result<(T, U), PanicPayload> {
     let item = panic::catch(|| item.clone())?;
@@ -263,7 +265,7 @@ fn copies<T: Clone, U: Clone>(item: &T, partner: &U) -> Result<(T, U), PanicPayl
     }
 }
 
-/// An item will find no more partners. There is room for it, if it has found none.
+/// Settles an item that will find no more partners. If it has found none, there is room for it.
 #[inline]
 fn settle<V: View>(item: V::Mine, matched: bool, out: &mut impl Emit<V::Out>) {
     if matched {
@@ -293,7 +295,7 @@ fn take_oldest<S: Side, V: View<Mine = S::Item>>(
     oldest
 }
 
-/// The oldest item of an input has no more partners to expect.
+/// Removes the oldest item of an input, which can get no more partners.
 fn retire_oldest<S: Side, V: View<Mine = S::Item>>(
     mine: &mut Lane<S>,
     table: &mut KeyTable<S::Key, V::Lines>,
@@ -304,7 +306,7 @@ fn retire_oldest<S: Side, V: View<Mine = S::Item>>(
     }
 }
 
-/// There is no room in the state for one more item of the input.
+/// Removes the oldest item of an input, because the state has no room for one more.
 #[cold]
 fn give_up_oldest<S: Side, V: View<Mine = S::Item>>(
     mine: &mut Lane<S>,
@@ -341,8 +343,8 @@ where
         self.left.is_due(self.right.reached) || self.right.is_due(self.left.reached)
     }
 
-    /// Lets go of what has no more partners to expect, and then pairs the item that has come, as far as there is room. True if
-    /// there is more.
+    /// Removes items that can get no more partners, and then pairs the new item, as far as there is room. Returns true
+    /// if there is more.
     fn go_on(&mut self, out: &mut impl Emit<M::Out>) -> bool {
         while self.has_due() {
             if out.is_full() {
@@ -372,7 +374,7 @@ where
     /// Decides which input is read.
     fn steer(&self) {
         let Self { left, right, max_items, .. } = self;
-        // One that may have no more items in the state waits for the other, unless that cannot be waited for.
+        // An input that may have no more items in the state waits for the other, unless that cannot be waited for.
         let left_waits = left.held() >= *max_items && !right.is_idle && !right.has_ended;
         let right_waits = right.held() >= *max_items && !left.is_idle && !left.has_ended;
         let is_left_behind = (left.reached, left.held()) <= (right.reached, right.held());
@@ -437,7 +439,7 @@ where
         if (self.arriving.is_some() || self.has_due()) && self.go_on(out) {
             return true;
         }
-        // Only now has everything been emitted that is due: a mark must not pass it, and silence begins when there is nothing
+        // Only now have all due items been emitted: a mark must not pass them, and silence begins when there is nothing
         // left to do.
         self.epochs.release(out);
         let (left, right) = (self.left.listen(out), self.right.listen(out));

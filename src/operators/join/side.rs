@@ -83,7 +83,7 @@ pub trait Side: Reads<<Self as Side>::Item, <Self as Side>::Key> {
     type Key: Eq + Hash + Send + 'static;
 }
 
-/// What a [`Side`] can do.
+/// The functions of a [`Side`].
 pub(super) trait Reads<T, K>: Clone + Send + 'static {
     type Time: Times<T>;
 

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use super::*;
 use crate::{ErrorKind, ManualClock, Pipeline, Report, Result, Sender, Stream, StreamError, TooLate, TryRecvError};
 
-/// A time in seconds, a key, and a number that tells it from others.
+/// A time in seconds, a key, and a number that distinguishes it from others.
 type Event = (u64, u64, usize);
 
 type Side = JoinSide<Event, u64, fn(&Event) -> u64, fn(&Event) -> SystemTime>;
@@ -52,7 +52,7 @@ fn a_side_that_is_a_merge_has_a_watermark_for_each_input() {
         first.sort();
         let both = |time| (Some(time), Some(time));
         assert_eq!(first, [both(1), both(1), both(5), both(9)], "left {is_left}");
-        // Only now has the merge passed what has no partner.
+        // Only now has the merge passed the items without a partner.
         send(&slow, &[5]);
         assert_eq!(pairs(), [(None, Some(3)), both(5)], "left {is_left}");
         // An input that has ended holds nothing back.
@@ -95,7 +95,7 @@ impl Bench {
         self.clock.settle();
     }
 
-    /// The times of what has come out.
+    /// The times of the items emitted so far.
     fn out(&mut self) -> Vec<Result<(Option<u64>, Option<u64>)>> {
         self.clock.settle();
         std::iter::from_fn(|| self.output.try_recv().ok()).map(|seen| seen.map(times)).collect()
@@ -125,7 +125,7 @@ fn a_pair_comes_with_the_later_of_its_items() {
 }
 
 #[test]
-fn an_item_without_partner_comes_when_none_can_come_any_more() {
+fn an_item_without_partner_is_emitted_when_none_can_come() {
     let mut bench = Bench::new(&Join::new(side(0), side(3), seconds(10)).outer());
     bench.left(5, 1);
     bench.left(100, 2);
@@ -160,7 +160,7 @@ fn a_late_item_is_an_error_that_carries_it() {
 }
 
 #[test]
-fn a_stream_that_is_ahead_makes_none_of_the_other_late() {
+fn a_stream_that_is_ahead_makes_no_items_of_another_late() {
     let pipeline = Pipeline::builder("join").capacity(4).build();
     let events = |n: u64| Stream::from_iter(&pipeline, (0..n).map(|time| (time, time % 3, 0)));
     let (senders, slow) = Stream::channel(&pipeline, 1);
@@ -199,7 +199,7 @@ fn a_stream_that_is_far_ahead_waits_for_the_other() {
 }
 
 #[test]
-fn the_oldest_goes_as_an_error_where_both_have_too_many() {
+fn the_oldest_fails_when_both_sides_have_too_many() {
     let mut bench = Bench::new(&Join::new(side(0), side(0), seconds(100)).with_max_items(2).outer());
     for time in 0..3 {
         bench.left(time, time);
@@ -219,7 +219,7 @@ fn the_oldest_goes_as_an_error_where_both_have_too_many() {
 }
 
 #[test]
-fn an_input_that_ends_lets_go_of_what_waits_for_it() {
+fn an_input_that_ends_releases_waiting_items() {
     let mut bench = Bench::new(&Join::new(side(0), side(0), seconds(10)).outer());
     bench.left(5, 1);
     bench.expect(&[]);
@@ -242,12 +242,12 @@ fn an_idle_input_follows_the_other() {
     bench.expect(&[(Some(5), None)]);
     bench.left(27, 1);
     bench.expect(&[(Some(15), None), (Some(16), None)]);
-    // What the silent one sends now is measured by the other one.
+    // Subsequent items of the silent input are measured by the other one.
     bench.right(26, 1);
     assert_eq!(bench.out().remove(0).unwrap_err().kind(), ErrorKind::Late);
     bench.right(27, 1);
     bench.expect(&[(Some(27), Some(27))]);
-    // It is not idle any more.
+    // It is no longer idle.
     bench.left(50, 1);
     bench.expect(&[]);
 }
@@ -303,7 +303,7 @@ fn a_clone_that_panics_costs_the_pair_and_nothing_else() {
     assert_eq!(delivered(&report), 6, "{report}");
 }
 
-/// All pairs, and what has none, by looking at each pair of items.
+/// All pairs, and the items without one, by comparing each pair of items.
 fn nested_loop(left: &[Event], right: &[Event], before: u64, after: u64) -> Vec<Pair<Event, Event>> {
     let is_pair =
         |one: &Event, other: &Event| one.1 == other.1 && other.0 + before >= one.0 && other.0 <= one.0 + after;
@@ -349,7 +349,7 @@ fn agrees_with_a_nested_loop_on_random_streams() {
 }
 
 #[test]
-fn an_inner_join_and_a_left_join_leave_out_what_has_no_partner() {
+fn inner_and_left_joins_leave_out_items_without_partners() {
     let (left, right): ([Event; 3], [Event; 3]) =
         ([(1, 1, 0), (2, 2, 0), (3, 3, 0)], [(1, 1, 0), (2, 3, 0), (3, 4, 0)]);
     let run = |pipeline: &Pipeline| [left, right].map(|events| Stream::from_iter(pipeline, events));

@@ -1,14 +1,14 @@
-//! [`Barriers`]: marks in a pool that passes results on as they are finished.
+//! [`Barriers`]: marks in a pool that emits results as they are finished.
 //!
 //! A mark may leave the pool when every item before it has. Its number says which these are, but not which of them are
-//! still missing: without marks nobody keeps track of that. So when a worker completes a mark, all items that have been
-//! *taken* by then count as before it. How many of those are missing is known: those taken less those completed.
+//! still missing: without marks that is not tracked. So when a worker completes a mark, all items that have been
+//! *taken* by then count as before it. The number of those missing is known: the items taken less those completed.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. `missing` is the number of items below `before` that have not been completed. Numbers are taken in order and each is
 //!    completed once, so it falls to zero when, and only when, all of them have.
-//! 2. A mark is given back behind the last of them. It waits for a few items more than it had to, those that other workers
+//! 2. A mark is returned after the last of them. It waits for a few items more than necessary, those that other workers
 //!    had in hand, but it does not wait for items that are taken later.
 
 use std::collections::VecDeque;
@@ -30,7 +30,7 @@ impl Barriers {
 
     /// An item has been completed, or a mark.
     pub(super) fn completed(&mut self, number: u64) {
-        // The later ones wait for more. There may be many, of which most were there before this item was taken.
+        // The later ones wait for more. There may be many, most of which were there before this item was taken.
         for barrier in self.0.iter_mut().rev().take_while(|barrier| number < barrier.before) {
             barrier.missing -= 1;
         }
@@ -43,7 +43,7 @@ impl Barriers {
 
     /// The next mark before which nothing is missing.
     pub(super) fn pop(&mut self) -> Option<StreamError> {
-        // A later mark waits for all that an earlier one waits for.
+        // A later mark waits for everything that an earlier one waits for.
         let is_next = self.0.front().is_some_and(|barrier| barrier.missing == 0);
         if is_next { self.0.pop_front().map(|barrier| barrier.mark) } else { None }
     }

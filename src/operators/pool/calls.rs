@@ -1,4 +1,4 @@
-//! A pool that makes a [`Call`] for each item: what `AsyncMapper`, and everything that wraps a call, runs.
+//! A pool that makes a [`Call`] for each item: the basis of `AsyncMapper`, and of everything that wraps a call.
 
 use super::workers::{self, Outcome, Settings, Site};
 use crate::error::{ErrorKind, PanicMessage, Result};
@@ -10,13 +10,13 @@ use crate::pipeline::stats::StageKind;
 use crate::stream::Stream;
 use crate::stream::start::Registered;
 
-/// How many items may be in progress or waiting for their turn unless something else is asked for.
+/// The number of items that may be in progress or waiting for their turn, unless another is set.
 const DEFAULT_WINDOW: usize = 1024;
 
-/// The result of a call, or what it failed on and why.
+/// The result of a call, or the item on which it failed and the reason.
 pub(super) type Finished<Out, C> = Result<Out, (<C as Call>::In, CallError<<C as Call>::Error>)>;
 
-/// Starts a run in which each result is what the call returned.
+/// Starts a run that emits the results of the call.
 #[track_caller]
 pub(in crate::operators) fn process<C: Call>(
     call: C,
@@ -35,7 +35,7 @@ pub(in crate::operators) fn process<C: Call>(
     })
 }
 
-/// Starts a run in which `last` makes the results, of the items and what the call returned for them.
+/// Starts a run in which `last` makes the results, from the items and the results of the call.
 #[track_caller]
 pub(super) fn finish<C, Out, F>(
     call: C,
@@ -61,7 +61,7 @@ where
     let work = move |site: &Site<'_>, item: C::In| {
         let (recordings, clock) = (&site.context.stats.recordings, &site.context.clock);
         let begun = recordings.begin(clock);
-        // Around everything, so that no drop or conversion of a user's value can take the worker with it.
+        // Around everything, so that no drop or conversion of a user's value can end the worker.
         let outcome = panic::catch(|| one(site, &call, &last, item));
         recordings.finish(begun, site.worker, clock);
         outcome.unwrap_or_else(|payload| match site.token.is_cancelled() {
@@ -75,14 +75,14 @@ where
     workers::start(registered, input, pool.options.capacity, settings, work)
 }
 
-/// One call, and what its result means.
+/// Makes one call, and interprets its result.
 fn one<C, Out, F>(site: &Site<'_>, call: &C, last: &F, item: C::In) -> Outcome<Out>
 where
     C: Call,
     F: Fn(C::In, Result<C::Out, CallError<C::Error>>) -> Finished<Out, C>,
 {
     let result = call.call(site.token, &item);
-    // Cancellation of the stage is not a failure of the item, whatever the call made of it.
+    // Cancellation of the stage is not a failure of the item, whatever the result of the call.
     if site.token.is_cancelled() {
         guard_drop(result);
         guard_drop(item);

@@ -1,4 +1,4 @@
-//! [`Combine`]: an item and the result of its call, put together by value.
+//! [`Combine`]: combines an item and the result of its call, by value.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,23 +1,25 @@
-//! [`Crew`]: the workers of a pool that have nothing to do, and which of them is told when there is something.
+//! [`Crew`]: the idle workers of a pool, and which of them is woken when there is work.
 //!
 //! Work appears in two places: in the input, as far as the window allows, and in the slots of other workers. A worker that
 //! finds nothing in either *rests*. The input knows one wake at a time, so one of those at rest *keeps watch* for all of
 //! them. Each worker that is woken *looks*: it takes something, or rests again.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! 1. *Watch.* Whenever the lock is free and a worker rests, one of those at rest keeps watch, or one has been woken and
+//! 1. *Watch.* Whenever the lock is free and a worker rests, a resting worker keeps watch, or one has been woken and
 //!    looks. While there is something to take, one looks.
 //! 2. *Baton.* A worker that looks stops looking in one of two ways. It rests: then it keeps watch itself. Or it does
-//!    something else: then it passes the baton first ([`Shift::relieve`]), and one of those at rest keeps watch in its
-//!    place, or is woken if there is something to take already. Calls and sends, which may take any time, demand the proof
-//!    of that, a [`Relieved`].
-//! 3. *Spare.* `spare` is set after items were left in a slot beyond the one that its worker begins at once, and before
-//!    `relieve`. It is reset before a look into all slots, and set again if that leaves something. So it is set whenever
-//!    there is something in a slot that no worker is about to begin, and no worker is in the middle of such a look.
-//! 4. *Window.* `taken - passed <= window`. `taken` changes under the lock; `passed` has one writer at a time. One at rest
-//!    that finds the window full sets `window_wanted`, and whoever moves the window wakes one of those at rest.
-//! 5. Whoever wakes a worker takes it off the list first; one that wakes by itself takes itself off before it looks.
+//!    something else: then it passes the baton first ([`Shift::relieve`]), and a resting worker keeps watch in its
+//!    place, or is woken if there is something to take already. Calls and sends, which may take any time, require the
+//!    proof of that, a [`Relieved`].
+//! 3. *Spare.* `spare` is set after items were left in a slot beyond the one that its worker starts at once, and before
+//!    `relieve`. It is reset before a look into all slots, and set again if that leaves something. So it is set
+//!    whenever there is something in a slot that no worker is about to start, and no worker is in the middle of such a
+//!    look.
+//! 4. *Window.* `taken - passed <= window`. `taken` changes under the lock; `passed` has one writer at a time. A
+//!    resting worker that finds the window full sets `window_wanted`, and the worker that moves the window wakes a
+//!    resting one.
+//! 5. Waking a worker takes it off the list first; one that wakes by itself takes itself off before it looks.
 //!
 //! The lock is the input lock of the order in `workers.rs`. No worker's wake is posted while it is held.
 //!
@@ -26,9 +28,9 @@
 use crate::clock::wait::Wake;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, fence};
 
-/// Where the workers take their items from.
+/// The source of the workers' items.
 pub(super) trait Supply {
-    /// Registers `wake` for the next item: true if there is one already.
+    /// Registers `wake` for the next item. Returns true if there is one already.
     fn watch(&self, wake: &Arc<Wake>) -> bool;
 }
 
@@ -50,7 +52,7 @@ struct State<S> {
     all: Vec<Arc<Wake>>,
 }
 
-/// The proof that another worker keeps watch, if one rests, and that this one is free to do what takes long.
+/// The proof that another worker keeps watch, if one rests, and that this one is free for long operations.
 #[must_use = "what may take long is to be begun after the baton was passed"]
 pub(super) struct Relieved(());
 
@@ -74,12 +76,12 @@ impl<S: Supply> Crew<S> {
         self.state.try_lock().map(|state| Shift { crew: self, state })
     }
 
-    /// One more worker, to be woken by [`dismiss_all`](Shift::dismiss_all).
+    /// Adds a worker, to be woken by [`dismiss_all`](Shift::dismiss_all).
     pub(super) fn join(&self, wake: &Arc<Wake>) {
         self.state.lock().all.push(Arc::clone(wake));
     }
 
-    /// A worker that rested is awake.
+    /// A resting worker has woken up.
     pub(super) fn rise(&self, wake: &Arc<Wake>) {
         self.state.lock().resting.retain(|resting| !Arc::ptr_eq(resting, wake));
     }
@@ -92,34 +94,34 @@ impl<S: Supply> Crew<S> {
         self.passed.load(Ordering::Acquire)
     }
 
-    /// How many more items the window allows. Under the lock it can only grow.
+    /// The number of further items that the window allows. Under the lock it can only grow.
     pub(super) fn room(&self) -> u64 {
-        // In this order: the difference is never below what it was at either look, and so never below zero.
+        // In this order: the difference is never less than it was at either read, and so never below zero.
         let passed = self.passed();
         self.window.saturating_sub(self.taken() - passed)
     }
 
     /// Results have left the window. One caller at a time.
     pub(super) fn pass(&self, count: u64) {
-        // Relaxed: the emitter is the only writer, and is handed over under the output lock.
+        // Relaxed: the emitter is the only writer, and that role is handed over under the output lock.
         let passed = self.passed.load(Ordering::Relaxed) + count;
         self.passed.store(passed, Ordering::Release);
-        // Store `passed`, fence, load the flag; pairs with `keep_watch`: store the flag, fence, load `passed`. Either we see the
-        // flag, or the other sees that the window has moved.
+        // Store `passed`, fence, load the flag; pairs with `keep_watch`: store the flag, fence, load `passed`. Either
+        // we see the flag, or the other one sees that the window has moved.
         fence(Ordering::SeqCst);
         if self.window_wanted.load(Ordering::Relaxed) {
             let mut state = self.state.lock();
             self.window_wanted.store(false, Ordering::Relaxed);
-            // One is enough: it takes what there is room for, and passes the baton.
+            // One is enough: it takes as much as there is room for, and passes the baton.
             let wake = state.resting.pop();
             drop(state);
             post(wake);
         }
     }
 
-    /// Something was left in a slot. To be followed by [`Shift::relieve`].
+    /// Something was left in a slot. Must be followed by [`Shift::relieve`].
     pub(super) fn leave_spare(&self) {
-        // Release, and Acquire in `keep_watch` and `take_spare`: who sees the flag sees the slot filled.
+        // Release, and Acquire in `keep_watch` and `take_spare`: a worker that sees the flag sees the filled slot.
         self.spare.store(true, Ordering::Release);
     }
 
@@ -128,13 +130,13 @@ impl<S: Supply> Crew<S> {
         self.spare.load(Ordering::Relaxed)
     }
 
-    /// Before a look into all slots: whether there may be something in one.
+    /// Called before a look into all slots: returns whether there may be something in one.
     pub(super) fn take_spare(&self) -> bool {
         self.spare.swap(false, Ordering::AcqRel)
     }
 }
 
-/// A turn of one worker at the input, which it has to itself.
+/// A turn of one worker at the input, to which it has exclusive access.
 pub(super) struct Shift<'a, S> {
     crew: &'a Crew<S>,
     state: MutexGuard<'a, State<S>>,
@@ -145,34 +147,34 @@ impl<S: Supply> Shift<'_, S> {
         &mut self.state.supply
     }
 
-    /// Items have been taken.
+    /// Counts items that have been taken.
     pub(super) fn take(&mut self, count: u64) {
         let taken = self.crew.taken.load(Ordering::Relaxed);
         self.crew.taken.store(taken + count, Ordering::Release);
     }
 
-    /// Passes the baton: another keeps watch, or is woken.
+    /// Passes the baton: another worker keeps watch, or is woken.
     pub(super) fn relieve(mut self) -> Relieved {
         let found = self.state.resting.last().is_some_and(|next| self.keep_watch(next));
         let wake = if found { self.state.resting.pop() } else { None };
-        // The lock first: no wake is posted under it, so that the worker that is woken does not run into it.
+        // The lock first: no wake is posted under it, so that the woken worker does not block on it.
         drop(self);
         post(wake);
         Relieved(())
     }
 
-    /// The worker rests, and keeps watch. True if there is something to take, or `found` finds something: then it must not
-    /// park.
+    /// The worker rests, and keeps watch. Returns true if there is something to take, or `found` finds something: then
+    /// it must not park.
     pub(super) fn rest(mut self, wake: &Arc<Wake>, found: impl FnOnce() -> bool) -> bool {
         if found() || self.keep_watch(wake) {
             return true;
         }
-        // After `keep_watch`, under the same lock: whoever finds this wake on the list also finds it registered.
+        // After `keep_watch`, under the same lock: a worker that finds this wake on the list also finds it registered.
         self.state.resting.push(Arc::clone(wake));
         false
     }
 
-    /// True if there is something to take already.
+    /// Returns true if there is something to take already.
     fn keep_watch(&self, wake: &Arc<Wake>) -> bool {
         if self.crew.spare.load(Ordering::Acquire) {
             return true;
@@ -186,7 +188,7 @@ impl<S: Supply> Shift<'_, S> {
         self.crew.room() > 0
     }
 
-    /// The input has ended: nothing wakes those at rest any more, so all of them look now.
+    /// The input has ended: resting workers will not be woken any more, so all of them look now.
     pub(super) fn dismiss_resting(mut self) -> Relieved {
         let wakes = std::mem::take(&mut self.state.resting);
         drop(self);
@@ -228,7 +230,7 @@ mod tests {
     }
 
     impl Crew<bool> {
-        /// A crew of which so many rest while the input is empty.
+        /// A crew in which `workers` workers rest while the input is empty.
         fn at_rest(window: u64, workers: usize) -> Self {
             let crew = Self::new(false, window);
             (0..workers).for_each(|_| assert!(!crew.lock().rest(waiter().wake(), || false)));
@@ -252,9 +254,9 @@ mod tests {
         assert_eq!(crew.resting(), 2);
     }
 
-    /// Also if the window is full, when no item can wake it.
+    /// Even if the window is full, when no item can wake it.
     #[test]
-    fn one_at_rest_is_woken_for_what_is_left_in_a_slot() {
+    fn a_resting_worker_is_woken_for_items_left_in_a_slot() {
         for taken in [0, 9] {
             let crew = Crew::at_rest(9, 3);
             crew.lock().take(taken);

@@ -1,17 +1,19 @@
-//! [`Desk`]: what the thread of a [`ParMapper`](super::ParMapper) stage shares with its tasks on the rayon pool.
+//! [`Desk`]: the state that the thread of a [`ParMapper`](super::ParMapper) stage shares with its tasks on the rayon
+//! pool.
 //!
-//! The stage's thread puts runs of items on the desk. A task takes one run when it begins, works through it, and puts the
+//! The stage's thread puts runs of items on the desk. A task takes one run when it starts, processes it, and puts the
 //! results on the desk.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! 1. *A task that has not begun owns nothing.* It takes its run and the closure from the desk when it begins, and finds
-//!    neither on a desk that was closed. So a stop waits for calls in progress, and for nothing else that keeps the pool.
-//! 2. *Tasks.* Whenever the lock is free, at least `min(waiting, threads)` tasks are queued with the pool, and never more
-//!    than `threads`: a thread of the pool that is free finds a task, and a pool that is not free holds no heap of them.
-//! 3. *Runs.* A run of several items is `open` while it is worked through. Its items are taken one by one, under a lock of
-//!    its own; so what is not begun can be given to other tasks, and what is finished can be passed on, at any time.
-//! 4. *Running.* A run counts as running until its task has let go of the closure, and its results are on the desk.
+//! 1. *A task that has not started owns nothing.* It takes its run and the closure from the desk when it starts, and
+//!    finds neither on a closed desk. So a stop waits for calls in progress, but not for other work that keeps the pool
+//!    busy.
+//! 2. *Tasks.* Whenever the lock is free, at least `min(waiting, threads)` tasks are queued with the pool, and never
+//!    more than `threads`: a free thread of the pool finds a task, and a busy pool has no pile of them.
+//! 3. *Runs.* A run of several items is `open` while it is processed. Its items are taken one by one, under its own
+//!    lock; so unstarted items can be given to other tasks, and finished ones emitted, at any time.
+//! 4. *Running.* A run counts as running until its task has released the closure, and its results are on the desk.
 //! 5. *Wakes.* A task wakes the stage's thread if it leaves a result whose turn it is, if it was the last to run while
 //!    others wait, or if the desk was closed.
 //! 6. The desk's lock is taken before that of a run. No user value is dropped, and no user code called, under either.
@@ -35,7 +37,7 @@ use crate::stage::operator::sealed::Context;
 /// A run that takes longer than this is broken up.
 const OVERDUE: Duration = RUN_TIME.saturating_mul(4);
 
-/// What it takes to work.
+/// The context of the work.
 pub(super) struct Work<F> {
     pub(super) f: Arc<F>,
     pub(super) context: Context,
@@ -73,14 +75,14 @@ impl<F> Work<F> {
     }
 }
 
-/// Items that go through the pool together.
+/// Items that pass through the pool together.
 pub(super) struct Run<In> {
     pub(super) items: VecDeque<Numbered<Result<In>>>,
     /// Dropped last: virtual time must not pass before the wake is posted.
     pub(super) hold: Option<Hold>,
 }
 
-/// A run of several items that is being worked through.
+/// A run of several items that is being processed.
 struct Open<In, Out> {
     since: Instant,
     slot: Mutex<Slot<In, Out>>,
@@ -92,7 +94,7 @@ struct Slot<In, Out> {
 }
 
 pub(super) struct Desk<In, Out, F> {
-    /// Of the stage's thread.
+    /// The wake of the stage's thread.
     wake: Arc<Wake>,
     /// `None` for the global one.
     pool: Option<Arc<ThreadPool>>,
@@ -103,24 +105,24 @@ pub(super) struct Desk<In, Out, F> {
 struct State<In, Out, F> {
     /// `None` when the desk is closed.
     work: Option<Arc<Work<F>>>,
-    /// Runs that have not begun.
+    /// Runs that have not started.
     waiting: VecDeque<Run<In>>,
     open: Vec<Arc<Open<In, Out>>>,
     results: Reorder<Done<Out>>,
     run_length: RunLength,
-    /// Tasks that were given to the pool and have not begun.
+    /// Tasks that were given to the pool and have not started.
     queued: usize,
     /// Runs in progress.
     running: usize,
-    /// Runs that were ever begun by the pool.
+    /// Runs that the pool has ever started.
     begun: u64,
 }
 
-/// What the stage's thread sees before it waits.
+/// The state that the stage's thread checks before it waits.
 pub(super) struct Look {
     /// When a run must be broken up, if one is open.
     pub(super) overdue: Option<Instant>,
-    /// There are runs, and none has begun.
+    /// There are runs, and none has started.
     pub(super) is_waiting: bool,
     /// See [`State::begun`].
     pub(super) begun: u64,
@@ -240,8 +242,8 @@ where
         self.state.lock().results.take_run(ready);
     }
 
-    /// Takes runs that are overdue apart: what they have finished can be passed on, and what they have not begun can be taken
-    /// by others, one by one.
+    /// Breaks up overdue runs: finished items can be emitted, and unstarted ones can be taken by other tasks, one by
+    /// one.
     pub(super) fn break_up(self: &Arc<Self>) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -252,7 +254,7 @@ where
             }
             let mut slot = run.slot.lock();
             state.results.insert_all(&mut slot.done);
-            // Several items at a time are only taken when no time must be held.
+            // Several items at a time are taken only if no time must be held.
             let alone = slot.todo.drain(..).map(|item| Run { items: VecDeque::from([item]), hold: None });
             state.waiting.extend(alone);
             false
@@ -263,7 +265,7 @@ where
         self.spawn(tasks);
     }
 
-    /// Does the next item whose turn it is on the calling thread, if no task has begun anything.
+    /// Processes the next item whose turn it is on the calling thread, if no task has started anything.
     pub(super) fn do_one(&self) {
         let mut state = self.state.lock();
         let (Some(work), 0) = (state.work.clone(), state.running) else { return };
@@ -283,7 +285,7 @@ where
         drop(hold);
     }
 
-    /// Takes away all that has not begun. Calls in progress go on.
+    /// Removes everything that has not started. Calls in progress continue.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         let work = state.work.take();
@@ -306,7 +308,8 @@ where
         self.state.lock().running > 0
     }
 
-    /// Drops all results. A task lets go of the desk some time after its last act: what is left must not wait for that.
+    /// Drops all results. A task releases the desk some time after its last act: the remaining results must not wait
+    /// for that.
     pub(super) fn clear(&self) {
         let results = std::mem::replace(&mut self.state.lock().results, Reorder::new(true));
         panic::discard(results.into_all());
@@ -314,7 +317,7 @@ where
 }
 
 impl<In, Out, F> State<In, Out, F> {
-    /// Invariant 2: how many more tasks the pool must be given.
+    /// Invariant 2: the number of further tasks that the pool must be given.
     fn top_up(&mut self, threads: usize) -> usize {
         let missing = self.waiting.len().min(threads).saturating_sub(self.queued);
         self.queued += missing;

@@ -65,7 +65,7 @@ where
     }
 }
 
-/// Those that no call uses.
+/// The states that no call uses.
 struct States<S>(Mutex<Vec<S>>);
 
 impl<S> Drop for States<S> {
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(made.load(Ordering::Relaxed), 3);
     }
 
-    /// Whose drop panics, too.
+    /// Its drop panics, too.
     struct Fragile(Arc<AtomicU32>);
 
     impl Drop for Fragile {

@@ -1,4 +1,4 @@
-//! The way in of a pool: what the workers take, and how they wait for it.
+//! The input of a pool: what the workers take, and how they wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -14,7 +14,7 @@ use crate::pipeline::timing::Phase;
 use crate::stage::input::Input;
 use crate::stage::thread::StageThread;
 
-/// What the workers take from, under the lock of the crew.
+/// The source of the workers' items, under the lock of the crew.
 pub(super) struct Intake<In> {
     /// `None` once the end was seen or the pool was halted.
     pub(super) stream: Option<Input<In>>,
@@ -28,7 +28,7 @@ impl<In: Send + 'static> Supply for Intake<In> {
     }
 }
 
-/// What a look at the input came to.
+/// The result of a look at the input.
 pub(super) enum Taken {
     /// There is a run in the slot, or in the hands of the worker, that begins with this number.
     Run(u64, Relieved),
@@ -53,7 +53,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         if room == 0 {
             return Taken::Nothing(Why::WindowFull, shift.relieve());
         }
-        // No more than one's share of what is there, so that a few items are shared out.
+        // At most this worker's share of the available items, so that a few items are distributed.
         let share = if length > 1 { stream.len().div_ceil(self.slots.len()) } else { 1 };
         let most = length.min(share).max(1).min(usize::try_from(room).unwrap_or(usize::MAX));
         match stream.poll() {
@@ -77,14 +77,14 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             Polled::Empty => {
                 stream.settle();
                 stream.ask();
-                // This worker may find other work in the slots, or results to pass on.
+                // This worker may find other work in the slots, or results to emit.
                 Taken::Nothing(Why::Empty, shift.relieve())
             }
             Polled::Ended(end) => {
                 let intake = shift.supply();
                 intake.end = end;
                 let stream = intake.stream.take();
-                // Before the look at the output that follows: invariant 6.
+                // Before the following look at the output: invariant 6.
                 self.ended.store(true, Ordering::SeqCst);
                 // Store `ended`, fence, load `sorted`; pairs with the fence in `sort`.
                 fence(Ordering::SeqCst);
@@ -135,7 +135,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 Why::Ended => self.is_all_sorted(),
             };
             let stopped = || self.halted.load(Ordering::Acquire) || self.edge.is_gone();
-            // Looked at under the lock under which this worker goes on the list: what changes later finds it there.
+            // Checked under the lock under which this worker goes on the list: later changes find it there.
             shift.rest(thread.wake(), || changed || !self.slots.are_empty() || stopped())
         };
         match why {

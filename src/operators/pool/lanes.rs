@@ -1,18 +1,19 @@
-//! [`Lanes`]: who may be begun, when the items of one key must be worked on one at a time and in order.
+//! [`Lanes`]: which items may start, if the items of one key must be processed one at a time and in order.
 //!
 //! Each key has a lane. An item whose lane is free occupies it and may be begun at once; others wait in it. Whoever passes on
 //! the result of an item gives its lane to the next one in it: see invariant 8 of `workers.rs`.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! 1. Items enter their lanes in the order of their numbers, whoever found their keys first. One whose predecessor has not
-//!    arrived waits for it; whoever brings that one takes both along.
-//! 2. A lane is in the table if and only if one of its items may be begun, is being worked on, or has been dropped by a
-//!    pool that stops. What waits behind it is in ascending order. So the table has at most as many lanes as the window
-//!    has items.
-//! 3. The lock is a leaf (see the order in `workers.rs`): nothing else is locked, no user value dropped and no user code called while it is held.
+//! 1. Items enter their lanes in the order of their numbers, whichever worker found their keys first. An item whose
+//!    predecessor has not arrived waits for it; the worker that brings that one takes both along.
+//! 2. A lane is in the table if and only if one of its items may start, is being processed, or has been dropped by a
+//!    stopping pool. The items waiting in it are in ascending order. So the table has at most as many lanes as the
+//!    window has items.
+//! 3. The lock is a leaf (see the order in `workers.rs`): while it is held, nothing else is locked, no user value
+//!    dropped and no user code called.
 //!
-//! Keys are known by a hash of 64 bits. Two keys with the same hash share a lane: their items wait for one another.
+//! Keys are identified by a hash of 64 bits. Two keys with the same hash share a lane: their items wait for each other.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -103,7 +104,7 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// Takes all that is left, for a pool that stops.
+    /// Takes everything that is left, for a stopping pool.
     pub(super) fn clear(&self) -> Vec<T> {
         let mut state = self.0.lock();
         let arriving = std::mem::replace(&mut state.arriving, Reorder::new(true));
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_can_be_taken_out() {
+    fn the_rest_can_be_taken_out() {
         let lanes = Lanes::new();
         arrive(&lanes, &[(0, 1, 'a'), (1, 1, 'b'), (3, 1, 'd')]);
         let mut left = lanes.clear();

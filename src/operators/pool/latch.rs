@@ -27,9 +27,9 @@ impl CountLatch {
 
     /// A worker's last act in the pool.
     pub(super) fn leave(&self) {
-        // Release, and Acquire in `is_open`: the owner sees all that this worker did.
+        // Release, and Acquire in `is_open`: the owner sees everything that this worker did.
         if self.running.fetch_sub(1, Ordering::Release) == 1 {
-            // After the count: the wake is sticky, so the owner sees zero before it parks or after.
+            // After the count: the wake is sticky, so the owner sees zero before it parks or afterwards.
             self.owner.post();
         }
     }

@@ -1,4 +1,4 @@
-//! Operators that work on several items at a time.
+//! Operators that process several items at a time.
 
 pub(super) mod async_mapper;
 mod barriers;

@@ -1,4 +1,4 @@
-//! The way out of a pool: the results, in order if that is asked for.
+//! The output of a pool: the results, in order if requested.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::pipeline::timing::Phase;
 use crate::stage::thread::StageThread;
 
 impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
-    /// Invariant 3. It may have to wait for room, and so demands that another worker keeps watch.
+    /// Invariant 3. It may have to wait for room, and so requires that another worker keeps watch.
     ///
     /// Leaves both buffers empty: `done`, and `run`, which is empty before, too.
     pub(super) fn complete(
@@ -32,11 +32,11 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         if self.delivers.load(Ordering::Relaxed) && !output.results.is_ordered() {
             self.hold_marks(&mut output, done);
         }
-        // Results and sender under one lock: whoever does not get the sender leaves its results where the emitter looks before
-        // it gives the sender back.
+        // Results and sender under one lock: a worker that does not get the sender leaves its results where the emitter
+        // looks before it returns the sender.
         let sender = if output.stopped { None } else { output.sender.take() };
         let Some(mut sender) = sender else { return output.results.insert_all(done) };
-        // If it is their turn and nothing else waits, they need not wait in line either.
+        // If it is their turn and nothing else waits, they need not queue either.
         let mut all = if output.results.let_pass(done) {
             drop(output);
             let all = self.emit(thread, &mut sender, done.drain(..).map(|(_, result)| result));
@@ -68,7 +68,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
     }
 
-    /// Takes in results, with their labels, and the marks before which nothing is missing any more. Leaves `done` empty.
+    /// Takes in results, with their labels, and the marks before which nothing is missing any more. Leaves `done`
+    /// empty.
     #[cold]
     fn hold_marks(&self, output: &mut PoolOutput<Out>, done: &mut Vec<Numbered<Ready<Out>>>) {
         let PoolOutput { results, marks, held_marks, completed, labels, .. } = output;
@@ -98,7 +99,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
     }
 
-    /// Passes on a run of results: false if a stop came first; then the rest of the run is dropped, and abandoned.
+    /// Emits a run of results. Returns false if a stop came first; then the rest of the run is dropped, and abandoned.
     fn emit(
         &self,
         thread: &StageThread,
@@ -119,7 +120,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             moved += u64::from(passed && is_counted);
             let is_stuck = passed && sender.is_stuck();
             if is_stuck && moved > 0 {
-                // The one in hand still belongs to the window.
+                // The current one still belongs to the window.
                 self.crew.pass(std::mem::replace(&mut moved, 1) - 1);
             }
             if !passed || is_stuck && !self.wait_for_room(thread, sender, false) {
@@ -131,8 +132,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         sender.hand_over();
         self.crew.pass(moved);
         if !self.edge.has_worthwhile_room() {
-            // The consumer has been woken, but with as many workers as processors it may have none to run on. If it gets
-            // this one now, for the moment that it needs, the workers will not have to stop for want of room.
+            // The consumer has been woken, but with as many workers as cores it may have none to run on. If it gets
+            // this one now, for the moment that it needs, the workers will not have to stop for lack of room.
             std::thread::yield_now();
         }
         true
@@ -221,7 +222,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
     }
 
-    /// Under the output lock, with the sender at hand: invariant 6.
+    /// Under the output lock, with the sender at rest: invariant 6.
     fn is_done(&self) -> bool {
         self.ended.load(Ordering::SeqCst) && self.crew.taken() == self.crew.passed()
     }

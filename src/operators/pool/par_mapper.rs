@@ -82,8 +82,8 @@ pub struct ParMapper<In, Out, F> {
 
 const DEFAULT_WINDOW: usize = 1024;
 
-/// How long the stage's thread waits for a pool that begins none of its work: long against the time that a free thread
-/// needs to be woken.
+/// How long the stage's thread waits for a pool that starts none of its work: much longer than waking a free thread
+/// takes.
 const PATIENCE: Duration = Duration::from_millis(10);
 
 impl<In, Out, F: Fn(In) -> Out> ParMapper<In, Out, F> {
@@ -137,7 +137,7 @@ where
         let registered = Registered::with_input(cancel, &input, &self.options.name, StageKind::Processor, &[], 1);
         let (sender, stream) = registered.output("", self.options.capacity);
         let (f, pool, window) = (Arc::clone(&self.f), self.pool.clone(), self.window);
-        // Whoever starts this on a thread of the pool is likely to wait for it there.
+        // A caller that starts this on a thread of the pool is likely to wait for it there.
         let is_nested = match &pool {
             Some(pool) => pool.current_thread_index().is_some(),
             None => rayon::current_thread_index().is_some(),
@@ -152,7 +152,7 @@ where
             }
             let thread = StageThread::new(token, stats, 0);
             sender.watch(thread.wake());
-            // What is seen at a given moment of virtual time must not depend on the real one.
+            // What is visible at a given moment of virtual time must not depend on real time.
             let limit = if thread.token.clock().is_manual() { None } else { Some(PATIENCE) };
             let patience = Patience::new(if is_nested { Some(Duration::ZERO) } else { limit });
             let dispatcher = Dispatcher {
@@ -176,7 +176,7 @@ where
     }
 }
 
-/// The stage's thread: takes items, gives them to the pool, passes results on.
+/// The stage's thread: takes items, gives them to the pool, emits results.
 struct Dispatcher<In, Out, F> {
     desk: Arc<Desk<In, Out, F>>,
     window: usize,
@@ -188,7 +188,7 @@ struct Dispatcher<In, Out, F> {
     ready: VecDeque<Done<Out>>,
     /// The number of the next item.
     next: u64,
-    /// Items given to the pool whose results have not been sent.
+    /// The number of items given to the pool whose results have not been emitted.
     held: usize,
     patience: Patience,
 }
@@ -204,7 +204,7 @@ where
 {
     fn run(mut self) {
         let end = self.dispatch().unwrap_or_else(|Stopped| End::Cut(self.thread.cut()));
-        // A foreign channel may hold values of the user's.
+        // A foreign channel may hold user values.
         panic::guard_drop(self.input.take());
         self.desk.close();
         while self.desk.is_running() {
@@ -224,7 +224,7 @@ where
                 return Err(Stopped);
             }
             self.pass_on();
-            // Before a wait: after the last result nobody wakes this thread any more.
+            // Before a wait: after the last result this thread is not woken any more.
             if self.input.is_none() && self.held == 0 && !self.sender.is_stuck() {
                 return Ok(end);
             }
@@ -239,12 +239,12 @@ where
         }
     }
 
-    /// How many more items the window allows. A result that is stuck has not left it.
+    /// The number of further items that the window allows. A result that is stuck has not left it.
     fn room(&self) -> usize {
         self.window - self.held - usize::from(self.sender.is_stuck())
     }
 
-    /// What is there to take now, up to a run, as far as the window allows.
+    /// Takes the available items, up to a run, as far as the window allows.
     fn take_run(&mut self) -> Result<VecDeque<Numbered<Result<In>>>, End> {
         let mut run = VecDeque::new();
         let room = self.room();
@@ -262,7 +262,7 @@ where
                     run.push_back((self.next, item));
                     self.next += 1;
                 }
-                // The end comes again when the run is on its way.
+                // The end is returned again when the run is under way.
                 Polled::Ended(end) if run.is_empty() => return Err(end),
                 Polled::Ended(_) | Polled::Empty => break,
             }
@@ -277,7 +277,7 @@ where
         self.desk.put(Run { items, hold });
     }
 
-    /// Passes on the results whose turn it is, as far as there is room.
+    /// Emits the results whose turn it is, as far as there is room.
     fn pass_on(&mut self) {
         loop {
             if self.sender.is_stuck() {
@@ -324,11 +324,11 @@ where
         }
     }
 
-    /// There is nothing to take and nothing to send: waits for results, for room if there are some already, and unless the
-    /// window is full, for input. Takes runs apart that are overdue, and helps a pool that begins nothing.
+    /// There is nothing to take and nothing to send: waits for results, for room if there are some already, and unless
+    /// the window is full, for input. Breaks up overdue runs, and helps a pool that starts nothing.
     fn wait(&mut self) {
         let (is_stuck, look) = (self.sender.is_stuck(), self.desk.look());
-        // What is stuck comes before what could be done here.
+        // Stuck results come before work that could be done here.
         let helps_at = self.patience.ends(look.begun, look.is_waiting && !is_stuck);
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= real_now());
         if is_due(look.overdue) {
@@ -349,15 +349,15 @@ where
     }
 }
 
-/// How long the stage's thread waits for a pool that begins none of its work.
+/// How long the stage's thread waits for a pool that starts none of its work.
 struct Patience {
-    /// `None`: for ever.
+    /// `None` for no limit.
     limit: Option<Duration>,
     /// Since when it has waited.
     since: Option<Instant>,
-    /// It has waited long enough, and the pool has begun nothing since.
+    /// It has waited long enough, and the pool has started nothing since.
     is_over: bool,
-    /// How many runs the pool had begun when it was last looked at.
+    /// The number of runs that the pool had started at the last check.
     begun: u64,
 }
 

@@ -22,7 +22,7 @@ pub(super) trait Span: Sized {
 
 /// Takes results by sequence number and gives them back in that order, or as they come if order is not asked for.
 ///
-/// # What must hold
+/// # Invariants
 ///
 /// Ordered: slot `i` belongs to the number `head + i`; a number is inserted once, and not below `head`. What stands for
 /// several numbers is in the slot of the first, and the others are empty or not there yet. The number of slots never exceeds (greatest number given out - head + 1), which whoever gives out the numbers bounds by the window.
@@ -78,7 +78,7 @@ impl<T: Span> Reorder<T> {
         }
     }
 
-    /// All there are, also those whose turn has not come.
+    /// All results, including those whose turn has not come.
     pub(super) fn into_all(self) -> impl Iterator<Item = T> {
         let (slots, results) = match self {
             Self::Ordered { slots, .. } => (slots, VecDeque::new()),
@@ -102,8 +102,8 @@ impl<T: Span> Reorder<T> {
         }
     }
 
-    /// Whether these results, in ascending order, may go past those that wait here, because it is their turn and nobody
-    /// waits. They count as taken in and given back then.
+    /// Whether these results, in ascending order, may pass those that wait here, because it is their turn and none
+    /// waits before them. They then count as inserted and returned.
     pub(super) fn let_pass(&mut self, results: &[(u64, T)]) -> bool {
         match self {
             Self::Ordered { head, slots } => {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn results_pass_those_that_wait_only_if_it_is_their_turn_and_none_is_missing() {
+    fn results_pass_waiting_ones_only_in_turn_and_none_is_lost() {
         let mut reorder = Reorder::new(true);
         assert!(!reorder.let_pass(&[(1, 'b')]));
         assert!(!reorder.let_pass(&[(0, 'a'), (2, 'c')]));

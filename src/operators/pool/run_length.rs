@@ -1,31 +1,31 @@
-//! [`RunLength`]: how many items to take at a time.
+//! [`RunLength`]: the number of items to take at a time.
 
 use std::time::Duration;
 
-/// How long a run of cheap items should take: long against what it costs to take one and to pass its results on, short
-/// against what anybody would notice.
+/// How long a run of cheap items should take: much longer than taking one and emitting its results costs, but too short
+/// to be noticeable.
 pub(super) const RUN_TIME: Duration = Duration::from_micros(50);
 
 /// The longest run.
 const MAX_RUN: usize = 256;
 
-/// A run that takes longer than this had a slow item in it, or its thread had to give the processor away.
+/// A run that takes longer than this had a slow item in it, or its thread had to give up its core.
 const SLOW: Duration = Duration::from_micros(500);
 
-/// So many items must have been quick, one after the other, before more than one is taken at a time.
+/// The number of consecutive quick items before more than one is taken at a time.
 const PROBATION: usize = 256;
 
 /// The length of the next run, by the time that the last ones took.
 ///
-/// In a run, what is finished waits for what is not. So items are taken one by one as long as there are slow ones among
-/// them. After that a run at most doubles from one to the next, so that a lucky one does not lead astray.
+/// In a run, finished items wait for the others. So items are taken one by one as long as there are slow ones among
+/// them. After that a run at most doubles from one to the next, so that a lucky one does not mislead.
 ///
-/// One slow run only makes the next ones shorter: with more threads than processors, each of them has to pause now and
-/// then, whatever it does. Two in succession are no accident.
+/// One slow run only makes the next ones shorter: with more threads than cores, each of them has to pause now and then,
+/// whatever it does. Two in succession are no coincidence.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RunLength {
     length: usize,
-    /// Items since it was last found that some are slow.
+    /// Items since the last slow one was found.
     quick: usize,
     /// The last run was slow.
     was_slow: bool,
@@ -40,7 +40,7 @@ impl RunLength {
         self.length
     }
 
-    /// The last run took so long for so many items.
+    /// The last run took this long for this number of items.
     pub(super) fn adapt(&mut self, took: Duration, items: usize) {
         let was_slow = std::mem::replace(&mut self.was_slow, took > SLOW);
         if self.was_slow {

@@ -1,15 +1,15 @@
-//! [`Runs`]: from which input of a merge the items in a pool come, if results are passed on as they are finished.
+//! [`Runs`]: the merge inputs from which the items in a pool come, if results are emitted as they are finished.
 //!
-//! In order, a label (see `stage/origins.rs`) keeps its place among the results. Else it says nothing about those behind it.
-//! Then the pool notes for which numbers it holds, and puts a label of its own before each result whose origin is another
-//! than that of the one before.
+//! In order, a label (see `stage/origins.rs`) keeps its place among the results. Otherwise it says nothing about the
+//! results behind it. Then the pool notes the numbers to which it applies, and emits a label of its own before each
+//! result whose origin differs from that of the previous one.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! 1. A run begins with the number of its label and ends before that of the next. All its numbers are taken after the label,
-//!    under the input lock, so whoever completes one finds the run.
-//! 2. Each number is completed once. A run is forgotten when all its numbers have been and the next one has begun; so there are
-//!    hardly more runs than items in the pool.
+//! 1. A run begins with the number of its label and ends before that of the next. All its numbers are taken after the
+//!    label, under the input lock, so the worker that completes one finds the run.
+//! 2. Each number is completed once. A run is removed when all its numbers have been completed and the next one has
+//!    begun; so there are hardly more runs than items in the pool.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -23,7 +23,7 @@ struct Run {
 }
 
 impl Runs {
-    /// What has greater numbers than this label comes from that origin.
+    /// Numbers greater than that of this label come from that origin.
     pub(super) fn begin(&mut self, number: u64, origin: Option<usize>) {
         let last = self.0.last_key_value().map(|(first, run)| (*first, run.completed));
         if let Some((first, completed)) = last
@@ -34,7 +34,7 @@ impl Runs {
         self.0.insert(number, Run { origin, completed: 0 });
     }
 
-    /// Something has been completed. Where it comes from.
+    /// An item has been completed. Returns its origin.
     pub(super) fn complete(&mut self, number: u64) -> Option<usize> {
         let (&first, run) = self.0.range_mut(..=number).next_back()?;
         run.completed += 1;
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_completed_in_any_order_comes_from_where_its_run_does() {
+    fn results_completed_in_any_order_keep_their_origin() {
         let mut runs = Runs::default();
         assert_eq!(runs.complete(0), None);
         runs.begin(1, Some(7));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_forgotten_when_it_is_over() {
+    fn a_finished_run_is_forgotten() {
         let mut runs = Runs::default();
         for number in (0..100).step_by(2) {
             runs.begin(number, Some(0));

@@ -1,18 +1,17 @@
-//! [`Slots`]: the runs that the workers of a pool have taken, where others can get at them.
+//! [`Slots`]: the runs that the workers of a pool have taken, where other workers can access them.
 //!
-//! A worker takes a run of items and works them off one by one. What it has not begun lies in its slot, and so does
-//! what it has finished and not passed on: so neither waits for a call that turns out slow, as long as another worker
-//! is free to take it.
+//! A worker takes a run of items and processes them one by one. Unstarted items are in its slot, and so are finished
+//! ones that have not been emitted: so neither wait for a slow call, as long as another worker is free to take them.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. An item is in one place: in the input, in a slot, or in the hands of one worker.
-//! 2. Each slot has a lock of its own. No thread holds two, and one that holds one takes no other lock (the order of all
-//!    locks is in `workers.rs`). A slot is filled
-//!    under the input lock, or before a look under that lock at who is idle; so who sees under that lock that all slots are
-//!    empty and registers as idle will be seen by whoever fills one.
-//! 3. An item is counted as taken before another worker can have it: else it could be completed first, and a mark that is
-//!    completed then would not know how many items before it are missing.
+//! 2. Each slot has its own lock. No thread holds two, and a thread that holds one takes no other lock (the order of
+//!    all locks is in `workers.rs`). A slot is filled under the input lock, or before a check under that lock of which
+//!    workers are idle; so a worker that sees under that lock that all slots are empty and registers as idle will be
+//!    seen by any worker that fills one.
+//! 3. An item is counted as taken before another worker can have it: otherwise it could be completed first, and a mark
+//!    that is completed then would not know how many items before it are missing.
 //! 4. No user value is dropped and no user code called under a lock.
 
 use std::collections::VecDeque;
@@ -32,7 +31,7 @@ type Shared<In, Out> = CachePadded<Mutex<Slot<In, Out>>>;
 
 struct Slot<In, Out> {
     todo: VecDeque<Numbered<In>>,
-    /// The number of the item that the worker has in hand.
+    /// The number of the worker's current item.
     at_work: Option<u64>,
     done: Vec<Numbered<Out>>,
     /// The lanes of what is finished and has not been passed on, if the pool is keyed.
@@ -80,7 +79,7 @@ impl<In, Out: Span> Slots<In, Out> {
         slot.next()
     }
 
-    /// Takes an item that another worker has not begun, and says whether there is another such item, in whatever slot.
+    /// Takes an item that another worker has not started, and returns whether there is another such item, in any slot.
     pub(super) fn steal(&self, own: usize) -> Option<(Numbered<In>, bool)> {
         let mut others = (own + 1..self.0.len()).chain(0..own);
         let (item, more) = others.find_map(|other| {
@@ -89,12 +88,12 @@ impl<In, Out: Span> Slots<In, Out> {
             Some((item, !slot.todo.is_empty()))
         })?;
         let more = more || others.any(|other| !self.0[other].lock().todo.is_empty());
-        // After the other's lock is released: never two at a time. In between the item is in this worker's hands alone.
+        // After the other's lock is released: never two at a time. In between only this worker has the item.
         self.0[own].lock().at_work = Some(item.0);
         Some((item, more))
     }
 
-    /// The number of the item that a worker has in hand.
+    /// The number of a worker's current item.
     pub(super) fn at_work(&self, worker: usize) -> Option<u64> {
         self.0[worker].lock().at_work
     }
@@ -118,7 +117,7 @@ impl<In, Out: Span> Slots<In, Out> {
         })
     }
 
-    /// Takes all that is left, for a pool that stops.
+    /// Takes everything that is left, for a stopping pool.
     pub(super) fn clear(&self) -> (Vec<Numbered<In>>, Vec<Numbered<Out>>) {
         let (mut todo, mut done) = (Vec::new(), Vec::new());
         for slot in &self.0 {

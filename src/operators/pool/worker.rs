@@ -1,4 +1,5 @@
-//! One worker of a pool: its loop, how it steals what others have not begun, and how it flushes what others have finished.
+//! One worker of a pool: its loop, how it steals items that others have not started, and how it flushes items that
+//! others have finished.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{Ordering, fence};
@@ -30,14 +31,14 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             last_seen: vec![None; self.slots.len()],
             looked_at: thread.index(),
         };
-        // Under virtual time what is seen at a given moment must not depend on the real one.
+        // Under virtual time, what is visible at a given moment must not depend on real time.
         let mut length = if thread.token.clock().is_manual() { None } else { Some(RunLength::new()) };
         loop {
             if self.is_halted(thread) {
                 return self.halt();
             }
             let most = length.map_or(1, RunLength::get);
-            // In runs of quick items this is not worth a look: their slots are soon empty.
+            // In runs of quick items this is not worth checking: their slots are soon empty.
             if most == 1 && worker.steal_spare(&site, work) {
                 continue;
             }
@@ -60,8 +61,9 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                     }
                 }
                 Taken::Nothing(why, relieved) => {
-                    // Before the look into the slots, not after: whatever was sorted by then is in a slot, and is found there. In
-                    // the other order an item could be sorted in between, and this worker would leave it behind.
+                    // Before the look into the slots, not after: everything sorted by then is in a slot, and is found
+                    // there. In the other order an item could be sorted in between, and this worker would leave it
+                    // behind.
                     let all_sorted = self.is_all_sorted();
                     if worker.steal_or_flush(relieved, &site, work) {
                         continue;
@@ -76,11 +78,11 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     }
 }
 
-/// A worker at work.
+/// A running worker.
 struct Worker<'a, In: Send + 'static, Out: Send + 'static> {
     pool: &'a Pool<In, Out>,
     thread: &'a StageThread,
-    /// Buffers for what is about to be emitted; empty in between.
+    /// Buffers for results about to be emitted; empty in between.
     done: Vec<Numbered<Ready<Out>>>,
     run: VecDeque<Ready<Out>>,
     /// What has been taken and is to be sorted.
@@ -94,7 +96,7 @@ struct Worker<'a, In: Send + 'static, Out: Send + 'static> {
 }
 
 impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
-    /// Processes what is in the slot, beginning with `next`. Returns how many items that were.
+    /// Processes the content of the slot, starting with `next`. Returns the number of items processed.
     fn process<W>(
         &mut self,
         mut next: Option<Numbered<Job<In>>>,
@@ -148,8 +150,8 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         let next = pool.slots.put(self.thread.index(), &mut self.ready);
         // After `put`, Release: who reads that all is sorted (Acquire, `is_all_sorted`) finds it in the slots.
         keyed.sorted.fetch_add(count, Ordering::Release);
-        // Store `sorted`, fence, load `ended`; pairs with `take`: store `ended`, fence, load `sorted`. One of the two sees the
-        // other's store: either we wake those that rest, or they see that all is sorted and leave.
+        // Store `sorted`, fence, load `ended`; pairs with `take`: store `ended`, fence, load `sorted`. One of the two
+        // sees the other's store: either we wake the resting workers, or they see that all is sorted and leave.
         fence(Ordering::SeqCst);
         if more {
             pool.crew.leave_spare();
@@ -164,7 +166,7 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         (next, relieved)
     }
 
-    /// Invariant 7, at the end of a run: flushes for one of the others, if it is still with the item that it was last seen
+    /// Invariant 7, at the end of a run: flushes for one of the others, if it still has the item that it was last seen
     /// with.
     fn flush_stalled(&mut self, relieved: &Relieved) -> Option<Numbered<Job<In>>> {
         let other = (self.looked_at + 1) % self.last_seen.len();
@@ -210,27 +212,27 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         next
     }
 
-    /// Steals an item that another worker has taken and not begun, and processes it; if there is none, emits what is finished
-    /// in all slots. False if the slots were empty.
+    /// Steals an item that another worker has taken and not started, and processes it; if there is none, emits the
+    /// finished items of all slots. Returns false if the slots were empty.
     fn steal_or_flush<W>(&mut self, relieved: Relieved, site: &Site<'_>, work: &W) -> bool
     where
         W: Fn(&Site<'_>, In) -> Outcome<Out>,
     {
-        // Before the look: whatever is left in a slot after it sets the flag again.
+        // Before the look: anything left in a slot after it sets the flag again.
         self.pool.crew.take_spare();
         if let Some((item, more)) = self.pool.slots.steal(self.thread.index()) {
             let relieved = if more { self.leave_spare() } else { relieved };
             self.process(Some(item), &relieved, site, work);
             return true;
         }
-        // Before the flush, which empties them: then there was something, and this worker looks once more before it rests.
+        // Before the flush, which empties them: then there was something, and this worker looks again before it rests.
         let empty = self.pool.slots.are_empty();
         let next = self.flush_all(&relieved);
         self.process(next, &relieved, site, work) > 0 || !empty
     }
 
-    /// In a keyed pool: steals before anything new is taken. What lies in the slots of others has a lower number than what is
-    /// still in the input, and is to be begun before it.
+    /// In a keyed pool: steals before anything new is taken. Items in the slots of others have lower numbers than those
+    /// still in the input, and must start before them.
     fn steal_spare<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&mut self, site: &Site<'_>, work: &W) -> bool {
         let crew = &self.pool.crew;
         if self.pool.keyed.is_none() || !crew.may_have_spare() || !crew.take_spare() {
@@ -242,7 +244,7 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         true
     }
 
-    /// Something was left in a slot. In this order: who is woken by `relieve` finds the flag set.
+    /// Something was left in a slot. In this order: a worker that `relieve` wakes finds the flag set.
     fn leave_spare(&self) -> Relieved {
         self.pool.crew.leave_spare();
         self.pool.crew.lock().relieve()

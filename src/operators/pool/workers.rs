@@ -1,27 +1,28 @@
 //! The pool: several threads that read one stream and write one stream.
 //!
-//! There is no feeder and no collector: the workers take their own input and pass on their own results. Items that are
-//! quickly done are taken in runs, and their results passed on together: see `slots.rs`. The way in is in `intake.rs`, the
-//! way out in `outlet.rs`, a worker's loop in `worker.rs`.
+//! There is no feeder and no collector: the workers take their own input and emit their own results. Quick items are
+//! taken in runs, and their results emitted together: see `slots.rs`. The input is in `intake.rs`, the output in
+//! `outlet.rs`, a worker's loop in `worker.rs`.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! 1. *Numbers.* An item gets its sequence number together with the pop, under the input lock, so the numbers are in the
 //!    order of the input.
-//! 2. *Window.* `next - emitted <= window`: what is being worked on and what is finished and waits for its turn never
-//!    exceed the window together. `next` changes under the input lock, `emitted` belongs to the emitter.
-//! 3. *Emitter.* Results go out through one sender. Whoever holds it is the emitter; it lies in the output state
-//!    when there is none. A worker that completes an item takes it if it is there and the head is ready, and gives it
-//!    back in the critical section in which it has seen that the head is not ready. So a ready head always has an
-//!    emitter, and order is that of the numbers.
+//! 2. *Window.* `next - emitted <= window`: items in progress and finished ones that wait for their turn never exceed
+//!    the window together. `next` changes under the input lock, `emitted` belongs to the emitter.
+//! 3. *Emitter.* Results are emitted through one sender. Its holder is the emitter; it is in the output state when
+//!    there is none. A worker that completes an item takes it if it is there and the head is ready, and returns it in
+//!    the critical section in which it has seen that the head is not ready. So a ready head always has an emitter, and
+//!    order is that of the numbers.
 //! 4. *Locks.* No thread waits, calls user code or drops a user value while it holds one.
-//! 5. *Idle workers.* A worker rests only when there is nothing to take, and one of those at rest is told of what comes
-//!    next: see `crew.rs`. A worker that takes something passes the baton before it begins it. No worker rests, or leaves,
-//!    while there is anything in a slot.
-//! 6. *End.* The output is finished by the emitter, or by whoever finds the sender at rest, when the input has ended and
-//!    `emitted == next`. Both look under the output lock, after the end of the input was noted, so one of them sees it.
-//! 7. *Results in slots.* A worker passes its results on when its run is over: at once, when it takes items one by one. One
-//!    that finds nothing to do does so for all others. One that ends a run does so for another that is still with the
+//! 5. *Idle workers.* A worker rests only when there is nothing to take, and a resting worker is notified of the next
+//!    item: see `crew.rs`. A worker that takes something passes the baton before it starts it. No worker rests, or
+//!    leaves, while there is anything in a slot.
+//! 6. *End.* The output is finished by the emitter, or by the worker that finds the sender at rest, when the input has
+//!    ended and `emitted == next`. Both look under the output lock, after the end of the input was noted, so one of
+//!    them sees it.
+//! 7. *Results in slots.* A worker emits its results when its run ends: at once, if it takes items one by one. A worker
+//!    that finds nothing to do does so for all others. A worker that ends a run does so for another that still has the
 //!    item with which it was last seen. So a result waits for a slow call of the worker that made it only while all
 //!    workers are in slow calls, or if there is but one.
 //! 8. *Keys.* In a keyed pool a worker finds the lanes of what it has taken before it begins any of it, and puts what may be
@@ -38,7 +39,7 @@
 //!
 //! # The order of locks
 //!
-//! A thread that holds one of these takes only such as come after it:
+//! A thread that holds one of these takes only ones that come after it:
 //!
 //! 1. *input*: the state of the [`Crew`], with the [`Intake`] in it;
 //! 2. *slot*: one of [`Slots`], never two at a time, and nothing inside it;
@@ -76,7 +77,7 @@ use crate::stage::thread::{StageThread, spawn_error};
 use crate::stream::Stream;
 use crate::stream::start::Registered;
 
-/// What became of one item.
+/// The outcome of one item.
 pub(super) enum Outcome<Out> {
     Done(Out),
     Failed(StreamError),
@@ -163,11 +164,11 @@ pub(super) struct Settings<In> {
     pub(super) workers: usize,
     pub(super) ordered: bool,
     pub(super) window: usize,
-    /// If the items of one lane are to be worked on one at a time, in order.
+    /// Set if the items of one lane must be processed one at a time, in order.
     pub(super) lane_of: Option<KeyHash<In>>,
 }
 
-/// What a worker knows when it works on an item.
+/// The context in which a worker processes an item.
 pub(super) struct Site<'a> {
     pub(super) token: &'a CancelToken,
     pub(super) context: &'a Context,
@@ -189,14 +190,14 @@ pub(super) struct Pool<In, Out> {
     /// If order is not asked for.
     pub(super) runs: Option<Mutex<Runs>>,
     pub(super) context: Context,
-    /// The token of the calls: also cancelled when the consumer goes.
+    /// The token of the calls: also cancelled when the consumer leaves.
     pub(super) calls: CancelToken,
 }
 
 pub(super) struct Keyed<In> {
     pub(super) lane_of: KeyHash<In>,
     pub(super) lanes: Lanes<Job<In>>,
-    /// Items that have got into their lanes and, if they may be begun, into a slot.
+    /// Items that have entered their lanes and, if they may start, a slot.
     pub(super) sorted: AtomicU64,
 }
 
@@ -204,16 +205,16 @@ pub(super) struct PoolOutput<Out> {
     pub(super) results: Reorder<Ready<Out>>,
     pub(super) sender: Option<EdgeSender<Out>>,
     pub(super) finished: bool,
-    /// How many results there were, those that wait here included.
+    /// The number of results, including those that wait here.
     pub(super) completed: u64,
-    /// Marks that wait, if order is not asked for.
+    /// Marks that wait, if order is not requested.
     pub(super) marks: Barriers,
-    /// How many have come to wait since whoever has the sender last looked. They leave the window then: one slow call must not
-    /// fill it with marks.
+    /// The number of marks that have started to wait since the holder of the sender last checked. They leave the window
+    /// then: one slow call must not fill it with marks.
     pub(super) held_marks: u64,
-    /// Those that are sent, if order is not asked for.
+    /// The labels that are sent, if order is not requested.
     pub(super) labels: Labels,
-    /// A result was lost to a stop: invariant 9.
+    /// A result was lost because of a stop: invariant 9.
     pub(super) stopped: bool,
 }
 
@@ -236,10 +237,11 @@ where
     let pool = Pool::new(settings, input, sender, registered.context(), calls.clone());
     pool.edge.when_gone(move || calls.cancel_with(Cause::ConsumerGone));
     let scope = registered.token.scope();
-    // All are counted here, so that it does not depend on when the first worker starts which threads the pipeline may have.
+    // All are counted here, so that the threads that the pipeline may have do not depend on when the first worker
+    // starts.
     let places = (0..pool.slots.len()).map(|index| (index, scope.place(&registered.thread_name(index), true)));
     let mut places: Vec<_> = places.collect();
-    // If the pipeline may have none of them, this one says so.
+    // If the pipeline may have none of them, the job of this one reports it.
     let first = places.iter().position(|(_, place)| place.is_allowed()).unwrap_or(0);
     let (first, place) = places.remove(first);
     // These are logged; the others do the work.
@@ -333,13 +335,14 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     /// The life of one worker. A panic in it is a bug of this library: user code is guarded where it is called.
     fn run_worker<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&self, thread: &StageThread, work: &W) {
         if let Err(payload) = panic::catch(|| self.work(thread, work)) {
-            // The others must not wait for what this worker had in hand.
+            // The others must not wait for this worker's current item.
             self.halt();
             thread.token.scope().fault(&payload);
         }
     }
 
-    /// After the last worker has left: drops and counts what was abandoned, and cuts the output if it has not been finished.
+    /// After the last worker has left: drops and counts abandoned items, and cuts the output if it has not been
+    /// finished.
     fn finish(&self, cut: impl FnOnce() -> StreamError) {
         self.halt();
         let mut output = self.output.lock();
@@ -355,7 +358,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         panic::discard(done);
         panic::discard(self.keyed.as_ref().map_or_else(Vec::new, |keyed| keyed.lanes.clear()));
         self.step().abandoned.add(self.step().unsettled());
-        // Last: who sees the end of the output finds everything counted.
+        // Last: a consumer that sees the end of the output finds everything counted.
         if let Some(mut sender) = sender {
             sender.end(End::Cut(cut()));
         }
@@ -369,7 +372,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         &self.context.stats.steps[0]
     }
 
-    /// Invariant 9. The input goes at once, so that everything upstream winds down even if a worker takes its time.
+    /// Invariant 9. The input is dropped at once, so that everything upstream winds down even if a worker takes its
+    /// time.
     pub(super) fn halt(&self) {
         if self.halted.swap(true, Ordering::AcqRel) {
             return;
@@ -377,7 +381,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         let mut shift = self.crew.lock();
         let stream = shift.supply().stream.take();
         shift.dismiss_all();
-        // A foreign channel may hold values of the user's.
+        // A foreign channel may hold user values.
         panic::guard_drop(stream);
     }
 }
@@ -390,7 +394,7 @@ mod tests {
     use crate::pipeline::stats::StageKind;
     use crate::{ManualClock, Outcome as End, Pipeline};
 
-    /// Three workers, each of which calls `work` with its own name for each item. What `work` does is not guarded, as the calls
+    /// Three workers, each of which calls `work` with its own name for each item. `work` is not guarded, as the calls
     /// of an operator are.
     fn pool(
         clock: &ManualClock,

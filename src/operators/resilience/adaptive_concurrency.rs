@@ -1,10 +1,11 @@
-//! [`AdaptiveConcurrency`]: as many calls at a time as the service can take.
+//! [`AdaptiveConcurrency`]: adapts the number of concurrent calls to the capacity of a service.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - No call is in progress without a permit of the gate, whose limit is what the gradient allows after each call.
-//! - The gate is told of a limit under the lock of the gradient, so that it has the last one. User code runs under no lock.
-//! - A call that unwinds gives its permit back and says nothing about the service.
+//! - A limit is passed to the gate under the lock of the gradient, so that the gate has the last one. User code runs
+//!   under no lock.
+//! - A call that unwinds returns its permit and does not count as an observation of the service.
 
 use std::fmt;
 use std::sync::Arc;
@@ -208,7 +209,7 @@ pub struct AdaptiveCall<C: Call> {
     ignore_if: Option<IgnoreIf<C::Error>>,
 }
 
-/// What a call tells about the service.
+/// The observation of the service that a call makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Success,
@@ -258,10 +259,10 @@ impl<C: Call> AdaptiveCall<C> {
     }
 }
 
-/// A call that has been let in and has not returned.
+/// An admitted call that has not returned.
 struct Admitted<'a> {
     shared: &'a Shared,
-    /// Given back after the limit has been set.
+    /// Released after the limit has been set.
     _permit: Permit<'a>,
     cancel: &'a CancelToken,
     begun: Begun,
@@ -321,7 +322,7 @@ impl ConcurrencyStats {
 
 live_debug! { ConcurrencyStats: limit, in_progress, waiting, base_latency }
 
-/// Shares the limit.
+/// The clone shares the limit.
 impl<S: CallStage + Clone> Clone for AdaptiveConcurrency<S> {
     fn clone(&self) -> Self {
         Self {

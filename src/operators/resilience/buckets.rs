@@ -1,17 +1,18 @@
 //! [`Buckets`]: a rate limit for each of a bounded number of keys.
 //!
-//! A call reserves its turn and waits for it, as in Guava's `RateLimiter` and Go's `x/time/rate`: calls for one key have
-//! their turns in the order in which they came, and nothing has to wake them.
+//! A call reserves its turn and waits for it, as in Guava's `RateLimiter` and Go's `x/time/rate`: calls for one key
+//! have their turns in the order of their arrival, and nothing has to wake them.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! 1. A key whose bucket is full is as one that has never been seen, so it is forgotten.
-//! 2. If all keys are in use, a new one takes the place of the one whose bucket is full soonest, and takes over its bucket as it is.
-//!    (Space-Saving counts frequent items in the same way: Metwally et al., 2005.) So no bucket is ever fuller than that of a
-//!    key which was put out: should this key come again, it has a bucket that is full no sooner than its own would have been. No
-//!    key exceeds its rate, whatever the number of keys; beyond the bound some wait longer than they would have to.
-//! 3. A turn can be given back as long as no later one has been reserved for the key. Rule 2 holds all the same: the bucket is not
-//!    made fuller than that of the last key that was put out.
+//! 1. A key whose bucket is full is like one that has never been seen, so it is removed.
+//! 2. If all keys are in use, a new one replaces the one whose bucket is full soonest, and takes over its bucket
+//!    unchanged. (Space-Saving counts frequent items in the same way: Metwally et al., 2005.) So no bucket is ever
+//!    fuller than that of an evicted key: should this key return, it has a bucket that is full no sooner than its own
+//!    would have been. No key exceeds its rate, whatever the number of keys; beyond the bound some wait longer than
+//!    necessary.
+//! 3. A turn can be returned as long as no later one has been reserved for the key. Rule 2 holds nevertheless: the
+//!    bucket is not made fuller than that of the last evicted key.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
@@ -27,11 +28,11 @@ pub(super) struct Buckets {
     full_at: HashMap<u64, Ticks>,
     /// The same, soonest first.
     order: BTreeSet<(Ticks, u64)>,
-    /// The greatest moment of a key that was put out.
+    /// The latest full time of an evicted key.
     floor: Ticks,
 }
 
-/// A turn that was reserved.
+/// A reserved turn.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Turn {
     /// When it comes; in the past if it came at once.
@@ -46,8 +47,8 @@ impl Buckets {
         Self { rate, max_keys, start: None, full_at: HashMap::new(), order: BTreeSet::new(), floor: 0 }
     }
 
-    /// Reserves the next turn of `key`, unless `is_too_late` says that it would come too late: then it returns when it would have
-    /// come, or `None` if that is never.
+    /// Reserves the next turn of `key`, unless `is_too_late` says that it would come too late: then it returns when it
+    /// would have come, or `None` if that is never.
     pub(super) fn reserve(
         &mut self,
         key: u64,
@@ -83,7 +84,7 @@ impl Buckets {
         }
     }
 
-    /// How many keys are not idle, as of the last call.
+    /// The number of keys that are not idle, as of the last call.
     pub(super) fn len(&self) -> usize {
         self.full_at.len()
     }
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_the_turns_that_it_would_have_alone() {
+    fn each_key_has_the_same_turns_as_without_others() {
         for seed in 0..200 {
             let (rng, start) = (&mut Rng::with_seed(seed), crate::clock::real_now());
             let rate = rate(rng.usize(1..4));
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_exceeds_its_rate_however_many_there_are_and_whatever_is_given_back() {
+    fn no_key_exceeds_its_rate_even_if_permits_are_returned() {
         for seed in 0..500 {
             let (rng, start) = (&mut Rng::with_seed(seed), crate::clock::real_now());
             let (burst, max_keys, keys) = (rng.usize(1..4), rng.usize(1..6), rng.u64(1..10));
@@ -155,7 +156,7 @@ mod tests {
                 now += Duration::from_nanos([0, 0, rng.u64(..500), rng.u64(..5_000)][rng.usize(..4)]);
                 if rng.u8(..5) == 0 && !turns.is_empty() {
                     let turn = turns.swap_remove(rng.usize(..turns.len()));
-                    // One that has come cannot be given back.
+                    // A turn that has come cannot be returned.
                     match turn.1 > now {
                         true => buckets.give_back(turn.2),
                         false => turns.push(turn),
@@ -191,12 +192,12 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_beyond_the_bound_takes_over_the_bucket_that_is_full_soonest() {
+    fn a_key_beyond_the_bound_replaces_the_bucket_full_soonest() {
         let (start, us) = (crate::clock::real_now(), Duration::from_micros);
         let mut buckets = Buckets::new(rate(1), 2);
         let mut at = |key| turn(&mut buckets, key, start).at - start;
         assert_eq!([at(1), at(1), at(2)], [us(0), us(1), us(0)]);
-        // Of key 2, which comes again and takes over that of key 1.
+        // Of key 2, which returns and takes over that of key 1.
         assert_eq!([at(3), at(3), at(2)], [us(1), us(2), us(2)]);
     }
 
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_turn_is_given_back_whole_and_one_before_it_is_lost() {
+    fn the_last_turn_is_refunded_and_an_earlier_one_is_lost() {
         let (start, us) = (crate::clock::real_now(), Duration::from_micros);
         let mut buckets = Buckets::new(rate(1), 1);
         let turns: Vec<Turn> = (0..3).map(|_| turn(&mut buckets, 1, start)).collect();

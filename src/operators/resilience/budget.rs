@@ -1,14 +1,14 @@
 //! [`Budget`]: limits retries to a share of the calls.
 //!
-//! The scheme of gRPC's retry throttling and Finagle's `RetryBudget`: a purse of tokens. Each call puts a fraction of a
-//! token in, each retry takes a whole one out, *before* it waits, so retries that wait in back-off count. The purse
-//! starts with the reserve, and holds no more than that, but at least one token: what quiet hours saved must not be spent in
-//! one storm, and a share that cannot be saved up would allow nothing. So over any stretch of `n` calls there are at most
-//! `max(reserve, 1) + share * n` retries, and over the first `n` at most `reserve + share * n`. There is no time in it.
+//! The scheme of gRPC's retry throttling and Finagle's `RetryBudget`: a balance of tokens. Each call adds a fraction of
+//! a token, each retry takes a whole one, *before* it waits, so retries in backoff count. The balance starts with the
+//! reserve, and is limited to that, but to at least one token: savings of quiet hours must not be spent in one storm,
+//! and a share that cannot be saved up would allow nothing. So in any `n` consecutive calls there are at most
+//! `max(reserve, 1) + share * n` retries, and in the first `n` at most `reserve + share * n`. Time plays no role.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Parts of a token.
+/// Fractions of a token.
 const TOKEN: u64 = 1_000_000;
 
 #[derive(Debug)]
@@ -30,13 +30,13 @@ impl Budget {
         self.change(|purse| Some(purse.saturating_add(self.share).min(self.most)).filter(|&more| more != purse));
     }
 
-    /// Takes out what a retry costs, if it is there.
+    /// Takes the price of a retry, if it is available.
     pub(super) fn spend(&self) -> bool {
         self.change(|purse| purse.checked_sub(TOKEN))
     }
 
     fn change(&self, change: impl FnMut(u64) -> Option<u64>) -> bool {
-        // Nothing else is made visible by it.
+        // It makes nothing else visible.
         self.purse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change).is_ok()
     }
 }

@@ -139,7 +139,7 @@ pub struct BulkheadLayer<In> {
     stats: LimitStats,
 }
 
-/// The gate of each key that has calls, and how many, by the hash of the key.
+/// The gate of each key that has calls, and their number, by the hash of the key.
 type Gates = Mutex<HashMap<u64, (Arc<Gate>, usize)>>;
 
 impl<C: Call> CallLayer<C> for BulkheadLayer<C::In> {
@@ -171,7 +171,7 @@ impl<C: Call> CallLayer<C> for BulkheadLayer<C::In> {
     }
 }
 
-/// A call at the gate of its key. The last one takes the gate out of the map.
+/// A call at the gate of its key. The last one removes the gate from the map.
 struct Visit<'a> {
     gates: &'a Gates,
     stats: &'a LimitStats,
@@ -209,7 +209,7 @@ impl<In> Clone for BulkheadLayer<In> {
     }
 }
 
-/// Shares the limit and the statistics.
+/// The clone shares the limit and the statistics.
 impl<S: CallStage + Clone> Clone for Bulkhead<S> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), pool: self.pool.clone(), layer: self.layer.clone() }

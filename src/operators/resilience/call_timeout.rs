@@ -1,4 +1,4 @@
-//! [`CallTimeout`]: a limit on the time of a call.
+//! [`CallTimeout`]: a time limit for a call.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! [`CallWindow`]: the calls over which a circuit breaker takes its rates.
+//! [`CallWindow`]: the recent calls from which a circuit breaker computes its rates.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,17 +12,17 @@ pub(super) enum Span {
     Time(Duration),
 }
 
-/// Into how many buckets a span of time is divided.
+/// The number of buckets of a span of time.
 const BUCKETS: u128 = 10;
 
-/// What is known of one call.
+/// The outcome of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Judged {
     pub(super) failed: bool,
     pub(super) slow: bool,
 }
 
-/// How many calls there were of each sort.
+/// The number of calls of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sums {
     pub(super) requests: u64,
@@ -79,7 +79,7 @@ impl CallWindow {
         self.sums
     }
 
-    /// Whether another call that neither fails nor is slow would change nothing: it would be one of as many.
+    /// Whether another call that neither fails nor is slow would change nothing, because it would replace one like it.
     pub(super) fn is_steady(&self) -> bool {
         match self.kept {
             Kept::Calls { most, .. } => self.sums == Sums { requests: most as u64, ..Sums::default() },
@@ -87,7 +87,7 @@ impl CallWindow {
         }
     }
 
-    /// Takes in a call that ended at what `now` says, which is asked only if it matters.
+    /// Adds a call that ended at `now()`, which is called only if it matters.
     pub(super) fn add(&mut self, call: Judged, now: impl FnOnce() -> Instant) {
         match &mut self.kept {
             Kept::Calls { most, calls } => {
@@ -103,7 +103,7 @@ impl CallWindow {
             Kept::Time { bucket, origin, buckets } => {
                 let now = now();
                 let passed = now.saturating_duration_since(*origin.get_or_insert(now));
-                // Threads may come here in another order than that in which they looked at the clock.
+                // Threads may arrive here in another order than that in which they read the clock.
                 let number = (passed.as_nanos() / *bucket).max(buckets.back().map_or(0, |&(last, _)| last));
                 while let Some(&(oldest, sums)) = buckets.front()
                     && oldest + BUCKETS <= number

@@ -1,18 +1,18 @@
 //! [`Circuit`]: the state of a circuit breaker.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - All of the state is behind one lock. No hook is called, and no clock but the token's read, while it is held.
-//! - What most calls need to know of it is also in the [`Sign`], which they read without the lock: see `circuit_sign.rs`. Every
-//!   change of the state goes through [`Circuit::update`], which brings the sign up to date.
-//! - Each change of the phase begins a new *generation*. A call is let in with the number of the present one, and its
-//!   result counts only if that is still the present one when it returns: what was begun in an earlier phase says
-//!   nothing about this one.
-//! - Half-open: `succeeded + out <= half_open_requests`, always. A probe takes its place when it is let in, in the same
-//!   critical section in which there was seen to be one. It gives it back when it returns, however it does. One that is
-//!   still out after the recovery time counts as failed: the next call that comes finds it overdue, and the circuit opens.
-//!   So nothing that a call does, or fails to do, can keep the circuit half-open.
-//! - Events are told in the order in which they happened, by one thread at a time: whoever has told one looks for the
+//! - The whole state is behind one lock. While it is held, no hook is called, and only the token's clock is read.
+//! - The part that most calls need is also in the [`Sign`], which they read without the lock: see `circuit_sign.rs`.
+//!   Every change of the state goes through [`Circuit::update`], which updates the sign.
+//! - Each change of the phase starts a new *generation*. A call is admitted with the number of the current one, and its
+//!   result counts only if that is still current when it returns: a call that started in an earlier phase says nothing
+//!   about this one.
+//! - Half-open: `succeeded + out <= half_open_requests`, always. A probe takes its place when it is admitted, in the
+//!   critical section that found it free. It releases it when it returns, however it does. A probe that is still out
+//!   after the recovery time counts as failed: the next call finds it overdue, and the circuit opens. So nothing that a
+//!   call does, or fails to do, can keep the circuit half-open.
+//! - Events are reported in the order in which they happened, by one thread at a time: after each one it checks for the
 //!   next.
 
 use std::collections::VecDeque;
@@ -111,7 +111,7 @@ pub(super) struct Rules {
     pub(super) recovery_timeout: Duration,
     pub(super) half_open_requests: usize,
     pub(super) span: Span,
-    /// From when on a call is slow, and the share of those that opens the circuit.
+    /// The duration from which a call is slow, and the share of slow calls that opens the circuit.
     pub(super) slow: Option<(Duration, f64)>,
     pub(super) on_state_change: Option<OnStateChange>,
     pub(super) on_open: Option<OnOpen>,
@@ -128,7 +128,7 @@ struct State {
     rejected: u64,
     last_failure: Option<SystemTime>,
     events: VecDeque<Event>,
-    /// Somebody is telling events.
+    /// A thread is reporting events.
     telling: bool,
 }
 
@@ -143,11 +143,11 @@ enum Phase {
     ForcedClosed,
 }
 
-/// One time of being half-open.
+/// One half-open period.
 #[derive(Default)]
 struct Round {
     succeeded: usize,
-    /// The probes that have not returned, in the order in which they were let in: their number, and when they are overdue.
+    /// The probes that have not returned, in the order of their admission: their number, and when they are overdue.
     out: VecDeque<(u64, Option<Instant>)>,
     next: u64,
 }
@@ -157,7 +157,7 @@ enum Event {
     Opened(CircuitStats),
 }
 
-/// Leave to make one call.
+/// The permission to make one call.
 pub(super) struct Permit {
     generation: u64,
     probe: Option<u64>,
@@ -165,7 +165,7 @@ pub(super) struct Permit {
     begun: Option<Instant>,
 }
 
-/// How a call went.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Success,
@@ -203,7 +203,7 @@ impl Circuit {
         &self.shared.rules
     }
 
-    /// Changes the rules, before anybody shares them.
+    /// Changes the rules, before they are shared.
     #[track_caller]
     pub(super) fn set(&mut self, change: impl FnOnce(&mut Rules)) {
         let shared = Arc::get_mut(&mut self.shared);
@@ -246,7 +246,7 @@ impl Circuit {
         });
     }
 
-    /// Changes the state under its lock, and tells the events that come of it.
+    /// Changes the state under its lock, and reports the resulting events.
     fn update<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.shared.state.lock();
         let result = change(&mut state);
@@ -259,7 +259,7 @@ impl Circuit {
         result
     }
 
-    /// Leave to make a call; `None` if it is refused.
+    /// Admits a call; `None` if it is refused.
     #[inline]
     pub(super) fn admit(&self, token: &CancelToken) -> Option<Permit> {
         let sign = self.shared.sign.read();
@@ -297,7 +297,7 @@ impl Circuit {
         });
     }
 
-    /// Tells what has happened, unless somebody is at it.
+    /// Reports what has happened, unless another thread is doing so.
     fn tell(&self) {
         let Shared { rules, state: shared, .. } = &*self.shared;
         loop {
@@ -410,7 +410,7 @@ impl State {
         }
     }
 
-    /// The one way into a phase.
+    /// The only way into a phase.
     fn enter(&mut self, phase: Phase) {
         let (from, to) = (self.phase.name(), phase.name());
         self.phase = phase;
@@ -420,7 +420,7 @@ impl State {
         }
     }
 
-    /// What a call may know of it without the lock.
+    /// The part that a call may read without the lock.
     fn sign(&self) -> Reading {
         let (admits, is_steady) = match self.phase {
             Phase::Closed => (true, self.window.is_steady()),
@@ -465,7 +465,7 @@ impl Round {
         number
     }
 
-    /// Whether a probe should have returned by now. The first that was let in is the first to be overdue.
+    /// Whether a probe should have returned by now. The first that was admitted is the first to be overdue.
     fn is_overdue(&self, token: &CancelToken) -> bool {
         self.out.front().is_some_and(|&(_, overdue)| overdue.is_some_and(|overdue| token.now() >= overdue))
     }

@@ -1,4 +1,4 @@
-//! [`CircuitBreaker`]: makes no calls for a while to what has failed too often.
+//! [`CircuitBreaker`]: stops calling a failing service until it recovers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -261,7 +261,7 @@ impl<C: Call> Call for BreakerCall<C> {
         let Some(permit) = self.circuit.admit(cancel) else {
             return Err(CallError::raised(cancel, CallFailure::CircuitOpen, 0));
         };
-        // If a call should unwind, that is a failure.
+        // A call that unwinds is a failure.
         let mut admitted = Admitted { circuit: &self.circuit, permit, cancel, verdict: Verdict::Failure };
         let result = self.inner.call(cancel, item);
         admitted.verdict = match &result {
@@ -295,7 +295,7 @@ impl<C: Call> BreakerCall<C> {
     }
 }
 
-/// A call that has been let in and has not returned.
+/// An admitted call that has not returned.
 struct Admitted<'a> {
     circuit: &'a Circuit,
     permit: Permit,
@@ -310,7 +310,7 @@ impl Drop for Admitted<'_> {
     }
 }
 
-/// Shares the state.
+/// The clone shares the state.
 impl<S: CallStage + Clone> Clone for CircuitBreaker<S> {
     fn clone(&self) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! [`DeadLetterQueue`]: puts failed items aside.
+//! [`DeadLetterQueue`]: separates failed items from the others.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ pub enum FailureLimit {
     /// A larger share of failures than `ratio` (0.0 to 1.0) among all items and failures, once there were `min_items`
     /// of them.
     Ratio {
-        /// The largest share that is tolerated.
+        /// The maximum tolerated share.
         ratio: f64,
         /// The number of items and failures after which the share is evaluated.
         min_items: u64,
@@ -151,7 +151,7 @@ pub struct DlqOutput<T> {
 #[derive(Clone)]
 pub struct DlqStats {
     counts: Arc<Counts>,
-    /// Of the way to the failures' reader: knows what was on it when the reader went.
+    /// Of the output for failures: knows the items in it when its reader left.
     failed: Arc<Gauge>,
 }
 
@@ -181,7 +181,7 @@ impl DlqStats {
 
     /// Returns the number of failures that were never read, because their stream was dropped or everything was stopped.
     pub fn undeliverable(&self) -> u64 {
-        // Those that came after the stream was dropped, and those that waited in it.
+        // Failures after the stream was dropped, and those that were queued in it.
         self.counts.undeliverable.get() + self.failed.undelivered.load(Ordering::Relaxed)
     }
 
@@ -264,7 +264,7 @@ impl<T: Send + 'static> DeadLetterQueue<T> {
         );
         let registered = Registered::with_input(cancel, &input, &self.options.name, StageKind::Processor, &[], 1);
         let (items, items_stream) = registered.output("items", self.options.capacity);
-        // Eager, so that the oldest failure is still in the queue when it is to be dropped.
+        // Eager, so that the oldest failure is still in the queue when it has to be dropped.
         let (failed, failed_stream) =
             registered.output_with("failed", Some(self.failed_buffer), self.overflow == Overflow::DropOldest);
         let stats = DlqStats { counts: Arc::default(), failed: Arc::clone(failed.shared().gauge()) };
@@ -287,7 +287,7 @@ struct Splitter<T> {
     limit: Option<FailureLimit>,
     on_failure: Option<Hook>,
     stats: DlqStats,
-    /// It has been logged that nobody reads the failures.
+    /// It has been logged that the failures are not read.
     told: bool,
     types: PhantomData<fn(T)>,
 }
@@ -309,7 +309,7 @@ impl<T: Send + 'static> Splitter<T> {
                 payload.message()
             );
         }
-        // Before it is delivered: nobody may be reading.
+        // Before it is delivered: there may be no reader.
         self.check_limit(desk);
         self.deliver(DeadLetter { error }, desk);
     }
@@ -327,7 +327,7 @@ impl<T: Send + 'static> Splitter<T> {
             Overflow::DropOldest => {
                 desk.pushed(true);
                 failed.offer_in_place_of_oldest(letter, |displaces| match displaces {
-                    // It takes the place of the oldest, which has been counted as emitted.
+                    // It replaces the oldest, which has been counted as emitted.
                     true => self.dropped(desk),
                     false => desk.step().errors_out.add(1),
                 })
@@ -358,7 +358,7 @@ impl<T: Send + 'static> Splitter<T> {
         desk.step().errors_absorbed.add(1);
     }
 
-    /// Once for each run.
+    /// Once per run.
     fn tell(&mut self, desk: &Desk<Exits<T>>) {
         if !std::mem::replace(&mut self.told, true) {
             event!(
@@ -384,7 +384,7 @@ impl<T: Send + 'static> Work for Splitter<T> {
 
     fn item(&mut self, item: T, desk: &Desk<Exits<T>>) {
         self.stats.counts.items.add(1);
-        // A good item, too, may be the one from which on the share counts.
+        // A good item, too, may be the one that makes the share count.
         self.check_limit(desk);
         let mut ways = desk.ways();
         let step = desk.step();

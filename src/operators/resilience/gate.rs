@@ -1,12 +1,13 @@
-//! [`Gate`]: lets a limited number of calls in at a time.
+//! [`Gate`]: admits a limited number of calls at a time.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - No call is let in while as many as the limit, or more, are inside. A limit that is lowered sends no call away.
-//! - Calls are let in in the order in which they came: one that arrives while others wait, waits behind them.
-//! - Whoever makes room lets the next ones in, in the same critical section: a call that waits is inside from that moment,
-//!   whenever its thread wakes up. If it has given up by then, it makes room again. So no place is ever lost or idle.
-//! - The lock is held for counting only: no token, clock or wake is touched under it.
+//! - No call is admitted while the number inside is at or above the limit. Lowering the limit removes no call.
+//! - Calls are admitted in the order of their arrival: one that arrives while others wait, waits behind them.
+//! - A thread that makes room admits the next calls in the same critical section: a waiting call is inside from that
+//!   moment, whenever its thread wakes up. If it has given up by then, it makes room again. So no place is ever lost or
+//!   idle.
+//! - The lock is held only for counting: no token, clock or wake is touched under it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,12 +29,12 @@ pub(super) struct Gate {
 struct State {
     limit: usize,
     inside: usize,
-    /// Those that wait, by the number in which they came.
+    /// The waiting calls, by the number of their arrival.
     queue: VecDeque<(u64, Arc<Wake>)>,
     next: u64,
 }
 
-/// Why a call was not let in.
+/// Why a call was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotEntered {
     /// Its token was cancelled.
@@ -47,7 +48,7 @@ pub(super) enum NotEntered {
 #[must_use = "dropping it lets the next call in"]
 pub(super) struct Permit<'a> {
     gate: &'a Gate,
-    /// How many calls are inside, with this one, at the moment in which it was noticed to be.
+    /// The number of calls inside, including this one, when it noticed its admission.
     pub(super) inside: usize,
 }
 
@@ -64,7 +65,7 @@ impl Gate {
         has_room.then(|| Permit { gate: self, inside: state.inside })
     }
 
-    /// Waits until there is room: for `max_wait` at most, or as long as it takes.
+    /// Waits until there is room: for `max_wait` at most, or without limit.
     pub(super) fn enter(&self, cancel: &CancelToken, max_wait: Option<Duration>) -> Result<Permit<'_>, NotEntered> {
         if let Some(permit) = self.try_enter() {
             return Ok(permit);
@@ -97,7 +98,7 @@ impl Gate {
                 self.give_up(number);
                 return Err(NotEntered::Full);
             }
-            // The stage has something to do and is held up: it is not idle.
+            // The stage has work to do and is held up: it is not idle.
             waiter.park_for(WaitFor::Time, earlier(limit.deadline(), cancel.deadline()));
             state = self.state.lock();
             is_inside = state.is_inside(number);
@@ -122,7 +123,7 @@ impl Gate {
         called.iter().for_each(|wake| wake.post());
     }
 
-    /// Changes how many calls may be inside.
+    /// Changes the maximum number of calls inside.
     pub(super) fn set_limit(&self, limit: usize) {
         let mut state = self.state.lock();
         state.limit = limit;
@@ -131,12 +132,12 @@ impl Gate {
         called.iter().for_each(|wake| wake.post());
     }
 
-    /// How many calls are inside.
+    /// The number of calls inside.
     pub(super) fn inside(&self) -> usize {
         self.state.lock().inside
     }
 
-    /// How many calls wait.
+    /// The number of waiting calls.
     pub(super) fn waiting(&self) -> usize {
         self.state.lock().queue.len()
     }
@@ -150,7 +151,7 @@ impl Gate {
 }
 
 impl State {
-    /// Lets in as many as there is room for. They are to be woken without the lock.
+    /// Admits as many as there is room for. They must be woken without the lock.
     fn call(&mut self) -> Vec<Arc<Wake>> {
         let mut called = Vec::new();
         while self.inside < self.limit
@@ -162,7 +163,7 @@ impl State {
         called
     }
 
-    /// Whether one that has waited has been let in: those before it, and only those, have been, too.
+    /// Whether a waiting call has been admitted: all those before it, and only those, have been, too.
     fn is_inside(&self, number: u64) -> bool {
         self.queue.front().is_none_or(|&(first, _)| first > number)
     }
@@ -188,7 +189,7 @@ mod tests {
         (clock.clone(), Pipeline::builder("gate").clock(&clock).build())
     }
 
-    /// Enters, stays for a second, and returns when it was let in.
+    /// Enters, stays for a second, and returns when it was admitted.
     fn visitor(
         pipeline: &CancelToken,
         gate: &Arc<Gate>,
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_let_in_in_order_as_room_is_made() {
+    fn calls_are_admitted_in_order_as_room_is_made() {
         let (clock, pipeline) = pipeline();
         let gate = Arc::new(Gate::new(2));
         let visits: Vec<_> = (0..5)
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_raised_lets_in_those_that_wait() {
+    fn raising_the_limit_admits_waiting_calls() {
         let (clock, pipeline) = pipeline();
         let gate = Arc::new(Gate::new(1));
         let visits: Vec<_> = (0..4).map(|_| visitor(&pipeline, &gate, None)).collect();
@@ -275,9 +276,10 @@ mod tests {
         assert!(gate.is_idle());
     }
 
-    /// It is cancelled at the moment in which it is let in: whichever of the two its thread sees first, the place is not lost.
+    /// It is cancelled at the moment of its admission: whichever of the two its thread sees first, the place is not
+    /// lost.
     #[test]
-    fn a_call_that_is_let_in_and_cancelled_at_once_makes_room_again() {
+    fn a_call_admitted_and_cancelled_at_once_makes_room_again() {
         let (clock, pipeline) = pipeline();
         let gate = Arc::new(Gate::new(1));
         let first = visitor(&pipeline, &gate, None);

@@ -1,55 +1,56 @@
-//! [`Gradient`]: finds how many calls a service can work on at a time.
+//! [`Gradient`]: finds the number of calls that a service can process at a time.
 //!
 //! The gradient of latencies, as in Netflix's [concurrency-limits](https://github.com/Netflix/concurrency-limits) and
-//! [Envoy](https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/adaptive_concurrency_filter). As long as
-//! a service has capacity left, its latency does not depend on the number of calls in progress. Beyond that, calls queue,
-//! and the latency grows in proportion. So with the latency without a queue as the `base`, `limit * base / latency` is the
-//! number of calls that the service really works on. The next limit is that number plus a small queue, the headroom, by
-//! which the limit grows as long as there is no queue.
+//! [Envoy](https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/adaptive_concurrency_filter).
+//! While a service has capacity left, its latency does not depend on the number of calls in progress. Beyond that,
+//! calls queue, and the latency grows in proportion. So with the latency without a queue as the `base`,
+//! `limit * base / latency` is the number of calls that the service really processes. The next limit is that number plus a small queue,
+//! the headroom, by which the limit grows while there is no queue.
 //!
-//! All depends on the base. An average over the past, as Netflix's `Gradient2` takes, rises during a long overload, and the
-//! limit drifts upwards with it. So the base is measured, as in Envoy and in BBR's `ProbeRTT`: periodically, and when the limit
-//! has moved by a fifth since, half of the limit is allowed for one window. If latencies fall with it, there was a queue. If
-//! they do not, the service itself has become slower, and they are the new base.
+//! Everything depends on the base. An average over the past, as in Netflix's `Gradient2`, rises during a long overload,
+//! and the limit drifts upwards with it. So the base is measured, as in Envoy and in BBR's `ProbeRTT`: periodically,
+//! and when the limit has moved by a fifth since, half of the limit is allowed for one window. If latencies fall with
+//! it, there was a queue. If they do not, the service itself has become slower, and they are the new base.
 //!
 //! Two things are different here. A window lasts until its mean is known to a few percent: a service with erratic latencies gets
 //! longer windows rather than wrong limits. And failed calls lower the limit at once, as in TCP and in Vector's adaptive
 //! request concurrency (AIMD).
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - `min <= allowed <= limit <= max`, always.
-//! - A failure lowers the limit by at least 1, unless it is the minimum. Failures of calls that were begun before the last such
-//!   decrease lower it no further: they report the same overload.
+//! - A failure lowers the limit by at least 1, unless it is the minimum. Failures of calls that started before the last
+//!   such decrease lower it no further: they report the same overload.
 //! - The limit grows only at the end of a window in which as many calls as allowed were in progress.
-//! - Latencies count only for calls that were begun in the present window, after as many others as are allowed: the first
-//!   ones are faster or slower than those that follow, since they meet the queue of the window before.
+//! - Latencies count only for calls that started in the current window, after as many others as are allowed: the first
+//!   ones are faster or slower than those that follow, because they meet the queue of the window before.
 //! - After a change of the service, for better or worse, the limit finds the new knee: each probe at least halves a queue, and
 //!   a base that has risen is soon measured again, for that probe may have met a queue, too.
-//! - It knows no clock, no lock and no thread.
+//! - It uses no clock, no lock and no thread.
 
 use std::time::Duration;
 
-/// The relative standard error with which the mean of a window must be known, and for the first windows.
+/// The relative standard error with which the mean of a window must be known, and that for the first windows.
 const PRECISION: f64 = 0.025;
 const FIRST_PRECISION: f64 = 0.05;
-/// How many calls that takes: at least, and at most unless the limit demands more.
+/// The number of calls for that: at least, and at most unless the limit requires more.
 const FEWEST: u64 = 10;
 const MOST: u64 = 1_000;
-/// The headroom, as a share of the limit, and what it is at least.
+/// The headroom, as a share of the limit, and its minimum.
 const HEADROOM: f64 = 0.04;
 const LEAST_HEADROOM: f64 = 1.0;
-/// The range of the gradient. A little more than 1, so that the noise of two measurements does not only ever lower the limit.
+/// The range of the gradient. A little more than 1, so that the noise of two measurements does not only lower the
+/// limit.
 const STEEPEST: f64 = 0.5;
 const FLATTEST: f64 = 1.1;
 /// A limit or latency that is less than this share of another is significantly lower.
 const SIGNIFICANT: f64 = 0.8;
 /// A base that is higher than before by this factor may have been measured with a queue.
 const RISEN: f64 = 1.1;
-/// The base is measured after this many windows; and, if there is a reason to, after this many.
+/// The base is measured after this number of windows; and, if there is a reason to, after this one.
 const PROBE_EVERY: u32 = 40;
 const PROBE_AGAIN: u32 = 5;
-/// What a failure leaves of the limit.
+/// The factor by which a failure lowers the limit.
 const BACKOFF: f64 = 0.9;
 
 #[derive(Debug)]
@@ -91,7 +92,7 @@ struct Window {
     is_full: bool,
 }
 
-/// When a call was begun.
+/// When a call started.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Begun {
     window: u64,
@@ -122,7 +123,7 @@ impl Gradient {
         self.limit as usize
     }
 
-    /// How many calls may be in progress now: the limit, or half of it while the base is measured.
+    /// The number of calls that may be in progress now: the limit, or half of it while the base is measured.
     pub(super) fn allowed(&self) -> usize {
         match self.phase {
             Phase::Probing { .. } => (self.limit / 2.0).max(self.min) as usize,
@@ -135,7 +136,7 @@ impl Gradient {
         self.base.map(Duration::from_secs_f64)
     }
 
-    /// A call begins; with it there are `in_progress`.
+    /// A call starts; with it there are `in_progress`.
     pub(super) fn begin(&mut self, in_progress: usize) -> Begun {
         let allowed = self.allowed();
         self.window.begun += 1;
@@ -150,13 +151,13 @@ impl Gradient {
         }
         self.window.add(latency.as_secs_f64());
         let precision = if self.phase == Phase::Starting { FIRST_PRECISION } else { PRECISION };
-        // Two rounds at least: calls may come in waves, of which a part would not be representative.
+        // Two rounds at least: calls may come in waves, a part of which would not be representative.
         if self.window.count >= 2 * self.allowed() as u64 && self.window.is_known_to(precision) {
             self.close();
         }
     }
 
-    /// A call has failed, in a way that tells of overload.
+    /// A call has failed in a way that indicates overload.
     pub(super) fn fail(&mut self, begun: Begun) {
         if begun.window <= self.backed_off {
             return;
@@ -167,7 +168,7 @@ impl Gradient {
         self.next_window();
     }
 
-    /// The end of a window: sets the limit of the next.
+    /// Ends a window: sets the limit of the next.
     fn close(&mut self) {
         let latency = self.window.mean();
         let is_full = self.window.is_full;
@@ -205,9 +206,9 @@ impl Gradient {
         }
     }
 
-    /// What the limit should be, if calls that take `base` by themselves take `latency` under the present one.
+    /// The limit to use, if calls that take `base` alone take `latency` under the current one.
     fn next(&self, base: f64, latency: f64, may_grow: bool) -> f64 {
-        // Of calls that take no time it cannot be told.
+        // It cannot be derived from calls that take no time.
         let gradient = if latency > 0.0 { (base / latency).clamp(STEEPEST, FLATTEST) } else { 1.0 };
         let headroom = (self.limit * HEADROOM).max(LEAST_HEADROOM);
         let next = (self.limit * gradient + headroom).min(self.max).max(self.min);

@@ -1,11 +1,12 @@
-//! [`Hedge`]: a second try for a call that takes long.
+//! [`Hedge`]: a second try for a slow call.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - Both tries run on threads of their own, and the worker waits for an answer. So a try that has lost holds up no result, even if
-//!   it does not look at its token.
-//! - A second try is paid for before it begins, and only once per call.
-//! - Threads and tries are never waited for here: the pipeline joins the threads, also those of tries that have lost.
+//! - Both tries run on their own threads, and the worker waits for an answer. So a try that has lost delays no result,
+//!   even if it does not check its token.
+//! - A second try is paid for before it starts, and only once per call.
+//! - Threads and tries are never waited for here: the pipeline joins the threads, including those of tries that have
+//!   lost.
 
 use std::fmt;
 use std::sync::Arc;
@@ -105,12 +106,12 @@ pub struct Hedge<S: CallStage> {
     pool: PoolOptions<S::In>,
     delay: Duration,
     percentile: Option<f64>,
-    /// The share and the reserve that the budget is made of.
+    /// The share and the reserve of the budget.
     funding: (f64, u32),
     shared: Arc<Shared>,
 }
 
-/// What all runs share.
+/// The state shared by all runs.
 struct Shared {
     budget: Budget,
     latencies: Latencies,
@@ -267,18 +268,18 @@ impl<C: Call<In: Clone, Error: Send>> HedgeCall<C> {
     /// How long to wait for the first try.
     fn delay(&self) -> Duration {
         let recent = self.percentile.and_then(|share| self.shared.latencies.percentile(share));
-        // Those that take longer are meant, and not those that take as long.
+        // This means calls that take longer, not those that take exactly as long.
         recent.map_or(self.delay, |latency| latency.saturating_add(Duration::from_nanos(1)))
     }
 
-    /// Begins a try. False if there is no thread for it.
+    /// Starts a try. Returns false if there is no thread for it.
     fn begin(&self, race: &mut Race<C>, cancel: &CancelToken, item: &C::In) -> bool {
         let begun = self.helpers.run(cancel, race.enter(&self.inner, cancel, item.clone()));
         self.shared.counts.without_thread.add_shared(u64::from(!begun));
         begun
     }
 
-    /// Begins the second try. False if it may not.
+    /// Starts the second try. Returns false if it may not.
     fn hedge(&self, race: &mut Race<C>, cancel: &CancelToken, item: &C::In) -> bool {
         if !self.shared.budget.spend() {
             self.shared.counts.over_budget.add_shared(1);
@@ -327,7 +328,7 @@ impl HedgeStats {
 
 live_debug! { HedgeStats: hedges, wins, over_budget, without_thread }
 
-/// Shares the budget, the times of the last calls, and the statistics.
+/// The clone shares the budget, the times of the last calls, and the statistics.
 impl<S: CallStage + Clone> Clone for Hedge<S> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), pool: self.pool.clone(), shared: Arc::clone(&self.shared), ..*self }

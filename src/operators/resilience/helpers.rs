@@ -1,13 +1,14 @@
 //! [`Helpers`]: threads that make calls for the workers of a pool.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - They are threads of the pipeline: counted, bounded by its `max_threads`, seen by virtual time, and joined. They do not keep it
-//!   alive: they end when they are closed, and when the pipeline is about to end, but never before the job in hand is done.
-//! - There are at least as many free threads as jobs that wait: a thread is free from the end of its job until it takes the next or
-//!   leaves, and it leaves only when it finds none. So a job that is accepted is run, once.
-//! - There are at most `most` threads. One that is free is used before another is started, also if it is not parked yet: a thread is
-//!   free before it says that its job is done.
+//! - They are threads of the pipeline: counted, bounded by its `max_threads`, seen by virtual time, and joined. They do
+//!   not keep it alive: they end when they are closed, and when the pipeline is about to end, but never before their
+//!   current job is done.
+//! - There are at least as many free threads as waiting jobs: a thread is free from the end of its job until it takes
+//!   the next or leaves, and it leaves only when it finds none. So an accepted job is run, once.
+//! - There are at most `most` threads. A free thread is used before another is started, even if it is not parked yet: a
+//!   thread is free before it reports that its job is done.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,7 +21,7 @@ use crate::clock::wait::{Waiter, Wake};
 use crate::panic::guard_drop;
 use crate::pipeline::CancelToken;
 
-/// What is run, and then what says that it is done. They catch their own panics.
+/// The work, which returns the report that it is done. Both catch their own panics.
 pub(super) type Job = Box<dyn FnOnce() -> Done + Send>;
 pub(super) type Done = Box<dyn FnOnce()>;
 
@@ -34,7 +35,7 @@ struct State {
     jobs: VecDeque<Job>,
     threads: usize,
     free: usize,
-    /// Those of the free ones that may be parked.
+    /// The free threads that may be parked.
     idle: Vec<Arc<Wake>>,
     closed: bool,
 }
@@ -44,8 +45,8 @@ impl Helpers {
         Arc::new(Self { most, state: Mutex::default() })
     }
 
-    /// Runs `job` on a thread of the pipeline that `cancel` belongs to. False if there is none for it; then the job has been
-    /// dropped.
+    /// Runs `job` on a thread of the pipeline that `cancel` belongs to. Returns false if there is none for it; then the
+    /// job has been dropped.
     pub(super) fn run(self: &Arc<Self>, cancel: &CancelToken, job: Job) -> bool {
         let Some(scope) = cancel.try_scope() else {
             guard_drop(job);
@@ -121,7 +122,7 @@ impl Helpers {
         self.state.lock().threads -= 1;
     }
 
-    /// Ends the threads that are idle, and the others after the jobs that they have in hand.
+    /// Ends the idle threads, and the others after their current jobs.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;

@@ -1,11 +1,11 @@
-//! [`Latencies`]: how long the last calls took, and the time within which a share of them returned.
+//! [`Latencies`]: the durations of the last calls, and the time within which a share of them returned.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// How many calls are kept, and how many there must be.
+/// The maximum number of recorded calls, and the minimum for a result.
 const KEPT: usize = 256;
 const FEWEST: usize = 20;
 
@@ -21,7 +21,7 @@ impl Latencies {
         recent.push_back(latency);
     }
 
-    /// The least time within which at least `share` of the last calls returned; `None` if there were too few.
+    /// The shortest time within which at least `share` of the last calls returned; `None` if there were too few.
     pub(super) fn percentile(&self, share: f64) -> Option<Duration> {
         let mut recent: Vec<Duration> = self.0.lock().iter().copied().collect();
         if recent.len() < FEWEST {

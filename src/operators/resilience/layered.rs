@@ -1,4 +1,4 @@
-//! [`Layered`]: a layer of the user's around a call.
+//! [`Layered`]: a user-defined layer around a call.
 
 use std::fmt;
 use std::sync::Arc;
@@ -136,7 +136,7 @@ impl<C: Call, L: CallLayer<C>> Call for LayerCall<C, L> {
     }
 }
 
-/// Shares the layer.
+/// The clone shares the layer.
 impl<S: CallStage + Clone, L> Clone for Layered<S, L> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), pool: self.pool.clone(), layer: Arc::clone(&self.layer) }

@@ -1,4 +1,4 @@
-//! [`LimitStats`]: what a layer that limits calls counts.
+//! [`LimitStats`]: the statistics of a layer that limits calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,7 +85,7 @@ impl LimitStats {
         Wait { counts: &self.counts, cancel, since: cancel.now(), _waiting: self.counts.waiting.enter() }
     }
 
-    /// To be called under the lock of the table.
+    /// Must be called under the lock of the table.
     pub(super) fn set_keys(&self, keys: usize) {
         self.counts.keys.store(keys as u64, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! [`Occupancy`]: how many calls are at some point at present.
+//! [`Occupancy`]: the current number of calls at some point.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

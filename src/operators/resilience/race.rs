@@ -1,10 +1,10 @@
-//! [`Race`]: two tries of a call on threads of their own, and the caller that waits for their answers.
+//! [`Race`]: two tries of a call on their own threads, and the caller that waits for their answers.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - Each try answers once, also if it panics. Its item is dropped before that, so that the caller's is the last.
+//! - Each try answers once, even if it panics. Its item is dropped before that, so that the caller's is the last.
 //! - The tokens of the tries are cancelled when the race is dropped: the loser's, or both if the caller has given up.
-//! - An answer that comes after that is dropped where it was made. No user value is dropped under the lock.
+//! - Later answers are dropped where they were made. No user value is dropped under the lock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ struct Finish<C: Call>(Mutex<State<C>>);
 struct State<C: Call> {
     /// With the numbers of the tries.
     answers: VecDeque<(usize, Answer<C>)>,
-    /// `None` once the race is over.
+    /// `None` once the race has ended.
     caller: Option<Arc<Wake>>,
 }
 
@@ -41,7 +41,7 @@ impl<C: Call<Error: Send>> Race<C> {
         Self { finish: Arc::new(Finish(Mutex::new(state))), tokens: Vec::new() }
     }
 
-    /// The next try, as something to run.
+    /// Returns the next try, to be run.
     pub(super) fn enter(&mut self, call: &Arc<C>, cancel: &CancelToken, item: C::In) -> Job {
         let (number, token) = (self.tokens.len(), cancel.child());
         self.tokens.push(token.clone());
@@ -49,13 +49,13 @@ impl<C: Call<Error: Send>> Race<C> {
         Box::new(move || {
             let answer = match panic::catch(|| (!token.is_cancelled()).then(|| call.call(&token, &item))) {
                 Ok(Some(answer)) => answer,
-                // It has lost, or is not wanted any more, before it began.
+                // It has lost, or is no longer needed, before it started.
                 Ok(None) => Err(CallError::new(CallFailure::Cancelled, 0)),
                 Err(_) if token.is_cancelled() => Err(CallError::new(CallFailure::Cancelled, 1)),
                 Err(payload) => Err(CallError::raised(&token, CallFailure::Panicked(payload.into()), 1)),
             };
             guard_drop(item);
-            // It may be the last to hold it.
+            // It may hold the last reference.
             guard_drop(call);
             Box::new(move || finish.answer(number, answer)) as Done
         })

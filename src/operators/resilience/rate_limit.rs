@@ -173,7 +173,7 @@ impl<S: CallStage> RateLimit<S> {
         self
     }
 
-    /// Starts with full buckets and no counts, which are shared with no clone or handle made before.
+    /// Resets the buckets and the counts, which are then shared with no earlier clone or handle.
     fn unused(mut self) -> Self {
         let buckets = Buckets::new(Rate::new(self.per_second, self.burst), self.max_keys);
         self.layer.buckets = Arc::new(Mutex::new(buckets));
@@ -251,7 +251,7 @@ impl<In> Clone for RateLayer<In> {
     }
 }
 
-/// Shares the limit and the statistics.
+/// The clone shares the limit and the statistics.
 impl<S: CallStage + Clone> Clone for RateLimit<S> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), pool: self.pool.clone(), layer: self.layer.clone(), ..*self }

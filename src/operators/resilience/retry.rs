@@ -1,4 +1,4 @@
-//! [`Retry`]: makes a failed call again, after a while.
+//! [`Retry`]: retries a failed call with exponential backoff.
 
 use std::fmt;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ pub struct Retry<S: CallStage> {
     pool: PoolOptions<S::In>,
     rules: Rules<S::Error>,
     seed: Option<u64>,
-    /// The share and the reserve that the budget was made of.
+    /// The share and the reserve of the budget.
     funding: Option<(f64, u32)>,
     stats: RetryStats,
 }
@@ -106,7 +106,7 @@ struct Rules<E> {
     total_timeout: Option<Duration>,
 }
 
-/// How many retries a budget starts with, and saves at most.
+/// The number of retries with which a budget starts, and the maximum that it saves.
 const DEFAULT_RESERVE: u32 = 10;
 
 impl<S: CallStage> Retry<S> {
@@ -294,7 +294,7 @@ impl<C: Call> RetryCall<C> {
         mut error: CallError<C::Error>,
     ) -> Result<C::Out, CallError<C::Error>> {
         let (mut attempt, mut attempts) = (1, error.attempts);
-        // What was the last to be said, if not by `error`.
+        // The last error, if it is not `error`.
         let mut before = None;
         loop {
             let pause = match panic::catch(|| self.pause(token, &error, attempt)) {
@@ -324,7 +324,7 @@ impl<C: Call> RetryCall<C> {
             }
         }
         let failure = match (error.failure, self.rules.total_timeout) {
-            // By the limit, then. What was said before is the best there is to know.
+            // So it was cut by the limit. The previous error is the most informative one.
             (CallFailure::Cancelled, Some(limit)) if !cancel.is_cancelled() => {
                 CallFailure::TimedOut { limit, error: before }
             }
@@ -333,7 +333,7 @@ impl<C: Call> RetryCall<C> {
         Err(CallError::new(failure, attempts))
     }
 
-    /// How long to wait before the call is made again; `None` if it is not.
+    /// The delay before the retry; `None` if there is none.
     fn pause(&self, token: &CancelToken, error: &CallError<C::Error>, attempt: u32) -> Option<Duration> {
         let rules = &self.rules;
         let again = match (&error.failure, &rules.on_error) {
@@ -354,7 +354,7 @@ impl<C: Call> RetryCall<C> {
             self.counts.out_of_time.add_shared(1);
             return None;
         }
-        // Before the wait, so that the retries that wait count, too.
+        // Before the wait, so that waiting retries count, too.
         if rules.budget.as_ref().is_some_and(|budget| !budget.spend()) {
             self.counts.over_budget.add_shared(1);
             return None;
@@ -421,7 +421,7 @@ impl<E> Clone for Rules<E> {
     }
 }
 
-/// Shares the budget and the statistics.
+/// The clone shares the budget and the statistics.
 impl<S: CallStage + Clone> Clone for Retry<S> {
     fn clone(&self) -> Self {
         Self {

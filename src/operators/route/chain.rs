@@ -17,9 +17,9 @@ use crate::stream::start::{Registered, spawn_driver};
 
 /// Reads each input to its end before the next.
 struct Chained<T> {
-    /// In reverse: the last is read.
+    /// In reverse: the last one is being read.
     inputs: Vec<Input<T>>,
-    /// If one of them stems from a merge. The inputs of those that are not read yet are idle.
+    /// If one of them comes from a merge. Inputs that are not read yet are idle.
     herald: Option<Herald>,
 }
 
@@ -31,7 +31,7 @@ impl<T> Chained<T> {
         Self { inputs, herald }
     }
 
-    /// The one that was read has ended.
+    /// The input being read has ended.
     #[cold]
     fn next(&mut self) {
         drop(self.inputs.pop());

@@ -1,7 +1,7 @@
-//! What a stage with several ways out counts for each of them.
+//! The counts that a stage with several outputs keeps for each of them.
 //!
-//! Counters belong to a run, and the run's thread alone writes them. A handle over all runs of a processor adds them up; a
-//! run that is over and whose numbers are final is folded into one sum, so handles do not grow with the runs.
+//! Counters belong to a run, and only the run's thread writes them. A handle over all runs of a processor adds them up;
+//! a finished run whose numbers are final is folded into one sum, so handles do not grow with the runs.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,13 +23,13 @@ pub(super) struct Counts {
     pub(super) clock: Clock,
 }
 
-/// Those of one way out.
+/// The counts of one output.
 pub(super) struct WayCounts {
     /// Items that were sent.
     pub(super) sent: Counter,
-    /// Items that were not, because the reader had gone.
+    /// Items that were not, because the reader had left.
     pub(super) lost: Counter,
-    /// Knows what was on its way when the reader went.
+    /// Knows the items in it when the reader left.
     pub(super) gauge: Arc<Gauge>,
     pub(super) waits: Arc<Timing>,
 }
@@ -47,7 +47,7 @@ pub(super) struct Sum {
 pub(super) struct WaySum {
     /// Items that were meant for it.
     pub(super) items: u64,
-    /// Those among them that nobody will see.
+    /// Those among them that were never read.
     pub(super) undeliverable: u64,
     pub(super) blocked: Duration,
     pub(super) is_blocking: bool,
@@ -71,7 +71,7 @@ impl Runs {
         runs.push(Arc::clone(run));
     }
 
-    /// The sum for a processor that has `ways` ways out.
+    /// The sum for a processor that has `ways` outputs.
     pub(super) fn sum(&self, ways: usize) -> Sum {
         let state = self.0.lock();
         let (sum, runs) = &*state;
@@ -83,7 +83,7 @@ impl Runs {
 }
 
 impl Counts {
-    /// Whether nothing will change any more: the stage has ended, and nothing is on its way.
+    /// Whether nothing will change any more: the stage has ended, and no item is in flight.
     fn is_over(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) == 1 && self.ways.iter().all(|way| way.gauge.len() == 0)
     }

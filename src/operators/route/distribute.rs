@@ -1,14 +1,14 @@
-//! The distributor: a stage with one input and several ways out, and a [`Rule`] that says where each item goes.
+//! The distributor: a stage with one input and several outputs, and a [`Rule`] that determines where each item goes.
 //!
-//! The loop is the one of all such stages (`stage/own_loop.rs`): an item is sent to all the ways it belongs to before the
-//! stage waits for room in any of them, so a slow reader keeps no item from the others, only the next one.
+//! The loop is the one of all such stages (`stage/own_loop.rs`): an item is sent to all its outputs before the stage
+//! waits for room in any of them, so a slow reader delays no item of the others, only the next one.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - An item that is sent on nowhere is counted: as undeliverable if those who were to read it have gone, else by the rule.
-//! - An error item goes one way: that of the errors, or if nobody reads it any more, the next that is read.
-//! - A rule calls user code before it sends anything. If that panics, the item becomes an error item and nothing else.
-//! - A user's value that is dropped because it is read nowhere may panic: nothing comes of that.
+//! - An item that is sent nowhere is counted: as undeliverable if its readers have left, otherwise by the rule.
+//! - An error item goes to one output: the one for errors, or if that is no longer read, the next that is.
+//! - A rule calls user code before it sends anything. If that panics, the item only becomes an error item.
+//! - A user's value that is dropped because it has no reader may panic: this has no effect.
 
 use std::sync::Arc;
 
@@ -23,9 +23,9 @@ use crate::stage::own_loop::{Desk, Work};
 use crate::stream::Stream;
 use crate::stream::start::{Registered, spawn_loop};
 
-/// Says where items go.
+/// Determines where items go.
 pub(super) trait Rule<T>: Send + 'static {
-    /// Settles one item: sends it, or says why not, by one call of `ways`.
+    /// Settles one item with one call on `ways`: sends it, or says why not.
     fn item(&mut self, item: T, ways: &mut Ways<'_, T>);
 
     /// Drops the rule. One that calls more than one closure of the user's drops them one by one.
@@ -37,29 +37,29 @@ pub(super) trait Rule<T>: Send + 'static {
     }
 }
 
-/// What has been counted and is not yet in the counters.
+/// Counts that are not in the counters yet.
 struct Tally {
     counts: Arc<Counts>,
     received: u64,
     delivered: u64,
     emitted: u64,
     undeliverable: u64,
-    /// For each way, items sent and lost.
+    /// For each output, items sent and lost.
     ways: Box<[(u64, u64)]>,
 }
 
-/// The ways out, as a rule sees them.
+/// The outputs, as a rule sees them.
 pub(super) struct Ways<'a, T> {
     desk: &'a Desk<Vec<Branch<T>>>,
     tally: &'a mut Tally,
-    /// Copies of the item at hand.
+    /// Copies of the current item.
     copies: &'a mut Held<Vec<T>>,
-    /// The way of the errors.
+    /// The output for errors.
     errors: usize,
 }
 
 impl<T: Send + 'static> Ways<'_, T> {
-    /// Sends the item one way.
+    /// Sends the item to one output.
     #[inline]
     pub(super) fn send(&mut self, index: usize, item: T) {
         let mut ways = self.desk.ways();
@@ -78,7 +78,7 @@ impl<T: Send + 'static> Ways<'_, T> {
         }
     }
 
-    /// Sends the item all the `wanted` ways; makes as many copies as there are readers, less one.
+    /// Sends the item to all `wanted` outputs; makes one copy less than there are readers.
     pub(super) fn send_copies(&mut self, wanted: &mut Vec<usize>, item: T, copy: fn(&T) -> T) {
         let ways = self.desk.ways();
         wanted.retain(|&index| {
@@ -112,7 +112,7 @@ impl<T: Send + 'static> Ways<'_, T> {
         self.tally.emitted += wanted.len() as u64;
     }
 
-    /// No way is the item's.
+    /// The item belongs to no output.
     pub(super) fn unmatched(&mut self, item: T) {
         self.desk.step().dropped[DropReason::Unmatched as usize].add(1);
         self.tally.counts.unmatched.add(1);
@@ -147,20 +147,20 @@ impl<T: Send + 'static> Ways<'_, T> {
     }
 }
 
-/// What a distributor is made of.
+/// The parts of a distributor.
 pub(super) struct Plan<'a> {
     pub(super) options: &'a Options,
-    /// The ways out, by name.
+    /// The outputs, by name.
     pub(super) names: &'a [Arc<str>],
-    /// The way of the errors.
+    /// The output for errors.
     pub(super) errors: usize,
-    /// How many items each may hold.
+    /// The capacity of each.
     pub(super) buffer: Option<usize>,
     /// The counts of all runs.
     pub(super) runs: &'a Runs,
 }
 
-/// Starts a distributor: gives its outputs, in the order of the plan, and the counts of this run.
+/// Starts a distributor: returns its outputs, in the order of the plan, and the counts of this run.
 #[track_caller]
 pub(super) fn distribute<T: Send + 'static>(
     plan: &Plan<'_>,

@@ -13,7 +13,7 @@ use crate::stage::Pass;
 use crate::stream::Stream;
 use crate::stream::start::{Registered, spawn_driver};
 
-/// How long an input may have nothing before windows no longer wait for it.
+/// How long an input may have no items before windows no longer wait for it.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Merges several streams into one.
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn no_stream_gives_more_than_64_in_a_row_while_another_has_something() {
+    fn no_stream_sends_over_64_in_a_row_while_another_has_items() {
         let (clock, pipeline) = virtual_pipeline();
         let (senders, streams) = inputs(&pipeline, 3);
         for (n, sender) in senders.iter().enumerate() {
@@ -215,7 +215,7 @@ mod tests {
         let pipeline = Pipeline::new("merge");
         let (sender, quiet) = Stream::channel(&pipeline, 4);
         let endless = Stream::from_iter(&pipeline, std::iter::repeat(0));
-        // The map's closure never waits: what it has made for the merge must not lie in its open chunk.
+        // The map's closure never waits: the items it has made for the merge must not stay in its open chunk.
         let mut merged = endless.merge([quiet.map(|n: u32| n)]);
         for n in 1..50 {
             sender.send(n).unwrap();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn when_one_is_cut_the_others_are_read_to_their_ends_and_the_whole_is_cut() {
+    fn after_one_input_is_cut_the_others_are_read_to_their_ends() {
         let pipeline = Pipeline::new("merge");
         let child = pipeline.child();
         let (_kept, cut) = Stream::channel(&pipeline, 4);

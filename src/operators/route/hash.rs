@@ -1,17 +1,17 @@
 //! Where a key goes: a fixed hash, and two ways from a hash to a partition.
 //!
-//! The hash is part of the interface: what is here must give the same numbers for ever, in every process and on every
-//! machine. The golden values in the tests say so. It is not the standard library's, which may change with a release.
+//! The hash is part of the interface: the code here must return the same numbers forever, in every process and on every
+//! machine, as the golden values in the tests check. It is not the standard library's, which may change with a release.
 //!
-//! What it is given is up to the key's type. Integers come one by one, but slices of them, and so vectors and arrays, as the
-//! bytes that they have in memory: in the byte order of the machine, and those of `usize` in its width. Of bytes, strings and
-//! tuples that is no matter.
+//! Its input depends on the key's type. Integers are passed one by one, but slices of them, and so vectors and arrays,
+//! as the bytes that they have in memory: in the byte order of the machine, and those of `usize` in its width. For
+//! bytes, strings and tuples that makes no difference.
 //!
-//! [`FixedHasher`] takes a key in little-endian words of 64 bits; what is left over is filled up with zeros. Each word goes
-//! in by `state = (rotate_left(state, 5) ^ word) * 0x517c_c1b7_2722_0a95`, which is the hash that Firefox and rustc have
-//! used for long; at the end comes the finalizer of MurmurHash3, without which the lowest bits would depend on little of
-//! the key. Numbers shorter than 64 bits are one word; `usize` counts as 64 bits. It is no protection against somebody who
-//! chooses keys so that they all go to one partition.
+//! [`FixedHasher`] takes a key in little-endian words of 64 bits; the rest is padded with zeros. Each word is added by
+//! `state = (rotate_left(state, 5) ^ word) * 0x517c_c1b7_2722_0a95`, the hash that Firefox and rustc have used for
+//! long; the finalizer of MurmurHash3 follows, without which the lowest bits would depend on little of the key. Numbers
+//! shorter than 64 bits are one word; `usize` counts as 64 bits. It does not protect against an attacker who chooses
+//! keys that all go to one partition.
 
 use std::hash::{Hash, Hasher};
 
@@ -94,8 +94,8 @@ impl Hasher for FixedHasher {
 }
 
 /// The jump consistent hash of Lamping and Veach, "A Fast, Minimal Memory, Consistent Hash Algorithm" (2014),
-/// <https://arxiv.org/abs/1406.2294>: when the number of partitions goes from n to n + 1, one key in n + 1 moves, and
-/// those all to the new one.
+/// <https://arxiv.org/abs/1406.2294>: when the number of partitions grows from n to n + 1, one key in n + 1 moves,
+/// always to the new one.
 pub(super) fn jump(mut hash: u64, partitions: usize) -> usize {
     let (mut here, mut next) = (0, 0);
     while next < partitions as u64 {
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_of_a_key_is_the_same_for_ever() {
+    fn the_hash_of_a_key_never_changes() {
         let golden: [(u64, u64); 9] = [
             (fixed_hash(0, &0u64), 0x0000_0000_0000_0000),
             (fixed_hash(0, &1u64), 0x37e8_d294_6949_7cd2),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn from_n_to_one_more_partition_only_one_key_in_so_many_moves_and_only_to_the_new_one() {
+    fn adding_a_partition_moves_few_keys_and_only_to_the_new_one() {
         const KEYS: u64 = 20_000;
         for n in 1..40 {
             let mut moved = 0;

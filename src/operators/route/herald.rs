@@ -1,14 +1,14 @@
-//! [`Herald`]: what a merge tells the windows behind it about its inputs.
+//! [`Herald`]: the information that a merge sends to the windows downstream about its inputs.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - Before an item comes the label of its origin, unless that was the last one. An item of which the origin is not known
-//!   has none.
-//! - An input is idle when it has had nothing, whenever it was looked at, for as long as the idle timeout. It is active again
+//! - The label of its origin is sent before an item, unless it was the last one sent. An item of unknown origin has
+//!   none.
+//! - An input is idle when it has had nothing, at every check, for as long as the idle timeout. It is active again
 //!   before its next item. One that has ended is not idle.
-//! - The labels of an input that is a merge itself are translated: it says in which state its own inputs are. When it has had nothing
-//!   at all for long, they are all idle.
-//! - Until it is asked, it sends nothing but keeps track of what it would have to say.
+//! - The labels of an input that is a merge itself are translated: it reports the states of its own inputs. When it has
+//!   had nothing at all for long, they are all idle.
+//! - Until labels are requested, it sends nothing but keeps track of the labels it would have to send.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -28,23 +28,23 @@ pub(super) struct Herald {
     idle_timeout: Option<Duration>,
     /// Of the inputs that have not ended, in their order.
     ways: Vec<Way>,
-    /// The state of each origin; for those of a merge, as it says.
+    /// The state of each origin; for those of a merge, as reported by it.
     states: Vec<InputState>,
     is_asked: bool,
     labels: Labels,
-    /// What is to be said before the next item.
+    /// The labels to send before the next item.
     news: VecDeque<Label>,
 }
 
-/// What is known of one input.
+/// The state of one input.
 struct Way {
     origins: Range<usize>,
-    /// Whether it stems from a merge. If not, the labels that it may carry are not about it: a stage on the way has mixed
-    /// what they tell apart.
+    /// Whether it comes from a merge. If not, the labels that it may carry are not about it: a stage in between has
+    /// mixed the origins that they distinguish.
     is_merge: bool,
     /// Of its next item.
     current: Option<usize>,
-    /// When it was found to have nothing.
+    /// When it was found empty.
     empty_since: Option<Instant>,
     is_idle: bool,
 }
@@ -81,7 +81,7 @@ impl Herald {
         Self { origins, clock, idle_timeout, ways, states, is_asked: false, labels, news }
     }
 
-    /// For a merge whose inputs come and go: it says nothing, and drops the labels that it receives.
+    /// For a merge whose inputs come and go: it sends nothing, and drops the labels that it receives.
     pub(super) fn silent(clock: Clock) -> Self {
         Self::new([], clock, None)
     }
@@ -90,7 +90,7 @@ impl Herald {
         &self.origins
     }
 
-    /// Whether labels are wanted. From the first time on that it says so, they are sent.
+    /// Whether labels are requested. From the first time it returns true, they are sent.
     pub(super) fn is_asked(&mut self) -> bool {
         if !self.is_asked && self.origins.are_asked_for() {
             self.is_asked = true;
@@ -104,7 +104,7 @@ impl Herald {
         self.is_asked
     }
 
-    /// What is to be sent before anything else.
+    /// The labels to send before anything else.
     pub(super) fn next_news(&mut self) -> Option<StreamError> {
         self.news.pop_front().map(|label| self.labels.mark(label))
     }
@@ -114,7 +114,7 @@ impl Herald {
         self.ways[input].is_idle = true;
     }
 
-    /// For a merge that reads its inputs in a fixed order: what is to be said before `input` is read.
+    /// For a merge that reads its inputs in a fixed order: the labels to send before `input` is read.
     pub(super) fn say_before(&mut self, input: usize) -> Option<StreamError> {
         if !self.is_asked() {
             return None;
@@ -133,7 +133,7 @@ impl Herald {
         }
     }
 
-    /// The label that is to be sent before what the input gives next.
+    /// The label to send before the next item of the input.
     pub(super) fn before(&mut self, input: usize) -> Option<StreamError> {
         self.labels.before(self.ways[input].current)
     }
@@ -156,7 +156,7 @@ impl Herald {
         !self.is_asked && self.origins.want_to_know(own)
     }
 
-    /// When to look again whether an input has become idle.
+    /// When to check again whether an input has become idle.
     pub(super) fn wake(&self) -> Option<Instant> {
         if !self.is_asked {
             return None;
@@ -176,8 +176,8 @@ impl Herald {
         }
     }
 
-    /// Something came from the input that is a mark. What is to be sent in its place, if anything is. A label of an input that
-    /// stems from no merge is dropped.
+    /// Handles a mark of the input. Returns the mark to send in its place, if any. A label of an input that comes from
+    /// no merge is dropped.
     pub(super) fn translate(&mut self, input: usize, mark: StreamError) -> Option<StreamError> {
         let Some(label) = mark.label() else { return Some(mark) };
         mark.complete_mark();

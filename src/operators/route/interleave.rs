@@ -1,4 +1,4 @@
-//! [`Interleave`]: several streams in turn.
+//! [`Interleave`]: reads several streams in turn.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -136,7 +136,7 @@ struct InTurns<T> {
     /// Those that have not ended.
     inputs: Vec<Input<T>>,
     current: usize,
-    /// How many items the current one may still give.
+    /// The number of items that the current one may still emit.
     left: usize,
     segment_size: usize,
     herald: Herald,

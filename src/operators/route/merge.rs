@@ -1,16 +1,17 @@
 //! [`Merge`]: several inputs as one, on one thread.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - *Order.* What comes from one input comes in its order.
-//! - *Fair.* An input gives at most [`RUN`] items in a row while another has something. Its turn ends, too, when it has
+//! - *Order.* The items of one input keep their order.
+//! - *Fair.* An input emits at most [`RUN`] items in a row while another has something. Its turn also ends when it has
 //!   nothing.
-//! - *No item waits for company.* An input that has nothing when its turn comes is asked, so that its producer hands over
-//!   the next item at once, although the stage is busy with others and not hungry.
-//! - *The end.* The whole ends when all inputs have; none at all end at once. If one was cut, the others are read to their
-//!   ends, and then the whole is cut, with the first such error.
-//! - *Origins.* If a window of event time behind it has asked, a label goes before the items of another input than the last:
-//!   see `herald.rs`. So an input becomes the current one in [`poll_others`](Merge::poll_others) only, which sees to that.
+//! - *No item waits for company.* An input that has nothing when its turn comes is asked, so that its producer hands
+//!   over the next item at once, although the stage is busy with others and not hungry.
+//! - *The end.* The merge ends when all inputs have; without inputs it ends at once. If one was cut, the others are
+//!   read to their ends, and then the output is cut, with the first such error.
+//! - *Origins.* If an event-time window downstream has requested labels, a label is sent before the items of another
+//!   input than the last: see `herald.rs`. So an input becomes the current one only in
+//!   [`poll_others`](Merge::poll_others), which ensures that.
 
 use std::time::Instant;
 
@@ -22,7 +23,7 @@ use crate::error::StreamError;
 use crate::stage::input::{Feed, Input, Inputs, announcer};
 use crate::stage::thread::StageThread;
 
-/// How many items an input may give in a row.
+/// The maximum number of items that an input may emit in a row.
 const RUN: u32 = 64;
 
 pub(super) struct Merge<T> {
@@ -30,10 +31,10 @@ pub(super) struct Merge<T> {
     inputs: Vec<Input<T>>,
     /// Whose turn it is.
     current: usize,
-    /// How many more it may give.
+    /// The number of items it may still emit.
     left: u32,
     herald: Herald,
-    /// Why the first input was cut that was.
+    /// The error of the first input that was cut.
     cut: Option<StreamError>,
     on_end: Option<OnEnd>,
 }
@@ -49,7 +50,7 @@ impl<T: Send + 'static> Merge<T> {
         Self { inputs, current, left: 0, herald, cut: None, on_end: None }
     }
 
-    /// The same, with a witness of each end.
+    /// The same, with a callback for each end.
     pub(super) fn with_on_end(self, on_end: OnEnd) -> Self {
         Self { on_end: Some(on_end), ..self }
     }
@@ -86,14 +87,14 @@ impl<T: Send + 'static> Merge<T> {
                 }
                 continue;
             }
-            // What is taken without this counts for the input before it.
+            // Marks taken without this count for the input before it.
             if is_asked && input.look_ahead() {
                 self.herald.found_filled(self.current);
                 if let Some(news) = self.herald.next_news() {
                     return self.say(news);
                 }
                 if let Some(label) = self.herald.before(self.current) {
-                    // What this input has comes next.
+                    // The content of this input comes next.
                     return Polled::Item(Err(label));
                 }
             }
@@ -118,12 +119,12 @@ impl<T: Send + 'static> Merge<T> {
         if let Some(news) = self.herald.next_news() {
             return self.say(news);
         }
-        // By the time that something comes, a label may have been asked for.
+        // By the time that something arrives, labels may have been requested.
         self.left = 0;
         Polled::Empty
     }
 
-    /// What comes after this has not been announced.
+    /// Items after this have not been announced.
     fn say(&mut self, news: StreamError) -> Polled<T> {
         self.left = 0;
         Polled::Item(Err(news))
@@ -152,7 +153,7 @@ impl<T: Send + 'static> Merge<T> {
         self.poll_others()
     }
 
-    /// The current input has ended.
+    /// Handles the end of the current input.
     fn ended(&mut self, end: End) {
         if let End::Cut(error) = end {
             self.cut.get_or_insert(error);

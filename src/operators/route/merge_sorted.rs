@@ -1,14 +1,15 @@
 //! [`MergeSorted`]: several sorted streams as one.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - One item of each input, its *head*, is held until it is the smallest. An item is emitted when every input that has not
-//!   ended has a head; then the input that it came from is read, and no other. So there is exactly one input to wait for.
-//! - `order` lists the inputs that have a head, the greatest first. A new one is put into its place by binary search: the
-//!   comparisons, which are user code, change nothing, so a panic in one costs the new item alone. Moving the numbers behind
-//!   it is cheaper than the comparisons of a heap, for up to some thousand inputs.
-//! - What was emitted last came from the input that is read next. So a new item that is less than that is less than the one
-//!   before it in its input, and the other way round.
+//! - One item of each input, its *head*, is held until it is the smallest. An item is emitted when every input that has
+//!   not ended has a head; then the input that it came from is read, and no other. So there is exactly one input to
+//!   wait for.
+//! - `order` lists the inputs that have a head, the largest first. A new one is inserted by binary search: the
+//!   comparisons, which are user code, change nothing, so a panic in one affects only the new item. Moving the numbers
+//!   behind it is cheaper than the comparisons of a heap, for up to some thousand inputs.
+//! - The last emitted item came from the input that is read next. So a new item that is less than it is also less than
+//!   its predecessor in its input, and vice versa.
 
 use std::cmp::Ordering;
 use std::marker::PhantomData;
@@ -154,10 +155,10 @@ impl<T: Send + 'static> Stream<T> {
 
 opaque_debug! { [T, K, F] MergeSorted<T, K, F>: options }
 
-/// The inputs, of which the operator chooses one. One that has ended is gone.
+/// The inputs, one of which the operator selects. An input that has ended is removed.
 struct Chosen<T> {
     inputs: Vec<Option<Input<T>>>,
-    /// How many have not ended.
+    /// The number that have not ended.
     open: usize,
     steering: Steering,
 }
@@ -217,9 +218,9 @@ struct MergeOperator<T, K, F> {
     items: Held<Vec<Option<T>>>,
     keys: Held<Vec<Option<K>>>,
     began: Vec<Option<Epoch>>,
-    /// The inputs that have one, the greatest first.
+    /// The inputs that have one, the largest first.
     order: Vec<usize>,
-    /// How many inputs have not ended.
+    /// The number of inputs that have not ended.
     open: usize,
     /// The key of the item that was emitted last.
     last: Held<Option<K>>,
@@ -247,7 +248,8 @@ where
         }
     }
 
-    /// Where a new head belongs in `order`; `None` if it is less than what was emitted. Calls user code, and changes nothing.
+    /// The place of a new head in `order`; `None` if it is less than the last emitted item. Calls user code, and
+    /// changes nothing.
     #[inline]
     fn place(&self, input: usize, key: &K) -> Option<usize> {
         if self.last.as_ref().is_some_and(|last| key < last) {
@@ -370,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_out_of_order_is_an_error_that_carries_it_and_the_output_is_sorted() {
+    fn an_item_out_of_order_fails_and_the_output_stays_sorted() {
         let pipeline = Pipeline::new("merge");
         let numbers = |list: &[u32]| Stream::from_iter(&pipeline, list.to_vec());
         let merged = numbers(&[1, 5, 4, 6]).merge_sorted([numbers(&[2, 3, 9])], |n| *n);
@@ -396,7 +398,7 @@ mod tests {
         assert_eq!(now(), None);
         one.send(5).unwrap();
         assert_eq!((now(), now()), (Some(3), None));
-        // Nothing that is less than 5 can come any more.
+        // Nothing less than 5 can come any more.
         drop(other);
         assert_eq!((now(), now()), (Some(5), None));
         one.send(6).unwrap();
@@ -455,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_stream_cuts_the_output_and_what_is_held_is_abandoned() {
+    fn a_cut_stream_cuts_the_output_and_abandons_held_items() {
         let pipeline = Pipeline::new("merge");
         let broken = Stream::from_iter(&pipeline, (0..5).inspect(|n| assert!(*n < 2, "broken")));
         let merged = Stream::from_iter(&pipeline, 1u32..).merge_sorted([broken], |n| *n);

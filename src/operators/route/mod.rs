@@ -1,6 +1,6 @@
 //! Operators with several streams: one into many, many into one.
 //!
-//! A stage with several ways out is a *distributor* (`distribute.rs`) and a rule; one with several ways in is the usual
+//! A stage with several outputs is a *distributor* (`distribute.rs`) and a rule; one with several inputs is the usual
 //! driver on a *merge* (`merge.rs`).
 
 mod broadcast;

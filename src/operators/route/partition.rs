@@ -1,4 +1,4 @@
-//! [`Partition`]: items by key, each key always to the same stream.
+//! [`Partition`]: distributes items by key, each key always to the same stream.
 
 use std::fmt;
 use std::hash::Hash;
@@ -154,7 +154,7 @@ impl<K: ?Sized, F: Fn(&K, usize) -> usize + Send + Sync + 'static> sealed::Place
     }
 }
 
-/// A partitioner gave an index that does not exist.
+/// A partitioner returned an index that does not exist.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("there is no partition {index}: there are {partitions}, counted from 0")]
 struct NoSuchPartition {
@@ -448,7 +448,7 @@ impl<T: Send + 'static> Stream<T> {
         let token = self.token().clone();
         let partition = Partition::new(key).with_partitions(partitions);
         let output = partition.process(&token, self);
-        // It may be the last to own the closure.
+        // It may hold the last reference to the closure.
         guard_drop(partition);
         output.partitions
     }

@@ -1,4 +1,4 @@
-//! [`Router`]: each item to the routes that it matches.
+//! [`Router`]: sends each item to the routes that it matches.
 
 use std::fmt;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ pub struct Router<In, Out> {
     pub(super) capacity: Option<usize>,
     pub(super) routes: Vec<Route<In, Out>>,
     default: Option<BoxProcessor<In, Out>>,
-    /// How to copy an item, if all matches are wanted.
+    /// How to copy an item, if all matches receive it.
     copy: Option<fn(&In) -> In>,
     runs: Runs,
 }
@@ -83,7 +83,7 @@ pub(super) struct Route<In, Out> {
 
 type Predicate<In> = Arc<dyn Fn(&In) -> bool + Send + Sync>;
 
-/// The name of the route that [`Router::with_default`] makes.
+/// The name of the route that [`Router::with_default`] creates.
 const DEFAULT: &str = "default";
 
 /// Holds a stream for each route of a [`Router`].
@@ -273,7 +273,7 @@ struct Table<In> {
     predicates: Held<Vec<Predicate<In>>>,
     default: Option<usize>,
     copy: Option<fn(&In) -> In>,
-    /// Those of the item at hand.
+    /// The matches of the current item.
     matches: Vec<usize>,
 }
 

@@ -71,7 +71,7 @@ pub struct SplitStats {
     runs: Runs,
 }
 
-/// The ways out.
+/// The outputs.
 const MATCHED: usize = 0;
 const REST: usize = 1;
 
@@ -182,7 +182,7 @@ impl<T: Send + 'static> Stream<T> {
         let token = self.token().clone();
         let split = Split::new(predicate);
         let output = split.process(&token, self);
-        // It may be the last to own the closure.
+        // It may hold the last reference to the closure.
         guard_drop(split);
         (output.matched, output.rest)
     }

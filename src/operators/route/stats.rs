@@ -1,4 +1,4 @@
-//! [`RouteStats`]: what a router or a switch counts.
+//! [`RouteStats`]: the statistics of a router or a switch.
 
 use std::fmt;
 use std::sync::Arc;

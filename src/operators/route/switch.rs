@@ -1,4 +1,4 @@
-//! [`Switch`]: each item to one of several processors.
+//! [`Switch`]: sends each item to one of several processors.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! [`Stream::zip`]: two streams as one of pairs.
+//! [`Stream::zip`]: combines two streams into one of pairs.
 //!
-//! The feed gives the items of both inputs in turn, and an operator puts two together. So each item is received and settled as
-//! in every other stage, and only the input whose turn it is has to be waited for.
+//! The feed returns the items of both inputs in turn, and an operator combines two. So each item is received and
+//! settled as in every other stage, and only the input whose turn it is has to be waited for.
 
 use std::time::Instant;
 
@@ -21,16 +21,17 @@ enum Side<A, B> {
     Second(B),
 }
 
-/// An item of the first input, one of the second, and so on. Errors are given in between, when the input has its turn.
+/// An item of the first input, one of the second, and so on. Errors are returned in between, when the input has its
+/// turn.
 ///
 /// When the first has ended, the second keeps its turn until it gives an item, which has no partner, or ends: so the errors
 /// and marks behind its last partner pass.
 ///
-/// A pair has the origin of the item of one input: the labels of the other one go.
+/// A pair has the origin of the item of one input: the labels of the other input are dropped.
 struct InTurn<A, B> {
     inputs: (Input<A>, Input<B>),
     turn: Turn,
-    /// Whether the labels of the first input are the ones that pass.
+    /// Whether the labels of the first input are forwarded.
     is_first_labelled: bool,
 }
 
@@ -107,7 +108,7 @@ fn side<T, S>(polled: Polled<T>, of: impl FnOnce(T) -> S) -> Polled<S> {
     }
 }
 
-/// Puts the two items of a turn together.
+/// Combines the two items of a turn.
 struct Pair<A, B> {
     first: Held<Option<A>>,
     second: std::marker::PhantomData<fn(B)>,
@@ -142,7 +143,7 @@ impl<A: Send + 'static, B: Send + 'static> Operator for Pair<A, B> {
         u64::from(self.first.is_some())
     }
 
-    /// A label is about the pair that is made next, and does not wait for it.
+    /// A label describes the pair that is made next, and does not wait for it.
     fn take_mark(&mut self, mark: StreamError, out: &mut impl Emit<(A, B)>) -> Option<StreamError> {
         if mark.label().is_some() {
             out.put_mark(mark);
@@ -209,7 +210,7 @@ mod tests {
     use crate::{ErrorKind, Pipeline, Stream, StreamError};
 
     #[test]
-    fn pairs_end_with_the_shorter_stream_and_every_item_is_accounted_for() {
+    fn pairs_end_with_the_shorter_stream_and_no_item_is_lost() {
         for (left, right, filtered) in [(10, 7, 1), (7, 10, 1), (5, 5, 0), (0, 3, 1), (3, 0, 1), (0, 0, 0)] {
             let pipeline = Pipeline::builder("zip").capacity(3).build();
             let numbers = |n| Stream::from_iter(&pipeline, 0..n);

@@ -1,4 +1,4 @@
-//! [`Content`]: what a window holds, and what is emitted when it is closed.
+//! [`Content`]: the items of a window, and the value emitted when it closes.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -40,7 +40,7 @@ pub trait Content<T, Tag>: Panes<T, Tag, Made = <Self as Content<T, Tag>>::Windo
     type Window: Send + 'static;
 }
 
-/// What a [`Content`] can do. A *pane* holds the items of a window, or of a part of it that several windows share.
+/// The functions of a [`Content`]. A *pane* holds the items of a window, or of a part of it that several windows share.
 pub(super) trait Panes<T, Tag>: Clone + Send + Sync + 'static {
     type Pane: Send + 'static;
     type Made: Send + 'static;
@@ -56,7 +56,7 @@ pub(super) trait Panes<T, Tag>: Clone + Send + Sync + 'static {
     /// May panic.
     fn window(&self, pane: Self::Pane, start: Nanos, end: Nanos, count: u64) -> Self::Made;
 
-    /// How many of the `count` items of a pane have not been settled.
+    /// The number of the `count` items of a pane that have not been settled.
     #[inline]
     fn unsettled(&self, _pane: &Self::Pane, count: u64) -> u64 {
         count
@@ -72,7 +72,7 @@ pub(super) trait Shared<T, Tag>: Panes<T, Tag> {
     fn merge_copy(&self, pane: &mut Self::Pane, later: &Self::Pane);
 }
 
-/// An item on which user code panicked, and with what.
+/// An item on which user code panicked, and the panic.
 pub(super) struct Unfit<T> {
     pub(super) item: T,
     pub(super) payload: PanicPayload,
@@ -82,7 +82,7 @@ pub(super) struct Unfit<T> {
 #[derive(Debug, Clone, Copy)]
 pub struct Items;
 
-/// Items, each with its time; a tag that remembers nothing takes no room.
+/// Items, each with its time; a tag that stores nothing takes no room.
 pub(super) struct Tagged<G, T>(Held<Vec<(G, T)>>);
 
 impl<G: Tag, T: Clone> Tagged<G, T> {
@@ -116,7 +116,7 @@ impl<T: Send + 'static, G: Tag> Panes<T, G> for Items {
 
     fn window(&self, mut pane: Self::Pane, start: Nanos, end: Nanos, _count: u64) -> Window<T> {
         if G::ORDERS {
-            // They are nearly in order already, which this sort makes use of.
+            // They are nearly sorted already, which makes this sort fast.
             pane.0.sort_by_key(|(tag, _)| tag.order());
         }
         let items = pane.0.take().into_iter().map(|(_, item)| item).collect();
@@ -145,7 +145,7 @@ impl<F> Folded<F> {
         Self(Arc::new(fold))
     }
 
-    /// The state of no items. May panic.
+    /// The state without items. May panic.
     pub(crate) fn empty<T>(&self) -> F::State
     where
         F: Fold<T>,

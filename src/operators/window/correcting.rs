@@ -1,17 +1,18 @@
 //! Windows with corrections: kept for some time after they were emitted, and emitted again when a late item arrives.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - A window is emitted as soon as it has an item that was not emitted with it before and the watermark has reached its end.
-//!   So it is emitted for the first time when its end comes, and then once for each late item.
-//! - An emission gives away a copy. The original stays until the watermark is `keep` beyond the end of the window.
-//! - An item is late if none of its windows is kept any longer. So what is kept, and which items are late, is exactly as for
-//!   windows without corrections whose lateness is greater by `keep`, and so are the results that are not replaced by others.
+//! - A window is emitted as soon as it has an item that was not emitted with it before and the watermark has reached
+//!   its end. So it is emitted for the first time when it ends, and then once for each late item.
+//! - An emission uses a copy. The original stays until the watermark is `keep` beyond the end of the window.
+//! - An item is late if none of its windows is kept any longer. So the kept items, and the late ones, are exactly those
+//!   of windows without corrections whose lateness is greater by `keep`, and so are the results that are not replaced
+//!   by others.
 //! - An item is settled when it is emitted for the first time with the last of its windows.
 //!
 //! [`Correcting`] turns the shape of tumbling windows and of sessions into one with corrections. These windows do not
-//! overlap, so each is one [`Piece`], and what is known about its emissions ([`Kept`]) lies in the piece. Sliding windows share
-//! their pieces, and so need a table of emissions beside them: see `correcting/sliding.rs`.
+//! overlap, so each is one [`Piece`], which also stores its emissions ([`Kept`]). Sliding windows share their pieces,
+//! and so need a separate table of emissions: see `correcting/sliding.rs`.
 
 pub(super) mod sliding;
 
@@ -93,25 +94,25 @@ where
     }
 }
 
-/// A pane and what was emitted of it.
+/// A pane and its emissions.
 pub(super) struct Kept<P> {
     pane: P,
-    /// How many of its items have not been emitted.
+    /// The number of its items that have not been emitted.
     unsent: u64,
     emissions: Emissions,
 }
 
-/// What was emitted of a window.
+/// The emissions of a window.
 #[derive(Default)]
 pub(super) struct Emissions {
     /// The last revision.
     revision: Option<u32>,
-    /// The results that stand, in the order of their starts.
+    /// The current results, in the order of their starts.
     standing: Vec<Range<SystemTime>>,
 }
 
 impl Emissions {
-    /// The window is emitted. Not called before it has been made, which may fail.
+    /// Records an emission of the window. Not called before the result has been made, which may fail.
     fn revise<W>(&mut self, window: W, start: Nanos, end: Nanos) -> Revised<W> {
         let revision = self.revision.map_or(0, |last| last.saturating_add(1));
         self.revision = Some(revision);
@@ -162,7 +163,7 @@ impl<T, G, C: Content<T, G>> Panes<T, G> for Corrected<C> {
     }
 }
 
-/// Shapes whose windows do not overlap: each is one piece, and those of a key end in the order in which they begin.
+/// Shapes whose windows do not overlap: each is one piece, and those of a key end in the order in which they start.
 pub(super) trait Apart: Clone + Send + Sync + 'static {
     /// When the window ends.
     fn end<P>(&self, piece: &Piece<P>) -> Nanos;
@@ -182,7 +183,7 @@ impl<H> Correcting<H> {
         Self { shape, keep }
     }
 
-    /// When the window is to be emitted or forgotten.
+    /// When the window must be emitted or removed.
     fn due_of<P>(&self, piece: &Piece<Kept<P>>) -> Nanos
     where
         H: Apart,
@@ -190,7 +191,7 @@ impl<H> Correcting<H> {
         self.shape.end(piece) + if piece.pane.unsent == 0 { self.keep } else { 0 }
     }
 
-    /// Which window is due first: the oldest, or the oldest of those with unsent items.
+    /// The window that is due first: the oldest, or the oldest of those with unsent items.
     fn next<P>(&self, open: &Pieces<Kept<P>>) -> Option<usize>
     where
         H: Apart,
@@ -248,7 +249,7 @@ where
         if piece.pane.unsent > 0 && self.shape.end(piece) <= limit {
             closed.push(self.emit(&content.0, piece));
         }
-        // A late item may have joined a window that was emitted with one that is due later than the joined one.
+        // A late item may have merged an emitted window with one that is due later than the merged one.
         Ok(is_earlier || is_first_unsent || time < limit)
     }
 

@@ -1,23 +1,24 @@
 //! [`DueList`]: which key is due next.
 //!
-//! A map in the order of due times; of keys that are due together, the one that came first is first. Nearly all keys are added
-//! in that order: windows of one size end in the order in which they begin. Those lie in a queue, and only the others in a
-//! tree, because with a million keys the nodes of a tree cost more memory and time than all else about a window.
+//! A map in the order of due times; of keys that are due at the same time, the one added first is first. Nearly all
+//! keys are added in that order: windows of one size end in the order in which they start. Those are in a queue, and
+//! only the others in a tree, because with a million keys the nodes of a tree cost more memory and time than everything
+//! else about a window.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::time::Nanos;
 use crate::operators::key_table::Slot;
 
-/// When, and the number of the key.
+/// The due time, and the number of the key.
 pub(super) type Due = (Nanos, u64);
 
 /// See the top of this file.
 #[derive(Default)]
 pub(super) struct DueList {
-    /// In order. `None` if it was removed; not the first.
+    /// In order. `None` if it was removed; never the first.
     queue: VecDeque<(Due, Option<Slot>)>,
-    /// How many of the queue were removed.
+    /// The number of removed entries in the queue.
     removed: usize,
     tree: BTreeMap<Due, Slot>,
 }
@@ -68,13 +69,13 @@ impl DueList {
         }
         self.trim();
         if self.removed > self.queue.len() / 2 {
-            // Those that are left pay for it: as many were removed since.
+            // The remaining entries pay for it: as many were removed since.
             self.queue.retain(|(_, slot)| slot.is_some());
             self.removed = 0;
         }
     }
 
-    /// The first of the queue is one that was not removed.
+    /// Ensures that the first of the queue was not removed.
     fn trim(&mut self) {
         while self.queue.front().is_some_and(|(_, slot)| slot.is_none()) {
             self.queue.pop_front();

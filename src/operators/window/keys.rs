@@ -1,4 +1,4 @@
-//! [`Keying`]: which windows an item goes to, if there are several for each stretch of time.
+//! [`Keying`]: the windows that an item goes to, if there are several for each period of time.
 
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -22,7 +22,7 @@ pub trait Keying<T>: Keys<T> {
     type Labelled<W: Send + 'static>: Label<Self::Key, W> + Send + 'static;
 }
 
-/// What a [`Keying`] can do.
+/// The functions of a [`Keying`].
 pub(super) trait Keys<T>: Clone + Send + Sync + 'static {
     type Key: Clone + Send + 'static;
     type Table<V: Send + 'static>: Table<Self::Key, V>;
@@ -47,7 +47,7 @@ impl<K, W> Label<K, W> for Keyed<K, W> {
     }
 }
 
-/// A map, or what is left of it if there is only one key: see [`KeyTable`].
+/// A map, or its equivalent if there is only one key: see [`KeyTable`].
 pub(super) trait Table<K, V>: Default + Send + 'static {
     /// A key that is looked for.
     type Probe: Send + 'static;

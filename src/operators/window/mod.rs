@@ -1,9 +1,9 @@
 //! Operators that group items by their time.
 //!
-//! They are one type ([`windows::Windows`]) and one operator ([`operator`]), made of four parts: which items go together
-//! ([`keys`]), when an item happened ([`time`]), what a window holds ([`content`]), and how windows lie in time
-//! ([`operator::Shape`], one in the file of each window; [`correcting`] turns each into one that is emitted again). [`Aggregate`]
-//! has an operator of its own.
+//! They share one type ([`windows::Windows`]) and one operator ([`operator`]), made of four parts: which items belong
+//! together ([`keys`]), when an item happened ([`time`]), the content of a window ([`content`]), and the position of
+//! windows in time ([`operator::Shape`], one in the file of each window; [`correcting`] turns each into one that is
+//! emitted again). [`Aggregate`] has its own operator.
 
 pub(super) mod aggregate;
 mod content;

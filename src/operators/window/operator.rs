@@ -1,17 +1,17 @@
-//! [`WindowOperator`]: what all windows run.
+//! [`WindowOperator`]: the operator of all windows.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - Windows whose end time has reached are closed before the item in hand is put into its own. If there is no room for
+//! - Windows whose end has been reached are closed before the current item is put into its own. If there is no room for
 //!   all of them at once, the item waits in `waiting`, and no other is taken.
 //! - Every key in the table has one entry in `due`, whose time is not after that at which the key's next window is due.
 //!   It may be before it: a session that is extended leaves its entry as it is, and when the entry's time comes it is
-//!   put where it belongs. So an item costs no look at anything but its own key.
+//!   moved to its place. So an item accesses nothing but its own key.
 //! - User code is called under a guard, and before anything is changed for its item. So nothing here panics: an item on
-//!   which it does fails, and so does a window whose key cannot be cloned, or whose result cannot be made; each goes on in
-//!   its error item, if it is still whole. Nothing else is affected.
-//! - `held` counts the items that lie in the table: those that are in no window that has been sent, and those that are
-//!   in one and will be in another. An item is settled by the last window that has it.
+//!   which user code panics fails, and so does a window whose key cannot be cloned, or whose result cannot be made;
+//!   each is carried by its error item, if it is still whole. Nothing else is affected.
+//! - `held` counts the items in the table: those that are in no window that has been sent, and those that are in one
+//!   and will be in another. An item is settled by the last window that has it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,20 +32,20 @@ use crate::stage::origins::Origins;
 #[allow(private_bounds)] // by which it is sealed
 pub trait Shape<T, Tag, C: Content<T, Tag>>: Layout<T, Tag, C> {}
 
-/// What a [`Shape`] can do: what an item adds to the open windows of its key, and when they close.
+/// The functions of a [`Shape`]: adding an item to the open windows of its key, and closing them.
 pub(super) trait Layout<T, Tag, C: Content<T, Tag>>: Clone + Send + Sync + 'static {
-    /// What one key has open.
+    /// The open windows of one key.
     type Open: Default + Send + 'static;
 
     /// The same shape, with windows of at most `max_count` items.
     fn bounded(&self, max_count: u64) -> Self;
 
-    /// Whether an item of that time, which is before `limit`, belongs to no window that is open: to none that ends after
-    /// `limit`. `open` is what its key has open.
+    /// Whether an item of this time, which is before `limit`, belongs to no open window: to none that ends after
+    /// `limit`. `open` contains the open windows of its key.
     fn is_late(&self, open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool;
 
-    /// Adds an item that is not late; tells whether a window may be due earlier than before. What this closes goes to
-    /// `closed`.
+    /// Adds an item that is not late. Returns whether a window may be due earlier than before. Windows that this closes
+    /// are added to `closed`.
     fn add(
         &self,
         content: &C,
@@ -56,7 +56,7 @@ pub(super) trait Layout<T, Tag, C: Content<T, Tag>>: Clone + Send + Sync + 'stat
         closed: &mut Vec<Closed<C::Window>>,
     ) -> Result<bool, Box<Unfit<T>>>;
 
-    /// When the next window is to be closed. Not asked if nothing is open.
+    /// When the next window must be closed. Not called if none is open.
     fn due(&self, open: &Self::Open) -> Nanos;
 
     /// Closes that window.
@@ -65,14 +65,14 @@ pub(super) trait Layout<T, Tag, C: Content<T, Tag>>: Clone + Send + Sync + 'stat
     fn is_empty(open: &Self::Open) -> bool;
 }
 
-/// Where an item belongs: its time, and the epoch in which it came.
+/// The place of an item: its time, and the epoch in which it came.
 pub(super) type At<'a, Tag> = (Nanos, Tag, &'a Epoch);
 
 /// A window that was closed.
 pub(super) struct Closed<W> {
-    /// `None` if all that was in it has been sent already.
+    /// `None` if all of its content has been sent already.
     pub(super) window: Result<Option<W>, PanicPayload>,
-    /// How many items are in no other window any more.
+    /// The number of items that are in no other window any more.
     pub(super) settled: u64,
 }
 
@@ -100,7 +100,7 @@ where
     /// The first of them.
     next: Nanos,
     opened: u64,
-    /// Windows that are due up to then are to be closed.
+    /// Windows that are due up to then must be closed.
     limit: Nanos,
     waiting: Option<Waiting<T, K, H::Open>>,
     held: u64,
@@ -119,9 +119,9 @@ struct Waiting<T, K: Keying<T>, O: Send + 'static> {
     item: T,
 }
 
-/// What lies under a key.
+/// The value of a key.
 struct Entry<O> {
-    /// The time with which it is listed.
+    /// The time under which it is listed.
     at: Nanos,
     /// Of the key.
     number: u64,
@@ -129,7 +129,7 @@ struct Entry<O> {
 }
 
 impl<O> Entry<O> {
-    /// Where it is listed. As a field it would take 8 bytes more, which is much with a million keys.
+    /// The place where it is listed. As a field it would take 8 bytes more, which is much with a million keys.
     fn due(&self) -> Due {
         (self.at, self.number)
     }
@@ -162,7 +162,7 @@ where
         }
     }
 
-    /// Closes what is to be closed, as far as there is room, and then puts the waiting item into its window. True if
+    /// Closes the due windows, as far as there is room, and then puts the waiting item into its window. Returns true if
     /// there is more.
     fn go_on(&mut self, out: &mut impl Emit<K::Labelled<C::Window>>) -> bool {
         while self.next <= self.limit {
@@ -184,7 +184,7 @@ where
         let Some(entry) = self.table.get_mut(slot) else { return };
         let really = self.shape.due(&entry.open);
         if really > due.0 {
-            // The session was extended since: only now is its entry moved to where it belongs.
+            // The session was extended since: only now is its entry moved to its place.
             entry.at = really;
             self.due.insert(entry.due(), slot);
             return;
@@ -214,7 +214,7 @@ where
         self.settle(closed, out, |table| table.key(slot).map(|key| panic::catch(|| key.clone())));
     }
 
-    /// Sends the last windows of a key, which goes with them.
+    /// Sends the last windows of a key, which is removed with them.
     fn send_last(
         &mut self,
         key: K::Key,
@@ -233,7 +233,7 @@ where
         panic::guard_drop(key);
     }
 
-    /// Settles the items of a window, and sends it with its key, which is asked for if there is something to send.
+    /// Settles the items of a window, and sends it with its key, which is requested only if there is something to send.
     fn settle(
         &mut self,
         closed: Closed<C::Window>,
@@ -241,7 +241,7 @@ where
         key: impl FnOnce(&K::Table<Entry<H::Open>>) -> Option<Result<K::Key, PanicPayload>>,
     ) {
         let Closed { window, settled } = closed;
-        // Whatever becomes of the window, these items are in no other one: each arm below counts them once.
+        // Whatever the outcome for the window, these items are in no other one: each arm below counts them once.
         self.held -= settled;
         let window = match window {
             Ok(Some(window)) => window,
@@ -283,7 +283,7 @@ where
         let at = (time, S::Tag::of(time), self.epochs.present());
         match self.shape.add(&self.content, &mut entry.open, at, item, self.limit, &mut self.closed) {
             Ok(is_earlier) => {
-                // Before anything is sent: what the item has closed is subtracted from `held`.
+                // Before anything is sent: items of windows that this item has closed are subtracted from `held`.
                 self.held += 1;
                 self.time.accepted();
                 if is_earlier || !self.closed.is_empty() {
@@ -294,7 +294,7 @@ where
         }
     }
 
-    /// The first item of a key that has nothing open.
+    /// The first item of a key without open windows.
     fn place_first(
         &mut self,
         probe: ProbeOf<T, K, H::Open>,
@@ -327,7 +327,7 @@ where
         self.follow_up(slot, out);
     }
 
-    /// Sends what an item has closed, and brings its key to where it is due.
+    /// Sends the windows that an item has closed, and updates when its key is due.
     fn follow_up(&mut self, slot: Slot, out: &mut impl Emit<K::Labelled<C::Window>>) {
         let closed = std::mem::take(&mut self.closed);
         let Some(entry) = self.table.get_mut(slot) else { unreachable!("it has just been used") };
@@ -362,7 +362,7 @@ where
                 self.due.insert(entry.due(), slot);
                 continue;
             }
-            // All that the key has: were it only one of several windows, what comes would not know that it was closed.
+            // All windows of the key: if only one of several were closed, later items would not know.
             if let Some((key, mut entry)) = self.table.remove(slot) {
                 let Self { shape, content, .. } = self;
                 let mut closed = Vec::new();
@@ -424,7 +424,7 @@ where
         if (self.waiting.is_some() || self.next <= self.limit) && self.go_on(out) {
             return true;
         }
-        // Only now are all windows sent that are due: a mark must not pass a window with an item that came before it, and
+        // Only now have all due windows been sent: a mark must not pass a window with an item that came before it, and
         // the silence begins when there is nothing left to do.
         self.epochs.release(out);
         !self.time.listen(out)

@@ -1,4 +1,4 @@
-//! [`Pieces`]: what one key has open, in the order of time.
+//! [`Pieces`]: the open windows of one key, in the order of time.
 
 use std::collections::VecDeque;
 
@@ -6,12 +6,12 @@ use super::time::Nanos;
 use crate::operators::epochs::Epoch;
 use crate::panic::Held;
 
-/// A stretch of time and what is kept of its items.
+/// A period of time and the state of its items.
 pub(super) struct Piece<P> {
     pub(super) start: Nanos,
     /// Its meaning depends on the shape.
     pub(super) end: Nanos,
-    /// Counts up whenever a window of this key was closed before its time; only sliding windows ask.
+    /// Incremented whenever a window of this key was closed early; used only by sliding windows.
     pub(super) part: u64,
     pub(super) count: u64,
     /// Of its first item.
@@ -21,8 +21,8 @@ pub(super) struct Piece<P> {
 
 /// Pieces in the order of their starts.
 ///
-/// There is mostly one, or the last one is wanted: it lies in place, so that a key with one open window costs no
-/// allocation, and no detour on the way to it.
+/// Usually there is only one, or the last one is needed: it is stored in place, so that a key with one open window
+/// costs no allocation and no indirection.
 pub(super) struct Pieces<P> {
     before: Held<VecDeque<Piece<P>>>,
     last: Held<Option<Piece<P>>>,
@@ -64,7 +64,8 @@ impl<P> Pieces<P> {
         self.before.iter().chain(self.last.iter())
     }
 
-    /// How many pieces, from the front on, `is_before` holds of. It must hold of no piece after them.
+    /// The number of pieces, from the front, for which `is_before` returns true. It must return false for all pieces
+    /// after them.
     pub(super) fn count_before(&self, is_before: impl Fn(&Piece<P>) -> bool) -> usize {
         match &*self.last {
             Some(last) if is_before(last) => self.len(),

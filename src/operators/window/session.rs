@@ -1,4 +1,4 @@
-//! [`SessionWindow`]: windows that end when nothing has come for a while.
+//! [`SessionWindow`]: windows that end after a period without items.
 
 use std::hash::Hash;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::windows::Windows;
 use crate::folds::MergeWith;
 use crate::operators::shorthand;
 
-/// How long a silence ends a session, unless something else is asked for.
+/// The gap that ends a session, unless another is set.
 const GAP: Duration = Duration::from_secs(30 * 60);
 
 /// Groups the items of each key into sessions, which end after a gap without items: `T` in, [`Keyed<K,
@@ -160,7 +160,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Whether the two stretches belong to one session, the first of which begins earlier.
+    /// Whether the two periods belong to one session. The first one starts earlier.
     fn are_one(&self, (start, end): (Nanos, Nanos), (later_start, later_end): (Nanos, Nanos)) -> bool {
         later_start - end < self.gap && end.max(later_end) - start < self.max_duration
     }
@@ -173,8 +173,8 @@ impl Session {
         }
     }
 
-    /// Which session takes an item of that time, if any does: the last one that begins before it, or else the one after
-    /// that. Otherwise the place of a new one.
+    /// The session that takes an item of this time, if any: the last one that starts before it, or otherwise the next
+    /// one. If there is none, the place of a new one.
     fn seat<P>(&self, open: &Pieces<P>, time: Nanos) -> (usize, bool) {
         let after = open.count_before(|piece| piece.start <= time);
         let takes = |index: usize| open.get(index).is_some_and(|piece| self.takes(piece, time));
@@ -194,7 +194,7 @@ impl Session {
         })
     }
 
-    /// Joins the session at `index` with the next one if they are one.
+    /// Merges the session at `index` with the next one if they are one.
     fn join<T, Tag, C: Content<T, Tag>>(
         &self,
         content: &C,
@@ -209,7 +209,8 @@ impl Session {
         if !self.are_one(first, next) {
             return;
         }
-        // Removed before the merge, which is user code: if it panics, the later session is gone and its items have failed.
+        // Removed before the merge, which is user code: if it panics, the later session is lost and its items have
+        // failed.
         let Some(later) = open.remove(index + 1) else { return };
         let Some(piece) = open.get_mut(index) else { return };
         let count = later.count;
@@ -269,7 +270,7 @@ impl<T, Tag, C: Content<T, Tag>> Layout<T, Tag, C> for Session {
             }
         }
         if open.len() > 1 {
-            // With the next one first: `index` still is that of the item's session, whatever follows it.
+            // With the next one first: `index` is still that of the item's session afterwards.
             self.join(content, open, index, closed);
             if let Some(before) = index.checked_sub(1) {
                 let count = open.len();

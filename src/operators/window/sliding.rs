@@ -2,19 +2,20 @@
 //!
 //! # How items are shared
 //!
-//! Time is cut into slices wherever a window begins or ends: one or two slices for each step of the slide. An item goes to
-//! one slice, and a window is made of the slices it covers when it is sent. So an item is put away, or folded, once, however
-//! many windows it is in; a window costs one merge for each of its slices. This is the *paired window* technique of
-//! Krishnamurthy, Wu and Franklin ("On-the-fly sharing for streamed aggregation", SIGMOD 2006), which makes fewer slices than
-//! the panes of Li et al. ("No pane, no gain", SIGMOD Record 2005), whose length is the greatest common divisor of size and
-//! slide; Traub et al. ("Scotty", ICDE 2018) extend such slicing to items out of order, which go to the slice of their time
-//! here as there. Ours keeps only slices that have items, and none of their trees of partial results.
+//! Time is divided into slices wherever a window starts or ends: one or two slices for each step of the slide. An item
+//! goes to one slice, and a window is assembled from the slices it covers when it is sent. So an item is stored, or
+//! folded, once, however many windows it is in; a window costs one merge for each of its slices. This is the *paired
+//! window* technique of Krishnamurthy, Wu and Franklin ("On-the-fly sharing for streamed aggregation", SIGMOD 2006),
+//! which makes fewer slices than the panes of Li et al. ("No pane, no gain", SIGMOD Record 2005), whose length is the
+//! greatest common divisor of size and slide; Traub et al. ("Scotty", ICDE 2018) extend such slicing to items out of
+//! order, which go to the slice of their time here as there. Ours stores only slices that have items, and has no tree
+//! of partial results.
 //!
-//! # Windows closed before their time
+//! # Windows closed early
 //!
-//! What a window that was closed by `max_count` has had must not be in the window that the rest makes; but later windows
-//! still need it. So each such closing begins a new *part* of the stream of this key: items of another part go to
-//! slices of their own, and a window that was closed remembers from which part on its rest begins.
+//! The items of a window that was closed by `max_count` must not be in the window made of the rest; but later windows
+//! still need them. So each such closing starts a new *part* of the stream of this key: items of another part go to
+//! separate slices, and a window that was closed stores the part from which its rest starts.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -184,13 +185,14 @@ pub struct Sliding {
     pub(super) max_count: u64,
 }
 
-/// What one key has open.
+/// The open windows of one key.
 pub(super) struct Open<P> {
     slices: Pieces<P>,
-    /// No window that starts before this is still to be sent.
+    /// No window that starts before this has yet to be sent.
     floor: Nanos,
     part: u64,
-    /// By the start of a window: from which part on it begins, and how many items it has. Empty unless `max_count` is set.
+    /// By the start of a window: the part from which it starts, and the number of its items. Empty unless `max_count`
+    /// is set.
     counts: BTreeMap<Nanos, Count>,
 }
 
@@ -232,12 +234,12 @@ impl Sliding {
             .take_while(move |start| *start < range.end)
     }
 
-    /// The start of the window that is to be sent next.
+    /// The start of the next window to send.
     fn next_window<P>(&self, open: &Open<P>) -> Option<Nanos> {
         open.slices.first().map(|slice| self.first_window(slice.start).max(open.floor))
     }
 
-    /// The starts of the windows that cover `time` and are still to be sent.
+    /// The starts of the windows that cover `time` and have yet to be sent.
     fn windows<P>(&self, open: &Open<P>, time: Nanos) -> impl Iterator<Item = Nanos> + use<P> {
         self.starts(self.first_window(time).max(open.floor)..time + 1)
     }
@@ -273,13 +275,13 @@ impl Sliding {
                 open.part = part + 1;
             }
         }
-        // After all windows of the item were looked at: each may still need slices of the part that has ended.
+        // After all windows of the item have been checked: each may still need slices of the part that has ended.
         if open.part != part {
             self.drop_what_nobody_needs(open, closed);
         }
     }
 
-    /// Slices that no window will have any more.
+    /// Drops slices that no window will use any more.
     fn drop_what_nobody_needs<P, W>(&self, open: &mut Open<P>, closed: &mut Vec<Closed<W>>) {
         let mut index = 0;
         while let Some(slice) = open.slices.get_mut(index) {
@@ -315,7 +317,7 @@ impl<T, Tag, C: Content<T, Tag> + Shared<T, Tag>> Layout<T, Tag, C> for Sliding 
         closed: &mut Vec<Closed<C::Window>>,
     ) -> Result<bool, Box<Unfit<T>>> {
         if time < limit {
-            // Windows that ended without an item of this key are over, too.
+            // Windows that ended without an item of this key have ended, too.
             open.floor = open.floor.max(self.first_window(limit));
         }
         let part = open.part;
@@ -358,7 +360,7 @@ impl<T, Tag, C: Content<T, Tag> + Shared<T, Tag>> Layout<T, Tag, C> for Sliding 
         if !open.counts.is_empty() {
             open.counts = open.counts.split_off(&next);
         }
-        // All of this before the merges below, which are user code: if one panics, the window is closed all the same.
+        // All of this before the merges below, which are user code: if one panics, the window is closed nevertheless.
         open.floor = next;
         let (mut gone, mut settled) = (Vec::new(), 0);
         while open.slices.first().is_some_and(|slice| slice.start < next) {

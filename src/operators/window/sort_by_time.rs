@@ -1,4 +1,4 @@
-//! [`SortByTime`]: puts items that come a little out of order into the order of their times.
+//! [`SortByTime`]: sorts slightly disordered items by their times.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::panic::Held;
 use crate::stage::operator::{Emit, Operator};
 use crate::stage::origins::Origins;
 
-/// How many items are held unless something else is asked for.
+/// The number of items held, unless another is set.
 const MAX_ITEMS: usize = 100_000;
 
 /// Sorts items by their times, within an allowed lateness.
@@ -181,9 +181,9 @@ pub struct SortByTimeOperator<T, S> {
     held: Held<BTreeMap<(Nanos, u64), (T, Epoch)>>,
     epochs: Epochs,
     arrived: u64,
-    /// Items up to this time are to be emitted.
+    /// Items up to this time must be emitted.
     limit: Nanos,
-    /// The time of the last item that was emitted.
+    /// The time of the last emitted item.
     last: Nanos,
 }
 
@@ -192,7 +192,7 @@ where
     T: Send + 'static,
     S: TimeSource<T>,
 {
-    /// Emits what is due, as far as there is room; true if there is more.
+    /// Emits due items, as far as there is room. Returns true if there is more.
     fn go_on(&mut self, out: &mut impl Emit<T>) -> bool {
         loop {
             let has_no_room = self.held.len() > self.max_items;
@@ -251,7 +251,7 @@ where
         if self.go_on(out) {
             return true;
         }
-        // Not before all that is due has been sent: a mark must not pass an item that came before it.
+        // Not before everything due has been sent: a mark must not pass an item that came before it.
         self.epochs.release(out);
         !self.time.listen(out)
     }
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_waits_for_the_watermark_and_equal_times_keep_their_order() {
+    fn items_wait_for_the_watermark_and_ties_keep_their_order() {
         let mut run = Harness::new(&sorted(5));
         for event in [(13, 0), (10, 1), (10, 2), (14, 3)] {
             run.item(event);
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn one_item_too_many_makes_the_oldest_go_before_its_time() {
+    fn one_item_too_many_evicts_the_oldest_early() {
         let mut run = Harness::new(&sorted(1_000).with_max_items(2));
         [(3, 0), (1, 1), (2, 2)].into_iter().for_each(|event| run.item(event));
         assert_eq!(run.items(), [(1, 1)]);
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_emits_what_is_held() {
+    fn silence_emits_held_items() {
         let mut run = Harness::new(&sorted(1_000).with_idle_timeout(seconds(3)));
         [(3, 0), (1, 1)].into_iter().for_each(|event| run.item(event));
         run.advance(seconds(3) - Duration::from_nanos(1));
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_waits_for_room_and_keeps_its_order() {
+    fn due_items_wait_for_room_in_order() {
         let mut run = Harness::new(&sorted(5)).with_capacity(1);
         [(2, 0), (1, 1), (3, 2), (99, 3)].into_iter().for_each(|event| run.item(event));
         let seen: Vec<_> = (0..3).flat_map(|_| run.items()).collect();
@@ -397,12 +397,12 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_plain_way_on_random_input() {
+    fn agrees_with_the_simple_implementation_on_random_input() {
         for seed in 0..300 {
             let rng = &mut fastrand::Rng::with_seed(seed);
             let (lateness, most, room) = (rng.u64(..20), rng.usize(1..30), rng.usize(1..4));
             let mut run = Harness::new(&sorted(lateness).with_max_items(most)).with_capacity(room);
-            // The plain way: a list that is sorted each time.
+            // The simple implementation: a list that is sorted each time.
             let mut held: Vec<Event> = Vec::new();
             let (mut expected, mut late, mut greatest, mut last) = (Vec::new(), 0, 0, 0);
             let mut seen = Vec::new();

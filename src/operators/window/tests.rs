@@ -1,4 +1,4 @@
-//! Windows beside the plain way to make them: sort everything, then look at all of it for each window.
+//! Windows compared with a simple implementation: sort everything, then scan all of it for each window.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use super::*;
 use crate::testing::Harness;
 use crate::{Aggregate, AggregateWindow, ErrorKind, ManualClock, Pipeline, Stage, Stream, Throttle, folds};
 
-/// When, whose, and a number to tell it by.
+/// The time, the key, and a number to identify it.
 type Event = (u64, u8, u32);
 
 fn ms(millis: u64) -> Duration {
@@ -45,7 +45,8 @@ fn disordered(rng: &mut Rng, lateness: u64) -> Vec<Event> {
 /// The key, the start, the end, and the items.
 type Seen = (u8, i64, i64, Vec<u32>);
 
-/// What the window makes of the events, one after the other; every window must come as soon as it can, and in order.
+/// The windows that the stage makes of the events, one after the other; every window must come as soon as it can, and
+/// in order.
 fn windows<S>(stage: &S, events: &[Event], lateness: Duration) -> Vec<Seen>
 where
     S: Stage<In = Event, Out = Keyed<u8, Window<Event>>>,
@@ -115,13 +116,13 @@ fn sessions(events: &[Event], gap: i64, max_duration: i64) -> Vec<Seen> {
     all
 }
 
-/// Of windows that end together, only the order of the keys may depend on the order of arrival.
+/// Of windows that end at the same time, only the order of the keys may depend on the order of arrival.
 fn by_end(mut windows: Vec<Seen>) -> Vec<Seen> {
     windows.sort_by_key(|window| (window.2, window.0));
     windows
 }
 
-/// Random events with a random lateness, and with what else a case draws; many times.
+/// Random events with a random lateness, and with other random choices of a case; many times.
 fn for_any_disorder(case: impl Fn(&mut Rng, Duration, &[Event]) -> (Vec<Seen>, Vec<Seen>)) {
     for seed in 0..1_000 {
         let rng = &mut Rng::with_seed(seed);
@@ -133,7 +134,7 @@ fn for_any_disorder(case: impl Fn(&mut Rng, Duration, &[Event]) -> (Vec<Seen>, V
 }
 
 #[test]
-fn for_any_disorder_within_the_lateness_tumbling_windows_are_those_of_the_sorted_input() {
+fn disorder_within_lateness_does_not_change_tumbling_windows() {
     for_any_disorder(|rng, lateness, events| {
         let size = rng.u64(1..60);
         let window = TumblingWindow::new(ms(size)).with_key(|event: &Event| event.1).with_event_time(time, lateness);
@@ -142,7 +143,7 @@ fn for_any_disorder_within_the_lateness_tumbling_windows_are_those_of_the_sorted
 }
 
 #[test]
-fn for_any_disorder_within_the_lateness_sliding_windows_are_those_of_the_sorted_input() {
+fn disorder_within_lateness_does_not_change_sliding_windows() {
     for_any_disorder(|rng, lateness, events| {
         let (size, slide) = (rng.u64(1..60), rng.u64(1..60));
         let (size, slide) = (size.max(slide), size.min(slide));
@@ -153,7 +154,7 @@ fn for_any_disorder_within_the_lateness_sliding_windows_are_those_of_the_sorted_
 }
 
 #[test]
-fn for_any_disorder_within_the_lateness_sessions_are_those_of_the_sorted_input() {
+fn disorder_within_lateness_does_not_change_sessions() {
     for_any_disorder(|rng, lateness, events| {
         let gap = rng.u64(1..60);
         let window = SessionWindow::new(|event: &Event| event.1).with_gap(ms(gap)).with_event_time(time, lateness);
@@ -162,7 +163,7 @@ fn for_any_disorder_within_the_lateness_sessions_are_those_of_the_sorted_input()
 }
 
 #[test]
-fn a_state_comes_to_the_same_as_the_items_would() {
+fn a_state_equals_the_fold_of_its_items() {
     type Outcome = (u8, i64, i64, u64, Option<(u32, u32)>, u64);
     fn outcome<S>(stage: &S, events: &[Event]) -> Vec<Outcome>
     where
@@ -206,7 +207,7 @@ fn windows_of<S: Stage<In = Event, Out = Keyed<u8, Window<Event>>>>(stage: &S, e
 }
 
 #[test]
-fn by_arrival_random_sessions_and_windows_are_those_of_the_plain_way() {
+fn by_arrival_random_windows_match_the_simple_implementation() {
     for seed in 0..500 {
         let rng = &mut Rng::with_seed(seed);
         let events = disordered(rng, 0);
@@ -237,9 +238,9 @@ fn by_arrival_random_sessions_and_windows_are_those_of_the_plain_way() {
     }
 }
 
-/// With a limit to the items of a window and to the keys, only this can be foretold: nothing is lost or doubled.
+/// With a limit to the items of a window and to the keys, only this can be predicted: nothing is lost or duplicated.
 #[test]
-fn whatever_closes_windows_early_every_item_is_in_as_many_as_cover_it() {
+fn windows_closed_early_still_cover_every_item() {
     for seed in 0..500 {
         let rng = &mut Rng::with_seed(seed);
         let lateness = [0, 30][rng.usize(..2)];
@@ -271,9 +272,9 @@ fn whatever_closes_windows_early_every_item_is_in_as_many_as_cover_it() {
     }
 }
 
-/// A silence is one of the input: that nobody takes what comes out is none, and splits no window.
+/// Only the input can be silent: a stalled consumer is not a silence, and splits no window.
 #[test]
-fn a_consumer_that_stalls_is_no_silence() {
+fn a_stalled_consumer_is_not_a_silence() {
     fn run(count: impl FnOnce(Stream<u64>) -> Stream<u64>) -> Vec<u64> {
         let clock = ManualClock::new();
         let pipeline = Pipeline::builder("stall").clock(&clock).capacity(1).build();
@@ -343,10 +344,10 @@ impl std::hash::Hash for Rude {
     }
 }
 
-/// Whenever a key panics: it all comes to an end, the books balance, no window comes too early or twice, and the other keys
-/// have theirs on time.
+/// Whenever a key panics: all items are accounted for, no window comes too early or twice, and the other keys have
+/// theirs on time.
 #[test]
-fn a_key_that_panics_at_any_moment_harms_no_other() {
+fn a_key_that_panics_at_any_moment_affects_no_other() {
     fn play<S, O>(stage: &S, panics_at: u32) -> bool
     where
         S: Stage<In = (u8, u64), Out = Keyed<Rude, Window<(u8, u64)>>, Op = O>,
@@ -394,7 +395,7 @@ fn a_key_that_panics_at_any_moment_harms_no_other() {
     assert!(panics.iter().all(|count| *count >= 12), "{panics:?}");
 }
 
-/// What a window stage makes of the events, and the numbers of those that are late.
+/// The windows that a stage makes of the events, and the numbers of the late ones.
 fn windows_and_late<S>(stage: &S, events: &[Event]) -> (Vec<Seen>, Vec<u32>)
 where
     S: Stage<In = Event, Out = Keyed<u8, Window<Event>>>,
@@ -411,10 +412,10 @@ where
     (windows.into_iter().flatten().map(one).collect(), late.collect())
 }
 
-/// With more disorder than is allowed: as Flink does it, an item goes into those of its windows that end after the
-/// watermark, and is late if there is none.
+/// With more disorder than is allowed: as in Flink, an item is added to those of its windows that end after the
+/// watermark, and is late if there are none.
 #[test]
-fn an_item_goes_into_those_of_its_windows_that_are_open() {
+fn a_late_item_is_added_to_its_open_windows() {
     for seed in 0..1_000 {
         let rng = &mut Rng::with_seed(seed);
         let events = disordered(rng, 100);
@@ -448,8 +449,8 @@ fn an_item_goes_into_those_of_its_windows_that_are_open() {
     }
 }
 
-/// With more disorder than is allowed: an item goes into an open session that takes it, or begins one, unless that would
-/// be over already.
+/// With more disorder than is allowed: an item is added to an open session that takes it, or starts one, unless that
+/// would have ended already.
 #[test]
 fn an_item_joins_open_sessions_or_begins_one_that_is_not_over() {
     for seed in 0..1_000 {
@@ -489,7 +490,7 @@ fn an_item_joins_open_sessions_or_begins_one_that_is_not_over() {
 }
 
 #[test]
-fn an_item_goes_into_the_open_window_of_an_aggregate() {
+fn a_late_item_is_added_to_an_open_aggregate_window() {
     let at = |n: &u64| SystemTime::UNIX_EPOCH + ms(*n);
     let list = || Aggregate::new(Vec::new, |list: &mut Vec<u64>, n: &u64| list.push(*n)).with_event_time(at, ms(5));
     let seen = |stage: &Aggregate<_, _, _>, items: &[u64]| {
@@ -501,7 +502,7 @@ fn an_item_goes_into_the_open_window_of_an_aggregate() {
         let windows = windows.into_iter().flatten();
         (windows.map(|w| (millis(w.start), millis(w.end), w.result)).collect::<Vec<_>>(), late)
     };
-    // Nothing has been folded before the second one: it begins the first window. The watermark comes to 115.
+    // Nothing has been folded before the second one: it starts the first window. The watermark moves to 115.
     let items = [100, 94, 107, 97, 93, 120, 110, 95];
     let lasting = seen(&list().with_time_window(ms(20)), &items);
     assert_eq!(lasting, (vec![(94, 114, vec![94, 100, 97, 107]), (114, 120, vec![120])], vec![93, 110, 95]));
@@ -511,7 +512,7 @@ fn an_item_goes_into_the_open_window_of_an_aggregate() {
 }
 
 #[test]
-fn an_item_too_far_ahead_of_the_clock_fails_and_makes_no_other_late() {
+fn an_item_far_ahead_of_the_clock_fails_and_makes_none_late() {
     let clock_time = |n: &u64| ManualClock::new().wall() + ms(*n);
     let window = TumblingWindow::new(ms(10)).with_event_time(clock_time, ms(0)).with_max_ahead(ms(50));
     let mut run = Harness::new(&window);
@@ -534,7 +535,7 @@ fn an_item_too_far_ahead_of_the_clock_fails_and_makes_no_other_late() {
 }
 
 #[test]
-fn an_item_too_far_ahead_of_the_data_fails_and_makes_no_other_late() {
+fn an_item_far_ahead_of_the_data_fails_and_makes_none_late() {
     let at = |n: &u64| SystemTime::UNIX_EPOCH + ms(*n);
     let carried = |outputs: Vec<crate::Result<_>>| -> Vec<u64> {
         let errors = outputs.into_iter().filter_map(Result::err);
@@ -542,7 +543,7 @@ fn an_item_too_far_ahead_of_the_data_fails_and_makes_no_other_late() {
     };
     let sums = Aggregate::by(folds::count()).with_count_window(1).with_event_time(at, ms(0)).with_max_jump(ms(50));
     let mut run = Harness::new(&sums);
-    // From the greatest time that was accepted, whatever the clock says.
+    // From the latest accepted time, whatever the clock shows.
     [100, 150, 201, 200, 251, 250].into_iter().for_each(|n| run.item(n));
     assert_eq!(carried(run.outputs()), [201, 251]);
     let never = TumblingWindow::new(ms(10)).with_event_time(at, ms(0));
@@ -560,7 +561,7 @@ fn a_max_jump_of_zero_is_refused() {
     let _ = window.with_max_jump(Duration::ZERO);
 }
 
-/// What a table holds that follows the corrections, which items are late, and how many results were replaced.
+/// The table that results from the corrections, the late items, and the number of replaced results.
 fn table_and_late<S>(stage: &S, events: &[Event]) -> (Vec<Seen>, Vec<u32>, usize)
 where
     S: Stage<In = Event, Out = Keyed<u8, Revised<Window<Event>>>>,
@@ -604,10 +605,10 @@ where
     (table, late, replaced)
 }
 
-/// The same windows with `allowed` as lateness instead, for any disorder: the table comes to the same, and the same items are
-/// late.
+/// Compared with the same windows with `allowed` as lateness, for any disorder: the table is the same, and the same
+/// items are late.
 #[test]
-fn corrections_come_to_what_a_longer_lateness_gives() {
+fn corrections_equal_the_result_of_a_longer_lateness() {
     let mut replaced = [0; 3];
     for seed in 0..1_000 {
         let rng = &mut Rng::with_seed(seed);

@@ -1,15 +1,15 @@
-//! [`TimeSource`]: when an item happened, and how far time has come.
+//! [`TimeSource`]: when an item happened, and the time that has been reached.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! Times are nanoseconds since the Unix epoch. Time has *come* to the watermark: a window may be closed as soon as the
-//! watermark has reached its end, and it is before the item in hand is put into its own. An item that is older than the
-//! watermark is accepted if a window that it belongs to is still open.
+//! Times are nanoseconds since the Unix epoch. The time *reached* is the watermark: a window may be closed as soon as
+//! the watermark has reached its end, and it is closed before the current item is put into its own. An item that is
+//! older than the watermark is accepted if a window that it belongs to is still open.
 //!
-//! For the time of arrival the watermark is the present moment. The calendar is read once, when the first item comes, and
-//! everything else is measured from there with a clock that never jumps: setting the calendar during a run tears no window.
-//! For event time the watermark is the greatest time seen, less the allowed lateness; if the input is a merge, that of the
-//! input that is behind: see `watermarks.rs`.
+//! For the time of arrival the watermark is the current time. The calendar is read once, when the first item arrives,
+//! and everything else is measured from there with a clock that never jumps: setting the calendar during a run tears no
+//! window. For event time the watermark is the latest time seen, less the allowed lateness; if the input is a merge,
+//! that of the input that is behind: see `watermarks.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -39,14 +39,14 @@ const YEAR: Nanos = 365 * 24 * 3_600 * 1_000_000_000;
 /// The longest window, gap or lateness: about 10,000 years.
 const LONGEST: Duration = Duration::from_secs(10_000 * 365 * 24 * 3_600);
 
-/// Checks an argument and turns it into nanoseconds.
+/// Checks an argument and converts it to nanoseconds.
 #[track_caller]
 pub(super) fn span(name: &str, duration: Duration) -> Nanos {
     assert!(!duration.is_zero() && duration <= LONGEST, "`{name}` must be greater than zero and at most 10,000 years");
     duration.as_nanos() as Nanos
 }
 
-/// As [`span`], for one that may be zero.
+/// As [`span`], for a duration that may be zero.
 #[track_caller]
 pub(in crate::operators) fn span_or_zero(name: &str, duration: Duration) -> Nanos {
     assert!(duration <= LONGEST, "`{name}` must be at most 10,000 years");
@@ -60,7 +60,7 @@ pub(super) fn to_nanos(time: SystemTime) -> Nanos {
     }
 }
 
-/// For times in the range of what is accepted and a few windows around it.
+/// For times in the accepted range and a few windows around it.
 pub(super) fn to_time(nanos: Nanos) -> SystemTime {
     let distance = to_duration(nanos.abs());
     let time = if nanos < 0 {
@@ -88,7 +88,7 @@ pub struct TooLate {
 /// [`with_max_jump`](crate::TumblingWindow::with_max_jump). The kind of the error is
 /// [`Failed`](crate::ErrorKind::Failed).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{by:?} later than what is accepted")]
+#[error("{by:?} later than accepted")]
 pub struct TooFarAhead {
     /// The time by which the item is later than the latest that would have been accepted.
     pub by: Duration,
@@ -103,7 +103,7 @@ pub(in crate::operators) enum Refusal {
 }
 
 impl Refusal {
-    /// Of an item that is older than the watermark and belongs to no open window.
+    /// For an item that is older than the watermark and belongs to no open window.
     pub(in crate::operators) fn late(time: Nanos, watermark: Nanos) -> Self {
         Self::Late(TooLate { by: to_duration(watermark - time) })
     }
@@ -112,7 +112,7 @@ impl Refusal {
         Self::Ahead(TooFarAhead { by: to_duration(by) })
     }
 
-    /// Sends the item on as an error item.
+    /// Emits the item as an error item.
     #[cold]
     pub(in crate::operators) fn fail<T: Send + 'static, O>(self, item: T, out: &mut impl Emit<O>) {
         match self {
@@ -124,17 +124,17 @@ impl Refusal {
     }
 }
 
-/// What an item that waits in a window remembers of its time.
+/// The part of its time that a waiting item stores in a window.
 pub(super) trait Tag: Copy + Send + 'static {
-    /// Whether it remembers anything.
+    /// Whether it stores anything.
     const ORDERS: bool;
     /// The tag of an item of that time.
     fn of(time: Nanos) -> Self;
-    /// What it remembers.
+    /// The stored time.
     fn order(self) -> Nanos;
 }
 
-/// Items that come in the order of their times need to remember nothing.
+/// Items that arrive in the order of their times need not store anything.
 impl Tag for () {
     const ORDERS: bool = false;
 
@@ -166,7 +166,7 @@ pub trait TimeSource<T>: Times<T> {
     type Tag: Tag;
 }
 
-/// What a [`TimeSource`] can do: see the top of this file.
+/// The functions of a [`TimeSource`]: see the top of this file.
 pub(in crate::operators) trait Times<T>: Clone + Send + Sync + 'static {
     /// The items come from a merge with these inputs.
     fn attach(&mut self, _origins: &Arc<Origins>) {}
@@ -174,10 +174,10 @@ pub(in crate::operators) trait Times<T>: Clone + Send + Sync + 'static {
     /// The merge says something of its inputs.
     fn note<O>(&mut self, _label: Label, _out: &impl Emit<O>) {}
 
-    /// The present time, if it is known without an item.
+    /// The current time, if it is known without an item.
     fn begin<O>(&mut self, out: &impl Emit<O>) -> Option<Nanos>;
 
-    /// The time of an item. Calls user code, and changes nothing but the present time.
+    /// The time of an item. Calls user code, and changes only the current time.
     fn stamp<O>(&mut self, item: &T, out: &impl Emit<O>) -> Result<Nanos, Refusal>;
 
     /// An item of that time has come: moves the watermark.
@@ -186,19 +186,19 @@ pub(in crate::operators) trait Times<T>: Clone + Send + Sync + 'static {
     /// An item was accepted.
     fn accepted(&mut self) {}
 
-    /// All has been done that follows from what has come, so that the silence begins; it does not while there is no room,
-    /// for then no input is taken. False if it has to begin later.
+    /// Called when all consequences of the items so far have been handled, so that the silence begins; not while there
+    /// is no room, because then no input is taken. Returns false if it has to begin later.
     fn listen<O>(&mut self, _out: &mut impl Emit<O>) -> bool {
         true
     }
 
-    /// Up to where windows may be closed.
+    /// The time up to which windows may be closed.
     fn watermark(&self) -> Nanos;
 
     /// The next window is due at that time.
     fn set_due(&mut self, due: Nanos);
 
-    /// When a timer is wanted.
+    /// When a timer is needed.
     fn wake(&self) -> Option<Instant>;
 
     /// Called when the timer fires; returns the time up to which windows close.
@@ -208,7 +208,7 @@ pub(in crate::operators) trait Times<T>: Clone + Send + Sync + 'static {
 /// Takes the time at which an item arrives, by the pipeline's clock.
 #[derive(Debug, Clone, Default)]
 pub struct ArrivalTime {
-    /// The same moment in both measures.
+    /// The same moment on both scales.
     origin: Option<(Instant, Nanos)>,
     now: Nanos,
     due: Option<Instant>,
@@ -251,7 +251,7 @@ impl<T> Times<T> for ArrivalTime {
     }
 
     fn set_due(&mut self, due: Nanos) {
-        // A time too far off to be told is as good as never.
+        // A time out of range means never.
         let (start, wall) = match self.origin {
             Some(origin) if due != NEVER => origin,
             _ => return self.due = None,
@@ -281,9 +281,9 @@ pub struct EventTime<F> {
     inputs: Option<Box<Watermarks>>,
     /// When the silence began, if there is an idle timeout.
     silent_since: Option<Instant>,
-    /// An item has come, and the silence has not begun yet.
+    /// An item has arrived, and the silence has not begun yet.
     came: bool,
-    /// Something is to be closed by it.
+    /// There is something that the silence closes.
     waiting: bool,
 }
 
@@ -322,7 +322,7 @@ impl<F> EventTime<F> {
     }
 }
 
-/// A bound that no accepted time can exceed is none.
+/// A bound that no accepted time can exceed is no bound.
 fn bound(duration: Duration) -> Option<Nanos> {
     Some(duration.as_nanos() as Nanos).filter(|nanos| *nanos < 2 * RANGE)
 }
@@ -425,8 +425,8 @@ impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> Times<T> for EventTime<
     }
 }
 
-/// The setters of an operator whose items have a time, in an `impl` block: for a field `time: EventTime<..>`. What the timeout
-/// does is for the operator to say. [`Windows`](super::windows::Windows) explain the others.
+/// The setters of an operator whose items have a time, in an `impl` block: for a field `time: EventTime<..>`. The
+/// operator documents the effect of the timeout. [`Windows`](super::windows::Windows) explains the others.
 macro_rules! time_options {
     ($(#[$idle:meta])+) => {
         $(#[$idle])+
@@ -466,7 +466,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_survive_the_way_there_and_back_on_both_sides_of_the_epoch() {
+    fn times_round_trip_on_both_sides_of_the_epoch() {
         for nanos in [0, 1, -1, 999_999_999, -1_000_000_001, YEAR * 1_000, -YEAR * 300] {
             assert_eq!(to_nanos(to_time(nanos)), nanos);
         }

@@ -1,4 +1,4 @@
-//! [`TumblingWindow`]: one window after the other.
+//! [`TumblingWindow`]: consecutive windows.
 
 use std::time::Duration;
 
@@ -146,7 +146,7 @@ pub struct Tumbling {
 }
 
 impl Tumbling {
-    /// When the window of that time begins.
+    /// The start of the window that contains this time.
     fn start(&self, time: Nanos) -> Nanos {
         time.div_euclid(self.size) * self.size
     }
@@ -187,7 +187,7 @@ impl<T, Tag, C: Content<T, Tag>> Layout<T, Tag, C> for Tumbling {
             index = open.count_before(|piece| piece.start <= time).wrapping_sub(1);
         }
         if let Some(piece) = open.get_mut(index).filter(|piece| (piece.start..piece.end).contains(&time)) {
-            // Counted once it is in: an item on which the fold panics is in no window.
+            // Counted once it has been added: an item on which the fold panics is in no window.
             content.add(&mut piece.pane, tag, item)?;
             piece.count += 1;
             if piece.count >= self.max_count {

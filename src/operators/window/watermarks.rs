@@ -1,18 +1,18 @@
-//! [`Watermarks`]: how far time has come in each input of a merge, and so in all of them.
+//! [`Watermarks`]: the time reached in each input of a merge, and so in all of them.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - The time of the whole is the least of the inputs that are *active*: not idle, and not at their end. One that has not had
-//!   an item yet has not begun, and neither has the whole.
-//! - If none is active, none holds it back: then it is the greatest time that was seen.
-//! - It never goes back: an input that is active again and behind does not move it.
+//! - The watermark of the merge is the minimum of the inputs that are *active*: not idle, and not at their end. An
+//!   input that has not had an item yet has not started, and neither has the merge.
+//! - If none is active, none holds it back: then it is the latest time seen.
+//! - It never goes back: an input that becomes active again and is behind does not move it.
 //! - An item of unknown origin moves none of them.
-//! - An input of which nothing has come for the whole idle timeout, although its labels did, is *thinned out*: on the way here all of
-//!   its items are removed. It counts as idle until one comes. Labels keep their places, so a stage that is slow cannot be mistaken
-//!   for one that removes items.
+//! - An input of which nothing has arrived for the whole idle timeout, although its labels did, is *thinned out*: all
+//!   of its items are removed on the way. It counts as idle until one arrives. Labels keep their places, so a slow
+//!   stage cannot be mistaken for one that removes items.
 //!
-//! So an item is not older than the whole if it is not older than what came before it from its own input, as long as that was
-//! never idle: the whole is at most what its input has had, and its input has had nothing later.
+//! So an item is not older than the watermark if it is not older than all earlier items of its own input, as long as
+//! that was never idle: the watermark is at most the latest time of its input.
 
 use std::time::{Duration, Instant};
 
@@ -22,24 +22,24 @@ use crate::mark::{InputState, Label};
 #[derive(Debug, Clone)]
 pub(super) struct Watermarks {
     inputs: Vec<Input>,
-    /// Whose items come at present.
+    /// The input of the current items.
     current: Option<usize>,
-    /// When the last label came, and whether an item has since.
+    /// When the last label came, and whether an item has come since.
     label_at: Option<Instant>,
     has_come: bool,
-    /// That was seen, whatever it stems from.
+    /// The latest time seen, whatever its origin.
     greatest: Option<Nanos>,
-    /// Of the whole.
+    /// The watermark of the merge.
     low: Option<Nanos>,
 }
 
 #[derive(Debug, Clone)]
 struct Input {
-    /// The greatest time that was seen.
+    /// The latest time seen.
     greatest: Option<Nanos>,
     state: InputState,
     idle_timeout: Option<Duration>,
-    /// Nothing has come since, although its labels did.
+    /// No item has come since, although its labels did.
     empty_since: Option<Instant>,
     is_thinned_out: bool,
 }
@@ -67,7 +67,7 @@ impl Watermarks {
         }
     }
 
-    /// How far the whole has come.
+    /// The watermark of the merge.
     #[inline]
     pub(super) fn low(&self) -> Option<Nanos> {
         self.low
@@ -91,7 +91,7 @@ impl Watermarks {
         }
     }
 
-    /// The merge says something of its inputs.
+    /// Processes a label of the merge.
     pub(super) fn note(&mut self, label: Label, now: Instant) {
         self.look_for_items(now);
         match label {
@@ -105,7 +105,7 @@ impl Watermarks {
         }
     }
 
-    /// Whether something of the current input has come since the last label.
+    /// Whether an item of the current input has come since the last label.
     fn look_for_items(&mut self, now: Instant) {
         let label_at = self.label_at.replace(now);
         let Some(input) = self.current.and_then(|current| self.inputs.get_mut(current)) else { return };
@@ -131,7 +131,7 @@ impl Watermarks {
 mod tests {
     use super::*;
 
-    /// What there is after each of these.
+    /// The watermark after each of these.
     fn lows(inputs: usize, events: &[(usize, Result<Nanos, InputState>)]) -> Vec<Option<Nanos>> {
         let now = Instant::now();
         let mut watermarks = Watermarks::new(&vec![None; inputs]);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_input_that_is_behind_holds_back_the_whole() {
+    fn the_input_that_is_behind_holds_back_the_watermark() {
         let events = [(0, Ok(5)), (1, Ok(3)), (0, Ok(9)), (1, Ok(2)), (1, Ok(7)), (1, Ok(12))];
         assert_eq!(lows(2, &events), [None, Some(3), Some(3), Some(3), Some(7), Some(9)]);
     }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn if_none_is_active_it_is_the_greatest() {
+    fn without_active_inputs_it_is_the_maximum() {
         let events = [(0, Ok(5)), (1, Ok(3)), (0, Err(InputState::Idle)), (1, Err(InputState::Ended))];
         assert_eq!(lows(2, &events), [None, Some(3), Some(3), Some(5)]);
     }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_of_which_only_labels_come_is_thinned_out_after_its_timeout() {
+    fn an_input_that_sends_only_labels_becomes_idle() {
         let (begin, timeout) = (Instant::now(), Duration::from_secs(10));
         let mut watermarks = Watermarks::new(&[None, Some(timeout)]);
         let mut lows = |seconds, of_second: Option<Nanos>| {

@@ -53,11 +53,11 @@ use crate::operators::options::{Options, common_options};
 use crate::pipeline::CancelToken;
 use crate::stream::{Processor, Stage, Stream, start};
 
-/// How many windows the output holds by default. The pipeline's capacity is meant for single items; that many windows
-/// would take far too much memory.
+/// The number of windows that the output holds by default. The pipeline's capacity is meant for single items; that
+/// number of windows would take far too much memory.
 const CAPACITY: usize = 16;
 
-/// How many keys may have open windows by default.
+/// The maximum number of keys with open windows, by default.
 const MAX_KEYS: usize = 1_000_000;
 
 /// Groups items of type `T` into windows; its aliases are [`TumblingWindow`](crate::TumblingWindow),

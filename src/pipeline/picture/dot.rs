@@ -7,7 +7,7 @@ use super::visible;
 use crate::pipeline::Report;
 
 impl Report {
-    /// Draws the pipeline in the language of [Graphviz](https://graphviz.org): `dot -Tsvg` makes an image of it.
+    /// Draws the pipeline in the language of [Graphviz](https://graphviz.org): `dot -Tsvg` converts it to an image.
     ///
     /// It shows the same as [`to_mermaid`](Self::to_mermaid), with the same marks.
     ///
@@ -66,7 +66,8 @@ fn text(lines: &[String]) -> String {
     lines.join("\\n")
 }
 
-/// A line as a part of a string in quotes. Graphviz reads backslashes and, other than its grammar says, entities of HTML.
+/// A line as a part of a quoted string. Graphviz interprets backslashes and, contrary to its documented grammar, HTML
+/// entities.
 fn escaped(line: &str) -> String {
     let mut escaped = String::with_capacity(line.len());
     for c in line.chars().map(visible) {

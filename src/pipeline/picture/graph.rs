@@ -1,9 +1,10 @@
-//! [`Graph`]: what is drawn of a [`Report`], in words but not in a language.
+//! [`Graph`]: the picture of a [`Report`], independent of the language.
 //!
-//! - A stage is known by its place in the report; two stages may have the same name.
-//! - Each node comes after those that feed it. A report that was made by hand may have a cycle: it is broken at the stage
-//!   that comes first in the report.
-//! - A text is a list of lines, and the first line of a node is the name of its stage. A line may hold any character.
+//! - A stage is identified by its place in the report; two stages may have the same name.
+//! - Each node comes after those that feed it. A report that was made by hand may have a cycle: it is broken at the
+//!   stage that comes first in the report.
+//! - A text is a list of lines, and the first line of a node is the name of its stage. A line may contain any
+//!   character.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ use crate::pipeline::{OutputReport, Pace, Report, StageKind, StageReport};
 pub(super) struct Graph {
     pub(super) title: String,
     pub(super) nodes: Vec<Node>,
-    /// In the order of the nodes that they begin at.
+    /// In the order of the nodes where they start.
     pub(super) links: Vec<Link>,
 }
 
@@ -26,7 +27,7 @@ pub(super) struct Node {
     pub(super) is_waiting: bool,
 }
 
-/// How a stage sets the pace of the pipeline.
+/// How a stage limits the pace of the pipeline.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum PaceMark {
     Bottleneck,
@@ -40,7 +41,7 @@ pub(super) enum Shape {
     Terminal,
     Stage,
     Task,
-    /// Code outside of the library that reads an output, or is to read it.
+    /// Code outside the library that reads an output, or will read it.
     Outside,
 }
 
@@ -124,7 +125,7 @@ impl PaceMark {
     }
 }
 
-/// The stage that reads the output. Of several with its name, one that says it reads from there.
+/// The stage that reads the output. If several have its name, one that lists the output as its input.
 fn reader(stages: &[StageReport], feeder: &StageReport, output: &OutputReport) -> Option<usize> {
     let name = output.reader.as_ref()?;
     let candidates = || stages.iter().enumerate().filter(|(_, stage)| stage.name == *name);
@@ -134,7 +135,7 @@ fn reader(stages: &[StageReport], feeder: &StageReport, output: &OutputReport) -
     candidates().find(knows).or_else(|| candidates().next()).map(|(index, _)| index)
 }
 
-/// Links that are no outputs: from a source to the stage on whose thread it runs.
+/// Links that are not outputs: from a source to the stage on whose thread it runs.
 fn inlined(stages: &[StageReport]) -> impl Iterator<Item = Link> {
     let inputs = stages.iter().enumerate().flat_map(|(to, stage)| stage.inputs.iter().map(move |input| (to, input)));
     inputs.filter_map(|(to, input)| {
@@ -144,7 +145,7 @@ fn inlined(stages: &[StageReport]) -> impl Iterator<Item = Link> {
     })
 }
 
-/// The stages, each after those that feed it, and otherwise as they come.
+/// The stages, each after those that feed it, otherwise in their order.
 fn order(stages: usize, links: &[Link]) -> Vec<usize> {
     let mut behind = vec![Vec::new(); stages];
     let mut feeders = vec![0_usize; stages];
@@ -204,7 +205,7 @@ fn link_lines(report: &Report, output: &OutputReport, is_one_of_several: bool) -
     if output.undelivered > 0 {
         lines.push(format!("{} undelivered", grouped(output.undelivered)));
     }
-    // Of a stage with one output, the node tells.
+    // A stage with only one output shows it in its node.
     if is_one_of_several && output.blocked > report.elapsed / 200 {
         lines.push(format!("blocked {:.1?}", output.blocked));
     }
@@ -238,7 +239,7 @@ mod tests {
     use crate::pipeline::stats::StageStats;
     use crate::pipeline::{InputReport, Outcome};
 
-    /// A stage with the stages whose output `out` it reads, and the stages that read its own.
+    /// A stage, the stages whose output `out` it reads, and the stages that read its own.
     fn stage(name: &str, inputs: &[&str], readers: &[&str]) -> StageReport {
         let stats = StageStats::new(name.into(), StageKind::Processor, &[name.into()], 1);
         let output = |reader: &&str| OutputReport {
@@ -255,7 +256,7 @@ mod tests {
         StageReport { inputs, outputs, ..StageReport::of(&stats, real_now()) }
     }
 
-    /// The nodes, and from where to where the links lead.
+    /// The nodes, and the start and end of each link.
     fn drawn(stages: Vec<StageReport>) -> (Vec<usize>, Vec<(usize, usize)>) {
         let (name, elapsed) = ("drawn".into(), Duration::ZERO);
         let graph = Graph::of(&Report { name, outcome: Outcome::Running, elapsed, stages, faults: Vec::new() });
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_stages_of_one_name_the_one_that_reads_the_output_is_linked() {
+    fn of_two_stages_with_one_name_the_reader_is_linked() {
         let stages = vec![stage("a", &[], &["same"]), stage("same", &[], &[]), stage("same", &["a"], &[])];
         assert_eq!(drawn(stages), (vec![0, 1, 2], vec![(0, 2)]));
     }

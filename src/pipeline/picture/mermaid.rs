@@ -9,19 +9,19 @@ use crate::pipeline::Report;
 impl Report {
     /// Draws the pipeline in the language of [Mermaid](https://mermaid.js.org), which GitHub and many wikis render.
     ///
-    /// Each stage is a node with its name, threads, counts and shares of time, and with its latency if that is recorded. Each
-    /// output is an arrow to the stage that reads it, with the branch, and how many items wait out of how many may. Nodes come
-    /// in topological order. Marked are
+    /// Each stage is a node with its name, threads, counts and shares of time, and with its latency if that is
+    /// recorded. Each output is an arrow to the stage that reads it, with the name of the branch, and the number of
+    /// queued items out of its capacity. Nodes come in topological order. The following are marked:
     ///
     /// - the [bottleneck](Report::bottleneck), filled in orange;
-    /// - if there is none: the source that is the slowest, or the stage that waits for its consumer, in blue;
+    /// - if there is none: the slowest source, or the stage that waits for its consumer, in blue;
     /// - a stage that waits for room at the time of the report, with a red frame, and the output that it waits for, as a thick
     ///   red arrow;
     /// - an output that no stage of the report reads, with a dashed box at its end. A caller may receive from it.
     ///
-    /// The text is for a Mermaid block of its own (three backticks and `mermaid`). It is the same for equal reports. Names may
-    /// hold any character: what means something in Mermaid or HTML is escaped, and control characters are replaced by
-    /// visible ones.
+    /// The text is the content of a Mermaid block (three backticks and `mermaid`). It is the same for equal reports.
+    /// Names may contain any character: those with a meaning in Mermaid or HTML are escaped, and control characters are
+    /// replaced by visible ones.
     ///
     /// # Examples
     /// ```
@@ -76,7 +76,7 @@ impl fmt::Display for Mermaid {
     }
 }
 
-/// The line that gives a class to nodes, if there are any.
+/// The line that assigns a class to nodes, if there are any.
 struct Marked<'a> {
     class: &'a str,
     nodes: &'a [Node],
@@ -104,12 +104,12 @@ fn text(lines: &[String]) -> String {
     lines.join("<br/>")
 }
 
-/// A line as Mermaid shows it as it is.
+/// Escapes a line so that Mermaid shows it unchanged.
 ///
-/// Mermaid reads a label as Markdown and as HTML, drops `%%{..}%%`, and spoils entities on a line with `style` and a colon. So
-/// what is no letter or digit becomes an entity, except where it is harmless for what stands around it. Some things are found
-/// even then: formulas (`$$`), icons (`fa:fa-car`), and what Mermaid itself puts in the place of entities. A character without
-/// width breaks them up.
+/// Mermaid reads a label as Markdown and as HTML, drops `%%{..}%%`, and corrupts entities on a line with `style` and a
+/// colon. So everything but letters and digits becomes an entity, except where it is harmless in its context. Some
+/// things are detected even then: formulas (`$$`), icons (`fa:fa-car`), and the placeholders that Mermaid itself
+/// substitutes for entities. A character without width breaks them up.
 fn escaped(line: &str) -> String {
     const WORD_JOINER: &str = "\u{2060}";
     let mut escaped = String::with_capacity(line.len());

@@ -9,24 +9,24 @@ use parking_lot::Mutex;
 
 use crate::pipeline::latency::Latency;
 
-/// The longest duration that percentiles can tell: a year.
+/// The longest duration that percentiles can represent: a year.
 const HIGHEST: u64 = 365 * 24 * 3_600 * 1_000_000_000;
 
 /// Significant decimal digits: a precision of 1 %. A histogram takes 50 KiB at most.
 const DIGITS: u8 = 2;
 
-/// What one thread has measured.
+/// The durations that one thread has measured.
 #[derive(Default)]
 pub(super) struct Recorder(Mutex<Option<Box<Histograms>>>);
 
 impl Recorder {
-    /// That many durations of about this length.
+    /// Records `count` durations of about this length.
     pub(super) fn record(&self, duration: Duration, count: u64) {
         self.0.lock().get_or_insert_with(|| Box::new(Histograms::new())).record(duration, count);
     }
 }
 
-/// A histogram, and what it cannot tell exactly.
+/// A histogram, with exact values for what it only approximates.
 #[derive(Clone)]
 pub(super) struct Histograms {
     nanos: Histogram<u64>,
@@ -87,7 +87,7 @@ impl Histograms {
     }
 }
 
-/// All that a [`Latency`] was made of.
+/// The data of which a [`Latency`] was made.
 #[derive(Clone)]
 pub(in crate::pipeline) struct Snapshot(Arc<Histograms>);
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_longer_than_a_year_counts_as_a_year_in_the_percentiles() {
+    fn percentiles_count_durations_over_a_year_as_a_year() {
         let (year, recorder) = (Duration::from_nanos(HIGHEST), Recorder::default());
         recorder.record(Duration::MAX, 1);
         recorder.record(2 * year, 2);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_threads_have_recorded_is_put_together() {
+    fn recordings_of_all_threads_are_combined() {
         let recorders: [Recorder; 3] = Default::default();
         assert!(Histograms::merged(&recorders).is_none());
         recorders[0].record(micros(1), 9);

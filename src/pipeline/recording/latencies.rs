@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-/// Which stages of a pipeline record their latencies; for [`PipelineBuilder::latencies`](crate::PipelineBuilder::latencies).
-/// Defaults to none.
+/// Which stages of a pipeline record their latencies; for
+/// [`PipelineBuilder::latencies`](crate::PipelineBuilder::latencies). Defaults to none.
 #[derive(Debug, Clone, Default)]
 #[must_use = "options do nothing until they are given to the builder"]
 pub struct Latencies(Which);
@@ -17,18 +17,18 @@ enum Which {
 }
 
 impl Latencies {
-    /// No stage.
+    /// Selects no stage.
     pub fn none() -> Self {
         Self(Which::None)
     }
 
-    /// Every stage.
+    /// Selects every stage.
     pub fn all() -> Self {
         Self(Which::All)
     }
 
-    /// The stages with these names, and no others. A name may be the one that the stage was given, which several may share,
-    /// or the one that it has in the report. A name that no stage has is ignored.
+    /// Selects the stages with these names. A name may be the one that the stage was given, which several may share, or
+    /// the one that it has in the report. A name that no stage has is ignored.
     pub fn of(stages: impl IntoIterator<Item = impl Into<Arc<str>>>) -> Self {
         Self(Which::Named(stages.into_iter().map(Into::into).collect()))
     }
@@ -38,7 +38,7 @@ impl Latencies {
         !matches!(self.0, Which::None)
     }
 
-    /// Whether a stage does that has these names.
+    /// Whether a stage with these names records them.
     pub(super) fn include(&self, names: [&str; 2]) -> bool {
         match &self.0 {
             Which::None => false,

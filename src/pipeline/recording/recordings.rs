@@ -1,4 +1,4 @@
-//! [`Recordings`]: what a stage has recorded.
+//! [`Recordings`]: the latencies that a stage has recorded.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,25 +10,25 @@ use crate::clock::Clock;
 use crate::pipeline::latency::Latency;
 use crate::pipeline::stats::StageKind;
 
-/// What a stage has recorded, if it is to record anything.
+/// The latencies that a stage has recorded, if it records any.
 #[derive(Default)]
 pub(crate) struct Recordings {
     pub(super) recorded: Option<Box<Recorded>>,
-    /// By a time that the items carry. A step of the stage measures them, also if nothing else is recorded.
+    /// By a time that the items carry. A step of the stage measures them, even if nothing else is recorded.
     carried_ages: OnceLock<Recorder>,
-    /// It makes the items of a pipeline in which a stage may record their ages.
+    /// Whether it is a source of a pipeline in which a stage may record the ages of items.
     sends_stamps: AtomicBool,
 }
 
 pub(super) struct Recorded {
     /// The times of items, by thread.
     pub(super) times: Box<[Recorder]>,
-    /// Since a source emitted the items.
+    /// The ages since a source emitted the items.
     ages: Recorder,
 }
 
 impl Recordings {
-    /// For a stage with that many threads, which has these names.
+    /// For a stage with this number of threads and with these names.
     pub(in crate::pipeline) fn new(which: &Latencies, names: [&str; 2], threads: usize, kind: StageKind) -> Self {
         let recorded = || Recorded {
             times: (0..threads.max(1)).map(|_| Recorder::default()).collect(),
@@ -41,7 +41,7 @@ impl Recordings {
         }
     }
 
-    /// The stage does the work of that source, which has no thread.
+    /// The stage does the work of this source, which has no thread.
     pub(crate) fn act_for(&self, source: &Self) {
         // Before the thread of the stage is spawned, which is what makes it visible there.
         self.sends_stamps.store(source.sends_stamps(), Ordering::Relaxed);
@@ -51,27 +51,27 @@ impl Recordings {
         self.sends_stamps.load(Ordering::Relaxed)
     }
 
-    /// The time of an item, if the stage is to record it: to be given back with [`finish`](Self::finish).
+    /// The start time of an item, if the stage records it; to be passed to [`finish`](Self::finish).
     #[inline]
     pub(crate) fn begin(&self, clock: &Clock) -> Option<Instant> {
         self.recorded.is_some().then(|| clock.now())
     }
 
-    /// The item that was begun then has been processed, by that thread of the stage.
+    /// Records that the item begun then has been processed, by that thread of the stage.
     pub(crate) fn finish(&self, begun: Option<Instant>, thread: usize, clock: &Clock) {
         if let (Some(recorded), Some(begun)) = (&self.recorded, begun) {
             recorded.times[thread % recorded.times.len()].record(clock.now().saturating_duration_since(begun), 1);
         }
     }
 
-    /// A mark leaves the stage. If it is a stamp, this is when it was emitted.
+    /// Records that a mark leaves the stage. If it is a stamp, this is when it was emitted.
     pub(crate) fn note_mark(&self, emitted: Option<Instant>, clock: &Clock) {
         if let (Some(recorded), Some(emitted)) = (&self.recorded, emitted) {
             recorded.ages.record(clock.now().saturating_duration_since(emitted), 1);
         }
     }
 
-    /// An item is that old, by a time that it carries.
+    /// Records the age of an item, by a time that it carries.
     pub(crate) fn note_age(&self, age: Duration) {
         self.carried_ages.get_or_init(Recorder::default).record(age, 1);
     }

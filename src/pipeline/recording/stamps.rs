@@ -10,25 +10,25 @@ use crate::error::StreamError;
 use crate::mark::{Epoch, Mark};
 use crate::pipeline::stats::StageStats;
 
-/// How much time passes between two stamps of a source.
+/// The time between two stamps of a source.
 const EVERY: Duration = Duration::from_millis(10);
 
-/// How many stamps of a source may be under way: operators that hold items for hours hold stamps, too.
+/// The maximum number of stamps of a source in flight: operators that hold items for hours hold stamps, too.
 const MOST: usize = 1024;
 
-/// Makes the stamps of a source, if any are wanted.
+/// Creates the stamps of a source, if any are needed.
 pub(crate) struct Stamper(Option<Box<Mutex<Stamps>>>);
 
 struct Stamps {
     clock: Clock,
-    /// `None` if every item is to be followed by one.
+    /// `None` if every item is followed by one.
     every: Option<Duration>,
     next: Option<Instant>,
     /// Each stamp has a clone.
     alive: Arc<()>,
 }
 
-/// A mark that says when the item before it was emitted. It is of no consequence whether it is lost.
+/// A mark that records when the item before it was emitted. Losing it does no harm.
 struct Stamp {
     emitted: Instant,
     _alive: Arc<()>,
@@ -54,7 +54,7 @@ impl Stamper {
         self.0.is_some()
     }
 
-    /// An item has just been emitted: the stamp that is to follow it, if one is due.
+    /// Called after an item has been emitted. Returns the stamp that follows it, if one is due.
     #[inline]
     pub(crate) fn due(&self) -> Option<StreamError> {
         self.0.as_ref()?.lock().due()
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_follows_the_first_item_and_then_one_after_each_interval() {
+    fn a_stamp_follows_the_first_item_and_each_interval() {
         let clock = ManualClock::new();
         let mut stamps = stamps(&clock, Some(EVERY));
         for _ in 0..3 {

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use crate::clock::Clock;
 use crate::pipeline::stats::StageStats;
 
-/// How many quick items are skipped before one is measured.
+/// The number of quick items that are skipped before one is measured.
 const SKIPPED: u64 = 63;
 
-/// Items that take less than this are quick: to measure each would be felt.
+/// Items that take less than this are quick: measuring each would have a noticeable cost.
 const QUICK: Duration = Duration::from_micros(5);
 
 /// Times the items of one thread of a stage.
@@ -19,7 +19,7 @@ struct Running {
     stats: Arc<StageStats>,
     thread: usize,
     clock: Clock,
-    /// Items that were not measured, and that none has counted for yet.
+    /// Items that were not measured, and that no measurement has counted for yet.
     skipped: u64,
     /// The last item that was measured was quick, and the thread has not waited since.
     is_quick: bool,
@@ -32,8 +32,8 @@ impl Stopwatch {
         Self(stats.recordings.recorded.is_some().then(|| Box::new(running())))
     }
 
-    /// For up to `most` items that are to be processed in one go: when that began, and how many they may be. One, if it
-    /// is to be measured.
+    /// Called for up to `most` items that are processed in one go. Returns when that began, and how many they may be:
+    /// one, if it is measured.
     #[inline]
     pub(crate) fn begin(&self, most: u32) -> (Option<Instant>, u32) {
         match &self.0 {
@@ -42,7 +42,7 @@ impl Stopwatch {
         }
     }
 
-    /// As many items have been processed as `items` says, which is not asked unless something is recorded.
+    /// Called when `items()` items have been processed; it is evaluated only if something is recorded.
     #[inline]
     pub(crate) fn finish(&mut self, begun: Option<Instant>, items: impl FnOnce() -> u64) {
         if let Some(running) = &mut self.0 {
@@ -74,7 +74,8 @@ impl Running {
     }
 
     fn measured(&mut self, took: Duration, items: u64) {
-        // One that is measured before its turn, because the one before was slow or because there is time, counts for itself.
+        // An item that is measured out of turn, because the previous one was slow or because there is time, counts only
+        // for itself.
         let skipped = if self.skipped >= SKIPPED { std::mem::take(&mut self.skipped) } else { 0 };
         if let Some(recorded) = &self.stats.recordings.recorded {
             recorded.times[self.thread].record(took, items + skipped);
@@ -100,7 +101,7 @@ mod tests {
         (stats, *running.unwrap())
     }
 
-    /// Items that take as long as `took` says, in bursts of up to 64. Returns how many were measured.
+    /// Items that take the time returned by `took`, in bursts of up to 64. Returns how many were measured.
     fn run(running: &mut Running, items: u64, mut took: impl FnMut() -> Duration) -> u64 {
         let (mut done, mut measured) = (0, 0);
         while done < items {

@@ -110,26 +110,26 @@ impl fmt::Debug for Directory {
 
 from_path!(Directory);
 
-/// A walk through a folder, or one after the other.
+/// A walk through a folder, or several walks one after the other.
 pub(super) struct Walk {
     directory: Directory,
-    /// What is left of the folders that have been opened, the innermost last.
+    /// The remaining entries of the open folders, the innermost last.
     open: Vec<vec::IntoIter<PathBuf>>,
     state: State,
     /// The folders that this walk has visited.
     visited: HashSet<PathBuf>,
-    /// What the last walk has met, and what this one has; only if there is another one. In order, so that what is in a folder
-    /// follows it.
+    /// The paths that the last walk has met, and those that this one has; only if there is another one. In order, so
+    /// that the entries of a folder follow it.
     before: BTreeMap<PathBuf, Known>,
     now: BTreeMap<PathBuf, Known>,
 }
 
-/// What is known of a path.
+/// The state of a path.
 #[derive(Clone, Copy, Default)]
 struct Known {
     /// It was found.
     found: bool,
-    /// It was told that it cannot be read, and it could not since.
+    /// It has been reported as unreadable, and still is.
     told: bool,
 }
 
@@ -142,7 +142,7 @@ enum State {
     Waits(Option<Instant>),
 }
 
-/// What a look gives.
+/// The result of a step of the walk.
 pub(super) enum Found {
     File(PathBuf),
     Error(FileError),
@@ -186,7 +186,7 @@ impl Walk {
             let Some(folder) = self.open.last_mut() else {
                 let Some(interval) = self.directory.watch else { return Found::End };
                 self.visited.clear();
-                // What is gone is forgotten.
+                // Paths that no longer exist are removed.
                 self.before = std::mem::take(&mut self.now);
                 self.state = State::Waits(token.now().checked_add(interval));
                 continue;
@@ -207,7 +207,7 @@ impl Walk {
         }
     }
 
-    /// Whether it is a file that is wanted. A folder is entered.
+    /// Whether it is a wanted file. A folder is entered.
     fn look_at(&mut self, path: &Path) -> io::Result<bool> {
         let meta = fs::metadata(path)?;
         if meta.is_dir() && self.directory.recursive {
@@ -237,8 +237,8 @@ impl Walk {
         !before.found
     }
 
-    /// What cannot be read is told once, until it can be. What is not there is new when it has come back, but what is in a folder
-    /// that cannot be read may still be there.
+    /// Something unreadable is reported once, until it can be read. A path that does not exist is new when it
+    /// reappears, but the entries of an unreadable folder may still be there.
     fn fails(&mut self, path: PathBuf, source: io::Error) -> Option<FileError> {
         let before = self.before.get(&path).copied().unwrap_or_default();
         if self.directory.watch.is_some() {

@@ -1,4 +1,4 @@
-//! [`FileLine`]: a line that knows its file, and what can go wrong with files and their lines.
+//! [`FileLine`]: a line that knows its file, and the errors of files and their lines.
 
 use std::io;
 use std::path::Path;
@@ -77,7 +77,7 @@ impl FileError {
     }
 }
 
-/// What a line of a file becomes in a stream: a [`String`], or a [`FileLine`].
+/// The item that a line of a file becomes in a stream: a [`String`], or a [`FileLine`].
 pub(super) trait FromFileLine: Sized + Send + 'static {
     fn from_file_line(line: FileLine) -> Result<Self, (LineError, FileLine)>;
 }

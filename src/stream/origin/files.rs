@@ -1,4 +1,4 @@
-//! [`Files`]: the lines of files that are there, one file after the other.
+//! [`Files`]: the lines of existing files, one file after the other.
 
 use std::fmt;
 use std::fs::File;
@@ -97,7 +97,7 @@ impl fmt::Debug for Files {
     }
 }
 
-/// Makes options of the path that they are about.
+/// Converts a path into options for it.
 macro_rules! from_path {
     ($options:ident: $($path:ty),+) => {
         $(impl From<$path> for $options {
@@ -163,7 +163,7 @@ impl Reading {
         }
     }
 
-    /// The next file, or what is to be done without one.
+    /// The next file, or the poll result if there is none.
     fn next_path(&mut self) -> Result<PathBuf, Polled<FileLine>> {
         match &mut self.names {
             Names::List(paths) => paths.next().ok_or_else(|| self.over()),

@@ -1,4 +1,4 @@
-//! What comes out of a channel that is not ours.
+//! The items of a foreign channel.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Items that a closure makes.
+//! Items returned by a closure.
 
 use super::Site;
 use crate::edge::{End, Polled};
@@ -40,7 +40,7 @@ where
         match panic::catch(|| f(&site.token)) {
             Ok(Ok(Some(item))) => Polled::Item(Ok(item)),
             Ok(Ok(None)) => self.over(End::Finished),
-            // Most likely that is why.
+            // That is the most likely reason.
             Ok(Err(_)) if self.site.token.is_cancelled() => Polled::Empty,
             Ok(Err(error)) => {
                 let end = self.site.died(error);

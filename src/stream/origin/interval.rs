@@ -1,8 +1,8 @@
 //! Ticks.
 //!
-//! A tick is made when there is room for it, not when it is due: one that waited in the hand of the stage would be stale
-//! when the consumer comes. So the ticks come from an operator, which can look for room, and not from its [`Feed`], which
-//! gives nothing.
+//! A tick is made when there is room for it, not when it is due: a tick that waited inside the stage would be stale
+//! when the consumer comes. So the ticks come from an operator, which can check for room, and not from its [`Feed`],
+//! which emits nothing.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -117,7 +117,7 @@ impl Operator for Ticker {
             self.ticks.next = None;
         }
         if out.is_full() {
-            // Comes back when there is room, which may be long after the tick was due.
+            // Called again when there is room, which may be long after the tick was due.
             return self.is_due();
         }
         if let Some(tick) = self.ticks.take(self.token.now()) {
@@ -131,7 +131,7 @@ impl Operator for Ticker {
     }
 }
 
-/// Gives nothing until a drain ends it.
+/// Emits nothing until a drain ends it.
 struct Silence {
     token: CancelToken,
 }

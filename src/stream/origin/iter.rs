@@ -13,20 +13,20 @@ use crate::stream::Stream;
 
 /// The items of an iterator.
 ///
-/// An iterator that knows how many items are left does not wait for the outside world: as long as it is quick, its items
-/// are handed over in chunks. All others may block at any time.
+/// An iterator that knows how many items are left does not wait for the outside world: as long as it is quick, its
+/// items are handed over in chunks. All others may block at any time.
 pub(crate) struct Iter<I> {
     items: I,
-    /// It has come to its end or panicked, and is not called again.
+    /// It has ended or panicked, and is not called again.
     ended: bool,
     site: Site,
     knows_its_length: bool,
     is_quick: bool,
-    /// Items since the last look at the clock, and when that was; `None` if there was a pause.
+    /// The number of items since the clock was last read, and when that was; `None` if there was a pause.
     since: (u64, Option<Instant>),
 }
 
-/// An iterator is quick that makes so many items within so long.
+/// An iterator is quick if it makes this number of items within this time.
 const QUICK: (u64, Duration) = (64, Duration::from_micros(64));
 
 impl<I: Iterator> Iter<I> {

@@ -1,4 +1,4 @@
-//! [`LineReader`]: cuts the bytes of a reader into lines of bounded length.
+//! [`LineReader`]: splits the bytes of a reader into lines of bounded length.
 
 use std::fmt;
 use std::io::{self, BufRead};
@@ -34,11 +34,11 @@ use std::str::Utf8Error;
 pub struct LineReader<R> {
     reader: R,
     pub(super) cutter: Cutter,
-    /// How many bytes can be read without asking the system.
+    /// The number of bytes that can be read without asking the system.
     pub(super) buffered: usize,
-    /// How many bytes have been taken from the reader.
+    /// The number of bytes taken from the reader.
     pub(super) consumed: u64,
-    /// The reader has come to its end, and is not asked again: a terminal or a pipe would wait for more.
+    /// The reader has ended, and is not read again: a terminal or a pipe would wait for more.
     pub(super) ended: bool,
     pub(super) read_errors: ReadErrors,
 }
@@ -102,7 +102,7 @@ pub enum ReadErrors {
 /// The maximum length of a line unless set otherwise.
 const MAX_LEN: usize = 1 << 20;
 
-/// How many bytes are searched for a line end before the caller may look around.
+/// The number of bytes that are searched for a line end before control returns to the caller.
 const LOOK: usize = 64 * 1024;
 
 impl<R: BufRead> LineReader<R> {
@@ -215,7 +215,7 @@ impl<R: BufRead> LineReader<R> {
         &mut self.reader
     }
 
-    /// One look at what the reader has, the last line and the end included.
+    /// Takes one step, including the last line and the end.
     pub(super) fn step(&mut self) -> io::Result<Step> {
         if self.ended {
             return Ok(Step::Nothing);
@@ -229,7 +229,7 @@ impl<R: BufRead> LineReader<R> {
         }
     }
 
-    /// One look at what the reader has. Reads at most once.
+    /// Takes one step. Reads at most once.
     pub(super) fn look(&mut self) -> io::Result<Step> {
         let available = match self.reader.fill_buf() {
             Ok([]) => return Ok(Step::Nothing),
@@ -238,7 +238,7 @@ impl<R: BufRead> LineReader<R> {
             Err(error) => return Err(error),
         };
         let seen = &available[..available.len().min(LOOK)];
-        // A slice finds its line ends as quickly as the machine can.
+        // Searching a slice for line ends is as fast as the machine allows.
         let mut rest = seen;
         let used = rest.skip_until(b'\n')?;
         let line = self.cutter.cut(&seen[..used]);
@@ -249,7 +249,7 @@ impl<R: BufRead> LineReader<R> {
     }
 }
 
-/// What a look at the reader gave.
+/// The result of a step.
 pub(super) enum Step {
     Line(Line),
     /// The line has not ended yet.
@@ -258,20 +258,20 @@ pub(super) enum Step {
     Nothing,
 }
 
-/// Puts lines together from pieces.
+/// Assembles lines from pieces.
 pub(super) struct Cutter {
     max_len: usize,
-    /// The beginning of a line whose end has not come: at most one byte more than the maximum, which is a `\r` then.
+    /// The beginning of an incomplete line: at most one byte more than the maximum, which is then a `\r`.
     partial: Vec<u8>,
-    /// Lines so far.
+    /// The number of lines so far.
     number: u64,
-    /// What comes up to the next line end belongs to no line.
+    /// Bytes up to the next line end belong to no line.
     skips: bool,
 }
 
 impl Cutter {
-    /// Takes a piece that holds a line end at most as its last byte; gives the line that ends with it, or has become too
-    /// long.
+    /// Takes a piece that contains a line end at most as its last byte. Returns the line that ends with it, or has
+    /// become too long.
     fn cut(&mut self, piece: &[u8]) -> Option<Line> {
         let (text, is_whole) = piece.strip_suffix(b"\n").map_or((piece, false), |text| (text, true));
         if self.skips {
@@ -298,7 +298,7 @@ impl Cutter {
         Some(self.line(bytes))
     }
 
-    /// What stands after the last line end.
+    /// The bytes after the last line end.
     pub(super) fn rest(&mut self) -> Option<Line> {
         let bytes = std::mem::take(&mut self.partial);
         if bytes.is_empty() { None } else { Some(self.line(bytes)) }
@@ -337,7 +337,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives what it is told to, read by read, and must not be read after that.
+    /// Returns the scripted reads, and must not be read after that.
     struct Script(VecDeque<io::Result<&'static [u8]>>);
 
     impl Read for Script {
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_read_is_made_again_and_other_errors_are_told() {
+    fn interrupted_reads_are_retried_and_other_errors_reported() {
         let interrupted = || Err(ErrorKind::Interrupted.into());
         let mut reader = script(
             [Ok(&b"a"[..]), interrupted(), interrupted(), Ok(b"b\nc"), Err(ErrorKind::WouldBlock.into()), Ok(b"d\n")],

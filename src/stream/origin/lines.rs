@@ -90,7 +90,7 @@ mod sealed {
     }
 }
 
-/// The lines of a reader. What has been handed to the operator is handed over before each read that may block.
+/// The lines of a reader. Items that the operator has received are handed over before each read that may block.
 pub(crate) struct Lines<R, T> {
     reader: LineReader<R>,
     site: Site,
@@ -110,7 +110,7 @@ impl<R: BufRead, T: FromLine> Lines<R, T> {
             match self.reader.step() {
                 Ok(Step::Line(line)) => return Polled::Item(self.item(line)),
                 Ok(Step::Nothing) => return Polled::Ended(End::Finished),
-                // A line need not end: the driver is to look around between two reads.
+                // A line need not end: control must return to the driver between two reads.
                 Ok(Step::More) if self.site.token.is_cancelled() => return Polled::Empty,
                 Ok(Step::More) if self.reader.cutter.is_skipping() && self.is_drained() => {
                     return Polled::Ended(End::Finished);

@@ -1,13 +1,13 @@
 //! Sources: where the items of a pipeline come from.
 //!
-//! A source is a [`Feed`] whose `poll` makes the next item. It is the way in of the stage that reads it, on the same
-//! thread: of one that only passes the items on, or of one that goes on with the first steps.
+//! A source is a [`Feed`] whose `poll` makes the next item. It is the input of the stage that reads it, on the same
+//! thread: of one that only forwards the items, or of one that runs the first steps.
 //!
 //! # How a source ends
 //!
-//! By itself, or by a drain: [`End::Finished`]. If what it reads from fails for good, by an error or by a panic, it has died,
-//! and [`Site::died`] says so: half the input must not pass for all of it, whatever stands behind the source. An item that
-//! is broken while the source lives is an error item, made by [`Site::error`].
+//! By itself, or by a drain: [`End::Finished`]. If the thing it reads from fails permanently, by an error or by a
+//! panic, the source has died, and [`Site::died`] reports it: half the input must not pass for all of it, whatever is
+//! behind the source. An item that is broken while the source lives is an error item, made by [`Site::error`].
 
 mod iter;
 
@@ -45,11 +45,11 @@ use crate::stage::input::Feed;
 use crate::stage::operator::sealed::Context;
 use crate::stage::thread::noted_cut;
 
-/// What a source knows of itself.
+/// What a source knows about itself.
 pub(crate) struct Site {
     token: CancelToken,
     context: Context,
-    /// Whether it keeps the books of its stage: nobody else does if its reader is another stage.
+    /// Whether it keeps the statistics of its stage; if its reader is another stage, it does.
     keeps_books: bool,
 }
 
@@ -63,7 +63,7 @@ impl Site {
         &self.context.stats.name
     }
 
-    /// An error item, after which the source goes on.
+    /// Creates an error item, after which the source continues.
     #[cold]
     pub(crate) fn error(&self, complete: impl FnOnce(StreamError) -> StreamError, kind: ErrorKind) -> StreamError {
         if self.keeps_books {
@@ -72,7 +72,7 @@ impl Site {
         complete(self.context.error(kind, 0))
     }
 
-    /// The end of a source that died of `reason`: a cut, of which the report knows too.
+    /// The end of a source that died of `reason`: a cut, which is also reported.
     #[cold]
     pub(crate) fn died(&self, reason: impl Into<BoxError>) -> End {
         End::Cut(noted_cut(&self.token, &self.context.stats, reason))
@@ -86,7 +86,7 @@ impl Site {
 }
 
 impl<T: Send + 'static> Stream<T> {
-    /// A source with a thread of its own.
+    /// A source with its own thread.
     #[track_caller]
     pub(crate) fn source<F>(cancel: &CancelToken, name: &str, feed: impl FnOnce(Site) -> F) -> Self
     where

@@ -1,4 +1,4 @@
-//! [`Restart`]: a source that is built again when it fails.
+//! [`Restart`]: a source that is rebuilt when it fails.
 
 use std::fmt;
 use std::sync::Arc;
@@ -220,7 +220,7 @@ impl fmt::Debug for RestartStats {
     }
 }
 
-/// The source: what it runs at present, if anything.
+/// The source: the current inner source, if any.
 struct Restarting<F, I> {
     restart: Restart<F>,
     site: Site,
@@ -228,9 +228,9 @@ struct Restarting<F, I> {
     /// Failures since the last item was sent.
     failures: u32,
     sent: u64,
-    /// How many items of this run are still to be skipped.
+    /// The number of items of this run that have yet to be skipped.
     to_skip: u64,
-    /// When the next attempt is due; `None` for never, if it is that long.
+    /// When the next attempt is due; `None` for never, if the pause is too long.
     pause: Option<Option<Instant>>,
     random: fastrand::Rng,
     ended: bool,
@@ -243,7 +243,7 @@ where
     E: Into<BoxError>,
     O: Into<BoxError>,
 {
-    /// A source that can be read, or what is to be done without one.
+    /// A source that can be read, or the poll result if there is none.
     fn start(&mut self) -> Result<(), Polled<T>> {
         if self.ended {
             return Err(Polled::Ended(End::Finished));
@@ -311,7 +311,7 @@ where
     fn failed(&mut self, reason: BoxError) -> Polled<T> {
         panic::guard_drop(self.running.take());
         if self.site.token.is_cancelled() {
-            // Most likely that is why.
+            // That is the most likely reason.
             return Polled::Empty;
         }
         self.failures = self.failures.saturating_add(1);
@@ -324,13 +324,13 @@ where
         }
         let (backoff, random) = (self.restart.backoff, &mut self.random);
         let pause = backoff.delay(self.failures, |most| random.u128(0..=most));
-        // Not each of them: a service may be away for hours.
+        // Not for each of them: a service may be away for hours.
         if self.failures == 1 {
             let name = self.site.name();
             event!(
                 warn,
                 { stage = %name, error = %reason },
-                "streamz: `{name}` has failed, and is started again: {reason}"
+                "streamz: `{name}` has failed and is restarted: {reason}"
             );
         }
         counts.is_waiting.store(true, Ordering::Relaxed);

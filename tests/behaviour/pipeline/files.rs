@@ -70,7 +70,7 @@ fn links_are_followed_and_loops_are_not() {
 }
 
 #[test]
-fn what_vanishes_is_an_error_item_and_the_rest_goes_on() {
+fn a_vanished_file_is_an_error_item_and_reading_continues() {
     let folder = tree();
     let (clock, pipeline) = virtual_pipeline_of(1);
     let mut paths = Stream::directory(&pipeline, Directory::new(&folder.0).recursive());
@@ -122,7 +122,7 @@ fn new_files_of_a_watched_folder_come_once_each() {
 
 #[test]
 #[cfg(unix)]
-fn what_could_not_be_read_is_found_when_it_can_be() {
+fn a_file_is_found_once_it_can_be_read() {
     let folder = Folder::new();
     let (clock, pipeline) = virtual_pipeline();
     fs::create_dir(folder.path("in")).unwrap();
@@ -148,7 +148,7 @@ fn what_could_not_be_read_is_found_when_it_can_be() {
 
 #[test]
 #[cfg(unix)]
-fn files_of_a_folder_that_was_unreadable_do_not_come_again() {
+fn files_of_a_folder_once_unreadable_are_not_repeated() {
     let folder = Folder::new();
     fs::create_dir_all(folder.path("in/sub/deep")).unwrap();
     ["in/sub/a", "in/sub/deep/b", "in/suburb"].into_iter().for_each(|name| folder.write(name, ""));
@@ -224,7 +224,7 @@ fn lines_know_their_file_and_number() {
 }
 
 #[test]
-fn what_cannot_be_read_names_file_and_line_and_the_rest_goes_on() {
+fn unreadable_lines_name_file_and_line_and_reading_continues() {
     let folder = Folder::new();
     folder.write("a", "short\nmuch too long\nend\n");
     folder.write("c", "last\n");

@@ -94,7 +94,7 @@ fn a_line_comes_when_it_has_its_end() {
 }
 
 #[test]
-fn lines_say_where_they_stand_and_reading_continues_there() {
+fn lines_have_positions_and_reading_continues_there() {
     let folder = Folder::new();
     folder.write("log", "one\ntwo\n");
     let (_, pipeline) = virtual_pipeline();
@@ -114,7 +114,7 @@ fn lines_say_where_they_stand_and_reading_continues_there() {
 }
 
 #[test]
-fn reading_begins_where_it_is_told() {
+fn reading_starts_at_the_given_position() {
     let starts = [
         (FollowStart::Beginning, "1:one\n2:two\n3:three"),
         (FollowStart::End, "1:four"),
@@ -162,7 +162,7 @@ fn a_renamed_file_is_read_to_its_end_before_the_new_one() {
     folder.append("log", "seven\n");
     folder.append("log.1", "six\neig");
     assert_eq!(run.look(), ["5:six", "2:seven"]);
-    // With the next rotation that is over, and what has no end is a line.
+    // With the next rotation that ends, and the incomplete line becomes a line.
     folder.rename("log", "log.2");
     folder.write("log", "nine\n");
     assert_eq!(run.look(), ["6:eig", "1:nine"]);
@@ -249,7 +249,7 @@ fn an_emptied_file_is_read_from_its_beginning() {
 }
 
 #[test]
-fn an_emptied_file_that_has_outgrown_itself_is_noticed() {
+fn a_truncated_file_that_has_grown_again_is_noticed() {
     let folder = Folder::new();
     folder.write("log", "");
     let mut run = Run::new(folder.log());
@@ -264,7 +264,7 @@ fn an_emptied_file_that_has_outgrown_itself_is_noticed() {
 }
 
 #[test]
-fn what_was_copied_before_emptying_is_read_from_the_copy() {
+fn data_copied_before_truncation_is_read_from_the_copy() {
     let folder = Folder::new();
     folder.write("log.1", "sunday\n");
     folder.write("log", "monday one\nmon");
@@ -300,7 +300,7 @@ fn a_file_may_come_later_and_so_may_its_folder() {
 }
 
 #[test]
-fn what_cannot_be_read_is_one_error_item_and_may_come_back() {
+fn an_unreadable_file_is_one_error_item_and_may_come_back() {
     let folder = Folder::new();
     fs::create_dir(folder.path("log")).unwrap();
     let mut run = Run::new(folder.log());

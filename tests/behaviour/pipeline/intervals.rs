@@ -37,7 +37,7 @@ fn a_consumer_in_time_finds_every_tick_when_it_is_due() {
 }
 
 #[test]
-fn a_consumer_that_stalled_finds_one_stale_tick_and_the_present_one() {
+fn a_stalled_consumer_finds_one_stale_tick_and_the_current_one() {
     let expected = [(505, 1), (505, 50), (510, 51), (520, 52), (530, 53)];
     assert_eq!(after_a_stall(505, ms(10).into()), expected);
     let exact = [(500, 1), (500, 50), (510, 51), (520, 52), (530, 53)];

@@ -33,7 +33,7 @@ fn iterator_methods_see_all_items() {
 }
 
 #[test]
-fn the_first_error_ends_the_items_stops_the_pipeline_and_is_returned() {
+fn the_first_error_stops_the_pipeline_and_is_returned() {
     // By the loop of the reader, and one by one.
     for one_by_one in [false, true] {
         let pipeline = Pipeline::new("fails");
@@ -72,7 +72,7 @@ fn a_cut_ends_the_items_and_is_returned() {
 }
 
 #[test]
-fn what_is_not_asked_for_is_dropped_and_its_errors_are_not_seen() {
+fn unrequested_items_are_dropped_with_their_errors() {
     let pipeline = Pipeline::new("find");
     assert_eq!(Stream::from_iter(&pipeline, 0u64..).consume(|mut items| items.find(|n| *n > 5)).unwrap(), Some(6));
     assert_eq!(failing(&pipeline).consume(|items| items.take(3).count()).unwrap(), 3);

@@ -77,7 +77,7 @@ fn a_drain_does_not_wait_for_the_rest_of_a_line_that_is_skipped() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_an_error_item_and_reading_goes_on() {
+fn a_line_too_long_is_an_error_item_and_reading_continues() {
     let text = "short\n".to_owned() + &"é".repeat(600_000) + "\nlast";
     let pipeline = Pipeline::new("long");
     let mut lines = Stream::lines(&pipeline, io::Cursor::new(text)).into_iter();
@@ -93,7 +93,7 @@ fn a_line_that_is_too_long_is_an_error_item_and_reading_goes_on() {
 }
 
 #[test]
-fn lines_that_are_not_text_are_errors_and_reading_goes_on() {
+fn invalid_text_lines_are_errors_and_reading_continues() {
     let pipeline = Pipeline::new("lines");
     let lines = Stream::lines(&pipeline, &b"one\r\ntw\xffo\n\nlast"[..]).into_iter();
     let shown: Vec<_> = lines

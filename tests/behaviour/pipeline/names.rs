@@ -41,7 +41,7 @@ fn every_source_has_the_name_of_its_token() {
 }
 
 #[test]
-fn a_name_is_that_of_one_stage_and_of_none_behind_it() {
+fn a_name_applies_to_one_stage_and_none_downstream() {
     let pipeline = Pipeline::new("once");
     let config = BatchConfig { max_size: 2, max_latency: SECOND };
     let token = pipeline.named("read");
@@ -125,7 +125,7 @@ fn a_name_for_a_step_that_does_not_follow_is_refused() {
 }
 
 #[test]
-fn what_is_repeated_or_spawned_on_a_named_token_has_its_name() {
+fn tasks_on_a_named_token_have_its_name() {
     let pipeline = Pipeline::new("tasks");
     pipeline.named("heartbeat").every(SECOND, || {});
     pipeline.named("given").spawn("own", |cancel| drop(Stream::from_iter(cancel, 0..3)));

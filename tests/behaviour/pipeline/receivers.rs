@@ -1,4 +1,4 @@
-//! The producer of a stream is told when its reader has gone, also while it has nothing to send.
+//! The producer of a stream is notified when its consumer has left, even while it has nothing to send.
 
 use std::any::Any;
 
@@ -15,7 +15,7 @@ const LOOKS: &[Look] = &[
         assert_eq!(receiver.recv().unwrap().unwrap(), 1);
     }),
     ("after all items", |receiver| assert_eq!((&receiver).into_iter().take(2).count(), 2)),
-    ("after a look in vain", |receiver| {
+    ("after a receive that found nothing", |receiver| {
         assert_eq!(receiver.iter().take(2).count(), 2);
         assert!(receiver.try_recv().is_err() && receiver.is_empty() && !receiver.clone().is_full());
     }),
@@ -134,7 +134,7 @@ fn dropping_any_consumer_stops_a_quiet_source() {
 }
 
 #[test]
-fn what_is_left_of_a_dropped_pipeline_is_cut() {
+fn streams_of_a_dropped_pipeline_are_cut() {
     type End = (&'static str, fn(Stream<u64>) -> streamz::Result<u64>);
     let ends: [End; 9] = [
         ("recv", |mut stream| stream.recv().unwrap()),
@@ -161,7 +161,7 @@ fn what_is_left_of_a_dropped_pipeline_is_cut() {
 }
 
 #[test]
-fn what_is_left_of_a_joined_pipeline_can_be_read() {
+fn streams_of_a_joined_pipeline_can_be_read() {
     let pipeline = Pipeline::new("joined");
     let [one, other] = [(); 2].map(|()| Stream::from_iter(&pipeline, 0..3));
     assert!(pipeline.join().is_complete());

@@ -38,7 +38,7 @@ fn items(clock: &ManualClock, stream: &mut Stream<u64>) -> Vec<u64> {
 }
 
 #[test]
-fn a_source_that_fails_is_built_again_after_a_pause() {
+fn a_failed_source_is_rebuilt_after_a_delay() {
     logged::keep();
     let (clock, pipeline) = virtual_pipeline();
     let mut runs = [(0, Then::Fails), (0, Then::Panics), (3, Then::Fails), (2, Then::Ends)].into_iter();
@@ -78,11 +78,11 @@ fn a_source_that_fails_is_built_again_after_a_pause() {
     assert_eq!((stage.failed_calls(), stage.emitted(), stage.failed()), (3, 5, 0));
     // The first of each row.
     let lines = logged::with("`flaky feed`");
-    assert_eq!(lines, ["streamz: `flaky feed` has failed, and is started again: reset"; 2]);
+    assert_eq!(lines, ["streamz: `flaky feed` has failed and is restarted: reset"; 2]);
 }
 
 #[test]
-fn a_source_that_cannot_be_built_is_tried_again() {
+fn a_source_that_cannot_be_built_is_retried() {
     let (clock, pipeline) = virtual_pipeline();
     let restart = Restart::new(|attempt: &RestartAttempt| match attempt.failures() {
         0 => Err("refused"),
@@ -136,7 +136,7 @@ fn one_attempt_restarts_nothing() {
 }
 
 #[test]
-fn a_source_that_begins_at_the_beginning_skips_what_was_sent() {
+fn a_restarted_source_skips_items_already_sent() {
     let (clock, pipeline) = virtual_pipeline();
     let mut end = 0;
     let restart = Restart::new(move |_| {

@@ -46,7 +46,7 @@ fn an_error_item_in_a_spawned_sink_stops_the_pipeline() {
 }
 
 #[test]
-fn an_error_of_the_closure_stops_what_the_token_of_the_stream_covers() {
+fn an_error_of_the_closure_cancels_the_streams_token() {
     let pipeline = Pipeline::new("child");
     let child = pipeline.child();
     let [here, there] = Stream::from_iter(&pipeline, 0..1_000u64).fan_out();

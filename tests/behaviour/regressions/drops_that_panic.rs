@@ -43,7 +43,7 @@ fn held_at_a_stop<Out: Send + 'static>(items: usize, hold: impl FnOnce(Stream<Mi
 }
 
 #[test]
-fn what_an_operator_holds_at_a_stop_may_panic_when_dropped() {
+fn items_held_by_an_operator_at_a_stop_may_panic_when_dropped() {
     held_at_a_stop(2, |stream| stream.delay(ms(1_000)));
     held_at_a_stop(1, |stream| stream.debounce(ms(1_000)));
     held_at_a_stop(2, |stream| stream.throttle(0.001));
@@ -53,7 +53,7 @@ fn what_an_operator_holds_at_a_stop_may_panic_when_dropped() {
 }
 
 #[test]
-fn what_a_closure_owns_may_panic_when_dropped() {
+fn values_of_a_closure_may_panic_when_dropped() {
     let owns = || {
         let mine = Mine;
         move || {
@@ -156,7 +156,7 @@ fn what_a_closure_owns_may_panic_when_dropped() {
 }
 
 #[test]
-fn a_panic_in_an_end_does_not_meet_another_of_what_its_steps_own() {
+fn a_panic_in_a_sink_does_not_meet_another_of_its_steps() {
     let pipeline = Pipeline::new("end");
     let (one, two) = (Mine, Mine);
     let inline = Stream::from_iter(&pipeline, 0..10).inline().map(move |n: i32| {
@@ -173,7 +173,7 @@ fn a_panic_in_an_end_does_not_meet_another_of_what_its_steps_own() {
 }
 
 #[test]
-fn dead_letters_that_nobody_reads_may_panic_when_dropped() {
+fn unread_dead_letters_may_panic_when_dropped() {
     use streamz::Overflow::{Block, DropNewest, DropOldest};
     for (overflow, is_kept) in [(Block, false), (DropNewest, false), (DropNewest, true), (DropOldest, true)] {
         let pipeline = Pipeline::new("letters");
@@ -192,7 +192,7 @@ fn dead_letters_that_nobody_reads_may_panic_when_dropped() {
 }
 
 #[test]
-fn items_for_which_there_is_no_reader_may_panic_when_dropped() {
+fn items_without_a_reader_may_panic_when_dropped() {
     let pipeline = Pipeline::new("split");
     let (left, right) = Stream::from_iter(&pipeline, 0..100).map(|n| (n, Mine)).split(|(n, _)| n % 2 == 0);
     drop(left);
@@ -206,7 +206,7 @@ fn items_for_which_there_is_no_reader_may_panic_when_dropped() {
 }
 
 #[test]
-fn what_is_left_of_a_source_may_panic_when_dropped() {
+fn the_rest_of_a_source_may_panic_when_dropped() {
     let pipeline = Pipeline::builder("source").capacity(1).build();
     let items: Vec<Mine> = (0..10).map(|_| Mine).collect();
     let mut stream = Stream::from_iter(&pipeline, items).map(std::mem::forget).through(&streamz::Take::new(1));
@@ -217,7 +217,7 @@ fn what_is_left_of_a_source_may_panic_when_dropped() {
 
 /// The error of the first panic goes through the rest of the steps, where it meets the second.
 #[test]
-fn a_panic_while_the_error_of_a_panic_goes_on_fails_its_item_alone() {
+fn a_panic_on_the_error_of_a_panic_fails_only_its_item() {
     for inline in [false, true] {
         let pipeline = Pipeline::new("twice");
         let panics_on = |bad: i32| {
@@ -244,7 +244,7 @@ fn a_panic_while_the_error_of_a_panic_goes_on_fails_its_item_alone() {
 }
 
 #[test]
-fn what_is_left_in_a_channel_may_panic_when_dropped() {
+fn items_left_in_a_channel_may_panic_when_dropped() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("receiver").clock(&clock).build();
     let receiver = Stream::from_iter(&pipeline, (0..100).map(|_| Mine)).into_receiver(8);

@@ -1,4 +1,4 @@
-//! Operators that panic in any of their calls: nothing is lost, and nothing goes on for ever.
+//! Operators that panic in any of their calls: nothing is lost, and nothing runs forever.
 
 use std::time::Instant;
 
@@ -92,7 +92,7 @@ fn a_panic_in_resume_after_the_end_loses_nothing() {
 }
 
 #[test]
-fn an_operator_that_panics_without_end_fails_what_it_holds() {
+fn an_operator_that_panics_endlessly_fails_its_held_items() {
     for (items, errors) in ten_through(keeper(Panics::Always)) {
         assert!(items.is_empty());
         assert_eq!(errors[..16], [ErrorKind::Panicked; 16]);
@@ -101,14 +101,14 @@ fn an_operator_that_panics_without_end_fails_what_it_holds() {
 }
 
 #[test]
-fn what_an_operator_keeps_after_a_panic_at_the_end_has_failed() {
+fn items_kept_after_a_panic_at_the_end_have_failed() {
     for (items, errors) in ten_through(keeper(Panics::End)) {
         assert!(items.is_empty());
         assert_eq!(errors, [ErrorKind::Panicked, ErrorKind::Failed]);
     }
 }
 
-/// Holds every item until its timer fires, which panics for ever.
+/// Holds every item until its timer fires, which always panics.
 struct Broken {
     due: Option<Instant>,
     held: u64,

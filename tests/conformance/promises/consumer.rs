@@ -36,7 +36,7 @@ fn dropped_while_idle<In: Send + 'static, Out: Send + 'static>(subject: &Arc<Sub
     rig.settle();
     drop(output);
     rig.settle();
-    assert_eq!(rig.pipeline.threads(), 0, "the stage waits on although its consumer has gone");
+    assert_eq!(rig.pipeline.threads(), 0, "the stage waits on although its consumer has left");
     assert!(sender.is_closed(), "the producer is not told");
     drop(sender);
     rig.close();
@@ -48,6 +48,6 @@ fn dropped_while_blocked<In: Send + 'static, Out: Send + 'static>(subject: &Arc<
     rig.settle();
     drop(output);
     rig.settle();
-    assert_eq!(rig.pipeline.threads(), 0, "a stage waits on although its consumer has gone");
+    assert_eq!(rig.pipeline.threads(), 0, "a stage waits on although its consumer has left");
     rig.close();
 }

@@ -37,7 +37,7 @@ pub fn add<In: Send + 'static, Out: Send + 'static>(list: &mut List<In, Out>) {
         });
     }
     if let Some(holds) = list.subject.holds {
-        list.add("delivery: what is held is not acknowledged", move |subject| held(subject, holds));
+        list.add("delivery: held items are not acknowledged", move |subject| held(subject, holds));
     }
 }
 

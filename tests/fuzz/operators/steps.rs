@@ -46,7 +46,7 @@ pub(super) fn alone(rng: &mut Rng) -> Op {
     let stage = custom(factory, capacity);
     let wire: Wire = match rng.u8(..6) {
         0 => boxed_up(stage),
-        // On the thread of what comes next, which is here one of its own.
+        // On the thread of the next stage, which has its own here.
         1 => Box::new(move |stream| stream.inline().with(stage).spawn("inline")),
         _ => through(stage),
     };

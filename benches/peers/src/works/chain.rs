@@ -1,4 +1,4 @@
-//! Chains of cheap maps, a thread for each map: what it costs to hand an item to another thread.
+//! Chains of cheap maps, a thread for each map: the cost of handing an item to another thread.
 //!
 //! Each function runs the items through a chain of maps and folds the results in order.
 
@@ -112,7 +112,8 @@ pub(super) fn by_hand<C: Channel>(items: u64, maps: usize) -> u64 {
     sum
 }
 
-/// The same with many items in each message, as many in all channels as elsewhere. A map changes its `Vec` in place.
+/// The same with many items in each message, and the same number of items in all channels. A map changes its `Vec` in
+/// place.
 fn by_hand_in_vecs<C: Channel>(items: u64, maps: usize) -> u64 {
     let (sender, mut last) = C::bounded(CAPACITY / VEC);
     let mut threads = vec![thread::spawn(move || vecs(items).for_each(|vec| C::send(&sender, vec)))];
@@ -126,7 +127,7 @@ fn by_hand_in_vecs<C: Channel>(items: u64, maps: usize) -> u64 {
     sum
 }
 
-/// How many items a message has where it has several: 16 messages fill a channel.
+/// The number of items in a message that has several: 16 messages fill a channel.
 const VEC: usize = CAPACITY / 16;
 
 fn vecs(items: u64) -> impl Iterator<Item = Vec<u64>> {
@@ -174,7 +175,7 @@ pub(super) fn tokio(runtime: &Runtime, items: u64, maps: usize) -> u64 {
     })
 }
 
-/// Receives as many items at a time as there are.
+/// Receives all available items at a time.
 fn tokio_many(items: u64, maps: usize, workers: usize) -> u64 {
     runtime::tokio(workers).block_on(async move {
         let (sender, mut last) = mpsc::channel(CAPACITY);

@@ -1,4 +1,4 @@
-//! How long one item takes through ten stages that have all gone to sleep.
+//! The time that one item takes through ten stages whose threads are all parked.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ pub(super) static IDLE_LATENCY: Work = Work {
     ..Work::BASE
 };
 
-/// Sends the items one by one and takes their times; `send_and_receive` does one.
+/// Sends the items one by one and measures their times; `send_and_receive` handles one.
 fn one_by_one(items: u64, mut send_and_receive: impl FnMut(u64) -> u64) -> Outcome {
     let mut checksum = 0;
     let mut delays = Vec::new();

@@ -20,7 +20,7 @@ use super::channels::{Channel, Crossbeam};
 use crate::steps::{CAPACITY, add, mix};
 use crate::work::{Bound, Entry, Figure, Goal, Job, Work};
 
-/// How many keys there are, and how long a window is.
+/// The number of keys, and the length of a window.
 #[derive(Clone, Copy)]
 struct Shape {
     keys: u64,
@@ -58,7 +58,7 @@ impl Shape {
     }
 }
 
-/// What is known of a closed window and one of its keys.
+/// A digest of one key in a closed window.
 fn digest(window: u64, key: u64, sum: u64) -> u64 {
     mix(mix(mix(0, window), key), sum)
 }
@@ -149,7 +149,7 @@ impl OpenWindows {
         *self.sums[place].entry(key).or_default() += value;
     }
 
-    /// Closes the windows up to that one, and gives what they have to `emit`.
+    /// Closes the windows up to that one, and passes their content to `emit`.
     fn close_before(&mut self, window: u64, mut emit: impl FnMut(u64, u64, u64)) {
         while self.first < window {
             let mut closed = self.sums.pop_front().unwrap_or_default();
@@ -160,7 +160,7 @@ impl OpenWindows {
     }
 }
 
-/// Puts the items into their windows, and closes those whose end has come.
+/// Puts the items into their windows, and closes those that have ended.
 fn sums(items: impl Iterator<Item = u64>, shape: Shape, mut emit: impl FnMut(u64, u64, u64)) {
     let mut open = OpenWindows::new();
     let (mut latest, mut next_end) = (0, shape.window + LATENESS);
@@ -243,7 +243,7 @@ fn renoir(job: &Job, shape: Shape) -> u64 {
 }
 
 fn timely(job: &Job, shape: Shape) -> u64 {
-    /// How many items are made between two turns of the operators.
+    /// The number of items produced between two turns of the operators.
     const TURN: u64 = 4 * CAPACITY as u64;
     let items = job.items;
     let workers = timely::execute(timely::Config::process(job.workers), move |worker| {

@@ -1,4 +1,4 @@
-//! How much memory a pipeline needs, however long it runs.
+//! The memory that a pipeline needs, however long it runs.
 
 use super::chain;
 use crate::work::{Bound, Entry, Figure, Goal, Job, Outcome, Work};

@@ -1,6 +1,6 @@
-//! Streams that meet, and one that parts: several threads on one queue.
+//! Merging streams, and a stream that is split: several threads on one queue.
 //!
-//! Each function adds up what comes out, in any order.
+//! Each function adds up the results, in any order.
 
 use std::thread;
 
@@ -12,7 +12,7 @@ use super::runtime;
 use crate::steps::{CAPACITY, add, step};
 use crate::work::{Bound, Entry, Figure, Goal, Job, Work};
 
-/// How many sources there are, or ways.
+/// The number of sources, or of branches.
 const WAYS: u64 = 3;
 
 pub(super) static MERGE: Work = Work {
@@ -134,7 +134,7 @@ fn merge(job: &Job) -> u64 {
     sum
 }
 
-/// A source that gives each item to `place`, a thread for each way, and one channel that is the merge.
+/// A source that passes each item to `place`, a thread for each branch, and one channel as the merge.
 fn ways_by_hand<C: Channel>(items: u64, place: impl Fn(u64, &[C::Sender<u64>]) + Send + 'static) -> u64 {
     let (output, merged) = C::bounded(CAPACITY);
     let mut threads = Vec::new();

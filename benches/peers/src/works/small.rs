@@ -1,4 +1,4 @@
-//! Pipelines of a hundred items: what it costs to build one, to start it, and to wait for its end.
+//! Pipelines of a hundred items: the cost of building, starting and joining one.
 
 use std::hint::black_box;
 
@@ -10,7 +10,7 @@ use super::{chain, pool, runtime};
 use crate::steps::{CAPACITY, mix, step};
 use crate::work::{Bound, Entry, Figure, Goal, Job, Work};
 
-/// How many items a pipeline has.
+/// The number of items of a pipeline.
 const LENGTH: u64 = 100;
 
 pub(super) static PIPELINE_100: Work = Work {
@@ -46,7 +46,7 @@ pub(super) static PIPELINE_100: Work = Work {
     ..Work::BASE
 };
 
-/// That many pipelines, one after the other.
+/// Runs the given number of pipelines, one after the other.
 fn repeated(job: &Job, pipeline: impl Fn() -> u64) -> u64 {
     (0..job.items).fold(0, |sum: u64, _| sum.wrapping_add(pipeline()))
 }

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Shared parts of the tests.
 #![allow(dead_code, reason = "not every test uses all of it")]
 
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
-/// A journal in a directory that goes with it, under a clock that the test moves.
+/// A journal in a directory that is removed with it, under a clock that the test moves.
 pub(crate) struct Bench {
     pub(crate) directory: TempDir,
     pub(crate) clock: ManualClock,
@@ -30,7 +30,7 @@ impl Bench {
         self.directory.path().join("test.journal")
     }
 
-    /// Another connection to the file, to look into it.
+    /// Another connection to the file, to inspect it.
     pub(crate) fn sqlite(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.path()).unwrap()
     }
@@ -61,7 +61,7 @@ pub(crate) fn inbox(journal: &Journal, consumer: &str) -> JournalInbox {
     journal.inbox("t", "g", options(consumer)).unwrap()
 }
 
-/// What there is at once.
+/// The records that are available at once.
 pub(crate) fn fetch(inbox: &mut JournalInbox, max: usize) -> Vec<Delivery<Entry, Receipt>> {
     let mut records = Vec::new();
     inbox.fetch(max, Duration::ZERO, &mut records).unwrap();
@@ -82,7 +82,7 @@ pub(crate) fn acknowledge(acker: &mut impl Acker<Receipt = Receipt>, deliveries:
     assert!(receipts.is_empty());
 }
 
-/// Dies: gives nothing back.
+/// Simulates a crash: gives nothing back.
 pub(crate) fn kill(inbox: JournalInbox) {
     std::mem::forget(inbox);
 }

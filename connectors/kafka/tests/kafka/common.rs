@@ -1,4 +1,4 @@
-//! A cluster of its own for each test, and what tests do with it.
+//! A separate cluster for each test, and operations of the tests.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -14,18 +14,18 @@ use streamz_kafka::{KafkaInbox, KafkaInboxBuilder, KafkaOutbox, NewRecord, Recei
 
 pub(crate) const TOPIC: &str = "orders";
 pub(crate) const GROUP: &str = "billing";
-/// In milliseconds. The mock waits 3 s for the first members of a group, and forgets those whose session ends before that.
+/// In milliseconds. The mock waits 3 s for the first members of a group, and removes those whose session ends earlier.
 pub(crate) const SESSION: &str = "3500";
-/// In milliseconds. The mock never answers a member whose session ended while it waited to be let in, as happens when this
-/// process is not scheduled for a second or two. The client then asks again, 3 s after this.
+/// In milliseconds. The mock never answers a member whose session ended while it waited to be admitted, as happens when
+/// this process is not scheduled for a second or two. The client then asks again, 3 s after this.
 pub(crate) const MAX_POLL_INTERVAL: &str = "10000";
-/// How long anything may take before a test fails.
+/// The maximum duration of anything before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
 type Command = Box<dyn FnOnce(&Mock) + Send>;
 
-/// A cluster in this process. It must stay on one thread, so it has one.
+/// A cluster in this process. It must stay on one thread, so it has its own.
 pub(crate) struct Cluster {
     servers: String,
     commands: Option<mpsc::Sender<Command>>,
@@ -46,7 +46,7 @@ impl Cluster {
         Self { servers: servers.recv().expect("a cluster"), commands: Some(commands), thread: Some(thread) }
     }
 
-    /// With a topic of that many partitions.
+    /// With a topic of `partitions` partitions.
     pub(crate) fn with_topic(partitions: i32) -> Self {
         let cluster = Self::start(1);
         cluster.mock(move |mock| mock.create_topic(TOPIC, partitions, 1).expect("a topic"));
@@ -57,7 +57,7 @@ impl Cluster {
         &self.servers
     }
 
-    /// Does something with the cluster.
+    /// Runs a command on the cluster.
     pub(crate) fn mock<R: Send + 'static>(&self, command: impl FnOnce(&Mock) -> R + Send + 'static) -> R {
         let (done, result) = mpsc::channel();
         let command = move |mock: &Mock| done.send(command(mock)).expect("the test waits");
@@ -65,7 +65,7 @@ impl Cluster {
         result.recv().expect("a result")
     }
 
-    /// An inbox whose group does not take long: the mock waits a second less than the session for members to come back.
+    /// An inbox whose group starts quickly: the mock waits a second less than the session for members to return.
     pub(crate) fn inbox(&self, topic: &str, group: &str) -> KafkaInboxBuilder {
         KafkaInbox::builder(self.servers(), topic, group)
             .property("session.timeout.ms", SESSION)
@@ -90,7 +90,7 @@ impl Cluster {
         self.outbox(TOPIC).write(&mut numbers.map(record).collect()).expect("a write");
     }
 
-    /// A client of the group that is no member.
+    /// A client of the group that is not a member.
     fn observer(&self, group: &str) -> BaseConsumer {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.servers()).set("group.id", group);
@@ -113,7 +113,7 @@ impl Cluster {
         }
     }
 
-    /// How many records the group has not committed.
+    /// The number of records that the group has not committed.
     pub(crate) fn lag(&self, topic: &str, group: &str) -> u64 {
         let observer = self.observer(group);
         let mut list = TopicPartitionList::new();
@@ -195,7 +195,7 @@ pub(crate) fn numbers<'a>(all: impl IntoIterator<Item = &'a Got>) -> Vec<u32> {
     all.into_iter().map(number).collect()
 }
 
-/// What cannot be committed during a rebalance is committed by the next call.
+/// Offsets that cannot be committed during a rebalance are committed by the next call.
 pub(crate) fn acknowledge<'a>(acker: &mut impl Acker<Receipt = Receipt>, all: impl IntoIterator<Item = &'a Got>) {
     let mut receipts = all.into_iter().map(|got| got.receipt).collect();
     match acker.acknowledge(&mut receipts) {
@@ -205,7 +205,7 @@ pub(crate) fn acknowledge<'a>(acker: &mut impl Acker<Receipt = Receipt>, all: im
     assert!(receipts.is_empty());
 }
 
-/// Waits until something is so.
+/// Waits until a condition is true.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = now() + PATIENCE;
     while !is_so() {

@@ -1,4 +1,4 @@
-//! Worker processes that are killed, and what is there afterwards.
+//! Processes that are killed, and the state they leave.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Mutex;
@@ -20,7 +20,7 @@ const PARTITIONS: u32 = 8;
 const MAX_UNACKED: usize = 300;
 const ROUNDS: usize = 8;
 
-/// Records that fail however often they are tried.
+/// Records that fail at every attempt.
 fn is_broken(number: u32) -> bool {
     number % 10 == 3
 }
@@ -33,7 +33,7 @@ fn of_record(record: &Record) -> u32 {
     number(record.payload().expect("a payload"))
 }
 
-/// Tells the test when something has been written.
+/// Notifies the test after each write.
 struct Reporting(KafkaOutbox);
 
 impl Outbox for Reporting {
@@ -46,7 +46,7 @@ impl Outbox for Reporting {
     }
 }
 
-/// A call that takes some time, and fails now and then or for good.
+/// A call that takes some time, and fails now and then or permanently.
 fn call() -> impl Fn(&CancelToken, &Record) -> Result<u32, BoxError> + Send + Sync + 'static {
     let tried = Mutex::new(HashSet::new());
     move |cancel: &CancelToken, record: &Record| {
@@ -57,7 +57,7 @@ fn call() -> impl Fn(&CancelToken, &Record) -> Result<u32, BoxError> + Send + Sy
     }
 }
 
-/// Copies records through calls that are retried, windows and batches, until it is killed.
+/// Copies records through retried calls, windows and batches, until it is killed.
 fn work(calls: impl CallStage<In = Record, Out = u32, Error = BoxError>) {
     end_with_parent();
     let servers = std::env::var(SERVERS).expect("run by another test");
@@ -121,11 +121,11 @@ fn kill_workers(workers: usize, main: &str) {
     let mut count = 0;
     let each = workers.len().div_ceil(2);
     for _ in 0..ROUNDS {
-        // More records than make the batches that are waited for.
+        // More records than the awaited batches contain.
         reports.try_iter().for_each(drop);
         append(&cluster, &mut count);
         for _ in 0..fastrand::usize(1..18) {
-            reports.recv_timeout(PATIENCE * 3).expect("the workers do nothing");
+            reports.recv_timeout(PATIENCE * 3).expect("the workers make no progress");
         }
         fastrand::shuffle(&mut workers);
         workers.truncate(workers.len() - each);
@@ -138,7 +138,7 @@ fn kill_workers(workers: usize, main: &str) {
     let all = || done.iter().chain(&dead);
     let different: BTreeSet<u32> = all().copied().collect();
     let missing: Vec<_> = (0..count).filter(|number| !different.contains(number)).collect();
-    println!("{} kills: {} of {count} came twice", ROUNDS * each, all().count() - different.len());
+    println!("{} kills: {} of {count} were copied twice", ROUNDS * each, all().count() - different.len());
     assert!(missing.is_empty(), "missing: {missing:?}");
     assert!(dead.iter().all(|number| is_broken(*number)) && !done.iter().any(|number| is_broken(*number)));
 }
@@ -148,7 +148,7 @@ fn wait_for_the_rest(cluster: &Cluster, reports: &Receiver<()>) {
     let deadline = now() + PATIENCE * 3;
     while cluster.lag(TOPIC, GROUP) > 0 {
         assert!(now() < deadline, "{} records were not committed", cluster.lag(TOPIC, GROUP));
-        // A moment, or the next batch.
+        // Waits a moment, or until the next batch.
         let _ = reports.recv_timeout(Duration::from_millis(100));
     }
 }

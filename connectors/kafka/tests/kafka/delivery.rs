@@ -1,4 +1,4 @@
-//! What is given out, acknowledged and given back.
+//! Delivering, acknowledging and giving back records.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use streamz_kafka::{KafkaAcker, KafkaInbox, NewRecord, Record};
 use crate::common::{Cluster, GROUP, Got, SESSION, TOPIC, acknowledge, fetch, fetch_all, now, number, numbers, until};
 
 #[test]
-fn what_was_acknowledged_out_of_order_commits_the_prefix() {
+fn out_of_order_acknowledgements_commit_the_prefix() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 0..100);
     let mut inbox = cluster.connect();
@@ -25,7 +25,7 @@ fn what_was_acknowledged_out_of_order_commits_the_prefix() {
 }
 
 #[test]
-fn a_restart_goes_on_at_the_commit() {
+fn a_restart_continues_at_the_commit() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 0..100);
     for start in [0, 30, 60] {
@@ -39,7 +39,7 @@ fn a_restart_goes_on_at_the_commit() {
 }
 
 #[test]
-fn the_end_commits_what_was_acknowledged() {
+fn the_end_commits_acknowledged_records() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 0..100);
     let mut inbox = cluster.inbox(TOPIC, GROUP).commit_interval(Duration::from_secs(3600)).connect().unwrap();
@@ -67,7 +67,7 @@ fn commits_are_made_in_intervals_without_another_call() {
 }
 
 #[test]
-fn what_is_given_back_comes_again_in_the_same_process() {
+fn returned_records_are_redelivered_in_the_same_process() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 0..100);
     let mut inbox = cluster.connect();
@@ -76,7 +76,7 @@ fn what_is_given_back_comes_again_in_the_same_process() {
     acknowledge(&mut acker, &all[..20]);
     acknowledge(&mut acker, &all[40..50]);
     acker.give_back(all[30..42].iter().map(|got| got.receipt).collect()).unwrap();
-    // 30 to 39: the others have been acknowledged, or are in flight. Then what had not been read before.
+    // 30 to 39: the others have been acknowledged, or are in flight. Then the records not read before.
     let again = fetch_all(&mut inbox, 50);
     assert_eq!(numbers(&again), (30..40).chain(60..100).collect::<Vec<_>>());
     assert!(again[..10].iter().all(|got| got.attempt == 2));
@@ -116,7 +116,7 @@ fn headers_can_be_left_out() {
 }
 
 #[test]
-fn what_was_put_back_counts_its_attempts() {
+fn records_put_back_count_their_attempts() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 7..8);
     let mut inbox = cluster.connect();
@@ -149,11 +149,11 @@ fn a_bounded_inbox_ends_at_the_newest_record() {
         cluster.outbox(OTHER).write(&mut numbers.map(record).collect()).unwrap();
     };
     let bounded = || cluster.inbox(TOPIC, GROUP).and_topic(OTHER).bounded(true).connect().unwrap();
-    // Nothing is there: it need not even join the group.
+    // There are no records: it need not even join the group.
     let start = now();
     assert!(drain(&mut bounded()).is_empty());
     assert!(start.elapsed() < Duration::from_secs(2));
-    // Two of the five partitions are empty, and stay so.
+    // Two of the five partitions stay empty.
     cluster.append(0, 0..100);
     cluster.append(1, 100..110);
     write_other(110..150);
@@ -165,7 +165,7 @@ fn a_bounded_inbox_ends_at_the_newest_record() {
     let mut found = numbers(&all);
     found.sort_unstable();
     assert_eq!(found, (0..150).collect::<Vec<_>>());
-    // What was not processed comes again in the next run, with what was added.
+    // Records that were not processed are redelivered in the next run, with the added ones.
     acknowledge(&mut acker, all.iter().filter(|got| number(got) != 5));
     drop((first, acker));
     let mut second = bounded();
@@ -181,7 +181,7 @@ fn a_bounded_inbox_ends_at_the_newest_record() {
 }
 
 #[test]
-fn a_bounded_inbox_gives_out_what_is_given_back() {
+fn a_bounded_inbox_redelivers_returned_records() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 0..50);
     let mut inbox = cluster.inbox(TOPIC, GROUP).bounded(true).connect().unwrap();
@@ -215,7 +215,7 @@ fn a_bounded_inbox_without_partitions_ends_with_the_group() {
         all.extend(other.join().unwrap());
         all
     });
-    // While members join, the mock refuses commits, so a record may come twice.
+    // While members join, the mock refuses commits, so a record may be redelivered.
     all.sort_unstable();
     all.dedup();
     assert_eq!(all, (0..50).collect::<Vec<_>>());
@@ -254,7 +254,7 @@ fn a_consumer_that_fetches_nothing_stays_in_the_group() {
     let rest = fetch_all(&mut inbox, 900);
     acknowledge(&mut acker, &rest);
     assert_eq!(cluster.lag(TOPIC, GROUP), 0);
-    assert!(fetch(&mut inbox, 10, Duration::from_millis(500)).is_empty(), "a record came twice");
+    assert!(fetch(&mut inbox, 10, Duration::from_millis(500)).is_empty(), "a record was delivered twice");
 }
 
 #[test]

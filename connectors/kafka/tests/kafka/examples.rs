@@ -1,4 +1,4 @@
-//! What the examples do.
+//! The results of the examples.
 
 use streamz::delivery::{Failure, Outbox};
 use streamz_kafka::NewRecord;
@@ -34,6 +34,6 @@ fn orders_are_billed_or_put_aside() {
     let failure = Failure::read(&dead[0]).unwrap();
     assert_eq!((dead[0].key(), dead[0].payload()), (Some(&b"bob"[..]), Some(&b"much"[..])));
     assert_eq!((&*failure.stage, &*failure.reason), ("invoice", "invalid float literal"));
-    // All is done, so there is nothing to bill.
+    // Everything has been billed.
     assert_eq!(orders::bill(cluster.servers(), bounded()).unwrap(), 0);
 }

@@ -1,4 +1,4 @@
-//! Brokers that are gone, slow, or refuse.
+//! Brokers that are unreachable, slow, or refuse.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn reason(error: StoreError) -> Error {
 }
 
 #[test]
-fn nobody_listens_at_the_start() {
+fn connect_fails_without_a_broker() {
     let inbox = KafkaInbox::builder("127.0.0.1:1", TOPIC, GROUP).connect_timeout(Duration::from_millis(300));
     let error = inbox.connect().expect_err("no broker");
     assert!(error.is_transient());
@@ -29,7 +29,7 @@ fn wrong_properties_are_refused() {
     for (name, value, expected) in [
         ("no.such.property", "1", "property `no.such.property`"),
         ("session.timeout.ms", "soon", "property `session.timeout.ms`"),
-        ("enable.auto.commit", "true", "property `enable.auto.commit` is not for you to set"),
+        ("enable.auto.commit", "true", "property `enable.auto.commit` is set by this crate"),
     ] {
         let error = inbox().property(name, value).connect().expect_err("a wrong property");
         assert!(!error.is_transient());
@@ -66,7 +66,7 @@ fn a_broker_that_goes_down_and_comes_back_loses_nothing() {
     cluster.mock(|mock| mock.broker_up(-1).unwrap());
     cluster.append(0, 100..200);
     let deadline = now() + PATIENCE;
-    // The session is over, so what was in flight comes again.
+    // The session has ended, so the records in flight are redelivered.
     while numbers(&records).last() != Some(&199) {
         assert!(now() < deadline, "{} came", records.len());
         // Errors that are still reported are transient.
@@ -109,7 +109,7 @@ fn a_topic_that_is_made_within_its_grace_is_read() {
 }
 
 #[test]
-fn a_commit_that_fails_is_made_again() {
+fn a_failed_commit_is_retried() {
     let cluster = Cluster::with_topic(1);
     cluster.append(0, 0..100);
     let mut inbox = cluster.connect();
@@ -139,7 +139,7 @@ fn a_group_that_is_not_allowed_is_an_error_for_good() {
         let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
         mock.request_errors(rdkafka::types::RDKafkaApiKey::OffsetCommit, &[error; 8]);
     });
-    // The commit is not waited for, so its error comes with a later call.
+    // The acker does not wait for the commit, so its error comes with a later call.
     let mut receipts = all.iter().map(|got| got.receipt).collect();
     until("an error", || {
         crate::common::fetch(&mut inbox, 1, Duration::from_millis(10));

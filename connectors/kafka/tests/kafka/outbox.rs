@@ -1,4 +1,4 @@
-//! What is written, refused, and written again.
+//! Writing, refusing, and retrying records.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ fn a_write_waits_for_room_in_the_queue() {
 }
 
 #[test]
-fn what_the_client_sends_again_is_stored_once() {
+fn records_resent_by_the_client_are_stored_once() {
     let cluster = Cluster::with_topic(1);
     let mut outbox = cluster.outbox(TOPIC);
     cluster.mock(|mock| {
@@ -103,7 +103,7 @@ fn a_topic_that_is_not_allowed_is_an_error_for_good() {
     assert_eq!(batch.len(), 10);
 }
 
-/// The broker does not know the sequence of the producer: the client stops it for good.
+/// The broker does not know the sequence of the producer: the client stops it permanently.
 #[test]
 fn a_producer_that_has_failed_for_good_is_replaced() {
     let cluster = Cluster::with_topic(1);
@@ -121,7 +121,7 @@ fn a_producer_that_has_failed_for_good_is_replaced() {
     assert_eq!(cluster.contents(TOPIC), (0..200).map(|n: u32| n.to_string().into_bytes()).collect::<Vec<_>>());
 }
 
-/// A new one would not be let in either.
+/// A new one would be refused as well.
 #[test]
 fn a_producer_that_may_not_be_idempotent_is_not_replaced() {
     let cluster = Cluster::with_topic(1);

@@ -1,4 +1,4 @@
-//! Partitions that go from one consumer to another.
+//! Partitions that move from one consumer to another.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,7 +63,7 @@ fn acknowledgements_of_an_older_generation_are_ignored() {
 }
 
 #[test]
-fn a_revocation_waits_for_what_is_in_flight() {
+fn a_revocation_waits_for_records_in_flight() {
     let cluster = &Cluster::with_topic(2);
     logged(cluster.servers());
     (0..2).for_each(|partition| cluster.append(partition, 0..100));
@@ -86,15 +86,16 @@ fn a_revocation_waits_for_what_is_in_flight() {
         });
         share((&mut a, &of_a), (&mut b, &of_b), 1);
     });
-    // What was waited for is committed. The mock, unlike a broker, refuses commits while members join, so some comes again.
+    // Records that were waited for are committed. The mock, unlike a broker, refuses commits while members join, so
+    // some are redelivered.
     let lines = logged(cluster.servers());
     let has = |what: &str| lines.iter().any(|line| line.contains(what));
     assert!(cluster.lag(TOPIC, GROUP) == 0 || has("cannot commit orders/0 at 100, orders/1 at 100"), "{lines:#?}");
 }
 
-/// Up to the broker: with the newer protocol of groups, the mock takes commits during a rebalance, as a broker does.
+/// Up to the broker: with the newer group protocol, the mock accepts commits during a rebalance, as a broker does.
 #[test]
-fn a_revocation_commits_what_was_in_flight() {
+fn a_revocation_commits_records_in_flight() {
     let cluster = &Cluster::with_topic(2);
     logged(cluster.servers());
     (0..2).for_each(|partition| cluster.append(partition, 0..100));
@@ -113,7 +114,7 @@ fn a_revocation_commits_what_was_in_flight() {
     let got = std::thread::scope(|scope| {
         scope.spawn(move || {
             until("a revocation", || logged(cluster.servers()).iter().any(|line| line.contains("revoked")));
-            // What stays is not waited for.
+            // Remaining partitions are not waited for.
             acknowledge(&mut acker, &all);
         });
         share((&mut a, &of_a), (&mut b, &of_b), 1)
@@ -121,15 +122,15 @@ fn a_revocation_commits_what_was_in_flight() {
     let (stays, goes) = (of_a.assignment()[0].1, of_b.assignment()[0].1);
     let lines = logged(cluster.servers());
     assert_eq!((cluster.committed(goes), cluster.committed(stays)), (Some(100), None), "{lines:#?}");
-    // The next consumer goes on there.
+    // The next consumer continues there.
     cluster.append(goes, 100..110);
     let next = fetch_all(&mut b, 10);
-    assert!(got.is_empty(), "{} came again", got.len());
+    assert!(got.is_empty(), "{} were redelivered", got.len());
     assert_eq!(numbers(&next), (100..110).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_cooperative_rebalance_keeps_what_stays() {
+fn a_cooperative_rebalance_keeps_retained_partitions() {
     let cluster = Cluster::with_topic(2);
     (0..2).for_each(|partition| cluster.append(partition, 0..100));
     let inbox = || {
@@ -148,7 +149,7 @@ fn a_cooperative_rebalance_keeps_what_stays() {
         new.append(&mut fetch(&mut b, 200, STEP));
         new.len() >= 100
     });
-    assert!(new.iter().all(|got| got.record.partition() == goes), "what stays came again");
+    assert!(new.iter().all(|got| got.record.partition() == goes), "a remaining partition was redelivered");
     until("the commit", || {
         acknowledge(&mut acker, &old);
         cluster.committed(stays) == Some(100)
@@ -156,7 +157,7 @@ fn a_cooperative_rebalance_keeps_what_stays() {
     assert_eq!(cluster.committed(goes), None);
 }
 
-/// Consumers come and go while records are appended and processed in odd order.
+/// Consumers come and go while records are appended and processed in arbitrary order.
 #[test]
 fn consumers_that_come_and_go_lose_nothing() {
     in_own_process("rebalance::consumers_that_come_and_go_lose_nothing", || {

@@ -70,7 +70,7 @@ impl Store for Kafka {
     }
 
     fn kill(&self, inbox: KafkaInbox, acker: KafkaAcker) {
-        // Each acknowledgement has been committed, so there is nothing left for them to do but to leave the group.
+        // Each acknowledgement has been committed, so all that remains is to leave the group.
         drop((inbox, acker));
     }
 

@@ -1,4 +1,4 @@
-//! Processes and servers that are killed while pipelines run, and what is there afterwards.
+//! Processes and servers that are killed while pipelines run, and the state they leave.
 
 use std::sync::mpsc::{Sender, channel};
 use std::thread::spawn;
@@ -124,7 +124,7 @@ fn a_server_killed_under_workers_loses_nothing() {
     finish(&server, Pool::Unordered, COUNT);
 }
 
-/// Each worker has a network of its own. It is cut, or stalls until the leases of what the worker holds have expired.
+/// Each worker has its own network. It is cut, or stalls until the leases of the worker have expired.
 #[test]
 fn a_network_that_fails_under_workers_loses_nothing() {
     const COUNT: usize = 40_000;
@@ -139,7 +139,7 @@ fn a_network_that_fails_under_workers_loses_nothing() {
         networks[random.usize(0..2)].cut();
         wait_for(&reports, random.usize(1..10));
         networks.iter().for_each(|network| network.stall(true));
-        // Nothing is copied any more, and nothing kept alive.
+        // No more copies are made, and no leases extended.
         while monitor.status().expect("the status")[0].oldest_idle.is_some_and(|age| age < LEASE * 2) {
             std::thread::yield_now();
         }

@@ -1,4 +1,4 @@
-//! Records are delivered, acknowledged, taken over and given back.
+//! Delivering, acknowledging, taking over and giving back records.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn a_record_keeps_its_fields_and_order() {
 }
 
 #[test]
-fn what_was_acknowledged_does_not_come_again() {
+fn acknowledged_records_are_not_redelivered() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..5);
@@ -98,13 +98,13 @@ fn records_of_a_dead_consumer_go_to_another() {
     drop(a);
     assert!(fetch_now(&mut b).is_empty());
     age(&mut client, "s", "g", "a");
-    // In several fetches, and before what is new.
+    // In several fetches, and before new records.
     add(&mut client, "s", 5..6);
     let records = fetch_all(&mut b, 2);
     assert_eq!((payloads(&records), attempts(&records)), (texts(0..2), vec![2, 2]));
     let records = fetch_all(&mut b, 4);
     assert_eq!((payloads(&records), attempts(&records)), (texts(2..6), vec![2, 2, 2, 1]));
-    // And on to a third one.
+    // And then by a third one.
     age(&mut client, "s", "g", "b");
     drop(b);
     let mut c = inbox(&server, "c").connect().expect("an inbox");
@@ -118,7 +118,7 @@ fn a_lease_expires_by_itself() {
     let mut a = inbox(&server, "a").connect().expect("an inbox");
     assert_eq!(fetch(&mut a, 10).len(), 3);
     let b = inbox(&server, "b").lease(Duration::from_millis(20));
-    // This waits in one call, without a record that is new.
+    // This waits in one call, without a new record.
     assert_eq!(attempts(&fetch_all(&mut b.connect().expect("an inbox"), 3)), [2, 2, 2]);
 }
 
@@ -137,7 +137,7 @@ fn keep_alive_holds_the_lease() {
     // It does not count as a delivery.
     age(&mut client, "s", "g", "a");
     assert_eq!(attempts(&fetch_all(&mut b, 2500)), vec![2; 2500]);
-    // It does not hold what another one has.
+    // It does not extend the leases of another one.
     drop(b);
     age(&mut client, "s", "g", "b");
     acker.keep_alive().expect("a sign of life");
@@ -146,7 +146,7 @@ fn keep_alive_holds_the_lease() {
 }
 
 #[test]
-fn a_consumer_does_not_take_over_what_it_is_processing() {
+fn a_consumer_does_not_take_over_records_in_progress() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..5);
@@ -159,7 +159,7 @@ fn a_consumer_does_not_take_over_what_it_is_processing() {
 }
 
 #[test]
-fn what_was_taken_away_during_processing_does_not_come_back() {
+fn records_taken_over_in_progress_are_not_taken_back() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..5);
@@ -178,11 +178,11 @@ fn what_was_taken_away_during_processing_does_not_come_back() {
 }
 
 #[test]
-fn what_was_given_back_comes_again_at_once() {
+fn returned_records_are_redelivered_at_once() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..4);
-    // It finds out without its interval.
+    // It finds out without waiting for its interval.
     let mut a = inbox(&server, "a").claim_interval(LONG * 10).connect().expect("an inbox");
     let mut acker = a.acker().expect("an acker");
     let all = receipts(&fetch(&mut a, 10));
@@ -192,7 +192,7 @@ fn what_was_given_back_comes_again_at_once() {
     acker.give_back(all[2..].to_vec()).expect("a return");
     let mut b = inbox(&server, "b").connect().expect("an inbox");
     assert_eq!(payloads(&fetch(&mut b, 10)), texts(2..4));
-    // What another one has taken over stays there.
+    // Records that another one has taken over stay there.
     age(&mut client, "s", "g", "a");
     assert_eq!(payloads(&fetch(&mut b, 10)), texts(0..2));
     acker.give_back(all[..2].to_vec()).expect("a return");
@@ -267,7 +267,7 @@ fn several_streams_are_read_in_equal_shares() {
 }
 
 #[test]
-fn a_group_starts_where_it_is_told_to() {
+fn a_group_starts_at_its_configured_position() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     let ids = add(&mut client, "s", 0..3);
@@ -282,7 +282,7 @@ fn a_group_starts_where_it_is_told_to() {
     assert_eq!(payloads(&fetch(&mut end, 10)), texts(3..4));
     assert_eq!(payloads(&fetch(&mut after, 10)), texts(2..4));
     assert_eq!(payloads(&fetch(&mut beginning, 10)), texts(0..4));
-    // An existing group continues where it was.
+    // An existing group continues where it is.
     add(&mut client, "s", 4..5);
     assert_eq!(payloads(&fetch_all(&mut group("end", Start::Earliest), 2)), texts(3..5));
 }
@@ -306,7 +306,7 @@ fn a_bounded_inbox_ends_at_the_newest_record() {
     found.retain(|text| text.len() == 1 && text.as_str() < "4");
     found.sort();
     assert_eq!(found, texts(0..4));
-    // The next one begins with what the first one held.
+    // The next one begins with the records of the first one.
     drop(first);
     let mut second = bounded();
     let mut found = payloads(&fetch_all(&mut second, 20));
@@ -332,7 +332,7 @@ fn a_bounded_inbox_waits_for_the_leases_of_the_dead() {
 }
 
 #[test]
-fn a_bounded_inbox_leaves_to_others_what_they_keep() {
+fn a_bounded_inbox_leaves_others_the_records_they_hold() {
     let Some(server) = Server::start(&[]) else { return };
     add(&mut server.client(), "s", 0..5);
     let mut other = inbox(&server, "a").connect().expect("an inbox");
@@ -363,7 +363,7 @@ fn delete_acknowledged_empties_the_stream() {
 }
 
 #[test]
-fn the_monitor_tells_of_backlog_and_flight() {
+fn the_monitor_reports_backlog_and_flight() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..10);
@@ -392,7 +392,7 @@ fn a_lost_group_is_created_again_without_a_loss() {
     acker.acknowledge(&mut receipts(&records[..1])).expect("an acknowledgement");
     cmd("XGROUP").arg("DESTROY").arg("s").arg("g").exec(&mut client).expect("XGROUP DESTROY");
     acker.keep_alive().expect("nothing to keep alive");
-    // It continues behind what it has; what is in flight here is not given out twice.
+    // It continues after its records; those in flight here are not delivered twice.
     assert_eq!(payloads(&fetch_all(&mut a, 2)), texts(4..6));
     assert!(logged(&port).iter().any(|line| line.contains("the group had disappeared")));
     // But it is held again, so that it is not lost with this process.
@@ -413,7 +413,7 @@ fn a_flushed_server_starts_from_the_beginning() {
     assert_eq!(records[0].record.id, EntryId::new(900, 0));
     acker.acknowledge(&mut receipts(&records)).expect("an acknowledgement");
     cmd("FLUSHALL").exec(&mut client).expect("FLUSHALL");
-    // Before what the group had read.
+    // Before the position that the group had read.
     cmd("XADD").arg("s").arg("5-0").arg("payload").arg("1").exec(&mut client).expect("XADD");
     assert_eq!(payloads(&fetch(&mut inbox, 4)), ["1"]);
     // And while a fetch waits.

@@ -1,4 +1,4 @@
-//! Servers that are absent, refuse, stall, crash or forget.
+//! Servers that are unreachable, refuse, stall, crash or forget.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -14,14 +14,14 @@ use crate::common::{
     texts,
 };
 
-/// The message of an error that does not pass.
+/// The message of a permanent error.
 fn permanent<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> String {
     let error = outcome.expect_err("an error");
     assert!(!error.is_transient(), "{error}");
     error.to_string()
 }
 
-/// The message of an error that passes.
+/// The message of a transient error.
 fn transient<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> String {
     let error = outcome.expect_err("an error");
     assert!(error.is_transient(), "{error}");
@@ -48,7 +48,7 @@ fn an_absent_server_is_reported_at_once() {
 }
 
 #[test]
-fn what_is_no_address_is_refused_for_good() {
+fn an_invalid_address_is_a_permanent_error() {
     for (url, word) in [("nonsense", "URL"), ("http://localhost", "URL"), ("redis://localhost/x", "database")] {
         let text = permanent(connect(url));
         assert!(text.contains("cannot use the address") && text.contains(word), "{text}");
@@ -56,7 +56,7 @@ fn what_is_no_address_is_refused_for_good() {
     }
 }
 
-/// Something that gives these answers to the requests of one connection, and its URL.
+/// A server that gives these answers to the requests of one connection, and its URL.
 fn answering(answers: &'static [&str]) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("redis://{}", listener.local_addr().expect("an address"));
@@ -66,14 +66,14 @@ fn answering(answers: &'static [&str]) -> (String, JoinHandle<()>) {
             assert_ne!(socket.read(&mut [0; 1000]).expect("a request"), 0);
             socket.write_all(answer.as_bytes()).expect("an answer");
         }
-        // Until the client has gone.
+        // Until the client has disconnected.
         _ = socket.read(&mut [0; 1000]);
     });
     (url, server)
 }
 
 #[test]
-fn what_is_no_redis_server_is_refused_for_good() {
+fn a_server_other_than_redis_is_a_permanent_error() {
     let (url, server) = answering(&["HTTP/1.1 400 Bad Request\r\n\r\n"]);
     let text = permanent(connect(&url));
     assert!(text.contains("cannot connect"), "{text}");
@@ -81,7 +81,7 @@ fn what_is_no_redis_server_is_refused_for_good() {
 }
 
 #[test]
-fn a_reply_that_makes_no_sense_is_an_error() {
+fn an_invalid_reply_is_an_error() {
     let (url, server) = answering(&["+PONG\r\n", "+OK\r\n", ":5\r\n"]);
     let text = permanent(connect(&url));
     assert!(text.contains("cannot look up the group: the server's reply does not have the expected form"), "{text}");
@@ -226,7 +226,7 @@ fn a_killed_server_loses_nothing() {
     assert_eq!(pending(&mut server.client(), "s", "g"), 0);
 }
 
-/// Writes a batch and fetches half as much.
+/// Writes a batch and fetches half of it.
 fn fetch_after(
     outbox: &mut RedisOutbox,
     batch: &mut Vec<streamz_redis::Fields>,
@@ -256,7 +256,7 @@ fn a_stalled_network_is_noticed_and_loses_nothing() {
 
     proxy.stall(true);
     add(&mut client, "s", 1..3);
-    // The server hands the records out; they do not arrive.
+    // The server delivers the records; they do not arrive.
     let text = transient(inbox.fetch(10, Duration::from_millis(10), &mut Vec::new()));
     assert!(text.contains("cannot fetch records") && text.contains("the server has not answered in time"), "{text}");
     let mut unacknowledged = receipts(&records);
@@ -284,7 +284,7 @@ fn a_server_full_of_clients_is_waited_for() {
     connect(&url).expect("an inbox");
 }
 
-/// A full disk, for one.
+/// A full disk, for example.
 #[test]
 fn a_server_that_cannot_save_is_waited_for() {
     const FULL: &str = "-MISCONF Errors writing to the AOF file: No space left on device\r\n";
@@ -326,7 +326,7 @@ fn a_server_that_is_busy_is_waited_for() {
     assert_eq!(payloads(&fetch(&mut inbox, 10)), texts(1..2));
 }
 
-/// IDs hold the time of the server, which was ahead for a while.
+/// IDs contain the server's time, which was ahead for a while.
 #[test]
 fn a_clock_that_was_set_back_loses_nothing() {
     let Some(server) = Server::start(&[]) else { return };
@@ -340,7 +340,7 @@ fn a_clock_that_was_set_back_loses_nothing() {
     let mut acker = inbox.acker().expect("an acker");
     let records = fetch_all(&mut inbox, 10);
     assert_eq!(payloads(&records), texts(0..10));
-    // Delivered in the future, as it seems.
+    // Seemingly delivered in the future.
     let claim = cmd("XCLAIM").arg("s").arg("g").arg("a").arg(0).arg(ahead).arg("TIME").arg("99999999999999").to_owned();
     claim.exec(&mut client).expect("XCLAIM");
     assert_eq!(inbox.monitor().status().expect("the status")[0].in_flight, 10);
@@ -350,7 +350,7 @@ fn a_clock_that_was_set_back_loses_nothing() {
 }
 
 #[test]
-fn records_whose_reply_was_cut_come_again() {
+fn records_whose_reply_was_cut_are_redelivered() {
     let Some(server) = Server::start(&[]) else { return };
     let proxy = Proxy::start(server.port());
     let inbox = RedisInbox::builder(proxy.url(), "s", "g").consumer("a").claim_interval(LONG * 10);

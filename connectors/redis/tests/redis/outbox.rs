@@ -52,7 +52,7 @@ fn a_record_that_is_empty_or_too_large_is_refused() {
 }
 
 #[test]
-fn a_full_server_keeps_what_it_took_and_takes_the_rest_later() {
+fn a_full_server_keeps_accepted_records_and_takes_the_rest() {
     let Some(server) = Server::start(&["--maxmemory-policy", "noeviction"]) else { return };
     let mut client = server.client();
     let info: String = cmd("INFO").arg("memory").query(&mut client).expect("INFO");
@@ -79,7 +79,7 @@ fn a_full_server_keeps_what_it_took_and_takes_the_rest_later() {
 }
 
 #[test]
-fn a_cut_connection_confirms_only_what_was_answered() {
+fn a_cut_connection_confirms_only_answered_records() {
     let Some(server) = Server::start(&[]) else { return };
     let proxy = Proxy::start(server.port());
     let mut outbox = RedisOutbox::builder(proxy.url(), "s").connect().expect("an outbox");
@@ -94,7 +94,8 @@ fn a_cut_connection_confirms_only_what_was_answered() {
 
     outbox.write(&mut batch).expect("a write");
     let found = payloads_of(&mut server.client(), "s");
-    // What the server had got of the first attempt, and what was confirmed is in there; and then the second one.
+    // The records that the server had received in the first attempt, including the confirmed ones; then the second
+    // attempt.
     let (first, second) = found.split_at(found.len() - left);
     assert!(first.len() >= 500 - left);
     assert_eq!(first, texts(0..first.len()));
@@ -111,7 +112,7 @@ fn replicas_are_waited_for() {
     let error = outbox.write(&mut batch).expect_err("no replica");
     assert!(error.is_transient());
     assert!(error.to_string().contains("0 of 1 replicas have confirmed"), "{error}");
-    // Nothing was written, or each attempt would write it again.
+    // Nothing was written, otherwise each attempt would write it again.
     assert_eq!(batch.len(), 5);
     assert_eq!(cmd("EXISTS").arg("s").query(&mut client), Ok(0));
 
@@ -127,7 +128,7 @@ fn replicas_are_waited_for() {
     found.dedup();
     assert_eq!(found, texts(0..5));
 
-    // A replica does not take writes. It may be the master some day.
+    // A replica does not accept writes. It may become the master some day.
     let mut outbox = RedisOutbox::builder(replica.url(), "s").connect().expect("an outbox");
     let error = outbox.write(&mut numbered(0..1)).expect_err("a replica");
     assert!(error.is_transient(), "{error}");

@@ -14,7 +14,7 @@ fn inbox(server: &Server, consumer: &str) -> RedisInboxBuilder {
 }
 
 #[test]
-fn a_pipeline_acknowledges_what_it_has_processed() {
+fn a_pipeline_acknowledges_processed_records() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..1000);
@@ -35,7 +35,7 @@ fn a_pipeline_acknowledges_what_it_has_processed() {
 }
 
 #[test]
-fn a_cancelled_pipeline_gives_back_what_it_has_not_processed() {
+fn a_cancelled_pipeline_returns_unprocessed_records() {
     let Some(server) = Server::start(&[]) else { return };
     let mut client = server.client();
     add(&mut client, "s", 0..1000);
@@ -53,7 +53,7 @@ fn a_cancelled_pipeline_gives_back_what_it_has_not_processed() {
     assert!(outcome.is_err());
     pipeline.join();
     let mut other = inbox(&server, "b").connect().expect("an inbox");
-    // At once, for the lease is a minute.
+    // At once, because the lease is a minute.
     let mut again = fetch_now(&mut other);
     assert!(attempts(&again).iter().all(|attempt| *attempt == 2));
     again.append(&mut fetch_now(&mut other));
@@ -65,7 +65,7 @@ fn a_cancelled_pipeline_gives_back_what_it_has_not_processed() {
 }
 
 #[test]
-fn a_pipeline_goes_on_after_a_crash_of_the_server() {
+fn a_pipeline_continues_after_a_crash_of_the_server() {
     let Some(mut server) = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]) else { return };
     add(&mut server.client(), "s", 0..2000);
     let inbox = inbox(&server, "a").connect().expect("an inbox");
@@ -92,7 +92,7 @@ fn a_pipeline_goes_on_after_a_crash_of_the_server() {
     assert_eq!(pending(&mut server.client(), "s", "g"), 0);
 }
 
-/// Whether there are all two thousand; removes repetitions.
+/// Whether there are all two thousand; removes duplicates.
 fn complete(seen: &mut Vec<String>) -> bool {
     seen.sort();
     seen.dedup();

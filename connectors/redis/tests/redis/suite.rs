@@ -19,7 +19,7 @@ impl Store for Redis {
     const LEASE: Duration = Duration::from_secs(3600);
 
     fn start() -> Result<Self, String> {
-        // It has said so itself, once.
+        // It has logged the reason itself, once.
         Server::start(&[]).map(Self).ok_or_else(|| "redis-server is not installed".to_owned())
     }
 
@@ -70,7 +70,7 @@ impl Store for Redis {
     }
 
     fn kill(&self, inbox: RedisInbox, acker: RedisAcker) {
-        // Neither does anything at its end.
+        // Dropping them has no effect on the server.
         drop((inbox, acker));
     }
 

@@ -9,7 +9,7 @@ use streamz_redis::{RedisInbox, RedisOutbox};
 
 use crate::common::{Server, fetch, numbered};
 
-/// Makes a certificate for the loopback interface. `None` if there is no `openssl`.
+/// Creates a certificate for the loopback interface. Returns `None` if there is no `openssl`.
 fn certificate(dir: &Path) -> Option<(String, String)> {
     let (key, certificate) = (dir.join("key.pem").display().to_string(), dir.join("cert.pem").display().to_string());
     let made = Command::new("openssl")
@@ -45,7 +45,7 @@ fn records_travel_over_tls() {
     let mut inbox = RedisInbox::builder(info, "s", "g").connect().expect("an inbox");
     assert_eq!(fetch(&mut inbox, 10).len(), 3);
 
-    // The system does not know who has signed this.
+    // The system does not know the issuer of this certificate.
     let error = RedisInbox::builder(&*url, "s", "g").connect().expect_err("an unknown certificate");
     assert!(!error.is_transient());
     let text = error.to_string();

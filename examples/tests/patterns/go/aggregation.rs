@@ -62,7 +62,7 @@ fn build_analytics_pipeline(cancel: &CancelToken, events: Stream<Event>) -> Stre
 // [/pattern]
 
 #[test]
-fn three_figures_of_each_minute_come_out_of_one_stream() {
+fn three_figures_per_minute_come_from_one_stream() {
     let (clock, pipeline) = pipeline();
     let event = |n: u32| Event {
         kind: if n.is_multiple_of(2) { "purchase" } else { "view" },

@@ -39,7 +39,7 @@ fn build_api_retry_pipeline(cancel: &CancelToken, requests: Stream<ApiRequest>) 
 // [/pattern]
 
 #[test]
-fn what_went_wrong_decides_how_often_it_is_tried() {
+fn the_kind_of_failure_decides_the_number_of_attempts() {
     let (clock, pipeline) = pipeline();
     let requests = ["Unauthorized", "Rate limit exceeded", "Timeout", "connection refused", "bad request"];
     let responses = build_api_retry_pipeline(&pipeline, Stream::from_iter(&pipeline, requests));

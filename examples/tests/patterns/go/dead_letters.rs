@@ -36,7 +36,7 @@ fn build_dlq_pipeline(cancel: &CancelToken, orders: Stream<Order>) -> (Stream<Pr
 // [/pattern]
 
 #[test]
-fn what_fails_comes_out_of_the_other_stream_with_the_reason() {
+fn failures_come_from_the_other_stream_with_the_reason() {
     let (clock, pipeline) = pipeline();
     let began = pipeline.clock().wall();
     let (processed, failed) = build_dlq_pipeline(&pipeline, Stream::from_iter(&pipeline, 0..6));

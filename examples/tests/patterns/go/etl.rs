@@ -62,7 +62,7 @@ fn build_etl_pipeline(cancel: &CancelToken, raw_data: Stream<String>) -> Stream<
 // [/pattern]
 
 #[test]
-fn what_is_valid_is_enriched_and_batched() {
+fn valid_items_are_enriched_and_batched() {
     let (clock, pipeline) = pipeline();
     let good = (0..1_500).map(|n| format!("city {n},{n}.5"));
     let raw = Stream::from_iter(&pipeline, good.chain(["nonsense".into(), ",3".into(), "x,-300".into()]));

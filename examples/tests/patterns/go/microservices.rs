@@ -67,7 +67,7 @@ fn build_microservice_router(
 // [/pattern]
 
 #[test]
-fn each_service_is_asked_what_concerns_it() {
+fn each_service_gets_its_own_part_of_the_request() {
     let (clock, pipeline) = pipeline();
     let request = |id, service, requires_auth, include_user_data| ServiceRequest {
         id,

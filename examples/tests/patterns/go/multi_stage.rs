@@ -83,7 +83,7 @@ fn build_multi_stage_routing_pipeline(cancel: &CancelToken, events: Stream<Event
 // [/pattern]
 
 #[test]
-fn an_event_goes_by_its_type_and_then_by_its_priority() {
+fn an_event_is_routed_by_type_and_then_by_priority() {
     let (_clock, pipeline) = pipeline();
     let kinds = ["user.login", "system.down", "business.sale", "user.logout", "odd"];
     let events = Stream::from_iter(&pipeline, kinds.map(|kind| Event { kind }));

@@ -21,7 +21,7 @@ enum PaymentError {
 
 static CALLS: AtomicU32 = AtomicU32::new(0);
 
-/// Every seventh card is declined; the service is busy for good from order 100 on.
+/// Every seventh card is declined; the service is permanently busy from order 100 on.
 fn call_payment_api(_: &CancelToken, order: &Order) -> Result<ProcessedOrder, PaymentError> {
     CALLS.fetch_add(1, Ordering::Relaxed);
     match order {

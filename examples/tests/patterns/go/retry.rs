@@ -36,7 +36,7 @@ fn build_resilient_pipeline(cancel: &CancelToken, orders: Stream<Order>) -> Stre
 // [/pattern]
 
 #[test]
-fn an_order_that_fails_is_tried_again() {
+fn a_failed_order_is_retried() {
     let (clock, pipeline) = pipeline();
     let orders = Stream::from_iter(&pipeline, [7]);
     let processed = after(&clock, Duration::from_millis(300), build_resilient_pipeline(&pipeline, orders));

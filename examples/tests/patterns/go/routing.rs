@@ -46,7 +46,7 @@ fn build_routing_pipeline(cancel: &CancelToken, events: Stream<Event>) -> Router
 // [/pattern]
 
 #[test]
-fn an_event_goes_to_all_routes_that_it_matches_or_to_the_default() {
+fn an_event_takes_all_matching_routes_or_the_default() {
     let (clock, pipeline) = pipeline();
     let event = |id, priority, kind, collect_metrics| Event { id, priority, kind, collect_metrics, handled_as: "" };
     let events = [

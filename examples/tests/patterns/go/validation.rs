@@ -48,7 +48,7 @@ fn build_validation_pipeline(cancel: &CancelToken, records: Stream<Record>) -> (
 // [/pattern]
 
 #[test]
-fn valid_records_are_enriched_and_the_others_come_with_the_reason() {
+fn valid_records_are_enriched_and_others_have_a_reason() {
     let (clock, pipeline) = pipeline();
     let began = pipeline.clock().wall();
     let records = [Record { name: "a", age: 1 }, Record { name: "b", age: -1 }, Record { name: "c", age: 3 }];

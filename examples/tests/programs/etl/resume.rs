@@ -135,7 +135,7 @@ fn killed(place: &Place, input: &[u8], kills: usize, seed: u64) {
 }
 
 #[test]
-fn a_job_that_is_killed_again_and_again_ends_like_an_undisturbed_one() {
+fn a_job_killed_repeatedly_ends_like_an_undisturbed_one() {
     // How many is a matter of time: 100 take about a minute.
     let kills = std::env::var("STREAMZ_ETL_KILLS").map_or(10, |kills| kills.parse().unwrap());
     let text = input((kills + 1) * STRIDE);
@@ -173,7 +173,7 @@ fn killed_in_the_middle(place: &Place, file: &Path, more: &[&str]) {
 }
 
 #[test]
-fn either_mode_continues_what_the_other_began_also_gzip() {
+fn either_mode_continues_the_others_job_even_with_gzip() {
     let text = stopping();
     let expected = Left::undisturbed(text.as_bytes());
     let modes = [&["--sequential"][..], &["--workers", "3"]];
@@ -273,7 +273,7 @@ fn a_complete_job_says_so_and_does_nothing() {
 }
 
 #[test]
-fn a_job_whose_rows_all_failed_is_still_a_failure_when_it_is_resumed() {
+fn a_job_whose_rows_all_failed_still_fails_when_resumed() {
     let place = Place::new();
     let file = place.write("in.csv", csv(&[BAD]));
     for _ in 0..2 {
@@ -323,7 +323,7 @@ fn another_input_is_refused_by_both_names() {
 }
 
 #[test]
-fn a_job_that_was_killed_before_its_tables_existed_starts_from_the_beginning() {
+fn a_job_killed_before_its_tables_existed_starts_again() {
     let text = csv(&[GOOD, BAD]);
     let expected = Left::undisturbed(text.as_bytes());
     let nothing = |_: &Path| {};
@@ -344,7 +344,7 @@ fn a_job_that_was_killed_before_its_tables_existed_starts_from_the_beginning() {
 }
 
 #[test]
-fn a_log_of_a_database_that_was_being_replaced_does_not_come_back() {
+fn the_log_of_a_replaced_database_does_not_reappear() {
     let text = stopping();
     let expected = Left::undisturbed(text.as_bytes());
     let place = Place::new();
@@ -382,7 +382,7 @@ fn resume_and_force_exclude_each_other() {
 }
 
 #[test]
-fn a_run_that_goes_on_stops_when_another_one_resumes_its_database() {
+fn a_running_job_stops_when_another_resumes_its_database() {
     let rows = [GOOD; 1500];
     let text = csv(&[&[BAD][..], &rows].concat());
     let expected = Left::undisturbed(text.as_bytes());

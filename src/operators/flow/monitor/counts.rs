@@ -1,4 +1,4 @@
-//! [`Counts`]: what the stage counts and the reporter reads.
+//! [`Counts`]: written by the stage and read by the reporter.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,23 +8,23 @@ use parking_lot::Mutex;
 use crate::clock::wait::Wake;
 use crate::pipeline::stats::Counter;
 
-/// What the stage counts and the reporter reads.
+/// The counts that the stage writes and the reporter reads.
 #[derive(Default)]
 pub(super) struct Counts {
-    /// Items that found room at once and told no age, ever. The stage is its only writer.
+    /// The total of items that found room at once and had no age. Written only by the stage.
     pub(super) quick: Counter,
-    /// Error items, ever. The stage is its only writer.
+    /// The total of error items. Written only by the stage.
     pub(super) errors: Counter,
     pub(super) rest: Mutex<Rest>,
 }
 
 #[derive(Default)]
 pub(super) struct Rest {
-    /// Items that are not among the quick ones.
+    /// All other items.
     pub(super) times: Times,
     pub(super) ages: Times,
     pub(super) waiting_since: Option<Instant>,
-    /// The stage is over.
+    /// The stage has ended.
     pub(super) ended: bool,
     pub(super) reporter: Option<Arc<Wake>>,
 }
@@ -47,7 +47,7 @@ impl Times {
     }
 }
 
-/// The stage's hold of the counts: tells the reporter when it is over.
+/// The stage's reference to the counts: notifies the reporter when the stage ends.
 pub(super) struct Ended(pub(super) Arc<Counts>);
 
 impl Drop for Ended {

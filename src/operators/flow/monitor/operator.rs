@@ -1,4 +1,4 @@
-//! [`Watch`]: the operator of a [`Monitor`](crate::Monitor), which passes everything on and counts.
+//! [`Watch`]: the operator of a [`Monitor`](crate::Monitor), which forwards everything and counts.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,11 +11,11 @@ use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 use crate::trace::event;
 
-/// The operator: passes everything on, and counts.
+/// The operator: forwards everything, and counts.
 pub(super) struct Watch<T> {
     timestamp: Option<Timestamp<T>>,
     counts: Ended,
-    /// What waits for room, and since when.
+    /// The item that waits for room, and since when.
     waiting: Held<Option<(Result<T>, Instant)>>,
     warned: bool,
 }
@@ -25,7 +25,7 @@ impl<T: Send + 'static> Watch<T> {
         Self { timestamp, counts: Ended(counts), waiting: Held::default(), warned: false }
     }
 
-    /// There is room for it.
+    /// Emits an item for which there is room.
     #[inline]
     fn pass(&mut self, item: Result<T>, since: Option<Instant>, out: &mut impl Emit<T>) {
         match item {

@@ -1,4 +1,4 @@
-//! [`Monitor`]: how often to report, and to whom.
+//! [`Monitor`]: how often to report, and where.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -150,7 +150,7 @@ impl<T: Send + 'static> Processor for Monitor<T> {
             let stage = Arc::clone(&registered.stats.name);
             let reporter = Reporter::new(Arc::clone(on_stats), stage, cancel.clone(), Arc::clone(&counts));
             let thread = format!("{}-report", registered.stats.name);
-            // What cannot be started has been logged; the stream goes on without reports.
+            // A thread that cannot be started has been logged; the stream continues without reports.
             cancel.scope().spawn(&thread, true, move |started| match started {
                 Ok(()) => reporter.run(ticks),
                 Err(_) => guard_drop(reporter),

@@ -1,4 +1,4 @@
-//! [`Reporter`]: the thread beside the stage of a [`Monitor`](crate::Monitor).
+//! [`Reporter`]: the reporting thread of a [`Monitor`](crate::Monitor).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use crate::panic::{self, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::trace::event;
 
-/// The thread beside the stage.
+/// The reporting thread.
 pub(super) struct Reporter {
     on_stats: OnStats,
     stage: Arc<str>,
     token: CancelToken,
     counts: Arc<Counts>,
-    /// When the last report was, and what had been counted then.
+    /// The time of the last report, and the counts at that time.
     last: Instant,
     quick: u64,
     errors: u64,
@@ -46,7 +46,7 @@ impl Reporter {
         }
     }
 
-    /// Whether the stage has ended; if not, it is going to wake this thread when it does.
+    /// Whether the stage has ended; if not, it will wake this thread when it does.
     fn is_over(&self, wake: &Arc<Wake>) -> bool {
         let mut rest = self.counts.rest.lock();
         rest.reporter = Some(Arc::clone(wake));

@@ -50,7 +50,7 @@ fn reports_come_on_time_while_nothing_comes_and_at_the_end() {
 }
 
 #[test]
-fn reports_come_on_time_while_the_consumer_stalls_and_say_for_how_long() {
+fn reports_are_punctual_and_show_the_time_a_consumer_stalls() {
     let (clock, pipeline) = manual();
     let (monitor, reports) = monitored(ms(100));
     let (sender, stream) = Stream::channel(&pipeline, 10);
@@ -72,7 +72,7 @@ fn reports_come_on_time_while_the_consumer_stalls_and_say_for_how_long() {
     sender.send(4).unwrap();
     clock.settle();
     assert_eq!(pipeline.threads(), 2);
-    // One waits: a cancel ends that, and is told of as well.
+    // One item waits: a cancellation ends that, and is reported as well.
     pipeline.cancel();
     clock.settle();
     assert_eq!(pipeline.threads(), 0);
@@ -99,12 +99,12 @@ fn no_item_is_lost_from_the_counts_and_runs_share_none() {
 }
 
 #[test]
-fn a_slow_callback_holds_up_nothing_and_the_next_report_tells_of_all_the_time_since() {
+fn a_slow_callback_blocks_nothing_and_the_next_report_is_full() {
     let (started, has_started) = mpsc::sync_channel(0);
     let (go_on, may_go_on) = mpsc::channel::<()>();
     let may_go_on = Mutex::new(Some(may_go_on));
     let monitor = Monitor::new(Duration::from_micros(10)).on_stats(move |_| {
-        // The first call waits until everything has gone through.
+        // The first call waits until everything has passed.
         if let Some(may_go_on) = may_go_on.lock().take() {
             started.send(()).unwrap();
             may_go_on.recv().unwrap();
@@ -125,7 +125,7 @@ fn a_slow_callback_holds_up_nothing_and_the_next_report_tells_of_all_the_time_si
 }
 
 #[test]
-fn a_callback_that_panics_is_called_again_and_the_stream_goes_on() {
+fn a_panicking_callback_is_called_again() {
     let (clock, pipeline) = manual();
     let calls = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&calls);
@@ -143,7 +143,7 @@ fn a_callback_that_panics_is_called_again_and_the_stream_goes_on() {
 }
 
 #[test]
-fn ages_are_told_by_those_who_know_them() {
+fn ages_are_reported_for_items_with_a_valid_time() {
     let (clock, pipeline) = manual();
     let (monitor, reports) = monitored(ms(1_000));
     let began = clock.wall();
@@ -154,7 +154,7 @@ fn ages_are_told_by_those_who_know_them() {
     let (sender, stream) = Stream::channel(&pipeline, 10);
     let stream = stream.through(&monitor);
     clock.advance(ms(500));
-    // 400 ms old, 100 ms old, from the future, and one that does not say.
+    // 400 ms old, 100 ms old, from the future, and one whose closure panics.
     [100, 400, 600, 13].into_iter().for_each(|millis| sender.send(millis).unwrap());
     clock.advance(ms(1_500));
     let ages: Vec<_> = reports.try_iter().map(|stats| (stats.count, stats.avg_age, stats.max_age)).collect();

@@ -1,11 +1,11 @@
-//! A service in simulated time, and what the limit makes of it. No thread and no clock is involved: each run is the same.
+//! A service in simulated time, and the limit that results. No thread and no clock is involved: each run is the same.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use super::*;
 
-/// How the working times of a service are distributed.
+/// The distribution of a service's processing times.
 #[derive(Debug, Clone, Copy)]
 enum Spread {
     /// All are the mean.
@@ -16,7 +16,7 @@ enum Spread {
     Whole,
 }
 
-/// What the service is from a moment on: how many calls it works on at a time, and for how long.
+/// The service from a moment on: the number of calls it processes at a time, and how long each takes.
 #[derive(Debug, Clone, Copy)]
 struct Service {
     from: f64,
@@ -32,16 +32,16 @@ fn service(from: f64, servers: usize, time: f64) -> Service {
 struct Simulation {
     plan: Vec<Service>,
     spread: Spread,
-    /// How many calls there may be at a time, whatever the limit.
+    /// The maximum number of calls at a time, whatever the limit.
     workers: usize,
     /// Calls that arrive in a second; `None` if there are always more.
     arrivals: Option<f64>,
-    /// A limit that is not adapted.
+    /// A fixed limit.
     fixed: Option<usize>,
     seed: u64,
 }
 
-/// What was seen in a second.
+/// The observations of a second.
 #[derive(Debug, Clone)]
 struct Second {
     limit: usize,
@@ -133,7 +133,7 @@ fn assert_near(knee: usize, seconds: &[Second]) {
     }
 }
 
-/// The mean over some time: where latencies are erratic, the limit moves around the knee.
+/// The mean over some time: if latencies are erratic, the limit moves around the knee.
 #[track_caller]
 fn assert_near_on_average(knee: usize, seconds: &[Second]) {
     let mean = seconds.iter().map(|second| second.limit as f64).sum::<f64>() / seconds.len() as f64;
@@ -172,7 +172,7 @@ fn follows_a_service_that_loses_servers_and_gets_them_back() {
     assert_near_on_average(20, &erratic[230..]);
 }
 
-/// The knee is where it was: a limit that took the latencies for those of a queue would go to the minimum.
+/// The knee has not moved: a limit that took the latencies for those of a queue would fall to the minimum.
 #[test]
 fn keeps_the_limit_of_a_service_whose_calls_take_longer() {
     let plan = [service(0.0, 20, 0.05), service(60.0, 20, 0.15), service(150.0, 20, 0.06), service(210.0, 20, 0.02)];
@@ -191,7 +191,7 @@ fn latencies_are_below_those_of_a_fixed_limit_that_is_too_high() {
     for part in [15..60, 75..120] {
         assert!(2.0 * p99(&adaptive[part.clone()]) < p99(&fixed[part]), "no more than half");
     }
-    // What it costs: the probes, in which the service is not busy.
+    // The cost: the probes, during which the service is not busy.
     let calls = |seconds: &[Second]| seconds.iter().map(|second| second.latencies.len()).sum::<usize>();
     assert!(calls(&adaptive[15..60]) * 100 >= calls(&fixed[15..60]) * 95);
 }
@@ -211,13 +211,13 @@ fn does_not_grow_as_long_as_the_limit_is_not_reached() {
     // Three calls at a time, and a limit of 4 at the start.
     let seen = Simulation { workers: 3, ..Simulation::new(&plan) }.run(60);
     assert!(seen.iter().all(|second| second.limit == 4), "{:?}", seen.last());
-    // Once it is reached, it grows, but not far beyond what there is.
+    // Once it is reached, it grows, but not far beyond the available capacity.
     let seen = Simulation { workers: 30, ..Simulation::new(&plan) }.run(60);
     assert!((30..=64).contains(&seen[59].limit), "{}", seen[59].limit);
 }
 
 #[test]
-fn a_failure_lowers_the_limit_once_for_all_calls_that_were_begun_before() {
+fn a_failure_lowers_the_limit_once_for_all_earlier_calls() {
     let mut gradient = Gradient::new(30, 1, 100);
     let begun: Vec<Begun> = (1..=30).map(|in_progress| gradient.begin(in_progress)).collect();
     for &call in &begun {
@@ -227,13 +227,13 @@ fn a_failure_lowers_the_limit_once_for_all_calls_that_were_begun_before() {
     let next = gradient.begin(27);
     gradient.fail(next);
     assert_eq!(gradient.limit(), 24);
-    // A call that takes long and then fails was begun before.
+    // A call that takes long and then fails started before.
     gradient.fail(begun[0]);
     assert_eq!(gradient.limit(), 24);
 }
 
 #[test]
-fn failures_lower_the_limit_to_the_minimum_and_successes_raise_it_again() {
+fn failures_lower_the_limit_and_successes_raise_it_again() {
     let mut gradient = Gradient::new(30, 3, 100);
     for _ in 0..40 {
         let call = gradient.begin(1);
@@ -248,7 +248,7 @@ fn failures_lower_the_limit_to_the_minimum_and_successes_raise_it_again() {
 }
 
 #[test]
-fn calls_that_take_no_time_do_no_harm() {
+fn instant_calls_raise_the_limit_to_its_maximum() {
     let mut gradient = Gradient::new(4, 1, 50);
     for _ in 0..10_000 {
         let call = gradient.begin(gradient.allowed());
@@ -257,9 +257,9 @@ fn calls_that_take_no_time_do_no_harm() {
     assert_eq!(gradient.limit(), 50);
 }
 
-/// Whatever the calls do.
+/// Whatever the outcomes of the calls.
 #[test]
-fn the_limit_stays_between_its_bounds_and_grows_only_when_it_is_reached() {
+fn the_limit_stays_in_bounds_and_grows_only_when_reached() {
     for seed in 0..50 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (min, max) = (rng.usize(1..10), rng.usize(10..60));

@@ -1,10 +1,11 @@
-//! [`Hub`]: where subscribers come from; and what it shares with the stage.
+//! [`Hub`]: creates subscribers; and the state it shares with the stage.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - A subscriber that arrives is in [`State::arrived`] before `subscribe` returns, and the stage looks there before it sends an item. So
-//!   it gets every item that was sent into the input after that.
-//! - The stage takes its last look when it has written down its end, in one critical section. Who comes later is served by the hub.
+//! - A new subscriber is in [`State::arrived`] before `subscribe` returns, and the stage checks that before it sends an
+//!   item. So it gets every item that was sent into the input after that.
+//! - The stage makes its last check when it has recorded its end, in one critical section. Later subscribers are served
+//!   by the hub.
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ pub(super) struct Shared<T> {
     /// Set under the lock when the state has changed: a hint to the stage.
     has_news: AtomicBool,
     state: Mutex<State<T>>,
-    /// Once the stage has ended: what is replayed, and how it ended. Subscribers that come after it clone items under this lock.
+    /// Once the stage has ended: the items to replay, and its end. Later subscribers clone items under this lock.
     over: Mutex<Option<(Held<Vec<T>>, End)>>,
 }
 
@@ -63,9 +64,9 @@ pub(super) struct State<T> {
     arrived: Vec<EdgeSender<T>>,
     has_hub: bool,
     is_over: bool,
-    /// How the stage has ended.
+    /// The end of the stage.
     end: Option<End>,
-    /// Of the stage, while it runs.
+    /// The wake of the stage, while it runs.
     stage: Option<Arc<Wake>>,
 }
 
@@ -91,7 +92,8 @@ impl<T> Shared<T> {
         self.has_news.load(Ordering::Acquire)
     }
 
-    /// Who has arrived since the last look, and whether there still is a hub. From now on `wake` is posted when there is news.
+    /// Returns the subscribers that have arrived since the last check, and whether there still is a hub. From now on
+    /// `wake` is posted when there is news.
     pub(super) fn take_news(&self, wake: &Arc<Wake>) -> (Vec<EdgeSender<T>>, bool) {
         let mut state = self.state.lock();
         self.has_news.store(false, Ordering::Relaxed);
@@ -107,7 +109,7 @@ impl<T: Clone + Send + 'static> Shared<T> {
             context: registered.context(),
             origins: registered.origins.clone(),
             settings,
-            // So that the stage takes a first look, with which it leaves its wake.
+            // So that the stage makes a first check, with which it leaves its wake.
             has_news: AtomicBool::new(true),
             state: Mutex::new(State { arrived: Vec::new(), has_hub: true, is_over: false, end: None, stage: None }),
             over: Mutex::new(None),
@@ -126,7 +128,7 @@ impl<T: Clone + Send + 'static> Shared<T> {
         arrived.into_iter().for_each(|sender| self.serve(sender));
     }
 
-    /// Serves a subscriber that has come after the end.
+    /// Serves a subscriber that has arrived after the end.
     fn serve(&self, mut sender: EdgeSender<T>) {
         let over = self.over.lock();
         let Some((replay, end)) = &*over else { return };
@@ -149,7 +151,7 @@ impl<T: Clone + Send + 'static> Shared<T> {
     }
 }
 
-/// Copies of what is replayed. If `clone` panics, those that were made before are dropped after it, one by one.
+/// Copies of the items to replay. If `clone` panics, the copies made before are dropped after it, one by one.
 pub(super) fn copies_of<'a, T: Clone + 'a>(items: impl Iterator<Item = &'a T>) -> Result<Vec<T>, PanicPayload> {
     let mut copies = Held::from(Vec::new());
     panic::catch(|| copies.extend(items.cloned()))?;

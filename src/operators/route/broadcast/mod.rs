@@ -1,7 +1,7 @@
-//! [`Broadcast`]: every item to subscribers that may come later.
+//! [`Broadcast`]: sends every item to all subscribers, which may join later.
 //!
-//! The stage (`stage.rs`) has the loop of all stages with several ways out. Subscribers arrive through what it shares with
-//! its [`Hub`]s (`hub.rs`).
+//! The stage (`stage.rs`) has the loop of all stages with several outputs. Subscribers arrive through the state it
+//! shares with its [`Hub`]s (`hub.rs`).
 
 mod hub;
 mod operator;

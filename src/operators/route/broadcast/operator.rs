@@ -1,4 +1,4 @@
-//! The public face: [`Broadcast`] and what it can be told.
+//! The public side: [`Broadcast`] and its options.
 
 use std::marker::PhantomData;
 

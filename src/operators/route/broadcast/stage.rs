@@ -1,12 +1,12 @@
-//! [`Broadcaster`]: sends each item to all subscribers there are.
+//! [`Broadcaster`]: sends each item to all current subscribers.
 //!
-//! # What must hold
+//! # Invariants
 //!
 //! - Subscribers that have arrived are admitted before an item is sent.
-//! - `clone` is the user's: it runs under a guard, and never while the ways are borrowed or the state is locked.
-//! - A subscriber that comes later is told what a merge has said before, after what is replayed: of that the origin is not known.
-//! - A subscriber that has left, or was cut, takes the next mark with it if it was sent something since the last one: whether that
-//!   has been processed is not known.
+//! - `clone` is the user's: it runs under a guard, and never while the outputs are borrowed or the state is locked.
+//! - A later subscriber receives the earlier labels of a merge, after the replayed items, whose origin is unknown.
+//! - A subscriber that has left, or was cut, loses the next mark if it was sent anything since the last one: whether
+//!   that has been processed is unknown.
 //! - The stage ends when neither a hub nor a subscriber is left.
 
 use std::collections::VecDeque;
@@ -44,7 +44,7 @@ impl Lagged {
         self.missed.load(Ordering::Relaxed)
     }
 
-    /// Called under the lock of the edge, in which the error still is.
+    /// Called under the lock of the edge that still holds the error.
     fn add_one(&self) -> bool {
         self.missed.fetch_add(1, Ordering::Relaxed);
         true
@@ -60,10 +60,10 @@ pub struct TooSlow;
 pub(super) struct Broadcaster<T> {
     shared: Arc<Shared<T>>,
     settings: Settings,
-    /// The last items, for subscribers to come.
+    /// The last items, for later subscribers.
     replay: Held<VecDeque<T>>,
     had_subscriber: bool,
-    /// What waits for the first subscriber.
+    /// The item that waits for the first subscriber.
     held: Held<Option<Result<T>>>,
     copies: Held<Vec<T>>,
 }
@@ -80,7 +80,7 @@ impl<T: Clone + Send + 'static> Broadcaster<T> {
         }
     }
 
-    /// Admits who has arrived, and lets go of who has left.
+    /// Admits new subscribers, and removes those that have left.
     fn look_around(&mut self, desk: &Desk<Ways<T>>) {
         let mut ways = desk.ways();
         let gone: Vec<_> = ways.subscribers.extract_if(.., |subscriber| subscriber.is_over()).collect();
@@ -143,7 +143,7 @@ impl<T: Clone + Send + 'static> Broadcaster<T> {
         }
     }
 
-    /// Sends an item to all subscribers, who have been admitted.
+    /// Sends an item to all subscribers, which have been admitted.
     fn send(&mut self, item: T, desk: &Desk<Ways<T>>) {
         let count = desk.ways().subscribers.len();
         let is_kept = self.settings.replay > 0;
@@ -230,11 +230,11 @@ impl<T: Clone + Send + 'static> Work for Broadcaster<T> {
     }
 }
 
-/// The ways out: to each subscriber, and the door by which they come.
+/// The outputs: one to each subscriber, and the door through which they arrive.
 pub(super) struct Ways<T> {
     subscribers: Vec<Subscriber<T>>,
     door: Door<T>,
-    /// When the stage waited for room in any of them.
+    /// The time that the stage waited for room in any of them.
     waits: Arc<Timing>,
 }
 
@@ -266,11 +266,11 @@ impl<T: Send + 'static> own_loop::Ways for Ways<T> {
     }
 }
 
-/// The way to a subscriber.
+/// The output to a subscriber.
 struct Subscriber<T> {
     branch: Branch<T>,
     slow: SlowSubscriber,
-    /// With an edge that drops: what has found nothing that could go.
+    /// With an edge that drops: an item for which nothing could be evicted.
     stuck: Held<Option<Result<T>>>,
     is_cut: bool,
 }
@@ -292,7 +292,8 @@ impl<T: Send + 'static> Subscriber<T> {
         self.branch.end(end);
     }
 
-    /// Sends it, and says whether the loop is to look whether there was room. What goes for it is put into `dropped`.
+    /// Sends an item, and returns whether the loop must check whether there was room. Evicted items are added to
+    /// `dropped`.
     fn send(&mut self, item: Result<T>, desk: &Desk<Ways<T>>, dropped: &mut Vec<T>) -> bool {
         match self.slow {
             SlowSubscriber::DropOldest => {
@@ -309,7 +310,7 @@ impl<T: Send + 'static> Subscriber<T> {
         }
     }
 
-    /// `template` is what a gap is made of.
+    /// `template` is the prototype of a gap.
     fn offer(&mut self, item: Result<T>, template: &StreamError, dropped: &mut Vec<T>) {
         let widen = |error: &StreamError| error.downcast_ref::<Lagged>().is_some_and(Lagged::add_one);
         let gap = |missed| {
@@ -332,7 +333,7 @@ impl<T: Send + 'static> Way for Subscriber<T> {
         self.branch.start(thread);
     }
 
-    /// One that has gone is no reason to end.
+    /// A lost subscriber is no reason to end.
     fn is_gone(&self) -> bool {
         true
     }
@@ -370,7 +371,8 @@ impl<T: Send + 'static> Way for Subscriber<T> {
 
     fn put_mark(&mut self, mark: StreamError) {
         if self.is_cut && !self.branch.has_sent() {
-            // What it missed was dropped on purpose, and is counted. What it was sent before, it may still process.
+            // The items it missed were dropped on purpose, and are counted. It may still process those it was sent
+            // before.
             mark.complete_mark();
         } else {
             self.branch.put_mark(mark);
@@ -382,7 +384,7 @@ impl<T: Send + 'static> Way for Subscriber<T> {
     }
 }
 
-/// By which subscribers come. It is stuck while an item waits for the first of them.
+/// The door for new subscribers. It is stuck while an item waits for the first of them.
 struct Door<T> {
     shared: Arc<Shared<T>>,
     has_hub: bool,
@@ -396,7 +398,7 @@ struct Door<T> {
 impl<T: Send + 'static> Way for Door<T> {
     fn start(&mut self, _: &StageThread) {}
 
-    /// Whether none will come any more, and none is there.
+    /// Whether none will arrive any more, and none is there.
     fn is_gone(&self) -> bool {
         !self.has_hub && self.is_empty
     }

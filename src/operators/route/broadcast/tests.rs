@@ -17,7 +17,7 @@ fn send(clock: &ManualClock, sender: &Sender<u32>, items: impl IntoIterator<Item
     clock.settle();
 }
 
-/// What has come by now; an error as the number of items that it says are missing.
+/// The items received so far; an error as the number of missing items that it reports.
 fn now(clock: &ManualClock, stream: &mut Stream<u32>) -> Vec<Result<u32, u64>> {
     clock.settle();
     let missing = |error: StreamError| error.downcast_ref::<Lagged>().map_or(0, Lagged::missed);
@@ -29,7 +29,7 @@ fn oks(items: impl IntoIterator<Item = u32>) -> Vec<Result<u32, u64>> {
 }
 
 #[test]
-fn a_subscriber_gets_what_comes_after_it() {
+fn a_subscriber_gets_items_after_it_subscribed() {
     let (clock, pipeline) = virtual_pipeline();
     let (sender, items) = Stream::channel(&pipeline, 16);
     let hub = items.broadcast();
@@ -65,7 +65,7 @@ fn an_error_waits_for_the_first_subscriber_as_well() {
     assert_eq!(now(&clock, &mut first), [Err(0), Ok(1)]);
 }
 
-/// Cannot be cloned once it is told so.
+/// Cannot be cloned once the flag is set.
 #[derive(Debug)]
 struct Brittle(Arc<AtomicBool>);
 
@@ -76,7 +76,7 @@ impl Clone for Brittle {
     }
 }
 
-/// No subscriber takes an incomplete replay for a complete one, be the input open or not.
+/// No subscriber can mistake an incomplete replay for a complete one, whether the input is open or not.
 #[test]
 fn a_replay_that_cannot_be_cloned_is_an_error_item() {
     for has_ended in [false, true] {
@@ -134,7 +134,7 @@ fn subscribers_without_a_bound_can_be_reported_together() {
 }
 
 #[test]
-fn a_subscriber_after_the_end_gets_what_is_replayed_and_the_end() {
+fn a_subscriber_after_the_end_gets_the_replay_and_the_end() {
     let (clock, pipeline) = virtual_pipeline();
     let hub = Stream::from_iter(&pipeline, 0..5).through_hub(&Broadcast::new().with_replay(3));
     assert_eq!(hub.subscribe().count().unwrap(), 5);
@@ -147,7 +147,7 @@ fn a_subscriber_after_the_end_gets_what_is_replayed_and_the_end() {
 }
 
 #[test]
-fn a_cut_reaches_each_subscriber_also_a_late_one() {
+fn a_cut_reaches_each_subscriber_even_a_late_one() {
     let (clock, pipeline) = virtual_pipeline();
     let (sender, items) = Stream::channel(&pipeline, 16);
     let hub = items.broadcast();
@@ -172,7 +172,7 @@ fn the_slowest_subscriber_holds_back_the_others() {
     send(&clock, &sender, 0..100);
     drop(sender);
     assert_eq!(now(&clock, &mut quick), oks(0..2));
-    // The third item finds room in one of the two, and the fourth is not taken.
+    // The third item finds room in one of the two, and the fourth is not accepted.
     assert_eq!(now(&clock, &mut quick), oks(2..3));
     assert_eq!(now(&clock, &mut quick), []);
     assert_eq!(slow.recv().unwrap().unwrap(), 0);
@@ -184,7 +184,7 @@ fn the_slowest_subscriber_holds_back_the_others() {
 }
 
 #[test]
-fn a_slow_subscriber_can_lose_the_oldest_and_is_told() {
+fn a_slow_subscriber_can_lose_the_oldest_items_with_an_error() {
     let (clock, pipeline) = virtual_pipeline();
     let (sender, items) = Stream::channel(&pipeline, 16);
     let lossy = Broadcast::new().with_buffer_size(4).with_slow_subscriber(SlowSubscriber::DropOldest);
@@ -207,7 +207,7 @@ fn a_slow_subscriber_can_lose_the_oldest_and_is_told() {
     assert_eq!((stage.emitted(), stage.outputs[0].undelivered), (24, 7));
 }
 
-/// The count of what is missing and what came add up, whatever the scheduler does.
+/// The missing and the received items add up, whatever the scheduler does.
 #[test]
 fn with_losses_each_item_comes_or_is_counted_as_missing() {
     let pipeline = Pipeline::new("news");

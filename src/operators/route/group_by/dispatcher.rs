@@ -1,19 +1,20 @@
 //! [`Dispatcher`]: sends each item to the group of its key.
 //!
-//! The loop is the one of all stages with several ways out (`stage/own_loop.rs`).
+//! The loop is the one of all stages with several outputs (`stage/own_loop.rs`).
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - *One group at a time for a key.* An item whose key has a group that is ending is held back until that has drained; so the
-//!   order of a key holds across its groups.
-//! - *The bound.* There are at most `max_groups` entries. An entry goes when its group has drained and not before, so
-//!   there are no more threads than the bound says.
-//! - *Nothing is lost when a group ends.* A way that is stuck is ended when it has found room. A mark that comes for a group that is
-//!   ending goes the way of the errors once the group has drained, and so behind all that came out of it.
-//! - *User code* (key, `build`, `Hash`, `Eq`, drops) runs under a guard, and never while the ways are borrowed: a closure that
-//!   waits makes the hook of the thread hand them over.
-//! - A group that begins later is told what a merge has said before.
-//! - The stage ends when its consumer has gone, which is the merge; groups that have gone are no reason.
+//! - *One group at a time for a key.* An item whose key has a group that is ending is held back until that group has
+//!   drained; so the order of a key holds across its groups.
+//! - *The bound.* There are at most `max_groups` entries. An entry is removed when its group has drained and not
+//!   before, so there are no more threads than the bound allows.
+//! - *Nothing is lost when a group ends.* An output that is stuck is ended when it has found room. A mark that arrives
+//!   for a group that is ending goes to the output for errors once the group has drained, and so behind everything that
+//!   the group emitted.
+//! - *User code* (key, `build`, `Hash`, `Eq`, drops) runs under a guard, and never while the outputs are borrowed: a
+//!   closure that waits makes the hook of the thread hand them over.
+//! - A group that starts later receives the earlier labels of a merge.
+//! - The stage ends when its consumer has left, which is the merge; lost groups are no reason.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::Hash;
@@ -39,12 +40,12 @@ use crate::stage::thread::StageThread;
 use crate::stream::Stream;
 use crate::stream::start::output_of;
 
-/// The name of the way to the groups.
+/// The name of the output to the groups.
 const GROUP: &str = "group";
 
 /// Reports that a [`GroupBy`](crate::GroupBy) rejected an item, because its key would need one group too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there are {max_groups} groups already, as many as allowed")]
+#[error("the maximum of {max_groups} groups is reached")]
 #[non_exhaustive]
 pub struct TooManyGroups {
     /// The number of groups that are allowed.
@@ -53,10 +54,10 @@ pub struct TooManyGroups {
 
 /// `build` returned a stream that cannot be merged with the others.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the group's stream belongs to pipeline `{0}`, which is another one")]
+#[error("the group's stream belongs to another pipeline, `{0}`")]
 struct OtherPipeline(Arc<str>);
 
-/// What a [`GroupBy`](crate::GroupBy) was told.
+/// The options of a [`GroupBy`](crate::GroupBy).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) max_groups: usize,
@@ -96,7 +97,7 @@ pub(super) struct Dispatcher<T, K, R, F, G> {
     limits: Limits,
     /// In the order of their last items.
     groups: LruTable<K, Group>,
-    /// How many of them are closing.
+    /// The number of closing groups.
     closing: usize,
     /// Those of them that ended by themselves, in that order.
     ended: VecDeque<Slot>,
@@ -106,7 +107,7 @@ pub(super) struct Dispatcher<T, K, R, F, G> {
     exchange: Arc<Exchange<R>>,
     /// The statistics of the stage that merges the groups.
     gather: Arc<StageStats>,
-    /// Which inputs the groups can tell apart.
+    /// The inputs that the groups can distinguish.
     origins: Option<Arc<Origins>>,
     labels: Labels,
 }
@@ -166,7 +167,7 @@ where
                     self.close(oldest, desk);
                     self.groups.touch(oldest, Some(now));
                 }
-                // It is looked at again later.
+                // It is checked again later.
                 Some(State::Closing) => self.groups.touch(oldest, Some(now)),
                 Some(State::Ended) => {
                     self.ended.retain(|slot| *slot != oldest);
@@ -221,7 +222,7 @@ where
         }
     }
 
-    /// Holds the item back: the stage takes nothing more until [`Work::tend`] has settled it.
+    /// Holds the item back: the stage accepts nothing more until [`Work::tend`] has settled it.
     fn hold(&mut self, waiting: Waiting<K>, item: T, desk: &Desk<Ways<T, R>>) {
         self.held = Some(waiting);
         *self.held_item = Some(item);
@@ -229,7 +230,7 @@ where
         desk.pushed(true);
     }
 
-    /// An item whose key has a group.
+    /// Handles an item whose key has a group.
     fn known(&mut self, slot: Slot, item: T, now: Option<Instant>, desk: &Desk<Ways<T, R>>) {
         let Some(group) = self.groups.get_mut(slot) else { return guard_drop(item) };
         let (way, state) = (group.way, group.state);
@@ -250,7 +251,7 @@ where
         guard_drop(item);
     }
 
-    /// An item whose key has no group.
+    /// Handles an item whose key has no group.
     fn unknown(&mut self, probe: Probe<K>, item: T, now: Option<Instant>, desk: &Desk<Ways<T, R>>) {
         if self.groups.len() >= self.limits.max_groups {
             match self.ended.pop_front() {
@@ -262,7 +263,7 @@ where
         self.start(probe, item, now, desk);
     }
 
-    /// There are as many groups as allowed, all of them open.
+    /// The maximum number of groups exists, all of them open.
     fn overflow(&mut self, probe: Probe<K>, item: T, desk: &Desk<Ways<T, R>>) {
         match self.limits.overflow {
             GroupOverflow::Evict => {
@@ -282,7 +283,7 @@ where
         }
     }
 
-    /// Builds a group and gives it its first item.
+    /// Builds a group and sends it its first item.
     #[cold]
     fn start(&mut self, probe: Probe<K>, item: T, now: Option<Instant>, desk: &Desk<Ways<T, R>>) {
         let (token, stats) = (&desk.thread.token, &desk.thread.stats);
@@ -320,7 +321,7 @@ where
         }
         output.is_read_by(&self.gather);
         let mut inputs = self.gather.inputs.lock();
-        // Groups that have ended have handed their names on, see `pipeline/summary.rs`.
+        // Groups that have ended have passed their names on, see `pipeline/summary.rs`.
         let mut seen = HashSet::new();
         inputs.retain(|input| seen.insert((Arc::clone(&input.stage), Arc::clone(&input.output))));
         drop(inputs);
@@ -405,13 +406,13 @@ where
     }
 }
 
-/// The ways out: to the merge for errors, and to each group.
+/// The outputs: to the merge for errors, and to each group.
 pub(super) struct Ways<T, R> {
     errors: Branch<R>,
     members: Vec<Option<Member<T>>>,
     free: Vec<usize>,
     holding: Holding<R>,
-    /// When the stage waited for room in any group.
+    /// The time that the stage waited for room in any group.
     waits: Arc<Timing>,
 }
 
@@ -431,8 +432,8 @@ impl<T, R> Ways<T, R> {
         index
     }
 
-    /// Removes the way to a group whose output has drained. Returns whether items that were sent to it since the last mark may have
-    /// been lost, because the group ended before its input did.
+    /// Removes the output to a group whose output has drained. Returns whether items that were sent to it since the
+    /// last mark may have been lost, because the group ended before its input did.
     #[must_use]
     fn remove(&mut self, index: usize) -> bool {
         let Some(mut member) = self.members[index].take() else { return false };
@@ -463,16 +464,16 @@ impl<T: Send + 'static, R: Send + 'static> own_loop::Ways for Ways<T, R> {
     }
 }
 
-/// The way to a group.
+/// The output to a group.
 struct Member<T> {
     branch: Branch<T>,
-    /// Those that came when the group was ending.
+    /// Marks that arrived while the group was ending.
     marks: Vec<StreamError>,
     is_closing: bool,
 }
 
 impl<T> Member<T> {
-    /// Ends the input of the group, behind what has been sent.
+    /// Ends the input of the group, behind the items sent.
     fn close(&mut self) {
         self.is_closing = true;
         self.end_if_closing();
@@ -490,7 +491,7 @@ impl<T> Way for Member<T> {
         self.branch.start(thread);
     }
 
-    /// A group that has gone is no reason to end.
+    /// A lost group is no reason to end.
     fn is_gone(&self) -> bool {
         true
     }
@@ -537,7 +538,7 @@ impl<T> Way for Member<T> {
     }
 }
 
-/// Stands for the item that is held back: it is stuck as long as there is one.
+/// Stands for the item that is held back: it is stuck while there is one.
 struct Holding<R> {
     is_held: bool,
     exchange: Arc<Exchange<R>>,

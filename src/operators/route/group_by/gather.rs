@@ -1,10 +1,10 @@
 //! [`Gather`]: the outputs of all groups as one stream; and the [`Exchange`] between it and the dispatcher.
 //!
-//! # What must hold
+//! # Invariants
 //!
-//! - A group has ended when its output was read to its end. The dispatcher is told so, and is woken.
-//! - The first input is that of the errors, and belongs to no group. It ends last of all that the dispatcher does, so when it has
-//!   ended no group will arrive that is not in the exchange.
+//! - A group has ended when its output has been read to its end. The dispatcher is notified, and woken.
+//! - The first input is that of the errors, and belongs to no group. Ending it is the last thing that the dispatcher
+//!   does, so when it has ended no group will arrive that is not in the exchange.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,9 +21,9 @@ use crate::operators::key_table::Slot;
 use crate::stage::input::{Feed, Input};
 use crate::stage::thread::StageThread;
 
-/// Which groups have arrived, and which have ended.
+/// The groups that have arrived, and those that have ended.
 pub(super) struct Exchange<T> {
-    /// Set under the lock when something arrives, and cleared under it: a hint to those that look without it.
+    /// Set under the lock when something arrives, and cleared under it: a hint to readers without it.
     has_arrivals: AtomicBool,
     /// The same for those that have ended.
     has_ended: AtomicBool,
@@ -33,7 +33,7 @@ pub(super) struct Exchange<T> {
 struct State<T> {
     arrived: Vec<(Slot, Input<T>)>,
     ended: Vec<Slot>,
-    /// What each input of the merge belongs to.
+    /// The group of each input of the merge.
     inputs: Vec<Option<Slot>>,
     gather: Option<Arc<Wake>>,
     dispatcher: Option<Arc<Wake>>,
@@ -49,11 +49,12 @@ impl<T> Exchange<T> {
         })
     }
 
-    /// The output of a new group, which keeps its slot until it has ended. `dispatcher` is woken when it has ended.
+    /// Adds the output of a new group, which keeps its slot until it has ended. `dispatcher` is woken when it has
+    /// ended.
     pub(super) fn add(&self, group: Slot, output: Input<T>, dispatcher: &Arc<Wake>) {
         let mut state = self.state.lock();
         state.arrived.push((group, output));
-        // Release: the merge that sees it may be past its last look at the lock.
+        // Release: the merge that sees it may be past its last check under the lock.
         self.has_arrivals.store(true, Ordering::Release);
         state.dispatcher.get_or_insert_with(|| Arc::clone(dispatcher));
         let wake = state.gather.take();
@@ -63,12 +64,12 @@ impl<T> Exchange<T> {
         }
     }
 
-    /// Whether a group has ended since the last look.
+    /// Whether a group has ended since the last check.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Acquire)
     }
 
-    /// The groups that have ended since the last look.
+    /// Returns the groups that have ended since the last check.
     pub(super) fn take_ended(&self) -> Vec<Slot> {
         let mut state = self.state.lock();
         self.has_ended.store(false, Ordering::Relaxed);
@@ -112,7 +113,7 @@ impl<T: Send + 'static> Gather<T> {
         Self { merge, exchange: Arc::clone(exchange) }
     }
 
-    /// Takes in the groups that have arrived; false if there are none.
+    /// Takes in the groups that have arrived. Returns false if there are none.
     #[cold]
     fn admit(&mut self) -> bool {
         let mut state = self.exchange.state.lock();

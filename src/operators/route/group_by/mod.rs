@@ -1,8 +1,8 @@
 //! [`GroupBy`]: a sub-pipeline for each key.
 //!
-//! It has two stages. The *dispatcher* (`dispatcher.rs`) sends each item to the group of its key; it builds the groups and ends
-//! them. The *gather* stage (`gather.rs`) merges their outputs. They tell each other which groups have begun and which have ended
-//! through an *exchange*.
+//! It has two stages. The *dispatcher* (`dispatcher.rs`) sends each item to the group of its key; it builds and ends
+//! the groups. The *gather* stage (`gather.rs`) merges their outputs. They notify each other of started and ended
+//! groups through an *exchange*.
 
 mod dispatcher;
 mod gather;

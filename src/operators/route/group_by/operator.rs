@@ -1,4 +1,4 @@
-//! The public face: [`GroupBy`] and what it can be told.
+//! The public side: [`GroupBy`] and its options.
 
 use std::hash::Hash;
 use std::marker::PhantomData;

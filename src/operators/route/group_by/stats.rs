@@ -1,4 +1,4 @@
-//! [`GroupByStats`]: how many groups there are, and how they ended.
+//! [`GroupByStats`]: the number of groups, and how they ended.
 
 use std::sync::Arc;
 

@@ -21,7 +21,7 @@ fn virtual_pipeline() -> (ManualClock, Pipeline) {
     (clock, pipeline)
 }
 
-/// A group that numbers its items, and emits how many there were when it ends.
+/// A group that numbers its items, and emits their count when it ends.
 fn numbered(name: &str, items: Stream<Item>) -> Stream<(String, u32, u32)> {
     let name = name.to_owned();
     items.through(&Scan::new(
@@ -33,7 +33,7 @@ fn numbered(name: &str, items: Stream<Item>) -> Stream<(String, u32, u32)> {
     ))
 }
 
-/// What has come by now.
+/// The items received so far.
 fn now<T: Send + 'static>(clock: &ManualClock, output: &mut Stream<T>) -> Vec<T> {
     clock.settle();
     std::iter::from_fn(|| output.try_recv().ok()).map(Result::unwrap).collect()
@@ -112,7 +112,7 @@ fn an_idle_group_ends_and_its_key_gets_a_new_one() {
     assert!(pipeline.join().is_complete());
 }
 
-/// The first group of the key is still at work when the key comes back.
+/// The first group of the key is still running when the key returns.
 #[test]
 fn a_key_that_comes_back_waits_for_the_end_of_its_earlier_group() {
     let (clock, pipeline) = virtual_pipeline();
@@ -184,7 +184,7 @@ fn a_stage_that_waits_for_a_place_can_be_cancelled() {
 }
 
 #[test]
-fn a_group_that_ends_by_itself_is_remembered_until_its_place_is_needed() {
+fn an_ended_group_is_remembered_until_its_place_is_needed() {
     let (clock, pipeline) = virtual_pipeline();
     let (sender, items) = Stream::channel(&pipeline, 16);
     let groups = GroupBy::new(key, |_, items| items.take(1)).with_max_groups(1);
@@ -246,7 +246,8 @@ fn a_group_without_its_threads_fails_its_items_and_says_why() {
     let error = output.iter().find_map(|item| item.as_ref().err()).unwrap();
     assert_eq!((error.kind(), error.take_item::<Item>()), (ErrorKind::Internal, Some(("b", 2))));
     assert!(
-        error.to_string().contains("has 5 threads already") || format!("{error:#}").contains("has 5 threads already"),
+        error.to_string().contains("its maximum of 5 threads")
+            || format!("{error:#}").contains("its maximum of 5 threads"),
         "{error:?}"
     );
     assert_eq!(output.iter().flatten().count(), 2);

@@ -15,7 +15,7 @@ use crate::stage::origins::Origins;
 
 type Trigger<A> = Arc<dyn Fn(&A) -> bool + Send + Sync>;
 
-/// When a window is sent.
+/// The conditions for sending a window.
 pub(super) struct Limits<A> {
     pub(super) count: u64,
     pub(super) duration: Option<Nanos>,
@@ -34,28 +34,28 @@ pub struct AggregateOperator<T, F: Fold<T>, S> {
     fold: Folded<F>,
     limits: Limits<F::State>,
     time: S,
-    /// When the open window began; known from the start of the run, or from the first item.
+    /// When the open window started; known from the start of the run, or from the first item.
     start: Option<Nanos>,
-    /// The greatest time of the items that were folded.
+    /// The latest time of the folded items.
     last: Nanos,
     state: Held<Option<F::State>>,
     count: u64,
     /// The next item to be folded.
     waiting: Held<Option<(Nanos, T)>>,
-    /// Items that older ones may still come before, by their times and in the order of arrival.
+    /// Items that may still be preceded by older ones, by their times and in the order of arrival.
     early: Held<BTreeMap<(Nanos, u64), (T, Epoch)>>,
     /// Of the items.
     epochs: Epochs,
     /// The oldest epoch of the items that are folded or waiting.
     oldest: Option<Epoch>,
     arrived: u64,
-    /// Items up to this time are to be folded.
+    /// Items up to this time must be folded.
     limit: Nanos,
-    /// Time has passed up to here.
+    /// The time that has been reached.
     passed: Nanos,
-    /// After that, what is open is to be sent, ending at this time or at that of its last item.
+    /// After that, the open window must be sent, ending at this time or at that of its last item.
     ending: Option<Option<Nanos>>,
-    /// What the time source was told.
+    /// The due time that the time source was given.
     due: Nanos,
 }
 
@@ -86,25 +86,25 @@ where
         }
     }
 
-    /// When the time of the open window is up.
+    /// When the open window ends.
     fn window_end(&self) -> Option<Nanos> {
         let is_wanted = self.count > 0 || self.limits.empty;
         Some(self.start? + self.limits.duration?).filter(|_| is_wanted)
     }
 
-    /// Whether an item of that time, which is before the watermark, belongs to no open window: to none that begins at or
-    /// after the end of the last one and ends after the watermark.
+    /// Whether an item of this time, which is before the watermark, belongs to no open window: to none that starts at
+    /// or after the end of the last one and ends after the watermark.
     fn is_late(&self, time: Nanos, watermark: Nanos) -> bool {
         let Some(start) = self.start else { return false };
         let ends = match self.limits.duration {
-            // Nothing is open; the window of this item would begin a number of durations after the last one.
+            // No window is open; that of this item would start a number of durations after the last one.
             Some(duration) if self.count == 0 => start + ((time - start).max(0) / duration + 1) * duration,
             _ => NEVER,
         };
         time < start || ends <= watermark
     }
 
-    /// Does what is to be done, in the order of time, as far as there is room; true if there is more.
+    /// Does everything that is due, in the order of time, as far as there is room. Returns true if there is more.
     fn go_on(&mut self, out: &mut impl Emit<AggregateWindow<F::Result>>) -> bool {
         loop {
             if self.waiting.is_none()
@@ -117,7 +117,7 @@ where
                 }
                 *self.waiting = Some((time, item));
             }
-            // A window that ends at or before the time of the next item goes first: the item belongs to the one after it.
+            // A window that ends at or before the time of the next item goes first: the item belongs to the next one.
             let until = self.waiting.as_ref().map_or(self.passed, |(time, _)| *time);
             let end = self.window_end().filter(|end| *end <= until);
             if end.is_none() && self.waiting.is_none() && self.ending.is_none() {
@@ -156,7 +156,7 @@ where
         if self.count == 0
             && let Some(duration) = self.limits.duration
         {
-            // Skips the windows without items.
+            // Skips windows without items.
             *start += (time - *start).max(0) / duration * duration;
         }
         self.last = if self.count == 0 { time } else { self.last.max(time) };
@@ -173,11 +173,11 @@ where
         }
     }
 
-    /// Sends the open window; the next one begins.
+    /// Sends the open window and starts the next one.
     fn send(&mut self, end: Nanos, out: &mut impl Emit<AggregateWindow<F::Result>>) {
-        // Taken before `finish`, which is user code: the next window begins empty even if it panics.
+        // Taken before `finish`, which is user code: the next window starts empty even if it panics.
         let (state, count) = (self.state.take(), std::mem::take(&mut self.count));
-        // One that waits goes into the next window, and its epoch may be that of any item in this one.
+        // A waiting item goes into the next window, and its epoch may be that of any item in this one.
         let oldest = self.oldest.take();
         if self.waiting.is_some() {
             self.oldest = oldest;
@@ -272,7 +272,7 @@ where
         if self.go_on(out) {
             return true;
         }
-        // Not before all that is due has been sent: a mark must not pass an item that came before it.
+        // Not before everything due has been sent: a mark must not pass an item that came before it.
         self.epochs.release(out);
         !self.time.listen(out)
     }
@@ -282,7 +282,7 @@ where
         false
     }
 
-    /// An item on which the fold panics is settled at once, before older ones that are in the window.
+    /// An item on which the fold panics is settled at once, before older ones in the window.
     fn take_mark(&mut self, mark: StreamError, out: &mut impl Emit<Self::Out>) -> Option<StreamError> {
         let Some(label) = mark.label() else { return self.epochs.end(mark) };
         mark.complete_mark();

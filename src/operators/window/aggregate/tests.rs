@@ -50,14 +50,14 @@ fn without_any_limit_there_is_one_value_at_the_end() {
     assert!(run.items().is_empty());
     run.end();
     assert_eq!(seen(run.items()), [(0, 10, 10, 4)]);
-    // And none of nothing.
+    // And none for no items.
     let mut run = Harness::new(&sums());
     run.end();
     assert!(run.items().is_empty());
 }
 
 #[test]
-fn to_the_nanosecond_an_item_at_the_boundary_belongs_to_the_next_window() {
+fn an_item_exactly_at_a_boundary_is_in_the_next_window() {
     let mut run = Harness::new(&sums().with_time_window(ms(10)));
     run.item(1);
     run.advance(ms(10) - ns(1));
@@ -70,9 +70,9 @@ fn to_the_nanosecond_an_item_at_the_boundary_belongs_to_the_next_window() {
     assert_eq!(seen(run.items()), [(10, 20, 4, 1)]);
 }
 
-/// D-8: of the Go counterpart, the time of a window is not counted anew after one that was full.
+/// D-8: in the Go counterpart, the time of a window is not restarted after one that was full.
 #[test]
-fn after_a_full_window_the_time_counts_anew() {
+fn after_a_full_window_the_time_restarts() {
     let mut run = Harness::new(&sums().with_time_window(ms(10)).with_count_window(2));
     run.item(1);
     run.advance(ms(7));
@@ -84,7 +84,7 @@ fn after_a_full_window_the_time_counts_anew() {
     assert_eq!(seen(run.items()), [(7, 17, 4, 1)]);
 }
 
-/// D-7: of the Go counterpart, all windows share what the first state was given.
+/// D-7: in the Go counterpart, all windows share the first state.
 #[test]
 fn no_state_leaks_from_one_window_to_the_next() {
     let by_letter = Aggregate::new(HashMap::new, |counts: &mut HashMap<char, u32>, letter| {
@@ -108,7 +108,7 @@ fn runs_share_no_state() {
 }
 
 #[test]
-fn a_long_silence_costs_no_timer_and_windows_go_on_where_they_would() {
+fn a_long_silence_needs_no_timers_and_shifts_no_window() {
     let mut run = Harness::new(&sums().with_time_window(ms(10)));
     assert_eq!(run.next_wake(), None);
     run.advance(ms(1_234));
@@ -129,7 +129,7 @@ fn empty_windows_come_if_they_are_wanted() {
 }
 
 #[test]
-fn a_clock_that_jumps_over_several_windows_leaves_none_out_and_stretches_none() {
+fn a_clock_that_jumps_skips_and_stretches_no_window() {
     let mut run = Harness::new(&sums().with_time_window(ms(10)).with_empty_windows(true)).with_capacity(1);
     run.item(1);
     run.clock().advance(ms(35));
@@ -148,7 +148,7 @@ fn a_clock_that_jumps_over_several_windows_leaves_none_out_and_stretches_none() 
 }
 
 #[test]
-fn a_consumer_that_stalls_across_boundaries_stretches_no_window_and_shifts_none() {
+fn a_stalled_consumer_stretches_and_shifts_no_window() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("stall").clock(&clock).build();
     let (input, stream) = Stream::channel(&pipeline, 100);
@@ -160,7 +160,7 @@ fn a_consumer_that_stalls_across_boundaries_stretches_no_window_and_shifts_none(
     clock.advance(ms(5));
     drop(input);
     let all: Vec<_> = std::iter::from_fn(|| windows.recv()).map(Result::unwrap).collect();
-    // What could not be taken in, for want of room, came later by the clock.
+    // Items that could not be taken in, for lack of room, arrived later by the clock.
     assert_eq!(seen(all), [(0, 10, 0, 1), (10, 20, 1, 1), (40, 45, 5, 2)]);
     pipeline.join();
 }
@@ -204,7 +204,7 @@ fn errors_pass_at_once_and_close_no_window() {
 }
 
 #[test]
-fn what_is_held_at_a_cancel_is_counted_as_abandoned() {
+fn items_held_at_a_cancel_are_counted_as_abandoned() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("cancel").clock(&clock).build();
     let (input, stream) = Stream::channel(&pipeline, 8);
@@ -218,7 +218,7 @@ fn what_is_held_at_a_cancel_is_counted_as_abandoned() {
 }
 
 #[test]
-fn by_event_time_items_are_folded_in_order_when_the_watermark_has_come_to_them() {
+fn by_event_time_items_are_folded_in_order_at_the_watermark() {
     let list = || Aggregate::new(Vec::new, |list: &mut Vec<u64>, n: &u64| list.push(*n));
     let mut run = Harness::new(&by_time(list().with_time_window(ms(10)), 5));
     for n in [103, 101, 112, 108, 118] {
@@ -240,7 +240,7 @@ fn by_event_time_items_are_folded_in_order_when_the_watermark_has_come_to_them()
 }
 
 #[test]
-fn silence_folds_what_is_kept_and_sends_it() {
+fn silence_folds_and_sends_kept_items() {
     let mut run = Harness::new(&by_time(sums(), 50).with_idle_timeout(ms(100)));
     [20, 10].into_iter().for_each(|n| run.item(n));
     run.advance(ms(99));
@@ -255,7 +255,7 @@ fn silence_folds_what_is_kept_and_sends_it() {
 
 /// One after the other: those of a list that is sorted first.
 #[test]
-fn for_any_disorder_within_the_lateness_the_windows_are_those_of_the_sorted_input() {
+fn disorder_within_lateness_does_not_change_the_windows() {
     for seed in 0..500 {
         let rng = &mut fastrand::Rng::with_seed(seed);
         let (lateness, count, duration) = (rng.u64(0..50), rng.usize(1..10), rng.u64(1..60));

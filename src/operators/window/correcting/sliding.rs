@@ -1,10 +1,10 @@
 //! Sliding windows with corrections.
 //!
-//! A slice is kept until the last window that covers it is forgotten. A late item goes to one slice, as any other; the windows
-//! of it that were emitted are those that start in a range, `again`, and are due at once. They are emitted one by one, as there
-//! is room, before another item is taken. What was emitted of a window lies in a table by start.
+//! A slice is kept until the last window that covers it is removed. A late item goes to one slice, like any other; its
+//! windows that were emitted are those that start in a range, `again`, and are due at once. They are emitted one by
+//! one, as there is room, before another item is taken. The emissions of a window are in a table by start.
 //!
-//! A window that is full begins anew with the next part, as without corrections; what was emitted of it is not replaced.
+//! A window that is full restarts with the next part, as without corrections; its emitted results are not replaced.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,30 +17,30 @@ use crate::operators::window::sliding::Sliding;
 use crate::operators::window::time::{NEVER, Nanos};
 use crate::panic;
 
-/// What one key has open.
+/// The open windows of one key.
 pub(in crate::operators::window) struct Open<P> {
     slices: Pieces<Slice<P>>,
-    /// No window that starts before this is still to be emitted for the first time.
+    /// No window that starts before this has yet to be emitted for the first time.
     floor: Nanos,
-    /// The starts of the windows that are to be emitted again.
+    /// The starts of the windows that must be emitted again.
     again: Range<Nanos>,
     part: u64,
-    /// By start. All that were emitted, and if there is a `max_count` all that have an item.
+    /// By start. All that were emitted, and if there is a `max_count`, all that have an item.
     windows: BTreeMap<Nanos, Known>,
 }
 
 struct Slice<P> {
     pane: P,
-    /// How many of its items have not been emitted with the last window that covers it.
+    /// The number of its items that have not been emitted with the last window that covers it.
     unsettled: u64,
 }
 
-/// What is known of a window.
+/// The record of a window.
 #[derive(Default)]
 struct Known {
-    /// The part from which on it begins.
+    /// The part from which it starts.
     from: u64,
-    /// How many items it has; counted only if there is a `max_count`.
+    /// The number of its items; counted only if there is a `max_count`.
     items: u64,
     emissions: Emissions,
 }
@@ -51,14 +51,14 @@ impl<P> Default for Open<P> {
     }
 }
 
-/// What is to be done next for a key.
+/// The next task for a key.
 enum Task {
     Emit { start: Nanos },
     Forget { start: Nanos },
 }
 
 impl Correcting<Sliding> {
-    /// What is due next, and when. The watermark has reached the ends of those that are to be emitted again.
+    /// The next task, and when it is due. The watermark has reached the ends of windows that must be emitted again.
     fn next_task<P>(&self, open: &Open<P>) -> Option<(Nanos, Task)> {
         let shape = &self.shape;
         if !open.again.is_empty() {
@@ -99,7 +99,7 @@ impl Correcting<Sliding> {
         })
     }
 
-    /// How many items have their last window at `start`, and have not been settled.
+    /// The number of items whose last window starts at `start`, and that have not been settled.
     fn settle<P>(&self, open: &mut Open<P>, start: Nanos) -> u64 {
         let mut settled = 0;
         let mut index = open.slices.count_before(|slice| slice.start < start);
@@ -131,7 +131,7 @@ impl Correcting<Sliding> {
         }
     }
 
-    /// Drops the slices that no window from `kept` on will have again.
+    /// Drops the slices that no window from `kept` on will use again.
     fn drop_spent<P, W>(&self, open: &mut Open<P>, kept: Nanos, closed: &mut Vec<Closed<W>>) {
         let mut index = 0;
         while let Some(Piece { start, part, .. }) = open.slices.get(index) {
@@ -146,7 +146,7 @@ impl Correcting<Sliding> {
         }
     }
 
-    /// Forgets a window, and the slices that no later one covers.
+    /// Removes a window, and the slices that no later one covers.
     fn forget<P, W>(&self, open: &mut Open<P>, start: Nanos) -> Closed<W> {
         let next = start + self.shape.slide;
         open.windows = open.windows.split_off(&next);
@@ -223,7 +223,7 @@ impl<T, G, C: Content<T, G> + Shared<T, G>> Layout<T, G, Corrected<C>> for Corre
         match self.next_task(open) {
             Some((_, Task::Emit { start })) => {
                 let next = start + self.shape.slide;
-                // Before the merges, which are user code: if one panics, the window counts as emitted all the same.
+                // Before the merges, which are user code: if one panics, the window counts as emitted nevertheless.
                 if open.again.is_empty() {
                     open.floor = next;
                 } else {

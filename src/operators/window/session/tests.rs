@@ -44,9 +44,9 @@ fn by_time(gap: u64, lateness: u64) -> SessionWindow<(char, u64), ByKey<char, Le
     by_letter(gap).with_event_time(time, ms(lateness))
 }
 
-/// D-42: of the Go counterpart, sessions up to a quarter of the gap further apart are one.
+/// D-42: in the Go counterpart, sessions up to a quarter of the gap further apart are one.
 #[test]
-fn to_the_nanosecond_less_than_the_gap_apart_is_one_session_and_the_gap_is_two() {
+fn a_pause_of_exactly_the_gap_separates_two_sessions() {
     let mut run = Harness::new(&by_letter(50));
     run.item(('a', 0));
     run.advance(ms(50) - ns(1));
@@ -63,7 +63,7 @@ fn to_the_nanosecond_less_than_the_gap_apart_is_one_session_and_the_gap_is_two()
     assert_eq!(run.items()[0].window.items, [('a', 2)]);
 }
 
-/// D-27: of the Go counterpart, a stale timer closes a session that was just extended, and a window has no key.
+/// D-27: in the Go counterpart, a stale timer closes a session that was just extended, and a window has no key.
 #[test]
 fn a_session_that_was_extended_is_not_closed_by_its_old_timer() {
     let mut run = Harness::new(&by_letter(50));
@@ -79,7 +79,7 @@ fn a_session_that_was_extended_is_not_closed_by_its_old_timer() {
 }
 
 #[test]
-fn keys_have_sessions_of_their_own_and_those_that_end_together_come_in_the_order_of_their_keys() {
+fn each_key_has_sessions_and_simultaneous_ends_are_in_key_order() {
     let mut run = Harness::new(&by_letter(50));
     run.item(('q', 0));
     run.advance(ms(10));
@@ -105,11 +105,11 @@ fn a_session_that_lasts_too_long_is_cut() {
 }
 
 #[test]
-fn an_item_exactly_the_maximum_duration_later_begins_another_session() {
+fn an_item_at_the_maximum_duration_starts_another_session() {
     let session = SessionWindow::new(|_: &u64| ()).with_gap(ms(51)).with_max_duration(ms(100));
     let at = |n: &u64| ManualClock::new().wall() + ms(*n);
     let mut run = Harness::new(&session.with_event_time(at, ms(1_000)));
-    // The last one, which is older, does not join its neighbours either.
+    // The last one, which is older, does not merge with its neighbours either.
     [0, 40, 80, 100, 300, 350, 400, 500, 600, 550].into_iter().for_each(|n| run.item(n));
     run.end();
     let items: Vec<_> = run.items().into_iter().map(|keyed| keyed.window.items).collect();
@@ -186,9 +186,10 @@ fn nothing_is_left_of_a_key_when_its_session_has_been_sent() {
     assert_eq!((run.items().len(), run.next_wake()), (1_000, None));
 }
 
-/// D-27, D-41: of the Go counterpart, sessions are sent with a lock held, and at cancel to a consumer that has gone.
+/// D-27, D-41: in the Go counterpart, sessions are sent with a lock held, and on cancellation to a consumer that has
+/// left.
 #[test]
-fn sessions_whose_consumer_stalls_wait_and_a_cancel_abandons_them() {
+fn sessions_wait_for_a_stalled_consumer_until_cancelled() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("stall").clock(&clock).build();
     let (input, stream) = Stream::channel(&pipeline, 100);
@@ -223,7 +224,7 @@ fn a_duration_of_zero_is_refused() {
     let _ = by_letter(1).with_max_duration(ms(0));
 }
 
-/// Key, items, revision, and the bounds of what it replaces.
+/// Key, items, revision, and the bounds of the replaced results.
 type Correction = (char, Vec<u64>, u32, Vec<(u64, u64)>);
 
 type Corrected = Keyed<char, Revised<Window<(char, u64)>>>;
@@ -247,12 +248,12 @@ fn a_late_item_that_joins_emitted_sessions_replaces_each() {
     );
     run.item(('a', 9));
     assert_eq!(corrections(&mut run), [('a', vec![1, 9, 15], 1, vec![(1, 11), (15, 25)])]);
-    // The joined one is extended on both sides: one result stands.
+    // The merged one is extended on both sides: one result remains.
     run.item(('a', 20));
     assert_eq!(corrections(&mut run), [('a', vec![1, 9, 15, 20], 2, vec![(1, 25)])]);
     run.item(('a', 0));
     assert_eq!(corrections(&mut run), [('a', vec![0, 1, 9, 15, 20], 3, vec![(1, 30)])]);
-    // Of its own, and too late for what was emitted.
+    // A session of its own, and too late for the emitted one.
     run.item(('b', 40));
     assert_eq!(corrections(&mut run), [('b', vec![40], 0, vec![])]);
     run.end();
@@ -262,9 +263,9 @@ fn a_late_item_that_joins_emitted_sessions_replaces_each() {
 }
 
 #[test]
-fn a_session_that_goes_on_is_corrected_when_it_ends() {
+fn an_extended_session_is_corrected_when_it_ends() {
     let mut run = Harness::new(&by_time(10, 0).with_corrections(ms(100)));
-    // 10 is emitted when 21 has come; 19 joins it with 21, which is open.
+    // 10 is emitted when 21 has come; 19 merges it with 21, which is open.
     [('a', 10), ('a', 21)].into_iter().for_each(|item| run.item(item));
     assert_eq!(corrections(&mut run), [('a', vec![10], 0, vec![])]);
     run.item(('a', 19));
@@ -298,7 +299,7 @@ fn sessions_that_cannot_be_joined_fail_only_unsent_items() {
     [('a', 1), ('a', 15), ('b', 40), ('a', 9)].into_iter().for_each(|item| run.item(item));
     let outputs: Vec<_> = run.outputs().into_iter().map(|output| output.ok().map(|keyed| keyed.window)).collect();
     let seen: Vec<_> = outputs.iter().flatten().map(|seen| (seen.window.result, seen.replaces.len())).collect();
-    // The state of the later session is lost; the result that was emitted of it stands.
+    // The state of the later session is lost; its emitted result remains.
     assert_eq!((seen, outputs.len()), (vec![(1, 0), (1, 0), (2, 1)], 4));
     run.end();
     let step = &run.steps()[0];

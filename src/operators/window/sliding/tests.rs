@@ -36,7 +36,7 @@ fn by_time(size: u64, slide: u64) -> SlidingWindow<u64, NoKey, EventTime<impl Fn
 }
 
 #[test]
-fn each_window_comes_at_its_end_with_all_that_it_covers_to_the_nanosecond() {
+fn each_window_is_sent_at_its_exact_end_with_all_its_items() {
     let mut run = Harness::new(&SlidingWindow::new(ms(20)).with_slide(ms(10)));
     run.item('a');
     run.advance(ms(10) - ns(1));
@@ -56,7 +56,7 @@ fn each_window_comes_at_its_end_with_all_that_it_covers_to_the_nanosecond() {
 }
 
 #[test]
-fn items_are_in_all_their_windows_also_when_there_are_too_many_keys() {
+fn items_are_in_all_their_windows_despite_too_many_keys() {
     let windows = SlidingWindow::new(ms(30)).with_slide(ms(10));
     let mut run = Harness::new(&windows.with_key(|(key, _): &(char, u32)| *key).with_max_keys(2));
     [('c', 0), ('a', 1), ('b', 2), ('a', 3)].into_iter().for_each(|item| run.item(item));
@@ -68,8 +68,8 @@ fn items_are_in_all_their_windows_also_when_there_are_too_many_keys() {
     assert_eq!(times, [3; 4]);
 }
 
-/// D-43: of the Go counterpart, a window exists only if an item came in its own first slide, so that [50, 150) is
-/// never made here.
+/// D-43: in the Go counterpart, a window exists only if an item came in its own first slide, so that [50, 150) is never
+/// made here.
 #[test]
 fn sparse_items_are_in_every_window_that_covers_them() {
     let mut run = Harness::new(&by_time(100, 50));
@@ -89,7 +89,7 @@ fn sparse_items_are_in_every_window_that_covers_them() {
 }
 
 #[test]
-fn a_slide_that_does_not_divide_the_size_loses_and_doubles_nothing() {
+fn a_slide_that_does_not_divide_the_size_counts_items_once() {
     for (size, slide) in [(10, 3), (7, 5), (5, 5), (12, 4), (9, 8), (1, 1)] {
         let mut run = Harness::new(&by_time(size, slide));
         (100..160).for_each(|n| run.item(n));
@@ -111,9 +111,10 @@ fn a_slide_that_does_not_divide_the_size_loses_and_doubles_nothing() {
     }
 }
 
-/// D-28: of the Go counterpart, windows that end together come in random order, and a cancel loses them uncounted.
+/// D-28: in the Go counterpart, windows that end together come in random order, and a cancellation loses them
+/// uncounted.
 #[test]
-fn windows_come_in_the_order_of_their_ends_also_at_the_end_of_the_input() {
+fn windows_are_sent_in_order_of_their_ends_even_at_the_end() {
     let mut run = Harness::new(&by_time(100, 10).with_key(|n: &u64| n % 3));
     (0..30).for_each(|n| run.item(n));
     run.end();
@@ -123,7 +124,7 @@ fn windows_come_in_the_order_of_their_ends_also_at_the_end_of_the_input() {
 }
 
 #[test]
-fn what_is_held_at_a_cancel_is_counted_as_abandoned_once() {
+fn items_held_at_a_cancel_are_counted_as_abandoned_once() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("cancel").clock(&clock).build();
     let (input, stream) = Stream::channel(&pipeline, 8);
@@ -159,7 +160,7 @@ impl Clone for Counted {
 }
 
 #[test]
-fn items_are_cloned_for_windows_that_are_sent_and_moved_into_the_last() {
+fn items_are_cloned_for_all_windows_but_the_last() {
     let clones = Arc::new(AtomicU64::new(0));
     let mut run = Harness::new(&SlidingWindow::new(ms(60)).with_slide(ms(10)));
     (0..100).for_each(|_| run.item(Counted(Arc::clone(&clones))));
@@ -204,7 +205,7 @@ fn an_item_is_folded_once_however_many_windows_it_is_in() {
 }
 
 #[test]
-fn max_count_closes_a_window_early_and_the_others_go_on() {
+fn max_count_closes_a_window_early_and_no_other() {
     let mut run = Harness::new(&by_time(20, 10).max_count(3));
     for n in [1, 2, 12, 13, 14, 15, 16, 25] {
         run.item(n);
@@ -224,7 +225,7 @@ fn max_count_closes_a_window_early_and_the_others_go_on() {
 }
 
 #[test]
-fn max_count_bounds_what_is_kept() {
+fn max_count_bounds_the_kept_items() {
     let mut run = Harness::new(&SlidingWindow::new(ms(50)).with_slide(ms(10)).max_count(10));
     for n in 0..1_000 {
         run.item(n);
@@ -237,7 +238,7 @@ fn max_count_bounds_what_is_kept() {
 }
 
 #[test]
-fn a_window_that_cannot_be_merged_becomes_an_error_and_the_others_come() {
+fn a_window_that_cannot_be_merged_fails_alone() {
     let merge = |sum: &mut u64, later: &u64| {
         assert!(*later != 3, "three");
         *sum += later;
@@ -266,7 +267,7 @@ fn errors_pass_at_once_and_close_no_window() {
 }
 
 #[test]
-fn silence_closes_all_windows_and_what_comes_later_makes_others() {
+fn silence_closes_all_windows_and_later_items_open_others() {
     let idle = SlidingWindow::new(ms(20))
         .with_slide(ms(10))
         .with_event_time(|n: &u64| ManualClock::new().wall() + ms(*n), ms(0))
@@ -293,7 +294,7 @@ fn a_slide_of_zero_is_refused() {
     let _ = SlidingWindow::<u8>::new(ms(10)).with_slide(ms(0));
 }
 
-/// Start, items, revision, and the starts of what it replaces.
+/// Start, items, revision, and the starts of the replaced results.
 fn corrections<T>(run: &mut Harness<impl Operator<Out = Revised<Window<T>>>>) -> Vec<(i64, Vec<T>, u32, Vec<i64>)> {
     let one = |Revised { window, revision, replaces }: Revised<Window<T>>| {
         let replaces = replaces.into_iter().map(|bounds| millis(bounds.start)).collect();
@@ -332,7 +333,7 @@ fn corrections_wait_for_room_and_hold_their_item() {
     run.item(99);
     let mut emitted = Vec::new();
     loop {
-        // All that there was room for.
+        // As many as there was room for.
         let held = run.steps()[0].held();
         let items = run.items();
         assert!(items.len() <= 2 && held >= 1);
@@ -345,7 +346,7 @@ fn corrections_wait_for_room_and_hold_their_item() {
 }
 
 #[test]
-fn a_correction_whose_merge_panics_leaves_what_it_would_replace() {
+fn a_correction_that_panics_keeps_the_earlier_result() {
     let merge = |sum: &mut u64, later: &u64| {
         *sum += later;
         assert_ne!(*sum, 5, "five");

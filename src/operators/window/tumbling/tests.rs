@@ -16,7 +16,7 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A time of the harness's clock: so long after its start.
+/// A time of the harness's clock, as the duration since its start.
 fn at(since_start: Duration) -> SystemTime {
     ManualClock::new().wall() + since_start
 }
@@ -25,7 +25,7 @@ fn window<T>(start: Duration, end: Duration, items: impl Into<Vec<T>>) -> Window
     Window { start: at(start), end: at(end), items: items.into() }
 }
 
-/// A time of day zero of the calendar: so many milliseconds after its beginning.
+/// A time of day zero of the calendar, in milliseconds since its beginning.
 fn day_0(millis: &u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + ms(*millis)
 }
@@ -36,7 +36,7 @@ fn of_day_0(windows: Vec<Window<u64>>) -> Vec<(u64, u64, Vec<u64>)> {
 }
 
 #[test]
-fn to_the_nanosecond_an_item_at_the_boundary_belongs_to_the_next_window() {
+fn an_item_exactly_at_a_boundary_is_in_the_next_window() {
     let mut run = Harness::new(&TumblingWindow::new(ms(10)));
     run.item("at the start");
     run.advance(ms(10) - ns(1));
@@ -74,7 +74,7 @@ fn windows_are_aligned_to_the_epoch_whenever_the_run_begins() {
 }
 
 #[test]
-fn nothing_is_sent_for_empty_windows_and_no_timer_runs_in_a_long_silence() {
+fn empty_windows_are_not_sent_and_need_no_timer() {
     let mut run = Harness::new(&TumblingWindow::new(ms(10)));
     assert_eq!(run.next_wake(), None);
     run.item(1);
@@ -89,9 +89,9 @@ fn nothing_is_sent_for_empty_windows_and_no_timer_runs_in_a_long_silence() {
     assert_eq!(run.items(), [window(start, start + ms(10), [2])]);
 }
 
-/// D-29: of the Go counterpart, a slow consumer stretches windows, and the end of one is not the start of the next.
+/// D-29: in the Go counterpart, a slow consumer stretches windows, and the end of one is not the start of the next.
 #[test]
-fn a_consumer_that_stalls_across_boundaries_stretches_no_window_and_shifts_none() {
+fn a_stalled_consumer_stretches_and_shifts_no_window() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("stall").clock(&clock).capacity(1).build();
     let (input, stream) = Stream::channel(&pipeline, 100);
@@ -110,9 +110,9 @@ fn a_consumer_that_stalls_across_boundaries_stretches_no_window_and_shifts_none(
     pipeline.join();
 }
 
-/// D-41: of the Go counterpart, a flush at cancel waits for a consumer that has gone.
+/// D-41: in the Go counterpart, a flush on cancellation waits for a consumer that has left.
 #[test]
-fn a_cancel_flushes_nothing_and_counts_what_was_held_as_abandoned() {
+fn cancelling_flushes_nothing_and_abandons_held_items() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("cancel").clock(&clock).build();
     let (input, stream) = Stream::channel(&pipeline, 8);
@@ -126,7 +126,7 @@ fn a_cancel_flushes_nothing_and_counts_what_was_held_as_abandoned() {
 }
 
 #[test]
-fn fused_behind_another_step_its_timer_fires_and_windows_due_together_come_in_the_order_of_their_keys() {
+fn fused_windows_that_are_due_together_come_in_key_order() {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("fused").clock(&clock).build();
     let (input, stream) = Stream::channel(&pipeline, 8);
@@ -143,8 +143,8 @@ fn fused_behind_another_step_its_timer_fires_and_windows_due_together_come_in_th
 }
 
 #[test]
-fn a_clock_that_jumps_over_several_windows_closes_those_that_are_due_before_the_item_that_finds_them() {
-    // Not by the timer: a harness does not fire it while the clock is moved behind its back.
+fn a_clock_that_jumps_closes_due_windows_before_the_next_item() {
+    // Not by the timer: a harness does not fire it while the clock is moved directly.
     let mut run = Harness::new(&TumblingWindow::new(ms(10)).with_key(|(key, _): &(char, u32)| *key));
     run.item(('b', 0));
     run.item(('a', 0));
@@ -161,7 +161,7 @@ fn a_clock_that_jumps_over_several_windows_closes_those_that_are_due_before_the_
 }
 
 #[test]
-fn what_is_due_waits_for_room_and_so_does_the_item_behind_it() {
+fn due_items_wait_for_room_and_so_does_the_next_item() {
     let keyed = TumblingWindow::new(ms(10)).with_key(|n: &u32| *n);
     let mut run = Harness::new(&keyed).with_capacity(2);
     (0..5).for_each(|n| run.item(n));
@@ -180,7 +180,7 @@ fn what_is_due_waits_for_room_and_so_does_the_item_behind_it() {
 }
 
 #[test]
-fn max_count_closes_a_window_early_and_the_rest_makes_another_one() {
+fn max_count_closes_a_window_early_and_starts_another() {
     let config = WindowConfig { size: ms(10), slide: None, max_count: Some(2) };
     let mut run = Harness::new(&TumblingWindow::from_config(config));
     (0..3).for_each(|n| run.item(n));
@@ -210,7 +210,7 @@ fn errors_pass_at_once_and_close_no_window() {
 }
 
 #[test]
-fn by_event_time_a_window_is_sent_when_the_watermark_reaches_its_end() {
+fn by_event_time_a_window_is_sent_at_the_watermark() {
     let by_time = TumblingWindow::new(ms(10)).with_event_time(day_0, ms(5));
     let mut run = Harness::new(&by_time);
     for time in [3, 12, 8, 14] {
@@ -225,7 +225,7 @@ fn by_event_time_a_window_is_sent_when_the_watermark_reaches_its_end() {
 }
 
 #[test]
-fn an_item_without_an_open_window_becomes_an_error_that_carries_it() {
+fn a_late_item_without_an_open_window_fails() {
     let by_time = TumblingWindow::new(ms(10)).with_event_time(day_0, ms(5));
     let mut run = Harness::new(&by_time);
     for time in [25, 20, 19, 2] {
@@ -241,7 +241,7 @@ fn an_item_without_an_open_window_becomes_an_error_that_carries_it() {
 }
 
 #[test]
-fn one_far_item_makes_no_windows_in_between_and_a_time_out_of_range_fails() {
+fn a_distant_item_opens_no_windows_in_between() {
     let by_time = TumblingWindow::new(ns(1)).with_event_time(|time: &SystemTime| *time, ms(0));
     let mut run = Harness::new(&by_time);
     let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 35);
@@ -256,7 +256,7 @@ fn one_far_item_makes_no_windows_in_between_and_a_time_out_of_range_fails() {
 }
 
 #[test]
-fn silence_closes_what_is_open_if_it_is_told_to() {
+fn silence_closes_open_windows_if_configured() {
     let by_time = TumblingWindow::new(ms(10)).with_event_time(day_0, ms(5));
     let mut patient = Harness::new(&by_time);
     patient.item(1);
@@ -271,7 +271,7 @@ fn silence_closes_what_is_open_if_it_is_told_to() {
     run.advance(ms(1));
     assert_eq!(of_day_0(run.items()), [(0, 10, vec![1]), (10, 20, vec![11])]);
     assert_eq!(run.next_wake(), None);
-    // What comes after that is late only if it would have been late anyway.
+    // Later items are late only if they would have been late anyway.
     run.item(6);
     run.end();
     assert_eq!(of_day_0(run.items()), [(0, 10, vec![6])]);
@@ -337,10 +337,10 @@ fn a_panic_fails_its_item_alone_wherever_it_comes_from() {
 }
 
 #[test]
-fn an_item_older_than_the_watermark_goes_into_its_open_window() {
+fn an_item_older_than_the_watermark_enters_its_open_window() {
     let by_time = TumblingWindow::new(ms(10)).with_event_time(day_0, ms(5));
     let mut run = Harness::new(&by_time);
-    // The watermark comes to 23, and later to 30.
+    // The watermark moves to 23, and later to 30.
     for time in [28, 20, 22, 35, 29] {
         run.item(time);
     }
@@ -353,7 +353,7 @@ fn an_item_older_than_the_watermark_goes_into_its_open_window() {
 }
 
 #[test]
-fn keys_that_are_not_equal_to_themselves_have_a_window_for_each_item() {
+fn keys_unequal_to_themselves_have_a_window_per_item() {
     #[derive(Clone)]
     struct Odd;
     impl std::hash::Hash for Odd {
@@ -391,13 +391,13 @@ fn a_count_of_0_is_refused() {
     let _ = TumblingWindow::<u8>::new(ms(1)).max_count(0);
 }
 
-/// What came: the items of each window, and its revision.
+/// The items of each emitted window, and its revision.
 fn revisions<T>(run: &mut Harness<impl crate::Operator<Out = Revised<Window<T>>>>) -> Vec<(Vec<T>, u32)> {
     run.items().into_iter().map(|revised| (revised.window.items, revised.revision)).collect()
 }
 
 #[test]
-fn a_window_is_emitted_again_for_each_late_item_until_it_is_forgotten() {
+fn a_window_is_revised_for_each_late_item_until_it_expires() {
     let tens = TumblingWindow::new(ms(10)).with_event_time(day_0, Duration::ZERO).with_corrections(ms(15));
     let mut run = Harness::new(&tens);
     run.item(1);
@@ -406,7 +406,7 @@ fn a_window_is_emitted_again_for_each_late_item_until_it_is_forgotten() {
     run.item(3);
     run.item(2);
     assert_eq!(revisions(&mut run), [(vec![1, 3], 1), (vec![1, 2, 3], 2)]);
-    // The watermark is one short of the end of the first window and what is allowed.
+    // The watermark is one short of the end of the first window plus the allowed lateness.
     run.item(24);
     run.item(9);
     assert_eq!(revisions(&mut run), [(vec![12], 0), (vec![1, 2, 3, 9], 3)]);
@@ -421,7 +421,7 @@ fn a_window_is_emitted_again_for_each_late_item_until_it_is_forgotten() {
 }
 
 #[test]
-fn what_comes_late_for_a_window_without_items_is_its_first_revision() {
+fn a_late_item_of_an_empty_window_is_its_first_revision() {
     let tens = TumblingWindow::new(ms(10)).with_event_time(day_0, Duration::ZERO).with_corrections(ms(100));
     let mut run = Harness::new(&tens);
     run.item(35);

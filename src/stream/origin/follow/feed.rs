@@ -17,7 +17,7 @@ use crate::stage::thread::StageThread;
 use crate::stream::origin::Site;
 use crate::stream::origin::file_line::{FileError, FileLine, FromFileLine, checked};
 
-/// How many lines of one file come before it is the turn of the next: a busy file must not keep the others waiting.
+/// The number of lines of one file before the turn of the next: a busy file must not keep the others waiting.
 const TURN: usize = 1000;
 
 pub(super) struct Following<T> {
@@ -26,7 +26,7 @@ pub(super) struct Following<T> {
     site: Site,
     poll_interval: Duration,
     stops_at_end: bool,
-    /// Whose turn it is, how many lines it has given, and how many files in a row had nothing.
+    /// The file whose turn it is, the number of its lines so far, and the number of files in a row that had nothing.
     turn: usize,
     taken: usize,
     silent: usize,

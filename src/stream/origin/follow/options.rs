@@ -13,7 +13,7 @@ use crate::stream::origin::file_line::{FileLine, FromFileLine};
 use crate::stream::origin::files::from_path;
 use crate::stream::origin::follow::feed::Following;
 
-/// How often files are looked at unless set otherwise.
+/// The time between two polls of files, unless set otherwise.
 const POLL: Duration = Duration::from_millis(100);
 
 /// The maximum length of a line unless set otherwise.

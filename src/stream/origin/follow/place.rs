@@ -13,11 +13,11 @@ use crate::stream::origin::line_reader::{LineReader, Step};
 
 const BLOCK: usize = 64 * 1024;
 
-/// How many bytes at its beginning tell a file from one that was written in its place.
+/// The number of bytes at its beginning that distinguish a file from one that was written in its place.
 const HEAD: u64 = 256;
 
-/// Tells a file from another that has its name. A file that is open keeps its number, and that of any other may be used
-/// again, so when it was made counts as well, where that is known.
+/// Distinguishes a file from another one with its name. An open file keeps its number, but that of a closed one may be
+/// reused, so its creation time counts as well, if known.
 pub(super) type Identity = (u64, u64, Option<SystemTime>);
 
 pub(super) fn identity(meta: &Metadata) -> Identity {
@@ -33,9 +33,9 @@ pub(super) struct Place {
     pub(super) identity: Identity,
     /// Where reading began.
     start: u64,
-    /// The first bytes, as far as they had been read when they were last looked at.
+    /// The first bytes, as far as they had been read at the last check.
     head: Vec<u8>,
-    /// Length and time of change at the last look.
+    /// Length and time of change at the last check.
     seen: (u64, Option<SystemTime>),
     /// Whether nothing more is expected of it, once it has been read to its end.
     pub(super) is_let_go: bool,
@@ -43,7 +43,7 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn open(path: &Path, start: FollowStart, max_len: usize) -> io::Result<Self> {
-        // Before it is opened: opening a named pipe may take until it is written to.
+        // Before it is opened: opening a named pipe may block until it is written to.
         check(&std::fs::metadata(path)?)?;
         let mut file = File::open(path)?;
         let meta = file.metadata()?;
@@ -67,7 +67,7 @@ impl Place {
         Ok(place)
     }
 
-    /// A file that stands at `start`.
+    /// A file whose reading starts at `start`.
     fn of_file(file: File, meta: &Metadata, start: u64, max_len: usize) -> io::Result<Self> {
         let head = head(&file, start)?;
         let reader = LineReader::new(BufReader::with_capacity(BLOCK, file)).with_max_len(max_len);
@@ -84,7 +84,7 @@ impl Place {
         self.reader.partial_len() > 0
     }
 
-    /// The next line that is there with its end. Reads on until `is_unwanted`.
+    /// The next line that is complete. Continues to read until `is_unwanted`.
     pub(super) fn next(&mut self, path: &Arc<Path>, is_unwanted: impl Fn() -> bool) -> io::Result<Option<FileLine>> {
         loop {
             if self.reader.buffered == 0 {
@@ -103,19 +103,19 @@ impl Place {
         }
     }
 
-    /// The next line of a file to which nothing more is added: what follows the last line end is a line, too.
+    /// The next line of a file to which nothing more is added: the rest after the last line end is a line, too.
     pub(super) fn last(&mut self, path: &Arc<Path>, is_unwanted: impl Fn() -> bool) -> io::Result<Option<FileLine>> {
         let line = self.next(path, &is_unwanted)?;
         Ok(if line.is_none() && !is_unwanted() { self.rest(path) } else { line })
     }
 
-    /// The line to which no end will come.
+    /// The last line, which will not be completed.
     pub(super) fn rest(&mut self, path: &Arc<Path>) -> Option<FileLine> {
         let (start, end) = (self.start, self.position());
         self.reader.cutter.rest().map(|line| FileLine::new(path, start, end, line))
     }
 
-    /// Whether the file, which has been read to its end, was emptied since, or written over.
+    /// Whether the file, which has been read to its end, has been truncated since, or overwritten.
     pub(super) fn was_emptied(&mut self) -> io::Result<bool> {
         let meta = self.file().metadata()?;
         let seen = (meta.len(), meta.modified().ok());
@@ -129,7 +129,7 @@ impl Place {
         Ok(!head(self.file(), self.position())?.starts_with(&self.head))
     }
 
-    /// At the end of the file: what is read later is added to it.
+    /// At the end of the file: later bytes are appended to it.
     fn note_head(&mut self) -> io::Result<()> {
         if (self.head.len() as u64) < HEAD.min(self.position()) {
             self.head = head(self.file(), self.position())?;
@@ -141,7 +141,8 @@ impl Place {
         self.reader.get_ref().get_ref()
     }
 
-    /// The same file, from its beginning. This place must not be read any more, unless it [goes on](Self::go_on_in) elsewhere.
+    /// The same file, from its beginning. This place must not be read any more, unless it [continues](Self::go_on_in)
+    /// elsewhere.
     pub(super) fn start_over(&self) -> io::Result<Self> {
         let mut file = self.file().try_clone()?;
         file.rewind()?;
@@ -149,7 +150,7 @@ impl Place {
         Self::of_file(file, &meta, 0, self.reader.cutter.max_len())
     }
 
-    /// Reads on in the file of that path, if it is a copy of what this file was. False if it is not.
+    /// Continues in the file of that path, if it is a copy of what this file was. Returns false if it is not.
     pub(super) fn go_on_in(&mut self, copy: &Path) -> io::Result<bool> {
         let position = self.position();
         let file = File::open(copy)?;

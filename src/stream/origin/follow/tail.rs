@@ -13,7 +13,7 @@ use super::place::{Identity, Place, identity};
 use crate::pipeline::CancelToken;
 use crate::stream::origin::file_line::{FileError, FileLine};
 
-/// What all names of a source have in common.
+/// The common part of all names of a source.
 pub(super) struct Shared {
     pub(super) token: CancelToken,
     pub(super) max_len: usize,
@@ -28,7 +28,7 @@ impl Shared {
         }
     }
 
-    /// Whether lines are not wanted any more.
+    /// Whether no more lines are wanted.
     fn is_over(&self) -> bool {
         self.token.is_cancelled() || self.token.is_draining()
     }
@@ -36,24 +36,24 @@ impl Shared {
 
 pub(super) struct Tail {
     path: Arc<Path>,
-    /// What had the name when it was last looked at.
+    /// The file that had the name at the last check.
     current: Option<Place>,
-    /// Whether `current` has been read to where its end was, so that more may have come, or less be there.
+    /// Whether `current` has been read to its end at that time, so that it may have grown or shrunk since.
     is_at_end: bool,
-    /// What had the name before, the oldest first.
+    /// The files that had the name before, the oldest first.
     previous: Vec<Place>,
     /// Whether any file has had the name.
     had_a_file: bool,
-    /// The rotated files that were there when the folder was last looked at.
+    /// The rotated files at the last check of the folder.
     rotated: Vec<Identity>,
-    /// What goes out before the next line.
+    /// The error to emit before the next line.
     fault: Option<FileError>,
-    /// The failure that was last told, until the file can be read again.
+    /// The last reported failure, until the file can be read again.
     told: Option<String>,
 }
 
 impl Tail {
-    /// Takes the file as it is now, if it is there.
+    /// Opens the current file, if there is one.
     pub(super) fn open(path: PathBuf, start: FollowStart, shared: &mut Shared) -> Self {
         let path: Arc<Path> = path.into();
         let mut tail = Self {
@@ -83,7 +83,7 @@ impl Tail {
         self.current.iter().chain(&self.previous).filter(|place| place.is_within_a_line()).count()
     }
 
-    /// The next line that has come, if any.
+    /// The next line that has arrived, if any.
     pub(super) fn next(&mut self, shared: &mut Shared) -> Result<Option<FileLine>, FileError> {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
@@ -96,7 +96,7 @@ impl Tail {
         self.fault.take().map_or(Ok(None), Err)
     }
 
-    /// When nothing more is expected: what is left, after [`next`](Self::next) has given nothing.
+    /// When nothing more is expected: the rest, after [`next`](Self::next) has returned nothing.
     pub(super) fn last(&mut self, shared: &mut Shared) -> Result<Option<FileLine>, FileError> {
         self.previous.extend(self.current.take());
         self.previous.iter_mut().for_each(|place| place.is_let_go = true);
@@ -109,7 +109,7 @@ impl Tail {
         self.next_of_previous(shared).map_err(|source| FileError::Unreadable { path: Arc::clone(&self.path), source })
     }
 
-    /// Tells a failure, unless it is the one of before.
+    /// Reports a failure, unless it is the same as before.
     fn fails(&mut self, error: io::Error) {
         let text = error.to_string();
         if self.told.as_ref() != Some(&text) {
@@ -169,7 +169,7 @@ impl Tail {
         }
     }
 
-    /// No file has the name. It was renamed, and more may still come to it; or it was deleted.
+    /// No file has the name. It was renamed, and may still grow; or it was deleted.
     fn missing(&mut self, shared: &mut Shared) -> io::Result<Option<FileLine>> {
         self.told = None;
         if self.current.as_ref().is_some_and(Place::is_deleted) {
@@ -179,11 +179,11 @@ impl Tail {
         self.next_of_previous(shared)
     }
 
-    /// The next line of what had the name before.
+    /// The next line of a file that had the name before.
     fn next_of_previous(&mut self, shared: &mut Shared) -> io::Result<Option<FileLine>> {
         let mut index = 0;
         while let Some(place) = self.previous.get_mut(index) {
-            // Before it is read: what is added to a deleted file after that is not read.
+            // Before it is read: bytes that are added to a deleted file after that are not read.
             let is_over = place.is_let_go || place.is_deleted();
             let line = if is_over {
                 place.last(&self.path, || shared.is_over())
@@ -195,7 +195,7 @@ impl Tail {
                 Ok(None) => index += 1,
                 Ok(line) => return Ok(line),
                 Err(error) => {
-                    // It would only fail again, and keep the new file from being read.
+                    // It would only fail again, and prevent the new file from being read.
                     self.previous.remove(index);
                     return Err(error);
                 }
@@ -244,8 +244,8 @@ impl Tail {
         }
     }
 
-    /// The file was emptied. The line to which no end will come any more is a line, unless the file was copied before: then
-    /// what had not been read is in the copy.
+    /// The file was truncated. The incomplete last line becomes a line, unless the file was copied before: then the
+    /// unread part is in the copy.
     fn truncated(&mut self, shared: &mut Shared) -> io::Result<Option<FileLine>> {
         shared.counts.truncations.add(1);
         shared.note(&self.path, FollowEvent::Truncated);
@@ -266,7 +266,7 @@ impl Tail {
     fn rotated_files(&self) -> Vec<Rotated> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = self.path.file_name().unwrap_or_default();
-        // The folder may come, as the file may; and it may be one that must not be read, though the file may.
+        // The folder may appear, like the file; and it may be unreadable, even if the file is not.
         let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
         let rotated = entries.filter_map(|entry| {
             let (suffix, path) = (suffix(name, &entry.file_name())?, entry.path());
@@ -277,7 +277,7 @@ impl Tail {
     }
 }
 
-/// A file that is named like one that is followed, with a number or a date behind.
+/// A file that is named like a followed one, with a number or a date appended.
 struct Rotated {
     suffix: OsString,
     path: PathBuf,
@@ -286,15 +286,15 @@ struct Rotated {
 }
 
 impl Rotated {
-    /// Older files are less. A higher number is older, and a later date is younger.
+    /// Older files compare as less. A higher number is older, and a later date is younger.
     fn age(&self) -> impl Ord {
         let number = self.suffix.to_str().and_then(|suffix| suffix.strip_prefix('.')?.parse::<u64>().ok());
         (self.changed, number.filter(|number| *number < 100_000).map(Reverse), self.suffix.clone())
     }
 }
 
-/// What makes `other` a rotated `name`: `.1`, `.2026-01-31` or `-20260131`, for example. Files that have been compressed since have
-/// been read before.
+/// The suffix that makes `other` a rotated `name`: `.1`, `.2026-01-31` or `-20260131`, for example. Files that have
+/// been compressed since have been read before.
 fn suffix(name: &OsStr, other: &OsStr) -> Option<OsString> {
     let suffix = other.as_encoded_bytes().strip_prefix(name.as_encoded_bytes())?;
     let is_one = matches!(suffix, [b'.' | b'-', rest @ ..]

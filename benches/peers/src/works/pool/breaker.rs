@@ -11,7 +11,7 @@ use crate::steps::{CAPACITY, add, mix, step};
 use crate::work::{Bound, Entry, Figure, Goal, Job, Work};
 use crate::works::channels::{Channel, Crossbeam, Flume, Kanal};
 
-/// What stands for a call that was refused.
+/// Represents a refused call.
 const REFUSED: u64 = 1;
 
 pub(in crate::works) static OPEN: Work = Work {
@@ -60,7 +60,7 @@ pub(in crate::works) static CALL: Work = Work {
     ..Work::BASE
 };
 
-/// What is called: it works, but the compiler does not know.
+/// The call: it always succeeds, but the compiler does not know.
 #[inline]
 fn works(n: u64) -> u64 {
     step(black_box(n))
@@ -113,7 +113,7 @@ fn closed(job: &Job) -> u64 {
 }
 
 fn by_hand<C: Channel<Receiver<u64>: Clone>>(job: &Job) -> u64 {
-    // The threads of the pool share it as long as the program runs.
+    // The threads of the pool share it until the program ends.
     let breaker: &'static _ = Box::leak(Box::new(Mutex::new(Breaker { open: true, ..Breaker::default() })));
     ordered::by_hand::<C>(job, |n| guarded(breaker, n).unwrap_or(REFUSED))
 }

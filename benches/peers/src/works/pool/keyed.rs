@@ -1,4 +1,4 @@
-//! A pool that works on the items of a key one after the other.
+//! A pool that processes the items of a key one after the other.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

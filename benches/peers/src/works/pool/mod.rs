@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use crate::steps::CAPACITY;
 use crate::works::channels::Channel;
 
-/// What a pool does with an item.
+/// The work of a pool on an item.
 trait Task: Fn(u64) -> u64 + Copy + Send + Sync + 'static {}
 
 impl<F: Fn(u64) -> u64 + Copy + Send + Sync + 'static> Task for F {}
@@ -36,10 +36,10 @@ fn by_hand<C: Channel<Receiver<u64>: Clone>>(
     (results, threads)
 }
 
-/// How many items are handed over at a time where several are.
+/// The number of items handed over at a time, where several are.
 const CHUNK: usize = 64;
 
-/// A rayon pool of that many threads.
+/// A rayon pool of `workers` threads.
 pub(super) fn rayon_pool(workers: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(workers).build().expect("rayon starts its threads")
 }

@@ -1,4 +1,4 @@
-//! The systems that give results in the order of the items. Each function folds them in that order.
+//! The systems that return results in the order of the items. Each function folds them in that order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(super) fn by_hand<C: Channel<Receiver<u64>: Clone>>(job: &Job, task: impl Ta
     sum
 }
 
-/// The results in the order of their numbers. Those that came too early wait in a ring, as many as there are.
+/// The results in the order of their numbers. Those that came too early wait in a ring without a bound.
 pub(super) fn in_order(mut numbered: impl Iterator<Item = (u64, u64)>) -> impl Iterator<Item = u64> {
     let (mut early, mut next): (VecDeque<Option<u64>>, u64) = (VecDeque::new(), 0);
     std::iter::from_fn(move || {
@@ -67,7 +67,7 @@ pub(super) fn orx_parallel(job: &Job, task: impl Task) -> u64 {
 pub(super) fn par_stream(job: &Job, task: impl Task) -> u64 {
     let workers = job.workers;
     let items = 0..job.items;
-    // Its workers are started on the runtime that they are made in.
+    // Its workers start on the runtime in which they are created.
     runtime::tokio(workers).block_on(async move {
         stream::iter(items)
             .par_map(runtime::par_params(workers, CAPACITY), move |n| move || task(n))
@@ -81,7 +81,7 @@ pub(super) fn par_stream_chunks(job: &Job, task: impl Task) -> u64 {
     let chunk = move |items: Vec<u64>| move || items.into_iter().map(task).collect::<Vec<_>>();
     let workers = job.workers;
     let items = 0..job.items;
-    // Its workers are started on the runtime that they are made in.
+    // Its workers start on the runtime in which they are created.
     runtime::tokio(workers).block_on(async move {
         stream::iter(items)
             .ready_chunks(CHUNK)

@@ -62,7 +62,7 @@ pub(super) fn orx_parallel_iter(job: &Job, task: impl Task) -> u64 {
 pub(super) fn par_stream(job: &Job, task: impl Task) -> u64 {
     let workers = job.workers;
     let items = 0..job.items;
-    // Its workers are started on the runtime that they are made in.
+    // Its workers start on the runtime in which they are created.
     runtime::tokio(workers).block_on(async move {
         stream::iter(items)
             .par_map_unordered(runtime::par_params(workers, CAPACITY), move |n| move || task(n))
@@ -76,7 +76,7 @@ pub(super) fn par_stream_chunks(job: &Job, task: impl Task) -> u64 {
     let chunk = move |items: Vec<u64>| move || items.into_iter().map(task).fold(0, add);
     let workers = job.workers;
     let items = 0..job.items;
-    // Its workers are started on the runtime that they are made in.
+    // Its workers start on the runtime in which they are created.
     runtime::tokio(workers).block_on(async move {
         stream::iter(items)
             .ready_chunks(CHUNK)

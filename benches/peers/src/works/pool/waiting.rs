@@ -93,7 +93,7 @@ fn sleeping(pause: Pause) -> impl Task {
     }
 }
 
-/// What sleeping itself allows: each thread has its share of the items from the beginning.
+/// The limit of sleeping itself: each thread has its share of the items from the beginning.
 fn bare_threads(job: &Job, task: impl Task) -> u64 {
     let share = job.items.div_ceil(job.workers as u64);
     let threads: Vec<_> = (0..job.workers as u64)
@@ -103,7 +103,7 @@ fn bare_threads(job: &Job, task: impl Task) -> u64 {
     threads.into_iter().flat_map(|thread| thread.join().unwrap()).fold(0, mix)
 }
 
-/// Does nothing with the items but say how long they would take.
+/// Does not process the items, but computes how long they would take.
 fn perfect_schedule(job: &Job) -> Outcome {
     let (short, slow) = (real_length(SHORT, 200, job.workers), real_length(SLOW, 3, job.workers));
     let length = |n| if is_slow(n) { slow } else { short };
@@ -111,7 +111,7 @@ fn perfect_schedule(job: &Job) -> Outcome {
     Outcome { checksum: ordered::plain_loop(job, step), nanos: Some(time.as_secs_f64() * 1e9 / job.items as f64) }
 }
 
-/// The mean time that a sleep takes when that many threads sleep at once.
+/// The mean duration of a sleep when this number of threads sleep at once.
 fn real_length(pause: Duration, times: u32, threads: usize) -> Duration {
     let sleeper = move || {
         let started = Instant::now();

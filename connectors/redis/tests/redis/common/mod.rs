@@ -1,4 +1,4 @@
-//! What the tests need: a server of their own, and a network that can fail.
+//! Equipment for the tests: a separate server, and a network that can fail.
 
 mod proxy;
 mod server;
@@ -34,7 +34,7 @@ pub(crate) fn fetch_all(inbox: &mut RedisInbox, count: usize) -> Fetched {
     records
 }
 
-/// What a fetch gives that waits for long enough to look for expired leases, too: the tests set a claim interval of 1 ms.
+/// Fetches with a wait that is long enough to look for expired leases, too: the tests set a claim interval of 1 ms.
 pub(crate) fn fetch_now(inbox: &mut RedisInbox) -> Fetched {
     let mut records = Vec::new();
     inbox.fetch(1000, Duration::from_millis(30), &mut records).expect("a fetch");
@@ -94,7 +94,7 @@ pub(crate) fn age(connection: &mut Connection, key: &str, group: &str, consumer:
     claim.exec(connection).expect("XCLAIM");
 }
 
-/// How many entries of the group are pending.
+/// The number of pending entries of the group.
 pub(crate) fn pending(connection: &mut Connection, key: &str, group: &str) -> u64 {
     let summary: redis::Value = cmd("XPENDING").arg(key).arg(group).query(connection).expect("XPENDING");
     match summary {

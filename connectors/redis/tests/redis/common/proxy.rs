@@ -26,7 +26,7 @@ struct State {
     threads: Vec<JoinHandle<()>>,
     /// Replies stop.
     stalled: bool,
-    /// How many bytes of replies are forwarded before the connection is cut.
+    /// The number of bytes of replies that are forwarded before the connection is cut.
     allowance: Option<usize>,
     closed: bool,
 }
@@ -45,7 +45,7 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Keeps replies back, or lets them through again. What the client sends arrives.
+    /// Holds replies back, or forwards them again. The client's requests arrive.
     pub(crate) fn stall(&self, stalled: bool) {
         self.shared.state.lock().expect("the state").stalled = stalled;
         self.shared.changed.notify_all();
@@ -58,7 +58,7 @@ impl Proxy {
         }
     }
 
-    /// Cuts a connection after this many more bytes of replies.
+    /// Cuts a connection after this number of further bytes of replies.
     pub(crate) fn cut_after(&self, bytes: usize) {
         self.shared.state.lock().expect("the state").allowance = Some(bytes);
     }
@@ -90,7 +90,7 @@ impl Shared {
             if state.closed {
                 return;
             }
-            // A server that is gone: the client's connection is closed.
+            // The server is gone: the client's connection is closed.
             let Ok(server) = TcpStream::connect(("127.0.0.1", self.server)) else { continue };
             for socket in [&client, &server] {
                 socket.set_nodelay(true).expect("an option");
@@ -103,7 +103,7 @@ impl Shared {
         }
     }
 
-    /// How many bytes of a reply may pass.
+    /// The number of bytes of a reply that may pass.
     fn reply(&self, bytes: usize) -> usize {
         let state = self.state.lock().expect("the state");
         let mut state = self.changed.wait_while(state, |state| state.stalled && !state.closed).expect("the state");
