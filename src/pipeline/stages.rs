@@ -198,11 +198,10 @@ mod tests {
     #[test]
     fn jobs_with_names_of_their_own_keep_few_rows_and_all_counts() {
         let word = |n: u64| n.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect::<String>();
-        let namings: [(&dyn Fn(u64) -> String, [&str; 4]); 2] = [
-            (&|n| format!("job-{n}"), ["read job-*", "grow job-*", "job-*.even", "job-*"]),
-            (&|n| word(n), ["read *", "grow *", "*.even", "*"]),
-        ];
-        for (naming, rows) in namings {
+        let number = |n: u64| format!("job-{n}");
+        let of_numbers = ["read job-*", "grow job-*", "job-*.even", "job-*"];
+        let of_words = ["read *", "grow *", "*.even", "*"];
+        for (naming, rows) in [(&number as &dyn Fn(u64) -> String, of_numbers), (&word, of_words)] {
             let pipeline = Pipeline::new("named");
             // Stages with one name are not mistaken for those of jobs, however many rows there are.
             jobs(&pipeline, 100);

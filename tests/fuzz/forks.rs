@@ -115,7 +115,7 @@ fn broadcast(case: &mut Case<'_>, pipeline: &Pipeline, branch: Branch) -> Vec<Br
     let branches = (0..n).map(|_| {
         let (items, failed) = hub.subscribe().dead_letters();
         if reads_errors {
-            failed.spawn_for_each(|letter| _ = letter.error().with_item_ref(Item::account));
+            failed.spawn_for_each(|letter| _ = letter.map(|letter| letter.error().with_item_ref(Item::account)));
         } else {
             drop(failed);
         }

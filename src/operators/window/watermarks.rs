@@ -130,10 +130,11 @@ impl Watermarks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::real_now;
 
     /// The watermark after each of these.
     fn lows(inputs: usize, events: &[(usize, Result<Nanos, InputState>)]) -> Vec<Option<Nanos>> {
-        let now = Instant::now();
+        let now = real_now();
         let mut watermarks = Watermarks::new(&vec![None; inputs]);
         let mut low = |(input, event): &(usize, Result<Nanos, InputState>)| {
             match event {
@@ -180,13 +181,13 @@ mod tests {
         let mut watermarks = Watermarks::new(&[None]);
         watermarks.advance(4);
         assert_eq!(watermarks.low(), None);
-        watermarks.note(Label::State(0, InputState::Idle), Instant::now());
+        watermarks.note(Label::State(0, InputState::Idle), real_now());
         assert_eq!(watermarks.low(), Some(4));
     }
 
     #[test]
     fn an_input_that_sends_only_labels_becomes_idle() {
-        let (begin, timeout) = (Instant::now(), Duration::from_secs(10));
+        let (begin, timeout) = (real_now(), Duration::from_secs(10));
         let mut watermarks = Watermarks::new(&[None, Some(timeout)]);
         let mut lows = |seconds, of_second: Option<Nanos>| {
             let now = begin + Duration::from_secs(seconds);
