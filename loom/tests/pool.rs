@@ -22,7 +22,7 @@ fn the_rest_of_a_run_is_begun_during_a_slow_call() {
     in_each_pool(Scene { items: 3, early: 2, run: 2, ..SCENE }, 2);
 }
 
-/// The first item has been worked off, but its worker is in a slow call when the third comes, which has its key.
+/// The first item is finished, but its worker is in a slow call when the third comes, which has its key.
 #[test]
 fn the_next_of_a_key_is_begun_during_a_slow_call() {
     let scene = Scene { items: 3, first_slow: 1, keyed: true, one_key: true, ..SCENE };

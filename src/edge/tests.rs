@@ -70,7 +70,7 @@ fn several_items_at_a_time_keep_the_order_and_the_capacity() {
 }
 
 #[test]
-fn an_item_waits_for_company_only_while_nobody_asks_for_it() {
+fn items_are_collected_only_while_the_consumer_is_not_hungry() {
     let (mut sender, mut receiver) = edge(100, false);
     assert!(!receiver.ask());
     sender.push(Ok('a')); // the consumer is hungry

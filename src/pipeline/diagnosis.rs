@@ -272,7 +272,7 @@ mod tests {
         ];
         assert_eq!(
             diagnosis(stages),
-            "these wait for one another: `split` waits for room in `split -> b` (8 of 8), `join` waits for an item of `left` \
+            "stages wait for each other: `split` waits for room in `split -> b` (8 of 8), `join` waits for an item of `left` \
              (0 of 8), `left` waits for an item of `split -> a` (0 of 8)"
         );
     }

@@ -64,7 +64,7 @@ impl CancelToken {
     }
 
     /// Returns a token that is cancelled when this one is, and can be cancelled alone.
-    #[must_use = "a child that nobody holds cancels nothing"]
+    #[must_use = "a child that is not kept cancels nothing"]
     pub fn child(&self) -> Self {
         self.child_until(None)
     }

@@ -235,7 +235,7 @@ impl<T: Send + 'static> TestSource<T> {
             Err(SendError::Full(_)) => panic!("the pipeline has no room for what is pushed: {:?}", self.sender),
             Err(SendError::Closed(_)) => match self.token.cause() {
                 Some(cause) => panic!("the pipeline takes no more: {cause}"),
-                None => panic!("the pipeline takes no more: it was drained, or nobody reads the stream any more"),
+                None => panic!("the pipeline takes no more: it was drained, or the stream is no longer read"),
             },
         }
     }

@@ -210,5 +210,5 @@ fn a_pipeline_dropped_while_running_logs_its_lost_items() {
     drop(pipeline);
     drop((sender, numbers));
     let line = logged::wait_for("pipeline `stall-dropped` was dropped");
-    assert!(line.contains("10 items"), "{line}");
+    assert!(line.contains("10 unprocessed items"), "{line}");
 }

@@ -30,7 +30,7 @@ use crate::stream::Stream;
 /// let (input, stream) = Stream::channel(&pipeline, 1);
 /// let stream = stream.through(&Buffer::new(2));
 /// for n in 1..=3 {
-///     input.send(n)?; // nobody reads yet
+///     input.send(n)?; // there is no consumer yet
 /// }
 /// drop(input);
 /// assert_eq!(stream.collect::<Vec<_>>()?, [1, 2, 3]);

@@ -142,7 +142,7 @@ mod tests {
             input.send(n).unwrap();
         }
         assert_eq!(stream.take(3).collect::<Vec<_>>().unwrap(), [1, 2, 3]);
-        assert!(input.send(4).is_err(), "the sender is told that nobody listens");
+        assert!(input.send(4).is_err(), "the sender learns that the consumer has left");
         drop(input);
         assert!(pipeline.join().is_complete());
     }

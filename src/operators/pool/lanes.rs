@@ -1,7 +1,7 @@
 //! [`Lanes`]: which items may start, if the items of one key must be processed one at a time and in order.
 //!
-//! Each key has a lane. An item whose lane is free occupies it and may be begun at once; others wait in it. Whoever passes on
-//! the result of an item gives its lane to the next one in it: see invariant 8 of `workers.rs`.
+//! Each key has a lane. An item whose lane is free occupies it and may start at once; others wait in it. The worker that
+//! emits the result of an item gives its lane to the next item in it: see invariant 8 of `workers.rs`.
 //!
 //! # Invariants
 //!
@@ -59,8 +59,8 @@ impl<T> Lanes<T> {
         Self(Mutex::new(State { entered: 0, arriving: Reorder::new(true), busy: HashMap::default() }))
     }
 
-    /// Takes in a run of items whose lanes have been found, and adds to `ready` those that may be begun now, in ascending
-    /// order. Those without a lane may be begun when their turn has come.
+    /// Takes in a run of items whose lanes have been found, and adds to `ready` those that may start now, in ascending
+    /// order. Those without a lane may start when their turn has come.
     pub(super) fn arrive(&self, first: u64, run: Run<T>, ready: &mut VecDeque<Numbered<T>>) {
         let state = &mut *self.0.lock();
         let mut next = (first, run);
@@ -87,8 +87,8 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// For each of these lanes an item has been worked off. Adds the next one of each to `ready`, if there is one, in ascending
-    /// order: it may be begun now. `lanes` is empty afterwards.
+    /// In each of these lanes an item is finished. Adds the next item of each lane, which may start now, to `ready`, in
+    /// ascending order. Leaves `lanes` empty.
     pub(super) fn leave(&self, lanes: &mut Vec<Lane>, ready: &mut VecDeque<Numbered<T>>) {
         let state = &mut *self.0.lock();
         for lane in lanes.drain(..) {

@@ -2,30 +2,31 @@
 
 use std::collections::VecDeque;
 
-/// What has a number; or several numbers in a row, if it is several results put together.
+/// An entry with a number, or with several consecutive numbers if it holds several results.
 pub(super) trait Span: Sized {
-    /// How many numbers it stands for, from its own on.
+    /// The number of consecutive numbers that it stands for, its own included.
     fn span(&self) -> u64 {
         1
     }
 
-    /// Makes it one that others can join, if up to `more` follow.
+    /// Prepares it to be joined by up to `more` others.
     fn begin(self, _more: usize) -> Self {
         self
     }
 
-    /// Takes in the one with the next number, or gives it back.
+    /// Takes in the entry with the next number, or returns it.
     fn join(&mut self, next: Self) -> Option<Self> {
         Some(next)
     }
 }
 
-/// Takes results by sequence number and gives them back in that order, or as they come if order is not asked for.
+/// Takes results by sequence number and returns them in that order, or as they arrive if order is not asked for.
 ///
 /// # Invariants
 ///
-/// Ordered: slot `i` belongs to the number `head + i`; a number is inserted once, and not below `head`. What stands for
-/// several numbers is in the slot of the first, and the others are empty or not there yet. The number of slots never exceeds (greatest number given out - head + 1), which whoever gives out the numbers bounds by the window.
+/// Ordered: slot `i` belongs to the number `head + i`; a number is inserted once, and not below `head`. An entry for several
+/// numbers is in the slot of the first, and the others are empty or do not exist yet. The number of slots never exceeds
+/// (greatest number assigned - head + 1), which the window bounds.
 pub(super) enum Reorder<T> {
     Ordered { head: u64, slots: VecDeque<Option<T>> },
     Unordered { results: VecDeque<T> },

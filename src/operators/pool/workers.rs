@@ -25,15 +25,15 @@
 //!    that finds nothing to do does so for all others. A worker that ends a run does so for another that still has the
 //!    item with which it was last seen. So a result waits for a slow call of the worker that made it only while all
 //!    workers are in slow calls, or if there is but one.
-//! 8. *Keys.* In a keyed pool a worker finds the lanes of what it has taken before it begins any of it, and puts what may be
-//!    begun (`lanes.rs`) into its slot. Between that and the pop the items are in its hands alone. `sorted` counts those
-//!    that have got beyond: when it equals `next`, all that may be begun is in a slot or being worked on, and the rest waits
-//!    for one of those. So nobody leaves before. A finished item has its lane until its result is passed on (invariant 7).
-//!    Whoever does that takes the next ones of the lanes into its slot before it sends anything, and goes on with the lowest
-//!    number there. A worker rests only after it has done that for all slots.
-//! 9. *Stop.* Calls in progress are told by their token, which is also cancelled when the consumer goes. The first worker that sees a stop condition halts all. The last one to leave counts what was abandoned and
-//!    cuts the output, if it was not finished. Once a result was not passed on because of a stop, no later one is: what has
-//!    come out of a stream that was cut has no holes.
+//! 8. *Keys.* In a keyed pool a worker finds the lanes of the items that it has taken before it starts any of them, and puts
+//!    those that may start (`lanes.rs`) into its slot. Until then they are in its hands alone. `sorted` counts the items
+//!    that are past this point: when it equals `next`, every item that may start is in a slot or in progress, and all others
+//!    wait for one of those. So no worker leaves before. A finished item keeps its lane until its result is emitted
+//!    (invariant 7). The worker that emits it first moves the next items of the lanes into its own slot, and continues with
+//!    the lowest number there. A worker rests only after it has done so for all slots.
+//! 9. *Stop.* Calls in progress are told by their token, which is also cancelled when the consumer leaves. The first worker
+//!    that sees a stop condition halts all. The last one to leave counts the abandoned items and cuts the output, unless it
+//!    is finished. Once a result was not emitted because of a stop, no later one is: the output of a cut stream has no gaps.
 //! 10. *Marks* (see `mark.rs`) have numbers, as items do. In order they keep their place; else see `barriers.rs`, and
 //!     `runs.rs` for the labels of merges.
 //!

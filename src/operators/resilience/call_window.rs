@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 /// Which calls count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Span {
-    /// So many of the last.
+    /// The last calls, by number.
     Calls(usize),
-    /// Those of the last so long, to a tenth of it.
+    /// The calls of the last such period, to a tenth of it.
     Time(Duration),
 }
 

@@ -237,7 +237,7 @@ mod tests {
         busy.hand_over();
         take(RUN + 2); // a run of one, the only item of the other, and one more
         quiet.push(Ok(1));
-        assert!(!quiet.is_handed_over(), "nobody has asked yet");
+        assert!(!quiet.is_handed_over(), "no consumer has asked yet");
         take(RUN - 1);
         quiet.hand_over_if_hungry();
         assert!(!quiet.is_handed_over(), "its turn has not come");

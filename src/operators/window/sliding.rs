@@ -277,12 +277,12 @@ impl Sliding {
         }
         // After all windows of the item have been checked: each may still need slices of the part that has ended.
         if open.part != part {
-            self.drop_what_nobody_needs(open, closed);
+            self.drop_unneeded(open, closed);
         }
     }
 
     /// Drops slices that no window will use any more.
-    fn drop_what_nobody_needs<P, W>(&self, open: &mut Open<P>, closed: &mut Vec<Closed<W>>) {
+    fn drop_unneeded<P, W>(&self, open: &mut Open<P>, closed: &mut Vec<Closed<W>>) {
         let mut index = 0;
         while let Some(slice) = open.slices.get_mut(index) {
             let (start, part, count) = (slice.start, slice.part, slice.count);

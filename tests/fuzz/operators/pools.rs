@@ -53,7 +53,7 @@ struct Keys {
 }
 
 /// Calls of one key must come one at a time and in order; if they do not, the call panics, and that is an error item which
-/// nobody expects.
+/// is not expected.
 fn keyed(rng: &mut Rng) -> Op {
     let (faults, ordered, workers) = (faults(rng), rng.bool(), rng.usize(1..5));
     let (window, keys, turns) = ([workers, workers + 3, 1024][rng.usize(..3)], rng.u64(1..6), rng.u64(1..6));

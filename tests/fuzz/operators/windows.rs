@@ -119,7 +119,7 @@ fn session(rng: &mut Rng) -> Op {
 }
 
 /// Sessions by value: an item may join two that were apart. In one case in four their states cannot be joined, and what
-/// is lost with them nobody can foretell.
+/// is lost with them cannot be predicted.
 fn joined(rng: &mut Rng) -> Op {
     let (gap, faults, refuses) = (rng.u64(1..6), panics(rng), rng.u8(..4) == 0);
     let fold = move |state: &mut Vec<Item>, item: &Item| {
