@@ -162,7 +162,7 @@ stage! {
     T => Vec<T>, BatcherOperator<T>
 }
 
-/// Runs a [`Batcher`] and a [`Chunk`](super::Chunk) as an [`Operator`](crate::Operator).
+/// Runs a [`Batcher`] and a [`Chunk`](super::Chunk) as an [`Operator`].
 pub struct BatcherOperator<T> {
     limits: Limits<T>,
     open: Open<T>,

@@ -109,7 +109,7 @@ stage! {
     T => Vec<T>, KeyedBatcherOperator<T, K, F>
 }
 
-/// Runs a [`KeyedBatcher`] as an [`Operator`](crate::Operator).
+/// Runs a [`KeyedBatcher`] as an [`Operator`].
 pub struct KeyedBatcherOperator<T, K, F> {
     limits: Limits<T>,
     key: Arc<F>,

@@ -74,7 +74,7 @@ stage! {
     T => T, DebounceOperator<T>
 }
 
-/// Runs a [`Debounce`] as an [`Operator`](crate::Operator).
+/// Runs a [`Debounce`] as an [`Operator`].
 pub struct DebounceOperator<T> {
     quiet: Duration,
     pending: Option<T>,

@@ -94,7 +94,7 @@ stage! {
     T => T, DelayOperator<T>
 }
 
-/// Runs a [`Delay`] as an [`Operator`](crate::Operator).
+/// Runs a [`Delay`] as an [`Operator`].
 pub struct DelayOperator<T> {
     by: Duration,
     max_items: usize,

@@ -149,7 +149,7 @@ stage! {
     T => T, ThrottleOperator<T>
 }
 
-/// Runs a [`Throttle`] as an [`Operator`](crate::Operator).
+/// Runs a [`Throttle`] as an [`Operator`].
 pub struct ThrottleOperator<T> {
     limit: Limit,
     drops: bool,

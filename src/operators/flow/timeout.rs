@@ -88,7 +88,7 @@ stage! {
     T => T, TimeoutOperator<T>
 }
 
-/// Runs a [`Timeout`] as an [`Operator`](crate::Operator).
+/// Runs a [`Timeout`] as an [`Operator`].
 pub struct TimeoutOperator<T> {
     after: Duration,
     due: Option<Instant>,

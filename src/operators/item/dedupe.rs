@@ -144,7 +144,7 @@ stage! {
     T => T, DedupeOperator<T, K, F>
 }
 
-/// Runs a [`Dedupe`] as an [`Operator`](crate::Operator).
+/// Runs a [`Dedupe`] as an [`Operator`].
 pub struct DedupeOperator<T, K, F> {
     key: Arc<F>,
     memory: Memory,

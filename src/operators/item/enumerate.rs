@@ -46,7 +46,7 @@ stage! {
     T => (u64, T), EnumerateOperator<T>
 }
 
-/// Runs an [`Enumerate`] as an [`Operator`](crate::Operator).
+/// Runs an [`Enumerate`] as an [`Operator`].
 pub struct EnumerateOperator<T> {
     next: u64,
     types: PhantomData<fn(T)>,

@@ -50,7 +50,7 @@ stage! {
     T => T, FilterOperator<T, P>
 }
 
-/// Runs a [`Filter`] as an [`Operator`](crate::Operator).
+/// Runs a [`Filter`] as an [`Operator`].
 pub struct FilterOperator<T, P> {
     predicate: Arc<P>,
     types: PhantomData<fn(T)>,

@@ -53,7 +53,7 @@ stage! {
     In => Out, FilterMapOperator<In, Out, F>
 }
 
-/// Runs a [`FilterMap`] as an [`Operator`](crate::Operator).
+/// Runs a [`FilterMap`] as an [`Operator`].
 pub struct FilterMapOperator<In, Out, F> {
     f: Arc<F>,
     types: PhantomData<fn(In) -> Out>,

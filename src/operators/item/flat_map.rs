@@ -75,7 +75,7 @@ stage! {
     In => I::Item, FlatMapOperator<In, I, F>
 }
 
-/// Runs a [`FlatMap`] as an [`Operator`](crate::Operator).
+/// Runs a [`FlatMap`] as an [`Operator`].
 pub struct FlatMapOperator<In, I: IntoIterator, F> {
     f: Arc<F>,
     unfolding: Unfolding<I::IntoIter>,

@@ -70,7 +70,7 @@ stage! {
     C => C::Item, FlattenOperator<C>
 }
 
-/// Runs a [`Flatten`] as an [`Operator`](crate::Operator).
+/// Runs a [`Flatten`] as an [`Operator`].
 pub struct FlattenOperator<C: IntoIterator> {
     unfolding: Unfolding<C::IntoIter>,
 }

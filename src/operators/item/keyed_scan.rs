@@ -220,7 +220,7 @@ stage! {
     In => Out, KeyedScanOperator<In, Out, K, S, G, I, F>
 }
 
-/// Runs a [`KeyedScan`] as an [`Operator`](crate::Operator).
+/// Runs a [`KeyedScan`] as an [`Operator`].
 pub struct KeyedScanOperator<In, Out, K, S, G, I, F> {
     key: Arc<G>,
     init: Arc<I>,

@@ -43,7 +43,7 @@ stage! {
     Result<T, E> => T, LiftOperator<T, E>
 }
 
-/// Runs a [`Lift`] as an [`Operator`](crate::Operator).
+/// Runs a [`Lift`] as an [`Operator`].
 pub struct LiftOperator<T, E> {
     types: PhantomData<fn(T, E)>,
 }

@@ -58,7 +58,7 @@ stage! {
     In => Out, MapperOperator<In, Out, F>
 }
 
-/// Runs a [`Mapper`] as an [`Operator`](crate::Operator).
+/// Runs a [`Mapper`] as an [`Operator`].
 pub struct MapperOperator<In, Out, F> {
     f: Arc<F>,
     types: PhantomData<fn(In) -> Out>,

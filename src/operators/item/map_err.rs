@@ -65,7 +65,7 @@ stage! {
     T => T, MapErrOperator<T, F>
 }
 
-/// Runs a [`MapErr`] as an [`Operator`](crate::Operator).
+/// Runs a [`MapErr`] as an [`Operator`].
 pub struct MapErrOperator<T, F> {
     f: Arc<F>,
     types: PhantomData<fn(T)>,

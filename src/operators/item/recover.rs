@@ -62,7 +62,7 @@ stage! {
     T => T, RecoverOperator<T, F>
 }
 
-/// Runs a [`Recover`] as an [`Operator`](crate::Operator).
+/// Runs a [`Recover`] as an [`Operator`].
 pub struct RecoverOperator<T, F> {
     f: Arc<F>,
     warned: bool,

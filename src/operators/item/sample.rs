@@ -62,7 +62,7 @@ stage! {
     T => T, SampleOperator<T>
 }
 
-/// Runs a [`Sample`] as an [`Operator`](crate::Operator).
+/// Runs a [`Sample`] as an [`Operator`].
 pub struct SampleOperator<T> {
     dice: Dice,
     types: PhantomData<fn(T)>,

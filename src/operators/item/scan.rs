@@ -92,7 +92,7 @@ stage! {
     In => Out, ScanOperator<In, Out, S, F>
 }
 
-/// Runs a [`Scan`] as an [`Operator`](crate::Operator).
+/// Runs a [`Scan`] as an [`Operator`].
 pub struct ScanOperator<In, Out, S, F> {
     state: S,
     f: Arc<F>,

@@ -47,7 +47,7 @@ stage! {
     T => T, SkipOperator<T>
 }
 
-/// Runs a [`Skip`] as an [`Operator`](crate::Operator).
+/// Runs a [`Skip`] as an [`Operator`].
 pub struct SkipOperator<T> {
     left: usize,
     types: PhantomData<fn(T)>,

@@ -50,7 +50,7 @@ stage! {
     T => T, SkipWhileOperator<T, P>
 }
 
-/// Runs a [`SkipWhile`] as an [`Operator`](crate::Operator).
+/// Runs a [`SkipWhile`] as an [`Operator`].
 pub struct SkipWhileOperator<T, P> {
     predicate: Arc<P>,
     skipping: bool,

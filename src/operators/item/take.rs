@@ -52,7 +52,7 @@ stage! {
     T => T, TakeOperator<T>
 }
 
-/// Runs a [`Take`] as an [`Operator`](crate::Operator).
+/// Runs a [`Take`] as an [`Operator`].
 pub struct TakeOperator<T> {
     left: usize,
     types: PhantomData<fn(T)>,

@@ -53,7 +53,7 @@ stage! {
     T => T, TakeWhileOperator<T, P>
 }
 
-/// Runs a [`TakeWhile`] as an [`Operator`](crate::Operator).
+/// Runs a [`TakeWhile`] as an [`Operator`].
 pub struct TakeWhileOperator<T, P> {
     predicate: Arc<P>,
     types: PhantomData<fn(T)>,

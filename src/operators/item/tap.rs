@@ -128,7 +128,7 @@ stage! {
     T => T, TapOperator<T, F>
 }
 
-/// Runs a [`Tap`] as an [`Operator`](crate::Operator).
+/// Runs a [`Tap`] as an [`Operator`].
 pub struct TapOperator<T, F> {
     f: Arc<F>,
     on_error: Option<ErrorHook>,

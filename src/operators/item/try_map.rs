@@ -68,7 +68,7 @@ stage! {
     In => Out, FallibleMapperOperator<In, Out, E, F>
 }
 
-/// Runs a [`FallibleMapper`] as an [`Operator`](crate::Operator).
+/// Runs a [`FallibleMapper`] as an [`Operator`].
 pub struct FallibleMapperOperator<In, Out, E, F> {
     f: Arc<F>,
     types: PhantomData<fn(In) -> (Out, E)>,

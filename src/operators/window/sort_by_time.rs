@@ -173,7 +173,7 @@ where
     }
 }
 
-/// Runs a [`SortByTime`] as an [`Operator`](crate::Operator).
+/// Runs a [`SortByTime`] as an [`Operator`].
 pub struct SortByTimeOperator<T, S> {
     time: S,
     max_items: usize,

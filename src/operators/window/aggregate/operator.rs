@@ -29,7 +29,7 @@ impl<A> Clone for Limits<A> {
     }
 }
 
-/// Runs an [`Aggregate`](crate::Aggregate) as an [`Operator`](crate::Operator).
+/// Runs an [`Aggregate`](crate::Aggregate) as an [`Operator`].
 pub struct AggregateOperator<T, F: Fold<T>, S> {
     fold: Folded<F>,
     limits: Limits<F::State>,
