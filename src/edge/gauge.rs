@@ -9,9 +9,9 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 /// Shared by the edge, which writes it, and the report.
 #[derive(Default)]
 pub(crate) struct Gauge {
-    /// Items and marks ever handed over. Written under the edge's lock.
+    /// The number of items and marks handed over so far. Written under the edge's lock.
     pub(crate) sent: CachePadded<AtomicUsize>,
-    /// Items and marks ever taken. Written by the consumer.
+    /// The number of items and marks taken so far. Written by the consumer.
     pub(crate) taken: CachePadded<AtomicUsize>,
     /// Marks in the queue, which take no room: a copy of what the edge's lock guards.
     pub(crate) marks: AtomicUsize,
@@ -23,12 +23,12 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
-    /// Records the stage that reads it from now on.
+    /// Records the stage that reads the edge from now on.
     pub(crate) fn set_reader(&self, name: &Arc<str>) {
         *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(name));
     }
 
-    /// The stage that reads it may have changed its name.
+    /// Called when the stage that reads the edge may have changed its name.
     pub(crate) fn rename_reader(&self, rename: impl FnOnce(&mut Arc<str>)) {
         if let Some(reader) = &mut *self.reader.lock().unwrap_or_else(PoisonError::into_inner) {
             rename(reader);

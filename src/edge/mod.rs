@@ -18,7 +18,7 @@
 //! 3. *No item waits for company.* The producer hands over when its chunk is full, when the consumer is hungry, and
 //!    before it parks or ends. `hungry` is set under the lock by a consumer that found nothing and asks; a consumer
 //!    that is about to wait asks within a microsecond or so. The producer reads it without the lock after each emission
-//!    and each call, and may see it one check late. So an item waits at most for one call of the producer's own
+//!    and each call, and may see it one check late. So an item waits for at most one call of the producer's own
 //!    closure. Producers that may wait elsewhere (sources, pools) hand over at once.
 //! 4. *No producer waits for room that exists.* A producer that found no room sets `room_wanted` under the lock and
 //!    reads `taken` again; the consumer reads the flag after each item it takes. Without a fence either may miss the
@@ -215,7 +215,7 @@ impl<T> Edge<T> {
         }
     }
 
-    /// For one of a varying number of producers: its registration for room ends with the wait.
+    /// Registers one of a varying number of producers for room; the registration ends with the wait.
     pub(crate) fn room_wanted<'a>(&'a self, wake: &'a Arc<Wake>) -> RoomWanted<'a, T> {
         RoomWanted { edge: self, wake }
     }
@@ -420,7 +420,7 @@ impl<T> Edge<T> {
         self.end(End::Cut(error));
     }
 
-    /// From now on `wake` is posted when the consumer leaves.
+    /// Registers `wake`, which is posted when the consumer leaves.
     pub(crate) fn watch(&self, wake: &Arc<Wake>) {
         push_unique(&mut self.state.lock().owners, wake);
     }

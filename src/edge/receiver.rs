@@ -45,7 +45,7 @@ impl<T> EdgeReceiver<T> {
         }
     }
 
-    /// After they were taken out of the batch.
+    /// Called after `count` items were taken out of the batch.
     #[inline(always)]
     fn count_taken(&mut self, count: usize) {
         self.taken = self.taken.wrapping_add(count);
@@ -90,7 +90,7 @@ impl<T> EdgeReceiver<T> {
         polled
     }
 
-    /// A hint, without the lock, that a poll would find something.
+    /// Whether a poll would probably find something: a hint, without the lock.
     pub(crate) fn may_have_items(&self) -> bool {
         let edge = &*self.edge;
         edge.gauge.sent.load(Ordering::Acquire) != self.taken || edge.ended.load(Ordering::Acquire)

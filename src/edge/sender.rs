@@ -10,9 +10,9 @@ use crate::sync::{Arc, CHUNK, Ordering};
 pub(crate) struct EdgeSender<T> {
     edge: Arc<Edge<T>>,
     open: Vec<Result<T>>,
-    /// How many of the open chunk are marks.
+    /// The number of marks in the open chunk.
     marks: usize,
-    /// Room beyond the open chunk, as of the last check.
+    /// The room beyond the open chunk, as of the last check.
     credit: usize,
     at_once: bool,
     /// The maximum length of the open chunk.
@@ -29,7 +29,7 @@ impl<T> EdgeSender<T> {
         &self.edge
     }
 
-    /// From now on every item is handed over at once, or none is: for producers that may wait elsewhere after an
+    /// Sets whether every item is handed over at once from now on: for producers that may wait elsewhere after an
     /// emission.
     pub(crate) fn set_at_once(&mut self, at_once: bool) {
         self.at_once = at_once;
@@ -54,8 +54,8 @@ impl<T> EdgeSender<T> {
         due
     }
 
-    /// Emits an item that others follow at once, with [`hand_over`](Self::hand_over) after the last: a hungry consumer
-    /// is better served with all of them. Returns whether it handed over, or tried to.
+    /// Emits one of several items in a row; the caller calls [`hand_over`](Self::hand_over) after the last, so that a
+    /// hungry consumer gets all of them at once. Returns whether it handed over, or tried to.
     #[inline(always)]
     pub(crate) fn gather(&mut self, item: Result<T>) -> bool {
         debug_assert!(!is_mark(&item), "it is not counted as one");
@@ -67,7 +67,7 @@ impl<T> EdgeSender<T> {
         due
     }
 
-    /// How many items there is room for beyond the open chunk. Looks if it knows of room for less than `wanted`.
+    /// Returns the room beyond the open chunk. Reads the edge only if the known room is less than `wanted`.
     pub(crate) fn room_for(&mut self, wanted: usize) -> usize {
         if self.credit < self.open.len() + wanted {
             let credit = self.edge.room(&self.edge.state.lock());
@@ -89,7 +89,7 @@ impl<T> EdgeSender<T> {
         }
     }
 
-    /// Emits a mark. It never waits for room itself, but it stays behind what does.
+    /// Emits a mark. It needs no room, but it stays behind items that wait for room.
     ///
     /// Usually it goes into the open chunk and is handed over with the items around it: invariant 3 applies to it, too.
     #[cold]
@@ -156,7 +156,7 @@ impl<T> EdgeSender<T> {
         self.open.is_empty()
     }
 
-    /// Whether items had to stay behind for lack of room.
+    /// Whether items are held back for lack of room.
     #[inline]
     pub(crate) fn is_stuck(&self) -> bool {
         self.open.len() > self.credit
@@ -176,7 +176,7 @@ impl<T> EdgeSender<T> {
         self.open.len() >= self.credit
     }
 
-    /// A hint, without the lock, that enough room may have been made to be worth resuming for.
+    /// Whether there may be enough room to be worth resuming: a hint, without the lock.
     pub(crate) fn may_have_room(&self) -> bool {
         self.is_gone() || self.edge.has_worthwhile_room()
     }
@@ -186,7 +186,7 @@ impl<T> EdgeSender<T> {
         self.edge.want_room(wake)
     }
 
-    /// From now on `wake` is posted when the consumer leaves.
+    /// Registers `wake`, which is posted when the consumer leaves.
     pub(crate) fn watch(&self, wake: &Arc<Wake>) {
         self.edge.watch(wake);
     }

@@ -1,4 +1,4 @@
-//! What the edge promises, and that no wake-up is lost.
+//! The promises of the edge; and no wake-up is lost.
 
 use super::*;
 use crate::clock::Clock;

@@ -67,7 +67,7 @@ pub struct Inline<O, C> {
 }
 
 /// Provides the input of an [`Inline`] piece: a [`Stream`], or a source. Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // seals the trait
 pub trait Origin: Open<Made = <Self as Origin>::Item> {
     /// What comes out of it.
     type Item: Send + 'static;

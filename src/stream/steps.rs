@@ -55,7 +55,7 @@ impl StepNames {
 }
 
 /// Holds the steps so far of [`Steps`] or of an [`Inline`](crate::Inline) piece: none, or a stage. Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // seals the trait
 pub trait Chain: Links<Takes = <Self as Chain>::In, Makes = <Self as Chain>::Out> {
     /// What goes into the first step.
     type In: Send + 'static;

@@ -22,8 +22,8 @@ const MAX_ITEMS: usize = 1_000_000;
 /// same key and happened at about the same time.
 ///
 /// This is the join that Kafka Streams calls a `KStream`-`KStream` join with `JoinWindows`, and Flink an interval join: the
-/// times of two partners differ by at most `within`, wherever they lie. A join of tumbling windows, in contrast, misses
-/// partners on both sides of a boundary; where it is wanted, put the start of the window into the key.
+/// times of two partners differ by at most `within`, whatever they are. A join of tumbling windows, in contrast, misses
+/// partners on both sides of a boundary; if you want one, put the start of the window into the key.
 ///
 /// An inner join emits pairs, as `(L, R)`. [`left`](Self::left) and [`outer`](Self::outer) also emit items that find no
 /// partner. There is no right join; swap the streams.
@@ -143,7 +143,7 @@ impl<A, B, M> Join<A, B, M> {
     common_options!();
 
     /// Sets how much earlier than an item of the left stream its partner in the right stream may have happened. Defaults to
-    /// `within`. With zero, a partner happened at the same time or later.
+    /// `within`. Zero means that a partner happened at the same time or later.
     ///
     /// # Panics
     /// If `before` is more than 10,000 years.
@@ -154,7 +154,7 @@ impl<A, B, M> Join<A, B, M> {
     }
 
     /// Sets how much later than an item of the left stream its partner in the right stream may have happened. Defaults to
-    /// `within`. With zero, a partner happened at the same time or earlier.
+    /// `within`. Zero means that a partner happened at the same time or earlier.
     ///
     /// # Panics
     /// If `after` is more than 10,000 years.
@@ -166,10 +166,10 @@ impl<A, B, M> Join<A, B, M> {
 
     /// Sets how many items of each stream may be held in the state. Defaults to 1,000,000. `usize::MAX` means no limit.
     ///
-    /// A stream that has that many, and so is far ahead of the other one, is not read until the other one has caught
-    /// up. If both have that many, waiting would not help. Then the oldest item of the stream that is behind leaves the
-    /// state for each item that enters it: as an error item of kind [`Failed`](crate::ErrorKind::Failed) that carries
-    /// it, with [`TooManyHeld`](crate::TooManyHeld) as its source, whether it has found a partner or not.
+    /// A stream that holds that many, and so is far ahead of the other one, is not read until the other one has caught
+    /// up. If both hold that many, waiting would not help. Then each item that enters evicts the oldest item of the stream
+    /// that is behind. An evicted item becomes an error item of kind [`Failed`](crate::ErrorKind::Failed) that carries it,
+    /// with [`TooManyHeld`](crate::TooManyHeld) as its source, whether it has found a partner or not.
     ///
     /// # Panics
     /// If `max_items` is 0.

@@ -45,7 +45,7 @@ impl<L, R> Pair<L, R> {
         }
     }
 
-    /// Returns the items of both streams, as far as they are there.
+    /// Returns the items of both streams, each if there is one.
     pub fn into_options(self) -> (Option<L>, Option<R>) {
         match self {
             Self::Both(left, right) => (Some(left), Some(right)),
@@ -56,7 +56,7 @@ impl<L, R> Pair<L, R> {
 }
 
 /// Selects the kind of a join: [`Inner`], [`Left`] or [`Outer`]. Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // seals the trait
 pub trait JoinKind<L, R>: Emits<L, R, Out = Self::Output> {
     /// What it emits.
     type Output: Send + 'static;
@@ -68,10 +68,10 @@ pub(super) trait Emits<L, R>: Send + Sync + 'static {
 
     fn both(left: L, right: R) -> Self::Out;
 
-    /// Makes the output for an item of the left stream without a partner; gives it back if such items are not emitted.
+    /// Makes the output for an item of the left stream without a partner. Returns the item if such items are not emitted.
     fn left(left: L) -> Result<Self::Out, L>;
 
-    /// Makes the output for an item of the right stream without a partner; gives it back if such items are not emitted.
+    /// Makes the output for an item of the right stream without a partner. Returns the item if such items are not emitted.
     fn right(right: R) -> Result<Self::Out, R>;
 }
 

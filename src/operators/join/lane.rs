@@ -14,8 +14,8 @@ use crate::panic::Held;
 use crate::stage::operator::Emit;
 use crate::stage::origins::Origins;
 
-/// Reports an item that a join had to give up, because more than `max_items` items of its stream waited for partners;
-/// the source of its error. The kind of the error is [`Failed`](crate::ErrorKind::Failed).
+/// Reports an item that a join evicted, because more than `max_items` items of its stream waited for partners. It is
+/// the source of the item's error, whose kind is [`Failed`](crate::ErrorKind::Failed).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("more than {max_items} items of its stream wait for partners")]
 pub struct TooManyHeld {
@@ -29,7 +29,7 @@ pub(super) struct Stored<T> {
     /// It has found one.
     pub(super) matched: bool,
     pub(super) item: T,
-    /// The epoch in which it came. Held until the item has been settled.
+    /// The epoch in which it arrived. Held until the item has been settled.
     pub(super) _epoch: Epoch,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Lane<S: Side> {
     ahead: Nanos,
     /// The time that this input has reached: an older item is late.
     pub(super) reached: Nanos,
-    /// Its watermark follows that of the other input.
+    /// Whether it is idle: its watermark follows that of the other input.
     pub(super) is_idle: bool,
     pub(super) has_ended: bool,
     /// Its items in the state, the oldest first.
@@ -120,7 +120,7 @@ impl<S: Side> Lane<S> {
         self.side.time_mut().attach(origins);
     }
 
-    /// The merge says something of its inputs: time may pass.
+    /// The merge reports on its inputs: time may advance.
     pub(super) fn note<O>(&mut self, label: Label, out: &impl Emit<O>) {
         let clock = self.side.time_mut();
         clock.note(label, out);
@@ -147,7 +147,7 @@ impl<S: Side> Lane<S> {
         self.reached = END;
     }
 
-    /// When it becomes idle if nothing comes. `waiting` items of the other input wait for it.
+    /// When it becomes idle if no item arrives. `waiting` items of the other input wait for it.
     #[inline]
     pub(super) fn idle_at(&self, waiting: usize) -> Option<Instant> {
         self.side.time().wake().filter(|_| waiting > 0 && !self.is_idle && !self.has_ended)
@@ -171,7 +171,7 @@ impl<S: Side> Lane<S> {
         self.oldest = self.oldest.min(at.0);
     }
 
-    /// Whether no partner can come any more for the oldest item, if the other input has reached `reached`.
+    /// Whether no partner can arrive any longer for the oldest item, if the other input has reached `reached`.
     #[inline]
     pub(super) fn is_due(&self, reached: Nanos) -> bool {
         self.oldest != NEVER && self.is_over(self.oldest, reached)

@@ -5,7 +5,7 @@
 //! - An item that arrives is paired with all its partners in the state, and then put into the state itself. So each pair is
 //!   emitted once, when the later of the two arrives.
 //! - An item leaves the state when the watermark of the *other* input has passed the latest time at which a partner of
-//!   it may come. An item that is older than the watermark of its own input is late. So no pair is missed because an
+//!   it may arrive. An item that is older than the watermark of its own input is late. So no pair is missed because an
 //!   item has left, and the emitted pairs do not depend on how the inputs are interleaved.
 //! - An item is settled when it leaves the state: as delivered if it is in a pair or emitted on its own, otherwise as
 //!   filtered.
@@ -295,7 +295,7 @@ fn take_oldest<S: Side, V: View<Mine = S::Item>>(
     oldest
 }
 
-/// Removes the oldest item of an input, which can get no more partners.
+/// Removes the oldest item of an input, which can find no more partners.
 fn retire_oldest<S: Side, V: View<Mine = S::Item>>(
     mine: &mut Lane<S>,
     table: &mut KeyTable<S::Key, V::Lines>,
@@ -343,8 +343,8 @@ where
         self.left.is_due(self.right.reached) || self.right.is_due(self.left.reached)
     }
 
-    /// Removes items that can get no more partners, and then pairs the new item, as far as there is room. Returns true
-    /// if there is more.
+    /// Removes items that can find no more partners, and then pairs the new item, as far as there is room. Returns true
+    /// if some of its pairs are left.
     fn go_on(&mut self, out: &mut impl Emit<M::Out>) -> bool {
         while self.has_due() {
             if out.is_full() {
@@ -439,7 +439,7 @@ where
         if (self.arriving.is_some() || self.has_due()) && self.go_on(out) {
             return true;
         }
-        // Only now have all due items been emitted: a mark must not pass them, and silence begins when there is nothing
+        // Only now have all due items been emitted: a mark must not pass them, and silence starts when there is nothing
         // left to do.
         self.epochs.release(out);
         let (left, right) = (self.left.listen(out), self.right.listen(out));

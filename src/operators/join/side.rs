@@ -75,7 +75,7 @@ impl<T, K, F, G> JoinSide<T, K, F, G> {
 }
 
 /// Stands for one of the two streams of a join: a [`JoinSide`]. Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // seals the trait
 pub trait Side: Reads<<Self as Side>::Item, <Self as Side>::Key> {
     /// The items.
     type Item: Clone + Send + 'static;

@@ -18,7 +18,8 @@ use crate::pipeline::CancelToken;
 use crate::stream::Processor;
 use crate::stream::Stream;
 
-/// Calls a closure for each item on a pool of worker threads: for work that waits (requests, disks) or computes for long.
+/// Calls a closure for each item on a pool of worker threads: for work that waits (for requests or disks) or takes long
+/// to compute.
 ///
 /// Nothing about it is `async`: the closure is a plain function that blocks its worker. The name is that of the Go
 /// library. Use as many workers as calls should be in progress at a time, and [`with_init`](crate::with_init) to give
@@ -50,10 +51,10 @@ use crate::stream::Stream;
 ///
 /// Workers take items one by one, and emit each result at once. Only if hundreds of items in a row were so quick that
 /// this would cost more than the work, they take items in runs of about 50 microseconds, and emit their results
-/// together. A run that took long makes the next ones shorter; after two in succession, items are taken one by one
-/// again. Other workers take over the items that a worker has taken and not begun, or finished and not emitted, as soon
-/// as they have nothing else to do. So a slow item after many quick ones does not hold up the others, unless all
-/// workers are in slow calls, or there is only one.
+/// together. A slow run makes the next ones shorter; after two in succession, items are taken one by one again. When
+/// other workers have nothing else to do, they take over the items that a worker has taken and not started, or finished
+/// and not emitted. So a slow item after many quick ones does not hold up the others, unless all workers are in slow
+/// calls, or there is only one.
 ///
 /// # Cancellation
 /// Idle and blocked workers stop at once. A call in progress is not interrupted: it sees the cancellation through its
@@ -134,7 +135,7 @@ impl AsyncMapper<(), (), (), ()> {
     /// let balances: Mutex<HashMap<&str, i64>> = Mutex::default();
     /// let book = move |_: &CancelToken, &(account, amount): &(&'static str, i64)| {
     ///     let before = *balances.lock().unwrap().entry(account).or_insert(0);
-    ///     // Nobody else books on this account meanwhile.
+    ///     // No other call for this account runs in between.
     ///     balances.lock().unwrap().insert(account, before + amount);
     ///     streamz::ok((account, before + amount))
     /// };

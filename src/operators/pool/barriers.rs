@@ -8,8 +8,8 @@
 //!
 //! 1. `missing` is the number of items below `before` that have not been completed. Numbers are taken in order and each is
 //!    completed once, so it falls to zero when, and only when, all of them have.
-//! 2. A mark is returned after the last of them. It waits for a few items more than necessary, those that other workers
-//!    had in hand, but it does not wait for items that are taken later.
+//! 2. A mark is returned after the last of them. It also waits for the few later items that other workers had in hand at
+//!    that time, but not for items that are taken after it.
 
 use std::collections::VecDeque;
 
@@ -28,7 +28,7 @@ impl Barriers {
         Self(VecDeque::new())
     }
 
-    /// An item has been completed, or a mark.
+    /// An item or a mark has been completed.
     pub(super) fn completed(&mut self, number: u64) {
         // The later ones wait for more. There may be many, most of which were there before this item was taken.
         for barrier in self.0.iter_mut().rev().take_while(|barrier| number < barrier.before) {

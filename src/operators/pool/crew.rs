@@ -96,7 +96,7 @@ impl<S: Supply> Crew<S> {
 
     /// The number of further items that the window allows. Under the lock it can only grow.
     pub(super) fn room(&self) -> u64 {
-        // In this order: the difference is never less than it was at either read, and so never below zero.
+        // In this order: the difference is at least what it was at either read, and so never negative.
         let passed = self.passed();
         self.window.saturating_sub(self.taken() - passed)
     }
@@ -188,7 +188,7 @@ impl<S: Supply> Shift<'_, S> {
         self.crew.room() > 0
     }
 
-    /// The input has ended: resting workers will not be woken any more, so all of them look now.
+    /// The input has ended: resting workers will not be woken again, so all of them look now.
     pub(super) fn dismiss_resting(mut self) -> Relieved {
         let wakes = std::mem::take(&mut self.state.resting);
         drop(self);

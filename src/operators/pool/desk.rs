@@ -114,7 +114,7 @@ struct State<In, Out, F> {
     queued: usize,
     /// Runs in progress.
     running: usize,
-    /// Runs that the pool has ever started.
+    /// The number of runs that the pool has started so far.
     begun: u64,
 }
 
@@ -265,7 +265,7 @@ where
         self.spawn(tasks);
     }
 
-    /// Processes the next item whose turn it is on the calling thread, if no task has started anything.
+    /// Processes the next item in order on the calling thread, if no task has started anything.
     pub(super) fn do_one(&self) {
         let mut state = self.state.lock();
         let (Some(work), 0) = (state.work.clone(), state.running) else { return };

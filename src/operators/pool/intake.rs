@@ -30,7 +30,7 @@ impl<In: Send + 'static> Supply for Intake<In> {
 
 /// The result of a look at the input.
 pub(super) enum Taken {
-    /// There is a run in the slot, or in the hands of the worker, that begins with this number.
+    /// A run that begins with this number is in the slot or in the worker's hands.
     Run(u64, Relieved),
     Nothing(Why, Relieved),
 }
@@ -44,7 +44,7 @@ pub(super) enum Why {
 }
 
 impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
-    /// Takes a run of at most `length` items: into the slot, or into `raw` if they are to be sorted. `raw` is empty before.
+    /// Takes a run of at most `length` items: into the slot, or into `raw`, which is empty, if they must be sorted.
     /// Invariants 1 and 2.
     pub(super) fn take(&self, own: usize, length: usize, raw: &mut Vec<Result<In>>) -> Taken {
         let mut shift = self.crew.lock();
@@ -59,7 +59,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         match stream.poll() {
             Polled::Item(first) => {
                 raw.push(first);
-                // An end comes again.
+                // The next poll returns the end again.
                 stream.poll_until(most, raw);
                 let (first, taken) = (self.crew.taken(), raw.len() as u64);
                 self.note_taken(raw, first);
@@ -118,7 +118,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
         self.step().errors_in.add(errors - count);
         if count > 0 {
-            // Who completes one of them sees this.
+            // The worker that completes one of them sees this.
             self.delivers.store(true, Ordering::Relaxed);
         }
     }
@@ -152,11 +152,11 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 thread.wait(Phase::Idle, None, is_over, register);
             }
         }
-        // Before it looks: else it could be woken a second time, in place of one that rests.
+        // Before it looks: otherwise it could be woken a second time, in place of a worker that rests.
         self.crew.rise(thread.wake());
     }
 
-    /// Invariant 8: whether nothing is in the hands of a worker that looks for its lane.
+    /// Invariant 8: whether no worker holds an item whose lane it has not found yet.
     pub(super) fn is_all_sorted(&self) -> bool {
         let Some(keyed) = &self.keyed else { return true };
         keyed.sorted.load(Ordering::Acquire) == self.crew.taken()

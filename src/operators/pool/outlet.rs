@@ -19,7 +19,7 @@ use crate::stage::thread::StageThread;
 impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     /// Invariant 3. It may have to wait for room, and so requires that another worker keeps watch.
     ///
-    /// Leaves both buffers empty: `done`, and `run`, which is empty before, too.
+    /// `run` is empty before the call; both buffers are empty after it.
     pub(super) fn complete(
         &self,
         thread: &StageThread,
@@ -68,7 +68,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
     }
 
-    /// Takes in results, with their labels, and the marks before which nothing is missing any more. Leaves `done`
+    /// Takes in results, with their labels, and the marks before which no item is missing any longer. Leaves `done`
     /// empty.
     #[cold]
     fn hold_marks(&self, output: &mut PoolOutput<Out>, done: &mut Vec<Numbered<Ready<Out>>>) {
@@ -99,7 +99,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
     }
 
-    /// Emits a run of results. Returns false if a stop came first; then the rest of the run is dropped, and abandoned.
+    /// Emits a run of results. Returns false if a stop came first; then the rest of the run is dropped, and its items count
+    /// as abandoned.
     fn emit(
         &self,
         thread: &StageThread,
@@ -128,19 +129,19 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 return false;
             }
         }
-        // A pool hands over at once: the next thing this worker does may take long.
+        // A pool hands over at once: this worker's next call may be slow.
         sender.hand_over();
         self.crew.pass(moved);
         if !self.edge.has_worthwhile_room() {
-            // The consumer has been woken, but with as many workers as cores it may have none to run on. If it gets
+            // The consumer has been woken, but with as many workers as cores it may have no core to run on. If it gets
             // this one now, for the moment that it needs, the workers will not have to stop for lack of room.
             std::thread::yield_now();
         }
         true
     }
 
-    /// The same for results without a fault. All that there is room for are counted and handed over together. `moved` counts
-    /// those that are still to be told to leave the window.
+    /// Does the same for results without errors. As many as there is room for are counted and handed over together. `moved`
+    /// is the number of emitted results that still count as part of the window.
     fn emit_many(
         &self,
         thread: &StageThread,
@@ -222,7 +223,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
     }
 
-    /// Under the output lock, with the sender at rest: invariant 6.
+    /// Called under the output lock, when no worker holds the sender: invariant 6.
     fn is_done(&self) -> bool {
         self.ended.load(Ordering::SeqCst) && self.crew.taken() == self.crew.passed()
     }

@@ -31,9 +31,8 @@ use crate::stream::start::Registered;
 /// place of the item. Work that waits does not belong on a rayon pool: use [`AsyncMapper`](crate::AsyncMapper).
 ///
 /// Items are handed to the pool one by one, or in small runs if they turn out to be so cheap that handing them over
-/// would cost more than the work: a run is sized to take about 50 microseconds, by the time the last ones took. A run
-/// that takes longer is split: its results are emitted, and other threads of the pool take the items that it has not
-/// begun.
+/// would cost more than the work. A run is sized to take about 50 microseconds, judging by the last ones. A run that
+/// takes longer is split: its results are emitted, and other threads of the pool take its unstarted items.
 ///
 /// ```
 /// use streamz::{ParMapper, Pipeline, Stream};
@@ -50,13 +49,13 @@ use crate::stream::start::Registered;
 /// Results are emitted in the order of the input.
 ///
 /// # Back-pressure
-/// Nothing is taken from the input while [`window`](Self::with_window) items are in progress or wait for their turn. With
-/// the capacity of the output, that is the most that is ever in flight. A task of the pool never blocks on the pipeline:
-/// the stage's own thread does all the waiting.
+/// Nothing is taken from the input while [`window`](Self::with_window) items are in progress or wait for their turn. At
+/// most that many items, plus the capacity of the output, are in flight. A task of the pool never blocks on the
+/// pipeline: the stage's own thread does all the waiting.
 ///
-/// # A pool that is busy
-/// The stage does not depend on the pool. If the pool has begun none of the waiting items for 10 milliseconds, the stage's
-/// own thread calls the closure, one item after the other, until the pool begins one. So a pool that is busy with other
+/// # A busy pool
+/// The stage does not depend on the pool. If the pool starts none of the waiting items for 10 milliseconds, the stage's
+/// own thread calls the closure, for one item after another, until the pool starts one. So a pool that is busy with other
 /// work does not stop the stage, and neither does a pool whose threads all wait for this very pipeline: a closure may run
 /// a pipeline with a `ParMapper` of its own on the same pool, and the sink of a pipeline may run on a thread of that pool.
 /// A stage that is started on a thread of a rayon pool, as in such a closure, does not wait those 10 milliseconds.
@@ -68,8 +67,8 @@ use crate::stream::start::Registered;
 /// started on a thread of a rayon pool.
 ///
 /// # Cancellation
-/// Items whose calls have not begun are dropped and counted as abandoned, whatever the pool is busy with. Calls in progress
-/// cannot be interrupted: the stage waits for them.
+/// Items whose calls have not started are dropped and counted as abandoned, even if the pool is busy with other work.
+/// Calls in progress cannot be interrupted: the stage waits for them.
 #[must_use = "a processor does nothing until it is given a stream"]
 #[doc(alias("rayon", "par_iter", "parallel", "cpu_bound"))]
 pub struct ParMapper<In, Out, F> {
@@ -193,7 +192,7 @@ struct Dispatcher<In, Out, F> {
     patience: Patience,
 }
 
-/// A stop condition came true.
+/// The stage has to stop.
 struct Stopped;
 
 impl<In, Out, F> Dispatcher<In, Out, F>
@@ -224,7 +223,7 @@ where
                 return Err(Stopped);
             }
             self.pass_on();
-            // Before a wait: after the last result this thread is not woken any more.
+            // Before a wait: nothing wakes this thread after the last result.
             if self.input.is_none() && self.held == 0 && !self.sender.is_stuck() {
                 return Ok(end);
             }
@@ -239,12 +238,12 @@ where
         }
     }
 
-    /// The number of further items that the window allows. A result that is stuck has not left it.
+    /// The number of further items that the window allows. A stuck result has not left it.
     fn room(&self) -> usize {
         self.window - self.held - usize::from(self.sender.is_stuck())
     }
 
-    /// Takes the available items, up to a run, as far as the window allows.
+    /// Takes the available items, at most a run, as far as the window allows.
     fn take_run(&mut self) -> Result<VecDeque<Numbered<Result<In>>>, End> {
         let mut run = VecDeque::new();
         let room = self.room();
@@ -324,8 +323,8 @@ where
         }
     }
 
-    /// There is nothing to take and nothing to send: waits for results, for room if there are some already, and unless
-    /// the window is full, for input. Breaks up overdue runs, and helps a pool that starts nothing.
+    /// Called when there is nothing to take and nothing to send. Waits for results; for room, if some are ready; and for
+    /// input, unless the window is full. Breaks up overdue runs, and helps a pool that starts nothing.
     fn wait(&mut self) {
         let (is_stuck, look) = (self.sender.is_stuck(), self.desk.look());
         // Stuck results come before work that could be done here.
@@ -353,9 +352,9 @@ where
 struct Patience {
     /// `None` for no limit.
     limit: Option<Duration>,
-    /// Since when it has waited.
+    /// When the wait started.
     since: Option<Instant>,
-    /// It has waited long enough, and the pool has started nothing since.
+    /// The limit has passed, and the pool has started nothing since.
     is_over: bool,
     /// The number of runs that the pool had started at the last check.
     begun: u64,
@@ -366,7 +365,7 @@ impl Patience {
         Self { limit, since: None, is_over: false, begun: 0 }
     }
 
-    /// The moment from which the stage's thread does the work itself, if it has to wait.
+    /// Returns when the stage's thread starts to do the work itself, if it has to wait.
     fn ends(&mut self, begun: u64, is_waiting: bool) -> Option<Instant> {
         if begun != self.begun {
             *self = Self { begun, ..Self::new(self.limit) };

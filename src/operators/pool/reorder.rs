@@ -9,18 +9,18 @@ pub(super) trait Span: Sized {
         1
     }
 
-    /// Prepares it to be joined by up to `more` others.
+    /// Prepares it for up to `more` further entries to join it.
     fn begin(self, _more: usize) -> Self {
         self
     }
 
-    /// Takes in the entry with the next number, or returns it.
+    /// Absorbs the entry with the next number, or returns it.
     fn join(&mut self, next: Self) -> Option<Self> {
         Some(next)
     }
 }
 
-/// Takes results by sequence number and returns them in that order, or as they arrive if order is not asked for.
+/// Takes results with sequence numbers and returns them in that order, or as they arrive if no order is requested.
 ///
 /// # Invariants
 ///

@@ -15,10 +15,10 @@ const SLOW: Duration = Duration::from_micros(500);
 /// The number of consecutive quick items before more than one is taken at a time.
 const PROBATION: usize = 256;
 
-/// The length of the next run, by the time that the last ones took.
+/// The length of the next run, derived from the time that the last ones took.
 ///
-/// In a run, finished items wait for the others. So items are taken one by one as long as there are slow ones among
-/// them. After that a run at most doubles from one to the next, so that a lucky one does not mislead.
+/// In a run, finished items wait for the others. So items are taken one by one as long as some of them are slow. After
+/// that, a run is at most twice as long as the previous one, so that a single quick run does not mislead.
 ///
 /// One slow run only makes the next ones shorter: with more threads than cores, each of them has to pause now and then,
 /// whatever it does. Two in succession are no coincidence.

@@ -8,8 +8,8 @@
 //!
 //! 1. A run begins with the number of its label and ends before that of the next. All its numbers are taken after the
 //!    label, under the input lock, so the worker that completes one finds the run.
-//! 2. Each number is completed once. A run is removed when all its numbers have been completed and the next one has
-//!    begun; so there are hardly more runs than items in the pool.
+//! 2. Each number is completed once. A run is removed when all its numbers have been completed and the next run has
+//!    started; so there are hardly more runs than items in the pool.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};

@@ -34,7 +34,7 @@ struct Slot<In, Out> {
     /// The number of the worker's current item.
     at_work: Option<u64>,
     done: Vec<Numbered<Out>>,
-    /// The lanes of what is finished and has not been passed on, if the pool is keyed.
+    /// The lanes of finished items that have not been passed to the next item, if the pool is keyed.
     left: Vec<Lane>,
 }
 
@@ -56,7 +56,7 @@ impl<In, Out: Span> Slots<In, Out> {
         self.0[own].lock().todo.extend((first..).zip(items));
     }
 
-    /// Puts items into the worker's own slot, which is empty, in ascending order; and takes the first of what is there then.
+    /// Puts items into the worker's own slot, which is empty, in ascending order, and takes the first one.
     pub(super) fn put(&self, own: usize, items: &mut VecDeque<Numbered<In>>) -> Option<Numbered<In>> {
         let mut slot = self.0[own].lock();
         slot.todo.append(items);
@@ -68,7 +68,7 @@ impl<In, Out: Span> Slots<In, Out> {
         self.0[own].lock().next()
     }
 
-    /// The same, and leaves the result of the item before, and its lane.
+    /// The same, and leaves the result and the lane of the previous item there.
     #[inline]
     pub(super) fn swap(&self, own: usize, done: Numbered<Out>, lane: Option<Lane>) -> Option<Numbered<In>> {
         let mut slot = self.0[own].lock();
@@ -88,7 +88,7 @@ impl<In, Out: Span> Slots<In, Out> {
             Some((item, !slot.todo.is_empty()))
         })?;
         let more = more || others.any(|other| !self.0[other].lock().todo.is_empty());
-        // After the other's lock is released: never two at a time. In between only this worker has the item.
+        // After the other slot's lock is released: never two at a time. In between, only this worker has the item.
         self.0[own].lock().at_work = Some(item.0);
         Some((item, more))
     }
@@ -98,7 +98,7 @@ impl<In, Out: Span> Slots<In, Out> {
         self.0[worker].lock().at_work
     }
 
-    /// Takes what is finished in one slot, and the lanes of it.
+    /// Takes the finished items of one slot, and their lanes.
     pub(super) fn take_done(&self, slot: usize, done: &mut Vec<Numbered<Out>>, left: &mut Vec<Lane>) {
         let mut slot = self.0[slot].lock();
         if done.is_empty() {

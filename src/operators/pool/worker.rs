@@ -38,7 +38,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
                 return self.halt();
             }
             let most = length.map_or(1, RunLength::get);
-            // In runs of quick items this is not worth checking: their slots are soon empty.
+            // Not worth checking in runs of quick items, whose slots are soon empty.
             if most == 1 && worker.steal_spare(&site, work) {
                 continue;
             }
@@ -85,12 +85,12 @@ struct Worker<'a, In: Send + 'static, Out: Send + 'static> {
     /// Buffers for results about to be emitted; empty in between.
     done: Vec<Numbered<Ready<Out>>>,
     run: VecDeque<Ready<Out>>,
-    /// What has been taken and is to be sorted.
+    /// Items that were taken and must be sorted.
     raw: Vec<Result<In>>,
-    /// The lanes of what is about to be emitted, and what may be begun for that; empty in between.
+    /// The lanes of the results about to be emitted, and the items that may start as a consequence; empty in between.
     left: Vec<Lane>,
     ready: VecDeque<Numbered<Job<In>>>,
-    /// What each worker was last seen to have in hand, and which of them was looked at.
+    /// The item that each worker was last seen to have in hand, and the worker that was looked at last.
     last_seen: Vec<Option<u64>>,
     looked_at: usize,
 }
@@ -128,7 +128,8 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         items
     }
 
-    /// Invariant 8: finds the lanes of what has been taken, and puts what may be begun into the slot. Returns the first of it.
+    /// Invariant 8: finds the lanes of the taken items, and puts those that may start into the slot. Returns the first of
+    /// these.
     fn sort(&mut self, keyed: &Keyed<In>, first: u64, relieved: Relieved) -> (Option<Numbered<Job<In>>>, Relieved) {
         let pool = self.pool;
         let count = self.raw.len() as u64;
@@ -148,10 +149,11 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         keyed.lanes.arrive(first, run, &mut self.ready);
         let more = self.ready.len() > 1;
         let next = pool.slots.put(self.thread.index(), &mut self.ready);
-        // After `put`, Release: who reads that all is sorted (Acquire, `is_all_sorted`) finds it in the slots.
+        // After `put`, Release: a worker that reads that all items are sorted (Acquire, `is_all_sorted`) finds them in the
+        // slots.
         keyed.sorted.fetch_add(count, Ordering::Release);
         // Store `sorted`, fence, load `ended`; pairs with `take`: store `ended`, fence, load `sorted`. One of the two
-        // sees the other's store: either we wake the resting workers, or they see that all is sorted and leave.
+        // sees the other's store: either we wake the resting workers, or they see that all items are sorted and leave.
         fence(Ordering::SeqCst);
         if more {
             pool.crew.leave_spare();
@@ -176,13 +178,14 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         if is_stalled { self.flush(other, relieved) } else { None }
     }
 
-    /// Emits what is finished in one slot. In a keyed pool, returns what may be begun now: see [`complete`](Self::complete).
+    /// Emits the finished items of one slot. In a keyed pool, returns the first item that may start now: see
+    /// [`complete`](Self::complete).
     fn flush(&mut self, slot: usize, relieved: &Relieved) -> Option<Numbered<Job<In>>> {
         self.pool.slots.take_done(slot, &mut self.done, &mut self.left);
         self.complete(relieved)
     }
 
-    /// Emits what is finished in all slots.
+    /// Emits the finished items of all slots.
     fn flush_all(&mut self, relieved: &Relieved) -> Option<Numbered<Job<In>>> {
         for slot in 0..self.pool.slots.len() {
             self.pool.slots.take_done(slot, &mut self.done, &mut self.left);
@@ -190,8 +193,8 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         self.complete(relieved)
     }
 
-    /// Emits results. Before that it frees their lanes, and puts what may be begun now into the slot, which is empty. Returns
-    /// the first of that, for this worker to begin.
+    /// Emits results. Before that it frees their lanes, and puts the items that may start now into the slot, which is empty.
+    /// Returns the first of these, for this worker to start.
     fn complete(&mut self, relieved: &Relieved) -> Option<Numbered<Job<In>>> {
         let mut next = None;
         if let Some(keyed) = &self.pool.keyed

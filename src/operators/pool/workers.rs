@@ -81,14 +81,14 @@ use crate::stream::start::Registered;
 pub(super) enum Outcome<Out> {
     Done(Out),
     Failed(StreamError),
-    /// The work was cancelled: there is nothing to pass on.
+    /// The work was cancelled: there is no result.
     Abandoned,
 }
 
 /// A result on its way to the output.
 pub(super) enum Ready<Out> {
     Outcome(Outcome<Out>),
-    /// Results without a fault, of items that follow one another: the way out takes them all at once.
+    /// Results without errors, of consecutive items: the output takes them all at once.
     Many(Held<Vec<Result<Out>>>),
     /// An error item that was in the input.
     Passed(StreamError),
@@ -140,7 +140,7 @@ impl<Out> Span for Ready<Out> {
     }
 }
 
-/// What there is to do.
+/// A piece of work.
 pub(super) enum Job<In> {
     /// In that lane, if the pool is keyed.
     Work(In, Option<Lane>),
@@ -185,9 +185,9 @@ pub(super) struct Pool<In, Out> {
     pub(super) edge: Arc<Edge<Out>>,
     pub(super) ended: AtomicBool,
     pub(super) halted: AtomicBool,
-    /// A mark has come.
+    /// A mark has arrived.
     pub(super) delivers: AtomicBool,
-    /// If order is not asked for.
+    /// Set if order is not requested.
     pub(super) runs: Option<Mutex<Runs>>,
     pub(super) context: Context,
     /// The token of the calls: also cancelled when the consumer leaves.
@@ -241,10 +241,10 @@ where
     // starts.
     let places = (0..pool.slots.len()).map(|index| (index, scope.place(&registered.thread_name(index), true)));
     let mut places: Vec<_> = places.collect();
-    // If the pipeline may have none of them, the job of this one reports it.
+    // If the pipeline may start none of them, the job of this thread reports it.
     let first = places.iter().position(|(_, place)| place.is_allowed()).unwrap_or(0);
     let (first, place) = places.remove(first);
-    // These are logged; the others do the work.
+    // Failures are logged; the other workers do the work.
     places.extract_if(.., |(_, place)| !place.is_allowed()).for_each(|(_, place)| place.spawn(|_| ()));
     place.spawn(move |started| {
         let Registered { token, stats, .. } = registered;
@@ -257,7 +257,7 @@ where
             }
             Err(error) => team.pool.finish(|| spawn_error(&token, &stats, &error)),
         }
-        // The others have let go of it. The closures may own values whose drop panics.
+        // The other workers have released it. The closures may own values whose drop panics.
         if let Some(Team { pool, work }) = Arc::into_inner(team) {
             panic::guard_drop(work);
             panic::guard_drop(pool);
@@ -272,7 +272,7 @@ struct Team<In, Out, W> {
     work: W,
 }
 
-/// Worker 0 is the stage's own thread; the others have left, and let go of the team, when this returns.
+/// Worker 0 is the stage's own thread; when this returns, the others have left and released the team.
 fn run<In, Out, W>(team: &Arc<Team<In, Out, W>>, thread: &StageThread, others: Vec<(usize, Place)>)
 where
     In: Send + 'static,
@@ -286,7 +286,7 @@ where
         // Before the spawn: the worker may have left by the time it returns.
         running.enter();
         place.spawn(move |started| {
-            // Without this one, the others do the work.
+            // The other workers do its share.
             if started.is_ok() {
                 team.pool.run_worker(&StageThread::new(token, stats, index), &team.work);
             }
@@ -332,7 +332,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         }
     }
 
-    /// The life of one worker. A panic in it is a bug of this library: user code is guarded where it is called.
+    /// Runs one worker from start to end. A panic in it is a bug of this library: user code is guarded where it is called.
     fn run_worker<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&self, thread: &StageThread, work: &W) {
         if let Err(payload) = panic::catch(|| self.work(thread, work)) {
             // The others must not wait for this worker's current item.
@@ -372,8 +372,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         &self.context.stats.steps[0]
     }
 
-    /// Invariant 9. The input is dropped at once, so that everything upstream winds down even if a worker takes its
-    /// time.
+    /// Invariant 9. The input is dropped at once, so that everything upstream stops even if a worker is slow to do so.
     pub(super) fn halt(&self) {
         if self.halted.swap(true, Ordering::AcqRel) {
             return;

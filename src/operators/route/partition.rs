@@ -71,14 +71,14 @@ pub struct Partition<T, F, P = ByHash> {
 }
 
 /// Returns the key of an item: a closure that returns it by value, or by reference ([`Partition::by_ref`]). Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // seals the trait
 pub trait KeyOf<T>: sealed::Key<T, Made = <Self as KeyOf<T>>::Key> {
     /// The key of an item.
     type Key: ?Sized;
 }
 
 /// Selects one of `n` partitions for a key: by hash, or by a closure `Fn(&key, n) -> index`. Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // seals the trait
 pub trait Partitioner<K: ?Sized>: sealed::Place<K> {}
 
 /// Computes the key from the item.

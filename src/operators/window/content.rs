@@ -34,7 +34,7 @@ pub struct AggregateWindow<A> {
 }
 
 /// Selects what a window holds: its [`Items`], or the state of a fold, [`Folded`]. Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // seals the trait
 pub trait Content<T, Tag>: Panes<T, Tag, Made = <Self as Content<T, Tag>>::Window> {
     /// What is emitted when a window is closed.
     type Window: Send + 'static;

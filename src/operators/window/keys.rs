@@ -16,7 +16,7 @@ pub struct Keyed<K, W> {
 }
 
 /// Selects whether each key has windows of its own: [`NoKey`] or [`ByKey`]. Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // seals the trait
 pub trait Keying<T>: Keys<T> {
     /// What is emitted for a window of type `W`.
     type Labelled<W: Send + 'static>: Label<Self::Key, W> + Send + 'static;

@@ -29,7 +29,7 @@ use crate::stage::origins::Origins;
 
 /// Selects how windows lie in time: [`Tumbling`](super::windows::Tumbling), [`Sliding`](super::windows::Sliding) or
 /// [`Session`](super::windows::Session). Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // seals the trait
 pub trait Shape<T, Tag, C: Content<T, Tag>>: Layout<T, Tag, C> {}
 
 /// The functions of a [`Shape`]: adding an item to the open windows of its key, and closing them.

@@ -160,7 +160,7 @@ impl Tag for Nanos {
 }
 
 /// Selects what the time of an item is: [`ArrivalTime`] or [`EventTime`]. Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // seals the trait
 pub trait TimeSource<T>: Times<T> {
     /// What a window remembers of the time of each item.
     type Tag: Tag;

@@ -13,7 +13,7 @@ use crate::stage::input::Feed;
 use crate::stream::Stream;
 
 /// Converts into the reader of [`Stream::lines`]: a plain reader, or a [`LineReader`] with options. Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // seals the trait
 pub trait IntoLineReader: sealed::Sealed {
     /// The reader below.
     type Reader: BufRead + Send + 'static;
@@ -39,7 +39,7 @@ impl<R: BufRead + Send + 'static> IntoLineReader for LineReader<R> {
 }
 
 /// Converts from a line of a reader: into a [`String`], or a [`Line`] with its bytes and its number. Sealed.
-#[allow(private_bounds)] // by which it is sealed
+#[allow(private_bounds)] // seals the trait
 pub trait FromLine: sealed::FromLine {}
 
 impl FromLine for String {}
