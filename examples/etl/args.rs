@@ -40,7 +40,7 @@ Resume:
   was loaded already, it says so. The totals are those of all runs together.
   The input must be the same: its size and its first 64 KiB are compared. It may have another name, and
   may come from standard input; what was loaded is skipped. Give the same --airports and --airlines.
-  A run that still goes on stops when another one resumes its database.
+  A run that is still in progress stops when another one resumes its database.
 
 Outputs:
   No output may be a file that is read, or another output, whatever it is called.
@@ -103,7 +103,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) quiet: bool,
 
-    /// Show the stages at work instead of a progress bar, if standard error is a terminal
+    /// Show a live table of the stages instead of a progress bar, if standard error is a terminal
     #[arg(long)]
     pub(crate) live: bool,
 

@@ -1,4 +1,4 @@
-//! Extract, transform, load: a month of real flights from a CSV file into SQLite, in stages that work side by side.
+//! Extract, transform, load: a month of real flights from a CSV file into SQLite, in stages that run in parallel.
 //!
 //! ```text
 //!  read ──▶ parse and enrich (worker pool) ──▶ put aside ──▶ batch ──▶ load (one transaction per batch:

@@ -29,13 +29,13 @@ pub(crate) struct Earlier {
 impl Earlier {
     /// Refuses an input that is not the one of the earlier run.
     pub(crate) fn check_input(&self, source: &Source, database: &Path) -> Result<(), BoxError> {
-        let (begun_with, database) = (&self.position.input, database.display());
-        begun_with.compare(source).map_err(|difference| {
-            let (expected, found) = (&begun_with.name, source.name());
+        let (first_input, database) = (&self.position.input, database.display());
+        first_input.compare(source).map_err(|difference| {
+            let (expected, found) = (&first_input.name, source.name());
             let refusal = if expected == found {
-                format!("{found} has changed since database {database} was begun with it: {difference}")
+                format!("{found} has changed since it was first loaded into database {database}: {difference}")
             } else {
-                format!("database {database} was begun with {expected}, and {found} is another input: {difference}")
+                format!("database {database} is loaded from {expected}, and {found} is a different input: {difference}")
             };
             refusal.into()
         })

@@ -1,4 +1,4 @@
-//! What is said to the user.
+//! The messages to the user.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};

@@ -135,7 +135,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) stages: bool,
 
-    /// Show the stages at work instead of a progress bar, if standard error is a terminal
+    /// Show a live table of the stages instead of a progress bar, if standard error is a terminal
     #[arg(long)]
     pub(crate) live: bool,
 

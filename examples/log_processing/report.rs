@@ -204,7 +204,7 @@ impl Summary {
             writeln!(f, "  given up   {:>13}", grouped(self.read - self.counted()))?;
         }
         if self.ended.unfinished > 0 {
-            writeln!(f, "{} begun and not ended, not counted", plural(self.ended.unfinished, "line"))?;
+            writeln!(f, "{} incomplete, not counted", plural(self.ended.unfinished, "line"))?;
         }
         if !self.is_complete() {
             let why = if self.ended.interrupted { "interrupted" } else { "stopped by an error" };

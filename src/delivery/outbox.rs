@@ -25,8 +25,8 @@ pub trait Outbox {
 
     /// Writes a batch, in order. When it returns `Ok`, all of it will survive a crash of this process.
     ///
-    /// Takes out of `batch` what has been written for good; what is left when it fails is tried again. One that writes all
-    /// or nothing clears the batch at the end.
+    /// Removes records from `batch` once they are durable; the records left when it fails are tried again. An
+    /// implementation that writes all or nothing clears the batch at the end.
     ///
     /// # Errors
     /// A [transient](StoreError::transient) error is logged, and the call made again after a pause, for as long as the

@@ -89,8 +89,8 @@ impl<I: Inbox> Records<I> {
         Polled::Item(Err(self.site.error(complete, ErrorKind::Failed)))
     }
 
-    /// An epoch has ended, a drain has begun, or all fetched records have been emitted, which may be all for a long
-    /// time.
+    /// An epoch has ended, a drain has started, or all fetched records have been emitted and there may be no more for a
+    /// long time.
     #[cold]
     fn poll_further(&mut self) -> Polled<I::Record> {
         if !self.receipts.is_empty() {
@@ -234,16 +234,16 @@ impl<T: Send + 'static> Stream<T> {
     ///
     /// Back-pressure reaches the store: nothing is fetched while the output is full or
     /// [`max_unacked`](DeliveryConfig::max_unacked) records are in flight. When that many have been in flight for 30 s and none
-    /// was acknowledged, the log says so, once. A drain stops fetching, gives back what was
-    /// fetched and has not entered the stream, and lets the rest be processed and acknowledged. After a cancel, what has
-    /// been processed is still acknowledged, and the rest is given back.
+    /// was acknowledged, this is logged, once. A drain stops fetching, gives back the fetched records that have not entered
+    /// the stream, and lets the others be processed and acknowledged. After a cancel, processed records are still
+    /// acknowledged, and the others are given back.
     ///
     /// # Errors
     /// If the inbox cannot make its acker, or [`keep_alive`](DeliveryConfig::keep_alive) is more than a third of the inbox's
     /// lease.
     ///
-    /// When the store fails for a time, it is called again with growing pauses of 0.1 s to 5 s, and the log says so
-    /// once. If it fails for good, or a fetch panics, the stream is cut: the last error is of kind
+    /// When the store fails temporarily, it is called again with growing pauses of 0.1 s to 5 s, and this is logged once.
+    /// If it fails permanently, or a fetch panics, the stream is cut: the last error is of kind
     /// [`Cancelled`](ErrorKind::Cancelled) with the reason as its source.
     ///
     /// # Panics

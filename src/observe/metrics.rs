@@ -7,8 +7,8 @@
 //!
 //! - A counter receives its growth since the last export. So it never goes back, and pipelines of the same name add up.
 //! - The last export comes after every other thread of the pipeline has ended, so it has the final counts.
-//! - No handle of a recorder is kept: a recorder may remove a series that has not changed for long, and a handle to it
-//!   would then have no effect.
+//! - No handle of a recorder is kept: a recorder may remove a series that has not changed for a while, and a handle to
+//!   it would then have no effect.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -85,8 +85,8 @@ pub trait Call: Send + Sync + 'static {
 /// ```
 ///
 /// # What a layer must do
-/// - Give the inner call the token that it was given, or a child of it. A layer that cancels a child says what that means: it
-///   returns [`TimedOut`](CallFailure::TimedOut), or whatever else it was for, in place of
+/// - Pass the inner call the token that it was given, or a child of it. A layer that cancels a child translates the
+///   result: it returns [`TimedOut`](CallFailure::TimedOut), or whatever the reason was, in place of
 ///   [`Cancelled`](CallFailure::Cancelled).
 /// - Wait through the token: [`CancelToken::sleep`] ends at once when the stage is cancelled, and runs in virtual time.
 /// - Add up the [`attempts`](CallError::attempts) if it calls more than once.
@@ -379,9 +379,9 @@ macro_rules! pool_options {
             with_capacity: pool.options.capacity
         }
 
-        /// Sets the number of worker threads, and thereby how many calls may be in progress. Defaults to the number of
-        /// processors, which suits work that computes; work that waits wants more. A
-        /// [`Mapper::fallible`](crate::Mapper::fallible) that is wrapped has one.
+        /// Sets the number of worker threads, and so how many calls may be in progress. Defaults to the number of
+        /// processors, which suits work that computes; work that waits needs more. A wrapped
+        /// [`Mapper::fallible`](crate::Mapper::fallible) has one.
         ///
         /// # Panics
         /// If `workers` is 0.

@@ -129,7 +129,7 @@ impl Report {
     ///
     /// For a pipeline that does make progress, it names the stages that are busy at this moment, and the senders that
     /// are alive. A thread that waits for a pipeline [logs the diagnosis](crate::PipelineBuilder::stall_warning) if
-    /// there is no progress for long.
+    /// there is no progress for a long time.
     pub fn diagnosis(&self) -> Diagnosis {
         let outputs = || self.stages.iter().flat_map(|stage| stage.outputs.iter().map(move |output| (stage, output)));
         let unread = outputs().filter(|(_, output)| output.is_blocking && output.reader.is_none());

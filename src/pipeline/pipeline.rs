@@ -144,7 +144,7 @@ impl PipelineBuilder {
         self
     }
 
-    /// Sets the time without any progress after which the log warns and says what the pipeline [waits
+    /// Sets the time without any progress after which a warning is logged that names what the pipeline [waits
     /// for](crate::Report::diagnosis). Defaults to 10 s; zero and `Duration::MAX` mean never.
     ///
     /// The check runs on threads that wait for the pipeline: in [`join`](Pipeline::join),

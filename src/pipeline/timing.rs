@@ -182,7 +182,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         timing.start(start);
         timing.pause(Phase::Asleep, || at(1));
-        assert_eq!(timing.read(at(2)).asleep, Duration::from_secs(1), "also while it goes on");
+        assert_eq!(timing.read(at(2)).asleep, Duration::from_secs(1), "also during the pause");
         timing.resume(|| at(3));
         timing.enter(Phase::Blocked, at(6));
         assert!(timing.is_blocked());

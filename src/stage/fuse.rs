@@ -86,7 +86,7 @@ impl<A: Operator, B: Operator<In = A::Out>> FusedOperator<A, B> {
     /// Whether `publish` can derive how many items crossed the boundary.
     const RECKONED: bool = Self::PLAIN && A::ONE_TO_ONE;
 
-    /// When the first operator wants to be woken, unless it must not be called.
+    /// When the first operator must be woken, unless it must not be called.
     #[inline]
     fn first_wake(&self) -> Option<Instant> {
         if self.rest.finished || self.first_is_over || self.rest.is_waiting() {

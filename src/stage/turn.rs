@@ -181,7 +181,7 @@ impl<O: Operator> Turns<O> {
         self.is_settled
     }
 
-    /// When it wants to be woken.
+    /// When it must be woken.
     #[inline]
     pub(crate) fn next_wake(&self) -> Option<Instant> {
         self.timer.next_wake(self.op())

@@ -168,7 +168,7 @@ impl<O: Operator> Harness<O> {
     /// them.
     ///
     /// # Panics
-    /// If a time lies in the past, or as [`item`](Self::item).
+    /// If a time is in the past, or as [`item`](Self::item).
     #[track_caller]
     pub fn play(&mut self, items: impl IntoIterator<Item = (Duration, O::In)>) {
         for (time, item) in items {
@@ -224,7 +224,7 @@ impl<O: Operator> Harness<O> {
     /// Moves the time forward to `time`, counted from the creation of the harness.
     ///
     /// # Panics
-    /// If it lies in the past.
+    /// If it is in the past.
     #[track_caller]
     pub fn advance_to(&mut self, time: Duration) {
         let now = self.clock.elapsed();

@@ -102,7 +102,7 @@ impl<T: Send + 'static> TestSource<T> {
     /// ```
     ///
     /// # Panics
-    /// If a time lies in the past, or as [`push`](Self::push).
+    /// If a time is in the past, or as [`push`](Self::push).
     #[track_caller]
     pub fn play(&self, items: impl IntoIterator<Item = (Duration, T)>) {
         for (time, item) in items {

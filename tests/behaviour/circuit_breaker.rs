@@ -42,7 +42,7 @@ enum Step {
     Begin(u32),
     /// A call is refused.
     Refused,
-    /// A call that has begun ends.
+    /// A call in progress ends.
     End(u32, Do),
     /// This many calls begin and end, one after the other.
     Calls(u32, Do),
@@ -59,7 +59,7 @@ use Step::{Advance, Begin, Calls, End, ForceClosed, ForceOpen, Is, Refused, Rese
 
 type Made = Result<(), streamz::CallError<ApiError>>;
 
-/// The calls that have begun: what tells each what to do, its token, and its thread.
+/// The calls in progress: the channel that tells each what to do, its token, and its thread.
 struct Calling {
     tell: Sender<Do>,
     token: CancelToken,
@@ -327,9 +327,9 @@ fn a_probe_that_never_returns_fails_after_the_recovery_time() {
     );
 }
 
-// D-17: results of calls that were begun earlier were recorded into whatever state was current.
+// D-17: results of calls that had started earlier were recorded in the state that was current by then.
 #[test]
-fn results_of_calls_begun_in_an_earlier_state_do_not_count() {
+fn results_of_calls_from_an_earlier_state_do_not_count() {
     steps(
         "failures in half-open",
         same,
@@ -512,7 +512,7 @@ fn concurrent_workers_make_no_more_probes_than_allowed() {
     assert_eq!(breaker.state(), Open);
     assert_eq!(kinds(&mut results), HashMap::from([(Some(ErrorKind::Failed), 16)]));
     for round in 1..=20 {
-        // The time that it is open has begun with the last result of the round before.
+        // It has been open since the last result of the previous round.
         clock.advance(ms(100));
         let before = service.calls.load(Ordering::SeqCst);
         service.most_at_once.store(0, Ordering::SeqCst);

@@ -113,8 +113,8 @@ fn items_of_a_key_run_in_order_under_any_schedule() {
     }
 }
 
-/// How long the calls take at most, whatever the order, if no worker waits while there is anything that may be begun: at each
-/// moment either all workers work, or one works on the key with the most to do (Graham's bound).
+/// How long the calls take at most, in any order, if no worker waits while an item may start: at each moment either all
+/// workers are busy, or one works on the key with the most to do (Graham's bound).
 fn longest_time(events: &[Event], workers: usize) -> u64 {
     let mut keys: BTreeMap<u32, u64> = BTreeMap::new();
     events.iter().for_each(|event| *keys.entry(event.key).or_default() += u64::from(event.work));
@@ -328,7 +328,7 @@ fn eligible_items_start_before_later_ones() {
     (0..4).for_each(|number| input.send(number).unwrap());
     assert_eq!(soon(&begun), 0);
     (0..4).for_each(|_| assert!(soon(&asks) < 4));
-    // Two more calls begin, and three workers are at work; 3 lies in the slot of one of them.
+    // Two more calls begin, and three workers are busy; 3 is in the slot of one of them.
     drop(open);
     let mut two = [soon(&begun), soon(&begun)];
     two.sort_unstable();
@@ -404,7 +404,7 @@ fn workers_that_wait_for_the_last_key_leave_when_it_is_found() {
 #[derive(Default)]
 struct Progress {
     sent: Vec<Event>,
-    /// Numbers of the items whose keys have been asked for; whose keys have been found; whose calls have begun.
+    /// The numbers of the items whose keys have been requested; whose keys are known; whose calls have started.
     asked: BTreeSet<u32>,
     found: BTreeSet<u32>,
     begun: BTreeSet<u32>,
@@ -432,7 +432,7 @@ impl Progress {
 }
 
 #[test]
-fn a_worker_rests_only_if_nothing_may_be_taken_or_begun() {
+fn a_worker_rests_only_if_nothing_may_be_taken_or_started() {
     for seed in 0..300 {
         let rng = &mut Rng::with_seed(seed);
         let (workers, ordered) = (rng.usize(1..7), rng.bool());

@@ -417,7 +417,7 @@ fn a_slow_item_in_a_run_does_not_delay_the_rest() {
         for n in 0..slow {
             assert_eq!(results.recv().unwrap().unwrap(), n);
         }
-        // The whole window is begun, and nothing beyond it.
+        // The whole window has started, and nothing beyond it.
         let mut numbers: Vec<u64> = begun.iter().take(usize::try_from(slow + WINDOW).unwrap()).collect();
         numbers.sort_unstable();
         assert!(numbers.iter().copied().eq(0..slow + WINDOW));
@@ -511,7 +511,7 @@ fn results_that_wait_for_room_at_a_stop_may_panic_when_dropped() {
     });
     let results = Stream::from_iter(&pipeline, 0..6).through(&mapper.with_workers(2).with_capacity(1));
     clock.advance(ms(1));
-    // One lies in the edge, one is in hand, and four are the rest of its run.
+    // One is in the edge, one is in hand, and four are the rest of its run.
     assert_eq!(pipeline.report().stage("async_map").unwrap().steps[0].emitted, 2);
     cancel_without_a_fault(pipeline, results, "async_map");
 }

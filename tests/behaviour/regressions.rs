@@ -89,7 +89,7 @@ fn virtual_time_never_goes_back() {
         let together = Arc::new(std::sync::Barrier::new(3));
         pipeline.spawn("busy", {
             let together = Arc::clone(&together);
-            // Runs on for a little, so that both find the pipeline at work and wait.
+            // Runs for a little longer, so that both find the pipeline running and wait.
             move |_| {
                 together.wait();
                 (0..200).for_each(|_| std::thread::yield_now());

@@ -279,7 +279,7 @@ fn a_pause_that_ends_too_late_loses_no_error() {
 }
 
 #[test]
-fn a_pause_that_would_reach_the_total_limit_is_not_begun() {
+fn a_pause_that_would_reach_the_total_limit_is_not_started() {
     let clock = ManualClock::new();
     let retry = Retry::new(AsyncMapper::new(never)).max_attempts(9).with_jitter(false).with_total_timeout(ms(300));
     let error = retry.to_call().call(&CancelToken::with_clock(&clock), &0).unwrap_err();

@@ -198,7 +198,7 @@ fn split_counts_sent_and_undelivered_items() {
     let dropped: u64 =
         stage.steps[0].dropped.iter().filter(|(why, _)| *why == DropReason::Undeliverable).map(|(_, n)| n).sum();
     assert_eq!(undelivered + dropped, 750);
-    // The handle of the processor goes on with the next run, that of the run does not.
+    // The handle of the processor applies to the next run, too; that of the run does not.
     let pipeline = Pipeline::new("again");
     let output = split.process(&pipeline, Stream::from_iter(&pipeline, 0..10));
     drop(output.rest);

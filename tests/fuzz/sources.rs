@@ -214,7 +214,7 @@ fn from_fn(pipeline: &Pipeline, census: &Census, length: Length) -> Source {
     Source::new(pipeline, stream, format!("from_fn, {length:?}"))
 }
 
-/// A source that breaks again and again, and goes on where it was, or begins at the beginning.
+/// A source that fails again and again, and continues where it was, or starts again at the beginning.
 fn restarting(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length) -> Source {
     let (census, run) = (census.clone(), rng.u64(1..20));
     let from_the_start = length != Length::Endless && rng.bool();

@@ -9,9 +9,9 @@ use crate::error::{JournalError, Place, Reason};
 
 /// The position of a job, stored in the database that it writes to.
 ///
-/// A job that stores its rows and its position *in one transaction* writes each row exactly once: after a crash both
-/// are there or neither is, and the job continues after the position. That works with any source that can be read from
-/// a position: a topic of a journal ([`Journal::read`](crate::Journal::read)), a line number of a file, an offset.
+/// A job that stores its rows and its position *in one transaction* writes each row exactly once: after a crash, either
+/// both are stored or neither is, and the job continues after the position. That works with any source that can be read
+/// from a position: a topic of a journal ([`Journal::read`](crate::Journal::read)), a line number of a file, an offset.
 ///
 /// ```
 /// use rusqlite::Connection;

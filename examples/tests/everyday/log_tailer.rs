@@ -66,7 +66,7 @@ fn minutes_are_counted_and_late_lines_are_reported() {
     let pipeline = Pipeline::builder("tail").clock(&clock).build();
     tail(&pipeline, &path, move |what| _ = seen.0.send(what));
     let seen = seen.1;
-    // At every poll the pipeline comes to rest before the test goes on.
+    // At every poll the pipeline becomes idle before the test continues.
     let poll = || {
         clock.advance(Duration::from_secs(1));
         seen.try_iter().collect::<Vec<_>>()

@@ -93,7 +93,7 @@ fn a_failing_service_is_not_called_and_delays_no_other() {
     let count =
         |service: &str, outcome| parts.iter().filter(|it| it.service == service && it.outcome == outcome).count();
     assert_eq!((parts.len(), count("order", Outcome::Answered)), (120, 60));
-    // Ten at the same time were enough; those that had begun by then are counted, too.
+    // Ten at the same time were enough; those that had started by then are counted, too.
     let (failed, not_asked) = (count("user", Outcome::Failed), count("user", Outcome::NotAsked));
     assert!((10..20).contains(&failed) && failed + not_asked == 60, "{failed}, {not_asked}");
     assert_eq!(rig.services.asked("user") as usize, failed);

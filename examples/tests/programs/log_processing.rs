@@ -811,7 +811,7 @@ fn an_older_file_after_a_newer_one_is_watched_again() {
 
 #[test]
 fn tables_are_bounded_and_evictions_are_counted() {
-    // The one who comes again and again is kept; of the others, the last nine.
+    // The client that returns again and again is kept; of the others, the last nine.
     let text: String = (0..100).map(|n| good(n) + &line(&format!("c{n}"), n, &format!("/{n}"), 200)).collect();
     let report = report(&text, &["--max-keys", "10"]);
     let ninety_one = json!({"keys": 91, "requests": 91});
@@ -828,7 +828,7 @@ fn tables_are_bounded_and_evictions_are_counted() {
 fn alerts_are_remembered_up_to_a_bound() {
     let text: String = (0..10_002).chain([0, 10_001]).map(|n| probe(&format!("c{n}"), 0)).collect();
     let report = report(text, &["--alerts-per-minute", "20000"]);
-    // The two eldest were forgotten; the first of them comes again and is said again, for which another one goes.
+    // The two oldest were evicted; the first of them returns and is reported again, which evicts another one.
     assert_eq!((&report["forgotten"]["alerts"], &report["alerts_said"]), (&json!(3), &json!(10_003)));
     assert_eq!((&report["alerts_repeated"], report["alerts"].as_array().unwrap().len()), (&json!(1), 1000));
 }

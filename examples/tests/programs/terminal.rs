@@ -40,7 +40,7 @@ impl Terminal {
         assert!(Command::new("mkfifo").arg(scratch.path("input")).status().unwrap().success());
         let folder = scratch.folder().to_str().unwrap();
         let program = program.as_ref().to_str().unwrap();
-        // It goes on after Ctrl-C, which is for the program, and stays until it is killed, so that the screen can be looked at.
+        // It survives Ctrl-C, which is for the program, and runs until it is killed, so that the screen can be read.
         let script = format!(
             "trap : INT\nPROGRAM='{program}'\nstty -a > before\n{line}\necho \"exit $?\"\nstty -a > after\necho done\n\
              while :; do read -r _; done\n"

@@ -8,7 +8,7 @@ use super::keys::Key;
 use super::text::{Align, Line, Style, bar, fit, short, sparkline, time, width};
 use crate::pipeline::{OutputReport, Report, StageKind, StageReport};
 
-/// The time without progress after which the view says what the pipeline waits for.
+/// The time without progress after which the view shows what the pipeline waits for.
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// The fill level from which an output is highlighted.

@@ -27,8 +27,8 @@ use crate::stream::start::{Registered, spawn_driver};
 /// The order is kept.
 ///
 /// # Back-pressure
-/// None for items. An error item is never dropped: if there is no room, it waits, and meanwhile no input is taken. The
-/// items that have queued up by then are dropped or kept according to the room there is.
+/// None for items. An error item is never dropped: if there is no room, it waits, and no input is taken while it does.
+/// The items that have queued up by then are dropped or kept, depending on the room.
 ///
 /// # Cancellation
 /// Items that wait in the buffer are counted as undelivered.

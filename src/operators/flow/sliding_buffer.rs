@@ -40,8 +40,8 @@ use crate::stream::start::{Registered, spawn_loop};
 ///
 /// # Back-pressure
 /// None for items. An error item is never dropped: if there is no room, it evicts the oldest item. If the buffer holds
-/// only errors, another error waits for room, and meanwhile no input is taken; a new item is then the oldest item, and
-/// is dropped itself.
+/// only errors, another error waits for room, and no input is taken while it does; a new item is then the oldest item,
+/// and is dropped itself.
 ///
 /// # Cancellation
 /// Items that wait in the buffer are counted as undelivered.

@@ -36,7 +36,7 @@ use crate::stage::operator::{Emit, Operator};
 ///     .collect::<Vec<_>>()?;
 /// assert_eq!(words, ["to", "be", "or", "not"]);
 ///
-/// // An endless iterator is read no further than somebody wants.
+/// // An endless iterator is read only as far as its consumer needs.
 /// let pipeline = Pipeline::new("multiples");
 /// let multiples = Stream::from_iter(&pipeline, [3_u64])
 ///     .through(&FlatMap::new(|n: u64| (1..).map(move |k| k * n)))

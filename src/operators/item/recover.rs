@@ -23,7 +23,7 @@ use crate::trace::event;
 /// If the closure panics, the error is forwarded, and the first panic of each run is logged as a warning.
 ///
 /// A stream that was cut stays cut: its last error is not an item of the stream and is not shown to the closure. That
-/// includes the error of a source that failed for good.
+/// includes the error of a source that failed permanently.
 ///
 /// ```
 /// use streamz::{Mapper, Pipeline, Recover, Stream};

@@ -63,8 +63,8 @@ use crate::trace::event;
 ///   [maximum](Self::with_max_limit).
 /// - Every 40 windows, and sooner after a change, half of the limit is allowed for one window, to measure the base. This tells a
 ///   queue from a service that has become slower by itself. It costs 1 % to 2 % of the throughput.
-/// - A failed call reduces it by a tenth, or by one call if that is more. Calls that were begun before that no longer
-///   count. Failures for other reasons than overload should be [ignored](Self::ignore_if): failures of more than about
+/// - A failed call reduces it by a tenth, or by one call if that is more. Calls that started before that no longer
+///   count. Failures for reasons other than overload should be [ignored](Self::ignore_if): failures of more than about
 ///   one call in a hundred keep the limit low.
 ///
 /// A window is three rounds of calls if all take about the same time. If latencies vary by as much as their mean, it is 1,000 calls,

@@ -38,7 +38,7 @@ use crate::trace::event;
 /// let rejected = results
 ///     .filter_map(Result::err)
 ///     .filter(|error| error.kind() == ErrorKind::CircuitOpen);
-/// // Ten failed, and at most those that the other workers had begun by then.
+/// // Ten failed, and at most those that the other workers had started by then.
 /// assert!(rejected.count() >= 980);
 /// ```
 ///
@@ -54,7 +54,7 @@ use crate::trace::event;
 /// A probe that has not returned after the recovery time counts as failed when the next call arrives. So choose a
 /// recovery time that is longer than any call.
 ///
-/// Results of calls that were begun in an earlier state do not count in this one.
+/// Results of calls that started in an earlier state do not count in this one.
 ///
 /// # What counts
 ///

@@ -46,8 +46,8 @@ use crate::trace::event;
 /// Each of the two streams is in the order of the input.
 ///
 /// # Back-pressure
-/// The stage waits for room in the stream that the next item belongs to; meanwhile, the other receives nothing new. If
-/// `failed` is dropped, failures are counted as [undeliverable](DlqStats::undeliverable) and logged, and block nothing.
+/// The stage waits for room in the stream that the next item belongs to; while it waits, the other stream receives
+/// nothing new. If `failed` is dropped, failures are counted as [undeliverable](DlqStats::undeliverable) and logged, and block nothing.
 /// If `items` is dropped, items are counted as dropped and block nothing. If both are, the stage stops.
 ///
 /// # Cancellation

@@ -7,7 +7,7 @@
 //! - An input is idle when it has had nothing, at every check, for as long as the idle timeout. It is active again
 //!   before its next item. One that has ended is not idle.
 //! - The labels of an input that is a merge itself are translated: it reports the states of its own inputs. When it has
-//!   had nothing at all for long, they are all idle.
+//!   had nothing at all for the idle timeout, they are all idle.
 //! - Until labels are requested, it sends nothing but keeps track of the labels it would have to send.
 
 use std::collections::VecDeque;
@@ -50,7 +50,7 @@ struct Way {
 }
 
 impl Way {
-    /// When it will have been empty for long.
+    /// When it will have been empty for the idle timeout.
     fn idle_at(&self, timeout: Option<Duration>) -> Option<Instant> {
         self.empty_since.filter(|_| !self.is_idle)?.checked_add(timeout?)
     }

@@ -60,8 +60,8 @@ use crate::stream::{BoxProcessor, Processor};
 /// All routes are cut, and so is the merged output.
 ///
 /// # Memory
-/// Each route holds up to its [buffer size](Self::with_buffer_size) of items, besides what its processor holds; if
-/// merged, plus the [capacity](Self::with_capacity).
+/// Each route holds up to its [buffer size](Self::with_buffer_size) of items, in addition to the items that its processor
+/// holds; if merged, plus the [capacity](Self::with_capacity).
 #[must_use = "a processor does nothing until it is given a stream"]
 #[doc(alias("content_based_router", "demux", "dispatch"))]
 pub struct Router<In, Out> {

@@ -37,9 +37,9 @@ use crate::stream::Stream;
 /// Each of the two streams is in the order of the input.
 ///
 /// # Back-pressure
-/// The stage waits for room in the stream that the next item belongs to; meanwhile, the other receives nothing new. One
-/// that has been dropped blocks nothing: its items are counted as [undeliverable](SplitStats::undeliverable). If the
-/// rest has been dropped, errors go to the matched ones. If both have been, the stage stops.
+/// The stage waits for room in the stream that the next item belongs to; while it waits, the other stream receives
+/// nothing new. A dropped stream blocks nothing: its items are counted as [undeliverable](SplitStats::undeliverable).
+/// If the rest has been dropped, errors go to the matched stream. If both have been dropped, the stage stops.
 ///
 /// # Cancellation
 /// Both streams are cut.

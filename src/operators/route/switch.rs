@@ -11,9 +11,9 @@ use crate::stream::Stream;
 
 /// Sends each item to the first case that matches, and merges the outputs, like a `match` expression.
 ///
-/// It is a [`Router`] under the names of a switch, and all that is said there about processors, errors, order,
-/// back-pressure and memory holds here. An item that matches no case goes to the default; without one it is dropped and
-/// counted.
+/// It is a [`Router`] with the vocabulary of a switch: what the router's documentation says about processors, errors,
+/// order, back-pressure and memory applies here, too. An item that matches no case goes to the default; without one it
+/// is dropped and counted.
 ///
 /// ```
 /// use streamz::{Mapper, Pipeline, Stream, Switch};

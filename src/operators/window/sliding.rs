@@ -38,8 +38,8 @@ use crate::operators::shorthand;
 /// [`TumblingWindow`](crate::TumblingWindow).
 ///
 /// Windows begin at multiples of the slide, counted from the Unix epoch. Every window that covers the time of an item is
-/// sent with it, also if it began before the first item, or no other item lies in it; those without items are
-/// not sent. An item exactly at the end of a window is not in it.
+/// emitted with it, even if it began before the first item or holds no other item; windows without items are not
+/// emitted. An item exactly at the end of a window is not in it.
 ///
 /// Time, [`max_count`](Self::max_count), keys and the end of the input are as for a
 /// [`TumblingWindow`](crate::TumblingWindow).

@@ -32,7 +32,7 @@ const MAX_ITEMS: usize = 100_000;
 ///
 /// If the items come from several streams that were merged, each of them has a watermark of its own, and that of the
 /// slowest counts: see [`FanIn`](crate::FanIn#event-time). Streams that are each in order are then put in order
-/// together, however far apart they are, as far as there is room for what the slowest has not reached.
+/// together, however far apart they are, as long as there is room for the items that the slowest has not reached.
 ///
 /// To sort the items of each window by something else, use the fold [`sorted_by`](crate::folds::sorted_by). To merge
 /// several streams that are sorted already, no delay is needed.
@@ -97,7 +97,7 @@ where
     /// Default name: `sort_by_time`.
     ///
     /// With an `allowed_lateness` of zero no item is held: every one that is older than the one before it is late. With
-    /// a very long one everything is sorted at the end, or as far as there is room.
+    /// a very long one, everything is sorted at the end, or as much as there is room for.
     ///
     /// # Panics
     /// If `allowed_lateness` is more than 10,000 years.

@@ -57,7 +57,7 @@ impl Recordings {
         self.recorded.is_some().then(|| clock.now())
     }
 
-    /// Records that the item begun then has been processed, by that thread of the stage.
+    /// Records that a thread of the stage has processed the item that it started at `begun`.
     pub(crate) fn finish(&self, begun: Option<Instant>, thread: usize, clock: &Clock) {
         if let (Some(recorded), Some(begun)) = (&self.recorded, begun) {
             recorded.times[thread % recorded.times.len()].record(clock.now().saturating_duration_since(begun), 1);

@@ -17,7 +17,7 @@ impl Folder {
     }
 }
 
-/// A source at work, which is asked what it has found.
+/// A running source, which is asked what it has found.
 struct Run {
     clock: ManualClock,
     pipeline: Pipeline,

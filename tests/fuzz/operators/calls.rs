@@ -174,7 +174,7 @@ fn wrapped_twice(rng: &mut Rng) -> Op {
     Op { ordered, ..op }
 }
 
-/// The item itself goes on, whatever came of the call; unless the one who puts them together panics.
+/// The item itself continues downstream, whatever the outcome of the call, unless the closure that combines them panics.
 fn combined(rng: &mut Rng) -> Op {
     let (faults, loses) = (faults(rng), panics(rng));
     let (pool, ordered) = pool(rng, faults);

@@ -294,7 +294,7 @@ fn another_input_is_refused_by_both_names() {
     let other = place.write("other.csv", csv(&[GOOD]));
     let size = text.len();
     let message = |other: &str, why: &str| {
-        format!("database {database} was begun with {begun}, and {other} is another input: {why}\n")
+        format!("database {database} is loaded from {begun}, and {other} is a different input: {why}\n")
     };
     let shown = other.display().to_string();
     let why = format!("it has {} bytes instead of {size}", csv(&[GOOD]).len());
@@ -305,7 +305,8 @@ fn another_input_is_refused_by_both_names() {
     for input in ["", HEADER, &csv(&[GOOD])] {
         place.run_stdin(input.as_bytes(), &["--resume"]).fails_with(&message("standard input", differ));
     }
-    let changed = |why: &str| format!("{begun} has changed since database {database} was begun with it: {why}\n");
+    let changed =
+        |why: &str| format!("{begun} has changed since it was first loaded into database {database}: {why}\n");
     fs::write(&file, format!("{text}{GOOD}\n")).unwrap();
     let why = format!("it has {} bytes instead of {size}", size + GOOD.len() + 1);
     place.run(&file, &["--resume"]).fails_with(&changed(&why));
@@ -442,7 +443,7 @@ fn a_database_that_another_run_is_writing_is_not_resumed() {
     let mut old = start("old.jsonl");
     feed(&mut old, &(text.clone() + &rows(2000)));
     let mut old = wait(old, 2001);
-    // More than a pipe takes, so that it has begun to read, and less than it has to skip.
+    // More than a pipe holds, so that it has started to read, and less than it has to skip.
     let mut new = start("new.jsonl");
     feed(&mut new, &(text + &rows(1500)));
     feed(&mut old, &rows(1000));

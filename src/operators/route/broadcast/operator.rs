@@ -124,7 +124,7 @@ impl<T: Clone + Send + 'static> Broadcast<T> {
     common_options! {
         with_name: options.name,
         /// Sets how many items may wait in the stream of each subscriber. Defaults to the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity). There is room for what is [replayed](Self::with_replay) besides; and with
+        /// [capacity](crate::PipelineBuilder::capacity). There is extra room for [replayed](Self::with_replay) items, and with
         /// [`SlowSubscriber::DropOldest`] there is room for at least three.
         with_buffer_size(items): settings.buffer,
     }
