@@ -2,6 +2,7 @@
 //!
 //! Code under `#[cfg(test)]` may use the whole crate, and so may documentation.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -86,4 +87,35 @@ fn everything_is_logged_through_one_module() {
     let mut found = Vec::new();
     search(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     assert!(found.is_empty(), "use `event!` of trace.rs: {found:#?}");
+}
+
+/// The public names that a `mod.rs` defines or re-exports.
+fn exports(text: &str) -> BTreeSet<&str> {
+    let uses = text.split("\npub use ").skip(1).map(|rest| rest.split_once(';').unwrap().0);
+    let lists = uses.map(|path| path.split_once('{').map_or(path, |(_, names)| names.trim_end().trim_end_matches('}')));
+    let names = lists.flat_map(|names| names.split(',')).map(|name| name.trim().rsplit("::").next().unwrap());
+    let defined = ["\npub mod ", "\npub struct "].into_iter().flat_map(|start| text.split(start).skip(1));
+    let defined = defined.map(|rest| &rest[..rest.find([' ', ';']).unwrap()]);
+    names.chain(defined).filter(|name| !["", "*"].contains(name)).collect()
+}
+
+#[test]
+fn the_prelude_has_everything_that_operators_export() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    let prelude = read(&src.join("prelude.rs"));
+    let prelude = exports(&prelude);
+    let entries = fs::read_dir(src.join("operators")).unwrap().map(|entry| entry.unwrap().path());
+    // `folds` is a public module, and is in the prelude as such.
+    let folders = entries.filter(|path| path.is_dir() && !path.ends_with("folds")).map(|path| path.join("mod.rs"));
+    let texts: Vec<String> = folders.chain([src.join("operators/mod.rs")]).map(|path| read(&path)).collect();
+    let missing: Vec<&str> =
+        texts.iter().flat_map(|text| exports(text)).filter(|name| !prelude.contains(name)).collect();
+    assert!(texts.len() > 5 && missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn sees_every_form_of_an_export() {
+    let text = "\npub use a::{B, c};\npub use d::E;\npub use f::*;\npub mod g;\npub struct H {\n}\npub(crate) use i::j;\nmod k;\n";
+    assert_eq!(exports(text), BTreeSet::from(["B", "c", "E", "g", "H"]));
 }
