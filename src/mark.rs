@@ -130,6 +130,19 @@ pub(crate) mod testing {
             StreamError::mark(Mark::new(Arc::new(Says)))
         }
 
+        /// A stamp, which stands behind no records either.
+        pub(crate) fn stamp(emitted: Instant) -> StreamError {
+            struct Measures(Instant);
+            impl Epoch for Measures {
+                fn lose(&self) {}
+
+                fn emitted(&self) -> Option<Instant> {
+                    Some(self.0)
+                }
+            }
+            StreamError::mark(Mark::new(Arc::new(Measures(emitted))))
+        }
+
         pub(crate) fn is_lost(&self) -> bool {
             self.0.load(Ordering::Relaxed)
         }

@@ -146,6 +146,7 @@ impl<T> Way for Branch<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::edge::{EdgeReceiver, Polled, edge};
     use crate::mark::testing::Probe;
     use crate::pipeline::stats::StageKind;
@@ -180,13 +181,15 @@ mod tests {
     }
 
     #[test]
-    fn a_label_between_an_item_and_its_mark_does_not_hide_the_loss() {
-        let (mut branch, receiver) = branch();
-        branch.push(Ok(0));
-        branch.put_mark(Probe::label());
-        drop(receiver);
-        let mark = Probe::default();
-        branch.put_mark(mark.mark());
-        assert!(mark.is_lost());
+    fn a_label_or_stamp_before_the_mark_does_not_hide_a_loss() {
+        for between in [Probe::label(), Probe::stamp(Clock::default().now())] {
+            let (mut branch, receiver) = branch();
+            branch.push(Ok(0));
+            branch.put_mark(between);
+            drop(receiver);
+            let mark = Probe::default();
+            branch.put_mark(mark.mark());
+            assert!(mark.is_lost());
+        }
     }
 }

@@ -412,3 +412,64 @@ impl<W: Work> OwnLoop<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::edge::edge;
+    use crate::mark::testing::Probe;
+    use crate::pipeline::stats::{DropReason, StageKind, StageStats};
+    use crate::stage::branch::Branch;
+
+    /// Drops each item, as if its consumer had left.
+    struct Undeliverable;
+
+    impl Work for Undeliverable {
+        type Item = u32;
+        type Ways = Vec<Branch<u32>>;
+
+        fn item(&mut self, _: u32, desk: &Desk<Self::Ways>) {
+            desk.step().dropped[DropReason::Undeliverable as usize].add(1);
+            desk.undeliverable();
+        }
+
+        fn error(&mut self, error: StreamError, _: &Desk<Self::Ways>) {
+            panic!("{error}");
+        }
+    }
+
+    /// Runs the stage over these entries to its end.
+    fn run_over(entries: Vec<Result<u32>>) {
+        let token = CancelToken::new();
+        let stats = Arc::new(StageStats::new("stage".into(), StageKind::Processor, &["step".into()], 1));
+        let context = Context { stats: Arc::clone(&stats), clock: token.clock().clone() };
+        let (mut sender, input) = edge(8, true);
+        entries.into_iter().for_each(|entry| match entry {
+            Err(mark) => sender.put_mark(mark),
+            item => _ = sender.push(item),
+        });
+        sender.end(End::Finished);
+        let (output, _consumer) = edge(8, true);
+        let ways = vec![Branch::new(output, &stats)];
+        run(Ok(()), token, context, Input::Edge(input), ways, Undeliverable);
+    }
+
+    #[test]
+    fn the_mark_behind_an_undeliverable_item_is_lost() {
+        let (first, second) = (Probe::default(), Probe::default());
+        run_over(vec![Ok(0), Err(first.mark()), Err(second.mark())]);
+        assert!(first.is_lost());
+        // It stands behind no further record.
+        assert!(!second.is_lost());
+    }
+
+    #[test]
+    fn a_label_or_stamp_before_the_mark_does_not_hide_a_loss() {
+        for between in [Probe::label(), Probe::stamp(Clock::default().now())] {
+            let mark = Probe::default();
+            run_over(vec![Ok(0), Err(between), Err(mark.mark())]);
+            assert!(mark.is_lost());
+        }
+    }
+}
