@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use streamz::{AsyncMapper, BoxError, CancelToken, Processor, Router, Stream, Tap};
 
-use super::pipeline;
+use super::{after, ms, pipeline};
 
 #[derive(Debug, Clone)]
 struct Request {
@@ -13,21 +14,27 @@ struct Request {
 #[derive(Debug)]
 struct Response {
     variant: &'static str,
+    duration: Duration,
 }
 
-fn process_variant_a(_: &CancelToken, _: &Request) -> Result<Response, BoxError> {
-    Ok(Response { variant: "variant-a" })
+fn process_variant_a(cancel: &CancelToken, _: &Request) -> Result<Response, BoxError> {
+    let began = cancel.now();
+    cancel.sleep(ms(20))?;
+    Ok(Response { variant: "variant-a", duration: cancel.now() - began })
 }
 
-fn process_variant_b(_: &CancelToken, _: &Request) -> Result<Response, BoxError> {
-    Ok(Response { variant: "variant-b" })
+fn process_variant_b(cancel: &CancelToken, _: &Request) -> Result<Response, BoxError> {
+    let began = cancel.now();
+    cancel.sleep(ms(30))?;
+    Ok(Response { variant: "variant-b", duration: cancel.now() - began })
 }
 
 fn fnv(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| hash.wrapping_mul(0x0100_0193) ^ u32::from(byte))
 }
 
-static METRICS: Mutex<BTreeMap<&str, u32>> = Mutex::new(BTreeMap::new());
+static REQUESTS: Mutex<BTreeMap<&str, u32>> = Mutex::new(BTreeMap::new());
+static RESPONSE_TIMES: Mutex<BTreeMap<&str, Vec<Duration>>> = Mutex::new(BTreeMap::new());
 
 // [pattern]
 fn build_ab_test_pipeline(cancel: &CancelToken, requests: Stream<Request>) -> Stream<Response> {
@@ -43,7 +50,10 @@ fn build_ab_test_pipeline(cancel: &CancelToken, requests: Stream<Request>) -> St
 
     // Each variant is observed separately; then both are merged.
     let monitored = ["variant-b", "default"].map(|variant| {
-        let monitor = Tap::new(move |_: &Response| *METRICS.lock().unwrap().entry(variant).or_default() += 1);
+        let monitor = Tap::new(move |response: &Response| {
+            *REQUESTS.lock().unwrap().entry(variant).or_default() += 1;
+            RESPONSE_TIMES.lock().unwrap().entry(variant).or_default().push(response.duration);
+        });
         monitor.process(cancel, outputs.take(variant))
     });
     Stream::fan_in(cancel, monitored)
@@ -52,13 +62,16 @@ fn build_ab_test_pipeline(cancel: &CancelToken, requests: Stream<Request>) -> St
 
 #[test]
 fn about_a_tenth_of_the_users_gets_variant_b() {
-    let (_clock, pipeline) = pipeline();
+    let (clock, pipeline) = pipeline();
     let requests = (0..2_000).map(|user| Request { user_id: format!("user {user}") });
     let responses = build_ab_test_pipeline(&pipeline, Stream::from_iter(&pipeline, requests));
-    let responses = responses.collect::<Vec<_>>().unwrap();
+    let responses = after(&clock, Duration::from_secs(60), responses);
     let of_b = responses.iter().filter(|response| response.variant == "variant-b").count();
     assert_eq!(responses.len(), 2_000);
     assert!((140..=260).contains(&of_b), "{of_b}");
-    let counted = METRICS.lock().unwrap().clone();
+    let counted = REQUESTS.lock().unwrap().clone();
     assert_eq!(counted, BTreeMap::from([("default", 2_000 - of_b as u32), ("variant-b", of_b as u32)]));
+    let times = RESPONSE_TIMES.lock().unwrap();
+    assert_eq!(times["default"], vec![ms(20); 2_000 - of_b]);
+    assert_eq!(times["variant-b"], vec![ms(30); of_b]);
 }

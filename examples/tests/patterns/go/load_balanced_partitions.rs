@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use streamz::{CancelToken, Mapper, Partition, PartitionStats, Pipeline, Processor, Stream};
+use streamz::{CancelToken, Mapper, Partition, PartitionStats, Processor, Stream};
 
 use super::{after, pipeline};
 
@@ -28,27 +28,35 @@ impl Worker {
     }
 }
 
-static BALANCES: Mutex<Vec<f64>> = Mutex::new(Vec::new());
+static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn log(line: String) {
+    LOG.lock().unwrap().push(line);
+}
 
 fn log_distribution(stats: &PartitionStats) {
-    BALANCES.lock().unwrap().push(stats.distribution_balance());
+    let (total, balance) = (stats.total_items(), stats.distribution_balance());
+    log(format!("total: {total}, balance: {balance:.2}, per partition: {:?}", stats.items_per_partition()));
+    if balance > 0.5 {
+        log("uneven partition distribution".into());
+    }
 }
 
 // [pattern]
-fn build_load_balanced_pipeline(pipeline: &Pipeline, tasks: Stream<Task>) -> Stream<TaskResult> {
+fn build_load_balanced_pipeline(cancel: &CancelToken, tasks: Stream<Task>) -> Stream<TaskResult> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let partitioner =
         Partition::new(|task: &Task| task.id).with_partitions(workers).with_buffer_size(100).with_name("load-balancer");
 
     // Ends with the pipeline.
     let stats = partitioner.stats();
-    pipeline.every(Duration::from_secs(30), move || log_distribution(&stats));
+    cancel.every(Duration::from_secs(30), move || log_distribution(&stats));
 
     let worker = |id| {
         let worker = Worker::new(id);
         Mapper::new(move |task| worker.process(task))
     };
-    partitioner.each(worker).process(pipeline, tasks)
+    partitioner.each(worker).process(cancel, tasks)
 }
 // [/pattern]
 
@@ -66,6 +74,7 @@ fn tasks_are_divided_about_evenly() {
     let mut ids: Vec<_> = results.into_iter().map(|result| result.id).collect();
     ids.sort_unstable();
     assert_eq!(ids, (0..600).collect::<Vec<_>>());
-    let balances = BALANCES.lock().unwrap();
-    assert!(!balances.is_empty() && balances.iter().all(|balance| *balance < 0.5), "{balances:?}");
+    let log = LOG.lock().unwrap();
+    assert!(log[0].starts_with("total: ") && log[0].contains("per partition: ["), "{log:?}");
+    assert!(!log.iter().any(|line| line.contains("uneven")), "{log:?}");
 }

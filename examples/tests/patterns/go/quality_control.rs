@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use streamz::{Aggregate, CancelToken, Pipeline, Processor, Split, Stream};
+use streamz::{Aggregate, CancelToken, Processor, Split, Stream};
 
 use super::{after, pipeline};
 
@@ -32,23 +32,26 @@ fn alert(text: String) {
 #[derive(Debug, Default)]
 struct QualityStats {
     total_count: u32,
+    pass_count: u32,
+    fail_count: u32,
     score_sum: f64,
     defect_types: BTreeMap<&'static str, u32>,
 }
 
-fn build_quality_control_pipeline(pipeline: &Pipeline, products: Stream<Product>) -> Stream<QualityReport> {
-    let cancel: &CancelToken = pipeline;
+fn build_quality_control_pipeline(cancel: &CancelToken, products: Stream<Product>) -> Stream<QualityReport> {
     let quality_splitter = Split::new(|product: &Product| product.quality_score >= 0.95).with_name("quality-splitter");
     let outputs = quality_splitter.process(cancel, products);
 
     let high_quality_stats = Aggregate::new(QualityStats::default, |stats: &mut QualityStats, product: &Product| {
         stats.total_count += 1;
+        stats.pass_count += 1;
         stats.score_sum += product.quality_score;
     })
     .with_count_window(100)
     .with_name("high-quality-stats");
     let defect_stats = Aggregate::new(QualityStats::default, |stats: &mut QualityStats, product: &Product| {
         stats.total_count += 1;
+        stats.fail_count += 1;
         stats.score_sum += product.quality_score;
         product.defects.iter().for_each(|defect| *stats.defect_types.entry(defect).or_default() += 1);
     })
@@ -59,23 +62,23 @@ fn build_quality_control_pipeline(pipeline: &Pipeline, products: Stream<Product>
 
     // Ends with the pipeline.
     let stats = outputs.stats;
-    pipeline.every(Duration::from_secs(5 * 60), move || {
+    cancel.every(Duration::from_secs(5 * 60), move || {
         if stats.total_items() > 0 && stats.matched_ratio() < 0.9 {
             alert(format!("quality degradation detected: {:.1} % pass rate", stats.matched_ratio() * 100.0));
         }
     });
 
-    let report = |kind, pass_rate| {
+    let report = |kind| {
         move |window: streamz::AggregateWindow<QualityStats>| QualityReport {
             kind,
             time: window.end,
             count: window.result.total_count,
-            pass_rate,
+            pass_rate: f64::from(window.result.pass_count) / f64::from(window.result.total_count),
             average_score: window.result.score_sum / f64::from(window.result.total_count),
             defect_types: window.result.defect_types,
         }
     };
-    high_windows.map(report("high_quality_batch", 1.0)).merge([defect_windows.map(report("defect_batch", 0.0))])
+    high_windows.map(report("high_quality_batch")).merge([defect_windows.map(report("defect_batch"))])
 }
 // [/pattern]
 
