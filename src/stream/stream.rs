@@ -124,6 +124,13 @@ impl<T: Send + 'static> Stream<T> {
         Self { origins, ..self }
     }
 
+    /// Calls `react` once the stream has been dropped: see [`Edge::when_gone`](crate::edge::Edge::when_gone).
+    pub(super) fn when_gone(&self, react: impl FnOnce() + Send + 'static) {
+        if let Some(Input::Edge(edge)) = &self.input {
+            edge.shared().when_gone(react);
+        }
+    }
+
     pub(crate) fn origins(&self) -> Option<&Arc<Origins>> {
         self.origins.as_ref()
     }

@@ -218,13 +218,13 @@ fn from_fn(pipeline: &Pipeline, census: &Census, length: Length) -> Source {
 fn restarting(rng: &mut Rng, pipeline: &Pipeline, census: &Census, length: Length) -> Source {
     let (census, run) = (census.clone(), rng.u64(1..20));
     let from_the_start = length != Length::Endless && rng.bool();
-    let restart = Restart::new(move |attempt: &RestartAttempt| {
+    let build = move |attempt: &RestartAttempt| {
         let (census, breaks) = (census.clone(), attempt.sent() + run);
         let values = length.values_from(if from_the_start { 0 } else { attempt.sent() });
         streamz::ok(values.map(move |value| if value == breaks { Err(Refused(value)) } else { Ok(census.item(value)) }))
-    });
+    };
+    let restart = if from_the_start { Restart::from_start(build) } else { Restart::resuming(build) };
     let restart = restart.base_delay(Duration::from_micros([0, 20][rng.usize(..2)]));
-    let restart = if from_the_start { restart.skip_sent() } else { restart };
     let stream = Stream::restarting(pipeline, restart);
     Source::new(pipeline, stream, format!("restarting after {run}, from the start {from_the_start}, {length:?}"))
 }

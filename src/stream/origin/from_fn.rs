@@ -12,6 +12,8 @@ use crate::stream::Stream;
 struct FromFn<F> {
     f: F,
     site: Site,
+    /// Also cancelled when the consumer leaves.
+    calls: CancelToken,
     ended: bool,
 }
 
@@ -36,12 +38,12 @@ where
         if self.ended {
             return Polled::Ended(End::Finished);
         }
-        let Self { f, site, .. } = self;
-        match panic::catch(|| f(&site.token)) {
+        let Self { f, calls, .. } = self;
+        match panic::catch(|| f(calls)) {
             Ok(Ok(Some(item))) => Polled::Item(Ok(item)),
             Ok(Ok(None)) => self.over(End::Finished),
             // That is the most likely reason.
-            Ok(Err(_)) if self.site.token.is_cancelled() => Polled::Empty,
+            Ok(Err(_)) if self.calls.is_cancelled() => Polled::Empty,
             Ok(Err(error)) => {
                 let end = self.site.died(error);
                 self.over(end)
@@ -71,8 +73,9 @@ impl<T: Send + 'static> Stream<T> {
     /// Emits the items that `f` returns, one for each call, on a thread of its own, until it returns `None` or an
     /// error.
     ///
-    /// The closure keeps its own state. It is given the token of the pipeline, with which it can wait through
-    /// [`CancelToken::sleep`], and notice a cancellation where it waits for something else.
+    /// The closure keeps its own state. It is given a token, with which it can wait through [`CancelToken::sleep`], and
+    /// notice a cancellation where it waits for something else. The token is cancelled with the pipeline, and when the
+    /// stream is dropped, with [`Cause::ConsumerGone`](crate::Cause::ConsumerGone).
     ///
     /// ```
     /// use streamz::{CancelToken, Pipeline, Stream};
@@ -122,6 +125,6 @@ impl<T: Send + 'static> Stream<T> {
         F: FnMut(&CancelToken) -> Result<Option<T>, E> + Send + 'static,
         E: Into<BoxError> + 'static,
     {
-        Self::source(cancel, "from_fn", |site| FromFn { f, site, ended: false })
+        Self::calling_source(cancel, "from_fn", |site, calls| FromFn { f, site, calls, ended: false })
     }
 }

@@ -39,7 +39,7 @@ use super::start::{Registered, spawn_driver};
 use super::{Sender, Stream};
 use crate::edge::End;
 use crate::error::{BoxError, ErrorKind, StreamError};
-use crate::pipeline::CancelToken;
+use crate::pipeline::{CancelToken, Cause};
 use crate::stage::Pass;
 use crate::stage::input::Feed;
 use crate::stage::operator::sealed::Context;
@@ -95,6 +95,21 @@ impl<T: Send + 'static> Stream<T> {
         let registered = Registered::source(cancel, name, 1);
         let feed = feed(Site::new(&registered, false));
         spawn_driver(registered, None, Pass::new(), feed)
+    }
+
+    /// A source with its own thread that calls a closure of the user, and passes it a token. That token is also
+    /// cancelled when the consumer leaves: a closure that waits must not hold up the end.
+    #[track_caller]
+    fn calling_source<F>(cancel: &CancelToken, name: &str, feed: impl FnOnce(Site, CancelToken) -> F) -> Self
+    where
+        F: Feed<Item = T> + Send + 'static,
+    {
+        let registered = Registered::source(cancel, name, 1);
+        let calls = registered.token.child();
+        let feed = feed(Site::new(&registered, false), calls.clone());
+        let stream = spawn_driver(registered, None, Pass::new(), feed);
+        stream.when_gone(move || calls.cancel_with(Cause::ConsumerGone));
+        stream
     }
 
     /// Creates a stream and the [`Sender`] that feeds it. At most `capacity` items wait in it; with 0, each is handed

@@ -24,6 +24,14 @@ use crate::trace::event;
 /// A closure builds the source: anything that can be iterated over and yields results, such as the lines of a
 /// connection. When the source yields an error, or cannot be built, it is dropped, and rebuilt after a pause.
 ///
+/// Whether the closure continues or begins again has to be said, so that no item is sent twice by accident:
+///
+/// | after a restart, the source | use |
+/// |---|---|
+/// | continues: at a position, or with what is new | [`Restart::resuming`] |
+/// | begins again with the first item | [`Restart::from_start`], which skips what has been sent |
+/// | begins again, and everything is to be sent again | [`Restart::resuming`] |
+///
 /// ```
 /// use std::time::Duration;
 /// use streamz::{Pipeline, Restart, Stream};
@@ -42,7 +50,7 @@ use crate::trace::event;
 /// }
 ///
 /// let pipeline = Pipeline::new("log");
-/// let restart = Restart::new(|attempt| read_from(attempt.sent(), attempt.failures()))
+/// let restart = Restart::resuming(|attempt| read_from(attempt.sent(), attempt.failures()))
 ///     .base_delay(Duration::from_micros(100));
 /// let stats = restart.stats();
 /// let records = Stream::restarting(&pipeline, restart).collect::<Vec<_>>()?;
@@ -81,28 +89,65 @@ impl RestartAttempt {
         self.sent
     }
 
-    /// Returns the token of the source, with which a closure or a source that waits can be interrupted.
+    /// Returns the token of the source, with which a closure or a source that waits can be interrupted. It is also
+    /// cancelled when the stream is dropped, with [`Cause::ConsumerGone`](crate::Cause::ConsumerGone).
     pub fn token(&self) -> &CancelToken {
         &self.token
     }
 }
 
 impl<F> Restart<F> {
-    /// Builds the source with `factory`, which is called on the thread of the source, for the first time and after each failure.
+    /// Builds the source with `factory`, which continues where the last source ended: by the [number of items
+    /// sent](RestartAttempt::sent), or by a position of your own, which the source may store before it returns an item.
+    /// Nothing is skipped, so a `factory` that begins again sends everything again.
     ///
-    /// Sent items are not remembered: `factory` continues where the last source ended, by the [number of items
-    /// sent](RestartAttempt::sent) or by a position of your own, which the source may store before it returns an item.
-    /// A source that always starts from the beginning continues with [`skip_sent`](Self::skip_sent).
-    pub fn new<I, T, E, O>(factory: F) -> Self
+    /// It is called on the thread of the source, for the first time and after each failure.
+    pub fn resuming<I, T, E, O>(factory: F) -> Self
     where
         F: FnMut(&RestartAttempt) -> Result<I, O> + Send + 'static,
         I: IntoIterator<Item = Result<T, E>>,
     {
+        Self::of(factory, false)
+    }
+
+    /// Builds the source with `factory`, which begins with the first item each time. After a restart, as many items are
+    /// skipped as have been sent, so no item is sent twice; [`RestartStats::skipped`] counts them. The items must come in
+    /// the same order each time.
+    ///
+    /// It is called on the thread of the source, for the first time and after each failure.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use streamz::{Pipeline, Restart, Stream};
+    ///
+    /// /// Rows of a query, of which the connection breaks the first time.
+    /// fn query(failures: u32) -> impl Iterator<Item = Result<u64, &'static str>> {
+    ///     (0..6).map(move |n| if n < 4 || failures > 0 { Ok(n) } else { Err("connection reset") })
+    /// }
+    ///
+    /// let pipeline = Pipeline::new("rows");
+    /// let restart = Restart::from_start(|attempt| streamz::ok(query(attempt.failures())))
+    ///     .base_delay(Duration::from_micros(100));
+    /// let stats = restart.stats();
+    /// let rows = Stream::restarting(&pipeline, restart).collect::<Vec<_>>()?;
+    /// assert_eq!(rows, [0, 1, 2, 3, 4, 5]);
+    /// assert_eq!(stats.skipped(), 4);
+    /// # Ok::<(), streamz::StreamError>(())
+    /// ```
+    pub fn from_start<I, T, E, O>(factory: F) -> Self
+    where
+        F: FnMut(&RestartAttempt) -> Result<I, O> + Send + 'static,
+        I: IntoIterator<Item = Result<T, E>>,
+    {
+        Self::of(factory, true)
+    }
+
+    fn of(factory: F, skips_sent: bool) -> Self {
         Self {
             factory,
             backoff: Backoff { base: Duration::from_millis(100), max: None, jitter: true },
             max_attempts: None,
-            skips_sent: false,
+            skips_sent,
             seed: None,
             stats: RestartStats::default(),
         }
@@ -149,13 +194,6 @@ impl<F> Restart<F> {
         self
     }
 
-    /// Skips as many items after a restart as have been sent already, for a source that starts from the beginning each
-    /// time. Defaults to sending all items.
-    pub fn skip_sent(mut self) -> Self {
-        self.skips_sent = true;
-        self
-    }
-
     /// Returns live statistics.
     pub fn stats(&self) -> RestartStats {
         self.stats.clone()
@@ -198,7 +236,7 @@ impl RestartStats {
         self.counts.restarts.get()
     }
 
-    /// Returns the number of items that were [skipped](Restart::skip_sent) because they had been sent before.
+    /// Returns the number of items that were [skipped](Restart::from_start) because they had been sent before.
     pub fn skipped(&self) -> u64 {
         self.counts.skipped.get()
     }
@@ -224,6 +262,8 @@ impl fmt::Debug for RestartStats {
 struct Restarting<F, I> {
     restart: Restart<F>,
     site: Site,
+    /// Also cancelled when the consumer leaves.
+    calls: CancelToken,
     running: Option<I>,
     /// Failures since the last item was sent.
     failures: u32,
@@ -258,7 +298,7 @@ where
             self.pause = None;
             self.restart.stats.counts.is_waiting.store(false, Ordering::Relaxed);
         }
-        let attempt = RestartAttempt { token: self.site.token.clone(), failures: self.failures, sent: self.sent };
+        let attempt = RestartAttempt { token: self.calls.clone(), failures: self.failures, sent: self.sent };
         let factory = &mut self.restart.factory;
         let reason = match panic::catch(|| factory(&attempt)) {
             Ok(Ok(running)) => {
@@ -288,7 +328,7 @@ where
                     self.to_skip -= 1;
                     self.restart.stats.counts.skipped.add(1);
                     panic::guard_drop(item);
-                    if self.site.token.is_cancelled() {
+                    if self.calls.is_cancelled() {
                         return Polled::Empty;
                     }
                     if self.is_draining() {
@@ -310,7 +350,7 @@ where
     #[cold]
     fn failed(&mut self, reason: BoxError) -> Polled<T> {
         panic::guard_drop(self.running.take());
-        if self.site.token.is_cancelled() {
+        if self.calls.is_cancelled() {
             // That is the most likely reason.
             return Polled::Empty;
         }
@@ -447,10 +487,11 @@ impl<T: Send + 'static> Stream<T> {
         let Restart { mut factory, backoff, max_attempts, skips_sent, seed, stats } = restart;
         let factory = move |attempt: &RestartAttempt| factory(attempt).map(IntoIterator::into_iter);
         let restart = Restart { factory, backoff, max_attempts, skips_sent, seed, stats };
-        Self::source(cancel, "restarting", move |site| Restarting {
+        Self::calling_source(cancel, "restarting", move |site, calls| Restarting {
             random: seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
             restart,
             site,
+            calls,
             running: None,
             failures: 0,
             sent: 0,

@@ -86,7 +86,7 @@ const SOURCES: &[Source] = &[
         Stream::from_fn(p, move |_| streamz::ok(Some(numbers.next().unwrap_or_else(|| panic!("{REASON}")))))
     }),
     ("a source that is restarted in vain", |p| {
-        let restart = Restart::new(|attempt: &RestartAttempt| match attempt.failures() {
+        let restart = Restart::resuming(|attempt: &RestartAttempt| match attempt.failures() {
             0 => Ok((0..3).map(Ok).chain([Err(io::Error::other("for now"))])),
             _ => Err(io::Error::other(REASON)),
         });

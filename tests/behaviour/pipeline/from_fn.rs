@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use streamz::{CancelToken, Cancelled, Outcome, PanicMessage, Stream};
+use streamz::{CancelToken, Cancelled, Cause, Outcome, PanicMessage, Stream};
 
 use crate::{ms, virtual_pipeline, virtual_pipeline_of};
 
@@ -78,6 +79,26 @@ fn a_closure_that_waits_is_interrupted() {
     assert!(stream.recv().unwrap().unwrap_err().is_cancelled());
     assert!(stream.recv().is_none());
     assert!(matches!(pipeline.join().outcome, Outcome::Cancelled(_)));
+}
+
+#[test]
+fn a_closure_that_waits_learns_that_its_consumer_left() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (causes, cause) = std::sync::mpsc::channel();
+    let mut first = true;
+    let mut stream = Stream::from_fn(&pipeline, move |cancel: &CancelToken| {
+        if !std::mem::take(&mut first) {
+            cancel.sleep(Duration::from_secs(3_600)).inspect_err(|_| causes.send(cancel.cause()).unwrap())?;
+        }
+        Ok::<_, Cancelled>(Some(1))
+    });
+    clock.settle();
+    assert_eq!(stream.recv().unwrap().unwrap(), 1);
+    drop(stream);
+    clock.settle();
+    assert_eq!(pipeline.threads(), 0, "the call goes on");
+    assert!(matches!(cause.recv().unwrap(), Some(Cause::ConsumerGone)));
+    assert!(pipeline.join().is_complete() && !pipeline.is_cancelled());
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use streamz::{ManualClock, Outcome, PanicMessage, Restart, RestartAttempt, Result, Stream, StreamError};
+use streamz::{Cancelled, ManualClock, Outcome, PanicMessage, Restart, RestartAttempt, Result, Stream, StreamError};
 
 use crate::{logged, ms, virtual_pipeline, virtual_pipeline_of};
 
@@ -43,7 +44,7 @@ fn a_failed_source_is_rebuilt_after_a_delay() {
     let (clock, pipeline) = virtual_pipeline();
     let mut runs = [(0, Then::Fails), (0, Then::Panics), (3, Then::Fails), (2, Then::Ends)].into_iter();
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let restart = Restart::new({
+    let restart = Restart::resuming({
         let seen = Arc::clone(&seen);
         move |attempt: &RestartAttempt| {
             seen.lock().unwrap().push((attempt.failures(), attempt.sent()));
@@ -84,7 +85,7 @@ fn a_failed_source_is_rebuilt_after_a_delay() {
 #[test]
 fn a_source_that_cannot_be_built_is_retried() {
     let (clock, pipeline) = virtual_pipeline();
-    let restart = Restart::new(|attempt: &RestartAttempt| match attempt.failures() {
+    let restart = Restart::resuming(|attempt: &RestartAttempt| match attempt.failures() {
         0 => Err("refused"),
         1 => panic!("no such host"),
         _ => Ok(numbers(0, 2, Then::Ends)),
@@ -106,7 +107,7 @@ fn the_last_error_cuts_the_stream() {
     ];
     for (then, check) in cases {
         let (clock, pipeline) = virtual_pipeline();
-        let restart = Restart::new(move |attempt: &RestartAttempt| {
+        let restart = Restart::resuming(move |attempt: &RestartAttempt| {
             let count = if attempt.sent() == 0 && attempt.failures() == 1 { 2 } else { 0 };
             streamz::ok(numbers(0, count, then))
         });
@@ -129,7 +130,7 @@ fn the_last_error_cuts_the_stream() {
 #[test]
 fn one_attempt_restarts_nothing() {
     let (_, pipeline) = virtual_pipeline();
-    let restart = Restart::new(|_| streamz::ok(numbers(0, 0, Then::Fails))).max_attempts(1);
+    let restart = Restart::resuming(|_| streamz::ok(numbers(0, 0, Then::Fails))).max_attempts(1);
     let mut stream = Stream::restarting(&pipeline, restart);
     assert!(stream.recv().unwrap().unwrap_err().is_cancelled());
     assert!(stream.recv().is_none());
@@ -139,12 +140,12 @@ fn one_attempt_restarts_nothing() {
 fn a_restarted_source_skips_items_already_sent() {
     let (clock, pipeline) = virtual_pipeline();
     let mut end = 0;
-    let restart = Restart::new(move |_| {
+    let restart = Restart::from_start(move |_| {
         end += 3;
         // The third run breaks within what was sent before.
         streamz::ok(numbers(0, if end == 9 { 2 } else { end }, if end > 9 { Then::Ends } else { Then::Fails }))
     });
-    let restart = restart.skip_sent().base_delay(ms(10)).with_jitter(false);
+    let restart = restart.base_delay(ms(10)).with_jitter(false);
     let stats = restart.stats();
     let mut stream = Stream::restarting(&pipeline, restart);
     // What is skipped begins no new row: the last pause is the second of its row.
@@ -158,7 +159,7 @@ fn a_restarted_source_skips_items_already_sent() {
 fn a_cancellation_ends_the_pause_at_once_and_so_does_a_drain() {
     for drains in [false, true] {
         let (clock, pipeline) = virtual_pipeline();
-        let restart = Restart::new(|_| Err::<std::iter::Empty<Result<u64, &str>>, _>("refused"));
+        let restart = Restart::resuming(|_| Err::<std::iter::Empty<Result<u64, &str>>, _>("refused"));
         let restart = restart.base_delay(ms(u64::MAX));
         let mut stream = Stream::restarting(&pipeline, restart);
         clock.settle();
@@ -175,9 +176,32 @@ fn a_cancellation_ends_the_pause_at_once_and_so_does_a_drain() {
 }
 
 #[test]
+fn a_source_that_waits_learns_that_its_consumer_left() {
+    for builds in [false, true] {
+        let (clock, pipeline) = virtual_pipeline();
+        let restart = Restart::resuming(move |attempt: &RestartAttempt| {
+            let token = attempt.token().clone();
+            let nap = move || token.sleep(Duration::from_secs(3_600)).map(|()| 0_u64);
+            if builds {
+                nap()?;
+            }
+            Ok::<_, Cancelled>(std::iter::from_fn(move || Some(nap())))
+        });
+        let stats = restart.stats();
+        let stream = Stream::restarting(&pipeline, restart);
+        clock.settle();
+        drop(stream);
+        clock.settle();
+        assert_eq!(pipeline.threads(), 0, "the call goes on");
+        assert_eq!(stats.failures(), 0);
+        assert!(pipeline.join().is_complete() && !pipeline.is_cancelled());
+    }
+}
+
+#[test]
 fn a_source_that_is_interrupted_has_not_failed() {
     let (clock, pipeline) = virtual_pipeline();
-    let restart = Restart::new(|attempt: &RestartAttempt| {
+    let restart = Restart::resuming(|attempt: &RestartAttempt| {
         let token = attempt.token().clone();
         streamz::ok(std::iter::from_fn(move || Some(token.sleep(ms(1000)).map(|()| 1_u64))))
     });
@@ -201,7 +225,7 @@ fn a_source_is_dropped_before_the_next_is_built() {
     }
     let (clock, pipeline) = virtual_pipeline_of(1);
     let open = Arc::new(AtomicU64::new(0));
-    let restart = Restart::new({
+    let restart = Restart::resuming({
         let open = Arc::clone(&open);
         move |_| {
             assert_eq!(open.fetch_add(1, Ordering::Relaxed), 0);
@@ -224,6 +248,6 @@ fn a_source_is_dropped_before_the_next_is_built() {
 #[should_panic(expected = "`max_delay` (1ms) must not be less than `base_delay` (2ms)")]
 fn a_longest_pause_below_the_first_is_refused() {
     let (_, pipeline) = virtual_pipeline();
-    let restart = Restart::new(|_| streamz::ok(numbers(0, 0, Then::Ends))).base_delay(ms(2)).max_delay(ms(1));
+    let restart = Restart::resuming(|_| streamz::ok(numbers(0, 0, Then::Ends))).base_delay(ms(2)).max_delay(ms(1));
     drop(Stream::restarting(&pipeline, restart));
 }
