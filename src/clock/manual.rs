@@ -205,7 +205,7 @@ impl ManualClock {
         assert!(!self.is_seated_here(), "ManualClock::advance called on a thread of a pipeline that uses this clock");
         let mut state = self.shared.state.lock();
         let target = state.now.checked_add(by).filter(|&target| target <= END_OF_TIME);
-        let target = target.expect("virtual time beyond its range");
+        let target = target.expect("`by` must not move the time beyond 584 years");
         while self.step(&mut state, target) {}
         // Another thread may have moved the time further by now.
         let target = target.max(state.now);

@@ -33,6 +33,9 @@ pub struct TooManyDeliveries {
     pub most: u32,
 }
 
+/// How many records a fetch has room for before it knows how many there are.
+const MOST_RESERVED: usize = 1_024;
+
 /// Emits records one by one, and a mark behind those of each epoch.
 struct Records<I: Inbox> {
     inbox: I,
@@ -145,7 +148,7 @@ impl<I: Inbox> Records<I> {
             return Polled::Empty;
         }
         let (most, wait) = (room.min(self.config.fetch), self.config.wait);
-        let mut records = Vec::with_capacity(most);
+        let mut records = Vec::with_capacity(most.min(MOST_RESERVED));
         // Hands over the open chunk.
         before_blocking();
         let fetched = guarded(|| self.inbox.fetch(most, wait, &mut records));

@@ -384,10 +384,10 @@ macro_rules! pool_options {
         /// [`Mapper::fallible`](crate::Mapper::fallible) has one.
         ///
         /// # Panics
-        /// If `workers` is 0.
+        /// If `workers` is 0 or more than 65,536.
         #[track_caller]
         pub fn with_workers(mut self, workers: usize) -> Self {
-            assert!(workers > 0, "`workers` must be at least 1");
+            $crate::operators::options::check_threads("workers", workers);
             self.pool.workers = workers;
             self
         }
@@ -404,11 +404,11 @@ macro_rules! pool_options {
         /// the rest sooner.
         ///
         /// # Panics
-        /// If `items` is 0; and when the processor is used, if it is less than the number of workers.
+        /// If `window` is 0; and when the processor is used, if it is less than the number of workers.
         #[track_caller]
-        pub fn with_window(mut self, items: usize) -> Self {
-            assert!(items > 0, "`window` must be at least 1");
-            self.pool.window = Some(items);
+        pub fn with_window(mut self, window: usize) -> Self {
+            assert!(window > 0, "`window` must be at least 1");
+            self.pool.window = Some(window);
             self
         }
 

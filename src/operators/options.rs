@@ -15,6 +15,17 @@ impl Options {
     }
 }
 
+/// Checks the number of workers of a pool, or of outputs of a stage, all of which are made at once.
+///
+/// # Panics
+/// If `count` is 0 or more than 65,536. Beyond that it is a mistake, and the process might be killed for want of memory,
+/// without a word about the argument.
+#[track_caller]
+pub(crate) fn check_threads(name: &str, count: usize) {
+    assert!(count > 0, "`{name}` must be at least 1");
+    assert!(count <= 65_536, "`{name}` must be at most 65,536, not {count}");
+}
+
 /// The setters that many processors have, in an `impl` block.
 ///
 /// Without arguments it writes `with_name` and `with_capacity` for a field `options`. Otherwise each line names a setter and

@@ -9,7 +9,8 @@ use std::convert::Infallible;
 #[allow(private_bounds)] // what seals it
 #[diagnostic::on_unimplemented(
     message = "the closure must return `()` or a `Result`, not `{Self}`",
-    note = "wrap the value: `streamz::ok(value)`"
+    note = "wrap the value: `streamz::ok(value)`",
+    note = "annotate a closure that never returns with `-> ()`"
 )]
 pub trait Completion: Settled<Good = <Self as Completion>::Value, Bad = <Self as Completion>::Error> {
     /// The value returned on success.

@@ -30,6 +30,9 @@ use crate::stage::reader::Reader;
 use crate::stage::thread::{StageThread, cut_error, spawn_error};
 use crate::trace::event;
 
+/// The greatest capacity of a channel: beyond it, the process might be killed for want of memory.
+const MOST_SLOTS: usize = 1 << 24;
+
 impl<T: Send + 'static> Stream<T> {
     /// Turns the stream into a crossbeam channel of the given capacity, for a `select!` with other channels.
     ///
@@ -41,7 +44,8 @@ impl<T: Send + 'static> Stream<T> {
     /// item, or by [`StreamReceiver::close`]: see [`StreamReceiver`].
     ///
     /// # Panics
-    /// If the pipeline has finished.
+    /// If the pipeline has finished, or `capacity` is more than 16,777,216: the channel has room for all of it from the
+    /// start.
     ///
     /// # Examples
     /// ```
@@ -70,6 +74,7 @@ impl<T: Send + 'static> Stream<T> {
     /// ```
     #[track_caller]
     pub fn into_receiver(self, capacity: usize) -> StreamReceiver<T> {
+        assert!(capacity <= MOST_SLOTS, "`capacity` must be at most 16,777,216, not {capacity}");
         let (input, Registered { token, stats, reservation, .. }) = self.sink("into_receiver");
         let (sender, receiver) = bounded(capacity);
         let interest = Arc::new(Interest::default());

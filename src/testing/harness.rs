@@ -156,9 +156,11 @@ impl<O: Operator> Harness<O> {
     /// Gives the operator an item, or holds it back while the operator waits for a time.
     ///
     /// # Panics
-    /// If the operator still has output for an earlier item and waits for room: no stage gives it an item then.
+    /// If the input has [ended](Self::end), or if the operator still has output for an earlier item and waits for room: no
+    /// stage gives it an item then.
     #[track_caller]
     pub fn item(&mut self, item: O::In) {
+        self.assert_open();
         self.assert_at_rest();
         self.input.push_back(Ok(item));
         self.run();
@@ -183,6 +185,7 @@ impl<O: Operator> Harness<O> {
     /// As [`item`](Self::item).
     #[track_caller]
     pub fn error(&mut self, error: StreamError) {
+        self.assert_open();
         self.assert_at_rest();
         self.input.push_back(Err(error));
         self.run();
@@ -191,7 +194,7 @@ impl<O: Operator> Harness<O> {
     /// Tells the operator that its input has ended, or holds that back while the operator waits for a time.
     ///
     /// # Panics
-    /// As [`item`](Self::item).
+    /// If the operator waits for room, as in [`item`](Self::item).
     #[track_caller]
     pub fn end(&mut self) {
         self.assert_at_rest();
@@ -202,7 +205,7 @@ impl<O: Operator> Harness<O> {
     /// Tells the operator that the pipeline is being drained. A drain ends the input, too: see [`end`](Self::end).
     ///
     /// # Panics
-    /// As [`item`](Self::item).
+    /// If the operator waits for room, as in [`item`](Self::item).
     #[track_caller]
     pub fn drain(&mut self) {
         self.assert_at_rest();
@@ -288,6 +291,11 @@ impl<O: Operator> Harness<O> {
     }
 
     #[track_caller]
+    fn assert_open(&self) {
+        assert!(!self.ended, "the input has ended: nothing follows `end`");
+    }
+
+    #[track_caller]
     fn assert_at_rest(&self) {
         assert!(!self.has_more, "the operator waits for room, because it has more to say: take its outputs first");
     }
@@ -348,7 +356,7 @@ impl<O: Operator> fmt::Debug for Harness<O> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operators::{BatchConfig, Batcher, FlatMap};
+    use crate::operators::{BatchConfig, Batcher, FlatMap, Mapper};
     use crate::{Custom, Emit, Processor};
 
     fn ms(millis: u64) -> Duration {
@@ -413,6 +421,14 @@ mod tests {
         assert_eq!(both.timed_items(), [(ms(20), vec![2, 3])]);
         both.advance(ms(10));
         assert_eq!(both.timed_items(), [(ms(30), vec![4])]);
+    }
+
+    #[test]
+    #[should_panic(expected = "the input has ended: nothing follows `end`")]
+    fn an_operator_is_given_no_item_after_the_end() {
+        let mut map = Harness::new(&Mapper::new(|n: u64| n));
+        map.end();
+        map.item(1);
     }
 
     #[test]

@@ -303,6 +303,16 @@ fn no_more_is_fetched_than_may_be_in_flight() {
 }
 
 #[test]
+fn a_fetch_of_any_size_takes_what_there_is() {
+    let (_, pipeline) = on_a_clock();
+    let store = Store::with(3);
+    let config = DeliveryConfig { fetch: usize::MAX, max_unacked: usize::MAX, ..one_by_one() };
+    assert_eq!(deliver(&pipeline, &store, config).count().unwrap(), 3);
+    pipeline.join();
+    assert_eq!(store.acknowledged(), [0, 1, 2]);
+}
+
+#[test]
 fn a_store_that_fails_temporarily_is_retried_with_backoff() {
     let (clock, pipeline) = on_a_clock();
     let store = Store::with(2);

@@ -12,12 +12,14 @@
 mod common;
 
 mod adaptive_concurrency;
+mod arguments;
 mod auto_traits;
 mod call_layers;
 mod circuit_breaker;
 mod claims;
 mod dead_letters;
 mod delivery;
+mod diagnostics;
 mod diagrams;
 mod documents;
 mod event_time;

@@ -140,31 +140,31 @@ impl<S: CallStage> AdaptiveConcurrency<S> {
     /// them.
     ///
     /// # Panics
-    /// If `calls` is 0; and, as all setters of the limit, if the layer has been cloned, watched or used.
+    /// If `initial_limit` is 0; and, as all setters of the limit, if the layer has been cloned, watched or used.
     #[track_caller]
-    pub fn with_initial_limit(self, calls: usize) -> Self {
-        assert!(calls > 0, "`initial_limit` must be at least 1");
-        self.with_rules(|rules| rules.initial = calls)
+    pub fn with_initial_limit(self, initial_limit: usize) -> Self {
+        assert!(initial_limit > 0, "`initial_limit` must be at least 1");
+        self.with_rules(|rules| rules.initial = initial_limit)
     }
 
     /// Sets the lower bound of the limit, which holds however slow or broken the service is. Defaults to 1.
     ///
     /// # Panics
-    /// If `calls` is 0; and, when the layer is used, if it is more than the maximum.
+    /// If `min_limit` is 0; and, when the layer is used, if it is more than the maximum.
     #[track_caller]
-    pub fn with_min_limit(self, calls: usize) -> Self {
-        assert!(calls > 0, "`min_limit` must be at least 1");
-        self.with_rules(|rules| rules.min = calls)
+    pub fn with_min_limit(self, min_limit: usize) -> Self {
+        assert!(min_limit > 0, "`min_limit` must be at least 1");
+        self.with_rules(|rules| rules.min = min_limit)
     }
 
     /// Sets the upper bound of the limit. Defaults to none: then the number of workers bounds it.
     ///
     /// # Panics
-    /// If `calls` is 0.
+    /// If `max_limit` is 0.
     #[track_caller]
-    pub fn with_max_limit(self, calls: usize) -> Self {
-        assert!(calls > 0, "`max_limit` must be at least 1");
-        self.with_rules(|rules| rules.max = calls)
+    pub fn with_max_limit(self, max_limit: usize) -> Self {
+        assert!(max_limit > 0, "`max_limit` must be at least 1");
+        self.with_rules(|rules| rules.max = max_limit)
     }
 
     #[track_caller]

@@ -108,23 +108,23 @@ impl<S: CallStage> CircuitBreaker<S> {
     /// circuit opens only if all calls in the window have failed.
     ///
     /// # Panics
-    /// If `share` is not greater than 0.0 and at most 1.0; and, as all setters of a breaker's rules, if the breaker has been
-    /// cloned or is in use.
+    /// If `failure_threshold` is not greater than 0.0 and at most 1.0; and, as all setters of a breaker's rules, if the
+    /// breaker has been cloned or is in use.
     #[track_caller]
-    pub fn failure_threshold(mut self, share: f64) -> Self {
-        check_share("failure_threshold", share);
-        self.circuit.set(|rules| rules.failure_threshold = share);
+    pub fn failure_threshold(mut self, failure_threshold: f64) -> Self {
+        check_share("failure_threshold", failure_threshold);
+        self.circuit.set(|rules| rules.failure_threshold = failure_threshold);
         self
     }
 
     /// Sets how many calls must be in the window before the shares are evaluated. Defaults to 10.
     ///
     /// # Panics
-    /// If `calls` is 0; and, when the breaker is used, if it is more than the window holds.
+    /// If `min_requests` is 0; and, when the breaker is used, if it is more than the window holds.
     #[track_caller]
-    pub fn min_requests(mut self, calls: u64) -> Self {
-        assert!(calls > 0, "`min_requests` must be at least 1");
-        self.circuit.set(|rules| rules.min_requests = calls);
+    pub fn min_requests(mut self, min_requests: u64) -> Self {
+        assert!(min_requests > 0, "`min_requests` must be at least 1");
+        self.circuit.set(|rules| rules.min_requests = min_requests);
         self
     }
 
@@ -132,11 +132,11 @@ impl<S: CallStage> CircuitBreaker<S> {
     /// ends.
     ///
     /// # Panics
-    /// If `time` is zero.
+    /// If `recovery_timeout` is zero.
     #[track_caller]
-    pub fn recovery_timeout(mut self, time: Duration) -> Self {
-        assert!(!time.is_zero(), "`recovery_timeout` must be greater than zero");
-        self.circuit.set(|rules| rules.recovery_timeout = time);
+    pub fn recovery_timeout(mut self, recovery_timeout: Duration) -> Self {
+        assert!(!recovery_timeout.is_zero(), "`recovery_timeout` must be greater than zero");
+        self.circuit.set(|rules| rules.recovery_timeout = recovery_timeout);
         self
     }
 
@@ -144,34 +144,34 @@ impl<S: CallStage> CircuitBreaker<S> {
     /// progress then. Defaults to 3.
     ///
     /// # Panics
-    /// If `calls` is 0.
+    /// If `half_open_requests` is 0.
     #[track_caller]
-    pub fn half_open_requests(mut self, calls: usize) -> Self {
-        assert!(calls > 0, "`half_open_requests` must be at least 1");
-        self.circuit.set(|rules| rules.half_open_requests = calls);
+    pub fn half_open_requests(mut self, half_open_requests: usize) -> Self {
+        assert!(half_open_requests > 0, "`half_open_requests` must be at least 1");
+        self.circuit.set(|rules| rules.half_open_requests = half_open_requests);
         self
     }
 
-    /// Evaluates the shares over the last `calls` calls. This is the default, with 100.
+    /// Evaluates the shares over the last `count_window` calls. This is the default, with 100.
     ///
     /// # Panics
-    /// If `calls` is 0.
+    /// If `count_window` is 0.
     #[track_caller]
-    pub fn with_count_window(mut self, calls: usize) -> Self {
-        assert!(calls > 0, "`count_window` must be at least 1");
-        self.circuit.set(|rules| rules.span = Span::Calls(calls));
+    pub fn with_count_window(mut self, count_window: usize) -> Self {
+        assert!(count_window > 0, "`count_window` must be at least 1");
+        self.circuit.set(|rules| rules.span = Span::Calls(count_window));
         self
     }
 
-    /// Evaluates the shares over the calls that returned within the last `time`, to a tenth of it, instead of over a
-    /// number of calls.
+    /// Evaluates the shares over the calls that returned within the last `time_window`, to a tenth of it, instead of
+    /// over a number of calls.
     ///
     /// # Panics
-    /// If `time` is zero.
+    /// If `time_window` is zero.
     #[track_caller]
-    pub fn with_time_window(mut self, time: Duration) -> Self {
-        assert!(!time.is_zero(), "`time_window` must be greater than zero");
-        self.circuit.set(|rules| rules.span = Span::Time(time));
+    pub fn with_time_window(mut self, time_window: Duration) -> Self {
+        assert!(!time_window.is_zero(), "`time_window` must be greater than zero");
+        self.circuit.set(|rules| rules.span = Span::Time(time_window));
         self
     }
 

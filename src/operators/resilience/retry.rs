@@ -130,11 +130,11 @@ impl<S: CallStage> Retry<S> {
     /// Sets the greatest number of attempts, including the first. Defaults to 3. With 1, nothing is retried.
     ///
     /// # Panics
-    /// If `attempts` is 0.
+    /// If `max_attempts` is 0.
     #[track_caller]
-    pub fn max_attempts(mut self, attempts: u32) -> Self {
-        assert!(attempts > 0, "`max_attempts` must be at least 1");
-        self.rules.max_attempts = attempts;
+    pub fn max_attempts(mut self, max_attempts: u32) -> Self {
+        assert!(max_attempts > 0, "`max_attempts` must be at least 1");
+        self.rules.max_attempts = max_attempts;
         self
     }
 
@@ -215,11 +215,11 @@ impl<S: CallStage> Retry<S> {
     /// item fails at once, with the error that it has; so it does before a deadline of the pipeline.
     ///
     /// # Panics
-    /// If `timeout` is zero.
+    /// If `total_timeout` is zero.
     #[track_caller]
-    pub fn with_total_timeout(mut self, timeout: Duration) -> Self {
-        assert!(!timeout.is_zero(), "`total_timeout` must be greater than zero");
-        self.rules.total_timeout = Some(timeout);
+    pub fn with_total_timeout(mut self, total_timeout: Duration) -> Self {
+        assert!(!total_timeout.is_zero(), "`total_timeout` must be greater than zero");
+        self.rules.total_timeout = Some(total_timeout);
         self
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::counts::Runs;
 use super::distribute::{Plan, Rule, Ways, distribute};
-use crate::operators::options::{Options, common_options, opaque_debug};
+use crate::operators::options::{Options, check_threads, common_options, opaque_debug};
 use crate::pipeline::CancelToken;
 use crate::stream::Stream;
 
@@ -58,10 +58,10 @@ impl<T: Clone + Send + 'static> FanOut<T> {
     /// Sends every item to `n` streams. Default name: `fan_out`.
     ///
     /// # Panics
-    /// If `n` is 0.
+    /// If `n` is 0 or more than 65,536.
     #[track_caller]
     pub fn new(n: usize) -> Self {
-        assert!(n > 0, "`n` must be at least 1");
+        check_threads("n", n);
         Self { options: Options::new("fan_out"), buffer: None, n, types: PhantomData }
     }
 

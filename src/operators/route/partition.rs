@@ -10,7 +10,7 @@ use super::distribute::{Plan, Rule, Ways, distribute};
 use super::fan_in::{IDLE_TIMEOUT, merge};
 use super::hash::{fixed_hash, jump};
 use crate::error::{ErrorKind, PanicMessage};
-use crate::operators::options::{Options, common_options, opaque_debug};
+use crate::operators::options::{Options, check_threads, common_options, opaque_debug};
 use crate::panic::{self, guard_drop};
 use crate::pipeline::CancelToken;
 use crate::stream::Processor;
@@ -295,10 +295,10 @@ impl<T: Send + 'static, F: KeyOf<T>, P: 'static> Partition<T, F, P> {
     /// Sets the number of partitions. Defaults to 4.
     ///
     /// # Panics
-    /// If `partitions` is 0.
+    /// If `partitions` is 0 or more than 65,536.
     #[track_caller]
     pub fn with_partitions(mut self, partitions: usize) -> Self {
-        assert!(partitions > 0, "`partitions` must be at least 1");
+        check_threads("partitions", partitions);
         self.partitions = partitions;
         self
     }
@@ -438,7 +438,7 @@ impl<T: Send + 'static> Stream<T> {
     /// Divides the stream by a key into `partitions` streams, which must be read together: a [`Partition`].
     ///
     /// # Panics
-    /// If the pipeline has finished, or `partitions` is 0.
+    /// If the pipeline has finished, or `partitions` is 0 or more than 65,536.
     #[track_caller]
     pub fn partition<K: Hash + 'static>(
         self,

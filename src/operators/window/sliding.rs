@@ -31,6 +31,9 @@ use super::windows::Windows;
 use crate::folds::MergeWith;
 use crate::operators::shorthand;
 
+/// The most windows that an item can be in.
+const MOST_OVERLAPS: Nanos = 1_000_000;
+
 /// Groups items into overlapping windows of time: `T` in, [`Window<T>`](crate::Window) out.
 ///
 /// A window begins every [`slide`](Self::with_slide), and each is `size` long, so an item is in about `size / slide` of
@@ -96,7 +99,8 @@ impl<T> SlidingWindow<T> {
     /// Creates the windows that `config` describes.
     ///
     /// # Panics
-    /// If `size` is zero or more than 10,000 years; if `slide` is zero or greater than the size; if `max_count` is 0.
+    /// If `size` is zero or more than 10,000 years; if `slide` is zero, greater than the size, or less than a millionth of
+    /// it; if `max_count` is 0.
     #[track_caller]
     pub fn from_config(config: WindowConfig) -> Self {
         let WindowConfig { size, slide, max_count } = config;
@@ -113,11 +117,13 @@ impl<T, K, S, C> SlidingWindow<T, K, S, C> {
     ///
     /// # Panics
     /// If `slide` is zero or greater than the size: items between two windows would be in none. To look at a part of the
-    /// time only, filter the items.
+    /// time only, filter the items. Also if it is less than a millionth of the size: each item would be in more than a
+    /// million windows.
     #[track_caller]
     pub fn with_slide(mut self, slide: Duration) -> Self {
         let slide = span("slide", slide);
         assert!(slide <= self.shape.size, "`slide` must be at most `size`");
+        assert!(slide * MOST_OVERLAPS >= self.shape.size, "`slide` must be at least a millionth of `size`");
         self.shape.slide = slide;
         self
     }

@@ -108,11 +108,11 @@ impl<H, T, K, S, C> Windows<H, T, K, S, C> {
     /// Later items of the same stretch of time make another window with the same bounds.
     ///
     /// # Panics
-    /// If `items` is 0.
+    /// If `max_count` is 0.
     #[track_caller]
-    pub fn max_count(mut self, items: usize) -> Self {
-        assert!(items > 0, "`max_count` must be at least 1");
-        self.max_count = items as u64;
+    pub fn max_count(mut self, max_count: usize) -> Self {
+        assert!(max_count > 0, "`max_count` must be at least 1");
+        self.max_count = max_count as u64;
         self
     }
 }

@@ -289,6 +289,12 @@ fn a_slide_that_leaves_gaps_is_refused() {
 }
 
 #[test]
+#[should_panic(expected = "`slide` must be at least a millionth of `size`")]
+fn a_slide_with_too_many_overlaps_is_refused() {
+    let _ = SlidingWindow::<u8>::new(Duration::from_secs(1)).with_slide(Duration::from_nanos(999));
+}
+
+#[test]
 #[should_panic(expected = "`slide` must be greater than zero")]
 fn a_slide_of_zero_is_refused() {
     let _ = SlidingWindow::<u8>::new(ms(10)).with_slide(ms(0));

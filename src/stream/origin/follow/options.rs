@@ -161,7 +161,8 @@ impl Follow {
     }
 
     /// Calls `f` with what happens to each file, on the thread of the source, except for the state in which the files are found
-    /// at the start: with that it is called within [`Stream::follow`]. A panic cuts the stream.
+    /// at the start: with that it is called within [`Stream::follow`]. A panic cuts the stream; one within `Stream::follow`
+    /// continues to the caller.
     pub fn on_event(mut self, f: impl FnMut(&Path, FollowEvent) + Send + 'static) -> Self {
         self.on_event = Some(Box::new(f));
         self
