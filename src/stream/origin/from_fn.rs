@@ -22,6 +22,15 @@ impl<F> FromFn<F> {
         self.ended = true;
         Polled::Ended(end)
     }
+
+    /// The token of the calls has been cancelled.
+    #[cold]
+    fn stopped<T>(&mut self) -> Polled<T> {
+        match self.site.stopped(&self.calls) {
+            Some(end) => self.over(end),
+            None => Polled::Empty,
+        }
+    }
 }
 
 impl<F, T, E> Feed for FromFn<F>
@@ -38,12 +47,15 @@ where
         if self.ended {
             return Polled::Ended(End::Finished);
         }
+        if self.calls.is_cancelled() {
+            return self.stopped();
+        }
         let Self { f, calls, .. } = self;
         match panic::catch(|| f(calls)) {
             Ok(Ok(Some(item))) => Polled::Item(Ok(item)),
             Ok(Ok(None)) => self.over(End::Finished),
             // That is the most likely reason.
-            Ok(Err(_)) if self.calls.is_cancelled() => Polled::Empty,
+            Ok(Err(_)) if self.calls.is_cancelled() => self.stopped(),
             Ok(Err(error)) => {
                 let end = self.site.died(error);
                 self.over(end)
@@ -75,7 +87,8 @@ impl<T: Send + 'static> Stream<T> {
     ///
     /// The closure keeps its own state. It is given a token, with which it can wait through [`CancelToken::sleep`], and
     /// notice a cancellation where it waits for something else. The token is cancelled with the pipeline, and when the
-    /// stream is dropped, with [`Cause::ConsumerGone`](crate::Cause::ConsumerGone).
+    /// stream is dropped, with [`Cause::ConsumerGone`](crate::Cause::ConsumerGone). If the closure cancels it, that cuts the
+    /// stream, with the cause as the reason.
     ///
     /// ```
     /// use streamz::{CancelToken, Pipeline, Stream};

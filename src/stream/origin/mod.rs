@@ -78,6 +78,16 @@ impl Site {
         End::Cut(noted_cut(&self.token, &self.context.stats, reason))
     }
 
+    /// How a source ends whose token for calls has been cancelled: `None` if it is stopped from outside, which its stage
+    /// notices. If its own closure has cancelled the token, the source has died of that.
+    #[cold]
+    fn stopped(&self, calls: &CancelToken) -> Option<End> {
+        if self.token.is_cancelled() {
+            return None;
+        }
+        calls.cause().filter(|cause| !matches!(cause, Cause::ConsumerGone)).map(|cause| self.died(cause))
+    }
+
     pub(crate) fn publish(&self, made: u64) {
         if self.keeps_books {
             self.context.stats.steps[0].emitted.add(made);
@@ -98,7 +108,7 @@ impl<T: Send + 'static> Stream<T> {
     }
 
     /// A source with its own thread that calls a closure of the user, and passes it a token. That token is also
-    /// cancelled when the consumer leaves: a closure that waits must not hold up the end.
+    /// cancelled when the consumer leaves: a closure that waits must not hold up the end. See [`Site::stopped`].
     #[track_caller]
     fn calling_source<F>(cancel: &CancelToken, name: &str, feed: impl FnOnce(Site, CancelToken) -> F) -> Self
     where

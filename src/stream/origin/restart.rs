@@ -319,6 +319,9 @@ where
 
     fn next(&mut self) -> Polled<T> {
         loop {
+            if self.calls.is_cancelled() && !self.ended {
+                return self.stopped();
+            }
             if let Err(polled) = self.start() {
                 return polled;
             }
@@ -328,9 +331,6 @@ where
                     self.to_skip -= 1;
                     self.restart.stats.counts.skipped.add(1);
                     panic::guard_drop(item);
-                    if self.calls.is_cancelled() {
-                        return Polled::Empty;
-                    }
                     if self.is_draining() {
                         return self.over(End::Finished);
                     }
@@ -352,7 +352,7 @@ where
         panic::guard_drop(self.running.take());
         if self.calls.is_cancelled() {
             // That is the most likely reason.
-            return Polled::Empty;
+            return self.stopped();
         }
         self.failures = self.failures.saturating_add(1);
         let counts = &self.restart.stats.counts;
@@ -376,6 +376,15 @@ where
         counts.is_waiting.store(true, Ordering::Relaxed);
         self.pause = Some(self.site.token.now().checked_add(pause));
         Polled::Empty
+    }
+
+    /// The token of the source has been cancelled.
+    #[cold]
+    fn stopped(&mut self) -> Polled<T> {
+        match self.site.stopped(&self.calls) {
+            Some(end) => self.over(end),
+            None => Polled::Empty,
+        }
     }
 
     fn over(&mut self, end: End) -> Polled<T> {

@@ -102,6 +102,22 @@ fn a_closure_that_waits_learns_that_its_consumer_left() {
 }
 
 #[test]
+fn a_closure_that_cancels_its_token_cuts_its_stream() {
+    for fails in [false, true] {
+        let (_, pipeline) = virtual_pipeline();
+        let mut stream = Stream::from_fn(&pipeline, move |cancel: &CancelToken| {
+            cancel.cancel_because("enough");
+            if fails { Err(cancel.check().unwrap_err()) } else { Ok(Some(1)) }
+        });
+        assert!(fails || stream.recv().unwrap().unwrap() == 1);
+        let error = stream.recv().unwrap().unwrap_err();
+        assert!(error.is_cancelled() && format!("{error:#}").ends_with("enough"), "{error:#}");
+        assert!(stream.recv().is_none());
+        assert!(matches!(pipeline.join().outcome, Outcome::Cut(_)));
+    }
+}
+
+#[test]
 fn a_drain_ends_it_between_two_calls() {
     let (clock, pipeline) = virtual_pipeline_of(2);
     let mut n = 0;

@@ -199,6 +199,26 @@ fn a_source_that_waits_learns_that_its_consumer_left() {
 }
 
 #[test]
+fn a_source_that_cancels_its_token_cuts_its_stream() {
+    for fails in [false, true] {
+        let (_, pipeline) = virtual_pipeline();
+        let restart = Restart::resuming(move |attempt: &RestartAttempt| {
+            attempt.token().cancel_because("enough");
+            streamz::ok(numbers(0, 1, if fails { Then::Fails } else { Then::Ends }))
+        });
+        let mut stream = Stream::restarting(&pipeline, restart);
+        let error = loop {
+            if let Err(error) = stream.recv().unwrap() {
+                break error;
+            }
+        };
+        assert!(error.is_cancelled() && format!("{error:#}").ends_with("enough"), "{error:#}");
+        assert!(stream.recv().is_none());
+        assert!(matches!(pipeline.join().outcome, Outcome::Cut(_)));
+    }
+}
+
+#[test]
 fn a_source_that_is_interrupted_has_not_failed() {
     let (clock, pipeline) = virtual_pipeline();
     let restart = Restart::resuming(|attempt: &RestartAttempt| {
