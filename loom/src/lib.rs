@@ -1,4 +1,4 @@
-//! The edge of streamz and the crew of its pools on loom: the files of the library itself, compiled against another
+//! The edge of streamz, the crew of its pools and the sign of its circuits on loom: the files of the library itself, compiled against another
 //! `sync`, and models that try every interleaving of their threads, and every value that a load may see.
 //!
 //! A lost wake-up shows as a deadlock, which loom finds; a lost, doubled or reordered item, or one beyond the capacity,
@@ -38,6 +38,10 @@ mod reorder;
 #[path = "../../src/operators/pool/slots.rs"]
 mod slots;
 
+#[path = "../../src/operators/resilience/circuit_sign.rs"]
+mod circuit_sign;
+
+pub mod circuit;
 pub mod models;
 pub mod pool;
 

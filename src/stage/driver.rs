@@ -642,7 +642,7 @@ mod tests {
     fn an_output_is_awaited_while_its_consumer_is_hungry() {
         let (sender, mut receiver) = edge(8, false);
         let stats = Arc::new(StageStats::new("stage".into(), StageKind::Processor, &["stage".into()], 1));
-        let mut out = Output::new(sender, Context { stats, clock: Clock::default() });
+        let mut out = Output::new(sender, Context::new(&stats, Clock::default()));
         let mut received = 0;
         let mut out = BurstOutput::new(&mut out, &mut received);
         assert!(!out.is_awaited());

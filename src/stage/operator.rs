@@ -400,9 +400,21 @@ pub(crate) mod sealed {
     pub(crate) struct Context {
         pub(crate) stats: Arc<StageStats>,
         pub(crate) clock: Clock,
+        /// The name of the stage, for its errors. Each thread has a copy of its own, so that threads which make many errors
+        /// do not share a count of references.
+        stage: Arc<str>,
     }
 
     impl Context {
+        pub(crate) fn new(stats: &Arc<StageStats>, clock: Clock) -> Self {
+            Self { stats: Arc::clone(stats), clock, stage: (*stats.name).into() }
+        }
+
+        /// The same for another thread of the stage.
+        pub(crate) fn for_thread(&self) -> Self {
+            Self::new(&self.stats, self.clock.clone())
+        }
+
         /// Records that a mark leaves the stage: everything before it has been settled.
         #[cold]
         pub(crate) fn note_mark(&self, mark: &StreamError) {
@@ -411,7 +423,7 @@ pub(crate) mod sealed {
 
         /// Creates an error of `kind` in that step, at the current time: to be completed.
         pub(crate) fn details(&self, kind: ErrorKind, step: usize) -> Details {
-            Details::new(kind, Arc::clone(&self.stats.name))
+            Details::new(kind, Arc::clone(&self.stage))
                 .with_step(self.stats.step_name(step))
                 .with_time(self.clock.wall())
         }

@@ -113,6 +113,6 @@ pub(super) fn on_own_thread<F: Feed>(
     token: &CancelToken,
     stats: &Arc<StageStats>,
 ) -> Running<Pass<F::Item>, F> {
-    let context = Context { stats: Arc::clone(stats), clock: token.clock().clone() };
+    let context = Context::new(stats, token.clock().clone());
     Running::new(Reader::new(Pass::new(), feed, context, StageThread::new(token.clone(), Arc::clone(stats), 0)))
 }

@@ -139,7 +139,7 @@ impl Registered {
     }
 
     pub(crate) fn context(&self) -> Context {
-        Context { stats: Arc::clone(&self.stats), clock: self.token.clock().clone() }
+        Context::new(&self.stats, self.token.clock().clone())
     }
 
     /// The name of thread `index` of the stage.

@@ -125,7 +125,7 @@ impl<O: Operator> Harness<O> {
         stage.step_names(&mut steps);
         let stats = StageStats::new(stage.name().into(), StageKind::Processor, &steps, 1);
         let clock = ManualClock::new();
-        let context = Context { stats: Arc::new(stats), clock: Clock::from(&clock) };
+        let context = Context::new(&Arc::new(stats), Clock::from(&clock));
         let out = Collected {
             items: VecDeque::new(),
             capacity: usize::MAX,

@@ -140,7 +140,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         true
     }
 
-    /// Does the same for results without errors. As many as there is room for are counted and handed over together. `moved`
+    /// Does the same for consecutive results and failures. As many as there is room for are counted and handed over together. `moved`
     /// is the number of emitted results that still count as part of the window.
     fn emit_many(
         &self,
@@ -153,8 +153,14 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         loop {
             let count = sender.room_for(items.len()).min(items.len());
             // Before they are handed over: the consumer may read the counters.
-            step.delivered.add(count as u64);
-            step.emitted.add(count as u64);
+            let failed = items.iter().take(count).filter(|item| item.is_err()).count() as u64;
+            let done = count as u64 - failed;
+            step.delivered.add(done);
+            step.emitted.add(done);
+            if failed > 0 {
+                step.failed.add(failed);
+                step.errors_out.add(failed);
+            }
             sender.gather_first(&mut items, count);
             *moved += count as u64;
             if items.is_empty() {

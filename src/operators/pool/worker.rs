@@ -19,7 +19,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
     pub(super) fn work<W: Fn(&Site<'_>, In) -> Outcome<Out>>(&self, thread: &StageThread, work: &W) {
         self.edge.watch(thread.wake());
         self.crew.join(thread.wake());
-        let site = Site { token: &self.calls, context: &self.context, worker: thread.index() };
+        let context = self.context.for_thread();
+        let site = Site { token: &self.calls, context: &context, worker: thread.index() };
         let mut worker = Worker {
             pool: self,
             thread,

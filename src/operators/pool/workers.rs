@@ -88,7 +88,7 @@ pub(super) enum Outcome<Out> {
 /// A result on its way to the output.
 pub(super) enum Ready<Out> {
     Outcome(Outcome<Out>),
-    /// Results without errors, of consecutive items: the output takes them all at once.
+    /// Results and failures of consecutive items: the output takes them all at once.
     Many(Held<Vec<Result<Out>>>),
     /// An error item that was in the input.
     Passed(StreamError),
@@ -103,7 +103,7 @@ impl<Out> Ready<Out> {
             Ready::Many(mut items) => (items.take(), None),
             result => (Vec::new(), Some(result)),
         };
-        items.into_iter().filter_map(Result::ok).map(|item| Ready::Outcome(Outcome::Done(item))).chain(one)
+        items.into_iter().map(|item| Ready::Outcome(item.map_or_else(Outcome::Failed, Outcome::Done))).chain(one)
     }
 }
 
@@ -118,14 +118,14 @@ impl<Out> Span for Ready<Out> {
 
     #[inline]
     fn begin(self, more: usize) -> Self {
-        match self {
-            Ready::Outcome(Outcome::Done(item)) if more > 0 => {
-                let mut items = Vec::with_capacity(more + 1);
-                items.push(Ok(item));
-                Ready::Many(Held::from(items))
-            }
-            result => result,
-        }
+        let item = match self {
+            Ready::Outcome(Outcome::Done(item)) if more > 0 => Ok(item),
+            Ready::Outcome(Outcome::Failed(error)) if more > 0 => Err(error),
+            result => return result,
+        };
+        let mut items = Vec::with_capacity(more + 1);
+        items.push(item);
+        Ready::Many(Held::from(items))
     }
 
     #[inline]
@@ -133,6 +133,10 @@ impl<Out> Span for Ready<Out> {
         match (self, next) {
             (Ready::Many(items), Ready::Outcome(Outcome::Done(item))) => {
                 items.push(Ok(item));
+                None
+            }
+            (Ready::Many(items), Ready::Outcome(Outcome::Failed(error))) => {
+                items.push(Err(error));
                 None
             }
             (_, next) => Some(next),

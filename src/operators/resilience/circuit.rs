@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! - The whole state is behind one lock. While it is held, no hook is called, and only the token's clock is read.
+//! - The whole state is behind one lock, apart from the count of rejected calls. While it is held, no hook is called, and only the token's clock is read.
 //! - The part that most calls need is also in the [`Sign`], which they read without the lock: see `circuit_sign.rs`.
 //!   Every change of the state goes through [`Circuit::update`], which updates the sign.
 //! - Each change of the phase starts a new *generation*. A call is admitted with the number of the current one, and its
@@ -18,12 +18,15 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use super::call_window::{CallWindow, Judged, Span};
-use super::circuit_sign::{Reading, Sign};
+use super::circuit_sign::{Reading, Rule, Sign};
+use crate::clock::real_now;
 use crate::panic;
 use crate::pipeline::CancelToken;
 use crate::trace::{event, note};
@@ -102,8 +105,12 @@ pub struct Circuit {
 struct Shared {
     rules: Rules,
     sign: Sign,
+    rejected: Rejected,
     state: Mutex<State>,
 }
+
+/// Counted without the lock, and apart from what calls only read.
+type Rejected = Arc<CachePadded<AtomicU64>>;
 
 pub(super) struct Rules {
     pub(super) failure_threshold: f64,
@@ -125,7 +132,7 @@ struct State {
     generation: u64,
     window: CallWindow,
     consecutive_failures: u64,
-    rejected: u64,
+    rejected: Rejected,
     last_failure: Option<SystemTime>,
     events: VecDeque<Event>,
     /// A thread is reporting events.
@@ -191,12 +198,14 @@ impl Circuit {
             generation: 0,
             window: CallWindow::new(rules.span),
             consecutive_failures: 0,
-            rejected: 0,
+            rejected: Rejected::default(),
             last_failure: None,
             events: VecDeque::new(),
             telling: false,
         };
-        Self { shared: Arc::new(Shared { rules, sign: Sign::new(state.sign()), state: Mutex::new(state) }) }
+        let (sign, rejected) = (Sign::new(real_now()), Arc::clone(&state.rejected));
+        state.show(&sign);
+        Self { shared: Arc::new(Shared { rules, sign, rejected, state: Mutex::new(state) }) }
     }
 
     pub(super) fn rules(&self) -> &Rules {
@@ -211,7 +220,7 @@ impl Circuit {
         change(&mut shared.rules);
         let state = shared.state.get_mut();
         state.window = CallWindow::new(shared.rules.span);
-        shared.sign.show(state.sign());
+        state.show(&shared.sign);
     }
 
     /// Returns the state as of the last call. An open circuit stays open until a call arrives.
@@ -250,7 +259,7 @@ impl Circuit {
     fn update<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.shared.state.lock();
         let result = change(&mut state);
-        self.shared.sign.show(state.sign());
+        state.show(&self.shared.sign);
         let tell = !state.events.is_empty();
         drop(state);
         if tell {
@@ -265,7 +274,7 @@ impl Circuit {
         let sign = self.shared.sign.read();
         let (generation, probe) = match sign.admits() {
             true => (sign.generation(), None),
-            false => self.consult(token)?,
+            false => self.consult(sign, token)?,
         };
         Some(Permit { generation, probe, begun: self.shared.rules.slow.map(|_| token.now()) })
     }
@@ -282,10 +291,18 @@ impl Circuit {
         }
     }
 
-    /// Asks the state itself.
+    /// The circuit is not closed. Asks its state, unless it rejects every call.
     #[inline(never)]
-    fn consult(&self, token: &CancelToken) -> Option<(u64, Option<u64>)> {
-        self.update(|state| state.admit(token, &self.shared.rules))
+    fn consult(&self, sign: Reading, token: &CancelToken) -> Option<(u64, Option<u64>)> {
+        let Shared { rules, sign: shown, rejected, .. } = &*self.shared;
+        let admitted = match shown.rejects(sign, || token.now()) {
+            true => None,
+            false => self.update(|state| state.admit(token, rules)),
+        };
+        if admitted.is_none() {
+            rejected.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
     }
 
     #[inline(never)]
@@ -358,7 +375,6 @@ impl State {
                 }
             }
         };
-        self.rejected += u64::from(!admitted);
         admitted.then_some((self.generation, probe))
     }
 
@@ -420,14 +436,16 @@ impl State {
         }
     }
 
-    /// The part that a call may read without the lock.
-    fn sign(&self) -> Reading {
-        let (admits, is_steady) = match self.phase {
-            Phase::Closed => (true, self.window.is_steady()),
-            Phase::ForcedClosed => (true, true),
-            Phase::Open { .. } | Phase::HalfOpen(_) | Phase::ForcedOpen => (false, false),
+    /// Shows the part that a call may read without the lock.
+    fn show(&self, sign: &Sign) {
+        let rule = match self.phase {
+            Phase::Closed => Rule::Admit { steady: self.window.is_steady() },
+            Phase::ForcedClosed => Rule::Admit { steady: true },
+            Phase::Open { until } => Rule::Reject(until),
+            Phase::ForcedOpen => Rule::Reject(None),
+            Phase::HalfOpen(_) => Rule::Ask,
         };
-        Reading::new(self.generation, admits, is_steady)
+        sign.show(self.generation, rule);
     }
 
     fn stats(&self) -> CircuitStats {
@@ -439,7 +457,7 @@ impl State {
             failures: sums.failures,
             slow: sums.slow,
             consecutive_failures: self.consecutive_failures,
-            rejected: self.rejected,
+            rejected: self.rejected.load(Ordering::Relaxed),
             last_failure: self.last_failure,
         }
     }
