@@ -76,6 +76,7 @@ use crate::stage::origins::Labels;
 use crate::stage::thread::{StageThread, spawn_error};
 use crate::stream::Stream;
 use crate::stream::start::Registered;
+use crate::sync::CHUNK;
 
 /// The outcome of one item.
 pub(super) enum Outcome<Out> {
@@ -88,7 +89,7 @@ pub(super) enum Outcome<Out> {
 /// A result on its way to the output.
 pub(super) enum Ready<Out> {
     Outcome(Outcome<Out>),
-    /// Results and failures of consecutive items: the output takes them all at once.
+    /// Results and failures of consecutive items, at most a chunk of the edge: the output takes them all at once.
     Many(Held<Vec<Result<Out>>>),
     /// An error item that was in the input.
     Passed(StreamError),
@@ -123,7 +124,7 @@ impl<Out> Span for Ready<Out> {
             Ready::Outcome(Outcome::Failed(error)) if more > 0 => Err(error),
             result => return result,
         };
-        let mut items = Vec::with_capacity(more + 1);
+        let mut items = Vec::with_capacity(CHUNK.min(more + 1));
         items.push(item);
         Ready::Many(Held::from(items))
     }
@@ -131,11 +132,11 @@ impl<Out> Span for Ready<Out> {
     #[inline]
     fn join(&mut self, next: Self) -> Option<Self> {
         match (self, next) {
-            (Ready::Many(items), Ready::Outcome(Outcome::Done(item))) => {
+            (Ready::Many(items), Ready::Outcome(Outcome::Done(item))) if items.len() < CHUNK => {
                 items.push(Ok(item));
                 None
             }
-            (Ready::Many(items), Ready::Outcome(Outcome::Failed(error))) => {
+            (Ready::Many(items), Ready::Outcome(Outcome::Failed(error))) if items.len() < CHUNK => {
                 items.push(Err(error));
                 None
             }
