@@ -724,3 +724,18 @@ fn bad_arguments_are_refused() {
         assert_eq!(said, message);
     }
 }
+
+#[test]
+fn calls_rejected_by_several_workers_are_counted_exactly() {
+    let pipeline = Pipeline::new("rejected");
+    let breaker = CircuitBreaker::new(AsyncMapper::new(|_: &CancelToken, n: &u64| streamz::ok(*n)).with_workers(3));
+    let circuit = breaker.circuit();
+    circuit.force_open();
+    let results = Stream::from_iter(&pipeline, 0..5_000u64).through(&breaker);
+    let open = |result: streamz::Result<u64>| result.is_err_and(|error| error.kind() == ErrorKind::CircuitOpen);
+    assert_eq!(results.into_iter().map(open).filter(|&open| open).count(), 5_000);
+    pipeline.join();
+    assert_eq!(circuit.stats().rejected, 5_000);
+    circuit.reset();
+    assert_eq!(circuit.stats().rejected, 5_000, "it counts since the breaker was created");
+}

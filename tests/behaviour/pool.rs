@@ -366,6 +366,32 @@ fn items_taken_in_runs_are_emitted_once_and_in_order() {
     }
 }
 
+#[test]
+fn failures_in_runs_are_emitted_once_in_place_and_counted() {
+    for (workers, ordered) in [(1, true), (2, true), (5, true), (2, false)] {
+        let pipeline = Pipeline::new("failures in runs");
+        let call = |_: &CancelToken, n: &u64| if n.is_multiple_of(3) { Err(format!("no {n}")) } else { Ok(*n) };
+        let mapper = AsyncMapper::new(call).with_workers(workers).with_ordered(ordered);
+        let results = Stream::from_iter(&pipeline, 0..QUICK).through(&mapper);
+        let mut results: Vec<_> = results
+            .into_iter()
+            .map(|result| match result {
+                Ok(n) => (n, true),
+                Err(error) => (error.take_item::<u64>().unwrap(), false),
+            })
+            .collect();
+        if !ordered {
+            results.sort_unstable();
+        }
+        assert!(results.into_iter().eq((0..QUICK).map(|n| (n, n % 3 != 0))), "{workers} workers, ordered: {ordered}");
+        let report = pipeline.join();
+        let step = &report.stage("async_map").unwrap().steps[0];
+        let failed = QUICK.div_ceil(3);
+        assert_eq!((step.failed, step.emitted), (failed, QUICK - failed), "{report}");
+        assert!(step.balances(), "{report}");
+    }
+}
+
 /// A call that does not return before the gate is opened.
 fn gated(slow: u64) -> (crossbeam_channel::Sender<()>, impl Fn(u64)) {
     let (open, gate) = crossbeam_channel::bounded::<()>(0);
