@@ -40,27 +40,47 @@ pub struct Measured {
     pub took: Duration,
 }
 
-/// The shop that answers: the old one, or the new one. It says whether the user has bought something.
-pub trait Shop: Fn(&CancelToken, &Request) -> Result<bool, BoxError> + Send + Sync + 'static {}
-impl<F: Fn(&CancelToken, &Request) -> Result<bool, BoxError> + Send + Sync + 'static> Shop for F {}
+/// The shop that answers: the old one, or the new one. It says whether the user has bought
+/// something.
+pub trait Shop:
+    Fn(&CancelToken, &Request) -> Result<bool, BoxError> + Send + Sync + 'static
+{
+}
+impl<F: Fn(&CancelToken, &Request) -> Result<bool, BoxError> + Send + Sync + 'static> Shop
+    for F
+{
+}
 
-/// Whether a user is among the `percent` that get the new variant. A user always gets the same variant of an experiment; another
-/// experiment divides the users differently.
+/// Whether a user is among the `percent` that get the new variant. A user always gets the same
+/// variant of an experiment; another experiment divides the users differently.
 pub fn is_in_b(experiment: &str, user: &str, percent: u64) -> bool {
-    // FNV-1a, followed by the finalizer of MurmurHash3; without it similar names would get similar numbers.
+    // FNV-1a, followed by the finalizer of MurmurHash3; without it similar names would get
+    // similar numbers.
     let bytes = experiment.bytes().chain([0]).chain(user.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, b| {
+        (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+    });
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     (hash ^ (hash >> 33)) % 100 < percent
 }
 
-fn variant(name: &'static str, workers: usize, shop: impl Shop) -> (BoxProcessor<Request, Response>, Metrics) {
+fn variant(
+    name: &'static str,
+    workers: usize,
+    shop: impl Shop,
+) -> (BoxProcessor<Request, Response>, Metrics) {
     let metrics = Metrics::default();
     let serve = AsyncMapper::new(move |cancel: &CancelToken, request: &Request| {
         let begun = cancel.now();
         let has_bought = shop(cancel, request)?;
         let Request { id, user } = request.clone();
-        streamz::ok(Response { id, user, variant: name, has_bought, took: cancel.now() - begun })
+        streamz::ok(Response {
+            id,
+            user,
+            variant: name,
+            has_bought,
+            took: cancel.now() - begun,
+        })
     });
     let [answers, failures] = [(); 2].map(|()| metrics.clone());
     let count = move |response: &Response| {
@@ -73,12 +93,21 @@ fn variant(name: &'static str, workers: usize, shop: impl Shop) -> (BoxProcessor
     (serve.with_workers(workers).with_name(name).then(measure).boxed(), metrics)
 }
 
-/// Sends 10 % of the users to `b`, the others to `a`. The responses of both are merged into one stream.
-pub fn ab_test(requests: Stream<Request>, a: impl Shop, b: impl Shop) -> (Stream<Response>, [Metrics; 2]) {
+/// Sends 10 % of the users to `b`, the others to `a`. The responses of both are merged into one
+/// stream.
+pub fn ab_test(
+    requests: Stream<Request>,
+    a: impl Shop,
+    b: impl Shop,
+) -> (Stream<Response>, [Metrics; 2]) {
     let (serve_a, metrics_a) = variant("variant-a", 15, a);
     let (serve_b, metrics_b) = variant("variant-b", 5, b);
     let router = Router::new()
-        .add_route("variant-b", |request: &Request| is_in_b("new shop", &request.user, 10), serve_b)
+        .add_route(
+            "variant-b",
+            |request: &Request| is_in_b("new shop", &request.user, 10),
+            serve_b,
+        )
         .add_route("variant-a", |_| true, serve_a)
         .with_name("ab-test");
     (requests.through(&router), [metrics_a, metrics_b])
@@ -124,7 +153,8 @@ fn open_both_shops(page: &Page) -> Result<(), BoxError> {
     // Virtual time: the calls take their time, without a real wait.
     let pipeline = Pipeline::builder("shop").clock(ManualClock::new()).build();
     let stream = Stream::from_iter(&pipeline, requests.clone());
-    let (mut responses, metrics) = ab_test(stream, shop(1, 0.12, 20..60), shop(2, 0.22, 30..90));
+    let (mut responses, metrics) =
+        ab_test(stream, shop(1, 0.12, 20..60), shop(2, 0.22, 30..90));
     let (mut answered, mut failed) = (Vec::new(), Vec::new());
     while let Ok(response) = responses.recv_timeout(Duration::from_secs(1)) {
         match response {
@@ -139,18 +169,37 @@ fn open_both_shops(page: &Page) -> Result<(), BoxError> {
     page.table(
         &["variant", "answered", "failed", "mean time", "bought", "±", ""],
         [("a", &a), ("b", &b)].map(|(name, it)| {
-            let [rate, uncertainty] = [it.rate(), it.uncertainty()].map(|share| format!("{:.1}%", share * 100.0));
+            let [rate, uncertainty] =
+                [it.rate(), it.uncertainty()].map(|share| format!("{:.1}%", share * 100.0));
             let mean = format!("{} ms", (it.took / it.answered.max(1)).as_millis());
             let shown = bar(it.rate(), 0.4, 40);
-            [name.to_owned(), it.answered.to_string(), it.failed.to_string(), mean, rate, uncertainty, shown]
+            [
+                name.to_owned(),
+                it.answered.to_string(),
+                it.failed.to_string(),
+                mean,
+                rate,
+                uncertainty,
+                shown,
+            ]
         }),
     );
     let is_clear = b.rate() - b.uncertainty() > a.rate() + a.uncertainty();
-    page.say(if is_clear { "\nThe new shop sells more.\n" } else { "\nMore requests are needed to tell.\n" });
+    page.say(if is_clear {
+        "\nThe new shop sells more.\n"
+    } else {
+        "\nMore requests are needed to tell.\n"
+    });
 
-    page.check_eq("every request was answered, or came back", answered.len() + failed.len(), requests.len());
+    page.check_eq(
+        "every request was answered, or came back",
+        answered.len() + failed.len(),
+        requests.len(),
+    );
     let mut sides = HashMap::new();
-    let is_sticky = answered.iter().all(|it| *sides.entry(it.user.clone()).or_insert(it.variant) == it.variant);
+    let is_sticky = answered
+        .iter()
+        .all(|it| *sides.entry(it.user.clone()).or_insert(it.variant) == it.variant);
     page.check("no user has seen both shops", is_sticky);
     let users: HashSet<&str> = requests.iter().map(|request| request.user.as_str()).collect();
     let share = |is: &dyn Fn(&str) -> bool, of: &dyn Fn(&str) -> bool| {
@@ -158,9 +207,15 @@ fn open_both_shops(page: &Page) -> Result<(), BoxError> {
         of.iter().filter(|user| is(user)).count() as f64 / of.len() as f64
     };
     let is_in = |user: &str| is_in_b("new shop", user, 10);
-    page.check("about a tenth of the users have seen the new shop", (0.08..0.12).contains(&share(&is_in, &|_| true)));
+    page.check(
+        "about a tenth of the users have seen the new shop",
+        (0.08..0.12).contains(&share(&is_in, &|_| true)),
+    );
     let other = |user: &str| is_in_b("another test", user, 10);
-    page.check("another test chooses a tenth of these, too", (0.04..0.16).contains(&share(&other, &is_in)));
+    page.check(
+        "another test chooses a tenth of these, too",
+        (0.04..0.16).contains(&share(&other, &is_in)),
+    );
     let count = |variant| answered.iter().filter(|it| it.variant == variant).count() as u32;
     page.check_eq(
         "each variant was measured separately",

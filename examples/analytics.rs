@@ -50,11 +50,16 @@ pub type Hour = Keyed<String, AggregateWindow<f64>>;
 // [pattern]
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Sums up the departures of each hour and airport. They may be out of order by `lateness`, and duplicated.
-pub fn by_hour_and_origin(departures: Stream<Departure>, lateness: Duration) -> (Stream<Hour>, Stream<DeadLetter>) {
+/// Sums up the departures of each hour and airport. They may be out of order by `lateness`, and
+/// duplicated.
+pub fn by_hour_and_origin(
+    departures: Stream<Departure>,
+    lateness: Duration,
+) -> (Stream<Hour>, Stream<DeadLetter>) {
     // At-least-once delivery has duplicates. A flight has one departure a day.
     let once =
-        Dedupe::new(|departure: &Departure| (departure.flight.clone(), departure.planned)).with_max_keys(100_000);
+        Dedupe::new(|departure: &Departure| (departure.flight.clone(), departure.planned))
+            .with_max_keys(100_000);
     let by_hour = TumblingWindow::new(HOUR)
         .with_event_time(Departure::time, lateness)
         // If the source goes quiet, open windows are emitted after a while.
@@ -84,8 +89,13 @@ fn analyse_january(page: &Page) -> Result<(), BoxError> {
     // windows this is a jump ahead, after which the rest of the day seems to be late.
     let (strict, late) = analyse(&departures, HOUR)?;
     let counted: u64 = strict.values().map(|(count, _)| count).sum();
-    page.say(format_args!("With an allowed lateness of 1 h, {late} of them are late and put aside.\n"));
-    page.check("late events are not lost", counted + late == departures.len() as u64 && late > 0);
+    page.say(format_args!(
+        "With an allowed lateness of 1 h, {late} of them are late and put aside.\n"
+    ));
+    page.check(
+        "late events are not lost",
+        counted + late == departures.len() as u64 && late > 0,
+    );
     Ok(())
 }
 
@@ -108,7 +118,8 @@ fn analyse(departures: &[Departure], lateness: Duration) -> Result<(Hours, u64),
     let mut all = Hours::new();
     hours.try_for_each(|Keyed { key, window }| {
         // A late item of an emitted window could create a second one; here the watermark prevents it.
-        let before = all.insert((Timestamp::try_from(window.start)?, key), (window.count, window.result));
+        let before = all
+            .insert((Timestamp::try_from(window.start)?, key), (window.count, window.result));
         if before.is_none() { Ok::<_, BoxError>(()) } else { Err("an hour came twice".into()) }
     })?;
     pipeline.join();
@@ -121,7 +132,8 @@ fn analyse(departures: &[Departure], lateness: Duration) -> Result<(Hours, u64),
 
 fn read() -> Result<Vec<Departure>, BoxError> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/flights-2013-01.csv.gz");
-    let file = std::fs::File::open(&path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+    let file = std::fs::File::open(&path)
+        .map_err(|error| format!("cannot open {}: {error}", path.display()))?;
     let text: Box<dyn Read> = Box::new(GzDecoder::new(BufReader::new(file)));
     let mut departures = Vec::new();
     for flight in csv::Reader::from_reader(text).deserialize() {
@@ -129,9 +141,14 @@ fn read() -> Result<Vec<Departure>, BoxError> {
         if dep_delay == "NA" {
             continue;
         }
-        let planned =
-            SystemTime::try_from(time_hour.parse::<Timestamp>()?)? + Duration::from_secs(60 * u64::try_from(minute)?);
-        departures.push(Departure { flight: (carrier, flight), origin, planned, delay: dep_delay.parse()? });
+        let planned = SystemTime::try_from(time_hour.parse::<Timestamp>()?)?
+            + Duration::from_secs(60 * u64::try_from(minute)?);
+        departures.push(Departure {
+            flight: (carrier, flight),
+            origin,
+            planned,
+            delay: dep_delay.parse()?,
+        });
     }
     Ok(departures)
 }
@@ -139,11 +156,13 @@ fn read() -> Result<Vec<Departure>, BoxError> {
 /// The same result, computed by SQLite.
 fn by_sql(departures: &[Departure]) -> Result<Hours, BoxError> {
     let mut database = rusqlite::Connection::open_in_memory()?;
-    database.execute("CREATE TABLE departures (origin TEXT, planned INTEGER, delay INTEGER)", [])?;
+    database
+        .execute("CREATE TABLE departures (origin TEXT, planned INTEGER, delay INTEGER)", [])?;
     let transaction = database.transaction()?;
     for departure in departures {
         let planned = Timestamp::try_from(departure.planned)?.as_second();
-        let mut insert = transaction.prepare_cached("INSERT INTO departures VALUES (?, ?, ?)")?;
+        let mut insert =
+            transaction.prepare_cached("INSERT INTO departures VALUES (?, ?, ?)")?;
         insert.execute((&departure.origin, planned, departure.delay))?;
     }
     transaction.commit()?;
@@ -151,7 +170,9 @@ fn by_sql(departures: &[Departure]) -> Result<Hours, BoxError> {
         "SELECT (planned + 60 * delay) / 3600 * 3600 AS hour, origin, count(*), avg(delay)
          FROM departures GROUP BY hour, origin",
     )?;
-    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?, row.get(3)?)))?;
+    let rows = query.query_map([], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?, row.get(3)?))
+    })?;
     let hour = |row: rusqlite::Result<(i64, String, i64, f64)>| {
         let (second, origin, count, mean) = row?;
         Ok(((Timestamp::from_second(second)?, origin), (u64::try_from(count)?, mean)))
@@ -172,19 +193,25 @@ fn day(page: &Page, hours: &Hours, midnight: Timestamp) {
         "\nDepartures on {} and their mean delay in minutes:\n",
         local(midnight).strftime("%-d %B %Y")
     ));
-    let rows = (0..24).map(|hour| midnight + jiff::SignedDuration::from_hours(hour)).filter_map(|hour| {
-        let found = AIRPORTS.map(|origin| hours.get(&(hour, origin.to_owned())));
-        let all =
-            found.iter().flatten().fold((0, 0.0), |(n, sum), (count, mean)| (n + count, sum + *count as f64 * mean));
-        let cells = found.iter().flat_map(|found| match found {
-            Some((count, mean)) => [count.to_string(), format!("{mean:.1}")],
-            None => ["0".to_owned(), String::new()],
+    let rows = (0..24)
+        .map(|hour| midnight + jiff::SignedDuration::from_hours(hour))
+        .filter_map(|hour| {
+            let found = AIRPORTS.map(|origin| hours.get(&(hour, origin.to_owned())));
+            let all = found.iter().flatten().fold((0, 0.0), |(n, sum), (count, mean)| {
+                (n + count, sum + *count as f64 * mean)
+            });
+            let cells = found.iter().flat_map(|found| match found {
+                Some((count, mean)) => [count.to_string(), format!("{mean:.1}")],
+                None => ["0".to_owned(), String::new()],
+            });
+            let mean = all.1 / all.0 as f64;
+            let cells = std::iter::once(local(hour).strftime("%H:%M").to_string()).chain(cells);
+            (all.0 > 0).then(|| cells.chain([bar(mean, 120.0, 24)]).collect::<Vec<_>>())
         });
-        let mean = all.1 / all.0 as f64;
-        let cells = std::iter::once(local(hour).strftime("%H:%M").to_string()).chain(cells);
-        (all.0 > 0).then(|| cells.chain([bar(mean, 120.0, 24)]).collect::<Vec<_>>())
-    });
-    page.table(&["hour", "EWR", "delay", "JFK", "delay", "LGA", "delay", "of all, to 120"], rows);
+    page.table(
+        &["hour", "EWR", "delay", "JFK", "delay", "LGA", "delay", "of all, to 120"],
+        rows,
+    );
 }
 
 /// The mean delay of each day of the month.
@@ -199,7 +226,12 @@ fn chart(page: &Page, hours: &Hours) {
     page.table(
         &["day", "departures", "delay", ""],
         means.map(|(date, count, mean)| {
-            [date.strftime("%a %-d %b").to_string(), count.to_string(), format!("{mean:.1}"), bar(mean, 60.0, 40)]
+            [
+                date.strftime("%a %-d %b").to_string(),
+                count.to_string(),
+                format!("{mean:.1}"),
+                bar(mean, 60.0, 40),
+            ]
         }),
     );
 }

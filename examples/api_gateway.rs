@@ -48,16 +48,26 @@ impl Request {
 /// Answers every request, whatever happens. `service` receives up to ten requests at once.
 pub fn gateway(
     requests: Stream<Request>,
-    service: impl Fn(&CancelToken, &[Request]) -> Result<Vec<Response>, BoxError> + Send + Sync + 'static,
+    service: impl Fn(&CancelToken, &[Request]) -> Result<Vec<Response>, BoxError>
+    + Send
+    + Sync
+    + 'static,
     on_stats: impl Fn(StreamStats) + Send + Sync + 'static,
 ) -> Stream<Response> {
     let call = move |cancel: &CancelToken, batch: &Vec<Request>| match service(cancel, batch) {
-        Ok(answers) if answers.len() != batch.len() => Err("the service left some unanswered".into()),
+        Ok(answers) if answers.len() != batch.len() => {
+            Err("the service left some unanswered".into())
+        }
         result => result,
     };
-    let calls = AsyncMapper::new(call).with_name("service").with_workers(20).with_timeout(Duration::from_millis(250));
-    let guarded =
-        CircuitBreaker::new(calls).with_count_window(10).min_requests(5).recovery_timeout(Duration::from_millis(300));
+    let calls = AsyncMapper::new(call)
+        .with_name("service")
+        .with_workers(20)
+        .with_timeout(Duration::from_millis(250));
+    let guarded = CircuitBreaker::new(calls)
+        .with_count_window(10)
+        .min_requests(5)
+        .recovery_timeout(Duration::from_millis(300));
     // If a batch fails, each of its requests still gets an answer.
     let answered = guarded.combine(|batch, result| {
         Ok(result.unwrap_or_else(|error| {
@@ -97,7 +107,11 @@ impl Front {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = bounded(1);
         self.waiting.lock().insert(id, answer);
-        let request = Request { id, key: key.to_owned(), endpoint: path.trim_start_matches('/').to_owned() };
+        let request = Request {
+            id,
+            key: key.to_owned(),
+            endpoint: path.trim_start_matches('/').to_owned(),
+        };
         if self.requests.send(request).is_err() {
             return Answer::new(503, "closing");
         }
@@ -112,21 +126,39 @@ impl Front {
 fn service(age: Duration, endpoints: &str) -> Answer {
     match age.as_millis() {
         600..1_400 => Answer::new(500, "down"),
-        _ => Answer::new(200, endpoints.lines().map(|endpoint| format!("all about {endpoint}\n")).collect::<String>()),
+        _ => Answer::new(
+            200,
+            endpoints
+                .lines()
+                .map(|endpoint| format!("all about {endpoint}\n"))
+                .collect::<String>(),
+        ),
     }
 }
 
-fn call(client: &Client, url: &str, cancel: &CancelToken, batch: &[Request]) -> Result<Vec<Response>, BoxError> {
+fn call(
+    client: &Client,
+    url: &str,
+    cancel: &CancelToken,
+    batch: &[Request],
+) -> Result<Vec<Response>, BoxError> {
     let endpoints: Vec<&str> = batch.iter().map(|request| request.endpoint.as_str()).collect();
     let answer = client.post(cancel, url, &endpoints.join("\n"))?;
     if answer.status != 200 {
         return Err(format!("the service answered {}", answer.status).into());
     }
-    Ok(batch.iter().zip(answer.text.lines()).map(|(request, line)| request.answer(200, line)).collect())
+    Ok(batch
+        .iter()
+        .zip(answer.text.lines())
+        .map(|(request, line)| request.answer(200, line))
+        .collect())
 }
 
 fn main() -> ExitCode {
-    common::run("API gateway: 40 clients, 1,000 requests a second at most, a service that is down for a while", serve)
+    common::run(
+        "API gateway: 40 clients, 1,000 requests a second at most, a service that is down for a while",
+        serve,
+    )
 }
 
 fn serve(page: &Page) -> Result<(), BoxError> {
@@ -145,7 +177,13 @@ fn serve(page: &Page) -> Result<(), BoxError> {
     let responses = gateway(
         stream,
         move |cancel, batch| call(&client, &url, cancel, batch),
-        move |stats| live.say(format_args!("  {:>5.0} answers a second {}", stats.rate, bar(stats.rate, 2_000.0, 40))),
+        move |stats| {
+            live.say(format_args!(
+                "  {:>5.0} answers a second {}",
+                stats.rate,
+                bar(stats.rate, 2_000.0, 40)
+            ))
+        },
     );
     let waiting = Waiting::default();
     let front = Front { requests, waiting: Arc::clone(&waiting), ids: AtomicU64::new(0) };
@@ -155,17 +193,22 @@ fn serve(page: &Page) -> Result<(), BoxError> {
             let _ = answer.send(response);
         }
     });
-    let server = Server::start(40, move |_, question| front.ask(&question.path, &question.text))?;
+    let server =
+        Server::start(40, move |_, question| front.ask(&question.path, &question.text))?;
 
     // Each client sends requests for two and a half seconds; every 25th has no key.
     let outcomes = std::thread::scope(|scope| {
         let clients = (0..40).map(|seed| {
             let (server, token) = (&server, pipeline.token());
             scope.spawn(move || {
-                let (client, mut data, mut outcomes) = (Client::new(), Data::seeded(seed), Vec::new());
-                while token.now().saturating_duration_since(start) < Duration::from_millis(2_500) {
+                let (client, mut data, mut outcomes) =
+                    (Client::new(), Data::seeded(seed), Vec::new());
+                while token.now().saturating_duration_since(start)
+                    < Duration::from_millis(2_500)
+                {
                     let n = outcomes.len();
-                    let (endpoint, key) = (format!("{seed}-{n}"), if data.chance(0.04) { "" } else { "secret" });
+                    let (endpoint, key) =
+                        (format!("{seed}-{n}"), if data.chance(0.04) { "" } else { "secret" });
                     let answer = client.post(&token, &server.url(&format!("/{endpoint}")), key);
                     outcomes.push((endpoint, key, answer.map_err(|error| error.to_string())));
                 }
@@ -173,7 +216,11 @@ fn serve(page: &Page) -> Result<(), BoxError> {
             })
         });
         let clients: Vec<_> = clients.collect();
-        clients.into_iter().filter_map(|client| client.join().ok()).flatten().collect::<Vec<_>>()
+        clients
+            .into_iter()
+            .filter_map(|client| client.join().ok())
+            .flatten()
+            .collect::<Vec<_>>()
     });
     let took = pipeline.now().saturating_duration_since(start);
     // The server owns the last sender, so dropping it ends the stream.
@@ -182,25 +229,37 @@ fn serve(page: &Page) -> Result<(), BoxError> {
     drop(behind);
 
     let mut by_status = BTreeMap::<u16, usize>::new();
-    outcomes
-        .iter()
-        .for_each(|(.., answer)| *by_status.entry(answer.as_ref().map_or(0, |it| it.status)).or_default() += 1);
+    outcomes.iter().for_each(|(.., answer)| {
+        *by_status.entry(answer.as_ref().map_or(0, |it| it.status)).or_default() += 1
+    });
     page.say("");
     page.table(
         &["status", "answers", ""],
         by_status.iter().map(|(status, count)| {
-            [status.to_string(), count.to_string(), bar(*count as f64, outcomes.len() as f64, 40)]
+            [
+                status.to_string(),
+                count.to_string(),
+                bar(*count as f64, outcomes.len() as f64, 40),
+            ]
         }),
     );
     let calls = calls.load(Ordering::Relaxed);
-    page.say(format_args!("\n{} requests in {took:.1?}, {calls} calls of the service\n", outcomes.len()));
+    page.say(format_args!(
+        "\n{} requests in {took:.1?}, {calls} calls of the service\n",
+        outcomes.len()
+    ));
 
     let of = |status| by_status.get(&status).copied().unwrap_or(0);
-    page.check("every request was answered", outcomes.iter().all(|(.., answer)| answer.is_ok()));
+    page.check(
+        "every request was answered",
+        outcomes.iter().all(|(.., answer)| answer.is_ok()),
+    );
     page.check(
         "each request got its own answer",
         outcomes.iter().all(|(endpoint, _, answer)| {
-            answer.as_ref().is_ok_and(|it| it.status != 200 || it.text == format!("all about {endpoint}"))
+            answer
+                .as_ref()
+                .is_ok_and(|it| it.status != 200 || it.text == format!("all about {endpoint}"))
         }),
     );
     page.check_eq(

@@ -27,7 +27,8 @@ pub const TIER_2: usize = 400;
 /// Room for more than a burst; when it is full as well, new orders are refused.
 pub const TIER_3: usize = 600;
 
-/// Processes orders with four workers. The source never waits: `on_shed` receives the orders that find no room.
+/// Processes orders with four workers. The source never waits: `on_shed` receives the orders
+/// for which there is no room.
 pub fn process_in_tiers<F>(
     orders: Stream<Order>,
     on_shed: impl Fn(Order) + Send + Sync + 'static,
@@ -37,8 +38,10 @@ pub fn process_in_tiers<F>(
 where
     F: Fn(&CancelToken, &Order) -> Result<u64, BoxError> + Send + Sync + 'static,
 {
-    // Queues fill from the workers backwards, so the tier that may drop comes first, and the tier for normal load last.
-    let workers = AsyncMapper::new(service).with_workers(4).with_ordered(false).with_queue_size(TIER_1);
+    // Queues fill from the workers backwards, so the tier that may drop comes first, and the
+    // tier for normal load last.
+    let workers =
+        AsyncMapper::new(service).with_workers(4).with_ordered(false).with_queue_size(TIER_1);
     let monitor = Monitor::new(Duration::from_secs(1)).on_stats(on_stats).with_capacity(TIER_2);
     orders
         .through(&DroppingBuffer::new(TIER_3).on_drop(on_shed))
@@ -52,7 +55,10 @@ where
 pub const ROOM: usize = TIER_1 + TIER_2 + TIER_3 + 1 + 1 + 4;
 
 fn main() -> ExitCode {
-    common::run("Back-pressure in tiers: a calm second, a burst, an overload, in virtual time", take_orders)
+    common::run(
+        "Back-pressure in tiers: a calm second, a burst, an overload, in virtual time",
+        take_orders,
+    )
 }
 
 fn take_orders(page: &Page) -> Result<(), BoxError> {
@@ -96,7 +102,13 @@ fn take_orders(page: &Page) -> Result<(), BoxError> {
         if tenth % 2 == 0 {
             let time = format!("{:.1} s", f64::from(tenth) / 10.0);
             let bar = bar(waiting as f64, ROOM as f64, 40);
-            rows.push([time, come.to_string(), waiting.to_string(), shed.load(Ordering::Relaxed).to_string(), bar]);
+            rows.push([
+                time,
+                come.to_string(),
+                waiting.to_string(),
+                shed.load(Ordering::Relaxed).to_string(),
+                bar,
+            ]);
         }
         clock.advance(Duration::from_millis(100));
     }
@@ -107,7 +119,11 @@ fn take_orders(page: &Page) -> Result<(), BoxError> {
     page.table(&["time", "come", "waiting", "shed so far", ""], rows);
     page.say("");
     let (shed, done) = (shed.load(Ordering::Relaxed), processed + done.items().len() as u64);
-    page.check_eq("every order was either processed or turned away and told", done + shed, sent);
+    page.check_eq(
+        "every order was either processed or turned away and told",
+        done + shed,
+        sent,
+    );
     page.check("the overload was shed, and most was processed", shed > 0 && done > sent / 2);
     page.check("the monitor reported the stall", alerts.load(Ordering::Relaxed) > 0);
     page.check("the pipeline is complete", report.is_complete());

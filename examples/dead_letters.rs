@@ -48,10 +48,10 @@ pub struct FailedOrder {
 
 // [pattern]
 /// Two streams, to be read at the same time: shipped orders, and failed ones with the reason.
-pub fn ship(
-    orders: Stream<Order>,
-    call: impl Fn(&CancelToken, &Order) -> Result<Shipped, ShippingError> + Send + Sync + 'static,
-) -> (Stream<Shipped>, Stream<FailedOrder>) {
+pub fn ship<F>(orders: Stream<Order>, call: F) -> (Stream<Shipped>, Stream<FailedOrder>)
+where
+    F: Fn(&CancelToken, &Order) -> Result<Shipped, ShippingError> + Send + Sync + 'static,
+{
     let calls = AsyncMapper::new(call).with_name("ship").with_workers(4);
     let (shipped, letters) = orders.through(&calls).dead_letters();
     (shipped, letters.map(failed_order).lift())
@@ -63,13 +63,20 @@ fn failed_order(letter: DeadLetter) -> Result<FailedOrder, StreamError> {
     Ok(FailedOrder { order, reason, attempts: error.attempts(), time: error.time() })
 }
 
-/// Saves failed orders, up to a hundred in a transaction, and none later than a second after its arrival.
-pub fn store(failed: Stream<FailedOrder>, save: impl Fn(&[FailedOrder]) -> Result<(), BoxError> + Send + 'static) {
-    let batches = failed.batch(BatchConfig { max_size: 100, max_latency: Duration::from_secs(1) }).named("store");
+/// Saves failed orders, up to a hundred in a transaction, and none later than a second after
+/// its arrival.
+pub fn store(
+    failed: Stream<FailedOrder>,
+    save: impl Fn(&[FailedOrder]) -> Result<(), BoxError> + Send + 'static,
+) {
+    let batches = failed
+        .batch(BatchConfig { max_size: 100, max_latency: Duration::from_secs(1) })
+        .named("store");
     let token = batches.token().clone();
     batches.spawn_for_each(move |batch| {
         let saved = batch.map_err(BoxError::from).and_then(|batch| save(&batch));
-        // Orders that are neither shipped nor saved would be lost: stop everything, and report the reason.
+        // Orders that are neither shipped nor saved would be lost: stop everything, and report
+        // the reason.
         saved.unwrap_or_else(|error| token.cancel_because(error));
     });
 }
@@ -109,7 +116,14 @@ impl Store {
             )?;
             for FailedOrder { order, reason, attempts, time } in failed {
                 let seconds = time.duration_since(UNIX_EPOCH)?.as_secs() as i64;
-                insert.execute(params![order.id, order.city, order.parcels, reason, attempts, seconds])?;
+                insert.execute(params![
+                    order.id,
+                    order.city,
+                    order.parcels,
+                    reason,
+                    attempts,
+                    seconds
+                ])?;
             }
         }
         Ok(transaction.commit()?)
@@ -118,9 +132,11 @@ impl Store {
     /// The orders that wait, the oldest first. They stay until they are [removed](Self::remove).
     pub fn waiting(&self) -> Result<Vec<Order>, BoxError> {
         let database = self.database.lock();
-        let mut select = database.prepare("SELECT id, city, parcels FROM failed ORDER BY time, id")?;
-        let orders =
-            select.query_map([], |row| Ok(Order { id: row.get(0)?, city: row.get(1)?, parcels: row.get(2)? }))?;
+        let mut select =
+            database.prepare("SELECT id, city, parcels FROM failed ORDER BY time, id")?;
+        let orders = select.query_map([], |row| {
+            Ok(Order { id: row.get(0)?, city: row.get(1)?, parcels: row.get(2)? })
+        })?;
         Ok(orders.collect::<Result<_, _>>()?)
     }
 
@@ -132,15 +148,17 @@ impl Store {
     /// The number of waiting orders by reason, and the maximum number of attempts.
     pub fn reasons(&self) -> Result<Vec<(String, u32, u32)>, BoxError> {
         let database = self.database.lock();
-        let mut select =
-            database.prepare("SELECT reason, count(*), max(tries) FROM failed GROUP BY reason ORDER BY 2 DESC, 1")?;
+        let mut select = database
+            .prepare("SELECT reason, count(*), max(tries) FROM failed GROUP BY reason ORDER BY 2 DESC, 1")?;
         let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 }
 
 /// The depots, some of them closed.
-pub fn depots(closed: &[&str]) -> impl Fn(&CancelToken, &Order) -> Result<Shipped, ShippingError> + use<> {
+pub fn depots(
+    closed: &[&str],
+) -> impl Fn(&CancelToken, &Order) -> Result<Shipped, ShippingError> + use<> {
     let closed: HashSet<String> = closed.iter().map(|&city| city.to_owned()).collect();
     move |_, order| match order {
         Order { parcels: 0, .. } => Err(ShippingError::Empty),
@@ -150,7 +168,11 @@ pub fn depots(closed: &[&str]) -> impl Fn(&CancelToken, &Order) -> Result<Shippe
 }
 
 /// Ships orders. Failed orders are in the store afterwards, shipped ones are not. Returns the ids of shipped orders.
-pub fn day(orders: Vec<Order>, closed: &[&str], kept: &Arc<Store>) -> Result<Vec<u32>, BoxError> {
+pub fn day(
+    orders: Vec<Order>,
+    closed: &[&str],
+    kept: &Arc<Store>,
+) -> Result<Vec<u32>, BoxError> {
     let failures = Arc::clone(kept);
     let mut ids = Vec::new();
     let (read, report) = Pipeline::run("shipping", |pipeline| {
@@ -173,19 +195,28 @@ fn main() -> ExitCode {
 fn three_days(page: &Page) -> Result<(), BoxError> {
     const CITIES: [&str; 5] = ["Basel", "Bern", "Genf", "Lugano", "Zug"];
     let mut data = Data::seeded(9);
-    let order = |id| Order { id, city: data.pick(&CITIES).to_string(), parcels: data.between(0..=40) };
+    let order =
+        |id| Order { id, city: data.pick(&CITIES).to_string(), parcels: data.between(0..=40) };
     let orders: Vec<Order> = (0..2_000).map(order).collect();
     let folder = tempfile::tempdir()?;
     let store = Arc::new(Store::open(&folder.path().join("failed.sqlite"))?);
 
     let mut shipped = Vec::new();
-    let days = [("first day", vec!["Bern", "Zug"]), ("Bern is open again", vec!["Zug"]), ("all are open", vec![])];
+    let days = [
+        ("first day", vec!["Bern", "Zug"]),
+        ("Bern is open again", vec!["Zug"]),
+        ("all are open", vec![]),
+    ];
     let mut next = orders.clone();
     for (name, closed) in days {
         let came = next.len();
         let done = day(next, &closed, &store)?;
         next = store.waiting()?;
-        page.say(format_args!("\n{name}: {came} orders, {} shipped, {} wait\n", done.len(), next.len()));
+        page.say(format_args!(
+            "\n{name}: {came} orders, {} shipped, {} wait\n",
+            done.len(),
+            next.len()
+        ));
         page.check(
             format_args!("{name}: each order was either shipped or is in the store"),
             done.len() + next.len() == came,
@@ -201,9 +232,16 @@ fn three_days(page: &Page) -> Result<(), BoxError> {
     let of_shipped: HashSet<u32> = shipped.iter().copied().collect();
     page.check_eq("no order was shipped twice", of_shipped.len(), shipped.len());
     let left: HashSet<u32> = next.iter().map(|order| order.id).collect();
-    let balanced = orders.iter().all(|order| of_shipped.contains(&order.id) != left.contains(&order.id));
+    let balanced =
+        orders.iter().all(|order| of_shipped.contains(&order.id) != left.contains(&order.id));
     page.check("all orders are accounted for after three days", balanced);
-    page.check("orders that can never be shipped are left for a person", next.iter().all(|order| order.parcels == 0));
-    page.check("and were tried each day", store.reasons()?.iter().all(|(_, _, tries)| *tries == 3));
+    page.check(
+        "orders that can never be shipped are left for a person",
+        next.iter().all(|order| order.parcels == 0),
+    );
+    page.check(
+        "and were tried each day",
+        store.reasons()?.iter().all(|(_, _, tries)| *tries == 3),
+    );
     Ok(())
 }

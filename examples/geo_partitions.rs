@@ -53,7 +53,8 @@ impl Region {
     }
 }
 
-/// Serves each request in its region, with the processor that `server` makes for that region. Returns a stream of responses per region.
+/// Serves each request in its region, with the processor that `server` makes for that region.
+/// Returns a stream of responses per region.
 pub fn distribute<P>(
     cancel: &CancelToken,
     requests: Stream<Request>,
@@ -68,7 +69,10 @@ where
         .with_name("regions");
     let output = partition.process(cancel, requests);
     let regions = Region::ALL.into_iter().zip(output.partitions);
-    (regions.map(|(region, stream)| (region, stream.through(&server(region)))).collect(), output.stats)
+    (
+        regions.map(|(region, stream)| (region, stream.through(&server(region)))).collect(),
+        output.stats,
+    )
 }
 // [/pattern]
 
@@ -99,13 +103,18 @@ impl Centre {
 }
 
 fn main() -> ExitCode {
-    common::run("Geographic partitions: each request is served in its own region", around_the_world)
+    common::run(
+        "Geographic partitions: each request is served in its own region",
+        around_the_world,
+    )
 }
 
 fn around_the_world(page: &Page) -> Result<(), BoxError> {
     let mut data = Data::seeded(15);
-    let places = ["us-west", "us-west", "us-east", "us-east", "us-east", "eu", "eu", "asia", "africa"];
-    let mut ids: Vec<String> = (0..10_000).map(|n| format!("{}-{n}", data.pick(&places))).collect();
+    let places =
+        ["us-west", "us-west", "us-east", "us-east", "us-east", "eu", "eu", "asia", "africa"];
+    let mut ids: Vec<String> =
+        (0..10_000).map(|n| format!("{}-{n}", data.pick(&places))).collect();
     ids.extend(["nonsense", "us", "us-north-1", ""].map(str::to_owned));
     data.shuffle(&mut ids);
 
@@ -113,15 +122,20 @@ fn around_the_world(page: &Page) -> Result<(), BoxError> {
     let centres: Vec<Arc<Centre>> = centres.into_iter().map(Arc::new).collect();
     let pipeline = Pipeline::new("world");
     let requests: Vec<Request> = ids.iter().map(|id| Request { id: id.clone() }).collect();
-    let (regions, stats) = distribute(&pipeline, Stream::from_iter(&pipeline, requests), |region| {
-        let centre = Arc::clone(&centres[region as usize]);
-        let serve = AsyncMapper::new(move |_: &CancelToken, request: &Request| centre.serve(request));
-        serve.with_workers(2).with_name(format!("{region:?}"))
-    });
+    let (regions, stats) =
+        distribute(&pipeline, Stream::from_iter(&pipeline, requests), |region| {
+            let centre = Arc::clone(&centres[region as usize]);
+            let serve = AsyncMapper::new(move |_: &CancelToken, request: &Request| {
+                centre.serve(request)
+            });
+            serve.with_workers(2).with_name(format!("{region:?}"))
+        });
     // The stream of each region is read on a thread of the pipeline.
     let readers: Vec<_> = regions
         .into_iter()
-        .map(|(region, responses)| (region, responses.spawn(|responses| responses.collect::<Vec<_>>())))
+        .map(|(region, responses)| {
+            (region, responses.spawn(|responses| responses.collect::<Vec<_>>()))
+        })
         .collect();
     let mut responses: Vec<(Region, Response)> = Vec::new();
     for (region, reader) in readers {
@@ -146,7 +160,8 @@ fn around_the_world(page: &Page) -> Result<(), BoxError> {
         responses.iter().all(|(of, it)| it.served_in == *of),
     );
     for centre in &centres {
-        let of_region: Vec<&String> = ids.iter().filter(|id| Region::of(id) == centre.region).collect();
+        let of_region: Vec<&String> =
+            ids.iter().filter(|id| Region::of(id) == centre.region).collect();
         let mut stored = centre.stored()?;
         stored.sort_unstable();
         let mut expected: Vec<String> = of_region.into_iter().cloned().collect();
@@ -158,7 +173,11 @@ fn around_the_world(page: &Page) -> Result<(), BoxError> {
     }
     let of = |id: &str| responses.iter().find(|(_, it)| it.id == id).map(|(region, _)| *region);
     let strange = ["nonsense", "us", "us-north-1", ""].map(of);
-    page.check_eq("ids without a region belong to none, and not to the first", strange, [Some(Region::Other); 4]);
+    page.check_eq(
+        "ids without a region belong to none, and not to the first",
+        strange,
+        [Some(Region::Other); 4],
+    );
     page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }

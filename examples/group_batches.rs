@@ -31,9 +31,11 @@ pub enum Answer {
 
 // [pattern]
 /// The largest batch, and how long the first order of a batch may wait.
-const BATCH: BatchConfig = BatchConfig { max_size: 50, max_latency: Duration::from_millis(100) };
+const BATCH: BatchConfig =
+    BatchConfig { max_size: 50, max_latency: Duration::from_millis(100) };
 
-/// Charges orders in batches of one customer each. `bank` is called once per batch, and answers for each order in it.
+/// Charges orders in batches of one customer each. `bank` is called once per batch, and returns
+/// an answer for each order in it.
 pub fn charge_in_batches<B>(orders: Stream<Order>, bank: B) -> Stream<(Order, Answer)>
 where
     B: Fn(&[Order]) -> Result<Vec<Answer>, String> + Send + Sync + 'static,
@@ -42,13 +44,18 @@ where
     let by_customer = Batcher::new(BATCH).with_key(|order: &Order| order.customer, 1_000);
     // One call at a time for each customer, different customers in parallel.
     let customer = |batch: &Vec<Order>| batch[0].customer;
-    let charge = AsyncMapper::keyed(customer, move |_: &CancelToken, batch: &Vec<Order>| match bank(batch) {
-        Ok(answers) if answers.len() != batch.len() => Err("the bank forgot some".to_owned()),
-        answers => answers,
+    let charge = AsyncMapper::keyed(customer, move |_: &CancelToken, batch: &Vec<Order>| {
+        match bank(batch) {
+            Ok(answers) if answers.len() != batch.len() => {
+                Err("the bank forgot some".to_owned())
+            }
+            answers => answers,
+        }
     });
     // The call for one batch failed, so only its orders have no answer.
     let charge = charge.with_workers(4).with_name("charge").combine(|batch, answers| {
-        let answers = answers.unwrap_or_else(|error| vec![Answer::NotCharged(reason(error)); batch.len()]);
+        let answers = answers
+            .unwrap_or_else(|error| vec![Answer::NotCharged(reason(error)); batch.len()]);
         Ok(batch.into_iter().zip(answers).collect::<Vec<_>>())
     });
     orders.through(&by_customer).through(&charge).through(&Flatten::new())
@@ -61,13 +68,16 @@ fn reason(error: CallError<String>) -> String {
 }
 
 /// A bank that fails for customer 13, and declines more than 400.00. Records its batches.
-fn bank(seen: Arc<Mutex<Vec<Vec<Order>>>>) -> impl Fn(&[Order]) -> Result<Vec<Answer>, String> + Send + Sync {
+fn bank(
+    seen: Arc<Mutex<Vec<Vec<Order>>>>,
+) -> impl Fn(&[Order]) -> Result<Vec<Answer>, String> + Send + Sync {
     move |batch| {
         seen.lock().push(batch.to_vec());
         if batch[0].customer == 13 {
             return Err("account 13 is being looked into".to_owned());
         }
-        let answer = |order: &Order| if order.cents > 40_000 { Answer::Declined } else { Answer::Paid };
+        let answer =
+            |order: &Order| if order.cents > 40_000 { Answer::Declined } else { Answer::Paid };
         Ok(batch.iter().map(answer).collect())
     }
 }
@@ -78,7 +88,8 @@ fn main() -> ExitCode {
 
 fn charge_a_day(page: &Page) -> Result<(), BoxError> {
     let mut data = Data::seeded(11);
-    let order = |id| Order { id, customer: data.skewed(60) as u32, cents: data.between(100..=42_000) };
+    let order =
+        |id| Order { id, customer: data.skewed(60) as u32, cents: data.between(100..=42_000) };
     let orders: Vec<Order> = (0..20_000).map(order).collect();
     let seen = Arc::new(Mutex::new(Vec::new()));
 
@@ -90,22 +101,37 @@ fn charge_a_day(page: &Page) -> Result<(), BoxError> {
     let batches = std::mem::take(&mut *seen.lock());
 
     let mut by_customer: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-    batches.iter().for_each(|batch| by_customer.entry(batch[0].customer).or_default().push(batch.len()));
+    batches
+        .iter()
+        .for_each(|batch| by_customer.entry(batch[0].customer).or_default().push(batch.len()));
     let most = by_customer.values().map(|sizes| sizes.iter().sum()).max().unwrap_or(0usize);
     page.say("\nThe customers with the most orders, and customer 13:\n");
-    let mut rows: Vec<_> =
-        by_customer.iter().map(|(id, sizes)| (*id, sizes.iter().sum::<usize>(), sizes.len())).collect();
+    let mut rows: Vec<_> = by_customer
+        .iter()
+        .map(|(id, sizes)| (*id, sizes.iter().sum::<usize>(), sizes.len()))
+        .collect();
     rows.sort_by_key(|&(_, orders, _)| std::cmp::Reverse(orders));
-    let shown = rows.iter().enumerate().filter(|(place, row)| *place < 8 || row.0 == 13).map(|(_, row)| row);
+    let shown = rows
+        .iter()
+        .enumerate()
+        .filter(|(place, row)| *place < 8 || row.0 == 13)
+        .map(|(_, row)| row);
     page.table(
         &["customer", "orders", "calls", "orders per call", ""],
         shown.map(|&(id, orders, calls)| {
             let per_call = format!("{:.1}", orders as f64 / calls as f64);
-            [id.to_string(), orders.to_string(), calls.to_string(), per_call, bar(orders as f64, most as f64, 30)]
+            [
+                id.to_string(),
+                orders.to_string(),
+                calls.to_string(),
+                per_call,
+                bar(orders as f64, most as f64, 30),
+            ]
         }),
     );
 
-    let count = |is: fn(&Answer) -> bool| charged.iter().filter(|(_, answer)| is(answer)).count();
+    let count =
+        |is: fn(&Answer) -> bool| charged.iter().filter(|(_, answer)| is(answer)).count();
     let not_charged = count(|answer| matches!(answer, Answer::NotCharged(_)));
     page.say(format_args!(
         "\n{} orders in {} calls: {} paid, {} declined, {not_charged} not charged\n",
@@ -116,19 +142,36 @@ fn charge_a_day(page: &Page) -> Result<(), BoxError> {
     ));
 
     let answered: HashSet<u32> = charged.iter().map(|(order, _)| order.id).collect();
-    page.check("every order is answered once", answered.len() == orders.len() && charged.len() == orders.len());
+    page.check(
+        "every order is answered once",
+        answered.len() == orders.len() && charged.len() == orders.len(),
+    );
     page.check(
         "no batch mixes customers",
-        batches.iter().all(|batch| batch.iter().all(|order| order.customer == batch[0].customer)),
+        batches
+            .iter()
+            .all(|batch| batch.iter().all(|order| order.customer == batch[0].customer)),
     );
-    page.check("no batch is larger than 50", batches.iter().all(|batch| batch.len() <= BATCH.max_size));
+    page.check(
+        "no batch is larger than 50",
+        batches.iter().all(|batch| batch.len() <= BATCH.max_size),
+    );
     let mut last = HashMap::new();
-    let in_order =
-        batches.iter().flatten().all(|order| last.insert(order.customer, order.id).is_none_or(|id| id < order.id));
+    let in_order = batches
+        .iter()
+        .flatten()
+        .all(|order| last.insert(order.customer, order.id).is_none_or(|id| id < order.id));
     page.check("the orders of a customer are charged in order", in_order);
     let of_13 = orders.iter().filter(|order| order.customer == 13).count();
-    page.check_eq("the bank's refusal of one customer does not affect the others", not_charged, of_13);
-    page.check("there are few calls: at least 20 orders in each, on average", batches.len() * 20 <= orders.len());
+    page.check_eq(
+        "the bank's refusal of one customer does not affect the others",
+        not_charged,
+        of_13,
+    );
+    page.check(
+        "there are few calls: at least 20 orders in each, on average",
+        batches.len() * 20 <= orders.len(),
+    );
     page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }

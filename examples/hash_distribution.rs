@@ -25,8 +25,9 @@ pub struct Response {
 }
 
 // [pattern]
-/// Serves requests with `workers` workers, of four threads each. `serve` is told which worker it works for; a session is
-/// always served by the same worker, its requests one at a time and in order.
+/// Serves requests with `workers` workers, of four threads each. `serve` is given the number of
+/// the worker. A session is always served by the same worker, its requests one at a time and in
+/// order.
 pub fn distribute<F>(requests: Stream<Request>, workers: usize, serve: F) -> Stream<Response>
 where
     F: Fn(usize, &CancelToken, &Request) -> Result<Response, BoxError> + Send + Sync + 'static,
@@ -79,10 +80,15 @@ fn day(requests: &[Request], workers: usize) -> Result<(Vec<Response>, Fleet), B
 }
 
 /// The worker of each session by the hash modulo the number of workers: the hand-written solution.
-fn by_remainder(requests: &[Request], workers: usize) -> Result<BTreeMap<String, usize>, BoxError> {
+fn by_remainder(
+    requests: &[Request],
+    workers: usize,
+) -> Result<BTreeMap<String, usize>, BoxError> {
     let pipeline = Pipeline::new("remainder");
-    let place = Partition::new(|request: &Request| request.session.clone()).with_partitions(workers);
-    let placed = place.each(|index| Mapper::new(move |request: Request| (request.session, index)));
+    let place =
+        Partition::new(|request: &Request| request.session.clone()).with_partitions(workers);
+    let placed =
+        place.each(|index| Mapper::new(move |request: Request| (request.session, index)));
     Ok(Stream::from_iter(&pipeline, requests.to_vec()).through(&placed).collect()?)
 }
 
@@ -124,19 +130,26 @@ fn two_days(page: &Page) -> Result<(), BoxError> {
     };
     let (before, after) = (places(&responses), places(&more_responses));
     let moved = |before: &BTreeMap<String, usize>, after: &BTreeMap<String, usize>| {
-        before.iter().filter(|(session, worker)| after[*session] != **worker).count() as f64 / before.len() as f64
+        before.iter().filter(|(session, worker)| after[*session] != **worker).count() as f64
+            / before.len() as f64
     };
-    let (jump, remainder) = (moved(&before, &after), moved(&by_remainder(&requests, 5)?, &by_remainder(&requests, 6)?));
+    let (jump, remainder) = (
+        moved(&before, &after),
+        moved(&by_remainder(&requests, 5)?, &by_remainder(&requests, 6)?),
+    );
     page.say("\nA sixth worker is added. Sessions that move, and lose their data in memory:\n");
     page.table(
         &["place", "moved", ""],
-        [("consistent hash", jump), ("hash modulo workers", remainder)]
-            .map(|(rule, share)| [rule.to_owned(), format!("{:.1}%", share * 100.0), bar(share, 1.0, 40)]),
+        [("consistent hash", jump), ("hash modulo workers", remainder)].map(|(rule, share)| {
+            [rule.to_owned(), format!("{:.1}%", share * 100.0), bar(share, 1.0, 40)]
+        }),
     );
     page.say("");
 
     let mut last = HashMap::new();
-    let in_order = responses.iter().all(|it| last.insert(&it.session, it.number).unwrap_or(0) + 1 == it.number);
+    let in_order = responses
+        .iter()
+        .all(|it| last.insert(&it.session, it.number).unwrap_or(0) + 1 == it.number);
     page.check_eq("every request was answered", responses.len(), requests.len());
     page.check_eq("each session was served by one worker only", memory.len(), before.len());
     page.check("the responses of a session are in order", in_order);

@@ -34,11 +34,13 @@ pub struct Done {
 /// Installs the recorder of this program. A scrape returns its contents.
 pub fn install() -> Result<PrometheusHandle, BoxError> {
     let times = Matcher::Full("events_sampled_processing_seconds".into());
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(times, &[0.002, 0.005, 0.01, 0.02])?;
+    let builder =
+        PrometheusBuilder::new().set_buckets_for_metric(times, &[0.002, 0.005, 0.01, 0.02])?;
     Ok(builder.install_recorder()?)
 }
 
-/// Processes events with ten workers. The observers only look: the output is the same without them.
+/// Processes events with ten workers. The observers only look: the output is the same without
+/// them.
 pub fn observed(
     pipeline: &Pipeline,
     events: Stream<Event>,
@@ -47,7 +49,8 @@ pub fn observed(
     let every = Duration::from_millis(100);
     // The counts of each stage, how full its output is, and where its time goes.
     pipeline.export_metrics(every);
-    // Measurements that only this program can make: rates and ages at two levels, and how long an event takes.
+    // Measurements that only this program can make: rates and ages at two levels, and the
+    // latency of an event.
     let name = pipeline.report().name;
     let level = |level: &'static str| {
         let name = Arc::clone(&name);
@@ -55,18 +58,25 @@ pub fn observed(
             let labels = [("pipeline", Arc::clone(&name)), ("level", level.into())];
             metrics::gauge!("events_per_second", &labels).set(stats.rate);
             metrics::gauge!("events_stalled_seconds", &labels).set(stats.stalled);
-            metrics::gauge!("events_max_age_seconds", &labels).set(stats.max_age.unwrap_or_default());
+            metrics::gauge!("events_max_age_seconds", &labels)
+                .set(stats.max_age.unwrap_or_default());
         }
     };
     let raw = Monitor::new(every).on_stats(level("raw")).with_name("raw");
-    let processed = Monitor::new(every).on_stats(level("processed")).with_timestamp(|done: &Done| done.event.came);
+    let processed = Monitor::new(every)
+        .on_stats(level("processed"))
+        .with_timestamp(|done: &Done| done.event.came);
     let timed = move |cancel: &CancelToken, event: &Event| {
         let start = cancel.now();
         process(cancel, event)?;
-        Ok::<_, BoxError>(Done { event: *event, took: cancel.now().saturating_duration_since(start) })
+        Ok::<_, BoxError>(Done {
+            event: *event,
+            took: cancel.now().saturating_duration_since(start),
+        })
     };
     // A tenth is enough for times. Counts are never sampled.
-    let times = metrics::histogram!("events_sampled_processing_seconds", "pipeline" => Arc::clone(&name));
+    let times = "events_sampled_processing_seconds";
+    let times = metrics::histogram!(times, "pipeline" => Arc::clone(&name));
     let sample = Tap::sampled(0.1, move |done: &Done| times.record(done.took));
     events
         .through(&raw)
@@ -80,8 +90,10 @@ pub const STAGES: [&str; 5] = ["raw", "process", "processed", "sample", "store"]
 
 /// The stage that blocks the others: the one downstream of the last stage that waits for room.
 pub fn to_blame(scrape: &Samples, pipeline: &str) -> Option<&'static str> {
-    let waits =
-        |stage: &str| scrape.value("streamz_output_blocking", &[("pipeline", pipeline), ("stage", stage)]) == Some(1.0);
+    let waits = |stage: &str| {
+        scrape.value("streamz_output_blocking", &[("pipeline", pipeline), ("stage", stage)])
+            == Some(1.0)
+    };
     STAGES.get(STAGES.iter().rposition(|stage| waits(stage))? + 1).copied()
 }
 // [/pattern]
@@ -97,7 +109,9 @@ impl Samples {
     }
 
     fn find(&self, name: &str, labels: &[(&str, &str)]) -> Option<&Sample> {
-        let has = |sample: &Sample| labels.iter().all(|&(label, value)| sample.labels.get(label) == Some(value));
+        let has = |sample: &Sample| {
+            labels.iter().all(|&(label, value)| sample.labels.get(label) == Some(value))
+        };
         self.0.samples.iter().find(|sample| sample.metric == name && has(sample))
     }
 
@@ -155,8 +169,10 @@ fn watch(page: &Page) -> Result<(), BoxError> {
         let scrape = Samples::read(&client.get(&token, &url)?.text)?;
         let stage = |name, stage| scrape.value(name, &[("stage", stage)]).unwrap_or(0.0);
         let level = |name, level| scrape.value(name, &[("level", level)]).unwrap_or(0.0);
-        let (done, rate) =
-            (stage("streamz_stage_received_items_total", "store"), level("events_per_second", "processed"));
+        let (done, rate) = (
+            stage("streamz_stage_received_items_total", "store"),
+            level("events_per_second", "processed"),
+        );
         let stalled = level("events_stalled_seconds", "raw");
         let to_blame = to_blame(&scrape, "observed").unwrap_or_default();
         // Waiting at a single moment says nothing; waiting for this long does.
@@ -172,7 +188,9 @@ fn watch(page: &Page) -> Result<(), BoxError> {
             to_blame.to_owned(),
         ]);
         only_grew &= done >= std::mem::replace(&mut last, done);
-        if done + stage("streamz_step_failed_items_total", "process") == EVENTS as f64 || rows.len() == 300 {
+        if done + stage("streamz_step_failed_items_total", "process") == EVENTS as f64
+            || rows.len() == 300
+        {
             break;
         }
         token.sleep(Duration::from_millis(100))?;
@@ -191,9 +209,14 @@ fn watch(page: &Page) -> Result<(), BoxError> {
     let scrape = Samples::read(&text)?;
     let of = |name, stage| scrape.value(name, &[("pipeline", "observed"), ("stage", stage)]);
     let stages = report.stages.iter().all(|stage| {
-        let counts = [stage.received(), stage.emitted(), stage.failed()].map(|count| Some(count as f64));
-        ["streamz_stage_received_items_total", "streamz_stage_emitted_items_total", "streamz_step_failed_items_total"]
-            .map(|name| of(name, &*stage.name))
+        let counts =
+            [stage.received(), stage.emitted(), stage.failed()].map(|count| Some(count as f64));
+        [
+            "streamz_stage_received_items_total",
+            "streamz_stage_emitted_items_total",
+            "streamz_step_failed_items_total",
+        ]
+        .map(|name| of(name, &*stage.name))
             == counts
     });
     let (ids, failed) = &*stored.lock();
@@ -202,7 +225,11 @@ fn watch(page: &Page) -> Result<(), BoxError> {
         "the store got every good event once, in order",
         ids.iter().copied().eq((0..EVENTS).filter(|id| id % 50 != 0)),
     );
-    page.check_eq("missing events came as errors: the observers took nothing", ids.len() as u64 + failed, EVENTS);
+    page.check_eq(
+        "missing events came as errors: the observers took nothing",
+        ids.len() as u64 + failed,
+        EVENTS,
+    );
     page.check_eq(
         "every error was seen, although only a tenth was sampled",
         of("streamz_stage_received_errors_total", "sample"),

@@ -54,14 +54,17 @@ pub struct Payments {
 }
 
 // [pattern]
-/// A call may take 150 ms. With three attempts and the pauses between them, a payment takes 600 ms at most; the recovery
-/// time is longer than that.
-pub fn pay(
-    orders: Stream<Order>,
-    charge: impl Fn(&CancelToken, &Order) -> Result<Receipt, PaymentError> + Send + Sync + 'static,
-    on_state_change: impl Fn(CircuitState, CircuitState) + Send + Sync + 'static,
-) -> Payments {
-    let calls = AsyncMapper::new(charge).with_name("charge").with_workers(10).with_timeout(Duration::from_millis(150));
+/// A call may take 150 ms. With three attempts and the pauses between them, a payment takes 600
+/// ms at most; the recovery time is longer than that.
+pub fn pay<F, G>(orders: Stream<Order>, charge: F, on_state_change: G) -> Payments
+where
+    F: Fn(&CancelToken, &Order) -> Result<Receipt, PaymentError> + Send + Sync + 'static,
+    G: Fn(CircuitState, CircuitState) + Send + Sync + 'static,
+{
+    let calls = AsyncMapper::new(charge)
+        .with_name("charge")
+        .with_workers(10)
+        .with_timeout(Duration::from_millis(150));
     let retry = Retry::new(calls)
         .max_attempts(3)
         .base_delay(Duration::from_millis(50))
@@ -116,7 +119,9 @@ impl Bank {
 
     /// Charges an order, `"<id> <cents>"`.
     pub fn answer(&self, cancel: &CancelToken, text: &str) -> Answer {
-        let numbers = text.split_once(' ').and_then(|(id, cents)| Some((id.parse().ok()?, cents.parse().ok()?)));
+        let numbers = text
+            .split_once(' ')
+            .and_then(|(id, cents)| Some((id.parse().ok()?, cents.parse().ok()?)));
         let Some((id, cents)) = numbers else { return Answer::new(400, "not an order") };
         self.ledger.lock().requests.push(id);
         let takes = match weather(cancel.now().saturating_duration_since(self.start)) {
@@ -140,7 +145,12 @@ impl Bank {
     }
 }
 
-fn charge(client: &Client, url: &str, cancel: &CancelToken, order: &Order) -> Result<Receipt, PaymentError> {
+fn charge(
+    client: &Client,
+    url: &str,
+    cancel: &CancelToken,
+    order: &Order,
+) -> Result<Receipt, PaymentError> {
     let answer = client.post(cancel, url, &format!("{} {}", order.id, order.cents));
     match answer.map_err(|error| PaymentError::Unreachable(error.to_string()))?.status {
         200 => Ok(Receipt { order: order.id }),
@@ -180,12 +190,16 @@ impl Books {
 }
 
 fn main() -> ExitCode {
-    common::run("Payments: fine for 1 s, down for 1 s, slow for 1.5 s, and fine again", pay_a_few_seconds)
+    common::run(
+        "Payments: fine for 1 s, down for 1 s, slow for 1.5 s, and fine again",
+        pay_a_few_seconds,
+    )
 }
 
 fn pay_a_few_seconds(page: &Page) -> Result<(), BoxError> {
     let mut data = Data::seeded(5);
-    let orders: Vec<Order> = (0..550).map(|id| Order { id, cents: data.between(100..=50_000) }).collect();
+    let orders: Vec<Order> =
+        (0..550).map(|id| Order { id, cents: data.between(100..=50_000) }).collect();
 
     let pipeline = Pipeline::new("payments");
     let start = pipeline.now();
@@ -199,13 +213,22 @@ fn pay_a_few_seconds(page: &Page) -> Result<(), BoxError> {
     let changes = Arc::new(Mutex::new(Vec::new()));
     let note = Arc::clone(&changes);
     let paced = Stream::from_iter(&pipeline, orders.clone()).through(&Throttle::new(100.0));
-    let payments =
-        pay(paced, move |cancel, order| charge(&client, &url, cancel, order), move |_, state| note.lock().push(state));
+    let payments = pay(
+        paced,
+        move |cancel, order| charge(&client, &url, cancel, order),
+        move |_, state| note.lock().push(state),
+    );
 
     let books = Arc::new(Mutex::new(Books::default()));
     let (for_paid, for_failed) = (Arc::clone(&books), Arc::clone(&books));
-    payments.paid.named("paid").spawn_for_each(move |receipt| for_paid.lock().paid.extend(receipt.map(|it| it.order)));
-    payments.failed.named("failed").spawn_for_each(move |letter| for_failed.lock().dead(letter));
+    payments
+        .paid
+        .named("paid")
+        .spawn_for_each(move |receipt| for_paid.lock().paid.extend(receipt.map(|it| it.order)));
+    payments
+        .failed
+        .named("failed")
+        .spawn_for_each(move |letter| for_failed.lock().dead(letter));
 
     page.say("\n    time  circuit     paid              dead letters");
     let (live, seen, token) = (page.clone(), Arc::clone(&books), pipeline.token());
@@ -215,10 +238,14 @@ fn pay_a_few_seconds(page: &Page) -> Result<(), BoxError> {
             let books = seen.lock();
             (books.paid.len(), books.dead_letters())
         };
-        let bars = (bar((paid - before.0) as f64, 25.0, 10), bar((dead - before.1) as f64, 25.0, 10));
+        let bars =
+            (bar((paid - before.0) as f64, 25.0, 10), bar((dead - before.1) as f64, 25.0, 10));
         let age = token.now().saturating_duration_since(start).as_secs_f64();
         let state = format!("{:?}", payments.circuit.state());
-        live.say(format_args!("  {age:>4.2} s  {state:<10} {paid:>5} {:<12}{dead:>5} {}", bars.0, bars.1));
+        live.say(format_args!(
+            "  {age:>4.2} s  {state:<10} {paid:>5} {:<12}{dead:>5} {}",
+            bars.0, bars.1
+        ));
         before = (paid, dead);
     });
     let report = pipeline.join();
@@ -226,7 +253,8 @@ fn pay_a_few_seconds(page: &Page) -> Result<(), BoxError> {
 
     let books = std::mem::take(&mut *books.lock());
     let charged = bank.charged();
-    let in_doubt_and_charged = books.in_doubt.iter().filter(|id| charged.contains_key(id)).count();
+    let in_doubt_and_charged =
+        books.in_doubt.iter().filter(|id| charged.contains_key(id)).count();
     page.say("");
     page.table(
         &["what became of them", "orders", "charged by the service"],
@@ -244,25 +272,35 @@ fn pay_a_few_seconds(page: &Page) -> Result<(), BoxError> {
     let requests = std::mem::take(&mut bank.ledger.lock().requests);
     page.say(format_args!("\n{} requests for {} orders\n", requests.len(), orders.len()));
 
-    let mut ids: Vec<u32> =
-        [&books.paid, &books.declined, &books.refused, &books.in_doubt].into_iter().flatten().copied().collect();
+    let mut ids: Vec<u32> = [&books.paid, &books.declined, &books.refused, &books.in_doubt]
+        .into_iter()
+        .flatten()
+        .copied()
+        .collect();
     ids.sort_unstable();
     page.check(
         "every order was paid or is a dead letter, exactly once",
         books.strange == 0 && ids == Vec::from_iter(0..550),
     );
-    page.check("every paid order was charged", books.paid.iter().all(|id| charged.contains_key(id)));
+    page.check(
+        "every paid order was charged",
+        books.paid.iter().all(|id| charged.contains_key(id)),
+    );
     page.check_eq(
         "every charged order was paid, or is listed as unanswered",
         charged.len(),
         books.paid.len() + in_doubt_and_charged,
     );
     let requested: HashSet<u32> = requests.into_iter().collect();
-    page.check("the service did not see rejected orders", books.refused.iter().all(|id| !requested.contains(id)));
+    page.check(
+        "the service did not see rejected orders",
+        books.refused.iter().all(|id| !requested.contains(id)),
+    );
     let changes = changes.lock();
     page.check(
         "the circuit opened, and is closed at the end",
-        changes.first() == Some(&CircuitState::Open) && changes.last() == Some(&CircuitState::Closed),
+        changes.first() == Some(&CircuitState::Open)
+            && changes.last() == Some(&CircuitState::Closed),
     );
     let well = |id: &u32| books.paid.contains(id) || books.declined.contains(id);
     page.check("most of the last 50 orders succeeded", (500..550).filter(well).count() > 25);

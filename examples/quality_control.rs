@@ -37,7 +37,8 @@ pub enum Finding {
 // [pattern]
 /// A product with at least this score is good.
 const GOOD: f64 = 0.95;
-/// The required share of good products, and the number of consecutive products it is computed over.
+/// The required share of good products, and the number of consecutive products it is computed
+/// over.
 const LATELY: usize = 500;
 const MIN_SHARE: f64 = 0.9;
 
@@ -46,15 +47,23 @@ pub fn control(products: Stream<Product>) -> Stream<Finding> {
     // Each window begins with new statistics.
     let by_hundreds = Aggregate::new(Stats::default, |stats: &mut Stats, product: &Product| {
         stats.score += product.score;
-        product.defects.iter().for_each(|defect| *stats.defects.entry(defect).or_default() += 1);
+        product
+            .defects
+            .iter()
+            .for_each(|defect| *stats.defects.entry(defect).or_default() += 1);
     })
     .with_count_window(100);
-    let good_lately = Aggregate::new(|| 0, |good, product: &Product| *good += u64::from(product.score >= GOOD));
+    let good_lately = Aggregate::new(
+        || 0,
+        |good, product: &Product| *good += u64::from(product.score >= GOOD),
+    );
 
     let [products, all] = products.fan_out();
     let (good, bad) = products.split(|product| product.score >= GOOD);
     let passed = good.through(&by_hundreds).map(|w| Finding::Passed(w.count, mean(&w)));
-    let rejected = bad.through(&by_hundreds).map(|w| Finding::Rejected(w.count, mean(&w), w.result.defects));
+    let rejected = bad
+        .through(&by_hundreds)
+        .map(|w| Finding::Rejected(w.count, mean(&w), w.result.defects));
     let alarms = all.through(&good_lately.with_count_window(LATELY)).filter_map(|w| {
         let share = w.result as f64 / w.count as f64;
         (share < MIN_SHARE).then_some(Finding::Alarm(share))
@@ -81,14 +90,21 @@ fn control_a_shift(page: &Page) -> Result<(), BoxError> {
             if data.chance(if worn { 0.3 } else { 0.04 }) {
                 let usual = *data.pick(&["scratch", "dent", "colour"]);
                 let defect = if worn && data.chance(0.8) { "burr" } else { usual };
-                Product { score: f64::from(data.between(50..95)) / 100.0, defects: vec![defect] }
+                Product {
+                    score: f64::from(data.between(50..95)) / 100.0,
+                    defects: vec![defect],
+                }
             } else {
-                Product { score: f64::from(data.between(95..=100)) / 100.0, defects: Vec::new() }
+                Product {
+                    score: f64::from(data.between(95..=100)) / 100.0,
+                    defects: Vec::new(),
+                }
             }
         })
         .collect();
-    let (findings, report) =
-        Pipeline::run("quality", |pipeline| control(Stream::from_iter(pipeline, products.clone())).collect::<Vec<_>>());
+    let (findings, report) = Pipeline::run("quality", |pipeline| {
+        control(Stream::from_iter(pipeline, products.clone())).collect::<Vec<_>>()
+    });
     let findings = findings?;
 
     let (mut passed, mut rejected, mut alarms) = (0, 0, Vec::new());
@@ -98,7 +114,9 @@ fn control_a_shift(page: &Page) -> Result<(), BoxError> {
             Finding::Passed(count, _) => passed += count,
             Finding::Rejected(count, _, found) => {
                 rejected += count;
-                found.iter().for_each(|(defect, count)| *defects.entry(defect).or_default() += count);
+                found
+                    .iter()
+                    .for_each(|(defect, count)| *defects.entry(defect).or_default() += count);
             }
             Finding::Alarm(share) => alarms.push(*share),
         }
@@ -107,13 +125,24 @@ fn control_a_shift(page: &Page) -> Result<(), BoxError> {
     let most = defects.values().copied().max().unwrap_or(0) as f64;
     page.table(
         &["defect", "products", ""],
-        defects.iter().map(|(defect, n)| [(*defect).to_owned(), n.to_string(), bar(*n as f64, most, 40)]),
+        defects
+            .iter()
+            .map(|(defect, n)| [(*defect).to_owned(), n.to_string(), bar(*n as f64, most, 40)]),
     );
-    let shares: Vec<String> = alarms.iter().map(|share| format!("{:.0}%", share * 100.0)).collect();
-    page.say(format_args!("\n{} alarms, at these shares of good products: {}\n", alarms.len(), shares.join(", ")));
+    let shares: Vec<String> =
+        alarms.iter().map(|share| format!("{:.0}%", share * 100.0)).collect();
+    page.say(format_args!(
+        "\n{} alarms, at these shares of good products: {}\n",
+        alarms.len(),
+        shares.join(", ")
+    ));
 
     let good = products.iter().filter(|product| product.score >= GOOD).count() as u64;
-    page.check_eq("every product is in one batch", (passed, rejected), (good, products.len() as u64 - good));
+    page.check_eq(
+        "every product is in one batch",
+        (passed, rejected),
+        (good, products.len() as u64 - good),
+    );
     let in_all = products.iter().map(|product| product.defects.len() as u64).sum::<u64>();
     page.check_eq("every defect is counted once", defects.values().sum(), in_all);
     page.check_eq("the alarm rang for the worn tool, and for nothing else", alarms.len(), 4);

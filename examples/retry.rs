@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use common::{Data, bar};
 use streamz::testing::Recorder;
-use streamz::{AsyncMapper, CallStage, CancelToken, Cancelled, ManualClock, Pipeline, Retry, Stream};
+use streamz::{
+    AsyncMapper, CallStage, CancelToken, Cancelled, ManualClock, Pipeline, Retry, Stream,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
@@ -32,10 +34,14 @@ pub enum ServiceError {
 }
 
 // [pattern]
-/// Ten orders at a time, each tried up to five times; the pauses are 100, 200, 400 and 800 ms, each shortened by up to one half.
-pub fn resilient(
-    call: impl Fn(&CancelToken, &Order) -> Result<Processed, ServiceError> + Send + Sync + 'static,
-) -> Retry<impl CallStage<In = Order, Out = Processed, Error = ServiceError>> {
+/// Ten orders at a time, each tried up to five times; the pauses are 100, 200, 400 and 800 ms,
+/// each shortened by up to one half.
+pub fn resilient<F>(
+    call: F,
+) -> Retry<impl CallStage<In = Order, Out = Processed, Error = ServiceError>>
+where
+    F: Fn(&CancelToken, &Order) -> Result<Processed, ServiceError> + Send + Sync + 'static,
+{
     let calls = AsyncMapper::new(call).with_name("process order").with_workers(10);
     Retry::new(calls)
         .max_attempts(5)
@@ -61,7 +67,11 @@ impl Service {
         Self { busy: busy.into_iter().collect(), calls: Mutex::default() }
     }
 
-    pub fn process(&self, cancel: &CancelToken, order: &Order) -> Result<Processed, ServiceError> {
+    pub fn process(
+        &self,
+        cancel: &CancelToken,
+        order: &Order,
+    ) -> Result<Processed, ServiceError> {
         let attempt = {
             let mut calls = self.calls.lock().unwrap();
             let times = calls.entry(order.id).or_default();
@@ -70,7 +80,11 @@ impl Service {
         };
         cancel.sleep(LATENCY)?;
         let busy = self.busy.get(&order.id).copied().unwrap_or(0);
-        if attempt <= busy as usize { Err(ServiceError::Busy) } else { Ok(Processed { order: order.id }) }
+        if attempt <= busy as usize {
+            Err(ServiceError::Busy)
+        } else {
+            Ok(Processed { order: order.id })
+        }
     }
 
     /// The times of the calls for an order.
@@ -102,42 +116,68 @@ fn main() -> ExitCode {
         let start = clock.now();
         let called = Arc::clone(&service);
         let retry = resilient(move |cancel, order| called.process(cancel, order));
-        let recorder = Recorder::new(Stream::from_iter(&pipeline, (0..300).map(|id| Order { id })).through(&retry));
+        let recorder = Recorder::new(
+            Stream::from_iter(&pipeline, (0..300).map(|id| Order { id })).through(&retry),
+        );
         clock.advance(Duration::from_secs(600));
         let outputs = recorder.timed_outputs();
         let report = pipeline.join();
 
         let mut by_attempts = BTreeMap::<usize, (usize, usize)>::new();
         for (id, (_, output)) in outputs.iter().enumerate() {
-            let (processed, failed) = by_attempts.entry(service.calls(id as u32).len()).or_default();
+            let (processed, failed) =
+                by_attempts.entry(service.calls(id as u32).len()).or_default();
             *(if output.is_ok() { processed } else { failed }) += 1;
         }
         let rows = by_attempts.iter().map(|(attempts, (processed, failed))| {
             let orders = processed + failed;
-            [attempts.to_string(), processed.to_string(), failed.to_string(), bar(orders as f64, 200.0, 30)]
+            [
+                attempts.to_string(),
+                processed.to_string(),
+                failed.to_string(),
+                bar(orders as f64, 200.0, 30),
+            ]
         });
         page.table(&["attempts", "processed", "failed", ""], rows);
 
         let unlucky = (0..300).max_by_key(|&id| service.calls(id).len()).unwrap_or(0);
-        let times = service.calls(unlucky).into_iter().map(|time| format!("{} ms", (time - start).as_millis()));
-        page.say(format_args!("\norder {unlucky} was tried at {}", times.collect::<Vec<_>>().join(", ")));
+        let times = service
+            .calls(unlucky)
+            .into_iter()
+            .map(|time| format!("{} ms", (time - start).as_millis()));
+        page.say(format_args!(
+            "\norder {unlucky} was tried at {}",
+            times.collect::<Vec<_>>().join(", ")
+        ));
         let took = outputs.last().map_or(Duration::ZERO, |(time, _)| *time);
         let stats = retry.stats();
-        page.say(format_args!("{} retries in {took:?} of virtual time, ten workers\n", stats.retries()));
+        page.say(format_args!(
+            "{} retries in {took:?} of virtual time, ten workers\n",
+            stats.retries()
+        ));
 
         let of_output = |(_, output): &(Duration, streamz::Result<Processed>)| match output {
             Ok(processed) => processed.order,
             Err(error) => error.with_item_ref(|order: &Order| order.id).unwrap_or(u32::MAX),
         };
         let ids: Vec<u32> = outputs.iter().map(of_output).collect();
-        page.check("every order has one result or error, in order", ids == Vec::from_iter(0..300));
+        page.check(
+            "every order has one result or error, in order",
+            ids == Vec::from_iter(0..300),
+        );
         let failed = outputs.iter().filter_map(|(_, output)| output.as_ref().err());
-        page.check("failed orders were tried five times", failed.clone().all(|error| error.attempts() == 5));
+        page.check(
+            "failed orders were tried five times",
+            failed.clone().all(|error| error.attempts() == 5),
+        );
         page.check("some orders failed, and most orders that met a busy service did not", {
             let failed = failed.count() as u64;
             failed == stats.exhausted() && failed > 0 && stats.recovered() > 10 * failed
         });
-        page.check("the pauses grow as configured", (0..300).all(|id| as_laid_down(&service.pauses(id))));
+        page.check(
+            "the pauses grow as configured",
+            (0..300).all(|id| as_laid_down(&service.pauses(id))),
+        );
         page.check("all items are accounted for", report.is_complete());
         Ok(())
     })

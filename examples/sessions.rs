@@ -47,7 +47,8 @@ pub enum Status {
 /// After this time without activity, a session expires.
 const IDLE: Duration = Duration::from_secs(1800);
 
-/// Emits an update for each activity, and one for each expired session. Four threads, each with its own sessions.
+/// Emits an update for each activity, and one for each expired session. Has four threads, each
+/// with its own sessions.
 pub fn follow_sessions(activities: Stream<Activity>) -> Stream<Update> {
     let by_session = Partition::new(|activity: &Activity| activity.session)
         .with_partitions(4)
@@ -75,7 +76,11 @@ impl Operator for Sessions {
     type In = Activity;
     type Out = Update;
 
-    fn item(&mut self, Activity { session: id, action }: Activity, out: &mut impl Emit<Update>) {
+    fn item(
+        &mut self,
+        Activity { session: id, action }: Activity,
+        out: &mut impl Emit<Update>,
+    ) {
         let due = out.now() + IDLE;
         let session = self.open.entry(id).or_insert(Session { due, actions: 0, cents: 0 });
         self.due.remove(&(session.due, id));
@@ -85,7 +90,12 @@ impl Operator for Sessions {
             session.cents += cents;
         }
         let status = if action == Action::Pay { Status::Paid } else { Status::Active };
-        out.emit(Update { session: id, status, actions: session.actions, cents: session.cents });
+        out.emit(Update {
+            session: id,
+            status,
+            actions: session.actions,
+            cents: session.cents,
+        });
         if status == Status::Paid {
             self.open.remove(&id);
         } else {
@@ -137,7 +147,9 @@ fn follow_a_day(page: &Page) -> Result<(), BoxError> {
     let pipeline = Pipeline::builder("shop").clock(&clock).build();
     let (source, stream) = TestSource::new(&pipeline);
     let updates = Recorder::new(follow_sessions(stream));
-    let adds = day.iter().filter_map(|(_, it)| if let Action::Add(cents) = it.action { Some(cents) } else { None });
+    let adds = day.iter().filter_map(|(_, it)| {
+        if let Action::Add(cents) = it.action { Some(cents) } else { None }
+    });
     let put_into_baskets: u32 = adds.sum();
     source.play(day);
     clock.advance(Duration::from_secs(3600)); // all that are open fall due
@@ -160,18 +172,36 @@ fn follow_a_day(page: &Page) -> Result<(), BoxError> {
     let most = by_hour.iter().map(|(paid, abandoned)| paid + abandoned).max().unwrap_or(0);
     page.table(
         &["hour", "paid", "abandoned", ""],
-        by_hour.iter().enumerate().filter(|(_, hour)| **hour != (0, 0)).map(|(hour, &(paid, abandoned))| {
-            let bar = bar(f64::from(paid + abandoned), f64::from(most), 40);
-            [format!("{hour:02}:00"), paid.to_string(), abandoned.to_string(), bar]
-        }),
+        by_hour.iter().enumerate().filter(|(_, hour)| **hour != (0, 0)).map(
+            |(hour, &(paid, abandoned))| {
+                let bar = bar(f64::from(paid + abandoned), f64::from(most), 40);
+                [format!("{hour:02}:00"), paid.to_string(), abandoned.to_string(), bar]
+            },
+        ),
     );
     let ends: Vec<&Update> = closed.values().flatten().copied().collect();
-    let sold: u32 = ends.iter().filter(|update| update.status == Status::Paid).map(|update| update.cents).sum();
-    let left: u32 = ends.iter().filter(|update| update.status == Status::Abandoned).map(|update| update.cents).sum();
+    let sold: u32 = ends
+        .iter()
+        .filter(|update| update.status == Status::Paid)
+        .map(|update| update.cents)
+        .sum();
+    let left: u32 = ends
+        .iter()
+        .filter(|update| update.status == Status::Abandoned)
+        .map(|update| update.cents)
+        .sum();
     let euros = |cents: u32| format!("{}.{:02}", cents / 100, cents % 100);
-    page.say(format_args!("\n{activities} activities, sold for {}, left in baskets: {}\n", euros(sold), euros(left)));
+    page.say(format_args!(
+        "\n{activities} activities, sold for {}, left in baskets: {}\n",
+        euros(sold),
+        euros(left)
+    ));
 
-    page.check_eq("what was put into baskets was either sold or left", sold + left, put_into_baskets);
+    page.check_eq(
+        "what was put into baskets was either sold or left",
+        sold + left,
+        put_into_baskets,
+    );
     page.check_eq(
         "every activity is part of a session that ended",
         ends.iter().map(|it| it.actions as usize).sum(),
@@ -179,9 +209,14 @@ fn follow_a_day(page: &Page) -> Result<(), BoxError> {
     );
     page.check(
         "every activity has an update",
-        updates.len() == activities + ends.iter().filter(|it| it.status == Status::Abandoned).count(),
+        updates.len()
+            == activities + ends.iter().filter(|it| it.status == Status::Abandoned).count(),
     );
-    page.check_eq("every session came to one end, with no need for the input to end", ends.len(), 3_000);
+    page.check_eq(
+        "every session came to one end, with no need for the input to end",
+        ends.len(),
+        3_000,
+    );
     page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }

@@ -54,8 +54,14 @@ pub struct Validated {
     pub stats: SplitStats,
 }
 
-/// Checks each sign-up once, with `check`; completes the good ones with `enrich`, ten at a time.
-pub fn validate<C, E>(cancel: &CancelToken, sign_ups: Stream<SignUp>, check: C, enrich: E) -> Validated
+/// Checks each sign-up once, with `check`; completes the good ones with `enrich`, ten at a
+/// time.
+pub fn validate<C, E>(
+    cancel: &CancelToken,
+    sign_ups: Stream<SignUp>,
+    check: C,
+    enrich: E,
+) -> Validated
 where
     C: Fn(&SignUp) -> Result<(), Fault> + Send + Sync + 'static,
     E: Fn(&SignUp) -> Result<Member, BoxError> + Send + Sync + 'static,
@@ -69,7 +75,8 @@ where
     let validator = Split::new(Result::is_ok).with_buffer_size(100).with_name("validator");
     let SplitOutput { matched: good, rest: bad, stats } = validator.process(cancel, checked);
 
-    let enrich = AsyncMapper::new(move |_: &CancelToken, sign_up: &SignUp| enrich(sign_up)).with_workers(10);
+    let enrich = AsyncMapper::new(move |_: &CancelToken, sign_up: &SignUp| enrich(sign_up))
+        .with_workers(10);
     let members = good.filter_map(Result::ok).through(&enrich.with_name("enrich"));
     let rejected = bad.filter_map(Result::err);
     Validated { members, rejected, stats }
@@ -102,9 +109,19 @@ fn enrich(sign_up: &SignUp) -> Result<Member, BoxError> {
 
 fn sign_ups(data: &mut Data, n: u32) -> Vec<SignUp> {
     let mut sign_up = |id| {
-        let name = if data.chance(0.05) { " " } else { *data.pick(&["Ada", "Bo", "Chen", "Dara", "Edo"]) };
-        let host = *data.pick(&["post.de", "poste.fr", "yubin.jp", "mail.com", "mail.com", "nowhere"]);
-        SignUp { id, name: name.to_owned(), email: format!("user{id}@{host}"), age: data.between(10..80) as u8 }
+        let name = if data.chance(0.05) {
+            " "
+        } else {
+            *data.pick(&["Ada", "Bo", "Chen", "Dara", "Edo"])
+        };
+        let host =
+            *data.pick(&["post.de", "poste.fr", "yubin.jp", "mail.com", "mail.com", "nowhere"]);
+        SignUp {
+            id,
+            name: name.to_owned(),
+            email: format!("user{id}@{host}"),
+            age: data.between(10..80) as u8,
+        }
     };
     (0..n).map(&mut sign_up).collect()
 }
@@ -127,19 +144,40 @@ fn sign_up_day(page: &Page) -> Result<(), BoxError> {
     let (members, rejected, stats) = read?;
 
     let mut groups: BTreeMap<(&str, String), u32> = BTreeMap::new();
-    members.iter().for_each(|member| *groups.entry(("good", member.country.clone())).or_default() += 1);
-    rejected.iter().for_each(|rejected| *groups.entry(("bad", rejected.fault.to_string())).or_default() += 1);
+    members
+        .iter()
+        .for_each(|member| *groups.entry(("good", member.country.clone())).or_default() += 1);
+    rejected.iter().for_each(|rejected| {
+        *groups.entry(("bad", rejected.fault.to_string())).or_default() += 1
+    });
     page.say("");
     page.table(
         &["", "country or fault", "sign-ups", ""],
         groups.iter().rev().map(|((verdict, what), &n)| {
-            [(*verdict).to_owned(), what.clone(), n.to_string(), bar(n.into(), input.len() as f64, 60)]
+            [
+                (*verdict).to_owned(),
+                what.clone(),
+                n.to_string(),
+                bar(n.into(), input.len() as f64, 60),
+            ]
         }),
     );
-    page.say(format_args!("\n{:.1}% of {} were good\n", stats.matched_ratio() * 100.0, stats.total_items()));
+    page.say(format_args!(
+        "\n{:.1}% of {} were good\n",
+        stats.matched_ratio() * 100.0,
+        stats.total_items()
+    ));
 
-    page.check_eq("every sign-up took one of the two ways", members.len() + rejected.len(), input.len());
-    page.check_eq("the counts say the same", (stats.matched(), stats.rest()), (count(&members), count(&rejected)));
+    page.check_eq(
+        "every sign-up took one of the two ways",
+        members.len() + rejected.len(),
+        input.len(),
+    );
+    page.check_eq(
+        "the counts say the same",
+        (stats.matched(), stats.rest()),
+        (count(&members), count(&rejected)),
+    );
     page.check(
         "all rejected sign-ups are kept, in order, with the reason",
         rejected
@@ -149,7 +187,10 @@ fn sign_up_day(page: &Page) -> Result<(), BoxError> {
     );
     page.check(
         "all accepted sign-ups are complete, in order",
-        members.iter().map(|it| it.id).eq(input.iter().filter(|it| check(it).is_ok()).map(|it| it.id)),
+        members
+            .iter()
+            .map(|it| it.id)
+            .eq(input.iter().filter(|it| check(it).is_ok()).map(|it| it.id)),
     );
     page.check("the pipeline is complete", report.is_complete());
     Ok(())

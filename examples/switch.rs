@@ -55,8 +55,12 @@ fn is_about_security(entry: &Entry) -> bool {
     ["unauthorized", "authentication failed"].iter().any(|text| entry.message.contains(text))
 }
 
-/// Sends each entry to the first case that matches. A critical entry about security is alerted *and* analyzed.
-pub fn process<S: Services>(logs: Stream<Entry>, services: &Arc<S>) -> (Stream<Processed>, RouteStats) {
+/// Sends each entry to the first case that matches. A critical entry about security raises an
+/// alert *and* is analyzed.
+pub fn process<S: Services>(
+    logs: Stream<Entry>,
+    services: &Arc<S>,
+) -> (Stream<Processed>, RouteStats) {
     let [on_call, guard] = [(); 2].map(|()| Arc::clone(services));
     let alert = AsyncMapper::new(move |_: &CancelToken, entry: &Entry| {
         on_call.alert(entry)?;
@@ -137,7 +141,12 @@ fn a_day_of_logs(page: &Page) -> Result<(), BoxError> {
         &["case", "entries", "of all", ""],
         stats.names().map(|name| {
             let share = format!("{:.2}%", stats.match_rate(name) * 100.0);
-            [name.to_owned(), stats.items(name).to_string(), share, bar(stats.match_rate(name), 1.0, 40)]
+            [
+                name.to_owned(),
+                stats.items(name).to_string(),
+                share,
+                bar(stats.match_rate(name), 1.0, 40),
+            ]
         }),
     );
     let (alerts, refused) = (office.alerts.lock(), office.refused.lock());
@@ -147,22 +156,28 @@ fn a_day_of_logs(page: &Page) -> Result<(), BoxError> {
     let most = f64::from(*suspicious.first().map_or(&1, |(_, times)| *times));
     page.table(
         &["address", "times", ""],
-        suspicious
-            .iter()
-            .take(4)
-            .map(|&(address, &times)| [address.clone(), times.to_string(), bar(times.into(), most, 40)]),
+        suspicious.iter().take(4).map(|&(address, &times)| {
+            [address.clone(), times.to_string(), bar(times.into(), most, 40)]
+        }),
     );
     page.say("");
 
     let with = |action| {
-        let mut ids: Vec<u32> = processed.iter().filter(|it| it.action == action).map(|it| it.entry.id).collect();
+        let mut ids: Vec<u32> =
+            processed.iter().filter(|it| it.action == action).map(|it| it.entry.id).collect();
         let in_order = ids.is_sorted();
         ids.sort_unstable();
         (in_order, ids)
     };
-    let those = |is: &dyn Fn(&Entry) -> bool| (true, entries.iter().filter(|it| is(it)).map(|it| it.id).collect());
+    let those = |is: &dyn Fn(&Entry) -> bool| {
+        (true, entries.iter().filter(|it| is(it)).map(|it| it.id).collect())
+    };
     page.check_eq("every entry was dealt with in one way", processed.len(), entries.len());
-    page.check_eq("what is critical was alerted, in order", with(Action::Alerted), those(&is_critical));
+    page.check_eq(
+        "what is critical was alerted, in order",
+        with(Action::Alerted),
+        those(&is_critical),
+    );
     page.check_eq(
         "security entries that are not critical were analyzed, in order",
         with(Action::Analyzed),
@@ -170,8 +185,15 @@ fn a_day_of_logs(page: &Page) -> Result<(), BoxError> {
     );
     page.check_eq("each alert went out once", alerts.len() as u64, stats.items("critical"));
     let about_security = entries.iter().filter(|it| is_about_security(it)).count();
-    page.check_eq("no security entry was missed", refused.values().sum::<u32>() as usize, about_security);
-    page.check("the address with the passwords stands out", suspicious[0] == (&"203.0.113.66".to_owned(), &300));
+    page.check_eq(
+        "no security entry was missed",
+        refused.values().sum::<u32>() as usize,
+        about_security,
+    );
+    page.check(
+        "the address with the passwords stands out",
+        suspicious[0] == (&"203.0.113.66".to_owned(), &300),
+    );
     page.check("the pipeline is complete", report.is_complete());
     Ok(())
 }

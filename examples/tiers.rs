@@ -35,7 +35,12 @@ pub struct Processed {
 
 /// Processes one order, or many economy orders in one call. Waits through the token.
 pub trait Service: Send + Sync + 'static {
-    fn one(&self, cancel: &CancelToken, tier: Tier, order: &Order) -> Result<Processed, BoxError>;
+    fn one(
+        &self,
+        cancel: &CancelToken,
+        tier: Tier,
+        order: &Order,
+    ) -> Result<Processed, BoxError>;
     fn many(&self, cancel: &CancelToken, orders: &[Order]) -> Result<Vec<Processed>, BoxError>;
 }
 
@@ -48,22 +53,31 @@ fn one_by_one<S: Service>(
     queue: usize,
 ) -> BoxProcessor<Order, Processed> {
     let service = Arc::clone(service);
-    let pool = AsyncMapper::new(move |cancel: &CancelToken, order: &Order| service.one(cancel, tier, order));
+    let pool = AsyncMapper::new(move |cancel: &CancelToken, order: &Order| {
+        service.one(cancel, tier, order)
+    });
     // Unordered: a slow order does not delay the others.
     let pool = pool.with_workers(workers).with_ordered(false).with_name(format!("{tier:?}"));
     Buffer::new(queue).then(pool).boxed()
 }
 
-/// A hundred orders in one call, or all that arrive within 30 s of the first; then single results again.
+/// A hundred orders in one call, or all that arrive within 30 s of the first; then single
+/// results again.
 fn in_batches<S: Service>(service: &Arc<S>) -> BoxProcessor<Order, Processed> {
     let service = Arc::clone(service);
-    let pool = AsyncMapper::new(move |cancel: &CancelToken, orders: &Vec<Order>| service.many(cancel, orders));
-    let batch = Batcher::new(BatchConfig { max_size: 100, max_latency: Duration::from_secs(30) });
+    let pool = AsyncMapper::new(move |cancel: &CancelToken, orders: &Vec<Order>| {
+        service.many(cancel, orders)
+    });
+    let batch =
+        Batcher::new(BatchConfig { max_size: 100, max_latency: Duration::from_secs(30) });
     batch.then(pool.with_workers(5).with_name("Economy")).then(Flatten::new()).boxed()
 }
 
 /// Sends each order to its tier: that of the customer, or a better one if the order is large.
-pub fn process<S: Service>(orders: Stream<Order>, service: &Arc<S>) -> (Stream<Processed>, RouteStats) {
+pub fn process<S: Service>(
+    orders: Stream<Order>,
+    service: &Arc<S>,
+) -> (Stream<Processed>, RouteStats) {
     let is_premium = |order: &Order| order.customer == Tier::Premium || order.total > 10_000;
     let is_standard = |order: &Order| order.customer == Tier::Standard || order.total > 1_000;
     let switch = Switch::new()
@@ -82,7 +96,12 @@ struct Warehouse {
 }
 
 impl Service for Warehouse {
-    fn one(&self, cancel: &CancelToken, tier: Tier, order: &Order) -> Result<Processed, BoxError> {
+    fn one(
+        &self,
+        cancel: &CancelToken,
+        tier: Tier,
+        order: &Order,
+    ) -> Result<Processed, BoxError> {
         cancel.sleep(ms(if tier == Tier::Premium { 200 } else { 500 }))?;
         Ok(Processed { id: order.id, tier })
     }
@@ -114,7 +133,11 @@ fn five_minutes(page: &Page) -> Result<(), BoxError> {
             Tier::Economy,
             Tier::Economy,
         ]),
-        total: if data.chance(0.02) { data.between(1_000..20_000) } else { data.between(10..1_000) },
+        total: if data.chance(0.02) {
+            data.between(1_000..20_000)
+        } else {
+            data.between(10..1_000)
+        },
     };
     let orders: Vec<Order> = (0..2_000).map(order).collect();
 
@@ -134,7 +157,8 @@ fn five_minutes(page: &Page) -> Result<(), BoxError> {
     let processed = processed.timed_items();
     let waits = |tier| {
         let of_tier = processed.iter().filter(|(_, it)| it.tier == tier);
-        let mut waits: Vec<Duration> = of_tier.map(|(time, it)| *time - arrival(it.id)).collect();
+        let mut waits: Vec<Duration> =
+            of_tier.map(|(time, it)| *time - arrival(it.id)).collect();
         waits.sort_unstable();
         waits
     };
@@ -144,7 +168,8 @@ fn five_minutes(page: &Page) -> Result<(), BoxError> {
         &["tier", "orders", "half within", "all within", ""],
         tiers.iter().map(|(tier, waits)| {
             let (half, all) = (waits[waits.len() / 2], waits[waits.len() - 1]);
-            let [half_shown, all_shown] = [half, all].map(|wait| format!("{:.1} s", wait.as_secs_f64()));
+            let [half_shown, all_shown] =
+                [half, all].map(|wait| format!("{:.1} s", wait.as_secs_f64()));
             let shown = bar(half.as_secs_f64(), 30.0, 40);
             [format!("{tier:?}"), waits.len().to_string(), half_shown, all_shown, shown]
         }),
@@ -157,7 +182,8 @@ fn five_minutes(page: &Page) -> Result<(), BoxError> {
     ids.sort_unstable();
     page.check("every order was processed once", ids.into_iter().eq(0..orders.len() as u32));
     let is_upgraded = |order: &Order| order.customer != Tier::Premium && order.total > 10_000;
-    let upgraded: Vec<u32> = orders.iter().filter(|order| is_upgraded(order)).map(|order| order.id).collect();
+    let upgraded: Vec<u32> =
+        orders.iter().filter(|order| is_upgraded(order)).map(|order| order.id).collect();
     let premium = |id| processed.iter().any(|(_, it)| it.id == id && it.tier == Tier::Premium);
     page.check(
         "large orders are premium, whatever the customer's tier",
@@ -165,7 +191,10 @@ fn five_minutes(page: &Page) -> Result<(), BoxError> {
     );
     page.check("no premium order waited", tiers[0].1.iter().all(|wait| *wait == ms(200)));
     page.check("no standard order waited", tiers[1].1.iter().all(|wait| *wait == ms(500)));
-    page.check("no economy order took more than 30 s and its call", tiers[2].1.iter().all(|wait| *wait <= ms(32_000)));
+    page.check(
+        "no economy order took more than 30 s and its call",
+        tiers[2].1.iter().all(|wait| *wait <= ms(32_000)),
+    );
     page.check("no batch is larger than 100", batches.iter().all(|&orders| orders <= 100));
     page.check_eq("the counts say the same", stats.items("default"), economy as u64);
     page.check("the pipeline is complete", report.is_complete());

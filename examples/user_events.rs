@@ -23,25 +23,37 @@ pub struct UserEvent {
 }
 
 /// Processes an event: it may wait, and need not know the others.
-pub trait Service: Fn(&CancelToken, &UserEvent) -> Result<UserEvent, BoxError> + Send + Sync + 'static {}
+pub trait Service:
+    Fn(&CancelToken, &UserEvent) -> Result<UserEvent, BoxError> + Send + Sync + 'static
+{
+}
 
-impl<F: Fn(&CancelToken, &UserEvent) -> Result<UserEvent, BoxError> + Send + Sync + 'static> Service for F {}
+impl<F: Fn(&CancelToken, &UserEvent) -> Result<UserEvent, BoxError> + Send + Sync + 'static>
+    Service for F
+{
+}
 
 // [pattern]
 /// Four partitions, each with its own worker: a user is always in the same one.
 pub fn by_partition(events: Stream<UserEvent>, service: impl Service) -> Stream<UserEvent> {
     let service = Arc::new(service);
-    let by_user =
-        Partition::new(|event: &UserEvent| event.user).with_partitions(4).with_buffer_size(100).each(|index| {
+    let by_user = Partition::new(|event: &UserEvent| event.user)
+        .with_partitions(4)
+        .with_buffer_size(100)
+        .each(|index| {
             let service = Arc::clone(&service);
-            // One worker: with two, a user's next event would begin before the current one is done.
-            let process = AsyncMapper::new(move |cancel: &CancelToken, event: &UserEvent| service(cancel, event));
+            // One worker: with two, a user's next event would begin before the current one is
+            // done.
+            let process = AsyncMapper::new(move |cancel: &CancelToken, event: &UserEvent| {
+                service(cancel, event)
+            });
             process.with_workers(1).with_name(format!("partition-{index}"))
         });
     events.through(&by_user)
 }
 
-/// Four workers that take the next event, except that a user's next event waits for the current one.
+/// Four workers that take the next event, except that a user's next event waits for the current
+/// one.
 pub fn by_key(events: Stream<UserEvent>, service: impl Service) -> Stream<UserEvent> {
     let process = AsyncMapper::keyed(|event: &UserEvent| event.user, service);
     events.through(&process.with_workers(4).with_ordered(false))
@@ -94,7 +106,11 @@ fn process_both_ways(page: &Page) -> Result<(), BoxError> {
             let user = if data.chance(0.25) { 0 } else { data.between(1..50) };
             let number: &mut u32 = numbers.entry(user).or_default();
             *number += 1;
-            UserEvent { user, number: *number, takes: Duration::from_millis(data.between(5..=15).into()) }
+            UserEvent {
+                user,
+                number: *number,
+                takes: Duration::from_millis(data.between(5..=15).into()),
+            }
         })
         .collect();
     let work: Duration = events.iter().map(|event| event.takes).sum();
@@ -106,8 +122,11 @@ fn process_both_ways(page: &Page) -> Result<(), BoxError> {
         events.len(),
         work.as_secs_f64()
     ));
-    let rows =
-        [("four partitions", &times), ("four workers, by key", &keyed_times), ("no better is possible", &(work / 4))];
+    let rows = [
+        ("four partitions", &times),
+        ("four workers, by key", &keyed_times),
+        ("no better is possible", &(work / 4)),
+    ];
     page.table(
         &["", "took", ""],
         rows.map(|(name, time)| {
@@ -117,11 +136,21 @@ fn process_both_ways(page: &Page) -> Result<(), BoxError> {
     );
     page.say("\nA partition is as slow as its users; free workers take the next event.\n");
 
-    page.check_eq("every event was processed, by partition", partitions.entries().len(), events.len());
+    page.check_eq(
+        "every event was processed, by partition",
+        partitions.entries().len(),
+        events.len(),
+    );
     page.check_eq("and by key", keyed.entries().len(), events.len());
-    page.check("each user's events were processed one at a time and in order, by partition", partitions.is_in_order());
+    page.check(
+        "each user's events were processed one at a time and in order, by partition",
+        partitions.is_in_order(),
+    );
     page.check("and by key", keyed.is_in_order());
-    page.check("different users were processed in parallel", times < work / 2 && keyed_times < work / 2);
+    page.check(
+        "different users were processed in parallel",
+        times < work / 2 && keyed_times < work / 2,
+    );
     page.check("free workers finish sooner than partitions", keyed_times < times);
     Ok(())
 }
@@ -138,7 +167,8 @@ fn run(
     source.push_all(events.iter().copied());
     source.end();
     clock.advance(Duration::from_secs(60));
-    let last = done.timed_items().last().map(|(time, _)| *time).ok_or("nothing was processed")?;
+    let last =
+        done.timed_items().last().map(|(time, _)| *time).ok_or("nothing was processed")?;
     pipeline.join();
     Ok((diary, last))
 }

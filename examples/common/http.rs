@@ -48,11 +48,14 @@ impl Server {
                 while let Ok(mut request) = http.recv() {
                     let mut text = String::new();
                     let answer = match request.as_reader().read_to_string(&mut text) {
-                        Ok(_) => answer(&stop, &Question { path: request.url().to_owned(), text }),
+                        Ok(_) => {
+                            answer(&stop, &Question { path: request.url().to_owned(), text })
+                        }
                         Err(error) => Answer::new(400, error.to_string()),
                     };
                     // The client may have disconnected, which does not matter here.
-                    let response = tiny_http::Response::from_string(answer.text).with_status_code(answer.status);
+                    let response = tiny_http::Response::from_string(answer.text)
+                        .with_status_code(answer.status);
                     let _ = request.respond(response);
                 }
             })
@@ -85,29 +88,44 @@ impl Client {
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         // No proxy, whatever the environment says: everything is on one machine.
-        let config =
-            ureq::Agent::config_builder().http_status_as_error(false).proxy(None).max_idle_connections_per_host(32);
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .max_idle_connections_per_host(32);
         Self { agent: config.build().into() }
     }
 
     /// Sends a request, and waits for the answer until the deadline of the token, if it has one. Every status counts as
     /// an answer.
-    pub fn post(&self, cancel: &CancelToken, url: &str, text: &str) -> Result<Answer, ureq::Error> {
-        let mut response = self.agent.post(url).config().timeout_global(time_left(cancel)).build().send(text)?;
+    pub fn post(
+        &self,
+        cancel: &CancelToken,
+        url: &str,
+        text: &str,
+    ) -> Result<Answer, ureq::Error> {
+        let mut response = self
+            .agent
+            .post(url)
+            .config()
+            .timeout_global(time_left(cancel))
+            .build()
+            .send(text)?;
         let text = response.body_mut().read_to_string()?;
         Ok(Answer::new(response.status().as_u16(), text))
     }
 
     /// As [`post`](Self::post), without a body.
     pub fn get(&self, cancel: &CancelToken, url: &str) -> Result<Answer, ureq::Error> {
-        let mut response = self.agent.get(url).config().timeout_global(time_left(cancel)).build().call()?;
+        let mut response =
+            self.agent.get(url).config().timeout_global(time_left(cancel)).build().call()?;
         let text = response.body_mut().read_to_string()?;
         Ok(Answer::new(response.status().as_u16(), text))
     }
 }
 
 fn time_left(cancel: &CancelToken) -> Option<Duration> {
-    let left = cancel.deadline().map(|deadline| deadline.saturating_duration_since(cancel.now()));
+    let left =
+        cancel.deadline().map(|deadline| deadline.saturating_duration_since(cancel.now()));
     // Zero would mean no limit.
     left.map(|left| left.max(Duration::from_millis(1)))
 }

@@ -17,7 +17,12 @@
 //!     })
 //! }
 //! ```
-#![allow(dead_code, unreachable_pub, unused_imports, reason = "each example uses its own part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each example uses its own part of it"
+)]
 
 mod data;
 mod page;

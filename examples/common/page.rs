@@ -27,7 +27,10 @@ pub fn run(title: &str, work: impl FnOnce(&Page) -> Result<(), BoxError>) -> Exi
             return if page.fault().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         Asked::Unknown(argument) => {
-            page.complain(format_args!("error: unexpected argument {argument:?}\n\n{}", usage(&name)));
+            page.complain(format_args!(
+                "error: unexpected argument {argument:?}\n\n{}",
+                usage(&name)
+            ));
             return ExitCode::from(2);
         }
     }
@@ -118,10 +121,17 @@ impl Page {
     }
 
     /// Checks that the result is the expected one; prints both if it is not.
-    #[expect(clippy::needless_pass_by_value, reason = "callers give what they have just computed")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers give what they have just computed"
+    )]
     pub fn check_eq<T: PartialEq + Debug>(&self, promise: impl Display, found: T, expected: T) {
         let kept = found == expected;
-        let detail = if kept { String::new() } else { format!(": found {found:?}, expected {expected:?}") };
+        let detail = if kept {
+            String::new()
+        } else {
+            format!(": found {found:?}, expected {expected:?}")
+        };
         self.note(&promise, kept, &detail);
     }
 
@@ -170,7 +180,9 @@ impl Page {
 impl Inner {
     fn write(&mut self, text: &dyn Display) {
         let Some(out) = &mut self.out else { return };
-        if let Err(error) = out.write_all(format!("{text}\n").as_bytes()).and_then(|()| out.flush()) {
+        if let Err(error) =
+            out.write_all(format!("{text}\n").as_bytes()).and_then(|()| out.flush())
+        {
             self.out = None;
             self.fault = Some(error).filter(|error| error.kind() != ErrorKind::BrokenPipe);
         }
@@ -180,7 +192,10 @@ impl Inner {
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = self.inner.lock();
-        f.debug_struct("Page").field("kept", &inner.kept).field("broken", &inner.broken).finish_non_exhaustive()
+        f.debug_struct("Page")
+            .field("kept", &inner.kept)
+            .field("broken", &inner.broken)
+            .finish_non_exhaustive()
     }
 }
 
@@ -210,27 +225,36 @@ impl Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // `1,200`, `0.5 s`, `12%`; but neither an address nor a date.
         let is_number = |cell: &str| {
-            let number = cell.split(' ').next().unwrap_or_default().trim_end_matches('%').replace(',', "");
+            let number = cell
+                .split(' ')
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches('%')
+                .replace(',', "");
             number.parse::<f64>().is_ok()
         };
         let columns: Vec<(usize, bool)> = (self.headings.iter().enumerate())
             .map(|(column, heading)| {
                 let width = |text: &str| text.chars().count();
                 let widest = self.cells(column).map(width).max().unwrap_or(0);
-                (widest.max(width(heading)), !self.rows.is_empty() && self.cells(column).all(is_number))
+                (
+                    widest.max(width(heading)),
+                    !self.rows.is_empty() && self.cells(column).all(is_number),
+                )
             })
             .collect();
-        let line =
-            |cells: &mut dyn Iterator<Item = &str>| {
-                let padded = cells.zip(&columns).map(|(cell, &(width, right))| {
-                    if right { format!("  {cell:>width$}") } else { format!("  {cell:<width$}") }
-                });
-                padded.collect::<String>().trim_end().to_owned()
-            };
+        let line = |cells: &mut dyn Iterator<Item = &str>| {
+            let padded = cells.zip(&columns).map(|(cell, &(width, right))| {
+                if right { format!("  {cell:>width$}") } else { format!("  {cell:<width$}") }
+            });
+            padded.collect::<String>().trim_end().to_owned()
+        };
         let rule: Vec<String> = columns.iter().map(|&(width, _)| "-".repeat(width)).collect();
         writeln!(f, "{}", line(&mut self.headings.iter().copied()))?;
         write!(f, "{}", line(&mut rule.iter().map(String::as_str)))?;
-        self.rows.iter().try_for_each(|row| write!(f, "\n{}", line(&mut row.iter().map(String::as_str))))
+        self.rows
+            .iter()
+            .try_for_each(|row| write!(f, "\n{}", line(&mut row.iter().map(String::as_str))))
     }
 }
 

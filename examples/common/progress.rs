@@ -20,7 +20,10 @@ impl Progress {
         };
         let bar = (wanted && stderr().is_terminal()).then(|| {
             let bar = size.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-            bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+            bar.with_style(
+                ProgressStyle::with_template(template)
+                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            )
         });
         Self { bar }
     }

@@ -48,7 +48,10 @@ impl Identity {
     }
 
     #[cfg(unix)]
-    fn of_descriptor(descriptor: &impl std::os::fd::AsFd, counts: fn(&Metadata) -> bool) -> Option<Self> {
+    fn of_descriptor(
+        descriptor: &impl std::os::fd::AsFd,
+        counts: fn(&Metadata) -> bool,
+    ) -> Option<Self> {
         let file = File::from(descriptor.as_fd().try_clone_to_owned().ok()?);
         let meta = file.metadata().ok().filter(counts)?;
         Self::new(Path::new(""), &meta)
@@ -131,12 +134,26 @@ impl Outputs {
     }
 
     fn compare(&self, used: &[(String, Identity)]) -> Result<(), Refusal> {
-        for (index, it) in self.opened.iter().enumerate().filter(|(_, it)| it.identity.is_some()) {
-            if let Some((name, _)) = used.iter().find(|(_, other)| it.identity.as_ref() == Some(other)) {
-                return Err(Refusal::Used { option: it.option, path: it.path.clone(), other: name.clone() });
+        for (index, it) in
+            self.opened.iter().enumerate().filter(|(_, it)| it.identity.is_some())
+        {
+            if let Some((name, _)) =
+                used.iter().find(|(_, other)| it.identity.as_ref() == Some(other))
+            {
+                return Err(Refusal::Used {
+                    option: it.option,
+                    path: it.path.clone(),
+                    other: name.clone(),
+                });
             }
-            if let Some(other) = self.opened[..index].iter().find(|other| other.identity == it.identity) {
-                return Err(Refusal::Same { first: other.option, second: it.option, path: other.path.clone() });
+            if let Some(other) =
+                self.opened[..index].iter().find(|other| other.identity == it.identity)
+            {
+                return Err(Refusal::Same {
+                    first: other.option,
+                    second: it.option,
+                    path: other.path.clone(),
+                });
             }
         }
         Ok(())
@@ -144,7 +161,9 @@ impl Outputs {
 
     /// Truncates the output of an option, and returns it; `None` if that option was not given.
     pub(crate) fn take(&mut self, option: &str) -> io::Result<Option<(File, PathBuf)>> {
-        let Some(index) = self.opened.iter().position(|it| it.option == option) else { return Ok(None) };
+        let Some(index) = self.opened.iter().position(|it| it.option == option) else {
+            return Ok(None);
+        };
         let Opened { file, path, .. } = self.opened.swap_remove(index);
         // Pipes and devices have no length.
         if file.metadata()?.is_file() {
@@ -161,7 +180,9 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
     match options.clone().create_new(true).open(path) {
         Ok(file) => Ok((file, true)),
         // A dangling link also counts as existing.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok((options.create(true).open(path)?, false)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Ok((options.create(true).open(path)?, false))
+        }
         Err(error) => Err(error),
     }
 }

@@ -38,14 +38,24 @@ pub(crate) fn count<S: Store>(store: &S, topics: &Topics, payments: u64) -> Fall
     let (mut done, mut dead) = (vec![0_u32; size], vec![0_u32; size]);
     for (topic, seen) in [(&topics.done, &mut done), (&topics.dead, &mut dead)] {
         read(store, topic, |number| {
-            *seen.get_mut(number as usize).ok_or_else(|| format!("payment {number} was never made"))? += 1;
+            *seen
+                .get_mut(number as usize)
+                .ok_or_else(|| format!("payment {number} was never made"))? += 1;
             Ok(())
         })?;
     }
     let missing = (0..size).filter(|&number| done[number] + dead[number] == 0).count();
     let written: u64 = done.iter().chain(&dead).map(|&count| u64::from(count)).sum();
-    let (done, dead) =
-        (done.iter().filter(|&&count| count > 0).count(), dead.iter().filter(|&&count| count > 0).count());
+    let (done, dead) = (
+        done.iter().filter(|&&count| count > 0).count(),
+        dead.iter().filter(|&&count| count > 0).count(),
+    );
     let (done, dead, missing) = (done as u64, dead as u64, missing as u64);
-    Ok(Found { payments, done, dead, missing, duplicates: written.saturating_sub(payments - missing) })
+    Ok(Found {
+        payments,
+        done,
+        dead,
+        missing,
+        duplicates: written.saturating_sub(payments - missing),
+    })
 }

@@ -12,7 +12,9 @@ pub(crate) struct InJournal(Journal);
 
 impl InJournal {
     pub(crate) fn open(path: &Path) -> Fallible<Self> {
-        Ok(Self(Journal::open(path).map_err(|error| format!("cannot open the journal: {error}"))?))
+        Ok(Self(
+            Journal::open(path).map_err(|error| format!("cannot open the journal: {error}"))?,
+        ))
     }
 }
 
@@ -23,7 +25,8 @@ impl Store for InJournal {
     type New = Record;
 
     fn inbox(&self, topic: &str, group: &str, consumer: &str) -> Fallible<JournalInbox> {
-        let options = JournalInboxOptions::new().consumer(consumer).lease(LEASE).take_over(true);
+        let options =
+            JournalInboxOptions::new().consumer(consumer).lease(LEASE).take_over(true);
         Ok(self.0.inbox(topic, group, options)?)
     }
 
@@ -45,7 +48,12 @@ impl Store for InJournal {
         let Some(status) = self.0.group_status(topic, group)? else {
             // Until the first worker has started, nothing has been taken.
             let all = self.len(topic)?;
-            return Ok(Group { backlog: Some(all), in_flight: Some(0), redelivered: Some(0), unacknowledged: all });
+            return Ok(Group {
+                backlog: Some(all),
+                in_flight: Some(0),
+                redelivered: Some(0),
+                unacknowledged: all,
+            });
         };
         Ok(Group {
             backlog: Some(status.backlog),

@@ -23,8 +23,10 @@ pub(crate) struct InKafka {
 
 impl InKafka {
     pub(crate) fn connect(brokers: &str, group: &str) -> Fallible<Self> {
-        let observer: BaseConsumer =
-            ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", group).create()?;
+        let observer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", group)
+            .create()?;
         let found = observer.fetch_metadata(None, TIMEOUT);
         found.map_err(|error| format!("cannot connect to {brokers}: {error}"))?;
         Ok(Self { brokers: brokers.to_owned(), observer })
@@ -33,8 +35,10 @@ impl InKafka {
     /// Creates the topics with the required number of partitions. Brokers that do not allow that create them at the
     /// first write, with their own number.
     pub(crate) fn prepare(&self, topics: &[&str]) -> Fallible<()> {
-        let new: Vec<_> =
-            topics.iter().map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1))).collect();
+        let new: Vec<_> = topics
+            .iter()
+            .map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1)))
+            .collect();
         if let Err(error) = pollster::block_on(self.admin()?.create_topics(&new, &options())) {
             eprintln!("durable: the brokers make the topics themselves: {error}");
         }
@@ -47,8 +51,11 @@ impl InKafka {
 
     fn builder(&self, topic: &str, group: &str) -> KafkaInboxBuilder {
         // The minimum that brokers allow by default: the time until others receive the records of a killed worker.
-        let inbox = KafkaInbox::builder(&*self.brokers, topic, group).property("session.timeout.ms", "6000");
-        inbox.property("heartbeat.interval.ms", "500").commit_interval(Duration::from_millis(100))
+        let inbox = KafkaInbox::builder(&*self.brokers, topic, group)
+            .property("session.timeout.ms", "6000");
+        inbox
+            .property("heartbeat.interval.ms", "500")
+            .commit_interval(Duration::from_millis(100))
     }
 
     fn partitions(&self, topic: &str) -> Fallible<Vec<i32>> {
@@ -95,7 +102,8 @@ impl Store for InKafka {
         }
         let mut unacknowledged = 0;
         for element in self.observer.committed_offsets(list, TIMEOUT)?.elements() {
-            let (low, high) = self.observer.fetch_watermarks(topic, element.partition(), TIMEOUT)?;
+            let (low, high) =
+                self.observer.fetch_watermarks(topic, element.partition(), TIMEOUT)?;
             let from = if let Offset::Offset(offset) = element.offset() { offset } else { low };
             unacknowledged += u64::try_from(high - from)?;
         }
@@ -117,7 +125,8 @@ impl Store for InKafka {
 
     /// Brokers that do not allow removing topics keep them.
     fn remove(&self, topics: &[&str]) -> Fallible<()> {
-        if let Err(error) = pollster::block_on(self.admin()?.delete_topics(topics, &options())) {
+        if let Err(error) = pollster::block_on(self.admin()?.delete_topics(topics, &options()))
+        {
             eprintln!("durable: the topics {} stay: {error}", topics.join(", "));
         }
         Ok(())

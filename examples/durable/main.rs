@@ -91,7 +91,9 @@ fn main() -> ExitCode {
 }
 
 fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn run(mut args: Args) -> Fallible<bool> {
@@ -194,7 +196,11 @@ impl Drop for Process {
 /// Starts the others, kills them, shows the progress, and counts at the end. Returns false if something is missing.
 fn supervise<S: Store>(store: &S, topics: &Topics, args: &Args) -> Fallible<bool> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{} payments, 1 producer, {} workers, {} kills\n", args.payments, args.workers, args.kills)?;
+    writeln!(
+        out,
+        "{} payments, 1 producer, {} workers, {} kills\n",
+        args.payments, args.workers, args.kills
+    )?;
 
     let mut processes = vec![Process::start(args, Role::Producer, "producer".to_owned())?];
     for number in 1..=args.workers {
@@ -210,7 +216,9 @@ fn supervise<S: Store>(store: &S, topics: &Topics, args: &Args) -> Fallible<bool
             match process.child.try_wait()? {
                 None => {}
                 Some(status) if status.success() => is_made |= process.role == Role::Producer,
-                Some(status) => return Err(format!("{} ended by itself: {status}", process.name).into()),
+                Some(status) => {
+                    return Err(format!("{} ended by itself: {status}", process.name).into());
+                }
             }
         }
         let progress = work::progress(store, topics)?;
@@ -222,7 +230,10 @@ fn supervise<S: Store>(store: &S, topics: &Topics, args: &Args) -> Fallible<bool
             break;
         }
         // A process that is killed before it has started shows nothing, so there is some progress between two kills.
-        if kills < args.kills && Instant::now() >= next_kill && (kills == 0 || progress.acknowledged() > last) {
+        if kills < args.kills
+            && Instant::now() >= next_kill
+            && (kills == 0 || progress.acknowledged() > last)
+        {
             let victim = rng.usize(..processes.len());
             // The producer may have finished.
             if processes[victim].child.try_wait()?.is_none() {

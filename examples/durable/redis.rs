@@ -16,15 +16,23 @@ pub(crate) struct InRedis {
 
 impl InRedis {
     pub(crate) fn connect(url: &str) -> Fallible<Self> {
-        let connect = || redis::Client::open(url)?.get_connection_with_timeout(Duration::from_secs(10));
-        let connection = connect().map_err(|error| format!("cannot connect to {}: {error}", without_password(url)))?;
-        Ok(Self { url: url.to_owned(), connection: connection.into(), monitor: RefCell::default() })
+        let connect =
+            || redis::Client::open(url)?.get_connection_with_timeout(Duration::from_secs(10));
+        let connection = connect()
+            .map_err(|error| format!("cannot connect to {}: {error}", without_password(url)))?;
+        Ok(Self {
+            url: url.to_owned(),
+            connection: connection.into(),
+            monitor: RefCell::default(),
+        })
     }
 }
 
 fn without_password(url: &str) -> String {
     match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => format!("{}://{}", &url[..scheme], &url[at + 1..]),
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}://{}", &url[..scheme], &url[at + 1..])
+        }
         _ => url.to_owned(),
     }
 }
@@ -36,12 +44,17 @@ impl Store for InRedis {
     type New = Fields;
 
     fn inbox(&self, topic: &str, group: &str, consumer: &str) -> Fallible<RedisInbox> {
-        Ok(RedisInbox::builder(&*self.url, topic, group).consumer(consumer).lease(LEASE).connect()?)
+        Ok(RedisInbox::builder(&*self.url, topic, group)
+            .consumer(consumer)
+            .lease(LEASE)
+            .connect()?)
     }
 
     fn reader(&self, topic: &str) -> Fallible<RedisInbox> {
         let group = format!("reader-{}", std::process::id());
-        Ok(RedisInbox::builder(&*self.url, topic, group).lease(Duration::from_secs(3600)).connect()?)
+        Ok(RedisInbox::builder(&*self.url, topic, group)
+            .lease(Duration::from_secs(3600))
+            .connect()?)
     }
 
     fn outbox(&self, topic: &str) -> Fallible<RedisOutbox> {
@@ -58,9 +71,15 @@ impl Store for InRedis {
             // An inbox that has not fetched anything is not a consumer yet.
             *monitor = Some(RedisInbox::builder(&*self.url, topic, group).connect()?.monitor());
         }
-        let status = monitor.as_mut().expect("a monitor").status()?.pop().ok_or("a stream without a status")?;
-        let backlog =
-            status.backlog.ok_or("the server does not tell the backlog of a group: it must be Redis 7 or newer")?;
+        let status = monitor
+            .as_mut()
+            .expect("a monitor")
+            .status()?
+            .pop()
+            .ok_or("a stream without a status")?;
+        let backlog = status.backlog.ok_or(
+            "the server does not tell the backlog of a group: it must be Redis 7 or newer",
+        )?;
         Ok(Group {
             backlog: Some(backlog),
             in_flight: Some(status.in_flight),

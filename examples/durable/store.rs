@@ -52,7 +52,11 @@ pub(crate) struct Group {
 }
 
 /// Calls `each` with the number in each record of a topic.
-pub(crate) fn read<S: Store>(store: &S, topic: &str, mut each: impl FnMut(u64) -> Fallible<()>) -> Fallible<()> {
+pub(crate) fn read<S: Store>(
+    store: &S,
+    topic: &str,
+    mut each: impl FnMut(u64) -> Fallible<()>,
+) -> Fallible<()> {
     /// A new group takes some seconds to form in Kafka.
     const ROUNDS: u32 = 30;
     let mut left = store.len(topic)?;

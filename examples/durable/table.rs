@@ -21,15 +21,29 @@ impl Table {
         Instant::now() >= self.next
     }
 
-    pub(crate) fn show(&mut self, out: &mut impl Write, progress: &Progress, kills: u32) -> io::Result<()> {
+    pub(crate) fn show(
+        &mut self,
+        out: &mut impl Write,
+        progress: &Progress,
+        kills: u32,
+    ) -> io::Result<()> {
         if self.lines.is_multiple_of(20) {
             writeln!(
                 out,
                 "{:>7} {:>9} {:>9} {:>9} {:>13} {:>12} {:>6} {:>6}",
-                "seconds", "appended", "backlog", "in flight", "acknowledged", "redelivered", "dead", "kills"
+                "seconds",
+                "appended",
+                "backlog",
+                "in flight",
+                "acknowledged",
+                "redelivered",
+                "dead",
+                "kills"
             )?;
         }
-        let number = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+        let number = |count: Option<u64>| {
+            count.map_or_else(|| "-".to_owned(), |count| count.to_string())
+        };
         writeln!(
             out,
             "{:>7.1} {:>9} {:>9} {:>9} {:>13} {:>12} {:>6} {:>6}",

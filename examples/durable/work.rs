@@ -27,7 +27,9 @@ pub(crate) struct Topics {
 impl Topics {
     /// On a server they begin with the name of the run, so that no other topics are touched.
     pub(crate) fn of_run(run: &str) -> Self {
-        let name = |topic: &str| if run.is_empty() { topic.to_owned() } else { format!("durable-{run}-{topic}") };
+        let name = |topic: &str| {
+            if run.is_empty() { topic.to_owned() } else { format!("durable-{run}-{topic}") }
+        };
         Self { payments: name("payments"), done: name("done"), dead: name("dead") }
     }
 
@@ -40,10 +42,13 @@ impl Topics {
 pub(crate) fn produce<S: Store>(store: &S, topics: &Topics, payments: u64) -> Fallible<()> {
     let mut is_there = vec![false; usize::try_from(payments)?];
     read(store, &topics.payments, |number| {
-        *is_there.get_mut(number as usize).ok_or_else(|| format!("payment {number} was never made"))? = true;
+        *is_there
+            .get_mut(number as usize)
+            .ok_or_else(|| format!("payment {number} was never made"))? = true;
         Ok(())
     })?;
-    let missing: Vec<u64> = (0..payments).filter(|&number| !is_there[number as usize]).collect();
+    let missing: Vec<u64> =
+        (0..payments).filter(|&number| !is_there[number as usize]).collect();
     let mut outbox = store.outbox(&topics.payments)?;
     for numbers in missing.chunks(BATCH) {
         let mut batch = numbers.iter().map(|&number| payment::<S>(number)).collect();
@@ -54,22 +59,31 @@ pub(crate) fn produce<S: Store>(store: &S, topics: &Topics, payments: u64) -> Fa
 }
 
 fn payment<S: Store>(number: u64) -> S::New {
-    let account =
-        if number % BROKEN == BROKEN - 1 { "unknown".to_owned() } else { format!("account-{}", number % 100) };
+    let account = if number % BROKEN == BROKEN - 1 {
+        "unknown".to_owned()
+    } else {
+        format!("account-{}", number % 100)
+    };
     S::record(account.as_bytes(), number.to_string().as_bytes())
 }
 
 /// Takes payments until it is told to stop, by a signal.
 pub(crate) fn work<S: Store>(store: &S, topics: &Topics, name: &str) -> Fallible<()> {
     let inbox = store.inbox(&topics.payments, GROUP, name)?;
-    let config = DeliveryConfig { max_unacked: 1_000, max_deliveries: Some(20), ..DeliveryConfig::default() };
+    let config = DeliveryConfig {
+        max_unacked: 1_000,
+        max_deliveries: Some(20),
+        ..DeliveryConfig::default()
+    };
     let batches = BatchConfig { max_size: 200, max_latency: Duration::from_millis(20) };
 
     let pipeline = Pipeline::new(name);
     let token = pipeline.token();
     ctrlc::set_handler(move || token.drain())?;
-    let transfer = AsyncMapper::keyed(|payment| S::key(payment).to_vec(), transfer::<S>).with_workers(8);
-    let (done, failed) = Stream::deliver(&pipeline, inbox, config)?.through(&transfer).dead_letters();
+    let transfer =
+        AsyncMapper::keyed(|payment| S::key(payment).to_vec(), transfer::<S>).with_workers(8);
+    let (done, failed) =
+        Stream::deliver(&pipeline, inbox, config)?.through(&transfer).dead_letters();
 
     let (dead, limits) = (store.outbox(&topics.dead)?, batches.clone());
     let has_failed = Arc::new(AtomicBool::new(false));
@@ -82,7 +96,11 @@ pub(crate) fn work<S: Store>(store: &S, topics: &Topics, name: &str) -> Fallible
     });
     done.deliver_to(store.outbox(&topics.done)?, batches)?;
     pipeline.join();
-    if has_failed.load(Ordering::Relaxed) { Err("not all dead letters were written".into()) } else { Ok(()) }
+    if has_failed.load(Ordering::Relaxed) {
+        Err("not all dead letters were written".into())
+    } else {
+        Ok(())
+    }
 }
 
 /// Stands for a call that takes its time. Payments of one account are made one after the other.
@@ -110,7 +128,11 @@ impl Progress {
 
 pub(crate) fn progress<S: Store>(store: &S, topics: &Topics) -> Fallible<Progress> {
     let group = store.group(&topics.payments, GROUP)?;
-    Ok(Progress { appended: store.len(&topics.payments)?, dead: store.len(&topics.dead)?, group })
+    Ok(Progress {
+        appended: store.len(&topics.payments)?,
+        dead: store.len(&topics.dead)?,
+        group,
+    })
 }
 
 /// Lets some time pass.

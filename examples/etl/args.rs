@@ -147,7 +147,9 @@ impl Places {
     pub(crate) fn of(args: &Args) -> Result<Self, BoxError> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let data = root.join("data");
-        let shipped = |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| data.join(name));
+        let shipped = |given: &Option<PathBuf>, name: &str| {
+            given.clone().unwrap_or_else(|| data.join(name))
+        };
         let database = match &args.database {
             // An absolute path is never mistaken for one of SQLite's special names, such as `:memory:`.
             Some(path) => std::path::absolute(path).map_err(failure("cannot find", path))?,
@@ -179,38 +181,63 @@ impl Places {
 
     /// Files that are read, and what to call them.
     fn inputs(&self) -> Vec<(String, Identity)> {
-        let input = if is_std(&self.input) { Identity::of_stdin() } else { Identity::of_path(&self.input) };
-        let name = if is_std(&self.input) { "standard input".to_owned() } else { self.input.display().to_string() };
-        let tables = [&self.airports, &self.airlines].map(|path| (path.display().to_string(), Identity::of_path(path)));
+        let input = if is_std(&self.input) {
+            Identity::of_stdin()
+        } else {
+            Identity::of_path(&self.input)
+        };
+        let name = if is_std(&self.input) {
+            "standard input".to_owned()
+        } else {
+            self.input.display().to_string()
+        };
+        let tables = [&self.airports, &self.airlines]
+            .map(|path| (path.display().to_string(), Identity::of_path(path)));
         let all = std::iter::once((name, input)).chain(tables);
-        all.filter_map(|(name, identity)| Some((format!("an input: {name}"), identity?))).collect()
+        all.filter_map(|(name, identity)| Some((format!("an input: {name}"), identity?)))
+            .collect()
     }
 
     /// The files that SQLite writes, as far as they are there.
     fn database_files(&self) -> Vec<Identity> {
         let beside = BESIDE.map(|suffix| beside(&self.database, suffix));
-        std::iter::once(&self.database).chain(&beside).filter_map(|path| Identity::of_path(path)).collect()
+        std::iter::once(&self.database)
+            .chain(&beside)
+            .filter_map(|path| Identity::of_path(path))
+            .collect()
     }
 
     /// Outputs are emptied or replaced: a slip on the command line must not cost the user an input.
     fn check(&self) -> Result<(), BoxError> {
         let inputs = self.inputs();
-        let find = |output: &Identity| inputs.iter().find(|(_, input)| input == output).map(|(name, _)| name);
+        let find = |output: &Identity| {
+            inputs.iter().find(|(_, input)| input == output).map(|(name, _)| name)
+        };
         for file in self.database_files() {
             if let Some(input) = find(&file) {
-                return Err(format!("{DATABASE} {} or a file beside it is {input}", self.database.display()).into());
+                return Err(format!(
+                    "{DATABASE} {} or a file beside it is {input}",
+                    self.database.display()
+                )
+                .into());
             }
         }
         // Looked at again when it is open; but opening what another program has to read, a pipe, may wait.
         if let Some(input) = Identity::of_path(&self.dead_letters).as_ref().and_then(find) {
-            return Err(format!("{DEAD_LETTERS} {} is {input}", self.dead_letters.display()).into());
+            return Err(
+                format!("{DEAD_LETTERS} {} is {input}", self.dead_letters.display()).into()
+            );
         }
         for (name, output) in Identity::of_std_outputs() {
             if let Some(input) = find(&output) {
                 return Err(format!("{name} is {input}").into());
             }
             if self.database_files().contains(&output) {
-                return Err(format!("{DATABASE} and {name} are the same file: {}", self.database.display()).into());
+                return Err(format!(
+                    "{DATABASE} and {name} are the same file: {}",
+                    self.database.display()
+                )
+                .into());
             }
         }
         Ok(())
@@ -220,22 +247,30 @@ impl Places {
     pub(crate) fn open_outputs(&self) -> Result<Outputs, BoxError> {
         let output = (DEAD_LETTERS, "dead-letter file", self.dead_letters.as_path());
         let used = || {
-            let database = self.database_files().into_iter().map(|file| (DATABASE.to_owned(), file));
-            let std_outputs = Identity::of_std_outputs().into_iter().map(|(name, file)| (name.to_owned(), file));
+            let database =
+                self.database_files().into_iter().map(|file| (DATABASE.to_owned(), file));
+            let std_outputs = Identity::of_std_outputs()
+                .into_iter()
+                .map(|(name, file)| (name.to_owned(), file));
             self.inputs().into_iter().chain(database).chain(std_outputs).collect()
         };
         Outputs::open([output], used).map_err(|refusal| match refusal {
             Refusal::Used { path, other, .. } if !other.starts_with("an input") => {
-                format!("{other} and {DEAD_LETTERS} are the same file: {}", path.display()).into()
+                format!("{other} and {DEAD_LETTERS} are the same file: {}", path.display())
+                    .into()
             }
             refusal => refusal.into(),
         })
     }
 
     /// The dead-letter file of [`open_outputs`](Self::open_outputs), emptied.
-    pub(crate) fn take_dead_letters(&self, mut outputs: Outputs) -> Result<std::fs::File, BoxError> {
-        let taken =
-            outputs.take(DEAD_LETTERS).map_err(failure("cannot write to dead-letter file", &self.dead_letters))?;
+    pub(crate) fn take_dead_letters(
+        &self,
+        mut outputs: Outputs,
+    ) -> Result<std::fs::File, BoxError> {
+        let taken = outputs
+            .take(DEAD_LETTERS)
+            .map_err(failure("cannot write to dead-letter file", &self.dead_letters))?;
         taken.map(|(file, _)| file).ok_or_else(|| "the dead-letter file was not opened".into())
     }
 }
@@ -249,8 +284,13 @@ pub(crate) fn beside(database: &Path, suffix: &str) -> PathBuf {
 
 /// `etl` in cargo's target folder, if this program is there, which is `target/release/examples/etl`.
 fn default_folder() -> Result<PathBuf, BoxError> {
-    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    match program.parent().filter(|folder| folder.ends_with("examples")).and_then(|folder| folder.ancestors().nth(2)) {
+    let program = std::env::current_exe()
+        .map_err(|error| format!("cannot find this program: {error}"))?;
+    match program
+        .parent()
+        .filter(|folder| folder.ends_with("examples"))
+        .and_then(|folder| folder.ancestors().nth(2))
+    {
         Some(target) => Ok(target.join("etl")),
         None => Err("this program is not where cargo puts it: give a --database".into()),
     }
@@ -261,6 +301,9 @@ pub(crate) fn is_std(path: &Path) -> bool {
 }
 
 /// For `map_err`: what could not be done to which file, and why.
-pub(crate) fn failure<E: std::error::Error>(what: &str, path: &Path) -> impl FnOnce(E) -> BoxError {
+pub(crate) fn failure<E: std::error::Error>(
+    what: &str,
+    path: &Path,
+) -> impl FnOnce(E) -> BoxError {
     move |error| format!("{what} {}: {error}", path.display()).into()
 }

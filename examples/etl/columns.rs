@@ -16,7 +16,10 @@ pub(crate) enum HeaderError {
 ///
 /// The columns may stand in any order, and between others. Upper and lower case are the same in a name, and blanks around
 /// it do not count.
-pub(crate) fn locate<const N: usize>(header: &[&str], wanted: &[&'static str; N]) -> Result<[usize; N], HeaderError> {
+pub(crate) fn locate<const N: usize>(
+    header: &[&str],
+    wanted: &[&'static str; N],
+) -> Result<[usize; N], HeaderError> {
     let places = |name: &str| {
         let is_it = move |(_, found): &(usize, &&str)| found.trim().eq_ignore_ascii_case(name);
         let mut places = header.iter().enumerate().filter(is_it).map(|(place, _)| place);
@@ -24,7 +27,12 @@ pub(crate) fn locate<const N: usize>(header: &[&str], wanted: &[&'static str; N]
     };
     let found = wanted.map(places);
     let names = |is_wrong: fn(&(Option<usize>, Option<usize>)) -> bool| {
-        wanted.iter().zip(&found).filter(|(_, places)| is_wrong(places)).map(|(name, _)| *name).collect::<Vec<_>>()
+        wanted
+            .iter()
+            .zip(&found)
+            .filter(|(_, places)| is_wrong(places))
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
     };
     let missing = names(|(first, _)| first.is_none());
     let repeated = names(|(_, second)| second.is_some());

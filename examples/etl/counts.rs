@@ -46,7 +46,10 @@ pub(crate) struct Totals {
 impl Counts {
     /// For the progress bar: bytes, and a message.
     pub(crate) fn progress(&self) -> (u64, String) {
-        (self.bytes.get(), format!("{} rows loaded, {} failed", self.loaded.get(), self.failed.get()))
+        (
+            self.bytes.get(),
+            format!("{} rows loaded, {} failed", self.loaded.get(), self.failed.get()),
+        )
     }
 
     pub(crate) fn totals(&self) -> Totals {

@@ -55,7 +55,8 @@ const SCHEMA: &str = "
         category       TEXT NOT NULL        -- of the reason
     ) STRICT;";
 
-const INSERT: &str = "INSERT INTO flights VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+const INSERT: &str =
+    "INSERT INTO flights VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
 const INSERT_LETTER: &str = "INSERT INTO dead_letters VALUES (?,?,?)";
 
 /// What the position is stored under.
@@ -99,14 +100,19 @@ pub(crate) fn check(path: &Path, existing: Existing) -> Result<Option<Earlier>, 
     }
     let (cannot_open, not_done) = match existing {
         Existing::Refuse => {
-            return Err(format!("database {shown} exists; --resume continues it, --force replaces it").into());
+            return Err(format!(
+                "database {shown} exists; --resume continues it, --force replaces it"
+            )
+            .into());
         }
         Existing::Replace => ("cannot replace database", "is not replaced"),
         Existing::Resume => ("cannot resume database", "cannot be resumed"),
     };
     let mut start = Vec::new();
     let file = File::open(path).map_err(failure(cannot_open, path))?;
-    file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(failure(cannot_open, path))?;
+    file.take(MAGIC.len() as u64)
+        .read_to_end(&mut start)
+        .map_err(failure(cannot_open, path))?;
     if start.is_empty() {
         // Made by a run that was killed right after.
         return Ok(None);
@@ -127,7 +133,10 @@ fn look(path: &Path) -> Result<Option<Earlier>, BoxError> {
     let connection = connect(path).map_err(cannot_read())?;
     let count = |table: &str| {
         let sql = format!("SELECT count(*) FROM {table}");
-        connection.query_row(&sql, [], |row| row.get(0)).map(i64::unsigned_abs).map_err(cannot_read())
+        connection
+            .query_row(&sql, [], |row| row.get(0))
+            .map(i64::unsigned_abs)
+            .map_err(cannot_read())
     };
     if count("sqlite_schema")? == 0 {
         return Ok(None);
@@ -135,10 +144,13 @@ fn look(path: &Path) -> Result<Option<Earlier>, BoxError> {
     let shown = path.display();
     let Some(position) = Progress::peek::<String>(&connection, JOB)? else {
         let why = "it does not say how far it was loaded";
-        return Err(format!("cannot resume database {shown}: {why}; --force replaces it").into());
+        return Err(
+            format!("cannot resume database {shown}: {why}; --force replaces it").into()
+        );
     };
-    let position: Position = serde_json::from_str(&position)
-        .map_err(|error| format!("cannot resume database {shown}: its position is not understood: {error}"))?;
+    let position: Position = serde_json::from_str(&position).map_err(|error| {
+        format!("cannot resume database {shown}: its position is not understood: {error}")
+    })?;
     Ok(Some(Earlier { position, loaded: count("flights")?, failed: count("dead_letters")? }))
 }
 
@@ -151,7 +163,10 @@ fn check_lock(path: &Path) -> Result<(), BoxError> {
     };
     match lock() {
         Err(error)
-            if matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) =>
+            if matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+            ) =>
         {
             Err(cannot("replace", path)(error))
         }
@@ -162,7 +177,10 @@ fn check_lock(path: &Path) -> Result<(), BoxError> {
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // One thread at a time uses it, which Rust sees to: SQLite's own lock, taken for each value, is not needed.
-    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+    Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
 }
 
 impl Database {
@@ -175,15 +193,18 @@ impl Database {
     ) -> Result<Self, BoxError> {
         match existing {
             Existing::Resume if path.exists() => {}
-            Existing::Replace => replace(path).map_err(failure("cannot replace database", path))?,
+            Existing::Replace => {
+                replace(path).map_err(failure("cannot replace database", path))?
+            }
             // Fails if it has come into being since we looked.
             _ => drop(File::create_new(path).map_err(failure("cannot create database", path))?),
         }
         let mut connection = connect(path).map_err(cannot("create", path))?;
         connection.execute_batch(SETTINGS).map_err(cannot("create", path))?;
         // The lock is taken first: what is read is what will be continued.
-        let transaction =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(cannot("write to", path))?;
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(cannot("write to", path))?;
         let progress = match earlier {
             None => {
                 transaction.execute_batch(SCHEMA).map_err(cannot("create", path))?;
@@ -194,10 +215,14 @@ impl Database {
             }
             Some(earlier) => {
                 let progress = Progress::open(&transaction, JOB)?;
-                if progress.load(&transaction)? != Some(serde_json::to_string(&earlier.position)?) {
-                    return Err(
-                        format!("cannot resume database {}: another run is writing to it", path.display()).into()
-                    );
+                if progress.load(&transaction)?
+                    != Some(serde_json::to_string(&earlier.position)?)
+                {
+                    return Err(format!(
+                        "cannot resume database {}: another run is writing to it",
+                        path.display()
+                    )
+                    .into());
                 }
                 progress
             }
@@ -218,11 +243,17 @@ impl Database {
         Ok(())
     }
 
-    fn transact(&mut self, batch: &[Settled], line: u64, rows: Option<u64>) -> Result<(), BoxError> {
+    fn transact(
+        &mut self,
+        batch: &[Settled],
+        line: u64,
+        rows: Option<u64>,
+    ) -> Result<(), BoxError> {
         let cannot_write = || cannot("write to", &self.path);
         let position = Position { line, rows, input: self.source.fingerprint() };
         let immediate = TransactionBehavior::Immediate;
-        let transaction = self.connection.transaction_with_behavior(immediate).map_err(cannot_write())?;
+        let transaction =
+            self.connection.transaction_with_behavior(immediate).map_err(cannot_write())?;
         // First: it fails if another run has taken over, which may have stored these rows.
         self.progress.store(&transaction, serde_json::to_string(&position)?)?;
         insert(&transaction, batch).map_err(cannot_write())?;
@@ -232,7 +263,10 @@ impl Database {
     }
 
     /// Shows each line of the dead-letter file.
-    pub(crate) fn for_each_letter(&self, mut f: impl FnMut(&str) -> Result<(), BoxError>) -> Result<(), BoxError> {
+    pub(crate) fn for_each_letter(
+        &self,
+        mut f: impl FnMut(&str) -> Result<(), BoxError>,
+    ) -> Result<(), BoxError> {
         let cannot_read = || cannot("read", &self.path);
         let sql = "SELECT json FROM dead_letters ORDER BY line";
         let mut select = self.connection.prepare(sql).map_err(cannot_read())?;
@@ -289,7 +323,11 @@ fn insert(transaction: &Connection, batch: &[Settled]) -> rusqlite::Result<()> {
 }
 
 /// Binds the columns of a row. Those that are as in the row `before` are bound already.
-fn bind(insert: &mut Statement<'_>, row: &Enriched, before: Option<&Enriched>) -> rusqlite::Result<()> {
+fn bind(
+    insert: &mut Statement<'_>,
+    row: &Enriched,
+    before: Option<&Enriched>,
+) -> rusqlite::Result<()> {
     let mut columns = Columns { insert, row, before, index: 0 };
     columns.add(|row| number(row.line))?;
     columns.add(|row| row.flight.year)?;
@@ -328,7 +366,10 @@ struct Columns<'a, 's> {
 }
 
 impl<'a> Columns<'a, '_> {
-    fn add<T: ToSql + PartialEq>(&mut self, column: impl Fn(&'a Enriched) -> T) -> rusqlite::Result<()> {
+    fn add<T: ToSql + PartialEq>(
+        &mut self,
+        column: impl Fn(&'a Enriched) -> T,
+    ) -> rusqlite::Result<()> {
         self.index += 1;
         let value = column(self.row);
         if self.before.is_some_and(|before| column(before) == value) {
@@ -337,7 +378,10 @@ impl<'a> Columns<'a, '_> {
         self.insert.raw_bind_parameter(self.index, value)
     }
 
-    fn add_airport(&mut self, airport: impl Fn(&Enriched) -> Option<&'static Airport>) -> rusqlite::Result<()> {
+    fn add_airport(
+        &mut self,
+        airport: impl Fn(&Enriched) -> Option<&'static Airport>,
+    ) -> rusqlite::Result<()> {
         self.add(|row| airport(row).map(|airport| &*airport.name))?;
         self.add(|row| airport(row).map(|airport| airport.lat))?;
         self.add(|row| airport(row).map(|airport| airport.lon))

@@ -64,7 +64,9 @@ impl DeadLetters {
         let entry = Entry { line: line.number, stage, reason: &reason.to_string(), raw: &raw };
         let mut json = serde_json::to_string(&entry)?;
         json.push('\n');
-        self.file.write_all(json.as_bytes()).map_err(failure("cannot write to dead-letter file", &self.path))?;
+        self.file
+            .write_all(json.as_bytes())
+            .map_err(failure("cannot write to dead-letter file", &self.path))?;
         json.pop();
         Ok(Letter { line: line.number, json, category: reason.category().into() })
     }

@@ -74,7 +74,12 @@ impl Source {
     /// The fingerprint of what has been read so far.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         let head = self.head.lock();
-        Fingerprint { name: self.name.to_string(), size: self.size, head: head.bytes.len(), checksum: head.crc.sum() }
+        Fingerprint {
+            name: self.name.to_string(),
+            size: self.size,
+            head: head.bytes.len(),
+            checksum: head.crc.sum(),
+        }
     }
 }
 
@@ -88,7 +93,12 @@ impl Fingerprint {
         {
             return Err(Difference::Size { expected, found });
         }
-        let is_same = source.head.lock().bytes.get(..self.head).is_some_and(|head| checksum(head) == self.checksum);
+        let is_same = source
+            .head
+            .lock()
+            .bytes
+            .get(..self.head)
+            .is_some_and(|head| checksum(head) == self.checksum);
         if is_same { Ok(()) } else { Err(Difference::Head(self.head)) }
     }
 }
@@ -102,7 +112,9 @@ fn checksum(bytes: &[u8]) -> u32 {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Size { expected, found } => write!(f, "it has {found} bytes instead of {expected}"),
+            Self::Size { expected, found } => {
+                write!(f, "it has {found} bytes instead of {expected}")
+            }
             Self::Head(bytes) => write!(f, "its first {bytes} bytes differ"),
         }
     }

@@ -50,7 +50,9 @@ impl Layout {
     pub(crate) fn of(header: &[u8]) -> Result<Self, HeaderError> {
         let mut splitter = Splitter::new(header.len() + 1);
         let Ok(width) = splitter.split(header) else { return Err(HeaderError::NoneFound) };
-        let names = (0..width).map(|place| String::from_utf8_lossy(splitter.field(place))).collect::<Vec<_>>();
+        let names = (0..width)
+            .map(|place| String::from_utf8_lossy(splitter.field(place)))
+            .collect::<Vec<_>>();
         let names = names.iter().map(AsRef::as_ref).collect::<Vec<_>>();
         Ok(Self { places: columns::locate(&names, &COLUMNS)?, width })
     }
@@ -153,20 +155,27 @@ impl Splitter {
     /// For lines of at most `width` fields.
     fn new(width: usize) -> Self {
         // A carriage return in the middle of a line is not its end.
-        let csv = csv_core::ReaderBuilder::new().terminator(csv_core::Terminator::Any(b'\n')).build();
+        let csv =
+            csv_core::ReaderBuilder::new().terminator(csv_core::Terminator::Any(b'\n')).build();
         Self { csv, text: vec![0; MAX_LINE + 1], ends: vec![0; width + 1] }
     }
 
     /// Splits a line, and counts its fields up to one more than there may be.
     fn split(&mut self, line: &[u8]) -> Result<usize, Reason> {
         self.csv.reset();
-        let (result, _, length, count) = self.csv.read_record(line, &mut self.text, &mut self.ends);
+        let (result, _, length, count) =
+            self.csv.read_record(line, &mut self.text, &mut self.ends);
         if result != ReadRecordResult::InputEmpty || count == self.ends.len() {
             return Ok(self.ends.len());
         }
         // The end of the line ends its last field, unless it stands between quotes.
-        let (result, _, _, last) = self.csv.read_record(b"\n", &mut self.text[length..], &mut self.ends[count..]);
-        if result == ReadRecordResult::InputEmpty { Err(Reason::OpenQuote) } else { Ok(count + last) }
+        let (result, _, _, last) =
+            self.csv.read_record(b"\n", &mut self.text[length..], &mut self.ends[count..]);
+        if result == ReadRecordResult::InputEmpty {
+            Err(Reason::OpenQuote)
+        } else {
+            Ok(count + last)
+        }
     }
 
     /// A field of the line that was split, unquoted.
@@ -190,7 +199,8 @@ impl<'a> Fields<'a> {
     fn available(&mut self) -> Result<(&'static str, Option<&'a str>), Reason> {
         let (column, place) = (COLUMNS[self.next], self.layout.places[self.next]);
         self.next += 1;
-        let field = std::str::from_utf8(self.splitter.field(place)).map_err(|_| Reason::NotUtf8)?;
+        let field =
+            std::str::from_utf8(self.splitter.field(place)).map_err(|_| Reason::NotUtf8)?;
         let value = Some(field).filter(|field| !field.is_empty() && *field != NOT_AVAILABLE);
         self.any |= value.is_some();
         Ok((column, value))
@@ -221,7 +231,8 @@ impl<'a> Fields<'a> {
 fn whole(value: &str) -> Option<i32> {
     let without_fraction = || {
         let (digits, zeros) = value.split_once('.')?;
-        (!zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0')).then(|| digits.parse().ok())?
+        (!zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0'))
+            .then(|| digits.parse().ok())?
     };
     value.parse().ok().or_else(without_fraction)
 }
@@ -256,7 +267,8 @@ impl FlightParser {
             std::str::from_utf8(&line.bytes).map_err(|_| Reason::NotUtf8)?;
             return Err(Reason::FieldCount { found, expected });
         }
-        let mut fields = Fields { splitter: &self.splitter, layout: &self.layout, next: 0, any: false };
+        let mut fields =
+            Fields { splitter: &self.splitter, layout: &self.layout, next: 0, any: false };
         // Fields are taken in the order in which they are written here, which is that of the columns.
         let flight = Flight {
             year: fields.number()?,
@@ -295,8 +307,16 @@ impl Flight {
     }
 
     fn check_date(&self) -> Result<(), Reason> {
-        let (Some(year), Some(month), Some(day)) = (self.year, self.month, self.day) else { return Ok(()) };
-        let narrow = || Some((i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?));
+        let (Some(year), Some(month), Some(day)) = (self.year, self.month, self.day) else {
+            return Ok(());
+        };
+        let narrow = || {
+            Some((
+                i16::try_from(year).ok()?,
+                i8::try_from(month).ok()?,
+                i8::try_from(day).ok()?,
+            ))
+        };
         match narrow().map(|(year, month, day)| Date::new(year, month, day)) {
             Some(Ok(_)) => Ok(()),
             _ => Err(Reason::NoSuchDate(format!("{year:04}-{month:02}-{day:02}").into())),

@@ -33,8 +33,16 @@ pub(crate) fn open(path: &Path, head: usize, counts: &Arc<Counts>) -> Result<Inp
     let stop = Stop::default();
     if is_std(path) {
         let name = "standard input";
-        let bytes = interruptible(io::stdin(), &stop).map_err(failure("cannot read", Path::new(name)))?;
-        return Input::new(name.to_owned(), Box::new(bytes), stop, Source::new(name, None), head, counts);
+        let bytes = interruptible(io::stdin(), &stop)
+            .map_err(failure("cannot read", Path::new(name)))?;
+        return Input::new(
+            name.to_owned(),
+            Box::new(bytes),
+            stop,
+            Source::new(name, None),
+            head,
+            counts,
+        );
     }
     let file = open_file(path)?;
     let meta = file.metadata().map_err(failure("cannot open", path))?;
@@ -92,7 +100,9 @@ fn text(bytes: Box<dyn Read + Send>) -> io::Result<Box<dyn BufRead + Send>> {
         (start, Box::new(bytes))
     };
     match wide_encoding(&start) {
-        Some(encoding) => Err(io::Error::other(format!("it is {encoding}; convert it to UTF-8 first"))),
+        Some(encoding) => {
+            Err(io::Error::other(format!("it is {encoding}; convert it to UTF-8 first")))
+        }
         None => Ok(text),
     }
 }

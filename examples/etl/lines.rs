@@ -41,11 +41,16 @@ impl Lines {
     pub(crate) fn open(input: Input, counts: &Arc<Counts>) -> Result<(Self, Layout), BoxError> {
         let Input { name, text, stop, .. } = input;
         let mut reader = LineReader::new(text).with_max_len(MAX_LINE);
-        let header = reader.next_line().map_err(|error| format!("cannot read {name}: {error}"))?;
+        let header =
+            reader.next_line().map_err(|error| format!("cannot read {name}: {error}"))?;
         let Some(header) = header else {
-            return Err(format!("{name} is empty; a file of flights begins with a line of column names").into());
+            return Err(format!(
+                "{name} is empty; a file of flights begins with a line of column names"
+            )
+            .into());
         };
-        let layout = layout(&header).map_err(|reason| format!("{name} is not a file of flights: {reason}"))?;
+        let layout = layout(&header)
+            .map_err(|reason| format!("{name} is not a file of flights: {reason}"))?;
         let (counts, fault) = (Arc::clone(counts), Arc::default());
         Ok((Self { name, reader, stop, counts, fault, number: header.number }, layout))
     }
@@ -56,14 +61,15 @@ impl Lines {
     /// If the input ends before it.
     pub(crate) fn skip_through(&mut self, line: u64) -> Result<(), BoxError> {
         while self.number < line {
-            let next = self
-                .reader
-                .next_line()
-                .map_err(|error| format!("cannot read {} after line {}: {error}", self.name, self.number))?;
+            let next = self.reader.next_line().map_err(|error| {
+                format!("cannot read {} after line {}: {error}", self.name, self.number)
+            })?;
             let Some(next) = next else {
-                return Err(
-                    format!("{} ends at line {}; it was loaded up to line {line}", self.name, self.number).into()
-                );
+                return Err(format!(
+                    "{} ends at line {}; it was loaded up to line {line}",
+                    self.name, self.number
+                )
+                .into());
             };
             self.number = next.number;
             self.counts.read.add(u64::from(!next.bytes.is_empty()));
@@ -126,7 +132,10 @@ impl Iterator for Lines {
                     *self.fault.lock() = Some(format!("{}: {error}", self.name).into())
                 }
                 Err(error) => {
-                    let fault = format!("cannot read {} after line {}: {error}", self.name, self.number);
+                    let fault = format!(
+                        "cannot read {} after line {}: {error}",
+                        self.name, self.number
+                    );
                     *self.fault.lock() = Some(fault.into());
                     return None;
                 }
@@ -160,6 +169,7 @@ fn layout(header: &Line) -> Result<Layout, String> {
 
 /// The beginning of a line that may be anything, fit to be printed.
 fn excerpt(line: &[u8]) -> String {
-    let start: String = String::from_utf8_lossy(line).chars().take(60).flat_map(char::escape_debug).collect();
+    let start: String =
+        String::from_utf8_lossy(line).chars().take(60).flat_map(char::escape_debug).collect();
     if line.len() > 60 { start + ".." } else { start }
 }

@@ -131,12 +131,14 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
         earlier.check_input(&source, &places.database)?;
     }
     let (mut lines, layout) = Lines::open(input, &counts)?;
-    let resumed = earlier.as_ref().map(|earlier| resume(earlier, &mut lines, &counts)).transpose()?;
+    let resumed =
+        earlier.as_ref().map(|earlier| resume(earlier, &mut lines, &counts)).transpose()?;
     let tables = Arc::new(Tables::read(&places.airlines, &places.airports)?);
     // The file of an earlier run is emptied only when nothing can go wrong any more.
     let outputs = places.open_outputs()?;
     let database = Database::open(&places.database, places.existing, earlier.as_ref(), source)?;
-    let mut dead_letters = DeadLetters::new(places.take_dead_letters(outputs)?, &places.dead_letters);
+    let mut dead_letters =
+        DeadLetters::new(places.take_dead_letters(outputs)?, &places.dead_letters);
     dead_letters.restore(&database)?;
 
     let progress = Progress::new(!args.quiet && !args.json && !args.live, size);
@@ -168,7 +170,8 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
     });
     let elapsed = clock.now() - ended.began.unwrap_or(started);
 
-    let summary = Summary { totals, ended: &ended, places: &places, resumed, reasons: &reasons, elapsed };
+    let summary =
+        Summary { totals, ended: &ended, places: &places, resumed, reasons: &reasons, elapsed };
     if args.json {
         summary.print_json()?;
     } else if args.picture {
@@ -208,7 +211,11 @@ fn resume(earlier: &Earlier, lines: &mut Lines, counts: &Counts) -> Result<Resum
 
 /// From now on the first Ctrl-C drains, the second aborts, and should even that hang (in a write to a pipe that is not
 /// reads, say) the third ends the program on the spot.
-fn listen_to_ctrl_c(stop: Stop, token: CancelToken, progress: Progress) -> Result<(), BoxError> {
+fn listen_to_ctrl_c(
+    stop: Stop,
+    token: CancelToken,
+    progress: Progress,
+) -> Result<(), BoxError> {
     let mut pressed = 0;
     ctrlc::set_handler(move || {
         pressed += 1;
@@ -216,7 +223,9 @@ fn listen_to_ctrl_c(stop: Stop, token: CancelToken, progress: Progress) -> Resul
             1 => {
                 stop.set();
                 token.drain();
-                progress.suspend(|| note("interrupted: loading what was read; Ctrl-C again aborts"));
+                progress.suspend(|| {
+                    note("interrupted: loading what was read; Ctrl-C again aborts")
+                });
             }
             2 => {
                 token.cancel();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use streamz::{
-    AsyncMapper, BatchConfig, Batcher, BoxError, CancelToken, Cause, Line, Mapper, Outcome, Pipeline, Result, Stream,
-    StreamError, with_init,
+    AsyncMapper, BatchConfig, Batcher, BoxError, CancelToken, Cause, Line, Mapper, Outcome,
+    Pipeline, Result, Stream, StreamError, with_init,
 };
 
 use crate::counts::Counts;
@@ -18,14 +18,27 @@ use crate::transform::{Transform, Transformed};
 use crate::{Ended, Job, listen_to_ctrl_c};
 
 /// A batch has fewer chunks than rows, unless they come one by one.
-const BATCH: BatchConfig = BatchConfig { max_size: settled::BATCH, max_latency: Duration::from_secs(1) };
+const BATCH: BatchConfig =
+    BatchConfig { max_size: settled::BATCH, max_latency: Duration::from_secs(1) };
 
 /// How many chunks of rows wait on each edge, at most: where other programs want the processors too, each thread has enough
 /// to do until the others have their turn again. A chunk takes up to 60 kB.
 const CAPACITY: usize = 32;
 
 pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
-    let Job { lines, layout, stop, tables, dead_letters, database, counts, progress, workers, live, preload: _ } = job;
+    let Job {
+        lines,
+        layout,
+        stop,
+        tables,
+        dead_letters,
+        database,
+        counts,
+        progress,
+        workers,
+        live,
+        preload: _,
+    } = job;
     let reader_fault = lines.fault();
     let dead_letters = Mutex::new(dead_letters);
     let database = Arc::new(Mutex::new(database));
@@ -38,20 +51,27 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
     let live = live.then(|| pipeline.live());
 
     // [pattern]
-    // What crosses an edge is a chunk of rows: a hop, a place in the window of the pool and a call are paid once for all of them.
+    // Rows cross an edge in chunks, so a hop, a place in the window of the pool and a call cost
+    // once per chunk.
     let transform = {
         let counts = Arc::clone(&counts);
         with_init(
             move || Transform::new(layout, &tables, &counts),
-            |transform: &mut Transform, _: &CancelToken, lines: &Vec<Line>| Ok::<_, Infallible>(transform.rows(lines)),
+            |transform: &mut Transform, _: &CancelToken, lines: &Vec<Line>| {
+                Ok::<_, Infallible>(transform.rows(lines))
+            },
         )
     };
-    // Failed rows leave here, and stay with those around them, so that they are stored in the same transaction.
+    // Failed rows leave here, and stay with those around them, so that they are stored in the
+    // same transaction.
     let put_aside = {
         let token = pipeline.token();
         move |Transformed { rows, failed, line }| {
             let mut dead_letters = dead_letters.lock();
-            let letters = failed.iter().map(|failed| dead_letters.write(failed)).collect::<Result<_, _>>();
+            let letters = failed
+                .iter()
+                .map(|failed| dead_letters.write(failed))
+                .collect::<Result<_, _>>();
             let letters = letters.map_err(|fault| token.cancel_because(fault)).ok()?;
             Some(Settled { rows, letters, line })
         }
@@ -59,20 +79,26 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
     let batch = Batcher::new(BATCH).with_weight(Settled::len, settled::BATCH);
     let load = Mapper::fallible({
         let (database, counts) = (Arc::clone(&database), Arc::clone(&counts));
-        // The lock is never waited for: only this stage loads. It is there because a closure of a stage may be shared.
+        // No thread ever waits for the lock: only this stage loads. A closure of a stage may be
+        // shared, so it needs one.
         move |batch: &Vec<Settled>| database.lock().store(batch, &counts)
     });
 
     let settled = Stream::from_iter(&pipeline, lines.chunks())
-        .through(&AsyncMapper::new(transform).with_workers(workers).with_window(CAPACITY).with_name("transform"))
+        .through(
+            &AsyncMapper::new(transform)
+                .with_workers(workers)
+                .with_window(CAPACITY)
+                .with_name("transform"),
+        )
         .inline()
         // A panic fails all rows of a chunk.
         .on_errors(Transformed::recover)
         .named("write")
         .filter_map(put_aside)
         .spawn("put aside");
-    // Batches are made and loaded right here. The first one that cannot be loaded stops the pipeline; why it stopped is
-    // asked below.
+    // Batches are made and loaded right here. The first one that cannot be loaded stops the
+    // pipeline; the reason is read below.
     let _ = settled.named("load").inline().with(batch).with(load.with_name("insert")).count();
     // [/pattern]
 
@@ -91,7 +117,8 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
         _ => {}
     }
     // All threads are gone, and with them the other owners.
-    let database = Arc::into_inner(database).ok_or("the database is still in use")?.into_inner();
+    let database =
+        Arc::into_inner(database).ok_or("the database is still in use")?.into_inner();
     Ok((Ended { report: Some(report), aborted, fault, began: None }, database))
 }
 

@@ -57,7 +57,9 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
         }
         if preload {
             began = Some(Clock::default().now());
-            preloaded.iter().try_for_each(|batch| database.store(slice::from_ref(batch), &counts))?;
+            preloaded
+                .iter()
+                .try_for_each(|batch| database.store(slice::from_ref(batch), &counts))?;
         }
         if batch.len() > 0 && !token.is_cancelled() {
             database.store(slice::from_ref(&batch), &counts)?;

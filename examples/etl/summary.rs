@@ -61,23 +61,36 @@ impl Summary<'_> {
     pub(crate) fn imbalance(&self) -> Option<String> {
         let Totals { read, .. } = self.totals;
         let settled = self.totals.settled().saturating_add(self.abandoned().unwrap_or(0));
-        (settled != read)
-            .then(|| format!("a fault in this program: {read} rows were read, {settled} are accounted for"))
+        (settled != read).then(|| {
+            format!(
+                "a fault in this program: {read} rows were read, {settled} are accounted for"
+            )
+        })
     }
 
     /// What to say if every row that should have been loaded failed: the input is likely to be another one than meant.
     pub(crate) fn all_failed(&self) -> Option<String> {
         let Totals { loaded, failed, .. } = self.totals;
         let letters = self.places.dead_letters.display();
-        (self.is_complete() && loaded == 0 && failed > 0)
-            .then(|| format!("no row was loaded: all {failed} failed; the reasons are in {letters}"))
+        (self.is_complete() && loaded == 0 && failed > 0).then(|| {
+            format!("no row was loaded: all {failed} failed; the reasons are in {letters}")
+        })
     }
 
     pub(crate) fn print_json(&self) -> Result<(), BoxError> {
         let Totals { read, loaded, cancelled_flights, failed, .. } = self.totals;
         let complete = self.is_complete();
-        let (abandoned, resumed_after) = (self.abandoned(), self.resumed.map(|resumed| resumed.line));
-        let json = Json { read, loaded, cancelled_flights, failed, complete, abandoned, resumed_after };
+        let (abandoned, resumed_after) =
+            (self.abandoned(), self.resumed.map(|resumed| resumed.line));
+        let json = Json {
+            read,
+            loaded,
+            cancelled_flights,
+            failed,
+            complete,
+            abandoned,
+            resumed_after,
+        };
         print(&serde_json::to_string(&json)?)
     }
 
@@ -96,8 +109,12 @@ impl fmt::Display for Summary<'_> {
         writeln!(f, "database      {}", places.database.display())?;
         writeln!(f, "dead letters  {}", places.dead_letters.display())?;
         match resumed {
-            Some(resumed) if resumed.was_complete => writeln!(f, "complete already: nothing was left to do")?,
-            Some(resumed) => writeln!(f, "resumed after line {}; the totals are of all runs", resumed.line)?,
+            Some(resumed) if resumed.was_complete => {
+                writeln!(f, "complete already: nothing was left to do")?
+            }
+            Some(resumed) => {
+                writeln!(f, "resumed after line {}; the totals are of all runs", resumed.line)?
+            }
             None => {}
         }
         writeln!(f)?;

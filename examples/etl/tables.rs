@@ -44,9 +44,14 @@ pub(crate) struct Enriched {
 
 impl Tables {
     pub(crate) fn read(airlines: &Path, airports: &Path) -> Result<Self, BoxError> {
-        let airlines = read(airlines, ["carrier", "name"], |[_, name]| Ok(Airline { name: name.into() }))?;
+        let airlines =
+            read(airlines, ["carrier", "name"], |[_, name]| Ok(Airline { name: name.into() }))?;
         let airports = read(airports, ["faa", "name", "lat", "lon"], |[_, name, lat, lon]| {
-            Ok(Airport { name: name.into(), lat: degrees("lat", lat)?, lon: degrees("lon", lon)? })
+            Ok(Airport {
+                name: name.into(),
+                lat: degrees("lat", lat)?,
+                lon: degrees("lon", lon)?,
+            })
         })?;
         Ok(Self { airlines, airports })
     }
@@ -70,7 +75,11 @@ impl Tables {
         })
     }
 
-    fn airport(&self, column: &'static str, code: Option<&str>) -> Result<Option<&'static Airport>, Reason> {
+    fn airport(
+        &self,
+        column: &'static str,
+        code: Option<&str>,
+    ) -> Result<Option<&'static Airport>, Reason> {
         let Some(code) = code else { return Ok(None) };
         let unknown = || Reason::UnknownAirport { column, code: excerpt(code) };
         self.airports.get(code).copied().map(Some).ok_or_else(unknown)
@@ -86,10 +95,15 @@ fn read<T: 'static, const N: usize>(
     let cannot_read = || failure("cannot read", path);
     let mut reader = csv::Reader::from_reader(input::open_table(path)?);
     let header = reader.headers().map_err(cannot_read())?;
-    let places = columns::locate(&header.iter().collect::<Vec<_>>(), &columns).map_err(|error| {
-        let error = if error == HeaderError::NoneFound { HeaderError::Missing(columns.to_vec()) } else { error };
-        format!("cannot use {}: {error}", path.display())
-    })?;
+    let places =
+        columns::locate(&header.iter().collect::<Vec<_>>(), &columns).map_err(|error| {
+            let error = if error == HeaderError::NoneFound {
+                HeaderError::Missing(columns.to_vec())
+            } else {
+                error
+            };
+            format!("cannot use {}: {error}", path.display())
+        })?;
     let mut table = HashMap::new();
     for record in reader.records() {
         let record = record.map_err(cannot_read())?;

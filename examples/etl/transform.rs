@@ -35,7 +35,11 @@ pub(crate) struct Transform {
 
 impl Transform {
     pub(crate) fn new(layout: Layout, tables: &Arc<Tables>, counts: &Arc<Counts>) -> Self {
-        Self { parser: FlightParser::new(layout), tables: Arc::clone(tables), counts: Arc::clone(counts) }
+        Self {
+            parser: FlightParser::new(layout),
+            tables: Arc::clone(tables),
+            counts: Arc::clone(counts),
+        }
     }
 
     /// What is loaded of a row: nothing of a cancelled flight, which is counted.
@@ -69,10 +73,21 @@ impl Transformed {
     /// What to do with rows on which a stage failed as a whole, on a panic, say: all of them fail. `None` if the error carries
     /// no rows, which is a fault of the job.
     pub(crate) fn recover(error: &StreamError) -> Option<Self> {
-        let reason = Reason::Unforeseen { category: error.kind().to_string().into(), message: describe(error).into() };
+        let reason = Reason::Unforeseen {
+            category: error.kind().to_string().into(),
+            message: describe(error).into(),
+        };
         error.with_item_ref(|lines: &Vec<Line>| {
-            let fail = |line: &Line| Failed { line: line.clone(), stage: "transform", reason: reason.clone() };
-            Self { rows: Vec::new(), failed: lines.iter().map(fail).collect(), line: last(lines) }
+            let fail = |line: &Line| Failed {
+                line: line.clone(),
+                stage: "transform",
+                reason: reason.clone(),
+            };
+            Self {
+                rows: Vec::new(),
+                failed: lines.iter().map(fail).collect(),
+                line: last(lines),
+            }
         })
     }
 }

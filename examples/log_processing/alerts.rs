@@ -33,8 +33,17 @@ impl Alert {
     /// `2026-03-14T09:26:53Z  scan    203.0.113.9: 50 different paths within 60 s (access.log:17)`
     pub(crate) fn describe(&self, names: &[String]) -> String {
         let Self { what, client, time, at } = self;
-        let who = client.as_ref().map(|client| format!("{}: ", client.escape_debug())).unwrap_or_default();
-        format!("{}  {:<6}  {who}{} ({})", utc(*time), what.kind(), what.describe(), at.describe(names))
+        let who = client
+            .as_ref()
+            .map(|client| format!("{}: ", client.escape_debug()))
+            .unwrap_or_default();
+        format!(
+            "{}  {:<6}  {who}{} ({})",
+            utc(*time),
+            what.kind(),
+            what.describe(),
+            at.describe(names)
+        )
     }
 }
 
@@ -66,13 +75,18 @@ impl Operator for PerMinute {
     type Out = Alert;
 
     fn item(&mut self, alert: Alert, out: &mut impl Emit<Alert>) {
-        if self.passes(alert.time) { out.emit(alert) } else { out.dropped(DropReason::RateLimited, 1) }
+        if self.passes(alert.time) {
+            out.emit(alert)
+        } else {
+            out.dropped(DropReason::RateLimited, 1)
+        }
     }
 }
 
 /// A time of the log, as text.
 pub(crate) fn utc(time: i64) -> String {
-    jiff::Timestamp::from_second(time).map_or_else(|_| format!("{time} s"), |time| time.to_string())
+    jiff::Timestamp::from_second(time)
+        .map_or_else(|_| format!("{time} s"), |time| time.to_string())
 }
 
 /// The number of alerts kept for the report.
@@ -90,7 +104,12 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    pub(crate) fn new(args: &Args, names: Vec<String>, output: Output, progress: Progress) -> Self {
+    pub(crate) fn new(
+        args: &Args,
+        names: Vec<String>,
+        output: Output,
+        progress: Progress,
+    ) -> Self {
         let aloud = !args.quiet && !args.json_on_stdout();
         Self { names, output, progress, aloud, count: 0, kept: Vec::new() }
     }

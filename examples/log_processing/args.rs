@@ -168,13 +168,18 @@ pub(crate) enum Format {
 
 fn factor(text: &str) -> Result<f64, String> {
     let factor: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if factor > 1.0 && factor.is_finite() { Ok(factor) } else { Err("must be greater than 1".to_owned()) }
+    if factor > 1.0 && factor.is_finite() {
+        Ok(factor)
+    } else {
+        Err("must be greater than 1".to_owned())
+    }
 }
 
 impl Args {
     /// Whether there is nothing more to do once standard output has been closed.
     pub(crate) fn ends_unheard(&self) -> bool {
-        let leaves_files = self.rejects.is_some() || (self.json.is_some() && !self.json_on_stdout());
+        let leaves_files =
+            self.rejects.is_some() || (self.json.is_some() && !self.json_on_stdout());
         self.follow || !(leaves_files || self.to_the_end)
     }
 
@@ -187,7 +192,8 @@ impl Args {
     pub(crate) fn open_outputs(&self, names: &[String]) -> Result<Outputs, BoxError> {
         let inputs = || {
             self.files.iter().zip(names).filter_map(|(file, name)| {
-                let identity = if is_std(file) { Identity::of_stdin() } else { Identity::of_path(file) };
+                let identity =
+                    if is_std(file) { Identity::of_stdin() } else { Identity::of_path(file) };
                 Some((format!("an input: {name}"), identity?))
             })
         };
@@ -197,8 +203,16 @@ impl Args {
                 return Err(format!("{output} is {name}").into());
             }
         }
-        let used = || inputs().chain(std_outputs.iter().map(|(name, it)| ((*name).to_owned(), it.clone()))).collect();
-        let json = self.json.as_deref().filter(|path| !is_std(path)).map(|path| (JSON, "report", path));
+        let used = || {
+            inputs()
+                .chain(std_outputs.iter().map(|(name, it)| ((*name).to_owned(), it.clone())))
+                .collect()
+        };
+        let json = self
+            .json
+            .as_deref()
+            .filter(|path| !is_std(path))
+            .map(|path| (JSON, "report", path));
         let rejects = self.rejects.as_deref().map(|path| (REJECTS, "rejects file", path));
         Ok(Outputs::open(json.into_iter().chain(rejects), used)?)
     }
@@ -209,10 +223,15 @@ impl Args {
             return Err("standard input can be read once only".into());
         }
         if self.follow && self.files.iter().any(|file| is_std(file)) {
-            return Err("standard input cannot be followed: it ends when it ends; leave out --follow".into());
+            return Err(
+                "standard input cannot be followed: it ends when it ends; leave out --follow"
+                    .into(),
+            );
         }
         if self.rejects.as_deref().is_some_and(is_std) {
-            return Err("the rejects need a file: --rejects - would mix them with the alerts".into());
+            return Err(
+                "the rejects need a file: --rejects - would mix them with the alerts".into()
+            );
         }
         Ok(())
     }
@@ -223,6 +242,9 @@ pub(crate) fn is_std(path: &Path) -> bool {
 }
 
 /// For `map_err`: which operation failed on which file, and why.
-pub(crate) fn failure<E: std::error::Error>(what: &str, path: &Path) -> impl FnOnce(E) -> BoxError {
+pub(crate) fn failure<E: std::error::Error>(
+    what: &str,
+    path: &Path,
+) -> impl FnOnce(E) -> BoxError {
     move |error| format!("{what} {}: {error}", path.display()).into()
 }

@@ -35,7 +35,11 @@ pub(crate) fn read(line: &str) -> Result<Fields<'_>, Reason> {
         time: seconds(time).ok_or_else(|| Reason::Time(excerpt(time)))?,
         target: target(request),
         status: self::status(status).ok_or_else(|| Reason::Status(excerpt(status)))?,
-        bytes: if bytes == "-" { 0 } else { bytes.parse().map_err(|_| Reason::Bytes(excerpt(bytes)))? },
+        bytes: if bytes == "-" {
+            0
+        } else {
+            bytes.parse().map_err(|_| Reason::Bytes(excerpt(bytes)))?
+        },
     })
 }
 
@@ -55,7 +59,9 @@ fn at_request(line: &str) -> Option<(&str, &str)> {
 /// length.
 fn at_time(before: &str) -> Option<(&str, &str)> {
     match before.len().checked_sub(" [10/Oct/2000:13:55:36 -0700".len()) {
-        Some(start) if before.as_bytes()[start..].starts_with(b" [") => Some((&before[..start], &before[start + 2..])),
+        Some(start) if before.as_bytes()[start..].starts_with(b" [") => {
+            Some((&before[..start], &before[start + 2..]))
+        }
         _ => before.rsplit_once(" ["),
     }
 }
@@ -130,9 +136,9 @@ pub(crate) fn seconds(text: &str) -> Option<i64> {
         return None;
     }
     let number = |from: usize, length: usize| {
-        bytes[from..from + length]
-            .iter()
-            .try_fold(0_i16, |number, byte| byte.is_ascii_digit().then(|| number * 10 + i16::from(byte - b'0')))
+        bytes[from..from + length].iter().try_fold(0_i16, |number, byte| {
+            byte.is_ascii_digit().then(|| number * 10 + i16::from(byte - b'0'))
+        })
     };
     let small = |from: usize| number(from, 2).and_then(|number| i8::try_from(number).ok());
     let month = match &bytes[3..6] {
@@ -150,13 +156,17 @@ pub(crate) fn seconds(text: &str) -> Option<i64> {
         b"Dec" => 12,
         _ => return None,
     };
-    let time = DateTime::new(number(7, 4)?, month, small(0)?, small(12)?, small(15)?, small(18)?, 0).ok()?;
+    let time =
+        DateTime::new(number(7, 4)?, month, small(0)?, small(12)?, small(15)?, small(18)?, 0)
+            .ok()?;
     let sign = match bytes[21] {
         b'+' => 1,
         b'-' => -1,
         _ => return None,
     };
     let (hours, minutes) = (i32::from(small(22)?), i32::from(small(24)?));
-    let offset = Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok().filter(|_| minutes < 60)?;
+    let offset = Offset::from_seconds(sign * (hours * 3600 + minutes * 60))
+        .ok()
+        .filter(|_| minutes < 60)?;
     Some(offset.to_timestamp(time).ok()?.as_second())
 }

@@ -20,7 +20,9 @@ pub(crate) fn address(text: &str) -> Option<&str> {
     }
     let is_v6 = |text: &str| {
         let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
-        address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        address.parse::<Ipv6Addr>().is_ok()
+            && !zone.is_empty()
+            && zone.bytes().all(|byte| byte.is_ascii_alphanumeric())
     };
     if let Some(bracketed) = text.strip_prefix('[') {
         let (address, port) = bracketed.split_once(']')?;
@@ -42,18 +44,22 @@ pub(crate) fn address(text: &str) -> Option<&str> {
 fn is_host(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     let last = name.rsplit('.').next().unwrap_or_default();
-    text.len() <= MAX_HOST && is_name(name) && last.bytes().any(|byte| byte.is_ascii_alphabetic())
+    text.len() <= MAX_HOST
+        && is_name(name)
+        && last.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
 /// Whether it may be a virtual host, as servers write it: a name, often with its port, or the placeholder for any host.
 pub(crate) fn is_virtual_host(text: &str) -> bool {
-    let name = text.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(text, |(name, _)| name);
+    let name =
+        text.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(text, |(name, _)| name);
     matches!(name, "-" | "_" | "*") || is_name(name) || address(text).is_some()
 }
 
 fn is_name(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    text.bytes().all(fits) && text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
+    text.bytes().all(fits)
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
 }
 
 fn is_port(text: &str) -> bool {
@@ -66,5 +72,7 @@ fn first(list: &str) -> Option<&str> {
     let unknown = |part: &str| matches!(part, "" | "-" | "unknown");
     while parts.next_if(|part| unknown(part)).is_some() {}
     let client = address(parts.next()?)?;
-    parts.all(|part| unknown(part) || address(part).is_some() || is_host(part)).then_some(client)
+    parts
+        .all(|part| unknown(part) || address(part).is_some() || is_host(part))
+        .then_some(client)
 }

@@ -54,9 +54,11 @@ const MALFORMED: [&[u8]; 9] = [
 
 /// Generates the log, processes it, and checks the findings.
 pub(crate) fn run(given: &Args) -> Result<ExitCode, BoxError> {
-    let folder = tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
+    let folder = tempfile::tempdir()
+        .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
     let made = Made::new();
-    let files = made.write(folder.path()).map_err(|error| format!("cannot write the log: {error}"))?;
+    let files =
+        made.write(folder.path()).map_err(|error| format!("cannot write the log: {error}"))?;
     // Only the usual options have known findings.
     let mut args = Args::parse_from(["log_processing"]);
     args.files = files.clone();
@@ -64,12 +66,16 @@ pub(crate) fn run(given: &Args) -> Result<ExitCode, BoxError> {
     args.to_the_end = true;
     args.json.clone_from(&given.json);
     args.rejects.clone_from(&given.rejects);
-    (args.top, args.quiet, args.stages, args.sequential) = (given.top, given.quiet, given.stages, given.sequential);
+    (args.top, args.quiet, args.stages, args.sequential) =
+        (given.top, given.quiet, given.stages, given.sequential);
     (args.live, args.picture) = (given.live, given.picture);
 
     let silent = args.quiet || args.json_on_stdout();
     let page = if silent { Page::new(io::sink()) } else { Page::new(io::stdout()) };
-    page.say(format_args!("working through a log of {} lines, made from seed {SEED}\n", made.lines));
+    page.say(format_args!(
+        "working through a log of {} lines, made from seed {SEED}\n",
+        made.lines
+    ));
     let summary = crate::run(&args)?;
     page.say("\nchecked:");
     check(&page, &summary, &made, &plain::count(&files)?);
@@ -77,31 +83,67 @@ pub(crate) fn run(given: &Args) -> Result<ExitCode, BoxError> {
 }
 
 fn check(page: &Page, summary: &Summary, made: &Made, plain: &Count) {
-    let (tables, rejects, said) = (&summary.ended.tables, &summary.ended.rejects, &summary.ended.said);
+    let (tables, rejects, said) =
+        (&summary.ended.tables, &summary.ended.rejects, &summary.ended.said);
     page.check_eq("every line that was made was read", summary.read, made.lines);
     page.check_eq(
         "every line was counted once: read = parsed + malformed",
         tables.requests + rejects.count,
         made.lines,
     );
-    page.check_eq("the malformed lines are those that were put in", rejects.count, made.malformed);
+    page.check_eq(
+        "the malformed lines are those that were put in",
+        rejects.count,
+        made.malformed,
+    );
     let count = Count {
         read: summary.read,
         parsed: tables.requests,
         malformed: rejects.count,
         bytes: tables.bytes,
         statuses: tables.statuses().collect(),
-        minutes: tables.minutes.iter().map(|(minute, counts)| (minute, counts.iter().sum())).collect(),
-        clients: tables.clients.iter().map(|(client, it)| (client.to_string(), it.requests)).collect(),
+        minutes: tables
+            .minutes
+            .iter()
+            .map(|(minute, counts)| (minute, counts.iter().sum()))
+            .collect(),
+        clients: tables
+            .clients
+            .iter()
+            .map(|(client, it)| (client.to_string(), it.requests))
+            .collect(),
     };
-    page.check("a plain loop counts the same, of each status, minute and client", count == *plain);
+    page.check(
+        "a plain loop counts the same, of each status, minute and client",
+        count == *plain,
+    );
 
-    let found = said.kept.iter().map(|alert| (alert.what.kind(), alert.client.as_deref().unwrap_or_default()));
-    let planted =
-        [("errors", SCANNER.0), ("scan", SCANNER.0), ("errors", GUESSER.0), ("burst", ""), ("probe", PROBER.0)];
-    page.check_eq("the alerts name exactly what was planted", found.collect::<BTreeSet<_>>(), planted.into());
-    page.check_eq("each was said once", said.count, planted.len() as u64 - 1 + PROBES.len() as u64);
-    let burst = said.kept.iter().find(|alert| alert.client.is_none()).map(|alert| (alert.time - START) / 60);
+    let found = said
+        .kept
+        .iter()
+        .map(|alert| (alert.what.kind(), alert.client.as_deref().unwrap_or_default()));
+    let planted = [
+        ("errors", SCANNER.0),
+        ("scan", SCANNER.0),
+        ("errors", GUESSER.0),
+        ("burst", ""),
+        ("probe", PROBER.0),
+    ];
+    page.check_eq(
+        "the alerts name exactly what was planted",
+        found.collect::<BTreeSet<_>>(),
+        planted.into(),
+    );
+    page.check_eq(
+        "each was said once",
+        said.count,
+        planted.len() as u64 - 1 + PROBES.len() as u64,
+    );
+    let burst = said
+        .kept
+        .iter()
+        .find(|alert| alert.client.is_none())
+        .map(|alert| (alert.time - START) / 60);
     page.check_eq("the burst was noticed in its minute", burst, Some(BURST));
 }
 
@@ -177,12 +219,21 @@ fn requests(minute: i64, data: &mut Data) -> Vec<Request> {
     let start = START + minute * 60;
     let count = data.between(USUAL - 40..=USUAL + 40) * if minute == BURST { 6 } else { 1 };
     let mut requests: Vec<Request> = (0..count).map(|_| visit(start, data)).collect();
-    let mut plant = |planted: (&str, i64), count: u32, make: &dyn Fn(u32) -> (&'static str, String, u16)| {
+    let mut plant = |planted: (&str, i64),
+                     count: u32,
+                     make: &dyn Fn(u32) -> (&'static str, String, u16)| {
         if minute == planted.1 {
             requests.extend((0..count).map(|n| {
                 let (method, target, status) = make(n);
                 let time = start + 5 + i64::from(n * 50 / count);
-                Request { time, client: planted.0.to_owned(), method, target, status, bytes: 153 }
+                Request {
+                    time,
+                    client: planted.0.to_owned(),
+                    method,
+                    target,
+                    status,
+                    bytes: 153,
+                }
             }));
         }
     };
@@ -216,16 +267,28 @@ fn visit(start: i64, data: &mut Data) -> Request {
         _ => 200,
     };
     let bytes = if status == 304 { 0 } else { data.between(200..40_000) };
-    Request { time: start + i64::from(data.between(0..60)), client, method: "GET", target, status, bytes }
+    Request {
+        time: start + i64::from(data.between(0..60)),
+        client,
+        method: "GET",
+        target,
+        status,
+        bytes,
+    }
 }
 
 impl Request {
     fn as_combined(&self) -> String {
         let Self { time, client, method, target, status, bytes } = self;
-        let time = Timestamp::from_second(*time).unwrap_or_default().strftime("%d/%b/%Y:%H:%M:%S +0000").to_string();
+        let time = Timestamp::from_second(*time)
+            .unwrap_or_default()
+            .strftime("%d/%b/%Y:%H:%M:%S +0000")
+            .to_string();
         let bytes = if *bytes == 0 { "-".to_owned() } else { bytes.to_string() };
         let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
-        format!("{client} - - [{time}] \"{method} {target} HTTP/1.1\" {status} {bytes} \"-\" \"{agent}\"")
+        format!(
+            "{client} - - [{time}] \"{method} {target} HTTP/1.1\" {status} {bytes} \"-\" \"{agent}\""
+        )
     }
 
     fn as_json(&self) -> String {

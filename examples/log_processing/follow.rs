@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use streamz::{
-    BoxError, FileError, FileLine, Follow, FollowEvent, FollowStart, FollowStats, Pipeline, Result, Stream, StreamError,
+    BoxError, FileError, FileLine, Follow, FollowEvent, FollowStart, FollowStats, Pipeline,
+    Result, Stream, StreamError,
 };
 
 use crate::args::Args;
@@ -33,7 +34,11 @@ pub(crate) struct Files {
 
 impl Growing {
     /// Follows files from their end, or from their beginning. A missing file may appear later.
-    pub(crate) fn new(args: &Args, reading: &Arc<Reading>, notes: Notes) -> Result<Self, BoxError> {
+    pub(crate) fn new(
+        args: &Args,
+        reading: &Arc<Reading>,
+        notes: Notes,
+    ) -> Result<Self, BoxError> {
         let files = Files { paths: args.files.clone(), names: input::names(args), notes };
         for (path, name) in files.paths.iter().zip(&files.names) {
             check(path).map_err(|error| format!("cannot follow {name}: {error}"))?;
@@ -83,7 +88,9 @@ impl Files {
             FollowEvent::Opened => "following".to_owned(),
             FollowEvent::Missing => "waiting for".to_owned(),
             FollowEvent::Rotated => "renamed and created again:".to_owned(),
-            FollowEvent::RotatedBetween(times) => format!("renamed {times} times since it was last looked at:"),
+            FollowEvent::RotatedBetween(times) => {
+                format!("renamed {times} times since it was last looked at:")
+            }
             FollowEvent::Truncated => "emptied:".to_owned(),
             _ => return,
         };
@@ -95,11 +102,17 @@ impl Files {
         let (fault, what, name) = match error.downcast_ref::<FileError>() {
             Some(FileError::Unreadable { path, source }) => {
                 let name = self.name(path);
-                (format!("cannot read {name}: {source}"), format!("for now cannot read ({source})"), name)
+                (
+                    format!("cannot read {name}: {source}"),
+                    format!("for now cannot read ({source})"),
+                    name,
+                )
             }
             Some(FileError::Lost { path }) => {
                 let name = self.name(path);
-                let fault = format!("lines of {name} may be missing: it was renamed faster than it was read");
+                let fault = format!(
+                    "lines of {name} may be missing: it was renamed faster than it was read"
+                );
                 (fault, "lines may be missing of".to_owned(), name)
             }
             _ => return false,

@@ -129,7 +129,14 @@ struct Open {
 impl Lines {
     pub(crate) fn new(args: &Args, reading: &Arc<Reading>, stop: &Stop) -> Self {
         let (files, names) = (args.files.clone(), names(args));
-        Self { files, names, reading: Arc::clone(reading), stop: stop.clone(), next_file: 0, open: None }
+        Self {
+            files,
+            names,
+            reading: Arc::clone(reading),
+            stop: stop.clone(),
+            next_file: 0,
+            open: None,
+        }
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
@@ -147,7 +154,11 @@ impl Lines {
         bytes.by_ref().take(START).read_to_end(&mut start)?;
         let is_gzip = is_gzip(&start)?;
         let bytes = BufReader::with_capacity(BLOCK, Cursor::new(start).chain(bytes));
-        Ok(if is_gzip { Box::new(BufReader::with_capacity(BLOCK, Gunzip::new(bytes))) } else { Box::new(bytes) })
+        Ok(if is_gzip {
+            Box::new(BufReader::with_capacity(BLOCK, Gunzip::new(bytes)))
+        } else {
+            Box::new(bytes)
+        })
     }
 
     /// Notes that a file cannot be read, unless that is because the pipeline has stopped.
@@ -169,7 +180,13 @@ impl Iterator for Lines {
                     return None;
                 };
                 match self.open(path) {
-                    Ok(text) => self.open = Some(Open { reader: lines(text), file: self.next_file as u32, number: 0 }),
+                    Ok(text) => {
+                        self.open = Some(Open {
+                            reader: lines(text),
+                            file: self.next_file as u32,
+                            number: 0,
+                        })
+                    }
                     Err(error) => self.give_up("open", &self.names[self.next_file], "", &error),
                 }
                 self.next_file += 1;
@@ -184,14 +201,22 @@ impl Iterator for Lines {
                 Ok(None) => self.open = None,
                 // Earlier lines are complete.
                 Err(error) if Garbage::is(&error) => {
-                    self.reading.add_fault(format!("{}: {error}", self.names[open.file as usize]));
+                    self.reading
+                        .add_fault(format!("{}: {error}", self.names[open.file as usize]));
                 }
                 // The part of a line before that is not a line.
                 Err(error) => {
                     let (file, number) = (open.file, open.number);
-                    self.reading.unfinished.fetch_add(u64::from(open.reader.partial_len() > 0), Ordering::Relaxed);
+                    self.reading
+                        .unfinished
+                        .fetch_add(u64::from(open.reader.partial_len() > 0), Ordering::Relaxed);
                     self.open = None;
-                    self.give_up("read", &self.names[file as usize], &format!(" after line {number}"), &error);
+                    self.give_up(
+                        "read",
+                        &self.names[file as usize],
+                        &format!(" after line {number}"),
+                        &error,
+                    );
                 }
             }
         }
@@ -204,10 +229,16 @@ impl Iterator for Lines {
 /// # Errors
 /// If it is compressed in a way that is not supported: its bytes are not lines.
 pub(crate) fn is_gzip(start: &[u8]) -> io::Result<bool> {
-    let others: [(&str, &[u8]); 4] =
-        [("zstd", b"\x28\xb5\x2f\xfd"), ("xz", b"\xfd7zX"), ("bzip2", b"BZh"), ("zip", b"PK\x03\x04")];
+    let others: [(&str, &[u8]); 4] = [
+        ("zstd", b"\x28\xb5\x2f\xfd"),
+        ("xz", b"\xfd7zX"),
+        ("bzip2", b"BZh"),
+        ("zip", b"PK\x03\x04"),
+    ];
     match others.iter().find(|(_, magic)| start.starts_with(magic)) {
-        Some((name, _)) => Err(io::Error::other(format!("it is packed with {name}; only gzip can be unpacked"))),
+        Some((name, _)) => Err(io::Error::other(format!(
+            "it is packed with {name}; only gzip can be unpacked"
+        ))),
         None => Ok(start.starts_with(&gunzip::MAGIC)),
     }
 }

@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 use crate::clf::{self, target};
 use crate::client::client;
@@ -37,14 +39,20 @@ enum Value<'a> {
 impl<'a> Entry<'a> {
     fn field(&mut self, name: &str) -> Option<&mut Option<Value<'a>>> {
         Some(match name {
-            "time" | "timestamp" | "ts" | "@timestamp" | "time_iso8601" | "time_local" | "msec" | "start_time"
-            | "StartUTC" | "StartLocal" => &mut self.time,
+            "time" | "timestamp" | "ts" | "@timestamp" | "time_iso8601" | "time_local"
+            | "msec" | "start_time" | "StartUTC" | "StartLocal" => &mut self.time,
             "client" | "client_ip" | "ClientHost" => &mut self.client,
-            "remote_addr" | "remote_ip" | "ip" | "ClientAddr" | "downstream_remote_address" => &mut self.peer,
+            "remote_addr" | "remote_ip" | "ip" | "ClientAddr" | "downstream_remote_address" => {
+                &mut self.peer
+            }
             "path" | "uri" | "request_uri" | "url" | "RequestPath" => &mut self.path,
             "request" => &mut self.request,
-            "status" | "status_code" | "code" | "response_code" | "DownstreamStatus" => &mut self.status,
-            "bytes" | "size" | "bytes_sent" | "body_bytes_sent" | "DownstreamContentSize" => &mut self.bytes,
+            "status" | "status_code" | "code" | "response_code" | "DownstreamStatus" => {
+                &mut self.status
+            }
+            "bytes" | "size" | "bytes_sent" | "body_bytes_sent" | "DownstreamContentSize" => {
+                &mut self.bytes
+            }
             _ => return None,
         })
     }
@@ -128,7 +136,8 @@ impl<'de> Visitor<'de> for Filling<'_, 'de> {
             let Value::Text(name) = name else { continue };
             match self.0.field(&name) {
                 Some(field) if field.is_none() => {
-                    *field = Some(fields.next_value()?).filter(|value| !matches!(value, Value::Null));
+                    *field = Some(fields.next_value()?)
+                        .filter(|value| !matches!(value, Value::Null));
                 }
                 _ => drop(fields.next_value::<IgnoredAny>()?),
             }
@@ -150,12 +159,16 @@ pub(crate) fn read<R>(
         Err(error) if is_cut && error.is_eof() && entry.bytes.is_some() => {}
         read => read.map_err(|error| Reason::Json(error.to_string()))?,
     }
-    if let Some(Value::Object(request)) = entry.request.take_if(|request| matches!(request, Value::Object(_))) {
+    if let Some(Value::Object(request)) =
+        entry.request.take_if(|request| matches!(request, Value::Object(_)))
+    {
         entry.client = entry.client.or(request.client);
         entry.peer = entry.peer.or(request.peer);
         entry.path = entry.path.or(request.path);
     }
-    let Some(Value::Text(who)) = entry.client.or(entry.peer) else { return Err(Reason::Field("client")) };
+    let Some(Value::Text(who)) = entry.client.or(entry.peer) else {
+        return Err(Reason::Field("client"));
+    };
     let client = client(&who).ok_or_else(|| Reason::Client(excerpt(&who)))?;
     let time = seconds(&entry.time.ok_or(Reason::Field("time"))?)?;
     let target = match (&entry.path, &entry.request) {
@@ -164,13 +177,19 @@ pub(crate) fn read<R>(
         _ => return Err(Reason::Field("path")),
     };
     let status = match entry.status.ok_or(Reason::Field("status"))? {
-        Value::Whole(number) => u16::try_from(number).map_err(|_| Reason::Status(number.to_string()))?,
-        Value::Text(text) => clf::status(&text).ok_or_else(|| Reason::Status(excerpt(&text)))?,
+        Value::Whole(number) => {
+            u16::try_from(number).map_err(|_| Reason::Status(number.to_string()))?
+        }
+        Value::Text(text) => {
+            clf::status(&text).ok_or_else(|| Reason::Status(excerpt(&text)))?
+        }
         other => return Err(Reason::Status(other.describe())),
     };
     let bytes = match entry.bytes {
         None => 0,
-        Some(Value::Whole(number)) => u64::try_from(number).map_err(|_| Reason::Bytes(number.to_string()))?,
+        Some(Value::Whole(number)) => {
+            u64::try_from(number).map_err(|_| Reason::Bytes(number.to_string()))?
+        }
         Some(Value::Text(text)) if text == "-" => 0,
         Some(Value::Text(text)) => text.parse().map_err(|_| Reason::Bytes(excerpt(&text)))?,
         Some(other) => return Err(Reason::Bytes(other.describe())),
@@ -198,11 +217,14 @@ fn seconds(time: &Value<'_>) -> Result<i64, Reason> {
         Value::Broken(number) => epoch(number.floor() as i128),
         Value::Text(text) => {
             // nginx writes seconds with three decimals, as text.
-            let whole = text.split_once('.').filter(|(_, broken)| broken.bytes().all(|byte| byte.is_ascii_digit()));
+            let whole = text
+                .split_once('.')
+                .filter(|(_, broken)| broken.bytes().all(|byte| byte.is_ascii_digit()));
             let number = whole.map_or(&**text, |(whole, _)| whole).parse::<u64>();
             match number {
                 Ok(number) => epoch(number.into()),
-                Err(_) => clf::seconds(text).or_else(|| Some(text.parse::<jiff::Timestamp>().ok()?.as_second())),
+                Err(_) => clf::seconds(text)
+                    .or_else(|| Some(text.parse::<jiff::Timestamp>().ok()?.as_second())),
             }
         }
         _ => None,

@@ -120,7 +120,11 @@ struct Ended {
 fn main() -> ExitCode {
     streamz::locate_panics();
     let args = Args::parse();
-    let done = if args.files.is_empty() { demo::run(&args) } else { run(&args).map(|summary| summary.exit_code()) };
+    let done = if args.files.is_empty() {
+        demo::run(&args)
+    } else {
+        run(&args).map(|summary| summary.exit_code())
+    };
     done.unwrap_or_else(|error| {
         complain(&error.to_string());
         ExitCode::FAILURE
@@ -130,7 +134,8 @@ fn main() -> ExitCode {
 /// Does the job, and prints the results.
 fn run(args: &Args) -> Result<Summary, BoxError> {
     args.check()?;
-    let (stop, reading, names) = (Stop::default(), Arc::new(Reading::default()), input::names(args));
+    let (stop, reading, names) =
+        (Stop::default(), Arc::new(Reading::default()), input::names(args));
     let size = if args.follow { None } else { input::check(&args.files)? };
     let mut outputs = args.open_outputs(&names)?;
     let output = Output::default();
@@ -146,7 +151,16 @@ fn run(args: &Args) -> Result<Summary, BoxError> {
     let clock = Clock::default();
     let started = clock.now();
     let reading_here = Arc::clone(&reading);
-    let job = Job { args: args.clone(), source, stop, reading, rejects, names, output: output.clone(), progress };
+    let job = Job {
+        args: args.clone(),
+        source,
+        stop,
+        reading,
+        rejects,
+        names,
+        output: output.clone(),
+        progress,
+    };
     let ended = if args.sequential { sequential::run(job) } else { pipeline::run(job) }?;
 
     let elapsed = clock.now() - started;
@@ -157,7 +171,12 @@ fn run(args: &Args) -> Result<Summary, BoxError> {
 
 /// From now on the first Ctrl-C ends the reading, so that everything read is reported; if even that hangs (in a write
 /// to a pipe that is not read, for example) the second ends the program at once.
-fn listen_to_ctrl_c(stop: &Stop, token: CancelToken, args: &Args, progress: &Progress) -> Result<Stop, BoxError> {
+fn listen_to_ctrl_c(
+    stop: &Stop,
+    token: CancelToken,
+    args: &Args,
+    progress: &Progress,
+) -> Result<Stop, BoxError> {
     let interrupted = Stop::default();
     let (stop, pressed, progress) = (stop.clone(), interrupted.clone(), progress.clone());
     let says_so = !args.follow && !args.quiet;
@@ -167,7 +186,9 @@ fn listen_to_ctrl_c(stop: &Stop, token: CancelToken, args: &Args, progress: &Pro
         }
         pressed.set();
         if says_so {
-            progress.suspend(|| note("interrupted: this is what was read; Ctrl-C again ends at once"));
+            progress.suspend(|| {
+                note("interrupted: this is what was read; Ctrl-C again ends at once")
+            });
         }
         stop.set();
         token.drain();

@@ -24,7 +24,8 @@ impl Output {
                 self.closed.store(true, Ordering::Relaxed);
                 Ok(())
             }
-            written => written.map_err(|error| format!("cannot write to standard output: {error}").into()),
+            written => written
+                .map_err(|error| format!("cannot write to standard output: {error}").into()),
         }
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use streamz::{
-    BoxError, Custom, Dedupe, FileLine, Inline, Mapper, Outcome, Pipeline, Report, Result, Stream, StreamError,
+    BoxError, Custom, Dedupe, FileLine, Inline, Mapper, Outcome, Pipeline, Report, Result,
+    Stream, StreamError,
 };
 
 use crate::alerts::{PerMinute, Said};
@@ -43,7 +44,9 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
         move || Examine(Arc::clone(&examiner))
     });
     let (repeat, per_minute) = (args.repeat, args.alerts_per_minute);
-    let once = Dedupe::new(move |alert: &Alert| alert.key(repeat)).with_max_keys(MAX_ALERTS).with_name("once");
+    let once = Dedupe::new(move |alert: &Alert| alert.key(repeat))
+        .with_max_keys(MAX_ALERTS)
+        .with_name("once");
     let known = once.stats();
     let not_too_often = Custom::new("not too often", move || PerMinute::new(per_minute));
 
@@ -54,7 +57,13 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     let told = alerts.with(examine).with(once).with(not_too_often).for_each(|item| {
         let done = match item {
             Ok(alert) => said.say(alert),
-            Err(error) if following.as_ref().is_some_and(|(files, _)| files.add_fault(&error, &reading)) => Ok(()),
+            Err(error)
+                if following
+                    .as_ref()
+                    .is_some_and(|(files, _)| files.add_fault(&error, &reading)) =>
+            {
+                Ok(())
+            }
             Err(error) => rejects.add_error(&error),
         };
         if let Err(error) = done {
@@ -97,14 +106,21 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
 
 /// Reading and parsing share a thread: parsing a line takes less time than handing it over.
 fn records(pipeline: &Pipeline, source: Source, format: Format) -> Stream<Record> {
-    let parse = Mapper::fallible(move |line: &Line| parse(line, format)).with_name("parse line");
+    let parse =
+        Mapper::fallible(move |line: &Line| parse(line, format)).with_name("parse line");
     match source {
         Source::Files(lines) => Inline::from_iter(pipeline, lines).with(parse).spawn("parse"),
         Source::Growing(growing) => {
             let translate = growing.translation();
             // The beginning of a line that is too long is parsed, too.
             let whole_or_not = |error: &StreamError| error.take_item::<FileLine>();
-            growing.lines(pipeline).inline().on_errors(whole_or_not).map(translate).with(parse).spawn("parse")
+            growing
+                .lines(pipeline)
+                .inline()
+                .on_errors(whole_or_not)
+                .map(translate)
+                .with(parse)
+                .spawn("parse")
         }
     }
 }
@@ -112,5 +128,8 @@ fn records(pipeline: &Pipeline, source: Source, format: Format) -> Stream<Record
 /// The number of items that a step has left out.
 fn removed(report: &Report, name: &str) -> u64 {
     let steps = report.stages.iter().flat_map(|stage| &stage.steps);
-    steps.filter(|step| &*step.name == name).map(|step| step.filtered + step.total_dropped()).sum()
+    steps
+        .filter(|step| &*step.name == name)
+        .map(|step| step.filtered + step.total_dropped())
+        .sum()
 }

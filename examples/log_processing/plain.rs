@@ -56,9 +56,16 @@ fn fields(line: &[u8]) -> Option<(String, i64, u16, u64)> {
         let time: Timestamp = entry["time"].as_str()?.parse().ok()?;
         let status = entry["status"].as_u64()?.try_into().ok()?;
         entry["path"].as_str()?;
-        return Some((entry["client"].as_str()?.to_owned(), time.as_second(), status, entry["bytes"].as_u64()?));
+        return Some((
+            entry["client"].as_str()?.to_owned(),
+            time.as_second(),
+            status,
+            entry["bytes"].as_u64()?,
+        ));
     }
-    let [before, _request, after] = line.splitn(3, '"').collect::<Vec<_>>()[..] else { return None };
+    let [before, _request, after] = line.splitn(3, '"').collect::<Vec<_>>()[..] else {
+        return None;
+    };
     let client = before.split(' ').next()?;
     let time = &before[before.find('[')? + 1..before.find(']')?];
     let time = strtime::parse("%d/%b/%Y:%H:%M:%S %z", time).ok()?.to_timestamp().ok()?;

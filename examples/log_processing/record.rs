@@ -36,7 +36,9 @@ pub(crate) enum Reason {
     NotUtf8,
     #[error("UTF-16, not UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")]
     Utf16,
-    #[error("a carriage return in the middle: lines end in a line feed, with a carriage return before it or without")]
+    #[error(
+        "a carriage return in the middle: lines end in a line feed, with a carriage return before it or without"
+    )]
     Return,
     #[error("not a line of the Common Log Format: no {0}")]
     Missing(&'static str),
@@ -73,9 +75,11 @@ pub(crate) fn parse(line: &Line, format: Format) -> Result<Record, Reason> {
     let parsed = match std::str::from_utf8(bytes) {
         Ok(text) => parse_text(line, text, format),
         // Invalid UTF-8 is mostly in the name of a browser, which does not matter here.
-        Err(_) => parse_text(line, &String::from_utf8_lossy(bytes), format).map_err(|reason| match reason {
-            Reason::TooLong | Reason::Return => reason,
-            _ => Reason::NotUtf8,
+        Err(_) => parse_text(line, &String::from_utf8_lossy(bytes), format).map_err(|reason| {
+            match reason {
+                Reason::TooLong | Reason::Return => reason,
+                _ => Reason::NotUtf8,
+            }
         }),
     };
     parsed.map_err(|reason| if is_utf16(bytes) { Reason::Utf16 } else { reason })
@@ -103,7 +107,8 @@ fn parse_text(line: &Line, text: &str, format: Format) -> Result<Record, Reason>
         json::read(text, is_cut, |fields| record(line.at, fields))
     } else {
         // The last word may have been cut.
-        let text = if is_cut { text.rsplit_once(' ').map_or("", |(text, _)| text) } else { text };
+        let text =
+            if is_cut { text.rsplit_once(' ').map_or("", |(text, _)| text) } else { text };
         clf::read(text).and_then(|fields| record(line.at, &fields))
     };
     // The part that was cut off may not be needed.
@@ -124,7 +129,15 @@ fn record(at: At, fields: &Fields<'_>) -> Result<Record, Reason> {
     let path = target.split(['?', '#']).next().unwrap_or_default();
     let end = (0..=MAX_PATH.min(path.len())).rev().find(|&end| path.is_char_boundary(end));
     let path = &path[..end.unwrap_or(0)];
-    Ok(Record { at, time, client: client.into(), path: path.into(), status, bytes, threat: Threat::of(target) })
+    Ok(Record {
+        at,
+        time,
+        client: client.into(),
+        path: path.into(),
+        status,
+        bytes,
+        threat: Threat::of(target),
+    })
 }
 
 /// The beginning of a text that may be anything, made printable.

@@ -52,15 +52,22 @@ impl Rejects {
         if let Some((file, path)) = &mut self.file {
             self.buffer.clear();
             let raw = String::from_utf8_lossy(&line.bytes);
-            serde_json::to_writer(&mut self.buffer, &Entry { at: &at, reason: &text, raw: &raw })?;
+            serde_json::to_writer(
+                &mut self.buffer,
+                &Entry { at: &at, reason: &text, raw: &raw },
+            )?;
             self.buffer.push(b'\n');
-            file.write_all(&self.buffer).map_err(failure("cannot write to rejects file", path))?;
+            file.write_all(&self.buffer)
+                .map_err(failure("cannot write to rejects file", path))?;
         }
         self.count += 1;
         let sort = text.split(": `").next().unwrap_or_default();
         let sort = if matches!(reason, Reason::Json(_)) { "not JSON" } else { sort };
         let room = self.reasons.len() < SORTS || self.reasons.contains_key(sort);
-        *self.reasons.entry(if room { sort } else { "other reasons" }.to_owned()).or_default() += 1;
+        *self
+            .reasons
+            .entry(if room { sort } else { "other reasons" }.to_owned())
+            .or_default() += 1;
         if self.first.len() < SHOWN {
             self.first.push((at, text));
         }
@@ -70,7 +77,8 @@ impl Rejects {
     /// Adds the line that an error item carries.
     pub(crate) fn add_error(&mut self, error: &StreamError) -> Result<(), BoxError> {
         let reason = error.downcast_ref::<Reason>();
-        let added = reason.and_then(|reason| error.with_item_ref(|line: &Line| self.add(line, reason)));
+        let added =
+            reason.and_then(|reason| error.with_item_ref(|line: &Line| self.add(line, reason)));
         // An error that is not caused by a line is a bug of the program.
         added.unwrap_or_else(|| Err(describe(error).into()))
     }

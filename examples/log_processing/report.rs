@@ -31,13 +31,26 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn new(args: &Args, mut ended: Ended, reading: &Reading, elapsed: Duration) -> Self {
+    pub(crate) fn new(
+        args: &Args,
+        mut ended: Ended,
+        reading: &Reading,
+        elapsed: Duration,
+    ) -> Self {
         ended.unfinished += reading.unfinished();
         let mut faults = reading.faults();
         faults.extend(ended.fault.take().map(|fault| fault.to_string()));
-        let mut summary =
-            Self { args: args.clone(), ended, read: reading.lines(), at_end: reading.is_at_end(), elapsed, faults };
-        summary.faults.extend(summary.imbalance().map(|bug| format!("a fault in this program: {bug}")));
+        let mut summary = Self {
+            args: args.clone(),
+            ended,
+            read: reading.lines(),
+            at_end: reading.is_at_end(),
+            elapsed,
+            faults,
+        };
+        summary
+            .faults
+            .extend(summary.imbalance().map(|bug| format!("a fault in this program: {bug}")));
         summary
     }
 
@@ -46,19 +59,28 @@ impl Summary {
         let Ended { tables, rejects, backwards, said, .. } = &self.ended;
         let mut warnings = Vec::new();
         if tables.requests == 0 && rejects.count > 0 {
-            let reason = rejects.first.first().map(|(at, reason)| format!(": {at}: {reason}")).unwrap_or_default();
+            let reason = rejects
+                .first
+                .first()
+                .map(|(at, reason)| format!(": {at}: {reason}"))
+                .unwrap_or_default();
             let lines = plural(rejects.count, "line");
-            warnings.push(format!("none of {lines} is a request; is this an access log?{reason}"));
+            warnings
+                .push(format!("none of {lines} is a request; is this an access log?{reason}"));
         }
         if let Some((from, to)) = backwards.first {
             let times = plural(backwards.count, "time");
-            let place = |it: Moment| format!("{} ({})", utc(it.time), it.at.describe(said.names()));
+            let place =
+                |it: Moment| format!("{} ({})", utc(it.time), it.at.describe(said.names()));
             let (from, to) = (place(from), place(to));
-            warnings.push(format!("time goes back by more than {BACK} s {times}, first from {from} to {to}"));
+            warnings.push(format!(
+                "time goes back by more than {BACK} s {times}, first from {from} to {to}"
+            ));
         }
         if tables.bytes == u64::MAX {
             warnings.push(
-                "the number of bytes sent is too large to be counted; there are at least as many as said".to_owned(),
+                "the number of bytes sent is too large to be counted; there are at least as many as said"
+                    .to_owned(),
             );
         }
         warnings
@@ -78,7 +100,9 @@ impl Summary {
             let text = format!("{}\n", self.to_json());
             file.write_all(text.as_bytes()).map_err(failure("cannot write report", &path))
         });
-        self.faults.extend([said, written].into_iter().filter_map(Result::err).map(|error| error.to_string()));
+        self.faults.extend(
+            [said, written].into_iter().filter_map(Result::err).map(|error| error.to_string()),
+        );
         if let (true, Some(report)) = (self.args.stages, &self.ended.report) {
             note(&format!("what the stages did\n{report}"));
         }
@@ -140,7 +164,8 @@ impl Summary {
             .into_iter()
             .map(|(path, it)| json!({"path": path.as_str(), "requests": it.requests, "errors": it.errors}));
         let alerts = said.kept.iter().map(|alert| {
-            let mut entry = json!({"time": utc(alert.time), "at": alert.at.describe(said.names())});
+            let mut entry =
+                json!({"time": utc(alert.time), "at": alert.at.describe(said.names())});
             if let Some(client) = &alert.client {
                 entry["client"] = json!(client.as_str());
             }
@@ -192,7 +217,12 @@ impl Summary {
     fn write_lines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ended { tables, rejects, .. } = &self.ended;
         writeln!(f, "lines read   {:>13}", grouped(self.read))?;
-        writeln!(f, "  requests   {:>13}   {} sent", grouped(tables.requests), size(tables.bytes))?;
+        writeln!(
+            f,
+            "  requests   {:>13}   {} sent",
+            grouped(tables.requests),
+            size(tables.bytes)
+        )?;
         writeln!(f, "  malformed  {:>13}", grouped(rejects.count))?;
         for (reason, count) in &rejects.reasons {
             writeln!(f, "    {:>9}  {reason}", grouped(*count))?;
@@ -207,7 +237,8 @@ impl Summary {
             writeln!(f, "{} incomplete, not counted", plural(self.ended.unfinished, "line"))?;
         }
         if !self.is_complete() {
-            let why = if self.ended.interrupted { "interrupted" } else { "stopped by an error" };
+            let why =
+                if self.ended.interrupted { "interrupted" } else { "stopped by an error" };
             writeln!(f, "not complete: {why}")?;
         }
         if let Some((first, last)) = tables.span {
@@ -218,29 +249,39 @@ impl Summary {
 
     fn write_statuses(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let most = self.ended.tables.statuses().map(|(_, count)| count).max().unwrap_or(0);
-        let rows = self
-            .ended
-            .tables
-            .statuses()
-            .map(|(status, count)| [status.to_string(), grouped(count), bar(count as f64, most as f64, 30)]);
+        let rows = self.ended.tables.statuses().map(|(status, count)| {
+            [status.to_string(), grouped(count), bar(count as f64, most as f64, 30)]
+        });
         writeln!(f, "\n{}", table(&["status", "requests", ""], rows))
     }
 
     /// The log from its beginning to its end in a few rows of equal length.
     fn write_timeline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const ROWS: i64 = 25;
-        const LENGTHS: [i64; 14] = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080];
+        const LENGTHS: [i64; 14] =
+            [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080];
         let minutes = &self.ended.tables.minutes;
-        let (Some((first, _)), Some((last, _))) = (minutes.iter().next(), minutes.iter().last()) else { return Ok(()) };
-        let fits = |length: &&i64| last.div_euclid(**length) - first.div_euclid(**length) < ROWS;
+        let (Some((first, _)), Some((last, _))) =
+            (minutes.iter().next(), minutes.iter().last())
+        else {
+            return Ok(());
+        };
+        let fits =
+            |length: &&i64| last.div_euclid(**length) - first.div_euclid(**length) < ROWS;
         // A longer log has gaps, for which there are no rows.
         let rows = |length: i64| {
-            let mut rows: Vec<i64> = minutes.iter().map(|(minute, _)| minute.div_euclid(length)).collect();
+            let mut rows: Vec<i64> =
+                minutes.iter().map(|(minute, _)| minute.div_euclid(length)).collect();
             rows.dedup();
             rows.len()
         };
         let fits_with_gaps = |length: &&i64| rows(**length) <= ROWS as usize;
-        let length = LENGTHS.iter().find(fits).or_else(|| LENGTHS.iter().find(fits_with_gaps)).copied().unwrap_or(1);
+        let length = LENGTHS
+            .iter()
+            .find(fits)
+            .or_else(|| LENGTHS.iter().find(fits_with_gaps))
+            .copied()
+            .unwrap_or(1);
         let mut rows: Vec<(i64, u64, u64)> = Vec::new();
         for (minute, counts) in minutes.iter() {
             let start = minute.div_euclid(length) * length;
@@ -255,28 +296,48 @@ impl Summary {
         let rows = &rows[rows.len().saturating_sub(ROWS as usize)..];
         let most = rows.iter().map(|(_, requests, _)| *requests).max().unwrap_or(0);
         let rows = rows.iter().map(|&(start, requests, errors)| {
-            [utc(start * 60), grouped(requests), grouped(errors), bar(requests as f64, most as f64, 30)]
+            [
+                utc(start * 60),
+                grouped(requests),
+                grouped(errors),
+                bar(requests as f64, most as f64, 30),
+            ]
         });
         let unit = if length == 1 { "minute".to_owned() } else { format!("{length} minutes") };
-        writeln!(f, "\n{}", table(&[&format!("each {unit} from"), "requests", "errors", ""], rows))
+        writeln!(
+            f,
+            "\n{}",
+            table(&[&format!("each {unit} from"), "requests", "errors", ""], rows)
+        )
     }
 
     fn write_tables(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tables = &self.ended.tables;
         let clients = tables.clients.top(self.args.top, |client| client.requests);
         let rows = clients.iter().map(|(client, it)| {
-            [client.escape_debug().to_string(), grouped(it.requests), grouped(it.errors), size(it.bytes)]
+            [
+                client.escape_debug().to_string(),
+                grouped(it.requests),
+                grouped(it.errors),
+                size(it.bytes),
+            ]
         });
         let heading = format!("client, of {}", grouped(tables.clients.len() as u64));
         writeln!(f, "\n{}", table(&[&heading, "requests", "errors", "sent"], rows))?;
         let paths = tables.paths.top(self.args.top, |path| path.requests);
         let rows = paths.iter().map(|(path, it)| {
-            let path = if path.is_empty() { "(none)".to_owned() } else { path.escape_debug().to_string() };
+            let path = if path.is_empty() {
+                "(none)".to_owned()
+            } else {
+                path.escape_debug().to_string()
+            };
             [shortened(path), grouped(it.requests), grouped(it.errors)]
         });
         let heading = format!("path, of {}", grouped(tables.paths.len() as u64));
         writeln!(f, "\n{}", table(&[&heading, "requests", "errors"], rows))?;
-        let threats = tables.threats().map(|(threat, count)| [threat.describe().to_owned(), grouped(count)]);
+        let threats = tables
+            .threats()
+            .map(|(threat, count)| [threat.describe().to_owned(), grouped(count)]);
         let threats = threats.collect::<Vec<_>>();
         if !threats.is_empty() {
             writeln!(f, "\n{}", table(&["attack patterns", "requests"], threats))?;
@@ -293,15 +354,25 @@ impl Summary {
             grouped(*repeated),
             grouped(*held_back)
         )?;
-        let forgotten =
-            [("client", tables.clients.evicted), ("path", tables.paths.evicted), ("minute", tables.minutes.evicted)];
+        let forgotten = [
+            ("client", tables.clients.evicted),
+            ("path", tables.paths.evicted),
+            ("minute", tables.minutes.evicted),
+        ];
         for (key, evicted) in forgotten.into_iter().filter(|(_, evicted)| evicted.keys > 0) {
-            let (keys, requests) = (plural(evicted.keys, key), plural(evicted.requests, "request"));
-            writeln!(f, "forgotten for want of room: {keys} with {requests}; they are missing in the table above")?;
+            let (keys, requests) =
+                (plural(evicted.keys, key), plural(evicted.requests, "request"));
+            writeln!(
+                f,
+                "forgotten for want of room: {keys} with {requests}; they are missing in the table above"
+            )?;
         }
         if self.ended.forgotten > 0 {
             let alerts = plural(self.ended.forgotten, "alert");
-            writeln!(f, "forgotten for want of room: {alerts}, which may have been said again")?;
+            writeln!(
+                f,
+                "forgotten for want of room: {alerts}, which may have been said again"
+            )?;
         }
         // If there are no requests, they are printed on standard error.
         for warning in self.warnings().iter().filter(|_| tables.requests > 0) {
@@ -363,5 +434,9 @@ fn size(bytes: u64) -> String {
 /// The text cut to the width of a column.
 fn shortened(text: String) -> String {
     const WIDTH: usize = 50;
-    if text.chars().count() <= WIDTH { text } else { text.chars().take(WIDTH - 2).chain("..".chars()).collect() }
+    if text.chars().count() <= WIDTH {
+        text
+    } else {
+        text.chars().take(WIDTH - 2).chain("..".chars()).collect()
+    }
 }

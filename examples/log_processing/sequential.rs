@@ -12,7 +12,9 @@ use crate::{Ended, Job, Source, listen_to_ctrl_c};
 
 pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     let Job { args, source, stop, reading, mut rejects, names, output, progress } = job;
-    let Source::Files(lines) = source else { return Err("files that grow cannot be followed in one thread".into()) };
+    let Source::Files(lines) = source else {
+        return Err("files that grow cannot be followed in one thread".into());
+    };
     let interrupted = listen_to_ctrl_c(&stop, CancelToken::new(), &args, &progress)?;
     let mut update = progress.updater(&reading, Reading::progress);
 

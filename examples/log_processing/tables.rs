@@ -90,7 +90,8 @@ impl Tables {
     /// Contradictions between the tables. There are none.
     pub(crate) fn contradiction(&self) -> Option<String> {
         let statuses: u64 = self.statuses.iter().sum();
-        let minutes = self.minutes.iter().map(|(_, minute)| minute.iter().sum::<u64>()).sum::<u64>();
+        let minutes =
+            self.minutes.iter().map(|(_, minute)| minute.iter().sum::<u64>()).sum::<u64>();
         let clients: u64 = self.clients.iter().map(|(_, client)| client.requests).sum();
         let paths: u64 = self.paths.iter().map(|(_, path)| path.requests).sum();
         let sums = [
@@ -100,7 +101,10 @@ impl Tables {
             ("paths", paths + self.paths.evicted.requests),
         ];
         let (table, sum) = sums.into_iter().find(|&(_, sum)| sum != self.requests)?;
-        Some(format!("{} requests were counted, {sum} are in the table of {table}", self.requests))
+        Some(format!(
+            "{} requests were counted, {sum} are in the table of {table}",
+            self.requests
+        ))
     }
 }
 
@@ -153,7 +157,11 @@ impl<V: Default> Bounded<V> {
     }
 
     /// The first `n` in descending order of a number; equal ones in the order of their keys.
-    pub(crate) fn top(&self, n: usize, number: impl Fn(&V) -> u64) -> Vec<(&CompactString, &V)> {
+    pub(crate) fn top(
+        &self,
+        n: usize,
+        number: impl Fn(&V) -> u64,
+    ) -> Vec<(&CompactString, &V)> {
         let mut entries: Vec<_> = self.iter().filter(|(_, value)| number(value) > 0).collect();
         let order = |(a_key, a): &(&CompactString, &V), (b_key, b): &(&CompactString, &V)| {
             number(b).cmp(&number(a)).then_with(|| a_key.cmp(b_key))
@@ -212,6 +220,9 @@ impl Minutes {
 
     /// The minutes before one, the latest first, and how many requests they have; minutes without requests are left out.
     pub(crate) fn before(&self, minute: i64) -> impl Iterator<Item = (i64, u64)> {
-        self.minutes.range(..minute).rev().map(|(minute, classes)| (*minute, classes.iter().sum()))
+        self.minutes
+            .range(..minute)
+            .rev()
+            .map(|(minute, classes)| (*minute, classes.iter().sum()))
     }
 }

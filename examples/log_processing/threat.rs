@@ -19,7 +19,10 @@ pub(crate) enum Threat {
 /// Patterns in targets, in lower case and without escapes.
 const SIGNS: [(Threat, &[&str]); 4] = [
     (Threat::Traversal, &["../", "..\\", "/etc/passwd", "/proc/self"]),
-    (Threat::SqlInjection, &["union select", "union all select", "' or ", "'or'", "; drop table", "sleep("]),
+    (
+        Threat::SqlInjection,
+        &["union select", "union all select", "' or ", "'or'", "; drop table", "sleep("],
+    ),
     (Threat::Scripting, &["<script", "javascript:", "onerror="]),
     (Threat::Secrets, &["/.env", "/.git/", "/.aws/", "/.ssh/", "/wp-config.php", "/id_rsa"]),
 ];
@@ -28,12 +31,17 @@ impl Threat {
     /// The suspicious purpose of a request for `target`, if any.
     pub(crate) fn of(target: &str) -> Option<Self> {
         // Nearly all targets are plain words between slashes, which cannot contain any of the patterns.
-        let odd = |byte| matches!(byte, b'%' | b'\'' | b'<' | b'(' | b';' | b':' | b'+' | b'\\' | b' ');
+        let odd = |byte| {
+            matches!(byte, b'%' | b'\'' | b'<' | b'(' | b';' | b':' | b'+' | b'\\' | b' ')
+        };
         if !target.bytes().any(odd) && !is_hunted(target) {
             return None;
         }
         let plain = plain(target);
-        SIGNS.iter().find(|(_, signs)| signs.iter().any(|sign| plain.contains(sign))).map(|(threat, _)| *threat)
+        SIGNS
+            .iter()
+            .find(|(_, signs)| signs.iter().any(|sign| plain.contains(sign)))
+            .map(|(threat, _)| *threat)
     }
 
     /// As written in JSON.
@@ -63,7 +71,8 @@ impl Threat {
 fn is_hunted(target: &str) -> bool {
     let hints = [".", "etc", "proc", "wp-", "id_"];
     let two_dots = target.as_bytes().windows(2).any(|bytes| bytes == b"..");
-    two_dots || target.split('/').skip(1).any(|part| hints.iter().any(|hint| part.starts_with(hint)))
+    two_dots
+        || target.split('/').skip(1).any(|part| hints.iter().any(|hint| part.starts_with(hint)))
 }
 
 /// In lower case, with escapes undone, twice: escaping an escape is an old trick.
@@ -79,7 +88,9 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     let mut rest = text;
     while let [first, tail @ ..] = rest {
         let escaped = match (first, tail) {
-            (b'%', [high, low, ..]) => digit(high).zip(digit(low)).map(|(high, low)| (high * 16 + low) as u8),
+            (b'%', [high, low, ..]) => {
+                digit(high).zip(digit(low)).map(|(high, low)| (high * 16 + low) as u8)
+            }
             _ => None,
         };
         match escaped {

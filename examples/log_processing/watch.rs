@@ -70,9 +70,13 @@ impl What {
 
     pub(crate) fn describe(self) -> String {
         match self {
-            Self::Burst { usual, limit } => format!("more than {limit} requests in this minute, usual are {usual}"),
+            Self::Burst { usual, limit } => {
+                format!("more than {limit} requests in this minute, usual are {usual}")
+            }
             Self::Errors { count, window } => format!("{count} errors within {window} s"),
-            Self::Scan { paths, window } => format!("{paths} different paths within {window} s"),
+            Self::Scan { paths, window } => {
+                format!("{paths} different paths within {window} s")
+            }
             Self::Probe { threat } => threat.describe().to_owned(),
         }
     }
@@ -145,7 +149,8 @@ impl Watch {
         if let Some((usual, limit)) = self.pace.exceeded(minutes, in_order) {
             found(Alert { what: What::Burst { usual, limit }, client: None, time, at });
         }
-        let mut suspicious = |what| found(Alert { what, client: Some(record.client.clone()), time, at });
+        let mut suspicious =
+            |what| found(Alert { what, client: Some(record.client.clone()), time, at });
         let watch = &mut client.watch;
         let window = self.window as u32;
         if record.status >= 400 && watch.too_many_errors(time, self.window, self.max_errors) {
@@ -191,14 +196,17 @@ impl ClientWatch {
             return false;
         }
         if self.paths.len() >= max - 1 {
-            self.paths.retain(|(_, last)| self.clocks.iter().any(|clock| (clock - last).abs() < window));
+            self.paths.retain(|(_, last)| {
+                self.clocks.iter().any(|clock| (clock - last).abs() < window)
+            });
         }
         if self.paths.len() == 2 * max {
             // For each clock, no more than necessary.
             self.paths.remove(0);
         }
         self.paths.push((hash, time));
-        self.paths.len() >= max && within(self.paths.iter().map(|(_, last)| *last), time, window) >= max
+        self.paths.len() >= max
+            && within(self.paths.iter().map(|(_, last)| *last), time, window) >= max
     }
 
     /// Moves the clock of this time, or replaces the least recent clock.

@@ -117,6 +117,26 @@ pub(super) fn code(source: &str) -> Vec<String> {
     code
 }
 
+/// How many columns of code rustdoc shows on a wide screen without a scroll bar.
+const COLUMNS: usize = 96;
+
+/// The lines of code that are wider than that. Those that rustdoc hides do not count, nor does the output of programs.
+fn wide_lines(source: &str) -> Vec<&str> {
+    let (mut wide, mut fence) = (Vec::new(), None);
+    for line in source.lines() {
+        match (line.trim_start().strip_prefix("```"), fence) {
+            (Some(language), None) => fence = Some(language),
+            (Some(_), Some(_)) => fence = None,
+            (None, Some(language)) => {
+                let is_shown = !["text", "mermaid"].contains(&language) && !line.starts_with("# ");
+                wide.extend((is_shown && line.chars().count() > COLUMNS).then_some(line));
+            }
+            (None, None) => {}
+        }
+    }
+    wide
+}
+
 /// The comments of a source, as a page.
 fn comments(source: &str) -> String {
     let mut page = String::new();
@@ -269,6 +289,34 @@ fn every_command_and_path_in_the_documents_exists() {
     }
     assert!(commands > 130, "only {commands} commands were found");
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn code_fits_the_width_of_a_page() {
+    let mut pages = Vec::new();
+    links::pages(&root().join("docs"), &mut pages);
+    pages.retain(|page| !page.starts_with(root().join("docs/pictures"))); // not a part of rustdoc
+    assert!(pages.len() > 30);
+    let mut texts: Vec<(PathBuf, String)> = pages
+        .into_iter()
+        .chain([root().join("README.md")])
+        .map(|page| (page.clone(), fs::read_to_string(page).unwrap()))
+        .collect();
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    texts.extend(files.into_iter().map(|file| (file.clone(), comments(&fs::read_to_string(file).unwrap()))));
+    let wide: Vec<String> = texts
+        .iter()
+        .flat_map(|(page, text)| wide_lines(text).into_iter().map(move |line| format!("{}: {line}", page.display())))
+        .collect();
+    assert!(wide.is_empty(), "more than {COLUMNS} columns: {wide:#?}");
+}
+
+#[test]
+fn sees_a_line_of_code_that_is_too_wide() {
+    let (long, fits) = ("x".repeat(COLUMNS + 1), "x".repeat(COLUMNS));
+    let page = format!("{long}\n```rust\n{fits}\n# {long}\n{long}\n```\n```text\n{long}\n```\n");
+    assert_eq!(wide_lines(&page), [long.as_str()]);
 }
 
 #[test]

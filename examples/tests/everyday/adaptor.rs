@@ -30,9 +30,13 @@ impl<T: Display + Send + 'static> Labelled<T> for Stream<T> {
 #[test]
 fn a_function_over_streams_is_an_adaptor() {
     let pipeline = Pipeline::new("differences");
-    let items = differences(Stream::from_iter(&pipeline, [1, 4, 9, 16])).labelled("step").collect::<Vec<_>>().unwrap();
+    let items = differences(Stream::from_iter(&pipeline, [1, 4, 9, 16]))
+        .labelled("step")
+        .collect::<Vec<_>>()
+        .unwrap();
     assert_eq!(items, ["step 0: 3", "step 1: 5", "step 2: 7"]);
-    let floats = differences(Stream::from_iter(&pipeline, [0.5, 2.0])).collect::<Vec<f64>>().unwrap();
+    let floats =
+        differences(Stream::from_iter(&pipeline, [0.5, 2.0])).collect::<Vec<f64>>().unwrap();
     assert_eq!(floats, [1.5]);
     assert!(pipeline.join().is_complete());
 }
@@ -41,7 +45,8 @@ fn a_function_over_streams_is_an_adaptor() {
 #[test]
 fn errors_go_through_an_adaptor() {
     let pipeline = Pipeline::new("errors");
-    let numbers = Stream::from_iter(&pipeline, ["1", "x", "5"]).try_map(|text: &&str| text.parse::<i32>());
+    let numbers = Stream::from_iter(&pipeline, ["1", "x", "5"])
+        .try_map(|text: &&str| text.parse::<i32>());
     let results: Vec<_> = differences(numbers).into_iter().map(|result| result.ok()).collect();
     assert_eq!(results, [None, Some(4)]);
 }

@@ -30,10 +30,12 @@ fn build(config: &str) -> Result<Vec<BoxProcessor<Record, Record>>, String> {
             }
             ["digest", field, workers] => {
                 let field = field.to_owned();
-                let workers =
-                    workers.parse().map_err(|error| format!("step {}: workers {workers:?}: {error}", n + 1))?;
+                let workers = workers
+                    .parse()
+                    .map_err(|error| format!("step {}: workers {workers:?}: {error}", n + 1))?;
                 if !steps.is_empty() {
-                    processors.push(BoxStage::fused("steps", std::mem::take(&mut steps)).boxed());
+                    processors
+                        .push(BoxStage::fused("steps", std::mem::take(&mut steps)).boxed());
                 }
                 let digest = AsyncMapper::new(move |_: &CancelToken, record: &Record| {
                     let mut record = record.clone();
@@ -54,16 +56,24 @@ fn build(config: &str) -> Result<Vec<BoxProcessor<Record, Record>>, String> {
 
 #[test]
 fn the_steps_of_a_configuration_share_threads() {
-    let processors = build("keep id\nrename id key\ndigest text 2\nrename length size\nkeep size").unwrap();
+    let processors =
+        build("keep id\nrename id key\ndigest text 2\nrename length size\nkeep size").unwrap();
     let pipeline = Pipeline::new("configured");
     let records = (0..100).map(|n| {
         let mut record = Record::new();
         record.insert(if n % 3 == 0 { "no" } else { "id" }.to_owned(), n.into());
         record
     });
-    let records = processors.iter().fold(Stream::from_iter(&pipeline, records), |stream, next| stream.through(next));
-    let keys = records.map(|record| (record["key"].as_u64(), record["size"].as_u64())).collect::<Vec<_>>().unwrap();
-    assert!(keys.iter().copied().eq((0..100).filter(|n| n % 3 != 0).map(|n| (Some(n), Some(0)))));
+    let records = processors
+        .iter()
+        .fold(Stream::from_iter(&pipeline, records), |stream, next| stream.through(next));
+    let keys = records
+        .map(|record| (record["key"].as_u64(), record["size"].as_u64()))
+        .collect::<Vec<_>>()
+        .unwrap();
+    assert!(
+        keys.iter().copied().eq((0..100).filter(|n| n % 3 != 0).map(|n| (Some(n), Some(0))))
+    );
 
     let report = pipeline.join();
     let steps = |stage: &str| -> Vec<String> {
@@ -76,7 +86,10 @@ fn the_steps_of_a_configuration_share_threads() {
 
 #[test]
 fn a_bad_step_is_named() {
-    assert_eq!(build("keep id\n\nshuffle 3").err().as_deref(), Some("step 3: \"shuffle 3\" is not a step"));
+    assert_eq!(
+        build("keep id\n\nshuffle 3").err().as_deref(),
+        Some("step 3: \"shuffle 3\" is not a step")
+    );
     let error = build("digest text many").err().unwrap();
     assert!(error.contains("step 1: workers \"many\""), "{error}");
 }

@@ -76,7 +76,8 @@ fn join_lines() -> impl Stage<In = String, Out = String> {
 fn lines_that_are_indented_belong_to_the_one_before() {
     let lines = ["one", "  at a", "  at b", "two", "\tat c"].map(String::from);
     let pipeline = Pipeline::new("traces");
-    let entries = Stream::from_iter(&pipeline, lines).through(&join_lines()).collect::<Vec<_>>().unwrap();
+    let entries =
+        Stream::from_iter(&pipeline, lines).through(&join_lines()).collect::<Vec<_>>().unwrap();
     assert_eq!(entries, ["one\n  at a\n  at b", "two\n\tat c"]);
 }
 

@@ -43,7 +43,9 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn start(work: impl Fn(&str) -> Result<String, BoxError> + Send + Sync + 'static) -> Result<Self, BoxError> {
+    fn start(
+        work: impl Fn(&str) -> Result<String, BoxError> + Send + Sync + 'static,
+    ) -> Result<Self, BoxError> {
         let http = Arc::new(tiny_http::Server::http(("127.0.0.1", 0))?);
         let pipeline = Pipeline::new("gateway");
         let incoming = Arc::clone(&http);
@@ -57,7 +59,9 @@ impl Gateway {
             })
             .spawn_for_each(|result| {
                 if let Err(error) = result {
-                    error.with_item_ref(|request: &Request| request.answer(500, &format!("{error:#}")));
+                    error.with_item_ref(|request: &Request| {
+                        request.answer(500, &format!("{error:#}"))
+                    });
                 }
             });
         Ok(Self { http, pipeline })
@@ -104,5 +108,8 @@ fn each_caller_gets_its_own_answer() {
     assert!(status == 500 && text.contains("on purpose"), "{status} {text}");
     let report = gateway.stop();
     assert!(report.is_complete(), "{report}");
-    assert_eq!(report.stage("work").map(|stage| (stage.received(), stage.failed())), Some((82, 2)));
+    assert_eq!(
+        report.stage("work").map(|stage| (stage.received(), stage.failed())),
+        Some((82, 2))
+    );
 }

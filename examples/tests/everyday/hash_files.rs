@@ -24,7 +24,8 @@ struct Outcome {
 
 fn hash(path: &Path) -> io::Result<Hashed> {
     let mut file = File::open(path)?;
-    let (mut hasher, mut bytes, mut buffer) = (std::hash::DefaultHasher::new(), 0, vec![0; 64 * 1024]);
+    let (mut hasher, mut bytes, mut buffer) =
+        (std::hash::DefaultHasher::new(), 0, vec![0; 64 * 1024]);
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(Hashed { path: path.to_owned(), bytes, hash: hasher.finish() }),
@@ -38,11 +39,18 @@ fn hash(path: &Path) -> io::Result<Hashed> {
 
 /// `progress` is told how many files are done, every tenth of
 /// a second and at the end.
-fn hash_all(directory: &Path, progress: impl Fn(u64) + Clone + Send + 'static) -> io::Result<Outcome> {
-    let mut paths = std::fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+fn hash_all(
+    directory: &Path,
+    progress: impl Fn(u64) + Clone + Send + 'static,
+) -> io::Result<Outcome> {
+    let mut paths = std::fs::read_dir(directory)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<_>>>()?;
     paths.sort();
     let pipeline = Pipeline::new("hash");
-    let done = |report: &Report| report.stage("hash").map_or(0, |stage| stage.emitted() + stage.failed());
+    let done = |report: &Report| {
+        report.stage("hash").map_or(0, |stage| stage.emitted() + stage.failed())
+    };
     let (token, show) = (pipeline.token(), progress.clone());
     pipeline.every(Duration::from_millis(100), move || show(done(&token.report())));
 
@@ -68,17 +76,26 @@ fn hash_all(directory: &Path, progress: impl Fn(u64) + Clone + Send + 'static) -
 fn every_file_is_hashed_or_named_as_unreadable() {
     let directory = tempfile::tempdir().unwrap();
     for n in 0..50 {
-        std::fs::write(directory.path().join(format!("{n:02}.txt")), vec![n; 3_000 * usize::from(n)]).unwrap();
+        std::fs::write(
+            directory.path().join(format!("{n:02}.txt")),
+            vec![n; 3_000 * usize::from(n)],
+        )
+        .unwrap();
     }
     std::fs::create_dir(directory.path().join("99.directory")).unwrap();
     let (tell, told) = std::sync::mpsc::channel();
-    let Outcome { hashed, failed } = hash_all(directory.path(), move |files| _ = tell.send(files)).unwrap();
+    let Outcome { hashed, failed } =
+        hash_all(directory.path(), move |files| _ = tell.send(files)).unwrap();
 
-    let names = hashed.iter().map(|one| one.path.file_name().unwrap().to_str().unwrap().to_owned());
+    let names =
+        hashed.iter().map(|one| one.path.file_name().unwrap().to_str().unwrap().to_owned());
     assert!(names.eq((0..50).map(|n| format!("{n:02}.txt"))));
     assert!(hashed.iter().map(|one| one.bytes).eq((0..50).map(|n| 3_000 * n)));
     assert_eq!(hashed[7], hash(&hashed[7].path).unwrap());
     let [(path, reason)] = &failed[..] else { panic!("{failed:?}") };
-    assert!(path.ends_with("99.directory") && reason.contains("directory"), "{path:?}: {reason}");
+    assert!(
+        path.ends_with("99.directory") && reason.contains("directory"),
+        "{path:?}: {reason}"
+    );
     assert_eq!(told.into_iter().last(), Some(51));
 }

@@ -44,18 +44,25 @@ fn tail(pipeline: &Pipeline, path: &Path, tell: impl Fn(Seen) + Send + Sync + 's
             },
         );
     let follow = Follow::new(path).with_poll_interval(Duration::from_secs(1));
-    Stream::follow(pipeline, follow).try_map(parse).through(&per_minute).spawn_for_each(move |result| {
-        tell(match result {
-            Ok(window) => {
-                let minute = window.start.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / 60;
-                Seen::Minute(minute, window.result.0, window.result.1)
-            }
-            Err(error) if error.kind() == ErrorKind::Late => {
-                Seen::Late(error.with_item_ref(|entry: &Entry| entry.line.clone()).unwrap_or_default())
-            }
-            Err(error) => Seen::Bad(format!("{error:#}")),
-        });
-    });
+    Stream::follow(pipeline, follow).try_map(parse).through(&per_minute).spawn_for_each(
+        move |result| {
+            tell(match result {
+                Ok(window) => {
+                    let minute = window
+                        .start
+                        .duration_since(SystemTime::UNIX_EPOCH)
+                        .unwrap_or_default()
+                        .as_secs()
+                        / 60;
+                    Seen::Minute(minute, window.result.0, window.result.1)
+                }
+                Err(error) if error.kind() == ErrorKind::Late => Seen::Late(
+                    error.with_item_ref(|entry: &Entry| entry.line.clone()).unwrap_or_default(),
+                ),
+                Err(error) => Seen::Bad(format!("{error:#}")),
+            });
+        },
+    );
 }
 
 #[test]
@@ -81,12 +88,18 @@ fn minutes_are_counted_and_late_lines_are_reported() {
     assert_eq!(poll(), []);
     append("122 INFO c\nnonsense\n119 INFO d\n");
     let seen_so_far = poll();
-    assert!(matches!(&seen_so_far[..], [Seen::Bad(why)] if why.contains("no time in \"nonsense\"")), "{seen_so_far:?}");
+    assert!(
+        matches!(&seen_so_far[..], [Seen::Bad(why)] if why.contains("no time in \"nonsense\"")),
+        "{seen_so_far:?}"
+    );
     append("126 INFO e\n");
     // Rotated: the rest of the old file comes first.
     std::fs::rename(&path, directory.path().join("app.log.1")).unwrap();
     append("90 INFO too late\n200 INFO f\n");
-    assert_eq!(poll(), [Seen::Minute(1, 3, 1), Seen::Late("90 INFO too late".into()), Seen::Minute(2, 2, 0)]);
+    assert_eq!(
+        poll(),
+        [Seen::Minute(1, 3, 1), Seen::Late("90 INFO too late".into()), Seen::Minute(2, 2, 0)]
+    );
     pipeline.drain();
     assert!(pipeline.join().faults.is_empty());
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), [Seen::Minute(3, 1, 0)]);

@@ -88,7 +88,11 @@ fn an_hour_is_sent_when_nothing_of_it_can_come_any_more() {
 #[test]
 fn a_record_delivered_twice_counts_once() {
     let (_pipeline, rig) = rig(mins(15));
-    rig.source.push_all([departure(1, "JFK", 10, 4), departure(1, "JFK", 10, 4), departure(2, "JFK", 10, 2)]);
+    rig.source.push_all([
+        departure(1, "JFK", 10, 4),
+        departure(1, "JFK", 10, 4),
+        departure(2, "JFK", 10, 2),
+    ]);
     // The same flight on another day is another departure.
     rig.source.push(departure(1, "JFK", 10 + 24 * 60, 4));
     assert_eq!(summaries(&rig), [(0, "JFK".to_owned(), 2, 3.0)]);

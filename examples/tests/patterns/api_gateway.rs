@@ -33,7 +33,12 @@ struct Rig {
     responses: Recorder<Response>,
 }
 
-fn rig(service: impl Fn(&CancelToken, &[Request]) -> Result<Vec<Response>, BoxError> + Send + Sync + 'static) -> Rig {
+fn rig(
+    service: impl Fn(&CancelToken, &[Request]) -> Result<Vec<Response>, BoxError>
+    + Send
+    + Sync
+    + 'static,
+) -> Rig {
     let clock = ManualClock::new();
     let pipeline = Pipeline::builder("gateway").clock(&clock).build();
     let (source, requests) = TestSource::with_capacity(&pipeline, 5_000);
@@ -44,7 +49,11 @@ fn rig(service: impl Fn(&CancelToken, &[Request]) -> Result<Vec<Response>, BoxEr
 impl Rig {
     /// The answers since the last time, and when they came.
     fn answers(&self) -> Vec<(Duration, u64, u16)> {
-        self.responses.timed_items().into_iter().map(|(time, response)| (time, response.id, response.status)).collect()
+        self.responses
+            .timed_items()
+            .into_iter()
+            .map(|(time, response)| (time, response.id, response.status))
+            .collect()
     }
 }
 
@@ -66,9 +75,11 @@ fn requests_wait_50_ms_at_most_and_invalid_ones_not_at_all() {
 fn invalid_requests_take_no_share_of_1000_per_second() {
     let rig = rig(all_well);
     let invalid = |id| Request { key: String::new(), ..request(id) };
-    rig.source.push_all((0..4_000).map(|id| if id % 2 == 0 { request(id) } else { invalid(id) }));
+    rig.source
+        .push_all((0..4_000).map(|id| if id % 2 == 0 { request(id) } else { invalid(id) }));
     rig.clock.advance(ms(10_000));
-    let served: Vec<_> = rig.answers().into_iter().filter(|(.., status)| *status == 200).collect();
+    let served: Vec<_> =
+        rig.answers().into_iter().filter(|(.., status)| *status == 200).collect();
     // Ten at once, to begin with, and then one in a millisecond; they come in batches of ten.
     let expected = (0..2_000).map(|n: u64| (ms((n / 10) * 10), n * 2, 200));
     assert!(served.into_iter().eq(expected));
@@ -89,7 +100,8 @@ fn each_request_of_a_failed_batch_is_answered() {
         rig.source.push_all((first..first + 10).map(request));
         rig.clock.advance(ms(1_000));
     }
-    let mut found: Vec<_> = rig.answers().into_iter().map(|(_, id, status)| (id, status)).collect();
+    let mut found: Vec<_> =
+        rig.answers().into_iter().map(|(_, id, status)| (id, status)).collect();
     found.sort_unstable();
     let status = |id| match id / 10 {
         0..=2 => 502,

@@ -26,7 +26,9 @@ fn push_at_once(count: usize) -> (Vec<u64>, usize, Vec<u64>) {
     };
     let on_stats = {
         let stalls = Arc::clone(&stalls);
-        move |stats: streamz::StreamStats| *stalls.lock() += usize::from(!stats.stalled.is_zero())
+        move |stats: streamz::StreamStats| {
+            *stalls.lock() += usize::from(!stats.stalled.is_zero())
+        }
     };
     let done = Recorder::new(process_in_tiers(orders, on_shed, on_stats, |cancel, order| {
         cancel.sleep(Duration::from_secs(1))?;

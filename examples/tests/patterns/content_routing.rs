@@ -55,11 +55,17 @@ fn an_event_takes_all_matching_routes_at_their_own_pace() {
     clock.advance(ms(10_000));
 
     // Both alerts are under way at once.
-    assert_eq!(critical.timed_items(), [(ms(300), Done::Alerted(1)), (ms(320), Done::Alerted(3))]);
+    assert_eq!(
+        critical.timed_items(),
+        [(ms(300), Done::Alerted(1)), (ms(320), Done::Alerted(3))]
+    );
     assert_eq!(normal.timed_items(), [(ms(10), Done::Handled(2)), (ms(30), Done::Handled(4))]);
     assert_eq!(analytics.timed_items(), [(ms(5_000), Done::Recorded(vec![1, 2]))]);
     let counts = ["critical", "normal", "analytics"].map(|name| routes.stats.items(name));
-    assert_eq!((counts, routes.stats.total_items(), routes.stats.unmatched()), ([2, 2, 2], 4, 0));
+    assert_eq!(
+        (counts, routes.stats.total_items(), routes.stats.unmatched()),
+        ([2, 2, 2], 4, 0)
+    );
 }
 
 #[test]
@@ -68,7 +74,8 @@ fn a_slow_route_blocks_others_only_when_its_buffer_is_full() {
     let pipeline = Pipeline::builder("test").clock(&clock).build();
     let (source, events) = TestSource::new(&pipeline);
     let mut routes = route(&pipeline, events, &Arc::new(Slow(ms(1_000))));
-    let [_critical, normal] = ["critical", "normal"].map(|name| Recorder::new(routes.take(name)));
+    let [_critical, normal] =
+        ["critical", "normal"].map(|name| Recorder::new(routes.take(name)));
 
     // 20 are being alerted, 100 wait.
     source.push_all((0..120).map(|id| event(id, Kind::Error, false, false)));
@@ -89,13 +96,15 @@ fn a_failure_stays_on_its_route_with_the_event_in_it() {
     let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
     let (source, events) = TestSource::new(&pipeline);
     let mut routes = route(&pipeline, events, &Arc::new(Slow(ms(0))));
-    let [normal, analytics] = ["normal", "analytics"].map(|name| Recorder::new(routes.take(name)));
+    let [normal, analytics] =
+        ["normal", "analytics"].map(|name| Recorder::new(routes.take(name)));
     source.push(event(13, Kind::View, false, true));
     source.end();
     drop(routes);
     pipeline.join();
 
-    let failed: Vec<_> = normal.timed_outputs().into_iter().map(|(_, output)| output.unwrap_err()).collect();
+    let failed: Vec<_> =
+        normal.timed_outputs().into_iter().map(|(_, output)| output.unwrap_err()).collect();
     assert_eq!((failed.len(), failed[0].stage()), (1, "handle"));
     assert_eq!(failed[0].take_item::<Event>().map(|event| event.id), Some(13));
     assert_eq!(analytics.items(), [Done::Recorded(vec![13])]);

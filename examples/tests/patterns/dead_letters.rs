@@ -37,10 +37,17 @@ fn a_failed_order_is_saved_with_its_reason_within_a_second() {
     });
 
     let second = Duration::from_secs(1);
-    source.play([(second, order(1, "Bern", 1)), (second, order(2, "Zug", 1)), (second * 3 / 2, order(3, "Zug", 0))]);
+    source.play([
+        (second, order(1, "Bern", 1)),
+        (second, order(2, "Zug", 1)),
+        (second * 3 / 2, order(3, "Zug", 0)),
+    ]);
     clock.advance(second);
     let at = |time: Duration| start + time;
-    let empty = FailedOrder { order: order(3, "Zug", 0), ..failed(3, "nothing to ship", at(second * 3 / 2)) };
+    let empty = FailedOrder {
+        order: order(3, "Zug", 0),
+        ..failed(3, "nothing to ship", at(second * 3 / 2))
+    };
     let expected = vec![failed(1, "the depot of Bern is closed", at(second)), empty];
     assert_eq!(*saved.lock(), [(second * 2, expected)]);
     assert_eq!(shipped.items(), [Shipped { order: 2 }]);
@@ -74,7 +81,8 @@ fn failures_that_cannot_be_saved_stop_everything() {
 fn stored_items_are_replayed_until_they_succeed() {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Store::open(&folder.path().join("failed.sqlite")).unwrap());
-    let orders = vec![order(1, "Bern", 1), order(2, "Zug", 1), order(3, "Genf", 1), order(4, "Genf", 0)];
+    let orders =
+        vec![order(1, "Bern", 1), order(2, "Zug", 1), order(3, "Genf", 1), order(4, "Genf", 0)];
     assert_eq!(day(orders, &["Bern", "Zug"], &store).unwrap(), [3]);
 
     let waiting = || store.waiting().unwrap();

@@ -50,13 +50,19 @@ fn each_region_serves_its_requests_in_order_on_its_threads() {
     let (regions, stats) = distribute(&pipeline, requests, |region| {
         let seen = Arc::clone(&seen);
         Mapper::new(move |request: Request| {
-            seen.lock().insert((region, thread::current().name().unwrap_or_default().to_owned()));
+            seen.lock()
+                .insert((region, thread::current().name().unwrap_or_default().to_owned()));
             Response { id: request.id, served_in: region }
         })
         .with_name(format!("{region:?}"))
     });
-    let regions = regions.into_iter().map(|(region, stream)| (region, Recorder::new(stream))).collect::<Vec<_>>();
-    source.push_all(["eu-1", "us-west-1", "eu-2", "us-east-1", "mars-1", "eu-3", "us-west-2"].map(request));
+    let regions = regions
+        .into_iter()
+        .map(|(region, stream)| (region, Recorder::new(stream)))
+        .collect::<Vec<_>>();
+    source.push_all(
+        ["eu-1", "us-west-1", "eu-2", "us-east-1", "mars-1", "eu-3", "us-west-2"].map(request),
+    );
     source.end();
     assert!(pipeline.join().is_complete());
 
@@ -75,7 +81,10 @@ fn each_region_serves_its_requests_in_order_on_its_threads() {
     assert_eq!(served, expected);
     assert_eq!(stats.items_per_partition(), [2, 1, 3, 0, 1]);
     let seen = seen.lock();
-    assert!(seen.iter().all(|(region, thread)| thread.contains(&format!("{region:?}"))), "{seen:?}");
+    assert!(
+        seen.iter().all(|(region, thread)| thread.contains(&format!("{region:?}"))),
+        "{seen:?}"
+    );
     assert_eq!(seen.len(), 4);
 }
 
@@ -89,14 +98,19 @@ fn a_region_that_fails_fails_its_own_requests_only() {
             Response { id: request.id, served_in: region }
         })
     });
-    let regions = regions.into_iter().map(|(region, stream)| (region, Recorder::new(stream))).collect::<Vec<_>>();
+    let regions = regions
+        .into_iter()
+        .map(|(region, stream)| (region, Recorder::new(stream)))
+        .collect::<Vec<_>>();
     source.push_all(["eu-1", "asia-1", "eu-2", "asia-2"].map(request));
     source.end();
     pipeline.join();
     for (region, recorder) in regions {
         let outputs = recorder.timed_outputs();
-        let failed =
-            outputs.iter().filter(|(_, it)| it.as_ref().is_err_and(|e| e.kind() == ErrorKind::Panicked)).count();
+        let failed = outputs
+            .iter()
+            .filter(|(_, it)| it.as_ref().is_err_and(|e| e.kind() == ErrorKind::Panicked))
+            .count();
         let expected = match region {
             Region::Eu => (2, 2),
             Region::Asia => (2, 0),

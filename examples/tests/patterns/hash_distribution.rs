@@ -24,7 +24,9 @@ fn places(workers: usize) -> BTreeMap<String, usize> {
     let pipeline = Pipeline::new("test");
     let requests = (0..3_000).map(|n| request(n % 1_000, n));
     let serve = |worker, _: &CancelToken, request: &Request| Ok(response(worker, request));
-    let responses = distribute(Stream::from_iter(&pipeline, requests), workers, serve).collect::<Vec<_>>().unwrap();
+    let responses = distribute(Stream::from_iter(&pipeline, requests), workers, serve)
+        .collect::<Vec<_>>()
+        .unwrap();
     assert_eq!(responses.len(), 3_000);
     let mut places = BTreeMap::new();
     for response in responses {
@@ -38,8 +40,13 @@ fn places(workers: usize) -> BTreeMap<String, usize> {
 fn sessions_have_fixed_workers_and_a_new_worker_moves_few() {
     let (five, six) = (places(5), places(6));
     assert_eq!(five, places(5));
-    assert!((0..5).all(|worker| (150..250).contains(&five.values().filter(|&&it| it == worker).count())));
-    let moved: Vec<usize> = five.iter().filter_map(|(key, &was)| Some(six[key]).filter(|&is| is != was)).collect();
+    assert!(
+        (0..5)
+            .all(|worker| (150..250)
+                .contains(&five.values().filter(|&&it| it == worker).count()))
+    );
+    let moved: Vec<usize> =
+        five.iter().filter_map(|(key, &was)| Some(six[key]).filter(|&is| is != was)).collect();
     assert!(moved.iter().all(|&worker| worker == 5));
     assert!((130..205).contains(&moved.len()), "{} of 1000 moved; a sixth is 167", moved.len());
 }
@@ -55,7 +62,13 @@ fn requests_of_a_session_are_served_one_at_a_time() {
         Ok(response(worker, request))
     };
     let responses = Recorder::new(distribute(requests, 1, serve));
-    source.push_all([request("a", 1), request("a", 2), request("b", 1), request("a", 3), request("c", 1)]);
+    source.push_all([
+        request("a", 1),
+        request("a", 2),
+        request("b", 1),
+        request("a", 3),
+        request("c", 1),
+    ]);
     clock.advance(10 * second);
 
     let all = responses.timed_items();

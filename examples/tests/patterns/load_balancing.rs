@@ -37,11 +37,14 @@ fn tasks_are_divided_evenly_and_done_in_order_per_worker() {
     let pipeline = Pipeline::new("test");
     let tasks = Stream::from_iter(&pipeline, (0..8_000).map(|id| task(id, 0)));
     let at_once = |worker, _: &CancelToken, task: &Task| Ok(Done { id: task.id, worker });
-    let done = balance(&pipeline, tasks, 4, |task| task.id, at_once, |_| ()).collect::<Vec<_>>().unwrap();
+    let done = balance(&pipeline, tasks, 4, |task| task.id, at_once, |_| ())
+        .collect::<Vec<_>>()
+        .unwrap();
     assert_eq!(done.iter().map(|done| done.id).collect::<BTreeSet<_>>().len(), 8_000);
     assert_eq!(done.len(), 8_000);
     for worker in 0..4 {
-        let ids: Vec<u64> = done.iter().filter(|done| done.worker == worker).map(|done| done.id).collect();
+        let ids: Vec<u64> =
+            done.iter().filter(|done| done.worker == worker).map(|done| done.id).collect();
         assert!((1_880..2_120).contains(&ids.len()), "worker {worker} has {}", ids.len());
         assert!(ids.is_sorted());
     }
@@ -83,7 +86,9 @@ fn dividing_by_customer_is_uneven_and_by_task_is_not() {
         let _done = Recorder::new(balance(&pipeline, tasks, 4, key, work, on_report));
         // Every fourth task is customer 0's: too many for chance, though no worker stands idle.
         let customer = |id| if id % 4 == 0 { 0 } else { id };
-        source.push_all((0..400).map(|id| Task { takes: Duration::ZERO, ..task(id, customer(id)) }));
+        source.push_all(
+            (0..400).map(|id| Task { takes: Duration::ZERO, ..task(id, customer(id)) }),
+        );
         clock.advance(Duration::from_secs(30));
         let reports = reports.lock();
         reports[0].1.is_uneven

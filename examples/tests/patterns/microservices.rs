@@ -72,9 +72,13 @@ fn each_service_answers_once_and_an_unknown_one_is_reported() {
     ];
     rig.source.push_all(requests.clone());
     rig.clock.advance(ms(100));
-    let mut found: Vec<_> = rig.parts.items().iter().map(|part| (part.request, part.service)).collect();
+    let mut found: Vec<_> =
+        rig.parts.items().iter().map(|part| (part.request, part.service)).collect();
     found.sort_unstable();
-    let mut wanted: Vec<_> = requests.iter().flat_map(|it| it.parts().into_iter().map(|part| (it.id, part))).collect();
+    let mut wanted: Vec<_> = requests
+        .iter()
+        .flat_map(|it| it.parts().into_iter().map(|part| (it.id, part)))
+        .collect();
     wanted.sort_unstable();
     assert_eq!(found, wanted);
     assert_eq!(wanted.iter().filter(|(_, part)| *part == "none").count(), 1);
@@ -90,11 +94,13 @@ fn a_failing_service_is_not_called_and_delays_no_other() {
     // Sixty orders, twenty at a time.
     rig.clock.advance(ms(300));
     let parts = rig.parts.items();
-    let count =
-        |service: &str, outcome| parts.iter().filter(|it| it.service == service && it.outcome == outcome).count();
+    let count = |service: &str, outcome| {
+        parts.iter().filter(|it| it.service == service && it.outcome == outcome).count()
+    };
     assert_eq!((parts.len(), count("order", Outcome::Answered)), (120, 60));
     // Ten at the same time were enough; those that had started by then are counted, too.
-    let (failed, not_asked) = (count("user", Outcome::Failed), count("user", Outcome::NotAsked));
+    let (failed, not_asked) =
+        (count("user", Outcome::Failed), count("user", Outcome::NotAsked));
     assert!((10..20).contains(&failed) && failed + not_asked == 60, "{failed}, {not_asked}");
     assert_eq!(rig.services.asked("user") as usize, failed);
 

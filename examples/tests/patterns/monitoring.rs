@@ -51,8 +51,12 @@ fn a_scrape_over_http_agrees_with_the_report() {
     clock.advance(Duration::from_secs(1));
 
     let outputs = done.timed_outputs();
-    assert!(outputs.iter().map(|&(time, _)| time).eq(times.map(|time| time + TAKES)), "the observers delay nothing");
-    let ids = outputs.iter().filter_map(|(_, output)| output.as_ref().ok()).map(|done| done.event.id);
+    assert!(
+        outputs.iter().map(|&(time, _)| time).eq(times.map(|time| time + TAKES)),
+        "the observers delay nothing"
+    );
+    let ids =
+        outputs.iter().filter_map(|(_, output)| output.as_ref().ok()).map(|done| done.event.id);
     assert!(ids.eq((0..1_000).filter(|id| id % 10 != 0)), "the observers take nothing");
 
     let report = pipeline.join();
@@ -60,14 +64,23 @@ fn a_scrape_over_http_agrees_with_the_report() {
     let text = Client::new().get(&CancelToken::new(), &server.url("/metrics")).unwrap().text;
     for line in text.lines().filter(|line| !line.is_empty()) {
         let info = LineInfo::parse(line);
-        assert!(!matches!(info, LineInfo::Empty | LineInfo::Ignored), "not Prometheus text: {line}");
+        assert!(
+            !matches!(info, LineInfo::Empty | LineInfo::Ignored),
+            "not Prometheus text: {line}"
+        );
     }
     let scrape = Samples::read(&text).unwrap();
-    let of = |name: &str, stage: &str| scrape.value(name, &[("pipeline", "counted"), ("stage", stage)]).unwrap();
+    let of = |name: &str, stage: &str| {
+        scrape.value(name, &[("pipeline", "counted"), ("stage", stage)]).unwrap()
+    };
     for stage in &report.stages {
         let counts = ["stage_received", "stage_emitted", "step_failed"]
             .map(|count| of(&format!("streamz_{count}_items_total"), &stage.name));
-        assert_eq!(counts, [stage.received(), stage.emitted(), stage.failed()].map(|count| count as f64), "{stage:?}");
+        assert_eq!(
+            counts,
+            [stage.received(), stage.emitted(), stage.failed()].map(|count| count as f64),
+            "{stage:?}"
+        );
         for (state, time) in [("busy", stage.busy), ("blocked", stage.blocked)] {
             let labels = [("pipeline", "counted"), ("stage", &*stage.name), ("state", state)];
             let micros = scrape.value("streamz_stage_time_microseconds_total", &labels);
@@ -78,9 +91,13 @@ fn a_scrape_over_http_agrees_with_the_report() {
     assert_eq!(of("streamz_stage_received_errors_total", "sample"), 100.0);
     let pipeline = [("pipeline", "counted")];
     assert_eq!(scrape.value("streamz_pipeline_running", &pipeline), Some(0.0));
-    assert_eq!(scrape.value("streamz_pipeline_ends_total", &[pipeline[0], ("outcome", "completed")]), Some(1.0));
+    assert_eq!(
+        scrape.value("streamz_pipeline_ends_total", &[pipeline[0], ("outcome", "completed")]),
+        Some(1.0)
+    );
     // About a tenth of 900 is shown, and what takes 4 ms is in the buckets from 5 ms on.
-    let bucket = |limit| scrape.bucket("events_sampled_processing_seconds", &pipeline, limit).unwrap();
+    let bucket =
+        |limit| scrape.bucket("events_sampled_processing_seconds", &pipeline, limit).unwrap();
     assert!((45.0..180.0).contains(&bucket(0.005)), "{text}");
     assert_eq!((bucket(0.002), bucket(0.005)), (0.0, bucket(f64::INFINITY)));
 }
@@ -100,7 +117,8 @@ fn only_the_stalled_consumer_is_named() {
     let scrape = Samples::read(&exported.render()).unwrap();
     assert_eq!(to_blame(&scrape, "stalled"), Some("store"));
     for level in ["raw", "processed"] {
-        let stalled = scrape.value("events_stalled_seconds", &[("pipeline", "stalled"), ("level", level)]);
+        let stalled = scrape
+            .value("events_stalled_seconds", &[("pipeline", "stalled"), ("level", level)]);
         assert!(stalled >= Some(1.0), "{level}: {stalled:?}");
     }
     assert_eq!(scrape.value("streamz_pipeline_running", &[("pipeline", "stalled")]), Some(1.0));

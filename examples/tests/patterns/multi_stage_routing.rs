@@ -22,7 +22,8 @@ fn each_event_is_routed_by_type_and_then_by_priority() {
         ("", "normal", "unknown type ``"),
     ];
     let time = clock.now();
-    let events: Vec<_> = kinds.iter().zip(0..).map(|((kind, ..), id)| Event { id, kind, time }).collect();
+    let events: Vec<_> =
+        kinds.iter().zip(0..).map(|((kind, ..), id)| Event { id, kind, time }).collect();
     // As one processor, as it would be used within a larger pipeline.
     let both = by_type().then(by_priority(handle));
     let recorder = Recorder::new(Stream::from_iter(&pipeline, events).through(&both));
@@ -52,7 +53,10 @@ fn a_crowd_of_normal_events_does_not_hold_up_a_critical_one() {
     assert_eq!((first.len(), first.iter().filter(|it| it.by == "critical").count()), (6, 1));
     clock.advance(WORK * 199);
     assert_eq!(recorder.items().len(), 1_000 - 5);
-    assert_eq!((types.stats().items("user"), priorities.stats().items("default")), (1_000, 1_000));
+    assert_eq!(
+        (types.stats().items("user"), priorities.stats().items("default")),
+        (1_000, 1_000)
+    );
     source.end();
     assert!(pipeline.join().is_complete());
 }
@@ -61,12 +65,16 @@ fn a_crowd_of_normal_events_does_not_hold_up_a_critical_one() {
 fn a_failed_event_is_forwarded_as_an_error_with_the_event() {
     let pipeline = Pipeline::new("events");
     let time = pipeline.now();
-    let refuse = |_: &CancelToken, ranked: &Ranked, by: &'static str| -> Result<Handled, BoxError> {
-        Err(format!("{by} refuses {}", ranked.event.id).into())
-    };
+    let refuse =
+        |_: &CancelToken, ranked: &Ranked, by: &'static str| -> Result<Handled, BoxError> {
+            Err(format!("{by} refuses {}", ranked.event.id).into())
+        };
     let events = [Event { id: 7, kind: "system.disk_full", time }];
-    let results: Vec<_> =
-        Stream::from_iter(&pipeline, events).through(&by_type()).through(&by_priority(refuse)).into_iter().collect();
+    let results: Vec<_> = Stream::from_iter(&pipeline, events)
+        .through(&by_type())
+        .through(&by_priority(refuse))
+        .into_iter()
+        .collect();
     let error = results[0].as_ref().unwrap_err();
     assert_eq!((results.len(), error.take_item::<Ranked>().unwrap().event.id), (1, 7));
     assert!(pipeline.join().is_complete());

@@ -34,7 +34,9 @@ fn brought_up_to_date(page: &str, example: impl Fn(&str) -> String) -> (String, 
     while let Some(line) = lines.next() {
         text.push_str(line);
         text.push('\n');
-        let Some(name) = line.strip_prefix("<!-- examples/").and_then(|rest| rest.strip_suffix(" -->")) else {
+        let Some(name) =
+            line.strip_prefix("<!-- examples/").and_then(|rest| rest.strip_suffix(" -->"))
+        else {
             continue;
         };
         assert_eq!(lines.next(), Some("```rust,ignore"), "after {line}");
@@ -50,7 +52,9 @@ fn the_pages_show_the_code_of_the_examples() {
     let update = std::env::var_os("STREAMZ_UPDATE_DOCS").is_some();
     let example = |name: &str| {
         let source = fs::read_to_string(root().join("examples").join(name)).unwrap();
-        region(&source).unwrap_or_else(|| panic!("{name} has no lines between `// [pattern]` and `// [/pattern]`"))
+        region(&source).unwrap_or_else(|| {
+            panic!("{name} has no lines between `// [pattern]` and `// [/pattern]`")
+        })
     };
     for path in pages().into_iter().chain([root().join("docs/from-go-patterns.md")]) {
         let page = fs::read_to_string(&path).unwrap();
@@ -59,8 +63,13 @@ fn the_pages_show_the_code_of_the_examples() {
         if update {
             fs::write(&path, expected).unwrap();
         } else {
-            let hint = "STREAMZ_UPDATE_DOCS=1 cargo test -p streamz-examples --test patterns page";
-            assert!(page == expected, "{} shows another code than the example: {hint}", path.display());
+            let hint =
+                "STREAMZ_UPDATE_DOCS=1 cargo test -p streamz-examples --test patterns page";
+            assert!(
+                page == expected,
+                "{} shows another code than the example: {hint}",
+                path.display()
+            );
         }
     }
 }
@@ -71,19 +80,29 @@ fn every_page_is_in_the_index_and_in_rustdoc() {
     let module = fs::read_to_string(root().join("src/patterns.rs")).unwrap();
     for path in pages() {
         let name = path.file_stem().unwrap().to_str().unwrap();
-        assert!(index.contains(&format!("[`{name}`][{name}]")), "docs/patterns.md has no row for `{name}`");
+        assert!(
+            index.contains(&format!("[`{name}`][{name}]")),
+            "docs/patterns.md has no row for `{name}`"
+        );
         let is_listed = module.lines().any(|line| line.trim() == name);
-        assert!(is_listed && module.contains(&format!("[{name}]: self::{name}\"]")), "src/patterns.rs lacks `{name}`");
+        assert!(
+            is_listed && module.contains(&format!("[{name}]: self::{name}\"]")),
+            "src/patterns.rs lacks `{name}`"
+        );
     }
 }
 
 #[test]
 fn a_region_loses_the_indentation_it_has_in_common() {
-    let source = "fn a() {\n    // [pattern]\n    if b {\n\n        c();\n    }\n    // [/pattern]\n}\n";
+    let source =
+        "fn a() {\n    // [pattern]\n    if b {\n\n        c();\n    }\n    // [/pattern]\n}\n";
     assert_eq!(region(source).unwrap(), "if b {\n\n    c();\n}\n");
     assert_eq!(region("fn a() {}\n"), None);
     let page = "Text.\n<!-- examples/a.rs -->\n```rust,ignore\nold\n```\nMore.\n";
     let (text, shown) = brought_up_to_date(page, |name| format!("new of {name}\n"));
-    assert_eq!(text, "Text.\n<!-- examples/a.rs -->\n```rust,ignore\nnew of a.rs\n```\nMore.\n");
+    assert_eq!(
+        text,
+        "Text.\n<!-- examples/a.rs -->\n```rust,ignore\nnew of a.rs\n```\nMore.\n"
+    );
     assert_eq!(shown, 1);
 }

@@ -40,7 +40,8 @@ fn a_minute_has_all_its_figures_and_each_window_its_own_state() {
     assert!(pipeline.join().is_complete());
     let found = found.items();
     assert_eq!(found, one_after_the_other(&events()));
-    let of = |minute: &Minute| (minute.events.values().sum::<u64>(), minute.revenue, minute.users);
+    let of =
+        |minute: &Minute| (minute.events.values().sum::<u64>(), minute.revenue, minute.users);
     assert_eq!(found.iter().map(of).collect::<Vec<_>>(), [(3, 500, 2), (2, 0, 1), (1, 100, 1)]);
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use streamz::testing::{Recorder, TestSource};
-use streamz::{CancelToken, CircuitState, DeadLetter, ErrorKind, ManualClock, Pipeline, StreamError};
+use streamz::{
+    CancelToken, CircuitState, DeadLetter, ErrorKind, ManualClock, Pipeline, StreamError,
+};
 
 #[allow(dead_code, unreachable_pub, reason = "its main is not run here")]
 #[path = "../../payments.rs"]
@@ -23,7 +25,8 @@ fn order(id: u32) -> Order {
 }
 
 fn ids(letters: &[DeadLetter]) -> Vec<u32> {
-    let id = |letter: &DeadLetter| letter.error().with_item_ref(|order: &Order| order.id).unwrap();
+    let id =
+        |letter: &DeadLetter| letter.error().with_item_ref(|order: &Order| order.id).unwrap();
     letters.iter().map(id).collect()
 }
 
@@ -58,7 +61,10 @@ fn the_circuit_opens_after_ten_orders_and_closes_on_recovery() {
     // Ten orders, all at the same time, three attempts each. The pauses are 50 and 100 ms at most, once and not ten times.
     source.push_all((20..29).map(order));
     clock.advance(ms(150));
-    assert_eq!((failed.items().len(), made(), payments.circuit.state()), (9, 20 + 27, CircuitState::Closed));
+    assert_eq!(
+        (failed.items().len(), made(), payments.circuit.state()),
+        (9, 20 + 27, CircuitState::Closed)
+    );
     source.push(order(29));
     clock.advance(ms(150));
     let letters = failed.items();
@@ -69,16 +75,18 @@ fn the_circuit_opens_after_ten_orders_and_closes_on_recovery() {
     // From now on no call waits, and the service is left alone.
     source.push_all((30..80).map(order));
     let letters = failed.timed_items();
-    assert!(
-        letters.iter().all(|(at, letter)| *at == clock.elapsed() && letter.error().kind() == ErrorKind::CircuitOpen)
-    );
+    assert!(letters.iter().all(|(at, letter)| *at == clock.elapsed()
+        && letter.error().kind() == ErrorKind::CircuitOpen));
     assert_eq!((letters.len(), made()), (50, 20 + 30));
 
     // A probe that fails opens it for as long again; three that do not close it.
     clock.advance(ms(700));
     source.push(order(80));
     clock.advance(ms(150));
-    assert_eq!((ids(&failed.items()), payments.circuit.state()), (vec![80], CircuitState::Open));
+    assert_eq!(
+        (ids(&failed.items()), payments.circuit.state()),
+        (vec![80], CircuitState::Open)
+    );
     is_down.store(false, Ordering::Relaxed);
     clock.advance(ms(700));
     source.push_all((81..84).map(order));
@@ -90,7 +98,13 @@ fn the_circuit_opens_after_ten_orders_and_closes_on_recovery() {
     assert_eq!((paid.items().len(), failed.items().len()), (100, 0));
     assert!(pipeline.join().is_complete());
     use CircuitState::{Closed, HalfOpen, Open};
-    let expected = [(Closed, Open), (Open, HalfOpen), (HalfOpen, Open), (Open, HalfOpen), (HalfOpen, Closed)];
+    let expected = [
+        (Closed, Open),
+        (Open, HalfOpen),
+        (HalfOpen, Open),
+        (Open, HalfOpen),
+        (HalfOpen, Closed),
+    ];
     assert_eq!(*changes.lock(), expected);
 }
 
@@ -119,7 +133,8 @@ fn the_service_charges_an_order_once_however_often_it_is_asked() {
     let clock = ManualClock::new();
     let cancel = CancelToken::with_clock(&clock);
     let bank = Bank::new(clock.now());
-    let statuses = ["7 500", "7 500", "8 49001", "eight"].map(|order| bank.answer(&cancel, order).status);
+    let statuses =
+        ["7 500", "7 500", "8 49001", "eight"].map(|order| bank.answer(&cancel, order).status);
     assert_eq!(statuses, [200, 200, 402, 400]);
     assert_eq!(bank.charged(), [(7, 500)].into());
 }

@@ -37,14 +37,20 @@ fn defects_are_counted_per_batch_including_the_last() {
     products.extend(vec![bad("scratch"); 30]);
     products.extend(vec![good(); 1_500]);
     let findings = run(products);
-    let rejected: Vec<_> =
-        findings.iter().filter(|finding| matches!(finding, Finding::Rejected(..))).cloned().collect();
+    let rejected: Vec<_> = findings
+        .iter()
+        .filter(|finding| matches!(finding, Finding::Rejected(..)))
+        .cloned()
+        .collect();
     let expected = [
         Finding::Rejected(100, 0.5, BTreeMap::from([("dent", 100)])),
         Finding::Rejected(30, 0.5, BTreeMap::from([("scratch", 30)])),
     ];
     assert_eq!(rejected, expected);
-    assert_eq!(findings.iter().filter(|finding| **finding == Finding::Passed(100, 1.0)).count(), 15);
+    assert_eq!(
+        findings.iter().filter(|finding| **finding == Finding::Passed(100, 1.0)).count(),
+        15
+    );
 }
 
 #[test]
@@ -53,9 +59,13 @@ fn the_alarm_considers_only_the_last_products() {
     let mut products = vec![good(); 5_000];
     products.extend(vec![bad("burr"); 60]);
     products.extend(vec![good(); 4_940]);
-    let alarms: Vec<_> = run(products).into_iter().filter(|finding| matches!(finding, Finding::Alarm(_))).collect();
+    let alarms: Vec<_> = run(products)
+        .into_iter()
+        .filter(|finding| matches!(finding, Finding::Alarm(_)))
+        .collect();
     assert_eq!(alarms, [Finding::Alarm(0.88)]);
     // At the limit there is none.
-    let at_the_limit = std::iter::repeat_n(bad("burr"), 50).chain(std::iter::repeat_n(good(), 450)).collect();
+    let at_the_limit =
+        std::iter::repeat_n(bad("burr"), 50).chain(std::iter::repeat_n(good(), 450)).collect();
     assert!(run(at_the_limit).iter().all(|finding| !matches!(finding, Finding::Alarm(_))));
 }

@@ -19,7 +19,9 @@ fn an_order_is_tried_up_to_five_times_and_keeps_its_place() {
     let service = Arc::new(Service::new([(1, 4), (2, 5)]));
     let called = Arc::clone(&service);
     let retry = resilient(move |cancel, order| called.process(cancel, order));
-    let recorder = Recorder::new(Stream::from_iter(&pipeline, (0..20).map(|id| Order { id })).through(&retry));
+    let recorder = Recorder::new(
+        Stream::from_iter(&pipeline, (0..20).map(|id| Order { id })).through(&retry),
+    );
 
     // While two workers wait for their retries, the others have gone on with what the window allows.
     clock.advance(3 * LATENCY);
@@ -27,7 +29,8 @@ fn an_order_is_tried_up_to_five_times_and_keeps_its_place() {
     assert!((3..20).all(|id| service.calls(id).len() == 1));
 
     clock.advance(Duration::from_secs(2));
-    let outputs: Vec<_> = recorder.timed_outputs().into_iter().map(|(_, output)| output).collect();
+    let outputs: Vec<_> =
+        recorder.timed_outputs().into_iter().map(|(_, output)| output).collect();
     assert!(recorder.is_ended());
     let error = outputs[1].as_ref().unwrap_err();
     assert_eq!((error.attempts(), error.take_item()), (5, Some(Order { id: 2 })));
@@ -51,12 +54,16 @@ fn cancellation_ends_a_pause_at_once() {
     let service = Arc::new(Service::new([(0, 5)]));
     let called = Arc::clone(&service);
     let retry = resilient(move |cancel, order| called.process(cancel, order));
-    let recorder = Recorder::new(Stream::from_iter(&pipeline, [Order { id: 0 }]).through(&retry));
+    let recorder =
+        Recorder::new(Stream::from_iter(&pipeline, [Order { id: 0 }]).through(&retry));
     clock.advance(LATENCY);
     assert_eq!(retry.stats().waiting(), 1);
     pipeline.cancel();
     assert!(
-        recorder.timed_outputs().iter().all(|(_, output)| output.as_ref().is_err_and(|error| error.is_cancelled()))
+        recorder
+            .timed_outputs()
+            .iter()
+            .all(|(_, output)| output.as_ref().is_err_and(|error| error.is_cancelled()))
     );
     assert_eq!((service.calls(0).len(), retry.stats().waiting()), (1, 0));
     assert!(!pipeline.join().is_complete());

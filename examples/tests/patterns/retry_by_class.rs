@@ -51,6 +51,9 @@ fn a_rate_limit_is_worth_two_more_calls() {
 #[test]
 fn timeouts_and_lost_connections_have_five_attempts() {
     for error in [ApiError::TimedOut, ApiError::ConnectionLost] {
-        assert_eq!([0, 4, 5, 6].map(|times| given_up(error, times)), [None, None, Some(5), Some(5)]);
+        assert_eq!(
+            [0, 4, 5, 6].map(|times| given_up(error, times)),
+            [None, None, Some(5), Some(5)]
+        );
     }
 }

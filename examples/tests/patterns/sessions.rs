@@ -36,7 +36,8 @@ fn each_activity_updates_its_own_session_in_order() {
     let updates = recorder.items();
     assert_eq!(updates.len(), 150);
     for session in 0..50 {
-        let own: Vec<&Update> = updates.iter().filter(|update| update.session == session).collect();
+        let own: Vec<&Update> =
+            updates.iter().filter(|update| update.session == session).collect();
         let expected = [
             update(session, Status::Active, 1, session),
             update(session, Status::Active, 2, 3 * session),
@@ -58,7 +59,7 @@ fn a_session_is_given_up_30_minutes_after_its_last_activity() {
     let almost = mins(30) - Duration::from_nanos(1);
     source.play([
         (mins(0), activity(1, Action::Add(500))),
-        (almost, activity(1, Action::View)),            // just in time
+        (almost, activity(1, Action::View)), // just in time
         (almost + mins(30), activity(1, Action::View)), // at the very moment it is given up: this begins another one
     ]);
     clock.advance(mins(60));
@@ -78,7 +79,9 @@ fn open_sessions_are_abandoned_at_the_end() {
     // Room for one update: a flush is no excuse to take more.
     let pipeline = Pipeline::builder("test").clock(&clock).capacity(1).build();
     let activities = (0..500).map(|session| activity(session, Action::Add(1)));
-    let updates = follow_sessions(streamz::Stream::from_iter(&pipeline, activities)).collect::<Vec<_>>().unwrap();
+    let updates = follow_sessions(streamz::Stream::from_iter(&pipeline, activities))
+        .collect::<Vec<_>>()
+        .unwrap();
     let count = |status| updates.iter().filter(|update| update.status == status).count();
     assert_eq!((count(Status::Active), count(Status::Abandoned)), (500, 500));
     let report = pipeline.join();

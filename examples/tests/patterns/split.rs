@@ -55,9 +55,11 @@ fn each_sign_up_is_checked_once_and_takes_one_branch() {
     assert!(pipeline.join().is_complete());
 
     assert_eq!(members.items().iter().map(|member| member.id).collect::<Vec<_>>(), [1, 4]);
-    let rejected: Vec<_> = rejected.items().into_iter().map(|it| (it.sign_up.id, it.fault, it.time)).collect();
+    let rejected: Vec<_> =
+        rejected.items().into_iter().map(|it| (it.sign_up.id, it.fault, it.time)).collect();
     let at = |n| noon + second(n);
-    let expected = [(2, Fault::NoName, at(1)), (3, Fault::BadEmail, at(2)), (5, Fault::TooYoung, at(4))];
+    let expected =
+        [(2, Fault::NoName, at(1)), (3, Fault::BadEmail, at(2)), (5, Fault::TooYoung, at(4))];
     assert_eq!(rejected, expected);
     assert_eq!(checks.load(Ordering::Relaxed), 5);
     assert_eq!((stats.matched(), stats.rest(), stats.matched_ratio()), (2, 3, 0.4));
@@ -81,7 +83,8 @@ fn a_failed_call_sends_an_error_with_the_good_sign_ups() {
 fn an_unread_branch_blocks_the_other_and_is_named() {
     let pipeline = Pipeline::builder("test").clock(ManualClock::new()).build();
     let (source, stream) = TestSource::new(&pipeline);
-    let (Validated { members: _members, rejected: _rejected, .. }, _) = start(&pipeline, stream);
+    let (Validated { members: _members, rejected: _rejected, .. }, _) =
+        start(&pipeline, stream);
     while source.try_push(sign_up(1, "", "", 0)).is_ok() {}
     let report = pipeline.report();
     assert_eq!(report.stage("validator").unwrap().blocking().collect::<Vec<_>>(), ["rest"]);

@@ -46,8 +46,17 @@ fn the_first_matching_case_decides_and_others_are_logged() {
     source.end();
     assert!(pipeline.join().is_complete());
 
-    let seen: Vec<_> = processed.items().into_iter().map(|it| (it.entry.id, it.action)).collect();
-    assert_eq!(seen, [(1, Action::Alerted), (2, Action::Alerted), (3, Action::Analyzed), (4, Action::Logged)]);
+    let seen: Vec<_> =
+        processed.items().into_iter().map(|it| (it.entry.id, it.action)).collect();
+    assert_eq!(
+        seen,
+        [
+            (1, Action::Alerted),
+            (2, Action::Alerted),
+            (3, Action::Analyzed),
+            (4, Action::Logged)
+        ]
+    );
     // The second is a case for both, and alerted first.
     assert_eq!(*calls.0.lock(), [("alert", 1), ("alert", 2), ("analyze", 2), ("analyze", 3)]);
     assert_eq!(["critical", "security", "default"].map(|name| stats.items(name)), [2, 1, 1]);
@@ -61,11 +70,13 @@ fn every_entry_is_emitted_once_and_in_order_within_a_case() {
         1 | 2 => entry(id, Level::Warn, "unauthorized"),
         _ => entry(id, Level::Info, "x"),
     };
-    let (processed, _) = process(Stream::from_iter(&pipeline, (0..7_000).map(of)), &Arc::new(Calls::default()));
+    let (processed, _) =
+        process(Stream::from_iter(&pipeline, (0..7_000).map(of)), &Arc::new(Calls::default()));
     // Number 13 is no alert, so nothing fails.
     let processed = processed.collect::<Vec<_>>().unwrap();
     for (action, share) in [(Action::Alerted, 1), (Action::Analyzed, 2), (Action::Logged, 4)] {
-        let ids: Vec<u32> = processed.iter().filter(|it| it.action == action).map(|it| it.entry.id).collect();
+        let ids: Vec<u32> =
+            processed.iter().filter(|it| it.action == action).map(|it| it.entry.id).collect();
         assert!(ids.is_sorted_by(|a, b| a < b));
         assert_eq!(ids.len(), 1_000 * share);
     }

@@ -16,7 +16,12 @@ use example::{Order, Processed, Service, Tier, process};
 struct OneSecond;
 
 impl Service for OneSecond {
-    fn one(&self, cancel: &CancelToken, tier: Tier, order: &Order) -> Result<Processed, BoxError> {
+    fn one(
+        &self,
+        cancel: &CancelToken,
+        tier: Tier,
+        order: &Order,
+    ) -> Result<Processed, BoxError> {
         cancel.sleep(Duration::from_secs(1))?;
         Ok(Processed { id: order.id, tier })
     }
@@ -56,7 +61,8 @@ fn an_order_goes_to_its_customers_tier_or_a_better_one() {
     clock.advance(ms(60_000));
     let mut seen: Vec<_> = processed.items().into_iter().map(|it| (it.id, it.tier)).collect();
     seen.sort_by_key(|(id, _)| *id);
-    let expected = [Tier::Premium, Tier::Premium, Tier::Standard, Tier::Standard, Tier::Economy];
+    let expected =
+        [Tier::Premium, Tier::Premium, Tier::Standard, Tier::Standard, Tier::Economy];
     assert_eq!(seen, (1..).zip(expected).collect::<Vec<_>>());
     assert_eq!(["premium", "standard", "default"].map(|name| stats.items(name)), [2, 2, 1]);
 }
@@ -68,15 +74,22 @@ fn economy_orders_wait_for_a_batch_and_others_do_not() {
     let (source, orders) = TestSource::new(&pipeline);
     let processed = Recorder::new(process(orders, &Arc::new(OneSecond)).0);
     source.play([(ms(0), order(1, Tier::Economy, 1)), (ms(5_000), order(2, Tier::Economy, 1))]);
-    source.play([(ms(6_000), order(3, Tier::Premium, 1)), (ms(7_000), order(4, Tier::Standard, 1))]);
+    source.play([
+        (ms(6_000), order(3, Tier::Premium, 1)),
+        (ms(7_000), order(4, Tier::Standard, 1)),
+    ]);
     clock.advance(ms(33_000));
     // At 40 s, a hundred at once.
     source.push_all((100..200).map(|id| order(id, Tier::Economy, 1)));
     clock.advance(ms(1_000));
 
-    let seen: Vec<(u64, u32)> = processed.timed_items().iter().map(|(at, it)| (at.as_secs(), it.id)).collect();
+    let seen: Vec<(u64, u32)> =
+        processed.timed_items().iter().map(|(at, it)| (at.as_secs(), it.id)).collect();
     let hundred = (100..200).map(|id| (41, id));
-    assert_eq!(seen, [(7, 3), (8, 4), (31, 1), (31, 2)].into_iter().chain(hundred).collect::<Vec<_>>());
+    assert_eq!(
+        seen,
+        [(7, 3), (8, 4), (31, 1), (31, 2)].into_iter().chain(hundred).collect::<Vec<_>>()
+    );
 }
 
 #[test]

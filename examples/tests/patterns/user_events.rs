@@ -13,14 +13,20 @@ use example::{Diary, Service, UserEvent, by_key, by_partition};
 
 type Way = fn(Stream<UserEvent>, Box<dyn Service>) -> Stream<UserEvent>;
 
-const WAYS: [Way; 2] = [|events, service| by_partition(events, service), |events, service| by_key(events, service)];
+const WAYS: [Way; 2] = [
+    |events, service| by_partition(events, service),
+    |events, service| by_key(events, service),
+];
 
 fn event(user: u32, number: u32, ms: u64) -> UserEvent {
     UserEvent { user, number, takes: Duration::from_millis(ms) }
 }
 
 /// Runs the events through; gives the diary and what came out in which order.
-fn run(way: Way, events: impl IntoIterator<Item = UserEvent>) -> (Diary, Vec<(Duration, UserEvent)>) {
+fn run(
+    way: Way,
+    events: impl IntoIterator<Item = UserEvent>,
+) -> (Diary, Vec<(Duration, UserEvent)>) {
     let (clock, diary) = (ManualClock::new(), Diary::default());
     let pipeline = Pipeline::builder("test").clock(&clock).build();
     let (source, stream) = TestSource::with_capacity(&pipeline, 10_000);
@@ -35,13 +41,20 @@ fn run(way: Way, events: impl IntoIterator<Item = UserEvent>) -> (Diary, Vec<(Du
 #[test]
 fn a_users_events_are_processed_one_at_a_time_and_in_order() {
     // The first of each user takes longest: two workers on one user would overtake.
-    let events = || (1..=20).flat_map(|number| (0..10).map(move |user| event(user, number, u64::from(30 - number))));
+    let events = || {
+        (1..=20).flat_map(|number| {
+            (0..10).map(move |user| event(user, number, u64::from(30 - number)))
+        })
+    };
     for way in WAYS {
         let (diary, done) = run(way, events());
         assert_eq!(diary.entries().len(), 200);
         assert!(diary.is_in_order(), "{:?}", diary.entries());
         for user in 0..10 {
-            let numbers = done.iter().filter(|(_, event)| event.user == user).map(|(_, event)| event.number);
+            let numbers = done
+                .iter()
+                .filter(|(_, event)| event.user == user)
+                .map(|(_, event)| event.number);
             assert!(numbers.eq(1..=20));
         }
     }
@@ -58,7 +71,9 @@ fn different_users_are_processed_side_by_side() {
 
 #[test]
 fn by_key_a_busy_user_delays_no_other() {
-    let events = (1..=50).map(|number| event(0, number, 100)).chain((1..=30).map(|user| event(user, 1, 10)));
+    let events = (1..=50)
+        .map(|number| event(0, number, 100))
+        .chain((1..=30).map(|user| event(user, 1, 10)));
     let (_, done) = run(WAYS[1], events);
     let others = done.iter().filter(|(_, event)| event.user != 0).map(|(time, _)| *time);
     // Three free workers: 30 events of 10 ms take 100 ms, while user 0 takes five seconds.
@@ -75,9 +90,13 @@ fn a_failed_event_is_an_error_item_and_its_user_continues() {
         };
         let done = Recorder::new(way(stream, Box::new(service)));
         source.push_all((1..=3).map(|number| event(7, number, 0)));
-        let found: Vec<_> = done.timed_outputs().into_iter().map(|(_, outcome)| outcome).collect();
+        let found: Vec<_> =
+            done.timed_outputs().into_iter().map(|(_, outcome)| outcome).collect();
         assert_eq!(found.len(), 3);
-        assert_eq!(found[1].as_ref().unwrap_err().take_item::<UserEvent>(), Some(event(7, 2, 0)));
+        assert_eq!(
+            found[1].as_ref().unwrap_err().take_item::<UserEvent>(),
+            Some(event(7, 2, 0))
+        );
         assert_eq!(found[2].as_ref().unwrap().number, 3);
     }
 }

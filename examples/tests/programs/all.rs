@@ -15,7 +15,9 @@ fn names() -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    let is_program = |path: &Path| path.extension().is_some_and(|it| it == "rs") || path.join("main.rs").exists();
+    let is_program = |path: &Path| {
+        path.extension().is_some_and(|it| it == "rs") || path.join("main.rs").exists()
+    };
     entries.filter(|path| is_program(path)).map(|path| name(&path)).collect()
 }
 
@@ -50,7 +52,8 @@ fn every_example_keeps_its_promises_and_minds_no_closed_pipe() {
 
 fn keeps_its_promises(name: &str) -> Result<(), String> {
     let ran = program::run(command::<&str>(program::program(name), []));
-    let promises = ran.stdout.lines().last().is_some_and(|line| line.ends_with("promises kept"));
+    let promises =
+        ran.stdout.lines().last().is_some_and(|line| line.ends_with("promises kept"));
     match ran.code {
         Some(0) if promises || WITHOUT_PROMISES.contains(&name) => Ok(()),
         code => Err(format!("{code:?}\n{}\n{}", ran.stdout, ran.stderr)),
@@ -63,21 +66,34 @@ fn every_example_answers_help_and_refuses_unknown_arguments() {
         for help in ["--help", "-h"] {
             let ran = program::run(command(program::program(name), [help]));
             let says = |text: &str| ran.stdout.contains(text);
-            if ran.code != Some(0) || !ran.stderr.is_empty() || !says(&format!("Usage: {name}")) || !says("-h, --help")
+            if ran.code != Some(0)
+                || !ran.stderr.is_empty()
+                || !says(&format!("Usage: {name}"))
+                || !says("-h, --help")
             {
                 return Err(format!("{help}: {:?}\n{}\n{}", ran.code, ran.stdout, ran.stderr));
             }
         }
         for unknown in [&["--no-such-option"][..], &["--help=me"], &["--no-such-option", "x"]] {
             let ran = program::run(command(program::program(name), unknown));
-            if ran.code != Some(2) || !ran.stdout.is_empty() || !ran.stderr.contains("error: unexpected") {
-                return Err(format!("{unknown:?}: {:?}\n{}\n{}", ran.code, ran.stdout, ran.stderr));
+            if ran.code != Some(2)
+                || !ran.stdout.is_empty()
+                || !ran.stderr.contains("error: unexpected")
+            {
+                return Err(format!(
+                    "{unknown:?}: {:?}\n{}\n{}",
+                    ran.code, ran.stdout, ran.stderr
+                ));
             }
         }
         let mut child = command(program::program(name), ["--help"]).spawn().unwrap();
         drop(child.stdout.take());
         let ran: Ran = in_time(move || child.wait_with_output().unwrap()).into();
-        if ran.code == Some(0) { Ok(()) } else { Err(format!("unheard: {:?}\n{}", ran.code, ran.stderr)) }
+        if ran.code == Some(0) {
+            Ok(())
+        } else {
+            Err(format!("unheard: {:?}\n{}", ran.code, ran.stderr))
+        }
     });
 }
 
@@ -85,5 +101,9 @@ fn minds_no_closed_pipe(name: &str) -> Result<(), String> {
     let mut child = command::<&str>(program::program(name), []).spawn().unwrap();
     drop(child.stdout.take());
     let ran: Ran = in_time(move || child.wait_with_output().unwrap()).into();
-    if ran.code == Some(0) { Ok(()) } else { Err(format!("unheard: {:?}\n{}", ran.code, ran.stderr)) }
+    if ran.code == Some(0) {
+        Ok(())
+    } else {
+        Err(format!("unheard: {:?}\n{}", ran.code, ran.stderr))
+    }
 }

@@ -24,10 +24,12 @@ const HEADER: &str = "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,
                       tailnum,origin,dest,air_time,distance,hour,minute,time_hour";
 
 /// A flight without a flaw.
-const GOOD: &str = "2013,1,1,517,515,2,830,819,11,UA,1545,N14228,EWR,IAH,227,1400,5,15,2013-01-01T10:00:00Z";
+const GOOD: &str =
+    "2013,1,1,517,515,2,830,819,11,UA,1545,N14228,EWR,IAH,227,1400,5,15,2013-01-01T10:00:00Z";
 
 /// A flight that was cancelled.
-const CANCELLED: &str = "2013,1,1,NA,1630,NA,NA,1815,NA,EV,4308,N18120,EWR,RDU,NA,416,16,30,2013-01-01T21:00:00Z";
+const CANCELLED: &str =
+    "2013,1,1,NA,1630,NA,NA,1815,NA,EV,4308,N18120,EWR,RDU,NA,416,16,30,2013-01-01T21:00:00Z";
 
 /// A row that is none.
 const BAD: &str = "not,a,flight";
@@ -104,7 +106,8 @@ fn rows(database: &Path) -> Vec<Vec<String>> {
 
 fn table(database: &Path, name: &str) -> Vec<Vec<String>> {
     let connection = Connection::open(database).unwrap();
-    let mut statement = connection.prepare(&format!("SELECT * FROM {name} ORDER BY line")).unwrap();
+    let mut statement =
+        connection.prepare(&format!("SELECT * FROM {name} ORDER BY line")).unwrap();
     let columns = statement.column_count();
     let mut rows = statement.query([]).unwrap();
     let mut found = Vec::new();
@@ -123,7 +126,11 @@ fn table(database: &Path, name: &str) -> Vec<Vec<String>> {
 
 fn count(database: &Path) -> u64 {
     let connection = Connection::open(database).unwrap();
-    connection.query_row("SELECT count(*) FROM flights", [], |row| row.get::<_, i64>(0)).unwrap().try_into().unwrap()
+    connection
+        .query_row("SELECT count(*) FROM flights", [], |row| row.get::<_, i64>(0))
+        .unwrap()
+        .try_into()
+        .unwrap()
 }
 
 /// `read = loaded + cancelled flights + failed (+ abandoned)`.
@@ -211,7 +218,10 @@ fn the_shipped_data_is_loaded_as_an_independent_count_says() {
         PathBuf::from(line.trim())
     };
     let expected = Expected::of(&january());
-    assert_eq!((expected.rows.len(), expected.cancelled, expected.failed.len()), (25_804, 521, 679));
+    assert_eq!(
+        (expected.rows.len(), expected.cancelled, expected.failed.len()),
+        (25_804, 521, 679)
+    );
 
     let found = rows(&place("database"));
     for (found, expected) in found.iter().zip(&expected.rows) {
@@ -220,8 +230,11 @@ fn the_shipped_data_is_loaded_as_an_independent_count_says() {
     assert_eq!(found.len(), expected.rows.len());
 
     let failed = fs::read_to_string(place("dead letters")).unwrap();
-    let failed: Vec<Value> = failed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let of = |letter: &Value| (letter["line"].as_i64().unwrap(), letter["raw"].as_str().unwrap().to_owned());
+    let failed: Vec<Value> =
+        failed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |letter: &Value| {
+        (letter["line"].as_i64().unwrap(), letter["raw"].as_str().unwrap().to_owned())
+    };
     assert_eq!(failed.iter().map(of).collect::<Vec<_>>(), expected.failed);
     assert!(failed.iter().all(|letter| letter["stage"] == "enrich"));
 
@@ -261,7 +274,8 @@ fn the_plain_loop_gives_the_same() {
 
 /// A line of its output without what differs from run to run: times, rates, and the spaces that line them up.
 fn steady(line: &str) -> String {
-    let is_time = |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && word.ends_with('s');
+    let is_time =
+        |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && word.ends_with('s');
     if line.contains(" rows/s") || line.contains("bottleneck:") {
         return String::new();
     }
@@ -315,11 +329,23 @@ fn each_malformed_row_is_a_dead_letter_and_stops_nothing() {
     let cut = format!("not a number: `distance` is \"{}..\"", "9".repeat(40));
     let cases: &[(&str, &str, &str)] = &[
         (BAD, "parse", "wrong number of fields: 3 instead of 19"),
-        (&format!("{GOOD},one more"), "parse", "wrong number of fields: more than 19 instead of 19"),
-        (&format!("{GOOD},a,b,c,d,e"), "parse", "wrong number of fields: more than 19 instead of 19"),
+        (
+            &format!("{GOOD},one more"),
+            "parse",
+            "wrong number of fields: more than 19 instead of 19",
+        ),
+        (
+            &format!("{GOOD},a,b,c,d,e"),
+            "parse",
+            "wrong number of fields: more than 19 instead of 19",
+        ),
         (" ", "parse", "wrong number of fields: 1 instead of 19"),
         (&with(5, "\"2"), "parse", "quote not closed: a field may not contain a line break"),
-        (&with(18, "\"2013-01-01T10:00:00Z"), "parse", "quote not closed: a field may not contain a line break"),
+        (
+            &with(18, "\"2013-01-01T10:00:00Z"),
+            "parse",
+            "quote not closed: a field may not contain a line break",
+        ),
         (&",".repeat(18), "parse", "no values: every field is missing"),
         (&["NA"; 19].join(","), "parse", "no values: every field is missing"),
         (&with(3, "late"), "parse", "not a number: `dep_time` is \"late\""),
@@ -333,7 +359,11 @@ fn each_malformed_row_is_a_dead_letter_and_stops_nothing() {
         (&with(2, "32"), "parse", "no such date: 2013-01-32"),
         (&with(1, "13"), "parse", "no such date: 2013-13-01"),
         (&with(0, "99999"), "parse", "no such date: 99999-01-01"),
-        (&with(18, "2013-02-30T10:00:00Z"), "parse", "no such date: `time_hour` is \"2013-02-30T10:00:00Z\""),
+        (
+            &with(18, "2013-02-30T10:00:00Z"),
+            "parse",
+            "no such date: `time_hour` is \"2013-02-30T10:00:00Z\"",
+        ),
         (&with(9, "ZZ"), "enrich", "unknown airline: `carrier` is \"ZZ\""),
         (&with(9, " "), "enrich", "unknown airline: `carrier` is \" \""),
         (&with(12, "XXX"), "enrich", "unknown airport: `origin` is \"XXX\""),
@@ -368,9 +398,12 @@ fn the_summary_counts_failures_by_their_reason() {
     command.arg(input).arg("--database").arg(place.database());
     let ran = program::run(command);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    for line in
-        ["failed                     4", "  1 no such date", "  1 unknown airline", "  2 wrong number of fields"]
-    {
+    for line in [
+        "failed                     4",
+        "  1 no such date",
+        "  1 unknown airline",
+        "  2 wrong number of fields",
+    ] {
         assert!(ran.stdout.contains(line), "`{line}` is not in: {}", ran.stdout);
     }
     // Without --dead-letters they lie beside the database.
@@ -388,7 +421,10 @@ fn invalid_utf8_and_endless_lines_are_dead_letters_too() {
     input.push(b'\n');
     input.extend(GOOD.as_bytes());
     let ran = place.run(&place.write("in.csv", input), &[]);
-    assert_eq!(json(&ran), json!({"read": 5, "loaded": 2, "cancelled_flights": 0, "failed": 3, "complete": true}));
+    assert_eq!(
+        json(&ran),
+        json!({"read": 5, "loaded": 2, "cancelled_flights": 0, "failed": 3, "complete": true})
+    );
     let letters = place.dead_letters();
     assert_eq!(letters[0]["reason"], "not UTF-8");
     assert_eq!(letters[0]["raw"], "2013,1,1,\u{fffd}\u{fffd}");
@@ -403,9 +439,17 @@ fn missing_values_are_null_and_midnight_may_be_2400() {
     let place = Place::new();
     let mut midnight: Vec<&str> = GOOD.split(',').collect();
     (midnight[3], midnight[6]) = ("2400", "2400");
-    let nothing = ["NA", "NA", "NA", "5"].iter().chain(&["NA"; 15]).copied().collect::<Vec<_>>().join(",");
+    let nothing = ["NA", "NA", "NA", "5"]
+        .iter()
+        .chain(&["NA"; 15])
+        .copied()
+        .collect::<Vec<_>>()
+        .join(",");
     let ran = place.run(&place.write("in.csv", csv(&[&midnight.join(","), &nothing])), &[]);
-    assert_eq!(json(&ran), json!({"read": 2, "loaded": 2, "cancelled_flights": 0, "failed": 0, "complete": true}));
+    assert_eq!(
+        json(&ran),
+        json!({"read": 2, "loaded": 2, "cancelled_flights": 0, "failed": 0, "complete": true})
+    );
     let rows = place.rows();
     assert_eq!((&*rows[0][4], &*rows[0][7]), ("2400", "2400"));
     let mut nulls = vec!["NA"; 27];
@@ -418,10 +462,16 @@ fn line_ends_quotes_and_blank_lines_make_no_difference() {
     let place = Place::new();
     let quoted: Vec<String> = GOOD.split(',').map(|field| format!("\"{field}\"")).collect();
     let header = HEADER.replace("year", "\"year\"");
-    let input =
-        format!("\u{feff}{header}\r\n{GOOD}\r\n\r\n\n{}\n{}\r\n{GOOD}", quoted.join(","), with(11, "\"N,\"\"1\""));
+    let input = format!(
+        "\u{feff}{header}\r\n{GOOD}\r\n\r\n\n{}\n{}\r\n{GOOD}",
+        quoted.join(","),
+        with(11, "\"N,\"\"1\"")
+    );
     let ran = place.run(&place.write("in.csv", input), &[]);
-    assert_eq!(json(&ran), json!({"read": 4, "loaded": 4, "cancelled_flights": 0, "failed": 0, "complete": true}));
+    assert_eq!(
+        json(&ran),
+        json!({"read": 4, "loaded": 4, "cancelled_flights": 0, "failed": 0, "complete": true})
+    );
     let rows = place.rows();
     assert_eq!(rows.iter().map(|row| &*row[0]).collect::<Vec<_>>(), ["2", "5", "6", "7"]);
     assert_eq!(rows[0][1..], rows[1][1..]);
@@ -434,11 +484,16 @@ fn standard_input_may_be_plain_or_gzip() {
     let text = csv(&[GOOD, CANCELLED, BAD, GOOD]);
     let (head, tail) = text.as_bytes().split_at(400);
     // Several gzip files in a row are one, as `cat` makes them.
-    for input in [text.as_bytes().to_vec(), gzip(text.as_bytes()), [gzip(head), gzip(tail)].concat()] {
+    for input in
+        [text.as_bytes().to_vec(), gzip(text.as_bytes()), [gzip(head), gzip(tail)].concat()]
+    {
         let place = Place::new();
         let ran = place.run_stdin(&input, &[]);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        assert_eq!(json(&ran), json!({"read": 4, "loaded": 2, "cancelled_flights": 1, "failed": 1, "complete": true}));
+        assert_eq!(
+            json(&ran),
+            json!({"read": 4, "loaded": 2, "cancelled_flights": 1, "failed": 1, "complete": true})
+        );
         assert_eq!(count(&place.database()), 2);
     }
 }
@@ -446,12 +501,17 @@ fn standard_input_may_be_plain_or_gzip() {
 #[test]
 fn a_file_with_nothing_but_a_header_is_complete() {
     let place = Place::new();
-    for (input, more) in
-        [(HEADER.to_owned(), &[][..]), (csv(&[]), &["--force"]), (csv(&[]), &["--force", "--sequential"])]
-    {
+    for (input, more) in [
+        (HEADER.to_owned(), &[][..]),
+        (csv(&[]), &["--force"]),
+        (csv(&[]), &["--force", "--sequential"]),
+    ] {
         let ran = place.run(&place.write("in.csv", input), more);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        assert_eq!(json(&ran), json!({"read": 0, "loaded": 0, "cancelled_flights": 0, "failed": 0, "complete": true}));
+        assert_eq!(
+            json(&ran),
+            json!({"read": 0, "loaded": 0, "cancelled_flights": 0, "failed": 0, "complete": true})
+        );
         assert_eq!((count(&place.database()), place.dead_letters().len()), (0, 0));
     }
 }
@@ -469,7 +529,10 @@ fn utf16_big(text: &str) -> Vec<u8> {
 fn a_file_without_flights_is_refused_before_the_start() {
     let binary: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     let all = HEADER.replace(',', "`, `");
-    let others = format!("is not a file of flights: it has no columns `{}`", all.replace("carrier`, `", ""));
+    let others = format!(
+        "is not a file of flights: it has no columns `{}`",
+        all.replace("carrier`, `", "")
+    );
     let shuffled = format!("{}\n", HEADER.replace("time_hour", "timehour").replace("day,", ""));
     let twice = format!("{HEADER},Year\n");
     let others_twice = format!("dest,{HEADER},day,extra,extra\n");
@@ -481,17 +544,26 @@ fn a_file_without_flights_is_refused_before_the_start() {
         (&gzip(b""), "is empty"),
         (b"\n", "is not a file of flights: its first line is ``, not `year,month,"),
         (b"carrier,name\nUA,United\n", &others),
-        (shuffled.as_bytes(), "is not a file of flights: it has no columns `day`, `time_hour`\n"),
+        (
+            shuffled.as_bytes(),
+            "is not a file of flights: it has no columns `day`, `time_hour`\n",
+        ),
         (HEADER.trim_end_matches(",time_hour").as_bytes(), "it has no column `time_hour`\n"),
         (twice.as_bytes(), "it has column `year` more than once\n"),
         (others_twice.as_bytes(), "it has columns `day`, `dest` more than once\n"),
         (semicolons.as_bytes(), "which seems to be separated by ';' and not by commas"),
-        (returns.as_bytes(), "is not a file of flights: its lines end in a carriage return alone"),
+        (
+            returns.as_bytes(),
+            "is not a file of flights: its lines end in a carriage return alone",
+        ),
         (tabs.as_bytes(), "which seems to be separated by '\\t' and not by commas"),
         (&binary, "is not a file of flights: its first line is `\\0\\u{1}"),
         (&gzip(b"hello"), "its first line is `hello`, not `year,"),
         (&gzip(csv(&[GOOD]).as_bytes())[..20], "cannot read "),
-        (&utf16(&format!("\u{feff}{}", csv(&[GOOD]))), "it is UTF-16; convert it to UTF-8 first"),
+        (
+            &utf16(&format!("\u{feff}{}", csv(&[GOOD]))),
+            "it is UTF-16; convert it to UTF-8 first",
+        ),
         (&utf16_big(&format!("\u{feff}{}", csv(&[GOOD]))), "it is UTF-16"),
         (&utf16(&csv(&[GOOD])), "it is UTF-16"),
         (&utf16_big(&csv(&[GOOD])), "it is UTF-16"),
@@ -527,16 +599,22 @@ fn columns_are_found_by_their_names() {
     let inputs = [
         rearranged(&[&[HEADER][..], &rows].concat(), str::to_owned),
         // In any case, quoted and between blanks.
-        format!("\u{feff}{header}{}", rearranged(&rows, |field| format!("\"{field}\""))).replace('\n', "\r\n"),
+        format!("\u{feff}{header}{}", rearranged(&rows, |field| format!("\"{field}\"")))
+            .replace('\n', "\r\n"),
         // As pandas writes it: an index without a name, and floating point where a value is missing.
         format!(",{HEADER}\n0,{GOOD}\n1,{CANCELLED}\n2,{}\n", with(11, "N1"))
             .replace(",517,", ",517.0,")
             .replace("NA", ""),
     ];
-    for (input, more) in inputs.iter().zip([&[][..], &["--force"], &["--force", "--sequential"]]) {
+    for (input, more) in
+        inputs.iter().zip([&[][..], &["--force"], &["--force", "--sequential"]])
+    {
         let ran = place.run(&place.write("in.csv", input), more);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        assert_eq!(json(&ran), json!({"read": 3, "loaded": 2, "cancelled_flights": 1, "failed": 0, "complete": true}));
+        assert_eq!(
+            json(&ran),
+            json!({"read": 3, "loaded": 2, "cancelled_flights": 1, "failed": 0, "complete": true})
+        );
         assert_eq!(place.rows(), plain.rows());
     }
 }
@@ -544,9 +622,14 @@ fn columns_are_found_by_their_names() {
 #[test]
 fn a_row_has_as_many_fields_as_the_header() {
     let place = Place::new();
-    let input = format!("{HEADER},note\n{GOOD},a\n{GOOD}\n{GOOD},a,b\n{GOOD},\"a\nb\"\n{GOOD},\"a, b\"");
+    let input = format!(
+        "{HEADER},note\n{GOOD},a\n{GOOD}\n{GOOD},a,b\n{GOOD},\"a\nb\"\n{GOOD},\"a, b\""
+    );
     let ran = place.run(&place.write("in.csv", input), &[]);
-    assert_eq!(json(&ran), json!({"read": 6, "loaded": 2, "cancelled_flights": 0, "failed": 4, "complete": true}));
+    assert_eq!(
+        json(&ran),
+        json!({"read": 6, "loaded": 2, "cancelled_flights": 0, "failed": 4, "complete": true})
+    );
     let letters = place.dead_letters();
     let expected = [
         (3, "wrong number of fields: 19 instead of 20"),
@@ -555,7 +638,9 @@ fn a_row_has_as_many_fields_as_the_header() {
         (5, "quote not closed: a field may not contain a line break"),
         (6, "wrong number of fields: 1 instead of 20"),
     ];
-    let found = letters.iter().map(|letter| (letter["line"].as_i64().unwrap(), letter["reason"].as_str().unwrap()));
+    let found = letters
+        .iter()
+        .map(|letter| (letter["line"].as_i64().unwrap(), letter["reason"].as_str().unwrap()));
     assert_eq!(found.collect::<Vec<_>>(), expected);
 }
 
@@ -571,7 +656,10 @@ fn bytes_that_are_not_utf8_spoil_only_a_row_that_needs_them() {
     bad[at] = 0xe9;
     input.extend(bad);
     let ran = place.run(&place.write("in.csv", input), &[]);
-    assert_eq!(json(&ran), json!({"read": 3, "loaded": 2, "cancelled_flights": 0, "failed": 1, "complete": true}));
+    assert_eq!(
+        json(&ran),
+        json!({"read": 3, "loaded": 2, "cancelled_flights": 0, "failed": 1, "complete": true})
+    );
     assert_eq!(
         (&place.dead_letters()[0]["line"], &place.dead_letters()[0]["reason"]),
         (&json!(4), &json!("not UTF-8"))
@@ -581,11 +669,21 @@ fn bytes_that_are_not_utf8_spoil_only_a_row_that_needs_them() {
 #[test]
 fn an_empty_field_is_a_missing_value_as_na_is() {
     let (na, empty) = (Place::new(), Place::new());
-    let missing = ["NA", "NA", "NA", "5"].iter().chain(&["NA"; 15]).copied().collect::<Vec<_>>().join(",");
+    let missing = ["NA", "NA", "NA", "5"]
+        .iter()
+        .chain(&["NA"; 15])
+        .copied()
+        .collect::<Vec<_>>()
+        .join(",");
     let input = csv(&[GOOD, CANCELLED, &missing, &with(9, "NA")]);
-    let (a, b) =
-        (na.run(&na.write("in.csv", &input), &[]), empty.run(&empty.write("in.csv", input.replace("NA", "")), &[]));
-    assert_eq!(json(&a), json!({"read": 4, "loaded": 3, "cancelled_flights": 1, "failed": 0, "complete": true}));
+    let (a, b) = (
+        na.run(&na.write("in.csv", &input), &[]),
+        empty.run(&empty.write("in.csv", input.replace("NA", "")), &[]),
+    );
+    assert_eq!(
+        json(&a),
+        json!({"read": 4, "loaded": 3, "cancelled_flights": 1, "failed": 0, "complete": true})
+    );
     assert_eq!((a.code, &a.stdout), (b.code, &b.stdout));
     assert_eq!(na.rows(), empty.rows());
 }
@@ -594,7 +692,8 @@ fn an_empty_field_is_a_missing_value_as_na_is() {
 fn that_no_row_could_be_loaded_is_a_failure() {
     for more in [&[][..], &["--sequential"], &["--quiet"]] {
         let place = Place::new();
-        let ran = place.run(&place.write("in.csv", csv(&[BAD, CANCELLED, &with(9, "ZZ")])), more);
+        let ran =
+            place.run(&place.write("in.csv", csv(&[BAD, CANCELLED, &with(9, "ZZ")])), more);
         ran.fails_with("error: no row was loaded: all 2 failed; the reasons are in ");
         assert_eq!(place.dead_letters().len(), 2);
     }
@@ -611,18 +710,26 @@ fn inputs_that_are_missing_or_unusable_are_named() {
     let airports = place.write("airports.csv", "name,faa,lon,lat\nNewark,EWR,-74,north\n");
     let path = |name: &str| place.path(name).display().to_string();
 
-    place.run(&place.path("none.csv"), &[]).fails_with(&format!("cannot open {}: No such file", path("none.csv")));
+    place
+        .run(&place.path("none.csv"), &[])
+        .fails_with(&format!("cannot open {}: No such file", path("none.csv")));
     place.run(place.folder(), &[]).fails_with("it is a directory");
     let ran = place.run(&input, &["--airports", &path("none.csv")]);
     ran.fails_with(&format!("cannot open {}", path("none.csv")));
     let ran = place.run(&input, &["--airlines", airlines.to_str().unwrap()]);
     ran.fails_with(&format!("cannot use {}: it has no column `name`\n", path("airlines.csv")));
     let ran = place.run(&input, &["--airports", airports.to_str().unwrap()]);
-    ran.fails_with(&format!("cannot read {}: line 2: not a number: `lat` is \"north\"", path("airports.csv")));
+    ran.fails_with(&format!(
+        "cannot read {}: line 2: not a number: `lat` is \"north\"",
+        path("airports.csv")
+    ));
     let tables: &[(&[u8], &str)] = &[
         (b"", "cannot use {}: it has no columns `faa`, `name`, `lat`, `lon`"),
         (b"FAA,name,lat,lon,Faa\n", "cannot use {}: it has column `faa` more than once"),
-        (b"faa,name,lat,lon\n\nEWR,\"New\nark\",1,2\nIAH,Houston,1,nan\n", "line 5: not a number: `lon` is \"nan\""),
+        (
+            b"faa,name,lat,lon\n\nEWR,\"New\nark\",1,2\nIAH,Houston,1,nan\n",
+            "line 5: not a number: `lon` is \"nan\"",
+        ),
         (b"faa,name,lat,lon\nEWR,Newark\n", "cannot read {}: "),
         (&utf16("faa,name,lat,lon\n"), "cannot read {}: it is UTF-16"),
     ];
@@ -631,7 +738,9 @@ fn inputs_that_are_missing_or_unusable_are_named() {
         let ran = place.run(&input, &["--airports", airports.to_str().unwrap()]);
         ran.fails_with(&message.replace("{}", &path("airports.csv")));
     }
-    place.run(&input, &["--airports", place.folder().to_str().unwrap()]).fails_with("it is a directory");
+    place
+        .run(&input, &["--airports", place.folder().to_str().unwrap()])
+        .fails_with("it is a directory");
     assert!(!place.database().exists());
 }
 
@@ -641,11 +750,15 @@ fn other_tables_can_be_given() {
     let airlines = place.write("airlines.csv", "name,carrier\n\"United, Air\",UA\n");
     let airports = "Name,FAA,lon,lat,tz\r\nNewark,EWR,-74,40.5,-5\r\nHouston,IAH,-95,30,-6";
     let airports = place.write("airports.csv.gz", gzip(airports.as_bytes()));
-    let tables = ["--airlines", airlines.to_str().unwrap(), "--airports", airports.to_str().unwrap()];
+    let tables =
+        ["--airlines", airlines.to_str().unwrap(), "--airports", airports.to_str().unwrap()];
     let ran = place.run(&place.write("in.csv", csv(&[GOOD])), &tables);
     assert_eq!(json(&ran)["loaded"], 1, "{}", ran.stderr);
     assert_eq!(place.rows()[0][11], "United, Air");
-    assert_eq!(place.rows()[0][14..22], ["EWR", "Newark", "40.5", "-74", "IAH", "Houston", "30", "-95"]);
+    assert_eq!(
+        place.rows()[0][14..22],
+        ["EWR", "Newark", "40.5", "-74", "IAH", "Houston", "30", "-95"]
+    );
 }
 
 #[test]
@@ -670,7 +783,8 @@ fn bytes_after_the_end_of_gzip_are_padding_or_an_error() {
     for more in [&[][..], &["--sequential"]] {
         for zeros in [1, 1000, 200_000] {
             let place = Place::new();
-            let ran = place.run(&place.write("in.csv.gz", [&*whole, &vec![0; zeros]].concat()), more);
+            let ran =
+                place.run(&place.write("in.csv.gz", [&*whole, &vec![0; zeros]].concat()), more);
             assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
             assert_eq!(json(&ran)["loaded"], 2);
         }
@@ -678,7 +792,10 @@ fn bytes_after_the_end_of_gzip_are_padding_or_an_error() {
             let place = Place::new();
             let ran = place.run(&place.write("in.csv.gz", [&*whole, garbage].concat()), more);
             ran.fails_with("are not gzip");
-            assert_eq!((&json(&ran)["loaded"], &json(&ran)["complete"]), (&json!(2), &json!(false)));
+            assert_eq!(
+                (&json(&ran)["loaded"], &json(&ran)["complete"]),
+                (&json!(2), &json!(false))
+            );
         }
     }
 }
@@ -693,7 +810,11 @@ fn a_database_that_exists_is_replaced_only_by_force() {
         "database {} exists; --resume continues it, --force replaces it",
         place.database().display()
     ));
-    assert_eq!((count(&place.database()), place.dead_letters().len()), (2, 1), "nothing was touched");
+    assert_eq!(
+        (count(&place.database()), place.dead_letters().len()),
+        (2, 1),
+        "nothing was touched"
+    );
     assert_eq!(place.run(&one, &["--force"]).code, Some(0));
     assert_eq!((count(&place.database()), place.dead_letters().len()), (1, 0));
 }
@@ -708,7 +829,12 @@ fn force_replaces_databases_and_never_an_input_or_another_file() {
 
     let run = |database: &Path, dead_letters: &Path| -> Ran {
         let mut command = etl(["--force", "--input"]);
-        command.arg(&input).arg("--database").arg(database).arg("--dead-letters").arg(dead_letters);
+        command
+            .arg(&input)
+            .arg("--database")
+            .arg(database)
+            .arg("--dead-letters")
+            .arg(dead_letters);
         program::run(command)
     };
     let other = place.path("other");
@@ -716,8 +842,11 @@ fn force_replaces_databases_and_never_an_input_or_another_file() {
     run(&other, &input).fails_with("is an input");
     run(&other, &other).fails_with("are the same file");
     // Another name for it; neither is there yet.
-    run(&other, &place.path(".").join("..").join(place.folder().file_name().unwrap()).join("other"))
-        .fails_with("are the same file");
+    run(
+        &other,
+        &place.path(".").join("..").join(place.folder().file_name().unwrap()).join("other"),
+    )
+    .fails_with("are the same file");
     assert_eq!(fs::read_to_string(&input).unwrap(), csv(&[GOOD]));
 }
 
@@ -727,11 +856,17 @@ fn outputs_that_cannot_be_created_are_named() {
     let input = place.write("in.csv", csv(&[GOOD]));
     let run = |database: PathBuf, dead_letters: PathBuf| -> Ran {
         let mut command = etl(["--input"]);
-        command.arg(&input).arg("--database").arg(database).arg("--dead-letters").arg(dead_letters);
+        command
+            .arg(&input)
+            .arg("--database")
+            .arg(database)
+            .arg("--dead-letters")
+            .arg(dead_letters);
         program::run(command)
     };
     let nowhere = place.path("nowhere/out.db");
-    run(nowhere.clone(), place.path("a")).fails_with(&format!("cannot create database {}", nowhere.display()));
+    run(nowhere.clone(), place.path("a"))
+        .fails_with(&format!("cannot create database {}", nowhere.display()));
     run(input.join("out.db"), place.path("b")).fails_with("cannot create database");
     run(place.folder().to_owned(), place.path("c")).fails_with("it is a directory");
     let nowhere = place.path("nowhere/failed.jsonl");
@@ -774,7 +909,11 @@ fn a_picture_is_all_that_is_printed() {
     command.arg(input).arg("--database").arg(place.database());
     let ran = program::run(command);
     assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
-    assert!(ran.stdout.starts_with("flowchart LR\n") && ran.stdout.contains("[\"put aside<br/>"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.starts_with("flowchart LR\n") && ran.stdout.contains("[\"put aside<br/>"),
+        "{}",
+        ran.stdout
+    );
 }
 
 #[test]
@@ -797,7 +936,8 @@ mod linux {
     use super::*;
 
     pub(super) fn interrupt(child: &Child) {
-        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        let sent =
+            Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
@@ -807,9 +947,13 @@ mod linux {
         path
     }
 
-    #[expect(clippy::unbuffered_bytes, reason = "nothing but the line is to be taken out of the pipe")]
+    #[expect(
+        clippy::unbuffered_bytes,
+        reason = "nothing but the line is to be taken out of the pipe"
+    )]
     pub(super) fn first_line(reader: &mut impl Read) -> String {
-        let bytes = reader.bytes().map(Result::unwrap).take_while(|byte| *byte != b'\n').collect();
+        let bytes =
+            reader.bytes().map(Result::unwrap).take_while(|byte| *byte != b'\n').collect();
         String::from_utf8(bytes).unwrap()
     }
 
@@ -837,7 +981,11 @@ mod linux {
             }
             Way::Pipe => place.run_stdin(input, more),
             Way::Descriptor => {
-                let mut child = place.command(Path::new("/dev/fd/0"), more).stdin(Stdio::piped()).spawn().unwrap();
+                let mut child = place
+                    .command(Path::new("/dev/fd/0"), more)
+                    .stdin(Stdio::piped())
+                    .spawn()
+                    .unwrap();
                 let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
                 in_time(move || {
                     stdin.write_all(&input).unwrap();
@@ -850,7 +998,12 @@ mod linux {
                 let child = place.command(&named_pipe(place, "in"), more).spawn().unwrap();
                 let input = input.to_vec();
                 in_time(move || {
-                    fs::OpenOptions::new().write(true).open(file).unwrap().write_all(&input).unwrap();
+                    fs::OpenOptions::new()
+                        .write(true)
+                        .open(file)
+                        .unwrap()
+                        .write_all(&input)
+                        .unwrap();
                     child.wait_with_output().unwrap()
                 })
                 .into()
@@ -872,15 +1025,24 @@ mod linux {
         ];
         for way in [Way::File, Way::FileOnStdin, Way::Pipe, Way::NamedPipe, Way::Descriptor] {
             for (text, expected) in &cases {
-                for (packed, more) in
-                    [(false, &[][..]), (false, &["--sequential"]), (true, &[]), (true, &["--sequential"])]
-                {
-                    let input = if packed { gzip(text.as_bytes()) } else { text.as_bytes().to_vec() };
+                for (packed, more) in [
+                    (false, &[][..]),
+                    (false, &["--sequential"]),
+                    (true, &[]),
+                    (true, &["--sequential"]),
+                ] {
+                    let input =
+                        if packed { gzip(text.as_bytes()) } else { text.as_bytes().to_vec() };
                     let place = Place::new();
                     let ran = arrives(&place, way, &input, more);
                     match expected {
                         Ok(totals) => {
-                            assert_eq!(ran.code, Some(0), "{way:?}, {text:?}, {more:?}: {}", ran.stderr);
+                            assert_eq!(
+                                ran.code,
+                                Some(0),
+                                "{way:?}, {text:?}, {more:?}: {}",
+                                ran.stderr
+                            );
                             assert_eq!(&json(&ran), totals, "{way:?}, {text:?}, {more:?}");
                         }
                         Err(message) => ran.fails_with(message),
@@ -913,14 +1075,20 @@ mod linux {
         fs::hard_link(&input, path("r.db-journal")).unwrap();
         fs::hard_link(&input, path("s.db-shm")).unwrap();
         let names = || -> Vec<PathBuf> {
-            let mut names: Vec<PathBuf> = fs::read_dir(place.folder()).unwrap().map(|it| it.unwrap().path()).collect();
+            let mut names: Vec<PathBuf> =
+                fs::read_dir(place.folder()).unwrap().map(|it| it.unwrap().path()).collect();
             names.sort();
             names
         };
         let before = names();
         let run = |given: &Path, database: &str, letters: &str, appends: bool| {
             let mut command = etl(["--force", "--airlines"]);
-            command.arg(&airlines).arg("--input").arg(given).arg("--database").arg(path(database));
+            command
+                .arg(&airlines)
+                .arg("--input")
+                .arg(given)
+                .arg("--database")
+                .arg(path(database));
             command.arg("--dead-letters").arg(path(letters));
             command.stdin(fs::File::open(&input).unwrap());
             if appends {
@@ -928,7 +1096,12 @@ mod linux {
             }
             let ran = program::run(command);
             assert_eq!(names(), before, "{database}, {letters}: {}", ran.stderr);
-            assert_eq!(fs::read_to_string(&input).unwrap(), content, "{database}, {letters}: {}", ran.stderr);
+            assert_eq!(
+                fs::read_to_string(&input).unwrap(),
+                content,
+                "{database}, {letters}: {}",
+                ran.stderr
+            );
             ran
         };
         for given in [input.as_path(), Path::new("-"), Path::new("/dev/stdin")] {
@@ -955,9 +1128,20 @@ mod linux {
         std::os::unix::fs::symlink("none", place.path("dangling")).unwrap();
         let run = |database: &str, letters: &Path, stdout: Option<&str>| -> Ran {
             let mut command = etl(["--force", "--input"]);
-            command.arg(&input).arg("--database").arg(place.path(database)).arg("--dead-letters").arg(letters);
+            command
+                .arg(&input)
+                .arg("--database")
+                .arg(place.path(database))
+                .arg("--dead-letters")
+                .arg(letters);
             if let Some(name) = stdout {
-                command.stdout(fs::OpenOptions::new().append(true).create(true).open(place.path(name)).unwrap());
+                command.stdout(
+                    fs::OpenOptions::new()
+                        .append(true)
+                        .create(true)
+                        .open(place.path(name))
+                        .unwrap(),
+                );
             }
             program::run(command)
         };
@@ -969,7 +1153,11 @@ mod linux {
         assert_eq!(count(&place.database()), 1, "nothing was touched");
         // What stores nothing may be both.
         let mut command = etl(["--quiet", "--input"]);
-        command.arg(&input).arg("--database").arg(place.path("new.db")).args(["--dead-letters", "/dev/null"]);
+        command
+            .arg(&input)
+            .arg("--database")
+            .arg(place.path("new.db"))
+            .args(["--dead-letters", "/dev/null"]);
         let ran = program::run(command);
         assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
     }
@@ -981,7 +1169,10 @@ mod linux {
         assert_eq!(place.run(&input, &[]).code, Some(0));
         let other = Connection::open(place.database()).unwrap();
         other.execute_batch("BEGIN IMMEDIATE; DELETE FROM flights").unwrap();
-        let message = format!("cannot replace database {}: database is locked", place.database().display());
+        let message = format!(
+            "cannot replace database {}: database is locked",
+            place.database().display()
+        );
         place.run(&input, &["--force"]).fails_with(&message);
         other.execute_batch("ROLLBACK").unwrap();
         drop(other);
@@ -993,7 +1184,8 @@ mod linux {
     fn a_database_that_stays_locked_stops_the_job_and_is_named() {
         let place = Place::new();
         let letters = named_pipe(&place, "failed.jsonl");
-        let mut child = place.command(Path::new("-"), &[]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            place.command(Path::new("-"), &[]).stdin(Stdio::piped()).spawn().unwrap();
         let database = place.database();
         let ran: Ran = in_time(move || {
             let mut stdin = child.stdin.take().unwrap();
@@ -1008,7 +1200,10 @@ mod linux {
             child.wait_with_output().unwrap()
         })
         .into();
-        ran.fails_with(&format!("cannot write to database {}: database is locked", place.database().display()));
+        ran.fails_with(&format!(
+            "cannot write to database {}: database is locked",
+            place.database().display()
+        ));
         assert_balanced(&json(&ran));
         assert_eq!(json(&ran)["loaded"], 0);
     }
@@ -1021,11 +1216,19 @@ mod linux {
         let bad = "x".repeat(4000);
         let input = place.write("in.csv", csv(&[&[GOOD][..], &vec![&*bad; 2000]].concat()));
         let mut program = etl(["--input"]);
-        program.arg(&input).arg("--database").arg(place.database()).arg("--dead-letters").arg(&letters);
+        program
+            .arg(&input)
+            .arg("--database")
+            .arg(place.database())
+            .arg("--dead-letters")
+            .arg(&letters);
         let words = std::iter::once(program.get_program()).chain(program.get_args());
         let line: String = words.map(|word| format!("'{}' ", word.display())).collect();
         // A terminal of 200 columns.
-        let mut command = program::command("script", ["-qec", &format!("stty cols 200; {line}"), "/dev/null"]);
+        let mut command = program::command(
+            "script",
+            ["-qec", &format!("stty cols 200; {line}"), "/dev/null"],
+        );
         command.env("TERM", "xterm");
         let mut child = command.spawn().unwrap();
         let shown = in_time(move || {
@@ -1049,12 +1252,15 @@ mod linux {
     fn dead_letters_on_a_full_disk_stop_the_job() {
         for more in [&[][..], &["--sequential"]] {
             let place = Place::new();
-            let rows: Vec<&str> = std::iter::repeat_n(GOOD, 5000).chain([BAD]).chain([GOOD; 5000]).collect();
+            let rows: Vec<&str> =
+                std::iter::repeat_n(GOOD, 5000).chain([BAD]).chain([GOOD; 5000]).collect();
             let input = place.write("in.csv", csv(&rows));
             let mut command = etl(["--json", "--dead-letters", "/dev/full", "--input"]);
             command.arg(input).arg("--database").arg(place.database()).args(more);
             let ran = program::run(command);
-            ran.fails_with("cannot write to dead-letter file /dev/full: No space left on device");
+            ran.fails_with(
+                "cannot write to dead-letter file /dev/full: No space left on device",
+            );
             let totals = json(&ran);
             assert_balanced(&totals);
             assert_eq!((&totals["failed"], &totals["complete"]), (&json!(0), &json!(false)));
@@ -1074,11 +1280,15 @@ mod linux {
             command.arg(data("flights-2013-01.csv.gz")).arg("--database").arg(place.database());
             command.args((!more.is_empty()).then_some(more));
             let ran = program::run(command);
-            ran.fails_with(&format!("cannot write to database {}: ", place.database().display()));
+            ran.fails_with(&format!(
+                "cannot write to database {}: ",
+                place.database().display()
+            ));
             let totals = json(&ran);
             assert_balanced(&totals);
             assert_eq!(totals["complete"], false);
-            let [loaded, failed] = ["loaded", "failed"].map(|key| totals[key].as_u64().unwrap());
+            let [loaded, failed] =
+                ["loaded", "failed"].map(|key| totals[key].as_u64().unwrap());
             assert!(loaded > 0 && failed > 0, "{totals}");
             assert_eq!(loaded, count(&place.database()));
             assert_eq!(failed, table(&place.database(), "dead_letters").len() as u64);
@@ -1090,7 +1300,8 @@ mod linux {
         for more in [&[][..], &["--sequential"]] {
             let place = Place::new();
             let letters = named_pipe(&place, "failed.jsonl");
-            let mut child = place.command(Path::new("-"), more).stdin(Stdio::piped()).spawn().unwrap();
+            let mut child =
+                place.command(Path::new("-"), more).stdin(Stdio::piped()).spawn().unwrap();
             let ran: Ran = in_time(move || {
                 let mut stdin = child.stdin.take().unwrap();
                 // The bad row comes last: its letter tells that those before it have been read. What follows it is no row,
@@ -1155,7 +1366,8 @@ mod linux {
         let ran: Ran = in_time(move || {
             let mut letters = fs::File::open(letters).unwrap();
             first_line(&mut letters);
-            let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+            let mut said =
+                BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
             // The letters are not read, so the program cannot finish what it has read.
             interrupt(&child);
             assert!(said.next().unwrap().contains("interrupted"));

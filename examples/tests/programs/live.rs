@@ -11,14 +11,18 @@ use crate::terminal::Terminal;
 
 const HEADER: &str = "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,carrier,flight,\
                       tailnum,origin,dest,air_time,distance,hour,minute,time_hour";
-const FLIGHT: &str = "2013,1,1,517,515,2,830,819,11,UA,1545,N14228,EWR,IAH,227,1400,5,15,2013-01-01T10:00:00Z";
+const FLIGHT: &str =
+    "2013,1,1,517,515,2,830,819,11,UA,1545,N14228,EWR,IAH,227,1400,5,15,2013-01-01T10:00:00Z";
 const REQUEST: &str = "10.0.0.1 - - [14/Mar/2026:09:00:00 +0000] \"GET / HTTP/1.1\" 200 17\n";
 
 /// What the view has on the screen as long as it is there.
 const VIEW: &str = "q leaves";
 
 fn flights(count: usize) -> String {
-    std::iter::once(HEADER).chain(std::iter::repeat_n(FLIGHT, count)).map(|line| format!("{line}\n")).collect()
+    std::iter::once(HEADER)
+        .chain(std::iter::repeat_n(FLIGHT, count))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 /// The ETL program, whose input stays open until what is returned is dropped.
@@ -74,7 +78,8 @@ fn closing_the_view_lets_the_program_run() {
     drop(input);
     let screen = terminal.until_restored();
     assert!(screen.contains("exit 0"), "{screen}");
-    let loaded = r#"{"read":100,"loaded":100,"cancelled_flights":0,"failed":0,"complete":true}"#;
+    let loaded =
+        r#"{"read":100,"loaded":100,"cancelled_flights":0,"failed":0,"complete":true}"#;
     assert_eq!(terminal.file("out.json").trim_end(), loaded);
 }
 
@@ -85,7 +90,8 @@ fn the_programs_output_stays_above_the_view() {
     let mut input = terminal.input();
     terminal.until(VIEW);
     for client in 1..=30 {
-        let wrong = REQUEST.replace("0.0.1", &format!("0.0.{client}")).replace(" 200 ", " 404 ");
+        let wrong =
+            REQUEST.replace("0.0.1", &format!("0.0.{client}")).replace(" 200 ", " 404 ");
         input.write_all(wrong.repeat(2).as_bytes()).unwrap();
         // After a minute of the log there may be more alerts.
         let later = format!("09:{client:02}:00");
@@ -94,8 +100,11 @@ fn the_programs_output_stays_above_the_view() {
     }
     let screen = terminal.until("10.0.0.30");
     let view = screen.lines().position(|line| line.contains(VIEW)).unwrap();
-    let alerts: Vec<usize> =
-        (0..).zip(screen.lines()).filter(|(_, line)| line.contains("errors within")).map(|(row, _)| row).collect();
+    let alerts: Vec<usize> = (0..)
+        .zip(screen.lines())
+        .filter(|(_, line)| line.contains("errors within"))
+        .map(|(row, _)| row)
+        .collect();
     assert!(alerts.len() > 2 && alerts.iter().all(|row| *row < view), "{screen}");
     drop(input);
     let screen = terminal.until_restored();
@@ -131,11 +140,16 @@ fn start(line: &str) -> Option<(Terminal, File)> {
 
 #[test]
 fn a_panic_restores_the_terminal() {
-    let Some((terminal, input)) = start(&program_of_the_tests("panics_below_a_view")) else { return };
+    let Some((terminal, input)) = start(&program_of_the_tests("panics_below_a_view")) else {
+        return;
+    };
     terminal.until(VIEW);
     drop(input);
     let screen = terminal.until_restored();
-    assert!(screen.contains("told to") && screen.contains("exit 101") && !screen.contains(VIEW), "{screen}");
+    assert!(
+        screen.contains("told to") && screen.contains("exit 101") && !screen.contains(VIEW),
+        "{screen}"
+    );
 }
 
 /// A program of the tests that ends when it is told to, also if it is drained. At the second Ctrl-C it ends at once.
@@ -155,7 +169,9 @@ fn drains_below_a_view() {
 
 #[test]
 fn the_view_comes_back_while_the_pipeline_drains() {
-    let Some((terminal, input)) = start(&program_of_the_tests("drains_below_a_view")) else { return };
+    let Some((terminal, input)) = start(&program_of_the_tests("drains_below_a_view")) else {
+        return;
+    };
     terminal.until("drains  running");
     terminal.press(&["C-c"]);
     let screen = terminal.until("drains  draining");
@@ -167,7 +183,9 @@ fn the_view_comes_back_while_the_pipeline_drains() {
 
 #[test]
 fn a_second_ctrl_c_restores_the_terminal_before_exit() {
-    let Some((terminal, _input)) = start(&program_of_the_tests("drains_below_a_view")) else { return };
+    let Some((terminal, _input)) = start(&program_of_the_tests("drains_below_a_view")) else {
+        return;
+    };
     terminal.until("drains  running");
     terminal.press(&["C-c"]);
     terminal.until("drains  draining");
@@ -204,7 +222,8 @@ fn without_a_terminal_nothing_is_shown() {
     let ran = program::run(etl);
     assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
     let log = scratch.write("a.log", REQUEST);
-    let ran = program::run(command(program("log_processing"), ["--live", log.to_str().unwrap()]));
+    let ran =
+        program::run(command(program("log_processing"), ["--live", log.to_str().unwrap()]));
     assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
     assert!(!ran.stdout.contains('\x1b'), "{}", ran.stdout);
 }

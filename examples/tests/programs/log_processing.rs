@@ -99,18 +99,29 @@ fn report(text: impl AsRef<[u8]>, more: &[&str]) -> Value {
 fn assert_balanced(report: &Value) {
     let get = |key: &str| report[key].as_u64().unwrap();
     assert_eq!(get("read"), get("parsed") + get("malformed") + get("given_up"), "{report}");
-    let sum = |values: &Value| values.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum::<u64>();
+    let sum = |values: &Value| {
+        values.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum::<u64>()
+    };
     assert_eq!(sum(&report["statuses"]), get("parsed"), "{report}");
     assert_eq!(sum(&report["reasons"]), get("malformed"), "{report}");
     let minutes = report["minutes"].as_array().unwrap();
     let minutes: u64 = minutes.iter().map(|minute| minute["requests"].as_u64().unwrap()).sum();
-    assert_eq!(minutes + report["forgotten"]["minutes"]["requests"].as_u64().unwrap(), get("parsed"), "{report}");
+    assert_eq!(
+        minutes + report["forgotten"]["minutes"]["requests"].as_u64().unwrap(),
+        get("parsed"),
+        "{report}"
+    );
 }
 
 /// Kind and client of each alert.
 fn alerts(report: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    report["alerts"].as_array().unwrap().iter().map(|alert| (text(&alert["kind"]), text(&alert["client"]))).collect()
+    report["alerts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|alert| (text(&alert["kind"]), text(&alert["client"])))
+        .collect()
 }
 
 fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<(String, String)> {
@@ -122,7 +133,11 @@ fn without_arguments_it_keeps_its_promises() {
     let ran = program::run(tool());
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{}", ran.stdout);
     assert!(ran.stdout.ends_with("\nall 7 promises kept\n"), "{}", ran.stdout);
-    for text in ["scan    203.0.113.9: 50 different paths within 60 s (access.log.1.gz:", "lines/s", "10.0.0.0"] {
+    for text in [
+        "scan    203.0.113.9: 50 different paths within 60 s (access.log.1.gz:",
+        "lines/s",
+        "10.0.0.0",
+    ] {
         assert!(ran.stdout.contains(text), "{text} is not in {}", ran.stdout);
     }
 }
@@ -156,9 +171,16 @@ fn all_formats_are_read_line_by_line() {
     let report = report(text, &[]);
     assert_eq!((&report["read"], &report["parsed"]), (&json!(11), &json!(11)));
     assert_eq!(report["statuses"], json!({"200": 8, "400": 1, "404": 1, "408": 1}));
-    assert_eq!(report["paths"][0], json!({"path": "/a", "requests": 8, "errors": 0}), "{report}");
+    assert_eq!(
+        report["paths"][0],
+        json!({"path": "/a", "requests": 8, "errors": 0}),
+        "{report}"
+    );
     assert_eq!(report["bytes"], 35);
-    assert_eq!((&report["first"], &report["last"]), (&json!("2026-03-14T09:00:00Z"), &json!("2026-03-14T09:00:03Z")));
+    assert_eq!(
+        (&report["first"], &report["last"]),
+        (&json!("2026-03-14T09:00:00Z"), &json!("2026-03-14T09:00:03Z"))
+    );
     assert_eq!(report["clients"].as_array().unwrap().len(), 2);
 }
 
@@ -183,18 +205,39 @@ fn each_malformed_line_is_put_aside_with_where_and_why() {
         ("a b c".to_owned(), "not a line of the Common Log Format: no time"),
         (clf(at, ""), "not a line of the Common Log Format: no request"),
         (clf(at, "\"GET /"), "not a line of the Common Log Format: no end of the request"),
-        (clf(at, "\"GET / HTTP/1.1\\\" 200 5"), "not a line of the Common Log Format: no end of the request"),
+        (
+            clf(at, "\"GET / HTTP/1.1\\\" 200 5"),
+            "not a line of the Common Log Format: no end of the request",
+        ),
         (clf(at, "\"GET / HTTP/1.1\""), "not a line of the Common Log Format: no status"),
-        (clf(at, "\"GET / HTTP/1.1\" 200"), "not a line of the Common Log Format: no number of bytes"),
+        (
+            clf(at, "\"GET / HTTP/1.1\" 200"),
+            "not a line of the Common Log Format: no number of bytes",
+        ),
         (clf(at, "\"GET / HTTP/1.1\" 2x0 5"), "no such status: `2x0`"),
         (clf(at, "\"GET / HTTP/1.1\" 99 5"), "no such status: 99"),
         (clf(at, "\"GET / HTTP/1.1\" 1000 5"), "no such status: 1000"),
         (clf(at, "\"GET / HTTP/1.1\" 200 -5"), "not a number of bytes: `-5`"),
-        (clf("31/Feb/2026:09:00:00 +0000", "\"GET / HTTP/1.1\" 200 5"), "no such time: `31/Feb/2026:09:00:00 +0000`"),
-        (clf("14/Mar/2026:24:00:00 +0000", "\"GET / HTTP/1.1\" 200 5"), "no such time: `14/Mar/2026:24:00:00 +0000`"),
-        (clf("14/Mar/2026:09:00:00 0000 ", "\"GET / HTTP/1.1\" 200 5"), "no such time: `14/Mar/2026:09:00:00 0000 `"),
-        (clf("14/März/2026:09:00:00 +000", "\"GET / HTTP/1.1\" 200 5"), "no such time: `14/März/2026:09:00:00 +000`"),
-        (format!("{} - - [{at}] \"GET / HTTP/1.1\" 200 5", "a".repeat(300)), "not a client: `aaaaaaaaaaaaaaaaaaaa"),
+        (
+            clf("31/Feb/2026:09:00:00 +0000", "\"GET / HTTP/1.1\" 200 5"),
+            "no such time: `31/Feb/2026:09:00:00 +0000`",
+        ),
+        (
+            clf("14/Mar/2026:24:00:00 +0000", "\"GET / HTTP/1.1\" 200 5"),
+            "no such time: `14/Mar/2026:24:00:00 +0000`",
+        ),
+        (
+            clf("14/Mar/2026:09:00:00 0000 ", "\"GET / HTTP/1.1\" 200 5"),
+            "no such time: `14/Mar/2026:09:00:00 0000 `",
+        ),
+        (
+            clf("14/März/2026:09:00:00 +000", "\"GET / HTTP/1.1\" 200 5"),
+            "no such time: `14/März/2026:09:00:00 +000`",
+        ),
+        (
+            format!("{} - - [{at}] \"GET / HTTP/1.1\" 200 5", "a".repeat(300)),
+            "not a client: `aaaaaaaaaaaaaaaaaaaa",
+        ),
         ("{".to_owned(), "not JSON: EOF while parsing an object at line 1 column 1"),
         (good_json.replace("200", "\"\""), "no such status: ``"),
         (good_json.replace("200", "2.5"), "no such status: 2.5"),
@@ -221,7 +264,9 @@ fn each_malformed_line_is_put_aside_with_where_and_why() {
     for more in [&[][..], &["--sequential"]] {
         let place = Place::new();
         place.write("access.log", &text);
-        let args = [&["access.log", "--rejects", "rejects.jsonl", "--json", "report.json"], more].concat();
+        let args =
+            [&["access.log", "--rejects", "rejects.jsonl", "--json", "report.json"], more]
+                .concat();
         let ran = place.run(&args);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
         let report = place.report();
@@ -230,8 +275,14 @@ fn each_malformed_line_is_put_aside_with_where_and_why() {
         let rejects = place.rejects();
         assert_eq!(rejects.len(), cases.len());
         for ((entry, (raw, reason)), number) in rejects.iter().zip(&cases).zip(2..) {
-            assert_eq!((&entry["at"], &entry["raw"]), (&json!(format!("access.log:{number}")), &json!(raw)));
-            assert!(entry["reason"].as_str().unwrap().starts_with(reason), "{entry} is not `{reason}`");
+            assert_eq!(
+                (&entry["at"], &entry["raw"]),
+                (&json!(format!("access.log:{number}")), &json!(raw))
+            );
+            assert!(
+                entry["reason"].as_str().unwrap().starts_with(reason),
+                "{entry} is not `{reason}`"
+            );
         }
         assert!(ran.stdout.contains("such as access.log:2: blank line"), "{}", ran.stdout);
     }
@@ -251,7 +302,8 @@ fn invalid_text_and_endless_lines_stop_nothing() {
     let ran = place.run(&["access.log", "--rejects", "rejects.jsonl"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     let rejects = place.rejects();
-    let reasons: Vec<&str> = rejects.iter().map(|entry| entry["reason"].as_str().unwrap()).collect();
+    let reasons: Vec<&str> =
+        rejects.iter().map(|entry| entry["reason"].as_str().unwrap()).collect();
     let no_client = "not a line of the Common Log Format: no client";
     assert_eq!(reasons, ["not UTF-8", no_client, "longer than 65536 bytes", no_client]);
     assert_eq!(rejects[0]["raw"], "a - - [\u{fffd}\u{fffd}");
@@ -277,7 +329,10 @@ fn line_ends_and_byte_order_marks_make_no_difference() {
 #[test]
 fn an_empty_log_is_complete() {
     let report = report("", &[]);
-    assert_eq!((&report["read"], &report["complete"], &report["first"]), (&json!(0), &json!(true), &Value::Null));
+    assert_eq!(
+        (&report["read"], &report["complete"], &report["first"]),
+        (&json!(0), &json!(true), &Value::Null)
+    );
     let place = Place::new();
     place.write("empty", "");
     let ran = place.run(&["empty"]);
@@ -290,11 +345,17 @@ fn standard_input_may_be_plain_or_gzip() {
     let text = good(0) + "oops\n" + &good(1);
     let (head, tail) = text.as_bytes().split_at(30);
     // Several gzip files in a row are one, as `cat` makes them.
-    for input in [text.as_bytes().to_vec(), gzip(text.as_bytes()), [gzip(head), gzip(tail)].concat()] {
+    for input in
+        [text.as_bytes().to_vec(), gzip(text.as_bytes()), [gzip(head), gzip(tail)].concat()]
+    {
         let place = Place::new();
-        let ran = place.run_stdin(&input, &["-", "--json", "report.json", "--rejects", "rejects.jsonl"]);
+        let ran = place
+            .run_stdin(&input, &["-", "--json", "report.json", "--rejects", "rejects.jsonl"]);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-        assert_eq!((&place.report()["read"], &place.report()["parsed"]), (&json!(3), &json!(2)));
+        assert_eq!(
+            (&place.report()["read"], &place.report()["parsed"]),
+            (&json!(3), &json!(2))
+        );
         assert_eq!(place.rejects()[0]["at"], "standard input:2");
     }
 }
@@ -305,17 +366,31 @@ fn several_files_are_one_log() {
     place.write("a.log.gz", gzip((good(0) + &good(1)).as_bytes()));
     place.write("b.log", "oops\n".to_owned() + good(61).trim_end());
     place.write("c.log", good(62));
-    let ran = place.run(&["a.log.gz", "b.log", "c.log", "--json", "report.json", "--rejects", "rejects.jsonl"]);
+    let ran = place.run(&[
+        "a.log.gz",
+        "b.log",
+        "c.log",
+        "--json",
+        "report.json",
+        "--rejects",
+        "rejects.jsonl",
+    ]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     let report = place.report();
     assert_eq!((&report["read"], &report["parsed"]), (&json!(5), &json!(4)));
-    let minutes: Vec<_> = report["minutes"].as_array().unwrap().iter().map(|it| it["requests"].as_u64()).collect();
+    let minutes: Vec<_> = report["minutes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["requests"].as_u64())
+        .collect();
     assert_eq!(minutes, [Some(2), Some(2)]);
     assert_eq!(place.rejects()[0]["at"], "b.log:1");
 }
 
 /// Ends in which there is something to miss, and how many lines they make.
-const ENDS: [(&[u8], u64); 6] = [(b"", 0), (b"x", 1), (b"\n", 1), (b"\r", 1), (b"oops\nx", 2), (b"oops\r\n", 1)];
+const ENDS: [(&[u8], u64); 6] =
+    [(b"", 0), (b"x", 1), (b"\n", 1), (b"\r", 1), (b"oops\nx", 2), (b"oops\r\n", 1)];
 
 #[test]
 fn every_input_comes_to_its_end() {
@@ -414,8 +489,11 @@ fn the_client_is_found_wherever_a_format_has_it() {
         let ran = place.run(&["a.log", "--json", "report.json"]);
         assert_eq!(ran.code, Some(0));
         let report = place.report();
-        let found =
-            report["clients"].as_array().unwrap().iter().map(|it| (it["client"].as_str(), it["requests"].as_u64()));
+        let found = report["clients"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| (it["client"].as_str(), it["requests"].as_u64()));
         let expected = (Some(client), Some(1 + u64::from(is_field)));
         let expected = if client.is_empty() { vec![] } else { vec![expected] };
         assert_eq!(found.collect::<Vec<_>>(), expected, "{who}");
@@ -444,29 +522,48 @@ fn formats_of_many_servers_are_read() {
         json!({"time": 1_773_478_800_000.5, "ip": "192.0.2.1", "path": "/a", "status": "-"}),
     ];
     let clf = [
-        format!(r#"192.0.2.1 - - [{time}] "GET /a HTTP/1.1" 200 5 "-" "-" 1 "router@docker" "http://10.0.0.1:80" 2ms"#),
+        format!(
+            r#"192.0.2.1 - - [{time}] "GET /a HTTP/1.1" 200 5 "-" "-" 1 "router@docker" "http://10.0.0.1:80" 2ms"#
+        ),
         format!(r#"192.0.2.1 - - [{time}] "GET /a HTTP/1.1" 0 -"#),
         format!(r#"192.0.2.1 - - [{time}] "GET /a HTTP/1.1" - -"#),
         format!(r#"192.0.2.1 - - [{time}] "" 000 0"#),
     ];
-    let text = lines.iter().map(|line| format!("{line}\n")).chain(clf.iter().map(|line| format!("{line}\n")));
+    let text = lines
+        .iter()
+        .map(|line| format!("{line}\n"))
+        .chain(clf.iter().map(|line| format!("{line}\n")));
     let report = report(text.collect::<String>(), &[]);
     assert_eq!((&report["parsed"], &report["malformed"]), (&json!(15), &json!(0)), "{report}");
     assert_eq!(report["statuses"], json!({"0": 6, "200": 9}));
-    assert_eq!((&report["first"], &report["last"]), (&json!("2026-03-14T09:00:00Z"), &json!("2026-03-14T09:00:00Z")));
-    let clients =
-        report["clients"].as_array().unwrap().iter().map(|it| (it["client"].as_str().unwrap(), &it["requests"]));
-    assert_eq!(clients.collect::<Vec<_>>(), [("192.0.2.1", &json!(14)), ("2001:db8::1", &json!(1))]);
+    assert_eq!(
+        (&report["first"], &report["last"]),
+        (&json!("2026-03-14T09:00:00Z"), &json!("2026-03-14T09:00:00Z"))
+    );
+    let clients = report["clients"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["client"].as_str().unwrap(), &it["requests"]));
+    assert_eq!(
+        clients.collect::<Vec<_>>(),
+        [("192.0.2.1", &json!(14)), ("2001:db8::1", &json!(1))]
+    );
     assert_eq!(report["minutes"][0]["classes"], json!({"2xx": 9, "other": 6}));
 }
 
 #[test]
 fn ignored_fields_may_contain_anything() {
-    let latin1 = |line: String| line.into_bytes().iter().map(|byte| if *byte == b'~' { 0xfc } else { *byte }).collect();
+    let latin1 = |line: String| {
+        line.into_bytes().iter().map(|byte| if *byte == b'~' { 0xfc } else { *byte }).collect()
+    };
     let long = "x".repeat(70_000);
     let line = |rest: &str| format!("{}{rest}\n", good(0).trim_end());
-    let json =
-        |rest: &str| format!("{{\"time\":0,\"client\":\"a\",\"path\":\"/\",\"status\":200,\"bytes\":5,{rest}}}\n");
+    let json = |rest: &str| {
+        format!(
+            "{{\"time\":0,\"client\":\"a\",\"path\":\"/\",\"status\":200,\"bytes\":5,{rest}}}\n"
+        )
+    };
     let parsed: [Vec<u8>; 7] = [
         latin1(line(" \"-\" \"M~ller\"")),
         latin1(json("\"agent\":\"M~ller\"")),
@@ -490,8 +587,12 @@ fn ignored_fields_may_contain_anything() {
     let malformed = [
         good(0).replace("GET /", &format!("GET /{long}")),
         good(0).trim_end().to_owned() + &"0".repeat(70_000),
-        format!("{{\"agent\":\"{long}\",\"time\":0,\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n"),
-        format!("{{\"time\":0,\"client\":\"a\",\"path\":\"/\",\"status\":200,\"agent\":\"{long}\",\"bytes\":5}}\n"),
+        format!(
+            "{{\"agent\":\"{long}\",\"time\":0,\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n"
+        ),
+        format!(
+            "{{\"time\":0,\"client\":\"a\",\"path\":\"/\",\"status\":200,\"agent\":\"{long}\",\"bytes\":5}}\n"
+        ),
         // A hole that is longer than a line may be is no blank line: there may be a request behind it.
         "\0".repeat(70_000) + &good(1),
     ];
@@ -521,7 +622,8 @@ fn text_that_is_not_made_of_lines_of_utf8_is_named() {
             let ran = place.run(args);
             assert_eq!(ran.code, Some(0));
             assert!(
-                ran.stderr.starts_with("log_processing: warning: none of ") && ran.stderr.contains(word),
+                ran.stderr.starts_with("log_processing: warning: none of ")
+                    && ran.stderr.contains(word),
                 "{}",
                 ran.stderr
             );
@@ -534,33 +636,53 @@ fn text_that_is_not_made_of_lines_of_utf8_is_named() {
 
 #[test]
 fn packings_that_cannot_be_undone_are_named() {
-    for (start, name) in
-        [(&b"\x28\xb5\x2f\xfd"[..], "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh9", "bzip2"), (b"PK\x03\x04", "zip")]
-    {
+    for (start, name) in [
+        (&b"\x28\xb5\x2f\xfd"[..], "zstd"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"BZh9", "bzip2"),
+        (b"PK\x03\x04", "zip"),
+    ] {
         let place = Place::new();
         place.write("a.log", [start, b"..."].concat());
-        place.run(&["a.log"]).fails_with(&format!("cannot open a.log: it is packed with {name}"));
+        place
+            .run(&["a.log"])
+            .fails_with(&format!("cannot open a.log: it is packed with {name}"));
     }
 }
 
 #[test]
 fn sizes_of_any_number_do_not_wrap() {
-    let huge = |client: &str| line(client, 0, "/", 200).replace(" 100\n", " 18446744073709551615\n");
+    let huge =
+        |client: &str| line(client, 0, "/", 200).replace(" 100\n", " 18446744073709551615\n");
     let text = huge("a")
         + &huge("a")
         + r#"{"time":1773478800,"client":"b","path":"/","status":200,"bytes":18446744073709551615}"#;
     let report = report(&text, &[]);
-    assert_eq!((&report["bytes"], &report["clients"][0]["bytes"]), (&json!(u64::MAX), &json!(u64::MAX)));
-    assert_eq!((&report["parsed"], report["warnings"].as_array().unwrap().len()), (&json!(3), 1));
+    assert_eq!(
+        (&report["bytes"], &report["clients"][0]["bytes"]),
+        (&json!(u64::MAX), &json!(u64::MAX))
+    );
+    assert_eq!(
+        (&report["parsed"], report["warnings"].as_array().unwrap().len()),
+        (&json!(3), 1)
+    );
     let place = Place::new();
-    place.write("a.log", text + "\n" + &huge("a").replace("615 ", "616").replace("551615", "551616"));
+    place.write(
+        "a.log",
+        text + "\n" + &huge("a").replace("615 ", "616").replace("551615", "551616"),
+    );
     let ran = place.run(&["a.log"]);
     assert!(
-        ran.stdout.contains("at least 18447 PB sent") && ran.stdout.contains("too large to be counted"),
+        ran.stdout.contains("at least 18447 PB sent")
+            && ran.stdout.contains("too large to be counted"),
         "{}",
         ran.stdout
     );
-    assert!(ran.stdout.contains("not a number of bytes: `18446744073709551616`"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("not a number of bytes: `18446744073709551616`"),
+        "{}",
+        ran.stdout
+    );
 }
 
 /// Twenty requests a minute for nine minutes, with a burst of two hundred in the last; and what another clock says, which comes
@@ -585,20 +707,29 @@ fn a_clock_that_is_wrong_does_not_blind_the_watch() {
     });
     let first = (line("b", 0, "/", 200).replace("2026", "2036") + &burst(|_| None), 1);
     // Each request again, from a machine whose clock is off by some minutes.
-    let machines = [2, 3, 60].map(|off| (burst(|second| Some(line("b", second + off * 60, "/", 200))), 359));
+    let machines = [2, 3, 60]
+        .map(|off| (burst(|second| Some(line("b", second + off * 60, "/", 200))), 359));
     for (text, back) in lone.into_iter().chain([first]).chain(machines) {
         let report = report(text, &[]);
         let minutes = |report: &Value| {
-            let bursts = report["alerts"].as_array().unwrap().iter().filter(|it| it["kind"] == "burst");
+            let bursts =
+                report["alerts"].as_array().unwrap().iter().filter(|it| it["kind"] == "burst");
             bursts.map(|it| it["time"].as_str().unwrap()[..16].to_owned()).collect::<Vec<_>>()
         };
         assert!(minutes(&report).contains(&minutes(&plain)[0]), "{report}");
         assert_eq!(report["time_went_back"], back, "{report}");
-        assert!(report["warnings"][0].as_str().unwrap().starts_with("time goes back by more than 60 s "), "{report}");
+        assert!(
+            report["warnings"][0]
+                .as_str()
+                .unwrap()
+                .starts_with("time goes back by more than 60 s "),
+            "{report}"
+        );
     }
     // Nor is anything found that is not there.
     for off in [2, 6, 8, 60] {
-        let both = |second| line("a", second, "/", 200) + &line("b", second + off * 60, "/", 200);
+        let both =
+            |second| line("a", second, "/", 200) + &line("b", second + off * 60, "/", 200);
         assert_eq!(alerts(&report((0..900).map(both).collect::<String>(), &[])), [], "{off}");
     }
     let wrong = line("b", 0, "/", 200).replace("2026", "1970");
@@ -608,37 +739,60 @@ fn a_clock_that_is_wrong_does_not_blind_the_watch() {
 
 #[test]
 fn a_client_is_watched_though_two_clocks_take_turns() {
-    let (skewed, years) = (|second| second + 120, |year: &str, line: String| line.replace("2026", year));
-    let twice =
-        |make: &dyn Fn(u32, u32) -> String| (0..20).map(|n| make(n, n) + &make(n, skewed(n))).collect::<String>();
+    let (skewed, years) =
+        (|second| second + 120, |year: &str, line: String| line.replace("2026", year));
+    let twice = |make: &dyn Fn(u32, u32) -> String| {
+        (0..20).map(|n| make(n, n) + &make(n, skewed(n))).collect::<String>()
+    };
     let errors = twice(&|_, second| line("a", second, "/", 404));
     assert_eq!(alerts(&report(errors, &[]))[0], ("errors".to_owned(), "a".to_owned()));
     let scan = twice(&|n, second| line("a", second, &format!("/{second}/{n}"), 200));
-    assert_eq!(alerts(&report(scan, &["--max-paths", "20"]))[0], ("scan".to_owned(), "a".to_owned()));
+    assert_eq!(
+        alerts(&report(scan, &["--max-paths", "20"]))[0],
+        ("scan".to_owned(), "a".to_owned())
+    );
     for year in ["2036", "1970"] {
         let errors: String = (0..20)
             .map(|n| {
-                line("a", n, "/", 404) + &if n == 10 { years(year, line("a", n, "/", 404)) } else { String::new() }
+                line("a", n, "/", 404)
+                    + &if n == 10 { years(year, line("a", n, "/", 404)) } else { String::new() }
             })
             .collect();
         assert_eq!(alerts(&report(errors, &[])), pairs([("errors", "a")]), "{year}");
         let scan: String = (0..20)
             .map(|n| {
                 line("a", n, &format!("/{n}"), 200)
-                    + &if n == 10 { years(year, line("a", n, "/x", 200)) } else { String::new() }
+                    + &if n == 10 {
+                        years(year, line("a", n, "/x", 200))
+                    } else {
+                        String::new()
+                    }
             })
             .collect();
-        assert_eq!(alerts(&report(scan, &["--max-paths", "20"])), pairs([("scan", "a")]), "{year}");
+        assert_eq!(
+            alerts(&report(scan, &["--max-paths", "20"])),
+            pairs([("scan", "a")]),
+            "{year}"
+        );
     }
     // They need not take strict turns.
     let in_pairs = (0..20).step_by(2).flat_map(|n| [n, n + 1, n + 120, n + 121]);
-    let scan = in_pairs.map(|second| line("a", second, &format!("/{second}"), 200)).collect::<String>();
-    assert_eq!(alerts(&report(scan, &["--max-paths", "20"]))[0], ("scan".to_owned(), "a".to_owned()));
+    let scan = in_pairs
+        .map(|second| line("a", second, &format!("/{second}"), 200))
+        .collect::<String>();
+    assert_eq!(
+        alerts(&report(scan, &["--max-paths", "20"]))[0],
+        ("scan".to_owned(), "a".to_owned())
+    );
     // Spread over more than the window by each clock, there is nothing to say.
-    let slow = (0..40).map(|n| line("a", n * 4, "/", 404) + &line("a", n * 4 + 120, "/", 404)).collect::<String>();
+    let slow = (0..40)
+        .map(|n| line("a", n * 4, "/", 404) + &line("a", n * 4 + 120, "/", 404))
+        .collect::<String>();
     assert_eq!(alerts(&report(slow, &["--max-errors", "31"])), []);
     // The limit of each minute holds, too.
-    let probes = (0..20).map(|n| probe(&format!("a{n}"), n) + &probe(&format!("b{n}"), skewed(n))).collect::<String>();
+    let probes = (0..20)
+        .map(|n| probe(&format!("a{n}"), n) + &probe(&format!("b{n}"), skewed(n)))
+        .collect::<String>();
     let report = report(probes, &[]);
     assert_eq!((&report["alerts_said"], &report["alerts_held_back"]), (&json!(20), &json!(20)));
 }
@@ -650,7 +804,8 @@ fn a_timeline_shows_the_log_though_one_time_is_wrong() {
     place.write("a.log", day + &line("a", 0, "/", 200).replace("2026", "2036"));
     let ran = place.run(&["a.log"]);
     assert!(
-        ran.stdout.contains("each 30 minutes from") && ran.stdout.contains("2026-03-14T09:00:00Z  "),
+        ran.stdout.contains("each 30 minutes from")
+            && ran.stdout.contains("2026-03-14T09:00:00Z  "),
         "{}",
         ran.stdout
     );
@@ -665,8 +820,16 @@ fn zeros_after_gzip_are_padding_and_other_bytes_an_error() {
         ([&*head, &tail, &zeros].concat(), 2, None),
         ([&*head, &[0], &tail, &[0]].concat(), 2, None),
         ([&*head, &gzip(b""), &tail].concat(), 2, None),
-        ([&*head, &tail, b"rest"].concat(), 2, Some("a.gz: bytes after the end of the gzip data are not gzip")),
-        ([&*head, &tail, &zeros, b"rest"].concat(), 2, Some("a.gz: bytes after the end of the gzip data are not gzip")),
+        (
+            [&*head, &tail, b"rest"].concat(),
+            2,
+            Some("a.gz: bytes after the end of the gzip data are not gzip"),
+        ),
+        (
+            [&*head, &tail, &zeros, b"rest"].concat(),
+            2,
+            Some("a.gz: bytes after the end of the gzip data are not gzip"),
+        ),
         ([&*head, cut].concat(), 1, Some("cannot read a.gz after line 1: ")),
         (head[..2].to_vec(), 0, Some("cannot read a.gz after line 0: ")),
     ] {
@@ -710,8 +873,9 @@ fn the_counts_are_those_of_a_calculation() {
 #[test]
 fn many_errors_of_one_client_within_the_window_are_an_alert() {
     let errors = |count: u32, apart: u32| {
-        let errors =
-            (0..count).map(|n| line("bad", n * apart, "/", 404) + &line(&format!("good-{n}"), n * apart, "/", 500));
+        let errors = (0..count).map(|n| {
+            line("bad", n * apart, "/", 404) + &line(&format!("good-{n}"), n * apart, "/", 500)
+        });
         errors.collect::<String>()
     };
     let found = |text: String, more: &[&str]| alerts(&report(text, more));
@@ -723,14 +887,19 @@ fn many_errors_of_one_client_within_the_window_are_an_alert() {
     assert_eq!(found(errors(20, 3), &[]), pairs([("errors", "bad")]));
     assert_eq!(found(errors(100, 4), &[]), []);
     assert_eq!(found(errors(4, 60), &["--max-errors", "4", "--window", "180"]), []);
-    assert_eq!(found(errors(4, 60), &["--max-errors", "4", "--window", "181"]), pairs([("errors", "bad")]));
+    assert_eq!(
+        found(errors(4, 60), &["--max-errors", "4", "--window", "181"]),
+        pairs([("errors", "bad")])
+    );
     // What is no error does not count.
     assert_eq!(found((0..100).map(|n| line("a", n / 10, "/", 399)).collect(), &[]), []);
 }
 
 #[test]
 fn many_paths_of_one_client_within_the_window_are_an_alert() {
-    let visits = |paths: u32, apart: u32| (0..paths).map(move |n| line("a", n * apart, &format!("/{n}?{n}"), 200));
+    let visits = |paths: u32, apart: u32| {
+        (0..paths).map(move |n| line("a", n * apart, &format!("/{n}?{n}"), 200))
+    };
     let found = |text: String| alerts(&report(text, &["--max-paths", "10"]));
     assert_eq!(found(visits(9, 1).chain(visits(9, 1)).collect()), []);
     assert_eq!(found(visits(10, 1).collect()), pairs([("scan", "a")]));
@@ -744,7 +913,9 @@ fn many_paths_of_one_client_within_the_window_are_an_alert() {
 fn a_minute_far_above_the_usual_is_a_burst() {
     let minutes = |counts: &[u32]| {
         let minute = |(minute, count): (u32, &u32)| {
-            (0..*count).map(move |n| line(&format!("c{n}"), minute * 60 + n * 59 / count, "/", 200)).collect::<String>()
+            (0..*count)
+                .map(move |n| line(&format!("c{n}"), minute * 60 + n * 59 / count, "/", 200))
+                .collect::<String>()
         };
         (0..).zip(counts).map(minute).collect::<String>()
     };
@@ -752,9 +923,15 @@ fn a_minute_far_above_the_usual_is_a_burst() {
     assert_eq!(found(&[20, 20, 20, 20, 20, 60, 20], &[]), json!([]));
     let burst = found(&[20, 20, 20, 20, 20, 61, 20], &[]);
     assert_eq!(burst.as_array().unwrap().len(), 1);
-    assert_eq!((&burst[0]["kind"], &burst[0]["usual"], &burst[0]["limit"]), (&json!("burst"), &json!(20), &json!(60)));
+    assert_eq!(
+        (&burst[0]["kind"], &burst[0]["usual"], &burst[0]["limit"]),
+        (&json!("burst"), &json!(20), &json!(60))
+    );
     assert_eq!(burst[0]["at"], "access.log:161");
-    assert_eq!(found(&[20, 20, 20, 20, 20, 41], &["--burst", "2"]).as_array().unwrap().len(), 1);
+    assert_eq!(
+        found(&[20, 20, 20, 20, 20, 41], &["--burst", "2"]).as_array().unwrap().len(),
+        1
+    );
     // Too little is known, or it is too little.
     assert_eq!(found(&[20, 20, 20, 20, 500], &[]), json!([]));
     assert_eq!(found(&[1, 1, 1, 1, 1, 1, 30], &[]), json!([]));
@@ -782,7 +959,12 @@ fn probes_raise_alerts_however_they_are_written() {
     ];
     for (target, threat) in cases {
         let report = report(line("a", 0, target, 200), &[]);
-        let found = report["threats"].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
+        let found = report["threats"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>();
         assert_eq!(found, threat.into_iter().collect::<Vec<_>>(), "{target}");
         assert_eq!(report["alerts"].as_array().unwrap().len(), usize::from(threat.is_some()));
     }
@@ -791,12 +973,14 @@ fn probes_raise_alerts_however_they_are_written() {
 #[test]
 fn an_alert_is_not_repeated_and_not_too_many_come_in_a_minute() {
     // Nine o'clock is a multiple of ten minutes.
-    let text = [0, 1, 599, 600, 601].map(|second| probe("a", second)).concat() + &probe("b", 602);
+    let text =
+        [0, 1, 599, 600, 601].map(|second| probe("a", second)).concat() + &probe("b", 602);
     let once = report(&text, &[]);
     assert_eq!(alerts(&once), pairs([("probe", "a"), ("probe", "a"), ("probe", "b")]));
     assert_eq!((&once["alerts_said"], &once["alerts_repeated"]), (&json!(3), &json!(3)));
 
-    let text: String = (0..25).map(|n| probe(&format!("c{n}"), n)).chain([probe("late", 60)]).collect();
+    let text: String =
+        (0..25).map(|n| probe(&format!("c{n}"), n)).chain([probe("late", 60)]).collect();
     let few = report(&text, &["--alerts-per-minute", "20"]);
     assert_eq!((&few["alerts_said"], &few["alerts_held_back"]), (&json!(21), &json!(5)));
     assert_eq!(alerts(&few).last().unwrap().1, "late");
@@ -804,7 +988,8 @@ fn an_alert_is_not_repeated_and_not_too_many_come_in_a_minute() {
 
 #[test]
 fn an_older_file_after_a_newer_one_is_watched_again() {
-    let errors = |from: u32| (0..20).map(move |n| line("a", from + n, "/", 404)).collect::<String>();
+    let errors =
+        |from: u32| (0..20).map(move |n| line("a", from + n, "/", 404)).collect::<String>();
     let report = report(errors(7200) + &errors(0), &[]);
     assert_eq!(alerts(&report), pairs([("errors", "a"), ("errors", "a")]));
 }
@@ -812,30 +997,50 @@ fn an_older_file_after_a_newer_one_is_watched_again() {
 #[test]
 fn tables_are_bounded_and_evictions_are_counted() {
     // The client that returns again and again is kept; of the others, the last nine.
-    let text: String = (0..100).map(|n| good(n) + &line(&format!("c{n}"), n, &format!("/{n}"), 200)).collect();
+    let text: String =
+        (0..100).map(|n| good(n) + &line(&format!("c{n}"), n, &format!("/{n}"), 200)).collect();
     let report = report(&text, &["--max-keys", "10"]);
     let ninety_one = json!({"keys": 91, "requests": 91});
-    assert_eq!((&report["forgotten"]["clients"], &report["forgotten"]["paths"]), (&ninety_one, &ninety_one));
-    assert_eq!(report["clients"][0], json!({"client": "10.0.0.1", "requests": 100, "errors": 0, "bytes": 10_000}));
+    assert_eq!(
+        (&report["forgotten"]["clients"], &report["forgotten"]["paths"]),
+        (&ninety_one, &ninety_one)
+    );
+    assert_eq!(
+        report["clients"][0],
+        json!({"client": "10.0.0.1", "requests": 100, "errors": 0, "bytes": 10_000})
+    );
 
     let place = Place::new();
     place.write("access.log", &text);
     let ran = place.run(&["access.log", "--max-keys", "10"]);
-    assert!(ran.stdout.contains("forgotten for want of room: 91 clients with 91 requests;"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("forgotten for want of room: 91 clients with 91 requests;"),
+        "{}",
+        ran.stdout
+    );
 }
 
 #[test]
 fn alerts_are_remembered_up_to_a_bound() {
-    let text: String = (0..10_002).chain([0, 10_001]).map(|n| probe(&format!("c{n}"), 0)).collect();
+    let text: String =
+        (0..10_002).chain([0, 10_001]).map(|n| probe(&format!("c{n}"), 0)).collect();
     let report = report(text, &["--alerts-per-minute", "20000"]);
     // The two oldest were evicted; the first of them returns and is reported again, which evicts another one.
-    assert_eq!((&report["forgotten"]["alerts"], &report["alerts_said"]), (&json!(3), &json!(10_003)));
-    assert_eq!((&report["alerts_repeated"], report["alerts"].as_array().unwrap().len()), (&json!(1), 1000));
+    assert_eq!(
+        (&report["forgotten"]["alerts"], &report["alerts_said"]),
+        (&json!(3), &json!(10_003))
+    );
+    assert_eq!(
+        (&report["alerts_repeated"], report["alerts"].as_array().unwrap().len()),
+        (&json!(1), 1000)
+    );
 }
 
 #[test]
 fn beyond_a_week_the_oldest_minutes_are_forgotten() {
-    let minute = |n: u32| format!("{{\"time\":{},\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n", n * 60);
+    let minute = |n: u32| {
+        format!("{{\"time\":{},\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n", n * 60)
+    };
     let report = report((0..10_090).map(minute).collect::<String>(), &[]);
     assert_eq!(report["forgotten"]["minutes"], json!({"keys": 10, "requests": 10}));
     assert_eq!(report["minutes"][0]["minute"], "1970-01-01T00:10:00Z");
@@ -846,14 +1051,28 @@ fn missing_or_unusable_inputs_are_named_before_the_start() {
     let place = Place::new();
     place.write("a.log", good(0));
     fs::create_dir(place.path("folder")).unwrap();
-    place.run(&["a.log", "none.log", "--json", "x"]).fails_with("error: cannot open none.log: No such file");
-    place.run(&["a.log", "folder", "--json", "x"]).fails_with("error: cannot read folder: it is a directory");
-    place.run(&["-", "a.log", "-", "--json", "x"]).fails_with("standard input can be read once only");
-    place.run(&["a.log", "--rejects", "-", "--json", "x"]).fails_with("the rejects need a file");
-    place.run(&["-", "--follow", "--json", "x"]).fails_with("standard input cannot be followed");
+    place
+        .run(&["a.log", "none.log", "--json", "x"])
+        .fails_with("error: cannot open none.log: No such file");
+    place
+        .run(&["a.log", "folder", "--json", "x"])
+        .fails_with("error: cannot read folder: it is a directory");
+    place
+        .run(&["-", "a.log", "-", "--json", "x"])
+        .fails_with("standard input can be read once only");
+    place
+        .run(&["a.log", "--rejects", "-", "--json", "x"])
+        .fails_with("the rejects need a file");
+    place
+        .run(&["-", "--follow", "--json", "x"])
+        .fails_with("standard input cannot be followed");
     assert!(!place.path("x").exists());
-    place.run(&["a.log", "--json", "nowhere/x"]).fails_with("cannot create report nowhere/x: No such file");
-    place.run(&["a.log", "--rejects", "nowhere/x"]).fails_with("cannot create rejects file nowhere/x: No such file");
+    place
+        .run(&["a.log", "--json", "nowhere/x"])
+        .fails_with("cannot create report nowhere/x: No such file");
+    place
+        .run(&["a.log", "--rejects", "nowhere/x"])
+        .fails_with("cannot create rejects file nowhere/x: No such file");
 }
 
 #[test]
@@ -861,7 +1080,9 @@ fn a_log_is_never_written_over() {
     let place = Place::new();
     place.write("a.log", good(0));
     place.run(&["a.log", "--json", "./a.log"]).fails_with("--json ./a.log is an input: a.log");
-    place.run(&["a.log", "--rejects", "a.log"]).fails_with("--rejects a.log is an input: a.log");
+    place
+        .run(&["a.log", "--rejects", "a.log"])
+        .fails_with("--rejects a.log is an input: a.log");
     place.run(&["a.log", "--json", "x", "--rejects", "x"]).fails_with("are the same file: x");
     assert_eq!(fs::read_to_string(place.path("a.log")).unwrap(), good(0));
 }
@@ -870,13 +1091,19 @@ fn a_log_is_never_written_over() {
 fn outputs_that_are_one_file_are_refused() {
     let place = Place::new();
     place.write("a.log", good(0));
-    place.run(&["a.log", "--json", "x", "--rejects", "./x"]).fails_with("--json and --rejects are the same file: x");
+    place
+        .run(&["a.log", "--json", "x", "--rejects", "./x"])
+        .fails_with("--json and --rejects are the same file: x");
     assert!(!place.path("x").exists(), "what was created for nothing is removed");
     place.write("x", "kept");
     fs::hard_link(place.path("x"), place.path("y")).unwrap();
-    place.run(&["a.log", "--json", "x", "--rejects", "y"]).fails_with("--json and --rejects are the same file: x");
+    place
+        .run(&["a.log", "--json", "x", "--rejects", "y"])
+        .fails_with("--json and --rejects are the same file: x");
     assert_eq!(fs::read_to_string(place.path("x")).unwrap(), "kept");
-    place.run(&["--json", "x", "--rejects", "y"]).fails_with("--json and --rejects are the same file: x");
+    place
+        .run(&["--json", "x", "--rejects", "y"])
+        .fails_with("--json and --rejects are the same file: x");
 }
 
 #[test]
@@ -885,10 +1112,16 @@ fn a_log_is_never_written_over_by_another_name() {
     place.write("a.log", good(0));
     fs::hard_link(place.path("a.log"), place.path("b.log")).unwrap();
     for option in ["--json", "--rejects"] {
-        place.run(&["a.log", option, "b.log"]).fails_with(&format!("{option} b.log is an input: a.log"));
-        place.run(&["--follow", "a.log", option, "b.log"]).fails_with(&format!("{option} b.log is an input: a.log"));
+        place
+            .run(&["a.log", option, "b.log"])
+            .fails_with(&format!("{option} b.log is an input: a.log"));
+        place
+            .run(&["--follow", "a.log", option, "b.log"])
+            .fails_with(&format!("{option} b.log is an input: a.log"));
         // A file that is not there yet would be followed as soon as it is created.
-        place.run(&["--follow", "new", option, "new"]).fails_with(&format!("{option} new is an input: new"));
+        place
+            .run(&["--follow", "new", option, "new"])
+            .fails_with(&format!("{option} new is an input: new"));
         assert!(!place.path("new").exists());
         let mut command = place.command(&["-", option, "a.log"]);
         command.stdin(fs::File::open(place.path("a.log")).unwrap());
@@ -911,7 +1144,8 @@ fn a_log_is_never_written_over_by_another_name() {
 
 #[test]
 fn a_truncated_gzip_file_does_not_block_the_next_one() {
-    let text: String = (0..3000).map(|n| line(&format!("client-{}", n * 7919 % 3001), n, "/", 200)).collect();
+    let text: String =
+        (0..3000).map(|n| line(&format!("client-{}", n * 7919 % 3001), n, "/", 200)).collect();
     let packed = gzip(text.as_bytes());
     for more in [&[][..], &["--sequential"]] {
         let place = Place::new();
@@ -921,7 +1155,10 @@ fn a_truncated_gzip_file_does_not_block_the_next_one() {
         ran.fails_with("error: cannot read a.gz after line ");
         let report = place.report();
         assert_balanced(&report);
-        assert_eq!((&report["complete"], &report["statuses"]["201"]), (&json!(false), &json!(1)));
+        assert_eq!(
+            (&report["complete"], &report["statuses"]["201"]),
+            (&json!(false), &json!(1))
+        );
         assert!(report["parsed"].as_u64().unwrap() > 100, "{report}");
         assert!(ran.stdout.contains("not complete: stopped by an error"), "{}", ran.stdout);
     }
@@ -950,7 +1187,9 @@ fn wrong_arguments_are_refused() {
 fn help_covers_the_essentials() {
     let ran = Place::new().run(&["--help"]);
     assert_eq!(ran.code, Some(0));
-    for text in ["--follow", "Exit status:\n  0 ", "Memory:", "tail -F", "read = parsed + malformed"] {
+    for text in
+        ["--follow", "Exit status:\n  0 ", "Memory:", "tail -F", "read = parsed + malformed"]
+    {
         assert!(ran.stdout.contains(text), "{text}");
     }
     assert!(ran.stdout.lines().all(|line| line.chars().count() <= 100), "{}", ran.stdout);
@@ -966,14 +1205,24 @@ fn quiet_prints_nothing_and_json_prints_one_line() {
     assert_eq!((ran.code, ran.stdout.lines().count(), &*ran.stderr), (Some(0), 1, ""));
     let ran = place.run(&["a.log", "--quiet", "--picture"]);
     assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
-    assert!(ran.stdout.starts_with("flowchart LR\n") && ran.stdout.contains("not too often"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.starts_with("flowchart LR\n") && ran.stdout.contains("not too often"),
+        "{}",
+        ran.stdout
+    );
     let ran = place.run(&["a.log", "--stages"]);
-    assert!(ran.stderr.contains("bottleneck: ") && ran.stderr.contains("not too often"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("bottleneck: ") && ran.stderr.contains("not too often"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]
 fn the_timeline_fits_on_a_screen_however_long_the_log_is() {
-    let at = |time: i64| format!("{{\"time\":{time},\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n");
+    let at = |time: i64| {
+        format!("{{\"time\":{time},\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n")
+    };
     let day = 86_400;
     for (days, rows) in [
         (0, "each minute from"),
@@ -997,7 +1246,11 @@ fn control_characters_of_strangers_do_not_reach_the_terminal() {
     place.write("a.log", format!("{evil}\n\u{1b}[2J\n{no_client}\n"));
     let ran = place.run(&["a.log"]);
     assert_eq!(ran.code, Some(0));
-    assert!(ran.stdout.contains("probe") && !ran.stdout.contains(['\u{1b}', '\u{7}']), "{:?}", ran.stdout);
+    assert!(
+        ran.stdout.contains("probe") && !ran.stdout.contains(['\u{1b}', '\u{7}']),
+        "{:?}",
+        ran.stdout
+    );
 }
 
 #[test]
@@ -1025,7 +1278,8 @@ mod linux {
     const LIMIT: Duration = Duration::from_secs(60);
 
     fn signal(child: &Child, signal: &str) {
-        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        let sent =
+            Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
@@ -1052,9 +1306,12 @@ mod linux {
 
     impl<'a> Follow<'a> {
         fn start(place: &'a Place, args: &[&str]) -> Self {
-            let args = [&["--follow", "--json", "report.json", "--rejects", "rejects.jsonl"], args].concat();
+            let args =
+                [&["--follow", "--json", "report.json", "--rejects", "rejects.jsonl"], args]
+                    .concat();
             let mut child = place.command(&args).spawn().unwrap();
-            let (out, notes) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
+            let (out, notes) =
+                (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
             Self { place, child, out, notes }
         }
 
@@ -1069,7 +1326,10 @@ mod linux {
         #[track_caller]
         fn alerts(&self, client: &str, at: &str) {
             let line = self.out.recv_timeout(LIMIT).expect("an alert");
-            assert!(line.ends_with(&format!("probe   {client}: hunt for secrets ({at})")), "{line}");
+            assert!(
+                line.ends_with(&format!("probe   {client}: hunt for secrets ({at})")),
+                "{line}"
+            );
         }
 
         /// Ends it, and returns its report.
@@ -1079,7 +1339,10 @@ mod linux {
             let status = in_time(move || self.child.wait().unwrap());
             let notes: Vec<String> = self.notes.into_iter().collect();
             assert_eq!((status.code(), notes), (Some(0), vec![]));
-            assert!(self.out.into_iter().any(|line| line.starts_with("lines read")), "a report at the end");
+            assert!(
+                self.out.into_iter().any(|line| line.starts_with("lines read")),
+                "a report at the end"
+            );
             let report = self.place.report();
             assert_balanced(&report);
             assert_eq!(report["complete"], true);
@@ -1101,7 +1364,10 @@ mod linux {
         place.append("a.log", &two[20..]);
         run.alerts("two", "a.log:+3");
         let report = run.end("-INT");
-        assert_eq!((&report["read"], &report["parsed"], &report["malformed"]), (&json!(3), &json!(2), &json!(1)));
+        assert_eq!(
+            (&report["read"], &report["parsed"], &report["malformed"]),
+            (&json!(3), &json!(2), &json!(1))
+        );
         assert_eq!(place.rejects()[0]["at"], "a.log:+2");
     }
 
@@ -1222,7 +1488,10 @@ mod linux {
         run.alerts("four", "a.log:1");
         let report = run.end("-INT");
         // The lines without an end, of files that may still be written to, are not counted.
-        assert_eq!((&report["read"], &report["parsed"], &report["unfinished"]), (&json!(4), &json!(4), &json!(3)));
+        assert_eq!(
+            (&report["read"], &report["parsed"], &report["unfinished"]),
+            (&json!(4), &json!(4), &json!(3))
+        );
     }
 
     #[test]
@@ -1244,7 +1513,9 @@ mod linux {
         run.alerts("two", "a.log:1");
         run.alerts("three", "a.log:1");
         signal(&run.child, "-INT");
-        run.notes("error: lines of a.log may be missing: it was renamed faster than it was read");
+        run.notes(
+            "error: lines of a.log may be missing: it was renamed faster than it was read",
+        );
         assert_eq!(in_time(move || run.child.wait().unwrap()).code(), Some(1));
         assert_eq!(place.report()["complete"], false);
     }
@@ -1268,7 +1539,9 @@ mod linux {
         run.notes("error: cannot read a.log: only files can be followed");
         assert_eq!(in_time(move || run.child.wait().unwrap()).code(), Some(1));
         assert_eq!(place.report()["parsed"], 1);
-        place.run(&["--follow", "a.log"]).fails_with("cannot follow a.log: only files can be followed");
+        place
+            .run(&["--follow", "a.log"])
+            .fails_with("cannot follow a.log: only files can be followed");
     }
 
     #[test]
@@ -1277,13 +1550,18 @@ mod linux {
             let place = Place::new();
             place.write("a.log", probe("a", 0));
             fifo(&place, "b.log");
-            let mut child =
-                place.command(&[&["a.log", "b.log", "--json", "report.json"], more].concat()).spawn().unwrap();
+            let mut child = place
+                .command(&[&["a.log", "b.log", "--json", "report.json"], more].concat())
+                .spawn()
+                .unwrap();
             let out = lines(child.stdout.take().unwrap());
             assert!(out.recv_timeout(LIMIT).unwrap().contains("probe"));
             signal(&child, "-INT");
             assert_eq!(in_time(move || child.wait().unwrap()).code(), Some(130));
-            assert_eq!((&place.report()["read"], &place.report()["complete"]), (&json!(1), &json!(false)));
+            assert_eq!(
+                (&place.report()["read"], &place.report()["complete"]),
+                (&json!(1), &json!(false))
+            );
         }
     }
 
@@ -1328,7 +1606,9 @@ mod linux {
         std::os::unix::fs::symlink("a.log", place.path("link")).unwrap();
         std::os::unix::fs::symlink("nothing", place.path("to-nothing")).unwrap();
         place.run(&["a.log", "--json", "link"]).fails_with("--json link is an input: a.log");
-        place.run(&["link", "--rejects", "a.log"]).fails_with("--rejects a.log is an input: link");
+        place
+            .run(&["link", "--rejects", "a.log"])
+            .fails_with("--rejects a.log is an input: link");
         let both = ["a.log", "--json", "nothing", "--rejects", "to-nothing"];
         place.run(&both).fails_with("--json and --rejects are the same file: nothing");
         for name in ["/dev/stdin", "/proc/self/fd/0"] {
@@ -1349,8 +1629,13 @@ mod linux {
         let place = Place::new();
         place.write("a.log", good(0));
         fifo(&place, "report");
-        let (child, report) = (place.command(&["a.log", "--json", "report"]).spawn().unwrap(), place.path("report"));
-        let (text, ran) = in_time(move || (fs::read_to_string(report).unwrap(), child.wait_with_output().unwrap()));
+        let (child, report) = (
+            place.command(&["a.log", "--json", "report"]).spawn().unwrap(),
+            place.path("report"),
+        );
+        let (text, ran) = in_time(move || {
+            (fs::read_to_string(report).unwrap(), child.wait_with_output().unwrap())
+        });
         let ran: Ran = ran.into();
         assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["parsed"], 1);
@@ -1360,8 +1645,12 @@ mod linux {
     fn a_file_that_cannot_be_followed_is_named_at_once() {
         let place = Place::new();
         place.write("a.gz", gzip(b"hello"));
-        place.run(&["--follow", "a.gz"]).fails_with("error: cannot follow a.gz: a gzip file cannot be followed");
-        place.run(&["--follow", "."]).fails_with("error: cannot follow .: only files can be followed");
+        place
+            .run(&["--follow", "a.gz"])
+            .fails_with("error: cannot follow a.gz: a gzip file cannot be followed");
+        place
+            .run(&["--follow", "."])
+            .fails_with("error: cannot follow .: only files can be followed");
     }
 
     #[test]
@@ -1387,7 +1676,8 @@ mod linux {
     fn follow_ends_with_its_consumer() {
         let place = Place::new();
         place.write("a.log", "");
-        let mut child = place.command(&["--follow", "a.log", "--json", "report.json"]).spawn().unwrap();
+        let mut child =
+            place.command(&["--follow", "a.log", "--json", "report.json"]).spawn().unwrap();
         let notes = lines(child.stderr.take().unwrap());
         assert_eq!(notes.recv_timeout(LIMIT).unwrap(), "log_processing: following a.log");
         drop(child.stdout.take());
@@ -1422,9 +1712,12 @@ mod linux {
             let args = [&["-", "--json", "report.json"], more].concat();
             let mut child = place.command(&args).stdin(Stdio::piped()).spawn().unwrap();
             let mut stdin = child.stdin.take().unwrap();
-            let (out, notes) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
+            let (out, notes) =
+                (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
             // What follows the last line end is no line.
-            stdin.write_all((good(0) + "oops\n" + &probe("a", 1) + "10.0.0").as_bytes()).unwrap();
+            stdin
+                .write_all((good(0) + "oops\n" + &probe("a", 1) + "10.0.0").as_bytes())
+                .unwrap();
             assert!(out.recv_timeout(LIMIT).unwrap().contains("probe"));
             signal(&child, "-INT");
             assert!(notes.recv_timeout(LIMIT).unwrap().contains("interrupted"));
@@ -1463,8 +1756,12 @@ mod linux {
         let many: String = (0..2000).map(good).collect();
         place.write("a.log", many.clone() + "oops\n" + &many);
         for more in [&[][..], &["--sequential"]] {
-            let ran = place.run(&[&["a.log", "--rejects", "/dev/full", "--json", "report.json"], more].concat());
-            ran.fails_with("error: cannot write to rejects file /dev/full: No space left on device");
+            let ran = place.run(
+                &[&["a.log", "--rejects", "/dev/full", "--json", "report.json"], more].concat(),
+            );
+            ran.fails_with(
+                "error: cannot write to rejects file /dev/full: No space left on device",
+            );
             let report = place.report();
             assert_balanced(&report);
             assert_eq!((&report["malformed"], &report["complete"]), (&json!(0), &json!(false)));
@@ -1474,7 +1771,8 @@ mod linux {
             ran.fails_with("error: cannot write report /dev/full: No space left on device");
 
             let full = fs::File::options().write(true).open("/dev/full").unwrap();
-            let mut command = place.command(&[&["a.log", "--json", "report.json"], more].concat());
+            let mut command =
+                place.command(&[&["a.log", "--json", "report.json"], more].concat());
             command.stdout(full);
             let ran = program::run(command);
             ran.fails_with("error: cannot write to standard output: No space left on device");
@@ -1486,7 +1784,8 @@ mod linux {
     fn files_that_may_not_be_read_are_named() {
         let place = Place::new();
         place.write("a.log", "");
-        let denied = Command::new("chmod").arg("000").arg(place.path("a.log")).status().unwrap();
+        let denied =
+            Command::new("chmod").arg("000").arg(place.path("a.log")).status().unwrap();
         assert!(denied.success());
         // Who may read everything may read this, too.
         if fs::File::open(place.path("a.log")).is_err() {

@@ -122,7 +122,9 @@ fn arguments_other_than_help_are_refused() {
     assert_eq!(asked(&[]), Asked::Work);
     assert_eq!(asked(&["-h"]), Asked::Help);
     assert_eq!(asked(&["--help", "--help"]), Asked::Help);
-    for (args, unknown) in [(&["x"][..], "x"), (&["--help", "--now", "-x"], "--now"), (&[""], "")] {
+    for (args, unknown) in
+        [(&["x"][..], "x"), (&["--help", "--now", "-x"], "--now"), (&[""], "")]
+    {
         assert_eq!(asked(args), Asked::Unknown(unknown.into()));
     }
 }
@@ -140,7 +142,10 @@ fn tables_are_aligned() {
     let paper = Paper::default();
     let page = Page::new(paper.clone());
     page.table(&["route", "items"], [["fast", "7"], ["very slow", "1200"]]);
-    page.table(&["address", "share", "sent"], [["10.0.0.1", "7.5%", "12 kB"], ["10.0.0.12", "10%", "1,200 B"]]);
+    page.table(
+        &["address", "share", "sent"],
+        [["10.0.0.1", "7.5%", "12 kB"], ["10.0.0.12", "10%", "1,200 B"]],
+    );
     page.table(&["nothing"], std::iter::empty::<[u8; 1]>());
     let expected = [
         "  route      items",

@@ -33,7 +33,9 @@ impl Terminal {
     pub(crate) fn start(program: impl AsRef<OsStr>, line: &str) -> Option<Self> {
         static SAID: Once = Once::new();
         if Command::new("tmux").arg("-V").output().is_err() {
-            SAID.call_once(|| writeln!(std::io::stderr(), "skipped: tmux is not installed").expect("stderr"));
+            SAID.call_once(|| {
+                writeln!(std::io::stderr(), "skipped: tmux is not installed").expect("stderr")
+            });
             return None;
         }
         let scratch = Scratch::new();
@@ -47,7 +49,8 @@ impl Terminal {
         );
         scratch.write("script", script);
         let shell = "unset NO_COLOR; export TERM=screen; exec sh script";
-        let started = tmux(&scratch, &["new-session", "-d", "-x", "80", "-y", "24", "-c", folder, shell]);
+        let started =
+            tmux(&scratch, &["new-session", "-d", "-x", "80", "-y", "24", "-c", folder, shell]);
         assert!(started.status.success(), "{started:?}");
         Some(Self { scratch })
     }
@@ -108,7 +111,8 @@ impl Terminal {
         assert_eq!(self.file("after"), self.file("before"));
         let state = "#{cursor_flag} #{wrap_flag} #{scroll_region_upper} #{scroll_region_lower} #{window_height}";
         let state = self.tmux(&["display-message", "-p", state]);
-        let state: Vec<u16> = state.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        let state: Vec<u16> =
+            state.split_whitespace().map(|word| word.parse().unwrap()).collect();
         let [cursor, wrap, upper, lower, height] = state[..] else { panic!("{state:?}") };
         assert_eq!((cursor, wrap, upper, lower + 1), (1, 1, 0, height));
         screen

@@ -30,7 +30,8 @@ fn process_variant_b(cancel: &CancelToken, _: &Request) -> Result<Response, BoxE
 }
 
 fn fnv(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| hash.wrapping_mul(0x0100_0193) ^ u32::from(byte))
+    text.bytes()
+        .fold(0x811c_9dc5, |hash, byte| hash.wrapping_mul(0x0100_0193) ^ u32::from(byte))
 }
 
 static REQUESTS: Mutex<BTreeMap<&str, u32>> = Mutex::new(BTreeMap::new());
@@ -70,7 +71,10 @@ fn about_a_tenth_of_the_users_gets_variant_b() {
     assert_eq!(responses.len(), 2_000);
     assert!((140..=260).contains(&of_b), "{of_b}");
     let counted = REQUESTS.lock().unwrap().clone();
-    assert_eq!(counted, BTreeMap::from([("default", 2_000 - of_b as u32), ("variant-b", of_b as u32)]));
+    assert_eq!(
+        counted,
+        BTreeMap::from([("default", 2_000 - of_b as u32), ("variant-b", of_b as u32)])
+    );
     let times = RESPONSE_TIMES.lock().unwrap();
     assert_eq!(times["default"], vec![ms(20); 2_000 - of_b]);
     assert_eq!(times["variant-b"], vec![ms(30); of_b]);

@@ -22,11 +22,12 @@ enum Analytics {
 // [pattern]
 fn build_analytics_pipeline(cancel: &CancelToken, events: Stream<Event>) -> Stream<Analytics> {
     let minute = Duration::from_secs(60);
-    let type_counter = Aggregate::new(HashMap::new, |counts: &mut HashMap<_, _>, event: &Event| {
-        *counts.entry(event.kind).or_default() += 1;
-    })
-    .with_time_window(minute)
-    .with_name("type-counter");
+    let type_counter =
+        Aggregate::new(HashMap::new, |counts: &mut HashMap<_, _>, event: &Event| {
+            *counts.entry(event.kind).or_default() += 1;
+        })
+        .with_time_window(minute)
+        .with_name("type-counter");
     let revenue_summer = Aggregate::new(
         || 0.0,
         |sum: &mut f64, event: &Event| {
@@ -43,16 +44,20 @@ fn build_analytics_pipeline(cancel: &CancelToken, events: Stream<Event>) -> Stre
     .with_time_window(minute)
     .with_name("unique-users");
 
-    let [a, b, c] = <[_; 3]>::try_from(FanOut::new(3).process(cancel, events)).expect("as many as asked for");
+    let [a, b, c] = <[_; 3]>::try_from(FanOut::new(3).process(cancel, events))
+        .expect("as many as asked for");
     let type_counts = type_counter.process(cancel, a);
     let revenue = revenue_summer.process(cancel, b);
     let users = unique_users.process(cancel, c);
 
     // It ends when all three have ended: no last window is lost.
-    let counts = type_counts
-        .map(|AggregateWindow { start, result, .. }| Analytics::EventCounts { window: start, event_types: result });
-    let revenue =
-        revenue.map(|AggregateWindow { start, result, .. }| Analytics::Revenue { window: start, revenue: result });
+    let counts = type_counts.map(|AggregateWindow { start, result, .. }| {
+        Analytics::EventCounts { window: start, event_types: result }
+    });
+    let revenue = revenue.map(|AggregateWindow { start, result, .. }| Analytics::Revenue {
+        window: start,
+        revenue: result,
+    });
     let users = users.map(|AggregateWindow { start, result, .. }| Analytics::UniqueUsers {
         window: start,
         unique_users: result.len(),
@@ -70,7 +75,8 @@ fn three_figures_per_minute_come_from_one_stream() {
         user_id: n % 3,
     };
     let events = Stream::from_iter(&pipeline, (0..10).map(event));
-    let figures = after(&clock, Duration::from_secs(60), build_analytics_pipeline(&pipeline, events));
+    let figures =
+        after(&clock, Duration::from_secs(60), build_analytics_pipeline(&pipeline, events));
     assert_eq!(figures.len(), 3, "{figures:?}");
     for figure in figures {
         match figure {

@@ -23,8 +23,9 @@ fn build_analytics_pipeline(cancel: &CancelToken, events: Stream<Event>) -> Stre
     let sampler = Sample::new(0.1);
     let windower = TumblingWindow::new(Duration::from_secs(5 * 60));
     let aggregator = Mapper::new(calculate_analytics).with_name("aggregate");
-    let deduper = Dedupe::new(|analytics: &Analytics| (analytics.metric_name, analytics.window_start))
-        .with_ttl(Duration::from_secs(10 * 60));
+    let deduper =
+        Dedupe::new(|analytics: &Analytics| (analytics.metric_name, analytics.window_start))
+            .with_ttl(Duration::from_secs(10 * 60));
 
     let sampled = sampler.process(cancel, events);
     let windowed = windower.process(cancel, sampled);
@@ -37,7 +38,8 @@ fn build_analytics_pipeline(cancel: &CancelToken, events: Stream<Event>) -> Stre
 fn each_window_of_the_sample_is_summed_up_once() {
     let (clock, pipeline) = pipeline();
     let events = Stream::from_iter(&pipeline, vec![Event; 10_000]);
-    let windows = after(&clock, Duration::from_secs(600), build_analytics_pipeline(&pipeline, events));
+    let windows =
+        after(&clock, Duration::from_secs(600), build_analytics_pipeline(&pipeline, events));
     let [window] = &windows[..] else { panic!("{windows:?}") };
     let report = pipeline.join();
     let sampled = report.stage("sample").unwrap().steps[0].emitted;

@@ -2,8 +2,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use streamz::{
-    AsyncMapper, BatchConfig, Batcher, BoxError, CancelToken, Filter, Flatten, Monitor, Processor, Stream, StreamStats,
-    Throttle,
+    AsyncMapper, BatchConfig, Batcher, BoxError, CancelToken, Filter, Flatten, Monitor,
+    Processor, Stream, StreamStats, Throttle,
 };
 
 use super::{after, ms, pipeline};
@@ -21,7 +21,10 @@ struct ApiResponse {
     batch: usize,
 }
 
-fn process_batch(cancel: &CancelToken, batch: &[ApiRequest]) -> Result<Vec<ApiResponse>, BoxError> {
+fn process_batch(
+    cancel: &CancelToken,
+    batch: &[ApiRequest],
+) -> Result<Vec<ApiResponse>, BoxError> {
     cancel.sleep(ms(100))?;
     Ok(batch.iter().map(|request| ApiResponse { id: request.id, batch: batch.len() }).collect())
 }
@@ -33,13 +36,21 @@ fn record_throughput(stats: StreamStats) {
 }
 
 // [pattern]
-fn build_api_gateway(cancel: &CancelToken, requests: Stream<ApiRequest>) -> Stream<ApiResponse> {
+fn build_api_gateway(
+    cancel: &CancelToken,
+    requests: Stream<ApiRequest>,
+) -> Stream<ApiResponse> {
     let rate_limiter = Throttle::new(1_000.0);
-    let validator = Filter::new(|request: &ApiRequest| !request.api_key.is_empty() && !request.endpoint.is_empty())
-        .with_name("valid-requests");
-    let batcher = Batcher::new(BatchConfig { max_size: 10, max_latency: Duration::from_millis(50) });
-    let processor =
-        AsyncMapper::new(|cancel: &CancelToken, batch: &Vec<ApiRequest>| process_batch(cancel, batch)).with_workers(20);
+    let validator = Filter::new(|request: &ApiRequest| {
+        !request.api_key.is_empty() && !request.endpoint.is_empty()
+    })
+    .with_name("valid-requests");
+    let batcher =
+        Batcher::new(BatchConfig { max_size: 10, max_latency: Duration::from_millis(50) });
+    let processor = AsyncMapper::new(|cancel: &CancelToken, batch: &Vec<ApiRequest>| {
+        process_batch(cancel, batch)
+    })
+    .with_workers(20);
     let flattener = Flatten::new();
     let monitor = Monitor::new(Duration::from_secs(1)).on_stats(record_throughput);
 
@@ -55,8 +66,10 @@ fn build_api_gateway(cancel: &CancelToken, requests: Stream<ApiRequest>) -> Stre
 #[test]
 fn a_thousand_requests_a_second_are_answered_in_batches_of_ten() {
     let (clock, pipeline) = pipeline();
-    let request = |id| ApiRequest { api_key: if id % 4 == 0 { "" } else { "key" }, endpoint: "/", id };
-    let responses = build_api_gateway(&pipeline, Stream::from_iter(&pipeline, (0..2_000).map(request)));
+    let request =
+        |id| ApiRequest { api_key: if id % 4 == 0 { "" } else { "key" }, endpoint: "/", id };
+    let responses =
+        build_api_gateway(&pipeline, Stream::from_iter(&pipeline, (0..2_000).map(request)));
     let answered = after(&clock, Duration::from_secs(3), responses);
     assert_eq!(answered.len(), 1_500);
     assert_eq!(answered.iter().filter(|response| response.batch == 10).count(), 1_500);

@@ -2,7 +2,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use streamz::{
-    AsyncMapper, BoxError, Buffer, CancelToken, DroppingBuffer, Filter, Monitor, Processor, Stream, StreamStats,
+    AsyncMapper, BoxError, Buffer, CancelToken, DroppingBuffer, Filter, Monitor, Processor,
+    Stream, StreamStats,
 };
 
 use super::{after, ms, pipeline};
@@ -24,14 +25,21 @@ fn is_valid_order(order: &Order) -> bool {
     *order % 100 != 99
 }
 
-fn expensive_processing(cancel: &CancelToken, order: &Order) -> Result<ProcessedOrder, BoxError> {
+fn expensive_processing(
+    cancel: &CancelToken,
+    order: &Order,
+) -> Result<ProcessedOrder, BoxError> {
     cancel.sleep(ms(100))?;
     Ok(ProcessedOrder(*order))
 }
 
 // [pattern]
-fn build_resilient_pipeline(cancel: &CancelToken, input: Stream<Order>) -> Stream<ProcessedOrder> {
-    // Tier 1: normal fluctuations. Tier 2: bursts. Tier 3: overload, where new orders are dropped.
+fn build_resilient_pipeline(
+    cancel: &CancelToken,
+    input: Stream<Order>,
+) -> Stream<ProcessedOrder> {
+    // Tier 1: normal fluctuations. Tier 2: bursts. Tier 3: overload, where new orders are
+    // dropped.
     let buffer1 = Buffer::new(100);
     let buffer2 = Buffer::new(10_000);
     let dropper = DroppingBuffer::new(50_000);
@@ -56,7 +64,8 @@ fn build_resilient_pipeline(cancel: &CancelToken, input: Stream<Order>) -> Strea
 #[test]
 fn more_than_the_tiers_hold_is_dropped_and_counted() {
     let (clock, pipeline) = pipeline();
-    let processed = build_resilient_pipeline(&pipeline, Stream::from_iter(&pipeline, 0..60_000));
+    let processed =
+        build_resilient_pipeline(&pipeline, Stream::from_iter(&pipeline, 0..60_000));
     let processed = after(&clock, Duration::from_secs(200), processed);
     let report = pipeline.join();
     let dropped = report.stage("dropping_buffer").unwrap().steps[0].total_dropped();

@@ -30,7 +30,10 @@ fn analyze(log: &LogEntry) -> Result<(), BoxError> {
 }
 
 // [pattern]
-fn build_conditional_pipeline(cancel: &CancelToken, logs: Stream<LogEntry>) -> Stream<ProcessedLog> {
+fn build_conditional_pipeline(
+    cancel: &CancelToken,
+    logs: Stream<LogEntry>,
+) -> Stream<ProcessedLog> {
     let critical_processor = AsyncMapper::new(|_: &CancelToken, log: &LogEntry| {
         send_critical(log)?;
         streamz::ok(ProcessedLog { log: log.clone(), action: "alerted" })
@@ -41,13 +44,21 @@ fn build_conditional_pipeline(cancel: &CancelToken, logs: Stream<LogEntry>) -> S
         streamz::ok(ProcessedLog { log: log.clone(), action: "security-analyzed" })
     })
     .with_workers(5);
-    let standard_processor = Mapper::new(|log: LogEntry| ProcessedLog { log, action: "logged" });
+    let standard_processor =
+        Mapper::new(|log: LogEntry| ProcessedLog { log, action: "logged" });
 
     let log_switch = Switch::new()
-        .case("critical", |log: &LogEntry| log.level == "FATAL" || log.level == "ERROR", critical_processor)
+        .case(
+            "critical",
+            |log: &LogEntry| log.level == "FATAL" || log.level == "ERROR",
+            critical_processor,
+        )
         .case(
             "security",
-            |log: &LogEntry| log.message.contains("unauthorized") || log.message.contains("authentication failed"),
+            |log: &LogEntry| {
+                log.message.contains("unauthorized")
+                    || log.message.contains("authentication failed")
+            },
             security_processor,
         )
         .with_default(standard_processor)
@@ -68,7 +79,8 @@ fn the_first_case_that_fits_decides() {
         entry("ERROR", "disk full"),
     ];
     let processed = build_conditional_pipeline(&pipeline, Stream::from_iter(&pipeline, logs));
-    let mut actions: Vec<_> = processed.map(|done| (done.log.message, done.action)).collect::<Vec<_>>().unwrap();
+    let mut actions: Vec<_> =
+        processed.map(|done| (done.log.message, done.action)).collect::<Vec<_>>().unwrap();
     actions.sort_unstable();
     let expected = [
         ("authentication failed for root", "security-analyzed"),

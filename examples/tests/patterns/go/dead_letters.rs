@@ -1,7 +1,9 @@
 use std::time::SystemTime;
 
 use streamz::testing::Recorder;
-use streamz::{AsyncMapper, BoxError, CancelToken, DeadLetterQueue, Processor, Stream, StreamError};
+use streamz::{
+    AsyncMapper, BoxError, CancelToken, DeadLetterQueue, Processor, Stream, StreamError,
+};
 
 use super::pipeline;
 
@@ -22,7 +24,10 @@ fn process_order(_: &CancelToken, order: &Order) -> Result<ProcessedOrder, BoxEr
 }
 
 // [pattern]
-fn build_dlq_pipeline(cancel: &CancelToken, orders: Stream<Order>) -> (Stream<ProcessedOrder>, Stream<FailedOrder>) {
+fn build_dlq_pipeline(
+    cancel: &CancelToken,
+    orders: Stream<Order>,
+) -> (Stream<ProcessedOrder>, Stream<FailedOrder>) {
     let processor = AsyncMapper::new(process_order).with_workers(1);
     let output = DeadLetterQueue::new().process(cancel, processor.process(cancel, orders));
 
@@ -42,7 +47,8 @@ fn failures_come_from_the_other_stream_with_the_reason() {
     let (processed, failed) = build_dlq_pipeline(&pipeline, Stream::from_iter(&pipeline, 0..6));
     let (processed, failed) = (Recorder::new(processed), Recorder::new(failed));
     clock.settle();
-    let processed: Vec<_> = processed.timed_items().into_iter().map(|(_, order)| order.0).collect();
+    let processed: Vec<_> =
+        processed.timed_items().into_iter().map(|(_, order)| order.0).collect();
     assert_eq!(processed, [0, 1, 3, 4]);
     for ((_, failed), order) in failed.timed_items().into_iter().zip([2, 5]) {
         assert_eq!((failed.order, failed.timestamp), (order, began));

@@ -36,17 +36,25 @@ fn log(line: String) {
 
 fn log_distribution(stats: &PartitionStats) {
     let (total, balance) = (stats.total_items(), stats.distribution_balance());
-    log(format!("total: {total}, balance: {balance:.2}, per partition: {:?}", stats.items_per_partition()));
+    log(format!(
+        "total: {total}, balance: {balance:.2}, per partition: {:?}",
+        stats.items_per_partition()
+    ));
     if balance > 0.5 {
         log("uneven partition distribution".into());
     }
 }
 
 // [pattern]
-fn build_load_balanced_pipeline(cancel: &CancelToken, tasks: Stream<Task>) -> Stream<TaskResult> {
+fn build_load_balanced_pipeline(
+    cancel: &CancelToken,
+    tasks: Stream<Task>,
+) -> Stream<TaskResult> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let partitioner =
-        Partition::new(|task: &Task| task.id).with_partitions(workers).with_buffer_size(100).with_name("load-balancer");
+    let partitioner = Partition::new(|task: &Task| task.id)
+        .with_partitions(workers)
+        .with_buffer_size(100)
+        .with_name("load-balancer");
 
     // Ends with the pipeline.
     let stats = partitioner.stats();
@@ -70,7 +78,8 @@ fn tasks_are_divided_about_evenly() {
         })
     };
     let tasks = slowly(Stream::from_iter(&pipeline, (0..600).map(|id| Task { id })));
-    let results = after(&clock, Duration::from_secs(61), build_load_balanced_pipeline(&pipeline, tasks));
+    let results =
+        after(&clock, Duration::from_secs(61), build_load_balanced_pipeline(&pipeline, tasks));
     let mut ids: Vec<_> = results.into_iter().map(|result| result.id).collect();
     ids.sort_unstable();
     assert_eq!(ids, (0..600).collect::<Vec<_>>());

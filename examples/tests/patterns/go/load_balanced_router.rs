@@ -21,12 +21,18 @@ fn process_request(_: &CancelToken, request: &Request) -> Result<Response, BoxEr
 }
 
 fn fnv(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| hash.wrapping_mul(0x0100_0193) ^ u32::from(byte))
+    text.bytes()
+        .fold(0x811c_9dc5, |hash, byte| hash.wrapping_mul(0x0100_0193) ^ u32::from(byte))
 }
 
 // [pattern]
-fn build_load_balanced_pipeline(cancel: &CancelToken, requests: Stream<Request>) -> Stream<Response> {
-    let worker = |index| AsyncMapper::new(process_request).with_workers(4).with_name(format!("worker-{index}"));
+fn build_load_balanced_pipeline(
+    cancel: &CancelToken,
+    requests: Stream<Request>,
+) -> Stream<Response> {
+    let worker = |index| {
+        AsyncMapper::new(process_request).with_workers(4).with_name(format!("worker-{index}"))
+    };
 
     let mut router = Router::new();
     for index in 0..5 {
@@ -42,7 +48,8 @@ fn build_load_balanced_pipeline(cancel: &CancelToken, requests: Stream<Request>)
 fn a_session_is_always_served_by_the_same_worker() {
     let (_clock, pipeline) = pipeline();
     let requests = (0..1_000).map(|n| Request { session_id: format!("session {}", n % 50) });
-    let responses = build_load_balanced_pipeline(&pipeline, Stream::from_iter(&pipeline, requests));
+    let responses =
+        build_load_balanced_pipeline(&pipeline, Stream::from_iter(&pipeline, requests));
     let mut workers: HashMap<String, HashSet<String>> = HashMap::new();
     for response in responses {
         let Response { session_id, thread } = response.unwrap();

@@ -42,10 +42,13 @@ fn build_microservice_router(
     cancel: &CancelToken,
     requests: Stream<ServiceRequest>,
 ) -> BTreeMap<&'static str, Stream<ServiceResponse>> {
-    let auth_service =
-        CircuitBreaker::new(Retry::new(AsyncMapper::new(call_auth_service).with_workers(5)).max_attempts(3))
-            .failure_threshold(0.3);
-    let user_service = CircuitBreaker::new(AsyncMapper::new(call_user_service).with_workers(10)).failure_threshold(0.5);
+    let auth_service = CircuitBreaker::new(
+        Retry::new(AsyncMapper::new(call_auth_service).with_workers(5)).max_attempts(3),
+    )
+    .failure_threshold(0.3);
+    let user_service =
+        CircuitBreaker::new(AsyncMapper::new(call_user_service).with_workers(10))
+            .failure_threshold(0.5);
     let order_service = AsyncMapper::new(call_order_service).with_workers(20);
 
     // A request may need several services.
@@ -57,7 +60,11 @@ fn build_microservice_router(
             |request: &ServiceRequest| request.service == "user" || request.include_user_data,
             user_service,
         )
-        .add_route("order", |request: &ServiceRequest| request.service == "order", order_service)
+        .add_route(
+            "order",
+            |request: &ServiceRequest| request.service == "order",
+            order_service,
+        )
         .with_buffer_size(100);
 
     let mut outputs = service_router.process_to_routes(cancel, requests);
@@ -75,13 +82,19 @@ fn each_service_gets_its_own_part_of_the_request() {
         requires_auth,
         include_user_data,
     };
-    let requests =
-        [request(1, "user", true, false), request(2, "order", true, true), request(3, "order", false, false)];
-    let responses = build_microservice_router(&pipeline, Stream::from_iter(&pipeline, requests));
-    let recorders: Vec<_> = responses.into_iter().map(|(name, stream)| (name, Recorder::new(stream))).collect();
+    let requests = [
+        request(1, "user", true, false),
+        request(2, "order", true, true),
+        request(3, "order", false, false),
+    ];
+    let responses =
+        build_microservice_router(&pipeline, Stream::from_iter(&pipeline, requests));
+    let recorders: Vec<_> =
+        responses.into_iter().map(|(name, stream)| (name, Recorder::new(stream))).collect();
     clock.settle();
     for (name, recorder) in recorders {
-        let asked: Vec<_> = recorder.timed_items().into_iter().map(|(_, response)| response.request).collect();
+        let asked: Vec<_> =
+            recorder.timed_items().into_iter().map(|(_, response)| response.request).collect();
         let expected = match name {
             "auth" | "user" => [1, 2],
             _ => [2, 3],

@@ -51,14 +51,18 @@ fn log_error(error: &str, id: u32) {
 }
 
 // [pattern]
-fn build_observable_pipeline(cancel: &CancelToken, events: Stream<Event>) -> Stream<ProcessedEvent> {
+fn build_observable_pipeline(
+    cancel: &CancelToken,
+    events: Stream<Event>,
+) -> Stream<ProcessedEvent> {
     let input_monitor = Monitor::new(Duration::from_secs(1)).on_stats(|stats| {
         INPUT_RATE.observe(stats.rate);
         INPUT_LATENCY.observe(stats.avg_latency);
     });
     let processor = AsyncMapper::new(process_event).with_workers(10);
-    let output_monitor =
-        Monitor::new(Duration::from_secs(1)).with_timestamp(|event: &ProcessedEvent| event.began).on_stats(|stats| {
+    let output_monitor = Monitor::new(Duration::from_secs(1))
+        .with_timestamp(|event: &ProcessedEvent| event.began)
+        .on_stats(|stats| {
             OUTPUT_RATE.observe(stats.rate);
             stats.avg_age.into_iter().for_each(|age| PROCESSING_LATENCY.observe(age));
         });

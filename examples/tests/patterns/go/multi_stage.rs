@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use streamz::{AsyncMapper, BoxError, BoxProcessor, CancelToken, Mapper, Processor, Router, Stream};
+use streamz::{
+    AsyncMapper, BoxError, BoxProcessor, CancelToken, Mapper, Processor, Router, Stream,
+};
 
 use super::pipeline;
 
@@ -24,7 +26,12 @@ struct ProcessedEvent {
 }
 
 fn pipeline_of(priority: Priority) -> BoxProcessor<Event, ProcessedEvent> {
-    Mapper::new(move |event: Event| ProcessedEvent { kind: event.kind, priority, handled_by: "" }).boxed()
+    Mapper::new(move |event: Event| ProcessedEvent {
+        kind: event.kind,
+        priority,
+        handled_by: "",
+    })
+    .boxed()
 }
 
 fn build_user_event_pipeline() -> BoxProcessor<Event, ProcessedEvent> {
@@ -39,7 +46,10 @@ fn build_business_event_pipeline() -> BoxProcessor<Event, ProcessedEvent> {
     pipeline_of(Priority::High)
 }
 
-fn handle_critical(_: &CancelToken, event: &ProcessedEvent) -> Result<ProcessedEvent, BoxError> {
+fn handle_critical(
+    _: &CancelToken,
+    event: &ProcessedEvent,
+) -> Result<ProcessedEvent, BoxError> {
     Ok(ProcessedEvent { handled_by: "critical", ..event.clone() })
 }
 
@@ -52,11 +62,22 @@ fn handle_normal(_: &CancelToken, event: &ProcessedEvent) -> Result<ProcessedEve
 }
 
 // [pattern]
-fn build_multi_stage_routing_pipeline(cancel: &CancelToken, events: Stream<Event>) -> Stream<ProcessedEvent> {
+fn build_multi_stage_routing_pipeline(
+    cancel: &CancelToken,
+    events: Stream<Event>,
+) -> Stream<ProcessedEvent> {
     // Stage 1: by the type of the event.
     let type_router = Router::new()
-        .add_route("user-events", |event: &Event| event.kind.starts_with("user."), build_user_event_pipeline())
-        .add_route("system-events", |event: &Event| event.kind.starts_with("system."), build_system_event_pipeline())
+        .add_route(
+            "user-events",
+            |event: &Event| event.kind.starts_with("user."),
+            build_user_event_pipeline(),
+        )
+        .add_route(
+            "system-events",
+            |event: &Event| event.kind.starts_with("system."),
+            build_system_event_pipeline(),
+        )
         .add_route(
             "business-events",
             |event: &Event| event.kind.starts_with("business."),
@@ -87,10 +108,16 @@ fn an_event_is_routed_by_type_and_then_by_priority() {
     let (_clock, pipeline) = pipeline();
     let kinds = ["user.login", "system.down", "business.sale", "user.logout", "odd"];
     let events = Stream::from_iter(&pipeline, kinds.map(|kind| Event { kind }));
-    let handled = build_multi_stage_routing_pipeline(&pipeline, events).collect::<Vec<_>>().unwrap();
-    let handled: BTreeMap<_, _> = handled.into_iter().map(|event| (event.kind, event.handled_by)).collect();
-    let expected =
-        [("business.sale", "high"), ("system.down", "critical"), ("user.login", "normal"), ("user.logout", "normal")];
+    let handled =
+        build_multi_stage_routing_pipeline(&pipeline, events).collect::<Vec<_>>().unwrap();
+    let handled: BTreeMap<_, _> =
+        handled.into_iter().map(|event| (event.kind, event.handled_by)).collect();
+    let expected = [
+        ("business.sale", "high"),
+        ("system.down", "critical"),
+        ("user.login", "normal"),
+        ("user.logout", "normal"),
+    ];
     assert_eq!(handled, BTreeMap::from(expected));
     // What matches no route is dropped, and the report says so.
     let report = pipeline.join();

@@ -2,7 +2,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use streamz::{AsyncMapper, CancelToken, CircuitBreaker, CircuitStats, ErrorKind, Processor, Retry, Stream};
+use streamz::{
+    AsyncMapper, CancelToken, CircuitBreaker, CircuitStats, ErrorKind, Processor, Retry, Stream,
+};
 
 use super::pipeline;
 
@@ -43,7 +45,10 @@ fn log_circuit_opened(stats: CircuitStats) {
 }
 
 // [pattern]
-fn build_resilient_pipeline(cancel: &CancelToken, orders: Stream<Order>) -> Stream<ProcessedOrder> {
+fn build_resilient_pipeline(
+    cancel: &CancelToken,
+    orders: Stream<Order>,
+) -> Stream<ProcessedOrder> {
     let api_processor = AsyncMapper::new(call_payment_api).with_workers(10);
 
     let retry_processor = Retry::new(api_processor)
@@ -83,7 +88,10 @@ fn a_service_that_stays_busy_is_left_alone() {
     assert_eq!((paid, paid + refused + failed), (86, 1_000));
     assert!(refused > 500, "{refused} were refused at once");
     let opened = OPENED.lock().unwrap();
-    assert!(matches!(opened[..], [(failures, rate)] if failures >= 5 && rate >= 0.5), "{opened:?}");
+    assert!(
+        matches!(opened[..], [(failures, rate)] if failures >= 5 && rate >= 0.5),
+        "{opened:?}"
+    );
     assert!(CALLS.load(Ordering::Relaxed) < 100 + 3 * 500);
     assert!(pipeline.join().is_complete());
 }

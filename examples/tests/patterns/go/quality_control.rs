@@ -38,25 +38,34 @@ struct QualityStats {
     defect_types: BTreeMap<&'static str, u32>,
 }
 
-fn build_quality_control_pipeline(cancel: &CancelToken, products: Stream<Product>) -> Stream<QualityReport> {
-    let quality_splitter = Split::new(|product: &Product| product.quality_score >= 0.95).with_name("quality-splitter");
+fn build_quality_control_pipeline(
+    cancel: &CancelToken,
+    products: Stream<Product>,
+) -> Stream<QualityReport> {
+    let quality_splitter = Split::new(|product: &Product| product.quality_score >= 0.95)
+        .with_name("quality-splitter");
     let outputs = quality_splitter.process(cancel, products);
 
-    let high_quality_stats = Aggregate::new(QualityStats::default, |stats: &mut QualityStats, product: &Product| {
-        stats.total_count += 1;
-        stats.pass_count += 1;
-        stats.score_sum += product.quality_score;
-    })
-    .with_count_window(100)
-    .with_name("high-quality-stats");
-    let defect_stats = Aggregate::new(QualityStats::default, |stats: &mut QualityStats, product: &Product| {
-        stats.total_count += 1;
-        stats.fail_count += 1;
-        stats.score_sum += product.quality_score;
-        product.defects.iter().for_each(|defect| *stats.defect_types.entry(defect).or_default() += 1);
-    })
-    .with_count_window(100)
-    .with_name("defect-stats");
+    let high_quality_stats =
+        Aggregate::new(QualityStats::default, |stats: &mut QualityStats, product: &Product| {
+            stats.total_count += 1;
+            stats.pass_count += 1;
+            stats.score_sum += product.quality_score;
+        })
+        .with_count_window(100)
+        .with_name("high-quality-stats");
+    let defect_stats =
+        Aggregate::new(QualityStats::default, |stats: &mut QualityStats, product: &Product| {
+            stats.total_count += 1;
+            stats.fail_count += 1;
+            stats.score_sum += product.quality_score;
+            product
+                .defects
+                .iter()
+                .for_each(|defect| *stats.defect_types.entry(defect).or_default() += 1);
+        })
+        .with_count_window(100)
+        .with_name("defect-stats");
     let high_windows = high_quality_stats.process(cancel, outputs.matched);
     let defect_windows = defect_stats.process(cancel, outputs.rest);
 
@@ -64,7 +73,10 @@ fn build_quality_control_pipeline(cancel: &CancelToken, products: Stream<Product
     let stats = outputs.stats;
     cancel.every(Duration::from_secs(5 * 60), move || {
         if stats.total_items() > 0 && stats.matched_ratio() < 0.9 {
-            alert(format!("quality degradation detected: {:.1} % pass rate", stats.matched_ratio() * 100.0));
+            alert(format!(
+                "quality degradation detected: {:.1} % pass rate",
+                stats.matched_ratio() * 100.0
+            ));
         }
     });
 
@@ -73,12 +85,15 @@ fn build_quality_control_pipeline(cancel: &CancelToken, products: Stream<Product
             kind,
             time: window.end,
             count: window.result.total_count,
-            pass_rate: f64::from(window.result.pass_count) / f64::from(window.result.total_count),
+            pass_rate: f64::from(window.result.pass_count)
+                / f64::from(window.result.total_count),
             average_score: window.result.score_sum / f64::from(window.result.total_count),
             defect_types: window.result.defect_types,
         }
     };
-    high_windows.map(report("high_quality_batch")).merge([defect_windows.map(report("defect_batch"))])
+    high_windows
+        .map(report("high_quality_batch"))
+        .merge([defect_windows.map(report("defect_batch"))])
 }
 // [/pattern]
 
@@ -104,7 +119,10 @@ fn good_and_bad_products_are_summed_up_by_the_hundred() {
     let counts = |kind| of(kind).map(|report| report.count).collect::<Vec<_>>();
     assert_eq!(counts("high_quality_batch"), [100, 100, 100, 100, 100, 100, 100, 50]);
     assert_eq!(counts("defect_batch"), [100, 100, 50]);
-    assert!(of("high_quality_batch").all(|report| report.pass_rate == 1.0 && report.average_score == 1.0));
+    assert!(
+        of("high_quality_batch")
+            .all(|report| report.pass_rate == 1.0 && report.average_score == 1.0)
+    );
     for report in of("defect_batch") {
         assert_eq!((report.pass_rate, report.average_score), (0.0, 0.5));
         assert_eq!(report.defect_types, BTreeMap::from([("scratch", report.count)]));

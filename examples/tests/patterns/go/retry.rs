@@ -13,7 +13,10 @@ struct ProcessedOrder(Order);
 static CALLS: AtomicU32 = AtomicU32::new(0);
 
 /// Two calls of three fail.
-fn process_order_with_external_api(_: &CancelToken, order: &Order) -> Result<ProcessedOrder, BoxError> {
+fn process_order_with_external_api(
+    _: &CancelToken,
+    order: &Order,
+) -> Result<ProcessedOrder, BoxError> {
     match CALLS.fetch_add(1, Ordering::Relaxed) % 3 {
         2 => Ok(ProcessedOrder(*order)),
         _ => Err("connection reset".into()),
@@ -21,7 +24,10 @@ fn process_order_with_external_api(_: &CancelToken, order: &Order) -> Result<Pro
 }
 
 // [pattern]
-fn build_resilient_pipeline(cancel: &CancelToken, orders: Stream<Order>) -> Stream<ProcessedOrder> {
+fn build_resilient_pipeline(
+    cancel: &CancelToken,
+    orders: Stream<Order>,
+) -> Stream<ProcessedOrder> {
     let processor = AsyncMapper::new(process_order_with_external_api).with_workers(10);
 
     let resilient = Retry::new(processor)
@@ -39,6 +45,7 @@ fn build_resilient_pipeline(cancel: &CancelToken, orders: Stream<Order>) -> Stre
 fn a_failed_order_is_retried() {
     let (clock, pipeline) = pipeline();
     let orders = Stream::from_iter(&pipeline, [7]);
-    let processed = after(&clock, Duration::from_millis(300), build_resilient_pipeline(&pipeline, orders));
+    let processed =
+        after(&clock, Duration::from_millis(300), build_resilient_pipeline(&pipeline, orders));
     assert_eq!((processed, CALLS.load(Ordering::Relaxed)), (vec![ProcessedOrder(7)], 3));
 }

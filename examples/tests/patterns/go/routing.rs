@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use streamz::{
-    AsyncMapper, BatchConfig, Batcher, BoxError, CancelToken, Flatten, Processor, Router, RouterOutput, Stream,
+    AsyncMapper, BatchConfig, Batcher, BoxError, CancelToken, Flatten, Processor, Router,
+    RouterOutput, Stream,
 };
 
 use super::{after, pipeline};
@@ -27,7 +28,8 @@ fn handle_normal(_: &CancelToken, event: &Event) -> Result<Event, BoxError> {
 fn build_routing_pipeline(cancel: &CancelToken, events: Stream<Event>) -> RouterOutput<Event> {
     let critical_processor = AsyncMapper::new(handle_critical).with_workers(20);
     let normal_processor = AsyncMapper::new(handle_normal).with_workers(10);
-    let analytics_processor = Batcher::new(BatchConfig { max_size: 1_000, max_latency: Duration::from_secs(5) });
+    let analytics_processor =
+        Batcher::new(BatchConfig { max_size: 1_000, max_latency: Duration::from_secs(5) });
 
     let router = Router::new()
         .all_matches()
@@ -37,7 +39,11 @@ fn build_routing_pipeline(cancel: &CancelToken, events: Stream<Event>) -> Router
             critical_processor,
         )
         // All routes emit one type, so batches are flattened.
-        .add_route("analytics", |event: &Event| event.collect_metrics, analytics_processor.then(Flatten::new()))
+        .add_route(
+            "analytics",
+            |event: &Event| event.collect_metrics,
+            analytics_processor.then(Flatten::new()),
+        )
         .with_default(normal_processor)
         .with_buffer_size(100);
 
@@ -48,7 +54,13 @@ fn build_routing_pipeline(cancel: &CancelToken, events: Stream<Event>) -> Router
 #[test]
 fn an_event_takes_all_matching_routes_or_the_default() {
     let (clock, pipeline) = pipeline();
-    let event = |id, priority, kind, collect_metrics| Event { id, priority, kind, collect_metrics, handled_as: "" };
+    let event = |id, priority, kind, collect_metrics| Event {
+        id,
+        priority,
+        kind,
+        collect_metrics,
+        handled_as: "",
+    };
     let events = [
         event(1, "critical", "login", true),
         event(2, "low", "error", false),
@@ -61,7 +73,14 @@ fn an_event_takes_all_matching_routes_or_the_default() {
     let recorders = streams.map(streamz::testing::Recorder::new);
     after(&clock, Duration::from_secs(5), Stream::from_iter(&pipeline, [()]));
     let ids = recorders.map(|recorder| {
-        recorder.timed_items().into_iter().map(|(_, event)| (event.id, event.handled_as)).collect::<Vec<_>>()
+        recorder
+            .timed_items()
+            .into_iter()
+            .map(|(_, event)| (event.id, event.handled_as))
+            .collect::<Vec<_>>()
     });
-    assert_eq!(ids, [vec![(1, "critical"), (2, "critical")], vec![(1, ""), (3, "")], vec![(4, "normal")]]);
+    assert_eq!(
+        ids,
+        [vec![(1, "critical"), (2, "critical")], vec![(1, ""), (3, "")], vec![(4, "normal")]]
+    );
 }

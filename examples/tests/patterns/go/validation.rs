@@ -29,9 +29,13 @@ fn enrich_record(_: &CancelToken, record: &Record) -> Result<Record, BoxError> {
 }
 
 // [pattern]
-fn build_validation_pipeline(cancel: &CancelToken, records: Stream<Record>) -> (Stream<Record>, Stream<FailedRecord>) {
-    let validator =
-        Split::new(|record: &Record| record.validate().is_ok()).with_buffer_size(100).with_name("validator");
+fn build_validation_pipeline(
+    cancel: &CancelToken,
+    records: Stream<Record>,
+) -> (Stream<Record>, Stream<FailedRecord>) {
+    let validator = Split::new(|record: &Record| record.validate().is_ok())
+        .with_buffer_size(100)
+        .with_name("validator");
     let outputs = validator.process(cancel, records);
 
     let processor = AsyncMapper::new(enrich_record).with_workers(10);
@@ -51,13 +55,25 @@ fn build_validation_pipeline(cancel: &CancelToken, records: Stream<Record>) -> (
 fn valid_records_are_enriched_and_others_have_a_reason() {
     let (clock, pipeline) = pipeline();
     let began = pipeline.clock().wall();
-    let records = [Record { name: "a", age: 1 }, Record { name: "b", age: -1 }, Record { name: "c", age: 3 }];
-    let (processed, failures) = build_validation_pipeline(&pipeline, Stream::from_iter(&pipeline, records));
+    let records = [
+        Record { name: "a", age: 1 },
+        Record { name: "b", age: -1 },
+        Record { name: "c", age: 3 },
+    ];
+    let (processed, failures) =
+        build_validation_pipeline(&pipeline, Stream::from_iter(&pipeline, records));
     let (processed, failures) = (Recorder::new(processed), Recorder::new(failures));
     clock.settle();
-    let processed: Vec<_> = processed.timed_items().into_iter().map(|(_, record)| (record.name, record.age)).collect();
+    let processed: Vec<_> = processed
+        .timed_items()
+        .into_iter()
+        .map(|(_, record)| (record.name, record.age))
+        .collect();
     assert_eq!(processed, [("a", 2), ("c", 4)]);
-    let failures: Vec<_> =
-        failures.timed_items().into_iter().map(|(_, failed)| (failed.record.name, failed.error, failed.time)).collect();
+    let failures: Vec<_> = failures
+        .timed_items()
+        .into_iter()
+        .map(|(_, failed)| (failed.record.name, failed.error, failed.time))
+        .collect();
     assert_eq!(failures, [("b", "age is negative", began)]);
 }

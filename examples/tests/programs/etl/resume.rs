@@ -70,10 +70,13 @@ fn assert_same(place: &Place, ran: &Ran, (left, totals): &(Left, Value)) {
 /// The line up to which a job has committed its rows; 0 before it has.
 fn position(database: &Path) -> u64 {
     let look = || -> rusqlite::Result<String> {
-        let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection =
+            Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.query_row("SELECT position FROM streamz_progress", [], |row| row.get(0))
     };
-    look().map_or(0, |json| serde_json::from_str::<Value>(&json).unwrap()["line"].as_u64().unwrap())
+    look().map_or(0, |json| {
+        serde_json::from_str::<Value>(&json).unwrap()["line"].as_u64().unwrap()
+    })
 }
 
 /// Looks at the position of a job that runs.
@@ -121,7 +124,8 @@ const STRIDE: usize = 2500;
 /// Kills a job again and again, at random places; every second time it has committed something before. It takes
 /// `kills * STRIDE` rows.
 fn killed(place: &Place, input: &[u8], kills: usize, seed: u64) {
-    let ends: Vec<usize> = (1..).zip(input).filter(|(_, byte)| **byte == b'\n').map(|(end, _)| end).collect();
+    let ends: Vec<usize> =
+        (1..).zip(input).filter(|(_, byte)| **byte == b'\n').map(|(end, _)| end).collect();
     let mut rng = fastrand::Rng::with_seed(seed);
     for kill in 0..kills {
         let done = position(&place.database()) as usize;
@@ -129,7 +133,8 @@ fn killed(place: &Place, input: &[u8], kills: usize, seed: u64) {
         // A batch is committed when it has 1,000 rows; a fifth of the lines may be none.
         let least = if commits { ends[done + STRIDE / 2] } else { 0 };
         let bytes = rng.usize(least..ends[done + STRIDE]);
-        let mode: &[&str] = if rng.bool() { &["--resume"] } else { &["--resume", "--sequential"] };
+        let mode: &[&str] =
+            if rng.bool() { &["--resume"] } else { &["--resume", "--sequential"] };
         killed_after(place, input, bytes, commits, mode);
     }
 }
@@ -145,7 +150,10 @@ fn a_job_killed_repeatedly_ends_like_an_undisturbed_one() {
     let line = position(&place.database());
     assert!(line > kills as u64 / 2 * 1000, "{line}: hardly anything had been committed");
     let failed = table(&place.database(), "dead_letters").len();
-    assert!(failed > 0 && failed < expected.0.dead_letters.len(), "rows fail before and after the last kill");
+    assert!(
+        failed > 0 && failed < expected.0.dead_letters.len(),
+        "rows fail before and after the last kill"
+    );
     let ran = place.run_stdin(text.as_bytes(), &["--resume"]);
     assert_eq!(json(&ran)["resumed_after"], line);
     assert_same(&place, &ran, &expected);
@@ -154,7 +162,8 @@ fn a_job_killed_repeatedly_ends_like_an_undisturbed_one() {
 /// A file that stops the program in the middle if its dead letters are not read, and one of whose rows fails before that.
 fn stopping() -> String {
     let long = &*"x".repeat(4000);
-    let rows = [&[BAD, CANCELLED][..], &[GOOD; 2500], &[long; 40], &[GOOD; 1500], &[BAD, CANCELLED]];
+    let rows =
+        [&[BAD, CANCELLED][..], &[GOOD; 2500], &[long; 40], &[GOOD; 1500], &[BAD, CANCELLED]];
     csv(&rows.concat())
 }
 
@@ -233,7 +242,8 @@ fn an_interrupted_job_is_continued() {
     let expected = Left::undisturbed(text.as_bytes());
     for more in [&[][..], &["--sequential"]] {
         let place = Place::new();
-        let mut child = place.command(Path::new("-"), more).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            place.command(Path::new("-"), more).stdin(Stdio::piped()).spawn().unwrap();
         let (database, half) = (place.database(), text[..text.len() / 2].to_owned());
         let ran: Ran = in_time(move || {
             let mut stdin = child.stdin.take().unwrap();
@@ -261,7 +271,10 @@ fn a_complete_job_says_so_and_does_nothing() {
         for more in [&["--resume"][..], &["--resume", "--sequential"]] {
             let again = place.run(&file, more);
             let (mut found, line) = (json(&again), if rows.is_empty() { 0 } else { 3 });
-            assert_eq!(found.as_object_mut().unwrap().remove("resumed_after"), Some(json!(line)));
+            assert_eq!(
+                found.as_object_mut().unwrap().remove("resumed_after"),
+                Some(json!(line))
+            );
             assert_eq!((again.code, &*again.stderr, found), (Some(0), "", json(&first)));
             assert!(Left::of(&place) == left);
         }
@@ -287,14 +300,18 @@ fn another_input_is_refused_by_both_names() {
     let text = stopping();
     let file = place.write("in.csv", &text);
     killed_in_the_middle(&place, &file, &[]);
-    let content = || (place.rows(), table(&place.database(), "dead_letters"), position(&place.database()));
+    let content = || {
+        (place.rows(), table(&place.database(), "dead_letters"), position(&place.database()))
+    };
     let before = content();
 
     let (begun, database) = (file.display(), place.database().display().to_string());
     let other = place.write("other.csv", csv(&[GOOD]));
     let size = text.len();
     let message = |other: &str, why: &str| {
-        format!("database {database} is loaded from {begun}, and {other} is a different input: {why}\n")
+        format!(
+            "database {database} is loaded from {begun}, and {other} is a different input: {why}\n"
+        )
     };
     let shown = other.display().to_string();
     let why = format!("it has {} bytes instead of {size}", csv(&[GOOD]).len());
@@ -303,10 +320,15 @@ fn another_input_is_refused_by_both_names() {
     fs::write(&other, text.replacen("2013", "2014", 1)).unwrap();
     place.run(&other, &["--resume"]).fails_with(&message(&shown, differ));
     for input in ["", HEADER, &csv(&[GOOD])] {
-        place.run_stdin(input.as_bytes(), &["--resume"]).fails_with(&message("standard input", differ));
+        place
+            .run_stdin(input.as_bytes(), &["--resume"])
+            .fails_with(&message("standard input", differ));
     }
-    let changed =
-        |why: &str| format!("{begun} has changed since it was first loaded into database {database}: {why}\n");
+    let changed = |why: &str| {
+        format!(
+            "{begun} has changed since it was first loaded into database {database}: {why}\n"
+        )
+    };
     fs::write(&file, format!("{text}{GOOD}\n")).unwrap();
     let why = format!("it has {} bytes instead of {size}", size + GOOD.len() + 1);
     place.run(&file, &["--resume"]).fails_with(&changed(&why));
@@ -314,7 +336,10 @@ fn another_input_is_refused_by_both_names() {
     place.run(&file, &["--resume"]).fails_with(&changed(differ));
     // What was read of it is the same, but there is less of it.
     let short = &text[..70_000];
-    let message = format!("standard input ends at line {}; it was loaded up to line ", short.lines().count());
+    let message = format!(
+        "standard input ends at line {}; it was loaded up to line ",
+        short.lines().count()
+    );
     place.run_stdin(short.as_bytes(), &["--resume"]).fails_with(&message);
 
     assert!(content() == before, "the database was touched");
@@ -364,9 +389,14 @@ fn a_database_of_another_kind_is_not_resumed_and_left_alone() {
     let place = Place::new();
     let input = place.write("in.csv", csv(&[GOOD]));
     fs::write(place.database(), "my notes").unwrap();
-    place.run(&input, &["--resume"]).fails_with("is not an SQLite database; it cannot be resumed");
+    place
+        .run(&input, &["--resume"])
+        .fails_with("is not an SQLite database; it cannot be resumed");
     fs::remove_file(place.database()).unwrap();
-    Connection::open(place.database()).unwrap().execute_batch("CREATE TABLE notes (note TEXT)").unwrap();
+    Connection::open(place.database())
+        .unwrap()
+        .execute_batch("CREATE TABLE notes (note TEXT)")
+        .unwrap();
     let before = fs::read(place.database()).unwrap();
     let why = "it does not say how far it was loaded; --force replaces it";
     place
@@ -452,7 +482,10 @@ fn a_database_that_another_run_is_writing_is_not_resumed() {
     let mut stdin = new.stdin.take().unwrap();
     let more = rows(1500);
     in_time(move || _ = stdin.write_all(more.as_bytes()));
-    let message = format!("cannot resume database {}: another run is writing to it", place.database().display());
+    let message = format!(
+        "cannot resume database {}: another run is writing to it",
+        place.database().display()
+    );
     end(new).fails_with(&message);
     let ran = end(old);
     assert_eq!((ran.code, &json(&ran)["loaded"]), (Some(0), &json!(3000)));
