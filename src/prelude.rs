@@ -1,4 +1,4 @@
-//! What most programs need: `use streamz::prelude::*;`.
+//! Re-exports what most programs need: `use streamz::prelude::*;`.
 //!
 //! The whole crate may be imported that way, too, and neither import changes what a name of the standard prelude means:
 //!

@@ -57,7 +57,7 @@ impl<T: Send + 'static> Stream<T> {
     /// A batch is written when it has `max_size` items, or `max_latency` after its first one. Nothing is taken while one
     /// is being written, so a slow store slows the pipeline down. Memory: one batch.
     ///
-    /// When the store fails for a time, the log says so once, and the batch is tried again after growing pauses of 0.1 s to
+    /// When the store fails temporarily, this is logged once, and the batch is tried again after growing pauses of 0.1 s to
     /// 5 s, until it is written or the pipeline is cancelled. To continue after error items and after records that the store
     /// refuses, use [`deliver_through`](Self::deliver_through).
     ///

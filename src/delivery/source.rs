@@ -59,9 +59,9 @@ const STALLED: Duration = Duration::from_secs(30);
 enum Stall {
     /// There is room for more records.
     No,
-    /// There has been none; when the log says so.
+    /// There has been no room; the time at which this is logged.
     Since(Instant),
-    /// The log has said so, which it does once.
+    /// It has been logged, which happens once.
     Said,
 }
 

@@ -123,7 +123,7 @@ pub struct StageReport {
     /// [`Sender::send`](crate::Sender::send) in a closure.
     #[cfg_attr(feature = "serde", serde(rename = "blocked_seconds", with = "crate::data::seconds"))]
     pub blocked: Duration,
-    /// The times of items in the stage, or of calls. `None` if the pipeline was not [told to record
+    /// The times of items in the stage, or of calls. `None` if the pipeline was not [configured to record
     /// it](crate::PipelineBuilder), with the feature `latency`, or if nothing has been measured yet.
     ///
     /// - *A pool*: from the moment a worker starts an item to its result, with all retries and their pauses. Every item
@@ -142,7 +142,7 @@ pub struct StageReport {
     #[cfg_attr(feature = "serde", serde(skip_deserializing))]
     pub latency: Option<Latency>,
     /// The age of items when they leave the stage; for a sink, when it has processed them. `None` if the pipeline was
-    /// not told to record it, as for [`latency`](Self::latency).
+    /// not configured to record it, as for [`latency`](Self::latency).
     ///
     /// The age is the time since a source emitted the item, including waits in streams and for room. It is sampled:
     /// behind an item, and at most every 10 ms, a source sends a stamp, which passes a stage when all earlier items

@@ -239,7 +239,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         }
     }
 
-    /// The first one is told first: the second one lets the items that it then emits pass.
+    /// The first one is notified first: the second one lets the items pass that it then emits.
     fn drain(&mut self, out: &mut impl Emit<B::Out>) {
         self.timer.reset();
         self.rest.timer.reset();

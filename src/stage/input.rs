@@ -129,7 +129,7 @@ impl<T: Send + 'static> Input<T> {
         }
     }
 
-    /// How many items are there; a hint.
+    /// The number of available items: a hint.
     pub(crate) fn len(&self) -> usize {
         match self {
             Input::Edge(edge) => edge.shared().gauge().items(),

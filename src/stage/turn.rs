@@ -8,8 +8,8 @@
 //!
 //! 1. *More to emit.* An operator that was called is resumed until it has nothing more to emit. Only then does it
 //!    receive anything else.
-//! 2. *The end.* When it was told of the end and waits for nothing, the items it has kept fail, and it has finished.
-//! 3. *A drain*, of which it is told once.
+//! 2. *The end.* When it has been notified of the end and waits for nothing, the items it has kept fail, and it has finished.
+//! 3. *A drain*, of which it is notified once.
 //! 4. *A timer* that is due. Timers go before items: an item that arrives at the moment a timer is due finds it fired.
 //! 5. *The input*: an item, an error item, a mark, or the end; unless the operator is waiting for its time.
 

@@ -322,7 +322,7 @@ impl<T> StreamReceiver<T> {
         self.receiver.iter()
     }
 
-    /// Iterates over the items that are there now. See [`Receiver::try_iter`].
+    /// Iterates over the items that are available now. See [`Receiver::try_iter`].
     pub fn try_iter(&self) -> TryIter<'_, Result<T>> {
         self.receiver.try_iter()
     }

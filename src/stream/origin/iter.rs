@@ -105,7 +105,7 @@ where
 impl<T: Send + 'static> Stream<T> {
     /// Emits the items of an iterator, on a thread of its own.
     ///
-    /// The iterator may block; each item is handed over as soon as it is there. One that knows its length (a range, a
+    /// The iterator may block; each item is handed over as soon as it is available. One that knows its length (a range, a
     /// vector) does not wait for others: once it has proved to be quick, its items may go in small chunks, and one may
     /// wait for the next call of `next`. A drain stops it between two items. `next` is not called again after it returned
     /// `None`.

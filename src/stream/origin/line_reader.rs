@@ -166,9 +166,9 @@ impl<R: BufRead> LineReader<R> {
     }
 
     /// Reads the next line, if its end is in the buffer of the reader. Returns `None` if the reader would have to be read;
-    /// [`next_line`](Self::next_line) does that, and continues with the part of the line that is there.
+    /// [`next_line`](Self::next_line) does that, and continues with the buffered part of the line.
     ///
-    /// For a caller that collects several lines, and processes those that are there before it waits for more.
+    /// For a caller that collects several lines, and processes the available ones before it waits for more.
     ///
     /// ```
     /// use std::io::BufReader;

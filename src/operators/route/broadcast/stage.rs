@@ -398,7 +398,7 @@ struct Door<T> {
 impl<T: Send + 'static> Way for Door<T> {
     fn start(&mut self, _: &StageThread) {}
 
-    /// Whether none will arrive any more, and none is there.
+    /// Whether no more will arrive, and none is waiting.
     fn is_gone(&self) -> bool {
         !self.has_hub && self.is_empty
     }

@@ -86,8 +86,8 @@ use crate::stream::{Processor, Stream};
 ///
 /// - the key closure, the `Hash` or `Eq` of the key, or `build` panics ([`Panicked`](crate::ErrorKind::Panicked));
 /// - there are too many groups, with [`GroupOverflow::Reject`] ([`Rejected`](crate::ErrorKind::Rejected), from [`TooManyGroups`](crate::TooManyGroups));
-/// - a thread of its group cannot be started, in particular because the pipeline has
-///   [as many as it may have](crate::PipelineBuilder::max_threads) ([`Internal`](crate::ErrorKind::Internal); the source says so);
+/// - a thread of its group cannot be started, in particular because the pipeline has reached its
+///   [maximum](crate::PipelineBuilder::max_threads) ([`Internal`](crate::ErrorKind::Internal); the source names the reason);
 /// - `build` returns a stream of another pipeline ([`Failed`](crate::ErrorKind::Failed)).
 ///
 /// The next item of the key starts another attempt.
