@@ -443,7 +443,7 @@ mod tests {
     fn run_over(entries: Vec<Result<u32>>) {
         let token = CancelToken::new();
         let stats = Arc::new(StageStats::new("stage".into(), StageKind::Processor, &["step".into()], 1));
-        let context = Context { stats: Arc::clone(&stats), clock: token.clock().clone() };
+        let context = Context::new(&stats, token.clock().clone());
         let (mut sender, input) = edge(8, true);
         entries.into_iter().for_each(|entry| match entry {
             Err(mark) => sender.put_mark(mark),
