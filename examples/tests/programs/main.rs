@@ -11,6 +11,7 @@ mod program;
 mod scratch;
 #[allow(dead_code, reason = "the tests of the connector need more of it")]
 #[path = "../../../connectors/redis/tests/redis/common/server.rs"]
+#[rustfmt::skip] // its own crate formats it, with another width
 mod server;
 #[cfg(unix)]
 mod terminal;

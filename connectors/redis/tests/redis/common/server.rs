@@ -21,18 +21,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one. Returns `None` if none is installed, and says so once. `{port}` in the options is its port.
     pub(crate) fn start(options: &[&str]) -> Option<Self> {
-        let installed = Command::new("redis-server")
-            .arg("--version")
-            .stdout(Stdio::null())
-            .status()
-            .is_ok();
+        let installed = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
         if !installed {
             static SAID: Once = Once::new();
             // Bypasses libtest, which shows the output of a test only when it fails.
-            SAID.call_once(|| {
-                writeln!(std::io::stderr(), "skipped: redis-server is not installed")
-                    .expect("stderr")
-            });
+            SAID.call_once(|| writeln!(std::io::stderr(), "skipped: redis-server is not installed").expect("stderr"));
             return None;
         }
         let dir = tempfile::tempdir().expect("a folder");
@@ -53,17 +46,7 @@ impl Server {
         self.kill();
         let port = self.port.to_string();
         let mut child = Command::new("redis-server")
-            .args([
-                "--port",
-                &port,
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--daemonize",
-                "no",
-                "--dir",
-            ])
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--daemonize", "no", "--dir"])
             .arg(self.dir.path())
             .args(self.options.iter().map(|option| option.replace("{port}", &port)))
             .stdin(Stdio::null())
@@ -71,10 +54,7 @@ impl Server {
             .spawn()
             .expect("a redis-server");
         let mut log = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let ready = log
-            .by_ref()
-            .map_while(Result::ok)
-            .any(|line| line.contains("Ready to accept connections"));
+        let ready = log.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"));
         // Otherwise it would eventually wait for room in the pipe.
         let reader = std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
         self.process = Some((child, reader));
