@@ -66,7 +66,7 @@ impl Sign {
             Rule::Reject(_) => REJECTS,
             Rule::Ask => 0,
         };
-        let word = generation * GENERATION | flags;
+        let word = generation * GENERATION + flags;
         // Most changes of the state do not change its sign: then the cache line stays with its readers.
         if self.word.load(Ordering::Relaxed) == word {
             return;
@@ -123,10 +123,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::clock::real_now;
 
     #[test]
     fn an_open_circuit_rejects_until_its_time_has_come() {
-        let base = Instant::now();
+        let base = real_now();
         let sign = Sign::new(base);
         let second = Duration::from_secs(1);
         let rejects = |at: Instant| sign.rejects(sign.read(), || at);
@@ -144,7 +145,7 @@ mod tests {
     /// A manual clock may begin before the circuit.
     #[test]
     fn times_before_the_base_are_left_to_the_state() {
-        let base = Instant::now();
+        let base = real_now();
         let sign = Sign::new(base + Duration::from_secs(9));
         sign.show(1, Rule::Reject(Some(base + Duration::from_secs(5))));
         assert!(!sign.rejects(sign.read(), || base));
