@@ -784,6 +784,28 @@ fn a_busy_worker_emits_the_results_of_a_slow_one() {
 
 /// The clock stands still after the first item: a call that is not notified would sleep forever.
 #[test]
+fn a_call_that_cancels_its_token_cuts_the_stream_with_the_cause() {
+    for (workers, fails) in [(1, false), (1, true), (3, true)] {
+        let (_, pipeline) = virtual_pipeline();
+        let call = move |cancel: &CancelToken, n: &u64| match n {
+            5 => {
+                cancel.cancel_because("enough");
+                if fails { Err(cancel.check().unwrap_err()) } else { Ok(*n) }
+            }
+            n => Ok(*n),
+        };
+        let mapper = AsyncMapper::new(call).with_workers(workers);
+        let results: Vec<_> = Stream::from_iter(&pipeline, 0..10).through(&mapper).into_iter().collect();
+        let Some(Err(error)) = results.last() else { panic!("{results:?}") };
+        assert!(error.is_cancelled() && format!("{error:#}").ends_with("enough"), "{error:#}");
+        assert!(results.iter().take(results.len() - 1).all(Result::is_ok), "{results:?}");
+        let report = pipeline.join();
+        assert!(matches!(report.outcome, Outcome::Cut(_)), "{report}");
+        assert!(!pipeline.is_cancelled());
+    }
+}
+
+#[test]
 fn calls_in_progress_learn_that_their_consumer_has_left() {
     let (clock, pipeline) = virtual_pipeline();
     let causes = Arc::new(Mutex::new(Vec::new()));

@@ -61,7 +61,7 @@ use crate::stream::Stream;
 /// token, in [`CancelToken::sleep`] and [`CancelToken::check`]. Its later result is dropped, and its item counted as
 /// abandoned; cancellation is not a failure. The token is also cancelled when the consumer of the results is dropped,
 /// with [`Cause::ConsumerGone`](crate::Cause::ConsumerGone): so `take(1)` does not wait for calls whose results it does
-/// not need.
+/// not need. It is one token for all calls: a call that cancels it cuts the stream, with its cause as the reason.
 ///
 /// # Memory
 /// At most [`window`](Self::with_window) items are in progress, or finished and waiting for their turn, however slow a
@@ -283,7 +283,7 @@ impl<T: Send + 'static> Stream<T> {
     /// Calls `f` for each item, `workers` at a time, in order: an [`AsyncMapper`].
     ///
     /// # Panics
-    /// If `workers` is 0, or the pipeline has finished.
+    /// If `workers` is 0 or more than 65,536, or the pipeline has finished.
     #[track_caller]
     pub fn async_map<Out, E, F>(self, workers: usize, f: F) -> Stream<Out>
     where

@@ -53,7 +53,7 @@ struct State<S> {
 }
 
 /// The proof that another worker keeps watch, if one rests, and that this one is free for long operations.
-#[must_use = "what may take long is to be begun after the baton was passed"]
+#[must_use = "pass the baton before anything that may take long"]
 pub(super) struct Relieved(());
 
 impl<S: Supply> Crew<S> {

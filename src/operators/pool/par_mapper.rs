@@ -113,11 +113,11 @@ impl<In, Out, F: Fn(In) -> Out> ParMapper<In, Out, F> {
     /// on one item at a time.
     ///
     /// # Panics
-    /// If `items` is 0.
+    /// If `window` is 0.
     #[track_caller]
-    pub fn with_window(mut self, items: usize) -> Self {
-        assert!(items > 0, "`window` must be at least 1");
-        self.window = items;
+    pub fn with_window(mut self, window: usize) -> Self {
+        assert!(window > 0, "`window` must be at least 1");
+        self.window = window;
         self
     }
 }

@@ -73,7 +73,7 @@ use crate::pipeline::timing::Phase;
 use crate::pipeline::{CancelToken, Cause, Place};
 use crate::stage::operator::sealed::Context;
 use crate::stage::origins::Labels;
-use crate::stage::thread::{StageThread, spawn_error};
+use crate::stage::thread::{StageThread, noted_cut, spawn_error};
 use crate::stream::Stream;
 use crate::stream::start::Registered;
 use crate::sync::CHUNK;
@@ -258,7 +258,7 @@ where
             Ok(()) => {
                 let thread = StageThread::new(token, stats, first);
                 run(&team, &thread, places);
-                team.pool.finish(|| thread.cut());
+                team.pool.finish(|| team.pool.cut(&thread));
             }
             Err(error) => team.pool.finish(|| spawn_error(&token, &stats, &error)),
         }
@@ -366,6 +366,15 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         // Last: a consumer that sees the end of the output finds everything counted.
         if let Some(mut sender) = sender {
             sender.end(End::Cut(cut()));
+        }
+    }
+
+    /// The reason for the cut. A call may also have cancelled its token, which is that of all calls.
+    fn cut(&self, thread: &StageThread) -> StreamError {
+        let cause = self.calls.cause().filter(|cause| !matches!(cause, Cause::ConsumerGone));
+        match cause {
+            Some(cause) if !thread.token.is_cancelled() => noted_cut(&thread.token, &thread.stats, cause),
+            _ => thread.cut(),
         }
     }
 
