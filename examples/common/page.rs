@@ -67,11 +67,11 @@ pub fn asked(args: impl IntoIterator<Item = OsString>) -> Asked {
 fn help(name: &str, title: &str) -> String {
     format!(
         "{title}\n\n\
-        Shows what happens, and checks the promises that it makes. docs/patterns/{name}.md explains it.\n\n\
+        Runs the pattern and checks each of its promises. docs/patterns/{name}.md explains it.\n\n\
         {}\n\n\
         Options:\n  -h, --help  Print help\n\n\
-        Exit status:\n  0  all promises were kept; also if the reader of the output has gone\n  \
-        1  a promise was broken, or the work failed\n  2  the arguments are wrong",
+        Exit status:\n  0  all promises were kept; also if standard output was closed\n  \
+        1  a promise was broken, or the work failed\n  2  invalid arguments",
         usage(name)
     )
 }

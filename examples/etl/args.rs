@@ -16,40 +16,39 @@ const DEAD_LETTERS: &str = "--dead-letters";
 pub(crate) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 const MORE_HELP: &str = "\
-Without --input it loads the flights that left New York in January 2013, which are shipped with it.
+Without --input it loads the flights that left New York in January 2013, which are included.
 
 Input:
   CSV in UTF-8, plain or gzip. The first line names the columns, in any order and in upper or lower
-  case; columns that are not needed are ignored. Needed are year, month, day, dep_time,
-  sched_dep_time, dep_delay, arr_time, sched_arr_time, arr_delay, carrier, flight, tailnum, origin,
-  dest, air_time, distance, hour, minute, time_hour. An empty field is a missing value, and so is NA.
-  A flight without dep_time was cancelled: it is counted and not loaded. Fields may be quoted. One
-  line is one row: a quoted field cannot contain a line break. Blank lines are skipped. A line may
-  have 8 kB.
+  case; other columns are ignored. Required are year, month, day, dep_time, sched_dep_time,
+  dep_delay, arr_time, sched_arr_time, arr_delay, carrier, flight, tailnum, origin, dest, air_time,
+  distance, hour, minute, time_hour. An empty field is a missing value, and so is NA. A flight
+  without dep_time was cancelled: it is counted and not loaded. Fields may be quoted. Each line is
+  one row: a quoted field cannot contain a line break. Blank lines are skipped. A line may have 8 kB.
 
 Rows that cannot be loaded:
-  They go to the dead-letter file, one JSON object per line: {\"line\", \"stage\", \"reason\", \"raw\"}.
-  They are no failure of the job, unless no row at all could be loaded. The database has them too, in
-  the table dead_letters.
+  They go to the dead-letter file, one JSON object per line: {\"line\", \"stage\", \"reason\", \"raw\"},
+  and to the table dead_letters of the database. The job still succeeds, unless no row at all could
+  be loaded.
 
 Resume:
   Each transaction stores the position in the input together with the rows. So a run that was killed
   at any moment, interrupted, or stopped by an error can be continued: the same command with --resume
-  ends with the same database and the same dead-letter file as a run that nothing has disturbed. It
-  starts from the beginning if there is no database, so it can be used for the first run too; if all
-  was loaded already, it says so. The totals are those of all runs together.
+  ends with the same database and the same dead-letter file as an undisturbed run. Without a database
+  it starts from the beginning, so --resume can be used for the first run, too. If everything was
+  loaded already, it says so. The totals are those of all runs together.
   The input must be the same: its size and its first 64 KiB are compared. It may have another name, and
-  may come from standard input; what was loaded is skipped. Give the same --airports and --airlines.
-  A run that is still in progress stops when another one resumes its database.
+  may come from standard input; rows that were loaded are skipped. Give the same --airports and
+  --airlines. A run that is still in progress stops when another one resumes its database.
 
 Outputs:
-  No output may be a file that is read, or another output, whatever it is called.
+  No output may be an input or another output, under any name.
 
 Exit status:
-  0    everything was read and dealt with; also if the reader of the output has gone
-  1    any failure that is not named here, also if rows failed and none was loaded
-  2    the arguments are wrong
-  130  interrupted with Ctrl-C; what was committed stays
+  0    everything was processed; also if standard output was closed
+  1    any other failure; also if rows failed and none was loaded
+  2    invalid arguments
+  130  interrupted with Ctrl-C; committed rows stay
 ";
 
 /// Loads flights from a CSV file into an SQLite database.
@@ -63,23 +62,23 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "database")]
     input: Option<PathBuf>,
 
-    /// Names and coordinates of airports (columns faa, name, lat, lon) [default: the shipped ones]
+    /// Names and coordinates of airports (columns faa, name, lat, lon) [default: included]
     #[arg(long, value_name = "FILE")]
     airports: Option<PathBuf>,
 
-    /// Names of airlines (columns carrier, name) [default: the shipped ones]
+    /// Names of airlines (columns carrier, name) [default: included]
     #[arg(long, value_name = "FILE")]
     airlines: Option<PathBuf>,
 
-    /// SQLite database to create [default without --input: target/etl/flights.db, replaced each time]
+    /// SQLite database to create [default without --input: target/etl/flights.db, which is replaced]
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 
-    /// File for the rows that failed; what it held is replaced [default: beside the database, OUT.db -> OUT.failed.jsonl]
+    /// File for the rows that failed, which is replaced [default: beside the database, OUT.db -> OUT.failed.jsonl]
     #[arg(long, value_name = "FILE")]
     dead_letters: Option<PathBuf>,
 
-    /// Threads that enrich [default: one per processor]
+    /// Number of threads that enrich rows [default: one per CPU core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
 
@@ -87,7 +86,7 @@ pub(crate) struct Args {
     #[arg(long)]
     force: bool,
 
-    /// Continue where an earlier run was killed or interrupted; start from the beginning if there was none
+    /// Continue a run that was killed or interrupted, or start from the beginning
     #[arg(long, conflicts_with = "force")]
     resume: bool,
 
@@ -111,7 +110,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["workers", "live"])]
     pub(crate) sequential: bool,
 
-    /// With --sequential: have all rows in memory before the clock starts, and only load them. No pipeline can be faster
+    /// With --sequential: measure only the loading of rows that are in memory, the lower limit for any pipeline
     #[arg(long, requires = "sequential")]
     pub(crate) preload: bool,
 }

@@ -39,7 +39,7 @@ struct Entry<'a> {
     line: u64,
     stage: &'a str,
     reason: &'a str,
-    /// What is not UTF-8 in it is replaced: JSON has no way to say it.
+    /// Bytes that are not UTF-8 are replaced, because JSON cannot hold them.
     raw: &'a str,
 }
 

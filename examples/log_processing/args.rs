@@ -12,62 +12,61 @@ pub(crate) const JSON: &str = "--json";
 pub(crate) const REJECTS: &str = "--rejects";
 
 const MORE_HELP: &str = "\
-Without FILE it makes a log of its own, with attacks in it, works through that, and checks what it
-has found against what it has put in.
+Without FILE it generates a log with attacks in it, processes that, and checks the result against
+what was generated.
 
 Lines:
-  A line is in the Common Log Format, or the Combined one, or any that begins like these. A virtual
-  host may stand before it (vhost_combined, or nginx with $host), and the client may be a list, as
-  X-Forwarded-For has it, of which the first address counts. Or it is a JSON object that has
+  A line has the Common Log Format, the Combined one, or a format that starts like these. A virtual
+  host may precede it (vhost_combined, or nginx with $host), and the client may be a list, as in
+  X-Forwarded-For, of which the first address counts. Or the line is a JSON object with
     a time      as time, timestamp, ts, @timestamp, time_iso8601, time_local, msec, start_time,
-                StartUTC, StartLocal: RFC 3339, or as in the Common Log Format, or since 1970 in
+                StartUTC, StartLocal: RFC 3339, as in the Common Log Format, or since 1970 in
                 seconds, ms, us or ns
-    a client    as client, client_ip, ClientHost; or, if none of these is there, as remote_addr,
+    a client    as client, client_ip, ClientHost; if there is none of these, as remote_addr,
                 remote_ip, ip, ClientAddr, downstream_remote_address
     a path      as path, uri, request_uri, url, RequestPath; or as request: \"GET /path HTTP/1.1\"
     a status    as status, status_code, code, response_code, DownstreamStatus
-    bytes       as bytes, size, bytes_sent, body_bytes_sent, DownstreamContentSize; may be missing
-  Client and path may also lie in an object called request. A client is an address, perhaps with a
-  port, or the name of a host. A status of 0 or - stands for a response that was not sent.
-  What is not UTF-8 in a line is replaced. A line may have 64 kB; of a longer one the beginning
-  counts, if all of this is in it. What is no such line is put aside: into the rejects, one JSON
-  object per line, {\"at\": \"access.log:17\", \"reason\", \"raw\"}. Every line is counted once:
-  read = parsed + malformed. If no line is a request, that is said on standard error.
+    bytes       as bytes, size, bytes_sent, body_bytes_sent, DownstreamContentSize; optional
+  Client and path may also be inside an object called request. A client is an address, perhaps with
+  a port, or a host name. A status of 0 or - means that no response was sent. Bytes that are not
+  UTF-8 are replaced. A line may have 64 kB; a longer one is cut there, and counts if all of this is
+  in the first 64 kB. Any other line is malformed, and goes to the rejects file as a JSON object:
+  {\"at\": \"access.log:17\", \"reason\", \"raw\"}. Every line is counted once: read = parsed + malformed.
+  If no line is a request, a message on standard error says so.
 
 Files:
-  A file may be gzip, also several in a row, and padded with zeros. What stands behind is not read,
-  which is a failure, and so is a gzip file that was cut: what came before is counted. Outputs are
-  not emptied before it is certain that they are no inputs, under whatever name.
+  A file may be gzip, with several members and padded with zeros. Anything after that is not read,
+  and is a failure; so is a truncated gzip file. What was read before is counted. An output file is
+  not truncated before it is certain that it is not an input under another name.
 
 Alerts:
-  One line for each, as soon as it is found. Everything goes by the time of the log (shown in UTC),
-  not by the clock on the wall, so the same log gives the same alerts. Give several files with the
-  oldest first. Where time goes back by more than a minute (one clock was wrong, or two do not
-  agree) the report says so; each request is judged by those near to it in time. A burst has more
-  than 30 requests, and is looked for as soon as there are five minutes to compare with.
+  Each alert is one line, printed as soon as it is found. Only the time of the log counts (shown in
+  UTC), not the current time, so the same log always gives the same alerts. List several files with
+  the oldest first. If the time goes back by more than a minute (a clock was wrong, or two disagree),
+  the report says so; each request is compared with those near it in time. A burst has more than 30
+  requests in a minute, and is detected once there are five minutes to compare with.
 
 Memory:
-  Does not depend on the length of the log. Beyond --max-keys clients, or paths, those not seen for
-  longest are forgotten; beyond a week, the oldest minutes. The report says how many. A client takes
-  at most about 3 kB (with the default limits), a path 0.4 kB.
+  Does not depend on the length of the log. Beyond --max-keys clients or paths, those not seen for
+  the longest time are evicted; beyond a week, the oldest minutes. The report says how many. A client
+  takes at most about 3 kB (with the default limits), a path 0.4 kB.
 
 Following:
-  Files may be missing at first, renamed and created again, or emptied. What still comes to one
-  that was renamed is read, too, until it is deleted or the next one is renamed. If a file is
-  renamed more than once within a tenth of a second, those in between are read as FILE.1, FILE.2,
-  .. or FILE-20260131; if they may have been deleted as well, that is a failure. It cannot be
-  noticed that a file was deleted and created again twice within that time. Lines of files that
-  are read from their end are counted from there: access.log:+17.
+  Files may be missing at first, renamed and created again, or truncated. A renamed file is read
+  until it is deleted or the next one is renamed. If a file is renamed more than once within a tenth
+  of a second, those in between are read as FILE.1, FILE.2, .. or FILE-20260131; if they may have been
+  deleted as well, that is a failure. A file that is deleted and created twice within that time goes
+  unnoticed. Lines of files that are read from their end are counted from there: access.log:+17.
 
 Exit status:
-  0    all was read; with --follow: ended by Ctrl-C
-  130  interrupted before that; the report is about what was read
-  2    the arguments are wrong
+  0    everything was read; with --follow: ended by Ctrl-C
+  130  interrupted before that; the report covers what was read
+  2    invalid arguments
   1    any other failure
-  Malformed lines and alerts are no failure; nor is a reader of the output that has gone.
+  Malformed lines and alerts are not failures; nor is a closed standard output.
 ";
 
-/// Counts what an access log says, and finds bursts and suspicious clients in it.
+/// Summarizes access logs, and finds bursts and suspicious clients in them.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "log_processing", after_help = MORE_HELP)]
 pub(crate) struct Args {
@@ -75,63 +74,63 @@ pub(crate) struct Args {
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 
-    /// How lines are written; `auto` looks at each
+    /// Format of the lines; `auto` decides for each line
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     pub(crate) format: Format,
 
-    /// Wait for more at the end, as `tail -F` does, until Ctrl-C; begin at the end
+    /// Start at the end and wait for new lines, as `tail -F` does, until Ctrl-C
     #[arg(long, short = 'F', requires = "files")]
     pub(crate) follow: bool,
 
-    /// With --follow: begin at the beginning
+    /// With --follow: start at the beginning
     #[arg(long, requires = "follow")]
     pub(crate) from_start: bool,
 
-    /// Write the report as JSON, too; with `-` to standard output, and nothing else there
+    /// Also write the report as JSON; `-` is standard output, which then has nothing else
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Write malformed lines to a file, with where they stand and what is wrong with them
+    /// Write malformed lines to a file, each with its position and the reason
     #[arg(long, value_name = "FILE")]
     pub(crate) rejects: Option<PathBuf>,
 
-    /// Over how many seconds a client is watched
+    /// Length of the window in which a client is judged
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) window: u32,
 
-    /// Alert at this many 4xx and 5xx of one client within the window
+    /// Alert at this many 4xx and 5xx responses to one client within the window
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) max_errors: u16,
 
-    /// Alert at this many different paths of one client within the window
+    /// Alert at this many different paths requested by one client within the window
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(2..=1000))]
     pub(crate) max_paths: u16,
 
-    /// Alert when a minute has more than this many times the mean of the ten before it
+    /// Alert when a minute has more than this many times the average of the previous ten
     #[arg(long, value_name = "FACTOR", default_value_t = 3.0, value_parser = factor)]
     pub(crate) burst: f64,
 
-    /// Give the same alert again only when the time of the log comes to a multiple of this
+    /// Repeat an alert only when the time of the log passes a multiple of this
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repeat: u32,
 
-    /// Give at most this many alerts in a minute of the log, and count the others
+    /// Print at most this many alerts per minute of the log, and count the rest
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) alerts_per_minute: u32,
 
-    /// How many clients, and how many paths, are kept in mind
+    /// Maximum number of clients, and of paths, to track
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub(crate) max_keys: u32,
 
-    /// How many lines the tables of the report have
+    /// Number of rows in the tables of the report
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) top: usize,
 
-    /// Print neither alerts nor report nor progress
+    /// Print no alerts, report or progress
     #[arg(long, short)]
     pub(crate) quiet: bool,
 
-    /// Say on standard error what each stage of the pipeline did
+    /// Print the statistics of each stage to standard error
     #[arg(long)]
     pub(crate) stages: bool,
 
@@ -147,7 +146,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["follow", "live", "stages"])]
     pub(crate) sequential: bool,
 
-    /// What is left out of the names of files, if they are in it.
+    /// A folder that is left out of the names of the files in it.
     #[arg(skip)]
     pub(crate) folder: PathBuf,
 
@@ -158,11 +157,11 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// JSON if a line begins with a brace, otherwise clf
+    /// JSON if the line starts with a brace, otherwise clf
     Auto,
     /// Common or Combined Log Format
     Clf,
-    /// One object per line
+    /// One JSON object per line
     Json,
 }
 
