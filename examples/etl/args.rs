@@ -19,27 +19,29 @@ const MORE_HELP: &str = "\
 Without --input it loads the flights that left New York in January 2013, which are included.
 
 Input:
-  CSV in UTF-8, plain or gzip. The first line names the columns, in any order and in upper or lower
-  case; other columns are ignored. Required are year, month, day, dep_time, sched_dep_time,
-  dep_delay, arr_time, sched_arr_time, arr_delay, carrier, flight, tailnum, origin, dest, air_time,
-  distance, hour, minute, time_hour. An empty field is a missing value, and so is NA. A flight
-  without dep_time was cancelled: it is counted and not loaded. Fields may be quoted. Each line is
-  one row: a quoted field cannot contain a line break. Blank lines are skipped. A line may have 8 kB.
+  CSV in UTF-8, plain or gzip. The first line names the columns, in any order and in upper or
+  lower case; other columns are ignored. Required are year, month, day, dep_time, sched_dep_time,
+  dep_delay, arr_time, sched_arr_time, arr_delay, carrier, flight, tailnum, origin, dest,
+  air_time, distance, hour, minute, time_hour. An empty field is a missing value, and so is NA. A
+  flight without dep_time was cancelled: it is counted and not loaded. Fields may be quoted. Each
+  line is one row: a quoted field cannot contain a line break. Blank lines are skipped. A line
+  may have 8 kB.
 
 Rows that cannot be loaded:
   They go to the dead-letter file, one JSON object per line: {\"line\", \"stage\", \"reason\", \"raw\"},
-  and to the table dead_letters of the database. The job still succeeds, unless no row at all could
-  be loaded.
+  and to the table dead_letters of the database. The job still succeeds, unless no row at all
+  could be loaded.
 
 Resume:
-  Each transaction stores the position in the input together with the rows. So a run that was killed
-  at any moment, interrupted, or stopped by an error can be continued: the same command with --resume
-  ends with the same database and the same dead-letter file as an undisturbed run. Without a database
-  it starts from the beginning, so --resume can be used for the first run, too. If everything was
-  loaded already, it says so. The totals are those of all runs together.
-  The input must be the same: its size and its first 64 KiB are compared. It may have another name, and
-  may come from standard input; rows that were loaded are skipped. Give the same --airports and
-  --airlines. A run that is still in progress stops when another one resumes its database.
+  Each transaction stores the position in the input together with the rows. So a run that was
+  killed at any moment, interrupted, or stopped by an error can be continued: the same command
+  with --resume ends with the same database and the same dead-letter file as an undisturbed run.
+  Without a database it starts from the beginning, so --resume can be used for the first run,
+  too. If everything was loaded already, it says so. The totals are those of all runs together.
+  The input must be the same: its size and its first 64 KiB are compared. It may have another
+  name, and may come from standard input; rows that were loaded are skipped. Give the same
+  --airports and --airlines. A run that is still in progress stops when another one resumes its
+  database.
 
 Outputs:
   No output may be an input or another output, under any name.

@@ -16,9 +16,10 @@ Without FILE it generates a log with attacks in it, processes that, and checks t
 what was generated.
 
 Lines:
-  A line has the Common Log Format, the Combined one, or a format that starts like these. A virtual
-  host may precede it (vhost_combined, or nginx with $host), and the client may be a list, as in
-  X-Forwarded-For, of which the first address counts. Or the line is a JSON object with
+  A line has the Common Log Format, the Combined one, or a format that starts like these. A
+  virtual host may precede it (vhost_combined, or nginx with $host), and the client may be a
+  list, as in X-Forwarded-For, of which the first address counts. Or the line is a JSON object
+  with
     a time      as time, timestamp, ts, @timestamp, time_iso8601, time_local, msec, start_time,
                 StartUTC, StartLocal: RFC 3339, as in the Common Log Format, or since 1970 in
                 seconds, ms, us or ns
@@ -27,36 +28,37 @@ Lines:
     a path      as path, uri, request_uri, url, RequestPath; or as request: \"GET /path HTTP/1.1\"
     a status    as status, status_code, code, response_code, DownstreamStatus
     bytes       as bytes, size, bytes_sent, body_bytes_sent, DownstreamContentSize; optional
-  Client and path may also be inside an object called request. A client is an address, perhaps with
-  a port, or a host name. A status of 0 or - means that no response was sent. Bytes that are not
-  UTF-8 are replaced. A line may have 64 kB; a longer one is cut there, and counts if all of this is
-  in the first 64 kB. Any other line is malformed, and goes to the rejects file as a JSON object:
-  {\"at\": \"access.log:17\", \"reason\", \"raw\"}. Every line is counted once: read = parsed + malformed.
-  If no line is a request, a message on standard error says so.
+  Client and path may also be inside an object called request. A client is an address, perhaps
+  with a port, or a host name. A status of 0 or - means that no response was sent. Bytes that are
+  not UTF-8 are replaced. A line may have 64 kB; a longer one is cut there, and counts if all of
+  this is in the first 64 kB. Any other line is malformed, and goes to the rejects file as a JSON
+  object: {\"at\": \"access.log:17\", \"reason\", \"raw\"}. Every line is counted once:
+  read = parsed + malformed. If no line is a request, a message on standard error says so.
 
 Files:
-  A file may be gzip, with several members and padded with zeros. Anything after that is not read,
-  and is a failure; so is a truncated gzip file. What was read before is counted. An output file is
-  not truncated before it is certain that it is not an input under another name.
+  A file may be gzip, with several members and padded with zeros. Anything after that is not
+  read, and is a failure; so is a truncated gzip file. What was read before is counted. An output
+  file is not truncated before it is certain that it is not an input under another name.
 
 Alerts:
-  Each alert is one line, printed as soon as it is found. Only the time of the log counts (shown in
-  UTC), not the current time, so the same log always gives the same alerts. List several files with
-  the oldest first. If the time goes back by more than a minute (a clock was wrong, or two disagree),
-  the report says so; each request is compared with those near it in time. A burst has more than 30
-  requests in a minute, and is detected once there are five minutes to compare with.
+  Each alert is one line, printed as soon as it is found. Only the time of the log counts (shown
+  in UTC), not the current time, so the same log always gives the same alerts. List several files
+  with the oldest first. If the time goes back by more than a minute (a clock was wrong, or two
+  disagree), the report says so; each request is compared with those near it in time. A burst has
+  more than 30 requests in a minute, and is detected once there are five minutes to compare with.
 
 Memory:
-  Does not depend on the length of the log. Beyond --max-keys clients or paths, those not seen for
-  the longest time are evicted; beyond a week, the oldest minutes. The report says how many. A client
-  takes at most about 3 kB (with the default limits), a path 0.4 kB.
+  Does not depend on the length of the log. Beyond --max-keys clients or paths, those not seen
+  for the longest time are evicted; beyond a week, the oldest minutes. The report says how many.
+  A client takes at most about 3 kB (with the default limits), a path 0.4 kB.
 
 Following:
   Files may be missing at first, renamed and created again, or truncated. A renamed file is read
-  until it is deleted or the next one is renamed. If a file is renamed more than once within a tenth
-  of a second, those in between are read as FILE.1, FILE.2, .. or FILE-20260131; if they may have been
-  deleted as well, that is a failure. A file that is deleted and created twice within that time goes
-  unnoticed. Lines of files that are read from their end are counted from there: access.log:+17.
+  until it is deleted or the next one is renamed. If a file is renamed more than once within a
+  tenth of a second, those in between are read as FILE.1, FILE.2, .. or FILE-20260131; if they
+  may have been deleted as well, that is a failure. A file that is deleted and created twice
+  within that time goes unnoticed. Lines of files that are read from their end are counted from
+  there: access.log:+17.
 
 Exit status:
   0    everything was read; with --follow: ended by Ctrl-C
