@@ -140,8 +140,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         true
     }
 
-    /// Does the same for consecutive results and failures. As many as there is room for are counted and handed over together. `moved`
-    /// is the number of emitted results that still count as part of the window.
+    /// Does the same for consecutive results and failures. As many as there is room for are counted and handed over
+    /// together. `moved` is the number of emitted results that still count as part of the window.
     fn emit_many(
         &self,
         thread: &StageThread,

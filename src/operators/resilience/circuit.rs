@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! - The whole state is behind one lock, apart from the count of rejected calls. While it is held, no hook is called, and only the token's clock is read.
+//! - The whole state is behind one lock, apart from the count of rejected calls. While it is held, no hook is called, and
+//!   only the token's clock is read.
 //! - The part that most calls need is also in the [`Sign`], which they read without the lock: see `circuit_sign.rs`.
 //!   Every change of the state goes through [`Circuit::update`], which updates the sign.
 //! - Each change of the phase starts a new *generation*. A call is admitted with the number of the current one, and its

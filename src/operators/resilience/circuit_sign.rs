@@ -18,7 +18,7 @@
 //!
 //! The time is stored before its word, and a call reads the word, the time, and the word again. If both words are the same,
 //! the time is that of this word: the time of a later generation is stored after the word of the generation in between, so
-//! whoever reads it also sees that other word. The crate in `loom/` compiles this file and tries every interleaving.
+//! a call that reads it also sees that other word. The crate in `loom/` compiles this file and tries every interleaving.
 
 use std::time::Instant;
 
