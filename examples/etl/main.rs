@@ -15,6 +15,8 @@
 //!   itself would cost a good part of that. What is there is passed on at once; a chunk does not wait until it is full.
 //! - *Failures stay in place.* A malformed row never stops the job. It travels with the rows around it, and carries the line.
 //!   What does stop the job is a fault of its own: the disk is full, say.
+//! - *The disk works at the same time.* Commits go to the write-ahead log of SQLite. A periodic job of the pipeline copies
+//!   them into the database, so the thread that loads rows rarely waits for the disk.
 //! - *Ending well.* The first Ctrl-C drains: no more is read, what was read is loaded. The second aborts.
 //! - *Exactly once.* The position in the input is stored in the transaction that stores the rows. A run that was killed, at
 //!   whatever moment, is continued by `--resume`, and leaves the same database and the same dead-letter file as one that

@@ -25,6 +25,9 @@ const BATCH: BatchConfig =
 /// to do until the others have their turn again. A chunk takes up to 60 kB.
 const CAPACITY: usize = 32;
 
+/// How often the log of the database is copied into it.
+const CHECKPOINTS: Duration = Duration::from_millis(50);
+
 pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
     let Job {
         lines,
@@ -48,6 +51,8 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
     if let Some(update) = progress.updater(&counts, Counts::progress) {
         pipeline.every(Duration::from_millis(100), update);
     }
+    let checkpointer = database.lock().checkpointer()?;
+    pipeline.token().named("checkpoint").every(CHECKPOINTS, move || checkpointer.run());
     let live = live.then(|| pipeline.live());
 
     // [pattern]

@@ -48,7 +48,7 @@ impl Samples {
 }
 
 pub(crate) fn find<'a>(samples: &'a [Samples], system: &str) -> Option<&'a Samples> {
-    samples.iter().find(|samples| samples.entry.system == system)
+    samples.iter().find(|samples| samples.entry.system == system && !samples.is_before)
 }
 
 impl Figure {
@@ -80,7 +80,7 @@ mod tests {
             format!("checksum=0 ns_per_item={nanos} seconds=1 cpu_seconds=n/a peak_kib=n/a waits=n/a preempted=n/a")
         };
         let runs = nanos.iter().map(|nanos| line(nanos).parse().unwrap()).collect();
-        Samples { entry: &ENTRIES[entry], items: 1, runs }
+        Samples { entry: &ENTRIES[entry], is_before: false, items: 1, runs }
     }
 
     #[test]
@@ -90,6 +90,14 @@ mod tests {
         assert_eq!(Figure::WorstRatio("one", "other").of(&samples), Some(3.0));
         assert_eq!(Figure::Spread("one").of(&samples), Some(3.0));
         assert_eq!(Figure::Ratio("one", "absent").of(&samples), None);
+    }
+
+    #[test]
+    fn another_build_is_no_figure() {
+        let before = Samples { is_before: true, ..samples(0, [1.0, 1.0, 1.0]) };
+        assert_eq!(before.name(), "one (before)");
+        let samples = [before, samples(0, [2.0, 2.0, 2.0]), samples(1, [1.0, 1.0, 1.0])];
+        assert_eq!(Figure::Ratio("one", "other").of(&samples), Some(2.0));
     }
 
     #[test]

@@ -2,14 +2,13 @@
 //!
 //! [Valgrind](https://valgrind.org)'s cachegrind counts those of a run with few items and of one with more; the
 //! difference, divided by the additional items, is the count for one item. It runs one thread at a time, so the counts
-//! of two runs are nearly the same, and say nothing about contention. The median of several runs is compared with a
-//! file.
+//! say nothing about contention. Threads that wait for one another may yield in vain, which only adds instructions; so
+//! the lowest of several counts is compared with a file.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::figures::median;
 use crate::machine;
 use crate::report::aligned;
 use crate::run::Run;
@@ -52,9 +51,9 @@ pub(crate) enum Then {
 struct Counted {
     work: &'static str,
     system: &'static str,
-    /// The median of the rounds.
+    /// The lowest of the rounds.
     per_item: f64,
-    /// The difference between the highest and the lowest, in percent of the median.
+    /// How much higher the highest is, in percent.
     spread: f64,
 }
 
@@ -78,9 +77,10 @@ fn count((work, system, few): (&'static str, &'static str, u64), rounds: u32) ->
         per_item.push(more as f64 / (many - few) as f64);
     }
     per_item.sort_by(f64::total_cmp);
-    let middle = median(per_item.iter().copied().map(Some)).ok_or("no rounds")?;
-    let (Some(lowest), Some(highest)) = (per_item.first(), per_item.last()) else { return Err("no rounds".to_owned()) };
-    Ok(Counted { work, system, per_item: middle, spread: (highest - lowest) / middle * 100.0 })
+    let (Some(&lowest), Some(&highest)) = (per_item.first(), per_item.last()) else {
+        return Err("no rounds".to_owned());
+    };
+    Ok(Counted { work, system, per_item: lowest, spread: change(lowest, highest) })
 }
 
 /// All instructions of a run in its own process.
@@ -164,9 +164,8 @@ fn page(counted: &[Counted], rounds: u32) -> String {
     }));
     format!(
         "# Instructions per item\n\nWritten by `cargo run --release --manifest-path benches/peers/Cargo.toml -- instructions \
-         --write`; with `--check` it\nis compared. [Performance](../../docs/performance.md) says what the figures mean. The median \
-         of {rounds} rounds, and the\ndifference between the highest and the lowest. The work on an item of a pool is left \
-         out.\n\n{}\n{}",
+         --write`; with `--check` it\nis compared. [Performance](../../docs/performance.md) says what the figures mean. The lowest \
+         of {rounds} rounds, and how\nmuch higher the highest is. The work on an item of a pool is left out.\n\n{}\n{}",
         aligned(&rows),
         machine::versions(),
     )

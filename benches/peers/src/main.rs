@@ -13,6 +13,7 @@ mod usage;
 mod work;
 mod works;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -46,8 +47,8 @@ enum Command {
     },
     /// Counts the instructions per item with valgrind, and compares them with `instructions.md`.
     Instructions {
-        /// The number of times each row is counted; the median is used.
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        /// The number of times each row is counted; the lowest count is used.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
         /// Fails if an item takes over 5 % more instructions than in the file.
         #[arg(long)]
@@ -75,6 +76,10 @@ struct Comparison {
     /// Runs only these systems; `streamz` includes `streamz:1` and `streamz:2`.
     #[arg(long, value_delimiter = ',', value_name = "SYSTEM")]
     systems: Vec<String>,
+    /// Another build of this program, of an earlier commit for example: its streamz takes its turn, too. Its figures
+    /// are only printed.
+    #[arg(long, value_name = "PROGRAM")]
+    before: Option<PathBuf>,
     /// Replaces the figures in `docs/performance.md`.
     #[arg(long, conflicts_with_all = ["works", "systems"])]
     write: bool,
@@ -144,14 +149,15 @@ fn compare(comparison: &Comparison) -> Result<(), String> {
             long: comparison.long,
             systems: &comparison.systems,
             spin_rounds: work.spin_rounds(|| per_microsecond),
+            before: comparison.before.as_deref(),
         };
-        let measured = plan.carry_out(work)?;
+        let mut measured = plan.carry_out(work)?;
         if measured.samples.is_empty() {
             continue;
         }
-        let section = report::section(work, &measured, !comparison.quick);
-        println!("{section}");
-        sections.push_str(&section);
+        println!("{}", report::section(work, &measured, !comparison.quick));
+        measured.samples.retain(|line| !line.is_before);
+        sections.push_str(&report::section(work, &measured, !comparison.quick));
         sections.push('\n');
     }
     if sections.is_empty() {

@@ -51,7 +51,7 @@ fn row(line: &Samples, reference: Option<&Samples>) -> [String; 11] {
     let per_thousand = |count: u64| count as f64 * 1e3 / line.items as f64;
     let (min, max) = line.extremes();
     [
-        line.entry.system.to_owned(),
+        line.name(),
         with_commas(line.items),
         known(line.median(|run| Some(run.nanos)), short),
         short(min),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
 use std::time::Instant;
@@ -80,8 +81,18 @@ fn if_known<T: FromStr>(text: &str) -> Result<Option<T>, String> {
 /// All runs of one entry, one per round.
 pub(crate) struct Samples {
     pub(crate) entry: &'static Entry,
+    /// Whether another build of this program ran it.
+    pub(crate) is_before: bool,
     pub(crate) items: u64,
     pub(crate) runs: Vec<Run>,
+}
+
+impl Samples {
+    /// The system, as the table names it.
+    pub(crate) fn name(&self) -> String {
+        let Self { entry: Entry { system, .. }, is_before, .. } = self;
+        if *is_before { format!("{system} (before)") } else { (*system).to_owned() }
+    }
 }
 
 /// All runs of a work.
@@ -99,31 +110,40 @@ pub(crate) struct Plan<'a> {
     /// Empty for all of them.
     pub(crate) systems: &'a [String],
     pub(crate) spin_rounds: u32,
+    /// Another build of this program, whose streamz takes its turn, too.
+    pub(crate) before: Option<&'a Path>,
 }
 
 impl Plan<'_> {
     /// Runs the systems of a work in turn, each run in its own process, and compares every checksum.
     pub(crate) fn carry_out(&self, work: &'static Work) -> Result<Measured, String> {
         let wanted = |entry: &&Entry| entry.is_one_of(self.systems) && (self.long || !entry.long);
+        let builds = |entry: &'static Entry| {
+            let before = self.before.is_some() && entry.system.starts_with("streamz");
+            [false, true].into_iter().take(1 + usize::from(before)).map(move |is_before| (entry, is_before))
+        };
         let mut samples: Vec<_> = work
             .entries
             .iter()
             .filter(wanted)
-            .map(|entry| Samples { entry, items: self.items(entry), runs: Vec::new() })
+            .flat_map(builds)
+            .map(|(entry, is_before)| Samples { entry, is_before, items: self.items(entry), runs: Vec::new() })
             .collect();
         let mut expected = HashMap::new();
         let others = Others::watch();
         let rounds = if self.quick { 1 } else { self.rounds.min(work.max_rounds) };
         for round in 1..=rounds {
-            for Samples { entry, items, runs } in &mut samples {
-                progress(&format!("{} {round}/{rounds} {}", work.name, entry.system));
-                let run = self.in_child(work, entry, *items)?;
+            for line in &mut samples {
+                let name = line.name();
+                progress(&format!("{} {round}/{rounds} {name}", work.name));
+                let run = self.in_child(work, line)?;
+                let Samples { entry, items, runs, .. } = line;
                 let expected =
                     *expected.entry(*items).or_insert_with(|| (work.expected)(&entry.job(*items, self.spin_rounds)));
                 if run.checksum != expected {
                     return Err(format!(
-                        "`{}` of `{}` with {items} items: checksum {} instead of {expected}",
-                        entry.system, work.name, run.checksum
+                        "`{name}` of `{}` with {items} items: checksum {} instead of {expected}",
+                        work.name, run.checksum
                     ));
                 }
                 runs.push(run);
@@ -137,19 +157,26 @@ impl Plan<'_> {
         if self.quick { (entry.items / 20).max(50) } else { entry.items }
     }
 
-    fn in_child(&self, work: &Work, entry: &Entry, items: u64) -> Result<Run, String> {
-        let this = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-        let output = Command::new(this)
-            .args(["run", work.name, entry.system, &items.to_string()])
+    fn in_child(&self, work: &Work, line: &Samples) -> Result<Run, String> {
+        let program = match self.before.filter(|_| line.is_before) {
+            Some(other) => other.to_owned(),
+            None => this_program()?,
+        };
+        let output = Command::new(&program)
+            .args(["run", work.name, line.entry.system, &line.items.to_string()])
             .args(["--spin-rounds", &self.spin_rounds.to_string()])
             .output()
-            .map_err(|error| format!("cannot start a process: {error}"))?;
+            .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
         if !output.status.success() {
             let message = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("`{}` of `{}` failed ({}): {message}", entry.system, work.name, output.status));
+            return Err(format!("`{}` of `{}` failed ({}): {message}", line.name(), work.name, output.status));
         }
         String::from_utf8_lossy(&output.stdout).parse()
     }
+}
+
+fn this_program() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))
 }
 
 /// Replaces the line at the bottom of the terminal, if there is one.
