@@ -16,8 +16,8 @@ use std::process::{Command, Stdio};
 
 use crate::program::{self, Ran, in_time};
 use crate::scratch::Scratch;
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
 const HEADER: &str = "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,carrier,flight,\
@@ -1325,6 +1325,37 @@ mod linux {
             );
             assert_eq!(count(&place.database()), 3);
         }
+    }
+
+    /// Without a look at the write-ahead log.
+    fn count_in_file(database: &Path) -> u64 {
+        let uri = format!("file:{}?immutable=1", database.display());
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let count = Connection::open_with_flags(uri, flags).and_then(|connection| {
+            connection.query_row("SELECT count(*) FROM flights", [], |row| row.get::<_, i64>(0))
+        });
+        // There is no table yet, or the file is being written to.
+        count.map_or(0, i64::unsigned_abs)
+    }
+
+    #[test]
+    fn rows_are_copied_from_the_log_into_the_database_while_the_job_runs() {
+        let place = Place::new();
+        let database = place.database();
+        let mut child =
+            place.command(Path::new("-"), &[]).stdin(Stdio::piped()).spawn().unwrap();
+        let ran: Ran = in_time(move || {
+            let mut stdin = child.stdin.take().unwrap();
+            stdin.write_all(csv(&[GOOD, GOOD, GOOD]).as_bytes()).unwrap();
+            while count_in_file(&database) < 3 {
+                std::thread::yield_now();
+            }
+            drop(stdin);
+            child.wait_with_output().unwrap()
+        })
+        .into();
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_eq!(json(&ran)["loaded"], 3);
     }
 
     #[test]
