@@ -86,6 +86,7 @@ pub struct Tally {
 
 /// The operator's output that has not been taken yet.
 struct Outbox<T> {
+    /// If this is empty, so is `more`.
     next: Held<Option<Result<T>>>,
     /// Anything it emitted beyond one item in one call.
     more: Held<VecDeque<Result<T>>>,
@@ -190,6 +191,11 @@ fn count_delivered<T>(tally: &mut Tally, item: &Result<T>) {
 impl<T> Outbox<T> {
     #[inline]
     fn take(&mut self) -> Option<Result<T>> {
+        // Most calls of a window or a filter emit nothing, and the type may be large.
+        if self.next.is_none() { None } else { self.take_next() }
+    }
+
+    fn take_next(&mut self) -> Option<Result<T>> {
         loop {
             let next = self.next.take();
             if !self.more.is_empty() {

@@ -70,6 +70,7 @@ fn every_example_answers_help_and_refuses_unknown_arguments() {
                 || !ran.stderr.is_empty()
                 || !says(&format!("Usage: {name}"))
                 || !says("-h, --help")
+                || ran.stdout.lines().any(|line| line.chars().count() > 100)
             {
                 return Err(format!("{help}: {:?}\n{}\n{}", ran.code, ran.stdout, ran.stderr));
             }
