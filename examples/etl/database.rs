@@ -305,7 +305,8 @@ impl Database {
     }
 }
 
-/// Copies the log into the database on another thread than the one that stores rows, which then does not wait for the disk.
+/// Copies the log into the database, on a different thread from the one that stores rows, so that rows need not wait for
+/// the disk.
 pub(crate) struct Checkpointer(Connection);
 
 impl Checkpointer {

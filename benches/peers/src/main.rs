@@ -47,10 +47,10 @@ enum Command {
     },
     /// Counts the instructions per item with valgrind, and compares them with `instructions.md`.
     Instructions {
-        /// The number of times each row is counted; the lowest count is used.
+        /// The number of times each row is counted; the median is used.
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
-        /// Fails if an item takes over 5 % more instructions than in the file.
+        /// Fails if an item takes over 5 % more instructions than in the file, and more than the spread of its row.
         #[arg(long)]
         check: bool,
         /// Replaces the file.
@@ -76,8 +76,8 @@ struct Comparison {
     /// Runs only these systems; `streamz` includes `streamz:1` and `streamz:2`.
     #[arg(long, value_delimiter = ',', value_name = "SYSTEM")]
     systems: Vec<String>,
-    /// Another build of this program, of an earlier commit for example: its streamz takes its turn, too. Its figures
-    /// are only printed.
+    /// Also runs the streamz of another build of this program, such as one of an earlier commit. Its figures are printed,
+    /// not written.
     #[arg(long, value_name = "PROGRAM")]
     before: Option<PathBuf>,
     /// Replaces the figures in `docs/performance.md`.

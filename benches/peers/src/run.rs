@@ -110,7 +110,7 @@ pub(crate) struct Plan<'a> {
     /// Empty for all of them.
     pub(crate) systems: &'a [String],
     pub(crate) spin_rounds: u32,
-    /// Another build of this program, whose streamz takes its turn, too.
+    /// Another build of this program, whose streamz also takes part.
     pub(crate) before: Option<&'a Path>,
 }
 
@@ -119,8 +119,9 @@ impl Plan<'_> {
     pub(crate) fn carry_out(&self, work: &'static Work) -> Result<Measured, String> {
         let wanted = |entry: &&Entry| entry.is_one_of(self.systems) && (self.long || !entry.long);
         let builds = |entry: &'static Entry| {
-            let before = self.before.is_some() && entry.system.starts_with("streamz");
-            [false, true].into_iter().take(1 + usize::from(before)).map(move |is_before| (entry, is_before))
+            let has_before = self.before.is_some() && entry.system.starts_with("streamz");
+            let builds: &[bool] = if has_before { &[false, true] } else { &[false] };
+            builds.iter().map(move |&is_before| (entry, is_before))
         };
         let mut samples: Vec<_> = work
             .entries
@@ -175,7 +176,7 @@ impl Plan<'_> {
     }
 }
 
-fn this_program() -> Result<PathBuf, String> {
+pub(crate) fn this_program() -> Result<PathBuf, String> {
     std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))
 }
 

@@ -1327,7 +1327,7 @@ mod linux {
         }
     }
 
-    /// Without a look at the write-ahead log.
+    /// Counts the rows in the database file, ignoring the write-ahead log.
     fn count_in_file(database: &Path) -> u64 {
         let uri = format!("file:{}?immutable=1", database.display());
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
