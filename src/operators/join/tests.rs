@@ -95,10 +95,13 @@ impl Bench {
         self.clock.settle();
     }
 
-    /// The times of the items emitted so far.
+    /// The times of all items that come until the stages wait.
     fn out(&mut self) -> Vec<Result<(Option<u64>, Option<u64>)>> {
-        self.clock.settle();
-        std::iter::from_fn(|| self.output.try_recv().ok()).map(|seen| seen.map(times)).collect()
+        let next = || {
+            self.clock.settle();
+            self.output.try_recv().ok()
+        };
+        std::iter::from_fn(next).map(|seen| seen.map(times)).collect()
     }
 
     #[track_caller]

@@ -28,10 +28,13 @@ fn numbers(first: u64, end: u64, then: Then) -> impl Iterator<Item = Result<u64,
     )
 }
 
-/// What is there without waiting.
+/// All that comes until the source waits.
 fn found(clock: &ManualClock, stream: &mut Stream<u64>) -> Vec<Result<u64>> {
-    clock.settle();
-    std::iter::from_fn(|| stream.try_recv().ok()).collect()
+    let next = || {
+        clock.settle();
+        stream.try_recv().ok()
+    };
+    std::iter::from_fn(next).collect()
 }
 
 fn items(clock: &ManualClock, stream: &mut Stream<u64>) -> Vec<u64> {

@@ -33,10 +33,13 @@ fn numbered(name: &str, items: Stream<Item>) -> Stream<(String, u32, u32)> {
     ))
 }
 
-/// The items received so far.
+/// All items that come until the stages wait.
 fn now<T: Send + 'static>(clock: &ManualClock, output: &mut Stream<T>) -> Vec<T> {
-    clock.settle();
-    std::iter::from_fn(|| output.try_recv().ok()).map(Result::unwrap).collect()
+    let next = || {
+        clock.settle();
+        output.try_recv().ok()
+    };
+    std::iter::from_fn(next).map(Result::unwrap).collect()
 }
 
 fn send(sender: &Sender<Item>, items: &[Item]) {
