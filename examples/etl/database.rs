@@ -15,7 +15,9 @@ use crate::counts::Counts;
 use crate::dead_letters::Reasons;
 use crate::fingerprint::Source;
 use crate::position::{Earlier, Position};
+use crate::same_file::Identity;
 use crate::settled::Settled;
+use crate::summary::note;
 use crate::tables::{Airport, Enriched};
 
 /// Every column but the key may be NULL: what is not available in the input is not available here.
@@ -81,6 +83,8 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 pub(crate) struct Database {
     connection: Connection,
     path: PathBuf,
+    /// The file that is open. It may be removed or replaced in the meantime.
+    file: Option<Identity>,
     progress: Progress,
     source: Source,
     /// The line of the last row that was stored.
@@ -95,8 +99,9 @@ pub(crate) fn check(path: &Path, existing: Existing) -> Result<Option<Earlier>, 
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         meta => meta.map_err(failure("cannot create database", path))?,
     };
-    if meta.is_dir() {
-        return Err(format!("cannot create database {shown}: it is a directory").into());
+    let kind = if meta.is_dir() { "a directory" } else { "not a regular file" };
+    if !meta.is_file() {
+        return Err(format!("cannot create database {shown}: it is {kind}").into());
     }
     let (cannot_open, not_done) = match existing {
         Existing::Refuse => {
@@ -154,12 +159,13 @@ fn look(path: &Path) -> Result<Option<Earlier>, BoxError> {
     Ok(Some(Earlier { position, loaded: count("flights")?, failed: count("dead_letters")? }))
 }
 
-/// Refuses a database that another program is writing: replaced, it would take that program's rows with it.
+/// Refuses a database that another program has open: replaced, it would take that program's rows with it.
 fn check_lock(path: &Path) -> Result<(), BoxError> {
     let lock = || -> rusqlite::Result<()> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         connection.busy_timeout(Duration::ZERO)?;
-        connection.execute_batch("BEGIN EXCLUSIVE; ROLLBACK;")
+        // In this mode, a database with a write-ahead log can only be used by one connection.
+        connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; ROLLBACK;")
     };
     match lock() {
         Err(error)
@@ -199,6 +205,7 @@ impl Database {
             // Fails if it has come into being since we looked.
             _ => drop(File::create_new(path).map_err(failure("cannot create database", path))?),
         }
+        let file = Identity::of_path(path);
         let mut connection = connect(path).map_err(cannot("create", path))?;
         connection.execute_batch(SETTINGS).map_err(cannot("create", path))?;
         // The lock is taken first: what is read is what will be continued.
@@ -229,7 +236,7 @@ impl Database {
         };
         transaction.commit().map_err(cannot("write to", path))?;
         let line = earlier.map_or(0, |earlier| earlier.position.line);
-        Ok(Self { connection, path: path.to_owned(), progress, source, line })
+        Ok(Self { connection, path: path.to_owned(), file, progress, source, line })
     }
 
     /// Stores rows and the position behind them in one transaction, or nothing at all.
@@ -249,6 +256,7 @@ impl Database {
         line: u64,
         rows: Option<u64>,
     ) -> Result<(), BoxError> {
+        self.check_file()?;
         let cannot_write = || cannot("write to", &self.path);
         let position = Position { line, rows, input: self.source.fingerprint() };
         let immediate = TransactionBehavior::Immediate;
@@ -262,11 +270,24 @@ impl Database {
         Ok(())
     }
 
-    /// Opens a second connection, to copy the log into the database while rows are being stored.
-    pub(crate) fn checkpointer(&self) -> Result<Checkpointer, BoxError> {
-        let connection = connect(&self.path).map_err(cannot("open", &self.path))?;
-        connection.busy_timeout(Duration::ZERO).map_err(cannot("open", &self.path))?;
-        Ok(Checkpointer(connection))
+    /// Rows in a file without a name would be lost.
+    fn check_file(&self) -> Result<(), BoxError> {
+        if Identity::of_path(&self.path) == self.file {
+            return Ok(());
+        }
+        let shown = self.path.display();
+        Err(format!("cannot write to database {shown}: it has been removed or replaced").into())
+    }
+
+    /// Opens a second connection, to copy the log into the database while rows are being stored. None if that fails: it
+    /// only saves time.
+    pub(crate) fn checkpointer(&self) -> Option<Checkpointer> {
+        let connection = connect(&self.path).ok()?;
+        connection.busy_timeout(Duration::ZERO).ok()?;
+        let checkpointer = Checkpointer(connection);
+        // The log is opened by its name, so at once: later, the name could be that of another one.
+        checkpointer.run();
+        Some(checkpointer)
     }
 
     /// Shows each line of the dead-letter file.
@@ -285,15 +306,38 @@ impl Database {
         Ok(())
     }
 
-    /// Closes the database, so that it is one file and its log is gone. Notes first that the job is complete, if it is: then
-    /// `rows` is how many rows the input has.
+    /// Closes the database, so that it is one file and its log is gone, unless another program is reading it. Notes first
+    /// that the job is complete, if it is: then `rows` is how many rows the input has.
     pub(crate) fn finish(mut self, rows: Option<u64>) -> Result<Reasons, BoxError> {
         if rows.is_some() {
             self.transact(&[], self.line, rows)?;
         }
         let reasons = self.reasons().map_err(cannot("read", &self.path))?;
+        self.empty_log()?;
+        self.check_file()?;
         self.connection.close().map_err(|(_, error)| cannot("close", &self.path)(error))?;
         Ok(reasons)
+    }
+
+    /// Copies all of the log into the database. SQLite does so when it closes a database, but tells nobody if it fails.
+    fn empty_log(&self) -> Result<(), BoxError> {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let is_read = self.connection.query_row(sql, [], |row| row.get::<_, bool>(0));
+        let (shown, log) = (self.path.display(), beside(&self.path, "-wal"));
+        let log = log.display();
+        match is_read {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                note(&format!(
+                    "another program is reading database {shown}, so its log {log} remains; keep both together"
+                ));
+                Ok(())
+            }
+            Err(error) => {
+                let why = format!("cannot copy {log} into database {shown}: {error}");
+                Err(format!("{why}; keep both together").into())
+            }
+        }
     }
 
     fn reasons(&self) -> rusqlite::Result<Reasons> {
@@ -310,8 +354,8 @@ impl Database {
 pub(crate) struct Checkpointer(Connection);
 
 impl Checkpointer {
-    /// Copies all commits so far, unless the other thread is doing so. An error, of a full disk for example, is left to
-    /// that thread, which will meet it, too.
+    /// Copies all commits so far, unless the other thread is copying them. An error is ignored, because the last copy,
+    /// made by [`Database::finish`], reports it.
     pub(crate) fn run(&self) {
         let _ = self.0.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     }
@@ -319,6 +363,8 @@ impl Checkpointer {
 
 /// Removes a database, and puts an empty file in its place.
 fn replace(path: &Path) -> io::Result<()> {
+    // Not a link to it.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     // Itself first: if the program is killed in between, no log is taken away from a database that is still there. One that is
     // left over would be taken for that of the new database.
     remove(path)?;

@@ -51,8 +51,9 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
     if let Some(update) = progress.updater(&counts, Counts::progress) {
         pipeline.every(Duration::from_millis(100), update);
     }
-    let checkpointer = database.lock().checkpointer()?;
-    pipeline.token().named("checkpoint").every(CHECKPOINTS, move || checkpointer.run());
+    if let Some(checkpointer) = database.lock().checkpointer() {
+        pipeline.token().named("checkpoint").every(CHECKPOINTS, move || checkpointer.run());
+    }
     let live = live.then(|| pipeline.live());
 
     // [pattern]

@@ -837,6 +837,24 @@ fn force_replaces_databases_and_never_an_input_or_another_file() {
             .arg(dead_letters);
         program::run(command)
     };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::symlink;
+        let link = place.path("link");
+        symlink("/dev/null", &link).unwrap();
+        run(&link, &place.path("letters")).fails_with("it is not a regular file");
+        fs::remove_file(&link).unwrap();
+        // What a link names is replaced, not the link.
+        let target = place.path("target.db");
+        fs::write(&target, "").unwrap();
+        symlink(&target, &link).unwrap();
+        for _ in 0..2 {
+            assert_eq!(run(&link, &place.path("letters")).code, Some(0));
+            assert!(link.is_symlink());
+            assert_eq!(count(&target), 1);
+        }
+    }
+
     let other = place.path("other");
     run(&input, &other).fails_with("is an input");
     run(&other, &input).fails_with("is an input");
@@ -1163,7 +1181,7 @@ mod linux {
     }
 
     #[test]
-    fn a_database_that_another_program_writes_is_not_replaced() {
+    fn a_database_that_another_program_has_open_is_not_replaced() {
         let place = Place::new();
         let input = place.write("in.csv", csv(&[GOOD]));
         assert_eq!(place.run(&input, &[]).code, Some(0));
@@ -1175,6 +1193,8 @@ mod linux {
         );
         place.run(&input, &["--force"]).fails_with(&message);
         other.execute_batch("ROLLBACK").unwrap();
+        // Between two transactions.
+        place.run(&input, &["--force"]).fails_with(&message);
         drop(other);
         assert_eq!(count(&place.database()), 1);
         assert_eq!(place.run(&input, &["--force"]).code, Some(0));
@@ -1356,6 +1376,67 @@ mod linux {
         .into();
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         assert_eq!(json(&ran)["loaded"], 3);
+    }
+
+    /// Runs the program on its standard input, which ends after `step`. That is called when the first of `rows` are in the
+    /// database, and returns more rows.
+    fn run_stepwise(
+        place: &Place,
+        rows: &[&str],
+        step: impl FnOnce(&Path) -> Vec<&'static str> + Send + 'static,
+    ) -> Ran {
+        let (database, rows) = (place.database(), csv(rows));
+        let mut child =
+            place.command(Path::new("-"), &[]).stdin(Stdio::piped()).spawn().unwrap();
+        in_time(move || {
+            let mut stdin = child.stdin.take().unwrap();
+            stdin.write_all(rows.as_bytes()).unwrap();
+            while count_in_file(&database) == 0 {
+                std::thread::yield_now();
+            }
+            for row in step(&database) {
+                writeln!(stdin, "{row}").unwrap();
+            }
+            drop(stdin);
+            child.wait_with_output().unwrap()
+        })
+        .into()
+    }
+
+    #[test]
+    fn a_database_that_is_removed_or_replaced_stops_the_job() {
+        for (is_replaced, more) in [(false, vec![]), (true, vec![]), (false, vec![GOOD])] {
+            let place = Place::new();
+            let ran = run_stepwise(&place, &[GOOD], move |database| {
+                fs::remove_file(database).unwrap();
+                if is_replaced {
+                    fs::write(database, "another one").unwrap();
+                }
+                more
+            });
+            let shown = place.database();
+            let what = "it has been removed or replaced";
+            ran.fails_with(&format!("cannot write to database {}: {what}", shown.display()));
+            assert_eq!(json(&ran)["complete"], false);
+        }
+    }
+
+    #[test]
+    fn a_log_that_another_program_reads_is_announced_and_loses_nothing() {
+        let place = Place::new();
+        let (database, (keep, kept)) = (place.database(), std::sync::mpsc::channel());
+        let ran = run_stepwise(&place, &[GOOD], move |database| {
+            let reader = Connection::open(database).unwrap();
+            reader.execute_batch("BEGIN; SELECT * FROM flights").unwrap();
+            keep.send(reader).unwrap();
+            vec![GOOD, GOOD]
+        });
+        let reader = kept.recv().unwrap();
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert!(ran.stderr.contains("another program is reading database"), "{}", ran.stderr);
+        assert!(place.path("out.db-wal").exists());
+        drop(reader);
+        assert_eq!(count(&database), 3);
     }
 
     #[test]

@@ -159,6 +159,38 @@ fn a_job_killed_repeatedly_ends_like_an_undisturbed_one() {
     assert_same(&place, &ran, &expected);
 }
 
+#[test]
+fn a_log_that_cannot_be_copied_at_the_end_is_an_error_and_loses_nothing() {
+    let text = input(4 * STRIDE);
+    let expected = Left::undisturbed(text.as_bytes());
+    let place = Place::new();
+    let file = place.write("in.csv", &text);
+    // Almost all of it is in the database, so that the rest is less than that.
+    let [given, stored] = [text.len() * 9 / 10, text.lines().count() * 8 / 10];
+    let mut child = place.command(Path::new("-"), &[]).stdin(Stdio::piped()).spawn().unwrap();
+    let (database, bytes) = (place.database(), text.as_bytes()[..given].to_vec());
+    in_time(move || {
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&bytes).unwrap();
+        wait_for_position(&mut child, &database, |line| line > stored as u64);
+        kill(child);
+    });
+    let connection = Connection::open(place.database()).unwrap();
+    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    connection.close().unwrap();
+    // The log fits on the disk, but the database does not grow any more.
+    let size = fs::metadata(place.database()).unwrap().len();
+    let mut limited = Command::new("sh");
+    let script = format!("trap '' XFSZ; exec prlimit --fsize={size} -- \"$@\"");
+    limited.args(["-c", &script, "sh"]).arg(program()).args(["--json", "--resume", "--input"]);
+    limited.arg(&file).arg("--database").arg(place.database());
+    limited.arg("--dead-letters").arg(place.path("failed.jsonl"));
+    let ran = program::run(limited);
+    ran.fails_with(&format!("cannot copy {} into database", log(&place.database()).display()));
+    let ran = place.run(&file, &["--resume"]);
+    assert_same(&place, &ran, &expected);
+}
+
 /// A file that stops the program in the middle if its dead letters are not read, and one of whose rows fails before that.
 fn stopping() -> String {
     let long = &*"x".repeat(4000);
