@@ -4,7 +4,7 @@
 //! difference, divided by the additional items, is the count for one item. It runs one thread at a time, so the counts
 //! say nothing about contention. The median of several runs is compared with a file. The counts of a single thread are
 //! nearly the same in each run. Those of several threads depend on how often the threads wait for one another, so a row
-//! may exceed the file by its own spread.
+//! may exceed the file by its own spread, and is not checked at all if that is large.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,9 @@ use crate::works;
 
 /// The excess over the file that is allowed in every row, in percent.
 const TOLERANCE: f64 = 5.0;
+
+/// The highest spread of a row that is checked, in percent.
+const MAX_SPREAD: f64 = 20.0;
 
 /// The ratio of the items of the longer run to those of the shorter one.
 const LONGER: u64 = 5;
@@ -61,7 +64,11 @@ struct Counted {
 
 pub(crate) fn run(rounds: u32, then: &Then) -> Result<(), String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.md");
-    let reference = std::fs::read_to_string(&path).unwrap_or_default();
+    let reference = match (std::fs::read_to_string(&path), then) {
+        (Ok(reference), _) => reference,
+        (Err(error), Then::Check) => return Err(format!("cannot read {}: {error}", path.display())),
+        (Err(_), _) => String::new(),
+    };
     let counted = ROWS.iter().map(|row| count(*row, rounds)).collect::<Result<Vec<_>, _>>()?;
     println!("{}", comparison(&counted, &reference));
     match then {
@@ -140,6 +147,9 @@ fn check(counted: &[Counted], reference: &str) -> Result<(), String> {
     for row in counted {
         match in_file(reference, row.work, row.system) {
             None => _ = write!(faults, "\n  {} {}: not in the file", row.work, row.system),
+            Some((_, spread)) if spread > MAX_SPREAD => {
+                println!("{} {}: not checked, for its spread in the file is {spread:.1} %", row.work, row.system);
+            }
             Some((old, spread)) if change(old, row.per_item) > spread.max(TOLERANCE) => {
                 _ = write!(faults, "\n  {} {}: {:.1} instead of {old:.1}", row.work, row.system, row.per_item);
             }
@@ -211,9 +221,11 @@ mod tests {
 
     #[test]
     fn a_row_may_exceed_the_file_by_its_spread() {
-        let row = Counted { spread: 40.0, ..counted(200.0).remove(0) };
-        let page = page(&[row], 3);
-        assert!(check(&counted(279.0), &page).is_ok());
-        assert!(check(&counted(281.0), &page).is_err());
+        let row = |spread| Counted { spread, ..counted(200.0).remove(0) };
+        let steady = page(&[row(20.0)], 3);
+        assert!(check(&counted(239.0), &steady).is_ok());
+        assert!(check(&counted(241.0), &steady).is_err());
+        let unsteady = page(&[row(20.1)], 3);
+        assert!(check(&counted(1_000.0), &unsteady).is_ok(), "not checked");
     }
 }

@@ -22,6 +22,15 @@ pub(crate) fn section(work: &Work, measured: &Measured, good: bool) -> String {
 }
 
 /// The goal and its result; nothing if its systems have not been run.
+/// The ratios to the other build, one line for each system.
+pub(crate) fn before(samples: &[Samples]) -> String {
+    let line = |before: &Samples| {
+        let now = find(samples, before.entry.system)?;
+        Some(format!("- {}: {:.2} of the time before\n", now.name(), now.ratio_to(before)?))
+    };
+    samples.iter().filter(|line| line.is_before).filter_map(line).collect()
+}
+
 fn verdict(goal: &Goal, samples: &[Samples]) -> Option<String> {
     let figure = goal.figure.of(samples)?;
     let reached = if goal.bound.holds(figure) { "reached" } else { "not reached" };

@@ -102,6 +102,9 @@ pub(crate) struct Measured {
     pub(crate) others: Option<f64>,
 }
 
+/// The items of the shortest run.
+const FEWEST: u64 = 50;
+
 /// What to run, and how often.
 pub(crate) struct Plan<'a> {
     pub(crate) rounds: u32,
@@ -117,19 +120,7 @@ pub(crate) struct Plan<'a> {
 impl Plan<'_> {
     /// Runs the systems of a work in turn, each run in its own process, and compares every checksum.
     pub(crate) fn carry_out(&self, work: &'static Work) -> Result<Measured, String> {
-        let wanted = |entry: &&Entry| entry.is_one_of(self.systems) && (self.long || !entry.long);
-        let builds = |entry: &'static Entry| {
-            let has_before = self.before.is_some() && entry.system.starts_with("streamz");
-            let builds: &[bool] = if has_before { &[false, true] } else { &[false] };
-            builds.iter().map(move |&is_before| (entry, is_before))
-        };
-        let mut samples: Vec<_> = work
-            .entries
-            .iter()
-            .filter(wanted)
-            .flat_map(builds)
-            .map(|(entry, is_before)| Samples { entry, is_before, items: self.items(entry), runs: Vec::new() })
-            .collect();
+        let mut samples = self.lines(work);
         let mut expected = HashMap::new();
         let others = Others::watch();
         let rounds = if self.quick { 1 } else { self.rounds.min(work.max_rounds) };
@@ -154,8 +145,29 @@ impl Plan<'_> {
         Ok(Measured { samples, others: others.and_then(|others| others.cores()) })
     }
 
+    /// The lines of the table, without figures.
+    fn lines(&self, work: &'static Work) -> Vec<Samples> {
+        let wanted = |entry: &&Entry| entry.is_one_of(self.systems) && (self.long || !entry.long);
+        let builds = |entry: &'static Entry| {
+            let has_before = self.before.is_some() && entry.system.starts_with("streamz");
+            let builds: &[bool] = if has_before { &[false, true] } else { &[false] };
+            builds.iter().map(move |&is_before| (entry, is_before))
+        };
+        let line = |(entry, is_before)| Samples { entry, is_before, items: self.items(entry), runs: Vec::new() };
+        work.entries.iter().filter(wanted).flat_map(builds).map(line).collect()
+    }
+
+    /// Runs few items on the other build, and returns whether it takes part.
+    pub(crate) fn try_before(&self, work: &'static Work) -> Result<bool, String> {
+        let lines: Vec<_> = self.lines(work).into_iter().filter(|line| line.is_before).collect();
+        for line in &lines {
+            self.in_child(work, &Samples { items: FEWEST, runs: Vec::new(), ..*line })?;
+        }
+        Ok(!lines.is_empty())
+    }
+
     fn items(&self, entry: &Entry) -> u64 {
-        if self.quick { (entry.items / 20).max(50) } else { entry.items }
+        if self.quick { (entry.items / 20).max(FEWEST) } else { entry.items }
     }
 
     fn in_child(&self, work: &Work, line: &Samples) -> Result<Run, String> {
@@ -172,7 +184,10 @@ impl Plan<'_> {
             let message = String::from_utf8_lossy(&output.stderr);
             return Err(format!("`{}` of `{}` failed ({}): {message}", line.name(), work.name, output.status));
         }
-        String::from_utf8_lossy(&output.stdout).parse()
+        let printed = String::from_utf8_lossy(&output.stdout);
+        printed.parse().map_err(|fault| {
+            format!("what {} prints of `{}` of `{}`: {fault}", program.display(), line.name(), work.name)
+        })
     }
 }
 
