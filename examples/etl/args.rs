@@ -112,7 +112,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["workers", "live"])]
     pub(crate) sequential: bool,
 
-    /// With --sequential: measure only the loading of rows that are in memory, the lower limit for any pipeline
+    /// With --sequential: measure only the loading of rows that are in memory, on one thread
     #[arg(long, requires = "sequential")]
     pub(crate) preload: bool,
 }

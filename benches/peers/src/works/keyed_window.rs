@@ -66,7 +66,7 @@ fn digest(window: u64, key: u64, sum: u64) -> u64 {
 pub(super) static FEW_KEYS: Work = Work {
     name: "keyed-window",
     about: "Sums of tumbling windows by event time, for each of 1,000 keys. A window has 100,000 items; they come up to 8 us \
-            late, and there is one for each microsecond.",
+            late, and there is one item per microsecond of event time.",
     expected: |job| plain_loop(job, FEW),
     entries: &[
         Entry::new("loop", 20_000_000, 1, |job| plain_loop(job, FEW).into()),

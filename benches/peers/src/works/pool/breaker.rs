@@ -32,7 +32,7 @@ pub(in crate::works) static OPEN: Work = Work {
     }],
     notes: &[
         "crossbeam, flume, kanal: the pool of `pool-0.3us-ordered`; the breaker is a lock around a flag and the outcomes of the \
-         last hundred calls. What was refused is told by a number.",
+         last hundred calls. A refusal is reported as a number.",
         "streamz: what was refused is an error item, with the item, the stage and the time.",
     ],
     ..Work::BASE

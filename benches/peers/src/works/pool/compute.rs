@@ -52,7 +52,7 @@ pub(in crate::works) static TINY_ORDERED: Work = Work {
         TOKIO_ORDERED,
         CHUNKS,
         PAR_MAP,
-        "std-mpsc is not there, because its receivers cannot be shared.",
+        "std-mpsc is left out, because its receivers cannot be shared.",
         "renoir and `par_bridge` give no order.",
     ],
     ..Work::BASE
@@ -164,6 +164,6 @@ const RAYON_CHUNKS: &str = "rayon:chunks: the same in pieces of at least 64 item
 const PAR_STREAM: &str =
     "par-stream: `par_map` on tokio's threads for code that blocks, room for 1,024 items on each side.";
 const CHUNKS: &str =
-    "par-stream:chunks, tokio:chunks: 64 items (`ready_chunks`) are one for them, and 16 chunks fill each side.";
+    "par-stream:chunks, tokio:chunks: they handle 64 items (`ready_chunks`) as one, and 16 chunks fill each side.";
 const TOKIO_ORDERED: &str = "tokio: a task for each item, `buffered(1024)`, as many worker threads as workers.";
 const PAR_MAP: &str = "streamz-par-map: `ParMapper` on a rayon pool of as many threads.";

@@ -36,7 +36,7 @@ pub(in crate::works) static KEYED: Work = Work {
         "std-mpsc, crossbeam, flume, kanal: by hand. The hash of a key says which worker has it; each worker has a queue of its \
          own. One queue for all results, which are numbered and put in order in a ring without a bound.",
         "streamz: `AsyncMapper::keyed`. Any worker takes any key that no other is at, so that a slow key holds up no other.",
-        "rayon, pariter, orx-parallel know no keys; tokio and renoir give no order across keys.",
+        "rayon, pariter, orx-parallel have no notion of keys; tokio and renoir give no order across keys.",
     ],
     ..Work::BASE
 };
