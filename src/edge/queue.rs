@@ -146,12 +146,33 @@ impl<I> Batch<I> {
         Self { head: Vec::new().into_iter(), chunks: VecDeque::new(), spent: Vec::new() }
     }
 
+    /// Takes the next item of the open chunk.
     #[inline(always)]
-    pub(super) fn pop(&mut self) -> Option<I> {
-        match self.head.next() {
-            Some(item) => Some(item),
-            None => self.pop_further(),
+    pub(super) fn next(&mut self) -> Option<I> {
+        self.head.next()
+    }
+
+    /// Opens the next chunk, once the open one is empty. Returns whether there was one; then it has an item.
+    #[cold]
+    pub(super) fn open_chunk(&mut self) -> bool {
+        let Some(next) = self.chunks.pop_front() else { return false };
+        // Collected in place: the result is the empty buffer. Only speed depends on that.
+        let spent: Vec<I> = std::mem::replace(&mut self.head, Vec::from(next).into_iter()).take(0).collect();
+        if spent.capacity() > 0 {
+            self.spent.push(spent);
         }
+        true
+    }
+
+    pub(super) fn pop(&mut self) -> Option<I> {
+        self.next().or_else(|| if self.open_chunk() { self.next() } else { None })
+    }
+
+    /// Adds a single item, as the last one.
+    pub(super) fn put(&mut self, item: I) {
+        let mut chunk = self.spent.pop().unwrap_or_default();
+        chunk.push(item);
+        self.chunks.push_back(chunk.into());
     }
 
     /// Adds up to `most` items to `taken`.
@@ -163,17 +184,6 @@ impl<I> Batch<I> {
             taken.push(item);
             taken.extend(self.head.by_ref().take(full - taken.len()));
         }
-    }
-
-    #[cold]
-    fn pop_further(&mut self) -> Option<I> {
-        let next = Vec::from(self.chunks.pop_front()?);
-        // Collected in place: the result is the empty buffer. Only speed depends on that.
-        let spent: Vec<I> = std::mem::replace(&mut self.head, next.into_iter()).take(0).collect();
-        if spent.capacity() > 0 {
-            self.spent.push(spent);
-        }
-        self.head.next()
     }
 
     pub(super) fn is_empty(&self) -> bool {

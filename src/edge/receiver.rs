@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use super::{Batch, Edge, Polled, Queue, State, is_mark, post_all};
+use super::{Batch, Edge, End, Polled, Queue, State, is_mark, post_all};
 use crate::clock::wait::Wake;
 use crate::error::{Result, StreamError};
 use crate::panic::discard;
@@ -28,9 +28,17 @@ impl<T> EdgeReceiver<T> {
     /// Takes the next item, if there is one. Never blocks.
     #[inline(always)]
     pub(crate) fn poll(&mut self) -> Polled<T> {
-        let Some(item) = self.batch.pop() else { return self.refill() };
-        self.count_taken(1);
-        Polled::Item(item)
+        loop {
+            if let Some(item) = self.batch.next() {
+                self.count_taken(1);
+                return Polled::Item(item);
+            }
+            if !self.batch.open_chunk()
+                && let Err(end) = self.refill()
+            {
+                return end.map_or(Polled::Empty, Polled::Ended);
+            }
+        }
     }
 
     /// Takes items until there are none, or `items` has `most` of them.
@@ -57,29 +65,32 @@ impl<T> EdgeReceiver<T> {
         }
     }
 
+    /// Fills the batch. If there is nothing, returns the end, if that has come.
+    ///
+    /// It returns no item: the caller, inlined in the loop of a stage, would have to keep every item in memory then.
     #[cold]
-    fn refill(&mut self) -> Polled<T> {
+    fn refill(&mut self) -> Result<(), Option<End>> {
         let edge = &*self.edge;
         let mut state = edge.state.lock();
-        let item = if edge.eager {
-            let item = state.queue.pop();
-            let mark = usize::from(item.as_ref().is_some_and(is_mark));
-            edge.set_marks(&mut state, |marks| marks - mark);
-            item
+        if edge.eager {
+            if let Some(item) = state.queue.pop() {
+                let mark = usize::from(is_mark(&item));
+                edge.set_marks(&mut state, |marks| marks - mark);
+                self.batch.put(item);
+            }
         } else {
             state.queue.give_all(&mut self.batch);
             edge.set_marks(&mut state, |_| 0);
-            self.batch.pop()
+        }
+        let found = match self.batch.is_empty() {
+            true => Err(state.end.clone()),
+            false => {
+                // The caller takes the first item, and counts it again.
+                edge.gauge.taken.store(self.taken.wrapping_add(1), Ordering::Release);
+                Ok(())
+            }
         };
         let mut wakes = Vec::new();
-        let polled = match item {
-            Some(item) => {
-                self.taken = self.taken.wrapping_add(1);
-                edge.gauge.taken.store(self.taken, Ordering::Release);
-                Polled::Item(item)
-            }
-            None => state.end.as_ref().map_or(Polled::Empty, |end| Polled::Ended(end.clone())),
-        };
         // Under the lock the flag is exact: a producer that wants room has set it and checked, or will check after us.
         if edge.room_wanted.load(Ordering::Relaxed) && edge.has_worthwhile_room() {
             edge.room_wanted.store(false, Ordering::Relaxed);
@@ -87,7 +98,7 @@ impl<T> EdgeReceiver<T> {
         }
         drop(state);
         post_all(wakes);
-        polled
+        found
     }
 
     /// Whether a poll would probably find something: a hint, without the lock.
