@@ -19,12 +19,15 @@ trait Task: Fn(u64) -> u64 + Copy + Send + Sync + 'static {}
 
 impl<F: Fn(u64) -> u64 + Copy + Send + Sync + 'static> Task for F {}
 
+/// The results, each with the number of its item.
+type Numbered<C> = <C as Channel>::Receiver<(u64, u64)>;
+
 /// A source and workers by hand: numbered results in any order.
 fn by_hand<C: Channel<Receiver<u64>: Clone>>(
     items: u64,
     workers: usize,
     task: impl Task,
-) -> (C::Receiver<(u64, u64)>, Vec<JoinHandle<()>>) {
+) -> (Numbered<C>, Vec<JoinHandle<()>>) {
     let (sender, input) = C::bounded(CAPACITY);
     let (output, results) = C::bounded(CAPACITY);
     let mut threads = vec![thread::spawn(move || (0..items).for_each(|n| C::send(&sender, n)))];
