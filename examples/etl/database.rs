@@ -319,7 +319,7 @@ impl Database {
         Ok(reasons)
     }
 
-    /// Copies all of the log into the database. SQLite does so when it closes a database, but tells nobody if it fails.
+    /// Copies all of the log into the database. SQLite does so when it closes a database, but does not report a failure.
     fn empty_log(&self) -> Result<(), BoxError> {
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
         let is_read = self.connection.query_row(sql, [], |row| row.get::<_, bool>(0));
