@@ -33,10 +33,14 @@ impl<T> EdgeReceiver<T> {
                 self.count_taken(1);
                 return Polled::Item(item);
             }
-            if !self.batch.open_chunk()
-                && let Err(end) = self.refill()
-            {
+            if self.batch.open_chunk() {
+                continue;
+            }
+            if let Err(end) = self.refill() {
                 return end.map_or(Polled::Empty, Polled::Ended);
+            }
+            if let Some(item) = self.batch.next() {
+                return Polled::Item(item);
             }
         }
     }
@@ -65,9 +69,10 @@ impl<T> EdgeReceiver<T> {
         }
     }
 
-    /// Fills the batch. If there is nothing, returns the end, if that has come.
+    /// Fills the batch, and opens it. Counts the first item, which the caller takes. If there is nothing, returns the end, if that has
+    /// come.
     ///
-    /// It returns no item: the caller, inlined in the loop of a stage, would have to keep every item in memory then.
+    /// It does not return the item: the caller, inlined in the loop of a stage, would have to keep every item in memory then.
     #[cold]
     fn refill(&mut self) -> Result<(), Option<End>> {
         let edge = &*self.edge;
@@ -85,8 +90,8 @@ impl<T> EdgeReceiver<T> {
         let found = match self.batch.is_empty() {
             true => Err(state.end.clone()),
             false => {
-                // The caller takes the first item, and counts it again.
-                edge.gauge.taken.store(self.taken.wrapping_add(1), Ordering::Release);
+                self.taken = self.taken.wrapping_add(1);
+                edge.gauge.taken.store(self.taken, Ordering::Release);
                 Ok(())
             }
         };
@@ -98,6 +103,7 @@ impl<T> EdgeReceiver<T> {
         }
         drop(state);
         post_all(wakes);
+        self.batch.open_chunk();
         found
     }
 

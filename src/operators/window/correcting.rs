@@ -205,7 +205,7 @@ impl<H> Correcting<H> {
     where
         H: Apart,
     {
-        let (start, end, count) = (piece.start, self.shape.end(piece), piece.count);
+        let (start, end, count) = (piece.start(), self.shape.end(piece), piece.count);
         let Kept { pane, unsent, emissions } = &mut piece.pane;
         Closed::new(std::mem::take(unsent), || {
             let window = content.window(content.again(pane), start, end, count);
@@ -243,7 +243,7 @@ where
     ) -> Result<bool, Box<Unfit<T>>> {
         let time = at.0;
         let is_earlier = self.shape.add(content, open, at, item, limit, closed)?;
-        let after = open.count_before(|piece| piece.start <= time);
+        let after = open.count_before(|piece| piece.start() <= time);
         let Some(piece) = after.checked_sub(1).and_then(|index| open.get_mut(index)) else { return Ok(is_earlier) };
         let is_first_unsent = piece.pane.unsent == 1;
         if piece.pane.unsent > 0 && self.shape.end(piece) <= limit {
@@ -251,6 +251,10 @@ where
         }
         // A late item may have merged an emitted window with one that is due later than the merged one.
         Ok(is_earlier || is_first_unsent || time < limit)
+    }
+
+    fn span(&self) -> Nanos {
+        self.shape.span() + self.keep
     }
 
     fn is_late(&self, open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool {

@@ -11,6 +11,7 @@ mod correcting;
 mod due;
 mod keys;
 pub(super) mod operator;
+mod packed;
 mod pieces;
 mod session;
 mod sliding;

@@ -4,9 +4,9 @@
 //!
 //! - Windows whose end has been reached are closed before the current item is put into its own. If there is no room for
 //!   all of them at once, the item waits in `waiting`, and no other is taken.
-//! - Every key in the table has one entry in `due`, whose time is not after that at which the key's next window is due.
-//!   It may be before it: a session that is extended leaves its entry as it is, and when the entry's time comes it is
-//!   moved to its place. So an item accesses nothing but its own key.
+//! - Every key in the table has an entry in `due` under the time that it has noted, which is not after that at which its
+//!   next window is due. It may be before it: a session that is extended leaves its entry as it is, and when the entry's
+//!   time comes it is moved to its place. So an item accesses nothing but its own key. All other entries are outdated.
 //! - User code is called under a guard, and before anything is changed for its item. So nothing here panics: an item on
 //!   which user code panics fails, and so does a window whose key cannot be cloned, or whose result cannot be made;
 //!   each is carried by its error item, if it is still whole. Nothing else is affected.
@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::content::{Content, Unfit};
-use super::due::{Due, DueList};
+use super::due::{Due, DueList, Refresh};
 use super::keys::{Keying, Keys, Label, Table};
+use super::packed::Packed;
 use super::time::{END, NEVER, Nanos, Refusal, Tag, TimeSource};
 use crate::error::{ErrorKind, PanicMessage, StreamError};
 use crate::operators::epochs::{Epoch, Epochs};
@@ -61,6 +62,9 @@ pub(super) trait Layout<T, Tag, C: Content<T, Tag>>: Clone + Send + Sync + 'stat
 
     /// Closes that window.
     fn close(&self, content: &C, open: &mut Self::Open) -> Closed<C::Window>;
+
+    /// How long most windows are open.
+    fn span(&self) -> Nanos;
 
     fn is_empty(open: &Self::Open) -> bool;
 }
@@ -122,16 +126,33 @@ struct Waiting<T, K: Keying<T>, O: Send + 'static> {
 /// The value of a key.
 struct Entry<O> {
     /// The time under which it is listed.
-    at: Nanos,
+    at: Packed,
     /// Of the key.
     number: u64,
     open: O,
 }
 
 impl<O> Entry<O> {
-    /// The place where it is listed. As a field it would take 8 bytes more, which is much with a million keys.
+    /// The place where it is listed.
     fn due(&self) -> Due {
-        (self.at, self.number)
+        (self.at.into(), self.number)
+    }
+}
+
+/// For the list of due times.
+fn refresh<T, K, V, Tag, C, H>(shape: &H, table: &mut V) -> impl Refresh
+where
+    C: Content<T, Tag>,
+    H: Layout<T, Tag, C>,
+    V: Table<K, Entry<H::Open>>,
+{
+    move |slot, due| match table.get_mut(slot) {
+        Some(entry) if entry.due() == *due => {
+            due.0 = due.0.max(shape.due(&entry.open));
+            entry.at = due.0.into();
+            true
+        }
+        _ => false,
     }
 }
 
@@ -145,13 +166,13 @@ where
 {
     pub(super) fn new(keying: K, time: S, content: C, shape: H, max_keys: usize) -> Self {
         Self {
+            due: DueList::new(shape.span()),
             keying,
             time,
             content,
             shape,
             max_keys,
             table: K::Table::default(),
-            due: DueList::default(),
             next: NEVER,
             opened: 0,
             limit: Nanos::MIN,
@@ -180,25 +201,32 @@ where
 
     /// Closes the window that is due first, or finds that it is not due yet.
     fn close_next(&mut self, out: &mut impl Emit<K::Labelled<C::Window>>) {
-        let Some((due, slot)) = self.due.pop_first() else { return };
-        let Some(entry) = self.table.get_mut(slot) else { return };
-        let really = self.shape.due(&entry.open);
-        if really > due.0 {
-            // The session was extended since: only now is its entry moved to its place.
-            entry.at = really;
-            self.due.insert(entry.due(), slot);
-            return;
-        }
+        let Some(slot) = self.take_due() else { return };
+        let Some(entry) = self.table.get_mut(slot) else { unreachable!("it has just been found") };
         let closed = self.shape.close(&self.content, &mut entry.open);
         if H::is_empty(&entry.open) {
             if let Some((key, _)) = self.table.remove(slot) {
                 self.send_last(key, Some(closed), out);
             }
         } else {
-            entry.at = self.shape.due(&entry.open);
+            entry.at = self.shape.due(&entry.open).into();
             self.due.insert(entry.due(), slot);
             self.send(slot, closed, out);
         }
+    }
+
+    /// Takes the first key off the list. `None` if it is not due yet, or no longer.
+    fn take_due(&mut self) -> Option<Slot> {
+        let (due, slot) = self.due.pop_first(refresh(&self.shape, &mut self.table))?;
+        let entry = self.table.get_mut(slot).filter(|entry| entry.due() == due)?;
+        let really = self.shape.due(&entry.open);
+        if really > due.0 {
+            // The session was extended since: only now is its entry moved to its place.
+            entry.at = really.into();
+            self.due.insert(entry.due(), slot);
+            return None;
+        }
+        Some(slot)
     }
 
     fn look_ahead(&mut self) {
@@ -322,7 +350,7 @@ where
         self.make_room_for_a_key(out);
         self.opened += 1;
         let (at, number) = (self.shape.due(&open), self.opened);
-        let slot = self.table.insert(probe, Entry { at, number, open });
+        let slot = self.table.insert(probe, Entry { at: at.into(), number, open });
         self.due.insert((at, number), slot);
         self.follow_up(slot, out);
     }
@@ -332,17 +360,18 @@ where
         let closed = std::mem::take(&mut self.closed);
         let Some(entry) = self.table.get_mut(slot) else { unreachable!("it has just been used") };
         if H::is_empty(&entry.open) {
-            self.due.remove(&entry.due());
-            if let Some((key, _)) = self.table.remove(slot) {
+            let removed = self.table.remove(slot);
+            self.due.outdate(refresh(&self.shape, &mut self.table));
+            if let Some((key, _)) = removed {
                 self.send_last(key, closed, out);
             }
         } else {
             let due = self.shape.due(&entry.open);
-            if due < entry.at {
-                // Removed under the time it is listed with, which is then changed.
-                self.due.remove(&entry.due());
-                entry.at = due;
-                self.due.insert(entry.due(), slot);
+            if due < entry.due().0 {
+                entry.at = due.into();
+                let due = entry.due();
+                self.due.outdate(refresh(&self.shape, &mut self.table));
+                self.due.insert(due, slot);
             }
             for closed in closed {
                 self.send(slot, closed, out);
@@ -352,16 +381,8 @@ where
     }
 
     fn make_room_for_a_key(&mut self, out: &mut impl Emit<K::Labelled<C::Window>>) {
-        while self.table.len() >= self.max_keys
-            && let Some((due, slot)) = self.due.pop_first()
-        {
-            let Some(entry) = self.table.get_mut(slot) else { continue };
-            let really = self.shape.due(&entry.open);
-            if really > due.0 {
-                entry.at = really;
-                self.due.insert(entry.due(), slot);
-                continue;
-            }
+        while self.table.len() >= self.max_keys && self.due.first().is_some() {
+            let Some(slot) = self.take_due() else { continue };
             // All windows of the key: if only one of several were closed, later items would not know.
             if let Some((key, mut entry)) = self.table.remove(slot) {
                 let Self { shape, content, .. } = self;

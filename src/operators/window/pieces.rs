@@ -2,21 +2,49 @@
 
 use std::collections::VecDeque;
 
+use super::packed::Packed;
 use super::time::Nanos;
 use crate::operators::epochs::Epoch;
 use crate::panic::Held;
 
+const FEW: usize = 4;
+
 /// A period of time and the state of its items.
 pub(super) struct Piece<P> {
-    pub(super) start: Nanos,
-    /// Its meaning depends on the shape.
-    pub(super) end: Nanos,
-    /// Incremented whenever a window of this key was closed early; used only by sliding windows.
-    pub(super) part: u64,
+    start: Packed,
+    end: Packed,
     pub(super) count: u64,
     /// Of its first item.
     pub(super) epoch: Epoch,
     pub(super) pane: P,
+}
+
+impl<P> Piece<P> {
+    /// A piece with one item.
+    pub(super) fn new(start: Nanos, end: Nanos, epoch: &Epoch, pane: P) -> Self {
+        Self { start: start.into(), end: end.into(), count: 1, epoch: epoch.clone(), pane }
+    }
+
+    #[inline]
+    pub(super) fn start(&self) -> Nanos {
+        self.start.into()
+    }
+
+    /// Its meaning depends on the shape.
+    #[inline]
+    pub(super) fn end(&self) -> Nanos {
+        self.end.into()
+    }
+
+    #[inline]
+    pub(super) fn covers(&self, time: Nanos) -> bool {
+        (self.start()..self.end()).contains(&time)
+    }
+
+    #[inline]
+    pub(super) fn stretch(&mut self, start: Nanos, end: Nanos) {
+        (self.start, self.end) = (start.into(), end.into());
+    }
 }
 
 /// Pieces in the order of their starts.
@@ -75,10 +103,19 @@ impl<P> Pieces<P> {
 
     pub(super) fn insert(&mut self, index: usize, piece: Piece<P>) {
         if index == self.len() {
-            let last = self.last.replace(piece);
-            self.before.extend(last);
+            let Some(before) = self.last.replace(piece) else { return };
+            self.make_room();
+            self.before.push_back(before);
         } else {
+            self.make_room();
             self.before.insert(index, piece);
+        }
+    }
+
+    /// For a few pieces exactly: with a million keys, room for more costs much.
+    fn make_room(&mut self) {
+        if self.before.len() < FEW {
+            self.before.reserve_exact(1);
         }
     }
 

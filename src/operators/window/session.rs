@@ -166,17 +166,17 @@ impl Session {
     }
 
     fn takes<P>(&self, piece: &Piece<P>, time: Nanos) -> bool {
-        if piece.start <= time {
-            self.are_one((piece.start, piece.end), (time, time))
+        if piece.start() <= time {
+            self.are_one((piece.start(), piece.end()), (time, time))
         } else {
-            self.are_one((time, time), (piece.start, piece.end))
+            self.are_one((time, time), (piece.start(), piece.end()))
         }
     }
 
     /// The session that takes an item of this time, if any: the last one that starts before it, or otherwise the next
     /// one. If there is none, the place of a new one.
     fn seat<P>(&self, open: &Pieces<P>, time: Nanos) -> (usize, bool) {
-        let after = open.count_before(|piece| piece.start <= time);
+        let after = open.count_before(|piece| piece.start() <= time);
         let takes = |index: usize| open.get(index).is_some_and(|piece| self.takes(piece, time));
         match after.checked_sub(1).filter(|before| takes(*before)) {
             Some(before) => (before, true),
@@ -189,7 +189,8 @@ impl Session {
         Closed::new(settled, || {
             piece.map(|piece| {
                 let end = self.end(&piece);
-                content.window(piece.pane, piece.start, end, piece.count)
+                let start = piece.start();
+                content.window(piece.pane, start, end, piece.count)
             })
         })
     }
@@ -202,7 +203,7 @@ impl Session {
         index: usize,
         closed: &mut Vec<Closed<C::Window>>,
     ) {
-        let stretch = |piece: &mut Piece<C::Pane>| (piece.start, piece.end);
+        let stretch = |piece: &mut Piece<C::Pane>| (piece.start(), piece.end());
         let (Some(first), Some(next)) = (open.get_mut(index).map(stretch), open.get_mut(index + 1).map(stretch)) else {
             return;
         };
@@ -221,7 +222,7 @@ impl Session {
         if joined.window.is_ok() {
             piece.epoch.keep_older(later.epoch);
             piece.count += count;
-            piece.end = piece.end.max(next.1);
+            piece.stretch(first.0, first.1.max(next.1));
         } else {
             closed.push(joined);
         }
@@ -230,7 +231,7 @@ impl Session {
 
 impl Apart for Session {
     fn end<P>(&self, piece: &Piece<P>) -> Nanos {
-        (piece.end + self.gap).min(piece.start.saturating_add(self.max_duration))
+        (piece.end() + self.gap).min(piece.start().saturating_add(self.max_duration))
     }
 }
 
@@ -259,13 +260,12 @@ impl<T, Tag, C: Content<T, Tag>> Layout<T, Tag, C> for Session {
             Some(piece) => {
                 content.add(&mut piece.pane, tag, item)?;
                 piece.count += 1;
-                is_earlier = time < piece.start;
-                piece.start = piece.start.min(time);
-                piece.end = piece.end.max(time);
+                is_earlier = time < piece.start();
+                piece.stretch(piece.start().min(time), piece.end().max(time));
             }
             None => {
                 let pane = content.open(tag, item)?;
-                open.insert(index, Piece { start: time, end: time, part: 0, count: 1, epoch: epoch.clone(), pane });
+                open.insert(index, Piece::new(time, time, epoch, pane));
                 is_earlier |= index == 0;
             }
         }
@@ -282,6 +282,10 @@ impl<T, Tag, C: Content<T, Tag>> Layout<T, Tag, C> for Session {
             closed.push(self.window(content, open.remove(index)));
         }
         Ok(is_earlier)
+    }
+
+    fn span(&self) -> Nanos {
+        self.gap.min(self.max_duration)
     }
 
     fn is_late(&self, open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool {

@@ -25,6 +25,7 @@ use super::WindowConfig;
 use super::content::{Content, FoldedBy, Items, Shared, Unfit, Window};
 use super::keys::NoKey;
 use super::operator::{At, Closed, Layout, Shape};
+use super::packed::Packed;
 use super::pieces::{Piece, Pieces};
 use super::time::{ArrivalTime, NEVER, Nanos, span};
 use super::windows::Windows;
@@ -193,13 +194,18 @@ pub struct Sliding {
 
 /// The open windows of one key.
 pub(super) struct Open<P> {
-    slices: Pieces<P>,
+    slices: Pieces<Slice<P>>,
     /// No window that starts before this has yet to be sent.
-    floor: Nanos,
+    floor: Packed,
     part: u64,
     /// By the start of a window: the part from which it starts, and the number of its items. Empty unless `max_count`
     /// is set.
     counts: BTreeMap<Nanos, Count>,
+}
+
+struct Slice<P> {
+    pane: P,
+    part: u64,
 }
 
 #[derive(Default)]
@@ -210,7 +216,7 @@ struct Count {
 
 impl<P> Default for Open<P> {
     fn default() -> Self {
-        Self { slices: Pieces::default(), floor: Nanos::MIN, part: 0, counts: BTreeMap::new() }
+        Self { slices: Pieces::default(), floor: Packed::MIN, part: 0, counts: BTreeMap::new() }
     }
 }
 
@@ -242,12 +248,12 @@ impl Sliding {
 
     /// The start of the next window to send.
     fn next_window<P>(&self, open: &Open<P>) -> Option<Nanos> {
-        open.slices.first().map(|slice| self.first_window(slice.start).max(open.floor))
+        open.slices.first().map(|slice| self.first_window(slice.start()).max(open.floor.into()))
     }
 
     /// The starts of the windows that cover `time` and have yet to be sent.
     fn windows<P>(&self, open: &Open<P>, time: Nanos) -> impl Iterator<Item = Nanos> + use<P> {
-        self.starts(self.first_window(time).max(open.floor)..time + 1)
+        self.starts(self.first_window(time).max(open.floor.into())..time + 1)
     }
 
     /// Counts an item, and closes the windows that are full.
@@ -265,15 +271,16 @@ impl Sliding {
             if count.items >= self.max_count {
                 // Before the merges, as in `close`: a window whose merge panics is closed, too.
                 let from = std::mem::replace(count, Count { from: part + 1, items: 0 }).from;
-                let is_in =
-                    |slice: &&Piece<C::Pane>| slice.part >= from && (start..start + self.size).contains(&slice.start);
+                let is_in = |slice: &&Piece<Slice<C::Pane>>| {
+                    slice.pane.part >= from && (start..start + self.size).contains(&slice.start())
+                };
                 closed.push(Closed::new(0, || {
                     let (mut whole, mut items) = (None, 0);
                     for slice in open.slices.iter().filter(is_in) {
                         items += slice.count;
                         match &mut whole {
-                            None => whole = Some(content.copy(&slice.pane)),
-                            Some(whole) => content.merge_copy(whole, &slice.pane),
+                            None => whole = Some(content.copy(&slice.pane.pane)),
+                            Some(whole) => content.merge_copy(whole, &slice.pane.pane),
                         }
                     }
                     whole.map(|whole| content.window(whole, start, start + self.size, items))
@@ -291,7 +298,7 @@ impl Sliding {
     fn drop_unneeded<P, W>(&self, open: &mut Open<P>, closed: &mut Vec<Closed<W>>) {
         let mut index = 0;
         while let Some(slice) = open.slices.get_mut(index) {
-            let (start, part, count) = (slice.start, slice.part, slice.count);
+            let (start, part, count) = (slice.start(), slice.pane.part, slice.count);
             let begins = |window: Nanos| open.counts.get(&window).map_or(0, |count| count.from);
             if self.windows(open, start).any(|window| begins(window) <= part) {
                 index += 1;
@@ -324,31 +331,35 @@ impl<T, Tag, C: Content<T, Tag> + Shared<T, Tag>> Layout<T, Tag, C> for Sliding 
     ) -> Result<bool, Box<Unfit<T>>> {
         if time < limit {
             // Windows that ended without an item of this key have ended, too.
-            open.floor = open.floor.max(self.first_window(limit));
+            open.floor = Nanos::from(open.floor).max(self.first_window(limit)).into();
         }
         let part = open.part;
-        let is_right = |slice: &Piece<C::Pane>| slice.part == part && (slice.start..slice.end).contains(&time);
+        let is_right = |slice: &Piece<Slice<C::Pane>>| slice.pane.part == part && slice.covers(time);
         let mut index = open.slices.len();
         let slice = match open.slices.last_mut() {
             Some(slice) if is_right(slice) => Some(slice),
             _ => {
-                index = open.slices.count_before(|slice| (slice.start, slice.part) <= (time, part));
+                index = open.slices.count_before(|slice| (slice.start(), slice.pane.part) <= (time, part));
                 open.slices.get_mut(index.wrapping_sub(1)).filter(|slice| is_right(slice))
             }
         };
         let is_new = slice.is_none();
         if let Some(slice) = slice {
-            content.add(&mut slice.pane, tag, item)?;
+            content.add(&mut slice.pane.pane, tag, item)?;
             slice.count += 1;
         } else {
-            let pane = content.open(tag, item)?;
+            let pane = Slice { pane: content.open(tag, item)?, part };
             let (start, end) = self.slice(time);
-            open.slices.insert(index, Piece { start, end, part, count: 1, epoch: epoch.clone(), pane });
+            open.slices.insert(index, Piece::new(start, end, epoch, pane));
         }
         if self.max_count != u64::MAX {
             self.count(content, open, time, closed);
         }
         Ok(is_new && index == 0)
+    }
+
+    fn span(&self) -> Nanos {
+        self.size
     }
 
     fn is_late(&self, _open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool {
@@ -367,27 +378,29 @@ impl<T, Tag, C: Content<T, Tag> + Shared<T, Tag>> Layout<T, Tag, C> for Sliding 
             open.counts = open.counts.split_off(&next);
         }
         // All of this before the merges below, which are user code: if one panics, the window is closed nevertheless.
-        open.floor = next;
+        open.floor = next.into();
         let (mut gone, mut settled) = (Vec::new(), 0);
-        while open.slices.first().is_some_and(|slice| slice.start < next) {
+        while open.slices.first().is_some_and(|slice| slice.start() < next) {
             let slice = open.slices.remove(0).expect("there is a first one");
             settled += slice.count;
             gone.push(slice);
         }
         Closed::new(settled, || {
             let (mut whole, mut items) = (None, 0);
-            for slice in gone.into_iter().filter(|slice| slice.part >= from) {
+            for slice in gone.into_iter().filter(|slice| slice.pane.part >= from) {
                 items += slice.count;
                 match &mut whole {
-                    None => whole = Some(slice.pane),
-                    Some(whole) => content.merge(whole, slice.pane),
+                    None => whole = Some(slice.pane.pane),
+                    Some(whole) => content.merge(whole, slice.pane.pane),
                 }
             }
-            for slice in open.slices.iter().take_while(|slice| slice.start < end).filter(|slice| slice.part >= from) {
+            for slice in
+                open.slices.iter().take_while(|slice| slice.start() < end).filter(|slice| slice.pane.part >= from)
+            {
                 items += slice.count;
                 match &mut whole {
-                    None => whole = Some(content.copy(&slice.pane)),
-                    Some(whole) => content.merge_copy(whole, &slice.pane),
+                    None => whole = Some(content.copy(&slice.pane.pane)),
+                    Some(whole) => content.merge_copy(whole, &slice.pane.pane),
                 }
             }
             whole.map(|whole| content.window(whole, start, end, items))

@@ -154,13 +154,18 @@ impl Tumbling {
 
 impl Apart for Tumbling {
     fn end<P>(&self, piece: &Piece<P>) -> Nanos {
-        piece.end
+        piece.end()
     }
 }
 
 fn close<T, Tag, C: Content<T, Tag>>(content: &C, piece: Option<Piece<C::Pane>>) -> Closed<C::Window> {
     let settled = piece.as_ref().map_or(0, |piece| content.unsettled(&piece.pane, piece.count));
-    Closed::new(settled, || piece.map(|piece| content.window(piece.pane, piece.start, piece.end, piece.count)))
+    Closed::new(settled, || {
+        piece.map(|piece| {
+            let (start, end) = (piece.start(), piece.end());
+            content.window(piece.pane, start, end, piece.count)
+        })
+    })
 }
 
 impl<T, Tag, C: Content<T, Tag>> Shape<T, Tag, C> for Tumbling {}
@@ -183,10 +188,10 @@ impl<T, Tag, C: Content<T, Tag>> Layout<T, Tag, C> for Tumbling {
         closed: &mut Vec<Closed<C::Window>>,
     ) -> Result<bool, Box<Unfit<T>>> {
         let mut index = open.len().wrapping_sub(1);
-        if !open.last_mut().is_some_and(|piece| (piece.start..piece.end).contains(&time)) {
-            index = open.count_before(|piece| piece.start <= time).wrapping_sub(1);
+        if !open.last_mut().is_some_and(|piece| piece.covers(time)) {
+            index = open.count_before(|piece| piece.start() <= time).wrapping_sub(1);
         }
-        if let Some(piece) = open.get_mut(index).filter(|piece| (piece.start..piece.end).contains(&time)) {
+        if let Some(piece) = open.get_mut(index).filter(|piece| piece.covers(time)) {
             // Counted once it has been added: an item on which the fold panics is in no window.
             content.add(&mut piece.pane, tag, item)?;
             piece.count += 1;
@@ -197,7 +202,7 @@ impl<T, Tag, C: Content<T, Tag>> Layout<T, Tag, C> for Tumbling {
         }
         let pane = content.open(tag, item)?;
         let start = self.start(time);
-        let piece = Piece { start, end: start + self.size, part: 0, count: 1, epoch: epoch.clone(), pane };
+        let piece = Piece::new(start, start + self.size, epoch, pane);
         if self.max_count == 1 {
             closed.push(close(content, Some(piece)));
         } else {
@@ -206,12 +211,16 @@ impl<T, Tag, C: Content<T, Tag>> Layout<T, Tag, C> for Tumbling {
         Ok(index == usize::MAX)
     }
 
+    fn span(&self) -> Nanos {
+        self.size
+    }
+
     fn is_late(&self, _open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool {
         self.start(time) + self.size <= limit
     }
 
     fn due(&self, open: &Self::Open) -> Nanos {
-        open.first().map_or(Nanos::MAX, |piece| piece.end)
+        open.first().map_or(Nanos::MAX, Piece::end)
     }
 
     fn close(&self, content: &C, open: &mut Self::Open) -> Closed<C::Window> {

@@ -32,16 +32,16 @@ const FEW: Shape = Shape { keys: 1_000, window: 100_000 };
 const MANY: Shape = Shape { keys: 1_000_000, window: 2_000_000 };
 
 /// Items come in blocks of this many, in reverse: none is later than this, in microseconds.
-const LATENESS: u64 = 8;
+pub(super) const LATENESS: u64 = 8;
 
 /// In microseconds.
 #[inline]
-fn time(n: u64) -> u64 {
+pub(super) fn time(n: u64) -> u64 {
     n ^ (LATENESS - 1)
 }
 
 #[inline]
-fn value(n: u64) -> u64 {
+pub(super) fn value(n: u64) -> u64 {
     n & 0xFF
 }
 
@@ -59,7 +59,7 @@ impl Shape {
 }
 
 /// A digest of one key in a closed window.
-fn digest(window: u64, key: u64, sum: u64) -> u64 {
+pub(super) fn digest(window: u64, key: u64, sum: u64) -> u64 {
     mix(mix(mix(0, window), key), sum)
 }
 
@@ -127,7 +127,7 @@ const KEYED_WINDOW: Work = Work {
 };
 
 /// The open windows of a program by hand.
-struct OpenWindows {
+pub(super) struct OpenWindows {
     /// The number of the first.
     first: u64,
     sums: VecDeque<HashMap<u64, u64>>,
@@ -136,12 +136,12 @@ struct OpenWindows {
 }
 
 impl OpenWindows {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { first: 0, sums: VecDeque::new(), spare: HashMap::new() }
     }
 
     #[inline]
-    fn add(&mut self, window: u64, key: u64, value: u64) {
+    pub(super) fn add(&mut self, window: u64, key: u64, value: u64) {
         let place = (window - self.first) as usize;
         while self.sums.len() <= place {
             self.sums.push_back(std::mem::take(&mut self.spare));
@@ -150,7 +150,7 @@ impl OpenWindows {
     }
 
     /// Closes the windows up to that one, and passes their content to `emit`.
-    fn close_before(&mut self, window: u64, mut emit: impl FnMut(u64, u64, u64)) {
+    pub(super) fn close_before(&mut self, window: u64, mut emit: impl FnMut(u64, u64, u64)) {
         while self.first < window {
             let mut closed = self.sums.pop_front().unwrap_or_default();
             closed.drain().for_each(|(key, sum)| emit(self.first, key, sum));

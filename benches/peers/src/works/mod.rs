@@ -4,6 +4,7 @@ mod chain;
 mod channels;
 mod fused;
 mod idle;
+mod keyed_state;
 mod keyed_window;
 mod memory;
 mod pool;
@@ -32,6 +33,10 @@ pub(crate) const ALL: &[&Work] = &[
     &pool::waiting::SKEW,
     &keyed_window::FEW_KEYS,
     &keyed_window::MANY_KEYS,
+    &keyed_state::SLIDING,
+    &keyed_state::SESSIONS,
+    &keyed_state::BATCHES,
+    &keyed_state::DEDUPE,
     &small::PIPELINE_100,
     &idle::IDLE_LATENCY,
     &memory::MEMORY,

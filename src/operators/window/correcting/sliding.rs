@@ -33,6 +33,7 @@ struct Slice<P> {
     pane: P,
     /// The number of its items that have not been emitted with the last window that covers it.
     unsettled: u64,
+    part: u64,
 }
 
 /// The record of a window.
@@ -64,11 +65,11 @@ impl Correcting<Sliding> {
         if !open.again.is_empty() {
             return Some((open.again.start + shape.size, Task::Emit { start: open.again.start }));
         }
-        let start = shape.last_window(open.slices.first()?.start);
+        let start = shape.last_window(open.slices.first()?.start());
         let forget = (start + shape.size + self.keep, Task::Forget { start });
-        let unsent = open.slices.count_before(|slice| slice.start < open.floor);
+        let unsent = open.slices.count_before(|slice| slice.start() < open.floor);
         let Some(slice) = open.slices.get(unsent) else { return Some(forget) };
-        let start = shape.first_window(slice.start).max(open.floor);
+        let start = shape.first_window(slice.start()).max(open.floor);
         let emit = (start + shape.size, Task::Emit { start });
         Some(if emit.0 <= forget.0 { emit } else { forget })
     }
@@ -82,12 +83,12 @@ impl Correcting<Sliding> {
         settled: u64,
     ) -> Closed<Revised<C::Window>> {
         let end = start + self.shape.size;
-        let first = open.slices.count_before(|slice| slice.start < start);
+        let first = open.slices.count_before(|slice| slice.start() < start);
         let (slices, known) = (&open.slices, open.windows.entry(start).or_default());
         Closed::new(settled, || {
-            let slices = (first..).map_while(|index| slices.get(index)).take_while(|slice| slice.start < end);
+            let slices = (first..).map_while(|index| slices.get(index)).take_while(|slice| slice.start() < end);
             let (mut whole, mut items) = (None, 0);
-            for slice in slices.filter(|slice| slice.part >= known.from) {
+            for slice in slices.filter(|slice| slice.pane.part >= known.from) {
                 items += slice.count;
                 match &mut whole {
                     None => whole = Some(content.copy(&slice.pane.pane)),
@@ -102,8 +103,8 @@ impl Correcting<Sliding> {
     /// The number of items whose last window starts at `start`, and that have not been settled.
     fn settle<P>(&self, open: &mut Open<P>, start: Nanos) -> u64 {
         let mut settled = 0;
-        let mut index = open.slices.count_before(|slice| slice.start < start);
-        while let Some(slice) = open.slices.get_mut(index).filter(|slice| slice.start < start + self.shape.slide) {
+        let mut index = open.slices.count_before(|slice| slice.start() < start);
+        while let Some(slice) = open.slices.get_mut(index).filter(|slice| slice.start() < start + self.shape.slide) {
             settled += std::mem::take(&mut slice.pane.unsettled);
             index += 1;
         }
@@ -134,10 +135,11 @@ impl Correcting<Sliding> {
     /// Drops the slices that no window from `kept` on will use again.
     fn drop_spent<P, W>(&self, open: &mut Open<P>, kept: Nanos, closed: &mut Vec<Closed<W>>) {
         let mut index = 0;
-        while let Some(Piece { start, part, .. }) = open.slices.get(index) {
+        while let Some(slice) = open.slices.get(index) {
+            let (start, part) = (slice.start(), slice.pane.part);
             let begins = |window: Nanos| open.windows.get(&window).map_or(0, |known| known.from);
-            let windows = self.shape.first_window(*start).max(kept)..self.shape.last_window(*start) + self.shape.slide;
-            if self.shape.starts(windows).any(|window| begins(window) <= *part) {
+            let windows = self.shape.first_window(start).max(kept)..self.shape.last_window(start) + self.shape.slide;
+            if self.shape.starts(windows).any(|window| begins(window) <= part) {
                 index += 1;
             } else if let Some(spent) = open.slices.remove(index) {
                 closed.push(Closed { window: Ok(None), settled: spent.pane.unsettled });
@@ -151,7 +153,7 @@ impl Correcting<Sliding> {
         let next = start + self.shape.slide;
         open.windows = open.windows.split_off(&next);
         let (mut gone, mut settled) = (Vec::new(), 0);
-        while open.slices.first().is_some_and(|slice| slice.start < next) {
+        while open.slices.first().is_some_and(|slice| slice.start() < next) {
             let slice = open.slices.remove(0).expect("there is a first one");
             settled += slice.pane.unsettled;
             gone.push(slice);
@@ -181,16 +183,16 @@ impl<T, G, C: Content<T, G> + Shared<T, G>> Layout<T, G, Corrected<C>> for Corre
     ) -> Result<bool, Box<Unfit<T>>> {
         let Corrected(content) = content;
         let (part, slices) = (open.part, open.slices.len());
-        let after = open.slices.count_before(|slice| (slice.start, slice.part) <= (time, part));
-        let is_right = |slice: &&mut Piece<Slice<C::Pane>>| slice.part == part && time < slice.end;
+        let after = open.slices.count_before(|slice| (slice.start(), slice.pane.part) <= (time, part));
+        let is_right = |slice: &&mut Piece<Slice<C::Pane>>| slice.pane.part == part && time < slice.end();
         if let Some(slice) = after.checked_sub(1).and_then(|index| open.slices.get_mut(index)).filter(is_right) {
             content.add(&mut slice.pane.pane, tag, item)?;
             slice.count += 1;
             slice.pane.unsettled += 1;
         } else {
-            let pane = Slice { pane: content.open(tag, item)?, unsettled: 1 };
+            let pane = Slice { pane: content.open(tag, item)?, unsettled: 1, part };
             let (start, end) = self.shape.slice(time);
-            open.slices.insert(after, Piece { start, end, part, count: 1, epoch: epoch.clone(), pane });
+            open.slices.insert(after, Piece::new(start, end, epoch, pane));
         }
         let mut windows = self.shape.first_window(time)..self.shape.last_window(time) + self.shape.slide;
         let mut kept = Nanos::MIN;
@@ -209,6 +211,10 @@ impl<T, G, C: Content<T, G> + Shared<T, G>> Layout<T, G, Corrected<C>> for Corre
             }
         }
         Ok(is_new || time < limit)
+    }
+
+    fn span(&self) -> Nanos {
+        self.shape.size + self.keep
     }
 
     fn is_late(&self, _open: Option<&Self::Open>, time: Nanos, limit: Nanos) -> bool {
