@@ -1,4 +1,4 @@
-//! The journal, a SQLite file: it needs no server.
+//! The journal, an SQLite file: it needs no server.
 
 use std::path::Path;
 use std::time::Duration;

@@ -31,7 +31,7 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Kills the processes of a pipeline while it works, and shows that nothing was lost.
 ///
-/// A producer appends payments to a journal, a SQLite file, or to a server. Three worker processes take them, check them in a pool, write the
+/// A producer appends payments to a journal, an SQLite file, or to a server. Three worker processes take them, check them in a pool, write the
 /// good ones to a topic `done` and the bad ones to a topic `dead`. A record is acknowledged after it has been written there.
 /// During the run a process is killed (SIGKILL) at random moments, and started again. At the end each payment must be in one of the
 /// two topics.

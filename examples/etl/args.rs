@@ -164,6 +164,8 @@ impl Places {
             Some(path) => std::path::absolute(path).map_err(failure("cannot find", path))?,
             None => database.with_extension("failed.jsonl"),
         };
+        // SQLite keeps its files beside the file itself, not beside a link to it.
+        let database = followed(database);
         let places = Self {
             input: shipped(&args.input, "flights-2013-01.csv.gz"),
             airports: shipped(&args.airports, "airports.csv"),
@@ -307,4 +309,12 @@ pub(crate) fn failure<E: std::error::Error>(
     path: &Path,
 ) -> impl FnOnce(E) -> BoxError {
     move |error| format!("{what} {}: {error}", path.display()).into()
+}
+
+/// The file that a link names, if it is one; it need not exist.
+fn followed(path: PathBuf) -> PathBuf {
+    // As many as Linux follows.
+    const MOST: usize = 40;
+    let next = |path: &PathBuf| Some(path.parent()?.join(path.read_link().ok()?));
+    std::iter::successors(Some(path.clone()), next).take(MOST).last().unwrap_or(path)
 }

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, ToSql, TransactionBehavior};
 use streamz::{BoxError, Result};
 use streamz_journal::Progress;
@@ -67,14 +68,16 @@ const JOB: &str = "etl";
 /// With a write-ahead log a commit survives the end of the program, however it ends. It need not wait for the disk, so
 /// that the last commits may be lost, but no more than that, when the power fails.
 ///
-/// Rows are appended, so large pages mean fewer writes. A commit that finds 1024 pages in the log, which is 16 MiB, copies
+/// A commit that finds 1024 pages in the log, which is 16 MiB, copies
 /// them into the database. [`Checkpointer`] copies most of them before that.
 const SETTINGS: &str = "
-    PRAGMA page_size = 16384;
     PRAGMA journal_mode = WAL;
     PRAGMA wal_autocheckpoint = 1024;
     PRAGMA synchronous = NORMAL;
     PRAGMA cache_size = -16000;";
+
+/// Rows are appended, so large pages mean fewer writes.
+const PAGE_SIZE: &str = "PRAGMA page_size = 16384";
 
 /// What every SQLite file that is not empty begins with.
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -136,13 +139,7 @@ pub(crate) fn check(path: &Path, existing: Existing) -> Result<Option<Earlier>, 
 fn look(path: &Path) -> Result<Option<Earlier>, BoxError> {
     let cannot_read = || cannot("read", path);
     let connection = connect(path).map_err(cannot_read())?;
-    let count = |table: &str| {
-        let sql = format!("SELECT count(*) FROM {table}");
-        connection
-            .query_row(&sql, [], |row| row.get(0))
-            .map(i64::unsigned_abs)
-            .map_err(cannot_read())
-    };
+    let count = |table: &str| count(&connection, table).map_err(cannot_read());
     if count("sqlite_schema")? == 0 {
         return Ok(None);
     }
@@ -159,26 +156,41 @@ fn look(path: &Path) -> Result<Option<Earlier>, BoxError> {
     Ok(Some(Earlier { position, loaded: count("flights")?, failed: count("dead_letters")? }))
 }
 
-/// Refuses a database that another program has open: replaced, it would take that program's rows with it.
+fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
+    let sql = format!("SELECT count(*) FROM {table}");
+    connection.query_row(&sql, [], |row| row.get(0)).map(i64::unsigned_abs)
+}
+
+/// Refuses a database that another program has open, before anything else is done. [`empty`] does so again.
 fn check_lock(path: &Path) -> Result<(), BoxError> {
-    let lock = || -> rusqlite::Result<()> {
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        connection.busy_timeout(Duration::ZERO)?;
-        // In this mode, a database with a write-ahead log can only be used by one connection.
-        connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; ROLLBACK;")
-    };
-    match lock() {
-        Err(error)
-            if matches!(
-                error.sqlite_error_code(),
-                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-            ) =>
-        {
-            Err(cannot("replace", path)(error))
-        }
+    match connect(path).and_then(|connection| lock(&connection)) {
         // One that is damaged may be replaced.
+        Err(error) if !is_damage(&error) => Err(cannot("replace", path)(error)),
         _ => Ok(()),
     }
+}
+
+/// Locks a database for as long as the connection is open, or until it is unlocked.
+fn lock(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::ZERO)?;
+    // In this mode, a database with a write-ahead log can only be used by one connection.
+    connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT;")
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Removes everything that is in a database, unless another program has it open. The file stays the same: nothing that
+/// another program stores in it in the meantime can be lost with a file that has no name any more.
+fn empty(path: &Path) -> rusqlite::Result<()> {
+    let connection = connect(path)?;
+    lock(&connection)?;
+    connection.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
+    connection.execute_batch(PAGE_SIZE)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_RESET_DATABASE, true)?;
+    connection.execute_batch("VACUUM")
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -199,21 +211,33 @@ impl Database {
     ) -> Result<Self, BoxError> {
         match existing {
             Existing::Resume if path.exists() => {}
-            Existing::Replace => {
-                replace(path).map_err(failure("cannot replace database", path))?
-            }
+            Existing::Replace if path.exists() => match empty(path) {
+                Err(error) if is_damage(&error) => {
+                    recreate(path).map_err(failure("cannot replace database", path))?;
+                }
+                emptied => emptied.map_err(cannot("replace", path))?,
+            },
             // Fails if it has come into being since we looked.
             _ => drop(File::create_new(path).map_err(failure("cannot create database", path))?),
         }
         let file = Identity::of_path(path);
-        let mut connection = connect(path).map_err(cannot("create", path))?;
-        connection.execute_batch(SETTINGS).map_err(cannot("create", path))?;
+        let open = if earlier.is_some() { "open" } else { "create" };
+        let mut connection = connect(path).map_err(cannot(open, path))?;
+        connection.execute_batch(PAGE_SIZE).map_err(cannot(open, path))?;
+        connection.execute_batch(SETTINGS).map_err(cannot(open, path))?;
         // The lock is taken first: what is read is what will be continued.
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(cannot("write to", path))?;
         let progress = match earlier {
             None => {
+                if count(&transaction, "sqlite_schema").map_err(cannot(open, path))? > 0 {
+                    let shown = path.display();
+                    return Err(format!(
+                        "cannot create database {shown}: another run has created it"
+                    )
+                    .into());
+                }
                 transaction.execute_batch(SCHEMA).map_err(cannot("create", path))?;
                 let progress = Progress::open(&transaction, JOB)?;
                 let position = Position { line: 0, rows: None, input: source.fingerprint() };
@@ -236,7 +260,10 @@ impl Database {
         };
         transaction.commit().map_err(cannot("write to", path))?;
         let line = earlier.map_or(0, |earlier| earlier.position.line);
-        Ok(Self { connection, path: path.to_owned(), file, progress, source, line })
+        let database = Self { connection, path: path.to_owned(), file, progress, source, line };
+        // The log was opened by its name, too: both belong to the same file.
+        database.check_file()?;
+        Ok(database)
     }
 
     /// Stores rows and the position behind them in one transaction, or nothing at all.
@@ -306,13 +333,15 @@ impl Database {
         Ok(())
     }
 
-    /// Closes the database, so that it is one file and its log is gone, unless another program is reading it. Notes first
+    /// Closes the database, so that it is one file and its log is gone, unless another program is using it. Notes first
     /// that the job is complete, if it is: then `rows` is how many rows the input has.
     pub(crate) fn finish(mut self, rows: Option<u64>) -> Result<Reasons, BoxError> {
         if rows.is_some() {
             self.transact(&[], self.line, rows)?;
         }
         let reasons = self.reasons().map_err(cannot("read", &self.path))?;
+        // The log may be that of another file by now, which must not lose it.
+        self.check_file()?;
         self.empty_log()?;
         self.check_file()?;
         self.connection.close().map_err(|(_, error)| cannot("close", &self.path)(error))?;
@@ -322,14 +351,17 @@ impl Database {
     /// Copies all of the log into the database. SQLite does so when it closes a database, but does not report a failure.
     fn empty_log(&self) -> Result<(), BoxError> {
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
-        let is_read = self.connection.query_row(sql, [], |row| row.get::<_, bool>(0));
+        let is_used = self
+            .connection
+            .busy_timeout(Duration::from_secs(1))
+            .and_then(|()| self.connection.query_row(sql, [], |row| row.get::<_, bool>(0)));
         let (shown, log) = (self.path.display(), beside(&self.path, "-wal"));
         let log = log.display();
-        match is_read {
+        match is_used {
             Ok(false) => Ok(()),
             Ok(true) => {
                 note(&format!(
-                    "another program is reading database {shown}, so its log {log} remains; keep both together"
+                    "another program is using database {shown}, so its log {log} remains; keep both together"
                 ));
                 Ok(())
             }
@@ -361,10 +393,8 @@ impl Checkpointer {
     }
 }
 
-/// Removes a database, and puts an empty file in its place.
-fn replace(path: &Path) -> io::Result<()> {
-    // Not a link to it.
-    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+/// Removes a damaged database, and puts an empty file in its place.
+fn recreate(path: &Path) -> io::Result<()> {
     // Itself first: if the program is killed in between, no log is taken away from a database that is still there. One that is
     // left over would be taken for that of the new database.
     remove(path)?;

@@ -49,6 +49,13 @@ impl Lines {
             )
             .into());
         };
+        if header.is_truncated {
+            let most = MAX_LINE / 1024;
+            return Err(format!(
+                "{name} is not a file of flights: its first line is longer than {most} kB"
+            )
+            .into());
+        }
         let layout = layout(&header)
             .map_err(|reason| format!("{name} is not a file of flights: {reason}"))?;
         let (counts, fault) = (Arc::clone(counts), Arc::default());

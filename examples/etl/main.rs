@@ -211,8 +211,8 @@ fn resume(earlier: &Earlier, lines: &mut Lines, counts: &Counts) -> Result<Resum
     Ok(Resumed { line: position.line, rows, was_complete: position.rows.is_some() })
 }
 
-/// From now on the first Ctrl-C drains, the second aborts, and should even that hang (in a write to a pipe that is not
-/// reads, say) the third ends the program on the spot.
+/// From now on the first Ctrl-C drains, the second aborts, and should even that hang (in a write to a pipe from which
+/// no program reads, say) the third ends the program on the spot.
 fn listen_to_ctrl_c(
     stop: Stop,
     token: CancelToken,

@@ -34,8 +34,8 @@ use super::{Clock, ManualClock, Probe, Seat, Wait};
 /// The number of pauses that a thread makes before it checks again, after it found nothing.
 const HEAD_START: usize = 32;
 
-/// How often a thread yields before it parks. In total, this should take about as long as being woken again; then
-/// waiting in vain costs at most as much as parking at once would have (Karlin et al., "Competitive randomized algorithms
+/// How often a thread yields before it parks. In total, this should take about as long as being woken again, and takes up to
+/// three times as long; then waiting in vain costs at most three times as much as parking at once would have (Karlin et al., "Competitive randomized algorithms
 /// for nonuniform problems", 1990). A yield takes 0.2 to 0.7 us, and being woken 3 to 20 us.
 ///
 /// More of them are worse than useless with few cores. Two threads that wait and share a core yield to each other, so

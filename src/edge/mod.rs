@@ -24,7 +24,7 @@
 //!    reads `taken` again; the consumer reads the flag after each item it takes. Without a fence either may miss the
 //!    other's store, so the consumer checks again after its next item, and under the lock (or behind a fence) before it
 //!    parks, asks for more, or returns to a caller: the announcement may come late by one call of the consumer's
-//!    closure.
+//!    closure. A consumer that goes on announces room once half of the capacity is free, not for every item.
 //! 5. *Wakes.* A side that parks leaves its wake here under the lock after it has checked; the other side takes it
 //!    under the lock together with the change it was waiting for, and posts it after unlocking.
 //! 6. *The end is explicit.* A producer calls `finish` or `cut` after its last item. One that is dropped without either

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::instructions::Then;
-use crate::work::{Job, Work};
+use crate::work::{Entry, Job, Work};
 
 /// Compares streamz with its peers.
 #[derive(Parser)]
@@ -97,11 +97,16 @@ impl Comparison {
             names => names.iter().map(|name| works::find(name)).collect::<Result<_, _>>()?,
         };
         let entries = || chosen.iter().flat_map(|work| work.entries);
-        let is_known = |system: &String| entries().any(|entry| entry.is_one_of(std::slice::from_ref(system)));
+        let of_system = |entry: &Entry, system: &String| entry.is_one_of(std::slice::from_ref(system));
+        let is_known = |system: &String| entries().any(|entry| of_system(entry, system));
         if let Some(unknown) = self.systems.iter().find(|system| !is_known(system)) {
             let known: BTreeSet<_> = entries().map(|entry| entry.system).collect();
             let known: Vec<_> = known.into_iter().collect();
             return Err(format!("no system `{unknown}` in these works; there are {}", known.join(", ")));
+        }
+        let runs = |system: &String| entries().any(|entry| of_system(entry, system) && (self.long || !entry.long));
+        if let Some(long) = self.systems.iter().find(|system| !runs(system)) {
+            return Err(format!("`{long}` runs only with --long"));
         }
         Ok(chosen)
     }

@@ -21,7 +21,6 @@ pub(crate) fn section(work: &Work, measured: &Measured, good: bool) -> String {
     text
 }
 
-/// The goal and its result; nothing if its systems have not been run.
 /// The ratios to the other build, one line for each system.
 pub(crate) fn before(samples: &[Samples]) -> String {
     let line = |before: &Samples| {
@@ -31,6 +30,7 @@ pub(crate) fn before(samples: &[Samples]) -> String {
     samples.iter().filter(|line| line.is_before).filter_map(line).collect()
 }
 
+/// The goal and its result; nothing if its systems have not been run.
 fn verdict(goal: &Goal, samples: &[Samples]) -> Option<String> {
     let figure = goal.figure.of(samples)?;
     let reached = if goal.bound.holds(figure) { "reached" } else { "not reached" };

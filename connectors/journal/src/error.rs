@@ -39,7 +39,7 @@ pub enum JournalErrorKind {
     CannotOpen,
     /// The file, or its directory, is not writable.
     ReadOnly,
-    /// The file is not a SQLite database, belongs to another application, or is damaged.
+    /// The file is not an SQLite database, belongs to another application, or is damaged.
     NotAJournal,
     /// The file was created by a newer version of this crate.
     NewerSchema,
@@ -187,7 +187,7 @@ impl fmt::Display for JournalError {
         write!(f, ": cannot {what}: ")?;
         match reason {
             Reason::Sqlite(error) => error.fmt(f),
-            Reason::NotAJournal => f.write_str("it is a SQLite database, but not a journal"),
+            Reason::NotAJournal => f.write_str("it is an SQLite database, but not a journal"),
             Reason::NewerSchema { found, supported } => {
                 write!(f, "its schema has version {found}, and this program knows versions up to {supported}")
             }

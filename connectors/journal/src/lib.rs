@@ -1,4 +1,4 @@
-//! A durable queue in a SQLite file, for [`streamz`] pipelines that must survive a crash. It needs no server.
+//! A durable queue in an SQLite file, for [`streamz`] pipelines that must survive a crash. It needs no server.
 //!
 //! A [`Journal`] is a file with named topics. A [`Writer`] appends [`Record`]s to a topic. A [`JournalInbox`] takes
 //! them for a consumer group, and a record is redelivered until it has been acknowledged. With
@@ -38,7 +38,7 @@
 //! - A killed process leaves at most [`max_unacked`](streamz::delivery::DeliveryConfig::max_unacked) records to be
 //!   redelivered. This happens when their lease expires, or at once if the process is restarted with
 //!   [`take_over`](JournalInboxOptions::take_over).
-//! - To write to a SQLite database **exactly once**, store the position with the rows: see [`Progress`].
+//! - To write to an SQLite database **exactly once**, store the position with the rows: see [`Progress`].
 //!
 //! What a crash can lose:
 //!

@@ -853,6 +853,25 @@ fn force_replaces_databases_and_never_an_input_or_another_file() {
             assert!(link.is_symlink());
             assert_eq!(count(&target), 1);
         }
+        // The files of SQLite are beside what the link names.
+        let log = place.path("target.db-wal");
+        run(&link, &log).fails_with("are the same file");
+        fs::write(&log, csv(&[GOOD])).unwrap();
+        let mut command = etl(["--force", "--input"]);
+        command.arg(&log).arg("--database").arg(&link);
+        program::run(command).fails_with("is an input");
+        assert_eq!(fs::read_to_string(&log).unwrap(), csv(&[GOOD]));
+        fs::remove_file(&log).unwrap();
+        // What it names need not be there.
+        for option in ["--quiet", "--resume", "--force"] {
+            fs::remove_file(&target).unwrap();
+            let mut command = etl([option, "--input"]);
+            command.arg(&input).arg("--database").arg(&link);
+            let ran = program::run(command);
+            assert_eq!(ran.code, Some(0), "{option}: {}", ran.stderr);
+            assert!(link.is_symlink());
+            assert_eq!(count(&target), 1);
+        }
     }
 
     let other = place.path("other");
@@ -1200,6 +1219,56 @@ mod linux {
         assert_eq!(place.run(&input, &["--force"]).code, Some(0));
     }
 
+    /// Even if it is opened after the run has begun.
+    #[test]
+    fn what_another_program_stores_is_not_lost_to_force() {
+        let place = Place::new();
+        let input = place.write("in.csv", csv(&[GOOD]));
+        assert_eq!(place.run(&input, &[]).code, Some(0));
+        let (pipe, database) = (named_pipe(&place, "rows"), place.database());
+        let child = place.command(&pipe, &["--force"]).spawn().unwrap();
+        let ran: Ran = in_time(move || {
+            // Waits until the program opens it, which has checked the database then.
+            let mut rows = fs::OpenOptions::new().write(true).open(pipe).unwrap();
+            let other = Connection::open(database).unwrap();
+            other.execute_batch("BEGIN IMMEDIATE; CREATE TABLE mine (x)").unwrap();
+            rows.write_all(csv(&[GOOD]).as_bytes()).unwrap();
+            drop(rows);
+            let output = child.wait_with_output().unwrap();
+            other.execute_batch("COMMIT").unwrap();
+            output
+        })
+        .into();
+        ran.fails_with(&format!(
+            "cannot replace database {}: database is locked",
+            place.database().display()
+        ));
+        let database = Connection::open(place.database()).unwrap();
+        database.execute_batch("SELECT x FROM mine").unwrap();
+        assert_eq!(count(&place.database()), 1);
+    }
+
+    #[test]
+    fn of_two_runs_that_replace_a_database_at_once_no_success_is_false() {
+        let place = Place::new();
+        let old = place.write("old.csv", csv(&[GOOD]));
+        let new = place.write("new.csv", csv(&[GOOD; 300]));
+        for round in 0..20 {
+            if count_in_file(&place.database()) != 1 {
+                assert_eq!(place.run(&old, &["--force"]).code, Some(0));
+            }
+            let start = || place.command(&new, &["--force"]).spawn().unwrap();
+            let runs = [start(), start()].map(|child| -> Ran {
+                in_time(move || child.wait_with_output().unwrap()).into()
+            });
+            let successes = runs.iter().filter(|ran| ran.code == Some(0)).count();
+            let expected = if successes == 0 { 1 } else { 300 };
+            let said = runs.map(|ran| ran.stderr);
+            assert_eq!(count(&place.database()), expected, "round {round}: {said:?}");
+            assert!(!place.path("out.db-wal").exists(), "round {round}");
+        }
+    }
+
     #[test]
     fn a_database_that_stays_locked_stops_the_job_and_is_named() {
         let place = Place::new();
@@ -1433,7 +1502,7 @@ mod linux {
         });
         let reader = kept.recv().unwrap();
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        assert!(ran.stderr.contains("another program is reading database"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("another program is using database"), "{}", ran.stderr);
         assert!(place.path("out.db-wal").exists());
         drop(reader);
         assert_eq!(count(&database), 3);
