@@ -201,6 +201,21 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     )
 }
 
+/// Another program may have a lock for a moment, such as one that finds out whether it may replace the database.
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    const TRIES: usize = 10;
+    for _ in 1..TRIES {
+        match connection.execute_batch(SETTINGS) {
+            // SQLite waits for a transaction, but not to change the journal.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?;
+            }
+            done => return done,
+        }
+    }
+    connection.execute_batch(SETTINGS)
+}
+
 impl Database {
     /// Opens the database after [`check`]: continues what that has found, or begins a new one.
     pub(crate) fn open(
@@ -224,7 +239,7 @@ impl Database {
         let open = if earlier.is_some() { "open" } else { "create" };
         let mut connection = connect(path).map_err(cannot(open, path))?;
         connection.execute_batch(PAGE_SIZE).map_err(cannot(open, path))?;
-        connection.execute_batch(SETTINGS).map_err(cannot(open, path))?;
+        set_up(&connection).map_err(cannot(open, path))?;
         // The lock is taken first: what is read is what will be continued.
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
