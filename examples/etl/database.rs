@@ -135,7 +135,8 @@ pub(crate) fn check(path: &Path, existing: Existing) -> Result<Option<Earlier>, 
     Ok(None)
 }
 
-/// What an earlier run has left in a database; nothing if it was killed before it stored anything. Changes nothing.
+/// What an earlier run has left in a database; nothing if it was killed before it stored anything. Stores
+/// nothing; but SQLite may copy the log of a run that was killed into the database.
 fn look(path: &Path) -> Result<Option<Earlier>, BoxError> {
     let cannot_read = || cannot("read", path);
     let connection = connect(path).map_err(cannot_read())?;

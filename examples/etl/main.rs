@@ -67,6 +67,7 @@ use interruptible::Stop;
 use lines::Lines;
 use position::Earlier;
 use progress::Progress;
+use same_file::Identity;
 use streamz::{BoxError, CancelToken, Clock, Report, Result};
 use summary::{Resumed, Summary, note};
 use tables::Tables;
@@ -142,6 +143,7 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
     let mut dead_letters =
         DeadLetters::new(places.take_dead_letters(outputs)?, &places.dead_letters);
     dead_letters.restore(&database)?;
+    let letters = Identity::of_path(&places.dead_letters);
 
     let progress = Progress::new(!args.quiet && !args.json && !args.live, size);
     let job = Job {
@@ -170,6 +172,12 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
         ended.fault.get_or_insert(error);
         Reasons::new()
     });
+    if Identity::of_path(&places.dead_letters) != letters {
+        let shown = places.dead_letters.display();
+        note(&format!(
+            "dead-letter file {shown} has been removed or replaced; the table dead_letters has all rows"
+        ));
+    }
     let elapsed = clock.now() - ended.began.unwrap_or(started);
 
     let summary =

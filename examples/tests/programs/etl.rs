@@ -888,6 +888,15 @@ fn force_replaces_databases_and_never_an_input_or_another_file() {
 }
 
 #[test]
+fn a_header_that_is_too_long_is_refused() {
+    let place = Place::new();
+    let long = format!("{HEADER},{}\n{GOOD}\n", "x".repeat(8 * 1024));
+    let input = place.write("in.csv", long);
+    place.run(&input, &[]).fails_with("its first line is longer than 8 kB");
+    assert!(!place.database().exists());
+}
+
+#[test]
 fn outputs_that_cannot_be_created_are_named() {
     let place = Place::new();
     let input = place.write("in.csv", csv(&[GOOD]));
@@ -1488,6 +1497,23 @@ mod linux {
             ran.fails_with(&format!("cannot write to database {}: {what}", shown.display()));
             assert_eq!(json(&ran)["complete"], false);
         }
+    }
+
+    #[test]
+    fn a_dead_letter_file_that_is_removed_is_announced() {
+        let place = Place::new();
+        let letters = place.path("failed.jsonl");
+        let ran = run_stepwise(&place, &[BAD, GOOD], move |_| {
+            fs::remove_file(letters).unwrap();
+            vec![BAD]
+        });
+        assert_eq!(ran.code, Some(0));
+        let said = format!(
+            "dead-letter file {} has been removed or replaced",
+            place.path("failed.jsonl").display()
+        );
+        assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+        assert_eq!(json(&ran)["failed"], 2);
     }
 
     #[test]
