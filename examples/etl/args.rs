@@ -312,9 +312,13 @@ pub(crate) fn failure<E: std::error::Error>(
 }
 
 /// The file that a link names, if it is one; it need not exist.
-fn followed(path: PathBuf) -> PathBuf {
+fn followed(mut path: PathBuf) -> PathBuf {
     // As many as Linux follows.
-    const MOST: usize = 40;
-    let next = |path: &PathBuf| Some(path.parent()?.join(path.read_link().ok()?));
-    std::iter::successors(Some(path.clone()), next).take(MOST).last().unwrap_or(path)
+    for _ in 0..40 {
+        match (path.parent(), path.read_link()) {
+            (Some(folder), Ok(target)) => path = folder.join(target),
+            _ => break,
+        }
+    }
+    path
 }

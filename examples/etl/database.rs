@@ -68,8 +68,8 @@ const JOB: &str = "etl";
 /// With a write-ahead log a commit survives the end of the program, however it ends. It need not wait for the disk, so
 /// that the last commits may be lost, but no more than that, when the power fails.
 ///
-/// A commit that finds 1024 pages in the log, which is 16 MiB, copies
-/// them into the database. [`Checkpointer`] copies most of them before that.
+/// A commit that finds 1024 pages in the log, which is 16 MiB, copies them into the database. [`Checkpointer`] copies most
+/// of them before that.
 const SETTINGS: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA wal_autocheckpoint = 1024;
@@ -136,7 +136,7 @@ pub(crate) fn check(path: &Path, existing: Existing) -> Result<Option<Earlier>, 
 }
 
 /// What an earlier run has left in a database; nothing if it was killed before it stored anything. Stores
-/// nothing; but SQLite may copy the log of a run that was killed into the database.
+/// nothing, but SQLite may copy the log of a run that was killed into the database.
 fn look(path: &Path) -> Result<Option<Earlier>, BoxError> {
     let cannot_read = || cannot("read", path);
     let connection = connect(path).map_err(cannot_read())?;
@@ -171,7 +171,7 @@ fn check_lock(path: &Path) -> Result<(), BoxError> {
     }
 }
 
-/// Locks a database for as long as the connection is open, or until it is unlocked.
+/// Locks a database for as long as the connection is open.
 fn lock(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::ZERO)?;
     // In this mode, a database with a write-ahead log can only be used by one connection.

@@ -175,7 +175,7 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
     if Identity::of_path(&places.dead_letters) != letters {
         let shown = places.dead_letters.display();
         note(&format!(
-            "dead-letter file {shown} has been removed or replaced; the table dead_letters has all rows"
+            "dead-letter file {shown} has been removed or replaced; all of its rows are in the table dead_letters"
         ));
     }
     let elapsed = clock.now() - ended.began.unwrap_or(started);

@@ -34,9 +34,10 @@ use super::{Clock, ManualClock, Probe, Seat, Wait};
 /// The number of pauses that a thread makes before it checks again, after it found nothing.
 const HEAD_START: usize = 32;
 
-/// How often a thread yields before it parks. In total, this should take about as long as being woken again, and takes up to
-/// three times as long; then waiting in vain costs at most three times as much as parking at once would have (Karlin et al., "Competitive randomized algorithms
-/// for nonuniform problems", 1990). A yield takes 0.2 to 0.7 us, and being woken 3 to 20 us.
+/// How often a thread yields before it parks. A yield takes 0.2 to 0.7 us, and being woken 3 to 20 us; so in total, this takes
+/// one to three times as long as being woken, and a wait in vain costs two to four times as much as parking at once. If both
+/// took equally long, it would cost twice as much, which is the best that can be done without knowing the future (Karlin et
+/// al., "Competitive randomized algorithms for nonuniform problems", 1990).
 ///
 /// More of them are worse than useless with few cores. Two threads that wait and share a core yield to each other, so
 /// the core never becomes idle, and the scheduler does not move a third thread there that waits for the other core.

@@ -69,8 +69,8 @@ impl<T> EdgeReceiver<T> {
         }
     }
 
-    /// Fills the batch, and opens it. Counts the first item, which the caller takes. If there is nothing, returns the end, if that has
-    /// come.
+    /// Fills the batch and opens it. Counts the first item, which the caller takes. If there is nothing, returns the end, if
+    /// that has come.
     ///
     /// It does not return the item: the caller, inlined in the loop of a stage, would have to keep every item in memory then.
     #[cold]

@@ -1,14 +1,14 @@
 //! [`DueList`]: which key is due next.
 //!
 //! A priority queue in the order of due times; of keys that are due at the same time, the one that came first is first.
-//! With a million keys, memory access is what costs: a tree or a heap accesses several places for each key, this one appends
-//! to a vector.
+//! With a million keys, most of the cost is access to memory: a tree or a heap accesses several places for each key, and
+//! this queue appends to a vector.
 //!
 //! # Periods
 //!
-//! Time is divided into periods of the same length. The first one with keys is *open*: its keys are in order. The keys of a
-//! later period are in a vector, in no order, until it is opened. This is the calendar queue of Brown ("Calendar queues",
-//! CACM 1988) with sorted days, and a map of the days that have keys instead of a ring of them.
+//! Time is divided into periods of the same length. The first one with keys is *open*: its keys are in order. The keys of
+//! a later period are in a vector, in no order, until it is opened. This is the calendar queue of Brown ("Calendar
+//! queues", CACM 1988), with a map of the days that have keys instead of a ring of all days, and only the first day sorted.
 //!
 //! Most keys of the open period come in order: windows of one size end in the order in which they start. They are in a
 //! queue, and only the others are in a tree.
@@ -33,7 +33,7 @@ use crate::operators::key_table::Slot;
 /// The due time, and the number of the key.
 pub(super) type Due = (Nanos, u64);
 
-/// The number of periods from now to the latest due time, about: with a million keys each of them has about a thousand.
+/// About how many periods there are from now to the latest due time. With a million keys, each has about a thousand.
 const PERIODS: Nanos = 1024;
 
 /// Fewer outdated entries are not worth a search.
@@ -49,6 +49,7 @@ impl<F: FnMut(Slot, &mut Due) -> bool> Refresh for F {}
 pub(super) struct DueList {
     /// A period is two to the power of this, in nanoseconds.
     shift: u32,
+    /// The number of the open period.
     open: Nanos,
     /// In order.
     queue: VecDeque<Listed>,
@@ -214,8 +215,8 @@ impl DueList {
 
     #[cold]
     fn drop_all_outdated(&mut self, refresh: &mut impl Refresh) {
-        let span = self.shift;
-        let all = std::mem::replace(self, Self { shift: span, ..Self::new(1) });
+        let empty = Self { shift: self.shift, ..Self::new(1) };
+        let all = std::mem::replace(self, empty);
         let queued = all.queue.into_iter().map(|listed| (listed.due(), listed.slot));
         let later = all.later.into_values().flatten().map(|listed| (listed.due(), listed.slot));
         for (mut due, slot) in queued.chain(all.tree).chain(later) {

@@ -203,8 +203,10 @@ pub(super) struct Open<P> {
     counts: BTreeMap<Nanos, Count>,
 }
 
+/// A slice of time.
 struct Slice<P> {
     pane: P,
+    /// The part that its items belong to.
     part: u64,
 }
 

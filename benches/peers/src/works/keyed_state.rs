@@ -4,15 +4,12 @@
 
 use std::collections::hash_map::{Entry as Found, HashMap};
 use std::collections::{HashSet, VecDeque};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use streamz::{
-    AggregateWindow, BatchConfig, Batcher, Dedupe, Inline, Keyed, Pipeline, SessionWindow, SlidingWindow, Stage,
-    Stream, folds,
-};
+use streamz::{AggregateWindow, BatchConfig, Batcher, Dedupe, Keyed, SessionWindow, SlidingWindow, Stage, folds};
 
-use super::keyed_window::{LATENESS, OpenWindows, digest, time, value};
-use crate::steps::{CAPACITY, add, mix};
+use super::keyed_window::{LATENESS, OpenWindows, at, digest, micros, streamz, streamz_fused, time, value};
+use crate::steps::{add, mix};
 use crate::work::{Bound, Entry, Figure, Goal, Job, Work};
 
 const KEYS: u64 = 1_000_000;
@@ -46,14 +43,6 @@ fn later(n: u64) -> u64 {
     SIZE + time(n)
 }
 
-fn at(micros: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
-}
-
-fn micros(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).expect("no time is before the epoch").as_micros() as u64
-}
-
 pub(super) static SLIDING: Work = Work {
     name: "keyed-sliding-1e6",
     about: "Sums of sliding windows by event time, two seconds long, one every second, for each of 1,000,000 keys; there is one \
@@ -61,8 +50,8 @@ pub(super) static SLIDING: Work = Work {
     expected: sliding_loop,
     entries: &[
         Entry::new("loop", 4_000_000, 1, |job| sliding_loop(job).into()),
-        Entry::new("streamz", 4_000_000, 1, |job| spawned(job, windows(), added).into()),
-        Entry::new("streamz-fused", 4_000_000, 1, |job| fused(job, windows(), added).into()),
+        Entry::new("streamz", 4_000_000, 1, |job| streamz(job, windows(), added).into()),
+        Entry::new("streamz-fused", 4_000_000, 1, |job| streamz_fused(job, windows(), added).into()),
     ],
     notes: &[
         "loop: a `HashMap` of the standard library for each open window, used again when the window is closed.",
@@ -79,8 +68,8 @@ pub(super) static SESSIONS: Work = Work {
     expected: sessions_loop,
     entries: &[
         Entry::new("loop", 4_000_000, 1, |job| sessions_loop(job).into()),
-        Entry::new("streamz", 4_000_000, 1, |job| spawned(job, sessions(), added).into()),
-        Entry::new("streamz-fused", 4_000_000, 1, |job| fused(job, sessions(), added).into()),
+        Entry::new("streamz", 4_000_000, 1, |job| streamz(job, sessions(), added).into()),
+        Entry::new("streamz-fused", 4_000_000, 1, |job| streamz_fused(job, sessions(), added).into()),
     ],
     notes: &[
         "loop: a `HashMap` of the standard library with the open session of each key. Sessions of keys that do not return are \
@@ -96,8 +85,8 @@ pub(super) static BATCHES: Work = Work {
     expected: batches_loop,
     entries: &[
         Entry::new("loop", 4_000_000, 1, |job| batches_loop(job).into()),
-        Entry::new("streamz", 4_000_000, 1, |job| spawned(job, batches(), batch_added).into()),
-        Entry::new("streamz-fused", 4_000_000, 1, |job| fused(job, batches(), batch_added).into()),
+        Entry::new("streamz", 4_000_000, 1, |job| streamz(job, batches(), batch_added).into()),
+        Entry::new("streamz-fused", 4_000_000, 1, |job| streamz_fused(job, batches(), batch_added).into()),
     ],
     notes: &["loop: a `HashMap` of the standard library with a `Vec` for each key."],
     ..KEYED_STATE
@@ -110,8 +99,8 @@ pub(super) static DEDUPE: Work = Work {
     expected: dedupe_loop,
     entries: &[
         Entry::new("loop", 4_000_000, 1, |job| dedupe_loop(job).into()),
-        Entry::new("streamz", 4_000_000, 1, |job| spawned(job, dedupe(), mix).into()),
-        Entry::new("streamz-fused", 4_000_000, 1, |job| fused(job, dedupe(), mix).into()),
+        Entry::new("streamz", 4_000_000, 1, |job| streamz(job, dedupe(), mix).into()),
+        Entry::new("streamz-fused", 4_000_000, 1, |job| streamz_fused(job, dedupe(), mix).into()),
     ],
     notes: &["loop: a `HashSet` of the standard library, and a queue of its keys."],
     ..KEYED_STATE
@@ -243,18 +232,4 @@ fn dedupe_loop(job: &Job) -> u64 {
 
 fn dedupe() -> impl Stage<In = u64, Out = u64> {
     Dedupe::new(|n: &u64| random(*n) % (2 * KEYS)).with_max_keys(KEYS as usize)
-}
-
-fn spawned<S: Stage<In = u64>>(job: &Job, stage: S, f: fn(u64, S::Out) -> u64) -> u64 {
-    let pipeline = Pipeline::builder("state").capacity(CAPACITY).build();
-    let all = Stream::from_iter(&pipeline, 0..job.items).through(&stage).fold(0, f).unwrap();
-    pipeline.join();
-    all
-}
-
-fn fused<S: Stage<In = u64>>(job: &Job, stage: S, f: fn(u64, S::Out) -> u64) -> u64 {
-    let pipeline = Pipeline::builder("state").capacity(CAPACITY).build();
-    let all = Inline::from_iter(&pipeline, 0..job.items).with(stage).fold(0, f).unwrap();
-    pipeline.join();
-    all
 }

@@ -76,8 +76,8 @@ pub(super) static FEW_KEYS: Work = Work {
         Entry::new("renoir:2", 5_000_000, 2, |job| renoir(job, FEW).into()),
         Entry::new("timely:1", 10_000_000, 1, |job| timely(job, FEW).into()),
         Entry::new("timely:2", 10_000_000, 2, |job| timely(job, FEW).into()),
-        Entry::new("streamz", 5_000_000, 1, |job| streamz(job, FEW).into()),
-        Entry::new("streamz-fused", 5_000_000, 1, |job| streamz_fused(job, FEW).into()),
+        Entry::new("streamz", 5_000_000, 1, |job| streamz(job, window_of(FEW), added(FEW)).into()),
+        Entry::new("streamz-fused", 5_000_000, 1, |job| streamz_fused(job, window_of(FEW), added(FEW)).into()),
     ],
     notes: &[
         "The number behind a system is that of its workers; those of loop, crossbeam and streamz are one.",
@@ -105,8 +105,8 @@ pub(super) static MANY_KEYS: Work = Work {
         Entry::new("rayon", 6_000_000, 2, |job| rayon(job, MANY).into()),
         Entry::new("renoir:1", 6_000_000, 1, |job| renoir(job, MANY).into()),
         Entry::new("timely:1", 6_000_000, 1, |job| timely(job, MANY).into()),
-        Entry::new("streamz", 6_000_000, 1, |job| streamz(job, MANY).into()),
-        Entry::new("streamz-fused", 6_000_000, 1, |job| streamz_fused(job, MANY).into()),
+        Entry::new("streamz", 6_000_000, 1, |job| streamz(job, window_of(MANY), added(MANY)).into()),
+        Entry::new("streamz-fused", 6_000_000, 1, |job| streamz_fused(job, window_of(MANY), added(MANY)).into()),
     ],
     notes: &[
         "The systems are those of `keyed-window`. Every key has a window open most of the time, so that the peak in MiB, less \
@@ -307,31 +307,42 @@ fn timely(job: &Job, shape: Shape) -> u64 {
     workers.expect("timely starts its threads").join().into_iter().map(|sum| sum.unwrap()).fold(0, add)
 }
 
+/// A time of so many microseconds.
+pub(super) fn at(micros: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
+}
+
+pub(super) fn micros(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).expect("no time is before the epoch").as_micros() as u64
+}
+
 fn window_of(shape: Shape) -> impl Stage<In = u64, Out = Keyed<u64, AggregateWindow<u64>>> {
-    let at = |n: &u64| SystemTime::UNIX_EPOCH + Duration::from_micros(time(*n));
     TumblingWindow::new(Duration::from_micros(shape.window))
-        .with_event_time(at, Duration::from_micros(LATENESS))
+        .with_event_time(|n: &u64| at(time(*n)), Duration::from_micros(LATENESS))
         .with_key(move |n: &u64| shape.key(*n))
         .aggregate_by(folds::sum(|n: &u64| value(*n)))
 }
 
 fn added(shape: Shape) -> impl Fn(u64, Keyed<u64, AggregateWindow<u64>>) -> u64 + Send + 'static {
-    move |all, Keyed { key, window }| {
-        let start = window.start.duration_since(SystemTime::UNIX_EPOCH).expect("no time is before the epoch");
-        add(all, digest(start.as_micros() as u64 / shape.window, key, window.result))
-    }
+    move |all, Keyed { key, window }| add(all, digest(micros(window.start) / shape.window, key, window.result))
 }
 
-fn streamz(job: &Job, shape: Shape) -> u64 {
-    let pipeline = Pipeline::builder("windows").capacity(CAPACITY).build();
-    let all = Stream::from_iter(&pipeline, 0..job.items).through(&window_of(shape)).fold(0, added(shape)).unwrap();
+/// Source, stage and sink on a thread each.
+pub(super) fn streamz<S: Stage<In = u64>>(job: &Job, stage: S, f: impl Fn(u64, S::Out) -> u64 + Send + 'static) -> u64 {
+    let pipeline = Pipeline::builder("state").capacity(CAPACITY).build();
+    let all = Stream::from_iter(&pipeline, 0..job.items).through(&stage).fold(0, f).unwrap();
     pipeline.join();
     all
 }
 
-fn streamz_fused(job: &Job, shape: Shape) -> u64 {
-    let pipeline = Pipeline::builder("windows").capacity(CAPACITY).build();
-    let all = Inline::from_iter(&pipeline, 0..job.items).with(window_of(shape)).fold(0, added(shape)).unwrap();
+/// All on one thread.
+pub(super) fn streamz_fused<S: Stage<In = u64>>(
+    job: &Job,
+    stage: S,
+    f: impl Fn(u64, S::Out) -> u64 + Send + 'static,
+) -> u64 {
+    let pipeline = Pipeline::builder("state").capacity(CAPACITY).build();
+    let all = Inline::from_iter(&pipeline, 0..job.items).with(stage).fold(0, f).unwrap();
     pipeline.join();
     all
 }

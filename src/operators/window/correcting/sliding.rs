@@ -33,6 +33,7 @@ struct Slice<P> {
     pane: P,
     /// The number of its items that have not been emitted with the last window that covers it.
     unsettled: u64,
+    /// The part that its items belong to.
     part: u64,
 }
 
