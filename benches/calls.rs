@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::{CAPACITY, configured, mix, step};
+use common::{CAPACITY, configured, mix, sized, step};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use streamz::{
@@ -26,7 +26,7 @@ type Group<'a> = BenchmarkGroup<'a, criterion::measurement::WallTime>;
 /// Returns the worker for a key.
 type LaneOf = fn(&RandomState, u64) -> u64;
 
-const ITEMS: u64 = 300_000;
+const ITEMS: u64 = sized(300_000);
 const WORKERS: usize = 2;
 const KEYS: u64 = 1_000;
 /// A time that never passes here.

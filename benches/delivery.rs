@@ -8,12 +8,12 @@ mod common;
 
 use std::time::Duration;
 
-use common::{CAPACITY, configured, mix, plain_loop, step};
+use common::{CAPACITY, configured, mix, plain_loop, sized, step};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use streamz::delivery::{Acker, Delivery, DeliveryConfig, Inbox, StoreError};
 use streamz::{Pipeline, Stream};
 
-const ITEMS: u64 = 1_000_000;
+const ITEMS: u64 = sized(1_000_000);
 const STAGES: usize = 3;
 
 /// Delivers numbers, and ignores acknowledgements.

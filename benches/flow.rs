@@ -14,14 +14,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use common::{CAPACITY, configured, mix, step};
+use common::{CAPACITY, configured, mix, sized, step};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use streamz::{
     BatchConfig, Batcher, Debounce, Dedupe, Delay, DroppingBuffer, Inline, Mapper, Monitor, Pipeline, Processor,
     SlidingBuffer, Stage, Stream, Throttle, Timeout,
 };
 
-const ITEMS: u64 = 1_000_000;
+const ITEMS: u64 = sized(1_000_000);
 
 /// Longer than any run.
 const LONG: Duration = Duration::from_secs(3600);
@@ -132,13 +132,13 @@ fn each(c: &mut Criterion) {
     group.finish();
 }
 
-/// With a small burst, each item takes a wake-up.
+/// The number of items of about a second, if optimized. With a small burst, each item takes a wake-up.
 fn about_a_second(rate: f64, burst: Option<usize>) -> u64 {
     let reachable = if burst.is_some() { rate.min(10_000.0) } else { rate };
-    reachable as u64 + 1
+    sized(reachable as u64) + 1
 }
 
-/// The items of about a second, through a throttle between two threads that could go much faster; timed from the first item.
+/// Those items through a throttle between two threads that could go much faster; timed from the first item.
 fn throttled(rate: f64, burst: Option<usize>) -> (u64, Duration) {
     let count = about_a_second(rate, burst);
     // Room for items that are moved while a neighbour waits for a core.
@@ -221,7 +221,7 @@ fn shares(c: &mut Criterion) {
 }
 
 fn keys(c: &mut Criterion) {
-    for live in [1_000u64, 100_000, 1_000_000] {
+    for live in [1_000, 100_000, 1_000_000].map(sized) {
         let items = (4 * live).max(ITEMS);
         let key = move |n: &u64| step(*n) % live;
         let mut group = c.benchmark_group(format!("{live} live keys"));

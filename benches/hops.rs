@@ -4,11 +4,11 @@
 
 mod common;
 
-use common::{CAPACITY, by_hand, configured, mix, plain_loop, step};
+use common::{CAPACITY, by_hand, configured, mix, plain_loop, sized, step};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use streamz::{BoxProcessor, Mapper, Pipeline, Processor, Stream};
 
-const ITEMS: u64 = 1_000_000;
+const ITEMS: u64 = sized(1_000_000);
 
 /// Runs the given number of items through the given number of stages.
 type System = fn(u64, usize) -> u64;

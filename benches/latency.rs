@@ -9,13 +9,13 @@
 
 mod common;
 
-use common::{CAPACITY, configured, mix, plain_loop, step};
+use common::{CAPACITY, configured, mix, plain_loop, sized, step};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 #[cfg(feature = "latency")]
 use streamz::Latencies;
 use streamz::{Pipeline, PipelineBuilder, Stream};
 
-const ITEMS: u64 = 1_000_000;
+const ITEMS: u64 = sized(1_000_000);
 
 fn chain(builder: &PipelineBuilder, stages: usize) -> u64 {
     let pipeline = builder.clone().build();

@@ -11,13 +11,13 @@ mod common;
 
 use std::time::Duration;
 
-use common::{CAPACITY, configured, mix, plain_loop, step};
+use common::{CAPACITY, configured, mix, plain_loop, sized, step};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use streamz::{Pipeline, Stream};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-const ITEMS: u64 = 1_000_000;
+const ITEMS: u64 = sized(1_000_000);
 
 /// Enables everything, and does nothing with it.
 struct Deaf;

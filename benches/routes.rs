@@ -7,12 +7,12 @@ mod common;
 
 use std::thread::{self, JoinHandle};
 
-use common::{CAPACITY, configured, step};
+use common::{CAPACITY, configured, sized, step};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use streamz::{BatchConfig, Batcher, FanIn, FanOut, Mapper, Partition, Pipeline, Processor, Router, Stream};
 
-const ITEMS: u64 = 500_000;
+const ITEMS: u64 = sized(500_000);
 
 /// The number of items in a sum.
 const SUM_OF: usize = 1_000;

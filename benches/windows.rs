@@ -12,14 +12,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
-use common::{configured, step};
+use common::{configured, sized, step};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use streamz::{
     Aggregate, BatchConfig, Batcher, Dedupe, Inline, Pipeline, Scan, SessionWindow, SlidingWindow, Stage,
     TumblingWindow, Window, folds,
 };
 
-const ITEMS: u64 = 1_000_000;
+const ITEMS: u64 = sized(1_000_000);
 
 /// Long windows, in milliseconds, so that the items dominate the cost.
 const SIZE: u64 = 60_000;
@@ -354,7 +354,7 @@ fn keyed(c: &mut Criterion) {
         ("scan", 4, totals_loop, totals),
     ];
     for (work, rounds, plain, operator) in works {
-        for keys in [1_000, 1_000_000] {
+        for keys in [1_000, sized(1_000_000)] {
             let items = ITEMS.max(rounds * keys);
             let mut expected = None;
             let mut group = c.benchmark_group(format!("{work}, {keys} keys at a time"));

@@ -9,6 +9,12 @@ use crossbeam_channel::{Receiver, bounded};
 /// Every channel and every edge has this capacity, so that only the code differs.
 pub(crate) const CAPACITY: usize = 1024;
 
+/// The size of a run: a tenth in a build that is not optimized, which only checks that a bench runs.
+#[allow(dead_code)] // for the longest benches
+pub(crate) const fn sized(full: u64) -> u64 {
+    if cfg!(debug_assertions) { full / 10 } else { full }
+}
+
 /// The only step of all chains.
 #[inline]
 pub(crate) fn step(n: u64) -> u64 {

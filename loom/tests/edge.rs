@@ -1,4 +1,4 @@
-//! The invariants of `src/edge/mod.rs`, in every interleaving.
+//! The invariants of `src/edge/mod.rs`, in every interleaving. Several senders: `senders.rs`.
 
 use streamz_loom::models::{self, Mode};
 
@@ -77,19 +77,4 @@ fn errors_are_never_evicted() {
     for stays in [true, false] {
         _ = [1, 2].map(|capacity| models::errors_are_never_evicted(capacity, stays, 2));
     }
-}
-
-#[test]
-fn two_senders_share_an_edge() {
-    _ = [0, 1, 2].map(|capacity| models::two_senders_share_an_edge(capacity, 2, 1));
-}
-
-#[test]
-fn a_sender_gives_up_and_another_is_served() {
-    _ = [0, 1].map(|capacity| models::a_sender_gives_up_and_another_is_served(capacity, 2, 2));
-}
-
-#[test]
-fn senders_wake_when_the_consumer_leaves() {
-    _ = [0, 1].map(|capacity| models::senders_wake_when_the_consumer_leaves(capacity, 1));
 }

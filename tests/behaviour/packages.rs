@@ -2,7 +2,7 @@
 //!
 //! This looks at the lists of files. `.ci/package` builds and tests the archives themselves, without the repository.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -122,4 +122,26 @@ fn connectors_need_the_present_version() {
         let needs = format!("\nstreamz = {{ version = {version}, path = ");
         assert!(Archive::of(folder).manifest.contains(&needs), "{folder} does not have: {needs}");
     }
+}
+
+#[test]
+fn every_example_has_a_name_of_its_own() {
+    // Cargo puts them all into one folder.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("examples")];
+    folders.extend(entries(&root.join("connectors")).map(|connector| connector.join("examples")));
+    let mut names = BTreeMap::<_, Vec<_>>::new();
+    for example in folders.iter().filter(|folder| folder.exists()).flat_map(|folder| entries(folder)) {
+        let is_example = example.extension().is_some_and(|it| it == "rs") || example.join("main.rs").exists();
+        if is_example {
+            names.entry(example.file_stem().unwrap().to_owned()).or_default().push(example);
+        }
+    }
+    assert!(names.len() > 26, "{names:?}");
+    names.retain(|_, examples| examples.len() > 1);
+    assert!(names.is_empty(), "{names:#?}");
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())
 }

@@ -5,7 +5,7 @@ use streamz_kafka::NewRecord;
 
 use crate::common::{Cluster, GROUP, TOPIC, fetch_all};
 
-#[path = "../../examples/orders.rs"]
+#[path = "../../examples/kafka_orders.rs"]
 #[expect(dead_code, reason = "its `main` is not called")]
 mod orders;
 

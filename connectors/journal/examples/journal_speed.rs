@@ -2,8 +2,8 @@
 //! comparison.
 //!
 //! ```sh
-//! cargo run --release -p streamz-journal --example speed
-//! cargo run --release -p streamz-journal --example speed -- 2000000 /mnt/disk
+//! cargo run --release -p streamz-journal --example journal_speed
+//! cargo run --release -p streamz-journal --example journal_speed -- 2000000 /mnt/disk
 //! ```
 //!
 //! The arguments are the number of records (500,000) and the directory of the file (that of temporary files).

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! redis-cli XADD orders '*' customer 17 total 9.90
-//! cargo run -p streamz-redis --example orders -- redis://localhost billing-1
+//! cargo run -p streamz-redis --example redis_orders -- redis://localhost billing-1
 //! ```
 //!
 //! After Ctrl-C or `kill -9`, another process finishes the remaining orders, or this one does when it is restarted.

@@ -1,5 +1,5 @@
 //! Compares this crate with a plain loop over the client:
-//! `cargo run --release --manifest-path connectors/kafka/Cargo.toml --example speed`.
+//! `cargo run --release --manifest-path connectors/kafka/Cargo.toml --example kafka_speed`.
 //!
 //! The broker is librdkafka's mock in the same process, so the numbers compare clients; they say nothing about a real
 //! broker. A run begins with the first record, because joining a group takes 3 s.

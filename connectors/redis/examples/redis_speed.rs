@@ -1,4 +1,4 @@
-//! Compares this crate with a plain loop over the client: `cargo run --release -p streamz-redis --example speed`.
+//! Compares this crate with a plain loop over the client: `cargo run --release -p streamz-redis --example redis_speed`.
 //!
 //! Starts a `redis-server`, or uses the one at the URL given as the argument (its streams `speed:*` are replaced).
 

@@ -1,8 +1,8 @@
 //! Bills orders without losing one: a topic, a pipeline that acknowledges, and a topic of failed orders.
 //!
 //! ```sh
-//! cargo run -p streamz-journal --example orders
-//! cargo run -p streamz-journal --example orders -- orders.journal
+//! cargo run -p streamz-journal --example journal_orders
+//! cargo run -p streamz-journal --example journal_orders -- orders.journal
 //! ```
 //!
 //! Without an argument, the file is a temporary one. With one, kill the program at any moment and start it again: it

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! kafka-console-producer --bootstrap-server localhost:9092 --topic orders   # 9.90
-//! cargo run --manifest-path connectors/kafka/Cargo.toml --example orders -- localhost:9092
+//! cargo run --manifest-path connectors/kafka/Cargo.toml --example kafka_orders -- localhost:9092
 //! ```
 //!
 //! Start it on as many machines as the topic has partitions, and they share the orders. After Ctrl-C or `kill -9`,
