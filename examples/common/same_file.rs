@@ -70,7 +70,8 @@ impl Identity {
     }
 }
 
-/// Files to write that are different from all inputs and from each other.
+/// Files to write that are different from all inputs and from each other. One that it has created and that is not
+/// [taken](Self::take) is removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     opened: Vec<Opened>,
@@ -104,20 +105,15 @@ impl Outputs {
     ///
     /// # Errors
     /// If one cannot be opened, is the same as another one, or is one of `used`: other files that the program reads or
-    /// writes, with their names in messages. Files that were created in vain are removed.
+    /// writes, with their names in messages.
     pub(crate) fn open<'a>(
         outputs: impl IntoIterator<Item = (&'static str, &'static str, &'a Path)>,
         used: impl FnOnce() -> Vec<(String, Identity)>,
     ) -> Result<Self, Refusal> {
         let mut all = Self { opened: Vec::new() };
-        let result = all.open_all(outputs).and_then(|()| all.compare(&used()));
-        if result.is_err() {
-            for it in all.opened.iter().filter(|it| it.is_new) {
-                // It is empty, and ours.
-                let _ = std::fs::remove_file(&it.path);
-            }
-        }
-        result.map(|()| all)
+        all.open_all(outputs)?;
+        all.compare(&used())?;
+        Ok(all)
     }
 
     fn open_all<'a>(
@@ -170,6 +166,17 @@ impl Outputs {
             file.set_len(0)?;
         }
         Ok(Some((file, path)))
+    }
+}
+
+impl Drop for Outputs {
+    fn drop(&mut self) {
+        for it in self.opened.iter().filter(|it| it.is_new) {
+            // It is empty, and ours, unless it has been replaced.
+            if Identity::of_path(&it.path) == it.identity {
+                let _ = std::fs::remove_file(&it.path);
+            }
+        }
     }
 }
 

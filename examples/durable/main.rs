@@ -40,7 +40,7 @@ struct Args {
     /// How many payments are made.
     #[arg(long, default_value_t = 30_000)]
     payments: u64,
-    /// How many times a process is killed.
+    /// How many times a process is killed, if the work takes that long.
     #[arg(long, default_value_t = 12)]
     kills: u32,
     /// How many worker processes there are.
@@ -198,7 +198,7 @@ fn supervise<S: Store>(store: &S, topics: &Topics, args: &Args) -> Fallible<bool
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "{} payments, 1 producer, {} workers, {} kills\n",
+        "{} payments, 1 producer, {} workers, at most {} kills\n",
         args.payments, args.workers, args.kills
     )?;
 

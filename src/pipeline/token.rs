@@ -92,6 +92,14 @@ impl CancelToken {
         Self { node: Arc::new(Node::for_calls(&self.node, stats)), scope: self.scope.clone(), name: None }
     }
 
+    /// Why a call that was given this token cancelled it. `None` if it is cancelled for another reason: because its parent
+    /// `stage` is, or because the consumer has left.
+    pub(crate) fn cancelled_by_a_call(&self, stage: &CancelToken) -> Option<Cause> {
+        let cause = self.cause().filter(|cause| !matches!(cause, Cause::ConsumerGone));
+        // After the look at the cause: otherwise it could come from `stage`, cancelled in between.
+        cause.filter(|_| !stage.is_cancelled())
+    }
+
     /// Counts a failed call that was given this token. A call outside a stage is not counted.
     pub(crate) fn call_failed(&self) {
         if let Some(stats) = self.node.calls_of() {

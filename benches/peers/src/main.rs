@@ -14,7 +14,6 @@ mod work;
 mod works;
 
 use std::collections::BTreeSet;
-use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -45,8 +44,8 @@ enum Command {
         #[arg(long)]
         spin_rounds: Option<u32>,
         /// The number of workers, instead of that in the table.
-        #[arg(long)]
-        workers: Option<NonZero<usize>>,
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+        workers: Option<u16>,
     },
     /// Counts the instructions per item with valgrind, and compares them with `instructions.md`.
     Instructions {
@@ -144,12 +143,12 @@ fn one_run(
     system: &str,
     items: u64,
     spin_rounds: Option<u32>,
-    workers: Option<NonZero<usize>>,
+    workers: Option<u16>,
 ) -> Result<(), String> {
     let work = works::find(work)?;
     let entry = work.entry(system)?;
     let spin_rounds = spin_rounds.unwrap_or_else(|| work.spin_rounds(steps::rounds_per_microsecond));
-    let job = Job { workers: workers.map_or(entry.workers, NonZero::get), ..entry.job(items, spin_rounds) };
+    let job = Job { workers: workers.map_or(entry.workers, usize::from), ..entry.job(items, spin_rounds) };
     println!("{}", run::here(entry, &job));
     Ok(())
 }

@@ -915,6 +915,9 @@ fn outputs_that_cannot_be_created_are_named() {
         .fails_with(&format!("cannot create database {}", nowhere.display()));
     run(input.join("out.db"), place.path("b")).fails_with("cannot create database");
     run(place.folder().to_owned(), place.path("c")).fails_with("it is a directory");
+    for left in ["a", "b", "c"] {
+        assert!(!place.path(left).exists(), "an empty dead-letter file is left behind: {left}");
+    }
     let nowhere = place.path("nowhere/failed.jsonl");
     run(place.path("d.db"), nowhere.clone())
         .fails_with(&format!("cannot create dead-letter file {}", nowhere.display()));

@@ -371,10 +371,9 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
 
     /// The reason for the cut. A call may also have cancelled its token, which is that of all calls.
     fn cut(&self, thread: &StageThread) -> StreamError {
-        let cause = self.calls.cause().filter(|cause| !matches!(cause, Cause::ConsumerGone));
-        match cause {
-            Some(cause) if !thread.token.is_cancelled() => noted_cut(&thread.token, &thread.stats, cause),
-            _ => thread.cut(),
+        match self.calls.cancelled_by_a_call(&thread.token) {
+            Some(cause) => noted_cut(&thread.token, &thread.stats, cause),
+            None => thread.cut(),
         }
     }
 

@@ -82,10 +82,7 @@ impl Site {
     /// notices. If its own closure has cancelled the token, the source has died of that.
     #[cold]
     fn stopped(&self, calls: &CancelToken) -> Option<End> {
-        if self.token.is_cancelled() {
-            return None;
-        }
-        calls.cause().filter(|cause| !matches!(cause, Cause::ConsumerGone)).map(|cause| self.died(cause))
+        calls.cancelled_by_a_call(&self.token).map(|cause| self.died(cause))
     }
 
     pub(crate) fn publish(&self, made: u64) {
