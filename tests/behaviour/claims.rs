@@ -99,16 +99,19 @@ const CLAIMS: &[(&str, &str, Proofs)] = &[
         "examples/etl/main.rs",
         "nothing vanishes",
         &[
-            ("examples/tests/programs/etl.rs", "the_shipped_data_is_loaded_as_an_independent_count_says"),
-            ("examples/tests/programs/etl.rs", "an_interrupt_within_a_file_loses_nothing"),
+            ("examples/tests/programs/etl/shipped_data.rs", "the_shipped_data_is_loaded_as_an_independent_count_says"),
+            ("examples/tests/programs/etl/interrupts.rs", "an_interrupt_within_a_file_loses_nothing"),
         ],
     ),
     (
         "examples/log_processing/main.rs",
         "nothing vanishes",
         &[
-            ("examples/tests/programs/log_processing.rs", "the_counts_are_those_of_a_calculation"),
-            ("examples/tests/programs/log_processing.rs", "an_interrupt_reports_results_while_the_input_is_silent"),
+            ("examples/tests/programs/log_processing/counts.rs", "the_counts_are_those_of_a_calculation"),
+            (
+                "examples/tests/programs/log_processing/stopping.rs",
+                "an_interrupt_reports_results_while_the_input_is_silent",
+            ),
         ],
     ),
     ("src/guides.rs", "lose nothing", &[("examples/tests/programs/durable.rs", "killed_processes_lose_nothing")]),

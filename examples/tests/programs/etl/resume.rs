@@ -3,13 +3,20 @@
 //! The programs are killed after they have been given part of their input, or when their database shows how far they have
 //! come; never after a time.
 
-use std::io::Write;
-use std::process::{Child, Stdio};
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
-use rusqlite::OpenFlags;
+use rusqlite::{Connection, OpenFlags};
+use serde_json::{Value, json};
 
-use super::linux::{first_line, interrupt, named_pipe};
-use super::*;
+use super::control::{first_line, interrupt, named_pipe};
+use super::{
+    BAD, CANCELLED, GOOD, HEADER, Place, assert_balanced, csv, etl, gzip, january, json,
+    program, table,
+};
+use crate::program::{Ran, in_time};
 
 /// Flights of January, again and again, with a bad row after every 20th, and some blank lines.
 fn input(rows: usize) -> String {

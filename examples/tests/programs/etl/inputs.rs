@@ -1,0 +1,219 @@
+//! Tests what an input contains: plain text or gzip, a header that must name the columns, and the tables of airlines and
+//! airports. Inputs that cannot be used are named in the error.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::{
+    BAD, CANCELLED, GOOD, HEADER, Place, assert_balanced, count, csv, data, gzip, json,
+};
+
+#[test]
+fn standard_input_may_be_plain_or_gzip() {
+    let text = csv(&[GOOD, CANCELLED, BAD, GOOD]);
+    let (head, tail) = text.as_bytes().split_at(400);
+    // Several gzip files in a row are one, as `cat` makes them.
+    for input in
+        [text.as_bytes().to_vec(), gzip(text.as_bytes()), [gzip(head), gzip(tail)].concat()]
+    {
+        let place = Place::new();
+        let ran = place.run_stdin(&input, &[]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_eq!(
+            json(&ran),
+            json!({"read": 4, "loaded": 2, "cancelled_flights": 1, "failed": 1, "complete": true})
+        );
+        assert_eq!(count(&place.database()), 2);
+    }
+}
+
+#[test]
+fn a_file_with_nothing_but_a_header_is_complete() {
+    let place = Place::new();
+    for (input, more) in [
+        (HEADER.to_owned(), &[][..]),
+        (csv(&[]), &["--force"]),
+        (csv(&[]), &["--force", "--sequential"]),
+    ] {
+        let ran = place.run(&place.write("in.csv", input), more);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_eq!(
+            json(&ran),
+            json!({"read": 0, "loaded": 0, "cancelled_flights": 0, "failed": 0, "complete": true})
+        );
+        assert_eq!((count(&place.database()), place.dead_letters().len()), (0, 0));
+    }
+}
+
+/// UTF-16 with the low byte first.
+fn utf16(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+fn utf16_big(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_be_bytes).collect()
+}
+
+#[test]
+fn a_file_without_flights_is_refused_before_the_start() {
+    let binary: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let all = HEADER.replace(',', "`, `");
+    let others = format!(
+        "is not a file of flights: it has no columns `{}`",
+        all.replace("carrier`, `", "")
+    );
+    let shuffled = format!("{}\n", HEADER.replace("time_hour", "timehour").replace("day,", ""));
+    let twice = format!("{HEADER},Year\n");
+    let others_twice = format!("dest,{HEADER},day,extra,extra\n");
+    let semicolons = csv(&[GOOD]).replace(',', ";");
+    let tabs = csv(&[GOOD]).replace(',', "\t");
+    let returns = csv(&[GOOD]).replace('\n', "\r");
+    let cases: &[(&[u8], &str)] = &[
+        (b"", "is empty"),
+        (&gzip(b""), "is empty"),
+        (b"\n", "is not a file of flights: its first line is ``, not `year,month,"),
+        (b"carrier,name\nUA,United\n", &others),
+        (
+            shuffled.as_bytes(),
+            "is not a file of flights: it has no columns `day`, `time_hour`\n",
+        ),
+        (HEADER.trim_end_matches(",time_hour").as_bytes(), "it has no column `time_hour`\n"),
+        (twice.as_bytes(), "it has column `year` more than once\n"),
+        (others_twice.as_bytes(), "it has columns `day`, `dest` more than once\n"),
+        (semicolons.as_bytes(), "which seems to be separated by ';' and not by commas"),
+        (
+            returns.as_bytes(),
+            "is not a file of flights: its lines end in a carriage return alone",
+        ),
+        (tabs.as_bytes(), "which seems to be separated by '\\t' and not by commas"),
+        (&binary, "is not a file of flights: its first line is `\\0\\u{1}"),
+        (&gzip(b"hello"), "its first line is `hello`, not `year,"),
+        (&gzip(csv(&[GOOD]).as_bytes())[..20], "cannot read "),
+        (
+            &utf16(&format!("\u{feff}{}", csv(&[GOOD]))),
+            "it is UTF-16; convert it to UTF-8 first",
+        ),
+        (&utf16_big(&format!("\u{feff}{}", csv(&[GOOD]))), "it is UTF-16"),
+        (&utf16(&csv(&[GOOD])), "it is UTF-16"),
+        (&utf16_big(&csv(&[GOOD])), "it is UTF-16"),
+        (&gzip(&utf16(&csv(&[GOOD]))), "it is UTF-16"),
+        (b"\xff\xfe", "it is UTF-16"),
+        (b"\xff\xfe\0\0y\0\0\0", "it is UTF-32"),
+    ];
+    for (content, message) in cases {
+        let place = Place::new();
+        let ran = place.run(&place.write("in.csv", content), &[]);
+        ran.fails_with(message);
+        assert!(ran.stderr.contains("in.csv"), "{}", ran.stderr);
+        assert_eq!(ran.stdout, "");
+        assert_eq!(fs::read_dir(place.folder()).unwrap().count(), 1, "only the input is there");
+    }
+}
+
+#[test]
+fn inputs_that_are_missing_or_unusable_are_named() {
+    let place = Place::new();
+    let input = place.write("in.csv", csv(&[GOOD]));
+    let airlines = place.write("airlines.csv", "carrier,title\nUA,United\n");
+    let airports = place.write("airports.csv", "name,faa,lon,lat\nNewark,EWR,-74,north\n");
+    let path = |name: &str| place.path(name).display().to_string();
+
+    place
+        .run(&place.path("none.csv"), &[])
+        .fails_with(&format!("cannot open {}: No such file", path("none.csv")));
+    place.run(place.folder(), &[]).fails_with("it is a directory");
+    let ran = place.run(&input, &["--airports", &path("none.csv")]);
+    ran.fails_with(&format!("cannot open {}", path("none.csv")));
+    let ran = place.run(&input, &["--airlines", airlines.to_str().unwrap()]);
+    ran.fails_with(&format!("cannot use {}: it has no column `name`\n", path("airlines.csv")));
+    let ran = place.run(&input, &["--airports", airports.to_str().unwrap()]);
+    ran.fails_with(&format!(
+        "cannot read {}: line 2: not a number: `lat` is \"north\"",
+        path("airports.csv")
+    ));
+    let tables: &[(&[u8], &str)] = &[
+        (b"", "cannot use {}: it has no columns `faa`, `name`, `lat`, `lon`"),
+        (b"FAA,name,lat,lon,Faa\n", "cannot use {}: it has column `faa` more than once"),
+        (
+            b"faa,name,lat,lon\n\nEWR,\"New\nark\",1,2\nIAH,Houston,1,nan\n",
+            "line 5: not a number: `lon` is \"nan\"",
+        ),
+        (b"faa,name,lat,lon\nEWR,Newark\n", "cannot read {}: "),
+        (&utf16("faa,name,lat,lon\n"), "cannot read {}: it is UTF-16"),
+    ];
+    for (content, message) in tables {
+        place.write("airports.csv", content);
+        let ran = place.run(&input, &["--airports", airports.to_str().unwrap()]);
+        ran.fails_with(&message.replace("{}", &path("airports.csv")));
+    }
+    place
+        .run(&input, &["--airports", place.folder().to_str().unwrap()])
+        .fails_with("it is a directory");
+    assert!(!place.database().exists());
+}
+
+#[test]
+fn other_tables_can_be_given() {
+    let place = Place::new();
+    let airlines = place.write("airlines.csv", "name,carrier\n\"United, Air\",UA\n");
+    let airports = "Name,FAA,lon,lat,tz\r\nNewark,EWR,-74,40.5,-5\r\nHouston,IAH,-95,30,-6";
+    let airports = place.write("airports.csv.gz", gzip(airports.as_bytes()));
+    let tables =
+        ["--airlines", airlines.to_str().unwrap(), "--airports", airports.to_str().unwrap()];
+    let ran = place.run(&place.write("in.csv", csv(&[GOOD])), &tables);
+    assert_eq!(json(&ran)["loaded"], 1, "{}", ran.stderr);
+    assert_eq!(place.rows()[0][11], "United, Air");
+    assert_eq!(
+        place.rows()[0][14..22],
+        ["EWR", "Newark", "40.5", "-74", "IAH", "Houston", "30", "-95"]
+    );
+}
+
+#[test]
+fn a_truncated_gzip_file_fails_after_its_rows_are_loaded() {
+    let bytes = fs::read(data("flights-2013-01.csv.gz")).unwrap();
+    for more in [&[][..], &["--sequential"]] {
+        let place = Place::new();
+        let input = place.write("in.csv.gz", &bytes[..bytes.len() / 2]);
+        let ran = place.run(&input, more);
+        ran.fails_with(&format!("cannot read {} after line ", input.display()));
+        let totals = json(&ran);
+        assert_balanced(&totals);
+        assert_eq!((&totals["complete"], &totals["abandoned"]), (&json!(false), &json!(0)));
+        assert!(totals["loaded"].as_u64().unwrap() > 1000);
+        assert_eq!(totals["loaded"], count(&place.database()));
+    }
+}
+
+#[test]
+fn bytes_after_the_end_of_gzip_are_padding_or_an_error() {
+    let whole = gzip(csv(&[GOOD, GOOD]).trim_end().as_bytes());
+    for more in [&[][..], &["--sequential"]] {
+        for zeros in [1, 1000, 200_000] {
+            let place = Place::new();
+            let ran =
+                place.run(&place.write("in.csv.gz", [&*whole, &vec![0; zeros]].concat()), more);
+            assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+            assert_eq!(json(&ran)["loaded"], 2);
+        }
+        for garbage in [&b"x"[..], b"\0\0hello", b"\x1e\x8b\x08"] {
+            let place = Place::new();
+            let ran = place.run(&place.write("in.csv.gz", [&*whole, garbage].concat()), more);
+            ran.fails_with("are not gzip");
+            assert_eq!(
+                (&json(&ran)["loaded"], &json(&ran)["complete"]),
+                (&json!(2), &json!(false))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_header_that_is_too_long_is_refused() {
+    let place = Place::new();
+    let long = format!("{HEADER},{}\n{GOOD}\n", "x".repeat(8 * 1024));
+    let input = place.write("in.csv", long);
+    place.run(&input, &[]).fails_with("its first line is longer than 8 kB");
+    assert!(!place.database().exists());
+}
