@@ -94,7 +94,7 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
         .through(
             &AsyncMapper::new(transform)
                 .with_workers(workers)
-                .with_window(CAPACITY)
+                .with_window(CAPACITY.max(workers))
                 .with_name("transform"),
         )
         .inline()

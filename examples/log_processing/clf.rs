@@ -75,6 +75,11 @@ fn client_of(who: &str) -> Result<&str, Reason> {
         let (ident, user) = word(behind);
         let has_port = first.contains(':');
         let is_client = |text: &&str| has_port || text.contains('.') || address(text).is_some();
+        // Without the ident: `host client -`, `host client user`.
+        let is_named = has_port || address(first).is_none();
+        if user.is_empty() && is_named && is_virtual_host(first) && address(second).is_some() {
+            return client(second).ok_or_else(|| Reason::Client(excerpt(second)));
+        }
         if ident == "-"
             && !user.is_empty()
             && is_virtual_host(first)

@@ -258,8 +258,10 @@ impl Summary {
     /// The log from its beginning to its end in a few rows of equal length.
     fn write_timeline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const ROWS: i64 = 25;
+        const DAY: i64 = 1440;
         const LENGTHS: [i64; 14] =
-            [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080];
+            [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, DAY, 2 * DAY, 7 * DAY];
+        const LONGER: [i64; 3] = [28 * DAY, 365 * DAY, 3650 * DAY];
         let minutes = &self.ended.tables.minutes;
         let (Some((first, _)), Some((last, _))) =
             (minutes.iter().next(), minutes.iter().last())
@@ -268,7 +270,7 @@ impl Summary {
         };
         let fits =
             |length: &&i64| last.div_euclid(**length) - first.div_euclid(**length) < ROWS;
-        // A longer log has gaps, for which there are no rows.
+        // A longer log may have gaps, for which there are no rows: one time may be wrong.
         let rows = |length: i64| {
             let mut rows: Vec<i64> =
                 minutes.iter().map(|(minute, _)| minute.div_euclid(length)).collect();
@@ -279,9 +281,9 @@ impl Summary {
         let length = LENGTHS
             .iter()
             .find(fits)
-            .or_else(|| LENGTHS.iter().find(fits_with_gaps))
+            .or_else(|| LENGTHS.iter().chain(&LONGER).find(fits_with_gaps))
             .copied()
-            .unwrap_or(1);
+            .unwrap_or(LONGER[2]);
         let mut rows: Vec<(i64, u64, u64)> = Vec::new();
         for (minute, counts) in minutes.iter() {
             let start = minute.div_euclid(length) * length;
@@ -303,7 +305,12 @@ impl Summary {
                 bar(requests as f64, most as f64, 30),
             ]
         });
-        let unit = if length == 1 { "minute".to_owned() } else { format!("{length} minutes") };
+        let unit = match (length, length / DAY) {
+            (1, _) => "minute".to_owned(),
+            (_, 0) => format!("{length} minutes"),
+            (_, 1) => "day".to_owned(),
+            (_, days) => format!("{days} days"),
+        };
         writeln!(
             f,
             "\n{}",

@@ -138,6 +138,9 @@ pub(crate) fn edge<T>(capacity: usize, eager: bool) -> (EdgeSender<T>, EdgeRecei
     (EdgeSender::new(Arc::clone(&edge)), EdgeReceiver::new(edge))
 }
 
+/// The capacity that an edge needs to lose items and say so: an error item for the missing ones, and two items.
+pub(crate) const LOSSY: usize = 3;
+
 /// Why an item was not accepted.
 pub(crate) enum Refused {
     Full,
@@ -152,11 +155,15 @@ impl<T> Edge<T> {
 
     /// Invariant 2. The lock makes `sent` exact; `taken` can only grow in the meantime.
     fn room(&self, state: &State<T>) -> usize {
+        self.room_within(state, state.capacity)
+    }
+
+    fn room_within(&self, state: &State<T>, capacity: usize) -> usize {
         let in_flight = state.sent.wrapping_sub(self.gauge.taken.load(Ordering::Acquire));
-        if state.capacity == 0 {
+        if capacity == 0 {
             usize::from(in_flight == 0 && self.hungry.load(Ordering::Relaxed))
         } else {
-            state.capacity.saturating_sub(in_flight.saturating_sub(state.marks))
+            capacity.saturating_sub(in_flight.saturating_sub(state.marks))
         }
     }
 
@@ -332,7 +339,8 @@ impl<T> Edge<T> {
             return Err((Refused::Closed, item));
         }
         let mut oldest = None;
-        if self.room(&state) == 0 {
+        // With less room than for one item, it could not keep the newest.
+        if self.room_within(&state, state.capacity.max(1)) == 0 {
             oldest = state.queue.remove_first(|item| item.is_ok()).and_then(Result::ok);
             if oldest.is_none() {
                 return Err((Refused::Full, item));
@@ -346,15 +354,16 @@ impl<T> Edge<T> {
     }
 
     /// As [`offer_in_place_of_oldest`](Self::offer_in_place_of_oldest), but with an error item in the place of missing
-    /// items. If there is no room, the two oldest items are evicted, and `gap(2)` takes their place. If the first entry
-    /// of the queue is such an error already, which `widen` detects and increments, a single item is evicted: the
+    /// items. If there is no room, the two oldest items are evicted, and `gap(2)` takes their place. If there is such an
+    /// error before the oldest item already, which `widen` detects and increments, a single item is evicted: the
     /// oldest, or if there is none, the new one. Evicted items are added to `dropped`, and count as undelivered.
     ///
-    /// Refuses the item as `Full` if there are too few items to evict.
+    /// Refuses the item as `Full` if there are too few items to evict, because error items take up the room. There is room
+    /// for [`LOSSY`] entries, whatever the capacity.
     pub(crate) fn offer_leaving_gap(
         &self,
         item: Result<T>,
-        widen: impl FnOnce(&StreamError) -> bool,
+        widen: impl Fn(&StreamError) -> bool,
         gap: impl FnOnce(u64) -> StreamError,
         dropped: &mut Vec<T>,
     ) -> Result<(), (Refused, Result<T>)> {
@@ -363,10 +372,11 @@ impl<T> Edge<T> {
         if self.is_gone() || state.end.is_some() {
             return Err((Refused::Closed, item));
         }
-        if self.room(&state) == 0 {
+        if self.room_within(&state, state.capacity.max(LOSSY)) == 0 {
             let items = state.queue.iter().filter(|item| item.is_ok()).take(2).count();
-            let first = state.queue.iter().next().and_then(|first| first.as_ref().err());
-            let is_widened = (items > 0 || item.is_ok()) && first.is_some_and(widen);
+            // Other errors and marks may be in front of it.
+            let is_widened =
+                (items > 0 || item.is_ok()) && state.queue.iter().map_while(|entry| entry.as_ref().err()).any(widen);
             if is_widened && items == 0 {
                 self.gauge.undelivered.fetch_add(1, Ordering::Relaxed);
                 drop(state);

@@ -350,3 +350,12 @@ fn no_wake_is_lost() {
         producer.join().unwrap();
     }
 }
+
+#[test]
+fn an_edge_that_evicts_keeps_the_newest_item_whatever_its_capacity() {
+    let (sender, receiver) = edge(2, true);
+    receiver.set_capacity(0);
+    let offer = |item: u32| sender.shared().offer_in_place_of_oldest(Ok(item), |_| ()).map_err(|(_, item)| item);
+    assert!(matches!(offer(1), Ok(None)));
+    assert!(matches!(offer(2), Ok(Some(1))));
+}

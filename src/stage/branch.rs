@@ -81,7 +81,7 @@ impl<T> Branch<T> {
     pub(crate) fn offer_leaving_gap(
         &mut self,
         item: Result<T>,
-        widen: impl FnOnce(&StreamError) -> bool,
+        widen: impl Fn(&StreamError) -> bool,
         gap: impl FnOnce(u64) -> StreamError,
         dropped: &mut Vec<T>,
     ) -> Result<(), (Refused, Result<T>)> {

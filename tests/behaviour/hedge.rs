@@ -178,6 +178,18 @@ fn second_tries_end_with_the_budget() {
 }
 
 #[test]
+fn with_a_budget_of_1_every_call_may_have_a_second_try() {
+    let (clock, pipeline) = virtual_pipeline();
+    let calls = AsyncMapper::new(|cancel: &CancelToken, _: &u32| cancel.sleep(ms(100))).with_workers(4);
+    let hedge = Hedge::new(calls, ms(50)).with_budget(1.0).with_budget_reserve(0);
+    let stats = hedge.stats();
+    Stream::from_iter(&pipeline, 0..20).through(&hedge).spawn_for_each(drop);
+    clock.advance(Duration::from_secs(3));
+    assert_eq!((stats.hedges(), stats.over_budget()), (20, 0));
+    assert!(pipeline.join().is_complete());
+}
+
+#[test]
 fn the_delay_follows_the_calls_if_it_is_a_percentile() {
     let (clock, pipeline) = virtual_pipeline();
     // 10 ms, but every tenth 100 ms.

@@ -138,13 +138,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn one_run(
-    work: &str,
-    system: &str,
-    items: u64,
-    spin_rounds: Option<u32>,
-    workers: Option<u16>,
-) -> Result<(), String> {
+fn one_run(work: &str, system: &str, items: u64, spin_rounds: Option<u32>, workers: Option<u16>) -> Result<(), String> {
     let work = works::find(work)?;
     let entry = work.entry(system)?;
     let spin_rounds = spin_rounds.unwrap_or_else(|| work.spin_rounds(steps::rounds_per_microsecond));

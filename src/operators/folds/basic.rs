@@ -42,10 +42,10 @@ where
         match range {
             None => *range = Some((low, high)),
             Some((min, max)) => {
-                if low < *min || odd(min) {
+                if low < *min && !odd(&low) || odd(min) {
                     *min = low;
                 }
-                if high > *max || odd(max) {
+                if high > *max && !odd(&high) || odd(max) {
                     *max = high;
                 }
             }
@@ -110,5 +110,9 @@ mod tests {
     #[test]
     fn values_that_are_not_numbers_are_skipped() {
         assert_eq!(result(min_max(|n: &f64| *n), &[f64::NAN, 2.0, f64::NAN, 1.0]), Some((1.0, 2.0)));
+        let odd = (1.0, f64::NAN);
+        for pairs in [[odd, (2.0, 0.0)], [(2.0, 0.0), odd]] {
+            assert_eq!(result(min_max(|pair: &(f64, f64)| *pair), &pairs), Some(((2.0, 0.0), (2.0, 0.0))));
+        }
     }
 }

@@ -112,11 +112,9 @@ where
     fn fold(&self, top: &mut Self::State, item: &T) {
         let by = (self.by)(item);
         let is_full = top.len() >= self.k;
-        let passes = match top.last().filter(|_| is_full) {
-            Some((least, _)) => by > *least,
-            None => by.partial_cmp(&by).is_some(),
-        };
-        if passes {
+        let is_among_them = top.last().filter(|_| is_full).is_none_or(|(least, _)| by > *least);
+        // A pair with not-a-number in it may be greater than another and still not be comparable.
+        if is_among_them && by.partial_cmp(&by).is_some() {
             let value = (self.of)(item);
             let at = top.partition_point(|(other, _)| *other >= by);
             top.insert(at, (by, value));
@@ -158,6 +156,9 @@ mod tests {
         let numbers = [f64::NAN, 1.0, f64::NAN, 3.0, 2.0, f64::NAN];
         assert_eq!(result(top(2, |n: &f64| *n), &numbers), [3.0, 2.0]);
         assert_eq!(result(top(5, |n: &f64| *n), &numbers), [3.0, 2.0, 1.0]);
+        for pairs in [[(1.0, 0.0), (2.0, f64::NAN)], [(2.0, f64::NAN), (1.0, 0.0)]] {
+            assert_eq!(result(top(1, |pair: &(f64, f64)| *pair), &pairs), [(1.0, 0.0)]);
+        }
     }
 
     #[test]

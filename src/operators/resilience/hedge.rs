@@ -113,7 +113,8 @@ pub struct Hedge<S: CallStage> {
 
 /// The state shared by all runs.
 struct Shared {
-    budget: Budget,
+    /// `None` if every call may have a second try.
+    budget: Option<Budget>,
     latencies: Latencies,
     counts: Counts,
 }
@@ -129,7 +130,7 @@ struct Counts {
 impl Shared {
     fn new((share, reserve): (f64, u32)) -> Arc<Self> {
         Arc::new(Self {
-            budget: Budget::new(share, reserve),
+            budget: (share < 1.0).then(|| Budget::new(share, reserve)),
             latencies: Latencies::default(),
             counts: Counts::default(),
         })
@@ -162,7 +163,7 @@ impl<S: CallStage<In: Clone, Error: Send>> Hedge<S> {
 
     /// Allows at most `share` second tries for each call, on average, so that a service that slows down is not given twice the
     /// load. Defaults to 0.1. Over any `n` calls there are at most `reserve + share * n`; the
-    /// [reserve](Self::with_budget_reserve) is 10. With 1.0 every call may have one. The budget is one for all runs.
+    /// [reserve](Self::with_budget_reserve) is 10. With 1.0 or more every call may have one. The budget is one for all runs.
     ///
     /// # Panics
     /// If `share` is negative or not finite; and, as [`with_budget_reserve`](Self::with_budget_reserve), if the layer has been
@@ -225,7 +226,7 @@ impl<C: Call<In: Clone, Error: Send>> Call for HedgeCall<C> {
     fn call(&self, cancel: &CancelToken, item: &C::In) -> Answer<C> {
         let waiter = Waiter::current(cancel.clock());
         let mut race = Race::new(waiter.wake());
-        self.shared.budget.earn();
+        self.shared.budget.as_ref().inspect(|budget| budget.earn());
         if !self.begin(&mut race, cancel, item) {
             return self.inner.call(cancel, item);
         }
@@ -281,7 +282,7 @@ impl<C: Call<In: Clone, Error: Send>> HedgeCall<C> {
 
     /// Starts the second try. Returns false if it may not.
     fn hedge(&self, race: &mut Race<C>, cancel: &CancelToken, item: &C::In) -> bool {
-        if !self.shared.budget.spend() {
+        if self.shared.budget.as_ref().is_some_and(|budget| !budget.spend()) {
             self.shared.counts.over_budget.add_shared(1);
             return false;
         }

@@ -74,6 +74,14 @@ fn the_summary_counts_failures_by_their_reason() {
 }
 
 #[test]
+fn there_may_be_many_workers() {
+    let place = Place::new();
+    let input = place.write("in.csv", csv(&[GOOD, BAD]));
+    let ran = place.run(&input, &["--workers", "100"]);
+    assert_eq!((ran.code, count(&place.database())), (Some(0), 1), "{}", ran.stderr);
+}
+
+#[test]
 fn wrong_arguments_are_refused() {
     let cases: [&[&str]; 5] = [
         &["--input", "in.csv"],

@@ -92,6 +92,36 @@ fn the_timeline_fits_on_a_screen_however_long_the_log_is() {
 }
 
 #[test]
+fn the_timeline_has_every_request_of_a_long_log() {
+    let at = |time: i64| {
+        format!("{{\"time\":{time},\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n")
+    };
+    let day = 86_400;
+    for (days, step, heading, rows) in [
+        (20, 1, "each day from", 20),
+        (400, 4, "each 28 days from", 15),
+        (9000, 90, "each 365 days from", 25),
+    ] {
+        let place = Place::new();
+        place.write("a.log", (0..days / step).map(|n| at(n * step * day)).collect::<String>());
+        let ran = place.run(&["a.log"]);
+        let timeline =
+            ran.stdout.split(heading).nth(1).unwrap_or_else(|| panic!("{}", ran.stdout));
+        let counts: Vec<i64> = timeline
+            .lines()
+            .skip(2)
+            .take_while(|line| !line.trim().is_empty())
+            .map(|line| line.split_whitespace().nth(1).unwrap().parse().unwrap())
+            .collect();
+        assert_eq!(
+            (counts.len(), counts.iter().sum::<i64>()),
+            (rows, days / step),
+            "{timeline}"
+        );
+    }
+}
+
+#[test]
 fn control_characters_of_strangers_do_not_reach_the_terminal() {
     let place = Place::new();
     let evil = r#"{"time":0,"client":"a","path":"/.env\u0007\u001b[2J","status":404}"#;

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::operator::{Settings, SlowSubscriber};
 use super::stage::SUBSCRIBER;
 use crate::clock::wait::Wake;
-use crate::edge::{EdgeSender, End};
+use crate::edge::{EdgeSender, End, LOSSY};
 use crate::error::{ErrorKind, PanicMessage, Result};
 use crate::panic::{self, Held, PanicPayload};
 use crate::pipeline::CancelToken;
@@ -173,7 +173,7 @@ impl<T: Clone + Send + 'static> Hub<T> {
         let Settings { buffer, replay, slow, .. } = shared.settings;
         let lossy = slow == SlowSubscriber::DropOldest;
         let capacity = buffer.unwrap_or(shared.token.scope().default_capacity()).saturating_add(replay);
-        let capacity = if lossy { capacity.max(3) } else { capacity };
+        let capacity = if lossy { capacity.max(LOSSY) } else { capacity };
         shared.context.stats.sum_up_outputs(SUBSCRIBER);
         let (sender, stream) = output_of(&shared.token, &shared.context.stats, SUBSCRIBER, Some(capacity), lossy);
         let mut late = Some(sender);

@@ -209,6 +209,39 @@ fn a_slow_subscriber_can_lose_the_oldest_items_with_an_error() {
     assert_eq!((stage.emitted(), stage.outputs[0].undelivered), (24, 7));
 }
 
+#[test]
+fn a_slow_subscriber_with_an_error_item_holds_up_no_other() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (sender, items) = Stream::channel(&pipeline, 16);
+    let lossy = Broadcast::new().with_buffer_size(4).with_slow_subscriber(SlowSubscriber::DropOldest);
+    let hub = items.through_hub(&lossy);
+    let (mut quick, mut slow) = (hub.subscribe(), hub.subscribe());
+    sender.send_error(StreamError::new(ErrorKind::Failed, "origin")).unwrap();
+    assert_eq!(now(&clock, &mut quick), [Err(0)]);
+    for n in 0..10 {
+        send(&clock, &sender, [n]);
+        assert_eq!(now(&clock, &mut quick), oks([n]));
+    }
+    assert_eq!(now(&clock, &mut slow), [Err(0), Err(8), Ok(8), Ok(9)]);
+}
+
+/// A pool sets the capacity of its input.
+#[test]
+fn a_slow_subscriber_with_too_little_room_holds_up_no_other() {
+    for capacity in 0..3 {
+        let (clock, pipeline) = virtual_pipeline();
+        let (sender, items) = Stream::channel(&pipeline, 16);
+        let hub = items.through_hub(&Broadcast::new().with_slow_subscriber(SlowSubscriber::DropOldest));
+        let (mut quick, mut slow) = (hub.subscribe(), hub.subscribe());
+        slow.set_capacity(capacity);
+        for n in 0..10 {
+            send(&clock, &sender, [n]);
+            assert_eq!(now(&clock, &mut quick), oks([n]), "capacity {capacity}");
+        }
+        assert_eq!(now(&clock, &mut slow), [Err(8), Ok(8), Ok(9)], "capacity {capacity}");
+    }
+}
+
 /// The missing and the received items add up, whatever the scheduler does.
 #[test]
 fn with_losses_each_item_comes_or_is_counted_as_missing() {
