@@ -38,8 +38,8 @@ Resume:
   with --resume ends with the same database and the same dead-letter file as an undisturbed run.
   Without a database it starts from the beginning, so --resume can be used for the first run,
   too. If everything was loaded already, it says so. The totals are those of all runs together.
-  The input must be the same: its size and its first 64 KiB are compared. It may have another
-  name, and may come from standard input; rows that were loaded are skipped. Give the same
+  The input must be the same: its size, unless it is a pipe, and its first 64 KiB are compared.
+  It may have another name, or come from standard input; loaded rows are skipped. Give the same
   --airports and --airlines. A run that is still in progress stops when another one resumes its
   database.
 

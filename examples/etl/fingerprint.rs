@@ -30,6 +30,7 @@ pub(crate) struct Fingerprint {
 pub(crate) enum Difference {
     Size { expected: u64, found: u64 },
     Head(usize),
+    Longer(usize),
 }
 
 /// An input that is being read, with its first bytes as far as they are known. Clones are the same.
@@ -84,22 +85,25 @@ impl Source {
 }
 
 impl Fingerprint {
-    /// Compares it with an input of which at least [`head`](Self::head) bytes have been read, unless it has fewer.
+    /// Compares it with an input of which at least [`head`](Self::head) bytes have been read, unless it has fewer; and one
+    /// more if it `is_of_all`, of an input that was read to its end.
     ///
     /// The name does not count: a file may have been moved, or come through a pipe.
-    pub(crate) fn compare(&self, source: &Source) -> Result<(), Difference> {
+    pub(crate) fn compare(&self, source: &Source, is_of_all: bool) -> Result<(), Difference> {
         if let (Some(expected), Some(found)) = (self.size, source.size)
             && expected != found
         {
             return Err(Difference::Size { expected, found });
         }
-        let is_same = source
-            .head
-            .lock()
-            .bytes
-            .get(..self.head)
-            .is_some_and(|head| checksum(head) == self.checksum);
-        if is_same { Ok(()) } else { Err(Difference::Head(self.head)) }
+        let found = source.head.lock();
+        let bytes = &found.bytes;
+        let is_same =
+            bytes.get(..self.head).is_some_and(|head| checksum(head) == self.checksum);
+        match is_same {
+            false => Err(Difference::Head(self.head)),
+            true if is_of_all && bytes.len() > self.head => Err(Difference::Longer(self.head)),
+            true => Ok(()),
+        }
     }
 }
 
@@ -116,6 +120,7 @@ impl fmt::Display for Difference {
                 write!(f, "it has {found} bytes instead of {expected}")
             }
             Self::Head(bytes) => write!(f, "its first {bytes} bytes differ"),
+            Self::Longer(bytes) => write!(f, "it has more than {bytes} bytes"),
         }
     }
 }

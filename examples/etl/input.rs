@@ -39,7 +39,7 @@ pub(crate) fn open(path: &Path, head: usize, counts: &Arc<Counts>) -> Result<Inp
             name.to_owned(),
             Box::new(bytes),
             stop,
-            Source::new(name, None),
+            Source::new(name, size_of_stdin()),
             head,
             counts,
         );
@@ -55,6 +55,20 @@ pub(crate) fn open(path: &Path, head: usize, counts: &Arc<Counts>) -> Result<Inp
     // A named pipe, say, which makes one wait as standard input does.
     let bytes = interruptible(file, &stop).map_err(failure("cannot read", path))?;
     Input::new(name, Box::new(bytes), stop, source(None), head, counts)
+}
+
+/// The size of standard input, if it is a file that is read from its beginning.
+fn size_of_stdin() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        use std::io::Seek;
+        use std::os::fd::AsFd;
+        let mut file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
+        let meta = file.metadata().ok()?;
+        (meta.is_file() && file.stream_position().ok()? == 0).then_some(meta.len())
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 /// Opens a table that is read at once.

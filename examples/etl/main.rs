@@ -127,7 +127,7 @@ fn run(args: &Args) -> Result<ExitCode, BoxError> {
 
     // Everything that can be wrong with the inputs is found out before anything is created.
     let earlier = database::check(&places.database, places.existing)?;
-    let head = earlier.as_ref().map_or(0, |earlier| earlier.position.input.head);
+    let head = earlier.as_ref().map_or(0, Earlier::head);
     let input = input::open(&places.input, head, &counts)?;
     let (stop, size, source) = (input.stop.clone(), input.source.size(), input.source.clone());
     if let Some(earlier) = &earlier {

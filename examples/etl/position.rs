@@ -27,10 +27,21 @@ pub(crate) struct Earlier {
 }
 
 impl Earlier {
-    /// Refuses an input that is not the one of the earlier run.
+    /// How many bytes of an input show whether it is the one of the earlier run. If that has read its input to the end, the
+    /// next byte shows whether there is more.
+    pub(crate) fn head(&self) -> usize {
+        self.position.input.head + usize::from(self.is_complete())
+    }
+
+    fn is_complete(&self) -> bool {
+        self.position.rows.is_some()
+    }
+
+    /// Refuses an input that is not the one of the earlier run. Of the input, at least [`head`](Self::head) bytes have been
+    /// read, unless it has fewer.
     pub(crate) fn check_input(&self, source: &Source, database: &Path) -> Result<(), BoxError> {
         let (first_input, database) = (&self.position.input, database.display());
-        first_input.compare(source).map_err(|difference| {
+        first_input.compare(source, self.is_complete()).map_err(|difference| {
             let (expected, found) = (&first_input.name, source.name());
             let refusal = if expected == found {
                 format!("{found} has changed since it was first loaded into database {database}: {difference}")

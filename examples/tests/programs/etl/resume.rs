@@ -387,6 +387,27 @@ fn another_input_is_refused_by_both_names() {
     assert_eq!(place.run(&file, &["--resume"]).code, Some(0));
 }
 
+/// Rows that have been added must not be taken for loaded ones.
+#[test]
+fn an_input_that_has_grown_since_it_was_complete_is_refused() {
+    let (short, long) = (csv(&[GOOD]), csv(&[GOOD, GOOD]));
+    let january = january();
+    let place = Place::new();
+    assert_eq!(place.run_stdin(short.as_bytes(), &[]).code, Some(0));
+    let message = format!("it has more than {} bytes", short.len());
+    place.run_stdin(long.as_bytes(), &["--resume"]).fails_with(&message);
+    assert_eq!(place.run_stdin(short.as_bytes(), &["--resume"]).code, Some(0));
+
+    // A file has a size, even as standard input.
+    let place = Place::new();
+    let file = place.write("in.csv", &january);
+    assert_eq!(place.run(&file, &[]).code, Some(0));
+    fs::write(&file, january + GOOD + "\n").unwrap();
+    let mut command = place.command(Path::new("-"), &["--resume"]);
+    command.stdin(fs::File::open(&file).unwrap());
+    crate::program::run(command).fails_with(" bytes instead of ");
+}
+
 #[test]
 fn a_job_killed_before_its_tables_existed_starts_again() {
     let text = csv(&[GOOD, BAD]);
