@@ -85,11 +85,15 @@ impl Source {
 }
 
 impl Fingerprint {
-    /// Compares it with an input of which at least [`head`](Self::head) bytes have been read, unless it has fewer; and one
-    /// more if it `is_of_all`, of an input that was read to its end.
+    /// Compares it with an input of which at least [`head`](Self::head) bytes have been read, unless it has fewer. If its own
+    /// input `was_read_to_end`, it takes one more, which shows that there is more of the other.
     ///
     /// The name does not count: a file may have been moved, or come through a pipe.
-    pub(crate) fn compare(&self, source: &Source, is_of_all: bool) -> Result<(), Difference> {
+    pub(crate) fn compare(
+        &self,
+        source: &Source,
+        was_read_to_end: bool,
+    ) -> Result<(), Difference> {
         if let (Some(expected), Some(found)) = (self.size, source.size)
             && expected != found
         {
@@ -101,7 +105,9 @@ impl Fingerprint {
             bytes.get(..self.head).is_some_and(|head| checksum(head) == self.checksum);
         match is_same {
             false => Err(Difference::Head(self.head)),
-            true if is_of_all && bytes.len() > self.head => Err(Difference::Longer(self.head)),
+            true if was_read_to_end && bytes.len() > self.head => {
+                Err(Difference::Longer(self.head))
+            }
             true => Ok(()),
         }
     }

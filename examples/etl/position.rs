@@ -27,8 +27,8 @@ pub(crate) struct Earlier {
 }
 
 impl Earlier {
-    /// How many bytes of an input show whether it is the one of the earlier run. If that has read its input to the end, the
-    /// next byte shows whether there is more.
+    /// How many bytes of an input to read, to compare it with that of the earlier run: one more if that was read to its end,
+    /// to see whether it has grown.
     pub(crate) fn head(&self) -> usize {
         self.position.input.head + usize::from(self.is_complete())
     }

@@ -14,7 +14,7 @@
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
-use crate::client::{address, client, is_virtual_host};
+use crate::client::{address, client, first_address, is_virtual_host};
 use crate::record::{Fields, Reason, excerpt};
 
 pub(crate) fn read(line: &str) -> Result<Fields<'_>, Reason> {
@@ -75,10 +75,13 @@ fn client_of(who: &str) -> Result<&str, Reason> {
         let (ident, user) = word(behind);
         let has_port = first.contains(':');
         let is_client = |text: &&str| has_port || text.contains('.') || address(text).is_some();
-        // Without the ident: `host client -`, `host client user`.
-        let is_named = has_port || address(first).is_none();
-        if user.is_empty() && is_named && is_virtual_host(first) && address(second).is_some() {
-            return client(second).ok_or_else(|| Reason::Client(excerpt(second)));
+        // Without the ident: `host client -`, `host client user`. An address without a port is a client.
+        if user.is_empty()
+            && (has_port || address(first).is_none())
+            && is_virtual_host(first)
+            && let Some(client) = first_address(second)
+        {
+            return Ok(client);
         }
         if ident == "-"
             && !user.is_empty()

@@ -10,7 +10,7 @@ const MAX_HOST: usize = 253;
 /// Of a list, as in `X-Forwarded-For`, it is the first address: each proxy adds the address from which it received the
 /// request.
 pub(crate) fn client(field: &str) -> Option<&str> {
-    address(field).or_else(|| is_host(field).then_some(field)).or_else(|| first(field))
+    address(field).or_else(|| is_host(field).then_some(field)).or_else(|| first_address(field))
 }
 
 /// The address in `192.0.2.1`, `192.0.2.1:39496`, `2001:db8::1`, `fe80::1%eth0`, `[2001:db8::1]`, or `[2001:db8::1]:443`.
@@ -67,7 +67,7 @@ fn is_port(text: &str) -> bool {
 }
 
 /// The first address of a list. A proxy that does not know the address adds a word.
-fn first(list: &str) -> Option<&str> {
+pub(crate) fn first_address(list: &str) -> Option<&str> {
     let mut parts = list.split(',').map(str::trim_ascii).peekable();
     let unknown = |part: &str| matches!(part, "" | "-" | "unknown");
     while parts.next_if(|part| unknown(part)).is_some() {}

@@ -339,7 +339,7 @@ impl<T> Edge<T> {
             return Err((Refused::Closed, item));
         }
         let mut oldest = None;
-        // With less room than for one item, it could not keep the newest.
+        // Whatever the capacity, there is room for the newest item.
         if self.room_within(&state, state.capacity.max(1)) == 0 {
             oldest = state.queue.remove_first(|item| item.is_ok()).and_then(Result::ok);
             if oldest.is_none() {

@@ -1,10 +1,17 @@
 //! Tests how outputs are created, and that `--force` replaces a database and no other file.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{BAD, GOOD, Place, count, csv, etl};
 use crate::program::{self, Ran};
+
+fn run(input: &Path, database: &Path, dead_letters: &Path, more: &[&str]) -> Ran {
+    let mut command = etl(["--input"]);
+    command.arg(input).arg("--database").arg(database);
+    command.arg("--dead-letters").arg(dead_letters).args(more);
+    program::run(command)
+}
 
 #[test]
 fn a_database_that_exists_is_replaced_only_by_force() {
@@ -33,16 +40,7 @@ fn force_replaces_databases_and_never_an_input_or_another_file() {
     place.run(&input, &["--force"]).fails_with("is not an SQLite database; it is not replaced");
     assert_eq!(fs::read_to_string(place.database()).unwrap(), "my notes");
 
-    let run = |database: &Path, dead_letters: &Path| -> Ran {
-        let mut command = etl(["--force", "--input"]);
-        command
-            .arg(&input)
-            .arg("--database")
-            .arg(database)
-            .arg("--dead-letters")
-            .arg(dead_letters);
-        program::run(command)
-    };
+    let run = |database: &Path, letters: &Path| run(&input, database, letters, &["--force"]);
     #[cfg(unix)]
     {
         use std::os::unix::fs::symlink;
@@ -97,26 +95,16 @@ fn force_replaces_databases_and_never_an_input_or_another_file() {
 fn outputs_that_cannot_be_created_are_named() {
     let place = Place::new();
     let input = place.write("in.csv", csv(&[GOOD]));
-    let run = |database: PathBuf, dead_letters: PathBuf| -> Ran {
-        let mut command = etl(["--input"]);
-        command
-            .arg(&input)
-            .arg("--database")
-            .arg(database)
-            .arg("--dead-letters")
-            .arg(dead_letters);
-        program::run(command)
-    };
+    let run = |database: &Path, letters: &str| run(&input, database, &place.path(letters), &[]);
     let nowhere = place.path("nowhere/out.db");
-    run(nowhere.clone(), place.path("a"))
-        .fails_with(&format!("cannot create database {}", nowhere.display()));
-    run(input.join("out.db"), place.path("b")).fails_with("cannot create database");
-    run(place.folder().to_owned(), place.path("c")).fails_with("it is a directory");
+    run(&nowhere, "a").fails_with(&format!("cannot create database {}", nowhere.display()));
+    run(&input.join("out.db"), "b").fails_with("cannot create database");
+    run(place.folder(), "c").fails_with("it is a directory");
     for left in ["a", "b", "c"] {
         assert!(!place.path(left).exists(), "an empty dead-letter file is left behind: {left}");
     }
     let nowhere = place.path("nowhere/failed.jsonl");
-    run(place.path("d.db"), nowhere.clone())
+    run(&place.path("d.db"), "nowhere/failed.jsonl")
         .fails_with(&format!("cannot create dead-letter file {}", nowhere.display()));
     assert!(!place.path("d.db").exists());
 }

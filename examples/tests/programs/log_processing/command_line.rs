@@ -71,12 +71,15 @@ fn quiet_prints_nothing_and_json_prints_one_line() {
     );
 }
 
+/// A request at that second.
+fn at(time: i64) -> String {
+    format!("{{\"time\":{time},\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n")
+}
+
+const DAY: i64 = 86_400;
+
 #[test]
 fn the_timeline_fits_on_a_screen_however_long_the_log_is() {
-    let at = |time: i64| {
-        format!("{{\"time\":{time},\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n")
-    };
-    let day = 86_400;
     for (days, rows) in [
         (0, "each minute from"),
         (1, "each 60 minutes from"),
@@ -84,7 +87,7 @@ fn the_timeline_fits_on_a_screen_however_long_the_log_is() {
         (30_000, "each minute from"),
     ] {
         let place = Place::new();
-        place.write("a.log", at(0) + &at(30) + &at(days * day));
+        place.write("a.log", at(0) + &at(30) + &at(days * DAY));
         let ran = place.run(&["a.log"]);
         assert!(ran.stdout.contains(rows), "{days}: {}", ran.stdout);
         assert!(ran.stdout.lines().count() < 60);
@@ -93,17 +96,13 @@ fn the_timeline_fits_on_a_screen_however_long_the_log_is() {
 
 #[test]
 fn the_timeline_has_every_request_of_a_long_log() {
-    let at = |time: i64| {
-        format!("{{\"time\":{time},\"client\":\"a\",\"path\":\"/\",\"status\":200}}\n")
-    };
-    let day = 86_400;
     for (days, step, heading, rows) in [
         (20, 1, "each day from", 20),
         (400, 4, "each 28 days from", 15),
         (9000, 90, "each 365 days from", 25),
     ] {
         let place = Place::new();
-        place.write("a.log", (0..days / step).map(|n| at(n * step * day)).collect::<String>());
+        place.write("a.log", (0..days / step).map(|n| at(n * step * DAY)).collect::<String>());
         let ran = place.run(&["a.log"]);
         let timeline =
             ran.stdout.split(heading).nth(1).unwrap_or_else(|| panic!("{}", ran.stdout));
