@@ -33,16 +33,11 @@ pub(crate) fn open(path: &Path, head: usize, counts: &Arc<Counts>) -> Result<Inp
     let stop = Stop::default();
     if is_std(path) {
         let name = "standard input";
+        // Must stay before the thread that reads: then standard input is still at its beginning.
+        let source = Source::new(name, size_of_stdin());
         let bytes = interruptible(io::stdin(), &stop)
             .map_err(failure("cannot read", Path::new(name)))?;
-        return Input::new(
-            name.to_owned(),
-            Box::new(bytes),
-            stop,
-            Source::new(name, size_of_stdin()),
-            head,
-            counts,
-        );
+        return Input::new(name.to_owned(), Box::new(bytes), stop, source, head, counts);
     }
     let file = open_file(path)?;
     let meta = file.metadata().map_err(failure("cannot open", path))?;
