@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use streamz::{BoxError, Result};
 
+use crate::archive::{self, Archive};
 use crate::args::{failure, is_std};
 use crate::counts::Counts;
 use crate::fingerprint::Source;
@@ -16,7 +17,10 @@ use crate::interruptible::{Stop, interruptible};
 const BLOCK: usize = 64 * 1024;
 
 /// How many bytes tell what a text is.
-const START: usize = 4;
+const START: usize = archive::START;
+
+/// How an input is unpacked by another program. A table is not read from standard input.
+pub(crate) const PIPE: &str = " | etl --input -";
 
 /// An input that has been opened.
 pub(crate) struct Input {
@@ -68,7 +72,7 @@ fn size_of_stdin() -> Option<u64> {
 
 /// Opens a table that is read at once.
 pub(crate) fn open_table(path: &Path) -> Result<impl BufRead + use<>, BoxError> {
-    text(Box::new(open_file(path)?)).map_err(failure("cannot read", path))
+    text(Box::new(open_file(path)?), "").map_err(failure("cannot read", path))
 }
 
 fn open_file(path: &Path) -> Result<File, BoxError> {
@@ -89,17 +93,17 @@ impl Input {
         counts: &Arc<Counts>,
     ) -> Result<Self, BoxError> {
         let bytes = Counted { bytes, counts: Arc::clone(counts), source: Some(source.clone()) };
-        let open = || text(Box::new(peek(bytes, head)?.1));
+        let open = || text(Box::new(peek(bytes, head)?.1), PIPE);
         let text = open().map_err(failure("cannot read", Path::new(&name)))?;
         Ok(Self { name, text, stop, source })
     }
 }
 
-/// The text of a plain or gzip file, buffered.
+/// The text of a plain or gzip file, buffered. `pipe` is what would read it if it were packed otherwise.
 ///
 /// # Errors
-/// If it is in an encoding in which no line could be found.
-fn text(bytes: Box<dyn Read + Send>) -> io::Result<Box<dyn BufRead + Send>> {
+/// If it is packed otherwise, or in an encoding in which no line could be found.
+fn text(bytes: Box<dyn Read + Send>, pipe: &str) -> io::Result<Box<dyn BufRead + Send>> {
     let (start, bytes) = peek(bytes, START)?;
     let bytes = BufReader::with_capacity(BLOCK, bytes);
     let (start, text): (_, Box<dyn BufRead + Send>) = if start.starts_with(&gunzip::MAGIC) {
@@ -108,6 +112,9 @@ fn text(bytes: Box<dyn Read + Send>) -> io::Result<Box<dyn BufRead + Send>> {
     } else {
         (start, Box::new(bytes))
     };
+    if let Some(archive) = Archive::of(&start) {
+        return Err(io::Error::other(format!("it {}", archive.advice(pipe))));
+    }
     match wide_encoding(&start) {
         Some(encoding) => {
             Err(io::Error::other(format!("it is {encoding}; convert it to UTF-8 first")))

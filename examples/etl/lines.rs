@@ -7,15 +7,19 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use streamz::{BoxError, Line, LineReader, Result};
 
+use crate::archive::Archive;
 use crate::columns::HeaderError;
 use crate::counts::Counts;
 use crate::flight::{COLUMNS, Layout};
 use crate::gunzip::Garbage;
-use crate::input::Input;
+use crate::input::{Input, PIPE};
 use crate::interruptible::Stop;
 
 /// The longest line that is kept, in bytes. A flight has about 100.
 pub(crate) const MAX_LINE: usize = 8 * 1024;
+
+/// It does not begin with anything by which [`Archive::of`] could tell it.
+const TAR: Archive = Archive::new("tar", "tar -xOf");
 
 /// How many rows go through the pipeline as one item, at most.
 const CHUNK: usize = 200;
@@ -49,12 +53,8 @@ impl Lines {
             )
             .into());
         };
-        if header.is_truncated {
-            let most = MAX_LINE / 1024;
-            return Err(format!(
-                "{name} is not a file of flights: its first line is longer than {most} kB"
-            )
-            .into());
+        if is_tar(&header.bytes) {
+            return Err(format!("cannot read {name}: it {}", TAR.advice(PIPE)).into());
         }
         let layout = layout(&header)
             .map_err(|reason| format!("{name} is not a file of flights: {reason}"))?;
@@ -155,23 +155,46 @@ impl Iterator for Lines {
 fn layout(header: &Line) -> Result<Layout, String> {
     // Spreadsheets put a byte order mark in front.
     let names = header.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&header.bytes);
+    // All of the file is one line.
+    let returns = || {
+        format!(
+            "its lines end in a carriage return alone, or there is one in the first line; convert them with `tr '\\r' '\\n' < FILE{PIPE}`"
+        )
+    };
+    if header.is_truncated {
+        return Err(match has_returns(names) {
+            true => returns(),
+            false => format!("its first line is longer than {} kB", MAX_LINE / 1024),
+        });
+    }
     Layout::of(names).map_err(|error| match error {
-        // All of the file is one line.
-        _ if names.contains(&b'\r') => {
-            "its lines end in a carriage return alone, or there is one in the first line; convert them with `tr '\\r' '\\n'`"
-                .to_owned()
-        }
+        _ if has_returns(names) => returns(),
         HeaderError::NoneFound => {
-            let hint = match [b';', b'\t'].into_iter().find(|separator| names.contains(separator)) {
-                Some(separator) if !names.contains(&b',') => {
-                    format!(", which seems to be separated by {:?} and not by commas", char::from(separator))
-                }
-                _ => String::new(),
-            };
+            let hint =
+                match [b';', b'\t'].into_iter().find(|separator| names.contains(separator)) {
+                    Some(separator) if !names.contains(&b',') => {
+                        format!(
+                            ", which seems to be separated by {:?} and not by commas",
+                            char::from(separator)
+                        )
+                    }
+                    _ => String::new(),
+                };
             format!("its first line is `{}`{hint}, not `{}`", excerpt(names), COLUMNS.join(","))
         }
         error => error.to_string(),
     })
+}
+
+/// Whether the first line of a text is that of a tar archive, where the head of a file precedes what is in the file.
+fn is_tar(line: &[u8]) -> bool {
+    line.get(257..).is_some_and(|rest| rest.starts_with(b"ustar"))
+}
+
+/// Whether a carriage return ends lines here: it is text, and no file of another kind that happens to have such a byte.
+fn has_returns(text: &[u8]) -> bool {
+    let is_text = |byte: &u8| matches!(byte, b'\t' | b'\r') || !byte.is_ascii_control();
+    text.contains(&b'\r') && text.iter().all(is_text)
 }
 
 /// The beginning of a line that may be anything, fit to be printed.

@@ -27,6 +27,8 @@
 //! `cargo run --release --example etl` loads the data that is shipped with it; `-- --help` shows the options.
 #![forbid(unsafe_code)]
 
+#[path = "../common/archive.rs"]
+mod archive;
 mod args;
 mod columns;
 mod counts;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use streamz::{BoxError, LineReader, Result};
 
+use crate::archive::{self, Archive};
 use crate::args::{Args, failure, is_std};
 use crate::gunzip::{self, Garbage, Gunzip};
 use crate::interruptible::{Stop, interruptible};
@@ -17,7 +18,7 @@ use crate::lines::{Line, lines};
 const BLOCK: usize = 128 * 1024;
 
 /// The number of bytes that identify the type of a file.
-pub(crate) const START: u64 = 4;
+pub(crate) const START: u64 = archive::START as u64;
 
 /// The progress of reading. There is one writer.
 #[derive(Debug, Default)]
@@ -229,16 +230,10 @@ impl Iterator for Lines {
 /// # Errors
 /// If it is compressed in a way that is not supported: its bytes are not lines.
 pub(crate) fn is_gzip(start: &[u8]) -> io::Result<bool> {
-    let others: [(&str, &[u8]); 4] = [
-        ("zstd", b"\x28\xb5\x2f\xfd"),
-        ("xz", b"\xfd7zX"),
-        ("bzip2", b"BZh"),
-        ("zip", b"PK\x03\x04"),
-    ];
-    match others.iter().find(|(_, magic)| start.starts_with(magic)) {
-        Some((name, _)) => Err(io::Error::other(format!(
-            "it is packed with {name}; only gzip can be unpacked"
-        ))),
+    match Archive::of(start) {
+        Some(archive) => {
+            Err(io::Error::other(format!("it {}", archive.advice(" | log_processing -"))))
+        }
         None => Ok(start.starts_with(&gunzip::MAGIC)),
     }
 }

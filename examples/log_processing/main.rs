@@ -25,6 +25,8 @@
 #![forbid(unsafe_code)]
 
 mod alerts;
+#[path = "../common/archive.rs"]
+mod archive;
 mod args;
 mod clf;
 mod client;

@@ -69,6 +69,9 @@ fn a_file_without_flights_is_refused_before_the_start() {
     let semicolons = csv(&[GOOD]).replace(',', ";");
     let tabs = csv(&[GOOD]).replace(',', "\t");
     let returns = csv(&[GOOD]).replace('\n', "\r");
+    // More than a line may have.
+    let many_returns = csv(&[GOOD; 200]).replace('\n', "\r");
+    let binary_with_return = [b"\x01\0\r\x02", &*binary].concat();
     let cases: &[(&[u8], &str)] = &[
         (b"", "is empty"),
         (&gzip(b""), "is empty"),
@@ -86,6 +89,15 @@ fn a_file_without_flights_is_refused_before_the_start() {
             returns.as_bytes(),
             "is not a file of flights: its lines end in a carriage return alone",
         ),
+        (
+            many_returns.as_bytes(),
+            "is not a file of flights: its lines end in a carriage return alone",
+        ),
+        (
+            &gzip(many_returns.as_bytes()),
+            "convert them with `tr '\\r' '\\n' < FILE | etl --input -`",
+        ),
+        (&binary_with_return, "is not a file of flights: its first line is `\\u{1}\\0\\r"),
         (tabs.as_bytes(), "which seems to be separated by '\\t' and not by commas"),
         (&binary, "is not a file of flights: its first line is `\\0\\u{1}"),
         (&gzip(b"hello"), "its first line is `hello`, not `year,"),
@@ -216,4 +228,57 @@ fn a_header_that_is_too_long_is_refused() {
     let input = place.write("in.csv", long);
     place.run(&input, &[]).fails_with("its first line is longer than 8 kB");
     assert!(!place.database().exists());
+}
+
+/// The first bytes of a tar archive, which has the name of its first file there.
+fn tar() -> Vec<u8> {
+    let mut head = vec![0; 512];
+    head[..8].copy_from_slice(b"jan1.csv");
+    head[257..262].copy_from_slice(b"ustar");
+    [&head, csv(&[GOOD]).as_bytes()].concat()
+}
+
+#[test]
+fn an_archive_is_named_with_the_command_that_unpacks_it() {
+    let tar = tar();
+    let cases: [(&[u8], &str, &str); 13] = [
+        (b"\xfd7zXZ\0\0\x04\r..", "xz", "xz -dc FILE"),
+        (b"PK\x03\x04\x14\0\r..", "zip", "unzip -p FILE"),
+        (b"PK\x05\x06\0\0\r..", "zip", "unzip -p FILE"),
+        (b"\x28\xb5\x2f\xfd\r..", "zstd", "zstd -dc FILE"),
+        (b"BZh91AY&SY\r..", "bzip2", "bzip2 -dc FILE"),
+        (b"7z\xbc\xaf\x27\x1c\r..", "7z", "7z x -so FILE"),
+        (b"\x04\x22\x4d\x18\r..", "lz4", "lz4 -dc FILE"),
+        (b"LZIP\x01\r..", "lzip", "lzip -dc FILE"),
+        (b"Rar!\x1a\x07\r..", "rar", "unrar p -inul FILE"),
+        (b"\x1f\x9d\x90\r..", "compress", "gzip -dc FILE"),
+        (&tar, "tar", "tar -xOf FILE"),
+        (&gzip(&tar), "tar", "tar -xOf FILE"),
+        (&gzip(b"\xfd7zXZ\0\0\x04\r.."), "xz", "xz -dc FILE"),
+    ];
+    for (content, name, command) in cases {
+        let place = Place::new();
+        let input = place.write("in.csv", content);
+        let said = |whose: &str| {
+            [
+                format!("cannot read {whose}: it is packed with {name}; unpack it first: "),
+                format!("`{command} | etl --input -`\n"),
+            ]
+        };
+        for text in said(&input.display().to_string()) {
+            place.run(&input, &[]).fails_with(&text);
+        }
+        for text in said("standard input") {
+            place.run_stdin(content, &[]).fails_with(&text);
+        }
+        assert!(!place.database().exists());
+        if name != "tar" {
+            let csv = place.write("good.csv", csv(&[GOOD]));
+            let ran = place.run(&csv, &["--airports", input.to_str().unwrap()]);
+            ran.fails_with(&format!(
+                "cannot read {}: it is packed with {name}; unpack it first: `{command}`\n",
+                input.display()
+            ));
+        }
+    }
 }

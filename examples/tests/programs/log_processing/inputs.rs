@@ -103,17 +103,29 @@ fn every_input_comes_to_its_end() {
 
 #[test]
 fn packings_that_cannot_be_undone_are_named() {
-    for (start, name) in [
-        (&b"\x28\xb5\x2f\xfd"[..], "zstd"),
-        (b"\xfd7zXZ\0", "xz"),
-        (b"BZh9", "bzip2"),
-        (b"PK\x03\x04", "zip"),
+    for (start, name, command) in [
+        (&b"\x28\xb5\x2f\xfd"[..], "zstd", "zstd -dc"),
+        (b"\xfd7zXZ\0", "xz", "xz -dc"),
+        (b"BZh9", "bzip2", "bzip2 -dc"),
+        (b"PK\x03\x04", "zip", "unzip -p"),
+        (b"PK\x05\x06", "zip", "unzip -p"),
+        (b"7z\xbc\xaf\x27\x1c", "7z", "7z x -so"),
+        (b"\x04\x22\x4d\x18", "lz4", "lz4 -dc"),
+        (b"LZIP\x01", "lzip", "lzip -dc"),
+        (b"Rar!\x1a\x07", "rar", "unrar p -inul"),
+        (b"\x1f\x9d\x90", "compress", "gzip -dc"),
     ] {
         let place = Place::new();
         place.write("a.log", [start, b"..."].concat());
+        let said = format!(
+            "it is packed with {name}; unpack it first: `{command} FILE | log_processing -`"
+        );
+        place.run(&["a.log"]).fails_with(&format!("cannot open a.log: {said}"));
+        place.run(&["a.log", "--follow"]).fails_with(&format!("cannot follow a.log: {said}"));
+        let start = [start, b"..."].concat();
         place
-            .run(&["a.log"])
-            .fails_with(&format!("cannot open a.log: it is packed with {name}"));
+            .run_stdin(&start, &["-"])
+            .fails_with(&format!("cannot open standard input: {said}"));
     }
 }
 
