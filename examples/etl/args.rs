@@ -76,7 +76,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 
-    /// File for the rows that failed, which is replaced [default: beside the database, OUT.db -> OUT.failed.jsonl]
+    /// File for the rows that failed, which is replaced [default: beside the database, OUT.db -> OUT.db.failed.jsonl]
     #[arg(long, value_name = "FILE")]
     dead_letters: Option<PathBuf>,
 
@@ -162,7 +162,8 @@ impl Places {
         };
         let dead_letters = match &args.dead_letters {
             Some(path) => std::path::absolute(path).map_err(failure("cannot find", path))?,
-            None => database.with_extension("failed.jsonl"),
+            // Nothing of the name is left out: those of two databases may differ in any part of it.
+            None => beside(&database, ".failed.jsonl"),
         };
         // SQLite keeps its files beside the file itself, not beside a link to it.
         let database = followed(database);
