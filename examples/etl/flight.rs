@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use compact_str::CompactString;
+use compact_str::{CompactString, format_compact};
 use csv_core::ReadRecordResult;
 use jiff::Timestamp;
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use streamz::{Line, Result};
 
 use crate::columns::{self, HeaderError};
@@ -33,6 +33,9 @@ pub(crate) const COLUMNS: [&str; 19] = [
     "minute",
     "time_hour",
 ];
+
+/// The end of a day, as a time of day.
+const MIDNIGHT: i32 = 2400;
 
 /// Represents a missing value, like an empty field.
 const NOT_AVAILABLE: &str = "NA";
@@ -103,6 +106,16 @@ pub(crate) enum Reason {
     NotANumber { column: &'static str, value: Box<str> },
     #[error("no such date: {0}")]
     NoSuchDate(Box<str>),
+    #[error("no such time: `{column}` is {value}")]
+    NoSuchTime { column: &'static str, value: i32 },
+    #[error(
+        "hour and minute are those of another time: `sched_dep_time` is {sched}, `hour` {hour}, `minute` {minute}"
+    )]
+    OtherTime { sched: i32, hour: i32, minute: i32 },
+    #[error("no offset from UTC: `time_hour` is {0:?}")]
+    NoOffset(Box<str>),
+    #[error("less than zero: `{column}` is {value}")]
+    Negative { column: &'static str, value: i32 },
     #[error("unknown airline: `carrier` is {0:?}")]
     UnknownAirline(Box<str>),
     #[error("unknown airport: `{column}` is {code:?}")]
@@ -123,6 +136,10 @@ impl Reason {
             Reason::NoValues => "no values",
             Reason::NotANumber { .. } => "not a number",
             Reason::NoSuchDate(_) => "no such date",
+            Reason::NoSuchTime { .. } => "no such time",
+            Reason::OtherTime { .. } => "hour and minute are those of another time",
+            Reason::NoOffset(_) => "no offset from UTC",
+            Reason::Negative { .. } => "less than zero",
             Reason::UnknownAirline(_) => "unknown airline",
             Reason::UnknownAirport { .. } => "unknown airport",
             Reason::Unforeseen { category, .. } => category,
@@ -216,15 +233,47 @@ impl<'a> Fields<'a> {
         Ok(self.available()?.1.map(Into::into))
     }
 
-    fn time(&mut self) -> Result<Option<CompactString>, Reason> {
-        let (column, value) = self.available()?;
-        match value {
-            Some(value) if value.parse::<Timestamp>().is_err() => {
-                Err(Reason::NoSuchDate(format!("`{column}` is {:?}", excerpt(value)).into()))
-            }
-            value => Ok(value.map(Into::into)),
+    /// A number that is not negative.
+    fn amount(&mut self) -> Result<Option<i32>, Reason> {
+        let column = COLUMNS[self.next];
+        match self.number()? {
+            Some(value) if value < 0 => Err(Reason::Negative { column, value }),
+            value => Ok(value),
         }
     }
+
+    /// A time of day such as 517 for 5:17, or 2400.
+    fn time_of_day(&mut self) -> Result<Option<i32>, Reason> {
+        let column = COLUMNS[self.next];
+        match self.number()? {
+            Some(value) if !(0..=MIDNIGHT).contains(&value) || value % 100 >= 60 => {
+                Err(Reason::NoSuchTime { column, value })
+            }
+            value => Ok(value),
+        }
+    }
+
+    /// A moment, in UTC.
+    fn moment(&mut self) -> Result<Option<CompactString>, Reason> {
+        let (column, value) = self.available()?;
+        let Some(value) = value else { return Ok(None) };
+        match value.parse::<Timestamp>() {
+            // Nearly all are written like this already, and to print one costs as much as to read it.
+            Ok(_) if is_plain_utc(value) => Ok(Some(value.into())),
+            Ok(moment) => Ok(Some(format_compact!("{moment}"))),
+            Err(_) if value.parse::<DateTime>().is_ok() => {
+                Err(Reason::NoOffset(excerpt(value)))
+            }
+            Err(_) => {
+                Err(Reason::NoSuchDate(format!("`{column}` is {:?}", excerpt(value)).into()))
+            }
+        }
+    }
+}
+
+/// Whether a moment is written like `2013-01-01T10:00:00Z`, which is how it would be printed. A leap second is not.
+fn is_plain_utc(moment: &str) -> bool {
+    matches!(moment.as_bytes(), [date @ .., b'T', _, _, b':', _, _, b':', b'0'..=b'5', _, b'Z'] if date.len() == 10)
 }
 
 /// A whole number. It may be written `517.0`, as tools do that keep a column with missing values as floating point.
@@ -274,28 +323,29 @@ impl FlightParser {
             year: fields.number()?,
             month: fields.number()?,
             day: fields.number()?,
-            dep_time: fields.number()?,
-            sched_dep_time: fields.number()?,
+            dep_time: fields.time_of_day()?,
+            sched_dep_time: fields.time_of_day()?,
             dep_delay: fields.number()?,
-            arr_time: fields.number()?,
-            sched_arr_time: fields.number()?,
+            arr_time: fields.time_of_day()?,
+            sched_arr_time: fields.time_of_day()?,
             arr_delay: fields.number()?,
             carrier: fields.text()?,
             flight: fields.number()?,
             tailnum: fields.text()?,
             origin: fields.text()?,
             dest: fields.text()?,
-            air_time: fields.number()?,
-            distance: fields.number()?,
+            air_time: fields.amount()?,
+            distance: fields.amount()?,
             hour: fields.number()?,
             minute: fields.number()?,
-            time_hour: fields.time()?,
+            time_hour: fields.moment()?,
         };
         if !fields.any {
             // Spreadsheets leave rows of nothing but commas: no cancelled flights.
             return Err(Reason::NoValues);
         }
         flight.check_date()?;
+        flight.check_hour()?;
         Ok(flight)
     }
 }
@@ -307,19 +357,45 @@ impl Flight {
     }
 
     fn check_date(&self) -> Result<(), Reason> {
-        let (Some(year), Some(month), Some(day)) = (self.year, self.month, self.day) else {
-            return Ok(());
-        };
+        let Self { year, month, day, .. } = *self;
+        // For a part that is missing, one in which every date exists.
         let narrow = || {
             Some((
-                i16::try_from(year).ok()?,
-                i8::try_from(month).ok()?,
-                i8::try_from(day).ok()?,
+                i16::try_from(year.unwrap_or(2000)).ok()?,
+                i8::try_from(month.unwrap_or(1)).ok()?,
+                i8::try_from(day.unwrap_or(1)).ok()?,
             ))
         };
         match narrow().map(|(year, month, day)| Date::new(year, month, day)) {
             Some(Ok(_)) => Ok(()),
-            _ => Err(Reason::NoSuchDate(format!("{year:04}-{month:02}-{day:02}").into())),
+            _ => {
+                let part = |part: Option<i32>, width| match part {
+                    Some(part) => format!("{part:0width$}"),
+                    None => NOT_AVAILABLE.to_owned(),
+                };
+                let date = [part(year, 4), part(month, 2), part(day, 2)].join("-");
+                Err(Reason::NoSuchDate(date.into()))
+            }
+        }
+    }
+
+    /// Hour and minute are those of the scheduled departure.
+    fn check_hour(&self) -> Result<(), Reason> {
+        let Self { sched_dep_time, hour, minute, .. } = *self;
+        let last_hour = if minute == Some(0) { 24 } else { 23 };
+        if let Some(value) = hour.filter(|hour| !(0..=last_hour).contains(hour)) {
+            return Err(Reason::NoSuchTime { column: "hour", value });
+        }
+        if let Some(value) = minute.filter(|minute| !(0..60).contains(minute)) {
+            return Err(Reason::NoSuchTime { column: "minute", value });
+        }
+        match (sched_dep_time, hour, minute) {
+            (Some(sched), Some(hour), Some(minute))
+                if (hour * 100 + minute - sched) % MIDNIGHT != 0 =>
+            {
+                Err(Reason::OtherTime { sched, hour, minute })
+            }
+            _ => Ok(()),
         }
     }
 }

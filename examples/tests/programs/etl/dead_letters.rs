@@ -46,6 +46,16 @@ fn each_malformed_row_is_a_dead_letter_and_stops_nothing() {
             "parse",
             "no such date: `time_hour` is \"2013-02-30T10:00:00Z\"",
         ),
+        (
+            &with(18, "2013-01-01T10:00:00"),
+            "parse",
+            "no offset from UTC: `time_hour` is \"2013-01-01T10:00:00\"",
+        ),
+        (
+            &with(18, "2013-01-01 05:00:00"),
+            "parse",
+            "no offset from UTC: `time_hour` is \"2013-01-01 05:00:00\"",
+        ),
         (&with(9, "ZZ"), "enrich", "unknown airline: `carrier` is \"ZZ\""),
         (&with(9, " "), "enrich", "unknown airline: `carrier` is \" \""),
         (&with(12, "XXX"), "enrich", "unknown airport: `origin` is \"XXX\""),
@@ -154,4 +164,112 @@ fn that_no_row_could_be_loaded_is_a_failure() {
     let place = Place::new();
     let ran = place.run(&place.write("in.csv", csv(&[CANCELLED])), &[]);
     assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+}
+
+/// A flight with other values in these columns.
+fn with_all(changes: &[(usize, &str)]) -> String {
+    let mut fields: Vec<&str> = GOOD.split(',').collect();
+    changes.iter().for_each(|&(column, value)| fields[column] = value);
+    fields.join(",")
+}
+
+/// The columns of times of day, such as 517 for 5:17.
+const TIMES: [(usize, &str); 4] =
+    [(3, "dep_time"), (4, "sched_dep_time"), (6, "arr_time"), (7, "sched_arr_time")];
+
+#[test]
+fn a_number_that_is_no_time_or_date_is_a_dead_letter() {
+    let mut cases = Vec::new();
+    for (column, name) in TIMES {
+        for value in ["2360", "60", "1199", "2401", "2459", "-1", "-517", "10000", "2147483647"]
+        {
+            // `hour` and `minute` are those of `sched_dep_time`.
+            let row = with_all(&[(16, "NA"), (17, "NA"), (column, value)]);
+            cases.push((row, format!("no such time: `{name}` is {value}")));
+        }
+    }
+    for (column, name, values) in [
+        (16, "hour", ["24", "25", "-1"]),
+        (17, "minute", ["60", "99", "-1"]),
+        (14, "air_time", ["-1", "-227", "-2147483648"]),
+        (15, "distance", ["-1", "-1400", "-2147483648"]),
+    ] {
+        for value in values {
+            let row = with_all(&[(4, "NA"), (column, value)]);
+            let kind = if column < 16 { "less than zero" } else { "no such time" };
+            cases.push((row, format!("{kind}: `{name}` is {value}")));
+        }
+    }
+    for (changes, date) in [
+        (&[(0, "NA"), (1, "13")][..], "NA-13-01"),
+        (&[(0, "NA"), (1, "0")], "NA-00-01"),
+        (&[(0, "NA"), (1, "2"), (2, "30")], "NA-02-30"),
+        (&[(1, "NA"), (2, "32")], "2013-NA-32"),
+        (&[(0, "NA"), (1, "NA"), (2, "0")], "NA-NA-00"),
+        (&[(1, "NA"), (2, "-1")], "2013-NA--1"),
+        (&[(2, "NA"), (1, "13")], "2013-13-NA"),
+        (&[(1, "NA"), (2, "NA"), (0, "99999")], "99999-NA-NA"),
+    ] {
+        cases.push((with_all(changes), format!("no such date: {date}")));
+    }
+    let parts = |sched: &str, hour: &str, minute: &str| {
+        let row = with_all(&[(4, sched), (16, hour), (17, minute)]);
+        let reason = "hour and minute are those of another time: ";
+        (row, format!("{reason}`sched_dep_time` is {sched}, `hour` {hour}, `minute` {minute}"))
+    };
+    cases.extend([parts("515", "6", "15"), parts("515", "5", "16"), parts("0", "0", "59")]);
+
+    // A flight that was cancelled has these columns, too.
+    let rows: Vec<String> = cases
+        .iter()
+        .map(|(row, reason)| {
+            let is_departure = reason.contains("`dep_time`");
+            if is_departure { row.clone() } else { row.replacen(",517,", ",NA,", 1) }
+        })
+        .collect();
+    for rows in [rows, cases.iter().map(|(row, _)| row.clone()).collect()] {
+        let rows: Vec<&str> =
+            std::iter::once(GOOD).chain(rows.iter().map(|row| &**row)).collect();
+        for more in [&[][..], &["--sequential"]] {
+            let place = Place::new();
+            place.run(&place.write("in.csv", csv(&rows)), more);
+            let letters = place.dead_letters();
+            let found: Vec<&str> =
+                letters.iter().map(|letter| letter["reason"].as_str().unwrap()).collect();
+            assert_eq!(found, cases.iter().map(|(_, reason)| reason).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn the_first_and_the_last_time_of_a_day_are_loaded() {
+    let mut rows = Vec::new();
+    for (column, _) in TIMES {
+        for value in ["0", "59", "100", "2359", "2400", "0000", "NA"] {
+            rows.push(with_all(&[(16, "NA"), (17, "NA"), (column, value)]));
+        }
+    }
+    for (sched, hour, minute) in [
+        ("0", "0", "0"),
+        ("2359", "23", "59"),
+        // Midnight at the end of a day.
+        ("2400", "24", "0"),
+        ("2400", "0", "0"),
+        ("NA", "24", "0"),
+        ("NA", "23", "59"),
+        ("515", "5", "NA"),
+        ("515", "NA", "15"),
+    ] {
+        rows.push(with_all(&[(4, sched), (16, hour), (17, minute)]));
+    }
+    // A leap day, and a day in an unknown month or year.
+    rows.push(with_all(&[(0, "2012"), (1, "2"), (2, "29")]));
+    rows.push(with_all(&[(0, "NA"), (1, "2"), (2, "29")]));
+    rows.push(with_all(&[(1, "NA"), (2, "31")]));
+    rows.push(with_all(&[(14, "0"), (15, "0")]));
+    let place = Place::new();
+    let rows: Vec<&str> = rows.iter().map(|row| &**row).collect();
+    let ran = place.run(&place.write("in.csv", csv(&rows)), &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(place.dead_letters(), Vec::<Value>::new());
 }

@@ -109,3 +109,30 @@ fn an_empty_field_is_a_missing_value_as_na_is() {
     assert_eq!((a.code, &a.stdout), (b.code, &b.stdout));
     assert_eq!(na.rows(), empty.rows());
 }
+
+#[test]
+fn a_time_with_an_offset_is_loaded_in_utc() {
+    let cases = [
+        ("2013-01-01T10:00:00Z", "2013-01-01T10:00:00Z"),
+        ("2013-01-01T05:00:00-05:00", "2013-01-01T10:00:00Z"),
+        ("2012-12-31T23:00:00-11:00", "2013-01-01T10:00:00Z"),
+        ("2013-01-01T10:00:00+00:00", "2013-01-01T10:00:00Z"),
+        ("2013-01-01 10:00:00Z", "2013-01-01T10:00:00Z"),
+        ("2013-01-01t10:00:00z", "2013-01-01T10:00:00Z"),
+        ("20130101T100000.000Z", "2013-01-01T10:00:00Z"),
+        ("2013-01-01T10:00:00.5Z", "2013-01-01T10:00:00.5Z"),
+        ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59Z"),
+        ("2013-01-01T05:00:00-05:00[America/New_York]", "2013-01-01T10:00:00Z"),
+        ("NA", "NA"),
+    ];
+    let rows: Vec<String> = cases.iter().map(|(given, _)| with(18, given)).collect();
+    let rows: Vec<&str> = rows.iter().map(|row| &**row).collect();
+    for more in [&[][..], &["--sequential"]] {
+        let place = Place::new();
+        let ran = place.run(&place.write("in.csv", csv(&rows)), more);
+        assert_eq!(json(&ran)["loaded"], cases.len(), "{:?}", place.dead_letters());
+        for (row, (given, loaded)) in place.rows().iter().zip(cases) {
+            assert_eq!(row[26], loaded, "{given}");
+        }
+    }
+}
