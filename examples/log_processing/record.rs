@@ -1,13 +1,15 @@
 //! From lines to records of requests.
 
-use compact_str::CompactString;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+use compact_str::{CompactString, format_compact};
 
 use crate::args::Format;
 use crate::lines::{At, Line, MAX_LINE};
 use crate::threat::Threat;
 use crate::{clf, json};
 
-/// The maximum stored length of a path: an attacker must not be able to make tables of paths grow.
+/// The maximum stored length of a path, in bytes: an attacker must not be able to make tables of paths grow.
 const MAX_PATH: usize = 256;
 
 /// One request.
@@ -123,21 +125,36 @@ fn is_utf16(bytes: &[u8]) -> bool {
 
 fn record(at: At, fields: &Fields<'_>) -> Result<Record, Reason> {
     let &Fields { client, time, target, status, bytes } = fields;
-    if status != 0 && !(100..1000).contains(&status) {
+    if !is_status(status) {
         return Err(Reason::Status(status.to_string()));
     }
     let path = target.split(['?', '#']).next().unwrap_or_default();
-    let end = (0..=MAX_PATH.min(path.len())).rev().find(|&end| path.is_char_boundary(end));
-    let path = &path[..end.unwrap_or(0)];
     Ok(Record {
         at,
         time,
         client: client.into(),
-        path: path.into(),
+        path: bounded(path),
         status,
         bytes,
         threat: Threat::of(target),
     })
+}
+
+/// Whether it may be the status of a response; 0 if none was sent.
+pub(crate) fn is_status(status: u16) -> bool {
+    status == 0 || (100..1000).contains(&status)
+}
+
+/// A path as it is counted. The end of a long one is replaced by a hash of the whole, so that different paths stay
+/// different.
+fn bounded(path: &str) -> CompactString {
+    if path.len() <= MAX_PATH {
+        return path.into();
+    }
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(path);
+    let hash = format!("..{hash:016x}");
+    let end = (0..=MAX_PATH - hash.len()).rev().find(|&end| path.is_char_boundary(end));
+    format_compact!("{}{hash}", &path[..end.unwrap_or(0)])
 }
 
 /// The beginning of a text that may be anything, made printable.

@@ -120,3 +120,34 @@ fn beyond_a_week_the_oldest_minutes_are_forgotten() {
     assert_eq!(report["forgotten"]["minutes"], json!({"keys": 10, "requests": 10}));
     assert_eq!(report["minutes"][0]["minute"], "1970-01-01T00:10:00Z");
 }
+
+#[test]
+fn long_paths_with_the_same_beginning_are_counted_apart() {
+    let paths =
+        [255, 256, 257, 300, 10_000].map(|length| "/".to_owned() + &"x".repeat(length - 1));
+    // Two bytes for each character, at odd and even places.
+    let wide = ["/", "/x"].map(|start| start.to_owned() + &"\u{e4}".repeat(500));
+    let (mut text, mut expected) = (String::new(), BTreeMap::<_, (u64, u64)>::new());
+    for (count, path) in (1..).zip(paths.iter().chain(&wide)) {
+        for (path, status, errors) in [(path.clone(), 200, 0), (format!("{path}y"), 404, count)]
+        {
+            text += &line("a", 0, &format!("{path}?query"), status).repeat(count as usize);
+            let counts = expected.entry(path).or_default();
+            *counts = (counts.0 + count, counts.1 + errors);
+        }
+    }
+    let report = report(&text, &["--top", "100"]);
+    let found = report["paths"].as_array().unwrap();
+    let mut counts: Vec<_> = found
+        .iter()
+        .map(|it| (it["requests"].as_u64().unwrap(), it["errors"].as_u64().unwrap()))
+        .collect();
+    let mut expected: Vec<_> = expected.into_values().collect();
+    counts.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(counts, expected);
+    for path in found {
+        let path = path["path"].as_str().unwrap();
+        assert!(path.starts_with('/') && path.len() <= 256, "{path}");
+    }
+}

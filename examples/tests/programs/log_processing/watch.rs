@@ -39,6 +39,10 @@ fn many_paths_of_one_client_within_the_window_are_an_alert() {
     assert_eq!(found(visits(10, 1).collect()), pairs([("scan", "a")]));
     assert_eq!(found(visits(10, 6).collect()), pairs([("scan", "a")]));
     assert_eq!(found(visits(100, 7).collect()), []);
+    // Paths that differ only far behind their beginning.
+    let long = format!("/{}", "x".repeat(300));
+    let long = (0..10).map(|n| line("a", n, &format!("{long}{n}"), 200));
+    assert_eq!(found(long.collect()), pairs([("scan", "a")]));
     // Queries make no path.
     assert_eq!(found((0..100).map(|n| line("a", 0, &format!("/?{n}"), 200)).collect()), []);
 }
