@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 /// The longest name of a host.
 const MAX_HOST: usize = 253;
 
+/// The longest zone of an address: the names of network interfaces are shorter.
+const MAX_ZONE: usize = 64;
+
 /// The client that a field names, without its port; nothing if the field names none.
 ///
 /// Of a list, as in `X-Forwarded-For`, it is the first address: each proxy adds the address from which it received the
@@ -13,7 +16,7 @@ pub(crate) fn client(field: &str) -> Option<&str> {
     address(field).or_else(|| is_host(field).then_some(field)).or_else(|| first_address(field))
 }
 
-/// The address in `192.0.2.1`, `192.0.2.1:39496`, `2001:db8::1`, `fe80::1%eth0`, `[2001:db8::1]`, or `[2001:db8::1]:443`.
+/// The address in `192.0.2.1`, `192.0.2.1:39496`, `2001:db8::1`, `fe80::1%eth0.100`, `[2001:db8::1]`, or `[2001:db8::1]:443`.
 pub(crate) fn address(text: &str) -> Option<&str> {
     if text.parse::<IpAddr>().is_ok() {
         return Some(text);
@@ -21,8 +24,10 @@ pub(crate) fn address(text: &str) -> Option<&str> {
     let is_v6 = |text: &str| {
         let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
         address.parse::<Ipv6Addr>().is_ok()
-            && !zone.is_empty()
-            && zone.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            && (1..=MAX_ZONE).contains(&zone.len())
+            && zone.bytes().all(|byte| {
+                byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~')
+            })
     };
     if let Some(bracketed) = text.strip_prefix('[') {
         let (address, port) = bracketed.split_once(']')?;

@@ -10,20 +10,29 @@ use serde::de::{
 
 use crate::clf::{self, target};
 use crate::client::client;
-use crate::record::{Fields, Reason, excerpt};
+use crate::record::{Fields, Reason, excerpt, is_status};
 
-/// The relevant fields of an object. Of several fields with the same meaning, the first counts.
+/// A value that was asked for: `None` if there is no such field, an error if no such field can be used.
+type Found<T> = Option<Result<T, Reason>>;
+
+/// The relevant fields of an object. Of several fields with the same meaning, the first that can be used counts.
 #[derive(Default)]
 struct Entry<'a> {
-    time: Option<Value<'a>>,
-    client: Option<Value<'a>>,
+    time: Found<i64>,
+    client: Found<Cow<'a, str>>,
     /// The connected peer: the client, or the last proxy on the way to it.
-    peer: Option<Value<'a>>,
-    path: Option<Value<'a>>,
-    /// `GET /path HTTP/1.1`, instead of a path; or an object with some of the other fields.
-    request: Option<Value<'a>>,
-    status: Option<Value<'a>>,
-    bytes: Option<Value<'a>>,
+    peer: Found<Cow<'a, str>>,
+    path: Found<Cow<'a, str>>,
+    request: Option<Request<'a>>,
+    status: Found<u16>,
+    bytes: Found<u64>,
+}
+
+enum Request<'a> {
+    /// `GET /path HTTP/1.1`, instead of a path.
+    Line(Cow<'a, str>),
+    /// An object with some of the other fields.
+    Entry(Box<Entry<'a>>),
 }
 
 enum Value<'a> {
@@ -36,25 +45,91 @@ enum Value<'a> {
     Other,
 }
 
-impl<'a> Entry<'a> {
-    fn field(&mut self, name: &str) -> Option<&mut Option<Value<'a>>> {
+/// What a field means.
+#[derive(Clone, Copy)]
+enum Meaning {
+    Time,
+    Client,
+    Peer,
+    Path,
+    Request,
+    Status,
+    Bytes,
+}
+
+impl Meaning {
+    fn of(name: &str) -> Option<Self> {
         Some(match name {
             "time" | "timestamp" | "ts" | "@timestamp" | "time_iso8601" | "time_local"
-            | "msec" | "start_time" | "StartUTC" | "StartLocal" => &mut self.time,
-            "client" | "client_ip" | "ClientHost" => &mut self.client,
+            | "msec" | "start_time" | "StartUTC" | "StartLocal" => Self::Time,
+            "client" | "client_ip" | "ClientHost" => Self::Client,
             "remote_addr" | "remote_ip" | "ip" | "ClientAddr" | "downstream_remote_address" => {
-                &mut self.peer
+                Self::Peer
             }
-            "path" | "uri" | "request_uri" | "url" | "RequestPath" => &mut self.path,
-            "request" => &mut self.request,
+            "path" | "uri" | "request_uri" | "url" | "RequestPath" => Self::Path,
+            "request" => Self::Request,
             "status" | "status_code" | "code" | "response_code" | "DownstreamStatus" => {
-                &mut self.status
+                Self::Status
             }
             "bytes" | "size" | "bytes_sent" | "body_bytes_sent" | "DownstreamContentSize" => {
-                &mut self.bytes
+                Self::Bytes
             }
             _ => return None,
         })
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// Whether another field with this meaning is still wanted.
+    fn wants(&self, meaning: Meaning) -> bool {
+        match meaning {
+            Meaning::Time => is_wanted(&self.time),
+            Meaning::Client => is_wanted(&self.client),
+            Meaning::Peer => is_wanted(&self.peer),
+            Meaning::Path => is_wanted(&self.path),
+            Meaning::Request => self.request.is_none(),
+            Meaning::Status => is_wanted(&self.status),
+            Meaning::Bytes => is_wanted(&self.bytes),
+        }
+    }
+
+    fn add(&mut self, meaning: Meaning, value: Value<'a>) {
+        match meaning {
+            _ if matches!(value, Value::Null) => {}
+            Meaning::Time => keep(&mut self.time, seconds(&value)),
+            Meaning::Client => keep(&mut self.client, client_of(value)),
+            Meaning::Peer => keep(&mut self.peer, client_of(value)),
+            Meaning::Path => keep(&mut self.path, path(value)),
+            Meaning::Request => {
+                self.request = match value {
+                    Value::Text(line) => Some(Request::Line(line)),
+                    Value::Object(entry) => Some(Request::Entry(entry)),
+                    _ => None,
+                }
+            }
+            Meaning::Status => keep(&mut self.status, status(&value)),
+            Meaning::Bytes => keep(&mut self.bytes, bytes(&value)),
+        }
+    }
+}
+
+fn is_wanted<T>(found: &Found<T>) -> bool {
+    !matches!(found, Some(Ok(_)))
+}
+
+/// Keeps what can be used, otherwise the first error.
+fn keep<T>(found: &mut Found<T>, value: Result<T, Reason>) {
+    if found.is_none() || value.is_ok() {
+        *found = Some(value);
+    }
+}
+
+/// The first of two that can be used, otherwise the first error.
+fn either<T>(first: Found<T>, second: Found<T>) -> Found<T> {
+    match (first, second) {
+        (first @ Some(Ok(_)), _) | (first, None) => first,
+        (None, second) | (_, second @ Some(Ok(_))) => second,
+        (first, _) => first,
     }
 }
 
@@ -134,10 +209,9 @@ impl<'de> Visitor<'de> for Filling<'_, 'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
         while let Some(name) = fields.next_key::<Value<'de>>()? {
             let Value::Text(name) = name else { continue };
-            match self.0.field(&name) {
-                Some(field) if field.is_none() => {
-                    *field = Some(fields.next_value()?)
-                        .filter(|value| !matches!(value, Value::Null));
+            match Meaning::of(&name) {
+                Some(meaning) if self.0.wants(meaning) => {
+                    self.0.add(meaning, fields.next_value()?)
                 }
                 _ => drop(fields.next_value::<IgnoredAny>()?),
             }
@@ -153,48 +227,73 @@ pub(crate) fn read<R>(
     is_cut: bool,
     make: impl FnOnce(&Fields<'_>) -> Result<R, Reason>,
 ) -> Result<R, Reason> {
+    // A number that is cut off would be another number.
+    let line = if is_cut { line.trim_end_matches(is_part_of_a_number) } else { line };
     let mut entry = Entry::default();
     let mut from = serde_json::Deserializer::from_str(line);
     match Filling(&mut entry).deserialize(&mut from).and_then(|()| from.end()) {
         Err(error) if is_cut && error.is_eof() && entry.bytes.is_some() => {}
         read => read.map_err(|error| Reason::Json(error.to_string()))?,
     }
-    if let Some(Value::Object(request)) =
-        entry.request.take_if(|request| matches!(request, Value::Object(_)))
-    {
-        entry.client = entry.client.or(request.client);
-        entry.peer = entry.peer.or(request.peer);
-        entry.path = entry.path.or(request.path);
+    let mut line = None;
+    match entry.request {
+        Some(Request::Line(request)) => line = Some(request),
+        Some(Request::Entry(request)) => {
+            entry.client = either(entry.client, request.client);
+            entry.peer = either(entry.peer, request.peer);
+            entry.path = either(entry.path, request.path);
+        }
+        None => {}
     }
-    let Some(Value::Text(who)) = entry.client.or(entry.peer) else {
-        return Err(Reason::Field("client"));
-    };
-    let client = client(&who).ok_or_else(|| Reason::Client(excerpt(&who)))?;
-    let time = seconds(&entry.time.ok_or(Reason::Field("time"))?)?;
-    let target = match (&entry.path, &entry.request) {
-        (Some(Value::Text(path)), _) => path,
-        (_, Some(Value::Text(request))) => target(request),
+    let client = either(entry.client, entry.peer).ok_or(Reason::Field("client"))??;
+    let time = entry.time.ok_or(Reason::Field("time"))??;
+    let target = match (&entry.path, &line) {
+        (Some(Ok(path)), _) => path,
+        (_, Some(line)) => target(line),
         _ => return Err(Reason::Field("path")),
     };
-    let status = match entry.status.ok_or(Reason::Field("status"))? {
-        Value::Whole(number) => {
-            u16::try_from(number).map_err(|_| Reason::Status(number.to_string()))?
-        }
-        Value::Text(text) => {
-            clf::status(&text).ok_or_else(|| Reason::Status(excerpt(&text)))?
-        }
-        other => return Err(Reason::Status(other.describe())),
+    let status = entry.status.ok_or(Reason::Field("status"))??;
+    let bytes = entry.bytes.unwrap_or(Ok(0))?;
+    make(&Fields { client: &client, time, target, status, bytes })
+}
+
+fn is_part_of_a_number(character: char) -> bool {
+    character.is_ascii_digit() || matches!(character, '+' | '-' | '.' | 'e' | 'E')
+}
+
+fn client_of(value: Value<'_>) -> Result<Cow<'_, str>, Reason> {
+    let Value::Text(text) = value else { return Err(Reason::Field("client")) };
+    let found = match &text {
+        Cow::Borrowed(text) => client(text).map(Cow::Borrowed),
+        Cow::Owned(text) => client(text).map(|client| Cow::Owned(client.to_owned())),
     };
-    let bytes = match entry.bytes {
-        None => 0,
-        Some(Value::Whole(number)) => {
-            u64::try_from(number).map_err(|_| Reason::Bytes(number.to_string()))?
-        }
-        Some(Value::Text(text)) if text == "-" => 0,
-        Some(Value::Text(text)) => text.parse().map_err(|_| Reason::Bytes(excerpt(&text)))?,
-        Some(other) => return Err(Reason::Bytes(other.describe())),
+    found.ok_or_else(|| Reason::Client(excerpt(&text)))
+}
+
+fn path(value: Value<'_>) -> Result<Cow<'_, str>, Reason> {
+    match value {
+        Value::Text(path) => Ok(path),
+        _ => Err(Reason::Field("path")),
+    }
+}
+
+fn status(value: &Value<'_>) -> Result<u16, Reason> {
+    let number = match value {
+        Value::Whole(number) => u16::try_from(*number).ok(),
+        Value::Text(text) => clf::status(text),
+        _ => None,
     };
-    make(&Fields { client, time, target, status, bytes })
+    number.filter(|status| is_status(*status)).ok_or_else(|| Reason::Status(value.describe()))
+}
+
+fn bytes(value: &Value<'_>) -> Result<u64, Reason> {
+    let number = match value {
+        Value::Whole(number) => u64::try_from(*number).ok(),
+        Value::Text(text) if text == "-" => Some(0),
+        Value::Text(text) => text.parse().ok(),
+        _ => None,
+    };
+    number.ok_or_else(|| Reason::Bytes(value.describe()))
 }
 
 impl Value<'_> {

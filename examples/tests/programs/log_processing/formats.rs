@@ -65,6 +65,17 @@ fn the_client_is_found_wherever_a_format_has_it() {
         ("[2001:db8::1] - -", "2001:db8::1"),
         ("[2001:db8::1]:443 - -", "2001:db8::1"),
         ("fe80::1%eth0 - -", "fe80::1%eth0"),
+        ("fe80::1%eth0.100 - -", "fe80::1%eth0.100"),
+        ("fe80::1%br-lan - -", "fe80::1%br-lan"),
+        ("fe80::1%wg_0~a - -", "fe80::1%wg_0~a"),
+        ("fe80::1%25eth0 - -", "fe80::1%25eth0"),
+        ("[fe80::1%br-lan]:443 - -", "fe80::1%br-lan"),
+        ("www.example.com:80 fe80::1%eth0.100 - -", "fe80::1%eth0.100"),
+        ("fe80::1%eth0.100, 198.51.100.1 - -", "fe80::1%eth0.100"),
+        ("fe80::1% - -", ""),
+        ("fe80::1%eth0/64 - -", ""),
+        // Longer than any name of an interface: a client must not be able to make tables grow.
+        ("fe80::1%aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa - -", ""),
         ("unix: - -", "unix:"),
         ("client.example.net - -", "client.example.net"),
         ("localhost - -", "localhost"),
@@ -189,4 +200,63 @@ fn formats_of_many_servers_are_read() {
         [("192.0.2.1", &json!(14)), ("2001:db8::1", &json!(1))]
     );
     assert_eq!(report["minutes"][0]["classes"], json!({"2xx": 9, "other": 6}));
+}
+
+/// Each line has several fields with the same meaning, some of which mean nothing.
+#[test]
+fn the_first_usable_field_of_several_counts() {
+    let lines = [
+        // Time.
+        r#"{"time":"today","ts":60,"client":"192.0.2.1","path":"/a","status":200,"bytes":5}"#,
+        r#"{"time":{},"timestamp":"","msec":"60.5","ts":0,"client":"192.0.2.1","path":"/a","status":200,"bytes":5}"#,
+        r#"{"time":1e300,"@timestamp":"1970-01-01T00:01:00Z","client":"192.0.2.1","path":"/a","status":200,"bytes":5}"#,
+        // Status.
+        r#"{"status":"ok","code":200,"time":60,"client":"192.0.2.1","path":"/a","bytes":5}"#,
+        r#"{"code":7,"status":99999,"status_code":true,"response_code":"200","time":60,"client":"192.0.2.1","path":"/a","bytes":5}"#,
+        // Bytes.
+        r#"{"size":"5 B","bytes":-5,"bytes_sent":"5","time":60,"client":"192.0.2.1","path":"/a","status":200}"#,
+        // Path.
+        r#"{"path":7,"uri":["/b"],"url":"/a","time":60,"client":"192.0.2.1","status":200,"bytes":5}"#,
+        r#"{"path":7,"request":"GET /a HTTP/1.1","time":60,"client":"192.0.2.1","status":200,"bytes":5}"#,
+        r#"{"path":7,"request":{"uri":"/a"},"time":60,"client":"192.0.2.1","status":200,"bytes":5}"#,
+        r#"{"request":7,"request":"GET /a HTTP/1.1","time":60,"client":"192.0.2.1","status":200,"bytes":5}"#,
+        // Client.
+        r#"{"client":"-","client_ip":"192.0.2.1","time":60,"path":"/a","status":200,"bytes":5}"#,
+        r#"{"client":"?","remote_addr":"192.0.2.1","time":60,"path":"/a","status":200,"bytes":5}"#,
+        r#"{"remote_addr":"a b","ip":"192.0.2.1:80","client":"a b","time":60,"path":"/a","status":200,"bytes":5}"#,
+        r#"{"client":7,"request":{"client_ip":"192.0.2.1","uri":"/a"},"time":60,"status":200,"bytes":5}"#,
+        r#"{"client":"\u0031\u0039\u0032.0.2.1:80","time":60,"path":"/a","status":200,"bytes":5}"#,
+    ];
+    for line in lines {
+        let report = report(line, &[]);
+        let found = ["parsed", "bytes", "first"].map(|key| report[key].clone());
+        assert_eq!(
+            found,
+            [json!(1), json!(5), json!("1970-01-01T00:01:00Z")],
+            "{line} {report}"
+        );
+        assert_eq!(report["statuses"], json!({"200": 1}), "{line}");
+        assert_eq!(report["clients"][0]["client"], "192.0.2.1", "{line}");
+        assert_eq!(report["paths"][0]["path"], "/a", "{line}");
+    }
+    // If none can be used, the reason is that of the first.
+    for (line, reason) in [
+        (
+            r#"{"time":"today","ts":"now","client":"a","path":"/","status":200}"#,
+            "no such time: `today`",
+        ),
+        (r#"{"status":99,"code":"x","time":0,"client":"a","path":"/"}"#, "no such status: 99"),
+        (r#"{"client":"?","ip":"!","time":0,"path":"/","status":200}"#, "not a client: `?`"),
+        (r#"{"ip":"!","ip":"?","time":0,"path":"/","status":200}"#, "not a client: `!`"),
+        (
+            r#"{"size":"5 B","bytes":-5,"time":0,"client":"a","path":"/","status":200}"#,
+            "not a number of bytes: `5 B`",
+        ),
+    ] {
+        let place = Place::new();
+        place.write("a.log", line);
+        let ran = place.run(&["a.log", "--rejects", "rejects.jsonl"]);
+        assert_eq!(ran.code, Some(0));
+        assert_eq!(place.rejects()[0]["reason"], reason);
+    }
 }

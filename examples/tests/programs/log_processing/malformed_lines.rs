@@ -172,6 +172,14 @@ fn ignored_fields_may_contain_anything() {
         format!(
             "{{\"time\":0,\"client\":\"a\",\"path\":\"/\",\"status\":200,\"agent\":\"{long}\",\"bytes\":5}}\n"
         ),
+        // A number that is cut off is another number.
+        cut(r#"{"time":0,"client":"a","path":"/","status":200,"bytes":12"#, r#"345}"#),
+        cut(r#"{"bytes":5,"client":"a","path":"/","status":200,"time":12"#, r#"345}"#),
+        cut(r#"{"bytes":5,"client":"a","path":"/","time":0,"status":200"#, r#"0}"#),
+        cut(r#"{"time":0,"client":"a","path":"/","status":200,"bytes":1"#, r#".5}"#),
+        cut(r#"{"time":0,"client":"a","path":"/","status":200,"bytes":1.0"#, r#"1}"#),
+        cut(r#"{"time":0,"client":"a","path":"/","status":200,"bytes":"12"#, r#"345"}"#),
+        cut(&good(0).trim_end().replace(" 100", " 12"), "345"),
         // A hole that is longer than a line may be is no blank line: there may be a request behind it.
         "\0".repeat(70_000) + &good(1),
     ];
@@ -179,6 +187,11 @@ fn ignored_fields_may_contain_anything() {
         let report = report(good(0) + &text, &[]);
         assert_eq!(report["reasons"], json!({"longer than 65536 bytes": 1}));
     }
+}
+
+/// A line that is cut between these two parts: blanks before it make it so long.
+fn cut(before: &str, after: &str) -> String {
+    " ".repeat(64 * 1024 - before.len()) + before + after + "\n"
 }
 
 #[test]
