@@ -1,6 +1,8 @@
 //! Standard output and standard error.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Write, stderr};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -32,6 +34,27 @@ impl Output {
     /// Whether the output has been closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether a file that is open has been removed or replaced, so that what is written to it is lost. A file that was renamed
+/// has not. Where that cannot be known, it has not either.
+pub(crate) fn is_removed(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let identity = |meta: &std::fs::Metadata| (meta.dev(), meta.ino());
+        file.metadata().is_ok_and(|meta| {
+            // A file without a name may still be what the path leads to, as `/dev/fd/3` does.
+            let is_there =
+                || path.metadata().is_ok_and(|there| identity(&there) == identity(&meta));
+            meta.is_file() && meta.nlink() == 0 && !is_there()
+        })
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (file, path);
+        false
     }
 }
 

@@ -10,6 +10,7 @@ use streamz::{BoxError, Result, StreamError};
 
 use crate::args::failure;
 use crate::lines::Line;
+use crate::output::is_removed;
 use crate::record::Reason;
 
 /// The number of lines shown in the report.
@@ -72,6 +73,17 @@ impl Rejects {
             self.first.push((at, text));
         }
         Ok(())
+    }
+
+    /// What is wrong if the file has been removed, and the lines in it with it.
+    pub(crate) fn loss(&self) -> Option<String> {
+        let (file, path) = self.file.as_ref().filter(|_| self.count > 0)?;
+        is_removed(file, path).then(|| {
+            format!(
+                "cannot write to rejects file {}: it has been removed or replaced",
+                path.display()
+            )
+        })
     }
 
     /// Adds the line that an error item carries.

@@ -15,7 +15,7 @@ use crate::alerts::utc;
 use crate::args::{Args, failure};
 use crate::common::{bar, table};
 use crate::input::Reading;
-use crate::output::{Output, complain, note};
+use crate::output::{Output, complain, is_removed, note};
 use crate::tables::{CLASSES, Evicted};
 use crate::watch::{BACK, Moment};
 use crate::{Ended, INTERRUPTED};
@@ -40,6 +40,7 @@ impl Summary {
         ended.unfinished += reading.unfinished();
         let mut faults = reading.faults();
         faults.extend(ended.fault.take().map(|fault| fault.to_string()));
+        faults.extend(ended.rejects.loss());
         let mut summary = Self {
             args: args.clone(),
             ended,
@@ -98,7 +99,15 @@ impl Summary {
         };
         let written = json.map_or(Ok(()), |(mut file, path)| {
             let text = format!("{}\n", self.to_json());
-            file.write_all(text.as_bytes()).map_err(failure("cannot write report", &path))
+            file.write_all(text.as_bytes()).map_err(failure("cannot write report", &path))?;
+            if is_removed(&file, &path) {
+                let shown = path.display();
+                return Err(format!(
+                    "cannot write report {shown}: it has been removed or replaced"
+                )
+                .into());
+            }
+            Ok(())
         });
         self.faults.extend(
             [said, written].into_iter().filter_map(Result::err).map(|error| error.to_string()),

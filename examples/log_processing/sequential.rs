@@ -22,7 +22,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
     // Without a bound: with little memory and many attackers, use the pipeline.
     let mut known = HashSet::new();
     let mut per_minute = PerMinute::new(args.alerts_per_minute);
-    let mut said = Said::new(&args, names, output, progress.clone());
+    let mut said = Said::new(&args, names, output.clone(), progress.clone());
     let (mut repeated, mut held_back) = (0, 0);
     let work = || -> Result<(), BoxError> {
         let mut found = Vec::new();
@@ -39,6 +39,10 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
                 } else {
                     said.say(alert)?;
                 }
+            }
+            if output.is_closed() && args.ends_unheard() {
+                // The receiver has been dropped.
+                stop.set();
             }
             if number % 10_000 == 0
                 && let Some(update) = &mut update
