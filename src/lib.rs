@@ -91,7 +91,7 @@
 //! | share one thread among cheap steps | [`Stream::stage`], [`Processor::fuse`] |
 //! | run steps on the thread of a source or a sink | [`Inline`] |
 //! | name a part of a pipeline | [`ProcessorFn`], [`Processor::then`] |
-//! | get one value: a sum, a maximum, the first match | [`Stream::consume`], [`Stream::fold`], [`Stream::reduce`] |
+//! | get one value: a sum, a maximum, the first match | [`Stream::consume`], [`Stream::fold`], [`Stream::reduce`]; on several threads: [`Stream::par_fold`] |
 //! | consume a stream on another thread | [`Stream::spawn`] |
 //!
 //! # Threads and memory

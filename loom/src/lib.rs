@@ -20,6 +20,9 @@ mod panic;
 #[path = "../../src/operators/pool/crew.rs"]
 mod crew;
 
+#[path = "../../src/operators/pool/lead.rs"]
+mod lead;
+
 #[path = "../../src/operators/pool/lanes.rs"]
 mod lanes;
 
@@ -43,6 +46,7 @@ mod circuit_sign;
 
 pub mod circuit;
 pub mod models;
+pub mod par_fold;
 pub mod pool;
 
 use error::ErrorKind;

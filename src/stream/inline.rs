@@ -81,6 +81,10 @@ pub(crate) trait Open {
     /// Registers the stage that reads it, and returns the input of that stage.
     #[track_caller]
     fn open(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> (Registered, Self::Feed);
+
+    /// The same for a sink with that many threads.
+    #[track_caller]
+    fn open_shared(self, name: &str, workers: usize) -> (Registered, Self::Feed);
 }
 
 /// Starts an [`Inline`] piece with the items of an iterator.
@@ -112,6 +116,21 @@ impl<T: Send + 'static> Open for Stream<T> {
         };
         (registered, self.into_input())
     }
+
+    #[track_caller]
+    fn open_shared(self, name: &str, workers: usize) -> (Registered, Input<T>) {
+        let registered = Registered::with_input(&self.token, &self, name, StageKind::Sink, &[], workers);
+        (registered, self.into_input())
+    }
+}
+
+impl<I: Iterator> FromIter<I> {
+    #[track_caller]
+    fn source(self) -> (Registered, Iter<I>) {
+        let source = Registered::source(&self.token, "source", 0);
+        let feed = Iter::new(self.items, Site::new(&source, true));
+        (source, feed)
+    }
 }
 
 impl<I> Origin for FromIter<I>
@@ -132,9 +151,23 @@ where
 
     #[track_caller]
     fn open(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> (Registered, Iter<I>) {
-        let source = Registered::source(&self.token, "source", 0);
-        let feed = Iter::new(self.items, Site::new(&source, true));
-        (source.read_by(name, kind, steps), feed)
+        let (source, feed) = self.source();
+        (source.read_by(name, kind, steps, 1), feed)
+    }
+
+    #[track_caller]
+    fn open_shared(self, name: &str, workers: usize) -> (Registered, Iter<I>) {
+        let (source, feed) = self.source();
+        (source.read_by(name, StageKind::Sink, &[], workers), feed)
+    }
+}
+
+impl<R: BufRead + Send + 'static, T: FromLine> FromLines<R, T> {
+    #[track_caller]
+    fn source(self) -> (Registered, Lines<R, T>) {
+        let source = Registered::source(&self.token, "lines", 0);
+        let feed = Lines::new(self.reader, Site::new(&source, true));
+        (source, feed)
     }
 }
 
@@ -148,9 +181,14 @@ impl<R: BufRead + Send + 'static, T: FromLine> Open for FromLines<R, T> {
 
     #[track_caller]
     fn open(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> (Registered, Lines<R, T>) {
-        let source = Registered::source(&self.token, "lines", 0);
-        let feed = Lines::new(self.reader, Site::new(&source, true));
-        (source.read_by(name, kind, steps), feed)
+        let (source, feed) = self.source();
+        (source.read_by(name, kind, steps, 1), feed)
+    }
+
+    #[track_caller]
+    fn open_shared(self, name: &str, workers: usize) -> (Registered, Lines<R, T>) {
+        let (source, feed) = self.source();
+        (source.read_by(name, StageKind::Sink, &[], workers), feed)
     }
 }
 
@@ -250,6 +288,16 @@ impl<O: Origin, C: Chain<In = O::Item>> Inline<O, C> {
         let operator = self.chain.operator();
         self.chain.discard();
         spawn_driver(registered, capacity, operator, feed)
+    }
+
+    /// Opens it for a sink with that many threads, which runs no steps.
+    #[track_caller]
+    pub(crate) fn open_shared(mut self, name: &str, workers: usize) -> (Registered, O::Feed) {
+        let own = self.steps.take_next();
+        let name = self.name.as_deref().or(own.as_deref()).unwrap_or(name);
+        let opened = self.origin.open_shared(name, workers);
+        self.chain.discard();
+        opened
     }
 
     /// Reads its output on the calling thread, to the end.

@@ -98,10 +98,10 @@ impl Registered {
         Self { token, stats, origins: input.origins().cloned(), reservation }
     }
 
-    /// Registers a stage that reads this one, a source without a thread, on its own thread.
+    /// Registers a stage that reads this one, a source without a thread, on its own threads.
     #[track_caller]
-    pub(crate) fn read_by(self, name: &str, kind: StageKind, steps: &[Arc<str>]) -> Self {
-        let (stats, reservation) = self.token.scope().register(name, kind, steps, 1);
+    pub(crate) fn read_by(self, name: &str, kind: StageKind, steps: &[Arc<str>], threads: usize) -> Self {
+        let (stats, reservation) = self.token.scope().register(name, kind, steps, threads);
         stats.recordings.act_for(&self.stats.recordings);
         stats.inputs.lock().push(InputReport { stage: Arc::clone(&self.stats.name), output: Arc::default() });
         Self { token: self.token, stats, origins: None, reservation }

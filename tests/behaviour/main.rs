@@ -31,6 +31,7 @@ mod layers;
 mod links;
 mod logged;
 mod packages;
+mod par_fold;
 mod partition;
 mod pictures;
 mod pipeline;

@@ -63,11 +63,18 @@ const TINY_UNORDERED: Work = Work {
     spin: TINY,
     expected: |job| unordered::plain_loop(job, spinning(job)),
     reference: "rayon-bridge",
-    goals: &[Goal {
-        text: "streamz takes less time than `par_bridge`",
-        figure: Figure::Ratio("streamz", "rayon-bridge"),
-        bound: Bound::Below(1.0),
-    }],
+    goals: &[
+        Goal {
+            text: "streamz takes less time than `par_bridge`",
+            figure: Figure::Ratio("streamz", "rayon-bridge"),
+            bound: Bound::Below(1.0),
+        },
+        Goal {
+            text: "`par_fold` of streamz takes less time than `par_bridge`",
+            figure: Figure::Ratio("streamz-par-fold", "rayon-bridge"),
+            bound: Bound::Below(1.0),
+        },
+    ],
     notes: &[
         "crossbeam, flume, kanal: one queue for all workers, and one for all results.",
         RAYON,
@@ -79,6 +86,8 @@ const TINY_UNORDERED: Work = Work {
         "tokio: a task for each item, `buffer_unordered(1024)`.",
         CHUNKS,
         "renoir: a `shuffle` in front of as many replicas as there are workers.",
+        "streamz: a pool, and a sink that adds up its results. streamz-par-fold: `Inline::par_fold` over the range; the workers \
+         add up their own results, as those of rayon do.",
         "pariter always keeps the order.",
     ],
     ..Work::BASE
@@ -99,7 +108,7 @@ pub(in crate::works) static TINY_UNORDERED_8: Work = Work {
     ..TINY_UNORDERED
 };
 
-const fn tiny_unordered(workers: usize) -> [Entry; 16] {
+const fn tiny_unordered(workers: usize) -> [Entry; 17] {
     [
         Entry::new("loop", 2_000_000, 1, |job| unordered::plain_loop(job, spinning(job)).into()),
         Entry::new("crossbeam", 2_000_000, workers, |job| unordered::by_hand::<Crossbeam>(job, spinning(job)).into()),
@@ -123,6 +132,9 @@ const fn tiny_unordered(workers: usize) -> [Entry; 16] {
         Entry::new("tokio:chunks", 2_000_000, workers, |job| unordered::tokio_chunks(job, spinning(job)).into()),
         Entry::new("renoir", 3_000_000, workers, |job| unordered::renoir(job, spinning(job)).into()),
         Entry::new("streamz", 3_000_000, workers, |job| unordered::streamz(job, spinning(job)).into()),
+        Entry::new("streamz-par-fold", 3_000_000, workers, |job| {
+            unordered::streamz_par_fold(job, spinning(job)).into()
+        }),
     ]
 }
 

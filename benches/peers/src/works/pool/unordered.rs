@@ -7,7 +7,7 @@ use orx_parallel::{IntoParIter, IterIntoParIter, Par};
 use par_stream::ParStreamExt;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelBridge, ParallelIterator};
 use renoir::prelude::{RuntimeConfig, StreamContext};
-use streamz::{AsyncMapper, CancelToken, Pipeline, Stream};
+use streamz::{AsyncMapper, CancelToken, Inline, Pipeline, Stream};
 
 use super::{CHUNK, Task, rayon_pool};
 use crate::steps::{CAPACITY, add};
@@ -123,6 +123,15 @@ pub(super) fn streamz(job: &Job, task: impl Task) -> u64 {
     let mapper = AsyncMapper::new(call).with_workers(job.workers).with_ordered(false);
     let pipeline = Pipeline::builder("pool").capacity(CAPACITY).build();
     let sum = Stream::from_iter(&pipeline, 0..job.items).through(&mapper).fold(0, add).unwrap();
+    pipeline.join();
+    sum
+}
+
+/// The workers take the numbers from the range and add up their own results, as those of rayon do.
+pub(super) fn streamz_par_fold(job: &Job, task: impl Task) -> u64 {
+    let pipeline = Pipeline::builder("pool").capacity(CAPACITY).build();
+    let add_up = move |sum, n| add(sum, task(n));
+    let sum = Inline::from_iter(&pipeline, 0..job.items).par_fold(job.workers, || 0, add_up, add).unwrap();
     pipeline.join();
     sum
 }
