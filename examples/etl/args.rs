@@ -85,7 +85,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 
-    /// File for the rows that failed, which is replaced [default: beside the database, OUT.db -> OUT.db.failed.jsonl]
+    /// File for the rows that failed, which is replaced [default: beside the database, OUT.db -> OUT.failed.jsonl, OUT -> OUT.failed.jsonl]
     #[arg(long, value_name = "FILE")]
     dead_letters: Option<PathBuf>,
 
@@ -171,7 +171,10 @@ impl Places {
         };
         let dead_letters = match &args.dead_letters {
             Some(path) => std::path::absolute(path).map_err(failure("cannot find", path))?,
-            // Nothing of the name is left out: those of two databases may differ in any part of it.
+            None if database.extension().is_some_and(|extension| extension == "db") => {
+                database.with_extension("failed.jsonl")
+            }
+            // Those of `2013.01` and `2013.02` differ in what only looks like an extension.
             None => beside(&database, ".failed.jsonl"),
         };
         // SQLite keeps its files beside the file itself, not beside a link to it.

@@ -233,26 +233,6 @@ impl<'a> Fields<'a> {
         Ok(self.available()?.1.map(Into::into))
     }
 
-    /// A number that is not negative.
-    fn amount(&mut self) -> Result<Option<i32>, Reason> {
-        let column = COLUMNS[self.next];
-        match self.number()? {
-            Some(value) if value < 0 => Err(Reason::Negative { column, value }),
-            value => Ok(value),
-        }
-    }
-
-    /// A time of day such as 517 for 5:17, or 2400.
-    fn time_of_day(&mut self) -> Result<Option<i32>, Reason> {
-        let column = COLUMNS[self.next];
-        match self.number()? {
-            Some(value) if !(0..=MIDNIGHT).contains(&value) || value % 100 >= 60 => {
-                Err(Reason::NoSuchTime { column, value })
-            }
-            value => Ok(value),
-        }
-    }
-
     /// A moment, in UTC.
     fn moment(&mut self) -> Result<Option<CompactString>, Reason> {
         let (column, value) = self.available()?;
@@ -323,19 +303,19 @@ impl FlightParser {
             year: fields.number()?,
             month: fields.number()?,
             day: fields.number()?,
-            dep_time: fields.time_of_day()?,
-            sched_dep_time: fields.time_of_day()?,
+            dep_time: fields.number()?,
+            sched_dep_time: fields.number()?,
             dep_delay: fields.number()?,
-            arr_time: fields.time_of_day()?,
-            sched_arr_time: fields.time_of_day()?,
+            arr_time: fields.number()?,
+            sched_arr_time: fields.number()?,
             arr_delay: fields.number()?,
             carrier: fields.text()?,
             flight: fields.number()?,
             tailnum: fields.text()?,
             origin: fields.text()?,
             dest: fields.text()?,
-            air_time: fields.amount()?,
-            distance: fields.amount()?,
+            air_time: fields.number()?,
+            distance: fields.number()?,
             hour: fields.number()?,
             minute: fields.number()?,
             time_hour: fields.moment()?,
@@ -345,7 +325,8 @@ impl FlightParser {
             return Err(Reason::NoValues);
         }
         flight.check_date()?;
-        flight.check_hour()?;
+        flight.check_times()?;
+        flight.check_amounts()?;
         Ok(flight)
     }
 }
@@ -379,16 +360,18 @@ impl Flight {
         }
     }
 
-    /// Hour and minute are those of the scheduled departure.
-    fn check_hour(&self) -> Result<(), Reason> {
-        let Self { sched_dep_time, hour, minute, .. } = *self;
+    /// Each time of day exists; hour and minute are those of the scheduled departure.
+    fn check_times(&self) -> Result<(), Reason> {
+        let Self { dep_time, sched_dep_time, arr_time, sched_arr_time, hour, minute, .. } =
+            *self;
+        let is_no_time = |time: i32| !(0..=MIDNIGHT).contains(&time) || time % 100 >= 60;
         let last_hour = if minute == Some(0) { 24 } else { 23 };
-        if let Some(value) = hour.filter(|hour| !(0..=last_hour).contains(hour)) {
-            return Err(Reason::NoSuchTime { column: "hour", value });
-        }
-        if let Some(value) = minute.filter(|minute| !(0..60).contains(minute)) {
-            return Err(Reason::NoSuchTime { column: "minute", value });
-        }
+        refuse("dep_time", dep_time, is_no_time)?;
+        refuse("sched_dep_time", sched_dep_time, is_no_time)?;
+        refuse("arr_time", arr_time, is_no_time)?;
+        refuse("sched_arr_time", sched_arr_time, is_no_time)?;
+        refuse("hour", hour, |hour| !(0..=last_hour).contains(&hour))?;
+        refuse("minute", minute, |minute| !(0..60).contains(&minute))?;
         match (sched_dep_time, hour, minute) {
             (Some(sched), Some(hour), Some(minute))
                 if (hour * 100 + minute - sched) % MIDNIGHT != 0 =>
@@ -397,5 +380,26 @@ impl Flight {
             }
             _ => Ok(()),
         }
+    }
+
+    fn check_amounts(&self) -> Result<(), Reason> {
+        for (column, value) in [("air_time", self.air_time), ("distance", self.distance)] {
+            if let Some(value) = value.filter(|value| *value < 0) {
+                return Err(Reason::Negative { column, value });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a time, or a part of one, that is there and wrong.
+fn refuse(
+    column: &'static str,
+    value: Option<i32>,
+    is_wrong: impl Fn(i32) -> bool,
+) -> Result<(), Reason> {
+    match value {
+        Some(value) if is_wrong(value) => Err(Reason::NoSuchTime { column, value }),
+        _ => Ok(()),
     }
 }

@@ -20,8 +20,8 @@ type Found<T> = Option<Result<T, Reason>>;
 struct Entry<'a> {
     time: Found<i64>,
     client: Found<Cow<'a, str>>,
-    /// The connected peer: the client, or the last proxy on the way to it.
-    peer: Found<Cow<'a, str>>,
+    /// The connected peer: the client, or the last proxy on the way to it. Looked at only if it is needed.
+    peer: Option<Value<'a>>,
     path: Found<Cow<'a, str>>,
     request: Option<Request<'a>>,
     status: Found<u16>,
@@ -85,7 +85,7 @@ impl<'a> Entry<'a> {
         match meaning {
             Meaning::Time => is_wanted(&self.time),
             Meaning::Client => is_wanted(&self.client),
-            Meaning::Peer => is_wanted(&self.peer),
+            Meaning::Peer => self.peer.as_ref().is_none_or(|peer| client_in(peer).is_none()),
             Meaning::Path => is_wanted(&self.path),
             Meaning::Request => self.request.is_none(),
             Meaning::Status => is_wanted(&self.status),
@@ -98,7 +98,11 @@ impl<'a> Entry<'a> {
             _ if matches!(value, Value::Null) => {}
             Meaning::Time => keep(&mut self.time, seconds(&value)),
             Meaning::Client => keep(&mut self.client, client_of(value)),
-            Meaning::Peer => keep(&mut self.peer, client_of(value)),
+            Meaning::Peer => {
+                if self.peer.is_none() || client_in(&value).is_some() {
+                    self.peer = Some(value);
+                }
+            }
             Meaning::Path => keep(&mut self.path, path(value)),
             Meaning::Request => {
                 self.request = match value {
@@ -235,17 +239,23 @@ pub(crate) fn read<R>(
         Err(error) if is_cut && error.is_eof() && entry.bytes.is_some() => {}
         read => read.map_err(|error| Reason::Json(error.to_string()))?,
     }
-    let mut line = None;
+    let (mut line, mut other_peer) = (None, None);
     match entry.request {
         Some(Request::Line(request)) => line = Some(request),
         Some(Request::Entry(request)) => {
             entry.client = either(entry.client, request.client);
-            entry.peer = either(entry.peer, request.peer);
+            other_peer = request.peer;
             entry.path = either(entry.path, request.path);
         }
         None => {}
     }
-    let client = either(entry.client, entry.peer).ok_or(Reason::Field("client"))??;
+    let client = match entry.client {
+        Some(Ok(client)) => client,
+        client => {
+            let peer = either(entry.peer.map(client_of), other_peer.map(client_of));
+            either(client, peer).ok_or(Reason::Field("client"))??
+        }
+    };
     let time = entry.time.ok_or(Reason::Field("time"))??;
     let target = match (&entry.path, &line) {
         (Some(Ok(path)), _) => path,
@@ -259,6 +269,13 @@ pub(crate) fn read<R>(
 
 fn is_part_of_a_number(character: char) -> bool {
     character.is_ascii_digit() || matches!(character, '+' | '-' | '.' | 'e' | 'E')
+}
+
+fn client_in<'v>(value: &'v Value<'_>) -> Option<&'v str> {
+    match value {
+        Value::Text(text) => client(text),
+        _ => None,
+    }
 }
 
 fn client_of(value: Value<'_>) -> Result<Cow<'_, str>, Reason> {

@@ -70,16 +70,13 @@ fn the_summary_counts_failures_by_their_reason() {
         assert!(ran.stdout.contains(line), "`{line}` is not in: {}", ran.stdout);
     }
     // Without --dead-letters they lie beside the database.
-    assert_eq!(
-        fs::read_to_string(place.path("out.db.failed.jsonl")).unwrap().lines().count(),
-        4
-    );
+    assert_eq!(fs::read_to_string(place.path("out.failed.jsonl")).unwrap().lines().count(), 4);
 }
 
 #[test]
 fn databases_do_not_share_a_default_dead_letter_file() {
     let place = Place::new();
-    let names = ["flights-2013.01", "flights-2013.02", "flights-2013", "a", "a.db", "a.sqlite"];
+    let names = ["flights-2013.01", "flights-2013.02", "flights-2013", "a", "a.sqlite"];
     for (failed, name) in (1..).zip(names) {
         let input = place.write("in.csv", csv(&[&[GOOD][..], &vec![BAD; failed]].concat()));
         let mut command = etl(["--input"]);
