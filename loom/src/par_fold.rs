@@ -49,14 +49,14 @@ impl Team {
             has_finished = !run.is_empty();
             self.in_progress.fetch_add(usize::from(has_finished), SeqCst);
             // The last run may end with the input.
-            drop(match run.len() < self.scene.run && !is_barrier {
+            _ = match run.len() < self.scene.run && !is_barrier {
                 true => self.lead.end().or(Some(input)),
                 false => self.lead.put_back(input, has_finished, is_barrier),
-            });
+            };
             for item in run {
                 self.processed.fetch_add(1, SeqCst);
                 if self.scene.fatal == Some(item) {
-                    drop(self.lead.end());
+                    _ = self.lead.end();
                     return;
                 }
             }
