@@ -25,16 +25,15 @@ Input:
   air_time, distance, hour, minute, time_hour. An empty field is a missing value, and so is NA. A
   flight without dep_time was cancelled: it is counted and not loaded. Fields may be quoted. Each
   line is one row: a quoted field cannot contain a line break. Blank lines are skipped. A line
-  may have 8 kB. Other programs unpack what is packed otherwise:
+  may have 8 kB. Of compressed files only gzip is read; unpack others first:
 
       xz -dc flights.csv.xz | etl --input - --database flights.db
 
 Values:
-  Times of day are numbers such as 517 for 5:17, from 0 to 2359, and 2400 is midnight at the end
-  of a day. They are loaded as they are. If hour, minute and sched_dep_time are all there, they
-  must be the same time. A date must exist; air_time and distance are not less than zero.
-  time_hour has an offset from UTC or a Z, and is loaded in UTC: 2013-01-01T05:00:00-05:00 as
-  2013-01-01T10:00:00Z.
+  Times of day are numbers from 0 to 2359, such as 517 for 5:17; 2400 is midnight at the end of
+  a day. hour and minute must be those of sched_dep_time. A date must exist, and air_time and
+  distance must not be negative. time_hour must have a Z or an offset from UTC, and is loaded in
+  UTC: 2013-01-01T05:00:00-05:00 as 2013-01-01T10:00:00Z.
 
 Rows that cannot be loaded:
   They go to the dead-letter file, one JSON object per line: {\"line\", \"stage\", \"reason\", \"raw\"},

@@ -109,7 +109,7 @@ pub(crate) enum Reason {
     #[error("no such time: `{column}` is {value}")]
     NoSuchTime { column: &'static str, value: i32 },
     #[error(
-        "hour and minute are those of another time: `sched_dep_time` is {sched}, `hour` {hour}, `minute` {minute}"
+        "hour and minute do not match: `sched_dep_time` is {sched}, `hour` {hour}, `minute` {minute}"
     )]
     OtherTime { sched: i32, hour: i32, minute: i32 },
     #[error("no offset from UTC: `time_hour` is {0:?}")]
@@ -137,7 +137,7 @@ impl Reason {
             Reason::NotANumber { .. } => "not a number",
             Reason::NoSuchDate(_) => "no such date",
             Reason::NoSuchTime { .. } => "no such time",
-            Reason::OtherTime { .. } => "hour and minute are those of another time",
+            Reason::OtherTime { .. } => "hour and minute do not match",
             Reason::NoOffset(_) => "no offset from UTC",
             Reason::Negative { .. } => "less than zero",
             Reason::UnknownAirline(_) => "unknown airline",

@@ -31,16 +31,16 @@ Lines:
   Client and path may also be inside an object called request. A client is an address, perhaps
   with a port, or a host name. A status of 0 or - means that no response was sent. Bytes that are
   not UTF-8 are replaced. Of several fields for the same thing, the first that can be used counts.
-  The query is no part of a path. Of a path of more than 256 bytes, the report shows the first 238
-  and a hash of the whole. A line may have 64 kB; a longer one is cut there, and counts if all of
+  The query is not part of a path. Of a path of more than 256 bytes, the report shows the first
+  238 and a hash of the whole. A line may have 64 kB; a longer one is cut there, and counts if all of
   this is in the first 64 kB. Any other line is malformed, and goes to the rejects file as a JSON
   object: {\"at\": \"access.log:17\", \"reason\", \"raw\"}. Every line is counted once:
   read = parsed + malformed. If no line is a request, a message on standard error says so.
 
 Files:
   A file may be gzip, with several members and padded with zeros. Anything after that is not
-  read, and is a failure; so is a truncated gzip file. What was read before is counted. Other
-  programs unpack what is packed otherwise: xz -dc access.log.xz | log_processing -
+  read, and is a failure; so is a truncated gzip file. What was read before is counted. Unpack
+  files of other kinds first: xz -dc access.log.xz | log_processing -
   An output file is not truncated before it is certain that it is not an input under another
   name. It may be renamed during a run; if it is removed or replaced, that is a failure.
 

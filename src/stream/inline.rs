@@ -23,7 +23,8 @@ use crate::stage::thread::StageThread;
 /// A piece begins with a stream ([`Stream::inline`]) or with a source ([`Inline::from_iter`], [`Inline::lines`]). Then
 /// come steps, by the same shorthands as those of a stream, or [`with`](Self::with) any single-threaded stage. It ends
 /// in a sink, which runs all of it on the calling thread, or in [`spawn`](Self::spawn), which gives it a thread.
-/// Nothing runs before that.
+/// Nothing runs before that. One sink has several threads, which take turns at the source:
+/// [`par_fold`](Self::par_fold), for a piece without steps.
 ///
 /// So the first steps of a pipeline can share the thread of its source, the last ones the thread of its sink, and a
 /// whole pipeline of cheap steps can be one loop:

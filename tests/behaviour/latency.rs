@@ -249,6 +249,27 @@ fn in_an_unordered_pool_the_age_is_that_of_the_slowest_item() {
     assert_eq!(numbers(report.stage("async_map").unwrap().age.as_ref().unwrap()), (2, [ms(50); 5]));
 }
 
+/// Stamps, which measure the ages, hold up no worker.
+#[test]
+fn the_workers_of_par_fold_are_measured() {
+    let (clock, pipeline) = recorded(Latencies::all());
+    let work = {
+        let token = pipeline.token().clone();
+        move |count, item: u64| {
+            token.sleep(ms(item)).unwrap();
+            count + 1
+        }
+    };
+    let items = Stream::from_iter(&pipeline, vec![10; 50]);
+    let folding = pipeline.spawn("fold", move |_| items.par_fold(5, || 0, work, |a, b| a + b));
+    clock.advance(ms(100));
+    assert_eq!(folding.join().unwrap(), 50);
+    let report = pipeline.join();
+    assert_eq!(numbers(latency(&report, "par_fold")), (50, [ms(10); 5]));
+    let age = report.stage("par_fold").unwrap().age.as_ref().unwrap();
+    assert_eq!((age.count, age.max), (50, ms(100)));
+}
+
 #[test]
 fn each_branch_and_each_kind_of_source_has_ages() {
     let (clock, pipeline) = recorded(Latencies::of(["sink"]));

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
+use streamz::delivery::DeliveryConfig;
 use streamz::{Cause, ErrorKind, Inline, ManualClock, Outcome, Pipeline, Report, Stream};
 
 use super::{ms, virtual_pipeline};
+use crate::common::inbox::Records;
+use crate::common::item::{Census, Item};
 
 /// Which items a worker has had.
 fn put<T: Ord>(mut items: Vec<T>, item: T) -> Vec<T> {
@@ -102,6 +105,27 @@ fn the_workers_fold_at_the_same_time() {
     }
 }
 
+/// In real time, a worker would take several items after so many quick ones.
+#[test]
+fn quick_items_do_not_change_what_happens_in_virtual_time() {
+    let (clock, pipeline) = virtual_pipeline();
+    let (sender, stream) = Stream::channel(&pipeline, 10_000);
+    (0..10_000_u64).for_each(|n| sender.try_send(n).unwrap());
+    drop(sender);
+    let token = pipeline.token().clone();
+    let work = move |count: u64, n: u64| {
+        if n >= 9_996 {
+            token.sleep(ms(1000)).unwrap();
+        }
+        count + 1
+    };
+    let folding = pipeline.spawn("fold", move |_| stream.par_fold(4, || 0, work, |a, b| a + b));
+    clock.advance(ms(1000));
+    assert!(folding.is_finished());
+    assert_eq!(folding.join().unwrap(), 10_000);
+    assert!(pipeline.join().is_complete());
+}
+
 #[test]
 fn init_is_called_once_for_each_worker_that_has_an_item() {
     let count = |items: u32| {
@@ -122,7 +146,7 @@ fn init_is_called_once_for_each_worker_that_has_an_item() {
 }
 
 #[test]
-fn an_error_item_stops_the_pipeline_when_all_before_it_are_folded() {
+fn an_error_item_stops_the_pipeline() {
     for workers in [1, 4] {
         let folded = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&folded);
@@ -131,11 +155,13 @@ fn an_error_item_stops_the_pipeline_when_all_before_it_are_folded() {
                 .try_map(|n| if *n == 500 { Err("five hundred") } else { Ok(*n) })
                 .par_fold(workers, || (), move |(), _| _ = count.fetch_add(1, Ordering::Relaxed), |(), ()| ())
         });
-        let error = result.unwrap_err();
-        assert_eq!(error.to_string(), "stage `map` failed");
-        assert_eq!(folded.load(Ordering::Relaxed), 500, "{workers} workers");
+        assert_eq!(result.unwrap_err().to_string(), "stage `map` failed");
+        let folded = folded.load(Ordering::Relaxed);
+        assert!(folded == 500 || workers > 1 && folded < 500, "{folded} were folded");
         assert!(matches!(report.outcome, Outcome::Cancelled(Cause::Failed(_))), "{report}");
-        assert_eq!(sink(&report).errors_in, 1);
+        let step = sink(&report);
+        assert_eq!((step.received, step.delivered, step.errors_in), (500, folded, 1), "{report}");
+        assert_eq!(step.abandoned, 500 - folded, "{report}");
     }
 }
 
@@ -186,6 +212,30 @@ fn a_cancellation_stops_all_workers() {
     assert_eq!(report.outcome.to_string(), Outcome::Cancelled(Cause::Requested).to_string(), "{report}");
 }
 
+/// Quick items are taken many at a time.
+#[test]
+fn a_cancellation_stops_between_two_items_of_a_run() {
+    let pipeline = Pipeline::new("cancelled");
+    let (sender, stream) = Stream::channel(&pipeline, 100_000);
+    (0..100_000_u64).for_each(|n| sender.try_send(n).unwrap());
+    let token = pipeline.token().clone();
+    let last = 50_000;
+    let folded = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&folded);
+    let fold = move |(), n| {
+        seen.store(n, Ordering::Relaxed);
+        if n == last {
+            token.cancel();
+        }
+    };
+    let result = stream.par_fold(1, || (), fold, |(), ()| ());
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(folded.load(Ordering::Relaxed), last);
+    let report = pipeline.join();
+    let step = sink(&report);
+    assert_eq!((step.delivered, step.received), (last + 1, last + 1 + step.abandoned), "{report}");
+}
+
 #[test]
 fn a_drain_ends_it_with_what_was_taken() {
     let (clock, pipeline) = virtual_pipeline();
@@ -218,6 +268,37 @@ fn a_cut_returns_its_error_and_folds_what_came_before() {
     assert_eq!(result.unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(folded.load(Ordering::Relaxed), 90);
     assert!(matches!(report.outcome, Outcome::Cut(_)), "{report}");
+}
+
+/// The inbox notes each record that is acknowledged while it exists.
+#[test]
+fn no_record_is_acknowledged_before_it_is_folded() {
+    const COUNT: u64 = 2_000;
+    for (workers, epoch, fatal) in [(1, 3, None), (2, 1, None), (4, 64, None), (3, 2, None), (3, 2, Some(1_000))] {
+        let pipeline = Pipeline::new("records");
+        let inbox = Records::new(COUNT, |item| item, Census::default());
+        let fates = inbox.fates.clone();
+        let config = DeliveryConfig { epoch, ack_interval: ms(0), ..DeliveryConfig::default() };
+        let fold = move |sum, item: Item| match item.value() {
+            value if Some(value) == fatal => Err("fatal"),
+            value => Ok(sum + value),
+        };
+        let records = Stream::deliver(&pipeline, inbox, config).unwrap();
+        let sum = records.par_try_fold(workers, || 0, fold, |a, b| a + b);
+        pipeline.join();
+        fates.check().unwrap();
+        assert_eq!((fates.acknowledged().len() + fates.given_back().len()) as u64, fates.fetched());
+        match fatal {
+            None => {
+                assert_eq!(sum.unwrap(), COUNT * (COUNT - 1) / 2);
+                assert_eq!(fates.acknowledged(), (0..COUNT).collect::<Vec<_>>());
+            }
+            Some(fatal) => {
+                assert!(sum.is_err());
+                assert!(!fates.acknowledged().contains(&fatal));
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,20 +1,17 @@
 //! [`Lead`]: hands an input from one worker to the next.
 //!
-//! Each worker takes items from the input by itself, but one at a time: the one that has the input *leads*. It takes a
-//! run of items, puts the input back, and processes its run while another leads. So the input may block, and it may be
-//! user code, which must not be called under a lock. This is the pattern of [Leader/Followers], with a run in place of an
-//! event.
+//! Each worker takes items from the input itself, but one worker at a time: the one that has the input *leads*. It takes a
+//! run of items, puts the input back, and processes its run while another worker leads. So the input may block, and it may
+//! be user code, which must not be called under a lock. This is the pattern of [Leader/Followers], with a run in place of
+//! an event.
 //!
 //! # Invariants
 //!
 //! 1. The input is in one place: here, in the hands of the leader, or, once it is over, nowhere.
-//! 2. Until it is over, `busy` is the number of runs that were taken and have not been finished.
-//! 3. *Barrier.* If the leader has seen something that must wait for everything before it, the next worker gets the input
-//!    when all runs are finished, and deals with that first.
-//! 4. *Waiting.* A worker waits only while the input is away or the barrier is closed. Whoever puts the input back wakes
-//!    one that waits. Behind a barrier, the worker that finishes the last run leads next. So whenever the input is here
-//!    and free, a worker that has been woken or has not waited will look.
-//! 5. *End.* Once it is over, no worker gets the input, and none waits.
+//! 2. *Waiting.* A worker waits only while another one leads. The leader wakes a waiting worker when it puts the input back.
+//!    A worker that leads without having been woken does the same in its turn. So while the input is here and a worker
+//!    waits, another one has been woken and will ask.
+//! 3. *End.* Once it is over, no worker gets the input, and none waits.
 //!
 //! No wake is posted, and nothing is dropped, under the lock.
 //!
@@ -27,15 +24,12 @@ use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 
 pub(super) struct Lead<I> {
     state: Mutex<State<I>>,
-    /// As in the state; changed under the lock.
+    /// Set under the lock.
     is_over: AtomicBool,
 }
 
 struct State<I> {
     input: Option<I>,
-    busy: usize,
-    has_barrier: bool,
-    is_over: bool,
     waiting: Vec<Arc<Wake>>,
     /// Of all workers.
     all: Vec<Arc<Wake>>,
@@ -45,21 +39,14 @@ struct State<I> {
 pub(super) enum Turn<I> {
     /// It leads.
     Yours(I),
-    /// It may wait.
+    /// Another one leads.
     NotYet,
     Over,
 }
 
 impl<I> Lead<I> {
     pub(super) fn new(input: I) -> Self {
-        let state = State {
-            input: Some(input),
-            busy: 0,
-            has_barrier: false,
-            is_over: false,
-            waiting: Vec::new(),
-            all: Vec::new(),
-        };
+        let state = State { input: Some(input), waiting: Vec::new(), all: Vec::new() };
         Self { state: Mutex::new(state), is_over: AtomicBool::new(false) }
     }
 
@@ -68,26 +55,20 @@ impl<I> Lead<I> {
         self.state.lock().all.push(Arc::clone(wake));
     }
 
-    /// Asks for the input. If `has_finished`, the worker has finished a run.
-    pub(super) fn ask(&self, has_finished: bool) -> Turn<I> {
+    /// Asks for the input.
+    pub(super) fn ask(&self) -> Turn<I> {
         let mut state = self.state.lock();
-        if state.is_over {
-            return Turn::Over;
-        }
-        state.busy -= usize::from(has_finished);
-        match if state.is_closed() { None } else { state.input.take() } {
-            Some(input) => {
-                state.has_barrier = false;
-                Turn::Yours(input)
-            }
+        match state.input.take() {
+            Some(input) => Turn::Yours(input),
+            None if self.is_over() => Turn::Over,
             None => Turn::NotYet,
         }
     }
 
-    /// Registers a worker that may wait. Returns true if it should ask instead.
+    /// Registers a worker that waits for the input. Returns true if it should ask instead.
     pub(super) fn wait(&self, wake: &Arc<Wake>) -> bool {
         let mut state = self.state.lock();
-        if state.is_over || (state.input.is_some() && !state.is_closed()) {
+        if self.is_over() || state.input.is_some() {
             return true;
         }
         state.waiting.push(Arc::clone(wake));
@@ -99,17 +80,14 @@ impl<I> Lead<I> {
         self.state.lock().waiting.retain(|waiting| !Arc::ptr_eq(waiting, wake));
     }
 
-    /// The leader puts the input back. It may have taken a run, and it may have seen something that must wait for all
-    /// runs. Returns the input if it is over.
-    pub(super) fn put_back(&self, input: I, has_run: bool, has_barrier: bool) -> Option<I> {
+    /// The leader puts the input back. Returns it if it is over.
+    pub(super) fn put_back(&self, input: I) -> Option<I> {
         let mut state = self.state.lock();
-        state.busy += usize::from(has_run);
-        if state.is_over {
+        if self.is_over() {
             return Some(input);
         }
         state.input = Some(input);
-        state.has_barrier = has_barrier;
-        let next = if state.is_closed() { None } else { state.waiting.pop() };
+        let next = state.waiting.pop();
         drop(state);
         next.into_iter().for_each(|wake| wake.post());
         None
@@ -119,7 +97,6 @@ impl<I> Lead<I> {
     /// items. Returns the input, unless a worker has it.
     pub(super) fn end(&self) -> Option<I> {
         let mut state = self.state.lock();
-        state.is_over = true;
         // Under the lock and before the wakes: a worker that reads false here is woken.
         self.is_over.store(true, Ordering::Release);
         state.waiting.clear();
@@ -135,13 +112,6 @@ impl<I> Lead<I> {
 
     /// A hint that it is worth asking.
     pub(super) fn may_be_free(&self) -> bool {
-        self.state.try_lock().is_some_and(|state| state.is_over || (state.input.is_some() && !state.is_closed()))
-    }
-}
-
-impl<I> State<I> {
-    /// Invariant 3.
-    fn is_closed(&self) -> bool {
-        self.has_barrier && self.busy > 0
+        self.is_over() || self.state.try_lock().is_some_and(|state| state.input.is_some())
     }
 }

@@ -9,7 +9,6 @@ mod desk;
 mod init;
 mod intake;
 mod lanes;
-mod latch;
 mod lead;
 mod outlet;
 mod par_fold;
@@ -18,6 +17,7 @@ mod reorder;
 mod run_length;
 mod runs;
 mod slots;
+mod threads;
 mod worker;
 mod workers;
 

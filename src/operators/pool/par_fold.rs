@@ -2,25 +2,26 @@
 //!
 //! # Invariants
 //!
-//! 1. A worker takes a run of items while it leads (`lead.rs`), and folds it when it has put the input back. A run has more
-//!    than one item only if items are quick (`run_length.rs`), and ends early if the input has no more or may block.
-//! 2. Marks and error items are dealt with when all runs before them are finished, by the next leader. Labels say nothing
-//!    that matters here, and a stamp that waits costs nothing.
-//! 3. The first reason to stop is the one that is returned. The worker that finds it halts the others: none starts another
-//!    item, and the input is dropped. A cut of the input halts no worker: it ends the input, and what was taken is folded.
+//! 1. A worker takes a run of items while it leads (`lead.rs`), and folds it after it has put the input back. A run has more
+//!    than one item only if items are quick (`run_length.rs`). It ends early if the input has no more, or may block.
+//! 2. Items and marks are numbered in the order of the input. A mark holds up no worker; it is completed when all items
+//!    before it have been folded (`barriers.rs`). It arrives while its worker leads, so no later item has been taken.
+//! 3. The first reason to stop is the one that is returned. The worker that finds it ends the input for all. An error also
+//!    cancels the token, so no worker starts another item; after a panic or a cut of the input, the runs that were taken
+//!    are folded to their end.
 
 use std::any::Any;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use super::latch::CountLatch;
+use super::barriers::Barriers;
 use super::lead::{Lead, Turn};
 use super::run_length::RunLength;
+use super::threads::run_all;
 use crate::clock::real_now;
 use crate::edge::{End, Polled};
 use crate::error::{BoxError, ErrorKind, Result, StreamError};
@@ -39,15 +40,19 @@ impl<T: Send + 'static> Stream<T> {
     /// Folds the items on several threads, each into a value of its own, and then merges these values. Stops the pipeline
     /// at the first error item.
     ///
-    /// For work whose results are only added up, such as counting, summing or building a map: the results never leave the
-    /// thread that made them, which saves the queue and the sink behind a pool. `fold` does the work and takes in its
-    /// result. Each worker that has an item calls `init` once; without items it is called once in all. `merge` combines two
-    /// values on the calling thread.
+    /// For work whose results are only combined, such as counting, summing or building a map: a result stays on the thread
+    /// that made it, which saves the queue and the sink behind a pool. `fold` does the work on an item and adds the result
+    /// to its worker's value. A worker calls `init` before its first item; if there are no items, `init` is called once, on
+    /// the calling thread. `merge` combines two values, also on the calling thread.
     ///
     /// The calling thread is one of the `workers`; the others belong to the pipeline. With [`Inline::par_fold`] the workers
-    /// also take their items from the source directly. For `fold` that can fail, see
-    /// [`par_try_fold`](Self::par_try_fold); for calls that are retried or limited, and results that others read, use a
-    /// pool such as [`AsyncMapper`](crate::AsyncMapper).
+    /// also take their items from the source directly. If `fold` can fail, use [`par_try_fold`](Self::par_try_fold). If
+    /// calls are retried or limited, or results are read one by one, use a pool such as
+    /// [`AsyncMapper`](crate::AsyncMapper).
+    ///
+    /// The workers take turns at the input, as in
+    /// [Leader/Followers](https://www.dre.vanderbilt.edu/~schmidt/PDF/lf.pdf). Folding in two stages is what `fold` and
+    /// `reduce` of rayon do.
     ///
     /// ```
     /// use std::collections::BTreeMap;
@@ -77,8 +82,8 @@ impl<T: Send + 'static> Stream<T> {
     /// None, unless `workers` is 1. A worker gets its items in the order of the stream.
     ///
     /// # Back-pressure
-    /// Each worker takes an item when it has folded the one before; of items that take a few microseconds or less, up to
-    /// 256 or about 50 microseconds' worth. So a quick item may wait for a slow one that its worker took with it.
+    /// A worker takes its next item when it has folded the last one. Quick items are taken several at a time: up to 256, and
+    /// no more than take about 50 microseconds. So a quick item may wait for a slow one that its worker took with it.
     ///
     /// # Cancellation
     /// Stops between two items. A running `fold` is waited for.
@@ -87,20 +92,15 @@ impl<T: Send + 'static> Stream<T> {
     /// A value for each worker, and the items that the workers have taken.
     ///
     /// # Delivery
-    /// The mark behind an epoch of a [delivery](crate::delivery) waits until everything before it has been folded; so do
-    /// the items behind it. So the workers share the records of an epoch: make it long enough
-    /// ([`DeliveryConfig::epoch`](crate::delivery::DeliveryConfig::epoch)).
+    /// A record counts as processed when it, and all records before it, have been folded.
     ///
     /// # Errors
-    /// The first error item, or, if the stream was cut, the error of the cut. Items before an error item have been folded.
+    /// The first error item, or, if the stream was cut, the error of the cut. With several workers, items that were taken
+    /// before an error item may be abandoned.
     ///
     /// # Panics
     /// If a closure panics: the other workers stop, the pipeline winds down, and the panic continues on the calling thread.
     /// If `workers` is 0 or more than 65,536, or the pipeline has finished.
-    ///
-    /// # Technique
-    /// The workers take turns at the input, as in [Leader/Followers](https://www.dre.vanderbilt.edu/~schmidt/PDF/lf.pdf); the
-    /// two stages of the fold are those of rayon's `fold` and `reduce`.
     #[doc(alias("par_bridge", "for_each_concurrent", "aggregate"))]
     #[track_caller]
     pub fn par_fold<A: Send + 'static>(
@@ -136,7 +136,7 @@ impl<T: Send + 'static> Stream<T> {
     /// # Panics
     /// As [`par_fold`](Self::par_fold).
     #[track_caller]
-    pub fn par_try_fold<A: Send + 'static, E: Into<BoxError>>(
+    pub fn par_try_fold<A: Send + 'static, E: Into<BoxError> + 'static>(
         self,
         workers: usize,
         init: impl Fn() -> A + Send + Sync + 'static,
@@ -147,7 +147,9 @@ impl<T: Send + 'static> Stream<T> {
     }
 }
 
-/// Without steps before it: what a step would do, `fold` can do on several threads.
+/// # Folding on several threads
+///
+/// Only without steps: what a step would do on one thread, `fold` does on several.
 impl<O: Origin> Inline<O, NoSteps<O::Item>> {
     /// Does what [`Stream::par_fold`] does; the workers take their items from the source directly.
     ///
@@ -165,7 +167,7 @@ impl<O: Origin> Inline<O, NoSteps<O::Item>> {
 
     /// Does what [`Stream::par_try_fold`] does; the workers take their items from the source directly.
     #[track_caller]
-    pub fn par_try_fold<A: Send + 'static, E: Into<BoxError>>(
+    pub fn par_try_fold<A: Send + 'static, E: Into<BoxError> + 'static>(
         self,
         workers: usize,
         init: impl Fn() -> A + Send + Sync + 'static,
@@ -176,7 +178,7 @@ impl<O: Origin> Inline<O, NoSteps<O::Item>> {
     }
 
     #[track_caller]
-    fn fold_on<A: Send + 'static, E: Into<BoxError>>(
+    fn fold_on<A: Send + 'static, E: Into<BoxError> + 'static>(
         self,
         name: &str,
         workers: usize,
@@ -194,26 +196,8 @@ impl<O: Origin> Inline<O, NoSteps<O::Item>> {
         let Registered { token, stats, reservation, .. } = registered;
         let team = Arc::new(Team::new(feed, context, init, fold));
         let thread = StageThread::new(token.clone(), Arc::clone(&stats), 0);
-        let running = Arc::new(CountLatch::new(Arc::clone(thread.wake())));
-        for (index, place) in places {
-            let (team, running) = (Arc::clone(&team), Arc::clone(&running));
-            let (token, stats) = (token.clone(), Arc::clone(&stats));
-            // Before the spawn: the worker may have left by the time it returns.
-            running.enter();
-            place.spawn(move |started| {
-                // The other workers do its share.
-                if started.is_ok() {
-                    team.run_worker(&StageThread::new(token, stats, index));
-                }
-                drop(team);
-                running.leave();
-            });
-        }
         drop(reservation);
-        team.run_worker(&thread);
-        while !running.is_open() {
-            thread.wait_regardless(Phase::Idle, || running.is_open());
-        }
+        run_all(&team, &thread, places, Team::run_worker);
         let Some(team) = Arc::into_inner(team) else { unreachable!("the other workers have released it") };
         team.finish(merge)
     }
@@ -222,8 +206,17 @@ impl<O: Origin> Inline<O, NoSteps<O::Item>> {
 /// The input of all workers.
 struct Input<F: Feed> {
     feed: Guarded<F>,
-    /// A mark or an error item that must wait for all runs before it.
-    next: Option<StreamError>,
+    /// The number of items and marks taken.
+    taken: u64,
+    /// An error item that was met behind a run.
+    error: Option<StreamError>,
+}
+
+/// What has been done with the input.
+struct Progress {
+    /// The number of items folded and marks met.
+    completed: u64,
+    marks: Barriers,
 }
 
 /// Why there is no result.
@@ -240,7 +233,8 @@ struct Team<F: Feed, A, I, G> {
     fold: G,
     /// Invariant 3.
     stop: Mutex<Option<Stop>>,
-    is_halted: AtomicBool,
+    /// Invariant 2.
+    progress: Mutex<Progress>,
     values: Mutex<Held<Vec<A>>>,
 }
 
@@ -256,15 +250,6 @@ impl Drop for Delivered<'_> {
     }
 }
 
-/// Why a leader takes no more.
-enum Taken {
-    /// The run is complete.
-    Run,
-    /// The next entry must wait for all runs.
-    Barrier,
-    Over,
-}
-
 impl<F, A, E, I, G> Team<F, A, I, G>
 where
     F: Feed,
@@ -274,12 +259,12 @@ where
 {
     fn new(feed: F, context: Context, init: I, fold: G) -> Self {
         Self {
-            lead: Lead::new(Input { feed: Guarded::new(feed, F::discard), next: None }),
+            lead: Lead::new(Input { feed: Guarded::new(feed, F::discard), taken: 0, error: None }),
             context,
             init,
             fold,
             stop: Mutex::default(),
-            is_halted: AtomicBool::new(false),
+            progress: Mutex::new(Progress { completed: 0, marks: Barriers::new() }),
             values: Mutex::default(),
         }
     }
@@ -298,28 +283,24 @@ where
         // Under virtual time, what is visible at a given moment must not depend on real time.
         let mut length = if thread.token.clock().is_manual() { None } else { Some(RunLength::new()) };
         let mut stopwatch = thread.stopwatch();
-        let (mut run, mut value, mut has_finished) = (Held::from(Vec::new()), None, false);
-        while let Some(mut input) = self.take_lead(thread, has_finished) {
-            let mut begun = None;
-            let taken = self.take(thread, &mut input, length.map_or(1, RunLength::get), &mut run, &mut begun);
-            let items = run.len();
-            self.step().received.add(items as u64);
-            input.feed.publish(items as u64);
+        let (mut run, mut value) = (Held::from(Vec::new()), None);
+        while let Some(mut input) = self.take_lead(thread) {
+            let (begun, is_over) = self.take(thread, &mut input, length.map_or(1, RunLength::get), &mut run);
+            let items = run.len() as u64;
+            self.step().received.add(items);
+            input.feed.publish(items);
             input.feed.settle();
             // At the end, the input is dropped here.
-            drop(match taken {
-                Taken::Run => self.lead.put_back(input, true, false),
-                Taken::Barrier => self.lead.put_back(input, items > 0, true),
-                Taken::Over => self.lead.end().or(Some(input)),
-            });
-            has_finished = items > 0;
+            drop(if is_over { self.lead.end().or(Some(input)) } else { self.lead.put_back(input) });
+            let Some((first, begun)) = begun else { continue };
             while !run.is_empty() {
                 let (start, most) = stopwatch.begin(u32::try_from(run.len()).unwrap_or(u32::MAX));
                 value = Some(self.fold_burst(thread, value, run.drain(..most as usize))?);
                 stopwatch.finish(start, || u64::from(most));
             }
-            if let (Some(length), Some(begun)) = (&mut length, begun) {
-                length.adapt(real_now().saturating_duration_since(begun), items);
+            self.completed(first, items);
+            if let Some(length) = &mut length {
+                length.adapt(real_now().saturating_duration_since(begun), items as usize);
             }
         }
         value
@@ -331,7 +312,7 @@ where
         let mut value = value.unwrap_or_else(&self.init);
         let mut delivered = Delivered { step: self.step(), items: 0 };
         for item in items.by_ref() {
-            if self.is_halted.load(Ordering::Acquire) || thread.is_stopped() {
+            if thread.is_stopped() {
                 guard_drop(item);
                 guard_drop(value);
                 self.halt(|| Stop::Error(thread.cut()));
@@ -350,9 +331,9 @@ where
     }
 
     /// Waits for the lead. Returns `None` when there is nothing more to take.
-    fn take_lead(&self, thread: &StageThread, mut has_finished: bool) -> Option<Input<F>> {
+    fn take_lead(&self, thread: &StageThread) -> Option<Input<F>> {
         loop {
-            match self.lead.ask(std::mem::take(&mut has_finished)) {
+            match self.lead.ask() {
                 Turn::Yours(input) => return Some(input),
                 Turn::Over => return None,
                 Turn::NotYet if thread.is_stopped() => {
@@ -366,58 +347,90 @@ where
         }
     }
 
-    /// Takes a run of at most `most` items, and notes when the first one came. Waits for it.
+    /// Takes a run of at most `most` items; waits for the first one. Returns its number and when it came, if it did, and
+    /// whether the input is over.
     fn take(
         &self,
         thread: &StageThread,
         input: &mut Input<F>,
         most: usize,
         run: &mut Vec<F::Item>,
-        begun: &mut Option<Instant>,
-    ) -> Taken {
-        match input.next.take() {
-            Some(mark) if mark.is_mark() => {
-                self.context.note_mark(&mark);
-                mark.complete_mark();
-            }
-            Some(error) => {
+    ) -> (Option<(u64, Instant)>, bool) {
+        let mut begun = None;
+        let is_over = loop {
+            if let Some(error) = input.error.take() {
                 self.fail(thread, error);
-                return Taken::Over;
             }
-            None => {}
-        }
-        loop {
             if thread.is_stopped() {
                 self.halt(|| Stop::Error(thread.cut()));
             }
             if self.lead.is_over() || input.feed.is_drained() {
-                return Taken::Over;
+                break true;
             }
             match input.feed.poll() {
                 Polled::Item(Ok(item)) => {
+                    begun.get_or_insert_with(|| (input.taken, real_now()));
                     run.push(item);
-                    begun.get_or_insert_with(real_now);
+                    input.taken += 1;
                     if run.len() >= most || input.feed.is_at_once() {
-                        return Taken::Run;
+                        break false;
                     }
                 }
-                Polled::Item(Err(label)) if label.label().is_some() => label.complete_mark(),
-                Polled::Item(Err(error)) => {
-                    self.step().errors_in.add(u64::from(!error.is_mark()));
-                    input.next = Some(error);
-                    return Taken::Barrier;
+                Polled::Item(Err(mark)) if mark.is_mark() => {
+                    self.arrived(input, mark);
+                    // The numbers of a run are consecutive.
+                    if !run.is_empty() {
+                        break false;
+                    }
                 }
-                Polled::Empty if !run.is_empty() => return Taken::Run,
+                Polled::Item(Err(error)) => {
+                    self.step().errors_in.add(1);
+                    input.error = Some(error);
+                    if !run.is_empty() {
+                        break false;
+                    }
+                }
+                Polled::Empty if !run.is_empty() => break false,
                 Polled::Empty => {
                     input.feed.settle();
                     input.feed.wait(thread, None, || self.lead.is_over(), |_| self.lead.is_over());
                 }
-                Polled::Ended(End::Finished) => return Taken::Over,
+                Polled::Ended(End::Finished) => break true,
                 Polled::Ended(End::Cut(error)) => {
                     self.note(|| Stop::Error(error));
-                    return Taken::Over;
+                    break true;
                 }
             }
+        };
+        (begun, is_over)
+    }
+
+    /// The leader has met a mark.
+    fn arrived(&self, input: &mut Input<F>, mark: StreamError) {
+        input.taken += 1;
+        let mut progress = self.progress.lock();
+        progress.completed += 1;
+        let completed = progress.completed;
+        progress.marks.arrive(mark, input.taken, completed);
+        self.complete_marks(progress);
+    }
+
+    /// A run that begins with the number `first` has been folded.
+    fn completed(&self, first: u64, items: u64) {
+        let mut progress = self.progress.lock();
+        progress.completed += items;
+        (first..first + items).for_each(|number| progress.marks.completed(number));
+        self.complete_marks(progress);
+    }
+
+    /// Completes the marks before which everything has been folded.
+    fn complete_marks(&self, mut progress: MutexGuard<'_, Progress>) {
+        while let Some(mark) = progress.marks.pop() {
+            // Not under the lock: it wakes threads.
+            MutexGuard::unlocked(&mut progress, || {
+                self.context.note_mark(&mark);
+                mark.complete_mark();
+            });
         }
     }
 
@@ -431,7 +444,6 @@ where
     /// Invariant 3.
     fn halt(&self, stop: impl FnOnce() -> Stop) {
         self.note(stop);
-        self.is_halted.store(true, Ordering::Release);
         drop(self.lead.end());
     }
 
@@ -446,8 +458,10 @@ where
     /// When all workers have left.
     fn finish(self, mut merge: impl FnMut(A, A) -> A) -> Result<A> {
         self.step().abandoned.add(self.step().unsettled());
-        let Self { lead, init, fold, stop, values, .. } = self;
+        let Self { lead, init, fold, stop, progress, values, .. } = self;
         guard_drop(lead);
+        // Marks that are left lose their epochs.
+        drop(progress);
         guard_drop(fold);
         let mut values = values.into_inner();
         match stop.into_inner() {

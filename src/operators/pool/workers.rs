@@ -60,17 +60,16 @@ use super::barriers::Barriers;
 use super::crew::Crew;
 use super::intake::Intake;
 use super::lanes::{Lane, Lanes};
-use super::latch::CountLatch;
 use super::reorder::{Reorder, Span};
 use super::runs::Runs;
 use super::slots::Slots;
+use super::threads::run_all;
 use crate::edge::{Edge, EdgeSender, End};
 use crate::error::{Result, StreamError};
 use crate::operators::call::KeyHash;
 use crate::panic::{self, Held};
 use crate::pipeline::stats::StepStats;
-use crate::pipeline::timing::Phase;
-use crate::pipeline::{CancelToken, Cause, Place};
+use crate::pipeline::{CancelToken, Cause};
 use crate::stage::operator::sealed::Context;
 use crate::stage::origins::Labels;
 use crate::stage::thread::{StageThread, noted_cut, spawn_error};
@@ -257,7 +256,7 @@ where
         match started {
             Ok(()) => {
                 let thread = StageThread::new(token, stats, first);
-                run(&team, &thread, places);
+                run_all(&team, &thread, places, |team, thread| team.pool.run_worker(thread, &team.work));
                 team.pool.finish(|| team.pool.cut(&thread));
             }
             Err(error) => team.pool.finish(|| spawn_error(&token, &stats, &error)),
@@ -275,34 +274,6 @@ where
 struct Team<In, Out, W> {
     pool: Pool<In, Out>,
     work: W,
-}
-
-/// Worker 0 is the stage's own thread; when this returns, the others have left and released the team.
-fn run<In, Out, W>(team: &Arc<Team<In, Out, W>>, thread: &StageThread, others: Vec<(usize, Place)>)
-where
-    In: Send + 'static,
-    Out: Send + 'static,
-    W: Fn(&Site<'_>, In) -> Outcome<Out> + Send + Sync + 'static,
-{
-    let running = Arc::new(CountLatch::new(Arc::clone(thread.wake())));
-    for (index, place) in others {
-        let (team, running) = (Arc::clone(team), Arc::clone(&running));
-        let (token, stats) = (thread.token.clone(), Arc::clone(&thread.stats));
-        // Before the spawn: the worker may have left by the time it returns.
-        running.enter();
-        place.spawn(move |started| {
-            // The other workers do its share.
-            if started.is_ok() {
-                team.pool.run_worker(&StageThread::new(token, stats, index), &team.work);
-            }
-            drop(team);
-            running.leave();
-        });
-    }
-    team.pool.run_worker(thread, &team.work);
-    while !running.is_open() {
-        thread.wait_regardless(Phase::Idle, || running.is_open());
-    }
 }
 
 impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {

@@ -214,7 +214,7 @@ fn a_number_that_is_no_time_or_date_is_a_dead_letter() {
     }
     let parts = |sched: &str, hour: &str, minute: &str| {
         let row = with_all(&[(4, sched), (16, hour), (17, minute)]);
-        let reason = "hour and minute are those of another time: ";
+        let reason = "hour and minute do not match: ";
         (row, format!("{reason}`sched_dep_time` is {sched}, `hour` {hour}, `minute` {minute}"))
     };
     cases.extend([parts("515", "6", "15"), parts("515", "5", "16"), parts("0", "0", "59")]);
