@@ -62,6 +62,12 @@ pub(crate) trait Feed {
         false
     }
 
+    /// As [`poll`](Self::poll), for a stage that holds items which it has yet to process: returns [`Polled::Empty`] instead
+    /// of calling anything that may block.
+    fn poll_at_once(&mut self) -> Polled<Self::Item> {
+        if self.is_at_once() { Polled::Empty } else { self.poll() }
+    }
+
     /// The stage had to wait for room: the feed is not responsible for the time that has passed.
     fn paused(&mut self) {}
 

@@ -1,9 +1,10 @@
 //! `par_fold` and `par_try_fold`: a sink with several threads.
 
 use std::collections::BTreeSet;
+use std::io::{self, BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::thread;
 
 use streamz::delivery::DeliveryConfig;
@@ -268,6 +269,41 @@ fn a_cut_returns_its_error_and_folds_what_came_before() {
     assert_eq!(result.unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(folded.load(Ordering::Relaxed), 90);
     assert!(matches!(report.outcome, Outcome::Cut(_)), "{report}");
+}
+#[test]
+fn a_line_is_folded_before_the_reader_is_asked_for_more() {
+    /// Many lines at once, then one at a time, then the end.
+    struct Slow {
+        read: u64,
+        folded: Arc<AtomicU64>,
+    }
+
+    impl Read for Slow {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            assert_eq!(self.folded.load(Ordering::Relaxed), self.read, "lines that have been read are not folded");
+            let lines = match self.read {
+                0 => 4_000,
+                4_100.. => 0,
+                _ => 1,
+            };
+            self.read += lines;
+            let bytes = 2 * lines as usize;
+            buffer[..bytes].copy_from_slice(&b"x\n".repeat(bytes / 2));
+            Ok(bytes)
+        }
+    }
+
+    let folded = Arc::new(AtomicU64::new(0));
+    let reader = BufReader::new(Slow { read: 0, folded: Arc::clone(&folded) });
+    let (count, report) = Pipeline::run("lines", |pipeline| {
+        let fold = move |count, _| {
+            folded.fetch_add(1, Ordering::Relaxed);
+            count + 1
+        };
+        Inline::lines(pipeline, reader).par_fold(1, || 0, fold, |a, b| a + b)
+    });
+    assert_eq!(count.unwrap(), 4_100);
+    assert!(report.is_complete(), "{report}");
 }
 
 /// The inbox notes each record that is acknowledged while it exists.

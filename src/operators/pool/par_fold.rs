@@ -367,12 +367,12 @@ where
             if self.lead.is_over() || input.feed.is_drained() {
                 break true;
             }
-            match input.feed.poll() {
+            match if run.is_empty() { input.feed.poll() } else { input.feed.poll_at_once() } {
                 Polled::Item(Ok(item)) => {
                     begun.get_or_insert_with(|| (input.taken, real_now()));
                     run.push(item);
                     input.taken += 1;
-                    if run.len() >= most || input.feed.is_at_once() {
+                    if run.len() >= most {
                         break false;
                     }
                 }

@@ -102,9 +102,12 @@ impl<R: BufRead, T: FromLine> Lines<R, T> {
         Self { reader, site, item: std::marker::PhantomData }
     }
 
-    fn read(&mut self) -> Polled<T> {
+    fn read(&mut self, may_block: bool) -> Polled<T> {
         loop {
             if self.reader.buffered == 0 && !self.reader.ended {
+                if !may_block {
+                    return Polled::Empty;
+                }
                 before_blocking();
             }
             match self.reader.step() {
@@ -133,6 +136,13 @@ impl<R: BufRead, T: FromLine> Lines<R, T> {
         })
     }
 
+    fn guarded(&mut self, may_block: bool) -> Polled<T> {
+        panic::catch(|| self.read(may_block)).unwrap_or_else(|payload| {
+            self.reader.ended = true;
+            Polled::Ended(self.site.died(PanicMessage::from(payload)))
+        })
+    }
+
     #[cold]
     fn failed(&mut self, error: io::Error) -> Polled<T> {
         self.reader.ended = true;
@@ -147,10 +157,11 @@ impl<R: BufRead, T: FromLine> Feed for Lines<R, T> {
     type Item = T;
 
     fn poll(&mut self) -> Polled<T> {
-        panic::catch(|| self.read()).unwrap_or_else(|payload| {
-            self.reader.ended = true;
-            Polled::Ended(self.site.died(PanicMessage::from(payload)))
-        })
+        self.guarded(true)
+    }
+
+    fn poll_at_once(&mut self) -> Polled<T> {
+        self.guarded(false)
     }
 
     fn is_drained(&self) -> bool {
