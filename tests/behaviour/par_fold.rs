@@ -270,6 +270,35 @@ fn a_cut_returns_its_error_and_folds_what_came_before() {
     assert_eq!(folded.load(Ordering::Relaxed), 90);
     assert!(matches!(report.outcome, Outcome::Cut(_)), "{report}");
 }
+
+/// A cut is behind all items: what happens to one of them comes first, also if it takes long.
+#[test]
+fn an_error_or_panic_before_a_cut_is_not_hidden_by_it() {
+    for panics in [false, true] {
+        let (clock, pipeline) = virtual_pipeline();
+        let token = pipeline.token().clone();
+        let folding = pipeline.spawn("fold", move |own| {
+            let items = (0..2).map(|n| if n == 1 { panic!("the source") } else { n });
+            let fold = move |(), _| {
+                token.sleep(ms(1000)).unwrap();
+                if panics { panic!("the first item") } else { Err("the first item") }
+            };
+            let fold = || Inline::from_iter(own, items).par_try_fold(2, || (), fold, |(), ()| ());
+            streamz::ok(catch_unwind(AssertUnwindSafe(fold)).map_err(|payload| *payload.downcast::<&str>().unwrap()))
+        });
+        clock.advance(ms(1000));
+        match folding.join().unwrap() {
+            Ok(result) => {
+                assert!(!panics);
+                let error = result.unwrap_err();
+                assert!(format!("{error:#}").contains("the first item"), "{error:#}");
+            }
+            Err(payload) => assert!(panics && payload == "the first item"),
+        }
+        pipeline.join();
+    }
+}
+
 #[test]
 fn a_line_is_folded_before_the_reader_is_asked_for_more() {
     /// Many lines at once, then one at a time, then the end.

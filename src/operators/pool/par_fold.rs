@@ -8,7 +8,7 @@
 //!    before it have been folded (`barriers.rs`). It arrives while its worker leads, so no later item has been taken.
 //! 3. The first reason to stop is the one that is returned. The worker that finds it ends the input for all. An error also
 //!    cancels the token, so no worker starts another item; after a panic or a cut of the input, the runs that were taken
-//!    are folded to their end.
+//!    are folded to their end. A cut is behind all items, so any other reason takes its place.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -100,6 +100,8 @@ impl<T: Send + 'static> Stream<T> {
     ///
     /// # Panics
     /// If a closure panics: the other workers stop, the pipeline winds down, and the panic continues on the calling thread.
+    /// After an error item or a cancellation, the error is returned, even if the closure of another worker then panics.
+    ///
     /// If `workers` is 0 or more than 65,536, or the pipeline has finished.
     #[doc(alias("par_bridge", "for_each_concurrent", "aggregate"))]
     #[track_caller]
@@ -222,6 +224,8 @@ struct Progress {
 /// Why there is no result.
 enum Stop {
     Error(StreamError),
+    /// The input was cut.
+    Cut(StreamError),
     Panic(Box<dyn Any + Send>),
 }
 
@@ -397,7 +401,7 @@ where
                 }
                 Polled::Ended(End::Finished) => break true,
                 Polled::Ended(End::Cut(error)) => {
-                    self.note(|| Stop::Error(error));
+                    self.note(|| Stop::Cut(error));
                     break true;
                 }
             }
@@ -448,7 +452,10 @@ where
     }
 
     fn note(&self, stop: impl FnOnce() -> Stop) {
-        self.stop.lock().get_or_insert_with(stop);
+        let mut noted = self.stop.lock();
+        let before = if let None | Some(Stop::Cut(_)) = *noted { noted.replace(stop()) } else { None };
+        drop(noted);
+        guard_drop(before);
     }
 
     fn step(&self) -> &StepStats {
@@ -466,7 +473,7 @@ where
         let mut values = values.into_inner();
         match stop.into_inner() {
             None => {}
-            Some(Stop::Error(error)) => return Err(error),
+            Some(Stop::Error(error) | Stop::Cut(error)) => return Err(error),
             Some(Stop::Panic(payload)) => {
                 drop(values);
                 guard_drop(init);
