@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use streamz::delivery::DeliveryConfig;
@@ -178,6 +178,51 @@ fn an_error_of_the_closure_stops_the_pipeline() {
     assert!(matches!(report.outcome, Outcome::Cancelled(Cause::Failed(_))), "{report}");
     let step = sink(&report);
     assert_eq!(step.received, step.delivered + step.abandoned, "{report}");
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("boom");
+    }
+}
+
+/// A second panic would abort the process; one on the thread of another worker would keep the caller waiting.
+#[test]
+fn a_panic_in_a_drop_does_no_more_harm() {
+    // The payload of a panic that comes after an error.
+    let (clock, pipeline) = virtual_pipeline();
+    let token = pipeline.token().clone();
+    let folding = pipeline.spawn("fold", move |own| {
+        let fold = move |(), item| match token.sleep(ms(1000 * item)) {
+            Ok(()) => Err("first"),
+            Err(_) => panic_any(Bomb),
+        };
+        Inline::from_iter(own, 1..=3_u64).par_try_fold(3, || (), fold, |(), ()| ())
+    });
+    clock.advance(ms(1000));
+    let error = folding.join().unwrap_err();
+    assert!(format!("{error:#}").contains("first"), "{error:#}");
+    pipeline.join();
+
+    // What a closure holds, after a panic of another closure.
+    for panicking in ["fold", "merge"] {
+        let pipeline = Pipeline::new("panics");
+        let (in_init, in_fold) = (Bomb, Bomb);
+        let both = Barrier::new(2);
+        let init = move || _ = &in_init;
+        let fold = move |(), _| {
+            _ = &in_fold;
+            assert_ne!(panicking, "fold", "at once");
+            both.wait();
+        };
+        let merge = |(), ()| assert_ne!(panicking, "merge", "at once");
+        let items = Stream::from_iter(&pipeline, 0..2);
+        let caught = catch_unwind(AssertUnwindSafe(|| items.par_fold(2, init, fold, merge)));
+        assert!(caught.unwrap_err().downcast_ref::<String>().unwrap().contains("at once"));
+        pipeline.join();
+    }
 }
 
 /// Even one that waits for an item that does not come.

@@ -226,7 +226,7 @@ enum Stop {
     Error(StreamError),
     /// The input was cut.
     Cut(StreamError),
-    Panic(Box<dyn Any + Send>),
+    Panic(Held<Option<Box<dyn Any + Send>>>),
 }
 
 /// What all workers share.
@@ -277,7 +277,10 @@ where
         match catch_unwind(AssertUnwindSafe(|| self.work(thread))) {
             Ok(Some(value)) => self.values.lock().push(value),
             Ok(None) => {}
-            Err(payload) => self.halt(|| Stop::Panic(payload)),
+            Err(payload) => {
+                let payload = Held::from(Some(payload));
+                self.halt(|| Stop::Panic(payload));
+            }
         }
     }
 
@@ -470,15 +473,15 @@ where
         // Marks that are left lose their epochs.
         drop(progress);
         guard_drop(fold);
+        let init = Guarded::new(init, guard_drop);
         let mut values = values.into_inner();
         match stop.into_inner() {
             None => {}
             Some(Stop::Error(error) | Stop::Cut(error)) => return Err(error),
-            Some(Stop::Panic(payload)) => {
-                drop(values);
-                guard_drop(init);
-                resume_unwind(payload);
-            }
+            Some(Stop::Panic(mut payload)) => match payload.take() {
+                Some(payload) => resume_unwind(payload),
+                None => unreachable!("it is taken here only"),
+            },
         }
         let Some(mut merged) = values.pop() else { return Ok(init()) };
         while let Some(value) = values.pop() {
