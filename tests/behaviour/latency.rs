@@ -270,6 +270,18 @@ fn the_workers_of_par_fold_are_measured() {
     assert_eq!((age.count, age.max), (50, ms(100)));
 }
 
+/// As for other sinks, there is time to measure an item that has been waited for. Without a buffer, each one is.
+#[test]
+fn par_fold_measures_each_item_that_it_waits_for() {
+    let pipeline = Pipeline::builder("test").latencies(Latencies::all()).build();
+    let (sender, items) = Stream::channel(&pipeline, 0);
+    let folding = pipeline.spawn("fold", move |_| items.par_fold(1, || 0, |count, _| count + 1, |a, b| a + b));
+    (0..20).for_each(|item| sender.send(item).unwrap());
+    drop(sender);
+    assert_eq!(folding.join().unwrap(), 20);
+    assert_eq!(latency(&pipeline.join(), "par_fold").count, 20);
+}
+
 #[test]
 fn each_branch_and_each_kind_of_source_has_ages() {
     let (clock, pipeline) = recorded(Latencies::of(["sink"]));

@@ -28,6 +28,7 @@ use crate::error::{BoxError, ErrorKind, Result, StreamError};
 use crate::operators::options::check_threads;
 use crate::panic::{Guarded, Held, discard, guard_drop};
 use crate::pipeline::Cause;
+use crate::pipeline::recording::Stopwatch;
 use crate::pipeline::stats::StepStats;
 use crate::pipeline::timing::Phase;
 use crate::stage::input::Feed;
@@ -292,7 +293,8 @@ where
         let mut stopwatch = thread.stopwatch();
         let (mut run, mut value) = (Held::from(Vec::new()), None);
         while let Some(mut input) = self.take_lead(thread) {
-            let (begun, is_over) = self.take(thread, &mut input, length.map_or(1, RunLength::get), &mut run);
+            let (begun, is_over) =
+                self.take(thread, &mut input, length.map_or(1, RunLength::get), &mut run, &mut stopwatch);
             let items = run.len() as u64;
             self.step().received.add(items);
             input.feed.publish(items);
@@ -362,6 +364,7 @@ where
         input: &mut Input<F>,
         most: usize,
         run: &mut Vec<F::Item>,
+        stopwatch: &mut Stopwatch,
     ) -> (Option<(u64, Instant)>, bool) {
         let mut begun = None;
         let is_over = loop {
@@ -401,6 +404,7 @@ where
                 Polled::Empty => {
                     input.feed.settle();
                     input.feed.wait(thread, None, || self.lead.is_over(), |_| self.lead.is_over());
+                    stopwatch.waited();
                 }
                 Polled::Ended(End::Finished) => break true,
                 Polled::Ended(End::Cut(error)) => {
