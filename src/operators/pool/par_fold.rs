@@ -101,7 +101,7 @@ impl<T: Send + 'static> Stream<T> {
     ///
     /// # Panics
     /// If a closure panics: the other workers stop, the pipeline winds down, and the panic continues on the calling thread.
-    /// After an error item or a cancellation, the error is returned, even if the closure of another worker then panics.
+    /// After an error or a cancellation, the error is returned, even if the closure of another worker then panics.
     ///
     /// If `workers` is 0 or more than 65,536, or the pipeline has finished.
     #[doc(alias("par_bridge", "for_each_concurrent", "aggregate"))]
