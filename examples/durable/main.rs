@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release --example durable` runs all of it, and needs no server. With `-- --redis redis://localhost` the same
 //! runs on Redis. Kafka's client takes minutes to compile, so it is a feature:
-//! `cargo run --release -p streamz-examples --features kafka --example durable -- --kafka localhost:9092`.
+//! `cargo run --release -p streamz-durable --features kafka --example durable -- --kafka localhost:9092`.
 
 #![allow(clippy::disallowed_methods, reason = "it watches processes, in real time")]
 
@@ -136,7 +136,7 @@ fn on_kafka(brokers: &str, args: &Args) -> Fallible<bool> {
 #[cfg(not(feature = "kafka"))]
 fn on_kafka(_: &str, _: &Args) -> Fallible<bool> {
     Err("this program was built without Kafka's client, which takes minutes to compile:\n  \
-         cargo run --release -p streamz-examples --features kafka --example durable -- --kafka BROKERS"
+         cargo run --release -p streamz-durable --features kafka --example durable -- --kafka BROKERS"
         .into())
 }
 

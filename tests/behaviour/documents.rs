@@ -22,6 +22,9 @@ const PACKAGES: &[&str] = &[
     "connectors/redis",
     "connectors/suite",
     "examples",
+    "examples/durable",
+    "examples/etl",
+    "examples/log_processing",
     "loom",
 ];
 
@@ -50,19 +53,27 @@ impl Package {
 
     /// Whether it has a target of this kind: `example`, `test` or `bench`.
     fn has(&self, kind: &str, name: &str) -> bool {
-        // The examples are a package whose folder has that name.
-        let folder = if kind == "example" && self.folder.ends_with("examples") {
-            self.folder.clone()
-        } else {
-            self.folder.join(if kind == "bench" { "benches".to_owned() } else { format!("{kind}s") })
+        let folder = match kind {
+            "example" if self.is_program() => return self.folder.ends_with(name),
+            // Its own folder has that name.
+            "example" if self.folder.ends_with("examples") => self.folder.clone(),
+            "bench" => self.folder.join("benches"),
+            _ => self.folder.join(format!("{kind}s")),
         };
-        folder.join(name).with_extension("rs").exists() || folder.join(name).join("main.rs").exists()
+        let files = folder.join(name);
+        files.with_extension("rs").exists() || files.join("main.rs").exists() && !files.join("Cargo.toml").exists()
+    }
+
+    /// Whether it is an example that is a package of its own.
+    fn is_program(&self) -> bool {
+        self.folder.join("main.rs").exists()
     }
 
     /// Whether the sources of its program, or of an example, have an option of this name: clap makes `--dead-letters` of `dead_letters`.
     fn has_option(&self, example: Option<&str>, option: &str) -> bool {
         let mut files = Vec::new();
         match example {
+            Some(_) if self.is_program() => sources(&self.folder, &mut files),
             Some(name) => {
                 for folder in [self.folder.clone(), self.folder.join("examples")] {
                     files.push(folder.join(name).with_extension("rs"));
@@ -342,6 +353,7 @@ fn knows_a_command_that_does_not_exist() {
         "cargo test --test conformance -- no_promise_has_this_na\u{6d}e",
         "cargo bench --bench observed --features metrix",
         "cargo test -p streamz-pulsar",
+        "cargo run -p streamz-examples --example etl",
         "cargo test -p streamz-journal --test manual_clock",
         "cargo check --manifest-path looms/Cargo.toml",
         "cargo run --example etl -- --no-such-option",

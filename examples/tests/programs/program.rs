@@ -26,8 +26,11 @@ fn build_examples() -> PathBuf {
     let profile = if profile == "debug" { OsStr::new("dev") } else { profile };
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--examples", "--profile"]).arg(profile);
+    for package in ["examples", "durable", "etl", "log-processing"] {
+        cargo.arg("--package").arg(format!("streamz-{package}"));
+    }
     if cfg!(feature = "kafka") {
-        cargo.args(["--features", "kafka"]);
+        cargo.args(["--features", "streamz-durable/kafka"]);
     }
     cargo
         .arg("--target-dir")
