@@ -377,7 +377,8 @@ where
             if self.lead.is_over() || input.feed.is_drained() {
                 break true;
             }
-            match if run.is_empty() { input.feed.poll() } else { input.feed.poll_at_once() } {
+            let polled = if run.is_empty() { input.feed.poll() } else { input.feed.poll_at_once() };
+            match polled {
                 Polled::Item(Ok(item)) => {
                     begun.get_or_insert_with(|| (input.taken, real_now()));
                     run.push(item);
