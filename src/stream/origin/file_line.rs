@@ -60,8 +60,9 @@ pub enum FileError {
         /// The error of the line, with its number.
         source: LineError,
     },
-    /// A [followed](crate::Follow) file was rotated faster than it was read, and a file in between is gone.
-    #[error("lines of {} may be missing: it was rotated faster than it was read", path.display())]
+    /// A [followed](crate::Follow) file was rotated before it was read to its end, and the rotated file is gone, or
+    /// compressed; or reading was to begin at an [offset](crate::FollowStart::Offset) that the file does not have.
+    #[error("lines of {} may be missing: it was rotated before they were read", path.display())]
     Lost {
         /// The path of the file.
         path: Arc<Path>,

@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use streamz::{
     FileError, FileLine, Follow, FollowEvent, FollowStart, FollowStats, LineError, ManualClock, Outcome, PanicMessage,
     Pipeline, Stream,
 };
+
+mod model;
 
 use super::folder::Folder;
 use crate::{ms, virtual_pipeline, virtual_pipeline_of};
@@ -39,21 +42,25 @@ impl Run {
         Self { clock, pipeline, lines, events, stats }
     }
 
-    /// What is found without a further look.
-    fn now(&mut self) -> Vec<String> {
+    /// What is found without a further look, as lines or messages.
+    fn items(&mut self) -> Vec<Result<FileLine, String>> {
         self.clock.settle();
         let mut found = Vec::new();
         while let Ok(item) = self.lines.try_recv() {
-            found.push(match item {
-                Ok(line) => format!("{}:{}", line.number, line.text().unwrap()),
-                Err(error) => match error.downcast_ref::<FileError>().expect("a file error") {
-                    FileError::Line { source, .. } => source.to_string(),
-                    FileError::Unreadable { source, .. } => source.to_string(),
-                    other => other.to_string().split('/').next_back().unwrap().to_owned(),
-                },
-            });
+            found.push(item.map_err(|error| match error.downcast_ref::<FileError>().expect("a file error") {
+                FileError::Line { source, .. } => source.to_string(),
+                FileError::Unreadable { source, .. } => source.to_string(),
+                other => other.to_string().split('/').next_back().unwrap().to_owned(),
+            }));
+            self.clock.settle();
         }
         found
+    }
+
+    /// The same, with the numbers of the lines.
+    fn now(&mut self) -> Vec<String> {
+        let text = |line: FileLine| format!("{}:{}", line.number, line.text().unwrap());
+        self.items().into_iter().map(|item| item.map_or_else(|message| message, text)).collect()
     }
 
     /// What the next look finds.
@@ -76,6 +83,14 @@ impl Run {
 }
 
 const NOTHING: [&str; 0] = [];
+
+const LOST: &str = "log may be missing: it was rotated before they were read";
+
+/// Sets when a file was last changed.
+fn set_modified(folder: &Folder, name: &str, seconds: u64) {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    fs::File::options().append(true).open(folder.path(name)).unwrap().set_modified(time).unwrap();
+}
 
 #[test]
 fn a_line_comes_when_it_has_its_end() {
@@ -124,7 +139,7 @@ fn reading_starts_at_the_given_position() {
         (FollowStart::Offset(5), "1:three"),
         (FollowStart::Offset(8), "1:three"),
         // The file has been replaced.
-        (FollowStart::Offset(1000), "1:one\n2:two\n3:three"),
+        (FollowStart::Offset(1000), &format!("{LOST}\n1:one\n2:two\n3:three")),
     ];
     for (start, expected) in starts {
         let folder = Folder::new();
@@ -207,8 +222,7 @@ fn lines_that_may_be_missing_are_an_error_item() {
         folder.rename("log", "log.1");
         folder.write("log", text);
     }
-    let lost = "log may be missing: it was rotated faster than it was read";
-    assert_eq!(run.look(), [lost, "1:three", "1:four"]);
+    assert_eq!(run.look(), [LOST, "1:three", "1:four"]);
     assert_eq!(run.stats.losses(), 1);
     run.drain();
 }
@@ -286,6 +300,176 @@ fn data_copied_before_truncation_is_read_from_the_copy() {
 }
 
 #[test]
+fn a_file_that_appears_and_is_rotated_at_once_is_read() {
+    let folder = Folder::new();
+    folder.write("log.7", "of last week\n");
+    let mut run = Run::new(folder.log());
+    assert_eq!(run.now(), NOTHING);
+    folder.write("log", "one\n");
+    folder.rename("log", "log.2");
+    folder.write("log", "two\n");
+    folder.rename("log", "log.1");
+    assert_eq!(run.look(), ["1:one", "1:two"]);
+    folder.append("log.1", "three\n");
+    folder.write("log", "four\n");
+    assert_eq!(run.look(), ["2:three", "1:four"]);
+    folder.rename("log", "log-20260131");
+    folder.write("log", "five\n");
+    assert_eq!(run.look(), ["1:five"]);
+    let found = [FollowEvent::Missing, FollowEvent::Opened, FollowEvent::Rotated];
+    assert_eq!(run.events(), [&found[..], &[FollowEvent::Rotated; 2]].concat());
+    assert_eq!((run.stats.rotations(), run.stats.losses()), (3, 0));
+    run.drain();
+}
+
+#[test]
+fn a_new_file_that_is_copied_and_emptied_at_once_is_noticed() {
+    // What was read does not tell whether it was emptied: nothing, or the same beginning as later.
+    for (before, is_written_again) in [("", true), ("", false), ("same\n", true)] {
+        let folder = Folder::new();
+        folder.write("log.1", "of yesterday\n");
+        folder.write("log", before);
+        let mut run = Run::new(folder.log());
+        let same: &[&str] = if before.is_empty() { &[] } else { &["1:same"] };
+        assert_eq!(run.now(), same);
+        folder.append("log", "one\n");
+        folder.rename("log.1", "log.3");
+        fs::copy(folder.path("log"), folder.path("log.2")).unwrap();
+        folder.write("log", &format!("{before}two\n"));
+        fs::copy(folder.path("log"), folder.path("log.1")).unwrap();
+        folder.write("log", "");
+        let number = same.len() + 1;
+        let mut expected = vec![format!("{number}:one")];
+        expected.extend(same.iter().map(|line| (*line).to_owned()));
+        expected.push(format!("{number}:two"));
+        if is_written_again {
+            folder.write("log", &format!("{before}three, which is longer\n"));
+            expected.extend(same.iter().map(|line| (*line).to_owned()));
+            expected.push(format!("{number}:three, which is longer"));
+        } else {
+            // A file system may give it the same time as before.
+            set_modified(&folder, "log", 10_000_000_000);
+        }
+        assert_eq!(run.look(), expected);
+        assert_eq!(run.look(), NOTHING);
+        assert_eq!((run.stats.truncations(), run.stats.losses()), (2, 0));
+        run.drain();
+    }
+}
+
+#[test]
+fn a_copy_is_not_read_before_the_file_is_emptied() {
+    let folder = Folder::new();
+    let mut run = Run::new(folder.log());
+    assert_eq!(run.now(), NOTHING);
+    folder.write("log", "one\ntwo\n");
+    fs::copy(folder.path("log"), folder.path("log.1")).unwrap();
+    assert_eq!(run.look(), ["1:one", "2:two"]);
+    // This is not in the copy, but was read.
+    folder.append("log", "three\n");
+    assert_eq!(run.look(), ["3:three"]);
+    folder.write("log", "four\n");
+    assert_eq!(run.look(), ["1:four"]);
+    assert_eq!((run.stats.truncations(), run.stats.losses()), (1, 0));
+    run.drain();
+}
+
+#[test]
+fn a_file_emptied_while_the_output_is_full_loses_nothing() {
+    let folder = Folder::new();
+    let text = |day: &str| (0..20_000).map(|number| format!("{day} {number}\n")).collect::<String>();
+    folder.write("log", &text("monday"));
+    let (clock, pipeline) = virtual_pipeline_of(4);
+    let lines = Stream::follow(&pipeline, folder.log().with_poll_interval(ms(100)));
+    clock.settle();
+    fs::copy(folder.path("log"), folder.path("log.1")).unwrap();
+    folder.write("log", &text("tuesday"));
+    let mut lines = lines.into_iter();
+    for day in ["monday", "tuesday"] {
+        for number in 0..20_000 {
+            assert_eq!(lines.next().unwrap().unwrap(), format!("{day} {number}"));
+        }
+    }
+}
+
+#[test]
+fn copies_of_which_one_was_deleted_are_reported() {
+    let folder = Folder::new();
+    folder.write("log", "one\n");
+    let mut run = Run::new(folder.log());
+    assert_eq!(run.now(), ["1:one"]);
+    folder.append("log", "lost\n");
+    // Only one copy is kept.
+    fs::copy(folder.path("log"), folder.path("log.1")).unwrap();
+    folder.remove("log.1");
+    folder.write("log", "two\n");
+    fs::copy(folder.path("log"), folder.path("log.1")).unwrap();
+    folder.write("log", "three\n");
+    assert_eq!(run.look(), [LOST, "1:two", "1:three"]);
+    run.drain();
+}
+
+#[test]
+fn a_file_compressed_before_it_was_seen_is_reported() {
+    for is_copied in [false, true] {
+        let folder = Folder::new();
+        folder.write("log.2.gz", "\u{1f}\n");
+        folder.write("log.1", "of yesterday\n");
+        folder.write("log", "one\n");
+        let mut run = Run::new(folder.log());
+        assert_eq!(run.now(), ["1:one"]);
+        // One that is known: no loss.
+        folder.rename("log.2.gz", "log.3.gz");
+        folder.write("log.2.gz", "\u{1f}\n");
+        folder.remove("log.1");
+        folder.rename("log", "log.1");
+        folder.write("log", "two\n");
+        assert_eq!(run.look(), ["1:two"]);
+        // One that came between, or was copied.
+        folder.append("log", "three\n");
+        folder.write("log.0.gz", "\u{1f}\n");
+        if !is_copied {
+            folder.rename("log", "log.0");
+        }
+        folder.write("log", "4\n");
+        let found: &[&str] = if is_copied { &[LOST, "1:4"] } else { &["2:three", "1:4"] };
+        assert_eq!(run.look(), found);
+        assert_eq!(run.stats.losses(), u64::from(is_copied));
+        run.drain();
+    }
+}
+
+#[test]
+fn a_file_that_gets_its_name_back_is_not_read_twice() {
+    let folder = Folder::new();
+    folder.write("log", "one\n");
+    let mut run = Run::new(folder.log());
+    assert_eq!(run.now(), ["1:one"]);
+    folder.rename("log", "log.1");
+    folder.write("log", "two\n");
+    assert_eq!(run.look(), ["1:two"]);
+    folder.rename("log", "log.2");
+    folder.rename("log.1", "log");
+    folder.append("log", "three\n");
+    assert_eq!(run.look(), ["2:three"]);
+    run.drain();
+}
+
+#[test]
+fn an_old_file_that_was_unpacked_is_not_read() {
+    let folder = Folder::new();
+    folder.write("log", "one\n");
+    let mut run = Run::new(folder.log());
+    assert_eq!(run.now(), ["1:one"]);
+    folder.write("log.3", "of last week\n");
+    set_modified(&folder, "log.3", 1_000_000_000);
+    folder.rename("log", "log.1");
+    folder.write("log", "two\n");
+    assert_eq!(run.look(), ["1:two"]);
+    run.drain();
+}
+
+#[test]
 fn a_file_may_come_later_and_so_may_its_folder() {
     let folder = Folder::new();
     let path = folder.path("deep/log");
@@ -296,6 +480,41 @@ fn a_file_may_come_later_and_so_may_its_folder() {
     fs::write(&path, "one\n").unwrap();
     assert_eq!(run.look(), ["1:one"]);
     assert_eq!(run.events(), [FollowEvent::Missing, FollowEvent::Opened]);
+    run.drain();
+}
+
+#[test]
+fn old_files_in_a_folder_that_comes_later_are_not_read() {
+    let folder = Folder::new();
+    let mut run = Run::new(Follow::new(folder.path("deep/log")));
+    assert_eq!(run.now(), NOTHING);
+    for day in ["monday", "tuesday"] {
+        // Like a drive that is mounted, or a link that leads to the next folder.
+        fs::create_dir(folder.path(day)).unwrap();
+        fs::write(folder.path(day).join("log.1"), "of last week\n").unwrap();
+        fs::write(folder.path(day).join("log"), format!("{day}\n")).unwrap();
+        if day == "tuesday" {
+            folder.rename("deep", "deep.1");
+        }
+        folder.rename(day, "deep");
+        assert_eq!(run.look(), [format!("1:{day}")]);
+    }
+    assert_eq!(run.stats.losses(), 0);
+    run.drain();
+}
+
+#[test]
+fn a_rotated_file_with_two_names_is_read_once() {
+    let folder = Folder::new();
+    folder.write("log", "one\n");
+    let mut run = Run::new(folder.log());
+    assert_eq!(run.now(), ["1:one"]);
+    folder.rename("log", "log.2");
+    folder.write("log", "two\n");
+    folder.rename("log", "log.1");
+    fs::hard_link(folder.path("log.1"), folder.path("log-20260131")).unwrap();
+    folder.write("log", "three\n");
+    assert_eq!(run.look(), ["1:two", "1:three"]);
     run.drain();
 }
 

@@ -78,8 +78,9 @@ pub enum FollowStart {
     /// Behind what is there now. If that ends within a line, with the line after that one.
     End,
     /// At this offset, such as the [`end`](FileLine::end) of the last line that was processed; within a line, with the next
-    /// one. A file that is shorter has been replaced or emptied since, and is read from its beginning. Whether a longer one is still
-    /// the same file is not known, and what was rotated away while no process followed the file is not looked for.
+    /// one. A file that is shorter has been replaced or emptied since: it is read from its beginning, and an error item says that
+    /// lines [may be missing](crate::FileError::Lost). Whether a longer one is still the same file is not known, and what was rotated
+    /// away while no process followed the file is not looked for.
     Offset(u64),
 }
 
@@ -94,7 +95,7 @@ pub enum FollowEvent {
     /// Another file now has the name.
     Rotated,
     /// The file was rotated this many times since the last look, which is more than once; comes after
-    /// [`Rotated`](Self::Rotated).
+    /// [`Rotated`](Self::Rotated) or [`Truncated`](Self::Truncated).
     RotatedBetween(u64),
     /// The file was emptied, and is read from its beginning.
     Truncated,
@@ -135,8 +136,11 @@ impl Follow {
 
     /// Sets how long to wait, once all files have been read to their end, before looking at them again. Defaults to 100 ms.
     ///
-    /// A line arrives at most this long after it was written. A rotation that is faster than this is only noticed by the names
-    /// of the rotated files.
+    /// A line arrives at most this long after it was written. Several rotations within this time are only noticed by the names
+    /// of the rotated files, `NAME.1` or `NAME-20260131`.
+    ///
+    /// A poll takes a few system calls. The folder is listed as well while the file does not exist, and when it changes while less than
+    /// 256 bytes of it have been read. If the folder has many thousands of files, take a longer interval.
     ///
     /// # Panics
     /// If `interval` is zero.
@@ -247,9 +251,19 @@ impl Stream<String> {
     /// network drives. A file is known by its device and number and, like in Vector, by its first 256 bytes, by which
     /// it is noticed that a file was emptied and has grown beyond its old length since.
     ///
+    /// # Rotated files
+    /// A file that is renamed stays open, whatever its new name, and is read to its end. What was rotated several times
+    /// between two polls, or copied before it was emptied, is found beside the file by its name: the name of the file with
+    /// a number or a date, such as `app.log.1` or `app.log-20260131`. The files that exist there when following begins,
+    /// or when the folder appears or is replaced by another one, are old and not read. One that comes later is taken for a
+    /// rotated file, unless it was last changed before the end of the followed file was read. Compressed files (`.gz`,
+    /// `.bz2`, `.xz`, `.zst`, `.lz4`, `.Z`) are not read.
+    ///
     /// # Ordering
     /// Lines of one file keep their order. Those of a rotated file come before those of the new one, except for what is
-    /// written to the old file after the rotation.
+    /// written to the old file after the rotation. If a rotated file ends within a line, that line comes with its end, or
+    /// without one at the next rotation. If a file is copied and emptied, and also renamed or deleted, all between two polls,
+    /// the order of what was copied and what was not is not known.
     ///
     /// # Back-pressure
     /// Nothing is read while the output is full.
@@ -260,8 +274,18 @@ impl Stream<String> {
     ///
     /// - a line that is too long or not UTF-8; it carries the [`FileLine`];
     /// - a file that cannot be read, once, until it can be read again;
-    /// - lines that may be missing, because rotated files were deleted before they were read. What is written between
-    ///   the copying and the emptying of a file is lost without an error item: it cannot be detected.
+    /// - lines that [may be missing](crate::FileError::Lost), because rotated files were deleted or compressed before they
+    ///   were found.
+    ///
+    /// Some losses leave no trace, and are no error item:
+    ///
+    /// - what is written between the copying and the emptying of a file, or is in a file that is emptied without a copy,
+    ///   after the last poll before that;
+    /// - a file that appears and is deleted between two polls, unless the file before it is deleted as well and a rotated
+    ///   file after it is found; and one that is compressed, if as many known rotated files were deleted at that time;
+    /// - files between two polls whose names have another form, whose folder cannot be listed or has just appeared, or
+    ///   which got the number of a deleted file on a system that does not tell when files were created;
+    /// - the rest of a file that was emptied and has grown beyond its old length, with the same first 256 bytes.
     ///
     /// # Cancellation
     /// Ends a wait at once, and reading between two blocks. So does a drain: what has not been read stays in the files.

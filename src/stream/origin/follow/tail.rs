@@ -1,8 +1,5 @@
 //! [`Tail`]: one name, the file that has it, and those that had it before.
 
-use std::cmp::Reverse;
-use std::ffi::{OsStr, OsString};
-use std::fs::Metadata;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,8 +7,12 @@ use std::time::SystemTime;
 
 use super::options::{Counts, FollowEvent, FollowStart, OnEvent};
 use super::place::{Identity, Place, identity};
+use super::rotated::{self, Known};
 use crate::pipeline::CancelToken;
 use crate::stream::origin::file_line::{FileError, FileLine};
+
+/// How often the rotated files are listed, in case they are renamed before they are opened.
+const TRIES: usize = 3;
 
 /// The common part of all names of a source.
 pub(super) struct Shared {
@@ -38,18 +39,27 @@ pub(super) struct Tail {
     path: Arc<Path>,
     /// The file that had the name at the last check.
     current: Option<Place>,
-    /// Whether `current` has been read to its end at that time, so that it may have grown or shrunk since.
-    is_at_end: bool,
     /// The files that had the name before, the oldest first.
     previous: Vec<Place>,
     /// Whether any file has had the name.
     had_a_file: bool,
-    /// The rotated files at the last check of the folder.
-    rotated: Vec<Identity>,
+    /// The rotated files that are accounted for; `None` until they can be listed.
+    known: Option<Known>,
+    /// When the file had last been changed before it was read to its end, at the last complete look.
+    since: Option<SystemTime>,
     /// The error to emit before the next line.
     fault: Option<FileError>,
     /// The last reported failure, until the file can be read again.
     told: Option<String>,
+}
+
+/// What was found beside the file.
+struct Found {
+    /// The files that came between, or copies of the file; the oldest first. None has been read.
+    between: Vec<Place>,
+    /// Whether others cannot be read any more.
+    is_incomplete: bool,
+    known: Option<Known>,
 }
 
 impl Tail {
@@ -59,23 +69,27 @@ impl Tail {
         let mut tail = Self {
             path,
             current: None,
-            is_at_end: true,
             previous: Vec::new(),
             had_a_file: false,
-            rotated: Vec::new(),
+            known: None,
+            since: None,
             fault: None,
             told: None,
         };
-        tail.rotated = tail.rotated_files().iter().map(|it| it.identity).collect();
         match Place::open(&tail.path, start, shared.max_len) {
             Ok(place) => {
+                let is_elsewhere = matches!(start, FollowStart::Offset(offset) if offset != place.start);
                 tail.current = Some(place);
                 tail.had_a_file = true;
                 shared.note(&tail.path, FollowEvent::Opened);
+                if is_elsewhere {
+                    tail.loses(shared);
+                }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => shared.note(&tail.path, FollowEvent::Missing),
             Err(error) => tail.fails(error),
         }
+        tail.known = tail.find(tail.current.as_ref(), shared).known;
         tail
     }
 
@@ -119,64 +133,53 @@ impl Tail {
     }
 
     fn look(&mut self, shared: &mut Shared) -> io::Result<Option<FileLine>> {
-        if let Some(line) = self.next_of_previous(shared)? {
-            return Ok(Some(line));
-        }
-        loop {
-            let mut failed = None;
-            if let Some(current) = &mut self.current {
-                if self.is_at_end && current.was_emptied()? {
-                    self.is_at_end = false;
-                    if let Some(line) = self.truncated(shared)? {
-                        return Ok(Some(line));
-                    }
-                    continue;
+        while self.fault.is_none() {
+            if let Some(line) = self.next_of_previous(shared)? {
+                return Ok(Some(line));
+            }
+            if let Some(found) = self.emptied(shared)? {
+                if let Some(line) = self.start_over(found, shared)? {
+                    return Ok(Some(line));
                 }
-                self.is_at_end = false;
-                match current.next(&self.path, || shared.is_over()) {
-                    Ok(Some(line)) => return Ok(Some(line)),
-                    Ok(None) => self.is_at_end = true,
-                    // Another file may have the name by now.
-                    Err(error) => failed = Some(error),
-                }
+                continue;
+            }
+            // If it fails, another file may have the name by now.
+            let read = self.current.as_mut().map_or(Ok(None), |it| it.next(&self.path, || shared.is_over()));
+            if let Ok(Some(_)) = read {
+                return read;
             }
             if shared.is_over() {
                 return Ok(None);
             }
-            match std::fs::metadata(&self.path) {
-                Ok(meta) if self.current.as_ref().is_some_and(|current| current.identity == identity(&meta)) => {
-                    if let Some(error) = failed {
-                        return Err(error);
-                    }
-                    self.told = None;
-                    return Ok(None);
+            if read.is_ok() && self.current.as_ref().is_some_and(|it| !it.is_at_end()) {
+                continue;
+            }
+            let place = std::fs::metadata(&self.path).and_then(|meta| {
+                let is_same = self.current.as_ref().is_some_and(|current| current.identity == identity(&meta));
+                if is_same {
+                    Ok(None)
+                } else {
+                    Place::open(&self.path, FollowStart::Beginning, shared.max_len).map(Some)
                 }
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => return self.missing(shared),
+            });
+            match place {
+                Ok(None) => {
+                    if read.is_ok() {
+                        self.told = None;
+                        self.since = self.current.as_ref().and_then(Place::changed);
+                    }
+                    return read;
+                }
+                Ok(Some(place)) => self.turn_to(place, shared),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    if !self.is_missing(shared) {
+                        return Ok(None);
+                    }
+                }
                 Err(error) => return Err(error),
             }
-            match Place::open(&self.path, FollowStart::Beginning, shared.max_len) {
-                Ok(place) => self.turn_to(place, shared),
-                Err(error) if error.kind() == ErrorKind::NotFound => return self.missing(shared),
-                Err(error) => return Err(error),
-            }
-            if self.fault.is_some() {
-                return Ok(None);
-            }
-            if let Some(line) = self.next_of_previous(shared)? {
-                return Ok(Some(line));
-            }
         }
-    }
-
-    /// No file has the name. It was renamed, and may still grow; or it was deleted.
-    fn missing(&mut self, shared: &mut Shared) -> io::Result<Option<FileLine>> {
-        self.told = None;
-        if self.current.as_ref().is_some_and(Place::is_deleted) {
-            self.previous.extend(self.current.take());
-            shared.note(&self.path, FollowEvent::Deleted);
-        }
-        self.next_of_previous(shared)
+        Ok(None)
     }
 
     /// The next line of a file that had the name before.
@@ -191,7 +194,9 @@ impl Tail {
                 place.next(&self.path, || shared.is_over())
             };
             match line {
-                Ok(None) if is_over && !shared.is_over() => _ = self.previous.remove(index),
+                Ok(None) if shared.is_over() => index += 1,
+                Ok(None) if !place.is_at_end() => {}
+                Ok(None) if is_over => _ = self.previous.remove(index),
                 Ok(None) => index += 1,
                 Ok(line) => return Ok(line),
                 Err(error) => {
@@ -206,134 +211,168 @@ impl Tail {
 
     /// Another file now has the name.
     fn turn_to(&mut self, place: Place, shared: &mut Shared) {
-        self.told = None;
-        self.is_at_end = true;
+        let found = self.find(Some(&place), shared);
+        // If it had the name before, it is read from where that ended.
+        let old = self.previous.iter().position(|it| it.identity == place.identity);
+        let mut place = old.map_or(place, |index| self.previous.remove(index));
+        place.is_let_go = false;
         let before = self.current.replace(place);
-        if !std::mem::replace(&mut self.had_a_file, true) {
+        self.move_on(before, found, 1, shared);
+    }
+
+    /// No file has the name. It was renamed, and may still grow; or it was deleted. Returns whether there may be more
+    /// to read.
+    fn is_missing(&mut self, shared: &mut Shared) -> bool {
+        self.told = None;
+        let found = self.find(None, shared);
+        let is_deleted = self.current.as_ref().is_some_and(Place::is_deleted);
+        if is_deleted {
+            shared.note(&self.path, FollowEvent::Deleted);
+        }
+        if is_deleted || !found.between.is_empty() || found.is_incomplete {
+            let before = self.current.take();
+            self.move_on(before, found, 0, shared);
+            return true;
+        }
+        self.known = found.known;
+        false
+    }
+
+    /// After `before`, those that were `found` had the name, and then `more` files.
+    fn move_on(&mut self, before: Option<Place>, found: Found, more: usize, shared: &mut Shared) {
+        self.told = None;
+        let mut times = found.between.len() + more;
+        if times > 0 && !std::mem::replace(&mut self.had_a_file, true) {
             shared.note(&self.path, FollowEvent::Opened);
-            return;
+            times -= 1;
         }
-        shared.counts.rotations.add(1);
-        shared.note(&self.path, FollowEvent::Rotated);
-        self.previous.iter_mut().for_each(|previous| previous.is_let_go = true);
-        let is_deleted = before.as_ref().is_some_and(Place::is_deleted);
+        shared.counts.rotations.add(times as u64);
+        if times > 0 {
+            shared.note(&self.path, FollowEvent::Rotated);
+        }
+        if times > 1 {
+            shared.note(&self.path, FollowEvent::RotatedBetween(times as u64));
+        }
+        // Then others may have been deleted, too.
+        let is_deleted = before.as_ref().is_some_and(Place::is_deleted) && !found.between.is_empty();
         self.previous.extend(before);
-        let mut between = self.rotated_files();
-        let all = between.iter().map(|it| it.identity).collect();
-        between.retain(|it| {
-            let mut places = self.previous.iter().chain(&self.current);
-            !self.rotated.contains(&it.identity) && places.all(|place| place.identity != it.identity)
-        });
-        self.rotated = all;
-        if between.is_empty() {
-            return;
+        self.previous.extend(found.between);
+        // Only the last one may still be written to.
+        if let Some((_, older)) = self.previous.split_last_mut() {
+            older.iter_mut().for_each(|it| it.is_let_go = true);
         }
-        shared.note(&self.path, FollowEvent::RotatedBetween(between.len() as u64 + 1));
-        // The oldest first.
-        between.sort_by(|a, b| a.age().cmp(&b.age()));
-        let mut is_complete = !is_deleted;
-        for it in between {
-            match Place::open(&it.path, FollowStart::Beginning, shared.max_len) {
-                Ok(place) if place.identity == it.identity => self.previous.push(place),
-                _ => is_complete = false,
-            }
-        }
-        if !is_complete {
-            shared.counts.losses.add(1);
-            self.fault = Some(FileError::Lost { path: Arc::clone(&self.path) });
+        self.known = found.known;
+        if is_deleted || found.is_incomplete {
+            self.loses(shared);
         }
     }
 
-    /// The file was truncated. The incomplete last line becomes a line, unless the file was copied before: then the
-    /// unread part is in the copy.
-    fn truncated(&mut self, shared: &mut Shared) -> io::Result<Option<FileLine>> {
-        shared.counts.truncations.add(1);
-        shared.note(&self.path, FollowEvent::Truncated);
-        let copies = self.rotated_files();
-        let before = std::mem::replace(&mut self.rotated, copies.iter().map(|it| it.identity).collect());
+    /// What is beside the file, if that has been emptied since it was read to its end.
+    fn emptied(&mut self, shared: &Shared) -> io::Result<Option<Found>> {
+        if !self.current.as_mut().map_or(Ok(false), Place::may_have_changed)? {
+            return Ok(None);
+        }
+        let Some(current) = &self.current else { return Ok(None) };
+        let was_emptied = current.was_emptied()?;
+        if !was_emptied && !current.is_young() {
+            return Ok(None);
+        }
+        let mut found = self.find(Some(current), shared);
+        let copy = found.between.iter().position(|copy| current.is_copied_in(copy).unwrap_or(false));
+        if std::fs::metadata(&self.path).is_ok_and(|meta| current.identity == identity(&meta)) {
+            // Its contents may not tell. But there may be a copy of what it no longer contains.
+            return Ok(Some(found).filter(|_| was_emptied || copy.is_some()));
+        }
+        // It has been renamed since. The other ones had the name after it, and are found again when that is noticed.
+        let copy = copy.map(|index| found.between.remove(index));
+        let mut known = self.known.clone();
+        known.iter_mut().for_each(|known| known.add(copy.as_ref().map(|it| it.identity)));
+        let found = Found { between: copy.into_iter().collect(), is_incomplete: false, known };
+        Ok(Some(found).filter(|_| was_emptied))
+    }
+
+    /// The file was emptied. Its unread part is in the copy of it, if there is one; otherwise the incomplete last line
+    /// becomes a line, which is returned.
+    fn start_over(&mut self, found: Found, shared: &mut Shared) -> io::Result<Option<FileLine>> {
         let Some(current) = &mut self.current else { return Ok(None) };
         let mut old = std::mem::replace(current, current.start_over()?);
-        let new_copies = copies.iter().filter(|it| !before.contains(&it.identity));
-        if new_copies.into_iter().any(|copy| old.go_on_in(&copy.path).unwrap_or(false)) {
-            old.is_let_go = true;
+        let Found { between: mut copies, is_incomplete, known } = found;
+        self.known = known;
+        shared.counts.truncations.add(copies.len().max(1) as u64);
+        shared.note(&self.path, FollowEvent::Truncated);
+        if copies.len() > 1 {
+            shared.note(&self.path, FollowEvent::RotatedBetween(copies.len() as u64));
+        }
+        let of_old = copies.iter().position(|copy| old.is_copied_in(copy).unwrap_or(false));
+        // The copy of it may have been deleted, if there are others.
+        if is_incomplete || of_old.is_none() && !copies.is_empty() {
+            self.loses(shared);
+        }
+        let mut rest = None;
+        if let Some(index) = of_old {
+            old.go_on_in(copies.remove(index))?;
             self.previous.push(old);
-            return self.next_of_previous(shared);
+        } else {
+            rest = old.rest(&self.path);
         }
-        Ok(old.rest(&self.path))
+        self.previous.extend(copies);
+        self.previous.iter_mut().for_each(|it| it.is_let_go = true);
+        Ok(rest)
     }
 
-    /// The files that may have had the name: `NAME.1`, `NAME.2`, .., or `NAME-20260131`.
-    fn rotated_files(&self) -> Vec<Rotated> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let name = self.path.file_name().unwrap_or_default();
-        // The folder may appear, like the file; and it may be unreadable, even if the file is not.
-        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-        let rotated = entries.filter_map(|entry| {
-            let (suffix, path) = (suffix(name, &entry.file_name())?, entry.path());
-            let meta = std::fs::metadata(&path).ok().filter(Metadata::is_file)?;
-            Some(Rotated { suffix, path, changed: meta.modified().ok(), identity: identity(&meta) })
-        });
-        rotated.collect()
-    }
-}
-
-/// A file that is named like a followed one, with a number or a date appended.
-struct Rotated {
-    suffix: OsString,
-    path: PathBuf,
-    changed: Option<SystemTime>,
-    identity: Identity,
-}
-
-impl Rotated {
-    /// Older files compare as less. A higher number is older, and a later date is younger.
-    fn age(&self) -> impl Ord {
-        let number = self.suffix.to_str().and_then(|suffix| suffix.strip_prefix('.')?.parse::<u64>().ok());
-        (self.changed, number.filter(|number| *number < 100_000).map(Reverse), self.suffix.clone())
-    }
-}
-
-/// The suffix that makes `other` a rotated `name`: `.1`, `.2026-01-31` or `-20260131`, for example. Files that have
-/// been compressed since have been read before.
-fn suffix(name: &OsStr, other: &OsStr) -> Option<OsString> {
-    let suffix = other.as_encoded_bytes().strip_prefix(name.as_encoded_bytes())?;
-    let is_one = matches!(suffix, [b'.' | b'-', rest @ ..]
-        if rest.first().is_some_and(u8::is_ascii_digit) && rest.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'.' | b'_')));
-    is_one.then(|| std::str::from_utf8(suffix).ok().map(OsString::from)).flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_and_dates_behind_the_name_are_of_rotated_files() {
-        let is_rotated = |other: &str| suffix("a.log".as_ref(), other.as_ref()).is_some();
-        for name in
-            ["a.log.1", "a.log.12", "a.log-20260131", "a.log.2026-01-31", "a.log.2026-01-31_14", "a.log-20260131.1"]
-        {
-            assert!(is_rotated(name), "{name}");
+    /// Looks for rotated files that have come since the last time, while the file `holder` has the name.
+    fn find(&self, holder: Option<&Place>, shared: &Shared) -> Found {
+        let mut found = self.find_once(holder, shared);
+        for _ in 1..TRIES {
+            if found.is_incomplete {
+                found = self.find_once(holder, shared);
+            }
         }
-        for name in ["a.log", "a.log.", "a.log.gz", "a.log.1.gz", "a.log2", "b.log.1", "a.log.old", "a.log..1"] {
-            assert!(!is_rotated(name), "{name}");
-        }
+        found
     }
 
-    #[test]
-    fn higher_numbers_and_earlier_dates_are_older() {
-        let sorted = |suffixes: &[&str]| {
-            let file = |suffix: &&str| Rotated {
-                suffix: suffix.into(),
-                path: PathBuf::new(),
-                changed: None,
-                identity: (0, 0, None),
-            };
-            let mut files: Vec<Rotated> = suffixes.iter().map(file).collect();
-            files.sort_by(|a, b| a.age().cmp(&b.age()));
-            files.into_iter().map(|it| it.suffix.into_string().unwrap()).collect::<Vec<_>>()
-        };
-        assert_eq!(sorted(&[".1", ".10", ".2"]), [".10", ".2", ".1"]);
-        assert_eq!(sorted(&["-20260201", "-20260131"]), ["-20260131", "-20260201"]);
-        assert_eq!(sorted(&[".20260201", ".20260131"]), [".20260131", ".20260201"]);
+    fn find_once(&self, holder: Option<&Place>, shared: &Shared) -> Found {
+        let mut found = Found { between: Vec::new(), is_incomplete: false, known: self.known.clone() };
+        let Some((folder, mut listed)) = rotated::list(&self.path) else { return found };
+        let holder_identity = holder.map(|it| it.identity);
+        if let Some(known) = self.known.as_ref().filter(|known| known.folder == folder) {
+            found.is_incomplete = known.misses_one_of(&listed, holder_identity);
+            let mut unfinished: Vec<Identity> = Vec::new();
+            for it in known.new_in(&listed) {
+                let mut places = self.current.iter().chain(holder).chain(&self.previous).chain(&found.between);
+                if places.any(|place| place.identity == it.identity) {
+                    continue;
+                }
+                let place = match Place::open(&it.path, FollowStart::Beginning, shared.max_len) {
+                    Ok(place) if place.identity == it.identity => place,
+                    _ => {
+                        found.is_incomplete = true;
+                        continue;
+                    }
+                };
+                // It is older than what has been read, and no copy of that.
+                if it.changed < self.since && !self.current.as_ref().is_some_and(|current| current.is_begun_in(&place))
+                {
+                    continue;
+                }
+                // It is about to be emptied. Until then there is nothing in the copy that is not in the file.
+                let is_copying = holder
+                    .is_some_and(|holder| holder.identity.2 <= it.identity.2 && holder.holds(&place).unwrap_or(false));
+                if is_copying {
+                    unfinished.push(it.identity);
+                } else {
+                    found.between.push(place);
+                }
+            }
+            listed.retain(|it| !unfinished.contains(&it.identity));
+        }
+        found.known = Some(Known::of(folder, &listed, holder_identity));
+        found
+    }
+
+    /// Reports that lines may be missing.
+    fn loses(&mut self, shared: &Shared) {
+        shared.counts.losses.add(1);
+        self.fault = Some(FileError::Lost { path: Arc::clone(&self.path) });
     }
 }
