@@ -59,10 +59,10 @@ Memory:
 Following:
   Files may be missing at first, renamed and created again, or truncated. A renamed file is read
   until it is deleted or the next one is renamed. If a file is renamed more than once within a
-  tenth of a second, those in between are read as FILE.1, FILE.2, .. or FILE-20260131; if they
-  may have been deleted as well, that is a failure. A file that is deleted and created twice
-  within that time goes unnoticed. Lines of files that are read from their end are counted from
-  there: access.log:+17.
+  tenth of a second, those in between are read as FILE.1, FILE.2, .. or FILE-20260131; if some
+  may have been deleted or compressed, that is a failure. A file that is deleted and created
+  twice within that time goes unnoticed. Lines of files that are read from their end are counted
+  from there: access.log:+17.
 
 Exit status:
   0    everything was read; with --follow: ended by Ctrl-C

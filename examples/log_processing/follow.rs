@@ -111,7 +111,7 @@ impl Files {
             Some(FileError::Lost { path }) => {
                 let name = self.name(path);
                 let fault = format!(
-                    "lines of {name} may be missing: it was renamed faster than it was read"
+                    "lines of {name} may be missing: it was rotated before they were read"
                 );
                 (fault, "lines may be missing of".to_owned(), name)
             }

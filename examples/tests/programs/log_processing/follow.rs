@@ -226,7 +226,7 @@ fn follow_tells_when_lines_may_be_missing() {
     run.alerts("two", "a.log:1");
     run.alerts("three", "a.log:1");
     signal(&run.child, "-INT");
-    run.notes("error: lines of a.log may be missing: it was renamed faster than it was read");
+    run.notes("error: lines of a.log may be missing: it was rotated before they were read");
     assert_eq!(in_time(move || run.child.wait().unwrap()).code(), Some(1));
     assert_eq!(place.report()["complete"], false);
 }
