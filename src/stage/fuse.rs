@@ -224,11 +224,11 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         self.give_first(Err(error), out);
     }
 
-    /// One timer for each call, the earlier one first; if two are due at the same time, the first operator's, so that
-    /// the second one's finds the items that it flushes.
+    /// One timer for each call, the earlier one first. If two are due at the same time, the second operator's: as stages of
+    /// their own, the first would emit its items at that time, and the second would fire its timer before it takes them.
     fn timer(&mut self, now: Instant, out: &mut impl Emit<B::Out>) {
         match (self.first_wake(), self.rest.timer.next_wake(&self.rest.second)) {
-            (Some(first), second) if second.is_none_or(|second| first <= second) => {
+            (Some(first), second) if second.is_none_or(|second| first < second) => {
                 let link = &mut self.rest.link(out, Self::PLAIN, Self::RECKONED);
                 self.timer.fire(&mut self.first, now, link);
             }
@@ -483,19 +483,66 @@ mod tests {
 
     use super::*;
     use crate::mark::testing::Probe;
-    use crate::testing::Harness;
-    use crate::{BatchConfig, Batcher, BoxStage, Custom, ErrorKind, Inline, Mapper, Pipeline, Processor, Stage, Take};
+    use crate::testing::{Harness, Recorder, TestSource};
+    use crate::{
+        BatchConfig, Batcher, BoxStage, Custom, Debounce, Delay, ErrorKind, Inline, ManualClock, Mapper, Pipeline,
+        Processor, Stage, Take, Timeout,
+    };
 
     fn batcher<T: Send + 'static>(max_size: usize) -> Batcher<T> {
         Batcher::new(BatchConfig { max_size, max_latency: Duration::from_millis(10) })
     }
 
     #[test]
-    fn of_two_timers_due_together_the_first_operators_fires_first() {
+    fn of_two_timers_due_together_the_second_operators_fires_first() {
         let mut run = Harness::new(&batcher(2).fuse(batcher(10)));
         ['a', 'b', 'c'].into_iter().for_each(|item| run.item(item));
         run.advance(Duration::from_millis(10));
-        assert_eq!(run.items(), [[vec!['a', 'b'], vec!['c']]]);
+        assert_eq!(run.items(), [[vec!['a', 'b']]]);
+        run.advance(Duration::from_millis(10));
+        assert_eq!(run.items(), [[vec!['c']]]);
+    }
+
+    fn timed_operators() -> Vec<BoxStage<u32, u32>> {
+        let ms = Duration::from_millis;
+        let batch = |max_size, latency| {
+            let sum = Mapper::new(|items: Vec<u32>| items.into_iter().fold(0, |sum, n| 100 * sum + n));
+            Batcher::new(BatchConfig { max_size, max_latency: ms(latency) }).fuse(sum).boxed_stage()
+        };
+        vec![
+            Delay::new(ms(5)).boxed_stage(),
+            Delay::new(ms(10)).boxed_stage(),
+            Debounce::new(ms(5)).boxed_stage(),
+            Debounce::new(ms(10)).boxed_stage(),
+            batch(2, 5),
+            batch(9, 10),
+            Timeout::new(ms(10)).boxed_stage(),
+        ]
+    }
+
+    /// Everything that comes out, and when.
+    fn timed(stage: &impl Processor<In = u32, Out = u32>) -> Vec<(Duration, Option<u32>)> {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("ties").clock(&clock).build();
+        let (source, numbers) = TestSource::new(&pipeline);
+        let recorder = Recorder::new(numbers.through(stage));
+        source
+            .play([0, 5, 5, 10, 10, 20, 35, 40, 60].into_iter().zip(1..).map(|(at, n)| (Duration::from_millis(at), n)));
+        clock.advance(Duration::from_millis(200));
+        source.end();
+        clock.advance(Duration::from_millis(200));
+        recorder.timed_outputs().into_iter().map(|(at, output)| (at, output.ok())).collect()
+    }
+
+    #[test]
+    fn timers_due_together_fire_alike_fused_and_apart() {
+        let count = timed_operators().len();
+        for (one, other) in (0..count).flat_map(|one| (0..count).map(move |other| (one, other))) {
+            let pair = || [one, other].map(|index| timed_operators().swap_remove(index));
+            let [first, second] = pair();
+            let fused = timed(&BoxStage::fused("fused", pair()));
+            assert_eq!(fused, timed(&first.then(second)), "operators {one} and {other}");
+        }
     }
 
     #[test]

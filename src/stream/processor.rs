@@ -62,7 +62,8 @@ pub trait Processor: Send + Sync + 'static {
     ///
     /// It changes timing. The two no longer overlap, so an item takes the time of both. Nothing is queued between them: while
     /// the second waits for room or sleeps, the first takes no item, and its timers (the latency of a batch, the end of a
-    /// window) fire late by as much.
+    /// window) fire late by as much. If timers of both are due at the same time, that of the second fires first: it does
+    /// not see items that the first emits at that time. Two stages do the same on a [`ManualClock`](crate::ManualClock).
     fn fuse<P>(self, next: P) -> Fused<Self, P>
     where
         Self: Sized + Stage,
