@@ -7,11 +7,12 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::hook::{DropHook, OnDrop};
 use crate::clock::wait::Wake;
-use crate::edge::{EdgeSender, End, Refused};
+use crate::edge::{EdgeSender, End, Gauge, Refused};
 use crate::error::{Result, StreamError};
 use crate::operators::options::{common_options, opaque_debug};
 use crate::panic::{Held, guard_drop};
@@ -28,9 +29,9 @@ use crate::stream::start::{Registered, spawn_loop};
 ///
 /// The stage before it never waits for the consumer, which always finds the latest items. Its own output is the buffer,
 /// so the number is exact: while the consumer takes nothing, the last `n` items are kept and no others. Dropped items
-/// are counted as [overflow](DropReason::Overflow), and shown to [`on_drop`](Self::on_drop). With `n` = 1 it keeps the
-/// latest item. To keep the oldest items, use a [`DroppingBuffer`](crate::DroppingBuffer); to drop nothing, a
-/// [`Buffer`](crate::Buffer).
+/// are counted as [overflow](DropReason::Overflow), and shown to [`on_drop`](Self::on_drop). An item that is evicted by an
+/// error item is counted as [undelivered](crate::OutputReport::undelivered) instead. With `n` = 1 it keeps the latest item.
+/// To keep the oldest items, use a [`DroppingBuffer`](crate::DroppingBuffer); to drop nothing, a [`Buffer`](crate::Buffer).
 ///
 /// It is a stage with a thread of its own, and cannot be fused: where the consumer shares its thread there is nothing
 /// to buffer. (A `Buffer` behind it adds to its capacity, and a stage behind it with its own queue size replaces it.)
@@ -127,8 +128,8 @@ struct Slot<T> {
 impl<T> Slot<T> {
     /// Inserts the item, and returns the one evicted for it: the oldest item, or itself.
     fn offer(&mut self, item: Result<T>) -> Option<T> {
-        let (step, is_data) = (&self.stats.steps[0], item.is_ok());
-        match self.sender.shared().offer_in_place_of_oldest(item, |displaces| count(step, is_data, displaces)) {
+        let (step, edge, is_data) = (&self.stats.steps[0], self.sender.shared(), item.is_ok());
+        match edge.offer_in_place_of_oldest(item, |displaces| count(step, edge.gauge(), is_data, displaces)) {
             Ok(oldest) => oldest,
             Err((Refused::Full, Ok(item))) => {
                 step.dropped[DropReason::Overflow as usize].add(1);
@@ -222,19 +223,19 @@ impl<T: Send + 'static> Work for Slider<T> {
     }
 }
 
-/// Called under the edge's lock, so that no item is visible before it is counted.
-fn count(step: &StepStats, is_data: bool, displaces: bool) {
-    if displaces {
-        // It was counted as emitted, and is dropped.
-        step.delivered.add(u64::MAX);
-        step.emitted.add(u64::MAX);
-        step.dropped[DropReason::Overflow as usize].add(1);
-    }
-    if is_data {
-        step.delivered.add(1);
-        step.emitted.add(1);
-    } else {
-        step.errors_out.add(1);
+/// Called under the edge's lock, so that no item is visible before it is counted. No counter falls: the item that was evicted
+/// stays counted as emitted, in place of the one that evicts it; if that is an error item, it is undelivered.
+fn count(step: &StepStats, gauge: &Gauge, is_data: bool, displaces: bool) {
+    match (is_data, displaces) {
+        (true, true) => step.dropped[DropReason::Overflow as usize].add(1),
+        (true, false) => {
+            step.delivered.add(1);
+            step.emitted.add(1);
+        }
+        (false, _) => {
+            gauge.undelivered.fetch_add(u64::from(displaces), Ordering::Relaxed);
+            step.errors_out.add(1);
+        }
     }
 }
 
@@ -348,6 +349,44 @@ mod tests {
         let report = pipeline.join();
         let step = &report.stage("sliding_buffer").unwrap().steps[0];
         assert_eq!((step.received, step.delivered, step.emitted, step.errors_in, step.errors_out), (6, 2, 2, 5, 5));
+    }
+
+    #[test]
+    fn no_counter_falls_whatever_is_evicted() {
+        let clock = ManualClock::new();
+        let pipeline = Pipeline::builder("counters").clock(&clock).build();
+        let (sender, stream) = Stream::channel(&pipeline, 64);
+        let mut stream = stream.sliding_buffer(3);
+        let counts = |report: &crate::Report| {
+            let row = report.stage("sliding_buffer").unwrap();
+            let step = &row.steps[0];
+            assert!(step.balances(), "{step:?}");
+            let output = &row.outputs[0];
+            let counts = [step.received, step.delivered, step.emitted, step.total_dropped(), step.errors_out];
+            (counts, output.undelivered, output.queued as u64)
+        };
+        let (mut before, mut taken) = ([0; 5], 0);
+        let mut rng = fastrand::Rng::with_seed(7);
+        for n in 0..300_u32 {
+            // Fewer errors than are taken, or the stage would wait.
+            match rng.u32(..6) {
+                0..3 => sender.send(n).unwrap(),
+                3 => sender.send_error(error()).unwrap(),
+                _ => taken += u64::from(stream.try_recv().is_ok_and(|item| item.is_ok())),
+            }
+            clock.settle();
+            let (now, undelivered, queued) = counts(&pipeline.report());
+            assert!(now.iter().zip(&before).all(|(now, before)| now >= before), "{before:?}, then {now:?}");
+            // Errors that wait are among those queued.
+            assert!((taken + undelivered..=taken + undelivered + queued).contains(&now[2]), "{now:?}");
+            before = now;
+        }
+        drop(sender);
+        taken += stream.into_iter().filter(std::result::Result::is_ok).count() as u64;
+        let (now, undelivered, _) = counts(&pipeline.join());
+        assert_eq!(now[2], taken + undelivered);
+        assert_eq!(now[0], taken + undelivered + now[3]);
+        assert!(undelivered > 0 && now[3] > 0, "{now:?}");
     }
 
     #[test]
