@@ -113,9 +113,13 @@ impl Timing {
     }
 
     /// Includes the interval in progress.
+    ///
+    /// The thread may have changed its phase after `now` was taken. It is then read as of that change: `busy`, which is the
+    /// rest, would be too little.
     pub(crate) fn read(&self, now: Instant) -> Spent {
         let mut state = *self.0.lock();
         let Some(started) = state.started else { return Spent::default() };
+        let now = state.since.map_or(now, |since| now.max(since));
         if state.ended.is_none() {
             state.settle(now);
         }
@@ -195,6 +199,19 @@ mod tests {
         let spent = timing.read(at(100));
         assert_eq!((spent.asleep, spent.blocked), (Duration::from_secs(2), Duration::from_secs(4)));
         assert_eq!((spent.busy, spent.idle), (Duration::from_secs(9), Duration::ZERO));
+    }
+
+    #[test]
+    fn busy_does_not_fall_if_the_thread_is_ahead_of_the_reader() {
+        let timing = Timing::new();
+        let start = real_now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        timing.start(start);
+        timing.enter(Phase::Idle, at(5));
+        assert_eq!(timing.read(at(5)).busy, Duration::from_secs(5));
+        timing.enter(Phase::Busy, at(12));
+        let spent = timing.read(at(10));
+        assert_eq!((spent.busy, spent.idle), (Duration::from_secs(5), Duration::from_secs(7)));
     }
 
     #[test]

@@ -240,7 +240,9 @@ pub(super) struct Ways<T> {
 
 impl<T> Ways<T> {
     pub(super) fn new(stats: &StageStats, shared: &Arc<Shared<T>>) -> Self {
+        let waits = stats.open_outputs(SUBSCRIBER);
         let door = Door {
+            waits: Arc::clone(&waits),
             shared: Arc::clone(shared),
             has_hub: true,
             is_empty: true,
@@ -248,7 +250,7 @@ impl<T> Ways<T> {
             said: Said::default(),
             labels: Labels::default(),
         };
-        Self { subscribers: Vec::new(), door, waits: stats.open_outputs(SUBSCRIBER) }
+        Self { subscribers: Vec::new(), door, waits }
     }
 }
 
@@ -393,10 +395,14 @@ struct Door<T> {
     is_held: bool,
     said: Said,
     labels: Labels,
+    /// As for the subscribers.
+    waits: Arc<Timing>,
 }
 
 impl<T: Send + 'static> Way for Door<T> {
-    fn start(&mut self, _: &StageThread) {}
+    fn start(&mut self, thread: &StageThread) {
+        self.waits.start(thread.token.now());
+    }
 
     /// Whether no more will arrive, and none is waiting.
     fn is_gone(&self) -> bool {
@@ -422,7 +428,10 @@ impl<T: Send + 'static> Way for Door<T> {
         self.shared.has_news()
     }
 
-    fn note_wait(&self, _: Phase, _: Instant) {}
+    /// The report has one output as long as there are no subscribers, and its time must not fall when they arrive.
+    fn note_wait(&self, phase: Phase, now: Instant) {
+        self.waits.enter(phase, now);
+    }
 
     fn put_mark(&mut self, mark: StreamError) {
         mark.label().into_iter().for_each(|label| self.said.note(label));

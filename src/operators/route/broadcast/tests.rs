@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -57,6 +58,18 @@ fn the_first_item_waits_for_the_first_subscriber() {
     let pipeline = Pipeline::new("news");
     let hub = Stream::from_iter(&pipeline, 0..100).broadcast();
     assert_eq!(hub.subscribe().collect::<Vec<_>>().unwrap(), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_wait_for_the_first_subscriber_stays_in_the_report() {
+    let (clock, pipeline) = virtual_pipeline();
+    let hub = Stream::from_iter(&pipeline, 0..3).broadcast();
+    clock.advance(Duration::from_secs(10));
+    let blocked = || pipeline.report().stage("broadcast").unwrap().outputs[0].blocked;
+    assert_eq!(blocked(), Duration::from_secs(10));
+    let mut first = hub.subscribe();
+    assert_eq!(now(&clock, &mut first), oks(0..3));
+    assert_eq!(blocked(), Duration::from_secs(10));
 }
 
 #[test]
