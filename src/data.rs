@@ -174,6 +174,12 @@ mod tests {
         let stages = value["stages"].as_array_mut().unwrap();
         assert_eq!(stages.len(), 3);
         stages.truncate(2);
+        for stage in stages {
+            // Hashes, which are not the same everywhere.
+            let alike = &mut stage["identity"]["alike"];
+            assert!(alike.as_array().is_some_and(|hashes| hashes.iter().all(serde_json::Value::is_u64)), "{alike}");
+            *alike = serde_json::json!([0, 0, 0]);
+        }
         let golden: serde_json::Value = serde_json::from_str(include_str!("data/report.json")).unwrap();
         assert_eq!(value, golden, "{value:#}");
     }
@@ -185,7 +191,11 @@ mod tests {
         let is_removed =
             |object: &mut serde_json::Value, field| object.as_object_mut().unwrap().remove(field).is_some();
         for stage in value["stages"].as_array_mut().unwrap() {
-            assert!(is_removed(stage, "merged") && is_removed(&mut stage["steps"][0], "failed_calls"));
+            assert!(
+                is_removed(stage, "merged")
+                    && is_removed(stage, "identity")
+                    && is_removed(&mut stage["steps"][0], "failed_calls")
+            );
             stage["of_later"] = 7.into();
         }
         let report: Report = serde_json::from_value(value).unwrap();

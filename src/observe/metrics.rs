@@ -6,11 +6,14 @@
 //! # Invariants
 //!
 //! - A counter receives its growth since the last export. So it never goes back, and pipelines of the same name add up.
+//!   Growth is that of the stages in a row, whatever the row was called at the last export: see `pipeline/identity.rs`.
+//! - A gauge that was exported and is not any more, because its row was added to another, is zero: it would keep its last
+//!   value forever, and an alert with it.
 //! - The last export comes after every other thread of the pipeline has ended, so it has the final counts.
 //! - No handle of a recorder is kept: a recorder may remove a series that has not changed for a while, and a handle to
 //!   it would then have no effect.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +22,7 @@ use ::metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Un
 use crate::clock::Ticks;
 use crate::clock::wait::Waiter;
 use crate::panic;
-use crate::pipeline::{CancelToken, Latency, Outcome, Pipeline, Renamed, Report, StageReport};
+use crate::pipeline::{CancelToken, Latency, Outcome, OutputReport, Pipeline, Report, StageReport, StepReport};
 use crate::trace::event;
 
 impl Pipeline {
@@ -85,6 +88,10 @@ impl Pipeline {
     /// `cut`, `cancelled`, or `open` if a stream had not been read to its end. `reason` is that of
     /// [`DropReason`](crate::DropReason). The acknowledging thread of a delivery is a stage, too: records it
     /// *delivered* have been acknowledged, records it *abandoned* were returned.
+    ///
+    /// A pipeline of more than 256 stages adds the rows of stages that have ended [to
+    /// others](StageReport::merged). The counters of such a row stop, and those of the other one receive its
+    /// growth. Its gauges become 0.
     ///
     /// Counters receive their growth. So they add up over pipelines of the same name, whether these run one after
     /// another or at the same time. For two that run at the same time, a gauge shows the one that was exported last:
@@ -231,11 +238,9 @@ fn describe() {
 /// Exports the reports of one pipeline, one after another.
 #[derive(Default)]
 struct Exporter {
-    /// The last exported value of each counter.
-    counted: HashMap<Key, u64>,
-    /// The state of each distribution of a stage at the last export.
-    latencies: HashMap<(&'static str, Arc<str>), Latency>,
     last: Option<Report>,
+    /// The gauges of the last export.
+    gauges: HashSet<Key>,
 }
 
 impl Exporter {
@@ -248,62 +253,44 @@ impl Exporter {
         self.export_as(report, false);
         let labels =
             [Label::new("pipeline", Arc::clone(&report.name)), Label::new("outcome", outcome(&report.outcome))];
-        ::metrics::with_recorder(|recorder| self.series(recorder, labels.into()).count(&ENDS, 1));
+        ::metrics::with_recorder(|recorder| Series::new(recorder, labels.into()).count(&ENDS, 1, 0));
     }
 
     fn export_as(&mut self, report: &Report, is_running: bool) {
-        if let Some(last) = self.last.replace(report.clone()) {
-            self.merge(&report.catch_up(&last).1);
-        }
+        let last = self.last.replace(report.clone());
+        let before = match &last {
+            Some(last) => report.rows_before(last),
+            None => vec![None; report.stages.len()],
+        };
         ::metrics::with_recorder(|recorder| {
-            let mut series = self.series(recorder, vec![Label::new("pipeline", Arc::clone(&report.name))]);
+            let mut series = Series::new(recorder, vec![Label::new("pipeline", Arc::clone(&report.name))]);
             series.set(&RUNNING, if is_running { 1.0 } else { 0.0 });
-            series.count(&FAULTS, report.faults.len() as u64);
-            for stage in &report.stages {
-                series.with("stage", Arc::clone(&stage.name), |series| series.stage(stage));
+            series.count(&FAULTS, report.faults.len() as u64, last.as_ref().map_or(0, |last| last.faults.len() as u64));
+            for (stage, before) in report.stages.iter().zip(&before) {
+                series.with("stage", Arc::clone(&stage.name), |series| series.stage(stage, before.as_deref()));
             }
+            let gauges = series.gauges;
+            for gone in self.gauges.iter().filter(|gauge| !gauges.contains(gauge)) {
+                recorder.register_gauge(gone, &METADATA).set(0.0);
+            }
+            self.gauges = gauges;
         });
-    }
-
-    /// Counts exported for a row count as exported for the row that it was added to.
-    fn merge(&mut self, renamed: &Renamed) {
-        if renamed.is_empty() {
-            return;
-        }
-        let is_gone = |label: &Label| label.key() == "stage" && renamed.get(label.value()).is_some();
-        let gone: Vec<_> = self.counted.extract_if(|key, _| key.labels().any(is_gone)).collect();
-        for (key, count) in gone {
-            let (name, mut labels) = key.into_parts();
-            for label in labels.iter_mut().filter(|label| ["stage", "step"].contains(&label.key())) {
-                if let Some(now) = renamed.get(label.value()) {
-                    *label = Label::new(if label.key() == "stage" { "stage" } else { "step" }, Arc::clone(now));
-                }
-            }
-            *self.counted.entry(Key::from_parts(name, labels)).or_insert(0) += count;
-        }
-        let gone: Vec<_> = self.latencies.extract_if(|(_, stage), _| renamed.get(stage).is_some()).collect();
-        for ((metric, stage), latency) in gone {
-            let Some(now) = renamed.get(&stage) else { continue };
-            self.latencies
-                .entry((metric, Arc::clone(now)))
-                .and_modify(|before| *before = before.plus(&latency))
-                .or_insert(latency);
-        }
-    }
-
-    fn series<'a>(&'a mut self, recorder: &'a dyn Recorder, labels: Vec<Label>) -> Series<'a> {
-        Series { recorder, exporter: self, labels }
     }
 }
 
 /// The series that have certain labels.
 struct Series<'a> {
     recorder: &'a dyn Recorder,
-    exporter: &'a mut Exporter,
     labels: Vec<Label>,
+    /// The gauges so far.
+    gauges: HashSet<Key>,
 }
 
-impl Series<'_> {
+impl<'a> Series<'a> {
+    fn new(recorder: &'a dyn Recorder, labels: Vec<Label>) -> Self {
+        Self { recorder, labels, gauges: HashSet::new() }
+    }
+
     /// Calls `export` with one more label.
     fn with(&mut self, label: &'static str, value: impl Into<SharedString>, export: impl FnOnce(&mut Self)) {
         self.labels.push(Label::new(label, value));
@@ -315,77 +302,102 @@ impl Series<'_> {
         Key::from_parts(metric.name, self.labels.clone())
     }
 
-    /// Exports `value` as the total of the counter.
-    fn count(&mut self, metric: &Metric, value: u64) {
+    /// Exports the growth of a counter.
+    fn count(&self, metric: &Metric, now: u64, before: u64) {
         debug_assert_eq!(metric.kind, Kind::Counter);
-        let key = self.key(metric);
         // Even if it has not changed: a counter at zero must be visible.
-        let counter = self.recorder.register_counter(&key, &METADATA);
-        let counted = self.exporter.counted.entry(key).or_insert(0);
-        // A time may seem to shrink by the moment between two reads of the clock.
-        counter.increment(value.saturating_sub(*counted));
-        *counted = value.max(*counted);
+        self.recorder.register_counter(&self.key(metric), &METADATA).increment(now.saturating_sub(before));
     }
 
-    fn set(&self, metric: &Metric, value: f64) {
+    fn set(&mut self, metric: &Metric, value: f64) {
         debug_assert_eq!(metric.kind, Kind::Gauge);
-        self.recorder.register_gauge(&self.key(metric), &METADATA).set(value);
+        let key = self.key(metric);
+        self.recorder.register_gauge(&key, &METADATA).set(value);
+        self.gauges.insert(key);
     }
 
-    /// Exports the distribution of a stage, if it is recorded.
-    fn latency(&mut self, metric: &Metric, stage: &Arc<str>, latency: Option<&Latency>) {
+    /// Leaves a gauge at its value.
+    fn keep(&mut self, metric: &Metric) {
+        self.gauges.insert(self.key(metric));
+    }
+
+    /// Exports what was added to a distribution of a stage, if it is recorded.
+    fn latency(&mut self, metric: &Metric, latency: Option<&Latency>, before: Option<&Latency>) {
         let Some(latency) = latency else { return };
-        let added = match self.exporter.latencies.insert((metric.name, Arc::clone(stage)), latency.clone()) {
-            Some(before) => latency.since(&before),
+        let added = match before {
+            Some(before) => latency.since(before),
             None => Some(latency.clone()),
         };
-        let Some(Latency { p50, p90, p99, max, .. }) = added else { return };
-        for (quantile, time) in [("0.5", p50), ("0.9", p90), ("0.99", p99), ("1", max)] {
-            self.with("quantile", quantile, |series| series.set(metric, time.as_secs_f64()));
+        let times = added.map(|Latency { p50, p90, p99, max, .. }| [p50, p90, p99, max]);
+        for (index, quantile) in ["0.5", "0.9", "0.99", "1"].into_iter().enumerate() {
+            self.with("quantile", quantile, |series| match &times {
+                Some(times) => series.set(metric, times[index].as_secs_f64()),
+                None => series.keep(metric),
+            });
         }
     }
 
-    fn stage(&mut self, stage: &StageReport) {
-        self.count(&RECEIVED, stage.received());
-        self.count(&EMITTED, stage.emitted());
-        self.count(&ERRORS_IN, stage.steps.first().map_or(0, |step| step.errors_in));
-        self.count(&ERRORS_OUT, stage.steps.last().map_or(0, |step| step.errors_out));
-        let waiting = stage.idle.saturating_sub(stage.asleep);
-        let times = [("busy", stage.busy), ("idle", waiting), ("asleep", stage.asleep), ("blocked", stage.blocked)];
+    fn stage(&mut self, stage: &StageReport, before: Option<&StageReport>) {
+        self.count(&RECEIVED, stage.received(), before.map_or(0, StageReport::received));
+        self.count(&EMITTED, stage.emitted(), before.map_or(0, StageReport::emitted));
+        let errors_in = |stage: &StageReport| stage.steps.first().map_or(0, |step| step.errors_in);
+        self.count(&ERRORS_IN, errors_in(stage), before.map_or(0, errors_in));
+        let errors_out = |stage: &StageReport| stage.steps.last().map_or(0, |step| step.errors_out);
+        self.count(&ERRORS_OUT, errors_out(stage), before.map_or(0, errors_out));
+        let times: [(_, fn(&StageReport) -> Duration); 4] = [
+            ("busy", |stage| stage.busy),
+            ("idle", |stage| stage.idle.saturating_sub(stage.asleep)),
+            ("asleep", |stage| stage.asleep),
+            ("blocked", |stage| stage.blocked),
+        ];
         for (state, time) in times {
-            self.with("state", state, |series| series.count(&TIME, micros(time)));
+            let micros = |stage| micros(time(stage));
+            self.with("state", state, |series| series.count(&TIME, micros(stage), before.map_or(0, micros)));
         }
         self.set(&THREADS, stage.threads as f64);
         self.set(&WORKING, stage.at_work as f64);
         self.set(&LONGEST_WORK, stage.at_work_for.as_secs_f64());
         self.set(&SENDERS, stage.senders as f64);
-        self.latency(&LATENCY, &stage.name, stage.latency.as_ref());
-        self.latency(&AGE, &stage.name, stage.age.as_ref());
-        for step in &stage.steps {
-            self.with("step", Arc::clone(&step.name), |series| {
-                series.count(&DELIVERED, step.delivered);
-                series.count(&FILTERED, step.filtered);
-                series.count(&FAILED, step.failed);
-                series.count(&ABANDONED, step.abandoned);
-                series.count(&ABSORBED, step.errors_absorbed);
-                series.count(&FAILED_CALLS, step.failed_calls);
-                series.count(&EVICTED_KEYS, step.evicted_keys);
-                series.count(&EXPIRED_KEYS, step.expired_keys);
-                series.set(&HELD, step.held() as f64);
-                for &(reason, dropped) in &step.dropped {
-                    series.with("reason", reason.as_str(), |series| series.count(&DROPPED, dropped));
-                }
-            });
+        self.latency(&LATENCY, stage.latency.as_ref(), before.and_then(|before| before.latency.as_ref()));
+        self.latency(&AGE, stage.age.as_ref(), before.and_then(|before| before.age.as_ref()));
+        for (index, step) in stage.steps.iter().enumerate() {
+            let before = before.and_then(|before| before.steps.get(index));
+            self.with("step", Arc::clone(&step.name), |series| series.step(step, before));
         }
         for output in &stage.outputs {
-            self.with("branch", Arc::clone(&output.name), |series| {
-                series.set(&QUEUED, output.queued as f64);
-                series.set(&CAPACITY, output.capacity as f64);
-                series.count(&UNDELIVERED, output.undelivered);
-                series.count(&BLOCKED, micros(output.blocked));
-                series.set(&BLOCKING, f64::from(u8::from(output.is_blocking)));
-            });
+            let before = before.and_then(|before| before.outputs.iter().find(|before| before.name == output.name));
+            self.with("branch", Arc::clone(&output.name), |series| series.output(output, before));
         }
+    }
+
+    fn step(&mut self, step: &StepReport, before: Option<&StepReport>) {
+        let counts: [(_, fn(&StepReport) -> u64); 8] = [
+            (&DELIVERED, |step| step.delivered),
+            (&FILTERED, |step| step.filtered),
+            (&FAILED, |step| step.failed),
+            (&ABANDONED, |step| step.abandoned),
+            (&ABSORBED, |step| step.errors_absorbed),
+            (&FAILED_CALLS, |step| step.failed_calls),
+            (&EVICTED_KEYS, |step| step.evicted_keys),
+            (&EXPIRED_KEYS, |step| step.expired_keys),
+        ];
+        for (metric, count) in counts {
+            self.count(metric, count(step), before.map_or(0, count));
+        }
+        self.set(&HELD, step.held() as f64);
+        for &(reason, dropped) in &step.dropped {
+            let before = before.and_then(|before| before.dropped.iter().find(|(other, _)| *other == reason));
+            let before = before.map_or(0, |(_, dropped)| *dropped);
+            self.with("reason", reason.as_str(), |series| series.count(&DROPPED, dropped, before));
+        }
+    }
+
+    fn output(&mut self, output: &OutputReport, before: Option<&OutputReport>) {
+        self.set(&QUEUED, output.queued as f64);
+        self.set(&CAPACITY, output.capacity as f64);
+        self.count(&UNDELIVERED, output.undelivered, before.map_or(0, |before| before.undelivered));
+        self.count(&BLOCKED, micros(output.blocked), before.map_or(0, |before| micros(before.blocked)));
+        self.set(&BLOCKING, f64::from(u8::from(output.is_blocking)));
     }
 }
 
@@ -611,6 +623,60 @@ mod tests {
         let values = seen().values.lock();
         let counted: f64 = values.range(of.clone()..).take_while(|(key, _)| key.starts_with(&of)).map(|(_, n)| n).sum();
         assert_eq!(counted, f64::from(10 * JOBS));
+    }
+
+    /// The sum of a counter over the stages of a pipeline whose names begin so.
+    fn sum(metric: &Metric, pipeline: &str, stages: &str) -> f64 {
+        let of = format!("{}{{pipeline={pipeline},stage={stages}", metric.name);
+        let values = seen().values.lock();
+        values.range(of.clone()..).take_while(|(key, _)| key.starts_with(&of)).map(|(_, value)| value).sum()
+    }
+
+    #[test]
+    fn a_name_that_recurs_is_not_counted_twice() {
+        let (clock, pipeline) = manual("tenants");
+        pipeline.export_metrics(SECOND);
+        let job = |tenant: u32, count: u32| {
+            let items = Stream::from_iter(&pipeline.named(format!("read-{tenant}")), 0..count);
+            items.named(format!("map-{tenant}")).map(|n| n).named(format!("load-{tenant}")).count().unwrap();
+        };
+        (0..50).for_each(|tenant| job(tenant, 1_000));
+        clock.advance(SECOND);
+        (50..150).chain(0..50).for_each(|tenant| job(tenant, 1));
+        let report = pipeline.join();
+        assert!(report.stage("map-*").is_some(), "{report}");
+        assert_eq!(sum(&RECEIVED, "tenants", "map"), 50_150.0);
+        assert_eq!(sum(&EMITTED, "tenants", "read"), 50_150.0);
+    }
+
+    #[test]
+    fn a_gauge_of_a_stage_without_a_row_is_zero() {
+        let (clock, pipeline) = manual("gauges");
+        pipeline.export_metrics(SECOND);
+        let start = || {
+            let (sender, items) = Stream::channel(&pipeline, 8);
+            (sender, items.batch(crate::BatchConfig { max_size: 10, max_latency: NEVER }))
+        };
+        let finish = |(sender, batches): (crate::Sender<u32>, Stream<Vec<u32>>)| {
+            drop(sender);
+            assert_eq!(batches.count().unwrap(), 1);
+        };
+        let (first, second) = (start(), start());
+        first.0.send(0).unwrap();
+        (0..3).for_each(|n| second.0.send(n).unwrap());
+        clock.advance(SECOND);
+        let held = |stage: &str| seen().value(HELD.name, &format!("pipeline=gauges,stage={stage},step={stage}"));
+        assert_eq!((held("batch"), held("batch-2")), (Some(1.0), Some(3.0)));
+        finish(first);
+        finish(second);
+        for n in 0..300 {
+            let job = start();
+            job.0.send(n).unwrap();
+            finish(job);
+        }
+        let report = pipeline.join();
+        assert!(report.stage("batch-2").is_none() && report.stage("batch").unwrap().merged > 0, "{report}");
+        assert_eq!((held("batch"), held("batch-2")), (Some(0.0), Some(0.0)));
     }
 
     #[test]

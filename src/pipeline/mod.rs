@@ -1,7 +1,9 @@
 //! Pipelines: ownership of threads, cancellation, and statistics.
 
+mod common;
 mod completion;
 mod diagnosis;
+mod identity;
 mod latency;
 pub(crate) mod name;
 mod node;
@@ -36,7 +38,5 @@ pub use recording::Latencies;
 pub use report::{InputReport, Outcome, OutputReport, Report, StageReport, StepReport};
 pub(crate) use scope::{Drain, Membership, Place, Scope, Settings};
 pub use stats::{DropReason, StageKind};
-#[cfg(feature = "metrics")]
-pub(crate) use summary::Renamed;
 pub use task::Task;
 pub use token::{CancelToken, Cancelled};

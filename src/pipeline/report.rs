@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::CancelToken;
+use super::identity::Identity;
 use super::latency::Latency;
 use super::node::Cause;
 use super::scope::Scope;
 use super::stats::{Counter, DropReason, OutputStats, StageKind, StageStats, StepStats};
-use super::summary::Common;
-use super::timing::Timing;
+use super::timing::{Spent, Timing};
 use crate::error::StreamError;
 
 /// How a pipeline ended, or that it is still running.
@@ -51,7 +51,8 @@ pub enum Outcome {
 /// seconds, and their fields are named after the unit: `busy_seconds`. Outcomes and causes are objects with a `kind`
 /// and, where there are details, a `detail`. See [`StreamError`] for errors. Latencies and ages are not deserialized,
 /// and the cause of a cancellation loses its type: it becomes an error with the same text. Reports written by an
-/// earlier version can be read: fields that it did not have are empty or zero.
+/// earlier version can be read: fields that it did not have are empty or zero. The `identity` of a stage is for
+/// [`since`](Self::since).
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -87,12 +88,9 @@ pub struct Report {
 pub struct StageReport {
     /// The stage's name, unique in its pipeline.
     pub name: Arc<str>,
-    /// The name that it was given. Other stages may have the same.
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) given_name: Arc<str>,
-    /// If the stages counted here had different names: their common part.
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub(super) common: Option<Common>,
+    /// What identifies the row in other reports of the pipeline.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub(super) identity: Identity,
     /// The number of later stages that have ended and are counted in this row, in addition to the one that gives it its
     /// name. Counts, times and items left in the outputs are then sums; `threads` is the largest number that any of the
     /// stages had.
@@ -247,7 +245,9 @@ pub struct OutputReport {
     pub queued: usize,
     /// The capacity: how many items may wait.
     pub capacity: usize,
-    /// Data items that were emitted and never taken, because the consumer left or the stage was stopped.
+    /// Data items that were emitted and never taken: because the consumer left, the stage was stopped, or others took
+    /// their place (the oldest items of a subscriber, or those that an error item evicts from a
+    /// [`SlidingBuffer`](crate::SlidingBuffer)).
     pub undelivered: u64,
     /// The time for which the stage has waited for room in it, including the wait in progress.
     #[cfg_attr(feature = "serde", serde(rename = "blocked_seconds", with = "crate::data::seconds"))]
@@ -297,7 +297,8 @@ impl Report {
             None => (scope.clock().now(), scope.cause().map_or(Outcome::Running, Outcome::Cancelled)),
         };
         let (mut stages, listed) = scope.all_stages();
-        stages.extend(listed.iter().map(|stage| StageReport::of(stage, now)));
+        let row = |(stats, identity): (Arc<StageStats>, _)| StageReport { identity, ..StageReport::of(&stats, now) };
+        stages.extend(listed.into_iter().map(row));
         Self {
             name: Arc::clone(scope.name()),
             outcome,
@@ -327,22 +328,22 @@ impl Report {
 
 impl StageReport {
     pub(super) fn of(stats: &StageStats, now: Instant) -> Self {
-        let spent = || stats.threads.iter().map(|thread| thread.read(now));
-        let asleep = spent().map(|spent| spent.asleep).sum();
+        // Read once, so that the times of a thread agree.
+        let spent: Vec<_> = stats.threads.iter().map(|thread| thread.read(now)).collect();
+        let sum = |time: fn(&Spent) -> Duration| spent.iter().map(time).sum();
         let at_work: Vec<_> = stats.threads.iter().filter_map(|thread| thread.working_for(now)).collect();
         Self {
             name: Arc::clone(&stats.name),
-            given_name: Arc::clone(&stats.given_name),
-            common: None,
+            identity: Identity::default(),
             kind: stats.kind,
             merged: 0,
             threads: stats.threads.len(),
             inputs: stats.inputs.lock().clone(),
             steps: stats.steps.iter().map(StepReport::of).collect(),
-            idle: spent().map(|spent| spent.idle + spent.asleep).sum(),
-            asleep,
-            busy: spent().map(|spent| spent.busy).sum(),
-            blocked: spent().map(|spent| spent.blocked + spent.blocked_elsewhere).sum(),
+            idle: sum(|spent| spent.idle + spent.asleep),
+            asleep: sum(|spent| spent.asleep),
+            busy: sum(|spent| spent.busy),
+            blocked: sum(|spent| spent.blocked + spent.blocked_elsewhere),
             latency: stats.recordings.times(),
             age: stats.recordings.ages(),
             at_work: at_work.len(),

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::identity::Identity;
 use super::name::checked;
 use super::node::{Cause, Node};
 use super::recording::Latencies;
@@ -255,13 +256,12 @@ impl Scope {
     }
 
     pub(crate) fn stages(&self) -> Vec<Arc<StageStats>> {
-        self.state.lock().stages.listed().to_vec()
+        self.state.lock().stages.listed().cloned().collect()
     }
 
-    /// As [`stages`](Self::stages), together with the rows of stages that are no longer listed.
-    pub(super) fn all_stages(&self) -> (Vec<StageReport>, Vec<Arc<StageStats>>) {
-        let state = self.state.lock();
-        (state.stages.ended().to_vec(), state.stages.listed().to_vec())
+    /// For a report: the rows of stages that are no longer listed, and the stages that are, with the identities of their rows.
+    pub(super) fn all_stages(&self) -> (Vec<StageReport>, Vec<(Arc<StageStats>, Identity)>) {
+        self.state.lock().stages.all()
     }
 
     /// Starts a thread that the scope owns. `body` is called with `Ok` on the new thread, or with the error on this one

@@ -3,6 +3,7 @@
 //! The result is a report, so everything that reads one works for an interval as well: the table, the bottleneck, the
 //! shares of time.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::latency::Latency;
@@ -20,10 +21,14 @@ impl Report {
     /// [`per_second`](Self::per_second) turns a count into a rate. [`held`](StepReport::held) and
     /// [`balances`](StepReport::balances) have no meaning for an interval: a stage may settle items that it received before.
     ///
-    /// Stages are matched by name, and a stage that was [added to another row](StageReport::merged) in the meantime
-    /// counts there. A difference that would be negative is zero, so two reports in the wrong order give an empty
-    /// interval in which nothing happened. The reports of two different pipelines give a meaningless result. Neither
-    /// panics.
+    /// Rows are matched by the number of their stage, which no other stage of the pipeline ever has, and not by name. A
+    /// stage that was [added to another row](StageReport::merged) in the meantime counts there. So the intervals between
+    /// the reports of a pipeline add up to what it has done, also if the reports have been stored with the feature
+    /// `serde` and read back. Latencies and ages are not read back, so with such a report they are those since the start.
+    /// Reports written by version 0.1 have no numbers, and are matched by name.
+    ///
+    /// Two reports in the wrong order give an empty interval in which nothing happened. The reports of two different
+    /// pipelines give a meaningless result. Neither panics.
     ///
     /// ```
     /// use std::time::Duration;
@@ -49,18 +54,25 @@ impl Report {
     /// ```
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let (earlier, _) = self.catch_up(earlier);
-        let stage = |stage: &StageReport| match earlier.stage(&stage.name) {
-            Some(before) => stage.since(before),
+        if earlier.stages_so_far() > self.stages_so_far() {
+            return self.since(self);
+        }
+        let stage = |(stage, before): (&StageReport, Option<Cow<'_, StageReport>>)| match before {
+            Some(before) => stage.since(&before),
             None => stage.clone(),
         };
         Self {
             name: self.name.clone(),
             outcome: self.outcome.clone(),
             elapsed: self.elapsed.saturating_sub(earlier.elapsed),
-            stages: self.stages.iter().map(stage).collect(),
+            stages: self.stages.iter().zip(self.rows_before(earlier)).map(stage).collect(),
             faults: self.faults.iter().skip(earlier.faults.len()).cloned().collect(),
         }
+    }
+
+    /// Each stage of the pipeline is counted in one row.
+    fn stages_so_far(&self) -> u64 {
+        self.stages.iter().map(|row| row.merged.saturating_add(1)).fold(0, u64::saturating_add)
     }
 
     /// Returns `count` divided by the report's [`elapsed`](Self::elapsed) in seconds, or 0.0 if no time has passed.
@@ -145,6 +157,7 @@ impl OutputReport {
 mod tests {
     use super::*;
     use crate::clock::real_now;
+    use crate::pipeline::identity::Identity;
     use crate::pipeline::report::Outcome;
     use crate::pipeline::stats::{DropReason, StageKind, StageStats};
 
@@ -186,8 +199,7 @@ mod tests {
             is_blocking: n > 3,
         };
         StageReport {
-            given_name: name.into(),
-            common: None,
+            identity: Identity::default(),
             merged: 0,
             steps: empty.steps.into_iter().map(step).collect(),
             idle: SECOND * n * 14,

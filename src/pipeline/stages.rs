@@ -3,14 +3,15 @@
 //! A pipeline may run any number of jobs, so it cannot keep every stage: when there are many, those that have ended are
 //! summed up, see `summary.rs`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::identity::{Identity, Likeness};
 use super::recording::Latencies;
 use super::report::StageReport;
 use super::stats::{StageKind, StageStats};
-use super::summary::{self, Similar};
+use super::summary::{self, Fold};
 
 /// Up to this number, each stage has a row of its own in the report.
 pub(super) const ROWS: usize = 256;
@@ -18,7 +19,9 @@ pub(super) const ROWS: usize = 256;
 pub(super) struct Stages {
     /// Rows of ended stages that [`sum_up`](Self::sum_up) has processed.
     ended: Vec<StageReport>,
-    listed: Vec<Arc<StageStats>>,
+    listed: Vec<Listed>,
+    /// The number of stages so far.
+    built: u64,
     /// The number of times that each name was requested.
     names: HashMap<Arc<str>, usize>,
     /// The number of stages at which they are summed up next.
@@ -27,8 +30,16 @@ pub(super) struct Stages {
 
 impl Default for Stages {
     fn default() -> Self {
-        Self { ended: Vec::new(), listed: Vec::new(), names: HashMap::new(), sum_up_at: ROWS }
+        Self { ended: Vec::new(), listed: Vec::new(), built: 0, names: HashMap::new(), sum_up_at: ROWS }
     }
+}
+
+struct Listed {
+    stats: Arc<StageStats>,
+    /// That of the stage, from 1 on.
+    number: u64,
+    /// Known once the stage has been seen. Later stages have not been seen either.
+    identity: Option<Identity>,
 }
 
 impl Stages {
@@ -38,16 +49,37 @@ impl Stages {
             self.sum_up(now());
         }
         let stats = stage.build(self.unique(stage.name));
-        self.listed.push(Arc::clone(&stats));
+        self.built += 1;
+        self.listed.push(Listed { stats: Arc::clone(&stats), number: self.built, identity: None });
         stats
     }
 
-    pub(super) fn ended(&self) -> &[StageReport] {
-        &self.ended
+    pub(super) fn listed(&self) -> impl Iterator<Item = &Arc<StageStats>> {
+        self.listed.iter().map(|listed| &listed.stats)
     }
 
-    pub(super) fn listed(&self) -> &[Arc<StageStats>] {
-        &self.listed
+    /// For a report: the rows of stages that are not listed any more, and those that are, with the identities of their rows.
+    pub(super) fn all(&mut self) -> (Vec<StageReport>, Vec<(Arc<StageStats>, Identity)>) {
+        self.see();
+        let seen = |listed: &Listed| Some((Arc::clone(&listed.stats), listed.identity.clone()?));
+        (self.ended.clone(), self.listed.iter().filter_map(seen).collect())
+    }
+
+    /// Gives each new stage its identity.
+    fn see(&mut self) {
+        let new = self.listed.partition_point(|listed| listed.identity.is_some());
+        if new == self.listed.len() {
+            return;
+        }
+        let (seen, unseen) = self.listed.split_at_mut(new);
+        let seen = seen.iter().filter_map(|listed| Some((Arc::clone(&listed.stats.name), listed.identity.as_ref()?)));
+        let ended = self.ended.iter().map(|row| (Arc::clone(&row.name), &row.identity));
+        let mut alike: HashMap<_, _> = ended.chain(seen).map(|(name, identity)| (name, identity.alike)).collect();
+        for Listed { stats, number, identity } in unseen {
+            let new = Identity::new(*number, stats, |input| alike.get(input).copied());
+            alike.insert(Arc::clone(&stats.name), new.alike);
+            *identity = Some(new);
+        }
     }
 
     #[cfg(test)]
@@ -57,22 +89,28 @@ impl Stages {
 
     #[cold]
     fn sum_up(&mut self, now: Instant) {
-        let ended: Vec<_> = self.listed.extract_if(.., has_ended).map(|stats| StageReport::of(&stats, now)).collect();
-        let mut all_renamed = vec![summary::add(&mut self.ended, ended, &[])];
-        for (most, similar) in [(ROWS, Similar::Numbered), (ROWS, Similar::Single), (4 * ROWS, Similar::All)] {
+        self.see();
+        let ended = self.listed.extract_if(.., has_ended).filter_map(|Listed { stats, identity, .. }| {
+            Some(StageReport { identity: identity?, ..StageReport::of(&stats, now) })
+        });
+        let ended = ended.collect();
+        let mut all_renamed = vec![summary::add(&mut self.ended, ended)];
+        let numbered = Fold { likeness: Likeness::Pattern, all: false };
+        let single = Fold { likeness: Likeness::Form, all: false };
+        for (most, fold) in [(ROWS, numbered), (ROWS, single), (4 * ROWS, Fold { all: true, ..single })] {
             if self.ended.len() > most {
                 let mut rows = std::mem::take(&mut self.ended);
-                all_renamed.push(summary::fold(&mut rows, similar, |name| self.unique(name)));
+                all_renamed.push(summary::fold(&mut rows, fold, |name| self.unique(name)));
                 self.ended = rows;
             }
         }
+        let given: HashSet<_> = self.ended.iter().map(|row| row.identity.names.name()).collect();
         for renamed in all_renamed {
-            // Names of removed rows. While a given name is in use, its numbering continues, so no later stage has the
-            // name of an earlier one.
-            for name in renamed.gone().filter(|gone| self.ended.iter().all(|row| row.given_name != **gone)) {
+            // While a given name is in use, its numbering continues, so no later stage has the name of an earlier one.
+            for name in renamed.gone().filter(|gone| !given.contains(*gone)) {
                 self.names.remove(name);
             }
-            for stats in &self.listed {
+            for stats in self.listed.iter().map(|listed| &listed.stats) {
                 stats.inputs.lock().iter_mut().for_each(|input| renamed.apply(&mut input.stage));
                 stats.outputs.lock().iter().for_each(|output| output.gauge.rename_reader(|name| renamed.apply(name)));
             }
@@ -99,9 +137,9 @@ impl Stages {
 }
 
 /// Whether nothing will be counted any more: neither the stage nor a reader of its outputs remains.
-fn has_ended(stats: &mut Arc<StageStats>) -> bool {
+fn has_ended(listed: &mut Listed) -> bool {
     // The list is locked, so no thread can obtain a stage that only the list holds.
-    Arc::get_mut(stats)
+    Arc::get_mut(&mut listed.stats)
         .is_some_and(|stats| stats.outputs.get_mut().iter_mut().all(|output| Arc::get_mut(&mut output.gauge).is_some()))
 }
 
@@ -127,11 +165,9 @@ impl NewStage<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
     use crate::Stream;
-    use crate::pipeline::{Pipeline, Report};
+    use crate::pipeline::{InputReport, Pipeline, Report};
 
     /// Its two maps have the same name, but are in different places.
     fn job(pipeline: &Pipeline) {
@@ -144,16 +180,18 @@ mod tests {
         (0..count).for_each(|_| job(pipeline));
     }
 
+    /// The name that the stage of a row was given, none of which ends in a number.
+    fn given(row: &StageReport) -> &str {
+        row.name.trim_end_matches(|letter: char| letter == '-' || letter.is_ascii_digit())
+    }
+
     /// Per place of a job: the items it received, divided by the number of its rows.
     fn received(report: &Report) -> [u64; 4] {
         let behind = |upstream: &str, row: &StageReport| {
-            row.inputs
-                .first()
-                .and_then(|input| report.stage(&input.stage))
-                .is_some_and(|row| *row.given_name == *upstream)
+            row.inputs.first().and_then(|input| report.stage(&input.stage)).is_some_and(|row| given(row) == upstream)
         };
         let sum = |name: &str, upstream: &str| {
-            let rows = report.stages.iter().filter(|row| *row.given_name == *name && behind(upstream, row));
+            let rows = report.stages.iter().filter(|row| given(row) == name && behind(upstream, row));
             rows.map(StageReport::received).sum()
         };
         [sum("grow", "source"), sum("grow", "grow"), sum("filter", "grow"), sum("collect", "filter")]
@@ -282,5 +320,131 @@ mod tests {
         assert!(report.stages.iter().all(|row| row.merged == 0), "{report}");
         assert_eq!(report.stages.len(), ROWS / 5 * 5);
         assert!(report.stage("grow-102").is_some());
+    }
+
+    /// Stages as a pipeline has them, without threads: they are listed, count, and end when the handle is dropped.
+    #[derive(Default)]
+    struct Model {
+        stages: Stages,
+        running: Vec<Arc<StageStats>>,
+        /// So many of eight tenants have names that differ in letters, the others in numbers.
+        words: u32,
+        /// What all stages have counted, by kind.
+        total: HashMap<StageKind, u64>,
+    }
+
+    impl Model {
+        /// Builds a job: a source and stages that each read the one before it, or all the same.
+        fn build(&mut self, rng: &mut fastrand::Rng, tenant: u32) {
+            let shape = rng.u32(..4);
+            let latencies = Latencies::default();
+            let mut before: Option<Arc<StageStats>> = None;
+            for stage in 0..=shape {
+                let tenant = match tenant % 8 < self.words {
+                    true => tenant.to_string().bytes().map(|digit| char::from(digit + (b'a' - b'0'))).collect(),
+                    false => tenant.to_string(),
+                };
+                let name = match (rng.u32(..8), stage) {
+                    (0, _) => "map".to_owned(),
+                    (_, 0) => format!("read-{tenant}"),
+                    (_, 1) => format!("tenant{tenant}.parse"),
+                    (1..4, _) => "map".to_owned(),
+                    _ => format!("{tenant} load"),
+                };
+                let kind = if before.is_none() { StageKind::Source } else { StageKind::Processor };
+                let new = NewStage { name: &name, kind, steps: &[], threads: 1, latencies: &latencies };
+                let stats = self.stages.list(new, crate::clock::real_now);
+                // Some are reported before all of their inputs are known.
+                if let Some(before) = before.filter(|_| rng.u32(..20) > 0) {
+                    let input = InputReport { stage: Arc::clone(&before.name), output: Arc::default() };
+                    stats.inputs.lock().push(input);
+                }
+                self.running.push(Arc::clone(&stats));
+                before = Some(stats);
+            }
+        }
+
+        fn step(&mut self, rng: &mut fastrand::Rng, tenants: u32) {
+            let running = self.running.len();
+            match rng.u32(..10) {
+                0..3 if running < 60 => {
+                    let tenant = rng.u32(..tenants);
+                    self.build(rng, tenant);
+                }
+                0..7 if running > 0 => {
+                    let stage = &self.running[rng.usize(..running)];
+                    let count = u64::from(rng.u32(1..1_000));
+                    stage.steps[0].received.add(count);
+                    *self.total.entry(stage.kind).or_insert(0) += count;
+                }
+                _ if running > 0 => {
+                    self.running.swap_remove(rng.usize(..running));
+                }
+                _ => {}
+            }
+        }
+
+        fn report(&mut self) -> Report {
+            let (mut stages, listed) = self.stages.all();
+            let now = crate::clock::real_now();
+            let row =
+                |(stats, identity): (Arc<StageStats>, _)| StageReport { identity, ..StageReport::of(&stats, now) };
+            stages.extend(listed.into_iter().map(row));
+            Report { stages, ..Pipeline::new("model").report() }
+        }
+    }
+
+    fn counted(report: &Report) -> HashMap<StageKind, u64> {
+        let mut counted = HashMap::new();
+        report.stages.iter().for_each(|row| *counted.entry(row.kind).or_insert(0) += row.received());
+        counted.retain(|_, count| *count > 0);
+        counted
+    }
+
+    #[cfg(feature = "serde")]
+    fn stored(report: &Report) -> Report {
+        serde_json::from_str(&serde_json::to_string(report).unwrap()).unwrap()
+    }
+
+    #[cfg(not(feature = "serde"))]
+    fn stored(report: &Report) -> Report {
+        report.clone()
+    }
+
+    /// Of two reports, the difference is what has happened in between.
+    #[test]
+    fn intervals_add_up_whatever_rows_are_added_and_names_recur() {
+        let mut kinds = std::collections::BTreeSet::new();
+        for seed in 0..9 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut model = Model { words: [0, 1, 8][seed as usize % 3], ..Model::default() };
+            // More tenants than rows, about as many, or few.
+            let tenants = [5, 60, 400, 3_000, u32::MAX][seed as usize % 5];
+            let mut reports = vec![(model.report(), HashMap::new())];
+            for _ in 0..6_000 {
+                model.step(&mut rng, tenants);
+                if rng.u32(..400) > 0 {
+                    continue;
+                }
+                let report = model.report();
+                assert_eq!(counted(&report), model.total, "seed {seed}");
+                kinds.extend(report.stages.iter().filter(|row| row.merged > 0).map(|row| row.identity.likeness));
+                let report = if rng.bool() { stored(&report) } else { report };
+                let first = reports.len().saturating_sub(3);
+                for (earlier, before) in reports[..first].iter().step_by(4).chain(&reports[first..]) {
+                    let interval = report.since(earlier);
+                    let mut happened = model.total.clone();
+                    happened.iter_mut().for_each(|(kind, count)| *count -= before.get(kind).unwrap_or(&0));
+                    happened.retain(|_, count| *count > 0);
+                    assert_eq!(counted(&interval), happened, "seed {seed}");
+                    let reversed = earlier.since(&report);
+                    assert_eq!(counted(&reversed), HashMap::new(), "seed {seed}");
+                }
+                reports.push((report, model.total.clone()));
+            }
+            let rows = model.stages.ended.len();
+            assert!(rows < 6 * ROWS, "seed {seed}: {rows} rows");
+        }
+        assert_eq!(kinds.len(), 3, "each kind of row that stands for several stages");
     }
 }

@@ -1,7 +1,6 @@
 //! [`History`]: the last snapshots of a pipeline, and the rates derived from them.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::pipeline::{Report, StageReport};
@@ -20,8 +19,8 @@ pub(super) struct History {
     interval: Report,
     /// The snapshot at the end of the last column of history.
     drawn: Report,
-    /// The rate of each stage, one for each [`SPAN`].
-    columns: HashMap<Arc<str>, VecDeque<f64>>,
+    /// The rate of each stage that has a row, one for each [`SPAN`], by the number of the row.
+    columns: HashMap<u64, VecDeque<f64>>,
     /// The progress at the last change, and when that was.
     progress: (u64, Duration),
 }
@@ -45,8 +44,10 @@ impl History {
         self.interval = report.since(&self.looks[0]);
         if passed(&self.drawn) >= SPAN {
             let column = report.since(&self.drawn);
+            let listed: HashSet<_> = column.stages.iter().map(StageReport::number).collect();
+            self.columns.retain(|number, _| listed.contains(number));
             for stage in &column.stages {
-                let columns = self.columns.entry(Arc::clone(&stage.name)).or_default();
+                let columns = self.columns.entry(stage.number()).or_default();
                 columns.push_back(column.per_second(throughput(stage)));
                 if columns.len() > COLUMNS {
                     columns.pop_front();
@@ -72,9 +73,10 @@ impl History {
     }
 
     /// The last rates of a stage, at most `count`, the newest last.
-    pub(super) fn rates(&self, stage: &str, count: usize) -> impl Iterator<Item = f64> + Clone {
-        let rates = self.columns.get(stage).into_iter().flatten();
-        let known = self.columns.get(stage).map_or(0, VecDeque::len);
+    pub(super) fn rates(&self, stage: &StageReport, count: usize) -> impl Iterator<Item = f64> + Clone {
+        let rates = self.columns.get(&stage.number());
+        let known = rates.map_or(0, VecDeque::len);
+        let rates = rates.into_iter().flatten();
         rates.skip(known.saturating_sub(count)).copied()
     }
 
@@ -124,9 +126,23 @@ mod tests {
             history.add(look(quarters, u64::from(quarters * quarters)));
         }
         // 16 in the first second, then 64 - 16, then 144 - 64.
-        assert_eq!(history.rates("map", 9).collect::<Vec<_>>(), [16.0, 48.0, 80.0]);
-        assert_eq!(history.rates("map", 2).collect::<Vec<_>>(), [48.0, 80.0]);
-        assert_eq!(history.rates("unknown", 2).count(), 0);
+        let map = history.now().stage("map").unwrap();
+        assert_eq!(history.rates(map, 9).collect::<Vec<_>>(), [16.0, 48.0, 80.0]);
+        assert_eq!(history.rates(map, 2).collect::<Vec<_>>(), [48.0, 80.0]);
+        assert_eq!(History::new(look(0, 0)).rates(map, 2).count(), 0);
+    }
+
+    #[test]
+    fn a_later_stage_of_the_same_name_has_its_own_history() {
+        let mut history = History::new(look(0, 0));
+        history.add(look(4, 100));
+        // Numbered by position.
+        let stages = vec![stage("filter", 100, 100), stage("map", 7, 7)];
+        history.add(report(Duration::from_secs(2), stages));
+        let map = history.now().stage("map").unwrap();
+        assert_eq!(history.rates(map, 9).collect::<Vec<_>>(), [7.0]);
+        history.add(look(12, 100));
+        assert_eq!(history.columns.len(), 1, "only stages that have a row");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::stream::Stream;
 
 /// A report of these stages at that time.
 pub(super) fn report(elapsed: Duration, stages: Vec<StageReport>) -> Report {
-    Report { elapsed, stages, ..Pipeline::new("orders").report() }
+    Report { elapsed, stages, ..Pipeline::new("orders").report() }.numbered()
 }
 
 /// A stage with the given numbers of items in and out.

@@ -300,7 +300,7 @@ impl Row<'_> {
                 let latency = lately.latency.as_ref().filter(|latency| latency.count > 0)?;
                 plain(time(latency.p99))
             }
-            History => Some((Style::Faint, sparkline(history.rates(&stage.name, width)))),
+            History => Some((Style::Faint, sparkline(history.rates(stage, width)))),
             Queue | Queued => None,
         }
     }
