@@ -80,7 +80,7 @@ impl<T: Send + 'static> Stream<T> {
         let interest = Arc::new(Interest::default());
         let cut = Arc::new(OnceLock::new());
         let receiver = StreamReceiver {
-            receiver,
+            receiver: Guarded::new(receiver, guard_drop),
             cut: Arc::clone(&cut),
             handle: Arc::new(Handle { interest: Arc::clone(&interest), was_borrowed: AtomicBool::new(false) }),
         };
@@ -278,8 +278,8 @@ impl Drop for Handle {
 /// may be none.
 #[must_use = "dropping the receiver stops the stages that feed it"]
 pub struct StreamReceiver<T> {
-    // Dropped before the handle.
-    receiver: Receiver<Result<T>>,
+    // Dropped before the handle. Items that are left are dropped with it, unless the sender is the last.
+    receiver: Guarded<Receiver<Result<T>>>,
     cut: Arc<OnceLock<StreamError>>,
     handle: Arc<Handle>,
 }
@@ -369,7 +369,11 @@ impl<T> Deref for StreamReceiver<T> {
 
 impl<T> Clone for StreamReceiver<T> {
     fn clone(&self) -> Self {
-        Self { receiver: self.receiver.clone(), cut: Arc::clone(&self.cut), handle: Arc::clone(&self.handle) }
+        Self {
+            receiver: Guarded::new(Receiver::clone(&self.receiver), guard_drop),
+            cut: Arc::clone(&self.cut),
+            handle: Arc::clone(&self.handle),
+        }
     }
 }
 

@@ -252,6 +252,12 @@ fn items_left_in_a_channel_may_panic_when_dropped() {
     drop(receiver);
     no_fault(pipeline);
 
+    // Here the receiver is the last to let go of them.
+    let pipeline = Pipeline::new("ended");
+    let receiver = Stream::from_iter(&pipeline, (0..8).map(|_| Mine)).into_receiver(8);
+    no_fault(pipeline);
+    drop(receiver);
+
     let pipeline = Pipeline::new("unread");
     let (sender, receiver) = crossbeam_channel::bounded(8);
     (0..8).for_each(|_| sender.send(Mine).map_err(std::mem::forget).unwrap());
