@@ -43,8 +43,8 @@ impl Pipeline {
     ///
     /// Every metric has the label `pipeline`. The table lists the others; `branch` is empty for a stage with one
     /// output, and `step` is the name of the stage unless several steps share it. Each number has the meaning of the
-    /// field of the same name in [`StageReport`], [`StepReport`](crate::StepReport) and
-    /// [`OutputReport`](crate::OutputReport).
+    /// field of the same name in [`StageReport`], [`StepReport`] and
+    /// [`OutputReport`].
     ///
     /// | metric | type | labels | meaning |
     /// |---|---|---|---|
@@ -278,6 +278,9 @@ impl Exporter {
     }
 }
 
+/// A value in a part of a report.
+type Of<Part, Value> = fn(&Part) -> Value;
+
 /// The series that have certain labels.
 struct Series<'a> {
     recorder: &'a dyn Recorder,
@@ -344,7 +347,7 @@ impl<'a> Series<'a> {
         self.count(&ERRORS_IN, errors_in(stage), before.map_or(0, errors_in));
         let errors_out = |stage: &StageReport| stage.steps.last().map_or(0, |step| step.errors_out);
         self.count(&ERRORS_OUT, errors_out(stage), before.map_or(0, errors_out));
-        let times: [(_, fn(&StageReport) -> Duration); 4] = [
+        let times: [(_, Of<StageReport, Duration>); 4] = [
             ("busy", |stage| stage.busy),
             ("idle", |stage| stage.idle.saturating_sub(stage.asleep)),
             ("asleep", |stage| stage.asleep),
@@ -371,7 +374,7 @@ impl<'a> Series<'a> {
     }
 
     fn step(&mut self, step: &StepReport, before: Option<&StepReport>) {
-        let counts: [(_, fn(&StepReport) -> u64); 8] = [
+        let counts: [(_, Of<StepReport, u64>); 8] = [
             (&DELIVERED, |step| step.delivered),
             (&FILTERED, |step| step.filtered),
             (&FAILED, |step| step.failed),

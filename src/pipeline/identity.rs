@@ -143,7 +143,7 @@ impl Report {
 }
 
 /// Fabricated rows.
-#[cfg(test)]
+#[cfg(all(test, feature = "live"))]
 impl Report {
     /// Gives each row the number of its position.
     pub(crate) fn numbered(mut self) -> Self {
