@@ -70,7 +70,7 @@ stage! {
     T => T, AgeMeterOperator<T, F>
 }
 
-/// Runs an [`AgeMeter`] as an [`Operator`](crate::Operator).
+/// Runs an [`AgeMeter`] as an [`Operator`].
 pub struct AgeMeterOperator<T, F> {
     time_of: Arc<F>,
     types: PhantomData<fn(T)>,
