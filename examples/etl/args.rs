@@ -154,8 +154,8 @@ pub(crate) struct Places {
 
 impl Places {
     pub(crate) fn of(args: &Args) -> Result<Self, BoxError> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let data = root.join("data");
+        // Beside the folder of this program.
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("data");
         let shipped = |given: &Option<PathBuf>, name: &str| {
             given.clone().unwrap_or_else(|| data.join(name))
         };
