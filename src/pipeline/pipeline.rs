@@ -234,7 +234,7 @@ impl PipelineBuilder {
             resume_unwind(payload)
         });
         if let Some(error) = returned.failure() {
-            pipeline.cancel_because(error.to_string());
+            pipeline.token.scope().fail(error.to_string());
         }
         (returned, pipeline.join())
     }
@@ -249,8 +249,9 @@ impl Pipeline {
     ///
     /// `work` runs on the calling thread. It returns `()` or a [`Result`], and may borrow; stages run on threads of
     /// their own, so their closures and items are `'static`. An error that it returns cancels whatever is still
-    /// running, such as an endless source; the [cause](Cause) is the text of the error. Read or drop each stream, and
-    /// drop or finish each [`Sender`](crate::Sender), before `work` returns: if it returns one, `run` waits forever.
+    /// running, such as an endless source; the [cause](Cause) is the text of the error. If a stream had been cut before,
+    /// the [outcome](crate::Outcome) is that cut. Read or drop each stream, and drop or finish each
+    /// [`Sender`](crate::Sender), before `work` returns: if it returns one, `run` waits forever.
     ///
     /// ```
     /// use streamz::{Pipeline, Stream};

@@ -17,7 +17,8 @@ use crate::error::StreamError;
 /// How a pipeline ended, or that it is still running.
 ///
 /// The outcome is fixed when the last thread ends and the last stream has been read.
-/// [`Pipeline::join`](crate::Pipeline::join) does not change it, nor does a later cancellation, drain or deadline.
+/// [`Pipeline::join`](crate::Pipeline::join) does not change it, nor does a later cancellation, drain or deadline. An error
+/// that the closure of [`Pipeline::run`](crate::Pipeline::run) returns does.
 /// (Adding a stage after that sets the pipeline running again, until it is joined.)
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

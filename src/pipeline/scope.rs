@@ -34,7 +34,7 @@ use super::stats::{StageKind, StageStats};
 use super::threads::{Job, THREADS};
 use crate::clock::wait::{Waiter, Wake};
 use crate::clock::{Clock, Limit, earlier};
-use crate::error::StreamError;
+use crate::error::{BoxError, StreamError};
 use crate::panic::{self, PanicPayload};
 use crate::trace::{self, event, note};
 
@@ -102,6 +102,8 @@ struct State {
     faults: Vec<String>,
     /// The first stream that was cut although the pipeline itself was not cancelled.
     cut: Option<StreamError>,
+    /// The outcome after an error of the closure of `run`.
+    failed: Option<Outcome>,
 }
 
 /// When and how a pipeline ended.
@@ -353,6 +355,20 @@ impl Scope {
         self.state.lock().cut.get_or_insert_with(|| error.clone());
     }
 
+    /// The closure of `run` has returned an error. That is the outcome even if all threads have ended already: otherwise
+    /// it would depend on how quick they were. A stream that was cut before came first, and may be the reason.
+    pub(crate) fn fail(&self, reason: impl Into<BoxError>) {
+        let cut = if self.root.recorded_cause().is_none() { self.state.lock().cut.clone() } else { None };
+        self.root.cancel(Cause::Because(Arc::from(reason.into())));
+        let cancelled = || self.root.recorded_cause().map(Outcome::Cancelled);
+        let outcome = cut.map(Outcome::Cut).or_else(cancelled);
+        let mut state = self.state.lock();
+        if !state.finished {
+            state.ended.iter_mut().zip(&outcome).for_each(|(ended, outcome)| ended.outcome = outcome.clone());
+            state.failed = outcome;
+        }
+    }
+
     pub(crate) fn faults(&self) -> Vec<String> {
         self.state.lock().faults.clone()
     }
@@ -519,11 +535,12 @@ impl Scope {
 
     fn record_end(&self, state: &mut State) {
         // A deadline that no stage has seen has cut nothing.
-        let outcome = match (self.root.recorded_cause(), &state.cut) {
-            (Some(cause), _) => Outcome::Cancelled(cause),
-            (None, Some(error)) => Outcome::Cut(error.clone()),
-            (None, None) if self.is_draining() => Outcome::Drained,
-            (None, None) => Outcome::Completed,
+        let outcome = match (&state.failed, self.root.recorded_cause(), &state.cut) {
+            (Some(failed), ..) => failed.clone(),
+            (None, Some(cause), _) => Outcome::Cancelled(cause),
+            (None, None, Some(error)) => Outcome::Cut(error.clone()),
+            (None, None, None) if self.is_draining() => Outcome::Drained,
+            (None, None, None) => Outcome::Completed,
         };
         state.ended = Some(Ended { at: self.clock.now(), outcome });
     }

@@ -49,6 +49,29 @@ fn an_error_returned_to_run_cancels_what_still_runs() {
 }
 
 #[test]
+fn an_error_returned_to_run_is_the_outcome_even_if_all_threads_have_ended() {
+    let (_, report) = Pipeline::run("late", |pipeline| {
+        Stream::from_iter(pipeline, 0..3).count()?;
+        while matches!(pipeline.report().outcome, Outcome::Running) {
+            std::thread::yield_now();
+        }
+        Err::<(), BoxError>("disk full".into())
+    });
+    let Outcome::Cancelled(cause) = &report.outcome else { panic!("{report}") };
+    assert_eq!(cause.to_string(), "cancelled: disk full");
+}
+
+#[test]
+fn run_keeps_the_cut_that_came_before_an_error() {
+    let (result, report) = Pipeline::run("cut", |pipeline| {
+        Stream::from_iter(pipeline, 0u64..).spawn_for_each(drop);
+        Stream::from_iter(pipeline, (0..).map(|n: u32| if n == 3 { panic!("three") } else { n })).collect::<Vec<_>>()
+    });
+    let error = result.unwrap_err();
+    assert!(matches!(&report.outcome, Outcome::Cut(cut) if cut.ptr_eq(&error)), "{report}");
+}
+
+#[test]
 fn run_keeps_the_cause_of_a_sink_that_fails() {
     let (sum, report) = Pipeline::run("failing", |pipeline| {
         Stream::from_iter(pipeline, ["1", "x"]).try_map(|n: &&str| n.parse::<u64>()).collect::<Vec<_>>()
