@@ -17,10 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock::wait::Wake;
-use crate::mark::{Epoch, Mark};
+use crate::mark::{Epoch, Mark, Series};
 
 pub(super) struct Ledger<P> {
     state: Mutex<State<P>>,
+    series: Arc<Series>,
 }
 
 struct State<P> {
@@ -45,7 +46,7 @@ impl<P: Send + 'static> Ledger<P> {
             acker: None,
             enough: 1,
         };
-        Arc::new(Self { state: Mutex::new(state) })
+        Arc::new(Self { state: Mutex::new(state), series: Arc::default() })
     }
 
     /// The number of records that have been fetched and not been acknowledged or given back.
@@ -58,13 +59,10 @@ impl<P: Send + 'static> Ledger<P> {
         self.state.lock().unacked += count;
     }
 
-    /// The mark of an epoch of fetched records.
+    /// Ends an epoch of fetched records.
     pub(super) fn mark(self: &Arc<Self>, receipts: Vec<P>) -> Mark {
-        Mark::new(Arc::new(Open {
-            receipts: Mutex::new(receipts),
-            lost: AtomicBool::new(false),
-            ledger: Arc::clone(self),
-        }))
+        let epoch = Open { receipts: Mutex::new(receipts), lost: AtomicBool::new(false), ledger: Arc::clone(self) };
+        Mark::end(Arc::new(epoch), &self.series)
     }
 
     /// Loses fetched records that did not get into the stream.

@@ -38,7 +38,7 @@
 //! 10. *Registrations are bounded.* The consumer has one wake here. Each thread of the producing stage has one in
 //!     `owners` until the stream ends, and one in `wanting_room` once it has waited; the stage has one `when_gone`. A
 //!     sender has one in `wanting_room` while it waits: senders come and go, so each removes its own ([`RoomWanted`]).
-//! 11. *Marks* (see `mark.rs`) are not items: they are not counted as undelivered, need no room, occupy none in the
+//! 11. *Marks* (see `mark/mod.rs`) are not items: they are not counted as undelivered, need no room, occupy none in the
 //!     queue, and keep their place. If the consumer leaves before it has seen a mark, the mark is lost, unless there
 //!     was never an item before it.
 //!

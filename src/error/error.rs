@@ -8,7 +8,7 @@ use std::{fmt, mem};
 use parking_lot::Mutex;
 
 use super::inner::{Details, Holding, Inner, Reason, Slot};
-use crate::mark::{Label, Mark};
+use crate::mark::{Label, Mark, Reached};
 
 /// A boxed error, the type of a [`StreamError`]'s source.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -83,10 +83,10 @@ impl StreamError {
     /// Creates a mark, in the form in which it travels.
     pub(crate) fn mark(mark: Mark) -> Self {
         let details = Details::new(ErrorKind::Internal, Arc::default());
-        Details { reason: Reason::Mark(mark), ..details }.into()
+        Details { reason: Reason::Mark(Box::new(mark)), ..details }.into()
     }
 
-    fn as_mark(&self) -> Option<&Mark> {
+    pub(crate) fn as_mark(&self) -> Option<&Mark> {
         match &self.details().reason {
             Reason::Mark(mark) => Some(mark),
             _ => None,
@@ -105,7 +105,7 @@ impl StreamError {
         }
         // A clone of a mark has an `Inner` of its own.
         match Arc::get_mut(&mut self.inner).map(|inner| mem::replace(&mut inner.details.reason, Reason::None)) {
-            Some(Reason::Mark(mark)) => Ok(mark),
+            Some(Reason::Mark(mark)) => Ok(*mark),
             _ => unreachable!("a mark is not shared"),
         }
     }
@@ -120,9 +120,27 @@ impl StreamError {
         self.as_mark()?.label()
     }
 
-    /// See [`Mark::is_of_records`].
-    pub(crate) fn is_mark_of_records(&self) -> bool {
-        self.as_mark().is_some_and(Mark::is_of_records)
+    /// See [`Mark::widen`].
+    #[cold]
+    pub(crate) fn widened(self) -> Self {
+        self.map_mark(Mark::widen)
+    }
+
+    /// See [`Reached`].
+    #[cold]
+    pub(crate) fn extended(self, reached: &mut Reached) -> Self {
+        self.map_mark(|mark| reached.extend(mark))
+    }
+
+    /// Changes it if it is a mark.
+    fn map_mark(mut self, change: impl FnOnce(&mut Mark)) -> Self {
+        // A clone of a mark has an `Inner` of its own.
+        if let Some(inner) = Arc::get_mut(&mut self.inner)
+            && let Reason::Mark(mark) = &mut inner.details.reason
+        {
+            change(mark);
+        }
+        self
     }
 
     /// If it is a mark: everything before it has been processed.

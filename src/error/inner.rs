@@ -28,8 +28,8 @@ pub(crate) struct Details {
 pub(super) enum Reason {
     None,
     Source(BoxError),
-    /// Not an error, but a mark in transit: see `mark.rs`.
-    Mark(Mark),
+    /// Not an error, but a mark in transit: see `mark/mod.rs`.
+    Mark(Box<Mark>),
 }
 
 /// The place of the item.

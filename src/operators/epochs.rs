@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::error::StreamError;
+use crate::mark::Reached;
 use crate::stage::Emit;
 
 /// Records when a group was started. Alive as long as the group is.
@@ -29,11 +30,12 @@ impl Epoch {
 pub(crate) struct Epochs {
     present: Epoch,
     waiting: VecDeque<(Epoch, StreamError)>,
+    reached: Reached,
 }
 
 impl Epochs {
     pub(crate) fn new() -> Self {
-        Self { present: Epoch(Arc::new(0)), waiting: VecDeque::new() }
+        Self { present: Epoch(Arc::new(0)), waiting: VecDeque::new(), reached: Reached::default() }
     }
 
     /// The token of a group that starts now.
@@ -45,6 +47,7 @@ impl Epochs {
     /// Receives a mark. Returns it if there are no groups.
     #[cold]
     pub(crate) fn end(&mut self, mark: StreamError) -> Option<StreamError> {
+        mark.as_mark().into_iter().for_each(|mark| self.reached.receive(mark));
         if self.waiting.is_empty() && is_over(&self.present) {
             return Some(mark);
         }
@@ -58,7 +61,7 @@ impl Epochs {
     #[inline]
     pub(crate) fn release<T>(&mut self, out: &mut impl Emit<T>) {
         while self.waiting.front().is_some_and(|(epoch, _)| is_over(epoch)) {
-            self.waiting.pop_front().into_iter().for_each(|(_, mark)| out.put_mark(mark));
+            self.waiting.pop_front().into_iter().for_each(|(_, mark)| out.put_mark(mark.extended(&mut self.reached)));
         }
     }
 }

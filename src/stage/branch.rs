@@ -3,6 +3,7 @@
 //! A branch whose consumer has left accepts nothing more and is never stuck; its items are dropped and counted as
 //! undelivered.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use super::thread::StageThread;
 use crate::clock::wait::Wake;
 use crate::edge::{EdgeSender, End, Refused};
 use crate::error::{Result, StreamError};
+use crate::mark::Losses;
 use crate::pipeline::stats::StageStats;
 use crate::pipeline::timing::{Phase, Timing};
 
@@ -20,6 +22,9 @@ pub(crate) struct Branch<T> {
     waits: Arc<Timing>,
     /// Something has been sent since the last mark that stands behind records.
     sent: bool,
+    /// What is lost once it is over.
+    losses: Losses,
+    ended: bool,
 }
 
 impl<T> Branch<T> {
@@ -35,7 +40,7 @@ impl<T> Branch<T> {
 
     /// Creates an output whose waits are counted elsewhere.
     pub(crate) fn with_waits(sender: EdgeSender<T>, waits: Arc<Timing>) -> Self {
-        Self { sender, waits, sent: false }
+        Self { sender, waits, sent: false, losses: Losses::default(), ended: false }
     }
 
     #[inline]
@@ -43,9 +48,16 @@ impl<T> Branch<T> {
         self.sender.is_gone()
     }
 
-    /// Whether something has been sent since the last mark that stands behind records.
-    pub(crate) fn has_sent(&self) -> bool {
-        self.sent
+    /// What may be lost, if its consumer has left.
+    pub(crate) fn take_losses(&mut self) -> Losses {
+        self.note_sent();
+        mem::take(&mut self.losses)
+    }
+
+    fn note_sent(&mut self) {
+        if mem::take(&mut self.sent) {
+            self.losses.note();
+        }
     }
 
     /// Emits an item. If there is no room, the branch is stuck. Returns whether it handed over, or tried to.
@@ -128,17 +140,21 @@ impl<T> Way for Branch<T> {
     }
 
     fn put_mark(&mut self, mark: StreamError) {
-        let sent = self.sent;
         // A label or a stamp says nothing about items sent before it.
-        self.sent &= !mark.is_mark_of_records();
-        if self.is_gone() && !sent {
-            // It was sent nothing to settle.
-            return mark.complete_mark();
+        if let Some(of_records) = mark.as_mark().filter(|mark| mark.is_of_records()) {
+            self.note_sent();
+            // Even while there is a consumer: it may leave before it takes this mark, and then those up to its reach are
+            // lost with it.
+            let may_be_lost = self.losses.include(of_records);
+            if !may_be_lost && (self.ended || self.is_gone()) {
+                return mark.complete_mark();
+            }
         }
         self.sender.put_mark(mark);
     }
 
     fn end(&mut self, end: End) {
+        self.ended = true;
         self.sender.end(end);
     }
 }
@@ -173,9 +189,9 @@ mod tests {
         let (mut branch, receiver) = branch();
         branch.push(Ok(0));
         drop(receiver);
-        let (behind_an_item, behind_none) = (Probe::default(), Probe::default());
-        branch.put_mark(behind_an_item.mark());
-        branch.put_mark(behind_none.mark());
+        let (behind_an_item, behind_none, source) = (Probe::default(), Probe::default(), Arc::default());
+        branch.put_mark(behind_an_item.mark_of(&source));
+        branch.put_mark(behind_none.mark_of(&source));
         assert!(behind_an_item.is_lost());
         assert!(behind_none.is_complete(), "nothing was sent to the branch");
     }

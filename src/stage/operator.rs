@@ -375,7 +375,7 @@ pub(crate) mod sealed {
         fn erased(&mut self) -> &mut dyn Sink<T>;
         /// Takes an emitted item. It counts as emitted, and as one delivered, sooner or later: see `sync`.
         fn put(&mut self, item: Result<T>);
-        /// Takes a mark: see `mark.rs`. It is not counted, and needs no room.
+        /// Takes a mark: see `mark/mod.rs`. It is not counted, and needs no room.
         fn put_mark(&mut self, mark: StreamError);
         fn full(&mut self) -> bool;
         fn close(&mut self);

@@ -115,7 +115,7 @@ impl Labels {
     }
 
     pub(crate) fn mark(&self, label: Label) -> StreamError {
-        StreamError::mark(Mark::new(Arc::new(Tag { label, _alive: Arc::clone(&self.alive) })))
+        StreamError::mark(Mark::note(Arc::new(Tag { label, _alive: Arc::clone(&self.alive) })))
     }
 }
 

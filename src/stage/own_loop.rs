@@ -11,9 +11,9 @@
 //!   are stuck at once.
 //! - *Panics.* A panic that the work does not catch itself becomes an error item. The work and the input are dropped
 //!   under a guard.
-//! - *Marks* (see `mark.rs`). An item has been settled when the work has returned, so a mark is forwarded at once, a
-//!   copy to each output. If anything since the last one was dropped because its consumer has left, the mark is lost;
-//!   labels and stamps pass, and do not count as the last one.
+//! - *Marks* (see `mark/mod.rs`). An item has been settled when the work has returned, so a mark is forwarded at once, a
+//!   copy to each output. If something was dropped because its consumer has left, the marks that may stand behind it are
+//!   lost (`mark/losses.rs`).
 //! - *The end.* All outputs are ended in the same way, even if there was no thread for the stage.
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -28,7 +28,7 @@ use super::thread::{StageThread, spawn_error};
 use crate::clock::wait::{BeforePark, Wake};
 use crate::edge::{End, Polled};
 use crate::error::{Details, ErrorKind, PanicMessage, Result, StreamError};
-use crate::mark::Mark;
+use crate::mark::{Losses, Mark};
 use crate::panic;
 use crate::pipeline::CancelToken;
 use crate::pipeline::recording::Stopwatch;
@@ -64,8 +64,8 @@ pub(crate) trait Way {
     /// The stage starts or stops waiting for room here.
     fn note_wait(&self, phase: Phase, now: Instant);
 
-    /// Sends a mark, which needs no room. It is lost if anything sent since the last one may have been dropped because
-    /// the consumer has left.
+    /// Sends a mark, which needs no room. It is lost if something of its epoch may have been dropped because the consumer
+    /// has left.
     fn put_mark(&mut self, mark: StreamError);
 
     /// Ends the stream after the sent items.
@@ -151,6 +151,7 @@ pub(crate) struct Desk<W> {
     handed_over: Cell<bool>,
     /// Something was dropped since the last mark because its consumer has left.
     undeliverable: Cell<bool>,
+    losses: RefCell<Losses>,
 }
 
 impl<W: Ways> Desk<W> {
@@ -187,13 +188,28 @@ impl<W: Ways> Desk<W> {
         self.undeliverable.set(true);
     }
 
+    /// An output has been removed whose consumer has left, with what is lost for that.
+    pub(crate) fn removed(&self, losses: Losses) {
+        let mut own = self.losses.borrow_mut();
+        if self.undeliverable.take() {
+            own.note();
+        }
+        own.append(losses);
+    }
+
     /// Handles a mark: each output receives its own copy.
     #[cold]
     fn put_mark(&self, mark: Mark) {
-        // Drops are reported to the next mark that stands behind records, and to no other.
-        if mark.is_of_records() && self.undeliverable.take() {
-            // Dropped, and so lost.
-            return;
+        if mark.is_of_records() {
+            let mut losses = self.losses.borrow_mut();
+            if self.undeliverable.take() {
+                losses.note();
+            }
+            if losses.include(&mark) {
+                // Dropped, and so lost.
+                drop(losses);
+                return;
+            }
         }
         self.context.stats.recordings.note_mark(mark.emitted(), &self.context.clock);
         self.ways.borrow_mut().each_mut(|way| {
@@ -300,7 +316,8 @@ pub(crate) fn run<W: Work>(
         }
         announce();
     });
-    let desk = Desk { ways, thread, context, handed_over: Cell::new(false), undeliverable: Cell::new(false) };
+    let (handed_over, undeliverable, losses) = (Cell::new(false), Cell::new(false), RefCell::default());
+    let desk = Desk { ways, thread, context, handed_over, undeliverable, losses };
     let stopwatch = desk.thread.stopwatch();
     OwnLoop { input, desk, work, stopwatch }.run();
 }
@@ -457,8 +474,8 @@ mod tests {
 
     #[test]
     fn the_mark_behind_an_undeliverable_item_is_lost() {
-        let (first, second) = (Probe::default(), Probe::default());
-        run_over(vec![Ok(0), Err(first.mark()), Err(second.mark())]);
+        let (first, second, source) = (Probe::default(), Probe::default(), Arc::default());
+        run_over(vec![Ok(0), Err(first.mark_of(&source)), Err(second.mark_of(&source))]);
         assert!(first.is_lost());
         // It stands behind no further record.
         assert!(!second.is_lost());

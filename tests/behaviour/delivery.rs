@@ -7,7 +7,8 @@ use std::time::Duration;
 use streamz::delivery::{Acker, Delivery, DeliveryConfig, Inbox, Outbox, StoreError};
 use streamz::{
     Aggregate, AsyncMapper, BatchConfig, Batcher, BoxError, Broadcast, CancelToken, Cause, Custom, Delay, Emit,
-    ErrorKind, FanOut, GroupBy, ManualClock, Operator, Outcome, Pipeline, SessionWindow, Stream, TumblingWindow,
+    ErrorKind, FanOut, GroupBy, ManualClock, Operator, Outcome, Pipeline, SessionWindow, SlowSubscriber, Stream,
+    TumblingWindow,
 };
 
 use crate::logged;
@@ -247,6 +248,44 @@ fn a_record_for_a_dropped_branch_is_not_acknowledged() {
     assert_eq!(store.acknowledged(), [1, 3, 5]);
 }
 
+/// The marks of all its records come behind the batch.
+#[test]
+fn no_record_of_a_dropped_batch_is_acknowledged() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(6);
+    store.state().fetches = Some(0);
+    let batches = deliver(&pipeline, &store, one_by_one())
+        .batch(BatchConfig { max_size: 3, max_latency: Duration::from_secs(1) });
+    let (first, mut second) = batches.split(|batch| batch[0] == 0);
+    drop(first);
+    clock.settle();
+    store.state().fetches = None;
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(take_all(&clock, &mut second), 1);
+    assert_eq!(store.acknowledged(), [3, 4, 5]);
+}
+
+/// A merge takes 64 items in a row. So the mark of the other inbox is the first one behind the last of them.
+#[test]
+fn the_mark_of_another_inbox_does_not_hide_a_loss() {
+    let (clock, pipeline) = on_a_clock();
+    let (one, other) = (Store::with(64), Store::with(1));
+    for store in [&one, &other] {
+        store.state().fetches = Some(0);
+    }
+    let config = DeliveryConfig { epoch: 64, fetch: 64, ..one_by_one() };
+    let others = deliver(&pipeline, &other, one_by_one()).map(|n| n + 100);
+    let (lost, mut rest) = deliver(&pipeline, &one, config).merge([others]).split(|n| *n == 63);
+    drop(lost);
+    clock.settle();
+    for store in [&one, &other] {
+        store.state().fetches = None;
+    }
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(take_all(&clock, &mut rest), 64);
+    assert!(one.acknowledged().is_empty(), "{:?}", one.acknowledged());
+}
+
 /// The mark behind the records comes when the one that left is forgotten already.
 #[test]
 fn a_record_for_a_subscriber_that_has_left_is_not_acknowledged() {
@@ -259,6 +298,44 @@ fn a_record_for_a_subscriber_that_has_left_is_not_acknowledged() {
     drop(leaves);
     assert_eq!(take_all(&clock, &mut stays), 2);
     assert!(store.acknowledged().is_empty(), "record 0 was sent to both");
+}
+
+/// Sends the records, of which the second fails, to a subscriber that takes them and to one that does not, until all have
+/// been sent. Returns what the other one finds then, and which records are acknowledged in the end.
+fn sent_to_a_slow_subscriber(slow: SlowSubscriber) -> (Vec<Option<u64>>, Vec<u64>) {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(6);
+    let wait = AsyncMapper::new(|token: &CancelToken, n: &u64| {
+        token.sleep(ms(10))?;
+        streamz::ok(*n)
+    });
+    let records = deliver(&pipeline, &store, one_by_one()).through(&wait.with_workers(1));
+    let some_fail = records.try_map(|n| if *n == 1 { Err("one") } else { Ok(*n) });
+    let hub = Broadcast::new().with_buffer_size(1).with_slow_subscriber(slow).process(&pipeline, some_fail);
+    let lags = hub.subscribe();
+    hub.subscribe().spawn_for_each(drop);
+    drop(hub);
+    clock.settle();
+    clock.advance(ms(100));
+    let seen = lags.into_iter().map(Result::ok).collect();
+    pipeline.join();
+    (seen, store.acknowledged())
+}
+
+/// What it missed is redelivered, an error item as well.
+#[test]
+fn a_record_for_a_subscriber_that_is_cut_is_not_acknowledged() {
+    let (seen, acknowledged) = sent_to_a_slow_subscriber(SlowSubscriber::Disconnect);
+    assert_eq!(seen, [Some(0), None], "the second is the error of the cut");
+    assert_eq!(acknowledged, [0, 2, 3, 4, 5]);
+}
+
+/// As those that a dropping buffer has dropped.
+#[test]
+fn a_record_that_was_evicted_from_a_lagging_subscriber_is_acknowledged() {
+    let (seen, acknowledged) = sent_to_a_slow_subscriber(SlowSubscriber::DropOldest);
+    assert!(seen.len() < 6, "{seen:?}");
+    assert_eq!(acknowledged, [0, 1, 2, 3, 4, 5]);
 }
 
 /// The same for a group that ends by itself: the mark comes with a record of another group.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::BatchConfig;
 use super::open::{Limits, Open};
 use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::mark::Reached;
 use crate::operators::key_table::{Place, Slot};
 use crate::operators::lru_table::LruTable;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
@@ -96,6 +97,7 @@ impl<T, K: Eq + Hash, F: Fn(&T) -> K> KeyedBatcher<T, K, F> {
             opened: 0,
             held: 0,
             marks: VecDeque::new(),
+            reached: Reached::default(),
             flushing: false,
             error: None,
         }
@@ -121,6 +123,7 @@ pub struct KeyedBatcherOperator<T, K, F> {
     held: u64,
     /// Marks, each with the number of the last batch that had been opened when it arrived.
     marks: VecDeque<(u64, StreamError)>,
+    reached: Reached,
     /// All open batches are being sent; then this error.
     flushing: bool,
     error: Option<StreamError>,
@@ -162,7 +165,7 @@ impl<T, K, F> KeyedBatcherOperator<T, K, F> {
     fn release_marks(&mut self, out: &mut impl Emit<Vec<T>>) {
         let oldest = self.open.oldest().and_then(|slot| self.open.get(slot)).map_or(u64::MAX, |(number, _)| *number);
         while self.marks.front().is_some_and(|(last, _)| *last < oldest) {
-            self.marks.pop_front().into_iter().for_each(|(_, mark)| out.put_mark(mark));
+            self.marks.pop_front().into_iter().for_each(|(_, mark)| out.put_mark(mark.extended(&mut self.reached)));
         }
     }
 
@@ -261,6 +264,7 @@ where
 
     /// The mark is forwarded when all batches that are open now have been sent.
     fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<Vec<T>>) -> Option<StreamError> {
+        mark.as_mark().into_iter().for_each(|mark| self.reached.receive(mark));
         if self.open.oldest().is_none() {
             return Some(mark);
         }

@@ -107,7 +107,7 @@ const UNKNOWN: usize = usize::MAX >> 1;
 /// An error item or a mark of that side.
 #[inline]
 fn of_side(error: StreamError, side: usize, labels: &Labels) -> StreamError {
-    let Some(label) = error.label() else { return error };
+    let Some(label) = error.label() else { return error.widened() };
     error.complete_mark();
     let of_side = |origin: usize| 2 * origin + side;
     labels.mark(match label {

@@ -95,7 +95,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         *held_marks += arrived.len() as u64;
         arrived.into_iter().for_each(|mark| marks.arrive(mark, taken, *completed));
         while let Some(mark) = marks.pop() {
-            results.insert(0, Ready::Held(mark));
+            // Results of any item that was taken may have left before it.
+            results.insert(0, Ready::Held(mark.widened()));
         }
     }
 

@@ -34,7 +34,7 @@
 //! 9. *Stop.* Calls in progress are told by their token, which is also cancelled when the consumer leaves. The first worker
 //!    that sees a stop condition halts all. The last one to leave counts the abandoned items and cuts the output, unless it
 //!    is finished. Once a result was not emitted because of a stop, no later one is: the output of a cut stream has no gaps.
-//! 10. *Marks* (see `mark.rs`) have numbers, as items do. In order they keep their place; else see `barriers.rs`, and
+//! 10. *Marks* (see `mark/mod.rs`) have numbers, as items do. In order they keep their place; else see `barriers.rs`, and
 //!     `runs.rs` for the labels of merges.
 //!
 //! # The order of locks

@@ -179,7 +179,7 @@ impl Herald {
     /// Handles a mark of the input. Returns the mark to send in its place, if any. A label of an input that comes from
     /// no merge is dropped.
     pub(super) fn translate(&mut self, input: usize, mark: StreamError) -> Option<StreamError> {
-        let Some(label) = mark.label() else { return Some(mark) };
+        let Some(label) = mark.label() else { return Some(mark.widened()) };
         mark.complete_mark();
         let way = self.ways.get_mut(input).filter(|way| way.is_merge)?;
         match label {

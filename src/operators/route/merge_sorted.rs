@@ -175,7 +175,7 @@ impl<T: Send + 'static> Feed for Chosen<T> {
         let turn = self.steering.turn();
         let Some(Some(input)) = self.inputs.get_mut(turn) else { return Polled::Empty };
         match input.poll() {
-            Polled::Item(item) => Polled::Item(item.map(|item| (turn, item))),
+            Polled::Item(item) => Polled::Item(item.map(|item| (turn, item)).map_err(StreamError::widened)),
             Polled::Empty => Polled::Empty,
             Polled::Ended(End::Finished) => {
                 self.inputs[turn] = None;

@@ -102,7 +102,7 @@ impl<A: Send + 'static, B: Send + 'static> Feed for InTurn<A, B> {
 #[inline]
 fn side<T, S>(polled: Polled<T>, of: impl FnOnce(T) -> S) -> Polled<S> {
     match polled {
-        Polled::Item(item) => Polled::Item(item.map(of)),
+        Polled::Item(item) => Polled::Item(item.map(of).map_err(StreamError::widened)),
         Polled::Empty => Polled::Empty,
         Polled::Ended(end) => Polled::Ended(end),
     }

@@ -8,7 +8,7 @@
 //!   starts, so the decision cannot depend on its duration, and it also counts for those that were skipped before it.
 //! - *Under virtual time every item is measured*, so a test sees exact values.
 //!
-//! Ages are measured with marks (see `mark.rs`): a source occasionally sends a *stamp* behind an item. A stage forwards
+//! Ages are measured with marks (see `mark/mod.rs`): a source occasionally sends a *stamp* behind an item. A stage forwards
 //! it when all earlier items have been settled; the time since it was stamped is then the age.
 //!
 //! `no_recording.rs` has the same names and does nothing; it replaces this folder without the feature `latency`.

@@ -69,7 +69,7 @@ impl Stamps {
         }
         self.next = self.every.and_then(|every| now.checked_add(every));
         let stamp = Stamp { emitted: now, _alive: Arc::clone(&self.alive) };
-        Some(StreamError::mark(Mark::new(Arc::new(stamp))))
+        Some(StreamError::mark(Mark::note(Arc::new(stamp))))
     }
 }
 

@@ -94,11 +94,13 @@ pub enum SlowSubscriber {
     Block,
     /// Evicts the oldest items in the stream, and puts an error item of kind [`Failed`](crate::ErrorKind::Failed) in
     /// their place, whose source is [`Lagged`](crate::Lagged) and says how many are missing. Each item that is dropped
-    /// is counted as undelivered in the report. Error items are not evicted: if they fill the stream, the stage waits.
+    /// is counted as undelivered in the report, and as processed by [delivery](crate::delivery). Error items are not evicted:
+    /// if they fill the stream, the stage waits.
     DropOldest,
     /// Cuts the stream behind what is in it: its last error is of kind [`Cancelled`](crate::ErrorKind::Cancelled), from
     /// [`TooSlow`](crate::TooSlow). The outcome of the pipeline does not change. The buffer is what a subscriber may lag behind;
-    /// with a buffer of 0 it is cut unless it waits at that moment.
+    /// with a buffer of 0 it is cut unless it waits at that moment. With [delivery](crate::delivery), the record for which
+    /// there was no room is redelivered.
     Disconnect,
 }
 

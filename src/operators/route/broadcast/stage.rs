@@ -5,8 +5,8 @@
 //! - Subscribers that have arrived are admitted before an item is sent.
 //! - `clone` is the user's: it runs under a guard, and never while the outputs are borrowed or the state is locked.
 //! - A later subscriber receives the earlier labels of a merge, after the replayed items, whose origin is unknown.
-//! - A subscriber that has left, or was cut, loses the next mark if it was sent anything since the last one: whether
-//!   that has been processed is unknown.
+//! - A subscriber that has left, or was cut, loses the marks behind what it was sent: whether that has been processed is
+//!   unknown.
 //! - The stage ends when neither a hub nor a subscriber is left.
 
 use std::collections::VecDeque;
@@ -85,11 +85,9 @@ impl<T: Clone + Send + 'static> Broadcaster<T> {
         let mut ways = desk.ways();
         let gone: Vec<_> = ways.subscribers.extract_if(.., |subscriber| subscriber.is_over()).collect();
         drop(ways);
-        for subscriber in gone {
-            // The next mark is behind that, and no longer finds the branch.
-            if subscriber.branch.has_sent() {
-                desk.undeliverable();
-            }
+        for mut subscriber in gone {
+            // The next marks are behind that, and no longer find the branch.
+            desk.removed(subscriber.branch.take_losses());
             subscriber.let_go();
         }
         if self.shared.has_news() {
@@ -179,10 +177,7 @@ impl<T: Clone + Send + 'static> Broadcaster<T> {
             0 => desk.step().dropped[DropReason::Undeliverable as usize].add(1),
             _ => desk.step().delivered.add(1),
         }
-        if !dropped.is_empty() {
-            desk.undeliverable();
-            discard(dropped);
-        }
+        discard(dropped);
     }
 
     fn send_error(&mut self, error: StreamError, desk: &Desk<Ways<T>>) {
@@ -295,7 +290,7 @@ impl<T: Send + 'static> Subscriber<T> {
     }
 
     /// Sends an item, and returns whether the loop must check whether there was room. Evicted items are added to
-    /// `dropped`.
+    /// `dropped`: the subscriber is told, so they count as processed.
     fn send(&mut self, item: Result<T>, desk: &Desk<Ways<T>>, dropped: &mut Vec<T>) -> bool {
         match self.slow {
             SlowSubscriber::DropOldest => {
@@ -304,6 +299,7 @@ impl<T: Send + 'static> Subscriber<T> {
             }
             SlowSubscriber::Disconnect if self.branch.is_full() => {
                 self.is_cut = true;
+                desk.undeliverable();
                 dropped.extend(item.ok());
                 self.branch.end(End::Cut(cut_error(&desk.thread.token, &desk.thread.stats, TooSlow)));
                 false
@@ -372,13 +368,7 @@ impl<T: Send + 'static> Way for Subscriber<T> {
     }
 
     fn put_mark(&mut self, mark: StreamError) {
-        if self.is_cut && !self.branch.has_sent() {
-            // The items it missed were dropped on purpose, and are counted. It may still process those it was sent
-            // before.
-            mark.complete_mark();
-        } else {
-            self.branch.put_mark(mark);
-        }
+        self.branch.put_mark(mark);
     }
 
     fn end(&mut self, end: End) {

@@ -27,6 +27,7 @@ use super::stats::Counts;
 use crate::clock::wait::Wake;
 use crate::edge::{EdgeSender, End};
 use crate::error::{BoxError, ErrorKind, PanicMessage, StreamError};
+use crate::mark::Losses;
 use crate::operators::key_table::{KeyPanicked, Place, Probe, Slot};
 use crate::operators::lru_table::LruTable;
 use crate::panic::{self, Held, guard_drop};
@@ -198,9 +199,8 @@ where
     fn group_ended(&mut self, slot: Slot, desk: &Desk<Ways<T, R>>) {
         let Some(group) = self.groups.get_mut(slot) else { return };
         let was = std::mem::replace(&mut group.state, State::Ended);
-        if desk.ways().remove(group.way) {
-            desk.undeliverable();
-        }
+        let losses = desk.ways().remove(group.way);
+        losses.into_iter().for_each(|losses| desk.removed(losses));
         if was == State::Open {
             return self.ended.push_back(slot);
         }
@@ -432,18 +432,18 @@ impl<T, R> Ways<T, R> {
         index
     }
 
-    /// Removes the output to a group whose output has drained. Returns whether items that were sent to it since the
-    /// last mark may have been lost, because the group ended before its input did.
+    /// Removes the output to a group whose output has drained. Returns what may be lost, if the group ended before its
+    /// input did.
     #[must_use]
-    fn remove(&mut self, index: usize) -> bool {
-        let Some(mut member) = self.members[index].take() else { return false };
+    fn remove(&mut self, index: usize) -> Option<Losses> {
+        let mut member = self.members[index].take()?;
         self.free.push(index);
-        let has_lost = !member.is_closing && member.branch.has_sent();
+        let losses = (!member.is_closing).then(|| member.branch.take_losses());
         member.branch.end(End::Finished);
         for mark in member.marks {
             self.errors.put_mark(mark);
         }
-        has_lost
+        losses
     }
 }
 

@@ -12,10 +12,20 @@
 //!    dropped in any other way, because a stage was cut or its consumer has left, *loses* the epoch.
 //! 4. So an epoch that has not been lost when its last copy ends has been processed entirely. It then notifies the
 //!    ledger.
+//! 5. *Reach.* The epochs of a source are numbered. What passes between two marks of a source is made of records of later
+//!    epochs than the first mark's, and of none beyond the *reach* of the second. Usually that is the second mark's own
+//!    epoch, but a batch or a window may hold records of several, and comes before all of their marks.
+//! 6. A stage that drops something that was not to be dropped loses the mark of each epoch that it may have been made of:
+//!    see `losses.rs`.
+
+mod losses;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+pub(crate) use losses::{Losses, Reached};
 
 /// The records behind which a mark was put. It is settled when it is dropped.
 pub(crate) trait Epoch: Send + Sync {
@@ -52,44 +62,75 @@ pub(crate) enum InputState {
     Ended,
 }
 
+/// Numbers the epochs of one source.
+#[derive(Default)]
+pub(crate) struct Series {
+    /// The number of the epoch to which the source's next record belongs.
+    open: AtomicU64,
+}
+
+/// Where a mark stands in its series.
+#[derive(Clone)]
+struct Place {
+    series: Arc<Series>,
+    number: u64,
+    /// Invariant 5.
+    reach: u64,
+}
+
 /// One copy of the mark of an epoch.
-pub(crate) struct Mark(Option<Arc<dyn Epoch>>);
+#[derive(Clone)]
+pub(crate) struct Mark {
+    epoch: Option<Arc<dyn Epoch>>,
+    /// `None` for a stamp or a label.
+    place: Option<Place>,
+}
 
 impl Mark {
-    pub(crate) fn new(epoch: Arc<dyn Epoch>) -> Self {
-        Self(Some(epoch))
+    /// A stamp or a label, which stands behind no records: losing it does no harm.
+    pub(crate) fn note(note: Arc<dyn Epoch>) -> Self {
+        Self { epoch: Some(note), place: None }
+    }
+
+    /// Ends the open epoch of the series. Must be called by its source, between two records.
+    pub(crate) fn end(epoch: Arc<dyn Epoch>, series: &Arc<Series>) -> Self {
+        // Relaxed: whoever has something made of a record was synchronized with its source since the epoch began.
+        let number = series.open.fetch_add(1, Ordering::Relaxed);
+        Self { epoch: Some(epoch), place: Some(Place { series: Arc::clone(series), number, reach: number }) }
+    }
+
+    /// Extends the reach to the open epoch of the source. For a mark from one of several inputs: if the same source is
+    /// behind another one, this one's marks do not tell how far the other has come.
+    pub(crate) fn widen(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.reach = place.reach.max(place.series.open.load(Ordering::Relaxed));
+        }
     }
 
     /// See [`Epoch::emitted`].
     pub(crate) fn emitted(&self) -> Option<Instant> {
-        self.0.as_ref()?.emitted()
+        self.epoch.as_ref()?.emitted()
     }
 
     /// See [`Epoch::label`].
     pub(crate) fn label(&self) -> Option<Label> {
-        self.0.as_ref()?.label()
+        self.epoch.as_ref()?.label()
     }
 
-    /// Whether it stands behind records, and is neither a stamp nor a label: losing one of those does no harm.
+    /// Whether it stands behind records, and is neither a stamp nor a label.
     pub(crate) fn is_of_records(&self) -> bool {
-        self.emitted().is_none() && self.label().is_none()
+        self.place.is_some()
     }
 
     /// Everything before this copy has been processed.
     pub(crate) fn complete(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Clone for Mark {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
+        self.epoch = None;
     }
 }
 
 impl Drop for Mark {
     fn drop(&mut self) {
-        if let Some(epoch) = &self.0 {
+        if let Some(epoch) = &self.epoch {
             epoch.lose();
         }
     }
@@ -108,13 +149,18 @@ pub(crate) mod testing {
     use super::*;
     use crate::error::StreamError;
 
-    /// An epoch that knows whether one of its marks was lost.
+    /// An epoch that knows whether one of its marks was lost. By default, it is the first of its source.
     #[derive(Clone, Default)]
     pub(crate) struct Probe(Arc<AtomicBool>);
 
     impl Probe {
         pub(crate) fn mark(&self) -> StreamError {
-            StreamError::mark(Mark::new(Arc::new(self.clone())))
+            self.mark_of(&Arc::default())
+        }
+
+        /// The mark of the open epoch of that source.
+        pub(crate) fn mark_of(&self, source: &Arc<Series>) -> StreamError {
+            StreamError::mark(Mark::end(Arc::new(self.clone()), source))
         }
 
         /// A label, which stands behind no records.
@@ -127,7 +173,7 @@ pub(crate) mod testing {
                     Some(Label::Follows(Some(0)))
                 }
             }
-            StreamError::mark(Mark::new(Arc::new(Says)))
+            StreamError::mark(Mark::note(Arc::new(Says)))
         }
 
         /// A stamp, which stands behind no records either.
@@ -140,7 +186,7 @@ pub(crate) mod testing {
                     Some(self.0)
                 }
             }
-            StreamError::mark(Mark::new(Arc::new(Measures(emitted))))
+            StreamError::mark(Mark::note(Arc::new(Measures(emitted))))
         }
 
         pub(crate) fn is_lost(&self) -> bool {
