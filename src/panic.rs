@@ -106,13 +106,25 @@ pub(crate) fn guard_drop<T>(value: T) {
 /// As [`guard_drop`], for callers to whom a panic matters.
 #[inline]
 pub(crate) fn try_drop<T>(value: T) -> Result<(), PanicPayload> {
-    // Most items have nothing to drop.
-    if std::mem::needs_drop::<T>() { catch(|| drop(value)) } else { Ok(()) }
+    // Most items have nothing to drop. For those, the branch is not even compiled.
+    if const { std::mem::needs_drop::<T>() } {
+        let mut value = Some(value);
+        catch_any(&mut || drop(value.take()))
+    } else {
+        Ok(())
+    }
+}
+
+/// As [`catch`], compiled once.
+fn catch_any(f: &mut dyn FnMut()) -> Result<(), PanicPayload> {
+    catch(f)
 }
 
 /// Drops `items` one by one: one whose `Drop` panics does not affect the others.
 pub(crate) fn discard<C: IntoIterator>(items: C) {
-    items.into_iter().for_each(guard_drop);
+    for item in items {
+        guard_drop(item);
+    }
 }
 
 /// Drops an iterator. The rest of an iterator over a vector or a deque is dropped item by item; of others only the
@@ -120,10 +132,10 @@ pub(crate) fn discard<C: IntoIterator>(items: C) {
 pub(crate) fn discard_iterator<I: Iterator<Item: 'static> + 'static>(items: I) {
     let mut items = Some(items);
     let any: &mut dyn Any = &mut items;
-    if let Some(items) = any.downcast_mut::<Option<vec::IntoIter<I::Item>>>() {
-        discard(items.take().into_iter().flatten());
-    } else if let Some(items) = any.downcast_mut::<Option<vec_deque::IntoIter<I::Item>>>() {
-        discard(items.take().into_iter().flatten());
+    if let Some(Some(items)) = any.downcast_mut::<Option<vec::IntoIter<I::Item>>>().map(Option::take) {
+        discard(items);
+    } else if let Some(Some(items)) = any.downcast_mut::<Option<vec_deque::IntoIter<I::Item>>>().map(Option::take) {
+        discard(items);
     }
     guard_drop(items);
 }
@@ -217,7 +229,9 @@ impl<T> DerefMut for Guarded<T> {
 
 impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
-        self.value.take().into_iter().for_each(self.discard);
+        if let Some(value) = self.value.take() {
+            (self.discard)(value);
+        }
     }
 }
 

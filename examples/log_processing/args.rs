@@ -32,9 +32,9 @@ Lines:
   with a port, or a host name. A status of 0 or - means that no response was sent. Bytes that are
   not UTF-8 are replaced. Of several fields for the same thing, the first that can be used counts.
   The query is not part of a path. Of a path of more than 256 bytes, the report shows the first
-  238 and a hash of the whole. A line may have 64 kB; a longer one is cut there, and counts if all of
-  this is in the first 64 kB. Any other line is malformed, and goes to the rejects file as a JSON
-  object: {\"at\": \"access.log:17\", \"reason\", \"raw\"}. Every line is counted once:
+  238 and a hash of the whole. A line may have 64 kB; a longer one is cut there, and counts if
+  all of this is in the first 64 kB. Any other line is malformed, and goes to the rejects file as
+  a JSON object: {\"at\": \"access.log:17\", \"reason\", \"raw\"}. Every line is counted once:
   read = parsed + malformed. If no line is a request, a message on standard error says so.
 
 Files:

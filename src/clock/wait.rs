@@ -370,7 +370,7 @@ impl Waiter {
     /// and with idle processors a yield returns at once and is as good as a short spin.
     ///
     /// Not under virtual time, where every wait is a park.
-    pub(crate) fn spin(&self, mut ready: impl FnMut() -> bool) -> bool {
+    pub(crate) fn spin(&self, ready: &mut dyn FnMut() -> bool) -> bool {
         if self.wake.seat.is_some() {
             return ready();
         }

@@ -29,8 +29,21 @@ impl<I> Queue<I> {
         self.chunks.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &I> + Clone {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &I> {
         self.chunks.iter().flatten()
+    }
+
+    pub(super) fn first(&self) -> Option<&I> {
+        self.chunks.front()?.front()
+    }
+
+    /// Plain loops, here and in [`Batch::each`]: they are compiled for each type of item, and adapters take much more.
+    pub(super) fn each(&self, look: &mut dyn FnMut(&I)) {
+        for chunk in &self.chunks {
+            for item in chunk {
+                look(item);
+            }
+        }
     }
 
     pub(super) fn push(&mut self, item: I) {
@@ -55,7 +68,9 @@ impl<I> Queue<I> {
             _ if count == 0 => {}
             Some(tail) if tail.len() + count <= CHUNK => {
                 if count < open.len() {
-                    tail.extend(open.drain(..count));
+                    for item in open.drain(..count) {
+                        tail.push_back(item);
+                    }
                 } else {
                     // A copy of memory, which `extend` is not.
                     let mut moved = VecDeque::from(std::mem::take(open));
@@ -190,8 +205,15 @@ impl<I> Batch<I> {
         self.head.as_slice().is_empty() && self.chunks.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &I> + Clone {
-        self.head.as_slice().iter().chain(self.chunks.iter().flatten())
+    pub(super) fn each(&self, look: &mut dyn FnMut(&I)) {
+        for item in self.head.as_slice() {
+            look(item);
+        }
+        for chunk in &self.chunks {
+            for item in chunk {
+                look(item);
+            }
+        }
     }
 }
 
@@ -237,7 +259,11 @@ mod tests {
                     }
                 }
             }
-            assert_eq!(batch.iter().chain(queue.iter()).count(), next - expected);
+            let mut left = 0;
+            batch.each(&mut |_| left += 1);
+            queue.each(&mut |_| left += 1);
+            assert_eq!(left, next - expected);
+            assert_eq!(queue.first(), queue.iter().next());
             // The head may have been partly consumed.
             assert!(chunks(&queue).windows(2).skip(1).all(|pair| pair[0] + pair[1] > CHUNK), "{:?}", chunks(&queue));
         }

@@ -1,11 +1,9 @@
 //! [`EdgeReceiver`]: the consuming end.
 
-use std::iter;
-
 use super::{Batch, Edge, End, Polled, Queue, State, is_mark, post_all};
 use crate::clock::wait::Wake;
-use crate::error::{Result, StreamError};
-use crate::panic::discard;
+use crate::error::Result;
+use crate::panic::guard_drop;
 use crate::sync::{Arc, Ordering};
 
 /// The consuming end.
@@ -195,19 +193,28 @@ impl<T> Drop for EdgeReceiver<T> {
         wakes.append(&mut state.wanting_room);
         state.consumer = None;
         drop(state);
-        let left = self.batch.iter().chain(queue.iter());
-        edge.count_undelivered(left.clone());
-        edge.gauge.taken.store(self.taken.wrapping_add(left.count()), Ordering::Release);
+        let (mut left, mut items) = (0, 0);
+        let mut count = |item: &Result<T>| {
+            left += 1;
+            items += u64::from(item.is_ok());
+        };
+        self.batch.each(&mut count);
+        queue.each(&mut count);
+        edge.count_undelivered(items);
+        edge.gauge.taken.store(self.taken.wrapping_add(left), Ordering::Release);
         post_all(wakes);
         if let Some(react) = when_gone {
             react();
         }
         // The items themselves are dropped last, in order: their drops are user code, and all waiting threads have been
         // woken. Invariant 11: anything in the batch comes after something that was taken out of it.
-        while self.taken == 0 && queue.iter().next().is_some_and(is_mark) {
-            queue.pop().and_then(Result::err).into_iter().for_each(StreamError::complete_mark);
+        while self.taken == 0 && queue.first().is_some_and(is_mark) {
+            if let Some(Err(mark)) = queue.pop() {
+                mark.complete_mark();
+            }
         }
-        discard(iter::from_fn(|| self.batch.pop()));
-        discard(iter::from_fn(|| queue.pop()));
+        while let Some(item) = self.batch.pop().or_else(|| queue.pop()) {
+            guard_drop(item);
+        }
     }
 }

@@ -197,11 +197,11 @@ impl<T> EdgeSender<T> {
 
     /// Counts an item that the edge has not accepted and that is dropped because there is no consumer.
     pub(crate) fn lose(&self, item: &Result<T>) {
-        self.edge.count_undelivered(std::iter::once(item));
+        self.edge.count_undelivered(item.is_ok().into());
     }
 
     fn give_up(&mut self) {
-        self.edge.count_undelivered(self.open.iter());
+        self.edge.count_undelivered(self.open.iter().filter(|item| item.is_ok()).count() as u64);
         self.marks = 0;
         discard(self.open.drain(..));
     }

@@ -602,6 +602,11 @@ impl Place {
 
     /// Starts the thread. It belongs to the scope: see [`Scope::spawn`].
     pub(crate) fn spawn(self, body: impl FnOnce(io::Result<()>) + Send + 'static) {
+        self.start(Box::new(body));
+    }
+
+    /// Not generic, so that it is compiled once and not for each stage.
+    fn start(self, body: Job) {
         let (scope, name) = (Arc::clone(&self.membership.scope), Arc::clone(&self.name));
         let Settings { stack_size, reuse_threads, .. } = scope.settings;
         let refused = self.refusal();
@@ -626,7 +631,7 @@ impl Place {
     }
 
     /// Calls `body` on the started thread; or on the calling one, with the error, if there is none.
-    fn run(self, started: io::Result<()>, body: impl FnOnce(io::Result<()>)) {
+    fn run(self, started: io::Result<()>, body: Job) {
         let Self { membership, waiter, name, .. } = self;
         if let Err(error) = started {
             event!(error, { thread = %name, error = %error }, "streamz: cannot start thread `{name}`: {error}");

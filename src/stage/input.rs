@@ -271,14 +271,14 @@ pub(crate) trait Inputs {
 }
 
 /// What [`Feed::announcer`] returns for a feed that reads `inputs`.
-pub(crate) fn announcer(inputs: &impl Inputs) -> Box<dyn Fn()> {
+pub(crate) fn announcer(inputs: &dyn Inputs) -> Box<dyn Fn()> {
     let mut all = Vec::new();
     inputs.announcers(&mut all);
     Box::new(move || all.iter().for_each(|one| one()))
 }
 
 /// Parks until one of `inputs`, which the caller has registered with, may have something.
-pub(crate) fn park(inputs: &impl Inputs, waiter: &Waiter, deadline: Option<Instant>) {
+pub(crate) fn park(inputs: &dyn Inputs, waiter: &Waiter, deadline: Option<Instant>) {
     let mut channels = Vec::new();
     inputs.channels(&mut channels);
     if channels.is_empty() { waiter.park(deadline) } else { waiter.park_on(&channels, deadline) }
@@ -430,12 +430,25 @@ impl StageThread {
     /// As [`wait`](Self::wait), for something in any of the inputs, some of which may be foreign channels.
     pub(crate) fn wait_for_inputs(
         &self,
-        inputs: &impl Inputs,
+        inputs: &dyn Inputs,
         until: Option<Instant>,
         mut hint: impl FnMut() -> bool,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
-        self.wait_in(Phase::Idle, |waiter| {
+        let mut register = Some(register);
+        let mut register = |waiter: &Waiter| register.take().is_some_and(|register| register(waiter));
+        self.wait_for_any(inputs, until, &mut hint, &mut register);
+    }
+
+    /// Not generic, so that it is compiled once.
+    fn wait_for_any(
+        &self,
+        inputs: &dyn Inputs,
+        until: Option<Instant>,
+        hint: &mut dyn FnMut() -> bool,
+        register: &mut dyn FnMut(&Waiter) -> bool,
+    ) {
+        self.wait_in(Phase::Idle, &mut |waiter| {
             let mut look = || inputs.may_have_items() || hint() || self.is_stopped();
             waiter.head_start();
             if look() || waiter.spin(&mut look) {

@@ -431,6 +431,14 @@ pub(crate) mod sealed {
         pub(crate) fn error(&self, kind: ErrorKind, step: usize) -> StreamError {
             self.details(kind, step).into()
         }
+
+        /// The error item for a panic in a step that has lost items with it, and whether the step may go on.
+        pub(super) fn panicked(&self, step: usize, lost: u64, payload: PanicPayload) -> (StreamError, bool) {
+            let stats = &self.stats.steps[step];
+            stats.failed.add(lost);
+            let error = self.error(ErrorKind::Panicked, step).with_source(PanicMessage::from(payload));
+            (error, stats.may_go_on())
+        }
     }
 }
 
@@ -544,11 +552,7 @@ pub(crate) fn panicked<O: Operator, E: Emit<O::Out>>(op: &mut O, out: &mut E, pa
         out.sync();
         (out.step(), out.stats().unsettled().saturating_sub(op.held()))
     };
-    let context = out.context();
-    let stats = &context.stats.steps[step];
-    stats.failed.add(lost);
-    let may_go_on = stats.may_go_on();
-    let error = context.error(ErrorKind::Panicked, step).with_source(PanicMessage::from(payload));
+    let (error, may_go_on) = out.context().panicked(step, lost, payload);
     let first = out.step() + 1 - op.steps();
     // The later steps receive the error, and may panic in turn; each time it is a later one.
     match panic::catch(|| op.utter(sealed::Utterance::Error(step - first, error), out)) {

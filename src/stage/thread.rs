@@ -137,9 +137,22 @@ impl StageThread {
         mut hint: impl FnMut() -> bool,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
-        self.wait_in(phase, |waiter| {
+        let mut register = Some(register);
+        let mut register = |waiter: &Waiter| register.take().is_some_and(|register| register(waiter));
+        self.wait_until(phase, until, &mut hint, &mut register);
+    }
+
+    /// Not generic, as `wait_in` is not, so that both are compiled once and not for each stage.
+    fn wait_until(
+        &self,
+        phase: Phase,
+        until: Option<Instant>,
+        hint: &mut dyn FnMut() -> bool,
+        register: &mut dyn FnMut(&Waiter) -> bool,
+    ) {
+        self.wait_in(phase, &mut |waiter| {
             // The last check comes after the registration: earlier changes are seen, later ones post the wake.
-            if !waiter.spin(|| hint() || self.is_stopped()) && !register(waiter) && !self.is_stopped() {
+            if !waiter.spin(&mut || hint() || self.is_stopped()) && !register(waiter) && !self.is_stopped() {
                 waiter.park(earlier(until, self.deadline));
             }
         });
@@ -148,7 +161,7 @@ impl StageThread {
     /// Waits for a time before which the stage can take no item, or until something else may have changed. Returns the
     /// time after the wait.
     pub(crate) fn wait_for_time(&self, until: Option<Instant>, hint: impl Fn() -> bool) -> Instant {
-        self.wait_in(Phase::Asleep, |waiter| {
+        self.wait_in(Phase::Asleep, &mut |waiter| {
             // Polling does not make a time come sooner: it parks at once.
             if !hint() && !self.is_stopped() {
                 waiter.park(earlier(until, self.deadline));
@@ -164,9 +177,11 @@ impl StageThread {
         channel: &Receiver<T>,
         register: impl FnOnce(&Waiter) -> bool,
     ) {
-        self.wait_in(phase, |waiter| {
+        let mut register = Some(register);
+        self.wait_in(phase, &mut |waiter| {
             waiter.expect_foreign();
-            if !register(waiter) && !self.is_stopped() {
+            let is_ready = register.take().is_some_and(|register| register(waiter));
+            if !is_ready && !self.is_stopped() {
                 waiter.park_on(&[channel], self.deadline);
             }
         });
@@ -181,7 +196,7 @@ impl StageThread {
         is_unwanted: impl Fn() -> bool,
     ) -> Result<(), T> {
         let mut item = Some(item);
-        self.wait_in(Phase::Blocked, |waiter| {
+        self.wait_in(Phase::Blocked, &mut |waiter| {
             waiter.expect_foreign();
             if !self.is_stopped() && !is_unwanted() {
                 waiter.park_for_room(channel, &mut item, self.deadline);
@@ -193,14 +208,14 @@ impl StageThread {
     /// Waits until `done`, even after a stop: for work that cannot be interrupted. The thread that makes it true posts
     /// the wake.
     pub(crate) fn wait_regardless(&self, phase: Phase, done: impl Fn() -> bool) {
-        self.wait_in(phase, |waiter| {
-            if !waiter.spin(&done) && !done() {
+        self.wait_in(phase, &mut |waiter| {
+            if !waiter.spin(&mut || done()) && !done() {
                 waiter.park(None);
             }
         });
     }
 
-    pub(super) fn wait_in(&self, phase: Phase, wait: impl FnOnce(&Waiter)) {
+    pub(super) fn wait_in(&self, phase: Phase, wait: &mut dyn FnMut(&Waiter)) {
         let timing = &self.stats.threads[self.index];
         timing.enter(phase, self.token.now());
         let waiter = Waiter::current(self.token.clock());

@@ -313,7 +313,7 @@ impl<T: Send + 'static> Stream<T> {
         let _registered = self.token.register_guest(waiter.wake());
         let watch = Watch::start(self.token.scope(), self.token.now());
         loop {
-            waiter.spin(|| self.input.as_ref().is_none_or(Input::may_have_items) || self.token.is_cancelled());
+            waiter.spin(&mut || self.input.as_ref().is_none_or(Input::may_have_items) || self.token.is_cancelled());
             if let Some(found) = found(self.poll()) {
                 return found;
             }
