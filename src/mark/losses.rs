@@ -1,7 +1,9 @@
 //! Which marks are lost with something that was dropped: [`Losses`]; and the reach of the others: [`Reached`].
 //!
 //! The place that drops something does not know of which epochs it was made. But the marks of these epochs all come later
-//! (invariant 1 of `mod.rs`), and the next one of each source tells how far they reach (invariant 5).
+//! (invariant 1 of `mod.rs`), and the next one of each source tells how far they reach (invariant 5). A lost mark is
+//! forwarded as well: it no longer acknowledges anything, but stages downstream rely on the numbers of a source's marks
+//! having no gap.
 //!
 //! # Invariants
 //!
@@ -160,6 +162,8 @@ mod tests {
         /// Items in groups, each of which begins and ends at any time. With one group it is a batch.
         Groups(Groups),
         Merge,
+        /// Drops some of what arrives.
+        Lossy(Losses),
         /// A copy of everything to each output.
         Copy,
     }
@@ -223,24 +227,52 @@ mod tests {
         queues: Vec<VecDeque<Entry>>,
         /// Those that no node reads.
         ends: Vec<usize>,
+        outcome: Outcome,
+    }
+
+    #[derive(Default)]
+    struct Outcome {
+        dropped: Vec<Entry>,
+        lost: BTreeSet<Origin>,
+    }
+
+    impl Outcome {
+        /// Handles what arrives at a place that drops some of it. Returns what passes.
+        fn drop_some(&mut self, rng: &mut fastrand::Rng, losses: &mut Losses, entry: Entry) -> Option<Entry> {
+            match entry {
+                Entry::Item(_) if rng.u32(..8) == 0 => {
+                    losses.note();
+                    self.dropped.push(entry);
+                    return None;
+                }
+                Entry::Item(_) => {}
+                Entry::Mark(ref mark, origin) if losses.include(mark) => {
+                    self.lost.insert(origin);
+                }
+                Entry::Mark(..) => {}
+            }
+            Some(entry)
+        }
     }
 
     impl Graph {
         fn random(rng: &mut fastrand::Rng, plain: bool) -> Self {
-            let mut graph = Self { nodes: Vec::new(), queues: Vec::new(), ends: Vec::new() };
+            let mut graph =
+                Self { nodes: Vec::new(), queues: Vec::new(), ends: Vec::new(), outcome: Outcome::default() };
             for source in 0..rng.usize(1..=2) {
                 graph.add(Kind::Source(source, Arc::default()), 0, 1);
             }
             for _ in 0..rng.usize(..6) {
                 let of = rng.usize(..graph.ends.len());
                 graph.ends.swap(0, of);
-                match rng.u32(..5) {
+                match rng.u32(..6) {
                     0 | 1 if !plain => {
                         let most = rng.usize(1..4);
                         graph.add(Kind::Groups(Groups { most, ..Groups::default() }), 1, 1);
                     }
                     2 if graph.ends.len() > 1 && !plain => graph.add(Kind::Merge, 2, 1),
                     3 if graph.ends.len() < 4 => graph.add(Kind::Copy, 1, 2),
+                    4 => graph.add(Kind::Lossy(Losses::default()), 1, 1),
                     _ => graph.add(Kind::Pass, 1, 1),
                 }
             }
@@ -284,6 +316,10 @@ mod tests {
                     }
                     item => item,
                 })),
+                Kind::Lossy(losses) => {
+                    let entry = take(rng);
+                    new.extend(entry.and_then(|entry| self.outcome.drop_some(rng, losses, entry)));
+                }
                 Kind::Pass | Kind::Copy => new.extend(take(rng)),
             }
             let Some((last, others)) = outputs.split_last() else { return };
@@ -291,8 +327,8 @@ mod tests {
             self.queues[*last].append(&mut new);
         }
 
-        /// Calls `arrive` with each entry that arrives at the first of the ends.
-        fn run(&mut self, rng: &mut fastrand::Rng, mut arrive: impl FnMut(&mut fastrand::Rng, Entry)) {
+        /// Calls `arrive` with each entry that arrives at the first of the ends. Returns the outcome of all others.
+        fn run(mut self, rng: &mut fastrand::Rng, mut arrive: impl FnMut(&mut fastrand::Rng, Entry)) -> Outcome {
             for step in 0.. {
                 let ending = step > 100;
                 if ending && self.is_empty() {
@@ -305,6 +341,7 @@ mod tests {
                     arrive(rng, entry);
                 }
             }
+            self.outcome
         }
 
         /// Whether nothing is left that could arrive.
@@ -323,21 +360,21 @@ mod tests {
             .collect()
     }
 
+    /// Drops some of what arrives at the end of a random graph, and in it. Returns all epochs of what was dropped, and those
+    /// whose marks were lost.
+    fn drop_some(rng: &mut fastrand::Rng, plain: bool) -> (BTreeSet<Origin>, BTreeSet<Origin>) {
+        let (mut losses, mut at_the_end) = <(Losses, Outcome)>::default();
+        let mut arrive = |rng: &mut fastrand::Rng, entry| _ = at_the_end.drop_some(rng, &mut losses, entry);
+        let before = Graph::random(rng, plain).run(rng, &mut arrive);
+        let dropped = [before.dropped, at_the_end.dropped].concat();
+        (origins(&dropped), &before.lost | &at_the_end.lost)
+    }
+
     #[test]
     fn the_mark_of_everything_that_was_dropped_is_lost() {
         for seed in 0..3_000 {
-            let rng = &mut fastrand::Rng::with_seed(seed);
-            let (mut losses, mut dropped, mut lost, mut passed) = <(Losses, Vec<_>, BTreeSet<_>, u32)>::default();
-            Graph::random(rng, false).run(rng, |rng, entry| match entry {
-                Entry::Item(_) if rng.u32(..8) == 0 => {
-                    losses.note();
-                    dropped.push(entry);
-                }
-                Entry::Item(_) => {}
-                Entry::Mark(mark, origin) if losses.include(&mark) => _ = lost.insert(origin),
-                Entry::Mark(..) => passed += 1,
-            });
-            let missing: Vec<_> = origins(&dropped).difference(&lost).copied().collect();
+            let (dropped, lost) = drop_some(&mut fastrand::Rng::with_seed(seed), false);
+            let missing: Vec<_> = dropped.difference(&lost).copied().collect();
             assert!(missing.is_empty(), "seed {seed}: {missing:?}");
         }
     }
@@ -346,18 +383,8 @@ mod tests {
     #[test]
     fn no_other_mark_is_lost_if_no_stage_holds_or_merges() {
         for seed in 0..1_000 {
-            let rng = &mut fastrand::Rng::with_seed(seed);
-            let (mut losses, mut dropped, mut lost) = <(Losses, Vec<_>, BTreeSet<_>)>::default();
-            Graph::random(rng, true).run(rng, |rng, entry| match entry {
-                Entry::Item(_) if rng.u32(..8) == 0 => {
-                    losses.note();
-                    dropped.push(entry);
-                }
-                Entry::Item(_) => {}
-                Entry::Mark(mark, origin) if losses.include(&mark) => _ = lost.insert(origin),
-                Entry::Mark(..) => {}
-            });
-            assert_eq!(lost, origins(&dropped), "seed {seed}");
+            let (dropped, lost) = drop_some(&mut fastrand::Rng::with_seed(seed), true);
+            assert_eq!(lost, dropped, "seed {seed}");
         }
     }
 
@@ -368,9 +395,13 @@ mod tests {
             let rng = &mut fastrand::Rng::with_seed(seed);
             let (mut losses, mut branch, mut queue) = (Losses::default(), Some(Losses::default()), VecDeque::new());
             let (mut is_gone, mut left, mut lost) = (false, Vec::new(), BTreeSet::new());
-            Graph::random(rng, false).run(rng, |rng, entry| {
+            let before = Graph::random(rng, false).run(rng, |rng, entry| {
+                if let Entry::Mark(mark, origin) = &entry
+                    && losses.include(mark)
+                {
+                    lost.insert(*origin);
+                }
                 match (&mut branch, entry) {
-                    (_, Entry::Mark(mark, origin)) if losses.include(&mark) => _ = lost.insert(origin),
                     (Some(branch), Entry::Mark(mark, origin)) => match branch.include(&mark) {
                         true if is_gone => _ = lost.insert(origin),
                         _ if is_gone => {}
@@ -398,7 +429,7 @@ mod tests {
                     _ => {}
                 }
             });
-            let missing: Vec<_> = origins(&left).difference(&lost).copied().collect();
+            let missing: Vec<_> = origins(&left).difference(&(&lost | &before.lost)).copied().collect();
             assert!(missing.is_empty(), "seed {seed}: {missing:?}");
         }
     }

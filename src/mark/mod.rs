@@ -81,6 +81,7 @@ struct Place {
 /// One copy of the mark of an epoch.
 #[derive(Clone)]
 pub(crate) struct Mark {
+    /// `None` once it has been completed or lost.
     epoch: Option<Arc<dyn Epoch>>,
     /// `None` for a stamp or a label.
     place: Option<Place>,
@@ -126,13 +127,18 @@ impl Mark {
     pub(crate) fn complete(mut self) {
         self.epoch = None;
     }
+
+    /// Loses the epoch. The mark still tells where the epoch ends.
+    pub(crate) fn lose(&mut self) {
+        if let Some(epoch) = self.epoch.take() {
+            epoch.lose();
+        }
+    }
 }
 
 impl Drop for Mark {
     fn drop(&mut self) {
-        if let Some(epoch) = &self.epoch {
-            epoch.lose();
-        }
+        self.lose();
     }
 }
 

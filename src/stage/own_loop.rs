@@ -197,18 +197,18 @@ impl<W: Ways> Desk<W> {
         own.append(losses);
     }
 
-    /// Handles a mark: each output receives its own copy.
+    /// Handles a mark: each output receives its own copy, even of one that is lost.
     #[cold]
-    fn put_mark(&self, mark: Mark) {
+    fn put_mark(&self, mut mark: Mark) {
         if mark.is_of_records() {
             let mut losses = self.losses.borrow_mut();
             if self.undeliverable.take() {
                 losses.note();
             }
-            if losses.include(&mark) {
-                // Dropped, and so lost.
-                drop(losses);
-                return;
+            let is_lost = losses.include(&mark);
+            drop(losses);
+            if is_lost {
+                mark.lose();
             }
         }
         self.context.stats.recordings.note_mark(mark.emitted(), &self.context.clock);

@@ -265,6 +265,23 @@ fn no_record_of_a_dropped_batch_is_acknowledged() {
     assert_eq!(store.acknowledged(), [3, 4, 5]);
 }
 
+/// The record between the two of the first batch was dropped before, and its mark was lost there.
+#[test]
+fn a_loss_before_a_batch_does_not_hide_one_behind_it() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(6);
+    store.state().fetches = Some(0);
+    let (one, others) = deliver(&pipeline, &store, one_by_one()).split(|n| *n == 1);
+    let batches = others.batch(BatchConfig { max_size: 2, max_latency: Duration::from_secs(1) });
+    let (first, mut rest) = batches.split(|batch| *batch == [0, 2]);
+    drop((one, first));
+    clock.settle();
+    store.state().fetches = None;
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(take_all(&clock, &mut rest), 2);
+    assert_eq!(store.acknowledged(), [3, 4, 5]);
+}
+
 /// A merge takes 64 items in a row. So the mark of the other inbox is the first one behind the last of them.
 #[test]
 fn the_mark_of_another_inbox_does_not_hide_a_loss() {
