@@ -80,10 +80,11 @@ impl<T> Branch<T> {
     ///
     /// [`Edge::offer_in_place_of_oldest`]: crate::edge::Edge::offer_in_place_of_oldest
     pub(crate) fn offer_in_place_of_oldest(
-        &self,
+        &mut self,
         item: T,
         accepted: impl FnOnce(bool),
     ) -> Result<Option<T>, (Refused, Result<T>)> {
+        self.sent = true;
         self.sender.shared().offer_in_place_of_oldest(Ok(item), accepted)
     }
 
@@ -194,6 +195,17 @@ mod tests {
         branch.put_mark(behind_none.mark_of(&source));
         assert!(behind_an_item.is_lost());
         assert!(behind_none.is_complete(), "nothing was sent to the branch");
+    }
+
+    /// It was not pushed, but took the place of an older one.
+    #[test]
+    fn a_mark_behind_an_offered_item_is_lost_with_its_consumer() {
+        let (mut branch, receiver) = branch();
+        assert!(branch.offer_in_place_of_oldest(0, |_| {}).is_ok());
+        drop(receiver);
+        let mark = Probe::default();
+        branch.put_mark(mark.mark());
+        assert!(mark.is_lost());
     }
 
     #[test]
