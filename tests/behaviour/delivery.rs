@@ -383,6 +383,31 @@ fn a_record_for_a_group_that_has_left_is_not_acknowledged() {
     assert!(store.acknowledged().is_empty(), "record 1 was dropped");
 }
 
+/// The second of two streams in a row, which has only later records, shares a batch with the end of the first.
+#[test]
+fn a_chain_does_not_hide_the_loss_of_a_batch() {
+    let (clock, pipeline) = on_a_clock();
+    let store = Store::with(4);
+    store.state().fetches = Some(1);
+    let records = deliver(&pipeline, &store, DeliveryConfig { fetch: 3, ..one_by_one() });
+    let hub = Broadcast::new().with_buffer_size(10).process(&pipeline, records);
+    let early = hub.subscribe();
+    clock.settle();
+    let late = hub.subscribe();
+    drop(hub);
+    let batches = early
+        .take_while(|n| *n == 0)
+        .chain([late])
+        .batch(BatchConfig { max_size: 2, max_latency: Duration::from_secs(3600) });
+    let (first, mut rest) = batches.split(|batch| *batch == [0, 3]);
+    drop(first);
+    clock.settle();
+    store.state().fetches = None;
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(take_all(&clock, &mut rest), 0);
+    assert!(store.acknowledged().is_empty(), "{:?}", store.acknowledged());
+}
+
 #[test]
 fn no_more_is_fetched_than_may_be_in_flight() {
     let (clock, pipeline) = on_a_clock();

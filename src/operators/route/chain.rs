@@ -52,6 +52,8 @@ impl<T: Send + 'static> Feed for Chained<T> {
             let Some(herald) = &mut self.herald else {
                 match input.poll() {
                     Polled::Ended(End::Finished) => self.next(),
+                    // The next input may begin with later records than this one ends with.
+                    Polled::Item(Err(error)) => return Polled::Item(Err(error.widened())),
                     polled => return polled,
                 }
                 continue;
