@@ -482,6 +482,13 @@ mod tests {
     }
 
     #[test]
+    fn the_mark_of_another_source_does_not_hide_a_loss() {
+        let (other, own) = (Probe::default(), Probe::default());
+        run_over(vec![Ok(0), Err(other.mark()), Err(own.mark())]);
+        assert!(own.is_lost());
+    }
+
+    #[test]
     fn a_label_or_stamp_before_the_mark_does_not_hide_a_loss() {
         for between in [Probe::label(), Probe::stamp(Clock::default().now())] {
             let mark = Probe::default();

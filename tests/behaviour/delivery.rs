@@ -282,27 +282,6 @@ fn a_loss_before_a_batch_does_not_hide_one_behind_it() {
     assert_eq!(store.acknowledged(), [3, 4, 5]);
 }
 
-/// A merge takes 64 items in a row. So the mark of the other inbox is the first one behind the last of them.
-#[test]
-fn the_mark_of_another_inbox_does_not_hide_a_loss() {
-    let (clock, pipeline) = on_a_clock();
-    let (one, other) = (Store::with(64), Store::with(1));
-    for store in [&one, &other] {
-        store.state().fetches = Some(0);
-    }
-    let config = DeliveryConfig { epoch: 64, fetch: 64, ..one_by_one() };
-    let others = deliver(&pipeline, &other, one_by_one()).map(|n| n + 100);
-    let (lost, mut rest) = deliver(&pipeline, &one, config).merge([others]).split(|n| *n == 63);
-    drop(lost);
-    clock.settle();
-    for store in [&one, &other] {
-        store.state().fetches = None;
-    }
-    clock.advance(Duration::from_secs(60));
-    assert_eq!(take_all(&clock, &mut rest), 64);
-    assert!(one.acknowledged().is_empty(), "{:?}", one.acknowledged());
-}
-
 /// The mark behind the records comes when the one that left is forgotten already.
 #[test]
 fn a_record_for_a_subscriber_that_has_left_is_not_acknowledged() {

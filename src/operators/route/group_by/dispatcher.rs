@@ -440,9 +440,7 @@ impl<T, R> Ways<T, R> {
         self.free.push(index);
         let losses = (!member.is_closing).then(|| member.branch.take_losses());
         member.branch.end(End::Finished);
-        for mark in member.marks {
-            self.errors.put_mark(mark);
-        }
+        self.holding.exchange.put_marks(member.marks);
         losses
     }
 }

@@ -4,19 +4,23 @@
 //!
 //! - A group has ended when its output has been read to its end. The dispatcher is notified, and woken.
 //! - The first input is that of the errors, and belongs to no group. Ending it is the last thing that the dispatcher
-//!   does, so when it has ended no group will arrive that is not in the exchange.
+//!   does, so when it has ended no group will arrive that is not in the exchange, and no mark.
+//! - Marks that came while a group was ending follow its last result. Not with the errors: if the consumer leaves, a mark
+//!   that was sent before any error would be completed there, although the results are not processed.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::super::herald::Herald;
 use super::super::merge::Merge;
 use crate::clock::Clock;
 use crate::clock::wait::{Waiter, Wake};
 use crate::edge::Polled;
+use crate::error::StreamError;
 use crate::operators::key_table::Slot;
 use crate::stage::input::{Feed, Input};
 use crate::stage::thread::StageThread;
@@ -32,6 +36,8 @@ pub(super) struct Exchange<T> {
 
 struct State<T> {
     arrived: Vec<(Slot, Input<T>)>,
+    /// Of groups that have ended.
+    marks: VecDeque<StreamError>,
     ended: Vec<Slot>,
     /// The group of each input of the merge.
     inputs: Vec<Option<Slot>>,
@@ -41,11 +47,11 @@ struct State<T> {
 
 impl<T> Exchange<T> {
     pub(super) fn new() -> Arc<Self> {
-        let (arrived, ended, inputs) = (Vec::new(), Vec::new(), vec![None]);
+        let (arrived, marks, ended, inputs) = (Vec::new(), VecDeque::new(), Vec::new(), vec![None]);
         Arc::new(Self {
             has_arrivals: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
-            state: Mutex::new(State { arrived, ended, inputs, gather: None, dispatcher: None }),
+            state: Mutex::new(State { arrived, marks, ended, inputs, gather: None, dispatcher: None }),
         })
     }
 
@@ -54,9 +60,23 @@ impl<T> Exchange<T> {
     pub(super) fn add(&self, group: Slot, output: Input<T>, dispatcher: &Arc<Wake>) {
         let mut state = self.state.lock();
         state.arrived.push((group, output));
+        state.dispatcher.get_or_insert_with(|| Arc::clone(dispatcher));
+        self.announce(state);
+    }
+
+    /// Adds the marks of a group that has ended.
+    pub(super) fn put_marks(&self, marks: Vec<StreamError>) {
+        if !marks.is_empty() {
+            let mut state = self.state.lock();
+            state.marks.extend(marks);
+            self.announce(state);
+        }
+    }
+
+    /// Something has arrived.
+    fn announce(&self, mut state: MutexGuard<'_, State<T>>) {
         // Release: the merge that sees it may be past its last check under the lock.
         self.has_arrivals.store(true, Ordering::Release);
-        state.dispatcher.get_or_insert_with(|| Arc::clone(dispatcher));
         let wake = state.gather.take();
         drop(state);
         if let Some(wake) = wake {
@@ -84,7 +104,7 @@ impl<T> Exchange<T> {
     fn want_arrivals(&self, wake: &Arc<Wake>) -> bool {
         let mut state = self.state.lock();
         state.gather = Some(Arc::clone(wake));
-        !state.arrived.is_empty()
+        !(state.arrived.is_empty() && state.marks.is_empty())
     }
 
     fn input_ended(&self, index: usize) {
@@ -113,18 +133,18 @@ impl<T: Send + 'static> Gather<T> {
         Self { merge, exchange: Arc::clone(exchange) }
     }
 
-    /// Takes in the groups that have arrived. Returns false if there are none.
+    /// Takes in the groups that have arrived, if any. Returns the next mark, which goes before anything else.
     #[cold]
-    fn admit(&mut self) -> bool {
+    fn admit(&mut self) -> Option<Polled<T>> {
         let mut state = self.exchange.state.lock();
-        self.exchange.has_arrivals.store(false, Ordering::Relaxed);
-        let arrived = std::mem::take(&mut state.arrived);
-        let any = !arrived.is_empty();
-        for (group, input) in arrived {
+        for (group, input) in std::mem::take(&mut state.arrived) {
             state.inputs.push(Some(group));
             self.merge.add(input);
         }
-        any
+        let mark = state.marks.pop_front();
+        self.exchange.has_arrivals.store(!state.marks.is_empty(), Ordering::Relaxed);
+        drop(state);
+        Some(Polled::Item(Err(mark?.widened())))
     }
 }
 
@@ -133,12 +153,14 @@ impl<T: Send + 'static> Feed for Gather<T> {
 
     #[inline(always)]
     fn poll(&mut self) -> Polled<T> {
-        if self.exchange.has_arrivals() {
-            self.admit();
+        if self.exchange.has_arrivals()
+            && let Some(mark) = self.admit()
+        {
+            return mark;
         }
         match self.merge.poll() {
             // Its last input has ended, after which nothing arrives; but something may have arrived before.
-            Polled::Ended(_) if self.admit() => self.merge.poll(),
+            Polled::Ended(_) => self.admit().unwrap_or_else(|| self.merge.poll()),
             polled => polled,
         }
     }
@@ -157,5 +179,41 @@ impl<T: Send + 'static> Feed for Gather<T> {
 
     fn settle(&self) {
         self.merge.settle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::{EdgeSender, edge};
+    use crate::mark::testing::Probe;
+
+    fn gather() -> (Arc<Exchange<u32>>, Gather<u32>, EdgeSender<u32>) {
+        let (errors, receiver) = edge(8, true);
+        let exchange = Exchange::new();
+        let gather = Gather::new(Input::Edge(receiver), Clock::default(), &exchange);
+        (exchange, gather, errors)
+    }
+
+    #[test]
+    fn the_marks_of_a_group_that_has_ended_go_before_the_end() {
+        let (exchange, mut gather, errors) = gather();
+        exchange.put_marks(vec![Probe::default().mark(), Probe::default().mark()]);
+        drop(errors);
+        for _ in 0..2 {
+            assert!(matches!(gather.poll(), Polled::Item(Err(mark)) if mark.is_mark()));
+        }
+        assert!(matches!(gather.poll(), Polled::Ended(_)));
+    }
+
+    #[test]
+    fn the_marks_of_a_group_that_has_ended_are_lost_with_the_consumer() {
+        let (before, after) = (Probe::default(), Probe::default());
+        let (exchange, gather, _errors) = gather();
+        exchange.put_marks(vec![before.mark()]);
+        drop(gather);
+        exchange.put_marks(vec![after.mark()]);
+        drop(exchange);
+        assert!(before.is_lost() && after.is_lost());
     }
 }
