@@ -672,6 +672,8 @@ mod tests {
         assert_eq!((held("batch"), held("batch-2")), (Some(1.0), Some(3.0)));
         finish(first);
         finish(second);
+        // Only rows of threads that have ended are added up.
+        clock.settle();
         for n in 0..300 {
             let job = start();
             job.0.send(n).unwrap();
