@@ -15,7 +15,7 @@
 //! 5. *Reach.* The epochs of a source are numbered. What passes between two marks of a source is made of records of later
 //!    epochs than the first mark's, and of none beyond the *reach* of the second. Usually that is the second mark's own
 //!    epoch, but a batch or a window may hold records of several, and comes before all of their marks.
-//! 6. A stage that drops something that was not to be dropped loses the mark of each epoch that it may have been made of:
+//! 6. A stage that drops something because its consumer has left loses the mark of each epoch that it may have been made of:
 //!    see `losses.rs`.
 
 mod losses;

@@ -188,7 +188,7 @@ impl<W: Ways> Desk<W> {
         self.undeliverable.set(true);
     }
 
-    /// An output has been removed whose consumer has left, with what is lost for that.
+    /// Takes over the losses of an output that has been removed because its consumer has left.
     pub(crate) fn removed(&self, losses: Losses) {
         let mut own = self.losses.borrow_mut();
         if self.undeliverable.take() {
