@@ -8,4 +8,4 @@ pub(crate) use parking_lot::{Mutex, MutexGuard};
 
 /// The maximum number of items that an edge hands over together. Smaller in the model, where each item multiplies the
 /// interleavings.
-pub(crate) const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = 128;

@@ -31,9 +31,6 @@ use super::account::{WaitFor, paused};
 use super::notify::Notify;
 use super::{Clock, ManualClock, Probe, Seat, Wait};
 
-/// The number of pauses that a thread makes before it checks again, after it found nothing.
-const HEAD_START: usize = 32;
-
 /// How often a thread yields before it parks. A yield takes 0.2 to 0.7 us, and being woken 3 to 20 us; so in total, this takes
 /// one to three times as long as being woken, and a wait in vain costs two to four times as much as parking at once. If both
 /// took equally long, it would cost twice as much, which is the best that can be done without knowing the future (Karlin et
@@ -355,12 +352,10 @@ impl Waiter {
     }
 
     /// Lets the other side collect a few items: each check costs both sides a cache line, and being hungry makes the
-    /// producer hand over single items. About a microsecond, a fraction of the cost of a park.
+    /// producer hand over single items. A yield, so that a thread that shares the processor can use the time.
     pub(crate) fn head_start(&self) {
         if self.wake.seat.is_none() {
-            for _ in 0..HEAD_START {
-                std::hint::spin_loop();
-            }
+            std::thread::yield_now();
         }
     }
 

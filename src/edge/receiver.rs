@@ -26,20 +26,31 @@ impl<T> EdgeReceiver<T> {
     /// Takes the next item, if there is one. Never blocks.
     #[inline(always)]
     pub(crate) fn poll(&mut self) -> Polled<T> {
-        loop {
-            if let Some(item) = self.batch.next() {
-                self.count_taken(1);
-                return Polled::Item(item);
-            }
-            if self.batch.open_chunk() {
-                continue;
-            }
-            if let Err(end) = self.refill() {
-                return end.map_or(Polled::Empty, Polled::Ended);
-            }
-            if let Some(item) = self.batch.next() {
-                return Polled::Item(item);
-            }
+        match self.next_in_chunk() {
+            Some(item) => Polled::Item(item),
+            None => self.poll_next_chunk(),
+        }
+    }
+
+    /// Takes the next item of the chunk that is open.
+    #[inline(always)]
+    pub(crate) fn next_in_chunk(&mut self) -> Option<Result<T>> {
+        let item = self.batch.next()?;
+        self.count_taken(1);
+        Some(item)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_next_chunk(&mut self) -> Polled<T> {
+        if self.batch.open_chunk() {
+            self.count_taken(1);
+        } else if let Err(end) = self.refill() {
+            return end.map_or(Polled::Empty, Polled::Ended);
+        }
+        match self.batch.next() {
+            Some(item) => Polled::Item(item),
+            None => unreachable!("an open chunk has an item"),
         }
     }
 
@@ -69,9 +80,6 @@ impl<T> EdgeReceiver<T> {
 
     /// Fills the batch and opens it. Counts the first item, which the caller takes. If there is nothing, returns the end, if
     /// that has come.
-    ///
-    /// It does not return the item: the caller, inlined in the loop of a stage, would have to keep every item in memory then.
-    #[cold]
     fn refill(&mut self) -> Result<(), Option<End>> {
         let edge = &*self.edge;
         let mut state = edge.state.lock();

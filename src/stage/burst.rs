@@ -1,7 +1,8 @@
 //! A burst: many turns of a plain operator under one guard, in one loop that the compiler can keep in registers.
 
-use crate::edge::End;
-use crate::error::StreamError;
+use super::input::Feed;
+use crate::edge::{End, Polled};
+use crate::error::{Result, StreamError};
 
 /// Why a burst ended.
 pub(super) enum Burst {
@@ -17,3 +18,19 @@ pub(super) enum Burst {
 
 /// Set in place of a step: a panic belongs to the feed.
 pub(super) const AT_THE_FEED: usize = usize::MAX - 1;
+
+/// The next item of the feed, or why the burst ends.
+#[inline(always)]
+pub(super) fn next<F: Feed>(feed: &mut F) -> Result<F::Item, Burst> {
+    // In two steps: an item at hand need not pass through memory, as any other answer does.
+    match feed.next_at_hand() {
+        Some(Ok(item)) => Ok(item),
+        Some(Err(error)) => Err(Burst::Error(error)),
+        None => match feed.poll() {
+            Polled::Item(Ok(item)) => Ok(item),
+            Polled::Item(Err(error)) => Err(Burst::Error(error)),
+            Polled::Empty => Err(Burst::Empty),
+            Polled::Ended(end) => Err(Burst::Ended(end)),
+        },
+    }
+}

@@ -11,13 +11,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use super::burst::{AT_THE_FEED, Burst};
+use super::burst::{self, AT_THE_FEED, Burst};
 use super::input::Feed;
 use super::operator::sealed::{Context, Sink};
-use super::operator::{Operator, Shaped, give, panicked};
-use super::thread::StageThread;
+use super::operator::{Operator, Shaped, give_item, panicked};
+use super::thread::{StageThread, is_alarmed};
 use super::turn::{Next, Turns};
 use crate::clock::wait::BeforePark;
 use crate::edge::{Edge, EdgeSender, End, Polled};
@@ -148,25 +149,22 @@ fn run_burst<O: Operator, F: Feed<Item = O::In>>(
     op: &mut O,
     feed: &mut F,
     out: &mut Output<O::Out>,
-    thread: &StageThread,
+    alarm: &AtomicBool,
     received: &mut u64,
     most: u32,
 ) -> Burst {
     let mut out = BurstOutput::new(out, received);
     for _ in 0..most {
-        // Attributes a panic to the feed while it is polled; the mark of a step replaces it in `give`.
+        // Attributes a panic to the feed while it is polled; the mark of a step replaces it in `give_item`.
         out.mark(AT_THE_FEED, false);
-        match feed.poll_unguarded() {
-            Polled::Item(Ok(item)) => {
-                // Before the call: an item whose call panics has been received, and fails.
-                out.received += 1;
-                give(op, Ok(item), &mut out);
-            }
-            Polled::Item(Err(error)) => return Burst::Error(error),
-            Polled::Empty => return Burst::Empty,
-            Polled::Ended(end) => return Burst::Ended(end),
-        }
-        if out.handed_over || out.edge.is_gone() || out.is_awaited() || thread.is_alarmed() {
+        let item = match burst::next(feed) {
+            Ok(item) => item,
+            Err(burst) => return burst,
+        };
+        // Before the call: an item whose call panics has been received, and fails.
+        out.received += 1;
+        give_item(op, item, &mut out);
+        if out.handed_over || out.edge.is_gone() || out.is_awaited() || is_alarmed(alarm) {
             break;
         }
     }
@@ -317,7 +315,7 @@ pub(crate) struct Driver<O: Operator, F> {
 }
 
 /// The number of items between two updates of the counters.
-const TURNS: u32 = 64;
+const TURNS: u32 = 128;
 
 impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     pub(crate) fn new(op: O, feed: F, out: Output<O::Out>, thread: StageThread) -> Self {
@@ -463,7 +461,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
 
     fn burst(&mut self, most: u32) -> Burst {
         let Self { turns, feed, out, thread, received, .. } = self;
-        let burst = panic::catch(|| run_burst(turns.op_mut(), feed, out, thread, received, most));
+        let burst = panic::catch(|| run_burst(turns.op_mut(), feed, out, thread.alarm(), received, most));
         burst.unwrap_or_else(|payload| {
             if self.out.marked.0 == AT_THE_FEED {
                 return Burst::Ended(self.feed.panicked(payload));

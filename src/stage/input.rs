@@ -28,14 +28,17 @@ pub(crate) trait Feed {
     /// Takes the next item, if there is one. A source may block here, in user code.
     fn poll(&mut self) -> Polled<Self::Item>;
 
-    /// As [`poll`](Self::poll), but a panic of user code unwinds to the caller, which has its own guard around many
-    /// turns and passes it to [`panicked`](Self::panicked): a guard for each item costs as much as a cheap step.
+    /// Takes the next item if it is at hand: the short way to most items, for a loop that the compiler keeps in registers.
+    /// `None` says nothing: then [`poll`](Self::poll).
+    ///
+    /// A panic of user code unwinds to the caller, which has its own guard around many turns and passes it to
+    /// [`panicked`](Self::panicked): a guard for each item costs as much as a cheap step.
     #[inline(always)]
-    fn poll_unguarded(&mut self) -> Polled<Self::Item> {
-        self.poll()
+    fn next_at_hand(&mut self) -> Option<Result<Self::Item>> {
+        None
     }
 
-    /// How the feed ends after a panic in [`poll_unguarded`](Self::poll_unguarded).
+    /// How the feed ends after a panic in [`next_at_hand`](Self::next_at_hand).
     fn panicked(&mut self, payload: PanicPayload) -> End {
         unreachable!("this feed guards user code itself: {}", payload.message())
     }
@@ -230,6 +233,14 @@ impl<T: Send + 'static> Feed for Input<T> {
     #[inline(always)]
     fn poll(&mut self) -> Polled<T> {
         Input::poll(self)
+    }
+
+    #[inline(always)]
+    fn next_at_hand(&mut self) -> Option<Result<T>> {
+        match self {
+            Input::Edge(edge) => edge.next_in_chunk(),
+            Input::Foreign(_) => None,
+        }
     }
 
     fn wait(

@@ -415,6 +415,11 @@ pub(crate) mod sealed {
             Self::new(&self.stats, self.clock.clone())
         }
 
+        /// The name of the stage.
+        pub(crate) fn stage(&self) -> &str {
+            &self.stage
+        }
+
         /// Records that a mark leaves the stage: everything before it has been settled.
         #[cold]
         pub(crate) fn note_mark(&self, mark: &StreamError) {
@@ -454,6 +459,15 @@ pub(crate) fn give<O: Operator, E: Emit<O::Out>>(op: &mut O, item: Result<O::In>
         Err(mark) if O::PLAIN && !O::COMPOSITE && mark.is_mark() => out.put_mark(mark),
         Err(error) => op.error(error, out),
     }
+}
+
+/// The same for an item, where the compiler would not see that it is one.
+#[inline(always)]
+pub(super) fn give_item<O: Operator, E: Emit<O::Out>>(op: &mut O, item: O::In, out: &mut E) {
+    if O::PLAIN && !O::COMPOSITE {
+        out.mark(out.step(), true);
+    }
+    op.item(item, out);
 }
 
 /// Calls an operator; a panic becomes an error item in its output.

@@ -11,11 +11,11 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
-use super::burst::{AT_THE_FEED, Burst};
+use super::burst::{self, AT_THE_FEED, Burst};
 use super::input::Feed;
 use super::operator::sealed::{Context, Sink};
-use super::operator::{Operator, Shaped, give, panicked};
-use super::thread::StageThread;
+use super::operator::{Operator, Shaped, give_item, panicked};
+use super::thread::{StageThread, is_alarmed};
 use super::turn::{Next, Turns};
 use crate::clock::wait::BeforePark;
 use crate::edge::{End, Polled};
@@ -392,7 +392,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         f: &mut impl FnMut(A, Result<O::Out>) -> Option<A>,
     ) -> Burst {
         let Self { turns, feed, thread, received, tally, out, .. } = self;
-        let (op, feed) = (turns.op_mut(), &mut **feed);
+        let (op, feed, alarm) = (turns.op_mut(), &mut **feed, thread.alarm());
         let burst = catch_unwind(AssertUnwindSafe(|| {
             let mut direct = Direct {
                 f,
@@ -405,20 +405,14 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             for _ in 0..most {
                 // As in the driver: attributes a panic to the feed while it is polled.
                 direct.mark(AT_THE_FEED, false);
-                match feed.poll_unguarded() {
-                    Polled::Item(Ok(item)) => {
-                        // Before the call: an item whose call panics has been received, and fails.
-                        direct.received += 1;
-                        give(op, Ok(item), &mut direct);
-                        if direct.state.is_none() {
-                            break;
-                        }
-                    }
-                    Polled::Item(Err(error)) => return Burst::Error(error),
-                    Polled::Empty => return Burst::Empty,
-                    Polled::Ended(end) => return Burst::Ended(end),
-                }
-                if thread.is_alarmed() {
+                let item = match burst::next(feed) {
+                    Ok(item) => item,
+                    Err(burst) => return burst,
+                };
+                // Before the call: an item whose call panics has been received, and fails.
+                direct.received += 1;
+                give_item(op, item, &mut direct);
+                if direct.state.is_none() || is_alarmed(alarm) {
                     break;
                 }
             }

@@ -118,9 +118,13 @@ impl StageThread {
     /// Whether something has happened that it should check.
     #[inline]
     pub(crate) fn is_alarmed(&self) -> bool {
-        // Set before the flag it stands for, of a cancellation or a drain, and never cleared. So a thread that could
-        // see the flag checks it; one that sees only the alarm checks the flag again the next time.
-        self.alarm.load(Ordering::Acquire)
+        is_alarmed(&self.alarm)
+    }
+
+    /// The alarm, for a loop that keeps its address in a register.
+    #[inline]
+    pub(crate) fn alarm(&self) -> &AtomicBool {
+        &self.alarm
     }
 
     #[inline]
@@ -233,6 +237,14 @@ impl StageThread {
         };
         noted_cut(&self.token, &self.stats, cause)
     }
+}
+
+/// Whether something has happened that a stage with this alarm should check.
+#[inline]
+pub(crate) fn is_alarmed(alarm: &AtomicBool) -> bool {
+    // Set before the flag it stands for, of a cancellation or a drain, and never cleared. So a thread that could see the flag
+    // checks it; one that sees only the alarm checks the flag again the next time.
+    alarm.load(Ordering::Acquire)
 }
 
 /// The last error of a stream that is cut. Its kind is always `Cancelled`, so that a consumer can tell it from an error

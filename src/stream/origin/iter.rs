@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Site;
 use crate::clock::real_now;
 use crate::edge::{End, Polled};
-use crate::error::PanicMessage;
+use crate::error::{PanicMessage, Result};
 use crate::panic::{self, PanicPayload, discard_iterator};
 use crate::pipeline::CancelToken;
 use crate::stage::input::Feed;
@@ -54,18 +54,21 @@ where
 
     #[inline]
     fn poll(&mut self) -> Polled<I::Item> {
-        panic::catch(|| self.poll_unguarded()).unwrap_or_else(|payload| Polled::Ended(self.panicked(payload)))
+        match panic::catch(|| self.next_at_hand()) {
+            Ok(Some(item)) => Polled::Item(item),
+            Ok(None) => Polled::Ended(End::Finished),
+            Err(payload) => Polled::Ended(self.panicked(payload)),
+        }
     }
 
     #[inline(always)]
-    fn poll_unguarded(&mut self) -> Polled<I::Item> {
-        if !self.ended {
-            if let Some(item) = self.items.next() {
-                return Polled::Item(Ok(item));
-            }
-            self.ended = true;
+    fn next_at_hand(&mut self) -> Option<Result<I::Item>> {
+        if self.ended {
+            return None;
         }
-        Polled::Ended(End::Finished)
+        let item = self.items.next();
+        self.ended = item.is_none();
+        item.map(Ok)
     }
 
     #[cold]
