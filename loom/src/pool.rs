@@ -16,7 +16,7 @@ use crate::edge::{EdgeReceiver, EdgeSender, End, Polled, edge};
 use crate::lanes::{Lane, Lanes, Run};
 use crate::models::check;
 use crate::reorder::{Reorder, Span};
-use crate::slots::{Numbered, Slots};
+use crate::slots::{Joint, Numbered, Slots};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, fence};
 
 /// A pool and its input.
@@ -64,6 +64,16 @@ impl Scene {
 }
 
 impl Span for () {}
+
+impl Joint for () {
+    type One = ();
+
+    fn begin((): (), _: usize) {}
+
+    fn join(&mut self, (): ()) -> Result<(), ()> {
+        Err(())
+    }
+}
 
 struct Intake(Option<EdgeReceiver<usize>>);
 
@@ -201,8 +211,8 @@ impl Pool {
     fn sort(&self, own: usize, first: u64, raw: Raw, relieved: Relieved) -> (Option<Numbered<usize>>, Relieved) {
         let count = raw.len() as u64;
         let mut ready = VecDeque::new();
-        let run = raw.into_iter().map(|item| (Some(self.scene.lane_of(item)), item)).collect();
-        self.lanes.arrive(first, Run(run), &mut ready);
+        let lanes = raw.iter().map(|item| Some(self.scene.lane_of(*item))).collect();
+        self.lanes.arrive(first, Run { lanes, items: raw }, &mut ready);
         let more = ready.len() > 1;
         let next = self.slots.put(own, &mut ready);
         self.sorted.fetch_add(count, Ordering::Release);

@@ -5,7 +5,7 @@
 //! here: code that calls closures opens an account on its thread, and every park pauses all accounts of the thread.
 //! There are several if a closure reads a stream itself.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 /// What a thread waits for.
@@ -31,6 +31,7 @@ pub(crate) trait Account: Send + Sync {
 
 thread_local! {
     static OPEN: RefCell<Vec<Arc<dyn Account>>> = const { RefCell::new(Vec::new()) };
+    static WAITS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// An account of the thread on which it was opened, until it is dropped there.
@@ -56,8 +57,15 @@ impl Drop for Open {
 
 /// Waits, and records the time.
 pub(super) fn paused<R>(what: WaitFor, wait: impl FnOnce() -> R) -> R {
+    WAITS.set(WAITS.get() + 1);
     OPEN.with_borrow(|accounts| accounts.iter().for_each(|account| account.pause(what)));
     let result = wait();
     OPEN.with_borrow(|accounts| accounts.iter().for_each(|account| account.resume()));
     result
+}
+
+/// The number of times that the calling thread has waited: a cheap way to see that it has not.
+#[inline]
+pub(crate) fn waits() -> u64 {
+    WAITS.get()
 }

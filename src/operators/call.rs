@@ -17,9 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::options::Options;
-use crate::error::{BoxError, ErrorKind, PanicMessage, Result, StreamError};
+use crate::error::{BoxError, Details, ErrorKind, PanicMessage, Result, StreamError};
 use crate::pipeline::CancelToken;
-use crate::stage::operator::sealed::Context;
 use crate::stream::Processor;
 
 /// Makes one call for one item: the workers of an [`AsyncMapper`](crate::AsyncMapper) run it, and it is wrapped by
@@ -35,6 +34,10 @@ pub trait Call: Send + Sync + 'static {
     type Out: Send + 'static;
     /// The error of the call itself, as its closure returns it.
     type Error: Into<BoxError> + 'static;
+
+    /// Whether it is a breaker, which rejects a call at once.
+    #[doc(hidden)]
+    const IS_BREAKER: bool = false;
 
     /// Makes the call.
     ///
@@ -247,14 +250,18 @@ impl<E> CallError<E> {
 }
 
 impl<E: Into<BoxError>> CallError<E> {
-    /// Creates the error item for `item`, in the stage of `context`.
-    pub(crate) fn into_stream_error<T: Send + 'static>(self, context: &Context, item: T) -> StreamError {
+    /// Creates the error item for `item`, beginning with what `details` returns for its kind.
+    pub(crate) fn into_stream_error<T: Send + 'static>(
+        self,
+        details: impl FnOnce(ErrorKind) -> Details,
+        item: T,
+    ) -> StreamError {
         let kind = match self.kind() {
             // The stage itself continues: this concerns only the item, and must not look like the end of the stream.
             ErrorKind::Cancelled => ErrorKind::Failed,
             kind => kind,
         };
-        let details = context.details(kind, 0).with_attempts(self.attempts);
+        let details = details(kind).with_attempts(self.attempts);
         let details = match self.failure {
             CallFailure::Failed(source) => details.with_source(source),
             CallFailure::Panicked(message) => details.with_source(message),

@@ -89,7 +89,19 @@ where
         return Outcome::Abandoned;
     }
     match last(item, result) {
-        Ok(out) => Outcome::Done(out),
-        Err((item, error)) => Outcome::Failed(error.into_stream_error(site.context, item)),
+        Err((item, error)) if C::IS_BREAKER && error.is_circuit_open() && error.attempts == 0 => {
+            Outcome::Failed(error.into_stream_error(|kind| site.refusals.details(site.context, kind), item))
+        }
+        result => {
+            if C::IS_BREAKER {
+                site.refusals.end_row();
+            }
+            match result {
+                Ok(out) => Outcome::Done(out),
+                Err((item, error)) => {
+                    Outcome::Failed(error.into_stream_error(|kind| site.context.details(kind, 0), item))
+                }
+            }
+        }
     }
 }

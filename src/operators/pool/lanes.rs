@@ -46,11 +46,14 @@ struct State<T> {
 }
 
 /// Items with consecutive numbers, and their lanes.
-pub(super) struct Run<T>(pub(super) Vec<(Option<Lane>, T)>);
+pub(super) struct Run<T> {
+    pub(super) lanes: Vec<Option<Lane>>,
+    pub(super) items: Vec<T>,
+}
 
 impl<T> Span for Run<T> {
     fn span(&self) -> u64 {
-        self.0.len() as u64
+        self.items.len() as u64
     }
 }
 
@@ -70,9 +73,9 @@ impl<T> Lanes<T> {
             next = (state.entered, run);
         }
         loop {
-            let Run(items) = next.1;
+            let Run { lanes, items } = next.1;
             state.entered = next.0 + items.len() as u64;
-            for (number, (lane, item)) in (next.0..).zip(items) {
+            for (number, (lane, item)) in (next.0..).zip(lanes.into_iter().zip(items)) {
                 match lane.map(|lane| state.busy.entry(lane)) {
                     Some(Entry::Occupied(mut waiting)) => waiting.get_mut().push_back((number, item)),
                     Some(Entry::Vacant(free)) => {
@@ -111,7 +114,7 @@ impl<T> Lanes<T> {
         let busy = std::mem::take(&mut state.busy);
         drop(state);
         let waiting = busy.into_values().flatten().map(|(_, item)| item);
-        waiting.chain(arriving.into_all().flat_map(|Run(items)| items).map(|(_, item)| item)).collect()
+        waiting.chain(arriving.into_all().flat_map(|run| run.items)).collect()
     }
 }
 
@@ -122,8 +125,8 @@ mod tests {
     fn arrive(lanes: &Lanes<char>, items: &[(u64, u64, char)]) -> Vec<char> {
         let mut ready = VecDeque::new();
         let lane = |lane: u64| (lane > 0).then(|| Lane::of(lane));
-        let run = items.iter().map(|&(_, key, item)| (lane(key), item)).collect();
-        lanes.arrive(items[0].0, Run(run), &mut ready);
+        let (keys, items_of): (Vec<_>, Vec<_>) = items.iter().map(|&(_, key, item)| (lane(key), item)).unzip();
+        lanes.arrive(items[0].0, Run { lanes: keys, items: items_of }, &mut ready);
         ready.into_iter().map(|(_, item)| item).collect()
     }
 

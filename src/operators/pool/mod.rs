@@ -13,6 +13,7 @@ mod lead;
 mod outlet;
 mod par_fold;
 mod par_mapper;
+mod refusals;
 mod reorder;
 mod run_length;
 mod runs;

@@ -8,16 +8,6 @@ pub(super) trait Span: Sized {
     fn span(&self) -> u64 {
         1
     }
-
-    /// Prepares it for up to `more` further entries to join it.
-    fn begin(self, _more: usize) -> Self {
-        self
-    }
-
-    /// Absorbs the entry with the next number, or returns it.
-    fn join(&mut self, next: Self) -> Option<Self> {
-        Some(next)
-    }
 }
 
 /// Takes results with sequence numbers and returns them in that order, or as they arrive if no order is requested.

@@ -25,6 +25,18 @@ use crate::sync::Mutex;
 /// An item or a result with its sequence number. Results with consecutive numbers may be put together, under the first of them.
 pub(super) type Numbered<T> = (u64, T);
 
+/// A result, or those of several consecutive numbers.
+pub(super) trait Joint: Span {
+    /// A single one. Small, so that it passes through registers.
+    type One;
+
+    /// Begins with `one`, which up to `more` may join.
+    fn begin(one: Self::One, more: usize) -> Self;
+
+    /// Absorbs the one with the next number, or returns it.
+    fn join(&mut self, one: Self::One) -> Result<(), Self::One>;
+}
+
 pub(super) struct Slots<In, Out>(Box<[Shared<In, Out>]>);
 
 type Shared<In, Out> = CachePadded<Mutex<Slot<In, Out>>>;
@@ -38,7 +50,7 @@ struct Slot<In, Out> {
     left: Vec<Lane>,
 }
 
-impl<In, Out: Span> Slots<In, Out> {
+impl<In, Out: Joint> Slots<In, Out> {
     pub(super) fn new(workers: usize) -> Self {
         let slot = || {
             CachePadded::new(Mutex::new(Slot {
@@ -69,13 +81,18 @@ impl<In, Out: Span> Slots<In, Out> {
     }
 
     /// The same, and leaves the result and the lane of the previous item there.
-    #[inline]
-    pub(super) fn swap(&self, own: usize, done: Numbered<Out>, lane: Option<Lane>) -> Option<Numbered<In>> {
+    #[inline(always)]
+    pub(super) fn swap(&self, own: usize, done: Numbered<Out::One>, lane: Option<Lane>) -> Option<Numbered<In>> {
         let mut slot = self.0[own].lock();
         slot.finish(done);
-        if let Some(lane) = lane {
-            slot.left.push(lane);
-        }
+        slot.left.extend(lane);
+        slot.next()
+    }
+
+    /// As [`swap`](Self::swap), for a result that stays by itself.
+    pub(super) fn swap_apart(&self, own: usize, done: Numbered<Out>) -> Option<Numbered<In>> {
+        let mut slot = self.0[own].lock();
+        slot.done.push(done);
         slot.next()
     }
 
@@ -133,21 +150,28 @@ impl<In, Out: Span> Slots<In, Out> {
     }
 }
 
-impl<In, Out: Span> Slot<In, Out> {
-    #[inline]
-    fn finish(&mut self, (number, result): Numbered<Out>) {
-        let result = match self.done.last_mut() {
-            Some((first, last)) if *first + last.span() == number => last.join(result),
-            _ => Some(result),
-        };
-        if let Some(result) = result {
-            // Only what has the next number can join it.
-            let follows = self.todo.front().is_some_and(|(next, _)| *next == number + 1);
-            self.done.push((number, if follows { result.begin(self.todo.len()) } else { result }));
+impl<In, Out: Joint> Slot<In, Out> {
+    #[inline(always)]
+    fn finish(&mut self, (number, one): Numbered<Out::One>) {
+        match self.done.last_mut() {
+            Some((first, last)) if *first + last.span() == number => {
+                if let Err(one) = last.join(one) {
+                    self.add(number, one);
+                }
+            }
+            _ => self.add(number, one),
         }
     }
 
-    #[inline]
+    /// Not inlined: most results join the one before.
+    #[inline(never)]
+    fn add(&mut self, number: u64, one: Out::One) {
+        // Only what has the next number can join it.
+        let follows = self.todo.front().is_some_and(|(next, _)| *next == number + 1);
+        self.done.push((number, Out::begin(one, if follows { self.todo.len() } else { 0 })));
+    }
+
+    #[inline(always)]
     fn next(&mut self) -> Option<Numbered<In>> {
         let next = self.todo.pop_front();
         self.at_work = next.as_ref().map(|&(number, _)| number);

@@ -7,6 +7,7 @@ use std::sync::atomic::{Ordering, fence};
 use super::crew::Relieved;
 use super::intake::{Taken, Why};
 use super::lanes::{self, Lane};
+use super::refusals::Refusals;
 use super::run_length::RunLength;
 use super::slots::Numbered;
 use super::workers::{Job, Keyed, Outcome, Pool, Ready, Site};
@@ -20,7 +21,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
         self.edge.watch(thread.wake());
         self.crew.join(thread.wake());
         let context = self.context.for_thread();
-        let site = Site { token: &self.calls, context: &context, worker: thread.index() };
+        let site =
+            Site { token: &self.calls, context: &context, worker: thread.index(), refusals: Refusals::default() };
         let mut worker = Worker {
             pool: self,
             thread,
@@ -38,6 +40,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pool<In, Out> {
             if self.is_halted(thread) {
                 return self.halt();
             }
+            site.refusals.end_row();
             let most = length.map_or(1, RunLength::get);
             // Not worth checking in runs of quick items, whose slots are soon empty.
             if most == 1 && worker.steal_spare(&site, work) {
@@ -111,12 +114,12 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         let (own, mut items) = (self.thread.index(), 0);
         while let Some((number, job)) = next {
             items += 1;
-            let (result, lane) = match job {
-                Job::Work(item, lane) => (Ready::Outcome(work(site, item)), lane),
-                Job::Pass(error) => (Ready::Passed(error), None),
-                Job::Fail(error) => (Ready::Outcome(Outcome::Failed(error)), None),
+            let slots = &self.pool.slots;
+            next = match job {
+                Job::Work(item, lane) => slots.swap(own, (number, work(site, item)), lane),
+                Job::Pass(error) => slots.swap_apart(own, (number, Ready::Passed(error))),
+                Job::Fail(error) => slots.swap_apart(own, (number, Ready::Outcome(Outcome::Failed(error)))),
             };
-            next = self.pool.slots.swap(own, (number, result), lane);
             if next.is_none() {
                 next = self.flush(own, relieved);
             }
@@ -134,19 +137,30 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
     fn sort(&mut self, keyed: &Keyed<In>, first: u64, relieved: Relieved) -> (Option<Numbered<Job<In>>>, Relieved) {
         let pool = self.pool;
         let count = self.raw.len() as u64;
-        let key = |item: Result<In>| match item {
-            Err(error) => (None, Job::Pass(error)),
-            Ok(item) => match panic::catch(|| Lane::of((keyed.lane_of)(&item))) {
-                Ok(lane) => (Some(lane), Job::Work(item, Some(lane))),
-                Err(payload) => {
-                    let error = pool.context.error(ErrorKind::Panicked, 0);
-                    let error = error.with_source(PanicMessage::from(payload)).with_item(item);
-                    (None, Job::Fail(error))
-                }
-            },
+        let mut panics = VecDeque::new();
+        let mut lane = |item: &In| match panic::catch(|| Lane::of((keyed.lane_of)(item))) {
+            Ok(lane) => Some(lane),
+            Err(payload) => {
+                panics.push_back(payload);
+                None
+            }
         };
-        // Before the lock of the lanes: this calls user code.
-        let run = lanes::Run(self.raw.drain(..).map(key).collect());
+        // Before the lock of the lanes: this calls user code. The items stay where they are meanwhile: moved at once, each would
+        // be read again before its parts have been written.
+        let lanes: Vec<_> = self.raw.iter().map(|item| item.as_ref().ok().and_then(&mut lane)).collect();
+        let job = |(item, lane): (Result<In>, &Option<Lane>)| match item {
+            Err(error) => Job::Pass(error),
+            Ok(item) if lane.is_some() => Job::Work(item, *lane),
+            Ok(item) => {
+                let error = pool.context.error(ErrorKind::Panicked, 0).with_item(item);
+                Job::Fail(match panics.pop_front() {
+                    Some(payload) => error.with_source(PanicMessage::from(payload)),
+                    None => error,
+                })
+            }
+        };
+        let items = self.raw.drain(..).zip(&lanes).map(job).collect();
+        let run = lanes::Run { lanes, items };
         keyed.lanes.arrive(first, run, &mut self.ready);
         let more = self.ready.len() > 1;
         let next = pool.slots.put(self.thread.index(), &mut self.ready);

@@ -60,9 +60,10 @@ use super::barriers::Barriers;
 use super::crew::Crew;
 use super::intake::Intake;
 use super::lanes::{Lane, Lanes};
+use super::refusals::Refusals;
 use super::reorder::{Reorder, Span};
 use super::runs::Runs;
-use super::slots::Slots;
+use super::slots::{Joint, Slots};
 use super::threads::run_all;
 use crate::edge::{Edge, EdgeSender, End};
 use crate::error::{Result, StreamError};
@@ -108,38 +109,41 @@ impl<Out> Ready<Out> {
 }
 
 impl<Out> Span for Ready<Out> {
-    #[inline]
+    #[inline(always)]
     fn span(&self) -> u64 {
         match self {
             Ready::Many(items) => items.len() as u64,
             _ => 1,
         }
     }
+}
 
-    #[inline]
-    fn begin(self, more: usize) -> Self {
-        let item = match self {
-            Ready::Outcome(Outcome::Done(item)) if more > 0 => Ok(item),
-            Ready::Outcome(Outcome::Failed(error)) if more > 0 => Err(error),
-            result => return result,
+impl<Out> Joint for Ready<Out> {
+    type One = Outcome<Out>;
+
+    fn begin(one: Outcome<Out>, more: usize) -> Self {
+        let item = match one {
+            Outcome::Done(item) if more > 0 => Ok(item),
+            Outcome::Failed(error) if more > 0 => Err(error),
+            one => return Ready::Outcome(one),
         };
         let mut items = Vec::with_capacity(CHUNK.min(more + 1));
         items.push(item);
         Ready::Many(Held::from(items))
     }
 
-    #[inline]
-    fn join(&mut self, next: Self) -> Option<Self> {
-        match (self, next) {
-            (Ready::Many(items), Ready::Outcome(Outcome::Done(item))) if items.len() < CHUNK => {
+    #[inline(always)]
+    fn join(&mut self, one: Outcome<Out>) -> Result<(), Outcome<Out>> {
+        match (self, one) {
+            (Ready::Many(items), Outcome::Done(item)) if items.len() < CHUNK => {
                 items.push(Ok(item));
-                None
+                Ok(())
             }
-            (Ready::Many(items), Ready::Outcome(Outcome::Failed(error))) if items.len() < CHUNK => {
+            (Ready::Many(items), Outcome::Failed(error)) if items.len() < CHUNK => {
                 items.push(Err(error));
-                None
+                Ok(())
             }
-            (_, next) => Some(next),
+            (_, one) => Err(one),
         }
     }
 }
@@ -178,6 +182,7 @@ pub(super) struct Site<'a> {
     pub(super) context: &'a Context,
     /// Its number.
     pub(super) worker: usize,
+    pub(super) refusals: Refusals,
 }
 
 pub(super) struct Pool<In, Out> {

@@ -69,7 +69,8 @@ use crate::trace::event;
 /// [`circuit`](Self::circuit) is a handle to it.
 ///
 /// # Ordering
-/// Same as the pool. Rejected items keep their place like results.
+/// Same as the pool. Rejected items keep their place like results. The calls that a worker rejects in a row, within some 50
+/// microseconds, have the time of the first.
 ///
 /// # Back-pressure
 /// A rejected call takes no time: while the circuit is open, items are processed as fast as they arrive. To slow the
@@ -256,6 +257,8 @@ impl<C: Call> Call for BreakerCall<C> {
     type In = C::In;
     type Out = C::Out;
     type Error = C::Error;
+
+    const IS_BREAKER: bool = true;
 
     fn call(&self, cancel: &CancelToken, item: &C::In) -> Result<C::Out, CallError<C::Error>> {
         let Some(permit) = self.circuit.admit(cancel) else {
