@@ -18,6 +18,7 @@ mod since;
 mod stages;
 pub(crate) mod stall;
 pub(crate) mod stats;
+pub(crate) mod striped;
 mod summary;
 mod table;
 mod task;

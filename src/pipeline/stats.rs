@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 
 use super::recording::{Latencies, Recordings};
 use super::report::InputReport;
+use super::striped::Striped;
 use super::timing::Timing;
 use crate::edge::Gauge;
 
@@ -104,7 +105,7 @@ pub(crate) struct StepStats {
     pub(crate) errors_out: Counter,
     pub(crate) errors_absorbed: Counter,
     /// Written by all threads that make calls for the stage; not part of the balance.
-    pub(crate) failed_calls: Counter,
+    pub(crate) failed_calls: Striped,
     /// Not part of the balance, nor is the next.
     pub(crate) evicted_keys: Counter,
     pub(crate) expired_keys: Counter,
@@ -130,7 +131,7 @@ impl StepStats {
             errors_in: Counter::default(),
             errors_out: Counter::default(),
             errors_absorbed: Counter::default(),
-            failed_calls: Counter::default(),
+            failed_calls: Striped::default(),
             evicted_keys: Counter::default(),
             expired_keys: Counter::default(),
             futile: Counter::default(),

@@ -103,7 +103,7 @@ impl CancelToken {
     /// Counts a failed call that was given this token. A call outside a stage is not counted.
     pub(crate) fn call_failed(&self) {
         if let Some(stats) = self.node.calls_of() {
-            stats.steps[0].failed_calls.add_shared(1);
+            stats.steps[0].failed_calls.add(1);
         }
     }
 

@@ -19,10 +19,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use super::call_window::{CallWindow, Judged, Span};
@@ -30,6 +28,7 @@ use super::circuit_sign::{Reading, Rule, Sign};
 use crate::clock::real_now;
 use crate::panic;
 use crate::pipeline::CancelToken;
+use crate::pipeline::striped::Striped;
 use crate::trace::{event, note};
 
 /// Names the state of a circuit breaker.
@@ -110,8 +109,8 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// Counted without the lock, and apart from what calls only read.
-type Rejected = Arc<CachePadded<AtomicU64>>;
+/// Counted without the lock.
+type Rejected = Arc<Striped>;
 
 pub(super) struct Rules {
     pub(super) failure_threshold: f64,
@@ -301,7 +300,7 @@ impl Circuit {
             false => self.update(|state| state.admit(token, rules)),
         };
         if admitted.is_none() {
-            rejected.fetch_add(1, Ordering::Relaxed);
+            rejected.add(1);
         }
         admitted
     }
@@ -458,7 +457,7 @@ impl State {
             failures: sums.failures,
             slow: sums.slow,
             consecutive_failures: self.consecutive_failures,
-            rejected: self.rejected.load(Ordering::Relaxed),
+            rejected: self.rejected.get(),
             last_failure: self.last_failure,
         }
     }

@@ -357,7 +357,7 @@ where
         self.failures = self.failures.saturating_add(1);
         let counts = &self.restart.stats.counts;
         counts.failures.add(1);
-        self.site.context.stats.steps[0].failed_calls.add_shared(1);
+        self.site.context.stats.steps[0].failed_calls.add(1);
         if self.restart.max_attempts.is_some_and(|most| self.failures >= most) {
             let end = self.site.died(reason);
             return self.over(end);
