@@ -265,7 +265,19 @@ impl<T> Edge<T> {
         // Pairs with the fence in `want_room`: `taken` was stored before it, by `poll`.
         fence(Ordering::SeqCst);
         if self.room_wanted.load(Ordering::Relaxed) {
-            self.announce_room();
+            self.announce_any_room();
+        }
+    }
+
+    /// A producer that is woken for nothing would park again at once.
+    #[cold]
+    fn announce_any_room(&self) {
+        let mut state = self.state.lock();
+        if self.room(&state) > 0 {
+            self.room_wanted.store(false, Ordering::Relaxed);
+            let wakes = std::mem::take(&mut state.wanting_room);
+            drop(state);
+            post_all(wakes);
         }
     }
 

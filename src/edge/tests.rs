@@ -209,6 +209,21 @@ fn a_producer_waits_only_for_room_that_may_come() {
     assert_eq!(sender.shared().waiting_for_room(), 0);
 }
 
+/// A producer that is woken for nothing parks again, which costs both threads more than many items.
+#[test]
+fn a_consumer_that_stops_announces_room_if_there_is_some() {
+    let waiter = Waiter::current(&Clock::default());
+    let (mut sender, mut receiver) = edge(4, false);
+    (0..4).for_each(|n| _ = sender.push(Ok(n)));
+    assert!(sender.is_full() && !sender.want_room(waiter.wake()));
+    receiver.settle();
+    assert_eq!(sender.shared().waiting_for_room(), 1, "there is none");
+    assert!(matches!(receiver.poll(), Polled::Item(Ok(0))));
+    assert_eq!(sender.shared().waiting_for_room(), 1, "too little to announce it while the consumer goes on");
+    receiver.settle();
+    assert_eq!(sender.shared().waiting_for_room(), 0);
+}
+
 /// The edge accepts nothing once the consumer has left, or the stream has ended.
 #[test]
 fn a_closed_edge_returns_items_and_loses_marks() {

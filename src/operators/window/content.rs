@@ -45,6 +45,9 @@ pub(super) trait Panes<T, Tag>: Clone + Send + Sync + 'static {
     type Pane: Send + 'static;
     type Made: Send + 'static;
 
+    /// The number of windows that the output holds by default; `None` for the pipeline's capacity.
+    const CAPACITY: Option<usize> = None;
+
     /// A pane with its first item, or the item if user code panicked.
     fn open(&self, tag: Tag, item: T) -> Result<Self::Pane, Box<Unfit<T>>>;
 
@@ -99,6 +102,9 @@ impl<T: Send + 'static, G: Tag> Content<T, G> for Items {
 impl<T: Send + 'static, G: Tag> Panes<T, G> for Items {
     type Pane = Tagged<G, T>;
     type Made = Window<T>;
+
+    // The pipeline's capacity is meant for single items. That number of windows would take far too much memory.
+    const CAPACITY: Option<usize> = Some(16);
 
     fn open(&self, tag: G, item: T) -> Result<Self::Pane, Box<Unfit<T>>> {
         Ok(Tagged(Held::from(vec![(tag, item)])))

@@ -138,6 +138,8 @@ impl<T, G, C: Content<T, G>> Panes<T, G> for Corrected<C> {
     type Pane = Kept<C::Pane>;
     type Made = Revised<C::Window>;
 
+    const CAPACITY: Option<usize> = C::CAPACITY;
+
     fn open(&self, tag: G, item: T) -> Result<Self::Pane, Box<Unfit<T>>> {
         Ok(Kept { pane: self.0.open(tag, item)?, unsent: 1, emissions: Emissions::default() })
     }

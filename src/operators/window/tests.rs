@@ -644,3 +644,25 @@ fn corrections_equal_the_result_of_a_longer_lateness() {
     }
     assert!(replaced.iter().all(|replaced| *replaced > 1_000), "{replaced:?}");
 }
+
+/// A list is as large as its items together, a sum is a single item.
+#[test]
+fn as_many_sums_may_wait_as_items_but_only_sixteen_lists() {
+    let windows = || TumblingWindow::new(ms(10));
+    let sums = || windows().aggregate_by(folds::sum(|n: &u64| *n));
+    assert_eq!(Stage::capacity(&windows().with_key(|n: &u64| *n)), Some(16));
+    assert_eq!(Stage::capacity(&sums().with_key(|n: &u64| *n)), None);
+    assert_eq!(
+        Stage::capacity(
+            &windows().with_event_time(|n: &u64| SystemTime::UNIX_EPOCH + ms(*n), ms(1)).with_corrections(ms(5))
+        ),
+        Some(16)
+    );
+    assert_eq!(
+        Stage::capacity(
+            &sums().with_event_time(|n: &u64| SystemTime::UNIX_EPOCH + ms(*n), ms(1)).with_corrections(ms(5))
+        ),
+        None
+    );
+    assert_eq!(Stage::capacity(&sums().with_capacity(2)), Some(2));
+}

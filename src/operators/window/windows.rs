@@ -53,10 +53,6 @@ use crate::operators::options::{Options, common_options};
 use crate::pipeline::CancelToken;
 use crate::stream::{Processor, Stage, Stream, start};
 
-/// The number of windows that the output holds by default. The pipeline's capacity is meant for single items; that
-/// number of windows would take far too much memory.
-const CAPACITY: usize = 16;
-
 /// The maximum number of keys with open windows, by default.
 const MAX_KEYS: usize = 1_000_000;
 
@@ -88,7 +84,7 @@ impl<H, T, K> Windows<H, T, K, ArrivalTime, Items> {
             content: Items,
             max_count: u64::MAX,
             max_keys: MAX_KEYS,
-            options: Options { capacity: Some(CAPACITY), ..Options::new(name) },
+            options: Options::new(name),
             types: PhantomData,
         }
     }
@@ -97,8 +93,10 @@ impl<H, T, K> Windows<H, T, K, ArrivalTime, Items> {
 impl<H, T, K, S, C> Windows<H, T, K, S, C> {
     common_options! {
         with_name: options.name,
-        /// Sets how many windows may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity): windows are big. With 0, every window is handed over directly.
+        /// Sets how many windows may wait in the output for a slow consumer. With 0, every window is handed over directly.
+        ///
+        /// Defaults to 16 for windows that hold their items, because these are big, and to the pipeline's
+        /// [capacity](crate::PipelineBuilder::capacity) for [folded](Self::aggregate_by) ones.
         with_capacity(windows): options.capacity,
     }
 
@@ -361,7 +359,7 @@ where
     }
 
     fn capacity(&self) -> Option<usize> {
-        self.options.capacity
+        self.options.capacity.or(C::CAPACITY)
     }
 }
 
