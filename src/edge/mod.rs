@@ -17,15 +17,15 @@
 //!    longer waits for it.
 //! 3. *No item waits for company.* The producer hands over when its chunk is full, when the consumer is hungry, and
 //!    before it parks or ends. `hungry` is set under the lock by a consumer that found nothing and asks; a consumer
-//!    that is about to wait yields some times, and asks before it parks. The producer reads it without the lock after each emission
-//!    and each call, and may see it one check late. So an item waits for at most one call of the producer's own
-//!    closure. Producers that may wait elsewhere (sources, pools) hand over at once.
+//!    that is about to wait yields a few times first, and asks before it parks. The producer reads it without the lock
+//!    after each emission and each call, and may see it one check late. So an item waits for at most one call of the
+//!    producer's own closure. Producers that may wait elsewhere (sources, pools) hand over at once.
 //! 4. *No producer waits for room that exists.* A producer that found no room sets `room_wanted` under the lock and
 //!    reads `taken` again; the consumer reads the flag after each item it takes. Without a fence either may miss the
 //!    other's store, so the consumer checks again after its next item, and under the lock (or behind a fence) before it
 //!    parks, asks for more, or returns to a caller: the announcement may come late by one call of the consumer's
-//!    closure. A consumer that goes on announces room once half of the capacity is free, not for every item; one that stops
-//!    announces any room, and wakes no producer if there is none.
+//!    closure. A consumer that goes on announces room once half of the capacity is free, not for every item. One that
+//!    stops announces any room, and wakes no producer if there is none.
 //! 5. *Wakes.* A side that parks leaves its wake here under the lock after it has checked; the other side takes it
 //!    under the lock together with the change it was waiting for, and posts it after unlocking.
 //! 6. *The end is explicit.* A producer calls `finish` or `cut` after its last item. One that is dropped without either
@@ -252,9 +252,13 @@ impl<T> Edge<T> {
         self.gauge.len() + worthwhile <= capacity
     }
 
+    /// Wakes the producers that wait for room, if there is any: one that is woken for nothing would park again at once.
     #[cold]
     fn announce_room(&self) {
         let mut state = self.state.lock();
+        if self.room(&state) == 0 {
+            return;
+        }
         self.room_wanted.store(false, Ordering::Relaxed);
         let wakes = std::mem::take(&mut state.wanting_room);
         drop(state);
@@ -266,19 +270,7 @@ impl<T> Edge<T> {
         // Pairs with the fence in `want_room`: `taken` was stored before it, by `poll`.
         fence(Ordering::SeqCst);
         if self.room_wanted.load(Ordering::Relaxed) {
-            self.announce_any_room();
-        }
-    }
-
-    /// A producer that is woken for nothing would park again at once.
-    #[cold]
-    fn announce_any_room(&self) {
-        let mut state = self.state.lock();
-        if self.room(&state) > 0 {
-            self.room_wanted.store(false, Ordering::Relaxed);
-            let wakes = std::mem::take(&mut state.wanting_room);
-            drop(state);
-            post_all(wakes);
+            self.announce_room();
         }
     }
 
