@@ -323,6 +323,31 @@ fn a_file_that_appears_and_is_rotated_at_once_is_read() {
 }
 
 #[test]
+fn what_is_rotated_as_soon_as_following_has_begun_is_read() {
+    let folder = Arc::new(Folder::new());
+    // The lines behind the end of a file that is rotated twice while its first event is told.
+    let lines = |expected| {
+        let (at_once, mut is_first) = (Arc::clone(&folder), true);
+        let follow = folder.log().with_start(FollowStart::End).stop_at_end().on_event(move |_, event| {
+            if std::mem::take(&mut is_first) {
+                assert_eq!(event, expected);
+                if event == FollowEvent::Opened {
+                    at_once.append("log", "one\n");
+                    fs::rename(at_once.path("log"), at_once.path("log.2")).unwrap();
+                }
+                at_once.write("log.1", "between\n");
+                at_once.write("log", "new\n");
+            }
+        });
+        let (_, pipeline) = virtual_pipeline();
+        Stream::follow(&pipeline, follow).collect::<Vec<_>>().unwrap()
+    };
+    assert_eq!(lines(FollowEvent::Missing), ["between", "new"]);
+    fs::remove_file(folder.path("log.1")).unwrap();
+    assert_eq!(lines(FollowEvent::Opened), ["one", "between", "new"]);
+}
+
+#[test]
 fn a_new_file_that_is_copied_and_emptied_at_once_is_noticed() {
     // What was read does not tell whether it was emptied: nothing, or the same beginning as later.
     for (before, is_written_again) in [("", true), ("", false), ("same\n", true)] {

@@ -20,8 +20,8 @@
 //!   the copy that was made before it was emptied.
 //! - `previous` and `current` are in this order, and are read in this order. New contents are only added behind them, and
 //!   all that are found at a look are added at once.
-//! - A rotated file that existed when following began, or when the folder appeared, is never read. After that, each one
-//!   is either `Known`, or found at the next look at which the name has no file, another file, or an emptied one, and
+//! - A rotated file that existed when following began, or when the folder appeared, is never read. Following begins when
+//!   the rotated files are listed, before the file is opened and any event is told. After that, each one is either `Known`, or found at the next look at which the name has no file, another file, or an emptied one, and
 //!   added once: it is known from then on, by its identity, whatever its name is. A copy of what the file still contains
 //!   is not known yet: it may be about to be emptied.
 //! - What cannot be found is reported if it leaves a trace: the file that was read before is deleted although later ones

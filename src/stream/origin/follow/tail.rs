@@ -65,13 +65,14 @@ struct Found {
 impl Tail {
     /// Opens the current file, if there is one.
     pub(super) fn open(path: PathBuf, start: FollowStart, shared: &mut Shared) -> Self {
-        let path: Arc<Path> = path.into();
+        // First of all: what is rotated from now on is new.
+        let known = Known::beside(&path);
         let mut tail = Self {
-            path,
+            path: path.into(),
             current: None,
             previous: Vec::new(),
             had_a_file: false,
-            known: None,
+            known,
             since: None,
             fault: None,
             told: None,
@@ -89,7 +90,6 @@ impl Tail {
             Err(error) if error.kind() == ErrorKind::NotFound => shared.note(&tail.path, FollowEvent::Missing),
             Err(error) => tail.fails(error),
         }
-        tail.known = tail.find(tail.current.as_ref(), shared).known;
         tail
     }
 
