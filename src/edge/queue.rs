@@ -167,6 +167,12 @@ impl<I> Batch<I> {
         self.head.next()
     }
 
+    /// The items left in the open chunk.
+    #[inline]
+    pub(super) fn open(&self) -> &[I] {
+        self.head.as_slice()
+    }
+
     /// Opens the next chunk, once the open one is empty. Returns whether there was one; then it has an item.
     #[cold]
     pub(super) fn open_chunk(&mut self) -> bool {

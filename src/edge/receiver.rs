@@ -40,6 +40,12 @@ impl<T> EdgeReceiver<T> {
         Some(item)
     }
 
+    /// The items left in the chunk that is open.
+    #[inline]
+    pub(crate) fn in_chunk(&self) -> &[Result<T>] {
+        self.batch.open()
+    }
+
     #[cold]
     #[inline(never)]
     fn poll_next_chunk(&mut self) -> Polled<T> {

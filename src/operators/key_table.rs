@@ -21,9 +21,15 @@
 //! tombstones, and its hashes suffice to grow it.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hint::black_box;
 use std::num::NonZeroU32;
 
+use super::prefetch::Prefetched;
 use crate::panic::{self, PanicPayload};
+
+/// The number of keys that a [large](KeyTable::is_large) table has: with 100 bytes each, they fill the second-level cache of
+/// common processors. Debug builds prefetch nearly always, so that all tests do.
+const MANY: usize = if cfg!(debug_assertions) { 3 } else { 10_000 };
 
 /// The place of an entry, until it is removed.
 ///
@@ -113,6 +119,12 @@ impl Index {
         }
     }
 
+    /// Reads the first place of that hash.
+    #[inline]
+    fn prefetch(&self, hash: u32) {
+        black_box(self.buckets.get(hash as usize & self.mask()).map(|bucket| bucket.hash));
+    }
+
     fn insert(&mut self, hash: u32, slot: Slot) {
         if self.taken >= self.buckets.len() / 4 * 3 {
             let room = (self.buckets.len() * 2).max(8);
@@ -179,6 +191,25 @@ impl<K, V> KeyTable<K, V> {
         self.entries.len() - self.free.len()
     }
 
+    /// Whether entries are unlikely to be in a cache, so that prefetching pays.
+    #[inline]
+    pub(crate) fn is_large(&self) -> bool {
+        self.len() >= MANY
+    }
+
+    /// Prefetches entries, if that pays: calls `look` with each, which reads what will be needed.
+    pub(crate) fn prefetch_entries(&self, slots: impl Iterator<Item = Slot>, look: impl Fn(&V)) {
+        if self.is_large() {
+            slots.filter_map(|slot| self.get(slot)).for_each(look);
+        }
+    }
+
+    /// Prefetches what the removal of prefetched entries needs.
+    pub(crate) fn prefetch_removals(&self, slots: impl Iterator<Item = Slot>) {
+        let hashes = slots.filter_map(|slot| Some(self.entries.get(slot.index())?.as_ref()?.hash));
+        hashes.for_each(|hash| self.index.prefetch(hash));
+    }
+
     #[inline]
     pub(crate) fn get(&self, slot: Slot) -> Option<&V> {
         self.entries.get(slot.index())?.as_ref().map(|entry| &entry.value)
@@ -242,6 +273,30 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
                 panic::guard_drop(key);
                 Err(KeyPanicked(payload))
             }
+        }
+    }
+
+    /// The key of an item.
+    #[inline]
+    pub(crate) fn probe_of<T>(&self, key: impl FnOnce(&T) -> K, item: &T) -> Result<Probe<K>, KeyPanicked> {
+        panic::catch(|| key(item)).map_err(KeyPanicked).and_then(|key| self.probe(key))
+    }
+
+    /// Adds the keys of the next items to `prefetched`, and prefetches what [`find`](Self::find) needs, if that pays.
+    pub(crate) fn prefetch<T>(
+        &self,
+        prefetched: &mut Prefetched<Probe<K>>,
+        key: impl Fn(&T) -> K,
+        next: &[crate::Result<T>],
+    ) {
+        if !self.is_large() {
+            return;
+        }
+        prefetched.add(next, |item| self.probe_of(&key, item));
+        // Two loops, each of which has no more than one read from memory for each key.
+        prefetched.probes().for_each(|probe| self.index.prefetch(probe.hash));
+        for slot in prefetched.probes().filter_map(|probe| self.index.find(probe.hash, |_| true)) {
+            black_box(self.entries[slot.index()].as_ref().map(|entry| entry.hash));
         }
     }
 

@@ -11,6 +11,7 @@ use std::hash::Hash;
 use std::time::Instant;
 
 use super::key_table::{KeyPanicked, KeyTable, Place, Probe, Slot};
+use super::prefetch::Prefetched;
 
 /// See the top of this file.
 pub(crate) struct LruTable<K, V> {
@@ -117,6 +118,20 @@ impl<K: Hash + Eq, V> LruTable<K, V> {
     #[inline]
     pub(crate) fn probe(&self, key: K) -> Result<Probe<K>, KeyPanicked> {
         self.table.probe(key)
+    }
+
+    #[inline]
+    pub(crate) fn probe_of<T>(&self, key: impl FnOnce(&T) -> K, item: &T) -> Result<Probe<K>, KeyPanicked> {
+        self.table.probe_of(key, item)
+    }
+
+    pub(crate) fn prefetch<T>(
+        &self,
+        prefetched: &mut Prefetched<Probe<K>>,
+        key: impl Fn(&T) -> K,
+        next: &[crate::Result<T>],
+    ) {
+        self.table.prefetch(prefetched, key, next);
     }
 
     #[inline]

@@ -27,6 +27,7 @@ mod limit;
 mod lru_table;
 pub mod ops;
 mod options;
+mod prefetch;
 mod shorthand;
 mod steering;
 

@@ -19,7 +19,7 @@ use super::input::Feed;
 use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, Shaped, give_item, panicked};
 use super::thread::{StageThread, is_alarmed};
-use super::turn::{Next, Turns};
+use super::turn::{Ahead, Next, Turns};
 use crate::clock::wait::BeforePark;
 use crate::edge::{Edge, EdgeSender, End, Polled};
 use crate::error::{Result, StreamError};
@@ -147,6 +147,7 @@ impl<T> Sink<T> for Output<T> {
 #[inline(never)]
 fn run_burst<O: Operator, F: Feed<Item = O::In>>(
     op: &mut O,
+    ahead: &mut Ahead,
     feed: &mut F,
     out: &mut Output<O::Out>,
     alarm: &AtomicBool,
@@ -157,12 +158,14 @@ fn run_burst<O: Operator, F: Feed<Item = O::In>>(
     for _ in 0..most {
         // Attributes a panic to the feed while it is polled; the mark of a step replaces it in `give_item`.
         out.mark(AT_THE_FEED, false);
+        ahead.look(op, feed);
         let item = match burst::next(feed) {
             Ok(item) => item,
             Err(burst) => return burst,
         };
         // Before the call: an item whose call panics has been received, and fails.
         out.received += 1;
+        ahead.given::<O>();
         give_item(op, item, &mut out);
         if out.handed_over || out.edge.is_gone() || out.is_awaited() || is_alarmed(alarm) {
             break;
@@ -407,6 +410,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             self.make_room_for_more()?;
         }
         self.follow_the_feed();
+        self.turns.look_ahead(&self.feed);
         let polled = if self.feed.is_drained() { Polled::Ended(End::Finished) } else { self.feed.poll() };
         match polled {
             Polled::Item(item) => {
@@ -461,7 +465,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
 
     fn burst(&mut self, most: u32) -> Burst {
         let Self { turns, feed, out, thread, received, .. } = self;
-        let burst = panic::catch(|| run_burst(turns.op_mut(), feed, out, thread.alarm(), received, most));
+        let (op, ahead) = turns.parts();
+        let burst = panic::catch(|| run_burst(op, ahead, feed, out, thread.alarm(), received, most));
         burst.unwrap_or_else(|payload| {
             if self.out.marked.0 == AT_THE_FEED {
                 return Burst::Ended(self.feed.panicked(payload));

@@ -319,6 +319,11 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         self.rest.is_waiting() || self.first_is_waiting()
     }
 
+    #[inline(always)]
+    fn prefetch(&mut self, next: &[Result<A::In>]) {
+        self.first.prefetch(next);
+    }
+
     fn attach(&mut self, origins: &Arc<Origins>) -> bool {
         self.first.attach(origins) && self.rest.second.attach(origins)
     }

@@ -38,6 +38,13 @@ pub(crate) trait Feed {
         None
     }
 
+    /// What the next polls will return, in this order: exactly that, unless a drain ends the feed before. Perhaps not all
+    /// that there is.
+    #[inline(always)]
+    fn at_hand(&self) -> &[Result<Self::Item>] {
+        &[]
+    }
+
     /// How the feed ends after a panic in [`next_at_hand`](Self::next_at_hand).
     fn panicked(&mut self, payload: PanicPayload) -> End {
         unreachable!("this feed guards user code itself: {}", payload.message())
@@ -240,6 +247,14 @@ impl<T: Send + 'static> Feed for Input<T> {
         match self {
             Input::Edge(edge) => edge.next_in_chunk(),
             Input::Foreign(_) => None,
+        }
+    }
+
+    #[inline]
+    fn at_hand(&self) -> &[Result<T>] {
+        match self {
+            Input::Edge(edge) => edge.in_chunk(),
+            Input::Foreign(_) => &[],
         }
     }
 

@@ -154,6 +154,12 @@ pub trait Operator: Send + 'static {
         Some(mark)
     }
 
+    /// Announces what it will receive next, in this order; it may receive something else as well, but no other items.
+    /// Called only if its [shape](Shaped::PREFETCHES) says so.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn prefetch(&mut self, _next: &[Result<Self::In>]) {}
+
     /// The number of fused steps.
     #[doc(hidden)]
     #[inline(always)]
@@ -317,6 +323,9 @@ pub(crate) trait Shaped: Operator {
 
     /// Whether it also emits exactly one item for each item, unless it panics: then they need not be counted.
     const ONE_TO_ONE: bool = Self::SHAPE.one_to_one;
+
+    /// Whether it wants to be told what comes next: see `operators/prefetch.rs`.
+    const PREFETCHES: bool = Self::SHAPE.prefetches;
 }
 
 impl<O: Operator> Shaped for O {}
@@ -332,15 +341,22 @@ pub(crate) mod sealed {
         pub(super) plain: bool,
         pub(super) one_to_one: bool,
         pub(super) keeps_origins: bool,
+        pub(super) prefetches: bool,
     }
 
     impl Shape {
-        pub(crate) const ANY: Self = Self { composite: false, plain: false, one_to_one: false, keeps_origins: false };
+        pub(crate) const ANY: Self =
+            Self { composite: false, plain: false, one_to_one: false, keeps_origins: false, prefetches: false };
         pub(crate) const COMPOSITE: Self = Self { composite: true, ..Self::ANY };
         /// Items made of an item do not change places with a mark: see `origins.rs`. True for plain operators.
         pub(crate) const KEEPS_ORIGINS: Self = Self { keeps_origins: true, ..Self::ANY };
         pub(crate) const PLAIN: Self = Self { plain: true, ..Self::KEEPS_ORIGINS };
         pub(crate) const ONE_TO_ONE: Self = Self { one_to_one: true, ..Self::PLAIN };
+
+        /// The same, of an operator that prefetches.
+        pub(crate) const fn prefetching(self) -> Self {
+            Self { prefetches: true, ..self }
+        }
 
         /// The shape of two fused operators.
         pub(crate) const fn with(self, second: Self) -> Self {
@@ -349,6 +365,7 @@ pub(crate) mod sealed {
                 plain: self.plain && second.plain,
                 one_to_one: self.one_to_one && second.one_to_one,
                 keeps_origins: self.keeps_origins && second.keeps_origins,
+                prefetches: self.prefetches,
             }
         }
     }

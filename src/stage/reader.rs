@@ -331,6 +331,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                     Next::Over => return Err(End::Finished),
                 }
             }
+            self.turns.look_ahead(&*self.feed);
             match self.poll() {
                 Polled::Item(item) => {
                     self.count(&item);
@@ -392,7 +393,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         f: &mut impl FnMut(A, Result<O::Out>) -> Option<A>,
     ) -> Burst {
         let Self { turns, feed, thread, received, tally, out, .. } = self;
-        let (op, feed, alarm) = (turns.op_mut(), &mut **feed, thread.alarm());
+        let ((op, ahead), feed, alarm) = (turns.parts(), &mut **feed, thread.alarm());
         let burst = catch_unwind(AssertUnwindSafe(|| {
             let mut direct = Direct {
                 f,
@@ -405,12 +406,14 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
             for _ in 0..most {
                 // As in the driver: attributes a panic to the feed while it is polled.
                 direct.mark(AT_THE_FEED, false);
+                ahead.look(op, feed);
                 let item = match burst::next(feed) {
                     Ok(item) => item,
                     Err(burst) => return burst,
                 };
                 // Before the call: an item whose call panics has been received, and fails.
                 direct.received += 1;
+                ahead.given::<O>();
                 give_item(op, item, &mut direct);
                 if direct.state.is_none() || is_alarmed(alarm) {
                     break;

@@ -15,11 +15,15 @@
 
 use std::time::Instant;
 
+use super::input::Feed;
 use super::marks::Marks;
 use super::operator::sealed::Utterance;
 use super::operator::{Emit, Operator, Shaped, Timer, give, guarded, resumed};
 use crate::error::Result;
 use crate::panic::Guarded;
+
+/// The number of entries that an operator is told of at a time.
+const AHEAD: usize = 16;
 
 pub(crate) struct Turns<O: Operator> {
     /// Guarded, because a panic of the caller may unwind through a reader.
@@ -28,6 +32,7 @@ pub(crate) struct Turns<O: Operator> {
     marks: Marks,
     /// It must be resumed. A plain operator never has to.
     pending: bool,
+    ahead: Ahead,
     told_of_drain: bool,
     told_of_end: bool,
     /// The items it had left after the end have failed.
@@ -48,6 +53,33 @@ pub(crate) enum Next {
     Over,
 }
 
+/// The number of entries that an operator has been told of, and has not received.
+#[derive(Default)]
+pub(crate) struct Ahead(usize);
+
+impl Ahead {
+    /// Tells the operator what comes next, unless it knows.
+    #[inline(always)]
+    pub(crate) fn look<O: Operator, F: Feed<Item = O::In>>(&mut self, op: &mut O, feed: &F) {
+        if O::PREFETCHES && self.0 == 0 {
+            let next = feed.at_hand();
+            self.0 = next.len().min(AHEAD);
+            // Most feeds never have any, which the compiler knows.
+            if !next.is_empty() {
+                op.prefetch(&next[..self.0]);
+            }
+        }
+    }
+
+    /// It is given the next entry.
+    #[inline(always)]
+    pub(crate) fn given<O: Operator>(&mut self) {
+        if O::PREFETCHES {
+            self.0 = self.0.saturating_sub(1);
+        }
+    }
+}
+
 impl<O: Operator> Turns<O> {
     /// An operator may have something to emit before its first item: that there will be nothing, for example.
     pub(crate) fn new(op: O) -> Self {
@@ -56,6 +88,7 @@ impl<O: Operator> Turns<O> {
             timer: Timer::default(),
             marks: Marks::default(),
             pending: !O::PLAIN,
+            ahead: Ahead::default(),
             told_of_drain: false,
             told_of_end: false,
             is_settled: false,
@@ -70,6 +103,18 @@ impl<O: Operator> Turns<O> {
     #[inline]
     pub(crate) fn op_mut(&mut self) -> &mut O {
         &mut self.op
+    }
+
+    /// For a burst.
+    #[inline]
+    pub(crate) fn parts(&mut self) -> (&mut O, &mut Ahead) {
+        (&mut self.op, &mut self.ahead)
+    }
+
+    /// Tells it what the feed has at hand. Called before the feed is polled.
+    #[inline]
+    pub(crate) fn look_ahead<F: Feed<Item = O::In>>(&mut self, feed: &F) {
+        self.ahead.look(&mut *self.op, feed);
     }
 
     /// Takes the next turn, up to the input. `is_draining` is called until it has returned true.
@@ -102,6 +147,7 @@ impl<O: Operator> Turns<O> {
     /// Passes it the next entry of its input.
     #[inline]
     pub(crate) fn give<E: Emit<O::Out>>(&mut self, item: Result<O::In>, out: &mut E) {
+        self.ahead.given::<O>();
         match item {
             Err(mark) if !O::COMPOSITE && !O::PLAIN && mark.is_mark() => {
                 self.marks.arrive(mark, &mut *self.op, out);

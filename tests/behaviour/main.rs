@@ -36,6 +36,7 @@ mod partition;
 mod pictures;
 mod pipeline;
 mod pool;
+mod prefetch;
 mod regressions;
 mod retry;
 mod router;

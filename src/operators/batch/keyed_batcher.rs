@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use super::BatchConfig;
 use super::open::{Limits, Open};
-use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
 use crate::mark::Reached;
-use crate::operators::key_table::{Place, Slot};
+use crate::operators::key_table::{KeyPanicked, Place, Probe, Slot};
 use crate::operators::lru_table::LruTable;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::prefetch::Prefetched;
 use crate::panic;
+use crate::stage::operator::sealed::Shape;
 use crate::stage::operator::{Emit, Operator};
 
 /// Gathers the items of each key into separate batches; made by [`Batcher::with_key`](crate::Batcher::with_key).
@@ -94,6 +96,7 @@ impl<T, K: Eq + Hash, F: Fn(&T) -> K> KeyedBatcher<T, K, F> {
             key: Arc::clone(&self.key),
             max_keys: self.max_keys,
             open: LruTable::default(),
+            prefetched: Prefetched::default(),
             opened: 0,
             held: 0,
             marks: VecDeque::new(),
@@ -119,6 +122,7 @@ pub struct KeyedBatcherOperator<T, K, F> {
     /// The open batches, each with its number and its due time, in the order in which they were opened. All have the
     /// same duration, so this is also the order in which they fall due.
     open: LruTable<K, (u64, Open<T>)>,
+    prefetched: Prefetched<Probe<K>>,
     opened: u64,
     held: u64,
     /// Marks, each with the number of the last batch that had been opened when it arrived.
@@ -194,18 +198,24 @@ where
     type In = T;
     type Out = Vec<T>;
 
+    const SHAPE: Shape = Shape::ANY.prefetching();
+
     fn item(&mut self, item: T, out: &mut impl Emit<Vec<T>>) {
         // All user code comes first, while the item is whole and nothing has been changed.
-        let weighed = self.limits.weigh(&item);
-        let asked = weighed.and_then(|weight| {
-            let key = panic::catch(|| (self.key)(&item))?;
-            let probe = self.open.probe(key).map_err(|panicked| panicked.0)?;
-            let place = self.open.find(probe).map_err(|panicked| panicked.0)?;
-            Ok((place, weight))
+        let probe = self.prefetched.next(|| self.open.probe_of(&*self.key, &item));
+        let asked = probe.and_then(|probe| {
+            let weight = match self.limits.weigh(&item) {
+                Ok(weight) => weight,
+                Err(payload) => {
+                    panic::guard_drop(probe);
+                    return Err(KeyPanicked(payload));
+                }
+            };
+            Ok((self.open.find(probe)?, weight))
         });
         let (place, weight) = match asked {
             Ok(asked) => asked,
-            Err(payload) => {
+            Err(KeyPanicked(payload)) => {
                 let error = out.error_of(ErrorKind::Panicked).with_source(PanicMessage::from(payload)).with_item(item);
                 out.failed(1);
                 return self.error(error, out);
@@ -234,6 +244,10 @@ where
         if is_complete {
             self.flush(slot, out);
         }
+    }
+
+    fn prefetch(&mut self, next: &[Result<T>]) {
+        self.open.prefetch(&mut self.prefetched, &*self.key, next);
     }
 
     fn error(&mut self, error: StreamError, out: &mut impl Emit<Vec<T>>) {

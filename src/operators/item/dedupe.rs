@@ -5,9 +5,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::operators::key_table::{KeyPanicked, Place, Slot};
+use crate::error::Result;
+use crate::operators::key_table::{Place, Probe, Slot};
 use crate::operators::lru_table::LruTable;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::prefetch::Prefetched;
 use crate::operators::shorthand;
 use crate::panic;
 use crate::pipeline::stats::Counter;
@@ -132,6 +134,7 @@ where
             memory: self.memory.clone(),
             stats: self.stats.clone(),
             seen: LruTable::default(),
+            prefetched: Prefetched::default(),
             types: PhantomData,
         }
     }
@@ -151,6 +154,7 @@ pub struct DedupeOperator<T, K, F> {
     stats: DedupeStats,
     /// The remembered keys.
     seen: LruTable<K, ()>,
+    prefetched: Prefetched<Probe<K>>,
     types: PhantomData<fn(T)>,
 }
 
@@ -183,12 +187,11 @@ where
     type In = T;
     type Out = T;
 
-    const SHAPE: Shape = Shape::PLAIN;
+    const SHAPE: Shape = Shape::PLAIN.prefetching();
 
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
         // All user code comes first, while the item is whole and nothing has been changed.
-        let key = panic::catch(|| (self.key)(&item)).map_err(KeyPanicked);
-        let probe = match key.and_then(|key| self.seen.probe(key)) {
+        let probe = match self.prefetched.next(|| self.seen.probe_of(&*self.key, &item)) {
             Ok(probe) => probe,
             Err(panicked) => return out.fail_panicked(panicked.0.into(), item),
         };
@@ -215,6 +218,10 @@ where
             }
             Err(panicked) => out.fail_panicked(panicked.0.into(), item),
         }
+    }
+
+    fn prefetch(&mut self, next: &[Result<T>]) {
+        self.seen.prefetch(&mut self.prefetched, &*self.key, next);
     }
 }
 

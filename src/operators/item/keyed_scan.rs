@@ -5,11 +5,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
 use crate::mark::Label;
-use crate::operators::key_table::{KeyPanicked, Place, Slot};
+use crate::operators::key_table::{Place, Probe, Slot};
 use crate::operators::lru_table::LruTable;
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
+use crate::operators::prefetch::Prefetched;
 use crate::panic::{self, PanicPayload};
 use crate::pipeline::stats::Counter;
 use crate::stage::operator::sealed::{Origins, Shape};
@@ -200,6 +201,7 @@ where
             on_removal: self.on_removal.clone(),
             stats: self.stats.clone(),
             states: LruTable::default(),
+            prefetched: Prefetched::default(),
             ended: false,
             speaker: None,
             types: PhantomData,
@@ -231,6 +233,7 @@ pub struct KeyedScanOperator<In, Out, K, S, G, I, F> {
     on_removal: Option<OnRemoval<K, S, Out>>,
     stats: KeyedScanStats,
     states: LruTable<K, S>,
+    prefetched: Prefetched<Probe<K>>,
     /// All states are being removed.
     ended: bool,
     /// Behind a merge, if anything is made of removed states.
@@ -337,13 +340,12 @@ where
     type In = In;
     type Out = Out;
 
-    const SHAPE: Shape = Shape::KEEPS_ORIGINS;
+    const SHAPE: Shape = Shape::KEEPS_ORIGINS.prefetching();
 
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
         // The key's code comes first, while the item is whole and nothing has been changed.
-        let key = panic::catch(|| (self.key)(&item)).map_err(KeyPanicked);
-        let place = key.and_then(|key| self.states.find(self.states.probe(key)?));
-        let place = match place {
+        let probe = self.prefetched.next(|| self.states.probe_of(&*self.key, &item));
+        let place = match probe.and_then(|probe| self.states.find(probe)) {
             Ok(place) => place,
             Err(panicked) => return out.fail_panicked(panicked.0.into(), item),
         };
@@ -398,6 +400,10 @@ where
         }
     }
 
+    fn prefetch(&mut self, next: &[Result<In>]) {
+        self.states.prefetch(&mut self.prefetched, &*self.key, next);
+    }
+
     /// One at a time: if the next is due as well, the next call follows.
     fn timer(&mut self, _now: Instant, out: &mut impl Emit<Out>) {
         if let Some(oldest) = self.states.oldest() {
@@ -441,6 +447,7 @@ where
 
     fn discard(self) {
         panic::guard_drop(self.states);
+        panic::guard_drop(self.prefetched);
         panic::guard_drop(self.key);
         panic::guard_drop(self.init);
         panic::guard_drop(self.f);

@@ -39,11 +39,18 @@ const PERIODS: Nanos = 1024;
 /// Fewer outdated entries are not worth a search.
 const FEW: usize = 64;
 
-/// Returns false if the entry is outdated. Otherwise, it may set a later time: the due time of a key may have changed since
-/// it was listed.
-pub(super) trait Refresh: FnMut(Slot, &mut Due) -> bool {}
+/// The number of entries that are prefetched at a time.
+pub(super) const AHEAD: usize = 64;
 
-impl<F: FnMut(Slot, &mut Due) -> bool> Refresh for F {}
+/// What the caller says about entries.
+pub(super) trait Refresh {
+    /// Returns false if the entry is outdated. Otherwise, it may set a later time: the due time of a key may have changed
+    /// since it was listed.
+    fn refresh(&mut self, slot: Slot, due: &mut Due) -> bool;
+
+    /// Prefetches what that needs.
+    fn prefetch(&self, slots: impl Iterator<Item = Slot>);
+}
 
 /// See the top of this file.
 pub(super) struct DueList {
@@ -115,6 +122,12 @@ impl DueList {
         self.front().map(|((at, _), _)| at)
     }
 
+    /// Some of those that come next.
+    #[inline]
+    pub(super) fn upcoming(&self) -> impl Iterator<Item = Slot> {
+        self.queue.iter().take(AHEAD).map(|listed| listed.slot)
+    }
+
     /// Takes the first one out, with the time under which it is listed.
     pub(super) fn pop_first(&mut self, refresh: impl Refresh) -> Option<(Due, Slot)> {
         let first = self.pop();
@@ -170,7 +183,7 @@ impl DueList {
             }
             let Some((listed, slot)) = self.front() else { return };
             let mut due = listed;
-            let is_current = refresh(slot, &mut due);
+            let is_current = refresh.refresh(slot, &mut due);
             if is_current && due == listed {
                 return;
             }
@@ -190,13 +203,20 @@ impl DueList {
         {
             self.open = period;
             let listed = entries.len();
-            // A loop of its own that does nothing else: so the processor can look up several keys at a time.
-            entries.retain_mut(|entry| {
-                let mut due = entry.due();
-                let is_current = refresh(entry.slot, &mut due);
-                entry.at = due.0.into();
-                is_current
-            });
+            let mut kept = 0;
+            for start in (0..listed).step_by(AHEAD) {
+                let end = listed.min(start + AHEAD);
+                refresh.prefetch(entries[start..end].iter().map(|entry| entry.slot));
+                for index in start..end {
+                    let Listed { slot, .. } = entries[index];
+                    let mut due = entries[index].due();
+                    if refresh.refresh(slot, &mut due) {
+                        entries[kept] = Listed::new(due, slot);
+                        kept += 1;
+                    }
+                }
+            }
+            entries.truncate(kept);
             self.drop_outdated(listed - entries.len());
             entries.retain(|entry| {
                 let period = Nanos::from(entry.at) >> self.shift;
@@ -220,7 +240,7 @@ impl DueList {
         let queued = all.queue.into_iter().map(|listed| (listed.due(), listed.slot));
         let later = all.later.into_values().flatten().map(|listed| (listed.due(), listed.slot));
         for (mut due, slot) in queued.chain(all.tree).chain(later) {
-            if refresh(slot, &mut due) {
+            if refresh.refresh(slot, &mut due) {
                 self.insert(due, slot);
             }
         }
@@ -246,9 +266,9 @@ mod tests {
         number: u64,
     }
 
-    impl Keys {
-        fn refresh(&mut self) -> impl Refresh {
-            |slot, due: &mut Due| match self.table.get_mut(slot) {
+    impl Refresh for &mut Keys {
+        fn refresh(&mut self, slot: Slot, due: &mut Due) -> bool {
+            match self.table.get_mut(slot) {
                 Some((listed, really)) if *listed == *due => {
                     due.0 = due.0.max(*really);
                     listed.0 = due.0;
@@ -258,6 +278,10 @@ mod tests {
             }
         }
 
+        fn prefetch(&self, _slots: impl Iterator<Item = Slot>) {}
+    }
+
+    impl Keys {
         fn add(&mut self, list: &mut DueList, at: Nanos) {
             self.number += 1;
             let due = (at, self.number);
@@ -279,7 +303,7 @@ mod tests {
     /// Pops the first key, as the operator does: one that is due later than listed is listed again.
     fn pop(list: &mut DueList, keys: &mut Keys) -> Option<Due> {
         loop {
-            let (due, slot) = list.pop_first(keys.refresh())?;
+            let (due, slot) = list.pop_first(&mut *keys)?;
             let (listed, really) = keys.table.get_mut(slot).expect("the first one is not outdated");
             assert_eq!(*listed, due);
             if *really > due.0 {
@@ -319,14 +343,14 @@ mod tests {
                                 if *really < listed.0 {
                                     listed.0 = *really;
                                     let due = *listed;
-                                    list.outdate(keys.refresh());
+                                    list.outdate(&mut keys);
                                     list.insert(due, slot);
                                 }
                             }
                             _ => {
                                 keys.table.remove(slot);
                                 keys.slots.swap_remove(index);
-                                list.outdate(keys.refresh());
+                                list.outdate(&mut keys);
                             }
                         }
                     }
@@ -351,7 +375,7 @@ mod tests {
             keys.add(&mut list, 1 + n % 7);
             let removed = keys.slots.pop().and_then(|slot| keys.table.remove(slot));
             assert!(removed.is_some());
-            list.outdate(keys.refresh());
+            list.outdate(&mut keys);
             assert!(list.len <= 2 + FEW, "{}", list.len);
         }
         assert_eq!(pop(&mut list, &mut keys), Some((0, 1)));

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::operators::key_table::{KeyPanicked, KeyTable, Place, Probe, Slot};
+use crate::operators::prefetch::Prefetched;
 
 /// Holds a window of items with the same key, and that key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,7 +53,7 @@ pub(super) trait Table<K, V>: Default + Send + 'static {
     /// A key that is looked for.
     type Probe: Send + 'static;
 
-    fn probe(&self, key: K) -> Result<Self::Probe, KeyPanicked>;
+    fn probe_of<T>(&self, key: impl FnOnce(&T) -> K, item: &T) -> Result<Self::Probe, KeyPanicked>;
     fn find(&self, probe: Self::Probe) -> Result<Place<Self::Probe>, KeyPanicked>;
     fn into_key(probe: Self::Probe) -> K;
     fn insert(&mut self, probe: Self::Probe, value: V) -> Slot;
@@ -60,6 +61,22 @@ pub(super) trait Table<K, V>: Default + Send + 'static {
     fn key(&self, slot: Slot) -> Option<&K>;
     fn remove(&mut self, slot: Slot) -> Option<(K, V)>;
     fn len(&self) -> usize;
+
+    // A table with a single entry has nothing to prefetch.
+    fn is_large(&self) -> bool {
+        false
+    }
+
+    fn prefetch<T>(
+        &self,
+        _prefetched: &mut Prefetched<Self::Probe>,
+        _key: impl Fn(&T) -> K,
+        _next: &[crate::Result<T>],
+    ) {
+    }
+
+    fn prefetch_entries(&self, _slots: impl Iterator<Item = Slot>, _look: impl Fn(&V)) {}
+    fn prefetch_removals(&self, _slots: impl Iterator<Item = Slot>) {}
 }
 
 /// Puts items of all keys into the same windows.
@@ -82,7 +99,7 @@ impl<V: Send + 'static> Table<(), V> for Option<V> {
     type Probe = ();
 
     #[inline]
-    fn probe(&self, _key: ()) -> Result<(), KeyPanicked> {
+    fn probe_of<T>(&self, _key: impl FnOnce(&T), _item: &T) -> Result<(), KeyPanicked> {
         Ok(())
     }
 
@@ -166,8 +183,8 @@ impl<K: Eq + Hash + Send + 'static, V: Send + 'static> Table<K, V> for KeyTable<
     type Probe = Probe<K>;
 
     #[inline]
-    fn probe(&self, key: K) -> Result<Probe<K>, KeyPanicked> {
-        KeyTable::probe(self, key)
+    fn probe_of<T>(&self, key: impl FnOnce(&T) -> K, item: &T) -> Result<Probe<K>, KeyPanicked> {
+        KeyTable::probe_of(self, key, item)
     }
 
     #[inline]
@@ -198,5 +215,22 @@ impl<K: Eq + Hash + Send + 'static, V: Send + 'static> Table<K, V> for KeyTable<
 
     fn len(&self) -> usize {
         KeyTable::len(self)
+    }
+
+    #[inline]
+    fn is_large(&self) -> bool {
+        KeyTable::is_large(self)
+    }
+
+    fn prefetch<T>(&self, prefetched: &mut Prefetched<Probe<K>>, key: impl Fn(&T) -> K, next: &[crate::Result<T>]) {
+        KeyTable::prefetch(self, prefetched, key, next);
+    }
+
+    fn prefetch_entries(&self, slots: impl Iterator<Item = Slot>, look: impl Fn(&V)) {
+        KeyTable::prefetch_entries(self, slots, look);
+    }
+
+    fn prefetch_removals(&self, slots: impl Iterator<Item = Slot>) {
+        KeyTable::prefetch_removals(self, slots);
     }
 }

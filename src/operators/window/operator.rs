@@ -13,19 +13,22 @@
 //! - `held` counts the items in the table: those that are in no window that has been sent, and those that are in one
 //!   and will be in another. An item is settled by the last window that has it.
 
+use std::hint::black_box;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::content::{Content, Unfit};
-use super::due::{Due, DueList, Refresh};
+use super::due::{AHEAD, Due, DueList, Refresh};
 use super::keys::{Keying, Keys, Label, Table};
 use super::packed::Packed;
 use super::time::{END, NEVER, Nanos, Refusal, Tag, TimeSource};
-use crate::error::{ErrorKind, PanicMessage, StreamError};
+use crate::error::{ErrorKind, PanicMessage, Result, StreamError};
 use crate::operators::epochs::{Epoch, Epochs};
-use crate::operators::key_table::{KeyPanicked, Place, Slot};
+use crate::operators::key_table::{Place, Slot};
+use crate::operators::prefetch::Prefetched;
 use crate::panic::{self, PanicPayload};
-use crate::stage::operator::{Emit, Operator};
+use crate::stage::operator::{Emit, Operator, sealed};
 use crate::stage::origins::Origins;
 
 /// Selects how windows lie in time: [`Tumbling`](super::windows::Tumbling), [`Sliding`](super::windows::Sliding) or
@@ -107,6 +110,9 @@ where
     /// Windows that are due up to then must be closed.
     limit: Nanos,
     waiting: Option<Waiting<T, K, H::Open>>,
+    prefetched: Prefetched<ProbeOf<T, K, H::Open>>,
+    /// The number of due keys that have been prefetched.
+    ahead: usize,
     held: u64,
     /// Of the pieces.
     epochs: Epochs,
@@ -139,20 +145,37 @@ impl<O> Entry<O> {
     }
 }
 
-/// For the list of due times.
-fn refresh<T, K, V, Tag, C, H>(shape: &H, table: &mut V) -> impl Refresh
+/// For the list of due times. `X` has the types that only the functions of the shape name.
+struct Refreshing<'a, H, V, X> {
+    shape: &'a H,
+    table: &'a mut V,
+    types: PhantomData<fn() -> X>,
+}
+
+fn refresh<'a, H, V, X>(shape: &'a H, table: &'a mut V) -> Refreshing<'a, H, V, X> {
+    Refreshing { shape, table, types: PhantomData }
+}
+
+impl<T, K, Tag, C, H, V> Refresh for Refreshing<'_, H, V, (T, K, Tag, C)>
 where
     C: Content<T, Tag>,
     H: Layout<T, Tag, C>,
     V: Table<K, Entry<H::Open>>,
 {
-    move |slot, due| match table.get_mut(slot) {
-        Some(entry) if entry.due() == *due => {
-            due.0 = due.0.max(shape.due(&entry.open));
-            entry.at = due.0.into();
-            true
+    #[inline]
+    fn refresh(&mut self, slot: Slot, due: &mut Due) -> bool {
+        match self.table.get_mut(slot) {
+            Some(entry) if entry.due() == *due => {
+                due.0 = due.0.max(self.shape.due(&entry.open));
+                entry.at = due.0.into();
+                true
+            }
+            _ => false,
         }
-        _ => false,
+    }
+
+    fn prefetch(&self, slots: impl Iterator<Item = Slot>) {
+        self.table.prefetch_entries(slots, |entry| _ = black_box((entry.number, H::is_empty(&entry.open))));
     }
 }
 
@@ -177,6 +200,8 @@ where
             opened: 0,
             limit: Nanos::MIN,
             waiting: None,
+            prefetched: Prefetched::default(),
+            ahead: 0,
             held: 0,
             epochs: Epochs::new(),
             closed: Vec::new(),
@@ -190,6 +215,7 @@ where
             if out.is_full() {
                 return true;
             }
+            self.prefetch_due();
             self.close_next(out);
             self.look_ahead();
         }
@@ -197,6 +223,17 @@ where
             self.place(probe, time, item, out);
         }
         false
+    }
+
+    /// Prefetches the keys that are due next, unless that has been done.
+    #[inline]
+    fn prefetch_due(&mut self) {
+        if self.ahead == 0 && self.table.is_large() {
+            refresh(&self.shape, &mut self.table).prefetch(self.due.upcoming());
+            self.table.prefetch_removals(self.due.upcoming());
+            self.ahead = AHEAD;
+        }
+        self.ahead = self.ahead.saturating_sub(1);
     }
 
     /// Closes the window that is due first, or finds that it is not due yet.
@@ -408,14 +445,19 @@ where
     type In = T;
     type Out = K::Labelled<C::Window>;
 
+    const SHAPE: sealed::Shape = sealed::Shape::ANY.prefetching();
+
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<Self::Out>) {
         let time = match self.time.stamp(&item, out) {
             Ok(time) => time,
-            Err(refused) => return refused.fail(item, out),
+            Err(refused) => {
+                self.prefetched.skip();
+                return refused.fail(item, out);
+            }
         };
-        let key = panic::catch(|| self.keying.key(&item)).map_err(KeyPanicked);
-        let probe = match key.and_then(|key| self.table.probe(key)) {
+        let key = |item: &T| self.keying.key(item);
+        let probe = match self.prefetched.next(|| self.table.probe_of(key, &item)) {
             Ok(probe) => probe,
             Err(panicked) => return out.fail_panicked(panicked.0.into(), item),
         };
@@ -428,6 +470,10 @@ where
         } else {
             self.place(probe, time, item, out);
         }
+    }
+
+    fn prefetch(&mut self, next: &[Result<T>]) {
+        self.table.prefetch(&mut self.prefetched, |item| self.keying.key(item), next);
     }
 
     fn timer(&mut self, now: Instant, out: &mut impl Emit<Self::Out>) {
