@@ -18,7 +18,8 @@
 //! million keys the dominant cost is memory access, and this takes two: one for the index, one for the entry.
 //! `indexmap` and Python's `dict` have the same layout. The index is probed linearly, and a removal shifts back the
 //! following entries (Knuth, *The Art of Computer Programming*, volume 3, section 6.4, algorithm R), so it holds no
-//! tombstones, and its hashes suffice to grow it.
+//! tombstones, and its hashes suffice to grow it. If what comes next is known, both accesses are made in advance: see
+//! `prefetch.rs`.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::hint::black_box;
