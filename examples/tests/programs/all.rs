@@ -45,6 +45,7 @@ fn each(names: BTreeSet<String>, check: impl Fn(&str) -> Result<(), String> + Sy
 #[test]
 fn every_example_keeps_its_promises_and_minds_no_closed_pipe() {
     each(names(), |name| {
+        let _place = (name == "etl").then(program::own_place_of_etl);
         keeps_its_promises(name)?;
         minds_no_closed_pipe(name)
     });

@@ -163,8 +163,12 @@ fn drains_below_a_view() {
         true => std::process::exit(130),
     };
     ctrlc::set_handler(on_ctrl_c).unwrap();
-    let _live = pipeline.live();
-    Stream::from_iter(&pipeline, [()]).for_each(|_| wait_for_the_test()).unwrap();
+    let process = |_| {
+        // Not before there is an item: if the source were drained before it, there would be nothing to wait for.
+        let _live = pipeline.live();
+        wait_for_the_test();
+    };
+    Stream::from_iter(&pipeline, [()]).for_each(process).unwrap();
 }
 
 #[test]

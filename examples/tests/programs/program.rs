@@ -5,11 +5,18 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{LazyLock, mpsc};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 /// Far more than any of this takes: it is there so that a hang is a failure.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+
+/// Locks the place that `etl` writes to if it is not told of another. Every test that runs it there needs this, until it
+/// has read what is there.
+pub(crate) fn own_place_of_etl() -> MutexGuard<'static, ()> {
+    static PLACE: Mutex<()> = Mutex::new(());
+    PLACE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The example of this name, built from the code as it is.
 pub(crate) fn program(name: &str) -> PathBuf {

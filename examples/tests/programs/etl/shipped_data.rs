@@ -57,6 +57,7 @@ impl Expected {
 
 #[test]
 fn the_shipped_data_is_loaded_as_an_independent_count_says() {
+    let _place = program::own_place_of_etl();
     let ran = program::run(etl::<&str>([]));
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     let place = |label: &str| {
