@@ -243,8 +243,11 @@ pub(crate) fn describe(payload: Box<dyn Any + Send>) -> PanicPayload {
         (Some(text), _) => text.to_owned(),
         (None, _) => "panicked with a payload that is not text".to_owned(),
     };
-    // The payload is a user value, and its drop may panic in turn: one level of that is caught, further ones are not.
-    let _ = catch_unwind(AssertUnwindSafe(move || drop(payload)));
+    // The payload is a user value, and its drop may panic in turn, with a payload whose drop may panic. There may be no end
+    // to that, so the second one is never dropped.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
+        std::mem::forget(second);
+    }
     PanicPayload { message }
 }
 
@@ -259,6 +262,20 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
+
+    #[test]
+    fn a_payload_may_panic_again_and_again_when_it_is_dropped() {
+        struct Nested(u32);
+
+        impl Drop for Nested {
+            fn drop(&mut self) {
+                panic::panic_any(Self(self.0 + 1));
+            }
+        }
+
+        let caught = catch(|| panic::panic_any(Nested(0)));
+        assert_eq!(caught.err().unwrap().message(), "panicked with a payload that is not text");
+    }
 
     #[test]
     fn keeps_the_message_of_every_sort_of_payload() {

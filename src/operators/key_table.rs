@@ -29,7 +29,7 @@ use super::prefetch::Prefetched;
 use crate::panic::{self, PanicPayload};
 
 /// The number of keys that a [large](KeyTable::is_large) table has: with 100 bytes each, they fill the second-level cache of
-/// common processors. Debug builds prefetch nearly always, so that all tests do.
+/// common processors. Debug builds prefetch nearly always, so that the tests do.
 const MANY: usize = if cfg!(debug_assertions) { 3 } else { 10_000 };
 
 /// The place of an entry, until it is removed.
@@ -194,7 +194,7 @@ impl<K, V> KeyTable<K, V> {
 
     /// Whether entries are unlikely to be in a cache, so that prefetching pays.
     #[inline]
-    pub(crate) fn is_large(&self) -> bool {
+    fn is_large(&self) -> bool {
         self.len() >= MANY
     }
 
@@ -205,10 +205,12 @@ impl<K, V> KeyTable<K, V> {
         }
     }
 
-    /// Prefetches what the removal of prefetched entries needs.
+    /// Prefetches what the removal of prefetched entries needs, if that pays.
     pub(crate) fn prefetch_removals(&self, slots: impl Iterator<Item = Slot>) {
-        let hashes = slots.filter_map(|slot| Some(self.entries.get(slot.index())?.as_ref()?.hash));
-        hashes.for_each(|hash| self.index.prefetch(hash));
+        if self.is_large() {
+            let hashes = slots.filter_map(|slot| Some(self.entries.get(slot.index())?.as_ref()?.hash));
+            hashes.for_each(|hash| self.index.prefetch(hash));
+        }
     }
 
     #[inline]

@@ -3,22 +3,26 @@
 //! With many keys, most of the time of a stage is spent waiting for memory: an item needs the place of its key in the
 //! index, and then the entry. A processor can wait for several at a time, but not across the hundreds of instructions
 //! between two items. So once a table [is large](super::key_table::KeyTable::is_large), the stage announces the items
-//! that it has at hand ([`Operator::prefetch`](crate::Operator::prefetch)). Their keys are computed, all of their places
-//! are looked at in a loop that does nothing else, and each item then finds its key, and its place in a cache. This is
-//! the group prefetching of Chen, Ailamaki, Gibbons and Mowry ("Improving hash join performance through prefetching",
-//! ICDE 2004), with reads instead of prefetch instructions.
+//! that it has at hand ([`Operator::prefetch`](crate::Operator::prefetch)). Their keys are computed and kept, and a loop
+//! that does nothing else reads what their lookups need, so that it is in a cache when the items come. This is the group
+//! prefetching of Chen, Ailamaki, Gibbons and Mowry ("Improving hash join performance through prefetching", ICDE 2004),
+//! with reads instead of prefetch instructions.
+//!
+//! A stage that measures the latencies of its items announces none: each item then pays for its own key.
 //!
 //! # Invariants
 //!
-//! - Each key is computed once for each item, in the order of the items, and is used for that item: an operator takes
-//!   one key for each item that it receives, whatever becomes of the item.
-//! - The code of a key is guarded, and a panic in it is that of its item.
+//! - A key is computed once for each item, in the order of the items, and is used for that item. An operator takes one
+//!   key for each item that it receives, before anything else, whatever becomes of the item. The stage announces items
+//!   only when all that it has announced have been received ([`Ahead`](crate::stage::turn::Ahead)), so a group starts
+//!   without any keys.
+//! - Nothing here panics: the code of a key is guarded, and a panic in it becomes that of its item.
 
 use std::collections::VecDeque;
 
 use super::key_table::KeyPanicked;
 use crate::error::Result;
-use crate::panic::{self, Held};
+use crate::panic::Held;
 
 /// See the top of this file.
 pub(super) struct Prefetched<P>(Held<VecDeque<Result<P, KeyPanicked>>>);
@@ -30,13 +34,14 @@ impl<P> Default for Prefetched<P> {
 }
 
 impl<P> Prefetched<P> {
-    /// Adds the keys of the items that come behind those whose keys are here.
+    /// Adds the keys of the items that come next.
     pub(super) fn add<T>(&mut self, items: &[Result<T>], probe: impl FnMut(&T) -> Result<P, KeyPanicked>) {
+        debug_assert!(self.0.is_empty(), "an item came without taking its key");
         self.0.extend(items.iter().flatten().map(probe));
     }
 
     /// The keys that are here.
-    pub(super) fn probes(&self) -> impl Iterator<Item = &P> + Clone {
+    pub(super) fn probes(&self) -> impl Iterator<Item = &P> {
         self.0.iter().flatten()
     }
 
@@ -44,11 +49,6 @@ impl<P> Prefetched<P> {
     #[inline]
     pub(super) fn next(&mut self, probe: impl FnOnce() -> Result<P, KeyPanicked>) -> Result<P, KeyPanicked> {
         self.0.pop_front().unwrap_or_else(probe)
-    }
-
-    /// Drops the key of the next item, which does not need it.
-    pub(super) fn skip(&mut self) {
-        panic::guard_drop(self.0.pop_front());
     }
 }
 
@@ -69,9 +69,7 @@ mod tests {
             let found = prefetched.next(|| table.probe(n));
             found.map(|probe| probe.into_key()).map_err(|panicked| panicked.0.message().to_owned())
         };
-        assert_eq!([next(1), next(2)], [Ok(1), Err("key".to_owned())]);
-        // That of 3 is skipped, and that of 4 is not here.
-        prefetched.skip();
-        assert_eq!(prefetched.next(|| table.probe(4)).ok().map(|probe| probe.into_key()), Some(4));
+        // That of 4 is not here.
+        assert_eq!([next(1), next(2), next(3), next(4)], [Ok(1), Err("key".to_owned()), Ok(3), Ok(4)]);
     }
 }

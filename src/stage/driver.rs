@@ -335,7 +335,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         });
         let (stopwatch, stamper) = (thread.stopwatch(), thread.stamper());
         Self {
-            turns: Turns::new(op),
+            turns: Turns::new(op).measured(stopwatch.is_on()),
             feed,
             out,
             thread,

@@ -38,8 +38,8 @@ pub(crate) trait Feed {
         None
     }
 
-    /// What the next polls will return, in this order: exactly that, unless a drain ends the feed before. Perhaps not all
-    /// that there is.
+    /// The entries that the next polls will return, one after the other and nothing between them, unless a drain ends the
+    /// feed before. There may be more behind them.
     #[inline(always)]
     fn at_hand(&self) -> &[Result<Self::Item>] {
         &[]

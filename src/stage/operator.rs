@@ -154,8 +154,9 @@ pub trait Operator: Send + 'static {
         Some(mark)
     }
 
-    /// Announces what it will receive next, in this order; it may receive something else as well, but no other items.
-    /// Called only if its [shape](Shaped::PREFETCHES) says so.
+    /// Announces the next entries of its input: items, error items and marks, all of which it will receive in this order
+    /// unless it is dropped before. Timers and a drain may come between them. Called outside of any guard, so it must not
+    /// panic, and only if its [shape](Shaped::PREFETCHES) says so.
     #[doc(hidden)]
     #[inline(always)]
     fn prefetch(&mut self, _next: &[Result<Self::In>]) {}
@@ -365,6 +366,7 @@ pub(crate) mod sealed {
                 plain: self.plain && second.plain,
                 one_to_one: self.one_to_one && second.one_to_one,
                 keeps_origins: self.keeps_origins && second.keeps_origins,
+                // The input of the second is not known in advance.
                 prefetches: self.prefetches,
             }
         }

@@ -283,7 +283,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         };
         let stopwatch = thread.stopwatch();
         Self {
-            turns: Turns::new(op),
+            turns: Turns::new(op).measured(stopwatch.is_on()),
             feed: Guarded::new(feed, F::discard),
             thread,
             out,

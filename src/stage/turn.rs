@@ -11,7 +11,8 @@
 //! 2. *The end.* When it has been notified of the end and waits for nothing, the items it has kept fail, and it has finished.
 //! 3. *A drain*, of which it is notified once.
 //! 4. *A timer* that is due. Timers go before items: an item that arrives at the moment a timer is due finds it fired.
-//! 5. *The input*: an item, an error item, a mark, or the end; unless the operator is waiting for its time.
+//! 5. *The input*: an item, an error item, a mark, or the end; unless the operator is waiting for its time. Before that,
+//!    it may be told what comes next: see [`Ahead`].
 
 use std::time::Instant;
 
@@ -55,18 +56,22 @@ pub(crate) enum Next {
 
 /// The number of entries that an operator has been told of, and has not received.
 #[derive(Default)]
-pub(crate) struct Ahead(usize);
+pub(crate) struct Ahead {
+    told: usize,
+    /// It is never told.
+    is_off: bool,
+}
 
 impl Ahead {
     /// Tells the operator what comes next, unless it knows.
     #[inline(always)]
     pub(crate) fn look<O: Operator, F: Feed<Item = O::In>>(&mut self, op: &mut O, feed: &F) {
-        if O::PREFETCHES && self.0 == 0 {
+        if O::PREFETCHES && self.told == 0 && !self.is_off {
             let next = feed.at_hand();
-            self.0 = next.len().min(AHEAD);
+            self.told = next.len().min(AHEAD);
             // Most feeds never have any, which the compiler knows.
             if !next.is_empty() {
-                op.prefetch(&next[..self.0]);
+                op.prefetch(&next[..self.told]);
             }
         }
     }
@@ -75,7 +80,7 @@ impl Ahead {
     #[inline(always)]
     pub(crate) fn given<O: Operator>(&mut self) {
         if O::PREFETCHES {
-            self.0 = self.0.saturating_sub(1);
+            self.told = self.told.saturating_sub(1);
         }
     }
 }
@@ -109,6 +114,12 @@ impl<O: Operator> Turns<O> {
     #[inline]
     pub(crate) fn parts(&mut self) -> (&mut O, &mut Ahead) {
         (&mut self.op, &mut self.ahead)
+    }
+
+    /// If its items are measured, each must pay for itself: then it is not told what comes next.
+    pub(crate) fn measured(mut self, is_measured: bool) -> Self {
+        self.ahead.is_off = is_measured;
+        self
     }
 
     /// Tells it what the feed has at hand. Called before the feed is polled.

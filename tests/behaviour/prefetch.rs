@@ -3,15 +3,15 @@
 
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use fastrand::Rng;
 use streamz::testing::Harness;
 use streamz::{
-    BatchConfig, Batcher, Dedupe, ErrorKind, PanicMessage, Pipeline, Scan, SessionWindow, SlidingWindow, Stage, Stream,
-    StreamError, TumblingWindow,
+    BatchConfig, Batcher, Dedupe, ErrorKind, Mapper, PanicMessage, Pipeline, Processor, Scan, SessionWindow,
+    SlidingWindow, Stage, Stream, StreamError, TumblingWindow,
 };
 
 use crate::ms;
@@ -19,8 +19,8 @@ use crate::ms;
 /// The most keys that are computed in advance.
 const AHEAD: u32 = 16;
 
-#[test]
-fn each_key_is_computed_once_in_order_and_a_few_items_ahead() {
+/// For each of 300 items at hand, how many keys have been computed when it is processed, itself included.
+fn leads(pipeline: &Pipeline) -> Vec<u32> {
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Call {
         Key(u32),
@@ -35,8 +35,7 @@ fn each_key_is_computed_once_in_order_and_a_few_items_ahead() {
         },
         1_000,
     );
-    let pipeline = Pipeline::new("test");
-    let (sender, stream) = Stream::channel(&pipeline, 1_000);
+    let (sender, stream) = Stream::channel(pipeline, 1_000);
     (0..300).for_each(|n| sender.send(n).unwrap());
     drop(sender);
     assert_eq!(stream.through(&scan).count().unwrap(), 300);
@@ -51,9 +50,22 @@ fn each_key_is_computed_once_in_order_and_a_few_items_ahead() {
             Call::Fold(n) => leads.push(known - n),
         }
     }
+    leads
+}
+
+#[test]
+fn each_key_is_computed_once_in_order_and_a_few_items_ahead() {
+    let leads = leads(&Pipeline::new("test"));
     assert_eq!(leads.iter().max(), Some(&AHEAD));
     // The last of each group, and of each chunk of the input, and the first items of all are not ahead of any other.
     assert!(leads.iter().filter(|lead| **lead > 1).count() > 250, "{leads:?}");
+}
+
+#[cfg(feature = "latency")]
+#[test]
+fn an_item_whose_time_is_measured_pays_for_its_own_key() {
+    let pipeline = Pipeline::builder("test").latencies(streamz::Latencies::all()).build();
+    assert_eq!(leads(&pipeline), [1; 300]);
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,6 +83,21 @@ enum Bomb {
     Drop,
     /// Not a panic: a time out of range.
     Time,
+    Fold,
+    Weight,
+    /// A panic of the function for the time, whose payload panics when it is dropped, and so does that of that panic.
+    Nested,
+}
+
+/// A payload that panics with another one when it is dropped.
+struct Nested(u32);
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        if let Some(rest) = self.0.checked_sub(1) {
+            panic_any(Self(rest));
+        }
+    }
 }
 
 /// A key that panics on request.
@@ -101,6 +128,9 @@ impl Drop for Key {
 
 fn key(item: &Item) -> Key {
     assert_ne!(item.bomb, Some(Bomb::Key), "key");
+    if item.bomb == Some(Bomb::Nested) && item.number.is_multiple_of(2) {
+        panic_any(Nested(2));
+    }
     Key(*item)
 }
 
@@ -158,7 +188,8 @@ fn an_item_fails_or_succeeds_alone_whatever_comes_next() {
         let rng = &mut Rng::with_seed(seed);
         let (keys, bombs) = (rng.u32(4..60), rng.u32(0..4));
         let bomb = |rng: &mut Rng| {
-            let all = [Bomb::Key, Bomb::Hash, Bomb::Equal, Bomb::Drop, Bomb::Time];
+            use Bomb::{Drop, Equal, Fold, Hash, Key, Nested, Time, Weight};
+            let all = [Key, Hash, Equal, Drop, Time, Fold, Weight, Nested];
             (rng.u32(0..10) < bombs).then(|| all[rng.usize(0..all.len())])
         };
         let inputs: Vec<_> = (0..rng.u64(50..400))
@@ -168,6 +199,9 @@ fn an_item_fails_or_succeeds_alone_whatever_comes_next() {
             })
             .collect();
         let time = |item: &Item| {
+            if item.bomb == Some(Bomb::Nested) {
+                panic_any(Nested(2));
+            }
             let millis = if item.bomb == Some(Bomb::Time) { u64::MAX / 4 } else { item.number };
             SystemTime::UNIX_EPOCH + ms(millis)
         };
@@ -181,14 +215,26 @@ fn an_item_fails_or_succeeds_alone_whatever_comes_next() {
         let scan = Scan::new(
             || 0,
             |sum: &mut u64, item: Item| {
+                assert_ne!(item.bomb, Some(Bomb::Fold), "fold");
                 *sum += item.number;
                 (item.key, *sum)
             },
         );
         agrees(&what("scan"), &scan.with_key(key, max_keys), &inputs);
-        let batches = BatchConfig { max_size: 3, max_latency: ms(0) };
-        agrees(&what("batcher"), &Batcher::new(batches).with_key(key, max_keys), &inputs);
-        agrees(&what("dedupe"), &Dedupe::new(key).with_max_keys(max_keys), &inputs);
+        let batches = || Batcher::new(BatchConfig { max_size: 3, max_latency: ms(0) }).with_key(key, max_keys);
+        let weigh = |item: &Item| {
+            assert_ne!(item.bomb, Some(Bomb::Weight), "weight");
+            1
+        };
+        agrees(&what("batcher"), &batches().with_weight(weigh, 2), &inputs);
+        let dedupe = || Dedupe::new(key).with_max_keys(max_keys);
+        agrees(&what("dedupe"), &dedupe(), &inputs);
+        let number = |item: Item| {
+            assert_ne!(item.bomb, Some(Bomb::Fold), "map");
+            item.number
+        };
+        agrees(&what("plain steps"), &dedupe().fuse(Mapper::new(number)), &inputs);
+        agrees(&what("steps"), &dedupe().fuse(batches()), &inputs);
     }
 }
 

@@ -40,7 +40,7 @@ const PERIODS: Nanos = 1024;
 const FEW: usize = 64;
 
 /// The number of entries that are prefetched at a time.
-pub(super) const AHEAD: usize = 64;
+pub(super) const GROUP: usize = 64;
 
 /// What the caller says about entries.
 pub(super) trait Refresh {
@@ -125,7 +125,7 @@ impl DueList {
     /// Some of those that come next.
     #[inline]
     pub(super) fn upcoming(&self) -> impl Iterator<Item = Slot> {
-        self.queue.iter().take(AHEAD).map(|listed| listed.slot)
+        self.queue.iter().take(GROUP).map(|listed| listed.slot)
     }
 
     /// Takes the first one out, with the time under which it is listed.
@@ -204,8 +204,8 @@ impl DueList {
             self.open = period;
             let listed = entries.len();
             let mut kept = 0;
-            for start in (0..listed).step_by(AHEAD) {
-                let end = listed.min(start + AHEAD);
+            for start in (0..listed).step_by(GROUP) {
+                let end = listed.min(start + GROUP);
                 refresh.prefetch(entries[start..end].iter().map(|entry| entry.slot));
                 for index in start..end {
                     let Listed { slot, .. } = entries[index];

@@ -62,11 +62,7 @@ pub(super) trait Table<K, V>: Default + Send + 'static {
     fn remove(&mut self, slot: Slot) -> Option<(K, V)>;
     fn len(&self) -> usize;
 
-    // A table with a single entry has nothing to prefetch.
-    fn is_large(&self) -> bool {
-        false
-    }
-
+    // By default, nothing is prefetched.
     fn prefetch<T>(
         &self,
         _prefetched: &mut Prefetched<Self::Probe>,
@@ -215,11 +211,6 @@ impl<K: Eq + Hash + Send + 'static, V: Send + 'static> Table<K, V> for KeyTable<
 
     fn len(&self) -> usize {
         KeyTable::len(self)
-    }
-
-    #[inline]
-    fn is_large(&self) -> bool {
-        KeyTable::is_large(self)
     }
 
     fn prefetch<T>(&self, prefetched: &mut Prefetched<Probe<K>>, key: impl Fn(&T) -> K, next: &[crate::Result<T>]) {

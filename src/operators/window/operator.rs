@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::content::{Content, Unfit};
-use super::due::{AHEAD, Due, DueList, Refresh};
+use super::due::{Due, DueList, GROUP, Refresh};
 use super::keys::{Keying, Keys, Label, Table};
 use super::packed::Packed;
 use super::time::{END, NEVER, Nanos, Refusal, Tag, TimeSource};
@@ -111,8 +111,8 @@ where
     limit: Nanos,
     waiting: Option<Waiting<T, K, H::Open>>,
     prefetched: Prefetched<ProbeOf<T, K, H::Open>>,
-    /// The number of due keys that have been prefetched.
-    ahead: usize,
+    /// The number of due keys that were prefetched and have not been looked at since.
+    due_prefetched: usize,
     held: u64,
     /// Of the pieces.
     epochs: Epochs,
@@ -145,7 +145,8 @@ impl<O> Entry<O> {
     }
 }
 
-/// For the list of due times. `X` has the types that only the functions of the shape name.
+/// What the list of due times is told about its entries. `X` are the types in the bounds of the implementation that
+/// neither `H` nor `V` determines.
 struct Refreshing<'a, H, V, X> {
     shape: &'a H,
     table: &'a mut V,
@@ -201,7 +202,7 @@ where
             limit: Nanos::MIN,
             waiting: None,
             prefetched: Prefetched::default(),
-            ahead: 0,
+            due_prefetched: 0,
             held: 0,
             epochs: Epochs::new(),
             closed: Vec::new(),
@@ -228,12 +229,12 @@ where
     /// Prefetches the keys that are due next, unless that has been done.
     #[inline]
     fn prefetch_due(&mut self) {
-        if self.ahead == 0 && self.table.is_large() {
+        if self.due_prefetched == 0 {
             refresh(&self.shape, &mut self.table).prefetch(self.due.upcoming());
             self.table.prefetch_removals(self.due.upcoming());
-            self.ahead = AHEAD;
+            self.due_prefetched = GROUP;
         }
-        self.ahead = self.ahead.saturating_sub(1);
+        self.due_prefetched -= 1;
     }
 
     /// Closes the window that is due first, or finds that it is not due yet.
@@ -449,17 +450,17 @@ where
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<Self::Out>) {
-        let time = match self.time.stamp(&item, out) {
-            Ok(time) => time,
-            Err(refused) => {
-                self.prefetched.skip();
-                return refused.fail(item, out);
-            }
-        };
         let key = |item: &T| self.keying.key(item);
         let probe = match self.prefetched.next(|| self.table.probe_of(key, &item)) {
             Ok(probe) => probe,
             Err(panicked) => return out.fail_panicked(panicked.0.into(), item),
+        };
+        let time = match self.time.stamp(&item, out) {
+            Ok(time) => time,
+            Err(refused) => {
+                panic::guard_drop(probe);
+                return refused.fail(item, out);
+            }
         };
         // All user code has been called: an item on which it panics does not move the watermark.
         self.time.advance(time);

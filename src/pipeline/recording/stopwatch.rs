@@ -32,6 +32,11 @@ impl Stopwatch {
         Self(stats.recordings.recorded.is_some().then(|| Box::new(running())))
     }
 
+    /// Whether items are measured.
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Called for up to `most` items that are processed in one go. Returns when that began, and how many they may be:
     /// one, if it is measured.
     #[inline]

@@ -20,10 +20,11 @@
 //!   the copy that was made before it was emptied.
 //! - `previous` and `current` are in this order, and are read in this order. New contents are only added behind them, and
 //!   all that are found at a look are added at once.
-//! - A rotated file that existed when following began, or when the folder appeared, is never read. Following begins when
-//!   the rotated files are listed, before the file is opened and any event is told. After that, each one is either `Known`, or found at the next look at which the name has no file, another file, or an emptied one, and
-//!   added once: it is known from then on, by its identity, whatever its name is. A copy of what the file still contains
-//!   is not known yet: it may be about to be emptied.
+//! - A rotated file that existed when following began, or when the folder appeared, is never read. Following begins with a
+//!   look at the rotated files and at the file that has the name at that moment, before any event is told. After that, each
+//!   rotated file is either `Known`, or found at the next look at which the name has no file, another file, or an emptied
+//!   one, and added once: it is known from then on, by its identity, whatever its name is. A copy of what the file still
+//!   contains is not known yet: it may be about to be emptied.
 //! - What cannot be found is reported if it leaves a trace: the file that was read before is deleted although later ones
 //!   exist, or no copy continues what was read although there are copies, or there is one compressed file more than known
 //!   ones have disappeared. A file that appears and is deleted between two polls leaves none, nor do lines that are

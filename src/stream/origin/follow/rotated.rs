@@ -24,9 +24,8 @@ pub(super) struct Known {
 
 impl Known {
     /// What is known when following begins: the files that are beside `path` now. `None` if they cannot be listed.
-    pub(super) fn beside(path: &Path) -> Option<Self> {
-        let holder = std::fs::metadata(path).ok();
-        list(path).map(|(folder, listed)| Self::of(folder, &listed, holder.as_ref().map(identity)))
+    pub(super) fn beside(path: &Path, holder: Option<Identity>) -> Option<Self> {
+        list(path).map(|(folder, listed)| Self::of(folder, &listed, holder))
     }
 
     /// What is known when `listed` has been looked at, and the file `holder` has the name.

@@ -62,11 +62,28 @@ struct Found {
     known: Option<Known>,
 }
 
+/// The rotated files beside the file that has the name, and that file: both as they were at one moment, before which
+/// following has not begun. If the file is renamed again and again at that time, some of the rotated ones may be new.
+fn first_look(path: &Path, start: FollowStart, max_len: usize) -> (Option<Known>, io::Result<Place>) {
+    let look = || {
+        let holder = std::fs::metadata(path).ok().map(|meta| identity(&meta));
+        let known = Known::beside(path, holder);
+        let place = Place::open(path, start, max_len);
+        (place.as_ref().ok().map(|place| place.identity) == holder, (known, place))
+    };
+    let mut found = look();
+    for _ in 1..TRIES {
+        if !found.0 {
+            found = look();
+        }
+    }
+    found.1
+}
+
 impl Tail {
     /// Opens the current file, if there is one.
     pub(super) fn open(path: PathBuf, start: FollowStart, shared: &mut Shared) -> Self {
-        // First of all: what is rotated from now on is new.
-        let known = Known::beside(&path);
+        let (known, place) = first_look(&path, start, shared.max_len);
         let mut tail = Self {
             path: path.into(),
             current: None,
@@ -77,7 +94,7 @@ impl Tail {
             fault: None,
             told: None,
         };
-        match Place::open(&tail.path, start, shared.max_len) {
+        match place {
             Ok(place) => {
                 let is_elsewhere = matches!(start, FollowStart::Offset(offset) if offset != place.start);
                 tail.current = Some(place);
