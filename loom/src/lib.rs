@@ -31,6 +31,9 @@ mod lanes;
 #[path = "../../src/operators/key_table.rs"]
 mod key_table;
 
+#[path = "../../src/operators/prefetch.rs"]
+mod prefetch;
+
 mod operators {
     pub(crate) use crate::key_table;
 }

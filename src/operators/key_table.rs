@@ -26,6 +26,7 @@ use std::hint::black_box;
 use std::num::NonZeroU32;
 
 use super::prefetch::Prefetched;
+use crate::error;
 use crate::panic::{self, PanicPayload};
 
 /// The number of keys that a [large](KeyTable::is_large) table has: with 100 bytes each, they fill the second-level cache of
@@ -290,7 +291,7 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         &self,
         prefetched: &mut Prefetched<Probe<K>>,
         key: impl Fn(&T) -> K,
-        next: &[crate::Result<T>],
+        next: &[error::Result<T>],
     ) {
         if !self.is_large() {
             return;

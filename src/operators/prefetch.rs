@@ -55,8 +55,8 @@ impl<P> Prefetched<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{ErrorKind, StreamError};
     use crate::operators::key_table::KeyTable;
-    use crate::{ErrorKind, StreamError};
 
     #[test]
     fn the_keys_are_those_of_the_items_in_their_order() {
