@@ -54,9 +54,10 @@ pub(crate) enum Next {
     Over,
 }
 
-/// The number of entries that an operator has been told of, and has not received.
+/// What an operator has been told of the next entries of its input.
 #[derive(Default)]
 pub(crate) struct Ahead {
+    /// The number of entries that it has been told of and has not received.
     told: usize,
     /// It is never told.
     is_off: bool,

@@ -142,7 +142,7 @@ impl<T> Batcher<T> {
     /// Gathers the items of each key into separate batches, of which at most `max_keys` are open at a time.
     ///
     /// `key` is called once for each item, in their order. With many keys, it may be called for up to 16 items before the
-    /// first of them is processed, so it must not wait for what becomes of earlier items.
+    /// first of them is processed, so it must not wait for the outcome of earlier items.
     ///
     /// # Panics
     /// If `max_keys` is 0.

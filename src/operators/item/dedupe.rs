@@ -86,7 +86,7 @@ where
     /// Keeps one item of each key. Default name: `dedupe`.
     ///
     /// `key` is called once for each item, in their order. With many keys, it may be called for up to 16 items before the
-    /// first of them is processed, so it must not wait for what becomes of earlier items.
+    /// first of them is processed, so it must not wait for the outcome of earlier items.
     pub fn new(key: F) -> Self {
         let memory = Memory { ttl: None, max_keys: MAX_KEYS, refresh: false };
         let (stats, options) = (DedupeStats::default(), Options::new("dedupe"));

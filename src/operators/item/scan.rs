@@ -62,7 +62,7 @@ where
     /// Gives each key a state of its own: see [`KeyedScan`].
     ///
     /// `key` is called once for each item, in their order. With many keys, it may be called for up to 16 items before the
-    /// first of them is processed, so it must not wait for what becomes of earlier items.
+    /// first of them is processed, so it must not wait for the outcome of earlier items.
     ///
     /// At most `max_keys` states are kept, and a new key evicts the least recently used one. With `usize::MAX` there is
     /// no bound: memory then grows with the number of keys, unless they [expire](KeyedScan::with_ttl). `init` is called

@@ -76,7 +76,7 @@ where
     /// Creates sessions of items with the same key. Default name: `session_window`.
     ///
     /// `key` is called once for each item, in their order. With many keys, it may be called for up to 16 items before the
-    /// first of them is processed, so it must not wait for what becomes of earlier items.
+    /// first of them is processed, so it must not wait for the outcome of earlier items.
     ///
     /// An item on which `key` panics, or the `Hash` or `Eq` of its key, becomes an error item that carries it. If the
     /// `Clone` of a key panics, the session is in the error item, and its items count as failed. For sessions without a key

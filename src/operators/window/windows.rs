@@ -120,7 +120,7 @@ impl<H, T, S, C> Windows<H, T, NoKey, S, C> {
     /// in the order in which their keys first appeared.
     ///
     /// `key` is called once for each item, in their order. With many keys, it may be called for up to 16 items before the
-    /// first of them is processed, so it must not wait for what becomes of earlier items.
+    /// first of them is processed, so it must not wait for the outcome of earlier items.
     ///
     /// If `key` panics on an item, or the `Hash` or `Eq` of its key does, the item becomes an error item that carries it.
     /// If the `Clone` of a key panics, the error item carries the window, and the items in it count as failed.

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use streamz::{AggregateWindow, BatchConfig, Batcher, Dedupe, Keyed, SessionWindow, SlidingWindow, Stage, folds};
 
-use super::keyed_window::{LATENESS, OpenWindows, at, digest, micros, streamz, streamz_fused, time, value};
+use super::keyed_window::{
+    KEYED_WINDOW, LATENESS, OpenWindows, at, digest, micros, streamz, streamz_fused, time, value,
+};
 use crate::steps::{add, mix};
-use crate::work::{Bound, Entry, Figure, Goal, Job, Work};
+use crate::work::{Entry, Job, Work};
 
 const KEYS: u64 = 1_000_000;
 
@@ -106,23 +108,7 @@ pub(super) static DEDUPE: Work = Work {
     ..KEYED_STATE
 };
 
-const KEYED_STATE: Work = Work {
-    reference: "loop",
-    goals: &[
-        Goal {
-            text: "streamz takes at most twice as long as the loop",
-            figure: Figure::Ratio("streamz", "loop"),
-            bound: Bound::AtMost(2.0),
-        },
-        Goal {
-            text: "streamz-fused takes at most twice as long as the loop",
-            figure: Figure::Ratio("streamz-fused", "loop"),
-            bound: Bound::AtMost(2.0),
-        },
-    ],
-    max_rounds: 5,
-    ..Work::BASE
-};
+const KEYED_STATE: Work = Work { max_rounds: 5, ..KEYED_WINDOW };
 
 fn sliding_loop(job: &Job) -> u64 {
     let mut all = 0;

@@ -116,7 +116,8 @@ pub(super) static MANY_KEYS: Work = Work {
     ..KEYED_WINDOW
 };
 
-const KEYED_WINDOW: Work = Work {
+/// What the works with keyed state have in common.
+pub(super) const KEYED_WINDOW: Work = Work {
     reference: "loop",
     goals: &[
         Goal {
