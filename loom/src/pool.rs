@@ -212,7 +212,7 @@ impl Pool {
         let count = raw.len() as u64;
         let mut ready = VecDeque::new();
         let lanes = raw.iter().map(|item| Some(self.scene.lane_of(*item))).collect();
-        self.lanes.arrive(first, Run { lanes, items: raw }, &mut ready);
+        self.lanes.arrive(first, Run { lanes, items: (first..).zip(raw).collect() }, &mut ready);
         let more = ready.len() > 1;
         let next = self.slots.put(own, &mut ready);
         self.sorted.fetch_add(count, Ordering::Release);
@@ -235,10 +235,10 @@ impl Pool {
     }
 
     fn process(&self, own: usize, mut next: Option<Numbered<usize>>, _: &Relieved) {
-        while let Some((number, item)) = next {
+        while let Some((number, item)) = next.take() {
             self.call(item);
             let lane = self.scene.keyed.then(|| self.scene.lane_of(item));
-            next = self.slots.swap(own, (number, ()), lane);
+            self.slots.swap(own, (number, ()), lane, &mut next);
             if next.is_none() {
                 next = self.flush(own, own..own + 1);
             }

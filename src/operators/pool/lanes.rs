@@ -42,13 +42,17 @@ struct State<T> {
     /// The number of the next item to enter its lane.
     entered: u64,
     arriving: Reorder<Run<T>>,
-    busy: HashMap<Lane, VecDeque<Numbered<T>>, BuildHasherDefault<AsItIs>>,
+    busy: HashMap<Lane, Waiting<T>, BuildHasherDefault<AsItIs>>,
 }
+
+/// The items that wait in a lane. Mostly there are none, and a small entry of the table is less for the workers to pass to
+/// one another.
+type Waiting<T> = Option<Box<VecDeque<Numbered<T>>>>;
 
 /// Items with consecutive numbers, and their lanes.
 pub(super) struct Run<T> {
     pub(super) lanes: Vec<Option<Lane>>,
-    pub(super) items: Vec<T>,
+    pub(super) items: Vec<Numbered<T>>,
 }
 
 impl<T> Span for Run<T> {
@@ -73,18 +77,21 @@ impl<T> Lanes<T> {
             next = (state.entered, run);
         }
         loop {
-            let Run { lanes, items } = next.1;
+            let Run { mut lanes, mut items } = next.1;
             state.entered = next.0 + items.len() as u64;
-            for (number, (lane, item)) in (next.0..).zip(lanes.into_iter().zip(items)) {
-                match lane.map(|lane| state.busy.entry(lane)) {
-                    Some(Entry::Occupied(mut waiting)) => waiting.get_mut().push_back((number, item)),
-                    Some(Entry::Vacant(free)) => {
-                        free.insert(VecDeque::new());
-                        ready.push_back((number, item));
-                    }
-                    None => ready.push_back((number, item)),
+            for lane in &mut lanes {
+                if let Some(Entry::Vacant(free)) = lane.map(|lane| state.busy.entry(lane)) {
+                    free.insert(None);
+                    *lane = None;
                 }
             }
+            // The remaining lanes had been occupied. Only their items are moved one by one.
+            let mut must_wait = lanes.iter().map(Option::is_some);
+            let waiting = items.extract_if(.., |_| must_wait.next() == Some(true));
+            for (lane, item) in lanes.iter().flatten().zip(waiting) {
+                state.busy.entry(*lane).or_default().get_or_insert_default().push_back(item);
+            }
+            ready.extend(items);
             let Some(run) = state.arriving.pop() else { return };
             next = (state.entered, run);
         }
@@ -96,7 +103,7 @@ impl<T> Lanes<T> {
         let state = &mut *self.0.lock();
         for lane in lanes.drain(..) {
             if let Entry::Occupied(mut waiting) = state.busy.entry(lane) {
-                match waiting.get_mut().pop_front() {
+                match waiting.get_mut().as_mut().and_then(|waiting| waiting.pop_front()) {
                     Some(next) => ready.push_back(next),
                     None => _ = waiting.remove(),
                 }
@@ -113,8 +120,8 @@ impl<T> Lanes<T> {
         let arriving = std::mem::replace(&mut state.arriving, Reorder::new(true));
         let busy = std::mem::take(&mut state.busy);
         drop(state);
-        let waiting = busy.into_values().flatten().map(|(_, item)| item);
-        waiting.chain(arriving.into_all().flat_map(|run| run.items)).collect()
+        let waiting = busy.into_values().flatten().flat_map(|waiting| *waiting).map(|(_, item)| item);
+        waiting.chain(arriving.into_all().flat_map(|run| run.items).map(|(_, item)| item)).collect()
     }
 }
 
@@ -125,7 +132,8 @@ mod tests {
     fn arrive(lanes: &Lanes<char>, items: &[(u64, u64, char)]) -> Vec<char> {
         let mut ready = VecDeque::new();
         let lane = |lane: u64| (lane > 0).then(|| Lane::of(lane));
-        let (keys, items_of): (Vec<_>, Vec<_>) = items.iter().map(|&(_, key, item)| (lane(key), item)).unzip();
+        let run = items.iter().map(|&(number, key, item)| (lane(key), (number, item)));
+        let (keys, items_of) = run.unzip();
         lanes.arrive(items[0].0, Run { lanes: keys, items: items_of }, &mut ready);
         ready.into_iter().map(|(_, item)| item).collect()
     }

@@ -81,19 +81,28 @@ impl<In, Out: Joint> Slots<In, Out> {
     }
 
     /// The same, and leaves the result and the lane of the previous item there.
+    ///
+    /// `next` is written in place: as a return value it would be copied at once, in other pieces than it was written in, and
+    /// a processor stalls on that.
     #[inline(always)]
-    pub(super) fn swap(&self, own: usize, done: Numbered<Out::One>, lane: Option<Lane>) -> Option<Numbered<In>> {
+    pub(super) fn swap(
+        &self,
+        own: usize,
+        done: Numbered<Out::One>,
+        lane: Option<Lane>,
+        next: &mut Option<Numbered<In>>,
+    ) {
         let mut slot = self.0[own].lock();
         slot.finish(done);
         slot.left.extend(lane);
-        slot.next()
+        *next = slot.next();
     }
 
     /// As [`swap`](Self::swap), for a result that stays by itself.
-    pub(super) fn swap_apart(&self, own: usize, done: Numbered<Out>) -> Option<Numbered<In>> {
+    pub(super) fn swap_apart(&self, own: usize, done: Numbered<Out>, next: &mut Option<Numbered<In>>) {
         let mut slot = self.0[own].lock();
         slot.done.push(done);
-        slot.next()
+        *next = slot.next();
     }
 
     /// Takes an item that another worker has not started, and returns whether there is another such item, in any slot.

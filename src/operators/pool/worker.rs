@@ -112,14 +112,14 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
         W: Fn(&Site<'_>, In) -> Outcome<Out>,
     {
         let (own, mut items) = (self.thread.index(), 0);
-        while let Some((number, job)) = next {
+        while let Some((number, job)) = next.take() {
             items += 1;
             let slots = &self.pool.slots;
-            next = match job {
-                Job::Work(item, lane) => slots.swap(own, (number, work(site, item)), lane),
-                Job::Pass(error) => slots.swap_apart(own, (number, Ready::Passed(error))),
-                Job::Fail(error) => slots.swap_apart(own, (number, Ready::Outcome(Outcome::Failed(error)))),
-            };
+            match job {
+                Job::Work(item, lane) => slots.swap(own, (number, work(site, item)), lane, &mut next),
+                Job::Pass(error) => slots.swap_apart(own, (number, Ready::Passed(error)), &mut next),
+                Job::Fail(error) => slots.swap_apart(own, (number, Ready::Outcome(Outcome::Failed(error))), &mut next),
+            }
             if next.is_none() {
                 next = self.flush(own, relieved);
             }
@@ -159,7 +159,7 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
                 })
             }
         };
-        let items = self.raw.drain(..).zip(&lanes).map(job).collect();
+        let items = (first..).zip(self.raw.drain(..).zip(&lanes).map(job)).collect();
         let run = lanes::Run { lanes, items };
         keyed.lanes.arrive(first, run, &mut self.ready);
         let more = self.ready.len() > 1;
