@@ -56,6 +56,12 @@ impl Epochs {
         None
     }
 
+    /// Whether no mark waits.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Forwards the marks of epochs that have ended. Must be called after each call in which groups may have been
     /// removed.
     #[inline]

@@ -22,7 +22,7 @@ pub struct ErasedOperator<In, Out> {
     inner: Box<dyn Erased<In, Out>>,
     steps: usize,
     is_plain: bool,
-    /// It may have something to emit. A plain one never has after an item, and is not asked.
+    /// It must be resumed.
     pending: bool,
 }
 
@@ -54,14 +54,15 @@ impl<In: Send + 'static, Out: Send + 'static> Operator for ErasedOperator<In, Ou
 
     #[inline]
     fn item(&mut self, item: In, out: &mut impl Emit<Out>) {
-        self.inner.give(Ok(item), out.erased());
+        self.pending = self.inner.give(Ok(item), out.erased());
     }
 
     fn error(&mut self, error: StreamError, out: &mut impl Emit<Out>) {
-        self.inner.give(Err(error), out.erased());
+        self.pending = self.inner.give(Err(error), out.erased());
     }
 
     fn timer(&mut self, now: Instant, out: &mut impl Emit<Out>) {
+        self.pending = true;
         self.inner.timer(now, out.erased());
     }
 
@@ -72,10 +73,12 @@ impl<In: Send + 'static, Out: Send + 'static> Operator for ErasedOperator<In, Ou
 
     #[inline]
     fn resume(&mut self, out: &mut impl Emit<Out>) -> bool {
-        if self.is_plain && !self.pending {
-            return false;
-        }
-        self.pending = self.inner.resume(out.erased());
+        self.pending = self.pending && self.inner.resume(out.erased());
+        self.pending
+    }
+
+    #[inline]
+    fn needs_resume(&self) -> bool {
         self.pending
     }
 
@@ -103,6 +106,7 @@ impl<In: Send + 'static, Out: Send + 'static> Operator for ErasedOperator<In, Ou
     }
 
     fn utter(&mut self, what: Utterance, out: &mut impl Emit<Out>) {
+        self.pending = true;
         self.inner.utter(what, out.erased());
     }
 
@@ -119,7 +123,8 @@ impl<In, Out> fmt::Debug for ErasedOperator<In, Out> {
 
 /// The calls of an operator, with an output that may be a trait object.
 trait Erased<In, Out>: Send {
-    fn give(&mut self, item: Result<In>, out: &mut dyn Sink<Out>);
+    /// Returns whether it must be resumed.
+    fn give(&mut self, item: Result<In>, out: &mut dyn Sink<Out>) -> bool;
     fn timer(&mut self, now: Instant, out: &mut dyn Sink<Out>);
     fn end(&mut self, out: &mut dyn Sink<Out>);
     fn resume(&mut self, out: &mut dyn Sink<Out>) -> bool;
@@ -148,12 +153,16 @@ impl<O: Operator> Part<O> {
 
 impl<O: Operator> Erased<O::In, O::Out> for Part<O> {
     #[inline]
-    fn give(&mut self, item: Result<O::In>, out: &mut dyn Sink<O::Out>) {
+    fn give(&mut self, item: Result<O::In>, out: &mut dyn Sink<O::Out>) -> bool {
         match item {
             Err(mark) if !O::COMPOSITE && !O::PLAIN && mark.is_mark() => {
                 self.marks.arrive(mark, &mut self.op, &mut Output(out));
+                true
             }
-            item => self.call(out, |op, out| give(op, item, out)),
+            item => {
+                self.call(out, |op, out| give(op, item, out));
+                self.op.needs_resume() || !self.marks.is_empty()
+            }
         }
     }
 

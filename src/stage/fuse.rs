@@ -148,7 +148,7 @@ impl<B: Operator> Rest<B> {
         };
         self.timer.reset();
         guarded(&mut self.second, out, |second, out| give(second, item, out));
-        if !self.second.is_plain() || self.pending {
+        if self.pending || self.second.needs_resume() || !self.marks.is_empty() {
             self.resume_second(out);
         }
     }
@@ -172,6 +172,12 @@ impl<B: Operator> Rest<B> {
         if !self.pending {
             self.marks.release(&self.second, out);
         }
+    }
+
+    /// Whether something is at the boundary or behind it.
+    #[inline]
+    fn needs_clearing(&self) -> bool {
+        self.pending || self.finished || !self.waiting.is_empty()
     }
 
     /// Empties the boundary. Returns false if the second operator must wait for room or for its time, or has finished.
@@ -304,6 +310,14 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
                 return false;
             }
         }
+    }
+
+    #[inline]
+    fn needs_resume(&self) -> bool {
+        if Self::PLAIN {
+            return false;
+        }
+        self.closing || self.first.needs_resume() || !self.marks.is_empty() || self.rest.needs_clearing()
     }
 
     #[inline]

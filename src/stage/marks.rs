@@ -34,6 +34,11 @@ impl Marks {
         }
     }
 
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Forwards the marks whose items have been settled. Called after each call of the operator.
     #[inline]
     pub(crate) fn release<O: Operator, E: Emit<O::Out>>(&mut self, op: &O, out: &mut E) {

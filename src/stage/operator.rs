@@ -114,6 +114,14 @@ pub trait Operator: Send + 'static {
         false
     }
 
+    /// Whether `resume` may have something to do. Asked after an item, an error item, a drain or the end; if not, it is not
+    /// called.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn needs_resume(&self) -> bool {
+        !self.is_plain()
+    }
+
     /// Returns when [`timer`](Self::timer) is to be called next. Asked after every call.
     fn next_wake(&self) -> Option<Instant> {
         None

@@ -6,8 +6,8 @@
 //!
 //! # One turn
 //!
-//! 1. *More to emit.* An operator that was called is resumed until it has nothing more to emit. Only then does it
-//!    receive anything else.
+//! 1. *More to emit.* An operator that was called is resumed until it has nothing more to emit, unless it knows that it
+//!    has nothing. Only then does it receive anything else.
 //! 2. *The end.* When it has been notified of the end and waits for nothing, the items it has kept fail, and it has finished.
 //! 3. *A drain*, of which it is notified once.
 //! 4. *A timer* that is due. Timers go before items: an item that arrives at the moment a timer is due finds it fired.
@@ -186,8 +186,9 @@ impl<O: Operator> Turns<O> {
     #[inline]
     fn call<E: Emit<O::Out>>(&mut self, out: &mut E, call: impl FnOnce(&mut O, &mut E)) {
         self.timer.reset();
-        guarded(&mut *self.op, out, call);
-        self.pending = !O::PLAIN;
+        let op = &mut *self.op;
+        guarded(op, out, call);
+        self.pending = op.needs_resume() || !self.marks.is_empty();
     }
 
     #[cold]

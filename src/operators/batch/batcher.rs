@@ -226,6 +226,11 @@ impl<T: Send + 'static> Operator for BatcherOperator<T> {
     }
 
     #[inline]
+    fn needs_resume(&self) -> bool {
+        false
+    }
+
+    #[inline]
     fn next_wake(&self) -> Option<Instant> {
         self.due
     }

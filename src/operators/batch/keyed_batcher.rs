@@ -276,6 +276,11 @@ where
         false
     }
 
+    #[inline]
+    fn needs_resume(&self) -> bool {
+        self.flushing || !self.marks.is_empty()
+    }
+
     /// The mark is forwarded when all batches that are open now have been sent.
     fn take_mark(&mut self, mark: StreamError, _out: &mut impl Emit<Vec<T>>) -> Option<StreamError> {
         mark.as_mark().into_iter().for_each(|mark| self.reached.receive(mark));

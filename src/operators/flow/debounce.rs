@@ -116,6 +116,11 @@ impl<T: Send + 'static> Operator for DebounceOperator<T> {
     }
 
     #[inline]
+    fn needs_resume(&self) -> bool {
+        false
+    }
+
+    #[inline]
     fn next_wake(&self) -> Option<Instant> {
         self.due
     }

@@ -167,6 +167,11 @@ impl<T: Send + 'static> Operator for DelayOperator<T> {
         self.ended = true;
     }
 
+    #[inline]
+    fn needs_resume(&self) -> bool {
+        false
+    }
+
     fn next_wake(&self) -> Option<Instant> {
         self.held.front().and_then(|(due, _)| *due)
     }

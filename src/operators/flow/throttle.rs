@@ -211,6 +211,11 @@ impl<T: Send + 'static> Operator for ThrottleOperator<T> {
     }
 
     #[inline]
+    fn needs_resume(&self) -> bool {
+        self.stuck
+    }
+
+    #[inline]
     fn next_wake(&self) -> Option<Instant> {
         if self.is_waiting() { self.due } else { None }
     }

@@ -130,6 +130,11 @@ impl<T: Send + 'static> Operator for TimeoutOperator<T> {
     }
 
     #[inline]
+    fn needs_resume(&self) -> bool {
+        self.anew
+    }
+
+    #[inline]
     fn next_wake(&self) -> Option<Instant> {
         self.due
     }

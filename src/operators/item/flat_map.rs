@@ -103,6 +103,11 @@ where
         self.unfolding.go_on(out)
     }
 
+    #[inline]
+    fn needs_resume(&self) -> bool {
+        self.unfolding.held() > 0
+    }
+
     fn settles_in_order(&self) -> bool {
         true
     }
@@ -182,6 +187,7 @@ impl<I: Iterator> Unfolding<I> {
         self.current.into_iter().for_each(discard_iterator);
     }
 
+    #[inline]
     pub(super) fn held(&self) -> u64 {
         u64::from(self.current.is_some())
     }

@@ -94,6 +94,11 @@ where
         self.unfolding.go_on(out)
     }
 
+    #[inline]
+    fn needs_resume(&self) -> bool {
+        self.unfolding.held() > 0
+    }
+
     fn settles_in_order(&self) -> bool {
         true
     }

@@ -422,6 +422,11 @@ where
     }
 
     #[inline]
+    fn needs_resume(&self) -> bool {
+        self.ended
+    }
+
+    #[inline]
     fn next_wake(&self) -> Option<Instant> {
         self.expiry(self.states.oldest()?)
     }

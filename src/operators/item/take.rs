@@ -78,6 +78,11 @@ impl<T: Send + 'static> Operator for TakeOperator<T> {
         }
         false
     }
+
+    #[inline]
+    fn needs_resume(&self) -> bool {
+        self.left == 0
+    }
 }
 
 shorthand! {

@@ -81,6 +81,11 @@ where
             Err(payload) => out.fail_panicked(payload.into(), item),
         }
     }
+
+    #[inline]
+    fn needs_resume(&self) -> bool {
+        false
+    }
 }
 
 shorthand! {

@@ -498,6 +498,11 @@ where
         !self.time.listen(out)
     }
 
+    #[inline]
+    fn needs_resume(&self) -> bool {
+        self.waiting.is_some() || self.next <= self.limit || !self.epochs.is_empty() || self.time.has_to_listen()
+    }
+
     fn attach(&mut self, origins: &Arc<Origins>) -> bool {
         self.time.attach(origins);
         false

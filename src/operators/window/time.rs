@@ -192,6 +192,11 @@ pub(in crate::operators) trait Times<T>: Clone + Send + Sync + 'static {
         true
     }
 
+    /// Whether [`listen`](Self::listen) has something to do.
+    fn has_to_listen(&self) -> bool {
+        false
+    }
+
     /// The time up to which windows may be closed.
     fn watermark(&self) -> Nanos;
 
@@ -403,6 +408,11 @@ impl<T, F: Fn(&T) -> SystemTime + Send + Sync + 'static> Times<T> for EventTime<
             self.silent_since = Some(out.now());
         }
         !self.came
+    }
+
+    #[inline]
+    fn has_to_listen(&self) -> bool {
+        self.came
     }
 
     #[inline]
