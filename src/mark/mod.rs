@@ -95,7 +95,7 @@ impl Mark {
 
     /// Ends the open epoch of the series. Must be called by its source, between two records.
     pub(crate) fn end(epoch: Arc<dyn Epoch>, series: &Arc<Series>) -> Self {
-        // Relaxed: whoever has something made of a record was synchronized with its source since the epoch began.
+        // Relaxed: a thread that has something made of a record was synchronized with its source since the epoch began.
         let number = series.open.fetch_add(1, Ordering::Relaxed);
         Self { epoch: Some(epoch), place: Some(Place { series: Arc::clone(series), number, reach: number }) }
     }

@@ -13,7 +13,7 @@
 //! # Invariants
 //!
 //! - A key is computed once for each item, in the order of the items, and is used for that item. An operator takes one
-//!   key for each item that it receives, before anything else, whatever becomes of the item. The stage announces items
+//!   key for each item that it receives, before anything else, whatever the outcome of the item. The stage announces items
 //!   only when all that it has announced have been received ([`Ahead`](crate::stage::turn::Ahead)), so a group starts
 //!   without any keys.
 //! - Nothing here panics: the code of a key is guarded, and a panic in it becomes that of its item.

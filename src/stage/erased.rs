@@ -161,7 +161,7 @@ impl<O: Operator> Erased<O::In, O::Out> for Part<O> {
             }
             item => {
                 self.call(out, |op, out| give(op, item, out));
-                self.op.needs_resume() || !self.marks.is_empty()
+                self.marks.need_resume(&self.op)
             }
         }
     }

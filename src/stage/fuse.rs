@@ -148,7 +148,7 @@ impl<B: Operator> Rest<B> {
         };
         self.timer.reset();
         guarded(&mut self.second, out, |second, out| give(second, item, out));
-        if self.pending || self.second.needs_resume() || !self.marks.is_empty() {
+        if self.pending || self.marks.need_resume(&self.second) {
             self.resume_second(out);
         }
     }
@@ -317,7 +317,7 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
         if Self::PLAIN {
             return false;
         }
-        self.closing || self.first.needs_resume() || !self.marks.is_empty() || self.rest.needs_clearing()
+        self.closing || self.marks.need_resume(&self.first) || self.rest.needs_clearing()
     }
 
     #[inline]

@@ -34,9 +34,10 @@ impl Marks {
         }
     }
 
+    /// Whether the operator must be resumed after a call: it may have more to emit, or marks may be released.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    pub(crate) fn need_resume<O: Operator>(&self, op: &O) -> bool {
+        op.needs_resume() || !self.waiting.is_empty()
     }
 
     /// Forwards the marks whose items have been settled. Called after each call of the operator.

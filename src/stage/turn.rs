@@ -188,7 +188,7 @@ impl<O: Operator> Turns<O> {
         self.timer.reset();
         let op = &mut *self.op;
         guarded(op, out, call);
-        self.pending = op.needs_resume() || !self.marks.is_empty();
+        self.pending = self.marks.need_resume(op);
     }
 
     #[cold]

@@ -79,7 +79,7 @@ impl<T> Timeout<T> {
     common_options!();
 
     fn operator(&self) -> TimeoutOperator<T> {
-        TimeoutOperator { after: self.after, due: None, anew: true, types: PhantomData }
+        TimeoutOperator { after: self.after, due: None, must_restart: true, types: PhantomData }
     }
 }
 
@@ -92,8 +92,8 @@ stage! {
 pub struct TimeoutOperator<T> {
     after: Duration,
     due: Option<Instant>,
-    /// The time must restart as soon as there is room: before that the stage does not read its input.
-    anew: bool,
+    /// The time restarts as soon as there is room: before that, the stage does not read its input.
+    must_restart: bool,
     types: PhantomData<fn(T)>,
 }
 
@@ -105,12 +105,12 @@ impl<T: Send + 'static> Operator for TimeoutOperator<T> {
 
     #[inline]
     fn item(&mut self, item: T, out: &mut impl Emit<T>) {
-        (self.due, self.anew) = (None, true);
+        (self.due, self.must_restart) = (None, true);
         out.emit(item);
     }
 
     fn error(&mut self, error: StreamError, out: &mut impl Emit<T>) {
-        (self.due, self.anew) = (None, true);
+        (self.due, self.must_restart) = (None, true);
         out.error(error);
     }
 
@@ -122,16 +122,16 @@ impl<T: Send + 'static> Operator for TimeoutOperator<T> {
 
     #[inline]
     fn resume(&mut self, out: &mut impl Emit<T>) -> bool {
-        if self.anew && !out.is_full() {
-            self.anew = false;
+        if self.must_restart && !out.is_full() {
+            self.must_restart = false;
             self.due = out.now().checked_add(self.after);
         }
-        self.anew
+        self.must_restart
     }
 
     #[inline]
     fn needs_resume(&self) -> bool {
-        self.anew
+        self.must_restart
     }
 
     #[inline]

@@ -45,8 +45,8 @@ struct State<T> {
     busy: HashMap<Lane, Waiting<T>, BuildHasherDefault<AsItIs>>,
 }
 
-/// The items that wait in a lane. Mostly there are none, and a small entry of the table is less for the workers to pass to
-/// one another.
+/// The items that wait in a lane. Usually there are none. Boxed, because all workers write to the table, and small entries
+/// occupy fewer cache lines.
 type Waiting<T> = Option<Box<VecDeque<Numbered<T>>>>;
 
 /// Items with consecutive numbers, and their lanes.

@@ -82,8 +82,8 @@ impl<In, Out: Joint> Slots<In, Out> {
 
     /// The same, and leaves the result and the lane of the previous item there.
     ///
-    /// `next` is written in place: as a return value it would be copied at once, in other pieces than it was written in, and
-    /// a processor stalls on that.
+    /// `next` is written in place. A return value would be copied right after it was written, with wider loads than the stores
+    /// before. Such loads cannot be forwarded from the stores, and the processor stalls.
     #[inline(always)]
     pub(super) fn swap(
         &self,

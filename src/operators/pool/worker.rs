@@ -145,8 +145,8 @@ impl<In: Send + 'static, Out: Send + 'static> Worker<'_, In, Out> {
                 None
             }
         };
-        // Before the lock of the lanes: this calls user code. The items stay where they are meanwhile: moved at once, each would
-        // be read again before its parts have been written.
+        // Before the lock of the lanes: this calls user code. The items are moved later, in a loop of their own, so that none is
+        // copied right after its parts have been written (see `Slots::swap`).
         let lanes: Vec<_> = self.raw.iter().map(|item| item.as_ref().ok().and_then(&mut lane)).collect();
         let job = |(item, lane): (Result<In>, &Option<Lane>)| match item {
             Err(error) => Job::Pass(error),
