@@ -585,15 +585,17 @@ mod tests {
     }
 
     /// Forwards each item when the next one comes, and absorbs error items.
-    #[derive(Default)]
-    struct Lag(Option<u32>);
+    struct Lag {
+        last: Option<u32>,
+        needs_resume: bool,
+    }
 
     impl Operator for Lag {
         type In = u32;
         type Out = u32;
 
         fn item(&mut self, item: u32, out: &mut impl Emit<u32>) {
-            self.0.replace(item).into_iter().for_each(|before| out.emit(before));
+            self.last.replace(item).into_iter().for_each(|before| out.emit(before));
         }
 
         fn error(&mut self, _: StreamError, out: &mut impl Emit<u32>) {
@@ -601,11 +603,15 @@ mod tests {
         }
 
         fn end(&mut self, out: &mut impl Emit<u32>) {
-            self.0.take().into_iter().for_each(|last| out.emit(last));
+            self.last.take().into_iter().for_each(|last| out.emit(last));
+        }
+
+        fn needs_resume(&self) -> bool {
+            self.needs_resume
         }
 
         fn held(&self) -> u64 {
-            u64::from(self.0.is_some())
+            u64::from(self.last.is_some())
         }
 
         fn settles_in_order(&self) -> bool {
@@ -613,7 +619,7 @@ mod tests {
         }
     }
 
-    /// Sends it items, each with an error item and a mark behind it. A mark comes out once the item before it has; an
+    /// Sends it items, each with an error item and a mark behind it. A mark comes out together with the item before it; an
     /// error item does not.
     fn keeps_marks_in_place<S: Stage<In = u32, Out = u32>>(stage: &S, lags: usize) {
         let mut run = Harness::new(stage);
@@ -628,11 +634,12 @@ mod tests {
         };
         let all: Vec<_> = (0..6).flat_map(|n| [Some(n), None]).collect();
         for n in 0..6 {
+            let out = 2 * (n as usize + 1).saturating_sub(lags);
             run.item(n);
+            assert_eq!(see(&mut run), all[..out], "{} after {n}", stage.name());
             run.error(StreamError::new(ErrorKind::Failed, "origin"));
             run.error(Probe::default().mark());
-            let out = 2 * (n as usize + 1).saturating_sub(lags);
-            assert_eq!(see(&mut run), all[..out], "{} after {n}", stage.name());
+            assert_eq!(see(&mut run), all[..out], "{} after the mark of {n}", stage.name());
         }
         run.end();
         assert_eq!(see(&mut run), all, "{}", stage.name());
@@ -642,21 +649,23 @@ mod tests {
 
     #[test]
     fn marks_and_errors_reach_each_operator_however_fused() {
-        let lag = || Custom::new("lag", Lag::default);
-        let map = || Mapper::new(|n: u32| n);
-        keeps_marks_in_place(&lag(), 1);
-        keeps_marks_in_place(&lag().fuse(map()), 1);
-        keeps_marks_in_place(&map().fuse(lag()), 1);
-        keeps_marks_in_place(&lag().fuse(lag()), 2);
-        keeps_marks_in_place(&map().fuse(map()).fuse(lag()), 1);
-        keeps_marks_in_place(&map().fuse(lag().fuse(map())), 1);
-        keeps_marks_in_place(&lag().fuse(map().fuse(lag())), 2);
-        keeps_marks_in_place(&lag().fuse(lag()).fuse(lag().fuse(map())), 3);
-        let (erased_lag, erased_map) = (|| lag().boxed_stage(), || map().boxed_stage());
-        keeps_marks_in_place(&erased_lag(), 1);
-        keeps_marks_in_place(&erased_map().fuse(erased_map()).boxed_stage().fuse(erased_lag()), 1);
-        keeps_marks_in_place(&lag().fuse(erased_lag()).boxed_stage().fuse(map()), 2);
-        keeps_marks_in_place(&BoxStage::fused("all", [erased_lag(), erased_map(), erased_lag(), erased_lag()]), 3);
+        for needs_resume in [true, false] {
+            let lag = || Custom::new("lag", move || Lag { last: None, needs_resume });
+            let map = || Mapper::new(|n: u32| n);
+            keeps_marks_in_place(&lag(), 1);
+            keeps_marks_in_place(&lag().fuse(map()), 1);
+            keeps_marks_in_place(&map().fuse(lag()), 1);
+            keeps_marks_in_place(&lag().fuse(lag()), 2);
+            keeps_marks_in_place(&map().fuse(map()).fuse(lag()), 1);
+            keeps_marks_in_place(&map().fuse(lag().fuse(map())), 1);
+            keeps_marks_in_place(&lag().fuse(map().fuse(lag())), 2);
+            keeps_marks_in_place(&lag().fuse(lag()).fuse(lag().fuse(map())), 3);
+            let (erased_lag, erased_map) = (|| lag().boxed_stage(), || map().boxed_stage());
+            keeps_marks_in_place(&erased_lag(), 1);
+            keeps_marks_in_place(&erased_map().fuse(erased_map()).boxed_stage().fuse(erased_lag()), 1);
+            keeps_marks_in_place(&lag().fuse(erased_lag()).boxed_stage().fuse(map()), 2);
+            keeps_marks_in_place(&BoxStage::fused("all", [erased_lag(), erased_map(), erased_lag(), erased_lag()]), 3);
+        }
     }
 
     /// Emits three items for each, at once, whether there is room or not.
@@ -727,7 +736,7 @@ mod tests {
     fn items_between_fused_operators_are_ordered_and_held() {
         let burst = || Custom::new("burst", || Burst);
         let echo = || Custom::new("echo", Echo::default);
-        let lag = || Custom::new("lag", Lag::default);
+        let lag = || Custom::new("lag", || Lag { last: None, needs_resume: false });
         let twice: Vec<u32> = (0..9).flat_map(|n| [n; 2]).collect();
         let four_times: Vec<u32> = (0..9).flat_map(|n| [n; 4]).collect();
         comes_in_order(&burst().fuse(echo()), &twice, false);
