@@ -106,7 +106,6 @@ impl<In: Send + 'static, Out: Send + 'static> Operator for ErasedOperator<In, Ou
     }
 
     fn utter(&mut self, what: Utterance, out: &mut impl Emit<Out>) {
-        self.pending = true;
         self.inner.utter(what, out.erased());
     }
 

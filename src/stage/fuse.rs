@@ -146,9 +146,10 @@ impl<B: Operator> Rest<B> {
             }
             item => item,
         };
+        debug_assert!(!self.pending, "its output must pass before it takes another item");
         self.timer.reset();
         guarded(&mut self.second, out, |second, out| give(second, item, out));
-        if self.pending || self.marks.need_resume(&self.second) {
+        if self.marks.need_resume(&self.second) {
             self.resume_second(out);
         }
     }
@@ -504,8 +505,8 @@ mod tests {
     use crate::mark::testing::Probe;
     use crate::testing::{Harness, Recorder, TestSource};
     use crate::{
-        BatchConfig, Batcher, BoxStage, Custom, Debounce, Delay, ErrorKind, Inline, ManualClock, Mapper, Pipeline,
-        Processor, Stage, Take, Timeout,
+        BatchConfig, Batcher, BoxStage, Custom, Debounce, Delay, ErrorKind, FlatMap, Inline, ManualClock, Mapper,
+        Pipeline, Processor, Stage, Take, TakeWhile, Timeout,
     };
 
     fn batcher<T: Send + 'static>(max_size: usize) -> Batcher<T> {
@@ -748,5 +749,103 @@ mod tests {
         let erased = [burst().boxed_stage(), echo().boxed_stage(), Take::new(11).boxed_stage(), lag().boxed_stage()];
         comes_in_order(&BoxStage::fused("erased", erased), &twice[..11], true);
         comes_in_order(&echo().fuse(Take::new(3).fuse(burst())), &[0, 1, 2, 0, 1, 2, 3, 4, 5], true);
+    }
+
+    #[test]
+    fn the_rest_of_a_steps_output_waits_for_room_and_not_for_the_next_item() {
+        fn check<S: Stage<In = u32, Out = u32>>(stage: &S) {
+            let mut run = Harness::new(stage).with_capacity(1);
+            run.item(3);
+            assert_eq!([run.items(), run.items(), run.items()], [[0], [1], [2]]);
+        }
+        let (map, list) = (|| Mapper::new(|n: u32| n), || FlatMap::new(|n: u32| 0..n));
+        check(&map().fuse(list()));
+        check(&map().fuse(list()).boxed_stage());
+        check(&map().boxed_stage().fuse(list().boxed_stage()));
+    }
+
+    #[test]
+    fn batches_before_an_error_item_wait_for_room_and_not_for_the_next_item() {
+        let by_key = Batcher::new(BatchConfig { max_size: 9, max_latency: Duration::from_secs(1) });
+        let mut run = Harness::new(&by_key.with_key(|n: &u32| *n, 9).boxed_stage()).with_capacity(1);
+        [1, 2].into_iter().for_each(|item| run.item(item));
+        run.error(StreamError::new(ErrorKind::Failed, "origin"));
+        let mut outputs: Vec<_> = (0..3).flat_map(|_| run.outputs()).collect();
+        assert!(outputs.pop().is_some_and(|last| last.is_err()));
+        assert_eq!(outputs.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [[1], [2]]);
+    }
+
+    #[test]
+    fn a_first_step_that_finishes_ends_the_whole_at_once() {
+        let mut run = Harness::new(&TakeWhile::new(|n: &u32| *n != 2).fuse(Mapper::new(|n: u32| n)));
+        [1, 2].into_iter().for_each(|item| run.item(item));
+        assert!(run.is_finished());
+        assert_eq!(run.items(), [1]);
+    }
+
+    /// Keeps an item, and takes no other, until it is drained.
+    struct Gate {
+        item: Option<u32>,
+        is_open: bool,
+        /// Emits the item in `resume`, and not in `drain`.
+        is_late: bool,
+    }
+
+    impl Gate {
+        fn stage(is_late: bool) -> impl Stage<In = u32, Out = u32> {
+            Custom::new("gate", move || Self { item: None, is_open: false, is_late })
+        }
+    }
+
+    impl Operator for Gate {
+        type In = u32;
+        type Out = u32;
+
+        fn item(&mut self, item: u32, out: &mut impl Emit<u32>) {
+            if self.is_open { out.emit(item) } else { self.item = Some(item) }
+        }
+
+        fn drain(&mut self, out: &mut impl Emit<u32>) {
+            self.is_open = true;
+            if !self.is_late {
+                self.item.take().into_iter().for_each(|item| out.emit(item));
+            }
+        }
+
+        fn resume(&mut self, out: &mut impl Emit<u32>) -> bool {
+            self.item.take_if(|_| self.is_open).into_iter().for_each(|item| out.emit(item));
+            false
+        }
+
+        fn next_wake(&self) -> Option<Instant> {
+            None
+        }
+
+        fn is_waiting(&self) -> bool {
+            self.item.is_some()
+        }
+
+        fn held(&self) -> u64 {
+            u64::from(self.item.is_some())
+        }
+    }
+
+    #[test]
+    fn a_drain_lets_everything_pass_that_waited_for_it() {
+        let first = |batch: Vec<u32>| batch.into_iter().sum();
+        for is_late in [false, true] {
+            let mut run = Harness::new(&Gate::stage(is_late).boxed_stage());
+            run.item(1);
+            run.drain();
+            assert_eq!(run.items(), [1], "erased, late: {is_late}");
+
+            let mut run = Harness::new(&batcher(9).fuse(Mapper::new(first)).fuse(Gate::stage(is_late)));
+            run.item(1);
+            // The batch goes to the gate, and the error item waits at the boundary.
+            run.error(StreamError::new(ErrorKind::Failed, "origin"));
+            assert_eq!(run.outputs().len(), 0);
+            run.drain();
+            assert_eq!(run.outputs().len(), 2, "fused, late: {is_late}");
+        }
     }
 }

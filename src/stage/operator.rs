@@ -114,8 +114,8 @@ pub trait Operator: Send + 'static {
         false
     }
 
-    /// Whether `resume` may have something to do. Asked after an item, an error item, a drain or the end; if not, it is not
-    /// called.
+    /// Whether `resume` may have something to do. Asked after an item, an error item, a mark, a drain or the end; if not, it is
+    /// not called.
     #[doc(hidden)]
     #[inline(always)]
     fn needs_resume(&self) -> bool {

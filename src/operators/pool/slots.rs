@@ -83,7 +83,8 @@ impl<In, Out: Joint> Slots<In, Out> {
     /// The same, and leaves the result and the lane of the previous item there.
     ///
     /// `next` is written in place. A return value would be copied right after it was written, with wider loads than the stores
-    /// before. Such loads cannot be forwarded from the stores, and the processor stalls.
+    /// before. Such loads cannot be forwarded from the stores, and the processor stalls. It must be empty: nothing is dropped
+    /// under the lock.
     #[inline(always)]
     pub(super) fn swap(
         &self,
@@ -92,6 +93,7 @@ impl<In, Out: Joint> Slots<In, Out> {
         lane: Option<Lane>,
         next: &mut Option<Numbered<In>>,
     ) {
+        debug_assert!(next.is_none());
         let mut slot = self.0[own].lock();
         slot.finish(done);
         slot.left.extend(lane);
@@ -100,6 +102,7 @@ impl<In, Out: Joint> Slots<In, Out> {
 
     /// As [`swap`](Self::swap), for a result that stays by itself.
     pub(super) fn swap_apart(&self, own: usize, done: Numbered<Out>, next: &mut Option<Numbered<In>>) {
+        debug_assert!(next.is_none());
         let mut slot = self.0[own].lock();
         slot.done.push(done);
         *next = slot.next();
