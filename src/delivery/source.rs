@@ -178,6 +178,7 @@ impl<I: Inbox> Records<I> {
 
 impl<I: Inbox> Feed for Records<I> {
     type Item = I::Record;
+    type Hand = ();
 
     #[inline]
     fn poll(&mut self) -> Polled<I::Record> {

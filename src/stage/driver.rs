@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use super::burst::{self, AT_THE_FEED, Burst};
+use super::burst::{AT_THE_FEED, Burst, InHand};
 use super::input::Feed;
 use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, Shaped, give_item, panicked};
@@ -154,17 +154,18 @@ fn run_burst<O: Operator, F: Feed<Item = O::In>>(
     received: &mut u64,
     most: u32,
 ) -> Burst {
+    let mut feed = InHand::new(feed);
     let mut out = BurstOutput::new(out, received);
-    for _ in 0..most {
+    while out.given < most {
         // Attributes a panic to the feed while it is polled; the mark of a step replaces it in `give_item`.
         out.mark(AT_THE_FEED, false);
-        ahead.look(op, feed);
-        let item = match burst::next(feed) {
+        ahead.look(op, feed.feed);
+        let item = match feed.next() {
             Ok(item) => item,
             Err(burst) => return burst,
         };
         // Before the call: an item whose call panics has been received, and fails.
-        out.received += 1;
+        out.given += 1;
         ahead.given::<O>();
         give_item(op, item, &mut out);
         if out.handed_over || out.edge.is_gone() || out.is_awaited() || is_alarmed(alarm) {
@@ -184,7 +185,8 @@ struct BurstOutput<'a, T> {
     edge: &'a Edge<T>,
     context: &'a Context,
     last_step: usize,
-    received: u64,
+    /// The number of items given to the operator, which also counts the turns.
+    given: u32,
     emitted: u64,
     correction: u64,
     handed_over: bool,
@@ -209,7 +211,7 @@ impl<'a, T> BurstOutput<'a, T> {
             edge,
             context,
             last_step: *last_step,
-            received: *received,
+            given: 0,
             emitted: *emitted,
             correction: *correction,
             handed_over: *handed_over,
@@ -229,7 +231,7 @@ impl<T> Drop for BurstOutput<'_, T> {
     #[inline]
     fn drop(&mut self) {
         let home = &mut self.home;
-        *home.received = self.received;
+        *home.received += u64::from(self.given);
         *home.emitted = self.emitted;
         *home.correction = self.correction;
         *home.handed_over = self.handed_over;

@@ -22,11 +22,25 @@ use crate::pipeline::timing::Phase;
 pub(crate) trait Feed {
     type Item: Send + 'static;
 
+    /// What changes with each item of a burst, if the compiler is to keep it in registers. In the feed it could not: the loop
+    /// checks the alarm, and before such an atomic load it writes to memory whatever others might see.
+    type Hand: Default;
+
     /// Whether it is polled only when there is room for an item. Otherwise an item may wait inside the stage.
     const NEEDS_ROOM: bool = false;
 
     /// Takes the next item, if there is one. A source may block here, in user code.
     fn poll(&mut self) -> Polled<Self::Item>;
+
+    /// Moves out what changes with each item. Until it is put back, only [`next_at_hand`](Self::next_at_hand) and
+    /// [`at_hand`](Self::at_hand) are called.
+    #[inline(always)]
+    fn take_in_hand(&mut self) -> Self::Hand {
+        Self::Hand::default()
+    }
+
+    #[inline(always)]
+    fn put_back(&mut self, _hand: Self::Hand) {}
 
     /// Takes the next item if it is at hand: the short way to most items, for a loop that the compiler keeps in registers.
     /// `None` says nothing: then [`poll`](Self::poll).
@@ -34,7 +48,7 @@ pub(crate) trait Feed {
     /// A panic of user code unwinds to the caller, which has its own guard around many turns and passes it to
     /// [`panicked`](Self::panicked): a guard for each item costs as much as a cheap step.
     #[inline(always)]
-    fn next_at_hand(&mut self) -> Option<Result<Self::Item>> {
+    fn next_at_hand(&mut self, _hand: &mut Self::Hand) -> Option<Result<Self::Item>> {
         None
     }
 
@@ -236,6 +250,7 @@ impl<T: Send + 'static> Input<T> {
 
 impl<T: Send + 'static> Feed for Input<T> {
     type Item = T;
+    type Hand = ();
 
     #[inline(always)]
     fn poll(&mut self) -> Polled<T> {
@@ -243,7 +258,7 @@ impl<T: Send + 'static> Feed for Input<T> {
     }
 
     #[inline(always)]
-    fn next_at_hand(&mut self) -> Option<Result<T>> {
+    fn next_at_hand(&mut self, (): &mut ()) -> Option<Result<T>> {
         match self {
             Input::Edge(edge) => edge.next_in_chunk(),
             Input::Foreign(_) => None,

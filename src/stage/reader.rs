@@ -11,7 +11,7 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
-use super::burst::{self, AT_THE_FEED, Burst};
+use super::burst::{AT_THE_FEED, Burst, InHand};
 use super::input::Feed;
 use super::operator::sealed::{Context, Sink};
 use super::operator::{Operator, Shaped, give_item, panicked};
@@ -108,7 +108,8 @@ struct Direct<'a, T, A, F> {
     f: &'a mut F,
     state: Option<A>,
     tally: Tally,
-    received: u64,
+    /// The number of items given to the operator, which also counts the turns.
+    given: u32,
     marked: (usize, bool),
     home: (&'a mut Option<A>, &'a mut Tally, &'a mut u64, &'a mut Outbox<T>),
 }
@@ -119,7 +120,7 @@ impl<T, A, F> Drop for Direct<'_, T, A, F> {
         let (state, tally, received, out) = &mut self.home;
         **state = self.state.take();
         **tally = self.tally;
-        **received = self.received;
+        **received += u64::from(self.given);
         out.marked = self.marked;
     }
 }
@@ -395,24 +396,25 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         let Self { turns, feed, thread, received, tally, out, .. } = self;
         let ((op, ahead), feed, alarm) = (turns.parts(), &mut **feed, thread.alarm());
         let burst = catch_unwind(AssertUnwindSafe(|| {
+            let mut feed = InHand::new(feed);
             let mut direct = Direct {
                 f,
                 state: state.take(),
                 tally: *tally,
-                received: *received,
+                given: 0,
                 marked: out.marked,
                 home: (state, tally, received, out),
             };
-            for _ in 0..most {
+            while direct.given < most {
                 // As in the driver: attributes a panic to the feed while it is polled.
                 direct.mark(AT_THE_FEED, false);
-                ahead.look(op, feed);
-                let item = match burst::next(feed) {
+                ahead.look(op, feed.feed);
+                let item = match feed.next() {
                     Ok(item) => item,
                     Err(burst) => return burst,
                 };
                 // Before the call: an item whose call panics has been received, and fails.
-                direct.received += 1;
+                direct.given += 1;
                 ahead.given::<O>();
                 give_item(op, item, &mut direct);
                 if direct.state.is_none() || is_alarmed(alarm) {

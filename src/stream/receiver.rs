@@ -213,6 +213,7 @@ impl<T> WhileWanted<T> {
 
 impl<T: Send + 'static> Feed for WhileWanted<T> {
     type Item = T;
+    type Hand = ();
 
     #[inline]
     fn poll(&mut self) -> Polled<T> {

@@ -127,6 +127,7 @@ pub(super) fn side_of(label: Label) -> (usize, Label) {
 
 impl<L: Send + 'static, R: Send + 'static> Feed for Sides<L, R> {
     type Item = Arrived<L, R>;
+    type Hand = ();
 
     #[inline]
     fn poll(&mut self) -> Polled<Arrived<L, R>> {

@@ -44,6 +44,7 @@ impl<T> Chained<T> {
 
 impl<T: Send + 'static> Feed for Chained<T> {
     type Item = T;
+    type Hand = ();
 
     #[inline]
     fn poll(&mut self) -> Polled<T> {

@@ -151,6 +151,7 @@ impl<T> InTurns<T> {
 
 impl<T: Send + 'static> Feed for InTurns<T> {
     type Item = T;
+    type Hand = ();
 
     #[inline]
     fn poll(&mut self) -> Polled<T> {

@@ -174,6 +174,7 @@ impl<T: Send + 'static> Merge<T> {
 
 impl<T: Send + 'static> Feed for Merge<T> {
     type Item = T;
+    type Hand = ();
 
     #[inline(always)]
     fn poll(&mut self) -> Polled<T> {

@@ -166,6 +166,7 @@ struct Chosen<T> {
 impl<T: Send + 'static> Feed for Chosen<T> {
     /// With the number of its input.
     type Item = (usize, T);
+    type Hand = ();
 
     #[inline]
     fn poll(&mut self) -> Polled<(usize, T)> {

@@ -46,6 +46,7 @@ enum Turn {
 
 impl<A: Send + 'static, B: Send + 'static> Feed for InTurn<A, B> {
     type Item = Side<A, B>;
+    type Hand = ();
 
     #[inline]
     fn poll(&mut self) -> Polled<Side<A, B>> {

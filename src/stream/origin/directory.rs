@@ -276,6 +276,7 @@ struct Paths {
 
 impl Feed for Paths {
     type Item = PathBuf;
+    type Hand = ();
 
     fn poll(&mut self) -> Polled<PathBuf> {
         if self.ended {

@@ -206,6 +206,7 @@ impl Reading {
 
 impl Feed for Reading {
     type Item = FileLine;
+    type Hand = ();
 
     fn poll(&mut self) -> Polled<FileLine> {
         if self.ended {

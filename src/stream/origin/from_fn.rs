@@ -40,6 +40,7 @@ where
     E: Into<BoxError>,
 {
     type Item = T;
+    type Hand = ();
 
     const NEEDS_ROOM: bool = true;
 

@@ -138,6 +138,7 @@ struct Silence {
 
 impl Feed for Silence {
     type Item = Infallible;
+    type Hand = ();
 
     fn poll(&mut self) -> Polled<Infallible> {
         if self.is_drained() { Polled::Ended(End::Finished) } else { Polled::Empty }

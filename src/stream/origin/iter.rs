@@ -16,7 +16,8 @@ use crate::stream::Stream;
 /// An iterator that knows how many items are left does not wait for the outside world: as long as it is quick, its
 /// items are handed over in chunks. All others may block at any time.
 pub(crate) struct Iter<I> {
-    items: I,
+    /// `None` only during a burst.
+    items: Option<I>,
     /// It has ended or panicked, and is not called again.
     ended: bool,
     site: Site,
@@ -30,9 +31,19 @@ pub(crate) struct Iter<I> {
 const QUICK: (u64, Duration) = (64, Duration::from_micros(64));
 
 impl<I: Iterator> Iter<I> {
+    /// A larger one, such as one over an array, stays in its place: a burst may be as short as one item.
+    const IS_SMALL: bool = size_of::<I>() <= 256;
+
     pub(crate) fn new(items: I, site: Site) -> Self {
         let (least, most) = items.size_hint();
-        Self { items, ended: false, site, knows_its_length: most == Some(least), is_quick: false, since: (0, None) }
+        Self {
+            items: Some(items),
+            ended: false,
+            site,
+            knows_its_length: most == Some(least),
+            is_quick: false,
+            since: (0, None),
+        }
     }
 
     #[cold]
@@ -51,23 +62,43 @@ where
     I: Iterator<Item: Send + 'static> + 'static,
 {
     type Item = I::Item;
+    type Hand = Option<I>;
 
     #[inline]
     fn poll(&mut self) -> Polled<I::Item> {
-        match panic::catch(|| self.next_at_hand()) {
-            Ok(Some(item)) => Polled::Item(item),
-            Ok(None) => Polled::Ended(End::Finished),
+        let next = match &mut self.items {
+            Some(items) if !self.ended => panic::catch(|| items.next()),
+            _ => Ok(None),
+        };
+        match next {
+            Ok(Some(item)) => Polled::Item(Ok(item)),
+            Ok(None) => {
+                self.ended = true;
+                Polled::Ended(End::Finished)
+            }
             Err(payload) => Polled::Ended(self.panicked(payload)),
         }
     }
 
     #[inline(always)]
-    fn next_at_hand(&mut self) -> Option<Result<I::Item>> {
-        if self.ended {
-            return None;
+    fn take_in_hand(&mut self) -> Option<I> {
+        self.items.take_if(|_| Self::IS_SMALL && !self.ended)
+    }
+
+    #[inline(always)]
+    fn put_back(&mut self, hand: Option<I>) {
+        if hand.is_some() {
+            self.items = hand;
         }
-        let item = self.items.next();
-        self.ended = item.is_none();
+    }
+
+    #[inline(always)]
+    fn next_at_hand(&mut self, hand: &mut Option<I>) -> Option<Result<I::Item>> {
+        let items = if Self::IS_SMALL { hand.as_mut() } else { self.items.as_mut().filter(|_| !self.ended) };
+        let item = items?.next();
+        if item.is_none() {
+            self.ended = true;
+        }
         item.map(Ok)
     }
 
@@ -78,7 +109,7 @@ where
     }
 
     fn discard(self) {
-        discard_iterator(self.items);
+        self.items.into_iter().for_each(discard_iterator);
     }
 
     fn is_at_once(&mut self) -> bool {

@@ -155,6 +155,7 @@ impl<R: BufRead, T: FromLine> Lines<R, T> {
 
 impl<R: BufRead, T: FromLine> Feed for Lines<R, T> {
     type Item = T;
+    type Hand = ();
 
     fn poll(&mut self) -> Polled<T> {
         self.guarded(true)

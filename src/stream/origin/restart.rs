@@ -409,6 +409,7 @@ where
     O: Into<BoxError>,
 {
     type Item = T;
+    type Hand = ();
 
     fn poll(&mut self) -> Polled<T> {
         self.next()

@@ -4,7 +4,7 @@ use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use streamz::{CancelToken, ErrorKind, Inline, Line, LineError, LineReader, Outcome, Pipeline, Stream};
+use streamz::{CancelToken, ErrorKind, Inline, Line, LineError, LineReader, Outcome, Pipeline, Stream, StreamError};
 
 /// A line without an end, that does something when it is read, and counts how often it was.
 struct Endless<F> {
@@ -133,19 +133,40 @@ fn a_reader_is_not_read_again_after_its_end() {
     }
 }
 
+/// Small iterators are moved out of their source and back, large ones are not.
 #[test]
-fn an_iterator_is_not_called_again_after_its_end() {
-    let twice = || {
-        let mut calls = 0;
-        std::iter::from_fn(move || {
-            calls += 1;
-            assert!(calls < 3, "called after its end");
-            (calls == 1).then_some(calls)
-        })
-    };
-    let pipeline = Pipeline::new("once");
-    assert_eq!(Inline::from_iter(&pipeline, twice()).collect::<Vec<_>>().unwrap(), [1]);
-    assert_eq!(Inline::from_iter(&pipeline, twice()).chunk(1).collect::<Vec<_>>().unwrap(), [[1]]);
-    assert_eq!(Stream::from_iter(&pipeline, twice()).collect::<Vec<_>>().unwrap(), [1]);
-    assert!(pipeline.join().is_complete());
+fn an_iterator_of_any_size_is_not_called_again_after_its_end_or_a_panic() {
+    fn check<const SIZE: usize>(panics: bool) {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let once = || {
+            let (calls, padding) = (Arc::clone(&calls), [0_u8; SIZE]);
+            calls.store(0, Ordering::Relaxed);
+            std::iter::from_fn(move || {
+                let call = calls.fetch_add(1, Ordering::Relaxed);
+                assert!(call == 0 || !panics, "broken");
+                (call == 0).then_some(padding.len())
+            })
+        };
+        let check = |outputs: Vec<Result<usize, StreamError>>| {
+            let [Ok(first), rest @ ..] = &outputs[..] else { panic!("{outputs:?}") };
+            assert_eq!(*first, SIZE);
+            assert_eq!(rest.len(), usize::from(panics), "{outputs:?}");
+            assert!(rest.iter().all(|output| format!("{:#}", output.as_ref().unwrap_err()).contains("broken")));
+            assert_eq!(calls.load(Ordering::Relaxed), 2);
+        };
+        let pipeline = Pipeline::new("once");
+        let inline = || Inline::from_iter(&pipeline, once());
+        check(Stream::from_iter(&pipeline, once()).into_iter().collect());
+        check(inline().map(|n| n).spawn("map").into_iter().collect());
+        check(inline().chunk(1).spawn("chunk").map(|chunk| chunk[0]).into_iter().collect());
+        let folded = inline().fold(0, |sum, n| sum + n);
+        assert!(if panics { folded.is_err() } else { folded.is_ok_and(|sum| sum == SIZE) });
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+        pipeline.join();
+        assert_eq!(Arc::strong_count(&calls), 1, "all have been dropped");
+    }
+    for panics in [false, true] {
+        check::<1>(panics);
+        check::<1000>(panics);
+    }
 }

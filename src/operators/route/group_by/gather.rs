@@ -150,6 +150,7 @@ impl<T: Send + 'static> Gather<T> {
 
 impl<T: Send + 'static> Feed for Gather<T> {
     type Item = T;
+    type Hand = ();
 
     #[inline(always)]
     fn poll(&mut self) -> Polled<T> {

@@ -138,6 +138,7 @@ type Next = fn(&mut Tail, &mut Shared) -> Result<Option<FileLine>, FileError>;
 
 impl<T: FromFileLine> Feed for Following<T> {
     type Item = T;
+    type Hand = ();
 
     fn poll(&mut self) -> Polled<T> {
         panic::catch(|| self.read()).unwrap_or_else(|payload| {
