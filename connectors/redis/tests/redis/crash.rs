@@ -54,6 +54,22 @@ fn start(pool: Pool, url: &str, name: &str, progress: &Sender<()>) -> Worker {
     Worker::start(main, &[("SERVER", url.as_ref()), ("CONSUMER", name.as_ref())], progress)
 }
 
+/// Starts workers, given by name and URL, and returns when each of them has copied something. A worker needs its server to
+/// start, and only then survives the loss of it.
+fn start_all(pool: Pool, workers: [(&str, String); 2], progress: &Sender<()>) -> [Worker; 2] {
+    let started = workers.map(|(name, url)| {
+        let (copied, copies) = channel();
+        (start(pool, &url, name, &copied), copies)
+    });
+    started.map(|(worker, copies)| {
+        wait_for(&copies, 1);
+        let progress = progress.clone();
+        // Ends with the worker.
+        spawn(move || copies.into_iter().for_each(|()| progress.send(()).unwrap_or_default()));
+        worker
+    })
+}
+
 /// Copies the rest, and counts.
 fn finish(server: &Server, pool: Pool, count: usize) {
     let pipeline = Pipeline::new("last");
@@ -112,7 +128,7 @@ fn a_server_killed_under_workers_loses_nothing() {
     const COUNT: usize = 20_000;
     let Some(mut server) = server_with(COUNT, &["--appendonly", "yes", "--appendfsync", "always"]) else { return };
     let (progress, reports) = channel();
-    let workers = ["a", "b"].map(|name| start(Pool::Unordered, &server.url(), name, &progress));
+    let workers = start_all(Pool::Unordered, ["a", "b"].map(|name| (name, server.url())), &progress);
     let mut random = fastrand::Rng::new();
     for _ in 0..5 {
         wait_for(&reports, random.usize(1..25));
@@ -132,7 +148,8 @@ fn a_network_that_fails_under_workers_loses_nothing() {
     let mut monitor = inbox(&server.url(), "monitor").monitor();
     let (progress, reports) = channel();
     let networks = [0, 1].map(|_| Proxy::start(server.port()));
-    let workers = [("a", 0), ("b", 1)].map(|(name, n)| start(Pool::Keyed, &networks[n].url(), name, &progress));
+    let urls = [("a", networks[0].url()), ("b", networks[1].url())];
+    let workers = start_all(Pool::Keyed, urls, &progress);
     let mut random = fastrand::Rng::new();
     for _ in 0..3 {
         wait_for(&reports, random.usize(1..10));
