@@ -8,6 +8,8 @@
 #![allow(clippy::disallowed_methods, reason = "it watches processes, in real time")]
 
 mod check;
+#[path = "../common/command_line.rs"]
+mod command_line;
 mod journal;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -77,8 +79,8 @@ enum Role {
 
 fn main() -> ExitCode {
     streamz::locate_panics();
-    let outcome = run(Args::parse());
-    match outcome {
+    let args = command_line::parse();
+    match args.and_then(|args| args.map_or(Ok(true), run)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         // The reader of the output has closed it.

@@ -31,6 +31,8 @@
 mod archive;
 mod args;
 mod columns;
+#[path = "../common/command_line.rs"]
+mod command_line;
 mod counts;
 mod database;
 mod dead_letters;
@@ -60,7 +62,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use args::{Args, Places};
-use clap::Parser;
 use counts::Counts;
 use database::Database;
 use dead_letters::{DeadLetters, Reasons};
@@ -114,7 +115,8 @@ impl Ended {
 
 fn main() -> ExitCode {
     streamz::locate_panics();
-    match run(&Args::parse()) {
+    let args = command_line::parse();
+    match args.and_then(|args| args.as_ref().map_or(Ok(ExitCode::SUCCESS), run)) {
         Ok(code) => code,
         Err(error) => {
             summary::complain(&error);

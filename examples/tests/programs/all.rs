@@ -99,6 +99,24 @@ fn every_example_answers_help_and_refuses_unknown_arguments() {
     });
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn every_example_reports_that_its_help_cannot_be_written() {
+    each(names(), |name| {
+        let mut command = command(program::program(name), ["--help"]);
+        command.stdout(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        let ran = program::run(command);
+        if ran.code == Some(1)
+            && ran.stderr.lines().count() == 1
+            && ran.stderr.contains("cannot write to standard output: ")
+        {
+            Ok(())
+        } else {
+            Err(format!("{:?}\n{}", ran.code, ran.stderr))
+        }
+    });
+}
+
 fn minds_no_closed_pipe(name: &str) -> Result<(), String> {
     let mut child = command::<&str>(program::program(name), []).spawn().unwrap();
     drop(child.stdout.take());
