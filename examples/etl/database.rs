@@ -99,7 +99,14 @@ pub(crate) struct Database {
 pub(crate) fn check(path: &Path, existing: Existing) -> Result<Option<Earlier>, BoxError> {
     let shown = path.display();
     let meta = match path.metadata() {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        // Said here, where the database is looked at first: its dead letters may lie in the same folder.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return if path.parent().is_some_and(Path::is_dir) {
+                Ok(None)
+            } else {
+                Err(format!("cannot create database {shown}: its folder does not exist").into())
+            };
+        }
         meta => meta.map_err(failure("cannot create database", path))?,
     };
     let kind = if meta.is_dir() { "a directory" } else { "not a regular file" };

@@ -97,7 +97,15 @@ fn outputs_that_cannot_be_created_are_named() {
     let input = place.write("in.csv", csv(&[GOOD]));
     let run = |database: &Path, letters: &str| run(&input, database, &place.path(letters), &[]);
     let nowhere = place.path("nowhere/out.db");
-    run(&nowhere, "a").fails_with(&format!("cannot create database {}", nowhere.display()));
+    let no_folder =
+        format!("cannot create database {}: its folder does not exist", nowhere.display());
+    for more in [&[][..], &["--resume"], &["--force"]] {
+        // Its dead letters would lie beside it.
+        let mut command = etl(["--input"]);
+        command.arg(&input).arg("--database").arg(&nowhere).args(more);
+        program::run(command).fails_with(&no_folder);
+    }
+    run(&nowhere, "a").fails_with(&no_folder);
     run(&input.join("out.db"), "b").fails_with("cannot create database");
     run(place.folder(), "c").fails_with("it is a directory");
     for left in ["a", "b", "c"] {
