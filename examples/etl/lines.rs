@@ -4,7 +4,6 @@ use std::io::BufRead;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
 use streamz::{BoxError, Line, LineReader, Result};
 
 use crate::archive::Archive;
@@ -24,18 +23,21 @@ const TAR: Archive = Archive::new("tar", "tar -xOf");
 /// How many rows go through the pipeline as one item, at most.
 const CHUNK: usize = 200;
 
+/// Some rows of an input, or, after all of them, the error of the reader.
+pub(crate) type Chunk = Result<Vec<Line>, BoxError>;
+
 /// The rows of an input, after its header.
 ///
 /// A row is a line. In CSV a quoted field may contain a line break; that of a flight has no use for one, and an
 /// unbalanced quote would otherwise swallow everything after it.
 ///
-/// An error of the reader ends the lines; it is left in [`fault`](Self::fault), so that what came before is still loaded.
+/// An error of the reader ends the lines. It is reported behind them, so that what came before is still loaded.
 pub(crate) struct Lines {
     name: String,
     reader: LineReader<Box<dyn BufRead + Send>>,
     stop: Stop,
     counts: Arc<Counts>,
-    fault: Arc<Mutex<Option<BoxError>>>,
+    fault: Option<BoxError>,
     /// The number of the last line.
     number: u64,
 }
@@ -58,8 +60,8 @@ impl Lines {
         }
         let layout = layout(&header)
             .map_err(|reason| format!("{name} is not a file of flights: {reason}"))?;
-        let (counts, fault) = (Arc::clone(counts), Arc::default());
-        Ok((Self { name, reader, stop, counts, fault, number: header.number }, layout))
+        let (counts, number) = (Arc::clone(counts), header.number);
+        Ok((Self { name, reader, stop, counts, fault: None, number }, layout))
     }
 
     /// Reads on to the end of this line, and counts the rows as read.
@@ -84,22 +86,29 @@ impl Lines {
         Ok(())
     }
 
-    /// Where an error of the reader is left when the lines have ended.
-    pub(crate) fn fault(&self) -> Arc<Mutex<Option<BoxError>>> {
-        Arc::clone(&self.fault)
+    /// Whether all lines could be read; to be asked when they have ended.
+    ///
+    /// # Errors
+    /// The error of the reader.
+    pub(crate) fn check_end(&mut self) -> Result<(), BoxError> {
+        self.fault.take().map_or(Ok(()), Err)
     }
 
     /// The rows in chunks. A chunk holds what is there without waiting for input, so that none waits for those that follow.
-    pub(crate) fn chunks(mut self) -> impl Iterator<Item = Vec<Line>> {
+    /// An error of the reader comes last.
+    pub(crate) fn chunks(mut self) -> impl Iterator<Item = Chunk> {
         std::iter::from_fn(move || {
+            let Some(row) = self.next() else {
+                return self.check_end().err().map(Err);
+            };
             let mut chunk = Vec::with_capacity(CHUNK);
-            chunk.push(self.next()?);
+            chunk.push(row);
             while chunk.len() < CHUNK
                 && let Ok(Some(line)) = self.reader.next_buffered_line()
             {
                 chunk.extend(self.row(line));
             }
-            Some(chunk)
+            Some(Ok(chunk))
         })
     }
 
@@ -136,14 +145,16 @@ impl Iterator for Lines {
                 Err(_) if self.stop.is_set() => return None,
                 // What came before is whole.
                 Err(error) if Garbage::is(&error) => {
-                    *self.fault.lock() = Some(format!("{}: {error}", self.name).into())
+                    self.fault = Some(format!("{}: {error}", self.name).into());
                 }
                 Err(error) => {
                     let fault = format!(
                         "cannot read {} after line {}: {error}",
                         self.name, self.number
                     );
-                    *self.fault.lock() = Some(fault.into());
+                    self.fault = Some(fault.into());
+                    // There is nothing behind it.
+                    self.stop.set();
                     return None;
                 }
             }

@@ -1,18 +1,18 @@
 //! The job as a pipeline.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use streamz::{
-    AsyncMapper, BatchConfig, Batcher, BoxError, CancelToken, Cause, Line, Mapper, Outcome,
-    Pipeline, Result, Stream, StreamError, with_init,
+    AsyncMapper, BatchConfig, Batcher, BoxError, CancelToken, Cause, Mapper, Outcome, Pipeline,
+    Result, Stream, StreamError, with_init,
 };
 
 use crate::counts::Counts;
 use crate::database::Database;
 use crate::dead_letters::describe;
+use crate::lines::Chunk;
 use crate::settled::{self, Settled};
 use crate::transform::{Transform, Transformed};
 use crate::{Ended, Job, listen_to_ctrl_c};
@@ -42,7 +42,6 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
         live,
         preload: _,
     } = job;
-    let reader_fault = lines.fault();
     let dead_letters = Mutex::new(dead_letters);
     let database = Arc::new(Mutex::new(database));
 
@@ -58,13 +57,15 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
 
     // [pattern]
     // Rows cross an edge in chunks, so a hop, a place in the window of the pool and a call cost
-    // once per chunk.
+    // once per chunk. An input that cannot be read further ends with an error in place of a
+    // chunk. It stays behind the rows before it, so these are loaded.
     let transform = {
         let counts = Arc::clone(&counts);
         with_init(
             move || Transform::new(layout, &tables, &counts),
-            |transform: &mut Transform, _: &CancelToken, lines: &Vec<Line>| {
-                Ok::<_, Infallible>(transform.rows(lines))
+            |transform: &mut Transform, _: &CancelToken, lines: &Chunk| match lines {
+                Ok(lines) => Ok(transform.rows(lines)),
+                Err(fault) => Err(fault.to_string()),
             },
         )
     };
@@ -103,8 +104,8 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
         .named("write")
         .filter_map(put_aside)
         .spawn("put aside");
-    // Batches are made and loaded right here. The first one that cannot be loaded stops the
-    // pipeline; the reason is read below.
+    // Batches are made and loaded right here. The first error stops the pipeline: that of a batch
+    // that cannot be loaded, or that of the input. The reason is read below.
     let _ = settled.named("load").inline().with(batch).with(load.with_name("insert")).count();
     // [/pattern]
 
@@ -113,12 +114,13 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
     let report = pipeline.join();
     drop(live);
     progress.finish();
-    let mut fault = reader_fault.lock().take();
-    let mut aborted = false;
+    let (mut fault, mut aborted): (Option<BoxError>, bool) = (None, false);
     match &report.outcome {
         Outcome::Cancelled(Cause::Requested) => aborted = true,
         Outcome::Cancelled(Cause::Because(reason)) => fault = Some(reason.to_string().into()),
-        Outcome::Cancelled(Cause::Failed(error)) => fault = Some(root(error)),
+        Outcome::Cut(error) | Outcome::Cancelled(Cause::Failed(error)) => {
+            fault = Some(root(error))
+        }
         Outcome::Cancelled(cause) => fault = Some(cause.to_string().into()),
         _ => {}
     }
@@ -131,7 +133,9 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
 /// What a stage that is meant to stop the job says of itself is enough; where it happened, its message tells.
 fn root(error: &StreamError) -> BoxError {
     match std::error::Error::source(error) {
-        Some(source) if error.stage() == "load" => source.to_string().into(),
+        Some(source) if matches!(error.stage(), "transform" | "load") => {
+            source.to_string().into()
+        }
         _ => describe(error).into(),
     }
 }

@@ -12,7 +12,7 @@ use crate::{Ended, Job, listen_to_ctrl_c};
 
 pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
     let Job {
-        lines,
+        mut lines,
         layout,
         stop,
         tables,
@@ -24,7 +24,6 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
         live: _,
         preload,
     } = job;
-    let reader_fault = lines.fault();
     let token = CancelToken::new();
     listen_to_ctrl_c(stop, token.clone(), progress.clone())?;
 
@@ -33,8 +32,8 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
     let mut preloaded = Vec::new();
     let mut began = None;
     let mut update = progress.updater(&counts, Counts::progress);
-    let work = || -> Result<(), BoxError> {
-        for line in lines {
+    let mut work = || -> Result<(), BoxError> {
+        for line in &mut lines {
             if token.is_cancelled() {
                 return Ok(());
             }
@@ -66,7 +65,7 @@ pub(crate) fn run(job: Job) -> Result<(Ended, Database), BoxError> {
         }
         Ok(())
     };
-    let fault = work().err().or_else(|| reader_fault.lock().take());
+    let fault = work().and_then(|()| lines.check_end()).err();
     progress.finish();
     let aborted = fault.is_none() && token.is_cancelled();
     Ok((Ended { report: None, aborted, fault, began }, database))

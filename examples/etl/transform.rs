@@ -7,6 +7,7 @@ use streamz::{Line, Result, StreamError};
 use crate::counts::Counts;
 use crate::dead_letters::describe;
 use crate::flight::{FlightParser, Layout, Reason};
+use crate::lines::Chunk;
 use crate::tables::{Enriched, Tables};
 
 /// What became of the rows of consecutive lines. Cancelled flights have been dropped.
@@ -77,7 +78,7 @@ impl Transformed {
             category: error.kind().to_string().into(),
             message: describe(error).into(),
         };
-        error.with_item_ref(|lines: &Vec<Line>| {
+        let failed = |lines: &Vec<Line>| {
             let fail = |line: &Line| Failed {
                 line: line.clone(),
                 stage: "transform",
@@ -88,7 +89,8 @@ impl Transformed {
                 failed: lines.iter().map(fail).collect(),
                 line: last(lines),
             }
-        })
+        };
+        error.with_item_ref(|chunk: &Chunk| chunk.as_ref().ok().map(failed)).flatten()
     }
 }
 

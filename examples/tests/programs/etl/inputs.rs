@@ -6,8 +6,9 @@ use std::fs;
 use serde_json::json;
 
 use super::{
-    BAD, CANCELLED, GOOD, HEADER, Place, assert_balanced, count, csv, data, gzip, json,
+    BAD, CANCELLED, GOOD, HEADER, Place, assert_balanced, count, csv, data, etl, gzip, json,
 };
+use crate::program;
 
 #[test]
 fn standard_input_may_be_plain_or_gzip() {
@@ -195,6 +196,26 @@ fn a_truncated_gzip_file_fails_after_its_rows_are_loaded() {
         assert_eq!((&totals["complete"], &totals["abandoned"]), (&json!(false), &json!(0)));
         assert!(totals["loaded"].as_u64().unwrap() > 1000);
         assert_eq!(totals["loaded"], count(&place.database()));
+    }
+}
+
+#[test]
+fn an_input_that_fails_is_how_the_pipeline_ended() {
+    let bytes = fs::read(data("flights-2013-01.csv.gz")).unwrap();
+    let place = Place::new();
+    let truncated = place.write("truncated.csv.gz", &bytes[..bytes.len() / 2]);
+    let rows = csv(&[GOOD, GOOD]);
+    let padded = place.write("padded.csv.gz", [&*gzip(rows.as_bytes()), b"x"].concat());
+    for input in [truncated, padded] {
+        let mut command = etl(["--force", "--input"]);
+        command.arg(&input).arg("--database").arg(place.database());
+        let ran = program::run(command);
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        for line in
+            ["\nnot complete: stopped by an error\n", "\netl: stopped at the first error: "]
+        {
+            assert!(ran.stdout.contains(line), "`{line}` is not in: {}", ran.stdout);
+        }
     }
 }
 
