@@ -58,7 +58,7 @@ Exit status:
   0    everything was processed; also if standard output was closed
   1    any other failure; also if rows failed and none was loaded
   2    invalid arguments
-  130  interrupted with Ctrl-C; committed rows stay
+  130  interrupted with Ctrl-C, SIGTERM or SIGHUP; committed rows stay
 ";
 
 /// Loads flights from a CSV file into an SQLite database.

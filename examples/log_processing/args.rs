@@ -69,7 +69,8 @@ Exit status:
   130  interrupted before that; the report covers what was read
   2    invalid arguments
   1    any other failure
-  Malformed lines and alerts are not failures; nor is a closed standard output.
+  Malformed lines and alerts are not failures; nor is a closed standard output. SIGTERM or SIGHUP
+  act as Ctrl-C does.
 ";
 
 /// Summarizes access logs, and finds bursts and suspicious clients in them.

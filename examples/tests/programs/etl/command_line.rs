@@ -114,6 +114,16 @@ fn wrong_arguments_are_refused() {
 }
 
 #[test]
+fn help_names_the_signals_that_interrupt_it() {
+    let ran = program::run(etl(["--help"]));
+    assert!(
+        ran.stdout.contains("interrupted with Ctrl-C, SIGTERM or SIGHUP"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
 fn quiet_prints_nothing() {
     let place = Place::new();
     let input = place.write("in.csv", csv(&[GOOD, BAD]));

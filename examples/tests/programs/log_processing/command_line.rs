@@ -40,9 +40,14 @@ fn wrong_arguments_are_refused() {
 fn help_covers_the_essentials() {
     let ran = Place::new().run(&["--help"]);
     assert_eq!(ran.code, Some(0));
-    for text in
-        ["--follow", "Exit status:\n  0 ", "Memory:", "tail -F", "read = parsed + malformed"]
-    {
+    for text in [
+        "--follow",
+        "Exit status:\n  0 ",
+        "Memory:",
+        "SIGTERM or SIGHUP",
+        "tail -F",
+        "read = parsed + malformed",
+    ] {
         assert!(ran.stdout.contains(text), "{text}");
     }
     assert!(ran.stdout.lines().all(|line| line.chars().count() <= 100), "{}", ran.stdout);
