@@ -85,6 +85,8 @@ fn usage(name: &str) -> String {
 #[derive(Clone)]
 pub struct Page {
     inner: Arc<Mutex<Inner>>,
+    /// What precedes a line on standard error.
+    prefix: &'static str,
 }
 
 struct Inner {
@@ -98,7 +100,13 @@ struct Inner {
 impl Page {
     pub fn new(out: impl Write + Send + 'static) -> Self {
         let inner = Inner { out: Some(Box::new(out)), kept: 0, broken: 0, fault: None };
-        Self { inner: Arc::new(Mutex::new(inner)) }
+        Self { inner: Arc::new(Mutex::new(inner)), prefix: "" }
+    }
+
+    /// Sets what precedes each line on standard error.
+    #[must_use]
+    pub fn with_prefix(self, prefix: &'static str) -> Self {
+        Self { prefix, ..self }
     }
 
     /// Writes a line, or several: `page.say(format_args!("{n} orders"))`.
@@ -151,7 +159,7 @@ impl Page {
 
     /// Prints a line on standard error. A failure of that cannot be reported anywhere, and is ignored.
     pub fn complain(&self, text: impl Display) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}{text}", self.prefix);
     }
 
     /// Why the page could not be written, once; that it is not read is not an error.

@@ -15,6 +15,8 @@ use streamz::{BoxError, Result};
 
 use crate::args::Args;
 use crate::common::{Data, Page};
+use crate::interrupt::Interrupt;
+use crate::output::note;
 use crate::plain::{self, Count};
 use crate::report::Summary;
 
@@ -52,8 +54,8 @@ const MALFORMED: [&[u8]; 9] = [
     b"Segmentation fault (core dumped)",
 ];
 
-/// Generates the log, processes it, and checks the findings.
-pub(crate) fn run(given: &Args) -> Result<ExitCode, BoxError> {
+/// Generates the log, processes it, and checks the findings, unless it was cut short.
+pub(crate) fn run(given: &Args, interrupt: Interrupt) -> Result<ExitCode, BoxError> {
     let folder = tempfile::tempdir()
         .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
     let made = Made::new();
@@ -72,14 +74,22 @@ pub(crate) fn run(given: &Args) -> Result<ExitCode, BoxError> {
 
     let silent = args.quiet || args.json_on_stdout();
     let page = if silent { Page::new(io::sink()) } else { Page::new(io::stdout()) };
+    let page = page.with_prefix("log_processing: ");
     page.say(format_args!(
         "working through a log of {} lines, made from seed {SEED}\n",
         made.lines
     ));
-    let summary = crate::run(&args)?;
+    let summary = crate::run(&args, interrupt)?;
+    if !summary.is_well() {
+        // What was cut short is no evidence. The summary has reported its faults.
+        if summary.is_interrupted() && !args.quiet {
+            note("the promises were not checked: the run was interrupted");
+        }
+        return Ok(summary.exit_code());
+    }
     page.say("\nchecked:");
     check(&page, &summary, &made, &plain::count(&files)?);
-    Ok(if page.close() && summary.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if page.close() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn check(page: &Page, summary: &Summary, made: &Made, plain: &Count) {

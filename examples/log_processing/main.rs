@@ -30,6 +30,8 @@ mod archive;
 mod args;
 mod clf;
 mod client;
+#[path = "../common/command_line.rs"]
+mod command_line;
 #[path = "../common/mod.rs"]
 mod common;
 mod demo;
@@ -38,6 +40,7 @@ mod follow;
 #[path = "../common/gunzip.rs"]
 mod gunzip;
 mod input;
+mod interrupt;
 #[path = "../common/interruptible.rs"]
 mod interruptible;
 mod json;
@@ -62,15 +65,15 @@ use std::sync::Arc;
 
 use alerts::Said;
 use args::Args;
-use clap::Parser;
 use follow::{Growing, Notes};
 use input::{Lines, Reading};
+use interrupt::Interrupt;
 use interruptible::Stop;
 use output::{Output, complain, note};
 use progress::Progress;
 use rejects::Rejects;
 use report::Summary;
-use streamz::{BoxError, CancelToken, Clock, Report, Result};
+use streamz::{BoxError, Clock, Report, Result};
 use tables::Tables;
 use watch::Backwards;
 
@@ -82,6 +85,7 @@ struct Job {
     args: Args,
     source: Source,
     stop: Stop,
+    interrupt: Interrupt,
     reading: Arc<Reading>,
     rejects: Rejects,
     names: Vec<String>,
@@ -121,20 +125,27 @@ struct Ended {
 
 fn main() -> ExitCode {
     streamz::locate_panics();
-    let args = Args::parse();
-    let done = if args.files.is_empty() {
-        demo::run(&args)
+    let args = command_line::parse();
+    args.and_then(|args| args.as_ref().map_or(Ok(ExitCode::SUCCESS), start)).unwrap_or_else(
+        |error| {
+            complain(&error.to_string());
+            ExitCode::FAILURE
+        },
+    )
+}
+
+fn start(args: &Args) -> Result<ExitCode, BoxError> {
+    // Before anything is created, so that an interrupt leaves nothing behind.
+    let interrupt = Interrupt::listen(args)?;
+    if args.files.is_empty() {
+        demo::run(args, interrupt)
     } else {
-        run(&args).map(|summary| summary.exit_code())
-    };
-    done.unwrap_or_else(|error| {
-        complain(&error.to_string());
-        ExitCode::FAILURE
-    })
+        run(args, interrupt).map(|summary| summary.exit_code())
+    }
 }
 
 /// Does the job, and prints the results.
-fn run(args: &Args) -> Result<Summary, BoxError> {
+fn run(args: &Args, interrupt: Interrupt) -> Result<Summary, BoxError> {
     args.check()?;
     let (stop, reading, names) =
         (Stop::default(), Arc::new(Reading::default()), input::names(args));
@@ -157,6 +168,7 @@ fn run(args: &Args) -> Result<Summary, BoxError> {
         args: args.clone(),
         source,
         stop,
+        interrupt,
         reading,
         rejects,
         names,
@@ -169,32 +181,4 @@ fn run(args: &Args) -> Result<Summary, BoxError> {
     let mut summary = Summary::new(args, ended, &reading_here, elapsed);
     summary.write(&output, json);
     Ok(summary)
-}
-
-/// From now on the first Ctrl-C ends the reading, so that everything read is reported; if even that hangs (in a write
-/// to a pipe that is not read, for example) the second ends the program at once.
-fn listen_to_ctrl_c(
-    stop: &Stop,
-    token: CancelToken,
-    args: &Args,
-    progress: &Progress,
-) -> Result<Stop, BoxError> {
-    let interrupted = Stop::default();
-    let (stop, pressed, progress) = (stop.clone(), interrupted.clone(), progress.clone());
-    let says_so = !args.follow && !args.quiet;
-    ctrlc::set_handler(move || {
-        if pressed.is_set() {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        pressed.set();
-        if says_so {
-            progress.suspend(|| {
-                note("interrupted: this is what was read; Ctrl-C again ends at once")
-            });
-        }
-        stop.set();
-        token.drain();
-    })
-    .map_err(|error| format!("cannot listen to Ctrl-C: {error}"))?;
-    Ok(interrupted)
 }

@@ -16,7 +16,7 @@ use crate::input::Reading;
 use crate::lines::Line;
 use crate::record::{Record, parse};
 use crate::watch::Alert;
-use crate::{Ended, Job, Source, listen_to_ctrl_c};
+use crate::{Ended, Job, Source};
 
 /// The number of records that may wait between the two threads: if other programs want the cores too, each has enough
 /// to do until it is its turn again. A record takes about a hundred bytes.
@@ -26,9 +26,10 @@ const ROOM: usize = 4096;
 const MAX_ALERTS: usize = 10_000;
 
 pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
-    let Job { args, source, stop, reading, mut rejects, names, output, progress } = job;
+    let Job { args, source, stop, interrupt, reading, mut rejects, names, output, progress } =
+        job;
     let pipeline = Pipeline::builder("log").capacity(ROOM).build();
-    let interrupted = listen_to_ctrl_c(&stop, pipeline.token(), &args, &progress)?;
+    interrupt.begin(&stop, pipeline.token(), &progress);
     if let Some(update) = progress.updater(&reading, Reading::progress) {
         pipeline.every(Duration::from_millis(100), update);
     }
@@ -98,7 +99,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
         forgotten: known.evicted(),
         unfinished: following.map_or(0, |(_, stats)| stats.unfinished()),
         report: Some(report),
-        interrupted: interrupted.is_set(),
+        interrupted: interrupt.is_set(),
         is_cut,
         fault,
     })

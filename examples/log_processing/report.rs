@@ -59,6 +59,9 @@ impl Summary {
     fn warnings(&self) -> Vec<String> {
         let Ended { tables, rejects, backwards, said, .. } = &self.ended;
         let mut warnings = Vec::new();
+        if self.read == 0 && self.at_end && self.faults.is_empty() {
+            warnings.push("there is no request: the input is empty".to_owned());
+        }
         if tables.requests == 0 && rejects.count > 0 {
             let reason = rejects
                 .first
@@ -109,9 +112,13 @@ impl Summary {
             }
             Ok(())
         });
-        self.faults.extend(
-            [said, written].into_iter().filter_map(Result::err).map(|error| error.to_string()),
-        );
+        for error in [said, written].into_iter().filter_map(Result::err) {
+            let fault = error.to_string();
+            // An alert may have met it already.
+            if !self.faults.contains(&fault) {
+                self.faults.push(fault);
+            }
+        }
         if let (true, Some(report)) = (self.args.stages, &self.ended.report) {
             note(&format!("what the stages did\n{report}"));
         }
@@ -125,11 +132,16 @@ impl Summary {
     pub(crate) fn exit_code(&self) -> ExitCode {
         if !self.faults.is_empty() {
             ExitCode::FAILURE
-        } else if self.ended.interrupted && !self.is_complete() {
+        } else if self.is_interrupted() {
             ExitCode::from(INTERRUPTED)
         } else {
             ExitCode::SUCCESS
         }
+    }
+
+    /// Whether it ended early because of the user, and of nothing else.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.ended.interrupted && self.faults.is_empty() && !self.is_complete()
     }
 
     pub(crate) fn is_well(&self) -> bool {

@@ -8,14 +8,15 @@ use crate::alerts::{PerMinute, Said};
 use crate::examine::Examiner;
 use crate::input::Reading;
 use crate::record::parse;
-use crate::{Ended, Job, Source, listen_to_ctrl_c};
+use crate::{Ended, Job, Source};
 
 pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
-    let Job { args, source, stop, reading, mut rejects, names, output, progress } = job;
+    let Job { args, source, stop, interrupt, reading, mut rejects, names, output, progress } =
+        job;
     let Source::Files(lines) = source else {
         return Err("files that grow cannot be followed in one thread".into());
     };
-    let interrupted = listen_to_ctrl_c(&stop, CancelToken::new(), &args, &progress)?;
+    interrupt.begin(&stop, CancelToken::new(), &progress);
     let mut update = progress.updater(&reading, Reading::progress);
 
     let mut examiner = Examiner::new(&args);
@@ -64,7 +65,7 @@ pub(crate) fn run(job: Job) -> Result<Ended, BoxError> {
         forgotten: 0,
         unfinished: 0,
         report: None,
-        interrupted: interrupted.is_set(),
+        interrupted: interrupt.is_set(),
         is_cut: fault.is_some(),
         fault,
     })

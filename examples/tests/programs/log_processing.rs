@@ -8,6 +8,8 @@ mod command_line;
 mod control;
 mod counts;
 #[cfg(target_os = "linux")]
+mod demo;
+#[cfg(target_os = "linux")]
 mod follow;
 mod formats;
 mod inputs;
