@@ -5,21 +5,37 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{Place, assert_balanced, good, gzip, line, report};
+use super::{Place, assert_balanced, good, gzip, line};
 use crate::program::{self, Ran};
 
 #[test]
 fn an_empty_log_is_complete() {
-    let report = report("", &[]);
+    let place = Place::new();
+    place.write("empty", "");
+    place.run(&["empty", "--json", "report.json"]);
+    let report = place.report();
+    assert_balanced(&report);
     assert_eq!(
         (&report["read"], &report["complete"], &report["first"]),
         (&json!(0), &json!(true), &Value::Null)
     );
+    let ran = place.run(&["empty"]);
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.stdout.contains("lines read               0"), "{}", ran.stdout);
+}
+
+#[test]
+fn an_empty_log_is_remarked_on() {
     let place = Place::new();
     place.write("empty", "");
-    let ran = place.run(&["empty"]);
-    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-    assert!(ran.stdout.contains("lines read               0"), "{}", ran.stdout);
+    for args in [&["empty"][..], &["empty", "--quiet"], &["-"], &["-", "--sequential"]] {
+        let ran = place.run_stdin(b"", args);
+        assert_eq!(
+            (ran.code, &*ran.stderr),
+            (Some(0), "log_processing: warning: there is no request: the input is empty\n"),
+            "{args:?}"
+        );
+    }
 }
 
 #[test]

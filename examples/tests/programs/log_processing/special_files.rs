@@ -37,7 +37,10 @@ fn no_standard_input_is_an_empty_one() {
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$0\" - <&-"]).arg(program::program("log_processing"));
     let ran = program::run(command);
-    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
+    assert_eq!(
+        (ran.code, &*ran.stderr),
+        (Some(0), "log_processing: warning: there is no request: the input is empty\n")
+    );
     let ran = place.run(&["-"]);
     assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
     let ran = place.run(&["/dev/null", "--json", "/dev/null", "--rejects", "/dev/null"]);
