@@ -183,7 +183,26 @@ impl Scope {
         steps: &[Arc<str>],
         threads: usize,
     ) -> (Arc<StageStats>, Membership) {
-        match self.try_register(name, kind, steps, threads) {
+        self.register_as(Role::Keeper, name, kind, steps, threads)
+    }
+
+    /// As [`register`](Self::register), for a task that does not keep the pipeline alive: one that starts while the pipeline
+    /// is at rest says nothing about its end.
+    #[track_caller]
+    pub(crate) fn register_helper(self: &Arc<Self>, name: &str) -> (Arc<StageStats>, Membership) {
+        self.register_as(Role::Helper, name, StageKind::Task, &[], 1)
+    }
+
+    #[track_caller]
+    fn register_as(
+        self: &Arc<Self>,
+        role: Role,
+        name: &str,
+        kind: StageKind,
+        steps: &[Arc<str>],
+        threads: usize,
+    ) -> (Arc<StageStats>, Membership) {
+        match self.try_register(role, name, kind, steps, threads) {
             Some(registered) => registered,
             None => panic!("stage `{name}` cannot start: pipeline `{}` has finished", self.name),
         }
@@ -215,7 +234,7 @@ impl Scope {
         kind: StageKind,
         steps: &[Arc<str>],
     ) -> (Arc<StageStats>, Membership) {
-        self.try_register(name, kind, steps, 1).unwrap_or_else(|| {
+        self.try_register(Role::Keeper, name, kind, steps, 1).unwrap_or_else(|| {
             let stage = NewStage { name, kind, steps, threads: 1, latencies: &self.settings.latencies };
             (stage.build(name.into()), self.open_reader())
         })
@@ -235,6 +254,7 @@ impl Scope {
     #[track_caller]
     fn try_register(
         self: &Arc<Self>,
+        role: Role,
         name: &str,
         kind: StageKind,
         steps: &[Arc<str>],
@@ -247,9 +267,11 @@ impl Scope {
             return None;
         }
         let stats = self.list(&mut state, NewStage { name, kind, steps, threads, latencies: &self.settings.latencies });
-        state.keepers += 1;
-        state.ended = None;
-        Some((stats, Membership { scope: Arc::clone(self), role: Role::Keeper, wake: None }))
+        *state.count(role) += 1;
+        if let Role::Keeper = role {
+            state.ended = None;
+        }
+        Some((stats, Membership { scope: Arc::clone(self), role, wake: None }))
     }
 
     /// Adds a stage to the report, unless the report is final.
@@ -743,6 +765,20 @@ mod tests {
         assert!(matches!(pipeline.report().outcome, Outcome::Cancelled(Cause::Requested)));
         drop(release);
         assert!(matches!(pipeline.join().outcome, Outcome::Cancelled(Cause::Requested)));
+    }
+
+    #[test]
+    fn what_does_not_keep_a_pipeline_alive_does_not_end_it_either() {
+        let clock = crate::ManualClock::new();
+        let pipeline = Pipeline::builder("beats").clock(&clock).build();
+        pipeline.every(Duration::from_secs(1), || {});
+        assert!(matches!(pipeline.report().outcome, Outcome::Running), "it has not begun");
+        assert_eq!(crate::Stream::from_iter(&pipeline, 0..10).count().unwrap(), 10);
+        clock.advance(Duration::from_secs(3));
+        pipeline.every(Duration::from_secs(1), || {});
+        let report = pipeline.report();
+        assert!(report.is_complete() && report.elapsed.is_zero(), "{report}");
+        assert_eq!(pipeline.join().elapsed, Duration::ZERO);
     }
 
     /// A deadline counts once a stage has seen it, and a report is not a stage.

@@ -263,7 +263,7 @@ impl CancelToken {
     /// Runs work that does not keep the pipeline alive, and may count its progress in the statistics of the task.
     #[track_caller]
     pub(crate) fn spawn_helper(&self, name: &str, work: impl FnOnce(&CancelToken, &StepStats) + Send + 'static) {
-        let (stats, reservation) = self.scope().register(name, StageKind::Task, &[], 1);
+        let (stats, reservation) = self.scope().register_helper(name);
         let token = self.unnamed();
         let label = Arc::clone(&stats.name);
         self.scope().spawn(&label, false, move |started| match started {
