@@ -14,7 +14,7 @@ pub(crate) fn parse<A: Parser>() -> Result<Option<A>, BoxError> {
         Err(help) => help,
     };
     match help.print().and_then(|()| io::stdout().flush()) {
-        // That nobody reads it is not an error.
+        // A closed standard output is not an error.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(format!("cannot write to standard output: {error}").into())
         }

@@ -183,29 +183,23 @@ impl Scope {
         steps: &[Arc<str>],
         threads: usize,
     ) -> (Arc<StageStats>, Membership) {
-        self.register_as(Role::Keeper, name, kind, steps, threads)
+        let registered = self.try_register(Role::Keeper, name, kind, steps, threads);
+        let Some(registered) = registered else { self.refuse(name) };
+        registered
     }
 
     /// As [`register`](Self::register), for a task that does not keep the pipeline alive: one that starts while the pipeline
     /// is at rest says nothing about its end.
     #[track_caller]
     pub(crate) fn register_helper(self: &Arc<Self>, name: &str) -> (Arc<StageStats>, Membership) {
-        self.register_as(Role::Helper, name, StageKind::Task, &[], 1)
+        let registered = self.try_register(Role::Helper, name, StageKind::Task, &[], 1);
+        let Some(registered) = registered else { self.refuse(name) };
+        registered
     }
 
     #[track_caller]
-    fn register_as(
-        self: &Arc<Self>,
-        role: Role,
-        name: &str,
-        kind: StageKind,
-        steps: &[Arc<str>],
-        threads: usize,
-    ) -> (Arc<StageStats>, Membership) {
-        match self.try_register(role, name, kind, steps, threads) {
-            Some(registered) => registered,
-            None => panic!("stage `{name}` cannot start: pipeline `{}` has finished", self.name),
-        }
+    fn refuse(&self, name: &str) -> ! {
+        panic!("stage `{name}` cannot start: pipeline `{}` has finished", self.name);
     }
 
     /// Keeps the pipeline from finishing before the reservation is dropped, for a thread without statistics of its own.
