@@ -54,17 +54,27 @@ fn an_interrupted_run_is_not_checked() {
 #[test]
 fn an_interrupt_while_the_log_is_made_leaves_no_folder() {
     let place = Place::new();
-    let child = demo(place.folder(), &[]).spawn().unwrap();
-    let temporary = place.folder().to_owned();
-    let ran = in_time(move || {
-        while is_empty(&temporary) {
+    let temporary = place.path("tmp");
+    fs::create_dir(&temporary).unwrap();
+    fifo(&place, "rejects");
+    let rejects = place.path("rejects");
+    let mut child =
+        demo(&temporary, &["--rejects", rejects.to_str().unwrap()]).spawn().unwrap();
+    let notes = lines(child.stderr.take().unwrap());
+    let made = temporary.clone();
+    let child = in_time(move || {
+        while is_empty(&made) {
             std::thread::yield_now();
         }
-        signal(&child, "-INT");
-        child.wait_with_output().unwrap()
+        child
     });
+    // It cannot have come to its end: its rejects have no reader yet.
+    signal(&child, "-INT");
+    assert!(notes.recv_timeout(LIMIT).unwrap().contains("interrupted"));
+    let _reader = fs::OpenOptions::new().read(true).write(true).open(&rejects).unwrap();
+    let ran = in_time(move || child.wait_with_output().unwrap());
     assert_eq!(ran.status.code(), Some(130));
-    assert!(is_empty(place.folder()));
+    assert!(is_empty(&temporary));
 }
 
 #[test]
