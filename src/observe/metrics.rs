@@ -656,8 +656,6 @@ mod tests {
     fn a_gauge_of_a_stage_without_a_row_is_zero() {
         let (clock, pipeline) = manual("gauges");
         pipeline.export_metrics(SECOND);
-        // The first export must not see a stage that has no output yet: it would not be like the others.
-        clock.settle();
         let start = || {
             let (sender, items) = Stream::channel(&pipeline, 8);
             (sender, items.batch(crate::BatchConfig { max_size: 10, max_latency: NEVER }))

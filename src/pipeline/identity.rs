@@ -6,8 +6,8 @@
 //! # Invariants
 //!
 //! - *Each stage has a number that no other stage of the pipeline has or had.* A row has the number of one of its stages.
-//! - *What makes a stage like others is fixed when it is first seen*, by a report or a summing up. Inputs and outputs that it gets
-//!   later do not matter.
+//! - *What makes a stage like others is fixed when it is first seen after it has begun*, by a report or a summing up. While it is
+//!   being built, it gets inputs and outputs; those that come while it runs do not matter.
 //! - *A row that stands for several stages is found by what they have in common*, see [`find`]. A stage that has ended is added to
 //!   the row that is found; if there is none, it becomes a row itself. So at any time, the row that is found for a stage without a
 //!   row of its own is the one that includes it, and an earlier row is part of exactly one later row.

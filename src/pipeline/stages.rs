@@ -38,8 +38,10 @@ struct Listed {
     stats: Arc<StageStats>,
     /// That of the stage, from 1 on.
     number: u64,
-    /// Known once the stage has been seen. Later stages have not been seen either.
+    /// Known once the stage has been seen.
     identity: Option<Identity>,
+    /// The stage had begun when it was seen. Before that, it may still get inputs and outputs.
+    is_final: bool,
 }
 
 impl Stages {
@@ -50,7 +52,7 @@ impl Stages {
         }
         let stats = stage.build(self.unique(stage.name));
         self.built += 1;
-        self.listed.push(Listed { stats: Arc::clone(&stats), number: self.built, identity: None });
+        self.listed.push(Listed { stats: Arc::clone(&stats), number: self.built, identity: None, is_final: false });
         stats
     }
 
@@ -65,20 +67,20 @@ impl Stages {
         (self.ended.clone(), self.listed.iter().filter_map(seen).collect())
     }
 
-    /// Gives each new stage its identity.
+    /// Gives its identity to each stage that has none that is final.
     fn see(&mut self) {
-        let new = self.listed.partition_point(|listed| listed.identity.is_some());
-        if new == self.listed.len() {
+        if self.listed.iter().all(|listed| listed.is_final) {
             return;
         }
-        let (seen, unseen) = self.listed.split_at_mut(new);
-        let seen = seen.iter().filter_map(|listed| Some((Arc::clone(&listed.stats.name), listed.identity.as_ref()?)));
-        let ended = self.ended.iter().map(|row| (Arc::clone(&row.name), &row.identity));
-        let mut alike: HashMap<_, _> = ended.chain(seen).map(|(name, identity)| (name, identity.alike)).collect();
-        for Listed { stats, number, identity } in unseen {
-            let new = Identity::new(*number, stats, |input| alike.get(input).copied());
-            alike.insert(Arc::clone(&stats.name), new.alike);
-            *identity = Some(new);
+        let mut alike: HashMap<_, _> =
+            self.ended.iter().map(|row| (Arc::clone(&row.name), row.identity.alike)).collect();
+        for Listed { stats, number, identity, is_final } in &mut self.listed {
+            if !*is_final {
+                // Before its inputs and outputs are read.
+                *is_final = stats.has_begun();
+                *identity = Some(Identity::new(*number, stats, |input| alike.get(input).copied()));
+            }
+            alike.extend(identity.as_ref().map(|identity| (Arc::clone(&stats.name), identity.alike)));
         }
     }
 
@@ -167,6 +169,8 @@ impl NewStage<'_> {
 mod tests {
     use super::*;
     use crate::Stream;
+    use crate::pipeline::stats::OutputStats;
+    use crate::pipeline::timing::Timing;
     use crate::pipeline::{InputReport, Pipeline, Report};
 
     /// Its two maps have the same name, but are in different places.
@@ -320,6 +324,36 @@ mod tests {
         assert!(report.stages.iter().all(|row| row.merged == 0), "{report}");
         assert_eq!(report.stages.len(), ROWS / 5 * 5);
         assert!(report.stage("grow-102").is_some());
+    }
+
+    /// A report may see a stage before it has its inputs, or its outputs, or a thread.
+    #[test]
+    fn stages_are_alike_however_early_they_are_seen() {
+        let mut stages = Stages::default();
+        let latencies = Latencies::default();
+        let output = || OutputStats { name: Arc::default(), gauge: Arc::default(), waits: Arc::new(Timing::new()) };
+        let now = crate::clock::real_now();
+        let mut build = |seen: [bool; 4]| {
+            let new =
+                NewStage { name: "map", kind: StageKind::Processor, steps: &[], threads: 1, latencies: &latencies };
+            let stats = stages.list(new, || now);
+            let build: [&dyn Fn(&StageStats); 4] = [
+                &|_| {},
+                &|stats| stats.inputs.lock().push(InputReport { stage: "source".into(), output: Arc::default() }),
+                &|stats| stats.outputs.lock().push(output()),
+                &|stats| stats.threads[0].start(now),
+            ];
+            for (build, seen) in build.iter().zip(seen) {
+                build(&stats);
+                if seen {
+                    stages.all();
+                }
+            }
+        };
+        (0..16).for_each(|seen| build([1, 2, 4, 8].map(|bit| seen & bit > 0)));
+        let (_, listed) = stages.all();
+        let alike: HashSet<_> = listed.iter().map(|(_, identity)| identity.alike).collect();
+        assert_eq!((listed.len(), alike.len()), (16, 1));
     }
 
     /// Stages as a pipeline has them, without threads: they are listed, count, and end when the handle is dropped.

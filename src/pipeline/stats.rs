@@ -280,6 +280,11 @@ impl StageStats {
         Self { given_name: name.into(), recordings, ..self }
     }
 
+    /// Whether it is complete: it runs, or it has no thread. After that, it gets no further input or output by being built.
+    pub(super) fn has_begun(&self) -> bool {
+        self.threads.iter().any(Timing::has_started) || self.threads.is_empty() && !self.outputs.lock().is_empty()
+    }
+
     /// Grows with each panic that leaves an operator stuck.
     pub(crate) fn futile(&self) -> u64 {
         self.steps.iter().map(|step| step.futile.get().saturating_sub(PATIENCE - 1)).sum()

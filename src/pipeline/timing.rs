@@ -69,6 +69,10 @@ impl Timing {
         state.since = Some(now);
     }
 
+    pub(super) fn has_started(&self) -> bool {
+        self.0.lock().started.is_some()
+    }
+
     pub(crate) fn enter(&self, phase: Phase, now: Instant) {
         let mut state = self.0.lock();
         state.settle(now);

@@ -1,10 +1,11 @@
-//! [`Consumer`]: the row in the report of code that takes items from a [`Stream`](super::Stream) one by one.
+//! [`Consumer`]: the row in the report of code that takes items from a [`Stream`] one by one.
 //!
 //! The library calls no closure there, so it only sees the calls. The consumer is idle from a call that finds nothing
 //! to the one that finds something; the rest of its time it is busy with the items it has taken.
 
 use std::sync::Arc;
 
+use super::Stream;
 use crate::error::Result;
 use crate::pipeline::stats::StageStats;
 use crate::pipeline::timing::Phase;
@@ -19,14 +20,12 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
-    pub(super) fn new(token: &CancelToken, name: &str) -> Self {
+    pub(super) fn new<T: Send + 'static>(input: &Stream<T>, name: &str) -> Self {
+        let token = input.token();
         let stats = token.scope().register_consumer(name);
+        input.is_read_by(&stats);
         stats.threads[0].start(token.now());
         Self { stats, token: token.clone(), is_idle: false, _open: token.scope().open_reader() }
-    }
-
-    pub(super) fn stats(&self) -> &StageStats {
-        &self.stats
     }
 
     #[inline]

@@ -377,9 +377,7 @@ impl<T: Send + 'static> Stream<T> {
     #[cold]
     fn enter_consumer(&mut self) {
         if self.input.is_some() {
-            let consumer = Consumer::new(&self.token, self.next_name().unwrap_or("recv"));
-            self.is_read_by(consumer.stats());
-            self.consumer = Some(consumer);
+            self.consumer = Some(Consumer::new(self, self.next_name().unwrap_or("recv")));
         }
     }
 
