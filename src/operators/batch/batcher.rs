@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use super::CAPACITY;
+use super::capacity;
 use super::keyed_batcher::KeyedBatcher;
 use super::open::{Limits, Open};
 use crate::error::StreamError;
@@ -57,8 +57,8 @@ impl Default for BatchConfig {
 ///
 /// # Back-pressure
 /// While the output is full, no input is taken, and a batch that is due waits for room. 16 batches may wait in the
-/// output unless [`with_capacity`](Self::with_capacity) sets another number: the pipeline's capacity, which is meant
-/// for single items, does not apply.
+/// output, or as many as have 1,024 items if they are small, unless [`with_capacity`](Self::with_capacity) sets another
+/// number: the pipeline's capacity, which is meant for single items, does not apply.
 ///
 /// # Cancellation
 /// The items of the unfinished batch are dropped, and counted as abandoned.
@@ -101,15 +101,15 @@ impl<T> Batcher<T> {
     /// If `max_size` is 0.
     #[track_caller]
     pub fn new(config: BatchConfig) -> Self {
-        let limits = Limits::new(&config);
-        Self { config, limits, options: Options { capacity: Some(CAPACITY), ..Options::new("batch") } }
+        let (limits, capacity) = (Limits::new(&config), capacity(config.max_size));
+        Self { config, limits, options: Options { capacity: Some(capacity), ..Options::new("batch") } }
     }
 
     common_options! {
         with_name: options.name,
-        /// Sets how many batches may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity), because batches are big. With 0, every batch is handed over
-        /// directly.
+        /// Sets how many batches may wait in the output for a slow consumer. Defaults to 16, or for batches of less than 64
+        /// items to as many as have 1,024 items, whatever the pipeline's [capacity](crate::PipelineBuilder::capacity),
+        /// because batches are big. With 0, every batch is handed over directly.
         with_capacity(batches): options.capacity,
     }
 
@@ -443,14 +443,17 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_batches_may_wait_by_default() {
+    fn sixteen_batches_may_wait_by_default_or_a_thousand_items() {
         let capacity = |batcher: Batcher<u8>| {
             let pipeline = Pipeline::new("capacity");
             let (_input, stream) = Stream::channel(&pipeline, 1);
             let _batches = stream.through(&batcher);
             pipeline.report().stage("batch").unwrap().outputs[0].capacity
         };
-        let batcher = || Batcher::new(BatchConfig::default());
-        assert_eq!((capacity(batcher()), capacity(batcher().with_capacity(2))), (16, 2));
+        let batcher = |max_size| Batcher::new(BatchConfig { max_size, ..BatchConfig::default() });
+        for (max_size, default) in [(1, 1_024), (4, 256), (63, 16), (64, 16), (100, 16), (usize::MAX, 16)] {
+            assert_eq!(capacity(batcher(max_size)), default);
+        }
+        assert_eq!(capacity(batcher(1).with_capacity(2)), 2);
     }
 }

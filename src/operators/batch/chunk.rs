@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::batcher::BatcherOperator;
 use super::open::Limits;
-use super::{BatchConfig, CAPACITY};
+use super::{BatchConfig, capacity};
 use crate::operators::options::{Options, common_options, opaque_debug, stage};
 use crate::operators::shorthand;
 
@@ -40,14 +40,14 @@ impl<T> Chunk<T> {
     pub fn new(n: usize) -> Self {
         assert!(n > 0, "`n` must be at least 1");
         let limits = Limits::new(&BatchConfig { max_size: n, max_latency: Duration::MAX });
-        Self { limits, options: Options { capacity: Some(CAPACITY), ..Options::new("chunk") } }
+        Self { limits, options: Options { capacity: Some(capacity(n)), ..Options::new("chunk") } }
     }
 
     common_options! {
         with_name: options.name,
-        /// Sets how many batches may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity), because batches are big. With 0, every batch is handed over
-        /// directly.
+        /// Sets how many batches may wait in the output for a slow consumer. Defaults to 16, or for batches of less than 64
+        /// items to as many as have 1,024 items, whatever the pipeline's [capacity](crate::PipelineBuilder::capacity),
+        /// because batches are big. With 0, every batch is handed over directly.
         with_capacity(batches): options.capacity,
     }
 

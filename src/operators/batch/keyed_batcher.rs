@@ -74,9 +74,9 @@ impl<T, K: Eq + Hash, F: Fn(&T) -> K> KeyedBatcher<T, K, F> {
 
     common_options! {
         with_name: options.name,
-        /// Sets how many batches may wait in the output for a slow consumer. Defaults to 16, whatever the pipeline's
-        /// [capacity](crate::PipelineBuilder::capacity), because batches are big. With 0, every batch is handed over
-        /// directly.
+        /// Sets how many batches may wait in the output for a slow consumer. Defaults to 16, or for batches of less than 64
+        /// items to as many as have 1,024 items, whatever the pipeline's [capacity](crate::PipelineBuilder::capacity),
+        /// because batches are big. With 0, every batch is handed over directly.
         with_capacity(batches): options.capacity,
     }
 

@@ -12,6 +12,11 @@ pub use batcher::{BatchConfig, Batcher};
 pub use chunk::Chunk;
 pub use keyed_batcher::KeyedBatcher;
 
-/// The number of batches that the output holds by default. The pipeline's capacity is meant for single items; that
-/// number of batches would take far too much memory.
-const CAPACITY: usize = 16;
+/// The number of batches of up to `max_size` items that the output holds by default: 16, or as many as have 1,024 items. The
+/// pipeline's capacity is meant for single items; that number of large batches would take far too much memory. And with room for
+/// only 16 small ones, the stage and its consumer would wait for each other all the time.
+fn capacity(max_size: usize) -> usize {
+    const BATCHES: usize = 16;
+    const ITEMS: usize = 1_024;
+    BATCHES.max(ITEMS / max_size)
+}
