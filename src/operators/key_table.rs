@@ -195,7 +195,7 @@ impl<K, V> KeyTable<K, V> {
 
     /// Whether entries are unlikely to be in a cache, so that prefetching pays.
     #[inline]
-    fn is_large(&self) -> bool {
+    pub(crate) fn is_large(&self) -> bool {
         self.len() >= MANY
     }
 
@@ -286,16 +286,14 @@ impl<K: Hash + Eq, V> KeyTable<K, V> {
         panic::catch(|| key(item)).map_err(KeyPanicked).and_then(|key| self.probe(key))
     }
 
-    /// Adds the keys of the next items to `prefetched`, and prefetches what [`find`](Self::find) needs, if that pays.
+    /// Adds the keys of the next items to `prefetched`, and prefetches what [`find`](Self::find) needs. Pays if the table
+    /// [is large](Self::is_large).
     pub(crate) fn prefetch<T>(
         &self,
         prefetched: &mut Prefetched<Probe<K>>,
         key: impl Fn(&T) -> K,
         next: &[error::Result<T>],
     ) {
-        if !self.is_large() {
-            return;
-        }
         prefetched.add(next, |item| self.probe_of(&key, item));
         // Two loops, each of which has no more than one read from memory for each key.
         prefetched.probes().for_each(|probe| self.index.prefetch(probe.hash));

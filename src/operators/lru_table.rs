@@ -125,6 +125,10 @@ impl<K: Hash + Eq, V> LruTable<K, V> {
         self.table.probe_of(key, item)
     }
 
+    pub(crate) fn is_large(&self) -> bool {
+        self.table.is_large()
+    }
+
     pub(crate) fn prefetch<T>(
         &self,
         prefetched: &mut Prefetched<Probe<K>>,

@@ -3,7 +3,8 @@
 //! With many keys, most of the time of a stage is spent waiting for memory: an item needs the place of its key in the
 //! index, and then the entry. A processor can wait for several at a time, but not across the hundreds of instructions
 //! between two items. So once a table [is large](super::key_table::KeyTable::is_large), the stage announces the items
-//! that it has at hand ([`Operator::prefetch`](crate::Operator::prefetch)). Their keys are computed and kept, and a loop
+//! that it has at hand ([`Operator::prefetch`](crate::Operator::prefetch)): those of the open chunk of its input, or if it is
+//! fused with a quick iterator, some that the iterator makes in advance. Their keys are computed and kept, and a loop
 //! that does nothing else reads what their lookups need, so that it is in a cache when the items come. This is the group
 //! prefetching of Chen, Ailamaki, Gibbons and Mowry ("Improving hash join performance through prefetching", ICDE 2004),
 //! with reads instead of prefetch instructions.

@@ -357,6 +357,11 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             // This end has no consumer, but the edge is told all the same.
             Err(Stop::Cancelled | Stop::ConsumerGone) => End::Cut(self.thread.cut()),
         };
+        // Received and abandoned.
+        while let Some(item) = self.feed.next_made() {
+            self.count(&item);
+            panic::guard_drop(item);
+        }
         // Before the edge ends: a consumer that has seen the end may read the final counts. The operator and the feed are
         // dropped after it, because values of the user may take any time to drop.
         self.publish();
@@ -412,17 +417,16 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             self.make_room_for_more()?;
         }
         self.follow_the_feed();
-        self.turns.look_ahead(&self.feed);
+        self.turns.look_ahead(&mut self.feed);
+        // Not in one with the poll: most items of both would pass through memory, in pieces of different sizes.
+        if O::PREFETCHES
+            && let Some(item) = self.feed.next_made()
+        {
+            return self.receive(item);
+        }
         let polled = if self.feed.is_drained() { Polled::Ended(End::Finished) } else { self.feed.poll() };
         match polled {
-            Polled::Item(item) => {
-                self.count(&item);
-                let is_data = item.is_ok();
-                let (begun, _) = self.stopwatch.begin(1);
-                self.turns.give(item, &mut self.out);
-                self.stopwatch.finish(begun, || is_data.into());
-                self.make_room()?;
-            }
+            Polled::Item(item) => return self.receive(item),
             Polled::Empty => self.wait_for_input(),
             Polled::Ended(End::Finished) => {
                 self.turns.end(&mut self.out);
@@ -430,6 +434,17 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             }
             Polled::Ended(cut) => return Ok(Some(cut)),
         }
+        Ok(None)
+    }
+
+    #[inline]
+    fn receive(&mut self, item: Result<O::In>) -> Result<Option<End>, Stop> {
+        self.count(&item);
+        let is_data = item.is_ok();
+        let (begun, _) = self.stopwatch.begin(1);
+        self.turns.give(item, &mut self.out);
+        self.stopwatch.finish(begun, || is_data.into());
+        self.make_room()?;
         Ok(None)
     }
 

@@ -335,6 +335,11 @@ impl<A: Operator, B: Operator<In = A::Out>> Operator for FusedOperator<A, B> {
     }
 
     #[inline(always)]
+    fn looks_ahead(&self) -> bool {
+        self.first.looks_ahead()
+    }
+
+    #[inline(always)]
     fn prefetch(&mut self, next: &[Result<A::In>]) {
         self.first.prefetch(next);
     }

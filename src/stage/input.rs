@@ -59,6 +59,18 @@ pub(crate) trait Feed {
         &[]
     }
 
+    /// Makes up to `most` items in advance, if none are left and that takes no time to speak of. They are
+    /// [at hand](Self::at_hand), and must be taken with [`next_made`](Self::next_made) before anything else. Not called during
+    /// a burst.
+    #[inline(always)]
+    fn make_ahead(&mut self, _most: usize) {}
+
+    /// Takes the next of the items that were made in advance.
+    #[inline(always)]
+    fn next_made(&mut self) -> Option<Result<Self::Item>> {
+        None
+    }
+
     /// How the feed ends after a panic in [`next_at_hand`](Self::next_at_hand).
     fn panicked(&mut self, payload: PanicPayload) -> End {
         unreachable!("this feed guards user code itself: {}", payload.message())

@@ -162,9 +162,16 @@ pub trait Operator: Send + 'static {
         Some(mark)
     }
 
+    /// Whether it is worth announcing its next entries. Called now and then, and only if its [shape](Shaped::PREFETCHES) says so.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn looks_ahead(&self) -> bool {
+        true
+    }
+
     /// Announces the next entries of its input: items, error items and marks, all of which it will receive in this order
     /// unless it is dropped before. Timers and a drain may come between them. Called outside of any guard, so it must not
-    /// panic, and only if its [shape](Shaped::PREFETCHES) says so.
+    /// panic, and only if it [looks ahead](Self::looks_ahead).
     #[doc(hidden)]
     #[inline(always)]
     fn prefetch(&mut self, _next: &[Result<Self::In>]) {}

@@ -332,13 +332,16 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                     Next::Over => return Err(End::Finished),
                 }
             }
-            self.turns.look_ahead(&*self.feed);
+            self.turns.look_ahead(&mut *self.feed);
+            // As in the driver: not in one with the poll.
+            if O::PREFETCHES
+                && let Some(item) = self.feed.next_made()
+            {
+                self.receive(item);
+                continue;
+            }
             match self.poll() {
-                Polled::Item(item) => {
-                    self.count(&item);
-                    self.out.quota = QUOTA;
-                    self.turns.give(item, &mut self.out);
-                }
+                Polled::Item(item) => self.receive(item),
                 Polled::Empty => self.wait(),
                 Polled::Ended(End::Finished) if !self.turns.is_told_of_end() => self.turns.end(&mut self.out),
                 Polled::Ended(end) => return Err(end),
@@ -443,6 +446,13 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
         result
     }
 
+    #[inline]
+    fn receive(&mut self, item: Result<O::In>) {
+        self.count(&item);
+        self.out.quota = QUOTA;
+        self.turns.give(item, &mut self.out);
+    }
+
     #[cold]
     fn give_error(&mut self, error: StreamError) {
         self.thread.count_error(&error);
@@ -510,6 +520,10 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
 
 impl<O: Operator, F: Feed<Item = O::In>> Drop for Reader<O, F> {
     fn drop(&mut self) {
+        while let Some(item) = self.feed.next_made() {
+            self.count(&item);
+            panic::guard_drop(item);
+        }
         self.publish();
         for step in &self.out.context.stats.steps {
             step.abandoned.add(step.unsettled());

@@ -57,7 +57,7 @@ pub(crate) enum Next {
 /// What an operator has been told of the next entries of its input.
 #[derive(Default)]
 pub(crate) struct Ahead {
-    /// The number of entries that it has been told of and has not received.
+    /// The number of entries that it has been told of and has not received; or that it does not want to be told of.
     told: usize,
     /// It is never told.
     is_off: bool,
@@ -66,8 +66,16 @@ pub(crate) struct Ahead {
 impl Ahead {
     /// Tells the operator what comes next, unless it knows.
     #[inline(always)]
-    pub(crate) fn look<O: Operator, F: Feed<Item = O::In>>(&mut self, op: &mut O, feed: &F) {
+    pub(crate) fn look<O: Operator, F: Feed<Item = O::In>>(&mut self, op: &mut O, feed: &mut F) {
         if O::PREFETCHES && self.told == 0 && !self.is_off {
+            if !op.looks_ahead() {
+                self.told = AHEAD;
+                return;
+            }
+            // A plain operator runs in bursts.
+            if !O::PLAIN {
+                feed.make_ahead(AHEAD);
+            }
             let next = feed.at_hand();
             self.told = next.len().min(AHEAD);
             // Most feeds never have any, which the compiler knows.
@@ -125,7 +133,7 @@ impl<O: Operator> Turns<O> {
 
     /// Tells it what the feed has at hand. Called before the feed is polled.
     #[inline]
-    pub(crate) fn look_ahead<F: Feed<Item = O::In>>(&mut self, feed: &F) {
+    pub(crate) fn look_ahead<F: Feed<Item = O::In>>(&mut self, feed: &mut F) {
         self.ahead.look(&mut *self.op, feed);
     }
 

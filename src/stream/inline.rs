@@ -211,7 +211,8 @@ where
     I: Iterator + Send + 'static,
     I::Item: Send + 'static,
 {
-    /// Starts with the items of an iterator; otherwise as [`Stream::from_iter`].
+    /// Starts with the items of an iterator; otherwise as [`Stream::from_iter`]. If the first step has state for many keys, a
+    /// quick iterator that knows its length may be up to 16 items ahead of it.
     pub fn from_iter(cancel: &CancelToken, items: impl IntoIterator<IntoIter = I, Item = I::Item>) -> Self {
         let origin = FromIter { items: items.into_iter(), token: cancel.clone() };
         Inline { origin, chain: NoSteps::new(), steps: StepNames::default(), name: None }

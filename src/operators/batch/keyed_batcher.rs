@@ -246,6 +246,10 @@ where
         }
     }
 
+    fn looks_ahead(&self) -> bool {
+        self.open.is_large()
+    }
+
     fn prefetch(&mut self, next: &[Result<T>]) {
         self.open.prefetch(&mut self.prefetched, &*self.key, next);
     }

@@ -223,6 +223,10 @@ where
         }
     }
 
+    fn looks_ahead(&self) -> bool {
+        self.seen.is_large()
+    }
+
     fn prefetch(&mut self, next: &[Result<T>]) {
         self.seen.prefetch(&mut self.prefetched, &*self.key, next);
     }

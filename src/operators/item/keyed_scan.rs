@@ -400,6 +400,10 @@ where
         }
     }
 
+    fn looks_ahead(&self) -> bool {
+        self.states.is_large()
+    }
+
     fn prefetch(&mut self, next: &[Result<In>]) {
         self.states.prefetch(&mut self.prefetched, &*self.key, next);
     }

@@ -63,6 +63,10 @@ pub(super) trait Table<K, V>: Default + Send + 'static {
     fn len(&self) -> usize;
 
     // By default, nothing is prefetched.
+    fn is_large(&self) -> bool {
+        false
+    }
+
     fn prefetch<T>(
         &self,
         _prefetched: &mut Prefetched<Self::Probe>,
@@ -211,6 +215,10 @@ impl<K: Eq + Hash + Send + 'static, V: Send + 'static> Table<K, V> for KeyTable<
 
     fn len(&self) -> usize {
         KeyTable::len(self)
+    }
+
+    fn is_large(&self) -> bool {
+        KeyTable::is_large(self)
     }
 
     fn prefetch<T>(&self, prefetched: &mut Prefetched<Probe<K>>, key: impl Fn(&T) -> K, next: &[crate::Result<T>]) {

@@ -473,6 +473,10 @@ where
         }
     }
 
+    fn looks_ahead(&self) -> bool {
+        self.table.is_large()
+    }
+
     fn prefetch(&mut self, next: &[Result<T>]) {
         self.table.prefetch(&mut self.prefetched, |item| self.keying.key(item), next);
     }

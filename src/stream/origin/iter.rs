@@ -1,12 +1,13 @@
 //! The items of an iterator.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Site;
 use crate::clock::real_now;
 use crate::edge::{End, Polled};
 use crate::error::{PanicMessage, Result};
-use crate::panic::{self, PanicPayload, discard_iterator};
+use crate::panic::{self, Held, PanicPayload, discard_iterator};
 use crate::pipeline::CancelToken;
 use crate::stage::input::Feed;
 use crate::stream::Stream;
@@ -15,11 +16,15 @@ use crate::stream::Stream;
 ///
 /// An iterator that knows how many items are left does not wait for the outside world: as long as it is quick, its
 /// items are handed over in chunks. All others may block at any time.
-pub(crate) struct Iter<I> {
+pub(crate) struct Iter<I: Iterator> {
     /// `None` only during a burst.
     items: Option<I>,
+    /// Items that were made in advance.
+    made: Held<VecDeque<Result<I::Item>>>,
     /// It has ended or panicked, and is not called again.
     ended: bool,
+    /// It panicked when it made items in advance, and ends like this after them.
+    cut: Option<End>,
     site: Site,
     knows_its_length: bool,
     is_quick: bool,
@@ -27,8 +32,9 @@ pub(crate) struct Iter<I> {
     since: (u64, Option<Instant>),
 }
 
-/// An iterator is quick if it makes this number of items within this time.
-const QUICK: (u64, Duration) = (64, Duration::from_micros(64));
+/// An iterator is quick if it makes this number of items within this time, including that of other steps on its thread. In debug
+/// builds nearly all are, so that tests see what follows from that.
+const QUICK: (u64, Duration) = (64, Duration::from_micros(if cfg!(debug_assertions) { 6_400 } else { 64 }));
 
 impl<I: Iterator> Iter<I> {
     /// A larger one, such as one over an array, stays in its place: a burst may be as short as one item.
@@ -38,7 +44,9 @@ impl<I: Iterator> Iter<I> {
         let (least, most) = items.size_hint();
         Self {
             items: Some(items),
+            made: Held::default(),
             ended: false,
+            cut: None,
             site,
             knows_its_length: most == Some(least),
             is_quick: false,
@@ -74,10 +82,40 @@ where
             Ok(Some(item)) => Polled::Item(Ok(item)),
             Ok(None) => {
                 self.ended = true;
-                Polled::Ended(End::Finished)
+                Polled::Ended(self.cut.take().unwrap_or(End::Finished))
             }
             Err(payload) => Polled::Ended(self.panicked(payload)),
         }
+    }
+
+    fn make_ahead(&mut self, most: usize) {
+        // Under virtual time, what happens does not depend on how fast it happens.
+        let may_make = |token: &CancelToken| !token.is_draining() && !token.clock().is_manual();
+        if self.ended || !self.made.is_empty() || self.is_at_once() || !may_make(&self.site.token) {
+            return;
+        }
+        // Back to the start of the buffer, so that they are in one piece.
+        self.made.clear();
+        while self.made.len() < most {
+            match self.poll() {
+                Polled::Item(item) => self.made.push_back(item),
+                Polled::Ended(cut @ End::Cut(_)) => {
+                    self.cut = Some(cut);
+                    break;
+                }
+                Polled::Ended(End::Finished) | Polled::Empty => break,
+            }
+        }
+    }
+
+    #[inline]
+    fn next_made(&mut self) -> Option<Result<I::Item>> {
+        self.made.pop_front()
+    }
+
+    #[inline]
+    fn at_hand(&self) -> &[Result<I::Item>] {
+        self.made.as_slices().0
     }
 
     #[inline(always)]
@@ -157,5 +195,134 @@ impl<T: Send + 'static> Stream<T> {
         I::IntoIter: Send + 'static,
     {
         Self::source(cancel, "source", |site| Iter::new(items.into_iter(), site))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use crate::pipeline::Outcome;
+    use crate::{Inline, ManualClock, Pipeline, Scan, Stage};
+
+    const ITEMS: u64 = 5_000;
+
+    /// Counts the items of an iterator that have been made and not been received.
+    #[derive(Clone, Default)]
+    struct Lead {
+        made: Arc<AtomicU64>,
+        received: Arc<AtomicU64>,
+        most: Arc<AtomicU64>,
+    }
+
+    impl Lead {
+        fn makes<I: Iterator>(&self, items: I) -> impl Iterator<Item = I::Item> + use<I> {
+            let made = Arc::clone(&self.made);
+            items.inspect(move |_| _ = made.fetch_add(1, Ordering::Relaxed))
+        }
+
+        /// Passes the items on: a stage with a state for each of ten keys.
+        fn receives(&self) -> impl Stage<In = u64, Out = u64> + use<> {
+            let Self { made, received, most } = self.clone();
+            let receive = move |(): &mut (), n: u64| {
+                let before = received.fetch_add(1, Ordering::Relaxed);
+                assert_eq!(n, before, "in order");
+                most.fetch_max(made.load(Ordering::Relaxed) - before, Ordering::Relaxed);
+                n
+            };
+            Scan::new(|| (), receive).with_key(|n: &u64| n % 10, 100)
+        }
+
+        fn made(&self) -> u64 {
+            self.made.load(Ordering::Relaxed)
+        }
+
+        fn received(&self) -> u64 {
+            self.received.load(Ordering::Relaxed)
+        }
+
+        fn most(&self) -> u64 {
+            self.most.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn a_stage_with_many_keys_on_the_thread_of_a_quick_iterator_has_its_items_made_in_advance() {
+        for is_sink in [true, false] {
+            let (lead, pipeline) = (Lead::default(), Pipeline::new("ahead"));
+            let scanned = Inline::from_iter(&pipeline, lead.makes(0..ITEMS)).with(lead.receives());
+            let count = if is_sink { scanned.count() } else { scanned.spawn("scan").count() };
+            assert_eq!(count.unwrap(), ITEMS);
+            assert_eq!((lead.made(), lead.received(), lead.most()), (ITEMS, ITEMS, 16), "{is_sink}");
+        }
+    }
+
+    /// It may wait for others, or others may depend on what happens first.
+    #[test]
+    fn nothing_is_made_in_advance_by_an_iterator_without_a_length_or_under_virtual_time() {
+        let clock = ManualClock::new();
+        for (pipeline, knows_its_length) in
+            [(Pipeline::new("no length"), false), (Pipeline::builder("manual").clock(&clock).build(), true)]
+        {
+            let lead = Lead::default();
+            let numbers = lead.makes(0..ITEMS);
+            let count = match knows_its_length {
+                true => Inline::from_iter(&pipeline, numbers).with(lead.receives()).count(),
+                false => Inline::from_iter(&pipeline, numbers.filter(|_| true)).with(lead.receives()).count(),
+            };
+            assert_eq!((count.unwrap(), lead.most()), (ITEMS, 1));
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_iterator_comes_after_the_items_made_before_it() {
+        let (lead, pipeline) = (Lead::default(), Pipeline::new("panic"));
+        let numbers = (0..ITEMS).inspect(|n| assert!(*n < 4_000, "worn out"));
+        let scanned = Inline::from_iter(&pipeline, lead.makes(numbers)).with(lead.receives());
+        let mut passed = 0;
+        let cut = scanned.for_each(|_| passed += 1).unwrap_err();
+        assert_eq!((passed, lead.received(), lead.most()), (4_000, 4_000, 16));
+        assert!(cut.is_cancelled() && format!("{cut:?}").contains("worn out"), "{cut:?}");
+        let report = pipeline.join();
+        assert!(matches!(report.outcome, Outcome::Cut(_)), "{report}");
+        assert_eq!(report.stage("source").unwrap().emitted(), 4_000);
+    }
+
+    #[test]
+    fn after_a_drain_the_items_that_were_made_are_received() {
+        let (lead, pipeline) = (Lead::default(), Pipeline::new("drain"));
+        let scanned = Inline::from_iter(&pipeline, lead.makes(0..ITEMS)).with(lead.receives());
+        let count = scanned.fold(0, |count, n| {
+            if n == 3_000 {
+                pipeline.drain();
+            }
+            count + 1
+        });
+        assert_eq!((count.unwrap(), lead.received()), (lead.made(), lead.made()));
+        assert!((3_001..3_020).contains(&lead.made()), "{}", lead.made());
+        assert_eq!(pipeline.join().stage("source").unwrap().emitted(), lead.made());
+    }
+
+    #[test]
+    fn after_a_stop_the_items_that_were_made_are_counted_as_abandoned() {
+        for is_sink in [true, false] {
+            let (lead, pipeline) = (Lead::default(), Pipeline::new("stop"));
+            let token = pipeline.token().clone();
+            let cancel = move |n| {
+                if n == 3_000 {
+                    token.cancel();
+                }
+                n
+            };
+            let scanned = Inline::from_iter(&pipeline, lead.makes(0..ITEMS)).with(lead.receives()).map(cancel);
+            let stopped = if is_sink { scanned.named("scan").count() } else { scanned.spawn("scan").count() };
+            assert!(stopped.is_err());
+            let report = pipeline.join();
+            let scan = report.stage("scan").unwrap();
+            let (made, received) = (report.stage("source").unwrap().emitted(), scan.received());
+            assert_eq!((made, received), (lead.made(), lead.made()), "{report}");
+            assert!(made > 3_000 && scan.abandoned() >= made - 3_001, "{report}");
+        }
     }
 }
