@@ -357,11 +357,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             // This end has no consumer, but the edge is told all the same.
             Err(Stop::Cancelled | Stop::ConsumerGone) => End::Cut(self.thread.cut()),
         };
-        // Received and abandoned.
-        while let Some(item) = self.feed.next_made() {
-            self.count(&item);
-            panic::guard_drop(item);
-        }
+        let unused = self.feed.abandon();
+        self.count_received(unused);
         // Before the edge ends: a consumer that has seen the end may read the final counts. The operator and the feed are
         // dropped after it, because values of the user may take any time to drop.
         self.publish();
@@ -418,10 +415,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
         }
         self.follow_the_feed();
         self.turns.look_ahead(&mut self.feed);
-        // Not in one with the poll: most items of both would pass through memory, in pieces of different sizes.
-        if O::PREFETCHES
-            && let Some(item) = self.feed.next_made()
-        {
+        if let Some(item) = self.feed.take_at_hand() {
             return self.receive(item);
         }
         let polled = if self.feed.is_drained() { Polled::Ended(End::Finished) } else { self.feed.poll() };
@@ -525,12 +519,17 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     #[inline]
     fn count(&mut self, item: &Result<O::In>) {
         match item {
-            Ok(_) => {
-                self.received += 1;
-                // The guard compares the counts of received and settled items.
-                self.thread.stats.steps[0].received.add(1);
-            }
+            Ok(_) => self.count_received(1),
             Err(error) => self.thread.count_error(error),
+        }
+    }
+
+    #[inline]
+    fn count_received(&mut self, items: u64) {
+        self.received += items;
+        if !O::PLAIN {
+            // The guard compares the counts of received and settled items.
+            self.thread.stats.steps[0].received.add(items);
         }
     }
 

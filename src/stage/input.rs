@@ -59,16 +59,22 @@ pub(crate) trait Feed {
         &[]
     }
 
-    /// Makes up to `most` items in advance, if none are left and that takes no time to speak of. They are
-    /// [at hand](Self::at_hand), and must be taken with [`next_made`](Self::next_made) before anything else. Not called during
-    /// a burst.
+    /// Makes up to `most` items in advance, if none are at hand and that takes no time to speak of.
     #[inline(always)]
     fn make_ahead(&mut self, _most: usize) {}
 
-    /// Takes the next of the items that were made in advance.
+    /// Takes the first of the entries that are [at hand](Self::at_hand), outside of a burst. Called before `poll`.
+    ///
+    /// Not part of it, for the same reason as in a burst: an entry that `poll` returns passes through memory, in pieces of
+    /// different sizes, and the processor stalls.
     #[inline(always)]
-    fn next_made(&mut self) -> Option<Result<Self::Item>> {
+    fn take_at_hand(&mut self) -> Option<Result<Self::Item>> {
         None
+    }
+
+    /// The stage stops: drops items that were made in advance, and returns their number.
+    fn abandon(&mut self) -> u64 {
+        0
     }
 
     /// How the feed ends after a panic in [`next_at_hand`](Self::next_at_hand).
@@ -283,6 +289,11 @@ impl<T: Send + 'static> Feed for Input<T> {
             Input::Edge(edge) => edge.in_chunk(),
             Input::Foreign(_) => &[],
         }
+    }
+
+    #[inline(always)]
+    fn take_at_hand(&mut self) -> Option<Result<T>> {
+        self.next_at_hand(&mut ())
     }
 
     fn wait(

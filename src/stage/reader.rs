@@ -333,10 +333,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
                 }
             }
             self.turns.look_ahead(&mut *self.feed);
-            // As in the driver: not in one with the poll.
-            if O::PREFETCHES
-                && let Some(item) = self.feed.next_made()
-            {
+            if let Some(item) = self.feed.take_at_hand() {
                 self.receive(item);
                 continue;
             }
@@ -474,14 +471,17 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
     fn count(&mut self, item: &Result<O::In>) {
         let first = &self.out.context.stats.steps[0];
         match item {
-            Ok(_) => {
-                self.received += 1;
-                if !O::PLAIN {
-                    // The guard compares the counts of received and settled items.
-                    first.received.add(1);
-                }
-            }
+            Ok(_) => self.count_received(1),
             Err(error) => first.errors_in.add(u64::from(!error.is_mark())),
+        }
+    }
+
+    #[inline]
+    fn count_received(&mut self, items: u64) {
+        self.received += items;
+        if !O::PLAIN {
+            // The guard compares the counts of received and settled items.
+            self.out.context.stats.steps[0].received.add(items);
         }
     }
 
@@ -520,10 +520,8 @@ impl<O: Operator, F: Feed<Item = O::In>> Reader<O, F> {
 
 impl<O: Operator, F: Feed<Item = O::In>> Drop for Reader<O, F> {
     fn drop(&mut self) {
-        while let Some(item) = self.feed.next_made() {
-            self.count(&item);
-            panic::guard_drop(item);
-        }
+        let unused = self.feed.abandon();
+        self.count_received(unused);
         self.publish();
         for step in &self.out.context.stats.steps {
             step.abandoned.add(step.unsettled());

@@ -7,7 +7,7 @@ use super::Site;
 use crate::clock::real_now;
 use crate::edge::{End, Polled};
 use crate::error::{PanicMessage, Result};
-use crate::panic::{self, Held, PanicPayload, discard_iterator};
+use crate::panic::{self, Held, PanicPayload, discard, discard_iterator};
 use crate::pipeline::CancelToken;
 use crate::stage::input::Feed;
 use crate::stream::Stream;
@@ -109,8 +109,15 @@ where
     }
 
     #[inline]
-    fn next_made(&mut self) -> Option<Result<I::Item>> {
+    fn take_at_hand(&mut self) -> Option<Result<I::Item>> {
         self.made.pop_front()
+    }
+
+    fn abandon(&mut self) -> u64 {
+        let made = self.made.take();
+        let items = made.len() as u64;
+        discard(made);
+        items
     }
 
     #[inline]
