@@ -512,7 +512,13 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
     fn follow_the_feed(&mut self) {
         if self.feed.is_at_once() != self.at_once {
             self.at_once = !self.at_once;
-            self.out.sender.borrow_mut().set_at_once(self.at_once);
+            let mut sender = self.out.sender.borrow_mut();
+            sender.set_at_once(self.at_once);
+            if self.at_once && !sender.is_handed_over() {
+                // Items that were collected before must not wait for the next one.
+                sender.hand_over();
+                self.out.handed_over = true;
+            }
         }
     }
 

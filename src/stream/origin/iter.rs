@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Site;
 use crate::clock::real_now;
+use crate::clock::wait::before_blocking;
 use crate::edge::{End, Polled};
 use crate::error::{PanicMessage, Result};
 use crate::panic::{self, Held, PanicPayload, discard, discard_iterator};
@@ -15,7 +16,8 @@ use crate::stream::Stream;
 /// The items of an iterator.
 ///
 /// An iterator that knows how many items are left does not wait for the outside world: as long as it is quick, its
-/// items are handed over in chunks. All others may block at any time.
+/// items are handed over in chunks. One that knows of some further items, but not of the end, does not wait for those: the
+/// items before are handed over when it knows of none. All others may block at any time.
 pub(crate) struct Iter<I: Iterator> {
     /// `None` only during a burst.
     items: Option<I>,
@@ -28,6 +30,8 @@ pub(crate) struct Iter<I: Iterator> {
     site: Site,
     knows_its_length: bool,
     is_quick: bool,
+    /// Items may wait in the open chunk, and must be handed over when it knows of no further ones.
+    is_careful: bool,
     /// The number of items since the clock was last read, and when that was; `None` if there was a pause.
     since: (u64, Option<Instant>),
 }
@@ -50,8 +54,15 @@ impl<I: Iterator> Iter<I> {
             site,
             knows_its_length: most == Some(least),
             is_quick: false,
+            is_careful: false,
             since: (0, None),
         }
+    }
+
+    /// Whether there is an item that it need not wait for. One that is endless says nothing about that.
+    fn knows_the_next(&self) -> bool {
+        let least = |items: &I| panic::catch(|| items.size_hint().0).unwrap_or(0);
+        self.knows_its_length || self.items.as_ref().is_some_and(|items| (1..usize::MAX).contains(&least(items)))
     }
 
     #[cold]
@@ -74,6 +85,9 @@ where
 
     #[inline]
     fn poll(&mut self) -> Polled<I::Item> {
+        if self.is_careful && !self.knows_the_next() {
+            before_blocking();
+        }
         let next = match &mut self.items {
             Some(items) if !self.ended => panic::catch(|| items.next()),
             _ => Ok(None),
@@ -96,7 +110,7 @@ where
         }
         // Back to the start of the buffer, so that they are in one piece.
         self.made.clear();
-        while self.made.len() < most {
+        while self.made.len() < most && self.knows_the_next() {
             match self.poll() {
                 Polled::Item(item) => self.made.push_back(item),
                 Polled::Ended(cut @ End::Cut(_)) => {
@@ -127,7 +141,7 @@ where
 
     #[inline(always)]
     fn take_in_hand(&mut self) -> Option<I> {
-        self.items.take_if(|_| Self::IS_SMALL && !self.ended)
+        self.items.take_if(|_| Self::IS_SMALL && !self.ended && !self.is_careful)
     }
 
     #[inline(always)]
@@ -139,7 +153,11 @@ where
 
     #[inline(always)]
     fn next_at_hand(&mut self, hand: &mut Option<I>) -> Option<Result<I::Item>> {
-        let items = if Self::IS_SMALL { hand.as_mut() } else { self.items.as_mut().filter(|_| !self.ended) };
+        let items = if Self::IS_SMALL {
+            hand.as_mut()
+        } else {
+            self.items.as_mut().filter(|_| !self.ended && !self.is_careful)
+        };
         let item = items?.next();
         if item.is_none() {
             self.ended = true;
@@ -158,10 +176,13 @@ where
     }
 
     fn is_at_once(&mut self) -> bool {
-        if self.since.0 >= QUICK.0 && self.knows_its_length {
+        let knows_the_next = self.knows_the_next();
+        if self.since.0 >= QUICK.0 && knows_the_next {
             self.look_at_the_clock();
         }
-        !self.is_quick
+        let is_at_once = !(self.is_quick && knows_the_next);
+        self.is_careful = !is_at_once && !self.knows_its_length;
+        is_at_once
     }
 
     fn paused(&mut self) {
@@ -186,7 +207,9 @@ impl<T: Send + 'static> Stream<T> {
     ///
     /// The iterator may block; each item is handed over as soon as it is available. One that knows its length (a range, a
     /// vector) does not wait for others: once it has proved to be quick, its items may go in small chunks, and one may
-    /// wait for the next call of `next`. A drain stops it between two items. `next` is not called again after it returned
+    /// wait for the next call of `next`. The same is true of one that knows of some further items: as long as the lower bound
+    /// of its `size_hint` is neither 0 nor `usize::MAX`. So `flat_map` over vectors goes in chunks, and your own iterator
+    /// does if it returns `(1, None)` while it has a further item at hand. A drain stops it between two items. `next` is not called again after it returned
     /// `None`.
     ///
     /// # Errors
@@ -210,8 +233,10 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use crossbeam_channel::{Receiver, bounded};
+
     use crate::pipeline::Outcome;
-    use crate::{Inline, ManualClock, Pipeline, Scan, Stage};
+    use crate::{BatchConfig, Batcher, Inline, ManualClock, Pipeline, Scan, Stage};
 
     const ITEMS: u64 = 5_000;
 
@@ -279,6 +304,56 @@ mod tests {
                 false => Inline::from_iter(&pipeline, numbers.filter(|_| true)).with(lead.receives()).count(),
             };
             assert_eq!((count.unwrap(), lead.most()), (ITEMS, 1));
+        }
+    }
+
+    /// Blocks of items, each of which must be allowed.
+    struct Blocks {
+        may_go_on: Receiver<()>,
+        left: usize,
+    }
+
+    impl Iterator for Blocks {
+        type Item = usize;
+
+        fn next(&mut self) -> Option<usize> {
+            if self.left == 0 {
+                self.may_go_on.recv().ok()?;
+                self.left = BLOCK;
+            }
+            self.left -= 1;
+            Some(self.left)
+        }
+
+        fn size_hint(&self) -> (usize, Option<usize>) {
+            (self.left, None)
+        }
+    }
+
+    const BLOCK: usize = 100;
+
+    /// If one were held back, both sides would wait for each other.
+    #[test]
+    fn items_are_handed_over_before_an_iterator_may_block() {
+        for is_plain in [true, false] {
+            let pipeline = Pipeline::new("blocks");
+            let (go_on, may_go_on) = bounded(1);
+            let blocks = Inline::from_iter(&pipeline, Blocks { may_go_on, left: 0 });
+            let numbers = match is_plain {
+                true => blocks.spawn("numbers"),
+                false => blocks
+                    .with(Batcher::new(BatchConfig { max_size: 1, ..BatchConfig::default() }))
+                    .map(|one| one[0])
+                    .spawn("numbers"),
+            };
+            let mut numbers = numbers.into_iter();
+            for _ in 0..500 {
+                go_on.send(()).unwrap();
+                let block = numbers.by_ref().map(Result::unwrap).take(BLOCK);
+                assert!(block.eq((0..BLOCK).rev()));
+            }
+            drop(go_on);
+            assert!(numbers.next().is_none());
         }
     }
 
