@@ -111,6 +111,8 @@ fn meta(path: &Path) -> Result<std::fs::Metadata, BoxError> {
 }
 
 /// All lines of all files. If a file cannot be read further, the next one follows; the fault is noted.
+///
+/// It says whether the next line has been read already: until then, the pipeline may pass several lines on together.
 pub(crate) struct Lines {
     files: Vec<PathBuf>,
     names: Vec<String>,
@@ -125,6 +127,17 @@ struct Open {
     file: u32,
     /// The number of the last line.
     number: u64,
+    /// The next line, if it was in the buffer.
+    ahead: Option<streamz::Line>,
+}
+
+impl Open {
+    fn next_line(&mut self) -> io::Result<Option<streamz::Line>> {
+        match self.ahead.take() {
+            None => self.reader.next_line(),
+            ahead => Ok(ahead),
+        }
+    }
 }
 
 impl Lines {
@@ -186,6 +199,7 @@ impl Iterator for Lines {
                             reader: lines(text),
                             file: self.next_file as u32,
                             number: 0,
+                            ahead: None,
                         })
                     }
                     Err(error) => self.give_up("open", &self.names[self.next_file], "", &error),
@@ -193,9 +207,11 @@ impl Iterator for Lines {
                 self.next_file += 1;
                 continue;
             };
-            match open.reader.next_line() {
+            match open.next_line() {
                 Ok(Some(line)) => {
                     open.number = line.number;
+                    // It fails only where the next call would.
+                    open.ahead = open.reader.next_buffered_line().unwrap_or(None);
                     self.reading.add_line();
                     return Some(Line::new(open.file, false, line));
                 }
@@ -222,6 +238,10 @@ impl Iterator for Lines {
             }
         }
         None
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.open.iter().filter(|open| open.ahead.is_some()).count(), None)
     }
 }
 
