@@ -1,5 +1,6 @@
 //! The lines of files, one file after another.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -112,7 +113,7 @@ fn meta(path: &Path) -> Result<std::fs::Metadata, BoxError> {
 
 /// All lines of all files. If a file cannot be read further, the next one follows; the fault is noted.
 ///
-/// It says whether the next line has been read already: until then, the pipeline may pass several lines on together.
+/// It says how many lines have been read already: the pipeline passes those on together.
 pub(crate) struct Lines {
     files: Vec<PathBuf>,
     names: Vec<String>,
@@ -127,16 +128,26 @@ struct Open {
     file: u32,
     /// The number of the last line.
     number: u64,
-    /// The next line, if it was in the buffer.
-    ahead: Option<streamz::Line>,
+    /// The next lines, as far as they were in the buffer.
+    ahead: VecDeque<streamz::Line>,
 }
+
+/// The number of lines that are taken out of the buffer at a time.
+const AHEAD: usize = 64;
 
 impl Open {
     fn next_line(&mut self) -> io::Result<Option<streamz::Line>> {
-        match self.ahead.take() {
-            None => self.reader.next_line(),
-            ahead => Ok(ahead),
+        if let Some(line) = self.ahead.pop_front() {
+            return Ok(Some(line));
         }
+        let line = self.reader.next_line()?;
+        // Fails only where the next read fails.
+        while self.ahead.len() < AHEAD
+            && let Ok(Some(line)) = self.reader.next_buffered_line()
+        {
+            self.ahead.push_back(line);
+        }
+        Ok(line)
     }
 }
 
@@ -199,7 +210,7 @@ impl Iterator for Lines {
                             reader: lines(text),
                             file: self.next_file as u32,
                             number: 0,
-                            ahead: None,
+                            ahead: VecDeque::new(),
                         })
                     }
                     Err(error) => self.give_up("open", &self.names[self.next_file], "", &error),
@@ -210,8 +221,6 @@ impl Iterator for Lines {
             match open.next_line() {
                 Ok(Some(line)) => {
                     open.number = line.number;
-                    // It fails only where the next call would.
-                    open.ahead = open.reader.next_buffered_line().unwrap_or(None);
                     self.reading.add_line();
                     return Some(Line::new(open.file, false, line));
                 }
@@ -241,7 +250,7 @@ impl Iterator for Lines {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.open.iter().filter(|open| open.ahead.is_some()).count(), None)
+        (self.open.as_ref().map_or(0, |open| open.ahead.len()), None)
     }
 }
 

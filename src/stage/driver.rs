@@ -456,7 +456,7 @@ impl<O: Operator, F: Feed<Item = O::In>> Driver<O, F> {
             if self.feed.is_drained() {
                 return self.end(End::Finished);
             }
-            let turns = if F::NEEDS_ROOM { 1 } else { TURNS };
+            let turns = if F::NEEDS_ROOM { 1 } else { TURNS.min(self.feed.in_a_row()) };
             let (begun, most) = self.stopwatch.begin(self.thread.stretch(turns));
             let burst = self.burst(most);
             self.stopwatch.finish(begun, || self.received);

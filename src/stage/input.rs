@@ -104,6 +104,11 @@ pub(crate) trait Feed {
         false
     }
 
+    /// The number of items that it can make after that answer until it must be asked again.
+    fn in_a_row(&self) -> u32 {
+        u32::MAX
+    }
+
     /// As [`poll`](Self::poll), for a stage that holds items which it has yet to process: returns [`Polled::Empty`] instead
     /// of calling anything that may block.
     fn poll_at_once(&mut self) -> Polled<Self::Item> {

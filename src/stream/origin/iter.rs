@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::Site;
 use crate::clock::real_now;
-use crate::clock::wait::before_blocking;
 use crate::edge::{End, Polled};
 use crate::error::{PanicMessage, Result};
 use crate::panic::{self, Held, PanicPayload, discard, discard_iterator};
@@ -16,8 +15,8 @@ use crate::stream::Stream;
 /// The items of an iterator.
 ///
 /// An iterator that knows how many items are left does not wait for the outside world: as long as it is quick, its
-/// items are handed over in chunks. One that knows of some further items, but not of the end, does not wait for those: the
-/// items before are handed over when it knows of none. All others may block at any time.
+/// items are handed over in chunks. One that knows of some further items, but not of the end, does not wait for those. All
+/// others may block at any time.
 pub(crate) struct Iter<I: Iterator> {
     /// `None` only during a burst.
     items: Option<I>,
@@ -30,8 +29,8 @@ pub(crate) struct Iter<I: Iterator> {
     site: Site,
     knows_its_length: bool,
     is_quick: bool,
-    /// Items may wait in the open chunk, and must be handed over when it knows of no further ones.
-    is_careful: bool,
+    /// The number of items that it need not wait for. Those in the open chunk must not wait for more.
+    in_a_row: u32,
     /// The number of items since the clock was last read, and when that was; `None` if there was a pause.
     since: (u64, Option<Instant>),
 }
@@ -39,6 +38,9 @@ pub(crate) struct Iter<I: Iterator> {
 /// An iterator is quick if it makes this number of items within this time, including that of other steps on its thread. In debug
 /// builds nearly all are, so that tests see what follows from that.
 const QUICK: (u64, Duration) = (64, Duration::from_micros(if cfg!(debug_assertions) { 6_400 } else { 64 }));
+
+/// Fewer known items are handed over one by one: a short burst costs more than that.
+const WORTHWHILE: usize = 8;
 
 impl<I: Iterator> Iter<I> {
     /// A larger one, such as one over an array, stays in its place: a burst may be as short as one item.
@@ -54,15 +56,20 @@ impl<I: Iterator> Iter<I> {
             site,
             knows_its_length: most == Some(least),
             is_quick: false,
-            is_careful: false,
+            in_a_row: u32::MAX,
             since: (0, None),
         }
     }
 
-    /// Whether there is an item that it need not wait for. One that is endless says nothing about that.
-    fn knows_the_next(&self) -> bool {
+    /// The number of items that it need not wait for, as far as it knows.
+    fn known(&self) -> usize {
         let least = |items: &I| panic::catch(|| items.size_hint().0).unwrap_or(0);
-        self.knows_its_length || self.items.as_ref().is_some_and(|items| (1..usize::MAX).contains(&least(items)))
+        match &self.items {
+            _ if self.knows_its_length => usize::MAX,
+            // One that is endless says nothing about that.
+            Some(items) => Some(least(items)).filter(|least| *least < usize::MAX).unwrap_or(0),
+            None => 0,
+        }
     }
 
     #[cold]
@@ -85,9 +92,6 @@ where
 
     #[inline]
     fn poll(&mut self) -> Polled<I::Item> {
-        if self.is_careful && !self.knows_the_next() {
-            before_blocking();
-        }
         let next = match &mut self.items {
             Some(items) if !self.ended => panic::catch(|| items.next()),
             _ => Ok(None),
@@ -110,7 +114,7 @@ where
         }
         // Back to the start of the buffer, so that they are in one piece.
         self.made.clear();
-        while self.made.len() < most && self.knows_the_next() {
+        while self.made.len() < most && self.known() > 0 {
             match self.poll() {
                 Polled::Item(item) => self.made.push_back(item),
                 Polled::Ended(cut @ End::Cut(_)) => {
@@ -141,7 +145,7 @@ where
 
     #[inline(always)]
     fn take_in_hand(&mut self) -> Option<I> {
-        self.items.take_if(|_| Self::IS_SMALL && !self.ended && !self.is_careful)
+        self.items.take_if(|_| Self::IS_SMALL && !self.ended)
     }
 
     #[inline(always)]
@@ -153,11 +157,7 @@ where
 
     #[inline(always)]
     fn next_at_hand(&mut self, hand: &mut Option<I>) -> Option<Result<I::Item>> {
-        let items = if Self::IS_SMALL {
-            hand.as_mut()
-        } else {
-            self.items.as_mut().filter(|_| !self.ended && !self.is_careful)
-        };
+        let items = if Self::IS_SMALL { hand.as_mut() } else { self.items.as_mut().filter(|_| !self.ended) };
         let item = items?.next();
         if item.is_none() {
             self.ended = true;
@@ -176,13 +176,18 @@ where
     }
 
     fn is_at_once(&mut self) -> bool {
-        let knows_the_next = self.knows_the_next();
-        if self.since.0 >= QUICK.0 && knows_the_next {
+        let known = self.known();
+        if self.since.0 >= QUICK.0 && known > 0 {
             self.look_at_the_clock();
         }
-        let is_at_once = !(self.is_quick && knows_the_next);
-        self.is_careful = !is_at_once && !self.knows_its_length;
+        let is_at_once = !self.is_quick || known < WORTHWHILE;
+        self.in_a_row = if is_at_once { u32::MAX } else { known.try_into().unwrap_or(u32::MAX) };
         is_at_once
+    }
+
+    #[inline]
+    fn in_a_row(&self) -> u32 {
+        self.in_a_row
     }
 
     fn paused(&mut self) {
@@ -207,9 +212,9 @@ impl<T: Send + 'static> Stream<T> {
     ///
     /// The iterator may block; each item is handed over as soon as it is available. One that knows its length (a range, a
     /// vector) does not wait for others: once it has proved to be quick, its items may go in small chunks, and one may
-    /// wait for the next call of `next`. The same is true of one that knows of some further items: as long as the lower bound
-    /// of its `size_hint` is neither 0 nor `usize::MAX`. So `flat_map` over vectors goes in chunks, and your own iterator
-    /// does if it returns `(1, None)` while it has a further item at hand. A drain stops it between two items. `next` is not called again after it returned
+    /// wait for the next call of `next`. The same is true of one that knows of 8 further items or more: as long as the lower
+    /// bound of its `size_hint` says so, and is not `usize::MAX`. So `flat_map` over vectors goes in chunks, and so does an
+    /// iterator of yours with a buffer, if its `size_hint` says how many items are in it. A drain stops it between two items. `next` is not called again after it returned
     /// `None`.
     ///
     /// # Errors
