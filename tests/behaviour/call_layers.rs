@@ -243,7 +243,8 @@ fn rate_limit_rejects_calls_that_would_wait_too_long() {
 fn rate_limit_wait_ends_without_the_call_on_cancellation() {
     let (clock, pipeline) = virtual_pipeline();
     let calls = Arc::default();
-    let limited = RateLimit::new(noting(&calls, &clock).with_workers(2), 0.001);
+    // In order, the result would wait if the other worker were the first to call.
+    let limited = RateLimit::new(noting(&calls, &clock).with_workers(2).with_ordered(false), 0.001);
     let results = Recorder::new(Stream::from_iter(&pipeline, 1..10).through(&limited));
     clock.advance(ms(5));
     assert_eq!(results.items().len(), 1);
