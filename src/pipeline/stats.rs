@@ -280,9 +280,11 @@ impl StageStats {
         Self { given_name: name.into(), recordings, ..self }
     }
 
-    /// Whether it is complete: it runs, or it has no thread. After that, it gets no further input or output by being built.
+    /// Whether it has been built: it runs, or it is a source without a thread that has its output, or runs on that of its
+    /// reader.
     pub(super) fn has_begun(&self) -> bool {
-        self.threads.iter().any(Timing::has_started) || self.threads.is_empty() && !self.outputs.lock().is_empty()
+        self.threads.iter().any(Timing::has_started)
+            || self.threads.is_empty() && (self.steps[0].emitted.get() > 0 || !self.outputs.lock().is_empty())
     }
 
     /// Grows with each panic that leaves an operator stuck.
