@@ -35,7 +35,7 @@ pub fn register(registry: &mut Registry) {
         )
         .closure(Closure::Panics)
         .holds(3)
-        .room(|_| 16),
+        .room(|_| 1024 / 4),
     );
     registry.add(
         Subject::new(
@@ -64,7 +64,7 @@ pub fn register(registry: &mut Registry) {
             |input, faults| models::batches(input, faults, 5, 1, |_| 0),
         )
         .holds(4)
-        .room(|_| 16),
+        .room(|_| 1024 / 5),
     );
     registry.add(
         Subject::new(
@@ -94,6 +94,6 @@ pub fn register(registry: &mut Registry) {
         )
         .closure(Closure::Panics)
         .holds(3)
-        .room(|_| 16),
+        .room(|_| 1024 / 4),
     );
 }
